@@ -1,0 +1,575 @@
+//! The catalogue of fields: every name that a rule may use, its type, its argument and where in an audit
+//! event its value stands.
+//!
+//! The table is data. The rule parser checks names and types against it at load time, the engine compiles
+//! [`Source`] into an extraction, `pullwatch rules fields` prints it.
+
+/// The type of a field's value, as the rule language sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// One string. JSON numbers, booleans, null, objects and arrays read as their compact text.
+    Text,
+    /// Any number of strings: takes only `exists`, `in` and `intersects`, or `len()` and `join()`.
+    List,
+    /// An unsigned number.
+    Number,
+    /// A time, in nanoseconds since 1970.
+    Time,
+}
+
+impl Kind {
+    /// The word that help and errors use for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Text => "string",
+            Kind::List => "list",
+            Kind::Number => "number",
+            Kind::Time => "time",
+        }
+    }
+}
+
+/// What may stand in brackets behind a field's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Argument {
+    /// Nothing.
+    None,
+    /// A number that picks one element, or nothing.
+    Index,
+    /// A key, which must be there.
+    Key,
+}
+
+/// Which of a pod's lists of containers a field reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Containers {
+    /// `spec.containers`
+    Main,
+    /// `spec.initContainers`
+    Init,
+    /// `spec.ephemeralContainers`
+    Ephemeral,
+}
+
+impl Containers {
+    /// The key under `requestObject.spec`.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Containers::Main => "containers",
+            Containers::Init => "initContainers",
+            Containers::Ephemeral => "ephemeralContainers",
+        }
+    }
+}
+
+/// What a field reads from each container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The value at a path; containers without it are left out.
+    Path(&'static [&'static str]),
+    /// The image without tag and digest.
+    Repository,
+    /// An array of strings joined by one blank.
+    Joined(&'static str),
+    /// Every port's `hostPort`, else its `containerPort`.
+    HostPort,
+    /// The container's `securityContext` value, else the pod's, else 0.
+    Effective(&'static str),
+}
+
+/// What a field reads from `user` or `impersonatedUser` subjects of a role binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subjects {
+    /// Names of subjects of kind `User`.
+    Users,
+    /// Names of subjects of kind `Group`.
+    Groups,
+    /// Names of subjects of kind `ServiceAccount`.
+    ServiceAccounts,
+    /// `namespace:name` of subjects of kind `ServiceAccount`.
+    NamespacedServiceAccounts,
+}
+
+/// How `evt.*` time fields print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Clock {
+    /// `10:00:00.654321000`
+    Time,
+    /// `10:00:00`
+    TimeSeconds,
+    /// `2026-11-23T10:00:00.654321000+0000`
+    Iso8601,
+    /// `2026-11-23 10:00:00.654321000`
+    DateTime,
+    /// `2026-11-23 10:00:00`
+    DateTimeSeconds,
+}
+
+/// Where a field's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The value at a path of object keys.
+    Path(&'static [&'static str]),
+    /// The elements of the array at a path of object keys, each as its text.
+    Elements(&'static [&'static str]),
+    /// The value at the JSON pointer (RFC 6901) given as the argument.
+    Pointer,
+    /// The whole event, indented.
+    WholeIndented,
+    /// The whole event, as it is.
+    Whole,
+    /// The first value of the query parameter given as the argument, percent-decoded.
+    UriParameter,
+    /// `responseObject.metadata.name` of pods without subresource.
+    PodName,
+    /// Part of each container of a pod.
+    Container(Containers, Part),
+    /// Part of the first container of a pod (deprecated fields).
+    FirstContainer(Part),
+    /// `true` if any container is privileged, else `false`.
+    AnyPrivileged,
+    /// Names of a binding's subjects.
+    Subjects(Subjects),
+    /// Always `true`.
+    AlwaysTrue,
+    /// A key of all rules of a role, flattened; with an index of that rule.
+    RoleRules(&'static str),
+    /// `hostPath.path` and the like: the value at a path of each volume that has it.
+    Volume(&'static [&'static str]),
+    /// Every key of each volume but `name`.
+    VolumeTypes,
+    /// `true` if a `hostPath` equals the argument, or starts with it where it ends in `*`.
+    HasHostPath,
+    /// The event's time, in nanoseconds since 1970.
+    Nanoseconds,
+    /// The event's time in whole seconds since 1970.
+    Seconds,
+    /// The nanoseconds within the event's second.
+    SubsecondNanoseconds,
+    /// The event's time, formatted.
+    Clock(Clock),
+    /// The event's position in the input, from 1.
+    Position,
+    /// A constant text.
+    Constant(&'static str),
+    /// The name of the host pullwatch runs on.
+    Hostname,
+}
+
+/// One field.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Field {
+    /// The name in rules, such as `ka.user.name`.
+    pub name: &'static str,
+    /// The type of its value.
+    pub kind: Kind,
+    /// What may stand in brackets behind the name.
+    pub argument: Argument,
+    /// Where the value comes from.
+    pub source: Source,
+    /// One line for people.
+    pub reads: &'static str,
+}
+
+const fn text(name: &'static str, source: Source, reads: &'static str) -> Field {
+    Field { name, kind: Kind::Text, argument: Argument::None, source, reads }
+}
+
+const fn key(name: &'static str, source: Source, reads: &'static str) -> Field {
+    Field { name, kind: Kind::Text, argument: Argument::Key, source, reads }
+}
+
+const fn list(name: &'static str, source: Source, reads: &'static str) -> Field {
+    Field { name, kind: Kind::List, argument: Argument::None, source, reads }
+}
+
+const fn indexed(name: &'static str, source: Source, reads: &'static str) -> Field {
+    Field { name, kind: Kind::List, argument: Argument::Index, source, reads }
+}
+
+const fn number(name: &'static str, source: Source, reads: &'static str) -> Field {
+    Field { name, kind: Kind::Number, argument: Argument::None, source, reads }
+}
+
+/// The fields that every list of containers has.
+macro_rules! containers {
+    ($prefix:literal, $which:expr) => {
+        [
+            indexed(
+                concat!($prefix, ".name"),
+                Source::Container($which, Part::Path(&["name"])),
+                "each container's name",
+            ),
+            indexed(
+                concat!($prefix, ".image"),
+                Source::Container($which, Part::Path(&["image"])),
+                "each container's image",
+            ),
+            indexed(
+                concat!($prefix, ".image.repository"),
+                Source::Container($which, Part::Repository),
+                "each container's image without tag and digest",
+            ),
+            indexed(
+                concat!($prefix, ".command"),
+                Source::Container($which, Part::Joined("command")),
+                "each container's command, joined by blanks",
+            ),
+            indexed(
+                concat!($prefix, ".args"),
+                Source::Container($which, Part::Joined("args")),
+                "each container's arguments, joined by blanks",
+            ),
+            indexed(
+                concat!($prefix, ".privileged"),
+                Source::Container($which, Part::Path(&["securityContext", "privileged"])),
+                "each container's securityContext.privileged, where set",
+            ),
+            indexed(
+                concat!($prefix, ".allow_privilege_escalation"),
+                Source::Container($which, Part::Path(&["securityContext", "allowPrivilegeEscalation"])),
+                "each container's securityContext.allowPrivilegeEscalation, where set",
+            ),
+            indexed(
+                concat!($prefix, ".read_only_fs"),
+                Source::Container($which, Part::Path(&["securityContext", "readOnlyRootFilesystem"])),
+                "each container's securityContext.readOnlyRootFilesystem, where set",
+            ),
+            indexed(
+                concat!($prefix, ".run_as_user"),
+                Source::Container($which, Part::Path(&["securityContext", "runAsUser"])),
+                "each container's securityContext.runAsUser, where set",
+            ),
+            indexed(
+                concat!($prefix, ".run_as_group"),
+                Source::Container($which, Part::Path(&["securityContext", "runAsGroup"])),
+                "each container's securityContext.runAsGroup, where set",
+            ),
+            indexed(
+                concat!($prefix, ".proc_mount"),
+                Source::Container($which, Part::Path(&["securityContext", "procMount"])),
+                "each container's securityContext.procMount, where set",
+            ),
+            indexed(
+                concat!($prefix, ".eff_run_as_user"),
+                Source::Container($which, Part::Effective("runAsUser")),
+                "each container's runAsUser, else the pod's, else 0",
+            ),
+            indexed(
+                concat!($prefix, ".eff_run_as_group"),
+                Source::Container($which, Part::Effective("runAsGroup")),
+                "each container's runAsGroup, else the pod's, else 0",
+            ),
+            indexed(
+                concat!($prefix, ".add_capabilities"),
+                Source::Container($which, Part::Path(&["securityContext", "capabilities", "add"])),
+                "each container's added capabilities, as JSON",
+            ),
+        ]
+    };
+}
+
+static GENERAL: [Field; 67] = [
+    text("ka.auditid", Source::Path(&["auditID"]), "auditID, which the client may have chosen"),
+    text("ka.stage", Source::Path(&["stage"]), "RequestReceived, ResponseStarted, ResponseComplete or Panic"),
+    text(
+        "ka.verb",
+        Source::Path(&["verb"]),
+        "verb: get, list, watch, create, update, patch, delete, deletecollection …",
+    ),
+    text("ka.uri", Source::Path(&["requestURI"]), "requestURI as the client spelt it"),
+    key(
+        "ka.uri.param",
+        Source::UriParameter,
+        "first value of that query parameter of requestURI, percent-decoded",
+    ),
+    text("ka.useragent", Source::Path(&["userAgent"]), "userAgent, the client's own words"),
+    text("ka.user.name", Source::Path(&["user", "username"]), "user.username, who really asked"),
+    list("ka.user.groups", Source::Elements(&["user", "groups"]), "user.groups"),
+    text(
+        "ka.impuser.name",
+        Source::Path(&["impersonatedUser", "username"]),
+        "impersonatedUser.username, whom they posed as",
+    ),
+    indexed(
+        "ka.sourceips",
+        Source::Elements(&["sourceIPs"]),
+        "sourceIPs; all but the last are the client's words",
+    ),
+    text(
+        "ka.target.name",
+        Source::Path(&["objectRef", "name"]),
+        "objectRef.name, absent for lists and watches",
+    ),
+    text("ka.target.namespace", Source::Path(&["objectRef", "namespace"]), "objectRef.namespace"),
+    text(
+        "ka.target.resource",
+        Source::Path(&["objectRef", "resource"]),
+        "objectRef.resource, in the plural: secrets, pods …",
+    ),
+    text(
+        "ka.target.subresource",
+        Source::Path(&["objectRef", "subresource"]),
+        "objectRef.subresource: exec, token, status …",
+    ),
+    text("ka.target.pod.name", Source::PodName, "responseObject.metadata.name of pods without subresource"),
+    text(
+        "ka.auth.decision",
+        Source::Path(&["annotations", "authorization.k8s.io/decision"]),
+        "annotation authorization.k8s.io/decision: allow or forbid",
+    ),
+    text(
+        "ka.auth.reason",
+        Source::Path(&["annotations", "authorization.k8s.io/reason"]),
+        "annotation authorization.k8s.io/reason",
+    ),
+    text(
+        "ka.auth.openshift.decision",
+        Source::Path(&["annotations", "authentication.openshift.io/decision"]),
+        "annotation authentication.openshift.io/decision",
+    ),
+    text(
+        "ka.auth.openshift.username",
+        Source::Path(&["annotations", "authentication.openshift.io/username"]),
+        "annotation authentication.openshift.io/username",
+    ),
+    text(
+        "ka.validations.admission.policy.failure",
+        Source::Path(&["annotations", "validation.policy.admission.k8s.io/validation_failure"]),
+        "annotation validation.policy.admission.k8s.io/validation_failure",
+    ),
+    text(
+        "ka.security.pod.violations",
+        Source::Path(&["annotations", "pod-security.kubernetes.io/audit-violations"]),
+        "annotation pod-security.kubernetes.io/audit-violations",
+    ),
+    text("ka.cluster.name", Source::Path(&["annotations", "cluster_name"]), "annotation cluster_name"),
+    text(
+        "ka.response.code",
+        Source::Path(&["responseStatus", "code"]),
+        "responseStatus.code, the HTTP status",
+    ),
+    text(
+        "ka.response.reason",
+        Source::Path(&["responseStatus", "reason"]),
+        "responseStatus.reason: Forbidden, NotFound …",
+    ),
+    text(
+        "ka.resp.name",
+        Source::Path(&["responseObject", "metadata", "name"]),
+        "responseObject.metadata.name",
+    ),
+    list(
+        "ka.req.binding.subjects",
+        Source::Elements(&["requestObject", "subjects"]),
+        "requestObject.subjects, each as JSON",
+    ),
+    list(
+        "ka.req.binding.subjects.user_names",
+        Source::Subjects(Subjects::Users),
+        "names of a binding's subjects of kind User",
+    ),
+    list(
+        "ka.req.binding.subjects.group_names",
+        Source::Subjects(Subjects::Groups),
+        "names of a binding's subjects of kind Group",
+    ),
+    list(
+        "ka.req.binding.subjects.serviceaccount_names",
+        Source::Subjects(Subjects::ServiceAccounts),
+        "names of a binding's subjects of kind ServiceAccount",
+    ),
+    list(
+        "ka.req.binding.subjects.serviceaccount_ns_names",
+        Source::Subjects(Subjects::NamespacedServiceAccounts),
+        "namespace:name of a binding's subjects of kind ServiceAccount",
+    ),
+    text(
+        "ka.req.binding.role",
+        Source::Path(&["requestObject", "roleRef", "name"]),
+        "requestObject.roleRef.name",
+    ),
+    key("ka.req.binding.subject.has_name", Source::AlwaysTrue, "always true (deprecated)"),
+    text("ka.req.configmap.name", Source::Path(&["objectRef", "name"]), "objectRef.name"),
+    text("ka.req.configmap.obj", Source::Path(&["requestObject", "data"]), "requestObject.data as JSON"),
+    list(
+        "ka.req.role.rules",
+        Source::Elements(&["requestObject", "rules"]),
+        "requestObject.rules, each as JSON",
+    ),
+    indexed(
+        "ka.req.role.rules.apiGroups",
+        Source::RoleRules("apiGroups"),
+        "apiGroups of all rules, or of rule [i]",
+    ),
+    indexed(
+        "ka.req.role.rules.resources",
+        Source::RoleRules("resources"),
+        "resources of all rules, or of rule [i]",
+    ),
+    indexed("ka.req.role.rules.verbs", Source::RoleRules("verbs"), "verbs of all rules, or of rule [i]"),
+    indexed(
+        "ka.req.role.rules.nonResourceURLs",
+        Source::RoleRules("nonResourceURLs"),
+        "nonResourceURLs of all rules, or of rule [i]",
+    ),
+    text("ka.req.service.type", Source::Path(&["requestObject", "spec", "type"]), "requestObject.spec.type"),
+    indexed(
+        "ka.req.service.ports",
+        Source::Elements(&["requestObject", "spec", "ports"]),
+        "requestObject.spec.ports, each as JSON",
+    ),
+    text(
+        "ka.req.pod.host_ipc",
+        Source::Path(&["requestObject", "spec", "hostIPC"]),
+        "requestObject.spec.hostIPC",
+    ),
+    text(
+        "ka.req.pod.host_network",
+        Source::Path(&["requestObject", "spec", "hostNetwork"]),
+        "requestObject.spec.hostNetwork",
+    ),
+    text(
+        "ka.req.pod.host_pid",
+        Source::Path(&["requestObject", "spec", "hostPID"]),
+        "requestObject.spec.hostPID",
+    ),
+    text(
+        "ka.req.container.host_network",
+        Source::Path(&["requestObject", "spec", "hostNetwork"]),
+        "requestObject.spec.hostNetwork (deprecated)",
+    ),
+    text(
+        "ka.req.pod.run_as_user",
+        Source::Path(&["requestObject", "spec", "securityContext", "runAsUser"]),
+        "requestObject.spec.securityContext.runAsUser",
+    ),
+    text(
+        "ka.req.pod.run_as_group",
+        Source::Path(&["requestObject", "spec", "securityContext", "runAsGroup"]),
+        "requestObject.spec.securityContext.runAsGroup",
+    ),
+    text(
+        "ka.req.pod.fs_group",
+        Source::Path(&["requestObject", "spec", "securityContext", "fsGroup"]),
+        "requestObject.spec.securityContext.fsGroup",
+    ),
+    list(
+        "ka.req.pod.supplemental_groups",
+        Source::Elements(&["requestObject", "spec", "securityContext", "supplementalGroups"]),
+        "requestObject.spec.securityContext.supplementalGroups",
+    ),
+    indexed(
+        "ka.req.pod.volumes.hostpath",
+        Source::Volume(&["hostPath", "path"]),
+        "hostPath.path of each volume that has it",
+    ),
+    indexed(
+        "ka.req.pod.volumes.flexvolume_driver",
+        Source::Volume(&["flexVolume", "driver"]),
+        "flexVolume.driver of each volume that has it",
+    ),
+    indexed(
+        "ka.req.pod.volumes.volume_type",
+        Source::VolumeTypes,
+        "every key of a volume but name: secret, hostPath …",
+    ),
+    key(
+        "ka.req.volume.hostpath",
+        Source::HasHostPath,
+        "true if a hostPath equals the key, or starts with it where it ends in *; else false (deprecated)",
+    ),
+    text(
+        "ka.req.container.image",
+        Source::FirstContainer(Part::Path(&["image"])),
+        "the first container's image (deprecated)",
+    ),
+    text(
+        "ka.req.container.image.repository",
+        Source::FirstContainer(Part::Repository),
+        "the first container's image without tag and digest (deprecated)",
+    ),
+    text(
+        "ka.req.container.privileged",
+        Source::AnyPrivileged,
+        "true if any container is privileged, else false (deprecated)",
+    ),
+    key("jevt.value", Source::Pointer, "the JSON pointer (RFC 6901) into the event"),
+    key("json.value", Source::Pointer, "the JSON pointer (RFC 6901) into the event"),
+    text("jevt.obj", Source::WholeIndented, "the whole event, indented by two blanks"),
+    text("json.obj", Source::WholeIndented, "the whole event, indented by two blanks"),
+    text("jevt.rawtime", Source::Nanoseconds, "event time in nanoseconds since 1970"),
+    text("json.rawtime", Source::Nanoseconds, "event time in nanoseconds since 1970"),
+    number("evt.num", Source::Position, "position of the event in the input, from 1"),
+    text("evt.source", Source::Constant("k8s_audit"), "k8s_audit"),
+    text("evt.pluginname", Source::Constant("k8saudit"), "k8saudit"),
+    text("evt.plugininfo", Source::Whole, "the whole event"),
+    text("evt.hostname", Source::Hostname, "name of the host that pullwatch runs on"),
+];
+
+static TIMES: [Field; 8] = [
+    Field {
+        name: "evt.time",
+        kind: Kind::Time,
+        argument: Argument::None,
+        source: Source::Clock(Clock::Time),
+        reads: "event time (stageTimestamp, UTC): 10:00:00.654321000",
+    },
+    text("evt.time.s", Source::Clock(Clock::TimeSeconds), "event time: 10:00:00"),
+    text("evt.time.iso8601", Source::Clock(Clock::Iso8601), "event time: 2026-11-23T10:00:00.654321000+0000"),
+    text("evt.datetime", Source::Clock(Clock::DateTime), "event time: 2026-11-23 10:00:00.654321000"),
+    text("evt.datetime.s", Source::Clock(Clock::DateTimeSeconds), "event time: 2026-11-23 10:00:00"),
+    number("evt.rawtime", Source::Nanoseconds, "event time in nanoseconds since 1970"),
+    number("evt.rawtime.s", Source::Seconds, "event time in whole seconds since 1970"),
+    number("evt.rawtime.ns", Source::SubsecondNanoseconds, "the nanoseconds within the event's second"),
+];
+
+static MAIN_CONTAINERS: [Field; 14] = containers!("ka.req.pod.containers", Containers::Main);
+static INIT_CONTAINERS: [Field; 14] = containers!("ka.req.pod.initContainers", Containers::Init);
+static EPHEMERAL_CONTAINERS: [Field; 14] =
+    containers!("ka.req.pod.ephemeralContainers", Containers::Ephemeral);
+
+/// An ephemeral container has no ports, so that these two stand apart.
+static HOST_PORTS: [Field; 2] = [
+    indexed(
+        "ka.req.pod.containers.host_port",
+        Source::Container(Containers::Main, Part::HostPort),
+        "every port's hostPort, else its containerPort",
+    ),
+    indexed(
+        "ka.req.pod.initContainers.host_port",
+        Source::Container(Containers::Init, Part::HostPort),
+        "every port's hostPort, else its containerPort",
+    ),
+];
+
+/// Every field, in the order in which people read about them.
+pub fn all() -> impl Iterator<Item = &'static Field> {
+    GENERAL
+        .iter()
+        .chain(&MAIN_CONTAINERS)
+        .chain(&INIT_CONTAINERS)
+        .chain(&EPHEMERAL_CONTAINERS)
+        .chain(&HOST_PORTS)
+        .chain(&TIMES)
+}
+
+/// The field of that name.
+pub fn find(name: &str) -> Option<&'static Field> {
+    all().find(|field| field.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = all().map(|field| field.name).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert!(find("ka.verb").is_some() && find("ka.nosuch").is_none());
+    }
+}

@@ -1,0 +1,6 @@
+//! What an audit event is: how its bytes become fields.
+//!
+//! In come bytes that anybody may have written; out come events that borrow from them. Nothing here does
+//! I/O, knows of rules, or believes a client.
+
+pub mod fields;

@@ -1,0 +1,16 @@
+//! pullwatch watches who reads the registry credentials of a Kubernetes cluster.
+//!
+//! An audit event goes one way through the house, and each room knows only the rooms before it:
+//!
+//! ```text
+//! source ──► audit ──► engine ──► cli
+//! bytes      events    matches    what a person or a program reads
+//!               ▲
+//!             rules    what to look for, loaded and checked before the first event
+//! ```
+//!
+//! `audit`, `rules` and `engine` do no I/O: bytes in, matches out. They are a library that anyone can embed.
+
+pub mod audit;
+pub mod engine;
+pub mod rules;

@@ -1,0 +1,3 @@
+//! The thinnest main.
+
+fn main() {}
