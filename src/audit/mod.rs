@@ -4,3 +4,4 @@
 //! I/O, knows of rules, or believes a client.
 
 pub mod fields;
+pub mod json;

@@ -1,0 +1,649 @@
+//! JSON text read in place: where a value ends, what an object holds, what a string says.
+//!
+//! A log line is looked at as little as its rules allow, so this reader finds the end of a value without
+//! looking into it (64 bytes at a time, strings and nesting as bit masks), and hands out slices of the line.
+//! Nothing is copied but strings with escapes in them, nothing recurses, and no input makes it panic.
+//!
+//! What it checks of a value that it passes over: strings end, and brackets open and close as often as each
+//! other. What it does not check there: commas, colons, and which bracket closes which. A value that is
+//! opened (by [`Raw::members`], [`Raw::items`]) is checked member by member.
+
+use std::borrow::Cow;
+
+use wide::{CmpEq, u8x16};
+
+/// Why reading stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The text ends inside a value: the line was cut off.
+    #[error("the text ends inside a value")]
+    Cut,
+    /// The text is no JSON.
+    #[error("not JSON")]
+    Syntax,
+}
+
+/// The type of a JSON value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Type {
+    Object,
+    Array,
+    String,
+    /// A number, `true`, `false` or `null`.
+    Scalar,
+}
+
+/// The bit masks of 64 bytes.
+struct Block {
+    quotes: u64,
+    backslashes: u64,
+    opens: u64,
+    closes: u64,
+}
+
+impl Block {
+    fn of(bytes: &[u8; 64]) -> Self {
+        let mut block = Block { quotes: 0, backslashes: 0, opens: 0, closes: 0 };
+        // `[` and `{`, `]` and `}` differ in this bit alone.
+        let case = u8x16::splat(0x20);
+        let (quote, backslash) = (u8x16::splat(b'"'), u8x16::splat(b'\\'));
+        let (open, close) = (u8x16::splat(b'{'), u8x16::splat(b'}'));
+        for (i, lane) in bytes.as_chunks::<16>().0.iter().enumerate() {
+            let lane = u8x16::new(*lane);
+            let folded = lane | case;
+            let shift = i * 16;
+            block.quotes |= u64::from(lane.simd_eq(quote).to_bitmask()) << shift;
+            block.backslashes |= u64::from(lane.simd_eq(backslash).to_bitmask()) << shift;
+            block.opens |= u64::from(folded.simd_eq(open).to_bitmask()) << shift;
+            block.closes |= u64::from(folded.simd_eq(close).to_bitmask()) << shift;
+        }
+        block
+    }
+}
+
+/// Bit i of the result is the parity of bits 0..=i: one between an opening quote and its closing one.
+fn prefix_xor(mut bits: u64) -> u64 {
+    bits ^= bits << 1;
+    bits ^= bits << 2;
+    bits ^= bits << 4;
+    bits ^= bits << 8;
+    bits ^= bits << 16;
+    bits ^ (bits << 32)
+}
+
+/// The bytes that follow a backslash which is not escaped itself, and whether the next block's first byte is
+/// one. The addition carries through every run of backslashes at once (simdjson, "Parsing Gigabytes of JSON
+/// per Second", section 3.1.1).
+fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
+    if backslashes == 0 {
+        return std::mem::take(carry);
+    }
+    const EVEN: u64 = 0x5555_5555_5555_5555;
+    let starts = backslashes & !*carry;
+    let follows = starts << 1 | *carry;
+    let odd_starts = starts & !EVEN & !follows;
+    let (even_runs, overflow) = odd_starts.overflowing_add(starts);
+    *carry = u64::from(overflow);
+    (EVEN ^ (even_runs << 1)) & follows
+}
+
+/// Index behind the bracket that closes the one at `start`.
+fn container_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
+    let (mut depth, mut inside, mut carry) = (0_u64, 0_u64, 0_u64);
+    let mut at = start;
+    let mut tail = [b' '; 64];
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let chunk = if let Some(chunk) = rest.first_chunk::<64>() {
+            chunk
+        } else {
+            tail[..rest.len()].copy_from_slice(rest);
+            &tail
+        };
+        let block = Block::of(chunk);
+        let quotes = block.quotes & !escaped(block.backslashes, &mut carry);
+        let strings = prefix_xor(quotes) ^ inside;
+        // All ones if a string goes on into the next block.
+        inside = 0_u64.wrapping_sub(strings >> 63);
+        let opens = block.opens & !strings;
+        let mut closes = block.closes & !strings;
+        let closing = u64::from(closes.count_ones());
+        if depth > closing {
+            // However they are ordered, this block can't bring the depth to zero.
+            depth += u64::from(opens.count_ones());
+            depth -= closing;
+        } else {
+            let mut seen = 0_u32;
+            while closes != 0 {
+                let place = closes.trailing_zeros();
+                let before = (opens & ((1_u64 << place) - 1)).count_ones();
+                seen += 1;
+                let level = depth + u64::from(before);
+                if level <= u64::from(seen) {
+                    return Ok(at + place as usize + 1);
+                }
+                closes &= closes - 1;
+            }
+            depth += u64::from(opens.count_ones());
+            depth -= u64::from(seen);
+        }
+        at += 64;
+    }
+    Err(Broken::Cut)
+}
+
+/// Index behind the quote that closes the string whose opening quote is at `start`, and whether a backslash
+/// stands between them.
+#[inline]
+fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Broken> {
+    let (quote, backslash) = (u8x16::splat(b'"'), u8x16::splat(b'\\'));
+    let mut at = start + 1;
+    // Most strings of an event are short: looking at 16 bytes at once without a call is what counts here.
+    while let Some(lane) = bytes.get(at..).and_then(<[u8]>::first_chunk::<16>) {
+        let lane = u8x16::new(*lane);
+        let quotes = lane.simd_eq(quote).to_bitmask();
+        let backslashes = lane.simd_eq(backslash).to_bitmask();
+        if quotes | backslashes != 0 {
+            let first = (quotes | backslashes).trailing_zeros();
+            if quotes >> first & 1 == 1 {
+                return Ok((at + first as usize + 1, false));
+            }
+            return escaped_string_end(bytes, at + first as usize);
+        }
+        at += 16;
+    }
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => return Ok((at + 1, false)),
+            b'\\' => return escaped_string_end(bytes, at),
+            _ => at += 1,
+        }
+    }
+    Err(Broken::Cut)
+}
+
+#[cold]
+fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), Broken> {
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if bytes[at] == b'"' {
+            return Ok((at + 1, true));
+        }
+        at += 2;
+    }
+    Err(Broken::Cut)
+}
+
+#[inline]
+fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | b'\r' | b'\n') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// Index behind the number or word at `start`. A number that the end of the text cuts cannot be told from a
+/// whole one; the object around it is cut then.
+fn scalar_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
+    let rest = &bytes[start..];
+    let length = rest
+        .iter()
+        .position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n'))
+        .unwrap_or(rest.len());
+    let word = &rest[..length];
+    let good = match word.first() {
+        Some(b't') => b"true".starts_with(word) && (word.len() == 4 || length == rest.len()),
+        Some(b'f') => b"false".starts_with(word) && (word.len() == 5 || length == rest.len()),
+        Some(b'n') => b"null".starts_with(word) && (word.len() == 4 || length == rest.len()),
+        Some(b'-' | b'0'..=b'9') => {
+            word.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
+        }
+        _ => false,
+    };
+    if good { Ok(start + length) } else { Err(Broken::Syntax) }
+}
+
+/// Index behind the value that starts at `start`.
+#[inline]
+fn value_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
+    match bytes.get(start) {
+        None => Err(Broken::Cut),
+        Some(b'"') => string_end(bytes, start).map(|(end, _)| end),
+        Some(b'{' | b'[') => container_end(bytes, start),
+        Some(_) => scalar_end(bytes, start),
+    }
+}
+
+/// The text of one JSON value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raw<'a>(&'a [u8]);
+
+impl<'a> Raw<'a> {
+    /// The value at the start of `bytes`, blanks before it left out.
+    ///
+    /// # Errors
+    /// When it does not end in `bytes`, or is none.
+    pub fn first(bytes: &'a [u8]) -> Result<Self, Broken> {
+        let start = skip_blanks(bytes, 0);
+        let end = value_end(bytes, start)?;
+        Ok(Raw(&bytes[start..end]))
+    }
+
+    /// Takes `bytes` for a value. Where they are none, reading it finds nothing.
+    pub fn assume(bytes: &'a [u8]) -> Self {
+        Raw(bytes)
+    }
+
+    /// Its text.
+    #[inline]
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Its type.
+    pub fn kind(self) -> Type {
+        match self.0.first() {
+            Some(b'{') => Type::Object,
+            Some(b'[') => Type::Array,
+            Some(b'"') => Type::String,
+            _ => Type::Scalar,
+        }
+    }
+
+    /// What a string says, unescaped; nothing for other types. Not always UTF-8: the input may not be.
+    pub fn string(self) -> Option<Cow<'a, [u8]>> {
+        let inner = self.0.strip_prefix(b"\"")?;
+        let inner = inner.strip_suffix(b"\"").unwrap_or(inner);
+        Some(unescape(inner))
+    }
+
+    /// The text of the value as rules see it: a string's content, anything else as compact JSON in source
+    /// order.
+    pub fn text(self) -> Cow<'a, [u8]> {
+        match self.kind() {
+            Type::String => self.string().unwrap_or_default(),
+            Type::Scalar => Cow::Borrowed(self.0),
+            Type::Object | Type::Array => self.compact(),
+        }
+    }
+
+    /// The value without the blanks between its tokens.
+    pub fn compact(self) -> Cow<'a, [u8]> {
+        let mut compact: Option<Vec<u8>> = None;
+        let mut at = 0;
+        while at < self.0.len() {
+            let end = match self.0[at] {
+                b'"' => string_end(self.0, at).map_or(self.0.len(), |(end, _)| end),
+                b' ' | b'\t' | b'\r' | b'\n' => {
+                    compact.get_or_insert_with(|| self.0[..at].to_vec());
+                    at += 1;
+                    continue;
+                }
+                _ => at + 1,
+            };
+            if let Some(compact) = &mut compact {
+                compact.extend_from_slice(&self.0[at..end]);
+            }
+            at = end;
+        }
+        compact.map_or(Cow::Borrowed(self.0), Cow::Owned)
+    }
+
+    /// The members of an object; of anything else none.
+    #[inline]
+    pub fn members(self) -> Members<'a> {
+        Members { cursor: Cursor::new(self.0, b'{') }
+    }
+
+    /// The elements of an array; of anything else none.
+    pub fn items(self) -> Items<'a> {
+        Items { cursor: Cursor::new(self.0, b'[') }
+    }
+
+    /// The first member of that name.
+    pub fn get(self, key: &str) -> Option<Raw<'a>> {
+        self.members().map_while(Result::ok).find(|(name, _)| name.is(key)).map(|(_, value)| value)
+    }
+
+    /// The value at a path of keys.
+    pub fn path(self, keys: &[&str]) -> Option<Raw<'a>> {
+        keys.iter().try_fold(self, |value, key| value.get(key))
+    }
+
+    /// The member or element that a token of a JSON pointer names.
+    pub fn step(self, token: &str) -> Option<Raw<'a>> {
+        match self.kind() {
+            Type::Object => self.get(token),
+            Type::Array => {
+                // RFC 6901: digits without a leading zero.
+                let index: usize = token.parse().ok()?;
+                if token.starts_with('+') || (token.len() > 1 && token.starts_with('0')) {
+                    return None;
+                }
+                self.items().map_while(Result::ok).nth(index)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Undoes a string's escapes. A lone surrogate and an escape that is none become U+FFFD.
+fn unescape(inner: &[u8]) -> Cow<'_, [u8]> {
+    let Some(first) = memchr::memchr(b'\\', inner) else { return Cow::Borrowed(inner) };
+    let mut out = Vec::with_capacity(inner.len());
+    out.extend_from_slice(&inner[..first]);
+    let mut at = first;
+    while at < inner.len() {
+        if inner[at] != b'\\' {
+            let end = memchr::memchr(b'\\', &inner[at..]).map_or(inner.len(), |found| at + found);
+            out.extend_from_slice(&inner[at..end]);
+            at = end;
+            continue;
+        }
+        at += 2;
+        let plain = match inner.get(at - 1) {
+            Some(b'n') => b'\n',
+            Some(b't') => b'\t',
+            Some(b'r') => b'\r',
+            Some(b'b') => 8,
+            Some(b'f') => 12,
+            Some(&(byte @ (b'"' | b'\\' | b'/'))) => byte,
+            Some(b'u') => {
+                let unit = hex4(inner, at);
+                at += if unit.is_some() { 4 } else { 0 };
+                let mut point = unit.map_or(0xfffd, u32::from);
+                if (0xd800..0xdc00).contains(&point)
+                    && inner.get(at..at + 2) == Some(b"\\u")
+                    && let Some(low @ 0xdc00..=0xdfff) = hex4(inner, at + 2).map(u32::from)
+                {
+                    at += 6;
+                    point = 0x10000 + ((point - 0xd800) << 10) + (low - 0xdc00);
+                }
+                let letter = char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
+                out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+                continue;
+            }
+            _ => {
+                out.extend_from_slice("\u{fffd}".as_bytes());
+                continue;
+            }
+        };
+        out.push(plain);
+    }
+    Cow::Owned(out)
+}
+
+fn hex4(bytes: &[u8], at: usize) -> Option<u16> {
+    let digits = bytes.get(at..at + 4)?;
+    digits.iter().try_fold(0_u16, |unit, &digit| {
+        let digit = char::from(digit).to_digit(16)?;
+        Some(unit << 4 | u16::try_from(digit).ok()?)
+    })
+}
+
+/// A member's name, still escaped.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    inner: &'a [u8],
+    escaped: bool,
+}
+
+impl<'a> Key<'a> {
+    /// Whether it says `name`.
+    #[inline]
+    pub fn is(&self, name: &str) -> bool {
+        if self.escaped { *unescape(self.inner) == *name.as_bytes() } else { self.inner == name.as_bytes() }
+    }
+
+    /// What it says.
+    #[inline]
+    pub fn text(&self) -> Cow<'a, [u8]> {
+        if self.escaped { unescape(self.inner) } else { Cow::Borrowed(self.inner) }
+    }
+}
+
+/// Walks over the members or elements of one container; knows where it is and whether it may go on.
+#[derive(Clone, Debug)]
+pub struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Nothing was read yet: no comma is due.
+    fresh: bool,
+    done: bool,
+}
+
+impl<'a> Cursor<'a> {
+    /// Before the first member or element of the container in `bytes`, if `open` opens it.
+    #[inline]
+    pub fn new(bytes: &'a [u8], open: u8) -> Self {
+        let start = skip_blanks(bytes, 0);
+        Cursor { bytes, at: start + 1, fresh: true, done: bytes.get(start) != Some(&open) }
+    }
+
+    /// Index behind what was read.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Moves to the next member or element; false behind the last one.
+    #[inline]
+    fn advance(&mut self, close: u8) -> Result<bool, Broken> {
+        if self.done {
+            return Ok(false);
+        }
+        self.at = skip_blanks(self.bytes, self.at);
+        let fresh = std::mem::take(&mut self.fresh);
+        match self.bytes.get(self.at) {
+            None => self.stop(Broken::Cut),
+            Some(&byte) if byte == close => {
+                self.at += 1;
+                self.done = true;
+                Ok(false)
+            }
+            Some(b',') if !fresh => {
+                self.at = skip_blanks(self.bytes, self.at + 1);
+                Ok(true)
+            }
+            Some(_) if fresh => Ok(true),
+            Some(_) => self.stop(Broken::Syntax),
+        }
+    }
+
+    #[cold]
+    fn stop<T>(&mut self, broken: Broken) -> Result<T, Broken> {
+        self.done = true;
+        Err(broken)
+    }
+
+    #[inline]
+    fn value(&mut self) -> Result<Raw<'a>, Broken> {
+        match value_end(self.bytes, self.at) {
+            Ok(end) => {
+                let value = Raw(&self.bytes[self.at..end]);
+                self.at = end;
+                Ok(value)
+            }
+            Err(broken) => self.stop(broken),
+        }
+    }
+
+    /// The next member of an object.
+    #[inline]
+    pub fn member(&mut self) -> Option<Result<(Key<'a>, Raw<'a>), Broken>> {
+        match self.advance(b'}') {
+            Ok(false) => return None,
+            Err(broken) => return Some(Err(broken)),
+            Ok(true) => {}
+        }
+        match self.bytes.get(self.at) {
+            Some(b'"') => {}
+            None => return Some(self.stop(Broken::Cut)),
+            Some(_) => return Some(self.stop(Broken::Syntax)),
+        }
+        let (end, escaped) = match string_end(self.bytes, self.at) {
+            Ok(found) => found,
+            Err(broken) => return Some(self.stop(broken)),
+        };
+        let key = Key { inner: &self.bytes[self.at + 1..end - 1], escaped };
+        self.at = skip_blanks(self.bytes, end);
+        match self.bytes.get(self.at) {
+            Some(b':') => self.at = skip_blanks(self.bytes, self.at + 1),
+            None => return Some(self.stop(Broken::Cut)),
+            Some(_) => return Some(self.stop(Broken::Syntax)),
+        }
+        Some(self.value().map(|value| (key, value)))
+    }
+
+    /// The next element of an array.
+    pub fn item(&mut self) -> Option<Result<Raw<'a>, Broken>> {
+        match self.advance(b']') {
+            Ok(true) => Some(self.value()),
+            Ok(false) => None,
+            Err(broken) => Some(Err(broken)),
+        }
+    }
+
+    /// What a cut container still shows of the value that it ends in: the head of a member or element.
+    pub fn remainder(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+}
+
+/// Iterates over an object's members. After an error it ends.
+#[derive(Clone, Debug)]
+pub struct Members<'a> {
+    cursor: Cursor<'a>,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = Result<(Key<'a>, Raw<'a>), Broken>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.cursor.member()
+    }
+}
+
+/// Iterates over an array's elements. After an error it ends.
+#[derive(Clone, Debug)]
+pub struct Items<'a> {
+    cursor: Cursor<'a>,
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Result<Raw<'a>, Broken>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.cursor.item()
+    }
+}
+
+/// A JSON pointer (RFC 6901), taken apart once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pointer {
+    tokens: Box<[Box<str>]>,
+}
+
+impl Pointer {
+    /// Reads a pointer. One without its leading slash is taken as if it had it.
+    pub fn new(text: &str) -> Self {
+        if text.is_empty() {
+            return Pointer { tokens: Box::default() };
+        }
+        let text = text.strip_prefix('/').unwrap_or(text);
+        Pointer { tokens: text.split('/').map(|token| token.replace("~1", "/").replace("~0", "~").into()).collect() }
+    }
+
+    /// Its tokens, unescaped.
+    pub fn tokens(&self) -> &[Box<str>] {
+        &self.tokens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn end(text: &str) -> Result<usize, Broken> {
+        value_end(text.as_bytes(), 0)
+    }
+
+    #[test]
+    fn values_end_where_they_end() {
+        assert_eq!(end(r#""a\"b" "#), Ok(6));
+        assert_eq!(end(r#"{"a":"}","b":[1,{"c":"\\"}]},"#), Ok(28));
+        assert_eq!(end("truex"), Err(Broken::Syntax));
+        assert_eq!(end("tru"), Ok(3));
+        assert_eq!(end("{\"a\":1"), Err(Broken::Cut));
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000) + ",";
+        assert_eq!(end(&deep), Ok(200_000));
+        assert_eq!(end(&"{\"a\":".repeat(10_000)), Err(Broken::Cut));
+    }
+
+    #[test]
+    fn strings_say_what_they_say() {
+        let text = |json: &str| String::from_utf8(Raw(json.as_bytes()).text().into_owned()).unwrap();
+        assert_eq!(text(r#""a\u0026\n\"\\\/""#), "a&\n\"\\/");
+        assert_eq!(text(r#""\ud83d\ude00""#), "😀");
+        assert_eq!(text(r#""\ud83d\u0041 \udc00 \x \u12""#), "\u{fffd}A \u{fffd} \u{fffd} \u{fffd}12");
+        assert_eq!(text(" { \"a b\" : [ 1 , \" \" ] } ".trim()), r#"{"a b":[1," "]}"#);
+        assert_eq!(text("null"), "null");
+    }
+
+    #[test]
+    fn the_first_of_equal_keys_counts_and_escaped_keys_are_keys() {
+        let raw = Raw(br#"{"a":1,"a":2,"v\u0065rb":"get"}"#);
+        assert_eq!(raw.get("a").unwrap().bytes(), b"1");
+        assert_eq!(raw.get("verb").unwrap().bytes(), b"\"get\"");
+    }
+
+    #[test]
+    fn a_broken_member_ends_the_object() {
+        let members: Vec<_> = Raw(br#"{"a":1 "b":2}"#).members().collect();
+        assert_eq!(members.len(), 2);
+        assert_eq!(members[1].as_ref().err(), Some(&Broken::Syntax));
+    }
+
+    proptest! {
+        /// The bit masks find the end of a value where a plain reader finds it, wherever blocks begin.
+        #[test]
+        fn masks_agree_with_a_plain_reader(text in r#"[\[\]{}"\\a,:]{0,300}"#) {
+            let text = format!("[{text}");
+            let (mut depth, mut inside, mut skip, mut plain) = (0_usize, false, false, Err(Broken::Cut));
+            for (i, byte) in text.bytes().enumerate() {
+                // Outside strings a backslash is no JSON; all that counts is that it hides a quote alike.
+                if std::mem::take(&mut skip) && matches!(byte, b'"' | b'\\') { continue; }
+                match byte {
+                    b'\\' => skip = true,
+                    b'"' => inside = !inside,
+                    b'[' | b'{' if !inside => depth += 1,
+                    b']' | b'}' if !inside => {
+                        depth -= 1;
+                        if depth == 0 { plain = Ok(i + 1); break; }
+                    }
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(container_end(text.as_bytes(), 0), plain);
+        }
+
+        #[test]
+        fn strings_survive_a_round_trip(text in any::<String>(), tail in any::<String>()) {
+            let json = serde_json::to_string(&text).unwrap();
+            let line = format!("{json},{tail}");
+            let raw = Raw::first(line.as_bytes()).unwrap();
+            prop_assert_eq!(raw.bytes(), json.as_bytes());
+            let read = raw.string().unwrap();
+            prop_assert_eq!(&*read, text.as_bytes());
+        }
+
+        #[test]
+        fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(raw) = Raw::first(&bytes) {
+                let _ = (raw.text(), raw.members().count(), raw.items().count(), raw.step("0"));
+            }
+        }
+    }
+}
