@@ -12,5 +12,6 @@
 //! `audit`, `rules` and `engine` do no I/O: bytes in, matches out. They are a library that anyone can embed.
 
 pub mod audit;
+pub mod detector;
 pub mod engine;
 pub mod rules;

@@ -10,7 +10,7 @@
 
 use std::borrow::Cow;
 
-use wide::{CmpEq, u8x16};
+use wide::u8x16;
 
 /// Why reading stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +72,9 @@ fn prefix_xor(mut bits: u64) -> u64 {
     bits ^ (bits << 32)
 }
 
+/// Every other bit, from the first.
+const EVEN: u64 = 0x5555_5555_5555_5555;
+
 /// The bytes that follow a backslash which is not escaped itself, and whether the next block's first byte is
 /// one. The addition carries through every run of backslashes at once (simdjson, "Parsing Gigabytes of JSON
 /// per Second", section 3.1.1).
@@ -79,7 +82,6 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
     if backslashes == 0 {
         return std::mem::take(carry);
     }
-    const EVEN: u64 = 0x5555_5555_5555_5555;
     let starts = backslashes & !*carry;
     let follows = starts << 1 | *carry;
     let odd_starts = starts & !EVEN & !follows;
@@ -348,7 +350,7 @@ fn unescape(inner: &[u8]) -> Cow<'_, [u8]> {
             Some(b'r') => b'\r',
             Some(b'b') => 8,
             Some(b'f') => 12,
-            Some(&(byte @ (b'"' | b'\\' | b'/'))) => byte,
+            Some(&byte @ (b'"' | b'\\' | b'/')) => byte,
             Some(b'u') => {
                 let unit = hex4(inner, at);
                 at += if unit.is_some() { 4 } else { 0 };

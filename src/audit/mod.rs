@@ -3,5 +3,11 @@
 //! In come bytes that anybody may have written; out come events that borrow from them. Nothing here does
 //! I/O, knows of rules, or believes a client.
 
+pub mod event;
 pub mod fields;
 pub mod json;
+pub mod notes;
+pub mod redact;
+pub mod text;
+pub mod time;
+pub mod uri;

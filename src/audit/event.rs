@@ -1,0 +1,289 @@
+//! One audit event, read from left to right and no further than asked.
+//!
+//! The apiserver writes what is cheap to decide on first (stage, verb, user, objectRef, responseStatus), the
+//! objects late, the timestamps and annotations last. An [`Event`] is a cursor over its members: asking for
+//! a member reads up to it and remembers all that it passed. Another order of the members only costs time.
+
+use std::borrow::Cow;
+
+use super::json::{Broken, Cursor, Key, Raw};
+use super::time;
+
+/// A member of an event that something asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Member {
+    Kind,
+    ApiVersion,
+    Level,
+    AuditId,
+    Stage,
+    RequestUri,
+    Verb,
+    User,
+    ImpersonatedUser,
+    SourceIps,
+    UserAgent,
+    ObjectRef,
+    ResponseStatus,
+    RequestObject,
+    ResponseObject,
+    RequestReceivedTimestamp,
+    StageTimestamp,
+    Annotations,
+}
+
+impl Member {
+    const COUNT: usize = 18;
+
+    /// The member of that name.
+    pub fn named(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"kind" => Member::Kind,
+            b"apiVersion" => Member::ApiVersion,
+            b"level" => Member::Level,
+            b"auditID" => Member::AuditId,
+            b"stage" => Member::Stage,
+            b"requestURI" => Member::RequestUri,
+            b"verb" => Member::Verb,
+            b"user" => Member::User,
+            b"impersonatedUser" => Member::ImpersonatedUser,
+            b"sourceIPs" => Member::SourceIps,
+            b"userAgent" => Member::UserAgent,
+            b"objectRef" => Member::ObjectRef,
+            b"responseStatus" => Member::ResponseStatus,
+            b"requestObject" => Member::RequestObject,
+            b"responseObject" => Member::ResponseObject,
+            b"requestReceivedTimestamp" => Member::RequestReceivedTimestamp,
+            b"stageTimestamp" => Member::StageTimestamp,
+            b"annotations" => Member::Annotations,
+            _ => return None,
+        })
+    }
+}
+
+/// What stands in `objectRef`, each part as it is written.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct ObjectRef<'a> {
+    pub resource: Option<Raw<'a>>,
+    pub namespace: Option<Raw<'a>>,
+    pub name: Option<Raw<'a>>,
+    pub subresource: Option<Raw<'a>>,
+}
+
+/// How far an event was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// There is more.
+    Open,
+    /// To its end.
+    Whole,
+    /// To where its text breaks.
+    Broken(Broken),
+}
+
+/// One audit event in the text of its line.
+#[derive(Clone, Debug)]
+pub struct Event<'a> {
+    bytes: &'a [u8],
+    cursor: Cursor<'a>,
+    reading: Reading,
+    members: [Option<Raw<'a>>; Member::COUNT],
+    object: Option<ObjectRef<'a>>,
+    repeated: bool,
+}
+
+impl<'a> Event<'a> {
+    /// An event whose text starts at the first byte of `bytes`; what follows it in `bytes` is not looked at.
+    #[inline]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Event {
+            bytes,
+            cursor: Cursor::new(bytes, b'{'),
+            reading: Reading::Open,
+            members: [None; Member::COUNT],
+            object: None,
+            repeated: false,
+        }
+    }
+
+    /// Reads members until `wanted` is found, or to the end.
+    #[inline]
+    fn read_to(&mut self, wanted: Option<Member>) {
+        while self.reading == Reading::Open {
+            match self.cursor.member() {
+                None => self.reading = Reading::Whole,
+                Some(Ok((key, value))) => {
+                    if let Some(found) = self.keep(key, value)
+                        && wanted == Some(found)
+                    {
+                        return;
+                    }
+                }
+                Some(Err(broken)) => self.broke(broken),
+            }
+        }
+    }
+
+    #[inline]
+    fn keep(&mut self, key: Key<'a>, value: Raw<'a>) -> Option<Member> {
+        let member = Member::named(&key.text())?;
+        let slot = &mut self.members[member as usize];
+        if slot.is_some() {
+            self.repeated = true;
+            return None;
+        }
+        *slot = Some(value);
+        Some(member)
+    }
+
+    /// Keeps what a cut line shows of the object that it ends in, so that it is judged by that.
+    #[cold]
+    fn broke(&mut self, broken: Broken) {
+        self.reading = Reading::Broken(broken);
+        let rest = self.cursor.remainder();
+        if broken == Broken::Cut && matches!(rest.first(), Some(b'{' | b'[')) {
+            let before = &self.bytes[..self.cursor.position()];
+            let name = before.trim_ascii_end().strip_suffix(b":").map(<[u8]>::trim_ascii_end);
+            let name = name.and_then(|name| name.strip_suffix(b"\""));
+            if let Some(name) = name.and_then(|name| name.rsplit(|&byte| byte == b'"').next())
+                && let Some(member) = Member::named(name)
+            {
+                self.members[member as usize].get_or_insert(Raw::assume(rest));
+            }
+        }
+    }
+
+    /// The value of a member, if it is there. Of equal ones the first counts.
+    #[inline]
+    pub fn get(&mut self, member: Member) -> Option<Raw<'a>> {
+        if self.members[member as usize].is_none() && self.reading == Reading::Open {
+            self.read_to(Some(member));
+        }
+        self.members[member as usize]
+    }
+
+    /// The text of a member that is a string.
+    pub fn text(&mut self, member: Member) -> Option<Cow<'a, [u8]>> {
+        self.get(member).map(Raw::text)
+    }
+
+    /// Any top-level value by its name, also those that are no [`Member`].
+    pub fn named(&mut self, name: &str) -> Option<Raw<'a>> {
+        match Member::named(name.as_bytes()) {
+            Some(member) => self.get(member),
+            None => Raw::assume(self.bytes).get(name),
+        }
+    }
+
+    /// The value at a path of keys.
+    pub fn path(&mut self, keys: &[&str]) -> Option<Raw<'a>> {
+        let (first, rest) = keys.split_first()?;
+        self.named(first)?.path(rest)
+    }
+
+    /// What the request was about.
+    #[inline]
+    pub fn object(&mut self) -> ObjectRef<'a> {
+        if let Some(object) = self.object {
+            return object;
+        }
+        let mut object = ObjectRef::default();
+        if let Some(raw) = self.get(Member::ObjectRef) {
+            for (key, value) in raw.members().map_while(Result::ok) {
+                let slot = match &*key.text() {
+                    b"resource" => &mut object.resource,
+                    b"namespace" => &mut object.namespace,
+                    b"name" => &mut object.name,
+                    b"subresource" => &mut object.subresource,
+                    _ => continue,
+                };
+                slot.get_or_insert(value);
+            }
+        }
+        self.object = Some(object);
+        object
+    }
+
+    /// Reads to the end.
+    ///
+    /// # Errors
+    /// When the text breaks: what stands before is there all the same.
+    pub fn finish(&mut self) -> Result<(), Broken> {
+        self.read_to(None);
+        self.state()
+    }
+
+    /// Whether what was read so far is sound.
+    ///
+    /// # Errors
+    /// When the text breaks.
+    #[inline]
+    pub fn state(&self) -> Result<(), Broken> {
+        match self.reading {
+            Reading::Broken(broken) => Err(broken),
+            Reading::Open | Reading::Whole => Ok(()),
+        }
+    }
+
+    /// Whether a member stood there twice, as far as the event was read.
+    pub fn has_repeated_members(&self) -> bool {
+        self.repeated
+    }
+
+    /// Whether a part of the event is missing: its line was cut, or the apiserver took the objects out.
+    pub fn is_truncated(&mut self) -> bool {
+        self.finish() == Err(Broken::Cut)
+            || self.path(&["annotations", "audit.k8s.io/truncated"]).is_some_and(|raw| raw.bytes() == b"\"true\"")
+    }
+
+    /// The text of the whole event, as far as the line holds it.
+    pub fn bytes(&mut self) -> &'a [u8] {
+        match self.finish() {
+            Ok(()) => &self.bytes[..self.cursor.position()],
+            Err(_) => self.bytes,
+        }
+    }
+
+    /// When it happened, in nanoseconds since 1970: `stageTimestamp`, else `requestReceivedTimestamp`.
+    pub fn time(&mut self) -> Option<i64> {
+        [Member::StageTimestamp, Member::RequestReceivedTimestamp]
+            .into_iter()
+            .find_map(|member| time::parse(&self.get(member)?.string()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_found_in_any_order_and_spelling() {
+        let mut event = Event::new(
+            br#" {"objectRef" : {"name":"x","resource":"secrets"}, "v\u0065rb":"get","stage":"Panic","verb":"list"} "#,
+        );
+        assert_eq!(event.text(Member::Stage).unwrap(), &b"Panic"[..]);
+        assert_eq!(event.text(Member::Verb).unwrap(), &b"get"[..]);
+        assert_eq!(event.object().resource.unwrap().bytes(), b"\"secrets\"");
+        assert_eq!(event.get(Member::User), None);
+        assert!(event.has_repeated_members());
+        assert_eq!(event.finish(), Ok(()));
+    }
+
+    #[test]
+    fn a_cut_event_shows_its_head() {
+        let mut event = Event::new(br#"{"verb":"list","responseObject":{"kind":"SecretList","items":[{"data":"#);
+        assert_eq!(event.finish(), Err(Broken::Cut));
+        let kind = event.path(&["responseObject", "kind"]).unwrap();
+        assert_eq!(kind.bytes(), b"\"SecretList\"");
+        assert_eq!(event.get(Member::Annotations), None);
+    }
+
+    #[test]
+    fn a_broken_event_says_so() {
+        assert_eq!(Event::new(br#"{"verb":"list" oops}"#).finish(), Err(Broken::Syntax));
+        assert_eq!(Event::new(br#"{verb}"#).finish(), Err(Broken::Syntax));
+        assert_eq!(Event::new(b"{}").finish(), Ok(()));
+    }
+}

@@ -1,0 +1,330 @@
+//! What of an event may be shown.
+//!
+//! At level RequestResponse an audit event carries the loot itself: the data of Secrets, tokens, passwords in
+//! environment variables. Conditions may look at all of it; whatever leaves pullwatch goes through
+//! [`Place::show`], which knows where in an event a value stands and what must not be said there.
+//!
+//! The key of a hidden value stays, its value becomes [`REDACTED`]. To hide too much is a nuisance, to hide
+//! too little is a leak, so a key that names a secret hides what is under it at any depth of a body.
+
+use std::borrow::Cow;
+
+use super::json::{Raw, Type};
+
+/// Stands for a value that must not be shown.
+pub const REDACTED: &str = "<redacted>";
+
+/// Stands for what lies deeper than any Kubernetes object goes.
+const TOO_DEEP: &str = "\"<nested too deep>\"";
+
+/// Kubernetes objects stay well below this; reading deeper would cost an attacker nothing and us much.
+const DEEPEST: usize = 96;
+
+/// The longest text shown of one value, in bytes. An event may be a whole cluster's secrets; an alert is a line.
+pub const LONGEST: usize = 64 * 1024;
+
+/// Ends a text that was cut at [`LONGEST`].
+const CUT: &str = "…";
+
+/// Keys of a request or response body whose values are secrets, in lower case.
+const SECRET_KEYS: [&str; 17] = [
+    "data",
+    "stringdata",
+    "binarydata",
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "token",
+    "tokens",
+    "bearertoken",
+    "accesstoken",
+    "refreshtoken",
+    "idtoken",
+    "password",
+    "passphrase",
+    "clientsecret",
+    "secretkey",
+    "secretaccesskey",
+    "privatekey",
+    "apikey",
+];
+
+/// Query parameters whose values are secrets, in lower case.
+const SECRET_PARAMETERS: [&str; 12] = [
+    "token",
+    "access_token",
+    "id_token",
+    "refresh_token",
+    "bearer_token",
+    "authorization",
+    "password",
+    "passwd",
+    "secret",
+    "client_secret",
+    "api_key",
+    "apikey",
+];
+
+/// Where in an event a value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The event itself.
+    Event,
+    /// A part that holds no secrets: user, objectRef, annotations of the event …
+    Plain,
+    /// The request URI.
+    Uri,
+    /// In a request or response body.
+    Body,
+    /// A container's environment: a list of names and values.
+    Environment,
+    /// One entry of it.
+    Variable,
+    /// Under a key that names a secret.
+    Secret,
+}
+
+impl Place {
+    /// Where the member `key` of `parent` stands, if `parent` stands here.
+    #[must_use]
+    pub fn member(self, key: &[u8], parent: Raw<'_>) -> Place {
+        match self {
+            Place::Event => match key {
+                b"requestURI" => Place::Uri,
+                b"requestObject" | b"responseObject" => Place::Body,
+                _ => Place::Plain,
+            },
+            Place::Body => body_member(key, parent),
+            Place::Variable if key == b"value" => Place::Secret,
+            Place::Variable => Place::Body,
+            // A JSON pointer's index, or a map where a list is due.
+            Place::Environment => Place::Variable,
+            Place::Plain | Place::Uri | Place::Secret => self,
+        }
+    }
+
+    /// Where the elements of an array stand that stands here.
+    #[must_use]
+    pub fn item(self) -> Place {
+        if self == Place::Environment { Place::Variable } else { self }
+    }
+
+    /// Where the member or element that a JSON pointer's token names stands.
+    #[must_use]
+    pub fn step(self, token: &str, parent: Raw<'_>) -> Place {
+        match parent.kind() {
+            Type::Array => self.item(),
+            _ => self.member(token.as_bytes(), parent),
+        }
+    }
+
+    /// The text of a value that stands here, with nothing in it that must not be said: a string's content,
+    /// anything else as compact JSON in source order. At most [`LONGEST`] bytes.
+    pub fn show(self, value: Raw<'_>) -> Cow<'_, [u8]> {
+        match (value.kind(), self) {
+            (Type::String | Type::Scalar, Place::Secret) => Cow::Borrowed(REDACTED.as_bytes()),
+            (Type::String, Place::Uri) => value.string().map(uri).map_or(Cow::default(), cut),
+            (Type::String | Type::Scalar, _) => cut(value.text()),
+            (Type::Object | Type::Array, _) => {
+                let mut out = Vec::new();
+                self.write(value, 0, None, &mut out);
+                cut(Cow::Owned(out))
+            }
+        }
+    }
+
+    /// Like [`Place::show`] for an object or array, indented by two blanks.
+    pub fn show_indented(self, value: Raw<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(value, 0, Some(0), &mut out);
+        cut(Cow::Owned(out)).into_owned()
+    }
+
+    /// Appends the value as JSON. Recursion ends at [`DEEPEST`].
+    fn write(self, value: Raw<'_>, depth: usize, indent: Option<usize>, out: &mut Vec<u8>) {
+        if out.len() > LONGEST {
+            return;
+        }
+        let (open, close) = match value.kind() {
+            Type::String | Type::Scalar if self == Place::Secret => {
+                out.push(b'"');
+                out.extend_from_slice(REDACTED.as_bytes());
+                out.push(b'"');
+                return;
+            }
+            Type::String if self == Place::Uri => {
+                out.push(b'"');
+                let shown = value.string().map(uri).unwrap_or_default();
+                super::text::escape_json(&shown, out);
+                out.push(b'"');
+                return;
+            }
+            Type::String | Type::Scalar => {
+                out.extend_from_slice(value.bytes());
+                return;
+            }
+            Type::Object | Type::Array if depth == DEEPEST => {
+                out.extend_from_slice(TOO_DEEP.as_bytes());
+                return;
+            }
+            Type::Object => (b'{', b'}'),
+            Type::Array => (b'[', b']'),
+        };
+        let inner = indent.map(|indent| indent + 2);
+        let mut empty = true;
+        let mut separate = |out: &mut Vec<u8>| {
+            if !std::mem::take(&mut empty) {
+                out.push(b',');
+            }
+            new_line(inner, out);
+        };
+        out.push(open);
+        if open == b'{' {
+            for (key, member) in value.members().map_while(Result::ok) {
+                separate(out);
+                let key = key.text();
+                out.push(b'"');
+                super::text::escape_json(&key, out);
+                out.extend_from_slice(if inner.is_some() { b"\": " } else { b"\":" });
+                self.member(&key, value).write(member, depth + 1, inner, out);
+            }
+        } else {
+            for item in value.items().map_while(Result::ok) {
+                separate(out);
+                self.item().write(item, depth + 1, inner, out);
+            }
+        }
+        if !empty {
+            new_line(indent, out);
+        }
+        out.push(close);
+    }
+}
+
+fn new_line(indent: Option<usize>, out: &mut Vec<u8>) {
+    if let Some(indent) = indent {
+        out.push(b'\n');
+        out.resize(out.len() + indent, b' ');
+    }
+}
+
+fn body_member(key: &[u8], parent: Raw<'_>) -> Place {
+    if key == b"env" {
+        return Place::Environment;
+    }
+    if SECRET_KEYS.iter().any(|secret| key.eq_ignore_ascii_case(secret.as_bytes())) {
+        return Place::Secret;
+    }
+    // A JSON patch (RFC 6902) names the place of its value in a neighbour.
+    if key == b"value"
+        && parent.get("op").is_some()
+        && let Some(path) = parent.get("path").and_then(Raw::string)
+    {
+        let hidden = path.split(|&byte| byte == b'/').any(|token| {
+            let token = String::from_utf8_lossy(token).replace("~1", "/").replace("~0", "~").to_ascii_lowercase();
+            token == "env" || SECRET_KEYS.contains(&&*token)
+        });
+        if hidden {
+            return Place::Secret;
+        }
+    }
+    Place::Body
+}
+
+/// Whether a query parameter of that name carries a secret.
+pub fn is_secret_parameter(name: &[u8]) -> bool {
+    SECRET_PARAMETERS.iter().any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
+}
+
+/// A request URI without the secrets in its query.
+pub fn uri(uri: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    let Some(question) = memchr::memchr(b'?', &uri) else { return uri };
+    let (path, query) = uri.split_at(question + 1);
+    let secret = |parameter: &[u8]| {
+        let name = parameter.split(|&byte| byte == b'=').next().unwrap_or_default();
+        name.len() < parameter.len() && is_secret_parameter(&super::uri::decode(name))
+    };
+    let parameters = || query.split(|byte| matches!(byte, b'&' | b';'));
+    if !parameters().any(secret) {
+        return uri;
+    }
+    let mut shown = path.to_vec();
+    for (i, parameter) in parameters().enumerate() {
+        if i > 0 {
+            shown.push(b'&');
+        }
+        if secret(parameter) {
+            shown.extend(parameter.iter().take_while(|&&byte| byte != b'='));
+            shown.push(b'=');
+            shown.extend_from_slice(REDACTED.as_bytes());
+        } else {
+            shown.extend_from_slice(parameter);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Cuts at a character's start, so that valid UTF-8 stays valid.
+fn cut(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let mut end = LONGEST;
+    while end > LONGEST - 4 && text[end] & 0xc0 == 0x80 {
+        end -= 1;
+    }
+    let mut shown = text[..end].to_vec();
+    shown.extend_from_slice(CUT.as_bytes());
+    Cow::Owned(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(json: &str) -> String {
+        String::from_utf8(Place::Event.show(Raw::first(json.as_bytes()).unwrap()).into_owned()).unwrap()
+    }
+
+    #[test]
+    fn secrets_of_bodies_are_hidden_and_their_keys_stay() {
+        insta::assert_snapshot!(
+            shown(r#"{"verb":"get","responseObject":{"kind":"Secret","data":{".dockerconfigjson":"bG9vdA=="},"type":"t"}}"#),
+            @r#"{"verb":"get","responseObject":{"kind":"Secret","data":{".dockerconfigjson":"<redacted>"},"type":"t"}}"#
+        );
+        insta::assert_snapshot!(
+            shown(r#"{"responseObject":{"items":[{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{loot}"}},"stringData":{"a":{"b":[1,"loot"]}}}]}}"#),
+            @r#"{"responseObject":{"items":[{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"<redacted>"}},"stringData":{"a":{"b":["<redacted>","<redacted>"]}}}]}}"#
+        );
+        insta::assert_snapshot!(
+            shown(r#"{"responseObject":{"status":{"token":"loot"}},"requestObject":{"spec":{"containers":[{"env":[{"name":"A","value":"loot"}],"command":["sh"]}]}}}"#),
+            @r#"{"responseObject":{"status":{"token":"<redacted>"}},"requestObject":{"spec":{"containers":[{"env":[{"name":"A","value":"<redacted>"}],"command":["sh"]}]}}}"#
+        );
+        insta::assert_snapshot!(
+            shown(r#"{"requestObject":[{"op":"add","path":"/data/x","value":"loot"},{"op":"add","path":"/metadata/labels/x","value":"fine"}]}"#),
+            @r#"{"requestObject":[{"op":"add","path":"/data/x","value":"<redacted>"},{"op":"add","path":"/metadata/labels/x","value":"fine"}]}"#
+        );
+    }
+
+    #[test]
+    fn escaped_keys_hide_too() {
+        assert!(!shown(r#"{"responseObject":{"d\u0061ta":{"x":"loot"}}}"#).contains("loot"));
+        assert!(!shown(r#"{"r\u0065sponseObject":{"data":{"x":"loot"}}}"#).contains("loot"));
+    }
+
+    #[test]
+    fn bearer_material_in_uris_is_hidden() {
+        let hide = |text: &str| String::from_utf8(uri(Cow::Borrowed(text.as_bytes())).into_owned()).unwrap();
+        assert_eq!(hide("/api?watch=1&token=loot&x=2"), "/api?watch=1&token=<redacted>&x=2");
+        assert_eq!(hide("/api?%74oken=loot"), "/api?%74oken=<redacted>");
+        assert_eq!(hide("/api?command=cat&command=%2Fetc"), "/api?command=cat&command=%2Fetc");
+        assert!(!shown(r#"{"requestURI":"/a?b=1\u0026access_token=loot"}"#).contains("loot"));
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_deep_is_cut() {
+        let deep = format!("{{\"requestObject\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
+        assert!(shown(&deep).contains("<nested too deep>"));
+        let long = format!("{{\"userAgent\":\"{}\"}}", "ä".repeat(LONGEST));
+        let long = shown(&long);
+        assert!(long.len() < LONGEST + 8 && long.ends_with('…'));
+    }
+}

@@ -1,0 +1,93 @@
+//! Bytes from an event on their way out: into JSON strings.
+
+/// Appends `text` as the inside of a JSON string.
+///
+/// What is no UTF-8 becomes U+FFFD. Control characters (C0, DEL, C1), line and paragraph separators, and the
+/// characters that turn the direction of text are written as escapes, so that the JSON can be printed on a
+/// terminal and never breaks a line.
+pub fn escape_json(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
+    loop {
+        let plain = rest
+            .iter()
+            .position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\' || byte >= 0x7f)
+            .unwrap_or(rest.len());
+        out.extend_from_slice(&rest[..plain]);
+        rest = &rest[plain..];
+        let Some(&byte) = rest.first() else { return };
+        if byte < 0x80 {
+            escape_ascii(byte, out);
+            rest = &rest[1..];
+        } else {
+            // A run of non-ASCII text.
+            let run = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
+            for chunk in rest[..run].utf8_chunks() {
+                for letter in chunk.valid().chars() {
+                    if is_disruptive(letter) {
+                        push_unit(u32::from(letter), out);
+                    } else {
+                        out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+                    }
+                }
+                if !chunk.invalid().is_empty() {
+                    out.extend_from_slice("\u{fffd}".as_bytes());
+                }
+            }
+            rest = &rest[run..];
+        }
+    }
+}
+
+fn escape_ascii(byte: u8, out: &mut Vec<u8>) {
+    let short = match byte {
+        b'"' => b'"',
+        b'\\' => b'\\',
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        8 => b'b',
+        12 => b'f',
+        _ => return push_unit(u32::from(byte), out),
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+fn push_unit(unit: u32, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    // Writing to a Vec does not fail.
+    let _ = write!(out, "\\u{unit:04x}");
+}
+
+/// Whether a character would move the cursor, break the line or turn the text around it on a terminal.
+pub fn is_disruptive(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}')
+        || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Appends `text` as a JSON string, quotes included.
+pub fn push_json_string(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    escape_json(text, out);
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn json_readers_read_back_what_was_said(bytes in proptest::collection::vec(any::<u8>(), 0..60), text in any::<String>()) {
+            for bytes in [bytes, text.into_bytes()] {
+                let mut out = Vec::new();
+                push_json_string(&bytes, &mut out);
+                let said: String = serde_json::from_slice(&out).unwrap();
+                prop_assert_eq!(said, String::from_utf8_lossy(&bytes));
+                let out = String::from_utf8(out).unwrap();
+                prop_assert!(!out.chars().any(is_disruptive));
+            }
+        }
+    }
+}

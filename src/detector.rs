@@ -1,0 +1,464 @@
+//! The detector: bytes of audit logs in, alerts out.
+//!
+//! It ties the rooms of the library together and keeps count of what it saw. A [`Detector`] is made once and
+//! shared; each thread has a [`Session`]. A session gets buffers that are cut at record boundaries and judges
+//! what is in them: a line an event as the apiserver writes it, an `EventList`, an array, events that are
+//! spread over several lines, and whatever else a file may hold.
+//!
+//! No record is dropped without being counted, and none can stop the rest.
+
+use std::collections::BTreeMap;
+
+use crate::audit::event::{Event, Member};
+use crate::audit::json::{Broken, Cursor, Raw, Type};
+use crate::audit::notes::{Notes, Searcher};
+use crate::engine::alert::{Alert, Incident};
+use crate::engine::extract::Context;
+use crate::engine::judge::{Case, Judge, Sight};
+use crate::engine::plan::Plan;
+use crate::engine::prefilter::Prefilter;
+use crate::rules::Matching;
+use crate::rules::ast::{Priority, RuleSet};
+
+/// Why a line, or a part of it, is no sound audit event.
+pub mod malformed {
+    /// The line is not JSON at all.
+    pub const NOT_JSON: &str = "not JSON";
+    /// It starts as JSON and goes on as something else.
+    pub const SYNTAX: &str = "broken JSON";
+    /// It is JSON, but neither an audit event nor a list of them.
+    pub const NO_EVENT: &str = "no audit event";
+    /// Something follows an event on its line that is none.
+    pub const TRAILING: &str = "text behind an event";
+    /// The event was judged; the first of equal members counted.
+    pub const REPEATED: &str = "member given twice (judged by the first)";
+    /// The event was judged; what is no UTF-8 was read as U+FFFD.
+    pub const UTF8: &str = "invalid UTF-8 (judged, read as U+FFFD)";
+    /// The event was judged; half of a surrogate pair was read as U+FFFD.
+    pub const SURROGATE: &str = "lone surrogate (judged, read as U+FFFD)";
+}
+
+/// Why an event was judged by a part of it.
+pub mod truncated {
+    /// Its line ends in the middle.
+    pub const CUT: &str = "cut off in the middle";
+    /// Its line is longer than the limit.
+    pub const TOO_LONG: &str = "longer than --max-event-size";
+    /// The apiserver took its objects out (annotation `audit.k8s.io/truncated`).
+    pub const APISERVER: &str = "by the apiserver";
+}
+
+/// What a detector is asked to do beside matching rules.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether each rule that matches an event makes an alert, or only the first.
+    pub matching: Matching,
+    /// Rules less bad than this are left out.
+    pub minimum: Priority,
+    /// Events before this time (nanoseconds since 1970) are left out.
+    pub since: Option<i64>,
+    /// Events at or after this time are left out.
+    pub until: Option<i64>,
+    /// The host's name, for alerts.
+    pub hostname: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { matching: Matching::All, minimum: Priority::Debug, since: None, until: None, hostname: String::new() }
+    }
+}
+
+/// What was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Audit events, judged or passed over because no rule can match them.
+    pub events: u64,
+    /// Events outside the time range asked for.
+    pub outside_time_range: u64,
+    /// Lines by what is wrong with them.
+    pub malformed: BTreeMap<&'static str, u64>,
+    /// Events of which a part is missing, by why.
+    pub truncated: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    /// Adds what another session saw.
+    pub fn add(&mut self, other: &Counts) {
+        self.events += other.events;
+        self.outside_time_range += other.outside_time_range;
+        for (reason, count) in &other.malformed {
+            *self.malformed.entry(reason).or_default() += count;
+        }
+        for (reason, count) in &other.truncated {
+            *self.truncated.entry(reason).or_default() += count;
+        }
+    }
+}
+
+/// A rule set, ready to judge.
+#[derive(Debug)]
+pub struct Detector {
+    plan: Plan,
+    prefilter: Option<Prefilter>,
+    searcher: Searcher,
+    options: Options,
+    rule_names: Vec<String>,
+}
+
+impl Detector {
+    /// Compiles the rules.
+    pub fn new(rules: &RuleSet, options: Options) -> Self {
+        let plan = Plan::new(rules, options.minimum);
+        let has_range = options.since.is_some() || options.until.is_some();
+        // To count the events in a range each one's time must be read.
+        let prefilter = if has_range { None } else { Prefilter::new(&plan) };
+        let rule_names = rules.rules.iter().map(|rule| rule.name.to_string()).collect();
+        Detector { plan, prefilter, searcher: Searcher::new(), options, rule_names }
+    }
+
+    /// Whether a rule asks for an event's position in the input: then one session must see all of it in order.
+    pub fn needs_positions(&self) -> bool {
+        self.plan.needs_positions
+    }
+
+    /// The names of all rules, by the index that alerts carry.
+    pub fn rule_names(&self) -> &[String] {
+        &self.rule_names
+    }
+
+    /// What a thread needs to judge.
+    pub fn session(&self) -> Session<'_> {
+        Session {
+            detector: self,
+            judge: Judge::new(self.options.matching == Matching::First),
+            counts: Counts::default(),
+            position: 0,
+            matches: Vec::new(),
+            skimming: Skimming::default(),
+        }
+    }
+}
+
+/// Whether looking for candidates pays: where most lines are some, it is work done twice.
+#[derive(Debug, Default)]
+struct Skimming {
+    lines: u64,
+    candidates: u64,
+}
+
+impl Skimming {
+    fn pays(&self) -> bool {
+        self.lines < 4096 || self.candidates * 2 < self.lines
+    }
+}
+
+/// How deep lists of events may stand in each other: the webhook's `EventList` in an array, and room to spare.
+const DEEPEST_LIST: usize = 4;
+
+/// Judges records, one after the other.
+#[derive(Debug)]
+pub struct Session<'d> {
+    detector: &'d Detector,
+    judge: Judge,
+    counts: Counts,
+    position: u64,
+    matches: Vec<usize>,
+    skimming: Skimming,
+}
+
+/// Takes alerts.
+pub type OnAlert<'f> = &'f mut dyn FnMut(&Alert<'_>);
+
+/// One buffer on its way through a session.
+struct Buffer<'c, 'f> {
+    bytes: &'c [u8],
+    notes: Notes,
+    /// Where the next line starts that starts with `{`, as far as it was looked for.
+    next_object: usize,
+    sight: Sight<'c>,
+    on_alert: OnAlert<'f>,
+}
+
+/// How a line starts that is one event as the apiserver writes it.
+const PLAIN_START: &[u8] = br#"{"kind":"Event","#;
+
+impl<'d> Session<'d> {
+    /// Judges every record of a buffer that starts and ends at record boundaries.
+    pub fn chunk(&mut self, bytes: &[u8], on_alert: OnAlert<'_>) {
+        let mut buffer = self.open(bytes, on_alert);
+        let prefilter = self.detector.prefilter.as_ref().filter(|_| self.skimming.pays());
+        let mut candidate = None;
+        let mut at = 0;
+        while at < bytes.len() {
+            let end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
+            let line = &bytes[at..end];
+            if let Some(prefilter) = prefilter
+                && line.starts_with(PLAIN_START)
+                && line.trim_ascii_end().last() == Some(&b'}')
+            {
+                let next = match candidate {
+                    Some(next) if next >= at => next,
+                    _ => prefilter.find(&bytes[at..]).map_or(usize::MAX, |found| at + found),
+                };
+                candidate = Some(next);
+                self.skimming.lines += 1;
+                if next >= end && !buffer.has_inner_start(at, end) {
+                    self.counts.events += 1;
+                    self.position += 1;
+                    at = end + 1;
+                    continue;
+                }
+                self.skimming.candidates += 1;
+            }
+            at = self.line(&mut buffer, at, end);
+        }
+        self.close(&buffer);
+    }
+
+    /// Judges an event whose line is longer than the limit by its first bytes.
+    pub fn head(&mut self, head: &[u8], on_alert: OnAlert<'_>) {
+        let mut buffer = self.open(head, on_alert);
+        self.cut(&mut buffer, head, truncated::TOO_LONG, 0);
+        self.close(&buffer);
+    }
+
+    /// What was seen since the last call.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
+    }
+
+    fn open<'c, 'f>(&self, bytes: &'c [u8], on_alert: OnAlert<'f>) -> Buffer<'c, 'f> {
+        let notes = self.detector.searcher.search(bytes);
+        Buffer { bytes, notes, next_object: 0, sight: Sight::new(&self.detector.plan), on_alert }
+    }
+
+    fn close(&mut self, buffer: &Buffer<'_, '_>) {
+        self.malformed_lines(malformed::UTF8, buffer.notes.invalid_utf8);
+        self.malformed_lines(malformed::SURROGATE, buffer.notes.lone_surrogates);
+        if buffer.notes.truncated > 0 {
+            *self.counts.truncated.entry(truncated::APISERVER).or_default() += buffer.notes.truncated;
+        }
+    }
+
+    fn malformed_lines(&mut self, reason: &'static str, lines: u64) {
+        if lines > 0 {
+            *self.counts.malformed.entry(reason).or_default() += lines;
+        }
+    }
+
+    /// Judges what starts on the line at `at`, and gives where to go on.
+    fn line(&mut self, buffer: &mut Buffer<'_, '_>, at: usize, end: usize) -> usize {
+        let line = &buffer.bytes[at..end];
+        let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii();
+        // The usual line: one event, whole. All else takes the careful way.
+        if text.first() == Some(&b'{')
+            && text.last() == Some(&b'}')
+            && !buffer.has_inner_start(at, end)
+            && self.object(buffer, text, 0) == Ok(())
+        {
+            return end + 1;
+        }
+        match text.first() {
+            None => end + 1,
+            Some(b'{' | b'[') => {
+                let start = at + line.len() - line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start().len();
+                self.record(buffer, start)
+            }
+            // What is left of a list that was written a line an element.
+            _ if text.iter().all(|byte| matches!(byte, b']' | b'}' | b',') || byte.is_ascii_whitespace()) => end + 1,
+            Some(_) => {
+                self.malformed_lines(malformed::NOT_JSON, 1);
+                end + 1
+            }
+        }
+    }
+
+    /// Judges the record that starts at `at` and may take several lines, and gives where to go on.
+    ///
+    /// It ends where its brackets close, at the latest before the next line that starts with `{`: within an
+    /// indented value there is none.
+    fn record(&mut self, buffer: &mut Buffer<'_, '_>, at: usize) -> usize {
+        let bytes = buffer.bytes;
+        let limit = buffer.next_object(at);
+        let torn_at = buffer.inner_start(at + 1, limit);
+        let whole = Raw::first(&bytes[at..limit]).ok().filter(|&raw| self.value(buffer, raw) == Ok(()));
+        let Some(raw) = whole else {
+            // Another event may start in the middle of this one's line, where the writer was interrupted.
+            let end = torn_at.unwrap_or(limit);
+            self.cut(buffer, &bytes[at..end], truncated::CUT, 0);
+            return end;
+        };
+        let end = at + raw.bytes().len();
+        let rest = &bytes[end..limit];
+        let Some(next) = rest.iter().position(|byte| !(matches!(byte, b',' | b']') || byte.is_ascii_whitespace())) else {
+            return limit;
+        };
+        if !matches!(rest[next], b'{' | b'[') {
+            self.malformed_lines(malformed::TRAILING, 1);
+            return memchr::memchr(b'\n', rest).map_or(limit, |newline| end + newline + 1);
+        }
+        end + next
+    }
+
+    /// Judges a whole JSON value: an event or a list of them.
+    fn value<'c>(&mut self, buffer: &mut Buffer<'c, '_>, raw: Raw<'c>) -> Result<(), Broken> {
+        if raw.kind() == Type::Object {
+            return self.object(buffer, raw.bytes(), 0);
+        }
+        self.elements(buffer, raw, truncated::CUT, 0);
+        Ok(())
+    }
+
+    /// Judges the elements of a list. A bad one says nothing of the others.
+    fn elements<'c>(&mut self, buffer: &mut Buffer<'c, '_>, list: Raw<'c>, reason: &'static str, depth: usize) {
+        let mut cursor = Cursor::new(list.bytes(), b'[');
+        while let Some(item) = cursor.item() {
+            match item {
+                Ok(item) if item.kind() == Type::Object => {
+                    if self.object(buffer, item.bytes(), depth + 1).is_err() {
+                        self.malformed_lines(malformed::SYNTAX, 1);
+                    }
+                }
+                Ok(_) => self.malformed_lines(malformed::NO_EVENT, 1),
+                Err(Broken::Cut) => self.cut(buffer, cursor.remainder(), reason, depth + 1),
+                Err(Broken::Syntax) => self.malformed_lines(malformed::SYNTAX, 1),
+            }
+        }
+    }
+
+    /// Judges an object: an event, or an `EventList`. Where it is broken nothing was counted or said.
+    fn object<'c>(&mut self, buffer: &mut Buffer<'c, '_>, bytes: &'c [u8], depth: usize) -> Result<(), Broken> {
+        let mut event = Event::new(bytes);
+        if !bytes.starts_with(PLAIN_START) {
+            match event.text(Member::Kind).as_deref() {
+                Some(b"Event") => {}
+                Some(b"EventList") if depth < DEEPEST_LIST => {
+                    event.finish()?;
+                    if let Some(items) = event.named("items") {
+                        self.elements(buffer, items, truncated::CUT, depth + 1);
+                    }
+                    return Ok(());
+                }
+                None if event.get(Member::AuditId).is_some() => {}
+                _ => {
+                    event.finish()?;
+                    self.malformed_lines(malformed::NO_EVENT, 1);
+                    return Ok(());
+                }
+            }
+            event.state()?;
+        }
+        self.event(buffer, &mut event)
+    }
+
+    /// Judges one event that should be whole.
+    fn event<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) -> Result<(), Broken> {
+        self.match_rules(buffer, event);
+        if !self.matches.is_empty() {
+            event.finish()?;
+        }
+        event.state()?;
+        self.report(buffer, event);
+        Ok(())
+    }
+
+    /// Judges what is there of a record whose text ends in the middle.
+    fn cut<'c>(&mut self, buffer: &mut Buffer<'c, '_>, bytes: &'c [u8], reason: &'static str, depth: usize) {
+        let text = bytes.trim_ascii();
+        // A lone bracket opens a list that is written a line an element.
+        if text.is_empty() || text == b"[" {
+            return;
+        }
+        if text.first() == Some(&b'[') && depth < DEEPEST_LIST {
+            return self.elements(buffer, Raw::assume(text), reason, depth + 1);
+        }
+        let mut event = Event::new(text);
+        let broken = event.finish();
+        match event.text(Member::Kind).as_deref() {
+            _ if broken == Err(Broken::Syntax) => self.malformed_lines(malformed::SYNTAX, 1),
+            Some(b"EventList") if depth < DEEPEST_LIST => {
+                if let Some(items) = event.named("items") {
+                    self.elements(buffer, items, reason, depth + 1);
+                }
+            }
+            Some(b"Event") | None if event.get(Member::AuditId).is_some() => {
+                *self.counts.truncated.entry(reason).or_default() += 1;
+                self.match_rules(buffer, &mut event);
+                self.report(buffer, &mut event);
+            }
+            None => self.malformed_lines(malformed::SYNTAX, 1),
+            Some(_) => self.malformed_lines(malformed::NO_EVENT, 1),
+        }
+    }
+
+    fn match_rules<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) {
+        self.matches.clear();
+        buffer.sight.next();
+        if self.is_outside_range(event) {
+            return;
+        }
+        let context = self.context();
+        let mut case = Case { plan: &self.detector.plan, sight: &mut buffer.sight, event, context };
+        self.judge.judge(&mut case, &mut self.matches);
+    }
+
+    /// Counts an event and says what it matched.
+    fn report<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) {
+        if self.is_outside_range(event) {
+            self.counts.outside_time_range += 1;
+            return;
+        }
+        let context = self.context();
+        self.counts.events += 1;
+        self.position += 1;
+        if event.has_repeated_members() {
+            self.malformed_lines(malformed::REPEATED, 1);
+        }
+        if self.matches.is_empty() {
+            return;
+        }
+        let incident = Incident::new(event);
+        let plan = &self.detector.plan;
+        let mut case = Case { plan, sight: &mut buffer.sight, event, context };
+        for &matched in &self.matches {
+            let alert = Alert::new(&plan.rules[matched], &mut case, &incident, &self.detector.options.hostname);
+            (buffer.on_alert)(&alert);
+        }
+    }
+
+    fn context(&self) -> Context<'d> {
+        Context { position: self.position + 1, hostname: &self.detector.options.hostname }
+    }
+
+    fn is_outside_range(&self, event: &mut Event<'_>) -> bool {
+        let Options { since, until, .. } = self.detector.options;
+        if since.is_none() && until.is_none() {
+            return false;
+        }
+        // An event that does not say when it happened is kept: better one too many than one lost.
+        event.time().is_some_and(|time| since.is_some_and(|since| time < since) || until.is_some_and(|until| time >= until))
+    }
+}
+
+impl Buffer<'_, '_> {
+    /// Where the first line behind `at` starts that starts with `{`; the end if there is none.
+    fn next_object(&mut self, at: usize) -> usize {
+        if self.next_object <= at {
+            let found = memchr::memmem::find(&self.bytes[at..], b"\n{");
+            self.next_object = found.map_or(self.bytes.len(), |found| at + found + 1);
+        }
+        self.next_object
+    }
+
+    fn inner_start(&self, from: usize, to: usize) -> Option<usize> {
+        let starts = &self.notes.inner_starts;
+        let next = starts.partition_point(|&start| start < from);
+        starts.get(next).copied().filter(|&start| start < to)
+    }
+
+    #[inline]
+    fn has_inner_start(&self, from: usize, to: usize) -> bool {
+        !self.notes.inner_starts.is_empty() && self.inner_start(from + 1, to).is_some()
+    }
+}

@@ -1,0 +1,342 @@
+//! What a match says: the alert, as JSON and as text.
+//!
+//! An alert holds nothing of the event but what may be shown: every value goes through
+//! [`Place::show`](crate::audit::redact::Place::show) on its way here.
+
+use std::borrow::Cow;
+
+use super::judge::Case;
+use super::plan::{RulePlan, Say};
+use super::value::{Text, Value};
+use crate::audit::event::{Event, Member};
+use crate::audit::json::Raw;
+use crate::audit::redact::Place;
+use crate::audit::text::{escape_json, push_json_string};
+use crate::audit::time;
+use crate::rules::ast::Priority;
+
+/// What all alerts of one event share.
+#[derive(Debug)]
+pub struct Incident {
+    /// When, in nanoseconds since 1970; 0 where the event does not say.
+    time: i64,
+    /// The hash of the event's whole content.
+    content: blake3::Hash,
+    /// The `event` member of the alert's JSON.
+    summary: Vec<u8>,
+    /// Who, for people.
+    actor: String,
+    /// On what, for people.
+    target: String,
+}
+
+/// The members before `level` in an event that the apiserver writes to a file; in a webhook's list they are
+/// left out. The event is the same.
+const ENVELOPE: [&[u8]; 2] = [br#""kind":"Event","#, br#""apiVersion":"audit.k8s.io/v1","#];
+
+impl Incident {
+    /// Reads the event to its end.
+    pub fn new(event: &mut Event<'_>) -> Self {
+        let bytes = event.bytes();
+        let mut content = bytes.strip_prefix(b"{").unwrap_or(bytes);
+        for member in ENVELOPE {
+            content = content.strip_prefix(member).unwrap_or(content);
+        }
+        Incident {
+            time: event.time().unwrap_or(0),
+            content: blake3::hash(content),
+            summary: summary(event),
+            actor: actor(event),
+            target: target(event),
+        }
+    }
+}
+
+/// One alert.
+#[derive(Debug)]
+pub struct Alert<'a> {
+    rule: &'a RulePlan,
+    incident: &'a Incident,
+    hostname: &'a str,
+    shown: Vec<Value<'a>>,
+    /// The output without time and priority.
+    message: Vec<u8>,
+}
+
+impl<'a> Alert<'a> {
+    /// The alert of a rule that the event of `case` matched.
+    pub fn new<'e: 'a>(rule: &'a RulePlan, case: &mut Case<'_, '_, 'e>, incident: &'a Incident, hostname: &'a str) -> Self {
+        let shown: Vec<Value<'e>> = rule.shown.iter().map(|shown| case.shown(shown.operand)).collect();
+        let mut message = Vec::new();
+        for say in &rule.output {
+            match say {
+                Say::Text(text) => message.extend_from_slice(text.as_bytes()),
+                Say::Value(index, None) => push_value(&shown[*index], &mut message),
+                Say::Value(index, Some(width)) => {
+                    let mut text = Vec::new();
+                    push_value(&shown[*index], &mut text);
+                    let text = String::from_utf8_lossy(&text);
+                    message.extend(format!("{text:<width$.width$}").into_bytes());
+                }
+            }
+        }
+        Alert { rule, incident, hostname, shown, message }
+    }
+
+    /// Index of the rule in the rule set.
+    pub fn rule(&self) -> usize {
+        self.rule.index
+    }
+
+    /// Name of the rule.
+    pub fn rule_name(&self) -> &'a str {
+        &self.rule.name
+    }
+
+    /// How bad it is.
+    pub fn priority(&self) -> Priority {
+        self.rule.priority
+    }
+
+    /// When it happened, in nanoseconds since 1970; 0 where the event does not say.
+    pub fn time(&self) -> i64 {
+        self.incident.time
+    }
+
+    /// The rule's output. It may hold anything a client can send: escape it for where it goes.
+    pub fn message(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.message)
+    }
+
+    /// Who did it: the user, and whom they posed as.
+    pub fn actor(&self) -> &'a str {
+        &self.incident.actor
+    }
+
+    /// What it was done to: `namespace/resource/name`, as far as the event says.
+    pub fn target(&self) -> &'a str {
+        &self.incident.target
+    }
+
+    /// The same for the same event content and rule, whoever read it from wherever: 32 hex digits.
+    pub fn id(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.incident.content.as_bytes());
+        hasher.update(self.rule.name.as_bytes());
+        let mut id = hasher.finalize().to_hex().to_string();
+        id.truncate(32);
+        id
+    }
+
+    /// Appends the alert as one line of JSON, without the line's end.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"hostname\":");
+        push_json_string(self.hostname.as_bytes(), out);
+        out.extend_from_slice(b",\"output\":\"");
+        time::write_clock(out, self.incident.time);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(self.rule.priority.name().as_bytes());
+        out.push(b' ');
+        escape_json(&self.message, out);
+        out.extend_from_slice(b"\",\"output_fields\":");
+        self.write_fields(out);
+        out.extend_from_slice(b",\"priority\":\"");
+        out.extend_from_slice(self.rule.priority.name().as_bytes());
+        out.extend_from_slice(b"\",\"rule\":");
+        push_json_string(self.rule.name.as_bytes(), out);
+        out.extend_from_slice(b",\"source\":\"k8s_audit\",\"tags\":[");
+        for (i, tag) in self.rule.tags.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            push_json_string(tag.as_bytes(), out);
+        }
+        out.extend_from_slice(b"],\"time\":\"");
+        time::write_rfc3339(out, self.incident.time);
+        out.extend_from_slice(b"\",\"id\":\"");
+        out.extend_from_slice(self.id().as_bytes());
+        out.extend_from_slice(b"\",\"event\":");
+        out.extend_from_slice(&self.incident.summary);
+        out.push(b'}');
+    }
+
+    fn write_fields(&self, out: &mut Vec<u8>) {
+        // `evt.time` comes before every field of the audit event in the alphabet, and is always there.
+        out.extend_from_slice(b"{\"evt.time\":");
+        out.extend_from_slice(itoa::Buffer::new().format(self.incident.time).as_bytes());
+        for (field, value) in self.rule.shown.iter().zip(&self.shown) {
+            if field.spelling == "evt.time" {
+                continue;
+            }
+            out.push(b',');
+            push_json_string(field.spelling.as_bytes(), out);
+            out.push(b':');
+            match value {
+                Value::Missing => out.extend_from_slice(b"null"),
+                _ if field.is_time => {
+                    out.extend_from_slice(itoa::Buffer::new().format(self.incident.time).as_bytes());
+                }
+                Value::Number(number) if field.is_number => {
+                    out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes());
+                }
+                Value::Number(number) => {
+                    push_json_string(itoa::Buffer::new().format(*number).as_bytes(), out);
+                }
+                Value::Text(text) => push_json_string(text, out),
+                Value::List(texts) => {
+                    for (i, text) in texts.iter().enumerate() {
+                        out.push(if i == 0 { b'[' } else { b',' });
+                        push_json_string(text, out);
+                    }
+                    out.push(b']');
+                }
+            }
+        }
+        out.push(b'}');
+    }
+}
+
+/// Appends a value as outputs print it: `<NA>` where it is missing, a list in parentheses.
+fn push_value(value: &Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Missing => out.extend_from_slice(b"<NA>"),
+        Value::Text(text) => out.extend_from_slice(text),
+        Value::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
+        Value::List(texts) => {
+            out.push(b'(');
+            for (i, text) in texts.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(text);
+            }
+            out.push(b')');
+        }
+    }
+}
+
+/// The members of the event that every alert carries.
+fn summary(event: &mut Event<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    let texts = [("auditID", Member::AuditId), ("stage", Member::Stage), ("verb", Member::Verb)];
+    for (name, member) in texts {
+        push_member(&mut out, name, event.get(member), Place::Plain);
+    }
+    for (name, member) in [("user", Member::User), ("impersonatedUser", Member::ImpersonatedUser)] {
+        if let Some(user) = event.get(member) {
+            push_key(&mut out, name);
+            let start = out.len();
+            for part in ["username", "uid", "groups"] {
+                push_part(&mut out, start, part, user.get(part));
+            }
+            close(&mut out, start);
+        }
+    }
+    push_member(&mut out, "sourceIPs", event.get(Member::SourceIps), Place::Plain);
+    push_member(&mut out, "userAgent", event.get(Member::UserAgent), Place::Plain);
+    if let Some(object) = event.get(Member::ObjectRef) {
+        push_key(&mut out, "objectRef");
+        let start = out.len();
+        for part in ["resource", "namespace", "name", "apiGroup", "apiVersion", "subresource"] {
+            push_part(&mut out, start, part, object.get(part));
+        }
+        close(&mut out, start);
+    }
+    push_member(&mut out, "code", event.path(&["responseStatus", "code"]), Place::Plain);
+    push_member(&mut out, "requestURI", event.get(Member::RequestUri), Place::Uri);
+    if event.is_truncated() {
+        push_key(&mut out, "truncated");
+        out.extend_from_slice(b"true");
+    }
+    close(&mut out, 0);
+    out
+}
+
+fn push_key(out: &mut Vec<u8>, name: &str) {
+    out.push(if out.is_empty() { b'{' } else { b',' });
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn push_member(out: &mut Vec<u8>, name: &str, value: Option<Raw<'_>>, place: Place) {
+    if let Some(value) = value {
+        push_key(out, name);
+        push_raw(out, value, place);
+    }
+}
+
+/// A member of the object that starts at `start`.
+fn push_part(out: &mut Vec<u8>, start: usize, name: &str, value: Option<Raw<'_>>) {
+    if let Some(value) = value {
+        out.push(if out.len() == start { b'{' } else { b',' });
+        out.push(b'"');
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        push_raw(out, value, Place::Plain);
+    }
+}
+
+fn close(out: &mut Vec<u8>, start: usize) {
+    if out.len() == start {
+        out.push(b'{');
+    }
+    out.push(b'}');
+}
+
+/// How many members of a list of addresses or groups an alert shows.
+const MOST_ITEMS: usize = 64;
+
+/// Writes what stands in the event as JSON of our own: a number stays one if it is one, a list of texts a
+/// list, anything else becomes a string.
+fn push_raw(out: &mut Vec<u8>, value: Raw<'_>, place: Place) {
+    use crate::audit::json::Type;
+    match value.kind() {
+        Type::Array => {
+            out.push(b'[');
+            for (i, item) in value.items().map_while(Result::ok).take(MOST_ITEMS).enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                push_json_string(&place.show(item), out);
+            }
+            out.push(b']');
+        }
+        Type::Scalar => match std::str::from_utf8(value.bytes()).map(str::parse::<u32>) {
+            Ok(Ok(number)) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+            _ => push_json_string(&place.show(value), out),
+        },
+        _ => push_json_string(&place.show(value), out),
+    }
+}
+
+fn lossy(text: Option<Text<'_>>) -> Option<String> {
+    text.map(|text| String::from_utf8_lossy(&text).into_owned())
+}
+
+fn actor(event: &mut Event<'_>) -> String {
+    let mut name = |member| lossy(event.get(member).and_then(|user| user.get("username")).map(|raw| Place::Plain.show(raw)));
+    let user = name(Member::User).filter(|user| !user.is_empty()).unwrap_or_else(|| "(nobody)".to_owned());
+    match name(Member::ImpersonatedUser) {
+        Some(other) => format!("{user} as {other}"),
+        None => user,
+    }
+}
+
+fn target(event: &mut Event<'_>) -> String {
+    let object = event.object();
+    let text = |raw: Option<Raw<'_>>| lossy(raw.map(|raw| Place::Plain.show(raw)));
+    let Some(mut resource) = text(object.resource) else {
+        return lossy(event.get(Member::RequestUri).map(|raw| Place::Uri.show(raw))).unwrap_or_default();
+    };
+    if let Some(subresource) = text(object.subresource) {
+        resource = format!("{resource}/{subresource}");
+    }
+    let mut target = resource;
+    if let Some(namespace) = text(object.namespace) {
+        target = format!("{target} {namespace}/");
+    } else if object.name.is_some() {
+        target.push(' ');
+    }
+    target + &text(object.name).unwrap_or_default()
+}

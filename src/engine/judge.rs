@@ -1,0 +1,245 @@
+//! Judging one event after the other.
+//!
+//! A [`Judge`] asks first for the members that decide most ([`plan::HEAD`]). For each combination of their
+//! values it remembers what is left of each rule once they are known: mostly nothing. Only where something is
+//! left the event is read further.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use foldhash::fast::RandomState;
+
+use super::extract::{Context, View};
+use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, With};
+use super::value::Value;
+use super::{compare, transform};
+use crate::audit::event::{Event, Member};
+
+/// What is left of a rule when the head of an event is known.
+#[derive(Debug)]
+struct Rest {
+    /// Index of the rule in the plan.
+    rule: usize,
+    condition: Node,
+}
+
+/// How many combinations of heads are remembered. A cluster has some hundred; what goes beyond is an
+/// attacker's invention, and starts the memory anew.
+const MOST_HEADS: usize = 2048;
+
+/// The longest head that is remembered, in bytes.
+const LONGEST_HEAD: usize = 512;
+
+/// The values and verdicts of the event at hand. They borrow from its text, so that one [`Sight`] serves all
+/// events of one buffer.
+#[derive(Debug)]
+pub struct Sight<'e> {
+    /// Values and verdicts of an earlier number are of an earlier event.
+    number: u64,
+    verdicts: Vec<(u64, bool)>,
+    values: Vec<(u64, Value<'e>)>,
+}
+
+impl Sight<'_> {
+    /// For events judged by this plan.
+    pub fn new(plan: &Plan) -> Self {
+        Sight {
+            number: 1,
+            verdicts: vec![(0, false); plan.checks.len()],
+            values: (0..plan.operands.len()).map(|_| (0, Value::Missing)).collect(),
+        }
+    }
+
+    /// Forgets the event that was judged.
+    #[inline]
+    pub fn next(&mut self) {
+        self.number += 1;
+    }
+}
+
+/// Everything needed to judge one event.
+pub struct Case<'p, 's, 'e> {
+    /// The rules.
+    pub plan: &'p Plan,
+    /// What is known already.
+    pub sight: &'s mut Sight<'e>,
+    /// The event.
+    pub event: &'s mut Event<'e>,
+    /// What is known beside its text.
+    pub context: Context<'p>,
+}
+
+impl<'e> Case<'_, '_, 'e> {
+    /// Whether a condition holds.
+    #[inline]
+    pub fn holds(&mut self, node: &Node) -> bool {
+        match node {
+            Node::Known(known) => *known,
+            Node::Check(check) => self.passes(*check),
+            Node::Not(inner) => !self.holds(inner),
+            Node::All(nodes) => nodes.iter().all(|node| self.holds(node)),
+            Node::Any(nodes) => nodes.iter().any(|node| self.holds(node)),
+        }
+    }
+
+    /// Whether a comparison holds.
+    pub fn passes(&mut self, check: CheckId) -> bool {
+        let (number, verdict) = self.sight.verdicts[check];
+        if number == self.sight.number {
+            return verdict;
+        }
+        let plan = self.plan;
+        let left = plan.checks[check].left;
+        self.know(left);
+        let verdict = match &plan.checks[check].with {
+            With::Constant(compare) => compare.passes(&self.sight.values[left].1),
+            With::Operand(operator, right) => {
+                self.know(*right);
+                compare::values(*operator, &self.sight.values[left].1, &self.sight.values[*right].1)
+            }
+        };
+        self.sight.verdicts[check] = (self.sight.number, verdict);
+        verdict
+    }
+
+    /// The value of an operand as conditions see it.
+    pub fn value(&mut self, operand: OperandId) -> &Value<'e> {
+        self.know(operand);
+        &self.sight.values[operand].1
+    }
+
+    fn know(&mut self, operand: OperandId) {
+        if self.sight.values[operand].0 == self.sight.number {
+            return;
+        }
+        let plan = self.plan;
+        let value = match &plan.operands[operand] {
+            OperandPlan::Field(access) => access.read(self.event, &self.context, View::Real),
+            OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
+            OperandPlan::Call(transformer, arguments, option) => {
+                // A call's arguments were compiled before it, so this ends.
+                for &argument in arguments {
+                    self.know(argument);
+                }
+                let values: Vec<&Value<'e>> =
+                    arguments.iter().map(|&argument| &self.sight.values[argument].1).collect();
+                transform::apply(*transformer, &values, option.as_deref())
+            }
+        };
+        self.sight.values[operand] = (self.sight.number, value);
+    }
+
+    /// The value of an operand as it may be shown.
+    pub fn shown(&mut self, operand: OperandId) -> Value<'e> {
+        let plan = self.plan;
+        match &plan.operands[operand] {
+            OperandPlan::Field(access) => access.read(self.event, &self.context, View::Shown),
+            OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
+            OperandPlan::Call(transformer, arguments, option) => {
+                let values: Vec<Value<'e>> = arguments.iter().map(|&argument| self.shown(argument)).collect();
+                let values: Vec<&Value<'e>> = values.iter().collect();
+                transform::apply(*transformer, &values, option.as_deref())
+            }
+        }
+    }
+
+    /// What is left of a condition when the comparisons of the head are known.
+    fn rest(&mut self, node: &Node) -> Node {
+        match node {
+            Node::Known(known) => Node::Known(*known),
+            Node::Check(check) if self.plan.checks[*check].is_head => Node::Known(self.passes(*check)),
+            Node::Check(check) => Node::Check(*check),
+            Node::Not(inner) => match self.rest(inner) {
+                Node::Known(known) => Node::Known(!known),
+                rest => Node::Not(Box::new(rest)),
+            },
+            Node::All(nodes) => self.rest_of(nodes, false, Node::All),
+            Node::Any(nodes) => self.rest_of(nodes, true, Node::Any),
+        }
+    }
+
+    /// The rest of a conjunction or disjunction, which a child that is known to be `decisive` decides.
+    fn rest_of(&mut self, nodes: &[Node], decisive: bool, join: impl Fn(Box<[Node]>) -> Node) -> Node {
+        let mut rests = Vec::new();
+        for node in nodes {
+            match self.rest(node) {
+                Node::Known(known) if known == decisive => return Node::Known(decisive),
+                Node::Known(_) => {}
+                rest => rests.push(rest),
+            }
+        }
+        match rests.len() {
+            0 => Node::Known(!decisive),
+            1 => rests.swap_remove(0),
+            _ => join(rests.into()),
+        }
+    }
+}
+
+/// Finds the rules that an event matches.
+#[derive(Debug)]
+pub struct Judge {
+    /// Only the first rule that matches counts.
+    first: bool,
+    heads: HashMap<Box<[u8]>, Rc<[Rest]>, RandomState>,
+    head: Vec<u8>,
+}
+
+impl Judge {
+    /// A judge that knows nothing yet. With `first`, only the first rule in load order that matches counts.
+    pub fn new(first: bool) -> Self {
+        Judge { first, heads: HashMap::default(), head: Vec::new() }
+    }
+
+    /// Appends the indices (in the plan) of the rules that match to `matches`.
+    pub fn judge(&mut self, case: &mut Case<'_, '_, '_>, matches: &mut Vec<usize>) {
+        for rest in self.candidates(case).iter() {
+            if case.holds(&rest.condition) {
+                matches.push(rest.rule);
+                if self.first {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The rules that the head of the event leaves possible.
+    fn candidates(&mut self, case: &mut Case<'_, '_, '_>) -> Rc<[Rest]> {
+        self.head.clear();
+        let object = {
+            let parts = [case.event.get(Member::Stage), case.event.get(Member::Verb)];
+            let object = case.event.object();
+            [parts[0], parts[1], object.resource, object.subresource]
+        };
+        for part in object {
+            // The values as they are spelt, each behind its length, so that no two heads look the same.
+            let bytes = part.map_or(&b""[..], |raw| raw.bytes());
+            self.head.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+            self.head.extend_from_slice(bytes);
+        }
+        if self.head.len() > LONGEST_HEAD {
+            return Self::rests(case);
+        }
+        if let Some(rests) = self.heads.get(&*self.head) {
+            return rests.clone();
+        }
+        if self.heads.len() == MOST_HEADS {
+            self.heads.clear();
+        }
+        let rests = Self::rests(case);
+        self.heads.insert(self.head.as_slice().into(), rests.clone());
+        rests
+    }
+
+    fn rests(case: &mut Case<'_, '_, '_>) -> Rc<[Rest]> {
+        let plan = case.plan;
+        let mut rests = Vec::new();
+        for (rule, planned) in plan.rules.iter().enumerate() {
+            match case.rest(&planned.condition) {
+                Node::Known(false) => {}
+                condition => rests.push(Rest { rule, condition }),
+            }
+        }
+        rests.into()
+    }
+}

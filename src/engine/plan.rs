@@ -1,0 +1,332 @@
+//! A rule set, compiled: what to read, what to compare, in which order.
+//!
+//! Equal operands and equal comparisons of all rules are one, so that each is judged once per event. In a
+//! conjunction the comparison that is cheapest to know comes first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::compare::{self, Compare, TextTest, Texts};
+use super::extract::Access;
+use crate::audit::fields::{Kind, Source};
+use crate::rules::ast::{
+    Check, Expr, Operand, Operator, Piece, Priority, Right, Rule, RuleSet, Template, Transformer,
+};
+
+/// Index of an operand in its plan.
+pub type OperandId = usize;
+/// Index of a comparison in its plan.
+pub type CheckId = usize;
+
+/// How to get a value.
+#[derive(Debug)]
+pub enum OperandPlan {
+    /// From the event.
+    Field(Access),
+    /// A constant.
+    Text(Box<[u8]>),
+    /// From other values.
+    Call(Transformer, Box<[OperandId]>, Option<String>),
+}
+
+/// How to judge a comparison.
+#[derive(Debug)]
+pub struct CheckPlan {
+    /// What is compared.
+    pub left: OperandId,
+    /// With what.
+    pub with: With,
+    /// Known from the few members that decide which rules an event can match at all.
+    pub is_head: bool,
+}
+
+/// The right-hand side of a comparison.
+#[derive(Debug)]
+pub enum With {
+    /// Constants.
+    Constant(Compare),
+    /// Another value.
+    Operand(Operator, OperandId),
+}
+
+/// A condition over comparisons.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Node {
+    /// Always so.
+    Known(bool),
+    /// A comparison.
+    Check(CheckId),
+    /// The opposite.
+    Not(Box<Node>),
+    /// All of them.
+    All(Box<[Node]>),
+    /// Any of them.
+    Any(Box<[Node]>),
+}
+
+/// A piece of an output.
+#[derive(Debug)]
+pub enum Say {
+    /// As it is.
+    Text(Box<str>),
+    /// The value of [`RulePlan::shown`] at this index, padded or cut to a width.
+    Value(usize, Option<usize>),
+}
+
+/// A value that a rule's alerts show.
+#[derive(Debug)]
+pub struct Shown {
+    /// Its key in `output_fields`.
+    pub spelling: String,
+    /// How to get it.
+    pub operand: OperandId,
+    /// Whether JSON has it as a number.
+    pub is_number: bool,
+    /// Whether it is the event's time, which text prints as a clock and JSON as nanoseconds.
+    pub is_time: bool,
+}
+
+/// One rule.
+#[derive(Debug)]
+pub struct RulePlan {
+    /// Its index in the rule set.
+    pub index: usize,
+    /// Its name.
+    pub name: Arc<str>,
+    /// How bad a match is.
+    pub priority: Priority,
+    /// When it matches.
+    pub condition: Node,
+    /// What an alert says.
+    pub output: Box<[Say]>,
+    /// The values in it, by spelling, each once.
+    pub shown: Box<[Shown]>,
+    /// The part of an alert's JSON that is the same for every one: priority to tags.
+    pub tags: Vec<String>,
+}
+
+/// Members that decide which rules an event can match at all: they stand early, have few values, and nearly
+/// every rule asks for them.
+pub const HEAD: [&[&str]; 4] =
+    [&["stage"], &["verb"], &["objectRef", "resource"], &["objectRef", "subresource"]];
+
+/// A compiled rule set.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Every operand once. Those inside a call come before it.
+    pub operands: Vec<OperandPlan>,
+    /// Every comparison once.
+    pub checks: Vec<CheckPlan>,
+    /// The rules in load order.
+    pub rules: Vec<RulePlan>,
+    /// Whether a rule asks for the event's position in the input.
+    pub needs_positions: bool,
+    costs: Vec<u32>,
+}
+
+/// Finds what was compiled before.
+#[derive(Default)]
+struct Known<'a> {
+    operands: HashMap<&'a Operand, OperandId>,
+    checks: HashMap<&'a Check, CheckId>,
+}
+
+impl Plan {
+    /// Compiles the rules that are enabled and at least as bad as `minimum`.
+    pub fn new(rules: &RuleSet, minimum: Priority) -> Self {
+        let mut plan = Plan::default();
+        let mut known = Known::default();
+        for (index, rule) in rules.rules.iter().enumerate() {
+            if rule.enabled && rule.priority <= minimum {
+                let rule = plan.rule(index, rule, &mut known);
+                plan.rules.push(rule);
+            }
+        }
+        plan
+    }
+
+    fn rule<'a>(&mut self, index: usize, rule: &'a Rule, known: &mut Known<'a>) -> RulePlan {
+        let condition = self.node(&rule.condition, known);
+        let (output, shown) = self.output(&rule.output, known);
+        RulePlan {
+            index,
+            name: rule.name.clone(),
+            priority: rule.priority,
+            condition,
+            output,
+            shown,
+            tags: rule.tags.clone(),
+        }
+    }
+
+    /// Compiles a condition. Its depth is bounded by the loader.
+    fn node<'a>(&mut self, expr: &'a Expr, known: &mut Known<'a>) -> Node {
+        match expr {
+            Expr::Check(check) => Node::Check(self.check(check, known)),
+            Expr::Not(inner) => Node::Not(Box::new(self.node(inner, known))),
+            Expr::And(children) => {
+                let mut nodes: Vec<Node> = Vec::new();
+                for child in children {
+                    match self.node(child, known) {
+                        Node::All(inner) => nodes.extend(inner),
+                        node => nodes.push(node),
+                    }
+                }
+                nodes.sort_by_key(|node| self.cost(node));
+                Node::All(nodes.into())
+            }
+            Expr::Or(children) => {
+                let mut nodes: Vec<Node> = Vec::new();
+                for child in children {
+                    match self.node(child, known) {
+                        Node::Any(inner) => nodes.extend(inner),
+                        node => nodes.push(node),
+                    }
+                }
+                nodes.sort_by_key(|node| self.cost(node));
+                Node::Any(nodes.into())
+            }
+            Expr::Macro { body, .. } | Expr::Exception { body, .. } => self.node(body, known),
+        }
+    }
+
+    fn cost(&self, node: &Node) -> u32 {
+        match node {
+            Node::Known(_) => 0,
+            Node::Check(check) => self.costs[*check],
+            Node::Not(inner) => self.cost(inner),
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().map(|node| self.cost(node)).max().unwrap_or(0),
+        }
+    }
+
+    fn check<'a>(&mut self, check: &'a Check, known: &mut Known<'a>) -> CheckId {
+        if let Some(&id) = known.checks.get(check) {
+            return id;
+        }
+        let left = self.operand(&check.left, known);
+        let with = match &check.right {
+            Right::Operand(operand) => With::Operand(check.operator, self.operand(operand, known)),
+            Right::Nothing => With::Constant(Compare::Exists),
+            Right::Text(text) => With::Constant(constant(check, std::slice::from_ref(text))),
+            Right::List(texts) => With::Constant(constant(check, texts)),
+        };
+        let is_head = matches!(with, With::Constant(_))
+            && matches!(&self.operands[left], OperandPlan::Field(access)
+                if access.plain_path().is_some_and(|path| HEAD.contains(&&*path)));
+        let mut cost = self.operand_cost(left);
+        if let With::Operand(_, right) = with {
+            cost = cost.max(self.operand_cost(right));
+        }
+        self.checks.push(CheckPlan { left, with, is_head });
+        self.costs.push(cost);
+        known.checks.insert(check, self.checks.len() - 1);
+        self.checks.len() - 1
+    }
+
+    fn operand<'a>(&mut self, operand: &'a Operand, known: &mut Known<'a>) -> OperandId {
+        if let Some(&id) = known.operands.get(operand) {
+            return id;
+        }
+        let plan = match operand {
+            Operand::Field(field) => {
+                self.needs_positions |= field.field.source == Source::Position;
+                OperandPlan::Field(Access::new(field))
+            }
+            Operand::Text(text) => OperandPlan::Text(text.as_bytes().into()),
+            Operand::Call { transformer, arguments, argument } => {
+                let arguments = arguments.iter().map(|argument| self.operand(argument, known)).collect();
+                OperandPlan::Call(*transformer, arguments, argument.clone())
+            }
+        };
+        self.operands.push(plan);
+        known.operands.insert(operand, self.operands.len() - 1);
+        self.operands.len() - 1
+    }
+
+    /// How far an event must be read to know an operand, roughly.
+    fn operand_cost(&self, operand: OperandId) -> u32 {
+        match &self.operands[operand] {
+            OperandPlan::Text(_) => 0,
+            OperandPlan::Call(_, arguments, _) => {
+                arguments.iter().map(|&argument| self.operand_cost(argument)).max().unwrap_or(0) + 1
+            }
+            OperandPlan::Field(access) => match access.plain_path().as_deref() {
+                Some(path) if HEAD.contains(&path) => 0,
+                Some([first, ..]) => match *first {
+                    "kind" | "level" | "auditID" | "objectRef" => 1,
+                    "requestURI" | "user" | "impersonatedUser" | "sourceIPs" | "userAgent" => 2,
+                    "responseStatus" => 3,
+                    "annotations" => 5,
+                    _ => 6,
+                },
+                _ => 6,
+            },
+        }
+    }
+
+    fn output<'a>(&mut self, template: &'a Template, known: &mut Known<'a>) -> (Box<[Say]>, Box<[Shown]>) {
+        let mut shown: Vec<Shown> = Vec::new();
+        let mut says = Vec::new();
+        for piece in &template.pieces {
+            says.push(match piece {
+                Piece::Text(text) => Say::Text(text.as_str().into()),
+                Piece::Value { operand, spelling, width } => {
+                    let index = shown.iter().position(|one| one.spelling == *spelling).unwrap_or_else(|| {
+                        let kind = kind(operand);
+                        shown.push(Shown {
+                            spelling: spelling.clone(),
+                            operand: self.operand(operand, known),
+                            is_number: matches!(kind, Kind::Number | Kind::Time),
+                            is_time: kind == Kind::Time,
+                        });
+                        shown.len() - 1
+                    });
+                    Say::Value(index, *width)
+                }
+            });
+        }
+        // `output_fields` are in alphabetical order.
+        let mut order: Vec<usize> = (0..shown.len()).collect();
+        order.sort_by(|&a, &b| shown[a].spelling.cmp(&shown[b].spelling));
+        for say in &mut says {
+            if let Say::Value(index, _) = say {
+                *index = order.iter().position(|at| at == index).unwrap_or(0);
+            }
+        }
+        shown.sort_by(|a, b| a.spelling.cmp(&b.spelling));
+        (says.into(), shown.into())
+    }
+}
+
+/// The type of an operand's value.
+pub fn kind(operand: &Operand) -> Kind {
+    match operand {
+        Operand::Field(field) => field.field.kind,
+        Operand::Call { transformer: Transformer::Len, .. } => Kind::Number,
+        Operand::Text(_) | Operand::Call { .. } => Kind::Text,
+    }
+}
+
+fn constant(check: &Check, values: &[String]) -> Compare {
+    let is_number = matches!(kind(&check.left), Kind::Number | Kind::Time);
+    match (check.operator, check.quantifier) {
+        (Operator::Exists, _) => Compare::Exists,
+        (Operator::In | Operator::Intersects, _) if is_number => {
+            Compare::NumberIn(values.iter().filter_map(|value| compare::number(value)).collect())
+        }
+        (Operator::In, _) => Compare::In(Texts::new(values.iter().map(String::as_str))),
+        (Operator::Intersects, _) => Compare::Intersects(Texts::new(values.iter().map(String::as_str))),
+        (Operator::PMatch, _) => Compare::Text(TextTest::paths(values.iter().map(String::as_str))),
+        (operator, None) if is_number => match values.first().and_then(|value| compare::number(value)) {
+            Some(number) => Compare::Number(operator, number),
+            None => Compare::Never,
+        },
+        (operator, None) => match values.first() {
+            Some(value) => Compare::Text(TextTest::new(operator, value)),
+            None => Compare::Never,
+        },
+        (operator, Some(quantifier)) => {
+            Compare::Quantified(quantifier, values.iter().map(|value| TextTest::new(operator, value)).collect())
+        }
+    }
+}
