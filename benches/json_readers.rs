@@ -22,9 +22,10 @@ fn log() -> Vec<u8> {
 
 fn bench(bencher: Bencher, read: impl Fn(&[u8]) -> bool + Sync) {
     let log = log();
-    bencher.counter(BytesCount::new(log.len())).bench(|| {
-        log.split(|&byte| byte == b'\n').filter(|line| !line.is_empty() && read(black_box(line))).count()
-    });
+    let lines: Vec<&[u8]> = log.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
+    bencher
+        .counter(BytesCount::new(log.len()))
+        .bench(|| lines.iter().filter(|line| read(black_box(line))).count());
 }
 
 /// Only as far as the members stand.
@@ -92,7 +93,6 @@ fn simd_json_tape(bencher: Bencher) {
     bench(bencher, |line| {
         let mut copy = line.to_vec();
         simd_json::to_tape(&mut copy).is_ok_and(|tape| {
-            use simd_json::prelude::*;
             let event = tape.as_value();
             let object = event.get("objectRef");
             event.get("stage").is_some() && event.get("verb").is_some() && object.is_some_and(|object| object.get("name").is_some())

@@ -152,16 +152,6 @@ impl Texts {
     }
 }
 
-/// A number as rules write it: decimal, with fraction and exponent, or hexadecimal.
-pub fn number(text: &str) -> Option<f64> {
-    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        // Rules compare times and codes; 2^53 is far beyond the latter and a precision of some 200 ns for the former.
-        #[allow(clippy::cast_precision_loss)]
-        Some(digits) => u64::from_str_radix(digits, 16).ok().map(|number| number as f64),
-        None => text.trim_start_matches('+').parse().ok().filter(|number: &f64| number.is_finite()),
-    }
-}
-
 #[allow(clippy::cast_precision_loss)]
 fn float(number: i64) -> f64 {
     number as f64

@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::compare::{self, Compare, TextTest, Texts};
+use super::compare::{Compare, TextTest, Texts};
 use super::extract::Access;
 use crate::audit::fields::{Kind, Source};
+use crate::rules::number;
 use crate::rules::ast::{
     Check, Expr, Operand, Operator, Piece, Priority, Right, Rule, RuleSet, Template, Transformer,
 };
@@ -312,12 +313,12 @@ fn constant(check: &Check, values: &[String]) -> Compare {
     match (check.operator, check.quantifier) {
         (Operator::Exists, _) => Compare::Exists,
         (Operator::In | Operator::Intersects, _) if is_number => {
-            Compare::NumberIn(values.iter().filter_map(|value| compare::number(value)).collect())
+            Compare::NumberIn(values.iter().filter_map(|value| number::parse(value)).collect())
         }
         (Operator::In, _) => Compare::In(Texts::new(values.iter().map(String::as_str))),
         (Operator::Intersects, _) => Compare::Intersects(Texts::new(values.iter().map(String::as_str))),
         (Operator::PMatch, _) => Compare::Text(TextTest::paths(values.iter().map(String::as_str))),
-        (operator, None) if is_number => match values.first().and_then(|value| compare::number(value)) {
+        (operator, None) if is_number => match values.first().and_then(|value| number::parse(value)) {
             Some(number) => Compare::Number(operator, number),
             None => Compare::Never,
         },

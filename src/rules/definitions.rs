@@ -1,0 +1,802 @@
+//! From YAML nodes to definitions: what lists, macros and rules the files define, append to and override, one
+//! item after the other. Conditions are still text here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::ast::Priority;
+use super::diagnostics::{Diagnostic, SourceFile, Span};
+use super::located::Located;
+use super::suggest::did_you_mean;
+use super::yaml::{self, Entry, Node};
+
+/// The event source that rules here are about.
+pub const SOURCE: &str = "k8s_audit";
+
+/// A list.
+#[derive(Debug)]
+pub struct List {
+    /// Its items, not expanded.
+    pub items: Vec<Located>,
+    /// Where its name stands.
+    pub span: Span,
+    /// From the prelude.
+    pub is_prelude: bool,
+}
+
+/// A macro.
+#[derive(Debug)]
+pub struct Macro {
+    /// What it stands for.
+    pub condition: Located,
+    /// Where its name stands.
+    pub span: Span,
+    /// From the prelude.
+    pub is_prelude: bool,
+    /// Its place among all macros. It sees those before [`Macro::sees`].
+    pub index: usize,
+    /// When it was last defined or appended to, in the same count.
+    pub sees: usize,
+}
+
+/// A rule's exception.
+#[derive(Clone, Debug)]
+pub struct Exception {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub span: Span,
+    /// The fields compared.
+    pub fields: Vec<Located>,
+    /// How each is compared; empty for the default.
+    pub comparisons: Vec<Located>,
+    /// One field and its values, rather than rows of values for several.
+    pub is_scalar: bool,
+    /// Rows of values, one for each field; in scalar form one row with all values.
+    pub rows: Vec<Vec<Cell>>,
+}
+
+/// A value of an exception.
+#[derive(Clone, Debug)]
+pub enum Cell {
+    /// One value, or a list's name.
+    One(Located),
+    /// Several.
+    Many(Vec<Located>, Span),
+}
+
+/// A rule.
+#[derive(Debug)]
+pub struct RuleDefinition {
+    /// Its name.
+    pub name: String,
+    /// Where its name stands.
+    pub span: Span,
+    /// What it detects.
+    pub desc: String,
+    /// When it matches.
+    pub condition: Located,
+    /// What an alert says.
+    pub output: Located,
+    /// How bad it is.
+    pub priority: Priority,
+    /// Unsorted.
+    pub tags: Vec<String>,
+    /// Whether it is on.
+    pub enabled: bool,
+    /// The event source.
+    pub source: String,
+    /// What it leaves out.
+    pub exceptions: Vec<Exception>,
+    /// Leave it out silently where it asks for unknown fields.
+    pub skip_if_unknown: bool,
+}
+
+/// Everything that the files define.
+#[derive(Debug, Default)]
+pub struct Definitions {
+    /// Lists by name.
+    pub lists: HashMap<String, List>,
+    /// Macros by name.
+    pub macros: HashMap<String, Macro>,
+    /// Rules in load order.
+    pub rules: Vec<RuleDefinition>,
+    /// What is wrong.
+    pub diagnostics: Vec<Diagnostic>,
+    rule_index: HashMap<String, usize>,
+    clock: usize,
+}
+
+const ITEMS: [&str; 6] = ["rule", "macro", "list", "required_engine_version", "required_plugin_versions", "correlation"];
+const RULE_KEYS: [&str; 13] = [
+    "rule", "condition", "output", "desc", "priority", "source", "enabled", "tags", "exceptions", "override", "append",
+    "warn_evttypes", "skip-if-unknown-filter",
+];
+const MACRO_KEYS: [&str; 4] = ["macro", "condition", "override", "append"];
+const LIST_KEYS: [&str; 4] = ["list", "items", "override", "append"];
+
+/// What an item does to a definition of its name.
+#[derive(Clone, Copy, PartialEq)]
+enum Change {
+    /// Makes it, or makes it anew.
+    Define,
+    /// `append: true`
+    Append,
+    /// `override: {…}`
+    Override,
+}
+
+/// One file on its way.
+struct Reader<'d, 'f> {
+    definitions: &'d mut Definitions,
+    file: usize,
+    text: &'f str,
+    is_prelude: bool,
+}
+
+type Read<T> = Result<T, ()>;
+
+impl Definitions {
+    /// Adds what a file defines. `file` is its index among all files.
+    pub fn read(&mut self, file: usize, source: &SourceFile, is_prelude: bool) {
+        let documents = match yaml::parse(&source.text) {
+            Ok(documents) => documents,
+            Err(error) => {
+                let span = Span { file, range: error.range };
+                self.diagnostics.push(Diagnostic::error("yaml", format!("not valid YAML: {}", error.message), span));
+                return;
+            }
+        };
+        for (key, range) in &documents.repeated_keys {
+            let span = Span { file, range: range.clone() };
+            self.diagnostics.push(
+                Diagnostic::warning("repeated-key", format!("`{key}` is given twice; the first counts"), span)
+                    .label("ignored"),
+            );
+        }
+        let mut reader = Reader { definitions: self, file, text: &source.text, is_prelude };
+        for root in &documents.roots {
+            if root.is_null() {
+                continue;
+            }
+            match root.sequence() {
+                Some(items) => items.iter().for_each(|item| reader.item(item)),
+                None => {
+                    let span = reader.span(root);
+                    reader.say(
+                        Diagnostic::error("no-sequence", "a rule file is a sequence of items", span)
+                            .label("expected `- rule: …`, `- macro: …` or `- list: …`"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) -> usize {
+        self.clock += 1;
+        self.clock
+    }
+}
+
+impl Reader<'_, '_> {
+    fn say(&mut self, diagnostic: Diagnostic) {
+        self.definitions.diagnostics.push(diagnostic);
+    }
+
+    fn fail<T>(&mut self, code: &'static str, message: impl Into<String>, span: Span, label: &str) -> Read<T> {
+        self.say(Diagnostic::error(code, message, span).label(label));
+        Err(())
+    }
+
+    fn span(&self, node: &Node) -> Span {
+        // A block that goes over many lines is shown by its first.
+        let first = self.text.get(node.range.clone()).and_then(|text| text.find('\n'));
+        let end = first.map_or(node.range.end, |length| node.range.start + length);
+        Span { file: self.file, range: node.range.start..end }
+    }
+
+    fn key_span(&self, entry: &Entry) -> Span {
+        Span { file: self.file, range: entry.key_range.clone() }
+    }
+
+    fn located(&self, node: &Node) -> Located {
+        Located::new(node, self.file, self.text)
+    }
+
+    fn item(&mut self, item: &Node) {
+        let Some(entries) = item.mapping() else {
+            let span = self.span(item);
+            self.say(Diagnostic::error("no-item", "an item is a mapping", span).label("expected `rule:`, `macro:` or `list:`"));
+            return;
+        };
+        let kind = ITEMS.into_iter().find(|kind| entries.iter().any(|entry| entry.key == *kind));
+        // What went wrong is said already.
+        let _ = match kind {
+            Some("rule") => self.rule(item),
+            Some("macro") => self.a_macro(item),
+            Some("list") => self.list(item),
+            Some("required_engine_version") => self.engine_version(item),
+            Some("required_plugin_versions") => self.plugin_versions(item),
+            _ => {
+                if let Some(entry) = entries.first() {
+                    let span = self.key_span(entry);
+                    let help = did_you_mean(&entry.key, ITEMS);
+                    self.say(
+                        Diagnostic::warning("unknown-item", format!("`{}` is no item; it is ignored", entry.key), span)
+                            .label("expected `rule`, `macro` or `list`")
+                            .maybe_help(help),
+                    );
+                }
+                Ok(())
+            }
+        };
+    }
+
+    fn unknown_keys(&mut self, item: &Node, known: &[&str]) {
+        for entry in item.mapping().unwrap_or_default() {
+            if !known.contains(&&*entry.key) {
+                let span = self.key_span(entry);
+                let help = did_you_mean(&entry.key, known.iter().copied());
+                let message = format!("`{}` means nothing here; it is ignored", entry.key);
+                self.say(Diagnostic::warning("unknown-key", message, span).label("unknown key").maybe_help(help));
+            }
+        }
+    }
+
+    /// The text of a key's scalar.
+    fn scalar<'n>(&mut self, item: &'n Node, key: &str) -> Read<Option<&'n Arc<Node>>> {
+        match item.get(key) {
+            None => Ok(None),
+            Some(node) if node.text().is_some() => Ok(Some(node)),
+            Some(node) => {
+                let span = self.span(node);
+                self.fail("not-a-text", format!("`{key}` takes one text"), span, "expected a text")
+            }
+        }
+    }
+
+    fn required<'n>(&mut self, item: &'n Node, key: &'static str, what: &str, span: &Span) -> Read<&'n Arc<Node>> {
+        match self.scalar(item, key)? {
+            Some(node) if !node.is_null() => Ok(node),
+            Some(node) => {
+                let span = self.span(node);
+                self.fail("missing-key", format!("`{key}` of this {what} is empty"), span, "expected a text")
+            }
+            None => self.fail("missing-key", format!("this {what} has no `{key}`"), span.clone(), &format!("add `{key}:`")),
+        }
+    }
+
+    fn boolean(&mut self, item: &Node, key: &str) -> Read<Option<bool>> {
+        let Some(node) = self.scalar(item, key)? else { return Ok(None) };
+        match yaml::boolean(node.text().unwrap_or_default()) {
+            Some(value) => Ok(Some(value)),
+            None => {
+                let span = self.span(node);
+                self.fail("not-a-boolean", format!("`{key}` is either true or false"), span, "expected true or false")
+            }
+        }
+    }
+
+    fn name<'n>(&mut self, item: &'n Node, kind: &'static str) -> Read<(&'n str, Span)> {
+        let whole = self.span(item);
+        let node = self.required(item, kind, kind, &whole)?;
+        let span = self.span(node);
+        match node.text() {
+            Some(name) if !name.is_empty() => Ok((name, span)),
+            _ => self.fail("missing-key", format!("this {kind} has no name"), span, "expected a name"),
+        }
+    }
+
+    /// How an item changes what it names, and with `override` how each key does (true: append).
+    fn change(&mut self, item: &Node, kind: &str, keys: &[(&str, bool)]) -> Read<(Change, HashMap<String, bool>)> {
+        let appends = self.boolean(item, "append")?.unwrap_or(false);
+        let Some(overrides) = item.get("override") else {
+            if let Some(entry) = item.mapping().unwrap_or_default().iter().find(|entry| entry.key == "append") {
+                let span = self.key_span(entry);
+                self.say(
+                    Diagnostic::warning("deprecated-append", "`append` is deprecated", span)
+                        .help("write `override: {condition: append}`, with each key that is appended to"),
+                );
+            }
+            return Ok((if appends { Change::Append } else { Change::Define }, HashMap::new()));
+        };
+        let span = self.span(overrides);
+        if appends {
+            return self.fail("override", "`append` and `override` exclude each other", span, "leave one of them out");
+        }
+        let Some(entries) = overrides.mapping() else {
+            return self.fail("override", "`override` takes a mapping", span, "expected `condition: append` and the like");
+        };
+        let mut changes = HashMap::new();
+        let mut wrong = false;
+        for entry in entries {
+            let place = self.key_span(entry);
+            let Some((_, can_append)) = keys.iter().find(|(key, _)| *key == entry.key) else {
+                let help = did_you_mean(&entry.key, keys.iter().map(|(key, _)| *key));
+                let message = format!("`{}` of a {kind} cannot be overridden", entry.key);
+                self.say(Diagnostic::error("override", message, place).label("unknown key").maybe_help(help));
+                wrong = true;
+                continue;
+            };
+            match entry.value.text() {
+                Some("append") if *can_append => drop(changes.insert(entry.key.clone(), true)),
+                Some("replace") => drop(changes.insert(entry.key.clone(), false)),
+                _ => {
+                    let place = self.span(&entry.value);
+                    let expected = if *can_append { "expected `append` or `replace`" } else { "expected `replace`" };
+                    let message = format!("`{}` cannot be overridden like this", entry.key);
+                    self.say(Diagnostic::error("override", message, place).label(expected));
+                    wrong = true;
+                    continue;
+                }
+            }
+            if item.get(&entry.key).is_none() {
+                let message = format!("`{}` is to be overridden, but is not given", entry.key);
+                self.say(Diagnostic::error("override", message, place).label(format!("add `{}:` to this item", entry.key)));
+                wrong = true;
+            }
+        }
+        for entry in item.mapping().unwrap_or_default() {
+            let is_named = keys.iter().any(|(key, _)| *key == entry.key);
+            if is_named && !entries.iter().any(|other| other.key == entry.key) {
+                let place = self.key_span(entry);
+                let message = format!("`{}` is given, but `override` does not say what to do with it", entry.key);
+                let help = format!("add `{}: replace` to `override`", entry.key);
+                self.say(Diagnostic::error("override", message, place).label("not in `override`").help(help));
+                wrong = true;
+            }
+        }
+        if wrong { Err(()) } else { Ok((Change::Override, changes)) }
+    }
+
+    fn undefined<T>(&mut self, kind: &str, name: &str, span: Span, known: Vec<String>) -> Read<T> {
+        let help = did_you_mean(name, known.iter().map(String::as_str));
+        let message = format!("there is no {kind} `{name}` to change yet");
+        self.say(Diagnostic::error("undefined", message, span).label("not defined before").maybe_help(help));
+        Err(())
+    }
+
+    fn list(&mut self, item: &Node) -> Read<()> {
+        self.unknown_keys(item, &LIST_KEYS);
+        let (name, span) = self.name(item, "list")?;
+        let (change, overrides) = self.change(item, "list", &[("items", true)])?;
+        let Some(node) = item.get("items") else {
+            return self.fail("missing-key", "this list has no `items`", span, "add `items: []`");
+        };
+        let mut items = Vec::new();
+        match node.sequence() {
+            Some(nodes) => {
+                for node in nodes {
+                    if node.text().is_none() {
+                        let span = self.span(node);
+                        return self.fail("not-a-text", "an item of a list is a text", span, "expected a text");
+                    }
+                    items.push(self.located(node));
+                }
+            }
+            None if node.is_null() => {}
+            None => {
+                let span = self.span(node);
+                return self.fail("not-a-list", "`items` takes a sequence", span, "expected [a, b, …]");
+            }
+        }
+        if change != Change::Define {
+            let Some(list) = self.definitions.lists.get_mut(name) else {
+                let known = self.definitions.lists.keys().cloned().collect();
+                return self.undefined("list", name, span, known);
+            };
+            if overrides.get("items") == Some(&false) {
+                list.items.clear();
+            }
+            list.items.extend(items);
+            list.is_prelude = self.is_prelude;
+            return Ok(());
+        }
+        let list = List { items, span, is_prelude: self.is_prelude };
+        self.definitions.lists.insert(name.to_owned(), list);
+        Ok(())
+    }
+
+    fn a_macro(&mut self, item: &Node) -> Read<()> {
+        self.unknown_keys(item, &MACRO_KEYS);
+        let (name, span) = self.name(item, "macro")?;
+        let (change, overrides) = self.change(item, "macro", &[("condition", true)])?;
+        let node = self.required(item, "condition", "macro", &span)?;
+        let condition = self.located(node);
+        let now = self.definitions.tick();
+        if change != Change::Define {
+            let Some(known) = self.definitions.macros.get_mut(name) else {
+                let known = self.definitions.macros.keys().cloned().collect();
+                return self.undefined("macro", name, span, known);
+            };
+            if overrides.get("condition") == Some(&false) {
+                known.condition = condition;
+            } else {
+                known.condition.append(&condition);
+            }
+            known.sees = now;
+            known.is_prelude = self.is_prelude;
+            return Ok(());
+        }
+        let index = self.definitions.macros.get(name).map_or(now, |known| known.index);
+        let defined = Macro { condition, span, is_prelude: self.is_prelude, index, sees: now };
+        self.definitions.macros.insert(name.to_owned(), defined);
+        Ok(())
+    }
+
+    fn rule(&mut self, item: &Node) -> Read<()> {
+        self.unknown_keys(item, &RULE_KEYS);
+        let (name, span) = self.name(item, "rule")?;
+        let keys = [
+            ("condition", true),
+            ("output", true),
+            ("desc", true),
+            ("tags", true),
+            ("exceptions", true),
+            ("priority", false),
+            ("enabled", false),
+            ("warn_evttypes", false),
+            ("skip-if-unknown-filter", false),
+        ];
+        let (change, overrides) = self.change(item, "rule", &keys)?;
+        let tags = self.tags(item)?;
+        let exceptions = self.exceptions(item)?;
+        let enabled = self.boolean(item, "enabled")?;
+        let skip_if_unknown = self.boolean(item, "skip-if-unknown-filter")?;
+        self.boolean(item, "warn_evttypes")?;
+        let priority = self.priority(item)?;
+        let known = self.definitions.rule_index.get(name).copied();
+
+        if change == Change::Define {
+            let only_enabled = enabled.is_some() && ["condition", "output", "desc", "priority"].iter().all(|key| item.get(key).is_none());
+            if let (true, Some(enabled)) = (only_enabled, enabled) {
+                return match known {
+                    Some(index) => {
+                        self.definitions.rules[index].enabled = enabled;
+                        Ok(())
+                    }
+                    None => {
+                        let known = self.definitions.rule_index.keys().cloned().collect();
+                        self.undefined("rule", name, span, known)
+                    }
+                };
+            }
+            let condition = self.required(item, "condition", "rule", &span);
+            let output = self.required(item, "output", "rule", &span);
+            let desc = self.required(item, "desc", "rule", &span);
+            if priority.is_none() {
+                self.required(item, "priority", "rule", &span)?;
+            }
+            let source = self.scalar(item, "source")?.and_then(|node| node.text()).unwrap_or(SOURCE).to_owned();
+            let rule = RuleDefinition {
+                name: name.to_owned(),
+                span: span.clone(),
+                desc: desc?.text().unwrap_or_default().to_owned(),
+                condition: self.located(condition?),
+                output: self.located(output?),
+                priority: priority.unwrap_or(Priority::Debug),
+                tags,
+                enabled: enabled.unwrap_or(true),
+                source,
+                exceptions,
+                skip_if_unknown: skip_if_unknown.unwrap_or(false),
+            };
+            return self.define_rule(rule, known);
+        }
+
+        let Some(index) = known else {
+            let known = self.definitions.rule_index.keys().cloned().collect();
+            return self.undefined("rule", name, span, known);
+        };
+        if change == Change::Append && item.get("condition").is_none() && item.get("exceptions").is_none() {
+            return self.fail("missing-key", "this appends nothing", span, "add `condition:` or `exceptions:`");
+        }
+        let condition = self.scalar(item, "condition")?.map(|node| self.located(node));
+        let output = self.scalar(item, "output")?.map(|node| self.located(node));
+        let desc = self.scalar(item, "desc")?.and_then(|node| node.text());
+        let appends = |key: &str| *overrides.get(key).unwrap_or(&true);
+        let rule = &mut self.definitions.rules[index];
+        for (key, own, new) in [("condition", &mut rule.condition, condition), ("output", &mut rule.output, output)] {
+            match new {
+                Some(new) if appends(key) => own.append(&new),
+                Some(new) => *own = new,
+                None => {}
+            }
+        }
+        match desc {
+            Some(desc) if appends("desc") => rule.desc = format!("{} {desc}", rule.desc),
+            Some(desc) => desc.clone_into(&mut rule.desc),
+            None => {}
+        }
+        if item.get("tags").is_some() {
+            if !appends("tags") {
+                rule.tags.clear();
+            }
+            rule.tags.extend(tags);
+        }
+        rule.priority = priority.unwrap_or(rule.priority);
+        rule.enabled = enabled.unwrap_or(rule.enabled);
+        rule.skip_if_unknown = skip_if_unknown.unwrap_or(rule.skip_if_unknown);
+        if item.get("exceptions").is_some() {
+            if !appends("exceptions") {
+                rule.exceptions.clear();
+            }
+            return self.append_exceptions(index, exceptions);
+        }
+        Ok(())
+    }
+
+    fn define_rule(&mut self, rule: RuleDefinition, known: Option<usize>) -> Read<()> {
+        for exception in &rule.exceptions {
+            if exception.fields.is_empty() {
+                let (span, message) = (exception.span.clone(), format!("exception `{}` has no `fields`", exception.name));
+                return self.fail("missing-key", message, span, "add `fields: [ka.user.name]` and the like");
+            }
+        }
+        if rule.source != SOURCE {
+            let message = format!("rule `{}` is about the source `{}`; it is skipped", rule.name, rule.source);
+            self.say(Diagnostic::warning("other-source", message, rule.span.clone()).label(format!("pullwatch reads `{SOURCE}`")));
+        }
+        let definitions = &mut *self.definitions;
+        match known {
+            Some(index) if definitions.rules[index].source != rule.source => {
+                let first = definitions.rules[index].span.clone();
+                self.say(
+                    Diagnostic::error("other-source", format!("rule `{}` is defined again for another source", rule.name), rule.span)
+                        .label("give it another name")
+                        .other(first, "first defined here"),
+                );
+                Err(())
+            }
+            Some(index) => {
+                definitions.rules[index] = rule;
+                Ok(())
+            }
+            None => {
+                definitions.rule_index.insert(rule.name.clone(), definitions.rules.len());
+                definitions.rules.push(rule);
+                Ok(())
+            }
+        }
+    }
+
+    fn priority(&mut self, item: &Node) -> Read<Option<Priority>> {
+        let Some(node) = self.scalar(item, "priority")? else { return Ok(None) };
+        let word = node.text().unwrap_or_default();
+        if let Some(priority) = Priority::parse(word) {
+            return Ok(Some(priority));
+        }
+        let span = self.span(node);
+        let help = match word.to_ascii_lowercase().as_str() {
+            "warn" => Some("did you mean `Warning`?".to_owned()),
+            "err" => Some("did you mean `Error`?".to_owned()),
+            "crit" | "high" => Some("did you mean `Critical`?".to_owned()),
+            _ => did_you_mean(word, Priority::ALL.map(Priority::name)),
+        };
+        self.say(
+            Diagnostic::error("priority", format!("`{word}` is no priority"), span)
+                .label("expected Emergency, Alert, Critical, Error, Warning, Notice, Informational or Debug")
+                .maybe_help(help),
+        );
+        Err(())
+    }
+
+    fn tags(&mut self, item: &Node) -> Read<Vec<String>> {
+        let Some(node) = item.get("tags") else { return Ok(Vec::new()) };
+        if node.is_null() {
+            return Ok(Vec::new());
+        }
+        let texts = node.sequence().and_then(|nodes| nodes.iter().map(|node| node.text().map(str::to_owned)).collect());
+        match texts {
+            Some(texts) => Ok(texts),
+            None => {
+                let span = self.span(node);
+                self.fail("not-a-list", "`tags` takes a sequence of texts", span, "expected [k8s, secrets]")
+            }
+        }
+    }
+
+    fn exceptions(&mut self, item: &Node) -> Read<Vec<Exception>> {
+        let Some(node) = item.get("exceptions") else { return Ok(Vec::new()) };
+        if node.is_null() {
+            return Ok(Vec::new());
+        }
+        let Some(nodes) = node.sequence() else {
+            let span = self.span(node);
+            return self.fail("not-a-list", "`exceptions` takes a sequence", span, "expected `- name: …`");
+        };
+        nodes.iter().map(|node| self.exception(node)).collect()
+    }
+
+    fn exception(&mut self, node: &Node) -> Read<Exception> {
+        self.unknown_keys(node, &["name", "fields", "comps", "values"]);
+        let whole = self.span(node);
+        let name = self.required(node, "name", "exception", &whole)?.text().unwrap_or_default().to_owned();
+        let mut exception = Exception {
+            name,
+            span: whole,
+            fields: Vec::new(),
+            comparisons: Vec::new(),
+            is_scalar: false,
+            rows: Vec::new(),
+        };
+        let fields = node.get("fields");
+        let comparisons = node.get("comps");
+        if let Some(fields) = fields {
+            exception.is_scalar = fields.text().is_some();
+            exception.fields = self.texts(fields, "fields")?;
+        }
+        if let Some(comparisons) = comparisons {
+            exception.comparisons = self.texts(comparisons, "comps")?;
+            if fields.is_some() && comparisons.text().is_some() != exception.is_scalar {
+                let span = self.span(comparisons);
+                return self.fail("exception", "`fields` and `comps` must have the same form", span, "both a text, or both a list");
+            }
+            if fields.is_some() && exception.comparisons.len() != exception.fields.len() {
+                let span = self.span(comparisons);
+                let message = format!("{} fields, but {} comparisons", exception.fields.len(), exception.comparisons.len());
+                return self.fail("exception", message, span, "one for each field");
+            }
+        }
+        if let Some(values) = node.get("values").filter(|values| !values.is_null()) {
+            let Some(rows) = values.sequence() else {
+                let span = self.span(values);
+                return self.fail("not-a-list", "`values` takes a sequence", span, "expected `- [a, b]`");
+            };
+            // Without `fields` this appends to an exception of that name, whose form decides.
+            if exception.is_scalar || (fields.is_none() && rows.iter().all(|row| row.text().is_some())) {
+                exception.is_scalar = true;
+                let cells = rows.iter().map(|row| self.scalar_cell(row)).collect::<Read<Vec<_>>>()?;
+                exception.rows.push(cells);
+            } else {
+                for row in rows {
+                    let Some(cells) = row.sequence() else {
+                        let span = self.span(row);
+                        return self.fail("exception", "a row of values is a sequence", span, "expected one value for each field");
+                    };
+                    let cells = cells.iter().map(|cell| self.cell(cell)).collect::<Read<Vec<_>>>()?;
+                    if fields.is_some() && cells.len() != exception.fields.len() {
+                        let span = self.span(row);
+                        let message = format!("{} fields, but {} values", exception.fields.len(), cells.len());
+                        return self.fail("exception", message, span, "one for each field");
+                    }
+                    exception.rows.push(cells);
+                }
+            }
+        }
+        Ok(exception)
+    }
+
+    fn scalar_cell(&mut self, node: &Node) -> Read<Cell> {
+        if node.text().is_some() {
+            return Ok(Cell::One(self.located(node)));
+        }
+        let span = self.span(node);
+        self.fail("exception", "with one field given as a text, the values are texts", span, "expected a text")
+    }
+
+    fn cell(&mut self, node: &Node) -> Read<Cell> {
+        match node.sequence() {
+            None => self.scalar_cell(node),
+            Some(nodes) => {
+                let span = self.span(node);
+                if let Some(wrong) = nodes.iter().find(|node| node.text().is_none()) {
+                    let span = self.span(wrong);
+                    return self.fail("exception", "a value is a text, or a sequence of texts", span, "expected a text");
+                }
+                Ok(Cell::Many(nodes.iter().map(|node| self.located(node)).collect(), span))
+            }
+        }
+    }
+
+    fn texts(&mut self, node: &Node, key: &str) -> Read<Vec<Located>> {
+        let nodes = node.sequence().map_or_else(|| vec![node], |nodes| nodes.iter().map(|node| &**node).collect());
+        if nodes.is_empty() || nodes.iter().any(|node| node.text().is_none()) {
+            let span = self.span(node);
+            return self.fail("exception", format!("`{key}` takes a text or a sequence of texts"), span, "expected a text");
+        }
+        Ok(nodes.into_iter().map(|node| self.located(node)).collect())
+    }
+
+    fn append_exceptions(&mut self, rule: usize, exceptions: Vec<Exception>) -> Read<()> {
+        for new in exceptions {
+            let rule = &mut self.definitions.rules[rule];
+            let Some(own) = rule.exceptions.iter_mut().find(|own| own.name == new.name) else {
+                if new.fields.is_empty() {
+                    let known: Vec<String> = rule.exceptions.iter().map(|own| own.name.clone()).collect();
+                    return self.undefined("exception", &new.name, new.span, known);
+                }
+                rule.exceptions.push(new);
+                continue;
+            };
+            let fits = new.fields.is_empty()
+                || (new.is_scalar == own.is_scalar
+                    && new.fields.iter().map(Located::text).eq(own.fields.iter().map(Located::text)));
+            if !fits {
+                let first = own.span.clone();
+                self.say(
+                    Diagnostic::error("exception", format!("exception `{}` has other fields", new.name), new.span)
+                        .label("leave `fields` out to append values")
+                        .other(first, "first defined here"),
+                );
+                return Err(());
+            }
+            let width = own.fields.len();
+            if new.is_scalar != own.is_scalar || (!own.is_scalar && new.rows.iter().any(|row| row.len() != width)) {
+                let expected = if own.is_scalar { "expected texts".to_owned() } else { format!("expected rows of {width} values") };
+                return self.fail("exception", format!("the values do not fit exception `{}`", new.name), new.span, &expected);
+            }
+            if own.is_scalar && !own.rows.is_empty() {
+                own.rows[0].extend(new.rows.into_iter().flatten());
+            } else {
+                own.rows.extend(new.rows);
+            }
+        }
+        Ok(())
+    }
+
+    fn engine_version(&mut self, item: &Node) -> Read<()> {
+        let whole = self.span(item);
+        let node = self.required(item, "required_engine_version", "item", &whole)?;
+        let span = self.span(node);
+        let text = node.text().unwrap_or_default();
+        let wanted = match text.parse::<u64>() {
+            Ok(minor) => Some((0, minor, 0)),
+            Err(_) => version(text),
+        };
+        match wanted {
+            None => self.fail("version", format!("`{text}` is no version"), span, "expected 0.31.0, or a number"),
+            Some(wanted) if wanted > ENGINE => {
+                let (major, minor, patch) = ENGINE;
+                let label = format!("pullwatch speaks {major}.{minor}.{patch}");
+                self.fail("version", format!("these rules need engine version {text}"), span, &label)
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn plugin_versions(&mut self, item: &Node) -> Read<()> {
+        let whole = self.span(item);
+        let Some(requirements) = item.get("required_plugin_versions").and_then(|node| node.sequence()) else {
+            return self.fail("version", "`required_plugin_versions` takes a sequence", whole, "expected `- name: …`");
+        };
+        for requirement in requirements {
+            let mut choices = vec![requirement];
+            choices.extend(requirement.get("alternatives").and_then(|node| node.sequence()).unwrap_or_default());
+            let mut satisfied = false;
+            for choice in choices {
+                let span = self.span(choice);
+                let name = self.required(choice, "name", "requirement", &span)?.text().unwrap_or_default();
+                let node = self.required(choice, "version", "requirement", &span)?;
+                let text = node.text().unwrap_or_default();
+                let Some(wanted) = version(text) else {
+                    let span = self.span(node);
+                    return self.fail("version", format!("`{text}` is no version"), span, "expected 0.18.0");
+                };
+                satisfied |= PLUGINS.iter().any(|(known, has)| *known == name && has.0 == wanted.0 && *has >= wanted);
+            }
+            if !satisfied {
+                let span = self.span(requirement);
+                return self.fail(
+                    "version",
+                    "these rules need a plugin, or a version of one, that pullwatch does not stand for",
+                    span,
+                    "pullwatch stands for k8saudit 0.18.0 and json 0.7.4",
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The version of the language: what Falco 0.44 calls its engine version.
+const ENGINE: (u64, u64, u64) = (0, 62, 0);
+
+/// The plugins whose fields are here.
+const PLUGINS: [(&str, (u64, u64, u64)); 2] = [("k8saudit", (0, 18, 0)), ("json", (0, 7, 4))];
+
+fn version(text: &str) -> Option<(u64, u64, u64)> {
+    let mut parts = text.split('.').map(|part| part.parse().ok());
+    let version = (parts.next()??, parts.next()??, parts.next()??);
+    parts.next().is_none().then_some(version)
+}

@@ -1,0 +1,655 @@
+//! From syntax to meaning: names are looked up, types are checked, lists and macros take their places.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::ast::{self, Expr, FieldArgument, FieldRef, Operand, Operator, Right, Template, Transformer};
+use super::definitions::{Cell, Definitions, Exception, Macro, RuleDefinition};
+use super::diagnostics::{Diagnostic, Severity, Span};
+use super::located::Located;
+use super::suggest::did_you_mean;
+use super::syntax::{self, OPERATORS, Syntax, Word};
+use super::{lint, number, parse, posix, template};
+use crate::audit::fields::{self, Argument, Kind};
+
+/// A condition with all its macros in place has at most so many comparisons: macros of macros multiply.
+const LARGEST: u64 = 100_000;
+
+/// And nests at most so deep, so that whoever walks it may recurse.
+const DEEPEST: usize = 400;
+
+/// A list with all its lists in place has at most so many items.
+const LONGEST_LIST: usize = 100_000;
+
+/// How big an expression is.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: u64,
+    depth: usize,
+}
+
+impl Size {
+    fn over(sizes: impl IntoIterator<Item = Size>) -> Self {
+        let whole = sizes.into_iter().fold(Size::default(), |whole, size| Size {
+            nodes: whole.nodes.saturating_add(size.nodes),
+            depth: whole.depth.max(size.depth),
+        });
+        Size { nodes: whole.nodes.saturating_add(1), depth: whole.depth + 1 }
+    }
+}
+
+/// What became of a macro.
+enum Resolved {
+    /// It is being looked at: using it now is a circle.
+    Open,
+    /// It is wrong, which was said.
+    Failed,
+    /// It stands for this.
+    Done(Arc<Expr>, Size),
+}
+
+/// Something is wrong, which was said.
+pub struct Said;
+
+/// Looks up names.
+pub struct Resolver<'d> {
+    definitions: &'d Definitions,
+    macros: HashMap<&'d str, Resolved>,
+    used_lists: HashSet<&'d str>,
+    /// What is wrong.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Asked for fields that are not there.
+    pub unknown_fields: bool,
+}
+
+/// Which macros are in sight.
+#[derive(Clone, Copy)]
+enum Sight<'d> {
+    /// A rule sees all.
+    Rule,
+    /// A macro sees those before it.
+    Macro(&'d str, &'d Macro),
+}
+
+impl<'d> Resolver<'d> {
+    /// Over these definitions.
+    pub fn new(definitions: &'d Definitions) -> Self {
+        Resolver {
+            definitions,
+            macros: HashMap::new(),
+            used_lists: HashSet::new(),
+            diagnostics: Vec::new(),
+            unknown_fields: false,
+        }
+    }
+
+    fn say(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    fn syntax_error(&mut self, text: &Located, error: parse::Error) -> Said {
+        self.say(
+            Diagnostic::error("condition", error.message, text.span(&error.range))
+                .label(error.label)
+                .maybe_help(error.help),
+        );
+        Said
+    }
+
+    /// A rule's condition with its exceptions, and its output.
+    ///
+    /// # Errors
+    /// When something in it is wrong.
+    pub fn rule(&mut self, rule: &'d RuleDefinition) -> Result<(Expr, Template), Said> {
+        let condition = self.condition(&rule.condition, Sight::Rule);
+        let exceptions: Vec<_> = rule.exceptions.iter().map(|exception| self.exception(exception)).collect();
+        let output = self.output(&rule.output);
+        let exceptions = exceptions.into_iter().collect::<Result<Vec<_>, Said>>()?;
+        let (condition, size) = condition?;
+        self.check_size(size, &rule.span)?;
+        let mut exceptions: Vec<Expr> = exceptions.into_iter().flatten().collect();
+        let condition = match exceptions.len() {
+            0 => condition,
+            1 => Expr::And(vec![condition, Expr::Not(Box::new(exceptions.swap_remove(0)))]),
+            _ => Expr::And(vec![condition, Expr::Not(Box::new(Expr::Or(exceptions)))]),
+        };
+        Ok((condition, output?))
+    }
+
+    fn check_size(&mut self, size: Size, span: &Span) -> Result<(), Said> {
+        if size.nodes <= LARGEST && size.depth <= DEEPEST {
+            return Ok(());
+        }
+        let message = if size.depth > DEEPEST {
+            format!("with its macros in place this is nested deeper than {DEEPEST} levels")
+        } else {
+            format!("with its macros in place this has more than {LARGEST} parts")
+        };
+        self.say(Diagnostic::error("too-large", message, span.clone()).label("too large"));
+        Err(Said)
+    }
+
+    fn condition(&mut self, text: &'d Located, sight: Sight<'d>) -> Result<(Expr, Size), Said> {
+        let syntax = parse::condition(text.text()).map_err(|error| self.syntax_error(text, error))?;
+        self.expression(&syntax, text, sight)
+    }
+
+    /// Recursion is bounded by the parser.
+    fn expression(&mut self, syntax: &Syntax, text: &'d Located, sight: Sight<'d>) -> Result<(Expr, Size), Said> {
+        match syntax {
+            Syntax::And(parts) | Syntax::Or(parts) => {
+                let is_and = matches!(syntax, Syntax::And(_));
+                // Each part is looked at, so that all errors are said at once.
+                let resolved: Vec<_> = parts.iter().map(|part| self.expression(part, text, sight)).collect();
+                let (exprs, sizes): (Vec<Expr>, Vec<Size>) = resolved.into_iter().collect::<Result<Vec<_>, Said>>()?.into_iter().unzip();
+                if is_and {
+                    self.diagnostics.extend(lint::conjunction(parts, &exprs, text));
+                }
+                Ok((if is_and { Expr::And(exprs) } else { Expr::Or(exprs) }, Size::over(sizes)))
+            }
+            Syntax::Not(inner) => {
+                let (inner, size) = self.expression(inner, text, sight)?;
+                Ok((Expr::Not(Box::new(inner)), Size::over([size])))
+            }
+            Syntax::Check(check) => {
+                let check = self.check(check, text)?;
+                Ok((Expr::Check(check), Size::over([])))
+            }
+            Syntax::Name(name) => self.name(name, text, sight),
+        }
+    }
+
+    fn name(&mut self, name: &Word, text: &'d Located, sight: Sight<'d>) -> Result<(Expr, Size), Said> {
+        let span = text.span(&name.range);
+        let definitions = self.definitions;
+        if let Some((list_name, list)) = definitions.lists.get_key_value(&name.text) {
+            self.used_lists.insert(list_name);
+            self.say(
+                Diagnostic::error("list-as-macro", format!("`{}` is a list; its items stand here, and are no condition", name.text), span)
+                    .label("expected a macro")
+                    .other(list.span.clone(), "defined here")
+                    .help(format!("write `field in ({})`", name.text)),
+            );
+            return Err(Said);
+        }
+        let visible = |known: &Macro| match sight {
+            Sight::Rule => true,
+            Sight::Macro(_, user) => known.index < user.sees,
+        };
+        let found = definitions.macros.get_key_value(&name.text);
+        let Some((key, known)) = found.filter(|(key, known)| {
+            visible(known) && !matches!(sight, Sight::Macro(own, user) if own == key.as_str() && known.sees == user.sees)
+        }) else {
+            let mut diagnostic = Diagnostic::error("unknown-macro", format!("there is no macro `{}`", name.text), span);
+            match found {
+                Some((_, later)) if matches!(sight, Sight::Macro(own, _) if own == name.text) => {
+                    diagnostic = diagnostic.label("a macro cannot use itself").other(later.span.clone(), "this is it");
+                    "it is not defined yet when it is defined".clone_into(&mut diagnostic.message);
+                }
+                Some((_, later)) => {
+                    diagnostic = diagnostic
+                        .label("not defined before")
+                        .other(later.span.clone(), "defined here")
+                        .help("a macro may use only what is defined before it: move that one up");
+                }
+                None => {
+                    let known = definitions.macros.keys().map(String::as_str);
+                    let field = fields::all().map(|field| field.name).find(|field| field.rsplit('.').next() == Some(&name.text));
+                    let help = did_you_mean(&name.text, known)
+                        .or_else(|| field.map(|field| format!("did you mean the field `{field}`?")));
+                    diagnostic = diagnostic.label("expected a macro or a comparison").maybe_help(help);
+                }
+            }
+            self.say(diagnostic);
+            return Err(Said);
+        };
+        self.resolve_macro(key, known, Some(&span))?;
+        match self.macros.get(key.as_str()) {
+            Some(Resolved::Done(body, size)) => {
+                let size = Size::over([*size]);
+                let expr = Expr::Macro { name: key.as_str().into(), body: body.clone() };
+                // Stop here, before the next macro multiplies it.
+                self.check_size(size, &span)?;
+                Ok((expr, size))
+            }
+            _ => Err(Said),
+        }
+    }
+
+    fn resolve_macro(&mut self, name: &'d str, known: &'d Macro, used_at: Option<&Span>) -> Result<(), Said> {
+        match self.macros.get(name) {
+            Some(Resolved::Done(..)) => return Ok(()),
+            Some(Resolved::Failed) => return Err(Said),
+            Some(Resolved::Open) => {
+                let span = used_at.unwrap_or(&known.span).clone();
+                self.say(Diagnostic::error("macro-circle", format!("macro `{name}` uses itself by way of others"), span).label("the circle closes here"));
+                return Err(Said);
+            }
+            None => {}
+        }
+        // A chain of macros recurses once a link.
+        if self.macros.values().filter(|state| matches!(state, Resolved::Open)).count() > DEEPEST / 4 {
+            return self.check_size(Size { nodes: 0, depth: DEEPEST + 1 }, &known.span);
+        }
+        self.macros.insert(name, Resolved::Open);
+        let resolved = match self.condition(&known.condition, Sight::Macro(name, known)) {
+            Ok((expr, size)) => Resolved::Done(Arc::new(expr), size),
+            Err(Said) => Resolved::Failed,
+        };
+        let failed = matches!(resolved, Resolved::Failed);
+        self.macros.insert(name, resolved);
+        if failed { Err(Said) } else { Ok(()) }
+    }
+
+    /// What is defined and not used: warnings, and a look at macros that no rule looked at.
+    pub fn unused(&mut self) {
+        let definitions = self.definitions;
+        let mut unused: Vec<_> = definitions
+            .macros
+            .iter()
+            .filter(|(name, known)| !known.is_prelude && !self.macros.contains_key(name.as_str()))
+            .collect();
+        unused.sort_by_key(|(_, known)| known.index);
+        for (name, known) in unused {
+            let before = self.diagnostics.len();
+            let was_unknown = self.unknown_fields;
+            let _ = self.resolve_macro(name, known, None);
+            self.unknown_fields = was_unknown;
+            // What is wrong with it stops no rule.
+            for diagnostic in &mut self.diagnostics[before..] {
+                diagnostic.severity = Severity::Warning;
+            }
+            let message = format!("macro `{name}` is not used");
+            self.say(Diagnostic::warning("unused-macro", message, known.span.clone()).label("no rule uses it"));
+        }
+        // A list that is used only by lists that are used is used.
+        let mut open: Vec<&'d str> = self.used_lists.iter().copied().collect();
+        while let Some(name) = open.pop() {
+            for item in definitions.lists.get(name).into_iter().flat_map(|list| &list.items) {
+                if let Some((inner, _)) = definitions.lists.get_key_value(item.text())
+                    && self.used_lists.insert(inner)
+                {
+                    open.push(inner);
+                }
+            }
+        }
+        let mut unused: Vec<_> = definitions
+            .lists
+            .iter()
+            .filter(|(name, list)| !list.is_prelude && !self.used_lists.contains(name.as_str()))
+            .collect();
+        unused.sort_by_key(|(_, list)| (list.span.file, list.span.range.start));
+        for (name, list) in unused {
+            let message = format!("list `{name}` is not used");
+            self.say(Diagnostic::warning("unused-list", message, list.span.clone()).label("no rule, macro or list uses it"));
+        }
+    }
+
+    fn check(&mut self, check: &syntax::Check, text: &'d Located) -> Result<ast::Check, Said> {
+        let left = self.operand(&check.left, text);
+        let right = match &check.right {
+            syntax::Right::Nothing => Ok((Right::Nothing, check.operator_range.clone())),
+            syntax::Right::Operand(operand) => {
+                self.operand(operand, text).map(|resolved| (Right::Operand(resolved), operand.range()))
+            }
+            syntax::Right::Word(word) => {
+                let values = self.words(std::slice::from_ref(word), text)?;
+                let [value] = &values[..] else {
+                    let message = format!("`{}` is a list of {} items, where one value is compared", word.text, values.len());
+                    self.say(
+                        Diagnostic::error("list-as-value", message, text.span(&word.range))
+                            .label("expected one value")
+                            .help(format!("write `in ({})`", word.text)),
+                    );
+                    return Err(Said);
+                };
+                Ok((Right::Text(value.clone()), word.range.clone()))
+            }
+            syntax::Right::List(words) => {
+                let range = words.first().map_or(check.operator_range.clone(), |first| {
+                    first.range.start..words.last().map_or(first.range.end, |last| last.range.end)
+                });
+                self.words(words, text).map(|values| (Right::List(values), range))
+            }
+            syntax::Right::ListName(word) => {
+                if !self.definitions.lists.contains_key(&word.text) {
+                    let known = self.definitions.lists.keys().map(String::as_str);
+                    let help = did_you_mean(&word.text, known);
+                    let message = format!("there is no list `{}`; it is read as a word", word.text);
+                    self.say(Diagnostic::warning("unknown-list", message, text.span(&word.range)).label("no list").maybe_help(help));
+                }
+                self.words(std::slice::from_ref(word), text).map(|values| (Right::List(values), word.range.clone()))
+            }
+        };
+        let (left, (right, right_range)) = (left?, right?);
+        let resolved = ast::Check { left, operator: check.operator, quantifier: check.quantifier, right };
+        self.types(&resolved, &text.span(&check.operator_range), &text.span(&right_range))?;
+        self.diagnostics.extend(lint::comparison(check, &resolved, text));
+        Ok(resolved)
+    }
+
+    /// Values with the lists among them in place.
+    fn words(&mut self, words: &[Word], text: &'d Located) -> Result<Vec<String>, Said> {
+        let mut values = Vec::new();
+        for word in words {
+            if word.quoted || !self.expand(&word.text, &mut values, &mut Vec::new()) {
+                if !word.quoted && word.text.contains('_') && words.len() > 1 {
+                    self.nearly_a_list(word, text);
+                }
+                values.push(word.text.clone());
+            }
+            if values.len() > LONGEST_LIST {
+                let message = format!("with its lists in place this has more than {LONGEST_LIST} values");
+                self.say(Diagnostic::error("too-large", message, text.span(&word.range)).label("too large"));
+                return Err(Said);
+            }
+        }
+        Ok(values)
+    }
+
+    fn nearly_a_list(&mut self, word: &Word, text: &Located) {
+        let known = self.definitions.lists.keys().map(String::as_str);
+        if let Some(help) = did_you_mean(&word.text, known) {
+            let message = format!("there is no list `{}`; it is read as a word", word.text);
+            self.say(Diagnostic::warning("unknown-list", message, text.span(&word.range)).label("a word, not a list").help(help));
+        }
+    }
+
+    /// Appends the items of the list of that name, if there is one. A list inside itself adds nothing.
+    fn expand(&mut self, name: &str, values: &mut Vec<String>, open: &mut Vec<&'d str>) -> bool {
+        let Some((name, list)) = self.definitions.lists.get_key_value(name) else { return false };
+        self.used_lists.insert(name);
+        if open.contains(&name.as_str()) || open.len() > 100 {
+            return true;
+        }
+        open.push(name);
+        for item in &list.items {
+            if values.len() > LONGEST_LIST {
+                break;
+            }
+            let item = item.text();
+            if !self.expand(item, values, open) {
+                values.push(unquoted(item).to_owned());
+            }
+        }
+        open.pop();
+        true
+    }
+
+    fn operand(&mut self, operand: &syntax::Operand, text: &Located) -> Result<Operand, Said> {
+        match operand {
+            syntax::Operand::Field { name, argument } => self.field(name, argument.as_ref(), text).map(Operand::Field),
+            syntax::Operand::Text(word) => Ok(Operand::Text(word.text.clone())),
+            syntax::Operand::Call { transformer, arguments, argument, range } => {
+                let resolved: Vec<_> = arguments.iter().map(|argument| self.operand(argument, text)).collect();
+                let arguments = resolved.into_iter().collect::<Result<Vec<_>, Said>>()?;
+                let takes_list = matches!(transformer, Transformer::Join | Transformer::GetOpt);
+                let list_at = usize::from(*transformer == Transformer::Join);
+                if takes_list && kind(&arguments[list_at]) != Kind::List {
+                    let message = format!("`{}` takes a list field", transformer.name());
+                    self.say(Diagnostic::error("types", message, text.span(range)).label("not a list"));
+                    return Err(Said);
+                }
+                let argument = argument.as_ref().map(|word| word.text.clone());
+                Ok(Operand::Call { transformer: *transformer, arguments, argument })
+            }
+        }
+    }
+
+    fn field(&mut self, name: &Word, argument: Option<&Word>, text: &Located) -> Result<FieldRef, Said> {
+        let span = text.span(&name.range);
+        let Some(field) = fields::find(&name.text) else {
+            self.unknown_fields = true;
+            self.say(unknown_field(&name.text, span));
+            return Err(Said);
+        };
+        let wrong = |message: String, word: Option<&Word>, label: &str| {
+            let span = word.map_or(span.clone(), |word| text.span(&word.range));
+            Diagnostic::error("field-argument", message, span).label(label)
+        };
+        let argument = match (field.argument, argument) {
+            (_, None) if field.argument != Argument::Key => None,
+            (_, None) => {
+                self.say(wrong(format!("`{}` needs a key in brackets", field.name), None, "expected […] behind it"));
+                return Err(Said);
+            }
+            (Argument::None, Some(word)) => {
+                self.say(wrong(format!("`{}` takes nothing in brackets", field.name), Some(word), "leave this out"));
+                return Err(Said);
+            }
+            (Argument::Key, Some(word)) => Some(FieldArgument::Key(word.text.clone())),
+            (Argument::Index, Some(word)) => match word.text.parse() {
+                Ok(index) => Some(FieldArgument::Index(index)),
+                Err(_) => {
+                    self.say(wrong(format!("`{}` takes an index in brackets", field.name), Some(word), "expected a number, from 0"));
+                    return Err(Said);
+                }
+            },
+        };
+        Ok(FieldRef { field, argument })
+    }
+
+    fn types(&mut self, check: &ast::Check, operator_span: &Span, right_span: &Span) -> Result<(), Said> {
+        use Operator as O;
+        let name = check.operator.name();
+        let kind = kind(&check.left);
+        let takes = match kind {
+            Kind::List => matches!(check.operator, O::Exists | O::In | O::Intersects),
+            Kind::Number | Kind::Time => matches!(
+                check.operator,
+                O::Exists | O::In | O::Intersects | O::Equal | O::NotEqual | O::Less | O::LessOrEqual | O::Greater | O::GreaterOrEqual
+            ),
+            Kind::Text => true,
+        };
+        if !takes {
+            let help = match kind {
+                Kind::List => format!("`{}` is a list: use `in` (all of them), `intersects` (any of them), or join() it", check.left),
+                _ => format!("`{}` is a number: use =, !=, <, <=, >, >= or in", check.left),
+            };
+            let message = format!("`{name}` does not take a {}", kind.name());
+            self.say(Diagnostic::error("types", message, operator_span.clone()).label(format!("not for a {}", kind.name())).help(help));
+            return Err(Said);
+        }
+        match (&check.right, check.operator) {
+            (Right::Operand(_), O::PMatch | O::Regex) => {
+                let message = format!("`{name}` does not take a field on its right side");
+                self.say(Diagnostic::error("types", message, right_span.clone()).label("expected a constant"));
+                return Err(Said);
+            }
+            (Right::Text(_) | Right::List(_), O::Regex) => {
+                let patterns = match &check.right {
+                    Right::List(values) => values.as_slice(),
+                    Right::Text(value) => std::slice::from_ref(value),
+                    _ => &[],
+                };
+                for pattern in patterns {
+                    if let Err(why) = posix::compile(pattern) {
+                        let message = format!("not a regular expression: {why}");
+                        self.say(Diagnostic::error("regex", message, right_span.clone()).label("POSIX extended, over the whole value"));
+                        return Err(Said);
+                    }
+                }
+            }
+            (Right::Text(_) | Right::List(_), _) if matches!(kind, Kind::Number | Kind::Time) => {
+                let values = match &check.right {
+                    Right::List(values) => values.as_slice(),
+                    Right::Text(value) => std::slice::from_ref(value),
+                    _ => &[],
+                };
+                if let Some(wrong) = values.iter().find(|value| !number::is_number(value)) {
+                    let message = format!("`{}` is a number, and `{wrong}` is none", check.left);
+                    self.say(Diagnostic::error("types", message, right_span.clone()).label("expected a number"));
+                    return Err(Said);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// An exception as a condition; nothing where it has no values.
+    fn exception(&mut self, exception: &'d Exception) -> Result<Option<Expr>, Said> {
+        let mut failed = false;
+        let mut lefts = Vec::new();
+        for field in &exception.fields {
+            match self.exception_field(field) {
+                Ok(left) => lefts.push(left),
+                Err(Said) => failed = true,
+            }
+        }
+        let default = if exception.is_scalar { Operator::In } else { Operator::Equal };
+        let mut operators = Vec::new();
+        for comparison in &exception.comparisons {
+            match OPERATORS.iter().find(|(word, operator)| *word == comparison.text() && *operator != Operator::Exists) {
+                Some((_, operator)) => operators.push(*operator),
+                None => {
+                    let words = OPERATORS.iter().map(|(word, _)| *word);
+                    let help = did_you_mean(comparison.text(), words);
+                    let message = format!("`{}` is no operator", comparison.text());
+                    self.say(Diagnostic::error("exception", message, comparison.whole()).label("expected =, in, startswith …").maybe_help(help));
+                    failed = true;
+                }
+            }
+        }
+        if failed {
+            return Err(Said);
+        }
+        let operator = |at: usize| operators.get(at).copied().unwrap_or(default);
+        let mut rows = Vec::new();
+        for row in &exception.rows {
+            if exception.is_scalar {
+                // One comparison with all values, or one for each where the operator takes one.
+                let (Some(left), operator) = (lefts.first(), operator(0)) else { continue };
+                if takes_list(operator) {
+                    rows.push(self.exception_check(left, operator, row, &exception.span)?);
+                } else {
+                    for cell in row {
+                        rows.push(self.exception_check(left, operator, std::slice::from_ref(cell), &exception.span)?);
+                    }
+                }
+                continue;
+            }
+            let mut checks = Vec::new();
+            for (at, (left, cell)) in lefts.iter().zip(row).enumerate() {
+                checks.push(self.exception_check(left, operator(at), std::slice::from_ref(cell), &exception.span)?);
+            }
+            rows.push(if checks.len() == 1 { checks.swap_remove(0) } else { Expr::And(checks) });
+        }
+        Ok(match rows.len() {
+            0 => None,
+            _ => Some(Expr::Exception { name: exception.name.as_str().into(), body: Arc::new(Expr::Or(rows)) }),
+        })
+    }
+
+    fn exception_field(&mut self, field: &Located) -> Result<Operand, Said> {
+        match parse::operand(field.text(), 0) {
+            Ok((operand, end)) if end == field.text().len() => self.operand(&operand, field),
+            _ => {
+                self.say(Diagnostic::error("exception", format!("`{}` is no field", field.text()), field.whole()).label("expected a field"));
+                Err(Said)
+            }
+        }
+    }
+
+    fn exception_check(&mut self, left: &Operand, operator: Operator, cells: &'d [Cell], whole: &Span) -> Result<Expr, Said> {
+        let mut values = Vec::new();
+        let mut span = whole.clone();
+        for cell in cells {
+            let texts = match cell {
+                Cell::One(text) => std::slice::from_ref(text),
+                Cell::Many(texts, _) => texts,
+            };
+            for text in texts {
+                span = text.whole();
+                let value = text.text().trim();
+                // A list may stand in its parentheses, as it would in a condition.
+                let bare = value.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).map_or(value, str::trim);
+                if bare != value && takes_list(operator) {
+                    for part in bare.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+                        if !self.expand(part, &mut values, &mut Vec::new()) {
+                            values.push(unquoted(part).to_owned());
+                        }
+                    }
+                } else if !self.expand(value, &mut values, &mut Vec::new()) {
+                    values.push(unquoted(text.text()).to_owned());
+                }
+            }
+        }
+        let right = if takes_list(operator) {
+            Right::List(values)
+        } else if values.len() == 1 {
+            Right::Text(values.swap_remove(0))
+        } else {
+            let message = format!("`{}` compares with one value, and this is {}", operator.name(), values.len());
+            self.say(Diagnostic::error("exception", message, span).label("expected one value").help("several values take `in`"));
+            return Err(Said);
+        };
+        let check = ast::Check { left: left.clone(), operator, quantifier: None, right };
+        self.types(&check, &span, &span)?;
+        Ok(Expr::Check(check))
+    }
+
+    fn output(&mut self, text: &Located) -> Result<Template, Said> {
+        let pieces = template::parse(text.text()).map_err(|error| self.syntax_error(text, error))?;
+        let mut resolved = Vec::new();
+        let mut failed = false;
+        for piece in pieces {
+            resolved.push(match piece {
+                template::Piece::Text(text) => ast::Piece::Text(text),
+                template::Piece::Value { operand, spelling, width } => match self.operand(&operand, text) {
+                    Ok(operand) => ast::Piece::Value { operand, spelling, width },
+                    Err(Said) => {
+                        failed = true;
+                        continue;
+                    }
+                },
+            });
+        }
+        if failed { Err(Said) } else { Ok(Template { pieces: resolved }) }
+    }
+}
+
+fn takes_list(operator: Operator) -> bool {
+    matches!(operator, Operator::In | Operator::Intersects | Operator::PMatch)
+}
+
+/// An item may be written with quotes of the condition's own around it.
+fn unquoted(item: &str) -> &str {
+    ['"', '\''].into_iter().find_map(|quote| item.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(item)
+}
+
+/// The type of an operand's value.
+pub fn kind(operand: &Operand) -> Kind {
+    match operand {
+        Operand::Field(field) => field.field.kind,
+        Operand::Text(_) => Kind::Text,
+        Operand::Call { transformer, arguments, .. } => match transformer {
+            Transformer::Len => Kind::Number,
+            Transformer::ToLower | Transformer::ToUpper | Transformer::Basename | Transformer::Base64 => {
+                arguments.first().map_or(Kind::Text, kind)
+            }
+            Transformer::Join | Transformer::Concat | Transformer::GetOpt => Kind::Text,
+        },
+    }
+}
+
+fn unknown_field(name: &str, span: Span) -> Diagnostic {
+    let diagnostic = Diagnostic::error("unknown-field", format!("there is no field `{name}`"), span).label("unknown field");
+    let longer: Vec<&str> = fields::all()
+        .map(|field| field.name)
+        .filter(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+        .take(4)
+        .collect();
+    if !longer.is_empty() {
+        return diagnostic.help(format!("did you mean one of {}?", longer.join(", ")));
+    }
+    if let Some(help) = did_you_mean(name, fields::all().map(|field| field.name)) {
+        return diagnostic.help(help);
+    }
+    let prefix = name.split('.').next().unwrap_or_default();
+    match prefix {
+        "ka" | "jevt" | "json" | "evt" => diagnostic.help("`pullwatch rules fields` lists all fields"),
+        _ => diagnostic.help(format!("`{prefix}.*` are fields of other event sources; here are ka.*, jevt.*, json.* and evt.*")),
+    }
+}
+

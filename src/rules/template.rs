@@ -1,0 +1,91 @@
+//! A rule's output: text with `%field` in it.
+
+use super::parse::{self, Error};
+use super::syntax::Operand;
+
+/// A piece of an output, before names are looked up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Piece {
+    /// As it is.
+    Text(String),
+    /// A value.
+    Value {
+        /// What to print.
+        operand: Operand,
+        /// As it is written behind the `%` and the width.
+        spelling: String,
+        /// `%20field`
+        width: Option<usize>,
+    },
+}
+
+/// Nobody pads further; a hostile rule file might.
+const WIDEST: usize = 1024;
+
+/// Takes an output apart.
+///
+/// # Errors
+/// At the first `%` that no field follows.
+pub fn parse(text: &str) -> Result<Vec<Piece>, Error> {
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while let Some(found) = text[at..].find('%') {
+        if found > 0 {
+            pieces.push(Piece::Text(text[at..at + found].to_owned()));
+        }
+        let percent = at + found;
+        at = percent + 1;
+        let digits = text[at..].find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len() - at);
+        let width = &text[at..at + digits];
+        let width = match width.parse::<usize>() {
+            _ if width.is_empty() => None,
+            Ok(width) if width <= WIDEST => Some(width),
+            _ => {
+                return Err(Error {
+                    message: format!("a value is at most {WIDEST} characters wide"),
+                    range: at..at + digits,
+                    label: "too wide".to_owned(),
+                    help: None,
+                });
+            }
+        };
+        at += digits;
+        if at == text.len() {
+            return Err(Error {
+                message: "the output ends in a `%`".to_owned(),
+                range: percent..percent + 1,
+                label: "expected a field behind it".to_owned(),
+                help: Some("for a percent sign write `percent`: there is no escape for it".to_owned()),
+            });
+        }
+        let (operand, end) = parse::operand(text, at).map_err(|mut error| {
+            error.help.get_or_insert_with(|| "in an output `%` starts a field: %ka.user.name".to_owned());
+            error
+        })?;
+        pieces.push(Piece::Value { operand, spelling: text[at..end].to_owned(), width });
+        at = end;
+    }
+    if at < text.len() {
+        pieces.push(Piece::Text(text[at..].to_owned()));
+    }
+    Ok(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_taken_apart() {
+        let pieces = parse("user=%ka.user.name x=%20jevt.value[/a/b], %toupper(ka.verb).").unwrap();
+        let spellings: Vec<_> = pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Text(text) => format!("'{text}'"),
+                Piece::Value { spelling, width, .. } => format!("{spelling} {width:?}"),
+            })
+            .collect();
+        insta::assert_snapshot!(spellings.join("; "), @"'user='; ka.user.name None; ' x='; jevt.value[/a/b] Some(20); ', '; toupper(ka.verb) None; '.'");
+        assert!(parse("100% sure").is_err() && parse("sure %").is_err() && parse("%").is_err());
+    }
+}

@@ -1,0 +1,336 @@
+//! YAML as a tree that remembers where everything stands.
+//!
+//! What a rule file needs and nothing else: several documents, anchors and aliases, merge keys. Of equal keys
+//! the first counts. Aliased nodes are shared, not copied, so that no file grows in memory.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
+
+/// Deeper than any rule file goes.
+const DEEPEST: usize = 64;
+
+/// Merge keys copy; more entries than this come from no person.
+const MOST_ENTRIES: usize = 10_000;
+
+/// A node and where it stands.
+#[derive(Debug)]
+pub struct Node {
+    /// What it is.
+    pub value: Value,
+    /// Its bytes in the file.
+    pub range: Range<usize>,
+}
+
+/// What a node is.
+#[derive(Debug)]
+pub enum Value {
+    /// A text, whatever it looks like.
+    Scalar(Scalar),
+    /// A sequence.
+    Sequence(Vec<Arc<Node>>),
+    /// A mapping, in file order, without repeats.
+    Mapping(Vec<Entry>),
+}
+
+/// A scalar's text.
+#[derive(Debug)]
+pub struct Scalar {
+    /// Decoded.
+    pub text: String,
+    style: ScalarStyle,
+}
+
+/// A key and its value.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The key's text.
+    pub key: String,
+    /// Where the key stands.
+    pub key_range: Range<usize>,
+    /// The value.
+    pub value: Arc<Node>,
+}
+
+/// A YAML error.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What is wrong.
+    pub message: String,
+    /// Where.
+    pub range: Range<usize>,
+}
+
+/// All documents of a file, and the places of keys that were given twice.
+#[derive(Debug, Default)]
+pub struct Documents {
+    /// One node a document.
+    pub roots: Vec<Arc<Node>>,
+    /// Keys whose second value was ignored.
+    pub repeated_keys: Vec<(String, Range<usize>)>,
+}
+
+impl Node {
+    /// The text of a scalar.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar(scalar) => Some(&scalar.text),
+            _ => None,
+        }
+    }
+
+    /// Whether it is an empty plain scalar or `null`: a key without a value.
+    pub fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(scalar)
+            if scalar.style == ScalarStyle::Plain && matches!(&*scalar.text, "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// The nodes of a sequence.
+    pub fn sequence(&self) -> Option<&[Arc<Node>]> {
+        match &self.value {
+            Value::Sequence(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The entries of a mapping.
+    pub fn mapping(&self) -> Option<&[Entry]> {
+        match &self.value {
+            Value::Mapping(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The value of a mapping's key.
+    pub fn get(&self, key: &str) -> Option<&Arc<Node>> {
+        self.mapping()?.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// For each byte of a scalar's text (and its end) the byte of the file that it came from.
+    pub fn origins(&self, file: &str) -> Vec<usize> {
+        match &self.value {
+            Value::Scalar(scalar) => origins(scalar, file, &self.range),
+            _ => vec![self.range.start],
+        }
+    }
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// When it is no YAML, or deeper than a rule file goes.
+pub fn parse(text: &str) -> Result<Documents, Error> {
+    let text_without_mark = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let skipped = text.len() - text_without_mark.len();
+    let offsets = Offsets::new(text_without_mark, skipped);
+    let mut builder = Builder { documents: Documents::default(), anchors: HashMap::new(), stack: Vec::new() };
+    for event in Parser::new_from_str(text_without_mark) {
+        match event {
+            Ok((event, span)) => {
+                let range = offsets.byte(span.start.index())..offsets.byte(span.end.index());
+                builder.event(event, range)?;
+            }
+            Err(error) => {
+                let at = offsets.byte(error.marker().index());
+                return Err(Error { message: error.info().to_owned(), range: at..at });
+            }
+        }
+    }
+    Ok(builder.documents)
+}
+
+/// From character indices, which the parser counts in, to bytes.
+struct Offsets {
+    /// The byte of each character; nothing where they are the same.
+    bytes: Option<Vec<usize>>,
+    skipped: usize,
+    length: usize,
+}
+
+impl Offsets {
+    fn new(text: &str, skipped: usize) -> Self {
+        let bytes = (!text.is_ascii()).then(|| text.char_indices().map(|(at, _)| at).collect());
+        Offsets { bytes, skipped, length: text.len() }
+    }
+
+    fn byte(&self, character: usize) -> usize {
+        let byte = match &self.bytes {
+            None => character.min(self.length),
+            Some(bytes) => bytes.get(character).copied().unwrap_or(self.length),
+        };
+        byte + self.skipped
+    }
+}
+
+enum Open {
+    Sequence(Vec<Arc<Node>>),
+    /// Entries, and the key that waits for its value.
+    Mapping(Vec<Entry>, Option<Arc<Node>>),
+}
+
+struct Builder {
+    documents: Documents,
+    anchors: HashMap<usize, Arc<Node>>,
+    stack: Vec<(Open, usize, usize)>,
+}
+
+impl Builder {
+    fn event(&mut self, event: Event<'_>, range: Range<usize>) -> Result<(), Error> {
+        match event {
+            Event::Scalar(text, style, anchor, _) => {
+                let value = Value::Scalar(Scalar { text: text.into_owned(), style });
+                self.complete(value, range, anchor)
+            }
+            Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
+                Some(node) => self.push(node, range),
+                None => Err(Error { message: "this alias stands for nothing, or for what it stands in".to_owned(), range }),
+            },
+            Event::SequenceStart(anchor, _) => self.open(Open::Sequence(Vec::new()), anchor, &range),
+            Event::MappingStart(anchor, _) => self.open(Open::Mapping(Vec::new(), None), anchor, &range),
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some((open, anchor, start)) = self.stack.pop() else { return Ok(()) };
+                let value = match open {
+                    Open::Sequence(items) => Value::Sequence(items),
+                    Open::Mapping(entries, _) => Value::Mapping(entries),
+                };
+                self.complete(value, start..range.end.max(start), anchor)
+            }
+            Event::DocumentEnd => {
+                self.anchors.clear();
+                Ok(())
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => Ok(()),
+        }
+    }
+
+    fn open(&mut self, open: Open, anchor: usize, range: &Range<usize>) -> Result<(), Error> {
+        if self.stack.len() == DEEPEST {
+            return Err(Error { message: format!("nested deeper than {DEEPEST} levels"), range: range.clone() });
+        }
+        self.stack.push((open, anchor, range.start));
+        Ok(())
+    }
+
+    fn complete(&mut self, value: Value, range: Range<usize>, anchor: usize) -> Result<(), Error> {
+        let node = Arc::new(Node { value, range: range.clone() });
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        self.push(node, range)
+    }
+
+    fn push(&mut self, node: Arc<Node>, range: Range<usize>) -> Result<(), Error> {
+        match self.stack.last_mut() {
+            None => self.documents.roots.push(node),
+            Some((Open::Sequence(items), ..)) => items.push(node),
+            Some((Open::Mapping(entries, key), ..)) => match key.take() {
+                None => *key = Some(node),
+                Some(key_node) => {
+                    let Some(text) = key_node.text() else {
+                        return Err(Error { message: "a key must be a text".to_owned(), range: key_node.range.clone() });
+                    };
+                    if text == "<<" {
+                        return merge(entries, &node, range);
+                    }
+                    if entries.iter().any(|entry| entry.key == text) {
+                        self.documents.repeated_keys.push((text.to_owned(), key_node.range.clone()));
+                        return Ok(());
+                    }
+                    let (key, key_range) = (text.to_owned(), key_node.range.clone());
+                    entries.push(Entry { key, key_range, value: node });
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+/// A merge key: the entries of another mapping, or of several, where this one has none of that name.
+fn merge(entries: &mut Vec<Entry>, node: &Arc<Node>, range: Range<usize>) -> Result<(), Error> {
+    let sources = node.sequence().unwrap_or(std::slice::from_ref(node));
+    for source in sources {
+        let Some(more) = source.mapping() else {
+            return Err(Error { message: "`<<` takes a mapping, or a sequence of mappings".to_owned(), range });
+        };
+        for entry in more {
+            if entries.len() >= MOST_ENTRIES {
+                return Err(Error { message: format!("more than {MOST_ENTRIES} keys"), range });
+            }
+            if !entries.iter().any(|own| own.key == entry.key) {
+                entries.push(entry.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Walks over a scalar's text and its source side by side: what folding, indentation and escapes did is
+/// undone, so that an offset in the text becomes a place in the file.
+fn origins(scalar: &Scalar, file: &str, range: &Range<usize>) -> Vec<usize> {
+    let source = file.as_bytes();
+    let end = range.end.min(source.len());
+    let mut at = range.start.min(end);
+    match scalar.style {
+        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => at += 1,
+        ScalarStyle::Literal | ScalarStyle::Folded => {
+            // The header may be marked as the start, or the content.
+            if matches!(source.get(at), Some(b'|' | b'>')) {
+                at = memchr::memchr(b'\n', &source[at..end]).map_or(end, |found| at + found + 1);
+            }
+        }
+        ScalarStyle::Plain => {}
+    }
+    let blank = |at: usize| at < end && source[at].is_ascii_whitespace();
+    let mut origins = Vec::with_capacity(scalar.text.len() + 1);
+    for letter in scalar.text.chars() {
+        let length = letter.len_utf8();
+        if matches!(letter, ' ' | '\n') {
+            origins.push(at.min(end));
+            if source.get(at) == Some(&(letter as u8)) && letter == ' ' {
+                at += 1;
+            } else {
+                while blank(at) {
+                    at += 1;
+                }
+            }
+            continue;
+        }
+        while blank(at) && !letter.is_whitespace() {
+            at += 1;
+        }
+        let (step, matches) = match (scalar.style, source.get(at)) {
+            (ScalarStyle::DoubleQuoted, Some(b'\\')) => (escape_length(&source[at..end]), true),
+            (ScalarStyle::SingleQuoted, Some(b'\'')) => (2, true),
+            _ => (length, file.get(at..).is_some_and(|rest| rest.starts_with(letter))),
+        };
+        for _ in 0..length {
+            origins.push(at.min(end));
+        }
+        if matches {
+            at += step;
+        }
+    }
+    origins.push(at.min(end));
+    origins
+}
+
+fn escape_length(source: &[u8]) -> usize {
+    match source.get(1) {
+        Some(b'x') => 4,
+        Some(b'u') => 6,
+        Some(b'U') => 10,
+        _ => 2,
+    }
+}
+
+/// Reads a YAML 1.1 boolean in the spellings that rule files use.
+pub fn boolean(text: &str) -> Option<bool> {
+    match &*Cow::from(text.to_ascii_lowercase()) {
+        "true" | "yes" | "on" | "y" => Some(true),
+        "false" | "no" | "off" | "n" => Some(false),
+        _ => None,
+    }
+}
