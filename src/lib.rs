@@ -12,6 +12,9 @@
 //! `audit`, `rules` and `engine` do no I/O: bytes in, matches out. They are a library that anyone can embed.
 
 pub mod audit;
+pub mod cli;
 pub mod detector;
 pub mod engine;
 pub mod rules;
+mod shipped;
+pub mod source;

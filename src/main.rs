@@ -1,3 +1,5 @@
 //! The thinnest main.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    pullwatch::cli::run()
+}

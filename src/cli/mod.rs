@@ -1,0 +1,151 @@
+//! The commands: what a person types, and what they read.
+//!
+//! One file a command. A command gathers its input, hands it to the library, and shows what comes out. Exit
+//! codes are a contract: 0 done, 1 what was asked about is so (`--fail-on`, a failed check), 2 an error.
+
+mod manual;
+mod rulefiles;
+mod rules;
+mod scan;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// Watches who reads the registry credentials of a Kubernetes cluster.
+///
+/// pullwatch reads the audit events of a kube-apiserver, matches rules in Falco's language, and says who read, listed
+/// or watched image pull secrets. It needs no access to the cluster.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true, after_help = "\
+Examples:
+  pullwatch scan /var/log/kubernetes/audit/      who read which secrets, from all logs in a directory
+  pullwatch scan audit.log.gz --format json      one JSON alert a line, for other programs
+  pullwatch rules check my-rules.yaml            whether rules load, and what is odd about them
+  pullwatch rules explain --rule 'Secrets Listed' event.json
+                                                 why a rule fires on an event, or does not
+
+`pullwatch COMMAND --help` has more, with examples.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// When to use colour.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    color: Color,
+
+    /// Say more of what is going on, on standard error (twice: still more). The environment variable PULLWATCH_LOG
+    /// sets it in detail, as in `PULLWATCH_LOG=pullwatch=debug`.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Scan(scan::Scan),
+    #[command(subcommand)]
+    Rules(rules::Rules),
+    Completions(manual::Completions),
+    Man(manual::Man),
+}
+
+/// Runs what the command line asks for.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap knows where each goes.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match cli.color {
+        Color::Auto => {}
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
+    }
+    start_log(cli.verbose);
+    let result = match cli.command {
+        Command::Scan(scan) => scan.run(),
+        Command::Rules(rules) => rules.run(),
+        Command::Completions(completions) => completions.run(&mut Cli::command()),
+        Command::Man(man) => man.run(&Cli::command()),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            rulefiles::show(&format!("pullwatch: {}\n", visible(&format!("{error:#}"))));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whoever reads our output stopped reading: that is no error.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("PULLWATCH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never)
+        .init();
+}
+
+/// Text from events and file names, with nothing in it that moves a terminal's cursor.
+pub fn visible(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            letter if crate::audit::text::is_disruptive(letter) => {
+                // Writing to a String does not fail.
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(letter));
+            }
+            letter => out.push(letter),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn control_characters_are_shown_not_obeyed() {
+        assert_eq!(visible("a\n\u{1b}[2J\u{202e}b"), "a\\n\\u{1b}[2J\\u{202e}b");
+    }
+}

@@ -1,0 +1,149 @@
+//! What was seen, at a glance.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::tally::{Names, Tally};
+use super::text;
+use crate::cli::rulefiles::show;
+use crate::cli::visible;
+
+/// Everything that a summary tells.
+pub struct Outcome<'a> {
+    /// What was counted.
+    pub tally: &'a Tally,
+    /// Inputs that were not read, or not to their end, and why.
+    pub failures: &'a [String],
+    /// How many files.
+    pub files: usize,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// By index.
+    pub rule_names: &'a [String],
+}
+
+/// How many actors and targets are shown.
+const TOP: usize = 5;
+
+/// A name in the summary is cut to so many characters.
+const WIDEST: usize = 100;
+
+/// Prints it on standard error.
+pub fn print(outcome: &Outcome<'_>) {
+    show(&render(outcome));
+}
+
+fn render(outcome: &Outcome<'_>) -> String {
+    let tally = outcome.tally;
+    let mut out = String::from("\n");
+    let seconds = outcome.elapsed.as_secs_f64();
+    #[allow(clippy::cast_precision_loss)] // For people.
+    let rate = tally.bytes as f64 / seconds.max(1e-9);
+    let files = match outcome.files {
+        0 => String::new(),
+        1 => " in 1 file".to_owned(),
+        files => format!(" in {files} files"),
+    };
+    // Writing to a String does not fail.
+    let _ = writeln!(
+        out,
+        "{} events, {}{files}, {seconds:.2} s ({}/s)",
+        grouped(tally.counts.events),
+        bytes(tally.bytes as f64),
+        bytes(rate)
+    );
+    if tally.counts.outside_time_range > 0 {
+        let _ = writeln!(out, "{} more events are outside the time range", grouped(tally.counts.outside_time_range));
+    }
+    let _ = writeln!(out, "{} alerts", grouped(tally.alerts()));
+    let mut rules: Vec<_> = tally.rules.iter().collect();
+    rules.sort_by_key(|&(&rule, &(priority, count))| (priority, std::cmp::Reverse(count), rule));
+    for (&rule, &(priority, count)) in rules {
+        let style = text::style(priority);
+        let name = outcome.rule_names.get(rule).map_or("", String::as_str);
+        let _ = writeln!(out, "{:>9}  {style}{:<13}{style:#}  {}", grouped(count), priority.name(), short(name));
+    }
+    names(&mut out, "who", &tally.actors);
+    names(&mut out, "what", &tally.targets);
+    reasons(&mut out, "malformed", tally.counts.malformed.iter());
+    reasons(&mut out, "truncated", tally.counts.truncated.iter());
+    if !outcome.failures.is_empty() {
+        let _ = writeln!(out, "not read:");
+        for failure in outcome.failures {
+            let _ = writeln!(out, "           {}", visible(failure));
+        }
+    }
+    out
+}
+
+fn names(out: &mut String, title: &str, names: &Names) {
+    let top = names.top(TOP);
+    if top.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "{title}:");
+    for (name, count) in &top {
+        let _ = writeln!(out, "{:>9}  {}", grouped(*count), short(name));
+    }
+    let more = names.len() - top.len();
+    if more > 0 || names.others > 0 {
+        let plus = if names.others > 0 { "or more " } else { "" };
+        let _ = writeln!(out, "           and {} {plus}others", grouped(more as u64));
+    }
+}
+
+fn reasons<'a>(out: &mut String, title: &str, reasons: impl Iterator<Item = (&'a &'static str, &'a u64)>) {
+    let reasons: Vec<_> = reasons.collect();
+    if reasons.is_empty() {
+        return;
+    }
+    let total: u64 = reasons.iter().map(|(_, count)| *count).sum();
+    let _ = writeln!(out, "{title}: {}", grouped(total));
+    for (reason, count) in reasons {
+        let _ = writeln!(out, "{:>9}  {reason}", grouped(*count));
+    }
+}
+
+fn short(name: &str) -> String {
+    let name = visible(name);
+    match name.char_indices().nth(WIDEST) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name,
+    }
+}
+
+/// `1,234,567`
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1.2 MB`: powers of ten, as disks are sold.
+fn bytes(number: f64) -> String {
+    let mut number = number;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if number < 1000.0 {
+            return if unit == "B" { format!("{number:.0} B") } else { format!("{number:.1} {unit}") };
+        }
+        number /= 1000.0;
+    }
+    format!("{number:.1} TB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_for_people() {
+        assert_eq!((grouped(0), grouped(999), grouped(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
+        assert_eq!((bytes(512.0), bytes(11_217_308.0)), ("512 B".into(), "11.2 MB".into()));
+    }
+}

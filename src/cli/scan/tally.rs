@@ -1,0 +1,94 @@
+//! Counting what was seen, in bounded memory: names in events are whatever a client made up.
+
+use std::collections::HashMap;
+
+use crate::detector::Counts;
+use crate::engine::alert::Alert;
+use crate::rules::ast::Priority;
+
+/// How many different names are told apart. What goes beyond is counted as others.
+const MOST_NAMES: usize = 10_000;
+
+/// Counts names.
+#[derive(Debug, Default)]
+pub struct Names {
+    counts: HashMap<String, u64>,
+    /// Alerts of names that came too late.
+    pub others: u64,
+}
+
+impl Names {
+    fn add(&mut self, name: &str, count: u64) {
+        if let Some(known) = self.counts.get_mut(name) {
+            *known += count;
+        } else if self.counts.len() < MOST_NAMES {
+            self.counts.insert(name.to_owned(), count);
+        } else {
+            self.others += count;
+        }
+    }
+
+    /// The most frequent ones, most first.
+    pub fn top(&self, most: usize) -> Vec<(&str, u64)> {
+        let mut names: Vec<_> = self.counts.iter().map(|(name, &count)| (name.as_str(), count)).collect();
+        names.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        names.truncate(most);
+        names
+    }
+
+    /// How many different names there are.
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+}
+
+/// What one thread, or all, saw.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Events and what is wrong with them.
+    pub counts: Counts,
+    /// Bytes, uncompressed.
+    pub bytes: u64,
+    /// Alerts by rule (its index), with its priority.
+    pub rules: HashMap<usize, (Priority, u64)>,
+    /// Alerts by who.
+    pub actors: Names,
+    /// Alerts by what.
+    pub targets: Names,
+}
+
+impl Tally {
+    /// Counts an alert.
+    pub fn alert(&mut self, alert: &Alert<'_>) {
+        self.rules.entry(alert.rule()).or_insert((alert.priority(), 0)).1 += 1;
+        self.actors.add(alert.actor(), 1);
+        self.targets.add(alert.target(), 1);
+    }
+
+    /// Adds what another thread saw.
+    pub fn add(&mut self, other: Tally) {
+        self.counts.add(&other.counts);
+        self.bytes += other.bytes;
+        for (rule, (priority, count)) in other.rules {
+            self.rules.entry(rule).or_insert((priority, 0)).1 += count;
+        }
+        for (own, names) in [(&mut self.actors, other.actors), (&mut self.targets, other.targets)] {
+            own.others += names.others;
+            let mut names: Vec<_> = names.counts.into_iter().collect();
+            names.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+            for (name, count) in names {
+                own.add(&name, count);
+            }
+        }
+    }
+
+    /// How many alerts there are.
+    pub fn alerts(&self) -> u64 {
+        self.rules.values().map(|(_, count)| count).sum()
+    }
+
+    /// The worst priority of an alert.
+    pub fn worst(&self) -> Option<Priority> {
+        self.rules.values().map(|(priority, _)| *priority).min()
+    }
+}

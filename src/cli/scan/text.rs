@@ -1,0 +1,41 @@
+//! An alert as a line for people.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::audit::fields::Clock;
+use crate::audit::time;
+use crate::cli::visible;
+use crate::engine::alert::Alert;
+use crate::rules::ast::Priority;
+
+/// The style of a priority.
+pub fn style(priority: Priority) -> Style {
+    match priority {
+        Priority::Emergency | Priority::Alert | Priority::Critical => AnsiColor::Red.on_default().bold(),
+        Priority::Error => AnsiColor::Red.on_default(),
+        Priority::Warning => AnsiColor::Yellow.on_default(),
+        Priority::Notice => AnsiColor::Cyan.on_default(),
+        Priority::Informational | Priority::Debug => AnsiColor::BrightBlack.on_default(),
+    }
+}
+
+/// Appends `2026-11-23 03:45:32.270  WARNING  Rule: what happened` and a line's end.
+pub fn write(alert: &Alert<'_>, color: bool, out: &mut Vec<u8>) {
+    let mut when = time::format(Clock::DateTime, alert.time());
+    // Milliseconds are enough for people.
+    when.truncate("2026-11-23 03:45:32.270".len());
+    let name = alert.priority().name().to_ascii_uppercase();
+    let rule = visible(alert.rule_name());
+    let message = visible(alert.message().trim());
+    let mut line = String::new();
+    // Writing to a String does not fail.
+    let _ = if color {
+        let (style, bold, dim) = (style(alert.priority()), Style::new().bold(), Style::new().dimmed());
+        writeln!(line, "{dim}{when}{dim:#}  {style}{name:<13}{style:#}  {bold}{rule}{bold:#}: {message}")
+    } else {
+        writeln!(line, "{when}  {name:<13}  {rule}: {message}")
+    };
+    out.extend_from_slice(line.as_bytes());
+}

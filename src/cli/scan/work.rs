@@ -1,0 +1,299 @@
+//! The loop of a scan: read, judge, print, on one thread or on several.
+//!
+//! With several, one thread reads and cuts, some judge, and this one prints in the order of reading. Buffers are few
+//! and go round, so that a slow one holds up the reader rather than fill the memory.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::tally::Tally;
+use super::{Format, Scan, text};
+use crate::detector::{Detector, Session};
+use crate::source::chunks::{Chunk, Chunks};
+use crate::source::discover::Input;
+use crate::source::open;
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What was seen.
+    pub tally: Tally,
+    /// Inputs that could not be read, or not to their end, and why.
+    pub failures: Vec<String>,
+    /// Whoever read the alerts stopped reading.
+    pub pipe_closed: bool,
+}
+
+/// Runs a scan.
+///
+/// # Errors
+/// When alerts cannot be written.
+pub fn run(scan: &Scan, detector: &Detector, inputs: &[Input]) -> anyhow::Result<Report> {
+    let read = Arc::new(AtomicU64::new(0));
+    let mut screen = Screen::new(inputs, read.clone());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if detector.needs_positions() { 1 } else { scan.threads.unwrap_or(cores).clamp(1, 256) };
+    let mut report = Report::default();
+    let result = if threads == 1 {
+        one_thread(scan, detector, inputs, &read, &mut screen, &mut report)
+    } else {
+        many_threads(scan, detector, inputs, &read, &mut screen, &mut report, threads)
+    };
+    screen.bar.finish_and_clear();
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => report.pipe_closed = true,
+        other => other?,
+    }
+    Ok(report)
+}
+
+/// Standard output, and the progress bar that must not disturb it.
+struct Screen {
+    bar: ProgressBar,
+    started: Instant,
+    read: Arc<AtomicU64>,
+    visible: bool,
+    shares_terminal: bool,
+    color: bool,
+}
+
+/// Work that is over sooner needs no bar.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+impl Screen {
+    fn new(inputs: &[Input], read: Arc<AtomicU64>) -> Self {
+        let size = |input: &Input| match input {
+            Input::File(path) => std::fs::metadata(path).map_or(0, |metadata| metadata.len()),
+            Input::Stdin => 0,
+        };
+        let total: u64 = inputs.iter().map(size).sum();
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left") {
+            bar.set_style(style);
+        }
+        Screen {
+            bar,
+            started: Instant::now(),
+            read,
+            visible: false,
+            shares_terminal: io::stdout().is_terminal(),
+            color: anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never,
+        }
+    }
+
+    fn progress(&mut self) {
+        if !self.visible && self.started.elapsed() > PATIENCE && io::stderr().is_terminal() {
+            self.visible = true;
+            self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        }
+        if self.visible {
+            self.bar.set_position(self.read.load(Ordering::Relaxed));
+        }
+    }
+
+    fn write(&mut self, alerts: &[u8]) -> io::Result<()> {
+        self.progress();
+        if alerts.is_empty() {
+            return Ok(());
+        }
+        let write = || {
+            let mut out = io::stdout().lock();
+            out.write_all(alerts)?;
+            out.flush()
+        };
+        if self.visible && self.shares_terminal { self.bar.suspend(write) } else { write() }
+    }
+}
+
+/// Judges a chunk; alerts go to `out`.
+fn judge(session: &mut Session<'_>, kind: Chunk, bytes: &[u8], style: (Format, bool), tally: &mut Tally, out: &mut Vec<u8>) {
+    let (format, color) = style;
+    let mut on_alert = |alert: &crate::engine::alert::Alert<'_>| {
+        tally.alert(alert);
+        match format {
+            Format::Json => {
+                alert.write_json(out);
+                out.push(b'\n');
+            }
+            Format::Text => text::write(alert, color, out),
+        }
+    };
+    match kind {
+        Chunk::Records => session.chunk(bytes, &mut on_alert),
+        Chunk::Head => session.head(bytes, &mut on_alert),
+    }
+    tally.counts.add(&session.take_counts());
+}
+
+/// Reads all inputs, a chunk a call of `take` that gives the next buffer; ends early when `take` says so.
+fn read_all(
+    scan: &Scan,
+    inputs: &[Input],
+    read: &Arc<AtomicU64>,
+    failures: &mut Vec<String>,
+    mut buffer: Vec<u8>,
+    mut take: impl FnMut(Chunk, Vec<u8>) -> Option<Vec<u8>>,
+) -> u64 {
+    let mut bytes = 0;
+    for input in inputs {
+        let mut fail = |error: &io::Error| {
+            let failure = format!("{}: {error}", input.name());
+            super::complain(&failure);
+            failures.push(failure);
+        };
+        let reader = match open::open(input, read.clone()) {
+            Ok(reader) => reader,
+            Err(error) => {
+                fail(&error);
+                continue;
+            }
+        };
+        let mut chunks = Chunks::new(reader, scan.max_event_size, *input == Input::Stdin);
+        loop {
+            match chunks.next(&mut buffer) {
+                Ok(Some(kind)) => match take(kind, buffer) {
+                    Some(next) => buffer = next,
+                    None => return bytes + chunks.bytes(),
+                },
+                Ok(None) => break,
+                Err(error) => {
+                    fail(&error);
+                    break;
+                }
+            }
+        }
+        bytes += chunks.bytes();
+    }
+    bytes
+}
+
+fn one_thread(
+    scan: &Scan,
+    detector: &Detector,
+    inputs: &[Input],
+    read: &Arc<AtomicU64>,
+    screen: &mut Screen,
+    report: &mut Report,
+) -> io::Result<()> {
+    let mut session = detector.session();
+    let mut out = Vec::new();
+    let mut result = Ok(());
+    let style = (scan.format, screen.color);
+    let tally = &mut report.tally;
+    let bytes = read_all(scan, inputs, read, &mut report.failures, Vec::new(), |kind, buffer| {
+        out.clear();
+        judge(&mut session, kind, &buffer, style, tally, &mut out);
+        result = screen.write(&out);
+        result.is_ok().then_some(buffer)
+    });
+    tally.bytes = bytes;
+    result
+}
+
+/// A chunk on its way.
+struct Job {
+    number: u64,
+    kind: Chunk,
+    bytes: Vec<u8>,
+}
+
+/// A chunk that was judged: its alerts, and its buffer for another.
+struct Done {
+    number: u64,
+    alerts: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+fn many_threads(
+    scan: &Scan,
+    detector: &Detector,
+    inputs: &[Input],
+    read: &Arc<AtomicU64>,
+    screen: &mut Screen,
+    report: &mut Report,
+    threads: usize,
+) -> io::Result<()> {
+    // As many buffers as can be read, judged and waiting to be printed at once.
+    let (free, buffers) = mpsc::channel::<Vec<u8>>();
+    for _ in 0..threads * 3 {
+        // The receiver lives on.
+        let _ = free.send(Vec::new());
+    }
+    let (submit, jobs) = mpsc::channel::<Job>();
+    let jobs = Mutex::new(jobs);
+    let (finish, done) = mpsc::channel::<Done>();
+    let style = (scan.format, screen.color);
+
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut failures = Vec::new();
+            let submit = submit;
+            let mut number = 0;
+            let Ok(first) = buffers.recv() else { return (0, failures) };
+            let bytes = read_all(scan, inputs, read, &mut failures, first, |kind, bytes| {
+                submit.send(Job { number, kind, bytes }).ok()?;
+                number += 1;
+                // Nobody gives buffers back when nobody prints any more.
+                buffers.recv().ok()
+            });
+            (bytes, failures)
+        });
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let finish = finish.clone();
+                let jobs = &jobs;
+                scope.spawn(move || work(detector, jobs, &finish, style))
+            })
+            .collect();
+        drop(finish);
+        let result = print(screen, &done, free);
+        // Workers stop when nobody waits for what they do.
+        drop(done);
+        if let Ok((bytes, failures)) = reader.join() {
+            report.tally.bytes = bytes;
+            report.failures = failures;
+        }
+        for worker in workers {
+            if let Ok(tally) = worker.join() {
+                report.tally.add(tally);
+            }
+        }
+        result
+    })
+}
+
+fn work(detector: &Detector, jobs: &Mutex<Receiver<Job>>, finish: &Sender<Done>, style: (Format, bool)) -> Tally {
+    let mut session = detector.session();
+    let mut tally = Tally::default();
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return tally };
+        let mut alerts = Vec::new();
+        judge(&mut session, job.kind, &job.bytes, style, &mut tally, &mut alerts);
+        if finish.send(Done { number: job.number, alerts, buffer: job.bytes }).is_err() {
+            return tally;
+        }
+    }
+}
+
+/// Prints alerts in the order of reading, and gives buffers back.
+fn print(screen: &mut Screen, done: &Receiver<Done>, free: Sender<Vec<u8>>) -> io::Result<()> {
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    for one in done {
+        early.insert(one.number, one);
+        while let Some(one) = early.remove(&next) {
+            screen.write(&one.alerts)?;
+            // The reader may have finished.
+            let _ = free.send(one.buffer);
+            next += 1;
+        }
+    }
+    Ok(())
+}

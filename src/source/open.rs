@@ -1,0 +1,67 @@
+//! Opens an input, and undoes its compression. What it is is told by its first bytes, not by its name.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::discover::Input;
+
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// The buffer before a decompressor.
+const BUFFER: usize = 128 * 1024;
+
+/// Counts what is read, compressed as it lies there: the measure of progress.
+struct Counted<R> {
+    inner: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.count.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// Opens an input; `count` gets what is read of it.
+///
+/// # Errors
+/// When it cannot be opened or its first bytes cannot be read.
+pub fn open(input: &Input, count: Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
+    match input {
+        Input::Stdin => decompressed(Counted { inner: io::stdin(), count }),
+        Input::File(path) => {
+            if path.is_dir() {
+                return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
+            }
+            decompressed(Counted { inner: File::open(path)?, count })
+        }
+    }
+}
+
+fn decompressed(mut reader: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+    let mut start = [0; 4];
+    let mut filled = 0;
+    while filled < start.len() {
+        match reader.read(&mut start[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let whole = io::Cursor::new(start[..filled].to_vec()).chain(reader);
+    if start[..filled].starts_with(&GZIP) {
+        return Ok(Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, whole))));
+    }
+    if start[..filled] == ZSTD {
+        return Ok(Box::new(zstd::stream::read::Decoder::new(whole)?));
+    }
+    Ok(Box::new(whole))
+}
