@@ -67,13 +67,16 @@ impl Containers {
 pub enum Part {
     /// The value at a path; containers without it are left out.
     Path(&'static [&'static str]),
-    /// The image without tag and digest.
+    /// The image. Where a container has none, nothing is known of any.
+    Image,
+    /// The image without tag and digest. Where a container has none, nothing is known of any.
     Repository,
     /// An array of strings joined by one blank.
     Joined(&'static str),
     /// Every port's `hostPort`, else its `containerPort`.
     HostPort,
-    /// The container's `securityContext` value, else the pod's, else 0.
+    /// The container's own value of that key, else the pod spec's, else 0. The API has these keys only in
+    /// `securityContext`, where the reference engine does not look; to fire as it does, neither do we.
     Effective(&'static str),
 }
 
@@ -202,13 +205,13 @@ macro_rules! containers {
             ),
             indexed(
                 concat!($prefix, ".image"),
-                Source::Container($which, Part::Path(&["image"])),
-                "each container's image",
+                Source::Container($which, Part::Image),
+                "each container's image; nothing where one has no image",
             ),
             indexed(
                 concat!($prefix, ".image.repository"),
                 Source::Container($which, Part::Repository),
-                "each container's image without tag and digest",
+                "each container's image without tag and digest; nothing where one has no image",
             ),
             indexed(
                 concat!($prefix, ".command"),
@@ -253,12 +256,12 @@ macro_rules! containers {
             indexed(
                 concat!($prefix, ".eff_run_as_user"),
                 Source::Container($which, Part::Effective("runAsUser")),
-                "each container's runAsUser, else the pod's, else 0",
+                "each container's runAsUser beside its image, else the spec's, else 0; for securityContext use run_as_user",
             ),
             indexed(
                 concat!($prefix, ".eff_run_as_group"),
                 Source::Container($which, Part::Effective("runAsGroup")),
-                "each container's runAsGroup, else the pod's, else 0",
+                "each container's runAsGroup beside its image, else the spec's, else 0; for securityContext use run_as_group",
             ),
             indexed(
                 concat!($prefix, ".add_capabilities"),
@@ -481,7 +484,7 @@ static GENERAL: [Field; 67] = [
     ),
     text(
         "ka.req.container.image",
-        Source::FirstContainer(Part::Path(&["image"])),
+        Source::FirstContainer(Part::Image),
         "the first container's image (deprecated)",
     ),
     text(

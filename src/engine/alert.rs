@@ -196,6 +196,9 @@ impl<'a> Alert<'a> {
     }
 }
 
+/// A list is printed up to so many bytes; `output_fields` have all of it.
+const LONGEST_LIST: usize = 1023;
+
 /// Appends a value as outputs print it: `<NA>` where it is missing, a list in parentheses.
 fn push_value(value: &Value<'_>, out: &mut Vec<u8>) {
     match value {
@@ -204,13 +207,20 @@ fn push_value(value: &Value<'_>, out: &mut Vec<u8>) {
         Value::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
         Value::List(texts) => {
             out.push(b'(');
-            for (i, text) in texts.iter().enumerate() {
-                if i > 0 {
+            let start = out.len();
+            let end = start - 1 + LONGEST_LIST;
+            for text in texts {
+                // As the reference prints it: empty texts at the start leave no trace, and a long list is cut.
+                if out.len() > start {
                     out.push(b',');
                 }
                 out.extend_from_slice(text);
+                if out.len() > end {
+                    break;
+                }
             }
             out.push(b')');
+            out.truncate(end);
         }
     }
 }

@@ -86,8 +86,12 @@ impl TextTest {
 
     /// `pmatch` with these paths.
     pub fn paths<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
-        let components = |path: &str| path.split('/').map(|part| Glob::new(part.as_bytes(), false)).collect();
-        TextTest::PathPrefix(paths.into_iter().map(|path| components(path.trim_end_matches('/'))).collect())
+        // The empty path is a prefix of every other.
+        let components = |path: &str| match path {
+            "" => Box::default(),
+            _ => path.trim_end_matches('/').split('/').map(|part| Glob::new(part.as_bytes(), false)).collect(),
+        };
+        TextTest::PathPrefix(paths.into_iter().map(components).collect())
     }
 
     /// Whether the text passes.

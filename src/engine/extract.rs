@@ -106,7 +106,7 @@ impl Access {
         match self.source {
             Source::Path(_) | Source::Elements(_) | Source::Pointer | Source::PodName => true,
             Source::RoleRules(_) | Source::Volume(_) | Source::VolumeTypes => true,
-            Source::Container(_, part) | Source::FirstContainer(part) => matches!(part, Part::Path(_)),
+            Source::Container(_, part) | Source::FirstContainer(part) => matches!(part, Part::Path(_) | Part::Image),
             Source::Subjects(subjects) => subjects != Subjects::NamespacedServiceAccounts,
             _ => false,
         }
@@ -222,7 +222,10 @@ impl Access {
         for container in self.picked(containers.items()) {
             match part {
                 Part::Path(keys) => texts.extend(container.path(keys).map(|found| found.text(view))),
-                Part::Repository => texts.extend(container.get("image").map(|found| repository(found.text(view)))),
+                Part::Image | Part::Repository => {
+                    let Some(image) = container.get("image").map(|found| found.text(view)) else { return Value::Missing };
+                    texts.push(if part == Part::Repository { repository(image) } else { image });
+                }
                 Part::Joined(key) => {
                     let Some(words) = array(container.get(key)) else { continue };
                     let words: Vec<_> = words.items().map(|found| found.text(view)).collect();
@@ -234,8 +237,7 @@ impl Access {
                     texts.extend(ports.map(|found| found.text(view)));
                 }
                 Part::Effective(key) => {
-                    let keys = ["securityContext", key];
-                    let value = container.path(&keys).or_else(|| spec.path(&keys));
+                    let value = container.get(key).or_else(|| spec.get(key));
                     texts.push(value.map_or(Cow::Borrowed(b"0"), |found| found.text(view)));
                 }
             }
@@ -332,10 +334,12 @@ mod tests {
 
     #[test]
     fn containers_without_a_value_do_not_hide_the_others() {
-        let event = r#"{"requestObject":{"spec":{"securityContext":{"runAsUser":7},"containers":[
-            {"name":"a","securityContext":{"runAsUser":1}},{"name":"b","image":"x:1","command":["sh","-c"]}]}}}"#;
-        assert_eq!(read("ka.req.pod.containers.image", None, event, View::Real), ["x:1"]);
+        let event = r#"{"requestObject":{"spec":{"runAsUser":7,"containers":[
+            {"name":"a","runAsUser":1,"securityContext":{"runAsUser":3}},{"name":"b","image":"x:1","command":["sh","-c"]}]}}}"#;
+        assert_eq!(read("ka.req.pod.containers.run_as_user", None, event, View::Real), ["3"]);
         assert_eq!(read("ka.req.pod.containers.eff_run_as_user", None, event, View::Real), ["1", "7"]);
+        // The exception: to know the images of a pod is to know all of them.
+        assert!(read("ka.req.pod.containers.image", None, event, View::Real).is_empty());
         assert_eq!(read("ka.req.pod.containers.command", None, event, View::Real), ["sh -c"]);
         let second = Some(FieldArgument::Index(1));
         assert_eq!(read("ka.req.pod.containers.name", second, event, View::Real), ["b"]);
