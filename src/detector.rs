@@ -199,7 +199,7 @@ impl<'d> Session<'d> {
             {
                 let next = match candidate {
                     Some(next) if next >= at => next,
-                    _ => prefilter.find(&bytes[at..]).map_or(usize::MAX, |found| at + found),
+                    _ => prefilter.find(bytes, at).unwrap_or(usize::MAX),
                 };
                 candidate = Some(next);
                 self.skimming.lines += 1;

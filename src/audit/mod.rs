@@ -6,6 +6,7 @@
 pub mod event;
 pub mod fields;
 pub mod json;
+pub mod literals;
 pub mod notes;
 pub mod redact;
 pub mod text;

@@ -1,7 +1,7 @@
 //! What a whole buffer is searched for before its lines are looked at: the few things that would go unseen
 //! where a line is read only in part. One pass for all of them.
 
-use aho_corasick::AhoCorasick;
+use super::literals::Literals;
 
 /// How an audit event starts as the apiserver writes it to a file.
 const START: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
@@ -11,7 +11,7 @@ const PATTERNS: [&str; 4] = [START, r#""audit.k8s.io/truncated""#, r"\ud", r"\uD
 /// Searches buffers.
 #[derive(Debug, Clone)]
 pub struct Searcher {
-    patterns: AhoCorasick,
+    patterns: Literals,
 }
 
 /// What a buffer holds.
@@ -33,7 +33,7 @@ impl Searcher {
     #[allow(clippy::expect_used, clippy::missing_panics_doc, clippy::new_without_default)]
     pub fn new() -> Self {
         // Only too many or too long patterns can fail, and these are constants.
-        Searcher { patterns: AhoCorasick::new(PATTERNS).expect("constant patterns") }
+        Searcher { patterns: Literals::new(&PATTERNS).expect("constant patterns") }
     }
 
     /// Searches a buffer that starts at the start of a line.
@@ -41,9 +41,11 @@ impl Searcher {
         let mut notes = Notes::default();
         let mut surrogate_line = None;
         let mut pair_end = 0;
-        for found in self.patterns.find_iter(bytes) {
-            let at = found.start();
-            match found.pattern().as_usize() {
+        let mut from = 0;
+        while let Some((at, pattern)) = self.patterns.find(bytes, from) {
+            // No pattern overlaps itself or another.
+            from = at + PATTERNS[pattern].len();
+            match pattern {
                 0 if at > 0 && bytes[at - 1] != b'\n' => notes.inner_starts.push(at),
                 0 => {}
                 1 => notes.truncated += 1,

@@ -1,5 +1,7 @@
 //! Bytes from an event on their way out: into JSON strings.
 
+use wide::u8x16;
+
 /// Appends `text` as the inside of a JSON string.
 ///
 /// What is no UTF-8 becomes U+FFFD. Control characters (C0, DEL, C1), line and paragraph separators, and the
@@ -8,10 +10,7 @@
 pub fn escape_json(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     loop {
-        let plain = rest
-            .iter()
-            .position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\' || byte >= 0x7f)
-            .unwrap_or(rest.len());
+        let plain = plain_length(rest);
         out.extend_from_slice(&rest[..plain]);
         rest = &rest[plain..];
         let Some(&byte) = rest.first() else { return };
@@ -36,6 +35,22 @@ pub fn escape_json(text: &[u8], out: &mut Vec<u8>) {
             rest = &rest[run..];
         }
     }
+}
+
+/// How many bytes from the start can stand in a JSON string as they are: printable ASCII but `"` and `\\`.
+fn plain_length(text: &[u8]) -> usize {
+    let is_plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+    let (lanes, rest) = text.as_chunks::<16>();
+    for (i, lane) in lanes.iter().enumerate() {
+        let lane = u8x16::new(*lane);
+        let range = lane.max(u8x16::splat(0x20)).simd_eq(lane) & lane.min(u8x16::splat(0x7e)).simd_eq(lane);
+        let special = lane.simd_eq(u8x16::splat(b'"')) | lane.simd_eq(u8x16::splat(b'\\'));
+        let odd = !range.to_bitmask() & 0xffff | special.to_bitmask();
+        if odd != 0 {
+            return i * 16 + odd.trailing_zeros() as usize;
+        }
+    }
+    lanes.len() * 16 + rest.iter().position(|&byte| !is_plain(byte)).unwrap_or(rest.len())
 }
 
 fn escape_ascii(byte: u8, out: &mut Vec<u8>) {

@@ -1,7 +1,5 @@
 //! The times of events: RFC 3339 in, nanoseconds since 1970 (UTC) in the house, several spellings out.
 
-use std::io::Write as _;
-
 use super::fields::Clock;
 
 const SECOND: i64 = 1_000_000_000;
@@ -90,14 +88,33 @@ fn parts(nanoseconds: i64) -> Parts {
 /// Appends `10:00:00.654321000`.
 pub fn write_clock(out: &mut Vec<u8>, nanoseconds: i64) {
     let Parts { clock: (h, m, s), fraction, .. } = parts(nanoseconds);
-    // Writing to a Vec does not fail.
-    let _ = write!(out, "{h:02}:{m:02}:{s:02}.{fraction:09}");
+    // By hand: every alert has two of these, and formatting them took 4 % of a scan.
+    for (number, end) in [(h, b':'), (m, b':'), (s, b'.')] {
+        push_digits(out, number, 2);
+        out.push(end);
+    }
+    push_digits(out, fraction, 9);
+}
+
+/// Appends a number that is not negative with so many digits, at most 9.
+fn push_digits(out: &mut Vec<u8>, mut number: i64, count: usize) {
+    let mut digits = [b'0'; 9];
+    for digit in digits[..count].iter_mut().rev() {
+        // A remainder of 10 fits.
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+    }
+    out.extend_from_slice(&digits[..count]);
 }
 
 /// Appends `2026-11-23T10:00:00.654321000Z`.
 pub fn write_rfc3339(out: &mut Vec<u8>, nanoseconds: i64) {
     let Parts { date: (year, month, day), .. } = parts(nanoseconds);
-    let _ = write!(out, "{year:04}-{month:02}-{day:02}T");
+    // From 1970 on, and 64 bits of nanoseconds end in 2262.
+    for (number, count, end) in [(year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T')] {
+        push_digits(out, number, count);
+        out.push(end);
+    }
     write_clock(out, nanoseconds);
     out.push(b'Z');
 }

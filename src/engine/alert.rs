@@ -4,6 +4,9 @@
 //! [`Place::show`](crate::audit::redact::Place::show) on its way here.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use sha2::{Digest as _, Sha256};
 
 use super::judge::Case;
 use super::plan::{RulePlan, Say};
@@ -17,11 +20,13 @@ use crate::rules::ast::Priority;
 
 /// What all alerts of one event share.
 #[derive(Debug)]
-pub struct Incident {
+pub struct Incident<'e> {
     /// When, in nanoseconds since 1970; 0 where the event does not say.
     time: i64,
-    /// The hash of the event's whole content.
-    content: blake3::Hash,
+    /// The event's whole content, but for what a webhook leaves out.
+    content: &'e [u8],
+    /// Its SHA-256, once somebody asks.
+    hash: OnceCell<[u8; 32]>,
     /// The `event` member of the alert's JSON.
     summary: Vec<u8>,
     /// Who, for people.
@@ -34,9 +39,9 @@ pub struct Incident {
 /// left out. The event is the same.
 const ENVELOPE: [&[u8]; 2] = [br#""kind":"Event","#, br#""apiVersion":"audit.k8s.io/v1","#];
 
-impl Incident {
+impl<'e> Incident<'e> {
     /// Reads the event to its end.
-    pub fn new(event: &mut Event<'_>) -> Self {
+    pub fn new(event: &mut Event<'e>) -> Self {
         let bytes = event.bytes();
         let mut content = bytes.strip_prefix(b"{").unwrap_or(bytes);
         for member in ENVELOPE {
@@ -44,7 +49,8 @@ impl Incident {
         }
         Incident {
             time: event.time().unwrap_or(0),
-            content: blake3::hash(content),
+            content,
+            hash: OnceCell::new(),
             summary: summary(event),
             actor: actor(event),
             target: target(event),
@@ -56,7 +62,7 @@ impl Incident {
 #[derive(Debug)]
 pub struct Alert<'a> {
     rule: &'a RulePlan,
-    incident: &'a Incident,
+    incident: &'a Incident<'a>,
     hostname: &'a str,
     shown: Vec<Value<'a>>,
     /// The output without time and priority.
@@ -65,7 +71,7 @@ pub struct Alert<'a> {
 
 impl<'a> Alert<'a> {
     /// The alert of a rule that the event of `case` matched.
-    pub fn new<'e: 'a>(rule: &'a RulePlan, case: &mut Case<'_, '_, 'e>, incident: &'a Incident, hostname: &'a str) -> Self {
+    pub fn new<'e: 'a>(rule: &'a RulePlan, case: &mut Case<'_, '_, 'e>, incident: &'a Incident<'a>, hostname: &'a str) -> Self {
         let shown: Vec<Value<'e>> = rule.shown.iter().map(|shown| case.shown(shown.operand)).collect();
         let mut message = Vec::new();
         for say in &rule.output {
@@ -120,12 +126,10 @@ impl<'a> Alert<'a> {
 
     /// The same for the same event content and rule, whoever read it from wherever: 32 hex digits.
     pub fn id(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.incident.content.as_bytes());
-        hasher.update(self.rule.name.as_bytes());
-        let mut id = hasher.finalize().to_hex().to_string();
-        id.truncate(32);
-        id
+        let content = self.incident.hash.get_or_init(|| Sha256::digest(self.incident.content).into());
+        let hash = Sha256::new_with_prefix(content).chain_update(self.rule.name.as_bytes()).finalize();
+        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
+        hash[..16].iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 
     /// Appends the alert as one line of JSON, without the line's end.
@@ -236,9 +240,7 @@ fn summary(event: &mut Event<'_>) -> Vec<u8> {
         if let Some(user) = event.get(member) {
             push_key(&mut out, name);
             let start = out.len();
-            for part in ["username", "uid", "groups"] {
-                push_part(&mut out, start, part, user.get(part));
-            }
+            push_parts(&mut out, user, &["username", "uid", "groups"]);
             close(&mut out, start);
         }
     }
@@ -247,9 +249,7 @@ fn summary(event: &mut Event<'_>) -> Vec<u8> {
     if let Some(object) = event.get(Member::ObjectRef) {
         push_key(&mut out, "objectRef");
         let start = out.len();
-        for part in ["resource", "namespace", "name", "apiGroup", "apiVersion", "subresource"] {
-            push_part(&mut out, start, part, object.get(part));
-        }
+        push_parts(&mut out, object, &["resource", "namespace", "name", "apiGroup", "apiVersion", "subresource"]);
         close(&mut out, start);
     }
     push_member(&mut out, "code", event.path(&["responseStatus", "code"]), Place::Plain);
@@ -276,12 +276,19 @@ fn push_member(out: &mut Vec<u8>, name: &str, value: Option<Raw<'_>>, place: Pla
     }
 }
 
-/// A member of the object that starts at `start`.
-fn push_part(out: &mut Vec<u8>, start: usize, name: &str, value: Option<Raw<'_>>) {
-    if let Some(value) = value {
+/// These members of an object, in its own order, each once, without the closing brace.
+fn push_parts(out: &mut Vec<u8>, object: Raw<'_>, names: &[&str]) {
+    let start = out.len();
+    let mut seen = 0_u32;
+    for (key, value) in object.members().map_while(Result::ok) {
+        let Some(at) = names.iter().position(|name| key.is(name)) else { continue };
+        if seen >> at & 1 == 1 {
+            continue;
+        }
+        seen |= 1 << at;
         out.push(if out.len() == start { b'{' } else { b',' });
         out.push(b'"');
-        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(names[at].as_bytes());
         out.extend_from_slice(b"\":");
         push_raw(out, value, Place::Plain);
     }

@@ -7,15 +7,14 @@
 //! JSON can spell a character as an escape, so that a line may say `registry` without holding these bytes. The
 //! escapes that could spell a character of a literal are searched for as well; a line with one is a candidate.
 
-use aho_corasick::{AhoCorasick, MatchKind};
-
 use super::compare::{Compare, TextTest, Texts};
 use super::plan::{Node, OperandPlan, Plan, With};
+use crate::audit::literals::Literals;
 
 /// Finds candidates.
 #[derive(Debug, Clone)]
 pub struct Prefilter {
-    searcher: AhoCorasick,
+    literals: Literals,
 }
 
 /// More literals than this make the search slower than reading.
@@ -41,23 +40,22 @@ impl Prefilter {
     pub fn new(plan: &Plan) -> Option<Self> {
         let mut literals: Vec<Vec<u8>> = Vec::new();
         for rule in &plan.rules {
-            literals.extend(needs(plan, &rule.condition)?);
+            literals.extend(needs(plan, &rule.condition)?.literals);
         }
         let escapes: Vec<Vec<u8>> = literals.iter().flatten().flat_map(|&byte| escapes(byte)).collect();
         literals.extend(escapes);
         literals.sort_unstable();
         literals.dedup();
-        if literals.is_empty() || literals.len() > MOST_LITERALS {
+        if literals.len() > MOST_LITERALS {
             return None;
         }
-        let searcher = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(&literals).ok()?;
-        Some(Prefilter { searcher })
+        Literals::new(&literals).map(|literals| Prefilter { literals })
     }
 
-    /// Index of the next place that makes its line a candidate.
+    /// Index of the next place, at or behind `from`, that makes its line a candidate.
     #[inline]
-    pub fn find(&self, bytes: &[u8]) -> Option<usize> {
-        self.searcher.find(bytes).map(|found| found.start())
+    pub fn find(&self, bytes: &[u8], from: usize) -> Option<usize> {
+        self.literals.find(bytes, from).map(|(at, _)| at)
     }
 }
 
@@ -85,15 +83,17 @@ fn escapes(byte: u8) -> Vec<Vec<u8>> {
 
 /// Literals of which a line must hold at least one for the condition to hold. Nothing where no such set is
 /// known.
-fn needs(plan: &Plan, node: &Node) -> Option<Vec<Vec<u8>>> {
+fn needs(plan: &Plan, node: &Node) -> Option<Need> {
     match node {
-        Node::Known(false) => Some(Vec::new()),
+        Node::Known(false) => Some(Need { literals: Vec::new(), is_common: false }),
         Node::Known(true) | Node::Not(_) => None,
-        Node::All(nodes) => nodes.iter().filter_map(|node| needs(plan, node)).max_by_key(|set| worth(set)),
+        Node::All(nodes) => nodes.iter().filter_map(|node| needs(plan, node)).max_by_key(Need::worth),
         Node::Any(nodes) => {
-            let mut all = Vec::new();
+            let mut all = Need { literals: Vec::new(), is_common: false };
             for node in nodes {
-                all.extend(needs(plan, node)?);
+                let need = needs(plan, node)?;
+                all.literals.extend(need.literals);
+                all.is_common |= need.is_common;
             }
             Some(all)
         }
@@ -113,14 +113,24 @@ fn needs(plan: &Plan, node: &Node) -> Option<Vec<Vec<u8>>> {
                 }
                 _ => return None,
             };
-            literals.iter().all(|literal| is_rare(literal)).then_some(literals)
+            // The values of an event's head stand in many events.
+            let is_common = check.is_head;
+            literals.iter().all(|literal| is_rare(literal)).then_some(Need { literals, is_common })
         }
     }
 }
 
-/// A set is worth as much as its weakest literal.
-fn worth(literals: &[Vec<u8>]) -> usize {
-    literals.iter().map(Vec::len).min().unwrap_or(usize::MAX)
+/// Literals of which a matching line holds at least one.
+struct Need {
+    literals: Vec<Vec<u8>>,
+    is_common: bool,
+}
+
+impl Need {
+    /// A set is worth as much as its weakest literal.
+    fn worth(&self) -> (bool, usize) {
+        (!self.is_common, self.literals.iter().map(Vec::len).min().unwrap_or(usize::MAX))
+    }
 }
 
 fn is_rare(literal: &[u8]) -> bool {

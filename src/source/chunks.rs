@@ -21,6 +21,39 @@ pub enum Chunk {
     Head,
 }
 
+/// Bytes of a chunk. Its memory is kept and used again.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    /// Longer than what it holds: room to read into that was initialised once.
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl Buffer {
+    /// What it holds.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.filled]
+    }
+
+    /// Room for so many more bytes.
+    fn room(&mut self, size: usize) -> &mut [u8] {
+        let end = self.filled + size;
+        if self.bytes.len() < end {
+            self.bytes.reserve_exact(end - self.bytes.len());
+            self.bytes.resize(end, 0);
+        }
+        &mut self.bytes[self.filled..end]
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.room(bytes.len()).copy_from_slice(bytes);
+        self.filled += bytes.len();
+    }
+}
+
+/// A buffer that grew beyond this for one long record is given back.
+const LARGEST_KEPT: usize = 4 * STEP;
+
 /// Cuts what a reader yields.
 #[derive(Debug)]
 pub struct Chunks<R> {
@@ -42,7 +75,8 @@ impl<R: Read> Chunks<R> {
     /// Over a reader. Lines longer than `limit` bytes are cut to their head. An `eager` one hands on whole
     /// lines as soon as they are there, for sources that somebody waits at.
     pub fn new(reader: R, limit: usize, eager: bool) -> Self {
-        Chunks { reader, limit: limit.max(1024), eager, carry: Vec::new(), skipping: false, ended: false, error: None, bytes: 0 }
+        let limit = limit.max(1024);
+        Chunks { reader, limit, eager, carry: Vec::new(), skipping: false, ended: false, error: None, bytes: 0 }
     }
 
     /// How many bytes were read so far.
@@ -54,22 +88,29 @@ impl<R: Read> Chunks<R> {
     ///
     /// # Errors
     /// When reading fails. What was read before is handed on first; the error comes with the next call.
-    pub fn next(&mut self, buffer: &mut Vec<u8>) -> io::Result<Option<Chunk>> {
-        buffer.clear();
+    pub fn next(&mut self, buffer: &mut Buffer) -> io::Result<Option<Chunk>> {
+        if buffer.bytes.len() > LARGEST_KEPT {
+            *buffer = Buffer::default();
+        }
+        buffer.filled = 0;
         if let Some(error) = self.error.take() {
             self.ended = true;
             return Err(error);
         }
-        std::mem::swap(buffer, &mut self.carry);
+        buffer.push(&self.carry);
+        self.carry.clear();
         loop {
             if self.ended {
-                return Ok((!buffer.is_empty()).then_some(Chunk::Records));
+                return Ok((buffer.filled > 0).then_some(Chunk::Records));
             }
-            let before = buffer.len();
+            let before = buffer.filled;
             match self.read(buffer) {
-                Ok(0) => self.ended = true,
+                Ok(0) => {
+                    self.ended = true;
+                    continue;
+                }
                 Ok(_) => {}
-                Err(error) if buffer.is_empty() => {
+                Err(error) if before == 0 => {
                     self.ended = true;
                     return Err(error);
                 }
@@ -79,56 +120,51 @@ impl<R: Read> Chunks<R> {
                 }
             }
             if self.skipping {
-                match memchr::memchr(b'\n', &buffer[before..]) {
+                // Whatever came before was given away, so the buffer holds only what was read now.
+                match memchr::memchr(b'\n', buffer.bytes()) {
                     Some(newline) => {
-                        buffer.drain(..=before + newline);
+                        buffer.bytes.copy_within(newline + 1..buffer.filled, 0);
+                        buffer.filled -= newline + 1;
                         self.skipping = false;
                     }
-                    None => buffer.clear(),
+                    None => buffer.filled = 0,
                 }
                 continue;
             }
-            if buffer.len() < STEP && !self.eager && !self.ended {
+            if buffer.filled < STEP && !self.eager {
                 continue;
             }
-            if self.ended {
-                continue;
-            }
-            if let Some(cut) = self.cut(buffer, before) {
-                self.carry.clear();
-                self.carry.extend_from_slice(&buffer[cut..]);
-                buffer.truncate(cut);
+            if let Some(cut) = self.cut(buffer.bytes(), before) {
+                self.carry.extend_from_slice(&buffer.bytes()[cut..]);
+                buffer.filled = cut;
                 return Ok(Some(Chunk::Records));
             }
-            if buffer.len() >= self.limit {
-                self.skipping = true;
+            if buffer.filled >= self.limit {
                 // What was read beyond the limit may hold the line's end.
-                let beyond = buffer.split_off(self.limit);
-                if let Some(newline) = memchr::memchr(b'\n', &beyond) {
-                    self.skipping = false;
-                    self.carry = beyond[newline + 1..].to_vec();
+                match memchr::memchr(b'\n', &buffer.bytes()[self.limit..]) {
+                    Some(newline) => self.carry.extend_from_slice(&buffer.bytes()[self.limit + newline + 1..]),
+                    None => self.skipping = true,
                 }
+                buffer.filled = self.limit;
                 return Ok(Some(Chunk::Head));
             }
         }
     }
 
-    fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        let start = buffer.len();
+    fn read(&mut self, buffer: &mut Buffer) -> io::Result<usize> {
+        let filled = buffer.filled;
         // A long record is read in larger steps, but memory stays near the limit.
-        let step = STEP.max(start / 2).min(self.limit.saturating_sub(start).max(STEP));
-        buffer.reserve_exact(step);
-        buffer.resize(start + step, 0);
-        let result = loop {
-            match self.reader.read(&mut buffer[start..]) {
+        let step = STEP.max(filled / 2).min(self.limit.saturating_sub(filled).max(STEP));
+        let room = buffer.room(step);
+        let read = loop {
+            match self.reader.read(room) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result,
+                result => break result?,
             }
         };
-        let read = *result.as_ref().unwrap_or(&0);
-        buffer.truncate(start + read);
+        buffer.filled += read;
         self.bytes += read as u64;
-        result
+        Ok(read)
     }
 
     /// Where to cut a buffer whose bytes from `fresh` on were not searched before.
@@ -169,10 +205,10 @@ mod tests {
 
     fn chunks(reader: impl Read, limit: usize, eager: bool) -> Vec<(Chunk, Vec<u8>)> {
         let mut chunks = Chunks::new(reader, limit, eager);
-        let mut buffer = Vec::new();
+        let mut buffer = Buffer::default();
         let mut all = Vec::new();
         while let Some(chunk) = chunks.next(&mut buffer).unwrap() {
-            all.push((chunk, buffer.clone()));
+            all.push((chunk, buffer.bytes().to_vec()));
         }
         all
     }

@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::tally::Tally;
 use super::{Format, Scan, text};
 use crate::detector::{Detector, Session};
-use crate::source::chunks::{Chunk, Chunks};
+use crate::source::chunks::{Buffer, Chunk, Chunks};
 use crate::source::discover::Input;
 use crate::source::open;
 
@@ -137,8 +137,8 @@ fn read_all(
     inputs: &[Input],
     read: &Arc<AtomicU64>,
     failures: &mut Vec<String>,
-    mut buffer: Vec<u8>,
-    mut take: impl FnMut(Chunk, Vec<u8>) -> Option<Vec<u8>>,
+    mut buffer: Buffer,
+    mut take: impl FnMut(Chunk, Buffer) -> Option<Buffer>,
 ) -> u64 {
     let mut bytes = 0;
     for input in inputs {
@@ -186,9 +186,9 @@ fn one_thread(
     let mut result = Ok(());
     let style = (scan.format, screen.color);
     let tally = &mut report.tally;
-    let bytes = read_all(scan, inputs, read, &mut report.failures, Vec::new(), |kind, buffer| {
+    let bytes = read_all(scan, inputs, read, &mut report.failures, Buffer::default(), |kind, buffer| {
         out.clear();
-        judge(&mut session, kind, &buffer, style, tally, &mut out);
+        judge(&mut session, kind, buffer.bytes(), style, tally, &mut out);
         result = screen.write(&out);
         result.is_ok().then_some(buffer)
     });
@@ -200,14 +200,14 @@ fn one_thread(
 struct Job {
     number: u64,
     kind: Chunk,
-    bytes: Vec<u8>,
+    buffer: Buffer,
 }
 
 /// A chunk that was judged: its alerts, and its buffer for another.
 struct Done {
     number: u64,
     alerts: Vec<u8>,
-    buffer: Vec<u8>,
+    buffer: Buffer,
 }
 
 fn many_threads(
@@ -220,10 +220,10 @@ fn many_threads(
     threads: usize,
 ) -> io::Result<()> {
     // As many buffers as can be read, judged and waiting to be printed at once.
-    let (free, buffers) = mpsc::channel::<Vec<u8>>();
+    let (free, buffers) = mpsc::channel::<Buffer>();
     for _ in 0..threads * 3 {
         // The receiver lives on.
-        let _ = free.send(Vec::new());
+        let _ = free.send(Buffer::default());
     }
     let (submit, jobs) = mpsc::channel::<Job>();
     let jobs = Mutex::new(jobs);
@@ -236,8 +236,8 @@ fn many_threads(
             let submit = submit;
             let mut number = 0;
             let Ok(first) = buffers.recv() else { return (0, failures) };
-            let bytes = read_all(scan, inputs, read, &mut failures, first, |kind, bytes| {
-                submit.send(Job { number, kind, bytes }).ok()?;
+            let bytes = read_all(scan, inputs, read, &mut failures, first, |kind, buffer| {
+                submit.send(Job { number, kind, buffer }).ok()?;
                 number += 1;
                 // Nobody gives buffers back when nobody prints any more.
                 buffers.recv().ok()
@@ -275,15 +275,15 @@ fn work(detector: &Detector, jobs: &Mutex<Receiver<Job>>, finish: &Sender<Done>,
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return tally };
         let mut alerts = Vec::new();
-        judge(&mut session, job.kind, &job.bytes, style, &mut tally, &mut alerts);
-        if finish.send(Done { number: job.number, alerts, buffer: job.bytes }).is_err() {
+        judge(&mut session, job.kind, job.buffer.bytes(), style, &mut tally, &mut alerts);
+        if finish.send(Done { number: job.number, alerts, buffer: job.buffer }).is_err() {
             return tally;
         }
     }
 }
 
 /// Prints alerts in the order of reading, and gives buffers back.
-fn print(screen: &mut Screen, done: &Receiver<Done>, free: Sender<Vec<u8>>) -> io::Result<()> {
+fn print(screen: &mut Screen, done: &Receiver<Done>, free: Sender<Buffer>) -> io::Result<()> {
     let mut early = BTreeMap::new();
     let mut next = 0;
     for one in done {
