@@ -53,6 +53,12 @@ fn plain_length(text: &[u8]) -> usize {
     lanes.len() * 16 + rest.iter().position(|&byte| !is_plain(byte)).unwrap_or(rest.len())
 }
 
+/// Whether a JSON string says what it says without escapes, and could be written so by [`push_json_string`].
+pub fn is_plain_string(json: &[u8]) -> bool {
+    let inner = json.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\""));
+    inner.is_some_and(|inner| inner.len() <= super::redact::LONGEST && plain_length(inner) == inner.len())
+}
+
 fn escape_ascii(byte: u8, out: &mut Vec<u8>) {
     let short = match byte {
         b'"' => b'"',

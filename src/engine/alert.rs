@@ -14,7 +14,7 @@ use super::value::{Text, Value};
 use crate::audit::event::{Event, Member};
 use crate::audit::json::Raw;
 use crate::audit::redact::Place;
-use crate::audit::text::{escape_json, push_json_string};
+use crate::audit::text::{escape_json, is_plain_string, push_json_string};
 use crate::audit::time;
 use crate::rules::ast::Priority;
 
@@ -309,6 +309,8 @@ const MOST_ITEMS: usize = 64;
 fn push_raw(out: &mut Vec<u8>, value: Raw<'_>, place: Place) {
     use crate::audit::json::Type;
     match value.kind() {
+        // The usual text is written as it stands.
+        Type::String if place == Place::Plain && is_plain_string(value.bytes()) => out.extend_from_slice(value.bytes()),
         Type::Array => {
             out.push(b'[');
             for (i, item) in value.items().map_while(Result::ok).take(MOST_ITEMS).enumerate() {

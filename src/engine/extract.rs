@@ -58,6 +58,8 @@ impl<'a> Found<'a> {
 
     fn text(self, view: View) -> Text<'a> {
         match view {
+            // Most values hold no secret and are short.
+            View::Shown if self.place == Place::Plain && self.raw.bytes().len() <= redact::LONGEST => self.raw.text(),
             View::Real => self.raw.text(),
             View::Shown => self.place.show(self.raw),
         }
@@ -75,6 +77,18 @@ fn top<'a>(event: &mut Event<'a>, key: &str) -> Option<Found<'a>> {
 }
 
 fn path<'a>(event: &mut Event<'a>, keys: &[&str]) -> Option<Found<'a>> {
+    // Most rules ask for parts of objectRef, which an event takes apart only once.
+    if let ["objectRef", part] = keys {
+        let object = event.object();
+        let raw = match *part {
+            "resource" => object.resource,
+            "namespace" => object.namespace,
+            "name" => object.name,
+            "subresource" => object.subresource,
+            _ => event.get(Member::ObjectRef)?.get(part),
+        };
+        return raw.map(|raw| Found { raw, place: Place::Plain });
+    }
     let (first, rest) = keys.split_first()?;
     top(event, first)?.path(rest)
 }

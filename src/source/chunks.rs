@@ -173,8 +173,9 @@ impl<R: Read> Chunks<R> {
         if self.eager && buffer.ends_with(b"}\n") {
             return Some(buffer.len());
         }
-        if let Some(found) = memchr::memmem::rfind(&buffer[from..], b"\n{") {
-            return Some(from + found + 1);
+        let mut newlines = memchr::memrchr_iter(b'\n', &buffer[from..]).map(|found| from + found + 1);
+        if let Some(cut) = newlines.find(|&start| buffer.get(start) == Some(&b'{')) {
+            return Some(cut);
         }
         let text = buffer.strip_prefix(b"\xef\xbb\xbf").unwrap_or(buffer);
         let is_json = matches!(text.trim_ascii_start().first(), Some(b'{' | b'['));

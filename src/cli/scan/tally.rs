@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::detector::Counts;
 use crate::engine::alert::Alert;
 use crate::rules::ast::Priority;
@@ -12,7 +14,7 @@ const MOST_NAMES: usize = 10_000;
 /// Counts names.
 #[derive(Debug, Default)]
 pub struct Names {
-    counts: HashMap<String, u64>,
+    counts: HashMap<String, u64, RandomState>,
     /// Alerts of names that came too late.
     pub others: u64,
 }
