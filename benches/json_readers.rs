@@ -2,6 +2,9 @@
 //!
 //! `cargo bench --bench json_readers`
 
+// A benchmark that cannot read its input has nothing to say.
+#![allow(clippy::expect_used)]
+
 use std::io::Read as _;
 
 use divan::counter::BytesCount;
@@ -95,7 +98,9 @@ fn simd_json_tape(bencher: Bencher) {
         simd_json::to_tape(&mut copy).is_ok_and(|tape| {
             let event = tape.as_value();
             let object = event.get("objectRef");
-            event.get("stage").is_some() && event.get("verb").is_some() && object.is_some_and(|object| object.get("name").is_some())
+            event.get("stage").is_some()
+                && event.get("verb").is_some()
+                && object.is_some_and(|object| object.get("name").is_some())
         })
     });
 }
@@ -108,6 +113,7 @@ fn serde_json_struct(bencher: Bencher) {
 #[divan::bench]
 fn serde_json_value(bencher: Bencher) {
     bench(bencher, |line| {
-        serde_json::from_slice::<serde_json::Value>(line).is_ok_and(|event| event["objectRef"]["name"].is_string())
+        serde_json::from_slice::<serde_json::Value>(line)
+            .is_ok_and(|event| event["objectRef"]["name"].is_string())
     });
 }

@@ -59,13 +59,22 @@ pub struct Options {
     pub since: Option<i64>,
     /// Events at or after this time are left out.
     pub until: Option<i64>,
+    /// Of a longer line only so many bytes are judged.
+    pub max_event_size: usize,
     /// The host's name, for alerts.
     pub hostname: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { matching: Matching::All, minimum: Priority::Debug, since: None, until: None, hostname: String::new() }
+        Options {
+            matching: Matching::All,
+            minimum: Priority::Debug,
+            since: None,
+            until: None,
+            max_event_size: usize::MAX,
+            hostname: String::new(),
+        }
     }
 }
 
@@ -192,6 +201,12 @@ impl<'d> Session<'d> {
         let mut at = 0;
         while at < bytes.len() {
             let end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
+            if end - at > self.detector.options.max_event_size {
+                let head = &bytes[at..at + self.detector.options.max_event_size];
+                self.cut(&mut buffer, head, truncated::TOO_LONG, 0);
+                at = end + 1;
+                continue;
+            }
             let line = &bytes[at..end];
             if let Some(prefilter) = prefilter
                 && line.starts_with(PLAIN_START)
@@ -262,11 +277,14 @@ impl<'d> Session<'d> {
         match text.first() {
             None => end + 1,
             Some(b'{' | b'[') => {
-                let start = at + line.len() - line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start().len();
+                let start = at + line.len()
+                    - line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start().len();
                 self.record(buffer, start)
             }
             // What is left of a list that was written a line an element.
-            _ if text.iter().all(|byte| matches!(byte, b']' | b'}' | b',') || byte.is_ascii_whitespace()) => end + 1,
+            _ if text.iter().all(|byte| matches!(byte, b']' | b'}' | b',') || byte.is_ascii_whitespace()) => {
+                end + 1
+            }
             Some(_) => {
                 self.malformed_lines(malformed::NOT_JSON, 1);
                 end + 1
@@ -291,7 +309,9 @@ impl<'d> Session<'d> {
         };
         let end = at + raw.bytes().len();
         let rest = &bytes[end..limit];
-        let Some(next) = rest.iter().position(|byte| !(matches!(byte, b',' | b']') || byte.is_ascii_whitespace())) else {
+        let Some(next) =
+            rest.iter().position(|byte| !(matches!(byte, b',' | b']') || byte.is_ascii_whitespace()))
+        else {
             return limit;
         };
         if !matches!(rest[next], b'{' | b'[') {
@@ -311,7 +331,13 @@ impl<'d> Session<'d> {
     }
 
     /// Judges the elements of a list. A bad one says nothing of the others.
-    fn elements<'c>(&mut self, buffer: &mut Buffer<'c, '_>, list: Raw<'c>, reason: &'static str, depth: usize) {
+    fn elements<'c>(
+        &mut self,
+        buffer: &mut Buffer<'c, '_>,
+        list: Raw<'c>,
+        reason: &'static str,
+        depth: usize,
+    ) {
         let mut cursor = Cursor::new(list.bytes(), b'[');
         while let Some(item) = cursor.item() {
             match item {
@@ -328,7 +354,12 @@ impl<'d> Session<'d> {
     }
 
     /// Judges an object: an event, or an `EventList`. Where it is broken nothing was counted or said.
-    fn object<'c>(&mut self, buffer: &mut Buffer<'c, '_>, bytes: &'c [u8], depth: usize) -> Result<(), Broken> {
+    fn object<'c>(
+        &mut self,
+        buffer: &mut Buffer<'c, '_>,
+        bytes: &'c [u8],
+        depth: usize,
+    ) -> Result<(), Broken> {
         let mut event = Event::new(bytes);
         if !bytes.starts_with(PLAIN_START) {
             match event.text(Member::Kind).as_deref() {
@@ -422,7 +453,8 @@ impl<'d> Session<'d> {
         let plan = &self.detector.plan;
         let mut case = Case { plan, sight: &mut buffer.sight, event, context };
         for &matched in &self.matches {
-            let alert = Alert::new(&plan.rules[matched], &mut case, &incident, &self.detector.options.hostname);
+            let alert =
+                Alert::new(&plan.rules[matched], &mut case, &incident, &self.detector.options.hostname);
             (buffer.on_alert)(&alert);
         }
     }
@@ -437,7 +469,9 @@ impl<'d> Session<'d> {
             return false;
         }
         // An event that does not say when it happened is kept: better one too many than one lost.
-        event.time().is_some_and(|time| since.is_some_and(|since| time < since) || until.is_some_and(|until| time >= until))
+        event.time().is_some_and(|time| {
+            since.is_some_and(|since| time < since) || until.is_some_and(|until| time >= until)
+        })
     }
 }
 

@@ -235,7 +235,9 @@ impl<'a> Event<'a> {
     /// Whether a part of the event is missing: its line was cut, or the apiserver took the objects out.
     pub fn is_truncated(&mut self) -> bool {
         self.finish() == Err(Broken::Cut)
-            || self.path(&["annotations", "audit.k8s.io/truncated"]).is_some_and(|raw| raw.bytes() == b"\"true\"")
+            || self
+                .path(&["annotations", "audit.k8s.io/truncated"])
+                .is_some_and(|raw| raw.bytes() == b"\"true\"")
     }
 
     /// The text of the whole event, as far as the line holds it.
@@ -273,7 +275,8 @@ mod tests {
 
     #[test]
     fn a_cut_event_shows_its_head() {
-        let mut event = Event::new(br#"{"verb":"list","responseObject":{"kind":"SecretList","items":[{"data":"#);
+        let mut event =
+            Event::new(br#"{"verb":"list","responseObject":{"kind":"SecretList","items":[{"data":"#);
         assert_eq!(event.finish(), Err(Broken::Cut));
         let kind = event.path(&["responseObject", "kind"]).unwrap();
         assert_eq!(kind.bytes(), b"\"SecretList\"");
@@ -283,7 +286,7 @@ mod tests {
     #[test]
     fn a_broken_event_says_so() {
         assert_eq!(Event::new(br#"{"verb":"list" oops}"#).finish(), Err(Broken::Syntax));
-        assert_eq!(Event::new(br#"{verb}"#).finish(), Err(Broken::Syntax));
+        assert_eq!(Event::new(b"{verb}").finish(), Err(Broken::Syntax));
         assert_eq!(Event::new(b"{}").finish(), Ok(()));
     }
 }

@@ -554,7 +554,9 @@ impl Pointer {
             return Pointer { tokens: Box::default() };
         }
         let text = text.strip_prefix('/').unwrap_or(text);
-        Pointer { tokens: text.split('/').map(|token| token.replace("~1", "/").replace("~0", "~").into()).collect() }
+        Pointer {
+            tokens: text.split('/').map(|token| token.replace("~1", "/").replace("~0", "~").into()).collect(),
+        }
     }
 
     /// Its tokens, unescaped.

@@ -22,7 +22,11 @@ impl Literals {
         if let Some(searcher) = packed::Searcher::new(literals) {
             return Some(Literals::Packed(searcher));
         }
-        AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(literals).ok().map(Literals::Automaton)
+        AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostFirst)
+            .build(literals)
+            .ok()
+            .map(Literals::Automaton)
     }
 
     /// Where the next literal starts at or behind `from`, and which it is.

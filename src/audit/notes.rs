@@ -74,7 +74,10 @@ fn is_pair(bytes: &[u8]) -> bool {
         bytes.get(at + 2).is_some_and(u8::is_ascii_alphabetic)
             && bytes.get(at + 3).is_some_and(|digit| firsts.contains(&digit.to_ascii_lowercase()))
     };
-    unit(0, b"89ab") && bytes.get(6..8) == Some(b"\\u") && matches!(bytes.get(8), Some(b'd' | b'D')) && unit(6, b"cdef")
+    unit(0, b"89ab")
+        && bytes.get(6..8) == Some(b"\\u")
+        && matches!(bytes.get(8), Some(b'd' | b'D'))
+        && unit(6, b"cdef")
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ impl Place {
             (Type::String | Type::Scalar, _) => cut(value.text()),
             (Type::Object | Type::Array, _) => {
                 let mut out = Vec::new();
-                self.write(value, 0, None, &mut out);
+                self.write(value, Shape { depth: 0, indent: None, limit: LONGEST }, &mut out);
                 cut(Cow::Owned(out))
             }
         }
@@ -134,13 +134,14 @@ impl Place {
     /// Like [`Place::show`] for an object or array, indented by two blanks.
     pub fn show_indented(self, value: Raw<'_>) -> Vec<u8> {
         let mut out = Vec::new();
-        self.write(value, 0, Some(0), &mut out);
+        self.write(value, Shape { depth: 0, indent: Some(0), limit: LONGEST }, &mut out);
         cut(Cow::Owned(out)).into_owned()
     }
 
     /// Appends the value as JSON. Recursion ends at [`DEEPEST`].
-    fn write(self, value: Raw<'_>, depth: usize, indent: Option<usize>, out: &mut Vec<u8>) {
-        if out.len() > LONGEST {
+    fn write(self, value: Raw<'_>, shape: Shape, out: &mut Vec<u8>) {
+        let Shape { depth, indent, limit } = shape;
+        if out.len() > limit {
             return;
         }
         let (open, close) = match value.kind() {
@@ -169,6 +170,7 @@ impl Place {
             Type::Array => (b'[', b']'),
         };
         let inner = indent.map(|indent| indent + 2);
+        let below = Shape { depth: depth + 1, indent: inner, limit };
         let mut empty = true;
         let mut separate = |out: &mut Vec<u8>| {
             if !std::mem::take(&mut empty) {
@@ -184,12 +186,12 @@ impl Place {
                 out.push(b'"');
                 super::text::escape_json(&key, out);
                 out.extend_from_slice(if inner.is_some() { b"\": " } else { b"\":" });
-                self.member(&key, value).write(member, depth + 1, inner, out);
+                self.member(&key, value).write(member, below, out);
             }
         } else {
             for item in value.items().map_while(Result::ok) {
                 separate(out);
-                self.item().write(item, depth + 1, inner, out);
+                self.item().write(item, below, out);
             }
         }
         if !empty {
@@ -197,6 +199,24 @@ impl Place {
         }
         out.push(close);
     }
+}
+
+/// How a value is written.
+#[derive(Clone, Copy)]
+struct Shape {
+    depth: usize,
+    /// Blanks before each line; nothing for compact JSON.
+    indent: Option<usize>,
+    /// Writing stops behind so many bytes.
+    limit: usize,
+}
+
+/// An object or array as it is, indented by two blanks: for conditions, never for anything that leaves pullwatch.
+pub fn indented(value: Raw<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    // Nothing in a plain place is hidden.
+    Place::Plain.write(value, Shape { depth: 0, indent: Some(0), limit: usize::MAX }, &mut out);
+    out
 }
 
 fn new_line(indent: Option<usize>, out: &mut Vec<u8>) {
@@ -219,7 +239,8 @@ fn body_member(key: &[u8], parent: Raw<'_>) -> Place {
         && let Some(path) = parent.get("path").and_then(Raw::string)
     {
         let hidden = path.split(|&byte| byte == b'/').any(|token| {
-            let token = String::from_utf8_lossy(token).replace("~1", "/").replace("~0", "~").to_ascii_lowercase();
+            let token =
+                String::from_utf8_lossy(token).replace("~1", "/").replace("~0", "~").to_ascii_lowercase();
             token == "env" || SECRET_KEYS.contains(&&*token)
         });
         if hidden {

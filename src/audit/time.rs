@@ -35,7 +35,9 @@ pub fn parse(text: &[u8]) -> Option<i64> {
     };
     let offset = match zone {
         b"Z" | b"z" => 0,
-        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] if [h1, h2, m1, m2].iter().all(|d| d.is_ascii_digit()) => {
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2]
+            if [h1, h2, m1, m2].iter().all(|d| d.is_ascii_digit()) =>
+        {
             let two = |a: &u8, b: &u8| i64::from(a - b'0') * 10 + i64::from(b - b'0');
             let seconds = two(h1, h2) * 3600 + two(m1, m2) * 60;
             if *sign == b'-' { -seconds } else { seconds }

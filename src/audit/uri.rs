@@ -33,9 +33,8 @@ pub fn decode(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 fn is_well_encoded(text: &[u8]) -> bool {
-    memchr::memchr_iter(b'%', text).all(|at| {
-        text.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    })
+    memchr::memchr_iter(b'%', text)
+        .all(|at| text.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
 }
 
 /// The first value of a query parameter, decoded. Nothing if the query is malformed: Go's `url.ParseQuery`
@@ -63,7 +62,8 @@ mod tests {
 
     #[test]
     fn parameters_are_decoded() {
-        let uri = b"/api/v1/secrets?fieldSelector=type%3Dkubernetes.io%2Fdockerconfigjson&limit=500&a+b=&limit=2&x";
+        let uri =
+            b"/api/v1/secrets?fieldSelector=type%3Dkubernetes.io%2Fdockerconfigjson&limit=500&a+b=&limit=2&x";
         assert_eq!(parameter(uri, b"fieldSelector").unwrap(), &b"type=kubernetes.io/dockerconfigjson"[..]);
         assert_eq!(parameter(uri, b"limit").unwrap(), &b"500"[..]);
         assert_eq!(parameter(uri, b"a b").unwrap(), &b""[..]);

@@ -18,7 +18,11 @@ use tracing_subscriber::EnvFilter;
 /// pullwatch reads the audit events of a kube-apiserver, matches rules in Falco's language, and says who read, listed
 /// or watched image pull secrets. It needs no access to the cluster.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, arg_required_else_help = true, after_help = "\
+#[command(
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "\
 Examples:
   pullwatch scan /var/log/kubernetes/audit/      who read which secrets, from all logs in a directory
   pullwatch scan audit.log.gz --format json      one JSON alert a line, for other programs
@@ -26,7 +30,8 @@ Examples:
   pullwatch rules explain --rule 'Secrets Listed' event.json
                                                  why a rule fires on an event, or does not
 
-`pullwatch COMMAND --help` has more, with examples.")]
+`pullwatch COMMAND --help` has more, with examples."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

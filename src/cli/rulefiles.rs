@@ -26,17 +26,19 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<SourceFile>> {
     }
     let mut files = Vec::new();
     for path in paths {
-        let metadata = std::fs::metadata(path)
-            .with_context(|| format!("cannot read rules from {}", path.display()))?;
+        let metadata =
+            std::fs::metadata(path).with_context(|| format!("cannot read rules from {}", path.display()))?;
         if !metadata.is_dir() {
             files.push(read_file(path)?);
             continue;
         }
         let mut found = Vec::new();
-        let entries = std::fs::read_dir(path).with_context(|| format!("cannot read the directory {}", path.display()))?;
+        let entries = std::fs::read_dir(path)
+            .with_context(|| format!("cannot read the directory {}", path.display()))?;
         for entry in entries {
             let path = entry.with_context(|| format!("cannot read the directory {}", path.display()))?.path();
-            let is_rules = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+            let is_rules =
+                path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
             let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
             if is_rules && !is_hidden && path.is_file() {
                 found.push(path);
@@ -78,14 +80,22 @@ pub fn load(paths: &[PathBuf], matching: Matching) -> anyhow::Result<Loaded> {
     let loaded = rules::load(&files, &rules::Options { matching });
     let errors = loaded.count(Severity::Error);
     if errors > 0 {
-        let wrong: Vec<_> =
-            loaded.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).cloned().collect();
+        let wrong: Vec<_> = loaded
+            .diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.severity == Severity::Error)
+            .cloned()
+            .collect();
         show(&rules::render(&wrong, &files, true));
         bail!("the rules do not load: {}", plural(errors, "error"));
     }
     let warnings = loaded.count(Severity::Warning);
     if warnings > 0 && std::io::stderr().is_terminal() {
-        let _ = writeln!(std::io::stderr(), "{} in the rules; `pullwatch rules check` shows them", plural(warnings, "warning"));
+        let _ = writeln!(
+            std::io::stderr(),
+            "{} in the rules; `pullwatch rules check` shows them",
+            plural(warnings, "warning")
+        );
     }
     Ok(loaded)
 }

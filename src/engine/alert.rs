@@ -58,6 +58,18 @@ impl<'e> Incident<'e> {
     }
 }
 
+impl Incident<'_> {
+    /// Who did it: the user, and whom they posed as.
+    pub fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    /// What it was done to: resource, namespace and name, as far as the event says.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+}
+
 /// One alert.
 #[derive(Debug)]
 pub struct Alert<'a> {
@@ -71,7 +83,12 @@ pub struct Alert<'a> {
 
 impl<'a> Alert<'a> {
     /// The alert of a rule that the event of `case` matched.
-    pub fn new<'e: 'a>(rule: &'a RulePlan, case: &mut Case<'_, '_, 'e>, incident: &'a Incident<'a>, hostname: &'a str) -> Self {
+    pub fn new<'e: 'a>(
+        rule: &'a RulePlan,
+        case: &mut Case<'_, '_, 'e>,
+        incident: &'a Incident<'a>,
+        hostname: &'a str,
+    ) -> Self {
         let shown: Vec<Value<'e>> = rule.shown.iter().map(|shown| case.shown(shown.operand)).collect();
         let mut message = Vec::new();
         for say in &rule.output {
@@ -114,12 +131,12 @@ impl<'a> Alert<'a> {
         String::from_utf8_lossy(&self.message)
     }
 
-    /// Who did it: the user, and whom they posed as.
+    /// Who did it.
     pub fn actor(&self) -> &'a str {
         &self.incident.actor
     }
 
-    /// What it was done to: `namespace/resource/name`, as far as the event says.
+    /// What it was done to.
     pub fn target(&self) -> &'a str {
         &self.incident.target
     }
@@ -249,7 +266,11 @@ fn summary(event: &mut Event<'_>) -> Vec<u8> {
     if let Some(object) = event.get(Member::ObjectRef) {
         push_key(&mut out, "objectRef");
         let start = out.len();
-        push_parts(&mut out, object, &["resource", "namespace", "name", "apiGroup", "apiVersion", "subresource"]);
+        push_parts(
+            &mut out,
+            object,
+            &["resource", "namespace", "name", "apiGroup", "apiVersion", "subresource"],
+        );
         close(&mut out, start);
     }
     push_member(&mut out, "code", event.path(&["responseStatus", "code"]), Place::Plain);
@@ -310,7 +331,9 @@ fn push_raw(out: &mut Vec<u8>, value: Raw<'_>, place: Place) {
     use crate::audit::json::Type;
     match value.kind() {
         // The usual text is written as it stands.
-        Type::String if place == Place::Plain && is_plain_string(value.bytes()) => out.extend_from_slice(value.bytes()),
+        Type::String if place == Place::Plain && is_plain_string(value.bytes()) => {
+            out.extend_from_slice(value.bytes());
+        }
         Type::Array => {
             out.push(b'[');
             for (i, item) in value.items().map_while(Result::ok).take(MOST_ITEMS).enumerate() {
@@ -334,7 +357,9 @@ fn lossy(text: Option<Text<'_>>) -> Option<String> {
 }
 
 fn actor(event: &mut Event<'_>) -> String {
-    let mut name = |member| lossy(event.get(member).and_then(|user| user.get("username")).map(|raw| Place::Plain.show(raw)));
+    let mut name = |member| {
+        lossy(event.get(member).and_then(|user| user.get("username")).map(|raw| Place::Plain.show(raw)))
+    };
     let user = name(Member::User).filter(|user| !user.is_empty()).unwrap_or_else(|| "(nobody)".to_owned());
     match name(Member::ImpersonatedUser) {
         Some(other) => format!("{user} as {other}"),

@@ -89,7 +89,9 @@ impl TextTest {
         // The empty path is a prefix of every other.
         let components = |path: &str| match path {
             "" => Box::default(),
-            _ => path.trim_end_matches('/').split('/').map(|part| Glob::new(part.as_bytes(), false)).collect(),
+            _ => {
+                path.trim_end_matches('/').split('/').map(|part| Glob::new(part.as_bytes(), false)).collect()
+            }
         };
         TextTest::PathPrefix(paths.into_iter().map(components).collect())
     }
@@ -185,9 +187,9 @@ impl Compare {
             (Compare::Number(operator, bound), Value::Number(number)) => {
                 float(*number).partial_cmp(bound).is_some_and(|order| in_order(*operator, order))
             }
-            (Compare::NumberIn(numbers), Value::Number(number)) => {
-                numbers.iter().any(|one| one.partial_cmp(&float(*number)).is_some_and(std::cmp::Ordering::is_eq))
-            }
+            (Compare::NumberIn(numbers), Value::Number(number)) => numbers
+                .iter()
+                .any(|one| one.partial_cmp(&float(*number)).is_some_and(std::cmp::Ordering::is_eq)),
             _ => false,
         }
     }
@@ -209,7 +211,9 @@ pub fn values(operator: Operator, left: &Value<'_>, right: &Value<'_>) -> bool {
             let ([left], [right]) = (left, right) else { return false };
             match operator {
                 Operator::Contains => memmem::find(left, right).is_some(),
-                Operator::IContains => memmem::find(&left.to_ascii_lowercase(), &right.to_ascii_lowercase()).is_some(),
+                Operator::IContains => {
+                    memmem::find(&left.to_ascii_lowercase(), &right.to_ascii_lowercase()).is_some()
+                }
                 Operator::StartsWith => left.starts_with(right),
                 Operator::EndsWith => left.ends_with(right),
                 Operator::Glob => Glob::new(right, false).matches(left),

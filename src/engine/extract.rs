@@ -59,7 +59,9 @@ impl<'a> Found<'a> {
     fn text(self, view: View) -> Text<'a> {
         match view {
             // Most values hold no secret and are short.
-            View::Shown if self.place == Place::Plain && self.raw.bytes().len() <= redact::LONGEST => self.raw.text(),
+            View::Shown if self.place == Place::Plain && self.raw.bytes().len() <= redact::LONGEST => {
+                self.raw.text()
+            }
             View::Real => self.raw.text(),
             View::Shown => self.place.show(self.raw),
         }
@@ -120,7 +122,9 @@ impl Access {
         match self.source {
             Source::Path(_) | Source::Elements(_) | Source::Pointer | Source::PodName => true,
             Source::RoleRules(_) | Source::Volume(_) | Source::VolumeTypes => true,
-            Source::Container(_, part) | Source::FirstContainer(part) => matches!(part, Part::Path(_) | Part::Image),
+            Source::Container(_, part) | Source::FirstContainer(part) => {
+                matches!(part, Part::Path(_) | Part::Image)
+            }
             Source::Subjects(subjects) => subjects != Subjects::NamespacedServiceAccounts,
             _ => false,
         }
@@ -148,11 +152,14 @@ impl Access {
             }
             Source::PodName => {
                 let object = event.object();
-                let pods = object.resource.and_then(Raw::string).is_some_and(|resource| *resource == *b"pods");
+                let pods =
+                    object.resource.and_then(Raw::string).is_some_and(|resource| *resource == *b"pods");
                 if !pods || object.subresource.is_some() {
                     return Value::Missing;
                 }
-                Value::text(path(event, &["responseObject", "metadata", "name"]).map(|found| found.text(view)))
+                Value::text(
+                    path(event, &["responseObject", "metadata", "name"]).map(|found| found.text(view)),
+                )
             }
             Source::Container(which, part) => self.containers(event, which, part, view),
             Source::FirstContainer(part) => {
@@ -167,15 +174,20 @@ impl Access {
                     return Value::Missing;
                 };
                 let privileged = containers.items().any(|container| {
-                    container.path(&["securityContext", "privileged"]).is_some_and(|found| found.raw.bytes() == b"true")
+                    container
+                        .path(&["securityContext", "privileged"])
+                        .is_some_and(|found| found.raw.bytes() == b"true")
                 });
                 truth(privileged)
             }
             Source::Subjects(which) => subjects(event, which, view),
             Source::AlwaysTrue => truth(true),
             Source::RoleRules(key) => {
-                let Some(rules) = array(path(event, &["requestObject", "rules"])) else { return Value::Missing };
-                let texts = self.picked(rules.items()).filter_map(|rule| array(rule.get(key))).flat_map(Found::items);
+                let Some(rules) = array(path(event, &["requestObject", "rules"])) else {
+                    return Value::Missing;
+                };
+                let texts =
+                    self.picked(rules.items()).filter_map(|rule| array(rule.get(key))).flat_map(Found::items);
                 Value::list(texts.map(|found| found.text(view)).collect())
             }
             Source::Volume(keys) => {
@@ -186,7 +198,12 @@ impl Access {
             Source::VolumeTypes => {
                 let Some(volumes) = volumes(event) else { return Value::Missing };
                 let keys = self.picked(volumes.items()).flat_map(|volume| {
-                    volume.raw.members().map_while(Result::ok).map(|(key, _)| key.text()).filter(|key| **key != *b"name")
+                    volume
+                        .raw
+                        .members()
+                        .map_while(Result::ok)
+                        .map(|(key, _)| key.text())
+                        .filter(|key| **key != *b"name")
                 });
                 Value::list(keys.collect())
             }
@@ -237,7 +254,9 @@ impl Access {
             match part {
                 Part::Path(keys) => texts.extend(container.path(keys).map(|found| found.text(view))),
                 Part::Image | Part::Repository => {
-                    let Some(image) = container.get("image").map(|found| found.text(view)) else { return Value::Missing };
+                    let Some(image) = container.get("image").map(|found| found.text(view)) else {
+                        return Value::Missing;
+                    };
                     texts.push(if part == Part::Repository { repository(image) } else { image });
                 }
                 Part::Joined(key) => {
@@ -247,7 +266,9 @@ impl Access {
                 }
                 Part::HostPort => {
                     let Some(ports) = array(container.get("ports")) else { continue };
-                    let ports = ports.items().filter_map(|port| port.get("hostPort").or_else(|| port.get("containerPort")));
+                    let ports = ports
+                        .items()
+                        .filter_map(|port| port.get("hostPort").or_else(|| port.get("containerPort")));
                     texts.extend(ports.map(|found| found.text(view)));
                 }
                 Part::Effective(key) => {
@@ -279,7 +300,8 @@ fn timed(event: &mut Event<'_>, read: impl Fn(i64) -> i64) -> Value<'static> {
 fn whole<'a>(event: &mut Event<'a>, source: Source, view: View) -> Value<'a> {
     let raw = Raw::assume(event.bytes());
     Value::Text(match (source, view) {
-        (Source::WholeIndented, _) => Cow::Owned(Place::Event.show_indented(raw)),
+        (Source::WholeIndented, View::Real) => Cow::Owned(redact::indented(raw)),
+        (Source::WholeIndented, View::Shown) => Cow::Owned(Place::Event.show_indented(raw)),
         (_, View::Real) => Cow::Borrowed(raw.bytes()),
         (_, View::Shown) => Place::Event.show(raw),
     })

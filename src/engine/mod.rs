@@ -11,6 +11,7 @@
 
 pub mod alert;
 pub mod compare;
+pub mod explain;
 pub mod extract;
 pub mod glob;
 pub mod judge;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use super::compare::{Compare, TextTest, Texts};
 use super::extract::Access;
 use crate::audit::fields::{Kind, Source};
-use crate::rules::number;
 use crate::rules::ast::{
     Check, Expr, Operand, Operator, Piece, Priority, Right, Rule, RuleSet, Template, Transformer,
 };
+use crate::rules::number;
 
 /// Index of an operand in its plan.
 pub type OperandId = usize;
@@ -146,6 +146,22 @@ impl Plan {
         plan
     }
 
+    /// Compiles one comparison, as number 0.
+    pub fn of_check(check: &Check) -> Self {
+        let mut plan = Plan::default();
+        plan.check(check, &mut Known::default());
+        plan
+    }
+
+    /// What a comparison compares.
+    pub fn operands_of(&self, check: CheckId) -> (OperandId, Option<OperandId>) {
+        let check = &self.checks[check];
+        match check.with {
+            With::Constant(_) => (check.left, None),
+            With::Operand(_, right) => (check.left, Some(right)),
+        }
+    }
+
     fn rule<'a>(&mut self, index: usize, rule: &'a Rule, known: &mut Known<'a>) -> RulePlan {
         let condition = self.node(&rule.condition, known);
         let (output, shown) = self.output(&rule.output, known);
@@ -196,7 +212,9 @@ impl Plan {
             Node::Known(_) => 0,
             Node::Check(check) => self.costs[*check],
             Node::Not(inner) => self.cost(inner),
-            Node::All(nodes) | Node::Any(nodes) => nodes.iter().map(|node| self.cost(node)).max().unwrap_or(0),
+            Node::All(nodes) | Node::Any(nodes) => {
+                nodes.iter().map(|node| self.cost(node)).max().unwrap_or(0)
+            }
         }
     }
 
@@ -326,8 +344,9 @@ fn constant(check: &Check, values: &[String]) -> Compare {
             Some(value) => Compare::Text(TextTest::new(operator, value)),
             None => Compare::Never,
         },
-        (operator, Some(quantifier)) => {
-            Compare::Quantified(quantifier, values.iter().map(|value| TextTest::new(operator, value)).collect())
-        }
+        (operator, Some(quantifier)) => Compare::Quantified(
+            quantifier,
+            values.iter().map(|value| TextTest::new(operator, value)).collect(),
+        ),
     }
 }

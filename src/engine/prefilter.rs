@@ -107,7 +107,9 @@ fn needs(plan: &Plan, node: &Node) -> Option<Need> {
             let literals: Vec<Vec<u8>> = match compare {
                 Compare::Text(TextTest::Equal(text)) => vec![whole(text)],
                 Compare::Text(TextTest::Contains(finder)) => vec![longest_run(finder.needle())],
-                Compare::Text(TextTest::StartsWith(text) | TextTest::EndsWith(text)) => vec![longest_run(text)],
+                Compare::Text(TextTest::StartsWith(text) | TextTest::EndsWith(text)) => {
+                    vec![longest_run(text)]
+                }
                 Compare::In(Texts::Few(texts)) | Compare::Intersects(Texts::Few(texts)) => {
                     texts.iter().map(|text| whole(text)).collect()
                 }
@@ -134,7 +136,8 @@ impl Need {
 }
 
 fn is_rare(literal: &[u8]) -> bool {
-    let inner: &[u8] = literal.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(literal);
+    let inner: &[u8] =
+        literal.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(literal);
     inner.len() >= SHORTEST && !COMMON.iter().any(|common| common.as_bytes() == inner)
 }
 

@@ -18,9 +18,9 @@ pub fn apply<'a>(transformer: Transformer, arguments: &[&Value<'a>], option: Opt
             let start = memchr::memrchr(b'/', text).map_or(0, |slash| slash + 1);
             Some(text[start..].to_vec())
         }),
-        Transformer::Base64 => one(first, |text| {
-            STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).ok()
-        }),
+        Transformer::Base64 => {
+            one(first, |text| STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).ok())
+        }
         Transformer::Len => {
             let length = match first {
                 Value::Missing | Value::Number(_) => return Value::Missing,
@@ -45,7 +45,9 @@ pub fn apply<'a>(transformer: Transformer, arguments: &[&Value<'a>], option: Opt
             Value::Text(Cow::Owned(whole))
         }
         Transformer::GetOpt => {
-            let (Some(Value::Text(options)), Some(wanted)) = (arguments.get(1), option) else { return Value::Missing };
+            let (Some(Value::Text(options)), Some(wanted)) = (arguments.get(1), option) else {
+                return Value::Missing;
+            };
             Value::text(getopt(first.texts(), options, wanted).map(Cow::Owned))
         }
     }
@@ -63,9 +65,8 @@ fn one<'a>(value: &Value<'a>, apply: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Value
 /// option without argument gives the empty text.
 fn getopt(words: &[Text<'_>], options: &[u8], wanted: &str) -> Option<Vec<u8>> {
     let &[wanted] = wanted.as_bytes() else { return None };
-    let takes_argument = |flag: u8| {
-        memchr::memchr(flag, options).map(|at| options.get(at + 1) == Some(&b':'))
-    };
+    let takes_argument =
+        |flag: u8| memchr::memchr(flag, options).map(|at| options.get(at + 1) == Some(&b':'));
     let mut words = words.iter();
     while let Some(word) = words.next() {
         if **word == *b"--" {
@@ -74,7 +75,11 @@ fn getopt(words: &[Text<'_>], options: &[u8], wanted: &str) -> Option<Vec<u8>> {
         let Some(mut flags) = word.strip_prefix(b"-") else { continue };
         while let Some((&flag, rest)) = flags.split_first() {
             if takes_argument(flag) == Some(true) {
-                let argument = if rest.is_empty() { words.next().map(|word| word.to_vec()) } else { Some(rest.to_vec()) };
+                let argument = if rest.is_empty() {
+                    words.next().map(|word| word.to_vec())
+                } else {
+                    Some(rest.to_vec())
+                };
                 if flag == wanted {
                     return argument;
                 }
@@ -111,9 +116,13 @@ mod tests {
         assert_eq!(apply(Transformer::Join, &[&text(", "), &list], None), text("a, b"));
         assert_eq!(apply(Transformer::Concat, &[&text("a"), &text("b")], None), text("ab"));
         assert_eq!(apply(Transformer::Concat, &[&text("a"), &Value::Missing], None), Value::Missing);
-        let line: Vec<Text<'_>> = ["-vo", "out", "-x", "--", "-n"].map(|word| Cow::Borrowed(word.as_bytes())).into();
+        let line: Vec<Text<'_>> =
+            ["-vo", "out", "-x", "--", "-n"].map(|word| Cow::Borrowed(word.as_bytes())).into();
         let line = Value::List(line);
         let get = |flag| apply(Transformer::GetOpt, &[&line, &text("vo:xn")], Some(flag));
-        assert_eq!((get("v"), get("o"), get("x"), get("n")), (text(""), text("out"), text(""), Value::Missing));
+        assert_eq!(
+            (get("v"), get("o"), get("x"), get("n")),
+            (text(""), text("out"), text(""), Value::Missing)
+        );
     }
 }

@@ -107,10 +107,22 @@ pub struct Definitions {
     clock: usize,
 }
 
-const ITEMS: [&str; 6] = ["rule", "macro", "list", "required_engine_version", "required_plugin_versions", "correlation"];
+const ITEMS: [&str; 6] =
+    ["rule", "macro", "list", "required_engine_version", "required_plugin_versions", "correlation"];
 const RULE_KEYS: [&str; 13] = [
-    "rule", "condition", "output", "desc", "priority", "source", "enabled", "tags", "exceptions", "override", "append",
-    "warn_evttypes", "skip-if-unknown-filter",
+    "rule",
+    "condition",
+    "output",
+    "desc",
+    "priority",
+    "source",
+    "enabled",
+    "tags",
+    "exceptions",
+    "override",
+    "append",
+    "warn_evttypes",
+    "skip-if-unknown-filter",
 ];
 const MACRO_KEYS: [&str; 4] = ["macro", "condition", "override", "append"];
 const LIST_KEYS: [&str; 4] = ["list", "items", "override", "append"];
@@ -143,15 +155,23 @@ impl Definitions {
             Ok(documents) => documents,
             Err(error) => {
                 let span = Span { file, range: error.range };
-                self.diagnostics.push(Diagnostic::error("yaml", format!("not valid YAML: {}", error.message), span));
+                self.diagnostics.push(Diagnostic::error(
+                    "yaml",
+                    format!("not valid YAML: {}", error.message),
+                    span,
+                ));
                 return;
             }
         };
         for (key, range) in &documents.repeated_keys {
             let span = Span { file, range: range.clone() };
             self.diagnostics.push(
-                Diagnostic::warning("repeated-key", format!("`{key}` is given twice; the first counts"), span)
-                    .label("ignored"),
+                Diagnostic::warning(
+                    "repeated-key",
+                    format!("`{key}` is given twice; the first counts"),
+                    span,
+                )
+                .label("ignored"),
             );
         }
         let mut reader = Reader { definitions: self, file, text: &source.text, is_prelude };
@@ -183,7 +203,13 @@ impl Reader<'_, '_> {
         self.definitions.diagnostics.push(diagnostic);
     }
 
-    fn fail<T>(&mut self, code: &'static str, message: impl Into<String>, span: Span, label: &str) -> Read<T> {
+    fn fail<T>(
+        &mut self,
+        code: &'static str,
+        message: impl Into<String>,
+        span: Span,
+        label: &str,
+    ) -> Read<T> {
         self.say(Diagnostic::error(code, message, span).label(label));
         Err(())
     }
@@ -206,7 +232,10 @@ impl Reader<'_, '_> {
     fn item(&mut self, item: &Node) {
         let Some(entries) = item.mapping() else {
             let span = self.span(item);
-            self.say(Diagnostic::error("no-item", "an item is a mapping", span).label("expected `rule:`, `macro:` or `list:`"));
+            self.say(
+                Diagnostic::error("no-item", "an item is a mapping", span)
+                    .label("expected `rule:`, `macro:` or `list:`"),
+            );
             return;
         };
         let kind = ITEMS.into_iter().find(|kind| entries.iter().any(|entry| entry.key == *kind));
@@ -222,9 +251,13 @@ impl Reader<'_, '_> {
                     let span = self.key_span(entry);
                     let help = did_you_mean(&entry.key, ITEMS);
                     self.say(
-                        Diagnostic::warning("unknown-item", format!("`{}` is no item; it is ignored", entry.key), span)
-                            .label("expected `rule`, `macro` or `list`")
-                            .maybe_help(help),
+                        Diagnostic::warning(
+                            "unknown-item",
+                            format!("`{}` is no item; it is ignored", entry.key),
+                            span,
+                        )
+                        .label("expected `rule`, `macro` or `list`")
+                        .maybe_help(help),
                     );
                 }
                 Ok(())
@@ -238,7 +271,9 @@ impl Reader<'_, '_> {
                 let span = self.key_span(entry);
                 let help = did_you_mean(&entry.key, known.iter().copied());
                 let message = format!("`{}` means nothing here; it is ignored", entry.key);
-                self.say(Diagnostic::warning("unknown-key", message, span).label("unknown key").maybe_help(help));
+                self.say(
+                    Diagnostic::warning("unknown-key", message, span).label("unknown key").maybe_help(help),
+                );
             }
         }
     }
@@ -255,14 +290,25 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn required<'n>(&mut self, item: &'n Node, key: &'static str, what: &str, span: &Span) -> Read<&'n Arc<Node>> {
+    fn required<'n>(
+        &mut self,
+        item: &'n Node,
+        key: &'static str,
+        what: &str,
+        span: &Span,
+    ) -> Read<&'n Arc<Node>> {
         match self.scalar(item, key)? {
             Some(node) if !node.is_null() => Ok(node),
             Some(node) => {
                 let span = self.span(node);
                 self.fail("missing-key", format!("`{key}` of this {what} is empty"), span, "expected a text")
             }
-            None => self.fail("missing-key", format!("this {what} has no `{key}`"), span.clone(), &format!("add `{key}:`")),
+            None => self.fail(
+                "missing-key",
+                format!("this {what} has no `{key}`"),
+                span.clone(),
+                &format!("add `{key}:`"),
+            ),
         }
     }
 
@@ -272,7 +318,12 @@ impl Reader<'_, '_> {
             Some(value) => Ok(Some(value)),
             None => {
                 let span = self.span(node);
-                self.fail("not-a-boolean", format!("`{key}` is either true or false"), span, "expected true or false")
+                self.fail(
+                    "not-a-boolean",
+                    format!("`{key}` is either true or false"),
+                    span,
+                    "expected true or false",
+                )
             }
         }
     }
@@ -288,10 +339,16 @@ impl Reader<'_, '_> {
     }
 
     /// How an item changes what it names, and with `override` how each key does (true: append).
-    fn change(&mut self, item: &Node, kind: &str, keys: &[(&str, bool)]) -> Read<(Change, HashMap<String, bool>)> {
+    fn change(
+        &mut self,
+        item: &Node,
+        kind: &str,
+        keys: &[(&str, bool)],
+    ) -> Read<(Change, HashMap<String, bool>)> {
         let appends = self.boolean(item, "append")?.unwrap_or(false);
         let Some(overrides) = item.get("override") else {
-            if let Some(entry) = item.mapping().unwrap_or_default().iter().find(|entry| entry.key == "append") {
+            if let Some(entry) = item.mapping().unwrap_or_default().iter().find(|entry| entry.key == "append")
+            {
                 let span = self.key_span(entry);
                 self.say(
                     Diagnostic::warning("deprecated-append", "`append` is deprecated", span)
@@ -302,10 +359,20 @@ impl Reader<'_, '_> {
         };
         let span = self.span(overrides);
         if appends {
-            return self.fail("override", "`append` and `override` exclude each other", span, "leave one of them out");
+            return self.fail(
+                "override",
+                "`append` and `override` exclude each other",
+                span,
+                "leave one of them out",
+            );
         }
         let Some(entries) = overrides.mapping() else {
-            return self.fail("override", "`override` takes a mapping", span, "expected `condition: append` and the like");
+            return self.fail(
+                "override",
+                "`override` takes a mapping",
+                span,
+                "expected `condition: append` and the like",
+            );
         };
         let mut changes = HashMap::new();
         let mut wrong = false;
@@ -323,7 +390,8 @@ impl Reader<'_, '_> {
                 Some("replace") => drop(changes.insert(entry.key.clone(), false)),
                 _ => {
                     let place = self.span(&entry.value);
-                    let expected = if *can_append { "expected `append` or `replace`" } else { "expected `replace`" };
+                    let expected =
+                        if *can_append { "expected `append` or `replace`" } else { "expected `replace`" };
                     let message = format!("`{}` cannot be overridden like this", entry.key);
                     self.say(Diagnostic::error("override", message, place).label(expected));
                     wrong = true;
@@ -332,7 +400,10 @@ impl Reader<'_, '_> {
             }
             if item.get(&entry.key).is_none() {
                 let message = format!("`{}` is to be overridden, but is not given", entry.key);
-                self.say(Diagnostic::error("override", message, place).label(format!("add `{}:` to this item", entry.key)));
+                self.say(
+                    Diagnostic::error("override", message, place)
+                        .label(format!("add `{}:` to this item", entry.key)),
+                );
                 wrong = true;
             }
         }
@@ -340,7 +411,8 @@ impl Reader<'_, '_> {
             let is_named = keys.iter().any(|(key, _)| *key == entry.key);
             if is_named && !entries.iter().any(|other| other.key == entry.key) {
                 let place = self.key_span(entry);
-                let message = format!("`{}` is given, but `override` does not say what to do with it", entry.key);
+                let message =
+                    format!("`{}` is given, but `override` does not say what to do with it", entry.key);
                 let help = format!("add `{}: replace` to `override`", entry.key);
                 self.say(Diagnostic::error("override", message, place).label("not in `override`").help(help));
                 wrong = true;
@@ -349,7 +421,7 @@ impl Reader<'_, '_> {
         if wrong { Err(()) } else { Ok((Change::Override, changes)) }
     }
 
-    fn undefined<T>(&mut self, kind: &str, name: &str, span: Span, known: Vec<String>) -> Read<T> {
+    fn undefined<T>(&mut self, kind: &str, name: &str, span: Span, known: &[String]) -> Read<T> {
         let help = did_you_mean(name, known.iter().map(String::as_str));
         let message = format!("there is no {kind} `{name}` to change yet");
         self.say(Diagnostic::error("undefined", message, span).label("not defined before").maybe_help(help));
@@ -369,7 +441,12 @@ impl Reader<'_, '_> {
                 for node in nodes {
                     if node.text().is_none() {
                         let span = self.span(node);
-                        return self.fail("not-a-text", "an item of a list is a text", span, "expected a text");
+                        return self.fail(
+                            "not-a-text",
+                            "an item of a list is a text",
+                            span,
+                            "expected a text",
+                        );
                     }
                     items.push(self.located(node));
                 }
@@ -382,8 +459,8 @@ impl Reader<'_, '_> {
         }
         if change != Change::Define {
             let Some(list) = self.definitions.lists.get_mut(name) else {
-                let known = self.definitions.lists.keys().cloned().collect();
-                return self.undefined("list", name, span, known);
+                let known: Vec<String> = self.definitions.lists.keys().cloned().collect();
+                return self.undefined("list", name, span, &known);
             };
             if overrides.get("items") == Some(&false) {
                 list.items.clear();
@@ -406,8 +483,8 @@ impl Reader<'_, '_> {
         let now = self.definitions.tick();
         if change != Change::Define {
             let Some(known) = self.definitions.macros.get_mut(name) else {
-                let known = self.definitions.macros.keys().cloned().collect();
-                return self.undefined("macro", name, span, known);
+                let known: Vec<String> = self.definitions.macros.keys().cloned().collect();
+                return self.undefined("macro", name, span, &known);
             };
             if overrides.get("condition") == Some(&false) {
                 known.condition = condition;
@@ -444,11 +521,13 @@ impl Reader<'_, '_> {
         let enabled = self.boolean(item, "enabled")?;
         let skip_if_unknown = self.boolean(item, "skip-if-unknown-filter")?;
         self.boolean(item, "warn_evttypes")?;
-        let priority = self.priority(item)?;
+        // A wrong one was said; what else is wrong with the rule is to be said too.
+        let priority = self.priority(item).unwrap_or(Some(Priority::Debug));
         let known = self.definitions.rule_index.get(name).copied();
 
         if change == Change::Define {
-            let only_enabled = enabled.is_some() && ["condition", "output", "desc", "priority"].iter().all(|key| item.get(key).is_none());
+            let only_enabled = enabled.is_some()
+                && ["condition", "output", "desc", "priority"].iter().all(|key| item.get(key).is_none());
             if let (true, Some(enabled)) = (only_enabled, enabled) {
                 return match known {
                     Some(index) => {
@@ -456,8 +535,8 @@ impl Reader<'_, '_> {
                         Ok(())
                     }
                     None => {
-                        let known = self.definitions.rule_index.keys().cloned().collect();
-                        self.undefined("rule", name, span, known)
+                        let known: Vec<String> = self.definitions.rule_index.keys().cloned().collect();
+                        self.undefined("rule", name, span, &known)
                     }
                 };
             }
@@ -465,13 +544,15 @@ impl Reader<'_, '_> {
             let output = self.required(item, "output", "rule", &span);
             let desc = self.required(item, "desc", "rule", &span);
             if priority.is_none() {
-                self.required(item, "priority", "rule", &span)?;
+                // Said, like a missing `desc`; the rule is looked at all the same.
+                let _ = self.required(item, "priority", "rule", &span);
             }
-            let source = self.scalar(item, "source")?.and_then(|node| node.text()).unwrap_or(SOURCE).to_owned();
+            let source =
+                self.scalar(item, "source")?.and_then(|node| node.text()).unwrap_or(SOURCE).to_owned();
             let rule = RuleDefinition {
                 name: name.to_owned(),
                 span: span.clone(),
-                desc: desc?.text().unwrap_or_default().to_owned(),
+                desc: desc.ok().and_then(|node| node.text()).unwrap_or_default().to_owned(),
                 condition: self.located(condition?),
                 output: self.located(output?),
                 priority: priority.unwrap_or(Priority::Debug),
@@ -485,18 +566,25 @@ impl Reader<'_, '_> {
         }
 
         let Some(index) = known else {
-            let known = self.definitions.rule_index.keys().cloned().collect();
-            return self.undefined("rule", name, span, known);
+            let known: Vec<String> = self.definitions.rule_index.keys().cloned().collect();
+            return self.undefined("rule", name, span, &known);
         };
         if change == Change::Append && item.get("condition").is_none() && item.get("exceptions").is_none() {
-            return self.fail("missing-key", "this appends nothing", span, "add `condition:` or `exceptions:`");
+            return self.fail(
+                "missing-key",
+                "this appends nothing",
+                span,
+                "add `condition:` or `exceptions:`",
+            );
         }
         let condition = self.scalar(item, "condition")?.map(|node| self.located(node));
         let output = self.scalar(item, "output")?.map(|node| self.located(node));
         let desc = self.scalar(item, "desc")?.and_then(|node| node.text());
         let appends = |key: &str| *overrides.get(key).unwrap_or(&true);
         let rule = &mut self.definitions.rules[index];
-        for (key, own, new) in [("condition", &mut rule.condition, condition), ("output", &mut rule.output, output)] {
+        for (key, own, new) in
+            [("condition", &mut rule.condition, condition), ("output", &mut rule.output, output)]
+        {
             match new {
                 Some(new) if appends(key) => own.append(&new),
                 Some(new) => *own = new,
@@ -529,22 +617,31 @@ impl Reader<'_, '_> {
     fn define_rule(&mut self, rule: RuleDefinition, known: Option<usize>) -> Read<()> {
         for exception in &rule.exceptions {
             if exception.fields.is_empty() {
-                let (span, message) = (exception.span.clone(), format!("exception `{}` has no `fields`", exception.name));
+                let (span, message) =
+                    (exception.span.clone(), format!("exception `{}` has no `fields`", exception.name));
                 return self.fail("missing-key", message, span, "add `fields: [ka.user.name]` and the like");
             }
         }
         if rule.source != SOURCE {
-            let message = format!("rule `{}` is about the source `{}`; it is skipped", rule.name, rule.source);
-            self.say(Diagnostic::warning("other-source", message, rule.span.clone()).label(format!("pullwatch reads `{SOURCE}`")));
+            let message =
+                format!("rule `{}` is about the source `{}`; it is skipped", rule.name, rule.source);
+            self.say(
+                Diagnostic::warning("other-source", message, rule.span.clone())
+                    .label(format!("pullwatch reads `{SOURCE}`")),
+            );
         }
         let definitions = &mut *self.definitions;
         match known {
             Some(index) if definitions.rules[index].source != rule.source => {
                 let first = definitions.rules[index].span.clone();
                 self.say(
-                    Diagnostic::error("other-source", format!("rule `{}` is defined again for another source", rule.name), rule.span)
-                        .label("give it another name")
-                        .other(first, "first defined here"),
+                    Diagnostic::error(
+                        "other-source",
+                        format!("rule `{}` is defined again for another source", rule.name),
+                        rule.span,
+                    )
+                    .label("give it another name")
+                    .other(first, "first defined here"),
                 );
                 Err(())
             }
@@ -586,7 +683,9 @@ impl Reader<'_, '_> {
         if node.is_null() {
             return Ok(Vec::new());
         }
-        let texts = node.sequence().and_then(|nodes| nodes.iter().map(|node| node.text().map(str::to_owned)).collect());
+        let texts = node
+            .sequence()
+            .and_then(|nodes| nodes.iter().map(|node| node.text().map(str::to_owned)).collect());
         match texts {
             Some(texts) => Ok(texts),
             None => {
@@ -630,11 +729,20 @@ impl Reader<'_, '_> {
             exception.comparisons = self.texts(comparisons, "comps")?;
             if fields.is_some() && comparisons.text().is_some() != exception.is_scalar {
                 let span = self.span(comparisons);
-                return self.fail("exception", "`fields` and `comps` must have the same form", span, "both a text, or both a list");
+                return self.fail(
+                    "exception",
+                    "`fields` and `comps` must have the same form",
+                    span,
+                    "both a text, or both a list",
+                );
             }
             if fields.is_some() && exception.comparisons.len() != exception.fields.len() {
                 let span = self.span(comparisons);
-                let message = format!("{} fields, but {} comparisons", exception.fields.len(), exception.comparisons.len());
+                let message = format!(
+                    "{} fields, but {} comparisons",
+                    exception.fields.len(),
+                    exception.comparisons.len()
+                );
                 return self.fail("exception", message, span, "one for each field");
             }
         }
@@ -652,12 +760,18 @@ impl Reader<'_, '_> {
                 for row in rows {
                     let Some(cells) = row.sequence() else {
                         let span = self.span(row);
-                        return self.fail("exception", "a row of values is a sequence", span, "expected one value for each field");
+                        return self.fail(
+                            "exception",
+                            "a row of values is a sequence",
+                            span,
+                            "expected one value for each field",
+                        );
                     };
                     let cells = cells.iter().map(|cell| self.cell(cell)).collect::<Read<Vec<_>>>()?;
                     if fields.is_some() && cells.len() != exception.fields.len() {
                         let span = self.span(row);
-                        let message = format!("{} fields, but {} values", exception.fields.len(), cells.len());
+                        let message =
+                            format!("{} fields, but {} values", exception.fields.len(), cells.len());
                         return self.fail("exception", message, span, "one for each field");
                     }
                     exception.rows.push(cells);
@@ -672,7 +786,12 @@ impl Reader<'_, '_> {
             return Ok(Cell::One(self.located(node)));
         }
         let span = self.span(node);
-        self.fail("exception", "with one field given as a text, the values are texts", span, "expected a text")
+        self.fail(
+            "exception",
+            "with one field given as a text, the values are texts",
+            span,
+            "expected a text",
+        )
     }
 
     fn cell(&mut self, node: &Node) -> Read<Cell> {
@@ -682,7 +801,12 @@ impl Reader<'_, '_> {
                 let span = self.span(node);
                 if let Some(wrong) = nodes.iter().find(|node| node.text().is_none()) {
                     let span = self.span(wrong);
-                    return self.fail("exception", "a value is a text, or a sequence of texts", span, "expected a text");
+                    return self.fail(
+                        "exception",
+                        "a value is a text, or a sequence of texts",
+                        span,
+                        "expected a text",
+                    );
                 }
                 Ok(Cell::Many(nodes.iter().map(|node| self.located(node)).collect(), span))
             }
@@ -690,10 +814,16 @@ impl Reader<'_, '_> {
     }
 
     fn texts(&mut self, node: &Node, key: &str) -> Read<Vec<Located>> {
-        let nodes = node.sequence().map_or_else(|| vec![node], |nodes| nodes.iter().map(|node| &**node).collect());
+        let nodes =
+            node.sequence().map_or_else(|| vec![node], |nodes| nodes.iter().map(|node| &**node).collect());
         if nodes.is_empty() || nodes.iter().any(|node| node.text().is_none()) {
             let span = self.span(node);
-            return self.fail("exception", format!("`{key}` takes a text or a sequence of texts"), span, "expected a text");
+            return self.fail(
+                "exception",
+                format!("`{key}` takes a text or a sequence of texts"),
+                span,
+                "expected a text",
+            );
         }
         Ok(nodes.into_iter().map(|node| self.located(node)).collect())
     }
@@ -704,7 +834,7 @@ impl Reader<'_, '_> {
             let Some(own) = rule.exceptions.iter_mut().find(|own| own.name == new.name) else {
                 if new.fields.is_empty() {
                     let known: Vec<String> = rule.exceptions.iter().map(|own| own.name.clone()).collect();
-                    return self.undefined("exception", &new.name, new.span, known);
+                    return self.undefined("exception", &new.name, new.span, &known);
                 }
                 rule.exceptions.push(new);
                 continue;
@@ -715,16 +845,31 @@ impl Reader<'_, '_> {
             if !fits {
                 let first = own.span.clone();
                 self.say(
-                    Diagnostic::error("exception", format!("exception `{}` has other fields", new.name), new.span)
-                        .label("leave `fields` out to append values")
-                        .other(first, "first defined here"),
+                    Diagnostic::error(
+                        "exception",
+                        format!("exception `{}` has other fields", new.name),
+                        new.span,
+                    )
+                    .label("leave `fields` out to append values")
+                    .other(first, "first defined here"),
                 );
                 return Err(());
             }
             let width = own.fields.len();
-            if new.is_scalar != own.is_scalar || (!own.is_scalar && new.rows.iter().any(|row| row.len() != width)) {
-                let expected = if own.is_scalar { "expected texts".to_owned() } else { format!("expected rows of {width} values") };
-                return self.fail("exception", format!("the values do not fit exception `{}`", new.name), new.span, &expected);
+            if new.is_scalar != own.is_scalar
+                || (!own.is_scalar && new.rows.iter().any(|row| row.len() != width))
+            {
+                let expected = if own.is_scalar {
+                    "expected texts".to_owned()
+                } else {
+                    format!("expected rows of {width} values")
+                };
+                return self.fail(
+                    "exception",
+                    format!("the values do not fit exception `{}`", new.name),
+                    new.span,
+                    &expected,
+                );
             }
             if own.is_scalar && !own.rows.is_empty() {
                 own.rows[0].extend(new.rows.into_iter().flatten());
@@ -745,7 +890,9 @@ impl Reader<'_, '_> {
             Err(_) => version(text),
         };
         match wanted {
-            None => self.fail("version", format!("`{text}` is no version"), span, "expected 0.31.0, or a number"),
+            None => {
+                self.fail("version", format!("`{text}` is no version"), span, "expected 0.31.0, or a number")
+            }
             Some(wanted) if wanted > ENGINE => {
                 let (major, minor, patch) = ENGINE;
                 let label = format!("pullwatch speaks {major}.{minor}.{patch}");
@@ -758,11 +905,17 @@ impl Reader<'_, '_> {
     fn plugin_versions(&mut self, item: &Node) -> Read<()> {
         let whole = self.span(item);
         let Some(requirements) = item.get("required_plugin_versions").and_then(|node| node.sequence()) else {
-            return self.fail("version", "`required_plugin_versions` takes a sequence", whole, "expected `- name: …`");
+            return self.fail(
+                "version",
+                "`required_plugin_versions` takes a sequence",
+                whole,
+                "expected `- name: …`",
+            );
         };
         for requirement in requirements {
             let mut choices = vec![requirement];
-            choices.extend(requirement.get("alternatives").and_then(|node| node.sequence()).unwrap_or_default());
+            choices
+                .extend(requirement.get("alternatives").and_then(|node| node.sequence()).unwrap_or_default());
             let mut satisfied = false;
             for choice in choices {
                 let span = self.span(choice);
@@ -773,7 +926,8 @@ impl Reader<'_, '_> {
                     let span = self.span(node);
                     return self.fail("version", format!("`{text}` is no version"), span, "expected 0.18.0");
                 };
-                satisfied |= PLUGINS.iter().any(|(known, has)| *known == name && has.0 == wanted.0 && *has >= wanted);
+                satisfied |=
+                    PLUGINS.iter().any(|(known, has)| *known == name && has.0 == wanted.0 && *has >= wanted);
             }
             if !satisfied {
                 let span = self.span(requirement);

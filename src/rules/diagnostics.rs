@@ -114,7 +114,10 @@ pub fn render(diagnostics: &[Diagnostic], files: &[SourceFile], color: bool) -> 
             .map(|label| visible(label))
             .collect();
         let helps: Vec<String> = diagnostic.help.iter().map(|help| visible(help)).collect();
-        let mut group = level.primary_title(message.as_str()).id(diagnostic.code).elements(Vec::<annotate_snippets::Message<'_>>::new());
+        let mut group = level
+            .primary_title(message.as_str())
+            .id(diagnostic.code)
+            .elements(Vec::<annotate_snippets::Message<'_>>::new());
         let mut spans: Vec<(&Span, AnnotationKind, &str)> =
             vec![(&diagnostic.span, AnnotationKind::Primary, labels[0].as_str())];
         for ((span, _), label) in diagnostic.others.iter().zip(&labels[1..]) {
@@ -128,12 +131,14 @@ pub fn render(diagnostics: &[Diagnostic], files: &[SourceFile], color: bool) -> 
         }
         for file in shown {
             let Some(source) = files.get(file) else { continue };
-            let annotations = spans.iter().filter(|(span, ..)| span.file == file).map(|(span, kind, label)| {
-                let annotation = kind.span(clamp(&source.text, &span.range));
-                if label.is_empty() { annotation } else { annotation.label(*label) }
-            });
-            group = group
-                .element(Snippet::source(source.text.as_str()).path(&*source.name).fold(true).annotations(annotations));
+            let annotations =
+                spans.iter().filter(|(span, ..)| span.file == file).map(|(span, kind, label)| {
+                    let annotation = kind.span(clamp(&source.text, &span.range));
+                    if label.is_empty() { annotation } else { annotation.label(*label) }
+                });
+            group = group.element(
+                Snippet::source(source.text.as_str()).path(&*source.name).fold(true).annotations(annotations),
+            );
         }
         for help in &helps {
             group = group.element(Level::HELP.message(help.as_str()));
@@ -161,6 +166,10 @@ fn clamp(text: &str, range: &Range<usize>) -> Range<usize> {
 /// A rule file may come from anybody: what it says must not move the cursor.
 fn visible(text: &str) -> String {
     text.chars()
-        .map(|letter| if letter != '\n' && crate::audit::text::is_disruptive(letter) { '\u{fffd}' } else { letter })
+        .map(
+            |letter| {
+                if letter != '\n' && crate::audit::text::is_disruptive(letter) { '\u{fffd}' } else { letter }
+            },
+        )
         .collect()
 }

@@ -33,7 +33,10 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
         Right::Nothing | Right::Operand(_) => &[],
     };
     let is_equality = matches!(check.operator, Operator::Equal | Operator::In | Operator::Intersects);
-    if matches!(&check.right, Right::List(values) if values.is_empty()) && check.quantifier.is_none() && is_written_empty(written) {
+    if matches!(&check.right, Right::List(values) if values.is_empty())
+        && check.quantifier.is_none()
+        && is_written_empty(written)
+    {
         found.push(never("nothing is in an empty list", span()));
     }
     if is_equality && !values.is_empty() {
@@ -41,13 +44,24 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
         let all = |wrong: &dyn Fn(&str) -> bool| values.iter().all(|value| wrong(value));
         match place.as_deref() {
             Some("/stage") if all(&|value| !STAGES.contains(&value)) => {
-                found.push(never("a stage has another name", span()).help(format!("the stages are {}", STAGES.join(", "))));
+                found.push(
+                    never("a stage has another name", span())
+                        .help(format!("the stages are {}", STAGES.join(", "))),
+                );
             }
             Some("/verb") if all(&|value| value.chars().any(|letter| letter.is_ascii_uppercase())) => {
-                found.push(never("verbs are in lower case", span()).help("get, list, watch, create, update, patch, delete, deletecollection"));
+                found.push(
+                    never("verbs are in lower case", span())
+                        .help("get, list, watch, create, update, patch, delete, deletecollection"),
+                );
             }
-            Some("/objectRef/resource") if all(&|value| value.chars().any(|letter| letter.is_ascii_uppercase())) => {
-                found.push(never("resources are in lower case, in the plural", span()).help("secrets, pods, configmaps …"));
+            Some("/objectRef/resource")
+                if all(&|value| value.chars().any(|letter| letter.is_ascii_uppercase())) =>
+            {
+                found.push(
+                    never("resources are in lower case, in the plural", span())
+                        .help("secrets, pods, configmaps …"),
+                );
             }
             _ => {}
         }
@@ -58,15 +72,25 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
                 _ => false,
             };
             if wrong {
-                found.push(never(format!("`{}` changes the case, and the value is in the other one", transformer.name()), span()));
+                found.push(never(
+                    format!("`{}` changes the case, and the value is in the other one", transformer.name()),
+                    span(),
+                ));
             }
         }
     }
-    if let Operand::Call { transformer: Transformer::ToLower | Transformer::ToUpper | Transformer::Basename, arguments, .. } = &check.left
+    if let Operand::Call {
+        transformer: Transformer::ToLower | Transformer::ToUpper | Transformer::Basename,
+        arguments,
+        ..
+    } = &check.left
         && let Some(argument) = arguments.first()
         && super::resolve::kind(argument) == fields::Kind::List
     {
-        found.push(never("this function takes one text, and a list has none", span()).help("compare the list itself, or join() it first"));
+        found.push(
+            never("this function takes one text, and a list has none", span())
+                .help("compare the list itself, or join() it first"),
+        );
     }
     if super::resolve::kind(&check.left) == fields::Kind::Number
         && let [value] = values
@@ -92,7 +116,8 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
                 .help(format!("for the field write `val({value})`; for the text put it in quotes")),
         );
     }
-    if check.operator == Operator::Regex && check.quantifier.is_none()
+    if check.operator == Operator::Regex
+        && check.quantifier.is_none()
         && let [pattern] = values
         && let Some(simpler) = simpler(pattern)
     {
@@ -186,7 +211,10 @@ pub fn shadowed(rules: &[(Rule, Span)]) -> Vec<Diagnostic> {
         });
         if let Some(earlier) = shadow {
             let (first, first_span) = &rules[earlier];
-            let message = format!("rule `{}` never fires: rule `{}` matches all that it matches", rule.name, first.name);
+            let message = format!(
+                "rule `{}` never fires: rule `{}` matches all that it matches",
+                rule.name, first.name
+            );
             found.push(
                 Diagnostic::warning("shadowed", message, span.clone())
                     .label("never fires under `first`")

@@ -41,7 +41,8 @@ impl Located {
         self.text.push(' ');
         let start = self.text.len();
         self.text.push_str(&other.text);
-        self.pieces.extend(other.pieces.iter().map(|piece| Piece { start: piece.start + start, ..piece.clone() }));
+        self.pieces
+            .extend(other.pieces.iter().map(|piece| Piece { start: piece.start + start, ..piece.clone() }));
     }
 
     /// Where a range of the text stands. One that spans several pieces is cut at the first one's end.

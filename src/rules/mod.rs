@@ -114,8 +114,13 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
                 let mut said = resolver.diagnostics.split_off(before);
                 said.retain(|diagnostic| diagnostic.code != "unknown-field");
                 resolver.diagnostics.extend(said);
-                let message = format!("rule `{}` asks for a field that does not exist; it is skipped, as it says", rule.name);
-                resolver.diagnostics.push(Diagnostic::warning("skipped", message, rule.span.clone()).label("skipped"));
+                let message = format!(
+                    "rule `{}` asks for a field that does not exist; it is skipped, as it says",
+                    rule.name
+                );
+                resolver
+                    .diagnostics
+                    .push(Diagnostic::warning("skipped", message, rule.span.clone()).label("skipped"));
             }
             Err(Said) => {}
         }
@@ -125,7 +130,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
     if options.matching == Matching::First {
         diagnostics.extend(lint::shadowed(&rules));
     }
-    diagnostics.sort_by(|a, b| (a.span.file, a.span.range.start).cmp(&(b.span.file, b.span.range.start)));
+    diagnostics.sort_by_key(|a| (a.span.file, a.span.range.start));
     Loaded {
         rules: RuleSet { rules: rules.into_iter().map(|(rule, _)| rule).collect() },
         diagnostics,

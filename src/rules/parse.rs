@@ -52,7 +52,9 @@ pub fn operand(text: &str, at: usize) -> Result<(Operand, usize)> {
     let mut parser = Parser { text, at, depth: 0 };
     match parser.left()? {
         Some(operand) => Ok((operand, parser.at)),
-        None => Err(parser.expected("a `%` stands before something that is no field", "a field or a transformer")),
+        None => {
+            Err(parser.expected("a `%` stands before something that is no field", "a field or a transformer"))
+        }
     }
 }
 
@@ -69,8 +71,7 @@ impl<'t> Parser<'t> {
 
     fn blanks(&mut self) -> bool {
         let start = self.at;
-        self.at += self.rest().len()
-            - self.rest().trim_start_matches([' ', '\t', '\r', '\n', '\u{8}']).len();
+        self.at += self.rest().len() - self.rest().trim_start_matches([' ', '\t', '\r', '\n', '\u{8}']).len();
         self.at > start
     }
 
@@ -85,7 +86,9 @@ impl<'t> Parser<'t> {
     /// The place of the word, or of the one character, that stands here.
     fn here(&self) -> Range<usize> {
         let rest = self.rest();
-        let word = rest.find(|letter: char| letter.is_whitespace() || "()=,\"'".contains(letter)).unwrap_or(rest.len());
+        let word = rest
+            .find(|letter: char| letter.is_whitespace() || "()=,\"'".contains(letter))
+            .unwrap_or(rest.len());
         let length = if word > 0 { word } else { rest.chars().next().map_or(0, char::len_utf8) };
         self.at..self.at + length
     }
@@ -188,7 +191,9 @@ impl<'t> Parser<'t> {
         let word = &self.text[self.here()];
         let mut error = self.expected(format!("`{word}` cannot follow here"), "`and`, `or`, or the end");
         error.help = match word {
-            "AND" | "OR" | "NOT" => Some(format!("operators are written in lower case: `{}`", word.to_ascii_lowercase())),
+            "AND" | "OR" | "NOT" => {
+                Some(format!("operators are written in lower case: `{}`", word.to_ascii_lowercase()))
+            }
             "&&" => Some("write `and`".to_owned()),
             "||" => Some("write `or`".to_owned()),
             ")" => Some("this parenthesis was never opened".to_owned()),
@@ -270,7 +275,12 @@ impl<'t> Parser<'t> {
         };
         if !allowed.contains(&arguments.len()) {
             return Err(Error {
-                message: format!("`{}` takes {} here, not {}", transformer.name(), arity(transformer), arguments.len()),
+                message: format!(
+                    "`{}` takes {} here, not {}",
+                    transformer.name(),
+                    arity(transformer),
+                    arguments.len()
+                ),
                 range: start..self.at,
                 label: "wrong number of arguments".to_owned(),
                 help: None,
@@ -297,7 +307,9 @@ impl<'t> Parser<'t> {
                 .find(|letter: char| letter.is_whitespace() || "[]\"'".contains(letter))
                 .unwrap_or(rest.len());
             if end == 0 {
-                return Err(self.expected("the brackets hold nothing", "an index, or a key such as [/user/username]"));
+                return Err(
+                    self.expected("the brackets hold nothing", "an index, or a key such as [/user/username]")
+                );
             }
             let word = Word { text: rest[..end].to_owned(), range: self.at..self.at + end, quoted: false };
             self.at += end;
@@ -373,16 +385,20 @@ impl<'t> Parser<'t> {
             "bcontains" | "bstartswith" => format!("`{word}` compares bytes, and no field here holds bytes"),
             word => format!("`{word}` is no operator"),
         };
-        let mut error = self.expected(message, "an operator: =, !=, <, <=, >, >=, in, intersects, contains, exists …");
+        let mut error =
+            self.expected(message, "an operator: =, !=, <, <=, >, >=, in, intersects, contains, exists …");
         error.help = match word.to_ascii_lowercase().as_str() {
             "equals" | "eq" | "is" | "===" => Some("write `=`".to_owned()),
             "ne" | "<>" => Some("write `!=`".to_owned()),
             "matches" | "like" | "~" | "=~" => Some("write `glob` or `regex`".to_owned()),
-            "and" | "or" => Some("a field alone is no condition; to ask whether it is there write `exists`".to_owned()),
+            "and" | "or" => {
+                Some("a field alone is no condition; to ask whether it is there write `exists`".to_owned())
+            }
             "not" => Some("`not` stands before the whole comparison: `not ka.verb in (…)`".to_owned()),
             "bcontains" => Some("did you mean `contains`?".to_owned()),
             "bstartswith" => Some("did you mean `startswith`?".to_owned()),
-            lower => nearest(lower, OPERATORS.iter().map(|(word, _)| *word)).map(|near| format!("did you mean `{near}`?")),
+            lower => nearest(lower, OPERATORS.iter().map(|(word, _)| *word))
+                .map(|near| format!("did you mean `{near}`?")),
         };
         Err(error)
     }
@@ -442,9 +458,12 @@ impl<'t> Parser<'t> {
         match self.word()? {
             Some(word) => Ok(Right::Word(word)),
             None => {
-                let mut error = self.expected("the comparison has no value", "a value, or a field in `val()`");
+                let mut error =
+                    self.expected("the comparison has no value", "a value, or a field in `val()`");
                 if self.rest().starts_with('(') {
-                    error.help = Some("a list takes `in`, or `anyof` behind the operator: `= anyof (a, b)`".to_owned());
+                    error.help = Some(
+                        "a list takes `in`, or `anyof` behind the operator: `= anyof (a, b)`".to_owned(),
+                    );
                 }
                 Err(error)
             }
@@ -461,7 +480,9 @@ impl<'t> Parser<'t> {
         }
         match self.identifier() {
             Some(name) => Ok(Right::ListName(name)),
-            None => Err(self.expected("the comparison has no list", "a list in parentheses, or a list's name")),
+            None => {
+                Err(self.expected("the comparison has no list", "a list in parentheses, or a list's name"))
+            }
         }
     }
 
@@ -510,7 +531,12 @@ impl<'t> Parser<'t> {
             return self.quoted().map(Some);
         }
         let end = rest
-            .find(|letter: char| matches!(letter, ' ' | '\t' | '\r' | '\n' | '\u{b}' | '\u{c}' | '(' | ')' | '"' | '\'' | '=' | ','))
+            .find(|letter: char| {
+                matches!(
+                    letter,
+                    ' ' | '\t' | '\r' | '\n' | '\u{b}' | '\u{c}' | '(' | ')' | '"' | '\'' | '=' | ','
+                )
+            })
             .unwrap_or(rest.len());
         if end == 0 {
             return Ok(None);
@@ -524,7 +550,9 @@ impl<'t> Parser<'t> {
         let start = self.at;
         let rest = self.rest();
         let mut letters = rest.char_indices();
-        let Some((_, quote)) = letters.next() else { return Err(self.expected("a value is missing", "a value")) };
+        let Some((_, quote)) = letters.next() else {
+            return Err(self.expected("a value is missing", "a value"));
+        };
         let mut text = String::new();
         while let Some((at, letter)) = letters.next() {
             if letter == quote {

@@ -48,7 +48,10 @@ fn translate(pattern: &str) -> Result<String, String> {
             }
             '(' => {
                 if letters.peek() == Some(&'?') {
-                    return Err("`(?` is not part of POSIX regular expressions; for any case use icontains or iglob".to_owned());
+                    return Err(
+                        "`(?` is not part of POSIX regular expressions; for any case use icontains or iglob"
+                            .to_owned(),
+                    );
                 }
                 out.push('(');
                 (atom, repeated) = (false, false);
@@ -108,7 +111,9 @@ fn class(letters: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut Strin
                     out.push('\\');
                     out.push(escaped);
                 }
-                Some(escaped) => return Err(format!("`\\{escaped}` is not part of POSIX regular expressions")),
+                Some(escaped) => {
+                    return Err(format!("`\\{escaped}` is not part of POSIX regular expressions"));
+                }
                 None => return Err("it ends in a backslash".to_owned()),
             },
             // Set operations of the other dialect.
@@ -132,7 +137,9 @@ mod tests {
     #[test]
     fn the_whole_value_must_match() {
         let fits = |pattern: &str, text: &str| compile(pattern).unwrap().is_match(text.as_bytes());
-        assert!(!fits("registry", "registry-credentials") && fits("^registry-[a-z]+$", "registry-credentials"));
+        assert!(
+            !fits("registry", "registry-credentials") && fits("^registry-[a-z]+$", "registry-credentials")
+        );
         assert!(fits("a|b", "b") && !fits("a|b", "ab"));
         assert!(fits("[[:digit:]]+", "42") && fits("[]a]+", "]a") && fits("[a&&b]+", "&"));
         assert!(fits(r"a\.b", "a.b") && !fits(r"a\.b", "axb"));

@@ -135,13 +135,19 @@ impl<'d> Resolver<'d> {
     }
 
     /// Recursion is bounded by the parser.
-    fn expression(&mut self, syntax: &Syntax, text: &'d Located, sight: Sight<'d>) -> Result<(Expr, Size), Said> {
+    fn expression(
+        &mut self,
+        syntax: &Syntax,
+        text: &'d Located,
+        sight: Sight<'d>,
+    ) -> Result<(Expr, Size), Said> {
         match syntax {
             Syntax::And(parts) | Syntax::Or(parts) => {
                 let is_and = matches!(syntax, Syntax::And(_));
                 // Each part is looked at, so that all errors are said at once.
                 let resolved: Vec<_> = parts.iter().map(|part| self.expression(part, text, sight)).collect();
-                let (exprs, sizes): (Vec<Expr>, Vec<Size>) = resolved.into_iter().collect::<Result<Vec<_>, Said>>()?.into_iter().unzip();
+                let (exprs, sizes): (Vec<Expr>, Vec<Size>) =
+                    resolved.into_iter().collect::<Result<Vec<_>, Said>>()?.into_iter().unzip();
                 if is_and {
                     self.diagnostics.extend(lint::conjunction(parts, &exprs, text));
                 }
@@ -165,10 +171,14 @@ impl<'d> Resolver<'d> {
         if let Some((list_name, list)) = definitions.lists.get_key_value(&name.text) {
             self.used_lists.insert(list_name);
             self.say(
-                Diagnostic::error("list-as-macro", format!("`{}` is a list; its items stand here, and are no condition", name.text), span)
-                    .label("expected a macro")
-                    .other(list.span.clone(), "defined here")
-                    .help(format!("write `field in ({})`", name.text)),
+                Diagnostic::error(
+                    "list-as-macro",
+                    format!("`{}` is a list; its items stand here, and are no condition", name.text),
+                    span,
+                )
+                .label("expected a macro")
+                .other(list.span.clone(), "defined here")
+                .help(format!("write `field in ({})`", name.text)),
             );
             return Err(Said);
         }
@@ -178,12 +188,15 @@ impl<'d> Resolver<'d> {
         };
         let found = definitions.macros.get_key_value(&name.text);
         let Some((key, known)) = found.filter(|(key, known)| {
-            visible(known) && !matches!(sight, Sight::Macro(own, user) if own == key.as_str() && known.sees == user.sees)
+            visible(known)
+                && !matches!(sight, Sight::Macro(own, user) if own == key.as_str() && known.sees == user.sees)
         }) else {
-            let mut diagnostic = Diagnostic::error("unknown-macro", format!("there is no macro `{}`", name.text), span);
+            let mut diagnostic =
+                Diagnostic::error("unknown-macro", format!("there is no macro `{}`", name.text), span);
             match found {
                 Some((_, later)) if matches!(sight, Sight::Macro(own, _) if own == name.text) => {
-                    diagnostic = diagnostic.label("a macro cannot use itself").other(later.span.clone(), "this is it");
+                    diagnostic =
+                        diagnostic.label("a macro cannot use itself").other(later.span.clone(), "this is it");
                     "it is not defined yet when it is defined".clone_into(&mut diagnostic.message);
                 }
                 Some((_, later)) => {
@@ -194,7 +207,9 @@ impl<'d> Resolver<'d> {
                 }
                 None => {
                     let known = definitions.macros.keys().map(String::as_str);
-                    let field = fields::all().map(|field| field.name).find(|field| field.rsplit('.').next() == Some(&name.text));
+                    let field = fields::all()
+                        .map(|field| field.name)
+                        .find(|field| field.rsplit('.').next() == Some(&name.text));
                     let help = did_you_mean(&name.text, known)
                         .or_else(|| field.map(|field| format!("did you mean the field `{field}`?")));
                     diagnostic = diagnostic.label("expected a macro or a comparison").maybe_help(help);
@@ -222,7 +237,14 @@ impl<'d> Resolver<'d> {
             Some(Resolved::Failed) => return Err(Said),
             Some(Resolved::Open) => {
                 let span = used_at.unwrap_or(&known.span).clone();
-                self.say(Diagnostic::error("macro-circle", format!("macro `{name}` uses itself by way of others"), span).label("the circle closes here"));
+                self.say(
+                    Diagnostic::error(
+                        "macro-circle",
+                        format!("macro `{name}` uses itself by way of others"),
+                        span,
+                    )
+                    .label("the circle closes here"),
+                );
                 return Err(Said);
             }
             None => {}
@@ -260,7 +282,9 @@ impl<'d> Resolver<'d> {
                 diagnostic.severity = Severity::Warning;
             }
             let message = format!("macro `{name}` is not used");
-            self.say(Diagnostic::warning("unused-macro", message, known.span.clone()).label("no rule uses it"));
+            self.say(
+                Diagnostic::warning("unused-macro", message, known.span.clone()).label("no rule uses it"),
+            );
         }
         // A list that is used only by lists that are used is used.
         let mut open: Vec<&'d str> = self.used_lists.iter().copied().collect();
@@ -281,7 +305,10 @@ impl<'d> Resolver<'d> {
         unused.sort_by_key(|(_, list)| (list.span.file, list.span.range.start));
         for (name, list) in unused {
             let message = format!("list `{name}` is not used");
-            self.say(Diagnostic::warning("unused-list", message, list.span.clone()).label("no rule, macro or list uses it"));
+            self.say(
+                Diagnostic::warning("unused-list", message, list.span.clone())
+                    .label("no rule, macro or list uses it"),
+            );
         }
     }
 
@@ -295,7 +322,11 @@ impl<'d> Resolver<'d> {
             syntax::Right::Word(word) => {
                 let values = self.words(std::slice::from_ref(word), text)?;
                 let [value] = &values[..] else {
-                    let message = format!("`{}` is a list of {} items, where one value is compared", word.text, values.len());
+                    let message = format!(
+                        "`{}` is a list of {} items, where one value is compared",
+                        word.text,
+                        values.len()
+                    );
                     self.say(
                         Diagnostic::error("list-as-value", message, text.span(&word.range))
                             .label("expected one value")
@@ -316,9 +347,14 @@ impl<'d> Resolver<'d> {
                     let known = self.definitions.lists.keys().map(String::as_str);
                     let help = did_you_mean(&word.text, known);
                     let message = format!("there is no list `{}`; it is read as a word", word.text);
-                    self.say(Diagnostic::warning("unknown-list", message, text.span(&word.range)).label("no list").maybe_help(help));
+                    self.say(
+                        Diagnostic::warning("unknown-list", message, text.span(&word.range))
+                            .label("no list")
+                            .maybe_help(help),
+                    );
                 }
-                self.words(std::slice::from_ref(word), text).map(|values| (Right::List(values), word.range.clone()))
+                self.words(std::slice::from_ref(word), text)
+                    .map(|values| (Right::List(values), word.range.clone()))
             }
         };
         let (left, (right, right_range)) = (left?, right?);
@@ -351,7 +387,11 @@ impl<'d> Resolver<'d> {
         let known = self.definitions.lists.keys().map(String::as_str);
         if let Some(help) = did_you_mean(&word.text, known) {
             let message = format!("there is no list `{}`; it is read as a word", word.text);
-            self.say(Diagnostic::warning("unknown-list", message, text.span(&word.range)).label("a word, not a list").help(help));
+            self.say(
+                Diagnostic::warning("unknown-list", message, text.span(&word.range))
+                    .label("a word, not a list")
+                    .help(help),
+            );
         }
     }
 
@@ -378,10 +418,13 @@ impl<'d> Resolver<'d> {
 
     fn operand(&mut self, operand: &syntax::Operand, text: &Located) -> Result<Operand, Said> {
         match operand {
-            syntax::Operand::Field { name, argument } => self.field(name, argument.as_ref(), text).map(Operand::Field),
+            syntax::Operand::Field { name, argument } => {
+                self.field(name, argument.as_ref(), text).map(Operand::Field)
+            }
             syntax::Operand::Text(word) => Ok(Operand::Text(word.text.clone())),
             syntax::Operand::Call { transformer, arguments, argument, range } => {
-                let resolved: Vec<_> = arguments.iter().map(|argument| self.operand(argument, text)).collect();
+                let resolved: Vec<_> =
+                    arguments.iter().map(|argument| self.operand(argument, text)).collect();
                 let arguments = resolved.into_iter().collect::<Result<Vec<_>, Said>>()?;
                 let takes_list = matches!(transformer, Transformer::Join | Transformer::GetOpt);
                 let list_at = usize::from(*transformer == Transformer::Join);
@@ -410,18 +453,30 @@ impl<'d> Resolver<'d> {
         let argument = match (field.argument, argument) {
             (_, None) if field.argument != Argument::Key => None,
             (_, None) => {
-                self.say(wrong(format!("`{}` needs a key in brackets", field.name), None, "expected […] behind it"));
+                self.say(wrong(
+                    format!("`{}` needs a key in brackets", field.name),
+                    None,
+                    "expected […] behind it",
+                ));
                 return Err(Said);
             }
             (Argument::None, Some(word)) => {
-                self.say(wrong(format!("`{}` takes nothing in brackets", field.name), Some(word), "leave this out"));
+                self.say(wrong(
+                    format!("`{}` takes nothing in brackets", field.name),
+                    Some(word),
+                    "leave this out",
+                ));
                 return Err(Said);
             }
             (Argument::Key, Some(word)) => Some(FieldArgument::Key(word.text.clone())),
             (Argument::Index, Some(word)) => match word.text.parse() {
                 Ok(index) => Some(FieldArgument::Index(index)),
                 Err(_) => {
-                    self.say(wrong(format!("`{}` takes an index in brackets", field.name), Some(word), "expected a number, from 0"));
+                    self.say(wrong(
+                        format!("`{}` takes an index in brackets", field.name),
+                        Some(word),
+                        "expected a number, from 0",
+                    ));
                     return Err(Said);
                 }
             },
@@ -437,23 +492,40 @@ impl<'d> Resolver<'d> {
             Kind::List => matches!(check.operator, O::Exists | O::In | O::Intersects),
             Kind::Number | Kind::Time => matches!(
                 check.operator,
-                O::Exists | O::In | O::Intersects | O::Equal | O::NotEqual | O::Less | O::LessOrEqual | O::Greater | O::GreaterOrEqual
+                O::Exists
+                    | O::In
+                    | O::Intersects
+                    | O::Equal
+                    | O::NotEqual
+                    | O::Less
+                    | O::LessOrEqual
+                    | O::Greater
+                    | O::GreaterOrEqual
             ),
             Kind::Text => true,
         };
         if !takes {
             let help = match kind {
-                Kind::List => format!("`{}` is a list: use `in` (all of them), `intersects` (any of them), or join() it", check.left),
+                Kind::List => format!(
+                    "`{}` is a list: use `in` (all of them), `intersects` (any of them), or join() it",
+                    check.left
+                ),
                 _ => format!("`{}` is a number: use =, !=, <, <=, >, >= or in", check.left),
             };
             let message = format!("`{name}` does not take a {}", kind.name());
-            self.say(Diagnostic::error("types", message, operator_span.clone()).label(format!("not for a {}", kind.name())).help(help));
+            self.say(
+                Diagnostic::error("types", message, operator_span.clone())
+                    .label(format!("not for a {}", kind.name()))
+                    .help(help),
+            );
             return Err(Said);
         }
         match (&check.right, check.operator) {
             (Right::Operand(_), O::PMatch | O::Regex) => {
                 let message = format!("`{name}` does not take a field on its right side");
-                self.say(Diagnostic::error("types", message, right_span.clone()).label("expected a constant"));
+                self.say(
+                    Diagnostic::error("types", message, right_span.clone()).label("expected a constant"),
+                );
                 return Err(Said);
             }
             (Right::Text(_) | Right::List(_), O::Regex) => {
@@ -465,7 +537,10 @@ impl<'d> Resolver<'d> {
                 for pattern in patterns {
                     if let Err(why) = posix::compile(pattern) {
                         let message = format!("not a regular expression: {why}");
-                        self.say(Diagnostic::error("regex", message, right_span.clone()).label("POSIX extended, over the whole value"));
+                        self.say(
+                            Diagnostic::error("regex", message, right_span.clone())
+                                .label("POSIX extended, over the whole value"),
+                        );
                         return Err(Said);
                     }
                 }
@@ -478,7 +553,9 @@ impl<'d> Resolver<'d> {
                 };
                 if let Some(wrong) = values.iter().find(|value| !number::is_number(value)) {
                     let message = format!("`{}` is a number, and `{wrong}` is none", check.left);
-                    self.say(Diagnostic::error("types", message, right_span.clone()).label("expected a number"));
+                    self.say(
+                        Diagnostic::error("types", message, right_span.clone()).label("expected a number"),
+                    );
                     return Err(Said);
                 }
             }
@@ -500,13 +577,20 @@ impl<'d> Resolver<'d> {
         let default = if exception.is_scalar { Operator::In } else { Operator::Equal };
         let mut operators = Vec::new();
         for comparison in &exception.comparisons {
-            match OPERATORS.iter().find(|(word, operator)| *word == comparison.text() && *operator != Operator::Exists) {
+            match OPERATORS
+                .iter()
+                .find(|(word, operator)| *word == comparison.text() && *operator != Operator::Exists)
+            {
                 Some((_, operator)) => operators.push(*operator),
                 None => {
                     let words = OPERATORS.iter().map(|(word, _)| *word);
                     let help = did_you_mean(comparison.text(), words);
                     let message = format!("`{}` is no operator", comparison.text());
-                    self.say(Diagnostic::error("exception", message, comparison.whole()).label("expected =, in, startswith …").maybe_help(help));
+                    self.say(
+                        Diagnostic::error("exception", message, comparison.whole())
+                            .label("expected =, in, startswith …")
+                            .maybe_help(help),
+                    );
                     failed = true;
                 }
             }
@@ -524,20 +608,32 @@ impl<'d> Resolver<'d> {
                     rows.push(self.exception_check(left, operator, row, &exception.span)?);
                 } else {
                     for cell in row {
-                        rows.push(self.exception_check(left, operator, std::slice::from_ref(cell), &exception.span)?);
+                        rows.push(self.exception_check(
+                            left,
+                            operator,
+                            std::slice::from_ref(cell),
+                            &exception.span,
+                        )?);
                     }
                 }
                 continue;
             }
             let mut checks = Vec::new();
             for (at, (left, cell)) in lefts.iter().zip(row).enumerate() {
-                checks.push(self.exception_check(left, operator(at), std::slice::from_ref(cell), &exception.span)?);
+                checks.push(self.exception_check(
+                    left,
+                    operator(at),
+                    std::slice::from_ref(cell),
+                    &exception.span,
+                )?);
             }
             rows.push(if checks.len() == 1 { checks.swap_remove(0) } else { Expr::And(checks) });
         }
         Ok(match rows.len() {
             0 => None,
-            _ => Some(Expr::Exception { name: exception.name.as_str().into(), body: Arc::new(Expr::Or(rows)) }),
+            _ => {
+                Some(Expr::Exception { name: exception.name.as_str().into(), body: Arc::new(Expr::Or(rows)) })
+            }
         })
     }
 
@@ -545,13 +641,22 @@ impl<'d> Resolver<'d> {
         match parse::operand(field.text(), 0) {
             Ok((operand, end)) if end == field.text().len() => self.operand(&operand, field),
             _ => {
-                self.say(Diagnostic::error("exception", format!("`{}` is no field", field.text()), field.whole()).label("expected a field"));
+                self.say(
+                    Diagnostic::error("exception", format!("`{}` is no field", field.text()), field.whole())
+                        .label("expected a field"),
+                );
                 Err(Said)
             }
         }
     }
 
-    fn exception_check(&mut self, left: &Operand, operator: Operator, cells: &'d [Cell], whole: &Span) -> Result<Expr, Said> {
+    fn exception_check(
+        &mut self,
+        left: &Operand,
+        operator: Operator,
+        cells: &'d [Cell],
+        whole: &Span,
+    ) -> Result<Expr, Said> {
         let mut values = Vec::new();
         let mut span = whole.clone();
         for cell in cells {
@@ -563,7 +668,10 @@ impl<'d> Resolver<'d> {
                 span = text.whole();
                 let value = text.text().trim();
                 // A list may stand in its parentheses, as it would in a condition.
-                let bare = value.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).map_or(value, str::trim);
+                let bare = value
+                    .strip_prefix('(')
+                    .and_then(|inner| inner.strip_suffix(')'))
+                    .map_or(value, str::trim);
                 if bare != value && takes_list(operator) {
                     for part in bare.split(',').map(str::trim).filter(|part| !part.is_empty()) {
                         if !self.expand(part, &mut values, &mut Vec::new()) {
@@ -580,8 +688,13 @@ impl<'d> Resolver<'d> {
         } else if values.len() == 1 {
             Right::Text(values.swap_remove(0))
         } else {
-            let message = format!("`{}` compares with one value, and this is {}", operator.name(), values.len());
-            self.say(Diagnostic::error("exception", message, span).label("expected one value").help("several values take `in`"));
+            let message =
+                format!("`{}` compares with one value, and this is {}", operator.name(), values.len());
+            self.say(
+                Diagnostic::error("exception", message, span)
+                    .label("expected one value")
+                    .help("several values take `in`"),
+            );
             return Err(Said);
         };
         let check = ast::Check { left: left.clone(), operator, quantifier: None, right };
@@ -634,7 +747,8 @@ pub fn kind(operand: &Operand) -> Kind {
 }
 
 fn unknown_field(name: &str, span: Span) -> Diagnostic {
-    let diagnostic = Diagnostic::error("unknown-field", format!("there is no field `{name}`"), span).label("unknown field");
+    let diagnostic = Diagnostic::error("unknown-field", format!("there is no field `{name}`"), span)
+        .label("unknown field");
     let longer: Vec<&str> = fields::all()
         .map(|field| field.name)
         .filter(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
@@ -649,7 +763,8 @@ fn unknown_field(name: &str, span: Span) -> Diagnostic {
     let prefix = name.split('.').next().unwrap_or_default();
     match prefix {
         "ka" | "jevt" | "json" | "evt" => diagnostic.help("`pullwatch rules fields` lists all fields"),
-        _ => diagnostic.help(format!("`{prefix}.*` are fields of other event sources; here are ka.*, jevt.*, json.* and evt.*")),
+        _ => diagnostic.help(format!(
+            "`{prefix}.*` are fields of other event sources; here are ka.*, jevt.*, json.* and evt.*"
+        )),
     }
 }
-

@@ -109,6 +109,23 @@ impl Node {
         self.mapping()?.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
+    /// The node as JSON: plain scalars that look like numbers, booleans or null are such.
+    pub fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Scalar(scalar) if scalar.style == ScalarStyle::Plain => match scalar.text.as_str() {
+                "true" => true.into(),
+                "false" => false.into(),
+                "" | "~" | "null" => serde_json::Value::Null,
+                text => text.parse::<serde_json::Number>().map_or_else(|_| text.into(), Into::into),
+            },
+            Value::Scalar(scalar) => scalar.text.as_str().into(),
+            Value::Sequence(items) => items.iter().map(|item| item.to_json()).collect(),
+            Value::Mapping(entries) => {
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect()
+            }
+        }
+    }
+
     /// For each byte of a scalar's text (and its end) the byte of the file that it came from.
     pub fn origins(&self, file: &str) -> Vec<usize> {
         match &self.value {
@@ -186,7 +203,10 @@ impl Builder {
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                 Some(node) => self.push(node, range),
-                None => Err(Error { message: "this alias stands for nothing, or for what it stands in".to_owned(), range }),
+                None => Err(Error {
+                    message: "this alias stands for nothing, or for what it stands in".to_owned(),
+                    range,
+                }),
             },
             Event::SequenceStart(anchor, _) => self.open(Open::Sequence(Vec::new()), anchor, &range),
             Event::MappingStart(anchor, _) => self.open(Open::Mapping(Vec::new(), None), anchor, &range),
@@ -208,7 +228,10 @@ impl Builder {
 
     fn open(&mut self, open: Open, anchor: usize, range: &Range<usize>) -> Result<(), Error> {
         if self.stack.len() == DEEPEST {
-            return Err(Error { message: format!("nested deeper than {DEEPEST} levels"), range: range.clone() });
+            return Err(Error {
+                message: format!("nested deeper than {DEEPEST} levels"),
+                range: range.clone(),
+            });
         }
         self.stack.push((open, anchor, range.start));
         Ok(())
@@ -230,7 +253,10 @@ impl Builder {
                 None => *key = Some(node),
                 Some(key_node) => {
                     let Some(text) = key_node.text() else {
-                        return Err(Error { message: "a key must be a text".to_owned(), range: key_node.range.clone() });
+                        return Err(Error {
+                            message: "a key must be a text".to_owned(),
+                            range: key_node.range.clone(),
+                        });
                     };
                     if text == "<<" {
                         return merge(entries, &node, range);
@@ -253,7 +279,10 @@ fn merge(entries: &mut Vec<Entry>, node: &Arc<Node>, range: Range<usize>) -> Res
     let sources = node.sequence().unwrap_or(std::slice::from_ref(node));
     for source in sources {
         let Some(more) = source.mapping() else {
-            return Err(Error { message: "`<<` takes a mapping, or a sequence of mappings".to_owned(), range });
+            return Err(Error {
+                message: "`<<` takes a mapping, or a sequence of mappings".to_owned(),
+                range,
+            });
         };
         for entry in more {
             if entries.len() >= MOST_ENTRIES {

@@ -76,7 +76,16 @@ impl<R: Read> Chunks<R> {
     /// lines as soon as they are there, for sources that somebody waits at.
     pub fn new(reader: R, limit: usize, eager: bool) -> Self {
         let limit = limit.max(1024);
-        Chunks { reader, limit, eager, carry: Vec::new(), skipping: false, ended: false, error: None, bytes: 0 }
+        Chunks {
+            reader,
+            limit,
+            eager,
+            carry: Vec::new(),
+            skipping: false,
+            ended: false,
+            error: None,
+            bytes: 0,
+        }
     }
 
     /// How many bytes were read so far.
@@ -142,7 +151,9 @@ impl<R: Read> Chunks<R> {
             if buffer.filled >= self.limit {
                 // What was read beyond the limit may hold the line's end.
                 match memchr::memchr(b'\n', &buffer.bytes()[self.limit..]) {
-                    Some(newline) => self.carry.extend_from_slice(&buffer.bytes()[self.limit + newline + 1..]),
+                    Some(newline) => {
+                        self.carry.extend_from_slice(&buffer.bytes()[self.limit + newline + 1..]);
+                    }
                     None => self.skipping = true,
                 }
                 buffer.filled = self.limit;
@@ -239,8 +250,11 @@ mod tests {
         let heads: Vec<_> = all.iter().filter(|(kind, _)| *kind == Chunk::Head).collect();
         assert_eq!(heads.len(), 1);
         assert!(heads[0].1.len() == 100_000 && heads[0].1.starts_with(b"{\"b\":"));
-        let rest: Vec<u8> =
-            all.iter().filter(|(kind, _)| *kind == Chunk::Records).flat_map(|(_, bytes)| bytes.clone()).collect();
+        let rest: Vec<u8> = all
+            .iter()
+            .filter(|(kind, _)| *kind == Chunk::Records)
+            .flat_map(|(_, bytes)| bytes.clone())
+            .collect();
         assert_eq!(rest, b"{\"a\":1}\n{\"c\":3}\n");
     }
 

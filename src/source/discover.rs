@@ -45,7 +45,9 @@ pub enum Error {
     #[error("{0}: {1}")]
     Pattern(String, String),
     /// The directory holds no logs.
-    #[error("{0}: no audit log in this directory (looked for *.log*, *.json, *.jsonl, *.ndjson; plain, .gz or .zst)")]
+    #[error(
+        "{0}: no audit log in this directory (looked for *.log*, *.json, *.jsonl, *.ndjson; plain, .gz or .zst)"
+    )]
     NoLogs(String),
     /// It cannot be read.
     #[error("{0}: {1}")]
@@ -64,7 +66,9 @@ pub fn inputs(names: &[String]) -> (Vec<Input>, Vec<Error>) {
             Ok(found) => {
                 for input in found {
                     let identity = match &input {
-                        Input::File(path) => Input::File(path.canonicalize().unwrap_or_else(|_| path.clone())),
+                        Input::File(path) => {
+                            Input::File(path.canonicalize().unwrap_or_else(|_| path.clone()))
+                        }
                         Input::Stdin => Input::Stdin,
                     };
                     if seen.insert(identity) {
@@ -106,7 +110,9 @@ fn expand(name: &str) -> Result<Vec<Input>, Error> {
             files
         }
         Ok(_) => vec![path.to_owned()],
-        Err(error) if error.kind() == io::ErrorKind::NotFound && name.contains(['*', '?', '[', '{']) => pattern(name)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && name.contains(['*', '?', '[', '{']) => {
+            pattern(name)?
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Missing(name.to_owned())),
         Err(error) => return Err(Error::Io(name.to_owned(), error)),
     };
@@ -155,7 +161,11 @@ fn pattern(name: &str) -> Result<Vec<PathBuf>, Error> {
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
         for entry in entries.flatten() {
             let path = entry.path();
-            let path = if fixed.as_os_str().is_empty() { path.strip_prefix(".").unwrap_or(&path).to_owned() } else { path };
+            let path = if fixed.as_os_str().is_empty() {
+                path.strip_prefix(".").unwrap_or(&path).to_owned()
+            } else {
+                path
+            };
             let Ok(kind) = entry.file_type() else { continue };
             if kind.is_dir() && level < depth {
                 open.push((path, level + 1));
@@ -188,13 +198,15 @@ static APISERVER: LazyLock<Regex> =
 #[allow(clippy::unwrap_used)]
 static NUMBERED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^(.+)\.(\d{1,7})$").unwrap());
 #[allow(clippy::unwrap_used)]
-static DATED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^(.+?)[-.](\d{8}(?:\d{2})?|\d{4}-\d\d-\d\d)(\.[A-Za-z]+)?$").unwrap());
+static DATED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^(.+?)[-.](\d{8}(?:\d{2})?|\d{4}-\d\d-\d\d)(\.[A-Za-z]+)?$").unwrap());
 
 fn rank(path: &Path) -> Rank {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let folder = path.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
     let plain = uncompressed(&name);
-    let part = |found: &regex::Captures<'_>, at: usize| found.get(at).map_or("", |part| part.as_str()).to_owned();
+    let part =
+        |found: &regex::Captures<'_>, at: usize| found.get(at).map_or("", |part| part.as_str()).to_owned();
     let (set, time, number, is_live) = if let Some(found) = APISERVER.captures(plain) {
         (part(&found, 1) + &part(&found, 3), part(&found, 2), 0, false)
     } else if let Some(found) = DATED.captures(plain) {
@@ -238,7 +250,8 @@ mod tests {
         .into();
         files.reverse();
         sort(&mut files);
-        let names: Vec<_> = files.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+        let names: Vec<_> =
+            files.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
         insta::assert_snapshot!(names.join("\n"), @r"
         audit-2026-11-23T03-53-15.501.log.gz
         audit-2026-11-23T04-37-59.162.log

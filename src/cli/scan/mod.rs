@@ -105,7 +105,8 @@ enum RuleMatching {
 
 fn priority(word: &str) -> Result<Priority, String> {
     Priority::parse(word).ok_or_else(|| {
-        let words: Vec<String> = Priority::ALL.iter().map(|priority| priority.name().to_ascii_lowercase()).collect();
+        let words: Vec<String> =
+            Priority::ALL.iter().map(|priority| priority.name().to_ascii_lowercase()).collect();
         format!("expected {}", words.join(", "))
     })
 }
@@ -123,7 +124,8 @@ fn size(text: &str) -> Result<usize, String> {
         _ => return Err("expected a number of bytes, such as 64M".to_owned()),
     };
     let size = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
-    size.filter(|size| SIZES.contains(size)).ok_or_else(|| "expected a number of bytes from 1K to 2047M".to_owned())
+    size.filter(|size| SIZES.contains(size))
+        .ok_or_else(|| "expected a number of bytes from 1K to 2047M".to_owned())
 }
 
 impl Scan {
@@ -145,7 +147,14 @@ impl Scan {
         };
         let loaded = rulefiles::load(&self.rules, matching)?;
         let hostname = gethostname::gethostname().to_string_lossy().into_owned();
-        let options = Options { matching, minimum: self.priority, since: self.since, until: self.until, hostname };
+        let options = Options {
+            matching,
+            minimum: self.priority,
+            since: self.since,
+            until: self.until,
+            max_event_size: self.max_event_size,
+            hostname,
+        };
         let detector = Detector::new(&loaded.rules, options);
 
         let (inputs, errors) = discover::inputs(&names);
@@ -165,7 +174,8 @@ impl Scan {
         if !self.quiet && !report.pipe_closed {
             summary::print(&outcome);
         }
-        let fired = self.fail_on.is_some_and(|limit| report.tally.worst().is_some_and(|worst| worst <= limit));
+        let fired =
+            self.fail_on.is_some_and(|limit| report.tally.worst().is_some_and(|worst| worst <= limit));
         Ok(match (failures.is_empty(), fired) {
             (false, _) => ExitCode::from(2),
             (true, true) => ExitCode::from(1),

@@ -38,7 +38,8 @@ fn render(outcome: &Outcome<'_>) -> String {
     let mut out = String::from("\n");
     let seconds = outcome.elapsed.as_secs_f64();
     #[allow(clippy::cast_precision_loss)] // For people.
-    let rate = tally.bytes as f64 / seconds.max(1e-9);
+    let size = tally.bytes as f64;
+    let rate = size / seconds.max(1e-9);
     let files = match outcome.files {
         0 => String::new(),
         1 => " in 1 file".to_owned(),
@@ -49,11 +50,15 @@ fn render(outcome: &Outcome<'_>) -> String {
         out,
         "{} events, {}{files}, {seconds:.2} s ({}/s)",
         grouped(tally.counts.events),
-        bytes(tally.bytes as f64),
+        bytes(size),
         bytes(rate)
     );
     if tally.counts.outside_time_range > 0 {
-        let _ = writeln!(out, "{} more events are outside the time range", grouped(tally.counts.outside_time_range));
+        let _ = writeln!(
+            out,
+            "{} more events are outside the time range",
+            grouped(tally.counts.outside_time_range)
+        );
     }
     let _ = writeln!(out, "{} alerts", grouped(tally.alerts()));
     let mut rules: Vec<_> = tally.rules.iter().collect();
@@ -61,7 +66,8 @@ fn render(outcome: &Outcome<'_>) -> String {
     for (&rule, &(priority, count)) in rules {
         let style = text::style(priority);
         let name = outcome.rule_names.get(rule).map_or("", String::as_str);
-        let _ = writeln!(out, "{:>9}  {style}{:<13}{style:#}  {}", grouped(count), priority.name(), short(name));
+        let _ =
+            writeln!(out, "{:>9}  {style}{:<13}{style:#}  {}", grouped(count), priority.name(), short(name));
     }
     names(&mut out, "who", &tally.actors);
     names(&mut out, "what", &tally.targets);
@@ -143,7 +149,10 @@ mod tests {
 
     #[test]
     fn numbers_are_for_people() {
-        assert_eq!((grouped(0), grouped(999), grouped(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
+        assert_eq!(
+            (grouped(0), grouped(999), grouped(1_234_567)),
+            ("0".into(), "999".into(), "1,234,567".into())
+        );
         assert_eq!((bytes(512.0), bytes(11_217_308.0)), ("512 B".into(), "11.2 MB".into()));
     }
 }

@@ -74,7 +74,9 @@ impl Screen {
         };
         let total: u64 = inputs.iter().map(size).sum();
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left")
+        {
             bar.set_style(style);
         }
         Screen {
@@ -112,7 +114,14 @@ impl Screen {
 }
 
 /// Judges a chunk; alerts go to `out`.
-fn judge(session: &mut Session<'_>, kind: Chunk, bytes: &[u8], style: (Format, bool), tally: &mut Tally, out: &mut Vec<u8>) {
+fn judge(
+    session: &mut Session<'_>,
+    kind: Chunk,
+    bytes: &[u8],
+    style: (Format, bool),
+    tally: &mut Tally,
+    out: &mut Vec<u8>,
+) {
     let (format, color) = style;
     let mut on_alert = |alert: &crate::engine::alert::Alert<'_>| {
         tally.alert(alert);
@@ -252,9 +261,9 @@ fn many_threads(
             })
             .collect();
         drop(finish);
-        let result = print(screen, &done, free);
-        // Workers stop when nobody waits for what they do.
-        drop(done);
+        let result = print(screen, &done, &free);
+        // The reader stops when no buffer can come back, the workers when nobody waits for what they do.
+        drop((free, done));
         if let Ok((bytes, failures)) = reader.join() {
             report.tally.bytes = bytes;
             report.failures = failures;
@@ -268,7 +277,12 @@ fn many_threads(
     })
 }
 
-fn work(detector: &Detector, jobs: &Mutex<Receiver<Job>>, finish: &Sender<Done>, style: (Format, bool)) -> Tally {
+fn work(
+    detector: &Detector,
+    jobs: &Mutex<Receiver<Job>>,
+    finish: &Sender<Done>,
+    style: (Format, bool),
+) -> Tally {
     let mut session = detector.session();
     let mut tally = Tally::default();
     loop {
@@ -283,7 +297,7 @@ fn work(detector: &Detector, jobs: &Mutex<Receiver<Job>>, finish: &Sender<Done>,
 }
 
 /// Prints alerts in the order of reading, and gives buffers back.
-fn print(screen: &mut Screen, done: &Receiver<Done>, free: Sender<Buffer>) -> io::Result<()> {
+fn print(screen: &mut Screen, done: &Receiver<Done>, free: &Sender<Buffer>) -> io::Result<()> {
     let mut early = BTreeMap::new();
     let mut next = 0;
     for one in done {

@@ -1,0 +1,60 @@
+//! `pullwatch rules check`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::super::rulefiles::{self, plural};
+use crate::rules::{self, Matching, Severity};
+
+/// Load rules and say what is wrong or odd, at the character
+///
+/// All errors of all files are shown at once, then warnings: unused macros and lists, comparisons that can never be
+/// true, regular expressions that a simpler operator replaces, unknown keys.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pullwatch rules check                        the rules of ./rules.d, else the shipped ones
+  pullwatch rules check rules.d mine.yaml      several files and directories, in this order
+  pullwatch rules check mine.yaml --strict     warnings count as errors, for CI
+
+Exit status: 0 the rules load, 1 they do not, 2 a file could not be read.")]
+pub struct Check {
+    /// Rule files, or directories of them.
+    paths: Vec<PathBuf>,
+
+    /// Fail on warnings too.
+    #[arg(long)]
+    strict: bool,
+
+    /// Warn also of rules that never fire where only the first match counts.
+    #[arg(long)]
+    first: bool,
+}
+
+impl Check {
+    /// Loads and reports.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let files = rulefiles::read(&self.paths)?;
+        let matching = if self.first { Matching::First } else { Matching::All };
+        let loaded = rules::load(&files, &rules::Options { matching });
+        rulefiles::show(&rules::render(&loaded.diagnostics, &files, true));
+        let (errors, warnings) = (loaded.count(Severity::Error), loaded.count(Severity::Warning));
+        let found = format!(
+            "{}, {}, {} in {}",
+            plural(loaded.rules.rules.len(), "rule"),
+            plural(loaded.macros, "macro"),
+            plural(loaded.lists, "list"),
+            plural(files.len(), "file")
+        );
+        let mut out = std::io::stdout().lock();
+        match (errors, warnings) {
+            (0, 0) => writeln!(out, "{found}: no errors, no warnings")?,
+            _ => writeln!(out, "{found}: {}, {}", plural(errors, "error"), plural(warnings, "warning"))?,
+        }
+        let failed = errors > 0 || (self.strict && warnings > 0);
+        Ok(ExitCode::from(u8::from(failed)))
+    }
+}

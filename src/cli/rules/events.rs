@@ -1,0 +1,53 @@
+//! The events of a small file: one, several, a list of them, indented or not.
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use anyhow::{Context as _, bail};
+
+use crate::audit::json::{Raw, Type};
+use crate::source::discover::Input;
+use crate::source::open;
+
+/// Whole files are read here; a log belongs to `scan`.
+const LARGEST: u64 = 256 * 1024 * 1024;
+
+/// Reads a file of events, compressed or not; `-` is standard input, and a text that starts with `{` or `[` is itself
+/// what it would read.
+pub fn read(name: &str) -> anyhow::Result<Vec<u8>> {
+    if name.trim_start().starts_with(['{', '[']) {
+        return Ok(name.as_bytes().to_vec());
+    }
+    let input = if name == "-" { Input::Stdin } else { Input::File(name.into()) };
+    let mut bytes = Vec::new();
+    open::open(&input, Arc::new(AtomicU64::new(0)))
+        .and_then(|reader| reader.take(LARGEST + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("cannot read {}", input.name()))?;
+    if bytes.len() as u64 > LARGEST {
+        bail!("{} is larger than {LARGEST} bytes; cut out the event that it is about", input.name());
+    }
+    Ok(bytes)
+}
+
+/// The texts of the events in it.
+pub fn split(bytes: &[u8]) -> Vec<&[u8]> {
+    let mut rest = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut events = Vec::new();
+    loop {
+        rest = rest.trim_ascii_start();
+        let Ok(value) = Raw::first(rest) else { return events };
+        if value.bytes().is_empty() {
+            return events;
+        }
+        match value.kind() {
+            Type::Object => match value.get("items").filter(|items| items.kind() == Type::Array) {
+                Some(items) => events.extend(items.items().map_while(Result::ok).map(Raw::bytes)),
+                None => events.push(value.bytes()),
+            },
+            Type::Array => events.extend(value.items().map_while(Result::ok).map(Raw::bytes)),
+            _ => {}
+        }
+        rest = &rest[value.bytes().len()..];
+    }
+}

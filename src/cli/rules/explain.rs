@@ -1,0 +1,175 @@
+//! `pullwatch rules explain`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::bail;
+use clap::Args;
+
+use super::super::{rulefiles, visible};
+use super::events;
+use crate::audit::event::{Event, Member};
+use crate::engine::alert::Incident;
+use crate::engine::explain::{Explanation, Part, explain};
+use crate::engine::extract::Context;
+use crate::rules::Matching;
+
+/// Show why a rule fires on an event, or does not
+///
+/// Prints the rule's condition as a tree: each comparison with the value it saw and what came of it. Secrets in the
+/// event are hidden.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pullwatch rules explain --rule 'Secrets Listed' event.json
+  pullwatch rules explain --rule 'Secrets Listed' audit.log --audit-id 7a4bfe09-25a2-4a09-bb66-b44b7aa7b6a4
+  grep 7a4bfe09 audit.log | pullwatch rules explain --rule 'Secrets Listed' -
+  pullwatch rules explain --rules mine.yaml --rule Mine event.json --failing
+
+Exit status: 0 the rule fires, 1 it does not, 2 an error.")]
+pub struct Explain {
+    /// The rule's name.
+    #[arg(long, value_name = "NAME")]
+    rule: String,
+
+    /// A file with the event, - for standard input, or the event's JSON itself. Of several the first counts.
+    event: String,
+
+    /// Of several events the first one with this audit id, and each further stage of it.
+    #[arg(long, value_name = "ID")]
+    audit_id: Option<String>,
+
+    /// Show only what decides: under a part that fails only what fails, under one that holds only what holds.
+    #[arg(long)]
+    failing: bool,
+
+    /// A rule file, or a directory of them. May be given several times.
+    #[arg(short, long = "rules", value_name = "PATH")]
+    rules: Vec<PathBuf>,
+}
+
+/// A value is shown up to so many characters.
+const WIDEST: usize = 160;
+
+impl Explain {
+    /// Explains.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let loaded = rulefiles::load(&self.rules, Matching::All)?;
+        let Some(rule) = loaded.rules.rules.iter().find(|rule| *rule.name == *self.rule) else {
+            let names: Vec<String> =
+                loaded.rules.rules.iter().map(|rule| format!("  {}", visible(&rule.name))).collect();
+            bail!("there is no rule «{}»; there are:\n{}", visible(&self.rule), names.join("\n"));
+        };
+        let bytes = events::read(&self.event)?;
+        let mut found = events::split(&bytes);
+        if let Some(id) = &self.audit_id {
+            found.retain(|text| {
+                Event::new(text).text(Member::AuditId).is_some_and(|own| *own == *id.as_bytes())
+            });
+        } else {
+            found.truncate(1);
+        }
+        if found.is_empty() {
+            match &self.audit_id {
+                Some(id) => bail!("no event in {} has the audit id {}", visible(&self.event), visible(id)),
+                None => bail!("no event in {}", visible(&self.event)),
+            }
+        }
+        let mut fires = false;
+        let mut out = anstream::stdout().lock();
+        for text in found {
+            let mut event = Event::new(text);
+            let explanation = explain(&rule.condition, &mut event, Context { position: 1, hostname: "" });
+            let incident = Incident::new(&mut event);
+            let text = |raw: Option<std::borrow::Cow<'_, [u8]>>| {
+                visible(&String::from_utf8_lossy(&raw.unwrap_or_default()))
+            };
+            writeln!(
+                out,
+                "{} {} by {} ({})",
+                text(event.text(Member::Verb)),
+                visible(incident.target()),
+                visible(incident.actor()),
+                text(event.text(Member::Stage))
+            )?;
+            let name = visible(&rule.name);
+            match (explanation.holds, rule.enabled) {
+                (true, true) => writeln!(out, "«{name}» fires:")?,
+                (true, false) => writeln!(out, "«{name}» would fire, but is not enabled:")?,
+                (false, _) => writeln!(out, "«{name}» does not fire:")?,
+            }
+            self.show(&explanation, "", "", &mut out)?;
+            fires |= explanation.holds && rule.enabled;
+        }
+        Ok(ExitCode::from(u8::from(!fires)))
+    }
+
+    /// Prints a part and what is under it. Recursion is bounded by the loader.
+    fn show(
+        &self,
+        part: &Explanation,
+        lead: &str,
+        indent: &str,
+        out: &mut impl std::io::Write,
+    ) -> std::io::Result<()> {
+        let (mark, style) = if part.holds {
+            ("✓", AnsiColor::Green.on_default())
+        } else {
+            ("✗", AnsiColor::Red.on_default())
+        };
+        let dim = Style::new().dimmed();
+        write!(out, "{lead}{style}{mark}{style:#} ")?;
+        let children: &[Explanation] = match &part.part {
+            Part::And(parts) => {
+                writeln!(out, "and")?;
+                parts
+            }
+            Part::Or(parts) => {
+                writeln!(out, "or")?;
+                parts
+            }
+            Part::Not(inner) => {
+                writeln!(out, "not")?;
+                std::slice::from_ref(&**inner)
+            }
+            Part::Macro(name, body) => {
+                writeln!(out, "{}", visible(name))?;
+                std::slice::from_ref(&**body)
+            }
+            Part::Exception(name, body) => {
+                writeln!(out, "exception {}", visible(name))?;
+                std::slice::from_ref(&**body)
+            }
+            Part::Check { comparison, saw, against } => {
+                let saw =
+                    saw.as_deref().map_or("nothing there".to_owned(), |saw| format!("saw {}", short(saw)));
+                write!(out, "{}  {dim}{saw}{dim:#}", short(comparison))?;
+                if let Some(against) = against {
+                    write!(out, "{dim} and {}{dim:#}", short(against))?;
+                }
+                writeln!(out)?;
+                &[]
+            }
+        };
+        let children: Vec<_> = children
+            .iter()
+            .filter(|child| !self.failing || matches!(part.part, Part::Not(_)) || child.holds == part.holds)
+            .collect();
+        for (at, child) in children.iter().enumerate() {
+            let is_last = at + 1 == children.len();
+            let (branch, more) = if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            self.show(child, &format!("{indent}{branch}"), &format!("{indent}{more}"), out)?;
+        }
+        Ok(())
+    }
+}
+
+fn short(text: &str) -> String {
+    let text = visible(text);
+    match text.char_indices().nth(WIDEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

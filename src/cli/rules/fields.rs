@@ -1,0 +1,47 @@
+//! `pullwatch rules fields`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::audit::fields::{self, Argument};
+
+/// List the fields that rules can use: type, and what each reads
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pullwatch rules fields                       all fields
+  pullwatch rules fields binding               those with «binding» in their name or description")]
+pub struct Fields {
+    /// Only fields with this text in their name or description.
+    text: Option<String>,
+}
+
+impl Fields {
+    /// Prints the catalogue.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let wanted = self.text.unwrap_or_default().to_ascii_lowercase();
+        let mut table = super::table(&["FIELD", "TYPE", "READS"]);
+        let mut found = false;
+        for field in fields::all() {
+            if !field.name.to_ascii_lowercase().contains(&wanted)
+                && !field.reads.to_ascii_lowercase().contains(&wanted)
+            {
+                continue;
+            }
+            found = true;
+            let name = match field.argument {
+                Argument::None => field.name.to_owned(),
+                Argument::Index => format!("{}[i]", field.name),
+                Argument::Key => format!("{}[key]", field.name),
+            };
+            table.add_row([&name, field.kind.name(), field.reads]);
+        }
+        anyhow::ensure!(
+            found,
+            "no field has «{wanted}» in its name or description; `pullwatch rules fields` lists all"
+        );
+        super::print(&table)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

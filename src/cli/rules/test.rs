@@ -1,0 +1,300 @@
+//! `pullwatch rules test`: unit tests for rules, in YAML.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::super::{rulefiles, visible};
+use super::events;
+use crate::detector::{Detector, Options};
+use crate::rules::ast::RuleSet;
+use crate::rules::yaml::{self, Node};
+use crate::rules::{Loaded, Matching};
+
+/// Run unit tests for rules: events in, expected alerts out
+///
+/// A test file names rules and tests. Each test gives events, and the alerts that they must make: each of them, and no
+/// other. What an event leaves out of kind, apiVersion, level, stage (ResponseComplete), auditID, user, sourceIPs,
+/// responseStatus (200) and its times is filled in.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A test file:
+  rule_files: [../rules.d]         # beside this file; without it: ./rules.d, else the shipped rules
+  rule_matching: all               # or first
+  tests:
+    - name: a list of all secrets is reported
+      events:
+        - {verb: list, user: {username: mallory}, objectRef: {resource: secrets}}
+      alerts:
+        - rule: Secrets Listed
+          priority: Warning        # everything but the rule may be left out
+          fields: {ka.user.name: mallory}
+          output: user=mallory     # a part of the output
+    - name: a controller is not
+      file: controller.jsonl       # events of a file, rather than here
+      alerts: []
+
+Examples:
+  pullwatch rules test tests/rules/registry.yaml
+  pullwatch rules test tests/rules/*.yaml
+
+Exit status: 0 all tests passed, 1 one failed, 2 an error.")]
+pub struct Test {
+    /// Test files.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Test these rules, whatever the files name.
+    #[arg(short, long = "rules", value_name = "PATH")]
+    rules: Vec<PathBuf>,
+}
+
+impl Test {
+    /// Runs all tests of all files.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let (mut passed, mut failed) = (0_u32, 0_u32);
+        let mut out = anstream::stdout().lock();
+        for path in &self.files {
+            let context = || format!("in {}", path.display());
+            let suite = Suite::read(path, &self.rules).with_context(context)?;
+            for test in &suite.tests {
+                let problems = suite
+                    .run(test)
+                    .with_context(|| format!("in {}, test «{}»", path.display(), visible(&test.name)))?;
+                let (word, style) = if problems.is_empty() {
+                    passed += 1;
+                    ("ok", AnsiColor::Green.on_default())
+                } else {
+                    failed += 1;
+                    ("FAILED", AnsiColor::Red.on_default().bold())
+                };
+                writeln!(out, "{style}{word:<6}{style:#}  {}: {}", path.display(), visible(&test.name))?;
+                let dim = Style::new().dimmed();
+                for problem in problems {
+                    writeln!(out, "        {dim}{}{dim:#}", visible(&problem))?;
+                }
+            }
+        }
+        writeln!(out, "{passed} passed, {failed} failed")?;
+        Ok(ExitCode::from(u8::from(failed > 0)))
+    }
+}
+
+/// A test file.
+struct Suite {
+    rules: RuleSet,
+    matching: Matching,
+    tests: Vec<Case>,
+}
+
+/// One test.
+struct Case {
+    name: String,
+    events: Vec<u8>,
+    expected: Vec<Expected>,
+}
+
+/// An alert that must come.
+struct Expected {
+    rule: String,
+    priority: Option<String>,
+    output: Option<String>,
+    fields: serde_json::Map<String, Value>,
+}
+
+fn text<'n>(node: &'n Node, key: &str) -> anyhow::Result<Option<&'n str>> {
+    match node.get(key) {
+        None => Ok(None),
+        Some(value) => value.text().map(Some).with_context(|| format!("`{key}` takes one text")),
+    }
+}
+
+fn known_keys(node: &Node, known: &[&str]) -> anyhow::Result<()> {
+    for entry in node.mapping().unwrap_or_default() {
+        if !known.contains(&&*entry.key) {
+            bail!("`{}` means nothing here; known are {}", visible(&entry.key), known.join(", "));
+        }
+    }
+    Ok(())
+}
+
+impl Suite {
+    fn read(path: &Path, rules: &[PathBuf]) -> anyhow::Result<Self> {
+        let content = std::fs::read_to_string(path).context("cannot read it")?;
+        let documents = yaml::parse(&content).map_err(|error| {
+            let line = content.get(..error.range.start).unwrap_or_default().matches('\n').count() + 1;
+            anyhow::anyhow!("line {line}: not valid YAML: {}", error.message)
+        })?;
+        let root = documents.roots.first().context("the file is empty; it needs `tests:`")?;
+        known_keys(root, &["rule_files", "rule_matching", "tests"])?;
+        let beside = path.parent().unwrap_or(Path::new(""));
+        let named: Vec<PathBuf> = match root.get("rule_files") {
+            None => Vec::new(),
+            Some(node) => node
+                .sequence()
+                .context("`rule_files` takes a sequence of paths")?
+                .iter()
+                .map(|node| {
+                    node.text()
+                        .map(|name| beside.join(name))
+                        .context("`rule_files` takes a sequence of paths")
+                })
+                .collect::<anyhow::Result<_>>()?,
+        };
+        let matching = match text(root, "rule_matching")? {
+            None | Some("all") => Matching::All,
+            Some("first") => Matching::First,
+            Some(other) => bail!("`rule_matching` is either `all` or `first`, not `{}`", visible(other)),
+        };
+        let Loaded { rules, .. } = rulefiles::load(if rules.is_empty() { &named } else { rules }, matching)?;
+        let nodes = root
+            .get("tests")
+            .and_then(|node| node.sequence())
+            .context("the file needs `tests:`, a sequence")?;
+        let tests = nodes
+            .iter()
+            .enumerate()
+            .map(|(at, node)| Case::read(node, beside).with_context(|| format!("test {}", at + 1)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        for expected in tests.iter().flat_map(|test| &test.expected) {
+            if !rules.rules.iter().any(|rule| *rule.name == *expected.rule) {
+                bail!(
+                    "an alert of rule «{}» is expected, and there is no such rule",
+                    visible(&expected.rule)
+                );
+            }
+        }
+        Ok(Suite { rules, matching, tests })
+    }
+
+    /// What is wrong; nothing where the test passes.
+    fn run(&self, test: &Case) -> anyhow::Result<Vec<String>> {
+        let detector = Detector::new(&self.rules, Options { matching: self.matching, ..Options::default() });
+        let mut session = detector.session();
+        let mut alerts: Vec<Value> = Vec::new();
+        let mut unreadable = None;
+        session.chunk(&test.events, &mut |alert| {
+            let mut json = Vec::new();
+            alert.write_json(&mut json);
+            match serde_json::from_slice(&json) {
+                Ok(alert) => alerts.push(alert),
+                Err(error) => unreadable = Some(error),
+            }
+        });
+        if let Some(error) = unreadable {
+            return Err(error).context("an alert is no JSON");
+        }
+        let counts = session.take_counts();
+        let mut problems: Vec<String> =
+            counts.malformed.iter().map(|(reason, count)| format!("{count} malformed: {reason}")).collect();
+        for expected in &test.expected {
+            match alerts.iter().position(|alert| expected.fits(alert)) {
+                Some(at) => drop(alerts.remove(at)),
+                None => problems.push(expected.missing(&alerts)),
+            }
+        }
+        for alert in &alerts {
+            let text = |key: &str| alert[key].as_str().unwrap_or_default();
+            problems.push(format!("unexpected: {}: {}", text("rule"), text("output")));
+        }
+        Ok(problems)
+    }
+}
+
+impl Case {
+    fn read(node: &Node, beside: &Path) -> anyhow::Result<Self> {
+        known_keys(node, &["name", "events", "file", "alerts"])?;
+        let name = text(node, "name")?.context("it needs a `name`")?.to_owned();
+        let events = match (node.get("events"), text(node, "file")?) {
+            (Some(events), None) => {
+                let nodes = events.sequence().context("`events` takes a sequence of events")?;
+                let mut lines = Vec::new();
+                for (at, node) in nodes.iter().enumerate() {
+                    let mut event = node.to_json();
+                    fill_in(&mut event, at).with_context(|| format!("event {} is no mapping", at + 1))?;
+                    serde_json::to_writer(&mut lines, &event)?;
+                    lines.push(b'\n');
+                }
+                lines
+            }
+            (None, Some(file)) => events::read(&beside.join(file).display().to_string())?,
+            _ => bail!("test «{}» needs either `events` or `file`", visible(&name)),
+        };
+        let expected = node
+            .get("alerts")
+            .and_then(|node| node.sequence())
+            .with_context(|| format!("test «{}» needs `alerts`, which may be []", visible(&name)))?
+            .iter()
+            .map(|node| Expected::read(node))
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Case { name, events, expected })
+    }
+}
+
+/// Adds what nearly every event has and a test is seldom about.
+fn fill_in(event: &mut Value, number: usize) -> Option<()> {
+    let event = event.as_object_mut()?;
+    let verb = event.get("verb").and_then(Value::as_str).unwrap_or("get").to_owned();
+    let defaults = [
+        ("kind", json!("Event")),
+        ("apiVersion", json!("audit.k8s.io/v1")),
+        ("level", json!("Metadata")),
+        ("auditID", json!(format!("00000000-0000-4000-8000-{number:012}"))),
+        ("stage", json!(if verb == "watch" { "ResponseStarted" } else { "ResponseComplete" })),
+        ("user", json!({"username": "somebody"})),
+        ("sourceIPs", json!(["192.0.2.1"])),
+        ("responseStatus", json!({"metadata": {}, "code": 200})),
+        ("requestReceivedTimestamp", json!("2026-01-01T00:00:00.000000Z")),
+        ("stageTimestamp", json!("2026-01-01T00:00:00.000001Z")),
+    ];
+    for (key, value) in defaults {
+        event.entry(key).or_insert(value);
+    }
+    Some(())
+}
+
+impl Expected {
+    fn read(node: &Node) -> anyhow::Result<Self> {
+        known_keys(node, &["rule", "priority", "output", "fields"])?;
+        let fields = match node.get("fields").map(|fields| fields.to_json()) {
+            None => serde_json::Map::new(),
+            Some(Value::Object(fields)) => fields,
+            Some(_) => bail!("`fields` takes a mapping"),
+        };
+        Ok(Expected {
+            rule: text(node, "rule")?.context("an expected alert needs `rule`")?.to_owned(),
+            priority: text(node, "priority")?.map(str::to_owned),
+            output: text(node, "output")?.map(str::to_owned),
+            fields,
+        })
+    }
+
+    fn fits(&self, alert: &Value) -> bool {
+        let text = |key: &str| alert[key].as_str().unwrap_or_default();
+        text("rule") == self.rule
+            && self.priority.as_ref().is_none_or(|priority| text("priority").eq_ignore_ascii_case(priority))
+            && self.output.as_ref().is_none_or(|output| text("output").contains(output))
+            && self.fields.iter().all(|(field, value)| is_value(&alert["output_fields"][field], value))
+    }
+
+    fn missing(&self, alerts: &[Value]) -> String {
+        let others: Vec<_> = alerts.iter().filter(|alert| alert["rule"] == *self.rule).collect();
+        match others.first() {
+            None => format!("missing: {}", self.rule),
+            Some(other) => {
+                format!("missing: {} with other values; there is {}", self.rule, other["output_fields"])
+            }
+        }
+    }
+}
+
+/// YAML may read as a number what an alert has as a text.
+fn is_value(actual: &Value, expected: &Value) -> bool {
+    let text = expected.to_string();
+    actual == expected || actual.as_str() == Some(text.as_str())
+}

@@ -1,0 +1,150 @@
+//! The other commands, as a person uses them.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+
+use common::{event, project, pullwatch};
+
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = pullwatch().args(arguments).current_dir(project("")).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_shipped_rules_are_sound_and_do_what_their_tests_say() {
+    let (code, out, err) = run(&["rules", "check", "--strict"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let tests: Vec<String> = fs::read_dir(project("tests/rules"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .filter(|path| path.ends_with(".yaml"))
+        .collect();
+    let mut arguments = vec!["rules", "test"];
+    arguments.extend(tests.iter().map(String::as_str));
+    let (code, out, err) = run(&arguments);
+    assert_eq!(code, Some(0), "{out}{err}");
+    // Every rule that is on has a test in which it fires.
+    let (_, list, _) = run(&["rules", "list", "--desc"]);
+    let all: String = tests.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    for rule in pullwatch::rules::load(&shipped(), &pullwatch::rules::Options::default()).rules.rules {
+        assert!(list.contains(&*rule.name));
+        assert!(!rule.enabled || all.contains(&format!("rule: {}", rule.name)), "{} has no test", rule.name);
+    }
+}
+
+fn shipped() -> Vec<pullwatch::rules::SourceFile> {
+    let mut paths: Vec<_> =
+        fs::read_dir(project("rules.d")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let file = |path: &std::path::PathBuf| pullwatch::rules::SourceFile {
+        name: path.display().to_string().into(),
+        text: fs::read_to_string(path).unwrap(),
+    };
+    paths.iter().map(file).collect()
+}
+
+#[test]
+fn every_file_of_rules_d_is_in_the_binary() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let bare = pullwatch().args(["rules", "list"]).current_dir(elsewhere.path()).output().unwrap();
+    let here = pullwatch().args(["rules", "list"]).current_dir(project("")).output().unwrap();
+    assert_eq!(bare.stdout, here.stdout);
+}
+
+#[test]
+fn errors_point_at_the_character() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wrong.yaml");
+    let text = "- rule: Wrong\n  desc: d\n  condition: >\n    kevt and ka.verb in (get, list)\n    and ka.user.nam = mallory\n  output: x %ka.verv\n  priority: URGENT\n- macro: m\n  condition: (ka.verb = get\n- rule: Uses m\n  desc: d\n  condition: m and kevnt\n  output: x\n  priority: INFO\n";
+    fs::write(&path, text).unwrap();
+    let (code, out, err) = run(&["rules", "check", &path.display().to_string()]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("errors"), "{out}");
+    insta::assert_snapshot!(err.replace(&path.display().to_string(), "wrong.yaml"));
+}
+
+#[test]
+fn rules_are_explained() {
+    let text = event("a1", "list", "registry-1").replace(r#""name":"registry-1","#, "");
+    let (code, out, _) = run(&["rules", "explain", "--rule", "Secrets Listed", &text]);
+    assert_eq!(code, Some(0));
+    insta::assert_snapshot!(out);
+    let other = text.replace("\"list\"", "\"get\"");
+    let (code, out, _) = run(&["rules", "explain", "--rule", "Secrets Listed", "--failing", &other]);
+    assert_eq!(code, Some(1));
+    insta::assert_snapshot!(out);
+    let (code, _, err) = run(&["rules", "explain", "--rule", "Nosuch", &text]);
+    assert!(code == Some(2) && err.contains("there is no rule «Nosuch»"), "{err}");
+}
+
+#[test]
+fn failed_rule_tests_say_what_is_missing_and_what_is_not_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.yaml");
+    let text = format!(
+        "rule_files: [{}]\ntests:\n  - name: wrong\n    events:\n      - {{verb: list, objectRef: {{resource: secrets}}}}\n    alerts:\n      - rule: Secrets Watched\n",
+        project("rules.d").display()
+    );
+    fs::write(&path, text).unwrap();
+    let (code, out, _) = run(&["rules", "test", &path.display().to_string()]);
+    assert_eq!(code, Some(1));
+    for part in ["FAILED", "missing: Secrets Watched", "unexpected: Secrets Listed", "0 passed, 1 failed"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    fs::write(&path, "tests:\n  - name: x\n    events: []\n    alerts: []\n    oops: 1\n").unwrap();
+    let (code, _, err) = run(&["rules", "test", &path.display().to_string()]);
+    assert!(code == Some(2) && err.contains("`oops` means nothing here"), "{err}");
+}
+
+#[test]
+fn help_teaches_at_every_level() {
+    for command in [
+        &["--help"][..],
+        &["scan", "--help"],
+        &["rules", "--help"],
+        &["rules", "check", "--help"],
+        &["rules", "list", "--help"],
+        &["rules", "fields", "--help"],
+        &["rules", "explain", "--help"],
+        &["rules", "test", "--help"],
+        &["completions", "--help"],
+        &["man", "--help"],
+    ] {
+        let (code, out, _) = run(command);
+        assert_eq!(code, Some(0));
+        assert!(out.contains("Examples:"), "{command:?}: {out}");
+    }
+    let (code, _, err) = run(&["scna"]);
+    assert!(code == Some(2) && err.contains("scan"), "{err}");
+}
+
+#[test]
+fn completions_and_manual_pages_are_written() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (code, out, _) = run(&["completions", shell]);
+        assert!(code == Some(0) && out.contains("explain"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (code, _, err) = run(&["man", &folder.path().display().to_string()]);
+    assert_eq!(code, Some(0), "{err}");
+    let pages: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for page in ["pullwatch.1", "pullwatch-scan.1", "pullwatch-rules-explain.1"] {
+        assert!(pages.iter().any(|name| name == page), "{pages:?}");
+    }
+}
+
+#[test]
+fn fields_are_listed() {
+    let (code, out, _) = run(&["rules", "fields"]);
+    assert_eq!(code, Some(0));
+    for field in ["ka.user.name", "jevt.value[key]", "ka.req.pod.containers.image[i]", "evt.time"] {
+        assert!(out.contains(field), "{field}");
+    }
+}

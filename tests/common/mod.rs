@@ -1,0 +1,65 @@
+//! What the tests of the binary share.
+
+// Not every test uses all of it, and in a test a panic is the right answer.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// The binary under test.
+pub fn pullwatch() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullwatch"));
+    command.env_remove("PULLWATCH_LOG").stdin(Stdio::null());
+    command
+}
+
+/// A file of the project.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A sample log, uncompressed.
+pub fn sample(name: &str) -> Vec<u8> {
+    let file = std::fs::File::open(project("samples/audit").join(name)).unwrap();
+    let mut log = Vec::new();
+    flate2::read::MultiGzDecoder::new(file).read_to_end(&mut log).unwrap();
+    log
+}
+
+/// Runs `pullwatch scan --format json` with these arguments.
+pub fn scan(arguments: &[&str]) -> Output {
+    pullwatch().args(["scan", "--format", "json"]).args(arguments).output().unwrap()
+}
+
+/// The alerts that a scan printed.
+pub fn alerts(output: &Output) -> Vec<Value> {
+    output
+        .stdout
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+/// What it said on standard error.
+pub fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// An event as the apiserver writes it.
+pub fn event(id: &str, verb: &str, name: &str) -> String {
+    format!(
+        r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"{id}","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/prod/secrets/{name}","verb":"{verb}","user":{{"username":"mallory","groups":["system:authenticated"]}},"sourceIPs":["192.0.2.7"],"userAgent":"curl/8","objectRef":{{"resource":"secrets","namespace":"prod","name":"{name}","apiVersion":"v1"}},"responseStatus":{{"metadata":{{}},"code":200}},"requestReceivedTimestamp":"2026-11-23T10:00:00.000000Z","stageTimestamp":"2026-11-23T10:00:00.000100Z","annotations":{{"authorization.k8s.io/decision":"allow"}}}}"#
+    )
+}
+
+/// A rule that fires on every read of a secret whose name contains `registry`.
+pub const RULE: &str = "- rule: Registry Secret Access
+  desc: Detect access to ImagePullSecrets
+  condition: kevt and ka.verb in (get,list,watch) and ka.target.resource = \"secrets\" and ka.target.name contains \"registry\"
+  output: Registry secret accessed (id=%ka.auditid)
+  priority: WARNING
+";

@@ -1,0 +1,453 @@
+//! `pullwatch scan` on real files: what it reads, what it says, how it ends.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use common::{RULE, alerts, event, project, pullwatch, said, sample, scan};
+use tempfile::TempDir;
+
+fn ids(output: &std::process::Output) -> Vec<String> {
+    alerts(output).iter().map(|alert| alert["event"]["auditID"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A folder with a rule file, and the arguments to use it.
+fn folder() -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rule.yaml");
+    fs::write(&rules, RULE).unwrap();
+    let rules = rules.display().to_string();
+    (folder, rules)
+}
+
+fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) -> String {
+    let path = folder.join(name);
+    fs::write(&path, content).unwrap();
+    path.display().to_string()
+}
+
+/// Scans one file of this content.
+fn scan_text(content: impl AsRef<[u8]>) -> (Vec<String>, String) {
+    let (folder, rules) = folder();
+    let log = write(folder.path(), "audit.log", content);
+    let output = scan(&["--rules", &rules, &log]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    (ids(&output), said(&output))
+}
+
+#[test]
+fn the_sample_log_shows_who_read_what() {
+    let log = project("samples/audit/request-response.log.gz").display().to_string();
+    let output = scan(&["--rules", &project("rules.d").display().to_string(), &log]);
+    let alerts = alerts(&output);
+    let of = |rule: &str| alerts.iter().filter(|alert| alert["rule"] == rule).count();
+    assert!(of("Registry Credential Read") >= 10 && of("Secrets Listed") >= 10 && of("Secrets Watched") >= 3);
+    let first = &alerts[0];
+    for key in
+        ["hostname", "output", "output_fields", "priority", "rule", "source", "tags", "time", "id", "event"]
+    {
+        assert!(first.get(key).is_some(), "{key}");
+    }
+    for key in
+        ["auditID", "stage", "verb", "user", "sourceIPs", "userAgent", "objectRef", "code", "requestURI"]
+    {
+        assert!(first["event"].get(key).is_some(), "{key}");
+    }
+    let summary = said(&output);
+    assert!(summary.contains("10,282 events") && summary.contains("mallory"), "{summary}");
+}
+
+#[test]
+fn any_number_of_threads_says_the_same_in_the_same_order() {
+    let log = project("samples/audit/request-response.log.gz").display().to_string();
+    let metadata = project("samples/audit/metadata.log.gz").display().to_string();
+    let one = scan(&["--threads", "1", &log, &metadata]);
+    assert!(alerts(&one).len() > 50);
+    for threads in ["2", "7"] {
+        assert_eq!(scan(&["--threads", threads, &log, &metadata]).stdout, one.stdout);
+    }
+}
+
+#[test]
+fn alert_ids_are_those_of_event_and_rule() {
+    let list =
+        |items: &str| format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{items}]}}"#);
+    let one = event("a1", "get", "registry-1");
+    let in_list = one.replacen(r#""kind":"Event","apiVersion":"audit.k8s.io/v1","#, "", 1);
+    let (folder, rules) = folder();
+    let log = write(
+        folder.path(),
+        "a.log",
+        format!("{one}\n{}\n{}\n", list(&in_list), event("a2", "get", "registry-1")),
+    );
+    let found = alerts(&scan(&["--rules", &rules, &log]));
+    assert_eq!(found.len(), 3);
+    assert_eq!(found[0]["id"], found[1]["id"]);
+    assert_ne!(found[0]["id"], found[2]["id"]);
+    assert_eq!(found[0]["id"].as_str().unwrap().len(), 32);
+}
+
+#[test]
+fn events_are_found_however_they_are_written() {
+    let one = event("a1", "get", "registry-1");
+    let two = event("a2", "get", "registry-2");
+    let three = event("a3", "get", "registry-3");
+    let pretty = |line: &str| {
+        serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(line).unwrap()).unwrap()
+    };
+    let in_order = |line: &str| {
+        // The other way round: nothing may depend on the order of members.
+        let value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        serde_json::Value::Object(value.into_iter().rev().collect()).to_string()
+    };
+    let escaped = |line: &str| {
+        line.replace(r#""verb""#, r#""v\u0065rb""#)
+            .replace("registry", r"r\u0065gistry")
+            .replace("secrets\"", "secret\\u0073\"")
+    };
+    for content in [
+        format!("{one}\n{two}\n{three}\n"),
+        format!("{one}\r\n\r\n{two}\r\n\n\n{three}"),
+        format!("\u{feff}{one}\n{two}\n{three}\n"),
+        format!("[{one},{two},{three}]\n"),
+        format!("[\n{one},\n{two},\n{three}\n]\n"),
+        format!("[{one},\n{two},\n{three}]\n"),
+        format!("{}\n{}\n{}\n", pretty(&one), pretty(&two), pretty(&three)),
+        format!("{}{}\n{}", pretty(&one), pretty(&two), three),
+        format!("{}\n", pretty(&format!("[{one},{two},{three}]"))),
+        format!("{one}{two} {three}\n"),
+        format!("{}\n{}\n{}\n", in_order(&one), in_order(&two), in_order(&three)),
+        format!("{}\n{}\n{}\n", escaped(&one), escaped(&two), escaped(&three)),
+        format!(r#"{{"kind":"EventList","items":[{one},{two}]}}{}{three}"#, "\n"),
+        format!(r#"{{"items":[{one},{two}],"kind":"EventList"}}{}{three}"#, "\n"),
+        format!("{}\n{two}\n\t {three} \n", one.replace("\":", "\" : ").replace(",\"", " , \"")),
+    ] {
+        let (found, said) = scan_text(&content);
+        assert_eq!(found, ["a1", "a2", "a3"], "{said}\n{content}");
+        assert!(said.contains("3 events") && !said.contains("malformed"), "{said}\n{content}");
+    }
+}
+
+#[test]
+fn what_is_no_event_is_counted_by_reason_and_stops_nothing() {
+    let good = event("a1", "get", "registry-1");
+    let half = &good[..good.len() / 2];
+    for (content, reason) in [
+        (format!("rubbish\n{good}\n"), "not JSON"),
+        (format!("\u{0}\u{1}\u{2}\n{good}\n"), "not JSON"),
+        (format!("{{\"kind\":\"Event\" oops}}\n{good}\n"), "broken JSON"),
+        (format!("{{oops}}\n{good}\n"), "broken JSON"),
+        (format!("{{\"kind\":\"Pod\"}}\n{good}\n"), "no audit event"),
+        (format!("{{}}\n[1]\n{good}\n"), "no audit event"),
+        (format!("{half}\n{good}\n"), "cut off in the middle"),
+        (format!("{good}\n{half}"), "cut off in the middle"),
+        (format!("{half}{good}\n"), "cut off in the middle"),
+        (format!("{good} oops\n"), "text behind an event"),
+        (format!("[{good},{{\"kind\":\"Event\" oops}}]\n"), "broken JSON"),
+        (format!("{}\n", good.replacen('{', r#"{"verb":"get","#, 1)), "member given twice"),
+        (format!("{}\n", good.replace("curl/8", r"\ud83d")), "lone surrogate"),
+        (format!("{}\n{}\n", good, "[".repeat(10_000)), "cut off|broken JSON|"),
+    ] {
+        let (found, said) = scan_text(&content);
+        assert!(found.contains(&"a1".to_owned()), "{reason}: {said}");
+        assert!(reason.split('|').any(|reason| said.contains(reason)), "{reason}: {said}");
+    }
+    let mut binary = good.replace("curl/8", "curl/?").into_bytes();
+    let at = binary.iter().position(|&byte| byte == b'?').unwrap();
+    binary[at] = 0xff;
+    let (found, said) = scan_text(&binary);
+    assert_eq!(found, ["a1"]);
+    assert!(said.contains("invalid UTF-8"), "{said}");
+}
+
+#[test]
+fn deep_nesting_and_empty_files_are_harmless() {
+    let deep = format!("{}{}{}", "{\"a\":".repeat(10_000), 1, "}".repeat(10_000));
+    let good = event("a1", "get", "registry-1").replacen('{', &format!("{{\"requestObject\":{deep},"), 1);
+    assert_eq!(scan_text(format!("{deep}\n{good}\n")).0, ["a1"]);
+    let (found, said) = scan_text("");
+    assert!(found.is_empty() && said.contains("0 events"), "{said}");
+}
+
+#[test]
+fn a_line_beyond_the_limit_is_judged_by_its_head() {
+    let (folder, rules) = folder();
+    let body = "x".repeat(300_000);
+    let long = event("big", "get", "registry-1").replace(
+        r#""requestReceived"#,
+        &format!(r#""responseObject":{{"kind":"Secret","data":{{"x":"{body}"}}}},"requestReceived"#),
+    );
+    let log = write(
+        folder.path(),
+        "a.log",
+        format!("{}\n{long}\n{}\n", event("a1", "get", "registry-1"), event("a2", "get", "registry-1")),
+    );
+    let output = scan(&["--rules", &rules, "--max-event-size", "64K", &log]);
+    assert_eq!(ids(&output), ["a1", "big", "a2"]);
+    assert_eq!(alerts(&output)[1]["event"]["truncated"], true);
+    assert!(said(&output).contains("longer than --max-event-size"), "{}", said(&output));
+}
+
+/// The largest memory a scan had resident, in bytes, and its alerts.
+#[cfg(target_os = "linux")]
+fn peak_memory(arguments: &[&str]) -> (u64, Vec<String>) {
+    let child = pullwatch()
+        .args(["scan", "--format", "json"])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let watcher = std::thread::spawn(move || {
+        let mut peak = 0;
+        while let Ok(text) = fs::read_to_string(&status) {
+            let Some(line) = text.lines().find(|line| line.starts_with("VmHWM:")) else { break };
+            peak = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        peak * 1024
+    });
+    let output = child.wait_with_output().unwrap();
+    (watcher.join().unwrap(), ids(&output))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_stays_bounded_whatever_the_line() {
+    let (folder, rules) = folder();
+    let log = folder.path().join("a.log");
+    let mut file = std::io::BufWriter::new(fs::File::create(&log).unwrap());
+    let head = event("big", "get", "registry-1");
+    let (head, tail) = head.split_at(head.find(r#""requestReceived"#).unwrap());
+    write!(file, "{head}\"responseObject\":{{\"data\":\"").unwrap();
+    for _ in 0..200 {
+        file.write_all(&vec![b'x'; 1_000_000]).unwrap();
+    }
+    writeln!(file, "\"}},{tail}\n{}", event("a2", "get", "registry-1")).unwrap();
+    drop(file);
+    let log = log.display().to_string();
+    let (peak, found) = peak_memory(&["--threads", "1", "--rules", &rules, &log]);
+    assert_eq!(found, ["big", "a2"]);
+    // The default limit is 64 MiB.
+    assert!(peak < 100 << 20, "{peak} bytes");
+    let (peak, found) = peak_memory(&["--threads", "1", "--rules", &rules, "--max-event-size", "1M", &log]);
+    assert_eq!(found, ["big", "a2"]);
+    assert!(peak < 24 << 20, "{peak} bytes");
+}
+
+#[test]
+fn compressed_and_rotated_logs_are_read_in_time_order() {
+    let (folder, rules) = folder();
+    let logs = folder.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let line = |id: &str| event(id, "get", "registry-1") + "\n";
+    let gzip = |text: String| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    // Two members, as a log that was appended to has.
+    write(&logs, "audit-2026-11-23T03-53-15.501.log.gz", [gzip(line("a1")), gzip(line("a2"))].concat());
+    write(
+        &logs,
+        "audit-2026-11-23T04-53-15.501.log.zst",
+        zstd::encode_all(line("a3").as_bytes(), 1).unwrap(),
+    );
+    write(&logs, "audit-2026-11-23T05-53-15.501.log", line("a4"));
+    write(&logs, "audit.log", line("a5"));
+    write(&logs, ".hidden.log", line("no"));
+    write(&logs, "notes.txt", line("no"));
+    let all = ["a1", "a2", "a3", "a4", "a5"];
+    let folder_name = logs.display().to_string();
+    assert_eq!(ids(&scan(&["--rules", &rules, &folder_name])), all);
+    assert_eq!(ids(&scan(&["--rules", &rules, &format!("{folder_name}/audit*")])), all);
+    assert_eq!(ids(&scan(&["--rules", &rules, &format!("{folder_name}/audit.log"), &folder_name])), all);
+    // By their bytes, not by their names.
+    let stdin = fs::File::open(logs.join("audit-2026-11-23T04-53-15.501.log.zst")).unwrap();
+    let output =
+        pullwatch().args(["scan", "--format", "json", "--rules", &rules]).stdin(stdin).output().unwrap();
+    assert_eq!(ids(&output), ["a3"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_stops_nothing() {
+    let (folder, rules) = folder();
+    let good = write(folder.path(), "good.log", event("a1", "get", "registry-1") + "\n");
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    encoder.write_all((event("a2", "get", "registry-1") + "\n").repeat(100).as_bytes()).unwrap();
+    let whole = encoder.finish().unwrap();
+    let broken = write(folder.path(), "broken.log.gz", &whole[..whole.len() / 2]);
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let missing = folder.path().join("missing.log").display().to_string();
+    let output =
+        scan(&["--rules", &rules, &missing, &broken, &empty.display().to_string(), "no-such-*.log", &good]);
+    assert_eq!(output.status.code(), Some(2));
+    let found = ids(&output);
+    assert!(found.contains(&"a1".to_owned()) && found.len() > 10, "{found:?}");
+    let said = said(&output);
+    for part in
+        ["missing.log: no such file", "broken.log.gz:", "empty: no audit log", "no-such-*.log: no file fits"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let log = project("samples/audit/request-response.log.gz").display().to_string();
+    for threads in ["1", "4"] {
+        let mut child = pullwatch()
+            .args(["scan", "--format", "json", "--threads", threads, &log, &log])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(said(&output), "");
+    }
+}
+
+#[test]
+fn exit_codes_are_a_contract() {
+    let (folder, rules) = folder();
+    let log = write(folder.path(), "a.log", event("a1", "get", "registry-1"));
+    let code = |arguments: &[&str]| scan(arguments).status.code();
+    assert_eq!(code(&["--rules", &rules, &log]), Some(0));
+    assert_eq!(code(&["--rules", &rules, &log, "--fail-on", "warning"]), Some(1));
+    assert_eq!(code(&["--rules", &rules, &log, "--fail-on", "error"]), Some(0));
+    assert_eq!(code(&["--rules", "/no/such.yaml", &log]), Some(2));
+    assert_eq!(code(&["--fail-on", "bad", &log]), Some(2));
+    let wrong = write(
+        folder.path(),
+        "wrong.yaml",
+        "- rule: X\n  desc: d\n  condition: ka.nosuch = 1\n  output: x\n  priority: INFO\n",
+    );
+    let output = scan(&["--rules", &wrong, &log]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("there is no field `ka.nosuch`"), "{}", said(&output));
+}
+
+#[test]
+fn times_and_priorities_narrow_it_down() {
+    let (folder, rules) = folder();
+    let at = |id: &str, time: &str| {
+        event(id, "get", "registry-1").replace("2026-11-23T10:00:00.000100Z", time) + "\n"
+    };
+    let content = at("a1", "2026-11-23T09:00:00Z")
+        + &at("a2", "2026-11-23T10:00:00Z")
+        + &at("a3", "2026-11-23T11:00:00Z");
+    let log = write(folder.path(), "a.log", content);
+    let output = scan(&[
+        "--rules",
+        &rules,
+        &log,
+        "--since",
+        "2026-11-23T10:00:00Z",
+        "--until",
+        "2026-11-23T11:00:00Z",
+    ]);
+    assert_eq!(ids(&output), ["a2"]);
+    assert!(said(&output).contains("2 more events are outside the time range"), "{}", said(&output));
+    assert!(ids(&scan(&["--rules", &rules, &log, "--priority", "error"])).is_empty());
+}
+
+#[test]
+fn the_first_rule_or_all_that_match() {
+    let (folder, _) = folder();
+    let rules = RULE.to_owned() + &RULE.replace("Registry Secret Access", "Another");
+    let rules = write(folder.path(), "two.yaml", rules);
+    let log = write(folder.path(), "a.log", event("a1", "get", "registry-1"));
+    assert_eq!(alerts(&scan(&["--rules", &rules, &log])).len(), 2);
+    let first = alerts(&scan(&["--rules", &rules, &log, "--rule-matching", "first"]));
+    assert_eq!(first.len(), 1);
+    assert_eq!(first[0]["rule"], "Registry Secret Access");
+}
+
+#[test]
+fn text_for_people_moves_no_cursor() {
+    let (folder, rules) = folder();
+    let rule = RULE.replace("id=%ka.auditid", "agent=%ka.useragent");
+    fs::write(folder.path().join("rule.yaml"), rule).unwrap();
+    let hostile = event("a1", "get", "registry-1").replace("curl/8", r"x\u001b[2J\n\r\u0085\u202e\u2028y");
+    let log = write(folder.path(), "a.log", hostile);
+    let output = pullwatch().args(["scan", "--color", "always", "--rules", &rules, &log]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1);
+    assert!(text.contains(r"agent=x\u{1b}[2J\n\r\u{85}\u{202e}\u{2028}y"), "{text}");
+    assert!(text.contains("\u{1b}[33m"), "the priority is in colour: {text:?}");
+    let plain = pullwatch().args(["scan", "--rules", &rules, &log]).output().unwrap();
+    assert!(!String::from_utf8(plain.stdout).unwrap().contains('\u{1b}'));
+    let json = scan(&["--rules", &rules, &log]).stdout;
+    assert!(!String::from_utf8(json).unwrap().trim_end().chars().any(char::is_control));
+}
+
+#[test]
+fn no_secret_leaves_in_an_alert() {
+    let (folder, _) = folder();
+    let rule = "- rule: Everything\n  desc: d\n  condition: ka.auditid exists and jevt.obj contains marker\n  output: >-\n    %jevt.obj %evt.plugininfo %ka.req.configmap.obj\n    %jevt.value[/requestObject] %jevt.value[/requestObject/data/x] %jevt.value[/responseObject/status/token]\n    %toupper(jevt.value[/requestObject/data/x]) %b64(jevt.value[/requestObject/data/x])\n    %ka.uri %ka.uri.param[token] %jevt.value[/requestObject/spec/containers/0/env/0/value]\n    %join(\",\", ka.req.pod.containers.image)\n  priority: INFO\n";
+    let rules = write(folder.path(), "leak.yaml", rule);
+    let encoded = "bWFya2Vy"; // base64 of marker
+    let content = event("a1", "create", "registry-1")
+        .replace("/secrets/registry-1\"", "/secrets/registry-1?token=marker\\u0026x=1\"")
+        .replace(
+            r#""requestReceived"#,
+            &format!(
+                r#""requestObject":{{"data":{{"x":"{encoded}","y":"marker"}},"stringData":{{"z":"marker"}},"metadata":{{"annotations":{{"kubectl.kubernetes.io/last-applied-configuration":"{{\"data\":\"marker\"}}"}}}},"spec":{{"containers":[{{"image":"nginx","env":[{{"name":"P","value":"marker"}}]}}]}}}},"responseObject":{{"status":{{"token":"marker"}}}},"requestReceived"#
+            ),
+        );
+    let log = write(folder.path(), "a.log", content);
+    let output = scan(&["--rules", &rules, &log]);
+    assert_eq!(alerts(&output).len(), 1, "{}", said(&output));
+    let event = fs::read_to_string(&log).unwrap();
+    let explained = pullwatch()
+        .args(["rules", "explain", "--rules", &rules, "--rule", "Everything", &event])
+        .output()
+        .unwrap();
+    for out in [&output.stdout, &output.stderr, &explained.stdout, &explained.stderr] {
+        let out = String::from_utf8_lossy(out).to_string();
+        // The rule's own condition says it once.
+        let out = out.replace("contains \"marker\"", "");
+        assert!(!out.contains("marker") && !out.contains("MARKER") && !out.contains(encoded), "{out}");
+    }
+}
+
+#[test]
+fn standard_input_is_judged_as_it_comes() {
+    use std::io::{BufRead as _, BufReader};
+    let (_folder, rules) = folder();
+    let mut child = pullwatch()
+        .args(["scan", "--format", "json", "--rules", &rules])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for id in ["a1", "a2"] {
+        writeln!(stdin, "{}", event(id, "get", "registry-1")).unwrap();
+        stdin.flush().unwrap();
+        // The pipe is still open: the alert does not wait for more.
+        assert!(lines.next().unwrap().unwrap().contains(id));
+    }
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_bare_binary_has_rules_of_its_own() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let log = write(elsewhere.path(), "a.log", sample("metadata.log.gz"));
+    let output =
+        pullwatch().args(["scan", "--format", "json", &log]).current_dir(elsewhere.path()).output().unwrap();
+    assert!(output.status.success() && alerts(&output).len() > 10);
+}
