@@ -21,7 +21,7 @@ fn the_shipped_rules_are_sound_and_do_what_their_tests_say() {
     let tests: Vec<String> = fs::read_dir(project("tests/rules"))
         .unwrap()
         .map(|entry| entry.unwrap().path().display().to_string())
-        .filter(|path| path.ends_with(".yaml"))
+        .filter(|path| std::path::Path::new(path).extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     let mut arguments = vec!["rules", "test"];
     arguments.extend(tests.iter().map(String::as_str));

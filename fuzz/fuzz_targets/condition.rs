@@ -1,0 +1,16 @@
+//! Any text as a condition, and as an output: it is read or refused with a place inside it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pullwatch::rules::{parse, posix, template};
+
+fuzz_target!(|text: &str| {
+    if let Err(error) = parse::condition(text) {
+        assert!(error.range.start <= error.range.end && error.range.end <= text.len());
+        assert!(text.is_char_boundary(error.range.start) && text.is_char_boundary(error.range.end));
+    }
+    if let Err(error) = template::parse(text) {
+        assert!(error.range.end <= text.len());
+    }
+    let _ = posix::compile(text);
+});

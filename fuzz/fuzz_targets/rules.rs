@@ -1,0 +1,13 @@
+//! Any text as a rule file: it loads or says why not, and what it says can be shown.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pullwatch::detector::{Detector, Options};
+use pullwatch::rules::{self, SourceFile};
+
+fuzz_target!(|text: &str| {
+    let file = SourceFile { name: "r.yaml".into(), text: text.to_owned() };
+    let loaded = rules::load(std::slice::from_ref(&file), &rules::Options { matching: rules::Matching::First });
+    let _ = rules::render(&loaded.diagnostics, &[file], false);
+    let _ = Detector::new(&loaded.rules, Options::default());
+});
