@@ -37,28 +37,56 @@ impl Member {
     const COUNT: usize = 18;
 
     /// The member of that name.
+    ///
+    /// Length and first letter leave one candidate: comparing with each name took a tenth of reading an event.
+    #[inline]
     pub fn named(name: &[u8]) -> Option<Self> {
-        Some(match name {
-            b"kind" => Member::Kind,
-            b"apiVersion" => Member::ApiVersion,
-            b"level" => Member::Level,
-            b"auditID" => Member::AuditId,
-            b"stage" => Member::Stage,
-            b"requestURI" => Member::RequestUri,
-            b"verb" => Member::Verb,
-            b"user" => Member::User,
-            b"impersonatedUser" => Member::ImpersonatedUser,
-            b"sourceIPs" => Member::SourceIps,
-            b"userAgent" => Member::UserAgent,
-            b"objectRef" => Member::ObjectRef,
-            b"responseStatus" => Member::ResponseStatus,
-            b"requestObject" => Member::RequestObject,
-            b"responseObject" => Member::ResponseObject,
-            b"requestReceivedTimestamp" => Member::RequestReceivedTimestamp,
-            b"stageTimestamp" => Member::StageTimestamp,
-            b"annotations" => Member::Annotations,
+        let member = match (name.len(), name.first()?) {
+            (4, b'k') => Member::Kind,
+            (4, b'v') => Member::Verb,
+            (4, b'u') => Member::User,
+            (5, b'l') => Member::Level,
+            (5, b's') => Member::Stage,
+            (7, b'a') => Member::AuditId,
+            (9, b's') => Member::SourceIps,
+            (9, b'u') => Member::UserAgent,
+            (9, b'o') => Member::ObjectRef,
+            (10, b'a') => Member::ApiVersion,
+            (10, b'r') => Member::RequestUri,
+            (11, b'a') => Member::Annotations,
+            (13, b'r') => Member::RequestObject,
+            (14, b'r') if name[8] == b'S' => Member::ResponseStatus,
+            (14, b'r') => Member::ResponseObject,
+            (14, b's') => Member::StageTimestamp,
+            (16, b'i') => Member::ImpersonatedUser,
+            (24, b'r') => Member::RequestReceivedTimestamp,
             _ => return None,
-        })
+        };
+        (member.name().as_bytes() == name).then_some(member)
+    }
+
+    /// Its name in an event.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Member::Kind => "kind",
+            Member::ApiVersion => "apiVersion",
+            Member::Level => "level",
+            Member::AuditId => "auditID",
+            Member::Stage => "stage",
+            Member::RequestUri => "requestURI",
+            Member::Verb => "verb",
+            Member::User => "user",
+            Member::ImpersonatedUser => "impersonatedUser",
+            Member::SourceIps => "sourceIPs",
+            Member::UserAgent => "userAgent",
+            Member::ObjectRef => "objectRef",
+            Member::ResponseStatus => "responseStatus",
+            Member::RequestObject => "requestObject",
+            Member::ResponseObject => "responseObject",
+            Member::RequestReceivedTimestamp => "requestReceivedTimestamp",
+            Member::StageTimestamp => "stageTimestamp",
+            Member::Annotations => "annotations",
+        }
     }
 }
 
@@ -271,6 +299,34 @@ mod tests {
         assert_eq!(event.get(Member::User), None);
         assert!(event.has_repeated_members());
         assert_eq!(event.finish(), Ok(()));
+    }
+
+    #[test]
+    fn every_member_is_known_by_its_name() {
+        use Member as M;
+        for member in [
+            M::Kind,
+            M::ApiVersion,
+            M::Level,
+            M::AuditId,
+            M::Stage,
+            M::RequestUri,
+            M::Verb,
+            M::User,
+            M::ImpersonatedUser,
+            M::SourceIps,
+            M::UserAgent,
+            M::ObjectRef,
+            M::ResponseStatus,
+            M::RequestObject,
+            M::ResponseObject,
+            M::RequestReceivedTimestamp,
+            M::StageTimestamp,
+            M::Annotations,
+        ] {
+            assert_eq!(Member::named(member.name().as_bytes()), Some(member));
+        }
+        assert_eq!(Member::named(b"kinx").or(Member::named(b"")), None);
     }
 
     #[test]

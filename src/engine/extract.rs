@@ -38,6 +38,8 @@ pub struct Access {
     index: Option<usize>,
     key: String,
     pointer: Option<Pointer>,
+    /// Nothing at this place is ever hidden.
+    is_plain: bool,
 }
 
 /// A value on its way out of the event: where it is, and where that is.
@@ -105,7 +107,15 @@ impl Access {
         };
         let source = field.field.source;
         let pointer = (source == Source::Pointer).then(|| Pointer::new(&key));
-        Access { source, index, key, pointer }
+        let mut access = Access { source, index, key, pointer, is_plain: false };
+        let start = match source {
+            Source::Elements(keys) => keys.first().copied(),
+            _ => access.plain_path().and_then(|path| path.first().copied()),
+        };
+        let is_plain =
+            start.is_some_and(|start| !matches!(start, "requestObject" | "responseObject" | "requestURI"));
+        access.is_plain = is_plain;
+        access
     }
 
     /// The path of keys that the value stands at, where it is a plain one.
@@ -115,6 +125,11 @@ impl Access {
             (_, Some(pointer)) => Some(pointer.tokens().iter().map(|token| &**token).collect()),
             _ => None,
         }
+    }
+
+    /// Whether nothing at this place is ever hidden, so that both views are the same, length apart.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// Whether the value is a slice of the event's text, escapes apart: not computed, joined or decoded.

@@ -14,6 +14,7 @@ use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, With};
 use super::value::Value;
 use super::{compare, transform};
 use crate::audit::event::{Event, Member};
+use crate::audit::redact::LONGEST;
 
 /// What is left of a rule when the head of an event is known.
 #[derive(Debug)]
@@ -133,6 +134,10 @@ impl<'e> Case<'_, '_, 'e> {
     pub fn shown(&mut self, operand: OperandId) -> Value<'e> {
         let plan = self.plan;
         match &plan.operands[operand] {
+            // Known already, or of use to the next rule that fires.
+            OperandPlan::Field(access) if access.is_plain() && self.is_short(operand) => {
+                self.sight.values[operand].1.clone()
+            }
             OperandPlan::Field(access) => access.read(self.event, &self.context, View::Shown),
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
             OperandPlan::Call(transformer, arguments, option) => {
@@ -141,6 +146,10 @@ impl<'e> Case<'_, '_, 'e> {
                 transform::apply(*transformer, &values, option.as_deref())
             }
         }
+    }
+
+    fn is_short(&mut self, operand: OperandId) -> bool {
+        self.value(operand).texts().iter().all(|text| text.len() <= LONGEST)
     }
 
     /// What is left of a condition when the comparisons of the head are known.
