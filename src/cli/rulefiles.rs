@@ -78,6 +78,7 @@ fn read_file(path: &Path) -> anyhow::Result<SourceFile> {
 pub fn load(paths: &[PathBuf], matching: Matching) -> anyhow::Result<Loaded> {
     let files = read(paths)?;
     let loaded = rules::load(&files, &rules::Options { matching });
+    tracing::info!(files = files.len(), rules = loaded.rules.rules.len(), "loaded rules");
     let errors = loaded.count(Severity::Error);
     if errors > 0 {
         let wrong: Vec<_> = loaded

@@ -90,7 +90,7 @@ impl<'a> Alert<'a> {
         hostname: &'a str,
     ) -> Self {
         let shown: Vec<Value<'e>> = rule.shown.iter().map(|shown| case.shown(shown.operand)).collect();
-        let mut message = Vec::new();
+        let mut message = Vec::with_capacity(256);
         for say in &rule.output {
             match say {
                 Say::Text(text) => message.extend_from_slice(text.as_bytes()),
@@ -143,10 +143,18 @@ impl<'a> Alert<'a> {
 
     /// The same for the same event content and rule, whoever read it from wherever: 32 hex digits.
     pub fn id(&self) -> String {
+        let mut id = Vec::with_capacity(32);
+        self.push_id(&mut id);
+        String::from_utf8(id).unwrap_or_default()
+    }
+
+    fn push_id(&self, out: &mut Vec<u8>) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let content = self.incident.hash.get_or_init(|| Sha256::digest(self.incident.content).into());
         let hash = Sha256::new_with_prefix(content).chain_update(self.rule.name.as_bytes()).finalize();
-        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
-        hash[..16].iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+        for &byte in &hash[..16] {
+            out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
     }
 
     /// Appends the alert as one line of JSON, without the line's end.
@@ -175,7 +183,7 @@ impl<'a> Alert<'a> {
         out.extend_from_slice(b"],\"time\":\"");
         time::write_rfc3339(out, self.incident.time);
         out.extend_from_slice(b"\",\"id\":\"");
-        out.extend_from_slice(self.id().as_bytes());
+        self.push_id(out);
         out.extend_from_slice(b"\",\"event\":");
         out.extend_from_slice(&self.incident.summary);
         out.push(b'}');
@@ -369,18 +377,20 @@ fn actor(event: &mut Event<'_>) -> String {
 
 fn target(event: &mut Event<'_>) -> String {
     let object = event.object();
-    let text = |raw: Option<Raw<'_>>| lossy(raw.map(|raw| Place::Plain.show(raw)));
-    let Some(mut resource) = text(object.resource) else {
+    let Some(resource) = object.resource else {
         return lossy(event.get(Member::RequestUri).map(|raw| Place::Uri.show(raw))).unwrap_or_default();
     };
-    if let Some(subresource) = text(object.subresource) {
-        resource = format!("{resource}/{subresource}");
-    }
-    let mut target = resource;
-    if let Some(namespace) = text(object.namespace) {
-        target = format!("{target} {namespace}/");
-    } else if object.name.is_some() {
-        target.push(' ');
-    }
-    target + &text(object.name).unwrap_or_default()
+    let mut target = String::with_capacity(64);
+    let mut push = |before: &str, raw: Option<Raw<'_>>, after: &str| {
+        if let Some(raw) = raw {
+            target.push_str(before);
+            target.push_str(&String::from_utf8_lossy(&Place::Plain.show(raw)));
+            target.push_str(after);
+        }
+    };
+    push("", Some(resource), "");
+    push("/", object.subresource, "");
+    push(" ", object.namespace, "/");
+    push(if object.namespace.is_some() { "" } else { " " }, object.name, "");
+    target
 }

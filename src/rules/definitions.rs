@@ -107,8 +107,7 @@ pub struct Definitions {
     clock: usize,
 }
 
-const ITEMS: [&str; 6] =
-    ["rule", "macro", "list", "required_engine_version", "required_plugin_versions", "correlation"];
+const ITEMS: [&str; 5] = ["rule", "macro", "list", "required_engine_version", "required_plugin_versions"];
 const RULE_KEYS: [&str; 13] = [
     "rule",
     "condition",

@@ -26,61 +26,101 @@ fn last_line(text: &str) -> String {
     text.lines().last().unwrap_or(text).trim_start_matches("error: ").to_owned()
 }
 
-/// Refuses what POSIX does not know, and takes the other dialect's meaning from what POSIX reads literally.
+/// Refuses what POSIX does not know, and takes the other dialect's meaning from what POSIX reads otherwise: a repetition
+/// behind a repetition repeats (`a+?` is `(a+)?`, not a lazy one), a brace that starts no repetition is a brace.
 fn translate(pattern: &str) -> Result<String, String> {
     let mut out = String::with_capacity(pattern.len());
-    let mut letters = pattern.chars().peekable();
-    // Whether a repetition may follow, and whether what stands before is one.
-    let (mut atom, mut repeated) = (false, false);
-    while let Some(letter) = letters.next() {
+    // Where the last atom starts in `out`, and where open groups do.
+    let mut atom: Option<usize> = None;
+    let mut groups = Vec::new();
+    let mut repetitions = 0;
+    let mut rest = pattern;
+    while let Some(letter) = rest.chars().next() {
+        let start = out.len();
+        let repetition = match letter {
+            '*' | '+' | '?' => 1,
+            '{' => repetition_length(rest),
+            _ => 0,
+        };
+        if repetition > 0 {
+            let Some(at) = atom else {
+                return Err(format!("there is nothing for `{}` to repeat", &rest[..repetition]));
+            };
+            if repetitions > MOST_REPETITIONS {
+                return Err(format!("more than {MOST_REPETITIONS} repetitions of one thing"));
+            }
+            if repetitions > 0 {
+                out.insert_str(at, "(?:");
+                out.push(')');
+            }
+            out.push_str(&rest[..repetition]);
+            rest = &rest[repetition..];
+            repetitions += 1;
+            continue;
+        }
+        repetitions = 0;
+        atom = Some(start);
+        rest = &rest[letter.len_utf8()..];
         match letter {
-            '\\' => {
-                match letters.next() {
-                    Some(escaped) if escaped.is_ascii_alphanumeric() => {
-                        return Err(format!(
-                            "`\\{escaped}` is not part of POSIX regular expressions; write a class such as [0-9] or [[:alpha:]]"
-                        ));
-                    }
-                    Some(escaped) => out.push_str(&regex::escape(escaped.encode_utf8(&mut [0; 4]))),
-                    None => return Err("it ends in a backslash".to_owned()),
-                }
-                (atom, repeated) = (true, false);
+            '\\' => rest = escape(rest, &mut out)?,
+            '(' if rest.starts_with('?') => {
+                return Err(
+                    "`(?` is not part of POSIX regular expressions; for any case use icontains or iglob"
+                        .to_owned(),
+                );
             }
             '(' => {
-                if letters.peek() == Some(&'?') {
-                    return Err(
-                        "`(?` is not part of POSIX regular expressions; for any case use icontains or iglob"
-                            .to_owned(),
-                    );
-                }
+                groups.push(start);
+                atom = None;
                 out.push('(');
-                (atom, repeated) = (false, false);
             }
-            '*' | '+' | '?' => {
-                if !atom {
-                    return Err(format!("there is nothing for `{letter}` to repeat"));
-                }
-                if repeated {
-                    return Err(format!("`{letter}` follows another repetition"));
-                }
-                out.push(letter);
-                repeated = true;
+            ')' => {
+                atom = Some(groups.pop().ok_or("a `)` was never opened")?);
+                out.push(')');
+            }
+            '|' => {
+                atom = None;
+                out.push('|');
             }
             '[' => {
+                let mut letters = rest.chars().peekable();
                 class(&mut letters, &mut out)?;
-                (atom, repeated) = (true, false);
+                rest = &rest[rest.len() - letters.map(char::len_utf8).sum::<usize>()..];
             }
-            '|' | '^' => {
-                out.push(letter);
-                (atom, repeated) = (false, false);
-            }
-            _ => {
-                out.push(letter);
-                (atom, repeated) = (true, false);
-            }
+            '{' | '}' => out.extend(['\\', letter]),
+            _ => out.push(letter),
         }
     }
     Ok(out)
+}
+
+/// Repetitions of repetitions are grouped, and each group costs a copy.
+const MOST_REPETITIONS: usize = 8;
+
+/// Appends what a backslash and the start of `rest` stand for; what follows remains.
+fn escape<'p>(rest: &'p str, out: &mut String) -> Result<&'p str, String> {
+    let escaped = rest.chars().next().ok_or("it ends in a backslash")?;
+    match escaped {
+        'a' | 'f' | 'n' | 'r' | 't' | 'v' => out.extend(['\\', escaped]),
+        _ if escaped.is_ascii_alphanumeric() => {
+            return Err(format!(
+                "`\\{escaped}` is not part of POSIX regular expressions; write a class such as [0-9] or [[:alpha:]]"
+            ));
+        }
+        _ => out.push_str(&regex::escape(escaped.encode_utf8(&mut [0; 4]))),
+    }
+    Ok(&rest[escaped.len_utf8()..])
+}
+
+/// The length of `{2}`, `{2,}` or `{2,3}` at the start of a text; 0 where none stands there.
+fn repetition_length(text: &str) -> usize {
+    let Some(end) = text.find('}') else { return 0 };
+    let mut bounds = text[1..end].split(',');
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let good = bounds.next().is_some_and(is_number)
+        && bounds.next().is_none_or(|high| high.is_empty() || is_number(high))
+        && bounds.next().is_none();
+    if good { end + 1 } else { 0 }
 }
 
 /// Copies a bracket expression. Inside, POSIX knows only ranges, classes and negation.
@@ -142,12 +182,15 @@ mod tests {
         );
         assert!(fits("a|b", "b") && !fits("a|b", "ab"));
         assert!(fits("[[:digit:]]+", "42") && fits("[]a]+", "]a") && fits("[a&&b]+", "&"));
+        assert!(fits("a+?", "") && fits("a{2}?", "") && fits("a{2}?", "aa") && !fits("a{2}?", "a"));
+        assert!(fits("(ab)**", "abab") && fits("a{b", "a{b") && fits("a{,2}", "a{,2}") && fits("a}", "a}"));
+        assert!(fits(r"a\n", "a\n"));
         assert!(fits(r"a\.b", "a.b") && !fits(r"a\.b", "axb"));
     }
 
     #[test]
     fn other_dialects_are_refused() {
-        for pattern in ["(?i)x", r"\d+", "[", "a**", "*a", "(a", r"a\", "a+?"] {
+        for pattern in ["(?i)x", r"\d+", "[", "*a", "(a", "a)", r"a\", "(*a)", "a|+"] {
             assert!(compile(pattern).is_err(), "{pattern}");
         }
         assert!(compile("((((a{1000}){1000}){1000}){1000})").is_err());

@@ -16,7 +16,7 @@ use crate::audit::fields::{self, Argument, Kind};
 const LARGEST: u64 = 100_000;
 
 /// And nests at most so deep, so that whoever walks it may recurse.
-const DEEPEST: usize = 400;
+const DEEPEST: usize = 120;
 
 /// A list with all its lists in place has at most so many items.
 const LONGEST_LIST: usize = 100_000;
@@ -60,6 +60,8 @@ pub struct Resolver<'d> {
     pub diagnostics: Vec<Diagnostic>,
     /// Asked for fields that are not there.
     pub unknown_fields: bool,
+    /// How deep the expression at hand stands, over all macros on the way to it.
+    depth: usize,
 }
 
 /// Which macros are in sight.
@@ -80,6 +82,7 @@ impl<'d> Resolver<'d> {
             used_lists: HashSet::new(),
             diagnostics: Vec::new(),
             unknown_fields: false,
+            depth: 0,
         }
     }
 
@@ -134,13 +137,23 @@ impl<'d> Resolver<'d> {
         self.expression(&syntax, text, sight)
     }
 
-    /// Recursion is bounded by the parser.
+    /// The parser bounds how deep one condition goes, and this how deep conditions of macros go in each other.
     fn expression(
         &mut self,
         syntax: &Syntax,
         text: &'d Located,
         sight: Sight<'d>,
     ) -> Result<(Expr, Size), Said> {
+        if self.depth >= DEEPEST {
+            self.check_size(Size { nodes: 0, depth: DEEPEST + 1 }, &text.whole())?;
+        }
+        self.depth += 1;
+        let resolved = self.part(syntax, text, sight);
+        self.depth -= 1;
+        resolved
+    }
+
+    fn part(&mut self, syntax: &Syntax, text: &'d Located, sight: Sight<'d>) -> Result<(Expr, Size), Said> {
         match syntax {
             Syntax::And(parts) | Syntax::Or(parts) => {
                 let is_and = matches!(syntax, Syntax::And(_));
@@ -248,10 +261,6 @@ impl<'d> Resolver<'d> {
                 return Err(Said);
             }
             None => {}
-        }
-        // A chain of macros recurses once a link.
-        if self.macros.values().filter(|state| matches!(state, Resolved::Open)).count() > DEEPEST / 4 {
-            return self.check_size(Size { nodes: 0, depth: DEEPEST + 1 }, &known.span);
         }
         self.macros.insert(name, Resolved::Open);
         let resolved = match self.condition(&known.condition, Sight::Macro(name, known)) {
@@ -766,5 +775,68 @@ fn unknown_field(name: &str, span: Span) -> Diagnostic {
         _ => diagnostic.help(format!(
             "`{prefix}.*` are fields of other event sources; here are ka.*, jevt.*, json.* and evt.*"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use crate::rules::{Options, SourceFile, load};
+
+    fn errors(text: String) -> Vec<&'static str> {
+        let loaded = load(&[SourceFile { name: "r.yaml".into(), text }], &Options::default());
+        loaded
+            .diagnostics
+            .iter()
+            .filter(|one| one.severity == crate::rules::Severity::Error)
+            .map(|one| one.code)
+            .collect()
+    }
+
+    const RULE: &str = "- {rule: r, desc: d, priority: INFO, output: x, condition: m0}\n";
+
+    #[test]
+    fn macros_of_macros_do_not_exhaust_the_stack() {
+        // Defined once so that each sees the next, then anew, each nested around the next one.
+        for (links, depth) in [(95, 95), (400, 1), (50, 50)] {
+            let mut text = String::new();
+            for link in 0..=links {
+                writeln!(text, "- {{macro: m{link}, condition: ka.verb exists}}").unwrap();
+            }
+            for link in 0..links {
+                let (open, close) = ("not (".repeat(depth), ")".repeat(depth));
+                writeln!(text, "- {{macro: m{link}, condition: '{open}m{}{close}'}}", link + 1).unwrap();
+            }
+            assert!(errors(text + RULE).contains(&"too-large"), "{links} links, {depth} deep");
+        }
+    }
+
+    #[test]
+    fn macros_of_macros_do_not_exhaust_memory() {
+        let mut text = "- {macro: n0, condition: ka.verb exists}\n".to_owned();
+        for link in 1..60 {
+            writeln!(text, "- {{macro: n{link}, condition: n{0} or n{0} or n{0}}}", link - 1).unwrap();
+        }
+        text += "- {macro: m0, condition: n59}\n";
+        assert_eq!(errors(text + RULE), ["too-large"]);
+    }
+
+    #[test]
+    fn macros_and_lists_in_a_circle_are_errors_or_nothing() {
+        let text = "- {macro: m0, condition: ka.verb exists}\n- {macro: m1, condition: m0}\n- {macro: m0, condition: m1}\n";
+        assert_eq!(errors(text.to_owned() + RULE), ["macro-circle"]);
+        let text = "- {list: a, items: [b, get]}\n- {list: b, items: [a, list]}\n- {macro: m0, condition: ka.verb in (a)}\n";
+        assert!(errors(text.to_owned() + RULE).is_empty());
+    }
+
+    #[test]
+    fn lists_of_lists_do_not_exhaust_memory() {
+        let mut text = "- {list: l0, items: [a, b, c]}\n".to_owned();
+        for link in 1..40 {
+            writeln!(text, "- {{list: l{link}, items: [l{0}, l{0}, l{0}]}}", link - 1).unwrap();
+        }
+        text += "- {macro: m0, condition: ka.verb in (l39)}\n";
+        assert_eq!(errors(text + RULE), ["too-large"]);
     }
 }

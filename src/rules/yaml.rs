@@ -13,8 +13,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 /// Deeper than any rule file goes.
 const DEEPEST: usize = 64;
 
-/// Merge keys copy; more entries than this come from no person.
-const MOST_ENTRIES: usize = 10_000;
+/// More keys in one mapping come from no person. Looking for repeats compares each with all.
+const MOST_ENTRIES: usize = 1000;
 
 /// A node and where it stands.
 #[derive(Debug)]
@@ -265,6 +265,12 @@ impl Builder {
                         self.documents.repeated_keys.push((text.to_owned(), key_node.range.clone()));
                         return Ok(());
                     }
+                    if entries.len() >= MOST_ENTRIES {
+                        return Err(Error {
+                            message: format!("more than {MOST_ENTRIES} keys in one mapping"),
+                            range,
+                        });
+                    }
                     let (key, key_range) = (text.to_owned(), key_node.range.clone());
                     entries.push(Entry { key, key_range, value: node });
                 }
@@ -286,7 +292,10 @@ fn merge(entries: &mut Vec<Entry>, node: &Arc<Node>, range: Range<usize>) -> Res
         };
         for entry in more {
             if entries.len() >= MOST_ENTRIES {
-                return Err(Error { message: format!("more than {MOST_ENTRIES} keys"), range });
+                return Err(Error {
+                    message: format!("more than {MOST_ENTRIES} keys in one mapping"),
+                    range,
+                });
             }
             if !entries.iter().any(|own| own.key == entry.key) {
                 entries.push(entry.clone());

@@ -156,6 +156,7 @@ fn read_all(
             super::complain(&failure);
             failures.push(failure);
         };
+        tracing::info!(input = %super::super::visible(&input.name()), "reading");
         let reader = match open::open(input, read.clone()) {
             Ok(reader) => reader,
             Err(error) => {
