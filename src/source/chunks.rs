@@ -5,12 +5,16 @@
 //! starts the next buffer; nothing else is copied.
 
 use std::io::{self, Read};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// How much is read at once. It stays in a core's second-level cache while it is searched and judged.
 const STEP: usize = 256 * 1024;
 
 /// Text in which no line starts with `{` is no audit log; it is cut at any line's end from this size on.
 const PATIENCE: usize = 4 * 1024 * 1024;
+
+/// How much of a long record is read at once; so much at most is carried over to the next buffer.
+const LONG_STEP: usize = 4 * 1024 * 1024;
 
 /// What a buffer holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,24 +25,108 @@ pub enum Chunk {
     Head,
 }
 
+/// How much memory the buffers that go round may take together for records that are longer than usual.
+///
+/// Each buffer may grow to the longest record that is allowed, and many threads have many buffers; without a
+/// common limit a log of long lines takes the product of both. One reader takes from it and waits while there
+/// is too little; whoever is done with a buffer gives back. As it holds one longest record, the reader always
+/// gets on once the others are done.
+#[derive(Debug)]
+pub struct Allowance {
+    /// Bytes left; nothing once nobody has to wait any more.
+    left: Mutex<Option<usize>>,
+    returned: Condvar,
+}
+
+impl Allowance {
+    /// For records of at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Allowance { left: Mutex::new(Some(limit.saturating_add(LONG_STEP))), returned: Condvar::new() }
+    }
+
+    /// Lets go whoever waits, for when what they wait for is not coming.
+    pub fn close(&self) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.returned.notify_all();
+    }
+
+    fn take(&self, bytes: usize) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(there) = left.as_mut() {
+            if *there >= bytes {
+                *there -= bytes;
+                return;
+            }
+            left = self.returned.wait(left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        if let Some(left) = self.left.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            *left += bytes;
+        }
+        self.returned.notify_all();
+    }
+}
+
 /// Bytes of a chunk. Its memory is kept and used again.
 #[derive(Debug, Default)]
 pub struct Buffer {
     /// Longer than what it holds: room to read into that was initialised once.
     bytes: Vec<u8>,
     filled: usize,
+    /// What it grows from, where several share.
+    allowance: Option<Arc<Allowance>>,
+    /// Taken from the allowance.
+    taken: usize,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.give_back();
+    }
 }
 
 impl Buffer {
+    /// One of several that share an allowance for long records.
+    pub fn sharing(allowance: &Arc<Allowance>) -> Self {
+        Buffer { bytes: Vec::new(), filled: 0, allowance: Some(allowance.clone()), taken: 0 }
+    }
+
     /// What it holds.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.filled]
+    }
+
+    /// Empties it, and frees what it grew by for one long record.
+    pub fn clear(&mut self) {
+        self.filled = 0;
+        if self.bytes.len() > LARGEST_KEPT {
+            self.bytes = Vec::new();
+        }
+        self.give_back();
+    }
+
+    fn give_back(&mut self) {
+        if let Some(allowance) = &self.allowance
+            && self.taken > 0
+        {
+            allowance.give_back(self.taken);
+            self.taken = 0;
+        }
     }
 
     /// Room for so many more bytes.
     fn room(&mut self, size: usize) -> &mut [u8] {
         let end = self.filled + size;
         if self.bytes.len() < end {
+            let long = end.saturating_sub(LARGEST_KEPT);
+            if let Some(allowance) = &self.allowance
+                && long > self.taken
+            {
+                allowance.take(long - self.taken);
+                self.taken = long;
+            }
             self.bytes.reserve_exact(end - self.bytes.len());
             self.bytes.resize(end, 0);
         }
@@ -98,10 +186,7 @@ impl<R: Read> Chunks<R> {
     /// # Errors
     /// When reading fails. What was read before is handed on first; the error comes with the next call.
     pub fn next(&mut self, buffer: &mut Buffer) -> io::Result<Option<Chunk>> {
-        if buffer.bytes.len() > LARGEST_KEPT {
-            *buffer = Buffer::default();
-        }
-        buffer.filled = 0;
+        buffer.clear();
         if let Some(error) = self.error.take() {
             self.ended = true;
             return Err(error);
@@ -165,7 +250,7 @@ impl<R: Read> Chunks<R> {
     fn read(&mut self, buffer: &mut Buffer) -> io::Result<usize> {
         let filled = buffer.filled;
         // A long record is read in larger steps, but memory stays near the limit.
-        let step = STEP.max(filled / 2).min(self.limit.saturating_sub(filled).max(STEP));
+        let step = STEP.max(filled / 2).min(LONG_STEP).min(self.limit.saturating_sub(filled).max(STEP));
         let room = buffer.room(step);
         let read = loop {
             match self.reader.read(room) {
@@ -181,7 +266,7 @@ impl<R: Read> Chunks<R> {
     /// Where to cut a buffer whose bytes from `fresh` on were not searched before.
     fn cut(&self, buffer: &[u8], fresh: usize) -> Option<usize> {
         let from = fresh.saturating_sub(1);
-        if self.eager && buffer.ends_with(b"}\n") {
+        if self.eager && ends_whole(buffer) {
             return Some(buffer.len());
         }
         let mut newlines = memchr::memrchr_iter(b'\n', &buffer[from..]).map(|found| from + found + 1);
@@ -194,6 +279,19 @@ impl<R: Read> Chunks<R> {
             return memchr::memrchr(b'\n', buffer).map(|newline| newline + 1);
         }
         None
+    }
+}
+
+/// Whether a record visibly ends where the buffer ends: its last line is a value of its own, or a bracket that
+/// stands alone where an indented value ends. A line that merely ends with a bracket may be inside of one.
+fn ends_whole(buffer: &[u8]) -> bool {
+    let Some(text) = buffer.strip_suffix(b"\n") else { return false };
+    let line = memchr::memrchr(b'\n', text).map_or(text, |newline| &text[newline + 1..]);
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_end();
+    let line = line.strip_suffix(b",").unwrap_or(line);
+    match line {
+        [b'{', .., b'}'] | [b'[', .., b']'] => true,
+        _ => !line.is_empty() && line.iter().all(|byte| matches!(byte, b'}' | b']')),
     }
 }
 
@@ -256,6 +354,50 @@ mod tests {
             .flat_map(|(_, bytes)| bytes.clone())
             .collect();
         assert_eq!(rest, b"{\"a\":1}\n{\"c\":3}\n");
+    }
+
+    #[test]
+    fn an_indented_record_stays_whole_however_slowly_it_comes() {
+        let record = "{\n  \"a\": {\n    \"b\": {}\n  },\n  \"c\": {\n    \"d\": 1\n  }\n}\n";
+        let text = record.repeat(3);
+        for size in 1..record.len() {
+            let all = chunks(Pieces(text.as_bytes(), vec![size], 0), 1 << 20, true);
+            for (_, bytes) in &all {
+                assert_eq!(bytes.len() % record.len(), 0, "{size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_is_handed_on_as_soon_as_it_is_there() {
+        for end in ["\n", "\r\n", ",\n"] {
+            let line = format!("{{\"a\":1}}{end}");
+            let text = line.repeat(3);
+            let all = chunks(Pieces(text.as_bytes(), vec![line.len()], 0), 1 << 20, true);
+            assert_eq!(all.len(), 3);
+        }
+    }
+
+    #[test]
+    fn buffers_share_what_long_records_take() {
+        let allowance = Arc::new(Allowance::new(16 << 20));
+        let mut one = Buffer::sharing(&allowance);
+        one.room(16 << 20);
+        let (done, waited) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut two = Buffer::sharing(&allowance);
+                two.room(16 << 20);
+                done.send(()).unwrap();
+            });
+            assert!(waited.recv_timeout(std::time::Duration::from_millis(50)).is_err());
+            one.clear();
+            waited.recv().unwrap();
+        });
+        // Nobody waits for a closed one.
+        one.room(16 << 20);
+        allowance.close();
+        Buffer::sharing(&allowance).room(16 << 20);
     }
 
     #[test]

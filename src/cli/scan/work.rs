@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::tally::Tally;
 use super::{Format, Scan, text};
 use crate::detector::{Detector, Session};
-use crate::source::chunks::{Buffer, Chunk, Chunks};
+use crate::source::chunks::{Allowance, Buffer, Chunk, Chunks};
 use crate::source::discover::Input;
 use crate::source::open;
 
@@ -231,9 +231,10 @@ fn many_threads(
 ) -> io::Result<()> {
     // As many buffers as can be read, judged and waiting to be printed at once.
     let (free, buffers) = mpsc::channel::<Buffer>();
+    let allowance = Arc::new(Allowance::new(scan.max_event_size));
     for _ in 0..threads * 3 {
         // The receiver lives on.
-        let _ = free.send(Buffer::default());
+        let _ = free.send(Buffer::sharing(&allowance));
     }
     let (submit, jobs) = mpsc::channel::<Job>();
     let jobs = Mutex::new(jobs);
@@ -265,6 +266,7 @@ fn many_threads(
         let result = print(screen, &done, &free);
         // The reader stops when no buffer can come back, the workers when nobody waits for what they do.
         drop((free, done));
+        allowance.close();
         if let Ok((bytes, failures)) = reader.join() {
             report.tally.bytes = bytes;
             report.failures = failures;
@@ -288,9 +290,11 @@ fn work(
     let mut tally = Tally::default();
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return tally };
+        let Ok(mut job) = job else { return tally };
         let mut alerts = Vec::new();
         judge(&mut session, job.kind, job.buffer.bytes(), style, &mut tally, &mut alerts);
+        // Not when it is read into again: until then the reader may wait for what this one took.
+        job.buffer.clear();
         if finish.send(Done { number: job.number, alerts, buffer: job.buffer }).is_err() {
             return tally;
         }
