@@ -8,26 +8,40 @@ use crate::detector::Counts;
 use crate::engine::alert::Alert;
 use crate::rules::ast::Priority;
 
-/// How many different names are told apart. What goes beyond is counted as others.
+/// How many different names are told apart. With more, the least frequent half is counted as others: so a name
+/// that is frequent is found even if somebody sent ten thousand invented ones before it.
 const MOST_NAMES: usize = 10_000;
+
+/// A name is kept up to so many bytes; a client can send a million.
+const LONGEST_NAME: usize = 256;
 
 /// Counts names.
 #[derive(Debug, Default)]
 pub struct Names {
     counts: HashMap<String, u64, RandomState>,
-    /// Alerts of names that came too late.
+    /// Alerts of names that were too rare to keep. Above zero, the counts of the others are lower bounds.
     pub others: u64,
 }
 
 impl Names {
     fn add(&mut self, name: &str, count: u64) {
+        let end = (0..=LONGEST_NAME.min(name.len())).rev().find(|&end| name.is_char_boundary(end));
+        let name = &name[..end.unwrap_or(0)];
         if let Some(known) = self.counts.get_mut(name) {
             *known += count;
-        } else if self.counts.len() < MOST_NAMES {
-            self.counts.insert(name.to_owned(), count);
-        } else {
-            self.others += count;
+            return;
         }
+        if self.counts.len() >= MOST_NAMES {
+            self.forget_rare();
+        }
+        self.counts.insert(name.to_owned(), count);
+    }
+
+    fn forget_rare(&mut self) {
+        let mut names: Vec<_> = self.counts.drain().collect();
+        names.select_nth_unstable_by(MOST_NAMES / 2, |a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        self.others += names.drain(MOST_NAMES / 2..).map(|(_, count)| count).sum::<u64>();
+        self.counts = names.into_iter().collect();
     }
 
     /// The most frequent ones, most first.
@@ -92,5 +106,25 @@ impl Tally {
     /// The worst priority of an alert.
     pub fn worst(&self) -> Option<Priority> {
         self.rules.values().map(|(priority, _)| *priority).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invented_names_hide_nobody_and_take_no_memory() {
+        let mut names = Names::default();
+        for number in 0..100_000 {
+            names.add(&format!("{number}{}", "é".repeat(1000)), 1);
+            if number > 50_000 && number % 10 == 0 {
+                names.add("mallory", 1);
+            }
+        }
+        assert_eq!(names.top(1), [("mallory", 4999)]);
+        assert!(names.len() <= MOST_NAMES && names.counts.keys().all(|name| name.len() <= LONGEST_NAME));
+        let sum: u64 = names.counts.values().sum();
+        assert_eq!(sum + names.others, 100_000 + 4999);
     }
 }
