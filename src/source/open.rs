@@ -12,6 +12,17 @@ use super::discover::Input;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
+/// How files start that hold no readable text as they are, what they are, and what makes it readable.
+const FOREIGN: [(&[u8], &str, &str); 7] = [
+    (b"\xfd7zXZ\0", "compressed with xz", "xz -dc"),
+    (b"BZh", "compressed with bzip2", "bzip2 -dc"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc"),
+    (b"PK\x03\x04", "a zip archive", "unzip -p"),
+    (b"\x1f\x9d", "compressed with compress", "uncompress -c"),
+    (b"\xff\xfe", "UTF-16 text", "iconv -f UTF-16 -t UTF-8"),
+    (b"\xfe\xff", "UTF-16 text", "iconv -f UTF-16 -t UTF-8"),
+];
+
 /// The buffer before a decompressor.
 const BUFFER: usize = 128 * 1024;
 
@@ -46,7 +57,7 @@ pub fn open(input: &Input, count: Arc<AtomicU64>) -> io::Result<Box<dyn Read + S
 }
 
 fn decompressed(mut reader: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
-    let mut start = [0; 4];
+    let mut start = [0; 6];
     let mut filled = 0;
     while filled < start.len() {
         match reader.read(&mut start[filled..]) {
@@ -56,11 +67,16 @@ fn decompressed(mut reader: impl Read + Send + 'static) -> io::Result<Box<dyn Re
             Err(error) => return Err(error),
         }
     }
-    let whole = io::Cursor::new(start[..filled].to_vec()).chain(reader);
-    if start[..filled].starts_with(&GZIP) {
+    let start = &start[..filled];
+    if let Some((_, what, tool)) = FOREIGN.iter().find(|(magic, ..)| start.starts_with(magic)) {
+        let help = format!("is {what}; make it text first: {tool} FILE | pullwatch scan");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, help));
+    }
+    let whole = io::Cursor::new(start.to_vec()).chain(reader);
+    if start.starts_with(&GZIP) {
         return Ok(Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, whole))));
     }
-    if start[..filled] == ZSTD {
+    if start.starts_with(&ZSTD) {
         return Ok(Box::new(zstd::stream::read::Decoder::new(whole)?));
     }
     Ok(Box::new(whole))

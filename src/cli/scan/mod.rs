@@ -81,7 +81,7 @@ pub struct Scan {
     max_event_size: usize,
 
     /// No summary.
-    #[arg(short, long)]
+    #[arg(short, long, visible_alias = "no-summary")]
     quiet: bool,
 }
 
@@ -132,6 +132,9 @@ impl Scan {
     /// Reads, judges, prints.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let started = Instant::now();
+        if let (Some(since), Some(until)) = (self.since, self.until) {
+            anyhow::ensure!(since < until, "no time is left: --since is not before --until");
+        }
         let matching = match self.rule_matching {
             RuleMatching::First => Matching::First,
             RuleMatching::All => Matching::All,
@@ -167,6 +170,7 @@ impl Scan {
         let outcome = summary::Outcome {
             tally: &report.tally,
             failures: &failures,
+            empty: &report.empty,
             files: inputs.iter().filter(|input| matches!(input, Input::File(_))).count(),
             elapsed: started.elapsed(),
             rule_names: detector.rule_names(),

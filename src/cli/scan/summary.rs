@@ -14,6 +14,8 @@ pub struct Outcome<'a> {
     pub tally: &'a Tally,
     /// Inputs that were not read, or not to their end, and why.
     pub failures: &'a [String],
+    /// Inputs with nothing in them.
+    pub empty: &'a [String],
     /// How many files.
     pub files: usize,
     /// How long it took.
@@ -73,6 +75,12 @@ fn render(outcome: &Outcome<'_>) -> String {
     names(&mut out, "what", &tally.targets);
     reasons(&mut out, "malformed", tally.counts.malformed.iter());
     reasons(&mut out, "truncated", tally.counts.truncated.iter());
+    if !outcome.empty.is_empty() {
+        let _ = writeln!(out, "empty: {}", grouped(outcome.empty.len() as u64));
+        for name in outcome.empty.iter().take(TOP) {
+            let _ = writeln!(out, "           {}", visible(name));
+        }
+    }
     if !outcome.failures.is_empty() {
         let _ = writeln!(out, "not read:");
         for failure in outcome.failures {

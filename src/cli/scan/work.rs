@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,8 @@ pub struct Report {
     pub tally: Tally,
     /// Inputs that could not be read, or not to their end, and why.
     pub failures: Vec<String>,
+    /// Inputs in which there was nothing.
+    pub empty: Vec<String>,
     /// Whoever read the alerts stopped reading.
     pub pipe_closed: bool,
 }
@@ -140,21 +143,29 @@ fn judge(
     tally.counts.add(&session.take_counts());
 }
 
+/// What came of reading.
+#[derive(Debug, Default)]
+struct Reading {
+    /// Uncompressed.
+    bytes: u64,
+    failures: Vec<String>,
+    empty: Vec<String>,
+}
+
 /// Reads all inputs, a chunk a call of `take` that gives the next buffer; ends early when `take` says so.
 fn read_all(
     scan: &Scan,
     inputs: &[Input],
     read: &Arc<AtomicU64>,
-    failures: &mut Vec<String>,
     mut buffer: Buffer,
     mut take: impl FnMut(Chunk, Buffer) -> Option<Buffer>,
-) -> u64 {
-    let mut bytes = 0;
+) -> Reading {
+    let mut reading = Reading::default();
     for input in inputs {
         let mut fail = |error: &io::Error| {
             let failure = format!("{}: {error}", input.name());
             super::complain(&failure);
-            failures.push(failure);
+            reading.failures.push(failure);
         };
         tracing::info!(input = %super::super::visible(&input.name()), "reading");
         let reader = match open::open(input, read.clone()) {
@@ -169,18 +180,34 @@ fn read_all(
             match chunks.next(&mut buffer) {
                 Ok(Some(kind)) => match take(kind, buffer) {
                     Some(next) => buffer = next,
-                    None => return bytes + chunks.bytes(),
+                    None => {
+                        reading.bytes += chunks.bytes();
+                        return reading;
+                    }
                 },
-                Ok(None) => break,
+                Ok(None) => {
+                    if chunks.bytes() == 0 {
+                        reading.empty.push(input.name());
+                    }
+                    break;
+                }
                 Err(error) => {
                     fail(&error);
                     break;
                 }
             }
         }
-        bytes += chunks.bytes();
+        reading.bytes += chunks.bytes();
     }
-    bytes
+    reading
+}
+
+impl Report {
+    fn add(&mut self, reading: Reading) {
+        self.tally.bytes += reading.bytes;
+        self.failures.extend(reading.failures);
+        self.empty.extend(reading.empty);
+    }
 }
 
 fn one_thread(
@@ -196,13 +223,13 @@ fn one_thread(
     let mut result = Ok(());
     let style = (scan.format, screen.color);
     let tally = &mut report.tally;
-    let bytes = read_all(scan, inputs, read, &mut report.failures, Buffer::default(), |kind, buffer| {
+    let reading = read_all(scan, inputs, read, Buffer::default(), |kind, buffer| {
         out.clear();
         judge(&mut session, kind, buffer.bytes(), style, tally, &mut out);
         result = screen.write(&out);
         result.is_ok().then_some(buffer)
     });
-    tally.bytes = bytes;
+    report.add(reading);
     result
 }
 
@@ -216,7 +243,8 @@ struct Job {
 /// A chunk that was judged: its alerts, and its buffer for another.
 struct Done {
     number: u64,
-    alerts: Vec<u8>,
+    /// Nothing when judging it panicked.
+    alerts: Option<Vec<u8>>,
     buffer: Buffer,
 }
 
@@ -243,17 +271,15 @@ fn many_threads(
 
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
-            let mut failures = Vec::new();
             let submit = submit;
             let mut number = 0;
-            let Ok(first) = buffers.recv() else { return (0, failures) };
-            let bytes = read_all(scan, inputs, read, &mut failures, first, |kind, buffer| {
+            let Ok(first) = buffers.recv() else { return Reading::default() };
+            read_all(scan, inputs, read, first, |kind, buffer| {
                 submit.send(Job { number, kind, buffer }).ok()?;
                 number += 1;
                 // Nobody gives buffers back when nobody prints any more.
                 buffers.recv().ok()
-            });
-            (bytes, failures)
+            })
         });
         let workers: Vec<_> = (0..threads)
             .map(|_| {
@@ -267,17 +293,17 @@ fn many_threads(
         // The reader stops when no buffer can come back, the workers when nobody waits for what they do.
         drop((free, done));
         allowance.close();
-        if let Ok((bytes, failures)) = reader.join() {
-            report.tally.bytes = bytes;
-            report.failures = failures;
-        }
+        report.add(reader.join().map_err(|_| panicked())?);
         for worker in workers {
-            if let Ok(tally) = worker.join() {
-                report.tally.add(tally);
-            }
+            report.tally.add(worker.join().map_err(|_| panicked())?);
         }
         result
     })
+}
+
+/// What no input should bring about. The message of the panic itself was printed by then.
+fn panicked() -> io::Error {
+    io::Error::other("a thread failed in the middle: not everything was judged. Please report this as a bug")
 }
 
 fn work(
@@ -291,8 +317,13 @@ fn work(
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut job) = job else { return tally };
-        let mut alerts = Vec::new();
-        judge(&mut session, job.kind, job.buffer.bytes(), style, &mut tally, &mut alerts);
+        // Everyone waits for this chunk, so even if judging it panics somebody must hear of it.
+        let alerts = catch_unwind(AssertUnwindSafe(|| {
+            let mut alerts = Vec::new();
+            judge(&mut session, job.kind, job.buffer.bytes(), style, &mut tally, &mut alerts);
+            alerts
+        }))
+        .ok();
         // Not when it is read into again: until then the reader may wait for what this one took.
         job.buffer.clear();
         if finish.send(Done { number: job.number, alerts, buffer: job.buffer }).is_err() {
@@ -308,7 +339,7 @@ fn print(screen: &mut Screen, done: &Receiver<Done>, free: &Sender<Buffer>) -> i
     for one in done {
         early.insert(one.number, one);
         while let Some(one) = early.remove(&next) {
-            screen.write(&one.alerts)?;
+            screen.write(&one.alerts.ok_or_else(panicked)?)?;
             // The reader may have finished.
             let _ = free.send(one.buffer);
             next += 1;
