@@ -1,17 +1,18 @@
-//! From what a user names to the files to read, in the order of time.
+//! From what a user names to the files to read: files, directories, patterns, standard input.
 //!
-//! A rotated set is read oldest first: `audit-2026-11-23T03-53-15.501.log` and the like by the time in the
-//! name (as the apiserver rotates), `audit.log.2` before `audit.log.1`, `audit.log-20261123` by its date (as
-//! logrotate does), the live `audit.log` last. Sets of different names come one after the other, by name.
+//! A directory stands for the audit logs in it and in the directories below, but for hidden ones; links to
+//! directories are not followed. Logs are told by their names: `*.log*`, `*.json`, `*.jsonl`, `*.ndjson`, plain
+//! or compressed. A pattern stands for all files that it fits, and for the directories. Each file is read once.
+//! In what order, [`super::rotation`] says.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
-use globset::GlobBuilder;
-use regex::Regex;
+use globset::{GlobBuilder, GlobMatcher};
+
+use super::rotation;
 
 /// One thing to read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,214 +55,158 @@ pub enum Error {
     Io(String, io::Error),
 }
 
-/// How deep a pattern with `**` looks.
-const DEEPEST: usize = 16;
+/// How deep directories are searched.
+const DEEPEST: usize = 64;
 
-/// The inputs that these names stand for: files, directories, patterns, `-`. Each file once.
-pub fn inputs(names: &[String]) -> (Vec<Input>, Vec<Error>) {
-    let (mut inputs, mut errors) = (Vec::new(), Vec::new());
-    let mut seen = HashSet::new();
+/// The inputs that these names stand for, in the order to read them, and what is wrong with the other names.
+pub fn inputs(names: &[OsString]) -> (Vec<Input>, Vec<Error>) {
+    let mut search = Search::default();
     for name in names {
-        match expand(name) {
-            Ok(found) => {
-                for input in found {
-                    let identity = match &input {
-                        Input::File(path) => {
-                            Input::File(path.canonicalize().unwrap_or_else(|_| path.clone()))
-                        }
-                        Input::Stdin => Input::Stdin,
-                    };
-                    if seen.insert(identity) {
-                        inputs.push(input);
-                    }
+        search.name(name);
+    }
+    // The shell may have expanded a rotated set, and sorts it by name.
+    let inputs = rotation::together(search.found);
+    (inputs, search.errors)
+}
+
+#[derive(Debug, Default)]
+struct Search {
+    found: Vec<Input>,
+    /// What was found, by the names that no link hides.
+    seen: HashSet<PathBuf>,
+    errors: Vec<Error>,
+}
+
+impl Search {
+    fn name(&mut self, name: &OsStr) {
+        let path = Path::new(name);
+        let shown = path.display().to_string();
+        if name == "-" {
+            if !self.found.contains(&Input::Stdin) {
+                self.found.push(Input::Stdin);
+            }
+            return;
+        }
+        let mut files = Vec::new();
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                let errors = self.errors.len();
+                self.directory(path, 0, &mut files);
+                if files.is_empty() && errors == self.errors.len() {
+                    self.errors.push(Error::NoLogs(shown));
                 }
             }
-            Err(error) => errors.push(error),
-        }
-    }
-    // Several names may be one rotated set that the shell expanded.
-    if inputs.iter().all(|input| matches!(input, Input::File(_))) {
-        let mut files: Vec<PathBuf> = inputs
-            .iter()
-            .filter_map(|input| match input {
-                Input::File(path) => Some(path.clone()),
-                Input::Stdin => None,
-            })
-            .collect();
-        if is_one_set(&files) {
-            sort(&mut files);
-            inputs = files.into_iter().map(Input::File).collect();
-        }
-    }
-    (inputs, errors)
-}
-
-fn expand(name: &str) -> Result<Vec<Input>, Error> {
-    if name == "-" {
-        return Ok(vec![Input::Stdin]);
-    }
-    let path = Path::new(name);
-    let mut files = match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {
-            let files = directory(path).map_err(|error| Error::Io(name.to_owned(), error))?;
-            if files.is_empty() {
-                return Err(Error::NoLogs(name.to_owned()));
+            Ok(_) => files.push(path.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_pattern(&shown) => {
+                if let Err(error) = self.pattern(&shown, &mut files) {
+                    self.errors.push(error);
+                }
             }
-            files
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.errors.push(Error::Missing(shown)),
+            Err(error) => self.errors.push(Error::Io(shown, error)),
         }
-        Ok(_) => vec![path.to_owned()],
-        Err(error) if error.kind() == io::ErrorKind::NotFound && name.contains(['*', '?', '[', '{']) => {
-            pattern(name)?
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Missing(name.to_owned())),
-        Err(error) => return Err(Error::Io(name.to_owned(), error)),
-    };
-    sort(&mut files);
-    Ok(files.into_iter().map(Input::File).collect())
-}
-
-fn directory(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path)? {
-        let path = entry?.path();
-        let is_log = path.file_name().and_then(OsStr::to_str).is_some_and(looks_like_log);
-        if is_log && path.is_file() {
-            files.push(path);
+        for file in rotation::in_time_order(files) {
+            if self.seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())) {
+                self.found.push(Input::File(file));
+            }
         }
     }
-    Ok(files)
-}
 
-fn looks_like_log(name: &str) -> bool {
-    let plain = uncompressed(name);
-    let ends = |extension: &str| plain.to_ascii_lowercase().ends_with(extension);
-    !name.starts_with('.') && (plain.contains(".log") || ends(".json") || ends(".jsonl") || ends(".ndjson"))
-}
-
-fn uncompressed(name: &str) -> &str {
-    [".gz", ".zst"].into_iter().find_map(|extension| name.strip_suffix(extension)).unwrap_or(name)
-}
-
-fn pattern(name: &str) -> Result<Vec<PathBuf>, Error> {
-    let glob = GlobBuilder::new(name)
-        .literal_separator(true)
-        .build()
-        .map_err(|error| Error::Pattern(name.to_owned(), error.kind().to_string()))?
-        .compile_matcher();
-    let fixed: PathBuf = Path::new(name)
-        .components()
-        .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[', '{']))
-        .collect();
-    let root = if fixed.as_os_str().is_empty() { PathBuf::from(".") } else { fixed.clone() };
-    let depth = if name.contains("**") { DEEPEST } else { Path::new(name).components().count() };
-    let mut files = Vec::new();
-    let mut open = vec![(root, 0)];
-    while let Some((folder, level)) = open.pop() {
-        // A folder that cannot be read holds nothing that fits.
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let path = if fixed.as_os_str().is_empty() {
-                path.strip_prefix(".").unwrap_or(&path).to_owned()
-            } else {
-                path
+    /// The logs in a directory and below.
+    fn directory(&mut self, path: &Path, depth: usize, files: &mut Vec<PathBuf>) {
+        let entries = match std::fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.errors.push(Error::Io(path.display().to_string(), error));
+                return;
+            }
+        };
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    self.errors.push(Error::Io(path.display().to_string(), error));
+                    continue;
+                }
             };
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() && level < depth {
-                open.push((path, level + 1));
-            } else if glob.is_match(&path) && path.is_file() {
+            let path = entry.path();
+            if is_hidden(&path) {
+                continue;
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if depth < DEEPEST {
+                    self.directory(&path, depth + 1, files);
+                }
+            } else if looks_like_log(&entry.file_name().to_string_lossy()) && path.is_file() {
                 files.push(path);
             }
         }
     }
-    if files.is_empty() { Err(Error::NoMatch(name.to_owned())) } else { Ok(files) }
-}
 
-/// The place of a file in its rotated set.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    /// The name without what rotation added.
-    set: String,
-    /// Rotated files before the live one.
-    is_live: bool,
-    /// A time in the name, as text that sorts.
-    time: String,
-    /// A higher number is older.
-    number: std::cmp::Reverse<u64>,
-    /// To be the same every time.
-    name: String,
-}
-
-#[allow(clippy::unwrap_used)] // Constant expressions; a test compiles them.
-static APISERVER: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^(.+)-(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)(\.[A-Za-z]+)?$").unwrap());
-#[allow(clippy::unwrap_used)]
-static NUMBERED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^(.+)\.(\d{1,7})$").unwrap());
-#[allow(clippy::unwrap_used)]
-static DATED: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^(.+?)[-.](\d{8}(?:\d{2})?|\d{4}-\d\d-\d\d)(\.[A-Za-z]+)?$").unwrap());
-
-fn rank(path: &Path) -> Rank {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = path.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
-    let plain = uncompressed(&name);
-    let part =
-        |found: &regex::Captures<'_>, at: usize| found.get(at).map_or("", |part| part.as_str()).to_owned();
-    let (set, time, number, is_live) = if let Some(found) = APISERVER.captures(plain) {
-        (part(&found, 1) + &part(&found, 3), part(&found, 2), 0, false)
-    } else if let Some(found) = DATED.captures(plain) {
-        (part(&found, 1) + &part(&found, 3), part(&found, 2), 0, false)
-    } else if let Some(found) = NUMBERED.captures(plain) {
-        (part(&found, 1), String::new(), part(&found, 2).parse().unwrap_or(0), false)
-    } else {
-        (plain.to_owned(), String::new(), 0, true)
-    };
-    Rank { set: format!("{folder}/{set}"), is_live, time, number: std::cmp::Reverse(number), name }
-}
-
-fn sort(files: &mut [PathBuf]) {
-    files.sort_by_cached_key(|path| rank(path));
-}
-
-fn is_one_set(files: &[PathBuf]) -> bool {
-    let mut sets = files.iter().map(|path| rank(path).set);
-    let first = sets.next();
-    sets.all(|set| Some(set) == first)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rotated_sets_are_in_time_order() {
-        let mut files: Vec<PathBuf> = [
-            "/l/audit.log",
-            "/l/audit-2026-11-23T04-37-59.162.log",
-            "/l/audit-2026-11-23T03-53-15.501.log.gz",
-            "/l/other.log.1",
-            "/l/other.log",
-            "/l/other.log.10.gz",
-            "/l/other.log.2.zst",
-            "/l/z.log-20261101.gz",
-            "/l/z.log",
-        ]
-        .map(PathBuf::from)
-        .into();
-        files.reverse();
-        sort(&mut files);
-        let names: Vec<_> =
-            files.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
-        insta::assert_snapshot!(names.join("\n"), @r"
-        audit-2026-11-23T03-53-15.501.log.gz
-        audit-2026-11-23T04-37-59.162.log
-        audit.log
-        other.log.10.gz
-        other.log.2.zst
-        other.log.1
-        other.log
-        z.log-20261101.gz
-        z.log
-        ");
+    /// The files that a pattern fits, and the logs in the directories that it fits.
+    fn pattern(&mut self, name: &str, files: &mut Vec<PathBuf>) -> Result<(), Error> {
+        // Doubled slashes and the like are no part of the paths that are found.
+        let normal: PathBuf = Path::new(name).components().collect();
+        let parts: Vec<_> =
+            normal.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        let glob = GlobBuilder::new(&normal.to_string_lossy())
+            .literal_separator(true)
+            .build()
+            .map_err(|error| Error::Pattern(name.to_owned(), error.kind().to_string()))?
+            .compile_matcher();
+        let fixed: PathBuf = parts.iter().take_while(|part| !is_pattern(part)).collect();
+        let below = parts.len() - fixed.components().count();
+        let walk = Walk {
+            glob,
+            depth: if name.contains("**") { DEEPEST } else { below },
+            with_hidden: parts.iter().any(|part| part.starts_with('.') && part != "." && part != ".."),
+        };
+        self.walk(&walk, &fixed, 1, files);
+        if files.is_empty() { Err(Error::NoMatch(name.to_owned())) } else { Ok(()) }
     }
+
+    fn walk(&mut self, walk: &Walk, folder: &Path, level: usize, files: &mut Vec<PathBuf>) {
+        let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        // A folder that cannot be read holds nothing that fits.
+        let Ok(entries) = std::fs::read_dir(here) else { return };
+        for entry in entries.flatten() {
+            let path = folder.join(entry.file_name());
+            if is_hidden(&path) && !walk.with_hidden {
+                continue;
+            }
+            let fits = walk.glob.is_match(&path);
+            if path.is_dir() {
+                // Links that lead in circles end with the pattern, or are not followed.
+                let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+                if fits {
+                    self.directory(&path, 0, files);
+                }
+                if level < walk.depth && !(is_link && walk.depth == DEEPEST) {
+                    self.walk(walk, &path, level + 1, files);
+                }
+            } else if fits && path.is_file() {
+                files.push(path);
+            }
+        }
+    }
+}
+
+/// How to look for a pattern.
+struct Walk {
+    glob: GlobMatcher,
+    depth: usize,
+    with_hidden: bool,
+}
+
+fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?', '[', '{'])
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn looks_like_log(name: &str) -> bool {
+    let plain = rotation::uncompressed(name).to_ascii_lowercase();
+    plain.contains(".log") || [".json", ".jsonl", ".ndjson"].iter().any(|ending| plain.ends_with(ending))
 }

@@ -6,3 +6,4 @@
 pub mod chunks;
 pub mod discover;
 pub mod open;
+pub mod rotation;

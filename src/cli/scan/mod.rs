@@ -6,6 +6,7 @@ mod tally;
 mod text;
 mod work;
 
+use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,8 +42,11 @@ Examples:
 Exit status: 0 done, 1 an alert at least as bad as --fail-on fired, 2 an error, or an input that could not be read.")]
 pub struct Scan {
     /// What to read: files, directories, patterns, or - for standard input.
+    ///
+    /// A directory stands for the logs in it and below it (*.log*, *.json, *.jsonl, *.ndjson; plain, .gz, .zst), but for
+    /// hidden ones. A rotated set is read oldest first, each file once.
     #[arg(value_name = "PATH|DIR|GLOB|-")]
-    paths: Vec<String>,
+    paths: Vec<OsString>,
 
     /// How to print alerts.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
@@ -144,7 +148,7 @@ impl Scan {
                 !std::io::stdin().is_terminal(),
                 "nothing to scan: name a file, a directory or a pattern, or pipe a log to standard input"
             );
-            vec!["-".to_owned()]
+            vec![OsString::from("-")]
         } else {
             self.paths.clone()
         };

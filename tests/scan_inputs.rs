@@ -1,0 +1,260 @@
+//! `pullwatch scan` on input that is not nice: where it lies, how it comes, and how large it is.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use common::{RULE, alerts, event, pullwatch, said};
+use tempfile::TempDir;
+
+/// A folder with a rule file in it; commands run there.
+struct Lab(TempDir);
+
+impl Lab {
+    fn new() -> Self {
+        let lab = Lab(tempfile::tempdir().unwrap());
+        lab.write("rules/rule.yaml", RULE);
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// Writes a log with one event that alerts.
+    fn log(&self, name: &str, id: &str, time: &str) {
+        let line = event(id, "get", "registry-1").replace("2026-11-23T10:00", time) + "\n";
+        let path = Path::new(name);
+        let content = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("gz") => gzip(line.as_bytes()),
+            Some("zst" | "zstd") => zstd::encode_all(line.as_bytes(), 1).unwrap(),
+            _ => line.into_bytes(),
+        };
+        self.write(name, content);
+    }
+
+    fn command(&self, arguments: &[&str]) -> std::process::Command {
+        let mut command = pullwatch();
+        command
+            .args(["scan", "--format", "json", "--rules", "rules"])
+            .args(arguments)
+            .current_dir(self.0.path());
+        command
+    }
+
+    fn scan(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn order(&self, arguments: &[&str]) -> Vec<String> {
+        let output = self.scan(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        ids(&output)
+    }
+}
+
+fn ids(output: &Output) -> Vec<String> {
+    alerts(output).iter().map(|alert| alert["event"]["auditID"].as_str().unwrap().to_owned()).collect()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn sets_that_are_found_together_come_in_the_order_of_their_first_events() {
+    let lab = Lab::new();
+    // The names say nothing of the time, and the files were written in no order at all.
+    lab.log("logs/a.log", "third", "2026-11-23T12:00");
+    lab.log("logs/node-2/b.json.gz", "first", "2026-11-23T08:00");
+    lab.log("logs/c.log.zst", "second", "2026-11-23T10:00");
+    lab.log("logs/.hidden/d.log", "hidden", "2026-11-23T10:00");
+    lab.write("logs/z.log", "no time in here\n");
+    assert_eq!(lab.order(&["logs"]), ["first", "second", "third"]);
+    assert_eq!(lab.order(&["logs/**"]), ["first", "second", "third"]);
+    assert_eq!(lab.order(&["./logs//*.lo[g]*"]), ["second", "third"]);
+}
+
+#[test]
+fn a_set_that_the_shell_expanded_is_read_oldest_first() {
+    let lab = Lab::new();
+    lab.log("audit.log", "live", "2026-11-23T10:00");
+    lab.log("audit.log.1", "newer", "2026-11-23T10:00");
+    lab.log("audit.log.10.gz", "oldest", "2026-11-23T10:00");
+    lab.log("audit.log.2.gz", "older", "2026-11-23T10:00");
+    lab.log("other.log", "other", "2026-11-23T01:00");
+    let names = ["audit.log", "audit.log.1", "audit.log.10.gz", "audit.log.2.gz", "other.log"];
+    assert_eq!(lab.order(&names), ["oldest", "older", "newer", "live", "other"]);
+}
+
+#[test]
+fn a_pattern_fits_directories_but_nothing_hidden_and_each_file_is_read_once() {
+    let lab = Lab::new();
+    lab.log("node-1/audit.log", "a1", "2026-11-23T10:00");
+    lab.log("node-2/audit.log", "a2", "2026-11-23T11:00");
+    lab.log("node-2/.audit.log.swp", "no", "2026-11-23T12:00");
+    assert_eq!(lab.order(&["node-*"]), ["a1", "a2"]);
+    assert_eq!(lab.order(&["*/*log*"]), ["a1", "a2"]);
+    assert_eq!(lab.order(&["node-1", "node-*", "node-2/audit.log", "./node-2"]), ["a1", "a2"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn links_are_read_but_lead_nowhere_in_circles() {
+    let lab = Lab::new();
+    lab.log("data/real.log", "a1", "2026-11-23T10:00");
+    fs::create_dir(lab.path("logs")).unwrap();
+    std::os::unix::fs::symlink("../data/real.log", lab.path("logs/audit.log")).unwrap();
+    std::os::unix::fs::symlink("..", lab.path("logs/up.log")).unwrap();
+    assert_eq!(lab.order(&["logs"]), ["a1"]);
+    assert_eq!(lab.order(&["logs/**/*.log"]), ["a1"]);
+}
+
+#[test]
+fn a_file_may_be_named_in_any_bytes() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let lab = Lab::new();
+    let name = std::ffi::OsStr::from_bytes(b"audit-\xff\x1b[2J.log");
+    fs::write(lab.path("x").with_file_name(name), event("a1", "get", "registry-1")).unwrap();
+    let output = lab.command(&[]).arg(name).output().unwrap();
+    assert_eq!(ids(&output), ["a1"]);
+    fs::remove_file(lab.path("x").with_file_name(name)).unwrap();
+    let output = lab.command(&[]).arg(name).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!said(&output).contains('\u{1b}'), "{}", said(&output));
+}
+
+#[test]
+fn what_holds_no_text_is_named_with_what_to_do() {
+    let lab = Lab::new();
+    lab.write("a.log.xz", b"\xfd7zXZ\0\0\x04rest");
+    lab.write("b.log.bz2", b"BZh91AY&SYrest");
+    lab.write("c.log", b"\xff\xfe{\0\"\0");
+    lab.write("empty.log", "");
+    lab.write("empty.log.gz", gzip(b""));
+    lab.log("good.log", "a1", "2026-11-23T10:00");
+    for threads in ["1", "3"] {
+        let output = lab.scan(&["--threads", threads, ".", "a.log.xz"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(ids(&output), ["a1"]);
+        let said = said(&output);
+        for part in ["xz -dc", "bzip2 -dc", "iconv -f UTF-16", "empty: 2\n", "empty.log.gz"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(!said.contains("malformed"), "{said}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_fails_while_it_is_read_is_named_and_stops_nothing() {
+    let lab = Lab::new();
+    lab.log("good.log", "a1", "2026-11-23T10:00");
+    // Opens, but cannot be read at its start, by nobody.
+    let output = lab.scan(&["/proc/self/mem", "good.log"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(ids(&output), ["a1"]);
+    assert!(said(&output).contains("/proc/self/mem: "), "{}", said(&output));
+    let line = event("a2", "get", "registry-1") + "\n";
+    let random: String = (0..4000_u32)
+        .map(|n| line.replace("curl/8", &format!("{:x}", n.wrapping_mul(2_654_435_761))))
+        .collect();
+    for (name, whole) in [
+        ("torn.log.gz", gzip(random.as_bytes())),
+        ("torn.log.zst", zstd::encode_all(random.as_bytes(), 1).unwrap()),
+    ] {
+        lab.write(name, &whole[..whole.len() * 2 / 3]);
+        let output = lab.scan(&[name, "good.log"]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        let ids = ids(&output);
+        assert!(ids.len() > 1000 && ids.last().unwrap() == "a1", "{name}: {} alerts", ids.len());
+        assert!(said(&output).contains(&format!("{name}: ")), "{}", said(&output));
+    }
+}
+
+#[test]
+fn an_indented_event_that_comes_a_line_at_a_time_stays_whole() {
+    let lab = Lab::new();
+    let value: serde_json::Value = serde_json::from_str(&event("a1", "get", "registry-1")).unwrap();
+    let pretty = serde_json::to_string_pretty(&value).unwrap() + "\n";
+    let mut child = lab
+        .command(&["-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for line in pretty.repeat(2).split_inclusive('\n') {
+        stdin.write_all(line.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(ids(&output), ["a1", "a1"]);
+    assert!(!said(&output).contains("truncated"), "{}", said(&output));
+}
+
+#[test]
+fn a_time_range_must_hold_some_time() {
+    let lab = Lab::new();
+    lab.log("a.log", "a1", "2026-11-23T10:00");
+    let output = lab.scan(&["a.log", "--since", "2026-11-24", "--until", "2026-11-23"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("--since is not before --until"), "{}", said(&output));
+}
+
+/// What a scan had resident at most, in bytes.
+#[cfg(target_os = "linux")]
+fn peak_memory(lab: &Lab, arguments: &[&str]) -> (u64, Vec<String>) {
+    let child = lab.command(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let watcher = std::thread::spawn(move || {
+        let mut peak = 0;
+        while let Ok(text) = fs::read_to_string(&status) {
+            let Some(line) = text.lines().find(|line| line.starts_with("VmHWM:")) else { break };
+            peak = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        peak * 1024
+    });
+    let output = child.wait_with_output().unwrap();
+    (watcher.join().unwrap(), ids(&output))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn many_threads_share_the_memory_of_long_lines() {
+    let lab = Lab::new();
+    let (head, tail) = {
+        let line = event("ID", "get", "registry-1");
+        let at = line.find(r#""requestReceived"#).unwrap();
+        (line[..at].to_owned(), line[at..].to_owned())
+    };
+    let mut log = Vec::new();
+    for number in 0..10 {
+        let head = head.replace("\"ID\"", &format!("\"{number}\""));
+        write!(log, "{head}\"responseObject\":{{\"data\":\"").unwrap();
+        log.resize(log.len() + 6_000_000, b'x');
+        writeln!(log, "\"}},{tail}").unwrap();
+    }
+    lab.write("a.log", log);
+    let (peak, found) = peak_memory(&lab, &["--threads", "8", "--max-event-size", "7M", "a.log"]);
+    assert_eq!(found, (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
+    // Each of 24 buffers could hold 7 MiB.
+    assert!(peak < 56 << 20, "{peak} bytes");
+}
