@@ -210,6 +210,38 @@ fn an_indented_event_that_comes_a_line_at_a_time_stays_whole() {
 }
 
 #[test]
+fn a_closed_pipe_ends_it_while_standard_input_is_idle() {
+    let lab = Lab::new();
+    for threads in ["1", "3"] {
+        let mut child = lab
+            .command(&["--threads", threads, "--fail-on", "debug"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut stdin = child.stdin.take().unwrap();
+        writeln!(stdin, "{}", event("a1", "get", "registry-1")).unwrap();
+        // Standard input stays open all the time.
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if std::time::Instant::now() > deadline {
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{threads} threads");
+        assert_eq!(said(&output), "");
+    }
+}
+
+#[test]
 fn a_time_range_must_hold_some_time() {
     let lab = Lab::new();
     lab.log("a.log", "a1", "2026-11-23T10:00");

@@ -171,6 +171,10 @@ impl Scan {
         }
         let report = work::run(&self, &detector, &inputs)?;
         failures.extend(report.failures.iter().cloned());
+        if report.pipe_closed {
+            // Whoever asked has seen enough, as with `head`: neither the rest nor a summary is of interest.
+            return Ok(ExitCode::SUCCESS);
+        }
         let outcome = summary::Outcome {
             tally: &report.tally,
             failures: &failures,
@@ -179,7 +183,7 @@ impl Scan {
             elapsed: started.elapsed(),
             rule_names: detector.rule_names(),
         };
-        if !self.quiet && !report.pipe_closed {
+        if !self.quiet {
             summary::print(&outcome);
         }
         let fired =

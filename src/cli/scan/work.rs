@@ -293,6 +293,12 @@ fn many_threads(
         // The reader stops when no buffer can come back, the workers when nobody waits for what they do.
         drop((free, done));
         allowance.close();
+        let is_over = matches!(&result, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
+        if is_over && inputs.contains(&Input::Stdin) {
+            // The reader may wait for more input for hours, and there is no way to wake it.
+            screen.bar.finish_and_clear();
+            std::process::exit(0);
+        }
         report.add(reader.join().map_err(|_| panicked())?);
         for worker in workers {
             report.tally.add(worker.join().map_err(|_| panicked())?);
