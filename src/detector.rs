@@ -449,9 +449,10 @@ impl<'d> Session<'d> {
         if self.matches.is_empty() {
             return;
         }
-        let incident = Incident::new(event);
         let plan = &self.detector.plan;
         let mut case = Case { plan, sight: &mut buffer.sight, event, context };
+        let exposure = case.exposure();
+        let incident = Incident::new(case.event, exposure);
         for &matched in &self.matches {
             let alert =
                 Alert::new(&plan.rules[matched], &mut case, &incident, &self.detector.options.hostname);

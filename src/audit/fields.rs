@@ -157,6 +157,20 @@ pub enum Source {
     Constant(&'static str),
     /// The name of the host pullwatch runs on.
     Hostname,
+    /// What the event exposed of registry credentials.
+    Registry(Registry),
+}
+
+/// A part of what an event exposed of registry credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Registry {
+    Exposure,
+    Scope,
+    Secrets,
+    Count,
+    Hosts,
+    Usernames,
 }
 
 /// One field.
@@ -546,6 +560,27 @@ static HOST_PORTS: [Field; 2] = [
     ),
 ];
 
+static REGISTRY: [Field; 6] = [
+    text(
+        "registry.exposure",
+        Source::Registry(Registry::Exposure),
+        "what the event handed over: payload (the answer carried credentials), presumed (it may have, and is not in the log), metadata (only their names), denied, none",
+    ),
+    text(
+        "registry.scope",
+        Source::Registry(Registry::Scope),
+        "how many secrets were asked for: secret, namespace, cluster",
+    ),
+    list(
+        "registry.secrets",
+        Source::Registry(Registry::Secrets),
+        "the credentials, as namespace/name, as far as the event shows them",
+    ),
+    number("registry.count", Source::Registry(Registry::Count), "how many credentials"),
+    list("registry.hosts", Source::Registry(Registry::Hosts), "the registries that the credentials are for"),
+    list("registry.usernames", Source::Registry(Registry::Usernames), "the user names in the credentials"),
+];
+
 /// Every field, in the order in which people read about them.
 pub fn all() -> impl Iterator<Item = &'static Field> {
     GENERAL
@@ -555,6 +590,7 @@ pub fn all() -> impl Iterator<Item = &'static Field> {
         .chain(&EPHEMERAL_CONTAINERS)
         .chain(&HOST_PORTS)
         .chain(&TIMES)
+        .chain(&REGISTRY)
 }
 
 /// The field of that name.

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -16,6 +17,7 @@ use crate::audit::json::Raw;
 use crate::audit::redact::Place;
 use crate::audit::text::{escape_json, is_plain_string, push_json_string};
 use crate::audit::time;
+use crate::registry::{Exposure, Kind};
 use crate::rules::ast::Priority;
 
 /// What all alerts of one event share.
@@ -29,6 +31,8 @@ pub struct Incident<'e> {
     hash: OnceCell<[u8; 32]>,
     /// The `event` member of the alert's JSON.
     summary: Vec<u8>,
+    /// What it exposed of registry credentials.
+    exposure: Rc<Exposure>,
     /// Who, for people.
     actor: String,
     /// On what, for people.
@@ -41,7 +45,7 @@ const ENVELOPE: [&[u8]; 2] = [br#""kind":"Event","#, br#""apiVersion":"audit.k8s
 
 impl<'e> Incident<'e> {
     /// Reads the event to its end.
-    pub fn new(event: &mut Event<'e>) -> Self {
+    pub fn new(event: &mut Event<'e>, exposure: Rc<Exposure>) -> Self {
         let bytes = event.bytes();
         let mut content = bytes.strip_prefix(b"{").unwrap_or(bytes);
         for member in ENVELOPE {
@@ -52,6 +56,7 @@ impl<'e> Incident<'e> {
             content,
             hash: OnceCell::new(),
             summary: summary(event),
+            exposure,
             actor: actor(event),
             target: target(event),
         }
@@ -186,6 +191,7 @@ impl<'a> Alert<'a> {
         self.push_id(out);
         out.extend_from_slice(b"\",\"event\":");
         out.extend_from_slice(&self.incident.summary);
+        write_exposure(&self.incident.exposure, out);
         out.push(b'}');
     }
 
@@ -227,6 +233,31 @@ impl<'a> Alert<'a> {
 
 /// A list is printed up to so many bytes; `output_fields` have all of it.
 const LONGEST_LIST: usize = 1023;
+
+/// Appends the `registry` member of an alert about registry credentials.
+fn write_exposure(exposure: &Exposure, out: &mut Vec<u8>) {
+    if matches!(exposure.kind, Kind::None | Kind::Denied) {
+        return;
+    }
+    let list = |out: &mut Vec<u8>, name: &str, texts: &mut dyn Iterator<Item = &String>| {
+        out.extend_from_slice(name.as_bytes());
+        for (i, text) in texts.enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            push_json_string(text.as_bytes(), out);
+        }
+        out.push(b']');
+    };
+    out.extend_from_slice(b",\"registry\":{\"exposure\":\"");
+    out.extend_from_slice(exposure.kind.name().as_bytes());
+    out.extend_from_slice(b"\",\"scope\":\"");
+    out.extend_from_slice(exposure.scope.name().as_bytes());
+    list(out, "\",\"secrets\":[", &mut exposure.secrets.iter());
+    list(out, ",\"hosts\":[", &mut exposure.logins.hosts.iter());
+    list(out, ",\"usernames\":[", &mut exposure.logins.usernames.iter());
+    out.push(b'}');
+}
 
 /// Appends a value as outputs print it: `<NA>` where it is missing, a list in parentheses.
 fn push_value(value: &Value<'_>, out: &mut Vec<u8>) {

@@ -242,6 +242,8 @@ impl Access {
             Source::Position => Value::Number(i64::try_from(context.position).unwrap_or(i64::MAX)),
             Source::Constant(text) => Value::Text(Cow::Borrowed(text.as_bytes())),
             Source::Hostname => Value::Text(Cow::Owned(context.hostname.as_bytes().to_vec())),
+            // Read by the judge, once an event.
+            Source::Registry(_) => Value::Missing,
         }
     }
 

@@ -4,6 +4,7 @@
 //! values it remembers what is left of each rule once they are known: mostly nothing. Only where something is
 //! left the event is read further.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -14,7 +15,9 @@ use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, With};
 use super::value::Value;
 use super::{compare, transform};
 use crate::audit::event::{Event, Member};
+use crate::audit::fields::Registry;
 use crate::audit::redact::LONGEST;
+use crate::registry::{Exposure, Kind};
 
 /// What is left of a rule when the head of an event is known.
 #[derive(Debug)]
@@ -39,6 +42,7 @@ pub struct Sight<'e> {
     number: u64,
     verdicts: Vec<(u64, bool)>,
     values: Vec<(u64, Value<'e>)>,
+    exposure: (u64, Rc<Exposure>),
 }
 
 impl Sight<'_> {
@@ -48,6 +52,7 @@ impl Sight<'_> {
             number: 1,
             verdicts: vec![(0, false); plan.checks.len()],
             values: (0..plan.operands.len()).map(|_| (0, Value::Missing)).collect(),
+            exposure: (0, Rc::default()),
         }
     }
 
@@ -116,6 +121,7 @@ impl<'e> Case<'_, '_, 'e> {
         let plan = self.plan;
         let value = match &plan.operands[operand] {
             OperandPlan::Field(access) => access.read(self.event, &self.context, View::Real),
+            OperandPlan::Registry(part) => registry(*part, &self.exposure()),
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
             OperandPlan::Call(transformer, arguments, option) => {
                 // A call's arguments were compiled before it, so this ends.
@@ -139,6 +145,7 @@ impl<'e> Case<'_, '_, 'e> {
                 self.sight.values[operand].1.clone()
             }
             OperandPlan::Field(access) => access.read(self.event, &self.context, View::Shown),
+            OperandPlan::Registry(part) => registry(*part, &self.exposure()),
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
             OperandPlan::Call(transformer, arguments, option) => {
                 let values: Vec<Value<'e>> = arguments.iter().map(|&argument| self.shown(argument)).collect();
@@ -146,6 +153,14 @@ impl<'e> Case<'_, '_, 'e> {
                 transform::apply(*transformer, &values, option.as_deref())
             }
         }
+    }
+
+    /// What the event exposed of registry credentials, found once.
+    pub fn exposure(&mut self) -> Rc<Exposure> {
+        if self.sight.exposure.0 != self.sight.number {
+            self.sight.exposure = (self.sight.number, Rc::new(Exposure::of(self.event)));
+        }
+        self.sight.exposure.1.clone()
     }
 
     fn is_short(&mut self, operand: OperandId) -> bool {
@@ -182,6 +197,22 @@ impl<'e> Case<'_, '_, 'e> {
             1 => rests.swap_remove(0),
             _ => join(rests.into()),
         }
+    }
+}
+
+/// A part of an exposure as a value. It holds no secret, so that both views of it are the same.
+fn registry(part: Registry, exposure: &Exposure) -> Value<'static> {
+    let list = |texts: &mut dyn Iterator<Item = &String>| {
+        Value::list(texts.map(|text| Cow::Owned(text.clone().into_bytes())).collect())
+    };
+    match part {
+        Registry::Exposure => Value::Text(exposure.kind.name().as_bytes().into()),
+        Registry::Scope if exposure.kind == Kind::None => Value::Missing,
+        Registry::Scope => Value::Text(exposure.scope.name().as_bytes().into()),
+        Registry::Secrets => list(&mut exposure.secrets.iter()),
+        Registry::Count => Value::Number(i64::try_from(exposure.count).unwrap_or(i64::MAX)),
+        Registry::Hosts => list(&mut exposure.logins.hosts.iter()),
+        Registry::Usernames => list(&mut exposure.logins.usernames.iter()),
     }
 }
 

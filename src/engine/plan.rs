@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::compare::{Compare, TextTest, Texts};
 use super::extract::Access;
-use crate::audit::fields::{Kind, Source};
+use crate::audit::fields::{Field, Kind, Registry, Source};
 use crate::rules::ast::{
-    Check, Expr, Operand, Operator, Piece, Priority, Right, Rule, RuleSet, Template, Transformer,
+    Check, Expr, FieldRef, Operand, Operator, Piece, Priority, Right, Rule, RuleSet, Template, Transformer,
 };
 use crate::rules::number;
 
@@ -24,6 +24,8 @@ pub type CheckId = usize;
 pub enum OperandPlan {
     /// From the event.
     Field(Access),
+    /// From what the event exposed.
+    Registry(Registry),
     /// A constant.
     Text(Box<[u8]>),
     /// From other values.
@@ -247,6 +249,9 @@ impl Plan {
             return id;
         }
         let plan = match operand {
+            Operand::Field(FieldRef { field: Field { source: Source::Registry(part), .. }, .. }) => {
+                OperandPlan::Registry(*part)
+            }
             Operand::Field(field) => {
                 self.needs_positions |= field.field.source == Source::Position;
                 OperandPlan::Field(Access::new(field))
@@ -266,6 +271,8 @@ impl Plan {
     fn operand_cost(&self, operand: OperandId) -> u32 {
         match &self.operands[operand] {
             OperandPlan::Text(_) => 0,
+            // It may open the answer.
+            OperandPlan::Registry(_) => 7,
             OperandPlan::Call(_, arguments, _) => {
                 arguments.iter().map(|&argument| self.operand_cost(argument)).max().unwrap_or(0) + 1
             }

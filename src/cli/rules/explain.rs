@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::bail;
@@ -82,7 +83,7 @@ impl Explain {
         for text in found {
             let mut event = Event::new(text);
             let explanation = explain(&rule.condition, &mut event, Context { position: 1, hostname: "" });
-            let incident = Incident::new(&mut event);
+            let incident = Incident::new(&mut event, Rc::default());
             let text = |raw: Option<std::borrow::Cow<'_, [u8]>>| {
                 visible(&String::from_utf8_lossy(&raw.unwrap_or_default()))
             };

@@ -1,0 +1,99 @@
+//! Docker configurations: which registries a credential is for, and as whom.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::audit::json::{Raw, Type};
+
+/// A configuration larger than this, in bytes of base64, comes from no person; its secret is named all the same.
+const LARGEST: usize = 1 << 20;
+
+/// So many hosts and user names are kept; an alert is a line.
+const MOST: usize = 64;
+
+/// Which registries, and as whom. Never a password or a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Logins {
+    /// Registry hosts, without scheme and path.
+    pub hosts: BTreeSet<String>,
+    /// User names.
+    pub usernames: BTreeSet<String>,
+}
+
+impl Logins {
+    /// Adds what the `data` of a secret says: `.dockerconfigjson`, or the older `.dockercfg`.
+    pub fn read(&mut self, data: Raw<'_>) {
+        if let Some(config) = decoded(data.get(".dockerconfigjson"))
+            && let Some(auths) = Raw::first(&config).ok().and_then(|config| config.get("auths"))
+        {
+            self.read_auths(auths);
+        }
+        if let Some(config) = decoded(data.get(".dockercfg"))
+            && let Ok(auths) = Raw::first(&config)
+        {
+            self.read_auths(auths);
+        }
+    }
+
+    fn read_auths(&mut self, auths: Raw<'_>) {
+        for (host, login) in auths.members().map_while(Result::ok).take(MOST) {
+            if login.kind() != Type::Object || self.hosts.len() >= MOST {
+                continue;
+            }
+            self.hosts.insert(host_of(&String::from_utf8_lossy(&host.text())));
+            let given = login.get("username").and_then(Raw::string).map(std::borrow::Cow::into_owned);
+            // `auth` is base64 of `user:password`; only what stands before the colon is looked at.
+            let encoded = || {
+                let auth = decoded(login.get("auth"))?;
+                let end = memchr::memchr(b':', &auth)?;
+                Some(auth[..end].to_vec())
+            };
+            if let Some(name) = given.filter(|name| !name.is_empty()).or_else(encoded) {
+                self.usernames.insert(String::from_utf8_lossy(&name).into_owned());
+            }
+        }
+    }
+}
+
+fn decoded(value: Option<Raw<'_>>) -> Option<Vec<u8>> {
+    let text = value?.string()?;
+    if text.len() > LARGEST { None } else { STANDARD.decode(&*text).ok() }
+}
+
+/// `https://index.docker.io/v1/` is `index.docker.io`. A password may stand before an `@`.
+fn host_of(server: &str) -> String {
+    let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or(rest);
+    authority.rsplit('@').next().unwrap_or(authority).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(key: &str, config: &str) -> Logins {
+        let data = format!("{{\"{key}\":\"{}\"}}", STANDARD.encode(config));
+        let mut logins = Logins::default();
+        logins.read(Raw::first(data.as_bytes()).unwrap());
+        logins
+    }
+
+    #[test]
+    fn both_formats_say_hosts_and_users_and_no_password() {
+        let auth = STANDARD.encode("robot:loot");
+        let config = format!(
+            r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{auth}"}},"ghcr.io":{{"username":"bot","password":"loot"}}}}}}"#
+        );
+        let logins = read(".dockerconfigjson", &config);
+        assert_eq!(logins.hosts.iter().collect::<Vec<_>>(), ["ghcr.io", "index.docker.io"]);
+        assert_eq!(logins.usernames.iter().collect::<Vec<_>>(), ["bot", "robot"]);
+        assert!(!format!("{logins:?}").contains("loot"));
+        let old = read(".dockercfg", r#"{"quay.io":{"username":"a","password":"loot"}}"#);
+        assert_eq!((old.hosts.len(), old.usernames.len()), (1, 1));
+        let url = read(".dockercfg", r#"{"https://bot:loot@quay.io/v1":{}}"#);
+        assert!(url.hosts.contains("quay.io") && !format!("{url:?}").contains("loot"));
+        assert_eq!(read(".dockerconfigjson", "no json"), Logins::default());
+    }
+}
