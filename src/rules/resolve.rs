@@ -378,7 +378,7 @@ impl<'d> Resolver<'d> {
         let mut values = Vec::new();
         for word in words {
             if word.quoted || !self.expand(&word.text, &mut values, &mut Vec::new()) {
-                if !word.quoted && word.text.contains('_') && words.len() > 1 {
+                if !word.quoted && word.text.contains('_') {
                     self.nearly_a_list(word, text);
                 }
                 values.push(word.text.clone());

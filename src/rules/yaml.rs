@@ -184,8 +184,17 @@ impl Offsets {
 
 enum Open {
     Sequence(Vec<Arc<Node>>),
-    /// Entries, and the key that waits for its value.
-    Mapping(Vec<Entry>, Option<Arc<Node>>),
+    /// A mapping.
+    Mapping(Mapping),
+}
+
+#[derive(Default)]
+struct Mapping {
+    entries: Vec<Entry>,
+    /// What merge keys bring, where the mapping itself says nothing.
+    merged: Vec<Entry>,
+    /// The key that waits for its value.
+    key: Option<Arc<Node>>,
 }
 
 struct Builder {
@@ -209,12 +218,19 @@ impl Builder {
                 }),
             },
             Event::SequenceStart(anchor, _) => self.open(Open::Sequence(Vec::new()), anchor, &range),
-            Event::MappingStart(anchor, _) => self.open(Open::Mapping(Vec::new(), None), anchor, &range),
+            Event::MappingStart(anchor, _) => self.open(Open::Mapping(Mapping::default()), anchor, &range),
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some((open, anchor, start)) = self.stack.pop() else { return Ok(()) };
                 let value = match open {
                     Open::Sequence(items) => Value::Sequence(items),
-                    Open::Mapping(entries, _) => Value::Mapping(entries),
+                    Open::Mapping(Mapping { mut entries, merged, .. }) => {
+                        for entry in merged {
+                            if !entries.iter().any(|own| own.key == entry.key) {
+                                entries.push(entry);
+                            }
+                        }
+                        Value::Mapping(entries)
+                    }
                 };
                 self.complete(value, start..range.end.max(start), anchor)
             }
@@ -249,7 +265,7 @@ impl Builder {
         match self.stack.last_mut() {
             None => self.documents.roots.push(node),
             Some((Open::Sequence(items), ..)) => items.push(node),
-            Some((Open::Mapping(entries, key), ..)) => match key.take() {
+            Some((Open::Mapping(Mapping { entries, merged, key }), ..)) => match key.take() {
                 None => *key = Some(node),
                 Some(key_node) => {
                     let Some(text) = key_node.text() else {
@@ -259,7 +275,7 @@ impl Builder {
                         });
                     };
                     if text == "<<" {
-                        return merge(entries, &node, range);
+                        return merge(merged, &node, range);
                     }
                     if entries.iter().any(|entry| entry.key == text) {
                         self.documents.repeated_keys.push((text.to_owned(), key_node.range.clone()));
@@ -280,7 +296,7 @@ impl Builder {
     }
 }
 
-/// A merge key: the entries of another mapping, or of several, where this one has none of that name.
+/// A merge key: the entries of another mapping, or of several, of which the first counts.
 fn merge(entries: &mut Vec<Entry>, node: &Arc<Node>, range: Range<usize>) -> Result<(), Error> {
     let sources = node.sequence().unwrap_or(std::slice::from_ref(node));
     for source in sources {
@@ -370,5 +386,53 @@ pub fn boolean(text: &str) -> Option<bool> {
         "true" | "yes" | "on" | "y" => Some(true),
         "false" | "no" | "off" | "n" => Some(false),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merge_keys_give_what_a_mapping_does_not_say_itself() {
+        let documents = parse("- &a {x: 1, y: 2}\n- &b {y: 3, z: 4}\n- <<: [*a, *b]\n  x: 5\n").unwrap();
+        let items = documents.roots[0].sequence().unwrap();
+        assert_eq!(items[2].to_json(), serde_json::json!({"x": 5, "y": 2, "z": 4}));
+        assert!(documents.repeated_keys.is_empty());
+    }
+
+    #[test]
+    fn places_survive_folding_quoting_and_other_letters() {
+        let text = "\u{feff}# ä\n- k: >\n    one two\n    three\n- k: \"a\\\"b\\tc\"\n- k: 'it''s'\n- k: one\n    two\n- k: |\r\n    x\r\n    yä z\r\n";
+        let documents = parse(text).unwrap();
+        for item in documents.roots[0].sequence().unwrap() {
+            let node = item.get("k").unwrap();
+            let value = node.text().unwrap();
+            let origins = node.origins(text);
+            assert_eq!(origins.len(), value.len() + 1);
+            for (at, letter) in value.char_indices().filter(|(_, letter)| letter.is_alphanumeric()) {
+                assert!(text[origins[at]..].starts_with(letter), "{letter} of {value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn aliases_and_nesting_are_bounded() {
+        let mut bomb = "- &l0 [a, a]\n".to_owned();
+        for level in 1..60 {
+            bomb += &[
+                "- &l",
+                &level.to_string(),
+                " [*l",
+                &(level - 1).to_string(),
+                ", *l",
+                &(level - 1).to_string(),
+                "]\n",
+            ]
+            .concat();
+        }
+        assert!(parse(&bomb).is_ok());
+        assert!(parse(&"[".repeat(10_000)).is_err());
+        assert!(parse("- &a [*a]\n").is_err());
     }
 }
