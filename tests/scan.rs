@@ -9,12 +9,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{RULE, alerts, event, project, pullwatch, said, sample, scan};
+use common::{RULE, alerts, event, ids, peak_memory, project, pullwatch, said, sample, scan};
 use tempfile::TempDir;
-
-fn ids(output: &std::process::Output) -> Vec<String> {
-    alerts(output).iter().map(|alert| alert["event"]["auditID"].as_str().unwrap().to_owned()).collect()
-}
 
 /// A folder with a rule file, and the arguments to use it.
 fn folder() -> (TempDir, String) {
@@ -193,30 +189,6 @@ fn a_line_beyond_the_limit_is_judged_by_its_head() {
     assert!(said(&output).contains("longer than --max-event-size"), "{}", said(&output));
 }
 
-/// The largest memory a scan had resident, in bytes, and its alerts.
-#[cfg(target_os = "linux")]
-fn peak_memory(arguments: &[&str]) -> (u64, Vec<String>) {
-    let child = pullwatch()
-        .args(["scan", "--format", "json"])
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let watcher = std::thread::spawn(move || {
-        let mut peak = 0;
-        while let Ok(text) = fs::read_to_string(&status) {
-            let Some(line) = text.lines().find(|line| line.starts_with("VmHWM:")) else { break };
-            peak = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        peak * 1024
-    });
-    let output = child.wait_with_output().unwrap();
-    (watcher.join().unwrap(), ids(&output))
-}
-
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_stays_bounded_whatever_the_line() {
@@ -232,11 +204,25 @@ fn memory_stays_bounded_whatever_the_line() {
     writeln!(file, "\"}},{tail}\n{}", event("a2", "get", "registry-1")).unwrap();
     drop(file);
     let log = log.display().to_string();
-    let (peak, found) = peak_memory(&["--threads", "1", "--rules", &rules, &log]);
+    let (peak, found) = peak_memory(pullwatch().args(["scan", "--format", "json"]).args([
+        "--threads",
+        "1",
+        "--rules",
+        &rules,
+        &log,
+    ]));
     assert_eq!(found, ["big", "a2"]);
     // The default limit is 64 MiB.
     assert!(peak < 100 << 20, "{peak} bytes");
-    let (peak, found) = peak_memory(&["--threads", "1", "--rules", &rules, "--max-event-size", "1M", &log]);
+    let (peak, found) = peak_memory(pullwatch().args(["scan", "--format", "json"]).args([
+        "--threads",
+        "1",
+        "--rules",
+        &rules,
+        "--max-event-size",
+        "1M",
+        &log,
+    ]));
     assert_eq!(found, ["big", "a2"]);
     assert!(peak < 24 << 20, "{peak} bytes");
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use common::{RULE, alerts, event, pullwatch, said};
+use common::{RULE, event, ids, peak_memory, pullwatch, said};
 use tempfile::TempDir;
 
 /// A folder with a rule file in it; commands run there.
@@ -63,10 +63,6 @@ impl Lab {
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
         ids(&output)
     }
-}
-
-fn ids(output: &Output) -> Vec<String> {
-    alerts(output).iter().map(|alert| alert["event"]["auditID"].as_str().unwrap().to_owned()).collect()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -250,24 +246,6 @@ fn a_time_range_must_hold_some_time() {
     assert!(said(&output).contains("--since is not before --until"), "{}", said(&output));
 }
 
-/// What a scan had resident at most, in bytes.
-#[cfg(target_os = "linux")]
-fn peak_memory(lab: &Lab, arguments: &[&str]) -> (u64, Vec<String>) {
-    let child = lab.command(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let watcher = std::thread::spawn(move || {
-        let mut peak = 0;
-        while let Ok(text) = fs::read_to_string(&status) {
-            let Some(line) = text.lines().find(|line| line.starts_with("VmHWM:")) else { break };
-            peak = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        peak * 1024
-    });
-    let output = child.wait_with_output().unwrap();
-    (watcher.join().unwrap(), ids(&output))
-}
-
 #[test]
 #[cfg(target_os = "linux")]
 fn many_threads_share_the_memory_of_long_lines() {
@@ -285,7 +263,7 @@ fn many_threads_share_the_memory_of_long_lines() {
         writeln!(log, "\"}},{tail}").unwrap();
     }
     lab.write("a.log", log);
-    let (peak, found) = peak_memory(&lab, &["--threads", "8", "--max-event-size", "7M", "a.log"]);
+    let (peak, found) = peak_memory(&mut lab.command(&["--threads", "8", "--max-event-size", "7M", "a.log"]));
     assert_eq!(found, (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
     // Each of 24 buffers could hold 7 MiB.
     assert!(peak < 56 << 20, "{peak} bytes");

@@ -44,6 +44,29 @@ pub fn alerts(output: &Output) -> Vec<Value> {
         .collect()
 }
 
+/// The audit ids of the alerts, in order.
+pub fn ids(output: &Output) -> Vec<String> {
+    alerts(output).iter().map(|alert| alert["event"]["auditID"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The largest memory that a scan had resident, in bytes, and the audit ids of its alerts.
+#[cfg(target_os = "linux")]
+pub fn peak_memory(scan: &mut Command) -> (u64, Vec<String>) {
+    let child = scan.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let watcher = std::thread::spawn(move || {
+        let mut peak: u64 = 0;
+        while let Ok(text) = std::fs::read_to_string(&status) {
+            let Some(line) = text.lines().find(|line| line.starts_with("VmHWM:")) else { break };
+            peak = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        peak * 1024
+    });
+    let output = child.wait_with_output().unwrap();
+    (watcher.join().unwrap(), ids(&output))
+}
+
 /// What it said on standard error.
 pub fn said(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()

@@ -1,16 +1,23 @@
 //! From syntax to meaning: names are looked up, types are checked, lists and macros take their places.
 
+mod exceptions;
+mod types;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::ast::{self, Expr, FieldArgument, FieldRef, Operand, Operator, Right, Template, Transformer};
-use super::definitions::{Cell, Definitions, Exception, Macro, RuleDefinition};
-use super::diagnostics::{Diagnostic, Severity, Span};
-use super::located::Located;
-use super::suggest::did_you_mean;
-use super::syntax::{self, OPERATORS, Syntax, Word};
-use super::{lint, number, parse, posix, template};
+use crate::rules::ast::{
+    self, Expr, FieldArgument, FieldRef, Operand, Operator, Right, Template, Transformer,
+};
+use crate::rules::definitions::{Definitions, Macro, RuleDefinition};
+use crate::rules::diagnostics::{Diagnostic, Severity, Span};
+use crate::rules::located::Located;
+use crate::rules::suggest::did_you_mean;
+use crate::rules::syntax::{self, Syntax, Word};
+use crate::rules::{lint, parse, template};
+
 use crate::audit::fields::{self, Argument, Kind};
+pub use types::kind;
 
 /// A condition with all its macros in place has at most so many comparisons: macros of macros multiply.
 const LARGEST: u64 = 100_000;
@@ -493,224 +500,6 @@ impl<'d> Resolver<'d> {
         Ok(FieldRef { field, argument })
     }
 
-    fn types(&mut self, check: &ast::Check, operator_span: &Span, right_span: &Span) -> Result<(), Said> {
-        use Operator as O;
-        let name = check.operator.name();
-        let kind = kind(&check.left);
-        let takes = match kind {
-            Kind::List => matches!(check.operator, O::Exists | O::In | O::Intersects),
-            Kind::Number | Kind::Time => matches!(
-                check.operator,
-                O::Exists
-                    | O::In
-                    | O::Intersects
-                    | O::Equal
-                    | O::NotEqual
-                    | O::Less
-                    | O::LessOrEqual
-                    | O::Greater
-                    | O::GreaterOrEqual
-            ),
-            Kind::Text => true,
-        };
-        if !takes {
-            let help = match kind {
-                Kind::List => format!(
-                    "`{}` is a list: use `in` (all of them), `intersects` (any of them), or join() it",
-                    check.left
-                ),
-                _ => format!("`{}` is a number: use =, !=, <, <=, >, >= or in", check.left),
-            };
-            let message = format!("`{name}` does not take a {}", kind.name());
-            self.say(
-                Diagnostic::error("types", message, operator_span.clone())
-                    .label(format!("not for a {}", kind.name()))
-                    .help(help),
-            );
-            return Err(Said);
-        }
-        match (&check.right, check.operator) {
-            (Right::Operand(_), O::PMatch | O::Regex) => {
-                let message = format!("`{name}` does not take a field on its right side");
-                self.say(
-                    Diagnostic::error("types", message, right_span.clone()).label("expected a constant"),
-                );
-                return Err(Said);
-            }
-            (Right::Text(_) | Right::List(_), O::Regex) => {
-                let patterns = match &check.right {
-                    Right::List(values) => values.as_slice(),
-                    Right::Text(value) => std::slice::from_ref(value),
-                    _ => &[],
-                };
-                for pattern in patterns {
-                    if let Err(why) = posix::compile(pattern) {
-                        let message = format!("not a regular expression: {why}");
-                        self.say(
-                            Diagnostic::error("regex", message, right_span.clone())
-                                .label("POSIX extended, over the whole value"),
-                        );
-                        return Err(Said);
-                    }
-                }
-            }
-            (Right::Text(_) | Right::List(_), _) if matches!(kind, Kind::Number | Kind::Time) => {
-                let values = match &check.right {
-                    Right::List(values) => values.as_slice(),
-                    Right::Text(value) => std::slice::from_ref(value),
-                    _ => &[],
-                };
-                if let Some(wrong) = values.iter().find(|value| !number::is_number(value)) {
-                    let message = format!("`{}` is a number, and `{wrong}` is none", check.left);
-                    self.say(
-                        Diagnostic::error("types", message, right_span.clone()).label("expected a number"),
-                    );
-                    return Err(Said);
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// An exception as a condition; nothing where it has no values.
-    fn exception(&mut self, exception: &'d Exception) -> Result<Option<Expr>, Said> {
-        let mut failed = false;
-        let mut lefts = Vec::new();
-        for field in &exception.fields {
-            match self.exception_field(field) {
-                Ok(left) => lefts.push(left),
-                Err(Said) => failed = true,
-            }
-        }
-        let default = if exception.is_scalar { Operator::In } else { Operator::Equal };
-        let mut operators = Vec::new();
-        for comparison in &exception.comparisons {
-            match OPERATORS
-                .iter()
-                .find(|(word, operator)| *word == comparison.text() && *operator != Operator::Exists)
-            {
-                Some((_, operator)) => operators.push(*operator),
-                None => {
-                    let words = OPERATORS.iter().map(|(word, _)| *word);
-                    let help = did_you_mean(comparison.text(), words);
-                    let message = format!("`{}` is no operator", comparison.text());
-                    self.say(
-                        Diagnostic::error("exception", message, comparison.whole())
-                            .label("expected =, in, startswith …")
-                            .maybe_help(help),
-                    );
-                    failed = true;
-                }
-            }
-        }
-        if failed {
-            return Err(Said);
-        }
-        let operator = |at: usize| operators.get(at).copied().unwrap_or(default);
-        let mut rows = Vec::new();
-        for row in &exception.rows {
-            if exception.is_scalar {
-                // One comparison with all values, or one for each where the operator takes one.
-                let (Some(left), operator) = (lefts.first(), operator(0)) else { continue };
-                if takes_list(operator) {
-                    rows.push(self.exception_check(left, operator, row, &exception.span)?);
-                } else {
-                    for cell in row {
-                        rows.push(self.exception_check(
-                            left,
-                            operator,
-                            std::slice::from_ref(cell),
-                            &exception.span,
-                        )?);
-                    }
-                }
-                continue;
-            }
-            let mut checks = Vec::new();
-            for (at, (left, cell)) in lefts.iter().zip(row).enumerate() {
-                checks.push(self.exception_check(
-                    left,
-                    operator(at),
-                    std::slice::from_ref(cell),
-                    &exception.span,
-                )?);
-            }
-            rows.push(if checks.len() == 1 { checks.swap_remove(0) } else { Expr::And(checks) });
-        }
-        Ok(match rows.len() {
-            0 => None,
-            _ => {
-                Some(Expr::Exception { name: exception.name.as_str().into(), body: Arc::new(Expr::Or(rows)) })
-            }
-        })
-    }
-
-    fn exception_field(&mut self, field: &Located) -> Result<Operand, Said> {
-        match parse::operand(field.text(), 0) {
-            Ok((operand, end)) if end == field.text().len() => self.operand(&operand, field),
-            _ => {
-                self.say(
-                    Diagnostic::error("exception", format!("`{}` is no field", field.text()), field.whole())
-                        .label("expected a field"),
-                );
-                Err(Said)
-            }
-        }
-    }
-
-    fn exception_check(
-        &mut self,
-        left: &Operand,
-        operator: Operator,
-        cells: &'d [Cell],
-        whole: &Span,
-    ) -> Result<Expr, Said> {
-        let mut values = Vec::new();
-        let mut span = whole.clone();
-        for cell in cells {
-            let texts = match cell {
-                Cell::One(text) => std::slice::from_ref(text),
-                Cell::Many(texts, _) => texts,
-            };
-            for text in texts {
-                span = text.whole();
-                let value = text.text().trim();
-                // A list may stand in its parentheses, as it would in a condition.
-                let bare = value
-                    .strip_prefix('(')
-                    .and_then(|inner| inner.strip_suffix(')'))
-                    .map_or(value, str::trim);
-                if bare != value && takes_list(operator) {
-                    for part in bare.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-                        if !self.expand(part, &mut values, &mut Vec::new()) {
-                            values.push(unquoted(part).to_owned());
-                        }
-                    }
-                } else if !self.expand(value, &mut values, &mut Vec::new()) {
-                    values.push(unquoted(text.text()).to_owned());
-                }
-            }
-        }
-        let right = if takes_list(operator) {
-            Right::List(values)
-        } else if values.len() == 1 {
-            Right::Text(values.swap_remove(0))
-        } else {
-            let message =
-                format!("`{}` compares with one value, and this is {}", operator.name(), values.len());
-            self.say(
-                Diagnostic::error("exception", message, span)
-                    .label("expected one value")
-                    .help("several values take `in`"),
-            );
-            return Err(Said);
-        };
-        let check = ast::Check { left: left.clone(), operator, quantifier: None, right };
-        self.types(&check, &span, &span)?;
-        Ok(Expr::Check(check))
-    }
-
     fn output(&mut self, text: &Located) -> Result<Template, Said> {
         let pieces = template::parse(text.text()).map_err(|error| self.syntax_error(text, error))?;
         let mut resolved = Vec::new();
@@ -738,21 +527,6 @@ fn takes_list(operator: Operator) -> bool {
 /// An item may be written with quotes of the condition's own around it.
 fn unquoted(item: &str) -> &str {
     ['"', '\''].into_iter().find_map(|quote| item.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(item)
-}
-
-/// The type of an operand's value.
-pub fn kind(operand: &Operand) -> Kind {
-    match operand {
-        Operand::Field(field) => field.field.kind,
-        Operand::Text(_) => Kind::Text,
-        Operand::Call { transformer, arguments, .. } => match transformer {
-            Transformer::Len => Kind::Number,
-            Transformer::ToLower | Transformer::ToUpper | Transformer::Basename | Transformer::Base64 => {
-                arguments.first().map_or(Kind::Text, kind)
-            }
-            Transformer::Join | Transformer::Concat | Transformer::GetOpt => Kind::Text,
-        },
-    }
 }
 
 fn unknown_field(name: &str, span: Span) -> Diagnostic {

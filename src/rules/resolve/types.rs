@@ -1,0 +1,110 @@
+//! Which operator takes which type.
+
+use super::{Resolver, Said};
+use crate::audit::fields::Kind;
+use crate::rules::ast::{self, Operand, Operator, Right, Transformer};
+use crate::rules::diagnostics::{Diagnostic, Span};
+use crate::rules::{number, posix};
+
+impl Resolver<'_> {
+    /// Whether the operator takes what stands on its sides.
+    pub(super) fn types(
+        &mut self,
+        check: &ast::Check,
+        operator_span: &Span,
+        right_span: &Span,
+    ) -> Result<(), Said> {
+        use Operator as O;
+        let name = check.operator.name();
+        let kind = kind(&check.left);
+        let takes = match kind {
+            Kind::List => matches!(check.operator, O::Exists | O::In | O::Intersects),
+            Kind::Number | Kind::Time => matches!(
+                check.operator,
+                O::Exists
+                    | O::In
+                    | O::Intersects
+                    | O::Equal
+                    | O::NotEqual
+                    | O::Less
+                    | O::LessOrEqual
+                    | O::Greater
+                    | O::GreaterOrEqual
+            ),
+            Kind::Text => true,
+        };
+        if !takes {
+            let help = match kind {
+                Kind::List => format!(
+                    "`{}` is a list: use `in` (all of them), `intersects` (any of them), or join() it",
+                    check.left
+                ),
+                _ => format!("`{}` is a number: use =, !=, <, <=, >, >= or in", check.left),
+            };
+            let message = format!("`{name}` does not take a {}", kind.name());
+            self.say(
+                Diagnostic::error("types", message, operator_span.clone())
+                    .label(format!("not for a {}", kind.name()))
+                    .help(help),
+            );
+            return Err(Said);
+        }
+        match (&check.right, check.operator) {
+            (Right::Operand(_), O::PMatch | O::Regex) => {
+                let message = format!("`{name}` does not take a field on its right side");
+                self.say(
+                    Diagnostic::error("types", message, right_span.clone()).label("expected a constant"),
+                );
+                return Err(Said);
+            }
+            (Right::Text(_) | Right::List(_), O::Regex) => {
+                let patterns = match &check.right {
+                    Right::List(values) => values.as_slice(),
+                    Right::Text(value) => std::slice::from_ref(value),
+                    _ => &[],
+                };
+                for pattern in patterns {
+                    if let Err(why) = posix::compile(pattern) {
+                        let message = format!("not a regular expression: {why}");
+                        self.say(
+                            Diagnostic::error("regex", message, right_span.clone())
+                                .label("POSIX extended, over the whole value"),
+                        );
+                        return Err(Said);
+                    }
+                }
+            }
+            (Right::Text(_) | Right::List(_), _) if matches!(kind, Kind::Number | Kind::Time) => {
+                let values = match &check.right {
+                    Right::List(values) => values.as_slice(),
+                    Right::Text(value) => std::slice::from_ref(value),
+                    _ => &[],
+                };
+                if let Some(wrong) = values.iter().find(|value| !number::is_number(value)) {
+                    let message = format!("`{}` is a number, and `{wrong}` is none", check.left);
+                    self.say(
+                        Diagnostic::error("types", message, right_span.clone()).label("expected a number"),
+                    );
+                    return Err(Said);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The type of an operand's value.
+pub fn kind(operand: &Operand) -> Kind {
+    match operand {
+        Operand::Field(field) => field.field.kind,
+        Operand::Text(_) => Kind::Text,
+        Operand::Call { transformer, arguments, .. } => match transformer {
+            Transformer::Len => Kind::Number,
+            Transformer::ToLower | Transformer::ToUpper | Transformer::Basename | Transformer::Base64 => {
+                arguments.first().map_or(Kind::Text, kind)
+            }
+            Transformer::Join | Transformer::Concat | Transformer::GetOpt => Kind::Text,
+        },
+    }
+}
