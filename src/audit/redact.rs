@@ -63,13 +63,18 @@ const SECRET_PARAMETERS: [&str; 12] = [
     "apikey",
 ];
 
+/// Annotations that hold the patch of a mutating webhook, as text: it may set a secret's data or an environment.
+const PATCHES: &[u8] = b"patch.webhook.admission.k8s.io/";
+
 /// Where in an event a value stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The event itself.
     Event,
-    /// A part that holds no secrets: user, objectRef, annotations of the event …
+    /// A part that holds no secrets: user, objectRef, most annotations of the event …
     Plain,
+    /// The annotations of the event.
+    Annotations,
     /// The request URI.
     Uri,
     /// In a request or response body.
@@ -90,8 +95,11 @@ impl Place {
             Place::Event => match key {
                 b"requestURI" => Place::Uri,
                 b"requestObject" | b"responseObject" => Place::Body,
+                b"annotations" => Place::Annotations,
                 _ => Place::Plain,
             },
+            Place::Annotations if key.starts_with(PATCHES) => Place::Secret,
+            Place::Annotations => Place::Plain,
             Place::Body => body_member(key, parent),
             Place::Variable if key == b"value" => Place::Secret,
             Place::Variable => Place::Body,
@@ -322,6 +330,14 @@ mod tests {
         insta::assert_snapshot!(
             shown(r#"{"requestObject":[{"op":"add","path":"/data/x","value":"loot"},{"op":"add","path":"/metadata/labels/x","value":"fine"}]}"#),
             @r#"{"requestObject":[{"op":"add","path":"/data/x","value":"<redacted>"},{"op":"add","path":"/metadata/labels/x","value":"fine"}]}"#
+        );
+    }
+
+    #[test]
+    fn patches_of_webhooks_are_hidden() {
+        insta::assert_snapshot!(
+            shown(r#"{"annotations":{"authorization.k8s.io/decision":"allow","patch.webhook.admission.k8s.io/round_0_index_0":"{\"patch\":[{\"value\":\"loot\"}]}"}}"#),
+            @r#"{"annotations":{"authorization.k8s.io/decision":"allow","patch.webhook.admission.k8s.io/round_0_index_0":"<redacted>"}}"#
         );
     }
 

@@ -108,13 +108,15 @@ impl Access {
         let source = field.field.source;
         let pointer = (source == Source::Pointer).then(|| Pointer::new(&key));
         let mut access = Access { source, index, key, pointer, is_plain: false };
-        let start = match source {
-            Source::Elements(keys) => keys.first().copied(),
-            _ => access.plain_path().and_then(|path| path.first().copied()),
+        let path = match source {
+            Source::Elements(keys) => Some(keys.to_vec()),
+            _ => access.plain_path(),
         };
-        let is_plain =
-            start.is_some_and(|start| !matches!(start, "requestObject" | "responseObject" | "requestURI"));
-        access.is_plain = is_plain;
+        // Where keys lead is known without an event, but in bodies, which are never plain.
+        let place = path.map(|path| {
+            path.iter().fold(Place::Event, |place, key| place.member(key.as_bytes(), Raw::assume(b"")))
+        });
+        access.is_plain = place == Some(Place::Plain);
         access
     }
 
@@ -410,6 +412,17 @@ mod tests {
         ] {
             assert!(read(name, argument.clone(), event, View::Real)[0].contains("loot"));
             assert_eq!(read(name, argument, event, View::Shown), [hidden]);
+        }
+        // What a condition has read already is not shown for that.
+        let patch = "/annotations/patch.webhook.admission.k8s.io~1round_0_index_0";
+        for pointer in [patch, "/annotations", ""] {
+            assert!(
+                !Access::new(&FieldRef {
+                    field: fields::find("jevt.value").unwrap(),
+                    argument: key(pointer)
+                })
+                .is_plain()
+            );
         }
         for name in ["jevt.obj", "evt.plugininfo"] {
             assert!(!read(name, None, event, View::Shown)[0].contains("loot"));
