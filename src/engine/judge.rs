@@ -1,6 +1,6 @@
 //! Judging one event after the other.
 //!
-//! A [`Judge`] asks first for the members that decide most ([`plan::HEAD`]). For each combination of their
+//! A [`Judge`] asks first for the members that decide most ([`HEAD`](super::plan::HEAD)). For each combination of their
 //! values it remembers what is left of each rule once they are known: mostly nothing. Only where something is
 //! left the event is read further.
 
