@@ -149,16 +149,33 @@ impl Detector {
     }
 }
 
-/// Whether looking for candidates pays: where most lines are some, it is work done twice.
+/// Whether looking for candidates pays: where most lines are some, it is work done twice. Asked again now and then, since a
+/// log changes.
 #[derive(Debug, Default)]
 struct Skimming {
     lines: u64,
     candidates: u64,
+    /// Buffers still to go without.
+    pause: u32,
 }
 
 impl Skimming {
-    fn pays(&self) -> bool {
-        self.lines < 4096 || self.candidates * 2 < self.lines
+    /// So many lines decide.
+    const ENOUGH: u64 = 4096;
+    /// For so many buffers they do.
+    const PAUSE: u32 = 64;
+
+    fn pays(&mut self) -> bool {
+        if self.pause > 0 {
+            self.pause -= 1;
+            return false;
+        }
+        if self.lines < Self::ENOUGH {
+            return true;
+        }
+        let pays = self.candidates * 2 < self.lines;
+        *self = Skimming { pause: if pays { 0 } else { Self::PAUSE }, ..Skimming::default() };
+        pays
     }
 }
 
@@ -196,7 +213,8 @@ impl<'d> Session<'d> {
     /// Judges every record of a buffer that starts and ends at record boundaries.
     pub fn chunk(&mut self, bytes: &[u8], on_alert: OnAlert<'_>) {
         let mut buffer = self.open(bytes, on_alert);
-        let prefilter = self.detector.prefilter.as_ref().filter(|_| self.skimming.pays());
+        let detector = self.detector;
+        let prefilter = detector.prefilter.as_ref().filter(|_| self.skimming.pays());
         let mut candidate = None;
         let mut at = 0;
         while at < bytes.len() {
