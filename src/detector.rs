@@ -161,9 +161,9 @@ struct Skimming {
 
 impl Skimming {
     /// So many lines decide.
-    const ENOUGH: u64 = 4096;
+    const ENOUGH: u64 = 1024;
     /// For so many buffers they do.
-    const PAUSE: u32 = 64;
+    const PAUSE: u32 = 256;
 
     fn pays(&mut self) -> bool {
         if self.pause > 0 {
