@@ -183,27 +183,19 @@ impl Plan {
         match expr {
             Expr::Check(check) => Node::Check(self.check(check, known)),
             Expr::Not(inner) => Node::Not(Box::new(self.node(inner, known))),
-            Expr::And(children) => {
+            Expr::And(children) | Expr::Or(children) => {
+                let is_and = matches!(expr, Expr::And(_));
                 let mut nodes: Vec<Node> = Vec::new();
                 for child in children {
                     match self.node(child, known) {
-                        Node::All(inner) => nodes.extend(inner),
+                        // A conjunction in a conjunction is one, and so with disjunctions.
+                        Node::All(inner) if is_and => nodes.extend(inner),
+                        Node::Any(inner) if !is_and => nodes.extend(inner),
                         node => nodes.push(node),
                     }
                 }
                 nodes.sort_by_key(|node| self.cost(node));
-                Node::All(nodes.into())
-            }
-            Expr::Or(children) => {
-                let mut nodes: Vec<Node> = Vec::new();
-                for child in children {
-                    match self.node(child, known) {
-                        Node::Any(inner) => nodes.extend(inner),
-                        node => nodes.push(node),
-                    }
-                }
-                nodes.sort_by_key(|node| self.cost(node));
-                Node::Any(nodes.into())
+                if is_and { Node::All(nodes.into()) } else { Node::Any(nodes.into()) }
             }
             Expr::Macro { body, .. } | Expr::Exception { body, .. } => self.node(body, known),
         }
@@ -298,7 +290,7 @@ impl Plan {
                 Piece::Text(text) => Say::Text(text.as_str().into()),
                 Piece::Value { operand, spelling, width } => {
                     let index = shown.iter().position(|one| one.spelling == *spelling).unwrap_or_else(|| {
-                        let kind = kind(operand);
+                        let kind = operand.kind();
                         shown.push(Shown {
                             spelling: spelling.clone(),
                             operand: self.operand(operand, known),
@@ -324,17 +316,8 @@ impl Plan {
     }
 }
 
-/// The type of an operand's value.
-pub fn kind(operand: &Operand) -> Kind {
-    match operand {
-        Operand::Field(field) => field.field.kind,
-        Operand::Call { transformer: Transformer::Len, .. } => Kind::Number,
-        Operand::Text(_) | Operand::Call { .. } => Kind::Text,
-    }
-}
-
 fn constant(check: &Check, values: &[String]) -> Compare {
-    let is_number = matches!(kind(&check.left), Kind::Number | Kind::Time);
+    let is_number = matches!(check.left.kind(), Kind::Number | Kind::Time);
     match (check.operator, check.quantifier) {
         (Operator::Exists, _) => Compare::Exists,
         (Operator::In | Operator::Intersects, _) if is_number => {

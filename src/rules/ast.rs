@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::audit::fields::Field;
+use crate::audit::fields::{Field, Kind};
 
 /// How bad a match is, worst first (syslog's severities, in the words of the rule language).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,6 +147,23 @@ pub enum Operand {
     },
 }
 
+impl Operand {
+    /// The type of its value.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Operand::Field(field) => field.field.kind,
+            Operand::Text(_) => Kind::Text,
+            Operand::Call { transformer, arguments, .. } => match transformer {
+                Transformer::Len => Kind::Number,
+                Transformer::ToLower | Transformer::ToUpper | Transformer::Basename | Transformer::Base64 => {
+                    arguments.first().map_or(Kind::Text, Operand::kind)
+                }
+                Transformer::Join | Transformer::Concat | Transformer::GetOpt => Kind::Text,
+            },
+        }
+    }
+}
+
 impl fmt::Display for Operand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -251,6 +268,17 @@ pub enum Right {
     List(Vec<String>),
     /// A field or a transformed field: `= val(ka.resp.name)`, `= tolower(ka.verb)`.
     Operand(Operand),
+}
+
+impl Right {
+    /// The constants that it compares with: none, one, or those of the list.
+    pub fn values(&self) -> &[String] {
+        match self {
+            Right::Text(value) => std::slice::from_ref(value),
+            Right::List(values) => values,
+            Right::Nothing | Right::Operand(_) => &[],
+        }
+    }
 }
 
 /// One comparison, type-checked.

@@ -27,11 +27,7 @@ fn pointer(operand: &Operand) -> Option<String> {
 pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -> Vec<Diagnostic> {
     let span = || text.span(&written.range);
     let mut found = Vec::new();
-    let values: &[String] = match &check.right {
-        Right::Text(value) => std::slice::from_ref(value),
-        Right::List(values) => values,
-        Right::Nothing | Right::Operand(_) => &[],
-    };
+    let values = check.right.values();
     let is_equality = matches!(check.operator, Operator::Equal | Operator::In | Operator::Intersects);
     if matches!(&check.right, Right::List(values) if values.is_empty())
         && check.quantifier.is_none()
@@ -85,14 +81,14 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
         ..
     } = &check.left
         && let Some(argument) = arguments.first()
-        && super::resolve::kind(argument) == fields::Kind::List
+        && argument.kind() == fields::Kind::List
     {
         found.push(
             never("this function takes one text, and a list has none", span())
                 .help("compare the list itself, or join() it first"),
         );
     }
-    if super::resolve::kind(&check.left) == fields::Kind::Number
+    if check.left.kind() == fields::Kind::Number
         && let [value] = values
         && let Some(number) = super::number::parse(value)
     {

@@ -17,8 +17,6 @@ use crate::rules::syntax::{self, Syntax, Word};
 use crate::rules::{lint, parse, template};
 
 use crate::audit::fields::{self, Argument, Kind};
-pub use types::kind;
-
 /// A condition with all its macros in place has at most so many comparisons: macros of macros multiply.
 const LARGEST: u64 = 100_000;
 
@@ -444,7 +442,7 @@ impl<'d> Resolver<'d> {
                 let arguments = resolved.into_iter().collect::<Result<Vec<_>, Said>>()?;
                 let takes_list = matches!(transformer, Transformer::Join | Transformer::GetOpt);
                 let list_at = usize::from(*transformer == Transformer::Join);
-                if takes_list && kind(&arguments[list_at]) != Kind::List {
+                if takes_list && arguments[list_at].kind() != Kind::List {
                     let message = format!("`{}` takes a list field", transformer.name());
                     self.say(Diagnostic::error("types", message, text.span(range)).label("not a list"));
                     return Err(Said);

@@ -2,7 +2,7 @@
 
 use super::{Resolver, Said};
 use crate::audit::fields::Kind;
-use crate::rules::ast::{self, Operand, Operator, Right, Transformer};
+use crate::rules::ast::{self, Operator, Right};
 use crate::rules::diagnostics::{Diagnostic, Span};
 use crate::rules::{number, posix};
 
@@ -16,7 +16,7 @@ impl Resolver<'_> {
     ) -> Result<(), Said> {
         use Operator as O;
         let name = check.operator.name();
-        let kind = kind(&check.left);
+        let kind = check.left.kind();
         let takes = match kind {
             Kind::List => matches!(check.operator, O::Exists | O::In | O::Intersects),
             Kind::Number | Kind::Time => matches!(
@@ -58,12 +58,7 @@ impl Resolver<'_> {
                 return Err(Said);
             }
             (Right::Text(_) | Right::List(_), O::Regex) => {
-                let patterns = match &check.right {
-                    Right::List(values) => values.as_slice(),
-                    Right::Text(value) => std::slice::from_ref(value),
-                    _ => &[],
-                };
-                for pattern in patterns {
+                for pattern in check.right.values() {
                     if let Err(why) = posix::compile(pattern) {
                         let message = format!("not a regular expression: {why}");
                         self.say(
@@ -75,12 +70,7 @@ impl Resolver<'_> {
                 }
             }
             (Right::Text(_) | Right::List(_), _) if matches!(kind, Kind::Number | Kind::Time) => {
-                let values = match &check.right {
-                    Right::List(values) => values.as_slice(),
-                    Right::Text(value) => std::slice::from_ref(value),
-                    _ => &[],
-                };
-                if let Some(wrong) = values.iter().find(|value| !number::is_number(value)) {
+                if let Some(wrong) = check.right.values().iter().find(|value| !number::is_number(value)) {
                     let message = format!("`{}` is a number, and `{wrong}` is none", check.left);
                     self.say(
                         Diagnostic::error("types", message, right_span.clone()).label("expected a number"),
@@ -91,20 +81,5 @@ impl Resolver<'_> {
             _ => {}
         }
         Ok(())
-    }
-}
-
-/// The type of an operand's value.
-pub fn kind(operand: &Operand) -> Kind {
-    match operand {
-        Operand::Field(field) => field.field.kind,
-        Operand::Text(_) => Kind::Text,
-        Operand::Call { transformer, arguments, .. } => match transformer {
-            Transformer::Len => Kind::Number,
-            Transformer::ToLower | Transformer::ToUpper | Transformer::Basename | Transformer::Base64 => {
-                arguments.first().map_or(Kind::Text, kind)
-            }
-            Transformer::Join | Transformer::Concat | Transformer::GetOpt => Kind::Text,
-        },
     }
 }
