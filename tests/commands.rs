@@ -68,6 +68,44 @@ fn errors_point_at_the_character() {
 }
 
 #[test]
+fn what_loads_and_is_odd_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd.yaml");
+    let rule = |name: &str, condition: &str| {
+        format!("- rule: {name}\n  desc: d\n  condition: {condition}\n  output: x\n  priority: INFO\n")
+    };
+    let text = rule("First", "ka.verb = get")
+        + &rule("Shadowed", "ka.verb = get and ka.user.name = x")
+        + &rule(
+            "Never",
+            "ka.stage = Complete or ka.verb = GET or (ka.uri = a and ka.uri = b) or len(ka.uri) < 0",
+        )
+        + &rule("Regex", "ka.uri regex \"reg.*\"")
+        + &rule("Text", "ka.uri = ka.verb or ka.verb in nolist")
+        + "- macro: unused\n  condition: ka.nosuch = 1\n- list: idle\n  items: []\n  itmes: []\n- foo: bar\n";
+    fs::write(&path, text).unwrap();
+    let name = path.display().to_string();
+    let (code, out, err) = run(&["rules", "check", "--first", &name]);
+    assert_eq!(code, Some(0), "{out}");
+    for (code, count) in [
+        ("shadowed", 1),
+        ("never-true", 4),
+        ("simple-regex", 1),
+        ("field-as-text", 1),
+        ("unknown-list", 1),
+        ("unused-macro", 1),
+        ("unknown-field", 1),
+        ("unused-list", 1),
+        ("unknown-key", 1),
+        ("unknown-item", 1),
+    ] {
+        assert_eq!(err.matches(&format!("warning[{code}]")).count(), count, "{code}: {err}");
+    }
+    assert!(!err.contains("error["), "{err}");
+    assert_eq!(run(&["rules", "check", "--strict", &name]).0, Some(1));
+}
+
+#[test]
 fn rules_are_explained() {
     let text = event("a1", "list", "registry-1").replace(r#""name":"registry-1","#, "");
     let (code, out, _) = run(&["rules", "explain", "--rule", "Secrets Listed", &text]);
