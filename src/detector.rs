@@ -1,9 +1,14 @@
 //! The detector: bytes of audit logs in, alerts out.
 //!
 //! It ties the rooms of the library together and keeps count of what it saw. A [`Detector`] is made once and
-//! shared; each thread has a [`Session`]. A session gets buffers that are cut at record boundaries and judges
-//! what is in them: a line an event as the apiserver writes it, an `EventList`, an array, events that are
-//! spread over several lines, and whatever else a file may hold.
+//! shared. A [`Session`] gets buffers that are cut at record boundaries and judges what is in them: a line an event as
+//! the apiserver writes it, an `EventList`, an array, events that are spread over several lines, and whatever else a
+//! file may hold.
+//!
+//! Most events can be judged in any order. Some cannot: they teach which secrets are credentials, or are judged by what
+//! others taught. So a session has two halves. A [`Scout`] reads everything, judges what stands for itself, and hands
+//! on the few others; a [`Sequel`] judges those in their order. Several scouts may work on several threads in front of
+//! one sequel ([`crate::cli`]'s `scan` does so), and the alerts are the same as from one session.
 //!
 //! No record is dropped without being counted, and none can stop the rest.
 
@@ -17,6 +22,7 @@ use crate::engine::extract::Context;
 use crate::engine::judge::{Case, Judge, Sight};
 use crate::engine::plan::Plan;
 use crate::engine::prefilter::Prefilter;
+use crate::registry::{self, Knowledge};
 use crate::rules::Matching;
 use crate::rules::ast::{Priority, RuleSet};
 
@@ -136,15 +142,51 @@ impl Detector {
         &self.rule_names
     }
 
-    /// What a thread needs to judge.
+    /// Judges everything, in order.
     pub fn session(&self) -> Session<'_> {
-        Session {
+        Session { scout: self.scout(), sequel: self.sequel() }
+    }
+
+    /// Judges what stands for itself.
+    pub fn scout(&self) -> Scout<'_> {
+        Scout {
             detector: self,
-            judge: Judge::new(self.options.matching == Matching::First),
+            judge: self.judge(),
             counts: Counts::default(),
             position: 0,
             matches: Vec::new(),
+            is_later: false,
             skimming: Skimming::default(),
+        }
+    }
+
+    /// Judges what scouts hand on.
+    pub fn sequel(&self) -> Sequel<'_> {
+        Sequel { detector: self, judge: self.judge(), knowledge: Knowledge::default(), matches: Vec::new() }
+    }
+
+    fn judge(&self) -> Judge {
+        Judge::new(self.options.matching == Matching::First)
+    }
+
+    fn is_outside_range(&self, event: &mut Event<'_>) -> bool {
+        let Options { since, until, .. } = self.options;
+        if since.is_none() && until.is_none() {
+            return false;
+        }
+        // An event that does not say when it happened is kept: better one too many than one lost.
+        event.time().is_some_and(|time| {
+            since.is_some_and(|since| time < since) || until.is_some_and(|until| time >= until)
+        })
+    }
+
+    /// Says what an event matched.
+    fn alert(&self, case: &mut Case<'_, '_, '_>, matches: &[usize], on_alert: OnAlert<'_>) {
+        let exposure = case.exposure();
+        let incident = Incident::new(case.event, exposure);
+        for &matched in matches {
+            let alert = Alert::new(&self.plan.rules[matched], case, &incident, &self.options.hostname);
+            on_alert(&alert);
         }
     }
 }
@@ -185,34 +227,141 @@ const DEEPEST_LIST: usize = 4;
 /// Judges records, one after the other.
 #[derive(Debug)]
 pub struct Session<'d> {
+    scout: Scout<'d>,
+    sequel: Sequel<'d>,
+}
+
+/// Reads records and judges those that stand for themselves.
+#[derive(Debug)]
+pub struct Scout<'d> {
     detector: &'d Detector,
     judge: Judge,
     counts: Counts,
     position: u64,
     matches: Vec<usize>,
+    /// The event at hand is for the sequel.
+    is_later: bool,
     skimming: Skimming,
+}
+
+/// Judges, in their order, the events that do not stand for themselves.
+#[derive(Debug)]
+pub struct Sequel<'d> {
+    detector: &'d Detector,
+    judge: Judge,
+    knowledge: Knowledge,
+    matches: Vec<usize>,
 }
 
 /// Takes alerts.
 pub type OnAlert<'f> = &'f mut dyn FnMut(&Alert<'_>);
 
-/// One buffer on its way through a session.
+/// What a scout found.
+#[derive(Debug)]
+pub enum Found<'a, 'c> {
+    /// A rule matched.
+    Alert(&'a Alert<'a>),
+    /// An event for the sequel.
+    Later(&'a mut Event<'c>, Turn),
+}
+
+/// What the sequel has to know of an event beside its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Its position in the input.
+    position: u64,
+    /// It is before the time asked for: it teaches, and nothing more.
+    only_teaches: bool,
+}
+
+/// Takes what a scout finds.
+pub type OnFound<'f, 'c> = &'f mut dyn FnMut(Found<'_, 'c>);
+
+/// One buffer on its way through a scout.
 struct Buffer<'c, 'f> {
     bytes: &'c [u8],
     notes: Notes,
     /// Where the next line starts that starts with `{`, as far as it was looked for.
     next_object: usize,
     sight: Sight<'c>,
-    on_alert: OnAlert<'f>,
+    on_found: OnFound<'f, 'c>,
 }
 
 /// How a line starts that is one event as the apiserver writes it.
 const PLAIN_START: &[u8] = br#"{"kind":"Event","#;
 
-impl<'d> Session<'d> {
+impl Session<'_> {
     /// Judges every record of a buffer that starts and ends at record boundaries.
     pub fn chunk(&mut self, bytes: &[u8], on_alert: OnAlert<'_>) {
-        let mut buffer = self.open(bytes, on_alert);
+        let mut sight = self.sequel.sight();
+        self.scout.chunk(bytes, &mut |found| match found {
+            Found::Alert(alert) => on_alert(alert),
+            Found::Later(event, turn) => self.sequel.judge(&mut sight, event, turn, on_alert),
+        });
+    }
+
+    /// Judges an event whose line is longer than the limit by its first bytes.
+    pub fn head(&mut self, head: &[u8], on_alert: OnAlert<'_>) {
+        let mut sight = self.sequel.sight();
+        self.scout.head(head, &mut |found| match found {
+            Found::Alert(alert) => on_alert(alert),
+            Found::Later(event, turn) => self.sequel.judge(&mut sight, event, turn, on_alert),
+        });
+    }
+
+    /// What was seen since the last call.
+    pub fn take_counts(&mut self) -> Counts {
+        self.scout.take_counts()
+    }
+}
+
+impl Sequel<'_> {
+    /// What is known of the event at hand, for the events of one buffer.
+    pub fn sight<'c>(&self) -> Sight<'c> {
+        Sight::new(&self.detector.plan)
+    }
+
+    /// Judges an event, and learns from it.
+    pub fn judge<'c>(
+        &mut self,
+        sight: &mut Sight<'c>,
+        event: &mut Event<'c>,
+        turn: Turn,
+        on_alert: OnAlert<'_>,
+    ) {
+        sight.next();
+        self.matches.clear();
+        let context = Context { position: turn.position, hostname: &self.detector.options.hostname };
+        let plan = &self.detector.plan;
+        let mut case = Case { plan, sight, event, context, knowledge: None };
+        let prospect = self.judge.prospect(&mut case);
+        let concerns = prospect.concern.applies(case.event);
+        if concerns {
+            case.knowledge = Some(&mut self.knowledge);
+            // Also where no rule asks: what it teaches is for others.
+            case.exposure();
+        }
+        if !turn.only_teaches {
+            self.judge.judge(&mut case, &prospect, &mut self.matches);
+            if !self.matches.is_empty() {
+                self.detector.alert(&mut case, &self.matches, on_alert);
+            }
+        }
+        if concerns {
+            registry::settle(event, &mut self.knowledge);
+        }
+    }
+
+    /// What was learned so far.
+    pub fn knowledge(&self) -> &Knowledge {
+        &self.knowledge
+    }
+}
+
+impl<'d> Scout<'d> {
+    /// Judges every record of a buffer that starts and ends at record boundaries.
+    pub fn chunk<'c>(&mut self, bytes: &'c [u8], on_found: OnFound<'_, 'c>) {
+        let mut buffer = self.open(bytes, on_found);
         let detector = self.detector;
         let prefilter = detector.prefilter.as_ref().filter(|_| self.skimming.pays());
         let mut candidate = None;
@@ -250,8 +399,8 @@ impl<'d> Session<'d> {
     }
 
     /// Judges an event whose line is longer than the limit by its first bytes.
-    pub fn head(&mut self, head: &[u8], on_alert: OnAlert<'_>) {
-        let mut buffer = self.open(head, on_alert);
+    pub fn head<'c>(&mut self, head: &'c [u8], on_found: OnFound<'_, 'c>) {
+        let mut buffer = self.open(head, on_found);
         self.cut(&mut buffer, head, truncated::TOO_LONG, 0);
         self.close(&buffer);
     }
@@ -261,9 +410,9 @@ impl<'d> Session<'d> {
         std::mem::take(&mut self.counts)
     }
 
-    fn open<'c, 'f>(&self, bytes: &'c [u8], on_alert: OnAlert<'f>) -> Buffer<'c, 'f> {
+    fn open<'c, 'f>(&self, bytes: &'c [u8], on_found: OnFound<'f, 'c>) -> Buffer<'c, 'f> {
         let notes = self.detector.searcher.search(bytes);
-        Buffer { bytes, notes, next_object: 0, sight: Sight::new(&self.detector.plan), on_alert }
+        Buffer { bytes, notes, next_object: 0, sight: Sight::new(&self.detector.plan), on_found }
     }
 
     fn close(&mut self, buffer: &Buffer<'_, '_>) {
@@ -404,7 +553,7 @@ impl<'d> Session<'d> {
     /// Judges one event that should be whole.
     fn event<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) -> Result<(), Broken> {
         self.match_rules(buffer, event);
-        if !self.matches.is_empty() {
+        if self.is_later || !self.matches.is_empty() {
             event.finish()?;
         }
         event.state()?;
@@ -443,54 +592,49 @@ impl<'d> Session<'d> {
 
     fn match_rules<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) {
         self.matches.clear();
+        self.is_later = false;
         buffer.sight.next();
-        if self.is_outside_range(event) {
+        let context = self.context();
+        let mut case =
+            Case { plan: &self.detector.plan, sight: &mut buffer.sight, event, context, knowledge: None };
+        let is_outside = self.detector.is_outside_range(case.event);
+        if is_outside && !self.detector.plan.needs_knowledge {
             return;
         }
-        let context = self.context();
-        let mut case = Case { plan: &self.detector.plan, sight: &mut buffer.sight, event, context };
-        self.judge.judge(&mut case, &mut self.matches);
+        let prospect = self.judge.prospect(&mut case);
+        if prospect.concern.applies(case.event) {
+            self.is_later = true;
+        } else if !is_outside {
+            self.judge.judge(&mut case, &prospect, &mut self.matches);
+        }
     }
 
     /// Counts an event and says what it matched.
     fn report<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) {
-        if self.is_outside_range(event) {
-            self.counts.outside_time_range += 1;
-            return;
-        }
+        let only_teaches = self.detector.is_outside_range(event);
         let context = self.context();
-        self.counts.events += 1;
-        self.position += 1;
-        if event.has_repeated_members() {
-            self.malformed_lines(malformed::REPEATED, 1);
+        if only_teaches {
+            self.counts.outside_time_range += 1;
+        } else {
+            self.counts.events += 1;
+            self.position += 1;
+            if event.has_repeated_members() {
+                self.malformed_lines(malformed::REPEATED, 1);
+            }
         }
-        if self.matches.is_empty() {
-            return;
-        }
-        let plan = &self.detector.plan;
-        let mut case = Case { plan, sight: &mut buffer.sight, event, context };
-        let exposure = case.exposure();
-        let incident = Incident::new(case.event, exposure);
-        for &matched in &self.matches {
-            let alert =
-                Alert::new(&plan.rules[matched], &mut case, &incident, &self.detector.options.hostname);
-            (buffer.on_alert)(&alert);
+        if self.is_later {
+            (buffer.on_found)(Found::Later(event, Turn { position: context.position, only_teaches }));
+        } else if !self.matches.is_empty() {
+            let plan = &self.detector.plan;
+            let mut case = Case { plan, sight: &mut buffer.sight, event, context, knowledge: None };
+            self.detector.alert(&mut case, &self.matches, &mut |alert| {
+                (buffer.on_found)(Found::Alert(alert));
+            });
         }
     }
 
     fn context(&self) -> Context<'d> {
         Context { position: self.position + 1, hostname: &self.detector.options.hostname }
-    }
-
-    fn is_outside_range(&self, event: &mut Event<'_>) -> bool {
-        let Options { since, until, .. } = self.detector.options;
-        if since.is_none() && until.is_none() {
-            return false;
-        }
-        // An event that does not say when it happened is kept: better one too many than one lost.
-        event.time().is_some_and(|time| {
-            since.is_some_and(|since| time < since) || until.is_some_and(|until| time >= until)
-        })
     }
 }
 

@@ -157,11 +157,21 @@ pub enum Source {
     Constant(&'static str),
     /// The name of the host pullwatch runs on.
     Hostname,
-    /// What the event exposed of registry credentials.
+    /// The last of `sourceIPs`: the peer's own address.
+    ClientAddress,
+    /// The values of the key given as the argument in `user.extra`.
+    Extra,
+    /// What kind of user asked, by the shape of their name.
+    UserKind,
+    /// The name of whom the request was made as: the impersonated user, else the user.
+    Actor,
+    /// Whether a part of the event is missing.
+    Truncated,
+    /// What the event is about, of registry credentials.
     Registry(Registry),
 }
 
-/// A part of what an event exposed of registry credentials.
+/// A part of what an event is about, of registry credentials and what guards them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Registry {
@@ -171,6 +181,13 @@ pub enum Registry {
     Count,
     Hosts,
     Usernames,
+    Evidence,
+    ByType,
+    Copied,
+    Referenced,
+    ImageHosts,
+    Granted,
+    PodSecurity,
 }
 
 /// One field.
@@ -560,7 +577,46 @@ static HOST_PORTS: [Field; 2] = [
     ),
 ];
 
-static REGISTRY: [Field; 6] = [
+/// What the reference engine has no fields for.
+static AUDIT: [Field; 9] = [
+    text("audit.level", Source::Path(&["level"]), "level: Metadata, Request or RequestResponse"),
+    text(
+        "audit.client",
+        Source::ClientAddress,
+        "the last of sourceIPs: the address of the peer, the only one that a client cannot make up",
+    ),
+    text("audit.target.group", Source::Path(&["objectRef", "apiGroup"]), "objectRef.apiGroup"),
+    text("audit.user.uid", Source::Path(&["user", "uid"]), "user.uid"),
+    Field {
+        name: "audit.user.extra",
+        kind: Kind::List,
+        argument: Argument::Key,
+        source: Source::Extra,
+        reads: "user.extra of that key, such as authentication.kubernetes.io/pod-name",
+    },
+    text(
+        "audit.user.kind",
+        Source::UserKind,
+        "by the shape of user.username: node, serviceaccount, system (a part of the cluster), anonymous, human",
+    ),
+    list(
+        "audit.impuser.groups",
+        Source::Elements(&["impersonatedUser", "groups"]),
+        "impersonatedUser.groups",
+    ),
+    text(
+        "audit.actor",
+        Source::Actor,
+        "whom the request was made as: impersonatedUser.username, else user.username",
+    ),
+    text(
+        "audit.truncated",
+        Source::Truncated,
+        "true if a part of the event is missing: its line was cut, or the apiserver took the objects out; else false",
+    ),
+];
+
+static REGISTRY: [Field; 13] = [
     text(
         "registry.exposure",
         Source::Registry(Registry::Exposure),
@@ -579,6 +635,41 @@ static REGISTRY: [Field; 6] = [
     number("registry.count", Source::Registry(Registry::Count), "how many credentials"),
     list("registry.hosts", Source::Registry(Registry::Hosts), "the registries that the credentials are for"),
     list("registry.usernames", Source::Registry(Registry::Usernames), "the user names in the credentials"),
+    text(
+        "registry.evidence",
+        Source::Registry(Registry::Evidence),
+        "how it is known that they are credentials: type (it was seen), reference (imagePullSecrets name it), name (it goes by such a name)",
+    ),
+    text(
+        "registry.by_type",
+        Source::Registry(Registry::ByType),
+        "true if the request asks, by a field selector, for registry credentials alone; else false",
+    ),
+    list(
+        "registry.copied",
+        Source::Registry(Registry::Copied),
+        "keys of a written secret or config map that hold a docker configuration under another type",
+    ),
+    list(
+        "registry.referenced",
+        Source::Registry(Registry::Referenced),
+        "credentials, as namespace/name, that a written pod or workload takes as a volume or in its environment, and those in a pod that somebody looks into (exec, attach …)",
+    ),
+    list(
+        "registry.image_hosts",
+        Source::Registry(Registry::ImageHosts),
+        "the registries that the images of a written pod or workload come from",
+    ),
+    list(
+        "registry.granted",
+        Source::Registry(Registry::Granted),
+        "verbs on secrets that a written role grants, or the role that a written binding names",
+    ),
+    text(
+        "registry.pod_security",
+        Source::Registry(Registry::PodSecurity),
+        "how a change of a namespace changes what Pod Security enforces there: removed, lowered, raised",
+    ),
 ];
 
 /// Every field, in the order in which people read about them.
@@ -590,6 +681,7 @@ pub fn all() -> impl Iterator<Item = &'static Field> {
         .chain(&EPHEMERAL_CONTAINERS)
         .chain(&HOST_PORTS)
         .chain(&TIMES)
+        .chain(&AUDIT)
         .chain(&REGISTRY)
 }
 

@@ -56,6 +56,19 @@ pub fn parameter<'a>(uri: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
     })
 }
 
+/// All values of a query parameter, decoded as far as they can be: what is malformed stays as it is. To be asked where
+/// it is worse to miss something than to see too much.
+pub fn lenient_parameters(uri: &[u8], name: &[u8]) -> Vec<Vec<u8>> {
+    let Some(question) = memchr::memchr(b'?', uri) else { return Vec::new() };
+    uri[question + 1..]
+        .split(|byte| matches!(byte, b'&' | b';'))
+        .filter_map(|parameter| {
+            let equals = memchr::memchr(b'=', parameter)?;
+            (*decode(&parameter[..equals]) == *name).then(|| decode(&parameter[equals + 1..]).into_owned())
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +83,6 @@ mod tests {
         assert_eq!(parameter(uri, b"x").unwrap(), &b""[..]);
         assert_eq!(parameter(uri, b"nosuch"), None);
         assert_eq!(parameter(b"/api?a=%zz&b=1", b"b"), None);
+        assert_eq!(lenient_parameters(b"/api?a=%zz&%62=%31;b=2&c", b"b"), [b"1", b"2"]);
     }
 }

@@ -236,7 +236,7 @@ const LONGEST_LIST: usize = 1023;
 
 /// Appends the `registry` member of an alert about registry credentials.
 fn write_exposure(exposure: &Exposure, out: &mut Vec<u8>) {
-    if matches!(exposure.kind, Kind::None | Kind::Denied) {
+    if exposure.kind == Kind::None && exposure.count == 0 {
         return;
     }
     let list = |out: &mut Vec<u8>, name: &str, texts: &mut dyn Iterator<Item = &String>| {

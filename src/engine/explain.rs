@@ -5,6 +5,7 @@ use super::judge::{Case, Sight};
 use super::plan::Plan;
 use super::value::Value;
 use crate::audit::event::Event;
+use crate::registry::{Concern, Knowledge, Names};
 use crate::rules::ast::{Check, Expr};
 
 /// A part of a condition and what came of it.
@@ -40,12 +41,23 @@ pub enum Part {
     },
 }
 
+/// What an event is explained by.
+#[derive(Clone, Copy)]
+pub struct Background<'b> {
+    /// Names that registry credentials go by.
+    pub names: &'b Names,
+    /// What the events before it taught.
+    pub knowledge: &'b Knowledge,
+    /// What is known beside its text.
+    pub context: Context<'b>,
+}
+
 /// Explains a condition. Recursion is bounded by the loader.
-pub fn explain(condition: &Expr, event: &mut Event<'_>, context: Context<'_>) -> Explanation {
+pub fn explain(condition: &Expr, event: &mut Event<'_>, background: Background<'_>) -> Explanation {
     let all = |parts: &[Expr], event: &mut Event<'_>| -> Vec<Explanation> {
-        parts.iter().map(|part| explain(part, event, context)).collect()
+        parts.iter().map(|part| explain(part, event, background)).collect()
     };
-    let boxed = |part: &Expr, event: &mut Event<'_>| Box::new(explain(part, event, context));
+    let boxed = |part: &Expr, event: &mut Event<'_>| Box::new(explain(part, event, background));
     let (part, holds) = match condition {
         Expr::And(parts) => {
             let parts = all(parts, event);
@@ -72,16 +84,20 @@ pub fn explain(condition: &Expr, event: &mut Event<'_>, context: Context<'_>) ->
             let holds = body.holds;
             (Part::Exception(name.to_string(), body), holds)
         }
-        Expr::Check(check) => self::check(check, event, context),
+        Expr::Check(check) => self::check(check, event, background),
     };
     Explanation { part, holds }
 }
 
 /// Judges one comparison by a plan of its own, so that an explanation says what the engine does.
-fn check(check: &Check, event: &mut Event<'_>, context: Context<'_>) -> (Part, bool) {
-    let plan = Plan::of_check(check);
+fn check(check: &Check, event: &mut Event<'_>, background: Background<'_>) -> (Part, bool) {
+    let plan = Plan::of_check(check, background.names);
     let mut sight = Sight::new(&plan);
-    let mut case = Case { plan: &plan, sight: &mut sight, event, context };
+    // Each comparison sees the event for the first time, and what it teaches stays with it.
+    let mut knowledge = background.knowledge.clone();
+    let knowledge = Concern::of(event).applies(event).then_some(&mut knowledge);
+    let mut case = Case { plan: &plan, sight: &mut sight, event, context: background.context, knowledge };
+    case.exposure();
     let holds = case.passes(0);
     let (left, right) = plan.operands_of(0);
     let saw = text(&case.shown(left));

@@ -244,6 +244,24 @@ impl Access {
             Source::Position => Value::Number(i64::try_from(context.position).unwrap_or(i64::MAX)),
             Source::Constant(text) => Value::Text(Cow::Borrowed(text.as_bytes())),
             Source::Hostname => Value::Text(Cow::Owned(context.hostname.as_bytes().to_vec())),
+            Source::ClientAddress => {
+                let addresses = path(event, &["sourceIPs"]);
+                Value::text(addresses.and_then(|found| found.items().last()).map(|found| found.text(view)))
+            }
+            Source::Extra => {
+                let Some(values) = path(event, &["user", "extra", &self.key]) else { return Value::Missing };
+                Value::list(values.items().map(|found| found.text(view)).collect())
+            }
+            Source::UserKind => {
+                let name = path(event, &["user", "username"]).map(|found| found.text(View::Real));
+                Value::Text(Cow::Borrowed(user_kind(&name.unwrap_or_default()).as_bytes()))
+            }
+            Source::Actor => {
+                let posed = path(event, &["impersonatedUser", "username"]);
+                let found = posed.or_else(|| path(event, &["user", "username"]));
+                Value::text(found.map(|found| found.text(view)))
+            }
+            Source::Truncated => truth(event.is_truncated()),
             // Read by the judge, once an event.
             Source::Registry(_) => Value::Missing,
         }
@@ -297,6 +315,18 @@ impl Access {
             }
         }
         Value::list(texts)
+    }
+}
+
+/// What kind of user goes by that name. The apiserver keeps the prefix for its own: `system:` names come from its
+/// certificates and tokens alone.
+fn user_kind(name: &[u8]) -> &'static str {
+    match name {
+        b"" | b"system:anonymous" => "anonymous",
+        name if name.starts_with(b"system:serviceaccount:") => "serviceaccount",
+        name if name.starts_with(b"system:node:") => "node",
+        name if name.starts_with(b"system:") => "system",
+        _ => "human",
     }
 }
 

@@ -17,7 +17,16 @@ use super::{compare, transform};
 use crate::audit::event::{Event, Member};
 use crate::audit::fields::Registry;
 use crate::audit::redact::LONGEST;
-use crate::registry::{Exposure, Kind};
+use crate::registry::{self, Concern, Exposure, Kind, Knowledge};
+
+/// What is known of events with a certain head.
+#[derive(Clone, Debug)]
+pub struct Prospect {
+    /// The rules that can match, and what is left of them.
+    rests: Rc<[Rest]>,
+    /// Whether such events have to be judged in their turn.
+    pub concern: Concern,
+}
 
 /// What is left of a rule when the head of an event is known.
 #[derive(Debug)]
@@ -73,6 +82,8 @@ pub struct Case<'p, 's, 'e> {
     pub event: &'s mut Event<'e>,
     /// What is known beside its text.
     pub context: Context<'p>,
+    /// What earlier events taught. Nothing for an event that it has no bearing on.
+    pub knowledge: Option<&'s mut Knowledge>,
 }
 
 impl<'e> Case<'_, '_, 'e> {
@@ -121,7 +132,7 @@ impl<'e> Case<'_, '_, 'e> {
         let plan = self.plan;
         let value = match &plan.operands[operand] {
             OperandPlan::Field(access) => access.read(self.event, &self.context, View::Real),
-            OperandPlan::Registry(part) => registry(*part, &self.exposure()),
+            OperandPlan::Registry(part) => self.registry(*part),
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
             OperandPlan::Call(transformer, arguments, option) => {
                 // A call's arguments were compiled before it, so this ends.
@@ -145,7 +156,8 @@ impl<'e> Case<'_, '_, 'e> {
                 self.sight.values[operand].1.clone()
             }
             OperandPlan::Field(access) => access.read(self.event, &self.context, View::Shown),
-            OperandPlan::Registry(part) => registry(*part, &self.exposure()),
+            // It holds no secret, so that both views of it are the same.
+            OperandPlan::Registry(_) => self.value(operand).clone(),
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
             OperandPlan::Call(transformer, arguments, option) => {
                 let values: Vec<Value<'e>> = arguments.iter().map(|&argument| self.shown(argument)).collect();
@@ -158,9 +170,35 @@ impl<'e> Case<'_, '_, 'e> {
     /// What the event exposed of registry credentials, found once.
     pub fn exposure(&mut self) -> Rc<Exposure> {
         if self.sight.exposure.0 != self.sight.number {
-            self.sight.exposure = (self.sight.number, Rc::new(Exposure::of(self.event)));
+            let exposure = match self.knowledge.as_deref_mut() {
+                Some(knowledge) => registry::observe(self.event, &self.plan.names, knowledge),
+                None => Exposure::of(self.event, &self.plan.names, None),
+            };
+            self.sight.exposure = (self.sight.number, Rc::new(exposure));
         }
         self.sight.exposure.1.clone()
+    }
+
+    fn registry(&mut self, part: Registry) -> Value<'static> {
+        let list = |texts: Vec<String>| {
+            Value::list(texts.into_iter().map(|text| Cow::Owned(text.into_bytes())).collect())
+        };
+        let word = |word: &'static str| Value::Text(word.as_bytes().into());
+        let names = &self.plan.names;
+        let knowledge = self.knowledge.as_deref_mut();
+        match part {
+            Registry::ByType => {
+                word(if registry::asks_for_credentials(self.event) { "true" } else { "false" })
+            }
+            Registry::Copied => list(registry::keys_of_copies(self.event)),
+            Registry::ImageHosts => list(registry::image_hosts(self.event)),
+            Registry::Referenced => list(registry::referenced(self.event, names, knowledge)),
+            Registry::Granted => list(registry::granted(self.event, knowledge)),
+            Registry::PodSecurity => {
+                registry::pod_security_change(self.event, knowledge).map_or(Value::Missing, word)
+            }
+            _ => exposed(part, &self.exposure()),
+        }
     }
 
     fn is_short(&mut self, operand: OperandId) -> bool {
@@ -200,19 +238,30 @@ impl<'e> Case<'_, '_, 'e> {
     }
 }
 
-/// A part of an exposure as a value. It holds no secret, so that both views of it are the same.
-fn registry(part: Registry, exposure: &Exposure) -> Value<'static> {
+/// A part of an exposure as a value.
+fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
     let list = |texts: &mut dyn Iterator<Item = &String>| {
         Value::list(texts.map(|text| Cow::Owned(text.clone().into_bytes())).collect())
     };
     match part {
         Registry::Exposure => Value::Text(exposure.kind.name().as_bytes().into()),
-        Registry::Scope if exposure.kind == Kind::None => Value::Missing,
+        Registry::Scope if exposure.kind == Kind::None && exposure.count == 0 => Value::Missing,
         Registry::Scope => Value::Text(exposure.scope.name().as_bytes().into()),
         Registry::Secrets => list(&mut exposure.secrets.iter()),
         Registry::Count => Value::Number(i64::try_from(exposure.count).unwrap_or(i64::MAX)),
         Registry::Hosts => list(&mut exposure.logins.hosts.iter()),
         Registry::Usernames => list(&mut exposure.logins.usernames.iter()),
+        Registry::Evidence => match exposure.evidence {
+            Some(evidence) => Value::Text(evidence.name().as_bytes().into()),
+            None => Value::Missing,
+        },
+        // Not parts of an exposure.
+        Registry::ByType
+        | Registry::Copied
+        | Registry::Referenced
+        | Registry::ImageHosts
+        | Registry::Granted
+        | Registry::PodSecurity => Value::Missing,
     }
 }
 
@@ -221,7 +270,7 @@ fn registry(part: Registry, exposure: &Exposure) -> Value<'static> {
 pub struct Judge {
     /// Only the first rule that matches counts.
     first: bool,
-    heads: HashMap<Box<[u8]>, Rc<[Rest]>, RandomState>,
+    heads: HashMap<Box<[u8]>, Prospect, RandomState>,
     head: Vec<u8>,
 }
 
@@ -232,8 +281,8 @@ impl Judge {
     }
 
     /// Appends the indices (in the plan) of the rules that match to `matches`.
-    pub fn judge(&mut self, case: &mut Case<'_, '_, '_>, matches: &mut Vec<usize>) {
-        for rest in self.candidates(case).iter() {
+    pub fn judge(&self, case: &mut Case<'_, '_, '_>, prospect: &Prospect, matches: &mut Vec<usize>) {
+        for rest in prospect.rests.iter() {
             if case.holds(&rest.condition) {
                 matches.push(rest.rule);
                 if self.first {
@@ -243,8 +292,8 @@ impl Judge {
         }
     }
 
-    /// The rules that the head of the event leaves possible.
-    fn candidates(&mut self, case: &mut Case<'_, '_, '_>) -> Rc<[Rest]> {
+    /// What the head of the event leaves possible.
+    pub fn prospect(&mut self, case: &mut Case<'_, '_, '_>) -> Prospect {
         self.head.clear();
         let object = {
             let parts = [case.event.get(Member::Stage), case.event.get(Member::Verb)];
@@ -258,20 +307,20 @@ impl Judge {
             self.head.extend_from_slice(bytes);
         }
         if self.head.len() > LONGEST_HEAD {
-            return Self::rests(case);
+            return Self::find(case);
         }
-        if let Some(rests) = self.heads.get(&*self.head) {
-            return rests.clone();
+        if let Some(prospect) = self.heads.get(&*self.head) {
+            return prospect.clone();
         }
         if self.heads.len() == MOST_HEADS {
             self.heads.clear();
         }
-        let rests = Self::rests(case);
-        self.heads.insert(self.head.as_slice().into(), rests.clone());
-        rests
+        let prospect = Self::find(case);
+        self.heads.insert(self.head.as_slice().into(), prospect.clone());
+        prospect
     }
 
-    fn rests(case: &mut Case<'_, '_, '_>) -> Rc<[Rest]> {
+    fn find(case: &mut Case<'_, '_, '_>) -> Prospect {
         let plan = case.plan;
         let mut rests = Vec::new();
         for (rule, planned) in plan.rules.iter().enumerate() {
@@ -280,6 +329,7 @@ impl Judge {
                 condition => rests.push(Rest { rule, condition }),
             }
         }
-        rests.into()
+        let concern = if plan.needs_knowledge { Concern::of(case.event) } else { Concern::Never };
+        Prospect { rests: rests.into(), concern }
     }
 }

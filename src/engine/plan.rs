@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::compare::{Compare, TextTest, Texts};
 use super::extract::Access;
 use crate::audit::fields::{Field, Kind, Registry, Source};
+use crate::registry::Names;
 use crate::rules::ast::{
     Check, Expr, FieldRef, Operand, Operator, Piece, Priority, Right, Rule, RuleSet, Template, Transformer,
 };
@@ -124,6 +125,11 @@ pub struct Plan {
     pub rules: Vec<RulePlan>,
     /// Whether a rule asks for the event's position in the input.
     pub needs_positions: bool,
+    /// Whether a rule asks for what is known of registry credentials: then events that teach it have to be judged in
+    /// their order.
+    pub needs_knowledge: bool,
+    /// Names that registry credentials go by.
+    pub names: Names,
     costs: Vec<u32>,
 }
 
@@ -137,7 +143,7 @@ struct Known<'a> {
 impl Plan {
     /// Compiles the rules that are enabled and at least as bad as `minimum`.
     pub fn new(rules: &RuleSet, minimum: Priority) -> Self {
-        let mut plan = Plan::default();
+        let mut plan = Plan { names: rules.credential_names.clone(), ..Plan::default() };
         let mut known = Known::default();
         for (index, rule) in rules.rules.iter().enumerate() {
             if rule.enabled && rule.priority <= minimum {
@@ -149,8 +155,8 @@ impl Plan {
     }
 
     /// Compiles one comparison, as number 0.
-    pub fn of_check(check: &Check) -> Self {
-        let mut plan = Plan::default();
+    pub fn of_check(check: &Check, names: &Names) -> Self {
+        let mut plan = Plan { names: names.clone(), ..Plan::default() };
         plan.check(check, &mut Known::default());
         plan
     }
@@ -242,6 +248,8 @@ impl Plan {
         }
         let plan = match operand {
             Operand::Field(FieldRef { field: Field { source: Source::Registry(part), .. }, .. }) => {
+                self.needs_knowledge |=
+                    !matches!(part, Registry::ByType | Registry::Copied | Registry::ImageHosts);
                 OperandPlan::Registry(*part)
             }
             Operand::Field(field) => {

@@ -10,6 +10,7 @@
 use super::compare::{Compare, TextTest, Texts};
 use super::plan::{Node, OperandPlan, Plan, With};
 use crate::audit::literals::Literals;
+use crate::registry;
 
 /// Finds candidates.
 #[derive(Debug, Clone)]
@@ -41,6 +42,9 @@ impl Prefilter {
         let mut literals: Vec<Vec<u8>> = Vec::new();
         for rule in &plan.rules {
             literals.extend(needs(plan, &rule.condition)?.literals);
+        }
+        if plan.needs_knowledge {
+            literals.extend(registry::TEACHES.iter().map(|literal| literal.as_bytes().to_vec()));
         }
         let escapes: Vec<Vec<u8>> = literals.iter().flatten().flat_map(|&byte| escapes(byte)).collect();
         literals.extend(escapes);

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::exposure::TYPES;
+use super::is;
+use crate::audit::event::{Event, Member};
 use crate::audit::json::{Raw, Type};
 
 /// A configuration larger than this, in bytes of base64, comes from no person; its secret is named all the same.
@@ -54,6 +57,54 @@ impl Logins {
                 self.usernames.insert(String::from_utf8_lossy(&name).into_owned());
             }
         }
+    }
+}
+
+/// The keys of a written object's data that hold a docker configuration, where the object's type does not say so: a copy
+/// under another type. Of secrets (base64) and of `stringData` and config maps (plain).
+pub fn keys_of_copies(event: &mut Event<'_>) -> Vec<String> {
+    let mut keys = Vec::new();
+    let Some(body) = event.get(Member::RequestObject).filter(|body| body.kind() == Type::Object) else {
+        return keys;
+    };
+    if body.get("type").and_then(Raw::string).is_some_and(|kind| TYPES.contains(&&*kind)) {
+        return keys;
+    }
+    let is_secret = is(event.object().resource, "secrets");
+    for (part, is_encoded) in [("data", is_secret), ("stringData", false), ("binaryData", true)] {
+        let Some(data) = body.get(part) else { continue };
+        for (key, value) in data.members().map_while(Result::ok) {
+            let content = if is_encoded {
+                decoded(Some(value))
+            } else {
+                value.string().filter(|text| text.len() <= LARGEST).map(std::borrow::Cow::into_owned)
+            };
+            if keys.len() < MOST && content.is_some_and(|content| holds_logins(&content)) {
+                keys.push(String::from_utf8_lossy(&key.text()).into_owned());
+            }
+        }
+    }
+    keys.sort_unstable();
+    keys
+}
+
+/// Whether a text is a docker configuration with a login in it, in either format.
+fn holds_logins(text: &[u8]) -> bool {
+    let Ok(config) = Raw::first(text) else { return false };
+    let is_login = |login: Raw<'_>| {
+        ["auth", "password", "identitytoken", "registrytoken"].iter().any(|key| login.get(key).is_some())
+    };
+    let logins =
+        |servers: Raw<'_>, looks: &dyn Fn(&[u8]) -> bool| {
+            servers.members().map_while(Result::ok).take(MOST).any(|(server, login)| {
+                login.kind() == Type::Object && looks(&server.text()) && is_login(login)
+            })
+        };
+    match config.get("auths") {
+        _ if config.kind() != Type::Object => false,
+        Some(auths) => logins(auths, &|_| true),
+        // The older format has no frame: its keys must look like servers.
+        None => logins(config, &|server| server.iter().any(|byte| matches!(byte, b'.' | b':'))),
     }
 }
 

@@ -3,45 +3,22 @@
 //! A read by name says which secret. A list or a watch has no name: what was taken stands in the response, where the
 //! policy logs it, or nowhere, and then the read of the whole scope is presumed to be one of the credentials in it.
 
-use std::sync::LazyLock;
-
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-
 use super::config::Logins;
+use super::knowledge::{Evidence, Knowledge, object_name};
+use super::names::Names;
+use super::{is, namespace_of, text};
 use crate::audit::event::{Event, Member};
-use crate::audit::json::{Raw, Type};
+use crate::audit::json::{Broken, Raw, Type};
 use crate::audit::uri;
 
 /// The types of secrets that hold registry credentials.
-const TYPES: [&[u8]; 2] = [b"kubernetes.io/dockerconfigjson", b"kubernetes.io/dockercfg"];
+pub(super) const TYPES: [&[u8]; 2] = [b"kubernetes.io/dockerconfigjson", b"kubernetes.io/dockercfg"];
 
-/// Names that registry credentials go by, where the type is not known.
-const NAMES: [&str; 15] = [
-    "*registry*",
-    "*regcred*",
-    "*docker*",
-    "*pull-secret*",
-    "*pullsecret*",
-    "*image-pull*",
-    "*imagepull*",
-    "*ecr-*",
-    "*gcr-*",
-    "*acr-*",
-    "*ghcr*",
-    "*quay*",
-    "*harbor*",
-    "*artifactory*",
-    "*jfrog*",
-];
+/// The keys of their data.
+const KEYS: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
 
-#[allow(clippy::expect_used)] // Constant patterns; a test builds them.
-static NAMED_SO: LazyLock<GlobSet> = LazyLock::new(|| {
-    let mut set = GlobSetBuilder::new();
-    for name in NAMES {
-        set.add(GlobBuilder::new(name).case_insensitive(true).build().expect("a constant pattern"));
-    }
-    set.build().expect("constant patterns")
-});
+/// Where `kubectl apply` leaves the whole object.
+const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// So many secrets are named; all are counted.
 const MOST_NAMED: usize = 1000;
@@ -98,10 +75,10 @@ impl Scope {
     }
 }
 
-/// What an event exposed of registry credentials.
+/// What an event is about, of registry credentials, and what it exposed of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exposure {
-    /// How surely.
+    /// How surely they were handed over.
     pub kind: Kind,
     /// How much was asked for.
     pub scope: Scope,
@@ -109,78 +86,230 @@ pub struct Exposure {
     pub secrets: Vec<String>,
     /// How many.
     pub count: u64,
+    /// How it is known that they are some; the strongest.
+    pub evidence: Option<Evidence>,
     /// For which registries, and as whom.
     pub logins: Logins,
 }
 
-/// A text of an event as a string.
-fn text(raw: Option<Raw<'_>>) -> Option<String> {
-    raw.and_then(Raw::string).map(|text| String::from_utf8_lossy(&text).into_owned())
+/// What a request does to secrets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Request {
+    /// Its answer holds what was there before, or what the client need not know.
+    Read,
+    /// It hands over what is there, if it asks for that, and all that changes.
+    Watch,
+    /// The client knows what it sends.
+    Write,
+    /// The answer says no more than that it is done.
+    Delete,
 }
 
 impl Exposure {
-    /// What an event exposed. A watch is looked at when it starts; other requests when they are answered.
-    pub fn of(event: &mut Event<'_>) -> Self {
+    /// What an event is about and what it exposed. A watch counts once: when it starts, or, where the start is not logged,
+    /// when it ends. Without knowledge only what the event itself says counts.
+    ///
+    /// What the event shows is learned on the way.
+    pub fn of(event: &mut Event<'_>, names: &Names, knowledge: Option<&mut Knowledge>) -> Self {
         let object = event.object();
-        let is_secrets =
-            object.resource.is_some_and(|raw| raw.bytes() == b"\"secrets\"" || *raw.text() == *b"secrets");
-        if !is_secrets || object.subresource.is_some() {
+        if !is(object.resource, "secrets") || object.subresource.is_some() {
             return Exposure::default();
         }
-        let (verb, stage) = (text(event.get(Member::Verb)), text(event.get(Member::Stage)));
-        match (verb.as_deref(), stage.as_deref()) {
-            (Some("get" | "list"), Some("ResponseComplete")) | (Some("watch"), Some("ResponseStarted")) => {}
+        let request = match text(event.get(Member::Verb)).as_deref() {
+            // The answer to a patch is the whole secret, and to a deletion of many all of them.
+            Some("get" | "list" | "patch" | "deletecollection") => Request::Read,
+            Some("watch") => Request::Watch,
+            Some("create" | "update") => Request::Write,
+            Some("delete") => Request::Delete,
             _ => return Exposure::default(),
+        };
+        let code = event.path(&["responseStatus", "code"]).map(Raw::bytes);
+        let mut reader = Reader { names, knowledge, found: Exposure::default() };
+        let counts = match (text(event.get(Member::Stage)).as_deref(), &mut reader.knowledge) {
+            (Some("ResponseStarted" | "ResponseComplete" | "Panic"), Some(knowledge))
+                if request == Request::Watch =>
+            {
+                knowledge.is_first_of_watch(event)
+            }
+            (Some("ResponseStarted"), None) if request == Request::Watch => true,
+            // Of a request whose sender is not known there is no other stage.
+            (Some("ResponseStarted"), _) => code == Some(b"401"),
+            (Some("ResponseComplete" | "Panic"), _) => request != Request::Watch,
+            _ => false,
+        };
+        if !counts {
+            return Exposure::default();
         }
-        let scope = match (object.name, object.namespace) {
+        reader.found.scope = match (object.name, object.namespace) {
             (Some(_), _) => Scope::Secret,
+            (None, _) if matches!(request, Request::Write | Request::Delete) => Scope::Secret,
             (None, Some(_)) => Scope::Namespace,
             (None, None) => Scope::Cluster,
         };
-        let mut exposure = Exposure { scope, ..Exposure::default() };
-        let code = event.path(&["responseStatus", "code"]).map(Raw::bytes);
+        let place = Asked::of(event);
         match code.and_then(|code| code.first()) {
-            Some(b'2') | None => {}
+            Some(b'2') | None => reader.answered(event, request, &place),
             Some(_) => {
                 if matches!(code, Some(b"401" | b"403")) {
-                    exposure.kind = Kind::Denied;
+                    reader.found.kind = Kind::Denied;
                 }
-                return exposure;
+                reader.about(&place);
             }
         }
-        let namespace = text(object.namespace).unwrap_or_default();
-        match event.get(Member::ResponseObject).filter(|body| body.kind() == Type::Object) {
-            Some(body) => exposure.read_answer(body, &namespace),
-            None => {
-                let name = text(object.name);
-                let uri = text(event.get(Member::RequestUri)).unwrap_or_default();
-                exposure.presume(name.as_deref(), &namespace, &uri);
+        reader.found
+    }
+
+    fn add(&mut self, namespace: &str, name: &str, evidence: Evidence) {
+        self.count += 1;
+        self.evidence = self.evidence.max(Some(evidence));
+        if self.secrets.len() < MOST_NAMED {
+            self.secrets.push(format!("{namespace}/{name}"));
+        }
+    }
+
+    /// The surest decides what the whole event is; credentials that it only names are not those it handed over.
+    fn found(&mut self, kind: Kind, namespace: &str, name: &str, evidence: Evidence) {
+        if kind == Kind::Payload && self.kind != Kind::Payload {
+            self.secrets.clear();
+            self.count = 0;
+            self.evidence = None;
+        }
+        if self.kind == Kind::Payload && kind != Kind::Payload {
+            return;
+        }
+        self.kind = kind;
+        self.add(namespace, name, evidence);
+    }
+}
+
+/// What a request named.
+struct Asked {
+    name: Option<String>,
+    /// Empty for the whole cluster.
+    namespace: String,
+    uri: String,
+}
+
+impl Asked {
+    fn of(event: &mut Event<'_>) -> Self {
+        let uri = text(event.get(Member::RequestUri)).unwrap_or_default();
+        let mut namespace = namespace_of(event.object());
+        // Over the path of the whole cluster a selector can still ask for one namespace.
+        if namespace.is_empty() {
+            namespace = terms(&uri)
+                .find_map(|(field, equals, value)| (equals && field == "metadata.namespace").then_some(value))
+                .unwrap_or_default();
+        }
+        Asked { name: object_name(event), namespace, uri }
+    }
+}
+
+/// Reads an event, with what is known.
+struct Reader<'n, 'k> {
+    names: &'n Names,
+    knowledge: Option<&'k mut Knowledge>,
+    found: Exposure,
+}
+
+impl Reader<'_, '_> {
+    fn evidence(&mut self, namespace: &str, name: &str) -> Option<Evidence> {
+        match &mut self.knowledge {
+            Some(knowledge) => knowledge.evidence(namespace, name, self.names),
+            None => self.names.match_name(name).then_some(Evidence::Name),
+        }
+    }
+
+    fn answered(&mut self, event: &mut Event<'_>, request: Request, asked: &Asked) {
+        let answer = event.get(Member::ResponseObject).filter(|body| body.kind() == Type::Object);
+        match request {
+            Request::Read | Request::Delete => {
+                if let Some(answer) = answer {
+                    self.read_answer(answer, asked);
+                }
+                // A line that is cut may have ended before the credentials.
+                let is_cut = event.finish() == Err(Broken::Cut);
+                let is_shown = answer.is_some() && !(is_cut && self.found.kind == Kind::None);
+                if request == Request::Read && !is_shown {
+                    self.presume(asked, true);
+                } else if self.found.count == 0 && asked.name.is_some() {
+                    self.about(asked);
+                }
+            }
+            Request::Watch => self.presume(asked, hands_over_all(&asked.uri)),
+            Request::Write => {
+                // Two views of the same secret: the request may be without a name, the answer without a type.
+                for body in super::bodies(event) {
+                    self.read_written(body, asked);
+                }
+                self.about(asked);
             }
         }
-        exposure
+    }
+
+    /// What a request was about that handed nothing over.
+    fn about(&mut self, asked: &Asked) {
+        if let Some(name) = &asked.name
+            && let Some(evidence) = self.evidence(&asked.namespace, name)
+        {
+            self.found.add(&asked.namespace, name, evidence);
+        }
     }
 
     /// The answer is not in the log: what was asked for decides.
-    fn presume(&mut self, name: Option<&str>, namespace: &str, uri: &str) {
+    fn presume(&mut self, asked: &Asked, all: bool) {
+        let Asked { name, namespace, uri } = asked;
         match name {
-            Some(name) if NAMED_SO.is_match(name) => {
-                self.kind = Kind::Presumed;
-                self.add(namespace, name);
+            // By a selector a name can be asked for in all namespaces at once.
+            Some(name) if namespace.is_empty() => {
+                let known: Vec<(String, Evidence)> = self
+                    .known(None)
+                    .filter(|(key, _)| key.split_once('/').is_some_and(|(_, own)| own == name))
+                    .collect();
+                for (key, evidence) in &known {
+                    let (namespace, name) = key.split_once('/').unwrap_or_default();
+                    self.found.found(Kind::Presumed, namespace, name, *evidence);
+                }
+                if known.is_empty() && self.names.match_name(name) {
+                    self.found.found(Kind::Presumed, "*", name, Evidence::Name);
+                }
             }
-            Some(_) => {}
+            Some(name) => {
+                if let Some(evidence) = self.evidence(namespace, name) {
+                    self.found.found(Kind::Presumed, namespace, name, evidence);
+                }
+            }
             // A selector may ask for other types of secrets only.
-            None if !asks_for_other_types(uri) => self.kind = Kind::Presumed,
+            None if !asks_for_other_types(uri) => {
+                self.found.kind = Kind::Presumed;
+                if all {
+                    let scope = (!namespace.is_empty()).then_some(&**namespace);
+                    for (key, evidence) in self.known(scope).collect::<Vec<_>>() {
+                        let (namespace, name) = key.split_once('/').unwrap_or_default();
+                        self.found.add(namespace, name, evidence);
+                    }
+                }
+            }
             None => {}
         }
     }
 
-    fn read_answer(&mut self, body: Raw<'_>, namespace: &str) {
+    fn known(&self, namespace: Option<&str>) -> impl Iterator<Item = (String, Evidence)> {
+        let knowledge = self.knowledge.as_deref();
+        knowledge
+            .into_iter()
+            .flat_map(move |knowledge| knowledge.credentials(namespace))
+            .map(|(key, evidence)| (key.to_owned(), evidence))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    fn read_answer(&mut self, body: Raw<'_>, asked: &Asked) {
         let kind = text(body.get("kind")).unwrap_or_default();
         match kind.as_str() {
-            "Secret" | "PartialObjectMetadata" => self.read_secret(body, None, namespace),
+            "Secret" | "PartialObjectMetadata" => self.read_secret(body, None, asked),
             "SecretList" | "PartialObjectMetadataList" => {
                 for item in body.get("items").into_iter().flat_map(Raw::items).map_while(Result::ok) {
-                    self.read_secret(item, None, namespace);
+                    self.read_secret(item, None, asked);
                 }
             }
             "Table" => {
@@ -191,11 +320,10 @@ impl Exposure {
                             .and_then(|cells: Raw<'_>| cells.items().map_while(Result::ok).nth(at))
                     };
                     match row.get("object").filter(|object| object.kind() == Type::Object) {
-                        Some(object) => self.read_secret(object, cell(1), namespace),
+                        Some(object) => self.read_secret(object, cell(1), asked),
                         None => {
-                            let is_credential = cell(1).is_some_and(is_credential_type);
-                            if let (true, Some(name)) = (is_credential, text(cell(0))) {
-                                self.found(Kind::Metadata, namespace, &name);
+                            if let Some(name) = text(cell(0)) {
+                                self.judge(Kind::Metadata, &asked.namespace, &name, cell(1), false);
                             }
                         }
                     }
@@ -206,71 +334,131 @@ impl Exposure {
     }
 
     /// One secret, or its metadata alone; `cell` is its type where a table says it.
-    fn read_secret(&mut self, secret: Raw<'_>, cell: Option<Raw<'_>>, namespace: &str) {
+    fn read_secret(&mut self, secret: Raw<'_>, cell: Option<Raw<'_>>, asked: &Asked) {
         let metadata = secret.get("metadata");
         let part = |key: &str| text(metadata.and_then(|metadata| metadata.get(key)));
-        let Some(name) = part("name") else { return };
+        let Some(name) = part("name").or_else(|| asked.name.clone()) else { return };
         let own = part("namespace");
-        let namespace = own.as_deref().unwrap_or(namespace);
-        let is_credential = match secret.get("type").or(cell) {
-            // A type that was seen beats a name that only sounds right.
-            Some(kind) => is_credential_type(kind),
-            None => NAMED_SO.is_match(&name),
-        };
-        if !is_credential {
-            return;
-        }
+        let namespace = own.as_deref().unwrap_or(&asked.namespace);
         let data = secret.get("data").filter(|data| data.members().next().is_some());
-        if let Some(data) = data {
-            self.logins.read(data);
-        }
-        let applied = metadata
-            .and_then(|metadata| metadata.get("annotations"))
-            .and_then(|annotations| annotations.get("kubectl.kubernetes.io/last-applied-configuration"));
+        let applied = metadata.and_then(|metadata| metadata.path(&["annotations", APPLIED]));
         // `kubectl apply` leaves the whole secret in an annotation, which metadata carries along.
         let in_annotation = applied.is_some_and(|applied| {
             let text = applied.text();
-            memchr::memmem::find(&text, b".dockerconfigjson")
-                .or_else(|| memchr::memmem::find(&text, b".dockercfg"))
-                .is_some()
+            KEYS.iter().any(|key| memchr::memmem::find(&text, key.as_bytes()).is_some())
         });
         let kind = if data.is_some() || in_annotation { Kind::Payload } else { Kind::Metadata };
-        self.found(kind, namespace, &name);
+        // The type comes last, and may be cut off.
+        let has_key = data.is_some_and(|data| KEYS.iter().any(|key| data.get(key).is_some()));
+        if self.judge(kind, namespace, &name, secret.get("type").or(cell), has_key)
+            && let Some(data) = data
+        {
+            self.found.logins.read(data);
+        }
     }
 
-    /// The surest decides what the whole event is; credentials that it only names are not those it handed over.
-    fn found(&mut self, kind: Kind, namespace: &str, name: &str) {
-        if kind == Kind::Payload && self.kind != Kind::Payload {
-            self.secrets.clear();
-            self.count = 0;
+    /// Whether a secret is a credential, which is then found.
+    fn judge(
+        &mut self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        seen: Option<Raw<'_>>,
+        has_key: bool,
+    ) -> bool {
+        let evidence = match (seen.and_then(Raw::string), has_key) {
+            (Some(seen), _) => {
+                let is_credential = TYPES.contains(&&*seen);
+                if let Some(knowledge) = &mut self.knowledge {
+                    knowledge.saw_type(namespace, name, is_credential, self.names);
+                }
+                is_credential.then_some(Evidence::Type)
+            }
+            (None, true) => Some(Evidence::Type),
+            (None, false) => self.evidence(namespace, name),
+        };
+        if let Some(evidence) = evidence {
+            self.found.found(kind, namespace, name, evidence);
         }
-        if self.kind == Kind::Payload && kind != Kind::Payload {
-            return;
-        }
-        self.kind = kind;
-        self.add(namespace, name);
+        evidence.is_some()
     }
 
-    fn add(&mut self, namespace: &str, name: &str) {
-        self.count += 1;
-        if self.secrets.len() < MOST_NAMED {
-            self.secrets.push(format!("{namespace}/{name}"));
+    /// A secret that is created or changed.
+    fn read_written(&mut self, body: Raw<'_>, asked: &Asked) {
+        let name = text(body.path(&["metadata", "name"])).or_else(|| asked.name.clone());
+        let (Some(name), Some(seen)) = (name, body.get("type").and_then(Raw::string)) else { return };
+        let is_credential = TYPES.contains(&&*seen);
+        if let Some(knowledge) = &mut self.knowledge {
+            knowledge.saw_type(&asked.namespace, &name, is_credential, self.names);
+        }
+        if is_credential {
+            if let Some(data) = body.get("data") {
+                self.found.logins.read(data);
+            }
+            if self.found.count == 0 {
+                self.found.add(&asked.namespace, &name, Evidence::Type);
+            }
         }
     }
 }
 
-fn is_credential_type(kind: Raw<'_>) -> bool {
-    kind.string().is_some_and(|kind| TYPES.contains(&&*kind))
+/// Forgets secrets that are gone: what comes after them by the same name may be something else.
+pub(super) fn forget(event: &mut Event<'_>, knowledge: &mut Knowledge) {
+    let object = event.object();
+    if !is(object.resource, "secrets") || object.subresource.is_some() || !super::succeeded(event) {
+        return;
+    }
+    match (text(event.get(Member::Verb)).as_deref(), text(object.namespace), text(object.name)) {
+        (Some("delete"), Some(namespace), Some(name)) => knowledge.forget_secret(&namespace, &name),
+        // With a selector some stay.
+        (Some("deletecollection"), Some(namespace), _) => {
+            let uri = text(event.get(Member::RequestUri)).unwrap_or_default();
+            if !uri.contains("elector") {
+                knowledge.forget_secrets_of(&namespace);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The terms of a request's field selectors: field, whether it is to be equal, and the value. In any encoding: a part of
+/// the query that is malformed does not hide the rest, as in Go's `URL.Query`.
+fn terms(uri: &str) -> impl Iterator<Item = (String, bool, String)> {
+    let selectors = uri::lenient_parameters(uri.as_bytes(), b"fieldSelector");
+    let mut terms = Vec::new();
+    for selector in selectors {
+        for term in String::from_utf8_lossy(&selector).split(',') {
+            let Some((field, value)) = term.split_once('=') else { continue };
+            let (field, equals) = match field.strip_suffix('!') {
+                Some(field) => (field, false),
+                None => (field, true),
+            };
+            let value = value.strip_prefix('=').unwrap_or(value);
+            terms.push((field.trim().to_owned(), equals, value.trim().to_owned()));
+        }
+    }
+    terms.into_iter()
 }
 
 /// Whether a list asks, by its field selector, for secrets of a type that holds no registry credential.
 fn asks_for_other_types(uri: &str) -> bool {
-    let Some(selector) = uri::parameter(uri.as_bytes(), b"fieldSelector") else { return false };
-    selector.split(|&byte| byte == b',').any(|term| {
-        let Some(rest) = term.strip_prefix(b"type=") else { return false };
-        let wanted = rest.strip_prefix(b"=").unwrap_or(rest);
-        !TYPES.contains(&wanted)
-    })
+    terms(uri).any(|(field, equals, value)| equals && field == "type" && !TYPES.contains(&value.as_bytes()))
+}
+
+/// Whether a request asks, by its field selector, for registry credentials and nothing else.
+pub fn asks_for_credentials(event: &mut Event<'_>) -> bool {
+    let uri = text(event.get(Member::RequestUri)).unwrap_or_default();
+    // Not told by `objectRef`: it is missing from a request that was refused early.
+    terms(&uri).any(|(field, equals, value)| equals && field == "type" && TYPES.contains(&value.as_bytes()))
+}
+
+/// Whether a watch hands over what is there already, before what changes: it does unless it goes on from a version.
+fn hands_over_all(uri: &str) -> bool {
+    let first = |name: &[u8]| uri::lenient_parameters(uri.as_bytes(), name).into_iter().next();
+    let version = first(b"resourceVersion").unwrap_or_default();
+    version.is_empty()
+        || version == b"0"
+        || first(b"sendInitialEvents").is_some_and(|value| value != b"false")
 }
 
 #[cfg(test)]
@@ -284,7 +472,8 @@ mod tests {
         let event = format!(
             r#"{{"kind":"Event","stage":"{stage}","requestURI":"/api/v1/namespaces/p/secrets{query}","verb":"{verb}","objectRef":{{"resource":"secrets","namespace":"p"{name}}},"responseStatus":{{"code":{code}}}{body}}}"#
         );
-        Exposure::of(&mut Event::new(event.as_bytes()))
+        let names = Names::new(["*registry*", "*regcred*"]).unwrap();
+        Exposure::of(&mut Event::new(event.as_bytes()), &names, None)
     }
 
     const DOCKER: &str = r#"{"kind":"Secret","metadata":{"name":"x","namespace":"p"},"data":{".dockerconfigjson":"eyJhdXRocyI6eyJnaGNyLmlvIjp7InVzZXJuYW1lIjoiYm90In19fQ=="},"type":"kubernetes.io/dockerconfigjson"}"#;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::audit::fields::{Field, Kind};
+use crate::registry::Names;
 
 /// How bad a match is, worst first (syslog's severities, in the words of the rule language).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -404,4 +405,6 @@ pub struct Rule {
 pub struct RuleSet {
     /// The rules, disabled ones included.
     pub rules: Vec<Rule>,
+    /// Names that registry credentials go by: the list `registry_credential_names`.
+    pub credential_names: Names,
 }

@@ -125,6 +125,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
             Err(Said) => {}
         }
     }
+    let credential_names = resolver.credential_names();
     resolver.unused();
     diagnostics.append(&mut resolver.diagnostics);
     if options.matching == Matching::First {
@@ -132,7 +133,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
     }
     diagnostics.sort_by_key(|a| (a.span.file, a.span.range.start));
     Loaded {
-        rules: RuleSet { rules: rules.into_iter().map(|(rule, _)| rule).collect() },
+        rules: RuleSet { rules: rules.into_iter().map(|(rule, _)| rule).collect(), credential_names },
         diagnostics,
         lists: definitions.lists.values().filter(|list| !list.is_prelude).count(),
         macros: definitions.macros.values().filter(|known| !known.is_prelude).count(),

@@ -13,14 +13,15 @@ use super::super::{rulefiles, visible};
 use super::events;
 use crate::audit::event::{Event, Member};
 use crate::engine::alert::Incident;
-use crate::engine::explain::{Explanation, Part, explain};
+use crate::engine::explain::{Background, Explanation, Part, explain};
 use crate::engine::extract::Context;
+use crate::registry::{self, Knowledge};
 use crate::rules::Matching;
 
 /// Show why a rule fires on an event, or does not
 ///
 /// Prints the rule's condition as a tree: each comparison with the value it saw and what came of it. Secrets in the
-/// event are hidden.
+/// event are hidden. Events before it in the same file teach which secrets are registry credentials, as in a scan.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -65,24 +66,27 @@ impl Explain {
         };
         let bytes = events::read(&self.event)?;
         let mut found = events::split(&bytes);
-        if let Some(id) = &self.audit_id {
-            found.retain(|text| {
-                Event::new(text).text(Member::AuditId).is_some_and(|own| *own == *id.as_bytes())
-            });
-        } else {
+        if self.audit_id.is_none() {
             found.truncate(1);
         }
-        if found.is_empty() {
-            match &self.audit_id {
-                Some(id) => bail!("no event in {} has the audit id {}", visible(&self.event), visible(id)),
-                None => bail!("no event in {}", visible(&self.event)),
-            }
-        }
-        let mut fires = false;
+        let mut fires = None;
+        let mut knowledge = Knowledge::default();
+        let names = &loaded.rules.credential_names;
         let mut out = anstream::stdout().lock();
         for text in found {
             let mut event = Event::new(text);
-            let explanation = explain(&rule.condition, &mut event, Context { position: 1, hostname: "" });
+            let is_meant = self
+                .audit_id
+                .as_ref()
+                .is_none_or(|id| event.text(Member::AuditId).is_some_and(|own| *own == *id.as_bytes()));
+            if !is_meant {
+                // What stands before an event teaches what it is judged by, as in a scan.
+                registry::learn(&mut event, names, &mut knowledge);
+                continue;
+            }
+            let context = Context { position: 1, hostname: "" };
+            let background = Background { names, knowledge: &knowledge, context };
+            let explanation = explain(&rule.condition, &mut event, background);
             let incident = Incident::new(&mut event, Rc::default());
             let text = |raw: Option<std::borrow::Cow<'_, [u8]>>| {
                 visible(&String::from_utf8_lossy(&raw.unwrap_or_default()))
@@ -102,9 +106,16 @@ impl Explain {
                 (false, _) => writeln!(out, "«{name}» does not fire:")?,
             }
             self.show(&explanation, "", "", &mut out)?;
-            fires |= explanation.holds && rule.enabled;
+            fires = Some(fires == Some(true) || explanation.holds && rule.enabled);
+            registry::learn(&mut event, names, &mut knowledge);
         }
-        Ok(ExitCode::from(u8::from(!fires)))
+        match (fires, &self.audit_id) {
+            (Some(fires), _) => Ok(ExitCode::from(u8::from(!fires))),
+            (None, Some(id)) => {
+                bail!("no event in {} has the audit id {}", visible(&self.event), visible(id))
+            }
+            (None, None) => bail!("no event in {}", visible(&self.event)),
+        }
     }
 
     /// Prints a part and what is under it. Recursion is bounded by the loader.

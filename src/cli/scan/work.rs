@@ -1,10 +1,11 @@
 //! The loop of a scan: read, judge, print, on one thread or on several.
 //!
-//! With several, one thread reads and cuts, some judge, and this one prints in the order of reading. Buffers are few
-//! and go round, so that a slow one holds up the reader rather than fill the memory.
+//! With several, one thread reads and cuts, some scout, and this one judges what the scouts left, and prints, in the
+//! order of reading. Buffers are few and go round, so that a slow one holds up the reader rather than fill the memory.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -15,7 +16,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::tally::Tally;
 use super::{Format, Scan, text};
-use crate::detector::{Detector, Session};
+use crate::audit::event::Event;
+use crate::detector::{Detector, Found, Scout, Turn};
+use crate::engine::alert::Alert;
 use crate::source::chunks::{Allowance, Buffer, Chunk, Chunks};
 use crate::source::discover::Input;
 use crate::source::open;
@@ -116,31 +119,18 @@ impl Screen {
     }
 }
 
-/// Judges a chunk; alerts go to `out`.
-fn judge(
-    session: &mut Session<'_>,
-    kind: Chunk,
-    bytes: &[u8],
-    style: (Format, bool),
-    tally: &mut Tally,
-    out: &mut Vec<u8>,
-) {
-    let (format, color) = style;
-    let mut on_alert = |alert: &crate::engine::alert::Alert<'_>| {
-        tally.alert(alert);
-        match format {
-            Format::Json => {
-                alert.write_json(out);
-                out.push(b'\n');
-            }
-            Format::Text => text::write(alert, color, out),
+/// How alerts are printed: in which format, and whether in colour.
+type Style = (Format, bool);
+
+fn say(alert: &Alert<'_>, style: Style, tally: &mut Tally, out: &mut Vec<u8>) {
+    tally.alert(alert);
+    match style {
+        (Format::Json, _) => {
+            alert.write_json(out);
+            out.push(b'\n');
         }
-    };
-    match kind {
-        Chunk::Records => session.chunk(bytes, &mut on_alert),
-        Chunk::Head => session.head(bytes, &mut on_alert),
+        (Format::Text, color) => text::write(alert, color, out),
     }
-    tally.counts.add(&session.take_counts());
 }
 
 /// What came of reading.
@@ -225,7 +215,12 @@ fn one_thread(
     let tally = &mut report.tally;
     let reading = read_all(scan, inputs, read, Buffer::default(), |kind, buffer| {
         out.clear();
-        judge(&mut session, kind, buffer.bytes(), style, tally, &mut out);
+        let mut on_alert = |alert: &Alert<'_>| say(alert, style, tally, &mut out);
+        match kind {
+            Chunk::Records => session.chunk(buffer.bytes(), &mut on_alert),
+            Chunk::Head => session.head(buffer.bytes(), &mut on_alert),
+        }
+        tally.counts.add(&session.take_counts());
         result = screen.write(&out);
         result.is_ok().then_some(buffer)
     });
@@ -240,12 +235,30 @@ struct Job {
     buffer: Buffer,
 }
 
-/// A chunk that was judged: its alerts, and its buffer for another.
+/// A chunk that was scouted.
 struct Done {
     number: u64,
-    /// Nothing when judging it panicked.
-    alerts: Option<Vec<u8>>,
+    /// Nothing when it panicked.
+    findings: Option<Findings>,
+    /// Its bytes where there are events for the sequel; else empty, for another chunk.
     buffer: Buffer,
+}
+
+/// What a scout found in a chunk.
+#[derive(Default)]
+struct Findings {
+    /// Alerts, as they are printed.
+    alerts: Vec<u8>,
+    later: Vec<Later>,
+}
+
+/// An event for the sequel.
+struct Later {
+    /// So many bytes of alerts come before it.
+    after: usize,
+    /// Where it stands in the buffer.
+    place: Range<usize>,
+    turn: Turn,
 }
 
 fn many_threads(
@@ -289,7 +302,7 @@ fn many_threads(
             })
             .collect();
         drop(finish);
-        let result = print(screen, &done, &free);
+        let result = finish_in_order(detector, screen, &done, &free, style, &mut report.tally);
         // The reader stops when no buffer can come back, the workers when nobody waits for what they do.
         drop((free, done));
         allowance.close();
@@ -312,40 +325,76 @@ fn panicked() -> io::Error {
     io::Error::other("a thread failed in the middle: not everything was judged. Please report this as a bug")
 }
 
-fn work(
-    detector: &Detector,
-    jobs: &Mutex<Receiver<Job>>,
-    finish: &Sender<Done>,
-    style: (Format, bool),
-) -> Tally {
-    let mut session = detector.session();
+fn work(detector: &Detector, jobs: &Mutex<Receiver<Job>>, finish: &Sender<Done>, style: Style) -> Tally {
+    let mut scout = detector.scout();
     let mut tally = Tally::default();
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut job) = job else { return tally };
         // Everyone waits for this chunk, so even if judging it panics somebody must hear of it.
-        let alerts = catch_unwind(AssertUnwindSafe(|| {
-            let mut alerts = Vec::new();
-            judge(&mut session, job.kind, job.buffer.bytes(), style, &mut tally, &mut alerts);
-            alerts
-        }))
-        .ok();
-        // Not when it is read into again: until then the reader may wait for what this one took.
-        job.buffer.clear();
-        if finish.send(Done { number: job.number, alerts, buffer: job.buffer }).is_err() {
+        let findings = catch_unwind(AssertUnwindSafe(|| explore(&mut scout, &job, style, &mut tally))).ok();
+        if findings.as_ref().is_none_or(|findings| findings.later.is_empty()) {
+            // Not when it is read into again: until then the reader may wait for what this one took.
+            job.buffer.clear();
+        }
+        if finish.send(Done { number: job.number, findings, buffer: job.buffer }).is_err() {
             return tally;
         }
     }
 }
 
-/// Prints alerts in the order of reading, and gives buffers back.
-fn print(screen: &mut Screen, done: &Receiver<Done>, free: &Sender<Buffer>) -> io::Result<()> {
+fn explore(scout: &mut Scout<'_>, job: &Job, style: Style, tally: &mut Tally) -> Findings {
+    let mut findings = Findings::default();
+    let bytes = job.buffer.bytes();
+    let mut on_found = |found: Found<'_, '_>| match found {
+        Found::Alert(alert) => say(alert, style, tally, &mut findings.alerts),
+        Found::Later(event, turn) => {
+            let text = event.bytes();
+            // An event is a part of its buffer.
+            let start = text.as_ptr().addr() - bytes.as_ptr().addr();
+            let place = start..start + text.len();
+            findings.later.push(Later { after: findings.alerts.len(), place, turn });
+        }
+    };
+    match job.kind {
+        Chunk::Records => scout.chunk(bytes, &mut on_found),
+        Chunk::Head => scout.head(bytes, &mut on_found),
+    }
+    tally.counts.add(&scout.take_counts());
+    findings
+}
+
+/// Judges what the scouts left, prints in the order of reading, and gives buffers back.
+fn finish_in_order(
+    detector: &Detector,
+    screen: &mut Screen,
+    done: &Receiver<Done>,
+    free: &Sender<Buffer>,
+    style: Style,
+    tally: &mut Tally,
+) -> io::Result<()> {
+    let mut sequel = detector.sequel();
     let mut early = BTreeMap::new();
     let mut next = 0;
+    let mut out = Vec::new();
     for one in done {
         early.insert(one.number, one);
-        while let Some(one) = early.remove(&next) {
-            screen.write(&one.alerts.ok_or_else(panicked)?)?;
+        while let Some(mut one) = early.remove(&next) {
+            let findings = one.findings.ok_or_else(panicked)?;
+            out.clear();
+            let mut printed = 0;
+            let mut sight = sequel.sight();
+            for later in findings.later {
+                out.extend_from_slice(&findings.alerts[printed..later.after]);
+                printed = later.after;
+                let mut event = Event::new(&one.buffer.bytes()[later.place]);
+                sequel.judge(&mut sight, &mut event, later.turn, &mut |alert| {
+                    say(alert, style, tally, &mut out);
+                });
+            }
+            out.extend_from_slice(&findings.alerts[printed..]);
+            screen.write(&out)?;
+            one.buffer.clear();
             // The reader may have finished.
             let _ = free.send(one.buffer);
             next += 1;

@@ -17,6 +17,8 @@ use crate::rules::syntax::{self, Syntax, Word};
 use crate::rules::{lint, parse, template};
 
 use crate::audit::fields::{self, Argument, Kind};
+use crate::registry::Names;
+
 /// A condition with all its macros in place has at most so many comparisons: macros of macros multiply.
 const LARGEST: u64 = 100_000;
 
@@ -25,6 +27,9 @@ const DEEPEST: usize = 120;
 
 /// A list with all its lists in place has at most so many items.
 const LONGEST_LIST: usize = 100_000;
+
+/// The list of patterns of names that registry credentials go by, where nothing better is known of a secret.
+const CREDENTIAL_NAMES: &str = "registry_credential_names";
 
 /// How big an expression is.
 #[derive(Clone, Copy, Default)]
@@ -428,6 +433,25 @@ impl<'d> Resolver<'d> {
         }
         open.pop();
         true
+    }
+
+    /// The patterns of the list [`CREDENTIAL_NAMES`].
+    pub fn credential_names(&mut self) -> Names {
+        let mut patterns = Vec::new();
+        self.expand(CREDENTIAL_NAMES, &mut patterns, &mut Vec::new());
+        let span = self.definitions.lists.get(CREDENTIAL_NAMES).map(|list| list.span.clone());
+        match (Names::new(patterns.iter().map(String::as_str)), span) {
+            (Ok(names), _) => names,
+            (Err(error), Some(span)) => {
+                self.say(
+                    Diagnostic::error("pattern", error.to_string(), span)
+                        .label("each item is a pattern of names")
+                        .help("`*` stands for any text, `?` for one character, `[ab]` for one of these"),
+                );
+                Names::default()
+            }
+            (Err(_), None) => Names::default(),
+        }
     }
 
     fn operand(&mut self, operand: &syntax::Operand, text: &Located) -> Result<Operand, Said> {
