@@ -17,12 +17,15 @@ fn main() {
 }
 
 fn bench(bencher: Bencher, rules: &str) {
+    bench_files(bencher, &[SourceFile { name: "rules".into(), text: rules.to_owned() }]);
+}
+
+fn bench_files(bencher: Bencher, files: &[SourceFile]) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/audit/request-response.log.gz");
     let mut log = Vec::new();
     let file = std::fs::File::open(path).expect("the sample log");
     flate2::read::GzDecoder::new(file).read_to_end(&mut log).expect("gzip");
-    let file = SourceFile { name: "rules".into(), text: rules.to_owned() };
-    let detector = Detector::new(&rules::load(&[file], &rules::Options::default()).rules, Options::default());
+    let detector = Detector::new(&rules::load(files, &rules::Options::default()).rules, Options::default());
     let mut out = Vec::new();
     bencher.counter(BytesCount::new(log.len())).bench_local(|| {
         out.clear();
@@ -61,7 +64,7 @@ fn the_end(bencher: Bencher) {
 /// The shipped rules.
 #[divan::bench]
 fn shipped(bencher: Bencher) {
-    bench(bencher, include_str!("../rules.d/registry.yaml"));
+    bench_files(bencher, &pullwatch::shipped::files());
 }
 
 /// An alert for every event.

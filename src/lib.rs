@@ -17,5 +17,5 @@ pub mod detector;
 pub mod engine;
 pub mod registry;
 pub mod rules;
-mod shipped;
+pub mod shipped;
 pub mod source;

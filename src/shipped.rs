@@ -1,4 +1,26 @@
 //! The rules that ship with pullwatch, inside the binary, so that it works anywhere without any file.
 
+use crate::rules::SourceFile;
+
+macro_rules! shipped {
+    ($($name:literal),* $(,)?) => {
+        &[$((concat!("rules.d/", $name), include_str!(concat!("../rules.d/", $name)))),*]
+    };
+}
+
 /// The files of `rules.d`, by name and content, in load order.
-pub const RULES: &[(&str, &str)] = &[("rules.d/registry.yaml", include_str!("../rules.d/registry.yaml"))];
+const RULES: &[(&str, &str)] = shipped![
+    "00-common.yaml",
+    "10-reads.yaml",
+    "20-access.yaml",
+    "30-workloads.yaml",
+    "40-credentials.yaml",
+    "50-admission.yaml",
+    "60-external-secrets.yaml",
+];
+
+/// The files of `rules.d`, in load order.
+pub fn files() -> Vec<SourceFile> {
+    let file = |(name, text): &(&str, &str)| SourceFile { name: (*name).into(), text: (*text).to_owned() };
+    RULES.iter().map(file).collect()
+}

@@ -163,7 +163,7 @@ pub enum Source {
     Extra,
     /// What kind of user asked, by the shape of their name.
     UserKind,
-    /// The name of whom the request was made as: the impersonated user, else the user.
+    /// The name of the user, and of whom they pose as.
     Actor,
     /// Whether a part of the event is missing.
     Truncated,
@@ -607,7 +607,7 @@ static AUDIT: [Field; 9] = [
     text(
         "audit.actor",
         Source::Actor,
-        "whom the request was made as: impersonatedUser.username, else user.username",
+        "who asked, and as whom: user.username, with ` as ` and impersonatedUser.username where they pose as another",
     ),
     text(
         "audit.truncated",

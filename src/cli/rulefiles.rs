@@ -20,7 +20,7 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<SourceFile>> {
     if paths.is_empty() {
         let default = Path::new(DEFAULT);
         if !default.is_dir() {
-            return Ok(shipped_files());
+            return Ok(shipped::files());
         }
         return read(&[default.to_owned()]);
     }
@@ -55,12 +55,6 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<SourceFile>> {
     Ok(files)
 }
 
-/// The rules inside the binary.
-fn shipped_files() -> Vec<SourceFile> {
-    let file = |(name, text): &(&str, &str)| SourceFile { name: (*name).into(), text: (*text).to_owned() };
-    shipped::RULES.iter().map(file).collect()
-}
-
 fn read_file(path: &Path) -> anyhow::Result<SourceFile> {
     let name = path.display().to_string();
     let size = std::fs::metadata(path).with_context(|| format!("cannot read {name}"))?.len();
@@ -76,8 +70,12 @@ fn read_file(path: &Path) -> anyhow::Result<SourceFile> {
 
 /// Loads rules to work with: errors end it, warnings are counted.
 pub fn load(paths: &[PathBuf], matching: Matching) -> anyhow::Result<Loaded> {
-    let files = read(paths)?;
-    let loaded = rules::load(&files, &rules::Options { matching });
+    load_files(&read(paths)?, matching)
+}
+
+/// Loads rules from files that were read.
+pub fn load_files(files: &[SourceFile], matching: Matching) -> anyhow::Result<Loaded> {
+    let loaded = rules::load(files, &rules::Options { matching });
     tracing::info!(files = files.len(), rules = loaded.rules.rules.len(), "loaded rules");
     let errors = loaded.count(Severity::Error);
     if errors > 0 {
@@ -87,7 +85,7 @@ pub fn load(paths: &[PathBuf], matching: Matching) -> anyhow::Result<Loaded> {
             .filter(|diagnostic| diagnostic.severity == Severity::Error)
             .cloned()
             .collect();
-        show(&rules::render(&wrong, &files, true));
+        show(&rules::render(&wrong, files, true));
         bail!("the rules do not load: {}", plural(errors, "error"));
     }
     let warnings = loaded.count(Severity::Warning);

@@ -134,6 +134,11 @@ impl Access {
         self.is_plain
     }
 
+    /// Whether the value is made from the users of the event.
+    pub fn is_of_user(&self) -> bool {
+        matches!(self.source, Source::UserKind | Source::Actor | Source::Extra)
+    }
+
     /// Whether the value is a slice of the event's text, escapes apart: not computed, joined or decoded.
     pub fn is_verbatim(&self) -> bool {
         match self.source {
@@ -257,9 +262,16 @@ impl Access {
                 Value::Text(Cow::Borrowed(user_kind(&name.unwrap_or_default()).as_bytes()))
             }
             Source::Actor => {
-                let posed = path(event, &["impersonatedUser", "username"]);
-                let found = posed.or_else(|| path(event, &["user", "username"]));
-                Value::text(found.map(|found| found.text(view)))
+                let user = path(event, &["user", "username"]).map(|found| found.text(view));
+                match path(event, &["impersonatedUser", "username"]) {
+                    Some(posed) => {
+                        let mut both = user.unwrap_or_default().into_owned();
+                        both.extend_from_slice(b" as ");
+                        both.extend_from_slice(&posed.text(view));
+                        Value::Text(Cow::Owned(both))
+                    }
+                    None => Value::text(user),
+                }
             }
             Source::Truncated => truth(event.is_truncated()),
             // Read by the judge, once an event.

@@ -276,6 +276,7 @@ impl Plan {
             OperandPlan::Call(_, arguments, _) => {
                 arguments.iter().map(|&argument| self.operand_cost(argument)).max().unwrap_or(0) + 1
             }
+            OperandPlan::Field(access) if access.is_of_user() => 2,
             OperandPlan::Field(access) => match access.plain_path().as_deref() {
                 Some(path) if HEAD.contains(&path) => 0,
                 Some([first, ..]) => match *first {

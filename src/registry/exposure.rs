@@ -129,7 +129,7 @@ impl Exposure {
             (Some("ResponseStarted" | "ResponseComplete" | "Panic"), Some(knowledge))
                 if request == Request::Watch =>
             {
-                knowledge.is_first_of_watch(event)
+                knowledge.is_first_of_request(event)
             }
             (Some("ResponseStarted"), None) if request == Request::Watch => true,
             // Of a request whose sender is not known there is no other stage.

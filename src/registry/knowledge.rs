@@ -25,8 +25,8 @@ const MOST_ROLES: usize = 10_000;
 /// So many namespaces are remembered.
 const MOST_NAMESPACES: usize = 10_000;
 
-/// So many watches are remembered, twice, to know their end by their start.
-const MOST_WATCHES: usize = 50_000;
+/// So many requests that last are remembered, twice, to know their end by their start.
+const MOST_LASTING: usize = 50_000;
 
 /// How it is known that a secret is a registry credential, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +80,7 @@ pub struct Knowledge {
     roles: Recent<Vec<String>>,
     /// Pod Security's `enforce` label, by namespace; empty where it is known to have none.
     namespaces: Recent<String>,
-    watches: [HashSet<[u8; 16]>; 2],
+    lasting: [HashSet<[u8; 16]>; 2],
 }
 
 impl Default for Knowledge {
@@ -90,7 +90,7 @@ impl Default for Knowledge {
             pods: Recent::new(MOST_PODS),
             roles: Recent::new(MOST_ROLES),
             namespaces: Recent::new(MOST_NAMESPACES),
-            watches: Default::default(),
+            lasting: Default::default(),
         }
     }
 }
@@ -212,9 +212,10 @@ impl Knowledge {
         self.secrets.remove_prefix(&key(namespace, ""));
     }
 
-    /// Whether this is the first event of its watch. A watch is told by what a client cannot choose together: the
-    /// time at which it was received, who asked, from where, for what; the audit id alone can be anything.
-    pub(super) fn is_first_of_watch(&mut self, event: &mut Event<'_>) -> bool {
+    /// Whether this is the first event of a request that lasts (watch, exec and the like) and has one when it starts and one
+    /// when it ends. It is told by what a client cannot choose together: the time at which it was received, who asked, from
+    /// where, for what; the audit id alone can be anything.
+    pub(super) fn is_first_of_request(&mut self, event: &mut Event<'_>) -> bool {
         let mut hash = Sha256::new();
         for member in [
             Member::AuditId,
@@ -228,16 +229,16 @@ impl Knowledge {
             hash.update((bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
         }
-        let mut watch = [0; 16];
-        watch.copy_from_slice(&hash.finalize()[..16]);
-        let [young, old] = &mut self.watches;
-        if young.contains(&watch) || old.contains(&watch) {
+        let mut request = [0; 16];
+        request.copy_from_slice(&hash.finalize()[..16]);
+        let [young, old] = &mut self.lasting;
+        if young.contains(&request) || old.contains(&request) {
             return false;
         }
-        if young.len() >= MOST_WATCHES {
+        if young.len() >= MOST_LASTING {
             *old = std::mem::take(young);
         }
-        young.insert(watch)
+        young.insert(request)
     }
 }
 

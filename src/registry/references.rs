@@ -145,6 +145,8 @@ pub fn referenced(
     if object.subresource.is_some()
         && is(object.resource, "pods")
         && let (Some(pod), Some(knowledge)) = (text(object.name), knowledge.as_deref_mut())
+        // One that lasts has two events, or one, as the policy goes. It is told once.
+        && (is(object.subresource, "ephemeralcontainers") || knowledge.is_first_of_request(event))
     {
         taken.extend(knowledge.held_by(&namespace, &pod));
     }

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context as _, bail};
@@ -14,7 +15,7 @@ use super::events;
 use crate::detector::{Detector, Options};
 use crate::rules::ast::RuleSet;
 use crate::rules::yaml::{self, Node};
-use crate::rules::{Loaded, Matching};
+use crate::rules::{Matching, SourceFile};
 
 /// Run unit tests for rules: events in, expected alerts out
 ///
@@ -38,9 +39,16 @@ A test file:
     - name: a controller is not
       file: controller.jsonl       # events of a file, rather than here
       alerts: []
+    - name: with a list of ours
+      rules: |                     # more rules, loaded after the others, for this test alone
+        - list: allowed_secret_readers
+          items: [carol]
+          override: {items: append}
+      events: [{verb: list, user: {username: carol}, objectRef: {resource: secrets}}]
+      alerts: []
 
 Examples:
-  pullwatch rules test tests/rules/registry.yaml
+  pullwatch rules test tests/rules/reads.yaml
   pullwatch rules test tests/rules/*.yaml
 
 Exit status: 0 all tests passed, 1 one failed, 2 an error.")]
@@ -87,7 +95,6 @@ impl Test {
 
 /// A test file.
 struct Suite {
-    rules: RuleSet,
     matching: Matching,
     tests: Vec<Case>,
 }
@@ -95,6 +102,7 @@ struct Suite {
 /// One test.
 struct Case {
     name: String,
+    rules: Arc<RuleSet>,
     events: Vec<u8>,
     expected: Vec<Expected>,
 }
@@ -151,7 +159,8 @@ impl Suite {
             Some("first") => Matching::First,
             Some(other) => bail!("`rule_matching` is either `all` or `first`, not `{}`", visible(other)),
         };
-        let Loaded { rules, .. } = rulefiles::load(if rules.is_empty() { &named } else { rules }, matching)?;
+        let files = rulefiles::read(if rules.is_empty() { &named } else { rules })?;
+        let rules = Arc::new(rulefiles::load_files(&files, matching)?.rules);
         let nodes = root
             .get("tests")
             .and_then(|node| node.sequence())
@@ -159,22 +168,24 @@ impl Suite {
         let tests = nodes
             .iter()
             .enumerate()
-            .map(|(at, node)| Case::read(node, beside).with_context(|| format!("test {}", at + 1)))
+            .map(|(at, node)| {
+                Case::read(node, beside, &files, &rules, matching).with_context(|| format!("test {}", at + 1))
+            })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        for expected in tests.iter().flat_map(|test| &test.expected) {
-            if !rules.rules.iter().any(|rule| *rule.name == *expected.rule) {
+        for (test, expected) in tests.iter().flat_map(|test| test.expected.iter().map(move |e| (test, e))) {
+            if !test.rules.rules.iter().any(|rule| *rule.name == *expected.rule) {
                 bail!(
                     "an alert of rule «{}» is expected, and there is no such rule",
                     visible(&expected.rule)
                 );
             }
         }
-        Ok(Suite { rules, matching, tests })
+        Ok(Suite { matching, tests })
     }
 
     /// What is wrong; nothing where the test passes.
     fn run(&self, test: &Case) -> anyhow::Result<Vec<String>> {
-        let detector = Detector::new(&self.rules, Options { matching: self.matching, ..Options::default() });
+        let detector = Detector::new(&test.rules, Options { matching: self.matching, ..Options::default() });
         let mut session = detector.session();
         let mut alerts: Vec<Value> = Vec::new();
         let mut unreadable = None;
@@ -207,9 +218,24 @@ impl Suite {
 }
 
 impl Case {
-    fn read(node: &Node, beside: &Path) -> anyhow::Result<Self> {
-        known_keys(node, &["name", "events", "file", "alerts"])?;
+    fn read(
+        node: &Node,
+        beside: &Path,
+        files: &[SourceFile],
+        rules: &Arc<RuleSet>,
+        matching: Matching,
+    ) -> anyhow::Result<Self> {
+        known_keys(node, &["name", "rules", "events", "file", "alerts"])?;
         let name = text(node, "name")?.context("it needs a `name`")?.to_owned();
+        let rules = match text(node, "rules")? {
+            None => rules.clone(),
+            Some(more) => {
+                let own =
+                    SourceFile { name: format!("the rules of «{name}»").into(), text: more.to_owned() };
+                let files: Vec<SourceFile> = files.iter().cloned().chain([own]).collect();
+                Arc::new(rulefiles::load_files(&files, matching)?.rules)
+            }
+        };
         let events = match (node.get("events"), text(node, "file")?) {
             (Some(events), None) => {
                 let nodes = events.sequence().context("`events` takes a sequence of events")?;
@@ -232,7 +258,7 @@ impl Case {
             .iter()
             .map(|node| Expected::read(node))
             .collect::<anyhow::Result<_>>()?;
-        Ok(Case { name, events, expected })
+        Ok(Case { name, rules, events, expected })
     }
 }
 
