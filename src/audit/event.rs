@@ -5,6 +5,7 @@
 //! a member reads up to it and remembers all that it passed. Another order of the members only costs time.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::json::{Broken, Cursor, Key, Raw};
 use super::time;
@@ -111,8 +112,8 @@ enum Reading {
     Broken(Broken),
 }
 
-/// One audit event in the text of its line.
-#[derive(Clone, Debug)]
+/// One audit event in the text of its line. It may hold secrets: its `Debug` says how long it is and no more.
+#[derive(Clone)]
 pub struct Event<'a> {
     bytes: &'a [u8],
     cursor: Cursor<'a>,
@@ -120,6 +121,12 @@ pub struct Event<'a> {
     members: [Option<Raw<'a>>; Member::COUNT],
     object: Option<ObjectRef<'a>>,
     repeated: bool,
+}
+
+impl fmt::Debug for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Event({} bytes)", self.bytes.len())
+    }
 }
 
 impl<'a> Event<'a> {

@@ -9,6 +9,7 @@
 //! opened (by [`Raw::members`], [`Raw::items`]) is checked member by member.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use wide::u8x16;
 
@@ -217,9 +218,15 @@ fn value_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
     }
 }
 
-/// The text of one JSON value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The text of one JSON value. It may be a secret: its `Debug` says how long it is and no more.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Raw<'a>(&'a [u8]);
+
+impl fmt::Debug for Raw<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Raw({} bytes)", self.0.len())
+    }
+}
 
 impl<'a> Raw<'a> {
     /// The value at the start of `bytes`, blanks before it left out.
@@ -385,7 +392,7 @@ fn hex4(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// A member's name, still escaped.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Key<'a> {
     inner: &'a [u8],
     escaped: bool,
@@ -406,13 +413,19 @@ impl<'a> Key<'a> {
 }
 
 /// Walks over the members or elements of one container; knows where it is and whether it may go on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
     /// Nothing was read yet: no comma is due.
     fresh: bool,
     done: bool,
+}
+
+impl fmt::Debug for Cursor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cursor(at {} of {} bytes)", self.at, self.bytes.len())
+    }
 }
 
 impl<'a> Cursor<'a> {

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::judge::Case;
 use super::plan::{RulePlan, Say};
-use super::value::{Text, Value};
+use super::value::{Shown, Text, Value};
 use crate::audit::event::{Event, Member};
 use crate::audit::json::Raw;
 use crate::audit::redact::Place;
@@ -81,7 +81,7 @@ pub struct Alert<'a> {
     rule: &'a RulePlan,
     incident: &'a Incident<'a>,
     hostname: &'a str,
-    shown: Vec<Value<'a>>,
+    shown: Vec<Shown<'a>>,
     /// The output without time and priority.
     message: Vec<u8>,
 }
@@ -94,7 +94,7 @@ impl<'a> Alert<'a> {
         incident: &'a Incident<'a>,
         hostname: &'a str,
     ) -> Self {
-        let shown: Vec<Value<'e>> = rule.shown.iter().map(|shown| case.shown(shown.operand)).collect();
+        let shown: Vec<Shown<'e>> = rule.shown.iter().map(|shown| case.shown(shown.operand)).collect();
         let mut message = Vec::with_capacity(256);
         for say in &rule.output {
             match say {
@@ -206,7 +206,7 @@ impl<'a> Alert<'a> {
             out.push(b',');
             push_json_string(field.spelling.as_bytes(), out);
             out.push(b':');
-            match value {
+            match value.value() {
                 Value::Missing => out.extend_from_slice(b"null"),
                 _ if field.is_time => {
                     out.extend_from_slice(itoa::Buffer::new().format(self.incident.time).as_bytes());
@@ -260,8 +260,8 @@ fn write_exposure(exposure: &Exposure, out: &mut Vec<u8>) {
 }
 
 /// Appends a value as outputs print it: `<NA>` where it is missing, a list in parentheses.
-fn push_value(value: &Value<'_>, out: &mut Vec<u8>) {
-    match value {
+fn push_value(value: &Shown<'_>, out: &mut Vec<u8>) {
+    match value.value() {
         Value::Missing => out.extend_from_slice(b"<NA>"),
         Value::Text(text) => out.extend_from_slice(text),
         Value::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),

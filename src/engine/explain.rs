@@ -3,7 +3,7 @@
 use super::extract::Context;
 use super::judge::{Case, Sight};
 use super::plan::Plan;
-use super::value::Value;
+use super::value::{Shown, Value};
 use crate::audit::event::Event;
 use crate::registry::{Concern, Knowledge, Names};
 use crate::rules::ast::{Check, Expr};
@@ -105,9 +105,9 @@ fn check(check: &Check, event: &mut Event<'_>, background: Background<'_>) -> (P
     (Part::Check { comparison: check.to_string(), saw, against }, holds)
 }
 
-fn text(value: &Value<'_>) -> Option<String> {
+fn text(value: &Shown<'_>) -> Option<String> {
     let quoted = |text: &[u8]| format!("{:?}", String::from_utf8_lossy(text));
-    match value {
+    match value.value() {
         Value::Missing => None,
         Value::Number(number) => Some(number.to_string()),
         Value::Text(text) => Some(quoted(text)),

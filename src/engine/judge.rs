@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 
 use super::extract::{Context, View};
 use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, With};
-use super::value::Value;
+use super::value::{Shown, Value};
 use super::{compare, transform};
 use crate::audit::event::{Event, Member};
 use crate::audit::fields::Registry;
@@ -148,7 +148,11 @@ impl<'e> Case<'_, '_, 'e> {
     }
 
     /// The value of an operand as it may be shown.
-    pub fn shown(&mut self, operand: OperandId) -> Value<'e> {
+    pub fn shown(&mut self, operand: OperandId) -> Shown<'e> {
+        Shown::vouched(self.view_shown(operand))
+    }
+
+    fn view_shown(&mut self, operand: OperandId) -> Value<'e> {
         let plan = self.plan;
         match &plan.operands[operand] {
             // Known already, or of use to the next rule that fires.
@@ -160,7 +164,8 @@ impl<'e> Case<'_, '_, 'e> {
             OperandPlan::Registry(_) => self.value(operand).clone(),
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
             OperandPlan::Call(transformer, arguments, option) => {
-                let values: Vec<Value<'e>> = arguments.iter().map(|&argument| self.shown(argument)).collect();
+                let values: Vec<Value<'e>> =
+                    arguments.iter().map(|&argument| self.view_shown(argument)).collect();
                 let values: Vec<&Value<'e>> = values.iter().collect();
                 transform::apply(*transformer, &values, option.as_deref())
             }

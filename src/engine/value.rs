@@ -1,12 +1,16 @@
 //! What a field says of an event.
 
 use std::borrow::Cow;
+use std::fmt;
 
 /// Bytes that an event holds, or that were made from them.
 pub type Text<'a> = Cow<'a, [u8]>;
 
 /// The value of a field or of a transformed field.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// To conditions it may be a secret. So it has no `Display`, its `Debug` says how long it is and no more, and what leaves
+/// pullwatch takes a [`Shown`] value.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Value<'a> {
     /// Not there: every comparison is false.
     Missing,
@@ -16,6 +20,35 @@ pub enum Value<'a> {
     List(Vec<Text<'a>>),
     /// A number.
     Number(i64),
+}
+
+/// A value with nothing in it that must not be said.
+///
+/// Only the judge makes one, from a field's shown view (see [`Place::show`](crate::audit::redact::Place::show)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown<'a>(Value<'a>);
+
+impl<'a> Shown<'a> {
+    /// The caller vouches for it.
+    pub(super) fn vouched(value: Value<'a>) -> Self {
+        Shown(value)
+    }
+
+    /// What may be said.
+    pub fn value(&self) -> &Value<'a> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Missing => f.write_str("Missing"),
+            Value::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Value::List(texts) => write!(f, "List({} texts)", texts.len()),
+            Value::Number(number) => write!(f, "Number({number})"),
+        }
+    }
 }
 
 impl<'a> Value<'a> {
