@@ -407,3 +407,39 @@ fn the_bare_binary_has_rules_of_its_own() {
         pullwatch().args(["scan", "--format", "json", &log]).current_dir(elsewhere.path()).output().unwrap();
     assert!(output.status.success() && alerts(&output).len() > 10);
 }
+
+#[test]
+fn what_depends_on_earlier_events_is_the_same_with_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    // Each credential is known only by a reference that comes before its second read, often in another buffer.
+    let number = 6000;
+    let mut log = String::new();
+    for at in 0..number {
+        let name = format!("plain-{at}");
+        let read = event(&format!("r{at}"), "get", &name);
+        let pod = event(&format!("p{at}"), "create", "pod")
+            .replace("\"resource\":\"secrets\"", "\"resource\":\"pods\"")
+            .replace("\"level\":\"Metadata\"", "\"level\":\"Request\"")
+            .replace(
+                "\"requestReceived",
+                &format!(r#""requestObject":{{"spec":{{"imagePullSecrets":[{{"name":"{name}"}}],"x":"{}"}}}},"requestReceived"#, "y".repeat(at % 700)),
+            );
+        log.push_str(&format!("{read}\n{pod}\n"));
+        if at >= 1000 {
+            log.push_str(&event(&format!("s{at}"), "get", &format!("plain-{}", at - 1000)));
+            log.push('\n');
+        }
+    }
+    let log = write(folder.path(), "a.log", log);
+    let one = scan(&["--threads", "1", &log]);
+    let found: Vec<String> = ids(&one).into_iter().filter(|id| !id.starts_with('p')).collect();
+    let expected: Vec<String> = (1000..number).map(|at| format!("s{at}")).collect();
+    assert_eq!(found, expected, "{}", said(&one));
+    for threads in ["2", "3", "8"] {
+        let many = scan(&["--threads", threads, &log]);
+        assert!(many.stdout == one.stdout, "{threads} threads say something else");
+    }
+    // What lies before the time asked for still teaches.
+    let since = scan(&["--since", "2026-11-23T09:59:59Z", "--threads", "2", &log]);
+    assert!(since.stdout == one.stdout);
+}

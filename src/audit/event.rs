@@ -177,16 +177,11 @@ impl<'a> Event<'a> {
     #[cold]
     fn broke(&mut self, broken: Broken) {
         self.reading = Reading::Broken(broken);
-        let rest = self.cursor.remainder();
-        if broken == Broken::Cut && matches!(rest.first(), Some(b'{' | b'[')) {
-            let before = &self.bytes[..self.cursor.position()];
-            let name = before.trim_ascii_end().strip_suffix(b":").map(<[u8]>::trim_ascii_end);
-            let name = name.and_then(|name| name.strip_suffix(b"\""));
-            if let Some(name) = name.and_then(|name| name.rsplit(|&byte| byte == b'"').next())
-                && let Some(member) = Member::named(name)
-            {
-                self.members[member as usize].get_or_insert(Raw::assume(rest));
-            }
+        if broken == Broken::Cut
+            && let Some((name, value)) = self.cursor.cut_member()
+            && let Some(member) = Member::named(name)
+        {
+            self.members[member as usize].get_or_insert(value);
         }
     }
 

@@ -315,6 +315,16 @@ impl<'a> Raw<'a> {
         self.members().map_while(Result::ok).find(|(name, _)| name.is(key)).map(|(_, value)| value)
     }
 
+    /// The elements of the array that is the value of a member, up to where the text ends.
+    pub fn items_of(self, key: &str) -> impl Iterator<Item = Raw<'a>> {
+        let cut = || {
+            let mut cursor = Cursor::new(self.bytes(), b'{');
+            while let Some(Ok(_)) = cursor.member() {}
+            cursor.cut_member().filter(|(name, _)| *name == key.as_bytes()).map(|(_, value)| value)
+        };
+        self.get(key).or_else(cut).into_iter().flat_map(Raw::items).map_while(Result::ok)
+    }
+
     /// The value at a path of keys.
     pub fn path(self, keys: &[&str]) -> Option<Raw<'a>> {
         keys.iter().try_fold(self, |value, key| value.get(key))
@@ -434,6 +444,19 @@ impl<'a> Cursor<'a> {
     pub fn new(bytes: &'a [u8], open: u8) -> Self {
         let start = skip_blanks(bytes, 0);
         Cursor { bytes, at: start + 1, fresh: true, done: bytes.get(start) != Some(&open) }
+    }
+
+    /// The name, as it is spelt, and the beginning of the value of the member in which the text ends, where that is an
+    /// object or an array.
+    #[cold]
+    pub fn cut_member(&self) -> Option<(&'a [u8], Raw<'a>)> {
+        let rest = self.remainder();
+        if !matches!(rest.first(), Some(b'{' | b'[')) {
+            return None;
+        }
+        let before = self.bytes[..self.at].trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
+        let name = before.strip_suffix(b"\"")?.rsplit(|&byte| byte == b'"').next()?;
+        Some((name, Raw::assume(rest)))
     }
 
     /// Index behind what was read.

@@ -308,12 +308,12 @@ impl Reader<'_, '_> {
         match kind.as_str() {
             "Secret" | "PartialObjectMetadata" => self.read_secret(body, None, asked),
             "SecretList" | "PartialObjectMetadataList" => {
-                for item in body.get("items").into_iter().flat_map(Raw::items).map_while(Result::ok) {
+                for item in body.items_of("items") {
                     self.read_secret(item, None, asked);
                 }
             }
             "Table" => {
-                for row in body.get("rows").into_iter().flat_map(Raw::items).map_while(Result::ok) {
+                for row in body.items_of("rows") {
                     // The cells of a secret: name, type, number of keys, age.
                     let cell = |at| {
                         row.get("cells")
@@ -518,5 +518,70 @@ mod tests {
         assert_eq!(of("get", "x", "", 200, &table(DOCKER)).kind, Kind::Payload);
         let applied = r#"{"kind":"PartialObjectMetadata","metadata":{"name":"regcred","annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"data\":{\".dockerconfigjson\":\"e30=\"}}"}}}"#;
         assert_eq!(of("get", "regcred", "", 200, applied).kind, Kind::Payload);
+    }
+
+    #[test]
+    fn requests_that_read_without_being_called_so() {
+        let list = format!(r#"{{"kind":"SecretList","items":[{DOCKER}]}}"#);
+        assert_eq!(of("patch", "x", "", 200, DOCKER).kind, Kind::Payload);
+        assert_eq!(of("deletecollection", "", "", 200, &list).kind, Kind::Payload);
+        assert_eq!(of("deletecollection", "", "", 200, "").kind, Kind::Presumed);
+        assert_eq!(of("delete", "regcred", "", 200, r#"{"kind":"Status"}"#).kind, Kind::None);
+        assert_eq!(of("delete", "regcred", "", 200, r#"{"kind":"Status"}"#).secrets, ["p/regcred"]);
+        // The client knows what it sends; which credential it is is said all the same.
+        let created = of("create", "x", "", 201, DOCKER);
+        assert_eq!((created.kind, created.evidence), (Kind::None, Some(Evidence::Type)));
+        assert_eq!(of("patch", "x", "", 403, "").kind, Kind::Denied);
+    }
+
+    #[test]
+    fn a_line_that_is_cut_may_have_held_more() {
+        let whole = format!(
+            r#"{{"stage":"ResponseComplete","verb":"list","objectRef":{{"resource":"secrets","namespace":"p"}},"responseStatus":{{"code":200}},"responseObject":{{"kind":"SecretList","items":[{{"metadata":{{"name":"o"}},"type":"Opaque"}},{DOCKER}]}}}}"#
+        );
+        let names = Names::default();
+        let of = |text: &str| Exposure::of(&mut Event::new(text.as_bytes()), &names, None);
+        assert_eq!(of(&whole).secrets, ["p/x"]);
+        // Before the credential, within its data, and behind its data, where its type would stand.
+        for end in ["\"type\":\"Opaque\"}", "eyJhdXRocyI6", "\"data\":"] {
+            let end = whole.find(end).unwrap() + end.len();
+            assert_eq!(of(&whole[..end]).kind, Kind::Presumed, "{}", &whole[..end]);
+        }
+        let end = whole.rfind(",\"type\"").unwrap();
+        assert_eq!(of(&format!("{}}}", &whole[..end])).kind, Kind::Payload);
+    }
+
+    #[test]
+    fn what_is_known_is_named() {
+        let names = Names::new(["*regcred*"]).unwrap();
+        let mut knowledge = Knowledge::default();
+        let secret = |name: &str, kind: &str| {
+            DOCKER
+                .replace("\"x\"", &format!("\"{name}\""))
+                .replace("dockerconfigjson\"}", &format!("{kind}\"}}"))
+        };
+        let mut of = |verb: &str, reference: &str, uri: &str, body: &str| {
+            let stage = if verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
+            let event = format!(
+                r#"{{"stage":"{stage}","requestURI":"{uri}","verb":"{verb}","objectRef":{{"resource":"secrets"{reference}}},"responseStatus":{{"code":200}}{body}}}"#
+            );
+            Exposure::of(&mut Event::new(event.as_bytes()), &names, Some(&mut knowledge))
+        };
+        let p = r#","namespace":"p""#;
+        let named = |name: &str| format!(r#","namespace":"p","name":"{name}""#);
+        for (name, kind) in [("a", "dockercfg"), ("regcred-tls", "tls"), ("opaque", "Opaque")] {
+            of("get", &named(name), "/", &format!(",\"responseObject\":{}", secret(name, kind)));
+        }
+        assert_eq!(of("list", p, "/", "").secrets, ["p/a"]);
+        assert_eq!(of("list", p, "/?fieldSelector=type%3DOpaque", "").kind, Kind::None);
+        assert_eq!(of("list", "", "/?fieldSelector=metadata.namespace%3Dp", "").secrets, ["p/a"]);
+        assert_eq!(of("list", r#","name":"a""#, "/?fieldSelector=metadata.name%3Da", "").secrets, ["p/a"]);
+        assert_eq!(of("list", r#","name":"regcred""#, "/", "").secrets, ["*/regcred"]);
+        assert_eq!(of("get", &named("regcred-tls"), "/", "").kind, Kind::None);
+        assert_eq!(of("get", &named("a"), "/", "").evidence, Some(Evidence::Type));
+        assert_eq!(of("watch", p, "/?watch=1&resourceVersion=0", "").secrets, ["p/a"]);
+        let later = of("watch", p, "/?watch=1&resourceVersion=9", "");
+        assert_eq!((later.kind, later.count), (Kind::Presumed, 0));
+        assert_eq!(of("watch", p, "/?watch=1&resourceVersion=9&sendInitialEvents=true", "").count, 1);
     }
 }
