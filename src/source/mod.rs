@@ -5,5 +5,6 @@
 
 pub mod chunks;
 pub mod discover;
+pub mod follow;
 pub mod open;
 pub mod rotation;

@@ -69,6 +69,11 @@ pub fn together(inputs: Vec<Input>) -> Vec<Input> {
     sets.into_iter().flatten().map(|(_, input)| input).collect()
 }
 
+/// Whether rotation of `live` makes a file of that name, or it is `live` itself.
+pub fn is_of_set(path: &Path, live: &Path) -> bool {
+    rank(path).set == rank(live).set
+}
+
 /// When the first event of a file was received, if it says so.
 fn first_event(path: &Path) -> Option<Timestamp> {
     let mut reader = open::open(&Input::File(path.to_owned()), Arc::default()).ok()?;

@@ -1,0 +1,298 @@
+//! Follows logs that are still written to, through every way in which they are rotated.
+//!
+//! In go the paths that a user named, and the marks of an earlier run; out come buffers of whole records, each with the mark
+//! up to which it reads. What was read is told by what stands in a file, not by its name: a file is known by device and
+//! inode as long as it stays open, and by the hash of its beginning from one run to the next, renamed or compressed.
+//!
+//! * **rename, then create** (the apiserver, logrotate): the file stays open and is read to its end under whatever name,
+//!   and for a while longer, since its writer may be late to notice.
+//! * **copytruncate**: where a file became shorter, or its beginning another, what was not read of it is in a copy, which is
+//!   found by its beginning and read from there on.
+//! * **links that move, files that appear later**: each is a new file at a known name.
+//!
+//! Nothing here waits. Whoever calls decides when to look again.
+
+mod file;
+mod mark;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use mark::{Fingerprint, Mark};
+
+use super::rotation;
+use file::{Identity, Tracked};
+
+/// A file that was renamed is closed when nothing was written to it for so long.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// So many files that were read are remembered, to know a copy of one when it appears.
+const MOST_DONE: usize = 256;
+
+/// Where to start in a file that was never seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartAt {
+    /// With all that is there, rotated files too.
+    #[default]
+    Beginning,
+    /// With what is written from now on.
+    End,
+}
+
+/// What a step brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The buffer holds whole records.
+    Records,
+    /// The buffer holds the beginning of a record that is longer than the limit, or that will not be finished.
+    Head,
+    /// There is nothing to read now.
+    Idle,
+}
+
+/// What went wrong and was got over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incident {
+    /// A file cannot be read.
+    Unreadable(PathBuf, String),
+    /// Of a truncated file so many bytes were not read and no copy was found.
+    Lost(PathBuf, u64),
+    /// None of the files known from an earlier run is there any more: what was written in between may be gone.
+    Gap(PathBuf),
+}
+
+/// Follows one log: a name, and the files that rotation makes of it.
+#[derive(Debug)]
+pub struct Follow {
+    live: PathBuf,
+    start_at: StartAt,
+    longest: usize,
+    /// Being read, oldest first.
+    tracked: VecDeque<Tracked>,
+    /// Read to their ends, or not to be read.
+    done: VecDeque<Mark>,
+    /// Marks of the run before, until their files are found.
+    found_before: Vec<Mark>,
+    is_first_look: bool,
+    incidents: Vec<Incident>,
+}
+
+impl Follow {
+    /// Follows the log of that name. `marks` are what an earlier run left, `longest` is the longest record in bytes that is
+    /// handed on whole.
+    pub fn new(live: PathBuf, start_at: StartAt, longest: usize, marks: Vec<Mark>) -> Self {
+        Follow {
+            live,
+            start_at,
+            longest,
+            tracked: VecDeque::new(),
+            done: VecDeque::new(),
+            found_before: marks,
+            is_first_look: true,
+            incidents: Vec::new(),
+        }
+    }
+
+    /// The log's name.
+    pub fn path(&self) -> &Path {
+        &self.live
+    }
+
+    /// What went wrong since the last call.
+    pub fn take_incidents(&mut self) -> Vec<Incident> {
+        std::mem::take(&mut self.incidents)
+    }
+
+    /// How many bytes lie on the disk that were not read yet.
+    pub fn lag(&self) -> u64 {
+        self.tracked.iter().map(Tracked::lag).sum()
+    }
+
+    /// Whether the log is there.
+    pub fn is_open(&self) -> bool {
+        !self.tracked.is_empty()
+    }
+
+    /// Up to where everything was handed on. To be kept together with what came of it.
+    pub fn marks(&self) -> Vec<Mark> {
+        self.found_before.iter().chain(&self.done).cloned().chain(self.tracked.iter().map(Tracked::mark)).collect()
+    }
+
+    /// Looks which files there are.
+    pub fn look(&mut self) {
+        let files = self.files();
+        self.notice_truncation(&files);
+        let mut unknown: Vec<PathBuf> = Vec::new();
+        for path in files {
+            let Ok(identity) = Identity::of(&path) else { continue };
+            match self.tracked.iter_mut().find(|file| file.identity == identity) {
+                Some(file) => file.path.clone_from(&path),
+                None if self.done.iter().any(|mark| mark.identity() == identity && !mark.is_reused(&path)) => {}
+                None => unknown.push(path),
+            }
+        }
+        self.greet(unknown);
+        let live = Identity::of(&self.live).ok();
+        for file in &mut self.tracked {
+            file.is_live = Some(file.identity) == live;
+        }
+        self.is_first_look = false;
+    }
+
+    /// The files that rotation made of the log, and the log itself, oldest first.
+    fn files(&self) -> Vec<PathBuf> {
+        let folder = match self.live.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+        let files = entries
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .filter(|path| rotation::is_of_set(path, &self.live) && path.is_file())
+            .collect();
+        rotation::in_time_order(files)
+    }
+
+    /// Decides what to read of files that are not known by their inode.
+    fn greet(&mut self, files: Vec<PathBuf>) {
+        let mut fresh: Vec<(PathBuf, Option<Mark>)> = Vec::new();
+        for path in files {
+            // A copy of what is read, or was: the compressed form of a rotated file.
+            if self.done.iter().any(|mark| mark.is_of(&path))
+                || self.tracked.iter().any(|file| !file.is_empty() && file.mark().is_of(&path))
+            {
+                continue;
+            }
+            let before = self.found_before.iter().position(|mark| mark.is_of(&path));
+            fresh.push((path, before.map(|at| self.found_before.swap_remove(at))));
+        }
+        if self.is_first_look {
+            self.start(fresh);
+            return;
+        }
+        for (path, mark) in fresh {
+            self.open(path, mark);
+        }
+    }
+
+    /// At the start: goes on where the run before ended, or where the user wants it.
+    fn start(&mut self, mut files: Vec<(PathBuf, Option<Mark>)>) {
+        let first_known = files.iter().position(|(_, mark)| mark.is_some());
+        match first_known {
+            // What is older than all that is known was there before pullwatch was.
+            Some(first) => drop(files.drain(..first)),
+            None if !self.found_before.is_empty() => {
+                self.incidents.push(Incident::Gap(self.live.clone()));
+            }
+            None if self.start_at == StartAt::End => {
+                for (path, _) in files {
+                    let mark = Mark::at_end(&path);
+                    let is_live = path == self.live;
+                    match mark {
+                        Ok(mark) if is_live => self.open(path, Some(mark)),
+                        Ok(mark) => self.finish(mark),
+                        Err(error) => self.incidents.push(Incident::Unreadable(path, error.to_string())),
+                    }
+                }
+                return;
+            }
+            None => {}
+        }
+        // Marks whose files are gone are of files that were read, or are lost.
+        self.found_before.clear();
+        for (path, mark) in files {
+            self.open(path, mark);
+        }
+    }
+
+    fn open(&mut self, path: PathBuf, mark: Option<Mark>) {
+        if let Some(mark) = mark.as_ref().filter(|mark| mark.is_done) {
+            self.finish(mark.clone());
+            return;
+        }
+        match Tracked::open(&path, mark.as_ref()) {
+            Ok(file) => self.tracked.push_back(file),
+            Err(error) => {
+                let incident = Incident::Unreadable(path, error.to_string());
+                if !self.incidents.contains(&incident) {
+                    self.incidents.push(incident);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, mark: Mark) {
+        if self.done.len() >= MOST_DONE {
+            self.done.pop_front();
+        }
+        self.done.push_back(Mark { is_done: true, ..mark });
+    }
+
+    /// Files that became shorter, or whose beginning is another: what was not read of them is in a copy.
+    fn notice_truncation(&mut self, files: &[PathBuf]) {
+        for at in 0..self.tracked.len() {
+            let Some(old) = self.tracked[at].was_truncated() else { continue };
+            let identity = self.tracked[at].identity;
+            let copy = files
+                .iter()
+                .find(|path| Identity::of(path).is_ok_and(|own| own != identity) && old.is_of(path));
+            match copy {
+                Some(path) => {
+                    if let Ok(copy) = Tracked::open(path, Some(&old)) {
+                        self.tracked.push_front(copy);
+                    }
+                }
+                None if old.offset < old.size => {
+                    let path = self.tracked[at].path.clone();
+                    self.incidents.push(Incident::Lost(path, old.size - old.offset));
+                }
+                None => {}
+            }
+            let file = self.tracked.iter_mut().find(|file| file.identity == identity);
+            if let Some(file) = file {
+                file.start_anew();
+            }
+            return self.notice_truncation(files);
+        }
+    }
+
+    /// Reads the next records into `buffer`, which was emptied before. Reading it counts as done when the marks are kept.
+    ///
+    /// # Errors
+    /// Never for long: a file that cannot be read is left alone, and said to be so.
+    pub fn next(&mut self, buffer: &mut Vec<u8>) -> io::Result<Step> {
+        let now = Instant::now();
+        let mut at = 0;
+        while at < self.tracked.len() {
+            let has_successor = at + 1 < self.tracked.len();
+            let file = &mut self.tracked[at];
+            match file.read(buffer, self.longest) {
+                Ok(Step::Idle) => {}
+                Ok(step) => return Ok(step),
+                Err(error) => {
+                    self.incidents.push(Incident::Unreadable(file.path.clone(), error.to_string()));
+                    let file = self.tracked.remove(at);
+                    self.done.extend(file.map(|file| Mark { is_done: true, ..file.mark() }));
+                    continue;
+                }
+            }
+            let is_over = file.is_compressed()
+                || (has_successor && !file.is_live && now.duration_since(file.grew_at) > LINGER);
+            if is_over {
+                // A line that was never finished is judged by what there is of it.
+                if file.take_rest(buffer) {
+                    return Ok(Step::Head);
+                }
+                if let Some(file) = self.tracked.remove(at) {
+                    self.finish(file.mark());
+                }
+                continue;
+            }
+            at += 1;
+        }
+        Ok(Step::Idle)
+    }
+}
