@@ -246,6 +246,8 @@ impl Access {
             Source::Hostname => Value::Text(Cow::Owned(context.hostname.as_bytes().to_vec())),
             // Read by the judge, once an event.
             Source::Registry(_) => Value::Missing,
+            // Not in any event.
+            Source::Correlation(_) => Value::Missing,
         }
     }
 
