@@ -106,6 +106,24 @@ fn what_loads_and_is_odd_is_a_warning() {
 }
 
 #[test]
+fn correlations_are_counted_and_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    let text = "- rule: Read\n  desc: d\n  condition: ka.verb = get\n  output: x\n  priority: INFO\n\
+        - correlation: Many\n  desc: Too many.\n  type: event_count\n  rules: [Read]\n  timespan: 1m\n  condition: {gte: 9}\n  \
+        output: x %correlation.count\n  priority: ERROR\n";
+    fs::write(&path, text).unwrap();
+    let name = path.display().to_string();
+    let (code, out, err) = run(&["rules", "check", &name]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.starts_with("1 rule, 1 correlation, "), "{out}");
+    let (_, out, _) = run(&["rules", "list", &name]);
+    let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
+    assert_eq!(rows[1..], [["Read", "rule", "Informational"], ["Many", "event_count", "Error"]]);
+    assert!(run(&["rules", "list", "--desc", &name]).1.contains("Too many."));
+}
+
+#[test]
 fn rules_are_explained() {
     let text = event("a1", "list", "registry-1").replace(r#""name":"registry-1","#, "");
     let (code, out, _) = run(&["rules", "explain", "--rule", "Secrets Listed", &text]);

@@ -276,6 +276,8 @@ impl Access {
             Source::Truncated => truth(event.is_truncated()),
             // Read by the judge, once an event.
             Source::Registry(_) => Value::Missing,
+            // Not in any event.
+            Source::Correlation(_) => Value::Missing,
         }
     }
 
