@@ -333,7 +333,7 @@ impl Sequel<'_> {
         self.matches.clear();
         let context = Context { position: turn.position, hostname: &self.detector.options.hostname };
         let plan = &self.detector.plan;
-        let mut case = Case { plan, sight, event, context, knowledge: None };
+        let mut case = Case { plan, sight, event, context, knowledge: None, window: None };
         let prospect = self.judge.prospect(&mut case);
         let concerns = prospect.concern.applies(case.event);
         if concerns {
@@ -595,8 +595,14 @@ impl<'d> Scout<'d> {
         self.is_later = false;
         buffer.sight.next();
         let context = self.context();
-        let mut case =
-            Case { plan: &self.detector.plan, sight: &mut buffer.sight, event, context, knowledge: None };
+        let mut case = Case {
+            plan: &self.detector.plan,
+            sight: &mut buffer.sight,
+            event,
+            context,
+            knowledge: None,
+            window: None,
+        };
         let is_outside = self.detector.is_outside_range(case.event);
         if is_outside && !self.detector.plan.needs_knowledge {
             return;
@@ -626,7 +632,8 @@ impl<'d> Scout<'d> {
             (buffer.on_found)(Found::Later(event, Turn { position: context.position, only_teaches }));
         } else if !self.matches.is_empty() {
             let plan = &self.detector.plan;
-            let mut case = Case { plan, sight: &mut buffer.sight, event, context, knowledge: None };
+            let mut case =
+                Case { plan, sight: &mut buffer.sight, event, context, knowledge: None, window: None };
             self.detector.alert(&mut case, &self.matches, &mut |alert| {
                 (buffer.on_found)(Found::Alert(alert));
             });
