@@ -96,6 +96,17 @@ pub struct Coverage {
     pub reported_by: Vec<Arc<str>>,
 }
 
+impl Coverage {
+    /// Whether it fires on a request without the answer that it would rather know.
+    fn presumes(&self, request: &Request) -> bool {
+        self.fires.contains(request)
+            && self
+                .unknown
+                .iter()
+                .any(|unknown| unknown.part == Part::ResponseObject && unknown.requests.contains(request))
+    }
+}
+
 /// A rule, ready to be asked what it could fire on.
 #[derive(Debug)]
 pub struct Needs<'r> {
@@ -162,11 +173,10 @@ pub fn coverage(policy: &Policy, rules: &RuleSet) -> Vec<Coverage> {
             let lost: Vec<&Request> = all[index].losses.iter().flat_map(|loss| &loss.requests).collect();
             let reported_by: Vec<Arc<str>> = all
                 .iter()
-                .filter(|other| lost.iter().any(|request| other.fires.contains(request)))
+                .filter(|other| lost.iter().any(|request| other.presumes(request)))
                 .map(|other| other.rule.clone())
                 .collect();
-            let is_reported =
-                lost.iter().all(|request| all.iter().any(|other| other.fires.contains(request)));
+            let is_reported = lost.iter().all(|request| all.iter().any(|other| other.presumes(request)));
             if is_reported {
                 all[index].verdict = Verdict::Withheld;
                 all[index].reported_by = reported_by;
@@ -184,13 +194,16 @@ fn is_withheld(coverage: &Coverage) -> bool {
     })
 }
 
-type Who = (Cause, Option<usize>, String);
+type Why = (Cause, Option<usize>, String);
+
+/// The fields that are unknown, and the requests.
+type Missing = (BTreeSet<String>, BTreeSet<Request>);
 
 /// What is gathered while a rule is looked at.
 #[derive(Default)]
 struct Gathered {
-    losses: BTreeMap<Who, BTreeSet<Request>>,
-    unknown: BTreeMap<(Part, Option<usize>), (BTreeSet<String>, BTreeSet<Request>)>,
+    losses: BTreeMap<Why, BTreeSet<Request>>,
+    unknown: BTreeMap<(Part, Option<usize>), Missing>,
     fires: BTreeSet<Request>,
     could: bool,
 }

@@ -1,6 +1,7 @@
 //! A policy that serves a rule set: each request at the lowest level at which the rules know what they ask for, and never
 //! a credential on disk.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -33,6 +34,9 @@ struct Need {
 
 /// What is needed of requests, by group, resource with subresource, and verb.
 type Wanted = BTreeMap<Request, Need>;
+
+/// Groups and resources.
+type Kinds = BTreeSet<(String, String)>;
 
 /// Writes a policy for the rules that are on.
 pub fn recommend(rules: &RuleSet) -> String {
@@ -110,7 +114,7 @@ fn write(wanted: &Wanted, general: &BTreeSet<Arc<str>>, received: bool, catalogu
     let serving = |requests: &mut dyn Iterator<Item = &Request>| -> BTreeSet<Arc<str>> {
         requests.filter_map(|request| wanted.get(request)).flat_map(|need| need.rules.clone()).collect()
     };
-    let kinds = |requests: &mut dyn Iterator<Item = &Request>| -> BTreeSet<(String, String)> {
+    let kinds = |requests: &mut dyn Iterator<Item = &Request>| -> Kinds {
         requests.map(|request| (request.group.clone(), request.target())).collect()
     };
 
@@ -139,13 +143,12 @@ fn write(wanted: &Wanted, general: &BTreeSet<Arc<str>>, received: bool, catalogu
         let verbs = by_kind.entry((level, request.group.clone(), request.target())).or_default();
         verbs.insert(&request.verb);
     }
-    let mut entries: BTreeMap<(std::cmp::Reverse<Level>, Vec<&str>), BTreeSet<(String, String)>> =
-        BTreeMap::new();
+    let mut entries: BTreeMap<(Reverse<Level>, Vec<&str>), Kinds> = BTreeMap::new();
     for ((level, group, target), verbs) in by_kind {
         let verbs: Vec<&str> = verbs.into_iter().collect();
-        entries.entry((std::cmp::Reverse(level), verbs)).or_default().insert((group, target));
+        entries.entry((Reverse(level), verbs)).or_default().insert((group, target));
     }
-    for ((std::cmp::Reverse(level), verbs), kinds) in &entries {
+    for ((Reverse(level), verbs), kinds) in &entries {
         out.push('\n');
         let what = match level {
             Level::RequestResponse => "What was sent and what was answered.",
@@ -184,7 +187,7 @@ fn write(wanted: &Wanted, general: &BTreeSet<Arc<str>>, received: bool, catalogu
 fn noise(out: &mut String, wanted: &Wanted) {
     let is_wanted = |path: &str| wanted.keys().any(|request| request.path == path);
     let paths: Vec<&str> = QUIET_PATHS.iter().copied().filter(|path| !is_wanted(path)).collect();
-    let kinds: BTreeSet<(String, String)> = NOISE
+    let kinds: Kinds = NOISE
         .iter()
         .filter(|(group, resource)| {
             !wanted.keys().any(|request| request.group == *group && request.resource == *resource)
@@ -218,7 +221,7 @@ fn served(out: &mut String, rules: &BTreeSet<Arc<str>>) {
     comment(out, "  ", &format!("For: {}.", names.join(", ")));
 }
 
-fn write_resources(out: &mut String, kinds: &BTreeSet<(String, String)>) {
+fn write_resources(out: &mut String, kinds: &Kinds) {
     out.push_str("    resources:\n");
     let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (group, target) in kinds {

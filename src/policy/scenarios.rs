@@ -28,7 +28,7 @@ pub struct Actor {
     pub name: UserName,
     /// Groups that they are in, among others.
     pub groups: Vec<String>,
-    /// For people: `user mallory`; nothing for the ordinary user.
+    /// For people: `for user mallory`; nothing for the ordinary user.
     pub label: String,
 }
 
@@ -84,7 +84,7 @@ impl Actor {
         Actor {
             name: UserName::Known("system:anonymous".to_owned()),
             groups: vec!["system:unauthenticated".to_owned()],
-            label: "anonymous requests".to_owned(),
+            label: "for anonymous users".to_owned(),
         }
     }
 
@@ -104,12 +104,12 @@ impl Actor {
         } else if name == "system:apiserver" {
             groups.push("system:masters".to_owned());
         }
-        Actor { name: UserName::Known(name.to_owned()), groups, label: format!("user {name}") }
+        Actor { name: UserName::Known(name.to_owned()), groups, label: format!("for user {name}") }
     }
 
     /// Somebody in a group.
     fn member(group: &str) -> Option<Self> {
-        let label = format!("members of {group}");
+        let label = format!("for members of {group}");
         let name = match group {
             AUTHENTICATED => return None,
             "system:unauthenticated" => return Some(Actor::anonymous()),
@@ -161,7 +161,7 @@ impl Scenario {
         match &self.place {
             Place::Named(name) => parts.push(format!("in namespace {name}")),
             Place::Cluster if ordinary.place != Place::Cluster => {
-                parts.push("in all namespaces at once".to_owned())
+                parts.push("in all namespaces at once".to_owned());
             }
             _ => {}
         }

@@ -225,7 +225,9 @@ fn fields_of<'r>(operand: &'r Operand, found: &mut impl FnMut(&'r FieldRef)) {
         Operand::Field(field) => found(field),
         Operand::Text(_) => {}
         Operand::Call { arguments, .. } => {
-            arguments.iter().for_each(|argument| fields_of(argument, found));
+            for argument in arguments {
+                fields_of(argument, found);
+            }
         }
     }
 }

@@ -154,8 +154,8 @@ fn limit_lines(
             largest >> 20
         )?;
         if of_secrets {
-            let (large, small) = ((largest / LARGEST_SECRET).max(1), largest / SMALL_SECRET);
-            write!(out, ". {large} secrets of 1 MiB are, or some {small} small ones")?;
+            let (large, small) = (largest / LARGEST_SECRET + 1, largest / SMALL_SECRET + 1);
+            write!(out, ". It takes {large} secrets of 1 MiB, or some {small} small ones")?;
         }
         writeln!(out, ".")?;
     } else {

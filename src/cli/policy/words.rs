@@ -41,7 +41,7 @@ pub fn requests(requests: &[Request]) -> String {
         .collect::<Vec<_>>()
         .join("; ");
     if total > MOST_NAMED {
-        text += &format!(", and {} more", total - MOST_NAMED);
+        text.push_str(&["; and ", &(total - MOST_NAMED).to_string(), " more"].concat());
     }
     text
 }
@@ -55,16 +55,25 @@ pub fn decider(line: Option<usize>) -> String {
 pub fn loss(loss: &Loss) -> String {
     let mut what = requests(&loss.requests);
     if !loss.only.is_empty() {
-        what = format!("{what}, {}", loss.only);
+        what = format!("{what}, not {}", loss.only);
     }
     let is_payload = |level: Level| loss.requests.iter().any(|request| request.payload(level).is_some());
     match (loss.cause, loss.line) {
-        (Cause::NotLogged(_), _) if loss.requests.iter().all(Request::carries_payload) => {
-            format!("{what}: {}", not_logged(loss.line, Level::Metadata))
+        (Cause::NotLogged(level), line) => {
+            let why = line.map_or_else(
+                || "no rule of the policy matches, so nothing is logged".to_owned(),
+                |line| format!("line {line} logs nothing of it"),
+            );
+            match line {
+                _ if is_payload(level) => {
+                    format!("{what}: {why}. It takes {level}, credentials on disk: better leave it")
+                }
+                Some(_) => format!("{what}: {why}; put a rule with level {level} above"),
+                None => format!("{what}: {why}; add one with level {level}"),
+            }
         }
-        (Cause::NotLogged(level), line) => format!("{what}: {}", not_logged(line, level)),
         (Cause::Level(logged, needed), line) if is_payload(needed) => format!(
-            "{what}: {} logs {logged}, and it takes {needed}. That would be credentials on disk: better leave it",
+            "{what}: {} logs {logged}, and it takes {needed}. That is credentials on disk: better leave it",
             decider(line)
         ),
         (Cause::Level(logged, needed), line) => {
@@ -79,13 +88,6 @@ pub fn loss(loss: &Loss) -> String {
                 decider(line)
             )
         }
-    }
-}
-
-fn not_logged(line: Option<usize>, level: Level) -> String {
-    match line {
-        Some(line) => format!("line {line} logs nothing of it; put a rule with level {level} above"),
-        None => format!("no rule of the policy matches, so nothing is logged; add one with level {level}"),
     }
 }
 
