@@ -157,6 +157,24 @@ impl<'r> Needs<'r> {
         scenarios(policy, &self.literals, request)
     }
 
+    /// The lowest level at which it can fire.
+    fn lowest(&self, request: &Request, scenario: &Scenario) -> Level {
+        [Level::Metadata, Level::Request]
+            .into_iter()
+            .find(|&level| !self.stages(request, scenario, level).is_empty())
+            .unwrap_or(Level::RequestResponse)
+    }
+
+    /// The lowest level at which it can fire and knows what was sent, as far as it asks.
+    pub fn level(&self, request: &Request, scenario: &Scenario) -> Level {
+        let asks_for_body = self.stages(request, scenario, Level::Request).into_iter().any(|stage| {
+            let moment = Moment { request, scenario, stage, level: Level::Metadata };
+            self.fields.iter().any(|(field, _)| members::lacks(field, &moment) == Some(Part::RequestObject))
+        });
+        let lowest = self.lowest(request, scenario);
+        if asks_for_body { lowest.max(Level::Request) } else { lowest }
+    }
+
     /// The stages at which it can fire, where all of them are logged.
     pub fn stages(&self, request: &Request, scenario: &Scenario, level: Level) -> Vec<Stage> {
         request.stages().filter(|&stage| self.can_fire(&Moment { request, scenario, stage, level })).collect()
@@ -267,30 +285,28 @@ fn loss(
     decision: &Decision<'_>,
 ) -> Option<(Cause, Option<usize>)> {
     let line = decision.rule.map(|rule| rule.line);
-    let levels = [Level::Metadata, Level::Request, Level::RequestResponse];
-    let lowest = || {
-        let mut levels = levels.into_iter();
-        levels
-            .find(|&level| !needs.stages(request, scenario, level).is_empty())
-            .unwrap_or(Level::RequestResponse)
-    };
     if decision.level == Level::None {
-        return Some((Cause::NotLogged(lowest()), line));
+        let best = needs.level(request, scenario);
+        let level = if request.payload(best).is_some() { needs.lowest(request, scenario) } else { best };
+        return Some((Cause::NotLogged(level), line));
     }
     let possible = needs.stages(request, scenario, decision.level);
-    let omitted =
-        possible.iter().find_map(|&stage| policy.omits(decision, stage).map(|line| (stage, Some(line))));
     // That a request may break is no way to see it, unless it is what a rule waits for.
     let waits = |stage: Stage| stage != Stage::Panic || wanted == [Stage::Panic];
-    let fires = possible.iter().any(|&stage| waits(stage) && policy.omits(decision, stage).is_none());
-    match (fires, omitted) {
-        (true, Some((Stage::ResponseStarted, line))) if !wanted.contains(&Stage::RequestReceived) => {
-            Some((Cause::Late, line))
+    let omits = |stage: Stage| policy.omits(decision, stage);
+    let omitted = possible.iter().find(|&&stage| waits(stage) && omits(stage).is_some());
+    let first = possible.iter().find(|&&stage| waits(stage) && omits(stage).is_none());
+    let is_started = |stage: &&Stage| **stage == Stage::ResponseStarted && omits(**stage).is_some();
+    match (first, omitted) {
+        (Some(&first), _) if first > Stage::ResponseStarted => {
+            possible.iter().find(is_started).map(|&stage| (Cause::Late, omits(stage)))
         }
-        (true, _) => None,
-        (false, Some((stage, line))) => Some((Cause::Stage(stage), line)),
-        (false, None) if possible.is_empty() => Some((Cause::Level(decision.level, lowest()), line)),
-        (false, None) => None,
+        (Some(_), _) => None,
+        (None, Some(&stage)) => Some((Cause::Stage(stage), omits(stage))),
+        (None, None) if possible.is_empty() => {
+            Some((Cause::Level(decision.level, needs.lowest(request, scenario)), line))
+        }
+        (None, None) => None,
     }
 }
 

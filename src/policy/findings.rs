@@ -237,7 +237,7 @@ fn failed_logins(policy: &Policy) -> Option<Hidden> {
         _ => policy.omits(&decision, Stage::ResponseStarted).map(Some),
     };
     line.map(|line| Hidden {
-        name: "logins with a wrong token (they are logged at ResponseStarted only)",
+        name: "logins with a wrong token",
         tag: "T1110",
         sight: Sight::Invisible,
         line,

@@ -150,7 +150,12 @@ pub fn guess(field: &FieldRef, moment: &Moment<'_>) -> Guess {
     }
     match field.field.source {
         Source::Path(_) | Source::Elements(_) | Source::Pointer => {
-            path(field).map_or(Guess::Unknown, |path| at(&path, moment))
+            match path(field).map(|path| at(&path, moment)) {
+                // The array as one text.
+                Some(Guess::Has(_)) if !matches!(field.field.source, Source::Elements(_)) => Guess::There,
+                Some(guess) => guess,
+                None => Guess::Unknown,
+            }
         }
         Source::PodName if moment.request.resource != "pods" || !moment.request.subresource.is_empty() => {
             Guess::Missing

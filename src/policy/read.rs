@@ -26,6 +26,9 @@ const RESOURCE_KEYS: [&str; 3] = ["group", "resources", "resourceNames"];
 /// More texts than this, aliases written out, come from no person.
 const MOST_TEXTS: usize = 100_000;
 
+/// More rules than this come from no person either, and each is looked at for each request.
+const MOST_RULES: usize = 500;
+
 /// What came of reading.
 #[derive(Debug)]
 pub struct Read {
@@ -42,6 +45,10 @@ pub fn read(file: &SourceFile) -> Read {
     let mut diagnostics = reader.diagnostics;
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.range.start);
     let has_errors = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    if has_errors {
+        // What a rule matches is not known where part of it was not understood.
+        diagnostics.retain(|diagnostic| diagnostic.code != "unreachable");
+    }
     Read { policy: policy.filter(|_| !has_errors), diagnostics }
 }
 
@@ -113,7 +120,16 @@ impl Reader<'_> {
 
     fn policy(&mut self, root: &Node) -> Option<Policy> {
         self.entries(root, "a policy", &POLICY_KEYS)?;
-        self.constant(root, "apiVersion", "audit.k8s.io/v1");
+        match root.get("apiVersion") {
+            Some(node) if matches!(node.text(), Some("audit.k8s.io/v1beta1" | "audit.k8s.io/v1alpha1")) => {
+                let span = self.span(node);
+                self.diagnostics.push(
+                    Diagnostic::warning("old-version", "Kubernetes 1.24 and later refuse this version", span)
+                        .label("write `audit.k8s.io/v1`"),
+                );
+            }
+            _ => self.constant(root, "apiVersion", "audit.k8s.io/v1"),
+        }
         self.constant(root, "kind", "Policy");
         if let Some(node) = root.get("omitManagedFields") {
             self.boolean(node);
@@ -139,8 +155,9 @@ impl Reader<'_> {
         }
         let mut all: Option<Span> = None;
         for node in rules {
-            if self.texts > MOST_TEXTS {
-                self.error("too-large", format!("more than {MOST_TEXTS} values"), node, "no further");
+            if self.texts > MOST_TEXTS || policy.rules.len() == MOST_RULES {
+                let message = format!("more than {MOST_RULES} rules, or more than {MOST_TEXTS} values");
+                self.error("too-large", message, node, "no further");
                 return None;
             }
             let Some(rule) = self.rule(node) else { continue };

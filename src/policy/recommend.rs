@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::coverage::Needs;
-use super::members::{self, Moment, Part};
 use super::model::{Level, Policy, Stage};
 use super::requests::{self, Request, UNKNOWN_GROUP};
 use super::scenarios::Scenario;
@@ -21,6 +20,9 @@ const QUIET_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/op
 
 /// Comments are wrapped here.
 const WIDTH: usize = 110;
+
+/// A rule about more kinds of objects than this is about all of them.
+const MOST_TARGETS: usize = 25;
 
 /// More rules than this are not named for one entry.
 const MOST_NAMED: usize = 12;
@@ -48,8 +50,8 @@ pub fn recommend(rules: &RuleSet) -> String {
     for rule in rules.rules.iter().filter(|rule| rule.enabled) {
         let needs = Needs::new(rule);
         let requests = needs.requests(&nothing, &catalogue);
-        // A rule about half of everything is about everything.
-        let is_general = requests.len() * 2 > catalogue.len();
+        let targets: BTreeSet<String> = requests.iter().map(Request::target).collect();
+        let is_general = targets.len() > MOST_TARGETS;
         if is_general {
             general.insert(rule.name.clone());
         }
@@ -67,23 +69,9 @@ pub fn recommend(rules: &RuleSet) -> String {
     write(&wanted, &general, received, &catalogue)
 }
 
-/// The lowest level that does.
+/// The lowest level that does, without credentials on disk: whoever reads the log must not become a reader of them.
 fn level(needs: &Needs<'_>, request: &Request, any: &Scenario) -> Level {
-    let least = [Level::Metadata, Level::Request, Level::RequestResponse]
-        .into_iter()
-        .find(|&level| !needs.stages(request, any, level).is_empty())
-        .unwrap_or(Level::Metadata);
-    let asks_for_body = needs.fields.iter().any(|(field, _)| {
-        needs.stages(request, any, Level::Request).into_iter().any(|stage| {
-            let moment = Moment { request, scenario: any, stage, level: Level::Metadata };
-            members::lacks(field, &moment) == Some(Part::RequestObject)
-        })
-    });
-    let level = if asks_for_body { least.max(Level::Request) } else { least };
-    // Whoever reads the log must not become a reader of credentials.
-    let levels = Level::ALL.into_iter().rev().filter(|&one| one <= level);
-    let mut levels = levels.filter(|&one| !request.carries_payload() || one <= Level::Metadata);
-    levels.next().unwrap_or(Level::Metadata)
+    if request.carries_payload() { Level::Metadata } else { needs.level(request, any) }
 }
 
 fn write(wanted: &Wanted, general: &BTreeSet<Arc<str>>, received: bool, catalogue: &[Request]) -> String {

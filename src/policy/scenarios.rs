@@ -235,7 +235,7 @@ fn names(request: &Request, named: &[&str]) -> Vec<Name> {
 const MOST: usize = 24;
 
 /// So many scenarios of one request are looked at.
-const MOST_SCENARIOS: usize = 4096;
+const MOST_SCENARIOS: usize = 1024;
 
 /// The scenarios of a request that a policy or a condition might tell apart; the ordinary one first.
 pub fn scenarios(policy: &Policy, literals: &Literals, request: &Request) -> Vec<Scenario> {
@@ -256,7 +256,10 @@ pub fn scenarios(policy: &Policy, literals: &Literals, request: &Request) -> Vec
             for place in places(request, &spaces) {
                 for name in names(request, &objects) {
                     let scenario = Scenario { actor: actor.clone(), place: place.clone(), name };
-                    if scenarios.len() < MOST_SCENARIOS && known.insert(scenario.clone()) {
+                    if scenarios.len() == MOST_SCENARIOS {
+                        return;
+                    }
+                    if known.insert(scenario.clone()) {
                         scenarios.push(scenario);
                     }
                 }

@@ -7,6 +7,7 @@ use super::words;
 use crate::cli::rulefiles::plural;
 use crate::cli::table;
 use crate::cli::visible;
+use crate::policy::Verdict;
 use crate::policy::findings::{Big, CHUNK, LARGEST_SECRET, SMALL_SECRET, Size};
 
 /// Where no terminal says how wide it is.
@@ -70,7 +71,8 @@ fn hidden(findings: &Findings) -> anyhow::Result<()> {
     for hidden in &findings.hidden {
         let requests = words::requests(&hidden.requests);
         let because = match requests.as_str() {
-            "" => words::decider(hidden.line),
+            // The only one that is of no kind of request.
+            "" => format!("{} (they are logged at ResponseStarted only)", words::decider(hidden.line)),
             requests => format!("{} ({requests})", words::decider(hidden.line)),
         };
         table.add_row([hidden.name, hidden.tag, hidden.sight.name(), &visible(&because)]);
@@ -108,20 +110,24 @@ fn written(findings: &Findings) -> anyhow::Result<()> {
 fn sizes(findings: &Findings) -> anyhow::Result<()> {
     title("How big an event can be")?;
     let limits = findings.limits;
-    let mut out = anstream::stdout().lock();
     let big: Vec<&Big> = findings.sizes.iter().filter(|big| big.size != Size::Head).collect();
     if big.is_empty() {
-        writeln!(out, "About 4 KB, as no object is logged: no limit of the apiserver's touches it.")?;
+        writeln!(
+            anstream::stdout(),
+            "About 4 KB, as no object is logged: no limit of the apiserver's touches it."
+        )?;
         return Ok(());
     }
+    let mut table = new_table(&["LINE", "AN EVENT HOLDS", "AT"]);
     for big in &big {
-        let requests = visible(&words::requests(&big.requests));
-        let reach = match big.size {
-            Size::Unbounded => "any number of objects in one event".to_owned(),
+        let holds = match big.size {
+            Size::Unbounded => "any number of objects".to_owned(),
             size => format!("up to {}", size.most().map(words::bytes).unwrap_or_default()),
         };
-        writeln!(out, "line {}: {reach} ({requests})", big.line)?;
+        table.add_row([big.line.to_string(), holds, visible(&words::requests(&big.requests))]);
     }
+    table::print(&table)?;
+    let mut out = anstream::stdout().lock();
     let biggest = big.iter().map(|big| big.size).max().unwrap_or(Size::Head);
     let of_secrets = big.iter().any(|big| {
         big.size == Size::Unbounded && big.requests.iter().any(|request| request.resource == "secrets")
@@ -179,7 +185,11 @@ fn limit_lines(
 fn summary(findings: &Findings) -> anyhow::Result<()> {
     let counts: Vec<String> = words::by_verdict(&findings.coverage)
         .into_iter()
-        .map(|(verdict, count)| format!("{count} {}", verdict.name()))
+        .map(|(verdict, count)| match verdict {
+            Verdict::Sees if count == 1 => "1 sees all it needs".to_owned(),
+            Verdict::Sees => format!("{count} see all they need"),
+            verdict => format!("{count} {}", verdict.name()),
+        })
         .collect();
     writeln!(
         anstream::stdout(),

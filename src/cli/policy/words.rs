@@ -93,18 +93,14 @@ pub fn loss(loss: &Loss) -> String {
 
 /// What a rule asks for and is not logged.
 pub fn unknown(unknown: &Unknown) -> String {
-    let advice = if unknown.requests.iter().any(|request| request.payload(unknown.part.level()).is_some()) {
-        "which keeps credentials off the disk".to_owned()
-    } else {
-        format!("{} would have it", unknown.part.level())
-    };
-    let fields = unknown.fields.join(", ");
-    let what = requests(&unknown.requests);
-    format!(
-        "unknown of {what}: {fields}. {} logs no {}, {advice}",
-        capital(&decider(unknown.line)),
-        unknown.part.name()
-    )
+    let (fields, what) = (unknown.fields.join(", "), requests(&unknown.requests));
+    let (line, part, level) = (capital(&decider(unknown.line)), unknown.part.name(), unknown.part.level());
+    if unknown.requests.iter().any(|request| request.payload(level).is_some()) {
+        return format!(
+            "presumed or unknown of {what}: {fields}. {line} logs no {part}, and so no credential"
+        );
+    }
+    format!("unknown of {what}: {fields}. {line} logs no {part}; it takes {level}")
 }
 
 fn capital(text: &str) -> String {
