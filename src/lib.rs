@@ -15,6 +15,7 @@ pub mod audit;
 pub mod cli;
 pub mod detector;
 pub mod engine;
+pub mod policy;
 pub mod registry;
 pub mod rules;
 pub mod shipped;

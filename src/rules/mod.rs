@@ -22,7 +22,7 @@ pub mod number;
 pub mod parse;
 pub mod posix;
 mod resolve;
-mod suggest;
+pub(crate) mod suggest;
 pub mod syntax;
 pub mod template;
 pub mod timespan;
