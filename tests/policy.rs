@@ -213,8 +213,10 @@ fn what_is_wrong_with_a_policy_is_said_at_the_character() {
 fn broken_files_are_errors_and_odd_ones_warnings() {
     let odd =
         with("- level: Metadata\n- level: Request\n  resources: [{group: '', resources: [deployments]}]\n");
-    let (code, _, err) = check(&odd, &[]);
-    assert_eq!(code, Some(0));
+    let reads = [project("rules.d/00-common.yaml"), project("rules.d/10-reads.yaml")];
+    let [common, reads] = reads.map(|path| path.display().to_string());
+    let (code, _, err) = check(&odd, &["--rules", &common, "--rules", &reads]);
+    assert_eq!(code, Some(0), "{err}");
     for warning in ["warning[unreachable]", "warning[wrong-group]", "it is in group `apps`"] {
         assert!(err.contains(warning), "{warning}: {err}");
     }
@@ -416,23 +418,26 @@ fn apiservers_decided_as_the_model_does() {
 /// A rule that fired on a real event was said to see that request, under the policy that the log was made with.
 #[test]
 fn no_rule_that_fires_is_called_blind() {
-    let mut rules = fs::read_to_string(project("rules.d/registry.yaml")).unwrap() + RULES;
+    let mut rules = RULES.to_owned();
     rules += "- rule: Anything\n  desc: d\n  condition: ka.verb exists\n  output: x\n  priority: INFO\n- rule: Subresource\n  desc: d\n  condition: ka.target.subresource exists and not ka.user.name startswith system\n  output: x\n  priority: INFO\n";
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rules.yaml");
     fs::write(&path, &rules).unwrap();
     let file = SourceFile { name: "rules.yaml".into(), text: rules };
-    let loaded = pullwatch::rules::load(&[file], &pullwatch::rules::Options::default());
+    let files: Vec<SourceFile> = pullwatch::shipped::files().into_iter().chain([file]).collect();
+    let loaded = pullwatch::rules::load(&files, &pullwatch::rules::Options::default());
     assert!(!loaded.has_errors());
+    let shipped = project("rules.d").display().to_string();
     for (log, text) in [
         ("request-response.log.gz", format!("{SPECIFICATION}- level: Metadata\n")),
         ("metadata.log.gz", with("")),
     ] {
         let coverage = coverage(&policy(&text), &loaded.rules);
         let name = project("samples/audit").join(log).display().to_string();
-        let output = common::scan(&[&name, "--rules", &path.display().to_string()]);
+        let output = common::scan(&[&name, "--rules", &shipped, "--rules", &path.display().to_string()]);
         let mut fired = BTreeSet::new();
-        for alert in common::alerts(&output) {
+        // A correlation sees what its rules see.
+        for alert in common::alerts(&output).iter().filter(|alert| alert["correlation"].is_null()) {
             let object = &alert["event"]["objectRef"];
             let text = |key: &str| object[key].as_str().unwrap_or_default();
             let verb = alert["event"]["verb"].as_str().unwrap_or_default();

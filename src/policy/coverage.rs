@@ -17,7 +17,7 @@ pub enum Verdict {
     Blind,
     /// It fires on some of the requests that it is about, or does not know all that it asks for.
     Partly,
-    /// Only credentials on disk would let it fire. What it is about is reported by other rules, as presumed.
+    /// Only credentials on disk would let it fire. Better so: what it is about may be reported by other rules, as presumed.
     Withheld,
     /// It sees all it needs.
     Sees,
@@ -92,7 +92,7 @@ pub struct Coverage {
     pub losses: Vec<Loss>,
     /// What it sees and does not know all of.
     pub unknown: Vec<Unknown>,
-    /// Rules that report what it cannot.
+    /// Rules that report, as presumed, what it cannot; none where nothing does.
     pub reported_by: Vec<Arc<str>>,
 }
 
@@ -195,10 +195,8 @@ pub fn coverage(policy: &Policy, rules: &RuleSet) -> Vec<Coverage> {
                 .map(|other| other.rule.clone())
                 .collect();
             let is_reported = lost.iter().all(|request| all.iter().any(|other| other.presumes(request)));
-            if is_reported {
-                all[index].verdict = Verdict::Withheld;
-                all[index].reported_by = reported_by;
-            }
+            all[index].verdict = Verdict::Withheld;
+            all[index].reported_by = if is_reported { reported_by } else { Vec::new() };
         }
     }
     all
@@ -207,7 +205,7 @@ pub fn coverage(policy: &Policy, rules: &RuleSet) -> Vec<Coverage> {
 /// Whether only payloads would open its eyes.
 fn is_withheld(coverage: &Coverage) -> bool {
     coverage.losses.iter().all(|loss| {
-        matches!(loss.cause, Cause::Level(_, needed)
+        matches!(loss.cause, Cause::Level(_, needed) | Cause::NotLogged(needed)
             if loss.requests.iter().all(|request| request.payload(needed).is_some()))
     })
 }

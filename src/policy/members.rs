@@ -9,7 +9,7 @@ use super::requests::Request;
 use super::scenarios::{Name, Place, Scenario, UserName};
 use super::truth::Guess;
 use crate::audit::fields::{Registry, Source};
-use crate::engine::extract::Access;
+use crate::engine::extract::{Access, user_kind};
 use crate::rules::ast::FieldRef;
 
 /// The part of an event that a field reads.
@@ -68,15 +68,21 @@ impl Moment<'_> {
         exists && self.level >= part.level() && (part == Part::Head || self.stage != Stage::RequestReceived)
     }
 
-    /// Whether it is a read of secrets that is looked at for what it exposed.
-    fn is_exposure(&self) -> bool {
+    /// Whether it is about secrets, and looked at for which of them are credentials.
+    fn is_about_secrets(&self) -> bool {
         let request = self.request;
         (&*request.group, &*request.resource, &*request.subresource) == ("", "secrets", "")
-            && match &*request.verb {
-                "get" | "list" => self.stage == Stage::ResponseComplete,
-                "watch" => self.stage == Stage::ResponseStarted,
+            && match self.stage {
+                Stage::ResponseComplete => true,
+                Stage::ResponseStarted => request.verb == "watch",
                 _ => false,
             }
+    }
+
+    /// Whether it is a read of secrets that is looked at for what it exposed.
+    fn is_exposure(&self) -> bool {
+        self.is_about_secrets()
+            && matches!(&*self.request.verb, "get" | "list" | "watch" | "patch" | "deletecollection")
     }
 }
 
@@ -112,9 +118,26 @@ pub fn reads(field: &FieldRef) -> Part {
         | Source::HasHostPath => Part::RequestObject,
         // Best with the answer, and presumed without.
         Source::Registry(
-            Registry::Exposure | Registry::Secrets | Registry::Count | Registry::Hosts | Registry::Usernames,
+            Registry::Exposure
+            | Registry::Secrets
+            | Registry::Count
+            | Registry::Hosts
+            | Registry::Usernames
+            | Registry::Evidence,
         ) => Part::ResponseObject,
-        Source::Registry(Registry::Scope) => Part::Head,
+        Source::Registry(
+            Registry::Copied
+            | Registry::Referenced
+            | Registry::ImageHosts
+            | Registry::Granted
+            | Registry::PodSecurity,
+        ) => Part::RequestObject,
+        Source::Registry(Registry::Scope | Registry::ByType) => Part::Head,
+        // In outputs of correlations alone.
+        Source::Correlation(_) => Part::Head,
+        Source::ClientAddress | Source::Extra | Source::UserKind | Source::Actor | Source::Truncated => {
+            Part::Head
+        }
         Source::Whole
         | Source::WholeIndented
         | Source::UriParameter
@@ -134,7 +157,7 @@ pub fn lacks(field: &FieldRef, moment: &Moment<'_>) -> Option<Part> {
     let part = reads(field);
     let whole = Moment { level: Level::RequestResponse, ..*moment };
     let is_about = match field.field.source {
-        Source::Registry(_) => whole.is_exposure(),
+        Source::Registry(_) if part == Part::ResponseObject => whole.is_exposure(),
         _ => guess(field, &whole) != Guess::Missing,
     };
     (is_about && whole.has(part) && !moment.has(part)).then_some(part)
@@ -160,6 +183,20 @@ pub fn guess(field: &FieldRef, moment: &Moment<'_>) -> Guess {
         Source::PodName if moment.request.resource != "pods" || !moment.request.subresource.is_empty() => {
             Guess::Missing
         }
+        Source::ClientAddress => Guess::There,
+        Source::Truncated => Guess::one_of(&["true", "false"]),
+        Source::UserKind => match &moment.scenario.actor.name {
+            UserName::Known(name) | UserName::StartsWith(name) => Guess::text(user_kind(name.as_bytes())),
+            UserName::Any | UserName::Other => {
+                Guess::one_of(&["human", "serviceaccount", "node", "system", "anonymous"])
+            }
+        },
+        Source::Actor => match &moment.scenario.actor.name {
+            UserName::Any => Guess::Unknown,
+            UserName::Other => Guess::Other,
+            // They may pose as somebody else.
+            UserName::StartsWith(name) | UserName::Known(name) => Guess::StartsWith(name.clone()),
+        },
         Source::AlwaysTrue => Guess::text("true"),
         Source::Constant(text) => Guess::text(text),
         Source::Whole | Source::WholeIndented | Source::Hostname | Source::Position => Guess::There,
@@ -172,12 +209,30 @@ pub fn guess(field: &FieldRef, moment: &Moment<'_>) -> Guess {
 }
 
 fn registry(part: Registry, moment: &Moment<'_>) -> Guess {
+    let request = moment.request;
     let has_answer = moment.has(Part::ResponseObject);
+    let if_sent = || if moment.has(Part::RequestObject) { Guess::Unknown } else { Guess::Missing };
+    match part {
+        Registry::ByType => return Guess::one_of(&["true", "false"]),
+        // What a pod holds was learned when it was made.
+        Registry::Referenced if request.resource == "pods" && !request.subresource.is_empty() => {
+            return Guess::Unknown;
+        }
+        Registry::Referenced | Registry::ImageHosts => return if_sent(),
+        Registry::Copied if matches!(&*request.resource, "secrets" | "configmaps") => return if_sent(),
+        Registry::Granted if request.group == "rbac.authorization.k8s.io" => return if_sent(),
+        Registry::PodSecurity if request.resource == "namespaces" => return if_sent(),
+        Registry::Copied | Registry::Granted | Registry::PodSecurity => return Guess::Missing,
+        _ => {}
+    }
     if !moment.is_exposure() {
         return match part {
             Registry::Exposure => Guess::text("none"),
             Registry::Count => Guess::There,
-            Registry::Scope | Registry::Secrets | Registry::Hosts | Registry::Usernames => Guess::Missing,
+            Registry::Secrets | Registry::Evidence | Registry::Scope if moment.is_about_secrets() => {
+                Guess::Unknown
+            }
+            _ => Guess::Missing,
         };
     }
     match part {
@@ -185,11 +240,8 @@ fn registry(part: Registry, moment: &Moment<'_>) -> Guess {
         Registry::Exposure => Guess::one_of(&["presumed", "denied", "none"]),
         Registry::Scope => Guess::Unknown,
         Registry::Count => Guess::There,
-        // Without the answer only a name in the request tells which.
-        Registry::Secrets if !has_answer && moment.scenario.name == Name::Absent => Guess::Missing,
-        Registry::Secrets => Guess::Unknown,
-        Registry::Hosts | Registry::Usernames if has_answer => Guess::Unknown,
-        Registry::Hosts | Registry::Usernames => Guess::Missing,
+        Registry::Hosts | Registry::Usernames if !has_answer => Guess::Missing,
+        _ => Guess::Unknown,
     }
 }
 

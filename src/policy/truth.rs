@@ -11,6 +11,7 @@ use crate::engine::value::Value;
 use crate::rules::ast::{Check, Expr, FieldRef, Operand, Operator, Piece, Rule};
 
 use super::requests::Literals;
+use crate::registry::Names;
 
 /// Whether something holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,9 +96,10 @@ impl Condition {
             Expr::Or(parts) => Condition::Any(parts.iter().map(Condition::new).collect()),
             Expr::Not(inner) => Condition::Not(Box::new(Condition::new(inner))),
             Expr::Macro { body, .. } | Expr::Exception { body, .. } => Condition::new(body),
-            Expr::Check(check) => {
-                Condition::Test(Box::new(Test { check: check.clone(), plan: Plan::of_check(check) }))
-            }
+            Expr::Check(check) => Condition::Test(Box::new(Test {
+                check: check.clone(),
+                plan: Plan::of_check(check, &Names::default()),
+            })),
         }
     }
 

@@ -112,6 +112,11 @@ fn capital(text: &str) -> String {
 pub fn reasons(coverage: &Coverage) -> Vec<String> {
     match coverage.verdict {
         Verdict::Never => vec!["its condition holds for no request, whatever the policy".to_owned()],
+        Verdict::Withheld if coverage.reported_by.is_empty() => {
+            let mut reasons = vec!["only credentials on disk would let it fire".to_owned()];
+            reasons.extend(coverage.losses.iter().map(loss));
+            reasons
+        }
         Verdict::Withheld => {
             let others = coverage.reported_by.join(", ");
             vec![format!("only credentials on disk would let it fire; reported, as presumed, by: {others}")]
