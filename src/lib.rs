@@ -13,6 +13,7 @@
 
 pub mod audit;
 pub mod cli;
+pub mod correlate;
 pub mod detector;
 pub mod engine;
 pub mod policy;
