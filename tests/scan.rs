@@ -424,7 +424,7 @@ fn what_depends_on_earlier_events_is_the_same_with_any_number_of_threads() {
                 "\"requestReceived",
                 &format!(r#""requestObject":{{"spec":{{"imagePullSecrets":[{{"name":"{name}"}}],"x":"{}"}}}},"requestReceived"#, "y".repeat(at % 700)),
             );
-        log.push_str(&format!("{read}\n{pod}\n"));
+        log.extend([read, "\n".to_owned(), pod, "\n".to_owned()]);
         if at >= 1000 {
             log.push_str(&event(&format!("s{at}"), "get", &format!("plain-{}", at - 1000)));
             log.push('\n');
