@@ -7,9 +7,7 @@ mod slide;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
-use super::{
-    AlertId, Counts, Digest, FEWEST_KEPT, Fired, LONGEST_VALUE, MOST_IDS, MOST_VALUES, Observation, TOLERANCE,
-};
+use super::{AlertId, Counts, Digest, FEWEST_KEPT, Fired, LONGEST_VALUE, MOST_IDS, MOST_VALUES, Observation};
 use crate::rules::ast::{Bounds, Correlation, CorrelationKind};
 
 /// What a correlation looks for, as far as its groups ask.
@@ -21,15 +19,18 @@ pub struct Spec {
     /// In nanoseconds.
     pub timespan: i64,
     pub bounds: Bounds,
+    /// How late an observation may be, in nanoseconds.
+    pub tolerance: i64,
 }
 
 impl Spec {
-    pub fn new(correlation: &Correlation) -> Self {
+    pub fn new(correlation: &Correlation, tolerance: i64) -> Self {
         Spec {
             kind: correlation.kind,
             feeds: correlation.feeds.len(),
             timespan: correlation.timespan.max(1),
             bounds: correlation.bounds,
+            tolerance: tolerance.max(0),
         }
     }
 
@@ -60,7 +61,7 @@ impl Spec {
 
     /// How much older than the newest an observation may be.
     fn horizon(&self) -> i64 {
-        self.timespan.max(TOLERANCE)
+        self.timespan.max(self.tolerance)
     }
 }
 
@@ -88,8 +89,8 @@ pub struct Group {
     notes: BTreeMap<i64, Box<[u8]>>,
     /// The time of the newest observation.
     newest: Option<i64>,
-    /// No observation up to this time fires.
-    quiet_until: Option<i64>,
+    /// Where no observation fires, because a window did: from the first time to the last.
+    quiet: BTreeMap<i64, i64>,
     /// The end of the last window that was judged at its close.
     closed_until: Option<i64>,
     /// The time of the newest entry that was dropped and may have counted.
@@ -103,15 +104,16 @@ impl Group {
         let bytes: usize =
             self.texts.values().chain(self.notes.values()).map(|text| text.len() + ENTRY).sum();
         // What an empty one takes is some four hundred bytes.
-        8 + self.entries.len() + self.values.len() + bytes / ENTRY
+        8 + self.entries.len() + self.values.len() + self.quiet.len() + bytes / ENTRY
     }
 
     /// Whether nothing it holds can matter to an observation at this time or later.
     pub fn is_over(&self, spec: &Spec, now: i64) -> bool {
         let is_open = spec.is_judged_at_close() && !self.entries.is_empty();
-        let end = self.newest.max(self.closed_until).max(self.quiet_until);
-        let matters = |end: i64| end.saturating_add(spec.timespan).saturating_add(TOLERANCE) >= now;
-        !is_open && !end.is_some_and(matters)
+        let end = self.newest.max(self.closed_until);
+        let quiet = self.quiet.last_key_value().map(|(_, until)| *until);
+        let matters = |end: i64| end.saturating_add(spec.timespan).saturating_add(spec.tolerance) >= now;
+        !is_open && !end.max(quiet).is_some_and(matters)
     }
 
     /// Takes an observation in. False where it does not count.

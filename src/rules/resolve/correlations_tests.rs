@@ -238,6 +238,28 @@ fn throttles_are_read_and_overridden() {
     insta::assert_snapshot!(said(&wrong));
 }
 
+proptest::proptest! {
+    #[test]
+    fn a_file_with_a_few_bytes_changed_is_one_or_an_error(at in 0_usize..900, with in "[ -~\n\u{e4}]{0,12}", length in 0_usize..20) {
+        let text = item("a", "type: value_count\ncondition: {field: registry.secrets, gte: 5, lt: 10}\ngroup-by: [ka.user.name]")
+            + &item("b", "type: temporal_ordered\nrules: [a, Read]\ntimespan: 1h30m\noutput: \"%correlation.values\"\n-condition")
+            + "- {correlation: a, rules: [b], condition: {eq: 3}, override: {rules: append, condition: replace}}\n"
+            + "- {rule: t, desc: d, condition: ka.verb = get, output: x, priority: INFO, throttle: {per: [ka.verb], every: 1m}}\n";
+        let (at, length) = (at.min(text.len()), length.min(text.len() - at.min(text.len())));
+        let changed = format!("{}{with}{}", &text[..at], &text[at + length..]);
+        let found = loaded(&changed);
+        for (index, one) in found.rules.correlations.iter().enumerate() {
+            proptest::prop_assert!(!one.feeds.is_empty() && one.timespan > 0);
+            let is_known = |feed: &Feed| match feed {
+                Feed::Rule(rule) => *rule < found.rules.rules.len(),
+                Feed::Correlation(other) => *other < index,
+            };
+            proptest::prop_assert!(one.feeds.iter().all(is_known));
+        }
+        said(&changed);
+    }
+}
+
 #[test]
 fn many_correlations_are_bounded() {
     let text: String = (0..300).map(|at| item(&format!("c{at}"), "")).collect();
