@@ -87,6 +87,9 @@ pub struct Options {
     pub max_event_size: usize,
     /// The host's name, for alerts.
     pub hostname: String,
+    /// Whether the input is in the order of time, a few seconds apart. Logs of several apiservers that are read one after
+    /// the other tell of the same time again.
+    pub is_in_time_order: bool,
 }
 
 impl Default for Options {
@@ -98,6 +101,7 @@ impl Default for Options {
             until: None,
             max_event_size: usize::MAX,
             hostname: String::new(),
+            is_in_time_order: true,
         }
     }
 }
@@ -168,7 +172,11 @@ impl Detector {
             .collect();
         Detector {
             rule_names: names.map(ToString::to_string).collect(),
-            correlator: Correlator::new(&correlations),
+            correlator: if options.is_in_time_order {
+                Correlator::new(&correlations)
+            } else {
+                Correlator::with_tolerance(&correlations, i64::MAX)
+            },
             throttle: Throttle::new(&rules.rules),
             searcher: Searcher::new(),
             plan,
@@ -477,7 +485,7 @@ impl Sequel<'_> {
                 values,
                 note: is_judged_at_close.then(|| incident.note().into()),
             };
-            let Some(fired) = correlator.observe(feed.correlation, observation) else { continue };
+            let Some(fired) = correlator.observe(feed.correlation, &observation) else { continue };
             case.window = Some(Rc::new(window(correlation, &fired)));
             let alert = Alert::new(&correlation.alert, case, incident, &detector.options.hostname);
             if !correlation.alert.is_silent {
