@@ -116,6 +116,7 @@ fn correlations_may_come_before_their_rules_and_feed_each_other() {
     assert!(!found.has_errors(), "{:?}", found.diagnostics);
     let names: Vec<&str> = found.rules.correlations.iter().map(|one| &*one.name).collect();
     assert_eq!(names, ["Bottom", "Middle", "Deep", "Top"]);
+    assert!(!loaded(&item("Elsewhere", "")).has_errors());
     let feeds: Vec<_> = found.rules.correlations.iter().map(|one| one.feeds.clone()).collect();
     assert_eq!(feeds[1], [Feed::Correlation(0)]);
     assert_eq!(feeds[2], [Feed::Correlation(1), Feed::Rule(1)]);

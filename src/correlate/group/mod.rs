@@ -65,6 +65,9 @@ impl Spec {
     }
 }
 
+/// So little room is not worth giving back, in entries.
+const ROOM: usize = 16;
+
 /// One observation, or one value of one. The order is that of time; within a nanosecond sources come in
 /// theirs, so that a sequence may happen at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,6 +193,10 @@ impl Group {
                 }
             }
         }
+        // Weight is of what is in use: many groups that were once full must not keep their room.
+        if self.entries.capacity() / 4 > self.entries.len().max(ROOM) {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
     }
 
     /// Index of the first entry at this time or later.
@@ -246,6 +253,32 @@ impl Group {
             ids,
             is_partial: self.dropped_until.is_some_and(|dropped| dropped >= from),
             note: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::correlate::TOLERANCE;
+    use crate::correlate::tests::{correlation, seen};
+
+    #[test]
+    fn a_group_that_was_full_gives_its_room_back() {
+        for kind in CorrelationKind::ALL {
+            let spec = Spec::new(&correlation(kind, 2, 10, 10_000, None), TOLERANCE);
+            let mut group = Group::default();
+            let mut counts = Counts::default();
+            for number in 0..1000 {
+                group.observe(&spec, &seen(0, 0, number, &["a", "b"]), &mut counts);
+            }
+            assert!(group.weight() > 1000);
+            group.observe(&spec, &seen(0, 1000, 5000, &["c"]), &mut counts);
+            assert!(
+                group.weight() < 20 && group.entries.capacity() <= 4 * ROOM,
+                "{}",
+                group.entries.capacity()
+            );
         }
     }
 }
