@@ -459,8 +459,13 @@ impl Sequel<'_> {
             }
         }
         // Windows that ended before this event are judged before it counts.
-        let closed = correlator.advance(incident.time());
-        Self::close(detector, correlator, closed, on_alert);
+        loop {
+            let closed = correlator.advance(incident.time());
+            if closed.is_empty() {
+                break;
+            }
+            Self::close(detector, correlator, closed, on_alert);
+        }
         Self::correlate(detector, correlator, case, &incident, feeding, on_alert);
     }
 
