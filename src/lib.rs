@@ -13,8 +13,10 @@
 
 pub mod audit;
 pub mod cli;
+pub mod correlate;
 pub mod detector;
 pub mod engine;
+pub mod policy;
 pub mod registry;
 pub mod rules;
 pub mod shipped;

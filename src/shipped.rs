@@ -17,6 +17,8 @@ const RULES: &[(&str, &str)] = shipped![
     "40-credentials.yaml",
     "50-admission.yaml",
     "60-external-secrets.yaml",
+    "70-audit-policy.yaml",
+    "80-correlations.yaml",
 ];
 
 /// The files of `rules.d`, in load order.

@@ -30,9 +30,12 @@ fn the_shipped_rules_are_sound_and_do_what_their_tests_say() {
     // Every rule that is on has a test in which it fires.
     let (_, list, _) = run(&["rules", "list", "--desc"]);
     let all: String = tests.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
-    for rule in pullwatch::rules::load(&shipped(), &pullwatch::rules::Options::default()).rules.rules {
-        assert!(list.contains(&*rule.name));
-        assert!(!rule.enabled || all.contains(&format!("rule: {}", rule.name)), "{} has no test", rule.name);
+    let rules = pullwatch::rules::load(&shipped(), &pullwatch::rules::Options::default()).rules;
+    let correlations = rules.correlations.iter().map(|one| (&one.name, one.enabled));
+    for (name, enabled) in rules.rules.iter().map(|rule| (&rule.name, rule.enabled)).chain(correlations) {
+        assert!(list.contains(&**name));
+        let fires = [format!("rule: {name}"), format!("rule: \"{name}\"")];
+        assert!(!enabled || fires.iter().any(|fires| all.contains(fires)), "{name} has no test");
     }
 }
 
@@ -103,6 +106,24 @@ fn what_loads_and_is_odd_is_a_warning() {
     }
     assert!(!err.contains("error["), "{err}");
     assert_eq!(run(&["rules", "check", "--strict", &name]).0, Some(1));
+}
+
+#[test]
+fn correlations_are_counted_and_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    let text = "- rule: Read\n  desc: d\n  condition: ka.verb = get\n  output: x\n  priority: INFO\n\
+        - correlation: Many\n  desc: Too many.\n  type: event_count\n  rules: [Read]\n  timespan: 1m\n  condition: {gte: 9}\n  \
+        output: x %correlation.count\n  priority: ERROR\n";
+    fs::write(&path, text).unwrap();
+    let name = path.display().to_string();
+    let (code, out, err) = run(&["rules", "check", &name]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.starts_with("1 rule, 1 correlation, "), "{out}");
+    let (_, out, _) = run(&["rules", "list", &name]);
+    let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
+    assert_eq!(rows[1..], [["Read", "rule", "Informational"], ["Many", "event_count", "Error"]]);
+    assert!(run(&["rules", "list", "--desc", &name]).1.contains("Too many."));
 }
 
 #[test]

@@ -169,6 +169,21 @@ pub enum Source {
     Truncated,
     /// What the event is about, of registry credentials.
     Registry(Registry),
+    /// What a correlation saw in its window. No event has it.
+    Correlation(Correlation),
+}
+
+/// A part of what a correlation saw in its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Correlation {
+    Count,
+    ValueCount,
+    Values,
+    First,
+    Last,
+    Rules,
+    Timespan,
 }
 
 /// A part of what an event is about, of registry credentials and what guards them.
@@ -672,7 +687,35 @@ static REGISTRY: [Field; 13] = [
     ),
 ];
 
-/// Every field, in the order in which people read about them.
+/// Fields of the outputs of correlations. No rule can ask for them, so that they stand apart.
+static CORRELATION: [Field; 7] = [
+    number("correlation.count", Source::Correlation(Correlation::Count), "how many alerts the window holds"),
+    number(
+        "correlation.value_count",
+        Source::Correlation(Correlation::ValueCount),
+        "how many different values of the condition's field the window holds",
+    ),
+    list(
+        "correlation.values",
+        Source::Correlation(Correlation::Values),
+        "some of these values, in alphabetical order",
+    ),
+    text("correlation.first", Source::Correlation(Correlation::First), "time of the window's first alert"),
+    text("correlation.last", Source::Correlation(Correlation::Last), "time of the window's last alert"),
+    list(
+        "correlation.rules",
+        Source::Correlation(Correlation::Rules),
+        "the rules that matched in the window",
+    ),
+    text("correlation.timespan", Source::Correlation(Correlation::Timespan), "how long a window is: 10m"),
+];
+
+/// The fields that only the output of a correlation may hold.
+pub fn of_correlations() -> impl Iterator<Item = &'static Field> {
+    CORRELATION.iter()
+}
+
+/// Every field of an event, in the order in which people read about them.
 pub fn all() -> impl Iterator<Item = &'static Field> {
     GENERAL
         .iter()
@@ -696,11 +739,12 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let mut names: Vec<_> = all().map(|field| field.name).collect();
+        let mut names: Vec<_> = all().chain(of_correlations()).map(|field| field.name).collect();
         names.sort_unstable();
         let count = names.len();
         names.dedup();
         assert_eq!(names.len(), count);
         assert!(find("ka.verb").is_some() && find("ka.nosuch").is_none());
+        assert!(find("correlation.count").is_none());
     }
 }

@@ -4,9 +4,11 @@
 //! codes are a contract: 0 done, 1 what was asked about is so (`--fail-on`, a failed check), 2 an error.
 
 mod manual;
+mod policy;
 mod rulefiles;
 mod rules;
 mod scan;
+mod table;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,7 @@ Examples:
   pullwatch rules check my-rules.yaml            whether rules load, and what is odd about them
   pullwatch rules explain --rule 'Secrets Listed' event.json
                                                  why a rule fires on an event, or does not
+  pullwatch policy check audit-policy.yaml       which rules an audit policy leaves blind
 
 `pullwatch COMMAND --help` has more, with examples."
 )]
@@ -62,6 +65,8 @@ enum Command {
     Scan(scan::Scan),
     #[command(subcommand)]
     Rules(rules::Rules),
+    #[command(subcommand)]
+    Policy(policy::Policy),
     Completions(manual::Completions),
     Man(manual::Man),
 }
@@ -86,6 +91,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Scan(scan) => scan.run(),
         Command::Rules(rules) => rules.run(),
+        Command::Policy(policy) => policy.run(),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(&Cli::command()),
     };

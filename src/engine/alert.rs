@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::judge::Case;
+use super::judge::{Case, Window};
 use super::plan::{RulePlan, Say};
 use super::value::{Shown, Text, Value};
 use crate::audit::event::{Event, Member};
@@ -73,6 +73,22 @@ impl Incident<'_> {
     pub fn target(&self) -> &str {
         &self.target
     }
+
+    /// When, in nanoseconds since 1970; 0 where the event does not say.
+    pub fn time(&self) -> i64 {
+        self.time
+    }
+
+    /// The head of the event as an event of its own, with nothing in it that must not be said: for an alert that is made
+    /// when the event itself is gone.
+    pub fn note(&self) -> Vec<u8> {
+        let mut note = self.summary.clone();
+        note.pop();
+        note.extend_from_slice(b",\"stageTimestamp\":\"");
+        time::write_rfc3339(&mut note, self.time);
+        note.extend_from_slice(b"\"}");
+        note
+    }
 }
 
 /// One alert.
@@ -84,6 +100,10 @@ pub struct Alert<'a> {
     shown: Vec<Shown<'a>>,
     /// The output without time and priority.
     message: Vec<u8>,
+    /// What the correlation saw that it is of.
+    window: Option<Rc<Window>>,
+    /// So many alerts of the rule were held back since the last one.
+    held_back: u64,
 }
 
 impl<'a> Alert<'a> {
@@ -108,7 +128,17 @@ impl<'a> Alert<'a> {
                 }
             }
         }
-        Alert { rule, incident, hostname, shown, message }
+        Alert { rule, incident, hostname, shown, message, window: case.window.clone(), held_back: 0 }
+    }
+
+    /// Says that so many alerts of its rule were held back before it.
+    #[must_use]
+    pub fn after_holding_back(mut self, held_back: u64) -> Self {
+        self.held_back = held_back;
+        if held_back > 0 {
+            self.message.extend_from_slice(format!(" ({held_back} more held back before)").as_bytes());
+        }
+        self
     }
 
     /// Index of the rule in the rule set.
@@ -153,13 +183,17 @@ impl<'a> Alert<'a> {
         String::from_utf8(id).unwrap_or_default()
     }
 
-    fn push_id(&self, out: &mut Vec<u8>) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    /// The id as bytes.
+    pub fn id_bytes(&self) -> [u8; 16] {
         let content = self.incident.hash.get_or_init(|| Sha256::digest(self.incident.content).into());
         let hash = Sha256::new_with_prefix(content).chain_update(self.rule.name.as_bytes()).finalize();
-        for &byte in &hash[..16] {
-            out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash[..16]);
+        id
+    }
+
+    fn push_id(&self, out: &mut Vec<u8>) {
+        push_hex(&self.id_bytes(), out);
     }
 
     /// Appends the alert as one line of JSON, without the line's end.
@@ -192,6 +226,13 @@ impl<'a> Alert<'a> {
         out.extend_from_slice(b"\",\"event\":");
         out.extend_from_slice(&self.incident.summary);
         write_exposure(&self.incident.exposure, out);
+        if let Some(window) = &self.window {
+            write_window(window, out);
+        }
+        if self.held_back > 0 {
+            out.extend_from_slice(b",\"held_back\":");
+            out.extend_from_slice(itoa::Buffer::new().format(self.held_back).as_bytes());
+        }
         out.push(b'}');
     }
 
@@ -231,6 +272,14 @@ impl<'a> Alert<'a> {
     }
 }
 
+/// Appends bytes as hex digits.
+pub fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for &byte in bytes {
+        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+}
+
 /// A list is printed up to so many bytes; `output_fields` have all of it.
 const LONGEST_LIST: usize = 1023;
 
@@ -239,23 +288,46 @@ fn write_exposure(exposure: &Exposure, out: &mut Vec<u8>) {
     if exposure.kind == Kind::None && exposure.count == 0 {
         return;
     }
-    let list = |out: &mut Vec<u8>, name: &str, texts: &mut dyn Iterator<Item = &String>| {
-        out.extend_from_slice(name.as_bytes());
-        for (i, text) in texts.enumerate() {
-            if i > 0 {
-                out.push(b',');
-            }
-            push_json_string(text.as_bytes(), out);
-        }
-        out.push(b']');
-    };
     out.extend_from_slice(b",\"registry\":{\"exposure\":\"");
     out.extend_from_slice(exposure.kind.name().as_bytes());
     out.extend_from_slice(b"\",\"scope\":\"");
     out.extend_from_slice(exposure.scope.name().as_bytes());
-    list(out, "\",\"secrets\":[", &mut exposure.secrets.iter());
-    list(out, ",\"hosts\":[", &mut exposure.logins.hosts.iter());
-    list(out, ",\"usernames\":[", &mut exposure.logins.usernames.iter());
+    out.push(b'"');
+    push_list(out, "secrets", &exposure.secrets);
+    push_list(out, "hosts", &exposure.logins.hosts);
+    push_list(out, "usernames", &exposure.logins.usernames);
+    out.push(b'}');
+}
+
+/// Appends a member with a list of texts, behind others.
+fn push_list<'t>(out: &mut Vec<u8>, name: &str, texts: impl IntoIterator<Item = &'t String>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":[");
+    for (i, text) in texts.into_iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        push_json_string(text.as_bytes(), out);
+    }
+    out.push(b']');
+}
+
+/// Appends the `correlation` member of a correlation's alert.
+fn write_window(window: &Window, out: &mut Vec<u8>) {
+    let mut number = itoa::Buffer::new();
+    out.extend_from_slice(b",\"correlation\":{\"count\":");
+    out.extend_from_slice(number.format(window.count).as_bytes());
+    out.extend_from_slice(b",\"value_count\":");
+    out.extend_from_slice(number.format(window.value_count).as_bytes());
+    out.extend_from_slice(b",\"first\":\"");
+    time::write_rfc3339(out, window.first);
+    out.extend_from_slice(b"\",\"last\":\"");
+    time::write_rfc3339(out, window.last);
+    out.push(b'"');
+    push_list(out, "values", &window.values);
+    push_list(out, "rules", &window.rules);
+    push_list(out, "alerts", &window.ids);
     out.push(b'}');
 }
 

@@ -96,7 +96,8 @@ fn check(check: &Check, event: &mut Event<'_>, background: Background<'_>) -> (P
     // Each comparison sees the event for the first time, and what it teaches stays with it.
     let mut knowledge = background.knowledge.clone();
     let knowledge = Concern::of(event).applies(event).then_some(&mut knowledge);
-    let mut case = Case { plan: &plan, sight: &mut sight, event, context: background.context, knowledge };
+    let mut case =
+        Case { plan: &plan, sight: &mut sight, event, context: background.context, knowledge, window: None };
     case.exposure();
     let holds = case.passes(0);
     let (left, right) = plan.operands_of(0);

@@ -276,6 +276,8 @@ impl Access {
             Source::Truncated => truth(event.is_truncated()),
             // Read by the judge, once an event.
             Source::Registry(_) => Value::Missing,
+            // Not in any event.
+            Source::Correlation(_) => Value::Missing,
         }
     }
 
@@ -332,7 +334,7 @@ impl Access {
 
 /// What kind of user goes by that name. The apiserver keeps the prefix for its own: `system:` names come from its
 /// certificates and tokens alone.
-fn user_kind(name: &[u8]) -> &'static str {
+pub fn user_kind(name: &[u8]) -> &'static str {
     match name {
         b"" | b"system:anonymous" => "anonymous",
         name if name.starts_with(b"system:serviceaccount:") => "serviceaccount",

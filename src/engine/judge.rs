@@ -15,9 +15,11 @@ use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, With};
 use super::value::{Shown, Value};
 use super::{compare, transform};
 use crate::audit::event::{Event, Member};
-use crate::audit::fields::Registry;
+use crate::audit::fields::{Clock, Correlation, Registry};
 use crate::audit::redact::LONGEST;
+use crate::audit::time;
 use crate::registry::{self, Concern, Exposure, Kind, Knowledge};
+use crate::rules::timespan;
 
 /// What is known of events with a certain head.
 #[derive(Clone, Debug)]
@@ -84,6 +86,48 @@ pub struct Case<'p, 's, 'e> {
     pub context: Context<'p>,
     /// What earlier events taught. Nothing for an event that it has no bearing on.
     pub knowledge: Option<&'s mut Knowledge>,
+    /// What the correlation saw whose alert is made.
+    pub window: Option<Rc<Window>>,
+}
+
+/// What a correlation saw, for its alert.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// How many matches.
+    pub count: u64,
+    /// How many different values.
+    pub value_count: u64,
+    /// Some of them.
+    pub values: Vec<String>,
+    /// Time of the first match, in nanoseconds since 1970.
+    pub first: i64,
+    /// Time of the last.
+    pub last: i64,
+    /// The rules that matched.
+    pub rules: Vec<String>,
+    /// The ids of the alerts, the first ones.
+    pub ids: Vec<String>,
+    /// How long a window is, in nanoseconds.
+    pub timespan: i64,
+}
+
+impl Window {
+    fn value(&self, part: Correlation) -> Value<'static> {
+        let number = |number: u64| Value::Number(i64::try_from(number).unwrap_or(i64::MAX));
+        let text = |text: String| Value::Text(Cow::Owned(text.into_bytes()));
+        let list = |texts: &[String]| {
+            Value::list(texts.iter().map(|text| Cow::Owned(text.clone().into_bytes())).collect())
+        };
+        match part {
+            Correlation::Count => number(self.count),
+            Correlation::ValueCount => number(self.value_count),
+            Correlation::Values => list(&self.values),
+            Correlation::First => text(time::format(Clock::DateTimeSeconds, self.first)),
+            Correlation::Last => text(time::format(Clock::DateTimeSeconds, self.last)),
+            Correlation::Rules => list(&self.rules),
+            Correlation::Timespan => text(timespan::format(self.timespan)),
+        }
+    }
 }
 
 impl<'e> Case<'_, '_, 'e> {
@@ -133,6 +177,8 @@ impl<'e> Case<'_, '_, 'e> {
         let value = match &plan.operands[operand] {
             OperandPlan::Field(access) => access.read(self.event, &self.context, View::Real),
             OperandPlan::Registry(part) => self.registry(*part),
+            // Not of the event: no condition can ask for it.
+            OperandPlan::Correlation(_) => Value::Missing,
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
             OperandPlan::Call(transformer, arguments, option) => {
                 // A call's arguments were compiled before it, so this ends.
@@ -162,6 +208,9 @@ impl<'e> Case<'_, '_, 'e> {
             OperandPlan::Field(access) => access.read(self.event, &self.context, View::Shown),
             // It holds no secret, so that both views of it are the same.
             OperandPlan::Registry(_) => self.value(operand).clone(),
+            OperandPlan::Correlation(part) => {
+                self.window.as_ref().map_or(Value::Missing, |window| window.value(*part))
+            }
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
             OperandPlan::Call(transformer, arguments, option) => {
                 let values: Vec<Value<'e>> =

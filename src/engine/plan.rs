@@ -3,15 +3,16 @@
 //! Equal operands and equal comparisons of all rules are one, so that each is judged once per event. In a
 //! conjunction the comparison that is cheapest to know comes first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::compare::{Compare, TextTest, Texts};
 use super::extract::Access;
-use crate::audit::fields::{Field, Kind, Registry, Source};
+use crate::audit::fields::{Correlation, Field, Kind, Registry, Source};
 use crate::registry::Names;
 use crate::rules::ast::{
-    Check, Expr, FieldRef, Operand, Operator, Piece, Priority, Right, Rule, RuleSet, Template, Transformer,
+    Bounds, Check, CorrelationKind, Expr, Feed, FieldRef, Operand, Operator, Piece, Priority, Right, Rule,
+    RuleSet, Template, Transformer,
 };
 use crate::rules::number;
 
@@ -27,6 +28,8 @@ pub enum OperandPlan {
     Field(Access),
     /// From what the event exposed.
     Registry(Registry),
+    /// From what a correlation saw.
+    Correlation(Correlation),
     /// A constant.
     Text(Box<[u8]>),
     /// From other values.
@@ -105,8 +108,58 @@ pub struct RulePlan {
     pub output: Box<[Say]>,
     /// The values in it, by spelling, each once.
     pub shown: Box<[Shown]>,
-    /// The part of an alert's JSON that is the same for every one: priority to tags.
+    /// Its tags, sorted.
     pub tags: Vec<String>,
+    /// How often it may alert.
+    pub throttle: Option<ThrottlePlan>,
+    /// The correlations that its matches feed.
+    pub feeds: Vec<FeedPlan>,
+    /// It only feeds correlations, since it is less bad than what is asked for.
+    pub is_silent: bool,
+}
+
+impl RulePlan {
+    /// Whether its matches have to be seen in the order of the input.
+    pub fn is_in_order(&self) -> bool {
+        self.throttle.is_some() || !self.feeds.is_empty()
+    }
+}
+
+/// How often a rule may alert.
+#[derive(Debug)]
+pub struct ThrottlePlan {
+    /// Whose values make a combination that is told once.
+    pub per: Box<[OperandId]>,
+    /// For how long it is not told again, in nanoseconds.
+    pub every: i64,
+}
+
+/// Where matches go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedPlan {
+    /// Index of the correlation in the plan.
+    pub correlation: usize,
+    /// Which of its rules they are matches of.
+    pub source: usize,
+}
+
+/// One correlation.
+#[derive(Debug)]
+pub struct CorrelationPlan {
+    /// Its alert, as that of a rule that no event matches. Its index follows those of the rules.
+    pub alert: RulePlan,
+    /// What it looks for.
+    pub kind: CorrelationKind,
+    /// How long a window is, in nanoseconds.
+    pub timespan: i64,
+    /// How many there must be.
+    pub bounds: Bounds,
+    /// Matches with equal values of these belong together.
+    pub group_by: Box<[OperandId]>,
+    /// Whose values are counted.
+    pub field: Option<OperandId>,
+    /// The names of its rules.
+    pub sources: Box<[Arc<str>]>,
 }
 
 /// Members that decide which rules an event can match at all: they stand early, have few values, and nearly
@@ -123,6 +176,8 @@ pub struct Plan {
     pub checks: Vec<CheckPlan>,
     /// The rules in load order.
     pub rules: Vec<RulePlan>,
+    /// The correlations, each after those that feed it.
+    pub correlations: Vec<CorrelationPlan>,
     /// Whether a rule asks for the event's position in the input.
     pub needs_positions: bool,
     /// Whether a rule asks for what is known of registry credentials: then events that teach it have to be judged in
@@ -131,6 +186,36 @@ pub struct Plan {
     /// Names that registry credentials go by.
     pub names: Names,
     costs: Vec<u32>,
+}
+
+/// What is needed for the alerts that are asked for.
+struct Wanted {
+    /// Indices of rules.
+    rules: Vec<usize>,
+    /// Indices of correlations.
+    correlations: Vec<usize>,
+}
+
+impl Wanted {
+    /// What is enabled and at least as bad as `minimum`, and what feeds that.
+    fn of(rules: &RuleSet, minimum: Priority) -> Self {
+        let mut is_fed: HashSet<Feed> = HashSet::new();
+        let mut correlations = Vec::new();
+        // Each comes after those that feed it.
+        for (index, correlation) in rules.correlations.iter().enumerate().rev() {
+            let is_wanted = correlation.priority <= minimum || is_fed.contains(&Feed::Correlation(index));
+            if correlation.enabled && is_wanted {
+                is_fed.extend(&correlation.feeds);
+                correlations.push(index);
+            }
+        }
+        correlations.reverse();
+        let is_wanted = |(index, rule): &(usize, &Rule)| {
+            rule.enabled && (rule.priority <= minimum || is_fed.contains(&Feed::Rule(*index)))
+        };
+        let rules = rules.rules.iter().enumerate().filter(is_wanted).map(|(index, _)| index).collect();
+        Wanted { rules, correlations }
+    }
 }
 
 /// Finds what was compiled before.
@@ -145,11 +230,27 @@ impl Plan {
     pub fn new(rules: &RuleSet, minimum: Priority) -> Self {
         let mut plan = Plan { names: rules.credential_names.clone(), ..Plan::default() };
         let mut known = Known::default();
-        for (index, rule) in rules.rules.iter().enumerate() {
-            if rule.enabled && rule.priority <= minimum {
-                let rule = plan.rule(index, rule, &mut known);
-                plan.rules.push(rule);
+        let wanted = Wanted::of(rules, minimum);
+        // Where each correlation and each of its rules will stand.
+        let mut feeds: HashMap<Feed, Vec<FeedPlan>> = HashMap::new();
+        for (at, &index) in wanted.correlations.iter().enumerate() {
+            for (source, &feed) in rules.correlations[index].feeds.iter().enumerate() {
+                feeds.entry(feed).or_default().push(FeedPlan { correlation: at, source });
             }
+        }
+        for &index in &wanted.rules {
+            let rule = &rules.rules[index];
+            let mut planned = plan.rule(index, rule, &mut known);
+            planned.feeds = feeds.remove(&Feed::Rule(index)).unwrap_or_default();
+            planned.is_silent = rule.priority > minimum;
+            plan.rules.push(planned);
+        }
+        for &index in &wanted.correlations {
+            let correlation = &rules.correlations[index];
+            let mut planned = plan.correlation(rules, index, &mut known);
+            planned.alert.feeds = feeds.remove(&Feed::Correlation(index)).unwrap_or_default();
+            planned.alert.is_silent = correlation.priority > minimum;
+            plan.correlations.push(planned);
         }
         plan
     }
@@ -173,6 +274,10 @@ impl Plan {
     fn rule<'a>(&mut self, index: usize, rule: &'a Rule, known: &mut Known<'a>) -> RulePlan {
         let condition = self.node(&rule.condition, known);
         let (output, shown) = self.output(&rule.output, known);
+        let throttle = rule.throttle.as_ref().map(|throttle| ThrottlePlan {
+            per: throttle.per.iter().map(|operand| self.operand(operand, known)).collect(),
+            every: throttle.every,
+        });
         RulePlan {
             index,
             name: rule.name.clone(),
@@ -181,6 +286,43 @@ impl Plan {
             output,
             shown,
             tags: rule.tags.clone(),
+            throttle,
+            feeds: Vec::new(),
+            is_silent: false,
+        }
+    }
+
+    fn correlation<'a>(
+        &mut self,
+        rules: &'a RuleSet,
+        index: usize,
+        known: &mut Known<'a>,
+    ) -> CorrelationPlan {
+        let correlation = &rules.correlations[index];
+        let (output, shown) = self.output(&correlation.output, known);
+        let name = |feed: &Feed| match *feed {
+            Feed::Rule(index) => rules.rules[index].name.clone(),
+            Feed::Correlation(index) => rules.correlations[index].name.clone(),
+        };
+        CorrelationPlan {
+            alert: RulePlan {
+                index: rules.rules.len() + index,
+                name: correlation.name.clone(),
+                priority: correlation.priority,
+                condition: Node::Known(false),
+                output,
+                shown,
+                tags: correlation.tags.clone(),
+                throttle: None,
+                feeds: Vec::new(),
+                is_silent: false,
+            },
+            kind: correlation.kind,
+            timespan: correlation.timespan,
+            bounds: correlation.bounds,
+            group_by: correlation.group_by.iter().map(|operand| self.operand(operand, known)).collect(),
+            field: correlation.field.as_ref().map(|operand| self.operand(operand, known)),
+            sources: correlation.feeds.iter().map(name).collect(),
         }
     }
 
@@ -252,6 +394,9 @@ impl Plan {
                     !matches!(part, Registry::ByType | Registry::Copied | Registry::ImageHosts);
                 OperandPlan::Registry(*part)
             }
+            Operand::Field(FieldRef { field: Field { source: Source::Correlation(part), .. }, .. }) => {
+                OperandPlan::Correlation(*part)
+            }
             Operand::Field(field) => {
                 self.needs_positions |= field.field.source == Source::Position;
                 OperandPlan::Field(Access::new(field))
@@ -272,7 +417,7 @@ impl Plan {
         match &self.operands[operand] {
             OperandPlan::Text(_) => 0,
             // It may open the answer.
-            OperandPlan::Registry(_) => 7,
+            OperandPlan::Registry(_) | OperandPlan::Correlation(_) => 7,
             OperandPlan::Call(_, arguments, _) => {
                 arguments.iter().map(|&argument| self.operand_cost(argument)).max().unwrap_or(0) + 1
             }

@@ -396,6 +396,120 @@ pub struct Rule {
     pub tags: Vec<String>,
     /// `enabled: false` keeps a rule loaded but silent.
     pub enabled: bool,
+    /// How often it may alert.
+    pub throttle: Option<Throttle>,
+    /// Where it was first defined.
+    pub place: Place,
+}
+
+/// One alert for each combination of values, then none for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Throttle {
+    /// Whose values make a combination; none: all alerts of the rule are one.
+    pub per: Vec<Operand>,
+    /// How long, in nanoseconds. More than 0.
+    pub every: i64,
+}
+
+/// What a correlation looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CorrelationKind {
+    /// So many alerts.
+    EventCount,
+    /// So many different values of a field.
+    ValueCount,
+    /// Alerts of all its rules, in any order.
+    Temporal,
+    /// Alerts of all its rules, in the order in which they are named.
+    TemporalOrdered,
+}
+
+impl CorrelationKind {
+    /// All of them.
+    pub const ALL: [CorrelationKind; 4] = [
+        CorrelationKind::EventCount,
+        CorrelationKind::ValueCount,
+        CorrelationKind::Temporal,
+        CorrelationKind::TemporalOrdered,
+    ];
+
+    /// The word in rule files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CorrelationKind::EventCount => "event_count",
+            CorrelationKind::ValueCount => "value_count",
+            CorrelationKind::Temporal => "temporal",
+            CorrelationKind::TemporalOrdered => "temporal_ordered",
+        }
+    }
+
+    /// The largest number that its condition may name. A window must be able to hold as many.
+    pub const fn largest(self) -> u64 {
+        match self {
+            CorrelationKind::EventCount => 100_000,
+            _ => 10_000,
+        }
+    }
+}
+
+impl fmt::Display for CorrelationKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Where the alerts that a correlation is about come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Feed {
+    /// The rule at this index of [`RuleSet::rules`].
+    Rule(usize),
+    /// The correlation at this index of [`RuleSet::correlations`], which is lower than its own.
+    Correlation(usize),
+}
+
+/// The numbers that satisfy a condition: `gte: 5`, or both ends of a range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Bounds {
+    /// Not less than this.
+    pub at_least: u64,
+    /// Not more than this.
+    pub at_most: Option<u64>,
+}
+
+impl Bounds {
+    /// Whether a number satisfies it.
+    pub fn hold(self, number: u64) -> bool {
+        number >= self.at_least && self.at_most.is_none_or(|most| number <= most)
+    }
+}
+
+/// A correlation: what alerts say together.
+#[derive(Clone, Debug)]
+pub struct Correlation {
+    /// Its name, which no rule has.
+    pub name: Arc<str>,
+    /// What it detects.
+    pub desc: String,
+    /// What it looks for.
+    pub kind: CorrelationKind,
+    /// Whose alerts, in the order in which they are named, without repeats.
+    pub feeds: Vec<Feed>,
+    /// Alerts with equal values of these belong together; none: all do.
+    pub group_by: Vec<Operand>,
+    /// How long a window is, in nanoseconds. More than 0.
+    pub timespan: i64,
+    /// Whose different values are counted ([`CorrelationKind::ValueCount`] alone).
+    pub field: Option<Operand>,
+    /// How many there must be. Without meaning where all rules must have matched.
+    pub bounds: Bounds,
+    /// What an alert says. Other than a rule's it may hold [`Source::Correlation`](crate::audit::fields::Source).
+    pub output: Template,
+    /// How bad it is.
+    pub priority: Priority,
+    /// Sorted, without repeats.
+    pub tags: Vec<String>,
+    /// `enabled: false` keeps a correlation loaded but silent.
+    pub enabled: bool,
     /// Where it was first defined.
     pub place: Place,
 }
@@ -407,4 +521,6 @@ pub struct RuleSet {
     pub rules: Vec<Rule>,
     /// Names that registry credentials go by: the list `registry_credential_names`.
     pub credential_names: Names,
+    /// The correlations, disabled ones included, each after those that feed it.
+    pub correlations: Vec<Correlation>,
 }

@@ -3,12 +3,14 @@
 //! ```text
 //! text ──► yaml ──► definitions ──► parse ──► resolve ──► ast
 //!          tree     lists, macros,  syntax    names,      what the engine
-//!                   rules           trees     types       compiles
+//!                   rules,          trees     types       compiles
+//!                   correlations
 //! ```
 //!
 //! Files come in as text that anybody may have written, in load order. All errors of all files come out at
 //! once, each with its place ([`diagnostics`]). Nothing here reads a file, and nothing here knows an event.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub mod ast;
@@ -20,9 +22,10 @@ pub mod number;
 pub mod parse;
 pub mod posix;
 mod resolve;
-mod suggest;
+pub(crate) mod suggest;
 pub mod syntax;
 pub mod template;
+pub mod timespan;
 pub mod yaml;
 
 pub use diagnostics::{Diagnostic, Severity, SourceFile, render};
@@ -30,7 +33,7 @@ pub use diagnostics::{Diagnostic, Severity, SourceFile, render};
 use ast::{Place, Rule, RuleSet};
 use definitions::{Definitions, SOURCE};
 use diagnostics::Span;
-use resolve::{Resolver, Said};
+use resolve::{Resolver, RuleState, Said};
 
 /// The macros and lists that rules of this source rely on, without any other file.
 pub const PRELUDE: &str = include_str!("prelude.yaml");
@@ -89,11 +92,16 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
 
     let mut resolver = Resolver::new(&definitions);
     let mut rules: Vec<(Rule, Span)> = Vec::new();
+    let mut states: HashMap<&str, RuleState> = HashMap::new();
     for rule in definitions.rules.iter().filter(|rule| rule.source == SOURCE) {
         let before = resolver.diagnostics.len();
         resolver.unknown_fields = false;
-        match resolver.rule(rule) {
-            Ok((condition, output)) => {
+        let throttle = resolver.throttle(rule);
+        states.insert(&rule.name, RuleState::Failed);
+        match resolver.rule(rule).and_then(|(condition, output)| Ok((condition, output, throttle?))) {
+            Ok((condition, output, throttle)) => {
+                let (index, enabled) = (rules.len(), rule.enabled);
+                states.insert(&rule.name, RuleState::Sound { index, enabled });
                 let mut tags = rule.tags.clone();
                 tags.sort_unstable();
                 tags.dedup();
@@ -106,6 +114,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
                     priority: rule.priority,
                     tags,
                     enabled: rule.enabled,
+                    throttle,
                     place,
                 };
                 rules.push((resolved, rule.span.clone()));
@@ -113,6 +122,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
             Err(Said) if rule.skip_if_unknown && resolver.unknown_fields => {
                 let mut said = resolver.diagnostics.split_off(before);
                 said.retain(|diagnostic| diagnostic.code != "unknown-field");
+                states.insert(&rule.name, RuleState::Skipped);
                 resolver.diagnostics.extend(said);
                 let message = format!(
                     "rule `{}` asks for a field that does not exist; it is skipped, as it says",
@@ -126,6 +136,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
         }
     }
     let credential_names = resolver.credential_names();
+    let correlations = resolver.correlations(&states, |span| place(files, span));
     resolver.unused();
     diagnostics.append(&mut resolver.diagnostics);
     if options.matching == Matching::First {
@@ -133,7 +144,11 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
     }
     diagnostics.sort_by_key(|a| (a.span.file, a.span.range.start));
     Loaded {
-        rules: RuleSet { rules: rules.into_iter().map(|(rule, _)| rule).collect(), credential_names },
+        rules: RuleSet {
+            rules: rules.into_iter().map(|(rule, _)| rule).collect(),
+            correlations,
+            credential_names,
+        },
         diagnostics,
         lists: definitions.lists.values().filter(|list| !list.is_prelude).count(),
         macros: definitions.macros.values().filter(|known| !known.is_prelude).count(),

@@ -42,8 +42,12 @@ impl Check {
         let loaded = rules::load(&files, &rules::Options { matching });
         rulefiles::show(&rules::render(&loaded.diagnostics, &files, true));
         let (errors, warnings) = (loaded.count(Severity::Error), loaded.count(Severity::Warning));
+        let correlations = match loaded.rules.correlations.len() {
+            0 => String::new(),
+            count => format!(" {},", plural(count, "correlation")),
+        };
         let found = format!(
-            "{}, {}, {} in {}",
+            "{},{correlations} {}, {} in {}",
             plural(loaded.rules.rules.len(), "rule"),
             plural(loaded.macros, "macro"),
             plural(loaded.lists, "list"),

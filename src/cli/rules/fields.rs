@@ -23,7 +23,7 @@ impl Fields {
         let wanted = self.text.unwrap_or_default().to_ascii_lowercase();
         let mut table = super::table(&["FIELD", "TYPE", "READS"]);
         let mut found = false;
-        for field in fields::all() {
+        for field in fields::all().chain(fields::of_correlations()) {
             if !field.name.to_ascii_lowercase().contains(&wanted)
                 && !field.reads.to_ascii_lowercase().contains(&wanted)
             {

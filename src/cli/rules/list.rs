@@ -7,8 +7,9 @@ use clap::Args;
 
 use super::super::{rulefiles, visible};
 use crate::rules::Matching;
+use crate::rules::ast::{Place, Priority};
 
-/// List rules: name, priority, tags, where they are defined
+/// List rules and correlations: name, type, priority, tags, where they are defined
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -23,27 +24,60 @@ pub struct List {
     desc: bool,
 }
 
+/// What rules and correlations have in common.
+struct Row<'a> {
+    name: &'a str,
+    kind: &'a str,
+    priority: Priority,
+    enabled: bool,
+    desc: &'a str,
+    tags: &'a [String],
+    place: &'a Place,
+}
+
 impl List {
     /// Loads and prints.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let loaded = rulefiles::load(&self.paths, Matching::All)?;
         let head: &[&str] = if self.desc {
-            &["RULE", "PRIORITY", "DETECTS"]
+            &["RULE", "TYPE", "PRIORITY", "DETECTS"]
         } else {
-            &["RULE", "PRIORITY", "ON", "TAGS", "DEFINED"]
+            &["RULE", "TYPE", "PRIORITY", "ON", "TAGS", "DEFINED"]
         };
         let mut table = super::table(head);
-        for rule in &loaded.rules.rules {
-            let name = visible(&rule.name);
-            let priority = rule.priority.to_string();
+        let mut add = |row: &Row<'_>| {
+            let (name, priority) = (visible(row.name), row.priority.to_string());
+            let kind = row.kind.to_owned();
             if self.desc {
-                let desc = rule.desc.split_whitespace().collect::<Vec<_>>().join(" ");
-                table.add_row([name, priority, visible(&desc)]);
+                let desc = row.desc.split_whitespace().collect::<Vec<_>>().join(" ");
+                table.add_row([name, kind, priority, visible(&desc)]);
             } else {
-                let on = if rule.enabled { "yes" } else { "no" }.to_owned();
-                let place = format!("{}:{}", visible(&rule.place.file), rule.place.line);
-                table.add_row([name, priority, on, visible(&rule.tags.join(" ")), place]);
+                let on = if row.enabled { "yes" } else { "no" }.to_owned();
+                let place = format!("{}:{}", visible(&row.place.file), row.place.line);
+                table.add_row([name, kind, priority, on, visible(&row.tags.join(" ")), place]);
             }
+        };
+        for rule in &loaded.rules.rules {
+            add(&Row {
+                name: &rule.name,
+                kind: "rule",
+                priority: rule.priority,
+                enabled: rule.enabled,
+                desc: &rule.desc,
+                tags: &rule.tags,
+                place: &rule.place,
+            });
+        }
+        for correlation in &loaded.rules.correlations {
+            add(&Row {
+                name: &correlation.name,
+                kind: correlation.kind.name(),
+                priority: correlation.priority,
+                enabled: correlation.enabled,
+                desc: &correlation.desc,
+                tags: &correlation.tags,
+                place: &correlation.place,
+            });
         }
         super::print(&table)?;
         Ok(ExitCode::SUCCESS)

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::table::{print, table};
+
 /// Check, list, explain and test rules
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
@@ -40,22 +42,4 @@ impl Rules {
             Rules::Test(test) => test.run(),
         }
     }
-}
-
-/// A table as commands print them: no lines, a head, columns side by side.
-fn table(head: &[&str]) -> comfy_table::Table {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(head.iter().copied());
-    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-    table
-}
-
-/// Prints a table to standard output, without blanks at the ends of lines.
-fn print(table: &comfy_table::Table) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    let mut out = anstream::stdout().lock();
-    for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
 }

@@ -1,8 +1,11 @@
 //! From YAML nodes to definitions: what lists, macros and rules the files define, append to and override, one
 //! item after the other. Conditions are still text here.
 
+mod correlations;
 mod exceptions;
 mod versions;
+
+pub use correlations::{ConditionDefinition, CorrelationDefinition, ThrottleDefinition};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -93,6 +96,8 @@ pub struct RuleDefinition {
     pub exceptions: Vec<Exception>,
     /// Leave it out silently where it asks for unknown fields.
     pub skip_if_unknown: bool,
+    /// How often it may alert.
+    pub throttle: Option<ThrottleDefinition>,
 }
 
 /// Everything that the files define.
@@ -104,14 +109,18 @@ pub struct Definitions {
     pub macros: HashMap<String, Macro>,
     /// Rules in load order.
     pub rules: Vec<RuleDefinition>,
+    /// Correlations in load order.
+    pub correlations: Vec<CorrelationDefinition>,
     /// What is wrong.
     pub diagnostics: Vec<Diagnostic>,
     rule_index: HashMap<String, usize>,
+    correlation_index: HashMap<String, usize>,
     clock: usize,
 }
 
-const ITEMS: [&str; 5] = ["rule", "macro", "list", "required_engine_version", "required_plugin_versions"];
-const RULE_KEYS: [&str; 13] = [
+const ITEMS: [&str; 6] =
+    ["rule", "macro", "list", "correlation", "required_engine_version", "required_plugin_versions"];
+const RULE_KEYS: [&str; 14] = [
     "rule",
     "condition",
     "output",
@@ -125,6 +134,7 @@ const RULE_KEYS: [&str; 13] = [
     "append",
     "warn_evttypes",
     "skip-if-unknown-filter",
+    "throttle",
 ];
 const MACRO_KEYS: [&str; 4] = ["macro", "condition", "override", "append"];
 const LIST_KEYS: [&str; 4] = ["list", "items", "override", "append"];
@@ -246,6 +256,7 @@ impl Reader<'_, '_> {
             Some("rule") => self.rule(item),
             Some("macro") => self.a_macro(item),
             Some("list") => self.list(item),
+            Some("correlation") => self.correlation(item),
             Some("required_engine_version") => self.engine_version(item),
             Some("required_plugin_versions") => self.plugin_versions(item),
             _ => {
@@ -516,12 +527,14 @@ impl Reader<'_, '_> {
             ("enabled", false),
             ("warn_evttypes", false),
             ("skip-if-unknown-filter", false),
+            ("throttle", false),
         ];
         let (change, overrides) = self.change(item, "rule", &keys)?;
         let tags = self.tags(item)?;
         let exceptions = self.exceptions(item)?;
         let enabled = self.boolean(item, "enabled")?;
         let skip_if_unknown = self.boolean(item, "skip-if-unknown-filter")?;
+        let throttle = self.throttle(item)?;
         self.boolean(item, "warn_evttypes")?;
         // A wrong one was said; what else is wrong with the rule is to be said too.
         let priority = self.priority(item).unwrap_or(Some(Priority::Debug));
@@ -563,6 +576,7 @@ impl Reader<'_, '_> {
                 source,
                 exceptions,
                 skip_if_unknown: skip_if_unknown.unwrap_or(false),
+                throttle,
             };
             return self.define_rule(rule, known);
         }
@@ -607,6 +621,9 @@ impl Reader<'_, '_> {
         rule.priority = priority.unwrap_or(rule.priority);
         rule.enabled = enabled.unwrap_or(rule.enabled);
         rule.skip_if_unknown = skip_if_unknown.unwrap_or(rule.skip_if_unknown);
+        if item.get("throttle").is_some() {
+            rule.throttle = throttle;
+        }
         if item.get("exceptions").is_some() {
             if !appends("exceptions") {
                 rule.exceptions.clear();

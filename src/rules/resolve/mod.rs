@@ -1,7 +1,10 @@
 //! From syntax to meaning: names are looked up, types are checked, lists and macros take their places.
 
+mod correlations;
 mod exceptions;
 mod types;
+
+pub use correlations::RuleState;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -70,6 +73,8 @@ pub struct Resolver<'d> {
     pub diagnostics: Vec<Diagnostic>,
     /// Asked for fields that are not there.
     pub unknown_fields: bool,
+    /// In the output of a correlation, which has fields of its own.
+    in_correlation: bool,
     /// How deep the expression at hand stands, over all macros on the way to it.
     depth: usize,
 }
@@ -92,6 +97,7 @@ impl<'d> Resolver<'d> {
             used_lists: HashSet::new(),
             diagnostics: Vec::new(),
             unknown_fields: false,
+            in_correlation: false,
             depth: 0,
         }
     }
@@ -479,9 +485,10 @@ impl<'d> Resolver<'d> {
 
     fn field(&mut self, name: &Word, argument: Option<&Word>, text: &Located) -> Result<FieldRef, Said> {
         let span = text.span(&name.range);
-        let Some(field) = fields::find(&name.text) else {
+        let own = fields::of_correlations().find(|field| self.in_correlation && field.name == name.text);
+        let Some(field) = fields::find(&name.text).or(own) else {
             self.unknown_fields = true;
-            self.say(unknown_field(&name.text, span));
+            self.say(unknown_field(&name.text, span, self.in_correlation));
             return Err(Said);
         };
         let wrong = |message: String, word: Option<&Word>, label: &str| {
@@ -551,9 +558,12 @@ fn unquoted(item: &str) -> &str {
     ['"', '\''].into_iter().find_map(|quote| item.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(item)
 }
 
-fn unknown_field(name: &str, span: Span) -> Diagnostic {
+fn unknown_field(name: &str, span: Span, in_correlation: bool) -> Diagnostic {
     let diagnostic = Diagnostic::error("unknown-field", format!("there is no field `{name}`"), span)
         .label("unknown field");
+    if let Some(help) = correlations::field_help(name, in_correlation) {
+        return diagnostic.help(help);
+    }
     let longer: Vec<&str> = fields::all()
         .map(|field| field.name)
         .filter(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))

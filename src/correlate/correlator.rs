@@ -1,0 +1,203 @@
+//! All correlations of a rule set, with their groups.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::group::{Group, Spec};
+use super::kept::Kept;
+use super::{Counts, Digest, FEWEST_GROUPS, Fired, MOST_GROUPS, MOST_KEPT, Observation, TOLERANCE};
+use crate::rules::ast::{Correlation, Feed};
+
+/// Where the alerts of a rule or of a correlation are to be observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consumer {
+    /// Index of the correlation.
+    pub correlation: usize,
+    /// Which of its rules this is: [`Observation::source`].
+    pub source: usize,
+}
+
+/// The windows of all correlations.
+///
+/// ```
+/// use pullwatch::correlate::{Correlator, Observation};
+/// use pullwatch::rules::{self, SourceFile, ast::Feed};
+///
+/// let text = "
+/// - {rule: Read, desc: d, condition: ka.verb = get, output: x, priority: INFO}
+/// - correlation: Many
+///   type: event_count
+///   rules: [Read]
+///   timespan: 1m
+///   condition: {gte: 2}
+///   output: '%correlation.count reads'
+///   priority: ERROR
+/// ";
+/// let file = SourceFile { name: "r.yaml".into(), text: text.to_owned() };
+/// let rules = rules::load(&[file], &rules::Options::default()).rules;
+/// let mut correlator = Correlator::new(&rules.correlations);
+/// let to = correlator.fed_by(Feed::Rule(0))[0];
+/// let mut alert = |time, id| {
+///     correlator.observe(to.correlation, &Observation { source: to.source, time, id: [id; 16], ..Default::default() })
+/// };
+/// assert!(alert(0, 1).is_none());
+/// assert_eq!(alert(60_000_000_000, 2).unwrap().count, 2);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Correlator {
+    parts: Vec<Part>,
+    consumers: HashMap<Feed, Vec<Consumer>>,
+    counts: Counts,
+    /// The latest time that anybody spoke of.
+    now: i64,
+}
+
+/// One correlation.
+#[derive(Clone, Debug)]
+struct Part {
+    spec: Spec,
+    groups: Kept<Group>,
+    /// When which group has a window to judge; empty where windows slide.
+    due: BTreeSet<(i64, Digest)>,
+}
+
+impl Correlator {
+    /// For the correlations of a rule set. Those that are disabled are never fed.
+    pub fn new(correlations: &[Correlation]) -> Self {
+        Self::with_tolerance(correlations, TOLERANCE)
+    }
+
+    /// The same for observations that come out of order by up to so many nanoseconds. `i64::MAX` is for logs that
+    /// are read one after the other and tell of the same time: whatever is still known counts then, and windows that are
+    /// judged at their close are judged by [`Correlator::finish`].
+    pub fn with_tolerance(correlations: &[Correlation], tolerance: i64) -> Self {
+        let share = correlations.len().max(1);
+        let mut consumers: HashMap<Feed, Vec<Consumer>> = HashMap::new();
+        let mut parts = Vec::new();
+        for (index, correlation) in correlations.iter().enumerate() {
+            let spec = Spec::new(correlation, tolerance);
+            let groups = Kept::new(
+                (MOST_GROUPS / share).max(FEWEST_GROUPS),
+                // Of values, each is there twice, and what they are as text comes on top.
+                (MOST_KEPT / share).max(spec.capacity().saturating_mul(2).saturating_add(1024)),
+            );
+            parts.push(Part { spec, groups, due: BTreeSet::new() });
+            if correlation.enabled {
+                for (source, feed) in correlation.feeds.iter().enumerate() {
+                    consumers.entry(*feed).or_default().push(Consumer { correlation: index, source });
+                }
+            }
+        }
+        Correlator { parts, consumers, counts: Counts::default(), now: i64::MIN }
+    }
+
+    /// Which correlations the alerts of a rule, or of a correlation, are for.
+    pub fn fed_by(&self, feed: Feed) -> &[Consumer] {
+        self.consumers.get(&feed).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a correlation judges windows that have closed, so that it wants a [`note`](Observation::note).
+    pub fn is_judged_at_close(&self, correlation: usize) -> bool {
+        self.parts.get(correlation).is_some_and(|part| part.spec.is_judged_at_close())
+    }
+
+    /// Takes in that a rule of a correlation alerted, and gives the window that this completed. A correlation that judges
+    /// windows at their close gives one here only where a group is too full to wait.
+    pub fn observe(&mut self, correlation: usize, observation: &Observation) -> Option<Fired> {
+        let part = self.parts.get_mut(correlation)?;
+        self.counts.observed += 1;
+        self.now = self.now.max(observation.time);
+        let key = Digest::of(&observation.key);
+        let group = part.groups.touch(key);
+        let fired = if part.spec.is_judged_at_close() {
+            let before = group.due(&part.spec);
+            let fired = group.gather(&part.spec, observation, &mut self.counts);
+            let after = group.due(&part.spec);
+            if before != after {
+                part.due.extend(after.map(|due| (due, key)));
+                before.and_then(|due| part.due.take(&(due, key)));
+            }
+            fired
+        } else {
+            group.observe(&part.spec, observation, &mut self.counts)
+        };
+        let weight = group.weight();
+        part.groups.weigh(&key, weight);
+        while let Some((key, group)) = part.groups.evict() {
+            self.counts.evicted_groups += 1;
+            group.due(&part.spec).and_then(|due| part.due.take(&(due, key)));
+        }
+        fired.map(|fired| self.named(correlation, key, fired))
+    }
+
+    /// Says that it is so late, by the time of events, and gives the windows that have closed and satisfy their
+    /// condition. To be asked now and then, as [`Correlator::finish`] is: until it gives nothing.
+    pub fn advance(&mut self, time: i64) -> Vec<Fired> {
+        self.now = self.now.max(time);
+        let now = self.now;
+        self.close(|due| due < now)
+    }
+
+    /// Judges what is still open, at the end of all input. To be asked until it gives nothing, and what it gives is
+    /// to be observed where [`Correlator::fed_by`] says before it is asked again: it may feed a correlation that is not
+    /// closed yet.
+    pub fn finish(&mut self) -> Vec<Fired> {
+        self.close(|_| true)
+    }
+
+    /// Closes windows of the first correlation that has any to give: those behind it may be fed by it.
+    fn close(&mut self, is_due: impl Fn(i64) -> bool) -> Vec<Fired> {
+        for correlation in 0..self.parts.len() {
+            let mut found = Vec::new();
+            let part = &mut self.parts[correlation];
+            while let Some((_, key)) = part.due.first().copied().filter(|(due, _)| is_due(*due)) {
+                part.due.pop_first();
+                let Some(group) = part.groups.get(&key) else { continue };
+                while group.due(&part.spec).is_some_and(&is_due) {
+                    found.extend(group.close_first(&part.spec).map(|fired| (key, fired)));
+                }
+                part.due.extend(group.due(&part.spec).map(|due| (due, key)));
+                let weight = group.weight();
+                part.groups.weigh(&key, weight);
+            }
+            if !found.is_empty() {
+                return found.into_iter().map(|(key, fired)| self.named(correlation, key, fired)).collect();
+            }
+        }
+        Vec::new()
+    }
+
+    fn named(&mut self, correlation: usize, group: Digest, fired: Fired) -> Fired {
+        self.counts.fired += 1;
+        Fired { correlation, group, ..fired }
+    }
+
+    /// Forgets the groups whose windows ended before this time. They are bounded without it; this is for whoever
+    /// stores them.
+    pub fn forget(&mut self, before: i64) {
+        for part in &mut self.parts {
+            let keys: Vec<Digest> = part.groups.keys().collect();
+            for key in keys {
+                let is_over = part.groups.get(&key).is_some_and(|group| group.is_over(&part.spec, before));
+                if is_over {
+                    part.groups.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// What was seen and lost so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many groups are known.
+    pub fn groups(&self) -> usize {
+        self.parts.iter().map(|part| part.groups.len()).sum()
+    }
+
+    /// How much they hold together, in observations.
+    #[cfg(test)]
+    pub(super) fn weight(&self) -> usize {
+        self.parts.iter().map(|part| part.groups.weight()).sum()
+    }
+}

@@ -1,0 +1,29 @@
+//! Values by their hash: of equal length, whatever a client sends.
+
+use sha2::{Digest as _, Sha256};
+
+/// SHA-256 of one or several values, cut to 128 bits. A client chooses the values, and must not find two that
+/// are the same; and the hash must be the same after a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 16]);
+
+impl Digest {
+    /// Of several values: their borders count.
+    pub fn of<V: AsRef<[u8]>>(values: &[V]) -> Self {
+        let mut hash = Sha256::new();
+        for value in values {
+            let value = value.as_ref();
+            hash.update(value.len().to_le_bytes());
+            hash.update(value);
+        }
+        let whole: [u8; 32] = hash.finalize().into();
+        let mut cut = [0; 16];
+        cut.copy_from_slice(&whole[..16]);
+        Digest(cut)
+    }
+
+    /// A small number that sorts as it does.
+    pub fn number(number: u32) -> Self {
+        Digest(u128::from(number).to_be_bytes())
+    }
+}

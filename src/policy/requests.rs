@@ -1,0 +1,358 @@
+//! The kinds of requests that an apiserver gets: each verb on each resource that matters to who watches credentials,
+//! and what an event of it can carry.
+//!
+//! What is not in the catalogue and is named in a rule's condition joins it for that rule.
+
+use std::fmt;
+
+use super::model::{Level, Stage};
+
+/// What all collections of objects take.
+const ALL: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+const CREATE: &[&str] = &["create"];
+const SUB: &[&str] = &["get", "update", "patch"];
+const UPDATE: &[&str] = &["update", "patch"];
+/// `get` where the client speaks websocket, as kubectl does since 1.31.
+const CONNECT: &[&str] = &["get", "create"];
+const PROXY: &[&str] = &["get", "create", "update", "patch", "delete"];
+
+/// Group, resources (with their subresource), verbs, whether they live in namespaces.
+type Entry = (&'static str, &'static [&'static str], &'static [&'static str], bool);
+
+const CATALOGUE: &[Entry] = &[
+    ("", &["secrets", "configmaps", "pods", "serviceaccounts", "services", "endpoints"], ALL, true),
+    ("", &["replicationcontrollers", "podtemplates", "persistentvolumeclaims", "events"], ALL, true),
+    ("", &["namespaces", "nodes", "persistentvolumes"], ALL, false),
+    ("", &["serviceaccounts/token", "pods/eviction", "pods/binding"], CREATE, true),
+    ("", &["pods/exec", "pods/attach", "pods/portforward"], CONNECT, true),
+    ("", &["pods/log"], &["get"], true),
+    ("", &["pods/proxy", "services/proxy"], PROXY, true),
+    ("", &["nodes/proxy"], PROXY, false),
+    ("", &["pods/ephemeralcontainers", "pods/status"], SUB, true),
+    ("", &["namespaces/finalize", "namespaces/status", "nodes/status"], SUB, false),
+    ("apps", &["deployments", "daemonsets", "statefulsets", "replicasets"], ALL, true),
+    ("apps", &["deployments/scale", "statefulsets/scale"], SUB, true),
+    ("batch", &["jobs", "cronjobs"], ALL, true),
+    ("rbac.authorization.k8s.io", &["roles", "rolebindings"], ALL, true),
+    ("rbac.authorization.k8s.io", &["clusterroles", "clusterrolebindings"], ALL, false),
+    ("authorization.k8s.io", &["selfsubjectaccessreviews", "selfsubjectrulesreviews"], CREATE, false),
+    ("authorization.k8s.io", &["subjectaccessreviews"], CREATE, false),
+    ("authorization.k8s.io", &["localsubjectaccessreviews"], CREATE, true),
+    ("authentication.k8s.io", &["tokenreviews", "selfsubjectreviews"], CREATE, false),
+    ("certificates.k8s.io", &["certificatesigningrequests"], ALL, false),
+    ("certificates.k8s.io", &["certificatesigningrequests/approval"], UPDATE, false),
+    (
+        "admissionregistration.k8s.io",
+        &[
+            "mutatingwebhookconfigurations",
+            "validatingwebhookconfigurations",
+            "validatingadmissionpolicies",
+            "validatingadmissionpolicybindings",
+            "mutatingadmissionpolicies",
+            "mutatingadmissionpolicybindings",
+        ],
+        ALL,
+        false,
+    ),
+    ("apiextensions.k8s.io", &["customresourcedefinitions"], ALL, false),
+    ("apiregistration.k8s.io", &["apiservices"], ALL, false),
+    ("networking.k8s.io", &["ingresses", "networkpolicies"], ALL, true),
+    ("coordination.k8s.io", &["leases"], ALL, true),
+    ("events.k8s.io", &["events"], ALL, true),
+    ("external-secrets.io", &["externalsecrets", "secretstores", "pushsecrets"], ALL, true),
+    ("external-secrets.io", &["clusterexternalsecrets", "clustersecretstores"], ALL, false),
+    ("bitnami.com", &["sealedsecrets"], ALL, true),
+];
+
+/// What clients send to paths that are no resources.
+const METHODS: &[&str] = &["get", "head", "post", "put", "patch", "delete", "options"];
+
+/// Stands for resources and subresources that the catalogue has not. None is called so.
+pub const OTHER: &str = "*";
+
+/// Paths that are no resources; the last stands for all others.
+const PATHS: &[&str] =
+    &["/healthz", "/livez", "/readyz", "/version", "/metrics", "/api", "/apis", "/openapi/v2", "/"];
+
+/// What an object carries that must not be written to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Payload {
+    /// The content of secrets.
+    Secrets,
+    /// The content of config maps, where people put passwords all the same.
+    ConfigMaps,
+    /// A token that was just issued.
+    IssuedTokens,
+    /// A token that somebody wants checked.
+    ReviewedTokens,
+}
+
+impl Payload {
+    /// What it is, for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Payload::Secrets => "the content of secrets",
+            Payload::ConfigMaps => "the content of config maps",
+            Payload::IssuedTokens => "live tokens of service accounts",
+            Payload::ReviewedTokens => "the bearer tokens of clients",
+        }
+    }
+}
+
+/// A kind of request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Request {
+    /// The API group; empty for the core.
+    pub group: String,
+    /// The resource; empty where the request is about a path.
+    pub resource: String,
+    /// The subresource, or nothing.
+    pub subresource: String,
+    /// The path, where it is no resource.
+    pub path: String,
+    /// What the client wants to do.
+    pub verb: String,
+    /// Whether the objects live in namespaces.
+    pub is_namespaced: bool,
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.target())
+    }
+}
+
+impl Request {
+    /// A request for a resource, which may have a subresource behind a slash.
+    pub fn new(verb: &str, group: &str, resource: &str, is_namespaced: bool) -> Self {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        Request {
+            group: group.to_owned(),
+            resource: resource.to_owned(),
+            subresource: subresource.to_owned(),
+            path: String::new(),
+            verb: verb.to_owned(),
+            is_namespaced,
+        }
+    }
+
+    /// `secrets`, `pods/exec`, `/healthz`.
+    pub fn target(&self) -> String {
+        match (&*self.resource, &*self.subresource) {
+            ("", _) => self.path.clone(),
+            (OTHER, "") => "other resources".to_owned(),
+            (OTHER, _) => "other subresources".to_owned(),
+            (resource, "") => resource.to_owned(),
+            (resource, subresource) => format!("{resource}/{subresource}"),
+        }
+    }
+
+    /// Whether it is about an object or a collection.
+    pub fn is_resource(&self) -> bool {
+        !self.resource.is_empty()
+    }
+
+    /// Whether its answer goes on until somebody ends it.
+    pub fn is_long_running(&self) -> bool {
+        self.verb == "watch"
+            || (self.is_resource()
+                && matches!(&*self.subresource, "exec" | "attach" | "portforward" | "proxy" | "log"))
+    }
+
+    /// The stages that it goes through.
+    pub fn stages(&self) -> impl Iterator<Item = Stage> + use<> {
+        let is_long_running = self.is_long_running();
+        Stage::ALL.into_iter().filter(move |&stage| stage != Stage::ResponseStarted || is_long_running)
+    }
+
+    /// Whether the client sends an object that is logged.
+    pub fn sends_object(&self) -> bool {
+        self.is_resource()
+            && !self.is_long_running()
+            && !matches!(&*self.verb, "get" | "list" | "watch" | "head" | "options")
+    }
+
+    /// Whether the apiserver answers with an object that is logged. What a watch sends never is.
+    pub fn answers_object(&self) -> bool {
+        self.is_resource() && !self.is_long_running()
+    }
+
+    /// Whether one answer holds any number of objects.
+    pub fn answers_many(&self) -> bool {
+        self.answers_object() && matches!(&*self.verb, "list" | "deletecollection")
+    }
+
+    /// What of it, logged at this level, is a credential on disk.
+    pub fn payload(&self, level: Level) -> Option<Payload> {
+        let payload = match (&*self.group, &*self.resource, &*self.subresource) {
+            ("", "secrets", "") => Payload::Secrets,
+            ("", "configmaps", "") => Payload::ConfigMaps,
+            ("", "serviceaccounts", "token") => Payload::IssuedTokens,
+            ("authentication.k8s.io", "tokenreviews", "") => Payload::ReviewedTokens,
+            _ => return None,
+        };
+        // What is sent to delete says only how; the answer to it only whether.
+        let is_sent =
+            matches!(&*self.verb, "create" | "update" | "patch") && payload != Payload::IssuedTokens;
+        let is_answered = self.answers_object() && self.verb != "delete";
+        match level {
+            Level::None | Level::Metadata => None,
+            Level::Request => is_sent.then_some(payload),
+            Level::RequestResponse => (is_sent || is_answered).then_some(payload),
+        }
+    }
+
+    /// Whether some level would write a credential to disk.
+    pub fn carries_payload(&self) -> bool {
+        self.payload(Level::RequestResponse).is_some()
+    }
+}
+
+/// The catalogue.
+pub fn all() -> Vec<Request> {
+    let mut requests = Vec::new();
+    for &(group, resources, verbs, is_namespaced) in CATALOGUE {
+        for resource in resources {
+            requests.extend(verbs.iter().map(|verb| Request::new(verb, group, resource, is_namespaced)));
+        }
+    }
+    for path in PATHS {
+        for verb in if *path == "/" { METHODS } else { &METHODS[..1] } {
+            let mut request = Request::new(verb, "", "", false);
+            (*path).clone_into(&mut request.path);
+            requests.push(request);
+        }
+    }
+    // All that has no line of its own: a rule may ask for it by a pattern, or by nothing.
+    for resource in [OTHER, "*/*"] {
+        requests.extend(ALL.iter().map(|verb| Request::new(verb, UNKNOWN_GROUP, resource, true)));
+    }
+    requests
+}
+
+/// The groups that the catalogue has a resource in.
+pub fn groups_of(resource: &str) -> Vec<&'static str> {
+    let mut groups: Vec<&'static str> = Vec::new();
+    for &(group, resources, ..) in CATALOGUE {
+        let is_in = resources.iter().any(|one| one.split('/').next() == Some(resource));
+        if is_in && !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+/// What a condition names literally, by the member that it compares.
+#[derive(Clone, Debug, Default)]
+pub struct Literals {
+    /// Resources.
+    pub resources: Vec<String>,
+    /// Subresources.
+    pub subresources: Vec<String>,
+    /// API groups.
+    pub groups: Vec<String>,
+    /// Verbs.
+    pub verbs: Vec<String>,
+    /// Namespaces.
+    pub namespaces: Vec<String>,
+    /// Names of objects.
+    pub names: Vec<String>,
+    /// Names of users.
+    pub users: Vec<String>,
+    /// Groups of users.
+    pub user_groups: Vec<String>,
+}
+
+/// More requests than this are not made up for one rule.
+const MOST: usize = 500;
+
+/// Requests that a rule names and the catalogue lacks. `known_groups` are the API groups in which a policy has a
+/// resource.
+pub fn named(literals: &Literals, known_groups: impl Fn(&str) -> Vec<String>) -> Vec<Request> {
+    let mut requests: Vec<Request> = Vec::new();
+    let mut add = |request: Request| {
+        if requests.len() < MOST && !requests.contains(&request) {
+            requests.push(request);
+        }
+    };
+    let is_known_subresource = |wanted: &str| {
+        CATALOGUE
+            .iter()
+            .flat_map(|(_, resources, ..)| resources.iter())
+            .any(|resource| resource.split_once('/').is_some_and(|(_, subresource)| subresource == wanted))
+    };
+    let subresources: Vec<&String> =
+        literals.subresources.iter().filter(|subresource| !is_known_subresource(subresource)).collect();
+    let odd_verbs: Vec<&str> =
+        literals.verbs.iter().map(String::as_str).filter(|verb| !ALL.contains(verb)).collect();
+    for resource in &literals.resources {
+        let mut groups: Vec<String> = groups_of(resource).into_iter().map(str::to_owned).collect();
+        let is_new = groups.is_empty();
+        if is_new {
+            groups = known_groups(resource);
+            groups.extend(literals.groups.iter().cloned());
+            if groups.is_empty() {
+                groups.push(UNKNOWN_GROUP.to_owned());
+            }
+        }
+        for group in &groups {
+            let is_namespaced = CATALOGUE
+                .iter()
+                .find(|(_, resources, ..)| resources.contains(&&**resource))
+                .is_none_or(|(.., is_namespaced)| *is_namespaced);
+            for verb in odd_verbs.iter().chain(ALL.iter().filter(|_| is_new)) {
+                add(Request::new(verb, group, resource, is_namespaced));
+            }
+            let subresources: Vec<&String> =
+                if is_new { literals.subresources.iter().collect() } else { subresources.clone() };
+            for subresource in subresources {
+                let resource = format!("{resource}/{subresource}");
+                for verb in ALL.iter().chain(&odd_verbs) {
+                    add(Request::new(verb, group, &resource, is_namespaced));
+                }
+            }
+        }
+    }
+    requests
+}
+
+/// Stands for the group of a resource that nobody told. No group is called so.
+pub const UNKNOWN_GROUP: &str = "?";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_known_by_verb_and_level() {
+        let payload = |verb, group, resource, level| Request::new(verb, group, resource, true).payload(level);
+        let (metadata, request, both) = (Level::Metadata, Level::Request, Level::RequestResponse);
+        assert_eq!(payload("get", "", "secrets", both), Some(Payload::Secrets));
+        assert_eq!(payload("get", "", "secrets", request), None);
+        assert_eq!(payload("watch", "", "secrets", both), None);
+        assert_eq!(payload("patch", "", "secrets", request), Some(Payload::Secrets));
+        assert_eq!(payload("patch", "", "secrets", metadata), None);
+        assert_eq!(payload("deletecollection", "", "secrets", both), Some(Payload::Secrets));
+        assert_eq!(payload("create", "", "serviceaccounts/token", request), None);
+        assert_eq!(payload("create", "", "serviceaccounts/token", both), Some(Payload::IssuedTokens));
+        assert_eq!(
+            payload("create", "authentication.k8s.io", "tokenreviews", request),
+            Some(Payload::ReviewedTokens)
+        );
+        assert_eq!(payload("get", "", "pods", both), None);
+    }
+
+    #[test]
+    fn resources_that_a_rule_names_join_the_catalogue() {
+        let literals = Literals {
+            resources: vec!["gateways".to_owned(), "pods".to_owned()],
+            subresources: vec!["exec".to_owned(), "console".to_owned()],
+            ..Literals::default()
+        };
+        let requests = named(&literals, |_| vec!["example.io".to_owned()]);
+        let has = |verb, group, resource| requests.contains(&Request::new(verb, group, resource, true));
+        assert!(has("list", "example.io", "gateways") && has("get", "example.io", "gateways/exec"));
+        assert!(has("get", "", "pods/console") && !has("get", "", "pods") && !has("get", "", "pods/exec"));
+        assert_eq!(groups_of("events"), ["", "events.k8s.io"]);
+    }
+}

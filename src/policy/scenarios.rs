@@ -1,0 +1,300 @@
+//! Who asks, where, for which name: the sides of a request that a policy's rule or a condition may be limited to.
+//!
+//! The ordinary scenario is somebody whom neither names, somewhere that neither names. Beside it stands one for each
+//! user, group, namespace and name that either does, so that what a policy hides of them alone is found.
+
+use std::collections::HashSet;
+
+use super::model::{Attributes, Policy, PolicyRule, Target, User};
+use super::requests::{Literals, Request};
+
+/// What is known of a user's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum UserName {
+    /// Nothing: anybody.
+    Any,
+    /// Nobody who is named.
+    Other,
+    /// It starts so.
+    StartsWith(String),
+    /// It is this.
+    Known(String),
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Actor {
+    /// The user's name.
+    pub name: UserName,
+    /// Groups that they are in, among others.
+    pub groups: Vec<String>,
+    /// For people: `for user mallory`; nothing for the ordinary user.
+    pub label: String,
+}
+
+/// Where.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Nothing is known of it.
+    Anywhere,
+    /// In no namespace, or in all.
+    Cluster,
+    /// In a namespace that is not named.
+    Other,
+    /// In this one.
+    Named(String),
+}
+
+/// For which object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Name {
+    /// Nothing is known of it.
+    Any,
+    /// The request has no name.
+    Absent,
+    /// One that is not named.
+    Other,
+    /// This one.
+    Named(String),
+}
+
+/// Who, where, for which object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scenario {
+    /// Who asks.
+    pub actor: Actor,
+    /// Where.
+    pub place: Place,
+    /// For which object.
+    pub name: Name,
+}
+
+/// The group of all who are known.
+const AUTHENTICATED: &str = "system:authenticated";
+
+/// No user, namespace or object of a cluster is called so.
+const NOBODY: &str = "\u{0}";
+
+impl Actor {
+    fn ordinary() -> Self {
+        Actor { name: UserName::Other, groups: vec![AUTHENTICATED.to_owned()], label: String::new() }
+    }
+
+    fn anonymous() -> Self {
+        Actor {
+            name: UserName::Known("system:anonymous".to_owned()),
+            groups: vec!["system:unauthenticated".to_owned()],
+            label: "for anonymous users".to_owned(),
+        }
+    }
+
+    /// A user, with the groups that their name implies.
+    fn user(name: &str) -> Self {
+        if name == "system:anonymous" {
+            return Actor::anonymous();
+        }
+        let mut groups = vec![AUTHENTICATED.to_owned()];
+        if let Some(account) = name.strip_prefix("system:serviceaccount:") {
+            groups.push("system:serviceaccounts".to_owned());
+            if let Some((namespace, _)) = account.split_once(':') {
+                groups.push(format!("system:serviceaccounts:{namespace}"));
+            }
+        } else if name.starts_with("system:node:") {
+            groups.push("system:nodes".to_owned());
+        } else if name == "system:apiserver" {
+            // Its own requests go round authentication.
+            groups = vec!["system:masters".to_owned()];
+        }
+        Actor { name: UserName::Known(name.to_owned()), groups, label: format!("for user {name}") }
+    }
+
+    /// Somebody in a group.
+    fn member(group: &str) -> Option<Self> {
+        let label = format!("for members of {group}");
+        let name = match group {
+            AUTHENTICATED => return None,
+            "system:unauthenticated" => return Some(Actor::anonymous()),
+            "system:nodes" => UserName::StartsWith("system:node:".to_owned()),
+            "system:serviceaccounts" => UserName::StartsWith("system:serviceaccount:".to_owned()),
+            _ => match group.strip_prefix("system:serviceaccounts:") {
+                Some(namespace) => UserName::StartsWith(format!("system:serviceaccount:{namespace}:")),
+                None => UserName::Other,
+            },
+        };
+        let mut groups = vec![AUTHENTICATED.to_owned(), group.to_owned()];
+        if group.starts_with("system:serviceaccounts:") {
+            groups.push("system:serviceaccounts".to_owned());
+        }
+        Some(Actor { name, groups, label })
+    }
+}
+
+impl Scenario {
+    /// Anybody, anywhere, anything: what cannot hold here holds in no scenario.
+    pub fn any() -> Self {
+        let actor = Actor { name: UserName::Any, groups: Vec::new(), label: String::new() };
+        Scenario { actor, place: Place::Anywhere, name: Name::Any }
+    }
+
+    /// Nobody and nothing that a policy or a rule names.
+    pub fn ordinary(request: &Request) -> Self {
+        let first = |of: Vec<Place>| of.into_iter().next().unwrap_or(Place::Cluster);
+        let place = first(places(request, &[]));
+        let name = names(request, &[]).into_iter().next().unwrap_or(Name::Absent);
+        Scenario { actor: Actor::ordinary(), place, name }
+    }
+
+    /// Whether it is more special than another, or as special: each side is the same, or ordinary there.
+    pub fn refines(&self, other: &Scenario, ordinary: &Scenario) -> bool {
+        (self.actor == other.actor || other.actor == ordinary.actor)
+            && (self.place == other.place || other.place == ordinary.place)
+            && (self.name == other.name || other.name == ordinary.name)
+    }
+
+    /// What is special about it, for people: nothing for the ordinary one.
+    pub fn label(&self, request: &Request) -> String {
+        let ordinary = Scenario::ordinary(request);
+        let mut parts = Vec::new();
+        if !self.actor.label.is_empty() {
+            parts.push(self.actor.label.clone());
+        }
+        match &self.place {
+            Place::Named(name) => parts.push(format!("in namespace {name}")),
+            Place::Cluster if ordinary.place != Place::Cluster => {
+                parts.push("in all namespaces at once".to_owned());
+            }
+            _ => {}
+        }
+        match &self.name {
+            Name::Named(name) => parts.push(format!("of name {name}")),
+            Name::Other if ordinary.name == Name::Absent => parts.push("by name".to_owned()),
+            _ => {}
+        }
+        parts.join(" ")
+    }
+
+    /// The request as a policy sees it.
+    pub fn attributes<'a>(&'a self, request: &'a Request) -> Attributes<'a> {
+        let name = match &self.actor.name {
+            UserName::Known(name) | UserName::StartsWith(name) => name.as_str(),
+            UserName::Any | UserName::Other => NOBODY,
+        };
+        let target = if request.is_resource() {
+            Target::Resource {
+                group: &request.group,
+                resource: &request.resource,
+                subresource: &request.subresource,
+                namespace: match &self.place {
+                    Place::Cluster => "",
+                    Place::Named(name) => name,
+                    Place::Anywhere | Place::Other => NOBODY,
+                },
+                name: match &self.name {
+                    Name::Absent => "",
+                    Name::Named(name) => name,
+                    Name::Any | Name::Other => NOBODY,
+                },
+            }
+        } else {
+            Target::Path(&request.path)
+        };
+        Attributes { user: Some(User { name, groups: &self.actor.groups }), verb: &request.verb, target }
+    }
+}
+
+fn places(request: &Request, named: &[&str]) -> Vec<Place> {
+    let named = || named.iter().filter(|name| !name.is_empty()).map(|name| Place::Named((*name).to_owned()));
+    // A request about one namespace counts as one inside it.
+    let is_one_namespace = request.group.is_empty()
+        && request.resource == "namespaces"
+        && !matches!(&*request.verb, "list" | "watch" | "create" | "deletecollection");
+    if !(request.is_namespaced || is_one_namespace) {
+        return vec![Place::Cluster];
+    }
+    let mut places = vec![Place::Other];
+    if matches!(&*request.verb, "list" | "watch") {
+        places.push(Place::Cluster);
+    }
+    places.extend(named());
+    places
+}
+
+fn names(request: &Request, named: &[&str]) -> Vec<Name> {
+    let named = || named.iter().map(|name| Name::Named((*name).to_owned()));
+    match &*request.verb {
+        _ if !request.is_resource() => vec![Name::Absent],
+        "create" if request.subresource.is_empty() => vec![Name::Absent],
+        "deletecollection" => vec![Name::Absent],
+        // A field selector may bring a name.
+        "list" | "watch" => [Name::Absent, Name::Other].into_iter().chain(named()).collect(),
+        _ => std::iter::once(Name::Other).chain(named()).collect(),
+    }
+}
+
+/// So many users, namespaces and names of one rule are looked at.
+const MOST: usize = 24;
+
+/// So many scenarios of one request are looked at.
+const MOST_SCENARIOS: usize = 4096;
+
+/// The scenarios of a request that a policy or a condition might tell apart; the ordinary one first.
+pub fn scenarios(policy: &Policy, literals: &Literals, request: &Request) -> Vec<Scenario> {
+    let mut scenarios = Vec::new();
+    let mut known = HashSet::new();
+    let mut add = |rule: Option<&PolicyRule>| {
+        let actors = actors(rule, literals);
+        let texts = |own: Option<&[String]>, literal: &[String]| -> Vec<String> {
+            own.unwrap_or_default().iter().take(MOST).chain(literal.iter().take(MOST)).cloned().collect()
+        };
+        let spaces = texts(rule.map(|rule| &*rule.namespaces), &literals.namespaces);
+        let own: Vec<String> =
+            rule.iter().flat_map(|rule| &rule.resources).flat_map(|entry| entry.names.clone()).collect();
+        let objects = texts(Some(&own), &literals.names);
+        let spaces: Vec<&str> = spaces.iter().map(String::as_str).collect();
+        let objects: Vec<&str> = objects.iter().map(String::as_str).collect();
+        for actor in &actors {
+            for place in places(request, &spaces) {
+                for name in names(request, &objects) {
+                    let scenario = Scenario { actor: actor.clone(), place: place.clone(), name };
+                    if scenarios.len() == MOST_SCENARIOS {
+                        return;
+                    }
+                    if known.insert(scenario.clone()) {
+                        scenarios.push(scenario);
+                    }
+                }
+            }
+        }
+    };
+    add(None);
+    for rule in &policy.rules {
+        let is_limited = !rule.users.is_empty()
+            || !rule.user_groups.is_empty()
+            || !rule.namespaces.is_empty()
+            || rule.resources.iter().any(|entry| !entry.names.is_empty());
+        let is_about = rule.verbs.is_empty() || rule.verbs.contains(&request.verb);
+        if is_limited && is_about {
+            add(Some(rule));
+        }
+    }
+    scenarios
+}
+
+fn actors(rule: Option<&PolicyRule>, literals: &Literals) -> Vec<Actor> {
+    let mut actors = vec![Actor::ordinary(), Actor::anonymous()];
+    let mut add = |actor: Actor| {
+        if !actors.contains(&actor) {
+            actors.push(actor);
+        }
+    };
+    let users = rule.map(|rule| &*rule.users).unwrap_or_default();
+    let groups = rule.map(|rule| &*rule.user_groups).unwrap_or_default();
+    users.iter().take(MOST).chain(literals.users.iter().take(MOST)).for_each(|user| add(Actor::user(user)));
+    groups
+        .iter()
+        .take(MOST)
+        .chain(literals.user_groups.iter().take(MOST))
+        .filter_map(|group| Actor::member(group))
+        .for_each(add);
+    actors
+}
