@@ -20,4 +20,6 @@ pub mod policy;
 pub mod registry;
 pub mod rules;
 pub mod shipped;
+pub mod sink;
 pub mod source;
+pub mod store;
