@@ -1,0 +1,83 @@
+//! Alerts on standard output.
+
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+
+use super::config::Format;
+use super::delivery::{Failure, Remedy};
+use super::text;
+use crate::store::StoredAlert;
+
+/// Lines to a writer that somebody reads, or pauses to.
+#[derive(Debug)]
+pub struct Output<W> {
+    writer: W,
+    format: Format,
+    buffer: Vec<u8>,
+}
+
+impl<W: AsyncWrite + Unpin> Output<W> {
+    /// Lines of that format to that writer.
+    pub fn new(writer: W, format: Format) -> Self {
+        Output { writer, format, buffer: Vec::new() }
+    }
+
+    /// Writes all of them.
+    pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
+        self.buffer.clear();
+        for alert in alerts {
+            write_alert(self.format, alert, &mut self.buffer);
+        }
+        let written = match self.writer.write_all(&self.buffer).await {
+            Ok(()) => self.writer.flush().await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => Ok(alerts.len()),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                let detail = "nobody reads standard output any more (broken pipe)";
+                Err(Failure { remedy: Remedy::End, ..Failure::passing(super::delivery::Reason::Io, detail) })
+            }
+            Err(error) => Err(Failure::io(&error)),
+        }
+    }
+}
+
+/// Appends an alert and a line's end.
+pub fn write_alert(format: Format, alert: &StoredAlert, out: &mut Vec<u8>) {
+    match format {
+        Format::Json => {
+            out.extend_from_slice(&alert.json);
+            out.push(b'\n');
+        }
+        Format::Text => text::write_line(alert, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::tests::alert;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::unix::pipe;
+
+    #[tokio::test]
+    async fn each_alert_is_a_line() {
+        let (writer, mut reader) = pipe::pipe().unwrap();
+        let mut output = Output::new(writer, Format::Json);
+        assert_eq!(output.deliver(&[alert(1), alert(2)]).await.unwrap(), 2);
+        drop(output);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).await.unwrap();
+        let expected: Vec<_> = [1, 2].map(|seq| String::from_utf8(alert(seq).json).unwrap()).into();
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_left_ends_the_sink() {
+        let (writer, reader) = pipe::pipe().unwrap();
+        drop(reader);
+        let failure = Output::new(writer, Format::Text).deliver(&[alert(1)]).await.unwrap_err();
+        assert_eq!(failure.remedy, Remedy::End);
+        assert!(failure.detail.contains("broken pipe"));
+    }
+}

@@ -1,0 +1,194 @@
+//! Whom to trust, and who we are: one way for all sinks that encrypt.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use super::config::{TlsError, TlsSettings};
+
+/// So often files of certificates are looked at: those that a machine renews are renewed days ahead.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Settings of TLS, and what was made of the files they name.
+#[derive(Debug)]
+pub struct Tls {
+    settings: TlsSettings,
+    config: Arc<ClientConfig>,
+    stamps: Vec<Option<(SystemTime, u64)>>,
+    looked: Instant,
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When they do not hold what they should.
+    pub fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
+        let stamps = stamps(settings);
+        let config = Arc::new(client(settings)?);
+        Ok(Tls { settings: settings.clone(), config, stamps, looked: Instant::now() })
+    }
+
+    /// What connections are made with.
+    pub fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
+    }
+
+    /// Reads the files again if they changed; says whether there is something new. Files that make no sense (half written,
+    /// perhaps) change nothing.
+    pub fn refresh(&mut self) -> bool {
+        if self.looked.elapsed() < LOOK_EVERY {
+            return false;
+        }
+        self.looked = Instant::now();
+        let stamps = stamps(&self.settings);
+        if stamps == self.stamps {
+            return false;
+        }
+        match client(&self.settings) {
+            Ok(config) => {
+                self.config = Arc::new(config);
+                self.stamps = stamps;
+                true
+            }
+            Err(error) => {
+                // At most once in LOOK_EVERY.
+                tracing::warn!(%error, "new certificates are not usable; staying with the old ones");
+                false
+            }
+        }
+    }
+}
+
+fn stamps(settings: &TlsSettings) -> Vec<Option<(SystemTime, u64)>> {
+    let stamp = |path: &PathBuf| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    [&settings.ca, &settings.certificate, &settings.key].into_iter().flatten().map(stamp).collect()
+}
+
+fn client(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
+    // Said and not left to the process's default, which nobody may have set.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = Arc::new(roots(settings.ca.as_deref())?);
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+        .build()
+        .map_err(|error| TlsError::Other(error.to_string()))?;
+    let verifier: Arc<dyn ServerCertVerifier> = match &settings.server_name {
+        None => verifier,
+        Some(name) => Arc::new(OtherName { name: server_name(name)?, verifier }),
+    };
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Other(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    match (&settings.certificate, &settings.key) {
+        (None, None) => Ok(builder.with_no_client_auth()),
+        (Some(certificate), Some(key)) => {
+            let chain = certificates(certificate)?;
+            let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
+            builder
+                .with_client_auth_cert(chain, secret)
+                .map_err(|error| TlsError::File { path: key.clone(), reason: error.to_string() })
+        }
+        _ => Err(TlsError::Half),
+    }
+}
+
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    match ca {
+        Some(path) => {
+            for certificate in certificates(path)? {
+                store
+                    .add(certificate)
+                    .map_err(|error| TlsError::File { path: path.to_owned(), reason: error.to_string() })?;
+            }
+        }
+        // Systems have some that are odd; those are passed over.
+        None => {
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if store.is_empty() { Err(TlsError::NoRoots) } else { Ok(store) }
+}
+
+/// A file's certificates, at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = read.map_err(|error| wrong(path, &error))?;
+    if certificates.is_empty() {
+        return Err(TlsError::File { path: path.to_owned(), reason: "holds no certificate".to_owned() });
+    }
+    Ok(certificates)
+}
+
+/// What is wrong with a PEM file. The crate's own words may quote the file, which may be a key.
+fn wrong(path: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
+    use rustls_pki_types::pem::Error;
+    let reason = match error {
+        Error::Io(error) => error.to_string(),
+        Error::NoItemsFound => "holds nothing of what it should, in PEM".to_owned(),
+        _ => "is no sound PEM".to_owned(),
+    };
+    TlsError::File { path: path.to_owned(), reason }
+}
+
+/// Reads a server's name or address.
+///
+/// # Errors
+/// When it is none.
+pub fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(name.to_owned()).map_err(|_| TlsError::Name(name.to_owned()))
+}
+
+/// Wants a certificate for a name that is not the one we connect to. All else is checked as ever.
+#[derive(Debug)]
+struct OtherName {
+    name: ServerName<'static>,
+    verifier: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for OtherName {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verifier.verify_server_cert(certificate, between, &self.name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
