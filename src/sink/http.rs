@@ -242,9 +242,9 @@ fn failure(error: reqwest::Error) -> Failure {
 }
 
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    // An io::Error passes over what it holds when asked for its source.
+    // An io::Error passes over what it holds when asked for its source, and may hold another of its kind.
     match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-        Some(held) => held.is::<rustls::Error>(),
+        Some(held) => is_tls(held),
         None => error.is::<rustls::Error>(),
     }
 }
