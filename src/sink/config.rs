@@ -159,7 +159,8 @@ pub struct TlsSettings {
     pub certificate: Option<PathBuf>,
     /// A PEM file of our certificate's key.
     pub key: Option<PathBuf>,
-    /// The name that the server's certificate must be for, where it is not the one we connect to.
+    /// The name that the server's certificate must be for, where it is not the one we connect to. The server is asked for the
+    /// latter still (SNI).
     pub server_name: Option<String>,
 }
 
@@ -200,8 +201,8 @@ impl Default for Syslog {
 
 /// How to get to a syslog receiver.
 ///
-/// Only TCP and TLS say when a receiver is gone, and only after a while: syslog has no acknowledgement. What was written just
-/// before a receiver died may be lost with it; HTTP is the sink for whom that is too little.
+/// Syslog has no acknowledgement. An alert counts as delivered when the system took it; what was on its way when a receiver or a
+/// network died may be lost. HTTP is the sink for whom that is too little.
 #[derive(Clone, Debug)]
 pub enum Transport {
     /// Datagrams (RFC 5426) to `host:port`.

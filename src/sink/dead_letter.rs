@@ -1,6 +1,6 @@
 //! Alerts that were given up, in a file that a person can read and a program can send again.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 
@@ -76,37 +76,24 @@ pub fn write_line(alert: &StoredAlert, sink: &str, dead: Dead, detail: &str, now
     out.extend_from_slice(b"}\n");
 }
 
-/// Appends lines to the file and waits until they are on the disk; says how many found room. Blocks.
+/// Appends a line to the file and waits until it is on the disk; says whether there was room for it. Blocks.
 ///
 /// The file is opened each time: this is rare, and whoever moved the file away gets a new one.
 ///
 /// # Errors
-/// When not all of those that there is room for were written. Some may have been.
-pub fn append(settings: &DeadLetter, lines: &[Vec<u8>]) -> io::Result<usize> {
+/// When it was not written. A part of it may have been.
+pub fn append(settings: &DeadLetter, line: &[u8]) -> io::Result<bool> {
     let mut file =
         OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&settings.path)?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(line.len() + 1);
     if !starts_on_a_line(&file)? {
         bytes.push(b'\n');
     }
-    let mut room = settings.max_bytes.saturating_sub(length(&file)? + bytes.len() as u64);
-    let mut written = 0;
-    for line in lines {
-        let size = line.len() as u64;
-        if size > room {
-            break;
-        }
-        room -= size;
-        bytes.extend_from_slice(line);
-        written += 1;
+    bytes.extend_from_slice(line);
+    if file.metadata()?.len().saturating_add(bytes.len() as u64) > settings.max_bytes {
+        return Ok(false);
     }
-    if written > 0 {
-        file.write_all(&bytes)?;
-        file.sync_data()?;
-    }
-    Ok(written)
-}
-
-fn length(file: &File) -> io::Result<u64> {
-    Ok(file.metadata()?.len())
+    file.write_all(&bytes)?;
+    file.sync_data()?;
+    Ok(true)
 }

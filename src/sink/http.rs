@@ -19,6 +19,9 @@ use crate::store::StoredAlert;
 /// So much of an answer is read, so that the connection can be used again; nobody looks at it.
 const LONGEST_ANSWER: usize = 64 << 10;
 
+/// And so long it may take.
+const SLOWEST_ANSWER: Duration = Duration::from_secs(1);
+
 /// No token is longer.
 const LONGEST_TOKEN: u64 = 64 << 10;
 
@@ -67,14 +70,17 @@ impl HttpSink {
         let request = self.client.post(self.url.clone()).headers(headers).body(body);
         let mut answer = request.send().await.map_err(failure)?;
         let verdict = self.judge(&answer, count);
-        let mut length = 0;
-        // The status has said it all; an answer that breaks off changes nothing.
-        while let Ok(Some(chunk)) = answer.chunk().await {
-            length += chunk.len();
-            if length > LONGEST_ANSWER {
-                break;
+        // The status has said it all: an answer that breaks off or never ends changes nothing.
+        let rest = async {
+            let mut length = 0;
+            while let Ok(Some(chunk)) = answer.chunk().await {
+                length += chunk.len();
+                if length > LONGEST_ANSWER {
+                    break;
+                }
             }
-        }
+        };
+        let _ = tokio::time::timeout(SLOWEST_ANSWER, rest).await;
         verdict
     }
 

@@ -13,17 +13,24 @@ pub struct Output<W> {
     writer: W,
     format: Format,
     buffer: Vec<u8>,
+    /// Whether the last write may have ended inside a line.
+    torn: bool,
 }
 
 impl<W: AsyncWrite + Unpin> Output<W> {
     /// Lines of that format to that writer.
     pub fn new(writer: W, format: Format) -> Self {
-        Output { writer, format, buffer: Vec::new() }
+        Output { writer, format, buffer: Vec::new(), torn: false }
     }
 
     /// Writes all of them.
     pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         self.buffer.clear();
+        if self.torn {
+            // Else what comes now would be read as the rest of that line, and both be lost.
+            self.buffer.push(b'\n');
+        }
+        self.torn = true;
         for alert in alerts {
             write_alert(self.format, alert, &mut self.buffer);
         }
@@ -32,7 +39,10 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             Err(error) => Err(error),
         };
         match written {
-            Ok(()) => Ok(alerts.len()),
+            Ok(()) => {
+                self.torn = false;
+                Ok(alerts.len())
+            }
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                 let detail = "nobody reads standard output any more (broken pipe)";
                 Err(Failure { remedy: Remedy::End, ..Failure::passing(super::delivery::Reason::Io, detail) })
@@ -70,6 +80,30 @@ mod tests {
         reader.read_to_string(&mut text).await.unwrap();
         let expected: Vec<_> = [1, 2].map(|seq| String::from_utf8(alert(seq).json).unwrap()).into();
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_line_after_one_that_was_cut_is_a_line_of_its_own() {
+        let (writer, mut reader) = tokio::io::duplex(10);
+        let mut output = Output::new(writer, Format::Json);
+        let alerts = [alert(1)];
+        let cut = tokio::select! {
+            biased;
+            _ = output.deliver(&alerts) => false,
+            () = std::future::ready(()) => true,
+        };
+        assert!(cut);
+        let read = tokio::spawn(async move {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).await.unwrap();
+            text
+        });
+        output.deliver(&alerts).await.unwrap();
+        drop(output);
+        let text = read.await.unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[1].as_bytes(), alert(1).json);
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Sinks against real sockets and files.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 mod delivery;
 mod files;
 mod http;

@@ -35,6 +35,8 @@ pub enum Answer {
     With(u16, &'static str),
     /// Say nothing, for ever.
     Hang,
+    /// Say 200, and never end the answer.
+    Trickle,
     /// Close the connection without an answer.
     Cut,
     /// 400 where the body holds this, 200 otherwise; not used up.
@@ -123,6 +125,12 @@ impl Server {
             let (status, header) = match answer {
                 Answer::Status(status) => (status, ""),
                 Answer::With(status, header) => (status, header),
+                Answer::Trickle => {
+                    let text = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok";
+                    let _ = stream.write_all(text.as_bytes()).await;
+                    tokio::time::sleep(Duration::from_secs(3600)).await;
+                    return;
+                }
                 Answer::Hang => {
                     tokio::time::sleep(Duration::from_secs(3600)).await;
                     return;

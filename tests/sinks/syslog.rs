@@ -63,6 +63,23 @@ async fn datagrams_are_cut_where_they_must_be() {
 }
 
 #[tokio::test]
+async fn datagrams_that_nobody_takes_are_sent_again() {
+    let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let settings = syslog(Transport::Udp(address.to_string()), SyslogFormat::Json);
+    let rig = Rig::start(settings, &Memory::with([alert(1), alert(2)]));
+    until(|| rig.count("failures_total", Some("connection")) > 0).await;
+    assert_eq!(rig.memory.cursor(), 0);
+    let receiver = UdpSocket::bind(address).await.unwrap();
+    rig.reaches(2).await;
+    let mut buffer = vec![0; 65_536];
+    for seq in 1..=2 {
+        let length = receiver.recv(&mut buffer).await.unwrap();
+        check(std::str::from_utf8(&buffer[..length]).unwrap(), seq);
+    }
+    rig.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_stream_that_ends_is_opened_anew() {
     let receiver = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = receiver.local_addr().unwrap();

@@ -15,7 +15,8 @@ pub struct Log {
     sink: String,
     failures: Limit,
     dead: Limit,
-    failing: bool,
+    /// Whether an outage was said that is not over.
+    announced: bool,
 }
 
 /// Holds back what was said a moment ago.
@@ -40,26 +41,24 @@ impl Limit {
 impl Log {
     /// Nothing said yet.
     pub fn new(sink: &str) -> Self {
-        Log { sink: sink.to_owned(), failures: Limit::default(), dead: Limit::default(), failing: false }
+        Log { sink: sink.to_owned(), failures: Limit::default(), dead: Limit::default(), announced: false }
     }
 
     /// An attempt failed.
     pub fn fails(&mut self, failure: &Failure, failures: u32, wait: Duration) {
-        self.failing = true;
         if let Some(held_back) = self.failures.pass() {
             let (sink, detail) = (&*self.sink, shown(&failure.detail));
             let reason = failure.reason.name();
+            self.announced = true;
             tracing::warn!(sink, reason, detail, failures, held_back, ?wait, "delivery failed; trying again");
         }
     }
 
     /// An attempt did not fail.
     pub fn works(&mut self) {
-        // An outage that was not announced is not called off.
-        if self.failing && self.failures.held_back == 0 {
+        if std::mem::take(&mut self.announced) {
             tracing::info!(sink = &*self.sink, "delivers again");
         }
-        self.failing = false;
     }
 
     /// An alert was given up.

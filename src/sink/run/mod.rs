@@ -267,10 +267,7 @@ impl<F: Feed> Work<F> {
                 self.save(rest.first().map_or(last, |next| next.seq - 1)).await?;
             }
         }
-        if self.cursor < last {
-            self.save(last).await?;
-        }
-        Ok(())
+        self.save(last).await
     }
 
     /// Why an alert is not worth a try.
@@ -370,11 +367,11 @@ impl<F: Feed> Work<F> {
         let mut line = Vec::new();
         dead_letter::write_line(alert, &self.sink.config.name, dead, detail, now::nanoseconds(), &mut line);
         loop {
-            let (settings, lines) = (settings.clone(), [line.clone()]);
-            let append = tokio::task::spawn_blocking(move || dead_letter::append(&settings, &lines));
+            let (settings, line) = (settings.clone(), line.clone());
+            let append = tokio::task::spawn_blocking(move || dead_letter::append(&settings, &line));
             let error = match append.await {
-                Ok(Ok(written)) => {
-                    if written == 0 {
+                Ok(Ok(has_room)) => {
+                    if !has_room {
                         self.sink.counts.loss(Loss::Full);
                     }
                     self.sink.counts.dead_letter(dead);
@@ -389,7 +386,11 @@ impl<F: Feed> Work<F> {
         }
     }
 
+    /// Saves that all up to this one are done with, if that is news.
     async fn save(&mut self, seq: i64) -> Result<(), End> {
+        if seq <= self.cursor {
+            return Ok(());
+        }
         self.ask(move |feed| feed.save(seq)).await?;
         self.cursor = seq;
         Ok(())

@@ -92,7 +92,9 @@ fn extension(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::text::is_disruptive;
     use crate::sink::tests::alert;
+    use proptest::prelude::*;
 
     #[test]
     fn a_line_has_its_parts() {
@@ -105,6 +107,20 @@ mod tests {
                  requestClientApplication=kubectl src=10.0.0.1 cs1=secrets a/b cs1Label=target msg=alice read b"
             )
         );
+    }
+
+    proptest! {
+        #[test]
+        fn parts_end_where_they_should(text in any::<String>()) {
+            for (written, ends) in [(header(&text), '|'), (extension(&text), '=')] {
+                let mut escaped = false;
+                for letter in written.chars() {
+                    prop_assert!(!is_disruptive(letter) && (escaped || letter != ends));
+                    escaped = !escaped && letter == '\\';
+                }
+                prop_assert!(!escaped);
+            }
+        }
     }
 
     #[test]

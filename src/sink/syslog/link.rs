@@ -236,6 +236,19 @@ impl Link {
         }
     }
 
+    /// Whether errors of sending are of what was sent earlier.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Link::Udp(..))
+    }
+
+    /// What came back of datagrams that were sent, if it is here already: that nobody listens, perhaps.
+    pub fn late_error(&self) -> Option<io::Error> {
+        match self {
+            Link::Udp(_, socket) => socket.take_error().unwrap_or_else(Some),
+            _ => None,
+        }
+    }
+
     /// Sends a datagram.
     pub async fn send(&mut self, message: &[u8]) -> io::Result<()> {
         match self {

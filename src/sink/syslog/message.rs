@@ -146,6 +146,7 @@ mod tests {
     use super::*;
     use crate::audit::text::is_disruptive;
     use crate::sink::tests::{HOSTILE, alert};
+    use proptest::prelude::*;
 
     fn written(settings: &Syslog, alert: &StoredAlert, most: usize) -> (bool, String) {
         let mut out = Vec::new();
@@ -205,6 +206,35 @@ mod tests {
                     }
                     assert!(data[end.unwrap()..].starts_with("] "));
                 }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn values_read_back(value in any::<String>()) {
+            let mut out = Vec::new();
+            push_value(&value, &mut out);
+            let out = String::from_utf8(out).unwrap();
+            let (mut read, mut escaped) = (String::new(), false);
+            for letter in out.chars() {
+                prop_assert!(escaped || !matches!(letter, '"' | ']'));
+                escaped = !escaped && letter == '\\';
+                if !escaped {
+                    read.push(letter);
+                }
+            }
+            prop_assert!(!escaped);
+            prop_assert_eq!(read, visible(&value));
+        }
+
+        #[test]
+        fn no_text_breaks_a_bound(text in any::<String>(), times in 0_usize..50, most in 480_usize..3000) {
+            let text = text.repeat(times);
+            let alert = StoredAlert { actor: text.clone(), target: text.clone(), message: text, ..alert(1) };
+            for format in [SyslogFormat::Text, SyslogFormat::Cef] {
+                let (cut, written) = written(&Syslog { format, ..Syslog::default() }, &alert, most);
+                prop_assert!(written.len() <= most && cut == written.ends_with(CUT));
             }
         }
     }

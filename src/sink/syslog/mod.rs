@@ -93,10 +93,15 @@ impl SyslogSink {
                     }
                     // A way that takes less than we were told would never take this message.
                     Err(error) if link::is_too_long(&error) && most > 480 => most = (most / 2).max(480),
+                    // A network says so of what was sent before: nobody knows since when.
+                    Err(error) if link.is_late() => return Err(Failure::io(&error)),
                     Err(error) => return Err(Failure::io(&error).after(done)),
                 }
             }
         }
-        Ok(alerts.len())
+        match link.late_error() {
+            Some(error) => Err(Failure::io(&error)),
+            None => Ok(alerts.len()),
+        }
     }
 }
