@@ -48,6 +48,10 @@ impl Tls {
             return false;
         }
         self.looked = Instant::now();
+        self.look()
+    }
+
+    fn look(&mut self) -> bool {
         let stamps = stamps(&self.settings);
         if stamps == self.stamps {
             return false;
@@ -190,5 +194,31 @@ impl ServerCertVerifier for OtherName {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.verifier.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewed_certificates_are_taken_and_half_written_ones_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let authority = |names: usize| {
+            let names = (0..names).map(|i| format!("name{i}.example")).collect::<Vec<_>>();
+            rcgen::generate_simple_self_signed(names).unwrap().cert.pem()
+        };
+        std::fs::write(&path, authority(1)).unwrap();
+        let mut tls = Tls::new(&TlsSettings { ca: Some(path.clone()), ..TlsSettings::default() }).unwrap();
+        let first = tls.config().clone();
+        assert!(!tls.look());
+        let renewed = authority(9);
+        std::fs::write(&path, &renewed[..renewed.len() / 2]).unwrap();
+        assert!(!tls.look());
+        assert!(Arc::ptr_eq(tls.config(), &first));
+        std::fs::write(&path, renewed).unwrap();
+        assert!(tls.look() && !tls.look());
+        assert!(!Arc::ptr_eq(tls.config(), &first));
     }
 }

@@ -1,6 +1,7 @@
 //! Sinks against real sockets and files.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used)]
+
 mod delivery;
 mod files;
 mod http;

@@ -113,6 +113,51 @@ async fn a_server_may_want_to_know_who_we_are() {
     assert_eq!(server.requests().len(), 1);
 }
 
+/// A listener for axum that encrypts.
+struct Encrypted(tokio::net::TcpListener, TlsAcceptor);
+
+impl axum::serve::Listener for Encrypted {
+    type Io = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.0.accept().await.unwrap();
+            if let Ok(stream) = self.1.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+#[tokio::test]
+async fn a_server_may_speak_http_2() {
+    let authority = Authority::new();
+    let mut settings = ServerConfig::clone(authority.acceptor("127.0.0.1", false).config());
+    settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/in", listener.local_addr().unwrap());
+    let versions = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = versions.clone();
+    let router = axum::Router::new().route(
+        "/in",
+        axum::routing::post(async move |request: axum::extract::Request| {
+            seen.lock().unwrap().push(request.version());
+        }),
+    );
+    let listener = Encrypted(listener, TlsAcceptor::from(Arc::new(settings)));
+    tokio::spawn(async { axum::serve(listener, router).await });
+    let tls = TlsSettings { ca: Some(authority.ca()), ..TlsSettings::default() };
+    let rig = Rig::start(config(Kind::Http(Http { tls, ..to(&url) })), &Memory::with([alert(1), alert(2)]));
+    rig.reaches(2).await;
+    assert_eq!(*versions.lock().unwrap(), [axum::http::Version::HTTP_2; 2]);
+    rig.stop().await.unwrap();
+}
+
 #[test]
 fn files_that_are_no_certificates_are_named_and_not_quoted() {
     let metrics = pullwatch::sink::SinkMetrics::new().unwrap();

@@ -17,6 +17,7 @@ use super::feed::{Away, Feed, FeedError, Gone};
 use super::metrics::{Counts, SinkMetrics};
 use super::now;
 use crate::registry::Names;
+use crate::rules::ast::Priority;
 use crate::store::StoredAlert;
 use log::Log;
 use stop::Stop;
@@ -123,7 +124,8 @@ impl Sink {
     ///
     /// `wake` holds the newest `seq`, and changes when alerts are stored; when its sender is gone, no more will come. Told to
     /// stop (or when that sender is gone), a sink goes on with what is stored until all is delivered, a delivery fails, or the
-    /// grace is over, and the cursor says how far it got.
+    /// grace is over, and the cursor says how far it got. A write to a file or to standard output that hangs even then goes on in
+    /// its thread: end the runtime with `shutdown_timeout`.
     ///
     /// # Errors
     /// When it ended without being told to.
@@ -157,7 +159,9 @@ impl Sink {
 /// Which alerts are for a sink.
 #[derive(Debug)]
 struct Filter {
-    config: (crate::rules::ast::Priority, bool),
+    min_priority: Priority,
+    /// No list of rules to include is no restriction.
+    all_rules: bool,
     include: Names,
     exclude: Names,
 }
@@ -165,17 +169,17 @@ struct Filter {
 impl Filter {
     fn new(config: &SinkConfig) -> Result<Self, SettingsError> {
         Ok(Filter {
-            config: (config.min_priority, config.include.is_empty()),
+            min_priority: config.min_priority,
+            all_rules: config.include.is_empty(),
             include: patterns(&config.include)?,
             exclude: patterns(&config.exclude)?,
         })
     }
 
     fn wants(&self, alert: &StoredAlert) -> bool {
-        let (min_priority, all_rules) = self.config;
         // The worst is the least.
-        alert.priority <= min_priority
-            && (all_rules || self.include.match_name(&alert.rule))
+        alert.priority <= self.min_priority
+            && (self.all_rules || self.include.match_name(&alert.rule))
             && !self.exclude.match_name(&alert.rule)
     }
 }
