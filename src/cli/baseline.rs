@@ -62,12 +62,8 @@ impl Baseline {
         check(files, &text)?;
         self.past.write(&text)?;
         let rows: usize = proposals.rules.values().map(std::collections::BTreeMap::len).sum();
-        let rare = proposals.refusals.rare;
-        show(&format!(
-            "{} proposed, from {} of reads; {rare} reads are too rare\n",
-            plural(rows, "exception"),
-            plural(usize::try_from(facts.counts.events).unwrap_or(usize::MAX), "event"),
-        ));
+        let events = usize::try_from(facts.counts.events).unwrap_or(usize::MAX);
+        show(&format!("{} from {}\n", plural(rows, "exception"), plural(events, "event")));
         Ok(if facts.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
     }
 }

@@ -42,8 +42,6 @@ pub struct Reading {
     pub presumed: u64,
     /// How often only its name was said.
     pub metadata: u64,
-    /// How often a rule matched.
-    pub reported: u64,
     /// In which ways.
     pub verbs: Few,
     /// From where.
@@ -65,7 +63,6 @@ impl Reading {
             Kind::Metadata => self.metadata += 1,
             Kind::Denied | Kind::None => {}
         }
-        self.reported += u64::from(!read.rules.is_empty());
         self.verbs.add(&read.verb, MOST_FEW);
         self.clients.add(read.client.as_deref().unwrap_or("(unknown)"), MOST_FEW);
         self.agents.add(read.agent.as_deref().unwrap_or("(none)"), MOST_FEW);
@@ -76,10 +73,10 @@ impl Reading {
 /// Everything that one reader did.
 #[derive(Debug, Default)]
 pub(super) struct Person {
-    /// By credential, as `namespace/name`.
-    pub credentials: Map<String, Reading>,
-    /// By namespace, nothing for the cluster, and verb.
-    pub scopes: Map<(Option<String>, String), Reading>,
+    /// By credential, as `namespace/name`, and whether a rule reported the read: one reader may do both.
+    pub credentials: Map<(String, bool), Reading>,
+    /// By namespace, nothing for the cluster, verb, and whether a rule reported the read.
+    pub scopes: Map<(Option<String>, String, bool), Reading>,
     pub denied: Option<Reading>,
 }
 
@@ -143,13 +140,12 @@ impl Ledger {
             self.pairs += usize::from(room);
             room
         };
+        let is_reported = !read.rules.is_empty();
         for secret in &read.exposure.secrets {
-            let secret = clip(secret);
+            let key = (clip(secret).into_owned(), is_reported);
             let credentials = &mut person.credentials;
-            if let Some(reading) = credentials.get_mut(&*secret) {
-                reading.add(read);
-            } else if has_room(credentials.len()) {
-                credentials.entry(secret.into_owned()).or_default().add(read);
+            if credentials.contains_key(&key) || has_room(credentials.len()) {
+                credentials.entry(key).or_default().add(read);
             } else {
                 self.other_reads += 1;
             }
@@ -158,11 +154,9 @@ impl Ledger {
         self.other_reads += read.exposure.count.saturating_sub(read.exposure.secrets.len() as u64);
         if kind == Kind::Presumed && read.exposure.scope != Scope::Secret {
             let namespace = read.namespace.as_deref().map(|namespace| clip(namespace).into_owned());
-            let key = (namespace, clip(&read.verb).into_owned());
+            let key = (namespace, clip(&read.verb).into_owned(), is_reported);
             let scopes = &mut person.scopes;
-            if let Some(reading) = scopes.get_mut(&key) {
-                reading.add(read);
-            } else if has_room(scopes.len()) {
+            if scopes.contains_key(&key) || has_room(scopes.len()) {
                 scopes.entry(key).or_default().add(read);
             } else {
                 self.other_reads += 1;

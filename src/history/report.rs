@@ -47,6 +47,8 @@ pub struct WholeScope {
     pub namespace: Option<String>,
     /// list, watch, deletecollection.
     pub verb: String,
+    /// Whether a rule reported it.
+    pub is_reported: bool,
     /// How often and how.
     pub reading: Reading,
 }
@@ -63,9 +65,9 @@ pub struct Denial {
 /// The whole of it.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Credentials and readers whom a rule reports, the worst first.
+    /// Credentials and readers, by reads that a rule reported, the worst first.
     pub reported: Vec<HandedOver>,
-    /// Credentials and readers whom the rules leave alone.
+    /// Credentials and readers, by reads that the rules leave alone.
     pub expected: Vec<HandedOver>,
     /// Registries to rotate, the worst first.
     pub registries: Vec<Registry>,
@@ -104,12 +106,13 @@ impl Ledger {
             ..Report::default()
         };
         for (reader, person) in self.people {
-            for (credential, reading) in person.credentials {
-                let side = if reading.reported > 0 { &mut report.reported } else { &mut report.expected };
+            for ((credential, is_reported), reading) in person.credentials {
+                let side = if is_reported { &mut report.reported } else { &mut report.expected };
                 side.push(HandedOver { credential, reader: reader.clone(), reading });
             }
-            for ((namespace, verb), reading) in person.scopes {
-                report.scopes.push(WholeScope { reader: reader.clone(), namespace, verb, reading });
+            for ((namespace, verb, is_reported), reading) in person.scopes {
+                let reader = reader.clone();
+                report.scopes.push(WholeScope { reader, namespace, verb, is_reported, reading });
             }
             if let Some(reading) = person.denied {
                 report.denied.push(Denial { reader, reading });
@@ -129,7 +132,7 @@ impl Ledger {
         report.scopes.sort_by(|a, b| {
             // The whole cluster before a namespace.
             let worst = |one: &WholeScope| {
-                (one.reading.reported == 0, one.namespace.is_some(), Reverse(one.reading.times.count))
+                (!one.is_reported, one.namespace.is_some(), Reverse(one.reading.times.count))
             };
             worst(a)
                 .cmp(&worst(b))
@@ -139,13 +142,13 @@ impl Ledger {
             let count = |one: &Denial| Reverse(one.reading.times.count);
             count(a).cmp(&count(b)).then_with(|| a.reader.cmp(&b.reader))
         });
-        report.rotate(self.registries.into_iter().collect());
+        report.rotate(&self.registries.into_iter().collect());
         report
     }
 }
 
 impl Report {
-    fn rotate(&mut self, known: BTreeMap<String, Holders>) {
+    fn rotate(&mut self, known: &BTreeMap<String, Holders>) {
         let mut by_credential: BTreeMap<&str, Vec<&Reading>> = BTreeMap::new();
         let mut readers: BTreeMap<&str, BTreeSet<&Reader>> = BTreeMap::new();
         for one in &self.reported {
@@ -157,7 +160,7 @@ impl Report {
         }
         let mut explained: BTreeSet<&str> = BTreeSet::new();
         let mut registries = Vec::new();
-        for (host, holders) in &known {
+        for (host, holders) in known {
             let is_vague = holders.credentials.texts.is_empty();
             let holding = if is_vague { &holders.among } else { &holders.credentials };
             let mut registry = Registry {

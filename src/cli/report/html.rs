@@ -1,5 +1,7 @@
 //! The report as one page: no script, nothing from elsewhere, readable on paper.
 
+use std::fmt::Write as _;
+
 use super::Page;
 use super::words::{Cell, Section};
 use crate::cli::scan::summary::grouped;
@@ -84,9 +86,10 @@ fn draw_cell(out: &mut String, cell: &Cell) {
 }
 
 fn element(out: &mut String, name: &str, text: &str) {
-    out.push_str(&format!("<{name}>"));
+    // Writing to a String does not fail.
+    let _ = write!(out, "<{name}>");
     push(out, text);
-    out.push_str(&format!("</{name}>\n"));
+    let _ = writeln!(out, "</{name}>");
 }
 
 /// Text with nothing in it that is markup, moves a cursor or turns the direction of text.

@@ -72,7 +72,8 @@ fn credential(page: &Page, one: &HandedOver) -> Value {
 
 fn scope(page: &Page, one: &WholeScope) -> Value {
     let kind = if one.namespace.is_some() { "namespace" } else { "cluster" };
-    let mut value = json!({"scope": kind, "namespace": one.namespace, "verb": one.verb});
+    let mut value =
+        json!({"scope": kind, "namespace": one.namespace, "verb": one.verb, "reported": one.is_reported});
     add_reader(&mut value, &one.reader);
     add_reading(page, &mut value, &one.reading);
     value
@@ -116,7 +117,6 @@ fn add_reader(value: &mut Value, reader: &Reader) {
 
 fn add_reading(page: &Page, value: &mut Value, reading: &Reading) {
     value["count"] = reading.times.count.into();
-    value["reported"] = reading.reported.into();
     add_times(value, reading.times);
     value["verbs"] = few(&reading.verbs);
     value["clients"] = few(&reading.clients);

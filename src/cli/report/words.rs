@@ -1,6 +1,8 @@
 //! The report as sections, rows and sentences, for whoever draws them. Names in them are as the events spell them: escape
 //! them for where they go.
 
+use std::fmt::Write as _;
+
 use super::Page;
 use crate::audit::fields::Clock;
 use crate::audit::time;
@@ -51,7 +53,7 @@ impl Page {
                 self.registries(),
                 self.handed_over(
                     "Handed over, and reported by a rule",
-                    "Registry credentials that readers were given whom the rules do not leave alone.",
+                    "Reads of registry credentials that a rule matched.",
                     &self.report.reported,
                 ),
                 self.scopes(),
@@ -98,10 +100,9 @@ impl Page {
                          rotation is due for each; the host is known where the log showed the credential."
             .to_owned();
         if self.report.quiet_registries > 0 {
-            intro.push_str(&format!(
-                " Of {} more the log shows the host and no such reader.",
-                grouped(self.report.quiet_registries as u64)
-            ));
+            let more = grouped(self.report.quiet_registries as u64);
+            // Writing to a String does not fail.
+            let _ = write!(intro, " Of {more} more the log shows the host and no such reader.");
         }
         let row = |registry: &Registry| {
             let host = registry.host.clone().unwrap_or_else(|| "(not in the log)".to_owned());
@@ -175,7 +176,7 @@ impl Page {
                 Cell::Text(one.reader.name()),
                 Cell::Text(one.verb.clone()),
                 Cell::Number(one.reading.times.count),
-                Cell::Number(one.reading.reported),
+                Cell::Text(if one.is_reported { "yes" } else { "no" }.to_owned()),
             ];
             row.extend(circumstances(&one.reading));
             row
