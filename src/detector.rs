@@ -8,20 +8,24 @@
 //! Most events can be judged in any order. Some cannot: they teach which secrets are credentials, or are judged by what
 //! others taught. So a session has two halves. A [`Scout`] reads everything, judges what stands for itself, and hands
 //! on the few others; a [`Sequel`] judges those in their order. Several scouts may work on several threads in front of
-//! one sequel ([`crate::cli`]'s `scan` does so), and the alerts are the same as from one session.
+//! one sequel ([`crate::cli`]'s `scan` does so), and the alerts are the same as from one session. The sequel also
+//! has what looks at several matches: windows of correlations, and throttles.
 //!
 //! No record is dropped without being counted, and none can stop the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use crate::audit::event::{Event, Member};
 use crate::audit::json::{Broken, Cursor, Raw, Type};
 use crate::audit::notes::{Notes, Searcher};
-use crate::engine::alert::{Alert, Incident};
+use crate::correlate::{Correlator, Decision, Fired, Observation, Throttle};
+use crate::engine::alert::{Alert, Incident, push_hex};
 use crate::engine::extract::Context;
-use crate::engine::judge::{Case, Judge, Sight};
-use crate::engine::plan::Plan;
+use crate::engine::judge::{Case, Judge, Sight, Window};
+use crate::engine::plan::{CorrelationPlan, FeedPlan, OperandId, Plan};
 use crate::engine::prefilter::Prefilter;
+use crate::engine::value::Value;
 use crate::registry::{self, Knowledge};
 use crate::rules::Matching;
 use crate::rules::ast::{Priority, RuleSet};
@@ -54,6 +58,20 @@ pub mod truncated {
     pub const APISERVER: &str = "by the apiserver";
 }
 
+/// What was forgotten to stay within bounds.
+pub mod forgotten {
+    /// Secrets, pods, roles and namespaces that were learned of.
+    pub const KNOWLEDGE: &str = "what was learned of secrets, pods, roles and namespaces";
+    /// Groups of correlations.
+    pub const WINDOWS: &str = "windows of correlations";
+    /// Matches that a full window had no room for.
+    pub const MATCHES: &str = "matches in windows that were full";
+    /// Matches that came after their window was over.
+    pub const LATE: &str = "matches that came too late for their window";
+    /// Combinations of values that a throttle remembers.
+    pub const THROTTLES: &str = "throttled combinations (told again)";
+}
+
 /// What a detector is asked to do beside matching rules.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -69,6 +87,9 @@ pub struct Options {
     pub max_event_size: usize,
     /// The host's name, for alerts.
     pub hostname: String,
+    /// Whether the input is in the order of time, a few seconds apart. Logs of several apiservers that are read one after
+    /// the other tell of the same time again.
+    pub is_in_time_order: bool,
 }
 
 impl Default for Options {
@@ -80,6 +101,7 @@ impl Default for Options {
             until: None,
             max_event_size: usize::MAX,
             hostname: String::new(),
+            is_in_time_order: true,
         }
     }
 }
@@ -95,6 +117,10 @@ pub struct Counts {
     pub malformed: BTreeMap<&'static str, u64>,
     /// Events of which a part is missing, by why.
     pub truncated: BTreeMap<&'static str, u64>,
+    /// What was forgotten because there was too much of it, by what it was.
+    pub forgotten: BTreeMap<&'static str, u64>,
+    /// Alerts that a throttle held back and that no later alert tells of, by rule (its index).
+    pub held_back: BTreeMap<usize, u64>,
 }
 
 impl Counts {
@@ -108,6 +134,12 @@ impl Counts {
         for (reason, count) in &other.truncated {
             *self.truncated.entry(reason).or_default() += count;
         }
+        for (what, count) in &other.forgotten {
+            *self.forgotten.entry(what).or_default() += count;
+        }
+        for (rule, count) in &other.held_back {
+            *self.held_back.entry(*rule).or_default() += count;
+        }
     }
 }
 
@@ -119,6 +151,9 @@ pub struct Detector {
     searcher: Searcher,
     options: Options,
     rule_names: Vec<String>,
+    /// As they are before the first event.
+    correlator: Correlator,
+    throttle: Throttle,
 }
 
 impl Detector {
@@ -128,8 +163,26 @@ impl Detector {
         let has_range = options.since.is_some() || options.until.is_some();
         // To count the events in a range each one's time must be read.
         let prefilter = if has_range { None } else { Prefilter::new(&plan) };
-        let rule_names = rules.rules.iter().map(|rule| rule.name.to_string()).collect();
-        Detector { plan, prefilter, searcher: Searcher::new(), options, rule_names }
+        let names = rules.rules.iter().map(|rule| &rule.name);
+        let names = names.chain(rules.correlations.iter().map(|correlation| &correlation.name));
+        let correlations: Vec<_> = plan
+            .correlations
+            .iter()
+            .filter_map(|planned| rules.correlations.get(planned.alert.index - rules.rules.len()).cloned())
+            .collect();
+        Detector {
+            rule_names: names.map(ToString::to_string).collect(),
+            correlator: if options.is_in_time_order {
+                Correlator::new(&correlations)
+            } else {
+                Correlator::with_tolerance(&correlations, i64::MAX)
+            },
+            throttle: Throttle::new(&rules.rules),
+            searcher: Searcher::new(),
+            plan,
+            prefilter,
+            options,
+        }
     }
 
     /// Whether a rule asks for an event's position in the input: then one session must see all of it in order.
@@ -137,7 +190,7 @@ impl Detector {
         self.plan.needs_positions
     }
 
-    /// The names of all rules, by the index that alerts carry.
+    /// The names of all rules, and of all correlations behind them, by the index that alerts carry.
     pub fn rule_names(&self) -> &[String] {
         &self.rule_names
     }
@@ -162,7 +215,14 @@ impl Detector {
 
     /// Judges what scouts hand on.
     pub fn sequel(&self) -> Sequel<'_> {
-        Sequel { detector: self, judge: self.judge(), knowledge: Knowledge::default(), matches: Vec::new() }
+        Sequel {
+            detector: self,
+            judge: self.judge(),
+            knowledge: Knowledge::default(),
+            correlator: self.correlator.clone(),
+            throttle: self.throttle.clone(),
+            matches: Vec::new(),
+        }
     }
 
     fn judge(&self) -> Judge {
@@ -250,6 +310,8 @@ pub struct Sequel<'d> {
     detector: &'d Detector,
     judge: Judge,
     knowledge: Knowledge,
+    correlator: Correlator,
+    throttle: Throttle,
     matches: Vec<usize>,
 }
 
@@ -309,6 +371,12 @@ impl Session<'_> {
         });
     }
 
+    /// Judges what is still open at the end of all input.
+    pub fn finish(&mut self, on_alert: OnAlert<'_>) {
+        let counts = self.sequel.finish(on_alert);
+        self.scout.counts.add(&counts);
+    }
+
     /// What was seen since the last call.
     pub fn take_counts(&mut self) -> Counts {
         self.scout.take_counts()
@@ -344,7 +412,14 @@ impl Sequel<'_> {
         if !turn.only_teaches {
             self.judge.judge(&mut case, &prospect, &mut self.matches);
             if !self.matches.is_empty() {
-                self.detector.alert(&mut case, &self.matches, on_alert);
+                Self::alert(
+                    self.detector,
+                    &mut self.correlator,
+                    &mut self.throttle,
+                    &mut case,
+                    &self.matches,
+                    on_alert,
+                );
             }
         }
         if concerns {
@@ -352,9 +427,174 @@ impl Sequel<'_> {
         }
     }
 
+    /// Says what an event matched, and what that says together with earlier matches.
+    fn alert(
+        detector: &Detector,
+        correlator: &mut Correlator,
+        throttle: &mut Throttle,
+        case: &mut Case<'_, '_, '_>,
+        matches: &[usize],
+        on_alert: OnAlert<'_>,
+    ) {
+        let exposure = case.exposure();
+        let incident = Incident::new(case.event, exposure);
+        let hostname = &detector.options.hostname;
+        let mut feeding: VecDeque<(FeedPlan, [u8; 16])> = VecDeque::new();
+        for &matched in matches {
+            let rule = &detector.plan.rules[matched];
+            let alert = Alert::new(rule, case, &incident, hostname);
+            if !rule.feeds.is_empty() {
+                let id = alert.id_bytes();
+                feeding.extend(rule.feeds.iter().map(|feed| (*feed, id)));
+            }
+            if rule.is_silent {
+                continue;
+            }
+            let decision = match &rule.throttle {
+                Some(plan) => throttle.decide(rule.index, &key(case, &plan.per), incident.time()),
+                None => Decision::Show { held_back: 0 },
+            };
+            if let Decision::Show { held_back } = decision {
+                on_alert(&alert.after_holding_back(held_back));
+            }
+        }
+        // Windows that ended before this event are judged before it counts.
+        loop {
+            let closed = correlator.advance(incident.time());
+            if closed.is_empty() {
+                break;
+            }
+            Self::close(detector, correlator, closed, on_alert);
+        }
+        Self::correlate(detector, correlator, case, &incident, feeding, on_alert);
+    }
+
+    /// Feeds matches to correlations, and their alerts to others.
+    fn correlate(
+        detector: &Detector,
+        correlator: &mut Correlator,
+        case: &mut Case<'_, '_, '_>,
+        incident: &Incident<'_>,
+        mut feeding: VecDeque<(FeedPlan, [u8; 16])>,
+        on_alert: OnAlert<'_>,
+    ) {
+        while let Some((feed, id)) = feeding.pop_front() {
+            let correlation = &detector.plan.correlations[feed.correlation];
+            let values = correlation.field.map(|field| texts(case.shown(field).value())).unwrap_or_default();
+            let is_judged_at_close = correlator.is_judged_at_close(feed.correlation);
+            let observation = Observation {
+                source: feed.source,
+                time: incident.time(),
+                id,
+                key: key(case, &correlation.group_by),
+                values,
+                note: is_judged_at_close.then(|| incident.note().into()),
+            };
+            let Some(fired) = correlator.observe(feed.correlation, &observation) else { continue };
+            case.window = Some(Rc::new(window(correlation, &fired)));
+            let alert = Alert::new(&correlation.alert, case, incident, &detector.options.hostname);
+            if !correlation.alert.is_silent {
+                on_alert(&alert);
+            }
+            let id = alert.id_bytes();
+            feeding.extend(correlation.alert.feeds.iter().map(|feed| (*feed, id)));
+            case.window = None;
+        }
+    }
+
+    /// Says what windows held that have closed. Their events are gone: what is said of one is in its note.
+    fn close(detector: &Detector, correlator: &mut Correlator, closed: Vec<Fired>, on_alert: OnAlert<'_>) {
+        let plan = &detector.plan;
+        for fired in closed {
+            let correlation = &plan.correlations[fired.correlation];
+            let note = fired.note.as_deref().unwrap_or(b"{\"kind\":\"Event\"}");
+            let mut event = Event::new(note);
+            let mut sight = Sight::new(plan);
+            let context = Context { position: 0, hostname: &detector.options.hostname };
+            let window = Some(Rc::new(window(correlation, &fired)));
+            let mut case =
+                Case { plan, sight: &mut sight, event: &mut event, context, knowledge: None, window };
+            let exposure = case.exposure();
+            let incident = Incident::new(case.event, exposure);
+            let alert = Alert::new(&correlation.alert, &mut case, &incident, &detector.options.hostname);
+            if !correlation.alert.is_silent {
+                on_alert(&alert);
+            }
+            let id = alert.id_bytes();
+            let feeding = correlation.alert.feeds.iter().map(|feed| (*feed, id)).collect();
+            case.window = None;
+            Self::correlate(detector, correlator, &mut case, &incident, feeding, on_alert);
+        }
+    }
+
+    /// Judges what is still open at the end of all input, and counts what was lost on the way.
+    pub fn finish(&mut self, on_alert: OnAlert<'_>) -> Counts {
+        loop {
+            let closed = self.correlator.finish();
+            if closed.is_empty() {
+                break;
+            }
+            Self::close(self.detector, &mut self.correlator, closed, on_alert);
+        }
+        let mut counts = Counts::default();
+        let lost = self.correlator.counts();
+        for (what, count) in [
+            (forgotten::KNOWLEDGE, self.knowledge.evicted()),
+            (forgotten::WINDOWS, lost.evicted_groups),
+            (forgotten::MATCHES, lost.dropped),
+            (forgotten::LATE, lost.too_late),
+            (forgotten::THROTTLES, self.throttle.evicted()),
+        ] {
+            if count > 0 {
+                counts.forgotten.insert(what, count);
+            }
+        }
+        for held in self.throttle.finish() {
+            *counts.held_back.entry(held.rule).or_default() += held.count;
+        }
+        counts
+    }
+
     /// What was learned so far.
     pub fn knowledge(&self) -> &Knowledge {
         &self.knowledge
+    }
+}
+
+/// What a correlation saw, for its alert.
+fn window(correlation: &CorrelationPlan, fired: &Fired) -> Window {
+    let hex = |id: &[u8; 16]| {
+        let mut hex = Vec::with_capacity(32);
+        push_hex(id, &mut hex);
+        String::from_utf8(hex).unwrap_or_default()
+    };
+    Window {
+        count: fired.count,
+        value_count: fired.value_count,
+        values: fired.values.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect(),
+        first: fired.first,
+        last: fired.last,
+        rules: fired
+            .sources
+            .iter()
+            .filter_map(|&at| correlation.sources.get(at))
+            .map(ToString::to_string)
+            .collect(),
+        ids: fired.ids.iter().map(hex).collect(),
+        timespan: correlation.timespan,
+    }
+}
+
+/// The values of several operands, each as one text. What is missing is empty.
+fn key(case: &mut Case<'_, '_, '_>, operands: &[OperandId]) -> Vec<Box<[u8]>> {
+    operands.iter().map(|&operand| texts(case.shown(operand).value()).join(&b',').into()).collect()
+}
+
+/// The texts of a value.
+fn texts(value: &Value<'_>) -> Vec<Box<[u8]>> {
+    match value {
+        Value::Number(number) => vec![number.to_string().into_bytes().into()],
+        value => value.texts().iter().map(|text| text.as_ref().into()).collect(),
     }
 }
 
@@ -612,6 +852,8 @@ impl<'d> Scout<'d> {
             self.is_later = true;
         } else if !is_outside {
             self.judge.judge(&mut case, &prospect, &mut self.matches);
+            // What several matches say together is said in their order.
+            self.is_later = self.matches.iter().any(|&rule| self.detector.plan.rules[rule].is_in_order());
         }
     }
 

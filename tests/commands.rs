@@ -30,9 +30,12 @@ fn the_shipped_rules_are_sound_and_do_what_their_tests_say() {
     // Every rule that is on has a test in which it fires.
     let (_, list, _) = run(&["rules", "list", "--desc"]);
     let all: String = tests.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
-    for rule in pullwatch::rules::load(&shipped(), &pullwatch::rules::Options::default()).rules.rules {
-        assert!(list.contains(&*rule.name));
-        assert!(!rule.enabled || all.contains(&format!("rule: {}", rule.name)), "{} has no test", rule.name);
+    let rules = pullwatch::rules::load(&shipped(), &pullwatch::rules::Options::default()).rules;
+    let correlations = rules.correlations.iter().map(|one| (&one.name, one.enabled));
+    for (name, enabled) in rules.rules.iter().map(|rule| (&rule.name, rule.enabled)).chain(correlations) {
+        assert!(list.contains(&**name));
+        let fires = [format!("rule: {name}"), format!("rule: \"{name}\"")];
+        assert!(!enabled || fires.iter().any(|fires| all.contains(fires)), "{name} has no test");
     }
 }
 

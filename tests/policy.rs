@@ -300,6 +300,8 @@ fn what_a_policy_hides_of_some_is_told_from_what_it_hides_of_all() {
         why,
         "create serviceaccounts/token, not for user system:kube-proxy: line 4 logs nothing of it; put a rule with level Metadata above"
     );
+    let two = with("- level: None\n  users: [eve, adam]\n");
+    assert!(reasons(&two, "Token Issued").1.contains("not for user adam; for user eve: line 4"));
     // Who waits for that user alone is blind.
     assert_eq!(reasons(&proxy, "Kube Proxy Reads A Secret").0, "blind");
     // And who cannot fire on them misses nothing.

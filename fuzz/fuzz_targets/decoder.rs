@@ -1,4 +1,5 @@
-//! Any bytes as a log: nothing panics, every alert is JSON, chunks cut anywhere at a record say the same.
+//! Any bytes as a log: nothing panics, every alert is JSON, under a rule that asks for much and under the shipped rules with
+//! all that they learn.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -13,14 +14,23 @@ static DETECTOR: LazyLock<Detector> = LazyLock::new(|| {
     Detector::new(&rules::load(&[file], &rules::Options::default()).rules, Options::default())
 });
 
+static SHIPPED: LazyLock<Detector> = LazyLock::new(|| {
+    let loaded = rules::load(&pullwatch::shipped::files(), &rules::Options::default());
+    Detector::new(&loaded.rules, Options::default())
+});
+
 fuzz_target!(|bytes: &[u8]| {
-    let mut session = DETECTOR.session();
-    let mut json = Vec::new();
-    session.chunk(bytes, &mut |alert| {
-        json.clear();
-        alert.write_json(&mut json);
-        let alert: serde_json::Value = serde_json::from_slice(&json).expect("an alert is JSON");
-        assert!(alert["event"].is_object());
-    });
-    session.head(bytes, &mut |_| {});
+    for detector in [&*DETECTOR, &*SHIPPED] {
+        let mut session = detector.session();
+        let mut json = Vec::new();
+        let mut on_alert = |alert: &pullwatch::engine::alert::Alert<'_>| {
+            json.clear();
+            alert.write_json(&mut json);
+            let alert: serde_json::Value = serde_json::from_slice(&json).expect("an alert is JSON");
+            assert!(alert["event"].is_object());
+        };
+        session.chunk(bytes, &mut on_alert);
+        session.head(bytes, &mut on_alert);
+        session.finish(&mut on_alert);
+    }
 });

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::group::{Group, Spec};
 use super::kept::Kept;
-use super::{Counts, Digest, FEWEST_GROUPS, Fired, MOST_GROUPS, MOST_KEPT, Observation};
+use super::{Counts, Digest, FEWEST_GROUPS, Fired, MOST_GROUPS, MOST_KEPT, Observation, TOLERANCE};
 use crate::rules::ast::{Correlation, Feed};
 
 /// Where the alerts of a rule or of a correlation are to be observed.
@@ -37,7 +37,7 @@ pub struct Consumer {
 /// let mut correlator = Correlator::new(&rules.correlations);
 /// let to = correlator.fed_by(Feed::Rule(0))[0];
 /// let mut alert = |time, id| {
-///     correlator.observe(to.correlation, Observation { source: to.source, time, id: [id; 16], ..Default::default() })
+///     correlator.observe(to.correlation, &Observation { source: to.source, time, id: [id; 16], ..Default::default() })
 /// };
 /// assert!(alert(0, 1).is_none());
 /// assert_eq!(alert(60_000_000_000, 2).unwrap().count, 2);
@@ -63,11 +63,18 @@ struct Part {
 impl Correlator {
     /// For the correlations of a rule set. Those that are disabled are never fed.
     pub fn new(correlations: &[Correlation]) -> Self {
+        Self::with_tolerance(correlations, TOLERANCE)
+    }
+
+    /// The same for observations that come out of order by up to so many nanoseconds. `i64::MAX` is for logs that
+    /// are read one after the other and tell of the same time: whatever is still known counts then, and windows that are
+    /// judged at their close are judged by [`Correlator::finish`].
+    pub fn with_tolerance(correlations: &[Correlation], tolerance: i64) -> Self {
         let share = correlations.len().max(1);
         let mut consumers: HashMap<Feed, Vec<Consumer>> = HashMap::new();
         let mut parts = Vec::new();
         for (index, correlation) in correlations.iter().enumerate() {
-            let spec = Spec::new(correlation);
+            let spec = Spec::new(correlation, tolerance);
             let groups = Kept::new(
                 (MOST_GROUPS / share).max(FEWEST_GROUPS),
                 // Of values, each is there twice, and what they are as text comes on top.
@@ -95,7 +102,7 @@ impl Correlator {
 
     /// Takes in that a rule of a correlation alerted, and gives the window that this completed. A correlation that judges
     /// windows at their close gives one here only where a group is too full to wait.
-    pub fn observe(&mut self, correlation: usize, observation: Observation) -> Option<Fired> {
+    pub fn observe(&mut self, correlation: usize, observation: &Observation) -> Option<Fired> {
         let part = self.parts.get_mut(correlation)?;
         self.counts.observed += 1;
         self.now = self.now.max(observation.time);
@@ -103,7 +110,7 @@ impl Correlator {
         let group = part.groups.touch(key);
         let fired = if part.spec.is_judged_at_close() {
             let before = group.due(&part.spec);
-            let fired = group.gather(&part.spec, &observation, &mut self.counts);
+            let fired = group.gather(&part.spec, observation, &mut self.counts);
             let after = group.due(&part.spec);
             if before != after {
                 part.due.extend(after.map(|due| (due, key)));
@@ -111,7 +118,7 @@ impl Correlator {
             }
             fired
         } else {
-            group.observe(&part.spec, &observation, &mut self.counts)
+            group.observe(&part.spec, observation, &mut self.counts)
         };
         let weight = group.weight();
         part.groups.weigh(&key, weight);
@@ -123,15 +130,16 @@ impl Correlator {
     }
 
     /// Says that it is so late, by the time of events, and gives the windows that have closed and satisfy their
-    /// condition. To be asked now and then; what is given is to be observed where [`Correlator::fed_by`] says.
+    /// condition. To be asked now and then, as [`Correlator::finish`] is: until it gives nothing.
     pub fn advance(&mut self, time: i64) -> Vec<Fired> {
         self.now = self.now.max(time);
         let now = self.now;
         self.close(|due| due < now)
     }
 
-    /// Judges what is still open, at the end of all input. To be asked, and what it gives to be observed, until it
-    /// gives nothing: what closes may feed a correlation that is not closed yet.
+    /// Judges what is still open, at the end of all input. To be asked until it gives nothing, and what it gives is
+    /// to be observed where [`Correlator::fed_by`] says before it is asked again: it may feed a correlation that is not
+    /// closed yet.
     pub fn finish(&mut self) -> Vec<Fired> {
         self.close(|_| true)
     }

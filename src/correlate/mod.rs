@@ -16,9 +16,9 @@
 //!
 //! - **Most conditions slide** (`gte`, `gt`, and both `temporal` types). An observation fires its group when some interval
 //!   of `timespan` that contains it satisfies the condition; of several the one that ends first. The window is all
-//!   that is known of that interval. Then the group is quiet: an observation that is not more than `timespan` after the
-//!   window's last one fires nothing, though it may count in a later window. So two windows that fired share no
-//!   observation, and what goes on for hours says so once every `timespan`.
+//!   that is known of that interval. Then the group is quiet around it: an observation that is not more than `timespan`
+//!   after the window's last one, or before its first, fires nothing, though it may count in another window. So two
+//!   windows that fired share no observation, and what goes on for hours says so once every `timespan`.
 //! - **Conditions with an upper end** (`lte`, `lt`, `eq`, ranges) can only be judged when nothing more can come. Their
 //!   windows do not slide: one starts with the first observation behind the one before, lasts `timespan`, and is judged when the
 //!   time has passed its end by [`TOLERANCE`]: by [`Correlator::advance`], or by [`Correlator::finish`] at the end of all
@@ -28,8 +28,10 @@
 //! # Out of order
 //!
 //! An apiserver writes some events after later ones. Each observation counts in its place, whenever it comes, as
-//! long as it is not older than its group's newest by more than `timespan` and by more than [`TOLERANCE`]; beyond that it is left
-//! out. Both are counted: [`Counts::late`], [`Counts::too_late`].
+//! long as it is not older than its group's newest by more than `timespan` and by more than [`TOLERANCE`]; beyond that it is
+//! left out. Where windows do not slide it counts until its window was judged. Both are counted: [`Counts::late`],
+//! [`Counts::too_late`]. Logs of several apiservers that are read one after the other want a larger tolerance:
+//! [`Correlator::with_tolerance`].
 //!
 //! # Bounds
 //!
@@ -54,7 +56,7 @@ pub use throttle::{Decision, HeldBack, Throttle};
 /// An alert's identity: equal ones are one alert that was seen twice.
 pub type AlertId = [u8; 16];
 
-/// How late an observation may come and be in time, in nanoseconds. The apiserver's own disorder is within a second
+/// How late an observation may come and be in time, in nanoseconds, unless the correlator is told otherwise. The apiserver's own disorder is within a second
 /// or two.
 pub const TOLERANCE: i64 = 5_000_000_000;
 
@@ -138,7 +140,7 @@ pub struct Counts {
     pub observed: u64,
     /// Windows that fired.
     pub fired: u64,
-    /// Observations that were older than their group's newest by more than [`TOLERANCE`]; most of them counted all the same.
+    /// Observations that were older than their group's newest by more than the tolerance; some of them counted all the same.
     pub late: u64,
     /// Those among them that were too old to count.
     pub too_late: u64,

@@ -41,8 +41,9 @@ pub struct HeldBack {
 /// comes late is held back too, but for one that is `every` older than the last shown: that is of another log, and
 /// is shown like one that is as much later.
 ///
-/// No count is lost: what no later alert tells of is in [`Throttle::due`] or, at the end, in [`Throttle::finish`]. When there are too many
-/// combinations, the one not used for longest is forgotten; its next alert is shown, and what it held back is due.
+/// No count is lost: what no later alert tells of is in [`Throttle::due`] or, at the end, in [`Throttle::finish`]. When
+/// there are too many combinations, the one not used for longest is forgotten; its next alert is shown, and what it
+/// held back is due.
 #[derive(Clone, Debug)]
 pub struct Throttle {
     /// For each rule, how long it holds back.
@@ -129,8 +130,8 @@ impl Throttle {
         Decision::Show { held_back }
     }
 
-    /// What was held back and is over by this time, in the order in which it was over; what was forgotten comes first. Each is given once, so that the
-    /// next alert does not tell of it again.
+    /// What was held back and is over by this time, in the order in which it was over; what was forgotten comes first.
+    /// Each is given once, so that the next alert does not tell of it again.
     pub fn due(&mut self, time: i64) -> Vec<HeldBack> {
         self.over(|until| until <= time)
     }
@@ -152,6 +153,12 @@ impl Throttle {
     /// How many combinations were forgotten to make room.
     pub fn evicted(&self) -> u64 {
         self.evicted
+    }
+
+    /// How many of them hold something back.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// How many combinations are known.

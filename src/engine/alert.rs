@@ -103,6 +103,22 @@ impl Incident<'_> {
     pub fn target(&self) -> &str {
         &self.target
     }
+
+    /// When, in nanoseconds since 1970; 0 where the event does not say.
+    pub fn time(&self) -> i64 {
+        self.time
+    }
+
+    /// The head of the event as an event of its own, with nothing in it that must not be said: for an alert that is made
+    /// when the event itself is gone.
+    pub fn note(&self) -> Vec<u8> {
+        let mut note = self.summary.clone();
+        note.pop();
+        note.extend_from_slice(b",\"stageTimestamp\":\"");
+        time::write_rfc3339(&mut note, self.time);
+        note.extend_from_slice(b"\"}");
+        note
+    }
 }
 
 /// One alert.
@@ -237,13 +253,17 @@ impl<'a> Alert<'a> {
         String::from_utf8(id).unwrap_or_default()
     }
 
-    fn push_id(&self, out: &mut Vec<u8>) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    /// The id as bytes.
+    pub fn id_bytes(&self) -> [u8; 16] {
         let content = self.incident.hash.get_or_init(|| Sha256::digest(self.incident.content).into());
         let hash = Sha256::new_with_prefix(content).chain_update(self.rule.name.as_bytes()).finalize();
-        for &byte in &hash[..16] {
-            out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash[..16]);
+        id
+    }
+
+    fn push_id(&self, out: &mut Vec<u8>) {
+        push_hex(&self.id_bytes(), out);
     }
 
     /// Appends the alert as one line of JSON, without the line's end.
@@ -319,6 +339,14 @@ impl<'a> Alert<'a> {
             }
         }
         out.push(b'}');
+    }
+}
+
+/// Appends bytes as hex digits.
+pub fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for &byte in bytes {
+        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
 }
 

@@ -227,6 +227,7 @@ struct Gathered {
 fn of_rule(policy: &Policy, needs: &Needs<'_>, catalogue: &[Request]) -> Coverage {
     let mut gathered = Gathered::default();
     for request in needs.requests(policy, catalogue) {
+        let ordinary = Scenario::ordinary(&request);
         let mut lost: Vec<(Cause, Option<usize>, Scenario)> = Vec::new();
         for scenario in needs.scenarios(policy, &request) {
             let wanted = needs.stages(&request, &scenario, Level::RequestResponse);
@@ -238,7 +239,7 @@ fn of_rule(policy: &Policy, needs: &Needs<'_>, catalogue: &[Request]) -> Coverag
             if let Some((cause, line)) = loss(policy, needs, &request, &scenario, &wanted, &decision) {
                 // What is lost of everybody need not be said of each.
                 let is_said = lost.iter().any(|(known, at, wider)| {
-                    (*known, *at) == (cause, line) && scenario.refines(wider, &request)
+                    (*known, *at) == (cause, line) && scenario.refines(wider, &ordinary)
                 });
                 if !is_said {
                     lost.push((cause, line, scenario.clone()));

@@ -300,12 +300,13 @@ pub struct Written {
 pub fn written(policy: &Policy) -> Vec<Written> {
     let mut found: BTreeMap<(usize, Payload, Level, String), Vec<Request>> = BTreeMap::new();
     for request in requests::all().into_iter().filter(Request::carries_payload) {
+        let ordinary = Scenario::ordinary(&request);
         let mut said: Vec<(usize, Scenario)> = Vec::new();
         for scenario in scenarios(policy, &Literals::default(), &request) {
             let decision = policy.decide(&scenario.attributes(&request));
             let Some(rule) = decision.rule else { continue };
             let Some(payload) = request.payload(decision.level) else { continue };
-            if said.iter().any(|(line, wider)| *line == rule.line && scenario.refines(wider, &request))
+            if said.iter().any(|(line, wider)| *line == rule.line && scenario.refines(wider, &ordinary))
                 || policy.omits(&decision, Stage::ResponseComplete).is_some()
             {
                 continue;

@@ -5,7 +5,7 @@
 //! said of its value before the event is known ([`guess`]).
 
 use super::model::{Level, Stage};
-use super::requests::Request;
+use super::requests::{OTHER, Request, UNKNOWN_GROUP};
 use super::scenarios::{Name, Place, Scenario, UserName};
 use super::truth::Guess;
 use crate::audit::fields::{Registry, Source};
@@ -247,19 +247,22 @@ fn registry(part: Registry, moment: &Moment<'_>) -> Guess {
 
 /// What stands at a path of keys.
 fn at(path: &[String], moment: &Moment<'_>) -> Guess {
-    let Moment { request, scenario, stage, level } = *moment;
+    let Moment { request, scenario, stage, .. } = *moment;
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let part = |text: &str| if text.is_empty() { Guess::Missing } else { Guess::text(text) };
     match &*path {
         ["kind"] => Guess::text("Event"),
         ["apiVersion"] => Guess::text("audit.k8s.io/v1"),
-        ["level"] => Guess::text(level.name()),
+        // The policy says so, and rules that ask are content with some level.
+        ["level"] => Guess::There,
         ["stage"] => Guess::text(stage.name()),
         ["verb"] => Guess::text(&request.verb),
         ["objectRef", ..] if !request.is_resource() => Guess::Missing,
+        ["objectRef", "resource"] if request.resource == OTHER => Guess::Other,
+        ["objectRef", "subresource"] if request.subresource == OTHER => Guess::Other,
         ["objectRef", "resource"] => part(&request.resource),
         ["objectRef", "subresource"] => part(&request.subresource),
-        ["objectRef", "apiGroup"] if request.group == super::requests::UNKNOWN_GROUP => Guess::There,
+        ["objectRef", "apiGroup"] if request.group == UNKNOWN_GROUP => Guess::Unknown,
         ["objectRef", "apiGroup"] => part(&request.group),
         ["objectRef", "namespace"] => match &scenario.place {
             Place::Anywhere => Guess::Unknown,
@@ -285,7 +288,11 @@ fn at(path: &[String], moment: &Moment<'_>) -> Guess {
         ["user", "groups"] => Guess::Has(scenario.actor.groups.clone()),
         ["requestURI"] if request.is_resource() => {
             // An attacker may percent-encode any letter but the first slash; no rule's constant does.
-            let root = if request.group.is_empty() { "/api/" } else { "/apis/" };
+            let root = match &*request.group {
+                "" => "/api/",
+                UNKNOWN_GROUP => "/api",
+                _ => "/apis/",
+            };
             Guess::StartsWith(root.to_owned())
         }
         ["requestURI"] => Guess::StartsWith(request.path.clone()),

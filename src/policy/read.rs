@@ -388,3 +388,56 @@ fn is_subdomain(text: &str) -> bool {
                 && bytes.iter().all(|&byte| is_letter(byte) || byte == b'-')
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn words() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "apiVersion: audit.k8s.io/v1\n",
+            "kind: Policy\n",
+            "rules:\n",
+            "- level: Metadata\n",
+            "- &a {level: None}\n",
+            "- *a\n",
+            "  verbs: [get, *a]\n",
+            "  resources: [{group: '', resources: [pods/*, '*']}]\n",
+            "  resources: {}\n",
+            "  nonResourceURLs: ['*', '', /é*]\n",
+            "  omitStages: [Panic, [x]]\n",
+            "  users: [é, '']\n",
+            "  <<: *a\n",
+            "omitStages: x\n",
+            "- \n",
+            "# é\n",
+        ])
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_panics_and_what_is_refused_says_why(lines in prop::collection::vec(words(), 0..14)) {
+            let read = read(&SourceFile { name: "p.yaml".into(), text: lines.concat() });
+            let has_errors = read.diagnostics.iter().any(|found| found.severity == Severity::Error);
+            prop_assert_eq!(read.policy.is_none(), has_errors);
+            if let Some(policy) = read.policy {
+                crate::policy::findings::hidden(&policy);
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_those_of_the_file_and_anchors_count() {
+        let text = "# a comment\napiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: None\n  users: &u [a, b]\n\n- level: Request\n  users: *u\n  omitStages:\n  - Panic\n";
+        let read = read(&SourceFile { name: "p.yaml".into(), text: text.to_owned() });
+        let policy = read.policy.unwrap();
+        assert_eq!(policy.rules.iter().map(|rule| rule.line).collect::<Vec<_>>(), [5, 8]);
+        assert_eq!(policy.rules[1].users, ["a", "b"]);
+        assert_eq!(
+            (policy.rules[1].omit_stages.as_slice(), policy.rules[1].omit_stages_line),
+            (&[Stage::Panic][..], 11)
+        );
+    }
+}

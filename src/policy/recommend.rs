@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::coverage::Needs;
 use super::model::{Level, Policy, Stage};
-use super::requests::{self, Request, UNKNOWN_GROUP};
+use super::requests::{self, OTHER, Request, UNKNOWN_GROUP};
 use super::scenarios::Scenario;
 use crate::audit::text::is_disruptive;
 use crate::rules::ast::RuleSet;
@@ -153,8 +153,11 @@ fn write(wanted: &Wanted, general: &BTreeSet<Arc<str>>, received: bool, catalogu
         write_resources(&mut out, kinds);
     }
 
-    let unknown: BTreeSet<String> =
-        wanted.keys().filter(|request| request.group == UNKNOWN_GROUP).map(Request::target).collect();
+    let unknown: BTreeSet<String> = wanted
+        .keys()
+        .filter(|request| request.group == UNKNOWN_GROUP && request.resource != OTHER)
+        .map(Request::target)
+        .collect();
     out.push('\n');
     for target in unknown {
         comment(

@@ -64,7 +64,13 @@ const CATALOGUE: &[Entry] = &[
     ("bitnami.com", &["sealedsecrets"], ALL, true),
 ];
 
-/// Paths that are no resources.
+/// What clients send to paths that are no resources.
+const METHODS: &[&str] = &["get", "head", "post", "put", "patch", "delete", "options"];
+
+/// Stands for resources and subresources that the catalogue has not. None is called so.
+pub const OTHER: &str = "*";
+
+/// Paths that are no resources; the last stands for all others.
 const PATHS: &[&str] =
     &["/healthz", "/livez", "/readyz", "/version", "/metrics", "/api", "/apis", "/openapi/v2", "/"];
 
@@ -134,6 +140,8 @@ impl Request {
     pub fn target(&self) -> String {
         match (&*self.resource, &*self.subresource) {
             ("", _) => self.path.clone(),
+            (OTHER, "") => "other resources".to_owned(),
+            (OTHER, _) => "other subresources".to_owned(),
             (resource, "") => resource.to_owned(),
             (resource, subresource) => format!("{resource}/{subresource}"),
         }
@@ -209,9 +217,15 @@ pub fn all() -> Vec<Request> {
         }
     }
     for path in PATHS {
-        let mut request = Request::new("get", "", "", false);
-        (*path).clone_into(&mut request.path);
-        requests.push(request);
+        for verb in if *path == "/" { METHODS } else { &METHODS[..1] } {
+            let mut request = Request::new(verb, "", "", false);
+            (*path).clone_into(&mut request.path);
+            requests.push(request);
+        }
+    }
+    // All that has no line of its own: a rule may ask for it by a pattern, or by nothing.
+    for resource in [OTHER, "*/*"] {
+        requests.extend(ALL.iter().map(|verb| Request::new(verb, UNKNOWN_GROUP, resource, true)));
     }
     requests
 }

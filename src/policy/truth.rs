@@ -190,7 +190,6 @@ impl Test {
             }
             Guess::Has(members) => match operator {
                 Operator::Intersects if members.iter().any(|member| constants.contains(member)) => Truth::Yes,
-                Operator::In if members.iter().any(|member| !constants.contains(member)) => Truth::No,
                 _ => Truth::Maybe,
             },
             Guess::There => Truth::Maybe,
@@ -293,4 +292,54 @@ pub fn literals(rule: &Rule) -> Literals {
         }
     });
     literals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{Options, SourceFile, load};
+
+    /// Judges a condition where a field is what `guess` says, and all others may be anything.
+    fn judge(condition: &str, name: &str, guess: &Guess) -> Truth {
+        let text = format!("- rule: r\n  desc: d\n  condition: {condition}\n  output: x\n  priority: INFO\n");
+        let loaded = load(&[SourceFile { name: "r.yaml".into(), text }], &Options::default());
+        let rule = &loaded.rules.rules[0];
+        let is_it = |field: &FieldRef| if field.field.name == name { guess.clone() } else { Guess::Unknown };
+        Condition::new(&rule.condition).judge(&is_it)
+    }
+
+    #[test]
+    fn what_is_known_decides_and_the_rest_depends() {
+        let verb = |condition: &str, guess: Guess| judge(condition, "ka.verb", &guess);
+        let get = || Guess::text("get");
+        assert_eq!(verb("ka.verb = get", get()), Truth::Yes);
+        assert_eq!(verb("ka.verb = get and ka.uri = x", get()), Truth::Maybe);
+        assert_eq!(verb("ka.verb = get or ka.uri = x", get()), Truth::Yes);
+        assert_eq!(verb("not ka.verb in (get, list) and ka.uri = x", get()), Truth::No);
+        assert_eq!(verb("toupper(ka.verb) = GET", get()), Truth::Yes);
+        assert_eq!(verb("ka.verb exists or ka.verb != x", Guess::Missing), Truth::No);
+        assert_eq!(verb("not ka.verb = x", Guess::Missing), Truth::Yes);
+        assert_eq!(verb("ka.verb = get", Guess::Other), Truth::No);
+        assert_eq!(verb("ka.verb startswith g", Guess::Other), Truth::Maybe);
+        assert_eq!(verb("ka.verb in (get, list)", Guess::one_of(&["get", "list"])), Truth::Yes);
+        assert_eq!(verb("ka.verb = get", Guess::one_of(&["get", "list"])), Truth::Maybe);
+        assert_eq!(verb("ka.verb = val(ka.uri)", Guess::Missing), Truth::No);
+    }
+
+    #[test]
+    fn beginnings_and_members_are_enough_for_some_answers() {
+        let user =
+            |condition: &str| judge(condition, "ka.user.name", &Guess::StartsWith("system:node:".to_owned()));
+        assert_eq!(user("ka.user.name startswith system"), Truth::Yes);
+        assert_eq!(user("ka.user.name startswith system:node:a"), Truth::Maybe);
+        assert_eq!(user("ka.user.name startswith kube"), Truth::No);
+        assert_eq!(user("ka.user.name in (eve, adam)"), Truth::No);
+        assert_eq!(user("ka.user.name contains e"), Truth::Maybe);
+        let groups = |condition: &str| {
+            judge(condition, "ka.user.groups", &Guess::Has(vec!["system:nodes".to_owned()]))
+        };
+        assert_eq!(groups("ka.user.groups intersects (system:nodes)"), Truth::Yes);
+        assert_eq!(groups("ka.user.groups intersects (ops)"), Truth::Maybe);
+        assert_eq!(groups("ka.user.groups in (system:nodes)"), Truth::Maybe);
+    }
 }

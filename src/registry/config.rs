@@ -26,17 +26,22 @@ pub struct Logins {
 }
 
 impl Logins {
-    /// Adds what the `data` of a secret says: `.dockerconfigjson`, or the older `.dockercfg`.
-    pub fn read(&mut self, data: Raw<'_>) {
-        if let Some(config) = decoded(data.get(".dockerconfigjson"))
-            && let Some(auths) = Raw::first(&config).ok().and_then(|config| config.get("auths"))
-        {
-            self.read_auths(auths);
+    /// Adds what a secret says in `data` (base64) and `stringData` (plain): `.dockerconfigjson`, or the older `.dockercfg`.
+    pub fn read(&mut self, secret: Raw<'_>) {
+        let plain = |value: Option<Raw<'_>>| {
+            value?.string().filter(|text| text.len() <= LARGEST).map(std::borrow::Cow::into_owned)
+        };
+        let data = |key: &str| decoded(secret.get("data").and_then(|data| data.get(key)));
+        let string_data = |key: &str| plain(secret.get("stringData").and_then(|data| data.get(key)));
+        for config in [data(".dockerconfigjson"), string_data(".dockerconfigjson")].into_iter().flatten() {
+            if let Some(auths) = Raw::first(&config).ok().and_then(|config| config.get("auths")) {
+                self.read_auths(auths);
+            }
         }
-        if let Some(config) = decoded(data.get(".dockercfg"))
-            && let Ok(auths) = Raw::first(&config)
-        {
-            self.read_auths(auths);
+        for config in [data(".dockercfg"), string_data(".dockercfg")].into_iter().flatten() {
+            if let Ok(auths) = Raw::first(&config) {
+                self.read_auths(auths);
+            }
         }
     }
 
@@ -125,7 +130,7 @@ mod tests {
     use super::*;
 
     fn read(key: &str, config: &str) -> Logins {
-        let data = format!("{{\"{key}\":\"{}\"}}", STANDARD.encode(config));
+        let data = format!("{{\"data\":{{\"{key}\":\"{}\"}}}}", STANDARD.encode(config));
         let mut logins = Logins::default();
         logins.read(Raw::first(data.as_bytes()).unwrap());
         logins
@@ -146,5 +151,8 @@ mod tests {
         let url = read(".dockercfg", r#"{"https://bot:loot@quay.io/v1":{}}"#);
         assert!(url.hosts.contains("quay.io") && !format!("{url:?}").contains("loot"));
         assert_eq!(read(".dockerconfigjson", "no json"), Logins::default());
+        let mut plain = Logins::default();
+        plain.read(Raw::assume(br#"{"stringData":{".dockercfg":"{\"quay.io\":{}}"}}"#));
+        assert!(plain.hosts.contains("quay.io"));
     }
 }

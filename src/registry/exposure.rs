@@ -343,17 +343,17 @@ impl Reader<'_, '_> {
         let data = secret.get("data").filter(|data| data.members().next().is_some());
         let applied = metadata.and_then(|metadata| metadata.path(&["annotations", APPLIED]));
         // `kubectl apply` leaves the whole secret in an annotation, which metadata carries along.
-        let in_annotation = applied.is_some_and(|applied| {
-            let text = applied.text();
-            KEYS.iter().any(|key| memchr::memmem::find(&text, key.as_bytes()).is_some())
-        });
-        let kind = if data.is_some() || in_annotation { Kind::Payload } else { Kind::Metadata };
+        let applied = applied
+            .map(Raw::text)
+            .filter(|applied| KEYS.iter().any(|key| memchr::memmem::find(applied, key.as_bytes()).is_some()));
+        let kind = if data.is_some() || applied.is_some() { Kind::Payload } else { Kind::Metadata };
         // The type comes last, and may be cut off.
         let has_key = data.is_some_and(|data| KEYS.iter().any(|key| data.get(key).is_some()));
-        if self.judge(kind, namespace, &name, secret.get("type").or(cell), has_key)
-            && let Some(data) = data
-        {
-            self.found.logins.read(data);
+        if self.judge(kind, namespace, &name, secret.get("type").or(cell), has_key) {
+            self.found.logins.read(secret);
+            if let Some(applied) = applied {
+                self.found.logins.read(Raw::assume(&applied));
+            }
         }
     }
 
@@ -392,9 +392,7 @@ impl Reader<'_, '_> {
             knowledge.saw_type(&asked.namespace, &name, is_credential, self.names);
         }
         if is_credential {
-            if let Some(data) = body.get("data") {
-                self.found.logins.read(data);
-            }
+            self.found.logins.read(body);
             if self.found.count == 0 {
                 self.found.add(&asked.namespace, &name, Evidence::Type);
             }

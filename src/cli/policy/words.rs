@@ -108,6 +108,35 @@ fn capital(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
 }
 
+/// Losses that differ only in whom they are of, as one.
+fn merged(losses: &[Loss]) -> Vec<Loss> {
+    let mut merged: Vec<(Loss, usize)> = Vec::new();
+    for loss in losses {
+        let is_alike = |(known, _): &&mut (Loss, usize)| {
+            !loss.only.is_empty()
+                && !known.only.is_empty()
+                && (known.cause, known.line) == (loss.cause, loss.line)
+                && known.requests == loss.requests
+        };
+        match merged.iter_mut().find(is_alike) {
+            Some((known, count)) => {
+                *count += 1;
+                if *count <= MOST_NAMED {
+                    known.only = [known.only.as_str(), &loss.only].join("; ");
+                }
+            }
+            None => merged.push((loss.clone(), 1)),
+        }
+    }
+    let finish = |(mut loss, count): (Loss, usize)| {
+        if count > MOST_NAMED {
+            loss.only = format!("{}; and {} more", loss.only, count - MOST_NAMED);
+        }
+        loss
+    };
+    merged.into_iter().map(finish).collect()
+}
+
 /// All that is to be said of a rule, a line each.
 pub fn reasons(coverage: &Coverage) -> Vec<String> {
     match coverage.verdict {
@@ -122,7 +151,7 @@ pub fn reasons(coverage: &Coverage) -> Vec<String> {
             vec![format!("only credentials on disk would let it fire; reported, as presumed, by: {others}")]
         }
         Verdict::Sees | Verdict::Partly | Verdict::Blind => {
-            coverage.losses.iter().map(loss).chain(coverage.unknown.iter().map(unknown)).collect()
+            merged(&coverage.losses).iter().map(loss).chain(coverage.unknown.iter().map(unknown)).collect()
         }
     }
 }

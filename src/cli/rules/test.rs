@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::super::{rulefiles, visible};
 use super::events;
 use crate::detector::{Detector, Options};
+use crate::engine::alert::Alert;
 use crate::rules::ast::RuleSet;
 use crate::rules::yaml::{self, Node};
 use crate::rules::{Matching, SourceFile};
@@ -173,7 +174,9 @@ impl Suite {
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         for (test, expected) in tests.iter().flat_map(|test| test.expected.iter().map(move |e| (test, e))) {
-            if !test.rules.rules.iter().any(|rule| *rule.name == *expected.rule) {
+            let rules = test.rules.rules.iter().map(|rule| &rule.name);
+            let mut names = rules.chain(test.rules.correlations.iter().map(|correlation| &correlation.name));
+            if !names.any(|name| **name == *expected.rule) {
                 bail!(
                     "an alert of rule «{}» is expected, and there is no such rule",
                     visible(&expected.rule)
@@ -189,14 +192,16 @@ impl Suite {
         let mut session = detector.session();
         let mut alerts: Vec<Value> = Vec::new();
         let mut unreadable = None;
-        session.chunk(&test.events, &mut |alert| {
+        let mut on_alert = |alert: &Alert<'_>| {
             let mut json = Vec::new();
             alert.write_json(&mut json);
             match serde_json::from_slice(&json) {
                 Ok(alert) => alerts.push(alert),
                 Err(error) => unreadable = Some(error),
             }
-        });
+        };
+        session.chunk(&test.events, &mut on_alert);
+        session.finish(&mut on_alert);
         if let Some(error) = unreadable {
             return Err(error).context("an alert is no JSON");
         }

@@ -154,6 +154,7 @@ impl Scan {
         };
         let loaded = rulefiles::load(&self.rules, matching)?;
         let hostname = gethostname::gethostname().to_string_lossy().into_owned();
+        let (inputs, errors) = discover::inputs(&names);
         let options = Options {
             matching,
             minimum: self.priority,
@@ -161,10 +162,10 @@ impl Scan {
             until: self.until,
             max_event_size: self.max_event_size,
             hostname,
+            is_in_time_order: inputs.len() <= 1,
         };
         let detector = Detector::new(&loaded.rules, options);
 
-        let (inputs, errors) = discover::inputs(&names);
         let mut failures: Vec<String> = errors.iter().map(ToString::to_string).collect();
         for failure in &failures {
             complain(failure);

@@ -75,6 +75,14 @@ fn render(outcome: &Outcome<'_>) -> String {
     names(&mut out, "what", &tally.targets);
     reasons(&mut out, "malformed", tally.counts.malformed.iter());
     reasons(&mut out, "truncated", tally.counts.truncated.iter());
+    reasons(&mut out, "forgotten to stay within bounds", tally.counts.forgotten.iter());
+    if !tally.counts.held_back.is_empty() {
+        out.push_str("held back by throttles:\n");
+        for (&rule, &count) in &tally.counts.held_back {
+            let name = outcome.rule_names.get(rule).map_or("", String::as_str);
+            let _ = writeln!(out, "{:>9}  {}", grouped(count), short(name));
+        }
+    }
     if !outcome.empty.is_empty() {
         let _ = writeln!(out, "empty: {}", grouped(outcome.empty.len() as u64));
         for name in outcome.empty.iter().take(TOP) {

@@ -230,7 +230,12 @@ fn one_thread(
         result.is_ok().then_some(buffer)
     });
     report.add(reading);
-    result
+    result?;
+    let mut out = Vec::new();
+    let tally = &mut report.tally;
+    session.finish(&mut |alert| say(alert, style, tally, &mut out));
+    tally.counts.add(&session.take_counts());
+    screen.write(&out)
 }
 
 /// A chunk on its way.
@@ -405,5 +410,8 @@ fn finish_in_order(
             next += 1;
         }
     }
-    Ok(())
+    out.clear();
+    let counts = sequel.finish(&mut |alert| say(alert, style, tally, &mut out));
+    tally.counts.add(&counts);
+    screen.write(&out)
 }

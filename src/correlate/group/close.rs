@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Counts, Fired, LONGEST_NOTE, Observation, TOLERANCE};
+use super::super::{Counts, Fired, LONGEST_NOTE, Observation};
 use super::{Group, Spec};
 use crate::rules::ast::CorrelationKind;
 
@@ -14,7 +14,8 @@ impl Group {
     /// Takes an observation in. Where a full group makes room, its first window is judged before its time.
     pub fn gather(&mut self, spec: &Spec, observation: &Observation, counts: &mut Counts) -> Option<Fired> {
         let time = observation.time;
-        counts.late += u64::from(self.newest.is_some_and(|newest| newest.saturating_sub(time) > TOLERANCE));
+        counts.late +=
+            u64::from(self.newest.is_some_and(|newest| newest.saturating_sub(time) > spec.tolerance));
         if self.closed_until.is_some_and(|until| time <= until) {
             counts.too_late += 1;
             return None;
@@ -45,7 +46,7 @@ impl Group {
 
     /// When its first window can be judged: once the time is past this.
     pub fn due(&self, spec: &Spec) -> Option<i64> {
-        Some(self.entries.front()?.time.saturating_add(spec.timespan).saturating_add(TOLERANCE))
+        Some(self.entries.front()?.time.saturating_add(spec.timespan).saturating_add(spec.tolerance))
     }
 
     /// Closes the first window, and gives it where it satisfies the condition.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Counts, TOLERANCE};
+use super::super::Counts;
 use super::{Group, Spec};
 use crate::rules::ast::CorrelationKind;
 
@@ -18,7 +18,7 @@ impl Group {
         };
         if let Some(needed) = needed {
             // One that comes late may ask for what was last of its kind a moment ago.
-            let recent = self.at(self.newest.unwrap_or(0).saturating_sub(TOLERANCE));
+            let recent = self.at(self.newest.unwrap_or(0).saturating_sub(spec.tolerance));
             let recent = if self.entries.len() - recent <= spec.capacity() / 2 { recent } else { usize::MAX };
             let mut forgotten = None;
             self.retain(|at, entry| {

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::super::{Counts, Digest, Fired, Observation, TOLERANCE};
+use super::super::{Counts, Digest, Fired, Observation};
 use super::{Entry, Group, Spec};
 use crate::rules::ast::CorrelationKind;
+
+/// So many stretches of a group's time are known to be quiet. There are more only where hours may come late; then
+/// the oldest is forgotten, and what comes there says again what was said.
+const MOST_QUIET: usize = 256;
 
 impl Group {
     /// Takes an observation in, and says whether it completed a window.
@@ -13,7 +17,7 @@ impl Group {
         let time = observation.time;
         if let Some(newest) = self.newest {
             let behind = newest.saturating_sub(time);
-            counts.late += u64::from(behind > TOLERANCE);
+            counts.late += u64::from(behind > spec.tolerance);
             if behind > spec.horizon() {
                 counts.too_late += 1;
                 return None;
@@ -26,12 +30,13 @@ impl Group {
         if self.entries.len() > spec.capacity() {
             self.compact(spec, counts);
         }
-        if self.quiet_until.is_some_and(|until| time <= until) {
+        if self.quiet.range(..=time).next_back().is_some_and(|(_, until)| time <= *until) {
             return None;
         }
         let range = self.search(spec, time)?;
+        let start = self.entries.get(range.start).map_or(time, |first| first.time);
         let end = self.entries.get(range.end - 1).map_or(time, |last| last.time);
-        self.quiet_until = Some(end.saturating_add(spec.timespan));
+        self.hush(start.saturating_sub(spec.timespan), end.saturating_add(spec.timespan));
         let mut fired = self.describe(spec, range, end.saturating_sub(spec.timespan));
         fired.time = time;
         Some(fired)
@@ -40,8 +45,25 @@ impl Group {
     /// Forgets what no window can reach back to, however late the observation that asks.
     fn age(&mut self, spec: &Spec) {
         let Some(newest) = self.newest else { return };
-        let oldest = newest.saturating_sub(spec.horizon()).saturating_sub(spec.timespan);
-        self.forget_first(self.at(oldest));
+        let latest = newest.saturating_sub(spec.horizon());
+        self.forget_first(self.at(latest.saturating_sub(spec.timespan)));
+        while self.quiet.len() > MOST_QUIET
+            || self.quiet.first_key_value().is_some_and(|(_, until)| *until < latest)
+        {
+            self.quiet.pop_first();
+        }
+    }
+
+    /// Nothing fires from one time to another. What overlaps is joined, so that one that goes on and on is one.
+    fn hush(&mut self, mut from: i64, mut until: i64) {
+        while let Some((&start, &end)) =
+            self.quiet.range(..=until).next_back().filter(|(_, end)| **end >= from)
+        {
+            self.quiet.remove(&start);
+            from = from.min(start);
+            until = until.max(end);
+        }
+        self.quiet.insert(from, until);
     }
 
     /// The window that contains this time, satisfies the condition and ends first.

@@ -276,9 +276,9 @@ impl<'d> Resolver<'d> {
     }
 
     fn unambiguous(&mut self, definition: &CorrelationDefinition) -> Result<(), Said> {
-        let Some(rule) = self.definitions.rules.iter().find(|rule| rule.name == definition.name) else {
-            return Ok(());
-        };
+        // One of another source is skipped, and cannot be meant.
+        let is = |rule: &&RuleDefinition| rule.name == definition.name && rule.source == SOURCE;
+        let Some(rule) = self.definitions.rules.iter().find(is) else { return Ok(()) };
         let message = format!("`{}` is a rule and a correlation", definition.name);
         self.say(
             Diagnostic::error("ambiguous-name", message, definition.span.clone())
@@ -401,5 +401,4 @@ pub(super) fn field_help(name: &str, in_correlation: bool) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "correlations_tests.rs"]
 mod tests;

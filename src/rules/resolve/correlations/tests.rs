@@ -116,6 +116,7 @@ fn correlations_may_come_before_their_rules_and_feed_each_other() {
     assert!(!found.has_errors(), "{:?}", found.diagnostics);
     let names: Vec<&str> = found.rules.correlations.iter().map(|one| &*one.name).collect();
     assert_eq!(names, ["Bottom", "Middle", "Deep", "Top"]);
+    assert!(!loaded(&item("Elsewhere", "")).has_errors());
     let feeds: Vec<_> = found.rules.correlations.iter().map(|one| one.feeds.clone()).collect();
     assert_eq!(feeds[1], [Feed::Correlation(0)]);
     assert_eq!(feeds[2], [Feed::Correlation(1), Feed::Rule(1)]);
@@ -236,6 +237,28 @@ fn throttles_are_read_and_overridden() {
         + &rule(", throttle: {per: []}")
         + &rule(", throttle: {every: 0s}");
     insta::assert_snapshot!(said(&wrong));
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_file_with_a_few_bytes_changed_is_one_or_an_error(at in 0_usize..900, with in "[ -~\n\u{e4}]{0,12}", length in 0_usize..20) {
+        let text = item("a", "type: value_count\ncondition: {field: registry.secrets, gte: 5, lt: 10}\ngroup-by: [ka.user.name]")
+            + &item("b", "type: temporal_ordered\nrules: [a, Read]\ntimespan: 1h30m\noutput: \"%correlation.values\"\n-condition")
+            + "- {correlation: a, rules: [b], condition: {eq: 3}, override: {rules: append, condition: replace}}\n"
+            + "- {rule: t, desc: d, condition: ka.verb = get, output: x, priority: INFO, throttle: {per: [ka.verb], every: 1m}}\n";
+        let (at, length) = (at.min(text.len()), length.min(text.len() - at.min(text.len())));
+        let changed = format!("{}{with}{}", &text[..at], &text[at + length..]);
+        let found = loaded(&changed);
+        for (index, one) in found.rules.correlations.iter().enumerate() {
+            proptest::prop_assert!(!one.feeds.is_empty() && one.timespan > 0);
+            let is_known = |feed: &Feed| match feed {
+                Feed::Rule(rule) => *rule < found.rules.rules.len(),
+                Feed::Correlation(other) => *other < index,
+            };
+            proptest::prop_assert!(one.feeds.iter().all(is_known));
+        }
+        said(&changed);
+    }
 }
 
 #[test]

@@ -7,9 +7,7 @@ mod slide;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
-use super::{
-    AlertId, Counts, Digest, FEWEST_KEPT, Fired, LONGEST_VALUE, MOST_IDS, MOST_VALUES, Observation, TOLERANCE,
-};
+use super::{AlertId, Counts, Digest, FEWEST_KEPT, Fired, LONGEST_VALUE, MOST_IDS, MOST_VALUES, Observation};
 use crate::rules::ast::{Bounds, Correlation, CorrelationKind};
 
 /// What a correlation looks for, as far as its groups ask.
@@ -21,15 +19,18 @@ pub struct Spec {
     /// In nanoseconds.
     pub timespan: i64,
     pub bounds: Bounds,
+    /// How late an observation may be, in nanoseconds.
+    pub tolerance: i64,
 }
 
 impl Spec {
-    pub fn new(correlation: &Correlation) -> Self {
+    pub fn new(correlation: &Correlation, tolerance: i64) -> Self {
         Spec {
             kind: correlation.kind,
             feeds: correlation.feeds.len(),
             timespan: correlation.timespan.max(1),
             bounds: correlation.bounds,
+            tolerance: tolerance.max(0),
         }
     }
 
@@ -60,9 +61,12 @@ impl Spec {
 
     /// How much older than the newest an observation may be.
     fn horizon(&self) -> i64 {
-        self.timespan.max(TOLERANCE)
+        self.timespan.max(self.tolerance)
     }
 }
+
+/// So little room is not worth giving back, in entries.
+const ROOM: usize = 16;
 
 /// One observation, or one value of one. The order is that of time; within a nanosecond sources come in
 /// theirs, so that a sequence may happen at once.
@@ -88,8 +92,8 @@ pub struct Group {
     notes: BTreeMap<i64, Box<[u8]>>,
     /// The time of the newest observation.
     newest: Option<i64>,
-    /// No observation up to this time fires.
-    quiet_until: Option<i64>,
+    /// Where no observation fires, because a window did: from the first time to the last.
+    quiet: BTreeMap<i64, i64>,
     /// The end of the last window that was judged at its close.
     closed_until: Option<i64>,
     /// The time of the newest entry that was dropped and may have counted.
@@ -103,15 +107,16 @@ impl Group {
         let bytes: usize =
             self.texts.values().chain(self.notes.values()).map(|text| text.len() + ENTRY).sum();
         // What an empty one takes is some four hundred bytes.
-        8 + self.entries.len() + self.values.len() + bytes / ENTRY
+        8 + self.entries.len() + self.values.len() + self.quiet.len() + bytes / ENTRY
     }
 
     /// Whether nothing it holds can matter to an observation at this time or later.
     pub fn is_over(&self, spec: &Spec, now: i64) -> bool {
         let is_open = spec.is_judged_at_close() && !self.entries.is_empty();
-        let end = self.newest.max(self.closed_until).max(self.quiet_until);
-        let matters = |end: i64| end.saturating_add(spec.timespan).saturating_add(TOLERANCE) >= now;
-        !is_open && !end.is_some_and(matters)
+        let end = self.newest.max(self.closed_until);
+        let quiet = self.quiet.last_key_value().map(|(_, until)| *until);
+        let matters = |end: i64| end.saturating_add(spec.timespan).saturating_add(spec.tolerance) >= now;
+        !is_open && !end.max(quiet).is_some_and(matters)
     }
 
     /// Takes an observation in. False where it does not count.
@@ -188,6 +193,10 @@ impl Group {
                 }
             }
         }
+        // Weight is of what is in use: many groups that were once full must not keep their room.
+        if self.entries.capacity() / 4 > self.entries.len().max(ROOM) {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
     }
 
     /// Index of the first entry at this time or later.
@@ -244,6 +253,32 @@ impl Group {
             ids,
             is_partial: self.dropped_until.is_some_and(|dropped| dropped >= from),
             note: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::correlate::TOLERANCE;
+    use crate::correlate::tests::{correlation, seen};
+
+    #[test]
+    fn a_group_that_was_full_gives_its_room_back() {
+        for kind in CorrelationKind::ALL {
+            let spec = Spec::new(&correlation(kind, 2, 10, 10_000, None), TOLERANCE);
+            let mut group = Group::default();
+            let mut counts = Counts::default();
+            for number in 0..1000 {
+                group.observe(&spec, &seen(0, 0, number, &["a", "b"]), &mut counts);
+            }
+            assert!(group.weight() > 1000);
+            group.observe(&spec, &seen(0, 1000, 5000, &["c"]), &mut counts);
+            assert!(
+                group.weight() < 20 && group.entries.capacity() <= 4 * ROOM,
+                "{}",
+                group.entries.capacity()
+            );
         }
     }
 }
