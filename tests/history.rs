@@ -42,6 +42,8 @@ fn small() -> Vec<u8> {
             let by = |name: &str| line.contains(&format!("\"user\":{{\"username\":\"{name}\""));
             kubelet += usize::from(by("system:node:node-1"));
             line.contains("\"resource\":\"secrets\"")
+                && !line.contains("\"verb\":\"list\",\"user\":{\"username\":\"alice\"")
+                && !line.contains("\"requestURI\":\"/api/v1/secrets\"")
                 && (["alice", "bob", "system:anonymous", "system:serviceaccount:velero:velero"]
                     .iter()
                     .any(|name| by(name))
@@ -268,15 +270,14 @@ fn baseline_of(events: &[String]) -> (String, Vec<String>) {
 
 #[test]
 fn names_in_a_baseline_are_exact_and_inject_nothing() {
-    let agent =
-        r#"x\n- rule: Evil\n  condition: always\u2028# \u0085 ]\r\n- list: known_secret_readers\u202e"#;
+    let agent = r"x\n- rule: Evil\n  condition: always\u2028# \u0085 ]\r\n- list: known_secret_readers\u202e";
     let fine = [
-        r#"o'brien"#,
+        "o'brien",
         r#"\"quoted\""#,
-        r#"'quoted'"#,
-        r#"a: b # c"#,
+        "'quoted'",
+        "a: b # c",
         r#"x\"], [\"y"#,
-        r#"back\\slash\\"#,
+        r"back\\slash\\",
         "josé",
         // A list's name, which stands for what the list holds where it is bare.
         "known_secret_readers",
@@ -311,8 +312,7 @@ fn names_in_a_baseline_are_exact_and_inject_nothing() {
     }
     assert!(!file.contains(['\u{2028}', '\u{85}', '\u{202e}', '\r']));
 
-    let odd =
-        [r#"a\nb"#, r#"\u202eevil"#, " blank", r#"zero\u200bwidth"#, "alice as bob", "", "system:anonymous"];
+    let odd = [r"a\nb", r"\u202eevil", " blank", r"zero\u200bwidth", "alice as bob", "", "system:anonymous"];
     let events: Vec<String> = odd.iter().map(|user| read_by(user, "registry-1", agent)).collect();
     let (file, left) = baseline_of(&events);
     assert_eq!(left.len(), odd.len(), "{left:?}\n{file}");

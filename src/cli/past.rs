@@ -89,7 +89,8 @@ impl Past {
         } else {
             self.paths.clone()
         };
-        let rules = rulefiles::load_files(&around(files), Matching::All)?.rules;
+        let mut rules = rulefiles::load_files(&around(files), Matching::All)?.rules;
+        let mut gatherer = Gatherer::new(&mut rules);
         let options = Options {
             since: self.since,
             until: self.until,
@@ -106,7 +107,6 @@ impl Past {
         for failure in &facts.failures {
             complain(failure);
         }
-        let mut gatherer = Gatherer::new(&rules);
         let mut session = detector.session();
         let read = Arc::new(AtomicU64::new(0));
         let mut screen = work::Screen::new(&inputs, read.clone());
@@ -125,6 +125,8 @@ impl Past {
                 Some(buffer)
             });
         screen.bar.finish_and_clear();
+        session.finish(&mut |alert| gatherer.alert(alert, take));
+        facts.counts.add(&session.take_counts());
         facts.times.count = facts.counts.events;
         facts.bytes = reading.bytes;
         facts.failures.extend(reading.failures);

@@ -17,6 +17,9 @@ use crate::rules::ast::RuleSet;
 /// A text in a comment is cut to so many characters.
 const WIDEST: usize = 100;
 
+/// In nanoseconds.
+const WEEK: i64 = 7 * 86_400_000_000_000;
+
 /// What the file says of how it came about.
 #[derive(Clone, Debug)]
 pub struct Header {
@@ -151,6 +154,12 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
         criteria.min_count,
         criteria.min_days
     );
+    let span = log.last.unwrap_or_default().saturating_sub(log.first.unwrap_or_default());
+    if span < WEEK {
+        out.push_str(
+            "# This log spans less than a week: take a longer one before you call something a habit.\n#\n",
+        );
+    }
     let Refusals { denied, anonymous, grave, person_reads_cluster, other_verb, name, too_many, rare } =
         proposals.refusals;
     let rows: usize = proposals.rules.values().map(BTreeMap::len).sum();

@@ -3,7 +3,7 @@
 use crate::engine::alert::Alert;
 use crate::registry::Exposure;
 use crate::rules::SourceFile;
-use crate::rules::ast::{Priority, RuleSet};
+use crate::rules::ast::{Operand, Priority, Rule, RuleSet};
 
 use super::Reader;
 
@@ -60,17 +60,23 @@ pub struct Gatherer {
 
 impl Gatherer {
     /// For alerts of these rules, which were loaded from files with ours [`around`] them.
-    pub fn new(rules: &RuleSet) -> Self {
+    ///
+    /// From the rules it takes throttles, so that each read is heard of, and correlations, which say nothing of one read.
+    pub fn new(rules: &mut RuleSet) -> Self {
         let find = |name: &str| rules.rules.iter().position(|rule| &*rule.name == name);
-        Gatherer {
+        let gatherer = Gatherer {
             opening: find(OPENING_NAME),
             closing: find(CLOSING_NAME),
-            // What is told once a day says something of the log or the cluster, not of one reader.
-            about_reads: rules.rules.iter().map(|rule| rule.throttle.is_none()).collect(),
+            about_reads: rules.rules.iter().map(is_about_a_reader).collect(),
             is_open: false,
             rules: Vec::new(),
             worst: None,
+        };
+        rules.correlations.clear();
+        for rule in &mut rules.rules {
+            rule.throttle = None;
         }
+        gatherer
     }
 
     /// Takes alerts in their order, and hands on each event about credentials once it is complete.
@@ -107,6 +113,17 @@ impl Gatherer {
     }
 }
 
+/// A rule that is told once for all readers together says something of the log or the cluster.
+fn is_about_a_reader(rule: &Rule) -> bool {
+    let Some(throttle) = &rule.throttle else { return true };
+    throttle.per.iter().any(|operand| match operand {
+        Operand::Field(field) => {
+            matches!(field.field.name, "audit.actor" | "ka.user.name" | "ka.impuser.name" | "audit.client")
+        }
+        _ => false,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,10 +131,17 @@ mod tests {
 
     #[test]
     fn our_rules_load_around_others() {
-        let loaded = load(&around(crate::shipped::files()), &Options::default());
+        let mut loaded = load(&around(crate::shipped::files()), &Options::default());
         assert!(!loaded.has_errors());
-        let gatherer = Gatherer::new(&loaded.rules);
+        let gatherer = Gatherer::new(&mut loaded.rules);
+        let rules = &loaded.rules.rules;
         assert_eq!(gatherer.opening, Some(0));
-        assert_eq!(gatherer.closing, Some(loaded.rules.rules.len() - 1));
+        assert_eq!(gatherer.closing, Some(rules.len() - 1));
+        let not_about_reads: Vec<&str> = rules
+            .iter()
+            .zip(&gatherer.about_reads)
+            .filter_map(|(rule, is_about)| (!is_about).then_some(&*rule.name))
+            .collect();
+        assert_eq!(not_about_reads, ["Audit Log Holds Secrets"]);
     }
 }

@@ -83,11 +83,18 @@ pub(super) struct Person {
 /// What is known of a registry.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
+    /// As whom.
     pub usernames: Few,
+    /// Where one answer carried several registries: these user names are for one or some of them.
+    pub usernames_among: Few,
     /// Credentials that hold it.
     pub credentials: Few,
     /// Where one answer carried several credentials: one or some of these hold it.
     pub among: Few,
+    /// Answers that carried a credential for it to a reader whom a rule reports, and when.
+    pub given: Times,
+    /// To whom.
+    pub readers: BTreeSet<Reader>,
 }
 
 /// What was read, by whom.
@@ -165,9 +172,7 @@ impl Ledger {
     }
 
     fn reader(&mut self, reader: &Reader) -> Reader {
-        let user = clip(&reader.user).into_owned();
-        let impersonated = reader.impersonated.as_deref().map(|posed| clip(posed).into_owned());
-        let mut own = Reader { user, impersonated };
+        let mut own = reader.clipped();
         if own.impersonated.is_none() || self.people.contains_key(&own) {
             return own;
         }
@@ -186,6 +191,7 @@ impl Ledger {
     /// One credential says which registries it holds; several together only that they do.
     fn learn_registries(&mut self, read: &Read<'_>) {
         let exposure = read.exposure;
+        let (is_one_host, is_one_secret) = (exposure.logins.hosts.len() == 1, exposure.count == 1);
         for host in &exposure.logins.hosts {
             let host = clip(host);
             if !self.registries.contains_key(&*host) && self.registries.len() >= MOST_HOSTS {
@@ -193,15 +199,18 @@ impl Ledger {
                 continue;
             }
             let holders = self.registries.entry(host.into_owned()).or_default();
-            let is_exact = exposure.count == 1;
-            let credentials = if is_exact { &mut holders.credentials } else { &mut holders.among };
+            let credentials = if is_one_secret { &mut holders.credentials } else { &mut holders.among };
             for secret in &exposure.secrets {
                 credentials.add(secret, MOST_HOLDERS);
             }
-            // With several registries in one answer nobody can tell whose user names they are.
-            if exposure.logins.hosts.len() == 1 {
-                for name in &exposure.logins.usernames {
-                    holders.usernames.add(name, MOST_FEW);
+            let names = if is_one_host { &mut holders.usernames } else { &mut holders.usernames_among };
+            for name in &exposure.logins.usernames {
+                names.add(name, MOST_FEW);
+            }
+            if exposure.kind == Kind::Payload && !read.rules.is_empty() {
+                holders.given.add(read.time);
+                if holders.readers.len() < MOST_HOLDERS {
+                    holders.readers.insert(read.reader.clipped());
                 }
             }
         }
@@ -215,5 +224,53 @@ fn target(read: &Read<'_>) -> String {
         (Some(namespace), None) => format!("{verb} all of {namespace}"),
         (None, Some(name)) => format!("{verb} {name} anywhere"),
         (None, None) => format!("{verb} all of the cluster"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Exposure;
+
+    fn read(ledger: &mut Ledger, user: &str, posed: Option<&str>, namespace: &str) {
+        let exposure = Exposure {
+            kind: Kind::Presumed,
+            scope: Scope::Namespace,
+            secrets: vec![format!("{namespace}/regcred")],
+            count: 1,
+            ..Exposure::default()
+        };
+        ledger.add(&Read {
+            reader: Reader { user: user.to_owned(), impersonated: posed.map(str::to_owned) },
+            client: None,
+            agent: Some("x".repeat(10_000)),
+            verb: "list".to_owned(),
+            namespace: Some(namespace.to_owned()),
+            name: None,
+            time: Some(1),
+            exposure: &exposure,
+            rules: &[],
+            worst: None,
+        });
+    }
+
+    #[test]
+    fn invented_names_leave_others_their_room() {
+        let mut ledger = Ledger::default();
+        for number in 0..30_000 {
+            read(&mut ledger, "mallory", None, &format!("{number}"));
+            read(&mut ledger, "mallory", Some(&format!("ghost-{number}")), "prod");
+        }
+        read(&mut ledger, "bob", None, "prod");
+        assert!(ledger.people.len() <= MOST_POSED + 3 && ledger.pairs <= MOST_PAIRS);
+        let report = ledger.report();
+        assert!(report.expected.iter().any(|one| one.reader.user == "bob"));
+        assert!(
+            report.expected.iter().all(|one| one.reading.agents.texts.iter().all(|text| text.len() < 300))
+        );
+        let shown: u64 = report.expected.iter().map(|one| one.reading.times.count).sum();
+        let scopes: u64 = report.scopes.iter().map(|one| one.reading.times.count).sum();
+        // Each read counts for its credential and for its scope.
+        assert_eq!(shown + scopes + report.other_reads, 60_001 * 2);
     }
 }

@@ -46,6 +46,15 @@ impl Reader {
     }
 }
 
+impl Reader {
+    fn clipped(&self) -> Self {
+        Reader {
+            user: clip(&self.user).into_owned(),
+            impersonated: self.impersonated.as_deref().map(|posed| clip(posed).into_owned()),
+        }
+    }
+}
+
 /// How often, and when first and last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {

@@ -24,13 +24,15 @@ pub struct Registry {
     pub host: Option<String>,
     /// As whom.
     pub usernames: Few,
+    /// Not known which of these user names are for this registry.
+    pub usernames_are_vague: bool,
     /// The secrets that hold it.
     pub credentials: BTreeSet<String>,
-    /// Not known which of these hold it.
-    pub is_vague: bool,
-    /// How often an answer carried one of them to such a reader.
+    /// Secrets that came in one answer with it, of which one or some may hold it.
+    pub perhaps: BTreeSet<String>,
+    /// How many answers carried a credential for it to such a reader.
     pub payload: u64,
-    /// How often it may have.
+    /// How often a reader may have been given one that holds it, or may hold it.
     pub presumed: u64,
     /// To whom.
     pub readers: BTreeSet<Reader>,
@@ -149,33 +151,47 @@ impl Ledger {
 
 impl Report {
     fn rotate(&mut self, known: &BTreeMap<String, Holders>) {
-        let mut by_credential: BTreeMap<&str, Vec<&Reading>> = BTreeMap::new();
-        let mut readers: BTreeMap<&str, BTreeSet<&Reader>> = BTreeMap::new();
+        let mut given: BTreeMap<&str, Vec<&HandedOver>> = BTreeMap::new();
         for one in &self.reported {
-            // Only a name was said: nothing to rotate.
+            // Where only a name was said there is nothing to rotate.
             if one.reading.payload + one.reading.presumed > 0 {
-                by_credential.entry(&one.credential).or_default().push(&one.reading);
-                readers.entry(&one.credential).or_default().insert(&one.reader);
+                given.entry(&one.credential).or_default().push(one);
             }
         }
+        let exact: BTreeSet<&String> =
+            known.values().flat_map(|holders| &holders.credentials.texts).collect();
         let mut explained: BTreeSet<&str> = BTreeSet::new();
         let mut registries = Vec::new();
         for (host, holders) in known {
-            let is_vague = holders.credentials.texts.is_empty();
-            let holding = if is_vague { &holders.among } else { &holders.credentials };
+            let usernames_are_vague = holders.usernames.texts.is_empty();
+            let usernames = if usernames_are_vague { &holders.usernames_among } else { &holders.usernames };
             let mut registry = Registry {
                 host: Some(host.clone()),
-                usernames: holders.usernames.clone(),
-                is_vague,
+                usernames: usernames.clone(),
+                usernames_are_vague,
+                payload: holders.given.count,
+                readers: holders.readers.clone(),
+                times: holders.given,
                 ..Registry::default()
             };
-            for credential in &holding.texts {
-                if let Some((credential, readings)) = by_credential.get_key_value(credential.as_str()) {
-                    registry.add(credential, readings, readers.get(credential));
+            for credential in &holders.credentials.texts {
+                if let Some((credential, readings)) = given.get_key_value(credential.as_str()) {
+                    registry.credentials.insert(credential.to_string());
+                    registry.presume(readings);
                     explained.insert(credential);
                 }
             }
-            if registry.credentials.is_empty() {
+            // What is known of a credential by itself needs no guess.
+            for credential in holders.among.texts.difference(&holders.credentials.texts) {
+                if let Some((credential, readings)) = given.get_key_value(credential.as_str())
+                    && !exact.iter().any(|known| known.as_str() == *credential)
+                {
+                    registry.perhaps.insert(credential.to_string());
+                    registry.presume(readings);
+                    explained.insert(credential);
+                }
+            }
+            if registry.payload + registry.presumed == 0 {
                 self.quiet_registries += 1;
             } else {
                 registries.push(registry);
@@ -183,13 +199,17 @@ impl Report {
         }
         registries.sort_by(|a, b| {
             let worst = |one: &Registry| Reverse((one.payload, one.presumed, one.readers.len()));
-            // One whose holders are known says more.
-            (a.is_vague, worst(a), &a.host).cmp(&(b.is_vague, worst(b), &b.host))
+            (worst(a), &a.host).cmp(&(worst(b), &b.host))
         });
         let mut unknown = Registry::default();
-        for (credential, readings) in &by_credential {
+        for (credential, readings) in &given {
             if !explained.contains(credential) {
-                unknown.add(credential, readings, readers.get(credential));
+                unknown.credentials.insert((*credential).to_owned());
+                unknown.payload += readings.iter().map(|one| one.reading.payload).sum::<u64>();
+                unknown.presume(readings);
+                for one in readings {
+                    unknown.take(one);
+                }
             }
         }
         if !unknown.credentials.is_empty() {
@@ -200,15 +220,16 @@ impl Report {
 }
 
 impl Registry {
-    fn add(&mut self, credential: &str, readings: &[&Reading], readers: Option<&BTreeSet<&Reader>>) {
-        self.credentials.insert(credential.to_owned());
-        for reading in readings {
-            self.payload += reading.payload;
-            self.presumed += reading.presumed;
-            self.times.count += reading.times.count;
-            self.times.widen(reading.times.first);
-            self.times.widen(reading.times.last);
+    fn presume(&mut self, readings: &[&HandedOver]) {
+        for one in readings.iter().filter(|one| one.reading.presumed > 0) {
+            self.presumed += one.reading.presumed;
+            self.take(one);
         }
-        self.readers.extend(readers.into_iter().flatten().map(|&reader| reader.clone()));
+    }
+
+    fn take(&mut self, one: &HandedOver) {
+        self.readers.insert(one.reader.clone());
+        self.times.widen(one.reading.times.first);
+        self.times.widen(one.reading.times.last);
     }
 }

@@ -24,6 +24,7 @@ pub fn write(page: &Page) -> anyhow::Result<String> {
             "outside_time_range": facts.counts.outside_time_range,
             "malformed": facts.counts.malformed,
             "truncated": facts.counts.truncated,
+            "forgotten": facts.counts.forgotten,
             "not_read": facts.failures,
             "empty": facts.empty,
             "answers_shown": report.answers_shown,
@@ -100,8 +101,9 @@ fn registry(registry: &Registry) -> Value {
     let mut value = json!({
         "host": registry.host,
         "usernames": few(&registry.usernames),
+        "usernames_are_for_one_or_some_registries": registry.usernames_are_vague,
         "credentials": registry.credentials,
-        "one_or_some_of_them": registry.is_vague,
+        "perhaps_credentials": registry.perhaps,
         "payload": registry.payload,
         "presumed": registry.presumed,
         "given_to": readers,

@@ -97,7 +97,8 @@ impl Page {
 
     fn registries(&self) -> Section {
         let mut intro = "Registries whose credentials were handed over to readers whom a rule reports, the worst first. A \
-                         rotation is due for each; the host is known where the log showed the credential."
+                         rotation is due for each. The host is known where the log showed the credential itself, be it when it was \
+                         created."
             .to_owned();
         if self.report.quiet_registries > 0 {
             let more = grouped(self.report.quiet_registries as u64);
@@ -107,12 +108,19 @@ impl Page {
         let row = |registry: &Registry| {
             let host = registry.host.clone().unwrap_or_else(|| "(not in the log)".to_owned());
             let mut holders: Vec<String> = registry.credentials.iter().cloned().collect();
-            if registry.is_vague {
-                holders.insert(0, "one or some of:".to_owned());
+            if !registry.perhaps.is_empty() {
+                holders.push("perhaps, one or some of:".to_owned());
+                holders.extend(registry.perhaps.iter().cloned());
+            }
+            let mut usernames = few(&registry.usernames);
+            if let (true, Cell::Texts(names)) = (registry.usernames_are_vague, &mut usernames)
+                && !names.is_empty()
+            {
+                names.insert(0, "perhaps, one or some of:".to_owned());
             }
             vec![
                 Cell::Text(host),
-                few(&registry.usernames),
+                usernames,
                 shortened(holders, 20),
                 Cell::Number(registry.payload),
                 Cell::Number(registry.presumed),
@@ -218,6 +226,9 @@ impl Page {
         }
         for (reason, count) in &facts.counts.truncated {
             lines.push(format!("truncated events: {} {reason}", grouped(*count)));
+        }
+        for (what, count) in &facts.counts.forgotten {
+            lines.push(format!("forgotten to stay within bounds: {} {what}", grouped(*count)));
         }
         for failure in &facts.failures {
             lines.push(format!("not read, or not to its end: {failure}"));
