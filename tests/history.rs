@@ -320,6 +320,14 @@ fn names_in_a_baseline_are_exact_and_inject_nothing() {
 }
 
 #[test]
+fn a_baseline_is_for_people_to_review() {
+    let folder = folder(small());
+    let (code, file, said) = run(folder.path(), &["baseline", "audit.log", "--min-count", "2"]);
+    assert_eq!((code, said.as_str()), (Some(0), "1 exception from 6109 events\n"));
+    insta::assert_snapshot!("baseline", file);
+}
+
+#[test]
 fn who_poses_as_somebody_is_not_who_they_are() {
     let direct = read_by("alice", "registry-1", "x");
     let posed = direct.replace(

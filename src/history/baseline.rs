@@ -8,15 +8,15 @@ use super::{Few, Read, Reader, Times};
 use crate::registry::{Kind, Scope};
 use crate::rules::ast::Priority;
 
-/// So many reads are told apart.
-const MOST: usize = 20_000;
+/// So many reads are told apart. Each takes some kilobytes at worst.
+const MOST: usize = 10_000;
 
 /// A name longer than this, in bytes, is no name: namespaces and secrets have at most 253, and user names of service
 /// accounts little more.
 const LONGEST_NAME: usize = 512;
 
 /// Days are counted up to so many.
-const MOST_DAYS: usize = 400;
+pub(super) const MOST_DAYS: usize = 366;
 
 /// Of addresses and user agents so many are named.
 const MOST_FEW: usize = 4;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::baseline::{Criteria, Habit, Proposal, Proposals, Refusals, What};
+use super::baseline::{Criteria, Habit, MOST_DAYS, Proposal, Proposals, Refusals, What};
 use super::{Few, Times};
 use crate::audit::fields::Clock;
 use crate::audit::text::push_json_string;
@@ -106,8 +106,9 @@ fn write_row(out: &mut String, proposal: &Proposal, habit: &Habit) {
     let days = habit.days.len();
     let _ = writeln!(
         out,
-        "        # {count} {} on {days} {}, {} to {}",
+        "        # {count} {} on {days} {}{}, {} to {}",
         if count == 1 { "read" } else { "reads" },
+        if days == MOST_DAYS { "or more " } else { "" },
         if days == 1 { "day" } else { "days" },
         date(first),
         date(last)
@@ -133,7 +134,7 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
 # Reads of registry credentials that recur, as exceptions for a person to review.
 #
 # From {} events, {} to {} (UTC). Proposed is what a rule reported at least
-# {} times, on at least {} different days (UTC). Delete what should still be reported, commit the rest, and load it behind
+# {} times, on at least {} (UTC). Delete what should still be reported, commit the rest, and load it behind
 # the same rules:
 #
 #   pullwatch scan --rules rules.d --rules THIS-FILE audit.log
@@ -141,7 +142,7 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
 # An exception fits one identity, one verb and one secret, or one whole namespace or cluster (registry.scope), and nothing
 # else. Whoever poses as somebody else (impersonation) is excepted by both names. User agents and addresses are comments:
 # a client can send any user agent, and addresses change. An attacker who was there before the log began looks like a
-# habit: every row is worth a look.
+# habit: every row is worth a look. The inner quotes keep a name from being taken for that of a list.
 #
 # Never proposed: what was denied; what nobody in particular read (system:anonymous); what a rule calls an error or worse;
 # lists and watches of the whole cluster by people (whose user name does not start with system:); patches and deletions;
@@ -152,7 +153,7 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
         date(log.first),
         date(log.last),
         criteria.min_count,
-        criteria.min_days
+        if criteria.min_days == 1 { "1 day".to_owned() } else { format!("{} different days", criteria.min_days) }
     );
     let span = log.last.unwrap_or_default().saturating_sub(log.first.unwrap_or_default());
     if span < WEEK {
@@ -165,7 +166,7 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
     let rows: usize = proposals.rules.values().map(BTreeMap::len).sum();
     let _ = writeln!(out, "# Proposed: {rows}. Not proposed, counted as reads:");
     for (count, why) in [
-        (rare, "too rare"),
+        (rare, "too rare, by each rule that reported it"),
         (denied, "denied"),
         (anonymous, "anonymous"),
         (grave, "an error or worse"),

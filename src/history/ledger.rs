@@ -192,11 +192,19 @@ impl Ledger {
     fn learn_registries(&mut self, read: &Read<'_>) {
         let exposure = read.exposure;
         let (is_one_host, is_one_secret) = (exposure.logins.hosts.len() == 1, exposure.count == 1);
+        let is_given = exposure.kind == Kind::Payload && !read.rules.is_empty();
         for host in &exposure.logins.hosts {
             let host = clip(host);
             if !self.registries.contains_key(&*host) && self.registries.len() >= MOST_HOSTS {
                 self.other_hosts += 1;
-                continue;
+                // Whoever may create secrets can invent hosts; one that was handed over takes the place of one that was not.
+                let idle = self.registries.iter().find(|(_, holders)| holders.given.count == 0);
+                match idle.map(|(host, _)| host.clone()) {
+                    Some(idle) if is_given => {
+                        self.registries.remove(&idle);
+                    }
+                    _ => continue,
+                }
             }
             let holders = self.registries.entry(host.into_owned()).or_default();
             let credentials = if is_one_secret { &mut holders.credentials } else { &mut holders.among };
@@ -207,7 +215,7 @@ impl Ledger {
             for name in &exposure.logins.usernames {
                 names.add(name, MOST_FEW);
             }
-            if exposure.kind == Kind::Payload && !read.rules.is_empty() {
+            if is_given {
                 holders.given.add(read.time);
                 if holders.readers.len() < MOST_HOLDERS {
                     holders.readers.insert(read.reader.clipped());
@@ -252,6 +260,35 @@ mod tests {
             rules: &[],
             worst: None,
         });
+    }
+
+    #[test]
+    fn invented_registries_make_room_for_those_that_are_handed_over() {
+        let mut ledger = Ledger::default();
+        let mut see = |kind, host: String, rules: &[usize]| {
+            let mut exposure =
+                Exposure { kind, secrets: vec!["p/s".to_owned()], count: 1, ..Exposure::default() };
+            exposure.logins.hosts.insert(host);
+            ledger.add(&Read {
+                reader: Reader { user: "mallory".to_owned(), impersonated: None },
+                client: None,
+                agent: None,
+                verb: "get".to_owned(),
+                namespace: Some("p".to_owned()),
+                name: Some("s".to_owned()),
+                time: None,
+                exposure: &exposure,
+                rules,
+                worst: None,
+            });
+        };
+        for number in 0..2_000 {
+            see(Kind::None, format!("{number}.example"), &[]);
+        }
+        see(Kind::Payload, "ghcr.io".to_owned(), &[3]);
+        assert!(ledger.registries.len() == MOST_HOSTS && ledger.other_hosts == 1_001);
+        let report = ledger.report();
+        assert_eq!(report.registries[0].host.as_deref(), Some("ghcr.io"));
     }
 
     #[test]

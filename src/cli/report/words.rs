@@ -98,7 +98,7 @@ impl Page {
     fn registries(&self) -> Section {
         let mut intro = "Registries whose credentials were handed over to readers whom a rule reports, the worst first. A \
                          rotation is due for each. The host is known where the log showed the credential itself, be it when it was \
-                         created."
+                         created. PAYLOAD counts answers, PRESUMED reads of each of its credentials."
             .to_owned();
         if self.report.quiet_registries > 0 {
             let more = grouped(self.report.quiet_registries as u64);
