@@ -13,6 +13,7 @@
 
 pub mod audit;
 pub mod cli;
+pub mod config;
 pub mod correlate;
 pub mod detector;
 pub mod engine;

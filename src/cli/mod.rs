@@ -4,6 +4,7 @@
 //! codes are a contract: 0 done, 1 what was asked about is so (`--fail-on`, a failed check), 2 an error.
 
 mod baseline;
+mod config;
 mod manual;
 mod past;
 mod policy;
@@ -75,6 +76,8 @@ enum Command {
     Rules(rules::Rules),
     #[command(subcommand)]
     Policy(policy::Policy),
+    #[command(subcommand)]
+    Config(config::Configuration),
     Completions(manual::Completions),
     Man(manual::Man),
 }
@@ -102,6 +105,7 @@ pub fn run() -> ExitCode {
         Command::Baseline(baseline) => baseline.run(),
         Command::Rules(rules) => rules.run(),
         Command::Policy(policy) => policy.run(),
+        Command::Config(config) => config.run(),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(&Cli::command()),
     };
