@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use common::{alerts, event, project, pullwatch, said, sample, scan};
+use common::{RULE, alerts, event, ids, project, pullwatch, said, sample, scan};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -300,6 +300,7 @@ fn names_in_a_baseline_are_exact_and_inject_nothing() {
                     "exceptions:",
                     "- name: baseline_",
                     "fields: [",
+                    "comps: [=, =, ",
                     "values:",
                     "- ['",
                     "- [\"",
@@ -346,6 +347,22 @@ fn who_poses_as_somebody_is_not_who_they_are() {
     assert_eq!(rules, ["Secrets Read As Somebody Else", "Registry Credential Read"]);
     let (file, left) = baseline_of(&[posed]);
     assert!(left.is_empty() && file.contains("[ka.user.name, ka.impuser.name, "), "{left:?}\n{file}");
+}
+
+#[test]
+fn a_rule_that_fires_on_all_requests_still_reports_those_that_are_denied() {
+    let read = event("a1", "get", "registry-1") + "\n";
+    let folder =
+        folder(read.repeat(3) + &read.replace("\"code\":200", "\"code\":403").replace("a1", "denied"));
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("rule.yaml"), RULE).unwrap();
+    let rules = ["--rules", &path("rule.yaml")];
+    let baseline = ["baseline", &path("audit.log"), "--output", &path("baseline.yaml")];
+    assert!(pullwatch().args(baseline).args(rules).status().unwrap().success());
+    let before = scan(&["--rules", &path("rule.yaml"), &path("audit.log")]);
+    assert_eq!(ids(&before), ["a1", "a1", "a1", "denied"]);
+    let after = scan(&["--rules", &path("rule.yaml"), "--rules", &path("baseline.yaml"), &path("audit.log")]);
+    assert_eq!(ids(&after), ["denied"]);
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub struct Proposal {
     pub verb: String,
     /// What.
     pub what: What,
+    /// The credential was handed over, or may have been; else only its name was said.
+    pub is_handed_over: bool,
 }
 
 /// How often, when, from where.
@@ -135,8 +137,13 @@ impl Baseline {
             return;
         };
         for &rule in read.rules {
-            let proposal =
-                Proposal { rule, reader: read.reader.clone(), verb: read.verb.clone(), what: what.clone() };
+            let proposal = Proposal {
+                rule,
+                reader: read.reader.clone(),
+                verb: read.verb.clone(),
+                what: what.clone(),
+                is_handed_over: read.exposure.kind != Kind::Metadata,
+            };
             if !self.habits.contains_key(&proposal) && self.habits.len() >= MOST {
                 self.refusals.too_many += 1;
                 continue;

@@ -43,8 +43,9 @@ pub fn write(proposals: &Proposals, rules: &RuleSet, header: &Header) -> String 
             forms.entry(Form::of(proposal)).or_default().push((proposal, habit));
         }
         for (form, rows) in forms {
-            let _ =
-                writeln!(out, "    - name: {}\n      fields: [{}]", form.name(), form.fields().join(", "));
+            let fields = form.fields();
+            let _ = writeln!(out, "    - name: {}\n      fields: [{}]", form.name(), fields.join(", "));
+            let _ = writeln!(out, "      comps: [{}in]", "=, ".repeat(fields.len() - 1));
             out.push_str("      values:\n");
             for (proposal, habit) in rows {
                 write_row(&mut out, proposal, habit);
@@ -97,6 +98,8 @@ impl Form {
             Form::Namespace { .. } => fields.push("ka.target.namespace"),
             Form::Cluster { .. } => {}
         }
+        // Compared with a list. Without it a rule that fires on whatever was asked for would keep silent of denied reads.
+        fields.push("registry.exposure");
         fields
     }
 }
@@ -122,8 +125,13 @@ fn write_row(out: &mut String, proposal: &Proposal, habit: &Habit) {
         What::Namespace(namespace) => values.extend(["namespace", namespace]),
         What::Cluster => values.push("cluster"),
     }
-    let values: Vec<String> = values.into_iter().map(|value| quoted(&format!("\"{value}\""))).collect();
-    let _ = writeln!(out, "        - [{}]", values.join(", "));
+    let exposures: &[&str] = if proposal.is_handed_over { &["payload", "presumed"] } else { &["metadata"] };
+    let _ = writeln!(out, "        - [{}, [{}]]", row(&values), row(exposures));
+}
+
+fn row(values: &[&str]) -> String {
+    let values: Vec<String> = values.iter().map(|value| quoted(&format!("\"{value}\""))).collect();
+    values.join(", ")
 }
 
 fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
@@ -140,7 +148,7 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
 #   pullwatch scan --rules rules.d --rules THIS-FILE audit.log
 #
 # An exception fits one identity, one verb and one secret, or one whole namespace or cluster (registry.scope), and nothing
-# else. Whoever poses as somebody else (impersonation) is excepted by both names. User agents and addresses are comments:
+# else; only names (metadata) where only names were read, and never what is denied. Whoever poses as somebody else (impersonation) is excepted by both names. User agents and addresses are comments:
 # a client can send any user agent, and addresses change. An attacker who was there before the log began looks like a
 # habit: every row is worth a look. The inner quotes keep a name from being taken for that of a list.
 #

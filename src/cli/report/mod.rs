@@ -27,8 +27,10 @@ Examples:
   pullwatch report audit.log --format json | jq '.registries[].host'
                                                        which registries to rotate
 
-Exposure: payload, the log shows that the answer carried the credential; presumed, it may have, and the log does not show
-the answer; metadata, only names.
+Exposure:
+  payload    the log shows that the answer carried the credential
+  presumed   it may have, and the log does not show the answer
+  metadata   only names
 
 Exit status: 0 done, 2 an error, or an input that could not be read.")]
 pub struct Report {
