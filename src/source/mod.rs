@@ -5,6 +5,7 @@
 
 pub mod chunks;
 pub mod discover;
+pub mod files;
 pub mod follow;
 pub mod open;
 pub mod rotation;
