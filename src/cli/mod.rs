@@ -113,7 +113,10 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            rulefiles::show(&format!("pullwatch: {}\n", visible(&format!("{error:#}"))));
+            // Commands make names visible that they put into an error; lines are their own.
+            let message = format!("{error:#}");
+            let lines: Vec<String> = message.lines().map(visible).collect();
+            rulefiles::show(&format!("pullwatch: {}\n", lines.join("\n")));
             ExitCode::from(2)
         }
     }
