@@ -21,6 +21,7 @@ pub mod net;
 pub mod policy;
 pub mod registry;
 pub mod rules;
+pub mod server;
 pub mod shipped;
 pub mod sink;
 pub mod source;
