@@ -13,6 +13,7 @@ use super::judge::{Case, Window};
 use super::plan::{RulePlan, Say};
 use super::value::{Shown, Text, Value};
 use crate::audit::event::{Event, Member, ObjectRef};
+use crate::audit::identity;
 use crate::audit::json::Raw;
 use crate::audit::redact::Place;
 use crate::audit::text::{escape_json, is_plain_string, push_json_string};
@@ -52,18 +53,10 @@ struct Parts<'e> {
     object: ObjectRef<'e>,
 }
 
-/// The members before `level` in an event that the apiserver writes to a file; in a webhook's list they are
-/// left out. The event is the same.
-const ENVELOPE: [&[u8]; 2] = [br#""kind":"Event","#, br#""apiVersion":"audit.k8s.io/v1","#];
-
 impl<'e> Incident<'e> {
     /// Reads the event to its end.
     pub fn new(event: &mut Event<'e>, exposure: Rc<Exposure>) -> Self {
-        let bytes = event.bytes();
-        let mut content = bytes.strip_prefix(b"{").unwrap_or(bytes);
-        for member in ENVELOPE {
-            content = content.strip_prefix(member).unwrap_or(content);
-        }
+        let content = identity::content(event.bytes());
         Incident {
             time: event.time().unwrap_or(0),
             content,
@@ -255,7 +248,7 @@ impl<'a> Alert<'a> {
 
     /// The id as bytes.
     pub fn id_bytes(&self) -> [u8; 16] {
-        let content = self.incident.hash.get_or_init(|| Sha256::digest(self.incident.content).into());
+        let content = self.incident.hash.get_or_init(|| identity::hash(self.incident.content));
         let hash = Sha256::new_with_prefix(content).chain_update(self.rule.name.as_bytes()).finalize();
         let mut id = [0; 16];
         id.copy_from_slice(&hash[..16]);
