@@ -9,4 +9,5 @@ pub mod files;
 pub mod follow;
 pub mod open;
 pub mod rotation;
+pub mod watch;
 pub mod webhook;
