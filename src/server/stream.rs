@@ -64,10 +64,9 @@ pub(super) async fn follow(
     };
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
-        let _permit = permit;
         shared.metrics.streams(shared.following());
         feed(&shared, after, &sender).await;
-        drop(_permit);
+        drop(permit);
         shared.metrics.streams(shared.following());
     });
     let pieces = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<Bytes>| {

@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use answer::CODES;
 pub use budget::Share;
-pub use events::{MOST_EVENTS, Reason, event_digests};
+pub use events::{Events, MOST_EVENTS, Reason, event_digests};
 
 use crate::net::listen::Port;
 use crate::net::{LOOK_AGAIN, Limits, Listening, NetError, Tls, Token, listen};
