@@ -316,3 +316,28 @@ async fn a_taken_address_is_said() {
     let error = Server::start(Settings { address: world.server.address(), ..settings() }, parts).unwrap_err();
     assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_a_stranger_reads_nothing() {
+    let world = start(settings());
+    let ask = async |path: &str, host: &str| {
+        client().get(world.url(path)).header("host", host).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask("/api/v1/alerts", "rebound.example.com:9417").await, 403);
+    assert_eq!(ask("/metrics", "rebound.example.com").await, 403);
+    assert_eq!(ask("/healthz", "rebound.example.com").await, 200);
+    assert_eq!(ask("/api/v1/alerts", "pullwatch.security.svc:9417").await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_without_requests_is_closed() {
+    let mut settings = settings();
+    settings.limits.idle = Duration::from_millis(300);
+    let world = start(settings);
+    let mut stream = TcpStream::connect(world.server.address()).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut all = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut all)).await;
+    assert!(read.is_ok(), "the connection is still open");
+    assert!(String::from_utf8_lossy(&all).starts_with("HTTP/1.1 200 OK"));
+}

@@ -122,8 +122,9 @@ pub trait Witness: Send + Sync {
     fn answered(&self, code: u16);
     /// A body of so many bytes, unpacked, was handed to the pipeline.
     fn handed_on(&self, bytes: usize);
-    /// So many bytes of the budget are taken.
-    fn memory(&self, bytes: usize);
+    /// So many bytes of the budget were taken, or given back where it is negative. Told from many threads: a sum is right in any
+    /// order, a level would not be.
+    fn memory(&self, change: i64);
     /// A file of certificates or the token changed, and was taken or not.
     fn reloaded(&self, taken: bool);
 }
