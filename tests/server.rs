@@ -253,9 +253,15 @@ async fn a_client_that_takes_nothing_is_dropped() {
     let mut stream = TcpStream::connect(world.server.address()).await.unwrap();
     stream.write_all(b"GET /api/v1/alerts/stream?after=0 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     // It holds the one place, takes nothing, and loses it.
-    let open = async || client().get(world.url("/api/v1/alerts/stream")).send().await.unwrap().status();
-    until(async || open().await == 503).await;
-    until(async || open().await == 200).await;
+    let shows = async |line: &str| {
+        let text = client().get(world.url("/metrics")).send().await.unwrap().bytes().await.unwrap();
+        String::from_utf8_lossy(&text).lines().any(|shown| shown == line)
+    };
+    until(async || {
+        shows("pullwatch_http_requests_total{code=\"200\",path=\"/api/v1/alerts/stream\"} 1").await
+    })
+    .await;
+    until(async || shows("pullwatch_http_alert_streams 0").await).await;
     // And its connection is closed before it got everything.
     let mut rest = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use net::{Authority, client, http2_client, tls_client, until, write_tls};
 use pullwatch::metrics::{Metrics, WebhookMetrics};
-use pullwatch::source::webhook::{Delivery, Outcome, Reason, Receiver, Settings, event_digests};
+use pullwatch::source::webhook::{Delivery, Outcome, Reason, Receiver, Seen, Settings, event_digests};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -269,7 +269,7 @@ async fn too_much_is_refused_before_it_is_kept() {
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     // A header that does not end.
     let mut request = b"POST / HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
-    request.extend_from_slice(&[b'x'; 40 << 10]);
+    request.extend(std::iter::repeat_n(b'x', 40 << 10));
     assert!(raw(&hook, &request).await.starts_with("HTTP/1.1 431"));
 }
 
@@ -471,4 +471,38 @@ async fn many_at_once_are_all_answered() {
     assert_eq!(codes.values().sum::<i32>(), 40);
     assert!(codes.keys().all(|code| matches!(code, 200 | 429)), "{codes:?}");
     assert!(most.load(Ordering::SeqCst) <= 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_sent_again_is_known_and_an_audit_id_hides_nothing() {
+    let (hook, mut deliveries) = start(Settings { answer_timeout: Duration::from_millis(200), ..settings() });
+    let mut seen = Seen::default();
+    let mut take = |delivery: &Delivery| {
+        let events = event_digests(&delivery.body).unwrap();
+        let new: Vec<_> =
+            events.iter().filter(|(digest, _)| !seen.contains(digest)).map(|(digest, _)| *digest).collect();
+        seen.remember(new.iter().copied());
+        (events.len(), new.len())
+    };
+    // Stored, but the answer comes too late.
+    let response = post(&hook, body(1)).await;
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(response.status(), 503);
+    let first = deliveries.recv().await.unwrap();
+    let (all, new) = take(&first);
+    assert!(all > 100 && new == all);
+    // The same again, and with it another read under an audit id that was there.
+    let text = String::from_utf8(body(1)).unwrap();
+    let asking = tokio::spawn(client().post(hook.url("/")).body(text.clone()).send());
+    let again = deliveries.recv().await.unwrap();
+    assert_eq!(take(&again), (all, 0));
+    again.done.send(Outcome::Stored { events: all as u64 }).unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().status(), 200);
+    let changed = text.replacen("\"requestURI\":\"/readyz\"", "\"requestURI\":\"/api/v1/secrets\"", 1);
+    assert_ne!(changed, text);
+    let asking = tokio::spawn(client().post(hook.url("/")).body(changed).send());
+    let third = deliveries.recv().await.unwrap();
+    assert_eq!(take(&third), (all, 1));
+    third.done.send(Outcome::Stored { events: all as u64 }).unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().status(), 200);
 }

@@ -63,8 +63,8 @@ pub(super) async fn follow(
         }
     };
     let (sender, receiver) = mpsc::channel(QUEUE);
+    shared.metrics.stream_started();
     tokio::spawn(async move {
-        shared.metrics.stream_started();
         feed(&shared, after, &sender).await;
         shared.metrics.stream_ended();
         drop(permit);
