@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use net::{Authority, client, http2_client, tls_client, until, write_tls};
+use pullwatch::detector::{Detector, Options};
 use pullwatch::metrics::{Metrics, WebhookMetrics};
+use pullwatch::rules;
 use pullwatch::source::webhook::{Delivery, Outcome, Reason, Receiver, Seen, Settings, event_digests};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -505,4 +507,25 @@ async fn a_batch_that_is_sent_again_is_known_and_an_audit_id_hides_nothing() {
     assert_eq!(take(&third), (all, 1));
     third.done.send(Outcome::Stored { events: all as u64 }).unwrap();
     assert_eq!(asking.await.unwrap().unwrap().status(), 200);
+}
+
+/// A pipeline that drops repeated events hands the detector one event after the other. It must find the same as in the whole.
+#[test]
+fn one_by_one_events_make_the_same_alerts() {
+    let loaded = rules::load(&pullwatch::shipped::files(), &rules::Options::default());
+    let detector = Detector::new(&loaded.rules, Options::default());
+    let mut found = [(Vec::new(), 0), (Vec::new(), 0)];
+    for number in [1, 2] {
+        let body = body(number);
+        let mut whole = detector.session();
+        whole.chunk(&body, &mut |alert| found[0].0.push(alert.id()));
+        found[0].1 += whole.take_counts().events;
+        let mut single = detector.session();
+        for (_, at) in event_digests(&body).unwrap() {
+            single.chunk(&body[at], &mut |alert| found[1].0.push(alert.id()));
+        }
+        found[1].1 += single.take_counts().events;
+    }
+    assert_eq!(found[0], found[1]);
+    assert_eq!(found[0].1, 800);
 }
