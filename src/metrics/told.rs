@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Metrics, int, result};
+use super::{Metrics, result};
 use crate::source::webhook::{CODES, Witness};
 
 /// Counts what a webhook receiver does.
@@ -46,9 +46,8 @@ impl Witness for WebhookMetrics {
         self.metrics.instruments.webhook_batches.with_label_values(&[self.source.as_str()]).inc();
     }
 
-    fn memory(&self, bytes: usize) {
-        let gauge = self.metrics.instruments.webhook_memory.with_label_values(&[self.source.as_str()]);
-        gauge.set(int(bytes as u64));
+    fn memory(&self, change: i64) {
+        self.metrics.instruments.webhook_memory.with_label_values(&[self.source.as_str()]).add(change);
     }
 
     fn reloaded(&self, taken: bool) {
@@ -85,9 +84,14 @@ impl ListenerMetrics {
         self.metrics.instruments.http_requests.with_label_values(&[path, code.as_str()]).inc();
     }
 
-    /// A client started or stopped to follow alerts; so many do now.
-    pub fn streams(&self, now: usize) {
-        self.metrics.instruments.streams.with_label_values::<&str>(&[]).set(int(now as u64));
+    /// A client follows the alerts.
+    pub fn stream_started(&self) {
+        self.metrics.instruments.streams.with_label_values::<&str>(&[]).inc();
+    }
+
+    /// It follows them no more.
+    pub fn stream_ended(&self) {
+        self.metrics.instruments.streams.with_label_values::<&str>(&[]).dec();
     }
 
     /// A file of certificates or the token changed.

@@ -19,7 +19,8 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// The authorities one of which must have signed a client's certificate. Without it clients need none.
+    /// The authorities one of which must have signed a client's certificate. Without it clients need none. Whoever has a certificate
+    /// of theirs gets in, so the cluster's own authority is no good choice: every kubelet has one.
     pub client_ca: Option<PathBuf>,
 }
 

@@ -17,6 +17,7 @@
 mod alerts;
 mod answer;
 mod health;
+mod host;
 mod query;
 mod stream;
 
@@ -52,6 +53,9 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// A file with the token that has to be shown.
     pub token_file: Option<PathBuf>,
+    /// Names of the internet by which it may be asked without a token. Addresses and names that only resolve inside need not be
+    /// named: see `host.rs`.
+    pub hosts: Vec<String>,
     /// An answer that is no stream takes no longer.
     pub request_timeout: Duration,
     /// So many clients may follow the alerts.
@@ -72,6 +76,7 @@ impl Default for Settings {
             address: SocketAddr::from(([127, 0, 0, 1], 9417)),
             tls: None,
             token_file: None,
+            hosts: Vec::new(),
             request_timeout: Duration::from_secs(10),
             streams: 16,
             heartbeat: Duration::from_secs(15),
@@ -207,7 +212,10 @@ async fn around(State(shared): State<Arc<Shared>>, request: Request, next: Next)
     let path = PATHS.into_iter().find(|path| *path == request.uri().path()).unwrap_or("other");
     let shown = shared.shown(&request);
     let is_probe = matches!(path, "/healthz" | "/readyz");
-    let mut response = if shown == Shown::Right || is_probe {
+    let is_foreign = shared.token.is_none() && !is_probe && !host::is_ours(&request, &shared.settings.hosts);
+    let mut response = if is_foreign {
+        answer::error(StatusCode::FORBIDDEN, "not by this name: set a token, or name it in the settings")
+    } else if shown == Shown::Right || is_probe {
         match tokio::time::timeout(shared.settings.request_timeout, next.run(request)).await {
             Ok(response) => response,
             Err(_) => answer::error(StatusCode::SERVICE_UNAVAILABLE, "this took too long"),

@@ -63,24 +63,17 @@ pub(super) async fn follow(
         }
     };
     let (sender, receiver) = mpsc::channel(QUEUE);
+    shared.metrics.stream_started();
     tokio::spawn(async move {
-        let _permit = permit;
-        shared.metrics.streams(shared.following());
         feed(&shared, after, &sender).await;
-        drop(_permit);
-        shared.metrics.streams(shared.following());
+        shared.metrics.stream_ended();
+        drop(permit);
     });
     let pieces = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<Bytes>| {
         receiver.recv().await.map(|piece| (Ok::<_, Infallible>(piece), receiver))
     });
     let content_type = HeaderValue::from_static("text/event-stream");
     ([(CONTENT_TYPE, content_type)], Body::from_stream(pieces)).into_response()
-}
-
-impl Shared {
-    fn following(&self) -> usize {
-        self.settings.streams.saturating_sub(self.streams.available_permits())
-    }
 }
 
 /// Sends alerts until the client is gone or too slow, or pullwatch stops.

@@ -61,7 +61,7 @@ impl Write for Gathered {
 
 enum Unpacking {
     Plain(Gathered),
-    Gzip(MultiGzDecoder<Gathered>),
+    Gzip(Box<MultiGzDecoder<Gathered>>),
 }
 
 /// Reads a body to its end.
@@ -74,8 +74,11 @@ pub(super) async fn read(
     share: Share,
 ) -> Result<(Vec<u8>, Share), Answer> {
     let gathered = Gathered { bytes: Vec::new(), share, largest, refused: None };
-    let mut unpacking =
-        if is_packed { Unpacking::Gzip(MultiGzDecoder::new(gathered)) } else { Unpacking::Plain(gathered) };
+    let mut unpacking = if is_packed {
+        Unpacking::Gzip(Box::new(MultiGzDecoder::new(gathered)))
+    } else {
+        Unpacking::Plain(gathered)
+    };
     let mut received = 0;
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|_| Answer::Torn)?;

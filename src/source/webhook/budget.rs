@@ -48,9 +48,11 @@ impl Share {
         let taken = inner.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
             taken.checked_add(bytes).filter(|&taken| taken <= inner.all)
         });
-        let Ok(before) = taken else { return false };
+        if taken.is_err() {
+            return false;
+        }
         self.bytes += bytes;
-        inner.witness.memory(before + bytes);
+        inner.witness.memory(i64::try_from(bytes).unwrap_or(i64::MAX));
         true
     }
 }
@@ -60,8 +62,8 @@ impl Drop for Share {
         if let Some(inner) = &self.inner
             && self.bytes > 0
         {
-            let before = inner.taken.fetch_sub(self.bytes, Ordering::AcqRel);
-            inner.witness.memory(before.saturating_sub(self.bytes));
+            inner.taken.fetch_sub(self.bytes, Ordering::AcqRel);
+            inner.witness.memory(-i64::try_from(self.bytes).unwrap_or(i64::MAX));
         }
     }
 }

@@ -40,6 +40,9 @@ impl From<Broken> for Reason {
     }
 }
 
+/// The events of a body, in its order: the hash of each one's content, and its place in the body.
+pub type Events = Vec<([u8; 16], Range<usize>)>;
+
 /// The events of a body, each with the hash of its whole content and its place in the body.
 ///
 /// A body is an `EventList`, an array, a single event, or several of these one after the other. The hash is the same for an event in a list
@@ -48,7 +51,7 @@ impl From<Broken> for Reason {
 ///
 /// # Errors
 /// When the body is no batch of events at all.
-pub fn event_digests(body: &[u8]) -> Result<Vec<([u8; 16], Range<usize>)>, Reason> {
+pub fn event_digests(body: &[u8]) -> Result<Events, Reason> {
     let mut events = Vec::new();
     let mut at = 0;
     while let Some(blanks) = body[at..].iter().position(|byte| !byte.is_ascii_whitespace()) {
@@ -70,8 +73,6 @@ pub fn event_digests(body: &[u8]) -> Result<Vec<([u8; 16], Range<usize>)>, Reaso
     }
     Ok(events)
 }
-
-type Events = Vec<([u8; 16], Range<usize>)>;
 
 fn push(event: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Reason> {
     if events.len() == MOST_EVENTS {
@@ -115,5 +116,85 @@ fn object(value: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Reaso
         Some(b"Event") => push(value, start, events),
         None if has_id => push(value, start, events),
         _ => Err(Reason::WrongKind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts(body: &str) -> Result<Vec<&str>, Reason> {
+        event_digests(body.as_bytes()).map(|events| events.into_iter().map(|(_, at)| &body[at]).collect())
+    }
+
+    #[test]
+    fn a_body_is_a_list_an_array_or_an_event() {
+        let a = r#"{"kind":"Event","auditID":"a"}"#;
+        let b = r#"{"auditID":"b"}"#;
+        for body in [
+            format!(r#"{{"kind":"EventList","items":[{a},{b}]}}"#),
+            format!(r#" {{ "items" : [ {a} , {b} ] , "metadata":{{}}, "kind":"EventList" }} "#),
+            format!("[{a},\n{b}]"),
+            format!("{a}\n{b}\n"),
+            format!("{a}[{b}]"),
+        ] {
+            assert_eq!(texts(&body), Ok(vec![a, b]), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_in_a_list_is_not_lost() {
+        assert_eq!(texts(r#"[3,{"kind":"Pod"},null]"#), Ok(vec!["3", r#"{"kind":"Pod"}"#, "null"]));
+    }
+
+    #[test]
+    fn the_first_of_equal_members_counts() {
+        let body = r#"{"kind":"EventList","kind":"Pod","items":[1],"items":[2]}"#;
+        assert_eq!(texts(body), Ok(vec!["1"]));
+    }
+
+    #[test]
+    fn an_event_is_the_same_in_a_file_and_in_a_list() {
+        let file = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a"}"#;
+        let list = br#"{"kind":"EventList","items":[{"level":"Metadata","auditID":"a"}]}"#;
+        assert_eq!(event_digests(file).unwrap()[0].0, event_digests(list).unwrap()[0].0);
+    }
+
+    #[test]
+    fn an_audit_id_makes_no_event_the_same() {
+        let body = br#"[{"auditID":"a","stage":"x","verb":"get"},{"auditID":"a","stage":"x","verb":"list"}]"#;
+        let events = event_digests(body).unwrap();
+        assert_ne!(events[0].0, events[1].0);
+    }
+
+    #[test]
+    fn there_is_an_end_to_a_list() {
+        let list = |count: usize| format!("[{}1]", "1,".repeat(count - 1));
+        assert_eq!(texts(&list(MOST_EVENTS)).unwrap().len(), MOST_EVENTS);
+        assert_eq!(texts(&list(MOST_EVENTS + 1)), Err(Reason::TooMany));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_and_places_are_in_the_body(
+            body in proptest::collection::vec(
+                prop_oneof![Just("{"), Just("}"), Just("["), Just("]"), Just(","), Just(":"), Just("\"kind\""),
+                    Just("\"items\""), Just("\"EventList\""), Just("\"Event\""), Just("\"auditID\""), Just("1"),
+                    Just(" "), Just("\""), Just("\\")],
+                0..40,
+            )
+        ) {
+            let body = body.concat();
+            if let Ok(events) = event_digests(body.as_bytes()) {
+                let mut end = 0;
+                for (digest, at) in events {
+                    prop_assert!(end <= at.start && at.start < at.end && at.end <= body.len());
+                    prop_assert_eq!(digest, identity::digest(&body.as_bytes()[at.clone()]));
+                    end = at.end;
+                }
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! What is sent again is the whole batch, so that events come twice whenever an answer is lost. [`event_digests`] tells the pipeline which
-//! they are, by their content and nothing less.
+//! they are, by their content and nothing less, and [`Seen`] remembers those that were stored.
 //!
 //! Memory is bounded in all: the bodies that are being read, wait and are being judged share one budget, and who does not
 //! fit in is told to come back.
@@ -21,6 +21,7 @@ mod body;
 mod budget;
 mod events;
 mod receive;
+mod seen;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,7 +34,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use answer::CODES;
 pub use budget::Share;
-pub use events::{MOST_EVENTS, Reason, event_digests};
+pub use events::{Events, MOST_EVENTS, Reason, event_digests};
+pub use seen::Seen;
 
 use crate::net::listen::Port;
 use crate::net::{LOOK_AGAIN, Limits, Listening, NetError, Tls, Token, listen};
@@ -122,8 +124,9 @@ pub trait Witness: Send + Sync {
     fn answered(&self, code: u16);
     /// A body of so many bytes, unpacked, was handed to the pipeline.
     fn handed_on(&self, bytes: usize);
-    /// So many bytes of the budget are taken.
-    fn memory(&self, bytes: usize);
+    /// So many bytes of the budget were taken, or given back where it is negative. Told from many threads: a sum is right in any
+    /// order, a level would not be.
+    fn memory(&self, change: i64);
     /// A file of certificates or the token changed, and was taken or not.
     fn reloaded(&self, taken: bool);
 }
