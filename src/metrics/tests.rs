@@ -81,7 +81,7 @@ fn every_reason_has_a_word_of_its_own() {
     assert!(!text.contains(OTHER) || !text.contains("=\"other\""), "{text}");
     assert!(text.contains(r#"malformed_total{reason="lone_surrogate",source="audit"} 1"#), "{text}");
     // The modules of reasons hold as many as the tables know.
-    let source = include_str!("../detector.rs");
+    let source = include_str!("../detector/counts.rs");
     for (module, known) in
         [("malformed", MALFORMED.len()), ("truncated", TRUNCATED.len()), ("forgotten", FORGOTTEN.len())]
     {
