@@ -20,6 +20,7 @@ pub mod engine;
 pub mod history;
 pub mod metrics;
 pub mod net;
+pub mod pipeline;
 pub mod policy;
 pub mod registry;
 pub mod rules;
