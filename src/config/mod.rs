@@ -152,12 +152,6 @@ pub struct Sink {
     pub retry_initial: Duration,
     /// `retry.max`.
     pub retry_max: Duration,
-    /// `retry.max_age`: an alert that is older goes to the dead letters. Nothing: it is tried for ever.
-    pub max_age: Option<Duration>,
-    /// `dead_letter`: a file for what cannot be delivered.
-    pub dead_letter: Option<PathBuf>,
-    /// `timeout`: of one delivery.
-    pub timeout: Duration,
     /// `type`.
     pub kind: SinkKind,
 }
@@ -172,9 +166,6 @@ impl Sink {
             exclude_rules: Vec::new(),
             retry_initial: Duration::from_millis(500),
             retry_max: Duration::from_secs(60),
-            max_age: None,
-            dead_letter: None,
-            timeout: Duration::from_secs(10),
             kind,
         }
     }
@@ -195,10 +186,6 @@ pub enum SinkKind {
         /// `format`.
         format: Format,
     },
-    /// `http`.
-    Http(Http),
-    /// `syslog`.
-    Syslog(Syslog),
 }
 
 /// How an alert is written.
@@ -211,42 +198,6 @@ pub enum Format {
     Json,
     /// For people.
     Text,
-    /// ArcSight's common event format (syslog alone).
-    Cef,
-}
-
-/// Alerts by HTTP POST.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Http {
-    /// `url`.
-    pub url: String,
-    /// `headers`: names and values.
-    pub headers: Vec<(String, String)>,
-    /// `token_file`: a bearer token.
-    pub token_file: Option<PathBuf>,
-    /// `ca`: a PEM file of roots; nothing for the system's.
-    pub ca: Option<PathBuf>,
-    /// `certificate` and `key`: PEM files of a client certificate.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// `batch`: so many alerts at most in one request, as a JSON array; 1: each is a request of its own.
-    pub batch: usize,
-    /// `gzip`.
-    pub gzip: bool,
-}
-
-/// Alerts by syslog (RFC 5424).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Syslog {
-    /// `address`: `udp://host:514`, `tcp://host:601`, `tls://host:6514` or `unix:///dev/log`.
-    pub address: String,
-    /// `format`.
-    pub format: Format,
-    /// `facility`, from 0 to 23; 13 is the log audit.
-    pub facility: u8,
-    /// `ca`: a PEM file of roots.
-    pub ca: Option<PathBuf>,
-    /// `certificate` and `key`: PEM files of a client certificate.
-    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// Metrics, health and alerts over HTTP.

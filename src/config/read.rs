@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Config, FileSource, Format, Http, Server, ServerTls, Sink, SinkKind, Source, SourceKind, Syslog,
-    WebhookSource,
+    Config, FileSource, Format, Server, ServerTls, Sink, SinkKind, Source, SourceKind, WebhookSource,
 };
 use crate::rules::Matching;
 use crate::rules::ast::Priority;
@@ -39,8 +38,7 @@ struct Reader<'f> {
     diagnostics: Vec<Diagnostic>,
 }
 
-const COMMON_SINK_KEYS: [&str; 8] =
-    ["name", "type", "priority", "rules", "exclude_rules", "retry", "dead_letter", "timeout"];
+const COMMON_SINK_KEYS: [&str; 6] = ["name", "type", "priority", "rules", "exclude_rules", "retry"];
 
 impl Reader<'_> {
     fn span(&self, node: &Node) -> Span {
@@ -180,56 +178,26 @@ impl Reader<'_> {
         let own: &[&str] = match kind.as_str() {
             "stdout" => &["format"],
             "file" => &["path", "format"],
-            "http" => &["url", "headers", "token_file", "ca", "certificate", "key", "batch", "gzip"],
-            "syslog" => &["address", "format", "facility", "ca", "certificate", "key"],
-            other => return self.unknown_type(node, other, &["stdout", "file", "http", "syslog"]),
+            other => return self.unknown_type(node, other, &["stdout", "file"]),
         };
         let known: Vec<&str> = COMMON_SINK_KEYS.iter().chain(own).copied().collect();
         self.keys(node, "this sink", &known);
         let kind = match kind.as_str() {
             "stdout" => SinkKind::Stdout { format: self.word(node, "format", &lines).unwrap_or_default() },
-            "file" => SinkKind::File {
+            _ => SinkKind::File {
                 path: PathBuf::from(self.required(node, "path")?),
                 format: self.word(node, "format", &lines).unwrap_or_default(),
             },
-            "http" => SinkKind::Http(Http {
-                url: self.required(node, "url")?,
-                headers: self.pairs(node, "headers"),
-                token_file: self.path(node, "token_file"),
-                ca: self.path(node, "ca"),
-                identity: self.identity(node),
-                batch: self
-                    .parsed(node, "batch", "expected a number from 1")
-                    .filter(|batch| *batch > 0)
-                    .unwrap_or(1),
-                gzip: self.boolean(node, "gzip").unwrap_or(false),
-            }),
-            _ => {
-                let formats = [("json", Format::Json), ("text", Format::Text), ("cef", Format::Cef)];
-                SinkKind::Syslog(Syslog {
-                    address: self.required(node, "address")?,
-                    format: self.word(node, "format", &formats).unwrap_or(Format::Json),
-                    facility: self
-                        .parsed(node, "facility", "expected 0 to 23")
-                        .filter(|one| *one < 24)
-                        .unwrap_or(13),
-                    ca: self.path(node, "ca"),
-                    identity: self.identity(node),
-                })
-            }
         };
         let mut sink = Sink::new(&name, kind);
         sink.priority = self.priority(node).unwrap_or(sink.priority);
         sink.rules = self.texts(node, "rules");
         sink.exclude_rules = self.texts(node, "exclude_rules");
         if let Some(retry) = node.get("retry") {
-            self.keys(retry, "`retry`", &["initial", "max", "max_age"]);
+            self.keys(retry, "`retry`", &["initial", "max"]);
             sink.retry_initial = self.duration(retry, "initial").unwrap_or(sink.retry_initial);
             sink.retry_max = self.duration(retry, "max").unwrap_or(sink.retry_max);
-            sink.max_age = self.duration(retry, "max_age");
         }
-        sink.dead_letter = self.path(node, "dead_letter");
-        sink.timeout = self.duration(node, "timeout").unwrap_or(sink.timeout);
         Some(sink)
     }
 
@@ -243,17 +211,6 @@ impl Reader<'_> {
             key: PathBuf::from(key?),
             client_ca: self.path(node, "client_ca"),
         })
-    }
-
-    fn identity(&mut self, node: &Node) -> Option<(PathBuf, PathBuf)> {
-        match (self.path(node, "certificate"), self.path(node, "key")) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            _ => {
-                self.error(node, "`certificate` and `key` go together", "one of them is missing");
-                None
-            }
-        }
     }
 
     /// Says which keys mean nothing.
@@ -347,18 +304,6 @@ impl Reader<'_> {
         }
     }
 
-    fn pairs(&mut self, node: &Node, key: &str) -> Vec<(String, String)> {
-        let Some(found) = node.get(key).filter(|node| !node.is_null()) else { return Vec::new() };
-        let Some(entries) = found.mapping() else {
-            self.error(found, format!("`{key}` takes a mapping"), "expected `Name: value`");
-            return Vec::new();
-        };
-        entries
-            .iter()
-            .filter_map(|entry| Some((entry.key.clone(), self.value(&entry.value, &entry.key)?)))
-            .collect()
-    }
-
     fn parsed<T: std::str::FromStr>(&mut self, node: &Node, key: &str, expected: &str) -> Option<T> {
         let text = self.text(node, key)?;
         let parsed = text.trim().parse().ok();
@@ -380,15 +325,6 @@ impl Reader<'_> {
             );
         }
         known
-    }
-
-    fn boolean(&mut self, node: &Node, key: &str) -> Option<bool> {
-        let text = self.text(node, key)?;
-        let value = yaml::boolean(&text);
-        if let (None, Some(found)) = (value, node.get(key)) {
-            self.error(found, format!("`{key}` is either true or false"), "expected true or false");
-        }
-        value
     }
 
     fn priority(&mut self, node: &Node) -> Option<Priority> {
@@ -496,15 +432,15 @@ mod tests {
     #[test]
     fn everything_is_read() {
         let read = of(
-            "state_dir: /tmp/x\nrules: rules.d\npriority: notice\nmax_event_size: 8M\nserver: false\nstore: {max_age: 7d, max_size: 100M}\nsources:\n- paths: [/a, '/b/*.log']\n  start_at: end\n  poll: 250ms\n- {type: webhook, listen: '0.0.0.0:9443', tls: {certificate: c, key: k, client_ca: ca}}\n- type: stdin\nsinks:\n- {type: http, url: 'https://${HOST}/x?a=$$b', headers: {X-Key: '${KEY:-none}'}, batch: 50, gzip: true, retry: {max_age: 1h}}\n- {type: syslog, name: log, address: 'udp://siem:514', format: cef, priority: warning, exclude_rules: ['Secret*']}\n",
+            "state_dir: /tmp/x\nrules: rules.d\npriority: notice\nmax_event_size: 8M\nserver: false\nstore: {max_age: 7d, max_size: 100M}\nsources:\n- paths: [/a, '/b/*.log']\n  start_at: end\n  poll: 250ms\n- {type: webhook, listen: '0.0.0.0:9443', tls: {certificate: c, key: k, client_ca: ca}}\n- type: stdin\nsinks:\n- {type: file, path: '/${HOST}/a$$b', retry: {initial: 1s, max: 2m}}\n- {type: stdout, name: log, format: text, priority: warning, rules: 'R*', exclude_rules: ['Secret*', '${X:-y}']}\n",
         );
         assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
         let config = read.config.unwrap();
         assert_eq!((config.sources.len(), config.sinks.len(), config.server), (3, 2, None));
-        let SinkKind::Http(http) = &config.sinks[0].kind else { panic!() };
-        assert_eq!((http.url.as_str(), http.batch), ("https://siem/x?a=$b", 50));
-        assert_eq!(http.headers, [("X-Key".to_owned(), "none".to_owned())]);
-        assert_eq!(config.sinks[0].max_age, Some(Duration::from_secs(3600)));
+        let SinkKind::File { path, .. } = &config.sinks[0].kind else { panic!() };
+        assert_eq!(path, &PathBuf::from("/siem/a$b"));
+        assert_eq!(config.sinks[0].retry_max, Duration::from_secs(120));
+        assert_eq!(config.sinks[1].exclude_rules, ["Secret*", "y"]);
         let SourceKind::File(file) = &config.sources[0].kind else { panic!() };
         assert!(file.from_end && file.poll == Duration::from_millis(250));
     }
@@ -518,10 +454,10 @@ mod tests {
             ("stat_dir: x", "did you mean `state_dir`?"),
             ("sources: [{type: fil}]", "there is no type `fil`"),
             ("sources: [{type: webhook, tls: {key: k}}]", "`certificate` is missing"),
-            ("sinks: [{type: http}]", "`url` is missing"),
-            ("sinks: [{type: file, path: /a, timeout: soon}]", "`timeout` cannot be `soon`"),
+            ("sinks: [{type: file}]", "`path` is missing"),
+            ("sinks: [{type: file, path: /a, retry: {max: soon}}]", "`max` cannot be `soon`"),
             ("sinks: [{type: stdout}, {type: stdout, name: stdout}]", "`stdout` is there twice"),
-            ("sinks: [{type: http, url: '${NOSUCH}'}]", "no variable `NOSUCH`"),
+            ("sinks: [{type: file, path: '${NOSUCH}'}]", "no variable `NOSUCH`"),
             ("server: {listen: here}", "`listen` cannot be `here`"),
             ("max_event_size: 1", "`max_event_size` cannot be `1`"),
             ("[1", "not valid YAML"),

@@ -101,7 +101,7 @@ impl Sink {
         mut news: watch::Receiver<i64>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), store::Error> {
-        let cursor = Cursor::open(dir, &self.name, Start::Newest)?;
+        let cursor = Cursor::open(dir, &self.name, Start::Oldest)?;
         let reader = Reader::open(dir)?;
         let mut wait = self.retry.initial;
         loop {
