@@ -218,12 +218,9 @@ fn a_kill_leaves_all_of_a_batch_or_nothing() {
 
 #[test]
 fn a_damaged_file_is_set_aside() {
-    // A file that is no database, one whose pages are noise, one that is cut off.
-    let damages: [fn(&mut Vec<u8>); 3] = [
-        |file| file[..100].fill(b'x'),
-        |file| file[4096..].iter_mut().enumerate().for_each(|(i, byte)| *byte = (i * 31 % 251) as u8),
-        |file| file.truncate(4096 * 3),
-    ];
+    // A file that is no database, one whose pages are overwritten, one that is cut off.
+    let damages: [fn(&mut Vec<u8>); 3] =
+        [|file| file[..100].fill(b'x'), |file| file[4096..].fill(0x5a), |file| file.truncate(4096 * 3)];
     for (number, damage) in damages.into_iter().enumerate() {
         let dir = dir();
         commit(&mut open(dir.path()), 0..500, 0);
@@ -513,16 +510,16 @@ fn hostile_texts_come_out_as_they_went_in() {
     let dir = dir();
     let mut store = open(dir.path());
     let texts = ["", "\0", "a\0b", "'; DROP TABLE alerts; --", "\"`[]%_", "\u{1b}[2J\u{202e}\n", "𝕏\u{fffd}"];
-    for (i, text) in texts.iter().enumerate() {
+    for (number, text) in (0..).zip(texts) {
         let alert = NewAlert {
-            id: id(i as u64),
-            time: i64::MIN + i as i64,
-            rule: (*text).to_owned(),
+            id: id(number),
+            time: i64::MIN,
+            rule: text.to_owned(),
             priority: Priority::Notice,
-            actor: (*text).to_owned(),
-            target: (*text).to_owned(),
+            actor: text.to_owned(),
+            target: text.to_owned(),
             json: [text.as_bytes(), b"\xff\xfe\0"].concat(),
-            message: (*text).to_owned(),
+            message: text.to_owned(),
         };
         let change =
             StateChange { kind: "x", key: text.as_bytes().to_vec(), value: Some(b"\xff\0".to_vec()) };
@@ -534,13 +531,13 @@ fn hostile_texts_come_out_as_they_went_in() {
             now: i64::MAX,
         };
         assert_eq!(store.commit(&batch).unwrap().new, 1);
-        let ack = Ack { at: i64::MIN, by: (*text).to_owned(), note: (*text).to_owned() };
+        let ack = Ack { at: i64::MIN, by: text.to_owned(), note: text.to_owned() };
         acknowledge(dir.path(), &[alert.id], &ack).unwrap();
         Cursor::open(dir.path(), text, Start::Oldest).unwrap().save(i64::MAX).unwrap();
 
         let reader = Reader::open(dir.path()).unwrap();
         let filter =
-            Filter { rule: Some((*text).to_owned()), actor: Some((*text).to_owned()), ..Filter::default() };
+            Filter { rule: Some(text.to_owned()), actor: Some(text.to_owned()), ..Filter::default() };
         let found = reader.list(&filter).unwrap();
         assert_eq!(found.len(), 1, "{text:?}");
         let (listed, stored) = (&found[0], &found[0].alert);

@@ -3,6 +3,7 @@
 //! One file a command. A command gathers its input, hands it to the library, and shows what comes out. Exit
 //! codes are a contract: 0 done, 1 what was asked about is so (`--fail-on`, a failed check), 2 an error.
 
+mod alerts;
 mod baseline;
 mod manual;
 mod past;
@@ -72,6 +73,8 @@ enum Command {
     Report(report::Report),
     Baseline(baseline::Baseline),
     #[command(subcommand)]
+    Alerts(alerts::Alerts),
+    #[command(subcommand)]
     Rules(rules::Rules),
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -100,6 +103,7 @@ pub fn run() -> ExitCode {
         Command::Scan(scan) => scan.run(),
         Command::Report(report) => report.run(),
         Command::Baseline(baseline) => baseline.run(),
+        Command::Alerts(alerts) => alerts.run(),
         Command::Rules(rules) => rules.run(),
         Command::Policy(policy) => policy.run(),
         Command::Completions(completions) => completions.run(&mut Cli::command()),

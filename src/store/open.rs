@@ -111,5 +111,5 @@ fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    Err(Error::Corrupt { path: path.to_owned(), source: rusqlite::Error::SqliteFailure(code, Some(verdict)) })
+    Err(Error::Corrupt { path: path.to_owned(), cause: rusqlite::Error::SqliteFailure(code, Some(verdict)) })
 }

@@ -198,6 +198,19 @@ impl Reader {
         })
     }
 
+    /// The rules that alerts are of, by name.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn rule_names(&self) -> Result<Vec<String>, Error> {
+        ask(&self.path, || {
+            let mut statement =
+                self.connection.prepare_cached("SELECT DISTINCT rule FROM alerts ORDER BY rule")?;
+            statement.query_map((), |row| text(row, 0))?.collect()
+        })
+    }
+
     /// What the store holds, as of one moment.
     ///
     /// # Errors
