@@ -214,4 +214,6 @@ fn nothing_in_the_store_reaches_the_terminal_as_it_is() {
         }
     }
     assert_eq!(out(dir.path(), &["list"]).lines().count(), 3);
+    keep(&mut store, &[NewAlert { actor: "🙂\u{1b}".repeat(10_000), ..hostile([0xcc; 16]) }]);
+    assert!(out(dir.path(), &["list"]).lines().all(|line| line.chars().count() < 400));
 }

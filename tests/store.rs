@@ -142,6 +142,22 @@ fn a_place_that_will_not_do_is_named() {
     assert!(!dir.path().join("pullwatch.db").exists(), "looking makes nothing");
 }
 
+#[test]
+#[cfg(unix)]
+fn a_file_that_may_not_be_written_is_seen_at_the_start() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if rustix::process::geteuid().is_root() {
+        // Root may write anything.
+        return;
+    }
+    let dir = dir();
+    drop(open(dir.path()));
+    fs::set_permissions(dir.path().join("pullwatch.db"), fs::Permissions::from_mode(0o400)).unwrap();
+    let error = Store::open(dir.path(), &Options::default()).unwrap_err();
+    assert!(matches!(error, Error::Forbidden { .. }), "{error}");
+    assert!(Cursor::open(dir.path(), "sink", Start::Oldest).is_err());
+}
+
 /// Not a test: the process that is killed. It commits batches whose position, state and hashes count the alerts.
 #[test]
 #[ignore = "run by another test"]
@@ -492,8 +508,15 @@ fn alerts_are_found_by_what_they_say() {
     assert_eq!(found(&Filter { actor: Some("user-2".into()), ..all.clone() }), [23, 22, 21, 20, 2]);
     let (since, until) = (Some(5 * SECOND), Some(7 * SECOND));
     assert_eq!(found(&Filter { since, until, ..all.clone() }), [6, 5]);
+    assert_eq!(found(&Filter { since, ..all.clone() }).len(), 19);
+    assert_eq!(found(&Filter { since: until, until: since, ..all.clone() }), [] as [i64; 0]);
+    // Alerts that come late are where their times say.
+    commit(&mut store, 3..5, 0);
+    let late = NewAlert { id: [9; 16], ..alert(6) };
+    store.commit(&Batch { alerts: &[late], ..Batch::default() }).unwrap();
+    assert_eq!(found(&Filter { since, until, ..all.clone() }), [6, 6, 5]);
     assert_eq!(found(&Filter { acknowledged: Some(true), ..all.clone() }), [4]);
-    assert_eq!(found(&Filter { acknowledged: Some(false), ..all.clone() }).len(), 23);
+    assert_eq!(found(&Filter { acknowledged: Some(false), ..all.clone() }).len(), 24);
 
     let get = |prefix: &str| reader.get(&IdPrefix::parse(prefix).unwrap()).unwrap();
     assert!(matches!(get("0000000000000004"), Match::One(one) if one.ack.as_ref() == Some(&ack)));

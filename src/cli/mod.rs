@@ -39,6 +39,7 @@ Examples:
   pullwatch rules explain --rule 'Secrets Listed' event.json
                                                  why a rule fires on an event, or does not
   pullwatch policy check audit-policy.yaml       which rules an audit policy leaves blind
+  pullwatch alerts list --since 24h              what `run` stored since yesterday
 
 `pullwatch COMMAND --help` has more, with examples."
 )]

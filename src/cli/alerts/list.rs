@@ -12,8 +12,8 @@ use crate::rules::ast::Priority;
 use crate::rules::suggest;
 use crate::store::{Filter, Listed, Reader};
 
-/// How many alerts are read at once.
-const PAGE: u32 = 500;
+/// How many alerts are read at once: some megabytes.
+const PAGE: u32 = 2000;
 
 /// List stored alerts, newest first
 #[derive(Debug, Args)]
@@ -73,6 +73,17 @@ enum Format {
     Json,
 }
 
+/// A text as a cell: one that is very long, and an attacker's, must not push the columns of all rows apart.
+fn cell(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut cell = visible(text);
+    if let Some((end, _)) = cell.char_indices().nth(LONGEST) {
+        cell.truncate(end);
+        cell.push('…');
+    }
+    cell
+}
+
 impl List {
     /// Reads and prints.
     pub fn run(self) -> anyhow::Result<ExitCode> {
@@ -89,15 +100,15 @@ impl List {
             acknowledged: self.unacknowledged.then_some(false),
             ..Filter::default()
         };
-        let (shown, last) = match self.format {
+        let shown = match self.format {
             Format::Table => self.table(&reader, &filter)?,
             Format::Json => self.json(&reader, &filter)?,
         };
-        self.remark(&reader, &filter, shown, last)?;
+        self.remark(&reader, &filter, shown)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn table(&self, reader: &Reader, filter: &Filter) -> anyhow::Result<(u64, i64)> {
+    fn table(&self, reader: &Reader, filter: &Filter) -> anyhow::Result<u64> {
         let mut table = table::table(&["TIME", "PRIORITY", "ID", "RULE", "USER", "TARGET", "ACKNOWLEDGED"]);
         let seen = self.each(reader, filter, |listed| {
             let alert = &listed.alert;
@@ -105,20 +116,20 @@ impl List {
                 when(alert.time),
                 alert.priority.to_string(),
                 short(&alert.id),
-                visible(&alert.rule),
-                visible(&alert.actor),
-                visible(&alert.target),
-                listed.ack.as_ref().map_or_else(|| "-".to_owned(), |ack| visible(&ack.by)),
+                cell(&alert.rule),
+                cell(&alert.actor),
+                cell(&alert.target),
+                listed.ack.as_ref().map_or_else(|| "-".to_owned(), |ack| cell(&ack.by)),
             ]);
             Ok(())
         })?;
-        if seen.0 > 0 {
+        if seen > 0 {
             table::print(&table)?;
         }
         Ok(seen)
     }
 
-    fn json(&self, reader: &Reader, filter: &Filter) -> anyhow::Result<(u64, i64)> {
+    fn json(&self, reader: &Reader, filter: &Filter) -> anyhow::Result<u64> {
         let mut out = BufWriter::new(std::io::stdout().lock());
         let seen = self.each(reader, filter, |listed| {
             Ok(writeln!(out, "{}", json::text(&json::object(listed), false)?)?)
@@ -127,13 +138,13 @@ impl List {
         Ok(seen)
     }
 
-    /// Reads page by page, so that no number of alerts takes much memory. How many there were, and the last one's number.
+    /// Reads page by page, so that no number of alerts takes much memory. How many there were.
     fn each(
         &self,
         reader: &Reader,
         filter: &Filter,
         mut show: impl FnMut(&Listed) -> anyhow::Result<()>,
-    ) -> anyhow::Result<(u64, i64)> {
+    ) -> anyhow::Result<u64> {
         let (mut seen, mut last) = (0, i64::MAX);
         let wanted = if self.limit == 0 { u64::MAX } else { u64::from(self.limit) };
         while seen < wanted {
@@ -149,11 +160,11 @@ impl List {
                 break;
             }
         }
-        Ok((seen, last))
+        Ok(seen)
     }
 
     /// Says what is not in the list.
-    fn remark(&self, reader: &Reader, filter: &Filter, shown: u64, last: i64) -> anyhow::Result<()> {
+    fn remark(&self, reader: &Reader, filter: &Filter, shown: u64) -> anyhow::Result<()> {
         if shown == 0 {
             let mut remark = "no alerts".to_owned();
             if *filter != Filter::default() {
@@ -171,8 +182,7 @@ impl List {
             }
             rulefiles::show(&format!("{remark}\n"));
         } else if self.format == Format::Table && shown == u64::from(self.limit) {
-            let older = Filter { before_seq: Some(last), ..filter.clone() };
-            let more = reader.count(&older)?;
+            let more = reader.count(filter)?.saturating_sub(shown);
             if more > 0 {
                 rulefiles::show(&format!("and {more} older; --limit 0 lists all\n"));
             }
