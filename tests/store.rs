@@ -341,6 +341,23 @@ fn a_full_disk_costs_nothing_but_time() {
 }
 
 #[test]
+fn who_waits_too_long_may_try_again() {
+    let dir = dir();
+    let options = Options { busy: Duration::from_millis(20), ..Options::default() };
+    let mut store = Store::open(dir.path(), &options).unwrap().store;
+    let other = raw(dir.path());
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let batch = alerts(0..5);
+    let batch = Batch { alerts: &batch, ..Batch::default() };
+    let error = store.commit(&batch).unwrap_err();
+    assert!(matches!(error, Error::Busy { .. }) && error.is_transient(), "{error}");
+    // Looking needs no lock.
+    assert_eq!(Reader::open(dir.path()).unwrap().stats().unwrap().alerts, 0);
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(store.commit(&batch).unwrap(), Committed { new: 5, repeated: 0 });
+}
+
+#[test]
 fn the_oldest_go_first() {
     let dir = dir();
     let mut store = open(dir.path());
