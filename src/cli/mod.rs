@@ -3,6 +3,7 @@
 //! One file a command. A command gathers its input, hands it to the library, and shows what comes out. Exit
 //! codes are a contract: 0 done, 1 what was asked about is so (`--fail-on`, a failed check), 2 an error.
 
+mod alerts;
 mod baseline;
 mod config;
 mod manual;
@@ -42,6 +43,7 @@ Examples:
   pullwatch rules explain --rule 'Secrets Listed' event.json
                                                  why a rule fires on an event, or does not
   pullwatch policy check audit-policy.yaml       which rules an audit policy leaves blind
+  pullwatch alerts list --since 24h              what `run` stored since yesterday
 
 `pullwatch COMMAND --help` has more, with examples."
 )]
@@ -77,6 +79,8 @@ enum Command {
     Report(report::Report),
     Baseline(baseline::Baseline),
     #[command(subcommand)]
+    Alerts(alerts::Alerts),
+    #[command(subcommand)]
     Rules(rules::Rules),
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -108,6 +112,7 @@ pub fn run() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Report(report) => report.run(),
         Command::Baseline(baseline) => baseline.run(),
+        Command::Alerts(alerts) => alerts.run(),
         Command::Rules(rules) => rules.run(),
         Command::Policy(policy) => policy.run(),
         Command::Config(config) => config.run(),

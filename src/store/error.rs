@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
-/// Why the store could not do what was asked. After any error it holds all of a batch or nothing of it.
+/// Why the store could not do what was asked. After any error it holds all of a batch or nothing of it. Each says all there is to
+/// say: what the system said is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process writes to this store.
@@ -60,23 +61,23 @@ pub enum Error {
         path: PathBuf,
     },
     /// The file is damaged. [`Store::open`](super::Store::open) sets such a file aside; this is found while running.
-    #[error("{} is damaged ({source}): the next start sets it aside and makes a new one", path.display())]
+    #[error("{} is damaged ({cause}): the next start sets it aside and makes a new one", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
         /// What was found.
-        source: rusqlite::Error,
+        cause: rusqlite::Error,
     },
     /// The system does not let us.
     #[error(
-        "cannot use {}: {source}; make the directory and its files writable for the user that pullwatch runs as, or use another --state-dir",
+        "cannot use {}: {cause}; make the directory and its files writable for the user that pullwatch runs as, or use another --state-dir",
         path.display()
     )]
     Forbidden {
         /// The file or directory.
         path: PathBuf,
         /// What the system says.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The file system cannot share memory between processes, as most network file systems.
     #[error("the file system of {} cannot hold the store (no WAL): use a local disk for --state-dir", path.display())]
@@ -90,31 +91,31 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: rusqlite::Error,
+        cause: rusqlite::Error,
     },
     /// Somebody else held the file for longer than the timeout: try again.
-    #[error("{} is busy: {source}", path.display())]
+    #[error("{} is busy: {cause}", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
         /// What the database says.
-        source: rusqlite::Error,
+        cause: rusqlite::Error,
     },
     /// A file or directory could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Anything else that the database says.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Database {
         /// The file.
         path: PathBuf,
         /// What it says.
-        source: rusqlite::Error,
+        cause: rusqlite::Error,
     },
 }
 
@@ -124,28 +125,28 @@ impl Error {
         matches!(self, Error::Full { .. } | Error::Busy { .. })
     }
 
-    pub(super) fn of(path: &Path, source: rusqlite::Error) -> Self {
+    pub(super) fn of(path: &Path, cause: rusqlite::Error) -> Self {
         let path = path.to_owned();
-        let Some(error) = source.sqlite_error() else { return Error::Database { path, source } };
+        let Some(error) = cause.sqlite_error() else { return Error::Database { path, cause } };
         match (error.code, error.extended_code) {
             // The shared memory of the WAL is a file that grows; a full disk shows there first.
-            (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => Error::Full { path, source },
-            (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => Error::Busy { path, source },
-            (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) => Error::Corrupt { path, source },
+            (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => Error::Full { path, cause },
+            (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => Error::Busy { path, cause },
+            (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) => Error::Corrupt { path, cause },
             (ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen, _) => {
-                Error::Forbidden { path, source: Box::new(source) }
+                Error::Forbidden { path, cause: Box::new(cause) }
             }
-            _ => Error::Database { path, source },
+            _ => Error::Database { path, cause },
         }
     }
 
-    pub(super) fn of_io(path: &Path, source: io::Error) -> Self {
+    pub(super) fn of_io(path: &Path, cause: io::Error) -> Self {
         let path = path.to_owned();
-        match source.kind() {
+        match cause.kind() {
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem
-            | io::ErrorKind::NotADirectory => Error::Forbidden { path, source: Box::new(source) },
-            _ => Error::Io { path, source },
+            | io::ErrorKind::NotADirectory => Error::Forbidden { path, cause: Box::new(cause) },
+            _ => Error::Io { path, cause },
         }
     }
 }
@@ -157,13 +158,13 @@ pub(super) trait At<T> {
 
 impl<T> At<T> for Result<T, rusqlite::Error> {
     fn at(self, path: &Path) -> Result<T, Error> {
-        self.map_err(|source| Error::of(path, source))
+        self.map_err(|cause| Error::of(path, cause))
     }
 }
 
 impl<T> At<T> for Result<T, io::Error> {
     fn at(self, path: &Path) -> Result<T, Error> {
-        self.map_err(|source| Error::of_io(path, source))
+        self.map_err(|cause| Error::of_io(path, cause))
     }
 }
 

@@ -28,7 +28,7 @@ pub use error::Error;
 pub use open::{Opened, Options};
 pub use read::{Filter, IdPrefix, Listed, Match, Reader, SinkStats, Stats};
 pub use retain::{Retained, Retention};
-pub use write::{Batch, Committed, Store};
+pub use write::{Batch, Committed, StateEntry, Store};
 
 use crate::rules::ast::Priority;
 

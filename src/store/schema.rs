@@ -60,6 +60,11 @@ pub enum Origin {
 pub fn connect(path: &Path, busy: Duration) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).at(path)?;
+    // A file that may not be written is opened all the same, and would fail at the first batch.
+    if connection.is_readonly("main").at(path)? {
+        let cause = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        return Err(Error::of_io(path, cause));
+    }
     settle(&connection, busy).at(path)?;
     // A batch survives a kill; a power cut may take the last ones, positions with them. They are read again then.
     connection.pragma_update(None, "synchronous", "NORMAL").at(path)?;

@@ -32,6 +32,9 @@ pub struct Committed {
     pub repeated: u64,
 }
 
+/// A key that something is kept by, and its value.
+pub type StateEntry = (Vec<u8>, Vec<u8>);
+
 /// The store of one directory, open for writing. There is one a directory.
 #[derive(Debug)]
 pub struct Store {
@@ -91,7 +94,7 @@ impl Store {
     /// # Errors
     ///
     /// If the file cannot be read.
-    pub fn state(&self, kind: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    pub fn state(&self, kind: &str) -> Result<Vec<StateEntry>, Error> {
         ask(&self.path, || {
             let mut statement = self
                 .connection

@@ -3,7 +3,7 @@
 pub(super) mod bounds;
 pub(super) mod summary;
 mod tally;
-mod text;
+pub(super) mod text;
 pub(super) mod work;
 
 use std::ffi::OsString;
@@ -107,7 +107,7 @@ enum RuleMatching {
     All,
 }
 
-fn priority(word: &str) -> Result<Priority, String> {
+pub(super) fn priority(word: &str) -> Result<Priority, String> {
     Priority::parse(word).ok_or_else(|| {
         let words: Vec<String> =
             Priority::ALL.iter().map(|priority| priority.name().to_ascii_lowercase()).collect();
