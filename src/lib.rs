@@ -16,6 +16,7 @@ pub mod cli;
 pub mod correlate;
 pub mod detector;
 pub mod engine;
+pub mod history;
 pub mod policy;
 pub mod registry;
 pub mod rules;

@@ -3,8 +3,11 @@
 //! One file a command. A command gathers its input, hands it to the library, and shows what comes out. Exit
 //! codes are a contract: 0 done, 1 what was asked about is so (`--fail-on`, a failed check), 2 an error.
 
+mod baseline;
 mod manual;
+mod past;
 mod policy;
+mod report;
 mod rulefiles;
 mod rules;
 mod scan;
@@ -28,6 +31,9 @@ use tracing_subscriber::EnvFilter;
 Examples:
   pullwatch scan /var/log/kubernetes/audit/      who read which secrets, from all logs in a directory
   pullwatch scan audit.log.gz --format json      one JSON alert a line, for other programs
+  pullwatch report audit-*.log.gz --format html --output report.html
+                                                 who read which credential, and which registries to rotate
+  pullwatch baseline audit-*.log.gz              exceptions for the reads that recur
   pullwatch rules check my-rules.yaml            whether rules load, and what is odd about them
   pullwatch rules explain --rule 'Secrets Listed' event.json
                                                  why a rule fires on an event, or does not
@@ -63,6 +69,8 @@ enum Color {
 #[derive(Debug, Subcommand)]
 enum Command {
     Scan(scan::Scan),
+    Report(report::Report),
+    Baseline(baseline::Baseline),
     #[command(subcommand)]
     Rules(rules::Rules),
     #[command(subcommand)]
@@ -90,6 +98,8 @@ pub fn run() -> ExitCode {
     start_log(cli.verbose);
     let result = match cli.command {
         Command::Scan(scan) => scan.run(),
+        Command::Report(report) => report.run(),
+        Command::Baseline(baseline) => baseline.run(),
         Command::Rules(rules) => rules.run(),
         Command::Policy(policy) => policy.run(),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
@@ -99,7 +109,10 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            rulefiles::show(&format!("pullwatch: {}\n", visible(&format!("{error:#}"))));
+            // Commands make names visible that they put into an error; lines are their own.
+            let message = format!("{error:#}");
+            let lines: Vec<String> = message.lines().map(visible).collect();
+            rulefiles::show(&format!("pullwatch: {}\n", lines.join("\n")));
             ExitCode::from(2)
         }
     }

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::judge::{Case, Window};
 use super::plan::{RulePlan, Say};
 use super::value::{Shown, Text, Value};
-use crate::audit::event::{Event, Member};
+use crate::audit::event::{Event, Member, ObjectRef};
 use crate::audit::json::Raw;
 use crate::audit::redact::Place;
 use crate::audit::text::{escape_json, is_plain_string, push_json_string};
@@ -37,6 +37,19 @@ pub struct Incident<'e> {
     actor: String,
     /// On what, for people.
     target: String,
+    /// Where the event says who asked for what.
+    parts: Parts<'e>,
+}
+
+/// Parts of an event that are seldom asked for, as they are written.
+#[derive(Clone, Copy, Debug)]
+struct Parts<'e> {
+    user: Option<Raw<'e>>,
+    impersonated: Option<Raw<'e>>,
+    client: Option<Raw<'e>>,
+    agent: Option<Raw<'e>>,
+    verb: Option<Raw<'e>>,
+    object: ObjectRef<'e>,
 }
 
 /// The members before `level` in an event that the apiserver writes to a file; in a webhook's list they are
@@ -59,6 +72,23 @@ impl<'e> Incident<'e> {
             exposure,
             actor: actor(event),
             target: target(event),
+            parts: Parts::of(event),
+        }
+    }
+}
+
+impl<'e> Parts<'e> {
+    fn of(event: &mut Event<'e>) -> Self {
+        let name = |user: Option<Raw<'e>>| user.and_then(|user| user.get("username"));
+        Parts {
+            user: name(event.get(Member::User)),
+            impersonated: name(event.get(Member::ImpersonatedUser)),
+            client: event
+                .get(Member::SourceIps)
+                .and_then(|addresses| addresses.items().map_while(Result::ok).last()),
+            agent: event.get(Member::UserAgent),
+            verb: event.get(Member::Verb),
+            object: event.object(),
         }
     }
 }
@@ -174,6 +204,46 @@ impl<'a> Alert<'a> {
     /// What it was done to.
     pub fn target(&self) -> &'a str {
         &self.incident.target
+    }
+
+    /// What the event exposed of registry credentials.
+    pub fn exposure(&self) -> &'a Exposure {
+        &self.incident.exposure
+    }
+
+    /// `user.username`: who really asked.
+    pub fn user(&self) -> Option<String> {
+        shown(self.incident.parts.user)
+    }
+
+    /// `impersonatedUser.username`: whom they posed as.
+    pub fn impersonated(&self) -> Option<String> {
+        shown(self.incident.parts.impersonated)
+    }
+
+    /// The last of `sourceIPs`: the address of the peer, the only one that a client cannot make up.
+    pub fn client(&self) -> Option<String> {
+        shown(self.incident.parts.client)
+    }
+
+    /// `userAgent`, the client's own words.
+    pub fn agent(&self) -> Option<String> {
+        shown(self.incident.parts.agent)
+    }
+
+    /// `verb`.
+    pub fn verb(&self) -> Option<String> {
+        shown(self.incident.parts.verb)
+    }
+
+    /// `objectRef.namespace`.
+    pub fn namespace(&self) -> Option<String> {
+        shown(self.incident.parts.object.namespace)
+    }
+
+    /// `objectRef.name`.
+    pub fn name(&self) -> Option<String> {
+        shown(self.incident.parts.object.name)
     }
 
     /// The same for the same event content and rule, whoever read it from wherever: 32 hex digits.
@@ -465,6 +535,10 @@ fn push_raw(out: &mut Vec<u8>, value: Raw<'_>, place: Place) {
 
 fn lossy(text: Option<Text<'_>>) -> Option<String> {
     text.map(|text| String::from_utf8_lossy(&text).into_owned())
+}
+
+fn shown(raw: Option<Raw<'_>>) -> Option<String> {
+    lossy(raw.map(|raw| Place::Plain.show(raw)))
 }
 
 fn actor(event: &mut Event<'_>) -> String {
