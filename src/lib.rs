@@ -23,4 +23,5 @@ pub mod rules;
 pub mod shipped;
 pub mod sink;
 pub mod source;
+pub mod state;
 pub mod store;

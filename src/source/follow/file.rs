@@ -162,7 +162,9 @@ impl Tracked {
             let before = self.rest.len();
             let read = match &mut self.content {
                 Content::Plain(file) => file.take(STEP as u64).read_to_end(&mut self.rest)?,
-                Content::Compressed(reader) => reader.by_ref().take(STEP as u64).read_to_end(&mut self.rest)?,
+                Content::Compressed(reader) => {
+                    reader.by_ref().take(STEP as u64).read_to_end(&mut self.rest)?
+                }
             };
             if read == 0 {
                 return Ok(Step::Idle);

@@ -46,7 +46,9 @@ impl Fingerprint {
 /// The first bytes of a file, decompressed.
 pub fn beginning(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(BEGINNING);
-    open::open(&Input::File(path.to_owned()), Arc::default())?.take(BEGINNING as u64).read_to_end(&mut text)?;
+    open::open(&Input::File(path.to_owned()), Arc::default())?
+        .take(BEGINNING as u64)
+        .read_to_end(&mut text)?;
     Ok(text)
 }
 

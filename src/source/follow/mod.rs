@@ -117,7 +117,12 @@ impl Follow {
 
     /// Up to where everything was handed on. To be kept together with what came of it.
     pub fn marks(&self) -> Vec<Mark> {
-        self.found_before.iter().chain(&self.done).cloned().chain(self.tracked.iter().map(Tracked::mark)).collect()
+        self.found_before
+            .iter()
+            .chain(&self.done)
+            .cloned()
+            .chain(self.tracked.iter().map(Tracked::mark))
+            .collect()
     }
 
     /// Looks which files there are.
@@ -129,7 +134,10 @@ impl Follow {
             let Ok(identity) = Identity::of(&path) else { continue };
             match self.tracked.iter_mut().find(|file| file.identity == identity) {
                 Some(file) => file.path.clone_from(&path),
-                None if self.done.iter().any(|mark| mark.identity() == identity && !mark.is_reused(&path)) => {}
+                None if self
+                    .done
+                    .iter()
+                    .any(|mark| mark.identity() == identity && !mark.is_reused(&path)) => {}
                 None => unknown.push(path),
             }
         }
