@@ -74,7 +74,7 @@ impl<T: Default> Kept<T> {
         &mut slot.value
     }
 
-    /// The value of a key that is restored, which may be new.
+    /// The value of a key that is restored. One that is new counts as used now, until its use is restored too.
     pub fn restore(&mut self, key: Digest) -> &mut T {
         if !self.slots.contains_key(&key) {
             self.restore_use(key, 0);
@@ -83,22 +83,14 @@ impl<T: Default> Kept<T> {
         &mut slot.value
     }
 
-    /// When a key was used last: as stored, or where another was used then, at the next free moment.
+    /// When a key was used last; where that is 0 or another was used then, it is now.
     pub fn restore_use(&mut self, key: Digest, used: u64) {
-        let mut used = used;
-        for (&taken, _) in self.order.range(used..) {
-            if taken != used {
-                break;
-            }
-            used += 1;
-        }
         let slot = self.slots.entry(key).or_insert_with(|| Slot { value: T::default(), used: 0, weight: 0 });
-        if self.order.get(&slot.used) == Some(&key) {
-            self.order.remove(&slot.used);
-        }
-        slot.used = used;
-        self.order.insert(used, key);
-        self.uses = self.uses.max(used);
+        self.order.remove(&slot.used);
+        let is_free = used > 0 && !self.order.contains_key(&used);
+        slot.used = if is_free { used } else { self.uses + 1 };
+        self.order.insert(slot.used, key);
+        self.uses = self.uses.max(slot.used);
     }
 
     /// When a key was used last, and its value.

@@ -111,7 +111,7 @@ impl<V> Recent<V> {
             self.entries.append(&mut tail.split_off(&rest));
         }
         for (key, entry) in tail {
-            self.track.gone(&*key, entry.stored > 0);
+            self.track.gone::<str>(&key, entry.stored > 0);
         }
     }
 
@@ -135,7 +135,7 @@ impl<V> Recent<V> {
         self.entries.retain(|key, entry| {
             let stays = entry.used > limit;
             if !stays {
-                track.gone(&**key, entry.stored > 0);
+                track.gone::<str>(key, entry.stored > 0);
             }
             stays
         });
@@ -148,7 +148,7 @@ impl<V: Serialize + DeserializeOwned> Recent<V> {
     pub fn track(&mut self) {
         self.track.switch_on();
         for key in self.entries.keys() {
-            self.track.changed(&**key);
+            self.track.changed::<str>(key);
         }
     }
 
@@ -247,7 +247,7 @@ mod tests {
                     };
                 }
                 assert_eq!(stored.len(), recent.len());
-                let mut again = Recent::new(100);
+                let mut again: Recent<i32> = Recent::new(100);
                 for (key, value) in &stored {
                     assert!(again.restore(key, value, |_| true));
                 }
