@@ -264,7 +264,9 @@ impl Throttle {
         let Some(rule) = self.rule_of(Digest(*definition)) else { return false };
         let held = stored.held(rule);
         if key.is_empty() {
-            held.into_iter().for_each(|held| self.add_forgotten(held));
+            if let Some(held) = held {
+                self.add_forgotten(held);
+            }
             return true;
         }
         let Ok(key) = key.try_into().map(Digest) else { return false };

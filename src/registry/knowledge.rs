@@ -9,6 +9,7 @@ use super::names::Names;
 use super::recent::Recent;
 use super::text;
 use crate::audit::event::{Event, Member};
+use crate::audit::time::Present;
 use crate::state::{StateChange, kind};
 
 /// So many secrets are remembered: credentials, and others whose name could be taken for one.
@@ -89,8 +90,8 @@ pub struct Knowledge {
     /// Pod Security's `enforce` label, by namespace; empty where it is known to have none.
     namespaces: Recent<String>,
     lasting: Lasting,
-    /// A later time is taken for this one.
-    not_after: i64,
+    /// Which times are believed.
+    present: Present,
 }
 
 impl Default for Knowledge {
@@ -101,7 +102,7 @@ impl Default for Knowledge {
             roles: Recent::new(MOST_ROLES),
             namespaces: Recent::new(MOST_NAMESPACES),
             lasting: Lasting::default(),
-            not_after: i64::MAX,
+            present: Present::default(),
         }
     }
 }
@@ -149,7 +150,7 @@ impl Knowledge {
     /// A secret was created or changed; of interest where it is a registry credential.
     pub(super) fn saw_write(&mut self, namespace: &str, name: &str, time: i64, names: &Names) {
         if self.evidence(namespace, name, names).is_some() {
-            let time = Some(time.min(self.not_after));
+            let time = Some(self.present.believed(time));
             self.secrets.change(&key(namespace, name), Standing::default, |standing| {
                 let is_later = standing.written < time;
                 standing.written = standing.written.max(time);
@@ -266,9 +267,9 @@ impl Knowledge {
             .map(|(key, standing)| (key, standing.written))
     }
 
-    /// Times of writes behind this one, in nanoseconds since 1970, are from now on taken for it.
-    pub fn set_not_after(&mut self, time: i64) {
-        self.not_after = time;
+    /// Says which times of writes are to be believed.
+    pub fn set_present(&mut self, present: Present) {
+        self.present = present;
     }
 
     /// From now on remembers what changes, until it is asked for. To be called before anything is restored: what is
