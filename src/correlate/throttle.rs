@@ -195,6 +195,19 @@ impl Throttle {
         self.over(|_| true)
     }
 
+    /// Forgets the combinations whose next alert at this time or later is shown anyway, and that hold nothing back. They are
+    /// bounded without it; this is for whoever stores them.
+    pub fn forget(&mut self, before: i64) {
+        let keys: Vec<Digest> = self.states.keys().collect();
+        for key in keys {
+            let Some(state) = self.states.get(&key).copied() else { continue };
+            if state.held.is_none() && state.until(self.every(state.rule).unwrap_or(0)) <= before {
+                self.states.remove(&key);
+                self.has_gone(key, state);
+            }
+        }
+    }
+
     fn over(&mut self, is_over: impl Fn(i64) -> bool) -> Vec<HeldBack> {
         let mut found: Vec<HeldBack> = std::mem::take(&mut self.forgotten).into_values().collect();
         for held in &found {

@@ -1,12 +1,17 @@
 //! Going on where another stopped: what a session learned as entries for a store, and from one session to the next when
 //! there are other rules.
 //!
+//! A restored session says what one would have said that never stopped, but for two things: positions of events in the
+//! input start anew, and what was last used may be known a little less exactly (see [`crate::registry`]).
+//!
 //! ```
 //! use std::collections::BTreeMap;
 //! use pullwatch::detector::{Detector, Options};
-//! use pullwatch::rules::ast::RuleSet;
+//! use pullwatch::{rules, shipped};
 //!
-//! let detector = Detector::new(&RuleSet::default(), Options::default());
+//! // Only where a rule asks for `registry.*` or the like is anything learned.
+//! let rules = rules::load(&shipped::files(), &rules::Options::default()).rules;
+//! let detector = Detector::new(&rules, Options::default());
 //! let mut session = detector.session();
 //! session.track();
 //! session.chunk(br#"{"kind":"Event","auditID":"1","stage":"ResponseComplete","verb":"create",
@@ -29,9 +34,9 @@
 //! assert_eq!(known, [("p/x", Some(1_777_888_800_000_000_000))]);
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Sequel, Session};
+use super::{OnAlert, Sequel, Session};
 use crate::audit::time::Present;
 use crate::registry::Knowledge;
 use crate::state::{StateChange, kind};
@@ -63,7 +68,8 @@ impl Sequel<'_> {
     }
 
     /// What changed since the last call, at most one change a key, in no particular order; nothing unless it is
-    /// [tracked](Sequel::track). What it costs goes by what changed, not by what is known.
+    /// [tracked](Sequel::track). What it costs goes by what changed, not by what is known. They are told once: who cannot
+    /// store them now keeps them, and stores them before the next.
     pub fn take_changes(&mut self) -> Vec<StateChange> {
         let foreign = std::mem::take(&mut self.kept.foreign).into_iter();
         let mut changes: Vec<StateChange> =
@@ -141,6 +147,17 @@ impl Session<'_> {
         self.sequel.set_now(now);
     }
 
+    /// See [`Sequel::advance`]. What it counts is in the next [`Session::take_counts`].
+    pub fn advance(&mut self, time: i64, on_alert: OnAlert<'_>) {
+        let counts = self.sequel.advance(time, on_alert);
+        self.scout.add_counts(&counts);
+    }
+
+    /// See [`Sequel::forget`].
+    pub fn forget(&mut self, before: i64) {
+        self.sequel.forget(before);
+    }
+
     /// Goes on for another session, as [`Sequel::resume_from`] says, and counts on: events, and their positions.
     pub fn resume_from(&mut self, old: Session<'_>) {
         self.scout.resume_from(old.scout);
@@ -153,7 +170,7 @@ impl Session<'_> {
     }
 
     /// See [`Sequel::forgotten`].
-    pub fn forgotten(&self) -> std::collections::BTreeMap<&'static str, u64> {
+    pub fn forgotten(&self) -> BTreeMap<&'static str, u64> {
         self.sequel.forgotten()
     }
 }

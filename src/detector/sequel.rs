@@ -213,6 +213,30 @@ impl<'d> Sequel<'d> {
         counts
     }
 
+    /// Says that it is so late, by the time of events, where no event says so: judges windows that have closed by then, and
+    /// counts what throttles held back and no later alert will tell of. For whoever waits for more input.
+    pub fn advance(&mut self, time: i64, on_alert: OnAlert<'_>) -> Counts {
+        loop {
+            let closed = self.together.correlator.advance(time);
+            if closed.is_empty() {
+                break;
+            }
+            Self::close(self.detector, &mut self.together, closed, on_alert);
+        }
+        let mut counts = Counts::default();
+        for held in self.together.throttle.due(time) {
+            *counts.held_back.entry(held.rule).or_default() += held.count;
+        }
+        counts
+    }
+
+    /// Forgets windows and throttles that cannot matter to an event at this time or later, so that nobody stores them. It
+    /// looks at all of them: for now and then.
+    pub fn forget(&mut self, before: i64) {
+        self.together.correlator.forget(before);
+        self.together.throttle.forget(before);
+    }
+
     /// What was forgotten so far to stay within bounds, by what it was.
     pub fn forgotten(&self) -> BTreeMap<&'static str, u64> {
         let lost = self.together.correlator.counts();

@@ -310,3 +310,38 @@ impl Knowledge {
 pub(super) fn object_name(event: &mut Event<'_>) -> Option<String> {
     text(event.object().name).or_else(|| text(event.path(&["responseObject", "metadata", "name"])))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::learn;
+
+    #[test]
+    fn when_a_credential_was_written_last_is_remembered() {
+        let names = Names::new(["*regcred*"]).unwrap();
+        let mut knowledge = Knowledge::default();
+        let mut write = |verb: &str, name: &str, kind: &str, second: u8, rest: &str| {
+            let event = format!(
+                r#"{{"stage":"ResponseComplete","requestURI":"/s?{rest}","verb":"{verb}","objectRef":{{"resource":"secrets","namespace":"p","name":"{name}"}},"responseStatus":{{"code":{}}},"requestObject":{{"type":"{kind}"}},"stageTimestamp":"1970-01-01T00:00:0{second}Z"}}"#,
+                if rest == "refused" { 403 } else { 200 },
+            );
+            learn(&mut Event::new(event.as_bytes()), &names, &mut knowledge);
+            let known = knowledge.credentials_with_times();
+            known
+                .map(|(key, time)| (key.to_owned(), time.map(|time| time / 1_000_000_000)))
+                .collect::<Vec<_>>()
+        };
+        let x = |second| vec![("p/x".to_owned(), Some(second))];
+        assert_eq!(write("create", "x", "kubernetes.io/dockercfg", 1, ""), x(1));
+        assert_eq!(write("update", "x", "kubernetes.io/dockercfg", 2, "dryRun=All"), x(1));
+        assert_eq!(write("patch", "x", "", 3, ""), x(3));
+        assert_eq!(write("update", "x", "kubernetes.io/dockercfg", 2, ""), x(3));
+        assert_eq!(write("get", "x", "", 5, ""), x(3));
+        assert_eq!(write("update", "x", "kubernetes.io/dockercfg", 6, "refused"), x(3));
+        assert_eq!(write("create", "y", "Opaque", 6, ""), x(3));
+        // By its name alone, until a type is seen.
+        assert_eq!(write("patch", "regcred", "", 7, "").len(), 2);
+        assert_eq!(write("update", "regcred", "Opaque", 8, ""), x(3));
+        assert!(write("delete", "x", "", 9, "").is_empty());
+    }
+}
