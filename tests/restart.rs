@@ -365,4 +365,15 @@ fn one_event_from_the_future_does_not_make_others_late() {
     judge(&mut session, &event(9, 400_000_000, 6, 0, 2));
     let known: Vec<_> = session.knowledge().credentials_with_times().collect();
     assert_eq!(known, [("p/y", Some(now))]);
+    // Neither does what was stored while nobody looked at the clock.
+    let mut session = detector.session();
+    session.track();
+    judge(&mut session, &event(0, 400_000_000, 0, 0, 1));
+    let mut stored = Store::new();
+    store(&mut stored, session.take_changes());
+    let mut session = restored(&detector, &stored);
+    session.set_now(now);
+    let mut alerts = judge(&mut session, &event(1, 0, 0, 0, 0));
+    alerts.extend(judge(&mut session, &event(2, 1, 6, 0, 0)));
+    assert!(!alerts.iter().any(|alert| alert.contains("\"rule\":\"Few\"")), "{alerts:?}");
 }

@@ -6,6 +6,7 @@ use super::group::{Group, Spec};
 use super::kept::Kept;
 use super::stored::Stored;
 use super::{Counts, Digest, FEWEST_GROUPS, Fired, MOST_GROUPS, MOST_KEPT, Observation, TOLERANCE};
+use crate::audit::time::Present;
 use crate::rules::ast::{Correlation, Feed};
 
 /// Where the alerts of a rule or of a correlation are to be observed.
@@ -147,6 +148,11 @@ impl Correlator {
         self.now = self.now.max(time);
         let now = self.now;
         self.close(|due| due < now)
+    }
+
+    /// Says which times are believed: where a clock was wrong for a while, windows must not close at once for ever.
+    pub fn set_present(&mut self, present: Present) {
+        self.now = present.believed(self.now);
     }
 
     /// Judges what is still open, at the end of all input. To be asked until it gives nothing, and what it gives is

@@ -106,6 +106,7 @@ impl Sequel<'_> {
     pub fn set_now(&mut self, now: i64) {
         let present = Present::at(now);
         self.together.present = present;
+        self.together.correlator.set_present(present);
         self.knowledge.set_present(present);
     }
 
