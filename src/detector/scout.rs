@@ -5,8 +5,9 @@ use super::{Detector, Found, OnFound, Turn};
 use crate::audit::event::{Event, Member};
 use crate::audit::json::{Broken, Cursor, Raw, Type};
 use crate::audit::notes::Notes;
-use crate::engine::alert::{Alert, Incident};
+use crate::engine::alert::Alert;
 use crate::engine::extract::Context;
+use crate::engine::incident::Incident;
 use crate::engine::judge::{Case, Judge, Sight};
 
 /// Whether looking for candidates pays: where most lines are some, it is work done twice. Asked again now and then, since a
