@@ -28,4 +28,5 @@ pub mod server;
 pub mod shipped;
 pub mod sink;
 pub mod source;
+pub mod state;
 pub mod store;

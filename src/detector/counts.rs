@@ -42,6 +42,8 @@ pub mod forgotten {
     pub const LATE: &str = "matches that came too late for their window";
     /// Combinations of values that a throttle remembers.
     pub const THROTTLES: &str = "throttled combinations (told again)";
+    /// Entries of a store, and windows and throttles of rules that are no more.
+    pub const STATE: &str = "stored state of other rules or another version";
 }
 
 /// What was seen.

@@ -14,6 +14,7 @@
 //! No record is dropped without being counted, and none can stop the rest.
 
 pub mod counts;
+mod resume;
 mod scout;
 mod sequel;
 
@@ -92,13 +93,15 @@ impl Detector {
             .iter()
             .filter_map(|planned| rules.correlations.get(planned.alert.index - rules.rules.len()).cloned())
             .collect();
+        let mut correlator = if options.is_in_time_order {
+            Correlator::new(&correlations)
+        } else {
+            Correlator::with_tolerance(&correlations, i64::MAX)
+        };
+        correlator.name_feeds(&correlations, |feed| rules.name_of(feed).unwrap_or_default().to_owned());
         Detector {
             rule_names: names.map(ToString::to_string).collect(),
-            correlator: if options.is_in_time_order {
-                Correlator::new(&correlations)
-            } else {
-                Correlator::with_tolerance(&correlations, i64::MAX)
-            },
+            correlator,
             throttle: Throttle::new(&rules.rules),
             searcher: Searcher::new(),
             plan,

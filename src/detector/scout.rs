@@ -88,6 +88,12 @@ impl<'d> Scout<'d> {
         self.counts.add(counts);
     }
 
+    /// Counts on where another stopped.
+    pub(super) fn resume_from(&mut self, old: Scout<'_>) {
+        self.position = old.position;
+        self.counts = old.counts;
+    }
+
     /// Judges every record of a buffer that starts and ends at record boundaries.
     pub fn chunk<'c>(&mut self, bytes: &'c [u8], on_found: OnFound<'_, 'c>) {
         let mut buffer = self.open(bytes, on_found);

@@ -1,12 +1,14 @@
 //! The second half of a session: judges, in their order, the events that do not stand for themselves, and what several
 //! matches say together.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use super::counts::{Counts, forgotten};
+use super::resume::Kept;
 use super::{Detector, OnAlert, Turn};
 use crate::audit::event::Event;
+use crate::audit::time::Present;
 use crate::correlate::{Correlator, Decision, Fired, Observation, Throttle};
 use crate::engine::alert::{Alert, push_hex};
 use crate::engine::extract::Context;
@@ -21,10 +23,26 @@ use crate::registry::{self, Knowledge};
 pub struct Sequel<'d> {
     detector: &'d Detector,
     judge: Judge,
-    knowledge: Knowledge,
-    correlator: Correlator,
-    throttle: Throttle,
+    pub(super) knowledge: Knowledge,
+    pub(super) together: Together,
+    pub(super) kept: Kept,
     matches: Vec<usize>,
+}
+
+/// What looks at several matches.
+#[derive(Debug)]
+pub(super) struct Together {
+    pub correlator: Correlator,
+    pub throttle: Throttle,
+    /// Which times are believed.
+    pub present: Present,
+}
+
+impl Together {
+    /// When an event happened, as far as it is to be believed.
+    fn time(&self, incident: &Incident<'_>) -> i64 {
+        self.present.believed(incident.time())
+    }
 }
 
 impl<'d> Sequel<'d> {
@@ -34,8 +52,12 @@ impl<'d> Sequel<'d> {
             detector,
             judge: detector.judge(),
             knowledge: Knowledge::default(),
-            correlator: detector.correlator.clone(),
-            throttle: detector.throttle.clone(),
+            together: Together {
+                correlator: detector.correlator.clone(),
+                throttle: detector.throttle.clone(),
+                present: Present::default(),
+            },
+            kept: Kept::default(),
             matches: Vec::new(),
         }
     }
@@ -68,14 +90,7 @@ impl<'d> Sequel<'d> {
         if !turn.only_teaches {
             self.judge.judge(&mut case, &prospect, &mut self.matches);
             if !self.matches.is_empty() {
-                Self::alert(
-                    self.detector,
-                    &mut self.correlator,
-                    &mut self.throttle,
-                    &mut case,
-                    &self.matches,
-                    on_alert,
-                );
+                Self::alert(self.detector, &mut self.together, &mut case, &self.matches, on_alert);
             }
         }
         if concerns {
@@ -86,14 +101,14 @@ impl<'d> Sequel<'d> {
     /// Says what an event matched, and what that says together with earlier matches.
     fn alert(
         detector: &Detector,
-        correlator: &mut Correlator,
-        throttle: &mut Throttle,
+        together: &mut Together,
         case: &mut Case<'_, '_, '_>,
         matches: &[usize],
         on_alert: OnAlert<'_>,
     ) {
         let exposure = case.exposure();
         let incident = Incident::new(case.event, exposure);
+        let time = together.time(&incident);
         let hostname = &detector.options.hostname;
         let mut feeding: VecDeque<(FeedPlan, [u8; 16])> = VecDeque::new();
         for &matched in matches {
@@ -107,7 +122,7 @@ impl<'d> Sequel<'d> {
                 continue;
             }
             let decision = match &rule.throttle {
-                Some(plan) => throttle.decide(rule.index, &key(case, &plan.per), incident.time()),
+                Some(plan) => together.throttle.decide(rule.index, &key(case, &plan.per), time),
                 None => Decision::Show { held_back: 0 },
             };
             if let Decision::Show { held_back } = decision {
@@ -116,19 +131,19 @@ impl<'d> Sequel<'d> {
         }
         // Windows that ended before this event are judged before it counts.
         loop {
-            let closed = correlator.advance(incident.time());
+            let closed = together.correlator.advance(time);
             if closed.is_empty() {
                 break;
             }
-            Self::close(detector, correlator, closed, on_alert);
+            Self::close(detector, together, closed, on_alert);
         }
-        Self::correlate(detector, correlator, case, &incident, feeding, on_alert);
+        Self::correlate(detector, together, case, &incident, feeding, on_alert);
     }
 
     /// Feeds matches to correlations, and their alerts to others.
     fn correlate(
         detector: &Detector,
-        correlator: &mut Correlator,
+        together: &mut Together,
         case: &mut Case<'_, '_, '_>,
         incident: &Incident<'_>,
         mut feeding: VecDeque<(FeedPlan, [u8; 16])>,
@@ -137,16 +152,16 @@ impl<'d> Sequel<'d> {
         while let Some((feed, id)) = feeding.pop_front() {
             let correlation = &detector.plan.correlations[feed.correlation];
             let values = correlation.field.map(|field| texts(case.shown(field).value())).unwrap_or_default();
-            let is_judged_at_close = correlator.is_judged_at_close(feed.correlation);
+            let is_judged_at_close = together.correlator.is_judged_at_close(feed.correlation);
             let observation = Observation {
                 source: feed.source,
-                time: incident.time(),
+                time: together.time(incident),
                 id,
                 key: key(case, &correlation.group_by),
                 values,
                 note: is_judged_at_close.then(|| incident.note().into()),
             };
-            let Some(fired) = correlator.observe(feed.correlation, &observation) else { continue };
+            let Some(fired) = together.correlator.observe(feed.correlation, &observation) else { continue };
             case.window = Some(Rc::new(window(correlation, &fired)));
             let alert = Alert::new(&correlation.alert, case, incident, &detector.options.hostname);
             if !correlation.alert.is_silent {
@@ -159,7 +174,7 @@ impl<'d> Sequel<'d> {
     }
 
     /// Says what windows held that have closed. Their events are gone: what is said of one is in its note.
-    fn close(detector: &Detector, correlator: &mut Correlator, closed: Vec<Fired>, on_alert: OnAlert<'_>) {
+    fn close(detector: &Detector, together: &mut Together, closed: Vec<Fired>, on_alert: OnAlert<'_>) {
         let plan = &detector.plan;
         for fired in closed {
             let correlation = &plan.correlations[fired.correlation];
@@ -179,36 +194,64 @@ impl<'d> Sequel<'d> {
             let id = alert.id_bytes();
             let feeding = correlation.alert.feeds.iter().map(|feed| (*feed, id)).collect();
             case.window = None;
-            Self::correlate(detector, correlator, &mut case, &incident, feeding, on_alert);
+            Self::correlate(detector, together, &mut case, &incident, feeding, on_alert);
         }
     }
 
     /// Judges what is still open at the end of all input, and counts what was lost on the way.
     pub fn finish(&mut self, on_alert: OnAlert<'_>) -> Counts {
         loop {
-            let closed = self.correlator.finish();
+            let closed = self.together.correlator.finish();
             if closed.is_empty() {
                 break;
             }
-            Self::close(self.detector, &mut self.correlator, closed, on_alert);
+            Self::close(self.detector, &mut self.together, closed, on_alert);
+        }
+        let mut counts = Counts { forgotten: self.forgotten(), ..Counts::default() };
+        for held in self.together.throttle.finish() {
+            *counts.held_back.entry(held.rule).or_default() += held.count;
+        }
+        counts
+    }
+
+    /// Says that it is so late, by the time of events, where no event says so: judges windows that have closed by then, and
+    /// counts what throttles held back and no later alert will tell of. For whoever waits for more input.
+    pub fn advance(&mut self, time: i64, on_alert: OnAlert<'_>) -> Counts {
+        loop {
+            let closed = self.together.correlator.advance(time);
+            if closed.is_empty() {
+                break;
+            }
+            Self::close(self.detector, &mut self.together, closed, on_alert);
         }
         let mut counts = Counts::default();
-        let lost = self.correlator.counts();
-        for (what, count) in [
+        for held in self.together.throttle.due(time) {
+            *counts.held_back.entry(held.rule).or_default() += held.count;
+        }
+        counts
+    }
+
+    /// Forgets windows and throttles that cannot matter to an event at this time or later, so that nobody stores them. It
+    /// looks at all of them: for now and then.
+    pub fn forget(&mut self, before: i64) {
+        self.together.correlator.forget(before);
+        self.together.throttle.forget(before);
+    }
+
+    /// What was forgotten so far to stay within bounds, by what it was.
+    pub fn forgotten(&self) -> BTreeMap<&'static str, u64> {
+        let lost = self.together.correlator.counts();
+        [
             (forgotten::KNOWLEDGE, self.knowledge.evicted()),
             (forgotten::WINDOWS, lost.evicted_groups),
             (forgotten::MATCHES, lost.dropped),
             (forgotten::LATE, lost.too_late),
-            (forgotten::THROTTLES, self.throttle.evicted()),
-        ] {
-            if count > 0 {
-                counts.forgotten.insert(what, count);
-            }
-        }
-        for held in self.throttle.finish() {
-            *counts.held_back.entry(held.rule).or_default() += held.count;
-        }
-        counts
+            (forgotten::THROTTLES, self.together.throttle.evicted()),
+            (forgotten::STATE, self.kept.refused()),
+        ]
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .collect()
     }
 
     /// What was learned so far.

@@ -148,7 +148,10 @@ impl Exposure {
         };
         let place = Asked::of(event);
         match code.and_then(|code| code.first()) {
-            Some(b'2') | None => reader.answered(event, request, &place),
+            Some(b'2') | None => {
+                reader.answered(event, request, &place);
+                reader.written(event, &place);
+            }
             Some(_) => {
                 if matches!(code, Some(b"401" | b"403")) {
                     reader.found.kind = Kind::Denied;
@@ -356,6 +359,18 @@ impl Reader<'_, '_> {
             if let Some(applied) = applied {
                 self.found.logins.read(Raw::assume(&applied));
             }
+        }
+    }
+
+    /// Remembers when a credential was created or changed. What is only tried changes nothing.
+    fn written(&mut self, event: &mut Event<'_>, asked: &Asked) {
+        let Some(knowledge) = &mut self.knowledge else { return };
+        let verb = text(event.get(Member::Verb));
+        if let (Some("create" | "update" | "patch"), Some(name), Some(time)) =
+            (verb.as_deref(), &asked.name, event.time())
+            && uri::lenient_parameters(asked.uri.as_bytes(), b"dryRun").is_empty()
+        {
+            knowledge.saw_write(&asked.namespace, name, time, self.names);
         }
     }
 
