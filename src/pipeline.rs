@@ -157,6 +157,13 @@ impl Pipeline {
             let detector = Detector::new(&rules.set, rules.options.clone());
             self.metrics.rules_in_use(RuleNames { rules: names(&rules.set), version: rules.version.clone() });
             let mut session = detector.session();
+            session.track();
+            // After a change of rules too: what was learned is stored, all of it.
+            for kind in crate::state::kind::ALL {
+                for (key, value) in self.store.state(kind)? {
+                    session.restore(kind, &key, &value);
+                }
+            }
             match self.serve(&mut session)? {
                 End::Stop => return Ok(()),
                 End::Rules(new) => rules = *new,
@@ -174,6 +181,9 @@ impl Pipeline {
                 is_idle &= !self.read_files(at, session, &mut buffer)?;
             }
             if Instant::now() >= retain_at {
+                if !self.close_windows(session)? {
+                    return Ok(End::Stop);
+                }
                 let more = self.retain()?;
                 retain_at = Instant::now() + if more { Duration::ZERO } else { RETAIN };
             }
@@ -253,6 +263,7 @@ impl Pipeline {
 
     fn judge(&self, source: usize, session: &mut Session<'_>, bytes: &[u8], step: Step, judged: &mut Judged) {
         let started = Instant::now();
+        session.set_now(now());
         let mut on_alert = |alert: &Alert<'_>| judged.take(alert);
         match step {
             Step::Head => session.head(bytes, &mut on_alert),
@@ -262,6 +273,18 @@ impl Pipeline {
         self.metrics.read(&name, bytes.len() as u64);
         self.metrics.judged(&name, &session.take_counts());
         self.metrics.judged_in(started.elapsed());
+        judged.changes.extend(session.take_changes());
+    }
+
+    /// Judges windows that have closed by now, though nothing more comes.
+    fn close_windows(&mut self, session: &mut Session<'_>) -> Result<bool, store::Error> {
+        let mut judged = Judged::default();
+        session.advance(now(), &mut |alert: &Alert<'_>| judged.take(alert));
+        judged.changes.extend(session.take_changes());
+        if judged.alerts.is_empty() && judged.changes.is_empty() {
+            return Ok(true);
+        }
+        self.commit(None, &[], &judged)
     }
 
     fn deliver(
