@@ -108,18 +108,19 @@ fn killed_at_any_moment_it_stores_each_alert_once() {
     let kills = std::env::var("PULLWATCH_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20);
     let place = Place::new();
     let mut state = 7;
-    let mut written = 0;
-    for round in 0..kills {
+    let (mut written, mut rotations) = (0, 0);
+    for _ in 0..kills {
         let mut child = place.command().spawn().unwrap();
         for _ in 0..random(&mut state, 6) {
             let count = usize::try_from(random(&mut state, 200)).unwrap();
             place.events(written..written + count);
             written += count;
             match random(&mut state, 4) {
-                0 => rotate(&place, round * 10 + usize::try_from(random(&mut state, 10)).unwrap(), false),
-                1 if random(&mut state, 3) == 0 => rotate(&place, round * 10, true),
+                0 => rotate(&place, rotations, false),
+                1 if random(&mut state, 3) == 0 => rotate(&place, rotations, true),
                 _ => {}
             }
+            rotations += 1;
             std::thread::sleep(Duration::from_millis(random(&mut state, 40)));
         }
         child.kill().unwrap();
