@@ -109,7 +109,7 @@ impl Reader<'_> {
         }
         match root.get("server") {
             Some(node) if node.text().is_some_and(|text| yaml::boolean(text) == Some(false)) => {
-                config.server = None
+                config.server = None;
             }
             Some(node) => {
                 self.keys(node, "`server`", &["listen", "token_file", "tls"]);

@@ -46,7 +46,9 @@ pub struct Stdout {
 impl Deliver for Stdout {
     fn deliver(&mut self, alerts: &[StoredAlert]) -> io::Result<()> {
         let mut lines = Vec::new();
-        alerts.iter().for_each(|alert| write(alert, self.format, &mut lines));
+        for alert in alerts {
+            write(alert, self.format, &mut lines);
+        }
         let mut out = io::stdout().lock();
         out.write_all(&lines)?;
         out.flush()
@@ -89,7 +91,9 @@ impl LineFile {
 impl Deliver for LineFile {
     fn deliver(&mut self, alerts: &[StoredAlert]) -> io::Result<()> {
         let mut lines = Vec::new();
-        alerts.iter().for_each(|alert| write(alert, self.format, &mut lines));
+        for alert in alerts {
+            write(alert, self.format, &mut lines);
+        }
         let file = self.file()?;
         let before = file.metadata()?.len();
         if let Err(error) = file.write_all(&lines) {

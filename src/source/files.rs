@@ -108,9 +108,9 @@ impl Files {
             .iter()
             .map(PathBuf::from)
             .chain(self.logs.keys().cloned())
-            .filter_map(|path| match path.parent() {
-                Some(folder) if !folder.as_os_str().is_empty() => Some(folder.to_owned()),
-                _ => Some(PathBuf::from(".")),
+            .map(|path| match path.parent() {
+                Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+                _ => PathBuf::from("."),
             })
             .filter(|folder| folder.is_dir())
             .collect();

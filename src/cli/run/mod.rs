@@ -237,7 +237,7 @@ async fn work(
         let _ = ended.send(result);
     })?;
     let server = parts::serve(&config, dir, metrics.clone(), status.clone(), newest.clone())?;
-    let sinks = parts::deliver(&config, dir, newest, &metrics)?;
+    let sinks = parts::deliver(&config, dir, &newest, &metrics)?;
     let reloading = rules::watch(loading, inbox.clone(), metrics.clone(), status.clone());
     tracing::info!(state_dir = %dir.display(), "running");
 

@@ -208,7 +208,7 @@ impl Sinks {
 pub fn deliver(
     config: &Config,
     dir: &Path,
-    news: watch::Receiver<i64>,
+    news: &watch::Receiver<i64>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Sinks> {
     let (stop, stopping) = watch::channel(false);

@@ -88,6 +88,9 @@ pub struct Mark {
 
 impl Mark {
     /// At the end of the last line of a file.
+    ///
+    /// # Errors
+    /// When it cannot be read.
     pub fn at_end(path: &Path) -> io::Result<Self> {
         let identity = Identity::of(path)?;
         let mut file = File::open(path)?;

@@ -254,6 +254,7 @@ impl Follow {
         }
     }
 
+    #[allow(clippy::needless_pass_by_value)] // It is used up.
     fn open(&mut self, path: PathBuf, mark: Option<Mark>) {
         if let Some(mark) = mark.as_ref().filter(|mark| mark.is_done) {
             self.finish(mark.clone());
@@ -284,6 +285,7 @@ impl Follow {
         }
     }
 
+    #[allow(clippy::needless_pass_by_value)] // It is used up.
     fn finish(&mut self, mark: Mark) {
         if self.done.len() >= MOST_DONE {
             self.done.pop_front();
