@@ -41,12 +41,13 @@ const TRUNCATED: [(&str, &str); 3] =
     [(truncated::CUT, "cut"), (truncated::TOO_LONG, "too_long"), (truncated::APISERVER, "apiserver")];
 
 /// The words of [`forgotten`] as labels.
-const FORGOTTEN: [(&str, &str); 5] = [
+const FORGOTTEN: [(&str, &str); 6] = [
     (forgotten::KNOWLEDGE, "knowledge"),
     (forgotten::WINDOWS, "windows"),
     (forgotten::MATCHES, "matches"),
     (forgotten::LATE, "late_matches"),
     (forgotten::THROTTLES, "throttles"),
+    (forgotten::STATE, "state"),
 ];
 
 /// Credentials whose rotation is no longer told.
