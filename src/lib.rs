@@ -13,13 +13,20 @@
 
 pub mod audit;
 pub mod cli;
+pub mod config;
 pub mod correlate;
 pub mod detector;
 pub mod engine;
+pub mod history;
+pub mod metrics;
+pub mod net;
+pub mod pipeline;
 pub mod policy;
 pub mod registry;
 pub mod rules;
+pub mod server;
 pub mod shipped;
 pub mod sink;
 pub mod source;
+pub mod state;
 pub mod store;

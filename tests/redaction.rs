@@ -186,6 +186,10 @@ fn no_secret_leaves() {
         }
     }
     run(&["rules", "test", "-vv", &tests]);
+    for format in ["table", "json", "html"] {
+        run(&["report", "-vv", "--format", format, &log, &cut]);
+    }
+    run(&["baseline", "-vv", "--min-count", "1", &log]);
     for event in &events {
         let event = event.to_string();
         run(&["rules", "explain", "-vv", "--rules", &all, "--rule", "Everything", &event]);

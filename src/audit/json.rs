@@ -315,14 +315,36 @@ impl<'a> Raw<'a> {
         self.members().map_while(Result::ok).find(|(name, _)| name.is(key)).map(|(_, value)| value)
     }
 
-    /// The elements of the array that is the value of a member, up to where the text ends.
+    /// The first members of these names, found on one way through the object.
+    pub fn get_all<const N: usize>(self, keys: [&str; N]) -> [Option<Raw<'a>>; N] {
+        let mut found = [None; N];
+        let mut missing = N;
+        for (name, value) in self.members().map_while(Result::ok) {
+            if let Some(at) = keys.iter().position(|key| name.is(key))
+                && found[at].is_none()
+            {
+                found[at] = Some(value);
+                missing -= 1;
+                if missing == 0 {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// The elements of the array that is the value of a member, up to where the text ends. The end of the array is not
+    /// looked for first: it may be megabytes away.
     pub fn items_of(self, key: &str) -> impl Iterator<Item = Raw<'a>> {
-        let cut = || {
-            let mut cursor = Cursor::new(self.bytes(), b'{');
-            while let Some(Ok(_)) = cursor.member() {}
-            cursor.cut_member().filter(|(name, _)| *name == key.as_bytes()).map(|(_, value)| value)
+        let mut cursor = Cursor::new(self.0, b'{');
+        let found = loop {
+            match cursor.key() {
+                Some(Ok(name)) if name.is(key) => break Some(Raw(cursor.remainder())),
+                Some(Ok(_)) if cursor.value().is_ok() => {}
+                _ => break None,
+            }
         };
-        self.get(key).or_else(cut).into_iter().flat_map(Raw::items).map_while(Result::ok)
+        found.into_iter().flat_map(Raw::items).map_while(Result::ok)
     }
 
     /// The value at a path of keys.
@@ -509,6 +531,15 @@ impl<'a> Cursor<'a> {
     /// The next member of an object.
     #[inline]
     pub fn member(&mut self) -> Option<Result<(Key<'a>, Raw<'a>), Broken>> {
+        match self.key()? {
+            Ok(key) => Some(self.value().map(|value| (key, value))),
+            Err(broken) => Some(Err(broken)),
+        }
+    }
+
+    /// The name of the next member of an object. Its value is next.
+    #[inline]
+    fn key(&mut self) -> Option<Result<Key<'a>, Broken>> {
         match self.advance(b'}') {
             Ok(false) => return None,
             Err(broken) => return Some(Err(broken)),
@@ -530,7 +561,7 @@ impl<'a> Cursor<'a> {
             None => return Some(self.stop(Broken::Cut)),
             Some(_) => return Some(self.stop(Broken::Syntax)),
         }
-        Some(self.value().map(|value| (key, value)))
+        Some(Ok(key))
     }
 
     /// The next element of an array.

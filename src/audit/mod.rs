@@ -5,6 +5,7 @@
 
 pub mod event;
 pub mod fields;
+pub mod identity;
 pub mod json;
 pub mod literals;
 pub mod notes;

@@ -93,6 +93,25 @@ pub fn push_json_string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// Text from events and file names, with nothing in it that moves a terminal's cursor.
+pub fn visible(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            letter if is_disruptive(letter) => {
+                // Writing to a String does not fail.
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(letter));
+            }
+            letter => out.push(letter),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +129,10 @@ mod tests {
                 prop_assert!(!out.chars().any(is_disruptive));
             }
         }
+    }
+
+    #[test]
+    fn control_characters_are_shown_not_obeyed() {
+        assert_eq!(visible("a\n\u{1b}[2J\u{202e}b"), "a\\n\\u{1b}[2J\\u{202e}b");
     }
 }

@@ -5,6 +5,26 @@ use super::fields::Clock;
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
 
+/// Who runs beside real time need not believe all times of events: one clock that is wrong must not make all else late.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Present(Option<i64>);
+
+impl Present {
+    /// How far the clock of an apiserver may be ahead of ours, in nanoseconds.
+    pub const AHEAD: i64 = 5 * 60 * SECOND;
+
+    /// It is so late, in nanoseconds since 1970.
+    pub fn at(now: i64) -> Self {
+        Present(Some(now))
+    }
+
+    /// When something happened that claims to have happened then: what is more than [`Present::AHEAD`] away in the future
+    /// happens now. Without a clock every time is believed.
+    pub fn believed(self, time: i64) -> i64 {
+        self.0.filter(|now| time.saturating_sub(*now) > Self::AHEAD).unwrap_or(time)
+    }
+}
+
 /// Reads an RFC 3339 time. The apiserver writes microseconds and `Z`; any fraction and offset are read.
 pub fn parse(text: &[u8]) -> Option<i64> {
     let (date, rest) = text.split_at_checked(19)?;

@@ -3,14 +3,22 @@
 //! One file a command. A command gathers its input, hands it to the library, and shows what comes out. Exit
 //! codes are a contract: 0 done, 1 what was asked about is so (`--fail-on`, a failed check), 2 an error.
 
+mod alerts;
+mod baseline;
+mod config;
 mod manual;
+mod past;
 mod policy;
+mod report;
 mod rulefiles;
 mod rules;
+mod run;
 mod scan;
 mod table;
 
 use std::process::ExitCode;
+
+pub use crate::audit::text::visible;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -28,10 +36,14 @@ use tracing_subscriber::EnvFilter;
 Examples:
   pullwatch scan /var/log/kubernetes/audit/      who read which secrets, from all logs in a directory
   pullwatch scan audit.log.gz --format json      one JSON alert a line, for other programs
+  pullwatch report audit-*.log.gz --format html --output report.html
+                                                 who read which credential, and which registries to rotate
+  pullwatch baseline audit-*.log.gz              exceptions for the reads that recur
   pullwatch rules check my-rules.yaml            whether rules load, and what is odd about them
   pullwatch rules explain --rule 'Secrets Listed' event.json
                                                  why a rule fires on an event, or does not
   pullwatch policy check audit-policy.yaml       which rules an audit policy leaves blind
+  pullwatch alerts list --since 24h              what `run` stored since yesterday
 
 `pullwatch COMMAND --help` has more, with examples."
 )]
@@ -63,10 +75,17 @@ enum Color {
 #[derive(Debug, Subcommand)]
 enum Command {
     Scan(scan::Scan),
+    Run(run::Run),
+    Report(report::Report),
+    Baseline(baseline::Baseline),
+    #[command(subcommand)]
+    Alerts(alerts::Alerts),
     #[command(subcommand)]
     Rules(rules::Rules),
     #[command(subcommand)]
     Policy(policy::Policy),
+    #[command(subcommand)]
+    Config(config::Configuration),
     Completions(manual::Completions),
     Man(manual::Man),
 }
@@ -90,8 +109,13 @@ pub fn run() -> ExitCode {
     start_log(cli.verbose);
     let result = match cli.command {
         Command::Scan(scan) => scan.run(),
+        Command::Run(run) => run.run(),
+        Command::Report(report) => report.run(),
+        Command::Baseline(baseline) => baseline.run(),
+        Command::Alerts(alerts) => alerts.run(),
         Command::Rules(rules) => rules.run(),
         Command::Policy(policy) => policy.run(),
+        Command::Config(config) => config.run(),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(&Cli::command()),
     };
@@ -99,7 +123,10 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            rulefiles::show(&format!("pullwatch: {}\n", visible(&format!("{error:#}"))));
+            // Commands make names visible that they put into an error; lines are their own.
+            let message = format!("{error:#}");
+            let lines: Vec<String> = message.lines().map(visible).collect();
+            rulefiles::show(&format!("pullwatch: {}\n", lines.join("\n")));
             ExitCode::from(2)
         }
     }
@@ -127,25 +154,6 @@ fn start_log(verbose: u8) {
         .init();
 }
 
-/// Text from events and file names, with nothing in it that moves a terminal's cursor.
-pub fn visible(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            letter if crate::audit::text::is_disruptive(letter) => {
-                // Writing to a String does not fail.
-                let _ = write!(out, "\\u{{{:x}}}", u32::from(letter));
-            }
-            letter => out.push(letter),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,10 +161,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn control_characters_are_shown_not_obeyed() {
-        assert_eq!(visible("a\n\u{1b}[2J\u{202e}b"), "a\\n\\u{1b}[2J\\u{202e}b");
     }
 }

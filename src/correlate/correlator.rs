@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::group::{Group, Spec};
 use super::kept::Kept;
+use super::stored::Stored;
 use super::{Counts, Digest, FEWEST_GROUPS, Fired, MOST_GROUPS, MOST_KEPT, Observation, TOLERANCE};
+use crate::audit::time::Present;
 use crate::rules::ast::{Correlation, Feed};
 
 /// Where the alerts of a rule or of a correlation are to be observed.
@@ -44,20 +46,24 @@ pub struct Consumer {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Correlator {
-    parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
     consumers: HashMap<Feed, Vec<Consumer>>,
-    counts: Counts,
+    pub(super) counts: Counts,
     /// The latest time that anybody spoke of.
-    now: i64,
+    pub(super) now: i64,
+    /// What of it is stored.
+    pub(super) stored: Stored,
 }
 
 /// One correlation.
 #[derive(Clone, Debug)]
-struct Part {
-    spec: Spec,
-    groups: Kept<Group>,
+pub(super) struct Part {
+    pub spec: Spec,
+    /// What it is and what it is called, so that it is known again.
+    pub definition: Digest,
+    pub groups: Kept<Group>,
     /// When which group has a window to judge; empty where windows slide.
-    due: BTreeSet<(i64, Digest)>,
+    pub due: BTreeSet<(i64, Digest)>,
 }
 
 impl Correlator {
@@ -80,14 +86,23 @@ impl Correlator {
                 // Of values, each is there twice, and what they are as text comes on top.
                 (MOST_KEPT / share).max(spec.capacity().saturating_mul(2).saturating_add(1024)),
             );
-            parts.push(Part { spec, groups, due: BTreeSet::new() });
+            let definition = definition(correlation, |feed| format!("{feed:?}"));
+            parts.push(Part { spec, definition, groups, due: BTreeSet::new() });
             if correlation.enabled {
                 for (source, feed) in correlation.feeds.iter().enumerate() {
                     consumers.entry(*feed).or_default().push(Consumer { correlation: index, source });
                 }
             }
         }
-        Correlator { parts, consumers, counts: Counts::default(), now: i64::MIN }
+        Correlator { parts, consumers, counts: Counts::default(), now: i64::MIN, stored: Stored::default() }
+    }
+
+    /// Says what the rules and correlations are called that feed these correlations, which are those that it was made for.
+    /// Without it they are known by their place, and what is stored means nothing once there are others.
+    pub fn name_feeds(&mut self, correlations: &[Correlation], name: impl Fn(Feed) -> String) {
+        for (part, correlation) in self.parts.iter_mut().zip(correlations) {
+            part.definition = definition(correlation, &name);
+        }
     }
 
     /// Which correlations the alerts of a rule, or of a correlation, are for.
@@ -103,6 +118,7 @@ impl Correlator {
     /// Takes in that a rule of a correlation alerted, and gives the window that this completed. A correlation that judges
     /// windows at their close gives one here only where a group is too full to wait.
     pub fn observe(&mut self, correlation: usize, observation: &Observation) -> Option<Fired> {
+        self.settle();
         let part = self.parts.get_mut(correlation)?;
         self.counts.observed += 1;
         self.now = self.now.max(observation.time);
@@ -122,10 +138,7 @@ impl Correlator {
         };
         let weight = group.weight();
         part.groups.weigh(&key, weight);
-        while let Some((key, group)) = part.groups.evict() {
-            self.counts.evicted_groups += 1;
-            group.due(&part.spec).and_then(|due| part.due.take(&(due, key)));
-        }
+        self.make_room(correlation);
         fired.map(|fired| self.named(correlation, key, fired))
     }
 
@@ -137,6 +150,11 @@ impl Correlator {
         self.close(|due| due < now)
     }
 
+    /// Says which times are believed: where a clock was wrong for a while, windows must not close at once for ever.
+    pub fn set_present(&mut self, present: Present) {
+        self.now = present.believed(self.now);
+    }
+
     /// Judges what is still open, at the end of all input. To be asked until it gives nothing, and what it gives is
     /// to be observed where [`Correlator::fed_by`] says before it is asked again: it may feed a correlation that is not
     /// closed yet.
@@ -146,6 +164,7 @@ impl Correlator {
 
     /// Closes windows of the first correlation that has any to give: those behind it may be fed by it.
     fn close(&mut self, is_due: impl Fn(i64) -> bool) -> Vec<Fired> {
+        self.settle();
         for correlation in 0..self.parts.len() {
             let mut found = Vec::new();
             let part = &mut self.parts[correlation];
@@ -158,12 +177,23 @@ impl Correlator {
                 part.due.extend(group.due(&part.spec).map(|due| (due, key)));
                 let weight = group.weight();
                 part.groups.weigh(&key, weight);
+                part.groups.changed(&key);
             }
             if !found.is_empty() {
                 return found.into_iter().map(|(key, fired)| self.named(correlation, key, fired)).collect();
             }
         }
         Vec::new()
+    }
+
+    /// Forgets the groups of a correlation that there is no room for.
+    pub(super) fn make_room(&mut self, correlation: usize) {
+        let Some(part) = self.parts.get_mut(correlation) else { return };
+        while let Some((key, group)) = part.groups.evict() {
+            self.counts.evicted_groups += 1;
+            group.due(&part.spec).and_then(|due| part.due.take(&(due, key)));
+            self.stored.gone(part.definition, key, &group);
+        }
     }
 
     fn named(&mut self, correlation: usize, group: Digest, fired: Fired) -> Fired {
@@ -174,12 +204,13 @@ impl Correlator {
     /// Forgets the groups whose windows ended before this time. They are bounded without it; this is for whoever
     /// stores them.
     pub fn forget(&mut self, before: i64) {
+        self.settle();
         for part in &mut self.parts {
             let keys: Vec<Digest> = part.groups.keys().collect();
             for key in keys {
                 let is_over = part.groups.get(&key).is_some_and(|group| group.is_over(&part.spec, before));
-                if is_over {
-                    part.groups.remove(&key);
+                if is_over && let Some(group) = part.groups.remove(&key) {
+                    self.stored.gone(part.definition, key, &group);
                 }
             }
         }
@@ -200,4 +231,18 @@ impl Correlator {
     pub(super) fn weight(&self) -> usize {
         self.parts.iter().map(|part| part.groups.weight()).sum()
     }
+}
+
+/// What a correlation is and what it is called. What it says, and how bad it is, is no part of it.
+fn definition(correlation: &Correlation, name: impl Fn(Feed) -> String) -> Digest {
+    let Correlation { kind, timespan, bounds, .. } = correlation;
+    let mut parts = vec![
+        correlation.name.to_string(),
+        format!("{kind} {timespan} {} {:?}", bounds.at_least, bounds.at_most),
+        correlation.field.as_ref().map(ToString::to_string).unwrap_or_default(),
+        correlation.group_by.len().to_string(),
+    ];
+    parts.extend(correlation.group_by.iter().map(ToString::to_string));
+    parts.extend(correlation.feeds.iter().map(|feed| name(*feed)));
+    Digest::of(&parts)
 }

@@ -37,13 +37,19 @@
 //!
 //! Values are remembered by their hash (SHA-256, cut to 128 bits), a few of them as text. A full group first forgets
 //! what cannot matter (of equal values all but the latest, in a sequence what is in no best chain), then its oldest.
-//! What is full beyond that forgets the group that was not used for longest. All are plain data, to be stored and
-//! taken up again.
+//! What is full beyond that forgets the group that was not used for longest.
+//!
+//! # After a restart
+//!
+//! Both say what changed in them as entries for a store ([`Correlator::take_changes`], [`Throttle::take_changes`]) and take
+//! them back. Entries are bound to what a correlation or a rule is called and to how it is defined, so that with other
+//! rules those that are the same go on, and windows of others are dropped.
 
 mod correlator;
 mod digest;
 mod group;
 mod kept;
+mod stored;
 mod throttle;
 
 #[cfg(test)]

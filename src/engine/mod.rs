@@ -14,6 +14,7 @@ pub mod compare;
 pub mod explain;
 pub mod extract;
 pub mod glob;
+pub mod incident;
 pub mod judge;
 pub mod plan;
 pub mod prefilter;

@@ -416,8 +416,17 @@ impl Plan {
     fn operand_cost(&self, operand: OperandId) -> u32 {
         match &self.operands[operand] {
             OperandPlan::Text(_) => 0,
-            // It may open the answer.
-            OperandPlan::Registry(_) | OperandPlan::Correlation(_) => 7,
+            // These may open the objects.
+            OperandPlan::Registry(
+                Registry::Copied
+                | Registry::Referenced
+                | Registry::Granted
+                | Registry::ImageHosts
+                | Registry::PodSecurity,
+            )
+            | OperandPlan::Correlation(_) => 7,
+            // These are worked out once for all rules.
+            OperandPlan::Registry(_) => 5,
             OperandPlan::Call(_, arguments, _) => {
                 arguments.iter().map(|&argument| self.operand_cost(argument)).max().unwrap_or(0) + 1
             }

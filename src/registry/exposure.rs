@@ -148,7 +148,10 @@ impl Exposure {
         };
         let place = Asked::of(event);
         match code.and_then(|code| code.first()) {
-            Some(b'2') | None => reader.answered(event, request, &place),
+            Some(b'2') | None => {
+                reader.answered(event, request, &place);
+                reader.written(event, &place);
+            }
             Some(_) => {
                 if matches!(code, Some(b"401" | b"403")) {
                     reader.found.kind = Kind::Denied;
@@ -335,25 +338,39 @@ impl Reader<'_, '_> {
 
     /// One secret, or its metadata alone; `cell` is its type where a table says it.
     fn read_secret(&mut self, secret: Raw<'_>, cell: Option<Raw<'_>>, asked: &Asked) {
-        let metadata = secret.get("metadata");
-        let part = |key: &str| text(metadata.and_then(|metadata| metadata.get(key)));
-        let Some(name) = part("name").or_else(|| asked.name.clone()) else { return };
-        let own = part("namespace");
+        let [metadata, data, kind] = secret.get_all(["metadata", "data", "type"]);
+        let [name, own, annotations] = metadata
+            .map(|metadata| metadata.get_all(["name", "namespace", "annotations"]))
+            .unwrap_or_default();
+        let Some(name) = text(name).or_else(|| asked.name.clone()) else { return };
+        let own = text(own);
         let namespace = own.as_deref().unwrap_or(&asked.namespace);
-        let data = secret.get("data").filter(|data| data.members().next().is_some());
-        let applied = metadata.and_then(|metadata| metadata.path(&["annotations", APPLIED]));
+        let data = data.filter(|data| data.members().next().is_some());
+        let applied = annotations.and_then(|annotations| annotations.get(APPLIED));
         // `kubectl apply` leaves the whole secret in an annotation, which metadata carries along.
         let applied = applied
             .map(Raw::text)
             .filter(|applied| KEYS.iter().any(|key| memchr::memmem::find(applied, key.as_bytes()).is_some()));
-        let kind = if data.is_some() || applied.is_some() { Kind::Payload } else { Kind::Metadata };
+        let exposed = if data.is_some() || applied.is_some() { Kind::Payload } else { Kind::Metadata };
         // The type comes last, and may be cut off.
         let has_key = data.is_some_and(|data| KEYS.iter().any(|key| data.get(key).is_some()));
-        if self.judge(kind, namespace, &name, secret.get("type").or(cell), has_key) {
+        if self.judge(exposed, namespace, &name, kind.or(cell), has_key) {
             self.found.logins.read(secret);
             if let Some(applied) = applied {
                 self.found.logins.read(Raw::assume(&applied));
             }
+        }
+    }
+
+    /// Remembers when a credential was created or changed. What is only tried changes nothing.
+    fn written(&mut self, event: &mut Event<'_>, asked: &Asked) {
+        let Some(knowledge) = &mut self.knowledge else { return };
+        let verb = text(event.get(Member::Verb));
+        if let (Some("create" | "update" | "patch"), Some(name), Some(time)) =
+            (verb.as_deref(), &asked.name, event.time())
+            && uri::lenient_parameters(asked.uri.as_bytes(), b"dryRun").is_empty()
+        {
+            knowledge.saw_write(&asked.namespace, name, time, self.names);
         }
     }
 

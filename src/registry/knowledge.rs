@@ -1,14 +1,16 @@
 //! What the stream of events taught: which secrets are registry credentials, which pods hold some, which roles let
 //! read some.
 
-use std::collections::HashSet;
-
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::lasting::Lasting;
 use super::names::Names;
 use super::recent::Recent;
 use super::text;
 use crate::audit::event::{Event, Member};
+use crate::audit::time::Present;
+use crate::state::{StateChange, kind};
 
 /// So many secrets are remembered: credentials, and others whose name could be taken for one.
 const MOST_SECRETS: usize = 50_000;
@@ -24,9 +26,6 @@ const MOST_ROLES: usize = 10_000;
 
 /// So many namespaces are remembered.
 const MOST_NAMESPACES: usize = 10_000;
-
-/// So many requests that last are remembered, twice, to know their end by their start.
-const MOST_LASTING: usize = 50_000;
 
 /// How it is known that a secret is a registry credential, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,12 +50,17 @@ impl Evidence {
 }
 
 /// What is known of one secret.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Standing {
     /// Whether its type is one of a registry credential; nothing where none was seen.
+    #[serde(rename = "credential", default, skip_serializing_if = "Option::is_none")]
     is_credential: Option<bool>,
     /// Whether something names it in `imagePullSecrets`.
+    #[serde(rename = "referenced", default, skip_serializing_if = "std::ops::Not::not")]
     is_referenced: bool,
+    /// When it was created or changed last, in nanoseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    written: Option<i64>,
 }
 
 impl Standing {
@@ -67,6 +71,11 @@ impl Standing {
             Some(false) => None,
             None => self.is_referenced.then_some(Evidence::Reference),
         }
+    }
+
+    /// Whether it is a credential, if only by its name: others are not kept for having been written.
+    fn is_known_credential(self) -> bool {
+        self.evidence().is_some() || self.is_credential.is_none() && self.written.is_some()
     }
 }
 
@@ -80,7 +89,9 @@ pub struct Knowledge {
     roles: Recent<Vec<String>>,
     /// Pod Security's `enforce` label, by namespace; empty where it is known to have none.
     namespaces: Recent<String>,
-    lasting: [HashSet<[u8; 16]>; 2],
+    lasting: Lasting,
+    /// Which times are believed.
+    present: Present,
 }
 
 impl Default for Knowledge {
@@ -90,7 +101,8 @@ impl Default for Knowledge {
             pods: Recent::new(MOST_PODS),
             roles: Recent::new(MOST_ROLES),
             namespaces: Recent::new(MOST_NAMESPACES),
-            lasting: Default::default(),
+            lasting: Lasting::default(),
+            present: Present::default(),
         }
     }
 }
@@ -123,23 +135,33 @@ impl Knowledge {
         if !is_credential && !names.match_name(name) && self.secrets.get(&key).is_none() {
             return;
         }
-        if let Some(standing) = self.secrets.get_or_insert_with(&key, Standing::default) {
-            standing.is_credential = Some(is_credential);
-        }
+        self.secrets.change(&key, Standing::default, |standing| {
+            standing.is_credential.replace(is_credential) != Some(is_credential)
+        });
     }
 
     /// Something names a secret in `imagePullSecrets`.
     pub(super) fn saw_reference(&mut self, namespace: &str, name: &str) {
-        if let Some(standing) = self.secrets.get_or_insert_with(&key(namespace, name), Standing::default) {
-            standing.is_referenced = true;
+        self.secrets.change(&key(namespace, name), Standing::default, |standing| {
+            !std::mem::replace(&mut standing.is_referenced, true)
+        });
+    }
+
+    /// A secret was created or changed; of interest where it is a registry credential.
+    pub(super) fn saw_write(&mut self, namespace: &str, name: &str, time: i64, names: &Names) {
+        if self.evidence(namespace, name, names).is_some() {
+            let time = Some(self.present.believed(time));
+            self.secrets.change(&key(namespace, name), Standing::default, |standing| {
+                let is_later = standing.written < time;
+                standing.written = standing.written.max(time);
+                is_later
+            });
         }
     }
 
     /// A pod takes these secrets.
     pub(super) fn saw_pod(&mut self, namespace: &str, pod: &str, secrets: Vec<Box<str>>) {
-        if let Some(held) = self.pods.get_or_insert_with(&key(namespace, pod), Box::default) {
-            *held = secrets.into();
-        }
+        self.pods.set(&key(namespace, pod), secrets.into());
     }
 
     /// The names of the secrets that a pod takes.
@@ -157,8 +179,8 @@ impl Knowledge {
         let key = key(namespace, role);
         if verbs.is_empty() {
             self.roles.remove(&key);
-        } else if let Some(granted) = self.roles.get_or_insert_with(&key, Vec::new) {
-            *granted = verbs;
+        } else {
+            self.roles.set(&key, verbs);
         }
     }
 
@@ -169,9 +191,7 @@ impl Knowledge {
 
     /// A namespace has this `enforce` label; empty for none.
     pub(super) fn saw_namespace(&mut self, namespace: &str, enforced: String) {
-        if let Some(known) = self.namespaces.get_or_insert_with(namespace, String::new) {
-            *known = enforced;
-        }
+        self.namespaces.set(namespace, enforced);
     }
 
     /// The `enforce` label of a namespace, empty where it has none; nothing where it is not known.
@@ -231,18 +251,97 @@ impl Knowledge {
         }
         let mut request = [0; 16];
         request.copy_from_slice(&hash.finalize()[..16]);
-        let [young, old] = &mut self.lasting;
-        if young.contains(&request) || old.contains(&request) {
-            return false;
+        self.lasting.is_first(request)
+    }
+}
+
+/// What is stored, and what a metric asks.
+impl Knowledge {
+    /// All known registry credentials as `namespace/name`, in alphabetical order, and when each was created or changed
+    /// last, by the time of events in nanoseconds since 1970, where that was seen. Those are among them that only their
+    /// name gives away, if such a write was seen.
+    pub fn credentials_with_times(&self) -> impl Iterator<Item = (&str, Option<i64>)> {
+        let secrets = self.secrets.starting_with("");
+        secrets
+            .filter(|(_, standing)| standing.is_known_credential())
+            .map(|(key, standing)| (key, standing.written))
+    }
+
+    /// Says which times of writes are to be believed.
+    pub fn set_present(&mut self, present: Present) {
+        self.present = present;
+    }
+
+    /// From now on remembers what changes, until it is asked for. To be called before anything is restored: what is
+    /// there already counts as changed.
+    pub fn track(&mut self) {
+        self.secrets.track();
+        self.pods.track();
+        self.roles.track();
+        self.namespaces.track();
+        self.lasting.track();
+    }
+
+    /// What changed since the last call; nothing unless it is [tracked](Knowledge::track).
+    pub fn take_changes(&mut self) -> Vec<StateChange> {
+        let mut changes = Vec::new();
+        self.secrets.take_changes(kind::SECRET, &mut changes);
+        self.pods.take_changes(kind::POD, &mut changes);
+        self.roles.take_changes(kind::ROLE, &mut changes);
+        self.namespaces.take_changes(kind::NAMESPACE, &mut changes);
+        self.lasting.take_changes(&mut changes);
+        changes
+    }
+
+    /// Takes a stored entry back, in any order. False where it means nothing to this version.
+    pub fn restore(&mut self, kind: &str, key: &[u8], value: &[u8]) -> bool {
+        match kind {
+            kind::SECRET => self.secrets.restore(key, value, |_| true),
+            kind::POD => self.pods.restore(key, value, |held| held.len() <= MOST_OF_A_POD),
+            kind::ROLE => self.roles.restore(key, value, |verbs| !verbs.is_empty()),
+            kind::NAMESPACE => self.namespaces.restore(key, value, |_| true),
+            kind::REQUEST => self.lasting.restore(key, value),
+            _ => false,
         }
-        if young.len() >= MOST_LASTING {
-            *old = std::mem::take(young);
-        }
-        young.insert(request)
     }
 }
 
 /// The name of the object that a request was about, or, where the server made it up, that of the answer.
 pub(super) fn object_name(event: &mut Event<'_>) -> Option<String> {
     text(event.object().name).or_else(|| text(event.path(&["responseObject", "metadata", "name"])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::learn;
+
+    #[test]
+    fn when_a_credential_was_written_last_is_remembered() {
+        let names = Names::new(["*regcred*"]).unwrap();
+        let mut knowledge = Knowledge::default();
+        let mut write = |verb: &str, name: &str, kind: &str, second: u8, rest: &str| {
+            let event = format!(
+                r#"{{"stage":"ResponseComplete","requestURI":"/s?{rest}","verb":"{verb}","objectRef":{{"resource":"secrets","namespace":"p","name":"{name}"}},"responseStatus":{{"code":{}}},"requestObject":{{"type":"{kind}"}},"stageTimestamp":"1970-01-01T00:00:0{second}Z"}}"#,
+                if rest == "refused" { 403 } else { 200 },
+            );
+            learn(&mut Event::new(event.as_bytes()), &names, &mut knowledge);
+            let known = knowledge.credentials_with_times();
+            known
+                .map(|(key, time)| (key.to_owned(), time.map(|time| time / 1_000_000_000)))
+                .collect::<Vec<_>>()
+        };
+        let x = |second| vec![("p/x".to_owned(), Some(second))];
+        assert_eq!(write("create", "x", "kubernetes.io/dockercfg", 1, ""), x(1));
+        assert_eq!(write("update", "x", "kubernetes.io/dockercfg", 2, "dryRun=All"), x(1));
+        assert_eq!(write("patch", "x", "", 3, ""), x(3));
+        assert_eq!(write("update", "x", "kubernetes.io/dockercfg", 2, ""), x(3));
+        assert_eq!(write("get", "x", "", 5, ""), x(3));
+        assert_eq!(write("update", "x", "kubernetes.io/dockercfg", 6, "refused"), x(3));
+        assert_eq!(write("create", "y", "Opaque", 6, ""), x(3));
+        // By its name alone, until a type is seen.
+        assert_eq!(write("patch", "regcred", "", 7, "").len(), 2);
+        assert_eq!(write("update", "regcred", "Opaque", 8, ""), x(3));
+        assert!(write("delete", "x", "", 9, "").is_empty());
+    }
 }

@@ -12,6 +12,7 @@ mod config;
 mod exposure;
 mod grants;
 mod knowledge;
+mod lasting;
 mod names;
 mod pod_security;
 mod recent;

@@ -524,3 +524,13 @@ pub struct RuleSet {
     /// The correlations, disabled ones included, each after those that feed it.
     pub correlations: Vec<Correlation>,
 }
+
+impl RuleSet {
+    /// The name of a rule or a correlation that feeds another.
+    pub fn name_of(&self, feed: Feed) -> Option<&str> {
+        match feed {
+            Feed::Rule(at) => self.rules.get(at).map(|rule| &*rule.name),
+            Feed::Correlation(at) => self.correlations.get(at).map(|correlation| &*correlation.name),
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::rules::ast::Priority;
 
 /// One sink.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkConfig {
     /// What metrics, logs and the saved cursor call it.
     pub name: String,
@@ -48,7 +48,7 @@ impl Default for SinkConfig {
 }
 
 /// Where alerts go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// To standard output.
     Stdout(Stdout),
@@ -63,15 +63,17 @@ pub enum Kind {
 /// How an alert is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// One line of JSON.
+    /// For people on a terminal, else JSON.
     #[default]
+    Auto,
+    /// One line of JSON.
     Json,
     /// One line for people, with nothing in it that a terminal would obey.
     Text,
 }
 
 /// Standard output.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stdout {
     /// How alerts are written.
     pub format: Format,
@@ -79,7 +81,7 @@ pub struct Stdout {
 
 /// A file that alerts are appended to, one a line. It is made for its owner alone, and opened again when it was moved or
 /// removed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct File {
     /// Where it is.
     pub path: PathBuf,
@@ -90,7 +92,7 @@ pub struct File {
 }
 
 /// An HTTP server that takes alerts by `POST`. Redirects are not followed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     /// Where. Often holds a token, so that it is not shown.
     pub url: Secret,
@@ -151,7 +153,7 @@ pub enum Body {
 }
 
 /// How a server is recognised. Its certificate is always checked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSettings {
     /// A PEM file of authorities to trust instead of the system's.
     pub ca: Option<PathBuf>,
@@ -165,7 +167,7 @@ pub struct TlsSettings {
 }
 
 /// A syslog receiver. Messages are as RFC 5424 has them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Syslog {
     /// How to get there.
     pub transport: Transport,
@@ -203,7 +205,7 @@ impl Default for Syslog {
 ///
 /// Syslog has no acknowledgement. An alert counts as delivered when the system took it; what was on its way when a receiver or a
 /// network died may be lost. HTTP is the sink for whom that is too little.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Datagrams (RFC 5426) to `host:port`.
     Udp(String),
@@ -298,7 +300,7 @@ impl Facility {
 }
 
 /// When a delivery that failed is tried again: after a random time between nothing and a bound that doubles with each failure.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// The bound after the first failure.
     pub initial: Duration,
@@ -322,18 +324,18 @@ impl Default for Retry {
 }
 
 /// A file of alerts that were not delivered, one JSON object a line: `reason`, `detail`, `time`, `sink`, `alert`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Where it is. It is made for its owner alone.
+    /// Where it is. It is made for its owner alone. `run` takes a relative path as one in the state directory.
     pub path: PathBuf,
     /// It does not grow over so many bytes. What finds no room is counted and gone.
     pub max_bytes: u64,
 }
 
-impl DeadLetter {
-    /// A dead-letter file of at most 100 MiB.
-    pub fn new(path: PathBuf) -> Self {
-        DeadLetter { path, max_bytes: 100 << 20 }
+impl Default for DeadLetter {
+    /// 100 MiB beside the store, for all sinks.
+    fn default() -> Self {
+        DeadLetter { path: PathBuf::from("dead-letters.jsonl"), max_bytes: 100 << 20 }
     }
 }
 

@@ -1,10 +1,10 @@
 //! What comes of a delivery.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use super::config::{Http, Kind, SettingsError, SinkConfig};
+use super::config::{Format, Http, Kind, SettingsError, SinkConfig};
 use super::file::FileSink;
 use super::http::HttpSink;
 use super::metrics::Counts;
@@ -157,7 +157,11 @@ impl Carrier {
     /// When the settings cannot work.
     pub fn new(config: &SinkConfig, counts: &Counts) -> Result<Self, SettingsError> {
         Ok(match &config.kind {
-            Kind::Stdout(settings) => Carrier::Output(Output::new(tokio::io::stdout(), settings.format)),
+            Kind::Stdout(settings) => {
+                let is_for_people = settings.format == Format::Auto && io::stdout().is_terminal();
+                let format = if is_for_people { Format::Text } else { settings.format };
+                Carrier::Output(Output::new(tokio::io::stdout(), format))
+            }
             Kind::File(settings) => Carrier::File(FileSink::new(settings)),
             Kind::Http(settings) => Carrier::Http(Box::new(HttpSink::new(settings)?)),
             Kind::Syslog(settings) => {

@@ -1,6 +1,8 @@
 //! What a sink reads alerts from.
 
-use crate::store::StoredAlert;
+use std::path::PathBuf;
+
+use crate::store::{self, Cursor, Reader, StoredAlert};
 
 /// The alerts of one sink, and how far it got. Calls may block, but not for long.
 pub trait Feed: Send + 'static {
@@ -32,6 +34,52 @@ impl FeedError {
     /// An error of whatever is behind the feed.
     pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         FeedError(error.into())
+    }
+}
+
+/// The alerts of the store in a directory. Opened when it is first asked, and again after an error.
+#[derive(Debug)]
+pub struct StoreFeed {
+    dir: PathBuf,
+    sink: String,
+    open: Option<(Reader, Cursor)>,
+}
+
+impl StoreFeed {
+    /// A sink that is new there begins with the oldest alert that is kept.
+    pub fn new(dir: PathBuf, sink: String) -> Self {
+        StoreFeed { dir, sink, open: None }
+    }
+
+    fn with<T>(
+        &mut self,
+        call: impl FnOnce(&Reader, &Cursor) -> Result<T, store::Error>,
+    ) -> Result<T, FeedError> {
+        let (reader, cursor) = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let cursor =
+                    Cursor::open(&self.dir, &self.sink, store::Start::Oldest).map_err(FeedError::new)?;
+                (Reader::open(&self.dir).map_err(FeedError::new)?, cursor)
+            }
+        };
+        let answer = call(&reader, &cursor).map_err(FeedError::new)?;
+        self.open = Some((reader, cursor));
+        Ok(answer)
+    }
+}
+
+impl Feed for StoreFeed {
+    fn after(&mut self, seq: i64, limit: usize) -> Result<Vec<StoredAlert>, FeedError> {
+        self.with(|reader, _| reader.after(seq, u32::try_from(limit).unwrap_or(u32::MAX)))
+    }
+
+    fn load(&mut self) -> Result<i64, FeedError> {
+        self.with(|_, cursor| cursor.load())
+    }
+
+    fn save(&mut self, seq: i64) -> Result<(), FeedError> {
+        self.with(|_, cursor| cursor.save(seq))
     }
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
 
 use super::dead_letter::{Dead, Loss};
 use super::delivery::Reason;
+use crate::metrics::Metrics;
 
 /// The metrics of all sinks.
 #[derive(Clone, Debug)]
@@ -26,86 +26,25 @@ pub struct SinkMetrics {
 }
 
 impl SinkMetrics {
-    /// Metrics that nothing has counted yet.
-    ///
-    /// # Errors
-    /// Never, as long as the names in here are names of metrics.
-    pub fn new() -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            IntCounterVec::new(Opts::new(format!("pullwatch_sink_{name}"), help), labels)
-        };
-        Ok(SinkMetrics {
-            deliveries: counter("deliveries_total", "Alerts that a sink delivered.", &["sink"])?,
-            passed_over: counter(
-                "passed_over_total",
-                "Alerts that are not for a sink: its priority or its rules are others.",
-                &["sink"],
-            )?,
-            failures: counter(
-                "failures_total",
-                "Attempts of a sink that failed, by what failed.",
-                &["sink", "reason"],
-            )?,
-            retries: counter("retries_total", "Attempts of a sink after one that failed.", &["sink"])?,
-            dead_letters: counter(
-                "dead_letters_total",
-                "Alerts that a sink gave up, by reason. They are in the dead-letter file, but for those lost.",
-                &["sink", "reason"],
-            )?,
-            lost: counter(
-                "lost_total",
-                "Alerts that a sink gave up and that are in no dead-letter file, by why not.",
-                &["sink", "reason"],
-            )?,
-            truncated: counter(
-                "truncated_total",
-                "Messages that were cut to fit into a datagram.",
-                &["sink"],
-            )?,
-            backlog: IntGaugeVec::new(
-                Opts::new(
-                    "pullwatch_sink_backlog_alerts",
-                    "Alerts that are stored and not delivered yet, at most.",
-                ),
-                &["sink"],
-            )?,
-            last_success: GaugeVec::new(
-                Opts::new(
-                    "pullwatch_sink_last_success_timestamp_seconds",
-                    "When a sink last delivered, in seconds since 1970; 0 before the first time.",
-                ),
-                &["sink"],
-            )?,
-            duration: HistogramVec::new(
-                HistogramOpts::new(
-                    "pullwatch_sink_delivery_duration_seconds",
-                    "How long attempts of a sink took.",
-                )
-                .buckets(vec![0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]),
-                &["sink"],
-            )?,
-        })
-    }
-
-    /// Adds them to a registry.
-    ///
-    /// # Errors
-    /// When they are there already.
-    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        registry.register(Box::new(self.deliveries.clone()))?;
-        registry.register(Box::new(self.passed_over.clone()))?;
-        registry.register(Box::new(self.failures.clone()))?;
-        registry.register(Box::new(self.retries.clone()))?;
-        registry.register(Box::new(self.dead_letters.clone()))?;
-        registry.register(Box::new(self.lost.clone()))?;
-        registry.register(Box::new(self.truncated.clone()))?;
-        registry.register(Box::new(self.backlog.clone()))?;
-        registry.register(Box::new(self.last_success.clone()))?;
-        registry.register(Box::new(self.duration.clone()))
+    /// Those of this process.
+    pub fn new(metrics: &Metrics) -> Self {
+        let all = metrics.instruments();
+        SinkMetrics {
+            deliveries: all.sink_deliveries.clone(),
+            passed_over: all.sink_passed_over.clone(),
+            failures: all.sink_failures.clone(),
+            retries: all.sink_retries.clone(),
+            dead_letters: all.sink_dead_letters.clone(),
+            lost: all.sink_lost.clone(),
+            truncated: all.sink_truncated.clone(),
+            backlog: all.sink_backlog.clone(),
+            last_success: all.sink_last_success.clone(),
+            duration: all.sink_duration.clone(),
+        }
     }
 
     /// Those of one sink. Each is there from now on, so that a first failure is a change and no new series.
-    pub(super) fn of(&self, sink: &str) -> Counts {
+    pub(crate) fn of(&self, sink: &str) -> Counts {
         let one = |counter: &IntCounterVec| counter.with_label_values(&[sink]);
         Counts {
             deliveries: one(&self.deliveries),
@@ -188,16 +127,5 @@ mod tests {
         for (i, loss) in Loss::ALL.into_iter().enumerate() {
             assert_eq!(loss as usize, i);
         }
-    }
-
-    #[test]
-    fn all_are_registered_once() {
-        let (metrics, registry) = (SinkMetrics::new().unwrap(), Registry::new());
-        metrics.register(&registry).unwrap();
-        metrics.of("a").loss(Loss::Full);
-        let families = registry.gather();
-        assert_eq!(families.len(), 10);
-        assert!(families.iter().all(|family| family.name().starts_with("pullwatch_sink_")));
-        assert!(metrics.register(&registry).is_err());
     }
 }

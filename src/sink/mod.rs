@@ -29,7 +29,7 @@ pub use config::{
     Body, DeadLetter, Facility, File, Format, Http, Kind, Retry, Secret, SettingsError, SinkConfig, Stdout,
     Syslog, SyslogFormat, TlsError, TlsSettings, Transport,
 };
-pub use feed::{Feed, FeedError};
+pub use feed::{Feed, FeedError, StoreFeed};
 pub use metrics::SinkMetrics;
 pub use run::{Reopen, Sink, SinkError, run};
 

@@ -55,7 +55,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
 /// Appends an alert and a line's end.
 pub fn write_alert(format: Format, alert: &StoredAlert, out: &mut Vec<u8>) {
     match format {
-        Format::Json => {
+        Format::Auto | Format::Json => {
             out.extend_from_slice(&alert.json);
             out.push(b'\n');
         }

@@ -1,10 +1,13 @@
-//! Where audit events come from: files, rotated and compressed ones, and standard input.
+//! Where audit events come from: files, rotated and compressed ones, standard input, and apiservers that send them.
 //!
-//! A source hands on buffers of raw bytes, cut where a record ends. It knows names, rotation and compression,
-//! and nothing of JSON but that a line which starts with `{` starts a record.
+//! A source hands on buffers of raw bytes, cut where a record ends. It knows names, rotation, compression and HTTP,
+//! and nothing of JSON but that a line which starts with `{` starts a record, and how a body of the webhook is a list.
 
 pub mod chunks;
 pub mod discover;
+pub mod files;
 pub mod follow;
 pub mod open;
 pub mod rotation;
+pub mod watch;
+pub mod webhook;

@@ -69,6 +69,13 @@ pub fn together(inputs: Vec<Input>) -> Vec<Input> {
     sets.into_iter().flatten().map(|(_, input)| input).collect()
 }
 
+/// The name of the log that rotation made a file of, or that it is itself.
+pub fn live(path: &Path) -> PathBuf {
+    let name = rank(path).set;
+    let name = name.rsplit('/').next().unwrap_or(&name);
+    path.with_file_name(name)
+}
+
 /// Whether rotation of `live` makes a file of that name, or it is `live` itself.
 pub fn is_of_set(path: &Path, live: &Path) -> bool {
     rank(path).set == rank(live).set

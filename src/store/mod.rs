@@ -2,6 +2,33 @@
 //!
 //! A kill at any instant leaves all of a batch or nothing of it: what a source handed on, what was learned from it and what
 //! it made alert. So nothing is lost, and nothing is there twice.
+//!
+//! Four doors lead here. [`Store`] is the daemon's: the only one that writes batches and that makes room, and there is one a
+//! directory, held by a lock. [`Reader`] looks, also from another process, and never waits for the daemon nor holds it up.
+//! [`Cursor`] is a sink's: how far it has delivered. [`acknowledge`] is a person's.
+//!
+//! What comes in is redacted already; the store shows nothing and escapes nothing. All texts in it may be an attacker's, and the
+//! file may have been damaged: what comes out is read with care, and nothing here panics on it. What must never come in is an
+//! event, a rule or a terminal.
+
+mod acks;
+mod cursor;
+mod dir;
+mod error;
+mod open;
+mod read;
+mod retain;
+mod schema;
+mod write;
+
+pub use acks::{Ack, acknowledge};
+pub use cursor::{Cursor, Start};
+pub use dir::default_dir;
+pub use error::Error;
+pub use open::{Opened, Options};
+pub use read::{Filter, IdPrefix, Listed, Match, Reader, SinkStats, Stats};
+pub use retain::{Retained, Retention};
+pub use write::{Batch, Committed, StateEntry, Store};
 
 use crate::rules::ast::Priority;
 

@@ -153,7 +153,8 @@ async fn a_feed_that_panics_ends_its_sink_with_an_error() {
     }
     let (_wake, woken) = tokio::sync::watch::channel(0);
     let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let metrics = Arc::new(pullwatch::sink::SinkMetrics::new().unwrap());
+    let metrics = pullwatch::metrics::Metrics::new(&[]).unwrap();
+    let metrics = Arc::new(pullwatch::sink::SinkMetrics::new(&metrics));
     let result = pullwatch::sink::run(SinkConfig::default(), Panics, woken, stopped, metrics).await;
     assert!(matches!(result, Err(SinkError::Store { .. })));
 }

@@ -108,7 +108,7 @@ async fn what_is_refused_goes_to_the_dead_letter_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("dead.jsonl");
     let server = Server::start([Answer::Status(200), Answer::Status(400)]).await;
-    let dead_letter = Some(DeadLetter::new(path.clone()));
+    let dead_letter = Some(DeadLetter { path: path.clone(), ..DeadLetter::default() });
     let config = SinkConfig { dead_letter, ..http(to(&server.url())) };
     let mut unencodable = alert(4);
     unencodable.json = b"{\"a\":1\n}".to_vec();
@@ -134,7 +134,7 @@ async fn what_finds_no_room_is_counted() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("dead.jsonl");
     let server = Server::start([Answer::RefuseBodiesWith("seq")]).await;
-    let dead_letter = Some(DeadLetter { max_bytes: 900, ..DeadLetter::new(path.clone()) });
+    let dead_letter = Some(DeadLetter { path: path.clone(), max_bytes: 900 });
     let config = SinkConfig { dead_letter, ..http(to(&server.url())) };
     let rig = Rig::start(config, &Memory::with((1..=9).map(alert)));
     rig.reaches(9).await;
@@ -171,7 +171,7 @@ async fn in_a_batch_only_the_alert_that_is_refused_is_given_up() {
         let path = directory.path().join("dead.jsonl");
         let server = Server::start([Answer::RefuseBodiesWith("\"seq\":37")]).await;
         let config = SinkConfig {
-            dead_letter: Some(DeadLetter::new(path.clone())),
+            dead_letter: Some(DeadLetter { path: path.clone(), ..DeadLetter::default() }),
             ..http(Http { body, ..to(&server.url()) })
         };
         let rig = Rig::start(config, &Memory::with((1..=100).map(alert)));

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use prometheus::{Registry, TextEncoder};
+use pullwatch::metrics::Metrics;
 use pullwatch::rules::ast::Priority;
 use pullwatch::sink::{Feed, FeedError, Kind, Reopen, Retry, Sink, SinkConfig, SinkError, SinkMetrics};
 use pullwatch::store::StoredAlert;
@@ -118,7 +118,7 @@ pub fn config(kind: Kind) -> SinkConfig {
 pub struct Rig {
     pub memory: Memory,
     pub reopen: Reopen,
-    registry: Registry,
+    metrics: Arc<Metrics>,
     wake: watch::Sender<i64>,
     shutdown: watch::Sender<bool>,
     pub task: JoinHandle<Result<(), SinkError>>,
@@ -126,14 +126,13 @@ pub struct Rig {
 
 impl Rig {
     pub fn start(config: SinkConfig, memory: &Memory) -> Rig {
-        let (metrics, registry) = (SinkMetrics::new().unwrap(), Registry::new());
-        metrics.register(&registry).unwrap();
+        let metrics = Metrics::new(&[]).unwrap();
         let (wake, woken) = watch::channel(0);
         let (shutdown, stopped) = watch::channel(false);
-        let sink = Sink::new(config, &metrics).unwrap();
+        let sink = Sink::new(config, &SinkMetrics::new(&metrics)).unwrap();
         let reopen = sink.reopen();
         let task = tokio::spawn(sink.run(memory.clone(), woken, stopped));
-        Rig { memory: memory.clone(), reopen, registry, wake, shutdown, task }
+        Rig { memory: memory.clone(), reopen, metrics, wake, shutdown, task }
     }
 
     pub fn add(&self, alert: StoredAlert) {
@@ -166,7 +165,7 @@ impl Rig {
     pub fn metric(&self, name: &str, reason: Option<&str>) -> f64 {
         let reason = reason.map(|reason| format!("reason=\"{reason}\",")).unwrap_or_default();
         let start = format!("pullwatch_sink_{name}{{{reason}sink=\"test\"}} ");
-        let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
+        let text = self.metrics.render();
         let line = text.lines().find_map(|line| line.strip_prefix(&start));
         line.unwrap_or_else(|| panic!("no {start} in\n{text}")).parse().unwrap()
     }

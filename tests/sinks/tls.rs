@@ -160,7 +160,7 @@ async fn a_server_may_speak_http_2() {
 
 #[test]
 fn files_that_are_no_certificates_are_named_and_not_quoted() {
-    let metrics = pullwatch::sink::SinkMetrics::new().unwrap();
+    let metrics = pullwatch::sink::SinkMetrics::new(&pullwatch::metrics::Metrics::new(&[]).unwrap());
     let authority = Authority::new();
     let (certificate, key) = authority.sign("client");
     let wrong = authority.ca().with_file_name("wrong.pem");

@@ -12,11 +12,12 @@ use clap::Args;
 use super::super::{rulefiles, visible};
 use super::events;
 use crate::audit::event::{Event, Member};
-use crate::engine::alert::Incident;
 use crate::engine::explain::{Background, Explanation, Part, explain};
 use crate::engine::extract::Context;
+use crate::engine::incident::Incident;
 use crate::registry::{self, Knowledge};
 use crate::rules::Matching;
+use crate::rules::ast::Feed;
 
 /// Show why a rule fires on an event, or does not
 ///
@@ -60,6 +61,18 @@ impl Explain {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let loaded = rulefiles::load(&self.rules, Matching::All)?;
         let Some(rule) = loaded.rules.rules.iter().find(|rule| *rule.name == *self.rule) else {
+            if let Some(correlation) = loaded.rules.correlations.iter().find(|one| *one.name == *self.rule) {
+                let feeds = correlation.feeds.iter().map(|feed| match *feed {
+                    Feed::Rule(index) => &loaded.rules.rules[index].name,
+                    Feed::Correlation(index) => &loaded.rules.correlations[index].name,
+                });
+                let feeds: Vec<String> = feeds.map(|name| format!("  {}", visible(name))).collect();
+                bail!(
+                    "«{}» is a correlation: it looks at no event, but at alerts of:\n{}",
+                    visible(&self.rule),
+                    feeds.join("\n")
+                );
+            }
             let names: Vec<String> =
                 loaded.rules.rules.iter().map(|rule| format!("  {}", visible(&rule.name))).collect();
             bail!("there is no rule «{}»; there are:\n{}", visible(&self.rule), names.join("\n"));

@@ -1,10 +1,10 @@
 //! `pullwatch scan`: audit logs in, alerts out, and a summary of what was seen.
 
-mod bounds;
-mod summary;
+pub(super) mod bounds;
+pub(super) mod summary;
 mod tally;
-mod text;
-mod work;
+pub(super) mod text;
+pub(super) mod work;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -107,7 +107,7 @@ enum RuleMatching {
     All,
 }
 
-fn priority(word: &str) -> Result<Priority, String> {
+pub(super) fn priority(word: &str) -> Result<Priority, String> {
     Priority::parse(word).ok_or_else(|| {
         let words: Vec<String> =
             Priority::ALL.iter().map(|priority| priority.name().to_ascii_lowercase()).collect();
@@ -118,7 +118,7 @@ fn priority(word: &str) -> Result<Priority, String> {
 /// Events are at least this long, and offsets in them have 32 bits.
 const SIZES: std::ops::RangeInclusive<usize> = 1024..=(u32::MAX as usize / 2);
 
-fn size(text: &str) -> Result<usize, String> {
+pub(super) fn size(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
         "" | "B" => 1,
@@ -198,6 +198,6 @@ impl Scan {
 }
 
 /// Says at once what cannot be read.
-fn complain(failure: &str) {
+pub(super) fn complain(failure: &str) {
     rulefiles::show(&format!("pullwatch: {}\n", super::visible(failure)));
 }

@@ -135,7 +135,7 @@ fn short(name: &str) -> String {
 }
 
 /// `1,234,567`
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -148,7 +148,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// `1.2 MB`: powers of ten, as disks are sold.
-fn bytes(number: f64) -> String {
+pub fn bytes(number: f64) -> String {
     let mut number = number;
     for unit in ["B", "kB", "MB", "GB"] {
         if number < 1000.0 {

@@ -60,8 +60,9 @@ pub fn run(scan: &Scan, detector: &Detector, inputs: &[Input]) -> anyhow::Result
 }
 
 /// Standard output, and the progress bar that must not disturb it.
-struct Screen {
-    bar: ProgressBar,
+pub struct Screen {
+    /// How far reading is.
+    pub bar: ProgressBar,
     started: Instant,
     read: Arc<AtomicU64>,
     visible: bool,
@@ -73,7 +74,8 @@ struct Screen {
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Screen {
-    fn new(inputs: &[Input], read: Arc<AtomicU64>) -> Self {
+    /// For these inputs, of which so many bytes are read.
+    pub fn new(inputs: &[Input], read: Arc<AtomicU64>) -> Self {
         let size = |input: &Input| match input {
             Input::File(path) => std::fs::metadata(path).map_or(0, |metadata| metadata.len()),
             Input::Stdin => 0,
@@ -95,7 +97,8 @@ impl Screen {
         }
     }
 
-    fn progress(&mut self) {
+    /// Shows how far it is, once that takes a while.
+    pub fn progress(&mut self) {
         if !self.visible && self.started.elapsed() > PATIENCE && io::stderr().is_terminal() {
             self.visible = true;
             self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
@@ -135,16 +138,18 @@ fn say(alert: &Alert<'_>, style: Style, tally: &mut Tally, out: &mut Vec<u8>) {
 
 /// What came of reading.
 #[derive(Debug, Default)]
-struct Reading {
+pub struct Reading {
     /// Uncompressed.
-    bytes: u64,
-    failures: Vec<String>,
-    empty: Vec<String>,
+    pub bytes: u64,
+    /// Inputs that could not be read, or not to their end, and why.
+    pub failures: Vec<String>,
+    /// Inputs in which there was nothing.
+    pub empty: Vec<String>,
 }
 
 /// Reads all inputs, a chunk a call of `take` that gives the next buffer; ends early when `take` says so.
-fn read_all(
-    scan: &Scan,
+pub fn read_all(
+    longest: usize,
     inputs: &[Input],
     read: &Arc<AtomicU64>,
     mut buffer: Buffer,
@@ -165,7 +170,7 @@ fn read_all(
                 continue;
             }
         };
-        let mut chunks = Chunks::new(reader, scan.max_event_size, *input == Input::Stdin);
+        let mut chunks = Chunks::new(reader, longest, *input == Input::Stdin);
         loop {
             match chunks.next(&mut buffer) {
                 Ok(Some(kind)) => match take(kind, buffer) {
@@ -213,7 +218,7 @@ fn one_thread(
     let mut result = Ok(());
     let style = (scan.format, screen.color);
     let tally = &mut report.tally;
-    let reading = read_all(scan, inputs, read, Buffer::default(), |kind, buffer| {
+    let reading = read_all(scan.max_event_size, inputs, read, Buffer::default(), |kind, buffer| {
         out.clear();
         let mut on_alert = |alert: &Alert<'_>| say(alert, style, tally, &mut out);
         match kind {
@@ -292,7 +297,7 @@ fn many_threads(
             let submit = submit;
             let mut number = 0;
             let Ok(first) = buffers.recv() else { return Reading::default() };
-            read_all(scan, inputs, read, first, |kind, buffer| {
+            read_all(scan.max_event_size, inputs, read, first, |kind, buffer| {
                 submit.send(Job { number, kind, buffer }).ok()?;
                 number += 1;
                 // Nobody gives buffers back when nobody prints any more.

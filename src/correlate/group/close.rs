@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::super::{Counts, Fired, LONGEST_NOTE, Observation};
-use super::{Group, Spec};
+use super::{Group, Parts, Spec};
 use crate::rules::ast::CorrelationKind;
 
 /// Notes are kept for so many windows that are open at once. More is possible only where a window is shorter than
 /// the tolerance.
-const MOST_NOTES: usize = 8;
+pub(super) const MOST_NOTES: usize = 8;
 
 impl Group {
     /// Takes an observation in. Where a full group makes room, its first window is judged before its time.
@@ -60,6 +60,9 @@ impl Group {
             _ => fired.count,
         };
         self.forget_first(behind);
+        if !self.notes.is_empty() {
+            self.say(Parts::notes_changed);
+        }
         let later = self.notes.split_off(&end.saturating_add(1));
         let notes = std::mem::replace(&mut self.notes, later);
         self.closed_until = Some(end);
@@ -79,6 +82,7 @@ impl Group {
             }
             self.notes.retain(|other, _| *other > time);
         }
+        self.say(Parts::notes_changed);
         if self.notes.len() < MOST_NOTES {
             self.notes.insert(time, note.into());
         }

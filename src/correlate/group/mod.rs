@@ -2,6 +2,7 @@
 
 mod close;
 mod compact;
+mod parts;
 mod slide;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -9,6 +10,9 @@ use std::ops::Range;
 
 use super::{AlertId, Counts, Digest, FEWEST_KEPT, Fired, LONGEST_VALUE, MOST_IDS, MOST_VALUES, Observation};
 use crate::rules::ast::{Bounds, Correlation, CorrelationKind};
+
+pub use parts::Part;
+use parts::Parts;
 
 /// What a correlation looks for, as far as its groups ask.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +75,7 @@ const ROOM: usize = 16;
 /// One observation, or one value of one. The order is that of time; within a nanosecond sources come in
 /// theirs, so that a sequence may happen at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
+pub struct Entry {
     time: i64,
     /// What must be different: the value, or the source where that is what counts.
     value: Digest,
@@ -98,6 +102,8 @@ pub struct Group {
     closed_until: Option<i64>,
     /// The time of the newest entry that was dropped and may have counted.
     dropped_until: Option<i64>,
+    /// How it is stored; nothing where it is not.
+    parts: Option<Box<Parts>>,
 }
 
 impl Group {
@@ -128,6 +134,9 @@ impl Group {
             let entry = Entry { time, value, id, source };
             let Err(at) = group.entries.binary_search(&entry) else { return };
             group.entries.insert(at, entry);
+            if let Some(parts) = &mut group.parts {
+                parts.has_new(&entry);
+            }
             if spec.kind != CorrelationKind::EventCount {
                 *group.values.entry(value).or_default() += 1;
             }
@@ -140,10 +149,9 @@ impl Group {
                 for text in observation.values.iter().take(spec.capacity()) {
                     let value = Digest::of(&[text]);
                     add(self, value);
-                    if self.texts.len() < MOST_VALUES {
-                        self.texts
-                            .entry(value)
-                            .or_insert_with(|| text[..text.len().min(LONGEST_VALUE)].into());
+                    if self.texts.len() < MOST_VALUES && !self.texts.contains_key(&value) {
+                        self.texts.insert(value, text[..text.len().min(LONGEST_VALUE)].into());
+                        self.say(Parts::texts_changed);
                     }
                 }
                 let too_many = observation.values.len().saturating_sub(spec.capacity());
@@ -171,31 +179,33 @@ impl Group {
         self.entries.retain(|entry| {
             let kept = keep(at, entry);
             at += 1;
-            if !kept && let Some(count) = values.get_mut(&entry.value) {
-                *count -= 1;
-                if *count == 0 {
-                    values.remove(&entry.value);
-                    texts.remove(&entry.value);
-                }
+            if !kept {
+                forget_value(values, texts, entry.value);
             }
             kept
         });
+        self.say(Parts::all_changed);
     }
 
     /// Forgets the first so many entries.
     fn forget_first(&mut self, count: usize) {
+        let known = self.texts.len();
         for entry in self.entries.drain(..count.min(self.entries.len())) {
-            if let Some(count) = self.values.get_mut(&entry.value) {
-                *count -= 1;
-                if *count == 0 {
-                    self.values.remove(&entry.value);
-                    self.texts.remove(&entry.value);
-                }
-            }
+            forget_value(&mut self.values, &mut self.texts, entry.value);
+        }
+        if self.texts.len() < known {
+            self.say(Parts::texts_changed);
         }
         // Weight is of what is in use: many groups that were once full must not keep their room.
         if self.entries.capacity() / 4 > self.entries.len().max(ROOM) {
             self.entries.shrink_to(self.entries.len() * 2);
+        }
+    }
+
+    /// Tells how it is stored, if it is, that something changed.
+    fn say(&mut self, what: fn(&mut Parts)) {
+        if let Some(parts) = &mut self.parts {
+            what(parts);
         }
     }
 
@@ -253,6 +263,17 @@ impl Group {
             ids,
             is_partial: self.dropped_until.is_some_and(|dropped| dropped >= from),
             note: None,
+        }
+    }
+}
+
+/// One entry less has this value.
+fn forget_value(values: &mut BTreeMap<Digest, u32>, texts: &mut BTreeMap<Digest, Box<[u8]>>, value: Digest) {
+    if let Some(count) = values.get_mut(&value) {
+        *count -= 1;
+        if *count == 0 {
+            values.remove(&value);
+            texts.remove(&value);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::rules::ast::CorrelationKind;
 
 /// So many stretches of a group's time are known to be quiet. There are more only where hours may come late; then
 /// the oldest is forgotten, and what comes there says again what was said.
-const MOST_QUIET: usize = 256;
+pub(super) const MOST_QUIET: usize = 256;
 
 impl Group {
     /// Takes an observation in, and says whether it completed a window.
@@ -43,7 +43,7 @@ impl Group {
     }
 
     /// Forgets what no window can reach back to, however late the observation that asks.
-    fn age(&mut self, spec: &Spec) {
+    pub(super) fn age(&mut self, spec: &Spec) {
         let Some(newest) = self.newest else { return };
         let latest = newest.saturating_sub(spec.horizon());
         self.forget_first(self.at(latest.saturating_sub(spec.timespan)));

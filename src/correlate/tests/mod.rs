@@ -2,6 +2,7 @@
 
 mod bounds;
 mod model;
+mod restart;
 mod throttles;
 
 use super::{Correlator, Fired, Observation, TOLERANCE};

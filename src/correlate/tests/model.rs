@@ -98,9 +98,9 @@ fn of(fired: &Fired) -> (i64, i64, u64) {
 }
 
 /// Alerts: source, seconds since the last one, which may be negative, number, values.
-type Alerts = Vec<(usize, i64, u64, Vec<u8>)>;
+pub type Alerts = Vec<(usize, i64, u64, Vec<u8>)>;
 
-fn alerts() -> impl Strategy<Value = Alerts> {
+pub fn alerts() -> impl Strategy<Value = Alerts> {
     let one = (
         0..3_usize,
         prop_oneof![6 => 0..4_i64, 2 => -4..0_i64, 1 => -40..40_i64],
@@ -111,7 +111,7 @@ fn alerts() -> impl Strategy<Value = Alerts> {
 }
 
 /// As observations. Equal numbers are equal alerts, so that all else is equal too.
-fn observations(alerts: Alerts) -> Vec<Observation> {
+pub fn observations(alerts: Alerts) -> Vec<Observation> {
     let mut now = 1000;
     let mut known: Vec<Observation> = Vec::new();
     for (source, step, number, values) in alerts {
@@ -125,7 +125,7 @@ fn observations(alerts: Alerts) -> Vec<Observation> {
     known
 }
 
-fn kinds() -> impl Strategy<Value = CorrelationKind> {
+pub fn kinds() -> impl Strategy<Value = CorrelationKind> {
     prop::sample::select(CorrelationKind::ALL.to_vec())
 }
 

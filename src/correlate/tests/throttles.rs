@@ -6,7 +6,7 @@ use crate::rules::ast::Rule;
 use crate::rules::{Options, SourceFile, load};
 
 /// Two rules: the first holds back for ten seconds, the second never.
-fn rules() -> Vec<Rule> {
+pub fn rules() -> Vec<Rule> {
     let rule = |name: &str, rest: &str| {
         format!("- {{rule: {name}, desc: d, condition: ka.verb = get, output: x, priority: INFO{rest}}}\n")
     };

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::audit::text::visible;
 use crate::sink::dead_letter::Dead;
 use crate::sink::delivery::Failure;
-use crate::sink::text::{start, visible};
+use crate::sink::text::start;
 
 /// The same is said again after so long.
 const AGAIN: Duration = Duration::from_secs(60);

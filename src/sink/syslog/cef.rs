@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+use crate::audit::text::visible;
 use crate::engine::alert::push_hex;
 use crate::rules::ast::Priority;
-use crate::sink::text::{start, visible};
+use crate::sink::text::start;
 use crate::store::StoredAlert;
 
 /// The whole line. Values are cut to the lengths that the format's dictionary gives their keys.

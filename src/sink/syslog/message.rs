@@ -1,9 +1,10 @@
 //! A message as RFC 5424 has it.
 
+use crate::audit::text::visible;
 use crate::audit::time;
 use crate::engine::alert::push_hex;
 use crate::sink::config::{SettingsError, Syslog, SyslogFormat};
-use crate::sink::text::{start, visible};
+use crate::sink::text::start;
 use crate::store::StoredAlert;
 
 use super::cef;

@@ -5,10 +5,10 @@ use std::io::{self, Read, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::Step;
-use super::mark::{Fingerprint, Mark};
+use super::mark::{Beginning, Fingerprint, Mark};
 use crate::source::discover::Input;
 use crate::source::{open, rotation};
 
@@ -16,7 +16,7 @@ use crate::source::{open, rotation};
 const STEP: usize = 256 * 1024;
 
 /// What a file is to the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The device.
     pub device: u64,
@@ -27,8 +27,14 @@ pub struct Identity {
 impl Identity {
     /// Of the file at a path; a link is followed.
     pub fn of(path: &Path) -> io::Result<Self> {
+        Self::and_state(path).map(|(identity, _)| identity)
+    }
+
+    /// And what changes when the file does: its size, and when it was written to.
+    pub fn and_state(path: &Path) -> io::Result<(Self, (u64, Option<SystemTime>))> {
         let metadata = std::fs::metadata(path)?;
-        Ok(Identity { device: metadata.dev(), inode: metadata.ino() })
+        let identity = Identity { device: metadata.dev(), inode: metadata.ino() };
+        Ok((identity, (metadata.len(), metadata.modified().ok())))
     }
 }
 
@@ -46,6 +52,8 @@ pub struct Tracked {
     pub identity: Identity,
     /// It is what the log's name stands for now.
     pub is_live: bool,
+    /// Which of all files it was, by when it was opened.
+    pub number: u64,
     /// When it last had something new.
     pub grew_at: Instant,
     content: Content,
@@ -85,6 +93,7 @@ impl Tracked {
             path: path.to_owned(),
             identity: Identity { device: metadata.dev(), inode: metadata.ino() },
             is_live: false,
+            number: 0,
             grew_at: Instant::now(),
             content,
             start: mark.map(|mark| mark.start).unwrap_or_default(),
@@ -107,9 +116,12 @@ impl Tracked {
         }
     }
 
-    /// Nothing was read of it, so that nothing is known of it.
-    pub fn is_empty(&self) -> bool {
-        self.start.length == 0
+    /// Looks at its beginning, where more of it would tell more.
+    pub fn identify_if_short(&mut self) {
+        if self.start.is_short() {
+            // Where this fails reading does too, and is said.
+            let _ = self.identify();
+        }
     }
 
     /// Whether it is compressed: then it does not grow.
@@ -162,7 +174,9 @@ impl Tracked {
             let before = self.rest.len();
             let read = match &mut self.content {
                 Content::Plain(file) => file.take(STEP as u64).read_to_end(&mut self.rest)?,
-                Content::Compressed(reader) => reader.by_ref().take(STEP as u64).read_to_end(&mut self.rest)?,
+                Content::Compressed(reader) => {
+                    reader.by_ref().take(STEP as u64).read_to_end(&mut self.rest)?
+                }
             };
             if read == 0 {
                 return Ok(Step::Idle);
@@ -218,7 +232,10 @@ impl Tracked {
                 beginning.truncate(read);
                 beginning
             }
-            Content::Compressed(_) => super::mark::beginning(&self.path)?,
+            Content::Compressed(_) => {
+                self.start = Beginning::of(&self.path)?.fingerprint();
+                return Ok(());
+            }
         };
         self.start = Fingerprint::of(&beginning);
         Ok(())

@@ -44,10 +44,29 @@ impl Fingerprint {
 }
 
 /// The first bytes of a file, decompressed.
-pub fn beginning(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::with_capacity(BEGINNING);
-    open::open(&Input::File(path.to_owned()), Arc::default())?.take(BEGINNING as u64).read_to_end(&mut text)?;
-    Ok(text)
+pub struct Beginning {
+    text: Vec<u8>,
+    whole: Fingerprint,
+}
+
+impl Beginning {
+    /// Reads them.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let mut text = Vec::with_capacity(BEGINNING);
+        let reader = open::open(&Input::File(path.to_owned()), Arc::default())?;
+        reader.take(BEGINNING as u64).read_to_end(&mut text)?;
+        Ok(Beginning { whole: Fingerprint::of(&text), text })
+    }
+
+    /// As far as it goes.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.whole
+    }
+
+    /// Whether the file is the one of a mark, renamed, copied, compressed or longer by now.
+    pub fn is_of(&self, mark: &Mark) -> bool {
+        self.whole.length > 0 && self.whole == mark.start || mark.start.fits(&self.text)
+    }
 }
 
 /// Up to where a file was read.
@@ -69,28 +88,16 @@ pub struct Mark {
 
 impl Mark {
     /// At the end of the last line of a file.
+    ///
+    /// # Errors
+    /// When it cannot be read.
     pub fn at_end(path: &Path) -> io::Result<Self> {
         let identity = Identity::of(path)?;
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
         let offset = last_line_end(&mut file, size)?;
-        let start = Fingerprint::of(&beginning(path)?);
+        let start = Beginning::of(path)?.fingerprint();
         Ok(Mark { device: identity.device, inode: identity.inode, start, offset, size, is_done: false })
-    }
-
-    /// Device and inode.
-    pub fn identity(&self) -> Identity {
-        Identity { device: self.device, inode: self.inode }
-    }
-
-    /// Whether a file is this one, renamed, copied or compressed.
-    pub fn is_of(&self, path: &Path) -> bool {
-        beginning(path).is_ok_and(|beginning| self.start.fits(&beginning))
-    }
-
-    /// Whether another file has got the inode in the meantime.
-    pub fn is_reused(&self, path: &Path) -> bool {
-        self.start.length > 0 && !self.is_of(path)
     }
 }
 

@@ -14,22 +14,29 @@
 
 mod file;
 mod mark;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use mark::{Fingerprint, Mark};
 
 use super::rotation;
 use file::{Identity, Tracked};
+use mark::Beginning;
 
 /// A file that was renamed is closed when nothing was written to it for so long.
 const LINGER: Duration = Duration::from_secs(60);
 
 /// So many files that were read are remembered, to know a copy of one when it appears.
-const MOST_DONE: usize = 256;
+const MOST_DONE: usize = 4096;
+
+/// So many of them at least are remembered from one run to the next.
+const FEWEST_DONE_KEPT: usize = 16;
 
 /// Where to start in a file that was never seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,8 +78,12 @@ pub struct Follow {
     longest: usize,
     /// Being read, oldest first.
     tracked: VecDeque<Tracked>,
-    /// Read to their ends, or not to be read.
-    done: VecDeque<Mark>,
+    /// Read to their ends, or not to be read; each with its number.
+    done: VecDeque<(u64, Mark)>,
+    /// Counts files that were opened or done with.
+    number: u64,
+    /// Files that need not be looked at again as long as they are as they were.
+    passed: HashMap<Identity, (u64, Option<SystemTime>)>,
     /// Marks of the run before, until their files are found.
     found_before: Vec<Mark>,
     is_first_look: bool,
@@ -89,6 +100,8 @@ impl Follow {
             longest,
             tracked: VecDeque::new(),
             done: VecDeque::new(),
+            number: 0,
+            passed: HashMap::new(),
             found_before: marks,
             is_first_look: true,
             incidents: Vec::new(),
@@ -117,22 +130,34 @@ impl Follow {
 
     /// Up to where everything was handed on. To be kept together with what came of it.
     pub fn marks(&self) -> Vec<Mark> {
-        self.found_before.iter().chain(&self.done).cloned().chain(self.tracked.iter().map(Tracked::mark)).collect()
+        // What is older than all that is known is not read by the next run; what is younger has to be known.
+        let oldest = self.tracked.iter().map(|file| file.number).min().unwrap_or(self.number);
+        let older = self.done.partition_point(|(number, _)| *number < oldest);
+        let from = older.min(self.done.len().saturating_sub(FEWEST_DONE_KEPT));
+        let done = self.done.iter().skip(from).map(|(_, mark)| mark);
+        self.found_before.iter().chain(done).cloned().chain(self.tracked.iter().map(Tracked::mark)).collect()
     }
 
     /// Looks which files there are.
     pub fn look(&mut self) {
         let files = self.files();
         self.notice_truncation(&files);
+        for file in &mut self.tracked {
+            // A copy may be there of what was not read yet.
+            file.identify_if_short();
+        }
         let mut unknown: Vec<PathBuf> = Vec::new();
+        let mut there = HashSet::new();
         for path in files {
-            let Ok(identity) = Identity::of(&path) else { continue };
+            let Ok((identity, state)) = Identity::and_state(&path) else { continue };
+            there.insert(identity);
             match self.tracked.iter_mut().find(|file| file.identity == identity) {
                 Some(file) => file.path.clone_from(&path),
-                None if self.done.iter().any(|mark| mark.identity() == identity && !mark.is_reused(&path)) => {}
+                None if self.passed.get(&identity) == Some(&state) => {}
                 None => unknown.push(path),
             }
         }
+        self.passed.retain(|identity, _| there.contains(identity));
         self.greet(unknown);
         let live = Identity::of(&self.live).ok();
         for file in &mut self.tracked {
@@ -160,13 +185,21 @@ impl Follow {
     fn greet(&mut self, files: Vec<PathBuf>) {
         let mut fresh: Vec<(PathBuf, Option<Mark>)> = Vec::new();
         for path in files {
+            let beginning = match Beginning::of(&path) {
+                Ok(beginning) => beginning,
+                Err(error) => {
+                    self.complain(path, &error);
+                    continue;
+                }
+            };
             // A copy of what is read, or was: the compressed form of a rotated file.
-            if self.done.iter().any(|mark| mark.is_of(&path))
-                || self.tracked.iter().any(|file| !file.is_empty() && file.mark().is_of(&path))
+            if self.done.iter().any(|(_, mark)| beginning.is_of(mark))
+                || self.tracked.iter().any(|file| beginning.is_of(&file.mark()))
             {
+                self.pass(&path);
                 continue;
             }
-            let before = self.found_before.iter().position(|mark| mark.is_of(&path));
+            let before = self.found_before.iter().position(|mark| beginning.is_of(mark));
             fresh.push((path, before.map(|at| self.found_before.swap_remove(at))));
         }
         if self.is_first_look {
@@ -182,8 +215,18 @@ impl Follow {
     fn start(&mut self, mut files: Vec<(PathBuf, Option<Mark>)>) {
         let first_known = files.iter().position(|(_, mark)| mark.is_some());
         match first_known {
-            // What is older than all that is known was there before pullwatch was.
-            Some(first) => drop(files.drain(..first)),
+            // What is older than all that is known was there before pullwatch was, or was read.
+            Some(first) => {
+                for (path, _) in files.drain(..first) {
+                    match Mark::at_end(&path) {
+                        Ok(mark) => {
+                            self.finish(mark);
+                            self.pass(&path);
+                        }
+                        Err(error) => self.complain(path, &error),
+                    }
+                }
+            }
             None if !self.found_before.is_empty() => {
                 self.incidents.push(Incident::Gap(self.live.clone()));
             }
@@ -193,8 +236,11 @@ impl Follow {
                     let is_live = path == self.live;
                     match mark {
                         Ok(mark) if is_live => self.open(path, Some(mark)),
-                        Ok(mark) => self.finish(mark),
-                        Err(error) => self.incidents.push(Incident::Unreadable(path, error.to_string())),
+                        Ok(mark) => {
+                            self.finish(mark);
+                            self.pass(&path);
+                        }
+                        Err(error) => self.complain(path, &error),
                     }
                 }
                 return;
@@ -208,27 +254,44 @@ impl Follow {
         }
     }
 
+    #[allow(clippy::needless_pass_by_value)] // It is used up.
     fn open(&mut self, path: PathBuf, mark: Option<Mark>) {
         if let Some(mark) = mark.as_ref().filter(|mark| mark.is_done) {
             self.finish(mark.clone());
+            self.pass(&path);
             return;
         }
         match Tracked::open(&path, mark.as_ref()) {
-            Ok(file) => self.tracked.push_back(file),
-            Err(error) => {
-                let incident = Incident::Unreadable(path, error.to_string());
-                if !self.incidents.contains(&incident) {
-                    self.incidents.push(incident);
-                }
+            Ok(mut file) => {
+                self.number += 1;
+                file.number = self.number;
+                self.tracked.push_back(file);
             }
+            Err(error) => self.complain(path, &error),
         }
     }
 
+    /// A file that need not be looked at again as long as it is as it is.
+    fn pass(&mut self, path: &Path) {
+        if let Ok((identity, state)) = Identity::and_state(path) {
+            self.passed.insert(identity, state);
+        }
+    }
+
+    fn complain(&mut self, path: PathBuf, error: &io::Error) {
+        let incident = Incident::Unreadable(path, error.to_string());
+        if !self.incidents.contains(&incident) {
+            self.incidents.push(incident);
+        }
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // It is used up.
     fn finish(&mut self, mark: Mark) {
         if self.done.len() >= MOST_DONE {
             self.done.pop_front();
         }
-        self.done.push_back(Mark { is_done: true, ..mark });
+        self.number += 1;
+        self.done.push_back((self.number, Mark { is_done: true, ..mark }));
     }
 
     /// Files that became shorter, or whose beginning is another: what was not read of them is in a copy.
@@ -236,12 +299,14 @@ impl Follow {
         for at in 0..self.tracked.len() {
             let Some(old) = self.tracked[at].was_truncated() else { continue };
             let identity = self.tracked[at].identity;
-            let copy = files
-                .iter()
-                .find(|path| Identity::of(path).is_ok_and(|own| own != identity) && old.is_of(path));
+            let copy = files.iter().find(|path| {
+                Identity::of(path).is_ok_and(|own| own != identity)
+                    && Beginning::of(path).is_ok_and(|beginning| beginning.is_of(&old))
+            });
             match copy {
                 Some(path) => {
-                    if let Ok(copy) = Tracked::open(path, Some(&old)) {
+                    if let Ok(mut copy) = Tracked::open(path, Some(&old)) {
+                        copy.number = self.tracked[at].number;
                         self.tracked.push_front(copy);
                     }
                 }
@@ -259,11 +324,9 @@ impl Follow {
         }
     }
 
-    /// Reads the next records into `buffer`, which was emptied before. Reading it counts as done when the marks are kept.
-    ///
-    /// # Errors
-    /// Never for long: a file that cannot be read is left alone, and said to be so.
-    pub fn next(&mut self, buffer: &mut Vec<u8>) -> io::Result<Step> {
+    /// Reads the next records into `buffer`, which was emptied before. They count as read when [`Follow::marks`] are kept.
+    /// A file that cannot be read is left alone, and said to be so.
+    pub fn next(&mut self, buffer: &mut Vec<u8>) -> Step {
         let now = Instant::now();
         let mut at = 0;
         while at < self.tracked.len() {
@@ -271,11 +334,14 @@ impl Follow {
             let file = &mut self.tracked[at];
             match file.read(buffer, self.longest) {
                 Ok(Step::Idle) => {}
-                Ok(step) => return Ok(step),
+                Ok(step) => return step,
                 Err(error) => {
-                    self.incidents.push(Incident::Unreadable(file.path.clone(), error.to_string()));
-                    let file = self.tracked.remove(at);
-                    self.done.extend(file.map(|file| Mark { is_done: true, ..file.mark() }));
+                    let path = file.path.clone();
+                    if let Some(file) = self.tracked.remove(at) {
+                        self.finish(file.mark());
+                    }
+                    self.pass(&path);
+                    self.complain(path, &error);
                     continue;
                 }
             }
@@ -284,15 +350,16 @@ impl Follow {
             if is_over {
                 // A line that was never finished is judged by what there is of it.
                 if file.take_rest(buffer) {
-                    return Ok(Step::Head);
+                    return Step::Head;
                 }
                 if let Some(file) = self.tracked.remove(at) {
                     self.finish(file.mark());
+                    self.pass(&file.path);
                 }
                 continue;
             }
             at += 1;
         }
-        Ok(Step::Idle)
+        Step::Idle
     }
 }

@@ -1,0 +1,15 @@
+//! Any bytes as a body of the webhook: nothing panics, and the events' places are in it, one behind the other.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pullwatch::audit::identity;
+use pullwatch::source::webhook::event_digests;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut end = 0;
+    for (digest, at) in event_digests(bytes).unwrap_or_default() {
+        assert!(end <= at.start && at.start < at.end && at.end <= bytes.len());
+        assert_eq!(digest, identity::digest(&bytes[at.clone()]));
+        end = at.end;
+    }
+});

@@ -1,0 +1,74 @@
+//! `pullwatch config`: what a configuration file says.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use super::rulefiles::{plural, show};
+use crate::config::{self, Config};
+use crate::rules::{self, Severity, SourceFile};
+
+/// Check configuration files of `run`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  pullwatch config check pullwatch.yaml        whether it can be used, and what is wrong with it")]
+pub enum Configuration {
+    Check(Check),
+}
+
+/// Read a configuration and say what is wrong, at the character
+///
+/// Unknown keys are errors, with what was probably meant. Rules are not looked at: that is what `pullwatch rules check` is
+/// for.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pullwatch config check pullwatch.yaml
+  pullwatch config check samples/pullwatch.yaml     the sample, with every key explained
+
+Exit status: 0 it can be used, 1 it cannot, 2 the file could not be read.")]
+pub struct Check {
+    /// The file.
+    path: PathBuf,
+}
+
+impl Configuration {
+    /// Runs the command.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Configuration::Check(check) => check.run(),
+        }
+    }
+}
+
+impl Check {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let (config, errors) = read(&self.path)?;
+        let mut out = std::io::stdout().lock();
+        match config {
+            Some(config) => writeln!(
+                out,
+                "{}, {}: no errors",
+                plural(config.sources.len(), "source"),
+                plural(config.sinks.len(), "sink")
+            )?,
+            None => writeln!(out, "{}", plural(errors, "error"))?,
+        }
+        Ok(ExitCode::from(u8::from(errors > 0)))
+    }
+}
+
+/// Reads a configuration file and shows what is wrong with it. Nothing where it cannot be used, and how many errors it has.
+pub fn read(path: &std::path::Path) -> anyhow::Result<(Option<Config>, usize)> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    let file = SourceFile { name: name.into(), text };
+    let read = config::read(&file, &|name| std::env::var(name).ok());
+    show(&rules::render(&read.diagnostics, std::slice::from_ref(&file), true));
+    let errors = read.diagnostics.iter().filter(|one| one.severity == Severity::Error).count();
+    Ok((read.config, errors))
+}

@@ -1,0 +1,148 @@
+//! The report for programs: one object, with all that is known.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::Page;
+use crate::audit::text::is_disruptive;
+use crate::audit::time;
+use crate::history::{Denial, Few, HandedOver, Reader, Reading, Registry, Times, WholeScope};
+
+/// Writes it.
+pub fn write(page: &Page) -> anyhow::Result<String> {
+    let (report, facts) = (&page.report, &page.facts);
+    let handed_over =
+        |side: &[HandedOver]| -> Value { side.iter().map(|one| credential(page, one)).collect() };
+    let value = json!({
+        "log": {
+            "inputs": facts.inputs,
+            "bytes": facts.bytes,
+            "events": facts.counts.events,
+            "first": when(facts.times.first),
+            "last": when(facts.times.last),
+            "outside_time_range": facts.counts.outside_time_range,
+            "malformed": facts.counts.malformed,
+            "truncated": facts.counts.truncated,
+            "forgotten": facts.counts.forgotten,
+            "not_read": facts.failures,
+            "empty": facts.empty,
+            "answers_shown": report.answers_shown,
+            "answers_hidden": report.answers_hidden,
+        },
+        "registries": report.registries.iter().map(registry).collect::<Value>(),
+        "registries_of_known_readers_alone": report.quiet_registries,
+        "reported": handed_over(&report.reported),
+        "known_readers": handed_over(&report.expected),
+        "whole_scopes": report.scopes.iter().map(|one| scope(page, one)).collect::<Value>(),
+        "denied": report.denied.iter().map(|one| denial(page, one)).collect::<Value>(),
+        "beyond_limits": {
+            "events_of_other_readers": report.other_readers,
+            "reads_of_others": report.other_reads,
+            "mentions_of_other_registries": report.other_hosts,
+        },
+    });
+    Ok(harmless(&serde_json::to_string_pretty(&value)?))
+}
+
+/// Outside strings there is nothing but ASCII and line breaks, so that what would move a cursor stands inside one and can
+/// be written as an escape.
+fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 1);
+    for letter in text.chars() {
+        if letter != '\n' && is_disruptive(letter) {
+            // All of them are below U+FFFF. Writing to a String does not fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(letter));
+        } else {
+            out.push(letter);
+        }
+    }
+    out.push('\n');
+    out
+}
+
+fn credential(page: &Page, one: &HandedOver) -> Value {
+    let mut value = json!({"credential": one.credential});
+    add_reader(&mut value, &one.reader);
+    value["payload"] = one.reading.payload.into();
+    value["presumed"] = one.reading.presumed.into();
+    value["metadata"] = one.reading.metadata.into();
+    add_reading(page, &mut value, &one.reading);
+    value
+}
+
+fn scope(page: &Page, one: &WholeScope) -> Value {
+    let kind = if one.namespace.is_some() { "namespace" } else { "cluster" };
+    let mut value =
+        json!({"scope": kind, "namespace": one.namespace, "verb": one.verb, "reported": one.is_reported});
+    add_reader(&mut value, &one.reader);
+    add_reading(page, &mut value, &one.reading);
+    value
+}
+
+fn denial(page: &Page, one: &Denial) -> Value {
+    let mut value = json!({});
+    add_reader(&mut value, &one.reader);
+    value["asked_for"] = few(&one.reading.targets);
+    add_reading(page, &mut value, &one.reading);
+    value
+}
+
+fn registry(registry: &Registry) -> Value {
+    let readers: Value = registry
+        .readers
+        .iter()
+        .map(|reader| {
+            let mut value = json!({});
+            add_reader(&mut value, reader);
+            value
+        })
+        .collect();
+    let mut value = json!({
+        "host": registry.host,
+        "usernames": few(&registry.usernames),
+        "usernames_are_for_one_or_some_registries": registry.usernames_are_vague,
+        "credentials": registry.credentials,
+        "perhaps_credentials": registry.perhaps,
+        "payload": registry.payload,
+        "presumed": registry.presumed,
+        "given_to": readers,
+    });
+    add_times(&mut value, registry.times);
+    value
+}
+
+fn add_reader(value: &mut Value, reader: &Reader) {
+    value["user"] = Some(&reader.user).filter(|user| !user.is_empty()).cloned().into();
+    value["impersonated"] = reader.impersonated.clone().into();
+}
+
+fn add_reading(page: &Page, value: &mut Value, reading: &Reading) {
+    value["count"] = reading.times.count.into();
+    add_times(value, reading.times);
+    value["verbs"] = few(&reading.verbs);
+    value["clients"] = few(&reading.clients);
+    value["user_agents"] = few(&reading.agents);
+    value["rules"] = page.rule_names(&reading.rules).into();
+}
+
+fn add_times(value: &mut Value, times: Times) {
+    value["first"] = when(times.first);
+    value["last"] = when(times.last);
+}
+
+/// A list; its last member is null where there were more.
+fn few(few: &Few) -> Value {
+    let mut texts: Vec<Value> = few.texts.iter().map(|text| text.as_str().into()).collect();
+    if few.more {
+        texts.push(Value::Null);
+    }
+    texts.into()
+}
+
+fn when(time: Option<i64>) -> Value {
+    let Some(time) = time else { return Value::Null };
+    let mut text = Vec::with_capacity(30);
+    time::write_rfc3339(&mut text, time);
+    String::from_utf8_lossy(&text).into()
+}

@@ -1,0 +1,275 @@
+//! `pullwatch run`: the daemon. Sources in, alerts into the store, and from there to the sinks.
+
+mod parts;
+mod rules;
+mod signals;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use tokio::sync::watch;
+
+use crate::config::{Config, FileSource, Source, SourceKind, USUAL_PATHS};
+use crate::metrics::{Metrics, WebhookMetrics};
+use crate::pipeline::{self, Message, Pipeline, Status};
+use crate::sink::{Format, Kind};
+use crate::source::files::Files;
+use crate::source::follow::StartAt;
+use crate::source::watch::Folders;
+use crate::source::webhook::Receiver;
+use crate::store::{self, Store};
+
+/// Watch audit logs as they are written, and deliver alerts
+///
+/// Follows logs through rotation, receives the apiserver's audit webhook, or reads standard input; keeps alerts in a store, and
+/// delivers them to its sinks. After a stop, however hard, it goes on where it was: no event is lost and no alert is
+/// stored twice.
+///
+/// Without a configuration it follows the usual audit log and prints alerts to standard output.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pullwatch run                                  the usual audit log, alerts to standard output
+  pullwatch run /var/log/kube/audit.log          another log
+  pullwatch run --config pullwatch.yaml          sources, sinks and all else from a file
+  kubectl logs -f audit-relay | pullwatch run -  standard input
+  curl http://127.0.0.1:9417/metrics             what it counts; /healthz, /readyz, /api/v1/alerts
+
+SIGHUP reads the rules again, SIGTERM ends it in order.
+
+Exit status: 0 it was told to stop, 2 an error.")]
+pub struct Run {
+    /// Logs to follow instead of those that the configuration names: files or patterns, or - for standard input.
+    #[arg(value_name = "PATH|GLOB|-")]
+    paths: Vec<String>,
+
+    /// The configuration file (see samples/pullwatch.yaml).
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Where position, alerts and what was learned are kept.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// A rule file, or a directory of them. May be given several times.
+    #[arg(short, long = "rules", value_name = "PATH")]
+    rules: Vec<PathBuf>,
+
+    /// How alerts are printed to standard output.
+    #[arg(short, long, value_enum)]
+    format: Option<Lines>,
+
+    /// Where metrics, health and alerts are served.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+/// How alerts are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Lines {
+    /// For people.
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+/// How long sinks may take at the end to deliver what is there.
+const GRACE: Duration = Duration::from_secs(5);
+
+impl Run {
+    /// Runs until it is told to stop.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let config = self.config()?;
+        let dir = config.state_dir.clone().unwrap_or_else(store::default_dir);
+        let hostname = gethostname::gethostname().to_string_lossy().into_owned();
+        let loading = rules::Loading::new(&config, hostname);
+        let (first_rules, _) = loading.load()?;
+        let opened = Store::open(&dir, &store::Options::default())?;
+        if let Some(aside) = &opened.set_aside {
+            tracing::error!(kept_as = %aside.display(), "the store was damaged: it was set aside, and a new one made");
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        runtime.block_on(work(config, &dir, opened.store, first_rules, loading))?;
+        // A thread may wait for standard input, which nothing can wake.
+        runtime.shutdown_timeout(Duration::from_millis(200));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn config(&self) -> anyhow::Result<Config> {
+        let mut config = match &self.config {
+            Some(path) => match super::config::read(path)? {
+                (Some(config), _) => config,
+                (None, _) => bail!("{} cannot be used", path.display()),
+            },
+            None => Config::default(),
+        };
+        if !self.paths.is_empty() {
+            config.sources = if self.paths == ["-"] {
+                vec![Source { name: "stdin".to_owned(), kind: SourceKind::Stdin }]
+            } else {
+                let files = FileSource { paths: self.paths.clone(), ..FileSource::default() };
+                vec![Source { name: "audit".to_owned(), kind: SourceKind::File(files) }]
+            };
+        }
+        if let Some(dir) = &self.state_dir {
+            config.state_dir = Some(dir.clone());
+        }
+        if !self.rules.is_empty() {
+            config.rules.clone_from(&self.rules);
+        }
+        if let (Some(listen), Some(server)) = (self.listen, &mut config.server) {
+            server.listen = listen;
+        }
+        if let Some(lines) = self.format {
+            for sink in &mut config.sinks {
+                if let Kind::Stdout(stdout) = &mut sink.kind {
+                    stdout.format = if lines == Lines::Json { Format::Json } else { Format::Text };
+                }
+            }
+        }
+        for source in &mut config.sources {
+            if let SourceKind::File(files) = &mut source.kind
+                && files.paths.is_empty()
+            {
+                let Some(usual) = USUAL_PATHS.iter().find(|path| Path::new(path).exists()) else {
+                    bail!(
+                        "no audit log at a usual place ({}); name one (pullwatch run PATH), or a configuration (--config)",
+                        USUAL_PATHS.join(", ")
+                    );
+                };
+                files.paths = vec![(*usual).to_owned()];
+            }
+        }
+        // The pipeline numbers sources with those of files first.
+        config.sources.sort_by_key(|source| !matches!(source.kind, SourceKind::File(_)));
+        Ok(config)
+    }
+}
+
+/// Starts everything, waits for a signal, and ends everything in order.
+async fn work(
+    config: Config,
+    dir: &Path,
+    mut store: Store,
+    first_rules: pipeline::Rules,
+    loading: rules::Loading,
+) -> anyhow::Result<()> {
+    let source_names: Vec<String> = config.sources.iter().map(|source| source.name.clone()).collect();
+    let sink_names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let forgotten = store.keep_sinks(&sink_names)?;
+    if forgotten > 0 {
+        tracing::warn!(
+            sinks = forgotten,
+            "sinks that are no longer configured: what they did not deliver stays undelivered"
+        );
+    }
+    let metrics = Metrics::new(&source_names)?;
+    let status = Arc::new(Status::default());
+    let (inbox, messages) = mpsc::channel();
+    let (news, newest) = watch::channel(store.newest()?);
+    let is_woken = Arc::new(AtomicBool::new(false));
+    let should_stop = Arc::new(AtomicBool::new(false));
+
+    let mut files = Vec::new();
+    let mut webhooks = Vec::new();
+    let mut receivers = Vec::new();
+    for (at, source) in config.sources.iter().enumerate() {
+        let mut counts = None;
+        match &source.kind {
+            SourceKind::File(kind) => {
+                let position = store.position(&source.name)?;
+                let start_at = if kind.from_end { StartAt::End } else { StartAt::Beginning };
+                files.push(pipeline::FileSource {
+                    name: source.name.clone(),
+                    files: Files::new(&kind.paths, start_at, config.max_event_size, position.as_deref()),
+                    poll: kind.poll,
+                    look_at: Instant::now(),
+                });
+            }
+            SourceKind::Webhook(kind) => {
+                let own = WebhookMetrics::new(metrics.clone(), &source.name);
+                let settings = parts::webhook_settings(kind);
+                let (receiver, deliveries) = Receiver::start(settings, Arc::new(own.clone()))?;
+                tracing::info!(source = source.name, address = %receiver.address(), "receiving audit events");
+                parts::forward(at, deliveries, inbox.clone());
+                receivers.push(receiver);
+                counts = Some(own);
+            }
+            SourceKind::Stdin => parts::read_stdin(at, config.max_event_size, inbox.clone()),
+        }
+        webhooks.push(counts);
+    }
+    let mut folders = Folders::new({
+        let (inbox, is_woken) = (inbox.clone(), is_woken.clone());
+        move || {
+            if !is_woken.swap(true, Ordering::AcqRel) {
+                // The pipeline may have ended.
+                let _ = inbox.send(Message::Wake);
+            }
+        }
+    });
+    folders.watch(files.iter().flat_map(|source| source.files.folders()));
+
+    let pipeline = Pipeline {
+        store,
+        retention: store::Retention {
+            max_age: Some(config.store.max_age),
+            max_bytes: Some(config.store.max_size),
+            ..store::Retention::default()
+        },
+        files,
+        names: source_names,
+        webhooks,
+        should_stop: should_stop.clone(),
+        inbox: messages,
+        is_woken,
+        news,
+        metrics: metrics.clone(),
+        status: status.clone(),
+    };
+    // Before the pipeline, so that settings that cannot work end it before anything is judged.
+    let sinks = parts::deliver(&config, dir, &newest, &metrics, &status)?;
+    let (ended, pipeline_ended) = tokio::sync::oneshot::channel();
+    let worker = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
+        let result = pipeline.run(first_rules);
+        // Nobody may be left to hear it.
+        let _ = ended.send(result);
+    })?;
+    let server = parts::serve(&config, dir, metrics.clone(), status.clone(), newest.clone())?;
+    let reloading = rules::watch(loading, inbox.clone(), metrics.clone(), status.clone());
+    tracing::info!(state_dir = %dir.display(), "running");
+
+    let result = signals::wait(pipeline_ended, &reloading, &sinks).await;
+    for receiver in &receivers {
+        receiver.refuse();
+    }
+    should_stop.store(true, Ordering::Release);
+    let _ = inbox.send(Message::Stop);
+    let joined = tokio::task::spawn_blocking(move || worker.join()).await;
+    for receiver in receivers {
+        receiver.stop(GRACE).await;
+    }
+    sinks.stop().await;
+    if let Some(server) = server {
+        server.stop(GRACE).await;
+    }
+    drop(folders);
+    result?;
+    if !matches!(joined, Ok(Ok(()))) {
+        bail!(
+            "the pipeline failed in the middle; what it did not store its sources have still. Please report this as a bug"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! Rules: read at the start, and again when they change or somebody asks.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+
+use super::super::rulefiles;
+use crate::config::Config;
+use crate::detector::Options;
+use crate::engine::alert::push_hex;
+use crate::metrics::Metrics;
+use crate::pipeline::{Message, Rules, Status};
+use crate::rules::{self, Matching, Severity, SourceFile};
+use crate::source::watch::Folders;
+
+/// Whoever edits rules writes a file in several steps, and several files: they are read when it has been quiet for so long.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// Where rules come from, and how they are judged by.
+#[derive(Clone, Debug)]
+pub struct Loading {
+    paths: Vec<PathBuf>,
+    matching: Matching,
+    options: Options,
+}
+
+impl Loading {
+    /// As the configuration says.
+    pub fn new(config: &Config, hostname: String) -> Self {
+        let options = Options {
+            matching: config.matching,
+            minimum: config.priority,
+            max_event_size: config.max_event_size,
+            hostname,
+            ..Options::default()
+        };
+        Loading { paths: config.rules.clone(), matching: config.matching, options }
+    }
+
+    /// Reads the rules. Errors are shown, and end it.
+    pub fn load(&self) -> anyhow::Result<(Rules, String)> {
+        let files = rulefiles::read(&self.paths)?;
+        let loaded = rulefiles::load_files(&files, self.matching)?;
+        let version = version(&files);
+        tracing::info!(rules = loaded.rules.rules.len(), version, "rules are in use");
+        Ok((Rules { set: loaded.rules, options: self.options.clone(), version: version.clone() }, version))
+    }
+
+    /// Reads the rules while others are in use: what is wrong is said in the log.
+    fn reload(&self, before: &str) -> Result<Option<(Rules, String)>, String> {
+        let files = rulefiles::read(&self.paths).map_err(|error| format!("{error:#}"))?;
+        let version = version(&files);
+        if version == before {
+            return Ok(None);
+        }
+        let loaded = rules::load(&files, &rules::Options { matching: self.matching });
+        let wrong: Vec<_> =
+            loaded.diagnostics.iter().filter(|one| one.severity == Severity::Error).cloned().collect();
+        if !wrong.is_empty() {
+            return Err(rules::render(&wrong, &files, false));
+        }
+        Ok(Some((
+            Rules { set: loaded.rules, options: self.options.clone(), version: version.clone() },
+            version,
+        )))
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        let default = PathBuf::from("rules.d");
+        let named = if self.paths.is_empty() { std::slice::from_ref(&default) } else { &self.paths };
+        let folder = |path: &PathBuf| {
+            if path.is_dir() { Some(path.clone()) } else { path.parent().map(std::path::Path::to_owned) }
+        };
+        named.iter().filter_map(folder).filter(|folder| folder.is_dir()).collect()
+    }
+}
+
+/// What tells a rule set from another: a hash of its files.
+fn version(files: &[SourceFile]) -> String {
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update((file.text.len() as u64).to_le_bytes());
+        hash.update(&file.text);
+    }
+    let mut hex = Vec::new();
+    push_hex(&hash.finalize()[..6], &mut hex);
+    String::from_utf8(hex).unwrap_or_default()
+}
+
+/// Reads rules again when told to.
+#[derive(Debug)]
+pub struct Reloading {
+    asked: Arc<Notify>,
+    /// Watches for as long as this is there.
+    _folders: Mutex<Folders>,
+}
+
+impl Reloading {
+    /// Somebody asks for it.
+    pub fn ask(&self) {
+        self.asked.notify_one();
+    }
+}
+
+/// Reads the rules again when they change, and hands sound ones to the pipeline. Broken ones leave those in use alone.
+pub fn watch(
+    loading: Loading,
+    inbox: Sender<Message>,
+    metrics: Arc<Metrics>,
+    status: Arc<Status>,
+) -> Reloading {
+    let asked = Arc::new(Notify::new());
+    let changed = Arc::new(AtomicBool::new(false));
+    let mut folders = Folders::new({
+        let (asked, changed) = (asked.clone(), changed.clone());
+        move || {
+            changed.store(true, Ordering::Release);
+            asked.notify_one();
+        }
+    });
+    folders.watch(loading.folders());
+    let mut version = loading.reload("").ok().flatten().map(|(_, version)| version).unwrap_or_default();
+    tokio::spawn({
+        let asked = asked.clone();
+        async move {
+            loop {
+                asked.notified().await;
+                while changed.swap(false, Ordering::AcqRel) {
+                    tokio::time::sleep(QUIET).await;
+                }
+                let (own, before) = (loading.clone(), version.clone());
+                // Reads files.
+                let read = tokio::task::spawn_blocking(move || own.reload(&before)).await;
+                match read {
+                    Ok(Ok(Some((rules, new)))) => {
+                        tracing::info!(rules = rules.set.rules.len(), version = new, "new rules are in use");
+                        version = new;
+                        metrics.rules_reloaded(true);
+                        status.rules_are_old.store(false, Ordering::Relaxed);
+                        if inbox.send(Message::Rules(Box::new(rules))).is_err() {
+                            return;
+                        }
+                    }
+                    Ok(Ok(None)) => status.rules_are_old.store(false, Ordering::Relaxed),
+                    Ok(Err(error)) => {
+                        metrics.rules_reloaded(false);
+                        status.rules_are_old.store(true, Ordering::Relaxed);
+                        tracing::error!("the new rules are broken, the old ones stay in use:\n{error}");
+                    }
+                    Err(error) => tracing::error!(%error, "reading the rules failed"),
+                }
+            }
+        }
+    });
+    Reloading { asked, _folders: Mutex::new(folders) }
+}

@@ -1,0 +1,186 @@
+//! Who gets in: so many connections in all and from one address, and none that does not take what it is sent.
+
+use std::collections::HashMap;
+use std::future::{Ready, ready};
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum_server::accept::Accept;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// What a stranger may take of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at one time. More are closed at once.
+    pub connections: usize,
+    /// Of these, from one address.
+    pub connections_per_address: usize,
+    /// A handshake of TLS takes no longer.
+    pub handshake: Duration,
+    /// A new connection's first request has come by then.
+    pub first_request: Duration,
+    /// A connection without a request is closed after this time. Prometheus asks every minute at the latest, and an
+    /// apiserver that finds it closed opens another one.
+    pub idle: Duration,
+    /// A client that takes nothing of what it is sent for so long is closed.
+    pub stalled: Duration,
+    /// Bytes of a request's line and headers.
+    pub header_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 256,
+            connections_per_address: 64,
+            handshake: Duration::from_secs(5),
+            first_request: Duration::from_secs(10),
+            idle: Duration::from_secs(90),
+            stalled: Duration::from_secs(30),
+            header_bytes: 16 << 10,
+        }
+    }
+}
+
+/// How many connections there are, by address. It holds no more addresses than there are connections.
+#[derive(Debug, Default)]
+struct Places {
+    taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
+}
+
+/// Lets connections in.
+#[derive(Clone, Debug)]
+pub(super) struct Gate {
+    limits: Arc<Limits>,
+    places: Arc<Places>,
+}
+
+impl Gate {
+    pub(super) fn new(limits: Limits) -> Self {
+        Gate { limits: Arc::new(limits), places: Arc::default() }
+    }
+
+    fn enter(&self, address: IpAddr) -> Option<Place> {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, by_address) = &mut *taken;
+        let here = by_address.get(&address).copied().unwrap_or(0);
+        if *all >= self.limits.connections || here >= self.limits.connections_per_address {
+            return None;
+        }
+        *all += 1;
+        by_address.insert(address, here + 1);
+        Some(Place { places: self.places.clone(), address })
+    }
+}
+
+/// One connection's place, free again when it is dropped.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, by_address) = &mut *taken;
+        *all = all.saturating_sub(1);
+        if let Some(here) = by_address.get_mut(&self.address) {
+            *here = here.saturating_sub(1);
+            if *here == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+impl<S> Accept<TcpStream, S> for Gate {
+    type Stream = Guarded;
+    type Service = S;
+    type Future = Ready<io::Result<(Guarded, S)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        ready(self.let_in(stream).map(|stream| (stream, service)))
+    }
+}
+
+impl Gate {
+    fn let_in(&self, stream: TcpStream) -> io::Result<Guarded> {
+        let address = stream.peer_addr()?.ip();
+        let Some(place) = self.enter(address) else {
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many connections"));
+        };
+        stream.set_nodelay(true)?;
+        Ok(Guarded { stream, stalled: None, patience: self.limits.stalled, _place: place })
+    }
+}
+
+/// A connection that is closed when the other side takes nothing.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    stream: TcpStream,
+    /// Runs while the other side takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+    patience: Duration,
+    _place: Place,
+}
+
+impl Guarded {
+    fn watch<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled = None;
+            return result;
+        }
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        match stalled.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch(cx, result)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watch(cx, result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.watch(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,87 @@
+//! Bearer tokens: what a client has to show, from a file.
+
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::{NetError, read};
+
+/// A shorter token is refused: it could be guessed.
+const SHORTEST: usize = 16;
+
+/// What a request showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The right token.
+    Right,
+    /// None, or something else than a bearer token.
+    Nothing,
+    /// A wrong one.
+    Wrong,
+}
+
+/// The token that clients have to show. Only its hash is kept.
+#[derive(Clone)]
+pub struct Token {
+    path: PathBuf,
+    hash: Arc<RwLock<[u8; 32]>>,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token({})", self.path.display())
+    }
+}
+
+impl Token {
+    /// Reads a token, blanks around it left out.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds less than 16 characters or something that no header may hold.
+    pub fn load(path: PathBuf) -> Result<Self, NetError> {
+        let hash = Self::hash_of(&path)?;
+        Ok(Token { path, hash: Arc::new(RwLock::new(hash)) })
+    }
+
+    fn hash_of(path: &std::path::Path) -> Result<[u8; 32], NetError> {
+        let content = read(path)?;
+        let token = content.trim_ascii();
+        let wrong = |reason: &str| NetError::Content { path: path.to_owned(), reason: reason.to_owned() };
+        if token.len() < SHORTEST {
+            return Err(wrong("a token has at least 16 characters"));
+        }
+        if !token.iter().all(u8::is_ascii_graphic) {
+            return Err(wrong("a token is one word of printable ASCII"));
+        }
+        Ok(Sha256::digest(token).into())
+    }
+
+    /// Reads the file again; gives whether the token is another one.
+    ///
+    /// # Errors
+    /// As [`Token::load`]; the token stays as it was.
+    pub fn reload(&self) -> Result<bool, NetError> {
+        let new = Self::hash_of(&self.path)?;
+        // A poisoned lock holds a whole hash all the same.
+        let mut hash = self.hash.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(std::mem::replace(&mut *hash, new) != new)
+    }
+
+    /// Compares what a request shows. Takes as long for a wrong token as for the right one: hashes are compared, and those in
+    /// constant time.
+    pub fn check(&self, headers: &HeaderMap) -> Shown {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return Shown::Nothing };
+        let Some((scheme, token)) = value.as_bytes().split_at_checked(7) else { return Shown::Nothing };
+        if !scheme.eq_ignore_ascii_case(b"bearer ") {
+            return Shown::Nothing;
+        }
+        let shown: [u8; 32] = Sha256::digest(token.trim_ascii()).into();
+        let hash = *self.hash.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if bool::from(shown.ct_eq(&hash)) { Shown::Right } else { Shown::Wrong }
+    }
+}

@@ -1,0 +1,421 @@
+//! From the sources to the store: the loop that `pullwatch run` drives.
+//!
+//! One thread does it all, one batch after the other: it takes what a source has, judges it, and puts the alerts, what was
+//! learned and the source's new position into the store in one transaction. Only then the sinks are woken and a webhook is
+//! answered. While the store is full nothing is taken from a source; what waits there waits on.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::detector::{Detector, Options, Session};
+use crate::engine::alert::Alert;
+use crate::metrics::{Metrics, RuleNames, WebhookMetrics};
+use crate::rules::ast::RuleSet;
+use crate::source::files::Files;
+use crate::source::follow::{Incident, Step};
+use crate::source::webhook::{Delivery, Outcome, event_digests};
+use crate::store::{self, Batch, NewAlert, StateChange, Store};
+
+/// So much is judged before the store hears of it: enough that a transaction costs little beside it, and little enough that
+/// alerts come at once.
+const BATCH: usize = 4 << 20;
+
+/// How long the pipeline waits before it tries again to write to a store that takes nothing.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often old alerts are looked for.
+const RETAIN: Duration = Duration::from_secs(60);
+
+/// What the pipeline is told.
+#[derive(Debug)]
+pub enum Message {
+    /// A file may have changed.
+    Wake,
+    /// A webhook got a batch; which, by its place among the sources.
+    Delivery(usize, Delivery),
+    /// Standard input gave whole records; the answer says when there is room for more.
+    Records(usize, Vec<u8>, SyncSender<()>),
+    /// Other rules hold from now on.
+    Rules(Box<Rules>),
+    /// It is over.
+    Stop,
+}
+
+/// Rules to judge by.
+#[derive(Debug)]
+pub struct Rules {
+    /// The rules.
+    pub set: RuleSet,
+    /// How to judge by them.
+    pub options: Options,
+    /// What tells this rule set from another.
+    pub version: String,
+}
+
+/// A source of files, by name.
+#[derive(Debug)]
+pub struct FileSource {
+    /// Its name.
+    pub name: String,
+    /// Its logs.
+    pub files: Files,
+    /// How often to look where nobody tells of changes.
+    pub poll: Duration,
+    /// When to look next.
+    pub look_at: Instant,
+}
+
+/// How the pipeline is, for the health checks.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// When it last went round, in nanoseconds since 1970.
+    pub went_round: AtomicI64,
+    /// The store takes nothing.
+    pub store_is_stuck: AtomicBool,
+    /// The last rules that were offered were broken.
+    pub rules_are_old: AtomicBool,
+    /// A sink ended that nobody told to.
+    pub has_lost_sink: AtomicBool,
+    /// No log of a file source is there.
+    pub is_without_log: AtomicBool,
+}
+
+/// Everything that the pipeline works with.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Where alerts, positions and state go.
+    pub store: Store,
+    /// How long alerts are kept.
+    pub retention: store::Retention,
+    /// The file sources.
+    pub files: Vec<FileSource>,
+    /// The names of all sources; those of files come first.
+    pub names: Vec<String>,
+    /// What webhooks count, by source.
+    pub webhooks: Vec<Option<WebhookMetrics>>,
+    /// It is to stop as soon as it can.
+    pub should_stop: Arc<AtomicBool>,
+    /// What it is told.
+    pub inbox: Receiver<Message>,
+    /// A [`Message::Wake`] is on its way.
+    pub is_woken: Arc<AtomicBool>,
+    /// The newest alert's place in the store, for the sinks.
+    pub news: watch::Sender<i64>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// How it is.
+    pub status: Arc<Status>,
+}
+
+/// Why a run of one rule set ended.
+enum End {
+    Stop,
+    Rules(Box<Rules>),
+}
+
+/// What came of judging, before it is stored.
+#[derive(Default)]
+struct Judged {
+    alerts: Vec<NewAlert>,
+    rules: Vec<(usize, i64)>,
+    changes: Vec<StateChange>,
+}
+
+impl Judged {
+    fn take(&mut self, alert: &Alert<'_>) {
+        let mut json = Vec::with_capacity(1024);
+        alert.write_json(&mut json);
+        self.rules.push((alert.rule(), alert.time()));
+        self.alerts.push(NewAlert {
+            id: alert.id_bytes(),
+            time: alert.time(),
+            rule: alert.rule_name().to_owned(),
+            priority: alert.priority(),
+            actor: alert.actor().to_owned(),
+            target: alert.target().to_owned(),
+            json,
+            message: alert.message().into_owned(),
+        });
+    }
+}
+
+fn now() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+impl Pipeline {
+    /// Works until it is told to stop.
+    ///
+    /// # Errors
+    /// When the store fails for good.
+    pub fn run(mut self, mut rules: Rules) -> Result<(), store::Error> {
+        loop {
+            let detector = Detector::new(&rules.set, rules.options.clone());
+            self.metrics.rules_in_use(RuleNames { rules: names(&rules.set), version: rules.version.clone() });
+            let mut session = detector.session();
+            session.track();
+            // After a change of rules too: what was learned is stored, all of it.
+            for kind in crate::state::kind::ALL {
+                for (key, value) in self.store.state(kind)? {
+                    session.restore(kind, &key, &value);
+                }
+            }
+            match self.serve(&mut session)? {
+                End::Stop => return Ok(()),
+                End::Rules(new) => rules = *new,
+            }
+        }
+    }
+
+    fn serve(&mut self, session: &mut Session<'_>) -> Result<End, store::Error> {
+        let mut buffer = Vec::new();
+        let mut retain_at = Instant::now();
+        loop {
+            self.status.went_round.store(now(), Ordering::Relaxed);
+            let mut is_idle = true;
+            for at in 0..self.files.len() {
+                is_idle &= !self.read_files(at, session, &mut buffer)?;
+            }
+            if Instant::now() >= retain_at {
+                if !self.close_windows(session)? {
+                    return Ok(End::Stop);
+                }
+                let more = self.retain()?;
+                retain_at = Instant::now() + if more { Duration::ZERO } else { RETAIN };
+            }
+            let wait = if is_idle { self.patience(retain_at) } else { Duration::ZERO };
+            match self.inbox.recv_timeout(wait) {
+                Ok(Message::Wake) => {
+                    self.is_woken.store(false, Ordering::Release);
+                    let now = Instant::now();
+                    self.files.iter_mut().for_each(|source| source.look_at = now);
+                }
+                Ok(Message::Delivery(source, delivery)) => {
+                    if !self.deliver(source, delivery, session)? {
+                        return Ok(End::Stop);
+                    }
+                }
+                Ok(Message::Records(source, records, done)) => {
+                    let mut judged = Judged::default();
+                    self.judge(source, session, &records, Step::Records, &mut judged);
+                    if !self.commit(None, &[], &judged)? {
+                        return Ok(End::Stop);
+                    }
+                    // Whoever reads may have ended.
+                    let _ = done.send(());
+                }
+                Ok(Message::Rules(rules)) => return Ok(End::Rules(rules)),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(End::Stop),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// How long there is nothing to do unless somebody says so.
+    fn patience(&self, retain_at: Instant) -> Duration {
+        let next = self.files.iter().map(|source| source.look_at).chain([retain_at]).min();
+        next.map_or(RETAIN, |next| next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Reads one batch of a file source. False where there was nothing.
+    fn read_files(
+        &mut self,
+        at: usize,
+        session: &mut Session<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<bool, store::Error> {
+        let source = &mut self.files[at];
+        if Instant::now() < source.look_at {
+            return Ok(false);
+        }
+        source.files.look();
+        self.status.is_without_log.store(!source.files.is_open(), Ordering::Relaxed);
+        let mut judged = Judged::default();
+        let mut bytes = 0;
+        while bytes < BATCH {
+            buffer.clear();
+            let step = self.files[at].files.next(buffer);
+            if step == Step::Idle {
+                break;
+            }
+            bytes += buffer.len();
+            self.judge(at, session, buffer, step, &mut judged);
+        }
+        let source = &mut self.files[at];
+        for incident in source.files.take_incidents() {
+            complain(&source.name, &incident);
+            self.metrics.source_failed(&source.name);
+        }
+        self.metrics.lag(&source.name, source.files.lag(), Duration::ZERO);
+        if bytes < BATCH {
+            source.look_at = Instant::now() + source.poll;
+        }
+        if bytes == 0 {
+            return Ok(false);
+        }
+        let (name, position) = (source.name.clone(), source.files.position());
+        self.commit(Some((&name, &position)), &[], &judged)
+    }
+
+    fn judge(&self, source: usize, session: &mut Session<'_>, bytes: &[u8], step: Step, judged: &mut Judged) {
+        let started = Instant::now();
+        session.set_now(now());
+        let mut on_alert = |alert: &Alert<'_>| judged.take(alert);
+        match step {
+            Step::Head => session.head(bytes, &mut on_alert),
+            _ => session.chunk(bytes, &mut on_alert),
+        }
+        let name = self.name(source);
+        self.metrics.read(&name, bytes.len() as u64);
+        self.metrics.judged(&name, &session.take_counts());
+        self.metrics.judged_in(started.elapsed());
+        judged.changes.extend(session.take_changes());
+    }
+
+    /// Judges windows that have closed by now, though nothing more comes.
+    fn close_windows(&mut self, session: &mut Session<'_>) -> Result<bool, store::Error> {
+        let mut judged = Judged::default();
+        session.advance(now(), &mut |alert: &Alert<'_>| judged.take(alert));
+        judged.changes.extend(session.take_changes());
+        if judged.alerts.is_empty() && judged.changes.is_empty() {
+            return Ok(true);
+        }
+        self.commit(None, &[], &judged)
+    }
+
+    fn deliver(
+        &mut self,
+        source: usize,
+        delivery: Delivery,
+        session: &mut Session<'_>,
+    ) -> Result<bool, store::Error> {
+        let events = match event_digests(&delivery.body) {
+            Ok(events) => events,
+            Err(reason) => {
+                // Whoever sent it may be gone; so below.
+                let _ = delivery.done.send(Outcome::Invalid(reason));
+                return Ok(true);
+            }
+        };
+        let mut new: Vec<([u8; 16], Range<usize>)> = Vec::new();
+        let mut seen = HashSet::new();
+        for (digest, place) in &events {
+            // An apiserver sends a whole batch again that it got no answer for.
+            if seen.insert(*digest) && !self.store.was_seen(digest)? {
+                new.push((*digest, place.clone()));
+            }
+        }
+        if let Some(Some(metrics)) = self.webhooks.get(source) {
+            metrics.repeated((events.len() - new.len()) as u64);
+        }
+        let mut judged = Judged::default();
+        for (_, place) in &new {
+            // Each by itself: a list is one line, and would be too long.
+            self.judge(source, session, &delivery.body[place.clone()], Step::Records, &mut judged);
+        }
+        let digests: Vec<[u8; 16]> = new.iter().map(|(digest, _)| *digest).collect();
+        // While the store takes nothing the sender is told to come back, by its receiver. What was judged is stored all the same
+        // once that is possible, and is known when it comes again.
+        let stored = self.commit(None, &digests, &judged)?;
+        let outcome = if stored { Outcome::Stored { events: events.len() as u64 } } else { Outcome::Busy };
+        let _ = delivery.done.send(outcome);
+        Ok(stored)
+    }
+
+    /// Stores what came of a batch, and waits for as long as the store takes nothing. False where it is to stop before that
+    /// was possible: then nothing of the batch is stored, and its source has it still.
+    fn commit(
+        &mut self,
+        source: Option<(&str, &[u8])>,
+        seen: &[[u8; 16]],
+        judged: &Judged,
+    ) -> Result<bool, store::Error> {
+        loop {
+            let started = Instant::now();
+            let batch = Batch { source, alerts: &judged.alerts, changes: &judged.changes, seen, now: now() };
+            match self.store.commit(&batch) {
+                Ok(_) => {
+                    self.metrics.stored_in(started.elapsed());
+                    if self.status.store_is_stuck.swap(false, Ordering::Relaxed) {
+                        self.metrics.store_full(false);
+                        tracing::info!("the store takes alerts again");
+                    }
+                    break;
+                }
+                Err(error) if error.is_transient() => {
+                    if !self.status.store_is_stuck.swap(true, Ordering::Relaxed) {
+                        tracing::error!(%error, "the store takes nothing; what sources have waits there");
+                    }
+                    self.metrics.store_failed();
+                    self.metrics.store_full(matches!(error, store::Error::Full { .. }));
+                }
+                Err(error) => return Err(error),
+            }
+            self.status.went_round.store(now(), Ordering::Relaxed);
+            if self.should_stop.load(Ordering::Acquire) {
+                return Ok(false);
+            }
+            std::thread::sleep(TRY_AGAIN);
+        }
+        for (rule, time) in &judged.rules {
+            self.metrics.alert(*rule, *time);
+        }
+        if !judged.alerts.is_empty() {
+            self.news.send_replace(self.store.newest()?);
+        }
+        Ok(true)
+    }
+
+    fn retain(&mut self) -> Result<bool, store::Error> {
+        match self.store.retain(&self.retention, now()) {
+            Ok(retained) => {
+                if retained.undelivered > 0 {
+                    tracing::error!(
+                        alerts = retained.undelivered,
+                        "alerts were removed to make room before every sink had them; raise store.max_size or mend the sink"
+                    );
+                }
+                Ok(retained.more)
+            }
+            Err(error) if error.is_transient() => {
+                self.metrics.store_failed();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn name(&self, source: usize) -> String {
+        self.names.get(source).cloned().unwrap_or_default()
+    }
+}
+
+fn complain(source: &str, incident: &Incident) {
+    match incident {
+        Incident::Unreadable(path, error) => {
+            tracing::error!(source, path = %path.display(), error, "cannot read a log; it is left alone until it changes");
+        }
+        Incident::Lost(path, bytes) => tracing::error!(
+            source,
+            path = %path.display(),
+            bytes,
+            "a log was truncated before it was read, and no copy of it is there"
+        ),
+        Incident::Gap(path) => tracing::warn!(
+            source,
+            path = %path.display(),
+            "no log that was known before is there any more: what was written in between may be lost"
+        ),
+    }
+}
+
+fn names(rules: &RuleSet) -> Vec<(String, crate::rules::ast::Priority)> {
+    let correlations = rules.correlations.iter().map(|one| (one.name.to_string(), one.priority));
+    rules.rules.iter().map(|rule| (rule.name.to_string(), rule.priority)).chain(correlations).collect()
+}

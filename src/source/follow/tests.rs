@@ -1,0 +1,260 @@
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+struct Log {
+    folder: tempfile::TempDir,
+}
+
+impl Log {
+    fn new() -> Self {
+        Log { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        let mut file = OpenOptions::new().create(true).append(true).open(self.path(name)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn lines(&self, name: &str, numbers: std::ops::Range<usize>) {
+        let text: Vec<String> = numbers.map(|number| format!("{}\n", line(number))).collect();
+        self.append(name, &text.concat());
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.path(from), self.path(to)).unwrap();
+    }
+
+    fn compress(&self, from: &str, to: &str) {
+        let mut encoder =
+            flate2::write::GzEncoder::new(File::create(self.path(to)).unwrap(), flate2::Compression::fast());
+        encoder.write_all(&fs::read(self.path(from)).unwrap()).unwrap();
+        encoder.finish().unwrap();
+        fs::remove_file(self.path(from)).unwrap();
+    }
+
+    fn follow(&self, start_at: StartAt, marks: Vec<Mark>) -> Follow {
+        Follow::new(self.path("audit.log"), start_at, 1 << 20, marks)
+    }
+}
+
+/// Each is different from its beginning on, as events are.
+fn line(number: usize) -> String {
+    format!(r#"{{"kind":"Event","auditID":"{number:08}","rest":"{}"}}"#, "x".repeat(number % 50))
+}
+
+/// Reads all that is there, and gives the numbers of the lines.
+fn drain(follow: &mut Follow) -> Vec<usize> {
+    let mut numbers = Vec::new();
+    let mut buffer = Vec::new();
+    follow.look();
+    while follow.next(&mut buffer) != Step::Idle {
+        for line in buffer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            let text = std::str::from_utf8(line).unwrap();
+            numbers.push(text[27..35].parse().unwrap());
+        }
+        buffer.clear();
+    }
+    numbers
+}
+
+fn numbers(range: std::ops::Range<usize>) -> Vec<usize> {
+    range.collect()
+}
+
+#[test]
+fn what_is_appended_is_read_a_line_at_a_time() {
+    let log = Log::new();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    assert!(drain(&mut follow).is_empty() && !follow.is_open());
+    log.lines("audit.log", 0..3);
+    assert_eq!(drain(&mut follow), numbers(0..3));
+    let (start, end) = (line(3), format!("\n{}\n", line(4)));
+    log.append("audit.log", &start[..20]);
+    assert!(drain(&mut follow).is_empty());
+    log.append("audit.log", &start[20..]);
+    assert!(drain(&mut follow).is_empty());
+    assert!(follow.lag() > 0);
+    log.append("audit.log", &end);
+    assert_eq!(drain(&mut follow), numbers(3..5));
+    assert_eq!(follow.lag(), 0);
+}
+
+#[test]
+fn a_renamed_file_is_read_to_its_end_and_the_next_one_from_its_beginning() {
+    let log = Log::new();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    log.lines("audit.log", 0..3);
+    assert_eq!(drain(&mut follow), numbers(0..3));
+    log.lines("audit.log", 3..5);
+    log.rename("audit.log", "audit-2026-11-23T04-37-59.162.log");
+    log.lines("audit.log", 5..8);
+    // Its writer has not noticed yet.
+    log.lines("audit-2026-11-23T04-37-59.162.log", 8..9);
+    assert_eq!(drain(&mut follow), [3, 4, 8, 5, 6, 7]);
+    log.lines("audit-2026-11-23T04-37-59.162.log", 9..10);
+    assert_eq!(drain(&mut follow), numbers(9..10));
+    // Compressed it is the same.
+    log.compress("audit-2026-11-23T04-37-59.162.log", "audit-2026-11-23T04-37-59.162.log.gz");
+    assert!(drain(&mut follow).is_empty());
+    log.lines("audit.log", 10..12);
+    assert_eq!(drain(&mut follow), numbers(10..12));
+    // Two rotations between two looks.
+    log.lines("audit.log", 12..13);
+    log.rename("audit.log", "audit-2026-11-23T04-38-00.000.log");
+    log.lines("audit.log", 13..15);
+    log.rename("audit.log", "audit-2026-11-23T04-38-01.000.log");
+    log.lines("audit.log", 15..16);
+    assert_eq!(drain(&mut follow), numbers(12..16));
+}
+
+#[test]
+fn after_being_down_it_goes_on_where_it_was() {
+    let log = Log::new();
+    log.lines("audit-2026-11-22T00-00-00.000.log", 0..5);
+    log.lines("audit.log", 5..10);
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    assert_eq!(drain(&mut follow), numbers(0..10));
+    let marks = follow.marks();
+    drop(follow);
+    // Nothing happened.
+    assert!(drain(&mut log.follow(StartAt::Beginning, marks.clone())).is_empty());
+    // It was rotated, compressed, and rotated again.
+    log.lines("audit.log", 10..12);
+    log.rename("audit.log", "audit-2026-11-23T01-00-00.000.log");
+    log.compress("audit-2026-11-23T01-00-00.000.log", "audit-2026-11-23T01-00-00.000.log.gz");
+    log.lines("audit-2026-11-23T02-00-00.000.log", 12..14);
+    log.lines("audit.log", 14..15);
+    let mut follow = log.follow(StartAt::End, marks.clone());
+    assert_eq!(drain(&mut follow), numbers(10..15));
+    assert!(follow.take_incidents().is_empty());
+    // Once more, from what it says now.
+    let again = follow.marks();
+    assert!(drain(&mut log.follow(StartAt::Beginning, again)).is_empty());
+    // What it knew is gone: the rest is read, and it is said.
+    for name in ["audit-2026-11-22T00-00-00.000.log", "audit-2026-11-23T01-00-00.000.log.gz"] {
+        fs::remove_file(log.path(name)).unwrap();
+    }
+    let mut follow = log.follow(StartAt::End, marks);
+    assert_eq!(drain(&mut follow), numbers(12..15));
+    assert_eq!(follow.take_incidents(), [Incident::Gap(log.path("audit.log"))]);
+}
+
+#[test]
+fn copytruncate_loses_nothing_that_is_in_the_copy() {
+    let log = Log::new();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    log.lines("audit.log", 0..40);
+    assert_eq!(drain(&mut follow), numbers(0..40));
+    log.lines("audit.log", 40..45);
+    fs::copy(log.path("audit.log"), log.path("audit.log.1")).unwrap();
+    File::create(log.path("audit.log")).unwrap();
+    log.lines("audit.log", 45..47);
+    assert_eq!(drain(&mut follow), numbers(40..47));
+    assert!(drain(&mut follow).is_empty());
+    // It grew beyond where it was, so that only its beginning tells.
+    fs::rename(log.path("audit.log.1"), log.path("audit.log.2")).unwrap();
+    log.lines("audit.log", 47..48);
+    fs::copy(log.path("audit.log"), log.path("audit.log.1")).unwrap();
+    File::create(log.path("audit.log")).unwrap();
+    log.lines("audit.log", 48..100);
+    assert_eq!(drain(&mut follow), numbers(47..100));
+    assert!(follow.take_incidents().is_empty());
+    // Without a copy what was not read is lost, and it is said.
+    log.lines("audit.log", 100..101);
+    drain(&mut follow);
+    File::create(log.path("audit.log")).unwrap();
+    log.lines("audit.log", 101..102);
+    assert_eq!(drain(&mut follow), numbers(101..102));
+}
+
+#[test]
+fn links_that_move_and_long_lines() {
+    let log = Log::new();
+    log.lines("a", 0..2);
+    log.lines("b", 2..4);
+    std::os::unix::fs::symlink(log.path("a"), log.path("audit.log")).unwrap();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    assert_eq!(drain(&mut follow), numbers(0..2));
+    fs::remove_file(log.path("audit.log")).unwrap();
+    std::os::unix::fs::symlink(log.path("b"), log.path("audit.log")).unwrap();
+    log.lines("a", 4..5);
+    assert_eq!(drain(&mut follow), [4, 2, 3]);
+
+    let log = Log::new();
+    let mut follow = Follow::new(log.path("audit.log"), StartAt::Beginning, 1000, Vec::new());
+    log.lines("audit.log", 0..1);
+    log.append("audit.log", &format!("{{{}", "y".repeat(600_000)));
+    follow.look();
+    let mut buffer = Vec::new();
+    assert_eq!(follow.next(&mut buffer), Step::Records);
+    buffer.clear();
+    assert_eq!(follow.next(&mut buffer), Step::Head);
+    assert_eq!(buffer.len(), 1000);
+    log.append("audit.log", "y\n");
+    log.lines("audit.log", 1..2);
+    assert_eq!(drain(&mut follow), numbers(1..2));
+}
+
+#[test]
+fn from_the_end_only_what_is_new() {
+    let log = Log::new();
+    log.lines("audit-2026-11-22T00-00-00.000.log", 0..5);
+    log.lines("audit.log", 5..8);
+    log.append("audit.log", &line(8)[..10]);
+    let mut follow = log.follow(StartAt::End, Vec::new());
+    assert!(drain(&mut follow).is_empty());
+    log.append("audit.log", &format!("{}\n", &line(8)[10..]));
+    assert_eq!(drain(&mut follow), numbers(8..9));
+}
+
+/// A long row of all that can happen, with a stop now and then.
+#[test]
+fn a_row_of_rotations_and_stops_loses_and_doubles_nothing() {
+    let log = Log::new();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    let (mut written, mut read) = (0, Vec::new());
+    let mut state: u64 = 42;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for round in 0..600 {
+        let count = usize::try_from(random(30)).unwrap();
+        log.lines("audit.log", written..written + count);
+        written += count;
+        match random(10) {
+            0..=2 if Path::exists(&log.path("audit.log")) => {
+                let name = format!(
+                    "audit-2026-11-23T{:02}-{:02}-{:02}.000.log",
+                    round / 3600,
+                    round / 60 % 60,
+                    round % 60
+                );
+                log.rename("audit.log", &name);
+                if random(3) == 0 {
+                    log.compress(&name, &format!("{name}.gz"));
+                }
+            }
+            3 => {
+                let marks = follow.marks();
+                follow = log.follow(StartAt::Beginning, marks);
+            }
+            _ => {}
+        }
+        if random(2) == 0 {
+            read.extend(drain(&mut follow));
+        }
+    }
+    read.extend(drain(&mut follow));
+    read.sort_unstable();
+    let wrong = read.iter().zip(0..).find(|(number, expected)| *number != expected);
+    assert_eq!((wrong, read.len()), (None, written));
+    assert_eq!(follow.take_incidents(), []);
+}

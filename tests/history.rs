@@ -1,0 +1,386 @@
+//! `pullwatch report` and `pullwatch baseline` on past logs.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use common::{RULE, alerts, event, ids, project, pullwatch, said, sample, scan};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The shipped rules, whatever the current directory is.
+fn rules() -> String {
+    project("rules.d").display().to_string()
+}
+
+/// Runs a command in a folder with the shipped rules.
+fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output =
+        pullwatch().args(arguments).args(["--rules", &rules()]).current_dir(folder).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// A folder with `audit.log`.
+fn folder(log: impl AsRef<[u8]>) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("audit.log"), log).unwrap();
+    folder
+}
+
+/// The events on secrets of some people of the sample, and the first of a kubelet.
+fn small() -> Vec<u8> {
+    let log = String::from_utf8(sample("request-response.log.gz")).unwrap();
+    let mut kubelet = 0;
+    let mut out: String = log
+        .lines()
+        .filter(|line| {
+            let by = |name: &str| line.contains(&format!("\"user\":{{\"username\":\"{name}\""));
+            kubelet += usize::from(by("system:node:node-1"));
+            line.contains("\"resource\":\"secrets\"")
+                && !line.contains("\"verb\":\"list\",\"user\":{\"username\":\"alice\"")
+                && !line.contains("\"requestURI\":\"/api/v1/secrets\"")
+                && (["alice", "bob", "system:anonymous", "system:serviceaccount:velero:velero"]
+                    .iter()
+                    .any(|name| by(name))
+                    || by("system:node:node-1") && kubelet < 40
+                    || by("mallory") && line.contains("\"verb\":\"watch\""))
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    out.push_str("no event\n");
+    out.into_bytes()
+}
+
+#[test]
+fn a_report_says_who_read_what_and_what_to_rotate() {
+    let folder = folder(small());
+    let (code, table, error) = run(folder.path(), &["report", "audit.log"]);
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    insta::assert_snapshot!("report_table", table);
+    let (_, json, _) = run(folder.path(), &["report", "audit.log", "--format", "json"]);
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["registries"][0]["host"], "ghcr.io");
+    insta::assert_snapshot!("report_json", json);
+}
+
+#[test]
+fn no_secret_is_in_a_report() {
+    for name in ["request-response.log.gz", "kubernetes-1.36.log.gz", "objects.log.gz"] {
+        let folder = folder(sample(name));
+        for format in ["table", "json", "html"] {
+            let (_, out, _) = run(folder.path(), &["report", "audit.log", "--format", format]);
+            for secret in ["eyJhdXRocy", "\"auth\"", "password", "dockerconfigjson\":"] {
+                assert!(!out.contains(secret), "{name} {format} {secret}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_time_range_and_a_file_to_write_to() {
+    let folder = folder(small());
+    let (code, out, _) =
+        run(folder.path(), &["report", "audit.log", "--since", "2026-11-24", "--output", "report.txt"]);
+    assert_eq!((code, out.as_str()), (Some(0), ""));
+    let report = fs::read_to_string(folder.path().join("report.txt")).unwrap();
+    assert!(report.contains("0 events") && report.contains("outside the time range"), "{report}");
+    let (code, _, error) = run(folder.path(), &["report", "nothing.log"]);
+    assert!(code == Some(2) && error.contains("nothing.log"), "{error}");
+}
+
+/// What a client may send, inside a JSON string.
+const HOSTILE: &str =
+    r#"<script>alert(1)</script>&amp;\"'\u001b[2J\u202egnp.exe\nREAD `x` http://evil.example/ \u0000"#;
+
+fn hostile_log() -> String {
+    let line = event("a1", "get", "registry-1");
+    let hostile =
+        [("mallory", HOSTILE), ("curl/8", HOSTILE), ("192.0.2.7", HOSTILE), ("registry-1", HOSTILE)];
+    let mut log = String::new();
+    for (part, instead) in hostile {
+        let instead = if part == "registry-1" { format!("registry{instead}") } else { instead.to_owned() };
+        for _ in 0..3 {
+            log.push_str(&line.replace(part, &instead));
+            log.push('\n');
+        }
+    }
+    log
+}
+
+/// Whether all elements are closed in their order, as in XML.
+fn is_well_formed(page: &str) -> bool {
+    let mut open = Vec::new();
+    let body = page.strip_prefix("<!DOCTYPE html>").unwrap();
+    for part in body.split('<').skip(1) {
+        let Some((tag, _)) = part.split_once('>') else { return false };
+        if tag.ends_with('/') {
+            continue;
+        }
+        match tag.strip_prefix('/') {
+            Some(name) => {
+                if open.pop() != Some(name) {
+                    return false;
+                }
+            }
+            None => open.push(tag.split(' ').next().unwrap()),
+        }
+    }
+    open.is_empty()
+}
+
+#[test]
+fn a_page_needs_nothing_else_and_shows_hostile_names_as_text() {
+    let folder = folder(hostile_log());
+    let (code, page, _) = run(folder.path(), &["report", "audit.log", "--format", "html"]);
+    assert_eq!(code, Some(0));
+    assert!(is_well_formed(&page), "{page}");
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;&quot;&#39;"), "{page}");
+    for wrong in ["<script", "src=", "href=", "url(", "@import", "\u{1b}", "\u{202e}", "\0"] {
+        assert!(!page.contains(wrong), "{wrong:?}");
+    }
+    assert!(
+        page.contains("\\nREAD")
+            && page.contains("prefers-color-scheme: dark")
+            && page.contains("@media print")
+    );
+    for format in ["table", "json"] {
+        let (_, out, _) = run(folder.path(), &["report", "audit.log", "--format", format]);
+        assert!(!out.contains(['\u{1b}', '\u{202e}', '\0']) && !out.contains("\nREAD"), "{out}");
+    }
+}
+
+/// What the baseline has to silence, told from alerts alone.
+fn habits(alerts: &[Value], min_count: usize) -> BTreeSet<String> {
+    let event = |alert: &Value| alert["event"].to_string();
+    let grave: BTreeSet<String> = alerts
+        .iter()
+        .filter(|alert| {
+            ["Emergency", "Alert", "Critical", "Error"].contains(&alert["priority"].as_str().unwrap())
+        })
+        .map(event)
+        .collect();
+    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for alert in alerts {
+        let (said, exposure) = (&alert["event"], alert["registry"]["exposure"].as_str());
+        let user = said["user"]["username"].as_str().unwrap_or_default();
+        let posed = said["impersonatedUser"]["username"].as_str();
+        let target = &said["objectRef"];
+        let is_person = !posed.unwrap_or(user).starts_with("system:");
+        let is_whole_cluster = target["name"].is_null() && target["namespace"].is_null();
+        if !matches!(exposure, Some("payload" | "presumed" | "metadata"))
+            || !["get", "list", "watch"].contains(&said["verb"].as_str().unwrap())
+            || user == "system:anonymous"
+            || alert["rule"] == "Audit Log Holds Secrets"
+            || is_person && is_whole_cluster
+            || grave.contains(&event(alert))
+        {
+            continue;
+        }
+        let key = format!(
+            "{} {user} {posed:?} {} {} {}",
+            alert["rule"], said["verb"], target["namespace"], target["name"]
+        );
+        groups.entry(key).or_default().push(alert["id"].as_str().unwrap().to_owned());
+    }
+    groups.into_values().filter(|ids| ids.len() >= min_count).flatten().collect()
+}
+
+fn without_correlations(alerts: Vec<Value>) -> Vec<Value> {
+    alerts.into_iter().filter(|alert| alert.get("correlation").is_none()).collect()
+}
+
+#[test]
+fn a_baseline_silences_exactly_what_recurs() {
+    let mut silenced = 0;
+    for name in ["request-response.log.gz", "metadata.log.gz", "kubernetes-1.36.log.gz", "objects.log.gz"] {
+        for min_count in [1, 2] {
+            let folder = folder(sample(name));
+            let log = folder.path().join("audit.log").display().to_string();
+            let baseline = folder.path().join("baseline.yaml").display().to_string();
+            let (code, out, _) = run(
+                folder.path(),
+                &["baseline", &log, "--min-count", &min_count.to_string(), "--output", &baseline],
+            );
+            assert_eq!((code, out.as_str()), (Some(0), ""));
+            let before = without_correlations(alerts(&scan(&["--rules", &rules(), &log])));
+            let output = scan(&["--rules", &rules(), "--rules", &baseline, &log]);
+            assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+            let after: Vec<String> =
+                without_correlations(alerts(&output)).iter().map(|alert| alert["id"].to_string()).collect();
+            let habits = habits(&before, min_count);
+            let left: Vec<String> = before
+                .iter()
+                .filter(|alert| !habits.contains(alert["id"].as_str().unwrap()))
+                .map(|alert| alert["id"].to_string())
+                .collect();
+            assert_eq!(after, left, "{name} {min_count}");
+            silenced += habits.len();
+            // Behind its own exceptions nothing is left to propose.
+            let again = pullwatch()
+                .args(["baseline", &log, "--min-count", &min_count.to_string()])
+                .args(["--rules", &rules(), "--rules", &baseline])
+                .output()
+                .unwrap();
+            let text = String::from_utf8(again.stdout.clone()).unwrap();
+            assert!(text.contains("# Proposed: 0."), "{text}");
+        }
+    }
+    assert!(silenced > 100, "{silenced}");
+}
+
+/// An event by somebody, on a secret of that name, with a user agent; each as it stands in JSON.
+fn read_by(user: &str, name: &str, agent: &str) -> String {
+    event("a1", "get", "registry-1")
+        .replace("\"mallory\"", &format!("\"{user}\""))
+        .replace("registry-1", name)
+        .replace("curl/8", agent)
+}
+
+/// Runs a baseline over each event thrice, and gives the file and the users and names that still alert.
+fn baseline_of(events: &[String]) -> (String, Vec<String>) {
+    let log: String = events.iter().flat_map(|event| vec![event.clone() + "\n"; 3]).collect();
+    let folder = folder(&log);
+    let log = folder.path().join("audit.log").display().to_string();
+    let baseline = folder.path().join("baseline.yaml").display().to_string();
+    let (code, _, error) = run(folder.path(), &["baseline", &log, "--output", &baseline]);
+    assert_eq!(code, Some(0), "{error}");
+    let output = scan(&["--rules", &rules(), "--rules", &baseline, &log]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let left: BTreeSet<String> = without_correlations(alerts(&output))
+        .iter()
+        .filter(|alert| alert["registry"]["exposure"] == "presumed")
+        .map(|alert| {
+            let event = &alert["event"];
+            let posed = event["impersonatedUser"]["username"].as_str();
+            let user = event["user"]["username"].as_str().unwrap();
+            format!(
+                "{user}{} {}",
+                posed.map(|posed| format!("+{posed}")).unwrap_or_default(),
+                event["objectRef"]["name"]
+            )
+        })
+        .collect();
+    (fs::read_to_string(baseline).unwrap(), left.into_iter().collect())
+}
+
+#[test]
+fn names_in_a_baseline_are_exact_and_inject_nothing() {
+    let agent = r"x\n- rule: Evil\n  condition: always\u2028# \u0085 ]\r\n- list: known_secret_readers\u202e";
+    let fine = [
+        "o'brien",
+        r#"\"quoted\""#,
+        "'quoted'",
+        "a: b # c",
+        r#"x\"], [\"y"#,
+        r"back\\slash\\",
+        "josé",
+        // A list's name, which stands for what the list holds where it is bare.
+        "known_secret_readers",
+        "(known_secret_readers)",
+        "- *anchor &a !tag |",
+        "null",
+        "0x10",
+    ];
+    let mut events: Vec<String> = fine.iter().map(|user| read_by(user, "registry-1", agent)).collect();
+    events.push(read_by("eve", "registry-known_secret_readers", agent));
+    let (file, left) = baseline_of(&events);
+    assert_eq!(left, Vec::<String>::new(), "{file}");
+    for line in file.lines() {
+        let start = line.trim_start();
+        assert!(
+            start.is_empty()
+                || start.starts_with(['#', '['])
+                || [
+                    "- rule: 'Registry Credential Read'",
+                    "exceptions:",
+                    "- name: baseline_",
+                    "fields: [",
+                    "comps: [=, =, ",
+                    "values:",
+                    "- ['",
+                    "- [\"",
+                    "override: "
+                ]
+                .iter()
+                .any(|known| start.starts_with(known)),
+            "{line}"
+        );
+    }
+    assert!(!file.contains(['\u{2028}', '\u{85}', '\u{202e}', '\r']));
+
+    let odd = [r"a\nb", r"\u202eevil", " blank", r"zero\u200bwidth", "alice as bob", "", "system:anonymous"];
+    let events: Vec<String> = odd.iter().map(|user| read_by(user, "registry-1", agent)).collect();
+    let (file, left) = baseline_of(&events);
+    assert_eq!(left.len(), odd.len(), "{left:?}\n{file}");
+    assert!(file.contains("# Proposed: 0."), "{file}");
+}
+
+#[test]
+fn a_baseline_is_for_people_to_review() {
+    let folder = folder(small());
+    let (code, file, said) = run(folder.path(), &["baseline", "audit.log", "--min-count", "2"]);
+    assert_eq!((code, said.as_str()), (Some(0), "1 exception from 6109 events\n"));
+    insta::assert_snapshot!("baseline", file);
+}
+
+#[test]
+fn who_poses_as_somebody_is_not_who_they_are() {
+    let direct = read_by("alice", "registry-1", "x");
+    let posed = direct.replace(
+        "\"sourceIPs\"",
+        r#""impersonatedUser":{"username":"bob","groups":["system:authenticated"]},"sourceIPs""#,
+    );
+    // Only her own reads recur; the log of the second scan holds both.
+    let (file, left) = baseline_of(std::slice::from_ref(&direct));
+    assert!(left.is_empty(), "{left:?}");
+    let folder = folder(format!("{direct}\n{posed}\n"));
+    fs::write(folder.path().join("baseline.yaml"), file).unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let output = scan(&["--rules", &rules(), "--rules", &path("baseline.yaml"), &path("audit.log")]);
+    let rules: Vec<Value> =
+        without_correlations(alerts(&output)).iter().map(|alert| alert["rule"].clone()).collect();
+    assert_eq!(rules, ["Secrets Read As Somebody Else", "Registry Credential Read"]);
+    let (file, left) = baseline_of(&[posed]);
+    assert!(left.is_empty() && file.contains("[ka.user.name, ka.impuser.name, "), "{left:?}\n{file}");
+}
+
+#[test]
+fn a_rule_that_fires_on_all_requests_still_reports_those_that_are_denied() {
+    let read = event("a1", "get", "registry-1") + "\n";
+    let folder =
+        folder(read.repeat(3) + &read.replace("\"code\":200", "\"code\":403").replace("a1", "denied"));
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("rule.yaml"), RULE).unwrap();
+    let rules = ["--rules", &path("rule.yaml")];
+    let baseline = ["baseline", &path("audit.log"), "--output", &path("baseline.yaml")];
+    assert!(pullwatch().args(baseline).args(rules).status().unwrap().success());
+    let before = scan(&["--rules", &path("rule.yaml"), &path("audit.log")]);
+    assert_eq!(ids(&before), ["a1", "a1", "a1", "denied"]);
+    let after = scan(&["--rules", &path("rule.yaml"), "--rules", &path("baseline.yaml"), &path("audit.log")]);
+    assert_eq!(ids(&after), ["denied"]);
+}
+
+#[test]
+fn days_count() {
+    let on = |day: u32| event("a1", "get", "registry-1").replace("2026-11-23", &format!("2026-11-{day}"));
+    let propose = |log: &str, arguments: &[&str]| {
+        let folder = folder(log);
+        let mut all = vec!["baseline", "audit.log"];
+        all.extend(arguments);
+        let (code, out, _) = run(folder.path(), &all);
+        assert_eq!(code, Some(0));
+        out.contains("# Proposed: 1.")
+    };
+    let one_day = format!("{}\n", on(20)).repeat(3);
+    assert!(propose(&one_day, &[]));
+    assert!(!propose(&one_day, &["--min-days", "2"]) && !propose(&one_day, &["--min-count", "4"]));
+    // Of a log of more than three days a habit of one day is none.
+    let other = event("a2", "get", "registry-2").replace("2026-11-23", "2026-11-28") + "\n";
+    assert!(!propose(&format!("{one_day}{other}"), &[]));
+    assert!(propose(&format!("{}\n{}\n{}\n{other}", on(20), on(20), on(21)), &[]));
+}

@@ -1,0 +1,115 @@
+//! What the tests of ports share: certificates and clients.
+
+// Not every test uses all of it, and in a test a panic is the right answer.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pullwatch::net::Tls;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// An authority.
+pub struct Authority {
+    pub pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key.
+pub struct Identity {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// For a server or a client called `localhost`.
+    pub fn sign(&self) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Identity { certificate, key: key.serialize_pem() }
+    }
+}
+
+/// Writes what a server needs.
+pub fn write_tls(folder: &Path, identity: &Identity, client_ca: Option<&Authority>) -> Tls {
+    let file = |name: &str, content: &str| -> PathBuf {
+        let path = folder.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    Tls {
+        certificate: file("tls.crt", &identity.certificate),
+        key: file("tls.key", &identity.key),
+        client_ca: client_ca.map(|authority| file("ca.crt", &authority.pem)),
+    }
+}
+
+fn config(
+    authority: Option<&Authority>,
+    identity: Option<&Identity>,
+    protocol: &[u8],
+) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    if let Some(authority) = authority {
+        roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
+    }
+    let builder =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => builder
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap(),
+            )
+            .unwrap(),
+    };
+    config.alpn_protocols = vec![protocol.to_vec()];
+    config
+}
+
+/// A client that opens a connection for every request.
+pub fn client() -> reqwest::Client {
+    builder().tls_backend_preconfigured(config(None, None, b"http/1.1")).build().unwrap()
+}
+
+/// A client of HTTP/2 without TLS.
+pub fn http2_client() -> reqwest::Client {
+    builder().tls_backend_preconfigured(config(None, None, b"h2")).http2_prior_knowledge().build().unwrap()
+}
+
+/// A client of TLS.
+pub fn tls_client(authority: &Authority, identity: Option<&Identity>, protocol: &str) -> reqwest::Client {
+    builder()
+        .tls_backend_preconfigured(config(Some(authority), identity, protocol.as_bytes()))
+        .build()
+        .unwrap()
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().pool_max_idle_per_host(0).no_proxy().timeout(Duration::from_secs(20))
+}
+
+/// Asks until it is so.
+pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so().await {
+        assert!(start.elapsed() < Duration::from_secs(15), "it does not come to be");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

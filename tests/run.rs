@@ -1,0 +1,253 @@
+//! The daemon on real files: rotation, kills, stops, rules that change, standard input.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::{RULE, event, pullwatch};
+use pullwatch::store::{Filter, Reader};
+
+/// A place for a log, rules and a state directory.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("rules.d")).unwrap();
+        fs::write(folder.path().join("rules.d/rule.yaml"), RULE).unwrap();
+        Place { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = pullwatch();
+        command
+            .arg("run")
+            .arg(self.path("audit.log"))
+            .args(["--format", "json", "--listen", "127.0.0.1:0"])
+            .arg("--state-dir")
+            .arg(self.path("state"))
+            .arg("--rules")
+            .arg(self.path("rules.d"))
+            .stderr(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
+    fn append(&self, text: &str) {
+        let mut log = OpenOptions::new().create(true).append(true).open(self.path("audit.log")).unwrap();
+        log.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn events(&self, numbers: std::ops::Range<usize>) {
+        let lines: Vec<String> =
+            numbers.map(|number| format!("{}\n", event(&number.to_string(), "get", "registry"))).collect();
+        self.append(&lines.concat());
+    }
+
+    /// How often each event is in the store.
+    fn stored(&self) -> BTreeMap<usize, usize> {
+        let Ok(reader) = Reader::open(&self.path("state")) else { return BTreeMap::new() };
+        let mut counts = BTreeMap::new();
+        for one in reader.list(&Filter::default()).unwrap_or_default() {
+            let alert: serde_json::Value = serde_json::from_slice(&one.alert.json).unwrap();
+            let number = alert["event"]["auditID"].as_str().unwrap().parse().unwrap();
+            *counts.entry(number).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Waits until the store holds so many alerts.
+    fn wait_for(&self, count: usize) {
+        while self.stored().len() < count {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn stop(mut child: Child) -> Option<i32> {
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    child.wait().unwrap().code()
+}
+
+/// Numbers that look random and are the same each time.
+fn random(state: &mut u64, below: u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) % below
+}
+
+fn rotate(place: &Place, round: usize, compress: bool) {
+    let name =
+        format!("audit-2026-11-23T{:02}-{:02}-{:02}.000.log", round / 3600, round / 60 % 60, round % 60);
+    let rotated = place.path(&name);
+    if fs::rename(place.path("audit.log"), &rotated).is_ok() && compress {
+        let packed = fs::File::create(rotated.with_extension("log.gz")).unwrap();
+        let mut encoder = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
+        encoder.write_all(&fs::read(&rotated).unwrap()).unwrap();
+        encoder.finish().unwrap();
+        fs::remove_file(rotated).unwrap();
+    }
+}
+
+#[test]
+fn killed_at_any_moment_it_stores_each_alert_once() {
+    // In CI a short form; PULLWATCH_KILLS=200 is the long one.
+    let kills = std::env::var("PULLWATCH_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20);
+    let place = Place::new();
+    let mut state = 7;
+    let (mut written, mut rotations) = (0, 0);
+    for _ in 0..kills {
+        let mut child = place.command().spawn().unwrap();
+        for _ in 0..random(&mut state, 6) {
+            let count = usize::try_from(random(&mut state, 200)).unwrap();
+            place.events(written..written + count);
+            written += count;
+            match random(&mut state, 4) {
+                0 => rotate(&place, rotations, false),
+                1 if random(&mut state, 3) == 0 => rotate(&place, rotations, true),
+                _ => {}
+            }
+            rotations += 1;
+            std::thread::sleep(Duration::from_millis(random(&mut state, 40)));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let child = place.command().spawn().unwrap();
+    place.wait_for(written);
+    assert_eq!(stop(child), Some(0));
+    let stored = place.stored();
+    let wrong: Vec<_> = (0..written).filter(|number| stored.get(number) != Some(&1)).take(5).collect();
+    assert!(wrong.is_empty(), "{wrong:?} of {written}");
+}
+
+#[test]
+fn alerts_come_out_as_they_are_written_and_again_after_a_stop_only_new_ones() {
+    let place = Place::new();
+    place.append("");
+    let lines = |child: &mut Child, count: usize| -> Vec<String> {
+        let out = child.stdout.take().unwrap();
+        BufReader::new(out).lines().take(count).map(Result::unwrap).collect()
+    };
+    let mut child = place.command().stdout(Stdio::piped()).spawn().unwrap();
+    place.events(0..3);
+    assert_eq!(lines(&mut child, 3).len(), 3);
+    assert_eq!(stop(child), Some(0));
+    place.events(3..5);
+    let mut child = place.command().stdout(Stdio::piped()).spawn().unwrap();
+    let new = lines(&mut child, 2);
+    assert!(new[0].contains("\"auditID\":\"3\"") && new[1].contains("\"auditID\":\"4\""), "{new:?}");
+    stop(child);
+    assert_eq!(place.stored().len(), 5);
+}
+
+#[test]
+fn a_second_one_is_refused_and_so_is_what_makes_no_sense() {
+    let place = Place::new();
+    place.events(0..1);
+    let child = place.command().spawn().unwrap();
+    place.wait_for(1);
+    let second = place.command().stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(second.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another pullwatch"));
+    stop(child);
+    let broken = pullwatch().args(["run", "--config", "/nosuch.yaml"]).output().unwrap();
+    assert_eq!(broken.status.code(), Some(2));
+}
+
+#[test]
+fn rules_are_read_again_and_broken_ones_leave_the_old_ones_in_use() {
+    let place = Place::new();
+    place.events(0..1);
+    let child = place.command().spawn().unwrap();
+    place.wait_for(1);
+    let write = |text: &str| fs::write(place.path("rules.d/rule.yaml"), text).unwrap();
+    write("- rule: broken\n");
+    std::thread::sleep(Duration::from_secs(1));
+    place.events(1..2);
+    place.wait_for(2);
+    write(&RULE.replace("Registry Secret Access", "Another Name"));
+    // Until the new rules are in use events make alerts of the old name.
+    for number in 2.. {
+        place.events(number..number + 1);
+        place.wait_for(number + 1);
+        let reader = Reader::open(&place.path("state")).unwrap();
+        let newest = reader.list(&Filter { limit: Some(1), ..Filter::default() }).unwrap();
+        if newest[0].alert.rule == "Another Name" {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    stop(child);
+}
+
+#[test]
+fn standard_input_is_judged_to_its_end() {
+    let place = Place::new();
+    let mut child = pullwatch()
+        .args(["run", "-", "--format", "json", "--listen", "127.0.0.1:0", "--state-dir"])
+        .arg(place.path("state"))
+        .arg("--rules")
+        .arg(place.path("rules.d"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "{}", event("0", "get", "registry")).unwrap();
+    write!(input, "{}", event("1", "get", "registry")).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(place.stored().len(), 2);
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn a_file_of_alerts_is_opened_again_when_it_was_rotated() {
+    let place = Place::new();
+    let config = format!(
+        "sources: [{{paths: [{0}/audit.log]}}]\nsinks: [{{type: file, path: {0}/alerts.jsonl}}]\nrules: {0}/rules.d\nstate_dir: {0}/state\nserver: false\n",
+        place.folder.path().display()
+    );
+    fs::write(place.path("pullwatch.yaml"), config).unwrap();
+    place.append("");
+    let child = pullwatch()
+        .arg("run")
+        .arg("--config")
+        .arg(place.path("pullwatch.yaml"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = |name: &str| fs::read_to_string(place.path(name)).unwrap_or_default().lines().count();
+    let wait = |name: &str, count: usize| {
+        while lines(name) < count {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    // The sink begins with what comes after it was first there.
+    while !Path::new(&place.path("state/pullwatch.db")).exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    place.events(0..2);
+    wait("alerts.jsonl", 2);
+    fs::rename(place.path("alerts.jsonl"), place.path("alerts.jsonl.1")).unwrap();
+    place.events(2..3);
+    wait("alerts.jsonl", 1);
+    assert_eq!((lines("alerts.jsonl.1"), lines("alerts.jsonl")), (2, 1));
+    stop(child);
+}

@@ -1,0 +1,349 @@
+//! The daemon's port on real sockets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod net;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use net::{Authority, client, tls_client, until, write_tls};
+use pullwatch::metrics::Metrics;
+use pullwatch::rules::ast::Priority;
+use pullwatch::server::{AlertLog, AlertQuery, Check, Health, LogError, Parts, Server, Settings};
+use pullwatch::store::StoredAlert;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// A store in memory.
+#[derive(Default)]
+struct Log {
+    alerts: Mutex<Vec<StoredAlert>>,
+    is_broken: Mutex<bool>,
+}
+
+impl AlertLog for Log {
+    fn list(&self, query: &AlertQuery) -> Result<Vec<StoredAlert>, LogError> {
+        if *self.is_broken.lock().unwrap() {
+            return Err(LogError("disk".to_owned()));
+        }
+        let alerts = self.alerts.lock().unwrap();
+        Ok(alerts.iter().rev().filter(|alert| query.matches(alert)).take(query.limit).cloned().collect())
+    }
+
+    fn after(&self, seq: i64, limit: usize) -> Result<Vec<StoredAlert>, LogError> {
+        let alerts = self.alerts.lock().unwrap();
+        Ok(alerts.iter().filter(|alert| alert.seq > seq).take(limit).cloned().collect())
+    }
+}
+
+struct Checks(Mutex<Vec<Check>>);
+
+impl Health for Checks {
+    fn checks(&self) -> Vec<Check> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+fn check(name: &str, ok: bool, is_vital: bool) -> Check {
+    Check { name: name.to_owned(), ok, reason: format!("about {name}"), is_vital }
+}
+
+struct World {
+    server: Server,
+    log: Arc<Log>,
+    checks: Arc<Checks>,
+    news: watch::Sender<i64>,
+}
+
+fn settings() -> Settings {
+    Settings {
+        address: "127.0.0.1:0".parse().unwrap(),
+        look_again: Duration::from_millis(30),
+        ..Settings::default()
+    }
+}
+
+fn start(settings: Settings) -> World {
+    let log = Arc::new(Log::default());
+    let checks =
+        Arc::new(Checks(Mutex::new(vec![check("pipeline", true, true), check("store", true, false)])));
+    let (news, receiver) = watch::channel(0);
+    let parts = Parts {
+        metrics: Metrics::new(&[]).unwrap(),
+        alerts: log.clone(),
+        health: checks.clone(),
+        news: receiver,
+    };
+    World { server: Server::start(settings, parts).unwrap(), log, checks, news }
+}
+
+impl World {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server.address())
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        let response = client().get(self.url(path)).send().await.unwrap();
+        let code = response.status().as_u16();
+        let body = response.bytes().await.unwrap();
+        (code, serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{path}: {body:?}")))
+    }
+
+    fn alert(&self, size: usize) {
+        let mut alerts = self.log.alerts.lock().unwrap();
+        let seq = i64::try_from(alerts.len()).unwrap() + 1;
+        alerts.push(StoredAlert {
+            seq,
+            id: [7; 16],
+            time: seq * 1_000_000_000,
+            stored: 0,
+            rule: if seq % 2 == 0 { "Even" } else { "Odd" }.to_owned(),
+            priority: if seq % 2 == 0 { Priority::Warning } else { Priority::Notice },
+            actor: "eve".to_owned(),
+            target: "secrets default/regcred".to_owned(),
+            json: format!("{{\"n\":{seq},\"fill\":\"{}\"}}", "x".repeat(size)).into_bytes(),
+            message: String::new(),
+        });
+        self.news.send_replace(seq);
+    }
+}
+
+/// Reads a stream until it holds this text.
+async fn read_until(response: &mut reqwest::Response, seen: &mut String, text: &str) {
+    let reading = async {
+        while !seen.contains(text) {
+            let piece = response.chunk().await.unwrap().expect("the stream ended");
+            seen.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), reading)
+        .await
+        .unwrap_or_else(|_| panic!("no {text} in {seen}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_and_the_page_are_shown() {
+    let world = start(settings());
+    let response = client().get(world.url("/metrics")).send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    let text = String::from_utf8(response.bytes().await.unwrap().to_vec()).unwrap();
+    assert!(text.contains("# TYPE pullwatch_build_info gauge"));
+    assert!(text.contains("pullwatch_http_requests_total{code=\"200\",path=\"/metrics\"} 0"));
+    let page = client().get(world.url("/")).send().await.unwrap();
+    assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    let page = String::from_utf8(page.bytes().await.unwrap().to_vec()).unwrap();
+    for link in page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        let response = client().get(world.url(link)).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{link}");
+    }
+    let text = client().get(world.url("/metrics")).send().await.unwrap().bytes().await.unwrap();
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.contains("pullwatch_http_requests_total{code=\"200\",path=\"/metrics\"} 2"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_has_a_reason() {
+    let world = start(settings());
+    let (code, body) = world.get("/nothing").await;
+    assert_eq!((code, body["error"].as_str()), (404, Some("there is nothing at this path")));
+    let response = client().post(world.url("/metrics")).body("x").send().await.unwrap();
+    assert_eq!(response.status(), 405);
+    assert_eq!(response.headers()["allow"], "GET,HEAD");
+    let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    assert_eq!(body["error"], "this can only be read: GET");
+    assert_eq!(world.get("/api/v1/alerts?limit=x").await.0, 400);
+    assert_eq!(world.get("/api/v1/alerts?usr=eve").await.0, 400);
+    assert_eq!(world.get("/api/v1/alerts/stream?after=-1").await.0, 400);
+    let text = client().get(world.url("/metrics")).send().await.unwrap().bytes().await.unwrap();
+    assert!(String::from_utf8_lossy(&text).contains("{code=\"404\",path=\"other\"} 1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_what_is_wrong() {
+    let world = start(settings());
+    assert_eq!(world.get("/healthz").await.0, 200);
+    assert_eq!(world.get("/readyz").await.0, 200);
+    // A store that fails is no reason to restart.
+    world.checks.0.lock().unwrap()[1].ok = false;
+    assert_eq!(world.get("/healthz").await.0, 200);
+    let (code, body) = world.get("/readyz").await;
+    assert_eq!(code, 503);
+    assert_eq!(body["ok"], false);
+    assert_eq!(body["checks"][1]["name"], "store");
+    assert_eq!(body["checks"][1]["reason"], "about store");
+    world.checks.0.lock().unwrap()[0].ok = false;
+    assert_eq!(world.get("/healthz").await.0, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_come_in_pages() {
+    let world = start(settings());
+    for _ in 0..25 {
+        world.alert(1);
+    }
+    let (mut seen, mut path) = (Vec::new(), "/api/v1/alerts?limit=10".to_owned());
+    loop {
+        let (code, page) = world.get(&path).await;
+        assert_eq!(code, 200);
+        seen.extend(
+            page["alerts"].as_array().unwrap().iter().map(|alert| alert["alert"]["n"].as_i64().unwrap()),
+        );
+        let Some(next) = page["next"].as_i64() else { break };
+        path = format!("/api/v1/alerts?limit=10&before={next}");
+    }
+    assert_eq!(seen, (1..=25).rev().collect::<Vec<_>>());
+    let (_, page) = world.get("/api/v1/alerts?rule=Even&since=10&until=1970-01-01T00:00:15Z").await;
+    let seqs: Vec<_> =
+        page["alerts"].as_array().unwrap().iter().map(|alert| alert["seq"].as_i64().unwrap()).collect();
+    assert_eq!(seqs, [14, 12, 10]);
+    assert_eq!(page["alerts"][0]["id"], "07".repeat(16));
+    let (_, page) = world.get("/api/v1/alerts?priority=warning&user=eve").await;
+    assert_eq!(page["alerts"].as_array().unwrap().len(), 12);
+    *world.log.is_broken.lock().unwrap() = true;
+    assert_eq!(world.get("/api/v1/alerts").await.0, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_goes_on_where_it_broke_off() {
+    let world = start(Settings { heartbeat: Duration::from_millis(100), ..settings() });
+    for _ in 0..50 {
+        world.alert(1);
+    }
+    // From now on: nothing that was there before.
+    let mut response = client().get(world.url("/api/v1/alerts/stream")).send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut seen = String::new();
+    read_until(&mut response, &mut seen, ": still here\n\n").await;
+    assert!(!seen.contains("data:"), "{seen}");
+    world.alert(1);
+    read_until(&mut response, &mut seen, "id: 51\nevent: alert\ndata: {\"n\":51,\"fill\":\"x\"}\n\n").await;
+    drop(response);
+    world.alert(1);
+    // Again: what came between, once, in order.
+    let request = client().get(world.url("/api/v1/alerts/stream?after=1")).header("last-event-id", "3");
+    let mut response = request.send().await.unwrap();
+    let mut seen = String::new();
+    read_until(&mut response, &mut seen, "\"n\":52,").await;
+    let ids: Vec<i64> = seen.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
+    assert_eq!(ids, (4..=52).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_are_bounded_and_end_with_their_clients() {
+    let world = start(Settings { streams: 2, ..settings() });
+    let open = async || client().get(world.url("/api/v1/alerts/stream")).send().await.unwrap();
+    let held = [open().await, open().await];
+    assert_eq!(open().await.status(), 503);
+    drop(held);
+    until(async || open().await.status() == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_is_dropped() {
+    let mut settings = Settings { stalled: Duration::from_millis(300), streams: 1, ..settings() };
+    settings.limits.stalled = Duration::from_millis(300);
+    let world = start(settings);
+    for _ in 0..200 {
+        world.alert(200_000);
+    }
+    let mut stream = TcpStream::connect(world.server.address()).await.unwrap();
+    stream.write_all(b"GET /api/v1/alerts/stream?after=0 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    // It holds the one place, takes nothing, and loses it.
+    let shows = async |line: &str| {
+        let text = client().get(world.url("/metrics")).send().await.unwrap().bytes().await.unwrap();
+        String::from_utf8_lossy(&text).lines().any(|shown| shown == line)
+    };
+    until(async || {
+        shows("pullwatch_http_requests_total{code=\"200\",path=\"/api/v1/alerts/stream\"} 1").await
+    })
+    .await;
+    until(async || shows("pullwatch_http_alert_streams 0").await).await;
+    // And its connection is closed before it got everything.
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+    assert!(read.is_ok(), "the connection is still open");
+    assert!(rest.len() < 30_000_000, "{}", rest.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_token_only_the_probes_are_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "correct-horse-battery").unwrap();
+    let world = start(Settings { token_file: Some(file), ..settings() });
+    for path in ["/", "/metrics", "/api/v1/alerts", "/api/v1/alerts/stream", "/nothing"] {
+        assert_eq!(world.get(path).await.0, 401, "{path}");
+        let response = client().get(world.url(path)).bearer_auth("wrong-horse-battery").send().await.unwrap();
+        assert_eq!(response.status(), 403, "{path}");
+    }
+    let (code, body) = world.get("/readyz").await;
+    assert_eq!((code, body.to_string()), (200, "{\"ok\":true}".to_owned()));
+    let response =
+        client().get(world.url("/readyz")).bearer_auth("correct-horse-battery").send().await.unwrap();
+    assert!(String::from_utf8_lossy(&response.bytes().await.unwrap()).contains("about store"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let tls = write_tls(folder.path(), &authority.sign(), None);
+    let world = start(Settings { tls: Some(tls), ..settings() });
+    let url = format!("https://localhost:{}/healthz", world.server.address().port());
+    for protocol in ["http/1.1", "h2"] {
+        let response = tls_client(&authority, None, protocol).get(&url).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_ends_streams_soon() {
+    let world = start(settings());
+    let mut response = client().get(world.url("/api/v1/alerts/stream")).send().await.unwrap();
+    let start = Instant::now();
+    world.server.stop(Duration::from_secs(10)).await;
+    while let Ok(Some(_)) = response.chunk().await {}
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_address_is_said() {
+    let world = start(settings());
+    let parts = Parts {
+        metrics: Metrics::new(&[]).unwrap(),
+        alerts: world.log.clone(),
+        health: world.checks.clone(),
+        news: world.news.subscribe(),
+    };
+    let error = Server::start(Settings { address: world.server.address(), ..settings() }, parts).unwrap_err();
+    assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_a_stranger_reads_nothing() {
+    let world = start(settings());
+    let ask = async |path: &str, host: &str| {
+        client().get(world.url(path)).header("host", host).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask("/api/v1/alerts", "rebound.example.com:9417").await, 403);
+    assert_eq!(ask("/metrics", "rebound.example.com").await, 403);
+    assert_eq!(ask("/healthz", "rebound.example.com").await, 200);
+    assert_eq!(ask("/api/v1/alerts", "pullwatch.security.svc:9417").await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_without_requests_is_closed() {
+    let mut settings = settings();
+    settings.limits.idle = Duration::from_millis(300);
+    let world = start(settings);
+    let mut stream = TcpStream::connect(world.server.address()).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut all = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut all)).await;
+    assert!(read.is_ok(), "the connection is still open");
+    assert!(String::from_utf8_lossy(&all).starts_with("HTTP/1.1 200 OK"));
+}

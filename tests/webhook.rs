@@ -1,0 +1,531 @@
+//! The webhook receiver on real sockets, with what real apiservers sent.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod net;
+
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use net::{Authority, client, http2_client, tls_client, until, write_tls};
+use pullwatch::detector::{Detector, Options};
+use pullwatch::metrics::{Metrics, WebhookMetrics};
+use pullwatch::rules;
+use pullwatch::source::webhook::{Delivery, Outcome, Reason, Receiver, Seen, Settings, event_digests};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+fn body(number: u32) -> Vec<u8> {
+    let path = format!("{}/tests/data/webhook/{number:05}.body.gz", env!("CARGO_MANIFEST_DIR"));
+    let mut body = Vec::new();
+    flate2::read::MultiGzDecoder::new(std::fs::File::open(path).unwrap()).read_to_end(&mut body).unwrap();
+    body
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
+}
+
+fn settings() -> Settings {
+    Settings {
+        address: "127.0.0.1:0".parse().unwrap(),
+        look_again: Duration::from_millis(30),
+        ..Settings::default()
+    }
+}
+
+struct Hook {
+    receiver: Receiver,
+    metrics: Arc<Metrics>,
+}
+
+fn start(settings: Settings) -> (Hook, mpsc::Receiver<Delivery>) {
+    let metrics = Metrics::new(&["hook".to_owned()]).unwrap();
+    let witness = Arc::new(WebhookMetrics::new(metrics.clone(), "hook"));
+    let (receiver, deliveries) = Receiver::start(settings, witness).unwrap();
+    (Hook { receiver, metrics }, deliveries)
+}
+
+impl Hook {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.receiver.address())
+    }
+
+    fn secure(&self) -> String {
+        format!("https://localhost:{}/", self.receiver.address().port())
+    }
+
+    fn counts(&self, code: u16) -> u64 {
+        let start = format!("pullwatch_webhook_requests_total{{code=\"{code}\",source=\"hook\"}} ");
+        let text = self.metrics.render();
+        text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
+    }
+}
+
+/// A pipeline on a plain thread, as the daemon's.
+fn pipeline(mut deliveries: mpsc::Receiver<Delivery>) -> Arc<AtomicU64> {
+    let stored = Arc::new(AtomicU64::new(0));
+    let counter = stored.clone();
+    std::thread::spawn(move || {
+        while let Some(delivery) = deliveries.blocking_recv() {
+            let outcome = match event_digests(&delivery.body) {
+                Ok(events) => {
+                    counter.fetch_add(events.len() as u64, Ordering::SeqCst);
+                    Outcome::Stored { events: events.len() as u64 }
+                }
+                Err(reason) => Outcome::Invalid(reason),
+            };
+            let _ = delivery.done.send(outcome);
+        }
+    });
+    stored
+}
+
+async fn post(hook: &Hook, body: impl Into<reqwest::Body>) -> reqwest::Response {
+    client().post(hook.url("/")).header("content-type", "application/json").body(body).send().await.unwrap()
+}
+
+async fn error(response: reqwest::Response) -> (u16, String) {
+    let code = response.status().as_u16();
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    (code, body["error"].as_str().unwrap().to_owned())
+}
+
+/// Sends bytes as they are, and gives all that comes back.
+async fn raw(hook: &Hook, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(hook.receiver.address()).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_apiservers_sent_is_taken_as_they_sent_it() {
+    let (hook, deliveries) = start(Settings { path: "/k8s-audit".to_owned(), ..settings() });
+    let stored = pipeline(deliveries);
+    let mut all = 0;
+    for number in [1, 2] {
+        let path = format!("{}/tests/data/webhook/{number:05}.headers", env!("CARGO_MANIFEST_DIR"));
+        let head = std::fs::read_to_string(path).unwrap();
+        // The newer apiserver adds its timeout to the path.
+        let head = if number == 2 { head.replace("/k8s-audit ", "/k8s-audit?timeout=30s ") } else { head };
+        let mut request = head.trim_end().replace("\r\n", "\n").replace('\n', "\r\n").into_bytes();
+        request.extend_from_slice(b"\r\nConnection: close\r\n\r\n");
+        let body = body(number);
+        request.extend_from_slice(&body);
+        let answer = raw(&hook, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let events = serde_json::from_slice::<Value>(&body).unwrap()["items"].as_array().unwrap().len();
+        assert!(answer.ends_with(&format!("{{\"events\":{events}}}")), "{answer}");
+        all += events as u64;
+    }
+    assert_eq!(stored.load(Ordering::SeqCst), all);
+    assert_eq!(hook.counts(200), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_answered_before_it_is_stored() {
+    let (hook, mut deliveries) = start(settings());
+    let asking = tokio::spawn(client().post(hook.url("/")).body(body(1)).send());
+    let delivery = deliveries.recv().await.unwrap();
+    assert_eq!(delivery.body, body(1));
+    assert!(delivery.peer.ip().is_loopback());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!asking.is_finished(), "answered before it was stored");
+    delivery.done.send(Outcome::Stored { events: 3 }).unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_outcome_has_its_answer() {
+    let (hook, mut deliveries) = start(Settings { answer_timeout: Duration::from_millis(300), ..settings() });
+    for (outcome, code, retry) in [
+        (Some(Outcome::Invalid(Reason::NoEvents)), 400, None),
+        (Some(Outcome::Full), 503, Some("10")),
+        (Some(Outcome::Busy), 503, Some("5")),
+        (None, 503, Some("5")),
+    ] {
+        let asking = tokio::spawn(client().post(hook.url("/")).body("{}").send());
+        let delivery = deliveries.recv().await.unwrap();
+        match outcome {
+            Some(outcome) => delivery.done.send(outcome).unwrap(),
+            None => drop(delivery),
+        }
+        let response = asking.await.unwrap().unwrap();
+        assert_eq!(response.headers().get("retry-after").map(|value| value.to_str().unwrap()), retry);
+        assert_eq!(error(response).await.0, code);
+    }
+    // A pipeline that does not answer.
+    let response = post(&hook, "{}").await;
+    assert_eq!(error(response).await, (503, "the batch was not stored in time".to_owned()));
+    // A pipeline that is gone.
+    drop(deliveries);
+    assert_eq!(post(&hook, "{}").await.status(), 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_said() {
+    let (hook, mut deliveries) = start(Settings { queue: 1, ..settings() });
+    let first = tokio::spawn(client().post(hook.url("/")).body("{\"a\":1}").send());
+    until(async || deliveries.len() == 1).await;
+    let response = post(&hook, "{}").await;
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(error(response).await.0, 429);
+    deliveries.recv().await.unwrap().done.send(Outcome::Stored { events: 1 }).unwrap();
+    assert_eq!(first.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_bounded_in_all() {
+    let (hook, mut deliveries) = start(Settings { largest_body: 1 << 20, memory: 3 << 20, ..settings() });
+    let megabyte = vec![b' '; 1 << 20];
+    let mut waiting = Vec::new();
+    for count in 1..=3 {
+        waiting.push(tokio::spawn(client().post(hook.url("/")).body(megabyte.clone()).send()));
+        until(async || deliveries.len() == count).await;
+    }
+    assert!(hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 3145728"));
+    assert_eq!(error(post(&hook, megabyte.clone()).await).await.0, 429);
+    // What is judged still counts; what is dropped does not.
+    let delivery = deliveries.recv().await.unwrap();
+    assert_eq!(error(post(&hook, megabyte.clone()).await).await.0, 429);
+    delivery.done.send(Outcome::Busy).unwrap();
+    drop(delivery.share);
+    waiting.push(tokio::spawn(client().post(hook.url("/")).body(megabyte).send()));
+    until(async || deliveries.len() == 3).await;
+    drop(deliveries);
+    for asked in waiting {
+        assert_eq!(asked.await.unwrap().unwrap().status(), 503);
+    }
+    until(async || hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 0")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rubbish_is_named() {
+    let (hook, deliveries) = start(settings());
+    pipeline(deliveries);
+    for (body, reason) in [
+        ("", "the body is empty"),
+        (" \n", "the body is empty"),
+        ("hello", "the body is not JSON"),
+        ("{\"kind\":\"EventList\",\"items\":[", "the body's JSON ends in the middle"),
+        ("{\"kind\":\"Pod\"}", "the body is no EventList"),
+        ("{}", "the body is no EventList"),
+        ("3", "the body is no EventList"),
+        ("[]", "the body holds no events"),
+        ("{\"kind\":\"EventList\",\"items\":[]}", "the body holds no events"),
+        ("{\"kind\":\"EventList\"}", "the body holds no events"),
+    ] {
+        let (code, said) = error(post(&hook, body).await).await;
+        assert_eq!(code, 400, "{body}");
+        assert!(said.starts_with(reason), "{body}: {said}");
+    }
+    assert_eq!(hook.counts(400), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_none_are_refused() {
+    let (hook, deliveries) = start(Settings { path: "/k8s-audit".to_owned(), ..settings() });
+    pipeline(deliveries);
+    let event = "{\"kind\":\"Event\",\"auditID\":\"a\"}";
+    let post = |path: &str| client().post(hook.url(path)).body(event);
+    assert_eq!(post("/k8s-audit").send().await.unwrap().status(), 200);
+    assert_eq!(post("/k8s-audit/").send().await.unwrap().status(), 200);
+    assert_eq!(error(post("/").send().await.unwrap()).await.0, 404);
+    let response = client().get(hook.url("/k8s-audit")).send().await.unwrap();
+    assert_eq!(response.headers()["allow"], "POST");
+    assert_eq!(error(response).await.0, 405);
+    let typed = |kind: &'static str| post("/k8s-audit").header("content-type", kind).send();
+    assert_eq!(typed("application/json; charset=utf-8").await.unwrap().status(), 200);
+    assert_eq!(error(typed("text/plain").await.unwrap()).await.0, 415);
+    let response = post("/k8s-audit").header("content-encoding", "br").send().await.unwrap();
+    assert_eq!(response.headers()["accept-encoding"], "gzip");
+    assert_eq!(error(response).await.0, 415);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_much_is_refused_before_it_is_kept() {
+    let (hook, deliveries) = start(Settings { largest_body: 100_000, ..settings() });
+    pipeline(deliveries);
+    let (code, said) = error(post(&hook, vec![b' '; 100_001]).await).await;
+    assert_eq!(code, 413);
+    assert!(said.contains("larger than 100000 bytes"), "{said}");
+    // Without a length, in pieces.
+    let mut request =
+        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for _ in 0..30 {
+        request.extend_from_slice(b"1000\r\n");
+        request.extend_from_slice(&[b' '; 0x1000]);
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"0\r\n\r\n");
+    let answer = raw(&hook, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    // A header that does not end.
+    let mut request = b"POST / HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
+    request.extend(std::iter::repeat_n(b'x', 40 << 10));
+    assert!(raw(&hook, &request).await.starts_with("HTTP/1.1 431"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gzip_is_unpacked_within_the_limit() {
+    let (hook, deliveries) = start(Settings { largest_body: 4 << 20, ..settings() });
+    let stored = pipeline(deliveries);
+    let packed =
+        |body: Vec<u8>| client().post(hook.url("/")).header("content-encoding", "gzip").body(body).send();
+    let real = body(1);
+    // In two members, as some senders pack.
+    let mut members = gzip(&real[..1000]);
+    members.extend(gzip(&real[1000..]));
+    assert_eq!(packed(members).await.unwrap().status(), 200);
+    assert!(stored.load(Ordering::SeqCst) > 100);
+    // A gigabyte in a megabyte.
+    let bomb = gzip(&vec![b' '; 8 << 20]);
+    let bomb: Vec<u8> = std::iter::repeat_n(bomb, 128).flatten().collect();
+    assert!(bomb.len() < 2 << 20);
+    let start = Instant::now();
+    assert_eq!(error(packed(bomb).await.unwrap()).await.0, 413);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    // Members without content, longer than the limit.
+    let empty: Vec<u8> = std::iter::repeat_n(gzip(b""), 250_000).flatten().collect();
+    assert_eq!(error(packed(empty).await.unwrap()).await.0, 413);
+    let half = gzip(&real);
+    for broken in [b"no gzip at all, not in the least".to_vec(), half[..half.len() / 2].to_vec(), Vec::new()]
+    {
+        let (code, said) = error(packed(broken).await.unwrap()).await;
+        assert_eq!(code, 400, "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_shows_the_token_may_send() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "correct-horse-battery\n").unwrap();
+    let (hook, deliveries) = start(Settings { token_file: Some(file.clone()), ..settings() });
+    let stored = pipeline(deliveries);
+    let post = async |token: &str| {
+        let request = client().post(hook.url("/")).body("[{}]");
+        let request = if token.is_empty() { request } else { request.header("authorization", token) };
+        request.send().await.unwrap()
+    };
+    let response = post("").await;
+    assert_eq!(response.headers()["www-authenticate"], "Bearer");
+    assert_eq!(error(response).await.0, 401);
+    assert_eq!(error(post("Basic abc").await).await.0, 401);
+    assert_eq!(error(post("Bearer correct-horse-batterz").await).await.0, 403);
+    assert_eq!(error(post("Bearer ").await).await.0, 401);
+    assert_eq!(stored.load(Ordering::SeqCst), 0);
+    assert_eq!(post("Bearer correct-horse-battery").await.status(), 200);
+    assert_eq!(post("bearer correct-horse-battery").await.status(), 200);
+    // Another token takes its place; an empty file does not.
+    std::fs::write(&file, "another-token-of-length").unwrap();
+    until(async || post("Bearer another-token-of-length").await.status() == 200).await;
+    assert_eq!(post("Bearer correct-horse-battery").await.status(), 403);
+    std::fs::write(&file, "").unwrap();
+    let refused = "pullwatch_certificate_reloads_total{listener=\"hook\",result=\"refused\"} 1";
+    until(async || hook.metrics.render().contains(refused)).await;
+    assert_eq!(post("Bearer another-token-of-length").await.status(), 200);
+    assert_eq!(post("Bearer ").await.status(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_client_certificates_and_both_protocols() {
+    let folder = tempfile::tempdir().unwrap();
+    let (servers, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
+    let tls = write_tls(folder.path(), &servers.sign(), Some(&clients));
+    let (hook, deliveries) = start(Settings { tls: Some(tls), ..settings() });
+    let stored = pipeline(deliveries);
+    let apiserver = clients.sign();
+    for (protocol, version) in [("http/1.1", reqwest::Version::HTTP_11), ("h2", reqwest::Version::HTTP_2)] {
+        let client = tls_client(&servers, Some(&apiserver), protocol);
+        let response = client.post(hook.secure()).body(body(2)).send().await.unwrap();
+        assert_eq!((response.status().as_u16(), response.version()), (200, version));
+    }
+    let before = stored.load(Ordering::SeqCst);
+    for identity in [None, Some(&strangers.sign())] {
+        let client = tls_client(&servers, identity, "http/1.1");
+        assert!(client.post(hook.secure()).body("[{}]").send().await.is_err());
+    }
+    // Without TLS there is nothing to hear.
+    assert!(client().post(hook.url("/")).body("[{}]").send().await.is_err());
+    assert_eq!(stored.load(Ordering::SeqCst), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_taken_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (Authority::new(), Authority::new());
+    let tls = write_tls(folder.path(), &old.sign(), None);
+    let (hook, deliveries) = start(Settings { tls: Some(tls), ..settings() });
+    pipeline(deliveries);
+    let ask = async |authority: &Authority| {
+        let asked = tls_client(authority, None, "http/1.1").post(hook.secure()).body("[{}]").send().await;
+        asked.is_ok_and(|response| response.status() == 200)
+    };
+    assert!(ask(&old).await);
+    assert!(!ask(&new).await);
+    // Half of the pair is written: the old one stays.
+    let next = new.sign();
+    std::fs::write(folder.path().join("tls.crt"), &next.certificate).unwrap();
+    let refused = "pullwatch_certificate_reloads_total{listener=\"hook\",result=\"refused\"} 1";
+    until(async || hook.metrics.render().contains(refused)).await;
+    assert!(ask(&old).await);
+    std::fs::write(folder.path().join("tls.key"), &next.key).unwrap();
+    until(async || ask(&new).await).await;
+    assert!(!ask(&old).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_without_tls() {
+    let (hook, deliveries) = start(settings());
+    pipeline(deliveries);
+    let client = http2_client();
+    for number in [1, 2] {
+        let response = client.post(hook.url("/")).body(body(number)).send().await.unwrap();
+        assert_eq!((response.status().as_u16(), response.version()), (200, reqwest::Version::HTTP_2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_clients_hold_nothing_for_long() {
+    let mut settings = Settings { read_timeout: Duration::from_millis(300), ..settings() };
+    settings.limits.first_request = Duration::from_millis(300);
+    let (hook, deliveries) = start(settings);
+    pipeline(deliveries);
+    // A header that does not end.
+    let start = Instant::now();
+    let answer = raw(&hook, b"POST / HTTP/1.1\r\nHost: a\r\n").await;
+    assert_eq!(answer, "");
+    // A body that does not come.
+    let answer = raw(&hook, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{").await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+    // A body that breaks off leaves nothing behind.
+    let mut stream = TcpStream::connect(hook.receiver.address()).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{").await.unwrap();
+    drop(stream);
+    until(async || hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 0")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_bounded() {
+    let mut settings = settings();
+    settings.limits.connections_per_address = 3;
+    let (hook, deliveries) = start(settings);
+    pipeline(deliveries);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(TcpStream::connect(hook.receiver.address()).await.unwrap());
+    }
+    until(async || client().post(hook.url("/")).body("[{}]").send().await.is_err()).await;
+    drop(held);
+    until(async || {
+        client().post(hook.url("/")).body("[{}]").send().await.is_ok_and(|response| response.status() == 200)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_answers_what_it_took() {
+    let (hook, mut deliveries) = start(settings());
+    let url = hook.url("/");
+    let asking = tokio::spawn(client().post(&url).body("[{}]").send());
+    let delivery = deliveries.recv().await.unwrap();
+    hook.receiver.refuse();
+    let response = post(&hook, "[{}]").await;
+    assert_eq!(response.headers()["retry-after"], "5");
+    assert_eq!(error(response).await, (503, "pullwatch stops".to_owned()));
+    let stopping = tokio::spawn(hook.receiver.stop(Duration::from_secs(10)));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    delivery.done.send(Outcome::Stored { events: 1 }).unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().status(), 200);
+    stopping.await.unwrap();
+    assert!(client().post(&url).body("[{}]").send().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_are_all_answered() {
+    let (hook, mut deliveries) = start(Settings { queue: 4, ..settings() });
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = most.clone();
+    std::thread::spawn(move || {
+        while let Some(delivery) = deliveries.blocking_recv() {
+            seen.fetch_max(deliveries.len(), Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(5));
+            let _ = delivery.done.send(Outcome::Stored { events: 1 });
+        }
+    });
+    let asked: Vec<_> =
+        (0..40).map(|_| tokio::spawn(client().post(hook.url("/")).body("[{}]").send())).collect();
+    let mut codes = std::collections::BTreeMap::new();
+    for asked in asked {
+        *codes.entry(asked.await.unwrap().unwrap().status().as_u16()).or_insert(0) += 1;
+    }
+    assert_eq!(codes.values().sum::<i32>(), 40);
+    assert!(codes.keys().all(|code| matches!(code, 200 | 429)), "{codes:?}");
+    assert!(most.load(Ordering::SeqCst) <= 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_sent_again_is_known_and_an_audit_id_hides_nothing() {
+    let (hook, mut deliveries) = start(Settings { answer_timeout: Duration::from_millis(200), ..settings() });
+    let mut seen = Seen::default();
+    let mut take = |delivery: &Delivery| {
+        let events = event_digests(&delivery.body).unwrap();
+        let new: Vec<_> =
+            events.iter().filter(|(digest, _)| !seen.contains(digest)).map(|(digest, _)| *digest).collect();
+        seen.remember(new.iter().copied());
+        (events.len(), new.len())
+    };
+    // Stored, but the answer comes too late.
+    let response = post(&hook, body(1)).await;
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(response.status(), 503);
+    let first = deliveries.recv().await.unwrap();
+    let (all, new) = take(&first);
+    assert!(all > 100 && new == all);
+    // The same again, and with it another read under an audit id that was there.
+    let text = String::from_utf8(body(1)).unwrap();
+    let asking = tokio::spawn(client().post(hook.url("/")).body(text.clone()).send());
+    let again = deliveries.recv().await.unwrap();
+    assert_eq!(take(&again), (all, 0));
+    again.done.send(Outcome::Stored { events: all as u64 }).unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().status(), 200);
+    let changed = text.replacen("\"requestURI\":\"/readyz\"", "\"requestURI\":\"/api/v1/secrets\"", 1);
+    assert_ne!(changed, text);
+    let asking = tokio::spawn(client().post(hook.url("/")).body(changed).send());
+    let third = deliveries.recv().await.unwrap();
+    assert_eq!(take(&third), (all, 1));
+    third.done.send(Outcome::Stored { events: all as u64 }).unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().status(), 200);
+}
+
+/// A pipeline that drops repeated events hands the detector one event after the other. It must find the same as in the whole.
+#[test]
+fn one_by_one_events_make_the_same_alerts() {
+    let loaded = rules::load(&pullwatch::shipped::files(), &rules::Options::default());
+    let detector = Detector::new(&loaded.rules, Options::default());
+    let mut found = [(Vec::new(), 0), (Vec::new(), 0)];
+    for number in [1, 2] {
+        let body = body(number);
+        let mut whole = detector.session();
+        whole.chunk(&body, &mut |alert| found[0].0.push(alert.id()));
+        found[0].1 += whole.take_counts().events;
+        let mut single = detector.session();
+        for (_, at) in event_digests(&body).unwrap() {
+            single.chunk(&body[at], &mut |alert| found[1].0.push(alert.id()));
+        }
+        found[1].1 += single.take_counts().events;
+    }
+    assert_eq!(found[0], found[1]);
+    assert_eq!(found[0].1, 800);
+}
