@@ -4,11 +4,11 @@
 //! learned and the source's new position into the store in one transaction. Only then the sinks are woken and a webhook is
 //! answered. While the store is full nothing is taken from a source; what waits there waits on.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -82,8 +82,23 @@ pub struct Status {
     pub rules_are_old: AtomicBool,
     /// A sink ended that nobody told to.
     pub has_lost_sink: AtomicBool,
-    /// No log of a file source is there.
-    pub is_without_log: AtomicBool,
+    /// The file sources without a log.
+    pub without_log: Mutex<BTreeSet<String>>,
+}
+
+impl Status {
+    /// Notes whether a log of this file source is there, and says so when that changes.
+    fn has_log(&self, source: &str, is_there: bool) {
+        let mut missing = self.without_log.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_there {
+            if missing.remove(source) {
+                tracing::info!(source, "the log is there");
+            }
+        } else if !missing.contains(source) {
+            tracing::warn!(source, "no log is there; waiting for it");
+            missing.insert(source.to_owned());
+        }
+    }
 }
 
 /// Everything that the pipeline works with.
@@ -235,7 +250,7 @@ impl Pipeline {
             return Ok(false);
         }
         source.files.look();
-        self.status.is_without_log.store(!source.files.is_open(), Ordering::Relaxed);
+        self.status.has_log(&source.name, source.files.is_open());
         let mut judged = Judged::default();
         let mut bytes = 0;
         while bytes < BATCH {

@@ -16,6 +16,7 @@ mod run;
 mod scan;
 mod table;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 pub use crate::audit::text::visible;
@@ -106,7 +107,7 @@ pub fn run() -> ExitCode {
         Color::Always => anstream::ColorChoice::Always.write_global(),
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
-    start_log(cli.verbose);
+    start_log(cli.verbose, matches!(cli.command, Command::Run(_)));
     let result = match cli.command {
         Command::Scan(scan) => scan.run(),
         Command::Run(run) => run.run(),
@@ -140,18 +141,22 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn start_log(verbose: u8) {
-    let level = match verbose {
+/// Starts the log, on standard error. A daemon says what it does, and where nobody watches it speaks JSON; other commands speak
+/// up when something is odd.
+fn start_log(verbose: u8, is_daemon: bool) {
+    let level = match verbose + u8::from(is_daemon) {
         0 => "warn",
         1 => "info",
         _ => "debug",
     };
     let filter = EnvFilter::try_from_env("PULLWATCH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never)
-        .init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if is_daemon && !std::io::stderr().is_terminal() {
+        log.json().flatten_event(true).init();
+    } else {
+        let has_colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+        log.with_ansi(has_colour).init();
+    }
 }
 
 #[cfg(test)]

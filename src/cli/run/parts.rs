@@ -140,6 +140,10 @@ impl Health for Status {
         let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
         let since = now.saturating_sub(self.went_round.load(Ordering::Relaxed));
         let is_stuck = u128::try_from(since).is_ok_and(|since| since > STUCK.as_nanos());
+        let missing: Vec<String> = {
+            let missing = self.without_log.lock().unwrap_or_else(PoisonError::into_inner);
+            missing.iter().cloned().collect()
+        };
         let check = |name: &str, ok: bool, reason: &str, is_vital: bool| Check {
             name: name.to_owned(),
             ok,
@@ -166,7 +170,7 @@ impl Health for Status {
                 "a sink ended for good; its alerts wait in the store, and restart pullwatch to deliver them",
                 false,
             ),
-            check("sources", !self.is_without_log.load(Ordering::Relaxed), "a log is not there", false),
+            check("sources", missing.is_empty(), &format!("no log is there: {}", missing.join(", ")), false),
         ]
     }
 }

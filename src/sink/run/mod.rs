@@ -352,10 +352,19 @@ impl<F: Feed> Work<F> {
     async fn pause(&mut self, failure: &Failure, after: Option<std::time::Duration>) -> Result<(), End> {
         let wait = self.backoff.next(after);
         self.log.fails(failure, self.backoff.failures(), wait);
-        tokio::select! {
-            biased;
-            () = self.stop.wanted() => Err(End::Stopped),
-            () = tokio::time::sleep(wait) => Ok(()),
+        let sleep = tokio::time::sleep(wait);
+        tokio::pin!(sleep);
+        let mut is_open = true;
+        loop {
+            // The backlog grows meanwhile, and is to be seen.
+            let newest = *self.wake.borrow_and_update();
+            self.say_backlog(newest);
+            tokio::select! {
+                biased;
+                () = self.stop.wanted() => return Err(End::Stopped),
+                () = &mut sleep => return Ok(()),
+                changed = self.wake.changed(), if is_open => is_open = changed.is_ok(),
+            }
         }
     }
 
