@@ -13,14 +13,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::audit::event::Event;
 use crate::detector::{Detector, Options, Session};
 use crate::engine::alert::Alert;
-use crate::metrics::{Metrics, RuleNames, WebhookMetrics};
+use crate::metrics::{Known, Metrics, RuleNames, WebhookMetrics};
 use crate::rules::ast::RuleSet;
 use crate::source::files::Files;
 use crate::source::follow::{Incident, Step};
 use crate::source::webhook::{Delivery, Outcome, event_digests};
-use crate::store::{self, Batch, NewAlert, StateChange, Store};
+use crate::state::{StateChange, kind};
+use crate::store::{self, Batch, NewAlert, Store};
 
 /// So much is judged before the store hears of it: enough that a transaction costs little beside it, and little enough that
 /// alerts come at once.
@@ -31,6 +33,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// How often old alerts are looked for.
 const RETAIN: Duration = Duration::from_secs(60);
+
+/// How often gauges are set that take a look at everything, where anything changed.
+const GAUGE: Duration = Duration::from_secs(5);
 
 /// What the pipeline is told.
 #[derive(Debug)]
@@ -126,6 +131,8 @@ pub struct Pipeline {
     pub metrics: Arc<Metrics>,
     /// How it is.
     pub status: Arc<Status>,
+    /// When to set the gauges; nothing where they are right.
+    pub gauge_at: Option<Instant>,
 }
 
 /// Why a run of one rule set ended.
@@ -176,7 +183,7 @@ impl Pipeline {
             let mut session = detector.session();
             session.track();
             // After a change of rules too: what was learned is stored, all of it.
-            for kind in crate::state::kind::ALL {
+            for kind in kind::ALL {
                 for (key, value) in self.store.state(kind)? {
                     session.restore(kind, &key, &value);
                 }
@@ -191,6 +198,7 @@ impl Pipeline {
     fn serve(&mut self, session: &mut Session<'_>) -> Result<End, store::Error> {
         let mut buffer = Vec::new();
         let mut retain_at = Instant::now();
+        self.gauge_at = Some(retain_at);
         loop {
             self.status.went_round.store(now(), Ordering::Relaxed);
             let mut is_idle = true;
@@ -203,6 +211,10 @@ impl Pipeline {
                 }
                 let more = self.retain()?;
                 retain_at = Instant::now() + if more { Duration::ZERO } else { RETAIN };
+            }
+            if self.gauge_at.is_some_and(|at| Instant::now() >= at) {
+                self.gauge_at = None;
+                self.gauge(session)?;
             }
             let wait = if is_idle { self.patience(retain_at) } else { Duration::ZERO };
             match self.inbox.recv_timeout(wait) {
@@ -234,7 +246,8 @@ impl Pipeline {
 
     /// How long there is nothing to do unless somebody says so.
     fn patience(&self, retain_at: Instant) -> Duration {
-        let next = self.files.iter().map(|source| source.look_at).chain([retain_at]).min();
+        let next =
+            self.files.iter().map(|source| source.look_at).chain([retain_at]).chain(self.gauge_at).min();
         next.map_or(RETAIN, |next| next.saturating_duration_since(Instant::now()))
     }
 
@@ -267,7 +280,9 @@ impl Pipeline {
             complain(&source.name, &incident);
             self.metrics.source_failed(&source.name);
         }
-        self.metrics.lag(&source.name, source.files.lag(), Duration::ZERO);
+        let lag = source.files.lag();
+        let age = if lag == 0 { Duration::ZERO } else { age(buffer) };
+        self.metrics.lag(&source.name, lag, age);
         if bytes < BATCH {
             source.look_at = Instant::now() + source.poll;
         }
@@ -381,10 +396,44 @@ impl Pipeline {
         for (rule, time) in &judged.rules {
             self.metrics.alert(*rule, *time);
         }
+        for change in judged.changes.iter().filter(|change| change.kind == kind::SECRET) {
+            if let (None, Some((namespace, secret))) = (&change.value, secret_name(&change.key)) {
+                self.metrics.credential_gone(namespace, secret);
+            }
+        }
+        if !judged.changes.is_empty() || !judged.alerts.is_empty() {
+            self.gauge_at.get_or_insert_with(|| Instant::now() + GAUGE);
+        }
         if !judged.alerts.is_empty() {
             self.news.send_replace(self.store.newest()?);
         }
         Ok(true)
+    }
+
+    /// Says how much there is.
+    fn gauge(&self, session: &Session<'_>) -> Result<(), store::Error> {
+        let knowledge = session.knowledge();
+        let sizes = knowledge.sizes();
+        for (known, size) in [
+            (Known::Credentials, sizes.credentials),
+            (Known::OtherSecrets, sizes.other_secrets),
+            (Known::Pods, sizes.pods),
+            (Known::Roles, sizes.roles),
+            (Known::Namespaces, sizes.namespaces),
+        ] {
+            self.metrics.known(known, size);
+        }
+        for (key, time) in knowledge.credentials_with_times() {
+            if let (Some((namespace, secret)), Some(time)) = (secret_name(key.as_bytes()), time) {
+                self.metrics.rotated(namespace, secret, time);
+            }
+        }
+        match self.store.holds() {
+            Ok(holds) => self.metrics.store_holds(holds.bytes, holds.alerts),
+            Err(error) if error.is_transient() => self.metrics.store_failed(),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn retain(&mut self) -> Result<bool, store::Error> {
@@ -428,6 +477,19 @@ fn complain(source: &str, incident: &Incident) {
             "no log that was known before is there any more: what was written in between may be lost"
         ),
     }
+}
+
+/// How old the last event of a buffer is; nothing where it does not say.
+fn age(buffer: &[u8]) -> Duration {
+    let records = buffer.trim_ascii_end();
+    let last = memchr::memrchr(b'\n', records).map_or(records, |at| &records[at + 1..]);
+    let time = Event::new(last).time().unwrap_or_else(now);
+    Duration::from_nanos(u64::try_from(now().saturating_sub(time)).unwrap_or(0))
+}
+
+/// Namespace and name of a secret by its key in the knowledge.
+fn secret_name(key: &[u8]) -> Option<(&str, &str)> {
+    std::str::from_utf8(key).ok()?.split_once('/')
 }
 
 fn names(rules: &RuleSet) -> Vec<(String, crate::rules::ast::Priority)> {

@@ -13,8 +13,6 @@ use std::collections::BTreeSet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use crate::store::StateChange;
-
 /// The kinds of entries.
 pub mod kind {
     /// A secret of which something is known; the key is `namespace/name`. Some 60 bytes of value.
@@ -34,6 +32,17 @@ pub mod kind {
 
     /// All of them.
     pub const ALL: [&str; 7] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, WINDOW, THROTTLE];
+}
+
+/// A change of something that is kept by kind and key: what was learned, windows, throttles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateChange {
+    /// `secret`, `pod`, `role`, `window` …
+    pub kind: &'static str,
+    /// What it is about.
+    pub key: Vec<u8>,
+    /// Its new value; nothing where it is forgotten.
+    pub value: Option<Vec<u8>>,
 }
 
 /// The version of all values. One that a later version wrote is not understood.

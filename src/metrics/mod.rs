@@ -73,14 +73,12 @@ pub enum Known {
     Roles,
     /// Namespaces and what they enforce.
     Namespaces,
-    /// All of it, for who does not know more.
-    All,
 }
 
 impl Known {
     /// All kinds.
-    pub const ALL: [Known; 6] =
-        [Known::Credentials, Known::OtherSecrets, Known::Pods, Known::Roles, Known::Namespaces, Known::All];
+    pub const ALL: [Known; 5] =
+        [Known::Credentials, Known::OtherSecrets, Known::Pods, Known::Roles, Known::Namespaces];
 
     const fn label(self) -> &'static str {
         match self {
@@ -89,7 +87,6 @@ impl Known {
             Known::Pods => "pods",
             Known::Roles => "roles",
             Known::Namespaces => "namespaces",
-            Known::All => "all",
         }
     }
 }

@@ -94,6 +94,21 @@ pub struct Knowledge {
     present: Present,
 }
 
+/// How much is known, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Secrets that are registry credentials.
+    pub credentials: usize,
+    /// Other secrets whose name could be a credential's.
+    pub other_secrets: usize,
+    /// Pods that take a secret.
+    pub pods: usize,
+    /// Roles that let read secrets.
+    pub roles: usize,
+    /// Namespaces.
+    pub namespaces: usize,
+}
+
 impl Default for Knowledge {
     fn default() -> Self {
         Knowledge {
@@ -116,6 +131,18 @@ impl Knowledge {
     /// How many secrets, pods, roles and namespaces are remembered.
     pub fn len(&self) -> usize {
         self.secrets.len() + self.pods.len() + self.roles.len() + self.namespaces.len()
+    }
+
+    /// The same, by kind. Looks at each secret.
+    pub fn sizes(&self) -> Sizes {
+        let credentials = self.credentials_with_times().count();
+        Sizes {
+            credentials,
+            other_secrets: self.secrets.len() - credentials,
+            pods: self.pods.len(),
+            roles: self.roles.len(),
+            namespaces: self.namespaces.len(),
+        }
     }
 
     /// Whether nothing was learned yet.

@@ -22,7 +22,7 @@ pub use concern::{Concern, TEACHES};
 pub use config::keys_of_copies;
 pub use exposure::{Exposure, Kind, Scope, asks_for_credentials};
 pub use grants::granted;
-pub use knowledge::{Evidence, Knowledge};
+pub use knowledge::{Evidence, Knowledge, Sizes};
 pub use names::Names;
 pub use pod_security::change as pod_security_change;
 pub use references::{image_hosts, referenced};

@@ -45,7 +45,11 @@ impl Files {
             .map(|(path, marks)| (path, marks.into_iter().map(Mark::from).collect()))
             .collect();
         Files {
-            names: names.iter().map(OsString::from).collect(),
+            // Also from another folder it is the same log, with the same position.
+            names: names
+                .iter()
+                .map(|name| std::path::absolute(name).map_or_else(|_| name.into(), PathBuf::into_os_string))
+                .collect(),
             start_at,
             longest,
             logs: BTreeMap::new(),
@@ -180,6 +184,13 @@ mod tests {
             buffer.clear();
         }
         all
+    }
+
+    #[test]
+    fn a_log_in_the_folder_at_hand_is_found_by_its_name_alone() {
+        let name = "Cargo.toml".to_owned();
+        let text = drain(&mut Files::new(&[name], StartAt::Beginning, 1000, None));
+        assert_eq!(text, std::fs::read_to_string("Cargo.toml").unwrap());
     }
 
     #[test]

@@ -76,9 +76,10 @@ pub fn live(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Whether rotation of `live` makes a file of that name, or it is `live` itself.
+/// Whether rotation of `live` makes a file of that name beside it, or it is `live` itself. Folders are not looked at: one has many
+/// spellings.
 pub fn is_of_set(path: &Path, live: &Path) -> bool {
-    rank(path).set == rank(live).set
+    self::live(path).file_name() == self::live(live).file_name()
 }
 
 /// When the first event of a file was received, if it says so.

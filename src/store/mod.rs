@@ -28,7 +28,9 @@ pub use error::Error;
 pub use open::{Opened, Options};
 pub use read::{Filter, IdPrefix, Listed, Match, Reader, SinkStats, Stats};
 pub use retain::{Retained, Retention};
-pub use write::{Batch, Committed, StateEntry, Store};
+pub use write::{Batch, Committed, Holds, StateEntry, Store};
+
+pub use crate::state::StateChange;
 
 use crate::rules::ast::Priority;
 
@@ -79,15 +81,4 @@ pub struct NewAlert {
     pub json: Vec<u8>,
     /// The rule's output.
     pub message: String,
-}
-
-/// A change of something that is kept by kind and key: what was learned, windows, throttles.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StateChange {
-    /// `secret`, `pod`, `role`, `window` …
-    pub kind: &'static str,
-    /// What it is about.
-    pub key: Vec<u8>,
-    /// Its new value; nothing where it is forgotten.
-    pub value: Option<Vec<u8>>,
 }

@@ -35,6 +35,15 @@ pub struct Committed {
 /// A key that something is kept by, and its value.
 pub type StateEntry = (Vec<u8>, Vec<u8>);
 
+/// What a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holds {
+    /// So many alerts.
+    pub alerts: u64,
+    /// So many bytes on the disk, with the log that is not written back yet.
+    pub bytes: u64,
+}
+
 /// The store of one directory, open for writing. There is one a directory.
 #[derive(Debug)]
 pub struct Store {
@@ -127,6 +136,19 @@ impl Store {
                 .prepare_cached("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'alerts'")?;
             statement.query_row((), |row| row.get(0))
         })
+    }
+
+    /// How much is in it. Counts alerts by an index: some milliseconds for a hundred thousand.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn holds(&self) -> Result<Holds, Error> {
+        let alerts = ask(&self.path, || {
+            let mut statement = self.connection.prepare_cached("SELECT count(*) FROM alerts")?;
+            statement.query_row((), |row| row.get::<_, i64>(0))
+        })?;
+        Ok(Holds { alerts: u64::try_from(alerts).unwrap_or(0), bytes: super::dir::bytes(&self.path) })
     }
 
     /// Forgets the cursors of all sinks but these: one that is no longer configured has no backlog, and loses nothing.

@@ -237,6 +237,7 @@ async fn work(
         news,
         metrics: metrics.clone(),
         status: status.clone(),
+        gauge_at: None,
     };
     // Before the pipeline, so that settings that cannot work end it before anything is judged.
     let sinks = parts::deliver(&config, dir, &newest, &metrics, &status)?;

@@ -1,0 +1,122 @@
+//! What the daemon counts, as Prometheus would read it from the real binary.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use common::pullwatch;
+
+/// A daemon, and where it listens.
+struct Daemon {
+    child: Child,
+    address: String,
+    log_size: f64,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Daemon {
+    /// Reads the sample log, in a folder without rules of its own.
+    fn start() -> Daemon {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("audit.log");
+        let sample = File::open("samples/audit/request-response.log.gz").unwrap();
+        let mut text = Vec::new();
+        flate2::read::MultiGzDecoder::new(sample).read_to_end(&mut text).unwrap();
+        fs::write(&log, &text).unwrap();
+        #[allow(clippy::cast_precision_loss)] // Some megabytes.
+        let log_size = text.len() as f64;
+        let mut child = pullwatch()
+            .current_dir(folder.path())
+            .args(["run", "--listen", "127.0.0.1:0", "--state-dir", "state", "audit.log"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let serving = lines.find(|line| line.contains("serving metrics")).unwrap();
+        let serving: serde_json::Value = serde_json::from_str(&serving).unwrap();
+        let address = serving["address"].as_str().unwrap().to_owned();
+        // Whoever writes to a pipe that nobody reads waits.
+        std::thread::spawn(move || lines.for_each(drop));
+        Daemon { child, address, log_size, _folder: folder }
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// All series by their name and labels.
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        let text = self.get("/metrics");
+        let series = text.lines().filter(|line| line.starts_with("pullwatch_"));
+        series
+            .filter_map(|line| line.rsplit_once(' '))
+            .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+            .collect()
+    }
+}
+
+#[test]
+fn a_read_log_shows_in_every_gauge_and_counter() {
+    let daemon = Daemon::start();
+    let metrics = loop {
+        let metrics = daemon.metrics();
+        let delivered = metrics.get(r#"pullwatch_sink_deliveries_total{sink="stdout"}"#);
+        let is_read = metrics[r#"pullwatch_source_bytes_total{source="audit"}"#] >= daemon.log_size;
+        if is_read && delivered > Some(&0.0) && delivered == metrics.get("pullwatch_store_alerts") {
+            break metrics;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let value = |name: &str| *metrics.get(name).unwrap_or_else(|| panic!("no {name} in {metrics:#?}"));
+    let sum = |name: &str| {
+        metrics.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum::<f64>()
+    };
+    assert!(value(r#"pullwatch_source_events_total{source="audit"}"#) > 10_000.0);
+    assert!(value(r#"pullwatch_known{what="credentials"}"#) >= 5.0);
+    assert!(sum("pullwatch_credential_last_rotation_timestamp_seconds{") > 1.7e9);
+    assert!(sum("pullwatch_alerts_total{") >= value("pullwatch_store_alerts"));
+    assert!(value("pullwatch_store_size_bytes") > 100_000.0);
+    for zero in [
+        r#"pullwatch_source_lag_bytes{source="audit"}"#,
+        r#"pullwatch_source_lag_seconds{source="audit"}"#,
+        r#"pullwatch_sink_backlog_alerts{sink="stdout"}"#,
+        "pullwatch_store_full",
+    ] {
+        assert!(value(zero).abs() < f64::EPSILON, "{zero}");
+    }
+    assert!(daemon.get("/readyz").contains(r#""ok":true"#));
+}
+
+#[test]
+fn every_metric_that_is_documented_is_there() {
+    let daemon = Daemon::start();
+    while daemon.metrics()["pullwatch_rules_loaded"] < 1.0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let text = daemon.get("/metrics");
+    for metric in pullwatch::metrics::TABLE {
+        // What only a webhook, a file of certificates or a throttle brings has no series before.
+        let is_there = text.contains(&format!("# TYPE {} {}", metric.name, metric.kind));
+        let needs_more = ["_webhook_", "_certificate_", "_credential_", "_http_requests"];
+        assert!(is_there || needs_more.iter().any(|part| metric.name.contains(part)), "{}", metric.name);
+    }
+}
