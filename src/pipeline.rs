@@ -59,8 +59,6 @@ pub struct Rules {
     pub set: RuleSet,
     /// How to judge by them.
     pub options: Options,
-    /// What tells this rule set from another.
-    pub version: String,
 }
 
 /// A source of files, by name.
@@ -179,7 +177,8 @@ impl Pipeline {
     pub fn run(mut self, mut rules: Rules) -> Result<(), store::Error> {
         loop {
             let detector = Detector::new(&rules.set, rules.options.clone());
-            self.metrics.rules_in_use(RuleNames { rules: names(&rules.set), version: rules.version.clone() });
+            self.metrics
+                .rules_in_use(RuleNames { rules: names(&rules.set), version: rules.set.version.to_string() });
             let mut session = detector.session();
             session.track();
             // After a change of rules too: what was learned is stored, all of it.

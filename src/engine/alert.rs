@@ -190,6 +190,9 @@ impl<'a> Alert<'a> {
         time::write_rfc3339(out, self.incident.time);
         out.extend_from_slice(b"\",\"id\":\"");
         self.push_id(out);
+        // Of hex digits.
+        out.extend_from_slice(b"\",\"rule_set\":\"");
+        out.extend_from_slice(self.rule.rule_set.as_bytes());
         out.extend_from_slice(b"\",\"event\":");
         out.extend_from_slice(&self.incident.summary);
         write_exposure(&self.incident.exposure, out);

@@ -100,6 +100,8 @@ pub struct RulePlan {
     pub index: usize,
     /// Its name.
     pub name: Arc<str>,
+    /// The version of its rule set.
+    pub rule_set: Arc<str>,
     /// How bad a match is.
     pub priority: Priority,
     /// When it matches.
@@ -185,6 +187,8 @@ pub struct Plan {
     pub needs_knowledge: bool,
     /// Names that registry credentials go by.
     pub names: Names,
+    /// The rule set's version.
+    version: Arc<str>,
     costs: Vec<u32>,
 }
 
@@ -228,7 +232,8 @@ struct Known<'a> {
 impl Plan {
     /// Compiles the rules that are enabled and at least as bad as `minimum`.
     pub fn new(rules: &RuleSet, minimum: Priority) -> Self {
-        let mut plan = Plan { names: rules.credential_names.clone(), ..Plan::default() };
+        let names = rules.credential_names.clone();
+        let mut plan = Plan { names, version: rules.version.clone(), ..Plan::default() };
         let mut known = Known::default();
         let wanted = Wanted::of(rules, minimum);
         // Where each correlation and each of its rules will stand.
@@ -281,6 +286,7 @@ impl Plan {
         RulePlan {
             index,
             name: rule.name.clone(),
+            rule_set: self.version.clone(),
             priority: rule.priority,
             condition,
             output,
@@ -308,6 +314,7 @@ impl Plan {
             alert: RulePlan {
                 index: rules.rules.len() + index,
                 name: correlation.name.clone(),
+                rule_set: self.version.clone(),
                 priority: correlation.priority,
                 condition: Node::Known(false),
                 output,

@@ -517,6 +517,8 @@ pub struct Correlation {
 /// All rules of all files, in load order.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
+    /// What tells it from another: twelve hex digits of a hash of its files' texts.
+    pub version: Arc<str>,
     /// The rules, disabled ones included.
     pub rules: Vec<Rule>,
     /// Names that registry credentials go by: the list `registry_credential_names`.

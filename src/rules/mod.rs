@@ -13,6 +13,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 pub mod ast;
 pub mod definitions;
 pub mod diagnostics;
@@ -145,6 +147,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
     diagnostics.sort_by_key(|a| (a.span.file, a.span.range.start));
     Loaded {
         rules: RuleSet {
+            version: version(files),
             rules: rules.into_iter().map(|(rule, _)| rule).collect(),
             correlations,
             credential_names,
@@ -153,6 +156,17 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
         lists: definitions.lists.values().filter(|list| !list.is_prelude).count(),
         macros: definitions.macros.values().filter(|known| !known.is_prelude).count(),
     }
+}
+
+fn version(files: &[SourceFile]) -> Arc<str> {
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update((file.text.len() as u64).to_le_bytes());
+        hash.update(&file.text);
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    let start = hash[..6].iter().fold(0, |start: u64, byte| start << 8 | u64::from(*byte));
+    format!("{start:012x}").into()
 }
 
 fn place(files: &[SourceFile], span: &Span) -> Place {

@@ -90,7 +90,7 @@ impl Run {
         let dir = config.state_dir.clone().unwrap_or_else(store::default_dir);
         let hostname = gethostname::gethostname().to_string_lossy().into_owned();
         let loading = rules::Loading::new(&config, hostname);
-        let (first_rules, _) = loading.load()?;
+        let first_rules = loading.load()?;
         let opened = Store::open(&dir, &store::Options::default())?;
         if let Some(aside) = &opened.set_aside {
             tracing::error!(kept_as = %aside.display(), "the store was damaged: it was set aside, and a new one made");
@@ -241,6 +241,7 @@ async fn work(
     };
     // Before the pipeline, so that settings that cannot work end it before anything is judged.
     let sinks = parts::deliver(&config, dir, &newest, &metrics, &status)?;
+    let version = first_rules.set.version.clone();
     let (ended, pipeline_ended) = tokio::sync::oneshot::channel();
     let worker = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
         let result = pipeline.run(first_rules);
@@ -248,7 +249,7 @@ async fn work(
         let _ = ended.send(result);
     })?;
     let server = parts::serve(&config, dir, metrics.clone(), status.clone(), newest.clone())?;
-    let reloading = rules::watch(loading, inbox.clone(), metrics.clone(), status.clone());
+    let reloading = rules::watch(loading, version, inbox.clone(), metrics.clone(), status.clone());
     tracing::info!(state_dir = %dir.display(), "running");
 
     let result = signals::wait(pipeline_ended, &reloading, &sinks).await;

@@ -6,16 +6,14 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use super::super::rulefiles;
 use crate::config::Config;
 use crate::detector::Options;
-use crate::engine::alert::push_hex;
 use crate::metrics::Metrics;
 use crate::pipeline::{Message, Rules, Status};
-use crate::rules::{self, Matching, Severity, SourceFile};
+use crate::rules::{self, Matching, Severity};
 use crate::source::watch::Folders;
 
 /// Whoever edits rules writes a file in several steps, and several files: they are read when it has been quiet for so long.
@@ -43,31 +41,24 @@ impl Loading {
     }
 
     /// Reads the rules. Errors are shown, and end it.
-    pub fn load(&self) -> anyhow::Result<(Rules, String)> {
+    pub fn load(&self) -> anyhow::Result<Rules> {
         let files = rulefiles::read(&self.paths)?;
         let loaded = rulefiles::load_files(&files, self.matching)?;
-        let version = version(&files);
-        tracing::info!(rules = loaded.rules.rules.len(), version, "rules are in use");
-        Ok((Rules { set: loaded.rules, options: self.options.clone(), version: version.clone() }, version))
+        tracing::info!(rules = loaded.rules.rules.len(), version = %loaded.rules.version, "rules are in use");
+        Ok(Rules { set: loaded.rules, options: self.options.clone() })
     }
 
-    /// Reads the rules while others are in use: what is wrong is said in the log.
-    fn reload(&self, before: &str) -> Result<Option<(Rules, String)>, String> {
+    /// Reads the rules while others are in use: what is wrong is said in the log. Nothing where they are the same.
+    fn reload(&self, before: &str) -> Result<Option<Rules>, String> {
         let files = rulefiles::read(&self.paths).map_err(|error| format!("{error:#}"))?;
-        let version = version(&files);
-        if version == before {
-            return Ok(None);
-        }
         let loaded = rules::load(&files, &rules::Options { matching: self.matching });
         let wrong: Vec<_> =
             loaded.diagnostics.iter().filter(|one| one.severity == Severity::Error).cloned().collect();
         if !wrong.is_empty() {
             return Err(rules::render(&wrong, &files, false));
         }
-        Ok(Some((
-            Rules { set: loaded.rules, options: self.options.clone(), version: version.clone() },
-            version,
-        )))
+        let is_new = *loaded.rules.version != *before;
+        Ok(is_new.then(|| Rules { set: loaded.rules, options: self.options.clone() }))
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -78,18 +69,6 @@ impl Loading {
         };
         named.iter().filter_map(folder).filter(|folder| folder.is_dir()).collect()
     }
-}
-
-/// What tells a rule set from another: a hash of its files.
-fn version(files: &[SourceFile]) -> String {
-    let mut hash = Sha256::new();
-    for file in files {
-        hash.update((file.text.len() as u64).to_le_bytes());
-        hash.update(&file.text);
-    }
-    let mut hex = Vec::new();
-    push_hex(&hash.finalize()[..6], &mut hex);
-    String::from_utf8(hex).unwrap_or_default()
 }
 
 /// Reads rules again when told to.
@@ -110,6 +89,7 @@ impl Reloading {
 /// Reads the rules again when they change, and hands sound ones to the pipeline. Broken ones leave those in use alone.
 pub fn watch(
     loading: Loading,
+    mut version: Arc<str>,
     inbox: Sender<Message>,
     metrics: Arc<Metrics>,
     status: Arc<Status>,
@@ -124,7 +104,6 @@ pub fn watch(
         }
     });
     folders.watch(loading.folders());
-    let mut version = loading.reload("").ok().flatten().map(|(_, version)| version).unwrap_or_default();
     tokio::spawn({
         let asked = asked.clone();
         async move {
@@ -137,9 +116,9 @@ pub fn watch(
                 // Reads files.
                 let read = tokio::task::spawn_blocking(move || own.reload(&before)).await;
                 match read {
-                    Ok(Ok(Some((rules, new)))) => {
-                        tracing::info!(rules = rules.set.rules.len(), version = new, "new rules are in use");
-                        version = new;
+                    Ok(Ok(Some(rules))) => {
+                        version = rules.set.version.clone();
+                        tracing::info!(rules = rules.set.rules.len(), %version, "new rules are in use");
                         metrics.rules_reloaded(true);
                         status.rules_are_old.store(false, Ordering::Relaxed);
                         if inbox.send(Message::Rules(Box::new(rules))).is_err() {
