@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::Step;
-use super::mark::{Beginning, Fingerprint, Mark};
+use super::mark::{BEGINNING, Beginning, Fingerprint, Mark};
 use crate::source::discover::Input;
 use crate::source::{open, rotation};
 
@@ -79,8 +79,15 @@ impl Tracked {
         let mut file = File::open(path)?;
         let metadata = file.metadata()?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let offset = mark.map_or(0, |mark| mark.offset);
         let is_compressed = rotation::uncompressed(&name).len() < name.len();
+        // Between a look at a name and opening it another file may have got that name: it begins in another way.
+        let mark = match mark {
+            Some(mark) if !is_compressed && mark.start.length > 0 && !mark.start.fits(&beginning(&file)?) => {
+                None
+            }
+            mark => mark,
+        };
+        let offset = mark.map_or(0, |mark| mark.offset);
         let content = if is_compressed {
             let mut reader = open::open(&Input::File(path.to_owned()), Arc::default())?;
             io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
@@ -96,7 +103,11 @@ impl Tracked {
             number: 0,
             grew_at: Instant::now(),
             content,
-            start: mark.map(|mark| mark.start).unwrap_or_default(),
+            start: match mark {
+                Some(mark) => mark.start,
+                None if is_compressed => Beginning::of(path)?.fingerprint(),
+                None => Fingerprint::default(),
+            },
             offset,
             rest: Vec::new(),
             skips: false,
@@ -118,9 +129,9 @@ impl Tracked {
 
     /// Looks at its beginning, where more of it would tell more.
     pub fn identify_if_short(&mut self) {
-        if self.start.is_short() {
-            // Where this fails reading does too, and is said.
-            let _ = self.identify();
+        if self.start.is_short() && self.offset + self.rest.len() as u64 > 0 {
+            // Where this fails reading does too, and is said; where it is another file now, that is noticed next.
+            let _ = self.is_the_same();
         }
     }
 
@@ -181,10 +192,17 @@ impl Tracked {
             if read == 0 {
                 return Ok(Step::Idle);
             }
-            self.grew_at = Instant::now();
-            if self.start.is_short() {
-                self.identify()?;
+            if !self.is_the_same()? {
+                // Truncated and written anew since the last look: these bytes are of another place than they seem. The next look
+                // finds out.
+                self.rest.truncate(before);
+                let position = self.offset + before as u64;
+                if let Content::Plain(file) = &mut self.content {
+                    file.seek(SeekFrom::Start(position))?;
+                }
+                return Ok(Step::Idle);
             }
+            self.grew_at = Instant::now();
             if self.skips {
                 // The rest of a line that was handed on by its head.
                 let end = memchr::memchr(b'\n', &self.rest);
@@ -224,20 +242,40 @@ impl Tracked {
         true
     }
 
-    fn identify(&mut self) -> io::Result<()> {
-        let beginning = match &self.content {
-            Content::Plain(file) => {
-                let mut beginning = vec![0; 1024];
-                let read = file.read_at(&mut beginning, 0)?;
-                beginning.truncate(read);
-                beginning
-            }
-            Content::Compressed(_) => {
-                self.start = Beginning::of(&self.path)?.fingerprint();
-                return Ok(());
-            }
+    /// Whether its beginning is the one that was there, after bytes were read. Takes note of more of it where there is more.
+    fn is_the_same(&mut self) -> io::Result<bool> {
+        let file = match &self.content {
+            Content::Plain(file) => file,
+            // Nobody writes to it any more.
+            Content::Compressed(_) => return Ok(true),
         };
-        self.start = Fingerprint::of(&beginning);
-        Ok(())
+        let beginning = beginning(file)?;
+        let is_the_same = if self.start.length > 0 {
+            self.start.fits(&beginning)
+        } else {
+            // What was read before any of it was known has to be what it begins with.
+            let length = self.rest.len().min(beginning.len());
+            self.offset > 0 || length > 0 && self.rest[..length] == beginning[..length]
+        };
+        if is_the_same && self.start.is_short() {
+            self.start = Fingerprint::of(&beginning);
+        }
+        Ok(is_the_same)
     }
+}
+
+/// The first bytes of an open file.
+fn beginning(file: &File) -> io::Result<Vec<u8>> {
+    let mut beginning = vec![0; BEGINNING];
+    let mut read = 0;
+    while read < BEGINNING {
+        match file.read_at(&mut beginning[read..], read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    beginning.truncate(read);
+    Ok(beginning)
 }

@@ -279,6 +279,10 @@ impl Follow {
     }
 
     fn complain(&mut self, path: PathBuf, error: &io::Error) {
+        // Renamed or removed between a look at the folder and one at the file: it is found by its other name, if it has one.
+        if error.kind() == io::ErrorKind::NotFound {
+            return;
+        }
         let incident = Incident::Unreadable(path, error.to_string());
         if !self.incidents.contains(&incident) {
             self.incidents.push(incident);

@@ -175,6 +175,32 @@ fn copytruncate_loses_nothing_that_is_in_the_copy() {
 }
 
 #[test]
+fn a_file_truncated_and_written_anew_between_a_look_and_a_read_is_read_from_its_copy() {
+    for read_before in [0, 30] {
+        let log = Log::new();
+        let mut follow = log.follow(StartAt::Beginning, Vec::new());
+        log.lines("audit.log", 0..read_before);
+        assert_eq!(drain(&mut follow), numbers(0..read_before));
+        log.append("audit.log", "");
+        follow.look();
+        // All of it after the look.
+        log.lines("audit.log", read_before..40);
+        fs::copy(log.path("audit.log"), log.path("audit-2026-11-23T00-00-00.000.log")).unwrap();
+        fs::write(log.path("audit.log"), "").unwrap();
+        log.lines("audit.log", 40..100);
+        let mut buffer = Vec::new();
+        let mut found = Vec::new();
+        while follow.next(&mut buffer) != Step::Idle {
+            let text = String::from_utf8(std::mem::take(&mut buffer)).unwrap();
+            found.extend(text.lines().map(|line| line[27..35].parse::<usize>().unwrap()));
+        }
+        found.extend(drain(&mut follow));
+        found.sort_unstable();
+        assert_eq!(found, numbers(read_before..100), "{read_before}");
+    }
+}
+
+#[test]
 fn links_that_move_and_long_lines() {
     let log = Log::new();
     log.lines("a", 0..2);
