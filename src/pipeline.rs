@@ -324,8 +324,12 @@ impl Pipeline {
         delivery: Delivery,
         session: &mut Session<'_>,
     ) -> Result<bool, store::Error> {
-        let events = match event_digests(&delivery.body) {
+        let plain = session.unwrap(&delivery.body);
+        let body = plain.as_deref().unwrap_or(&delivery.body);
+        let events = match event_digests(body) {
             Ok(events) => events,
+            // A wrapper with nothing to judge in it, as a control message.
+            Err(_) if plain.as_ref().is_some_and(Vec::is_empty) => Vec::new(),
             Err(reason) => {
                 // Whoever sent it may be gone; so below.
                 let _ = delivery.done.send(Outcome::Invalid(reason));
@@ -346,7 +350,7 @@ impl Pipeline {
         let mut judged = Judged::default();
         for (_, place) in &new {
             // Each by itself: a list is one line, and would be too long.
-            self.judge(source, session, &delivery.body[place.clone()], Step::Records, &mut judged);
+            self.judge(source, session, &body[place.clone()], Step::Records, &mut judged);
         }
         let digests: Vec<[u8; 16]> = new.iter().map(|(digest, _)| *digest).collect();
         // While the store takes nothing the sender is told to come back, by its receiver. What was judged is stored all the same
