@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 
 from confluent_kafka import Consumer, KafkaException, Producer
 
@@ -49,6 +50,7 @@ def work():
                 continue
             if FAULT == "commit-first":
                 consumer.commit(asynchronous=False)
+                time.sleep(0.5)  # Where a kill hits.
             if TRANSACTIONS:
                 producer.begin_transaction()
             for message in batch:
@@ -61,6 +63,8 @@ def work():
             else:
                 while producer.flush(10):
                     pass
+                if FAULT == "no-transaction":
+                    time.sleep(0.5)
                 if FAULT != "commit-first":
                     consumer.commit(asynchronous=False)
     finally:
