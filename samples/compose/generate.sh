@@ -14,7 +14,7 @@ while true; do
           now = strftime("%Y-%m-%dT%H:%M:%S", systime()) ".000000Z"
         }
         id = sprintf("\"auditID\":\"%08x", round % 4294967296)
-        sub(/"auditID":"[0-9a-f]{8}/, id)
+        sub(/"auditID":"[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]/, id)
         sub(/"requestReceivedTimestamp":"[^"]*"/, "\"requestReceivedTimestamp\":\"" now "\"")
         sub(/"stageTimestamp":"[^"]*"/, "\"stageTimestamp\":\"" now "\"")
         print
