@@ -9,8 +9,8 @@ Three brokers, a topic of 8 partitions, replicas of `pullwatch run` in one consu
 events arrive, replicas join, are killed (SIGKILL), stopped (SIGTERM), frozen (SIGSTOP, longer than the group waits for them) and
 started again, and one broker of three is killed or stopped and started again. Which and when is random; --seed repeats it.
 
-The configuration is --config (failover.yaml) with these in the environment: PW_BOOTSTRAP, PW_GROUP, PW_INPUT, PW_OUTPUT (topics),
-PW_EXACTLY_ONCE (true or false), PW_REPLICA (a name), PW_STATE_DIR, PW_RULES. Each event is unique, every tenth matches one rule,
+The configuration is --config (failover.yaml) with these in the environment: PW_BOOTSTRAP (the brokers, PW_BROKER_1 … are each of
+them), PW_GROUP, PW_INPUT, PW_OUTPUT (topics), PW_EXACTLY_ONCE (true or false), PW_REPLICA (a name), PW_STATE_DIR, PW_RULES. Each event is unique, every tenth matches one rule,
 every hundredth two, so what has to come out is known: each (event, rule) at least once; in exactly-once mode, read with read_committed,
 once. Also: nobody but this script ends a replica, SIGTERM ends it with 0, and the group's offsets reach the end of the topic.
 
@@ -226,6 +226,7 @@ class Torture:
         environment = {"PW_BOOTSTRAP": self.bootstrap, "PW_GROUP": GROUP, "PW_INPUT": INPUT, "PW_OUTPUT": OUTPUT,
                        "PW_RULES": os.path.join(HERE, "failover.rules.yaml"),
                        "PW_EXACTLY_ONCE": str(self.options.mode == "exactly-once").lower()}
+        environment |= {f"PW_BROKER_{i}": broker for i, broker in enumerate(self.bootstrap.split(","), start=1)}
         command = shlex.split(self.options.command) if self.options.command else [
             self.options.binary, "run", "--config", self.options.config]
         return [Replica(i, command, environment, self.directory) for i in range(1, self.options.replicas + 1)]
