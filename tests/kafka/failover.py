@@ -10,7 +10,8 @@ events arrive, replicas join, are killed (SIGKILL), stopped (SIGTERM), frozen (S
 started again, and one broker of three is killed or stopped and started again. Which and when is random; --seed repeats it.
 
 The configuration is --config (failover.yaml) with these in the environment: PW_BOOTSTRAP (the brokers, PW_BROKER_1 … are each of
-them), PW_GROUP, PW_INPUT, PW_OUTPUT (topics), PW_EXACTLY_ONCE (true or false), PW_REPLICA (a name), PW_STATE_DIR, PW_RULES. Each event is unique, every tenth matches one rule,
+them), PW_GROUP, PW_INPUT, PW_OUTPUT (topics), PW_EXACTLY_ONCE (true or false), PW_REPLICA (a name), PW_INSTANCE_ID (empty, or with
+--static-members the same name), PW_STATE_DIR, PW_RULES. Each event is unique, every tenth matches one rule,
 every hundredth two, so what has to come out is known: each (event, rule) at least once; in exactly-once mode, read with read_committed,
 once. Also: nobody but this script ends a replica, SIGTERM ends it with 0, and the group's offsets reach the end of the topic.
 
@@ -175,7 +176,8 @@ class Replica:
     def __init__(self, number, command, environment, directory):
         self.name = f"replica-{number}"
         self.command, self.log = command, os.path.join(directory, f"{self.name}.log")
-        self.environment = environment | {"PW_REPLICA": self.name, "PW_STATE_DIR": os.path.join(directory, self.name)}
+        self.environment = environment | {"PW_REPLICA": self.name, "PW_STATE_DIR": os.path.join(directory, self.name),
+                                          "PW_INSTANCE_ID": self.name if environment["PW_STATIC"] else ""}
         os.makedirs(self.environment["PW_STATE_DIR"])
         self.process, self.frozen, self.wake = None, False, 0.0
 
@@ -224,6 +226,7 @@ class Torture:
 
     def replicas(self):
         environment = {"PW_BOOTSTRAP": self.bootstrap, "PW_GROUP": GROUP, "PW_INPUT": INPUT, "PW_OUTPUT": OUTPUT,
+                       "PW_STATIC": "yes" if self.options.static_members else "",
                        "PW_RULES": os.path.join(HERE, "failover.rules.yaml"),
                        "PW_EXACTLY_ONCE": str(self.options.mode == "exactly-once").lower()}
         environment |= {f"PW_BROKER_{i}": broker for i, broker in enumerate(self.bootstrap.split(","), start=1)}
@@ -433,6 +436,7 @@ def main():
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--freeze", type=float, default=20, help="seconds that a replica is frozen at most")
     parser.add_argument("--patience", type=float, default=180, help="seconds without any progress after which it is over")
+    parser.add_argument("--static-members", action="store_true", help="replicas keep their partitions over a restart")
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--binary", default=os.path.join(ROOT, "target", "release", "pullwatch"))
