@@ -1,10 +1,10 @@
 //! The settings of sinks, as plain values. Whoever reads a configuration file fills them in.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::rules::ast::Priority;
+pub use crate::secret::Secret;
 
 /// One sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -336,28 +336,6 @@ impl Default for DeadLetter {
     /// 100 MiB beside the store, for all sinks.
     fn default() -> Self {
         DeadLetter { path: PathBuf::from("dead-letters.jsonl"), max_bytes: 100 << 20 }
-    }
-}
-
-/// A text that is not shown.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// What must not be shown.
-    pub fn new(text: impl Into<String>) -> Self {
-        Secret(text.into())
-    }
-
-    /// What it is, for whom it is meant.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(not shown)")
     }
 }
 
