@@ -4,7 +4,7 @@
 //! learned and the source's new position into the store in one transaction. Only then the sinks are woken and a webhook is
 //! answered. While the store is full nothing is taken from a source; what waits there waits on.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -20,6 +20,7 @@ use crate::metrics::{Known, Metrics, RuleNames, WebhookMetrics};
 use crate::rules::ast::RuleSet;
 use crate::source::files::Files;
 use crate::source::follow::{Incident, Step};
+use crate::source::kafka::{self, Run};
 use crate::source::webhook::{Delivery, Outcome, event_digests};
 use crate::state::{StateChange, kind};
 use crate::store::{self, Batch, NewAlert, Store};
@@ -44,6 +45,8 @@ pub enum Message {
     Wake,
     /// A webhook got a batch; which, by its place among the sources.
     Delivery(usize, Delivery),
+    /// Messages out of Kafka.
+    Messages(usize, kafka::Batch),
     /// Standard input gave whole records; the answer says when there is room for more.
     Records(usize, Vec<u8>, SyncSender<()>),
     /// Other rules hold from now on.
@@ -87,9 +90,20 @@ pub struct Status {
     pub has_lost_sink: AtomicBool,
     /// The file sources without a log.
     pub without_log: Mutex<BTreeSet<String>>,
+    /// What keeps other sources from working, by their names.
+    pub troubles: Mutex<BTreeMap<String, String>>,
 }
 
 impl Status {
+    /// Notes what keeps a source from working; nothing where it works.
+    pub fn trouble(&self, source: &str, what: Option<String>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            Some(what) => troubles.insert(source.to_owned(), what),
+            None => troubles.remove(source),
+        };
+    }
+
     /// Notes whether a log of this file source is there, and says so when that changes.
     fn has_log(&self, source: &str, is_there: bool) {
         let mut missing = self.without_log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,6 +241,11 @@ impl Pipeline {
                         return Ok(End::Stop);
                     }
                 }
+                Ok(Message::Messages(source, batch)) => {
+                    if !self.consume(source, batch, session)? {
+                        return Ok(End::Stop);
+                    }
+                }
                 Ok(Message::Records(source, records, done)) => {
                     let mut judged = Judged::default();
                     self.judge(source, session, &records, Step::Records, &mut judged);
@@ -300,9 +319,20 @@ impl Pipeline {
             Step::Head => session.head(bytes, &mut on_alert),
             _ => session.chunk(bytes, &mut on_alert),
         }
-        let name = self.name(source);
-        self.metrics.read(&name, bytes.len() as u64);
-        self.metrics.judged(&name, &session.take_counts());
+        self.judged(&self.name(source), bytes.len(), session, started, judged);
+    }
+
+    /// Counts what was judged, and takes what was learned.
+    fn judged(
+        &self,
+        source: &str,
+        bytes: usize,
+        session: &mut Session<'_>,
+        started: Instant,
+        judged: &mut Judged,
+    ) {
+        self.metrics.read(source, bytes as u64);
+        self.metrics.judged(source, &session.take_counts());
         self.metrics.judged_in(started.elapsed());
         judged.changes.extend(session.take_changes());
     }
@@ -355,6 +385,33 @@ impl Pipeline {
         let outcome = if stored { Outcome::Stored { events: events.len() as u64 } } else { Outcome::Busy };
         let _ = delivery.done.send(outcome);
         Ok(stored)
+    }
+
+    /// Judges and stores messages. False where it is to stop before that was possible.
+    fn consume(
+        &mut self,
+        source: usize,
+        batch: kafka::Batch,
+        session: &mut Session<'_>,
+    ) -> Result<bool, store::Error> {
+        let mut judged = Judged::default();
+        let started = Instant::now();
+        session.set_now(now());
+        for run in &batch.runs {
+            let on_alert = &mut |alert: &Alert<'_>| judged.take(alert);
+            match run {
+                Run::Lines(place) | Run::Message(place) => session.chunk(&batch.bytes[place.clone()], on_alert),
+            }
+        }
+        self.judged(&self.name(source), batch.bytes.len(), session, started, &mut judged);
+        judged.changes.extend(batch.changes());
+        let is_stored = self.commit(None, &[], &judged)?;
+        if is_stored {
+            let newest = self.store.newest()?;
+            // Whoever reads may have ended.
+            let _ = batch.done.send(kafka::Outcome::Stored { newest, is_committed: false, bytes: batch.bytes });
+        }
+        Ok(is_stored)
     }
 
     /// Stores what came of a batch, and waits for as long as the store takes nothing. False where it is to stop before that

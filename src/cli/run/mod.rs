@@ -1,5 +1,6 @@
 //! `pullwatch run`: the daemon. Sources in, alerts into the store, and from there to the sinks.
 
+mod kafka;
 mod parts;
 mod rules;
 mod signals;
@@ -22,6 +23,7 @@ use crate::pipeline::{self, Message, Pipeline, Status};
 use crate::sink::{Format, Kind};
 use crate::source::files::Files;
 use crate::source::follow::StartAt;
+use crate::source::kafka::Consumer;
 use crate::source::watch::Folders;
 use crate::source::webhook::Receiver;
 use crate::store::{self, Store};
@@ -206,6 +208,8 @@ async fn work(
                 receivers.push(receiver);
                 counts = Some(own);
             }
+            // They need the sinks' cursors, and come last.
+            SourceKind::Kafka(_) => {}
             SourceKind::Stdin => parts::read_stdin(at, config.max_event_size, inbox.clone()),
         }
         webhooks.push(counts);
@@ -241,6 +245,7 @@ async fn work(
     };
     // Before the pipeline, so that settings that cannot work end it before anything is judged.
     let sinks = parts::deliver(&config, dir, &newest, &metrics, &status)?;
+    let consumers = kafka::consume(&config, dir, &pipeline.store, &inbox, &metrics, &status)?;
     let version = first_rules.set.version.clone();
     let (ended, pipeline_ended) = tokio::sync::oneshot::channel();
     let worker = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
@@ -256,6 +261,7 @@ async fn work(
     for receiver in &receivers {
         receiver.refuse();
     }
+    consumers.iter().for_each(Consumer::refuse);
     should_stop.store(true, Ordering::Release);
     let _ = inbox.send(Message::Stop);
     let joined = tokio::task::spawn_blocking(move || worker.join()).await;
@@ -263,6 +269,9 @@ async fn work(
         receiver.stop(GRACE).await;
     }
     sinks.stop().await;
+    for consumer in consumers {
+        consumer.stop(GRACE).await;
+    }
     if let Some(server) = server {
         server.stop(GRACE).await;
     }

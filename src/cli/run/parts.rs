@@ -142,7 +142,9 @@ impl Health for Status {
         let is_stuck = u128::try_from(since).is_ok_and(|since| since > STUCK.as_nanos());
         let missing: Vec<String> = {
             let missing = self.without_log.lock().unwrap_or_else(PoisonError::into_inner);
-            missing.iter().cloned().collect()
+            let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+            let missing = missing.iter().map(|source| format!("{source}: no log is there"));
+            missing.chain(troubles.iter().map(|(source, what)| format!("{source}: {what}"))).collect()
         };
         let check = |name: &str, ok: bool, reason: &str, is_vital: bool| Check {
             name: name.to_owned(),
@@ -170,7 +172,7 @@ impl Health for Status {
                 "a sink ended for good; its alerts wait in the store, and restart pullwatch to deliver them",
                 false,
             ),
-            check("sources", missing.is_empty(), &format!("no log is there: {}", missing.join(", ")), false),
+            check("sources", missing.is_empty(), &missing.join("; "), false),
         ]
     }
 }

@@ -1,5 +1,6 @@
 //! From the text of a configuration file to a [`Config`], or to errors with a place.
 
+mod kafka;
 mod sinks;
 mod sources;
 mod values;

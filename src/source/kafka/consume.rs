@@ -219,11 +219,9 @@ impl Loop<'_> {
         {
             let mut work = self.context().work();
             work.forget();
-            for (topic, partition, own) in work.own.iter() {
-                let from = own.stored.max(own.committed);
-                let offset = if from >= 0 { Offset::Offset(from) } else { Offset::Beginning };
+            for (topic, partition, own) in work.own.iter().filter(|(_, _, own)| own.stored >= 0) {
                 // None is below 0.
-                let _ = places.add_partition_offset(topic, partition, offset);
+                let _ = places.add_partition_offset(topic, partition, Offset::Offset(own.stored));
             }
         }
         if let Err(error) = self.client.seek_partitions(places, Duration::from_secs(10)) {

@@ -18,7 +18,7 @@ const MOST_WAITING: usize = 1024;
 pub struct Own {
     /// The offset of the next message that we have not seen. Below 0 before the first.
     pub seen: i64,
-    /// The first offset that nothing was stored of. Below 0 where that is not known.
+    /// The first offset that nothing was stored of. Below 0 before the first message.
     pub stored: i64,
     /// What the group has from us. Below 0 where nothing.
     pub committed: i64,
@@ -71,8 +71,12 @@ impl Work {
             if offset < own.seen {
                 taken = Taken::Backwards;
                 own.committed = -1;
+                own.stored = offset;
             }
             own.seen = offset + 1;
+            if own.stored < 0 {
+                own.stored = offset;
+            }
             committed = own.committed;
         }
         match message.payload() {

@@ -1,0 +1,86 @@
+//! How Kafka is reached, for sources and sinks.
+
+use super::Reader;
+use crate::kafka::{self, Cluster, Role};
+use crate::rules::yaml::Node;
+use crate::secret::Secret;
+use crate::source::kafka::{Commit, Settings, StartAt};
+
+/// The keys that a source and a sink have in common.
+pub(super) const CLUSTER_KEYS: [&str; 4] = ["brokers", "properties", "property_files", "oauth_token_file"];
+
+impl Reader<'_> {
+    pub(super) fn kafka_source(&mut self, node: &Node) -> Option<Settings> {
+        let own = ["name", "type", "topics", "group", "instance_id", "start_at", "commit", "exactly_once"];
+        let known: Vec<&str> = own.into_iter().chain(CLUSTER_KEYS).collect();
+        self.keys(node, "a kafka source", &known);
+        let default = Settings::default();
+        let topics = self.texts(node, "topics");
+        if topics.is_empty() {
+            self.error(node, "`topics` is missing", "add `topics: [audit]`; a name that starts with ^ is a pattern");
+        }
+        let commits = [("delivered", Commit::Delivered), ("stored", Commit::Stored)];
+        Some(Settings {
+            cluster: self.cluster(node, Role::Consumer)?,
+            topics,
+            group: self.text(node, "group").unwrap_or(default.group),
+            instance_id: self.text(node, "instance_id").filter(|id| !id.is_empty()),
+            start_at: self.start_at(node).unwrap_or(default.start_at),
+            commit: self.word(node, "commit", &commits).unwrap_or(default.commit),
+            exactly_once: self.boolean(node, "exactly_once").unwrap_or(default.exactly_once),
+        })
+    }
+
+    fn start_at(&mut self, node: &Node) -> Option<StartAt> {
+        let text = self.text(node, "start_at")?;
+        match text.as_str() {
+            "earliest" => Some(StartAt::Earliest),
+            "latest" => Some(StartAt::Latest),
+            time => match (time.parse::<jiff::Timestamp>(), node.get("start_at")) {
+                (Ok(time), _) => Some(StartAt::Time(time.as_millisecond())),
+                (Err(_), Some(place)) => {
+                    let expected = "expected earliest, latest or a time such as 2026-11-23T00:00:00Z";
+                    self.error(place, format!("`start_at` cannot be `{text}`"), expected);
+                    None
+                }
+                (Err(_), None) => None,
+            },
+        }
+    }
+
+    pub(super) fn cluster(&mut self, node: &Node, role: Role) -> Option<Cluster> {
+        if !kafka::is_there() {
+            let place = node.get("type").map_or(node, |place| place);
+            self.error(place, kafka::ABSENT, "not in this build");
+            return None;
+        }
+        let brokers = self.texts(node, "brokers");
+        if brokers.is_empty() {
+            self.error(node, "`brokers` is missing", "add `brokers: [\"kafka:9092\"]`");
+        }
+        let mut cluster =
+            Cluster { brokers, properties: Vec::new(), oauth_token_file: self.path(node, "oauth_token_file") };
+        for (key, is_file) in [("properties", false), ("property_files", true)] {
+            for entry in self.entries(node, key) {
+                let value = self.value(&entry.value, &entry.key);
+                let value = if is_file {
+                    value.and_then(|path| self.content(&entry.value, &path))
+                } else {
+                    value.map(Secret::new)
+                };
+                let Some(value) = value else { continue };
+                let name = entry.key.to_string();
+                if let Some(why) = kafka::refused(&name, role) {
+                    self.error(&entry.value, format!("`{name}` cannot be set here: {why}"), "leave it out");
+                    continue;
+                }
+                let one = Cluster { properties: vec![(name, value)], ..Cluster::default() };
+                match kafka::check(&one) {
+                    Ok(()) => cluster.properties.extend(one.properties),
+                    Err(error) => self.error(&entry.value, error.to_string(), "not usable"),
+                }
+            }
+        }
+        Some(cluster)
+    }
+}
