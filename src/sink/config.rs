@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::kafka::Kafka;
 use crate::rules::ast::Priority;
 pub use crate::secret::Secret;
 
@@ -58,6 +59,8 @@ pub enum Kind {
     Http(Http),
     /// To a syslog receiver.
     Syslog(Syslog),
+    /// To a topic of Kafka.
+    Kafka(Kafka),
 }
 
 /// How an alert is written.
@@ -377,6 +380,9 @@ pub enum SettingsError {
     /// An address without a port, or without a host.
     #[error("`{0}` is no address: it takes host:port")]
     Address(String),
+    /// The properties of a client of Kafka.
+    #[error(transparent)]
+    Kafka(#[from] crate::kafka::Error),
     /// Certificates or keys.
     #[error(transparent)]
     Tls(#[from] TlsError),

@@ -4,10 +4,11 @@ use super::Reader;
 use crate::kafka::{self, Cluster, Role};
 use crate::rules::yaml::Node;
 use crate::secret::Secret;
+use crate::sink::{Compression, Kafka, Key, Kind};
 use crate::source::kafka::{Commit, Settings, StartAt};
 
 /// The keys that a source and a sink have in common.
-pub(super) const CLUSTER_KEYS: [&str; 4] = ["brokers", "properties", "property_files", "oauth_token_file"];
+const CLUSTER_KEYS: [&str; 4] = ["brokers", "properties", "property_files", "oauth_token_file"];
 
 impl Reader<'_> {
     pub(super) fn kafka_source(&mut self, node: &Node) -> Option<Settings> {
@@ -29,6 +30,19 @@ impl Reader<'_> {
             commit: self.word(node, "commit", &commits).unwrap_or(default.commit),
             exactly_once: self.boolean(node, "exactly_once").unwrap_or(default.exactly_once),
         })
+    }
+
+    pub(super) fn kafka_sink(&mut self, node: &Node) -> Option<Kind> {
+        let own = ["topic", "key", "compression"];
+        let known: Vec<&str> = own.into_iter().chain(CLUSTER_KEYS).collect();
+        self.sink_keys(node, "a kafka sink", &known);
+        let keys = [("actor", Key::Actor), ("id", Key::Id), ("rule", Key::Rule), ("none", Key::None)];
+        Some(Kind::Kafka(Kafka {
+            cluster: self.cluster(node, Role::Producer)?,
+            topic: self.required(node, "topic")?,
+            key: self.word(node, "key", &keys).unwrap_or_default(),
+            compression: self.word(node, "compression", &Compression::ALL).unwrap_or_default(),
+        }))
     }
 
     fn start_at(&mut self, node: &Node) -> Option<StartAt> {
