@@ -20,7 +20,8 @@ pub use trouble::Reason;
 pub(crate) use trouble::{Limiter, reason_of};
 
 /// Why nothing of Kafka works in this build, where that is so.
-pub const ABSENT: &str = "this build has no Kafka: use a released binary, or build with the default features (cargo build)";
+pub const ABSENT: &str =
+    "this build has no Kafka: use a released binary, or build with the default features (cargo build)";
 
 /// Whether this build has Kafka.
 pub const fn is_there() -> bool {

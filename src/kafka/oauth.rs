@@ -63,7 +63,10 @@ mod tests {
         let payload = URL_SAFE_NO_PAD.encode(r#"{"sub":"system:serviceaccount:a:b","exp":1790000000}"#);
         std::fs::write(&path, format!("eyJh.{payload}.sig\n")).unwrap();
         let read = token(Some(&path)).unwrap();
-        assert_eq!((read.principal_name.as_str(), read.lifetime_ms), ("system:serviceaccount:a:b", 1_790_000_000_000));
+        assert_eq!(
+            (read.principal_name.as_str(), read.lifetime_ms),
+            ("system:serviceaccount:a:b", 1_790_000_000_000)
+        );
         std::fs::write(&path, "opaque").unwrap();
         assert_eq!(token(Some(&path)).unwrap().principal_name, "pullwatch");
         std::fs::write(&path, " \n").unwrap();

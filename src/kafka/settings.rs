@@ -45,7 +45,11 @@ pub const ROLES: &[(&str, Option<Role>, &str)] = &[
     ("enable.partition.eof", Some(Role::Consumer), "pullwatch has no use for it"),
     ("transactional.id", None, "pullwatch sets it where a source says `exactly_once: true`"),
     ("enable.idempotence", Some(Role::Producer), "it is always on, so that a retry repeats nothing"),
-    ("acks", Some(Role::Producer), "it is always `all`: an alert counts as delivered when no one broker can lose it"),
+    (
+        "acks",
+        Some(Role::Producer),
+        "it is always `all`: an alert counts as delivered when no one broker can lose it",
+    ),
     ("request.required.acks", Some(Role::Producer), "it is always `all`"),
     ("compression.type", Some(Role::Producer), "it is the key `compression`"),
     ("compression.codec", Some(Role::Producer), "it is the key `compression`"),

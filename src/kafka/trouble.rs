@@ -123,7 +123,9 @@ mod with_client {
             | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed
             | Code::TransactionalIdAuthorizationFailed => Reason::Forbidden,
-            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => Reason::UnknownTopic,
+            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
+                Reason::UnknownTopic
+            }
             Code::OffsetOutOfRange | Code::NoOffset | Code::AutoOffsetReset => Reason::OffsetGone,
             Code::PollExceeded
             | Code::IllegalGeneration
@@ -131,9 +133,10 @@ mod with_client {
             | Code::FencedInstanceId
             | Code::RebalanceInProgress
             | Code::AssignmentLost => Reason::Expelled,
-            Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch | Code::InvalidTransactionalState => {
-                Reason::Transaction
-            }
+            Code::Fenced
+            | Code::ProducerFenced
+            | Code::InvalidProducerEpoch
+            | Code::InvalidTransactionalState => Reason::Transaction,
             _ => Reason::Other,
         }
     }

@@ -31,6 +31,8 @@ pub use config::{
     Syslog, SyslogFormat, TlsError, TlsSettings, Transport,
 };
 pub use feed::{Feed, FeedError, StoreFeed};
+#[cfg(feature = "kafka")]
+pub use kafka::Transactions;
 pub use kafka::{Compression, Kafka, Key};
 pub use metrics::SinkMetrics;
 pub use run::{Reopen, Sink, SinkError, run};

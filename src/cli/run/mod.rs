@@ -225,7 +225,7 @@ async fn work(
     });
     folders.watch(files.iter().flat_map(|source| source.files.folders()));
 
-    let pipeline = Pipeline {
+    let mut pipeline = Pipeline {
         store,
         retention: store::Retention {
             max_age: Some(config.store.max_age),
@@ -235,6 +235,7 @@ async fn work(
         files,
         names: source_names,
         webhooks,
+        transactions: None,
         should_stop: should_stop.clone(),
         inbox: messages,
         is_woken,
@@ -246,6 +247,7 @@ async fn work(
     // Before the pipeline, so that settings that cannot work end it before anything is judged.
     let sinks = parts::deliver(&config, dir, &newest, &metrics, &status)?;
     let consumers = kafka::consume(&config, dir, &pipeline.store, &inbox, &metrics, &status)?;
+    pipeline.transactions = kafka::transactions(&config, dir, &consumers, &metrics, &should_stop)?;
     let version = first_rules.set.version.clone();
     let (ended, pipeline_ended) = tokio::sync::oneshot::channel();
     let worker = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {

@@ -233,8 +233,11 @@ pub fn deliver(
     let metrics = SinkMetrics::new(metrics);
     let (stop, stopping) = watch::channel(false);
     let mut sinks = Vec::new();
-    for wanted in &config.sinks {
-        let mut settings = SinkConfig { grace: super::GRACE, ..wanted.clone() };
+    // One that takes part in transactions is served by the pipeline.
+    let exact = super::kafka::exact_sink(config).map(|sink| &sink.name);
+    let all: Vec<&SinkConfig> = config.sinks.iter().filter(|sink| Some(&sink.name) != exact).collect();
+    for wanted in &all {
+        let mut settings = SinkConfig { grace: super::GRACE, ..(*wanted).clone() };
         if let Some(dead_letter) = &mut settings.dead_letter {
             dead_letter.path = dir.join(&dead_letter.path);
         }
@@ -242,7 +245,7 @@ pub fn deliver(
     }
     let reopen = sinks.iter().map(Sink::reopen).collect();
     let mut tasks = Vec::new();
-    for (sink, wanted) in sinks.into_iter().zip(&config.sinks) {
+    for (sink, wanted) in sinks.into_iter().zip(all) {
         let feed = StoreFeed::new(dir.to_owned(), wanted.name.clone());
         let (news, stopping, status) = (news.clone(), stopping.clone(), status.clone());
         tasks.push(tokio::spawn(async move {

@@ -1,5 +1,6 @@
 //! How Kafka is reached, for sources and sinks.
 
+use super::super::{Config, SourceKind};
 use super::Reader;
 use crate::kafka::{self, Cluster, Role};
 use crate::rules::yaml::Node;
@@ -18,7 +19,11 @@ impl Reader<'_> {
         let default = Settings::default();
         let topics = self.texts(node, "topics");
         if topics.is_empty() {
-            self.error(node, "`topics` is missing", "add `topics: [audit]`; a name that starts with ^ is a pattern");
+            self.error(
+                node,
+                "`topics` is missing",
+                "add `topics: [audit]`; a name that starts with ^ is a pattern",
+            );
         }
         let commits = [("delivered", Commit::Delivered), ("stored", Commit::Stored)];
         Some(Settings {
@@ -30,6 +35,38 @@ impl Reader<'_> {
             commit: self.word(node, "commit", &commits).unwrap_or(default.commit),
             exactly_once: self.boolean(node, "exactly_once").unwrap_or(default.exactly_once),
         })
+    }
+
+    /// One source and one sink over the same cluster: nothing else can be in one transaction.
+    pub(super) fn exactly_once(&mut self, root: &Node, config: &Config) {
+        let mut kafka = config.sources.iter().filter_map(|source| match &source.kind {
+            SourceKind::Kafka(settings) => Some(settings),
+            _ => None,
+        });
+        let Some(source) = kafka.find(|source| source.exactly_once) else { return };
+        let place = root.get("sources").map_or(root, |place| place);
+        let sinks: Vec<&Kafka> = config
+            .sinks
+            .iter()
+            .filter_map(|sink| match &sink.kind {
+                Kind::Kafka(settings) => Some(settings),
+                _ => None,
+            })
+            .collect();
+        if config.sources.len() != 1 {
+            self.error(
+                place,
+                "`exactly_once` needs its source to be the only one",
+                "run the others in another pullwatch",
+            );
+        }
+        if sinks.len() != 1 {
+            self.error(place, "`exactly_once` needs one kafka sink", "it is what the alerts are written to");
+        }
+        if sinks.iter().any(|sink| sink.cluster.brokers != source.cluster.brokers) {
+            let message = "`exactly_once` needs source and sink on one cluster: a transaction has no other";
+            self.error(place, message, "give both the same `brokers`");
+        }
     }
 
     pub(super) fn kafka_sink(&mut self, node: &Node) -> Option<Kind> {
@@ -72,8 +109,11 @@ impl Reader<'_> {
         if brokers.is_empty() {
             self.error(node, "`brokers` is missing", "add `brokers: [\"kafka:9092\"]`");
         }
-        let mut cluster =
-            Cluster { brokers, properties: Vec::new(), oauth_token_file: self.path(node, "oauth_token_file") };
+        let mut cluster = Cluster {
+            brokers,
+            properties: Vec::new(),
+            oauth_token_file: self.path(node, "oauth_token_file"),
+        };
         for (key, is_file) in [("properties", false), ("property_files", true)] {
             for entry in self.entries(node, key) {
                 let value = self.value(&entry.value, &entry.key);

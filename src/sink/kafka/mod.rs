@@ -5,11 +5,15 @@
 
 #[cfg(feature = "kafka")]
 mod producer;
+#[cfg(feature = "kafka")]
+mod transaction;
 
 #[cfg(not(feature = "kafka"))]
 pub use absent::KafkaSink;
 #[cfg(feature = "kafka")]
 pub use producer::KafkaSink;
+#[cfg(feature = "kafka")]
+pub use transaction::Transactions;
 
 use crate::kafka::Cluster;
 

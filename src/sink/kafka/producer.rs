@@ -23,12 +23,19 @@ const DEFAULTS: [(&str, &str); 3] =
     [("linger.ms", "1"), ("ssl.ca.location", "probe"), ("queue.buffering.max.kbytes", "16384")];
 
 /// What librdkafka said last, which says more than that a record took too long.
-type Last = Arc<Mutex<Option<(kafka::Reason, String)>>>;
+pub type Last = Arc<Mutex<Option<(kafka::Reason, String)>>>;
 
 /// What librdkafka calls.
 pub struct Context {
     last: Last,
     oauth_token_file: Option<PathBuf>,
+}
+
+impl Context {
+    /// With nothing said yet.
+    pub fn new(last: Last, oauth_token_file: Option<PathBuf>) -> Self {
+        Context { last, oauth_token_file }
+    }
 }
 
 impl ClientContext for Context {
@@ -112,9 +119,8 @@ fn headers(alert: &StoredAlert) -> OwnedHeaders {
         ("alert_id", &id),
         ("content_type", "application/json"),
     ];
-    all.into_iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-        headers.insert(Header { key, value: Some(value) })
-    })
+    all.into_iter()
+        .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
 }
 
 impl KafkaSink {
@@ -133,10 +139,7 @@ impl KafkaSink {
     }
 
     fn producer(&mut self) -> Result<&FutureProducer<Context>, KafkaError> {
-        let context = Context {
-            last: self.last.clone(),
-            oauth_token_file: self.settings.cluster.oauth_token_file.clone(),
-        };
+        let context = Context::new(self.last.clone(), self.settings.cluster.oauth_token_file.clone());
         match &mut self.producer {
             Some(producer) => Ok(producer),
             none => Ok(none.insert(self.config.create_with_context(context)?)),
@@ -226,7 +229,9 @@ impl KafkaSink {
             (Some(Code::MessageTimedOut | Code::TimedOutQueue), Some((kind, detail))) => {
                 passing(kind, reason_for(kind), &detail)
             }
-            (Some(Code::MessageTimedOut | Code::TimedOutQueue), None) => Failure::passing(Reason::Timeout, error),
+            (Some(Code::MessageTimedOut | Code::TimedOutQueue), None) => {
+                Failure::passing(Reason::Timeout, error)
+            }
             (Some(code), _) => {
                 let kind = reason_of(code);
                 passing(kind, reason_for(kind), &error.to_string())
@@ -236,11 +241,14 @@ impl KafkaSink {
     }
 }
 
-fn reason_for(kind: kafka::Reason) -> Reason {
+/// What the metrics of sinks call it.
+pub fn reason_for(kind: kafka::Reason) -> Reason {
     match kind {
         kafka::Reason::Unreachable => Reason::Connection,
         kafka::Reason::Tls => Reason::Tls,
-        kafka::Reason::Authentication | kafka::Reason::Forbidden | kafka::Reason::UnknownTopic => Reason::Rejected,
+        kafka::Reason::Authentication | kafka::Reason::Forbidden | kafka::Reason::UnknownTopic => {
+            Reason::Rejected
+        }
         _ => Reason::Server,
     }
 }

@@ -19,6 +19,8 @@ pub struct Batch {
     pub positions: Partitions<Position>,
     /// What the entries of these positions start with in the store.
     pub prefix: Vec<u8>,
+    /// Grows when partitions go elsewhere: where it has grown since, these positions may no longer be ours.
+    pub epoch: u64,
     /// Told what became of it. Dropped where nothing did.
     pub done: oneshot::Sender<Outcome>,
 }

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use rdkafka::consumer::{CommitMode, Consumer as _, MessageStream, StreamConsumer};
+use rdkafka::consumer::{CommitMode, Consumer as _, ConsumerGroupMetadata, MessageStream, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::watch;
@@ -50,8 +50,8 @@ enum Phase {
 }
 
 /// A member of a consumer group, at work.
-#[derive(Debug)]
 pub struct Consumer {
+    client: Arc<Client>,
     phase: watch::Sender<Phase>,
     thread: JoinHandle<()>,
 }
@@ -75,11 +75,17 @@ impl Consumer {
         let runtime = tokio::runtime::Handle::current();
         let topics = settings.topics.iter().filter(|topic| !topic.starts_with('^')).cloned().collect();
         let client = Arc::new(client);
+        let ours = client.clone();
         let thread = std::thread::Builder::new()
             .name("kafka".to_owned())
-            .spawn(move || runtime.block_on(Loop { client: &client, told, topics }.run()))
+            .spawn(move || runtime.block_on(Loop { client: &ours, told, topics }.run()))
             .map_err(Error::Thread)?;
-        Ok(Consumer { phase, thread })
+        Ok(Consumer { client, phase, thread })
+    }
+
+    /// For transactions: who we are in the group, and what is ours.
+    pub fn membership(&self) -> Membership {
+        Membership(self.client.clone())
     }
 
     /// Hands on nothing more.
@@ -93,6 +99,29 @@ impl Consumer {
         let thread = self.thread;
         // One that panicked has said so; one that hangs ends with the process.
         let _ = tokio::time::timeout(grace, tokio::task::spawn_blocking(move || thread.join())).await;
+    }
+}
+
+/// Who we are in the group, and what is ours.
+#[derive(Clone)]
+pub struct Membership(Arc<Client>);
+
+impl Membership {
+    /// For the group's coordinator: offsets of one that is no longer a member are refused.
+    pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
+        self.0.group_metadata()
+    }
+
+    /// Grows when partitions go elsewhere.
+    pub fn epoch(&self) -> u64 {
+        self.0.context().work().epoch
+    }
+
+    /// A partition of ours of which something was read, and the offset up to which all is stored.
+    pub fn any(&self) -> Option<(String, i32, i64)> {
+        let work = self.0.context().work();
+        let mut known = work.own.iter().filter(|(_, _, own)| own.stored >= 0);
+        known.next().map(|(topic, partition, own)| (topic.to_owned(), partition, own.stored))
     }
 }
 
@@ -182,7 +211,8 @@ impl Loop<'_> {
         let Ok(message) = message else { return };
         let taken = self.context().work().take(&message);
         if taken == Taken::Backwards {
-            let detail = format!("{} [{}] goes on at {}", message.topic(), message.partition(), message.offset());
+            let detail =
+                format!("{} [{}] goes on at {}", message.topic(), message.partition(), message.offset());
             self.context().complain(Reason::OffsetGone, &detail);
         }
     }

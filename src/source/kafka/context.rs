@@ -138,6 +138,7 @@ impl Context {
         for one in offsets.elements() {
             if let (Offset::Offset(offset), Some(own)) =
                 (one.offset(), work.own.get_mut(one.topic(), one.partition()))
+                && one.error().is_ok()
             {
                 own.committed = offset;
             }
@@ -181,7 +182,14 @@ impl Context {
     pub fn complain(&self, reason: Reason, detail: &str) {
         self.count(reason);
         let Some(held_back) = lock(&self.limiter).is_due(reason) else { return };
-        tracing::warn!(source = self.source, reason = reason.name(), held_back, detail, "{}", reason.advice());
+        tracing::warn!(
+            source = self.source,
+            reason = reason.name(),
+            held_back,
+            detail,
+            "{}",
+            reason.advice()
+        );
     }
 
     /// Notes what keeps us from working.
@@ -295,7 +303,12 @@ impl ConsumerContext for Context {
                 }
                 if taken.count() > 0 {
                     self.witness.rebalanced(if is_lost { "lost" } else { "revoked" });
-                    tracing::info!(source = self.source, partitions = taken.count(), is_lost, "partitions went elsewhere");
+                    tracing::info!(
+                        source = self.source,
+                        partitions = taken.count(),
+                        is_lost,
+                        "partitions went elsewhere"
+                    );
                 }
             }
             Rebalance::Error(error) => self.complain(Reason::Expelled, &error.to_string()),

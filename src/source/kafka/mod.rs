@@ -33,7 +33,7 @@ mod absent;
 pub use absent::Consumer;
 pub use batch::{Batch, Outcome, Run};
 #[cfg(feature = "kafka")]
-pub use consume::Consumer;
+pub use consume::{Consumer, Membership};
 pub use partitions::Partitions;
 pub use position::Position;
 pub use settings::{Commit, Settings, StartAt};

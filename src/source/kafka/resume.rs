@@ -64,7 +64,10 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
         let start = decide(store, committed);
         if start == Start::SetBack {
             tracing::warn!(
-                source = context.source, topic, partition, offset = committed,
+                source = context.source,
+                topic,
+                partition,
+                offset = committed,
                 "the group was set back: what comes again is judged again, and alerts that are stored are not stored twice"
             );
         }
@@ -82,7 +85,11 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
             (Some(wanted), Some((_, end))) if wanted > end => {
                 context.count(Reason::OffsetGone);
                 tracing::error!(
-                    source = context.source, topic, partition, known = wanted, end,
+                    source = context.source,
+                    topic,
+                    partition,
+                    known = wanted,
+                    end,
                     "the topic is shorter than what was read of it: it was made anew, and is read as `start_at` says"
                 );
                 Some(if context.start_at == StartAt::Latest { Offset::End } else { Offset::Beginning })
@@ -90,7 +97,10 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
             (Some(wanted), Some((first, _))) if wanted < first => {
                 context.count(Reason::OffsetGone);
                 tracing::error!(
-                    source = context.source, topic, partition, lost = first - wanted,
+                    source = context.source,
+                    topic,
+                    partition,
+                    lost = first - wanted,
                     "messages were removed before they were read: the topic's retention is shorter than we were behind"
                 );
                 Some(Offset::Offset(first))
@@ -135,7 +145,9 @@ fn start_at_time(
         }
         Err(error) => context.complain(
             Reason::Other,
-            &format!("the offsets of the time in `start_at` are not known, so it starts at the oldest: {error}"),
+            &format!(
+                "the offsets of the time in `start_at` are not known, so it starts at the oldest: {error}"
+            ),
         ),
     }
 }

@@ -48,6 +48,8 @@ pub struct Work {
     pub own: Partitions<Own>,
     /// What their entries start with in the store.
     pub prefix: Vec<u8>,
+    /// Grows when partitions go elsewhere.
+    pub epoch: u64,
     /// Since when there is no room.
     pub full_since: Option<Instant>,
 }
@@ -122,7 +124,14 @@ impl Work {
         let (bytes, runs) = self.builder.take();
         let positions = std::mem::take(&mut self.positions);
         let (done, answer) = oneshot::channel();
-        let batch = Batch { bytes, runs, positions: positions.clone(), prefix: self.prefix.clone(), done };
+        let batch = Batch {
+            bytes,
+            runs,
+            positions: positions.clone(),
+            prefix: self.prefix.clone(),
+            epoch: self.epoch,
+            done,
+        };
         self.flight = Some(Flight { positions, answer });
         hand_on(batch)
     }
@@ -177,7 +186,8 @@ impl Work {
             _ => self.waiting.push_back((newest, offsets)),
         }
         if self.waiting.len() > MOST_WAITING
-            && let (Some((place, last)), Some((_, before))) = (self.waiting.pop_back(), self.waiting.back_mut())
+            && let (Some((place, last)), Some((_, before))) =
+                (self.waiting.pop_back(), self.waiting.back_mut())
         {
             before.merge(last);
             if let Some((older, _)) = self.waiting.back_mut() {
@@ -211,6 +221,8 @@ impl Work {
     /// A partition is no longer ours: nothing of it is committed any more.
     pub fn let_go(&mut self, topic: &str, partition: i32) {
         self.own.remove(topic, partition);
+        self.positions.remove(topic, partition);
+        self.epoch += 1;
         for (_, offsets) in &mut self.waiting {
             offsets.remove(topic, partition);
         }

@@ -4,6 +4,9 @@
 //! learned and the source's new position into the store in one transaction. Only then the sinks are woken and a webhook is
 //! answered. While the store is full nothing is taken from a source; what waits there waits on.
 
+mod messages;
+mod prepared;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -13,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+pub use messages::{Offset, Transact, Went};
+
 use crate::audit::event::Event;
 use crate::detector::{Detector, Options, Session};
 use crate::engine::alert::Alert;
@@ -20,7 +25,7 @@ use crate::metrics::{Known, Metrics, RuleNames, WebhookMetrics};
 use crate::rules::ast::RuleSet;
 use crate::source::files::Files;
 use crate::source::follow::{Incident, Step};
-use crate::source::kafka::{self, Run};
+use crate::source::kafka;
 use crate::source::webhook::{Delivery, Outcome, event_digests};
 use crate::state::{StateChange, kind};
 use crate::store::{self, Batch, NewAlert, Store};
@@ -129,6 +134,8 @@ pub struct Pipeline {
     pub files: Vec<FileSource>,
     /// The names of all sources; those of files come first.
     pub names: Vec<String>,
+    /// Puts alerts and offsets of Kafka into one transaction, where that is asked for.
+    pub transactions: Option<Box<dyn Transact>>,
     /// What webhooks count, by source.
     pub webhooks: Vec<Option<WebhookMetrics>>,
     /// It is to stop as soon as it can.
@@ -150,7 +157,24 @@ pub struct Pipeline {
 /// Why a run of one rule set ended.
 enum End {
     Stop,
+    /// What was judged last counts for nothing: go on from what is stored.
+    Restart,
     Rules(Box<Rules>),
+}
+
+/// What to do after a batch.
+enum Next {
+    Go,
+    Stop,
+    /// It is not stored and will not be: forget what was learned from it.
+    Restart,
+}
+
+impl From<bool> for Next {
+    /// From whether a batch is stored: where it is not, it is to stop.
+    fn from(is_stored: bool) -> Self {
+        if is_stored { Next::Go } else { Next::Stop }
+    }
 }
 
 /// What came of judging, before it is stored.
@@ -189,6 +213,9 @@ impl Pipeline {
     /// # Errors
     /// When the store fails for good.
     pub fn run(mut self, mut rules: Rules) -> Result<(), store::Error> {
+        if !self.recover()? {
+            return Ok(());
+        }
         loop {
             let detector = Detector::new(&rules.set, rules.options.clone());
             self.metrics
@@ -203,6 +230,7 @@ impl Pipeline {
             }
             match self.serve(&mut session)? {
                 End::Stop => return Ok(()),
+                End::Restart => {}
                 End::Rules(new) => rules = *new,
             }
         }
@@ -219,8 +247,10 @@ impl Pipeline {
                 is_idle &= !self.read_files(at, session, &mut buffer)?;
             }
             if Instant::now() >= retain_at {
-                if !self.close_windows(session)? {
-                    return Ok(End::Stop);
+                match self.close_windows(session)? {
+                    Next::Go => {}
+                    Next::Restart => return Ok(End::Restart),
+                    Next::Stop => return Ok(End::Stop),
                 }
                 let more = self.retain()?;
                 retain_at = Instant::now() + if more { Duration::ZERO } else { RETAIN };
@@ -241,11 +271,11 @@ impl Pipeline {
                         return Ok(End::Stop);
                     }
                 }
-                Ok(Message::Messages(source, batch)) => {
-                    if !self.consume(source, batch, session)? {
-                        return Ok(End::Stop);
-                    }
-                }
+                Ok(Message::Messages(source, batch)) => match self.consume(source, batch, session)? {
+                    Next::Go => {}
+                    Next::Restart => return Ok(End::Restart),
+                    Next::Stop => return Ok(End::Stop),
+                },
                 Ok(Message::Records(source, records, done)) => {
                     let mut judged = Judged::default();
                     self.judge(source, session, &records, Step::Records, &mut judged);
@@ -338,14 +368,25 @@ impl Pipeline {
     }
 
     /// Judges windows that have closed by now, though nothing more comes.
-    fn close_windows(&mut self, session: &mut Session<'_>) -> Result<bool, store::Error> {
+    fn close_windows(&mut self, session: &mut Session<'_>) -> Result<Next, store::Error> {
+        let anchor = match &self.transactions {
+            // Without a partition of ours there is nothing to bind a transaction to: they close later.
+            Some(transactions) => match transactions.anchor() {
+                Some(anchor) => Some(anchor),
+                None => return Ok(Next::Go),
+            },
+            None => None,
+        };
         let mut judged = Judged::default();
         session.advance(now(), &mut |alert: &Alert<'_>| judged.take(alert));
         judged.changes.extend(session.take_changes());
         if judged.alerts.is_empty() && judged.changes.is_empty() {
-            return Ok(true);
+            return Ok(Next::Go);
         }
-        self.commit(None, &[], &judged)
+        match anchor {
+            Some(anchor) if !judged.alerts.is_empty() => self.exactly_once(judged, vec![anchor], None),
+            _ => Ok(self.commit(None, &[], &judged)?.into()),
+        }
     }
 
     fn deliver(
@@ -385,33 +426,6 @@ impl Pipeline {
         let outcome = if stored { Outcome::Stored { events: events.len() as u64 } } else { Outcome::Busy };
         let _ = delivery.done.send(outcome);
         Ok(stored)
-    }
-
-    /// Judges and stores messages. False where it is to stop before that was possible.
-    fn consume(
-        &mut self,
-        source: usize,
-        batch: kafka::Batch,
-        session: &mut Session<'_>,
-    ) -> Result<bool, store::Error> {
-        let mut judged = Judged::default();
-        let started = Instant::now();
-        session.set_now(now());
-        for run in &batch.runs {
-            let on_alert = &mut |alert: &Alert<'_>| judged.take(alert);
-            match run {
-                Run::Lines(place) | Run::Message(place) => session.chunk(&batch.bytes[place.clone()], on_alert),
-            }
-        }
-        self.judged(&self.name(source), batch.bytes.len(), session, started, &mut judged);
-        judged.changes.extend(batch.changes());
-        let is_stored = self.commit(None, &[], &judged)?;
-        if is_stored {
-            let newest = self.store.newest()?;
-            // Whoever reads may have ended.
-            let _ = batch.done.send(kafka::Outcome::Stored { newest, is_committed: false, bytes: batch.bytes });
-        }
-        Ok(is_stored)
     }
 
     /// Stores what came of a batch, and waits for as long as the store takes nothing. False where it is to stop before that
