@@ -26,11 +26,11 @@ use crate::source::follow::StartAt;
 use crate::source::kafka::Consumer;
 use crate::source::watch::Folders;
 use crate::source::webhook::Receiver;
-use crate::store::{self, Store};
+use crate::store::{self, Cursor, Start, Store};
 
 /// Watch audit logs as they are written, and deliver alerts
 ///
-/// Follows logs through rotation, receives the apiserver's audit webhook, or reads standard input; keeps alerts in a store, and
+/// Follows logs through rotation, receives the apiserver's audit webhook, reads topics of Kafka, or standard input; keeps alerts in a store, and
 /// delivers them to its sinks. After a stop, however hard, it goes on where it was: no event is lost and no alert is
 /// stored twice.
 ///
@@ -168,7 +168,10 @@ async fn work(
     loading: rules::Loading,
 ) -> anyhow::Result<()> {
     let source_names: Vec<String> = config.sources.iter().map(|source| source.name.clone()).collect();
-    let sink_names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let exact = kafka::exact_sink(&config).map(|sink| sink.name.clone());
+    let names = config.sinks.iter().map(|sink| sink.name.as_str());
+    // Transactions need no cursor.
+    let sink_names: Vec<&str> = names.filter(|name| Some(*name) != exact.as_deref()).collect();
     let forgotten = store.keep_sinks(&sink_names)?;
     if forgotten > 0 {
         tracing::warn!(
@@ -271,6 +274,10 @@ async fn work(
         receiver.stop(GRACE).await;
     }
     sinks.stop().await;
+    if let Some(sink) = exact {
+        // Without transactions, some day, it would go on here.
+        Cursor::open(dir, &sink, Start::Newest)?;
+    }
     for consumer in consumers {
         consumer.stop(GRACE).await;
     }

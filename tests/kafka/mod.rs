@@ -1,0 +1,112 @@
+//! Brokers of a real Apache Kafka for tests, by way of `broker.py`, which explains them.
+
+// Not every test uses all of it, and in a test a panic is the right answer.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// What `broker.py` exits with where Java or Maven is missing, or Maven cannot fetch.
+const ABSENT: [i32; 2] = [77, 78];
+
+/// Brokers that run until this is dropped.
+pub struct Brokers {
+    supervisor: Child,
+    directory: tempfile::TempDir,
+    /// Their addresses, without credentials.
+    pub bootstrap: String,
+    /// With `--sasl`: the addresses that ask for credentials.
+    pub sasl: Option<String>,
+    /// With `--sasl`: a user.
+    pub user: Option<String>,
+    /// With `--sasl`: the file with the user's password.
+    pub password_file: Option<PathBuf>,
+}
+
+fn broker_py() -> Command {
+    let mut command = Command::new("python3");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/broker.py"));
+    command
+}
+
+impl Brokers {
+    /// Starts brokers (`["--brokers", "3", "--sasl"]`) and waits until they answer. None where that cannot be done here, which
+    /// is said; with `PULLWATCH_REQUIRE_KAFKA` in the environment it is a failure.
+    pub fn start(arguments: &[&str]) -> Option<Brokers> {
+        let directory = tempfile::tempdir().unwrap();
+        let started = broker_py()
+            .arg("start")
+            .arg("--dir")
+            .arg(directory.path().join("kafka"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn();
+        let is_required = std::env::var_os("PULLWATCH_REQUIRE_KAFKA").is_some();
+        let mut supervisor = match started {
+            Ok(supervisor) => supervisor,
+            Err(error) => {
+                assert!(!is_required, "python3: {error}");
+                eprintln!("not run on a real Kafka: python3 cannot be started: {error}");
+                return None;
+            }
+        };
+        let mut brokers = (String::new(), None, None, None);
+        let mut is_ready = false;
+        for line in BufReader::new(supervisor.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            match line.split_once(' ') {
+                Some(("bootstrap", value)) => value.clone_into(&mut brokers.0),
+                Some(("sasl", value)) => brokers.1 = Some(value.to_owned()),
+                Some(("user", value)) => brokers.2 = Some(value.to_owned()),
+                Some(("password_file", value)) => brokers.3 = Some(PathBuf::from(value)),
+                _ => {}
+            }
+            if line == "ready" {
+                is_ready = true;
+                break;
+            }
+        }
+        if !is_ready {
+            let code = supervisor.wait().unwrap().code();
+            assert!(!is_required && code.is_some_and(|code| ABSENT.contains(&code)), "broker.py: {code:?}");
+            eprintln!("not run on a real Kafka, see above");
+            return None;
+        }
+        let (bootstrap, sasl, user, password_file) = brokers;
+        Some(Brokers { supervisor, directory, bootstrap, sasl, user, password_file })
+    }
+
+    /// Runs a command of `broker.py`, and returns what it prints.
+    pub fn order(&self, arguments: &[&str]) -> String {
+        self.order_with(arguments, b"")
+    }
+
+    /// The same with something on its standard input, as `produce TOPIC` wants it.
+    pub fn order_with(&self, arguments: &[&str], input: &[u8]) -> String {
+        let (verb, rest) = arguments.split_first().unwrap();
+        let mut command = broker_py();
+        command.arg(verb).arg("--dir").arg(self.directory.path().join("kafka")).args(rest);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "broker.py {}: {}", arguments.join(" "), output.status);
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Brokers {
+    fn drop(&mut self) {
+        // It ends the brokers and removes what they wrote. Where that fails, they go with their supervisor.
+        let stopped = broker_py()
+            .args(["stop", "--dir"])
+            .arg(self.directory.path().join("kafka"))
+            .stdout(Stdio::null())
+            .status();
+        if !stopped.is_ok_and(|status| status.success()) {
+            let _ = self.supervisor.kill();
+        }
+        let _ = self.supervisor.wait();
+    }
+}
