@@ -30,7 +30,13 @@ pub mod kind {
     /// What a throttle knows of a combination of values. 32 bytes of key, some 100 of value.
     pub const THROTTLE: &str = "throttle";
 
-    /// All of them.
+    /// How far a partition of a Kafka topic was judged ([`crate::source::kafka`]). Not the detector's, and so not among all
+    /// of its kinds.
+    pub const PARTITION: &str = "partition";
+    /// What a transaction over Kafka will have done once it went through.
+    pub const PREPARED: &str = "prepared";
+
+    /// All of the detector's.
     pub const ALL: [&str; 7] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, WINDOW, THROTTLE];
 }
 

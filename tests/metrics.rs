@@ -116,7 +116,7 @@ fn every_metric_that_is_documented_is_there() {
     for metric in pullwatch::metrics::TABLE {
         // What only a webhook, a file of certificates or a throttle brings has no series before.
         let is_there = text.contains(&format!("# TYPE {} {}", metric.name, metric.kind));
-        let needs_more = ["_webhook_", "_certificate_", "_credential_", "_http_requests"];
+        let needs_more = ["_webhook_", "_kafka_", "_certificate_", "_credential_", "_http_requests"];
         assert!(is_there || needs_more.iter().any(|part| metric.name.contains(part)), "{}", metric.name);
     }
 }

@@ -15,6 +15,7 @@ pub use read::{Read, read};
 use crate::rules::Matching;
 use crate::rules::ast::Priority;
 use crate::sink::{DeadLetter, SinkConfig};
+use crate::source::kafka;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +72,8 @@ pub enum SourceKind {
     File(FileSource),
     /// `webhook`: the apiserver's audit webhook.
     Webhook(WebhookSource),
+    /// `kafka`: a member of a consumer group.
+    Kafka(kafka::Settings),
     /// `stdin`: standard input.
     Stdin,
 }

@@ -3,10 +3,12 @@
 //! In come facts, told by methods that are named after them; nobody else touches a label. Out comes the text that Prometheus reads.
 //! [`TABLE`] is every metric there is, with its labels.
 //!
-//! Labels come from closed sets: names of sources, sinks and rules are the configuration's, reasons and codes are ours. The one exception are
-//! the names of known registry credentials, of which there are at most [`MOST_ROTATIONS`], each of bounded length. A series is
+//! Labels come from closed sets: names of sources, sinks and rules are the configuration's, reasons and codes are ours. Exceptions are
+//! the names of known registry credentials, of which there are at most [`MOST_ROTATIONS`], each of bounded length, and the topics
+//! that Kafka assigned to us. A series is
 //! there from the start, at 0, so that a first failure is an increase.
 
+mod kafka;
 mod rotations;
 mod table;
 mod told;
@@ -16,6 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
+pub use kafka::KafkaMetrics;
 pub use rotations::MOST_ROTATIONS;
 pub use table::{Definition, TABLE};
 pub use told::{ListenerMetrics, WebhookMetrics};

@@ -189,6 +189,16 @@ metrics! {
         "When a sink last delivered, in seconds since 1970; 0 before the first time.";
     sink_duration: attempt "pullwatch_sink_delivery_duration_seconds" ["sink"]
         "How long attempts of a sink took.";
+    kafka_messages: counter "pullwatch_kafka_messages_total" ["source"]
+        "Messages read from Kafka.";
+    kafka_empty: counter "pullwatch_kafka_empty_messages_total" ["source"]
+        "Messages from Kafka without a value: they delete a key of a compacted topic.";
+    kafka_lag: gauge "pullwatch_kafka_lag_messages" ["source", "topic", "partition"]
+        "Messages of a partition that were not judged yet, of the partitions that are assigned to this process.";
+    kafka_rebalances: counter "pullwatch_kafka_rebalances_total" ["source", "what"]
+        "Times that partitions were assigned to this process, revoked, or lost without being asked.";
+    kafka_errors: counter "pullwatch_kafka_errors_total" ["source", "reason"]
+        "Failures of a source over Kafka, by what failed.";
     webhook_requests: counter "pullwatch_webhook_requests_total" ["source", "code"]
         "Requests of apiservers, by the code of the answer.";
     webhook_batches: counter "pullwatch_webhook_batches_total" ["source"]

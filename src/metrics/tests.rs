@@ -15,6 +15,7 @@ fn used() -> Arc<Metrics> {
     });
     metrics.rotated("default", "regcred", 1_790_000_000_000_000_000);
     let _ = WebhookMetrics::new(metrics.clone(), "hook");
+    KafkaMetrics::new(metrics.clone(), "kafka").lag("audit", 0, 1);
     let _ = ListenerMetrics::new(metrics.clone(), &["/metrics"]);
     let _ = crate::sink::SinkMetrics::new(&metrics).of("stdout");
     metrics

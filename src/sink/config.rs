@@ -1,10 +1,11 @@
 //! The settings of sinks, as plain values. Whoever reads a configuration file fills them in.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::kafka::Kafka;
 use crate::rules::ast::Priority;
+pub use crate::secret::Secret;
 
 /// One sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub enum Kind {
     Http(Http),
     /// To a syslog receiver.
     Syslog(Syslog),
+    /// To a topic of Kafka.
+    Kafka(Kafka),
 }
 
 /// How an alert is written.
@@ -339,28 +342,6 @@ impl Default for DeadLetter {
     }
 }
 
-/// A text that is not shown.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// What must not be shown.
-    pub fn new(text: impl Into<String>) -> Self {
-        Secret(text.into())
-    }
-
-    /// What it is, for whom it is meant.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(not shown)")
-    }
-}
-
 /// Why a sink cannot be made of its settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -399,6 +380,9 @@ pub enum SettingsError {
     /// An address without a port, or without a host.
     #[error("`{0}` is no address: it takes host:port")]
     Address(String),
+    /// The properties of a client of Kafka.
+    #[error(transparent)]
+    Kafka(#[from] crate::kafka::Error),
     /// Certificates or keys.
     #[error(transparent)]
     Tls(#[from] TlsError),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::config::{Format, Http, Kind, SettingsError, SinkConfig};
 use super::file::FileSink;
 use super::http::HttpSink;
+use super::kafka::KafkaSink;
 use super::metrics::Counts;
 use super::output::Output;
 use super::syslog::SyslogSink;
@@ -148,6 +149,8 @@ pub enum Carrier {
     Http(Box<HttpSink>),
     /// A syslog receiver.
     Syslog(Box<SyslogSink>),
+    /// A topic of Kafka.
+    Kafka(Box<KafkaSink>),
 }
 
 impl Carrier {
@@ -164,6 +167,7 @@ impl Carrier {
             }
             Kind::File(settings) => Carrier::File(FileSink::new(settings)),
             Kind::Http(settings) => Carrier::Http(Box::new(HttpSink::new(settings)?)),
+            Kind::Kafka(settings) => Carrier::Kafka(Box::new(KafkaSink::new(settings, config.timeout)?)),
             Kind::Syslog(settings) => {
                 Carrier::Syslog(Box::new(SyslogSink::new(settings, counts.truncated.clone())?))
             }
@@ -182,11 +186,12 @@ impl Carrier {
             Carrier::File(file) => file.deliver(alerts).await,
             Carrier::Http(http) => http.deliver(alerts).await,
             Carrier::Syslog(syslog) => syslog.deliver(alerts).await,
+            Carrier::Kafka(kafka) => kafka.deliver(alerts).await,
         }
     }
 
     /// Whether a delivery that takes long is to be ended: only on a network is it likely to be hopeless, and only there is
-    /// nothing left half written.
+    /// nothing left half written. Kafka's client ends records by itself.
     pub fn has_timeout(&self) -> bool {
         matches!(self, Carrier::Http(_) | Carrier::Syslog(_))
     }
@@ -207,6 +212,6 @@ pub fn most(kind: &Kind) -> usize {
         Kind::Http(Http { body: Body::Array { alerts, .. } | Body::Lines { alerts, .. }, .. }) => {
             (*alerts).max(1)
         }
-        Kind::Stdout(_) | Kind::File(_) | Kind::Syslog(_) => 256,
+        Kind::Stdout(_) | Kind::File(_) | Kind::Syslog(_) | Kind::Kafka(_) => 256,
     }
 }

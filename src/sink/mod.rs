@@ -1,7 +1,7 @@
 //! Where alerts go. Each sink reads the store with a cursor of its own, so that a slow or dead one holds up nobody.
 //!
 //! What comes in: stored alerts, in order, through a [`Feed`]. What goes out: each of them at least once, to standard output,
-//! a file, an HTTP server or a syslog receiver. The cursor is saved after a delivery and never before it, so that a kill in
+//! a file, an HTTP server, a syslog receiver or a topic of Kafka. The cursor is saved after a delivery and never before it, so that a kill in
 //! between repeats an alert and loses none; a receiver tells repeats by the alert's `id`.
 //!
 //! What cannot be delivered at all (a receiver that refuses it, an alert that is too old) goes to the dead-letter file, under a
@@ -17,6 +17,7 @@ mod delivery;
 mod feed;
 mod file;
 mod http;
+pub(crate) mod kafka;
 mod metrics;
 mod now;
 mod output;
@@ -30,6 +31,9 @@ pub use config::{
     Syslog, SyslogFormat, TlsError, TlsSettings, Transport,
 };
 pub use feed::{Feed, FeedError, StoreFeed};
+#[cfg(feature = "kafka")]
+pub use kafka::Transactions;
+pub use kafka::{Compression, Kafka, Key};
 pub use metrics::SinkMetrics;
 pub use run::{Reopen, Sink, SinkError, run};
 

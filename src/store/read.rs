@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::ToSql;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::error::ask;
 use super::{Ack, AlertId, Error, StoredAlert, dir, schema};
@@ -217,6 +217,24 @@ impl Reader {
             (_, Some(last)) => {
                 Match::Several(found.iter().chain([&last]).map(|listed| listed.alert.id).collect())
             }
+        })
+    }
+
+    /// The place up to which all of these sinks are done with alerts; the last there can be where there are none. One that has
+    /// not started yet is done with nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn delivered(&self, sinks: &[String]) -> Result<i64, Error> {
+        ask(&self.path, || {
+            let mut statement = self.connection.prepare_cached("SELECT seq FROM cursors WHERE sink = ?1")?;
+            let mut least = i64::MAX;
+            for sink in sinks {
+                let seq: Option<i64> = statement.query_row([sink], |row| row.get(0)).optional()?;
+                least = least.min(seq.unwrap_or(0));
+            }
+            Ok(least)
         })
     }
 

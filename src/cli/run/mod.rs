@@ -1,5 +1,6 @@
 //! `pullwatch run`: the daemon. Sources in, alerts into the store, and from there to the sinks.
 
+mod kafka;
 mod parts;
 mod rules;
 mod signals;
@@ -22,13 +23,14 @@ use crate::pipeline::{self, Message, Pipeline, Status};
 use crate::sink::{Format, Kind};
 use crate::source::files::Files;
 use crate::source::follow::StartAt;
+use crate::source::kafka::Consumer;
 use crate::source::watch::Folders;
 use crate::source::webhook::Receiver;
-use crate::store::{self, Store};
+use crate::store::{self, Cursor, Start, Store};
 
 /// Watch audit logs as they are written, and deliver alerts
 ///
-/// Follows logs through rotation, receives the apiserver's audit webhook, or reads standard input; keeps alerts in a store, and
+/// Follows logs through rotation, receives the apiserver's audit webhook, reads topics of Kafka, or standard input; keeps alerts in a store, and
 /// delivers them to its sinks. After a stop, however hard, it goes on where it was: no event is lost and no alert is
 /// stored twice.
 ///
@@ -166,7 +168,10 @@ async fn work(
     loading: rules::Loading,
 ) -> anyhow::Result<()> {
     let source_names: Vec<String> = config.sources.iter().map(|source| source.name.clone()).collect();
-    let sink_names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let exact = kafka::exact_sink(&config).map(|sink| sink.name.clone());
+    let names = config.sinks.iter().map(|sink| sink.name.as_str());
+    // Transactions need no cursor.
+    let sink_names: Vec<&str> = names.filter(|name| Some(*name) != exact.as_deref()).collect();
     let forgotten = store.keep_sinks(&sink_names)?;
     if forgotten > 0 {
         tracing::warn!(
@@ -206,6 +211,8 @@ async fn work(
                 receivers.push(receiver);
                 counts = Some(own);
             }
+            // They need the sinks' cursors, and come last.
+            SourceKind::Kafka(_) => {}
             SourceKind::Stdin => parts::read_stdin(at, config.max_event_size, inbox.clone()),
         }
         webhooks.push(counts);
@@ -221,7 +228,7 @@ async fn work(
     });
     folders.watch(files.iter().flat_map(|source| source.files.folders()));
 
-    let pipeline = Pipeline {
+    let mut pipeline = Pipeline {
         store,
         retention: store::Retention {
             max_age: Some(config.store.max_age),
@@ -231,6 +238,7 @@ async fn work(
         files,
         names: source_names,
         webhooks,
+        transactions: None,
         should_stop: should_stop.clone(),
         inbox: messages,
         is_woken,
@@ -241,6 +249,8 @@ async fn work(
     };
     // Before the pipeline, so that settings that cannot work end it before anything is judged.
     let sinks = parts::deliver(&config, dir, &newest, &metrics, &status)?;
+    let consumers = kafka::consume(&config, dir, &pipeline.store, &inbox, &metrics, &status)?;
+    pipeline.transactions = kafka::transactions(&config, dir, &consumers, &metrics, &should_stop)?;
     let version = first_rules.set.version.clone();
     let (ended, pipeline_ended) = tokio::sync::oneshot::channel();
     let worker = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
@@ -256,6 +266,7 @@ async fn work(
     for receiver in &receivers {
         receiver.refuse();
     }
+    consumers.iter().for_each(Consumer::refuse);
     should_stop.store(true, Ordering::Release);
     let _ = inbox.send(Message::Stop);
     let joined = tokio::task::spawn_blocking(move || worker.join()).await;
@@ -263,6 +274,13 @@ async fn work(
         receiver.stop(GRACE).await;
     }
     sinks.stop().await;
+    if let Some(sink) = exact {
+        // Without transactions, some day, it would go on here.
+        Cursor::open(dir, &sink, Start::Newest)?;
+    }
+    for consumer in consumers {
+        consumer.stop(GRACE).await;
+    }
     if let Some(server) = server {
         server.stop(GRACE).await;
     }

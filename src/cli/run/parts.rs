@@ -142,7 +142,9 @@ impl Health for Status {
         let is_stuck = u128::try_from(since).is_ok_and(|since| since > STUCK.as_nanos());
         let missing: Vec<String> = {
             let missing = self.without_log.lock().unwrap_or_else(PoisonError::into_inner);
-            missing.iter().cloned().collect()
+            let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+            let missing = missing.iter().map(|source| format!("{source}: no log is there"));
+            missing.chain(troubles.iter().map(|(source, what)| format!("{source}: {what}"))).collect()
         };
         let check = |name: &str, ok: bool, reason: &str, is_vital: bool| Check {
             name: name.to_owned(),
@@ -170,7 +172,7 @@ impl Health for Status {
                 "a sink ended for good; its alerts wait in the store, and restart pullwatch to deliver them",
                 false,
             ),
-            check("sources", missing.is_empty(), &format!("no log is there: {}", missing.join(", ")), false),
+            check("sources", missing.is_empty(), &missing.join("; "), false),
         ]
     }
 }
@@ -231,8 +233,11 @@ pub fn deliver(
     let metrics = SinkMetrics::new(metrics);
     let (stop, stopping) = watch::channel(false);
     let mut sinks = Vec::new();
-    for wanted in &config.sinks {
-        let mut settings = SinkConfig { grace: super::GRACE, ..wanted.clone() };
+    // One that takes part in transactions is served by the pipeline.
+    let exact = super::kafka::exact_sink(config).map(|sink| &sink.name);
+    let all: Vec<&SinkConfig> = config.sinks.iter().filter(|sink| Some(&sink.name) != exact).collect();
+    for wanted in &all {
+        let mut settings = SinkConfig { grace: super::GRACE, ..(*wanted).clone() };
         if let Some(dead_letter) = &mut settings.dead_letter {
             dead_letter.path = dir.join(&dead_letter.path);
         }
@@ -240,7 +245,7 @@ pub fn deliver(
     }
     let reopen = sinks.iter().map(Sink::reopen).collect();
     let mut tasks = Vec::new();
-    for (sink, wanted) in sinks.into_iter().zip(&config.sinks) {
+    for (sink, wanted) in sinks.into_iter().zip(all) {
         let feed = StoreFeed::new(dir.to_owned(), wanted.name.clone());
         let (news, stopping, status) = (news.clone(), stopping.clone(), status.clone());
         tasks.push(tokio::spawn(async move {

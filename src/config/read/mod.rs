@@ -1,5 +1,6 @@
 //! From the text of a configuration file to a [`Config`], or to errors with a place.
 
+mod kafka;
 mod sinks;
 mod sources;
 mod values;
@@ -103,6 +104,7 @@ impl Reader<'_> {
             config.sinks = sinks.iter().enumerate().filter_map(|(at, node)| self.sink(node, at)).collect();
             self.unique(sinks, config.sinks.iter().map(|sink| sink.name.clone()).collect());
         }
+        self.exactly_once(root, config);
         match root.get("server") {
             Some(node) if node.text().is_some_and(|text| yaml::boolean(text) == Some(false)) => {
                 config.server = None;

@@ -12,7 +12,7 @@ use crate::sink::{
 const COMMON_KEYS: [&str; 8] =
     ["name", "type", "priority", "rules", "exclude_rules", "retry", "timeout", "dead_letter"];
 
-const TYPES: [&str; 4] = ["stdout", "file", "http", "syslog"];
+const TYPES: [&str; 5] = ["stdout", "file", "http", "kafka", "syslog"];
 
 /// Retries that are any use have a bound below this.
 const MOST_STATUS: u16 = 599;
@@ -25,6 +25,7 @@ impl Reader<'_> {
             "stdout" => self.stdout(node),
             "file" => self.file_sink(node)?,
             "http" => self.http(node)?,
+            "kafka" => self.kafka_sink(node)?,
             "syslog" => self.syslog(node)?,
             other => return self.unknown_type(node, other, &TYPES),
         };
@@ -42,7 +43,7 @@ impl Reader<'_> {
         })
     }
 
-    fn sink_keys(&mut self, node: &Node, what: &str, own: &[&str]) {
+    pub(super) fn sink_keys(&mut self, node: &Node, what: &str, own: &[&str]) {
         let known: Vec<&str> = COMMON_KEYS.iter().chain(own).copied().collect();
         self.keys(node, what, &known);
     }

@@ -43,7 +43,8 @@ impl Reader<'_> {
                 self.keys(node, "a stdin source", &["name", "type"]);
                 SourceKind::Stdin
             }
-            other => return self.unknown_type(node, other, &["file", "webhook", "stdin"]),
+            "kafka" => SourceKind::Kafka(self.kafka_source(node)?),
+            other => return self.unknown_type(node, other, &["file", "webhook", "kafka", "stdin"]),
         };
         Some(Source { name, kind })
     }

@@ -158,7 +158,7 @@ impl Sink {
 
 /// Which alerts are for a sink.
 #[derive(Debug)]
-struct Filter {
+pub(super) struct Filter {
     min_priority: Priority,
     /// No list of rules to include is no restriction.
     all_rules: bool,
@@ -167,7 +167,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn new(config: &SinkConfig) -> Result<Self, SettingsError> {
+    pub fn new(config: &SinkConfig) -> Result<Self, SettingsError> {
         Ok(Filter {
             min_priority: config.min_priority,
             all_rules: config.include.is_empty(),
@@ -176,7 +176,7 @@ impl Filter {
         })
     }
 
-    fn wants(&self, alert: &StoredAlert) -> bool {
+    pub fn wants(&self, alert: &StoredAlert) -> bool {
         // The worst is the least.
         alert.priority <= self.min_priority
             && (self.all_rules || self.include.match_name(&alert.rule))

@@ -4,7 +4,10 @@
 //! learned and the source's new position into the store in one transaction. Only then the sinks are woken and a webhook is
 //! answered. While the store is full nothing is taken from a source; what waits there waits on.
 
-use std::collections::{BTreeSet, HashSet};
+mod messages;
+mod prepared;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -13,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+pub use messages::{Offset, Transact, Went};
+
 use crate::audit::event::Event;
 use crate::detector::{Detector, Options, Session};
 use crate::engine::alert::Alert;
@@ -20,6 +25,7 @@ use crate::metrics::{Known, Metrics, RuleNames, WebhookMetrics};
 use crate::rules::ast::RuleSet;
 use crate::source::files::Files;
 use crate::source::follow::{Incident, Step};
+use crate::source::kafka;
 use crate::source::webhook::{Delivery, Outcome, event_digests};
 use crate::state::{StateChange, kind};
 use crate::store::{self, Batch, NewAlert, Store};
@@ -44,6 +50,8 @@ pub enum Message {
     Wake,
     /// A webhook got a batch; which, by its place among the sources.
     Delivery(usize, Delivery),
+    /// Messages out of Kafka.
+    Messages(usize, kafka::Batch),
     /// Standard input gave whole records; the answer says when there is room for more.
     Records(usize, Vec<u8>, SyncSender<()>),
     /// Other rules hold from now on.
@@ -87,9 +95,20 @@ pub struct Status {
     pub has_lost_sink: AtomicBool,
     /// The file sources without a log.
     pub without_log: Mutex<BTreeSet<String>>,
+    /// What keeps other sources from working, by their names.
+    pub troubles: Mutex<BTreeMap<String, String>>,
 }
 
 impl Status {
+    /// Notes what keeps a source from working; nothing where it works.
+    pub fn trouble(&self, source: &str, what: Option<String>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            Some(what) => troubles.insert(source.to_owned(), what),
+            None => troubles.remove(source),
+        };
+    }
+
     /// Notes whether a log of this file source is there, and says so when that changes.
     fn has_log(&self, source: &str, is_there: bool) {
         let mut missing = self.without_log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,6 +134,8 @@ pub struct Pipeline {
     pub files: Vec<FileSource>,
     /// The names of all sources; those of files come first.
     pub names: Vec<String>,
+    /// Puts alerts and offsets of Kafka into one transaction, where that is asked for.
+    pub transactions: Option<Box<dyn Transact>>,
     /// What webhooks count, by source.
     pub webhooks: Vec<Option<WebhookMetrics>>,
     /// It is to stop as soon as it can.
@@ -136,7 +157,24 @@ pub struct Pipeline {
 /// Why a run of one rule set ended.
 enum End {
     Stop,
+    /// What was judged last counts for nothing: go on from what is stored.
+    Restart,
     Rules(Box<Rules>),
+}
+
+/// What to do after a batch.
+enum Next {
+    Go,
+    Stop,
+    /// It is not stored and will not be: forget what was learned from it.
+    Restart,
+}
+
+impl From<bool> for Next {
+    /// From whether a batch is stored: where it is not, it is to stop.
+    fn from(is_stored: bool) -> Self {
+        if is_stored { Next::Go } else { Next::Stop }
+    }
 }
 
 /// What came of judging, before it is stored.
@@ -175,6 +213,9 @@ impl Pipeline {
     /// # Errors
     /// When the store fails for good.
     pub fn run(mut self, mut rules: Rules) -> Result<(), store::Error> {
+        if !self.recover()? {
+            return Ok(());
+        }
         loop {
             let detector = Detector::new(&rules.set, rules.options.clone());
             self.metrics
@@ -189,6 +230,7 @@ impl Pipeline {
             }
             match self.serve(&mut session)? {
                 End::Stop => return Ok(()),
+                End::Restart => {}
                 End::Rules(new) => rules = *new,
             }
         }
@@ -205,8 +247,10 @@ impl Pipeline {
                 is_idle &= !self.read_files(at, session, &mut buffer)?;
             }
             if Instant::now() >= retain_at {
-                if !self.close_windows(session)? {
-                    return Ok(End::Stop);
+                match self.close_windows(session)? {
+                    Next::Go => {}
+                    Next::Restart => return Ok(End::Restart),
+                    Next::Stop => return Ok(End::Stop),
                 }
                 let more = self.retain()?;
                 retain_at = Instant::now() + if more { Duration::ZERO } else { RETAIN };
@@ -227,6 +271,11 @@ impl Pipeline {
                         return Ok(End::Stop);
                     }
                 }
+                Ok(Message::Messages(source, batch)) => match self.consume(source, batch, session)? {
+                    Next::Go => {}
+                    Next::Restart => return Ok(End::Restart),
+                    Next::Stop => return Ok(End::Stop),
+                },
                 Ok(Message::Records(source, records, done)) => {
                     let mut judged = Judged::default();
                     self.judge(source, session, &records, Step::Records, &mut judged);
@@ -300,22 +349,44 @@ impl Pipeline {
             Step::Head => session.head(bytes, &mut on_alert),
             _ => session.chunk(bytes, &mut on_alert),
         }
-        let name = self.name(source);
-        self.metrics.read(&name, bytes.len() as u64);
-        self.metrics.judged(&name, &session.take_counts());
+        self.judged(&self.name(source), bytes.len(), session, started, judged);
+    }
+
+    /// Counts what was judged, and takes what was learned.
+    fn judged(
+        &self,
+        source: &str,
+        bytes: usize,
+        session: &mut Session<'_>,
+        started: Instant,
+        judged: &mut Judged,
+    ) {
+        self.metrics.read(source, bytes as u64);
+        self.metrics.judged(source, &session.take_counts());
         self.metrics.judged_in(started.elapsed());
         judged.changes.extend(session.take_changes());
     }
 
     /// Judges windows that have closed by now, though nothing more comes.
-    fn close_windows(&mut self, session: &mut Session<'_>) -> Result<bool, store::Error> {
+    fn close_windows(&mut self, session: &mut Session<'_>) -> Result<Next, store::Error> {
+        let anchor = match &self.transactions {
+            // Without a partition of ours there is nothing to bind a transaction to: they close later.
+            Some(transactions) => match transactions.anchor() {
+                Some(anchor) => Some(anchor),
+                None => return Ok(Next::Go),
+            },
+            None => None,
+        };
         let mut judged = Judged::default();
         session.advance(now(), &mut |alert: &Alert<'_>| judged.take(alert));
         judged.changes.extend(session.take_changes());
         if judged.alerts.is_empty() && judged.changes.is_empty() {
-            return Ok(true);
+            return Ok(Next::Go);
         }
-        self.commit(None, &[], &judged)
+        match anchor {
+            Some(anchor) if !judged.alerts.is_empty() => self.exactly_once(judged, vec![anchor], None),
+            _ => Ok(self.commit(None, &[], &judged)?.into()),
+        }
     }
 
     fn deliver(

@@ -1,0 +1,222 @@
+//! What ties consumers of Kafka to the pipeline, the store and the metrics.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::config::{Config, Source, SourceKind};
+use crate::kafka::Reason;
+use crate::metrics::{KafkaMetrics, Metrics};
+use crate::pipeline::{Message, Status, Transact};
+#[cfg(feature = "kafka")]
+use crate::pipeline::{Offset, Went};
+use crate::sink::{Kind, SinkConfig};
+#[cfg(feature = "kafka")]
+use crate::sink::{SinkMetrics, Transactions};
+use crate::source::kafka::{Consumer, Parts, Witness};
+#[cfg(feature = "kafka")]
+use crate::source::kafka::{Membership, Settings};
+use crate::state::kind;
+#[cfg(feature = "kafka")]
+use crate::store::NewAlert;
+use crate::store::{Reader, Store};
+
+/// Counts what a consumer does, and tells the health checks.
+struct Watcher {
+    source: String,
+    metrics: KafkaMetrics,
+    status: Arc<Status>,
+}
+
+impl Witness for Watcher {
+    fn messages(&self, all: u64, empty: u64) {
+        self.metrics.messages(all, empty);
+    }
+
+    fn rebalanced(&self, what: &'static str) {
+        self.metrics.rebalanced(what);
+    }
+
+    fn failed(&self, reason: Reason) {
+        self.metrics.failed(reason);
+    }
+
+    fn lag(&self, topic: &str, partition: i32, messages: u64) {
+        self.metrics.lag(topic, partition, messages);
+    }
+
+    fn let_go(&self, topic: &str, partition: i32) {
+        self.metrics.let_go(topic, partition);
+    }
+
+    fn behind(&self, age: Duration) {
+        self.metrics.behind(age);
+    }
+
+    fn trouble(&self, what: Option<String>) {
+        self.status.trouble(&self.source, what);
+    }
+}
+
+/// How far all sinks are, out of the store.
+struct Sinks {
+    dir: PathBuf,
+    names: Vec<String>,
+    /// Opened when it is first asked for, and again after an error.
+    reader: Mutex<Option<Reader>>,
+}
+
+impl Sinks {
+    fn delivered(&self) -> Option<i64> {
+        let mut open = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let reader = match open.take() {
+            Some(reader) => reader,
+            None => Reader::open(&self.dir).ok()?,
+        };
+        let delivered = reader.delivered(&self.names).ok()?;
+        *open = Some(reader);
+        Some(delivered)
+    }
+}
+
+/// The sink whose alerts go into one transaction with the offsets of their events, by name.
+pub fn exact_sink(config: &Config) -> Option<&SinkConfig> {
+    let is_exact = |source: &Source| matches!(&source.kind, SourceKind::Kafka(kafka) if kafka.exactly_once);
+    config.sources.iter().find(|source| is_exact(source))?;
+    config.sinks.iter().find(|sink| matches!(sink.kind, Kind::Kafka(_)))
+}
+
+/// What puts alerts and offsets into one transaction, where the configuration asks for that.
+#[cfg(feature = "kafka")]
+pub fn transactions(
+    config: &Config,
+    dir: &Path,
+    consumers: &[Consumer],
+    metrics: &Arc<Metrics>,
+    should_stop: &Arc<AtomicBool>,
+) -> anyhow::Result<Option<Box<dyn Transact>>> {
+    let Some(sink) = exact_sink(config) else { return Ok(None) };
+    let (Kind::Kafka(kafka), Some(SourceKind::Kafka(source)), Some(consumer)) =
+        (&sink.kind, config.sources.first().map(|source| &source.kind), consumers.first())
+    else {
+        return Ok(None);
+    };
+    let mut sink = sink.clone();
+    if let Some(dead_letter) = &mut sink.dead_letter {
+        dead_letter.path = dir.join(&dead_letter.path);
+    }
+    let metrics = SinkMetrics::new(metrics);
+    let id = transactional_id(source, dir);
+    tracing::info!(sink = sink.name, id, "alerts and offsets go into one transaction");
+    let inner = Transactions::new(&sink, kafka, source, &id, &metrics, should_stop.clone())
+        .with_context(|| format!("sink {}", sink.name))?;
+    Ok(Some(Box::new(Exactly { inner, group: consumer.membership() })))
+}
+
+/// There are no transactions without Kafka.
+#[cfg(not(feature = "kafka"))]
+#[allow(clippy::unnecessary_wraps)]
+pub fn transactions(
+    _: &Config,
+    _: &Path,
+    _: &[Consumer],
+    _: &Arc<Metrics>,
+    _: &Arc<AtomicBool>,
+) -> anyhow::Result<Option<Box<dyn Transact>>> {
+    Ok(None)
+}
+
+/// The same after a restart, and nobody else's: by `instance_id`, else by machine and state directory.
+#[cfg(feature = "kafka")]
+fn transactional_id(source: &Settings, dir: &Path) -> String {
+    use sha2::{Digest as _, Sha256};
+    let instance = source.instance_id.clone().unwrap_or_else(|| {
+        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        let digest = Sha256::digest(dir.as_os_str().as_encoded_bytes());
+        let host = gethostname::gethostname();
+        format!(
+            "{}-{:02x}{:02x}{:02x}{:02x}",
+            host.to_string_lossy(),
+            digest[0],
+            digest[1],
+            digest[2],
+            digest[3]
+        )
+    });
+    format!("{}-{instance}", source.group)
+}
+
+/// A sink's transactions, and the source's place in its group.
+#[cfg(feature = "kafka")]
+struct Exactly {
+    inner: Transactions,
+    group: Membership,
+}
+
+#[cfg(feature = "kafka")]
+impl std::fmt::Debug for Exactly {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[cfg(feature = "kafka")]
+impl Transact for Exactly {
+    fn anchor(&self) -> Option<Offset> {
+        self.group.any().map(|(topic, partition, next)| Offset { topic, partition, next })
+    }
+
+    fn transact(&mut self, alerts: &[NewAlert], offsets: &[Offset], mark: &str, epoch: Option<u64>) -> Went {
+        let metadata = self.group.metadata();
+        // After who we are is known: what goes elsewhere from here on makes that out of date.
+        let is_current = match epoch {
+            Some(epoch) => self.group.epoch() == epoch,
+            None => offsets.iter().all(|one| self.anchor().as_ref() == Some(one)),
+        };
+        self.inner.run(alerts, offsets, mark, metadata.as_ref(), is_current)
+    }
+
+    fn went_through(&mut self, offsets: &[Offset], mark: &str) -> Went {
+        self.inner.went_through(offsets, mark)
+    }
+}
+
+/// Starts the consumers of all sources over Kafka.
+pub fn consume(
+    config: &Config,
+    dir: &Path,
+    store: &Store,
+    inbox: &Sender<Message>,
+    metrics: &Arc<Metrics>,
+    status: &Arc<Status>,
+) -> anyhow::Result<Vec<Consumer>> {
+    let mut consumers = Vec::new();
+    for (at, source) in config.sources.iter().enumerate() {
+        let SourceKind::Kafka(settings) = &source.kind else { continue };
+        let sinks = Sinks {
+            dir: dir.to_owned(),
+            names: config.sinks.iter().map(|sink| sink.name.clone()).collect(),
+            reader: Mutex::default(),
+        };
+        let inbox = inbox.clone();
+        let parts = Parts {
+            hand_on: Box::new(move |batch| inbox.send(Message::Messages(at, batch)).is_ok()),
+            delivered: Box::new(move || sinks.delivered()),
+            witness: Box::new(Watcher {
+                source: source.name.clone(),
+                metrics: KafkaMetrics::new(metrics.clone(), &source.name),
+                status: status.clone(),
+            }),
+            positions: store.state(kind::PARTITION)?,
+        };
+        let consumer = Consumer::start(&source.name, settings, parts)
+            .with_context(|| format!("source {}", source.name))?;
+        tracing::info!(source = source.name, group = settings.group, topics = ?settings.topics, "joining the group");
+        consumers.push(consumer);
+    }
+    Ok(consumers)
+}

@@ -1,0 +1,76 @@
+//! A token for SASL OAUTHBEARER out of a file that somebody else renews: a sidecar, or Kubernetes itself (projected tokens).
+
+use std::error::Error;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rdkafka::client::OAuthToken;
+use serde::Deserialize;
+
+/// No token is longer.
+const LONGEST: u64 = 64 << 10;
+
+/// A token that does not say when it ends is read again after so long.
+const UNKNOWN: Duration = Duration::from_secs(300);
+
+/// What a token says of itself.
+#[derive(Default, Deserialize)]
+struct Claims {
+    #[serde(default)]
+    exp: Option<i64>,
+    #[serde(default)]
+    sub: Option<String>,
+}
+
+/// Reads the token. What goes wrong names the file and nothing that is in it.
+pub fn token(path: Option<&Path>) -> Result<OAuthToken, Box<dyn Error>> {
+    use std::io::Read as _;
+    let path = path.ok_or("OAUTHBEARER needs `oauth_token_file`")?;
+    let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
+    file.take(LONGEST).read_to_string(&mut text).map_err(|error| wrong(&error))?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(wrong(&"there is no token in it").into());
+    }
+    let claims = claims(token).unwrap_or_default();
+    let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + UNKNOWN;
+    let end = claims.exp.and_then(|seconds| seconds.checked_mul(1000));
+    Ok(OAuthToken {
+        token: token.to_owned(),
+        principal_name: claims.sub.unwrap_or_else(|| "pullwatch".to_owned()),
+        lifetime_ms: end.unwrap_or_else(|| i64::try_from(soon.as_millis()).unwrap_or(i64::MAX)),
+    })
+}
+
+fn claims(token: &str) -> Option<Claims> {
+    let payload = token.split('.').nth(1)?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_says_when_it_ends_and_an_error_says_nothing_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let payload = URL_SAFE_NO_PAD.encode(r#"{"sub":"system:serviceaccount:a:b","exp":1790000000}"#);
+        std::fs::write(&path, format!("eyJh.{payload}.sig\n")).unwrap();
+        let read = token(Some(&path)).unwrap();
+        assert_eq!(
+            (read.principal_name.as_str(), read.lifetime_ms),
+            ("system:serviceaccount:a:b", 1_790_000_000_000)
+        );
+        std::fs::write(&path, "opaque").unwrap();
+        assert_eq!(token(Some(&path)).unwrap().principal_name, "pullwatch");
+        std::fs::write(&path, " \n").unwrap();
+        assert!(token(Some(&path)).unwrap_err().to_string().ends_with("there is no token in it"));
+        assert!(token(None).is_err());
+    }
+}

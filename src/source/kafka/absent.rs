@@ -1,0 +1,25 @@
+//! What stands for a consumer in a build without Kafka.
+
+use std::time::Duration;
+
+use super::{Error, Parts, Settings};
+
+/// Nothing: there is no Kafka in this build.
+#[derive(Debug)]
+pub enum Consumer {}
+
+impl Consumer {
+    /// Says that this build cannot.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn start(_: &str, _: &Settings, _: Parts) -> Result<Self, Error> {
+        Err(Error::Client(crate::kafka::Error::Absent))
+    }
+
+    /// Never called.
+    pub fn refuse(&self) {}
+
+    /// Never called.
+    pub async fn stop(self, _: Duration) {}
+}

@@ -1,0 +1,295 @@
+//! The loop of a consumer, on a thread of its own: take what is there, hand it on, commit, and never stop asking.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use rdkafka::consumer::{CommitMode, Consumer as _, ConsumerGroupMetadata, MessageStream, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::sync::watch;
+
+use super::context::Context;
+use super::work::Taken;
+use super::{Error, Parts, Settings};
+use crate::kafka::{Reason, client};
+
+/// How often offsets are committed.
+const COMMIT: Duration = Duration::from_millis(500);
+
+/// So many messages are taken before we look at anything else.
+const SPREE: usize = 1000;
+
+/// Without room for so long, partitions are paused.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a topic is there that was not.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What holds where the configuration says nothing else.
+const DEFAULTS: [(&str, &str); 5] = [
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    // Read ahead: so much memory, and no second without reading when it is used up.
+    ("queued.max.messages.kbytes", "16384"),
+    ("fetch.queue.backoff.ms", "5"),
+    // Found where this system keeps its authorities.
+    ("ssl.ca.location", "probe"),
+    // A message of this size comes, though it is more than one fetch has.
+    ("receive.message.max.bytes", "268435456"),
+];
+
+/// What a consumer is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Phase {
+    Work,
+    /// Hand on nothing more.
+    Refuse,
+    /// Commit what is to be committed, and leave.
+    Leave,
+}
+
+/// A member of a consumer group, at work.
+pub struct Consumer {
+    client: Arc<Client>,
+    phase: watch::Sender<Phase>,
+    thread: JoinHandle<()>,
+}
+
+/// The consumer of librdkafka, with our context.
+pub type Client = StreamConsumer<Context>;
+
+impl Consumer {
+    /// Joins the group. To be called inside a runtime. Waits for no broker.
+    ///
+    /// # Errors
+    /// When the settings cannot work.
+    pub fn start(source: &str, settings: &Settings, parts: Parts) -> Result<Self, Error> {
+        let context = Context::new(source, settings, parts);
+        let client: Client = config(settings)
+            .create_with_context(context)
+            .map_err(|error: KafkaError| Error::Client(client::told(&error)))?;
+        let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
+        client.subscribe(&topics).map_err(|error| Error::Topics(error.to_string()))?;
+        let (phase, told) = watch::channel(Phase::Work);
+        let runtime = tokio::runtime::Handle::current();
+        let topics = settings.topics.iter().filter(|topic| !topic.starts_with('^')).cloned().collect();
+        let client = Arc::new(client);
+        let ours = client.clone();
+        let thread = std::thread::Builder::new()
+            .name("kafka".to_owned())
+            .spawn(move || runtime.block_on(Loop { client: &ours, told, topics }.run()))
+            .map_err(Error::Thread)?;
+        Ok(Consumer { client, phase, thread })
+    }
+
+    /// For transactions: who we are in the group, and what is ours.
+    pub fn membership(&self) -> Membership {
+        Membership(self.client.clone())
+    }
+
+    /// Hands on nothing more.
+    pub fn refuse(&self) {
+        self.phase.send_replace(Phase::Refuse);
+    }
+
+    /// Commits what the sinks have, and leaves the group. Waits for so long at most.
+    pub async fn stop(self, grace: Duration) {
+        self.phase.send_replace(Phase::Leave);
+        let thread = self.thread;
+        // One that panicked has said so; one that hangs ends with the process.
+        let _ = tokio::time::timeout(grace, tokio::task::spawn_blocking(move || thread.join())).await;
+    }
+}
+
+/// Who we are in the group, and what is ours.
+#[derive(Clone)]
+pub struct Membership(Arc<Client>);
+
+impl Membership {
+    /// For the group's coordinator: offsets of one that is no longer a member are refused.
+    pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
+        self.0.group_metadata()
+    }
+
+    /// Grows when partitions go elsewhere.
+    pub fn epoch(&self) -> u64 {
+        self.0.context().work().epoch
+    }
+
+    /// A partition of ours of which something was read, and the offset up to which all is stored.
+    pub fn any(&self) -> Option<(String, i32, i64)> {
+        let work = self.0.context().work();
+        let mut known = work.own.iter().filter(|(_, _, own)| own.stored >= 0);
+        known.next().map(|(topic, partition, own)| (topic.to_owned(), partition, own.stored))
+    }
+}
+
+fn config(settings: &Settings) -> rdkafka::ClientConfig {
+    let mut owned = vec![
+        ("group.id", settings.group.as_str()),
+        ("auto.offset.reset", settings.start_at.reset()),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("enable.partition.eof", "false"),
+        ("statistics.interval.ms", "5000"),
+    ];
+    if let Some(instance) = &settings.instance_id {
+        owned.push(("group.instance.id", instance));
+    }
+    // The newer protocol of groups has its strategies at the broker, and refuses the client's.
+    let is_newer = settings
+        .cluster
+        .properties
+        .iter()
+        .any(|(name, value)| name == "group.protocol" && value.reveal() == "consumer");
+    client::config(&settings.cluster, if is_newer { &DEFAULTS[1..] } else { &DEFAULTS }, &owned)
+}
+
+struct Loop<'c> {
+    client: &'c Arc<Client>,
+    told: watch::Receiver<Phase>,
+    /// Those that are no patterns.
+    topics: Vec<String>,
+}
+
+impl Loop<'_> {
+    fn context(&self) -> &Context {
+        self.client.context()
+    }
+
+    async fn run(mut self) {
+        let mut stream = self.client.stream();
+        let mut tick = tokio::time::interval(COMMIT);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_paused = false;
+        let mut look_at = tokio::time::Instant::now();
+        while *self.told.borrow_and_update() == Phase::Work {
+            let has_room = self.take_what_is_there(&mut stream);
+            self.count();
+            if !self.context().hand_on() {
+                break;
+            }
+            let answer = std::future::poll_fn(|waker| self.client.context().work().poll_answer(waker));
+            tokio::select! {
+                biased;
+                changed = self.told.changed() => if changed.is_err() { break },
+                outcome = answer => if !self.context().settle(outcome) { self.again() },
+                message = stream.next(), if has_room || is_paused => if let Some(message) = message {
+                    self.heard(message);
+                },
+                _ = tick.tick() => {
+                    self.context().commit(&**self.client, CommitMode::Async);
+                    is_paused = self.make_way(has_room, is_paused);
+                    if look_at.elapsed() >= LOOK {
+                        look_at = tokio::time::Instant::now();
+                        self.look_for_topics();
+                    }
+                }
+            }
+        }
+        self.leave().await;
+    }
+
+    /// Takes messages for as long as there are some and there is room for them. Whether there is room for more.
+    fn take_what_is_there(&self, stream: &mut MessageStream<'_, Context>) -> bool {
+        for _ in 0..SPREE {
+            if !self.context().work().has_room() {
+                return false;
+            }
+            match stream.next().now_or_never() {
+                Some(Some(message)) => self.heard(message),
+                _ => break,
+            }
+        }
+        self.context().work().has_room()
+    }
+
+    fn heard(&self, message: Result<rdkafka::message::BorrowedMessage<'_>, KafkaError>) {
+        use rdkafka::message::Message as _;
+        // Errors are told to the context too, with more words.
+        let Ok(message) = message else { return };
+        let taken = self.context().work().take(&message);
+        if taken == Taken::Backwards {
+            let detail =
+                format!("{} [{}] goes on at {}", message.topic(), message.partition(), message.offset());
+            self.context().complain(Reason::OffsetGone, &detail);
+        }
+    }
+
+    fn count(&self) {
+        let (all, empty) = self.context().work().take_counts();
+        if all > 0 {
+            self.context().witness.messages(all, empty);
+        }
+    }
+
+    /// Pauses partitions while there is no room, and lets them go on. Whether they are paused.
+    fn make_way(&self, has_room: bool, is_paused: bool) -> bool {
+        let is_full = self.context().work().is_full_for(PAUSE);
+        if is_full == is_paused && !is_full {
+            return false;
+        }
+        let Ok(assignment) = self.client.assignment() else { return is_paused };
+        let result = if is_full && !has_room {
+            // Again and again: some may have been given to us meanwhile.
+            self.client.pause(&assignment)
+        } else {
+            self.client.resume(&assignment)
+        };
+        if let Err(error) = result {
+            self.context().complain(Reason::Other, &error.to_string());
+        }
+        is_full && !has_room
+    }
+
+    /// Reads again what was not stored.
+    fn again(&self) {
+        let mut places = TopicPartitionList::new();
+        {
+            let mut work = self.context().work();
+            work.forget();
+            for (topic, partition, own) in work.own.iter().filter(|(_, _, own)| own.stored >= 0) {
+                // None is below 0.
+                let _ = places.add_partition_offset(topic, partition, Offset::Offset(own.stored));
+            }
+        }
+        if let Err(error) = self.client.seek_partitions(places, Duration::from_secs(10)) {
+            self.context().complain(Reason::Other, &error.to_string());
+        }
+    }
+
+    /// Whether topics are there that were not.
+    fn look_for_topics(&self) {
+        if !self.context().is_troubled_by(Reason::UnknownTopic) {
+            return;
+        }
+        let is_there = |topic: &String| {
+            let metadata = self.client.fetch_metadata(Some(topic), Duration::from_millis(500));
+            metadata.is_ok_and(|all| {
+                all.topics().iter().any(|one| one.error().is_none() && !one.partitions().is_empty())
+            })
+        };
+        if self.topics.iter().all(is_there) {
+            self.context().works(&[Reason::UnknownTopic]);
+        }
+    }
+
+    /// Waits until the sinks had their time, commits, and leaves the group as it ends.
+    async fn leave(&mut self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            let answer = self.context().work().try_answer();
+            if let Some(outcome) = answer {
+                let _ = self.context().settle(outcome);
+            }
+            if self.told.has_changed().is_err() || *self.told.borrow_and_update() == Phase::Leave {
+                break;
+            }
+            tick.tick().await;
+        }
+        // What is only gathered nobody would judge.
+        self.context().work().forget();
+        self.context().commit(&**self.client, CommitMode::Sync);
+    }
+}

@@ -1,0 +1,595 @@
+//! The daemon on Kafka: a real Apache Kafka where one can be had (`PULLWATCH_KAFKA=host:port` names one, else
+//! `tests/kafka/broker.py` starts one), librdkafka's mock cluster where not. What the mock cannot do is not run then, and said.
+
+#![allow(clippy::unwrap_used)]
+#![cfg(feature = "kafka")]
+
+#[path = "kafka/mod.rs"]
+mod brokers;
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use brokers::Brokers;
+use common::{RULE, event, pullwatch};
+use pullwatch::store::{Filter, Reader};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+/// Long for the slowest machine; who waits so long waits in vain.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+enum Cluster {
+    Real(String, Option<Brokers>),
+    // It stays on a thread of its own, which is told what topics to make.
+    Mock(String, Mutex<mpsc::Sender<(String, i32, mpsc::Sender<()>)>>),
+}
+
+/// A mock cluster's address, and where it is told of topics.
+fn mock() -> (String, mpsc::Sender<(String, i32, mpsc::Sender<()>)>) {
+    let (topics, wanted) = mpsc::channel::<(String, i32, mpsc::Sender<()>)>();
+    let (address, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mock = MockCluster::new(1).unwrap();
+        address.send(mock.bootstrap_servers()).unwrap();
+        for (topic, partitions, done) in wanted {
+            mock.create_topic(&topic, partitions, 1).unwrap();
+            done.send(()).unwrap();
+        }
+    });
+    (told.recv().unwrap(), topics)
+}
+
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<&'static Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let cluster = if let Ok(address) = std::env::var("PULLWATCH_KAFKA") {
+            Cluster::Real(address, None)
+        } else if let Some(brokers) = Brokers::start(&["--sasl"]) {
+            Cluster::Real(brokers.bootstrap.clone(), Some(brokers))
+        } else {
+            let (address, topics) = mock();
+            Cluster::Mock(address, Mutex::new(topics))
+        };
+        Box::leak(Box::new(cluster))
+    })
+}
+
+impl Cluster {
+    fn address(&self) -> &str {
+        match self {
+            Cluster::Real(address, _) | Cluster::Mock(address, _) => address,
+        }
+    }
+
+    /// Whether it is a real one; says which test is not run where it is not.
+    fn is_real(&self, test: &str) -> bool {
+        let is_real = matches!(self, Cluster::Real(..));
+        if !is_real {
+            eprintln!("not run, since there is no real Kafka here: {test}");
+        }
+        is_real
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", self.address()).create().unwrap()
+    }
+
+    /// A topic of its own for each test.
+    fn topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+        let topic = format!("{name}-{now:x}");
+        self.create(&topic, partitions, settings);
+        topic
+    }
+
+    fn create(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        match self {
+            Cluster::Mock(_, topics) => {
+                let (done, made) = mpsc::channel();
+                topics.lock().unwrap().send((topic.to_owned(), partitions, done)).unwrap();
+                made.recv().unwrap();
+            }
+            Cluster::Real(..) => {
+                let mut wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+                for (key, value) in settings {
+                    wanted = wanted.set(key, value);
+                }
+                let admin = self.admin();
+                let made = block(admin.create_topics([&wanted], &AdminOptions::new())).unwrap();
+                assert!(made[0].is_ok(), "{made:?}");
+            }
+        }
+    }
+
+    fn delete(&self, topic: &str) {
+        let admin = self.admin();
+        let gone = block(admin.delete_topics(&[topic], &AdminOptions::new())).unwrap();
+        assert!(gone[0].is_ok(), "{gone:?}");
+    }
+
+    /// Writes messages, one after the other; nothing is a tombstone.
+    fn write(&self, topic: &str, messages: &[Option<Vec<u8>>]) {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", self.address())
+            .set("message.max.bytes", "67108864")
+            .create()
+            .unwrap();
+        for (number, message) in messages.iter().enumerate() {
+            let key = number.to_string();
+            let mut record = BaseRecord::to(topic).key(&key);
+            if let Some(message) = message {
+                record = record.payload(message);
+            }
+            producer.send(record).unwrap();
+            producer.poll(Duration::ZERO);
+        }
+        producer.flush(PATIENCE).unwrap();
+    }
+
+    fn events(&self, topic: &str, numbers: std::ops::Range<usize>) {
+        let messages: Vec<_> =
+            numbers.map(|number| Some(event(&number.to_string(), "get", "registry").into_bytes())).collect();
+        self.write(topic, &messages);
+    }
+
+    /// What the group has committed, over all partitions.
+    fn committed(&self, group: &str, topic: &str, partitions: i32) -> i64 {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.address())
+            .set("group.id", group)
+            .create()
+            .unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(topic, 0, partitions - 1);
+        let list = consumer.committed_offsets(list, PATIENCE).unwrap();
+        list.elements()
+            .iter()
+            .map(|one| if let Offset::Offset(offset) = one.offset() { offset } else { 0 })
+            .sum()
+    }
+
+    /// All records of a topic that a reader of committed ones sees, until there have been so many and no more come.
+    fn read(
+        &self,
+        topic: &str,
+        partitions: i32,
+        least: usize,
+    ) -> Vec<(Option<String>, BTreeMap<String, String>, String)> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.address())
+            .set("group.id", "reader")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .create()
+            .unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(topic, 0, partitions - 1);
+        list.set_all_offsets(Offset::Beginning).unwrap();
+        consumer.assign(&list).unwrap();
+        let mut found = Vec::new();
+        let (deadline, mut quiet) = (Instant::now() + PATIENCE, Instant::now());
+        while found.len() < least || quiet.elapsed() < Duration::from_secs(2) {
+            assert!(Instant::now() < deadline, "{} of {least}", found.len());
+            let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
+            let Ok(message) = message else { continue };
+            quiet = Instant::now();
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            let headers = message.headers().map_or_else(BTreeMap::new, |headers| {
+                headers.iter().map(|one| (one.key.to_owned(), text(one.value.unwrap()))).collect()
+            });
+            found.push((message.key().map(text), headers, text(message.payload().unwrap())));
+        }
+        found
+    }
+}
+
+fn block<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Waits until something holds.
+fn wait(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A folder with rules, a configuration and a state directory.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+/// A daemon at work.
+struct Daemon {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Daemon {
+    fn log(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    fn has_said(&self, part: &str) -> bool {
+        self.log().iter().any(|line| line.contains(part))
+    }
+
+    fn get(&self, path: &str) -> String {
+        let address = |line: &String| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            (line["message"] == "serving metrics, health and alerts")
+                .then(|| line["address"].as_str().map(str::to_owned))?
+        };
+        let Some(address) = self.log().iter().find_map(address) else { return String::new() };
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// The sum of all series that start so.
+    fn metric(&self, series: &str) -> f64 {
+        let text = self.get("/metrics");
+        let lines = text.lines().filter(|line| line.starts_with(series));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
+    fn stop(mut self) -> Option<i32> {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("rules.yaml"), RULE).unwrap();
+        Place { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts the daemon on this source and these sinks.
+    fn start(&self, source: &str, sinks: &str) -> Daemon {
+        let here = self.folder.path().display();
+        let config = format!(
+            "state_dir: {here}/state\nrules: {here}/rules.yaml\nserver: {{listen: '127.0.0.1:0'}}\nsources:\n- {{type: kafka, {source}}}\nsinks:\n- {{type: file, path: '{here}/alerts.jsonl'}}\n{sinks}"
+        );
+        fs::write(self.path("pullwatch.yaml"), config).unwrap();
+        let mut child = pullwatch()
+            .arg("run")
+            .arg("--config")
+            .arg(self.path("pullwatch.yaml"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (said, heard) = (BufReader::new(child.stderr.take().unwrap()), lines.clone());
+        std::thread::spawn(move || {
+            said.lines().map_while(Result::ok).for_each(|line| heard.lock().unwrap().push(line));
+        });
+        Daemon { child, lines }
+    }
+
+    /// The audit ids of the stored alerts.
+    fn stored(&self) -> Vec<String> {
+        let Ok(reader) = Reader::open(&self.path("state")) else { return Vec::new() };
+        let all = reader.list(&Filter::default()).unwrap_or_default();
+        all.iter().map(|one| id(std::str::from_utf8(&one.alert.json).unwrap())).collect()
+    }
+}
+
+/// The audit id of an alert.
+fn id(json: &str) -> String {
+    let alert: serde_json::Value = serde_json::from_str(json).unwrap();
+    alert["event"]["auditID"].as_str().unwrap().to_owned()
+}
+
+/// Which of so many are there another number of times than once.
+fn not_once(ids: &[String], count: usize) -> Vec<(usize, usize)> {
+    let mut counts = vec![0; count];
+    ids.iter().for_each(|id| counts[id.parse::<usize>().unwrap()] += 1);
+    counts.into_iter().enumerate().filter(|(_, count)| *count != 1).collect()
+}
+
+fn source(topic: &str, group: &str) -> String {
+    format!("brokers: '{}', topics: ['{topic}'], group: '{group}'", cluster().address())
+}
+
+#[test]
+fn events_are_stored_once_through_kills_and_offsets_follow() {
+    let (cluster, place) = (cluster(), Place::new());
+    let topic = cluster.topic("kills", 3, &[]);
+    let mut written = 0;
+    for round in 0..4 {
+        let daemon = place.start(&source(&topic, &topic), "");
+        cluster.events(&topic, written..written + 200);
+        written += 200;
+        // Somewhere in the middle, and each time somewhere else.
+        wait("some are stored", || place.stored().len() > written - 200 + round * 60);
+        daemon.kill();
+    }
+    let daemon = place.start(&source(&topic, &topic), "");
+    wait("all are stored", || place.stored().len() >= written);
+    wait("the group has all offsets", || {
+        cluster.committed(&topic, &topic, 3) == i64::try_from(written).unwrap()
+    });
+    assert_eq!(daemon.stop(), Some(0));
+    assert_eq!(not_once(&place.stored(), written), []);
+    // From here on there is nothing to read again.
+    let daemon = place.start(&source(&topic, &topic), "");
+    cluster.events(&topic, written..written + 1);
+    wait("the new one is stored", || place.stored().len() > written);
+    assert!((daemon.metric("pullwatch_kafka_messages_total") - 1.0).abs() < f64::EPSILON);
+    wait("the lag of each partition is told", || {
+        daemon.get("/metrics").matches("pullwatch_kafka_lag_messages{").count() == 3
+    });
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn offsets_wait_for_the_slowest_sink() {
+    let (cluster, place) = (cluster(), Place::new());
+    let topic = cluster.topic("waits", 1, &[]);
+    // Nobody listens there.
+    let dead = "- {type: http, url: 'http://127.0.0.1:1/', retry: {initial: 50ms, max: 100ms}}\n";
+    let daemon = place.start(&source(&topic, &topic), dead);
+    cluster.events(&topic, 0..5);
+    wait("they are stored", || place.stored().len() == 5);
+    wait("the sink has tried", || daemon.metric("pullwatch_sink_retries_total{sink=\"http\"") >= 10.0);
+    assert_eq!(cluster.committed(&topic, &topic, 1), 0);
+    daemon.kill();
+    let daemon = place.start(&format!("{}, commit: stored", source(&topic, &topic)), dead);
+    cluster.events(&topic, 5..6);
+    wait("they are committed", || cluster.committed(&topic, &topic, 1) == 6);
+    daemon.kill();
+    // What the group did not know the store did.
+    assert_eq!(not_once(&place.stored(), 6), []);
+}
+
+#[test]
+fn alerts_come_with_key_and_headers() {
+    let (cluster, place) = (cluster(), Place::new());
+    let (events, alerts) = (cluster.topic("events", 1, &[]), cluster.topic("alerts", 2, &[]));
+    let sink = format!(
+        "- {{type: kafka, brokers: '{}', topic: '{alerts}', compression: zstd, properties: {{linger.ms: 3}}}}\n",
+        cluster.address()
+    );
+    let daemon = place.start(&source(&events, &events), &sink);
+    cluster.events(&events, 0..20);
+    let records = cluster.read(&alerts, 2, 20);
+    let ids: Vec<_> = records.iter().map(|(_, _, value)| id(value)).collect();
+    assert_eq!(not_once(&ids, 20), []);
+    for (key, headers, value) in &records {
+        let alert: serde_json::Value = serde_json::from_str(value).unwrap();
+        assert_eq!(key.as_deref(), Some("mallory"));
+        assert_eq!(headers["rule"], "Registry Secret Access");
+        assert_eq!(headers["priority"], "Warning");
+        assert_eq!(headers["content_type"], "application/json");
+        assert_eq!(Some(headers["alert_id"].as_str()), alert["id"].as_str());
+    }
+    // One actor's alerts stay in order.
+    assert_eq!(ids, (0..20).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn tombstones_and_rubbish_are_counted_and_stop_nothing() {
+    let (cluster, place) = (cluster(), Place::new());
+    let topic = cluster.topic("rubbish", 1, &[]);
+    let good = |number: usize| Some(event(&number.to_string(), "get", "registry").into_bytes());
+    let list = format!(
+        r#"{{"kind":"EventList","items":[{},{}]}}"#,
+        event("1", "get", "registry"),
+        event("2", "get", "registry")
+    );
+    cluster.write(
+        &topic,
+        &[
+            good(0),
+            None,
+            Some(b"rubbish".to_vec()),
+            Some(vec![0xff; 1000]),
+            Some(list.into_bytes()),
+            Some(Vec::new()),
+            good(3),
+        ],
+    );
+    let daemon = place.start(&source(&topic, &topic), "");
+    wait("the good ones are stored", || place.stored().len() == 4);
+    assert_eq!(not_once(&place.stored(), 4), []);
+    assert!((daemon.metric("pullwatch_kafka_empty_messages_total") - 2.0).abs() < f64::EPSILON);
+    assert!(daemon.metric("pullwatch_source_malformed_total") >= 2.0);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn a_message_of_50_megabytes_stops_nothing() {
+    let (cluster, place) = (cluster(), Place::new());
+    if !cluster.is_real("a_message_of_50_megabytes_stops_nothing") {
+        return;
+    }
+    let topic = cluster.topic("huge", 1, &[("max.message.bytes", "67108864")]);
+    let event_of = |number: usize| event(&number.to_string(), "get", "registry");
+    // The theft of everything, and 50 MB of nothing.
+    let big = event_of(1).replace(
+        "\"annotations\"",
+        &format!("\"responseObject\":\"{}\",\"annotations\"", "x".repeat(50_000_000)),
+    );
+    cluster.write(
+        &topic,
+        &[
+            Some(event_of(0).into_bytes()),
+            Some(big.into_bytes()),
+            Some(vec![b'{'; 50_000_000]),
+            Some(event_of(2).into_bytes()),
+        ],
+    );
+    let daemon = place.start(&source(&topic, &topic), "");
+    wait("the last one is stored", || place.stored().len() == 3);
+    assert_eq!(not_once(&place.stored(), 3), []);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn a_broker_that_is_gone_is_said_and_waited_for() {
+    let place = Place::new();
+    let source = "brokers: '127.0.0.1:1', topics: [audit], properties: {reconnect.backoff.max.ms: 500}";
+    let sink = "- {type: kafka, brokers: '127.0.0.1:1', topic: alerts}\n";
+    let mut daemon = place.start(source, sink);
+    wait("it says so", || daemon.has_said("no broker answers"));
+    wait("it is not ready", || daemon.get("/readyz").contains("kafka: no broker answers"));
+    wait("it goes on trying", || daemon.metric("pullwatch_kafka_errors_total{reason=\"unreachable\"") > 5.0);
+    assert!(daemon.child.try_wait().unwrap().is_none());
+    // However often it failed, it was said once a minute.
+    assert!(
+        daemon.log().iter().filter(|line| line.contains("no broker answers")).count() <= 3,
+        "{:#?}",
+        daemon.log()
+    );
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn an_unknown_topic_is_said_and_read_when_it_is_there() {
+    let (cluster, place) = (cluster(), Place::new());
+    if !cluster.is_real("an_unknown_topic_is_said_and_read_when_it_is_there") {
+        return;
+    }
+    let topic = format!("{}-later", cluster.topic("unknown", 1, &[]));
+    let quick = "properties: {topic.metadata.refresh.interval.ms: 1000}";
+    let daemon = place.start(&format!("{}, {quick}", source(&topic, &topic)), "");
+    wait("it says so", || daemon.has_said("the topic is not there: create it"));
+    wait("it is not ready", || daemon.get("/readyz").contains("the topic is not there"));
+    cluster.create(&topic, 1, &[]);
+    cluster.events(&topic, 0..3);
+    wait("they are stored", || place.stored().len() == 3);
+    wait("it is ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn a_topic_that_is_deleted_and_made_anew_is_read_from_its_start() {
+    let (cluster, place) = (cluster(), Place::new());
+    if !cluster.is_real("a_topic_that_is_deleted_and_made_anew_is_read_from_its_start") {
+        return;
+    }
+    let topic = cluster.topic("anew", 1, &[]);
+    let quick = "properties: {topic.metadata.refresh.interval.ms: 1000}";
+    let settings = format!("{}, {quick}", source(&topic, &topic));
+    let daemon = place.start(&settings, "");
+    cluster.events(&topic, 0..10);
+    wait("they are stored", || place.stored().len() == 10);
+    // While it runs.
+    cluster.delete(&topic);
+    wait("it is said", || daemon.has_said("the topic is not there"));
+    daemon.kill();
+    cluster.create(&topic, 1, &[]);
+    cluster.events(&topic, 10..13);
+    // While it is down, so that store and group know an offset that is not there.
+    let daemon = place.start(&settings, "");
+    wait("the new ones are stored", || place.stored().len() == 13);
+    assert_eq!(not_once(&place.stored(), 13), []);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn wrong_credentials_are_said_and_right_ones_work() {
+    let (cluster, place) = (cluster(), Place::new());
+    let Cluster::Real(_, Some(brokers)) = cluster else {
+        eprintln!(
+            "not run, since there is no broker of our own that asks for credentials: wrong_credentials_are_said_and_right_ones_work"
+        );
+        return;
+    };
+    let topic = cluster.topic("sasl", 1, &[]);
+    cluster.events(&topic, 0..2);
+    let (address, user) = (brokers.sasl.clone().unwrap(), brokers.user.clone().unwrap());
+    fs::write(place.path("wrong"), "hunter2\n").unwrap();
+    let with = |mechanism: &str, password: &str| {
+        format!(
+            "brokers: '{address}', topics: ['{topic}'], group: 'g-{topic}-{mechanism}', properties: {{security.protocol: sasl_plaintext, sasl.mechanism: {mechanism}, sasl.username: {user}}}, property_files: {{sasl.password: '{password}'}}"
+        )
+    };
+    let daemon = place.start(&with("PLAIN", place.path("wrong").to_str().unwrap()), "");
+    wait("it says so", || daemon.has_said("the broker refuses our credentials"));
+    wait("it is not ready", || daemon.get("/readyz").contains("the broker refuses our credentials"));
+    assert!(!daemon.has_said("hunter2"));
+    assert_eq!(daemon.stop(), Some(0));
+    let password = brokers.password_file.clone().unwrap();
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let place = Place::new();
+        let daemon = place.start(&with(mechanism, password.to_str().unwrap()), "");
+        wait(mechanism, || place.stored().len() == 2);
+        assert_eq!(daemon.stop(), Some(0));
+    }
+}
+
+#[test]
+fn exactly_once_through_kills() {
+    let (cluster, place) = (cluster(), Place::new());
+    if !cluster.is_real("exactly_once_through_kills") {
+        return;
+    }
+    let (events, alerts) = (cluster.topic("once", 3, &[]), cluster.topic("once-alerts", 2, &[]));
+    let sink = format!("- {{type: kafka, brokers: '{}', topic: '{alerts}'}}\n", cluster.address());
+    let settings =
+        format!("{}, exactly_once: true, properties: {{session.timeout.ms: 6000}}", source(&events, &events));
+    let mut written = 0;
+    for round in 0..5 {
+        let daemon = place.start(&settings, &sink);
+        for _ in 0..10 {
+            cluster.events(&events, written..written + 30);
+            written += 30;
+        }
+        wait("some are stored", || place.stored().len() > written - 300 + round * 50);
+        daemon.kill();
+    }
+    let daemon = place.start(&settings, &sink);
+    wait("all offsets are committed", || {
+        cluster.committed(&events, &events, 3) == i64::try_from(written).unwrap()
+    });
+    wait("all are stored", || place.stored().len() >= written);
+    assert_eq!(daemon.stop(), Some(0));
+    let ids: Vec<_> = cluster.read(&alerts, 2, written).iter().map(|(_, _, value)| id(value)).collect();
+    assert_eq!(not_once(&ids, written), []);
+    assert_eq!(not_once(&place.stored(), written), []);
+    // The other sink has each at least once.
+    let other = fs::read_to_string(place.path("alerts.jsonl")).unwrap();
+    let mut other: Vec<_> = other.lines().map(id).collect();
+    other.sort();
+    other.dedup();
+    assert_eq!(other.len(), written);
+}
