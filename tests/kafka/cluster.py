@@ -105,6 +105,14 @@ def command(main, heap, log4j, arguments):
             "-Djava.awt.headless=true", "-cp", os.path.join(jars(), "*"), main, *arguments]
 
 
+LIBC = ctypes.CDLL(None)
+
+
+def with_parent():
+    """For a process that was just made: it is killed when its parent is gone, however that ended."""
+    LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def write(path, text, mode=0o600):
     """Writes a file that only its owner reads."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
@@ -279,12 +287,9 @@ class Cluster:
             return
         home = self.home(node)
         run = command("kafka.Kafka", self.options.heap, self.log4j, [os.path.join(home, "server.properties")])
-        libc = ctypes.CDLL(None)
         with open(os.path.join(home, "log"), "ab") as log:
-            # 1 is PR_SET_PDEATHSIG: the broker dies with its supervisor, however that ends.
             self.running[node] = subprocess.Popen(
-                run, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=home,
-                preexec_fn=lambda: libc.prctl(1, signal.SIGKILL))
+                run, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=home, preexec_fn=with_parent)
 
     def wait(self, nodes):
         """Waits until these brokers answer and know of all that run and are not frozen."""

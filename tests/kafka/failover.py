@@ -32,7 +32,7 @@ import tempfile
 import threading
 import time
 
-from cluster import WORK, Failure, MISSING, ask
+from cluster import MISSING, WORK, Failure, ask, with_parent
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.join(HERE, "..", "..")
@@ -184,7 +184,7 @@ class Replica:
     def start(self):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command, env=os.environ | self.environment, stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log)
+                                            stdout=log, stderr=log, preexec_fn=with_parent)
         self.frozen = False
 
     def runs(self):
