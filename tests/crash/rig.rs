@@ -195,8 +195,10 @@ impl Ledger {
     pub fn assert_exact(&self, events: impl ExactSizeIterator<Item = usize>) {
         let count = events.len() * RULES.len();
         let keys = events.flat_map(|event| RULES.map(|rule| (event, rule.to_owned())));
-        let wrong: Vec<_> =
-            keys.filter(|key| self.counts.get(key) != Some(&1)).map(|key| (self.counts.get(&key), key)).collect();
+        let wrong: Vec<_> = keys
+            .filter(|key| self.counts.get(key) != Some(&1))
+            .map(|key| (self.counts.get(&key), key))
+            .collect();
         assert!(wrong.is_empty(), "{} of {count}, the first {:?}", wrong.len(), wrong.first());
         assert_eq!(self.counts.len(), count);
         assert_eq!(self.ids.len(), count, "each alert has an id of its own");

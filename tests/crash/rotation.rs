@@ -34,7 +34,10 @@ fn a_storm_of_rotations_loses_and_doubles_nothing() {
     let said = place.said();
     let bad: Vec<_> =
         said.lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).take(5).collect();
-    eprintln!("{} rotations, {} bytes, {} events, {read:?} read; {bad:#?}", writer.rotations, writer.bytes, lines);
+    eprintln!(
+        "{} rotations, {} bytes, {} events, {read:?} read; {bad:#?}",
+        writer.rotations, writer.bytes, lines
+    );
     assert_eq!(read, Some(f64::from(lines)), "read {read:?} of {lines}");
     assert_eq!(stop(child), Some(0));
 }
