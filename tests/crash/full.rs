@@ -3,10 +3,10 @@
 //! A limit on the size of files does for a full disk without any privilege, and can be lifted while the daemon runs. Where the test
 //! may mount, a small tmpfs is filled too; it says which was run.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
@@ -15,14 +15,14 @@ use crate::receiver::{Mood, Receiver};
 use crate::rig::{Ledger, Place, kill, stop, times, until};
 use crate::writer::Writer;
 
-/// Starts the daemon with files that may have no more than so many blocks, of 512 bytes or of 1024, as the shell has it.
-fn start_limited(place: &Place, blocks: u64) -> Child {
+/// The daemon with files that may have no more than so many blocks, of 512 bytes or of 1024, as the shell has it.
+fn limited(place: &Place, blocks: u64) -> Command {
     let mut command = Command::new("sh");
     // Ignored signals stay so; the kernel says EFBIG then.
     command.args(["-c", "trap '' XFSZ; ulimit -S -f \"$0\"; exec \"$@\"", &blocks.to_string()]);
     command.arg(pullwatch().get_program()).args(["run", "--config"]).arg(place.path("pullwatch.yaml"));
-    command.stdout(std::process::Stdio::null()).stderr(place.said_file());
-    command.spawn().unwrap()
+    command.stdout(Stdio::null()).stderr(place.said_file());
+    command
 }
 
 fn lift_limit(child: &Child) {
@@ -83,7 +83,7 @@ fn fill(place: &Place, start: impl Fn() -> Child, make_room: impl Fn(&Child)) {
 #[test]
 fn a_limit_on_files_makes_it_wait_and_nothing_is_lost() {
     let place = Place::new();
-    fill(&place, || start_limited(&place, 1500), lift_limit);
+    fill(&place, || limited(&place, 1500).spawn().unwrap(), lift_limit);
 }
 
 /// A file system of its own, as long as this is there.
@@ -93,7 +93,7 @@ impl Mounted {
     fn new(path: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(path).stderr(std::process::Stdio::null());
+        mount.args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(path).stderr(Stdio::null());
         mount.status().is_ok_and(|status| status.success()).then(|| Mounted(path.to_owned()))
     }
 }
@@ -127,9 +127,30 @@ fn a_full_disk_makes_it_wait_and_nothing_is_lost() {
 fn a_start_without_room_says_so() {
     let place = Place::new();
     place.configure(&place.log(), &["{type: stdout}".to_owned()]);
-    let output = start_limited(&place, 0).wait().unwrap();
-    assert_eq!(output.code(), Some(2));
-    assert!(place.said().contains("make room"), "{}", place.said());
+    let output = limited(&place, 0).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("make room"), "{said}");
+    // Where not even that can be said it is an error all the same.
+    let status = limited(&place, 0).stderr(File::create("/dev/full").unwrap()).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let place = Place::new();
+    let receiver = Receiver::start(&[], 0);
+    place.configure(&place.log(), &[receiver.sink("http", "")]);
+    let child = place.command().stderr(File::create("/dev/full").unwrap()).spawn().unwrap();
+    let mut writer = Writer::new(place.folder.path(), 47);
+    let mut ledger = Ledger::default();
+    for _ in 0..5 {
+        writer.events(10);
+        writer.rotate(crate::writer::How::Rename);
+    }
+    ledger.wait(&place.state, writer.written);
+    receiver.assert_has(&ledger);
+    assert_eq!(stop(child), Some(0));
 }
 
 #[test]

@@ -117,7 +117,11 @@ impl Receiver {
                 }
                 Mood::CutAnswer => return stream.write_all(b"HTTP/1.1 2"),
                 Mood::Fail => 500,
-                Mood::RefuseSevens if alerts(&body).any(|alert| crate::rig::key(&alert).0 % 7 == 0) => 400,
+                Mood::RefuseSevens
+                    if alerts(&body).any(|alert| crate::rig::key(&alert).0.is_multiple_of(7)) =>
+                {
+                    400
+                }
                 Mood::Slow => {
                     std::thread::sleep(Duration::from_millis(300));
                     200

@@ -75,8 +75,8 @@ impl Place {
     /// Writes the configuration.
     pub fn configure(&self, source: &str, sinks: &[String]) {
         let text = format!(
-            "sources: [{source}]\nsinks:\n{}rules: [{}]\nstate_dir: {}\nserver: {{listen: 127.0.0.1:{}}}\n",
-            sinks.iter().map(|sink| format!("  - {sink}\n")).collect::<String>(),
+            "sources: [{source}]\nsinks:\n  - {}\nrules: [{}]\nstate_dir: {}\nserver: {{listen: 127.0.0.1:{}}}\n",
+            sinks.join("\n  - "),
             self.path("rules.d").display(),
             self.state.display(),
             self.port
@@ -137,8 +137,19 @@ pub fn terminate(child: &Child) {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
 }
 
+/// Waits until it listens for signals: before its `main` nothing can.
+fn listens(child: &Child) {
+    let catches = |line: &str| {
+        let mask = line.strip_prefix("SigCgt:").map(|mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+        mask.is_some_and(|mask| mask & (1 << 14) != 0)
+    };
+    let status = format!("/proc/{}/status", child.id());
+    until("it listens", || fs::read_to_string(&status).unwrap().lines().any(catches));
+}
+
 /// Ends it in order; its exit code.
 pub fn stop(mut child: Child) -> Option<i32> {
+    listens(&child);
     terminate(&child);
     child.wait().unwrap().code()
 }

@@ -82,10 +82,16 @@ fn what_was_answered_is_stored_once_and_what_was_not_at_most_once() {
         let child = place.start();
         random.sleep(900);
         kill(child);
+        if random.below(3) == 0 {
+            // Down for so long that some batches are given up.
+            random.sleep(2500);
+        }
     }
     let child = place.start();
     is_over.store(true, Ordering::SeqCst);
-    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    for sender in senders {
+        sender.join().unwrap();
+    }
     let mut ledger = Ledger::default();
     // What was given up may have come to be stored nevertheless, all of a batch or nothing of it.
     std::thread::sleep(Duration::from_millis(200));

@@ -373,8 +373,9 @@ impl Follow {
         }
     }
 
-    fn finish(&mut self, mark: Mark, number: u64) {
-        self.put_by(Mark { is_done: true, ..mark }, number);
+    fn finish(&mut self, mut mark: Mark, number: u64) {
+        mark.is_done = true;
+        self.put_by(mark, number);
     }
 
     /// Remembers a file that is not read any further for now. They stand in the order in which they were opened, which is that of
