@@ -6,13 +6,13 @@
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::common::pullwatch;
 use crate::receiver::{Mood, Receiver};
-use crate::rig::{Ledger, Place, kill, stop, times, until};
+use crate::rig::{Daemon, Ledger, Place, kill, stop, times, until};
 use crate::writer::Writer;
 
 /// The daemon with files that may have no more than so many blocks, of 512 bytes or of 1024, as the shell has it.
@@ -25,9 +25,9 @@ fn limited(place: &Place, blocks: u64) -> Command {
     command
 }
 
-fn lift_limit(child: &Child) {
+fn lift_limit(daemon: &Daemon) {
     let none = Rlimit { current: None, maximum: None };
-    prlimit(Some(Pid::from_child(child)), Resource::Fsize, none).unwrap();
+    prlimit(Some(Pid::from_child(&daemon.0)), Resource::Fsize, none).unwrap();
 }
 
 /// Waits until the daemon says that its store is full, in every place where it does.
@@ -47,7 +47,7 @@ fn assert_works_again(place: &Place) {
 }
 
 /// Fills the store, kills what waits, makes room, and sees that nothing is missing.
-fn fill(place: &Place, start: impl Fn() -> Child, make_room: impl Fn(&Child)) {
+fn fill(place: &Place, start: impl Fn() -> Daemon, make_room: impl Fn(&Daemon)) {
     let receiver = Receiver::start(&[], 0);
     place.configure(&place.log(), &[receiver.sink("http", "")]);
     let mut writer = Writer::new(place.folder.path(), 23);
@@ -83,7 +83,7 @@ fn fill(place: &Place, start: impl Fn() -> Child, make_room: impl Fn(&Child)) {
 #[test]
 fn a_limit_on_files_makes_it_wait_and_nothing_is_lost() {
     let place = Place::new();
-    fill(&place, || limited(&place, 1500).spawn().unwrap(), lift_limit);
+    fill(&place, || Daemon::start(&mut limited(&place, 1500)), lift_limit);
 }
 
 /// A file system of its own, as long as this is there.
@@ -141,7 +141,7 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     let place = Place::new();
     let receiver = Receiver::start(&[], 0);
     place.configure(&place.log(), &[receiver.sink("http", "")]);
-    let child = place.command().stderr(File::create("/dev/full").unwrap()).spawn().unwrap();
+    let child = Daemon::start(place.command().stderr(File::create("/dev/full").unwrap()));
     let mut writer = Writer::new(place.folder.path(), 47);
     let mut ledger = Ledger::default();
     for _ in 0..5 {

@@ -100,8 +100,8 @@ impl Place {
         fs::read_to_string(self.path("said")).unwrap_or_default()
     }
 
-    pub fn start(&self) -> Child {
-        self.command().spawn().unwrap()
+    pub fn start(&self) -> Daemon {
+        Daemon::start(&mut self.command())
     }
 
     /// Asks the daemon's own port; nothing while there is no answer.
@@ -123,6 +123,22 @@ impl Place {
     }
 }
 
+/// A daemon at work, which does not outlive a test that failed.
+pub struct Daemon(pub Child);
+
+impl Daemon {
+    pub fn start(command: &mut Command) -> Self {
+        Daemon(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Waits until something is so.
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -130,11 +146,6 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "it does not come to be: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-pub fn terminate(child: &Child) {
-    let pid = rustix::process::Pid::from_child(child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
 }
 
 /// Waits until it listens for signals: before its `main` nothing can.
@@ -148,16 +159,16 @@ fn listens(child: &Child) {
 }
 
 /// Ends it in order; its exit code.
-pub fn stop(mut child: Child) -> Option<i32> {
-    listens(&child);
-    terminate(&child);
-    child.wait().unwrap().code()
+pub fn stop(mut daemon: Daemon) -> Option<i32> {
+    listens(&daemon.0);
+    let pid = rustix::process::Pid::from_child(&daemon.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    daemon.0.wait().unwrap().code()
 }
 
 /// Ends it as a power failure would.
-pub fn kill(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
+pub fn kill(daemon: Daemon) {
+    drop(daemon);
 }
 
 /// What an alert says of itself.

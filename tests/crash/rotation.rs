@@ -29,6 +29,7 @@ fn a_storm_of_rotations_loses_and_doubles_nothing() {
     ledger.assert_exact(0..writer.written);
     until("no lag", || place.metric("pullwatch_source_lag_bytes{source=\"log\"}") == Some(0.0));
     receiver.assert_has(&ledger);
+    // What is still to come would be lines that were read twice.
     let read = place.metric("pullwatch_source_events_total{source=\"log\"}");
     let lines = u32::try_from(writer.lines).unwrap();
     let said = place.said();

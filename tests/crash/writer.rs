@@ -184,14 +184,17 @@ impl Writer {
     /// Removes the rotated files that were read to their ends, but for the last of them.
     pub fn clean(&mut self, ledger: &Ledger) {
         let keep = self.rotated.len().saturating_sub(3);
+        // The noise at the end of a file was read when what is in the next one was.
+        let is_read: Vec<bool> =
+            self.rotated.iter().map(|file| file.events.clone().all(|event| ledger.has(event))).collect();
         let mut at = 0;
         self.rotated.retain(|file| {
             at += 1;
-            let is_read = at <= keep && file.events.clone().all(|event| ledger.has(event));
-            if is_read {
+            let goes = at <= keep && is_read[at - 1] && is_read[at];
+            if goes {
                 fs::remove_file(&file.path).unwrap();
             }
-            !is_read
+            !goes
         });
     }
 

@@ -237,14 +237,18 @@ impl Tracked {
             if read == 0 {
                 return Ok(Step::Idle);
             }
-            if self.offset + before as u64 > 0 && self.size_if_same(self.rest.len()).is_none() {
+            let was_seen = self.start.length > 0 || self.offset + before as u64 > 0;
+            if was_seen && self.size_if_same(self.rest.len()).is_none() {
                 // It was cut to nothing since it was last looked at: this is of what was written then, from its middle. What
                 // is missing before it is in a copy, and is looked for at the next look.
                 self.rest.truncate(before);
                 return Ok(Step::Idle);
             }
             self.grew_at = Instant::now();
-            if self.start.is_short() {
+            if self.offset == 0 && matches!(self.content, Content::Plain(_)) {
+                // By what was read and nothing else: by now the file may be another.
+                self.start = Fingerprint::of(&self.rest);
+            } else if self.start.is_short() {
                 self.identify()?;
             }
             if self.skips {

@@ -203,6 +203,10 @@ impl Follow {
                 }
             }
         }
+        for file in &mut self.tracked {
+            // What is in one now was written after the look began, and a copy of it may be there already.
+            file.identify_if_short();
+        }
         let mut again = Vec::new();
         let mut fresh: Vec<(PathBuf, Option<Mark>)> = Vec::new();
         for at in 0..strangers.len() {

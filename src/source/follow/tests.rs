@@ -329,6 +329,18 @@ fn a_file_that_is_cut_between_a_look_and_a_read_is_not_read_from_its_middle() {
     let mut buffer = Vec::new();
     assert_eq!(follow.next(&mut buffer), Step::Idle);
     assert_eq!(drain(&mut follow), numbers(40..142));
+    // Cut before anything of it was read, when its beginning had been seen.
+    File::create(log.path("audit.log")).unwrap();
+    drain(&mut follow);
+    log.lines("audit.log", 142..200);
+    fs::copy(log.path("audit.log"), log.path("audit.log.0")).unwrap();
+    follow.look();
+    File::create(log.path("audit.log")).unwrap();
+    log.lines("audit.log", 200..300);
+    let mut read = Vec::new();
+    assert_eq!(follow.next(&mut buffer), Step::Idle);
+    read.extend(drain(&mut follow));
+    assert_eq!(read, numbers(142..300));
     // Cut while its beginning is longer than what is in it now, and than what was read.
     log.append("audit.log", "{");
     drain(&mut follow);
