@@ -245,11 +245,13 @@ impl Tracked {
                 return Ok(Step::Idle);
             }
             self.grew_at = Instant::now();
-            if self.offset == 0 && matches!(self.content, Content::Plain(_)) {
-                // By what was read and nothing else: by now the file may be another.
-                self.start = Fingerprint::of(&self.rest);
-            } else if self.start.is_short() {
-                self.identify()?;
+            if self.start.is_short() {
+                if self.offset == 0 {
+                    // By what was read and nothing else: by now the file may be another.
+                    self.start = Fingerprint::of(&self.rest);
+                } else {
+                    self.identify()?;
+                }
             }
             if self.skips {
                 // The rest of a line that was handed on by its head.

@@ -80,7 +80,7 @@ impl Beginning {
 }
 
 /// Up to where a file was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     /// Device and inode, as long as they last.
     pub device: u64,

@@ -7,7 +7,7 @@
 //! * **rename, then create** (the apiserver, logrotate): the file stays open and is read to its end under whatever name,
 //!   and for a while longer, since its writer may be late to notice.
 //! * **copytruncate**: where a file became shorter, or its beginning another, what was not read of it is in a copy, which is
-//!   found by its beginning and read from there on.
+//!   found by its beginning and read from there on. Until then a copy, and one that is just being made, is passed over.
 //! * **links that move, files that appear later**: each is a new file at a known name.
 //!
 //! Nothing here waits. Whoever calls decides when to look again.
@@ -71,6 +71,14 @@ pub enum Incident {
     Lost(PathBuf, u64),
     /// None of the files known from an earlier run is there any more: what was written in between may be gone.
     Gap(PathBuf),
+}
+
+/// A file that was not known.
+struct Fresh {
+    path: PathBuf,
+    /// Of the run before.
+    mark: Option<Mark>,
+    start: Fingerprint,
 }
 
 /// Follows one log: a name, and the files that rotation makes of it.
@@ -208,7 +216,7 @@ impl Follow {
             file.identify_if_short();
         }
         let mut again = Vec::new();
-        let mut fresh: Vec<(PathBuf, Option<Mark>)> = Vec::new();
+        let mut fresh: Vec<Fresh> = Vec::new();
         for at in 0..strangers.len() {
             let (path, beginning) = &strangers[at];
             // The compressed form of a file that is read or was, or a copy of it.
@@ -229,7 +237,8 @@ impl Follow {
                 continue;
             }
             let before = self.found_before.iter().position(|mark| beginning.is_of(mark));
-            fresh.push((path.clone(), before.map(|at| self.found_before.swap_remove(at))));
+            let mark = before.map(|at| self.found_before.swap_remove(at));
+            fresh.push(Fresh { path: path.clone(), mark, start: beginning.fingerprint() });
         }
         for (path, mark, number) in again {
             // It keeps its place, so that those after it stay known for as long as it is read.
@@ -239,8 +248,8 @@ impl Follow {
             self.start(fresh);
             return;
         }
-        for (path, mark) in fresh {
-            self.open(path, mark);
+        for file in fresh {
+            self.open_fresh(file);
         }
     }
 
@@ -278,12 +287,12 @@ impl Follow {
     }
 
     /// At the start: goes on where the run before ended, or where the user wants it.
-    fn start(&mut self, mut files: Vec<(PathBuf, Option<Mark>)>) {
-        let first_known = files.iter().position(|(_, mark)| mark.is_some());
+    fn start(&mut self, mut files: Vec<Fresh>) {
+        let first_known = files.iter().position(|file| file.mark.is_some());
         match first_known {
             // What is older than all that is known was there before pullwatch was, or was read.
             Some(first) => {
-                for (path, _) in files.drain(..first) {
+                for Fresh { path, .. } in files.drain(..first) {
                     match Mark::at_end(&path) {
                         Ok(mark) => {
                             let number = self.next_number();
@@ -299,7 +308,7 @@ impl Follow {
                 self.incidents.push(Incident::Gap(self.live.clone()));
             }
             None if self.start_at == StartAt::End => {
-                for (path, _) in files {
+                for Fresh { path, .. } in files {
                     let mark = Mark::at_end(&path);
                     let is_live = path == self.live;
                     match mark {
@@ -318,9 +327,15 @@ impl Follow {
         }
         // Marks whose files are gone are of files that were read, or are lost.
         self.found_before.clear();
-        for (path, mark) in files {
-            self.open(path, mark);
+        for file in files {
+            self.open_fresh(file);
         }
+    }
+
+    fn open_fresh(&mut self, file: Fresh) {
+        // Known by its beginning from the first: copies of it are passed over already, and it may be cut before it is read.
+        let mark = file.mark.unwrap_or(Mark { start: file.start, ..Mark::default() });
+        self.open(file.path, Some(mark));
     }
 
     fn open(&mut self, path: PathBuf, mark: Option<Mark>) {

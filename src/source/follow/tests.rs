@@ -348,6 +348,24 @@ fn a_file_that_is_cut_between_a_look_and_a_read_is_not_read_from_its_middle() {
 }
 
 #[test]
+fn a_new_file_that_is_cut_before_it_is_read_is_found_in_its_copy() {
+    let log = Log::new();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    log.lines("audit.log", 0..5);
+    assert_eq!(drain(&mut follow), numbers(0..5));
+    log.rename("audit.log", "audit-2026-11-23T00-00-00.000.log");
+    log.lines("audit.log", 5..60);
+    fs::copy(log.path("audit.log"), log.path("audit-2026-11-23T00-00-01.000.log")).unwrap();
+    follow.look();
+    File::create(log.path("audit.log")).unwrap();
+    log.lines("audit.log", 60..200);
+    let mut read = drain(&mut follow);
+    read.extend(drain(&mut follow));
+    assert_eq!(read, numbers(5..200));
+    assert_eq!(follow.take_incidents(), []);
+}
+
+#[test]
 fn many_files_are_not_held_open_and_what_is_written_to_them_late_is_read() {
     let log = Log::new();
     let mut follow = log.follow(StartAt::Beginning, Vec::new());
