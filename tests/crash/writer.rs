@@ -183,19 +183,13 @@ impl Writer {
 
     /// Removes the rotated files that were read to their ends, but for the last of them.
     pub fn clean(&mut self, ledger: &Ledger) {
-        let keep = self.rotated.len().saturating_sub(3);
-        // The noise at the end of a file was read when what is in the next one was.
-        let is_read: Vec<bool> =
-            self.rotated.iter().map(|file| file.events.clone().all(|event| ledger.has(event))).collect();
-        let mut at = 0;
-        self.rotated.retain(|file| {
-            at += 1;
-            let goes = at <= keep && is_read[at - 1] && is_read[at];
-            if goes {
-                fs::remove_file(&file.path).unwrap();
-            }
-            !goes
-        });
+        // Noise is in no store: it was read where an event that was written after it is.
+        let is_read = |file: &Rotated| file.events.clone().all(|event| ledger.has(event));
+        let known = self.rotated.iter().take_while(|file| is_read(file)).count();
+        let last = self.rotated[..known].iter().rposition(|file| !file.events.is_empty()).unwrap_or(0);
+        for file in self.rotated.drain(..last) {
+            fs::remove_file(&file.path).unwrap();
+        }
     }
 
     /// Writes and rotates for a while.

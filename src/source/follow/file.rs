@@ -83,6 +83,8 @@ pub struct Tracked {
     /// The line at hand was handed on by its head; it is passed over up to its end.
     skips: bool,
     size: u64,
+    /// What was read last was not of the file that was read before: the next look sees to it.
+    is_another: bool,
     /// As it was when it was last seen to be the same file.
     checked: Option<State>,
 }
@@ -121,6 +123,7 @@ impl Tracked {
             rest: Vec::new(),
             skips: mark.is_some_and(|mark| mark.skips),
             size: metadata.len(),
+            is_another: false,
             checked: None,
         })
     }
@@ -141,6 +144,11 @@ impl Tracked {
     /// Whether nothing is left that was read and not handed on.
     pub fn is_between_lines(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// Whether it was cut to nothing since it was last looked at, and read since.
+    pub fn is_another(&self) -> bool {
+        self.is_another
     }
 
     /// Whether a file that starts so, and holds no more yet, may be a copy of this one in the making.
@@ -218,6 +226,7 @@ impl Tracked {
             let _ = file.seek(SeekFrom::Start(0));
         }
         self.start = Fingerprint::default();
+        self.is_another = false;
         self.offset = 0;
         self.rest.clear();
         self.skips = false;
@@ -242,6 +251,7 @@ impl Tracked {
                 // It was cut to nothing since it was last looked at: this is of what was written then, from its middle. What
                 // is missing before it is in a copy, and is looked for at the next look.
                 self.rest.truncate(before);
+                (self.is_another, self.checked) = (true, None);
                 return Ok(Step::Idle);
             }
             self.grew_at = Instant::now();

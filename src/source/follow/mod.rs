@@ -363,6 +363,7 @@ impl Follow {
         }
         match Tracked::open(&path, mark.as_ref()) {
             Ok(mut file) => {
+                tracing::debug!(?file, number, "reading");
                 file.number = number;
                 self.tracked.push_back(file);
             }
@@ -380,6 +381,7 @@ impl Follow {
 
     /// A file that need not be looked at again as long as it is as it is.
     fn pass(&mut self, path: &Path) {
+        tracing::debug!(path = %path.display(), "not read: it is a copy, or was read");
         if let Ok((identity, state)) = Identity::and_state(path) {
             self.passed.insert(identity, state);
         }
@@ -416,6 +418,7 @@ impl Follow {
     fn notice_truncation(&mut self) {
         for at in 0..self.tracked.len() {
             let Some(old) = self.tracked[at].was_truncated() else { continue };
+            tracing::debug!(file = ?self.tracked[at], "it was cut, or is another");
             // Listed now: the copy was there before the file was cut.
             let copy = self.files().into_iter().find(|path| {
                 Identity::of(path).is_ok_and(|own| self.tracked.iter().all(|file| file.identity != own))
@@ -469,6 +472,7 @@ impl Follow {
             }
             let is_over = file.is_compressed()
                 || !file.is_live
+                    && !file.is_another()
                     && (now.duration_since(file.grew_at) > LINGER || !has_room && file.is_between_lines());
             if is_over {
                 // A line that was never finished is judged by what there is of it.
@@ -476,6 +480,7 @@ impl Follow {
                     return Step::Head;
                 }
                 if let Some(file) = self.tracked.remove(at) {
+                    tracing::debug!(?file, "read to its end");
                     self.finish(file.mark(), file.number);
                 }
                 continue;
