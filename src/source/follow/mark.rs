@@ -12,7 +12,7 @@ use crate::source::discover::Input;
 use crate::source::open;
 
 /// So many bytes of a file's beginning tell it from all others: an audit event has an id, a time and a user by then.
-pub const BEGINNING: usize = 1024;
+const BEGINNING: usize = 1024;
 
 /// The beginning of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
