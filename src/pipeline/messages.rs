@@ -64,9 +64,8 @@ impl Pipeline {
         for run in &batch.runs {
             let on_alert = &mut |alert: &Alert<'_>| judged.take(alert);
             match run {
-                Run::Lines(place) | Run::Message(place) => {
-                    session.chunk(&batch.bytes[place.clone()], on_alert)
-                }
+                Run::Lines(place) => session.chunk(&batch.bytes[place.clone()], on_alert),
+                Run::Message(place) => session.message(&batch.bytes[place.clone()], on_alert),
             }
         }
         self.judged(&self.name(source), batch.bytes.len(), session, started, &mut judged);

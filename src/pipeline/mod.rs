@@ -48,8 +48,9 @@ const GAUGE: Duration = Duration::from_secs(5);
 pub enum Message {
     /// A file may have changed.
     Wake,
-    /// A webhook got a batch; which, by its place among the sources.
-    Delivery(usize, Delivery),
+    /// A webhook got a batch; which, by its place among the sources. The answer says that the next may come: what waits meanwhile
+    /// waits in the webhook's own queue, which has a bound.
+    Delivery(usize, Delivery, SyncSender<()>),
     /// Messages out of Kafka.
     Messages(usize, kafka::Batch),
     /// Standard input gave whole records; the answer says when there is room for more.
@@ -266,7 +267,9 @@ impl Pipeline {
                     let now = Instant::now();
                     self.files.iter_mut().for_each(|source| source.look_at = now);
                 }
-                Ok(Message::Delivery(source, delivery)) => {
+                Ok(Message::Delivery(source, delivery, taken)) => {
+                    // Whoever hands on may have ended.
+                    let _ = taken.send(());
                     if !self.deliver(source, delivery, session)? {
                         return Ok(End::Stop);
                     }
@@ -280,6 +283,11 @@ impl Pipeline {
                     let mut judged = Judged::default();
                     self.judge(source, session, &records, Step::Records, &mut judged);
                     if !self.commit(None, &[], &judged)? {
+                        tracing::error!(
+                            source = self.name(source),
+                            bytes = records.len(),
+                            "stopped before this could be stored, and it cannot be read again: it is lost"
+                        );
                         return Ok(End::Stop);
                     }
                     // Whoever reads may have ended.
@@ -411,8 +419,18 @@ impl Pipeline {
         let mut seen = HashSet::new();
         for (digest, place) in &events {
             // An apiserver sends a whole batch again that it got no answer for.
-            if seen.insert(*digest) && !self.store.was_seen(digest)? {
-                new.push((*digest, place.clone()));
+            if !seen.insert(*digest) {
+                continue;
+            }
+            match self.store.was_seen(digest) {
+                Ok(true) => {}
+                Ok(false) => new.push((*digest, place.clone())),
+                Err(error) if error.is_transient() => {
+                    self.metrics.store_failed();
+                    let _ = delivery.done.send(Outcome::Busy);
+                    return Ok(true);
+                }
+                Err(error) => return Err(error),
             }
         }
         if let Some(Some(metrics)) = self.webhooks.get(source) {
@@ -479,7 +497,12 @@ impl Pipeline {
             self.gauge_at.get_or_insert_with(|| Instant::now() + GAUGE);
         }
         if !judged.alerts.is_empty() {
-            self.news.send_replace(self.store.newest()?);
+            let newest = match self.store.newest() {
+                // Where it cannot be asked now: sinks only have to hear that there is more.
+                Err(error) if error.is_transient() => *self.news.borrow() + 1,
+                newest => newest?,
+            };
+            self.news.send_replace(newest);
         }
         Ok(true)
     }

@@ -2,7 +2,7 @@
 //!
 //! In come bytes that hold wrapped events, told by their shape alone, record by record; out come the events, one a line. Raw events,
 //! arrays and `EventList`s are left as they are, and cost one look at how their line starts. An event keeps its text: its alert
-//! has the same id, wrapped or not. Only Google's entries, which hold no audit event, are made into one ([`google`]).
+//! has the same id, wrapped or not. Only Google's entries, which hold no audit event, are made into one (`google`).
 //!
 //! Wrappers may stand in each other, up to a depth. What is compressed or encoded grows up to a limit and no further. A record that is
 //! a wrapper and holds no event is counted under a reason ([`skipped`]); what is no wrapper is left to those who read events. Nothing
