@@ -65,7 +65,7 @@ impl Pipeline {
             let on_alert = &mut |alert: &Alert<'_>| judged.take(alert);
             match run {
                 Run::Lines(place) | Run::Message(place) => {
-                    session.chunk(&batch.bytes[place.clone()], on_alert)
+                    session.chunk(&batch.bytes[place.clone()], on_alert);
                 }
             }
         }
