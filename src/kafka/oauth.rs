@@ -70,7 +70,7 @@ mod tests {
         std::fs::write(&path, "opaque").unwrap();
         assert_eq!(token(Some(&path)).unwrap().principal_name, "pullwatch");
         std::fs::write(&path, " \n").unwrap();
-        assert!(token(Some(&path)).unwrap_err().to_string().ends_with("there is no token in it"));
+        assert!(token(Some(&path)).err().unwrap().to_string().ends_with("there is no token in it"));
         assert!(token(None).is_err());
     }
 }

@@ -211,6 +211,7 @@ pub fn consume(
                 metrics: KafkaMetrics::new(metrics.clone(), &source.name),
                 status: status.clone(),
             }),
+            newest: store.newest()?,
             positions: store.state(kind::PARTITION)?,
         };
         let consumer = Consumer::start(&source.name, settings, parts)

@@ -123,7 +123,7 @@ impl Reader<'_> {
                     value.map(Secret::new)
                 };
                 let Some(value) = value else { continue };
-                let name = entry.key.to_string();
+                let name = entry.key.clone();
                 if let Some(why) = kafka::refused(&name, role) {
                     self.error(&entry.value, format!("`{name}` cannot be set here: {why}"), "leave it out");
                     continue;

@@ -58,7 +58,7 @@ impl Context {
             start_at: settings.start_at,
             oauth_token_file: settings.cluster.oauth_token_file.clone(),
             cluster: OnceLock::new(),
-            work: Mutex::default(),
+            work: Mutex::new(Work::new(parts.newest)),
             positions: Mutex::new(parts.positions.into_iter().collect()),
             hand_on: parts.hand_on,
             delivered: parts.delivered,
@@ -207,7 +207,9 @@ impl Context {
         troubles.retain(|reason, _| !reasons.contains(reason));
         if troubles.len() < before {
             let mut limiter = lock(&self.limiter);
-            reasons.iter().for_each(|reason| limiter.is_over(*reason));
+            for reason in reasons {
+                limiter.is_over(*reason);
+            }
             tracing::info!(source = self.source, "what kept it from reading is over");
             self.tell(&troubles);
         }

@@ -12,8 +12,11 @@
 //! What comes in: messages, whatever is in them. What goes out: their bytes, in the order of each partition. What must never
 //! come in: anything of JSON but how an event starts that is one line.
 
+// Without Kafka nobody makes batches and positions.
+#[cfg_attr(not(feature = "kafka"), allow(dead_code))]
 mod batch;
 mod partitions;
+#[cfg_attr(not(feature = "kafka"), allow(dead_code))]
 mod position;
 mod settings;
 
@@ -69,6 +72,8 @@ pub struct Parts {
     pub delivered: Box<dyn Fn() -> Option<i64> + Send + Sync>,
     /// Hears what happens.
     pub witness: Box<dyn Witness>,
+    /// The place of the newest alert in the store.
+    pub newest: i64,
     /// What the store has of partitions, as keys and values.
     pub positions: Vec<(Vec<u8>, Vec<u8>)>,
 }

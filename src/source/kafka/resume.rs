@@ -115,7 +115,13 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
             // An offset that cannot be set is one below 0, which none of these is.
             let _ = one.set_offset(offset);
         }
-        context.work().assigned(&topic, partition, committed.unwrap_or(-1));
+        let mut work = context.work();
+        work.assigned(&topic, partition, committed.unwrap_or(-1));
+        if let (Start::Store(next), Some(Offset::Offset(offset))) = (start, offset)
+            && next == offset
+        {
+            work.resumed(&topic, partition, next);
+        }
     }
     context.work().prefix = prefix;
     if let StartAt::Time(time) = context.start_at {

@@ -44,6 +44,8 @@ pub struct Work {
     flight: Option<Flight>,
     /// Offsets whose alerts are stored up to that place.
     waiting: VecDeque<(i64, Partitions<i64>)>,
+    /// All alerts of what is stored of partitions are up to here.
+    place: i64,
     /// The partitions that are ours.
     pub own: Partitions<Own>,
     /// What their entries start with in the store.
@@ -64,6 +66,11 @@ pub enum Taken {
 }
 
 impl Work {
+    /// With nothing in hand; the newest alert in the store has this place.
+    pub fn new(place: i64) -> Self {
+        Work { place, ..Work::default() }
+    }
+
     /// Takes a message.
     pub fn take(&mut self, message: &BorrowedMessage<'_>) -> Taken {
         let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
@@ -166,6 +173,7 @@ impl Work {
             return false;
         };
         self.builder.reuse(bytes);
+        self.place = newest;
         let mut offsets = Partitions::default();
         for (topic, partition, position) in flight.positions.iter() {
             // What went elsewhere meanwhile is no longer ours to commit.
@@ -178,8 +186,14 @@ impl Work {
                 }
             }
         }
+        self.wait(newest, offsets);
+        true
+    }
+
+    /// Offsets are committed once the sinks are done with the alerts up to a place.
+    fn wait(&mut self, newest: i64, offsets: Partitions<i64>) {
         if offsets.is_empty() {
-            return true;
+            return;
         }
         match self.waiting.back_mut() {
             Some((place, last)) if *place == newest => last.merge(offsets),
@@ -194,7 +208,13 @@ impl Work {
                 *older = place;
             }
         }
-        true
+    }
+
+    /// A partition starts at what is stored: the group has not heard of it yet, and may hear nothing else for long.
+    pub fn resumed(&mut self, topic: &str, partition: i32, next: i64) {
+        let mut offsets = Partitions::default();
+        offsets.set(topic, partition, next);
+        self.wait(self.place, offsets);
     }
 
     /// Whether offsets wait for the sinks.
