@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "kafka/mod.rs"]
 mod kafka;
 
 use std::fs;
