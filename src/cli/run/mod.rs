@@ -222,7 +222,10 @@ async fn work(
                 receivers.push(receiver);
                 counts = Some(own);
             }
-            SourceKind::Stdin => parts::read_stdin(at, config.max_event_size, inbox.clone()),
+            SourceKind::Stdin => {
+                let is_only = config.sources.len() == 1;
+                parts::read_stdin(at, config.max_event_size, is_only, inbox.clone());
+            }
         }
         webhooks.push(counts);
     }
