@@ -1,4 +1,4 @@
-//! The daemon on real files: rotation, kills, stops, rules that change, standard input.
+//! The daemon on real files: stops, rules that change, standard input. What kills and rotations do to it is in `crash/`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -83,57 +83,6 @@ fn stop(mut child: Child) -> Option<i32> {
     child.wait().unwrap().code()
 }
 
-/// Numbers that look random and are the same each time.
-fn random(state: &mut u64, below: u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    (*state >> 33) % below
-}
-
-fn rotate(place: &Place, round: usize, compress: bool) {
-    let name =
-        format!("audit-2026-11-23T{:02}-{:02}-{:02}.000.log", round / 3600, round / 60 % 60, round % 60);
-    let rotated = place.path(&name);
-    if fs::rename(place.path("audit.log"), &rotated).is_ok() && compress {
-        let packed = fs::File::create(rotated.with_extension("log.gz")).unwrap();
-        let mut encoder = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
-        encoder.write_all(&fs::read(&rotated).unwrap()).unwrap();
-        encoder.finish().unwrap();
-        fs::remove_file(rotated).unwrap();
-    }
-}
-
-#[test]
-fn killed_at_any_moment_it_stores_each_alert_once() {
-    // In CI a short form; PULLWATCH_KILLS=200 is the long one.
-    let kills = std::env::var("PULLWATCH_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20);
-    let place = Place::new();
-    let mut state = 7;
-    let (mut written, mut rotations) = (0, 0);
-    for _ in 0..kills {
-        let mut child = place.command().spawn().unwrap();
-        for _ in 0..random(&mut state, 6) {
-            let count = usize::try_from(random(&mut state, 200)).unwrap();
-            place.events(written..written + count);
-            written += count;
-            match random(&mut state, 4) {
-                0 => rotate(&place, rotations, false),
-                1 if random(&mut state, 3) == 0 => rotate(&place, rotations, true),
-                _ => {}
-            }
-            rotations += 1;
-            std::thread::sleep(Duration::from_millis(random(&mut state, 40)));
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    let child = place.command().spawn().unwrap();
-    place.wait_for(written);
-    assert_eq!(stop(child), Some(0));
-    let stored = place.stored();
-    let wrong: Vec<_> = (0..written).filter(|number| stored.get(number) != Some(&1)).take(5).collect();
-    assert!(wrong.is_empty(), "{wrong:?} of {written}");
-}
-
 #[test]
 fn alerts_come_out_as_they_are_written_and_again_after_a_stop_only_new_ones() {
     let place = Place::new();
@@ -215,6 +164,29 @@ fn standard_input_is_judged_to_its_end() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(place.stored().len(), 2);
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn the_end_of_standard_input_ends_no_other_source() {
+    let place = Place::new();
+    let config = "sources: [{type: stdin}, {paths: [@/audit.log]}]\nsinks: []\nrules: @/rules.d\nstate_dir: @/state\nserver: false\n";
+    fs::write(place.path("pullwatch.yaml"), config.replace('@', &place.folder.path().display().to_string()))
+        .unwrap();
+    let mut child = pullwatch()
+        .arg("run")
+        .arg("--config")
+        .arg(place.path("pullwatch.yaml"))
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "{}", event("0", "get", "registry")).unwrap();
+    drop(input);
+    place.wait_for(1);
+    place.events(1..3);
+    place.wait_for(3);
+    assert_eq!(stop(child), Some(0));
 }
 
 #[test]

@@ -229,7 +229,10 @@ async fn work(
             }
             // They need the sinks' cursors, and come last.
             SourceKind::Kafka(_) => {}
-            SourceKind::Stdin => parts::read_stdin(at, config.max_event_size, inbox.clone()),
+            SourceKind::Stdin => {
+                let is_only = config.sources.len() == 1;
+                parts::read_stdin(at, config.max_event_size, is_only, inbox.clone());
+            }
         }
         webhooks.push(counts);
     }

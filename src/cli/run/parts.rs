@@ -52,8 +52,9 @@ pub fn forward(source: usize, mut deliveries: tokio::sync::mpsc::Receiver<Delive
     });
 }
 
-/// Reads standard input, a buffer of whole lines at a time, as fast as the pipeline takes them.
-pub fn read_stdin(source: usize, longest: usize, inbox: Sender<Message>) {
+/// Reads standard input, a buffer of whole lines at a time, as fast as the pipeline takes them. At its end all is over if there is
+/// no other source.
+pub fn read_stdin(source: usize, longest: usize, is_only: bool, inbox: Sender<Message>) {
     std::thread::spawn(move || {
         let mut input = std::io::stdin().lock();
         let mut rest = Vec::new();
@@ -86,7 +87,9 @@ pub fn read_stdin(source: usize, longest: usize, inbox: Sender<Message>) {
             }
             if read == 0 {
                 tracing::info!("standard input ended");
-                let _ = inbox.send(Message::Stop);
+                if is_only {
+                    let _ = inbox.send(Message::Stop);
+                }
                 return;
             }
         }

@@ -229,8 +229,12 @@ impl Follow {
                 }
                 continue;
             }
-            if self.tracked.iter().any(|file| beginning.is_of(&file.mark())) || self.is_copy(at, &strangers) {
+            if self.tracked.iter().any(|file| beginning.is_of(&file.mark())) {
                 self.pass(path);
+                continue;
+            }
+            // Not for good: the other may be gone before it is opened, and then this one is all there is.
+            if self.is_copy(at, &strangers) {
                 continue;
             }
             if *path != self.live && self.is_copy_in_the_making(at, &strangers) {
