@@ -320,7 +320,9 @@ fn id(json: &str) -> String {
 /// Which of so many are there another number of times than once.
 fn not_once(ids: &[String], count: usize) -> Vec<(usize, usize)> {
     let mut counts = vec![0; count];
-    ids.iter().for_each(|id| counts[id.parse::<usize>().unwrap()] += 1);
+    for id in ids {
+        counts[id.parse::<usize>().unwrap()] += 1;
+    }
     counts.into_iter().enumerate().filter(|(_, count)| *count != 1).collect()
 }
 

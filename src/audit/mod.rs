@@ -3,6 +3,7 @@
 //! In come bytes that anybody may have written; out come events that borrow from them. Nothing here does
 //! I/O, knows of rules, or believes a client.
 
+pub mod envelope;
 pub mod event;
 pub mod fields;
 pub mod identity;

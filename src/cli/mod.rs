@@ -150,7 +150,11 @@ fn start_log(verbose: u8, is_daemon: bool) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_env("PULLWATCH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written, for a full disk or a reader that is gone, is no reason to end.
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     if is_daemon && !std::io::stderr().is_terminal() {
         log.json().flatten_event(true).init();
     } else {

@@ -55,6 +55,8 @@ pub struct Counts {
     pub outside_time_range: u64,
     /// Lines by what is wrong with them.
     pub malformed: BTreeMap<&'static str, u64>,
+    /// Records of wrappers that held no audit event, by why (see [`skipped`](crate::audit::envelope::skipped)).
+    pub skipped: BTreeMap<&'static str, u64>,
     /// Events of which a part is missing, by why.
     pub truncated: BTreeMap<&'static str, u64>,
     /// What was forgotten because there was too much of it, by what it was.
@@ -70,6 +72,9 @@ impl Counts {
         self.outside_time_range += other.outside_time_range;
         for (reason, count) in &other.malformed {
             *self.malformed.entry(reason).or_default() += count;
+        }
+        for (reason, count) in &other.skipped {
+            *self.skipped.entry(reason).or_default() += count;
         }
         for (reason, count) in &other.truncated {
             *self.truncated.entry(reason).or_default() += count;

@@ -183,19 +183,36 @@ pub struct Turn {
 pub type OnFound<'f, 'c> = &'f mut dyn FnMut(Found<'_, 'c>);
 
 impl Session<'_> {
-    /// Judges every record of a buffer that starts and ends at record boundaries.
+    /// Judges every record of a buffer that starts and ends at record boundaries, in whatever wrapper.
     pub fn chunk(&mut self, bytes: &[u8], on_alert: OnAlert<'_>) {
+        let plain = self.scout.unwrap(bytes);
+        self.records(plain.as_deref().unwrap_or(bytes), on_alert);
+    }
+
+    /// Judges all events in one message of a queue: of any shape, over several lines, compressed as a whole.
+    pub fn message(&mut self, message: &[u8], on_alert: OnAlert<'_>) {
+        let plain = self.scout.unwrap_message(message);
+        self.records(plain.as_deref().unwrap_or(message), on_alert);
+    }
+
+    /// Judges an event whose line is longer than the limit by its first bytes.
+    pub fn head(&mut self, head: &[u8], on_alert: OnAlert<'_>) {
+        let plain = self.scout.unwrap_head(head);
         let mut sight = self.sequel.sight();
-        self.scout.chunk(bytes, &mut |found| match found {
+        self.scout.head(plain.as_deref().unwrap_or(head), &mut |found| match found {
             Found::Alert(alert) => on_alert(alert),
             Found::Later(event, turn) => self.sequel.judge(&mut sight, event, turn, on_alert),
         });
     }
 
-    /// Judges an event whose line is longer than the limit by its first bytes.
-    pub fn head(&mut self, head: &[u8], on_alert: OnAlert<'_>) {
+    /// The records of a buffer without what wraps them; nothing where nothing does. For who looks at events one by one.
+    pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.scout.unwrap(bytes)
+    }
+
+    fn records(&mut self, bytes: &[u8], on_alert: OnAlert<'_>) {
         let mut sight = self.sequel.sight();
-        self.scout.head(head, &mut |found| match found {
+        self.scout.chunk(bytes, &mut |found| match found {
             Found::Alert(alert) => on_alert(alert),
             Found::Later(event, turn) => self.sequel.judge(&mut sight, event, turn, on_alert),
         });

@@ -2,6 +2,7 @@
 
 use super::counts::{Counts, malformed, truncated};
 use super::{Detector, Found, OnFound, Turn};
+use crate::audit::envelope::Unwrapper;
 use crate::audit::event::{Event, Member};
 use crate::audit::json::{Broken, Cursor, Raw, Type};
 use crate::audit::notes::Notes;
@@ -54,6 +55,7 @@ pub struct Scout<'d> {
     /// The event at hand is for the sequel.
     is_later: bool,
     skimming: Skimming,
+    unwrapper: Unwrapper,
 }
 
 /// One buffer on its way through a scout.
@@ -80,6 +82,32 @@ impl<'d> Scout<'d> {
             matches: Vec::new(),
             is_later: false,
             skimming: Skimming::default(),
+            unwrapper: Unwrapper::new(detector.options.max_event_size),
+        }
+    }
+
+    /// The records of a buffer without what wraps them; nothing where nothing does. For [`Scout::chunk`].
+    pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let plain = self.unwrapper.unwrap(bytes);
+        self.count_skipped();
+        plain
+    }
+
+    /// The same of one message of a queue, which may be compressed as a whole.
+    pub fn unwrap_message(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        let plain = self.unwrapper.unwrap_message(message);
+        self.count_skipped();
+        plain
+    }
+
+    /// The same of the beginning of a record that is longer than the limit. For [`Scout::head`].
+    pub fn unwrap_head(&mut self, head: &[u8]) -> Option<Vec<u8>> {
+        self.unwrapper.unwrap_head(head)
+    }
+
+    fn count_skipped(&mut self) {
+        for (reason, count) in self.unwrapper.take_skipped() {
+            *self.counts.skipped.entry(reason).or_default() += count;
         }
     }
 

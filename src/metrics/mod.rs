@@ -23,6 +23,7 @@ pub use rotations::MOST_ROTATIONS;
 pub use table::{Definition, TABLE};
 pub use told::{ListenerMetrics, WebhookMetrics};
 
+use crate::audit::envelope::skipped;
 use crate::detector::{Counts, forgotten, malformed, truncated};
 use crate::rules::ast::Priority;
 use rotations::Rotations;
@@ -37,6 +38,18 @@ const MALFORMED: [(&str, &str); 7] = [
     (malformed::REPEATED, "repeated_member"),
     (malformed::UTF8, "invalid_utf8"),
     (malformed::SURROGATE, "lone_surrogate"),
+];
+
+/// The words of [`skipped`] as labels.
+const SKIPPED: [(&str, &str); skipped::ALL.len()] = [
+    (skipped::OTHER_LOG, "other_log"),
+    (skipped::OTHER_KIND, "other_kind"),
+    (skipped::CONTROL, "control_message"),
+    (skipped::TOO_BIG, "left_out_by_sender"),
+    (skipped::EMPTY, "empty"),
+    (skipped::UNREADABLE, "unreadable"),
+    (skipped::TOO_DEEP, "too_deep"),
+    (skipped::TOO_LARGE, "too_large"),
 ];
 
 /// The words of [`truncated`] as labels.
@@ -166,6 +179,9 @@ impl Metrics {
             for (_, reason) in MALFORMED {
                 all.malformed.with_label_values(&[source, reason]).reset();
             }
+            for (_, reason) in SKIPPED {
+                all.skipped.with_label_values(&[source, reason]).reset();
+            }
             for (_, reason) in TRUNCATED {
                 all.truncated.with_label_values(&[source, reason]).reset();
             }
@@ -202,6 +218,9 @@ impl Metrics {
         all.events_outside.with_label_values(&[source]).inc_by(counts.outside_time_range);
         for (reason, count) in &counts.malformed {
             all.malformed.with_label_values(&[source, label(&MALFORMED, reason)]).inc_by(*count);
+        }
+        for (reason, count) in &counts.skipped {
+            all.skipped.with_label_values(&[source, label(&SKIPPED, reason)]).inc_by(*count);
         }
         for (reason, count) in &counts.truncated {
             all.truncated.with_label_values(&[source, label(&TRUNCATED, reason)]).inc_by(*count);

@@ -129,6 +129,8 @@ metrics! {
         "Bytes read, unpacked.";
     malformed: counter "pullwatch_source_malformed_total" ["source", "reason"]
         "Records that are no sound audit events, by what is wrong with them.";
+    skipped: counter "pullwatch_source_skipped_total" ["source", "reason"]
+        "Records of log shippers and clouds that held no audit event, by why.";
     truncated: counter "pullwatch_source_truncated_events_total" ["source", "reason"]
         "Events judged by a part of them, by why.";
     source_errors: counter "pullwatch_source_errors_total" ["source"]

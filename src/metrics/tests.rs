@@ -73,6 +73,7 @@ fn names_go_by_the_rules() {
 fn every_reason_has_a_word_of_its_own() {
     let counts = Counts {
         malformed: MALFORMED.iter().map(|(reason, _)| (*reason, 1)).collect(),
+        skipped: SKIPPED.iter().map(|(reason, _)| (*reason, 1)).collect(),
         truncated: TRUNCATED.iter().map(|(reason, _)| (*reason, 2)).collect(),
         forgotten: FORGOTTEN.iter().map(|(what, _)| (*what, 3)).collect(),
         ..Counts::default()

@@ -48,9 +48,10 @@ const GAUGE: Duration = Duration::from_secs(5);
 pub enum Message {
     /// A file may have changed.
     Wake,
-    /// A webhook got a batch; which, by its place among the sources.
-    Delivery(usize, Delivery),
-    /// Messages out of Kafka.
+    /// A webhook got a batch; which, by its place among the sources. The answer says that the next may come: what waits meanwhile
+    /// waits in the webhook's own queue, which has a bound.
+    Delivery(usize, Delivery, SyncSender<()>),
+    /// Messages out of Kafka. A source sends the next when it knows what became of these.
     Messages(usize, kafka::Batch),
     /// Standard input gave whole records; the answer says when there is room for more.
     Records(usize, Vec<u8>, SyncSender<()>),
@@ -266,7 +267,9 @@ impl Pipeline {
                     let now = Instant::now();
                     self.files.iter_mut().for_each(|source| source.look_at = now);
                 }
-                Ok(Message::Delivery(source, delivery)) => {
+                Ok(Message::Delivery(source, delivery, taken)) => {
+                    // Whoever hands on may have ended.
+                    let _ = taken.send(());
                     if !self.deliver(source, delivery, session)? {
                         return Ok(End::Stop);
                     }
@@ -280,6 +283,11 @@ impl Pipeline {
                     let mut judged = Judged::default();
                     self.judge(source, session, &records, Step::Records, &mut judged);
                     if !self.commit(None, &[], &judged)? {
+                        tracing::error!(
+                            source = self.name(source),
+                            bytes = records.len(),
+                            "stopped before this could be stored, and it cannot be read again: it is lost"
+                        );
                         return Ok(End::Stop);
                     }
                     // Whoever reads may have ended.
@@ -395,8 +403,12 @@ impl Pipeline {
         delivery: Delivery,
         session: &mut Session<'_>,
     ) -> Result<bool, store::Error> {
-        let events = match event_digests(&delivery.body) {
+        let plain = session.unwrap(&delivery.body);
+        let body = plain.as_deref().unwrap_or(&delivery.body);
+        let events = match event_digests(body) {
             Ok(events) => events,
+            // A wrapper with nothing to judge in it, as a control message.
+            Err(_) if plain.as_ref().is_some_and(Vec::is_empty) => Vec::new(),
             Err(reason) => {
                 // Whoever sent it may be gone; so below.
                 let _ = delivery.done.send(Outcome::Invalid(reason));
@@ -407,8 +419,18 @@ impl Pipeline {
         let mut seen = HashSet::new();
         for (digest, place) in &events {
             // An apiserver sends a whole batch again that it got no answer for.
-            if seen.insert(*digest) && !self.store.was_seen(digest)? {
-                new.push((*digest, place.clone()));
+            if !seen.insert(*digest) {
+                continue;
+            }
+            match self.store.was_seen(digest) {
+                Ok(true) => {}
+                Ok(false) => new.push((*digest, place.clone())),
+                Err(error) if error.is_transient() => {
+                    self.metrics.store_failed();
+                    let _ = delivery.done.send(Outcome::Busy);
+                    return Ok(true);
+                }
+                Err(error) => return Err(error),
             }
         }
         if let Some(Some(metrics)) = self.webhooks.get(source) {
@@ -417,7 +439,7 @@ impl Pipeline {
         let mut judged = Judged::default();
         for (_, place) in &new {
             // Each by itself: a list is one line, and would be too long.
-            self.judge(source, session, &delivery.body[place.clone()], Step::Records, &mut judged);
+            self.judge(source, session, &body[place.clone()], Step::Records, &mut judged);
         }
         let digests: Vec<[u8; 16]> = new.iter().map(|(digest, _)| *digest).collect();
         // While the store takes nothing the sender is told to come back, by its receiver. What was judged is stored all the same
@@ -475,7 +497,12 @@ impl Pipeline {
             self.gauge_at.get_or_insert_with(|| Instant::now() + GAUGE);
         }
         if !judged.alerts.is_empty() {
-            self.news.send_replace(self.store.newest()?);
+            let newest = match self.store.newest() {
+                // Where it cannot be asked now: sinks only have to hear that there is more.
+                Err(error) if error.is_transient() => *self.news.borrow() + 1,
+                newest => newest?,
+            };
+            self.news.send_replace(newest);
         }
         Ok(true)
     }

@@ -32,6 +32,8 @@ struct StoredMark {
     offset: u64,
     size: u64,
     done: bool,
+    #[serde(default)]
+    skips: bool,
 }
 
 impl Files {
@@ -99,9 +101,11 @@ impl Files {
         let before = self.before.iter().map(|(path, marks)| (path, marks.clone()));
         let all: BTreeMap<&PathBuf, Vec<StoredMark>> = marks
             .chain(before)
+            // A path that is no UTF-8 cannot be written: its log starts anew, and the others do not.
+            .filter(|(path, _)| path.to_str().is_some())
             .map(|(path, marks)| (path, marks.into_iter().map(StoredMark::from).collect()))
             .collect();
-        // Maps of plain numbers and paths; a path that is no UTF-8 cannot be written, and its log starts anew.
+        // Maps of plain numbers and paths.
         serde_json::to_vec(&all).unwrap_or_default()
     }
 
@@ -152,6 +156,7 @@ impl From<StoredMark> for Mark {
             offset: mark.offset,
             size: mark.size,
             is_done: mark.done,
+            skips: mark.skips,
         }
     }
 }
@@ -166,6 +171,7 @@ impl From<Mark> for StoredMark {
             offset: mark.offset,
             size: mark.size,
             done: mark.is_done,
+            skips: mark.skips,
         }
     }
 }

@@ -86,7 +86,10 @@ pub enum Error {
         path: PathBuf,
     },
     /// No room on the disk. Nothing of the batch is kept: wait, and try again.
-    #[error("the disk of {} is full: make room, or lower the retention", path.display())]
+    #[error(
+        "the disk of {} is full, or the user's quota or limit is reached ({cause}): make room, or lower the retention",
+        path.display()
+    )]
     Full {
         /// The file.
         path: PathBuf,
@@ -129,8 +132,13 @@ impl Error {
         let path = path.to_owned();
         let Some(error) = cause.sqlite_error() else { return Error::Database { path, cause } };
         match (error.code, error.extended_code) {
-            // The shared memory of the WAL is a file that grows; a full disk shows there first.
-            (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => Error::Full { path, cause },
+            // The shared memory of the WAL is a file that grows; a full disk shows there first. SQLite knows one reason only why
+            // there may be no room: a quota, a limit of the process and a broken disk are errors of writing to it. Nothing of
+            // the batch is kept then either, and the same helps: to wait.
+            (ErrorCode::DiskFull, _)
+            | (_, ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE) => {
+                Error::Full { path, cause }
+            }
             (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => Error::Busy { path, cause },
             (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) => Error::Corrupt { path, cause },
             (ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen, _) => {

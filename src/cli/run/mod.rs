@@ -17,6 +17,8 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use tokio::sync::watch;
 
+use signals::Signals;
+
 use crate::config::{Config, FileSource, Source, SourceKind, USUAL_PATHS};
 use crate::metrics::{Metrics, WebhookMetrics};
 use crate::pipeline::{self, Message, Pipeline, Status};
@@ -88,6 +90,14 @@ const GRACE: Duration = Duration::from_secs(5);
 impl Run {
     /// Runs until it is told to stop.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        // First of all: to look through a large store takes a while, and whoever stops it meanwhile wants it to end in order.
+        let signals = runtime.block_on(async { Signals::listen() })?;
+        raise_file_limit();
         let config = self.config()?;
         let dir = config.state_dir.clone().unwrap_or_else(store::default_dir);
         let hostname = gethostname::gethostname().to_string_lossy().into_owned();
@@ -97,14 +107,10 @@ impl Run {
         if let Some(aside) = &opened.set_aside {
             tracing::error!(kept_as = %aside.display(), "the store was damaged: it was set aside, and a new one made");
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .context("cannot start the runtime")?;
-        runtime.block_on(work(config, &dir, opened.store, first_rules, loading))?;
-        // A thread may wait for standard input, which nothing can wake.
+        let result = runtime.block_on(work(config, &dir, opened.store, first_rules, loading, signals));
+        // A thread may wait for standard input or for a pipe that nobody reads, which nothing can wake.
         runtime.shutdown_timeout(Duration::from_millis(200));
+        result?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -159,6 +165,15 @@ impl Run {
     }
 }
 
+/// As many open files as the system allows: a folder may hold many rotated logs at the first start, and each connection is one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// Starts everything, waits for a signal, and ends everything in order.
 async fn work(
     config: Config,
@@ -166,6 +181,7 @@ async fn work(
     mut store: Store,
     first_rules: pipeline::Rules,
     loading: rules::Loading,
+    signals: Signals,
 ) -> anyhow::Result<()> {
     let source_names: Vec<String> = config.sources.iter().map(|source| source.name.clone()).collect();
     let exact = kafka::exact_sink(&config).map(|sink| sink.name.clone());
@@ -262,7 +278,7 @@ async fn work(
     let reloading = rules::watch(loading, version, inbox.clone(), metrics.clone(), status.clone());
     tracing::info!(state_dir = %dir.display(), "running");
 
-    let result = signals::wait(pipeline_ended, &reloading, &sinks).await;
+    let result = signals.wait(pipeline_ended, &reloading, &sinks).await;
     for receiver in &receivers {
         receiver.refuse();
     }

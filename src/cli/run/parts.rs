@@ -39,11 +39,13 @@ pub fn webhook_settings(source: &WebhookSource) -> webhook::Settings {
     }
 }
 
-/// Hands batches on to the pipeline, one after the other.
+/// Hands batches on to the pipeline, one after the other: the next when it took the last.
 pub fn forward(source: usize, mut deliveries: tokio::sync::mpsc::Receiver<Delivery>, inbox: Sender<Message>) {
     std::thread::spawn(move || {
         while let Some(delivery) = deliveries.blocking_recv() {
-            if inbox.send(Message::Delivery(source, delivery)).is_err() {
+            // One for each: a pipeline that ended drops it, and that ends this too.
+            let (taken, is_taken) = mpsc::sync_channel(1);
+            if inbox.send(Message::Delivery(source, delivery, taken)).is_err() || is_taken.recv().is_err() {
                 return;
             }
         }

@@ -74,6 +74,7 @@ fn render(outcome: &Outcome<'_>) -> String {
     names(&mut out, "who", &tally.actors);
     names(&mut out, "what", &tally.targets);
     reasons(&mut out, "malformed", tally.counts.malformed.iter());
+    reasons(&mut out, "skipped", tally.counts.skipped.iter());
     reasons(&mut out, "truncated", tally.counts.truncated.iter());
     reasons(&mut out, "forgotten to stay within bounds", tally.counts.forgotten.iter());
     if !tally.counts.held_back.is_empty() {

@@ -257,6 +257,8 @@ struct Done {
 /// What a scout found in a chunk.
 #[derive(Default)]
 struct Findings {
+    /// The records without what wrapped them; nothing where nothing did.
+    plain: Option<Vec<u8>>,
     /// Alerts, as they are printed.
     alerts: Vec<u8>,
     later: Vec<Later>,
@@ -266,7 +268,7 @@ struct Findings {
 struct Later {
     /// So many bytes of alerts come before it.
     after: usize,
-    /// Where it stands in the buffer.
+    /// Where it stands in the plain records, or in the buffer.
     place: Range<usize>,
     turn: Turn,
 }
@@ -355,7 +357,11 @@ fn work(detector: &Detector, jobs: &Mutex<Receiver<Job>>, finish: &Sender<Done>,
 
 fn explore(scout: &mut Scout<'_>, job: &Job, style: Style, tally: &mut Tally) -> Findings {
     let mut findings = Findings::default();
-    let bytes = job.buffer.bytes();
+    let plain = match job.kind {
+        Chunk::Records => scout.unwrap(job.buffer.bytes()),
+        Chunk::Head => scout.unwrap_head(job.buffer.bytes()),
+    };
+    let bytes = plain.as_deref().unwrap_or(job.buffer.bytes());
     let mut on_found = |found: Found<'_, '_>| match found {
         Found::Alert(alert) => say(alert, style, tally, &mut findings.alerts),
         Found::Later(event, turn) => {
@@ -371,6 +377,9 @@ fn explore(scout: &mut Scout<'_>, job: &Job, style: Style, tally: &mut Tally) ->
         Chunk::Head => scout.head(bytes, &mut on_found),
     }
     tally.counts.add(&scout.take_counts());
+    if !findings.later.is_empty() {
+        findings.plain = plain;
+    }
     findings
 }
 
@@ -394,10 +403,11 @@ fn finish_in_order(
             out.clear();
             let mut printed = 0;
             let mut sight = sequel.sight();
+            let records = findings.plain.as_deref().unwrap_or(one.buffer.bytes());
             for later in findings.later {
                 out.extend_from_slice(&findings.alerts[printed..later.after]);
                 printed = later.after;
-                let mut event = Event::new(&one.buffer.bytes()[later.place]);
+                let mut event = Event::new(&records[later.place]);
                 sequel.judge(&mut sight, &mut event, later.turn, &mut |alert| {
                     say(alert, style, tally, &mut out);
                 });

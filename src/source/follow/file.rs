@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::Step;
 use super::mark::{Beginning, Fingerprint, Mark};
@@ -30,11 +30,11 @@ impl Identity {
         Self::and_state(path).map(|(identity, _)| identity)
     }
 
-    /// And what changes when the file does: its size, and when it was written to.
-    pub fn and_state(path: &Path) -> io::Result<(Self, (u64, Option<SystemTime>))> {
+    /// And what changes when the file does.
+    pub fn and_state(path: &Path) -> io::Result<(Self, State)> {
         let metadata = std::fs::metadata(path)?;
         let identity = Identity { device: metadata.dev(), inode: metadata.ino() };
-        Ok((identity, (metadata.len(), metadata.modified().ok())))
+        Ok((identity, State::of(&metadata)))
     }
 }
 
@@ -44,6 +44,24 @@ enum Content {
     Plain(File),
     /// A compressed one, which does not.
     Compressed(Box<dyn Read + Send>),
+}
+
+/// What changes when a file does: its size, when it was written to, and when its name or mode changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    pub size: u64,
+    written: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl State {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        State {
+            size: metadata.len(),
+            written: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
 }
 
 /// A file that is being read.
@@ -65,6 +83,10 @@ pub struct Tracked {
     /// The line at hand was handed on by its head; it is passed over up to its end.
     skips: bool,
     size: u64,
+    /// What was read last was not of the file that was read before: the next look sees to it.
+    is_another: bool,
+    /// As it was when it was last seen to be the same file.
+    checked: Option<State>,
 }
 
 impl std::fmt::Debug for Tracked {
@@ -99,8 +121,10 @@ impl Tracked {
             start: mark.map(|mark| mark.start).unwrap_or_default(),
             offset,
             rest: Vec::new(),
-            skips: false,
+            skips: mark.is_some_and(|mark| mark.skips),
             size: metadata.len(),
+            is_another: false,
+            checked: None,
         })
     }
 
@@ -113,7 +137,25 @@ impl Tracked {
             offset: self.offset,
             size: self.size,
             is_done: false,
+            skips: self.skips,
         }
+    }
+
+    /// Whether nothing is left that was read and not handed on.
+    pub fn is_between_lines(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Whether it was cut to nothing since it was last looked at, and read since.
+    pub fn is_another(&self) -> bool {
+        self.is_another
+    }
+
+    /// Whether a file that starts so, and holds no more yet, may be a copy of this one in the making.
+    pub fn may_be_copied_to(&self, beginning: &[u8]) -> bool {
+        let Content::Plain(file) = &self.content else { return false };
+        let mut own = vec![0; beginning.len()];
+        file.read_exact_at(&mut own, 0).is_ok() && own == beginning
     }
 
     /// Looks at its beginning, where more of it would tell more.
@@ -142,17 +184,39 @@ impl Tracked {
     /// If the file was written anew from its beginning: where reading stood before.
     pub fn was_truncated(&mut self) -> Option<Mark> {
         let Content::Plain(file) = &self.content else { return None };
-        let size = file.metadata().ok()?.len();
-        let is_shorter = size < self.offset + self.rest.len() as u64;
-        let is_another = || {
-            let mut beginning = vec![0; self.start.length as usize];
-            file.read_exact_at(&mut beginning, 0).is_ok() && !self.start.fits(&beginning)
-        };
-        if !(is_shorter || self.start.length > 0 && is_another()) {
-            self.size = size;
+        let state = file.metadata().ok().map(|metadata| State::of(&metadata));
+        if state.is_some() && state == self.checked {
             return None;
         }
-        Some(self.mark())
+        match self.size_if_same(self.rest.len()) {
+            Some(size) => {
+                self.size = size;
+                self.checked = state;
+                None
+            }
+            None => Some(self.mark()),
+        }
+    }
+
+    /// The size of the file, if it is still the one that was read up to the offset and `read` bytes further; else it was cut to
+    /// nothing since, whatever is in it now.
+    fn size_if_same(&self, read: usize) -> Option<u64> {
+        let Content::Plain(file) = &self.content else { return Some(self.size) };
+        // Where it cannot be asked it cannot be read, which is said there.
+        let Ok(metadata) = file.metadata() else { return Some(self.size) };
+        let size = metadata.len();
+        if size < self.offset + read as u64 || size < u64::from(self.start.length) {
+            return None;
+        }
+        if self.start.length > 0 {
+            let mut beginning = vec![0; self.start.length as usize];
+            match file.read_exact_at(&mut beginning, 0) {
+                Ok(()) if !self.start.fits(&beginning) => return None,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return None,
+                _ => {}
+            }
+        }
+        Some(size)
     }
 
     /// Goes on at the beginning.
@@ -162,6 +226,7 @@ impl Tracked {
             let _ = file.seek(SeekFrom::Start(0));
         }
         self.start = Fingerprint::default();
+        self.is_another = false;
         self.offset = 0;
         self.rest.clear();
         self.skips = false;
@@ -181,9 +246,22 @@ impl Tracked {
             if read == 0 {
                 return Ok(Step::Idle);
             }
+            let was_seen = self.start.length > 0 || self.offset + before as u64 > 0;
+            if was_seen && self.size_if_same(self.rest.len()).is_none() {
+                // It was cut to nothing since it was last looked at: this is of what was written then, from its middle. What
+                // is missing before it is in a copy, and is looked for at the next look.
+                self.rest.truncate(before);
+                (self.is_another, self.checked) = (true, None);
+                return Ok(Step::Idle);
+            }
             self.grew_at = Instant::now();
             if self.start.is_short() {
-                self.identify()?;
+                if self.offset == 0 {
+                    // By what was read and nothing else: by now the file may be another.
+                    self.start = Fingerprint::of(&self.rest);
+                } else {
+                    self.identify()?;
+                }
             }
             if self.skips {
                 // The rest of a line that was handed on by its head.
@@ -237,7 +315,10 @@ impl Tracked {
                 return Ok(());
             }
         };
-        self.start = Fingerprint::of(&beginning);
+        // Where it was cut to nothing meanwhile this is another file's beginning.
+        if self.start.length == 0 || self.start.fits(&beginning) {
+            self.start = Fingerprint::of(&beginning);
+        }
         Ok(())
     }
 }

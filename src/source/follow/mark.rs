@@ -63,6 +63,16 @@ impl Beginning {
         self.whole
     }
 
+    /// Whether it is so short that another file's may only look like it.
+    pub fn is_short(&self) -> bool {
+        self.whole.is_short()
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// Whether the file is the one of a mark, renamed, copied, compressed or longer by now.
     pub fn is_of(&self, mark: &Mark) -> bool {
         self.whole.length > 0 && self.whole == mark.start || mark.start.fits(&self.text)
@@ -70,7 +80,7 @@ impl Beginning {
 }
 
 /// Up to where a file was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     /// Device and inode, as long as they last.
     pub device: u64,
@@ -84,6 +94,8 @@ pub struct Mark {
     pub size: u64,
     /// Nothing more is to be read of it.
     pub is_done: bool,
+    /// The offset is inside a line whose head was handed on: the rest of it is passed over.
+    pub skips: bool,
 }
 
 impl Mark {
@@ -97,7 +109,15 @@ impl Mark {
         let size = file.metadata()?.len();
         let offset = last_line_end(&mut file, size)?;
         let start = Beginning::of(path)?.fingerprint();
-        Ok(Mark { device: identity.device, inode: identity.inode, start, offset, size, is_done: false })
+        Ok(Mark {
+            device: identity.device,
+            inode: identity.inode,
+            start,
+            offset,
+            size,
+            is_done: false,
+            skips: false,
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 //! * **rename, then create** (the apiserver, logrotate): the file stays open and is read to its end under whatever name,
 //!   and for a while longer, since its writer may be late to notice.
 //! * **copytruncate**: where a file became shorter, or its beginning another, what was not read of it is in a copy, which is
-//!   found by its beginning and read from there on.
+//!   found by its beginning and read from there on. Until then a copy, and one that is just being made, is passed over.
 //! * **links that move, files that appear later**: each is a new file at a known name.
 //!
 //! Nothing here waits. Whoever calls decides when to look again.
@@ -21,16 +21,19 @@ mod tests;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 pub use mark::{Fingerprint, Mark};
 
 use super::rotation;
-use file::{Identity, Tracked};
+use file::{Identity, State, Tracked};
 use mark::Beginning;
 
 /// A file that was renamed is closed when nothing was written to it for so long.
 const LINGER: Duration = Duration::from_secs(60);
+
+/// Of more files than this those that were read to their ends are closed at once. They are opened again should they grow.
+const MOST_OPEN: usize = 64;
 
 /// So many files that were read are remembered, to know a copy of one when it appears.
 const MOST_DONE: usize = 4096;
@@ -70,6 +73,14 @@ pub enum Incident {
     Gap(PathBuf),
 }
 
+/// A file that was not known.
+struct Fresh {
+    path: PathBuf,
+    /// Of the run before.
+    mark: Option<Mark>,
+    start: Fingerprint,
+}
+
 /// Follows one log: a name, and the files that rotation makes of it.
 #[derive(Debug)]
 pub struct Follow {
@@ -78,12 +89,13 @@ pub struct Follow {
     longest: usize,
     /// Being read, oldest first.
     tracked: VecDeque<Tracked>,
-    /// Read to their ends, or not to be read; each with its number.
+    /// Read to their ends, or not to be read; each with its number. One that is not done could not be read further, and is
+    /// gone on with when it changes.
     done: VecDeque<(u64, Mark)>,
     /// Counts files that were opened or done with.
     number: u64,
     /// Files that need not be looked at again as long as they are as they were.
-    passed: HashMap<Identity, (u64, Option<SystemTime>)>,
+    passed: HashMap<Identity, State>,
     /// Marks of the run before, until their files are found.
     found_before: Vec<Mark>,
     is_first_look: bool,
@@ -131,7 +143,9 @@ impl Follow {
     /// Up to where everything was handed on. To be kept together with what came of it.
     pub fn marks(&self) -> Vec<Mark> {
         // What is older than all that is known is not read by the next run; what is younger has to be known.
-        let oldest = self.tracked.iter().map(|file| file.number).min().unwrap_or(self.number);
+        // A file of which nothing was read yet is known by nothing.
+        let known = self.tracked.iter().filter(|file| file.mark().start.length > 0);
+        let oldest = known.map(|file| file.number).min().unwrap_or(self.number);
         let older = self.done.partition_point(|(number, _)| *number < oldest);
         let from = older.min(self.done.len().saturating_sub(FEWEST_DONE_KEPT));
         let done = self.done.iter().skip(from).map(|(_, mark)| mark);
@@ -140,8 +154,8 @@ impl Follow {
 
     /// Looks which files there are.
     pub fn look(&mut self) {
+        self.notice_truncation();
         let files = self.files();
-        self.notice_truncation(&files);
         for file in &mut self.tracked {
             // A copy may be there of what was not read yet.
             file.identify_if_short();
@@ -183,61 +197,125 @@ impl Follow {
 
     /// Decides what to read of files that are not known by their inode.
     fn greet(&mut self, files: Vec<PathBuf>) {
-        let mut fresh: Vec<(PathBuf, Option<Mark>)> = Vec::new();
+        let mut strangers: Vec<(PathBuf, Beginning)> = Vec::new();
         for path in files {
-            let beginning = match Beginning::of(&path) {
-                Ok(beginning) => beginning,
+            match Beginning::of(&path) {
+                Ok(beginning) => strangers.push((path, beginning)),
+                // It was renamed or removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Looked at again when there is more of it; by then it is whole, or as it will stay.
+                Err(_) if is_in_the_making(&path) => {}
                 Err(error) => {
+                    self.pass(&path);
                     self.complain(path, &error);
-                    continue;
                 }
-            };
-            // A copy of what is read, or was: the compressed form of a rotated file.
-            if self.done.iter().any(|(_, mark)| beginning.is_of(mark))
-                || self.tracked.iter().any(|file| beginning.is_of(&file.mark()))
-            {
-                self.pass(&path);
+            }
+        }
+        for file in &mut self.tracked {
+            // What is in one now was written after the look began, and a copy of it may be there already.
+            file.identify_if_short();
+        }
+        let mut again = Vec::new();
+        let mut fresh: Vec<Fresh> = Vec::new();
+        for at in 0..strangers.len() {
+            let (path, beginning) = &strangers[at];
+            // The compressed form of a file that is read or was, or a copy of it.
+            if let Some(done) = self.done.iter().position(|(_, mark)| beginning.is_of(mark)) {
+                let mark = &self.done[done].1;
+                if mark.is_done && !has_grown(path, mark) {
+                    self.pass(path);
+                } else if let Some((number, mark)) = self.done.remove(done) {
+                    again.push((path.clone(), Mark { is_done: false, ..mark }, number));
+                }
+                continue;
+            }
+            if self.tracked.iter().any(|file| beginning.is_of(&file.mark())) || self.is_copy(at, &strangers) {
+                self.pass(path);
+                continue;
+            }
+            if *path != self.live && self.is_copy_in_the_making(at, &strangers) {
                 continue;
             }
             let before = self.found_before.iter().position(|mark| beginning.is_of(mark));
-            fresh.push((path, before.map(|at| self.found_before.swap_remove(at))));
+            let mark = before.map(|at| self.found_before.swap_remove(at));
+            fresh.push(Fresh { path: path.clone(), mark, start: beginning.fingerprint() });
+        }
+        for (path, mark, number) in again {
+            // It keeps its place, so that those after it stay known for as long as it is read.
+            self.open_as(path, Some(mark), number);
         }
         if self.is_first_look {
             self.start(fresh);
             return;
         }
-        for (path, mark) in fresh {
-            self.open(path, mark);
+        for file in fresh {
+            self.open_fresh(file);
         }
     }
 
+    /// Whether one of several new files is a copy of another of them, and not the one to be read.
+    fn is_copy(&self, at: usize, strangers: &[(PathBuf, Beginning)]) -> bool {
+        let (path, beginning) = &strangers[at];
+        let mark = self.found_before.iter().find(|mark| beginning.is_of(mark));
+        let is_same = |other: &Beginning| match mark {
+            Some(mark) => other.is_of(mark),
+            None => !other.text().is_empty() && other.text() == beginning.text(),
+        };
+        // The very file that was read before, else the one that may still grow, else the first.
+        let rank = |path: &Path| {
+            let is_known = mark.is_some_and(|mark| {
+                Identity::of(path).is_ok_and(|own| (own.device, own.inode) == (mark.device, mark.inode))
+            });
+            (is_known, path == self.live, !is_compressed(path))
+        };
+        let own = rank(path);
+        strangers.iter().enumerate().any(|(other, (path, beginning))| {
+            other != at && is_same(beginning) && (rank(path) > own || rank(path) == own && other < at)
+        })
+    }
+
+    /// Whether a file holds nothing yet, or no more than another starts with: it is looked at again when there is more of it.
+    fn is_copy_in_the_making(&self, at: usize, strangers: &[(PathBuf, Beginning)]) -> bool {
+        let beginning = &strangers[at].1;
+        let text = beginning.text();
+        beginning.is_short()
+            && (text.is_empty()
+                || self.tracked.iter().any(|file| file.may_be_copied_to(text))
+                || strangers
+                    .iter()
+                    .any(|(_, other)| other.text().len() > text.len() && other.text().starts_with(text)))
+    }
+
     /// At the start: goes on where the run before ended, or where the user wants it.
-    fn start(&mut self, mut files: Vec<(PathBuf, Option<Mark>)>) {
-        let first_known = files.iter().position(|(_, mark)| mark.is_some());
+    fn start(&mut self, mut files: Vec<Fresh>) {
+        let first_known = files.iter().position(|file| file.mark.is_some());
         match first_known {
             // What is older than all that is known was there before pullwatch was, or was read.
             Some(first) => {
-                for (path, _) in files.drain(..first) {
+                for Fresh { path, .. } in files.drain(..first) {
                     match Mark::at_end(&path) {
                         Ok(mark) => {
-                            self.finish(mark);
+                            let number = self.next_number();
+                            self.finish(mark, number);
                             self.pass(&path);
                         }
                         Err(error) => self.complain(path, &error),
                     }
                 }
             }
-            None if !self.found_before.is_empty() => {
+            // A log that was empty then is known by nothing.
+            None if self.found_before.iter().any(|mark| mark.start.length > 0) => {
                 self.incidents.push(Incident::Gap(self.live.clone()));
             }
             None if self.start_at == StartAt::End => {
-                for (path, _) in files {
+                for Fresh { path, .. } in files {
                     let mark = Mark::at_end(&path);
                     let is_live = path == self.live;
                     match mark {
                         Ok(mark) if is_live => self.open(path, Some(mark)),
                         Ok(mark) => {
-                            self.finish(mark);
+                            let number = self.next_number();
+                            self.finish(mark, number);
                             self.pass(&path);
                         }
                         Err(error) => self.complain(path, &error),
@@ -249,78 +327,126 @@ impl Follow {
         }
         // Marks whose files are gone are of files that were read, or are lost.
         self.found_before.clear();
-        for (path, mark) in files {
-            self.open(path, mark);
+        for file in files {
+            self.open_fresh(file);
         }
     }
 
-    #[allow(clippy::needless_pass_by_value)] // It is used up.
+    fn open_fresh(&mut self, file: Fresh) {
+        // Known by its beginning from the first: copies of it are passed over already, and it may be cut before it is read.
+        let mark = file.mark.unwrap_or(Mark { start: file.start, ..Mark::default() });
+        self.open(file.path, Some(mark));
+    }
+
     fn open(&mut self, path: PathBuf, mark: Option<Mark>) {
-        if let Some(mark) = mark.as_ref().filter(|mark| mark.is_done) {
-            self.finish(mark.clone());
+        let number = self.next_number();
+        self.open_as(path, mark, number);
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // It is used up.
+    fn open_as(&mut self, path: PathBuf, mark: Option<Mark>, number: u64) {
+        if let Some(mark) = mark.as_ref().filter(|mark| mark.is_done && !has_grown(&path, mark)) {
+            self.finish(mark.clone(), number);
+            self.pass(&path);
+            return;
+        }
+        // A copy that was made before the last of it was read: nothing in it is new.
+        let is_shorter = |mark: &Mark| {
+            !is_compressed(&path)
+                && path != self.live
+                && std::fs::metadata(&path).is_ok_and(|file| file.len() < mark.offset)
+        };
+        if let Some(mark) = mark.as_ref().filter(|mark| is_shorter(mark)) {
+            self.finish(mark.clone(), number);
             self.pass(&path);
             return;
         }
         match Tracked::open(&path, mark.as_ref()) {
             Ok(mut file) => {
-                self.number += 1;
-                file.number = self.number;
+                tracing::debug!(?file, number, "reading");
+                file.number = number;
                 self.tracked.push_back(file);
             }
-            Err(error) => self.complain(path, &error),
+            Err(error) => {
+                if let Some(mark) = mark {
+                    // Until it can be.
+                    self.put_by(mark, number);
+                }
+                if error.kind() != io::ErrorKind::NotFound {
+                    self.complain(path, &error);
+                }
+            }
         }
     }
 
     /// A file that need not be looked at again as long as it is as it is.
     fn pass(&mut self, path: &Path) {
+        tracing::debug!(path = %path.display(), "not read: it is a copy, or was read");
         if let Ok((identity, state)) = Identity::and_state(path) {
             self.passed.insert(identity, state);
         }
     }
 
     fn complain(&mut self, path: PathBuf, error: &io::Error) {
+        // Renamed or removed between a look at the folder and one at the file: it is found by its other name, if it has one.
+        if error.kind() == io::ErrorKind::NotFound {
+            return;
+        }
         let incident = Incident::Unreadable(path, error.to_string());
         if !self.incidents.contains(&incident) {
             self.incidents.push(incident);
         }
     }
 
-    #[allow(clippy::needless_pass_by_value)] // It is used up.
-    fn finish(&mut self, mark: Mark) {
+    fn finish(&mut self, mut mark: Mark, number: u64) {
+        mark.is_done = true;
+        self.put_by(mark, number);
+    }
+
+    /// Remembers a file that is not read any further for now. They stand in the order in which they were opened, which is that of
+    /// time: what is forgotten first is older than all that is known.
+    fn put_by(&mut self, mark: Mark, number: u64) {
         if self.done.len() >= MOST_DONE {
             self.done.pop_front();
         }
+        let at = self.done.partition_point(|(other, _)| *other <= number);
+        self.done.insert(at, (number, mark));
+    }
+
+    fn next_number(&mut self) -> u64 {
         self.number += 1;
-        self.done.push_back((self.number, Mark { is_done: true, ..mark }));
+        self.number
     }
 
     /// Files that became shorter, or whose beginning is another: what was not read of them is in a copy.
-    fn notice_truncation(&mut self, files: &[PathBuf]) {
+    fn notice_truncation(&mut self) {
         for at in 0..self.tracked.len() {
             let Some(old) = self.tracked[at].was_truncated() else { continue };
-            let identity = self.tracked[at].identity;
-            let copy = files.iter().find(|path| {
-                Identity::of(path).is_ok_and(|own| own != identity)
+            tracing::debug!(file = ?self.tracked[at], "it was cut, or is another");
+            // Listed now: the copy was there before the file was cut.
+            let copy = self.files().into_iter().find(|path| {
+                Identity::of(path).is_ok_and(|own| self.tracked.iter().all(|file| file.identity != own))
                     && Beginning::of(path).is_ok_and(|beginning| beginning.is_of(&old))
             });
-            match copy {
-                Some(path) => {
-                    if let Ok(mut copy) = Tracked::open(path, Some(&old)) {
-                        copy.number = self.tracked[at].number;
-                        self.tracked.push_front(copy);
-                    }
-                }
-                None if old.offset < old.size => {
-                    let path = self.tracked[at].path.clone();
-                    self.incidents.push(Incident::Lost(path, old.size - old.offset));
-                }
-                None => {}
+            if copy.is_none() && old.offset < old.size {
+                let path = self.tracked[at].path.clone();
+                self.incidents.push(Incident::Lost(path, old.size - old.offset));
             }
-            let file = self.tracked.iter_mut().find(|file| file.identity == identity);
-            if let Some(file) = file {
-                file.start_anew();
+            let newest = self.next_number();
+            let file = &mut self.tracked[at];
+            file.start_anew();
+            // The copy has its place, and what comes now is a new file.
+            let number = std::mem::replace(&mut file.number, newest);
+            if let Some(path) = copy {
+                let known = self.tracked.len();
+                self.open_as(path, Some(old), number);
+                if self.tracked.len() > known
+                    && let Some(copy) = self.tracked.pop_back()
+                {
+                    self.tracked.insert(at, copy);
+                }
+                return self.notice_truncation();
             }
-            return self.notice_truncation(files);
         }
     }
 
@@ -330,7 +456,7 @@ impl Follow {
         let now = Instant::now();
         let mut at = 0;
         while at < self.tracked.len() {
-            let has_successor = at + 1 < self.tracked.len();
+            let has_room = self.tracked.len() <= MOST_OPEN;
             let file = &mut self.tracked[at];
             match file.read(buffer, self.longest) {
                 Ok(Step::Idle) => {}
@@ -338,23 +464,28 @@ impl Follow {
                 Err(error) => {
                     let path = file.path.clone();
                     if let Some(file) = self.tracked.remove(at) {
-                        self.finish(file.mark());
+                        // It may have another name by now, and its own be another's.
+                        if Identity::of(&path).is_ok_and(|own| own == file.identity) {
+                            self.pass(&path);
+                        }
+                        self.put_by(file.mark(), file.number);
                     }
-                    self.pass(&path);
                     self.complain(path, &error);
                     continue;
                 }
             }
             let is_over = file.is_compressed()
-                || (has_successor && !file.is_live && now.duration_since(file.grew_at) > LINGER);
+                || !file.is_live
+                    && !file.is_another()
+                    && (now.duration_since(file.grew_at) > LINGER || !has_room && file.is_between_lines());
             if is_over {
                 // A line that was never finished is judged by what there is of it.
                 if file.take_rest(buffer) {
                     return Step::Head;
                 }
                 if let Some(file) = self.tracked.remove(at) {
-                    self.finish(file.mark());
-                    self.pass(&file.path);
+                    tracing::debug!(?file, "read to its end");
+                    self.finish(file.mark(), file.number);
                 }
                 continue;
             }
@@ -362,4 +493,24 @@ impl Follow {
         }
         Step::Idle
     }
+}
+
+fn is_compressed(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    rotation::uncompressed(&name).len() < name.len()
+}
+
+/// Whether a compressed file was written to just now: whoever writes it may not be done.
+fn is_in_the_making(path: &Path) -> bool {
+    let written = || std::fs::metadata(path).ok()?.modified().ok()?.elapsed().ok();
+    is_compressed(path) && written().is_some_and(|ago| ago < LINGER)
+}
+
+/// Whether more was written to a file since it was done with.
+fn has_grown(path: &Path, mark: &Mark) -> bool {
+    Identity::and_state(path).is_ok_and(|(identity, state)| {
+        (identity.device, identity.inode) == (mark.device, mark.inode)
+            && !is_compressed(path)
+            && state.size > mark.size.max(mark.offset)
+    })
 }

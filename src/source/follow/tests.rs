@@ -175,6 +175,32 @@ fn copytruncate_loses_nothing_that_is_in_the_copy() {
 }
 
 #[test]
+fn a_file_truncated_and_written_anew_between_a_look_and_a_read_is_read_from_its_copy() {
+    for read_before in [0, 30] {
+        let log = Log::new();
+        let mut follow = log.follow(StartAt::Beginning, Vec::new());
+        log.lines("audit.log", 0..read_before);
+        assert_eq!(drain(&mut follow), numbers(0..read_before));
+        log.append("audit.log", "");
+        follow.look();
+        // All of it after the look.
+        log.lines("audit.log", read_before..40);
+        fs::copy(log.path("audit.log"), log.path("audit-2026-11-23T00-00-00.000.log")).unwrap();
+        fs::write(log.path("audit.log"), "").unwrap();
+        log.lines("audit.log", 40..100);
+        let mut buffer = Vec::new();
+        let mut found = Vec::new();
+        while follow.next(&mut buffer) != Step::Idle {
+            let text = String::from_utf8(std::mem::take(&mut buffer)).unwrap();
+            found.extend(text.lines().map(|line| line[27..35].parse::<usize>().unwrap()));
+        }
+        found.extend(drain(&mut follow));
+        found.sort_unstable();
+        assert_eq!(found, numbers(read_before..100), "{read_before}");
+    }
+}
+
+#[test]
 fn links_that_move_and_long_lines() {
     let log = Log::new();
     log.lines("a", 0..2);
@@ -257,4 +283,177 @@ fn a_row_of_rotations_and_stops_loses_and_doubles_nothing() {
     let wrong = read.iter().zip(0..).find(|(number, expected)| *number != expected);
     assert_eq!((wrong, read.len()), (None, written));
     assert_eq!(follow.take_incidents(), []);
+}
+
+#[test]
+fn a_copy_that_is_being_made_is_not_read() {
+    for before in [0, 3] {
+        let log = Log::new();
+        let mut follow = log.follow(StartAt::Beginning, Vec::new());
+        log.lines("audit.log", 0..before);
+        assert_eq!(drain(&mut follow), numbers(0..before));
+        log.lines("audit.log", before..100);
+        let whole = fs::read(log.path("audit.log")).unwrap();
+        let mut read = Vec::new();
+        for length in [0, 1, 500, 2000, whole.len()] {
+            fs::write(log.path("audit.log.1"), &whole[..length]).unwrap();
+            read.extend(drain(&mut follow));
+            // The next run finds it so too.
+            assert!(drain(&mut log.follow(StartAt::Beginning, follow.marks())).is_empty(), "{length}");
+        }
+        assert_eq!(read, numbers(before..100));
+        File::create(log.path("audit.log")).unwrap();
+        log.lines("audit.log", 100..101);
+        assert_eq!(drain(&mut follow), numbers(100..101));
+        assert!(follow.take_incidents().is_empty());
+    }
+}
+
+#[test]
+fn a_copy_and_its_original_are_one_at_the_start() {
+    let log = Log::new();
+    log.lines("audit-2026-11-23T00-00-00.000.log", 0..50);
+    let text = fs::read(log.path("audit-2026-11-23T00-00-00.000.log")).unwrap();
+    log.compress("audit-2026-11-23T00-00-00.000.log", "audit-2026-11-23T00-00-00.000.log.gz");
+    fs::write(log.path("audit-2026-11-23T00-00-00.000.log"), text).unwrap();
+    log.lines("audit.log", 50..90);
+    fs::copy(log.path("audit.log"), log.path("audit-2026-11-23T00-00-01.000.log")).unwrap();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    assert_eq!(drain(&mut follow), numbers(0..90));
+    let marks = follow.marks();
+    log.lines("audit.log", 90..92);
+    assert_eq!(drain(&mut log.follow(StartAt::Beginning, marks)), numbers(90..92));
+    assert_eq!(follow.take_incidents(), []);
+}
+
+#[test]
+fn a_copy_made_before_the_last_was_read_is_not_read_again() {
+    let log = Log::new();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    log.lines("audit.log", 0..40);
+    fs::copy(log.path("audit.log"), log.path("audit.log.1")).unwrap();
+    log.lines("audit.log", 40..45);
+    assert_eq!(drain(&mut follow), numbers(0..45));
+    File::create(log.path("audit.log")).unwrap();
+    log.lines("audit.log", 45..46);
+    assert_eq!(drain(&mut follow), numbers(45..46));
+    assert!(drain(&mut follow).is_empty());
+    assert!(drain(&mut log.follow(StartAt::Beginning, follow.marks())).is_empty());
+}
+
+#[test]
+fn a_file_that_is_cut_between_a_look_and_a_read_is_not_read_from_its_middle() {
+    let log = Log::new();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    log.lines("audit.log", 0..40);
+    assert_eq!(drain(&mut follow), numbers(0..40));
+    log.lines("audit.log", 40..42);
+    follow.look();
+    fs::copy(log.path("audit.log"), log.path("audit.log.1")).unwrap();
+    File::create(log.path("audit.log")).unwrap();
+    log.lines("audit.log", 42..142);
+    let mut buffer = Vec::new();
+    assert_eq!(follow.next(&mut buffer), Step::Idle);
+    assert_eq!(drain(&mut follow), numbers(40..142));
+    // Cut before anything of it was read, when its beginning had been seen.
+    File::create(log.path("audit.log")).unwrap();
+    drain(&mut follow);
+    log.lines("audit.log", 142..200);
+    fs::copy(log.path("audit.log"), log.path("audit.log.0")).unwrap();
+    follow.look();
+    File::create(log.path("audit.log")).unwrap();
+    log.lines("audit.log", 200..300);
+    let mut read = Vec::new();
+    assert_eq!(follow.next(&mut buffer), Step::Idle);
+    read.extend(drain(&mut follow));
+    assert_eq!(read, numbers(142..300));
+    // Cut while its beginning is longer than what is in it now, and than what was read.
+    log.append("audit.log", "{");
+    drain(&mut follow);
+    assert_eq!(follow.take_incidents(), []);
+}
+
+#[test]
+fn a_new_file_that_is_cut_before_it_is_read_is_found_in_its_copy() {
+    let log = Log::new();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    log.lines("audit.log", 0..5);
+    assert_eq!(drain(&mut follow), numbers(0..5));
+    log.rename("audit.log", "audit-2026-11-23T00-00-00.000.log");
+    log.lines("audit.log", 5..60);
+    fs::copy(log.path("audit.log"), log.path("audit-2026-11-23T00-00-01.000.log")).unwrap();
+    follow.look();
+    File::create(log.path("audit.log")).unwrap();
+    log.lines("audit.log", 60..200);
+    let mut read = drain(&mut follow);
+    read.extend(drain(&mut follow));
+    assert_eq!(read, numbers(5..200));
+    assert_eq!(follow.take_incidents(), []);
+}
+
+#[test]
+fn many_files_are_not_held_open_and_what_is_written_to_them_late_is_read() {
+    let log = Log::new();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    let name = |round: usize| format!("audit-2026-11-23T00-{:02}-{:02}.000.log", round / 60, round % 60);
+    for round in 0..200 {
+        log.lines("audit.log", round..round + 1);
+        assert_eq!(drain(&mut follow), [round]);
+        log.rename("audit.log", &name(round));
+    }
+    log.lines("audit.log", 200..201);
+    assert_eq!(drain(&mut follow), [200]);
+    drain(&mut follow);
+    assert!(follow.tracked.len() <= MOST_OPEN, "{}", follow.tracked.len());
+    log.lines(&name(3), 201..202);
+    assert_eq!(drain(&mut follow), [201]);
+    assert!(drain(&mut follow).is_empty());
+    log.lines(&name(4), 202..203);
+    assert_eq!(drain(&mut log.follow(StartAt::Beginning, follow.marks())), [202]);
+}
+
+#[test]
+fn many_copies_do_not_make_marks_grow() {
+    let log = Log::new();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    for round in 0..250 {
+        log.lines("audit.log", round * 10..round * 10 + 10);
+        fs::copy(log.path("audit.log"), log.path(&format!("audit.log.{}", 250 - round))).unwrap();
+        File::create(log.path("audit.log")).unwrap();
+        assert_eq!(drain(&mut follow), numbers(round * 10..round * 10 + 10));
+    }
+    drain(&mut follow);
+    assert!(follow.marks().len() <= 2 * MOST_OPEN, "{}", follow.marks().len());
+}
+
+#[test]
+fn a_compressed_file_that_is_not_whole_yet_is_read_on_when_it_is() {
+    let log = Log::new();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    log.lines("audit.log", 0..1);
+    assert_eq!(drain(&mut follow), [0]);
+    let name = "audit-2026-11-23T00-00-00.000.log";
+    log.lines(name, 1..20_000);
+    log.compress(name, "packed");
+    let packed = fs::read(log.path("packed")).unwrap();
+    let mut read = Vec::new();
+    for length in [0, 5, 100, packed.len() / 2, packed.len()] {
+        fs::write(log.path(&format!("{name}.gz")), &packed[..length]).unwrap();
+        read.extend(drain(&mut follow));
+    }
+    assert_eq!(read, numbers(1..20_000));
+}
+
+#[test]
+fn the_rest_of_a_long_line_is_passed_over_by_the_next_run_too() {
+    let log = Log::new();
+    let mut follow = Follow::new(log.path("audit.log"), StartAt::Beginning, 1000, Vec::new());
+    log.append("audit.log", &format!("{{{}", "y".repeat(600_000)));
+    follow.look();
+    let mut buffer = Vec::new();
+    assert_eq!(follow.next(&mut buffer), Step::Head);
+    let marks = follow.marks();
+    log.append("audit.log", "y\n");
+    log.lines("audit.log", 1..2);
+    assert_eq!(drain(&mut log.follow(StartAt::Beginning, marks)), [1]);
 }

@@ -1,0 +1,126 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn unwrapped(text: &str) -> Option<String> {
+    Unwrapper::new(1 << 20).unwrap(text.as_bytes()).map(|plain| String::from_utf8(plain).unwrap())
+}
+
+const EVENT: &str =
+    r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a","user":{"username":"a\"\\ä\n"}}"#;
+
+#[test]
+fn raw_events_are_left_alone() {
+    for text in [
+        EVENT.to_owned(),
+        format!("{EVENT}\n{EVENT}\n"),
+        format!("[{EVENT},\n{EVENT}]"),
+        format!(r#"{{"kind":"EventList","items":[{EVENT}]}}"#),
+        r#"{"auditID":"a","message":"x"}"#.to_owned(),
+        r#"{"kind":"Pod","message":"x"}"#.to_owned(),
+        "no JSON\n".to_owned(),
+        String::new(),
+    ] {
+        assert_eq!(unwrapped(&text), None, "{text}");
+    }
+}
+
+#[test]
+fn wrapped_and_raw_records_keep_their_order() {
+    let wrapped = json!({ "log": EVENT }).to_string();
+    let text = format!("{EVENT}\n{wrapped}\n\n{EVENT}\n[{wrapped},{wrapped}]\n");
+    assert_eq!(unwrapped(&text).unwrap(), format!("{EVENT}\n").repeat(5));
+    let indented = serde_json::to_string_pretty(&json!({ "log": EVENT })).unwrap();
+    assert_eq!(unwrapped(&format!("{indented}\n{EVENT}")).unwrap(), format!("{EVENT}\n{EVENT}"));
+}
+
+#[test]
+fn openshift_moves_the_level_and_it_is_moved_back() {
+    let text = r#"{"kind":"Event","level":"info","auditID":"a","k8s_audit_level":"Metadata"}"#;
+    let plain = r#"{"kind":"Event","level":"Metadata","auditID":"a"}"#;
+    assert_eq!(unwrapped(text).unwrap(), format!("{plain}\n"));
+}
+
+#[test]
+fn a_body_of_keys_and_values_is_an_event() {
+    let body = json!({"body": {"kvlistValue": {"values": [
+        {"key": "auditID", "value": {"stringValue": "a"}},
+        {"key": "user", "value": {"kvlistValue": {"values": [{"key": "groups", "value": {"arrayValue": {"values": [{"stringValue": "b"}]}}}]}}},
+        {"key": "code", "value": {"intValue": "200"}},
+        {"key": "ok", "value": {"boolValue": true}},
+    ]}}});
+    let event = r#"{"auditID":"a","user":{"groups":["b"]},"code":200,"ok":true}"#;
+    assert_eq!(unwrapped(&body.to_string()).unwrap(), format!("{event}\n"));
+}
+
+#[test]
+fn wrappers_in_wrappers_have_an_end() {
+    let wrap = |text: &str| json!({ "log": text }).to_string();
+    let text = (0..4).fold(EVENT.to_owned(), |text, _| wrap(&text));
+    assert_eq!(unwrapped(&text).unwrap(), format!("{EVENT}\n"));
+    let text = (0..12).fold("{}".to_owned(), |text, _| wrap(&text));
+    let mut unwrapper = Unwrapper::new(1 << 20);
+    assert_eq!(unwrapper.unwrap(text.as_bytes()).unwrap(), b"");
+    assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::TOO_DEEP, 1)]));
+}
+
+#[test]
+fn a_message_may_be_empty_or_compressed() {
+    use std::io::Write as _;
+    let mut unwrapper = Unwrapper::new(1 << 20);
+    assert_eq!(unwrapper.unwrap_message(b" "), Some(Vec::new()));
+    assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::EMPTY, 1)]));
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(EVENT.as_bytes()).unwrap();
+    let packed = encoder.finish().unwrap();
+    assert_eq!(unwrapper.unwrap_message(&packed).unwrap(), format!("{EVENT}\n").as_bytes());
+    assert_eq!(unwrapper.unwrap_message(EVENT.as_bytes()), None);
+}
+
+/// What wrappers are made of.
+const TOKENS: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"log\"",
+    "\"message\"",
+    "\"records\"",
+    "\"data\"",
+    "\"protoPayload\"",
+    "\"properties\"",
+    "\"H4sIAAAA\"",
+    "\"body\"",
+    "\"kvlistValue\"",
+    "\"logEvents\"",
+    "\"",
+    "\\",
+    "\\u00",
+    "\n",
+    "ä",
+];
+
+proptest! {
+    #[test]
+    fn a_text_comes_out_as_it_went_in(name in ".*", wraps in 1_usize..4) {
+        let event = json!({"kind": "Event", "auditID": "a", "name": name}).to_string();
+        let text = (0..wraps).fold(event.clone(), |text, at| {
+            let key = ["log", "message"][at % 2];
+            json!({ key: text }).to_string()
+        });
+        prop_assert_eq!(unwrapped(&text), Some(format!("{event}\n")));
+    }
+
+    #[test]
+    fn nothing_panics(
+        tokens in proptest::collection::vec(proptest::sample::select(TOKENS), 0..60), cut in 0_usize..200) {
+        let bytes = tokens.concat().into_bytes();
+        let mut unwrapper = Unwrapper::new(1000);
+        let _ = unwrapper.unwrap(&bytes);
+        let _ = unwrapper.unwrap_message(&bytes);
+        let _ = unwrapper.unwrap_head(&bytes[..cut.min(bytes.len())]);
+    }
+}
