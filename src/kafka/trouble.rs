@@ -52,7 +52,7 @@ impl Reason {
             Reason::Commit => "commit",
             Reason::Expelled => "expelled",
             Reason::Transaction => "transaction",
-            Reason::Other => "other",
+            Reason::Other => "client",
         }
     }
 

@@ -6,25 +6,30 @@
 
 mod messages;
 mod prepared;
+mod status;
+mod upkeep;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 pub use messages::{Offset, Transact, Went};
+pub use status::Status;
+use status::complain;
+use upkeep::secret_name;
 
 use crate::audit::event::Event;
 use crate::detector::{Detector, Options, Session};
 use crate::engine::alert::Alert;
-use crate::metrics::{Known, Metrics, RuleNames, WebhookMetrics};
+use crate::metrics::{Metrics, RuleNames, WebhookMetrics};
 use crate::rules::ast::RuleSet;
 use crate::source::files::Files;
-use crate::source::follow::{Incident, Step};
+use crate::source::follow::Step;
 use crate::source::kafka;
 use crate::source::webhook::{Delivery, Outcome, event_digests};
 use crate::state::{StateChange, kind};
@@ -51,7 +56,7 @@ pub enum Message {
     /// A webhook got a batch; which, by its place among the sources. The answer says that the next may come: what waits meanwhile
     /// waits in the webhook's own queue, which has a bound.
     Delivery(usize, Delivery, SyncSender<()>),
-    /// Messages out of Kafka.
+    /// Messages out of Kafka. A source sends the next when it knows what became of these.
     Messages(usize, kafka::Batch),
     /// Standard input gave whole records; the answer says when there is room for more.
     Records(usize, Vec<u8>, SyncSender<()>),
@@ -81,47 +86,6 @@ pub struct FileSource {
     pub poll: Duration,
     /// When to look next.
     pub look_at: Instant,
-}
-
-/// How the pipeline is, for the health checks.
-#[derive(Debug, Default)]
-pub struct Status {
-    /// When it last went round, in nanoseconds since 1970.
-    pub went_round: AtomicI64,
-    /// The store takes nothing.
-    pub store_is_stuck: AtomicBool,
-    /// The last rules that were offered were broken.
-    pub rules_are_old: AtomicBool,
-    /// A sink ended that nobody told to.
-    pub has_lost_sink: AtomicBool,
-    /// The file sources without a log.
-    pub without_log: Mutex<BTreeSet<String>>,
-    /// What keeps other sources from working, by their names.
-    pub troubles: Mutex<BTreeMap<String, String>>,
-}
-
-impl Status {
-    /// Notes what keeps a source from working; nothing where it works.
-    pub fn trouble(&self, source: &str, what: Option<String>) {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        match what {
-            Some(what) => troubles.insert(source.to_owned(), what),
-            None => troubles.remove(source),
-        };
-    }
-
-    /// Notes whether a log of this file source is there, and says so when that changes.
-    fn has_log(&self, source: &str, is_there: bool) {
-        let mut missing = self.without_log.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_there {
-            if missing.remove(source) {
-                tracing::info!(source, "the log is there");
-            }
-        } else if !missing.contains(source) {
-            tracing::warn!(source, "no log is there; waiting for it");
-            missing.insert(source.to_owned());
-        }
-    }
 }
 
 /// Everything that the pipeline works with.
@@ -507,72 +471,8 @@ impl Pipeline {
         Ok(true)
     }
 
-    /// Says how much there is.
-    fn gauge(&self, session: &Session<'_>) -> Result<(), store::Error> {
-        let knowledge = session.knowledge();
-        let sizes = knowledge.sizes();
-        for (known, size) in [
-            (Known::Credentials, sizes.credentials),
-            (Known::OtherSecrets, sizes.other_secrets),
-            (Known::Pods, sizes.pods),
-            (Known::Roles, sizes.roles),
-            (Known::Namespaces, sizes.namespaces),
-        ] {
-            self.metrics.known(known, size);
-        }
-        for (key, time) in knowledge.credentials_with_times() {
-            if let (Some((namespace, secret)), Some(time)) = (secret_name(key.as_bytes()), time) {
-                self.metrics.rotated(namespace, secret, time);
-            }
-        }
-        match self.store.holds() {
-            Ok(holds) => self.metrics.store_holds(holds.bytes, holds.alerts),
-            Err(error) if error.is_transient() => self.metrics.store_failed(),
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    fn retain(&mut self) -> Result<bool, store::Error> {
-        match self.store.retain(&self.retention, now()) {
-            Ok(retained) => {
-                if retained.undelivered > 0 {
-                    tracing::error!(
-                        alerts = retained.undelivered,
-                        "alerts were removed to make room before every sink had them; raise store.max_size or mend the sink"
-                    );
-                }
-                Ok(retained.more)
-            }
-            Err(error) if error.is_transient() => {
-                self.metrics.store_failed();
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     fn name(&self, source: usize) -> String {
         self.names.get(source).cloned().unwrap_or_default()
-    }
-}
-
-fn complain(source: &str, incident: &Incident) {
-    match incident {
-        Incident::Unreadable(path, error) => {
-            tracing::error!(source, path = %path.display(), error, "cannot read a log; it is left alone until it changes");
-        }
-        Incident::Lost(path, bytes) => tracing::error!(
-            source,
-            path = %path.display(),
-            bytes,
-            "a log was truncated before it was read, and no copy of it is there"
-        ),
-        Incident::Gap(path) => tracing::warn!(
-            source,
-            path = %path.display(),
-            "no log that was known before is there any more: what was written in between may be lost"
-        ),
     }
 }
 
@@ -582,11 +482,6 @@ fn age(buffer: &[u8]) -> Duration {
     let last = memchr::memrchr(b'\n', records).map_or(records, |at| &records[at + 1..]);
     let time = Event::new(last).time().unwrap_or_else(now);
     Duration::from_nanos(u64::try_from(now().saturating_sub(time)).unwrap_or(0))
-}
-
-/// Namespace and name of a secret by its key in the knowledge.
-fn secret_name(key: &[u8]) -> Option<(&str, &str)> {
-    std::str::from_utf8(key).ok()?.split_once('/')
 }
 
 fn names(rules: &RuleSet) -> Vec<(String, crate::rules::ast::Priority)> {

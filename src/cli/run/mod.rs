@@ -185,15 +185,18 @@ async fn work(
 ) -> anyhow::Result<()> {
     let source_names: Vec<String> = config.sources.iter().map(|source| source.name.clone()).collect();
     let exact = kafka::exact_sink(&config).map(|sink| sink.name.clone());
-    let names = config.sinks.iter().map(|sink| sink.name.as_str());
-    // Transactions need no cursor.
-    let sink_names: Vec<&str> = names.filter(|name| Some(*name) != exact.as_deref()).collect();
+    let mut sink_names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
     let forgotten = store.keep_sinks(&sink_names)?;
     if forgotten > 0 {
         tracing::warn!(
             sinks = forgotten,
             "sinks that are no longer configured: what they did not deliver stays undelivered"
         );
+    }
+    if exact.is_some() {
+        // Transactions need no cursor, and one that does not move would hold up the rest.
+        sink_names.retain(|name| Some(*name) != exact.as_deref());
+        store.keep_sinks(&sink_names)?;
     }
     let metrics = Metrics::new(&source_names)?;
     let status = Arc::new(Status::default());

@@ -200,6 +200,74 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "kafka")]
+    fn kafka_is_read_and_what_is_wrong_with_it_is_said_without_any_value() {
+        let read = of(
+            "sources:\n- {type: kafka, brokers: ['a:1', 'b:1'], topics: [audit, '^x'], group: g, instance_id: '${HOST}', start_at: 2026-11-23T00:00:00Z, commit: stored, properties: {sasl.password: hunter2}}\nsinks:\n- {type: kafka, brokers: 'a:1', topic: alerts, key: rule, compression: zstd}\n",
+        );
+        assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
+        let config = read.config.unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let SourceKind::Kafka(source) = &config.sources[0].kind else { panic!() };
+        assert_eq!((source.instance_id.as_deref(), source.topics.len()), (Some("siem"), 2));
+        assert_eq!(source.start_at, crate::source::kafka::StartAt::Time(1_795_392_000_000));
+        let source = "brokers: 'a:1', topics: [t]";
+        let sink = "{type: kafka, brokers: 'a:1', topic: t}";
+        for (text, message) in [
+            (
+                format!("sources: [{{type: kafka, {source}, properties: {{enable.auto.commit: 'true'}}}}]"),
+                "see `commit`",
+            ),
+            (
+                format!("sources: [{{type: kafka, {source}, properties: {{no.such: hunter2}}}}]"),
+                "no property `no.such`",
+            ),
+            (
+                format!("sources: [{{type: kafka, {source}, properties: {{socket.timeout.ms: hunter2}}}}]"),
+                "cannot have this value",
+            ),
+            (format!("sources: [{{type: kafka, {source}, start_at: soon}}]"), "`start_at` cannot be `soon`"),
+            ("sources: [{type: kafka, topics: [t]}]".to_owned(), "`brokers` is missing"),
+            ("sources: [{type: kafka, brokers: 'a:1'}]".to_owned(), "`topics` is missing"),
+            (
+                format!("sources: [{{type: kafka, {source}, exactly_once: true}}]\nsinks: []"),
+                "needs one kafka sink",
+            ),
+            (
+                format!(
+                    "sources: [{{type: kafka, {source}, exactly_once: true}}, {{type: stdin}}]\nsinks: [{sink}]"
+                ),
+                "the only one",
+            ),
+            (
+                format!(
+                    "sources: [{{type: kafka, brokers: 'b:1', topics: [t], exactly_once: true}}]\nsinks: [{sink}]"
+                ),
+                "on one cluster",
+            ),
+            (
+                "sinks: [{type: kafka, brokers: 'a:1', topic: t, properties: {acks: '1'}}]".to_owned(),
+                "always `all`",
+            ),
+        ] {
+            let said = of(&text).diagnostics;
+            assert!(said.iter().any(|one| one.message.contains(message)), "{text}: {said:?}");
+            assert!(!format!("{said:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "kafka"))]
+    fn a_build_without_kafka_says_so() {
+        for text in [
+            "sources: [{type: kafka, brokers: 'a:1', topics: [t]}]",
+            "sinks: [{type: kafka, brokers: 'a:1', topic: t}]",
+        ] {
+            assert!(of(text).diagnostics.iter().any(|one| one.message.contains("this build has no Kafka")));
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said_at_its_place() {
         let said = |text: &str| -> Vec<String> {
             of(text).diagnostics.iter().map(|one| format!("{} {}", one.message, one.help.join(" "))).collect()
@@ -218,7 +286,7 @@ mod tests {
             ("sinks: [{type: http, url: 'http://x', gzip: yess}]", "`gzip` cannot be `yess`"),
             ("sinks: [{type: syslog, address: 'siem:514'}]", "`address` cannot be `siem:514`"),
             ("sinks: [{type: syslog, adress: x}]", "did you mean `address`?"),
-            ("sinks: [{type: kafkaa}]", "there is no type `kafkaa`"),
+            ("sinks: [{type: kafkaa}]", "did you mean `kafka`?"),
             ("server: {listen: here}", "`listen` cannot be `here`"),
             ("max_event_size: 1", "`max_event_size` cannot be `1`"),
             ("[1", "not valid YAML"),

@@ -92,6 +92,7 @@ mod absent {
         }
 
         /// Never called.
+        #[allow(clippy::unused_async)] // As where there is one.
         pub async fn deliver(&mut self, _: &[StoredAlert]) -> Result<usize, Failure> {
             match *self {}
         }

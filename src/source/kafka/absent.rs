@@ -21,5 +21,6 @@ impl Consumer {
     pub fn refuse(&self) {}
 
     /// Never called.
+    #[allow(clippy::unused_async)] // As where there is one.
     pub async fn stop(self, _: Duration) {}
 }
