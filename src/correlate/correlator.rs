@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::group::{Group, Spec};
+use super::handover::Mark;
 use super::kept::Kept;
 use super::stored::Stored;
 use super::{Counts, Digest, FEWEST_GROUPS, Fired, MOST_GROUPS, MOST_KEPT, Observation, TOLERANCE};
@@ -53,6 +54,8 @@ pub struct Correlator {
     pub(super) now: i64,
     /// What of it is stored.
     pub(super) stored: Stored,
+    /// What came of windows, for others; nothing where nobody asks.
+    pub(super) marks: Option<Vec<Mark>>,
 }
 
 /// One correlation.
@@ -66,6 +69,25 @@ pub(super) struct Part {
     pub due: BTreeSet<(i64, Digest)>,
 }
 
+impl Part {
+    /// Changes a group, and keeps what is known of all groups.
+    pub fn change<T>(&mut self, key: Digest, change: impl FnOnce(&Spec, &mut Group) -> T) -> T {
+        let group = self.groups.touch(key);
+        let before = group.due(&self.spec);
+        let result = change(&self.spec, group);
+        if self.spec.is_judged_at_close() {
+            let after = group.due(&self.spec);
+            if before != after {
+                self.due.extend(after.map(|due| (due, key)));
+                before.and_then(|due| self.due.take(&(due, key)));
+            }
+        }
+        let weight = group.weight();
+        self.groups.weigh(&key, weight);
+        result
+    }
+}
+
 impl Correlator {
     /// For the correlations of a rule set. Those that are disabled are never fed.
     pub fn new(correlations: &[Correlation]) -> Self {
@@ -76,7 +98,12 @@ impl Correlator {
     /// are read one after the other and tell of the same time: whatever is still known counts then, and windows that are
     /// judged at their close are judged by [`Correlator::finish`].
     pub fn with_tolerance(correlations: &[Correlation], tolerance: i64) -> Self {
-        let share = correlations.len().max(1);
+        Self::one_of(1, correlations, tolerance)
+    }
+
+    /// One of several that share the bounds, each with groups of its own.
+    pub(super) fn one_of(several: usize, correlations: &[Correlation], tolerance: i64) -> Self {
+        let share = correlations.len().max(1).saturating_mul(several.max(1));
         let mut consumers: HashMap<Feed, Vec<Consumer>> = HashMap::new();
         let mut parts = Vec::new();
         for (index, correlation) in correlations.iter().enumerate() {
@@ -94,7 +121,14 @@ impl Correlator {
                 }
             }
         }
-        Correlator { parts, consumers, counts: Counts::default(), now: i64::MIN, stored: Stored::default() }
+        Correlator {
+            parts,
+            consumers,
+            counts: Counts::default(),
+            now: i64::MIN,
+            stored: Stored::default(),
+            marks: None,
+        }
     }
 
     /// Says what the rules and correlations are called that feed these correlations, which are those that it was made for.
@@ -123,22 +157,21 @@ impl Correlator {
         self.counts.observed += 1;
         self.now = self.now.max(observation.time);
         let key = Digest::of(&observation.key);
-        let group = part.groups.touch(key);
-        let fired = if part.spec.is_judged_at_close() {
-            let before = group.due(&part.spec);
-            let fired = group.gather(&part.spec, observation, &mut self.counts);
-            let after = group.due(&part.spec);
-            if before != after {
-                part.due.extend(after.map(|due| (due, key)));
-                before.and_then(|due| part.due.take(&(due, key)));
+        let counts = &mut self.counts;
+        let (fired, closed) = part.change(key, |spec, group| {
+            if !spec.is_judged_at_close() {
+                return (group.observe(spec, observation, counts), None);
             }
-            fired
-        } else {
-            group.observe(&part.spec, observation, &mut self.counts)
-        };
-        let weight = group.weight();
-        part.groups.weigh(&key, weight);
+            let before = group.closed_until();
+            let fired = group.gather(spec, observation, counts);
+            (fired, group.closed_until().filter(|until| Some(*until) != before))
+        });
         self.make_room(correlation);
+        if let Some(until) = closed {
+            self.mark(|| Mark::closed(correlation, key, until));
+        } else if let Some(fired) = &fired {
+            self.mark(|| Mark::fired(correlation, key, fired.first, fired.last));
+        }
         fired.map(|fired| self.named(correlation, key, fired))
     }
 
@@ -173,6 +206,9 @@ impl Correlator {
                 let Some(group) = part.groups.get(&key) else { continue };
                 while group.due(&part.spec).is_some_and(&is_due) {
                     found.extend(group.close_first(&part.spec).map(|fired| (key, fired)));
+                    if let (Some(marks), Some(until)) = (&mut self.marks, group.closed_until()) {
+                        marks.push(Mark::closed(correlation, key, until));
+                    }
                 }
                 part.due.extend(group.due(&part.spec).map(|due| (due, key)));
                 let weight = group.weight();
@@ -193,6 +229,12 @@ impl Correlator {
             self.counts.evicted_groups += 1;
             group.due(&part.spec).and_then(|due| part.due.take(&(due, key)));
             self.stored.gone(part.definition, key, &group);
+        }
+    }
+
+    fn mark(&mut self, mark: impl FnOnce() -> Mark) {
+        if let Some(marks) = &mut self.marks {
+            marks.push(mark());
         }
     }
 

@@ -45,9 +45,16 @@
 //! them back. Entries are bound to what a correlation or a rule is called and to how it is defined, so that with other
 //! rules those that are the same go on, and windows of others are dropped.
 
+//!
+//! # Somewhere else
+//!
+//! Where several processes share the groups, one that takes groups over is given their observations again
+//! ([`Correlator::recall`]) with what came of their windows ([`Correlator::take_marks`], [`Correlator::tell`]).
+
 mod correlator;
 mod digest;
 mod group;
+mod handover;
 mod kept;
 mod stored;
 mod throttle;
@@ -57,6 +64,7 @@ mod tests;
 
 pub use correlator::{Consumer, Correlator};
 pub use digest::Digest;
+pub use handover::{Mark, Told};
 pub use throttle::{Decision, HeldBack, Throttle};
 
 /// An alert's identity: equal ones are one alert that was seen twice.

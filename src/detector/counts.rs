@@ -16,6 +16,8 @@ pub mod malformed {
     pub const REPEATED: &str = "member given twice (judged by the first)";
     /// The event was judged; what is no UTF-8 was read as U+FFFD.
     pub const UTF8: &str = "invalid UTF-8 (judged, read as U+FFFD)";
+    /// What another replica wrote for us makes no sense.
+    pub const EXCHANGE: &str = "match of another replica that cannot be read";
     /// The event was judged; half of a surrogate pair was read as U+FFFD.
     pub const SURROGATE: &str = "lone surrogate (judged, read as U+FFFD)";
 }
@@ -40,6 +42,8 @@ pub mod forgotten {
     pub const MATCHES: &str = "matches in windows that were full";
     /// Matches that came after their window was over.
     pub const LATE: &str = "matches that came too late for their window";
+    /// Matches that another replica found by other rules.
+    pub const STRANGE: &str = "matches for correlations of other rules";
     /// Combinations of values that a throttle remembers.
     pub const THROTTLES: &str = "throttled combinations (told again)";
     /// Entries of a store, and windows and throttles of rules that are no more.

@@ -14,6 +14,7 @@
 //! No record is dropped without being counted, and none can stop the rest.
 
 pub mod counts;
+pub mod exchange;
 mod resume;
 mod scout;
 mod sequel;
@@ -26,7 +27,7 @@ use crate::engine::judge::Judge;
 use crate::engine::plan::Plan;
 use crate::engine::prefilter::Prefilter;
 use crate::rules::Matching;
-use crate::rules::ast::{Priority, RuleSet};
+use crate::rules::ast::{Correlation, Priority, RuleSet};
 
 pub use counts::{Counts, forgotten, malformed, truncated};
 pub use scout::Scout;
@@ -50,6 +51,8 @@ pub struct Options {
     /// Whether the input is in the order of time, a few seconds apart. Logs of several apiservers that are read one after
     /// the other tell of the same time again.
     pub is_in_time_order: bool,
+    /// Whether matches that feed correlations are exchanged with others, and how.
+    pub exchange: Option<exchange::Settings>,
 }
 
 impl Default for Options {
@@ -62,6 +65,7 @@ impl Default for Options {
             max_event_size: usize::MAX,
             hostname: String::new(),
             is_in_time_order: true,
+            exchange: None,
         }
     }
 }
@@ -77,6 +81,8 @@ pub struct Detector {
     /// As they are before the first event.
     correlator: Correlator,
     throttle: Throttle,
+    /// One partition's, where matches are exchanged, and the correlations.
+    exchanged: Option<(Correlator, Vec<Correlation>)>,
 }
 
 impl Detector {
@@ -98,11 +104,18 @@ impl Detector {
         } else {
             Correlator::with_tolerance(&correlations, i64::MAX)
         };
-        correlator.name_feeds(&correlations, |feed| rules.name_of(feed).unwrap_or_default().to_owned());
+        let name = |feed| rules.name_of(feed).unwrap_or_default().to_owned();
+        correlator.name_feeds(&correlations, name);
+        let exchanged = options.exchange.map(|exchange| {
+            let mut correlator = Correlator::shared(exchange.partitions, &correlations, exchange.lateness);
+            correlator.name_feeds(&correlations, name);
+            (correlator, correlations)
+        });
         Detector {
             rule_names: names.map(ToString::to_string).collect(),
             correlator,
             throttle: Throttle::new(&rules.rules),
+            exchanged,
             searcher: Searcher::new(),
             plan,
             prefilter,
@@ -203,6 +216,18 @@ impl Session<'_> {
             Found::Alert(alert) => on_alert(alert),
             Found::Later(event, turn) => self.sequel.judge(&mut sight, event, turn, on_alert),
         });
+    }
+
+    /// Judges a match that another found, or we: a message of our partition, at this offset. All that matters to it has to be
+    /// [known](exchange::Exchange::is_ready).
+    pub fn meet(&mut self, partition: i32, offset: i64, message: &[u8], on_alert: OnAlert<'_>) {
+        let counts = self.sequel.meet(partition, offset, message, on_alert);
+        self.scout.add_counts(&counts);
+    }
+
+    /// What is exchanged with others, where something is.
+    pub fn exchange(&mut self) -> Option<&mut exchange::Exchange> {
+        self.sequel.together.exchange.as_mut()
     }
 
     /// The records of a buffer without what wraps them; nothing where nothing does. For who looks at events one by one.

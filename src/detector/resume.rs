@@ -107,6 +107,9 @@ impl Sequel<'_> {
         let present = Present::at(now);
         self.together.present = present;
         self.together.correlator.set_present(present);
+        if let Some(exchange) = &mut self.together.exchange {
+            exchange.set_now(now);
+        }
         self.knowledge.set_present(present);
     }
 

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use super::counts::{Counts, forgotten};
+use super::counts::{Counts, forgotten, malformed};
+use super::exchange::{Came, Exchange, Met};
 use super::resume::Kept;
 use super::{Detector, OnAlert, Turn};
 use crate::audit::event::Event;
@@ -34,6 +35,8 @@ pub struct Sequel<'d> {
 pub(super) struct Together {
     pub correlator: Correlator,
     pub throttle: Throttle,
+    /// Who judges windows instead of the correlator here.
+    pub exchange: Option<Exchange>,
     /// Which times are believed.
     pub present: Present,
 }
@@ -55,6 +58,10 @@ impl<'d> Sequel<'d> {
             together: Together {
                 correlator: detector.correlator.clone(),
                 throttle: detector.throttle.clone(),
+                exchange: detector
+                    .exchanged
+                    .as_ref()
+                    .map(|(blank, correlations)| Exchange::new(blank.clone(), correlations)),
                 present: Present::default(),
             },
             kept: Kept::default(),
@@ -153,14 +160,19 @@ impl<'d> Sequel<'d> {
             let correlation = &detector.plan.correlations[feed.correlation];
             let values = correlation.field.map(|field| texts(case.shown(field).value())).unwrap_or_default();
             let is_judged_at_close = together.correlator.is_judged_at_close(feed.correlation);
-            let observation = Observation {
+            let mut observation = Observation {
                 source: feed.source,
                 time: together.time(incident),
                 id,
                 key: key(case, &correlation.group_by),
                 values,
-                note: is_judged_at_close.then(|| incident.note().into()),
+                note: None,
             };
+            if let Some(exchange) = &mut together.exchange {
+                exchange.send(feed.correlation, &observation, incident);
+                continue;
+            }
+            observation.note = is_judged_at_close.then(|| incident.note().into());
             let Some(fired) = together.correlator.observe(feed.correlation, &observation) else { continue };
             case.window = Some(Rc::new(window(correlation, &fired)));
             let alert = Alert::new(&correlation.alert, case, incident, &detector.options.hostname);
@@ -171,6 +183,68 @@ impl<'d> Sequel<'d> {
             feeding.extend(correlation.alert.feeds.iter().map(|feed| (*feed, id)));
             case.window = None;
         }
+    }
+
+    /// Judges a match that came out of the exchange.
+    pub fn meet(&mut self, partition: i32, offset: i64, message: &[u8], on_alert: OnAlert<'_>) -> Counts {
+        let (detector, together) = (self.detector, &mut self.together);
+        let mut counts = Counts::default();
+        let Some(exchange) = &mut together.exchange else { return counts };
+        exchange.passed(partition, offset);
+        let mut met = match exchange.read(message) {
+            Some(Came::Match(met)) => met,
+            // Of our own windows it is known already.
+            Some(Came::Told(..) | Came::Strange) => return counts,
+            None => {
+                counts.malformed.insert(malformed::EXCHANGE, 1);
+                return counts;
+            }
+        };
+        met.observation.time = together.present.believed(met.observation.time);
+        let time = met.observation.time;
+        Self::advance_partition(detector, together, partition, time, on_alert);
+        let Some(exchange) = &mut together.exchange else { return counts };
+        if let Some(fired) = exchange.observe(partition, offset, met.correlation, &met.observation) {
+            Self::tell(detector, together, &fired, &met, on_alert);
+        }
+        counts
+    }
+
+    /// Judges the windows of a partition that ended before a time.
+    fn advance_partition(
+        detector: &Detector,
+        together: &mut Together,
+        partition: i32,
+        time: i64,
+        on_alert: OnAlert<'_>,
+    ) {
+        while let Some(exchange) = &mut together.exchange {
+            let closed = exchange.advance(partition, time);
+            if closed.is_empty() {
+                break;
+            }
+            Self::close(detector, together, closed, on_alert);
+        }
+    }
+
+    /// Says that a match completed a window whose event somebody else judged.
+    fn tell(detector: &Detector, together: &mut Together, fired: &Fired, met: &Met, on_alert: OnAlert<'_>) {
+        let plan = &detector.plan;
+        let correlation = &plan.correlations[fired.correlation];
+        let mut event = Event::new(&met.event);
+        let mut sight = Sight::of_exposure(plan, met.exposure.clone());
+        let context = Context { position: 0, hostname: &detector.options.hostname };
+        let window = Some(Rc::new(window(correlation, fired)));
+        let mut case = Case { plan, sight: &mut sight, event: &mut event, context, knowledge: None, window };
+        let incident = Incident::new(case.event, met.exposure.clone()).with_hash(met.hash);
+        let alert = Alert::new(&correlation.alert, &mut case, &incident, &detector.options.hostname);
+        if !correlation.alert.is_silent {
+            on_alert(&alert);
+        }
+        let id = alert.id_bytes();
+        let feeding = correlation.alert.feeds.iter().map(|feed| (*feed, id)).collect();
+        case.window = None;
+        Self::correlate(detector, together, &mut case, &incident, feeding, on_alert);
     }
 
     /// Says what windows held that have closed. Their events are gone: what is said of one is in its note.
@@ -224,6 +298,10 @@ impl<'d> Sequel<'d> {
             }
             Self::close(self.detector, &mut self.together, closed, on_alert);
         }
+        let quiet = self.together.exchange.as_ref().map(Exchange::quiet).unwrap_or_default();
+        for partition in quiet {
+            Self::advance_partition(self.detector, &mut self.together, partition, time, on_alert);
+        }
         let mut counts = Counts::default();
         for held in self.together.throttle.due(time) {
             *counts.held_back.entry(held.rule).or_default() += held.count;
@@ -240,7 +318,8 @@ impl<'d> Sequel<'d> {
 
     /// What was forgotten so far to stay within bounds, by what it was.
     pub fn forgotten(&self) -> BTreeMap<&'static str, u64> {
-        let lost = self.together.correlator.counts();
+        let exchange = self.together.exchange.as_ref();
+        let lost = exchange.map_or_else(|| self.together.correlator.counts(), Exchange::counts);
         [
             (forgotten::KNOWLEDGE, self.knowledge.evicted()),
             (forgotten::WINDOWS, lost.evicted_groups),
@@ -248,6 +327,7 @@ impl<'d> Sequel<'d> {
             (forgotten::LATE, lost.too_late),
             (forgotten::THROTTLES, self.together.throttle.evicted()),
             (forgotten::STATE, self.kept.refused()),
+            (forgotten::STRANGE, exchange.map_or(0, Exchange::strange)),
         ]
         .into_iter()
         .filter(|(_, count)| *count > 0)

@@ -12,7 +12,6 @@ use super::incident::{Incident, shown};
 use super::judge::{Case, Window};
 use super::plan::{RulePlan, Say};
 use super::value::{Shown, Value};
-use crate::audit::identity;
 use crate::audit::text::{escape_json, push_json_string};
 use crate::audit::time;
 use crate::registry::{Exposure, Kind};
@@ -152,7 +151,7 @@ impl<'a> Alert<'a> {
 
     /// The id as bytes.
     pub fn id_bytes(&self) -> [u8; 16] {
-        let content = self.incident.hash.get_or_init(|| identity::hash(self.incident.content));
+        let content = self.incident.hash();
         let hash = Sha256::new_with_prefix(content).chain_update(self.rule.name.as_bytes()).finalize();
         let mut id = [0; 16];
         id.copy_from_slice(&hash[..16]);

@@ -42,6 +42,7 @@ pub(super) struct Parts<'e> {
     pub(super) agent: Option<Raw<'e>>,
     pub(super) verb: Option<Raw<'e>>,
     pub(super) object: ObjectRef<'e>,
+    pub(super) code: Option<Raw<'e>>,
 }
 
 impl<'e> Incident<'e> {
@@ -73,6 +74,7 @@ impl<'e> Parts<'e> {
             agent: event.get(Member::UserAgent),
             verb: event.get(Member::Verb),
             object: event.object(),
+            code: event.path(&["responseStatus", "code"]),
         }
     }
 }
@@ -93,11 +95,35 @@ impl Incident<'_> {
         self.time
     }
 
+    /// SHA-256 of the event's content.
+    pub fn hash(&self) -> &[u8; 32] {
+        self.hash.get_or_init(|| identity::hash(self.content))
+    }
+
+    /// The same of an event that is gone, whose [`note`](Incident::note) this was made of.
+    #[must_use]
+    pub fn with_hash(self, hash: [u8; 32]) -> Self {
+        Incident { hash: OnceCell::from(hash), ..self }
+    }
+
+    /// What it exposed of registry credentials.
+    pub fn exposure(&self) -> &Exposure {
+        &self.exposure
+    }
+
     /// The head of the event as an event of its own, with nothing in it that must not be said: for an alert that is made
     /// when the event itself is gone.
     pub fn note(&self) -> Vec<u8> {
         let mut note = self.summary.clone();
         note.pop();
+        // Where an event has it; the summary has a shorter way.
+        if self.parts.code.is_some() {
+            push_key(&mut note, "responseStatus");
+            let mut status = Vec::new();
+            push_member(&mut status, "code", self.parts.code, Place::Plain);
+            close(&mut status, 0);
+            note.extend_from_slice(&status);
+        }
         note.extend_from_slice(b",\"stageTimestamp\":\"");
         time::write_rfc3339(&mut note, self.time);
         note.extend_from_slice(b"\"}");

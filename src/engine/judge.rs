@@ -67,6 +67,13 @@ impl Sight<'_> {
         }
     }
 
+    /// For an event that is gone, of which it is known what it exposed.
+    pub fn of_exposure(plan: &Plan, exposure: Rc<Exposure>) -> Self {
+        let mut sight = Sight::new(plan);
+        sight.exposure = (sight.number, exposure);
+        sight
+    }
+
     /// Forgets the event that was judged.
     #[inline]
     pub fn next(&mut self) {

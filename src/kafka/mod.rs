@@ -8,10 +8,14 @@
 #[cfg(feature = "kafka")]
 pub(crate) mod client;
 #[cfg(feature = "kafka")]
+mod context;
+#[cfg(feature = "kafka")]
 mod oauth;
 mod settings;
 mod trouble;
 
+#[cfg(feature = "kafka")]
+pub(crate) use context::{Context, Last};
 #[cfg(feature = "kafka")]
 pub(crate) use oauth::token;
 pub use settings::{Cluster, ROLES, Role, refused};

@@ -30,7 +30,7 @@ use rotations::Rotations;
 use table::Instruments;
 
 /// The words of [`malformed`] as labels.
-const MALFORMED: [(&str, &str); 7] = [
+const MALFORMED: [(&str, &str); 8] = [
     (malformed::NOT_JSON, "not_json"),
     (malformed::SYNTAX, "syntax"),
     (malformed::NO_EVENT, "no_event"),
@@ -38,6 +38,7 @@ const MALFORMED: [(&str, &str); 7] = [
     (malformed::REPEATED, "repeated_member"),
     (malformed::UTF8, "invalid_utf8"),
     (malformed::SURROGATE, "lone_surrogate"),
+    (malformed::EXCHANGE, "exchanged_match"),
 ];
 
 /// The words of [`skipped`] as labels.
@@ -57,12 +58,13 @@ const TRUNCATED: [(&str, &str); 3] =
     [(truncated::CUT, "cut"), (truncated::TOO_LONG, "too_long"), (truncated::APISERVER, "apiserver")];
 
 /// The words of [`forgotten`] as labels.
-const FORGOTTEN: [(&str, &str); 6] = [
+const FORGOTTEN: [(&str, &str); 7] = [
     (forgotten::KNOWLEDGE, "knowledge"),
     (forgotten::WINDOWS, "windows"),
     (forgotten::MATCHES, "matches"),
     (forgotten::LATE, "late_matches"),
     (forgotten::THROTTLES, "throttles"),
+    (forgotten::STRANGE, "other_rules"),
     (forgotten::STATE, "state"),
 ];
 

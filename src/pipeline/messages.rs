@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::prepared::Prepared;
 use super::{Judged, Next, Pipeline, TRY_AGAIN, now};
 use crate::detector::Session;
+use crate::detector::exchange::Outgoing;
 use crate::engine::alert::Alert;
 use crate::source::kafka::{Batch, Outcome, Run};
 use crate::state::kind;
@@ -43,8 +44,15 @@ pub trait Transact: Send + std::fmt::Debug {
     /// A partition of ours, and how far it is: for alerts that no message made.
     fn anchor(&self) -> Option<Offset>;
 
-    /// Does it. The mark is left with the offsets. `epoch` is the batch's: where partitions went elsewhere since, nothing is done.
-    fn transact(&mut self, alerts: &[NewAlert], offsets: &[Offset], mark: &str, epoch: Option<u64>) -> Went;
+    /// Does it, with the matches that others are to judge. The mark is left with the offsets. `epoch` is the batch's: where partitions went elsewhere since, nothing is done.
+    fn transact(
+        &mut self,
+        alerts: &[NewAlert],
+        matches: &[Outgoing],
+        offsets: &[Offset],
+        mark: &str,
+        epoch: Option<u64>,
+    ) -> Went;
 
     /// Whether a transaction with these offsets and this mark went through before we started. Waits for the brokers.
     fn went_through(&mut self, offsets: &[Offset], mark: &str) -> Went;
@@ -61,11 +69,23 @@ impl Pipeline {
         let mut judged = Judged::default();
         let started = Instant::now();
         session.set_now(now());
+        if !self.align(session) {
+            return Ok(Next::Stop);
+        }
         for run in &batch.runs {
+            if let &Run::Match(partition, offset, _) = run
+                && session.exchange().is_some_and(|exchange| !exchange.is_ready(partition, offset))
+                && !self.recall(session, partition, offset)
+            {
+                return Ok(Next::Stop);
+            }
             let on_alert = &mut |alert: &Alert<'_>| judged.take(alert);
             match run {
                 Run::Lines(place) => session.chunk(&batch.bytes[place.clone()], on_alert),
                 Run::Message(place) => session.message(&batch.bytes[place.clone()], on_alert),
+                Run::Match(partition, offset, place) => {
+                    session.meet(*partition, *offset, &batch.bytes[place.clone()], on_alert);
+                }
             }
         }
         self.judged(&self.name(source), batch.bytes.len(), session, started, &mut judged);
@@ -108,6 +128,7 @@ impl Pipeline {
             changes: std::mem::take(&mut judged.changes),
         };
         // Where nothing was found and nothing learned, nothing can be lost.
+        let outbox = std::mem::take(&mut judged.outbox);
         let is_worth_it = !prepared.alerts.is_empty() || !prepared.changes.is_empty();
         if is_worth_it {
             let before = Judged { changes: vec![prepared.entry()], ..Judged::default() };
@@ -116,7 +137,7 @@ impl Pipeline {
             }
         }
         let Some(transactions) = &mut self.transactions else { return Ok(Next::Stop) };
-        let went = transactions.transact(&prepared.alerts, &prepared.offsets, &prepared.mark, epoch);
+        let went = transactions.transact(&prepared.alerts, &outbox, &prepared.offsets, &prepared.mark, epoch);
         let after = match went {
             Went::Through => {
                 judged.changes = prepared.changes;

@@ -4,6 +4,7 @@
 //! learned and the source's new position into the store in one transaction. Only then the sinks are woken and a webhook is
 //! answered. While the store is full nothing is taken from a source; what waits there waits on.
 
+mod exchange;
 mod messages;
 mod prepared;
 mod status;
@@ -18,12 +19,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+pub use exchange::{Ours, Share, Shared};
 pub use messages::{Offset, Transact, Went};
 pub use status::Status;
 use status::complain;
 use upkeep::secret_name;
 
 use crate::audit::event::Event;
+use crate::detector::exchange::Outgoing;
 use crate::detector::{Detector, Options, Session};
 use crate::engine::alert::Alert;
 use crate::metrics::{Metrics, RuleNames, WebhookMetrics};
@@ -101,6 +104,8 @@ pub struct Pipeline {
     pub names: Vec<String>,
     /// Puts alerts and offsets of Kafka into one transaction, where that is asked for.
     pub transactions: Option<Box<dyn Transact>>,
+    /// What is exchanged with other replicas, where something is.
+    pub shared: Shared,
     /// What webhooks count, by source.
     pub webhooks: Vec<Option<WebhookMetrics>>,
     /// It is to stop as soon as it can.
@@ -148,6 +153,8 @@ struct Judged {
     alerts: Vec<NewAlert>,
     rules: Vec<(usize, i64)>,
     changes: Vec<StateChange>,
+    /// For other replicas.
+    outbox: Vec<Outgoing>,
 }
 
 impl Judged {
@@ -165,6 +172,14 @@ impl Judged {
             json,
             message: alert.message().into_owned(),
         });
+    }
+
+    /// Takes what was learned, and what others are to judge.
+    fn take_rest(&mut self, session: &mut Session<'_>) {
+        self.changes.extend(session.take_changes());
+        if let Some(exchange) = session.exchange() {
+            self.outbox.extend(exchange.take_outbox());
+        }
     }
 }
 
@@ -205,6 +220,7 @@ impl Pipeline {
         let mut buffer = Vec::new();
         let mut retain_at = Instant::now();
         self.gauge_at = Some(retain_at);
+        self.shared.starts_anew();
         loop {
             self.status.went_round.store(now(), Ordering::Relaxed);
             let mut is_idle = true;
@@ -336,7 +352,7 @@ impl Pipeline {
         self.metrics.read(source, bytes as u64);
         self.metrics.judged(source, &session.take_counts());
         self.metrics.judged_in(started.elapsed());
-        judged.changes.extend(session.take_changes());
+        judged.take_rest(session);
     }
 
     /// Judges windows that have closed by now, though nothing more comes.
@@ -349,16 +365,41 @@ impl Pipeline {
             },
             None => None,
         };
+        if !self.align(session) || !self.share_receipts() {
+            return Ok(Next::Stop);
+        }
         let mut judged = Judged::default();
+        session.set_now(now());
         session.advance(now(), &mut |alert: &Alert<'_>| judged.take(alert));
-        judged.changes.extend(session.take_changes());
-        if judged.alerts.is_empty() && judged.changes.is_empty() {
+        judged.take_rest(session);
+        if judged.alerts.is_empty() && judged.changes.is_empty() && judged.outbox.is_empty() {
             return Ok(Next::Go);
         }
         match anchor {
-            Some(anchor) if !judged.alerts.is_empty() => self.exactly_once(judged, vec![anchor], None),
+            Some(anchor) if !judged.alerts.is_empty() || !judged.outbox.is_empty() => {
+                self.exactly_once(judged, vec![anchor], None)
+            }
             _ => Ok(self.commit(None, &[], &judged)?.into()),
         }
+    }
+
+    /// Stores what came of a batch, once others have what they are to judge of it. See [`Pipeline::store`].
+    fn commit(
+        &mut self,
+        source: Option<(&str, &[u8])>,
+        seen: &[[u8; 16]],
+        judged: &Judged,
+    ) -> Result<bool, store::Error> {
+        let (receipts, matches): (Vec<_>, Vec<_>) =
+            judged.outbox.iter().cloned().partition(|message| message.is_receipt);
+        if !self.share(&matches) || !self.store(source, seen, judged)? {
+            return Ok(false);
+        }
+        if !receipts.is_empty() {
+            let newest = *self.news.borrow();
+            self.shared.keep(newest, receipts.into_iter());
+        }
+        Ok(true)
     }
 
     fn deliver(
@@ -416,7 +457,7 @@ impl Pipeline {
 
     /// Stores what came of a batch, and waits for as long as the store takes nothing. False where it is to stop before that
     /// was possible: then nothing of the batch is stored, and its source has it still.
-    fn commit(
+    fn store(
         &mut self,
         source: Option<(&str, &[u8])>,
         seen: &[[u8; 16]],

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
 
 use super::exposure::TYPES;
 use super::is;
@@ -17,7 +18,7 @@ const LARGEST: usize = 1 << 20;
 const MOST: usize = 64;
 
 /// Which registries, and as whom. Never a password or a token.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logins {
     /// Registry hosts, without scheme and path.
     pub hosts: BTreeSet<String>,

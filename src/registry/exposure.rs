@@ -3,6 +3,8 @@
 //! A read by name says which secret. A list or a watch has no name: what was taken stands in the response, where the
 //! policy logs it, or nowhere, and then the read of the whole scope is presumed to be one of the credentials in it.
 
+use serde::{Deserialize, Serialize};
+
 use super::config::Logins;
 use super::knowledge::{Evidence, Knowledge, object_name};
 use super::names::Names;
@@ -24,7 +26,8 @@ const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MOST_NAMED: usize = 1000;
 
 /// How surely credentials were handed over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Nothing about registry credentials.
     #[default]
@@ -53,7 +56,8 @@ impl Kind {
 }
 
 /// How much was asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// One secret.
     #[default]
@@ -76,7 +80,7 @@ impl Scope {
 }
 
 /// What an event is about, of registry credentials, and what it exposed of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exposure {
     /// How surely they were handed over.
     pub kind: Kind,

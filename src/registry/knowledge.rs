@@ -28,7 +28,8 @@ const MOST_ROLES: usize = 10_000;
 const MOST_NAMESPACES: usize = 10_000;
 
 /// How it is known that a secret is a registry credential, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Evidence {
     /// It has a name that such secrets go by, and nothing better is known.
     Name,

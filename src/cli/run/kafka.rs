@@ -9,9 +9,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::config::{Config, Source, SourceKind};
+use crate::detector::exchange;
+#[cfg(feature = "kafka")]
+use crate::detector::exchange::Outgoing;
 use crate::kafka::Reason;
 use crate::metrics::{KafkaMetrics, Metrics};
-use crate::pipeline::{Message, Status, Transact};
+use crate::pipeline::{Message, Share, Status, Transact};
 #[cfg(feature = "kafka")]
 use crate::pipeline::{Offset, Went};
 use crate::sink::{Kind, SinkConfig};
@@ -19,7 +22,7 @@ use crate::sink::{Kind, SinkConfig};
 use crate::sink::{SinkMetrics, Transactions};
 use crate::source::kafka::{Consumer, Parts, Witness};
 #[cfg(feature = "kafka")]
-use crate::source::kafka::{Membership, Settings};
+use crate::source::kafka::{Exchange, Membership, Settings};
 use crate::state::kind;
 #[cfg(feature = "kafka")]
 use crate::store::NewAlert;
@@ -71,6 +74,14 @@ struct Sinks {
 }
 
 impl Sinks {
+    fn new(config: &Config, dir: &Path) -> Self {
+        Sinks {
+            dir: dir.to_owned(),
+            names: config.sinks.iter().map(|sink| sink.name.clone()).collect(),
+            reader: Mutex::default(),
+        }
+    }
+
     fn delivered(&self) -> Option<i64> {
         let mut open = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let reader = match open.take() {
@@ -170,19 +181,68 @@ impl Transact for Exactly {
         self.group.any().map(|(topic, partition, next)| Offset { topic, partition, next })
     }
 
-    fn transact(&mut self, alerts: &[NewAlert], offsets: &[Offset], mark: &str, epoch: Option<u64>) -> Went {
+    fn transact(
+        &mut self,
+        alerts: &[NewAlert],
+        matches: &[Outgoing],
+        offsets: &[Offset],
+        mark: &str,
+        epoch: Option<u64>,
+    ) -> Went {
         let metadata = self.group.metadata();
         // After who we are is known: what goes elsewhere from here on makes that out of date.
         let is_current = match epoch {
             Some(epoch) => self.group.epoch() == epoch,
             None => offsets.iter().all(|one| self.anchor().as_ref() == Some(one)),
         };
-        self.inner.run(alerts, offsets, mark, metadata.as_ref(), is_current)
+        self.inner.run(alerts, matches, offsets, mark, metadata.as_ref(), is_current)
     }
 
     fn went_through(&mut self, offsets: &[Offset], mark: &str) -> Went {
         self.inner.went_through(offsets, mark)
     }
+}
+
+/// How matches are exchanged, where they are.
+pub fn exchange_settings(config: &Config) -> Option<exchange::Settings> {
+    let correlate = config.sources.iter().find_map(|source| match &source.kind {
+        SourceKind::Kafka(settings) => settings.correlate.as_ref(),
+        _ => None,
+    })?;
+    let lateness = i64::try_from(correlate.lateness.as_nanos()).unwrap_or(i64::MAX);
+    Some(exchange::Settings { partitions: correlate.partitions, lateness })
+}
+
+/// What replicas exchange, where the configuration asks for that.
+#[cfg(feature = "kafka")]
+pub fn exchange(
+    config: &Config,
+    dir: &Path,
+    consumers: &[Consumer],
+    metrics: &Arc<Metrics>,
+) -> Option<Box<dyn Share>> {
+    let sources = config.sources.iter().filter_map(|source| match &source.kind {
+        SourceKind::Kafka(settings) => Some((&source.name, settings)),
+        _ => None,
+    });
+    let ((name, settings), consumer) =
+        sources.zip(consumers).find(|((_, settings), _)| settings.correlate.is_some())?;
+    let correlate = settings.correlate.as_ref()?;
+    let sinks = Sinks::new(config, dir);
+    let metrics = KafkaMetrics::new(metrics.clone(), name);
+    Some(Box::new(Exchange::new(
+        settings,
+        correlate,
+        consumer.membership(),
+        Box::new(move || sinks.delivered()),
+        Box::new(move |reason| metrics.failed(reason)),
+    )))
+}
+
+/// There is nobody to exchange anything with without Kafka.
+#[cfg(not(feature = "kafka"))]
+pub fn exchange(_: &Config, _: &Path, _: &[Consumer], _: &Arc<Metrics>) -> Option<Box<dyn Share>> {
+    None
 }
 
 /// Starts the consumers of all sources over Kafka.
@@ -197,11 +257,7 @@ pub fn consume(
     let mut consumers = Vec::new();
     for (at, source) in config.sources.iter().enumerate() {
         let SourceKind::Kafka(settings) = &source.kind else { continue };
-        let sinks = Sinks {
-            dir: dir.to_owned(),
-            names: config.sinks.iter().map(|sink| sink.name.clone()).collect(),
-            reader: Mutex::default(),
-        };
+        let sinks = Sinks::new(config, dir);
         let inbox = inbox.clone();
         let parts = Parts {
             hand_on: Box::new(move |batch| inbox.send(Message::Messages(at, batch)).is_ok()),

@@ -261,6 +261,7 @@ async fn work(
         names: source_names,
         webhooks,
         transactions: None,
+        shared: pipeline::Shared::default(),
         should_stop: should_stop.clone(),
         inbox: messages,
         is_woken,
@@ -273,6 +274,7 @@ async fn work(
     let sinks = parts::deliver(&config, dir, &newest, &metrics, &status)?;
     let consumers = kafka::consume(&config, dir, &pipeline.store, &inbox, &metrics, &status)?;
     pipeline.transactions = kafka::transactions(&config, dir, &consumers, &metrics, &should_stop)?;
+    pipeline.shared.queue = kafka::exchange(&config, dir, &consumers, &metrics);
     let version = first_rules.set.version.clone();
     let (ended, pipeline_ended) = tokio::sync::oneshot::channel();
     let worker = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {

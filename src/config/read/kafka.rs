@@ -1,19 +1,34 @@
 //! How Kafka is reached, for sources and sinks.
 
+use std::time::Duration;
+
 use super::super::{Config, SourceKind};
 use super::Reader;
 use crate::kafka::{self, Cluster, Role};
 use crate::rules::yaml::Node;
 use crate::secret::Secret;
 use crate::sink::{Compression, Kafka, Key, Kind};
-use crate::source::kafka::{Commit, Settings, StartAt};
+use crate::source::kafka::{Commit, Correlate, Settings, StartAt};
+
+/// More partitions than this help nobody.
+const MOST_PARTITIONS: usize = 1024;
 
 /// The keys that a source and a sink have in common.
 const CLUSTER_KEYS: [&str; 4] = ["brokers", "properties", "property_files", "oauth_token_file"];
 
 impl Reader<'_> {
     pub(super) fn kafka_source(&mut self, node: &Node) -> Option<Settings> {
-        let own = ["name", "type", "topics", "group", "instance_id", "start_at", "commit", "exactly_once"];
+        let own = [
+            "name",
+            "type",
+            "topics",
+            "group",
+            "instance_id",
+            "start_at",
+            "commit",
+            "exactly_once",
+            "correlate",
+        ];
         let known: Vec<&str> = own.into_iter().chain(CLUSTER_KEYS).collect();
         self.keys(node, "a kafka source", &known);
         let default = Settings::default();
@@ -34,7 +49,41 @@ impl Reader<'_> {
             start_at: self.start_at(node).unwrap_or(default.start_at),
             commit: self.word(node, "commit", &commits).unwrap_or(default.commit),
             exactly_once: self.boolean(node, "exactly_once").unwrap_or(default.exactly_once),
+            correlate: self.correlate(node),
         })
+    }
+
+    fn correlate(&mut self, node: &Node) -> Option<Correlate> {
+        let found = node.get("correlate").filter(|node| !node.is_null())?;
+        self.keys(found, "`correlate`", &["topic", "partitions", "lateness"]);
+        let mut partitions = 16;
+        if let (Some(text), Some(place)) = (self.text(found, "partitions"), found.get("partitions")) {
+            match text.parse() {
+                Ok(number) if (1..=MOST_PARTITIONS).contains(&number) => partitions = number,
+                _ => self.error(
+                    place,
+                    format!("`partitions` cannot be `{text}`"),
+                    format!("expected a number from 1 to {MOST_PARTITIONS}"),
+                ),
+            }
+        }
+        Some(Correlate {
+            topic: self.required(found, "topic")?,
+            partitions,
+            lateness: self.duration(found, "lateness").unwrap_or(Duration::from_secs(60)),
+        })
+    }
+
+    /// One queue for all matches.
+    pub(super) fn one_exchange(&mut self, root: &Node, config: &Config) {
+        let exchanges = config.sources.iter().filter(
+            |source| matches!(&source.kind, SourceKind::Kafka(settings) if settings.correlate.is_some()),
+        );
+        if exchanges.count() > 1 {
+            let place = root.get("sources").map_or(root, |place| place);
+            let message = "`correlate` is there twice: the matches of all sources go through one topic";
+            self.error(place, message, "keep it at one source");
+        }
     }
 
     /// One source and one sink over the same cluster: nothing else can be in one transaction.

@@ -105,6 +105,7 @@ impl Reader<'_> {
             self.unique(sinks, config.sinks.iter().map(|sink| sink.name.clone()).collect());
         }
         self.exactly_once(root, config);
+        self.one_exchange(root, config);
         match root.get("server") {
             Some(node) if node.text().is_some_and(|text| yaml::boolean(text) == Some(false)) => {
                 config.server = None;

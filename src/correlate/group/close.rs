@@ -44,6 +44,20 @@ impl Group {
         fired
     }
 
+    /// The end of the last window that was judged.
+    pub fn closed_until(&self) -> Option<i64> {
+        self.closed_until
+    }
+
+    /// A window was judged elsewhere, and what it held counts no more.
+    pub fn was_closed(&mut self, until: i64) {
+        self.forget_first(self.behind(until));
+        self.notes = self.notes.split_off(&until.saturating_add(1));
+        self.closed_until = self.closed_until.max(Some(until));
+        self.say(Parts::all_changed);
+        self.say(Parts::notes_changed);
+    }
+
     /// When its first window can be judged: once the time is past this.
     pub fn due(&self, spec: &Spec) -> Option<i64> {
         Some(self.entries.front()?.time.saturating_add(spec.timespan).saturating_add(spec.tolerance))

@@ -14,32 +14,48 @@ pub(super) const MOST_QUIET: usize = 256;
 impl Group {
     /// Takes an observation in, and says whether it completed a window.
     pub fn observe(&mut self, spec: &Spec, observation: &Observation, counts: &mut Counts) -> Option<Fired> {
-        let time = observation.time;
-        if let Some(newest) = self.newest {
-            let behind = newest.saturating_sub(time);
-            counts.late += u64::from(behind > spec.tolerance);
-            if behind > spec.horizon() {
-                counts.too_late += 1;
-                return None;
-            }
-        }
-        if !self.insert(spec, observation, counts) {
+        if !self.admit(spec, observation, counts) {
             return None;
         }
-        self.age(spec);
-        if self.entries.len() > spec.capacity() {
-            self.compact(spec, counts);
-        }
+        let time = observation.time;
         if self.quiet.range(..=time).next_back().is_some_and(|(_, until)| time <= *until) {
             return None;
         }
         let range = self.search(spec, time)?;
         let start = self.entries.get(range.start).map_or(time, |first| first.time);
         let end = self.entries.get(range.end - 1).map_or(time, |last| last.time);
-        self.hush(start.saturating_sub(spec.timespan), end.saturating_add(spec.timespan));
+        self.has_fired(spec, start, end);
         let mut fired = self.describe(spec, range, end.saturating_sub(spec.timespan));
         fired.time = time;
         Some(fired)
+    }
+
+    /// Takes an observation in. False where it does not count.
+    pub fn admit(&mut self, spec: &Spec, observation: &Observation, counts: &mut Counts) -> bool {
+        if let Some(newest) = self.newest {
+            let behind = newest.saturating_sub(observation.time);
+            counts.late += u64::from(behind > spec.tolerance);
+            if behind > spec.horizon() {
+                counts.too_late += 1;
+                return false;
+            }
+        }
+        if !self.insert(spec, observation, counts) {
+            return false;
+        }
+        self.age(spec);
+        if self.entries.len() > spec.capacity() {
+            self.compact(spec, counts);
+        }
+        true
+    }
+
+    /// A window fired elsewhere: from its first observation to its last.
+    pub fn has_fired(&mut self, spec: &Spec, first: i64, last: i64) {
+        self.hush(first.saturating_sub(spec.timespan), last.saturating_add(spec.timespan));
+        while self.quiet.len() > MOST_QUIET {
+            self.quiet.pop_first();
+        }
     }
 
     /// Forgets what no window can reach back to, however late the observation that asks.

@@ -1,19 +1,16 @@
 //! An idempotent producer.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use super::{Kafka, Key};
-use crate::kafka::{self, client, reason_of};
+use crate::kafka::{self, Context, Last, client, reason_of};
 use crate::sink::config::SettingsError;
 use crate::sink::delivery::{Failure, Reason, Remedy};
 use crate::store::StoredAlert;
@@ -21,44 +18,6 @@ use crate::store::StoredAlert;
 /// What holds where the configuration says nothing else.
 const DEFAULTS: [(&str, &str); 3] =
     [("linger.ms", "1"), ("ssl.ca.location", "probe"), ("queue.buffering.max.kbytes", "16384")];
-
-/// What librdkafka said last, which says more than that a record took too long.
-pub type Last = Arc<Mutex<Option<(kafka::Reason, String)>>>;
-
-/// What librdkafka calls.
-pub struct Context {
-    last: Last,
-    oauth_token_file: Option<PathBuf>,
-}
-
-impl Context {
-    /// With nothing said yet.
-    pub fn new(last: Last, oauth_token_file: Option<PathBuf>) -> Self {
-        Context { last, oauth_token_file }
-    }
-}
-
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", ?level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(code) = error.rdkafka_error_code() {
-            let told = (reason_of(code), reason.to_owned());
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
-        }
-    }
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        kafka::token(self.oauth_token_file.as_deref()).inspect_err(|error| {
-            let told = (kafka::Reason::Authentication, error.to_string());
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
-        })
-    }
-}
 
 /// Records to a topic.
 pub struct KafkaSink {

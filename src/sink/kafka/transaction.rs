@@ -8,21 +8,22 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext as _;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{FutureProducer, Producer as _};
 use rdkafka::topic_partition_list::{Offset as Place, TopicPartitionList};
 
 use super::Kafka;
-use super::producer::{Context, Last, config, key, record};
-use crate::kafka::{Limiter, client, reason_of};
+use super::producer::{config, key, record};
+use crate::detector::exchange::Outgoing;
+use crate::kafka::{Context, Last, Limiter, client, reason_of};
 use crate::pipeline::{Offset, Went};
 use crate::sink::SinkMetrics;
 use crate::sink::config::{SettingsError, SinkConfig};
 use crate::sink::dead_letter::{self, Dead, Loss};
 use crate::sink::metrics::Counts;
 use crate::sink::run::Filter;
-use crate::source::kafka::Settings;
+use crate::source::kafka::{Settings, exchange};
 use crate::store::{AlertId, NewAlert, StoredAlert};
 
 /// How long one step of a transaction may take.
@@ -30,8 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long to wait before a cluster is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-impl ConsumerContext for Context {}
 
 /// A producer whose records count when the group's offsets do.
 pub struct Transactions {
@@ -48,6 +47,8 @@ pub struct Transactions {
     limiter: Limiter,
     /// Alerts that the broker never takes.
     refused: HashSet<AlertId>,
+    /// Where matches go that others judge.
+    exchange: Option<String>,
     /// Each record by itself, to know which one is refused.
     one_by_one: bool,
 }
@@ -91,6 +92,7 @@ impl Transactions {
             producer: None,
             limiter: Limiter::default(),
             refused: HashSet::new(),
+            exchange: source.correlate.as_ref().map(|correlate| correlate.topic.clone()),
             one_by_one: false,
         })
     }
@@ -113,6 +115,7 @@ impl Transactions {
     pub fn run(
         &mut self,
         alerts: &[NewAlert],
+        matches: &[Outgoing],
         offsets: &[Offset],
         mark: &str,
         group: Option<&ConsumerGroupMetadata>,
@@ -122,7 +125,7 @@ impl Transactions {
             alerts.iter().map(stored).filter(|alert| self.filter.wants(alert)).collect();
         // The order counts: whoever was a member when the partitions were still ours is refused later on.
         let Some(group) = group.filter(|_| is_current) else { return Went::Not };
-        match self.attempt(&alerts, offsets, mark, group) {
+        match self.attempt(&alerts, matches, offsets, mark, group) {
             Ok(delivered) => {
                 self.one_by_one = false;
                 if delivered > 0 {
@@ -142,6 +145,7 @@ impl Transactions {
     fn attempt(
         &mut self,
         alerts: &[StoredAlert],
+        matches: &[Outgoing],
         offsets: &[Offset],
         mark: &str,
         group: &ConsumerGroupMetadata,
@@ -176,6 +180,12 @@ impl Transactions {
                 producer.flush(PATIENCE)?;
             }
         }
+        let mut shared = Vec::new();
+        if let Some(topic) = &self.exchange {
+            for message in matches {
+                shared.extend(exchange::send(&producer, topic, message)?);
+            }
+        }
         producer.flush(PATIENCE)?;
         let delivered = sent.len();
         for (id, acknowledged) in sent {
@@ -192,6 +202,13 @@ impl Transactions {
                     self.one_by_one |= is_refused;
                     return Err(error);
                 }
+                Some(Err(_)) | None => return Err(KafkaError::Canceled),
+            }
+        }
+        for acknowledged in shared {
+            match acknowledged.now_or_never() {
+                Some(Ok(Ok(_))) => {}
+                Some(Ok(Err((error, _)))) => return Err(error),
                 Some(Err(_)) | None => return Err(KafkaError::Canceled),
             }
         }

@@ -32,6 +32,8 @@ pub enum Run {
     Lines(Range<usize>),
     /// Any other message, by itself.
     Message(Range<usize>),
+    /// A message of the topic over which replicas exchange matches: partition, offset, and where it lies.
+    Match(i32, i64, Range<usize>),
 }
 
 /// What became of a batch.
@@ -93,6 +95,13 @@ impl Builder {
         } else {
             self.runs.push(Run::Message(start..self.bytes.len()));
         }
+    }
+
+    /// Adds a message of the topic over which replicas exchange matches.
+    pub fn add_match(&mut self, partition: i32, offset: i64, message: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(message);
+        self.runs.push(Run::Match(partition, offset, start..self.bytes.len()));
     }
 
     /// Whether no more are to be added.

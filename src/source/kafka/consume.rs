@@ -11,9 +11,11 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 
 use super::context::Context;
+use super::exchange::make_topic;
 use super::work::Taken;
 use super::{Error, Parts, Settings};
-use crate::kafka::{Reason, client};
+use crate::kafka::{Reason, client, reason_of};
+use crate::pipeline::Ours;
 
 /// How often offsets are committed.
 const COMMIT: Duration = Duration::from_millis(500);
@@ -69,16 +71,17 @@ impl Consumer {
         let client: Client = config(settings)
             .create_with_context(context)
             .map_err(|error: KafkaError| Error::Client(client::told(&error)))?;
-        let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
-        client.subscribe(&topics).map_err(|error| Error::Topics(error.to_string()))?;
+        if settings.correlate.is_none() {
+            client.subscribe(&topics(settings)).map_err(|error| Error::Topics(error.to_string()))?;
+        }
         let (phase, told) = watch::channel(Phase::Work);
         let runtime = tokio::runtime::Handle::current();
-        let topics = settings.topics.iter().filter(|topic| !topic.starts_with('^')).cloned().collect();
+        let settings = settings.clone();
         let client = Arc::new(client);
         let ours = client.clone();
         let thread = std::thread::Builder::new()
             .name("kafka".to_owned())
-            .spawn(move || runtime.block_on(Loop { client: &ours, told, topics }.run()))
+            .spawn(move || runtime.block_on(Loop { client: &ours, told, settings }.run()))
             .map_err(Error::Thread)?;
         Ok(Consumer { client, phase, thread })
     }
@@ -117,6 +120,22 @@ impl Membership {
         self.0.context().work().epoch
     }
 
+    /// Another each time that partitions came or went.
+    pub fn turn(&self) -> u64 {
+        self.0.context().work().turn
+    }
+
+    /// The partitions of a topic that are ours.
+    pub fn partitions_of(&self, topic: &str) -> Vec<Ours> {
+        let work = self.0.context().work();
+        let ours = work.own.iter().filter(|(name, _, _)| *name == topic);
+        ours.map(|(_, partition, own)| {
+            let next = if own.stored >= 0 { own.stored } else { own.start.unwrap_or(0) };
+            Ours { partition, next, since: own.since }
+        })
+        .collect()
+    }
+
     /// A partition of ours of which something was read, and the offset up to which all is stored.
     pub fn any(&self) -> Option<(String, i32, i64)> {
         let work = self.0.context().work();
@@ -146,11 +165,16 @@ fn config(settings: &Settings) -> rdkafka::ClientConfig {
     client::config(&settings.cluster, if is_newer { &DEFAULTS[1..] } else { &DEFAULTS }, &owned)
 }
 
+/// All topics that are read.
+fn topics(settings: &Settings) -> Vec<&str> {
+    let exchange = settings.correlate.as_ref().map(|correlate| &correlate.topic);
+    settings.topics.iter().chain(exchange).map(String::as_str).collect()
+}
+
 struct Loop<'c> {
     client: &'c Arc<Client>,
     told: watch::Receiver<Phase>,
-    /// Those that are no patterns.
-    topics: Vec<String>,
+    settings: Settings,
 }
 
 impl Loop<'_> {
@@ -159,6 +183,9 @@ impl Loop<'_> {
     }
 
     async fn run(mut self) {
+        if !self.join().await {
+            return;
+        }
         let mut stream = self.client.stream();
         let mut tick = tokio::time::interval(COMMIT);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -189,6 +216,38 @@ impl Loop<'_> {
             }
         }
         self.leave().await;
+    }
+
+    /// Joins the group. Where matches are exchanged, their topic has to be there first: whoever reads without it loses them.
+    /// False where it is to leave before that.
+    async fn join(&mut self) -> bool {
+        let Some(correlate) = &self.settings.correlate else { return true };
+        while !self.is_there(&correlate.topic) {
+            let made = make_topic(&self.settings, correlate).await;
+            let Err(error) = made else { continue };
+            let reason = error.rdkafka_error_code().map_or(Reason::Other, reason_of);
+            let topic = &correlate.topic;
+            self.context().complain(
+                reason,
+                &format!("the topic {topic} for correlations is not there and cannot be made: {error}. Make it, or leave out `correlate`"),
+            );
+            self.context()
+                .witness
+                .trouble(Some(format!("the topic {topic} for correlations cannot be made: {error}")));
+            tokio::select! {
+                _ = self.told.changed() => {}
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+            if *self.told.borrow_and_update() != Phase::Work {
+                return false;
+            }
+        }
+        self.context().witness.trouble(None);
+        if let Err(error) = self.client.subscribe(&topics(&self.settings)) {
+            self.context().complain(Reason::Other, &error.to_string());
+            self.context().witness.trouble(Some(format!("librdkafka cannot use these topics: {error}")));
+        }
+        true
     }
 
     /// Takes messages for as long as there are some and there is room for them. Whether there is room for more.
@@ -264,15 +323,17 @@ impl Loop<'_> {
         if !self.context().is_troubled_by(Reason::UnknownTopic) {
             return;
         }
-        let is_there = |topic: &String| {
-            let metadata = self.client.fetch_metadata(Some(topic), Duration::from_millis(500));
-            metadata.is_ok_and(|all| {
-                all.topics().iter().any(|one| one.error().is_none() && !one.partitions().is_empty())
-            })
-        };
-        if self.topics.iter().all(is_there) {
+        let mut topics = self.settings.topics.iter().filter(|topic| !topic.starts_with('^'));
+        if topics.all(|topic| self.is_there(topic)) {
             self.context().works(&[Reason::UnknownTopic]);
         }
+    }
+
+    fn is_there(&self, topic: &str) -> bool {
+        let metadata = self.client.fetch_metadata(Some(topic), Duration::from_millis(500));
+        metadata.is_ok_and(|all| {
+            all.topics().iter().any(|one| one.error().is_none() && !one.partitions().is_empty())
+        })
     }
 
     /// Waits until the sinks had their time, commits, and leaves the group as it ends.

@@ -58,7 +58,10 @@ impl Context {
             start_at: settings.start_at,
             oauth_token_file: settings.cluster.oauth_token_file.clone(),
             cluster: OnceLock::new(),
-            work: Mutex::new(Work::new(parts.newest)),
+            work: Mutex::new(Work::new(
+                parts.newest,
+                settings.correlate.as_ref().map(|correlate| correlate.topic.clone()),
+            )),
             positions: Mutex::new(parts.positions.into_iter().collect()),
             hand_on: parts.hand_on,
             delivered: parts.delivered,

@@ -25,6 +25,8 @@ mod consume;
 #[cfg(feature = "kafka")]
 mod context;
 #[cfg(feature = "kafka")]
+pub(crate) mod exchange;
+#[cfg(feature = "kafka")]
 mod resume;
 #[cfg(feature = "kafka")]
 mod work;
@@ -37,9 +39,11 @@ pub use absent::Consumer;
 pub use batch::{Batch, Outcome, Run};
 #[cfg(feature = "kafka")]
 pub use consume::{Consumer, Membership};
+#[cfg(feature = "kafka")]
+pub use exchange::Exchange;
 pub use partitions::Partitions;
 pub use position::Position;
-pub use settings::{Commit, Settings, StartAt};
+pub use settings::{Commit, Correlate, Settings, StartAt};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -53,8 +53,11 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
     };
     let mut is_reachable = true;
     let mut unknown = TopicPartitionList::new();
+    let exchange = context.work().exchange.clone();
     for mut one in given.elements() {
         let (topic, partition) = (one.topic().to_owned(), one.partition());
+        // What replicas wrote for each other is read from the start, whenever they look at the rest.
+        let is_exchange = exchange.as_deref() == Some(topic.as_str());
         let committed = group.find_partition(&topic, partition).and_then(|found| match found.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
@@ -92,7 +95,11 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
                     end,
                     "the topic is shorter than what was read of it: it was made anew, and is read as `start_at` says"
                 );
-                Some(if context.start_at == StartAt::Latest { Offset::End } else { Offset::Beginning })
+                Some(if context.start_at == StartAt::Latest && !is_exchange {
+                    Offset::End
+                } else {
+                    Offset::Beginning
+                })
             }
             (Some(wanted), Some((first, _))) if wanted < first => {
                 context.count(Reason::OffsetGone);
@@ -106,6 +113,7 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
                 Some(Offset::Offset(first))
             }
             (Some(wanted), _) => Some(Offset::Offset(wanted)),
+            (None, _) if is_exchange => Some(Offset::Beginning),
             (None, _) => {
                 unknown.add_partition(&topic, partition);
                 None
@@ -116,7 +124,11 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
             let _ = one.set_offset(offset);
         }
         let mut work = context.work();
-        work.assigned(&topic, partition, committed.unwrap_or(-1));
+        let begins = match offset {
+            Some(Offset::Offset(offset)) => Some(offset),
+            _ => None,
+        };
+        work.assigned(&topic, partition, committed.unwrap_or(-1), begins);
         if let (Start::Store(next), Some(Offset::Offset(offset))) = (start, offset)
             && next == offset
         {

@@ -1,5 +1,7 @@
 //! The settings of a source over Kafka, as plain values.
 
+use std::time::Duration;
+
 use crate::kafka::Cluster;
 
 /// One source over Kafka.
@@ -19,6 +21,8 @@ pub struct Settings {
     pub commit: Commit,
     /// Whether alerts and offsets go into one transaction of Kafka. Needs a sink over Kafka on the same cluster.
     pub exactly_once: bool,
+    /// Where matches are exchanged, so that replicas judge correlations together.
+    pub correlate: Option<Correlate>,
 }
 
 impl Default for Settings {
@@ -31,8 +35,20 @@ impl Default for Settings {
             start_at: StartAt::Earliest,
             commit: Commit::Delivered,
             exactly_once: false,
+            correlate: None,
         }
     }
+}
+
+/// How replicas exchange matches that feed correlations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Correlate {
+    /// The topic, which is made where it is not there.
+    pub topic: String,
+    /// How many partitions it has when it is made: so many replicas can share the work.
+    pub partitions: usize,
+    /// How far one replica may be behind another, by the time of events.
+    pub lateness: Duration,
 }
 
 /// Where to start.

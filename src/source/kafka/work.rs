@@ -22,6 +22,10 @@ pub struct Own {
     pub stored: i64,
     /// What the group has from us. Below 0 where nothing.
     pub committed: i64,
+    /// Where it starts, where that is known.
+    pub start: Option<i64>,
+    /// Another each time that it comes to us.
+    pub since: u64,
 }
 
 /// A batch that is being judged.
@@ -52,6 +56,10 @@ pub struct Work {
     pub prefix: Vec<u8>,
     /// Grows when partitions go elsewhere.
     pub epoch: u64,
+    /// Grows when partitions come or go.
+    pub turn: u64,
+    /// The topic over which replicas exchange matches.
+    pub exchange: Option<String>,
     /// Since when there is no room.
     pub full_since: Option<Instant>,
 }
@@ -67,8 +75,8 @@ pub enum Taken {
 
 impl Work {
     /// With nothing in hand; the newest alert in the store has this place.
-    pub fn new(place: i64) -> Self {
-        Work { place, ..Work::default() }
+    pub fn new(place: i64, exchange: Option<String>) -> Self {
+        Work { place, exchange, ..Work::default() }
     }
 
     /// Takes a message.
@@ -89,6 +97,9 @@ impl Work {
             committed = own.committed;
         }
         match message.payload() {
+            Some(payload) if self.exchange.as_deref() == Some(topic) => {
+                self.builder.add_match(partition, offset, payload);
+            }
             Some(payload) if !payload.is_empty() => self.builder.add(payload),
             _ => self.empty += 1,
         }
@@ -234,8 +245,10 @@ impl Work {
     }
 
     /// A partition is ours from now on.
-    pub fn assigned(&mut self, topic: &str, partition: i32, committed: i64) {
-        self.own.set(topic, partition, Own { seen: -1, stored: -1, committed });
+    pub fn assigned(&mut self, topic: &str, partition: i32, committed: i64, start: Option<i64>) {
+        self.turn += 1;
+        let own = Own { seen: -1, stored: -1, committed, start, since: self.turn };
+        self.own.set(topic, partition, own);
     }
 
     /// A partition is no longer ours: nothing of it is committed any more.
@@ -243,6 +256,7 @@ impl Work {
         self.own.remove(topic, partition);
         self.positions.remove(topic, partition);
         self.epoch += 1;
+        self.turn += 1;
         for (_, offsets) in &mut self.waiting {
             offsets.remove(topic, partition);
         }

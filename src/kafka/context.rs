@@ -1,0 +1,51 @@
+//! What librdkafka calls where all that is asked of it is to say what is wrong.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+
+use super::{Reason, reason_of, token};
+
+/// What librdkafka said last, which says more than that a record took too long.
+pub type Last = Arc<Mutex<Option<(Reason, String)>>>;
+
+/// What librdkafka calls.
+pub struct Context {
+    last: Last,
+    oauth_token_file: Option<PathBuf>,
+}
+
+impl Context {
+    /// With nothing said yet.
+    pub fn new(last: Last, oauth_token_file: Option<PathBuf>) -> Self {
+        Context { last, oauth_token_file }
+    }
+}
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", ?level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            let told = (reason_of(code), reason.to_owned());
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+        }
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        token(self.oauth_token_file.as_deref()).inspect_err(|error| {
+            let told = (Reason::Authentication, error.to_string());
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+        })
+    }
+}
+
+impl ConsumerContext for Context {}
