@@ -604,3 +604,112 @@ fn exactly_once_through_kills() {
     other.dedup();
     assert_eq!(other.len(), written);
 }
+
+const MANY: &str = "- correlation: Many
+  type: event_count
+  rules: [Registry Secret Access]
+  group-by: [ka.user.name]
+  timespan: 1m
+  condition: {gte: 10}
+  output: '%ka.user.name read %correlation.count'
+  priority: CRITICAL
+";
+
+impl Place {
+    /// The stored alerts of the correlation: whom they are about, and how many matches there were.
+    fn many(&self) -> Vec<(String, u64)> {
+        let Ok(reader) = Reader::open(&self.path("state")) else { return Vec::new() };
+        let all = reader.list(&Filter::default()).unwrap_or_default();
+        all.iter().filter_map(|one| many(std::str::from_utf8(&one.alert.json).unwrap())).collect()
+    }
+
+    fn with_correlation() -> Self {
+        let place = Place::new();
+        fs::write(place.path("rules.yaml"), format!("{RULE}{MANY}")).unwrap();
+        place
+    }
+}
+
+/// What an alert of the correlation says, if it is one.
+fn many(json: &str) -> Option<(String, u64)> {
+    let alert: serde_json::Value = serde_json::from_str(json).unwrap();
+    let count = alert["correlation"]["count"].as_u64()?;
+    Some((alert["event"]["user"]["username"].as_str().unwrap().to_owned(), count))
+}
+
+/// Three members of a group see a part of all events each; one after the other is killed, and the last one has seen next to
+/// nothing itself.
+fn replicas_judge_correlations_together(is_exact: bool) {
+    let cluster = cluster();
+    if !cluster.is_real("replicas_judge_correlations_together") {
+        return;
+    }
+    let (events, alerts) = (cluster.topic("parts", 4, &[]), cluster.topic("parts-alerts", 2, &[]));
+    let exchange = format!("{events}-correlations");
+    let settings = format!(
+        "{}, exactly_once: {is_exact}, correlate: {{topic: '{exchange}', partitions: 4}}, properties: {{session.timeout.ms: 6000}}",
+        source(&events, &events)
+    );
+    let sink = if is_exact {
+        format!("- {{type: kafka, brokers: '{}', topic: '{alerts}'}}\n", cluster.address())
+    } else {
+        String::new()
+    };
+    let mut written = 0;
+    let mut write = |user: &str, count: usize| {
+        let event = |number: usize| event(&number.to_string(), "get", "registry").replace("mallory", user);
+        let messages: Vec<_> = (written..written + count).map(|at| Some(event(at).into_bytes())).collect();
+        cluster.write(&events, &messages);
+        written += count;
+        written
+    };
+    let places = [Place::with_correlation(), Place::with_correlation(), Place::with_correlation()];
+    let told = || -> Vec<(String, u64)> { places.iter().flat_map(Place::many).collect() };
+    let stored = || -> usize { places.iter().map(|place| place.stored().len()).sum() };
+    let is_committed = |events_written: usize, matches: usize| {
+        let all = |topic: &str| usize::try_from(cluster.committed(&events, topic, 4)).unwrap();
+        // Transactions take an offset too.
+        all(&events) >= events_written && all(&exchange) >= matches
+    };
+    let first = places[0].start(&settings, &sink);
+    let second = places[1].start(&settings, &sink);
+    wait("both have partitions", || first.has_said("are ours") && second.has_said("are ours"));
+    // Sixteen keys go to all four partitions.
+    let all = write("eve", 9);
+    let all = all.max(write("mallory", 9));
+    wait("what is no alert of a correlation is stored", || stored() >= all);
+    assert_eq!(told(), []);
+    let all = write("mallory", 7);
+    wait("the window is full", || told().len() == 1);
+    assert_eq!(told(), [("mallory".to_owned(), 10)]);
+    wait("all is committed", || stored() > all && is_committed(all, all));
+    first.kill();
+    second.kill();
+    // Whoever takes over knows what was told, and what nearly was.
+    let third = places[2].start(&settings, &sink);
+    write("mallory", 8);
+    let all = write("eve", 1);
+    wait("the other window is full", || told().len() == 2);
+    assert_eq!(told()[1], ("eve".to_owned(), 10));
+    let all = all.max(write("eve", 5));
+    wait("all is stored", || stored() >= all + 2 && is_committed(all, all));
+    assert_eq!(third.stop(), Some(0));
+    assert_eq!(told().len(), 2, "{:?}", told());
+    assert_eq!(stored(), all + 2);
+    if is_exact {
+        let records = cluster.read(&alerts, 2, all + 2);
+        assert_eq!(records.len(), all + 2);
+        let told: Vec<_> = records.iter().filter_map(|(_, _, json)| many(json)).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+    }
+}
+
+#[test]
+fn replicas_judge_correlations_together_at_least_once() {
+    replicas_judge_correlations_together(false);
+}
+
+#[test]
+fn replicas_judge_correlations_together_exactly_once() {
+    replicas_judge_correlations_together(true);
+}

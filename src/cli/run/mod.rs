@@ -275,6 +275,11 @@ async fn work(
     let consumers = kafka::consume(&config, dir, &pipeline.store, &inbox, &metrics, &status)?;
     pipeline.transactions = kafka::transactions(&config, dir, &consumers, &metrics, &should_stop)?;
     pipeline.shared.queue = kafka::exchange(&config, dir, &consumers, &metrics);
+    if !consumers.is_empty() && pipeline.shared.queue.is_none() && !first_rules.set.correlations.is_empty() {
+        tracing::info!(
+            "correlations look at what this replica reads: with several in the group, set `correlate` at the kafka source"
+        );
+    }
     let version = first_rules.set.version.clone();
     let (ended, pipeline_ended) = tokio::sync::oneshot::channel();
     let worker = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
