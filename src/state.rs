@@ -33,8 +33,13 @@ pub mod kind {
     /// How far a partition of a Kafka topic was judged ([`crate::source::kafka`]). Not the detector's, and so not among all
     /// of its kinds.
     pub const PARTITION: &str = "partition";
+    /// Reads that recur ([`crate::history`]). 16 bytes of key, some hundred of value, and up to 2 KB for those of every day.
+    pub const HABIT: &str = "habit";
     /// What a transaction over Kafka will have done once it went through.
     pub const PREPARED: &str = "prepared";
+
+    /// All that is learned from alerts and events.
+    pub const LEARNED: [&str; 8] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, WINDOW, THROTTLE, HABIT];
 
     /// All of the detector's.
     pub const ALL: [&str; 7] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, WINDOW, THROTTLE];

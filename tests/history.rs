@@ -384,3 +384,40 @@ fn days_count() {
     assert!(!propose(&format!("{one_day}{other}"), &[]));
     assert!(propose(&format!("{}\n{}\n{}\n{other}", on(20), on(20), on(21)), &[]));
 }
+
+#[test]
+fn a_daemon_remembers_what_recurs() {
+    let log = String::from_utf8(sample("request-response.log.gz")).unwrap();
+    let folder = folder(&log);
+    let shipped = rules();
+    fs::write(folder.path().join("other.yaml"), RULE).unwrap();
+    // Stopped in the middle, and with other rules in between, which change nothing.
+    let middle = log[..log.len() / 2].rfind('\n').unwrap() + 1;
+    for part in [&log[..middle], "", &log[middle..]] {
+        let mut daemon = pullwatch()
+            .args(["run", "-", "--state-dir", "state", "--listen", "127.0.0.1:0"])
+            .args(["--rules", if part.is_empty() { "other.yaml" } else { &shipped }])
+            .current_dir(folder.path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut daemon.stdin.take().unwrap(), part.as_bytes()).unwrap();
+        assert_eq!(daemon.wait().unwrap().code(), Some(0));
+    }
+    let (code, from_logs, _) = run(folder.path(), &["baseline", "audit.log", "--min-count", "2"]);
+    assert_eq!(code, Some(0));
+    let (code, remembered, said) =
+        run(folder.path(), &["baseline", "--state-dir", "state", "--min-count", "2", "--min-days", "1"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(" exceptions from ") && said.contains(" reads"), "{said}");
+    // With how often, from where and by what: all but what only a log knows, at the head.
+    let rows = |text: &str| text.split_once("\n- rule").unwrap().1.to_owned();
+    assert!(rows(&remembered).lines().filter(|line| line.contains("- [")).count() > 4);
+    assert_eq!(rows(&remembered), rows(&from_logs));
+    let (code, _, said) = run(folder.path(), &["baseline", "audit.log", "--state-dir", "state"]);
+    assert_eq!(code, Some(2), "{said}");
+    let (code, _, said) = run(folder.path(), &["baseline", "--state-dir", "nowhere"]);
+    assert_eq!(code, Some(2), "{said}");
+}

@@ -18,7 +18,7 @@ struct Daemon {
     child: Child,
     address: String,
     log_size: f64,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Daemon {
@@ -52,7 +52,7 @@ impl Daemon {
         let address = serving["address"].as_str().unwrap().to_owned();
         // Whoever writes to a pipe that nobody reads waits.
         std::thread::spawn(move || lines.for_each(drop));
-        Daemon { child, address, log_size, _folder: folder }
+        Daemon { child, address, log_size, folder }
     }
 
     fn get(&self, path: &str) -> String {
@@ -104,6 +104,26 @@ fn a_read_log_shows_in_every_gauge_and_counter() {
         assert!(value(zero).abs() < f64::EPSILON, "{zero}");
     }
     assert!(daemon.get("/readyz").contains(r#""ok":true"#));
+}
+
+#[test]
+fn a_match_that_comes_too_late_is_counted_while_it_runs() {
+    let daemon = Daemon::start();
+    let path = daemon.folder.path().join("audit.log");
+    let log = fs::read_to_string(&path).unwrap();
+    let denied = "\"user\":{\"username\":\"mallory\"";
+    let lists = |line: &&str| {
+        line.contains(denied)
+            && line.contains("\"resource\":\"secrets\"")
+            && line.contains("\"verb\":\"list\"")
+    };
+    let late: String =
+        log.lines().filter(lists).map(|line| line.replace("2026-11-23", "2025-11-23") + "\n").collect();
+    let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(late.as_bytes()).unwrap();
+    while daemon.metrics()[r#"pullwatch_forgotten_total{what="late_matches"}"#] < 1.0 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

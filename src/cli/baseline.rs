@@ -1,13 +1,17 @@
 //! `pullwatch baseline`: past reads that recur, as exceptions.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::past::Past;
-use super::rulefiles::{plural, show};
-use crate::history::{Baseline as Habits, Criteria, Header, write_exceptions};
-use crate::rules::{self, Severity, SourceFile};
+use super::rulefiles::{self, plural, show};
+use crate::history::{Baseline as Habits, Criteria, Habits as Kept, Header, Times, write_exceptions};
+use crate::rules::ast::RuleSet;
+use crate::rules::{self, Matching, Severity, SourceFile};
+use crate::state::kind;
+use crate::store::Reader;
 
 /// A log that spans so many nanoseconds shows habits of more than one day.
 const THREE_DAYS: i64 = 3 * 86_400_000_000_000;
@@ -24,6 +28,8 @@ Examples:
                                                what recurs in all logs of a directory
   pullwatch baseline 'audit-2026-11-*.log.gz' --min-count 10 --min-days 5
                                                only what was read often and on many days
+  pullwatch baseline --state-dir /var/lib/pullwatch
+                                               what recurred while `pullwatch run` was at work
   pullwatch scan --rules rules.d --rules baseline.yaml audit.log
                                                then: what is left
   pullwatch baseline --rules rules.d --rules baseline.yaml audit.log
@@ -35,6 +41,10 @@ Exit status: 0 done, 2 an error, or an input that could not be read.")]
 pub struct Baseline {
     #[command(flatten)]
     past: Past,
+
+    /// Propose from what `pullwatch run` has seen, by the store in this directory, rather than from logs.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["paths", "since", "until", "max_event_size"])]
+    state_dir: Option<PathBuf>,
 
     /// Propose what was read at least so often.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
@@ -49,23 +59,63 @@ impl Baseline {
     /// Reads, counts, writes.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let files = self.past.files()?;
-        let mut habits = Habits::default();
-        let (rules, facts) = self.past.read(files.clone(), &mut |read| habits.add(read))?;
-        let span = match (facts.times.first, facts.times.last) {
+        let Seen { rules, habits, times, what, is_whole } = match &self.state_dir {
+            Some(dir) => Self::remembered(dir, &files)?,
+            None => self.logged(&files)?,
+        };
+        let span = match (times.first, times.last) {
             (Some(first), Some(last)) => last.saturating_sub(first),
             _ => 0,
         };
         let min_days = self.min_days.map_or(if span < THREE_DAYS { 1 } else { 2 }, usize::from);
         let criteria = Criteria { min_count: self.min_count, min_days };
         let proposals = habits.proposals(criteria);
-        let text = write_exceptions(&proposals, &rules, &Header { log: facts.times, criteria });
+        let text = write_exceptions(
+            &proposals,
+            &rules,
+            &Header {
+                log: times,
+                what: if self.state_dir.is_some() { "reads that rules reported" } else { "events" },
+                criteria,
+            },
+        );
         check(files, &text)?;
         self.past.write(&text)?;
         let rows: usize = proposals.rules.values().map(std::collections::BTreeMap::len).sum();
-        let events = usize::try_from(facts.counts.events).unwrap_or(usize::MAX);
-        show(&format!("{} from {}\n", plural(rows, "exception"), plural(events, "event")));
-        Ok(if facts.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+        let count = usize::try_from(times.count).unwrap_or(usize::MAX);
+        show(&format!("{} from {}\n", plural(rows, "exception"), plural(count, what)));
+        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(2) })
     }
+
+    /// What logs say.
+    fn logged(&self, files: &[SourceFile]) -> anyhow::Result<Seen> {
+        let mut habits = Habits::default();
+        let (rules, facts) = self.past.read(files.to_vec(), &mut |read| habits.add(read))?;
+        Ok(Seen { rules, habits, times: facts.times, what: "event", is_whole: facts.failures.is_empty() })
+    }
+
+    /// What a daemon has seen.
+    fn remembered(dir: &Path, files: &[SourceFile]) -> anyhow::Result<Seen> {
+        let rules = rulefiles::load_files(files, Matching::All)?.rules;
+        let mut kept = Kept::new(&rules);
+        let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+        for (key, value) in Reader::open(dir)?.state(kind::HABIT)? {
+            kept.restore(&key, &value, now);
+        }
+        let habits = kept.into_baseline();
+        let times = habits.times();
+        Ok(Seen { rules, habits, times, what: "read", is_whole: true })
+    }
+}
+
+/// What was seen of past reads.
+struct Seen {
+    rules: RuleSet,
+    habits: Habits,
+    times: Times,
+    /// What is counted.
+    what: &'static str,
+    is_whole: bool,
 }
 
 /// A file that does not load must not be handed on: names in it come from events.

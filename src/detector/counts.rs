@@ -44,6 +44,8 @@ pub mod forgotten {
     pub const LATE: &str = "matches that came too late for their window";
     /// Matches that another replica found by other rules.
     pub const STRANGE: &str = "matches for correlations of other rules";
+    /// Reads that are not told apart, since there are too many of them.
+    pub const HABITS: &str = "reads that recur, of which there are too many";
     /// Combinations of values that a throttle remembers.
     pub const THROTTLES: &str = "throttled combinations (told again)";
     /// Entries of a store, and windows and throttles of rules that are no more.

@@ -142,6 +142,11 @@ impl<'a> Alert<'a> {
         shown(self.incident.parts.object.name)
     }
 
+    /// SHA-256 of the event's content.
+    pub fn event_hash(&self) -> &[u8; 32] {
+        self.incident.hash()
+    }
+
     /// The same for the same event content and rule, whoever read it from wherever: 32 hex digits.
     pub fn id(&self) -> String {
         let mut id = Vec::with_capacity(32);

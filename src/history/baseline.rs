@@ -22,7 +22,7 @@ pub(super) const MOST_DAYS: usize = 366;
 const MOST_FEW: usize = 4;
 
 /// A day in nanoseconds.
-const DAY: i64 = 86_400_000_000_000;
+pub(super) const DAY: i64 = 86_400_000_000_000;
 
 /// What was read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,6 +117,11 @@ pub struct Proposals {
 impl Baseline {
     /// Takes note of one event.
     pub fn add(&mut self, read: &Read<'_>) {
+        self.note(read, &mut |_| {});
+    }
+
+    /// The same; says what changed.
+    pub(super) fn note(&mut self, read: &Read<'_>, changed: &mut dyn FnMut(&Proposal)) {
         let count = match read.exposure.kind {
             Kind::None => return,
             Kind::Denied => {
@@ -148,8 +153,37 @@ impl Baseline {
                 self.refusals.too_many += 1;
                 continue;
             }
+            changed(&proposal);
             self.habits.entry(proposal).or_default().add(read);
         }
+    }
+
+    /// What is known of one.
+    pub(super) fn habit(&self, proposal: &Proposal) -> Option<&Habit> {
+        self.habits.get(proposal)
+    }
+
+    /// Takes one back.
+    pub(super) fn restore(&mut self, proposal: Proposal, habit: Habit) {
+        if self.habits.len() < MOST {
+            self.habits.insert(proposal, habit);
+        }
+    }
+
+    /// How many reads were not told apart, since there are too many.
+    pub(super) fn too_many(&self) -> u64 {
+        self.refusals.too_many
+    }
+
+    /// When all that was counted was first and last read, and how often.
+    pub fn times(&self) -> Times {
+        let mut all = Times::default();
+        for habit in self.habits.values() {
+            all.widen(habit.times.first);
+            all.widen(habit.times.last);
+            all.count += habit.times.count;
+        }
+        all
     }
 
     /// Those that recur.

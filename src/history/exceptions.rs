@@ -23,8 +23,10 @@ const WEEK: i64 = 7 * 86_400_000_000_000;
 /// What the file says of how it came about.
 #[derive(Clone, Debug)]
 pub struct Header {
-    /// When the log begins and ends, and how many events it has.
+    /// When what was seen begins and ends, and how much it is.
     pub log: Times,
+    /// What that is, in the plural.
+    pub what: &'static str,
     /// What was often enough.
     pub criteria: Criteria,
 }
@@ -135,13 +137,13 @@ fn row(values: &[&str]) -> String {
 }
 
 fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
-    let Header { log, criteria } = header;
+    let Header { log, what, criteria } = header;
     let _ = write!(
         out,
         "\
 # Reads of registry credentials that recur, as exceptions for a person to review.
 #
-# From {} events, {} to {} (UTC). Proposed is what a rule reported at least
+# From {} {what}, {} to {} (UTC). Proposed is what a rule reported at least
 # {} times, on at least {} (UTC). Delete what should still be reported, commit the rest, and load it behind
 # the same rules:
 #

@@ -114,7 +114,7 @@ impl Gatherer {
 }
 
 /// A rule that is told once for all readers together says something of the log or the cluster.
-fn is_about_a_reader(rule: &Rule) -> bool {
+pub(super) fn is_about_a_reader(rule: &Rule) -> bool {
     let Some(throttle) = &rule.throttle else { return true };
     throttle.per.iter().any(|operand| match operand {
         Operand::Field(field) => {

@@ -12,6 +12,7 @@
 mod baseline;
 mod exceptions;
 mod gather;
+mod habits;
 mod ledger;
 mod report;
 
@@ -20,6 +21,7 @@ use std::collections::BTreeSet;
 pub use baseline::{Baseline, Criteria, Habit, Proposal, Proposals, Refusals, What};
 pub use exceptions::{Header, write as write_exceptions};
 pub use gather::{Gatherer, Read, around};
+pub use habits::Habits;
 pub use ledger::{Ledger, Reading};
 pub use report::{Denial, HandedOver, Registry, Report, WholeScope};
 

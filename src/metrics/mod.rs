@@ -13,6 +13,7 @@ mod rotations;
 mod table;
 mod told;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -58,13 +59,14 @@ const TRUNCATED: [(&str, &str); 3] =
     [(truncated::CUT, "cut"), (truncated::TOO_LONG, "too_long"), (truncated::APISERVER, "apiserver")];
 
 /// The words of [`forgotten`] as labels.
-const FORGOTTEN: [(&str, &str); 7] = [
+const FORGOTTEN: [(&str, &str); 8] = [
     (forgotten::KNOWLEDGE, "knowledge"),
     (forgotten::WINDOWS, "windows"),
     (forgotten::MATCHES, "matches"),
     (forgotten::LATE, "late_matches"),
     (forgotten::THROTTLES, "throttles"),
     (forgotten::STRANGE, "other_rules"),
+    (forgotten::HABITS, "habits"),
     (forgotten::STATE, "state"),
 ];
 
@@ -227,14 +229,19 @@ impl Metrics {
         for (reason, count) in &counts.truncated {
             all.truncated.with_label_values(&[source, label(&TRUNCATED, reason)]).inc_by(*count);
         }
-        for (what, count) in &counts.forgotten {
-            all.forgotten.with_label_values(&[label(&FORGOTTEN, what)]).inc_by(*count);
-        }
+        self.forgotten(&counts.forgotten);
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
         for (rule, count) in &counts.held_back {
             if let Some((name, _)) = rules.rules.get(*rule) {
                 all.held_back.with_label_values(&[name.as_str()]).inc_by(*count);
             }
+        }
+    }
+
+    /// So much more was forgotten to stay within bounds, by what it was.
+    pub fn forgotten(&self, counts: &BTreeMap<&'static str, u64>) {
+        for (what, count) in counts {
+            self.instruments.forgotten.with_label_values(&[label(&FORGOTTEN, what)]).inc_by(*count);
         }
     }
 

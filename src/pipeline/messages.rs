@@ -79,7 +79,11 @@ impl Pipeline {
             {
                 return Ok(Next::Stop);
             }
-            let on_alert = &mut |alert: &Alert<'_>| judged.take(alert);
+            let habits = &mut self.mind.habits;
+            let on_alert = &mut |alert: &Alert<'_>| {
+                judged.take(alert);
+                habits.note(alert);
+            };
             match run {
                 Run::Lines(place) => session.chunk(&batch.bytes[place.clone()], on_alert),
                 Run::Message(place) => session.message(&batch.bytes[place.clone()], on_alert),

@@ -9,9 +9,8 @@ mod messages;
 mod prepared;
 mod status;
 mod upkeep;
+mod webhook;
 
-use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -23,6 +22,7 @@ pub use exchange::{Ours, Share, Shared};
 pub use messages::{Offset, Transact, Went};
 pub use status::Status;
 use status::complain;
+pub use upkeep::Mind;
 use upkeep::secret_name;
 
 use crate::audit::event::Event;
@@ -34,7 +34,7 @@ use crate::rules::ast::RuleSet;
 use crate::source::files::Files;
 use crate::source::follow::Step;
 use crate::source::kafka;
-use crate::source::webhook::{Delivery, Outcome, event_digests};
+use crate::source::webhook::Delivery;
 use crate::state::{StateChange, kind};
 use crate::store::{self, Batch, NewAlert, Store};
 
@@ -120,8 +120,8 @@ pub struct Pipeline {
     pub metrics: Arc<Metrics>,
     /// How it is.
     pub status: Arc<Status>,
-    /// When to set the gauges; nothing where they are right.
-    pub gauge_at: Option<Instant>,
+    /// What it keeps in mind beside the session.
+    pub mind: Mind,
 }
 
 /// Why a run of one rule set ended.
@@ -208,6 +208,7 @@ impl Pipeline {
                     session.restore(kind, &key, &value);
                 }
             }
+            self.mind.begin(&rules.set, &self.store.state(kind::HABIT)?);
             match self.serve(&mut session)? {
                 End::Stop => return Ok(()),
                 End::Restart => {}
@@ -219,7 +220,7 @@ impl Pipeline {
     fn serve(&mut self, session: &mut Session<'_>) -> Result<End, store::Error> {
         let mut buffer = Vec::new();
         let mut retain_at = Instant::now();
-        self.gauge_at = Some(retain_at);
+        self.mind.gauge_at = Some(retain_at);
         self.shared.starts_anew();
         loop {
             self.status.went_round.store(now(), Ordering::Relaxed);
@@ -236,8 +237,8 @@ impl Pipeline {
                 let more = self.retain()?;
                 retain_at = Instant::now() + if more { Duration::ZERO } else { RETAIN };
             }
-            if self.gauge_at.is_some_and(|at| Instant::now() >= at) {
-                self.gauge_at = None;
+            if self.mind.gauge_at.is_some_and(|at| Instant::now() >= at) {
+                self.mind.gauge_at = None;
                 self.gauge(session)?;
             }
             let wait = if is_idle { self.patience(retain_at) } else { Duration::ZERO };
@@ -283,7 +284,7 @@ impl Pipeline {
     /// How long there is nothing to do unless somebody says so.
     fn patience(&self, retain_at: Instant) -> Duration {
         let next =
-            self.files.iter().map(|source| source.look_at).chain([retain_at]).chain(self.gauge_at).min();
+            self.files.iter().map(|source| source.look_at).chain([retain_at]).chain(self.mind.gauge_at).min();
         next.map_or(RETAIN, |next| next.saturating_duration_since(Instant::now()))
     }
 
@@ -329,10 +330,21 @@ impl Pipeline {
         self.commit(Some((&name, &position)), &[], &judged)
     }
 
-    fn judge(&self, source: usize, session: &mut Session<'_>, bytes: &[u8], step: Step, judged: &mut Judged) {
+    fn judge(
+        &mut self,
+        source: usize,
+        session: &mut Session<'_>,
+        bytes: &[u8],
+        step: Step,
+        judged: &mut Judged,
+    ) {
         let started = Instant::now();
         session.set_now(now());
-        let mut on_alert = |alert: &Alert<'_>| judged.take(alert);
+        let habits = &mut self.mind.habits;
+        let mut on_alert = |alert: &Alert<'_>| {
+            judged.take(alert);
+            habits.note(alert);
+        };
         match step {
             Step::Head => session.head(bytes, &mut on_alert),
             _ => session.chunk(bytes, &mut on_alert),
@@ -342,7 +354,7 @@ impl Pipeline {
 
     /// Counts what was judged, and takes what was learned.
     fn judged(
-        &self,
+        &mut self,
         source: &str,
         bytes: usize,
         session: &mut Session<'_>,
@@ -353,6 +365,7 @@ impl Pipeline {
         self.metrics.judged(source, &session.take_counts());
         self.metrics.judged_in(started.elapsed());
         judged.take_rest(session);
+        judged.changes.extend(self.mind.habits.take_changes());
     }
 
     /// Judges windows that have closed by now, though nothing more comes.
@@ -402,59 +415,6 @@ impl Pipeline {
         Ok(true)
     }
 
-    fn deliver(
-        &mut self,
-        source: usize,
-        delivery: Delivery,
-        session: &mut Session<'_>,
-    ) -> Result<bool, store::Error> {
-        let plain = session.unwrap(&delivery.body);
-        let body = plain.as_deref().unwrap_or(&delivery.body);
-        let events = match event_digests(body) {
-            Ok(events) => events,
-            // A wrapper with nothing to judge in it, as a control message.
-            Err(_) if plain.as_ref().is_some_and(Vec::is_empty) => Vec::new(),
-            Err(reason) => {
-                // Whoever sent it may be gone; so below.
-                let _ = delivery.done.send(Outcome::Invalid(reason));
-                return Ok(true);
-            }
-        };
-        let mut new: Vec<([u8; 16], Range<usize>)> = Vec::new();
-        let mut seen = HashSet::new();
-        for (digest, place) in &events {
-            // An apiserver sends a whole batch again that it got no answer for.
-            if !seen.insert(*digest) {
-                continue;
-            }
-            match self.store.was_seen(digest) {
-                Ok(true) => {}
-                Ok(false) => new.push((*digest, place.clone())),
-                Err(error) if error.is_transient() => {
-                    self.metrics.store_failed();
-                    let _ = delivery.done.send(Outcome::Busy);
-                    return Ok(true);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if let Some(Some(metrics)) = self.webhooks.get(source) {
-            metrics.repeated((events.len() - new.len()) as u64);
-        }
-        let mut judged = Judged::default();
-        for (_, place) in &new {
-            // Each by itself: a list is one line, and would be too long.
-            self.judge(source, session, &body[place.clone()], Step::Records, &mut judged);
-        }
-        let digests: Vec<[u8; 16]> = new.iter().map(|(digest, _)| *digest).collect();
-        // While the store takes nothing the sender is told to come back, by its receiver. What was judged is stored all the same
-        // once that is possible, and is known when it comes again.
-        let stored = self.commit(None, &digests, &judged)?;
-        let outcome = if stored { Outcome::Stored { events: events.len() as u64 } } else { Outcome::Busy };
-        let _ = delivery.done.send(outcome);
-        Ok(stored)
-    }
-
     /// Stores what came of a batch, and waits for as long as the store takes nothing. False where it is to stop before that
     /// was possible: then nothing of the batch is stored, and its source has it still.
     fn store(
@@ -499,7 +459,7 @@ impl Pipeline {
             }
         }
         if !judged.changes.is_empty() || !judged.alerts.is_empty() {
-            self.gauge_at.get_or_insert_with(|| Instant::now() + GAUGE);
+            self.mind.gauge_at.get_or_insert_with(|| Instant::now() + GAUGE);
         }
         if !judged.alerts.is_empty() {
             let newest = match self.store.newest() {

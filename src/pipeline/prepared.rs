@@ -106,7 +106,7 @@ impl Prepared {
                 Some(value) => Some(BASE64.decode(&value).ok()?),
                 None => None,
             };
-            let kind = kind::ALL.into_iter().find(|kind| *kind == name)?;
+            let kind = kind::LEARNED.into_iter().find(|kind| *kind == name)?;
             Some(StateChange { kind, key: BASE64.decode(&key).ok()?, value })
         };
         Some(Prepared {

@@ -1,13 +1,57 @@
 //! What is done now and then: gauges, and room in the store.
 
+use std::collections::BTreeMap;
+use std::time::Instant;
+
 use super::{Pipeline, now};
-use crate::detector::Session;
+use crate::detector::{Counts, Session, forgotten};
+use crate::history::Habits;
 use crate::metrics::Known;
+use crate::rules::ast::RuleSet;
 use crate::store;
 
+/// What the pipeline keeps in mind beside the session.
+#[derive(Debug, Default)]
+pub struct Mind {
+    /// Reads that recur.
+    pub(super) habits: Habits,
+    /// When to set the gauges; nothing where they are right.
+    pub(super) gauge_at: Option<Instant>,
+    /// What the session had forgotten when it was asked last.
+    forgotten: BTreeMap<&'static str, u64>,
+}
+
+impl Mind {
+    /// A session starts, by these rules, with these entries in the store.
+    pub(super) fn begin(&mut self, rules: &RuleSet, habits: &[store::StateEntry]) {
+        self.forgotten.clear();
+        self.habits = Habits::new(rules);
+        let now = now();
+        for (key, value) in habits {
+            self.habits.restore(key, value, now);
+        }
+    }
+
+    /// What was forgotten since the last call.
+    fn forgotten(&mut self, session: &Session<'_>) -> Counts {
+        let mut all = session.forgotten();
+        all.insert(forgotten::HABITS, self.habits.refused());
+        let mut counts = Counts::default();
+        for (what, count) in all {
+            let before = self.forgotten.insert(what, count).unwrap_or(0);
+            if count > before {
+                counts.forgotten.insert(what, count - before);
+            }
+        }
+        counts
+    }
+}
+
 impl Pipeline {
-    /// Says how much there is.
-    pub(super) fn gauge(&self, session: &Session<'_>) -> Result<(), store::Error> {
+    /// Says how much there is, and what was forgotten.
+    pub(super) fn gauge(&mut self, session: &Session<'_>) -> Result<(), store::Error> {
+        let forgotten = self.mind.forgotten(session);
+        self.metrics.forgotten(&forgotten.forgotten);
         let knowledge = session.knowledge();
         let sizes = knowledge.sizes();
         for (known, size) in [

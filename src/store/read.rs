@@ -7,7 +7,7 @@ use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::error::ask;
-use super::{Ack, AlertId, Error, StoredAlert, dir, schema};
+use super::{Ack, AlertId, Error, StateEntry, StoredAlert, dir, schema};
 use crate::rules::ast::Priority;
 
 /// How long to wait where the daemon has the file to itself: only while it recovers after a kill.
@@ -238,6 +238,15 @@ impl Reader {
         })
     }
 
+    /// All that is kept of a kind: keys and values, by key.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn state(&self, kind: &str) -> Result<Vec<StateEntry>, Error> {
+        ask(&self.path, || state(&self.connection, kind))
+    }
+
     /// The rules that alerts are of, by name.
     ///
     /// # Errors
@@ -340,6 +349,13 @@ fn number(priority: Priority) -> &'static u8 {
 }
 
 /// A text that may be anything by now.
+/// All entries of a kind.
+pub fn state(connection: &Connection, kind: &str) -> rusqlite::Result<Vec<StateEntry>> {
+    let mut statement =
+        connection.prepare_cached("SELECT key, value FROM state WHERE kind = ?1 ORDER BY key")?;
+    statement.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
 pub fn text(row: &Row<'_>, column: usize) -> Result<String, rusqlite::Error> {
     let value = row.get_ref(column)?;
     let bytes = value.as_bytes_or_null()?.unwrap_or_default();

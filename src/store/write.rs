@@ -104,12 +104,7 @@ impl Store {
     ///
     /// If the file cannot be read.
     pub fn state(&self, kind: &str) -> Result<Vec<StateEntry>, Error> {
-        ask(&self.path, || {
-            let mut statement = self
-                .connection
-                .prepare_cached("SELECT key, value FROM state WHERE kind = ?1 ORDER BY key")?;
-            statement.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-        })
+        ask(&self.path, || super::read::state(&self.connection, kind))
     }
 
     /// Whether an event of this hash was in a batch, as far back as [`Retention`](super::Retention) reaches.

@@ -268,7 +268,7 @@ async fn work(
         news,
         metrics: metrics.clone(),
         status: status.clone(),
-        gauge_at: None,
+        mind: pipeline::Mind::default(),
     };
     // Before the pipeline, so that settings that cannot work end it before anything is judged.
     let sinks = parts::deliver(&config, dir, &newest, &metrics, &status)?;
