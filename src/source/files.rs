@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +20,15 @@ pub struct Files {
     logs: BTreeMap<PathBuf, Follow>,
     /// Marks of the run before, of logs that were not found yet.
     before: BTreeMap<PathBuf, Vec<Mark>>,
+    /// Since when there is nothing of a log any more.
+    gone: BTreeMap<PathBuf, Instant>,
+    remembered_for: Duration,
     is_first_look: bool,
 }
+
+/// A log that a pattern found and of which nothing is left is forgotten after so long. Until then it may come back, as that of
+/// a folder that is mounted anew.
+const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// A mark as it is stored.
 #[derive(Serialize, Deserialize)]
@@ -56,6 +64,8 @@ impl Files {
             longest,
             logs: BTreeMap::new(),
             before,
+            gone: BTreeMap::new(),
+            remembered_for: REMEMBERED,
             is_first_look: true,
         }
     }
@@ -69,7 +79,8 @@ impl Files {
         });
         // A name that stands for nothing yet may do so later.
         let plain = self.names.iter().map(PathBuf::from).filter(|path| !is_pattern(path) && !path.is_dir());
-        for live in found.chain(plain).collect::<Vec<_>>() {
+        let plain: Vec<PathBuf> = plain.collect();
+        for live in found.chain(plain.iter().cloned()).collect::<Vec<_>>() {
             if !self.logs.contains_key(&live) {
                 // What appears later was written since.
                 let start_at = if self.is_first_look { self.start_at } else { StartAt::Beginning };
@@ -81,6 +92,25 @@ impl Files {
         self.is_first_look = false;
         for log in self.logs.values_mut() {
             log.look();
+        }
+        self.forget(&plain);
+    }
+
+    /// Forgets logs of which nothing is left, but for those that were named.
+    fn forget(&mut self, named: &[PathBuf]) {
+        let left = |path: &PathBuf, log: Option<&Follow>| {
+            log.is_some_and(|log| !log.is_gone()) || named.contains(path)
+        };
+        let all = self.logs.keys().chain(self.before.keys());
+        let gone: Vec<PathBuf> = all.filter(|path| !left(path, self.logs.get(*path))).cloned().collect();
+        self.gone.retain(|path, _| gone.contains(path));
+        for path in gone {
+            let since = self.gone.entry(path.clone()).or_insert_with(Instant::now);
+            if since.elapsed() >= self.remembered_for {
+                self.logs.remove(&path);
+                self.before.remove(&path);
+                self.gone.remove(&path);
+            }
         }
     }
 
@@ -190,6 +220,39 @@ mod tests {
             buffer.clear();
         }
         all
+    }
+
+    #[test]
+    fn a_log_of_a_pattern_is_forgotten_when_nothing_is_left_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let names = [path("*.log"), path("named.log")];
+        let mut files = Files::new(&names, StartAt::Beginning, 1000, None);
+        for name in ["a.log", "b.log", "named.log"] {
+            std::fs::write(path(name), format!("{{\"{name}\"}}\n")).unwrap();
+        }
+        assert_eq!(drain(&mut files).lines().count(), 3);
+        std::fs::rename(path("a.log"), path("a-2026-11-23T10-00-00.000.log")).unwrap();
+        for name in ["b.log", "named.log"] {
+            std::fs::remove_file(path(name)).unwrap();
+        }
+        // For as long as its files are open, and then for an hour.
+        files.logs.values_mut().for_each(Follow::close_all);
+        assert_eq!(drain(&mut files), "");
+        assert_eq!(files.logs.len(), 3);
+        let position = files.position();
+        files.remembered_for = Duration::ZERO;
+        drain(&mut files);
+        let left = |files: &Files| -> Vec<String> {
+            let names = files.logs.keys().chain(files.before.keys());
+            names.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(left(&files), ["a.log", "named.log"]);
+        // So it is where they went while nobody looked.
+        let mut files = Files::new(&names, StartAt::Beginning, 1000, Some(&position));
+        files.remembered_for = Duration::ZERO;
+        drain(&mut files);
+        assert_eq!(left(&files), ["a.log", "named.log"]);
     }
 
     #[test]
