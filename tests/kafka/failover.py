@@ -12,7 +12,7 @@ started again, and one broker of three is killed or stopped and started again. W
 The configuration is --config (failover.yaml) with these in the environment: PW_BOOTSTRAP (the brokers, PW_BROKER_1 … are each of
 them), PW_GROUP, PW_INPUT, PW_OUTPUT (topics), PW_EXACTLY_ONCE (true or false), PW_REPLICA (a name), PW_INSTANCE_ID (empty, or with
 --static-members the same name), PW_STATE_DIR, PW_RULES. Each event is unique, every tenth matches one rule,
-every hundredth two, so what has to come out is known: each (event, rule) at least once; in exactly-once mode, read with read_committed,
+every hundredth two and with them a correlation, whose matches go over a topic between the replicas, so what has to come out is known: each (event, rule) at least once; in exactly-once mode, read with read_committed,
 once. Also: nobody but this script ends a replica, SIGTERM ends it with 0, and the group's offsets reach the end of the topic.
 
 Exit codes: 0 all of that held; 1 it did not; 77 Java, Maven or what pip should fetch is missing.
@@ -39,7 +39,7 @@ ROOT = os.path.join(HERE, "..", "..")
 CLIENT = "confluent-kafka==2.16.1"
 INPUT, OUTPUT, GROUP = "audit", "alerts", "pullwatch"
 EVERY = 10
-RULES = ("Failover Read", "Failover Read, One in Ten")
+RULES = ("Failover Read", "Failover Read, One in Ten", "Failover Read by Two Rules")
 
 
 def say(*words):
@@ -87,12 +87,14 @@ class Events:
         event = head + audit_id + tail
         return event.replace(b"\0", b"failover-%d" % (number // EVERY)) if number % EVERY == 0 else event
 
-    def expected(self):
-        """Every (secret, rule) that has to be in the output."""
+    def expected(self, correlates):
+        """Every (secret, rule) that has to be in the output, with the correlation's or without."""
         for number in range((self.total + EVERY - 1) // EVERY):
             yield f"failover-{number}", RULES[0]
             if number % 10 == 0:
                 yield f"failover-{number}", RULES[1]
+                if correlates:
+                    yield f"failover-{number}", RULES[2]
 
 
 class Feeder(threading.Thread):
@@ -327,7 +329,7 @@ class Torture:
 def run(options, torture, events):
     """The whole story; returns the report."""
     torture.topics()
-    expected = set(events.expected())
+    expected = set(events.expected(correlates=not options.command))
     feeder = Feeder(torture.bootstrap, events, options.partitions, options.seconds)
     output = Output(torture.bootstrap, options.partitions)
     replicas = torture.replicas()
