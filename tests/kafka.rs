@@ -7,6 +7,7 @@
 #[path = "kafka/mod.rs"]
 mod brokers;
 mod common;
+mod net;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use brokers::Brokers;
 use common::{RULE, event, pullwatch};
+use net::Authority;
 use pullwatch::store::{Filter, Reader};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -52,12 +54,30 @@ fn mock() -> (String, mpsc::Sender<(String, i32, mpsc::Sender<()>)>) {
     (told.recv().unwrap(), topics)
 }
 
+/// Who signs the certificates of brokers and clients.
+fn authority() -> &'static Authority {
+    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+    AUTHORITY.get_or_init(Authority::new)
+}
+
+fn start() -> Option<Brokers> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let identity = authority().sign();
+    fs::write(path("broker.pem"), format!("{}{}", identity.key, identity.certificate)).unwrap();
+    fs::write(path("ca.pem"), &authority().pem).unwrap();
+    let brokers = Brokers::start(&["--sasl", "--tls", &path("broker.pem"), "--client-ca", &path("ca.pem")]);
+    // Brokers read them when they start.
+    drop(folder);
+    brokers
+}
+
 fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<&'static Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
         let cluster = if let Ok(address) = std::env::var("PULLWATCH_KAFKA") {
             Cluster::Real(address, None)
-        } else if let Some(brokers) = Brokers::start(&["--sasl"]) {
+        } else if let Some(brokers) = start() {
             Cluster::Real(brokers.bootstrap.clone(), Some(brokers))
         } else {
             let (address, topics) = mock();
@@ -71,6 +91,17 @@ impl Cluster {
     fn address(&self) -> &str {
         match self {
             Cluster::Real(address, _) | Cluster::Mock(address, _) => address,
+        }
+    }
+
+    /// Brokers of our own, which have other ports too; says which test is not run where there are none.
+    fn own(&self, test: &str) -> Option<&Brokers> {
+        match self {
+            Cluster::Real(_, Some(brokers)) => Some(brokers),
+            _ => {
+                eprintln!("not run, since there are no brokers of our own here: {test}");
+                None
+            }
         }
     }
 
@@ -712,4 +743,160 @@ fn replicas_judge_correlations_together_at_least_once() {
 #[test]
 fn replicas_judge_correlations_together_exactly_once() {
     replicas_judge_correlations_together(true);
+}
+
+#[test]
+fn tls_with_a_certificate_on_both_sides() {
+    let (cluster, place) = (cluster(), Place::new());
+    let Some(brokers) = cluster.own("tls_with_a_certificate_on_both_sides") else { return };
+    let topic = cluster.topic("tls", 1, &[]);
+    let alerts = cluster.topic("tls-alerts", 1, &[]);
+    cluster.events(&topic, 0..3);
+    let identity = authority().sign();
+    for (name, content) in [
+        ("ca.crt", &authority().pem),
+        ("client.crt", &identity.certificate),
+        ("client.key", &identity.key),
+        ("other-ca.crt", &Authority::new().pem),
+    ] {
+        fs::write(place.path(name), content).unwrap();
+    }
+    let tls = brokers.tls.clone().unwrap();
+    let with = |ca: &str| {
+        let path = |name: &str| place.path(name).display().to_string();
+        format!(
+            "brokers: '{tls}', properties: {{security.protocol: ssl, ssl.ca.location: '{}', ssl.certificate.location: '{}', ssl.key.location: '{}'}}",
+            path(ca),
+            path("client.crt"),
+            path("client.key")
+        )
+    };
+    let daemon = place.start(&format!("{}, topics: ['{topic}'], group: '{topic}'", with("other-ca.crt")), "");
+    wait("it says so", || daemon.has_said("no encrypted connection"));
+    wait("it is not ready", || daemon.get("/readyz").contains("no encrypted connection"));
+    assert_eq!(daemon.stop(), Some(0));
+    let sink = format!("- {{type: kafka, topic: '{alerts}', {}}}\n", with("ca.crt"));
+    let daemon = place.start(&format!("{}, topics: ['{topic}'], group: '{topic}'", with("ca.crt")), &sink);
+    assert_eq!(cluster.read(&alerts, 1, 3).len(), 3);
+    wait("it is ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn tokens_out_of_a_file() {
+    use base64::Engine as _;
+    let (cluster, place) = (cluster(), Place::new());
+    let Some(brokers) = cluster.own("tokens_out_of_a_file") else { return };
+    let (topic, alerts) = (cluster.topic("tokens", 1, &[]), cluster.topic("tokens-alerts", 1, &[]));
+    cluster.events(&topic, 0..3);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let part = |text: String| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let token = |end: u64| {
+        let claims = format!(r#"{{"sub":"pullwatch","iat":{},"exp":{end}}}"#, now - 100);
+        format!("{}.{}.", part(r#"{"alg":"none"}"#.to_owned()), part(claims))
+    };
+    fs::write(place.path("token"), token(now - 50)).unwrap();
+    let with = format!(
+        "brokers: '{}', oauth_token_file: '{}', properties: {{security.protocol: sasl_plaintext}}",
+        brokers.tokens.clone().unwrap(),
+        place.path("token").display()
+    );
+    let source = format!("{with}, topics: ['{topic}'], group: '{topic}'");
+    let sink =
+        format!("- {{type: kafka, topic: '{alerts}', retry: {{initial: 50ms, max: 200ms}}, {with}}}\n");
+    let daemon = place.start(&source, &sink);
+    wait("one that is over is not taken", || daemon.has_said("the broker refuses our credentials"));
+    // Whoever writes tokens writes a new one in time; here it is late.
+    fs::write(place.path("token"), token(now + 3600)).unwrap();
+    assert_eq!(cluster.read(&alerts, 1, 3).len(), 3);
+    assert!(!daemon.log().iter().any(|line| line.contains(&token(now + 3600))), "a token is in the log");
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn patterns_find_topics_that_come_later() {
+    let (cluster, place) = (cluster(), Place::new());
+    if !cluster.is_real("patterns_find_topics_that_come_later") {
+        return;
+    }
+    let first = cluster.topic("pattern", 1, &[]);
+    let quick = "properties: {topic.metadata.refresh.interval.ms: 1000}";
+    let source =
+        format!("brokers: '{}', topics: ['^{first}.*'], group: '{first}', {quick}", cluster.address());
+    let daemon = place.start(&source, "");
+    cluster.events(&first, 0..2);
+    wait("what is there is read", || place.stored().len() == 2);
+    let second = format!("{first}-second");
+    cluster.create(&second, 2, &[]);
+    cluster.events(&second, 2..6);
+    wait("so is what comes later, from its start", || place.stored().len() == 6);
+    assert_eq!(not_once(&place.stored(), 6), []);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn it_starts_at_the_end_or_at_a_time_where_nobody_knows_better() {
+    let (cluster, place) = (cluster(), Place::new());
+    if !cluster.is_real("it_starts_at_the_end_or_at_a_time_where_nobody_knows_better") {
+        return;
+    }
+    let topic = cluster.topic("starts", 2, &[]);
+    cluster.events(&topic, 0..20);
+    std::thread::sleep(Duration::from_millis(20));
+    let time = jiff::Timestamp::now();
+    cluster.events(&topic, 20..30);
+    let at_time = Place::new();
+    let daemon =
+        at_time.start(&format!("{}, start_at: {time}", source(&topic, &format!("{topic}-time"))), "");
+    let at_end = place.start(&format!("{}, start_at: latest", source(&topic, &topic)), "");
+    wait("both have partitions", || at_end.has_said("are ours") && daemon.has_said("are ours"));
+    wait("what was written from then on is stored", || at_time.stored().len() >= 10);
+    // It is at the end once something that is written then comes.
+    let mut written = 30;
+    wait("what is written now is stored", || {
+        cluster.events(&topic, written..written + 1);
+        written += 1;
+        !place.stored().is_empty()
+    });
+    assert!(place.stored().iter().all(|id| id.parse::<usize>().unwrap() >= 30), "{:?}", place.stored());
+    wait("all of it", || at_time.stored().len() >= written - 20);
+    assert!(at_time.stored().iter().all(|id| id.parse::<usize>().unwrap() >= 20));
+    assert_eq!((at_end.stop(), daemon.stop()), (Some(0), Some(0)));
+}
+
+#[test]
+fn every_compression_is_read_and_written() {
+    let (cluster, place) = (cluster(), Place::new());
+    if !cluster.is_real("every_compression_is_read_and_written") {
+        return;
+    }
+    let topic = cluster.topic("packed", 1, &[]);
+    let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
+    for (number, codec) in codecs.iter().enumerate() {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", cluster.address())
+            .set("compression.type", *codec)
+            .create()
+            .unwrap();
+        // Large enough to be worth it.
+        let event = event(&number.to_string(), "get", &format!("registry-{}", "a".repeat(5000)));
+        producer.send(BaseRecord::<(), _>::to(&topic).payload(&event)).unwrap();
+        producer.flush(PATIENCE).unwrap();
+    }
+    let mut sinks = String::new();
+    let topics: Vec<String> =
+        codecs.iter().map(|codec| cluster.topic(&format!("packed-{codec}"), 1, &[])).collect();
+    for (codec, topic) in codecs.iter().zip(&topics) {
+        sinks.push_str(&format!(
+            "- {{type: kafka, name: {codec}, brokers: '{}', topic: '{topic}', compression: {codec}}}\n",
+            cluster.address()
+        ));
+    }
+    let daemon = place.start(&source(&topic, &topic), &sinks);
+    for topic in &topics {
+        let ids: Vec<_> =
+            cluster.read(topic, 1, codecs.len()).iter().map(|(_, _, value)| id(value)).collect();
+        assert_eq!(not_once(&ids, codecs.len()), []);
+    }
+    assert_eq!(daemon.stop(), Some(0));
 }

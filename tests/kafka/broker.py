@@ -20,6 +20,8 @@ it takes the brokers with it. Prints one `name value` a line, the last one is `r
     bootstrap 127.0.0.1:PORT,…        no credentials
     sasl 127.0.0.1:PORT,…             with --sasl: SASL_PLAINTEXT with PLAIN, SCRAM-SHA-256, SCRAM-SHA-512
     user NAME, password_file FILE     with --sasl: a user made for this run
+    tokens 127.0.0.1:PORT,…           with --sasl: SASL_PLAINTEXT with OAUTHBEARER, and tokens that nobody signed
+    tls localhost:PORT,…              with --tls KEY_AND_CERTIFICATE.pem --client-ca CA.pem: TLS, and a certificate is asked for
     cluster DIR/cluster.json          all of this as JSON
 
 Every broker is controller too (KRaft). Topics are not made by themselves (--auto-create changes that), records may have 64 MiB and
@@ -211,6 +213,8 @@ def main():
     begin.add_argument("--port", type=int, help="of the first broker; the others follow")
     begin.add_argument("--heap", default="384m")
     begin.add_argument("--sasl", action="store_true")
+    begin.add_argument("--tls", metavar="PEM")
+    begin.add_argument("--client-ca", metavar="PEM")
     begin.add_argument("--auto-create", action="store_true")
     begin.add_argument("--broker-config", action="append", default=[], metavar="k=v")
     begin.add_argument("--detach", action="store_true")

@@ -179,11 +179,11 @@ class Cluster:
         self.dir = os.path.abspath(options.dir)
         self.options = options
         self.nodes = list(range(1, options.brokers + 1))
-        ports = free_ports(3 * options.brokers)
+        ports = free_ports(5 * options.brokers)
         if options.port:
             ports[:options.brokers] = range(options.port, options.port + options.brokers)
-        self.plain, self.controller, self.sasl = (
-            dict(zip(self.nodes, ports[i * options.brokers:])) for i in range(3))
+        self.plain, self.controller, self.sasl, self.tokens, self.tls = (
+            dict(zip(self.nodes, ports[i * options.brokers:])) for i in range(5))
         self.running = {}
         self.frozen = set()
         self.cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -216,12 +216,14 @@ class Cluster:
         return os.path.join(self.dir, f"broker-{node}")
 
     def facts(self):
-        def addresses(ports):
-            return ",".join(f"127.0.0.1:{port}" for port in ports.values())
+        def addresses(ports, host="127.0.0.1"):
+            return ",".join(f"{host}:{port}" for port in ports.values())
         facts = {"bootstrap": addresses(self.plain), "brokers": self.nodes, "supervisor": os.getpid()}
         if self.options.sasl:
             path = write(os.path.join(self.dir, "password"), self.password)
-            facts |= {"sasl": addresses(self.sasl), "user": self.user, "password_file": path}
+            facts |= {"sasl": addresses(self.sasl), "user": self.user, "password_file": path, "tokens": addresses(self.tokens)}
+        if self.options.tls:
+            facts["tls"] = addresses(self.tls, "localhost")
         return facts
 
     def properties(self, node):
@@ -231,8 +233,11 @@ class Cluster:
         voters = ",".join(f"{n}@127.0.0.1:{port}" for n, port in self.controller.items())
         listeners = {"PLAINTEXT": self.plain[node], "CONTROLLER": self.controller[node]}
         if self.options.sasl:
-            listeners["CLIENTS"] = self.sasl[node]
+            listeners |= {"CLIENTS": self.sasl[node], "TOKENS": self.tokens[node]}
         said = [f"{name}://127.0.0.1:{port}" for name, port in listeners.items()]
+        if self.options.tls:
+            # As its certificate has it.
+            said.append(f"TLS://localhost:{self.tls[node]}")
         lines = {
             "process.roles": "broker,controller",
             "node.id": node,
@@ -241,7 +246,7 @@ class Cluster:
             "inter.broker.listener.name": "PLAINTEXT",
             "listeners": ",".join(said),
             "advertised.listeners": ",".join(said[:1] + said[2:]),
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,CLIENTS:SASL_PLAINTEXT",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,CLIENTS:SASL_PLAINTEXT,TOKENS:SASL_PLAINTEXT,TLS:SSL",
             "log.dirs": os.path.join(self.home(node), "data"),
             "auto.create.topics.enable": str(self.options.auto_create).lower(),
             "default.replication.factor": replicas,
@@ -275,6 +280,18 @@ class Cluster:
                 prefix + "plain.sasl.jaas.config": f'{plain} required user_{self.user}="{self.password}";',
                 prefix + "scram-sha-256.sasl.jaas.config": scram,
                 prefix + "scram-sha-512.sasl.jaas.config": scram,
+                "listener.name.tokens.sasl.enabled.mechanisms": "OAUTHBEARER",
+                "listener.name.tokens.oauthbearer.sasl.jaas.config":
+                    "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;",
+            }
+        if self.options.tls:
+            prefix = "listener.name.tls."
+            lines |= {
+                prefix + "ssl.keystore.type": "PEM",
+                prefix + "ssl.keystore.location": os.path.abspath(self.options.tls),
+                prefix + "ssl.truststore.type": "PEM",
+                prefix + "ssl.truststore.location": os.path.abspath(self.options.client_ca),
+                prefix + "ssl.client.auth": "required",
             }
         for pair in self.options.broker_config:
             name, _, value = pair.partition("=")

@@ -18,6 +18,10 @@ pub struct Brokers {
     pub bootstrap: String,
     /// With `--sasl`: the addresses that ask for credentials.
     pub sasl: Option<String>,
+    /// With `--sasl`: the addresses that ask for a token.
+    pub tokens: Option<String>,
+    /// With `--tls`: the addresses with TLS.
+    pub tls: Option<String>,
     /// With `--sasl`: a user.
     pub user: Option<String>,
     /// With `--sasl`: the file with the user's password.
@@ -52,16 +56,12 @@ impl Brokers {
                 return None;
             }
         };
-        let mut brokers = (String::new(), None, None, None);
+        let mut facts = std::collections::BTreeMap::new();
         let mut is_ready = false;
         for line in BufReader::new(supervisor.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
-            match line.split_once(' ') {
-                Some(("bootstrap", value)) => value.clone_into(&mut brokers.0),
-                Some(("sasl", value)) => brokers.1 = Some(value.to_owned()),
-                Some(("user", value)) => brokers.2 = Some(value.to_owned()),
-                Some(("password_file", value)) => brokers.3 = Some(PathBuf::from(value)),
-                _ => {}
+            if let Some((name, value)) = line.split_once(' ') {
+                facts.insert(name.to_owned(), value.to_owned());
             }
             if line == "ready" {
                 is_ready = true;
@@ -74,8 +74,17 @@ impl Brokers {
             eprintln!("not run on a real Kafka, see above");
             return None;
         }
-        let (bootstrap, sasl, user, password_file) = brokers;
-        Some(Brokers { supervisor, directory, bootstrap, sasl, user, password_file })
+        let mut fact = |name: &str| facts.remove(name);
+        Some(Brokers {
+            supervisor,
+            directory,
+            bootstrap: fact("bootstrap").unwrap(),
+            sasl: fact("sasl"),
+            tokens: fact("tokens"),
+            tls: fact("tls"),
+            user: fact("user"),
+            password_file: fact("password_file").map(PathBuf::from),
+        })
     }
 
     /// Runs a command of `broker.py`, and returns what it prints.

@@ -1,0 +1,68 @@
+//! What replicas hand each other: whoever may write to the topic may be anybody.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use pullwatch::detector::exchange::{Settings, Until};
+use pullwatch::detector::{Detector, Options};
+use pullwatch::rules::{self, SourceFile};
+
+static DETECTOR: LazyLock<Detector> = LazyLock::new(|| {
+    let text = "
+- {rule: Read, desc: d, condition: ka.verb = get, output: r, priority: INFO}
+- {correlation: Many, type: value_count, rules: [Read], group-by: [ka.user.name], timespan: 1m, condition: {field: ka.target.name, gte: 2}, output: '%ka.user.name %correlation.values', priority: INFO}
+- {correlation: Few, type: event_count, rules: [Read], group-by: [ka.user.name], timespan: 1m, condition: {lte: 2}, output: '%ka.user.name', priority: INFO}
+";
+    let file = SourceFile { name: "r.yaml".into(), text: text.to_owned() };
+    let exchange = Some(Settings { partitions: 2, lateness: 1_000_000_000 });
+    Detector::new(&rules::load(&[file], &rules::Options::default()).rules, Options { exchange, ..Options::default() })
+});
+
+/// Real messages: of each correlation a match, and what was told of a window.
+static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let mut session = DETECTOR.session();
+    let mut sent = Vec::new();
+    for number in 0..3 {
+        let event = format!(
+            r#"{{"kind":"Event","auditID":"{number}","stage":"ResponseComplete","verb":"get","user":{{"username":"eve"}},"objectRef":{{"resource":"secrets","name":"s{number}"}},"stageTimestamp":"2026-11-23T10:0{number}:00Z"}}"#
+        );
+        session.chunk(event.as_bytes(), &mut |_| {});
+    }
+    if let Some(exchange) = session.exchange() {
+        sent = exchange.take_outbox();
+        exchange.take_over(0, 0);
+    }
+    for (offset, message) in (0..).zip(&sent) {
+        session.meet(0, offset, &message.value, &mut |_| {});
+    }
+    sent.extend(session.exchange().map(|exchange| exchange.take_outbox()).unwrap_or_default());
+    sent.into_iter().map(|message| message.value).collect()
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((&[which, at, length], with)) = bytes.split_first_chunk() else { return };
+    // A real message with something else in its middle, and the bytes by themselves.
+    let mut changed = SEEDS[usize::from(which) % SEEDS.len()].clone();
+    let start = (usize::from(at) * 4).min(changed.len());
+    let end = (start + usize::from(length)).min(changed.len());
+    changed.splice(start..end, with.iter().copied());
+    let mut session = DETECTOR.session();
+    session.set_now(2_000_000_000_000_000_000);
+    let mut json = Vec::new();
+    let mut on_alert = |alert: &pullwatch::engine::alert::Alert<'_>| {
+        json.clear();
+        alert.write_json(&mut json);
+        serde_json::from_slice::<serde_json::Value>(&json).expect("an alert is JSON");
+    };
+    if let Some(exchange) = session.exchange() {
+        exchange.take_over(0, 2);
+        exchange.recall(0, 0, &changed, Until { offset: 1, is_final: which > 127 });
+    }
+    let messages = SEEDS.iter().map(Vec::as_slice).chain([&changed[..], with, &changed[..]]);
+    for (offset, message) in (2..).zip(messages) {
+        session.meet(0, offset, message, &mut on_alert);
+    }
+    session.set_now(2_100_000_000_000_000_000);
+    session.advance(2_100_000_000_000_000_000, &mut on_alert);
+});
