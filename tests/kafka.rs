@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
@@ -313,12 +313,17 @@ impl Place {
 
     /// Starts the daemon on this source and these sinks.
     fn start(&self, source: &str, sinks: &str) -> Daemon {
+        self.start_by(pullwatch(), source, sinks)
+    }
+
+    /// The same by some command that takes the daemon's arguments.
+    fn start_by(&self, mut command: Command, source: &str, sinks: &str) -> Daemon {
         let here = self.folder.path().display();
         let config = format!(
             "state_dir: {here}/state\nrules: {here}/rules.yaml\nserver: {{listen: '127.0.0.1:0'}}\nsources:\n- {{type: kafka, {source}}}\nsinks:\n- {{type: file, path: '{here}/alerts.jsonl'}}\n{sinks}"
         );
         fs::write(self.path("pullwatch.yaml"), config).unwrap();
-        let mut child = pullwatch()
+        let mut child = command
             .arg("run")
             .arg("--config")
             .arg(self.path("pullwatch.yaml"))
@@ -898,5 +903,72 @@ fn every_compression_is_read_and_written() {
             cluster.read(topic, 1, codecs.len()).iter().map(|(_, _, value)| id(value)).collect();
         assert_eq!(not_once(&ids, codecs.len()), []);
     }
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn while_the_store_is_full_it_stays_in_the_group_and_reads_nothing() {
+    let (cluster, place) = (cluster(), Place::new());
+    if !cluster.is_real("while_the_store_is_full_it_stays_in_the_group_and_reads_nothing") {
+        return;
+    }
+    let topic = cluster.topic("full", 2, &[]);
+    // A limit on the size of files does for a full disk without any privilege; blocks are of 512 bytes.
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 1500; exec \"$0\" \"$@\""])
+        .arg(pullwatch().get_program());
+    // Who does not ask for messages for so long is taken for dead.
+    let impatient = "properties: {session.timeout.ms: 6000, max.poll.interval.ms: 7000}";
+    let daemon = place.start_by(limited, &format!("{}, {impatient}", source(&topic, &topic)), "");
+    let is_full = || daemon.metric("pullwatch_store_full ") > 0.0;
+    let mut written = 0;
+    wait("the store is full", || {
+        cluster.events(&topic, written..written + 500);
+        written += 500;
+        is_full()
+    });
+    cluster.events(&topic, written..written + 2000);
+    written += 2000;
+    let until = Instant::now() + Duration::from_secs(15);
+    while Instant::now() < until {
+        assert!(is_full());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(place.stored().len() < written - 2000);
+    let gone = ["revoked", "lost"].map(|what| {
+        daemon.metric(&format!("pullwatch_kafka_rebalances_total{{source=\"kafka\",what=\"{what}\""))
+    });
+    assert!(gone.iter().sum::<f64>() < 1.0, "{gone:?} {:#?}", daemon.log());
+    let none = rustix::process::Rlimit { current: None, maximum: None };
+    let pid = rustix::process::Pid::from_child(&daemon.child);
+    rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, none).unwrap();
+    wait("all are stored", || place.stored().len() >= written);
+    assert_eq!(not_once(&place.stored(), written), []);
+    let assigned = daemon.metric("pullwatch_kafka_rebalances_total{source=\"kafka\",what=\"assigned\"");
+    assert!((assigned - 1.0).abs() < f64::EPSILON, "{assigned}");
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn a_topic_that_is_made_anew_while_it_runs_is_read_from_its_start() {
+    let (cluster, place) = (cluster(), Place::new());
+    if !cluster.is_real("a_topic_that_is_made_anew_while_it_runs_is_read_from_its_start") {
+        return;
+    }
+    let topic = cluster.topic("again", 1, &[]);
+    let quick = "properties: {topic.metadata.refresh.interval.ms: 1000}";
+    let daemon = place.start(&format!("{}, {quick}", source(&topic, &topic)), "");
+    cluster.events(&topic, 0..10);
+    wait("they are stored", || place.stored().len() == 10);
+    wait("they are committed", || cluster.committed(&topic, &topic, 1) == 10);
+    cluster.delete(&topic);
+    wait("it is said", || daemon.has_said("the topic is not there"));
+    wait("it is not ready", || daemon.get("/readyz").contains("the topic is not there"));
+    cluster.create(&topic, 1, &[]);
+    cluster.events(&topic, 10..13);
+    wait("the new ones are stored", || place.stored().len() == 13);
+    wait("it is ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
+    assert_eq!(not_once(&place.stored(), 13), []);
     assert_eq!(daemon.stop(), Some(0));
 }
