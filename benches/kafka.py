@@ -11,12 +11,12 @@ first: each run reads the whole topic once with kcat and once with pullwatch, as
 """
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+
+from process import Process, free_port
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BROKER = os.path.join(HERE, "..", "tests", "kafka", "broker.py")
@@ -30,14 +30,7 @@ server: {{listen: "127.0.0.1:{port}"}}
 STDOUT = "{type: stdout, format: json}"
 
 
-def free_port():
-    import socket
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
-class Replica:
+class Replica(Process):
     """One pullwatch of a group."""
 
     def __init__(self, options, bootstrap, topic, group, sink, cores):
@@ -50,28 +43,11 @@ class Replica:
         self.process = subprocess.Popen(["taskset", "-c", cores, options.binary, "run", "--config", config], cwd=self.folder.name,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def metric(self, name):
-        try:
-            text = urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics").read().decode()
-        except OSError:
-            return 0.0
-        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
-
     def read(self):
         return self.metric("pullwatch_source_bytes_total")
 
-    def cpu_seconds(self):
-        with open(f"/proc/{self.process.pid}/stat") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def peak_memory(self):
-        with open(f"/proc/{self.process.pid}/status") as status:
-            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
-
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait()
+        super().stop()
         self.folder.cleanup()
 
 

@@ -10,14 +10,14 @@ store has its end. The flow is `--rate` events a second in single writes, one in
 import argparse
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
+
+from process import Process, free_port
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PATTERN = r'"verb":"(get|list|watch)".*"resource":"secrets".*registry'
@@ -35,40 +35,13 @@ def event(audit_id, name):
     }, separators=(",", ":")).encode() + b"\n"
 
 
-class Daemon:
+class Daemon(Process):
     def __init__(self, binary, folder, log, stdout):
         self.port = free_port()
         command = [binary, "run", log, "--format", "json", "--state-dir", os.path.join(folder, "state"), "--listen", f"127.0.0.1:{self.port}"]
         self.started = time.monotonic()
         # An empty folder, so that no rules of the place are taken for the shipped ones.
         self.process = subprocess.Popen(["taskset", "-c", "0", *command], cwd=folder, stdout=stdout, stderr=subprocess.DEVNULL)
-
-    def metric(self, name):
-        try:
-            text = urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics").read().decode()
-        except OSError:
-            return 0.0
-        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
-
-    def peak_memory(self):
-        with open(f"/proc/{self.process.pid}/status") as status:
-            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
-
-    def cpu_seconds(self):
-        with open(f"/proc/{self.process.pid}/stat") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait()
-
-
-def free_port():
-    import socket
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def catch_up(binary, log):

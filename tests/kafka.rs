@@ -888,15 +888,15 @@ fn every_compression_is_read_and_written() {
         producer.send(BaseRecord::<(), _>::to(&topic).payload(&event)).unwrap();
         producer.flush(PATIENCE).unwrap();
     }
-    let mut sinks = String::new();
     let topics: Vec<String> =
         codecs.iter().map(|codec| cluster.topic(&format!("packed-{codec}"), 1, &[])).collect();
-    for (codec, topic) in codecs.iter().zip(&topics) {
-        sinks.push_str(&format!(
-            "- {{type: kafka, name: {codec}, brokers: '{}', topic: '{topic}', compression: {codec}}}\n",
-            cluster.address()
-        ));
-    }
+    let sink = |(codec, topic): (&&str, &String)| {
+        let address = cluster.address();
+        format!(
+            "- {{type: kafka, name: {codec}, brokers: '{address}', topic: '{topic}', compression: {codec}}}\n"
+        )
+    };
+    let sinks: String = codecs.iter().zip(&topics).map(sink).collect();
     let daemon = place.start(&source(&topic, &topic), &sinks);
     for topic in &topics {
         let ids: Vec<_> =

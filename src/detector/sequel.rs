@@ -237,14 +237,26 @@ impl<'d> Sequel<'d> {
         let window = Some(Rc::new(window(correlation, fired)));
         let mut case = Case { plan, sight: &mut sight, event: &mut event, context, knowledge: None, window };
         let incident = Incident::new(case.event, met.exposure.clone()).with_hash(met.hash);
-        let alert = Alert::new(&correlation.alert, &mut case, &incident, &detector.options.hostname);
+        Self::alert_of(detector, together, correlation, &mut case, &incident, on_alert);
+    }
+
+    /// The alert of a correlation, and what others make of it.
+    fn alert_of(
+        detector: &Detector,
+        together: &mut Together,
+        correlation: &CorrelationPlan,
+        case: &mut Case<'_, '_, '_>,
+        incident: &Incident<'_>,
+        on_alert: OnAlert<'_>,
+    ) {
+        let alert = Alert::new(&correlation.alert, case, incident, &detector.options.hostname);
         if !correlation.alert.is_silent {
             on_alert(&alert);
         }
         let id = alert.id_bytes();
         let feeding = correlation.alert.feeds.iter().map(|feed| (*feed, id)).collect();
         case.window = None;
-        Self::correlate(detector, together, &mut case, &incident, feeding, on_alert);
+        Self::correlate(detector, together, case, incident, feeding, on_alert);
     }
 
     /// Says what windows held that have closed. Their events are gone: what is said of one is in its note.
@@ -261,14 +273,7 @@ impl<'d> Sequel<'d> {
                 Case { plan, sight: &mut sight, event: &mut event, context, knowledge: None, window };
             let exposure = case.exposure();
             let incident = Incident::new(case.event, exposure);
-            let alert = Alert::new(&correlation.alert, &mut case, &incident, &detector.options.hostname);
-            if !correlation.alert.is_silent {
-                on_alert(&alert);
-            }
-            let id = alert.id_bytes();
-            let feeding = correlation.alert.feeds.iter().map(|feed| (*feed, id)).collect();
-            case.window = None;
-            Self::correlate(detector, together, &mut case, &incident, feeding, on_alert);
+            Self::alert_of(detector, together, correlation, &mut case, &incident, on_alert);
         }
     }
 

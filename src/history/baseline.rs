@@ -141,7 +141,7 @@ impl Baseline {
             self.refusals.name += 1;
             return;
         };
-        for &rule in read.rules {
+        for &rule in &*read.rules {
             let proposal = Proposal {
                 rule,
                 reader: read.reader.clone(),

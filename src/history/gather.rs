@@ -1,5 +1,7 @@
 //! From alerts to reads: which rules matched one event.
 
+use std::borrow::Cow;
+
 use crate::engine::alert::Alert;
 use crate::registry::Exposure;
 use crate::rules::SourceFile;
@@ -39,9 +41,9 @@ pub struct Read<'a> {
     /// Nanoseconds since 1970, where the event says.
     pub time: Option<i64>,
     /// What was handed over.
-    pub exposure: &'a Exposure,
+    pub exposure: Cow<'a, Exposure>,
     /// The rules about reads that matched it, by their index in the rule set.
-    pub rules: &'a [usize],
+    pub rules: Cow<'a, [usize]>,
     /// The worst of them.
     pub worst: Option<Priority>,
 }
@@ -88,16 +90,23 @@ impl Gatherer {
             self.worst = None;
         } else if Some(rule) == self.closing {
             if std::mem::take(&mut self.is_open) {
-                take(&self.read(alert));
+                take(&Read { rules: Cow::Borrowed(&self.rules), worst: self.worst, ..Read::of(alert) });
             }
         } else if self.is_open && self.about_reads.get(rule).copied().unwrap_or(false) {
             self.rules.push(rule);
-            // The worst priority is the least.
-            self.worst = Some(self.worst.map_or(alert.priority(), |worst| worst.min(alert.priority())));
+            self.worst = Some(worse(self.worst, alert.priority()));
         }
     }
+}
 
-    fn read<'a>(&'a self, alert: &'a Alert<'_>) -> Read<'a> {
+/// The worse one, which is the lesser.
+pub(super) fn worse(known: Option<Priority>, other: Priority) -> Priority {
+    known.map_or(other, |known| known.min(other))
+}
+
+impl<'a> Read<'a> {
+    /// What an alert says of its event, without the rules that matched it.
+    pub(super) fn of(alert: &'a Alert<'_>) -> Self {
         Read {
             reader: Reader { user: alert.user().unwrap_or_default(), impersonated: alert.impersonated() },
             client: alert.client(),
@@ -106,9 +115,9 @@ impl Gatherer {
             namespace: alert.namespace(),
             name: alert.name(),
             time: Some(alert.time()).filter(|&time| time != 0),
-            exposure: alert.exposure(),
-            rules: &self.rules,
-            worst: self.worst,
+            exposure: Cow::Borrowed(alert.exposure()),
+            rules: Cow::default(),
+            worst: None,
         }
     }
 }

@@ -2,17 +2,18 @@
 //!
 //! It hears of what rules say while they say it. So it knows no more than was told: what a throttle holds back does not count.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::baseline::DAY;
-use super::gather::is_about_a_reader;
+use super::gather::{is_about_a_reader, worse};
 use super::{Baseline, Few, Habit, Proposal, Read, Reader, Times, What};
 use crate::correlate::Digest;
 use crate::engine::alert::Alert;
-use crate::registry::{Exposure, Kind};
-use crate::rules::ast::{Priority, RuleSet};
+use crate::registry::Kind;
+use crate::rules::ast::RuleSet;
 use crate::state::{self, StateChange, kind};
 
 /// What was last read so many days ago is no habit any more.
@@ -33,16 +34,7 @@ pub struct Habits {
 #[derive(Debug)]
 struct Open {
     event: [u8; 32],
-    reader: Reader,
-    client: Option<String>,
-    agent: Option<String>,
-    verb: String,
-    namespace: Option<String>,
-    name: Option<String>,
-    time: Option<i64>,
-    exposure: Exposure,
-    rules: Vec<usize>,
-    worst: Option<Priority>,
+    read: Read<'static>,
 }
 
 /// A habit as it is stored.
@@ -86,41 +78,18 @@ impl Habits {
         }
         if self.open.as_ref().is_none_or(|open| open.event != *alert.event_hash()) {
             self.close();
-            self.open = Some(Open {
-                event: *alert.event_hash(),
-                reader: Reader { user: alert.user().unwrap_or_default(), impersonated: alert.impersonated() },
-                client: alert.client(),
-                agent: alert.agent(),
-                verb: alert.verb().unwrap_or_default(),
-                namespace: alert.namespace(),
-                name: alert.name(),
-                time: Some(alert.time()).filter(|&time| time != 0),
-                exposure: exposure.clone(),
-                rules: Vec::new(),
-                worst: None,
-            });
+            let read = Read::of(alert);
+            let read = Read { exposure: Cow::Owned(exposure.clone()), rules: Cow::default(), ..read };
+            self.open = Some(Open { event: *alert.event_hash(), read });
         }
-        if let Some(open) = &mut self.open {
-            open.rules.push(rule);
-            // The worst priority is the least.
-            open.worst = Some(open.worst.map_or(alert.priority(), |worst| worst.min(alert.priority())));
+        if let Some(Open { read, .. }) = &mut self.open {
+            read.rules.to_mut().push(rule);
+            read.worst = Some(worse(read.worst, alert.priority()));
         }
     }
 
     fn close(&mut self) {
-        let Some(open) = self.open.take() else { return };
-        let read = Read {
-            reader: open.reader,
-            client: open.client,
-            agent: open.agent,
-            verb: open.verb,
-            namespace: open.namespace,
-            name: open.name,
-            time: open.time,
-            exposure: &open.exposure,
-            rules: &open.rules,
-            worst: open.worst,
-        };
+        let Some(Open { read, .. }) = self.open.take() else { return };
         let changed = &mut self.changed;
         self.baseline.note(&read, &mut |proposal| {
             changed.insert(proposal.clone());

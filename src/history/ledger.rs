@@ -66,7 +66,7 @@ impl Reading {
         self.verbs.add(&read.verb, MOST_FEW);
         self.clients.add(read.client.as_deref().unwrap_or("(unknown)"), MOST_FEW);
         self.agents.add(read.agent.as_deref().unwrap_or("(none)"), MOST_FEW);
-        self.rules.extend(read.rules);
+        self.rules.extend(&*read.rules);
     }
 }
 
@@ -190,7 +190,7 @@ impl Ledger {
 
     /// One credential says which registries it holds; several together only that they do.
     fn learn_registries(&mut self, read: &Read<'_>) {
-        let exposure = read.exposure;
+        let exposure = &*read.exposure;
         let (is_one_host, is_one_secret) = (exposure.logins.hosts.len() == 1, exposure.count == 1);
         let is_given = exposure.kind == Kind::Payload && !read.rules.is_empty();
         for host in &exposure.logins.hosts {
@@ -237,6 +237,8 @@ fn target(read: &Read<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::registry::Exposure;
 
@@ -256,8 +258,8 @@ mod tests {
             namespace: Some(namespace.to_owned()),
             name: None,
             time: Some(1),
-            exposure: &exposure,
-            rules: &[],
+            exposure: Cow::Borrowed(&exposure),
+            rules: Cow::default(),
             worst: None,
         });
     }
@@ -277,8 +279,8 @@ mod tests {
                 namespace: Some("p".to_owned()),
                 name: Some("s".to_owned()),
                 time: None,
-                exposure: &exposure,
-                rules,
+                exposure: Cow::Borrowed(&exposure),
+                rules: Cow::Borrowed(rules),
                 worst: None,
             });
         };
