@@ -30,11 +30,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(10);
 
 /// What holds where the configuration says nothing else.
-const DEFAULTS: [(&str, &str); 5] = [
+const DEFAULTS: [(&str, &str); 7] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
     // Read ahead: so much memory, and no second without reading when it is used up.
-    ("queued.max.messages.kbytes", "16384"),
+    ("queued.max.messages.kbytes", "8192"),
     ("fetch.queue.backoff.ms", "5"),
+    // A fetch is unpacked as a whole, and audit events become ten times as much. A larger message comes by itself.
+    ("fetch.message.max.bytes", "131072"),
+    ("fetch.max.bytes", "1000000"),
     // Found where this system keeps its authorities.
     ("ssl.ca.location", "probe"),
     // A message of this size comes, though it is more than one fetch has.
