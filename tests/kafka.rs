@@ -972,3 +972,42 @@ fn a_topic_that_is_made_anew_while_it_runs_is_read_from_its_start() {
     assert_eq!(not_once(&place.stored(), 13), []);
     assert_eq!(daemon.stop(), Some(0));
 }
+
+#[test]
+fn a_match_that_is_too_large_holds_up_nothing() {
+    let cluster = cluster();
+    if !cluster.is_real("a_match_that_is_too_large_holds_up_nothing") {
+        return;
+    }
+    for is_exact in [false, true] {
+        let place = Place::with_correlation();
+        let (events, alerts) = (cluster.topic("large", 1, &[]), cluster.topic("large-alerts", 1, &[]));
+        let exchange = cluster.topic("large-correlations", 1, &[("max.message.bytes", "2000")]);
+        let sink = format!("- {{type: kafka, brokers: '{}', topic: '{alerts}'}}\n", cluster.address());
+        let settings = format!(
+            "{}, exactly_once: {is_exact}, correlate: {{topic: '{exchange}'}}",
+            source(&events, &events)
+        );
+        let read = |number: usize, user: &str| {
+            Some(event(&number.to_string(), "get", "registry").replace("mallory", user).into_bytes())
+        };
+        // Such as no compression makes short.
+        let parts = (0..1500_u32).map(|number| number.wrapping_mul(2_654_435_761).to_string());
+        let long = parts.collect::<Vec<_>>().concat();
+        let mut messages: Vec<_> = (0..9).map(|number| read(number, "mallory")).collect();
+        messages.push(read(9, &long));
+        messages.push(read(10, "mallory"));
+        cluster.write(&events, &messages);
+        let daemon = place.start(&settings, &sink);
+        wait("the others meet", || place.many() == [("mallory".to_owned(), 10)]);
+        assert!(
+            daemon.has_said("too large for the topic and counts in no correlation"),
+            "{:#?}",
+            daemon.log()
+        );
+        // The alert itself is there.
+        assert_eq!(place.stored().len(), 12);
+        assert_eq!(cluster.read(&alerts, 1, 12).len(), 12);
+        assert_eq!(daemon.stop(), Some(0));
+    }
+}

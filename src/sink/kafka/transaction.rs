@@ -10,17 +10,19 @@ use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::producer::{FutureProducer, Producer as _};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, Producer as _};
 use rdkafka::topic_partition_list::{Offset as Place, TopicPartitionList};
 
 use super::Kafka;
 use super::producer::{config, key, record};
+use crate::audit::identity;
 use crate::detector::exchange::Outgoing;
 use crate::kafka::{Context, Last, Limiter, client, reason_of};
 use crate::pipeline::{Offset, Went};
 use crate::sink::SinkMetrics;
 use crate::sink::config::{SettingsError, SinkConfig};
 use crate::sink::dead_letter::{self, Dead, Loss};
+use crate::sink::delivery::Reason;
 use crate::sink::metrics::Counts;
 use crate::sink::run::Filter;
 use crate::source::kafka::{Settings, exchange};
@@ -31,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long to wait before a cluster is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// A record that was sent: the alert's id or the match's hash, and what will come of it.
+type Sent = (AlertId, DeliveryFuture);
 
 /// A producer whose records count when the group's offsets do.
 pub struct Transactions {
@@ -45,7 +50,7 @@ pub struct Transactions {
     last: Last,
     producer: Option<FutureProducer<Context>>,
     limiter: Limiter,
-    /// Alerts that the broker never takes.
+    /// Alerts, by id, and matches, by hash, that the broker never takes.
     refused: HashSet<AlertId>,
     /// Where matches go that others judge.
     exchange: Option<String>,
@@ -152,7 +157,8 @@ impl Transactions {
     ) -> Result<usize, KafkaError> {
         let producer = self.producer()?;
         producer.begin_transaction()?;
-        let mut sent = Vec::with_capacity(alerts.len());
+        let mut sent = Vec::with_capacity(alerts.len() + matches.len());
+        let mut delivered = 0;
         for alert in alerts {
             if self.refused.contains(&alert.id) {
                 self.bury(alert);
@@ -162,7 +168,8 @@ impl Transactions {
             loop {
                 match producer.send_result(record(&self.settings, alert, &key)) {
                     Ok(acknowledged) => {
-                        sent.push((alert.id, acknowledged));
+                        self.keep(&producer, &mut sent, (alert.id, acknowledged))?;
+                        delivered += 1;
                         break;
                     }
                     Err((KafkaError::MessageProduction(Code::QueueFull), _)) => {
@@ -176,41 +183,26 @@ impl Transactions {
                     Err((error, _)) => return Err(error),
                 }
             }
-            if self.one_by_one {
-                producer.flush(PATIENCE)?;
-            }
         }
-        let mut shared = Vec::new();
-        if let Some(topic) = &self.exchange {
+        if let Some(topic) = self.exchange.clone() {
             for message in matches {
-                shared.extend(exchange::send(&producer, topic, message)?);
+                let digest = identity::digest(&message.value);
+                let acknowledged = if self.refused.contains(&digest) {
+                    None
+                } else {
+                    exchange::send(&producer, &topic, message)?
+                };
+                if let Some(acknowledged) = acknowledged {
+                    self.keep(&producer, &mut sent, (digest, acknowledged))?;
+                } else {
+                    exchange::too_large(&topic);
+                    self.counts.failure(Reason::Rejected);
+                }
             }
         }
         producer.flush(PATIENCE)?;
-        let delivered = sent.len();
-        for (id, acknowledged) in sent {
-            match acknowledged.now_or_never() {
-                Some(Ok(Ok(_))) => {}
-                Some(Ok(Err((error, _)))) => {
-                    let is_refused = matches!(
-                        error.rdkafka_error_code(),
-                        Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidRecord)
-                    );
-                    if is_refused && self.one_by_one {
-                        self.refused.insert(id);
-                    }
-                    self.one_by_one |= is_refused;
-                    return Err(error);
-                }
-                Some(Err(_)) | None => return Err(KafkaError::Canceled),
-            }
-        }
-        for acknowledged in shared {
-            match acknowledged.now_or_never() {
-                Some(Ok(Ok(_))) => {}
-                Some(Ok(Err((error, _)))) => return Err(error),
-                Some(Err(_)) | None => return Err(KafkaError::Canceled),
-            }
+        for one in sent {
+            self.settle(one)?;
         }
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for one in offsets {
@@ -221,6 +213,38 @@ impl Transactions {
         producer.send_offsets_to_transaction(&list, group, PATIENCE)?;
         producer.commit_transaction(PATIENCE)?;
         Ok(delivered)
+    }
+
+    /// Keeps what was sent to look at it later. One by one it is looked at now: behind a record that was refused nothing more is
+    /// taken, and it has to be known which one that was.
+    fn keep(
+        &mut self,
+        producer: &FutureProducer<Context>,
+        sent: &mut Vec<Sent>,
+        one: Sent,
+    ) -> Result<(), KafkaError> {
+        if self.one_by_one {
+            producer.flush(PATIENCE)?;
+            return self.settle(one);
+        }
+        sent.push(one);
+        Ok(())
+    }
+
+    /// What came of a record.
+    fn settle(&mut self, (id, acknowledged): Sent) -> Result<(), KafkaError> {
+        match acknowledged.now_or_never() {
+            Some(Ok(Ok(_))) => Ok(()),
+            Some(Ok(Err((error, _)))) => {
+                let is_refused = exchange::is_too_large(&error);
+                if is_refused && self.one_by_one {
+                    self.refused.insert(id);
+                }
+                self.one_by_one |= is_refused;
+                Err(error)
+            }
+            Some(Err(_)) | None => Err(KafkaError::Canceled),
+        }
     }
 
     /// Whether a transaction went through, as the group's offsets tell.

@@ -112,20 +112,42 @@ impl Exchange {
                 FutureProducer::clone(self.producer.insert(producer))
             }
         };
-        let mut sent = Vec::with_capacity(messages.len());
+        let refused = self.deliver(&producer, messages.iter())?;
+        // A broker refuses the batch that one of them was in.
+        let is_one = refused.len() == 1;
+        for message in refused {
+            if is_one || !self.deliver(&producer, std::iter::once(message))?.is_empty() {
+                too_large(&self.topic);
+                (self.failed)(Reason::Other);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends messages, and waits until they are with the brokers. Gives back those that are too large, or were in a batch with
+    /// one that is.
+    fn deliver<'m>(
+        &self,
+        producer: &FutureProducer<Context>,
+        messages: impl Iterator<Item = &'m Outgoing>,
+    ) -> Result<Vec<&'m Outgoing>, KafkaError> {
+        let (mut sent, mut refused) = (Vec::new(), Vec::new());
         for message in messages {
-            sent.extend(send(&producer, &self.topic, message)?);
+            match send(producer, &self.topic, message)? {
+                Some(acknowledged) => sent.push((message, acknowledged)),
+                None => refused.push(message),
+            }
         }
         producer.flush(PATIENCE * 4)?;
-        for acknowledged in sent {
+        for (message, acknowledged) in sent {
             match acknowledged.now_or_never() {
                 Some(Ok(Ok(_))) => {}
-                Some(Ok(Err((error, _)))) if is_too_large(&error) => too_large(&self.topic),
+                Some(Ok(Err((error, _)))) if is_too_large(&error) => refused.push(message),
                 Some(Ok(Err((error, _)))) => return Err(error),
                 Some(Err(_)) | None => return Err(KafkaError::Canceled),
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
     fn try_recall(
@@ -253,7 +275,7 @@ impl Share for Exchange {
     }
 }
 
-/// Gives a message to a producer. Nothing comes back of one that is too large for it, which is said.
+/// Gives a message to a producer. Nothing comes back of one that is too large for it.
 pub fn send(
     producer: &FutureProducer<Context>,
     topic: &str,
@@ -269,10 +291,7 @@ pub fn send(
             Err((KafkaError::MessageProduction(Code::QueueFull), _)) => {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            Err((error, _)) if is_too_large(&error) => {
-                too_large(topic);
-                return Ok(None);
-            }
+            Err((error, _)) if is_too_large(&error) => return Ok(None),
             Err((error, _)) => return Err(error),
         }
     }
@@ -284,7 +303,8 @@ pub fn is_too_large(error: &KafkaError) -> bool {
     matches!(code, Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidRecord))
 }
 
-fn too_large(topic: &str) {
+/// Says that a match is lost.
+pub fn too_large(topic: &str) {
     tracing::error!(
         topic,
         "a match is too large for the topic and counts in no correlation: raise `max.message.bytes` of the topic"
@@ -309,6 +329,8 @@ pub async fn make_topic(settings: &Settings, correlate: &Correlate) -> Result<()
             ("retention.bytes", KEPT),
             ("segment.bytes", SEGMENT),
             ("message.timestamp.type", "CreateTime"),
+            // No less than librdkafka sends, whatever the brokers' default is.
+            ("max.message.bytes", "1048588"),
         ],
     };
     let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));

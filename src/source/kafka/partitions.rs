@@ -58,6 +58,11 @@ impl<T> Partitions<T> {
         })
     }
 
+    /// Changes all of them.
+    pub fn for_each(&mut self, change: impl FnMut(&mut T)) {
+        self.0.values_mut().flat_map(BTreeMap::values_mut).for_each(change);
+    }
+
     /// Takes another's; where both have something, the other's holds.
     pub fn merge(&mut self, other: Self) {
         for (topic, partitions) in other.0 {

@@ -266,5 +266,6 @@ impl Work {
     pub fn forget(&mut self) {
         self.builder.clear();
         self.positions = Partitions::default();
+        self.own.for_each(|own| own.seen = own.seen.min(own.stored));
     }
 }
