@@ -207,3 +207,61 @@ fn no_secret_leaves() {
         }
     }
 }
+
+const GROUPED: &str = r"
+- correlation: Grouped By Everything
+  type: value_count
+  rules: [Everything]
+  group-by: ['jevt.value[/responseObject/data/token]', 'jevt.value[/requestObject/0/value]', ka.uri]
+  timespan: 1m
+  condition: {field: 'jevt.value[/responseObject]', gte: 1}
+  output: '%correlation.values %jevt.value[/requestObject] %ka.uri'
+  priority: INFO
+";
+
+#[test]
+fn no_secret_is_handed_to_other_replicas() {
+    use pullwatch::detector::{Detector, Options, exchange::Settings};
+    use pullwatch::rules::{self, SourceFile};
+    let mut markers = Markers::default();
+    let events = events(&mut markers);
+    let spellings = markers.spellings();
+    let file = SourceFile { name: "r.yaml".into(), text: format!("{EVERYTHING}{GROUPED}") };
+    let loaded = rules::load(std::slice::from_ref(&file), &rules::Options::default());
+    assert!(!loaded.has_errors(), "{}", rules::render(&loaded.diagnostics, &[file], false));
+    let exchange = Some(Settings { partitions: 1, lateness: 0 });
+    let detector = Detector::new(&loaded.rules, Options { exchange, ..Options::default() });
+    let mut session = detector.session();
+    session.exchange().unwrap().take_over(0, 0);
+    let mut said: Vec<String> = Vec::new();
+    for event in &events {
+        session.chunk(event.to_string().as_bytes(), &mut |_| {});
+    }
+    let sent = session.exchange().unwrap().take_outbox();
+    assert_eq!(sent.len(), events.len());
+    let mut fired = 0;
+    for (offset, message) in (0..).zip(&sent) {
+        session.meet(0, offset, &message.value, &mut |alert| {
+            fired += 1;
+            let mut json = Vec::new();
+            alert.write_json(&mut json);
+            said.push(String::from_utf8(json).unwrap());
+        });
+        let text = String::from_utf8(message.value.clone()).unwrap();
+        // Bytes are base64 there.
+        let message: Value = serde_json::from_str(&text).unwrap();
+        for list in ["key", "values"] {
+            for value in message["match"][list].as_array().unwrap() {
+                let value = value.as_str().unwrap();
+                let bytes = base64::engine::general_purpose::STANDARD_NO_PAD.decode(value).unwrap();
+                said.push(String::from_utf8(bytes).unwrap());
+            }
+        }
+        said.push(text);
+    }
+    assert!(fired > 3, "{fired}");
+    for text in said {
+        let found = spellings.iter().find(|spelling| text.contains(spelling.as_str()));
+        assert_eq!(found, None, "{}", text.chars().take(2000).collect::<String>());
+    }
+}
