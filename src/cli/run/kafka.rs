@@ -220,6 +220,7 @@ pub fn exchange(
     dir: &Path,
     consumers: &[Consumer],
     metrics: &Arc<Metrics>,
+    should_stop: &Arc<AtomicBool>,
 ) -> Option<Box<dyn Share>> {
     let sources = config.sources.iter().filter_map(|source| match &source.kind {
         SourceKind::Kafka(settings) => Some((&source.name, settings)),
@@ -236,12 +237,19 @@ pub fn exchange(
         consumer.membership(),
         Box::new(move || sinks.delivered()),
         Box::new(move |reason| metrics.failed(reason)),
+        should_stop.clone(),
     )))
 }
 
 /// There is nobody to exchange anything with without Kafka.
 #[cfg(not(feature = "kafka"))]
-pub fn exchange(_: &Config, _: &Path, _: &[Consumer], _: &Arc<Metrics>) -> Option<Box<dyn Share>> {
+pub fn exchange(
+    _: &Config,
+    _: &Path,
+    _: &[Consumer],
+    _: &Arc<Metrics>,
+    _: &Arc<AtomicBool>,
+) -> Option<Box<dyn Share>> {
     None
 }
 

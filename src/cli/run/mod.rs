@@ -274,7 +274,7 @@ async fn work(
     let sinks = parts::deliver(&config, dir, &newest, &metrics, &status)?;
     let consumers = kafka::consume(&config, dir, &pipeline.store, &inbox, &metrics, &status)?;
     pipeline.transactions = kafka::transactions(&config, dir, &consumers, &metrics, &should_stop)?;
-    pipeline.shared.queue = kafka::exchange(&config, dir, &consumers, &metrics);
+    pipeline.shared.queue = kafka::exchange(&config, dir, &consumers, &metrics, &should_stop);
     if !consumers.is_empty() && pipeline.shared.queue.is_none() && !first_rules.set.correlations.is_empty() {
         tracing::info!(
             "correlations look at what this replica reads: with several in the group, set `correlate` at the kafka source"

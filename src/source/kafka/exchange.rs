@@ -3,6 +3,8 @@
 //! Its messages carry the time of their event, so that a reader finds where a window starts by asking the broker for a time,
 //! whenever the match was written. For the same reason it is kept by size and never by age.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -24,6 +26,9 @@ use crate::pipeline::{Ours, Share};
 /// How long brokers may take for one step.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether it is to stop.
+const STEP: Duration = Duration::from_millis(200);
+
 /// How much of a partition the brokers keep. A match is half a kilobyte.
 const KEPT: &str = "268435456";
 
@@ -39,6 +44,7 @@ pub struct Exchange {
     group: Membership,
     delivered: Box<dyn Fn() -> Option<i64> + Send>,
     failed: Box<dyn Fn(Reason) + Send>,
+    should_stop: Arc<AtomicBool>,
     last: Last,
     producer: Option<FutureProducer<Context>>,
     limiter: Limiter,
@@ -58,6 +64,7 @@ impl Exchange {
         group: Membership,
         delivered: Box<dyn Fn() -> Option<i64> + Send>,
         failed: Box<dyn Fn(Reason) + Send>,
+        should_stop: Arc<AtomicBool>,
     ) -> Self {
         let own = [("enable.idempotence", "true"), ("acks", "all"), ("message.timeout.ms", "30000")];
         let defaults = [
@@ -81,6 +88,7 @@ impl Exchange {
             group,
             delivered,
             failed,
+            should_stop,
             last: Last::default(),
             producer: None,
             limiter: Limiter::default(),
@@ -138,7 +146,13 @@ impl Exchange {
                 None => refused.push(message),
             }
         }
-        producer.flush(PATIENCE * 4)?;
+        let deadline = Instant::now() + PATIENCE * 4;
+        // In small steps, so that nobody who wants it to stop waits for brokers that are gone.
+        while let Err(error) = producer.flush(STEP) {
+            if Instant::now() >= deadline || self.should_stop.load(Ordering::Acquire) {
+                return Err(error);
+            }
+        }
         for (message, acknowledged) in sent {
             match acknowledged.now_or_never() {
                 Some(Ok(Ok(_))) => {}
