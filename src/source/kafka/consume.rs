@@ -26,6 +26,9 @@ const SPREE: usize = 1000;
 /// Without room for so long, partitions are paused.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How soon it is tried again to read what was not stored, where librdkafka could not.
+const SEEK: Duration = Duration::from_millis(100);
+
 /// How often it is looked whether a topic is there that was not.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -194,7 +197,11 @@ impl Loop<'_> {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_paused = false;
         let mut look_at = tokio::time::Instant::now();
+        let mut seek_at = look_at;
         while *self.told.borrow_and_update() == Phase::Work {
+            if tokio::time::Instant::now() >= seek_at && !self.again() {
+                seek_at = tokio::time::Instant::now() + SEEK;
+            }
             let has_room = self.take_what_is_there(&mut stream);
             self.count();
             if !self.context().hand_on() {
@@ -204,7 +211,8 @@ impl Loop<'_> {
             tokio::select! {
                 biased;
                 changed = self.told.changed() => if changed.is_err() { break },
-                outcome = answer => if !self.context().settle(outcome) { self.again() },
+                // What was not stored is read again.
+                outcome = answer => { self.context().settle(outcome); },
                 message = stream.next(), if has_room || is_paused => if let Some(message) = message {
                     self.heard(message);
                 },
@@ -305,20 +313,35 @@ impl Loop<'_> {
         is_full && !has_room
     }
 
-    /// Reads again what was not stored.
-    fn again(&self) {
+    /// Reads again what was not stored. False where librdkafka cannot yet, as while it looks for an offset or a broker.
+    fn again(&self) -> bool {
         let mut places = TopicPartitionList::new();
-        {
-            let mut work = self.context().work();
-            work.forget();
-            for (topic, partition, own) in work.own.iter().filter(|(_, _, own)| own.stored >= 0) {
-                // None is below 0.
-                let _ = places.add_partition_offset(topic, partition, Offset::Offset(own.stored));
+        for (topic, partition, offset) in self.context().work().behind() {
+            // None is below 0.
+            let _ = places.add_partition_offset(topic, partition, Offset::Offset(offset));
+        }
+        if places.count() == 0 {
+            return true;
+        }
+        let sought = match self.client.seek_partitions(places, Duration::from_secs(10)) {
+            Ok(sought) => sought,
+            Err(error) => {
+                self.context().complain(Reason::Other, &error.to_string());
+                return false;
+            }
+        };
+        let mut all = true;
+        for one in sought.elements() {
+            match one.error() {
+                Ok(()) => self.context().work().is_sought(one.topic(), one.partition()),
+                Err(error) => {
+                    all = false;
+                    let (topic, partition) = (one.topic(), one.partition());
+                    tracing::debug!(topic, partition, %error, "it cannot be read again yet");
+                }
             }
         }
-        if let Err(error) = self.client.seek_partitions(places, Duration::from_secs(10)) {
-            self.context().complain(Reason::Other, &error.to_string());
-        }
+        all
     }
 
     /// Whether topics are there that were not.

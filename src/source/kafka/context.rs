@@ -154,8 +154,8 @@ impl Context {
         while Instant::now() < deadline {
             let answer = self.work().try_answer();
             if let Some(outcome) = answer {
+                // What is still ours is read again when the rebalance is over.
                 if !self.settle(outcome) {
-                    self.work().forget();
                     break;
                 }
             } else if !self.work().is_in_flight() {

@@ -26,6 +26,9 @@ pub struct Own {
     pub start: Option<i64>,
     /// Another each time that it comes to us.
     pub since: u64,
+    /// It has to be read again from [`Own::stored`] on. What comes of it before that is done is passed over: it lies behind what
+    /// was not stored.
+    pub is_behind: bool,
 }
 
 /// A batch that is being judged.
@@ -71,6 +74,8 @@ pub enum Taken {
     InOrder,
     /// It lies before one that we had: the topic was made anew.
     Backwards,
+    /// Passed over, since it comes again.
+    Early,
 }
 
 impl Work {
@@ -81,10 +86,20 @@ impl Work {
 
     /// Takes a message.
     pub fn take(&mut self, message: &BorrowedMessage<'_>) -> Taken {
-        let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+        let taken = self.put(message.topic(), message.partition(), message.offset(), message.payload());
+        if taken != Taken::Early {
+            self.newest = message.timestamp().to_millis().or(self.newest);
+        }
+        taken
+    }
+
+    fn put(&mut self, topic: &str, partition: i32, offset: i64, payload: Option<&[u8]>) -> Taken {
         let mut taken = Taken::InOrder;
         let mut committed = -1;
         if let Some(own) = self.own.get_mut(topic, partition) {
+            if own.is_behind {
+                return Taken::Early;
+            }
             if offset < own.seen {
                 taken = Taken::Backwards;
                 own.committed = -1;
@@ -96,7 +111,7 @@ impl Work {
             }
             committed = own.committed;
         }
-        match message.payload() {
+        match payload {
             Some(payload) if self.exchange.as_deref() == Some(topic) => {
                 self.builder.add_match(partition, offset, payload);
             }
@@ -104,7 +119,6 @@ impl Work {
             _ => self.empty += 1,
         }
         self.messages += 1;
-        self.newest = message.timestamp().to_millis().or(self.newest);
         let position = Position { next: offset + 1, committed };
         match self.positions.get_mut(topic, partition) {
             Some(known) => *known = position,
@@ -177,10 +191,11 @@ impl Work {
         }
     }
 
-    /// Notes what became of the batch. False where its messages have to be read again, from [`Own::stored`] on.
+    /// Notes what became of the batch. False where its messages have to be read again: then nothing is in hand any more.
     pub fn settle(&mut self, outcome: Result<Outcome, ()>) -> bool {
         let Some(flight) = self.flight.take() else { return true };
         let Ok(Outcome::Stored { newest, is_committed, bytes }) = outcome else {
+            self.forget();
             return false;
         };
         self.builder.reuse(bytes);
@@ -247,25 +262,123 @@ impl Work {
     /// A partition is ours from now on.
     pub fn assigned(&mut self, topic: &str, partition: i32, committed: i64, start: Option<i64>) {
         self.turn += 1;
-        let own = Own { seen: -1, stored: -1, committed, start, since: self.turn };
+        let own = Own { seen: -1, stored: -1, committed, start, since: self.turn, is_behind: false };
         self.own.set(topic, partition, own);
     }
 
     /// A partition is no longer ours: nothing of it is committed any more.
     pub fn let_go(&mut self, topic: &str, partition: i32) {
         self.own.remove(topic, partition);
-        self.positions.remove(topic, partition);
         self.epoch += 1;
         self.turn += 1;
         for (_, offsets) in &mut self.waiting {
             offsets.remove(topic, partition);
         }
+        // Whoever has it now judges its messages. They lie among those of others, which are read again.
+        if self.positions.get(topic, partition).is_some() {
+            self.forget();
+        }
     }
 
-    /// Forgets what is gathered; it will be read again.
+    /// Forgets what is gathered, and that what is not stored was seen: it is to be read again.
     pub fn forget(&mut self) {
         self.builder.clear();
         self.positions = Partitions::default();
-        self.own.for_each(|own| own.seen = own.seen.min(own.stored));
+        self.own.for_each(|own| {
+            own.is_behind |= own.stored >= 0 && own.seen > own.stored;
+            own.seen = own.seen.min(own.stored);
+        });
+    }
+
+    /// The partitions that have to be read again, and from which offsets on.
+    pub fn behind(&self) -> impl Iterator<Item = (&str, i32, i64)> {
+        let behind = self.own.iter().filter(|(_, _, own)| own.is_behind);
+        behind.map(|(topic, partition, own)| (topic, partition, own.stored))
+    }
+
+    /// From now on a partition is read again: what comes of it next follows what is stored.
+    pub fn is_sought(&mut self, topic: &str, partition: i32) {
+        if let Some(own) = self.own.get_mut(topic, partition) {
+            own.is_behind = false;
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// Hands on what is gathered, and answers so.
+    fn judge(work: &mut Work, outcome: impl FnOnce(Batch) -> Option<Outcome>) -> bool {
+        let batches = RefCell::new(Vec::new());
+        let hand_on = |batch| {
+            batches.borrow_mut().push(batch);
+            true
+        };
+        assert!(work.hand_on(&hand_on));
+        let Some(batch) = batches.into_inner().pop() else { return true };
+        let outcome = outcome(batch).ok_or(());
+        work.settle(outcome)
+    }
+
+    fn stored(batch: Batch) -> Option<Outcome> {
+        Some(Outcome::Stored { newest: 0, is_committed: true, bytes: batch.bytes })
+    }
+
+    /// What is gathered, as text.
+    fn gathered(work: &mut Work) -> String {
+        String::from_utf8(work.builder.take().0).unwrap()
+    }
+
+    fn with_two_partitions() -> Work {
+        let mut work = Work::new(0, None);
+        for partition in 0..2 {
+            work.assigned("audit", partition, -1, None);
+            for offset in 5..7 {
+                assert_eq!(work.put("audit", partition, offset, Some(b"a")), Taken::InOrder);
+            }
+        }
+        assert!(judge(&mut work, stored));
+        work
+    }
+
+    #[test]
+    fn nothing_behind_a_batch_that_was_not_stored_is_taken_before_it_is_read_again() {
+        let mut work = with_two_partitions();
+        work.put("audit", 0, 7, Some(b"lost?"));
+        assert!(!judge(&mut work, |_| Some(Outcome::Again)));
+        assert_eq!(work.behind().collect::<Vec<_>>(), [("audit", 0, 7)]);
+        // What librdkafka had at hand, before it is told to go back.
+        assert_eq!(work.put("audit", 0, 8, Some(b"behind")), Taken::Early);
+        assert_eq!(work.put("audit", 1, 7, Some(b"other")), Taken::InOrder);
+        // Nor does forgetting twice lose it.
+        work.forget();
+        assert_eq!(work.behind().collect::<Vec<_>>(), [("audit", 0, 7), ("audit", 1, 7)]);
+        work.is_sought("audit", 0);
+        work.is_sought("audit", 1);
+        assert_eq!(work.put("audit", 0, 7, Some(b"lost?")), Taken::InOrder);
+        assert_eq!(gathered(&mut work), "lost?");
+        // Nobody answers: the same.
+        assert!(!judge(&mut work, |_| None));
+        assert_eq!(work.behind().collect::<Vec<_>>(), [("audit", 0, 7)]);
+    }
+
+    #[test]
+    fn what_was_gathered_of_a_partition_that_goes_elsewhere_is_not_judged_here() {
+        let mut work = with_two_partitions();
+        work.put("audit", 0, 7, Some(b"theirs"));
+        work.put("audit", 1, 7, Some(b"ours"));
+        work.let_go("audit", 0);
+        assert_eq!(work.behind().collect::<Vec<_>>(), [("audit", 1, 7)]);
+        assert_eq!(gathered(&mut work), "");
+        // One of which nothing was gathered takes nothing with it.
+        work.is_sought("audit", 1);
+        work.put("audit", 1, 7, Some(b"ours"));
+        work.assigned("audit", 0, 7, None);
+        work.let_go("audit", 0);
+        assert_eq!(gathered(&mut work), "ours");
     }
 }
