@@ -45,10 +45,10 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
         asked.add_partition(one.topic(), one.partition());
     }
     let group = match consumer.committed_offsets(asked, left()) {
-        Ok(group) => group,
+        Ok(group) => Some(group),
         Err(error) => {
             context.complain(Reason::Other, &format!("the group's offsets cannot be read: {error}"));
-            TopicPartitionList::new()
+            None
         }
     };
     let mut is_reachable = true;
@@ -58,7 +58,9 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
         let (topic, partition) = (one.topic().to_owned(), one.partition());
         // What replicas wrote for each other is read from the start, whenever they look at the rest.
         let is_exchange = exchange.as_deref() == Some(topic.as_str());
-        let committed = group.find_partition(&topic, partition).and_then(|found| match found.offset() {
+        let found = group.as_ref().and_then(|group| group.find_partition(&topic, partition));
+        let is_told = found.as_ref().is_some_and(|found| found.error().is_ok());
+        let committed = found.and_then(|found| match found.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
         });
@@ -113,6 +115,8 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
                 Some(Offset::Offset(first))
             }
             (Some(wanted), _) => Some(Offset::Offset(wanted)),
+            // Not told is not unknown: librdkafka asks the group again, and starts where that is.
+            (None, _) if !is_told => None,
             (None, _) if is_exchange => Some(Offset::Beginning),
             (None, _) => {
                 unknown.add_partition(&topic, partition);
