@@ -15,6 +15,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
@@ -639,6 +640,51 @@ fn exactly_once_through_kills() {
     other.sort();
     other.dedup();
     assert_eq!(other.len(), written);
+}
+
+#[test]
+fn exactly_once_while_members_come_and_go() {
+    let cluster = cluster();
+    if !cluster.is_real("exactly_once_while_members_come_and_go") {
+        return;
+    }
+    let (events, alerts) = (cluster.topic("turns", 4, &[]), cluster.topic("turns-alerts", 2, &[]));
+    let sink = format!("- {{type: kafka, brokers: '{}', topic: '{alerts}'}}\n", cluster.address());
+    // Members hear soon that the group wants to share anew.
+    let settings = format!(
+        "{}, exactly_once: true, properties: {{heartbeat.interval.ms: 200}}",
+        source(&events, &events)
+    );
+    let (stays, comes) = (Place::new(), Place::new());
+    let daemon = stays.start(&settings, &sink);
+    wait("it has all partitions", || daemon.has_said("are ours"));
+    // Events all the while: each time that a member comes or goes, a transaction is on its way, and is refused.
+    let is_over = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let feeder = scope.spawn(|| {
+            let mut written = 0;
+            // Ends too where the other half fails.
+            let until = Instant::now() + 3 * PATIENCE;
+            while !is_over.load(Ordering::Acquire) && Instant::now() < until {
+                cluster.events(&events, written..written + 20);
+                written += 20;
+            }
+            written
+        });
+        for _ in 0..6 {
+            let other = comes.start(&settings, &sink);
+            wait("it has some of them", || other.has_said("are ours"));
+            assert_eq!(other.stop(), Some(0));
+        }
+        is_over.store(true, Ordering::Release);
+        feeder.join().unwrap()
+    });
+    wait("all offsets are committed", || {
+        cluster.committed(&events, &events, 4) == i64::try_from(written).unwrap()
+    });
+    assert_eq!(daemon.stop(), Some(0));
+    let ids: Vec<_> = cluster.read(&alerts, 2, 1).iter().map(|(_, _, value)| id(value)).collect();
+    assert_eq!(not_once(&ids, written), []);
 }
 
 const MANY: &str = "- correlation: Many
