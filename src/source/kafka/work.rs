@@ -324,8 +324,8 @@ mod tests {
         work.settle(outcome)
     }
 
-    fn stored(batch: Batch) -> Option<Outcome> {
-        Some(Outcome::Stored { newest: 0, is_committed: true, bytes: batch.bytes })
+    fn stored(batch: Batch) -> Outcome {
+        Outcome::Stored { newest: 0, is_committed: true, bytes: batch.bytes }
     }
 
     /// What is gathered, as text.
@@ -341,7 +341,7 @@ mod tests {
                 assert_eq!(work.put("audit", partition, offset, Some(b"a")), Taken::InOrder);
             }
         }
-        assert!(judge(&mut work, stored));
+        assert!(judge(&mut work, |batch| Some(stored(batch))));
         work
     }
 
