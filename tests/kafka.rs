@@ -952,6 +952,23 @@ fn every_compression_is_read_and_written() {
     assert_eq!(daemon.stop(), Some(0));
 }
 
+/// The daemon with little room for its store. A limit on the size of files does for a full disk without any privilege; blocks are
+/// of 512 bytes.
+fn limited() -> Command {
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 1500; exec \"$0\" \"$@\""])
+        .arg(pullwatch().get_program());
+    limited
+}
+
+/// Gives it all the room there is.
+fn unlimit(daemon: &Daemon) {
+    let none = rustix::process::Rlimit { current: None, maximum: None };
+    let pid = rustix::process::Pid::from_child(&daemon.child);
+    rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, none).unwrap();
+}
+
 #[test]
 fn while_the_store_is_full_it_stays_in_the_group_and_reads_nothing() {
     let (cluster, place) = (cluster(), Place::new());
@@ -959,14 +976,9 @@ fn while_the_store_is_full_it_stays_in_the_group_and_reads_nothing() {
         return;
     }
     let topic = cluster.topic("full", 2, &[]);
-    // A limit on the size of files does for a full disk without any privilege; blocks are of 512 bytes.
-    let mut limited = Command::new("sh");
-    limited
-        .args(["-c", "trap '' XFSZ; ulimit -S -f 1500; exec \"$0\" \"$@\""])
-        .arg(pullwatch().get_program());
     // Who does not ask for messages for so long is taken for dead.
     let impatient = "properties: {session.timeout.ms: 6000, max.poll.interval.ms: 7000}";
-    let daemon = place.start_by(limited, &format!("{}, {impatient}", source(&topic, &topic)), "");
+    let daemon = place.start_by(limited(), &format!("{}, {impatient}", source(&topic, &topic)), "");
     let is_full = || daemon.metric("pullwatch_store_full ") > 0.0;
     let mut written = 0;
     wait("the store is full", || {
@@ -986,13 +998,54 @@ fn while_the_store_is_full_it_stays_in_the_group_and_reads_nothing() {
         daemon.metric(&format!("pullwatch_kafka_rebalances_total{{source=\"kafka\",what=\"{what}\""))
     });
     assert!(gone.iter().sum::<f64>() < 1.0, "{gone:?} {:#?}", daemon.log());
-    let none = rustix::process::Rlimit { current: None, maximum: None };
-    let pid = rustix::process::Pid::from_child(&daemon.child);
-    rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, none).unwrap();
+    unlimit(&daemon);
     wait("all are stored", || place.stored().len() >= written);
     assert_eq!(not_once(&place.stored(), written), []);
     let assigned = daemon.metric("pullwatch_kafka_rebalances_total{source=\"kafka\",what=\"assigned\"");
     assert!((assigned - 1.0).abs() < f64::EPSILON, "{assigned}");
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn partitions_that_went_while_they_were_paused_are_read_when_they_come_back() {
+    let (cluster, place, other) = (cluster(), Place::new(), Place::new());
+    if !cluster.is_real("partitions_that_went_while_they_were_paused_are_read_when_they_come_back") {
+        return;
+    }
+    let topic = cluster.topic("paused", 2, &[]);
+    let settings = format!("{}, properties: {{heartbeat.interval.ms: 200}}", source(&topic, &topic));
+    let daemon = place.start_by(limited(), &settings, "");
+    let is_full = || daemon.metric("pullwatch_store_full ") > 0.0;
+    let mut written = 0;
+    let mut write = |count| {
+        cluster.events(&topic, written..written + count);
+        written += count;
+        written
+    };
+    wait("the store is full", || {
+        write(500);
+        is_full()
+    });
+    // Far more than a batch has room for, so that the partitions are paused.
+    write(20_000);
+    wait("no more is taken", || {
+        let taken = daemon.metric("pullwatch_kafka_messages_total");
+        std::thread::sleep(Duration::from_secs(2));
+        taken.to_bits() == daemon.metric("pullwatch_kafka_messages_total").to_bits()
+    });
+    let member = other.start(&settings, "");
+    wait("another has a partition", || member.has_said("are ours"));
+    assert_eq!(member.stop(), Some(0));
+    unlimit(&daemon);
+    let written = write(100);
+    let mut all = Vec::new();
+    wait("all are stored", || {
+        all = [place.stored(), other.stored()].concat();
+        all.sort_unstable();
+        all.dedup();
+        all.len() >= written
+    });
+    assert_eq!(not_once(&all, written), []);
     assert_eq!(daemon.stop(), Some(0));
 }
 

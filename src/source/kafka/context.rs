@@ -302,6 +302,10 @@ impl ConsumerContext for Context {
                 if !is_lost {
                     self.finish(consumer);
                 }
+                // A pause of ours would outlive that they are ours, and nothing would come when they are ours again.
+                if let Err(error) = consumer.resume(taken) {
+                    tracing::debug!(source = self.source, %error, "partitions that go stay paused");
+                }
                 for one in taken.elements() {
                     self.work().let_go(one.topic(), one.partition());
                     self.witness.let_go(one.topic(), one.partition());
