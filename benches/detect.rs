@@ -9,8 +9,8 @@ use std::io::Read as _;
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use pullwatch::detector::{Detector, Options};
-use pullwatch::rules::{self, SourceFile};
+use pullwatch::detection::detector::{Detector, Options};
+use pullwatch::detection::rules::{self, SourceFile};
 
 fn main() {
     divan::main();

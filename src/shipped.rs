@@ -1,6 +1,6 @@
 //! The rules that ship with pullwatch, inside the binary, so that it works anywhere without any file.
 
-use crate::rules::SourceFile;
+use crate::detection::rules::SourceFile;
 
 macro_rules! shipped {
     ($($name:literal),* $(,)?) => {

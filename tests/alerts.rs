@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::Output;
 
 use common::{project, pullwatch, said};
-use pullwatch::rules::ast::Priority;
-use pullwatch::store::{AlertId, Batch, NewAlert, Options, Store};
+use pullwatch::daemon::store::{AlertId, Batch, NewAlert, Options, Store};
+use pullwatch::detection::rules::ast::Priority;
 use serde_json::Value;
 
 const SECOND: i64 = 1_000_000_000;

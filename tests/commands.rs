@@ -30,7 +30,8 @@ fn the_shipped_rules_are_sound_and_do_what_their_tests_say() {
     // Every rule that is on has a test in which it fires.
     let (_, list, _) = run(&["rules", "list", "--desc"]);
     let all: String = tests.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
-    let rules = pullwatch::rules::load(&shipped(), &pullwatch::rules::Options::default()).rules;
+    let rules =
+        pullwatch::detection::rules::load(&shipped(), &pullwatch::detection::rules::Options::default()).rules;
     let correlations = rules.correlations.iter().map(|one| (&one.name, one.enabled));
     for (name, enabled) in rules.rules.iter().map(|rule| (&rule.name, rule.enabled)).chain(correlations) {
         assert!(list.contains(&**name));
@@ -47,11 +48,11 @@ fn a_correlation_is_explained_by_its_rules() {
     assert!(err.contains("  Secrets Searched\n  Registry Credential Read"), "{err}");
 }
 
-fn shipped() -> Vec<pullwatch::rules::SourceFile> {
+fn shipped() -> Vec<pullwatch::detection::rules::SourceFile> {
     let mut paths: Vec<_> =
         fs::read_dir(project("rules.d")).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    let file = |path: &std::path::PathBuf| pullwatch::rules::SourceFile {
+    let file = |path: &std::path::PathBuf| pullwatch::detection::rules::SourceFile {
         name: path.display().to_string().into(),
         text: fs::read_to_string(path).unwrap(),
     };

@@ -12,7 +12,7 @@ use std::io::Read as _;
 use std::process::{Command, Stdio};
 
 use common::{project, pullwatch};
-use pullwatch::metrics::{Definition, TABLE};
+use pullwatch::daemon::metrics::{Definition, TABLE};
 use regex::Regex;
 use serde_json::Value;
 

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 
-use pullwatch::detector::exchange::{Outgoing, Settings, Until};
-use pullwatch::detector::{Detector, Options, Session};
-use pullwatch::rules::{self, SourceFile, ast::RuleSet};
+use pullwatch::detection::detector::repartition::{Outgoing, Settings, Until};
+use pullwatch::detection::detector::{Detector, Options, Session};
+use pullwatch::detection::rules::{self, SourceFile, ast::RuleSet};
 
 const RULES: &str = "
 - {rule: Secret Read, desc: d, condition: 'ka.target.resource = secrets and ka.stage = ResponseComplete and ka.verb in (get, list)', output: r, priority: INFO}
@@ -73,7 +73,9 @@ fn log() -> Vec<u8> {
 /// Alerts of correlations: name, id and what they say.
 type Alerts = BTreeSet<(String, String, String)>;
 
-fn collect(into: &mut Vec<(String, String, String)>) -> impl FnMut(&pullwatch::engine::alert::Alert<'_>) {
+fn collect(
+    into: &mut Vec<(String, String, String)>,
+) -> impl FnMut(&pullwatch::detection::engine::alert::Alert<'_>) {
     move |alert| {
         if alert.priority() == rules::ast::Priority::Error {
             let mut json = Vec::new();
@@ -275,6 +277,6 @@ fn nonsense_and_matches_of_other_rules_are_counted_and_harm_nothing() {
     }
     let counts = session.take_counts();
     assert_eq!(counts.malformed.values().sum::<u64>(), nonsense, "{counts:?}");
-    assert_eq!(session.forgotten().get(pullwatch::detector::forgotten::STRANGE), Some(&1));
+    assert_eq!(session.forgotten().get(pullwatch::detection::detector::forgotten::STRANGE), Some(&1));
     assert_eq!(alerts, 0);
 }

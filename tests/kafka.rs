@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use brokers::Brokers;
 use common::{RULE, event, pullwatch};
 use net::Authority;
-use pullwatch::store::{Filter, Reader};
+use pullwatch::daemon::store::{Filter, Reader};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};

@@ -133,7 +133,7 @@ fn every_metric_that_is_documented_is_there() {
         std::thread::sleep(Duration::from_millis(20));
     }
     let text = daemon.get("/metrics");
-    for metric in pullwatch::metrics::TABLE {
+    for metric in pullwatch::daemon::metrics::TABLE {
         // What only a webhook, a file of certificates or a throttle brings has no series before.
         let is_there = text.contains(&format!("# TYPE {} {}", metric.name, metric.kind));
         let needs_more = ["_webhook_", "_kafka_", "_certificate_", "_credential_", "_http_requests"];

@@ -9,10 +9,10 @@ use std::fs;
 use std::process::Stdio;
 
 use common::{project, pullwatch, sample};
-use pullwatch::policy::model::{Attributes, Target, User};
-use pullwatch::policy::requests::Request;
-use pullwatch::policy::{Level, Policy, Stage, Verdict, coverage, read};
-use pullwatch::rules::SourceFile;
+use pullwatch::detection::policy::model::{Attributes, Target, User};
+use pullwatch::detection::policy::requests::Request;
+use pullwatch::detection::policy::{Level, Policy, Stage, Verdict, coverage, read};
+use pullwatch::detection::rules::SourceFile;
 use serde_json::Value;
 
 /// The policy of the specification. It has no catch-all.
@@ -427,7 +427,7 @@ fn no_rule_that_fires_is_called_blind() {
     fs::write(&path, &rules).unwrap();
     let file = SourceFile { name: "rules.yaml".into(), text: rules };
     let files: Vec<SourceFile> = pullwatch::shipped::files().into_iter().chain([file]).collect();
-    let loaded = pullwatch::rules::load(&files, &pullwatch::rules::Options::default());
+    let loaded = pullwatch::detection::rules::load(&files, &pullwatch::detection::rules::Options::default());
     assert!(!loaded.has_errors());
     let shipped = project("rules.d").display().to_string();
     for (log, text) in [
@@ -449,7 +449,7 @@ fn no_rule_that_fires_is_called_blind() {
             }
             let rule = coverage.iter().find(|one| alert["rule"] == *one.rule).unwrap();
             assert!(!matches!(rule.verdict, Verdict::Blind | Verdict::Withheld | Verdict::Never), "{alert}");
-            let is_known = pullwatch::policy::requests::all().iter().any(|request: &Request| {
+            let is_known = pullwatch::detection::policy::requests::all().iter().any(|request: &Request| {
                 request.group == text("apiGroup") && request.target() == resource && request.verb == verb
             });
             if is_known && object.is_object() {

@@ -6,8 +6,8 @@ mod common;
 mod naive;
 
 use proptest::prelude::*;
-use pullwatch::detector::{Detector, Options};
-use pullwatch::rules::{self, SourceFile};
+use pullwatch::detection::detector::{Detector, Options};
+use pullwatch::detection::rules::{self, SourceFile};
 
 fn load(text: &str) -> rules::Loaded {
     let file = SourceFile { name: "r.yaml".into(), text: text.to_owned() };
@@ -20,7 +20,7 @@ fn load(text: &str) -> rules::Loaded {
 }
 
 /// What a session makes of some text: alerts, and what it counted.
-fn judge(detector: &Detector, bytes: &[u8]) -> (Vec<String>, pullwatch::detector::Counts) {
+fn judge(detector: &Detector, bytes: &[u8]) -> (Vec<String>, pullwatch::detection::detector::Counts) {
     let mut session = detector.session();
     let mut alerts = Vec::new();
     session.chunk(bytes, &mut |alert| {

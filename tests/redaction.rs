@@ -221,8 +221,8 @@ const GROUPED: &str = r"
 
 #[test]
 fn no_secret_is_handed_to_other_replicas() {
-    use pullwatch::detector::{Detector, Options, exchange::Settings};
-    use pullwatch::rules::{self, SourceFile};
+    use pullwatch::detection::detector::{Detector, Options, repartition::Settings};
+    use pullwatch::detection::rules::{self, SourceFile};
     let mut markers = Markers::default();
     let events = events(&mut markers);
     let spellings = markers.spellings();

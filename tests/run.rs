@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::{RULE, event, pullwatch};
-use pullwatch::store::{Filter, Reader};
+use pullwatch::daemon::store::{Filter, Reader};
 
 /// A place for a log, rules and a state directory.
 struct Place {

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use net::{Authority, client, tls_client, until, write_tls};
-use pullwatch::metrics::Metrics;
-use pullwatch::rules::ast::Priority;
-use pullwatch::server::{AlertLog, AlertQuery, Check, Health, LogError, Parts, Server, Settings};
-use pullwatch::store::StoredAlert;
+use pullwatch::daemon::metrics::Metrics;
+use pullwatch::daemon::server::{AlertLog, AlertQuery, Check, Health, LogError, Parts, Server, Settings};
+use pullwatch::daemon::store::StoredAlert;
+use pullwatch::detection::rules::ast::Priority;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pullwatch::rules::ast::Priority;
-use pullwatch::store::{
+use pullwatch::daemon::store::{
     Ack, AlertId, Batch, Committed, Cursor, Error, Filter, IdPrefix, Match, NewAlert, Opened, Options,
     Reader, Retention, Start, StateChange, Store, acknowledge,
 };
+use pullwatch::detection::rules::ast::Priority;
 use tempfile::TempDir;
 
 const SECOND: i64 = 1_000_000_000;

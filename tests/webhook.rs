@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use net::{Authority, client, http2_client, tls_client, until, write_tls};
-use pullwatch::detector::{Detector, Options};
-use pullwatch::metrics::{Metrics, WebhookMetrics};
-use pullwatch::rules;
-use pullwatch::source::webhook::{Delivery, Outcome, Reason, Receiver, Seen, Settings, event_digests};
+use pullwatch::daemon::metrics::{Metrics, WebhookMetrics};
+use pullwatch::daemon::source::webhook::{
+    Delivery, Outcome, Reason, Receiver, Seen, Settings, event_digests,
+};
+use pullwatch::detection::detector::{Detector, Options};
+use pullwatch::detection::rules;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -5,8 +5,8 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use pullwatch::detector::{Detector, Options};
-use pullwatch::rules::{self, SourceFile};
+use pullwatch::detection::detector::{Detector, Options};
+use pullwatch::detection::rules::{self, SourceFile};
 
 static DETECTOR: LazyLock<Detector> = LazyLock::new(|| {
     let text = "- rule: all\n  desc: d\n  condition: ka.auditid exists or not ka.verb = x\n  output: '%jevt.obj %ka.user.groups %ka.uri.param[a] %ka.req.pod.containers.image %evt.time.iso8601'\n  priority: INFO\n";
@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     for detector in [&*DETECTOR, &*SHIPPED] {
         let mut session = detector.session();
         let mut json = Vec::new();
-        let mut on_alert = |alert: &pullwatch::engine::alert::Alert<'_>| {
+        let mut on_alert = |alert: &pullwatch::detection::engine::alert::Alert<'_>| {
             json.clear();
             alert.write_json(&mut json);
             let alert: serde_json::Value = serde_json::from_slice(&json).expect("an alert is JSON");

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pullwatch::detector::{Detector, Options};
-use pullwatch::rules::{self, SourceFile};
+use pullwatch::detection::detector::{Detector, Options};
+use pullwatch::detection::rules::{self, SourceFile};
 
 fuzz_target!(|text: &str| {
     let file = SourceFile { name: "r.yaml".into(), text: text.to_owned() };

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pullwatch::audit::identity;
-use pullwatch::source::webhook::event_digests;
+use pullwatch::detection::audit::event_id;
+use pullwatch::daemon::source::webhook::event_digests;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut end = 0;

@@ -5,13 +5,15 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::past::Past;
-use super::rulefiles::{self, plural, show};
-use crate::history::{Baseline as Habits, Criteria, Habits as Kept, Header, Times, write_exceptions};
-use crate::rules::ast::RuleSet;
-use crate::rules::{self, Matching, Severity, SourceFile};
-use crate::state::kind;
-use crate::store::Reader;
+use super::replay::Past;
+use super::rule_files::{self, plural, show};
+use crate::daemon::store::Reader;
+use crate::detection::history::{
+    Baseline as Habits, Criteria, Habits as Kept, Header, Times, write_exceptions,
+};
+use crate::detection::rules::ast::RuleSet;
+use crate::detection::rules::{self, Matching, Severity, SourceFile};
+use crate::detection::state::kind;
 
 /// A log that spans so many nanoseconds shows habits of more than one day.
 const THREE_DAYS: i64 = 3 * 86_400_000_000_000;
@@ -96,7 +98,7 @@ impl Baseline {
 
     /// What a daemon has seen.
     fn remembered(dir: &Path, files: &[SourceFile]) -> anyhow::Result<Seen> {
-        let rules = rulefiles::load_files(files, Matching::All)?.rules;
+        let rules = rule_files::load_files(files, Matching::All)?.rules;
         let mut kept = Kept::new(&rules);
         let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
         for (key, value) in Reader::open(dir)?.state(kind::HABIT)? {

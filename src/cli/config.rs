@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::rulefiles::{plural, show};
-use crate::config::{self, Config};
-use crate::rules::{self, Severity, SourceFile};
+use super::rule_files::{plural, show};
+use crate::daemon::config::{self, Config};
+use crate::detection::rules::{self, Severity, SourceFile};
 
 /// Check configuration files of `run`
 #[derive(Debug, Subcommand)]

@@ -7,10 +7,10 @@ mod alerts;
 mod baseline;
 mod config;
 mod manual;
-mod past;
 mod policy;
+mod replay;
 mod report;
-mod rulefiles;
+mod rule_files;
 mod rules;
 mod run;
 mod scan;
@@ -19,7 +19,7 @@ mod table;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-pub use crate::audit::text::visible;
+pub use crate::detection::audit::text::visible;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -127,7 +127,7 @@ pub fn run() -> ExitCode {
             // Commands make names visible that they put into an error; lines are their own.
             let message = format!("{error:#}");
             let lines: Vec<String> = message.lines().map(visible).collect();
-            rulefiles::show(&format!("pullwatch: {}\n", lines.join("\n")));
+            rule_files::show(&format!("pullwatch: {}\n", lines.join("\n")));
             ExitCode::from(2)
         }
     }

@@ -10,7 +10,7 @@ fn a_storm_of_rotations_loses_and_doubles_nothing() {
     let receiver = Receiver::start(&[], 0);
     place.configure(&place.log(), &[receiver.sink("http", "")]);
     let rotations = times("PULLWATCH_ROTATIONS", 40);
-    let child = Daemon::start(place.command().env("PULLWATCH_LOG", "info,pullwatch::source=debug"));
+    let child = Daemon::start(place.command().env("PULLWATCH_LOG", "info,pullwatch::daemon::source=debug"));
     until("the port", || place.ask("/healthz").is_some());
     let mut writer = Writer::new(place.folder.path(), 9);
     let mut ledger = Ledger::default();

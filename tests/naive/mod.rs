@@ -7,10 +7,12 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use pullwatch::audit::fields::Source;
-use pullwatch::detector::{Detector, Options};
-use pullwatch::rules::ast::{Check, Expr, FieldArgument, Operand, Operator, Quantifier, Right, Transformer};
-use pullwatch::rules::{self, SourceFile};
+use pullwatch::detection::audit::fields::Source;
+use pullwatch::detection::detector::{Detector, Options};
+use pullwatch::detection::rules::ast::{
+    Check, Expr, FieldArgument, Operand, Operator, Quantifier, Right, Transformer,
+};
+use pullwatch::detection::rules::{self, SourceFile};
 use serde_json::Value;
 
 /// Turns bytes into choices; when they run out the first choice is taken.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pullwatch::rules::ast::Priority;
-use pullwatch::sink::{File, Kind, SinkConfig, SinkError};
+use pullwatch::daemon::sink::{File, Kind, SinkConfig, SinkError};
+use pullwatch::detection::rules::ast::Priority;
 
+use crate::server::{Answer, Server};
 use crate::http::to;
 use crate::rig::{Memory, Rig, alert, alert_of, config, until};
-use crate::server::{Answer, Server};
 
 fn bodies(server: &Server) -> Vec<String> {
     let seq = |text: &str| text.split("\"seq\":").nth(1).unwrap().trim_end_matches('}').to_owned();
@@ -136,25 +136,25 @@ async fn alerts_for_others_are_passed_over() {
 async fn a_feed_that_panics_ends_its_sink_with_an_error() {
     #[derive(Debug)]
     struct Panics;
-    impl pullwatch::sink::Feed for Panics {
+    impl pullwatch::daemon::sink::Feed for Panics {
         fn after(
             &mut self,
             _: i64,
             _: usize,
-        ) -> Result<Vec<pullwatch::store::StoredAlert>, pullwatch::sink::FeedError> {
+        ) -> Result<Vec<pullwatch::daemon::store::StoredAlert>, pullwatch::daemon::sink::FeedError> {
             panic!("on purpose")
         }
-        fn load(&mut self) -> Result<i64, pullwatch::sink::FeedError> {
+        fn load(&mut self) -> Result<i64, pullwatch::daemon::sink::FeedError> {
             Ok(0)
         }
-        fn save(&mut self, _: i64) -> Result<(), pullwatch::sink::FeedError> {
+        fn save(&mut self, _: i64) -> Result<(), pullwatch::daemon::sink::FeedError> {
             Ok(())
         }
     }
     let (_wake, woken) = tokio::sync::watch::channel(0);
     let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let metrics = pullwatch::metrics::Metrics::new(&[]).unwrap();
-    let metrics = Arc::new(pullwatch::sink::SinkMetrics::new(&metrics));
-    let result = pullwatch::sink::run(SinkConfig::default(), Panics, woken, stopped, metrics).await;
+    let metrics = pullwatch::daemon::metrics::Metrics::new(&[]).unwrap();
+    let metrics = Arc::new(pullwatch::daemon::sink::SinkMetrics::new(&metrics));
+    let result = pullwatch::daemon::sink::run(SinkConfig::default(), Panics, woken, stopped, metrics).await;
     assert!(matches!(result, Err(SinkError::Store { .. })));
 }

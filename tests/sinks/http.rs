@@ -3,11 +3,11 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use pullwatch::sink::{Body, DeadLetter, Http, Kind, Retry, Secret, SinkConfig};
+use pullwatch::daemon::sink::{Body, DeadLetter, Http, Kind, Retry, Secret, SinkConfig};
 use serde_json::Value;
 
-use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, until};
 use crate::server::{Answer, Server};
+use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, until};
 
 pub fn to(url: &str) -> Http {
     Http { url: Secret::new(url), ..Http::default() }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::super::visible;
 use super::{StateDir, find, now, prefix, short, when};
-use crate::store::{self, Ack, IdPrefix};
+use crate::daemon::store::{self, Ack, IdPrefix};
 
 /// Say that stored alerts were looked at
 ///

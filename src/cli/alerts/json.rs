@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::hex;
-use crate::audit::text::is_disruptive;
-use crate::audit::time;
-use crate::store::Listed;
+use crate::daemon::store::Listed;
+use crate::detection::audit::text::is_disruptive;
+use crate::detection::audit::time;
 
 /// The alert as the sinks send it, with who acknowledged it. One that cannot be read any more is told from what is stored
 /// beside it.
@@ -62,8 +62,8 @@ fn rfc3339(nanoseconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::ast::Priority;
-    use crate::store::StoredAlert;
+    use crate::daemon::store::StoredAlert;
+    use crate::detection::rules::ast::Priority;
 
     fn listed(json: &[u8]) -> Listed {
         let alert = StoredAlert {

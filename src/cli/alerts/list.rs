@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::super::scan::{bounds, priority};
-use super::super::{rulefiles, table, visible};
+use super::super::{rule_files, table, visible};
 use super::{StateDir, json, short, when};
-use crate::rules::ast::Priority;
-use crate::rules::suggest;
-use crate::store::{Filter, Listed, Reader};
+use crate::daemon::store::{Filter, Listed, Reader};
+use crate::detection::rules::ast::Priority;
+use crate::text::suggest;
 
 /// How many alerts are read at once: some megabytes.
 const PAGE: u32 = 2000;
@@ -180,11 +180,11 @@ impl List {
                     }
                 }
             }
-            rulefiles::show(&format!("{remark}\n"));
+            rule_files::show(&format!("{remark}\n"));
         } else if self.format == Format::Table && shown == u64::from(self.limit) {
             let more = reader.count(filter)?.saturating_sub(shown);
             if more > 0 {
-                rulefiles::show(&format!("and {more} older; --limit 0 lists all\n"));
+                rule_files::show(&format!("and {more} older; --limit 0 lists all\n"));
             }
         }
         Ok(())

@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 
-use crate::audit::fields::Clock;
-use crate::audit::time;
-use crate::store::{self, AlertId, IdPrefix, Listed, Match, Reader};
+use crate::daemon::store::{self, AlertId, IdPrefix, Listed, Match, Reader};
+use crate::detection::audit::fields::Clock;
+use crate::detection::audit::time;
 
 /// List, show and acknowledge the alerts that `run` stored
 #[derive(Debug, Subcommand)]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::super::scan::text::style;
 use super::super::visible;
 use super::{SHORT, StateDir, find, hex, json, prefix, when};
-use crate::store::{IdPrefix, Listed};
+use crate::daemon::store::{IdPrefix, Listed};
 
 /// Show one stored alert in full
 #[derive(Debug, Args)]

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
-use super::super::rulefiles::{self, plural};
+use super::super::rule_files::{self, plural};
 use super::{json, report};
-use crate::policy::findings::{self, Big, Hidden, Tag, Written};
-use crate::policy::{Coverage, Policy, Verdict, coverage, read, recommend};
-use crate::rules::ast::RuleSet;
-use crate::rules::{self, Matching, Severity, SourceFile};
+use crate::detection::policy::findings::{self, Big, Hidden, Tag, Written};
+use crate::detection::policy::{Coverage, Policy, Verdict, coverage, read, recommend};
+use crate::detection::rules::ast::RuleSet;
+use crate::detection::rules::{self, Matching, Severity, SourceFile};
 
 /// A policy is written by people; one larger than this, in bytes, is something else.
 const LARGEST: u64 = 1024 * 1024;
@@ -131,7 +131,7 @@ impl Findings {
 impl Check {
     /// Checks, or recommends.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let rules = rulefiles::load(&self.rules, Matching::All)?.rules;
+        let rules = rule_files::load(&self.rules, Matching::All)?.rules;
         let Some(path) = &self.policy else {
             let text = recommend::recommend(&rules);
             std::io::stdout().lock().write_all(text.as_bytes())?;
@@ -139,7 +139,7 @@ impl Check {
         };
         let file = [read_file(path)?];
         let read = read::read(&file[0]);
-        rulefiles::show(&rules::render(&read.diagnostics, &file, true));
+        rule_files::show(&rules::render(&read.diagnostics, &file, true));
         let Some(policy) = read.policy else {
             let errors =
                 read.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::check::Findings;
-use super::words;
-use crate::policy::coverage::Cause;
-use crate::policy::requests::Request;
+use super::wording;
+use crate::detection::policy::coverage::Cause;
+use crate::detection::policy::requests::Request;
 
 fn requests(requests: &[Request]) -> Value {
     requests
@@ -68,7 +68,7 @@ pub fn findings(findings: &Findings) -> Value {
                 "rule": &*coverage.rule,
                 "tags": coverage.tags,
                 "verdict": coverage.verdict.name(),
-                "reasons": words::reasons(coverage),
+                "reasons": wording::reasons(coverage),
                 "not_seen": losses,
                 "unknown": unknown,
                 "reported_by": coverage.reported_by.iter().map(|rule| &**rule).collect::<Vec<_>>(),

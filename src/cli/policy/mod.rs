@@ -3,7 +3,7 @@
 mod check;
 mod json;
 mod report;
-mod words;
+mod wording;
 
 use std::process::ExitCode;
 

@@ -3,12 +3,12 @@
 use std::io::Write as _;
 
 use super::check::{Findings, Limits};
-use super::words;
-use crate::cli::rulefiles::plural;
+use super::wording;
+use crate::cli::rule_files::plural;
 use crate::cli::table;
 use crate::cli::visible;
-use crate::policy::Verdict;
-use crate::policy::findings::{Big, CHUNK, LARGEST_SECRET, SMALL_SECRET, Size};
+use crate::detection::policy::Verdict;
+use crate::detection::policy::findings::{Big, CHUNK, LARGEST_SECRET, SMALL_SECRET, Size};
 
 /// Where no terminal says how wide it is.
 const WIDTH: u16 = 120;
@@ -40,7 +40,7 @@ fn new_table(head: &[&str]) -> comfy_table::Table {
 fn rules(findings: &Findings) -> anyhow::Result<()> {
     let mut table = new_table(&["RULE", "VERDICT", "WHY, AND WHAT TO CHANGE"]);
     for coverage in &findings.coverage {
-        let reasons: Vec<String> = words::reasons(coverage).iter().map(|reason| visible(reason)).collect();
+        let reasons: Vec<String> = wording::reasons(coverage).iter().map(|reason| visible(reason)).collect();
         table.add_row([visible(&coverage.rule), coverage.verdict.name().to_owned(), reasons.join("\n")]);
     }
     table::print(&table)
@@ -69,11 +69,11 @@ fn hidden(findings: &Findings) -> anyhow::Result<()> {
     }
     let mut table = new_table(&["TECHNIQUE", "TAG", "IS", "BECAUSE OF"]);
     for hidden in &findings.hidden {
-        let requests = words::requests(&hidden.requests);
+        let requests = wording::requests(&hidden.requests);
         let because = match requests.as_str() {
             // The only one that is of no kind of request.
-            "" => format!("{} (they are logged at ResponseStarted only)", words::decider(hidden.line)),
-            requests => format!("{} ({requests})", words::decider(hidden.line)),
+            "" => format!("{} (they are logged at ResponseStarted only)", wording::decider(hidden.line)),
+            requests => format!("{} ({requests})", wording::decider(hidden.line)),
         };
         table.add_row([hidden.name, hidden.tag, hidden.sight.name(), &visible(&because)]);
     }
@@ -88,7 +88,7 @@ fn written(findings: &Findings) -> anyhow::Result<()> {
     }
     let mut table = new_table(&["LINE", "LEVEL", "WRITES", "AT"]);
     for written in &findings.written {
-        let mut requests = words::requests(&written.requests);
+        let mut requests = wording::requests(&written.requests);
         if !written.only.is_empty() {
             requests = format!("{requests}, {}", written.only);
         }
@@ -122,9 +122,9 @@ fn sizes(findings: &Findings) -> anyhow::Result<()> {
     for big in &big {
         let holds = match big.size {
             Size::Unbounded => "any number of objects".to_owned(),
-            size => format!("up to {}", size.most().map(words::bytes).unwrap_or_default()),
+            size => format!("up to {}", size.most().map(wording::bytes).unwrap_or_default()),
         };
-        table.add_row([big.line.to_string(), holds, visible(&words::requests(&big.requests))]);
+        table.add_row([big.line.to_string(), holds, visible(&wording::requests(&big.requests))]);
     }
     table::print(&table)?;
     let mut out = anstream::stdout().lock();
@@ -137,7 +137,7 @@ fn sizes(findings: &Findings) -> anyhow::Result<()> {
             out,
             "A list of secrets can hold all of them: {} of 1 MiB, which kubectl fetches at once, make {}.",
             CHUNK,
-            words::bytes(CHUNK * LARGEST_SECRET)
+            wording::bytes(CHUNK * LARGEST_SECRET)
         )?;
     }
     limit_lines(&mut out, limits, biggest, of_secrets)?;
@@ -171,19 +171,19 @@ fn limit_lines(
         writeln!(
             out,
             "--audit-log-truncate-enabled: what is larger than {} loses its objects; who, what and where stay.",
-            words::bytes(truncated)
+            wording::bytes(truncated)
         )?;
         writeln!(
             out,
             "To a webhook go batches of up to 400 events; --audit-webhook-truncate-enabled keeps them below 10 MiB, and takes\nthe objects out of what is larger than {}.",
-            words::bytes(truncated)
+            wording::bytes(truncated)
         )?;
     }
     Ok(())
 }
 
 fn summary(findings: &Findings) -> anyhow::Result<()> {
-    let counts: Vec<String> = words::by_verdict(&findings.coverage)
+    let counts: Vec<String> = wording::by_verdict(&findings.coverage)
         .into_iter()
         .map(|(verdict, count)| match verdict {
             Verdict::Sees if count == 1 => "1 sees all it needs".to_owned(),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Page;
-use super::words::{Cell, Section};
+use super::sections::{Cell, Section};
 use crate::cli::scan::summary::grouped;
 use crate::cli::visible;
 

@@ -2,16 +2,16 @@
 
 mod html;
 mod json;
+mod sections;
 mod table;
-mod words;
 
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::past::{Facts, Past};
-use crate::history::{self, Ledger};
-use crate::rules::ast::RuleSet;
+use super::replay::{Facts, Past};
+use crate::detection::history::{self, Ledger};
+use crate::detection::rules::ast::RuleSet;
 
 /// Report who read which registry credential, and which registries to rotate
 ///

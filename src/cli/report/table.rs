@@ -1,7 +1,7 @@
 //! The report for a terminal.
 
 use super::Page;
-use super::words::{Cell, Section};
+use super::sections::{Cell, Section};
 use crate::cli::{table, visible};
 
 /// A text in a table is cut to so many characters.

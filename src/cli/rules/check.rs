@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::super::rulefiles::{self, plural};
-use crate::rules::{self, Matching, Severity};
+use super::super::rule_files::{self, plural};
+use crate::detection::rules::{self, Matching, Severity};
 
 /// Load rules and say what is wrong or odd, at the character
 ///
@@ -37,10 +37,10 @@ pub struct Check {
 impl Check {
     /// Loads and reports.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let files = rulefiles::read(&self.paths)?;
+        let files = rule_files::read(&self.paths)?;
         let matching = if self.first { Matching::First } else { Matching::All };
         let loaded = rules::load(&files, &rules::Options { matching });
-        rulefiles::show(&rules::render(&loaded.diagnostics, &files, true));
+        rule_files::show(&rules::render(&loaded.diagnostics, &files, true));
         let (errors, warnings) = (loaded.count(Severity::Error), loaded.count(Severity::Warning));
         let correlations = match loaded.rules.correlations.len() {
             0 => String::new(),

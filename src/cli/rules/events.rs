@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context as _, bail};
 
-use crate::audit::json::{Raw, Type};
-use crate::source::discover::Input;
-use crate::source::open;
+use crate::daemon::source::decompress;
+use crate::daemon::source::discover::Input;
+use crate::detection::audit::json::{Raw, Type};
 
 /// Whole files are read here; a log belongs to `scan`.
 const LARGEST: u64 = 256 * 1024 * 1024;
@@ -21,7 +21,7 @@ pub fn read(name: &str) -> anyhow::Result<Vec<u8>> {
     }
     let input = if name == "-" { Input::Stdin } else { Input::File(name.into()) };
     let mut bytes = Vec::new();
-    open::open(&input, Arc::new(AtomicU64::new(0)))
+    decompress::open(&input, Arc::new(AtomicU64::new(0)))
         .and_then(|reader| reader.take(LARGEST + 1).read_to_end(&mut bytes))
         .with_context(|| format!("cannot read {}", input.name()))?;
     if bytes.len() as u64 > LARGEST {

@@ -9,15 +9,15 @@ use anstyle::{AnsiColor, Style};
 use anyhow::bail;
 use clap::Args;
 
-use super::super::{rulefiles, visible};
+use super::super::{rule_files, visible};
 use super::events;
-use crate::audit::event::{Event, Member};
-use crate::engine::explain::{Background, Explanation, Part, explain};
-use crate::engine::extract::Context;
-use crate::engine::incident::Incident;
-use crate::registry::{self, Knowledge};
-use crate::rules::Matching;
-use crate::rules::ast::Feed;
+use crate::detection::audit::event::{Event, Member};
+use crate::detection::engine::alert_context::Incident;
+use crate::detection::engine::explain::{Background, Explanation, Part, explain};
+use crate::detection::engine::extract::Context;
+use crate::detection::registry::{self, Knowledge};
+use crate::detection::rules::Matching;
+use crate::detection::rules::ast::Feed;
 
 /// Show why a rule fires on an event, or does not
 ///
@@ -59,7 +59,7 @@ const WIDEST: usize = 160;
 impl Explain {
     /// Explains.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let loaded = rulefiles::load(&self.rules, Matching::All)?;
+        let loaded = rule_files::load(&self.rules, Matching::All)?;
         let Some(rule) = loaded.rules.rules.iter().find(|rule| *rule.name == *self.rule) else {
             if let Some(correlation) = loaded.rules.correlations.iter().find(|one| *one.name == *self.rule) {
                 let feeds = correlation.feeds.iter().map(|feed| match *feed {

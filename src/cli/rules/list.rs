@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::super::{rulefiles, visible};
-use crate::rules::Matching;
-use crate::rules::ast::{Place, Priority};
+use super::super::{rule_files, visible};
+use crate::detection::rules::Matching;
+use crate::detection::rules::ast::{Place, Priority};
 
 /// List rules and correlations: name, type, priority, tags, where they are defined
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ struct Row<'a> {
 impl List {
     /// Loads and prints.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let loaded = rulefiles::load(&self.paths, Matching::All)?;
+        let loaded = rule_files::load(&self.paths, Matching::All)?;
         let head: &[&str] = if self.desc {
             &["RULE", "TYPE", "PRIORITY", "DETECTS"]
         } else {

@@ -10,13 +10,13 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::super::{rulefiles, visible};
+use super::super::{rule_files, visible};
 use super::events;
-use crate::detector::{Detector, Options};
-use crate::engine::alert::Alert;
-use crate::rules::ast::RuleSet;
-use crate::rules::yaml::{self, Node};
-use crate::rules::{Matching, SourceFile};
+use crate::detection::detector::{Detector, Options};
+use crate::detection::engine::alert::Alert;
+use crate::detection::rules::ast::RuleSet;
+use crate::detection::rules::{Matching, SourceFile};
+use crate::text::yaml::{self, Node};
 
 /// Run unit tests for rules: events in, expected alerts out
 ///
@@ -160,8 +160,8 @@ impl Suite {
             Some("first") => Matching::First,
             Some(other) => bail!("`rule_matching` is either `all` or `first`, not `{}`", visible(other)),
         };
-        let files = rulefiles::read(if rules.is_empty() { &named } else { rules })?;
-        let rules = Arc::new(rulefiles::load_files(&files, matching)?.rules);
+        let files = rule_files::read(if rules.is_empty() { &named } else { rules })?;
+        let rules = Arc::new(rule_files::load_files(&files, matching)?.rules);
         let nodes = root
             .get("tests")
             .and_then(|node| node.sequence())
@@ -238,7 +238,7 @@ impl Case {
                 let own =
                     SourceFile { name: format!("the rules of «{name}»").into(), text: more.to_owned() };
                 let files: Vec<SourceFile> = files.iter().cloned().chain([own]).collect();
-                Arc::new(rulefiles::load_files(&files, matching)?.rules)
+                Arc::new(rule_files::load_files(&files, matching)?.rules)
             }
         };
         let events = match (node.get("events"), text(node, "file")?) {

@@ -8,25 +8,25 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::config::{Config, Source, SourceKind};
-use crate::detector::exchange;
+use crate::daemon::config::{Config, Source, SourceKind};
+use crate::daemon::kafka::Reason;
+use crate::daemon::metrics::{KafkaMetrics, Metrics};
+use crate::daemon::pipeline::{Message, Share, Status, Transact};
 #[cfg(feature = "kafka")]
-use crate::detector::exchange::Outgoing;
-use crate::kafka::Reason;
-use crate::metrics::{KafkaMetrics, Metrics};
-use crate::pipeline::{Message, Share, Status, Transact};
+use crate::daemon::pipeline::{Offset, Went};
+use crate::daemon::sink::{Kind, SinkConfig};
 #[cfg(feature = "kafka")]
-use crate::pipeline::{Offset, Went};
-use crate::sink::{Kind, SinkConfig};
+use crate::daemon::sink::{SinkMetrics, Transactions};
+use crate::daemon::source::kafka::{Consumer, Parts, Witness};
 #[cfg(feature = "kafka")]
-use crate::sink::{SinkMetrics, Transactions};
-use crate::source::kafka::{Consumer, Parts, Witness};
+use crate::daemon::source::kafka::{Exchange, Membership, Settings};
 #[cfg(feature = "kafka")]
-use crate::source::kafka::{Exchange, Membership, Settings};
-use crate::state::kind;
+use crate::daemon::store::NewAlert;
+use crate::daemon::store::{Reader, Store};
+use crate::detection::detector::repartition;
 #[cfg(feature = "kafka")]
-use crate::store::NewAlert;
-use crate::store::{Reader, Store};
+use crate::detection::detector::repartition::Outgoing;
+use crate::detection::state::kind;
 
 /// Counts what a consumer does, and tells the health checks.
 struct Watcher {
@@ -204,13 +204,13 @@ impl Transact for Exactly {
 }
 
 /// How matches are exchanged, where they are.
-pub fn exchange_settings(config: &Config) -> Option<exchange::Settings> {
+pub fn exchange_settings(config: &Config) -> Option<repartition::Settings> {
     let correlate = config.sources.iter().find_map(|source| match &source.kind {
         SourceKind::Kafka(settings) => settings.correlate.as_ref(),
         _ => None,
     })?;
     let lateness = i64::try_from(correlate.lateness.as_nanos()).unwrap_or(i64::MAX);
-    Some(exchange::Settings { partitions: correlate.partitions, lateness })
+    Some(repartition::Settings { partitions: correlate.partitions, lateness })
 }
 
 /// What replicas exchange, where the configuration asks for that.

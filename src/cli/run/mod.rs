@@ -1,7 +1,7 @@
 //! `pullwatch run`: the daemon. Sources in, alerts into the store, and from there to the sinks.
 
+mod components;
 mod kafka;
-mod parts;
 mod rules;
 mod signals;
 
@@ -19,16 +19,16 @@ use tokio::sync::watch;
 
 use signals::Signals;
 
-use crate::config::{Config, FileSource, Source, SourceKind, USUAL_PATHS};
-use crate::metrics::{Metrics, WebhookMetrics};
-use crate::pipeline::{self, Message, Pipeline, Status};
-use crate::sink::{Format, Kind};
-use crate::source::files::Files;
-use crate::source::follow::StartAt;
-use crate::source::kafka::Consumer;
-use crate::source::watch::Folders;
-use crate::source::webhook::Receiver;
-use crate::store::{self, Cursor, Start, Store};
+use crate::daemon::config::{Config, FileSource, Source, SourceKind, USUAL_PATHS};
+use crate::daemon::metrics::{Metrics, WebhookMetrics};
+use crate::daemon::pipeline::{self, Message, Pipeline, Status};
+use crate::daemon::sink::{Format, Kind};
+use crate::daemon::source::files::Files;
+use crate::daemon::source::follow::StartAt;
+use crate::daemon::source::kafka::Consumer;
+use crate::daemon::source::watch::Folders;
+use crate::daemon::source::webhook::Receiver;
+use crate::daemon::store::{self, Cursor, Start, Store};
 
 /// Watch audit logs as they are written, and deliver alerts
 ///
@@ -223,10 +223,10 @@ async fn work(
             }
             SourceKind::Webhook(kind) => {
                 let own = WebhookMetrics::new(metrics.clone(), &source.name);
-                let settings = parts::webhook_settings(kind);
+                let settings = components::webhook_settings(kind);
                 let (receiver, deliveries) = Receiver::start(settings, Arc::new(own.clone()))?;
                 tracing::info!(source = source.name, address = %receiver.address(), "receiving audit events");
-                parts::forward(at, deliveries, inbox.clone());
+                components::forward(at, deliveries, inbox.clone());
                 receivers.push(receiver);
                 counts = Some(own);
             }
@@ -234,7 +234,7 @@ async fn work(
             SourceKind::Kafka(_) => {}
             SourceKind::Stdin => {
                 let is_only = config.sources.len() == 1;
-                parts::read_stdin(at, config.max_event_size, is_only, inbox.clone());
+                components::read_stdin(at, config.max_event_size, is_only, inbox.clone());
             }
         }
         webhooks.push(counts);
@@ -271,7 +271,7 @@ async fn work(
         mind: pipeline::Mind::default(),
     };
     // Before the pipeline, so that settings that cannot work end it before anything is judged.
-    let sinks = parts::deliver(&config, dir, &newest, &metrics, &status)?;
+    let sinks = components::deliver(&config, dir, &newest, &metrics, &status)?;
     let consumers = kafka::consume(&config, dir, &pipeline.store, &inbox, &metrics, &status)?;
     pipeline.transactions = kafka::transactions(&config, dir, &consumers, &metrics, &should_stop)?;
     pipeline.shared.queue = kafka::exchange(&config, dir, &consumers, &metrics, &should_stop);
@@ -287,7 +287,7 @@ async fn work(
         // Nobody may be left to hear it.
         let _ = ended.send(result);
     })?;
-    let server = parts::serve(&config, dir, metrics.clone(), status.clone(), newest.clone())?;
+    let server = components::serve(&config, dir, metrics.clone(), status.clone(), newest.clone())?;
     let reloading = rules::watch(loading, version, inbox.clone(), metrics.clone(), status.clone());
     tracing::info!(state_dir = %dir.display(), "running");
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::super::rulefiles;
-use crate::config::Config;
-use crate::detector::Options;
-use crate::metrics::Metrics;
-use crate::pipeline::{Message, Rules, Status};
-use crate::rules::{self, Matching, Severity};
-use crate::source::watch::Folders;
+use super::super::rule_files;
+use crate::daemon::config::Config;
+use crate::daemon::metrics::Metrics;
+use crate::daemon::pipeline::{Message, Rules, Status};
+use crate::daemon::source::watch::Folders;
+use crate::detection::detector::Options;
+use crate::detection::rules::{self, Matching, Severity};
 
 /// Whoever edits rules writes a file in several steps, and several files: they are read when it has been quiet for so long.
 const QUIET: Duration = Duration::from_millis(300);
@@ -43,15 +43,15 @@ impl Loading {
 
     /// Reads the rules. Errors are shown, and end it.
     pub fn load(&self) -> anyhow::Result<Rules> {
-        let files = rulefiles::read(&self.paths)?;
-        let loaded = rulefiles::load_files(&files, self.matching)?;
+        let files = rule_files::read(&self.paths)?;
+        let loaded = rule_files::load_files(&files, self.matching)?;
         tracing::info!(rules = loaded.rules.rules.len(), version = %loaded.rules.version, "rules are in use");
         Ok(Rules { set: loaded.rules, options: self.options.clone() })
     }
 
     /// Reads the rules while others are in use: what is wrong is said in the log. Nothing where they are the same.
     fn reload(&self, before: &str) -> Result<Option<Rules>, String> {
-        let files = rulefiles::read(&self.paths).map_err(|error| format!("{error:#}"))?;
+        let files = rule_files::read(&self.paths).map_err(|error| format!("{error:#}"))?;
         let loaded = rules::load(&files, &rules::Options { matching: self.matching });
         let wrong: Vec<_> =
             loaded.diagnostics.iter().filter(|one| one.severity == Severity::Error).cloned().collect();

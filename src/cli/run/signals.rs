@@ -4,9 +4,9 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot::Receiver;
 
-use super::parts::Sinks;
+use super::components::Sinks;
 use super::rules::Reloading;
-use crate::store;
+use crate::daemon::store;
 
 /// The signals that are listened for, since this was made.
 pub struct Signals {

@@ -4,7 +4,7 @@ pub(super) mod bounds;
 pub(super) mod summary;
 mod tally;
 pub(super) mod text;
-pub(super) mod work;
+pub(super) mod worker;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -14,11 +14,11 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use super::rulefiles;
-use crate::detector::{Detector, Options};
-use crate::rules::Matching;
-use crate::rules::ast::Priority;
-use crate::source::discover::{self, Input};
+use super::rule_files;
+use crate::daemon::source::discover::{self, Input};
+use crate::detection::detector::{Detector, Options};
+use crate::detection::rules::Matching;
+use crate::detection::rules::ast::Priority;
 
 /// Search audit logs: who read, listed or watched which secrets
 ///
@@ -152,7 +152,7 @@ impl Scan {
         } else {
             self.paths.clone()
         };
-        let loaded = rulefiles::load(&self.rules, matching)?;
+        let loaded = rule_files::load(&self.rules, matching)?;
         let hostname = gethostname::gethostname().to_string_lossy().into_owned();
         let (inputs, errors) = discover::inputs(&names);
         let options = Options {
@@ -171,7 +171,7 @@ impl Scan {
         for failure in &failures {
             complain(failure);
         }
-        let report = work::run(&self, &detector, &inputs)?;
+        let report = worker::run(&self, &detector, &inputs)?;
         failures.extend(report.failures.iter().cloned());
         if report.pipe_closed {
             // Whoever asked has seen enough, as with `head`: neither the rest nor a summary is of interest.
@@ -200,5 +200,5 @@ impl Scan {
 
 /// Says at once what cannot be read.
 pub(super) fn complain(failure: &str) {
-    rulefiles::show(&format!("pullwatch: {}\n", super::visible(failure)));
+    rule_files::show(&format!("pullwatch: {}\n", super::visible(failure)));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::tally::{Names, Tally};
 use super::text;
-use crate::cli::rulefiles::show;
+use crate::cli::rule_files::show;
 use crate::cli::visible;
 
 /// Everything that a summary tells.

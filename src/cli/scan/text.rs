@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::audit::fields::Clock;
-use crate::audit::time;
 use crate::cli::visible;
-use crate::engine::alert::Alert;
-use crate::rules::ast::Priority;
+use crate::detection::audit::fields::Clock;
+use crate::detection::audit::time;
+use crate::detection::engine::alert::Alert;
+use crate::detection::rules::ast::Priority;
 
 /// The style of a priority.
 pub fn style(priority: Priority) -> Style {

@@ -1,0 +1,111 @@
+//! Finds rule files, reads and loads them.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::detection::rules::{self, Loaded, Matching, Severity, SourceFile};
+use crate::shipped;
+
+/// The folder that is used where no rules are named.
+const DEFAULT: &str = "rules.d";
+
+/// A rule file is written by people; one larger than this, in bytes, is something else.
+const LARGEST: u64 = 16 * 1024 * 1024;
+
+/// Reads the rule files that a user named: files, and the `*.yaml` and `*.yml` of directories, in name order. None
+/// named: those of `rules.d`, else the ones that ship with pullwatch.
+pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<SourceFile>> {
+    if paths.is_empty() {
+        let default = Path::new(DEFAULT);
+        if !default.is_dir() {
+            return Ok(shipped::files());
+        }
+        return read(&[default.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for path in paths {
+        let metadata =
+            std::fs::metadata(path).with_context(|| format!("cannot read rules from {}", path.display()))?;
+        if !metadata.is_dir() {
+            files.push(read_file(path)?);
+            continue;
+        }
+        let mut found = Vec::new();
+        let entries = std::fs::read_dir(path)
+            .with_context(|| format!("cannot read the directory {}", path.display()))?;
+        for entry in entries {
+            let path = entry.with_context(|| format!("cannot read the directory {}", path.display()))?.path();
+            let is_rules =
+                path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+            let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            if is_rules && !is_hidden && path.is_file() {
+                found.push(path);
+            }
+        }
+        if found.is_empty() {
+            bail!("no rules in {}: it holds no *.yaml and no *.yml file", path.display());
+        }
+        found.sort();
+        for path in found {
+            files.push(read_file(&path)?);
+        }
+    }
+    Ok(files)
+}
+
+fn read_file(path: &Path) -> anyhow::Result<SourceFile> {
+    let name = path.display().to_string();
+    let size = std::fs::metadata(path).with_context(|| format!("cannot read {name}"))?.len();
+    if size > LARGEST {
+        bail!("{name} is {size} bytes long; a rule file has at most {LARGEST}");
+    }
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        anyhow::anyhow!("{name} is not UTF-8 (byte {}); save it as UTF-8", error.utf8_error().valid_up_to())
+    })?;
+    Ok(SourceFile { name: name.into(), text })
+}
+
+/// Loads rules to work with: errors end it, warnings are counted.
+pub fn load(paths: &[PathBuf], matching: Matching) -> anyhow::Result<Loaded> {
+    load_files(&read(paths)?, matching)
+}
+
+/// Loads rules from files that were read.
+pub fn load_files(files: &[SourceFile], matching: Matching) -> anyhow::Result<Loaded> {
+    let loaded = rules::load(files, &rules::Options { matching });
+    tracing::info!(files = files.len(), rules = loaded.rules.rules.len(), "loaded rules");
+    let errors = loaded.count(Severity::Error);
+    if errors > 0 {
+        let wrong: Vec<_> = loaded
+            .diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.severity == Severity::Error)
+            .cloned()
+            .collect();
+        show(&rules::render(&wrong, files, true));
+        bail!("the rules do not load: {}", plural(errors, "error"));
+    }
+    let warnings = loaded.count(Severity::Warning);
+    if warnings > 0 && std::io::stderr().is_terminal() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "{} in the rules; `pullwatch rules check` shows them",
+            plural(warnings, "warning")
+        );
+    }
+    Ok(loaded)
+}
+
+/// Prints to standard error, in colour where it is a terminal.
+pub fn show(text: &str) {
+    // Nobody is left to tell where this fails.
+    let _ = write!(anstream::stderr(), "{text}");
+}
+
+/// `1 error`, `2 errors`.
+pub fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}

@@ -1,0 +1,427 @@
+//! The loop of a scan: read, judge, print, on one thread or on several.
+//!
+//! With several, one thread reads and cuts, some scout, and this one judges what the scouts left, and prints, in the
+//! order of reading. Buffers are few and go round, so that a slow one holds up the reader rather than fill the memory.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::tally::Tally;
+use super::{Format, Scan, text};
+use crate::daemon::source::chunker::{Allowance, Buffer, Chunk, Chunks};
+use crate::daemon::source::decompress;
+use crate::daemon::source::discover::Input;
+use crate::detection::audit::event::Event;
+use crate::detection::detector::{Detector, Found, Scout, Turn};
+use crate::detection::engine::alert::Alert;
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What was seen.
+    pub tally: Tally,
+    /// Inputs that could not be read, or not to their end, and why.
+    pub failures: Vec<String>,
+    /// Inputs in which there was nothing.
+    pub empty: Vec<String>,
+    /// Whoever read the alerts stopped reading.
+    pub pipe_closed: bool,
+}
+
+/// Runs a scan.
+///
+/// # Errors
+/// When alerts cannot be written.
+pub fn run(scan: &Scan, detector: &Detector, inputs: &[Input]) -> anyhow::Result<Report> {
+    let read = Arc::new(AtomicU64::new(0));
+    let mut screen = Screen::new(inputs, read.clone());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if detector.needs_positions() { 1 } else { scan.threads.unwrap_or(cores).clamp(1, 256) };
+    let mut report = Report::default();
+    let result = if threads == 1 {
+        one_thread(scan, detector, inputs, &read, &mut screen, &mut report)
+    } else {
+        many_threads(scan, detector, inputs, &read, &mut screen, &mut report, threads)
+    };
+    screen.bar.finish_and_clear();
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => report.pipe_closed = true,
+        other => other?,
+    }
+    Ok(report)
+}
+
+/// Standard output, and the progress bar that must not disturb it.
+pub struct Screen {
+    /// How far reading is.
+    pub bar: ProgressBar,
+    started: Instant,
+    read: Arc<AtomicU64>,
+    visible: bool,
+    shares_terminal: bool,
+    color: bool,
+}
+
+/// Work that is over sooner needs no bar.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+impl Screen {
+    /// For these inputs, of which so many bytes are read.
+    pub fn new(inputs: &[Input], read: Arc<AtomicU64>) -> Self {
+        let size = |input: &Input| match input {
+            Input::File(path) => std::fs::metadata(path).map_or(0, |metadata| metadata.len()),
+            Input::Stdin => 0,
+        };
+        let total: u64 = inputs.iter().map(size).sum();
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left")
+        {
+            bar.set_style(style);
+        }
+        Screen {
+            bar,
+            started: Instant::now(),
+            read,
+            visible: false,
+            shares_terminal: io::stdout().is_terminal(),
+            color: anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never,
+        }
+    }
+
+    /// Shows how far it is, once that takes a while.
+    pub fn progress(&mut self) {
+        if !self.visible && self.started.elapsed() > PATIENCE && io::stderr().is_terminal() {
+            self.visible = true;
+            self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        }
+        if self.visible {
+            self.bar.set_position(self.read.load(Ordering::Relaxed));
+        }
+    }
+
+    fn write(&mut self, alerts: &[u8]) -> io::Result<()> {
+        self.progress();
+        if alerts.is_empty() {
+            return Ok(());
+        }
+        let write = || {
+            let mut out = io::stdout().lock();
+            out.write_all(alerts)?;
+            out.flush()
+        };
+        if self.visible && self.shares_terminal { self.bar.suspend(write) } else { write() }
+    }
+}
+
+/// How alerts are printed: in which format, and whether in colour.
+type Style = (Format, bool);
+
+fn say(alert: &Alert<'_>, style: Style, tally: &mut Tally, out: &mut Vec<u8>) {
+    tally.alert(alert);
+    match style {
+        (Format::Json, _) => {
+            alert.write_json(out);
+            out.push(b'\n');
+        }
+        (Format::Text, color) => text::write(alert, color, out),
+    }
+}
+
+/// What came of reading.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// Uncompressed.
+    pub bytes: u64,
+    /// Inputs that could not be read, or not to their end, and why.
+    pub failures: Vec<String>,
+    /// Inputs in which there was nothing.
+    pub empty: Vec<String>,
+}
+
+/// Reads all inputs, a chunk a call of `take` that gives the next buffer; ends early when `take` says so.
+pub fn read_all(
+    longest: usize,
+    inputs: &[Input],
+    read: &Arc<AtomicU64>,
+    mut buffer: Buffer,
+    mut take: impl FnMut(Chunk, Buffer) -> Option<Buffer>,
+) -> Reading {
+    let mut reading = Reading::default();
+    for input in inputs {
+        let mut fail = |error: &io::Error| {
+            let failure = format!("{}: {error}", input.name());
+            super::complain(&failure);
+            reading.failures.push(failure);
+        };
+        tracing::info!(input = %super::super::visible(&input.name()), "reading");
+        let reader = match decompress::open(input, read.clone()) {
+            Ok(reader) => reader,
+            Err(error) => {
+                fail(&error);
+                continue;
+            }
+        };
+        let mut chunks = Chunks::new(reader, longest, *input == Input::Stdin);
+        loop {
+            match chunks.next(&mut buffer) {
+                Ok(Some(kind)) => match take(kind, buffer) {
+                    Some(next) => buffer = next,
+                    None => {
+                        reading.bytes += chunks.bytes();
+                        return reading;
+                    }
+                },
+                Ok(None) => {
+                    if chunks.bytes() == 0 {
+                        reading.empty.push(input.name());
+                    }
+                    break;
+                }
+                Err(error) => {
+                    fail(&error);
+                    break;
+                }
+            }
+        }
+        reading.bytes += chunks.bytes();
+    }
+    reading
+}
+
+impl Report {
+    fn add(&mut self, reading: Reading) {
+        self.tally.bytes += reading.bytes;
+        self.failures.extend(reading.failures);
+        self.empty.extend(reading.empty);
+    }
+}
+
+fn one_thread(
+    scan: &Scan,
+    detector: &Detector,
+    inputs: &[Input],
+    read: &Arc<AtomicU64>,
+    screen: &mut Screen,
+    report: &mut Report,
+) -> io::Result<()> {
+    let mut session = detector.session();
+    let mut out = Vec::new();
+    let mut result = Ok(());
+    let style = (scan.format, screen.color);
+    let tally = &mut report.tally;
+    let reading = read_all(scan.max_event_size, inputs, read, Buffer::default(), |kind, buffer| {
+        out.clear();
+        let mut on_alert = |alert: &Alert<'_>| say(alert, style, tally, &mut out);
+        match kind {
+            Chunk::Records => session.chunk(buffer.bytes(), &mut on_alert),
+            Chunk::Head => session.head(buffer.bytes(), &mut on_alert),
+        }
+        tally.counts.add(&session.take_counts());
+        result = screen.write(&out);
+        result.is_ok().then_some(buffer)
+    });
+    report.add(reading);
+    result?;
+    let mut out = Vec::new();
+    let tally = &mut report.tally;
+    session.finish(&mut |alert| say(alert, style, tally, &mut out));
+    tally.counts.add(&session.take_counts());
+    screen.write(&out)
+}
+
+/// A chunk on its way.
+struct Job {
+    number: u64,
+    kind: Chunk,
+    buffer: Buffer,
+}
+
+/// A chunk that was scouted.
+struct Done {
+    number: u64,
+    /// Nothing when it panicked.
+    findings: Option<Findings>,
+    /// Its bytes where there are events for the sequel; else empty, for another chunk.
+    buffer: Buffer,
+}
+
+/// What a scout found in a chunk.
+#[derive(Default)]
+struct Findings {
+    /// The records without what wrapped them; nothing where nothing did.
+    plain: Option<Vec<u8>>,
+    /// Alerts, as they are printed.
+    alerts: Vec<u8>,
+    later: Vec<Later>,
+}
+
+/// An event for the sequel.
+struct Later {
+    /// So many bytes of alerts come before it.
+    after: usize,
+    /// Where it stands in the plain records, or in the buffer.
+    place: Range<usize>,
+    turn: Turn,
+}
+
+fn many_threads(
+    scan: &Scan,
+    detector: &Detector,
+    inputs: &[Input],
+    read: &Arc<AtomicU64>,
+    screen: &mut Screen,
+    report: &mut Report,
+    threads: usize,
+) -> io::Result<()> {
+    // As many buffers as can be read, judged and waiting to be printed at once.
+    let (free, buffers) = mpsc::channel::<Buffer>();
+    let allowance = Arc::new(Allowance::new(scan.max_event_size));
+    for _ in 0..threads * 3 {
+        // The receiver lives on.
+        let _ = free.send(Buffer::sharing(&allowance));
+    }
+    let (submit, jobs) = mpsc::channel::<Job>();
+    let jobs = Mutex::new(jobs);
+    let (finish, done) = mpsc::channel::<Done>();
+    let style = (scan.format, screen.color);
+
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let submit = submit;
+            let mut number = 0;
+            let Ok(first) = buffers.recv() else { return Reading::default() };
+            read_all(scan.max_event_size, inputs, read, first, |kind, buffer| {
+                submit.send(Job { number, kind, buffer }).ok()?;
+                number += 1;
+                // Nobody gives buffers back when nobody prints any more.
+                buffers.recv().ok()
+            })
+        });
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let finish = finish.clone();
+                let jobs = &jobs;
+                scope.spawn(move || work(detector, jobs, &finish, style))
+            })
+            .collect();
+        drop(finish);
+        let result = finish_in_order(detector, screen, &done, &free, style, &mut report.tally);
+        // The reader stops when no buffer can come back, the workers when nobody waits for what they do.
+        drop((free, done));
+        allowance.close();
+        let is_over = matches!(&result, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
+        if is_over && inputs.contains(&Input::Stdin) {
+            // The reader may wait for more input for hours, and there is no way to wake it.
+            screen.bar.finish_and_clear();
+            std::process::exit(0);
+        }
+        report.add(reader.join().map_err(|_| panicked())?);
+        for worker in workers {
+            report.tally.add(worker.join().map_err(|_| panicked())?);
+        }
+        result
+    })
+}
+
+/// What no input should bring about. The message of the panic itself was printed by then.
+fn panicked() -> io::Error {
+    io::Error::other("a thread failed in the middle: not everything was judged. Please report this as a bug")
+}
+
+fn work(detector: &Detector, jobs: &Mutex<Receiver<Job>>, finish: &Sender<Done>, style: Style) -> Tally {
+    let mut scout = detector.scout();
+    let mut tally = Tally::default();
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(mut job) = job else { return tally };
+        // Everyone waits for this chunk, so even if judging it panics somebody must hear of it.
+        let findings = catch_unwind(AssertUnwindSafe(|| explore(&mut scout, &job, style, &mut tally))).ok();
+        if findings.as_ref().is_none_or(|findings| findings.later.is_empty()) {
+            // Not when it is read into again: until then the reader may wait for what this one took.
+            job.buffer.clear();
+        }
+        if finish.send(Done { number: job.number, findings, buffer: job.buffer }).is_err() {
+            return tally;
+        }
+    }
+}
+
+fn explore(scout: &mut Scout<'_>, job: &Job, style: Style, tally: &mut Tally) -> Findings {
+    let mut findings = Findings::default();
+    let plain = match job.kind {
+        Chunk::Records => scout.unwrap(job.buffer.bytes()),
+        Chunk::Head => scout.unwrap_head(job.buffer.bytes()),
+    };
+    let bytes = plain.as_deref().unwrap_or(job.buffer.bytes());
+    let mut on_found = |found: Found<'_, '_>| match found {
+        Found::Alert(alert) => say(alert, style, tally, &mut findings.alerts),
+        Found::Later(event, turn) => {
+            let text = event.bytes();
+            // An event is a part of its buffer.
+            let start = text.as_ptr().addr() - bytes.as_ptr().addr();
+            let place = start..start + text.len();
+            findings.later.push(Later { after: findings.alerts.len(), place, turn });
+        }
+    };
+    match job.kind {
+        Chunk::Records => scout.chunk(bytes, &mut on_found),
+        Chunk::Head => scout.head(bytes, &mut on_found),
+    }
+    tally.counts.add(&scout.take_counts());
+    if !findings.later.is_empty() {
+        findings.plain = plain;
+    }
+    findings
+}
+
+/// Judges what the scouts left, prints in the order of reading, and gives buffers back.
+fn finish_in_order(
+    detector: &Detector,
+    screen: &mut Screen,
+    done: &Receiver<Done>,
+    free: &Sender<Buffer>,
+    style: Style,
+    tally: &mut Tally,
+) -> io::Result<()> {
+    let mut sequel = detector.sequel();
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    let mut out = Vec::new();
+    for one in done {
+        early.insert(one.number, one);
+        while let Some(mut one) = early.remove(&next) {
+            let findings = one.findings.ok_or_else(panicked)?;
+            out.clear();
+            let mut printed = 0;
+            let mut sight = sequel.sight();
+            let records = findings.plain.as_deref().unwrap_or(one.buffer.bytes());
+            for later in findings.later {
+                out.extend_from_slice(&findings.alerts[printed..later.after]);
+                printed = later.after;
+                let mut event = Event::new(&records[later.place]);
+                sequel.judge(&mut sight, &mut event, later.turn, &mut |alert| {
+                    say(alert, style, tally, &mut out);
+                });
+            }
+            out.extend_from_slice(&findings.alerts[printed..]);
+            screen.write(&out)?;
+            one.buffer.clear();
+            // The reader may have finished.
+            let _ = free.send(one.buffer);
+            next += 1;
+        }
+    }
+    out.clear();
+    let counts = sequel.finish(&mut |alert| say(alert, style, tally, &mut out));
+    tally.counts.add(&counts);
+    screen.write(&out)
+}

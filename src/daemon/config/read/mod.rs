@@ -1,0 +1,299 @@
+//! From the text of a configuration file to a [`Config`], or to errors with a place.
+
+mod kafka;
+mod sinks;
+mod sources;
+mod values;
+
+use std::path::PathBuf;
+
+use super::{Config, Server};
+use crate::detection::rules::Matching;
+use crate::text::diagnostics::{Diagnostic, Severity, SourceFile, Span};
+use crate::text::yaml::{self, Node};
+
+/// What came of reading.
+#[derive(Debug)]
+pub struct Read {
+    /// The configuration, where there is no error.
+    pub config: Option<Config>,
+    /// What is wrong, in file order.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads a configuration. Places are in file 0. `variable` gives the value of an environment variable.
+pub fn read(file: &SourceFile, variable: &dyn Fn(&str) -> Option<String>) -> Read {
+    let mut reader = Reader { text: &file.text, variable, diagnostics: Vec::new() };
+    let config = reader.file();
+    let mut diagnostics = reader.diagnostics;
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.range.start);
+    let has_errors = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    Read { config: config.filter(|_| !has_errors), diagnostics }
+}
+
+struct Reader<'f> {
+    text: &'f str,
+    variable: &'f dyn Fn(&str) -> Option<String>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Reader<'_> {
+    fn span(&self, node: &Node) -> Span {
+        // A block that goes over many lines is shown by its first.
+        let first = self.text.get(node.range.clone()).and_then(|text| text.find('\n'));
+        let end = first.map_or(node.range.end, |length| node.range.start + length);
+        Span { file: 0, range: node.range.start..end }
+    }
+
+    fn error(&mut self, node: &Node, message: impl Into<String>, label: impl Into<String>) {
+        let span = self.span(node);
+        self.diagnostics.push(Diagnostic::error("config", message, span).label(label));
+    }
+
+    fn file(&mut self) -> Option<Config> {
+        let documents = match yaml::parse(self.text) {
+            Ok(documents) => documents,
+            Err(error) => {
+                let span = Span { file: 0, range: error.range };
+                let message = format!("not valid YAML: {}", error.message);
+                self.diagnostics.push(Diagnostic::error("yaml", message, span));
+                return None;
+            }
+        };
+        for (key, range) in &documents.repeated_keys {
+            let span = Span { file: 0, range: range.clone() };
+            self.diagnostics.push(Diagnostic::error("config", format!("`{key}` is given twice"), span));
+        }
+        let mut config = Config::default();
+        for root in documents.roots.iter().filter(|root| !root.is_null()) {
+            self.config(root, &mut config);
+        }
+        Some(config)
+    }
+
+    fn config(&mut self, root: &Node, config: &mut Config) {
+        self.keys(
+            root,
+            "the configuration",
+            &[
+                "state_dir",
+                "rules",
+                "rule_matching",
+                "priority",
+                "max_event_size",
+                "sources",
+                "sinks",
+                "server",
+                "store",
+            ],
+        );
+        config.state_dir = self.path(root, "state_dir").or(config.state_dir.take());
+        config.rules = self.texts(root, "rules").into_iter().map(PathBuf::from).collect();
+        let matching = [("all", Matching::All), ("first", Matching::First)];
+        config.matching = self.word(root, "rule_matching", &matching).unwrap_or(config.matching);
+        config.priority = self.priority(root).unwrap_or(config.priority);
+        if let Some(size) = self.size(root, "max_event_size", 1 << 10, 1 << 30) {
+            config.max_event_size = usize::try_from(size).unwrap_or(usize::MAX);
+        }
+        if let Some(sources) = self.items(root, "sources") {
+            config.sources =
+                sources.iter().enumerate().filter_map(|(at, node)| self.source(node, at)).collect();
+            self.unique(sources, config.sources.iter().map(|source| source.name.clone()).collect());
+        }
+        if let Some(sinks) = self.items(root, "sinks") {
+            config.sinks = sinks.iter().enumerate().filter_map(|(at, node)| self.sink(node, at)).collect();
+            self.unique(sinks, config.sinks.iter().map(|sink| sink.name.clone()).collect());
+        }
+        self.exactly_once(root, config);
+        self.one_exchange(root, config);
+        match root.get("server") {
+            Some(node) if node.text().is_some_and(|text| yaml::boolean(text) == Some(false)) => {
+                config.server = None;
+            }
+            Some(node) => {
+                self.keys(node, "`server`", &["listen", "token_file", "tls"]);
+                let default = Server::default();
+                config.server = Some(Server {
+                    listen: self.parsed(node, "listen", "expected 127.0.0.1:9417").unwrap_or(default.listen),
+                    token_file: self.path(node, "token_file"),
+                    tls: self.tls(node),
+                });
+            }
+            None => {}
+        }
+        if let Some(node) = root.get("store") {
+            self.keys(node, "`store`", &["max_age", "max_size"]);
+            config.store.max_age = self.duration(node, "max_age").unwrap_or(config.store.max_age);
+            config.store.max_size =
+                self.size(node, "max_size", 1 << 20, 1 << 50).unwrap_or(config.store.max_size);
+        }
+    }
+}
+
+fn numbered(kind: &str, at: usize) -> String {
+    if at == 0 { kind.to_owned() } else { format!("{kind}-{}", at + 1) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::SourceKind;
+    use super::*;
+    use crate::daemon::sink::{Body, DeadLetter, Facility, Kind, SyslogFormat, TlsSettings, Transport};
+
+    fn of(text: &str) -> Read {
+        let file = SourceFile { name: "pullwatch.yaml".into(), text: text.to_owned() };
+        read(&file, &|name| (name == "HOST").then(|| "siem".to_owned()))
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(of("").config, Some(Config::default()));
+        assert_eq!(of("# nothing\n").config, Some(Config::default()));
+    }
+
+    #[test]
+    fn everything_is_read() {
+        let read = of(
+            "state_dir: /tmp/x\nrules: rules.d\npriority: notice\nmax_event_size: 8M\nserver: false\nstore: {max_age: 7d, max_size: 100M}\nsources:\n- paths: [/a, '/b/*.log']\n  start_at: end\n  poll: 250ms\n- {type: webhook, listen: '0.0.0.0:9443', tls: {certificate: c, key: k, client_ca: ca}}\n- type: stdin\nsinks:\n- {type: file, path: '/${HOST}/a$$b', retry: {initial: 1s, max: 2m}}\n- {type: stdout, name: log, format: text, priority: warning, rules: 'R*', exclude_rules: ['Secret*', '${X:-y}']}\n",
+        );
+        assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
+        let config = read.config.unwrap();
+        assert_eq!((config.sources.len(), config.sinks.len(), config.server), (3, 2, None));
+        let Kind::File(file) = &config.sinks[0].kind else { panic!() };
+        assert_eq!(file.path, PathBuf::from("/siem/a$b"));
+        assert_eq!(config.sinks[0].retry.max, Duration::from_secs(120));
+        assert_eq!(config.sinks[1].exclude, ["Secret*", "y"]);
+        let SourceKind::File(file) = &config.sources[0].kind else { panic!() };
+        assert!(file.from_end && file.poll == Duration::from_millis(250));
+    }
+
+    #[test]
+    fn network_sinks_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        std::fs::write(&key, "Splunk hunter2\n").unwrap();
+        let read = of(&format!(
+            "sinks:\n- type: http\n  url: 'https://${{HOST}}/in'\n  body: array\n  batch: {{alerts: 10, bytes: 64K}}\n  headers: {{X-Cluster: prod}}\n  header_files: {{Authorization: '{}'}}\n  tls: {{ca: /ca, certificate: /c, key: /k, server_name: siem}}\n  gzip: true\n  timeout: 3s\n  retry_statuses: [401]\n  retry: {{max_age: 7d}}\n  dead_letter: {{path: /dead, max_size: 1M}}\n- {{type: syslog, address: 'tls://siem:6514', tls: {{ca: /ca}}, facility: local3, format: cef, structured_data: false, dead_letter: false}}\n- {{type: syslog, address: 'unix:///dev/log'}}\n",
+            key.display()
+        ));
+        assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
+        let config = read.config.unwrap();
+        let Kind::Http(http) = &config.sinks[0].kind else { panic!() };
+        assert_eq!(http.url.reveal(), "https://siem/in");
+        assert_eq!(http.body, Body::Array { alerts: 10, bytes: 64 << 10 });
+        assert_eq!(http.headers[1].1.reveal(), "Splunk hunter2");
+        assert_eq!((http.gzip, &http.retry_statuses[..]), (true, &[401][..]));
+        assert_eq!(config.sinks[0].timeout, Duration::from_secs(3));
+        assert_eq!(config.sinks[0].retry.max_age, Some(Duration::from_secs(7 * 86_400)));
+        let dead_letter = config.sinks[0].dead_letter.as_ref().unwrap();
+        assert_eq!((dead_letter.path.to_str(), dead_letter.max_bytes), (Some("/dead"), 1 << 20));
+        let Kind::Syslog(syslog) = &config.sinks[1].kind else { panic!() };
+        let tls = TlsSettings { ca: Some("/ca".into()), ..TlsSettings::default() };
+        assert_eq!(syslog.transport, Transport::Tls("siem:6514".to_owned(), tls));
+        assert_eq!((syslog.facility, syslog.format), (Facility::Local3, SyslogFormat::Cef));
+        assert_eq!((&syslog.structured_data, &config.sinks[1].dead_letter), (&None, &None));
+        assert_eq!(config.sinks[2].dead_letter, Some(DeadLetter::default()));
+        // A secret is in no text that is made of a configuration.
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    #[cfg(feature = "kafka")]
+    fn kafka_is_read_and_what_is_wrong_with_it_is_said_without_any_value() {
+        let read = of(
+            "sources:\n- {type: kafka, brokers: ['a:1', 'b:1'], topics: [audit, '^x'], group: g, instance_id: '${HOST}', start_at: 2026-11-23T00:00:00Z, commit: stored, properties: {sasl.password: hunter2}}\nsinks:\n- {type: kafka, brokers: 'a:1', topic: alerts, key: rule, compression: zstd}\n",
+        );
+        assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
+        let config = read.config.unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let SourceKind::Kafka(source) = &config.sources[0].kind else { panic!() };
+        assert_eq!((source.instance_id.as_deref(), source.topics.len()), (Some("siem"), 2));
+        assert_eq!(source.start_at, crate::daemon::source::kafka::StartAt::Time(1_795_392_000_000));
+        let source = "brokers: 'a:1', topics: [t]";
+        let sink = "{type: kafka, brokers: 'a:1', topic: t}";
+        for (text, message) in [
+            (
+                format!("sources: [{{type: kafka, {source}, properties: {{enable.auto.commit: 'true'}}}}]"),
+                "see `commit`",
+            ),
+            (
+                format!("sources: [{{type: kafka, {source}, properties: {{no.such: hunter2}}}}]"),
+                "no property `no.such`",
+            ),
+            (
+                format!("sources: [{{type: kafka, {source}, properties: {{socket.timeout.ms: hunter2}}}}]"),
+                "cannot have this value",
+            ),
+            (format!("sources: [{{type: kafka, {source}, start_at: soon}}]"), "`start_at` cannot be `soon`"),
+            ("sources: [{type: kafka, topics: [t]}]".to_owned(), "`brokers` is missing"),
+            ("sources: [{type: kafka, brokers: 'a:1'}]".to_owned(), "`topics` is missing"),
+            (
+                format!("sources: [{{type: kafka, {source}, exactly_once: true}}]\nsinks: []"),
+                "needs one kafka sink",
+            ),
+            (
+                format!(
+                    "sources: [{{type: kafka, {source}, exactly_once: true}}, {{type: stdin}}]\nsinks: [{sink}]"
+                ),
+                "the only one",
+            ),
+            (
+                format!(
+                    "sources: [{{type: kafka, brokers: 'b:1', topics: [t], exactly_once: true}}]\nsinks: [{sink}]"
+                ),
+                "on one cluster",
+            ),
+            (
+                "sinks: [{type: kafka, brokers: 'a:1', topic: t, properties: {acks: '1'}}]".to_owned(),
+                "always `all`",
+            ),
+        ] {
+            let said = of(&text).diagnostics;
+            assert!(said.iter().any(|one| one.message.contains(message)), "{text}: {said:?}");
+            assert!(!format!("{said:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "kafka"))]
+    fn a_build_without_kafka_says_so() {
+        for text in [
+            "sources: [{type: kafka, brokers: 'a:1', topics: [t]}]",
+            "sinks: [{type: kafka, brokers: 'a:1', topic: t}]",
+        ] {
+            assert!(of(text).diagnostics.iter().any(|one| one.message.contains("this build has no Kafka")));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_at_its_place() {
+        let said = |text: &str| -> Vec<String> {
+            of(text).diagnostics.iter().map(|one| format!("{} {}", one.message, one.help.join(" "))).collect()
+        };
+        for (text, message) in [
+            ("stat_dir: x", "did you mean `state_dir`?"),
+            ("sources: [{type: fil}]", "there is no type `fil`"),
+            ("sources: [{type: webhook, tls: {key: k}}]", "`certificate` is missing"),
+            ("sinks: [{type: file}]", "`path` is missing"),
+            ("sinks: [{type: file, path: /a, retry: {max: soon}}]", "`max` cannot be `soon`"),
+            ("sinks: [{type: stdout}, {type: stdout, name: stdout}]", "`stdout` is there twice"),
+            ("sinks: [{type: file, path: '${NOSUCH}'}]", "no variable `NOSUCH`"),
+            ("sinks: [{type: http}]", "`url` is missing"),
+            ("sinks: [{type: http, url_file: /no/such}]", "cannot read `/no/such`"),
+            ("sinks: [{type: http, url: 'http://x', retry_statuses: [200]}]", "no status to retry"),
+            ("sinks: [{type: http, url: 'http://x', gzip: yess}]", "`gzip` cannot be `yess`"),
+            ("sinks: [{type: syslog, address: 'siem:514'}]", "`address` cannot be `siem:514`"),
+            ("sinks: [{type: syslog, adress: x}]", "did you mean `address`?"),
+            ("sinks: [{type: kafkaa}]", "did you mean `kafka`?"),
+            ("server: {listen: here}", "`listen` cannot be `here`"),
+            ("max_event_size: 1", "`max_event_size` cannot be `1`"),
+            ("[1", "not valid YAML"),
+        ] {
+            assert!(said(text).iter().any(|one| one.contains(message)), "{text}: {:?}", said(text));
+            assert!(of(text).config.is_none());
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Where alerts go.
+
+use std::path::PathBuf;
+
+use super::{Reader, numbered};
+use crate::daemon::sink::{
+    Body, DeadLetter, Facility, File, Format, Http, Kind, Retry, Secret, SinkConfig, Stdout, Syslog,
+    SyslogFormat, TlsSettings, Transport,
+};
+use crate::text::yaml::Node;
+
+const COMMON_KEYS: [&str; 8] =
+    ["name", "type", "priority", "rules", "exclude_rules", "retry", "timeout", "dead_letter"];
+
+const TYPES: [&str; 5] = ["stdout", "file", "http", "kafka", "syslog"];
+
+/// Retries that are any use have a bound below this.
+const MOST_STATUS: u16 = 599;
+
+impl Reader<'_> {
+    pub(super) fn sink(&mut self, node: &Node, at: usize) -> Option<SinkConfig> {
+        let kind = self.text(node, "type").unwrap_or_default();
+        let name = self.text(node, "name").unwrap_or_else(|| numbered(&kind, at));
+        let kind = match kind.as_str() {
+            "stdout" => self.stdout(node),
+            "file" => self.file_sink(node)?,
+            "http" => self.http(node)?,
+            "kafka" => self.kafka_sink(node)?,
+            "syslog" => self.syslog(node)?,
+            other => return self.unknown_type(node, other, &TYPES),
+        };
+        let default = SinkConfig::default();
+        Some(SinkConfig {
+            name,
+            kind,
+            min_priority: self.priority(node).unwrap_or(default.min_priority),
+            include: self.texts(node, "rules"),
+            exclude: self.texts(node, "exclude_rules"),
+            retry: self.retry(node),
+            dead_letter: self.dead_letter(node),
+            timeout: self.duration(node, "timeout").unwrap_or(default.timeout),
+            ..default
+        })
+    }
+
+    pub(super) fn sink_keys(&mut self, node: &Node, what: &str, own: &[&str]) {
+        let known: Vec<&str> = COMMON_KEYS.iter().chain(own).copied().collect();
+        self.keys(node, what, &known);
+    }
+
+    fn format(&mut self, node: &Node, default: Format) -> Format {
+        let formats = [("auto", Format::Auto), ("json", Format::Json), ("text", Format::Text)];
+        self.word(node, "format", &formats).unwrap_or(default)
+    }
+
+    fn stdout(&mut self, node: &Node) -> Kind {
+        self.sink_keys(node, "a stdout sink", &["format"]);
+        Kind::Stdout(Stdout { format: self.format(node, Format::Auto) })
+    }
+
+    fn file_sink(&mut self, node: &Node) -> Option<Kind> {
+        self.sink_keys(node, "a file sink", &["path", "format", "sync"]);
+        Some(Kind::File(File {
+            path: PathBuf::from(self.required(node, "path")?),
+            format: self.format(node, Format::Json),
+            sync: self.boolean(node, "sync").unwrap_or(false),
+        }))
+    }
+
+    fn http(&mut self, node: &Node) -> Option<Kind> {
+        self.sink_keys(
+            node,
+            "an http sink",
+            &[
+                "url",
+                "url_file",
+                "body",
+                "batch",
+                "headers",
+                "header_files",
+                "bearer_token_file",
+                "tls",
+                "gzip",
+                "connect_timeout",
+                "proxy",
+                "retry_statuses",
+            ],
+        );
+        let default = Http::default();
+        let mut headers = Vec::new();
+        for (key, is_file) in [("headers", false), ("header_files", true)] {
+            for entry in self.entries(node, key) {
+                let value = self.value(&entry.value, &entry.key);
+                let value = if is_file {
+                    value.and_then(|path| self.content(&entry.value, &path))
+                } else {
+                    value.map(Secret::new)
+                };
+                headers.extend(value.map(|value| (entry.key.clone(), value)));
+            }
+        }
+        let mut retry_statuses = Vec::new();
+        for text in self.texts(node, "retry_statuses") {
+            match text.parse() {
+                Ok(status @ 300..=MOST_STATUS) => retry_statuses.push(status),
+                _ => self.error(node, format!("`{text}` is no status to retry"), "expected 300 to 599"),
+            }
+        }
+        Some(Kind::Http(Http {
+            url: self.secret(node, "url")?,
+            body: self.body(node),
+            headers,
+            bearer_token_file: self.path(node, "bearer_token_file"),
+            tls: self.client_tls(node),
+            gzip: self.boolean(node, "gzip").unwrap_or(false),
+            connect_timeout: self.duration(node, "connect_timeout").unwrap_or(default.connect_timeout),
+            proxy: self.text(node, "proxy").map(Secret::new),
+            retry_statuses,
+        }))
+    }
+
+    fn body(&mut self, node: &Node) -> Body {
+        let (mut alerts, mut bytes) = (100, 1 << 20);
+        if let Some(batch) = node.get("batch") {
+            self.keys(batch, "`batch`", &["alerts", "bytes"]);
+            alerts = self.parsed(batch, "alerts", "expected a number of alerts").unwrap_or(alerts);
+            let size = self.size(batch, "bytes", 1, 1 << 30);
+            bytes = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(bytes);
+        }
+        let bodies = [
+            ("alert", Body::Alert),
+            ("array", Body::Array { alerts, bytes }),
+            ("lines", Body::Lines { alerts, bytes }),
+        ];
+        self.word(node, "body", &bodies).unwrap_or_default()
+    }
+
+    fn syslog(&mut self, node: &Node) -> Option<Kind> {
+        self.sink_keys(
+            node,
+            "a syslog sink",
+            &[
+                "address",
+                "tls",
+                "facility",
+                "app_name",
+                "hostname",
+                "format",
+                "structured_data",
+                "max_datagram",
+            ],
+        );
+        let default = Syslog::default();
+        let facilities: Vec<(&str, Facility)> =
+            Facility::ALL.iter().map(|(facility, name)| (*name, *facility)).collect();
+        let formats =
+            [("json", SyslogFormat::Json), ("cef", SyslogFormat::Cef), ("text", SyslogFormat::Text)];
+        let structured_data = match self.boolean_or_text(node, "structured_data") {
+            Some(Ok(false)) => None,
+            Some(Err(id)) => Some(id),
+            Some(Ok(true)) | None => default.structured_data,
+        };
+        let most = self.size(node, "max_datagram", 480, 65_507);
+        Some(Kind::Syslog(Syslog {
+            transport: self.transport(node)?,
+            facility: self.word(node, "facility", &facilities).unwrap_or(default.facility),
+            app_name: self.text(node, "app_name").unwrap_or(default.app_name),
+            hostname: self.text(node, "hostname"),
+            format: self.word(node, "format", &formats).unwrap_or_default(),
+            structured_data,
+            max_datagram: most.and_then(|size| usize::try_from(size).ok()).unwrap_or(default.max_datagram),
+        }))
+    }
+
+    fn transport(&mut self, node: &Node) -> Option<Transport> {
+        let Some(address) = self.text(node, "address") else {
+            return Some(Syslog::default().transport);
+        };
+        let tls = self.client_tls(node);
+        Some(match address.split_once("://") {
+            Some(("udp", at)) => Transport::Udp(at.to_owned()),
+            Some(("tcp", at)) => Transport::Tcp(at.to_owned()),
+            Some(("tls", at)) => Transport::Tls(at.to_owned(), tls),
+            Some(("unix", path)) => Transport::Unix(PathBuf::from(path)),
+            _ => {
+                let place = node.get("address").map_or(node, |place| place);
+                self.error(
+                    place,
+                    format!("`address` cannot be `{address}`"),
+                    "expected udp://host:514, tcp://host:601, tls://host:6514 or unix:///dev/log",
+                );
+                return None;
+            }
+        })
+    }
+
+    fn client_tls(&mut self, parent: &Node) -> TlsSettings {
+        let Some(node) = parent.get("tls").filter(|node| !node.is_null()) else {
+            return TlsSettings::default();
+        };
+        self.keys(node, "`tls`", &["ca", "certificate", "key", "server_name"]);
+        TlsSettings {
+            ca: self.path(node, "ca"),
+            certificate: self.path(node, "certificate"),
+            key: self.path(node, "key"),
+            server_name: self.text(node, "server_name"),
+        }
+    }
+
+    fn retry(&mut self, parent: &Node) -> Retry {
+        let mut retry = Retry::default();
+        if let Some(node) = parent.get("retry") {
+            self.keys(node, "`retry`", &["initial", "max", "max_retry_after", "max_age"]);
+            retry.initial = self.duration(node, "initial").unwrap_or(retry.initial);
+            retry.max = self.duration(node, "max").unwrap_or(retry.max);
+            retry.max_retry_after = self.duration(node, "max_retry_after").unwrap_or(retry.max_retry_after);
+            retry.max_age = self.duration(node, "max_age");
+        }
+        retry
+    }
+
+    fn dead_letter(&mut self, parent: &Node) -> Option<DeadLetter> {
+        let mut dead_letter = DeadLetter::default();
+        let Some(node) = parent.get("dead_letter").filter(|node| !node.is_null()) else {
+            return Some(dead_letter);
+        };
+        if node.text().is_some() {
+            return match self.boolean(parent, "dead_letter") {
+                Some(false) => None,
+                _ => Some(dead_letter),
+            };
+        }
+        self.keys(node, "`dead_letter`", &["path", "max_size"]);
+        dead_letter.path = self.path(node, "path").unwrap_or(dead_letter.path);
+        dead_letter.max_bytes = self.size(node, "max_size", 1, 1 << 50).unwrap_or(dead_letter.max_bytes);
+        Some(dead_letter)
+    }
+}

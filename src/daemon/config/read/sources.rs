@@ -1,0 +1,63 @@
+//! Where events come from, and how ports are guarded.
+
+use std::path::PathBuf;
+
+use super::super::{FileSource, ServerTls, Source, SourceKind, WebhookSource};
+use super::{Reader, numbered};
+use crate::text::yaml::Node;
+
+impl Reader<'_> {
+    pub(super) fn source(&mut self, node: &Node, at: usize) -> Option<Source> {
+        let kind = self.text(node, "type").unwrap_or_else(|| "file".to_owned());
+        let name = self.text(node, "name").unwrap_or_else(|| numbered(&kind, at));
+        let kind = match kind.as_str() {
+            "file" => {
+                self.keys(node, "a file source", &["name", "type", "paths", "start_at", "poll"]);
+                let from = [("beginning", false), ("end", true)];
+                let default = FileSource::default();
+                SourceKind::File(FileSource {
+                    paths: self.texts(node, "paths"),
+                    from_end: self.word(node, "start_at", &from).unwrap_or(default.from_end),
+                    poll: self.duration(node, "poll").unwrap_or(default.poll),
+                })
+            }
+            "webhook" => {
+                self.keys(
+                    node,
+                    "a webhook source",
+                    &["name", "type", "listen", "path", "tls", "token_file", "max_body"],
+                );
+                let default = WebhookSource::default();
+                let max_body = self.size(node, "max_body", 1 << 10, 1 << 30);
+                SourceKind::Webhook(WebhookSource {
+                    listen: self.parsed(node, "listen", "expected 0.0.0.0:9443").unwrap_or(default.listen),
+                    path: self.text(node, "path").unwrap_or(default.path),
+                    tls: self.tls(node),
+                    token_file: self.path(node, "token_file"),
+                    max_body: max_body
+                        .and_then(|size| usize::try_from(size).ok())
+                        .unwrap_or(default.max_body),
+                })
+            }
+            "stdin" => {
+                self.keys(node, "a stdin source", &["name", "type"]);
+                SourceKind::Stdin
+            }
+            "kafka" => SourceKind::Kafka(self.kafka_source(node)?),
+            other => return self.unknown_type(node, other, &["file", "webhook", "kafka", "stdin"]),
+        };
+        Some(Source { name, kind })
+    }
+
+    pub(super) fn tls(&mut self, parent: &Node) -> Option<ServerTls> {
+        let node = parent.get("tls").filter(|node| !node.is_null())?;
+        self.keys(node, "`tls`", &["certificate", "key", "client_ca"]);
+        let certificate = self.required(node, "certificate");
+        let key = self.required(node, "key");
+        Some(ServerTls {
+            certificate: PathBuf::from(certificate?),
+            key: PathBuf::from(key?),
+            client_ca: self.path(node, "client_ca"),
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! Single values, with a word of what is wrong where they are not what they should be.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Reader;
+use crate::daemon::sink::Secret;
+use crate::detection::rules::ast::Priority;
+use crate::text::diagnostics::{Diagnostic, Span};
+use crate::text::suggest::did_you_mean;
+use crate::text::timespan;
+use crate::text::yaml::{self, Node};
+
+impl Reader<'_> {
+    /// Says which keys mean nothing.
+    pub(super) fn keys(&mut self, node: &Node, what: &str, known: &[&str]) {
+        let Some(entries) = node.mapping() else {
+            self.error(node, format!("{what} is a mapping"), "expected `key: value`");
+            return;
+        };
+        for entry in entries.iter().filter(|entry| !known.contains(&&*entry.key)) {
+            let span = Span { file: 0, range: entry.key_range.clone() };
+            let help = did_you_mean(&entry.key, known.iter().copied())
+                .unwrap_or_else(|| format!("its keys are {}", known.join(", ")));
+            let message = format!("{what} has no key `{}`", entry.key);
+            self.diagnostics
+                .push(Diagnostic::error("unknown-key", message, span).label("unknown key").help(help));
+        }
+    }
+
+    pub(super) fn unknown_type<T>(&mut self, node: &Node, word: &str, known: &[&str]) -> Option<T> {
+        let place = node.get("type").map_or(node, |node| node);
+        let span = self.span(place);
+        let message = if word.is_empty() {
+            "`type` is missing".to_owned()
+        } else {
+            format!("there is no type `{word}`")
+        };
+        self.diagnostics.push(
+            Diagnostic::error("config", message, span)
+                .label(format!("expected {}", known.join(", ")))
+                .maybe_help(did_you_mean(word, known.iter().copied())),
+        );
+        None
+    }
+
+    pub(super) fn unique(&mut self, nodes: &[std::sync::Arc<Node>], names: Vec<String>) {
+        let mut seen = std::collections::HashSet::new();
+        for (node, name) in nodes.iter().zip(names) {
+            if !seen.insert(name.clone()) {
+                self.error(node, format!("`{name}` is there twice"), "give each a `name` of its own");
+            }
+        }
+    }
+
+    pub(super) fn items<'n>(&mut self, node: &'n Node, key: &str) -> Option<&'n [std::sync::Arc<Node>]> {
+        let found = node.get(key).filter(|node| !node.is_null())?;
+        let items = found.sequence();
+        if items.is_none() {
+            self.error(found, format!("`{key}` takes a sequence"), "expected `- type: …`");
+        }
+        items
+    }
+
+    /// A scalar, with environment variables in place.
+    pub(super) fn value(&mut self, node: &Node, key: &str) -> Option<String> {
+        let Some(text) = node.text() else {
+            self.error(node, format!("`{key}` takes one text"), "expected a text");
+            return None;
+        };
+        match expand(text, self.variable) {
+            Ok(text) => Some(text),
+            Err(message) => {
+                self.error(node, message, "write ${NAME:-default} for what may be unset");
+                None
+            }
+        }
+    }
+
+    pub(super) fn text(&mut self, node: &Node, key: &str) -> Option<String> {
+        let found = node.get(key).filter(|node| !node.is_null())?;
+        self.value(found, key)
+    }
+
+    pub(super) fn required(&mut self, node: &Node, key: &str) -> Option<String> {
+        if node.get(key).is_none_or(|node| node.is_null()) {
+            self.error(node, format!("`{key}` is missing"), format!("add `{key}:`"));
+            return None;
+        }
+        self.text(node, key)
+    }
+
+    pub(super) fn boolean(&mut self, node: &Node, key: &str) -> Option<bool> {
+        match self.boolean_or_text(node, key)? {
+            Ok(value) => Some(value),
+            Err(text) => {
+                let place = node.get(key).map_or(node, |place| place);
+                self.error(place, format!("`{key}` cannot be `{text}`"), "expected true or false");
+                None
+            }
+        }
+    }
+
+    /// True or false, or any other text as an error.
+    pub(super) fn boolean_or_text(&mut self, node: &Node, key: &str) -> Option<Result<bool, String>> {
+        let text = self.text(node, key)?;
+        Some(yaml::boolean(&text).ok_or(text))
+    }
+
+    /// The entries of a mapping, none where the key is not there.
+    pub(super) fn entries<'n>(&mut self, node: &'n Node, key: &str) -> &'n [yaml::Entry] {
+        let Some(found) = node.get(key).filter(|node| !node.is_null()) else { return &[] };
+        let entries = found.mapping();
+        if entries.is_none() {
+            self.error(found, format!("`{key}` takes a mapping"), "expected `name: value`");
+        }
+        entries.unwrap_or_default()
+    }
+
+    /// What must not be shown: the text at the key, or the content of the file that `<key>_file` names.
+    pub(super) fn secret(&mut self, node: &Node, key: &str) -> Option<Secret> {
+        let file_key = format!("{key}_file");
+        let path = self.text(node, &file_key);
+        match (path, node.get(&file_key)) {
+            (Some(path), Some(place)) => self.content(place, &path),
+            _ => self.required(node, key).map(Secret::new),
+        }
+    }
+
+    /// The content of a file, without the blanks around it.
+    pub(super) fn content(&mut self, place: &Node, path: &str) -> Option<Secret> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Some(Secret::new(text.trim())),
+            Err(error) => {
+                self.error(place, format!("cannot read `{path}`: {error}"), "expected a file of text");
+                None
+            }
+        }
+    }
+
+    pub(super) fn path(&mut self, node: &Node, key: &str) -> Option<PathBuf> {
+        self.text(node, key).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
+    /// A sequence of texts, or one.
+    pub(super) fn texts(&mut self, node: &Node, key: &str) -> Vec<String> {
+        let Some(found) = node.get(key).filter(|node| !node.is_null()) else { return Vec::new() };
+        match found.sequence() {
+            Some(nodes) => nodes.iter().filter_map(|node| self.value(node, key)).collect(),
+            None => self.value(found, key).into_iter().collect(),
+        }
+    }
+
+    pub(super) fn parsed<T: std::str::FromStr>(
+        &mut self,
+        node: &Node,
+        key: &str,
+        expected: &str,
+    ) -> Option<T> {
+        let text = self.text(node, key)?;
+        let parsed = text.trim().parse().ok();
+        if let (None, Some(found)) = (&parsed, node.get(key)) {
+            self.error(found, format!("`{key}` cannot be `{text}`"), expected);
+        }
+        parsed
+    }
+
+    pub(super) fn word<T: Copy>(&mut self, node: &Node, key: &str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(node, key)?;
+        let known = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if let (None, Some(found)) = (known, node.get(key)) {
+            let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.error(
+                found,
+                format!("`{key}` cannot be `{text}`"),
+                format!("expected {}", names.join(" or ")),
+            );
+        }
+        known
+    }
+
+    pub(super) fn priority(&mut self, node: &Node) -> Option<Priority> {
+        let text = self.text(node, "priority")?;
+        let priority = Priority::parse(&text);
+        if let (None, Some(found)) = (priority, node.get("priority")) {
+            self.error(found, format!("`{text}` is no priority"), "expected warning, notice and the like");
+        }
+        priority
+    }
+
+    pub(super) fn duration(&mut self, node: &Node, key: &str) -> Option<Duration> {
+        let text = self.text(node, key)?;
+        let length = match text.strip_suffix("ms").map(str::parse::<u64>) {
+            Some(Ok(milliseconds)) if milliseconds > 0 => Ok(Duration::from_millis(milliseconds)),
+            _ => timespan::parse(&text).map(|length| Duration::from_nanos(length.unsigned_abs())),
+        };
+        match (length, node.get(key)) {
+            (Ok(length), _) => Some(length),
+            (Err(expected), Some(found)) => {
+                self.error(found, format!("`{key}` cannot be `{text}`"), expected);
+                None
+            }
+            (Err(_), None) => None,
+        }
+    }
+
+    pub(super) fn size(&mut self, node: &Node, key: &str, least: u64, most: u64) -> Option<u64> {
+        let text = self.text(node, key)?;
+        let size = bytes(&text).filter(|size| (least..=most).contains(size));
+        if let (None, Some(found)) = (size, node.get(key)) {
+            self.error(
+                found,
+                format!("`{key}` cannot be `{text}`"),
+                "expected a number of bytes, such as 64M",
+            );
+        }
+        size
+    }
+}
+
+/// Reads a number of bytes: `64M`, `1 GiB`, `1000`.
+pub fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let factor: u64 = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "K" | "KB" | "KIB" => 1 << 10,
+        "M" | "MB" | "MIB" => 1 << 20,
+        "G" | "GB" | "GIB" => 1 << 30,
+        _ => return None,
+    };
+    digits.trim().parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Puts environment variables in place: `${NAME}`, `${NAME:-default}`. `$$` is a dollar sign.
+fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some(inner) = rest.strip_prefix('{') {
+            let Some(end) = inner.find('}') else { return Err("`${` has no `}`".to_owned()) };
+            let (name, default) = match inner[..end].split_once(":-") {
+                Some((name, default)) => (name, Some(default)),
+                None => (&inner[..end], None),
+            };
+            match variable(name).or_else(|| default.map(str::to_owned)) {
+                Some(value) => out.push_str(&value),
+                None => return Err(format!("the environment has no variable `{name}`")),
+            }
+            rest = &inner[end + 1..];
+        } else {
+            out.push('$');
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}

@@ -1,0 +1,68 @@
+//! What the source and the sink over Kafka have in common: how a cluster is reached, which properties of librdkafka are
+//! passed on and which are not, and what its errors mean to a person.
+//!
+//! Settings and reasons are plain values and always there, so that every build reads every configuration. The client itself
+//! comes with the feature `kafka`; a build without it says so where a configuration asks for it. What must never come in:
+//! events and alerts. Values of properties may be passwords, so that none is ever shown.
+
+#[cfg(feature = "kafka")]
+pub(crate) mod client;
+#[cfg(feature = "kafka")]
+mod context;
+mod errors;
+#[cfg(feature = "kafka")]
+mod oauth;
+mod settings;
+
+#[cfg(feature = "kafka")]
+pub(crate) use context::{Context, Last};
+pub use errors::Reason;
+#[cfg(feature = "kafka")]
+pub(crate) use errors::{Limiter, reason_of};
+#[cfg(feature = "kafka")]
+pub(crate) use oauth::token;
+pub use settings::{Cluster, ROLES, Role, refused};
+
+/// Why nothing of Kafka works in this build, where that is so.
+pub const ABSENT: &str =
+    "this build has no Kafka: use a released binary, or build with the default features (cargo build)";
+
+/// Whether this build has Kafka.
+pub const fn is_there() -> bool {
+    cfg!(feature = "kafka")
+}
+
+/// What is wrong with properties, as librdkafka sees it: the property's name and a word about it, or a word about all.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// There is no such property.
+    #[error("librdkafka has no property `{0}`; its CONFIGURATION.md lists all")]
+    Unknown(String),
+    /// A value that the property cannot have. The value may be a secret, and is not shown.
+    #[error("`{0}` cannot have this value; librdkafka's CONFIGURATION.md says which it takes")]
+    Value(String),
+    /// Properties that do not fit together.
+    #[error("librdkafka cannot use these properties: {0}")]
+    Properties(String),
+    /// The feature is not there.
+    #[error("{ABSENT}")]
+    Absent,
+}
+
+/// Checks properties, each by itself. Connects to nothing.
+///
+/// # Errors
+/// The first that is wrong.
+#[cfg(feature = "kafka")]
+pub fn check(cluster: &Cluster) -> Result<(), Error> {
+    client::check(cluster)
+}
+
+/// Says that this build cannot.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "kafka"))]
+pub fn check(_: &Cluster) -> Result<(), Error> {
+    Err(Error::Absent)
+}

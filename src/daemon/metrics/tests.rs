@@ -1,0 +1,155 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::daemon::source::webhook::Witness as _;
+
+fn metrics() -> Arc<Metrics> {
+    Metrics::new(&["audit".to_owned(), "hook".to_owned()]).unwrap()
+}
+
+fn used() -> Arc<Metrics> {
+    let metrics = metrics();
+    metrics.rules_in_use(RuleNames {
+        rules: vec![("Registry Credential Read".to_owned(), Priority::Warning)],
+        version: "abc".to_owned(),
+    });
+    metrics.rotated("default", "regcred", 1_790_000_000_000_000_000);
+    let _ = WebhookMetrics::new(metrics.clone(), "hook");
+    KafkaMetrics::new(metrics.clone(), "kafka").lag("audit", 0, 1);
+    let _ = ListenerMetrics::new(metrics.clone(), &["/metrics"]);
+    let _ = crate::daemon::sink::SinkMetrics::new(&metrics).of("stdout");
+    metrics
+}
+
+#[test]
+fn the_table_and_the_output_say_the_same() {
+    let text = used().render();
+    let mut kinds = BTreeMap::new();
+    let mut helps = BTreeMap::new();
+    let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            kinds.insert(name.to_owned(), kind.to_owned());
+        } else if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            helps.insert(name.to_owned(), help.to_owned());
+        } else {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let name = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| name.strip_suffix(end).filter(|name| kinds.contains_key(*name)))
+                .unwrap_or(name);
+            let inner = line
+                .split_once('{')
+                .and_then(|(_, rest)| rest.split_once('}'))
+                .map_or("", |(inner, _)| inner);
+            let names =
+                inner.split(',').filter_map(|pair| pair.split_once('=')).map(|(name, _)| name.to_owned());
+            labels.entry(name.to_owned()).or_default().extend(names.filter(|name| name != "le"));
+        }
+    }
+    for definition in TABLE {
+        let name = definition.name;
+        assert_eq!(kinds.remove(name).as_deref(), Some(definition.kind), "{name}");
+        assert_eq!(helps.remove(name).as_deref(), Some(definition.help), "{name}");
+        let documented: BTreeSet<_> = definition.labels.iter().map(ToString::to_string).collect();
+        assert_eq!(labels.remove(name), Some(documented), "{name}");
+    }
+    assert!(kinds.is_empty(), "not in the table: {kinds:?}");
+}
+
+#[test]
+fn names_go_by_the_rules() {
+    for definition in TABLE {
+        let name = definition.name;
+        assert!(name.starts_with("pullwatch_"), "{name}");
+        assert_eq!(definition.kind == "counter", name.ends_with("_total"), "{name}");
+        assert!(definition.help.ends_with('.'), "{name}");
+    }
+}
+
+#[test]
+fn every_reason_has_a_word_of_its_own() {
+    let counts = Counts {
+        malformed: MALFORMED.iter().map(|(reason, _)| (*reason, 1)).collect(),
+        skipped: SKIPPED.iter().map(|(reason, _)| (*reason, 1)).collect(),
+        truncated: TRUNCATED.iter().map(|(reason, _)| (*reason, 2)).collect(),
+        forgotten: FORGOTTEN.iter().map(|(what, _)| (*what, 3)).collect(),
+        ..Counts::default()
+    };
+    let metrics = used();
+    metrics.judged("audit", &counts);
+    let text = metrics.render();
+    assert!(!text.contains(OTHER) || !text.contains("=\"other\""), "{text}");
+    assert!(text.contains(r#"malformed_total{reason="lone_surrogate",source="audit"} 1"#), "{text}");
+    // The modules of reasons hold as many as the tables know.
+    let source = include_str!("../../detection/detector/stats.rs");
+    for (module, known) in
+        [("malformed", MALFORMED.len()), ("truncated", TRUNCATED.len()), ("forgotten", FORGOTTEN.len())]
+    {
+        let start = source.find(&format!("pub mod {module} {{")).unwrap();
+        let end = start + source[start..].find("\n}").unwrap();
+        assert_eq!(source[start..end].matches("pub const").count(), known, "{module}");
+    }
+}
+
+#[test]
+fn series_of_rules_that_are_gone_go_with_them() {
+    let metrics = used();
+    metrics.alert(0, 1);
+    metrics.alert(7, 1);
+    assert!(
+        metrics
+            .render()
+            .contains(r#"pullwatch_alerts_total{priority="Warning",rule="Registry Credential Read"} 1"#)
+    );
+    metrics.rules_in_use(RuleNames {
+        rules: vec![("New".to_owned(), Priority::Notice)],
+        version: "def".to_owned(),
+    });
+    let text = metrics.render();
+    assert!(!text.contains("Registry Credential Read"), "{text}");
+    assert!(text.contains(r#"pullwatch_alerts_total{priority="Notice",rule="New"} 0"#), "{text}");
+    assert!(text.contains(r#"rule_set_info{version="def"} 1"#) && !text.contains("abc"), "{text}");
+}
+
+#[test]
+fn rotations_are_bounded_and_the_newest_stay() {
+    let metrics = metrics();
+    for i in 0..2500_i64 {
+        metrics.rotated("ns", &format!("secret-{i}"), (i + 1) * 1_000_000_000);
+    }
+    // Older than all that are kept: not told.
+    metrics.rotated("ns", "old", 1);
+    let text = metrics.render();
+    let shown = |text: &str| text.matches("\npullwatch_credential_last_rotation_timestamp_seconds{").count();
+    assert_eq!(shown(&text), MOST_ROTATIONS);
+    assert!(text.contains("secret-2499") && !text.contains("secret-1499\"") && !text.contains("\"old\""));
+    assert!(text.contains(r#"forgotten_total{what="rotations"} 1501"#));
+    metrics.credential_gone("ns", "secret-2499");
+    assert_eq!(shown(&metrics.render()), MOST_ROTATIONS - 1);
+}
+
+#[test]
+fn a_name_out_of_an_event_breaks_no_line() {
+    let metrics = metrics();
+    metrics.rotated("a\nb\"c\\", &"x".repeat(5000), 1);
+    let text = metrics.render();
+    let line = text.lines().find(|line| line.starts_with("pullwatch_credential_last_rotation")).unwrap();
+    assert!(line.contains(r#"namespace="ab\"c\\""#) && line.len() < 400, "{line}");
+}
+
+#[test]
+fn a_webhook_has_its_series() {
+    let metrics = metrics();
+    let hook = WebhookMetrics::new(metrics.clone(), "hook");
+    hook.answered(429);
+    hook.handed_on(10);
+    hook.repeated(3);
+    let text = metrics.render();
+    assert!(text.contains(r#"pullwatch_webhook_requests_total{code="429",source="hook"} 1"#));
+    assert!(text.contains(r#"pullwatch_webhook_requests_total{code="200",source="hook"} 0"#));
+    assert!(text.contains(r#"pullwatch_source_bytes_total{source="hook"} 10"#));
+    assert!(text.contains(r#"pullwatch_webhook_repeated_events_total{source="hook"} 3"#));
+}

@@ -1,0 +1,15 @@
+//! The daemon: sources in, a store in the middle, sinks out.
+//!
+//! Everything that does I/O: files, sockets, Kafka, SQLite, metrics. It uses [`crate::detection`] and is composed by
+//! `pullwatch run`.
+
+pub mod config;
+pub mod kafka;
+pub mod metrics;
+pub mod net;
+pub mod pipeline;
+pub mod secret;
+pub mod server;
+pub mod sink;
+pub mod source;
+pub mod store;

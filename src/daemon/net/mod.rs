@@ -1,0 +1,67 @@
+//! Listening on a port among strangers: limits, TLS, bearer tokens. What is served there is no concern of this room.
+//!
+//! In come connections from anybody; out come requests of a router that is handed in. A connection that has not shown a
+//! certificate or a token gets little: some seconds to say what it wants, a header of some kilobytes, one of a bounded
+//! number of places. Certificates, keys and tokens are files, and are read again when their content changes.
+
+pub mod connection_limit;
+pub mod listener;
+pub mod tls;
+pub mod token;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use connection_limit::Limits;
+pub use listener::{Listening, listen};
+pub use tls::Tls;
+pub use token::Token;
+
+/// How often files that may change are looked at. What is compared is their content, not their time: a mounted Secret is
+/// swapped by renaming a link, which neither `inotify` on the file nor its modification time tells of reliably.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// A file of certificates, keys or tokens that is larger is not read: 1 MiB.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// Why a port could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// Where to.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file of the settings cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file of the settings does not hold what it should.
+    #[error("{}: {reason}", path.display())]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Reads a small file whole.
+fn read(path: &std::path::Path) -> Result<Vec<u8>, NetError> {
+    use std::io::Read as _;
+    let failed = |source| NetError::Read { path: path.to_owned(), source };
+    let mut content = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(LARGEST_FILE + 1).read_to_end(&mut content).map_err(failed)?;
+    if content.len() as u64 > LARGEST_FILE {
+        return Err(NetError::Content { path: path.to_owned(), reason: "larger than 1 MiB".to_owned() });
+    }
+    Ok(content)
+}

@@ -1,0 +1,142 @@
+//! Alerts in a file, which others may move away.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use super::config;
+use super::destination::{Failure, Reason};
+use super::output::write_alert;
+use crate::daemon::store::StoredAlert;
+
+/// A file that lines are appended to.
+#[derive(Debug)]
+pub struct FileSink {
+    settings: config::File,
+    /// Nothing before the first delivery, after [`FileSink::close`], and while a write runs.
+    open: Option<Open>,
+}
+
+/// An open file.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// Whether the last write ended inside a line.
+    torn: bool,
+}
+
+impl FileSink {
+    /// Opens nothing yet.
+    pub fn new(settings: &config::File) -> Self {
+        FileSink { settings: settings.clone(), open: None }
+    }
+
+    /// Lets go of the file. The next delivery opens what is at the path then.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// Appends all of them.
+    pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
+        let mut lines = Vec::new();
+        let mut ends = Vec::with_capacity(alerts.len());
+        for alert in alerts {
+            write_alert(self.settings.format, alert, &mut lines);
+            ends.push(lines.len());
+        }
+        let (open, path, sync) = (self.open.take(), self.settings.path.clone(), self.settings.sync);
+        let write = tokio::task::spawn_blocking(move || write(open, &path, sync, &lines, &ends));
+        let Ok((open, result)) = write.await else {
+            return Err(Failure::passing(Reason::Io, "the write was abandoned"));
+        };
+        self.open = open;
+        result
+    }
+}
+
+/// Writes lines to the file at the path, the open one if it is still there. `ends` says where each line ends.
+fn write(
+    open: Option<Open>,
+    path: &Path,
+    sync: bool,
+    lines: &[u8],
+    ends: &[usize],
+) -> (Option<Open>, Result<usize, Failure>) {
+    let open = match open.filter(|open| is_at(&open.file, path)) {
+        Some(open) => Ok(open),
+        None => Open::new(path),
+    };
+    let mut open = match open {
+        Ok(open) => open,
+        Err(error) => return (None, Err(named(path, &error))),
+    };
+    let (written, result) = open.append(lines);
+    let done = ends.partition_point(|end| *end <= written);
+    let result = match result {
+        Ok(()) if sync => open.file.sync_data(),
+        result => result,
+    };
+    match result {
+        Ok(()) => (Some(open), Ok(done)),
+        // After an error of syncing nobody knows what is on the disk: all is written again.
+        Err(error) if written == lines.len() => (None, Err(named(path, &error))),
+        Err(error) => (Some(open), Err(named(path, &error).after(done))),
+    }
+}
+
+fn named(path: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::io(error);
+    Failure { detail: format!("{}: {error}", path.display()), ..failure }
+}
+
+impl Open {
+    fn new(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let torn = !starts_on_a_line(&file)?;
+        Ok(Open { file, torn })
+    }
+
+    /// Appends bytes; says how many of them were written, whether or not that is all.
+    fn append(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        if self.torn {
+            // What a kill or a full disk cut off stays a line of its own.
+            if let Err(error) = self.file.write_all(b"\n") {
+                return (0, Err(error));
+            }
+            self.torn = false;
+        }
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.file.write(&bytes[written..]) {
+                Ok(0) => return self.stop(bytes, written, io::ErrorKind::WriteZero.into()),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.stop(bytes, written, error),
+            }
+        }
+        (written, Ok(()))
+    }
+
+    fn stop(&mut self, bytes: &[u8], written: usize, error: io::Error) -> (usize, io::Result<()>) {
+        self.torn = written > 0 && bytes[written - 1] != b'\n';
+        (written, Err(error))
+    }
+}
+
+/// Whether what was opened is what the path names now.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(ours), Ok(theirs)) => ours.dev() == theirs.dev() && ours.ino() == theirs.ino(),
+        _ => false,
+    }
+}
+
+/// Whether what is appended to a file starts a line. Pipes and devices have no past to look at.
+pub fn starts_on_a_line(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    let Some(last) = metadata.len().checked_sub(1).filter(|_| metadata.is_file()) else { return Ok(true) };
+    let mut byte = [0];
+    // Somebody may have cut the file since.
+    Ok(file.read_at(&mut byte, last)? == 0 || byte == *b"\n")
+}

@@ -1,0 +1,302 @@
+//! Alerts to an HTTP server.
+
+use std::error::Error as _;
+use std::io::Write as _;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use reqwest::{Client, Response, StatusCode, Url};
+
+use super::config::{Body, Http, SettingsError, TlsError};
+use super::destination::{Failure, Reason, Remedy};
+use super::tls::Tls;
+use crate::daemon::store::StoredAlert;
+
+/// So much of an answer is read, so that the connection can be used again; nobody looks at it.
+const LONGEST_ANSWER: usize = 64 << 10;
+
+/// And so long it may take.
+const SLOWEST_ANSWER: Duration = Duration::from_secs(1);
+
+/// No token is longer.
+const LONGEST_TOKEN: u64 = 64 << 10;
+
+/// Requests to an HTTP server.
+#[derive(Debug)]
+pub struct HttpSink {
+    settings: Http,
+    url: Url,
+    headers: HeaderMap,
+    /// Only where something is encrypted: a machine without authorities can still send in the clear.
+    tls: Option<Tls>,
+    client: Client,
+}
+
+impl HttpSink {
+    /// Checks the settings. Sends nothing yet.
+    ///
+    /// # Errors
+    /// When they cannot work.
+    pub fn new(settings: &Http) -> Result<Self, SettingsError> {
+        let url = Url::parse(settings.url.reveal()).map_err(|_| SettingsError::Url("it does not parse"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(SettingsError::Url("it is neither http nor https"));
+        }
+        if let Body::Array { alerts, bytes } | Body::Lines { alerts, bytes } = settings.body
+            && (alerts == 0 || bytes == 0)
+        {
+            return Err(SettingsError::Zero("the size of a batch"));
+        }
+        let proxy_encrypts = settings.proxy.as_ref().is_some_and(|url| url.reveal().starts_with("https:"));
+        let tls = (url.scheme() == "https" || proxy_encrypts).then(|| Tls::new(&settings.tls)).transpose()?;
+        let client = client(settings, tls.as_ref())?;
+        let headers = headers(settings)?;
+        Ok(HttpSink { settings: settings.clone(), url, headers, tls, client })
+    }
+
+    /// Sends one request with as many of them as fit.
+    pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
+        self.refresh();
+        let mut headers = self.headers.clone();
+        if let Some(token) = self.token().await? {
+            headers.insert(AUTHORIZATION, token);
+        }
+        let (count, body) = body(self.settings.body, alerts);
+        let body = if self.settings.gzip { gzip(&body).map_err(|error| Failure::io(&error))? } else { body };
+        let request = self.client.post(self.url.clone()).headers(headers).body(body);
+        let mut answer = request.send().await.map_err(failure)?;
+        let verdict = self.judge(&answer, count);
+        // The status has said it all: an answer that breaks off or never ends changes nothing.
+        let rest = async {
+            let mut length = 0;
+            while let Ok(Some(chunk)) = answer.chunk().await {
+                length += chunk.len();
+                if length > LONGEST_ANSWER {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(SLOWEST_ANSWER, rest).await;
+        verdict
+    }
+
+    /// Makes a new client where certificates were renewed.
+    fn refresh(&mut self) {
+        if self.tls.as_mut().is_some_and(Tls::refresh) {
+            match client(&self.settings, self.tls.as_ref()) {
+                Ok(client) => self.client = client,
+                Err(error) => tracing::warn!(%error, "staying with the old certificates"),
+            }
+        }
+    }
+
+    async fn token(&self) -> Result<Option<HeaderValue>, Failure> {
+        use tokio::io::AsyncReadExt as _;
+        let Some(path) = &self.settings.bearer_token_file else { return Ok(None) };
+        let wrong = |what: &dyn std::fmt::Display| {
+            Failure::passing(Reason::Token, format!("{}: {what}", path.display()))
+        };
+        let file = tokio::fs::File::open(path).await.map_err(|error| wrong(&error))?;
+        let mut token = String::from("Bearer ");
+        let read = file.take(LONGEST_TOKEN).read_to_string(&mut token).await;
+        read.map_err(|error| wrong(&error))?;
+        let mut value = HeaderValue::from_str(token.trim_end()).map_err(|_| wrong(&"holds no token"))?;
+        if value.len() <= "Bearer".len() {
+            return Err(wrong(&"is empty"));
+        }
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    fn judge(&self, answer: &Response, count: usize) -> Result<usize, Failure> {
+        let status = answer.status();
+        let (reason, remedy) = match status.as_u16() {
+            200..=299 => return Ok(count),
+            429 => (Reason::Throttled, Remedy::Retry(retry_after(answer))),
+            408 | 425 | 500..=599 => (Reason::Server, Remedy::Retry(retry_after(answer))),
+            code if self.settings.retry_statuses.contains(&code) => {
+                (Reason::Rejected, Remedy::Retry(retry_after(answer)))
+            }
+            400..=499 => (Reason::Rejected, Remedy::GiveUp(count)),
+            _ => (Reason::Unexpected, Remedy::Retry(None)),
+        };
+        Err(Failure { done: 0, reason, remedy, detail: say(status) })
+    }
+}
+
+fn say(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(reason) => format!("HTTP {} {reason}", status.as_u16()),
+        None => format!("HTTP {}", status.as_u16()),
+    }
+}
+
+/// When the server wants us back: so many seconds, or a date.
+fn retry_after(answer: &Response) -> Option<Duration> {
+    let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    Duration::try_from(date.duration_since(jiff::Timestamp::now())).ok()
+}
+
+fn client(settings: &Http, tls: Option<&Tls>) -> Result<Client, SettingsError> {
+    let mut tls = match tls {
+        Some(tls) => tls.config().as_ref().clone(),
+        None => nobody()?,
+    };
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let builder = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        // We count and space attempts ourselves.
+        .retry(reqwest::retry::never())
+        .connect_timeout(settings.connect_timeout)
+        // Below what servers and what stands between usually allow.
+        .pool_idle_timeout(Duration::from_secs(30))
+        .tcp_nodelay(true)
+        .user_agent(concat!("pullwatch/", env!("CARGO_PKG_VERSION")));
+    let builder = match &settings.proxy {
+        None => builder.no_proxy(),
+        Some(url) => builder.proxy(reqwest::Proxy::all(url.reveal()).map_err(|_| SettingsError::Proxy)?),
+    };
+    builder.build().map_err(|error| SettingsError::Client(error.without_url().to_string()))
+}
+
+/// Trust in nobody, for clients that encrypt nothing. Without it the client would look for a default that nobody set.
+fn nobody() -> Result<rustls::ClientConfig, SettingsError> {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Other(error.to_string()))?;
+    Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
+}
+
+fn headers(settings: &Http) -> Result<HeaderMap, SettingsError> {
+    let mut headers = HeaderMap::new();
+    let content = match settings.body {
+        Body::Alert | Body::Array { .. } => "application/json",
+        Body::Lines { .. } => "application/x-ndjson",
+    };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
+    if settings.gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    for (name, value) in &settings.headers {
+        let bad = || SettingsError::Header(name.clone());
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
+        let mut value = HeaderValue::from_str(value.reveal()).map_err(|_| bad())?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+/// A body with as many alerts as fit, at least one; says how many.
+fn body(body: Body, alerts: &[StoredAlert]) -> (usize, Vec<u8>) {
+    let (most, bytes, [open, between, close]) = match body {
+        Body::Alert => (1, usize::MAX, ["", "", ""]),
+        Body::Array { alerts, bytes } => (alerts, bytes, ["[", ",", "]"]),
+        Body::Lines { alerts, bytes } => (alerts, bytes, ["", "\n", "\n"]),
+    };
+    let mut out = Vec::from(open);
+    let mut count = 0;
+    for alert in alerts.iter().take(most) {
+        let more = between.len() + alert.json.len() + close.len();
+        if count > 0 && out.len() + more > bytes {
+            break;
+        }
+        if count > 0 {
+            out.extend_from_slice(between.as_bytes());
+        }
+        out.extend_from_slice(&alert.json);
+        count += 1;
+    }
+    out.extend_from_slice(close.as_bytes());
+    (count, out)
+}
+
+fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
+}
+
+/// An error without the URL, which may hold a secret.
+fn failure(error: reqwest::Error) -> Failure {
+    let error = error.without_url();
+    let mut detail = error.to_string();
+    let mut encrypted = false;
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        encrypted |= is_tls(inner);
+        detail.push_str(": ");
+        detail.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    let reason = match () {
+        () if encrypted => Reason::Tls,
+        () if error.is_timeout() => Reason::Timeout,
+        () => Reason::Connection,
+    };
+    Failure::passing(reason, detail)
+}
+
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    // An io::Error passes over what it holds when asked for its source, and may hold another of its kind.
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(held) => is_tls(held),
+        None => error.is::<rustls::Error>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::sink::config::Secret;
+    use crate::daemon::sink::tests::alert;
+
+    #[test]
+    fn bodies_hold_what_fits() {
+        let alerts: Vec<_> = (1..=4).map(alert).collect();
+        let size = alerts[0].json.len();
+        let (count, array) = body(Body::Array { alerts: 3, bytes: usize::MAX }, &alerts);
+        assert_eq!(count, 3);
+        assert_eq!(serde_json::from_slice::<Vec<serde_json::Value>>(&array).unwrap().len(), 3);
+        for (bytes, expected) in [(1, 1), (size * 2 + 3, 2), (size * 2 + 2, 1)] {
+            let (count, array) = body(Body::Array { alerts: 3, bytes }, &alerts);
+            assert_eq!(count, expected);
+            assert!(array.len() <= bytes || count == 1);
+        }
+        let (count, lines) = body(Body::Lines { alerts: 9, bytes: usize::MAX }, &alerts);
+        assert_eq!((count, String::from_utf8(lines).unwrap().lines().count()), (4, 4));
+        assert_eq!(body(Body::Alert, &alerts), (1, alerts[0].json.clone()));
+    }
+
+    #[test]
+    fn settings_show_no_secret_and_wrong_ones_are_told() {
+        let settings = Http {
+            url: Secret::new("https://user:hunter2@example.com/hook?token=hunter2"),
+            headers: vec![("X-Key".into(), Secret::new("hunter2"))],
+            proxy: Some(Secret::new("http://hunter2@proxy")),
+            ..Http::default()
+        };
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        let bad_header = Http {
+            url: Secret::new("http://example.com"),
+            headers: vec![("X-Key".into(), Secret::new("hunter2\r\nX-Other: 1"))],
+            ..Http::default()
+        };
+        let error = HttpSink::new(&bad_header).unwrap_err().to_string();
+        assert!(error.contains("X-Key") && !error.contains("hunter2"));
+        for url in ["", "example.com", "ftp://example.com", "unix:/run/x"] {
+            let settings = Http { url: Secret::new(url), ..Http::default() };
+            assert!(matches!(HttpSink::new(&settings), Err(SettingsError::Url(_))));
+        }
+    }
+}

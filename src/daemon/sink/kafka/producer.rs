@@ -1,0 +1,213 @@
+//! An idempotent producer.
+
+use std::fmt::Write as _;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+
+use super::{Kafka, Key};
+use crate::daemon::kafka::{self, Context, Last, client, reason_of};
+use crate::daemon::sink::config::SettingsError;
+use crate::daemon::sink::destination::{Failure, Reason, Remedy};
+use crate::daemon::store::StoredAlert;
+
+/// What holds where the configuration says nothing else.
+const DEFAULTS: [(&str, &str); 3] =
+    [("linger.ms", "1"), ("ssl.ca.location", "probe"), ("queue.buffering.max.kbytes", "16384")];
+
+/// Records to a topic.
+pub struct KafkaSink {
+    settings: Kafka,
+    config: ClientConfig,
+    last: Last,
+    /// Made when it is first needed, and again when it can do no more.
+    producer: Option<FutureProducer<Context>>,
+}
+
+impl std::fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KafkaSink({})", self.settings.topic)
+    }
+}
+
+/// The properties of a producer of these settings.
+pub fn config(settings: &Kafka, timeout: Duration) -> ClientConfig {
+    let timeout = timeout.as_millis().max(1).to_string();
+    let owned = [
+        ("enable.idempotence", "true"),
+        ("acks", "all"),
+        ("compression.type", settings.compression.name()),
+        ("message.timeout.ms", timeout.as_str()),
+    ];
+    client::config(&settings.cluster, &DEFAULTS, &owned)
+}
+
+/// The record of an alert.
+pub fn record<'a>(settings: &'a Kafka, alert: &'a StoredAlert, key: &'a str) -> FutureRecord<'a, str, [u8]> {
+    let record = FutureRecord::to(&settings.topic).payload(&alert.json[..]).headers(headers(alert));
+    if settings.key == Key::None { record } else { record.key(key) }
+}
+
+/// The key of an alert's record.
+pub fn key(settings: &Kafka, alert: &StoredAlert) -> String {
+    match settings.key {
+        Key::Actor => alert.actor.clone(),
+        Key::Id => hex(&alert.id),
+        Key::Rule => alert.rule.clone(),
+        Key::None => String::new(),
+    }
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn headers(alert: &StoredAlert) -> OwnedHeaders {
+    let (priority, id) = (alert.priority.name(), hex(&alert.id));
+    let all = [
+        ("rule", alert.rule.as_str()),
+        ("priority", priority),
+        ("alert_id", &id),
+        ("content_type", "application/json"),
+    ];
+    all.into_iter()
+        .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
+}
+
+impl KafkaSink {
+    /// Checks the settings. Connects to nothing.
+    ///
+    /// # Errors
+    /// When they cannot work.
+    pub fn new(settings: &Kafka, timeout: Duration) -> Result<Self, SettingsError> {
+        let config = config(settings, timeout);
+        let mut sink =
+            KafkaSink { settings: settings.clone(), config, last: Last::default(), producer: None };
+        sink.producer().map_err(|error| SettingsError::Kafka(client::told(&error)))?;
+        // It would connect at once.
+        sink.producer = None;
+        Ok(sink)
+    }
+
+    fn producer(&mut self) -> Result<&FutureProducer<Context>, KafkaError> {
+        let context = Context::new(self.last.clone(), self.settings.cluster.oauth_token_file.clone());
+        match &mut self.producer {
+            Some(producer) => Ok(producer),
+            none => Ok(none.insert(self.config.create_with_context(context)?)),
+        }
+    }
+
+    /// Sends them all, and waits for each to be acknowledged.
+    pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
+        let settings = self.settings.clone();
+        let producer = match self.producer() {
+            Ok(producer) => producer,
+            Err(error) => return Err(Failure::passing(Reason::Io, client::told(&error))),
+        };
+        let mut sent = Vec::with_capacity(alerts.len());
+        let mut refused = None;
+        for alert in alerts {
+            let key = key(&settings, alert);
+            match producer.send_result(record(&settings, alert, &key)) {
+                Ok(acknowledged) => sent.push(acknowledged),
+                Err((error, _)) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+        // All of them are waited for, so that none is on its way while it is sent again.
+        let (mut done, count) = (0, sent.len());
+        let mut failed = None;
+        for acknowledged in sent {
+            let result = match acknowledged.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err((error, _))) => Err(error),
+                Err(_) => Err(KafkaError::Canceled),
+            };
+            match result {
+                Ok(()) if failed.is_none() => done += 1,
+                Ok(()) => {}
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        if producer.client().fatal_error().is_some() {
+            self.producer = None;
+        }
+        if let Some(error) = failed {
+            // The broker refuses batches: which record it means is found by sending fewer.
+            return Err(self.failure(&error, count - done).after(done));
+        }
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        match refused {
+            Some(KafkaError::MessageProduction(Code::QueueFull)) if done > 0 => Ok(done),
+            // Refused before it was sent: it is that one.
+            Some(error) => Err(self.failure(&error, 1).after(done)),
+            None => Ok(done),
+        }
+    }
+
+    /// What to do about an error that may mean any of so many alerts.
+    fn failure(&self, error: &KafkaError, suspects: usize) -> Failure {
+        let code = error.rdkafka_error_code();
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let passing = |kind: kafka::Reason, reason: Reason, detail: &str| {
+            let advice = kind.advice();
+            let detail = if advice.is_empty() { detail.to_owned() } else { format!("{detail}: {advice}") };
+            Failure::passing(reason, detail)
+        };
+        match (code, last) {
+            (
+                Some(
+                    Code::MessageSizeTooLarge
+                    | Code::MessageBatchTooLarge
+                    | Code::InvalidMessageSize
+                    | Code::InvalidRecord,
+                ),
+                _,
+            ) => Failure {
+                done: 0,
+                reason: Reason::Rejected,
+                remedy: Remedy::GiveUp(suspects),
+                detail: format!(
+                    "{error}: raise `message.max.bytes` here and `max.message.bytes` of the topic for larger alerts"
+                ),
+            },
+            (Some(Code::QueueFull), _) => Failure::passing(Reason::Throttled, error),
+            // The time was over; why, the client said before.
+            (Some(Code::MessageTimedOut | Code::TimedOutQueue), Some((kind, detail))) => {
+                passing(kind, reason_for(kind), &detail)
+            }
+            (Some(Code::MessageTimedOut | Code::TimedOutQueue), None) => {
+                Failure::passing(Reason::Timeout, error)
+            }
+            (Some(code), _) => {
+                let kind = reason_of(code);
+                passing(kind, reason_for(kind), &error.to_string())
+            }
+            (None, _) => Failure::passing(Reason::Server, error),
+        }
+    }
+}
+
+/// What the metrics of sinks call it.
+pub fn reason_for(kind: kafka::Reason) -> Reason {
+    match kind {
+        kafka::Reason::Unreachable => Reason::Connection,
+        kafka::Reason::Tls => Reason::Tls,
+        kafka::Reason::Authentication | kafka::Reason::Forbidden | kafka::Reason::UnknownTopic => {
+            Reason::Rejected
+        }
+        _ => Reason::Server,
+    }
+}

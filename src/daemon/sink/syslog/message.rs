@@ -1,0 +1,253 @@
+//! A message as RFC 5424 has it.
+
+use crate::daemon::sink::config::{SettingsError, Syslog, SyslogFormat};
+use crate::daemon::sink::text::start;
+use crate::daemon::store::StoredAlert;
+use crate::detection::audit::text::visible;
+use crate::detection::audit::time;
+use crate::detection::engine::alert::push_hex;
+
+use super::cef;
+
+/// What stands at the end of a message that was cut.
+const CUT: &str = "...[truncated]";
+
+/// A value of structured data is cut after so many bytes, before it is escaped.
+const LONGEST_VALUE: usize = 512;
+
+/// What is the same for all messages of a sink.
+#[derive(Debug)]
+pub struct Writer {
+    facility: usize,
+    /// ` HOSTNAME APP-NAME PROCID MSGID `
+    sender: String,
+    structured_data: Option<String>,
+    format: SyslogFormat,
+}
+
+impl Writer {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// When a name is none.
+    pub fn new(settings: &Syslog) -> Result<Self, SettingsError> {
+        let host = match &settings.hostname {
+            Some(name) => checked("host name", name, 255, "")?.to_owned(),
+            // A machine's own name is what it is. `-` says that there is none.
+            None => Some(gethostname::gethostname().to_string_lossy().into_owned())
+                .filter(|name| checked("host name", name, 255, "").is_ok())
+                .unwrap_or_else(|| "-".to_owned()),
+        };
+        let app = checked("program's name", &settings.app_name, 48, "")?;
+        if let Some(id) = &settings.structured_data {
+            checked("id of structured data", id, 32, "=]\"")?;
+        }
+        Ok(Writer {
+            facility: settings.facility.number(),
+            sender: format!(" {host} {app} {} alert ", std::process::id()),
+            structured_data: settings.structured_data.clone(),
+            format: settings.format,
+        })
+    }
+
+    /// Appends a message of at most so many bytes, of which there must be 480; says whether it was cut.
+    ///
+    /// There is no byte order mark before the text, although RFC 5424 asks for one: receivers hand it on, and then what follows
+    /// is no JSON.
+    pub fn write(&self, alert: &StoredAlert, most: usize, out: &mut Vec<u8>) -> bool {
+        let from = out.len();
+        let priority = self.facility * 8 + alert.priority as usize;
+        out.extend_from_slice(format!("<{priority}>1 ").as_bytes());
+        let when = if alert.time == 0 { alert.stored } else { alert.time };
+        time::write_rfc3339(out, when);
+        // Nanoseconds are more than the format has room for: three digits and the Z.
+        out.truncate(out.len() - 4);
+        out.push(b'Z');
+        out.extend_from_slice(self.sender.as_bytes());
+        let sender_end = out.len();
+        match &self.structured_data {
+            Some(id) => push_data(id, alert, out),
+            None => out.push(b'-'),
+        }
+        out.push(b' ');
+        let message = self.message(alert);
+        if out.len() - from + message.len() <= most {
+            out.extend_from_slice(message.as_bytes());
+            return false;
+        }
+        if out.len() - from + CUT.len() > most {
+            // Not even the structured data has room.
+            out.truncate(sender_end);
+            out.extend_from_slice(b"- ");
+        }
+        let room = most.saturating_sub(out.len() - from + CUT.len());
+        out.extend_from_slice(start(&message, room).as_bytes());
+        out.extend_from_slice(CUT.as_bytes());
+        true
+    }
+
+    fn message(&self, alert: &StoredAlert) -> String {
+        match self.format {
+            SyslogFormat::Json => String::from_utf8_lossy(&alert.json).into_owned(),
+            SyslogFormat::Cef => cef::write(alert),
+            SyslogFormat::Text => format!("{}: {}", visible(&alert.rule), visible(alert.message.trim())),
+        }
+    }
+}
+
+fn checked<'t>(
+    what: &'static str,
+    text: &'t str,
+    most: usize,
+    not: &'static str,
+) -> Result<&'t str, SettingsError> {
+    let is_one = |byte: u8| (33..=126).contains(&byte) && !not.as_bytes().contains(&byte);
+    if (1..=most).contains(&text.len()) && text.bytes().all(is_one) {
+        return Ok(text);
+    }
+    let but = if not.is_empty() { "" } else { ", none of them `=`, `]` or `\"`" };
+    Err(SettingsError::Name { what, text: text.to_owned(), most, but })
+}
+
+fn push_data(id: &str, alert: &StoredAlert, out: &mut Vec<u8>) {
+    out.push(b'[');
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(b" id=\"");
+    push_hex(&alert.id, out);
+    out.push(b'"');
+    let values = [
+        ("rule", &*alert.rule),
+        ("priority", alert.priority.name()),
+        ("actor", &alert.actor),
+        ("target", &alert.target),
+    ];
+    for (name, value) in values {
+        out.push(b' ');
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"=\"");
+        push_value(start(value, LONGEST_VALUE), out);
+        out.push(b'"');
+    }
+    out.push(b']');
+}
+
+/// Appends a PARAM-VALUE: `"`, `\` and `]` are escaped by `\`. Control characters are allowed there, but receivers write what
+/// they get into lines of files, so that they are spelled out.
+fn push_value(value: &str, out: &mut Vec<u8>) {
+    for byte in visible(value).bytes() {
+        if matches!(byte, b'"' | b'\\' | b']') {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::sink::tests::{HOSTILE, alert};
+    use crate::detection::audit::text::is_disruptive;
+    use proptest::prelude::*;
+
+    fn written(settings: &Syslog, alert: &StoredAlert, most: usize) -> (bool, String) {
+        let mut out = Vec::new();
+        let cut = Writer::new(settings).unwrap().write(alert, most, &mut out);
+        (cut, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_message_has_its_parts() {
+        let settings =
+            Syslog { hostname: Some("node-1".into()), format: SyslogFormat::Text, ..Syslog::default() };
+        let (cut, text) = written(&settings, &alert(1), usize::MAX);
+        let process = std::process::id();
+        assert!(!cut);
+        assert_eq!(
+            text,
+            format!(
+                "<84>1 2026-11-23T03:45:32.270783Z node-1 pullwatch {process} alert \
+                 [pullwatch@32473 id=\"00000000000000000000000000000001\" rule=\"Secret Read\" priority=\"Warning\" \
+                 actor=\"alice\" target=\"secrets a/b\"] Secret Read: alice read b"
+            )
+        );
+    }
+
+    #[test]
+    fn hostile_values_stay_inside_their_quotes() {
+        let hostile = StoredAlert {
+            actor: HOSTILE.into(),
+            target: HOSTILE.repeat(100),
+            rule: HOSTILE.into(),
+            message: HOSTILE.into(),
+            ..alert(1)
+        };
+        for format in [SyslogFormat::Text, SyslogFormat::Cef, SyslogFormat::Json] {
+            let settings = Syslog { format, ..Syslog::default() };
+            for most in [usize::MAX, 3000, 1000, 480] {
+                let (cut, text) = written(&settings, &hostile, most);
+                assert!(!text.chars().any(is_disruptive), "{text:?}");
+                assert!(text.len() <= most);
+                assert_eq!(cut, text.ends_with(CUT));
+                // The first `]` that is not escaped, outside or inside quotes, ends the structured data.
+                let data = text.split_once(" alert ").unwrap().1;
+                if data.starts_with('[') {
+                    let (mut escaped, mut quoted, mut end) = (false, false, None);
+                    for (at, letter) in data.char_indices() {
+                        match letter {
+                            _ if escaped => escaped = false,
+                            '\\' if quoted => escaped = true,
+                            '"' => quoted = !quoted,
+                            ']' => {
+                                assert!(!quoted);
+                                end = Some(at);
+                                break;
+                            }
+                            _ => {}
+                        }
+                    }
+                    assert!(data[end.unwrap()..].starts_with("] "));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn values_read_back(value in any::<String>()) {
+            let mut out = Vec::new();
+            push_value(&value, &mut out);
+            let out = String::from_utf8(out).unwrap();
+            let (mut read, mut escaped) = (String::new(), false);
+            for letter in out.chars() {
+                prop_assert!(escaped || !matches!(letter, '"' | ']'));
+                escaped = !escaped && letter == '\\';
+                if !escaped {
+                    read.push(letter);
+                }
+            }
+            prop_assert!(!escaped);
+            prop_assert_eq!(read, visible(&value));
+        }
+
+        #[test]
+        fn no_text_breaks_a_bound(text in any::<String>(), times in 0_usize..50, most in 480_usize..3000) {
+            let text = text.repeat(times);
+            let alert = StoredAlert { actor: text.clone(), target: text.clone(), message: text, ..alert(1) };
+            for format in [SyslogFormat::Text, SyslogFormat::Cef] {
+                let (cut, written) = written(&Syslog { format, ..Syslog::default() }, &alert, most);
+                prop_assert!(written.len() <= most && cut == written.ends_with(CUT));
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_would_break_the_head_are_refused() {
+        for name in ["", "a b", "a\n", "ä", &"a".repeat(49)] {
+            assert!(Writer::new(&Syslog { app_name: name.into(), ..Syslog::default() }).is_err());
+        }
+        for id in ["a b", "a=b", "a]", "\"", ""] {
+            assert!(Writer::new(&Syslog { structured_data: Some(id.into()), ..Syslog::default() }).is_err());
+        }
+        assert!(Writer::new(&Syslog { hostname: Some("a b".into()), ..Syslog::default() }).is_err());
+    }
+}

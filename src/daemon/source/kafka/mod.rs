@@ -1,0 +1,105 @@
+//! Audit events out of Kafka: one member of a consumer group.
+//!
+//! Kafka does the partitioning, the hand-over and the durability; here is only what ties that to the store. Messages are
+//! gathered to a [`Batch`] for as long as there are more, so that a batch is small while little comes and large behind a
+//! backlog. The pipeline judges a batch and stores alerts, what was learned and the partitions' positions in one
+//! transaction. Only then offsets are committed to the group: at once, or when every sink has the alerts ([`Commit`]).
+//!
+//! A partition that comes to us starts where the group is, or where the store is if that is further: after a kill between
+//! the two nothing is judged twice. One that is taken away is let go when what is in flight is stored and its offsets are
+//! committed. While the pipeline takes nothing the partitions are paused, and we go on asking, so that the group keeps us.
+//!
+//! What comes in: messages, whatever is in them. What goes out: their bytes, in the order of each partition. What must never
+//! come in: anything of JSON but how an event starts that is one line.
+
+// Without Kafka nobody makes batches and positions.
+#[cfg_attr(not(feature = "kafka"), allow(dead_code))]
+mod batch;
+mod partitions;
+#[cfg_attr(not(feature = "kafka"), allow(dead_code))]
+mod position;
+mod settings;
+
+#[cfg(feature = "kafka")]
+mod consumer;
+#[cfg(feature = "kafka")]
+mod context;
+#[cfg(feature = "kafka")]
+mod in_flight;
+#[cfg(feature = "kafka")]
+pub(crate) mod repartition;
+#[cfg(feature = "kafka")]
+mod start_offset;
+
+#[cfg(not(feature = "kafka"))]
+mod disabled;
+
+pub use batch::{Batch, Outcome, Run};
+#[cfg(feature = "kafka")]
+pub use consumer::{Consumer, Membership};
+#[cfg(not(feature = "kafka"))]
+pub use disabled::Consumer;
+pub use partitions::Partitions;
+pub use position::Position;
+#[cfg(feature = "kafka")]
+pub use repartition::Exchange;
+pub use settings::{Commit, Correlate, Settings, StartAt};
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::daemon::kafka::Reason;
+
+/// Hears what a consumer does.
+pub trait Witness: Send + Sync {
+    /// So many messages came, and so many of them hold nothing: they delete a key of a compacted topic.
+    fn messages(&self, all: u64, empty: u64);
+    /// Partitions were given to us (`assigned`), taken in order (`revoked`) or lost (`lost`).
+    fn rebalanced(&self, what: &'static str);
+    /// Something failed.
+    fn failed(&self, reason: Reason);
+    /// So many messages of a partition were not judged yet.
+    fn lag(&self, topic: &str, partition: i32, messages: u64);
+    /// A partition is no longer ours.
+    fn let_go(&self, topic: &str, partition: i32);
+    /// The newest message that was judged is so old, while there are more.
+    fn behind(&self, age: Duration);
+    /// What keeps it from working now, for the health checks; nothing where it works.
+    fn trouble(&self, what: Option<String>);
+}
+
+/// What a consumer needs from others.
+pub struct Parts {
+    /// Takes a batch; false where nobody takes any more.
+    pub hand_on: Box<dyn Fn(Batch) -> bool + Send + Sync>,
+    /// The place of the last alert that every sink has, or is done with; nothing where it cannot be told now.
+    pub delivered: Box<dyn Fn() -> Option<i64> + Send + Sync>,
+    /// Hears what happens.
+    pub witness: Box<dyn Witness>,
+    /// The place of the newest alert in the store.
+    pub newest: i64,
+    /// What the store has of partitions, as keys and values.
+    pub positions: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Why a consumer cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its properties cannot be used, or there is no Kafka in this build.
+    #[error(transparent)]
+    Client(#[from] crate::daemon::kafka::Error),
+    /// The topics cannot be used.
+    #[error("librdkafka cannot use these topics: {0}")]
+    Topics(String),
+    /// A file that it needs.
+    #[error("{path}: {reason}", path = .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The system gives no thread.
+    #[error("the system gives no thread: {0}")]
+    Thread(std::io::Error),
+}

@@ -1,0 +1,363 @@
+//! The topic over which replicas exchange matches that feed correlations: what Kafka Streams calls a repartition topic.
+//!
+//! Its messages carry the time of their event, so that a reader finds where a window starts by asking the broker for a time,
+//! whenever the match was written. For the same reason it is kept by size and never by age.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::consumer::Membership;
+use super::settings::{Correlate, Settings};
+use crate::daemon::kafka::{Context, Last, Limiter, Reason, client, reason_of};
+use crate::daemon::pipeline::{Ours, Share};
+use crate::detection::detector::repartition::Outgoing;
+
+/// How long brokers may take for one step.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether it is to stop.
+const STEP: Duration = Duration::from_millis(200);
+
+/// How much of a partition the brokers keep. A match is half a kilobyte.
+const KEPT: &str = "268435456";
+
+/// What brokers remove at once.
+const SEGMENT: &str = "67108864";
+
+/// The topic, for the pipeline.
+pub struct Exchange {
+    topic: String,
+    producer_config: ClientConfig,
+    reader_config: ClientConfig,
+    oauth_token_file: Option<std::path::PathBuf>,
+    group: Membership,
+    delivered: Box<dyn Fn() -> Option<i64> + Send>,
+    failed: Box<dyn Fn(Reason) + Send>,
+    should_stop: Arc<AtomicBool>,
+    last: Last,
+    producer: Option<FutureProducer<Context>>,
+    limiter: Limiter,
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Exchange({})", self.topic)
+    }
+}
+
+impl Exchange {
+    /// For one member of a group. Connects to nothing.
+    pub fn new(
+        settings: &Settings,
+        correlate: &Correlate,
+        group: Membership,
+        delivered: Box<dyn Fn() -> Option<i64> + Send>,
+        failed: Box<dyn Fn(Reason) + Send>,
+        should_stop: Arc<AtomicBool>,
+    ) -> Self {
+        let own = [("enable.idempotence", "true"), ("acks", "all"), ("message.timeout.ms", "30000")];
+        let defaults = [
+            ("ssl.ca.location", "probe"),
+            ("linger.ms", "1"),
+            ("compression.type", "lz4"),
+            ("queue.buffering.max.kbytes", "16384"),
+        ];
+        let reads = [
+            ("group.id", settings.group.as_str()),
+            ("enable.auto.commit", "false"),
+            ("enable.partition.eof", "true"),
+            ("auto.offset.reset", "earliest"),
+            ("queued.max.messages.kbytes", "8192"),
+        ];
+        Exchange {
+            topic: correlate.topic.clone(),
+            producer_config: client::config(&settings.cluster, &defaults, &own),
+            reader_config: client::config(&settings.cluster, &defaults[..1], &reads),
+            oauth_token_file: settings.cluster.oauth_token_file.clone(),
+            group,
+            delivered,
+            failed,
+            should_stop,
+            last: Last::default(),
+            producer: None,
+            limiter: Limiter::default(),
+        }
+    }
+
+    fn context(&self) -> Context {
+        Context::new(self.last.clone(), self.oauth_token_file.clone())
+    }
+
+    fn complain(&mut self, what: &str, error: &KafkaError) {
+        let reason = error.rdkafka_error_code().map_or(Reason::Other, reason_of);
+        let said = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let (reason, detail) = said.unwrap_or((reason, String::new()));
+        (self.failed)(reason);
+        if let Some(held_back) = self.limiter.is_due(reason) {
+            tracing::warn!(
+                topic = self.topic, reason = reason.name(), held_back, %error, detail,
+                "{what}; it is tried again. {}", reason.advice()
+            );
+        }
+    }
+
+    fn try_send(&mut self, messages: &[Outgoing]) -> Result<(), KafkaError> {
+        let producer = match &self.producer {
+            Some(producer) => producer.clone(),
+            None => {
+                let producer = self.producer_config.create_with_context(self.context())?;
+                FutureProducer::clone(self.producer.insert(producer))
+            }
+        };
+        let refused = self.deliver(&producer, messages.iter())?;
+        // A broker refuses the batch that one of them was in.
+        let is_one = refused.len() == 1;
+        for message in refused {
+            if is_one || !self.deliver(&producer, std::iter::once(message))?.is_empty() {
+                too_large(&self.topic);
+                (self.failed)(Reason::Other);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends messages, and waits until they are with the brokers. Gives back those that are too large, or were in a batch with
+    /// one that is.
+    fn deliver<'m>(
+        &self,
+        producer: &FutureProducer<Context>,
+        messages: impl Iterator<Item = &'m Outgoing>,
+    ) -> Result<Vec<&'m Outgoing>, KafkaError> {
+        let (mut sent, mut refused) = (Vec::new(), Vec::new());
+        for message in messages {
+            match send(producer, &self.topic, message)? {
+                Some(acknowledged) => sent.push((message, acknowledged)),
+                None => refused.push(message),
+            }
+        }
+        let deadline = Instant::now() + PATIENCE * 4;
+        // In small steps, so that nobody who wants it to stop waits for brokers that are gone.
+        while let Err(error) = producer.flush(STEP) {
+            if Instant::now() >= deadline || self.should_stop.load(Ordering::Acquire) {
+                return Err(error);
+            }
+        }
+        for (message, acknowledged) in sent {
+            match acknowledged.now_or_never() {
+                Some(Ok(Ok(_))) => {}
+                Some(Ok(Err((error, _)))) if is_too_large(&error) => refused.push(message),
+                Some(Ok(Err((error, _)))) => return Err(error),
+                Some(Err(_)) | None => return Err(KafkaError::Canceled),
+            }
+        }
+        Ok(refused)
+    }
+
+    fn try_recall(
+        &self,
+        partition: i32,
+        until: i64,
+        reach: i64,
+        take: &mut dyn FnMut(i64, &[u8]),
+    ) -> Result<(), KafkaError> {
+        let reader: BaseConsumer<Context> =
+            BaseConsumer::from_config_and_context(&self.reader_config, self.context())?;
+        // A token is asked for by polling.
+        let _ = reader.poll(Duration::ZERO);
+        let (low, _) = reader.fetch_watermarks(&self.topic, partition, PATIENCE)?;
+        let Some(time) = self.time_before(&reader, partition, low, until)? else { return Ok(()) };
+        let from = time.saturating_sub(reach / 1_000_000).max(0);
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_offset(&self.topic, partition, Offset::Offset(from))?;
+        let found = reader.offsets_for_times(asked, PATIENCE)?;
+        let start = match found.find_partition(&self.topic, partition).map(|one| one.offset()) {
+            Some(Offset::Offset(offset)) => offset.max(low),
+            _ => low,
+        };
+        self.read(&reader, partition, start, |offset, _, message| {
+            take(offset, message);
+            true
+        })
+    }
+
+    /// When the event happened of a message before an offset, in milliseconds: of the last, or of one not far before it.
+    /// Nothing where there is none.
+    fn time_before(
+        &self,
+        reader: &BaseConsumer<Context>,
+        partition: i32,
+        low: i64,
+        until: i64,
+    ) -> Result<Option<i64>, KafkaError> {
+        if until <= low {
+            return Ok(None);
+        }
+        // Transactions leave offsets without a message.
+        let mut back = 1_i64;
+        loop {
+            let start = until.saturating_sub(back).max(low);
+            let mut found = None;
+            self.read(reader, partition, start, |offset, time, _| {
+                found = (offset < until).then_some(time);
+                false
+            })?;
+            if found.is_some() || start == low {
+                return Ok(found);
+            }
+            back = back.saturating_mul(16);
+        }
+    }
+
+    /// Reads a partition from an offset to its end, or until it has enough.
+    fn read(
+        &self,
+        reader: &BaseConsumer<Context>,
+        partition: i32,
+        start: i64,
+        mut take: impl FnMut(i64, i64, &[u8]) -> bool,
+    ) -> Result<(), KafkaError> {
+        let mut place = TopicPartitionList::new();
+        place.add_partition_offset(&self.topic, partition, Offset::Offset(start))?;
+        reader.assign(&place)?;
+        let mut deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            match reader.poll(Duration::from_millis(200)) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    // librdkafka tries again by itself.
+                    Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut) => {}
+                    _ => return Err(error),
+                },
+                Some(Ok(message)) => {
+                    deadline = Instant::now() + PATIENCE;
+                    let time = message.timestamp().to_millis().unwrap_or(0);
+                    if !take(message.offset(), time, message.payload().unwrap_or_default()) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Err(KafkaError::Global(Code::OperationTimedOut))
+    }
+}
+
+impl Share for Exchange {
+    fn turn(&self) -> u64 {
+        self.group.turn()
+    }
+
+    fn ours(&self) -> Vec<Ours> {
+        self.group.partitions_of(&self.topic)
+    }
+
+    fn send(&mut self, messages: &[Outgoing]) -> bool {
+        match self.try_send(messages) {
+            Ok(()) => true,
+            Err(error) => {
+                self.complain("matches for other replicas were not taken by the brokers", &error);
+                // A new one starts with an empty queue.
+                self.producer = None;
+                false
+            }
+        }
+    }
+
+    fn recall(&mut self, partition: i32, until: i64, reach: i64, take: &mut dyn FnMut(i64, &[u8])) -> bool {
+        match self.try_recall(partition, until, reach, take) {
+            Ok(()) => true,
+            Err(error) => {
+                self.complain("what windows held before could not be read", &error);
+                false
+            }
+        }
+    }
+
+    fn delivered(&self) -> Option<i64> {
+        (self.delivered)()
+    }
+}
+
+/// Gives a message to a producer. Nothing comes back of one that is too large for it.
+pub fn send(
+    producer: &FutureProducer<Context>,
+    topic: &str,
+    message: &Outgoing,
+) -> Result<Option<rdkafka::producer::DeliveryFuture>, KafkaError> {
+    loop {
+        let record = FutureRecord::to(topic)
+            .key(&message.key)
+            .payload(&message.value)
+            .timestamp((message.time / 1_000_000).max(0));
+        match producer.send_result(record) {
+            Ok(acknowledged) => return Ok(Some(acknowledged)),
+            Err((KafkaError::MessageProduction(Code::QueueFull), _)) => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err((error, _)) if is_too_large(&error) => return Ok(None),
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
+
+/// Whether no broker ever takes it.
+pub fn is_too_large(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidRecord))
+}
+
+/// Says that a match is lost.
+pub fn too_large(topic: &str) {
+    tracing::error!(
+        topic,
+        "a match is too large for the topic and counts in no correlation: raise `max.message.bytes` of the topic"
+    );
+}
+
+/// Makes the topic.
+pub async fn make_topic(settings: &Settings, correlate: &Correlate) -> Result<(), KafkaError> {
+    let config = client::config(&settings.cluster, &[("ssl.ca.location", "probe")], &[]);
+    let admin: AdminClient<Context> = AdminClient::from_config_and_context(
+        &config,
+        Context::new(Last::default(), settings.cluster.oauth_token_file.clone()),
+    )?;
+    let topic = NewTopic {
+        name: &correlate.topic,
+        num_partitions: i32::try_from(correlate.partitions).unwrap_or(i32::MAX),
+        // As the cluster's default is.
+        replication: TopicReplication::Fixed(-1),
+        config: vec![
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", KEPT),
+            ("segment.bytes", SEGMENT),
+            ("message.timestamp.type", "CreateTime"),
+            // No less than librdkafka sends, whatever the brokers' default is.
+            ("max.message.bytes", "1048588"),
+        ],
+    };
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    for result in admin.create_topics([&topic], &options).await? {
+        match result {
+            Ok(_) => tracing::info!(
+                topic = correlate.topic,
+                partitions = correlate.partitions,
+                "made the topic for correlations"
+            ),
+            Err((_, Code::TopicAlreadyExists)) => {}
+            Err((_, code)) => return Err(KafkaError::AdminOp(code)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! Where to start in a partition that was given to us.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::context::Context;
+use super::position::{self, Position};
+use super::{Partitions, StartAt};
+use crate::daemon::kafka::Reason;
+
+/// The group waits for us meanwhile: what is not known by then is left to librdkafka.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a partition starts, by what store and group know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// Where the group is; where it has nothing, as the configuration says.
+    Group,
+    /// Where the store is, since it is further.
+    Store(i64),
+    /// Where the group is, though we had committed more: somebody set it back.
+    SetBack,
+}
+
+fn decide(store: Option<Position>, group: Option<i64>) -> Start {
+    match (store, group) {
+        (None, _) => Start::Group,
+        (Some(store), None) => Start::Store(store.next),
+        (Some(store), Some(group)) if group < store.committed => Start::SetBack,
+        (Some(store), Some(group)) if group >= store.next => Start::Group,
+        (Some(store), Some(_)) => Start::Store(store.next),
+    }
+}
+
+/// Writes where to start into the list, and makes its partitions ours.
+pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &TopicPartitionList) {
+    let deadline = Instant::now() + PATIENCE;
+    let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    let prefix = context.prefix(consumer, left());
+    let stored = stored(context, &prefix);
+    let mut asked = TopicPartitionList::with_capacity(given.count());
+    for one in given.elements() {
+        asked.add_partition(one.topic(), one.partition());
+    }
+    let group = match consumer.committed_offsets(asked, left()) {
+        Ok(group) => Some(group),
+        Err(error) => {
+            context.complain(Reason::Other, &format!("the group's offsets cannot be read: {error}"));
+            None
+        }
+    };
+    let mut is_reachable = true;
+    let mut unknown = TopicPartitionList::new();
+    let exchange = context.work().exchange.clone();
+    for mut one in given.elements() {
+        let (topic, partition) = (one.topic().to_owned(), one.partition());
+        // What replicas wrote for each other is read from the start, whenever they look at the rest.
+        let is_exchange = exchange.as_deref() == Some(topic.as_str());
+        let found = group.as_ref().and_then(|group| group.find_partition(&topic, partition));
+        let is_told = found.as_ref().is_some_and(|found| found.error().is_ok());
+        let committed = found.and_then(|found| match found.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        });
+        // With transactions the group knows, and the store comes after it.
+        let store = stored.get(&topic, partition).copied().filter(|_| !context.is_transactional);
+        let start = decide(store, committed);
+        if start == Start::SetBack {
+            tracing::warn!(
+                source = context.source,
+                topic,
+                partition,
+                offset = committed,
+                "the group was set back: what comes again is judged again, and alerts that are stored are not stored twice"
+            );
+        }
+        let wanted = match start {
+            Start::Store(offset) => Some(offset),
+            Start::Group | Start::SetBack => committed,
+        };
+        let ends = match wanted {
+            Some(_) if is_reachable => consumer.fetch_watermarks(&topic, partition, left()).ok(),
+            _ => None,
+        };
+        // One that does not answer costs the time of all others.
+        is_reachable &= wanted.is_none() || ends.is_some();
+        let offset = match (wanted, ends) {
+            (Some(wanted), Some((_, end))) if wanted > end => {
+                context.count(Reason::OffsetGone);
+                tracing::error!(
+                    source = context.source,
+                    topic,
+                    partition,
+                    known = wanted,
+                    end,
+                    "the topic is shorter than what was read of it: it was made anew, and is read as `start_at` says"
+                );
+                Some(if context.start_at == StartAt::Latest && !is_exchange {
+                    Offset::End
+                } else {
+                    Offset::Beginning
+                })
+            }
+            (Some(wanted), Some((first, _))) if wanted < first => {
+                context.count(Reason::OffsetGone);
+                tracing::error!(
+                    source = context.source,
+                    topic,
+                    partition,
+                    lost = first - wanted,
+                    "messages were removed before they were read: the topic's retention is shorter than we were behind"
+                );
+                Some(Offset::Offset(first))
+            }
+            (Some(wanted), _) => Some(Offset::Offset(wanted)),
+            // Not told is not unknown: librdkafka asks the group again, and starts where that is.
+            (None, _) if !is_told => None,
+            (None, _) if is_exchange => Some(Offset::Beginning),
+            (None, _) => {
+                unknown.add_partition(&topic, partition);
+                None
+            }
+        };
+        if let Some(offset) = offset {
+            // An offset that cannot be set is one below 0, which none of these is.
+            let _ = one.set_offset(offset);
+        }
+        let mut work = context.work();
+        let begins = match offset {
+            Some(Offset::Offset(offset)) => Some(offset),
+            _ => None,
+        };
+        work.assigned(&topic, partition, committed.unwrap_or(-1), begins);
+        if let (Start::Store(next), Some(Offset::Offset(offset))) = (start, offset)
+            && next == offset
+        {
+            work.resumed(&topic, partition, next);
+        }
+    }
+    context.work().prefix = prefix;
+    if let StartAt::Time(time) = context.start_at {
+        start_at_time(context, consumer, given, &mut unknown, time, left());
+    }
+}
+
+/// Partitions that nobody knows start at a time.
+fn start_at_time(
+    context: &Context,
+    consumer: &BaseConsumer<Context>,
+    given: &TopicPartitionList,
+    unknown: &mut TopicPartitionList,
+    time: i64,
+    patience: Duration,
+) {
+    if unknown.count() == 0 || unknown.set_all_offsets(Offset::Offset(time)).is_err() {
+        return;
+    }
+    match consumer.offsets_for_times(unknown.clone(), patience) {
+        Ok(found) => {
+            for one in found.elements() {
+                if let Some(mut place) = given.find_partition(one.topic(), one.partition()) {
+                    let _ = place.set_offset(one.offset());
+                }
+            }
+        }
+        Err(error) => context.complain(
+            Reason::Other,
+            &format!(
+                "the offsets of the time in `start_at` are not known, so it starts at the oldest: {error}"
+            ),
+        ),
+    }
+}
+
+/// What the store has of this group's partitions.
+fn stored(context: &Context, prefix: &[u8]) -> Partitions<Position> {
+    let mut all = Partitions::default();
+    let known = context.positions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for (key, value) in known.iter() {
+        if let Some((topic, partition, position)) = position::read(prefix, key, value) {
+            all.set(topic, partition, position);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_further_one_of_store_and_group_counts_unless_the_group_was_set_back() {
+        let store = |next, committed| Some(Position { next, committed });
+        for (known, group, start) in [
+            (None, None, Start::Group),
+            (None, Some(5), Start::Group),
+            // Killed before the commit.
+            (store(10, 4), Some(4), Start::Store(10)),
+            (store(10, 4), Some(7), Start::Store(10)),
+            // Another replica was further.
+            (store(10, 4), Some(30), Start::Group),
+            (store(10, 10), Some(10), Start::Group),
+            // The group forgot, after a week of silence.
+            (store(10, 10), None, Start::Store(10)),
+            (store(10, -1), Some(0), Start::Store(10)),
+            (store(10, 8), Some(2), Start::SetBack),
+        ] {
+            assert_eq!(decide(known, group), start, "{known:?} {group:?}");
+        }
+    }
+}

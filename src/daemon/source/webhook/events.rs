@@ -1,0 +1,200 @@
+//! A body taken apart: its events, and by what each is known again.
+
+use std::ops::Range;
+
+use crate::detection::audit::event_id;
+use crate::detection::audit::json::{Broken, Cursor, Raw, Type};
+
+/// A body with more events is refused. An apiserver sends 400 unless it is told otherwise.
+pub const MOST_EVENTS: usize = 100_000;
+
+/// Why a body is no batch of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// There is nothing, or nothing but blanks.
+    #[error("the body is empty")]
+    Empty,
+    /// It is not JSON.
+    #[error("the body is not JSON")]
+    NotJson,
+    /// Its JSON ends in the middle.
+    #[error("the body's JSON ends in the middle")]
+    Cut,
+    /// It is JSON of something else.
+    #[error("the body is no EventList of audit.k8s.io, no Event and no array of events")]
+    WrongKind,
+    /// It is a list, and there is no event in it.
+    #[error("the body holds no events")]
+    NoEvents,
+    /// There are too many for one body.
+    #[error("the body holds more than 100000 events")]
+    TooMany,
+}
+
+impl From<Broken> for Reason {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Cut => Reason::Cut,
+            Broken::Syntax => Reason::NotJson,
+        }
+    }
+}
+
+/// The events of a body, in its order: the hash of each one's content, and its place in the body.
+pub type Events = Vec<([u8; 16], Range<usize>)>;
+
+/// The events of a body, each with the hash of its whole content and its place in the body.
+///
+/// A body is an `EventList`, an array, a single event, or several of these one after the other. The hash is the same for an event in a list
+/// and in the apiserver's file ([`event_id::digest`]). Elements of a list that are no events are among the result, so that whoever
+/// judges them counts them.
+///
+/// # Errors
+/// When the body is no batch of events at all.
+pub fn event_digests(body: &[u8]) -> Result<Events, Reason> {
+    let mut events = Vec::new();
+    let mut at = 0;
+    while let Some(blanks) = body[at..].iter().position(|byte| !byte.is_ascii_whitespace()) {
+        let start = at + blanks;
+        let value = Raw::first(&body[start..])?;
+        at = start + value.bytes().len();
+        match value.kind() {
+            Type::Array => list(value, start, &mut events)?,
+            Type::Object => object(value, start, &mut events)?,
+            Type::String | Type::Scalar if at == body.len() => return Err(Reason::WrongKind),
+            Type::String | Type::Scalar => return Err(Reason::NotJson),
+        }
+    }
+    if at == 0 {
+        return Err(Reason::Empty);
+    }
+    if events.is_empty() {
+        return Err(Reason::NoEvents);
+    }
+    Ok(events)
+}
+
+fn push(event: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Reason> {
+    if events.len() == MOST_EVENTS {
+        return Err(Reason::TooMany);
+    }
+    events.push((event_id::digest(event.bytes()), start..start + event.bytes().len()));
+    Ok(())
+}
+
+/// The elements of an array that starts at `start`.
+fn list(array: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Reason> {
+    let mut cursor = Cursor::new(array.bytes(), b'[');
+    while let Some(item) = cursor.item() {
+        let item = item?;
+        push(item, start + cursor.position() - item.bytes().len(), events)?;
+    }
+    Ok(())
+}
+
+/// An event, or the events of a list.
+fn object(value: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Reason> {
+    let (mut kind, mut items, mut has_id) = (None, None, false);
+    let mut cursor = Cursor::new(value.bytes(), b'{');
+    while let Some(member) = cursor.member() {
+        let (key, member) = member?;
+        // As everywhere, the first of equal members counts.
+        if key.is("kind") {
+            kind = kind.or(Some(member));
+        } else if key.is("items") {
+            let at = start + cursor.position() - member.bytes().len();
+            items = items.or(Some((member, at)));
+        } else if key.is("auditID") {
+            has_id = true;
+        }
+    }
+    match kind.map(Raw::text).as_deref() {
+        Some(b"EventList") => match items {
+            Some((items, at)) if items.kind() == Type::Array => list(items, at, events),
+            _ => Err(Reason::NoEvents),
+        },
+        Some(b"Event") => push(value, start, events),
+        None if has_id => push(value, start, events),
+        _ => Err(Reason::WrongKind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts(body: &str) -> Result<Vec<&str>, Reason> {
+        event_digests(body.as_bytes()).map(|events| events.into_iter().map(|(_, at)| &body[at]).collect())
+    }
+
+    #[test]
+    fn a_body_is_a_list_an_array_or_an_event() {
+        let a = r#"{"kind":"Event","auditID":"a"}"#;
+        let b = r#"{"auditID":"b"}"#;
+        for body in [
+            format!(r#"{{"kind":"EventList","items":[{a},{b}]}}"#),
+            format!(r#" {{ "items" : [ {a} , {b} ] , "metadata":{{}}, "kind":"EventList" }} "#),
+            format!("[{a},\n{b}]"),
+            format!("{a}\n{b}\n"),
+            format!("{a}[{b}]"),
+        ] {
+            assert_eq!(texts(&body), Ok(vec![a, b]), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_in_a_list_is_not_lost() {
+        assert_eq!(texts(r#"[3,{"kind":"Pod"},null]"#), Ok(vec!["3", r#"{"kind":"Pod"}"#, "null"]));
+    }
+
+    #[test]
+    fn the_first_of_equal_members_counts() {
+        let body = r#"{"kind":"EventList","kind":"Pod","items":[1],"items":[2]}"#;
+        assert_eq!(texts(body), Ok(vec!["1"]));
+    }
+
+    #[test]
+    fn an_event_is_the_same_in_a_file_and_in_a_list() {
+        let file = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a"}"#;
+        let list = br#"{"kind":"EventList","items":[{"level":"Metadata","auditID":"a"}]}"#;
+        assert_eq!(event_digests(file).unwrap()[0].0, event_digests(list).unwrap()[0].0);
+    }
+
+    #[test]
+    fn an_audit_id_makes_no_event_the_same() {
+        let body = br#"[{"auditID":"a","stage":"x","verb":"get"},{"auditID":"a","stage":"x","verb":"list"}]"#;
+        let events = event_digests(body).unwrap();
+        assert_ne!(events[0].0, events[1].0);
+    }
+
+    #[test]
+    fn there_is_an_end_to_a_list() {
+        let list = |count: usize| format!("[{}1]", "1,".repeat(count - 1));
+        assert_eq!(texts(&list(MOST_EVENTS)).unwrap().len(), MOST_EVENTS);
+        assert_eq!(texts(&list(MOST_EVENTS + 1)), Err(Reason::TooMany));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_and_places_are_in_the_body(
+            body in proptest::collection::vec(
+                prop_oneof![Just("{"), Just("}"), Just("["), Just("]"), Just(","), Just(":"), Just("\"kind\""),
+                    Just("\"items\""), Just("\"EventList\""), Just("\"Event\""), Just("\"auditID\""), Just("1"),
+                    Just(" "), Just("\""), Just("\\")],
+                0..40,
+            )
+        ) {
+            let body = body.concat();
+            if let Ok(events) = event_digests(body.as_bytes()) {
+                let mut end = 0;
+                for (digest, at) in events {
+                    prop_assert!(end <= at.start && at.start < at.end && at.end <= body.len());
+                    prop_assert_eq!(digest, event_id::digest(&body.as_bytes()[at.clone()]));
+                    end = at.end;
+                }
+            }
+        }
+    }
+}

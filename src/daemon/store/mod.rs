@@ -1,0 +1,84 @@
+//! Position, alerts and state in one SQLite file, in one transaction a batch.
+//!
+//! A kill at any instant leaves all of a batch or nothing of it: what a source handed on, what was learned from it and what
+//! it made alert. So nothing is lost, and nothing is there twice.
+//!
+//! Four doors lead here. [`Store`] is the daemon's: the only one that writes batches and that makes room, and there is one a
+//! directory, held by a lock. [`Reader`] looks, also from another process, and never waits for the daemon nor holds it up.
+//! [`Cursor`] is a sink's: how far it has delivered. [`acknowledge`] is a person's.
+//!
+//! What comes in is redacted already; the store shows nothing and escapes nothing. All texts in it may be an attacker's, and the
+//! file may have been damaged: what comes out is read with care, and nothing here panics on it. What must never come in is an
+//! event, a rule or a terminal.
+
+mod acknowledgements;
+mod cursor;
+mod dir;
+mod error;
+mod open;
+mod read;
+mod retain;
+mod schema;
+mod write;
+
+pub use acknowledgements::{Ack, acknowledge};
+pub use cursor::{Cursor, Start};
+pub use dir::default_dir;
+pub use error::Error;
+pub use open::{Opened, Options};
+pub use read::{Filter, IdPrefix, Listed, Match, Reader, SinkStats, Stats};
+pub use retain::{Retained, Retention};
+pub use write::{Batch, Committed, Holds, StateEntry, Store};
+
+pub use crate::detection::state::StateChange;
+
+use crate::detection::rules::ast::Priority;
+
+/// An alert's identity: equal ones are one alert.
+pub type AlertId = [u8; 16];
+
+/// An alert as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAlert {
+    /// Its place among all alerts that were ever stored, from 1, without gaps being reused.
+    pub seq: i64,
+    /// The same for the same event and rule.
+    pub id: AlertId,
+    /// When it happened, in nanoseconds since 1970; 0 where the event does not say.
+    pub time: i64,
+    /// When it was stored, in nanoseconds since 1970.
+    pub stored: i64,
+    /// The rule's name.
+    pub rule: String,
+    /// How bad it is.
+    pub priority: Priority,
+    /// Who did it.
+    pub actor: String,
+    /// To what.
+    pub target: String,
+    /// One line of JSON, without its end. Redacted.
+    pub json: Vec<u8>,
+    /// The rule's output, redacted, not escaped for anything.
+    pub message: String,
+}
+
+/// An alert to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAlert {
+    /// See [`StoredAlert::id`]. One that is there already is not stored again.
+    pub id: AlertId,
+    /// See [`StoredAlert::time`].
+    pub time: i64,
+    /// The rule's name.
+    pub rule: String,
+    /// How bad it is.
+    pub priority: Priority,
+    /// Who did it.
+    pub actor: String,
+    /// To what.
+    pub target: String,
+    /// One line of JSON, without its end.
+    pub json: Vec<u8>,
+    /// The rule's output.
+    pub message: String,
+}

@@ -1,0 +1,67 @@
+//! A group that is full forgets what cannot matter, and then its oldest: a flood of one value must not hide the others.
+
+use std::collections::BTreeSet;
+
+use super::super::Counts;
+use super::{Group, Spec};
+use crate::detection::rules::ast::CorrelationKind;
+
+impl Group {
+    /// Makes room in a group of sliding windows. What is left is at most three quarters of its capacity, so that
+    /// the work is paid for by the observations that fill the rest.
+    pub(super) fn compact(&mut self, spec: &Spec, counts: &mut Counts) {
+        let target = spec.capacity() / 4 * 3;
+        let needed = match spec.kind {
+            CorrelationKind::EventCount => None,
+            CorrelationKind::ValueCount | CorrelationKind::Temporal => Some(self.latest_of_each()),
+            CorrelationKind::TemporalOrdered => Some(self.best_sequences(spec.feeds)),
+        };
+        if let Some(needed) = needed {
+            // One that comes late may ask for what was last of its kind a moment ago.
+            let recent = self.at(self.newest.unwrap_or(0).saturating_sub(spec.tolerance));
+            let recent = if self.entries.len() - recent <= spec.capacity() / 2 { recent } else { usize::MAX };
+            let mut forgotten = None;
+            self.retain(|at, entry| {
+                let keep = at >= recent || needed.contains(&at);
+                if !keep {
+                    forgotten = forgotten.max(Some(entry.time));
+                }
+                keep
+            });
+            self.dropped_until = self.dropped_until.max(forgotten);
+        }
+        let too_many = self.entries.len().saturating_sub(target);
+        if let Some(last) = too_many.checked_sub(1).and_then(|last| self.entries.get(last)) {
+            self.dropped_until = self.dropped_until.max(Some(last.time));
+            counts.dropped += too_many as u64;
+            self.forget_first(too_many);
+        }
+    }
+
+    /// The last entry of each value. A window that ends later and holds another of that value holds this one.
+    fn latest_of_each(&self) -> BTreeSet<usize> {
+        let mut seen = BTreeSet::new();
+        let latest = self.entries.iter().enumerate().rev().filter(|(_, entry)| seen.insert(entry.value));
+        latest.map(|(at, _)| at).collect()
+    }
+
+    /// For each length the sequence of that length that starts last: who goes on with any goes on with this one.
+    fn best_sequences(&self, feeds: usize) -> BTreeSet<usize> {
+        let mut best: Vec<Vec<usize>> = vec![Vec::new(); feeds];
+        for (at, entry) in self.entries.iter().enumerate() {
+            let source = entry.source as usize;
+            let mut sequence = match source.checked_sub(1) {
+                None => Vec::new(),
+                Some(before) => match best.get(before) {
+                    Some(before) if !before.is_empty() => before.clone(),
+                    _ => continue,
+                },
+            };
+            sequence.push(at);
+            if let Some(own) = best.get_mut(source) {
+                *own = sequence;
+            }
+        }
+        best.into_iter().flatten().collect()
+    }
+}

@@ -1,0 +1,305 @@
+//! One group of observations, and the search for a window in it.
+
+mod eviction;
+mod persist;
+mod sliding;
+mod tumbling;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+
+use super::{AlertId, Counts, Digest, FEWEST_KEPT, Fired, LONGEST_VALUE, MOST_IDS, MOST_VALUES, Observation};
+use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind};
+
+pub use persist::Part;
+use persist::Parts;
+
+/// What a correlation looks for, as far as its groups ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    pub kind: CorrelationKind,
+    /// How many rules feed it.
+    pub feeds: usize,
+    /// In nanoseconds.
+    pub timespan: i64,
+    pub bounds: Bounds,
+    /// How late an observation may be, in nanoseconds.
+    pub tolerance: i64,
+}
+
+impl Spec {
+    pub fn new(correlation: &Correlation, tolerance: i64) -> Self {
+        Spec {
+            kind: correlation.kind,
+            feeds: correlation.feeds.len(),
+            timespan: correlation.timespan.max(1),
+            bounds: correlation.bounds,
+            tolerance: tolerance.max(0),
+        }
+    }
+
+    /// Whether only a window that has closed can be judged.
+    pub fn is_judged_at_close(&self) -> bool {
+        self.counts() && self.bounds.at_most.is_some()
+    }
+
+    fn counts(&self) -> bool {
+        matches!(self.kind, CorrelationKind::EventCount | CorrelationKind::ValueCount)
+    }
+
+    /// How many observations or different values it takes.
+    fn needed(&self) -> usize {
+        if self.counts() {
+            usize::try_from(self.bounds.at_least.max(1)).unwrap_or(usize::MAX)
+        } else {
+            self.feeds
+        }
+    }
+
+    /// How much one group may hold: enough for any number that the condition names.
+    pub fn capacity(&self) -> usize {
+        let most = self.bounds.at_most.unwrap_or(0).saturating_add(1);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        self.needed().max(most).saturating_mul(2).max(FEWEST_KEPT)
+    }
+
+    /// How much older than the newest an observation may be.
+    fn horizon(&self) -> i64 {
+        self.timespan.max(self.tolerance)
+    }
+}
+
+/// So little room is not worth giving back, in entries.
+const ROOM: usize = 16;
+
+/// One observation, or one value of one. The order is that of time; within a nanosecond sources come in
+/// theirs, so that a sequence may happen at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    time: i64,
+    /// What must be different: the value, or the source where that is what counts.
+    value: Digest,
+    id: AlertId,
+    source: u32,
+}
+
+/// All that is known of one group.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    /// Sorted.
+    entries: VecDeque<Entry>,
+    /// How many entries have each value.
+    values: BTreeMap<Digest, u32>,
+    /// Some of them as text.
+    texts: BTreeMap<Digest, Box<[u8]>>,
+    /// By time; at most one for each window.
+    notes: BTreeMap<i64, Box<[u8]>>,
+    /// The time of the newest observation.
+    newest: Option<i64>,
+    /// Where no observation fires, because a window did: from the first time to the last.
+    quiet: BTreeMap<i64, i64>,
+    /// The end of the last window that was judged at its close.
+    closed_until: Option<i64>,
+    /// The time of the newest entry that was dropped and may have counted.
+    dropped_until: Option<i64>,
+    /// How it is stored; nothing where it is not.
+    parts: Option<Box<Parts>>,
+}
+
+impl Group {
+    /// How heavy it is, in entries.
+    pub fn weight(&self) -> usize {
+        const ENTRY: usize = size_of::<Entry>();
+        let bytes: usize =
+            self.texts.values().chain(self.notes.values()).map(|text| text.len() + ENTRY).sum();
+        // What an empty one takes is some four hundred bytes.
+        8 + self.entries.len() + self.values.len() + self.quiet.len() + bytes / ENTRY
+    }
+
+    /// Whether nothing it holds can matter to an observation at this time or later.
+    pub fn is_over(&self, spec: &Spec, now: i64) -> bool {
+        let is_open = spec.is_judged_at_close() && !self.entries.is_empty();
+        let end = self.newest.max(self.closed_until);
+        let quiet = self.quiet.last_key_value().map(|(_, until)| *until);
+        let matters = |end: i64| end.saturating_add(spec.timespan).saturating_add(spec.tolerance) >= now;
+        !is_open && !end.max(quiet).is_some_and(matters)
+    }
+
+    /// Takes an observation in. False where it does not count.
+    fn insert(&mut self, spec: &Spec, observation: &Observation, counts: &mut Counts) -> bool {
+        let (time, id) = (observation.time, observation.id);
+        let source = u32::try_from(observation.source).unwrap_or(u32::MAX);
+        let mut is_new = false;
+        let mut add = |group: &mut Group, value: Digest| {
+            let entry = Entry { time, value, id, source };
+            let Err(at) = group.entries.binary_search(&entry) else { return };
+            group.entries.insert(at, entry);
+            if let Some(parts) = &mut group.parts {
+                parts.has_new(&entry);
+            }
+            if spec.kind != CorrelationKind::EventCount {
+                *group.values.entry(value).or_default() += 1;
+            }
+            is_new = true;
+        };
+        match spec.kind {
+            CorrelationKind::EventCount => add(self, Digest::default()),
+            CorrelationKind::Temporal | CorrelationKind::TemporalOrdered => add(self, Digest::number(source)),
+            CorrelationKind::ValueCount => {
+                for text in observation.values.iter().take(spec.capacity()) {
+                    let value = Digest::of(&[text]);
+                    add(self, value);
+                    if self.texts.len() < MOST_VALUES && !self.texts.contains_key(&value) {
+                        self.texts.insert(value, text[..text.len().min(LONGEST_VALUE)].into());
+                        self.say(Parts::texts_changed);
+                    }
+                }
+                let too_many = observation.values.len().saturating_sub(spec.capacity());
+                if too_many > 0 {
+                    counts.dropped += too_many as u64;
+                    self.dropped_until = self.dropped_until.max(Some(time));
+                }
+                if observation.values.is_empty() {
+                    return false;
+                }
+            }
+        }
+        if is_new {
+            self.newest = self.newest.max(Some(time));
+        } else {
+            counts.repeated += 1;
+        }
+        is_new
+    }
+
+    /// Keeps the entries that this is true of.
+    fn retain(&mut self, mut keep: impl FnMut(usize, &Entry) -> bool) {
+        let mut at = 0;
+        let (values, texts) = (&mut self.values, &mut self.texts);
+        self.entries.retain(|entry| {
+            let kept = keep(at, entry);
+            at += 1;
+            if !kept {
+                forget_value(values, texts, entry.value);
+            }
+            kept
+        });
+        self.say(Parts::all_changed);
+    }
+
+    /// Forgets the first so many entries.
+    fn forget_first(&mut self, count: usize) {
+        let known = self.texts.len();
+        for entry in self.entries.drain(..count.min(self.entries.len())) {
+            forget_value(&mut self.values, &mut self.texts, entry.value);
+        }
+        if self.texts.len() < known {
+            self.say(Parts::texts_changed);
+        }
+        // Weight is of what is in use: many groups that were once full must not keep their room.
+        if self.entries.capacity() / 4 > self.entries.len().max(ROOM) {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+    }
+
+    /// Tells how it is stored, if it is, that something changed.
+    fn say(&mut self, what: fn(&mut Parts)) {
+        if let Some(parts) = &mut self.parts {
+            what(parts);
+        }
+    }
+
+    /// Index of the first entry at this time or later.
+    fn at(&self, time: i64) -> usize {
+        self.entries.partition_point(|entry| entry.time < time)
+    }
+
+    /// Index of the first entry later than this time.
+    fn behind(&self, time: i64) -> usize {
+        self.entries.partition_point(|entry| entry.time <= time)
+    }
+
+    /// What a window holds. `from` is where it starts, which may be before its first entry. The caller fills in what
+    /// it alone knows.
+    fn describe(&self, spec: &Spec, range: Range<usize>, from: i64) -> Fired {
+        let entries = || self.entries.range(range.clone());
+        let (first, last) = match (entries().next(), entries().next_back()) {
+            (Some(first), Some(last)) => (first.time, last.time),
+            _ => (from, from),
+        };
+        let counts_values = spec.kind == CorrelationKind::ValueCount;
+        let values: BTreeSet<Digest> =
+            if counts_values { entries().map(|entry| entry.value).collect() } else { BTreeSet::new() };
+        // An observation has an entry for each of its values.
+        let count = if counts_values {
+            entries().map(|entry| entry.id).collect::<BTreeSet<_>>().len()
+        } else {
+            range.len()
+        };
+        let mut texts: Vec<Box<[u8]>> =
+            values.iter().filter_map(|value| self.texts.get(value)).cloned().collect();
+        texts.sort_unstable();
+        let sources: BTreeSet<u32> = entries().map(|entry| entry.source).collect();
+        let mut ids: Vec<AlertId> = Vec::new();
+        for entry in entries().rev() {
+            if ids.len() == MOST_IDS {
+                break;
+            }
+            if !ids.contains(&entry.id) {
+                ids.push(entry.id);
+            }
+        }
+        ids.reverse();
+        Fired {
+            correlation: 0,
+            group: Digest::default(),
+            time: last,
+            count: count as u64,
+            value_count: values.len() as u64,
+            values: texts,
+            first,
+            last,
+            sources: sources.into_iter().map(|source| source as usize).collect(),
+            ids,
+            is_partial: self.dropped_until.is_some_and(|dropped| dropped >= from),
+            note: None,
+        }
+    }
+}
+
+/// One entry less has this value.
+fn forget_value(values: &mut BTreeMap<Digest, u32>, texts: &mut BTreeMap<Digest, Box<[u8]>>, value: Digest) {
+    if let Some(count) = values.get_mut(&value) {
+        *count -= 1;
+        if *count == 0 {
+            values.remove(&value);
+            texts.remove(&value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detection::correlate::TOLERANCE;
+    use crate::detection::correlate::tests::{correlation, seen};
+
+    #[test]
+    fn a_group_that_was_full_gives_its_room_back() {
+        for kind in CorrelationKind::ALL {
+            let spec = Spec::new(&correlation(kind, 2, 10, 10_000, None), TOLERANCE);
+            let mut group = Group::default();
+            let mut counts = Counts::default();
+            for number in 0..1000 {
+                group.observe(&spec, &seen(0, 0, number, &["a", "b"]), &mut counts);
+            }
+            assert!(group.weight() > 1000);
+            group.observe(&spec, &seen(0, 1000, 5000, &["c"]), &mut counts);
+            assert!(
+                group.weight() < 20 && group.entries.capacity() <= 4 * ROOM,
+                "{}",
+                group.entries.capacity()
+            );
+        }
+    }
+}

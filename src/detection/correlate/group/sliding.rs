@@ -1,0 +1,191 @@
+//! Windows that slide: the interval around an observation that satisfies the condition, and ends first.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::super::{Counts, Digest, Fired, Observation};
+use super::{Entry, Group, Spec};
+use crate::detection::rules::ast::CorrelationKind;
+
+/// So many stretches of a group's time are known to be quiet. There are more only where hours may come late; then
+/// the oldest is forgotten, and what comes there says again what was said.
+pub(super) const MOST_QUIET: usize = 256;
+
+impl Group {
+    /// Takes an observation in, and says whether it completed a window.
+    pub fn observe(&mut self, spec: &Spec, observation: &Observation, counts: &mut Counts) -> Option<Fired> {
+        if !self.admit(spec, observation, counts) {
+            return None;
+        }
+        let time = observation.time;
+        if self.quiet.range(..=time).next_back().is_some_and(|(_, until)| time <= *until) {
+            return None;
+        }
+        let range = self.search(spec, time)?;
+        let start = self.entries.get(range.start).map_or(time, |first| first.time);
+        let end = self.entries.get(range.end - 1).map_or(time, |last| last.time);
+        self.has_fired(spec, start, end);
+        let mut fired = self.describe(spec, range, end.saturating_sub(spec.timespan));
+        fired.time = time;
+        Some(fired)
+    }
+
+    /// Takes an observation in. False where it does not count.
+    pub fn admit(&mut self, spec: &Spec, observation: &Observation, counts: &mut Counts) -> bool {
+        if let Some(newest) = self.newest {
+            let behind = newest.saturating_sub(observation.time);
+            counts.late += u64::from(behind > spec.tolerance);
+            if behind > spec.horizon() {
+                counts.too_late += 1;
+                return false;
+            }
+        }
+        if !self.insert(spec, observation, counts) {
+            return false;
+        }
+        self.age(spec);
+        if self.entries.len() > spec.capacity() {
+            self.compact(spec, counts);
+        }
+        true
+    }
+
+    /// A window fired elsewhere: from its first observation to its last.
+    pub fn has_fired(&mut self, spec: &Spec, first: i64, last: i64) {
+        self.hush(first.saturating_sub(spec.timespan), last.saturating_add(spec.timespan));
+        while self.quiet.len() > MOST_QUIET {
+            self.quiet.pop_first();
+        }
+    }
+
+    /// Forgets what no window can reach back to, however late the observation that asks.
+    pub(super) fn age(&mut self, spec: &Spec) {
+        let Some(newest) = self.newest else { return };
+        let latest = newest.saturating_sub(spec.horizon());
+        self.forget_first(self.at(latest.saturating_sub(spec.timespan)));
+        while self.quiet.len() > MOST_QUIET
+            || self.quiet.first_key_value().is_some_and(|(_, until)| *until < latest)
+        {
+            self.quiet.pop_first();
+        }
+    }
+
+    /// Nothing fires from one time to another. What overlaps is joined, so that one that goes on and on is one.
+    fn hush(&mut self, mut from: i64, mut until: i64) {
+        while let Some((&start, &end)) =
+            self.quiet.range(..=until).next_back().filter(|(_, end)| **end >= from)
+        {
+            self.quiet.remove(&start);
+            from = from.min(start);
+            until = until.max(end);
+        }
+        self.quiet.insert(from, until);
+    }
+
+    /// The window that contains this time, satisfies the condition and ends first.
+    fn search(&self, spec: &Spec, time: i64) -> Option<Range<usize>> {
+        let enough = match spec.kind {
+            CorrelationKind::EventCount => self.entries.len() >= spec.needed(),
+            _ => self.values.len() >= spec.needed(),
+        };
+        if !enough {
+            return None;
+        }
+        if spec.kind == CorrelationKind::EventCount {
+            return self.search_count(spec, time);
+        }
+        let mut tally = Tally::new(spec);
+        let mut left = self.at(time.saturating_sub(spec.timespan));
+        let mut right = left;
+        while let Some(last) = self.entries.get(right) {
+            let end = last.time;
+            let from = end.saturating_sub(spec.timespan);
+            if from > time {
+                break;
+            }
+            while let Some(entry) = self.entries.get(right).filter(|entry| entry.time == end) {
+                tally.add(entry);
+                right += 1;
+            }
+            while let Some(entry) = self.entries.get(left).filter(|entry| entry.time < from) {
+                tally.remove(entry);
+                left += 1;
+            }
+            if end >= time && tally.is_enough(from) {
+                return Some(left..right);
+            }
+        }
+        None
+    }
+
+    /// The same where only their number counts: nothing need be looked at.
+    fn search_count(&self, spec: &Spec, time: i64) -> Option<Range<usize>> {
+        let mut right = self.behind(time);
+        loop {
+            let end = self.entries.get(right.checked_sub(1)?)?.time;
+            let from = end.saturating_sub(spec.timespan);
+            if from > time {
+                return None;
+            }
+            let left = self.at(from);
+            if right - left >= spec.needed() {
+                return Some(left..right);
+            }
+            right = self.behind(self.entries.get(right)?.time);
+        }
+    }
+}
+
+/// What an interval holds while it slides.
+enum Tally {
+    /// How often each value, and how many there must be.
+    Values(BTreeMap<Digest, u32>, usize),
+    /// For each source, the latest start of a sequence that got so far.
+    Sequence(Vec<Option<i64>>),
+}
+
+impl Tally {
+    fn new(spec: &Spec) -> Self {
+        match spec.kind {
+            CorrelationKind::TemporalOrdered => Tally::Sequence(vec![None; spec.feeds]),
+            _ => Tally::Values(BTreeMap::new(), spec.needed()),
+        }
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        match self {
+            Tally::Values(values, _) => *values.entry(entry.value).or_default() += 1,
+            Tally::Sequence(starts) => {
+                let source = entry.source as usize;
+                let start = match source.checked_sub(1) {
+                    None => Some(entry.time),
+                    Some(before) => starts.get(before).copied().flatten(),
+                };
+                if let Some(own) = starts.get_mut(source) {
+                    *own = start.or(*own);
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        // A sequence that starts too early is told by its start.
+        if let Tally::Values(values, _) = self
+            && let Some(count) = values.get_mut(&entry.value)
+        {
+            *count -= 1;
+            if *count == 0 {
+                values.remove(&entry.value);
+            }
+        }
+    }
+
+    fn is_enough(&self, from: i64) -> bool {
+        match self {
+            Tally::Values(values, needed) => values.len() >= *needed,
+            Tally::Sequence(starts) => {
+                starts.last().is_some_and(|start| start.is_some_and(|start| start >= from))
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Windows that are judged when they have closed, because a condition with an upper end is not satisfied before.
+
+use std::collections::BTreeSet;
+
+use super::super::{Counts, Fired, LONGEST_NOTE, Observation};
+use super::{Group, Parts, Spec};
+use crate::detection::rules::ast::CorrelationKind;
+
+/// Notes are kept for so many windows that are open at once. More is possible only where a window is shorter than
+/// the tolerance.
+pub(super) const MOST_NOTES: usize = 8;
+
+impl Group {
+    /// Takes an observation in. Where a full group makes room, its first window is judged before its time.
+    pub fn gather(&mut self, spec: &Spec, observation: &Observation, counts: &mut Counts) -> Option<Fired> {
+        let time = observation.time;
+        counts.late +=
+            u64::from(self.newest.is_some_and(|newest| newest.saturating_sub(time) > spec.tolerance));
+        if self.closed_until.is_some_and(|until| time <= until) {
+            counts.too_late += 1;
+            return None;
+        }
+        if !self.insert(spec, observation, counts) {
+            return None;
+        }
+        if let Some(note) = observation.note.as_ref().filter(|note| note.len() <= LONGEST_NOTE) {
+            self.note(spec, time, note);
+        }
+        if self.entries.len() <= spec.capacity() {
+            return None;
+        }
+        self.keep_decisive(spec);
+        if self.entries.len() <= spec.capacity() / 4 * 3 {
+            return None;
+        }
+        let fired = self.close_first(spec);
+        let too_many = self.entries.len().saturating_sub(spec.capacity());
+        if too_many > 0 {
+            counts.dropped += too_many as u64;
+            self.dropped_until = self.newest;
+            let kept = self.entries.len() - too_many;
+            self.retain(|at, _| at < kept);
+        }
+        fired
+    }
+
+    /// The end of the last window that was judged.
+    pub fn closed_until(&self) -> Option<i64> {
+        self.closed_until
+    }
+
+    /// A window was judged elsewhere, and what it held counts no more.
+    pub fn was_closed(&mut self, until: i64) {
+        self.forget_first(self.behind(until));
+        self.notes = self.notes.split_off(&until.saturating_add(1));
+        self.closed_until = self.closed_until.max(Some(until));
+        self.say(Parts::all_changed);
+        self.say(Parts::notes_changed);
+    }
+
+    /// When its first window can be judged: once the time is past this.
+    pub fn due(&self, spec: &Spec) -> Option<i64> {
+        Some(self.entries.front()?.time.saturating_add(spec.timespan).saturating_add(spec.tolerance))
+    }
+
+    /// Closes the first window, and gives it where it satisfies the condition.
+    pub fn close_first(&mut self, spec: &Spec) -> Option<Fired> {
+        let from = self.entries.front()?.time;
+        let end = from.saturating_add(spec.timespan);
+        let behind = self.behind(end);
+        let mut fired = self.describe(spec, 0..behind, from);
+        let number = match spec.kind {
+            CorrelationKind::ValueCount => fired.value_count,
+            _ => fired.count,
+        };
+        self.forget_first(behind);
+        if !self.notes.is_empty() {
+            self.say(Parts::notes_changed);
+        }
+        let later = self.notes.split_off(&end.saturating_add(1));
+        let notes = std::mem::replace(&mut self.notes, later);
+        self.closed_until = Some(end);
+        fired.time = end;
+        fired.note = notes.into_values().next_back();
+        spec.bounds.hold(number).then_some(fired)
+    }
+
+    /// Keeps a note, unless a later one of its window is known.
+    fn note(&mut self, spec: &Spec, time: i64, note: &[u8]) {
+        let start = self.entries.front().map_or(time, |first| first.time);
+        let end = start.saturating_add(spec.timespan);
+        if time <= end {
+            // In the first window only the last note is of use.
+            if self.notes.range(time..=end).next().is_some() {
+                return;
+            }
+            self.notes.retain(|other, _| *other > time);
+        }
+        self.say(Parts::notes_changed);
+        if self.notes.len() < MOST_NOTES {
+            self.notes.insert(time, note.into());
+        }
+    }
+
+    /// Forgets what does not decide: of a window that holds too much already, what it holds beyond that, and
+    /// of equal values in a window all but the first. The first entry of a window stays, for it says where that starts.
+    fn keep_decisive(&mut self, spec: &Spec) {
+        let most = usize::try_from(spec.bounds.at_most.unwrap_or(0)).unwrap_or(usize::MAX);
+        let counts_values = spec.kind == CorrelationKind::ValueCount;
+        let mut end = None;
+        let mut seen = BTreeSet::new();
+        let mut count = 0;
+        let mut forgotten = None;
+        self.retain(|_, entry| {
+            if end.is_none_or(|end| entry.time > end) {
+                end = Some(entry.time.saturating_add(spec.timespan));
+                seen.clear();
+                count = 0;
+            }
+            let keep = count <= most && (!counts_values || seen.insert(entry.value));
+            if keep {
+                count += 1;
+            } else {
+                forgotten = forgotten.max(Some(entry.time));
+            }
+            keep
+        });
+        self.dropped_until = self.dropped_until.max(forgotten);
+    }
+}

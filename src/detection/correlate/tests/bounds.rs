@@ -1,0 +1,154 @@
+//! What a client chooses does not fill memory, and does not hide what it did.
+
+use super::{SECOND, correlation, seen};
+use crate::detection::correlate::{
+    Correlator, FEWEST_GROUPS, LONGEST_NOTE, LONGEST_VALUE, MOST_GROUPS, MOST_IDS, MOST_KEPT, MOST_VALUES,
+    Observation,
+};
+use crate::detection::rules::ast::CorrelationKind as Kind;
+
+#[test]
+fn groups_are_bounded_and_counted() {
+    let rules: Vec<_> = (0..256).map(|_| correlation(Kind::EventCount, 1, 10, 3, None)).collect();
+    let mut correlator = Correlator::new(&rules);
+    let key = |number: u64| vec![vec![0_u8; 10_000].into(), number.to_le_bytes().as_slice().into()];
+    for number in 0..2000 {
+        let observation = Observation { key: key(number), ..seen(0, 0, number, &[]) };
+        assert!(correlator.observe(0, &observation).is_none());
+        // Who goes on is not forgotten.
+        let observation = Observation { key: key(0), ..seen(0, 0, 0, &[]) };
+        assert!(correlator.observe(0, &observation).is_none());
+    }
+    assert_eq!(correlator.groups(), FEWEST_GROUPS.max(MOST_GROUPS / 256));
+    assert_eq!(correlator.counts().evicted_groups, 2000 - correlator.groups() as u64);
+    for number in 5000..5002 {
+        let fired = correlator.observe(0, &Observation { key: key(0), ..seen(0, 1, number, &[]) });
+        assert_eq!(fired.is_some(), number == 5001);
+    }
+    correlator.forget(i64::MAX);
+    assert_eq!((correlator.groups(), correlator.weight()), (0, 0));
+}
+
+#[test]
+fn long_lists_in_many_groups_are_bounded() {
+    let rules: Vec<_> = (0..16).map(|_| correlation(Kind::ValueCount, 1, 1000, 10_000, None)).collect();
+    let mut correlator = Correlator::new(&rules);
+    let long = "x".repeat(300);
+    let values: Vec<String> = (0..1000).map(|number| format!("{number}{long}")).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    for number in 0..40_u64 {
+        let key = vec![number.to_le_bytes().as_slice().into()];
+        assert!(correlator.observe(0, &Observation { key, ..seen(0, 0, number, &values) }).is_none());
+        assert!(correlator.weight() <= (MOST_KEPT / 16).max(42_000));
+    }
+    assert!(correlator.counts().evicted_groups > 0);
+}
+
+#[test]
+fn a_flood_of_one_value_does_not_hide_the_others() {
+    for late in [0, 2] {
+        let mut correlator = Correlator::new(&[correlation(Kind::ValueCount, 1, 100_000, 5, None)]);
+        let mut number = 0;
+        let mut read = |value: &str, seconds: i64| {
+            number += 1;
+            correlator.observe(0, &seen(0, seconds, number, &[value]))
+        };
+        for (at, value) in (0..).zip(["a", "b", "c", "d"]) {
+            assert!(read(value, at).is_none());
+        }
+        for at in 0..20_000 {
+            assert!(read("a", 10 + at - late * (at % 2)).is_none());
+        }
+        let fired = read("e", 20_020).unwrap();
+        assert_eq!((fired.value_count, fired.is_partial), (5, true));
+        assert!(fired.count > 5 && fired.ids.len() == MOST_IDS);
+        assert_eq!(correlator.counts().dropped, 0);
+        assert!(correlator.weight() < 2048);
+    }
+}
+
+#[test]
+fn a_flood_does_not_hide_a_sequence() {
+    let mut correlator = Correlator::new(&[correlation(Kind::TemporalOrdered, 4, 100_000, 0, None)]);
+    let mut number = 0;
+    let mut alert = |source: usize, seconds: i64| {
+        number += 1;
+        correlator.observe(0, &seen(source, seconds, number, &[]))
+    };
+    for (source, at) in (0..3).zip(0..) {
+        assert!(alert(source, at).is_none());
+    }
+    for at in 0..10_000 {
+        assert!(alert(1, 10 + 2 * at).is_none());
+        assert!(alert(0, 11 + 2 * at).is_none());
+    }
+    assert_eq!(alert(3, 20_020).unwrap().sources, [0, 1, 2, 3]);
+    assert!(correlator.weight() < 2048);
+}
+
+#[test]
+fn numbers_as_large_as_allowed_are_counted() {
+    for (kind, number) in [(Kind::EventCount, 100_000), (Kind::ValueCount, 10_000)] {
+        let mut correlator = Correlator::new(&[correlation(kind, 1, 1000, number, None)]);
+        for at in 1..=number {
+            let fired = correlator.observe(0, &seen(0, 0, at, &[&at.to_string()]));
+            assert_eq!(fired.is_some(), at == number);
+        }
+        let mut correlator = Correlator::new(&[correlation(kind, 1, 1000, 0, Some(number))]);
+        for at in 0..=number {
+            assert!(correlator.observe(0, &seen(0, 0, at, &[&at.to_string()])).is_none());
+        }
+        assert!(correlator.finish().is_empty());
+    }
+}
+
+#[test]
+fn what_is_shown_is_a_sample() {
+    let mut correlator = Correlator::new(&[correlation(Kind::ValueCount, 1, 1000, 100, None)]);
+    let values: Vec<String> = (0..5000).map(|number| format!("{number:0>400}")).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let fired = correlator.observe(0, &seen(0, 0, 1, &values)).unwrap();
+    assert_eq!((fired.values.len(), fired.values[0].len()), (MOST_VALUES, LONGEST_VALUE));
+    // A list is cut where one group ends.
+    assert!(fired.is_partial && fired.value_count >= 100);
+    assert!(correlator.counts().dropped > 0);
+}
+
+#[test]
+fn a_group_that_closes_is_bounded_where_nobody_closes_it() {
+    for kind in [Kind::EventCount, Kind::ValueCount] {
+        let mut correlator = Correlator::new(&[correlation(kind, 1, 2, 0, Some(1))]);
+        let mut fired = 0;
+        let note: Box<[u8]> = vec![0; LONGEST_NOTE].into();
+        // Every window holds one, so that none can be forgotten: they are judged early.
+        for (at, seconds) in (0..5000).zip((0..).step_by(3)) {
+            let observation = Observation { note: Some(note.clone()), ..seen(0, seconds, at, &["x"]) };
+            fired += usize::from(correlator.observe(0, &observation).is_some());
+            assert!(correlator.weight() < 4096);
+        }
+        assert_eq!(fired + correlator.finish().len(), 5000);
+        // And one with very many says so by not firing.
+        for at in 10_000..20_000 {
+            assert!(correlator.observe(0, &seen(0, 100_000, at, &[&at.to_string()])).is_none());
+        }
+        assert!(correlator.finish().is_empty());
+    }
+}
+
+#[test]
+fn times_at_the_ends_of_time_are_harmless() {
+    for kind in Kind::ALL {
+        for most in [None, Some(3)] {
+            let mut correlator = Correlator::new(&[correlation(kind, 2, 10, 2, most)]);
+            let times = [i64::MIN, i64::MAX, 0, i64::MIN, i64::MIN + 1, i64::MAX, i64::MAX - SECOND, -1];
+            for (number, time) in (0..).zip(times) {
+                for source in [0, 1, 77] {
+                    correlator.observe(0, &Observation { time, ..seen(source, 0, number, &["a", "b"]) });
+                }
+                correlator.advance(time);
+            }
+            while !correlator.finish().is_empty() {}
+            correlator.forget(i64::MIN);
+        }
+    }
+}

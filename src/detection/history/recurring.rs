@@ -1,0 +1,212 @@
+//! A baseline that goes on from one day to the next: what recurs, as entries for a store.
+//!
+//! It hears of what rules say while they say it. So it knows no more than was told: what a throttle holds back does not count.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::baseline::DAY;
+use super::collector::{is_about_a_reader, worse};
+use super::{Baseline, Few, Habit, Proposal, Read, Reader, Times, What};
+use crate::detection::correlate::Digest;
+use crate::detection::engine::alert::Alert;
+use crate::detection::registry::Kind;
+use crate::detection::rules::ast::RuleSet;
+use crate::detection::state::{self, StateChange, kind};
+
+/// What was last read so many days ago is no habit any more.
+const OLDEST: i64 = 400;
+
+/// What recurs.
+#[derive(Debug, Default)]
+pub struct Habits {
+    baseline: Baseline,
+    /// By rule: its name, and whether an alert of it is about one read.
+    rules: Vec<(String, bool)>,
+    open: Option<Open>,
+    changed: HashSet<Proposal>,
+    gone: Vec<Vec<u8>>,
+}
+
+/// An event whose rules are not all known yet.
+#[derive(Debug)]
+struct Open {
+    event: [u8; 32],
+    read: Read<'static>,
+}
+
+/// A habit as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    rule: String,
+    user: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    poses_as: Option<String>,
+    verb: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    is_handed_over: bool,
+    count: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<i64>,
+    days: Vec<i64>,
+    clients: Vec<String>,
+    agents: Vec<String>,
+    /// There were other clients, other agents.
+    more: (bool, bool),
+}
+
+impl Habits {
+    /// Of reads that these rules report.
+    pub fn new(rules: &RuleSet) -> Self {
+        let rules = rules.rules.iter().map(|rule| (rule.name.to_string(), is_about_a_reader(rule)));
+        Habits { rules: rules.collect(), ..Habits::default() }
+    }
+
+    /// Hears of an alert. Those of one event come one after the other.
+    pub fn note(&mut self, alert: &Alert<'_>) {
+        let (rule, exposure) = (alert.rule(), alert.exposure());
+        let is_about_a_reader = self.rules.get(rule).is_some_and(|(_, is_about)| *is_about);
+        if !is_about_a_reader || matches!(exposure.kind, Kind::None | Kind::Denied) {
+            return;
+        }
+        if self.open.as_ref().is_none_or(|open| open.event != *alert.event_hash()) {
+            self.close();
+            let read = Read::of(alert);
+            let read = Read { exposure: Cow::Owned(exposure.clone()), rules: Cow::default(), ..read };
+            self.open = Some(Open { event: *alert.event_hash(), read });
+        }
+        if let Some(Open { read, .. }) = &mut self.open {
+            read.rules.to_mut().push(rule);
+            read.worst = Some(worse(read.worst, alert.priority()));
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(Open { read, .. }) = self.open.take() else { return };
+        let changed = &mut self.changed;
+        self.baseline.note(&read, &mut |proposal| {
+            changed.insert(proposal.clone());
+        });
+    }
+
+    /// What changed since the last call. To be asked when all alerts of the events so far are known.
+    pub fn take_changes(&mut self) -> Vec<StateChange> {
+        self.close();
+        let gone = std::mem::take(&mut self.gone).into_iter();
+        let mut changes: Vec<StateChange> =
+            gone.map(|key| StateChange { kind: kind::HABIT, key, value: None }).collect();
+        for proposal in std::mem::take(&mut self.changed) {
+            let (Some(habit), Some((rule, _))) =
+                (self.baseline.habit(&proposal), self.rules.get(proposal.rule))
+            else {
+                continue;
+            };
+            let kept = Kept::of(rule, &proposal, habit);
+            changes.push(StateChange {
+                kind: kind::HABIT,
+                key: kept.key(),
+                value: Some(state::encode(0, &kept)),
+            });
+        }
+        changes
+    }
+
+    /// Takes a stored entry back, `now` in nanoseconds since 1970. One of a rule that is no more waits in the store for the rule.
+    pub fn restore(&mut self, key: &[u8], value: &[u8], now: i64) {
+        let known = state::decode::<Kept>(value).map(|(_, kept)| kept).filter(|kept| kept.key() == key);
+        match known {
+            Some(kept) if kept.last.is_none_or(|last| now.saturating_sub(last) / DAY <= OLDEST) => {
+                let rule = self.rules.iter().position(|(name, _)| *name == kept.rule);
+                if let Some((proposal, habit)) = rule.and_then(|rule| kept.back(rule)) {
+                    self.baseline.restore(proposal, habit);
+                }
+            }
+            _ => self.gone.push(key.to_vec()),
+        }
+    }
+
+    /// How many reads were not told apart, since there are too many.
+    pub fn refused(&self) -> u64 {
+        self.baseline.too_many()
+    }
+
+    /// As a baseline, to propose exceptions from.
+    pub fn into_baseline(mut self) -> Baseline {
+        self.close();
+        self.baseline
+    }
+}
+
+impl Kept {
+    fn of(rule: &str, proposal: &Proposal, habit: &Habit) -> Self {
+        let (namespace, name) = match &proposal.what {
+            What::Secret { namespace, name } => (Some(namespace.clone()), Some(name.clone())),
+            What::Namespace(namespace) => (Some(namespace.clone()), None),
+            What::Cluster => (None, None),
+        };
+        let texts = |few: &Few| few.texts.iter().cloned().collect();
+        Kept {
+            rule: rule.to_owned(),
+            user: proposal.reader.user.clone(),
+            poses_as: proposal.reader.impersonated.clone(),
+            verb: proposal.verb.clone(),
+            namespace,
+            name,
+            is_handed_over: proposal.is_handed_over,
+            count: habit.times.count,
+            first: habit.times.first,
+            last: habit.times.last,
+            days: habit.days.iter().copied().collect(),
+            clients: texts(&habit.clients),
+            agents: texts(&habit.agents),
+            more: (habit.clients.more, habit.agents.more),
+        }
+    }
+
+    /// All that tells one habit from another, by its hash.
+    fn key(&self) -> Vec<u8> {
+        // None is told from empty.
+        let maybe = |text: &Option<String>| text.as_ref().map_or(String::new(), |text| format!("={text}"));
+        let parts = [
+            self.rule.clone(),
+            self.user.clone(),
+            maybe(&self.poses_as),
+            self.verb.clone(),
+            maybe(&self.namespace),
+            maybe(&self.name),
+            self.is_handed_over.to_string(),
+        ];
+        Digest::of(&parts).0.to_vec()
+    }
+
+    fn back(self, rule: usize) -> Option<(Proposal, Habit)> {
+        let what = match (self.namespace, self.name) {
+            (Some(namespace), Some(name)) => What::Secret { namespace, name },
+            (Some(namespace), None) => What::Namespace(namespace),
+            (None, None) => What::Cluster,
+            (None, Some(_)) => return None,
+        };
+        let few = |texts: Vec<String>, more: bool| Few { texts: texts.into_iter().collect(), more };
+        let proposal = Proposal {
+            rule,
+            reader: Reader { user: self.user, impersonated: self.poses_as },
+            verb: self.verb,
+            what,
+            is_handed_over: self.is_handed_over,
+        };
+        let habit = Habit {
+            times: Times { count: self.count, first: self.first, last: self.last },
+            days: self.days.into_iter().collect(),
+            clients: few(self.clients, self.more.0),
+            agents: few(self.agents, self.more.1),
+        };
+        Some((proposal, habit))
+    }
+}

@@ -1,0 +1,19 @@
+//! Detection: bytes of audit logs in, alerts out.
+//!
+//! A library without I/O, threads, an async runtime or logging. It knows no file, socket or clock: what it needs of the
+//! world is passed in. Nothing of the daemon or the commands may be used here; `cargo check --lib
+//! --no-default-features` enforces it.
+//!
+//! ```text
+//! audit ──► registry ──► rules ──► engine ──► correlate ──► detector ──► history, policy
+//! ```
+
+pub mod audit;
+pub mod correlate;
+pub mod detector;
+pub mod engine;
+pub mod history;
+pub mod policy;
+pub mod registry;
+pub mod rules;
+pub mod state;

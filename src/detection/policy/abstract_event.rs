@@ -1,0 +1,312 @@
+//! What an event of some kind of request can say at a stage and a level: the abstract of
+//! [`engine::extract`](crate::detection::engine::extract).
+//!
+//! **A new kind of [`Source`] is told here, and nowhere else in this folder**: what it reads ([`reads`]), and what may be
+//! said of its value before the event is known ([`guess`]).
+
+use super::model::{Level, Stage};
+use super::requests::{OTHER, Request, UNKNOWN_GROUP};
+use super::scenarios::{Name, Place, Scenario, UserName};
+use super::tristate::Guess;
+use crate::detection::audit::fields::{Registry, Source};
+use crate::detection::engine::extract::{Access, user_kind};
+use crate::detection::rules::ast::FieldRef;
+
+/// The part of an event that a field reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// What every event has.
+    Head,
+    /// What the client sent: level Request.
+    RequestObject,
+    /// What the apiserver answered: level RequestResponse.
+    ResponseObject,
+}
+
+impl Part {
+    /// The member of events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Part::Head => "head",
+            Part::RequestObject => "requestObject",
+            Part::ResponseObject => "responseObject",
+        }
+    }
+
+    /// The level from which on it is logged.
+    pub const fn level(self) -> Level {
+        match self {
+            Part::Head => Level::Metadata,
+            Part::RequestObject => Level::Request,
+            Part::ResponseObject => Level::RequestResponse,
+        }
+    }
+}
+
+/// An event that might be: of a request of somebody somewhere, at a stage, written at a level.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// Who, where, of which name.
+    pub scenario: &'a Scenario,
+    /// When.
+    pub stage: Stage,
+    /// How much is written.
+    pub level: Level,
+}
+
+impl Moment<'_> {
+    /// Whether the event has a part.
+    pub fn has(&self, part: Part) -> bool {
+        let exists = match part {
+            Part::Head => true,
+            Part::RequestObject => self.request.sends_object(),
+            Part::ResponseObject => self.request.answers_object(),
+        };
+        // What was sent is known once it is decoded, after RequestReceived is written.
+        exists && self.level >= part.level() && (part == Part::Head || self.stage != Stage::RequestReceived)
+    }
+
+    /// Whether it is about secrets, and looked at for which of them are credentials.
+    fn is_about_secrets(&self) -> bool {
+        let request = self.request;
+        (&*request.group, &*request.resource, &*request.subresource) == ("", "secrets", "")
+            && match self.stage {
+                Stage::ResponseComplete => true,
+                Stage::ResponseStarted => request.verb == "watch",
+                _ => false,
+            }
+    }
+
+    /// Whether it is a read of secrets that is looked at for what it exposed.
+    fn is_exposure(&self) -> bool {
+        self.is_about_secrets()
+            && matches!(&*self.request.verb, "get" | "list" | "watch" | "patch" | "deletecollection")
+    }
+}
+
+/// The path of keys that a field reads, where it reads one.
+pub fn path(field: &FieldRef) -> Option<Vec<String>> {
+    if let Source::Elements(keys) = field.field.source {
+        return Some(keys.iter().map(|key| (*key).to_owned()).collect());
+    }
+    let access = Access::new(field);
+    let path = access.plain_path()?;
+    Some(path.into_iter().map(str::to_owned).collect())
+}
+
+/// The part of an event that a field needs.
+pub fn reads(field: &FieldRef) -> Part {
+    match field.field.source {
+        Source::Path(_) | Source::Elements(_) | Source::Pointer => match path(field) {
+            Some(path) => match path.first().map(String::as_str) {
+                Some("requestObject") => Part::RequestObject,
+                Some("responseObject") => Part::ResponseObject,
+                _ => Part::Head,
+            },
+            None => Part::Head,
+        },
+        Source::PodName => Part::ResponseObject,
+        Source::Container(..)
+        | Source::FirstContainer(_)
+        | Source::AnyPrivileged
+        | Source::Subjects(_)
+        | Source::RoleRules(_)
+        | Source::Volume(_)
+        | Source::VolumeTypes
+        | Source::HasHostPath => Part::RequestObject,
+        // Best with the answer, and presumed without.
+        Source::Registry(
+            Registry::Exposure
+            | Registry::Secrets
+            | Registry::Count
+            | Registry::Hosts
+            | Registry::Usernames
+            | Registry::Evidence,
+        ) => Part::ResponseObject,
+        Source::Registry(
+            Registry::Copied
+            | Registry::Referenced
+            | Registry::ImageHosts
+            | Registry::Granted
+            | Registry::PodSecurity,
+        ) => Part::RequestObject,
+        Source::Registry(Registry::Scope | Registry::ByType) => Part::Head,
+        // In outputs of correlations alone.
+        Source::Correlation(_) => Part::Head,
+        Source::ClientAddress | Source::Extra | Source::UserKind | Source::Actor | Source::Truncated => {
+            Part::Head
+        }
+        Source::Whole
+        | Source::WholeIndented
+        | Source::UriParameter
+        | Source::AlwaysTrue
+        | Source::Nanoseconds
+        | Source::Seconds
+        | Source::SubsecondNanoseconds
+        | Source::Clock(_)
+        | Source::Position
+        | Source::Constant(_)
+        | Source::Hostname => Part::Head,
+    }
+}
+
+/// Whether knowing less of a part makes a field say less in such an event.
+pub fn lacks(field: &FieldRef, moment: &Moment<'_>) -> Option<Part> {
+    let part = reads(field);
+    let whole = Moment { level: Level::RequestResponse, ..*moment };
+    let is_about = match field.field.source {
+        Source::Registry(_) if part == Part::ResponseObject => whole.is_exposure(),
+        _ => guess(field, &whole) != Guess::Missing,
+    };
+    (is_about && whole.has(part) && !moment.has(part)).then_some(part)
+}
+
+/// What may be said of a field's value.
+pub fn guess(field: &FieldRef, moment: &Moment<'_>) -> Guess {
+    if let Source::Registry(part) = field.field.source {
+        return registry(part, moment);
+    }
+    if !moment.has(reads(field)) {
+        return Guess::Missing;
+    }
+    match field.field.source {
+        Source::Path(_) | Source::Elements(_) | Source::Pointer => {
+            match path(field).map(|path| at(&path, moment)) {
+                // The array as one text.
+                Some(Guess::Has(_)) if !matches!(field.field.source, Source::Elements(_)) => Guess::There,
+                Some(guess) => guess,
+                None => Guess::Unknown,
+            }
+        }
+        Source::PodName if moment.request.resource != "pods" || !moment.request.subresource.is_empty() => {
+            Guess::Missing
+        }
+        Source::ClientAddress => Guess::There,
+        Source::Truncated => Guess::one_of(&["true", "false"]),
+        Source::UserKind => match &moment.scenario.actor.name {
+            UserName::Known(name) | UserName::StartsWith(name) => Guess::text(user_kind(name.as_bytes())),
+            UserName::Any | UserName::Other => {
+                Guess::one_of(&["human", "serviceaccount", "node", "system", "anonymous"])
+            }
+        },
+        Source::Actor => match &moment.scenario.actor.name {
+            UserName::Any => Guess::Unknown,
+            UserName::Other => Guess::Other,
+            // They may pose as somebody else.
+            UserName::StartsWith(name) | UserName::Known(name) => Guess::StartsWith(name.clone()),
+        },
+        Source::AlwaysTrue => Guess::text("true"),
+        Source::Constant(text) => Guess::text(text),
+        Source::Whole | Source::WholeIndented | Source::Hostname | Source::Position => Guess::There,
+        // No rule names an instant that is still to come; those that do mean never.
+        Source::Nanoseconds | Source::Seconds | Source::SubsecondNanoseconds | Source::Clock(_) => {
+            Guess::Other
+        }
+        _ => Guess::Unknown,
+    }
+}
+
+fn registry(part: Registry, moment: &Moment<'_>) -> Guess {
+    let request = moment.request;
+    let has_answer = moment.has(Part::ResponseObject);
+    let if_sent = || if moment.has(Part::RequestObject) { Guess::Unknown } else { Guess::Missing };
+    match part {
+        Registry::ByType => return Guess::one_of(&["true", "false"]),
+        // What a pod holds was learned when it was made.
+        Registry::Referenced if request.resource == "pods" && !request.subresource.is_empty() => {
+            return Guess::Unknown;
+        }
+        Registry::Referenced | Registry::ImageHosts => return if_sent(),
+        Registry::Copied if matches!(&*request.resource, "secrets" | "configmaps") => return if_sent(),
+        Registry::Granted if request.group == "rbac.authorization.k8s.io" => return if_sent(),
+        Registry::PodSecurity if request.resource == "namespaces" => return if_sent(),
+        Registry::Copied | Registry::Granted | Registry::PodSecurity => return Guess::Missing,
+        _ => {}
+    }
+    if !moment.is_exposure() {
+        return match part {
+            Registry::Exposure => Guess::text("none"),
+            Registry::Count => Guess::There,
+            Registry::Secrets | Registry::Evidence | Registry::Scope if moment.is_about_secrets() => {
+                Guess::Unknown
+            }
+            _ => Guess::Missing,
+        };
+    }
+    match part {
+        Registry::Exposure if has_answer => Guess::one_of(&["payload", "metadata", "denied", "none"]),
+        Registry::Exposure => Guess::one_of(&["presumed", "denied", "none"]),
+        Registry::Scope => Guess::Unknown,
+        Registry::Count => Guess::There,
+        Registry::Hosts | Registry::Usernames if !has_answer => Guess::Missing,
+        _ => Guess::Unknown,
+    }
+}
+
+/// What stands at a path of keys.
+fn at(path: &[String], moment: &Moment<'_>) -> Guess {
+    let Moment { request, scenario, stage, .. } = *moment;
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let part = |text: &str| if text.is_empty() { Guess::Missing } else { Guess::text(text) };
+    match &*path {
+        ["kind"] => Guess::text("Event"),
+        ["apiVersion"] => Guess::text("audit.k8s.io/v1"),
+        // The policy says so, and rules that ask are content with some level.
+        ["level"] => Guess::There,
+        ["stage"] => Guess::text(stage.name()),
+        ["verb"] => Guess::text(&request.verb),
+        ["objectRef", ..] if !request.is_resource() => Guess::Missing,
+        ["objectRef", "resource"] if request.resource == OTHER => Guess::Other,
+        ["objectRef", "subresource"] if request.subresource == OTHER => Guess::Other,
+        ["objectRef", "resource"] => part(&request.resource),
+        ["objectRef", "subresource"] => part(&request.subresource),
+        ["objectRef", "apiGroup"] if request.group == UNKNOWN_GROUP => Guess::Unknown,
+        ["objectRef", "apiGroup"] => part(&request.group),
+        ["objectRef", "namespace"] => match &scenario.place {
+            Place::Anywhere => Guess::Unknown,
+            Place::Cluster => Guess::Missing,
+            Place::Other => Guess::Other,
+            Place::Named(name) => part(name),
+        },
+        ["objectRef", "name"] => match &scenario.name {
+            Name::Any => Guess::Unknown,
+            // The apiserver takes the name of a new object from what was sent.
+            Name::Absent if request.verb == "create" && stage != Stage::RequestReceived => Guess::Unknown,
+            Name::Absent => Guess::Missing,
+            Name::Other => Guess::Other,
+            Name::Named(name) => part(name),
+        },
+        ["user", "username"] => match &scenario.actor.name {
+            UserName::Any => Guess::Unknown,
+            UserName::Other => Guess::Other,
+            UserName::StartsWith(start) => Guess::StartsWith(start.clone()),
+            UserName::Known(name) => Guess::text(name),
+        },
+        ["user", "groups"] if scenario.actor.groups.is_empty() => Guess::Unknown,
+        ["user", "groups"] => Guess::Has(scenario.actor.groups.clone()),
+        ["requestURI"] if request.is_resource() => {
+            // An attacker may percent-encode any letter but the first slash; no rule's constant does.
+            let root = match &*request.group {
+                "" => "/api/",
+                UNKNOWN_GROUP => "/api",
+                _ => "/apis/",
+            };
+            Guess::StartsWith(root.to_owned())
+        }
+        ["requestURI"] => Guess::StartsWith(request.path.clone()),
+        ["auditID" | "userAgent" | "sourceIPs" | "stageTimestamp" | "requestReceivedTimestamp"] => {
+            Guess::There
+        }
+        ["responseStatus", ..] if stage == Stage::RequestReceived => Guess::Missing,
+        ["responseStatus", "code"] => Guess::There,
+        // Whether it is allowed is asked after the request is received.
+        ["annotations", "authorization.k8s.io/decision" | "authorization.k8s.io/reason"]
+            if stage == Stage::RequestReceived =>
+        {
+            Guess::Missing
+        }
+        _ => Guess::Unknown,
+    }
+}

@@ -1,0 +1,350 @@
+//! Which requests a rule could fire on, which of them a policy lets it see, and what keeps it from the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::abstract_event::{self, Moment, Part};
+use super::model::{Decision, Level, Policy, Stage};
+use super::requests::{self, Request};
+use super::scenarios::{Scenario, scenarios};
+use super::tristate::{self, Condition};
+use crate::detection::rules::ast::{FieldRef, Rule, RuleSet};
+
+/// How well a rule sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// It cannot fire.
+    Blind,
+    /// It fires on some of the requests that it is about, or does not know all that it asks for.
+    Partly,
+    /// Only credentials on disk would let it fire. Better so: what it is about may be reported by other rules, as presumed.
+    Withheld,
+    /// It sees all it needs.
+    Sees,
+    /// It fires on no request, whatever the policy.
+    Never,
+}
+
+impl Verdict {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::Blind => "blind",
+            Verdict::Partly => "partly",
+            Verdict::Withheld => "withheld",
+            Verdict::Sees => "sees",
+            Verdict::Never => "never",
+        }
+    }
+}
+
+/// Why an event is not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// It is not logged; this level would do.
+    NotLogged(Level),
+    /// It is logged at the first level, and the second is needed.
+    Level(Level, Level),
+    /// It is not logged at this stage.
+    Stage(Stage),
+    /// It is logged when the request ends, not when it starts.
+    Late,
+}
+
+/// What is not seen, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Why.
+    pub cause: Cause,
+    /// The line of the policy that decides; nothing where no rule matches.
+    pub line: Option<usize>,
+    /// Only of these, in these places, of these names; empty for everybody.
+    pub only: String,
+    /// Of which requests.
+    pub requests: Vec<Request>,
+}
+
+/// What a rule asks for and is not in its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// The part that is not logged.
+    pub part: Part,
+    /// The line of the policy that decides; nothing where no rule matches.
+    pub line: Option<usize>,
+    /// The fields that read it.
+    pub fields: Vec<String>,
+    /// Of which requests.
+    pub requests: Vec<Request>,
+}
+
+/// What a rule sees under a policy.
+#[derive(Clone, Debug)]
+pub struct Coverage {
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// The rule's tags.
+    pub tags: Vec<String>,
+    /// How well it sees.
+    pub verdict: Verdict,
+    /// The requests it fires on.
+    pub fires: BTreeSet<Request>,
+    /// What it does not see.
+    pub losses: Vec<Loss>,
+    /// What it sees and does not know all of.
+    pub unknown: Vec<Unknown>,
+    /// Rules that report, as presumed, what it cannot; none where nothing does.
+    pub reported_by: Vec<Arc<str>>,
+}
+
+impl Coverage {
+    /// Whether it fires on a request without the answer that it would rather know.
+    fn presumes(&self, request: &Request) -> bool {
+        self.fires.contains(request)
+            && self
+                .unknown
+                .iter()
+                .any(|unknown| unknown.part == Part::ResponseObject && unknown.requests.contains(request))
+    }
+}
+
+/// A rule, ready to be asked what it could fire on.
+#[derive(Debug)]
+pub struct Needs<'r> {
+    /// The rule.
+    pub rule: &'r Rule,
+    /// The fields it asks for, and whether its condition does.
+    pub fields: Vec<(&'r FieldRef, bool)>,
+    literals: requests::Literals,
+    condition: Condition,
+}
+
+impl<'r> Needs<'r> {
+    /// Compiles a rule.
+    pub fn new(rule: &'r Rule) -> Self {
+        Needs {
+            rule,
+            fields: tristate::fields(rule),
+            literals: tristate::literals(rule),
+            condition: Condition::new(&rule.condition),
+        }
+    }
+
+    /// Whether it can fire on an event.
+    pub fn can_fire(&self, moment: &Moment<'_>) -> bool {
+        self.condition.judge(&|field| abstract_event::guess(field, moment)).can_hold()
+    }
+
+    /// The requests it could fire on if all were logged.
+    pub fn requests(&self, policy: &Policy, catalogue: &[Request]) -> Vec<Request> {
+        let groups_of = |resource: &str| -> Vec<String> {
+            let entries = policy.rules.iter().flat_map(|rule| &rule.resources);
+            let mut groups: Vec<String> = entries
+                .filter(|entry| entry.resources.iter().any(|one| one.split('/').next() == Some(resource)))
+                .map(|entry| entry.group.clone())
+                .collect();
+            groups.sort_unstable();
+            groups.dedup();
+            groups
+        };
+        let named = requests::named(&self.literals, groups_of);
+        let any = Scenario::any();
+        let can_fire = |request: &&Request| !self.stages(request, &any, Level::RequestResponse).is_empty();
+        catalogue.iter().chain(&named).filter(can_fire).cloned().collect()
+    }
+
+    /// The scenarios of a request that the policy or the rule might tell apart.
+    pub fn scenarios(&self, policy: &Policy, request: &Request) -> Vec<Scenario> {
+        scenarios(policy, &self.literals, request)
+    }
+
+    /// The lowest level at which it can fire.
+    fn lowest(&self, request: &Request, scenario: &Scenario) -> Level {
+        [Level::Metadata, Level::Request]
+            .into_iter()
+            .find(|&level| !self.stages(request, scenario, level).is_empty())
+            .unwrap_or(Level::RequestResponse)
+    }
+
+    /// The lowest level at which it can fire and knows what was sent, as far as it asks.
+    pub fn level(&self, request: &Request, scenario: &Scenario) -> Level {
+        let asks_for_body = self.stages(request, scenario, Level::Request).into_iter().any(|stage| {
+            let moment = Moment { request, scenario, stage, level: Level::Metadata };
+            self.fields
+                .iter()
+                .any(|(field, _)| abstract_event::lacks(field, &moment) == Some(Part::RequestObject))
+        });
+        let lowest = self.lowest(request, scenario);
+        if asks_for_body { lowest.max(Level::Request) } else { lowest }
+    }
+
+    /// The stages at which it can fire, where all of them are logged.
+    pub fn stages(&self, request: &Request, scenario: &Scenario, level: Level) -> Vec<Stage> {
+        request.stages().filter(|&stage| self.can_fire(&Moment { request, scenario, stage, level })).collect()
+    }
+}
+
+/// What each rule that is on sees under a policy.
+pub fn coverage(policy: &Policy, rules: &RuleSet) -> Vec<Coverage> {
+    let catalogue = requests::all();
+    let enabled = rules.rules.iter().filter(|rule| rule.enabled);
+    let mut all: Vec<Coverage> = enabled.map(|rule| of_rule(policy, &Needs::new(rule), &catalogue)).collect();
+    for index in 0..all.len() {
+        if all[index].verdict == Verdict::Blind && is_withheld(&all[index]) {
+            let lost: Vec<&Request> = all[index].losses.iter().flat_map(|loss| &loss.requests).collect();
+            let reported_by: Vec<Arc<str>> = all
+                .iter()
+                .filter(|other| lost.iter().any(|request| other.presumes(request)))
+                .map(|other| other.rule.clone())
+                .collect();
+            let is_reported = lost.iter().all(|request| all.iter().any(|other| other.presumes(request)));
+            all[index].verdict = Verdict::Withheld;
+            all[index].reported_by = if is_reported { reported_by } else { Vec::new() };
+        }
+    }
+    all
+}
+
+/// Whether only payloads would open its eyes.
+fn is_withheld(coverage: &Coverage) -> bool {
+    coverage.losses.iter().all(|loss| {
+        matches!(loss.cause, Cause::Level(_, needed) | Cause::NotLogged(needed)
+            if loss.requests.iter().all(|request| request.payload(needed).is_some()))
+    })
+}
+
+type Why = (Cause, Option<usize>, String);
+
+/// The fields that are unknown, and the requests.
+type Missing = (BTreeSet<String>, BTreeSet<Request>);
+
+/// What is gathered while a rule is looked at.
+#[derive(Default)]
+struct Gathered {
+    losses: BTreeMap<Why, BTreeSet<Request>>,
+    unknown: BTreeMap<(Part, Option<usize>), Missing>,
+    fires: BTreeSet<Request>,
+    could: bool,
+}
+
+fn of_rule(policy: &Policy, needs: &Needs<'_>, catalogue: &[Request]) -> Coverage {
+    let mut gathered = Gathered::default();
+    for request in needs.requests(policy, catalogue) {
+        let ordinary = Scenario::ordinary(&request);
+        let mut lost: Vec<(Cause, Option<usize>, Scenario)> = Vec::new();
+        for scenario in needs.scenarios(policy, &request) {
+            let wanted = needs.stages(&request, &scenario, Level::RequestResponse);
+            if wanted.is_empty() {
+                continue;
+            }
+            gathered.could = true;
+            let decision = policy.decide(&scenario.attributes(&request));
+            if let Some((cause, line)) = loss(policy, needs, &request, &scenario, &wanted, &decision) {
+                // What is lost of everybody need not be said of each.
+                let is_said = lost.iter().any(|(known, at, wider)| {
+                    (*known, *at) == (cause, line) && scenario.refines(wider, &ordinary)
+                });
+                if !is_said {
+                    lost.push((cause, line, scenario.clone()));
+                }
+                if cause != Cause::Late {
+                    continue;
+                }
+            }
+            gathered.fires.insert(request.clone());
+            let moments = wanted.iter().map(|&stage| Moment {
+                request: &request,
+                scenario: &scenario,
+                stage,
+                level: decision.level,
+            });
+            let line = decision.rule.map(|rule| rule.line);
+            for moment in moments.filter(|moment| policy.omits(&decision, moment.stage).is_none()) {
+                for (field, _) in &needs.fields {
+                    if let Some(part) = abstract_event::lacks(field, &moment) {
+                        let (fields, requests) = gathered.unknown.entry((part, line)).or_default();
+                        fields.insert(field.to_string());
+                        requests.insert(request.clone());
+                    }
+                }
+            }
+        }
+        for (cause, line, scenario) in lost {
+            let key = (cause, line, scenario.label(&request));
+            gathered.losses.entry(key).or_default().insert(request.clone());
+        }
+    }
+    finish(needs, gathered)
+}
+
+/// What keeps a rule from firing on a request that it could fire on at the stages it wants.
+fn loss(
+    policy: &Policy,
+    needs: &Needs<'_>,
+    request: &Request,
+    scenario: &Scenario,
+    wanted: &[Stage],
+    decision: &Decision<'_>,
+) -> Option<(Cause, Option<usize>)> {
+    let line = decision.rule.map(|rule| rule.line);
+    if decision.level == Level::None {
+        let best = needs.level(request, scenario);
+        let level = if request.payload(best).is_some() { needs.lowest(request, scenario) } else { best };
+        return Some((Cause::NotLogged(level), line));
+    }
+    let possible = needs.stages(request, scenario, decision.level);
+    // That a request may break is no way to see it, unless it is what a rule waits for.
+    let waits = |stage: Stage| stage != Stage::Panic || wanted == [Stage::Panic];
+    let omits = |stage: Stage| policy.omits(decision, stage);
+    let omitted = possible.iter().find(|&&stage| waits(stage) && omits(stage).is_some());
+    let first = possible.iter().find(|&&stage| waits(stage) && omits(stage).is_none());
+    let is_started = |stage: &&Stage| **stage == Stage::ResponseStarted && omits(**stage).is_some();
+    match (first, omitted) {
+        (Some(&first), _) if first > Stage::ResponseStarted => {
+            possible.iter().find(is_started).map(|&stage| (Cause::Late, omits(stage)))
+        }
+        (Some(_), _) => None,
+        (None, Some(&stage)) => Some((Cause::Stage(stage), omits(stage))),
+        (None, None) if possible.is_empty() => {
+            Some((Cause::Level(decision.level, needs.lowest(request, scenario)), line))
+        }
+        (None, None) => None,
+    }
+}
+
+fn finish(needs: &Needs<'_>, gathered: Gathered) -> Coverage {
+    let losses: Vec<Loss> = gathered
+        .losses
+        .into_iter()
+        .map(|((cause, line, only), requests)| Loss {
+            cause,
+            line,
+            only,
+            requests: requests.into_iter().collect(),
+        })
+        .collect();
+    let unknown: Vec<Unknown> = gathered
+        .unknown
+        .into_iter()
+        .map(|((part, line), (fields, requests))| Unknown {
+            part,
+            line,
+            fields: fields.into_iter().collect(),
+            requests: requests.into_iter().collect(),
+        })
+        .collect();
+    let verdict = match (gathered.could, gathered.fires.is_empty()) {
+        (false, _) => Verdict::Never,
+        (true, true) => Verdict::Blind,
+        (true, false) if losses.is_empty() && unknown.is_empty() => Verdict::Sees,
+        (true, false) => Verdict::Partly,
+    };
+    Coverage {
+        rule: needs.rule.name.clone(),
+        tags: needs.rule.tags.clone(),
+        verdict,
+        fires: gathered.fires,
+        losses,
+        unknown,
+        reported_by: Vec::new(),
+    }
+}

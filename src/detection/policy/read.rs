@@ -1,0 +1,443 @@
+//! From the text of a policy file to a [`Policy`], or to errors with a place.
+//!
+//! As strict as the apiserver, which refuses to start with a policy that it cannot read: unknown keys, unknown words and
+//! contradictions are errors. What it takes, and what then does not do what its author meant, is a warning.
+
+use super::model::{GroupResources, Level, Policy, PolicyRule, Stage};
+use super::requests;
+use crate::text::diagnostics::{Diagnostic, Severity, SourceFile, Span};
+use crate::text::suggest::did_you_mean;
+use crate::text::yaml::{self, Entry, Node};
+
+const POLICY_KEYS: [&str; 6] = ["apiVersion", "kind", "metadata", "omitStages", "omitManagedFields", "rules"];
+const RULE_KEYS: [&str; 9] = [
+    "level",
+    "users",
+    "userGroups",
+    "verbs",
+    "resources",
+    "namespaces",
+    "nonResourceURLs",
+    "omitStages",
+    "omitManagedFields",
+];
+const RESOURCE_KEYS: [&str; 3] = ["group", "resources", "resourceNames"];
+
+/// More texts than this, aliases written out, come from no person.
+const MOST_TEXTS: usize = 100_000;
+
+/// More rules than this come from no person either, and each is looked at for each request.
+const MOST_RULES: usize = 500;
+
+/// What came of reading.
+#[derive(Debug)]
+pub struct Read {
+    /// The policy, where there is no error.
+    pub policy: Option<Policy>,
+    /// What is wrong or odd, in file order.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads a policy. Places are in file 0.
+pub fn read(file: &SourceFile) -> Read {
+    let mut reader = Reader { text: &file.text, diagnostics: Vec::new(), texts: 0 };
+    let policy = reader.file();
+    let mut diagnostics = reader.diagnostics;
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.range.start);
+    let has_errors = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    if has_errors {
+        // What a rule matches is not known where part of it was not understood.
+        diagnostics.retain(|diagnostic| diagnostic.code != "unreachable");
+    }
+    Read { policy: policy.filter(|_| !has_errors), diagnostics }
+}
+
+struct Reader<'f> {
+    text: &'f str,
+    diagnostics: Vec<Diagnostic>,
+    texts: usize,
+}
+
+impl Reader<'_> {
+    fn span(&self, node: &Node) -> Span {
+        // A block that goes over many lines is shown by its first.
+        let first = self.text.get(node.range.clone()).and_then(|text| text.find('\n'));
+        let end = first.map_or(node.range.end, |length| node.range.start + length);
+        Span { file: 0, range: node.range.start..end }
+    }
+
+    fn line(&self, at: usize) -> usize {
+        let before = self.text.as_bytes().get(..at).unwrap_or_default();
+        memchr::memchr_iter(b'\n', before).count() + 1
+    }
+
+    fn error(&mut self, code: &'static str, message: impl Into<String>, node: &Node, label: &str) {
+        let span = self.span(node);
+        self.diagnostics.push(Diagnostic::error(code, message, span).label(label));
+    }
+
+    fn file(&mut self) -> Option<Policy> {
+        let nowhere = Span { file: 0, range: 0..0 };
+        let documents = match yaml::parse(self.text) {
+            Ok(documents) => documents,
+            Err(error) => {
+                let span = Span { file: 0, range: error.range };
+                let message = format!("not valid YAML: {}", error.message);
+                self.diagnostics.push(Diagnostic::error("yaml", message, span));
+                return None;
+            }
+        };
+        for (key, range) in &documents.repeated_keys {
+            let span = Span { file: 0, range: range.clone() };
+            self.diagnostics.push(Diagnostic::error("repeated-key", format!("`{key}` is given twice"), span));
+        }
+        let mut roots = documents.roots.iter().filter(|root| !root.is_null());
+        let Some(root) = roots.next() else {
+            self.diagnostics.push(Diagnostic::error("empty", "the file holds no policy", nowhere));
+            return None;
+        };
+        if let Some(second) = roots.next() {
+            self.error("documents", "a policy file holds one document", second, "a second one");
+        }
+        self.policy(root)
+    }
+
+    /// The entries of a mapping, unknown keys said.
+    fn entries<'n>(&mut self, node: &'n Node, what: &str, keys: &[&str]) -> Option<&'n [Entry]> {
+        let Some(entries) = node.mapping() else {
+            self.error("no-mapping", format!("{what} is a mapping"), node, "expected `key: value`");
+            return None;
+        };
+        for entry in entries.iter().filter(|entry| !keys.contains(&&*entry.key)) {
+            let span = Span { file: 0, range: entry.key_range.clone() };
+            let message = format!("{what} has no key `{}`; the apiserver refuses the policy", entry.key);
+            let help = did_you_mean(&entry.key, keys.iter().copied())
+                .unwrap_or_else(|| format!("its keys are {}", keys.join(", ")));
+            self.diagnostics.push(Diagnostic::error("unknown-key", message, span).help(help));
+        }
+        Some(entries)
+    }
+
+    fn policy(&mut self, root: &Node) -> Option<Policy> {
+        self.entries(root, "a policy", &POLICY_KEYS)?;
+        match root.get("apiVersion") {
+            Some(node) if matches!(node.text(), Some("audit.k8s.io/v1beta1" | "audit.k8s.io/v1alpha1")) => {
+                let span = self.span(node);
+                self.diagnostics.push(
+                    Diagnostic::warning("old-version", "Kubernetes 1.24 and later refuse this version", span)
+                        .label("write `audit.k8s.io/v1`"),
+                );
+            }
+            _ => self.constant(root, "apiVersion", "audit.k8s.io/v1"),
+        }
+        self.constant(root, "kind", "Policy");
+        if let Some(node) = root.get("omitManagedFields") {
+            self.boolean(node);
+        }
+        let mut policy = Policy::default();
+        if let Some(node) = root.get("omitStages") {
+            policy.omit_stages = self.stages(node);
+            policy.omit_stages_line = self.line(node.range.start);
+        }
+        let rules = match root.get("rules").filter(|node| !node.is_null()) {
+            Some(node) => match node.sequence() {
+                Some(rules) => rules,
+                None => {
+                    self.error("no-sequence", "`rules` is a sequence", node, "expected `- level: …`");
+                    return None;
+                }
+            },
+            None => &[],
+        };
+        if rules.is_empty() {
+            self.error("no-rules", "the policy has no rules; the apiserver refuses it", root, "no `rules`");
+            return None;
+        }
+        let mut all: Option<Span> = None;
+        for node in rules {
+            if self.texts > MOST_TEXTS || policy.rules.len() == MOST_RULES {
+                let message = format!("more than {MOST_RULES} rules, or more than {MOST_TEXTS} values");
+                self.error("too-large", message, node, "no further");
+                return None;
+            }
+            let Some(rule) = self.rule(node) else { continue };
+            let span = self.span(node);
+            match &all {
+                Some(earlier) => self.diagnostics.push(
+                    Diagnostic::warning("unreachable", "an earlier rule matches every request", span)
+                        .label("never reached")
+                        .other(earlier.clone(), "matches everything"),
+                ),
+                None if rule.is_catch_all() => all = Some(span),
+                None => {}
+            }
+            policy.rules.push(rule);
+        }
+        Some(policy)
+    }
+
+    fn constant(&mut self, root: &Node, key: &str, wanted: &str) {
+        match root.get(key) {
+            Some(node) if node.text() == Some(wanted) => {}
+            Some(node) => {
+                self.error(
+                    "no-policy",
+                    format!("this is no audit policy that a kube-apiserver takes: `{key}` is another"),
+                    node,
+                    &format!("expected `{wanted}`"),
+                );
+            }
+            None => {
+                let message = format!("this is no audit policy: `{key}` is missing");
+                self.error("no-policy", message, root, &format!("expected `{key}: {wanted}`"));
+            }
+        }
+    }
+
+    fn boolean(&mut self, node: &Node) {
+        if !node.is_null() && !matches!(node.text(), Some("true" | "false")) {
+            self.error("no-boolean", "`omitManagedFields` is true or false", node, "expected true or false");
+        }
+    }
+
+    fn texts(&mut self, node: &Node) -> Vec<String> {
+        if node.is_null() {
+            return Vec::new();
+        }
+        let Some(items) = node.sequence() else {
+            self.error("no-sequence", "a sequence of texts belongs here", node, "expected `[…]`");
+            return Vec::new();
+        };
+        self.texts += items.len() + 1;
+        if self.texts > MOST_TEXTS {
+            return Vec::new();
+        }
+        let mut texts = Vec::new();
+        for item in items {
+            match item.text() {
+                Some(text) => texts.push(text.to_owned()),
+                None => self.error("no-text", "a text belongs here", item, "expected a text"),
+            }
+        }
+        texts
+    }
+
+    fn stages(&mut self, node: &Node) -> Vec<Stage> {
+        let mut stages = Vec::new();
+        for item in node.sequence().unwrap_or_default() {
+            let Some(word) = item.text() else { continue };
+            match Stage::parse(word) {
+                Some(stage) => stages.push(stage),
+                None => {
+                    let help = nearest(word, &Stage::ALL.map(Stage::name));
+                    let span = self.span(item);
+                    let message = format!("`{word}` is no stage");
+                    self.diagnostics.push(Diagnostic::error("unknown-stage", message, span).help(help));
+                }
+            }
+        }
+        self.texts(node);
+        stages
+    }
+
+    fn rule(&mut self, node: &Node) -> Option<PolicyRule> {
+        self.entries(node, "a rule", &RULE_KEYS)?;
+        let level = match node.get("level").filter(|level| !level.is_null()) {
+            Some(level) => match level.text().and_then(Level::parse) {
+                Some(level) => level,
+                None => {
+                    let word = level.text().unwrap_or("this");
+                    let help = nearest(word, &Level::ALL.map(Level::name));
+                    let span = self.span(level);
+                    let message = format!("`{word}` is no level");
+                    self.diagnostics.push(Diagnostic::error("unknown-level", message, span).help(help));
+                    return None;
+                }
+            },
+            None => {
+                self.error("no-level", "a rule needs a level", node, "no `level`");
+                return None;
+            }
+        };
+        if let Some(node) = node.get("omitManagedFields") {
+            self.boolean(node);
+        }
+        let mut list = |key: &str| node.get(key).map(|node| self.texts(node)).unwrap_or_default();
+        let mut rule = PolicyRule {
+            line: 0,
+            level,
+            users: list("users"),
+            user_groups: list("userGroups"),
+            verbs: list("verbs"),
+            resources: Vec::new(),
+            namespaces: list("namespaces"),
+            non_resource_urls: list("nonResourceURLs"),
+            omit_stages: Vec::new(),
+            omit_stages_line: 0,
+        };
+        rule.line = self.line(node.range.start);
+        if let Some(stages) = node.get("omitStages") {
+            rule.omit_stages = self.stages(stages);
+            rule.omit_stages_line = self.line(stages.range.start);
+        }
+        if let Some(resources) = node.get("resources").filter(|node| !node.is_null()) {
+            match resources.sequence() {
+                Some(entries) => {
+                    rule.resources = entries.iter().filter_map(|entry| self.resources(entry)).collect();
+                }
+                None => {
+                    self.error(
+                        "no-sequence",
+                        "`resources` is a sequence",
+                        resources,
+                        "expected `- group: …`",
+                    );
+                }
+            }
+        }
+        if let Some(urls) = node.get("nonResourceURLs") {
+            self.urls(urls, &rule);
+        }
+        Some(rule)
+    }
+
+    fn urls(&mut self, node: &Node, rule: &PolicyRule) {
+        if !rule.non_resource_urls.is_empty() && (!rule.resources.is_empty() || !rule.namespaces.is_empty()) {
+            let span = self.span(node);
+            self.diagnostics.push(
+                Diagnostic::error("both", "a rule is about resources or about other paths, not both", span)
+                    .label("beside `resources` or `namespaces`")
+                    .help("make two rules of it"),
+            );
+        }
+        for item in node.sequence().unwrap_or_default() {
+            let url = item.text().unwrap_or("*");
+            if url != "*" && !url.starts_with('/') {
+                self.error("path", "a path starts with `/`", item, "expected `/…`");
+            }
+            let mut before = url.chars();
+            before.next_back();
+            if before.as_str().contains('*') {
+                self.error("wildcard", "`*` can only be the last character", item, "a star within");
+            }
+        }
+    }
+
+    fn resources(&mut self, node: &Node) -> Option<GroupResources> {
+        self.entries(node, "an entry of `resources`", &RESOURCE_KEYS)?;
+        let group = match node.get("group") {
+            Some(group) if !group.is_null() => match group.text() {
+                Some(text) => {
+                    if !text.is_empty() && !is_subdomain(text) {
+                        let span = self.span(group);
+                        let message = format!("`{text}` is no API group");
+                        let help = text.split_once('/').map_or_else(
+                            || "a group is a lower-case domain name; the core group is \"\"".to_owned(),
+                            |(group, _)| format!("a group has no version: `{group}`"),
+                        );
+                        self.diagnostics.push(Diagnostic::error("group", message, span).help(help));
+                    }
+                    text.to_owned()
+                }
+                None => {
+                    self.error("no-text", "a text belongs here", group, "expected a group");
+                    String::new()
+                }
+            },
+            _ => String::new(),
+        };
+        let mut list = |key: &str| node.get(key).map(|node| self.texts(node)).unwrap_or_default();
+        let entry = GroupResources { group, resources: list("resources"), names: list("resourceNames") };
+        if !entry.names.is_empty() && entry.resources.is_empty() {
+            self.error("names", "`resourceNames` needs `resources` beside it", node, "no `resources`");
+        }
+        for item in node.get("resources").and_then(|node| node.sequence()).unwrap_or_default() {
+            let Some(pattern) = item.text() else { continue };
+            let resource = pattern.split('/').next().unwrap_or(pattern);
+            let groups = requests::groups_of(resource);
+            if !groups.is_empty() && !groups.contains(&&*entry.group) {
+                let here = if entry.group.is_empty() { "the core group" } else { &entry.group };
+                let help = format!("it is in group `{}`", groups.join("`, `"));
+                let span = self.span(item);
+                self.diagnostics.push(
+                    Diagnostic::warning("wrong-group", format!("{here} has no `{resource}`"), span)
+                        .label("matches nothing")
+                        .help(help),
+                );
+            }
+        }
+        Some(entry)
+    }
+}
+
+fn nearest(word: &str, words: &[&'static str]) -> String {
+    // Only the case is wrong, mostly.
+    let same = words.iter().find(|known| known.eq_ignore_ascii_case(word));
+    same.map(|known| format!("did you mean `{known}`?"))
+        .or_else(|| did_you_mean(word, words.iter().copied()))
+        .unwrap_or_else(|| format!("expected {}", words.join(", ")))
+}
+
+fn is_subdomain(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 253
+        && text.split('.').all(|label| {
+            let bytes = label.as_bytes();
+            bytes.first().is_some_and(|&byte| is_letter(byte))
+                && bytes.last().is_some_and(|&byte| is_letter(byte))
+                && bytes.iter().all(|&byte| is_letter(byte) || byte == b'-')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn words() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "apiVersion: audit.k8s.io/v1\n",
+            "kind: Policy\n",
+            "rules:\n",
+            "- level: Metadata\n",
+            "- &a {level: None}\n",
+            "- *a\n",
+            "  verbs: [get, *a]\n",
+            "  resources: [{group: '', resources: [pods/*, '*']}]\n",
+            "  resources: {}\n",
+            "  nonResourceURLs: ['*', '', /é*]\n",
+            "  omitStages: [Panic, [x]]\n",
+            "  users: [é, '']\n",
+            "  <<: *a\n",
+            "omitStages: x\n",
+            "- \n",
+            "# é\n",
+        ])
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_panics_and_what_is_refused_says_why(lines in prop::collection::vec(words(), 0..14)) {
+            let read = read(&SourceFile { name: "p.yaml".into(), text: lines.concat() });
+            let has_errors = read.diagnostics.iter().any(|found| found.severity == Severity::Error);
+            prop_assert_eq!(read.policy.is_none(), has_errors);
+            if let Some(policy) = read.policy {
+                crate::detection::policy::findings::hidden(&policy);
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_those_of_the_file_and_anchors_count() {
+        let text = "# a comment\napiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: None\n  users: &u [a, b]\n\n- level: Request\n  users: *u\n  omitStages:\n  - Panic\n";
+        let read = read(&SourceFile { name: "p.yaml".into(), text: text.to_owned() });
+        let policy = read.policy.unwrap();
+        assert_eq!(policy.rules.iter().map(|rule| rule.line).collect::<Vec<_>>(), [5, 8]);
+        assert_eq!(policy.rules[1].users, ["a", "b"]);
+        assert_eq!(
+            (policy.rules[1].omit_stages.as_slice(), policy.rules[1].omit_stages_line),
+            (&[Stage::Panic][..], 11)
+        );
+    }
+}

@@ -1,0 +1,388 @@
+//! Correlations and throttles: what alerts say together, and how often a rule may say the same.
+//!
+//! ```yaml
+//! - correlation: Registry credentials harvested
+//!   desc: One user read many credentials.      # may be left out
+//!   type: value_count                          # event_count, value_count, temporal, temporal_ordered
+//!   rules: [Registry Credential Read]          # names of rules, or of other correlations
+//!   group-by: [ka.user.name]                   # may be left out: all alerts belong together
+//!   timespan: 10m                              # s, m, h, d, and sums: 1h30m
+//!   condition: {field: registry.secrets, gte: 5}
+//!   output: "%ka.user.name read %correlation.value_count credentials in %correlation.timespan"
+//!   priority: CRITICAL
+//! ```
+//!
+//! The words are Sigma's. `condition` compares with `gte`, `gt`, `lte`, `lt` or `eq`, several make a range; `value_count`
+//! names the `field` whose different values it counts, and the two `temporal` types have no condition: each of their rules must
+//! match. An output may hold any field, read from the event that completed the window, and `%correlation.…`.
+//!
+//! A later definition of the same name replaces the earlier one, in its place; `override` changes keys as for rules.
+
+use super::{Change, Read, Reader};
+use crate::detection::rules::ast::{Bounds, CorrelationKind, Priority};
+use crate::text::diagnostics::{Diagnostic, Span};
+use crate::text::located::Located;
+use crate::text::suggest::did_you_mean;
+use crate::text::timespan;
+use crate::text::yaml::Node;
+
+/// A correlation.
+#[derive(Debug)]
+pub struct CorrelationDefinition {
+    /// Its name.
+    pub name: String,
+    /// Where its name stands.
+    pub span: Span,
+    /// What it detects.
+    pub desc: String,
+    /// What it looks for.
+    pub kind: CorrelationKind,
+    /// Names of rules and correlations.
+    pub rules: Vec<Located>,
+    /// Fields.
+    pub group_by: Vec<Located>,
+    /// In nanoseconds.
+    pub timespan: i64,
+    /// What is counted, and how much of it there must be.
+    pub condition: Option<ConditionDefinition>,
+    /// What an alert says.
+    pub output: Located,
+    /// How bad it is.
+    pub priority: Priority,
+    /// Unsorted.
+    pub tags: Vec<String>,
+    /// Whether it is on.
+    pub enabled: bool,
+}
+
+/// A correlation's condition.
+#[derive(Debug)]
+pub struct ConditionDefinition {
+    /// Where it stands.
+    pub span: Span,
+    /// The field whose values are counted.
+    pub field: Option<Located>,
+    /// The numbers that satisfy it, where it compares with any.
+    pub bounds: Option<Bounds>,
+}
+
+/// How often a rule may alert: `throttle: {per: [ka.user.name], every: 10m}`.
+#[derive(Debug)]
+pub struct ThrottleDefinition {
+    /// Fields.
+    pub per: Vec<Located>,
+    /// In nanoseconds.
+    pub every: i64,
+}
+
+const KEYS: [&str; 12] = [
+    "correlation",
+    "desc",
+    "type",
+    "rules",
+    "group-by",
+    "timespan",
+    "condition",
+    "output",
+    "priority",
+    "tags",
+    "enabled",
+    "override",
+];
+
+const OVERRIDES: [(&str, bool); 10] = [
+    ("desc", true),
+    ("type", false),
+    ("rules", true),
+    ("group-by", true),
+    ("timespan", false),
+    ("condition", false),
+    ("output", true),
+    ("priority", false),
+    ("tags", true),
+    ("enabled", false),
+];
+
+/// The words that compare.
+const COMPARISONS: [&str; 5] = ["gte", "gt", "lte", "lt", "eq"];
+
+/// The keys of one item, as far as they are given.
+struct Given {
+    desc: Option<String>,
+    kind: Option<CorrelationKind>,
+    rules: Option<Vec<Located>>,
+    group_by: Option<Vec<Located>>,
+    timespan: Option<i64>,
+    condition: Option<ConditionDefinition>,
+    output: Option<Located>,
+    priority: Option<Priority>,
+    tags: Vec<String>,
+    enabled: Option<bool>,
+}
+
+impl Reader<'_, '_> {
+    pub(super) fn correlation(&mut self, item: &Node) -> Read<()> {
+        self.unknown_keys(item, &KEYS);
+        let (name, span) = self.name(item, "correlation")?;
+        let (change, overrides) = self.change(item, "correlation", &OVERRIDES)?;
+        if change == Change::Append {
+            return self.fail(
+                "override",
+                "a correlation has no `append`",
+                span,
+                "write `override: {rules: append}` and the like",
+            );
+        }
+        let given = self.given(item)?;
+        let known = self.definitions.correlation_index.get(name).copied();
+        let only_enabled = change == Change::Define
+            && KEYS[1..].iter().all(|key| item.get(key).is_some() == (*key == "enabled"));
+        if change == Change::Override || only_enabled {
+            let Some(index) = known else {
+                let known: Vec<String> = self.definitions.correlation_index.keys().cloned().collect();
+                return self.undefined("correlation", name, span, &known);
+            };
+            let appends = |key: &str| *overrides.get(key).unwrap_or(&true);
+            self.definitions.correlations[index].change(given, item, appends);
+            return Ok(());
+        }
+        let defined = self.defined(item, name, &span, given)?;
+        let definitions = &mut *self.definitions;
+        match known {
+            Some(index) => definitions.correlations[index] = defined,
+            None => {
+                definitions.correlation_index.insert(name.to_owned(), definitions.correlations.len());
+                definitions.correlations.push(defined);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads each key, and says all that is wrong with any of them.
+    fn given(&mut self, item: &Node) -> Read<Given> {
+        let desc = self.scalar(item, "desc");
+        let kind = self.kind(item);
+        let rules = self.names(item, "rules", "expected [Registry Credential Read] and the like");
+        let group_by = self.names(item, "group-by", "expected [ka.user.name] and the like");
+        let timespan = self.timespan(item, "timespan");
+        let condition = self.correlation_condition(item);
+        let output = self.scalar(item, "output");
+        let priority = self.priority(item);
+        let tags = self.tags(item);
+        let enabled = self.boolean(item, "enabled");
+        Ok(Given {
+            desc: desc?.and_then(|node| node.text()).map(str::to_owned),
+            kind: kind?,
+            rules: rules?,
+            group_by: group_by?,
+            timespan: timespan?,
+            condition: condition?,
+            output: output?.map(|node| self.located(node)),
+            priority: priority?,
+            tags: tags?,
+            enabled: enabled?,
+        })
+    }
+
+    /// A whole definition, with all that it needs.
+    fn defined(&mut self, item: &Node, name: &str, span: &Span, given: Given) -> Read<CorrelationDefinition> {
+        let mut missing = false;
+        for key in ["type", "rules", "timespan", "output", "priority"] {
+            if item.get(key).is_none_or(|node| node.is_null()) {
+                self.say(
+                    Diagnostic::error(
+                        "missing-key",
+                        format!("this correlation has no `{key}`"),
+                        span.clone(),
+                    )
+                    .label(format!("add `{key}:`")),
+                );
+                missing = true;
+            }
+        }
+        let (Some(kind), Some(rules), Some(timespan), Some(output), Some(priority), false) =
+            (given.kind, given.rules, given.timespan, given.output, given.priority, missing)
+        else {
+            return Err(());
+        };
+        Ok(CorrelationDefinition {
+            name: name.to_owned(),
+            span: span.clone(),
+            desc: given.desc.unwrap_or_default(),
+            kind,
+            rules,
+            group_by: given.group_by.unwrap_or_default(),
+            timespan,
+            condition: given.condition,
+            output,
+            priority,
+            tags: given.tags,
+            enabled: given.enabled.unwrap_or(true),
+        })
+    }
+
+    fn kind(&mut self, item: &Node) -> Read<Option<CorrelationKind>> {
+        let Some(node) = self.scalar(item, "type")? else { return Ok(None) };
+        let word = node.text().unwrap_or_default();
+        if let Some(kind) = CorrelationKind::ALL.into_iter().find(|kind| kind.name() == word) {
+            return Ok(Some(kind));
+        }
+        let span = self.span(node);
+        let help = did_you_mean(word, CorrelationKind::ALL.map(CorrelationKind::name));
+        self.say(
+            Diagnostic::error("correlation", format!("`{word}` is no type of correlation"), span)
+                .label("expected event_count, value_count, temporal or temporal_ordered")
+                .maybe_help(help),
+        );
+        Err(())
+    }
+
+    /// A sequence of texts, or one text.
+    fn names(&mut self, item: &Node, key: &str, expected: &str) -> Read<Option<Vec<Located>>> {
+        let Some(node) = item.get(key) else { return Ok(None) };
+        if node.is_null() {
+            return Ok(Some(Vec::new()));
+        }
+        let nodes = match node.sequence() {
+            Some(nodes) => nodes,
+            None => std::slice::from_ref(node),
+        };
+        if nodes.iter().any(|node| node.text().is_none()) {
+            let span = self.span(node);
+            return self.fail("not-a-list", format!("`{key}` takes a sequence of texts"), span, expected);
+        }
+        Ok(Some(nodes.iter().map(|node| self.located(node)).collect()))
+    }
+
+    fn timespan(&mut self, item: &Node, key: &str) -> Read<Option<i64>> {
+        let Some(node) = self.scalar(item, key)? else { return Ok(None) };
+        let text = node.text().unwrap_or_default();
+        match timespan::parse(text) {
+            Ok(length) => Ok(Some(length)),
+            Err(expected) => {
+                let span = self.span(node);
+                self.fail("timespan", format!("`{text}` is no length of time"), span, expected)
+            }
+        }
+    }
+
+    fn correlation_condition(&mut self, item: &Node) -> Read<Option<ConditionDefinition>> {
+        let Some(node) = item.get("condition") else { return Ok(None) };
+        if node.is_null() {
+            return Ok(None);
+        }
+        let span = self.span(node);
+        let Some(entries) = node.mapping() else {
+            return self.fail(
+                "correlation",
+                "`condition` of a correlation takes a mapping",
+                span,
+                "expected {gte: 5} or {field: registry.secrets, gte: 5}",
+            );
+        };
+        let field = self.scalar(node, "field")?.map(|node| self.located(node));
+        let mut bounds: Option<Bounds> = None;
+        let mut wrong = false;
+        for entry in entries.iter().filter(|entry| entry.key != "field") {
+            if !COMPARISONS.contains(&&*entry.key) {
+                let place = self.key_span(entry);
+                let help = did_you_mean(&entry.key, COMPARISONS.into_iter().chain(["field"]));
+                let message = format!("`{}` means nothing in a correlation's condition", entry.key);
+                self.say(
+                    Diagnostic::error("correlation", message, place)
+                        .label("expected field, gte, gt, lte, lt or eq")
+                        .maybe_help(help),
+                );
+                wrong = true;
+                continue;
+            }
+            let number = entry.value.text().and_then(|text| text.trim().parse::<u64>().ok());
+            let Some(number) = number.filter(|number| *number <= CorrelationKind::EventCount.largest())
+            else {
+                let place = self.span(&entry.value);
+                let message = format!("`{}` takes a whole number", entry.key);
+                let largest = CorrelationKind::EventCount.largest();
+                self.say(
+                    Diagnostic::error("correlation", message, place)
+                        .label(format!("expected a number from 0 to {largest}")),
+                );
+                wrong = true;
+                continue;
+            };
+            let bounds = bounds.get_or_insert_default();
+            let (least, most) = match entry.key.as_str() {
+                "gte" => (number, None),
+                "gt" => (number + 1, None),
+                "lte" => (0, Some(number)),
+                // Less than nothing is none at all, as the range says then.
+                "lt" if number == 0 => (1, Some(0)),
+                "lt" => (0, Some(number - 1)),
+                _ => (number, Some(number)),
+            };
+            bounds.at_least = bounds.at_least.max(least);
+            bounds.at_most = match (bounds.at_most, most) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            };
+        }
+        if wrong { Err(()) } else { Ok(Some(ConditionDefinition { span, field, bounds })) }
+    }
+
+    pub(super) fn throttle(&mut self, item: &Node) -> Read<Option<ThrottleDefinition>> {
+        let Some(node) = item.get("throttle").filter(|node| !node.is_null()) else { return Ok(None) };
+        let span = self.span(node);
+        if node.mapping().is_none() {
+            return self.fail(
+                "throttle",
+                "`throttle` takes a mapping",
+                span,
+                "expected {per: [ka.user.name], every: 10m}",
+            );
+        }
+        self.unknown_keys(node, &["per", "every"]);
+        let per = self.names(node, "per", "expected [ka.user.name] and the like");
+        let Some(every) = self.timespan(node, "every")? else {
+            return self.fail("missing-key", "this throttle has no `every`", span, "add `every: 10m`");
+        };
+        Ok(Some(ThrottleDefinition { per: per?.unwrap_or_default(), every }))
+    }
+}
+
+impl CorrelationDefinition {
+    /// Takes over what an item gives.
+    fn change(&mut self, given: Given, item: &Node, appends: impl Fn(&str) -> bool) {
+        match given.desc {
+            Some(desc) if appends("desc") => self.desc = format!("{} {desc}", self.desc),
+            Some(desc) => self.desc = desc,
+            None => {}
+        }
+        match given.output {
+            Some(output) if appends("output") => self.output.append(&output),
+            Some(output) => self.output = output,
+            None => {}
+        }
+        for (key, own, new) in
+            [("rules", &mut self.rules, given.rules), ("group-by", &mut self.group_by, given.group_by)]
+        {
+            if let Some(new) = new {
+                if !appends(key) {
+                    own.clear();
+                }
+                own.extend(new);
+            }
+        }
+        if item.get("tags").is_some() {
+            if !appends("tags") {
+                self.tags.clear();
+            }
+            self.tags.extend(given.tags);
+        }
+        if item.get("condition").is_some() {
+            self.condition = given.condition;
+        }
+        self.kind = given.kind.unwrap_or(self.kind);
+        self.timespan = given.timespan.unwrap_or(self.timespan);
+        self.priority = given.priority.unwrap_or(self.priority);
+        self.enabled = given.enabled.unwrap_or(self.enabled);
+    }
+}

@@ -1,0 +1,171 @@
+//! Reading rules: what an item makes, appends to or overrides.
+
+use super::{Change, RULE_KEYS, Read, Reader, RuleDefinition, SOURCE};
+use crate::detection::rules::ast::Priority;
+use crate::text::diagnostics::Diagnostic;
+use crate::text::yaml::Node;
+
+impl Reader<'_, '_> {
+    /// A rule: a new one, or a change of one.
+    pub(super) fn rule(&mut self, item: &Node) -> Read<()> {
+        self.unknown_keys(item, &RULE_KEYS);
+        let (name, span) = self.name(item, "rule")?;
+        let keys = [
+            ("condition", true),
+            ("output", true),
+            ("desc", true),
+            ("tags", true),
+            ("exceptions", true),
+            ("priority", false),
+            ("enabled", false),
+            ("warn_evttypes", false),
+            ("skip-if-unknown-filter", false),
+            ("throttle", false),
+        ];
+        let (change, overrides) = self.change(item, "rule", &keys)?;
+        let tags = self.tags(item)?;
+        let exceptions = self.exceptions(item)?;
+        let enabled = self.boolean(item, "enabled")?;
+        let skip_if_unknown = self.boolean(item, "skip-if-unknown-filter")?;
+        let throttle = self.throttle(item)?;
+        self.boolean(item, "warn_evttypes")?;
+        // A wrong one was said; what else is wrong with the rule is to be said too.
+        let priority = self.priority(item).unwrap_or(Some(Priority::Debug));
+        let known = self.definitions.rule_index.get(name).copied();
+
+        if change == Change::Define {
+            let only_enabled = enabled.is_some()
+                && ["condition", "output", "desc", "priority"].iter().all(|key| item.get(key).is_none());
+            if let (true, Some(enabled)) = (only_enabled, enabled) {
+                return match known {
+                    Some(index) => {
+                        self.definitions.rules[index].enabled = enabled;
+                        Ok(())
+                    }
+                    None => {
+                        let known: Vec<String> = self.definitions.rule_index.keys().cloned().collect();
+                        self.undefined("rule", name, span, &known)
+                    }
+                };
+            }
+            let condition = self.required(item, "condition", "rule", &span);
+            let output = self.required(item, "output", "rule", &span);
+            let desc = self.required(item, "desc", "rule", &span);
+            if priority.is_none() {
+                // Said, like a missing `desc`; the rule is looked at all the same.
+                let _ = self.required(item, "priority", "rule", &span);
+            }
+            let source =
+                self.scalar(item, "source")?.and_then(|node| node.text()).unwrap_or(SOURCE).to_owned();
+            let rule = RuleDefinition {
+                name: name.to_owned(),
+                span: span.clone(),
+                desc: desc.ok().and_then(|node| node.text()).unwrap_or_default().to_owned(),
+                condition: self.located(condition?),
+                output: self.located(output?),
+                priority: priority.unwrap_or(Priority::Debug),
+                tags,
+                enabled: enabled.unwrap_or(true),
+                source,
+                exceptions,
+                skip_if_unknown: skip_if_unknown.unwrap_or(false),
+                throttle,
+            };
+            return self.define_rule(rule, known);
+        }
+
+        let Some(index) = known else {
+            let known: Vec<String> = self.definitions.rule_index.keys().cloned().collect();
+            return self.undefined("rule", name, span, &known);
+        };
+        if change == Change::Append && item.get("condition").is_none() && item.get("exceptions").is_none() {
+            return self.fail(
+                "missing-key",
+                "this appends nothing",
+                span,
+                "add `condition:` or `exceptions:`",
+            );
+        }
+        let condition = self.scalar(item, "condition")?.map(|node| self.located(node));
+        let output = self.scalar(item, "output")?.map(|node| self.located(node));
+        let desc = self.scalar(item, "desc")?.and_then(|node| node.text());
+        let appends = |key: &str| *overrides.get(key).unwrap_or(&true);
+        let rule = &mut self.definitions.rules[index];
+        for (key, own, new) in
+            [("condition", &mut rule.condition, condition), ("output", &mut rule.output, output)]
+        {
+            match new {
+                Some(new) if appends(key) => own.append(&new),
+                Some(new) => *own = new,
+                None => {}
+            }
+        }
+        match desc {
+            Some(desc) if appends("desc") => rule.desc = format!("{} {desc}", rule.desc),
+            Some(desc) => desc.clone_into(&mut rule.desc),
+            None => {}
+        }
+        if item.get("tags").is_some() {
+            if !appends("tags") {
+                rule.tags.clear();
+            }
+            rule.tags.extend(tags);
+        }
+        rule.priority = priority.unwrap_or(rule.priority);
+        rule.enabled = enabled.unwrap_or(rule.enabled);
+        rule.skip_if_unknown = skip_if_unknown.unwrap_or(rule.skip_if_unknown);
+        if item.get("throttle").is_some() {
+            rule.throttle = throttle;
+        }
+        if item.get("exceptions").is_some() {
+            if !appends("exceptions") {
+                rule.exceptions.clear();
+            }
+            return self.append_exceptions(index, exceptions);
+        }
+        Ok(())
+    }
+
+    fn define_rule(&mut self, rule: RuleDefinition, known: Option<usize>) -> Read<()> {
+        for exception in &rule.exceptions {
+            if exception.fields.is_empty() {
+                let (span, message) =
+                    (exception.span.clone(), format!("exception `{}` has no `fields`", exception.name));
+                return self.fail("missing-key", message, span, "add `fields: [ka.user.name]` and the like");
+            }
+        }
+        if rule.source != SOURCE {
+            let message =
+                format!("rule `{}` is about the source `{}`; it is skipped", rule.name, rule.source);
+            self.say(
+                Diagnostic::warning("other-source", message, rule.span.clone())
+                    .label(format!("pullwatch reads `{SOURCE}`")),
+            );
+        }
+        let definitions = &mut *self.definitions;
+        match known {
+            Some(index) if definitions.rules[index].source != rule.source => {
+                let first = definitions.rules[index].span.clone();
+                self.say(
+                    Diagnostic::error(
+                        "other-source",
+                        format!("rule `{}` is defined again for another source", rule.name),
+                        rule.span,
+                    )
+                    .label("give it another name")
+                    .other(first, "first defined here"),
+                );
+                Err(())
+            }
+            Some(index) => {
+                definitions.rules[index] = rule;
+                Ok(())
+            }
+            None => {
+                definitions.rule_index.insert(rule.name.clone(), definitions.rules.len());
+                definitions.rules.push(rule);
+                Ok(())
+            }
+        }
+    }
+}

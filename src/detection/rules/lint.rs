@@ -1,0 +1,246 @@
+//! Conditions that load, and hardly do what their author thinks.
+
+use super::ast::{self, Expr, Operand, Operator, Right, Rule, Transformer};
+use super::syntax::{self, Syntax};
+use crate::detection::audit::fields::{self, Source};
+use crate::text::diagnostics::{Diagnostic, Span};
+use crate::text::located::Located;
+
+/// Every stage there is.
+const STAGES: [&str; 4] = ["RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"];
+
+fn never(why: impl Into<String>, span: Span) -> Diagnostic {
+    Diagnostic::warning("never-true", why, span).label("never true")
+}
+
+/// The key of the event that an operand reads, as a JSON pointer.
+fn pointer(operand: &Operand) -> Option<String> {
+    let Operand::Field(field) = operand else { return None };
+    match (field.field.source, &field.argument) {
+        (Source::Path(keys), _) => Some(format!("/{}", keys.join("/"))),
+        (Source::Pointer, Some(ast::FieldArgument::Key(key))) => Some(key.clone()),
+        _ => None,
+    }
+}
+
+/// What is odd about one comparison.
+pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -> Vec<Diagnostic> {
+    let span = || text.span(&written.range);
+    let mut found = Vec::new();
+    let values = check.right.values();
+    let is_equality = matches!(check.operator, Operator::Equal | Operator::In | Operator::Intersects);
+    if matches!(&check.right, Right::List(values) if values.is_empty())
+        && check.quantifier.is_none()
+        && is_written_empty(written)
+    {
+        found.push(never("nothing is in an empty list", span()));
+    }
+    if is_equality && !values.is_empty() {
+        let place = pointer(&check.left);
+        let all = |wrong: &dyn Fn(&str) -> bool| values.iter().all(|value| wrong(value));
+        match place.as_deref() {
+            Some("/stage") if all(&|value| !STAGES.contains(&value)) => {
+                found.push(
+                    never("a stage has another name", span())
+                        .help(format!("the stages are {}", STAGES.join(", "))),
+                );
+            }
+            Some("/verb") if all(&|value| value.chars().any(|letter| letter.is_ascii_uppercase())) => {
+                found.push(
+                    never("verbs are in lower case", span())
+                        .help("get, list, watch, create, update, patch, delete, deletecollection"),
+                );
+            }
+            Some("/objectRef/resource")
+                if all(&|value| value.chars().any(|letter| letter.is_ascii_uppercase())) =>
+            {
+                found.push(
+                    never("resources are in lower case, in the plural", span())
+                        .help("secrets, pods, configmaps …"),
+                );
+            }
+            _ => {}
+        }
+        if let Operand::Call { transformer, .. } = &check.left {
+            let wrong = match transformer {
+                Transformer::ToLower => all(&|value| value.chars().any(|letter| letter.is_ascii_uppercase())),
+                Transformer::ToUpper => all(&|value| value.chars().any(|letter| letter.is_ascii_lowercase())),
+                _ => false,
+            };
+            if wrong {
+                found.push(never(
+                    format!("`{}` changes the case, and the value is in the other one", transformer.name()),
+                    span(),
+                ));
+            }
+        }
+    }
+    if let Operand::Call {
+        transformer: Transformer::ToLower | Transformer::ToUpper | Transformer::Basename,
+        arguments,
+        ..
+    } = &check.left
+        && let Some(argument) = arguments.first()
+        && argument.kind() == fields::Kind::List
+    {
+        found.push(
+            never("this function takes one text, and a list has none", span())
+                .help("compare the list itself, or join() it first"),
+        );
+    }
+    if check.left.kind() == fields::Kind::Number
+        && let [value] = values
+        && let Some(number) = super::number::parse(value)
+    {
+        let impossible = match check.operator {
+            Operator::Less => number <= 0.0,
+            Operator::LessOrEqual | Operator::Equal => number < 0.0,
+            _ => false,
+        };
+        if impossible {
+            found.push(never("this number is never negative", span()));
+        }
+    }
+    if let (syntax::Right::Word(word), Right::Text(value)) = (&written.right, &check.right)
+        && !word.quoted
+        && fields::find(value).is_some()
+    {
+        let message = format!("this compares with the text \"{value}\", not with the field");
+        found.push(
+            Diagnostic::warning("field-as-text", message, text.span(&word.range))
+                .label("read as a text")
+                .help(format!("for the field write `val({value})`; for the text put it in quotes")),
+        );
+    }
+    if check.operator == Operator::Regex
+        && check.quantifier.is_none()
+        && let [pattern] = values
+        && let Some(simpler) = simpler(pattern)
+    {
+        found.push(
+            Diagnostic::warning("simple-regex", "a simpler operator does the same, faster", span())
+                .label("no regular expression needed")
+                .help(format!("write `{} {simpler}`", check.left)),
+        );
+    }
+    found
+}
+
+/// An empty list that was written so, rather than a list whose items a user may add.
+fn is_written_empty(written: &syntax::Check) -> bool {
+    matches!(&written.right, syntax::Right::List(words) if words.is_empty())
+}
+
+/// What an expression without any use of its power can be written as.
+fn simpler(pattern: &str) -> Option<String> {
+    let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
+    let pattern = pattern.strip_suffix('$').unwrap_or(pattern);
+    let (open_start, pattern) = pattern.strip_prefix(".*").map_or((false, pattern), |rest| (true, rest));
+    let (open_end, pattern) = pattern.strip_suffix(".*").map_or((false, pattern), |rest| (true, rest));
+    if let Some(choices) = pattern.strip_prefix('(').and_then(|inner| inner.strip_suffix(')'))
+        && !open_start
+        && !open_end
+        && choices.contains('|')
+    {
+        let values = choices.split('|').map(literal).collect::<Option<Vec<_>>>()?;
+        let quoted: Vec<String> = values.iter().map(|value| format!("\"{value}\"")).collect();
+        return Some(format!("in ({})", quoted.join(", ")));
+    }
+    let value = literal(pattern)?;
+    if value.is_empty() {
+        return None;
+    }
+    let operator = match (open_start, open_end) {
+        (false, false) => "=",
+        (true, true) => "contains",
+        (false, true) => "startswith",
+        (true, false) => "endswith",
+    };
+    Some(format!("{operator} \"{value}\""))
+}
+
+/// The text that a pattern without special characters stands for.
+fn literal(pattern: &str) -> Option<String> {
+    let mut value = String::new();
+    let mut letters = pattern.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => value.push(letters.next()?),
+            '.' | '*' | '+' | '?' | '[' | ']' | '(' | ')' | '{' | '}' | '|' | '^' | '$' | '"' => return None,
+            _ => value.push(letter),
+        }
+    }
+    Some(value)
+}
+
+/// What is odd about comparisons that must all hold.
+pub fn conjunction(parts: &[Syntax], exprs: &[Expr], text: &Located) -> Vec<Diagnostic> {
+    let mut known: Vec<(&Operand, &str)> = Vec::new();
+    let mut found = Vec::new();
+    for (part, expr) in parts.iter().zip(exprs) {
+        let (Syntax::Check(written), Expr::Check(check)) = (part, expr) else { continue };
+        let (Operator::Equal, Right::Text(value)) = (check.operator, &check.right) else { continue };
+        match known.iter().find(|(operand, _)| **operand == check.left) {
+            Some((_, other)) if other != value => {
+                let message = format!("`{}` cannot be `{other}` and `{value}` at once", check.left);
+                found.push(never(message, text.span(&written.range)).help("write `in (…)` for any of them"));
+            }
+            Some(_) => {}
+            None => known.push((&check.left, value)),
+        }
+    }
+    found
+}
+
+/// Rules that never fire where only the first match counts, because an earlier one matches whatever they
+/// match.
+pub fn shadowed(rules: &[(Rule, Span)]) -> Vec<Diagnostic> {
+    // Each pair is compared; no rule set of people is larger.
+    if rules.len() > 1000 {
+        return Vec::new();
+    }
+    let terms: Vec<Vec<&Expr>> = rules.iter().map(|(rule, _)| terms(&rule.condition)).collect();
+    let mut found = Vec::new();
+    for (later, (rule, span)) in rules.iter().enumerate().filter(|(_, (rule, _))| rule.enabled) {
+        let shadow = (0..later).find(|&earlier| {
+            rules[earlier].0.enabled && terms[earlier].iter().all(|term| terms[later].contains(term))
+        });
+        if let Some(earlier) = shadow {
+            let (first, first_span) = &rules[earlier];
+            let message = format!(
+                "rule `{}` never fires: rule `{}` matches all that it matches",
+                rule.name, first.name
+            );
+            found.push(
+                Diagnostic::warning("shadowed", message, span.clone())
+                    .label("never fires under `first`")
+                    .other(first_span.clone(), "this one matches first")
+                    .help("move it before that rule, or match all rules"),
+            );
+        }
+    }
+    found
+}
+
+/// The parts that must all hold.
+fn terms(expr: &Expr) -> Vec<&Expr> {
+    match expr {
+        Expr::And(parts) => parts.iter().flat_map(terms).collect(),
+        Expr::Macro { body, .. } => terms(body),
+        other => vec![other],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn simple_expressions_are_seen_through() {
+        assert_eq!(simpler("^registry$").as_deref(), Some("= \"registry\""));
+        assert_eq!(simpler(".*registry.*").as_deref(), Some("contains \"registry\""));
+        assert_eq!(simpler("(get|list)").as_deref(), Some("in (\"get\", \"list\")"));
+        assert_eq!(simpler(r"a\.b.*").as_deref(), Some("startswith \"a.b\""));
+        assert_eq!(simpler("reg[a-z]+"), None);
+    }
+}

@@ -1,0 +1,658 @@
+//! From the text of a condition to its syntax tree, by recursive descent. The grammar is the reference's,
+//! with its quirks: `and(`, `not(` and `a=b` need no blanks, a bare value ends at a blank, a parenthesis, a
+//! comma, a quote or `=`.
+
+use std::ops::Range;
+
+use super::ast::{Operator, Quantifier, Transformer};
+use super::syntax::{Check, OPERATORS, Operand, Right, Syntax, TRANSFORMERS, Word};
+use crate::text::suggest::nearest;
+
+/// How deep parentheses and transformers may nest.
+const DEEPEST: usize = 100;
+
+/// What is wrong with a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What is wrong.
+    pub message: String,
+    /// Where, in bytes of the condition.
+    pub range: Range<usize>,
+    /// What was expected there.
+    pub label: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// Reads a condition.
+///
+/// # Errors
+/// At the first place where it is none.
+pub fn condition(text: &str) -> Result<Syntax> {
+    let mut parser = Parser { text, at: 0, depth: 0 };
+    parser.blanks();
+    if parser.at == text.len() {
+        return Err(parser.expected("the condition is empty", "a comparison or a macro's name"));
+    }
+    let condition = parser.or()?;
+    parser.blanks();
+    if parser.at < text.len() {
+        return Err(parser.unexpected_end_of_check());
+    }
+    Ok(condition)
+}
+
+/// Reads what may stand behind a `%` in an output, and gives where it ends: a field or a transformed field.
+///
+/// # Errors
+/// When neither stands there.
+pub fn operand(text: &str, at: usize) -> Result<(Operand, usize)> {
+    let mut parser = Parser { text, at, depth: 0 };
+    match parser.left()? {
+        Some(operand) => Ok((operand, parser.at)),
+        None => {
+            Err(parser.expected("a `%` stands before something that is no field", "a field or a transformer"))
+        }
+    }
+}
+
+struct Parser<'t> {
+    text: &'t str,
+    at: usize,
+    depth: usize,
+}
+
+impl<'t> Parser<'t> {
+    fn rest(&self) -> &'t str {
+        &self.text[self.at..]
+    }
+
+    fn blanks(&mut self) -> bool {
+        let start = self.at;
+        self.at += self.rest().len() - self.rest().trim_start_matches([' ', '\t', '\r', '\n', '\u{8}']).len();
+        self.at > start
+    }
+
+    fn eat(&mut self, literal: &str) -> bool {
+        let found = self.rest().starts_with(literal);
+        if found {
+            self.at += literal.len();
+        }
+        found
+    }
+
+    /// The place of the word, or of the one character, that stands here.
+    fn here(&self) -> Range<usize> {
+        let rest = self.rest();
+        let word = rest
+            .find(|letter: char| letter.is_whitespace() || "()=,\"'".contains(letter))
+            .unwrap_or(rest.len());
+        let length = if word > 0 { word } else { rest.chars().next().map_or(0, char::len_utf8) };
+        self.at..self.at + length
+    }
+
+    fn expected(&self, message: impl Into<String>, label: impl Into<String>) -> Error {
+        let label: String = label.into();
+        Error { message: message.into(), range: self.here(), label: format!("expected {label}"), help: None }
+    }
+
+    fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.depth == DEEPEST {
+            return Err(self.expected(
+                format!("the condition is nested deeper than {DEEPEST} levels"),
+                "fewer parentheses; give the inner part a name of its own, as a macro",
+            ));
+        }
+        self.depth += 1;
+        let result = parse(self);
+        self.depth -= 1;
+        result
+    }
+
+    fn or(&mut self) -> Result<Syntax> {
+        self.sequence("or", Self::and, Syntax::Or)
+    }
+
+    fn and(&mut self) -> Result<Syntax> {
+        self.sequence("and", Self::not, Syntax::And)
+    }
+
+    fn sequence(
+        &mut self,
+        word: &str,
+        part: impl Fn(&mut Self) -> Result<Syntax>,
+        join: impl FnOnce(Vec<Syntax>) -> Syntax,
+    ) -> Result<Syntax> {
+        let first = part(self)?;
+        let mut parts = vec![first];
+        loop {
+            self.blanks();
+            if !self.eat(word) {
+                break;
+            }
+            if self.rest().starts_with('(') {
+                self.at += 1;
+                parts.push(self.nested(Self::parenthesised)?);
+            } else if self.blanks() {
+                parts.push(part(self)?);
+            } else {
+                let label = format!("a blank or `(` behind `{word}`");
+                return Err(self.expected(format!("`{word}` joins nothing"), label));
+            }
+        }
+        // A part is always there: the first.
+        Ok(if parts.len() == 1 { parts.swap_remove(0) } else { join(parts) })
+    }
+
+    fn not(&mut self) -> Result<Syntax> {
+        self.blanks();
+        let mut negated = false;
+        loop {
+            let rest = self.rest();
+            if rest.starts_with("not") && rest[3..].starts_with([' ', '\t', '\r', '\n', '\u{8}']) {
+                self.at += 3;
+                self.blanks();
+                negated = !negated;
+            } else if self.eat("not(") {
+                negated = !negated;
+                let inner = self.nested(Self::parenthesised)?;
+                return Ok(if negated { Syntax::Not(Box::new(inner)) } else { inner });
+            } else {
+                break;
+            }
+        }
+        let check = self.check()?;
+        Ok(if negated { Syntax::Not(Box::new(check)) } else { check })
+    }
+
+    /// What follows an opening parenthesis, up to the closing one.
+    fn parenthesised(&mut self) -> Result<Syntax> {
+        let open = self.at - 1;
+        let inner = self.or()?;
+        self.blanks();
+        if self.eat(")") {
+            return Ok(inner);
+        }
+        if self.at == self.text.len() {
+            return Err(Error {
+                message: "a parenthesis is not closed".to_owned(),
+                range: open..open + 1,
+                label: "opened here".to_owned(),
+                help: Some("add a `)` where it should end".to_owned()),
+            });
+        }
+        Err(self.unexpected_end_of_check())
+    }
+
+    /// Something follows a check that joins nothing.
+    fn unexpected_end_of_check(&self) -> Error {
+        let word = &self.text[self.here()];
+        let mut error = self.expected(format!("`{word}` cannot follow here"), "`and`, `or`, or the end");
+        error.help = match word {
+            "AND" | "OR" | "NOT" => {
+                Some(format!("operators are written in lower case: `{}`", word.to_ascii_lowercase()))
+            }
+            "&&" => Some("write `and`".to_owned()),
+            "||" => Some("write `or`".to_owned()),
+            ")" => Some("this parenthesis was never opened".to_owned()),
+            "," => Some("a list of values stands in parentheses: `in (a, b)`".to_owned()),
+            _ => None,
+        };
+        error
+    }
+
+    fn check(&mut self) -> Result<Syntax> {
+        self.blanks();
+        if self.eat("(") {
+            return self.nested(Self::parenthesised);
+        }
+        let start = self.at;
+        if let Some(left) = self.left()? {
+            return self.comparison(left, start);
+        }
+        if let Some(name) = self.identifier() {
+            return Ok(Syntax::Name(name));
+        }
+        let mut error = self.expected("a comparison is missing", "a field, a macro's name, or `(`");
+        if self.rest().starts_with('!') {
+            error.help = Some("write `not`".to_owned());
+        }
+        Err(error)
+    }
+
+    /// A field or a transformed field.
+    fn left(&mut self) -> Result<Option<Operand>> {
+        if let Some(transformer) = self.transformer() {
+            return self.nested(|parser| parser.call(transformer)).map(Some);
+        }
+        match self.field_name() {
+            Some(name) => self.field(name).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// `tolower(` and the like, with the parenthesis.
+    fn transformer(&mut self) -> Option<Transformer> {
+        let transformer = TRANSFORMERS.into_iter().find(|transformer| {
+            self.rest().strip_prefix(transformer.name()).is_some_and(|rest| rest.starts_with('('))
+        })?;
+        self.at += transformer.name().len() + 1;
+        Some(transformer)
+    }
+
+    /// What follows a transformer's opening parenthesis.
+    fn call(&mut self, transformer: Transformer) -> Result<Operand> {
+        let start = self.at - transformer.name().len() - 1;
+        let mut arguments = Vec::new();
+        loop {
+            self.blanks();
+            let argument = match self.left()? {
+                Some(operand) => operand,
+                None => match self.word()? {
+                    Some(word) if takes_texts(transformer) => Operand::Text(word),
+                    _ => {
+                        let message = format!("`{}` takes a field", transformer.name());
+                        return Err(self.expected(message, "a field or a transformer"));
+                    }
+                },
+            };
+            arguments.push(argument);
+            self.blanks();
+            if self.eat(")") {
+                break;
+            }
+            if !self.eat(",") {
+                let message = format!("`{}(` is not closed", transformer.name());
+                return Err(self.expected(message, "`)` or `,`"));
+            }
+        }
+        let allowed = match transformer {
+            Transformer::Join | Transformer::GetOpt => 2..=2,
+            Transformer::Concat => 2..=64,
+            _ => 1..=1,
+        };
+        if !allowed.contains(&arguments.len()) {
+            return Err(Error {
+                message: format!(
+                    "`{}` takes {} here, not {}",
+                    transformer.name(),
+                    arity(transformer),
+                    arguments.len()
+                ),
+                range: start..self.at,
+                label: "wrong number of arguments".to_owned(),
+                help: None,
+            });
+        }
+        let argument = if transformer == Transformer::GetOpt { self.argument()? } else { None };
+        Ok(Operand::Call { transformer, arguments, argument, range: start..self.at })
+    }
+
+    fn field(&mut self, name: Word) -> Result<Operand> {
+        let argument = self.argument()?;
+        Ok(Operand::Field { name, argument })
+    }
+
+    fn argument(&mut self) -> Result<Option<Word>> {
+        if !self.eat("[") {
+            return Ok(None);
+        }
+        let word = if self.rest().starts_with(['"', '\'']) {
+            self.quoted()?
+        } else {
+            let rest = self.rest();
+            let end = rest
+                .find(|letter: char| letter.is_whitespace() || "[]\"'".contains(letter))
+                .unwrap_or(rest.len());
+            if end == 0 {
+                return Err(
+                    self.expected("the brackets hold nothing", "an index, or a key such as [/user/username]")
+                );
+            }
+            let word = Word { text: rest[..end].to_owned(), range: self.at..self.at + end, quoted: false };
+            self.at += end;
+            word
+        };
+        if !self.eat("]") {
+            return Err(self.expected("a bracket is not closed", "`]`"));
+        }
+        Ok(Some(word))
+    }
+
+    /// Letters, digits and underscores in at least two parts with dots between them.
+    fn field_name(&mut self) -> Option<Word> {
+        let rest = self.rest();
+        let mut end = identifier_length(rest)?;
+        let mut parts = 1;
+        while let Some(more) = rest[end..].strip_prefix('.').and_then(identifier_length) {
+            end += 1 + more;
+            parts += 1;
+        }
+        if parts < 2 {
+            return None;
+        }
+        let range = self.at..self.at + end;
+        self.at += end;
+        Some(Word { text: rest[..end].to_owned(), range, quoted: false })
+    }
+
+    fn identifier(&mut self) -> Option<Word> {
+        let end = identifier_length(self.rest())?;
+        let word = Word { text: self.rest()[..end].to_owned(), range: self.at..self.at + end, quoted: false };
+        self.at += end;
+        Some(word)
+    }
+
+    fn comparison(&mut self, left: Operand, start: usize) -> Result<Syntax> {
+        self.blanks();
+        let operator_start = self.at;
+        let operator = self.operator()?;
+        let operator_range = operator_start..self.at;
+        let mut quantifier = None;
+        let right = match operator {
+            Operator::Exists => Right::Nothing,
+            Operator::In | Operator::Intersects | Operator::PMatch => self.list_or_operand()?,
+            Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual => {
+                self.number_or_operand()?
+            }
+            _ => {
+                self.blanks();
+                quantifier = self.quantifier();
+                if quantifier.is_some() { self.list()? } else { self.text_or_operand()? }
+            }
+        };
+        let range = start..self.at;
+        Ok(Syntax::Check(Check { left, operator, operator_range, quantifier, right, range }))
+    }
+
+    fn operator(&mut self) -> Result<Operator> {
+        let rest = self.rest();
+        let found = OPERATORS.into_iter().find(|(word, _)| {
+            rest.strip_prefix(word).is_some_and(|after| {
+                let is_word = word.starts_with(|letter: char| letter.is_ascii_alphabetic());
+                !is_word || !after.starts_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '_')
+            })
+        });
+        if let Some((word, operator)) = found {
+            self.at += word.len();
+            return Ok(operator);
+        }
+        let word = &self.text[self.here()];
+        let message = match word {
+            "" => "the comparison has no operator".to_owned(),
+            "bcontains" | "bstartswith" => format!("`{word}` compares bytes, and no field here holds bytes"),
+            word => format!("`{word}` is no operator"),
+        };
+        let mut error =
+            self.expected(message, "an operator: =, !=, <, <=, >, >=, in, intersects, contains, exists …");
+        error.help = match word.to_ascii_lowercase().as_str() {
+            "equals" | "eq" | "is" | "===" => Some("write `=`".to_owned()),
+            "ne" | "<>" => Some("write `!=`".to_owned()),
+            "matches" | "like" | "~" | "=~" => Some("write `glob` or `regex`".to_owned()),
+            "and" | "or" => {
+                Some("a field alone is no condition; to ask whether it is there write `exists`".to_owned())
+            }
+            "not" => Some("`not` stands before the whole comparison: `not ka.verb in (…)`".to_owned()),
+            "bcontains" => Some("did you mean `contains`?".to_owned()),
+            "bstartswith" => Some("did you mean `startswith`?".to_owned()),
+            lower => nearest(lower, OPERATORS.iter().map(|(word, _)| *word))
+                .map(|near| format!("did you mean `{near}`?")),
+        };
+        Err(error)
+    }
+
+    fn quantifier(&mut self) -> Option<Quantifier> {
+        for quantifier in [Quantifier::OneOf, Quantifier::AnyOf, Quantifier::AllOf] {
+            if let Some(rest) = self.rest().strip_prefix(quantifier.name())
+                && rest.trim_start().starts_with('(')
+            {
+                self.at += quantifier.name().len();
+                return Some(quantifier);
+            }
+        }
+        None
+    }
+
+    /// `val(field)` or a transformed field.
+    fn right_operand(&mut self) -> Result<Option<Operand>> {
+        self.blanks();
+        if self.eat("val(") {
+            self.blanks();
+            let Some(name) = self.field_name() else {
+                return Err(self.expected("`val` takes a field", "a field"));
+            };
+            let field = self.field(name)?;
+            self.blanks();
+            if !self.eat(")") {
+                return Err(self.expected("`val(` is not closed", "`)`"));
+            }
+            return Ok(Some(field));
+        }
+        match self.transformer() {
+            Some(transformer) => self.nested(|parser| parser.call(transformer)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn number_or_operand(&mut self) -> Result<Right> {
+        if let Some(operand) = self.right_operand()? {
+            return Ok(Right::Operand(operand));
+        }
+        let range = self.here();
+        let word = &self.text[range.clone()];
+        if !word.is_empty() && super::number::is_number(word) {
+            self.at = range.end;
+            return Ok(Right::Word(Word { text: word.to_owned(), range, quoted: false }));
+        }
+        let mut error = self.expected("this operator compares numbers", "a number, or a field in `val()`");
+        error.help = Some("texts are compared with =, !=, startswith, contains …".to_owned());
+        Err(error)
+    }
+
+    fn text_or_operand(&mut self) -> Result<Right> {
+        if let Some(operand) = self.right_operand()? {
+            return Ok(Right::Operand(operand));
+        }
+        match self.word()? {
+            Some(word) => Ok(Right::Word(word)),
+            None => {
+                let mut error =
+                    self.expected("the comparison has no value", "a value, or a field in `val()`");
+                if self.rest().starts_with('(') {
+                    error.help = Some(
+                        "a list takes `in`, or `anyof` behind the operator: `= anyof (a, b)`".to_owned(),
+                    );
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn list_or_operand(&mut self) -> Result<Right> {
+        self.blanks();
+        if self.rest().starts_with('(') {
+            return self.list();
+        }
+        if let Some(operand) = self.right_operand()? {
+            return Ok(Right::Operand(operand));
+        }
+        match self.identifier() {
+            Some(name) => Ok(Right::ListName(name)),
+            None => {
+                Err(self.expected("the comparison has no list", "a list in parentheses, or a list's name"))
+            }
+        }
+    }
+
+    fn list(&mut self) -> Result<Right> {
+        self.blanks();
+        if !self.eat("(") {
+            return Err(self.expected("a list is missing", "a list in parentheses"));
+        }
+        let open = self.at - 1;
+        let mut words = Vec::new();
+        self.blanks();
+        if self.eat(")") {
+            return Ok(Right::List(words));
+        }
+        loop {
+            self.blanks();
+            match self.word()? {
+                Some(word) => words.push(word),
+                None => return Err(self.expected("a value is missing in this list", "a value")),
+            }
+            self.blanks();
+            if self.eat(")") {
+                return Ok(Right::List(words));
+            }
+            if !self.eat(",") {
+                if self.at == self.text.len() {
+                    return Err(Error {
+                        message: "a list is not closed".to_owned(),
+                        range: open..open + 1,
+                        label: "opened here".to_owned(),
+                        help: Some("add a `)` where it should end".to_owned()),
+                    });
+                }
+                let mut error = self.expected("the values of a list are separated by commas", "`,` or `)`");
+                error.help = Some("a value with blanks in it stands in quotes".to_owned());
+                return Err(error);
+            }
+        }
+    }
+
+    /// A bare or quoted word, if one stands here.
+    fn word(&mut self) -> Result<Option<Word>> {
+        self.blanks();
+        let rest = self.rest();
+        if rest.starts_with(['"', '\'']) {
+            return self.quoted().map(Some);
+        }
+        let end = rest
+            .find(|letter: char| {
+                matches!(
+                    letter,
+                    ' ' | '\t' | '\r' | '\n' | '\u{b}' | '\u{c}' | '(' | ')' | '"' | '\'' | '=' | ','
+                )
+            })
+            .unwrap_or(rest.len());
+        if end == 0 {
+            return Ok(None);
+        }
+        let word = Word { text: rest[..end].to_owned(), range: self.at..self.at + end, quoted: false };
+        self.at += end;
+        Ok(Some(word))
+    }
+
+    fn quoted(&mut self) -> Result<Word> {
+        let start = self.at;
+        let rest = self.rest();
+        let mut letters = rest.char_indices();
+        let Some((_, quote)) = letters.next() else {
+            return Err(self.expected("a value is missing", "a value"));
+        };
+        let mut text = String::new();
+        while let Some((at, letter)) = letters.next() {
+            if letter == quote {
+                self.at = start + at + 1;
+                return Ok(Word { text, range: start..self.at, quoted: true });
+            }
+            if letter != '\\' {
+                text.push(letter);
+                continue;
+            }
+            match letters.next() {
+                Some((_, 'n')) => text.push('\n'),
+                Some((_, 't')) => text.push('\t'),
+                Some((_, 'r')) => text.push('\r'),
+                Some((_, 'b')) => text.push('\u{8}'),
+                Some((_, 'f')) => text.push('\u{c}'),
+                Some((_, '\\')) => text.push('\\'),
+                Some((_, '/')) => text.push('/'),
+                Some((_, escaped)) if escaped == quote => text.push(quote),
+                Some((_, escaped)) => {
+                    return Err(Error {
+                        message: format!("`\\{escaped}` is no escape in a text in {quote}"),
+                        range: start + at..start + at + 1 + escaped.len_utf8(),
+                        label: format!("expected \\{quote}, \\\\, \\b, \\f, \\n, \\r or \\t"),
+                        help: Some("a backslash that is meant as one is written twice".to_owned()),
+                    });
+                }
+                None => break,
+            }
+        }
+        Err(Error {
+            message: "a quote is not closed".to_owned(),
+            range: start..start + 1,
+            label: "opened here".to_owned(),
+            help: None,
+        })
+    }
+}
+
+/// Whether constants may stand among a transformer's arguments.
+fn takes_texts(transformer: Transformer) -> bool {
+    matches!(transformer, Transformer::Join | Transformer::Concat | Transformer::GetOpt)
+}
+
+fn arity(transformer: Transformer) -> &'static str {
+    match transformer {
+        Transformer::Join => "a separator and a list",
+        Transformer::GetOpt => "a list and the options",
+        Transformer::Concat => "two to 64 values",
+        _ => "one value",
+    }
+}
+
+/// The length of the identifier at the start of a text: a letter, then letters, digits and underscores.
+fn identifier_length(text: &str) -> Option<usize> {
+    text.starts_with(|letter: char| letter.is_ascii_alphabetic()).then(|| {
+        text.find(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_')).unwrap_or(text.len())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        let error = condition(text).unwrap_err();
+        format!("{}..{} {}", error.range.start, error.range.end, error.message)
+    }
+
+    #[test]
+    fn conditions_are_read() {
+        for good in [
+            "a.b = c",
+            "a.b=c and(d.e exists)or f",
+            "not not a",
+            "not(a.b in (x, 'y z', \"q\\\"\"))",
+            "tolower(basename(a.b)) = x",
+            "a.b[/x/y] startswith anyof (a, b)",
+            "a.b = val(c.d)",
+            "len(a.b) > 0x10",
+            "a.b in list",
+            "a.b in ()",
+            "join(\",\", a.b) contains x",
+            "getopt(a.b, \"vo:\")[o] = out",
+        ] {
+            assert!(condition(good).is_ok(), "{good}: {:?}", condition(good));
+        }
+    }
+
+    #[test]
+    fn errors_have_a_place() {
+        insta::assert_snapshot!(message("a.b = c and"), @"11..11 `and` joins nothing");
+        insta::assert_snapshot!(message("a.b is c"), @"4..6 `is` is no operator");
+        insta::assert_snapshot!(message("(a.b = c"), @"0..1 a parenthesis is not closed");
+        insta::assert_snapshot!(message("a.b in (c d)"), @"10..11 the values of a list are separated by commas");
+        insta::assert_snapshot!(message("a.b exists exists"), @"11..17 `exists` cannot follow here");
+        insta::assert_snapshot!(message("a.b < x"), @"6..7 this operator compares numbers");
+        insta::assert_snapshot!(message("1 = 1"), @"0..1 a comparison is missing");
+        insta::assert_snapshot!(message("a.b = \"x\\q\""), @r#"8..10 `\q` is no escape in a text in ""#);
+        assert!(message(&"(".repeat(1000)).contains("nested deeper"));
+        assert!(message(&format!("{}a.b", "tolower(".repeat(1000))).contains("nested deeper"));
+    }
+}

@@ -1,0 +1,404 @@
+//! Correlations and throttles: names are looked up, conditions must fit their types, circles are found.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Resolver, Said};
+use crate::detection::audit::fields;
+use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind, Feed, Operand, Place, Throttle};
+use crate::detection::rules::definitions::{CorrelationDefinition, RuleDefinition, SOURCE};
+use crate::detection::rules::parse;
+use crate::text::diagnostics::{Diagnostic, Span};
+use crate::text::located::Located;
+use crate::text::suggest::did_you_mean;
+
+/// So many correlations keep their windows in a bounded memory.
+const MOST_CORRELATIONS: usize = 256;
+
+/// Rules of one correlation. A window knows by a bit each which of them it has seen.
+const MOST_FEEDS: usize = 32;
+
+/// Fields that alerts are grouped by, or that a throttle looks at.
+const MOST_FIELDS: usize = 16;
+
+/// What became of a rule that a correlation may name.
+#[derive(Clone, Copy, Debug)]
+pub enum RuleState {
+    /// It stands at this index of the rule set.
+    Sound {
+        /// The index.
+        index: usize,
+        /// Whether it is on.
+        enabled: bool,
+    },
+    /// It is wrong, which was said.
+    Failed,
+    /// It was left out, as it asked for.
+    Skipped,
+}
+
+/// What a name in `rules` means.
+enum Reference {
+    Rule(RuleState),
+    /// Index of its definition.
+    Correlation(usize),
+    /// Nothing, which was said.
+    Failed,
+}
+
+/// What became of a correlation.
+#[derive(Clone, Copy)]
+enum Outcome {
+    Done { index: usize, live: bool },
+    Failed,
+    Skipped,
+}
+
+impl<'d> Resolver<'d> {
+    /// A rule's throttle.
+    ///
+    /// # Errors
+    /// When one of its fields is wrong.
+    pub fn throttle(&mut self, rule: &'d RuleDefinition) -> Result<Option<Throttle>, Said> {
+        let Some(throttle) = &rule.throttle else { return Ok(None) };
+        let per = self.fields(&throttle.per, "per", &rule.span)?;
+        Ok(Some(Throttle { per, every: throttle.every }))
+    }
+
+    /// All correlations that are sound, each after those that feed it.
+    pub fn correlations(
+        &mut self,
+        rules: &HashMap<&'d str, RuleState>,
+        place: impl Fn(&Span) -> Place,
+    ) -> Vec<Correlation> {
+        let definitions = &self.definitions.correlations;
+        if let Some(first) = definitions.get(MOST_CORRELATIONS) {
+            let message = format!("there are more than {MOST_CORRELATIONS} correlations");
+            self.say(Diagnostic::error("too-large", message, first.span.clone()).label("one too many"));
+            return Vec::new();
+        }
+        let mut parts: Vec<Option<Correlation>> = Vec::new();
+        let mut references: Vec<Vec<Reference>> = Vec::new();
+        for definition in definitions {
+            // Both are looked at, so that all errors are said at once.
+            let own = self.correlation(definition, &place);
+            references.push(self.references(definition, rules));
+            parts.push(own.ok());
+        }
+
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; definitions.len()];
+        let mut resolved = Vec::new();
+        loop {
+            let mut is_stuck = true;
+            for at in 0..definitions.len() {
+                if outcomes[at].is_some() {
+                    continue;
+                }
+                let feeds: Option<Vec<Outcome>> = references[at]
+                    .iter()
+                    .map(|reference| match reference {
+                        Reference::Rule(RuleState::Sound { index, enabled }) => {
+                            Some(Outcome::Done { index: *index, live: *enabled })
+                        }
+                        Reference::Rule(RuleState::Failed) | Reference::Failed => Some(Outcome::Failed),
+                        Reference::Rule(RuleState::Skipped) => Some(Outcome::Skipped),
+                        Reference::Correlation(other) => outcomes[*other],
+                    })
+                    .collect();
+                let Some(feeds) = feeds else { continue };
+                is_stuck = false;
+                outcomes[at] = Some(self.placed(
+                    &definitions[at],
+                    parts[at].take(),
+                    &references[at],
+                    &feeds,
+                    &mut resolved,
+                ));
+            }
+            if is_stuck {
+                match outcomes.iter().position(Option::is_none) {
+                    Some(open) => self.circle(open, &references, &mut outcomes),
+                    None => return resolved,
+                }
+            }
+        }
+    }
+
+    /// Puts a correlation whose feeds are known into its place.
+    fn placed(
+        &mut self,
+        definition: &CorrelationDefinition,
+        own: Option<Correlation>,
+        references: &[Reference],
+        feeds: &[Outcome],
+        resolved: &mut Vec<Correlation>,
+    ) -> Outcome {
+        let name = &definition.name;
+        let Some(mut own) = own else { return Outcome::Failed };
+        if feeds.iter().any(|feed| matches!(feed, Outcome::Failed)) {
+            return Outcome::Failed;
+        }
+        let mut lives = Vec::new();
+        for (reference, feed) in references.iter().zip(feeds) {
+            let Outcome::Done { index, live } = *feed else {
+                let message =
+                    format!("correlation `{name}` is about a rule that is skipped; it is skipped too");
+                self.say(Diagnostic::warning("skipped", message, definition.span.clone()).label("skipped"));
+                return Outcome::Skipped;
+            };
+            lives.push(live);
+            own.feeds.push(match reference {
+                Reference::Correlation(_) => Feed::Correlation(index),
+                _ => Feed::Rule(index),
+            });
+        }
+        let needs_all = matches!(own.kind, CorrelationKind::Temporal | CorrelationKind::TemporalOrdered);
+        let can_fire = if needs_all { lives.iter().all(|live| *live) } else { lives.contains(&true) };
+        if own.enabled && !can_fire {
+            let which = if lives.contains(&true) { "one of its rules is" } else { "all its rules are" };
+            let message = format!("correlation `{name}` never fires: {which} disabled");
+            self.say(
+                Diagnostic::warning("correlates-disabled", message, definition.span.clone())
+                    .label("never fires")
+                    .help("enable the rules, or disable the correlation too"),
+            );
+        }
+        let live = own.enabled && can_fire;
+        resolved.push(own);
+        Outcome::Done { index: resolved.len() - 1, live }
+    }
+
+    /// Says which correlations feed themselves. Only such that cannot be placed are looked at.
+    fn circle(&mut self, open: usize, references: &[Vec<Reference>], outcomes: &mut [Option<Outcome>]) {
+        let mut way = vec![open];
+        loop {
+            let at = way[way.len() - 1];
+            let next = references[at].iter().enumerate().find_map(|(which, reference)| match reference {
+                Reference::Correlation(other) if outcomes[*other].is_none() => Some((which, *other)),
+                _ => None,
+            });
+            // There is one: else it could have been placed.
+            let Some((which, next)) = next else {
+                outcomes[at] = Some(Outcome::Failed);
+                return;
+            };
+            let Some(start) = way.iter().position(|seen| *seen == next) else {
+                way.push(next);
+                continue;
+            };
+            let definitions = &self.definitions.correlations;
+            let names: Vec<&str> =
+                way[start..].iter().chain([&next]).map(|at| definitions[*at].name.as_str()).collect();
+            let message = format!("correlation `{}` feeds itself: {}", names[0], names.join(" ← "));
+            let span = definitions[at].rules[which].whole();
+            self.say(Diagnostic::error("correlation-circle", message, span).label("the circle closes here"));
+            for at in &way[start..] {
+                outcomes[*at] = Some(Outcome::Failed);
+            }
+            return;
+        }
+    }
+
+    /// What the names in `rules` mean.
+    fn references(
+        &mut self,
+        definition: &'d CorrelationDefinition,
+        rules: &HashMap<&'d str, RuleState>,
+    ) -> Vec<Reference> {
+        let definitions = self.definitions;
+        let mut references = Vec::new();
+        let names = definition.rules.iter().take(MOST_FEEDS + 1);
+        for (at, name) in names.enumerate() {
+            let is = |other: &CorrelationDefinition| other.name == name.text();
+            let fail = |code, message: String, label: &str| {
+                Diagnostic::error(code, message, name.whole()).label(label)
+            };
+            let said = if at == MOST_FEEDS {
+                fail("too-large", format!("a correlation has at most {MOST_FEEDS} rules"), "one too many")
+            } else if definition.rules[..at].iter().any(|other| other.text() == name.text()) {
+                fail("correlation", format!("`{}` is named twice", name.text()), "leave it out")
+            } else if let Some(state) = rules.get(name.text()) {
+                references.push(Reference::Rule(*state));
+                continue;
+            } else if let Some(other) = definitions.correlations.iter().position(is) {
+                references.push(Reference::Correlation(other));
+                continue;
+            } else if let Some(rule) = definitions.rules.iter().find(|rule| rule.name == name.text()) {
+                let message = format!("rule `{}` is about the source `{}`", rule.name, rule.source);
+                fail("other-source", message, "it is skipped")
+                    .other(rule.span.clone(), "defined here")
+                    .help(format!("pullwatch reads `{SOURCE}`"))
+            } else {
+                let known = rules.keys().copied();
+                let known = known.chain(definitions.correlations.iter().map(|other| other.name.as_str()));
+                fail("unknown-rule", format!("there is no rule `{}`", name.text()), "unknown rule")
+                    .maybe_help(did_you_mean(name.text(), known))
+            };
+            self.say(said);
+            references.push(Reference::Failed);
+        }
+        references
+    }
+
+    /// A correlation without its feeds.
+    fn correlation(
+        &mut self,
+        definition: &'d CorrelationDefinition,
+        place: impl Fn(&Span) -> Place,
+    ) -> Result<Correlation, Said> {
+        let (kind, span) = (definition.kind, &definition.span);
+        let named = self.unambiguous(definition);
+        let enough = self.enough_rules(definition);
+        let group_by = self.fields(&definition.group_by, "group-by", span);
+        let condition = self.correlation_condition(definition);
+        self.in_correlation = true;
+        let output = self.output(&definition.output);
+        self.in_correlation = false;
+        let ((), (), (field, bounds)) = (named?, enough?, condition?);
+        let mut tags = definition.tags.clone();
+        tags.sort_unstable();
+        tags.dedup();
+        Ok(Correlation {
+            name: Arc::from(definition.name.as_str()),
+            desc: definition.desc.trim().to_owned(),
+            kind,
+            feeds: Vec::new(),
+            group_by: group_by?,
+            timespan: definition.timespan,
+            field,
+            bounds,
+            output: output?,
+            priority: definition.priority,
+            tags,
+            enabled: definition.enabled,
+            place: place(span),
+        })
+    }
+
+    fn unambiguous(&mut self, definition: &CorrelationDefinition) -> Result<(), Said> {
+        // One of another source is skipped, and cannot be meant.
+        let is = |rule: &&RuleDefinition| rule.name == definition.name && rule.source == SOURCE;
+        let Some(rule) = self.definitions.rules.iter().find(is) else { return Ok(()) };
+        let message = format!("`{}` is a rule and a correlation", definition.name);
+        self.say(
+            Diagnostic::error("ambiguous-name", message, definition.span.clone())
+                .label("give it another name")
+                .other(rule.span.clone(), "this is the rule"),
+        );
+        Err(Said)
+    }
+
+    fn enough_rules(&mut self, definition: &CorrelationDefinition) -> Result<(), Said> {
+        let (message, label) = match (definition.kind, definition.rules.len()) {
+            (_, 0) => ("this correlation names no rule".to_owned(), "expected `rules: […]`"),
+            (CorrelationKind::Temporal | CorrelationKind::TemporalOrdered, 1) => (
+                format!("`{}` takes two rules or more", definition.kind),
+                "every alert of the one rule would do",
+            ),
+            _ => return Ok(()),
+        };
+        let span = definition.rules.first().map_or(definition.span.clone(), Located::whole);
+        self.say(Diagnostic::error("correlation", message, span).label(label));
+        Err(Said)
+    }
+
+    /// What is counted, and how much of it there must be.
+    fn correlation_condition(
+        &mut self,
+        definition: &'d CorrelationDefinition,
+    ) -> Result<(Option<Operand>, Bounds), Said> {
+        let kind = definition.kind;
+        let wants_field = kind == CorrelationKind::ValueCount;
+        let example = if wants_field { "{field: registry.secrets, gte: 5}" } else { "{gte: 5}" };
+        let mut fail = |message: String, span: &Span, label: String| {
+            self.say(Diagnostic::error("correlation", message, span.clone()).label(label));
+            Err(Said)
+        };
+        let counts = !matches!(kind, CorrelationKind::Temporal | CorrelationKind::TemporalOrdered);
+        let Some(condition) = &definition.condition else {
+            if !counts {
+                return Ok((None, Bounds::default()));
+            }
+            return fail(
+                format!("`{kind}` needs a condition"),
+                &definition.span,
+                format!("add `condition: {example}`"),
+            );
+        };
+        if !counts {
+            let message = format!("`{kind}` takes no condition: each of its rules must match");
+            return fail(message, &condition.span, "leave it out".to_owned());
+        }
+        let Some(bounds) = condition.bounds else {
+            return fail(
+                "this condition compares with no number".to_owned(),
+                &condition.span,
+                format!("expected {example}"),
+            );
+        };
+        let largest = kind.largest();
+        if bounds.at_least > largest || bounds.at_most.is_some_and(|most| most > largest) {
+            let message = format!("`{kind}` counts to {largest}");
+            return fail(message, &condition.span, "a number too large".to_owned());
+        }
+        let field = match (&condition.field, wants_field) {
+            (None, false) => None,
+            (Some(field), true) => Some(field),
+            (None, true) => {
+                let message = "`value_count` needs the field whose values it counts".to_owned();
+                return fail(message, &condition.span, format!("expected {example}"));
+            }
+            (Some(field), false) => {
+                let message = format!("`{kind}` counts alerts, not the values of a field");
+                return fail(message, &field.whole(), "leave it out, or count with `value_count`".to_owned());
+            }
+        };
+        // A window opens with an alert, and so holds one at least.
+        if bounds.at_most.is_some_and(|most| most < bounds.at_least.max(1)) {
+            self.say(
+                Diagnostic::warning("never-true", "no window satisfies this", condition.span.clone())
+                    .label("never true"),
+            );
+        }
+        let field = field.map(|field| self.whole_field(field)).transpose()?;
+        Ok((field, bounds))
+    }
+
+    /// Fields that make a combination.
+    fn fields(&mut self, written: &'d [Located], key: &str, whole: &Span) -> Result<Vec<Operand>, Said> {
+        if written.len() > MOST_FIELDS {
+            let message = format!("`{key}` has more than {MOST_FIELDS} fields");
+            self.say(Diagnostic::error("too-large", message, whole.clone()).label("too many"));
+            return Err(Said);
+        }
+        let fields: Vec<_> = written.iter().map(|field| self.whole_field(field)).collect();
+        fields.into_iter().collect()
+    }
+
+    /// A field, or a transformed field, and nothing behind it.
+    fn whole_field(&mut self, text: &Located) -> Result<Operand, Said> {
+        match parse::operand(text.text(), 0) {
+            Ok((operand, end)) if end == text.text().len() => self.operand(&operand, text),
+            _ => {
+                let message = format!("`{}` is no field", text.text());
+                self.say(Diagnostic::error("unknown-field", message, text.whole()).label("expected a field"));
+                Err(Said)
+            }
+        }
+    }
+}
+
+/// What to do about a field that is not there but reads like one of a correlation.
+pub(super) fn field_help(name: &str, in_correlation: bool) -> Option<String> {
+    if !name.starts_with("correlation.") {
+        return None;
+    }
+    if !in_correlation {
+        return Some("`correlation.*` are fields of the outputs of correlations alone".to_owned());
+    }
+    let known: Vec<&str> = fields::of_correlations().map(|field| field.name).collect();
+    did_you_mean(name, known.iter().copied()).or_else(|| Some(format!("there are {}", known.join(", "))))
+}
+
+#[cfg(test)]
+mod tests;

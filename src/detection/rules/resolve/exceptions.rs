@@ -1,0 +1,152 @@
+//! A rule's exceptions as conditions.
+
+use std::sync::Arc;
+
+use super::{Resolver, Said, takes_list, unquoted};
+use crate::detection::rules::ast::{self, Expr, Operand, Operator, Right};
+use crate::detection::rules::definitions::{Cell, Exception};
+use crate::detection::rules::parse;
+use crate::detection::rules::syntax::OPERATORS;
+use crate::text::diagnostics::{Diagnostic, Span};
+use crate::text::located::Located;
+use crate::text::suggest::did_you_mean;
+
+impl<'d> Resolver<'d> {
+    /// An exception as a condition; nothing where it has no values.
+    pub(super) fn exception(&mut self, exception: &'d Exception) -> Result<Option<Expr>, Said> {
+        let mut failed = false;
+        let mut lefts = Vec::new();
+        for field in &exception.fields {
+            match self.exception_field(field) {
+                Ok(left) => lefts.push(left),
+                Err(Said) => failed = true,
+            }
+        }
+        let default = if exception.is_scalar { Operator::In } else { Operator::Equal };
+        let mut operators = Vec::new();
+        for comparison in &exception.comparisons {
+            match OPERATORS
+                .iter()
+                .find(|(word, operator)| *word == comparison.text() && *operator != Operator::Exists)
+            {
+                Some((_, operator)) => operators.push(*operator),
+                None => {
+                    let words = OPERATORS.iter().map(|(word, _)| *word);
+                    let help = did_you_mean(comparison.text(), words);
+                    let message = format!("`{}` is no operator", comparison.text());
+                    self.say(
+                        Diagnostic::error("exception", message, comparison.whole())
+                            .label("expected =, in, startswith …")
+                            .maybe_help(help),
+                    );
+                    failed = true;
+                }
+            }
+        }
+        if failed {
+            return Err(Said);
+        }
+        let operator = |at: usize| operators.get(at).copied().unwrap_or(default);
+        let mut rows = Vec::new();
+        for row in &exception.rows {
+            if exception.is_scalar {
+                // One comparison with all values, or one for each where the operator takes one.
+                let (Some(left), operator) = (lefts.first(), operator(0)) else { continue };
+                if takes_list(operator) {
+                    rows.push(self.exception_check(left, operator, row, &exception.span)?);
+                } else {
+                    for cell in row {
+                        rows.push(self.exception_check(
+                            left,
+                            operator,
+                            std::slice::from_ref(cell),
+                            &exception.span,
+                        )?);
+                    }
+                }
+                continue;
+            }
+            let mut checks = Vec::new();
+            for (at, (left, cell)) in lefts.iter().zip(row).enumerate() {
+                checks.push(self.exception_check(
+                    left,
+                    operator(at),
+                    std::slice::from_ref(cell),
+                    &exception.span,
+                )?);
+            }
+            rows.push(if checks.len() == 1 { checks.swap_remove(0) } else { Expr::And(checks) });
+        }
+        Ok(match rows.len() {
+            0 => None,
+            _ => {
+                Some(Expr::Exception { name: exception.name.as_str().into(), body: Arc::new(Expr::Or(rows)) })
+            }
+        })
+    }
+
+    fn exception_field(&mut self, field: &Located) -> Result<Operand, Said> {
+        match parse::operand(field.text(), 0) {
+            Ok((operand, end)) if end == field.text().len() => self.operand(&operand, field),
+            _ => {
+                self.say(
+                    Diagnostic::error("exception", format!("`{}` is no field", field.text()), field.whole())
+                        .label("expected a field"),
+                );
+                Err(Said)
+            }
+        }
+    }
+
+    fn exception_check(
+        &mut self,
+        left: &Operand,
+        operator: Operator,
+        cells: &'d [Cell],
+        whole: &Span,
+    ) -> Result<Expr, Said> {
+        let mut values = Vec::new();
+        let mut span = whole.clone();
+        for cell in cells {
+            let texts = match cell {
+                Cell::One(text) => std::slice::from_ref(text),
+                Cell::Many(texts, _) => texts,
+            };
+            for text in texts {
+                span = text.whole();
+                let value = text.text().trim();
+                // A list may stand in its parentheses, as it would in a condition.
+                let bare = value
+                    .strip_prefix('(')
+                    .and_then(|inner| inner.strip_suffix(')'))
+                    .map_or(value, str::trim);
+                if bare != value && takes_list(operator) {
+                    for part in bare.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+                        if !self.expand(part, &mut values, &mut Vec::new()) {
+                            values.push(unquoted(part).to_owned());
+                        }
+                    }
+                } else if !self.expand(value, &mut values, &mut Vec::new()) {
+                    values.push(unquoted(text.text()).to_owned());
+                }
+            }
+        }
+        let right = if takes_list(operator) {
+            Right::List(values)
+        } else if values.len() == 1 {
+            Right::Text(values.swap_remove(0))
+        } else {
+            let message =
+                format!("`{}` compares with one value, and this is {}", operator.name(), values.len());
+            self.say(
+                Diagnostic::error("exception", message, span)
+                    .label("expected one value")
+                    .help("several values take `in`"),
+            );
+            return Err(Said);
+        };
+        let check = ast::Check { left: left.clone(), operator, quantifier: None, right };
+        self.types(&check, &span, &span)?;
+        Ok(Expr::Check(check))
+    }
+}

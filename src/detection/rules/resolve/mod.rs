@@ -1,0 +1,648 @@
+//! From syntax to meaning: names are looked up, types are checked, lists and macros take their places.
+
+mod correlations;
+mod exceptions;
+mod types;
+
+pub use correlations::RuleState;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::detection::rules::ast::{
+    self, Expr, FieldArgument, FieldRef, Operand, Operator, Right, Template, Transformer,
+};
+use crate::detection::rules::definitions::{Definitions, Macro, RuleDefinition};
+use crate::detection::rules::syntax::{self, Syntax, Word};
+use crate::detection::rules::{lint, parse, template};
+use crate::text::diagnostics::{Diagnostic, Severity, Span};
+use crate::text::located::Located;
+use crate::text::suggest::did_you_mean;
+
+use crate::detection::audit::fields::{self, Argument, Kind};
+use crate::detection::registry::Names;
+
+/// A condition with all its macros in place has at most so many comparisons: macros of macros multiply.
+const LARGEST: u64 = 100_000;
+
+/// And nests at most so deep, so that whoever walks it may recurse.
+const DEEPEST: usize = 120;
+
+/// A list with all its lists in place has at most so many items.
+const LONGEST_LIST: usize = 100_000;
+
+/// The list of patterns of names that registry credentials go by, where nothing better is known of a secret.
+const CREDENTIAL_NAMES: &str = "registry_credential_names";
+
+/// How big an expression is.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: u64,
+    depth: usize,
+}
+
+impl Size {
+    fn over(sizes: impl IntoIterator<Item = Size>) -> Self {
+        let whole = sizes.into_iter().fold(Size::default(), |whole, size| Size {
+            nodes: whole.nodes.saturating_add(size.nodes),
+            depth: whole.depth.max(size.depth),
+        });
+        Size { nodes: whole.nodes.saturating_add(1), depth: whole.depth + 1 }
+    }
+}
+
+/// What became of a macro.
+enum Resolved {
+    /// It is being looked at: using it now is a circle.
+    Open,
+    /// It is wrong, which was said.
+    Failed,
+    /// It stands for this.
+    Done(Arc<Expr>, Size),
+}
+
+/// Something is wrong, which was said.
+pub struct Said;
+
+/// Looks up names.
+pub struct Resolver<'d> {
+    definitions: &'d Definitions,
+    macros: HashMap<&'d str, Resolved>,
+    used_lists: HashSet<&'d str>,
+    /// What is wrong.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Asked for fields that are not there.
+    pub unknown_fields: bool,
+    /// In the output of a correlation, which has fields of its own.
+    in_correlation: bool,
+    /// How deep the expression at hand stands, over all macros on the way to it.
+    depth: usize,
+}
+
+/// Which macros are in sight.
+#[derive(Clone, Copy)]
+enum Sight<'d> {
+    /// A rule sees all.
+    Rule,
+    /// A macro sees those before it.
+    Macro(&'d str, &'d Macro),
+}
+
+impl<'d> Resolver<'d> {
+    /// Over these definitions.
+    pub fn new(definitions: &'d Definitions) -> Self {
+        Resolver {
+            definitions,
+            macros: HashMap::new(),
+            used_lists: HashSet::new(),
+            diagnostics: Vec::new(),
+            unknown_fields: false,
+            in_correlation: false,
+            depth: 0,
+        }
+    }
+
+    fn say(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    fn syntax_error(&mut self, text: &Located, error: parse::Error) -> Said {
+        self.say(
+            Diagnostic::error("condition", error.message, text.span(&error.range))
+                .label(error.label)
+                .maybe_help(error.help),
+        );
+        Said
+    }
+
+    /// A rule's condition with its exceptions, and its output.
+    ///
+    /// # Errors
+    /// When something in it is wrong.
+    pub fn rule(&mut self, rule: &'d RuleDefinition) -> Result<(Expr, Template), Said> {
+        let condition = self.condition(&rule.condition, Sight::Rule);
+        let exceptions: Vec<_> = rule.exceptions.iter().map(|exception| self.exception(exception)).collect();
+        let output = self.output(&rule.output);
+        let exceptions = exceptions.into_iter().collect::<Result<Vec<_>, Said>>()?;
+        let (condition, size) = condition?;
+        self.check_size(size, &rule.span)?;
+        let mut exceptions: Vec<Expr> = exceptions.into_iter().flatten().collect();
+        let condition = match exceptions.len() {
+            0 => condition,
+            1 => Expr::And(vec![condition, Expr::Not(Box::new(exceptions.swap_remove(0)))]),
+            _ => Expr::And(vec![condition, Expr::Not(Box::new(Expr::Or(exceptions)))]),
+        };
+        Ok((condition, output?))
+    }
+
+    fn check_size(&mut self, size: Size, span: &Span) -> Result<(), Said> {
+        if size.nodes <= LARGEST && size.depth <= DEEPEST {
+            return Ok(());
+        }
+        let message = if size.depth > DEEPEST {
+            format!("with its macros in place this is nested deeper than {DEEPEST} levels")
+        } else {
+            format!("with its macros in place this has more than {LARGEST} parts")
+        };
+        self.say(Diagnostic::error("too-large", message, span.clone()).label("too large"));
+        Err(Said)
+    }
+
+    fn condition(&mut self, text: &'d Located, sight: Sight<'d>) -> Result<(Expr, Size), Said> {
+        let syntax = parse::condition(text.text()).map_err(|error| self.syntax_error(text, error))?;
+        self.expression(&syntax, text, sight)
+    }
+
+    /// The parser bounds how deep one condition goes, and this how deep conditions of macros go in each other.
+    fn expression(
+        &mut self,
+        syntax: &Syntax,
+        text: &'d Located,
+        sight: Sight<'d>,
+    ) -> Result<(Expr, Size), Said> {
+        if self.depth >= DEEPEST {
+            self.check_size(Size { nodes: 0, depth: DEEPEST + 1 }, &text.whole())?;
+        }
+        self.depth += 1;
+        let resolved = self.part(syntax, text, sight);
+        self.depth -= 1;
+        resolved
+    }
+
+    fn part(&mut self, syntax: &Syntax, text: &'d Located, sight: Sight<'d>) -> Result<(Expr, Size), Said> {
+        match syntax {
+            Syntax::And(parts) | Syntax::Or(parts) => {
+                let is_and = matches!(syntax, Syntax::And(_));
+                // Each part is looked at, so that all errors are said at once.
+                let resolved: Vec<_> = parts.iter().map(|part| self.expression(part, text, sight)).collect();
+                let (exprs, sizes): (Vec<Expr>, Vec<Size>) =
+                    resolved.into_iter().collect::<Result<Vec<_>, Said>>()?.into_iter().unzip();
+                if is_and {
+                    self.diagnostics.extend(lint::conjunction(parts, &exprs, text));
+                }
+                Ok((if is_and { Expr::And(exprs) } else { Expr::Or(exprs) }, Size::over(sizes)))
+            }
+            Syntax::Not(inner) => {
+                let (inner, size) = self.expression(inner, text, sight)?;
+                Ok((Expr::Not(Box::new(inner)), Size::over([size])))
+            }
+            Syntax::Check(check) => {
+                let check = self.check(check, text)?;
+                Ok((Expr::Check(check), Size::over([])))
+            }
+            Syntax::Name(name) => self.name(name, text, sight),
+        }
+    }
+
+    fn name(&mut self, name: &Word, text: &'d Located, sight: Sight<'d>) -> Result<(Expr, Size), Said> {
+        let span = text.span(&name.range);
+        let definitions = self.definitions;
+        if let Some((list_name, list)) = definitions.lists.get_key_value(&name.text) {
+            self.used_lists.insert(list_name);
+            self.say(
+                Diagnostic::error(
+                    "list-as-macro",
+                    format!("`{}` is a list; its items stand here, and are no condition", name.text),
+                    span,
+                )
+                .label("expected a macro")
+                .other(list.span.clone(), "defined here")
+                .help(format!("write `field in ({})`", name.text)),
+            );
+            return Err(Said);
+        }
+        let visible = |known: &Macro| match sight {
+            Sight::Rule => true,
+            Sight::Macro(_, user) => known.index < user.sees,
+        };
+        let found = definitions.macros.get_key_value(&name.text);
+        let Some((key, known)) = found.filter(|(key, known)| {
+            visible(known)
+                && !matches!(sight, Sight::Macro(own, user) if own == key.as_str() && known.sees == user.sees)
+        }) else {
+            let mut diagnostic =
+                Diagnostic::error("unknown-macro", format!("there is no macro `{}`", name.text), span);
+            match found {
+                Some((_, later)) if matches!(sight, Sight::Macro(own, _) if own == name.text) => {
+                    diagnostic =
+                        diagnostic.label("a macro cannot use itself").other(later.span.clone(), "this is it");
+                    "it is not defined yet when it is defined".clone_into(&mut diagnostic.message);
+                }
+                Some((_, later)) => {
+                    diagnostic = diagnostic
+                        .label("not defined before")
+                        .other(later.span.clone(), "defined here")
+                        .help("a macro may use only what is defined before it: move that one up");
+                }
+                None => {
+                    let known = definitions.macros.keys().map(String::as_str);
+                    let field = fields::all()
+                        .map(|field| field.name)
+                        .find(|field| field.rsplit('.').next() == Some(&name.text));
+                    let help = did_you_mean(&name.text, known)
+                        .or_else(|| field.map(|field| format!("did you mean the field `{field}`?")));
+                    diagnostic = diagnostic.label("expected a macro or a comparison").maybe_help(help);
+                }
+            }
+            self.say(diagnostic);
+            return Err(Said);
+        };
+        self.resolve_macro(key, known, Some(&span))?;
+        match self.macros.get(key.as_str()) {
+            Some(Resolved::Done(body, size)) => {
+                let size = Size::over([*size]);
+                let expr = Expr::Macro { name: key.as_str().into(), body: body.clone() };
+                // Stop here, before the next macro multiplies it.
+                self.check_size(size, &span)?;
+                Ok((expr, size))
+            }
+            _ => Err(Said),
+        }
+    }
+
+    fn resolve_macro(&mut self, name: &'d str, known: &'d Macro, used_at: Option<&Span>) -> Result<(), Said> {
+        match self.macros.get(name) {
+            Some(Resolved::Done(..)) => return Ok(()),
+            Some(Resolved::Failed) => return Err(Said),
+            Some(Resolved::Open) => {
+                let span = used_at.unwrap_or(&known.span).clone();
+                self.say(
+                    Diagnostic::error(
+                        "macro-circle",
+                        format!("macro `{name}` uses itself by way of others"),
+                        span,
+                    )
+                    .label("the circle closes here"),
+                );
+                return Err(Said);
+            }
+            None => {}
+        }
+        self.macros.insert(name, Resolved::Open);
+        let resolved = match self.condition(&known.condition, Sight::Macro(name, known)) {
+            Ok((expr, size)) => Resolved::Done(Arc::new(expr), size),
+            Err(Said) => Resolved::Failed,
+        };
+        let failed = matches!(resolved, Resolved::Failed);
+        self.macros.insert(name, resolved);
+        if failed { Err(Said) } else { Ok(()) }
+    }
+
+    /// What is defined and not used: warnings, and a look at macros that no rule looked at.
+    pub fn unused(&mut self) {
+        let definitions = self.definitions;
+        let mut unused: Vec<_> = definitions
+            .macros
+            .iter()
+            .filter(|(name, known)| !known.is_prelude && !self.macros.contains_key(name.as_str()))
+            .collect();
+        unused.sort_by_key(|(_, known)| known.index);
+        for (name, known) in unused {
+            let before = self.diagnostics.len();
+            let was_unknown = self.unknown_fields;
+            let _ = self.resolve_macro(name, known, None);
+            self.unknown_fields = was_unknown;
+            // What is wrong with it stops no rule.
+            for diagnostic in &mut self.diagnostics[before..] {
+                diagnostic.severity = Severity::Warning;
+            }
+            let message = format!("macro `{name}` is not used");
+            self.say(
+                Diagnostic::warning("unused-macro", message, known.span.clone()).label("no rule uses it"),
+            );
+        }
+        // A list that is used only by lists that are used is used.
+        let mut open: Vec<&'d str> = self.used_lists.iter().copied().collect();
+        while let Some(name) = open.pop() {
+            for item in definitions.lists.get(name).into_iter().flat_map(|list| &list.items) {
+                if let Some((inner, _)) = definitions.lists.get_key_value(item.text())
+                    && self.used_lists.insert(inner)
+                {
+                    open.push(inner);
+                }
+            }
+        }
+        let mut unused: Vec<_> = definitions
+            .lists
+            .iter()
+            .filter(|(name, list)| !list.is_prelude && !self.used_lists.contains(name.as_str()))
+            .collect();
+        unused.sort_by_key(|(_, list)| (list.span.file, list.span.range.start));
+        for (name, list) in unused {
+            let message = format!("list `{name}` is not used");
+            self.say(
+                Diagnostic::warning("unused-list", message, list.span.clone())
+                    .label("no rule, macro or list uses it"),
+            );
+        }
+    }
+
+    fn check(&mut self, check: &syntax::Check, text: &'d Located) -> Result<ast::Check, Said> {
+        let left = self.operand(&check.left, text);
+        let right = match &check.right {
+            syntax::Right::Nothing => Ok((Right::Nothing, check.operator_range.clone())),
+            syntax::Right::Operand(operand) => {
+                self.operand(operand, text).map(|resolved| (Right::Operand(resolved), operand.range()))
+            }
+            syntax::Right::Word(word) => {
+                let values = self.words(std::slice::from_ref(word), text)?;
+                let [value] = &values[..] else {
+                    let message = format!(
+                        "`{}` is a list of {} items, where one value is compared",
+                        word.text,
+                        values.len()
+                    );
+                    self.say(
+                        Diagnostic::error("list-as-value", message, text.span(&word.range))
+                            .label("expected one value")
+                            .help(format!("write `in ({})`", word.text)),
+                    );
+                    return Err(Said);
+                };
+                Ok((Right::Text(value.clone()), word.range.clone()))
+            }
+            syntax::Right::List(words) => {
+                let range = words.first().map_or(check.operator_range.clone(), |first| {
+                    first.range.start..words.last().map_or(first.range.end, |last| last.range.end)
+                });
+                self.words(words, text).map(|values| (Right::List(values), range))
+            }
+            syntax::Right::ListName(word) => {
+                if !self.definitions.lists.contains_key(&word.text) {
+                    let known = self.definitions.lists.keys().map(String::as_str);
+                    let help = did_you_mean(&word.text, known);
+                    let message = format!("there is no list `{}`; it is read as a word", word.text);
+                    self.say(
+                        Diagnostic::warning("unknown-list", message, text.span(&word.range))
+                            .label("no list")
+                            .maybe_help(help),
+                    );
+                }
+                self.words(std::slice::from_ref(word), text)
+                    .map(|values| (Right::List(values), word.range.clone()))
+            }
+        };
+        let (left, (right, right_range)) = (left?, right?);
+        let resolved = ast::Check { left, operator: check.operator, quantifier: check.quantifier, right };
+        self.types(&resolved, &text.span(&check.operator_range), &text.span(&right_range))?;
+        self.diagnostics.extend(lint::comparison(check, &resolved, text));
+        Ok(resolved)
+    }
+
+    /// Values with the lists among them in place.
+    fn words(&mut self, words: &[Word], text: &'d Located) -> Result<Vec<String>, Said> {
+        let mut values = Vec::new();
+        for word in words {
+            if word.quoted || !self.expand(&word.text, &mut values, &mut Vec::new()) {
+                if !word.quoted && word.text.contains('_') {
+                    self.nearly_a_list(word, text);
+                }
+                values.push(word.text.clone());
+            }
+            if values.len() > LONGEST_LIST {
+                let message = format!("with its lists in place this has more than {LONGEST_LIST} values");
+                self.say(Diagnostic::error("too-large", message, text.span(&word.range)).label("too large"));
+                return Err(Said);
+            }
+        }
+        Ok(values)
+    }
+
+    fn nearly_a_list(&mut self, word: &Word, text: &Located) {
+        let known = self.definitions.lists.keys().map(String::as_str);
+        if let Some(help) = did_you_mean(&word.text, known) {
+            let message = format!("there is no list `{}`; it is read as a word", word.text);
+            self.say(
+                Diagnostic::warning("unknown-list", message, text.span(&word.range))
+                    .label("a word, not a list")
+                    .help(help),
+            );
+        }
+    }
+
+    /// Appends the items of the list of that name, if there is one. A list inside itself adds nothing.
+    fn expand(&mut self, name: &str, values: &mut Vec<String>, open: &mut Vec<&'d str>) -> bool {
+        let Some((name, list)) = self.definitions.lists.get_key_value(name) else { return false };
+        self.used_lists.insert(name);
+        if open.contains(&name.as_str()) || open.len() > 100 {
+            return true;
+        }
+        open.push(name);
+        for item in &list.items {
+            if values.len() > LONGEST_LIST {
+                break;
+            }
+            let item = item.text();
+            if !self.expand(item, values, open) {
+                values.push(unquoted(item).to_owned());
+            }
+        }
+        open.pop();
+        true
+    }
+
+    /// The patterns of the list [`CREDENTIAL_NAMES`].
+    pub fn credential_names(&mut self) -> Names {
+        let mut patterns = Vec::new();
+        self.expand(CREDENTIAL_NAMES, &mut patterns, &mut Vec::new());
+        let span = self.definitions.lists.get(CREDENTIAL_NAMES).map(|list| list.span.clone());
+        match (Names::new(patterns.iter().map(String::as_str)), span) {
+            (Ok(names), _) => names,
+            (Err(error), Some(span)) => {
+                self.say(
+                    Diagnostic::error("pattern", error.to_string(), span)
+                        .label("each item is a pattern of names")
+                        .help("`*` stands for any text, `?` for one character, `[ab]` for one of these"),
+                );
+                Names::default()
+            }
+            (Err(_), None) => Names::default(),
+        }
+    }
+
+    fn operand(&mut self, operand: &syntax::Operand, text: &Located) -> Result<Operand, Said> {
+        match operand {
+            syntax::Operand::Field { name, argument } => {
+                self.field(name, argument.as_ref(), text).map(Operand::Field)
+            }
+            syntax::Operand::Text(word) => Ok(Operand::Text(word.text.clone())),
+            syntax::Operand::Call { transformer, arguments, argument, range } => {
+                let resolved: Vec<_> =
+                    arguments.iter().map(|argument| self.operand(argument, text)).collect();
+                let arguments = resolved.into_iter().collect::<Result<Vec<_>, Said>>()?;
+                let takes_list = matches!(transformer, Transformer::Join | Transformer::GetOpt);
+                let list_at = usize::from(*transformer == Transformer::Join);
+                if takes_list && arguments[list_at].kind() != Kind::List {
+                    let message = format!("`{}` takes a list field", transformer.name());
+                    self.say(Diagnostic::error("types", message, text.span(range)).label("not a list"));
+                    return Err(Said);
+                }
+                let argument = argument.as_ref().map(|word| word.text.clone());
+                Ok(Operand::Call { transformer: *transformer, arguments, argument })
+            }
+        }
+    }
+
+    fn field(&mut self, name: &Word, argument: Option<&Word>, text: &Located) -> Result<FieldRef, Said> {
+        let span = text.span(&name.range);
+        let own = fields::of_correlations().find(|field| self.in_correlation && field.name == name.text);
+        let Some(field) = fields::find(&name.text).or(own) else {
+            self.unknown_fields = true;
+            self.say(unknown_field(&name.text, span, self.in_correlation));
+            return Err(Said);
+        };
+        let wrong = |message: String, word: Option<&Word>, label: &str| {
+            let span = word.map_or(span.clone(), |word| text.span(&word.range));
+            Diagnostic::error("field-argument", message, span).label(label)
+        };
+        let argument = match (field.argument, argument) {
+            (_, None) if field.argument != Argument::Key => None,
+            (_, None) => {
+                self.say(wrong(
+                    format!("`{}` needs a key in brackets", field.name),
+                    None,
+                    "expected […] behind it",
+                ));
+                return Err(Said);
+            }
+            (Argument::None, Some(word)) => {
+                self.say(wrong(
+                    format!("`{}` takes nothing in brackets", field.name),
+                    Some(word),
+                    "leave this out",
+                ));
+                return Err(Said);
+            }
+            (Argument::Key, Some(word)) => Some(FieldArgument::Key(word.text.clone())),
+            (Argument::Index, Some(word)) => match word.text.parse() {
+                Ok(index) => Some(FieldArgument::Index(index)),
+                Err(_) => {
+                    self.say(wrong(
+                        format!("`{}` takes an index in brackets", field.name),
+                        Some(word),
+                        "expected a number, from 0",
+                    ));
+                    return Err(Said);
+                }
+            },
+        };
+        Ok(FieldRef { field, argument })
+    }
+
+    fn output(&mut self, text: &Located) -> Result<Template, Said> {
+        let pieces = template::parse(text.text()).map_err(|error| self.syntax_error(text, error))?;
+        let mut resolved = Vec::new();
+        let mut failed = false;
+        for piece in pieces {
+            resolved.push(match piece {
+                template::Piece::Text(text) => ast::Piece::Text(text),
+                template::Piece::Value { operand, spelling, width } => match self.operand(&operand, text) {
+                    Ok(operand) => ast::Piece::Value { operand, spelling, width },
+                    Err(Said) => {
+                        failed = true;
+                        continue;
+                    }
+                },
+            });
+        }
+        if failed { Err(Said) } else { Ok(Template { pieces: resolved }) }
+    }
+}
+
+fn takes_list(operator: Operator) -> bool {
+    matches!(operator, Operator::In | Operator::Intersects | Operator::PMatch)
+}
+
+/// An item may be written with quotes of the condition's own around it.
+fn unquoted(item: &str) -> &str {
+    ['"', '\''].into_iter().find_map(|quote| item.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(item)
+}
+
+fn unknown_field(name: &str, span: Span, in_correlation: bool) -> Diagnostic {
+    let diagnostic = Diagnostic::error("unknown-field", format!("there is no field `{name}`"), span)
+        .label("unknown field");
+    if let Some(help) = correlations::field_help(name, in_correlation) {
+        return diagnostic.help(help);
+    }
+    let longer: Vec<&str> = fields::all()
+        .map(|field| field.name)
+        .filter(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+        .take(4)
+        .collect();
+    if !longer.is_empty() {
+        return diagnostic.help(format!("did you mean one of {}?", longer.join(", ")));
+    }
+    if let Some(help) = did_you_mean(name, fields::all().map(|field| field.name)) {
+        return diagnostic.help(help);
+    }
+    let prefix = name.split('.').next().unwrap_or_default();
+    match prefix {
+        "ka" | "jevt" | "json" | "evt" => diagnostic.help("`pullwatch rules fields` lists all fields"),
+        _ => diagnostic.help(format!(
+            "`{prefix}.*` are fields of other event sources; here are ka.*, jevt.*, json.* and evt.*"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use crate::detection::rules::{Options, SourceFile, load};
+
+    fn errors(text: String) -> Vec<&'static str> {
+        let loaded = load(&[SourceFile { name: "r.yaml".into(), text }], &Options::default());
+        loaded
+            .diagnostics
+            .iter()
+            .filter(|one| one.severity == crate::detection::rules::Severity::Error)
+            .map(|one| one.code)
+            .collect()
+    }
+
+    const RULE: &str = "- {rule: r, desc: d, priority: INFO, output: x, condition: m0}\n";
+
+    #[test]
+    fn macros_of_macros_do_not_exhaust_the_stack() {
+        // Defined once so that each sees the next, then anew, each nested around the next one.
+        for (links, depth) in [(95, 95), (400, 1), (50, 50)] {
+            let mut text = String::new();
+            for link in 0..=links {
+                writeln!(text, "- {{macro: m{link}, condition: ka.verb exists}}").unwrap();
+            }
+            for link in 0..links {
+                let (open, close) = ("not (".repeat(depth), ")".repeat(depth));
+                writeln!(text, "- {{macro: m{link}, condition: '{open}m{}{close}'}}", link + 1).unwrap();
+            }
+            assert!(errors(text + RULE).contains(&"too-large"), "{links} links, {depth} deep");
+        }
+    }
+
+    #[test]
+    fn macros_of_macros_do_not_exhaust_memory() {
+        let mut text = "- {macro: n0, condition: ka.verb exists}\n".to_owned();
+        for link in 1..60 {
+            writeln!(text, "- {{macro: n{link}, condition: n{0} or n{0} or n{0}}}", link - 1).unwrap();
+        }
+        text += "- {macro: m0, condition: n59}\n";
+        assert_eq!(errors(text + RULE), ["too-large"]);
+    }
+
+    #[test]
+    fn macros_and_lists_in_a_circle_are_errors_or_nothing() {
+        let text = "- {macro: m0, condition: ka.verb exists}\n- {macro: m1, condition: m0}\n- {macro: m0, condition: m1}\n";
+        assert_eq!(errors(text.to_owned() + RULE), ["macro-circle"]);
+        let text = "- {list: a, items: [b, get]}\n- {list: b, items: [a, list]}\n- {macro: m0, condition: ka.verb in (a)}\n";
+        assert!(errors(text.to_owned() + RULE).is_empty());
+    }
+
+    #[test]
+    fn lists_of_lists_do_not_exhaust_memory() {
+        let mut text = "- {list: l0, items: [a, b, c]}\n".to_owned();
+        for link in 1..40 {
+            writeln!(text, "- {{list: l{link}, items: [l{0}, l{0}, l{0}]}}", link - 1).unwrap();
+        }
+        text += "- {macro: m0, condition: ka.verb in (l39)}\n";
+        assert_eq!(errors(text + RULE), ["too-large"]);
+    }
+}

@@ -1,0 +1,85 @@
+//! Which operator takes which type.
+
+use super::{Resolver, Said};
+use crate::detection::audit::fields::Kind;
+use crate::detection::rules::ast::{self, Operator, Right};
+use crate::detection::rules::{number, posix};
+use crate::text::diagnostics::{Diagnostic, Span};
+
+impl Resolver<'_> {
+    /// Whether the operator takes what stands on its sides.
+    pub(super) fn types(
+        &mut self,
+        check: &ast::Check,
+        operator_span: &Span,
+        right_span: &Span,
+    ) -> Result<(), Said> {
+        use Operator as O;
+        let name = check.operator.name();
+        let kind = check.left.kind();
+        let takes = match kind {
+            Kind::List => matches!(check.operator, O::Exists | O::In | O::Intersects),
+            Kind::Number | Kind::Time => matches!(
+                check.operator,
+                O::Exists
+                    | O::In
+                    | O::Intersects
+                    | O::Equal
+                    | O::NotEqual
+                    | O::Less
+                    | O::LessOrEqual
+                    | O::Greater
+                    | O::GreaterOrEqual
+            ),
+            Kind::Text => true,
+        };
+        if !takes {
+            let help = match kind {
+                Kind::List => format!(
+                    "`{}` is a list: use `in` (all of them), `intersects` (any of them), or join() it",
+                    check.left
+                ),
+                _ => format!("`{}` is a number: use =, !=, <, <=, >, >= or in", check.left),
+            };
+            let message = format!("`{name}` does not take a {}", kind.name());
+            self.say(
+                Diagnostic::error("types", message, operator_span.clone())
+                    .label(format!("not for a {}", kind.name()))
+                    .help(help),
+            );
+            return Err(Said);
+        }
+        match (&check.right, check.operator) {
+            (Right::Operand(_), O::PMatch | O::Regex) => {
+                let message = format!("`{name}` does not take a field on its right side");
+                self.say(
+                    Diagnostic::error("types", message, right_span.clone()).label("expected a constant"),
+                );
+                return Err(Said);
+            }
+            (Right::Text(_) | Right::List(_), O::Regex) => {
+                for pattern in check.right.values() {
+                    if let Err(why) = posix::compile(pattern) {
+                        let message = format!("not a regular expression: {why}");
+                        self.say(
+                            Diagnostic::error("regex", message, right_span.clone())
+                                .label("POSIX extended, over the whole value"),
+                        );
+                        return Err(Said);
+                    }
+                }
+            }
+            (Right::Text(_) | Right::List(_), _) if matches!(kind, Kind::Number | Kind::Time) => {
+                if let Some(wrong) = check.right.values().iter().find(|value| !number::is_number(value)) {
+                    let message = format!("`{}` is a number, and `{wrong}` is none", check.left);
+                    self.say(
+                        Diagnostic::error("types", message, right_span.clone()).label("expected a number"),
+                    );
+                    return Err(Said);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

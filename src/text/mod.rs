@@ -1,0 +1,8 @@
+//! Text that people write and read, below rules, policies and configuration: YAML with positions, diagnostics, spans of
+//! time, suggestions.
+
+pub mod diagnostics;
+pub mod located;
+pub(crate) mod suggest;
+pub mod timespan;
+pub mod yaml;
