@@ -30,57 +30,58 @@ use crate::daemon::source::watch::Folders;
 use crate::daemon::source::webhook::Receiver;
 use crate::daemon::store::{self, Cursor, Start, Store};
 
-/// Watch audit logs as they are written, and deliver alerts
+/// Follow audit logs and deliver alerts (daemon)
 ///
-/// Follows logs through rotation, receives the apiserver's audit webhook, reads topics of Kafka, or standard input; keeps alerts in a store, and
-/// delivers them to its sinks. After a stop, however hard, it goes on where it was: no event is lost and no alert is
-/// stored twice.
+/// Follows log files through rotation, receives the apiserver's audit webhook, and reads Kafka topics or standard input.
+/// Alerts are stored and delivered to the configured sinks. After a restart, even after a crash, it resumes where it left
+/// off: no event is lost and no alert is stored twice.
 ///
-/// Without a configuration it follows the usual audit log and prints alerts to standard output.
+/// Without a configuration file it follows the first well-known audit log path that exists and prints alerts to standard
+/// output.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  pullwatch run                                  the usual audit log, alerts to standard output
-  pullwatch run /var/log/kube/audit.log          another log
-  pullwatch run --config pullwatch.yaml          sources, sinks and all else from a file
-  kubectl logs -f audit-relay | pullwatch run -  standard input
-  curl http://127.0.0.1:9417/metrics             what it counts; /healthz, /readyz, /api/v1/alerts
+  pullwatch run                                  follow the well-known audit log, print alerts
+  pullwatch run /var/log/kube/audit.log          follow another log
+  pullwatch run --config pullwatch.yaml          sources, sinks and everything else from a file
+  kubectl logs -f audit-relay | pullwatch run -  read standard input
+  curl http://127.0.0.1:9417/metrics             metrics; also /healthz, /readyz, /api/v1/alerts
 
-SIGHUP reads the rules again, SIGTERM ends it in order.
+Signals: SIGHUP reloads rules and reopens output files; SIGTERM and SIGINT shut down gracefully.
 
-Exit status: 0 it was told to stop, 2 an error.")]
+Exit status: 0 stopped by a signal or at the end of standard input, 2 error.")]
 pub struct Run {
-    /// Logs to follow instead of those that the configuration names: files or patterns, or - for standard input.
+    /// Logs to follow instead of the configured sources: files, glob patterns, or - for standard input
     #[arg(value_name = "PATH|GLOB|-")]
     paths: Vec<String>,
 
-    /// The configuration file (see samples/pullwatch.yaml).
+    /// Configuration file (see samples/pullwatch.yaml)
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Where position, alerts and what was learned are kept.
+    /// Directory for positions, alerts and learned state
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 
-    /// A rule file, or a directory of them. May be given several times.
+    /// Rule file or directory of rule files; repeatable
     #[arg(short, long = "rules", value_name = "PATH")]
     rules: Vec<PathBuf>,
 
-    /// How alerts are printed to standard output.
+    /// Output format of the stdout sink
     #[arg(short, long, value_enum)]
     format: Option<Lines>,
 
-    /// Where metrics, health and alerts are served.
+    /// Listen address for metrics, health checks and the alert API
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 }
 
-/// How alerts are printed.
+/// Output format of the stdout sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Lines {
-    /// For people.
+    /// One human-readable line per alert
     Text,
-    /// For programs: one JSON object a line.
+    /// One JSON object per line
     Json,
 }
 
