@@ -77,7 +77,7 @@ fn collect(
     into: &mut Vec<(String, String, String)>,
 ) -> impl FnMut(&pullwatch::detection::engine::alert::Alert<'_>) {
     move |alert| {
-        if alert.priority() == rules::ast::Priority::Error {
+        if alert.priority() == pullwatch::detection::alert::Priority::Error {
             let mut json = Vec::new();
             alert.write_json(&mut json);
             into.push((alert.rule_name().to_owned(), alert.id(), String::from_utf8(json).unwrap()));

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pullwatch::daemon::store::{
-    Ack, AlertId, Batch, Committed, Cursor, Error, Filter, IdPrefix, Match, NewAlert, Opened, Options,
-    Reader, Retention, Start, StateChange, Store, acknowledge,
+    Ack, Batch, Committed, Cursor, Error, Filter, IdPrefix, Match, Opened, Options, Reader, Retention, Start,
+    StateChange, Store, acknowledge,
 };
-use pullwatch::detection::rules::ast::Priority;
+use pullwatch::detection::alert::Priority;
+use pullwatch::detection::alert::{AlertId, NewAlert};
 use tempfile::TempDir;
 
 const SECOND: i64 = 1_000_000_000;

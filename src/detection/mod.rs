@@ -8,6 +8,7 @@
 //! audit ──► registry ──► rules ──► engine ──► correlate ──► detector ──► history, policy
 //! ```
 
+pub mod alert;
 pub mod audit;
 pub mod correlate;
 pub mod detector;

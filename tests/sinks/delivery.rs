@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pullwatch::daemon::sink::{File, Kind, SinkConfig, SinkError};
-use pullwatch::detection::rules::ast::Priority;
+use pullwatch::detection::alert::Priority;
 
-use crate::server::{Answer, Server};
 use crate::http::to;
 use crate::rig::{Memory, Rig, alert, alert_of, config, until};
+use crate::server::{Answer, Server};
 
 fn bodies(server: &Server) -> Vec<String> {
     let seq = |text: &str| text.split("\"seq\":").nth(1).unwrap().trim_end_matches('}').to_owned();
@@ -141,7 +141,8 @@ async fn a_feed_that_panics_ends_its_sink_with_an_error() {
             &mut self,
             _: i64,
             _: usize,
-        ) -> Result<Vec<pullwatch::daemon::store::StoredAlert>, pullwatch::daemon::sink::FeedError> {
+        ) -> Result<Vec<pullwatch::detection::alert::StoredAlert>, pullwatch::daemon::sink::FeedError>
+        {
             panic!("on purpose")
         }
         fn load(&mut self) -> Result<i64, pullwatch::daemon::sink::FeedError> {

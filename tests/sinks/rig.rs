@@ -7,8 +7,8 @@ use pullwatch::daemon::metrics::Metrics;
 use pullwatch::daemon::sink::{
     Feed, FeedError, Kind, Reopen, Retry, Sink, SinkConfig, SinkError, SinkMetrics,
 };
-use pullwatch::daemon::store::StoredAlert;
-use pullwatch::detection::rules::ast::Priority;
+use pullwatch::detection::alert::Priority;
+use pullwatch::detection::alert::StoredAlert;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

@@ -62,8 +62,8 @@ fn rfc3339(nanoseconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::store::StoredAlert;
-    use crate::detection::rules::ast::Priority;
+    use crate::detection::alert::Priority;
+    use crate::detection::alert::StoredAlert;
 
     fn listed(json: &[u8]) -> Listed {
         let alert = StoredAlert {

@@ -9,7 +9,7 @@ use super::super::scan::{bounds, priority};
 use super::super::{rule_files, table, visible};
 use super::{StateDir, json, short, when};
 use crate::daemon::store::{Filter, Listed, Reader};
-use crate::detection::rules::ast::Priority;
+use crate::detection::alert::Priority;
 use crate::text::suggest;
 
 /// How many alerts are read at once: some megabytes.

@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 
-use crate::daemon::store::{self, AlertId, IdPrefix, Listed, Match, Reader};
+use crate::daemon::store::{self, IdPrefix, Listed, Match, Reader};
+use crate::detection::alert::AlertId;
 use crate::detection::audit::fields::Clock;
 use crate::detection::audit::time;
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::super::{rule_files, visible};
+use crate::detection::alert::Priority;
 use crate::detection::rules::Matching;
-use crate::detection::rules::ast::{Place, Priority};
+use crate::detection::rules::ast::Place;
 
 /// List rules and correlations: name, type, priority, tags, where they are defined
 #[derive(Debug, Args)]

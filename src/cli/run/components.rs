@@ -17,7 +17,8 @@ use crate::daemon::pipeline::{Message, Status};
 use crate::daemon::server::{self, AlertLog, AlertQuery, Check, Health, LogError, Parts, Server};
 use crate::daemon::sink::{Reopen, Sink, SinkConfig, SinkMetrics, StoreFeed};
 use crate::daemon::source::webhook::{self, Delivery};
-use crate::daemon::store::{Filter, Reader, StoredAlert};
+use crate::daemon::store::{Filter, Reader};
+use crate::detection::alert::StoredAlert;
 
 fn tls(tls: Option<&ServerTls>) -> Option<Tls> {
     tls.map(|tls| Tls {

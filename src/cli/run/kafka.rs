@@ -20,9 +20,9 @@ use crate::daemon::sink::{SinkMetrics, Transactions};
 use crate::daemon::source::kafka::{Consumer, Parts, Witness};
 #[cfg(feature = "kafka")]
 use crate::daemon::source::kafka::{Exchange, Membership, Settings};
-#[cfg(feature = "kafka")]
-use crate::daemon::store::NewAlert;
 use crate::daemon::store::{Reader, Store};
+#[cfg(feature = "kafka")]
+use crate::detection::alert::NewAlert;
 use crate::detection::detector::repartition;
 #[cfg(feature = "kafka")]
 use crate::detection::detector::repartition::Outgoing;

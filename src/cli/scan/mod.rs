@@ -16,9 +16,9 @@ use clap::{Args, ValueEnum};
 
 use super::rule_files;
 use crate::daemon::source::discover::{self, Input};
+use crate::detection::alert::Priority;
 use crate::detection::detector::{Detector, Options};
 use crate::detection::rules::Matching;
-use crate::detection::rules::ast::Priority;
 
 /// Search audit logs: who read, listed or watched which secrets
 ///

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
+use crate::detection::alert::Priority;
 use crate::detection::detector::Counts;
 use crate::detection::engine::alert::Alert;
-use crate::detection::rules::ast::Priority;
 
 /// How many different names are told apart. With more, the least frequent half is counted as others: so a name
 /// that is frequent is found even if somebody sent ten thousand invented ones before it.

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use crate::cli::visible;
+use crate::detection::alert::Priority;
 use crate::detection::audit::fields::Clock;
 use crate::detection::audit::time;
 use crate::detection::engine::alert::Alert;
-use crate::detection::rules::ast::Priority;
 
 /// The style of a priority.
 pub fn style(priority: Priority) -> Style {

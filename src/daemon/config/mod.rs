@@ -14,8 +14,8 @@ pub use read::{Read, read};
 
 use crate::daemon::sink::{DeadLetter, SinkConfig};
 use crate::daemon::source::kafka;
+use crate::detection::alert::Priority;
 use crate::detection::rules::Matching;
-use crate::detection::rules::ast::Priority;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq)]

@@ -24,9 +24,9 @@ pub use observers::{ListenerMetrics, WebhookMetrics};
 pub use rotations::MOST_ROTATIONS;
 pub use table::{Definition, TABLE};
 
+use crate::detection::alert::Priority;
 use crate::detection::audit::envelope::skipped;
 use crate::detection::detector::{Counts, forgotten, malformed, truncated};
-use crate::detection::rules::ast::Priority;
 use rotations::Rotations;
 use table::Instruments;
 

@@ -29,7 +29,8 @@ use crate::daemon::metrics::{Metrics, RuleNames, WebhookMetrics};
 use crate::daemon::source::files::Files;
 use crate::daemon::source::follow::Step;
 use crate::daemon::source::webhook::Delivery;
-use crate::daemon::store::{self, Batch, NewAlert, Store};
+use crate::daemon::store::{self, Batch, Store};
+use crate::detection::alert::NewAlert;
 use crate::detection::audit::event::Event;
 use crate::detection::detector::repartition::Outgoing;
 use crate::detection::detector::{Detector, Options, Session};
@@ -484,7 +485,7 @@ fn age(buffer: &[u8]) -> Duration {
     Duration::from_nanos(u64::try_from(now().saturating_sub(time)).unwrap_or(0))
 }
 
-fn names(rules: &RuleSet) -> Vec<(String, crate::detection::rules::ast::Priority)> {
+fn names(rules: &RuleSet) -> Vec<(String, crate::detection::alert::Priority)> {
     let correlations = rules.correlations.iter().map(|one| (one.name.to_string(), one.priority));
     rules.rules.iter().map(|rule| (rule.name.to_string(), rule.priority)).chain(correlations).collect()
 }

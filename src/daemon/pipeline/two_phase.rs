@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use super::Offset;
-use crate::daemon::store::NewAlert;
-use crate::detection::rules::ast::Priority;
+use crate::detection::alert::NewAlert;
+use crate::detection::alert::Priority;
 use crate::detection::state::{StateChange, kind};
 
 /// What a transaction will have done once it went through, and what is to be stored then.

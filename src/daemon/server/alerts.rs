@@ -9,8 +9,8 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::{AlertQuery, Shared, answer};
-use crate::daemon::store::StoredAlert;
-use crate::detection::engine::alert::push_hex;
+use crate::detection::alert::StoredAlert;
+use crate::detection::alert::push_hex;
 
 /// Alerts, newest first. `next` is the `before` of the next page, or null behind the last one.
 pub(super) async fn list(

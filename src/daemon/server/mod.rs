@@ -42,7 +42,7 @@ use crate::daemon::metrics::{ListenerMetrics, Metrics};
 use crate::daemon::net::listener::Port;
 use crate::daemon::net::token::Shown;
 use crate::daemon::net::{LOOK_AGAIN, Limits, Listening, NetError, Tls, Token, listen};
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::StoredAlert;
 
 /// How the port is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]

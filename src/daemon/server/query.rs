@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::daemon::store::StoredAlert;
-use crate::detection::rules::ast::Priority;
+use crate::detection::alert::Priority;
+use crate::detection::alert::StoredAlert;
 
 /// A page holds at most so many alerts.
 pub const MOST_ALERTS: usize = 1000;

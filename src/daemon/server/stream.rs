@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{AlertQuery, Shared, answer};
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::StoredAlert;
 
 /// Alerts that are read at once.
 const PAGE: usize = 32;

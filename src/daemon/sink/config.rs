@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::kafka::Kafka;
 pub use crate::daemon::secret::Secret;
-use crate::detection::rules::ast::Priority;
+use crate::detection::alert::Priority;
 
 /// One sink.
 #[derive(Clone, Debug, PartialEq, Eq)]

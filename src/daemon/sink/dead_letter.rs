@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use super::config::DeadLetter;
 use super::file::starts_on_a_line;
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::StoredAlert;
 use crate::detection::audit::text::push_json_string;
 use crate::detection::audit::time;
 

@@ -11,7 +11,7 @@ use super::kafka::KafkaSink;
 use super::metrics::Counts;
 use super::output::Output;
 use super::syslog::SyslogSink;
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::StoredAlert;
 
 /// What failed. A closed set: it labels a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

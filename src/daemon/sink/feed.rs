@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::daemon::store::{self, Cursor, Reader, StoredAlert};
+use crate::daemon::store::{self, Cursor, Reader};
+use crate::detection::alert::StoredAlert;
 
 /// The alerts of one sink, and how far it got. Calls may block, but not for long.
 pub trait Feed: Send + 'static {

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::config;
 use super::destination::{Failure, Reason};
 use super::output::write_alert;
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::StoredAlert;
 
 /// A file that lines are appended to.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 use super::config::{Body, Http, SettingsError, TlsError};
 use super::destination::{Failure, Reason, Remedy};
 use super::tls::Tls;
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::StoredAlert;
 
 /// So much of an answer is read, so that the connection can be used again; nobody looks at it.
 const LONGEST_ANSWER: usize = 64 << 10;

@@ -5,7 +5,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use super::config::Format;
 use super::destination::{Failure, Remedy};
 use super::text;
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::StoredAlert;
 
 /// Lines to a writer that somebody reads, or pauses to.
 #[derive(Debug)]

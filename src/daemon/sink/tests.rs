@@ -1,7 +1,7 @@
 //! What tests of sinks share.
 
-use crate::daemon::store::StoredAlert;
-use crate::detection::rules::ast::Priority;
+use crate::detection::alert::Priority;
+use crate::detection::alert::StoredAlert;
 
 /// What a client can put into names.
 pub const HOSTILE: &str = "a\n\r\t\0\u{1b}[2J\u{2028}\u{2029}\u{202e}\u{85}\u{7f}|=\\\"]' ä";

@@ -1,6 +1,6 @@
 //! An alert as a line for people, and hostile text made harmless.
 
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::StoredAlert;
 use crate::detection::audit::fields::Clock;
 use crate::detection::audit::text::visible;
 use crate::detection::audit::time;

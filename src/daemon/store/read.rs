@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::error::ask;
 use super::{Ack, AlertId, Error, StateEntry, StoredAlert, dir, schema};
-use crate::detection::rules::ast::Priority;
+use crate::detection::alert::Priority;
 
 /// How long to wait where the daemon has the file to itself: only while it recovers after a kill.
 const BUSY: Duration = Duration::from_secs(5);

@@ -67,8 +67,7 @@ pub use digest::Digest;
 pub use handoff::{Mark, Told};
 pub use throttle::{Decision, HeldBack, Throttle};
 
-/// An alert's identity: equal ones are one alert that was seen twice.
-pub type AlertId = [u8; 16];
+use crate::detection::alert::AlertId;
 
 /// How late an observation may come and be in time, in nanoseconds, unless the correlator is told otherwise. The apiserver's own disorder is within a second
 /// or two.

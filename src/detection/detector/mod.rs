@@ -19,6 +19,7 @@ pub mod repartition;
 mod snapshot;
 pub mod stats;
 
+use crate::detection::alert::Priority;
 use crate::detection::audit::buffer_scan::Searcher;
 use crate::detection::audit::event::Event;
 use crate::detection::correlate::{Correlator, Throttle};
@@ -27,7 +28,7 @@ use crate::detection::engine::evaluator::Judge;
 use crate::detection::engine::plan::Plan;
 use crate::detection::engine::prefilter::Prefilter;
 use crate::detection::rules::Matching;
-use crate::detection::rules::ast::{Correlation, Priority, RuleSet};
+use crate::detection::rules::ast::{Correlation, RuleSet};
 
 pub use ordered_pass::Sequel;
 pub use parallel_pass::Scout;

@@ -12,10 +12,10 @@ use super::alert_context::{Incident, shown};
 use super::evaluator::{Case, Window};
 use super::plan::{RulePlan, Say};
 use super::value::{Shown, Value};
+use crate::detection::alert::{AlertId, Priority, push_hex};
 use crate::detection::audit::text::{escape_json, push_json_string};
 use crate::detection::audit::time;
 use crate::detection::registry::{Exposure, Kind};
-use crate::detection::rules::ast::Priority;
 
 /// One alert.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl<'a> Alert<'a> {
     }
 
     /// The id as bytes.
-    pub fn id_bytes(&self) -> [u8; 16] {
+    pub fn id_bytes(&self) -> AlertId {
         let content = self.incident.hash();
         let hash = Sha256::new_with_prefix(content).chain_update(self.rule.name.as_bytes()).finalize();
         let mut id = [0; 16];
@@ -243,14 +243,6 @@ impl<'a> Alert<'a> {
             }
         }
         out.push(b'}');
-    }
-}
-
-/// Appends bytes as hex digits.
-pub fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for &byte in bytes {
-        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
 }
 

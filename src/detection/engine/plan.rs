@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::compare::{Compare, TextTest, Texts};
 use super::extract::Access;
+use crate::detection::alert::Priority;
 use crate::detection::audit::fields::{Correlation, Field, Kind, Registry, Source};
 use crate::detection::registry::Names;
 use crate::detection::rules::ast::{
-    Bounds, Check, CorrelationKind, Expr, Feed, FieldRef, Operand, Operator, Piece, Priority, Right, Rule,
-    RuleSet, Template, Transformer,
+    Bounds, Check, CorrelationKind, Expr, Feed, FieldRef, Operand, Operator, Piece, Right, Rule, RuleSet,
+    Template, Transformer,
 };
 use crate::detection::rules::number;
 

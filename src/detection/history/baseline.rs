@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use foldhash::fast::RandomState;
 
 use super::{Few, Read, Reader, Times};
+use crate::detection::alert::Priority;
 use crate::detection::registry::{Kind, Scope};
-use crate::detection::rules::ast::Priority;
 
 /// So many reads are told apart. Each takes some kilobytes at worst.
 const MOST: usize = 10_000;

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use crate::detection::alert::Priority;
 use crate::detection::engine::alert::Alert;
 use crate::detection::registry::Exposure;
 use crate::detection::rules::SourceFile;
-use crate::detection::rules::ast::{Operand, Priority, Rule, RuleSet};
+use crate::detection::rules::ast::{Operand, Rule, RuleSet};
 
 use super::Reader;
 

@@ -5,64 +5,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::detection::alert::Priority;
 use crate::detection::audit::fields::{Field, Kind};
 use crate::detection::registry::Names;
-
-/// How bad a match is, worst first (syslog's severities, in the words of the rule language).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)]
-pub enum Priority {
-    Emergency,
-    Alert,
-    Critical,
-    Error,
-    Warning,
-    Notice,
-    Informational,
-    Debug,
-}
-
-impl Priority {
-    /// All of them, worst first.
-    pub const ALL: [Priority; 8] = [
-        Priority::Emergency,
-        Priority::Alert,
-        Priority::Critical,
-        Priority::Error,
-        Priority::Warning,
-        Priority::Notice,
-        Priority::Informational,
-        Priority::Debug,
-    ];
-
-    /// The word as alerts print it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Priority::Emergency => "Emergency",
-            Priority::Alert => "Alert",
-            Priority::Critical => "Critical",
-            Priority::Error => "Error",
-            Priority::Warning => "Warning",
-            Priority::Notice => "Notice",
-            Priority::Informational => "Informational",
-            Priority::Debug => "Debug",
-        }
-    }
-
-    /// Reads a priority, in any case; `INFO` is `Informational`. Nothing else is short for anything.
-    pub fn parse(word: &str) -> Option<Self> {
-        if word.eq_ignore_ascii_case("info") {
-            return Some(Priority::Informational);
-        }
-        Self::ALL.into_iter().find(|priority| priority.name().eq_ignore_ascii_case(word))
-    }
-}
-
-impl fmt::Display for Priority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// A field with its argument, as a rule wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Reader;
 use crate::daemon::sink::Secret;
-use crate::detection::rules::ast::Priority;
+use crate::detection::alert::Priority;
 use crate::text::diagnostics::{Diagnostic, Span};
 use crate::text::suggest::did_you_mean;
 use crate::text::timespan;

@@ -79,7 +79,7 @@ mod absent {
     use super::Kafka;
     use crate::daemon::sink::config::SettingsError;
     use crate::daemon::sink::destination::Failure;
-    use crate::daemon::store::StoredAlert;
+    use crate::detection::alert::StoredAlert;
 
     /// Nothing: there is no Kafka in this build.
     #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::{Kafka, Key};
 use crate::daemon::kafka::{self, Context, Last, client, reason_of};
 use crate::daemon::sink::config::SettingsError;
 use crate::daemon::sink::destination::{Failure, Reason, Remedy};
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::StoredAlert;
 
 /// What holds where the configuration says nothing else.
 const DEFAULTS: [(&str, &str); 3] =

@@ -24,7 +24,7 @@ use crate::daemon::sink::destination::Reason;
 use crate::daemon::sink::metrics::Counts;
 use crate::daemon::sink::worker::Filter;
 use crate::daemon::source::kafka::{Settings, repartition};
-use crate::daemon::store::{AlertId, NewAlert, StoredAlert};
+use crate::detection::alert::{AlertId, NewAlert, StoredAlert};
 use crate::detection::audit::event_id;
 use crate::detection::detector::repartition::Outgoing;
 

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use crate::daemon::sink::text::start;
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::Priority;
+use crate::detection::alert::StoredAlert;
+use crate::detection::alert::push_hex;
 use crate::detection::audit::text::visible;
-use crate::detection::engine::alert::push_hex;
-use crate::detection::rules::ast::Priority;
 
 /// The whole line. Values are cut to the lengths that the format's dictionary gives their keys.
 pub fn write(alert: &StoredAlert) -> String {

@@ -2,10 +2,10 @@
 
 use crate::daemon::sink::config::{SettingsError, Syslog, SyslogFormat};
 use crate::daemon::sink::text::start;
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::StoredAlert;
+use crate::detection::alert::push_hex;
 use crate::detection::audit::text::visible;
 use crate::detection::audit::time;
-use crate::detection::engine::alert::push_hex;
 
 use super::cef;
 

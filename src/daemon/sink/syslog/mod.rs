@@ -8,7 +8,7 @@ use prometheus::IntCounter;
 
 use super::config::{self, SettingsError};
 use super::destination::Failure;
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::StoredAlert;
 use connection::{Dial, Link};
 use message::Writer;
 

@@ -16,9 +16,9 @@ use super::destination::{self, Carrier, Failure, Reason, Remedy};
 use super::feed::{Away, Feed, FeedError, Gone};
 use super::metrics::{Counts, SinkMetrics};
 use super::now;
-use crate::daemon::store::StoredAlert;
+use crate::detection::alert::Priority;
+use crate::detection::alert::StoredAlert;
 use crate::detection::registry::Names;
-use crate::detection::rules::ast::Priority;
 use log::Log;
 use shutdown::Stop;
 

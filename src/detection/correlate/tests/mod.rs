@@ -6,7 +6,8 @@ mod restart;
 mod throttles;
 
 use super::{Correlator, Fired, Observation, TOLERANCE};
-use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind, Feed, Place, Priority, Template};
+use crate::detection::alert::Priority;
+use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind, Feed, Place, Template};
 
 pub const SECOND: i64 = 1_000_000_000;
 

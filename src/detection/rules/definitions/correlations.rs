@@ -19,7 +19,8 @@
 //! A later definition of the same name replaces the earlier one, in its place; `override` changes keys as for rules.
 
 use super::{Change, Read, Reader};
-use crate::detection::rules::ast::{Bounds, CorrelationKind, Priority};
+use crate::detection::alert::Priority;
+use crate::detection::rules::ast::{Bounds, CorrelationKind};
 use crate::text::diagnostics::{Diagnostic, Span};
 use crate::text::located::Located;
 use crate::text::suggest::did_you_mean;

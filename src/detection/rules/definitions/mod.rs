@@ -11,7 +11,7 @@ pub use correlations::{ConditionDefinition, CorrelationDefinition, ThrottleDefin
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::detection::rules::ast::Priority;
+use crate::detection::alert::Priority;
 use crate::text::diagnostics::{Diagnostic, SourceFile, Span};
 use crate::text::located::Located;
 use crate::text::suggest::did_you_mean;

@@ -1,7 +1,7 @@
 //! Reading rules: what an item makes, appends to or overrides.
 
 use super::{Change, RULE_KEYS, Read, Reader, RuleDefinition, SOURCE};
-use crate::detection::rules::ast::Priority;
+use crate::detection::alert::Priority;
 use crate::text::diagnostics::Diagnostic;
 use crate::text::yaml::Node;
 
