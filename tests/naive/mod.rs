@@ -7,11 +7,11 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use pullwatch::detection::audit::fields::Source;
 use pullwatch::detection::detector::{Detector, Options};
 use pullwatch::detection::rules::ast::{
     Check, Expr, FieldArgument, Operand, Operator, Quantifier, Right, Transformer,
 };
+use pullwatch::detection::rules::fields::Source;
 use pullwatch::detection::rules::{self, SourceFile};
 use serde_json::Value;
 

@@ -13,8 +13,7 @@ use clap::{Args, Subcommand};
 
 use crate::daemon::store::{self, IdPrefix, Listed, Match, Reader};
 use crate::detection::alert::AlertId;
-use crate::detection::audit::fields::Clock;
-use crate::detection::audit::time;
+use crate::detection::audit::time::{self, Clock};
 
 /// List, show and acknowledge the alerts that `run` stored
 #[derive(Debug, Subcommand)]

@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 
 use super::Page;
 use crate::cli::scan::summary::{bytes, grouped};
-use crate::detection::audit::fields::Clock;
-use crate::detection::audit::time;
+use crate::detection::audit::time::{self, Clock};
 use crate::detection::history::{Few, HandedOver, Reading, Registry, Times};
 
 /// Something in a row.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::detection::audit::fields::{self, Argument};
+use crate::detection::rules::fields::{self, Argument};
 
 /// List the fields that rules can use: type, and what each reads
 #[derive(Debug, Args)]

@@ -6,8 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::cli::visible;
 use crate::detection::alert::Priority;
-use crate::detection::audit::fields::Clock;
-use crate::detection::audit::time;
+use crate::detection::audit::time::{self, Clock};
 use crate::detection::engine::alert::Alert;
 
 /// The style of a priority.

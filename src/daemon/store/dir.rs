@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::error::At as _;
-use crate::detection::audit::fields::Clock;
-use crate::detection::audit::time;
+use crate::detection::audit::time::{self, Clock};
 
 /// The database in the directory.
 const FILE: &str = "pullwatch.db";

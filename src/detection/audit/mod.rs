@@ -7,7 +7,6 @@ pub mod buffer_scan;
 pub mod envelope;
 pub mod event;
 pub mod event_id;
-pub mod fields;
 pub mod json;
 pub mod literals;
 pub mod redact;

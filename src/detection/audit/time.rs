@@ -1,9 +1,22 @@
 //! The times of events: RFC 3339 in, nanoseconds since 1970 (UTC) in the house, several spellings out.
 
-use super::fields::Clock;
-
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
+
+/// Formats of a time in outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Clock {
+    /// `10:00:00.654321000`
+    Time,
+    /// `10:00:00`
+    TimeSeconds,
+    /// `2026-11-23T10:00:00.654321000+0000`
+    Iso8601,
+    /// `2026-11-23 10:00:00.654321000`
+    DateTime,
+    /// `2026-11-23 10:00:00`
+    DateTimeSeconds,
+}
 
 /// Who runs beside real time need not believe all times of events: one clock that is wrong must not make all else late.
 #[derive(Clone, Copy, Debug, Default)]

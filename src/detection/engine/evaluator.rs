@@ -15,10 +15,11 @@ use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, With};
 use super::value::{Shown, Value};
 use super::{compare, transform};
 use crate::detection::audit::event::{Event, Member};
-use crate::detection::audit::fields::{Clock, Correlation, Registry};
 use crate::detection::audit::redact::LONGEST;
 use crate::detection::audit::time;
+use crate::detection::audit::time::Clock;
 use crate::detection::registry::{self, Concern, Exposure, Kind, Knowledge};
+use crate::detection::rules::fields::{Correlation, Registry};
 use crate::text::timespan;
 
 /// What is known of events with a certain head.

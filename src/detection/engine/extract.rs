@@ -7,11 +7,12 @@ use std::borrow::Cow;
 
 use super::value::{Text, Value};
 use crate::detection::audit::event::{Event, Member};
-use crate::detection::audit::fields::{Clock, Containers, Part, Source, Subjects};
 use crate::detection::audit::json::{Pointer, Raw, Type};
 use crate::detection::audit::redact::{self, Place};
+use crate::detection::audit::time::Clock;
 use crate::detection::audit::{time, uri};
 use crate::detection::rules::ast::{FieldArgument, FieldRef};
+use crate::detection::rules::fields::{Containers, Part, Source, Subjects};
 
 /// What a value is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -410,7 +411,7 @@ fn repository(image: Text<'_>) -> Text<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detection::audit::fields;
+    use crate::detection::rules::fields;
 
     fn read(name: &str, argument: Option<FieldArgument>, event: &str, view: View) -> Vec<String> {
         let access = Access::new(&FieldRef { field: fields::find(name).unwrap(), argument });

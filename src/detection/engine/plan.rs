@@ -9,12 +9,12 @@ use std::sync::Arc;
 use super::compare::{Compare, TextTest, Texts};
 use super::extract::Access;
 use crate::detection::alert::Priority;
-use crate::detection::audit::fields::{Correlation, Field, Kind, Registry, Source};
 use crate::detection::registry::Names;
 use crate::detection::rules::ast::{
     Bounds, Check, CorrelationKind, Expr, Feed, FieldRef, Operand, Operator, Piece, Right, Rule, RuleSet,
     Template, Transformer,
 };
+use crate::detection::rules::fields::{Correlation, Field, Kind, Registry, Source};
 use crate::detection::rules::number;
 
 /// Index of an operand in its plan.

@@ -8,9 +8,9 @@ use super::model::{Level, Stage};
 use super::requests::{OTHER, Request, UNKNOWN_GROUP};
 use super::scenarios::{Name, Place, Scenario, UserName};
 use super::tristate::Guess;
-use crate::detection::audit::fields::{Registry, Source};
 use crate::detection::engine::extract::{Access, user_kind};
 use crate::detection::rules::ast::FieldRef;
+use crate::detection::rules::fields::{Registry, Source};
 
 /// The part of an event that a field reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::detection::alert::Priority;
-use crate::detection::audit::fields::{Field, Kind};
 use crate::detection::registry::Names;
+use crate::detection::rules::fields::{Field, Kind};
 
 /// A field with its argument, as a rule wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -447,7 +447,7 @@ pub struct Correlation {
     pub field: Option<Operand>,
     /// How many there must be. Without meaning where all rules must have matched.
     pub bounds: Bounds,
-    /// What an alert says. Other than a rule's it may hold [`Source::Correlation`](crate::detection::audit::fields::Source).
+    /// What an alert says. Other than a rule's it may hold [`Source::Correlation`](crate::detection::rules::fields::Source).
     pub output: Template,
     /// How bad it is.
     pub priority: Priority,

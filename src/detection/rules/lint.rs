@@ -2,7 +2,7 @@
 
 use super::ast::{self, Expr, Operand, Operator, Right, Rule, Transformer};
 use super::syntax::{self, Syntax};
-use crate::detection::audit::fields::{self, Source};
+use crate::detection::rules::fields::{self, Source};
 use crate::text::diagnostics::{Diagnostic, Span};
 use crate::text::located::Located;
 

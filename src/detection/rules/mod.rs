@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 pub mod ast;
 pub mod definitions;
+pub mod fields;
 mod lint;
 pub mod number;
 pub mod parse;

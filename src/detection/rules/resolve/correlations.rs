@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Resolver, Said};
-use crate::detection::audit::fields;
 use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind, Feed, Operand, Place, Throttle};
 use crate::detection::rules::definitions::{CorrelationDefinition, RuleDefinition, SOURCE};
+use crate::detection::rules::fields;
 use crate::detection::rules::parse;
 use crate::text::diagnostics::{Diagnostic, Span};
 use crate::text::located::Located;

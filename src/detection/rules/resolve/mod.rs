@@ -19,8 +19,8 @@ use crate::text::diagnostics::{Diagnostic, Severity, Span};
 use crate::text::located::Located;
 use crate::text::suggest::did_you_mean;
 
-use crate::detection::audit::fields::{self, Argument, Kind};
 use crate::detection::registry::Names;
+use crate::detection::rules::fields::{self, Argument, Kind};
 
 /// A condition with all its macros in place has at most so many comparisons: macros of macros multiply.
 const LARGEST: u64 = 100_000;

@@ -1,8 +1,8 @@
 //! Which operator takes which type.
 
 use super::{Resolver, Said};
-use crate::detection::audit::fields::Kind;
 use crate::detection::rules::ast::{self, Operator, Right};
+use crate::detection::rules::fields::Kind;
 use crate::detection::rules::{number, posix};
 use crate::text::diagnostics::{Diagnostic, Span};
 

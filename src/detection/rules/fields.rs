@@ -4,6 +4,8 @@
 //! The table is data. The rule parser checks names and types against it at load time, the engine compiles
 //! [`Source`] into an extraction, `pullwatch rules fields` prints it.
 
+use crate::detection::audit::time::Clock;
+
 /// The type of a field's value, as the rule language sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -91,21 +93,6 @@ pub enum Subjects {
     ServiceAccounts,
     /// `namespace:name` of subjects of kind `ServiceAccount`.
     NamespacedServiceAccounts,
-}
-
-/// How `evt.*` time fields print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Clock {
-    /// `10:00:00.654321000`
-    Time,
-    /// `10:00:00`
-    TimeSeconds,
-    /// `2026-11-23T10:00:00.654321000+0000`
-    Iso8601,
-    /// `2026-11-23 10:00:00.654321000`
-    DateTime,
-    /// `2026-11-23 10:00:00`
-    DateTimeSeconds,
 }
 
 /// Where a field's value comes from.
