@@ -6,8 +6,8 @@ use std::time::Duration;
 use pullwatch::daemon::sink::{Body, DeadLetter, Http, Kind, Retry, Secret, SinkConfig};
 use serde_json::Value;
 
-use crate::server::{Answer, Server};
 use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, until};
+use crate::server::{Answer, Server};
 
 pub fn to(url: &str) -> Http {
     Http { url: Secret::new(url), ..Http::default() }

@@ -11,9 +11,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
-use crate::server::Server;
 use crate::http::to;
 use crate::rig::{Memory, Rig, alert, config, until};
+use crate::server::Server;
 
 /// An authority, and the files of what it signed.
 pub struct Authority {
