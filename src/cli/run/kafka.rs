@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::daemon::config::{Config, Source, SourceKind};
-use crate::daemon::kafka::Reason;
-use crate::daemon::metrics::{KafkaMetrics, Metrics};
-use crate::daemon::pipeline::{Message, Share, Status, Transact};
+use crate::daemon::kafka::{MatchExchange, Reason, Transact};
 #[cfg(feature = "kafka")]
-use crate::daemon::pipeline::{Offset, Went};
+use crate::daemon::kafka::{PartitionOffset, TxnOutcome};
+use crate::daemon::metrics::{KafkaMetrics, Metrics};
+use crate::daemon::pipeline::{Message, Status};
 use crate::daemon::sink::{Kind, SinkConfig};
 #[cfg(feature = "kafka")]
 use crate::daemon::sink::{SinkMetrics, Transactions};
@@ -177,18 +177,18 @@ impl std::fmt::Debug for Exactly {
 
 #[cfg(feature = "kafka")]
 impl Transact for Exactly {
-    fn anchor(&self) -> Option<Offset> {
-        self.group.any().map(|(topic, partition, next)| Offset { topic, partition, next })
+    fn anchor(&self) -> Option<PartitionOffset> {
+        self.group.any().map(|(topic, partition, next)| PartitionOffset { topic, partition, next })
     }
 
     fn transact(
         &mut self,
         alerts: &[NewAlert],
         matches: &[Outgoing],
-        offsets: &[Offset],
+        offsets: &[PartitionOffset],
         mark: &str,
         epoch: Option<u64>,
-    ) -> Went {
+    ) -> TxnOutcome {
         let metadata = self.group.metadata();
         // After who we are is known: what goes elsewhere from here on makes that out of date.
         let is_current = match epoch {
@@ -198,8 +198,8 @@ impl Transact for Exactly {
         self.inner.run(alerts, matches, offsets, mark, metadata.as_ref(), is_current)
     }
 
-    fn went_through(&mut self, offsets: &[Offset], mark: &str) -> Went {
-        self.inner.went_through(offsets, mark)
+    fn outcome_of(&mut self, offsets: &[PartitionOffset], mark: &str) -> TxnOutcome {
+        self.inner.outcome_of(offsets, mark)
     }
 }
 
@@ -221,7 +221,7 @@ pub fn exchange(
     consumers: &[Consumer],
     metrics: &Arc<Metrics>,
     should_stop: &Arc<AtomicBool>,
-) -> Option<Box<dyn Share>> {
+) -> Option<Box<dyn MatchExchange>> {
     let sources = config.sources.iter().filter_map(|source| match &source.kind {
         SourceKind::Kafka(settings) => Some((&source.name, settings)),
         _ => None,
@@ -249,7 +249,7 @@ pub fn exchange(
     _: &[Consumer],
     _: &Arc<Metrics>,
     _: &Arc<AtomicBool>,
-) -> Option<Box<dyn Share>> {
+) -> Option<Box<dyn MatchExchange>> {
     None
 }
 

@@ -10,13 +10,17 @@ pub(crate) mod client;
 #[cfg(feature = "kafka")]
 mod context;
 mod errors;
+mod exchange;
 #[cfg(feature = "kafka")]
 mod oauth;
 mod settings;
+mod transaction;
 
 #[cfg(feature = "kafka")]
 pub(crate) use context::{Context, Last};
 pub use errors::Reason;
+pub(crate) use exchange::{AssignedPartition, MatchExchange};
+pub(crate) use transaction::{PartitionOffset, Transact, TxnOutcome};
 #[cfg(feature = "kafka")]
 pub(crate) use errors::{Limiter, reason_of};
 #[cfg(feature = "kafka")]

@@ -10,54 +10,12 @@ use std::time::Instant;
 
 use super::two_phase::Prepared;
 use super::{Judged, Next, Pipeline, TRY_AGAIN, now};
+use crate::daemon::kafka::{PartitionOffset, TxnOutcome};
 use crate::daemon::source::kafka::{Batch, Outcome, Run};
 use crate::daemon::store;
-use crate::detection::alert::NewAlert;
 use crate::detection::detector::Session;
-use crate::detection::detector::repartition::Outgoing;
 use crate::detection::engine::alert::Alert;
 use crate::detection::state::kind;
-
-/// An offset of a partition: the next message that the group is to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offset {
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// The next message.
-    pub next: i64,
-}
-
-/// What became of a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Went {
-    /// It is done, all of it.
-    Through,
-    /// Nothing of it is done.
-    Not,
-    /// It was told to stop before that was known.
-    Unknown,
-}
-
-/// Puts alerts and offsets into one transaction.
-pub trait Transact: Send + std::fmt::Debug {
-    /// A partition of ours, and how far it is: for alerts that no message made.
-    fn anchor(&self) -> Option<Offset>;
-
-    /// Does it, with the matches that others are to judge. The mark is left with the offsets. `epoch` is the batch's: where partitions went elsewhere since, nothing is done.
-    fn transact(
-        &mut self,
-        alerts: &[NewAlert],
-        matches: &[Outgoing],
-        offsets: &[Offset],
-        mark: &str,
-        epoch: Option<u64>,
-    ) -> Went;
-
-    /// Whether a transaction with these offsets and this mark went through before we started. Waits for the brokers.
-    fn went_through(&mut self, offsets: &[Offset], mark: &str) -> Went;
-}
 
 impl Pipeline {
     /// Judges and stores messages.
@@ -96,7 +54,7 @@ impl Pipeline {
         self.judged(&self.name(source), batch.bytes.len(), session, started, &mut judged);
         let is_transactional = self.transactions.is_some();
         let next = if is_transactional {
-            let offsets = batch.positions.iter().map(|(topic, partition, position)| Offset {
+            let offsets = batch.positions.iter().map(|(topic, partition, position)| PartitionOffset {
                 topic: topic.to_owned(),
                 partition,
                 next: position.next,
@@ -123,7 +81,7 @@ impl Pipeline {
     pub(super) fn exactly_once(
         &mut self,
         mut judged: Judged,
-        offsets: Vec<Offset>,
+        offsets: Vec<PartitionOffset>,
         epoch: Option<u64>,
     ) -> Result<Next, store::Error> {
         let prepared = Prepared {
@@ -144,18 +102,18 @@ impl Pipeline {
         let Some(transactions) = &mut self.transactions else { return Ok(Next::Stop) };
         let went = transactions.transact(&prepared.alerts, &outbox, &prepared.offsets, &prepared.mark, epoch);
         let after = match went {
-            Went::Through => {
+            TxnOutcome::Committed => {
                 judged.changes = prepared.changes;
                 judged.alerts = prepared.alerts;
                 judged
             }
-            Went::Not => Judged::default(),
-            Went::Unknown => return Ok(Next::Stop),
+            TxnOutcome::Aborted => Judged::default(),
+            TxnOutcome::Unknown => return Ok(Next::Stop),
         };
         if is_worth_it && !self.finish(after)? {
             return Ok(Next::Stop);
         }
-        if went == Went::Through {
+        if went == TxnOutcome::Committed {
             return Ok(Next::Go);
         }
         // What made it fail may take a moment.
@@ -179,10 +137,10 @@ impl Pipeline {
                 (Some(prepared), None) => Some(prepared),
                 (Some(prepared), Some(transactions)) => {
                     tracing::info!("looking whether the last transaction before the stop went through");
-                    match transactions.went_through(&prepared.offsets, &prepared.mark) {
-                        Went::Through => Some(prepared),
-                        Went::Not => None,
-                        Went::Unknown => return Ok(false),
+                    match transactions.outcome_of(&prepared.offsets, &prepared.mark) {
+                        TxnOutcome::Committed => Some(prepared),
+                        TxnOutcome::Aborted => None,
+                        TxnOutcome::Unknown => return Ok(false),
                     }
                 }
                 (None, _) => {

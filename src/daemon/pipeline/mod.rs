@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-pub use kafka::{Offset, Transact, Went};
 pub use maintenance::Mind;
 use maintenance::secret_name;
-pub use repartition::{Ours, Share, Shared};
+pub use repartition::Shared;
 pub use status::Status;
 use status::complain;
 
+use crate::daemon::kafka::Transact;
 use crate::daemon::metrics::{Metrics, RuleNames, WebhookMetrics};
 use crate::daemon::source::files::Files;
 use crate::daemon::source::follow::Step;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 
 use super::{Pipeline, TRY_AGAIN, now};
+use crate::daemon::kafka::MatchExchange;
 use crate::detection::detector::Session;
 use crate::detection::detector::repartition::{Outgoing, Until};
 
@@ -14,41 +15,11 @@ use crate::detection::detector::repartition::{Outgoing, Until};
 /// and whoever takes their groups over may tell of them again.
 const MOST_RECEIPTS: usize = 10_000;
 
-/// A partition that is ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ours {
-    /// Its number.
-    pub partition: i32,
-    /// The next message, as far as it is known.
-    pub next: i64,
-    /// Another each time that it comes to us.
-    pub since: u64,
-}
-
-/// The queue over which matches are exchanged.
-pub trait Share: Send + std::fmt::Debug {
-    /// Another each time that a partition came or went.
-    fn turn(&self) -> u64;
-
-    /// The partitions that are ours.
-    fn ours(&self) -> Vec<Ours>;
-
-    /// Sends messages. False where not all of them are known to be with the brokers.
-    fn send(&mut self, messages: &[Outgoing]) -> bool;
-
-    /// Gives the messages of a partition again, from so many nanoseconds before the one at an offset to the partition's end.
-    /// False where they could not be read to the end.
-    fn recall(&mut self, partition: i32, until: i64, reach: i64, take: &mut dyn FnMut(i64, &[u8])) -> bool;
-
-    /// The place of the last alert that every sink has; nothing where it cannot be told now.
-    fn delivered(&self) -> Option<i64>;
-}
-
 /// What the pipeline knows of the exchange.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// The queue, where there is one.
-    pub queue: Option<Box<dyn Share>>,
+    pub queue: Option<Box<dyn MatchExchange>>,
     /// As of which turn its partitions are the session's.
     turn: Option<u64>,
     /// Since when each is.
@@ -89,7 +60,7 @@ impl Pipeline {
     /// Tells what windows came to whose alerts are delivered by now.
     pub(super) fn share_receipts(&mut self) -> bool {
         let Some(queue) = &self.shared.queue else { return true };
-        let Some(delivered) = queue.delivered().filter(|_| !self.shared.receipts.is_empty()) else {
+        let Some(delivered) = queue.delivered_seq().filter(|_| !self.shared.receipts.is_empty()) else {
             return true;
         };
         let ready = self.shared.receipts.iter().take_while(|(place, _)| *place <= delivered).count();
@@ -101,14 +72,14 @@ impl Pipeline {
     /// before that is done.
     pub(super) fn align(&mut self, session: &mut Session<'_>) -> bool {
         let Some(queue) = &self.shared.queue else { return true };
-        let turn = queue.turn();
+        let turn = queue.rebalance_generation();
         if self.shared.turn == Some(turn) {
             return true;
         }
-        let ours = queue.ours();
+        let ours = queue.assigned_partitions();
         let is_same = |partition: i32| {
             let since = self.shared.since.get(&partition);
-            ours.iter().any(|one| one.partition == partition && Some(&one.since) == since)
+            ours.iter().any(|one| one.partition == partition && Some(&one.assignment_epoch) == since)
         };
         if let Some(exchange) = session.exchange() {
             for partition in exchange.partitions() {
@@ -123,7 +94,7 @@ impl Pipeline {
                 }
             }
         }
-        self.shared.since = ours.iter().map(|one| (one.partition, one.since)).collect();
+        self.shared.since = ours.iter().map(|one| (one.partition, one.assignment_epoch)).collect();
         self.shared.turn = Some(turn);
         true
     }
@@ -136,7 +107,7 @@ impl Pipeline {
         loop {
             exchange.take_over(partition, offset);
             let mut count = 0_u64;
-            let is_done = queue.recall(partition, offset, reach, &mut |at, message| {
+            let is_done = queue.replay(partition, offset, reach, &mut |at, message| {
                 count += 1;
                 exchange.recall(partition, at, message, until);
             });

@@ -4,9 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use super::Offset;
-use crate::detection::alert::NewAlert;
-use crate::detection::alert::Priority;
+use crate::daemon::kafka::PartitionOffset;
+use crate::detection::alert::{NewAlert, Priority};
 use crate::detection::state::{StateChange, kind};
 
 /// What a transaction will have done once it went through, and what is to be stored then.
@@ -15,7 +14,7 @@ pub struct Prepared {
     /// What is left with the offsets.
     pub mark: String,
     /// How far its partitions are with it.
-    pub offsets: Vec<Offset>,
+    pub offsets: Vec<PartitionOffset>,
     /// Its alerts, for the store.
     pub alerts: Vec<NewAlert>,
     /// What was learned.
@@ -114,7 +113,7 @@ impl Prepared {
             offsets: kept
                 .offsets
                 .into_iter()
-                .map(|(topic, partition, next)| Offset { topic, partition, next })
+                .map(|(topic, partition, next)| PartitionOffset { topic, partition, next })
                 .collect(),
             alerts: kept.alerts.into_iter().map(alert).collect::<Option<_>>()?,
             changes: kept.changes.into_iter().map(change).collect::<Option<_>>()?,
@@ -141,7 +140,7 @@ mod tests {
         };
         let set = StateChange { kind: kind::WINDOW, key: vec![0, 255], value: Some(vec![1, 2, 254]) };
         let gone = StateChange { kind: kind::SECRET, key: b"a/b".to_vec(), value: None };
-        let offset = Offset { topic: "audit".to_owned(), partition: 3, next: 99 };
+        let offset = PartitionOffset { topic: "audit".to_owned(), partition: 3, next: 99 };
         let prepared = Prepared {
             mark: "m".to_owned(),
             offsets: vec![offset],

@@ -11,12 +11,11 @@ use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, Producer as _};
-use rdkafka::topic_partition_list::{Offset as Place, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Kafka;
 use super::producer::{config, key, record};
-use crate::daemon::kafka::{Context, Last, Limiter, client, reason_of};
-use crate::daemon::pipeline::{Offset, Went};
+use crate::daemon::kafka::{Context, Last, Limiter, PartitionOffset, TxnOutcome, client, reason_of};
 use crate::daemon::sink::SinkMetrics;
 use crate::daemon::sink::config::{SettingsError, SinkConfig};
 use crate::daemon::sink::dead_letter::{self, Dead, Loss};
@@ -121,28 +120,28 @@ impl Transactions {
         &mut self,
         alerts: &[NewAlert],
         matches: &[Outgoing],
-        offsets: &[Offset],
+        offsets: &[PartitionOffset],
         mark: &str,
         group: Option<&ConsumerGroupMetadata>,
         is_current: bool,
-    ) -> Went {
+    ) -> TxnOutcome {
         let alerts: Vec<StoredAlert> =
             alerts.iter().map(stored).filter(|alert| self.filter.wants(alert)).collect();
         // The order counts: whoever was a member when the partitions were still ours is refused later on.
-        let Some(group) = group.filter(|_| is_current) else { return Went::Not };
+        let Some(group) = group.filter(|_| is_current) else { return TxnOutcome::Aborted };
         match self.attempt(&alerts, matches, offsets, mark, group) {
             Ok(delivered) => {
                 self.one_by_one = false;
                 if delivered > 0 {
                     self.counts.success(delivered, crate::daemon::sink::now::nanoseconds());
                 }
-                Went::Through
+                TxnOutcome::Committed
             }
             Err(error) => {
                 self.complain(&error);
                 // A new one ends what was begun. Then the group says what became of it.
                 self.producer = None;
-                self.went_through(offsets, mark)
+                self.outcome_of(offsets, mark)
             }
         }
     }
@@ -151,7 +150,7 @@ impl Transactions {
         &mut self,
         alerts: &[StoredAlert],
         matches: &[Outgoing],
-        offsets: &[Offset],
+        offsets: &[PartitionOffset],
         mark: &str,
         group: &ConsumerGroupMetadata,
     ) -> Result<usize, KafkaError> {
@@ -207,7 +206,7 @@ impl Transactions {
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for one in offsets {
             let mut place = list.add_partition(&one.topic, one.partition);
-            place.set_offset(Place::Offset(one.next))?;
+            place.set_offset(Offset::Offset(one.next))?;
             place.set_metadata(mark);
         }
         producer.send_offsets_to_transaction(&list, group, PATIENCE)?;
@@ -248,7 +247,7 @@ impl Transactions {
     }
 
     /// Whether a transaction went through, as the group's offsets tell.
-    pub fn went_through(&mut self, offsets: &[Offset], mark: &str) -> Went {
+    pub fn outcome_of(&mut self, offsets: &[PartitionOffset], mark: &str) -> TxnOutcome {
         while !self.should_stop.load(Ordering::Acquire) {
             let told = self.producer().and_then(|_| self.ask(offsets));
             match told {
@@ -260,10 +259,10 @@ impl Transactions {
                 }
             }
         }
-        Went::Unknown
+        TxnOutcome::Unknown
     }
 
-    fn ask(&self, offsets: &[Offset]) -> Result<TopicPartitionList, KafkaError> {
+    fn ask(&self, offsets: &[PartitionOffset]) -> Result<TopicPartitionList, KafkaError> {
         let asker: BaseConsumer<Context> =
             BaseConsumer::from_config_and_context(&self.asker, self.context())?;
         let mut list = TopicPartitionList::with_capacity(offsets.len());
@@ -304,13 +303,13 @@ impl Transactions {
 }
 
 /// What the group's offsets say of a transaction.
-fn judge(offsets: &[Offset], mark: &str, list: &TopicPartitionList) -> Went {
+fn judge(offsets: &[PartitionOffset], mark: &str, list: &TopicPartitionList) -> TxnOutcome {
     let through = offsets.iter().all(|one| {
         let Some(place) = list.find_partition(&one.topic, one.partition) else { return false };
         match place.offset() {
-            Place::Offset(found) if found > one.next => true,
+            Offset::Offset(found) if found > one.next => true,
             // The crate panics where another client left bytes that are no text.
-            Place::Offset(found) if found == one.next => {
+            Offset::Offset(found) if found == one.next => {
                 let left =
                     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| place.metadata().to_owned()));
                 left.is_ok_and(|left| left == mark)
@@ -318,7 +317,7 @@ fn judge(offsets: &[Offset], mark: &str, list: &TopicPartitionList) -> Went {
             _ => false,
         }
     });
-    if through { Went::Through } else { Went::Not }
+    if through { TxnOutcome::Committed } else { TxnOutcome::Aborted }
 }
 
 fn stored(alert: &NewAlert) -> StoredAlert {

@@ -14,8 +14,7 @@ use super::context::Context;
 use super::in_flight::Taken;
 use super::repartition::make_topic;
 use super::{Error, Parts, Settings};
-use crate::daemon::kafka::{Reason, client, reason_of};
-use crate::daemon::pipeline::Ours;
+use crate::daemon::kafka::{AssignedPartition, Reason, client, reason_of};
 
 /// How often offsets are committed.
 const COMMIT: Duration = Duration::from_millis(500);
@@ -132,12 +131,12 @@ impl Membership {
     }
 
     /// The partitions of a topic that are ours.
-    pub fn partitions_of(&self, topic: &str) -> Vec<Ours> {
+    pub fn partitions_of(&self, topic: &str) -> Vec<AssignedPartition> {
         let work = self.0.context().work();
         let ours = work.own.iter().filter(|(name, _, _)| *name == topic);
         ours.map(|(_, partition, own)| {
             let next = if own.stored >= 0 { own.stored } else { own.start.unwrap_or(0) };
-            Ours { partition, next, since: own.since }
+            AssignedPartition { partition, next, assignment_epoch: own.since }
         })
         .collect()
     }

@@ -19,8 +19,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::consumer::Membership;
 use super::settings::{Correlate, Settings};
-use crate::daemon::kafka::{Context, Last, Limiter, Reason, client, reason_of};
-use crate::daemon::pipeline::{Ours, Share};
+use crate::daemon::kafka::{AssignedPartition, Context, Last, Limiter, MatchExchange, Reason, client, reason_of};
 use crate::detection::detector::repartition::Outgoing;
 
 /// How long brokers may take for one step.
@@ -253,12 +252,12 @@ impl Exchange {
     }
 }
 
-impl Share for Exchange {
-    fn turn(&self) -> u64 {
+impl MatchExchange for Exchange {
+    fn rebalance_generation(&self) -> u64 {
         self.group.turn()
     }
 
-    fn ours(&self) -> Vec<Ours> {
+    fn assigned_partitions(&self) -> Vec<AssignedPartition> {
         self.group.partitions_of(&self.topic)
     }
 
@@ -274,7 +273,7 @@ impl Share for Exchange {
         }
     }
 
-    fn recall(&mut self, partition: i32, until: i64, reach: i64, take: &mut dyn FnMut(i64, &[u8])) -> bool {
+    fn replay(&mut self, partition: i32, until: i64, reach: i64, take: &mut dyn FnMut(i64, &[u8])) -> bool {
         match self.try_recall(partition, until, reach, take) {
             Ok(()) => true,
             Err(error) => {
@@ -284,7 +283,7 @@ impl Share for Exchange {
         }
     }
 
-    fn delivered(&self) -> Option<i64> {
+    fn delivered_seq(&self) -> Option<i64> {
         (self.delivered)()
     }
 }
