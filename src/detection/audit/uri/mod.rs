@@ -1,12 +1,23 @@
-//! Request URIs: query parameters and percent-encoding, as the apiserver reads them.
+//! Request URIs, read as the kube-apiserver reads them.
+//!
+//! Takes `requestURI` as the client wrote it. Returns query parameters ([`query`]), field and label selectors
+//! ([`field_selector`], [`label_selector`]) and what the path names ([`path`]), each exactly as Go's `net/url`,
+//! `k8s.io/apimachinery` and `k8s.io/apiserver` read it, so that what excludes a request from suspicion is what the apiserver
+//! did. Where versions of the apiserver read a query differently, [`query::Readings`] holds every reading.
+//! Nothing lenient may enter: a guess at what a client meant is a way to evade a rule.
 
 use std::borrow::Cow;
 
-/// Undoes percent-encoding and `+` for a blank, as in a query.
-///
-/// A `%` without two hex digits stays as it is; [`parameter`] refuses it, as the apiserver does.
-pub fn decode(text: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr2(b'%', b'+', text).is_none() {
+pub(crate) mod field_selector;
+pub(crate) mod label_selector;
+pub(crate) mod path;
+pub(crate) mod query;
+
+/// Percent-decodes text; in a query `+` is a space. A `%` without two hex digits is kept, where Go reports an error: callers
+/// that need Go's answer ask [`is_well_encoded`] first.
+fn decode_percent(text: &[u8], is_query: bool) -> Cow<'_, [u8]> {
+    let is_encoded = |byte: &u8| *byte == b'%' || is_query && *byte == b'+';
+    if !text.iter().any(is_encoded) {
         return Cow::Borrowed(text);
     }
     let digit = |at: usize| text.get(at).and_then(|&byte| char::from(byte).to_digit(16));
@@ -19,7 +30,7 @@ pub fn decode(text: &[u8]) -> Cow<'_, [u8]> {
                 out.push(u8::try_from(high << 4 | low).unwrap_or_default());
                 at += 3;
             }
-            (b'+', ..) => {
+            (b'+', ..) if is_query => {
                 out.push(b' ');
                 at += 1;
             }
@@ -32,20 +43,30 @@ pub fn decode(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
+/// Percent-decodes a part of a query. A `%` without two hex digits is kept as it is.
+pub(crate) fn decode(text: &[u8]) -> Cow<'_, [u8]> {
+    decode_percent(text, true)
+}
+
+/// Whether two hex digits follow each `%`.
 fn is_well_encoded(text: &[u8]) -> bool {
     memchr::memchr_iter(b'%', text)
         .all(|at| text.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
 }
 
-/// The first value of a query parameter, decoded. Nothing if the query is malformed: Go's `url.ParseQuery`
-/// refuses it whole where one parameter has a bad escape or a semicolon.
-pub fn parameter<'a>(uri: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
+/// The query of a URI, without its `?`. A request's target has no fragment: Go reads `#` as part of the query.
+fn query_part(uri: &[u8]) -> &[u8] {
+    memchr::memchr(b'?', uri).map_or(&[], |question| &uri[question + 1..])
+}
+
+/// The first value of a query parameter as the rule language defines it: `None` for the whole query if any part of it is
+/// malformed, as in the reference. To decide what the apiserver did, use [`query::Readings`].
+pub(crate) fn parameter<'a>(uri: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
     let uri = uri.split(|&byte| byte == b'#').next()?;
-    let question = memchr::memchr(b'?', uri)?;
     if !is_well_encoded(uri) {
         return None;
     }
-    let query = &uri[question + 1..];
+    let query = query_part(uri);
     if memchr::memchr(b';', query).is_some() {
         return None;
     }
@@ -56,11 +77,9 @@ pub fn parameter<'a>(uri: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
     })
 }
 
-/// All values of a query parameter, decoded as far as they can be: what is malformed stays as it is. To be asked where
-/// it is worse to miss something than to see too much.
-pub fn lenient_parameters(uri: &[u8], name: &[u8]) -> Vec<Vec<u8>> {
-    let Some(question) = memchr::memchr(b'?', uri) else { return Vec::new() };
-    uri[question + 1..]
+/// All values of a query parameter, with malformed parts kept. For suspicion only: never to exclude a request from it.
+pub(crate) fn lenient_parameters(uri: &[u8], name: &[u8]) -> Vec<Vec<u8>> {
+    query_part(uri)
         .split(|byte| matches!(byte, b'&' | b';'))
         .filter_map(|parameter| {
             let equals = memchr::memchr(b'=', parameter)?;
