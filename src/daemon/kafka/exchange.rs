@@ -26,7 +26,13 @@ pub trait MatchExchange: Send + std::fmt::Debug {
 
     /// Replays a partition to its end, starting `reach` nanoseconds (in event time) before the message at offset `until`. Returns
     /// false if the end was not reached.
-    fn replay(&mut self, partition: i32, until: i64, reach: i64, on_message: &mut dyn FnMut(i64, &[u8])) -> bool;
+    fn replay(
+        &mut self,
+        partition: i32,
+        until: i64,
+        reach: i64,
+        on_message: &mut dyn FnMut(i64, &[u8]),
+    ) -> bool;
 
     /// Sequence number of the last alert that every sink has processed, or `None` if it cannot be read now.
     fn delivered_seq(&self) -> Option<i64>;

@@ -19,13 +19,13 @@ mod transaction;
 #[cfg(feature = "kafka")]
 pub(crate) use context::{Context, Last};
 pub use errors::Reason;
-pub(crate) use exchange::{AssignedPartition, MatchExchange};
-pub(crate) use transaction::{PartitionOffset, Transact, TxnOutcome};
 #[cfg(feature = "kafka")]
 pub(crate) use errors::{Limiter, reason_of};
+pub(crate) use exchange::{AssignedPartition, MatchExchange};
 #[cfg(feature = "kafka")]
 pub(crate) use oauth::token;
 pub use settings::{Cluster, ROLES, Role, refused};
+pub(crate) use transaction::{PartitionOffset, Transact, TxnOutcome};
 
 /// Why nothing of Kafka works in this build, where that is so.
 pub const ABSENT: &str =

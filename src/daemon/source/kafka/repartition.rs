@@ -19,7 +19,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::consumer::Membership;
 use super::settings::{Correlate, Settings};
-use crate::daemon::kafka::{AssignedPartition, Context, Last, Limiter, MatchExchange, Reason, client, reason_of};
+use crate::daemon::kafka::{
+    AssignedPartition, Context, Last, Limiter, MatchExchange, Reason, client, reason_of,
+};
 use crate::detection::detector::repartition::Outgoing;
 
 /// How long brokers may take for one step.
