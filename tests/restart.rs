@@ -221,7 +221,7 @@ proptest! {
             }
             prop_assert!(straight.take_changes().is_empty());
             let times = |session: &Session<'_>| -> Vec<_> {
-                let known = session.knowledge().credentials_with_times();
+                let known = session.cluster_state().credentials_with_times();
                 known.map(|(key, time)| (key.to_owned(), time)).collect()
             };
             prop_assert_eq!(times(&straight), times(&broken));
@@ -338,13 +338,13 @@ fn other_rules_go_on_with_what_is_the_same() {
     let mut next = new.session();
     next.resume_from(session);
     assert!(next.forgotten()[forgotten::STATE] > 0);
-    let known = next.knowledge().len();
+    let known = next.cluster_state().len();
     store(&mut stored, next.take_changes());
     // The windows of Few are the same, and those of all that changed are gone from the store too.
     let windows = |store: &Store| store.keys().filter(|(kind, _)| *kind == kind::WINDOW).count();
     assert!(windows(&stored) > 1 && windows(&stored) < windows(&counted));
     assert!(!stored.keys().any(|(kind, _)| *kind == kind::THROTTLE));
-    assert_eq!(restored(&new, &stored).knowledge().len(), known);
+    assert_eq!(restored(&new, &stored).cluster_state().len(), known);
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn one_event_from_the_future_does_not_make_others_late() {
     session.set_now(now);
     assert_eq!(reads(&mut session), 1);
     judge(&mut session, &event(9, 400_000_000, 6, 0, 2));
-    let known: Vec<_> = session.knowledge().credentials_with_times().collect();
+    let known: Vec<_> = session.cluster_state().credentials_with_times().collect();
     assert_eq!(known, [("p/y", Some(now))]);
     // Neither does what was stored while nobody looked at the clock.
     let mut session = detector.session();

@@ -3,6 +3,7 @@
 
 pub mod diagnostics;
 pub mod located;
+pub mod name_patterns;
 pub(crate) mod suggest;
 pub mod timespan;
 pub mod yaml;

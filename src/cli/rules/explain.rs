@@ -15,7 +15,7 @@ use crate::detection::audit::event::{Event, Member};
 use crate::detection::engine::alert_context::Incident;
 use crate::detection::engine::explain::{Background, Explanation, Part, explain};
 use crate::detection::engine::extract::Context;
-use crate::detection::registry::{self, Knowledge};
+use crate::detection::registry::{self, ClusterState};
 use crate::detection::rules::Matching;
 use crate::detection::rules::ast::Feed;
 
@@ -83,7 +83,7 @@ impl Explain {
             found.truncate(1);
         }
         let mut fires = None;
-        let mut knowledge = Knowledge::default();
+        let mut cluster_state = ClusterState::default();
         let names = &loaded.rules.credential_names;
         let mut out = anstream::stdout().lock();
         for text in found {
@@ -94,11 +94,11 @@ impl Explain {
                 .is_none_or(|id| event.text(Member::AuditId).is_some_and(|own| *own == *id.as_bytes()));
             if !is_meant {
                 // What stands before an event teaches what it is judged by, as in a scan.
-                registry::learn(&mut event, names, &mut knowledge);
+                registry::learn(&mut event, names, &mut cluster_state);
                 continue;
             }
             let context = Context { position: 1, hostname: "" };
-            let background = Background { names, knowledge: &knowledge, context };
+            let background = Background { names, cluster_state: &cluster_state, context };
             let explanation = explain(&rule.condition, &mut event, background);
             let incident = Incident::new(&mut event, Rc::default());
             let text = |raw: Option<std::borrow::Cow<'_, [u8]>>| {
@@ -120,7 +120,7 @@ impl Explain {
             }
             self.show(&explanation, "", "", &mut out)?;
             fires = Some(fires == Some(true) || explanation.holds && rule.enabled);
-            registry::learn(&mut event, names, &mut knowledge);
+            registry::learn(&mut event, names, &mut cluster_state);
         }
         match (fires, &self.audit_id) {
             (Some(fires), _) => Ok(ExitCode::from(u8::from(!fires))),

@@ -60,7 +60,7 @@ const TRUNCATED: [(&str, &str); 3] =
 
 /// The words of [`forgotten`] as labels.
 const FORGOTTEN: [(&str, &str); 8] = [
-    (forgotten::KNOWLEDGE, "knowledge"),
+    (forgotten::CLUSTER_STATE, "knowledge"),
     (forgotten::WINDOWS, "windows"),
     (forgotten::MATCHES, "matches"),
     (forgotten::LATE, "late_matches"),

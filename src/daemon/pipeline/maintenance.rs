@@ -52,8 +52,8 @@ impl Pipeline {
     pub(super) fn gauge(&mut self, session: &Session<'_>) -> Result<(), store::Error> {
         let forgotten = self.mind.forgotten(session);
         self.metrics.forgotten(&forgotten.forgotten);
-        let knowledge = session.knowledge();
-        let sizes = knowledge.sizes();
+        let cluster_state = session.cluster_state();
+        let sizes = cluster_state.sizes();
         for (known, size) in [
             (Known::Credentials, sizes.credentials),
             (Known::OtherSecrets, sizes.other_secrets),
@@ -63,7 +63,7 @@ impl Pipeline {
         ] {
             self.metrics.known(known, size);
         }
-        for (key, time) in knowledge.credentials_with_times() {
+        for (key, time) in cluster_state.credentials_with_times() {
             if let (Some((namespace, secret)), Some(time)) = (secret_name(key.as_bytes()), time) {
                 self.metrics.rotated(namespace, secret, time);
             }
@@ -97,7 +97,7 @@ impl Pipeline {
     }
 }
 
-/// Namespace and name of a secret by its key in the knowledge.
+/// Namespace and name of a secret by its key in the cluster state.
 pub(super) fn secret_name(key: &[u8]) -> Option<(&str, &str)> {
     std::str::from_utf8(key).ok()?.split_once('/')
 }

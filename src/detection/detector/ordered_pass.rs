@@ -18,14 +18,14 @@ use crate::detection::engine::evaluator::{Case, Judge, Sight, Window};
 use crate::detection::engine::extract::Context;
 use crate::detection::engine::plan::{CorrelationPlan, FeedPlan, OperandId};
 use crate::detection::engine::value::Value;
-use crate::detection::registry::{self, Knowledge};
+use crate::detection::registry::{self, ClusterState};
 
 /// Judges, in their order, the events that do not stand for themselves.
 #[derive(Debug)]
 pub struct Sequel<'d> {
     detector: &'d Detector,
     judge: Judge,
-    pub(super) knowledge: Knowledge,
+    pub(super) cluster_state: ClusterState,
     pub(super) together: Together,
     pub(super) kept: Kept,
     matches: Vec<usize>,
@@ -55,7 +55,7 @@ impl<'d> Sequel<'d> {
         Sequel {
             detector,
             judge: detector.judge(),
-            knowledge: Knowledge::default(),
+            cluster_state: ClusterState::default(),
             together: Together {
                 correlator: detector.correlator.clone(),
                 throttle: detector.throttle.clone(),
@@ -87,11 +87,11 @@ impl<'d> Sequel<'d> {
         self.matches.clear();
         let context = Context { position: turn.position, hostname: &self.detector.options.hostname };
         let plan = &self.detector.plan;
-        let mut case = Case { plan, sight, event, context, knowledge: None, window: None };
+        let mut case = Case { plan, sight, event, context, cluster_state: None, window: None };
         let prospect = self.judge.prospect(&mut case);
-        let concerns = prospect.concern.applies(case.event);
+        let concerns = prospect.order_dependency.applies_to(case.event);
         if concerns {
-            case.knowledge = Some(&mut self.knowledge);
+            case.cluster_state = Some(&mut self.cluster_state);
             // Also where no rule asks: what it teaches is for others.
             case.exposure();
         }
@@ -102,7 +102,7 @@ impl<'d> Sequel<'d> {
             }
         }
         if concerns {
-            registry::settle(event, &mut self.knowledge);
+            registry::learn_after_evaluation(event, &mut self.cluster_state);
         }
     }
 
@@ -236,7 +236,8 @@ impl<'d> Sequel<'d> {
         let mut sight = Sight::of_exposure(plan, met.exposure.clone());
         let context = Context { position: 0, hostname: &detector.options.hostname };
         let window = Some(Rc::new(window(correlation, fired)));
-        let mut case = Case { plan, sight: &mut sight, event: &mut event, context, knowledge: None, window };
+        let mut case =
+            Case { plan, sight: &mut sight, event: &mut event, context, cluster_state: None, window };
         let incident = Incident::new(case.event, met.exposure.clone()).with_hash(met.hash);
         Self::alert_of(detector, together, correlation, &mut case, &incident, on_alert);
     }
@@ -271,7 +272,7 @@ impl<'d> Sequel<'d> {
             let context = Context { position: 0, hostname: &detector.options.hostname };
             let window = Some(Rc::new(window(correlation, &fired)));
             let mut case =
-                Case { plan, sight: &mut sight, event: &mut event, context, knowledge: None, window };
+                Case { plan, sight: &mut sight, event: &mut event, context, cluster_state: None, window };
             let exposure = case.exposure();
             let incident = Incident::new(case.event, exposure);
             Self::alert_of(detector, together, correlation, &mut case, &incident, on_alert);
@@ -327,7 +328,7 @@ impl<'d> Sequel<'d> {
         let exchange = self.together.exchange.as_ref();
         let lost = exchange.map_or_else(|| self.together.correlator.counts(), Exchange::counts);
         [
-            (forgotten::KNOWLEDGE, self.knowledge.evicted()),
+            (forgotten::CLUSTER_STATE, self.cluster_state.evicted()),
             (forgotten::WINDOWS, lost.evicted_groups),
             (forgotten::MATCHES, lost.dropped),
             (forgotten::LATE, lost.too_late),
@@ -341,8 +342,8 @@ impl<'d> Sequel<'d> {
     }
 
     /// What was learned so far.
-    pub fn knowledge(&self) -> &Knowledge {
-        &self.knowledge
+    pub fn cluster_state(&self) -> &ClusterState {
+        &self.cluster_state
     }
 }
 

@@ -363,15 +363,15 @@ impl<'d> Scout<'d> {
             sight: &mut buffer.sight,
             event,
             context,
-            knowledge: None,
+            cluster_state: None,
             window: None,
         };
         let is_outside = self.detector.is_outside_range(case.event);
-        if is_outside && !self.detector.plan.needs_knowledge {
+        if is_outside && !self.detector.plan.needs_cluster_state {
             return;
         }
         let prospect = self.judge.prospect(&mut case);
-        if prospect.concern.applies(case.event) {
+        if prospect.order_dependency.applies_to(case.event) {
             self.is_later = true;
         } else if !is_outside {
             self.judge.judge(&mut case, &prospect, &mut self.matches);
@@ -398,7 +398,7 @@ impl<'d> Scout<'d> {
         } else if !self.matches.is_empty() {
             let plan = &self.detector.plan;
             let mut case =
-                Case { plan, sight: &mut buffer.sight, event, context, knowledge: None, window: None };
+                Case { plan, sight: &mut buffer.sight, event, context, cluster_state: None, window: None };
             let exposure = case.exposure();
             let incident = Incident::new(case.event, exposure);
             let hostname = &self.detector.options.hostname;

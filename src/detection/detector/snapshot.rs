@@ -30,7 +30,7 @@
 //! for ((kind, key), value) in &store {
 //!     assert!(session.restore(kind, key, value));
 //! }
-//! let known: Vec<_> = session.knowledge().credentials_with_times().collect();
+//! let known: Vec<_> = session.cluster_state().credentials_with_times().collect();
 //! assert_eq!(known, [("p/x", Some(1_777_888_800_000_000_000))]);
 //! ```
 
@@ -38,7 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{OnAlert, Sequel, Session};
 use crate::detection::audit::time::Present;
-use crate::detection::registry::Knowledge;
+use crate::detection::registry::ClusterState;
 use crate::detection::state::{StateChange, kind};
 
 /// What a sequel knows of its store.
@@ -62,7 +62,7 @@ impl Sequel<'_> {
     /// restored: what is there already counts as changed.
     pub fn track(&mut self) {
         self.kept.is_tracked = true;
-        self.knowledge.track();
+        self.cluster_state.track();
         self.together.correlator.track();
         self.together.throttle.track();
     }
@@ -74,7 +74,7 @@ impl Sequel<'_> {
         let foreign = std::mem::take(&mut self.kept.foreign).into_iter();
         let mut changes: Vec<StateChange> =
             foreign.map(|(kind, key)| StateChange { kind, key, value: None }).collect();
-        changes.extend(self.knowledge.take_changes());
+        changes.extend(self.cluster_state.take_changes());
         changes.extend(self.together.correlator.take_changes());
         changes.extend(self.together.throttle.take_changes());
         changes
@@ -89,7 +89,7 @@ impl Sequel<'_> {
         let is_known = match kind {
             kind::WINDOW => self.together.correlator.restore(key, value),
             kind::THROTTLE => self.together.throttle.restore(key, value),
-            _ => self.knowledge.restore(kind, key, value),
+            _ => self.cluster_state.restore(kind, key, value),
         };
         if !is_known {
             self.kept.refused += 1;
@@ -110,7 +110,7 @@ impl Sequel<'_> {
         if let Some(exchange) = &mut self.together.exchange {
             exchange.set_now(now);
         }
-        self.knowledge.set_present(present);
+        self.cluster_state.set_present(present);
     }
 
     /// Goes on for another, whose rules may be others: knows what it knew, and has the windows and throttles of those
@@ -119,7 +119,7 @@ impl Sequel<'_> {
     pub fn resume_from(&mut self, old: Sequel<'_>) {
         let is_tracked = self.kept.is_tracked || old.kept.is_tracked;
         let was_tracked = old.kept.is_tracked;
-        self.knowledge = old.knowledge;
+        self.cluster_state = old.cluster_state;
         self.kept = old.kept;
         self.kept.refused += self.together.correlator.take_over(old.together.correlator);
         self.kept.refused += self.together.throttle.take_over(old.together.throttle);
@@ -169,8 +169,8 @@ impl Session<'_> {
     }
 
     /// What was learned so far.
-    pub fn knowledge(&self) -> &Knowledge {
-        self.sequel.knowledge()
+    pub fn cluster_state(&self) -> &ClusterState {
+        self.sequel.cluster_state()
     }
 
     /// See [`Sequel::forgotten`].

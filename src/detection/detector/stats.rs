@@ -35,7 +35,7 @@ pub mod truncated {
 /// What was forgotten to stay within bounds.
 pub mod forgotten {
     /// Secrets, pods, roles and namespaces that were learned of.
-    pub const KNOWLEDGE: &str = "what was learned of secrets, pods, roles and namespaces";
+    pub const CLUSTER_STATE: &str = "what was learned of secrets, pods, roles and namespaces";
     /// Groups of correlations.
     pub const WINDOWS: &str = "windows of correlations";
     /// Matches that a full window had no room for.

@@ -15,7 +15,7 @@ use super::value::{Shown, Value};
 use crate::detection::alert::{AlertId, Priority, push_hex};
 use crate::detection::audit::text::{escape_json, push_json_string};
 use crate::detection::audit::time;
-use crate::detection::registry::{Exposure, Kind};
+use crate::detection::registry::{Exposure, ExposureKind};
 
 /// One alert.
 #[derive(Debug)]
@@ -251,7 +251,7 @@ const LONGEST_LIST: usize = 1023;
 
 /// Appends the `registry` member of an alert about registry credentials.
 fn write_exposure(exposure: &Exposure, out: &mut Vec<u8>) {
-    if exposure.kind == Kind::None && exposure.count == 0 {
+    if exposure.kind == ExposureKind::None && exposure.count == 0 {
         return;
     }
     out.extend_from_slice(b",\"registry\":{\"exposure\":\"");

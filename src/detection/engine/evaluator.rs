@@ -18,7 +18,7 @@ use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::redact::LONGEST;
 use crate::detection::audit::time;
 use crate::detection::audit::time::Clock;
-use crate::detection::registry::{self, Concern, Exposure, Kind, Knowledge};
+use crate::detection::registry::{self, ClusterState, Exposure, ExposureKind, OrderDependency};
 use crate::detection::rules::fields::{Correlation, Registry};
 use crate::text::timespan;
 
@@ -28,7 +28,7 @@ pub struct Prospect {
     /// The rules that can match, and what is left of them.
     rests: Rc<[Rest]>,
     /// Whether such events have to be judged in their turn.
-    pub concern: Concern,
+    pub order_dependency: OrderDependency,
 }
 
 /// What is left of a rule when the head of an event is known.
@@ -93,7 +93,7 @@ pub struct Case<'p, 's, 'e> {
     /// What is known beside its text.
     pub context: Context<'p>,
     /// What earlier events taught. Nothing for an event that it has no bearing on.
-    pub knowledge: Option<&'s mut Knowledge>,
+    pub cluster_state: Option<&'s mut ClusterState>,
     /// What the correlation saw whose alert is made.
     pub window: Option<Rc<Window>>,
 }
@@ -232,8 +232,8 @@ impl<'e> Case<'_, '_, 'e> {
     /// What the event exposed of registry credentials, found once.
     pub fn exposure(&mut self) -> Rc<Exposure> {
         if self.sight.exposure.0 != self.sight.number {
-            let exposure = match self.knowledge.as_deref_mut() {
-                Some(knowledge) => registry::observe(self.event, &self.plan.names, knowledge),
+            let exposure = match self.cluster_state.as_deref_mut() {
+                Some(cluster_state) => registry::observe(self.event, &self.plan.names, cluster_state),
                 None => Exposure::of(self.event, &self.plan.names, None),
             };
             self.sight.exposure = (self.sight.number, Rc::new(exposure));
@@ -247,17 +247,17 @@ impl<'e> Case<'_, '_, 'e> {
         };
         let word = |word: &'static str| Value::Text(word.as_bytes().into());
         let names = &self.plan.names;
-        let knowledge = self.knowledge.as_deref_mut();
+        let cluster_state = self.cluster_state.as_deref_mut();
         match part {
             Registry::ByType => {
-                word(if registry::asks_for_credentials(self.event) { "true" } else { "false" })
+                word(if registry::selects_credential_types(self.event) { "true" } else { "false" })
             }
-            Registry::Copied => list(registry::keys_of_copies(self.event)),
+            Registry::Copied => list(registry::copied_configuration_keys(self.event)),
             Registry::ImageHosts => list(registry::image_hosts(self.event)),
-            Registry::Referenced => list(registry::referenced(self.event, names, knowledge)),
-            Registry::Granted => list(registry::granted(self.event, knowledge)),
+            Registry::Referenced => list(registry::referenced_credentials(self.event, names, cluster_state)),
+            Registry::Granted => list(registry::granted_verbs(self.event, cluster_state)),
             Registry::PodSecurity => {
-                registry::pod_security_change(self.event, knowledge).map_or(Value::Missing, word)
+                registry::pod_security_change(self.event, cluster_state).map_or(Value::Missing, word)
             }
             _ => exposed(part, &self.exposure()),
         }
@@ -307,7 +307,7 @@ fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
     };
     match part {
         Registry::Exposure => Value::Text(exposure.kind.name().as_bytes().into()),
-        Registry::Scope if exposure.kind == Kind::None && exposure.count == 0 => Value::Missing,
+        Registry::Scope if exposure.kind == ExposureKind::None && exposure.count == 0 => Value::Missing,
         Registry::Scope => Value::Text(exposure.scope.name().as_bytes().into()),
         Registry::Secrets => list(&mut exposure.secrets.iter()),
         Registry::Count => Value::Number(i64::try_from(exposure.count).unwrap_or(i64::MAX)),
@@ -391,7 +391,8 @@ impl Judge {
                 condition => rests.push(Rest { rule, condition }),
             }
         }
-        let concern = if plan.needs_knowledge { Concern::of(case.event) } else { Concern::Never };
-        Prospect { rests: rests.into(), concern }
+        let order_dependency =
+            if plan.needs_cluster_state { OrderDependency::of(case.event) } else { OrderDependency::None };
+        Prospect { rests: rests.into(), order_dependency }
     }
 }

@@ -5,8 +5,9 @@ use super::extract::Context;
 use super::plan::Plan;
 use super::value::{Shown, Value};
 use crate::detection::audit::event::Event;
-use crate::detection::registry::{Concern, Knowledge, Names};
+use crate::detection::registry::{ClusterState, OrderDependency};
 use crate::detection::rules::ast::{Check, Expr};
+use crate::text::name_patterns::NamePatterns;
 
 /// A part of a condition and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +46,9 @@ pub enum Part {
 #[derive(Clone, Copy)]
 pub struct Background<'b> {
     /// Names that registry credentials go by.
-    pub names: &'b Names,
+    pub names: &'b NamePatterns,
     /// What the events before it taught.
-    pub knowledge: &'b Knowledge,
+    pub cluster_state: &'b ClusterState,
     /// What is known beside its text.
     pub context: Context<'b>,
 }
@@ -94,10 +95,16 @@ fn check(check: &Check, event: &mut Event<'_>, background: Background<'_>) -> (P
     let plan = Plan::of_check(check, background.names);
     let mut sight = Sight::new(&plan);
     // Each comparison sees the event for the first time, and what it teaches stays with it.
-    let mut knowledge = background.knowledge.clone();
-    let knowledge = Concern::of(event).applies(event).then_some(&mut knowledge);
-    let mut case =
-        Case { plan: &plan, sight: &mut sight, event, context: background.context, knowledge, window: None };
+    let mut cluster_state = background.cluster_state.clone();
+    let cluster_state = OrderDependency::of(event).applies_to(event).then_some(&mut cluster_state);
+    let mut case = Case {
+        plan: &plan,
+        sight: &mut sight,
+        event,
+        context: background.context,
+        cluster_state,
+        window: None,
+    };
     case.exposure();
     let holds = case.passes(0);
     let (left, right) = plan.operands_of(0);

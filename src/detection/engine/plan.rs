@@ -9,13 +9,13 @@ use std::sync::Arc;
 use super::compare::{Compare, TextTest, Texts};
 use super::extract::Access;
 use crate::detection::alert::Priority;
-use crate::detection::registry::Names;
 use crate::detection::rules::ast::{
     Bounds, Check, CorrelationKind, Expr, Feed, FieldRef, Operand, Operator, Piece, Right, Rule, RuleSet,
     Template, Transformer,
 };
 use crate::detection::rules::fields::{Correlation, Field, Kind, Registry, Source};
 use crate::detection::rules::number;
+use crate::text::name_patterns::NamePatterns;
 
 /// Index of an operand in its plan.
 pub type OperandId = usize;
@@ -185,9 +185,9 @@ pub struct Plan {
     pub needs_positions: bool,
     /// Whether a rule asks for what is known of registry credentials: then events that teach it have to be judged in
     /// their order.
-    pub needs_knowledge: bool,
+    pub needs_cluster_state: bool,
     /// Names that registry credentials go by.
-    pub names: Names,
+    pub names: NamePatterns,
     /// The rule set's version.
     version: Arc<str>,
     costs: Vec<u32>,
@@ -262,7 +262,7 @@ impl Plan {
     }
 
     /// Compiles one comparison, as number 0.
-    pub fn of_check(check: &Check, names: &Names) -> Self {
+    pub fn of_check(check: &Check, names: &NamePatterns) -> Self {
         let mut plan = Plan { names: names.clone(), ..Plan::default() };
         plan.check(check, &mut Known::default());
         plan
@@ -398,7 +398,7 @@ impl Plan {
         }
         let plan = match operand {
             Operand::Field(FieldRef { field: Field { source: Source::Registry(part), .. }, .. }) => {
-                self.needs_knowledge |=
+                self.needs_cluster_state |=
                     !matches!(part, Registry::ByType | Registry::Copied | Registry::ImageHosts);
                 OperandPlan::Registry(*part)
             }

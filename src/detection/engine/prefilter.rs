@@ -43,8 +43,8 @@ impl Prefilter {
         for rule in &plan.rules {
             literals.extend(needs(plan, &rule.condition)?.literals);
         }
-        if plan.needs_knowledge {
-            literals.extend(registry::TEACHES.iter().map(|literal| literal.as_bytes().to_vec()));
+        if plan.needs_cluster_state {
+            literals.extend(registry::STATE_LITERALS.iter().map(|literal| literal.as_bytes().to_vec()));
         }
         let escapes: Vec<Vec<u8>> = literals.iter().flatten().flat_map(|&byte| escapes(byte)).collect();
         literals.extend(escapes);

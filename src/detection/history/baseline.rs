@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 
 use super::{Few, Read, Reader, Times};
 use crate::detection::alert::Priority;
-use crate::detection::registry::{Kind, Scope};
+use crate::detection::registry::{ExposureKind, ReadScope};
 
 /// So many reads are told apart. Each takes some kilobytes at worst.
 const MOST: usize = 10_000;
@@ -123,12 +123,12 @@ impl Baseline {
     /// The same; says what changed.
     pub(super) fn note(&mut self, read: &Read<'_>, changed: &mut dyn FnMut(&Proposal)) {
         let count = match read.exposure.kind {
-            Kind::None => return,
-            Kind::Denied => {
+            ExposureKind::None => return,
+            ExposureKind::Denied => {
                 self.refusals.denied += 1;
                 return;
             }
-            Kind::Metadata | Kind::Presumed | Kind::Payload => read.rules.len(),
+            ExposureKind::Metadata | ExposureKind::Presumed | ExposureKind::Payload => read.rules.len(),
         };
         if count == 0 {
             return;
@@ -147,7 +147,7 @@ impl Baseline {
                 reader: read.reader.clone(),
                 verb: read.verb.clone(),
                 what: what.clone(),
-                is_handed_over: read.exposure.kind != Kind::Metadata,
+                is_handed_over: read.exposure.kind != ExposureKind::Metadata,
             };
             if !self.habits.contains_key(&proposal) && self.habits.len() >= MOST {
                 self.refusals.too_many += 1;
@@ -228,7 +228,7 @@ fn refusal<'r>(read: &Read<'_>, refusals: &'r mut Refusals) -> Option<&'r mut u6
         return Some(&mut refusals.other_verb);
     }
     let is_person = !impersonated.as_deref().unwrap_or(user).starts_with("system:");
-    if is_person && read.exposure.scope == Scope::Cluster {
+    if is_person && read.exposure.scope == ReadScope::Cluster {
         return Some(&mut refusals.person_reads_cluster);
     }
     None
@@ -244,11 +244,11 @@ fn what(read: &Read<'_>) -> Option<What> {
         return None;
     }
     match (read.exposure.scope, &read.namespace, &read.name) {
-        (Scope::Secret, Some(namespace), Some(name)) => {
+        (ReadScope::Secret, Some(namespace), Some(name)) => {
             Some(What::Secret { namespace: namespace.clone(), name: name.clone() })
         }
-        (Scope::Namespace, Some(namespace), None) => Some(What::Namespace(namespace.clone())),
-        (Scope::Cluster, None, None) => Some(What::Cluster),
+        (ReadScope::Namespace, Some(namespace), None) => Some(What::Namespace(namespace.clone())),
+        (ReadScope::Cluster, None, None) => Some(What::Cluster),
         // By a selector one name can be asked for in all namespaces: a missing namespace fits no comparison.
         _ => None,
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use foldhash::fast::RandomState;
 
 use super::{Few, Read, Reader, Times, clip};
-use crate::detection::registry::{Kind, Scope};
+use crate::detection::registry::{ExposureKind, ReadScope};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -58,10 +58,10 @@ impl Reading {
     fn add(&mut self, read: &Read<'_>) {
         self.times.add(read.time);
         match read.exposure.kind {
-            Kind::Payload => self.payload += 1,
-            Kind::Presumed => self.presumed += 1,
-            Kind::Metadata => self.metadata += 1,
-            Kind::Denied | Kind::None => {}
+            ExposureKind::Payload => self.payload += 1,
+            ExposureKind::Presumed => self.presumed += 1,
+            ExposureKind::Metadata => self.metadata += 1,
+            ExposureKind::Denied | ExposureKind::None => {}
         }
         self.verbs.add(&read.verb, MOST_FEW);
         self.clients.add(read.client.as_deref().unwrap_or("(unknown)"), MOST_FEW);
@@ -124,10 +124,10 @@ impl Ledger {
         self.learn_registries(read);
         let kind = read.exposure.kind;
         match kind {
-            Kind::None => return,
-            Kind::Payload | Kind::Metadata => self.answers_shown += 1,
-            Kind::Presumed => self.answers_hidden += 1,
-            Kind::Denied => {}
+            ExposureKind::None => return,
+            ExposureKind::Payload | ExposureKind::Metadata => self.answers_shown += 1,
+            ExposureKind::Presumed => self.answers_hidden += 1,
+            ExposureKind::Denied => {}
         }
         self.times.add(read.time);
         let reader = self.reader(&read.reader);
@@ -136,7 +136,7 @@ impl Ledger {
             return;
         }
         let person = self.people.entry(reader).or_default();
-        if kind == Kind::Denied {
+        if kind == ExposureKind::Denied {
             let denied = person.denied.get_or_insert_default();
             denied.add(read);
             denied.targets.add(&target(read), MOST_FEW);
@@ -159,7 +159,7 @@ impl Ledger {
         }
         // Those beyond what an event names.
         self.other_reads += read.exposure.count.saturating_sub(read.exposure.secrets.len() as u64);
-        if kind == Kind::Presumed && read.exposure.scope != Scope::Secret {
+        if kind == ExposureKind::Presumed && read.exposure.scope != ReadScope::Secret {
             let namespace = read.namespace.as_deref().map(|namespace| clip(namespace).into_owned());
             let key = (namespace, clip(&read.verb).into_owned(), is_reported);
             let scopes = &mut person.scopes;
@@ -192,7 +192,7 @@ impl Ledger {
     fn learn_registries(&mut self, read: &Read<'_>) {
         let exposure = &*read.exposure;
         let (is_one_host, is_one_secret) = (exposure.logins.hosts.len() == 1, exposure.count == 1);
-        let is_given = exposure.kind == Kind::Payload && !read.rules.is_empty();
+        let is_given = exposure.kind == ExposureKind::Payload && !read.rules.is_empty();
         for host in &exposure.logins.hosts {
             let host = clip(host);
             if !self.registries.contains_key(&*host) && self.registries.len() >= MOST_HOSTS {
@@ -244,8 +244,8 @@ mod tests {
 
     fn read(ledger: &mut Ledger, user: &str, posed: Option<&str>, namespace: &str) {
         let exposure = Exposure {
-            kind: Kind::Presumed,
-            scope: Scope::Namespace,
+            kind: ExposureKind::Presumed,
+            scope: ReadScope::Namespace,
             secrets: vec![format!("{namespace}/regcred")],
             count: 1,
             ..Exposure::default()
@@ -285,9 +285,9 @@ mod tests {
             });
         };
         for number in 0..2_000 {
-            see(Kind::None, format!("{number}.example"), &[]);
+            see(ExposureKind::None, format!("{number}.example"), &[]);
         }
-        see(Kind::Payload, "ghcr.io".to_owned(), &[3]);
+        see(ExposureKind::Payload, "ghcr.io".to_owned(), &[3]);
         assert!(ledger.registries.len() == MOST_HOSTS && ledger.other_hosts == 1_001);
         let report = ledger.report();
         assert_eq!(report.registries[0].host.as_deref(), Some("ghcr.io"));

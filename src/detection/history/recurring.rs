@@ -12,7 +12,7 @@ use super::collector::{is_about_a_reader, worse};
 use super::{Baseline, Few, Habit, Proposal, Read, Reader, Times, What};
 use crate::detection::correlate::Digest;
 use crate::detection::engine::alert::Alert;
-use crate::detection::registry::Kind;
+use crate::detection::registry::ExposureKind;
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::state::{self, StateChange, kind};
 
@@ -73,7 +73,7 @@ impl Habits {
     pub fn note(&mut self, alert: &Alert<'_>) {
         let (rule, exposure) = (alert.rule(), alert.exposure());
         let is_about_a_reader = self.rules.get(rule).is_some_and(|(_, is_about)| *is_about);
-        if !is_about_a_reader || matches!(exposure.kind, Kind::None | Kind::Denied) {
+        if !is_about_a_reader || matches!(exposure.kind, ExposureKind::None | ExposureKind::Denied) {
             return;
         }
         if self.open.as_ref().is_none_or(|open| open.event != *alert.event_hash()) {

@@ -11,7 +11,7 @@ use crate::detection::engine::value::Value;
 use crate::detection::rules::ast::{Check, Expr, FieldRef, Operand, Operator, Piece, Rule};
 
 use super::requests::Literals;
-use crate::detection::registry::Names;
+use crate::text::name_patterns::NamePatterns;
 
 /// Whether something holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Condition {
             Expr::Macro { body, .. } | Expr::Exception { body, .. } => Condition::new(body),
             Expr::Check(check) => Condition::Test(Box::new(Test {
                 check: check.clone(),
-                plan: Plan::of_check(check, &Names::default()),
+                plan: Plan::of_check(check, &NamePatterns::default()),
             })),
         }
     }

@@ -19,14 +19,14 @@ const MOST: usize = 64;
 
 /// Which registries, and as whom. Never a password or a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Logins {
+pub struct RegistryLogins {
     /// Registry hosts, without scheme and path.
     pub hosts: BTreeSet<String>,
     /// User names.
     pub usernames: BTreeSet<String>,
 }
 
-impl Logins {
+impl RegistryLogins {
     /// Adds what a secret says in `data` (base64) and `stringData` (plain): `.dockerconfigjson`, or the older `.dockercfg`.
     pub fn read(&mut self, secret: Raw<'_>) {
         let plain = |value: Option<Raw<'_>>| {
@@ -68,7 +68,7 @@ impl Logins {
 
 /// The keys of a written object's data that hold a docker configuration, where the object's type does not say so: a copy
 /// under another type. Of secrets (base64) and of `stringData` and config maps (plain).
-pub fn keys_of_copies(event: &mut Event<'_>) -> Vec<String> {
+pub fn copied_configuration_keys(event: &mut Event<'_>) -> Vec<String> {
     let mut keys = Vec::new();
     let Some(body) = event.get(Member::RequestObject).filter(|body| body.kind() == Type::Object) else {
         return keys;
@@ -130,9 +130,9 @@ fn host_of(server: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(key: &str, config: &str) -> Logins {
+    fn read(key: &str, config: &str) -> RegistryLogins {
         let data = format!("{{\"data\":{{\"{key}\":\"{}\"}}}}", STANDARD.encode(config));
-        let mut logins = Logins::default();
+        let mut logins = RegistryLogins::default();
         logins.read(Raw::first(data.as_bytes()).unwrap());
         logins
     }
@@ -151,8 +151,8 @@ mod tests {
         assert_eq!((old.hosts.len(), old.usernames.len()), (1, 1));
         let url = read(".dockercfg", r#"{"https://bot:loot@quay.io/v1":{}}"#);
         assert!(url.hosts.contains("quay.io") && !format!("{url:?}").contains("loot"));
-        assert_eq!(read(".dockerconfigjson", "no json"), Logins::default());
-        let mut plain = Logins::default();
+        assert_eq!(read(".dockerconfigjson", "no json"), RegistryLogins::default());
+        let mut plain = RegistryLogins::default();
         plain.read(Raw::assume(br#"{"stringData":{".dockercfg":"{\"quay.io\":{}}"}}"#));
         assert!(plain.hosts.contains("quay.io"));
     }

@@ -5,13 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::docker_config::Logins;
-use super::knowledge::{Evidence, Knowledge, object_name};
-use super::names::Names;
+use super::cluster_state::{ClusterState, Evidence, object_name};
+use super::docker_config::RegistryLogins;
 use super::{is, namespace_of, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Broken, Raw, Type};
 use crate::detection::audit::uri;
+use crate::text::name_patterns::NamePatterns;
 
 /// The types of secrets that hold registry credentials.
 pub(super) const TYPES: [&[u8]; 2] = [b"kubernetes.io/dockerconfigjson", b"kubernetes.io/dockercfg"];
@@ -28,13 +28,13 @@ const MOST_NAMED: usize = 1000;
 /// How surely credentials were handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ExposureKind {
     /// Nothing about registry credentials.
     #[default]
     None,
     /// The request was refused.
     Denied,
-    /// Names, and perhaps types, but no content.
+    /// NamePatterns, and perhaps types, but no content.
     Metadata,
     /// A full read was possible, and the log does not show the answer.
     Presumed,
@@ -42,15 +42,15 @@ pub enum Kind {
     Payload,
 }
 
-impl Kind {
+impl ExposureKind {
     /// The word in rules and alerts.
     pub const fn name(self) -> &'static str {
         match self {
-            Kind::None => "none",
-            Kind::Denied => "denied",
-            Kind::Metadata => "metadata",
-            Kind::Presumed => "presumed",
-            Kind::Payload => "payload",
+            ExposureKind::None => "none",
+            ExposureKind::Denied => "denied",
+            ExposureKind::Metadata => "metadata",
+            ExposureKind::Presumed => "presumed",
+            ExposureKind::Payload => "payload",
         }
     }
 }
@@ -58,7 +58,7 @@ impl Kind {
 /// How much was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Scope {
+pub enum ReadScope {
     /// One secret.
     #[default]
     Secret,
@@ -68,13 +68,13 @@ pub enum Scope {
     Cluster,
 }
 
-impl Scope {
+impl ReadScope {
     /// The word in rules and alerts.
     pub const fn name(self) -> &'static str {
         match self {
-            Scope::Secret => "secret",
-            Scope::Namespace => "namespace",
-            Scope::Cluster => "cluster",
+            ReadScope::Secret => "secret",
+            ReadScope::Namespace => "namespace",
+            ReadScope::Cluster => "cluster",
         }
     }
 }
@@ -83,9 +83,9 @@ impl Scope {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exposure {
     /// How surely they were handed over.
-    pub kind: Kind,
+    pub kind: ExposureKind,
     /// How much was asked for.
-    pub scope: Scope,
+    pub scope: ReadScope,
     /// Which credentials, as `namespace/name`; at most a thousand.
     pub secrets: Vec<String>,
     /// How many.
@@ -93,7 +93,7 @@ pub struct Exposure {
     /// How it is known that they are some; the strongest.
     pub evidence: Option<Evidence>,
     /// For which registries, and as whom.
-    pub logins: Logins,
+    pub logins: RegistryLogins,
 }
 
 /// What a request does to secrets.
@@ -111,10 +111,10 @@ enum Request {
 
 impl Exposure {
     /// What an event is about and what it exposed. A watch counts once: when it starts, or, where the start is not logged,
-    /// when it ends. Without knowledge only what the event itself says counts.
+    /// when it ends. Without cluster state only the event itself counts.
     ///
     /// What the event shows is learned on the way.
-    pub fn of(event: &mut Event<'_>, names: &Names, knowledge: Option<&mut Knowledge>) -> Self {
+    pub fn of(event: &mut Event<'_>, names: &NamePatterns, cluster_state: Option<&mut ClusterState>) -> Self {
         let object = event.object();
         if !is(object.resource, "secrets") || object.subresource.is_some() {
             return Exposure::default();
@@ -128,12 +128,12 @@ impl Exposure {
             _ => return Exposure::default(),
         };
         let code = event.path(&["responseStatus", "code"]).map(Raw::bytes);
-        let mut reader = Reader { names, knowledge, found: Exposure::default() };
-        let counts = match (text(event.get(Member::Stage)).as_deref(), &mut reader.knowledge) {
-            (Some("ResponseStarted" | "ResponseComplete" | "Panic"), Some(knowledge))
+        let mut reader = Reader { names, cluster_state, found: Exposure::default() };
+        let counts = match (text(event.get(Member::Stage)).as_deref(), &mut reader.cluster_state) {
+            (Some("ResponseStarted" | "ResponseComplete" | "Panic"), Some(cluster_state))
                 if request == Request::Watch =>
             {
-                knowledge.is_first_of_request(event)
+                cluster_state.is_first_of_request(event)
             }
             (Some("ResponseStarted"), None) if request == Request::Watch => true,
             // Of a request whose sender is not known there is no other stage.
@@ -145,10 +145,10 @@ impl Exposure {
             return Exposure::default();
         }
         reader.found.scope = match (object.name, object.namespace) {
-            (Some(_), _) => Scope::Secret,
-            (None, _) if matches!(request, Request::Write | Request::Delete) => Scope::Secret,
-            (None, Some(_)) => Scope::Namespace,
-            (None, None) => Scope::Cluster,
+            (Some(_), _) => ReadScope::Secret,
+            (None, _) if matches!(request, Request::Write | Request::Delete) => ReadScope::Secret,
+            (None, Some(_)) => ReadScope::Namespace,
+            (None, None) => ReadScope::Cluster,
         };
         let place = Asked::of(event);
         match code.and_then(|code| code.first()) {
@@ -158,7 +158,7 @@ impl Exposure {
             }
             Some(_) => {
                 if matches!(code, Some(b"401" | b"403")) {
-                    reader.found.kind = Kind::Denied;
+                    reader.found.kind = ExposureKind::Denied;
                 }
                 reader.about(&place);
             }
@@ -175,13 +175,13 @@ impl Exposure {
     }
 
     /// The surest decides what the whole event is; credentials that it only names are not those it handed over.
-    fn found(&mut self, kind: Kind, namespace: &str, name: &str, evidence: Evidence) {
-        if kind == Kind::Payload && self.kind != Kind::Payload {
+    fn found(&mut self, kind: ExposureKind, namespace: &str, name: &str, evidence: Evidence) {
+        if kind == ExposureKind::Payload && self.kind != ExposureKind::Payload {
             self.secrets.clear();
             self.count = 0;
             self.evidence = None;
         }
-        if self.kind == Kind::Payload && kind != Kind::Payload {
+        if self.kind == ExposureKind::Payload && kind != ExposureKind::Payload {
             return;
         }
         self.kind = kind;
@@ -213,16 +213,16 @@ impl Asked {
 
 /// Reads an event, with what is known.
 struct Reader<'n, 'k> {
-    names: &'n Names,
-    knowledge: Option<&'k mut Knowledge>,
+    names: &'n NamePatterns,
+    cluster_state: Option<&'k mut ClusterState>,
     found: Exposure,
 }
 
 impl Reader<'_, '_> {
     fn evidence(&mut self, namespace: &str, name: &str) -> Option<Evidence> {
-        match &mut self.knowledge {
-            Some(knowledge) => knowledge.evidence(namespace, name, self.names),
-            None => self.names.match_name(name).then_some(Evidence::Name),
+        match &mut self.cluster_state {
+            Some(cluster_state) => cluster_state.evidence(namespace, name, self.names),
+            None => self.names.matches(name).then_some(Evidence::Name),
         }
     }
 
@@ -235,7 +235,7 @@ impl Reader<'_, '_> {
                 }
                 // A line that is cut may have ended before the credentials.
                 let is_cut = event.finish() == Err(Broken::Cut);
-                let is_shown = answer.is_some() && !(is_cut && self.found.kind == Kind::None);
+                let is_shown = answer.is_some() && !(is_cut && self.found.kind == ExposureKind::None);
                 if request == Request::Read && !is_shown {
                     self.presume(asked, true);
                 } else if self.found.count == 0 && asked.name.is_some() {
@@ -274,20 +274,20 @@ impl Reader<'_, '_> {
                     .collect();
                 for (key, evidence) in &known {
                     let (namespace, name) = key.split_once('/').unwrap_or_default();
-                    self.found.found(Kind::Presumed, namespace, name, *evidence);
+                    self.found.found(ExposureKind::Presumed, namespace, name, *evidence);
                 }
-                if known.is_empty() && self.names.match_name(name) {
-                    self.found.found(Kind::Presumed, "*", name, Evidence::Name);
+                if known.is_empty() && self.names.matches(name) {
+                    self.found.found(ExposureKind::Presumed, "*", name, Evidence::Name);
                 }
             }
             Some(name) => {
                 if let Some(evidence) = self.evidence(namespace, name) {
-                    self.found.found(Kind::Presumed, namespace, name, evidence);
+                    self.found.found(ExposureKind::Presumed, namespace, name, evidence);
                 }
             }
             // A selector may ask for other types of secrets only.
             None if !asks_for_other_types(uri) => {
-                self.found.kind = Kind::Presumed;
+                self.found.kind = ExposureKind::Presumed;
                 if all {
                     let scope = (!namespace.is_empty()).then_some(&**namespace);
                     for (key, evidence) in self.known(scope).collect::<Vec<_>>() {
@@ -301,10 +301,10 @@ impl Reader<'_, '_> {
     }
 
     fn known(&self, namespace: Option<&str>) -> impl Iterator<Item = (String, Evidence)> {
-        let knowledge = self.knowledge.as_deref();
-        knowledge
+        let cluster_state = self.cluster_state.as_deref();
+        cluster_state
             .into_iter()
-            .flat_map(move |knowledge| knowledge.credentials(namespace))
+            .flat_map(move |cluster_state| cluster_state.credentials(namespace))
             .map(|(key, evidence)| (key.to_owned(), evidence))
             .collect::<Vec<_>>()
             .into_iter()
@@ -330,7 +330,7 @@ impl Reader<'_, '_> {
                         Some(object) => self.read_secret(object, cell(1), asked),
                         None => {
                             if let Some(name) = text(cell(0)) {
-                                self.judge(Kind::Metadata, &asked.namespace, &name, cell(1), false);
+                                self.judge(ExposureKind::Metadata, &asked.namespace, &name, cell(1), false);
                             }
                         }
                     }
@@ -355,7 +355,8 @@ impl Reader<'_, '_> {
         let applied = applied
             .map(Raw::text)
             .filter(|applied| KEYS.iter().any(|key| memchr::memmem::find(applied, key.as_bytes()).is_some()));
-        let exposed = if data.is_some() || applied.is_some() { Kind::Payload } else { Kind::Metadata };
+        let exposed =
+            if data.is_some() || applied.is_some() { ExposureKind::Payload } else { ExposureKind::Metadata };
         // The type comes last, and may be cut off.
         let has_key = data.is_some_and(|data| KEYS.iter().any(|key| data.get(key).is_some()));
         if self.judge(exposed, namespace, &name, kind.or(cell), has_key) {
@@ -368,20 +369,20 @@ impl Reader<'_, '_> {
 
     /// Remembers when a credential was created or changed. What is only tried changes nothing.
     fn written(&mut self, event: &mut Event<'_>, asked: &Asked) {
-        let Some(knowledge) = &mut self.knowledge else { return };
+        let Some(cluster_state) = &mut self.cluster_state else { return };
         let verb = text(event.get(Member::Verb));
         if let (Some("create" | "update" | "patch"), Some(name), Some(time)) =
             (verb.as_deref(), &asked.name, event.time())
             && uri::lenient_parameters(asked.uri.as_bytes(), b"dryRun").is_empty()
         {
-            knowledge.saw_write(&asked.namespace, name, time, self.names);
+            cluster_state.saw_write(&asked.namespace, name, time, self.names);
         }
     }
 
     /// Whether a secret is a credential, which is then found.
     fn judge(
         &mut self,
-        kind: Kind,
+        kind: ExposureKind,
         namespace: &str,
         name: &str,
         seen: Option<Raw<'_>>,
@@ -390,8 +391,8 @@ impl Reader<'_, '_> {
         let evidence = match (seen.and_then(Raw::string), has_key) {
             (Some(seen), _) => {
                 let is_credential = TYPES.contains(&&*seen);
-                if let Some(knowledge) = &mut self.knowledge {
-                    knowledge.saw_type(namespace, name, is_credential, self.names);
+                if let Some(cluster_state) = &mut self.cluster_state {
+                    cluster_state.saw_type(namespace, name, is_credential, self.names);
                 }
                 is_credential.then_some(Evidence::Type)
             }
@@ -409,8 +410,8 @@ impl Reader<'_, '_> {
         let name = text(body.path(&["metadata", "name"])).or_else(|| asked.name.clone());
         let (Some(name), Some(seen)) = (name, body.get("type").and_then(Raw::string)) else { return };
         let is_credential = TYPES.contains(&&*seen);
-        if let Some(knowledge) = &mut self.knowledge {
-            knowledge.saw_type(&asked.namespace, &name, is_credential, self.names);
+        if let Some(cluster_state) = &mut self.cluster_state {
+            cluster_state.saw_type(&asked.namespace, &name, is_credential, self.names);
         }
         if is_credential {
             self.found.logins.read(body);
@@ -422,18 +423,18 @@ impl Reader<'_, '_> {
 }
 
 /// Forgets secrets that are gone: what comes after them by the same name may be something else.
-pub(super) fn forget(event: &mut Event<'_>, knowledge: &mut Knowledge) {
+pub(super) fn forget(event: &mut Event<'_>, cluster_state: &mut ClusterState) {
     let object = event.object();
     if !is(object.resource, "secrets") || object.subresource.is_some() || !super::succeeded(event) {
         return;
     }
     match (text(event.get(Member::Verb)).as_deref(), text(object.namespace), text(object.name)) {
-        (Some("delete"), Some(namespace), Some(name)) => knowledge.forget_secret(&namespace, &name),
+        (Some("delete"), Some(namespace), Some(name)) => cluster_state.forget_secret(&namespace, &name),
         // With a selector some stay.
         (Some("deletecollection"), Some(namespace), _) => {
             let uri = text(event.get(Member::RequestUri)).unwrap_or_default();
             if !uri.contains("elector") {
-                knowledge.forget_secrets_of(&namespace);
+                cluster_state.forget_secrets_of(&namespace);
             }
         }
         _ => {}
@@ -465,7 +466,7 @@ fn asks_for_other_types(uri: &str) -> bool {
 }
 
 /// Whether a request asks, by its field selector, for registry credentials and nothing else.
-pub fn asks_for_credentials(event: &mut Event<'_>) -> bool {
+pub fn selects_credential_types(event: &mut Event<'_>) -> bool {
     let uri = text(event.get(Member::RequestUri)).unwrap_or_default();
     // Not told by `objectRef`: it is missing from a request that was refused early.
     terms(&uri).any(|(field, equals, value)| equals && field == "type" && TYPES.contains(&value.as_bytes()))
@@ -491,7 +492,7 @@ mod tests {
         let event = format!(
             r#"{{"kind":"Event","stage":"{stage}","requestURI":"/api/v1/namespaces/p/secrets{query}","verb":"{verb}","objectRef":{{"resource":"secrets","namespace":"p"{name}}},"responseStatus":{{"code":{code}}}{body}}}"#
         );
-        let names = Names::new(["*registry*", "*regcred*"]).unwrap();
+        let names = NamePatterns::new(["*registry*", "*regcred*"]).unwrap();
         Exposure::of(&mut Event::new(event.as_bytes()), &names, None)
     }
 
@@ -500,11 +501,11 @@ mod tests {
     #[test]
     fn the_type_that_was_seen_beats_the_name() {
         let exposure = of("get", "x", "", 200, DOCKER);
-        assert_eq!((exposure.kind, exposure.secrets), (Kind::Payload, vec!["p/x".to_owned()]));
+        assert_eq!((exposure.kind, exposure.secrets), (ExposureKind::Payload, vec!["p/x".to_owned()]));
         assert!(exposure.logins.hosts.contains("ghcr.io") && exposure.logins.usernames.contains("bot"));
         let tls = DOCKER.replace("dockerconfigjson\"}", "tls\"}").replace("\"x\"", "\"registry-tls\"");
-        assert_eq!(of("get", "registry-tls", "", 200, &tls).kind, Kind::None);
-        assert_eq!(of("get", "registry-tls", "", 200, "").kind, Kind::Presumed);
+        assert_eq!(of("get", "registry-tls", "", 200, &tls).kind, ExposureKind::None);
+        assert_eq!(of("get", "registry-tls", "", 200, "").kind, ExposureKind::Presumed);
     }
 
     #[test]
@@ -514,16 +515,19 @@ mod tests {
             r#"{{"kind":"SecretList","items":[{item},{{"metadata":{{"name":"o"}},"data":{{"a":""}},"type":"Opaque"}}]}}"#
         );
         let exposure = of("list", "", "", 200, &list);
-        assert_eq!((exposure.kind, exposure.scope, exposure.count), (Kind::Payload, Scope::Namespace, 1));
-        assert_eq!(of("list", "", "", 200, "").kind, Kind::Presumed);
-        assert_eq!(of("list", "", "?fieldSelector=type%3DOpaque", 200, "").kind, Kind::None);
+        assert_eq!(
+            (exposure.kind, exposure.scope, exposure.count),
+            (ExposureKind::Payload, ReadScope::Namespace, 1)
+        );
+        assert_eq!(of("list", "", "", 200, "").kind, ExposureKind::Presumed);
+        assert_eq!(of("list", "", "?fieldSelector=type%3DOpaque", 200, "").kind, ExposureKind::None);
         assert_eq!(
             of("list", "", "?fieldSelector=type%3Dkubernetes.io%2Fdockercfg", 200, "").kind,
-            Kind::Presumed
+            ExposureKind::Presumed
         );
-        assert_eq!(of("watch", "", "?watch=1", 200, "").kind, Kind::Presumed);
-        assert_eq!(of("list", "", "", 403, r#"{"kind":"Status"}"#).kind, Kind::Denied);
-        assert_eq!(of("get", "registry", "", 404, r#"{"kind":"Status"}"#).kind, Kind::None);
+        assert_eq!(of("watch", "", "?watch=1", 200, "").kind, ExposureKind::Presumed);
+        assert_eq!(of("list", "", "", 403, r#"{"kind":"Status"}"#).kind, ExposureKind::Denied);
+        assert_eq!(of("get", "registry", "", 404, r#"{"kind":"Status"}"#).kind, ExposureKind::None);
     }
 
     #[test]
@@ -532,25 +536,25 @@ mod tests {
         let table =
             |object: &str| format!(r#"{{"kind":"Table","rows":[{}]}}"#, row.replace("OBJECT", object));
         let partial = r#"{"kind":"PartialObjectMetadata","metadata":{"name":"x","namespace":"p"}}"#;
-        assert_eq!(of("get", "x", "", 200, &table(partial)).kind, Kind::Metadata);
-        assert_eq!(of("get", "x", "", 200, &table("null")).kind, Kind::Metadata);
-        assert_eq!(of("get", "x", "", 200, &table(DOCKER)).kind, Kind::Payload);
+        assert_eq!(of("get", "x", "", 200, &table(partial)).kind, ExposureKind::Metadata);
+        assert_eq!(of("get", "x", "", 200, &table("null")).kind, ExposureKind::Metadata);
+        assert_eq!(of("get", "x", "", 200, &table(DOCKER)).kind, ExposureKind::Payload);
         let applied = r#"{"kind":"PartialObjectMetadata","metadata":{"name":"regcred","annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"data\":{\".dockerconfigjson\":\"e30=\"}}"}}}"#;
-        assert_eq!(of("get", "regcred", "", 200, applied).kind, Kind::Payload);
+        assert_eq!(of("get", "regcred", "", 200, applied).kind, ExposureKind::Payload);
     }
 
     #[test]
     fn requests_that_read_without_being_called_so() {
         let list = format!(r#"{{"kind":"SecretList","items":[{DOCKER}]}}"#);
-        assert_eq!(of("patch", "x", "", 200, DOCKER).kind, Kind::Payload);
-        assert_eq!(of("deletecollection", "", "", 200, &list).kind, Kind::Payload);
-        assert_eq!(of("deletecollection", "", "", 200, "").kind, Kind::Presumed);
-        assert_eq!(of("delete", "regcred", "", 200, r#"{"kind":"Status"}"#).kind, Kind::None);
+        assert_eq!(of("patch", "x", "", 200, DOCKER).kind, ExposureKind::Payload);
+        assert_eq!(of("deletecollection", "", "", 200, &list).kind, ExposureKind::Payload);
+        assert_eq!(of("deletecollection", "", "", 200, "").kind, ExposureKind::Presumed);
+        assert_eq!(of("delete", "regcred", "", 200, r#"{"kind":"Status"}"#).kind, ExposureKind::None);
         assert_eq!(of("delete", "regcred", "", 200, r#"{"kind":"Status"}"#).secrets, ["p/regcred"]);
         // The client knows what it sends; which credential it is is said all the same.
         let created = of("create", "x", "", 201, DOCKER);
-        assert_eq!((created.kind, created.evidence), (Kind::None, Some(Evidence::Type)));
-        assert_eq!(of("patch", "x", "", 403, "").kind, Kind::Denied);
+        assert_eq!((created.kind, created.evidence), (ExposureKind::None, Some(Evidence::Type)));
+        assert_eq!(of("patch", "x", "", 403, "").kind, ExposureKind::Denied);
     }
 
     #[test]
@@ -558,22 +562,22 @@ mod tests {
         let whole = format!(
             r#"{{"stage":"ResponseComplete","verb":"list","objectRef":{{"resource":"secrets","namespace":"p"}},"responseStatus":{{"code":200}},"responseObject":{{"kind":"SecretList","items":[{{"metadata":{{"name":"o"}},"type":"Opaque"}},{DOCKER}]}}}}"#
         );
-        let names = Names::default();
+        let names = NamePatterns::default();
         let of = |text: &str| Exposure::of(&mut Event::new(text.as_bytes()), &names, None);
         assert_eq!(of(&whole).secrets, ["p/x"]);
         // Before the credential, within its data, and behind its data, where its type would stand.
         for end in ["\"type\":\"Opaque\"}", "eyJhdXRocyI6", "\"data\":"] {
             let end = whole.find(end).unwrap() + end.len();
-            assert_eq!(of(&whole[..end]).kind, Kind::Presumed, "{}", &whole[..end]);
+            assert_eq!(of(&whole[..end]).kind, ExposureKind::Presumed, "{}", &whole[..end]);
         }
         let end = whole.rfind(",\"type\"").unwrap();
-        assert_eq!(of(&format!("{}}}", &whole[..end])).kind, Kind::Payload);
+        assert_eq!(of(&format!("{}}}", &whole[..end])).kind, ExposureKind::Payload);
     }
 
     #[test]
     fn what_is_known_is_named() {
-        let names = Names::new(["*regcred*"]).unwrap();
-        let mut knowledge = Knowledge::default();
+        let names = NamePatterns::new(["*regcred*"]).unwrap();
+        let mut cluster_state = ClusterState::default();
         let secret = |name: &str, kind: &str| {
             DOCKER
                 .replace("\"x\"", &format!("\"{name}\""))
@@ -584,7 +588,7 @@ mod tests {
             let event = format!(
                 r#"{{"stage":"{stage}","requestURI":"{uri}","verb":"{verb}","objectRef":{{"resource":"secrets"{reference}}},"responseStatus":{{"code":200}}{body}}}"#
             );
-            Exposure::of(&mut Event::new(event.as_bytes()), &names, Some(&mut knowledge))
+            Exposure::of(&mut Event::new(event.as_bytes()), &names, Some(&mut cluster_state))
         };
         let p = r#","namespace":"p""#;
         let named = |name: &str| format!(r#","namespace":"p","name":"{name}""#);
@@ -592,15 +596,15 @@ mod tests {
             of("get", &named(name), "/", &format!(",\"responseObject\":{}", secret(name, kind)));
         }
         assert_eq!(of("list", p, "/", "").secrets, ["p/a"]);
-        assert_eq!(of("list", p, "/?fieldSelector=type%3DOpaque", "").kind, Kind::None);
+        assert_eq!(of("list", p, "/?fieldSelector=type%3DOpaque", "").kind, ExposureKind::None);
         assert_eq!(of("list", "", "/?fieldSelector=metadata.namespace%3Dp", "").secrets, ["p/a"]);
         assert_eq!(of("list", r#","name":"a""#, "/?fieldSelector=metadata.name%3Da", "").secrets, ["p/a"]);
         assert_eq!(of("list", r#","name":"regcred""#, "/", "").secrets, ["*/regcred"]);
-        assert_eq!(of("get", &named("regcred-tls"), "/", "").kind, Kind::None);
+        assert_eq!(of("get", &named("regcred-tls"), "/", "").kind, ExposureKind::None);
         assert_eq!(of("get", &named("a"), "/", "").evidence, Some(Evidence::Type));
         assert_eq!(of("watch", p, "/?watch=1&resourceVersion=0", "").secrets, ["p/a"]);
         let later = of("watch", p, "/?watch=1&resourceVersion=9", "");
-        assert_eq!((later.kind, later.count), (Kind::Presumed, 0));
+        assert_eq!((later.kind, later.count), (ExposureKind::Presumed, 0));
         assert_eq!(of("watch", p, "/?watch=1&resourceVersion=9&sendInitialEvents=true", "").count, 1);
     }
 }

@@ -1,6 +1,6 @@
 //! Which roles let read secrets, and who is bound to one.
 
-use super::knowledge::{Knowledge, object_name};
+use super::cluster_state::{ClusterState, object_name};
 use super::{bodies, is, namespace_of, succeeded, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
@@ -16,7 +16,7 @@ const BUILT_IN: [(&str, &[&str]); 3] = [
 const MOST_VERBS: usize = 32;
 
 /// The verbs on secrets that a role grants which is created or changed, or that the role grants which is bound, sorted.
-pub fn granted(event: &mut Event<'_>, knowledge: Option<&mut Knowledge>) -> Vec<String> {
+pub fn granted_verbs(event: &mut Event<'_>, cluster_state: Option<&mut ClusterState>) -> Vec<String> {
     let object = event.object();
     if is(object.resource, "roles") || is(object.resource, "clusterroles") {
         return match body(event) {
@@ -32,7 +32,7 @@ pub fn granted(event: &mut Event<'_>, knowledge: Option<&mut Knowledge>) -> Vec<
         return verbs.iter().map(|verb| (*verb).to_owned()).collect();
     }
     let namespace = if is_cluster_role { "" } else { &namespace };
-    knowledge.and_then(|knowledge| knowledge.granted_by(namespace, &name)).unwrap_or_default()
+    cluster_state.and_then(|cluster_state| cluster_state.granted_by(namespace, &name)).unwrap_or_default()
 }
 
 /// The answer is the whole role, where the request may be a patch. A failed request has a `Status` for an answer.
@@ -78,7 +78,7 @@ fn add_verbs(rule: Raw<'_>, verbs: &mut Vec<String>) {
 }
 
 /// Learns what roles grant, from one or a list of them.
-pub(super) fn learn(event: &mut Event<'_>, knowledge: &mut Knowledge) {
+pub(super) fn learn(event: &mut Event<'_>, cluster_state: &mut ClusterState) {
     let object = event.object();
     let is_cluster_role = is(object.resource, "clusterroles");
     if !is_cluster_role && !is(object.resource, "roles") || !succeeded(event) {
@@ -88,7 +88,7 @@ pub(super) fn learn(event: &mut Event<'_>, knowledge: &mut Knowledge) {
     let name = object_name(event);
     if is(event.get(Member::Verb), "delete") {
         if let Some(name) = name {
-            knowledge.saw_role(&namespace, &name, Vec::new());
+            cluster_state.saw_role(&namespace, &name, Vec::new());
         }
         return;
     }
@@ -97,14 +97,18 @@ pub(super) fn learn(event: &mut Event<'_>, knowledge: &mut Knowledge) {
         for role in items.items().map_while(Result::ok) {
             let part = |key: &str| text(role.get("metadata").and_then(|metadata| metadata.get(key)));
             if let Some(name) = part("name") {
-                knowledge.saw_role(part("namespace").as_deref().unwrap_or(&namespace), &name, verbs_of(role));
+                cluster_state.saw_role(
+                    part("namespace").as_deref().unwrap_or(&namespace),
+                    &name,
+                    verbs_of(role),
+                );
             }
         }
     } else if let Some(name) = name {
         let verbs = verbs_of(body);
         // A patch that adds nothing about secrets says nothing of what was there before.
         if !verbs.is_empty() || body.get("rules").is_some() {
-            knowledge.saw_role(&namespace, &name, verbs);
+            cluster_state.saw_role(&namespace, &name, verbs);
         }
     }
 }
@@ -113,19 +117,19 @@ pub(super) fn learn(event: &mut Event<'_>, knowledge: &mut Knowledge) {
 mod tests {
     use super::*;
 
-    fn of(knowledge: &mut Knowledge, resource: &str, name: &str, body: &str) -> Vec<String> {
+    fn of(cluster_state: &mut ClusterState, resource: &str, name: &str, body: &str) -> Vec<String> {
         let event = format!(
             r#"{{"verb":"create","objectRef":{{"resource":"{resource}","namespace":"p","name":"{name}"}},"responseStatus":{{"code":201}},"requestObject":{body}}}"#
         );
         let mut event = Event::new(event.as_bytes());
-        learn(&mut event, knowledge);
-        granted(&mut event, Some(knowledge))
+        learn(&mut event, cluster_state);
+        granted_verbs(&mut event, Some(cluster_state))
     }
 
     #[test]
     fn rules_grant_by_group_resource_and_verb_together() {
-        let mut knowledge = Knowledge::default();
-        let mut role = |body: &str| of(&mut knowledge, "roles", "r", body);
+        let mut cluster_state = ClusterState::default();
+        let mut role = |body: &str| of(&mut cluster_state, "roles", "r", body);
         assert_eq!(
             role(r#"{"rules":[{"apiGroups":[""],"resources":["pods","secrets"],"verbs":["list","get"]}]}"#),
             ["get", "list"]
@@ -138,13 +142,13 @@ mod tests {
 
     #[test]
     fn a_binding_grants_what_its_role_does() {
-        let mut knowledge = Knowledge::default();
+        let mut cluster_state = ClusterState::default();
         let rules = r#"{"rules":[{"apiGroups":[""],"resources":["secrets"],"verbs":["get"]}]}"#;
-        of(&mut knowledge, "roles", "reader", rules);
-        of(&mut knowledge, "clusterroles", "wide", rules);
+        of(&mut cluster_state, "roles", "reader", rules);
+        of(&mut cluster_state, "clusterroles", "wide", rules);
         let mut binding = |kind: &str, name: &str| {
             of(
-                &mut knowledge,
+                &mut cluster_state,
                 "rolebindings",
                 "b",
                 &format!(r#"{{"roleRef":{{"kind":"{kind}","name":"{name}"}}}}"#),

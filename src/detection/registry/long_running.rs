@@ -12,7 +12,7 @@ pub type Request = [u8; 16];
 
 /// The requests that were seen, in two generations: when the young one is full the old one is forgotten.
 #[derive(Clone, Debug, Default)]
-pub struct Lasting {
+pub struct LongRunningRequests {
     /// Each with whether it is stored.
     young: HashMap<Request, bool>,
     old: HashMap<Request, bool>,
@@ -21,7 +21,7 @@ pub struct Lasting {
     track: Track<Request>,
 }
 
-impl Lasting {
+impl LongRunningRequests {
     /// Whether a request was not seen before. From now on it was.
     pub fn is_first(&mut self, request: Request) -> bool {
         if self.young.contains_key(&request) || self.old.contains_key(&request) {
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn requests_are_known_after_a_restart_for_as_long() {
-        let mut lasting = Lasting::default();
+        let mut lasting = LongRunningRequests::default();
         lasting.track();
         let mut stored = BTreeMap::new();
         let request = |number: usize| (number as u128).to_le_bytes();
@@ -123,7 +123,7 @@ mod tests {
                 assert!(stored.len() == lasting.young.len() + lasting.old.len() && stored.len() <= 2 * MOST);
             }
         }
-        let mut again = Lasting::default();
+        let mut again = LongRunningRequests::default();
         for (key, value) in &stored {
             assert!(again.restore(key, value));
         }

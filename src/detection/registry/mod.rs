@@ -2,35 +2,34 @@
 //!
 //! In comes one audit event after the other, out comes which credentials it handed over, how surely, and which registries
 //! they are for; which credentials a pod takes; what a role lets read. What events teach on the way is kept in
-//! [`Knowledge`], bounded: types of secrets, references to them, what pods hold, what roles grant.
+//! [`ClusterState`], bounded: types of secrets, references to them, what pods hold, what roles grant.
 //!
 //! Passwords and tokens are never part of it: a docker config is read for its hosts and user names, and the rest is
 //! dropped at once. Nothing here knows of rules.
 
+mod cluster_state;
 mod docker_config;
 mod exposure;
 mod grants;
-mod knowledge;
 mod long_running;
 mod lru;
-mod names;
 mod ordering;
 mod pod_security;
 mod references;
 
-pub use docker_config::keys_of_copies;
-pub use exposure::{Exposure, Kind, Scope, asks_for_credentials};
-pub use grants::granted;
-pub use knowledge::{Evidence, Knowledge, Sizes};
-pub use names::Names;
-pub use ordering::{Concern, TEACHES};
+pub use cluster_state::{ClusterState, Evidence, Sizes};
+pub use docker_config::copied_configuration_keys;
+pub use exposure::{Exposure, ExposureKind, ReadScope, selects_credential_types};
+pub use grants::granted_verbs;
+pub use ordering::{OrderDependency, STATE_LITERALS};
 pub use pod_security::change as pod_security_change;
-pub use references::{image_hosts, referenced};
+pub use references::{image_hosts, referenced_credentials};
 
-use knowledge::object_name;
+use cluster_state::object_name;
 
 use crate::detection::audit::event::{Event, Member, ObjectRef};
 use crate::detection::audit::json::Raw;
+use crate::text::name_patterns::NamePatterns;
 
 /// A text of an event as a string.
 fn text(raw: Option<Raw<'_>>) -> Option<String> {
@@ -62,27 +61,27 @@ fn bodies<'a>(event: &mut Event<'a>) -> impl Iterator<Item = Raw<'a>> {
 }
 
 /// Judges an event that has to be judged in its turn: learns from it, and says what it exposed.
-pub fn observe(event: &mut Event<'_>, names: &Names, knowledge: &mut Knowledge) -> Exposure {
+pub fn observe(event: &mut Event<'_>, names: &NamePatterns, cluster_state: &mut ClusterState) -> Exposure {
     let resource = text(event.object().resource).unwrap_or_default();
     match resource.as_str() {
-        "secrets" => return Exposure::of(event, names, Some(knowledge)),
-        "roles" | "clusterroles" => grants::learn(event, knowledge),
+        "secrets" => return Exposure::of(event, names, Some(cluster_state)),
+        "roles" | "clusterroles" => grants::learn(event, cluster_state),
         "rolebindings" | "clusterrolebindings" | "namespaces" => {}
-        _ => references::learn(event, knowledge),
+        _ => references::learn(event, cluster_state),
     }
     Exposure::default()
 }
 
 /// Learns what holds only once an event was judged: what was there before it is what it is judged by.
-pub fn settle(event: &mut Event<'_>, knowledge: &mut Knowledge) {
-    exposure::forget(event, knowledge);
-    pod_security::learn(event, knowledge);
+pub fn learn_after_evaluation(event: &mut Event<'_>, cluster_state: &mut ClusterState) {
+    exposure::forget(event, cluster_state);
+    pod_security::learn(event, cluster_state);
 }
 
 /// Learns from an event without judging it.
-pub fn learn(event: &mut Event<'_>, names: &Names, knowledge: &mut Knowledge) {
-    if Concern::of(event).applies(event) {
-        observe(event, names, knowledge);
-        settle(event, knowledge);
+pub fn learn(event: &mut Event<'_>, names: &NamePatterns, cluster_state: &mut ClusterState) {
+    if OrderDependency::of(event).applies_to(event) {
+        observe(event, names, cluster_state);
+        learn_after_evaluation(event, cluster_state);
     }
 }

@@ -9,20 +9,21 @@ use crate::detection::audit::json::Raw;
 
 /// Whether an event has to be judged in its turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Concern {
+pub enum OrderDependency {
     /// No.
     #[default]
-    Never,
+    None,
     /// If it shows an object that names a secret.
-    IfItNamesSecrets,
+    IfNamesSecrets,
     /// If it shows an object.
-    IfItShowsObjects,
+    IfShowsObjects,
     /// Yes.
     Always,
 }
 
 /// A line that teaches something holds one of these, or an escape that spells a part of one.
-pub const TEACHES: [&str; 5] = ["ecret", "\"delete\"", "\"roles\"", "\"clusterroles\"", "\"namespaces\""];
+pub const STATE_LITERALS: [&str; 5] =
+    ["ecret", "\"delete\"", "\"roles\"", "\"clusterroles\"", "\"namespaces\""];
 
 /// What makes pods.
 const WORKLOADS: [&str; 8] = [
@@ -36,40 +37,40 @@ const WORKLOADS: [&str; 8] = [
     "podtemplates",
 ];
 
-impl Concern {
+impl OrderDependency {
     /// Of events with this head: it depends on nothing but stage, verb, resource and subresource.
     pub fn of(event: &mut Event<'_>) -> Self {
         let object = event.object();
-        let Some(resource) = text(object.resource) else { return Concern::Never };
+        let Some(resource) = text(object.resource) else { return OrderDependency::None };
         // Before a request is answered it says less than after.
         let stage = text(event.get(Member::Stage));
         if !matches!(stage.as_deref(), Some("ResponseStarted" | "ResponseComplete" | "Panic")) {
-            return Concern::Never;
+            return OrderDependency::None;
         }
         match (&*resource, text(object.subresource).as_deref()) {
-            ("secrets", None) => Concern::Always,
-            ("pods", Some("exec" | "attach" | "portforward" | "proxy")) => Concern::Always,
+            ("secrets", None) => OrderDependency::Always,
+            ("pods", Some("exec" | "attach" | "portforward" | "proxy")) => OrderDependency::Always,
             ("pods", None | Some("ephemeralcontainers")) | ("serviceaccounts", None) => {
-                Concern::IfItNamesSecrets
+                OrderDependency::IfNamesSecrets
             }
-            (resource, None) if WORKLOADS.contains(&resource) => Concern::IfItNamesSecrets,
+            (resource, None) if WORKLOADS.contains(&resource) => OrderDependency::IfNamesSecrets,
             ("roles" | "clusterroles" | "rolebindings" | "clusterrolebindings" | "namespaces", None) => {
-                Concern::IfItShowsObjects
+                OrderDependency::IfShowsObjects
             }
-            _ => Concern::Never,
+            _ => OrderDependency::None,
         }
     }
 
     /// Whether this event, of that head, has to be judged in its turn.
-    pub fn applies(self, event: &mut Event<'_>) -> bool {
+    pub fn applies_to(self, event: &mut Event<'_>) -> bool {
         match self {
-            Concern::Never => false,
-            Concern::Always => true,
+            OrderDependency::None => false,
+            OrderDependency::Always => true,
             // A deleted pod names nothing and is to be forgotten.
-            Concern::IfItNamesSecrets if is(event.get(Member::Verb), "delete") => true,
-            Concern::IfItNamesSecrets => shown(event).into_iter().flatten().any(could_name_secrets),
-            Concern::IfItShowsObjects if is(event.get(Member::Verb), "delete") => true,
-            Concern::IfItShowsObjects => shown(event).into_iter().flatten().next().is_some(),
+            OrderDependency::IfNamesSecrets if is(event.get(Member::Verb), "delete") => true,
+            OrderDependency::IfNamesSecrets => shown(event).into_iter().flatten().any(could_name_secrets),
+            OrderDependency::IfShowsObjects if is(event.get(Member::Verb), "delete") => true,
+            OrderDependency::IfShowsObjects => shown(event).into_iter().flatten().next().is_some(),
         }
     }
 }

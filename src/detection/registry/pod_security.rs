@@ -1,6 +1,6 @@
 //! How a change of a namespace changes what Pod Security enforces there.
 
-use super::knowledge::Knowledge;
+use super::cluster_state::ClusterState;
 use super::{bodies, is, object_name, succeeded, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
@@ -21,14 +21,14 @@ enum Said {
 }
 
 /// `removed`, `lowered` or `raised`; nothing where nothing changed, or the event does not show it.
-pub fn change(event: &mut Event<'_>, knowledge: Option<&mut Knowledge>) -> Option<&'static str> {
+pub fn change(event: &mut Event<'_>, cluster_state: Option<&mut ClusterState>) -> Option<&'static str> {
     if !is(event.object().resource, "namespaces")
         || !(is(event.get(Member::Verb), "patch") || is(event.get(Member::Verb), "update"))
     {
         return None;
     }
     let name = object_name(event)?;
-    let before = knowledge.and_then(|knowledge| knowledge.enforced_in(&name));
+    let before = cluster_state.and_then(|cluster_state| cluster_state.enforced_in(&name));
     let asked = event.get(Member::RequestObject).map_or(Said::Nothing, asked);
     let after = match said(event) {
         // An answer without the label is news only if it was there, or if this request took it away.
@@ -85,7 +85,7 @@ fn said(event: &mut Event<'_>) -> Said {
 }
 
 /// Learns the labels of namespaces, from one or a list of them.
-pub(super) fn learn(event: &mut Event<'_>, knowledge: &mut Knowledge) {
+pub(super) fn learn(event: &mut Event<'_>, cluster_state: &mut ClusterState) {
     if !is(event.object().resource, "namespaces") || !succeeded(event) {
         return;
     }
@@ -95,7 +95,7 @@ pub(super) fn learn(event: &mut Event<'_>, knowledge: &mut Knowledge) {
             for item in items.items().map_while(Result::ok) {
                 if let Some(name) = text(item.path(&["metadata", "name"])) {
                     let level = text(item.path(&["metadata", "labels", LABEL]));
-                    knowledge.saw_namespace(&name, level.unwrap_or_default());
+                    cluster_state.saw_namespace(&name, level.unwrap_or_default());
                 }
             }
         } else if let Some(name) = &name {
@@ -107,8 +107,8 @@ pub(super) fn learn(event: &mut Event<'_>, knowledge: &mut Knowledge) {
             };
             match said {
                 Said::Nothing => continue,
-                Said::Absent => knowledge.saw_namespace(name, String::new()),
-                Said::Level(level) => knowledge.saw_namespace(name, level),
+                Said::Absent => cluster_state.saw_namespace(name, String::new()),
+                Said::Level(level) => cluster_state.saw_namespace(name, level),
             }
             break;
         }
@@ -119,13 +119,13 @@ pub(super) fn learn(event: &mut Event<'_>, knowledge: &mut Knowledge) {
 mod tests {
     use super::*;
 
-    fn of(knowledge: &mut Knowledge, verb: &str, request: &str, answer: &str) -> Option<&'static str> {
+    fn of(cluster_state: &mut ClusterState, verb: &str, request: &str, answer: &str) -> Option<&'static str> {
         let event = format!(
             r#"{{"verb":"{verb}","objectRef":{{"resource":"namespaces","namespace":"p","name":"p"}},"responseStatus":{{"code":200}},"requestObject":{request},"responseObject":{answer}}}"#
         );
         let mut event = Event::new(event.as_bytes());
-        let change = change(&mut event, Some(knowledge));
-        learn(&mut event, knowledge);
+        let change = change(&mut event, Some(cluster_state));
+        learn(&mut event, cluster_state);
         change
     }
 
@@ -135,8 +135,8 @@ mod tests {
             format!(r#"{{"kind":"Namespace","metadata":{{"name":"p","labels":{{"{LABEL}":"{level}"}}}}}}"#)
         };
         let bare = r#"{"kind":"Namespace","metadata":{"name":"p","labels":{"a":"b"}}}"#;
-        let mut knowledge = Knowledge::default();
-        let known = &mut knowledge;
+        let mut cluster_state = ClusterState::default();
+        let known = &mut cluster_state;
         let patch = |level: &str| format!(r#"{{"metadata":{{"labels":{{"{LABEL}":{level}}}}}}}"#);
         assert_eq!(of(known, "patch", r#"{"metadata":{"labels":{"a":"b"}}}"#, bare), None);
         assert_eq!(of(known, "patch", &patch("\"restricted\""), &namespace("restricted")), Some("raised"));
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(of(known, "update", &namespace("baseline"), &namespace("baseline")), None);
         assert_eq!(of(known, "update", bare, bare), Some("removed"));
         assert_eq!(of(known, "update", bare, bare), None);
-        // Without knowledge the request says it.
+        // Without cluster state the request decides.
         for (verb, request, change) in [
             ("patch", patch("null"), Some("removed")),
             ("patch", patch("\"privileged\""), Some("lowered")),
@@ -156,7 +156,7 @@ mod tests {
             ),
             ("create", namespace("privileged"), None),
         ] {
-            assert_eq!(of(&mut Knowledge::default(), verb, &request, "null"), change, "{verb} {request}");
+            assert_eq!(of(&mut ClusterState::default(), verb, &request, "null"), change, "{verb} {request}");
         }
     }
 }

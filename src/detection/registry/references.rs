@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::knowledge::{Knowledge, MOST_OF_A_POD, object_name};
-use super::names::Names;
+use super::cluster_state::{ClusterState, MOST_OF_A_POD, object_name};
 use super::{bodies, is, namespace_of, succeeded, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
+use crate::text::name_patterns::NamePatterns;
 
 /// The deepest place of a secret's name, in a cron job's template, is at half of this.
 const DEEPEST: usize = 32;
@@ -95,7 +95,7 @@ pub(super) fn could_name_secrets(value: Raw<'_>) -> bool {
 }
 
 /// Learns from pods, workloads and service accounts, one or a list of them.
-pub(super) fn learn(event: &mut Event<'_>, knowledge: &mut Knowledge) {
+pub(super) fn learn(event: &mut Event<'_>, cluster_state: &mut ClusterState) {
     if !succeeded(event) {
         return;
     }
@@ -104,51 +104,57 @@ pub(super) fn learn(event: &mut Event<'_>, knowledge: &mut Knowledge) {
     let namespace = namespace_of(object);
     if is(event.get(Member::Verb), "delete") {
         if let (true, Some(name)) = (is_pod, text(object.name)) {
-            knowledge.forget_pod(&namespace, &name);
+            cluster_state.forget_pod(&namespace, &name);
         }
         return;
     }
     let name = object_name(event);
     for body in bodies(event) {
         let Some(items) = body.get("items").filter(|items| items.kind() == Type::Array) else {
-            keep(body, is_pod, &namespace, name.as_deref(), knowledge);
+            keep(body, is_pod, &namespace, name.as_deref(), cluster_state);
             continue;
         };
         for item in items.items().map_while(Result::ok) {
             let part = |key: &str| text(item.get("metadata").and_then(|metadata| metadata.get(key)));
             let own = part("namespace");
-            keep(item, is_pod, own.as_deref().unwrap_or(&namespace), part("name").as_deref(), knowledge);
+            keep(item, is_pod, own.as_deref().unwrap_or(&namespace), part("name").as_deref(), cluster_state);
         }
     }
 }
 
-fn keep(object: Raw<'_>, is_pod: bool, namespace: &str, name: Option<&str>, knowledge: &mut Knowledge) {
+fn keep(
+    object: Raw<'_>,
+    is_pod: bool,
+    namespace: &str,
+    name: Option<&str>,
+    cluster_state: &mut ClusterState,
+) {
     let references = References::of(object);
     for name in &references.pulls {
-        knowledge.saw_reference(namespace, name);
+        cluster_state.saw_reference(namespace, name);
     }
     if let (true, Some(name), false) = (is_pod, name, references.taken.is_empty()) {
-        knowledge.saw_pod(namespace, name, references.taken.into_iter().collect());
+        cluster_state.saw_pod(namespace, name, references.taken.into_iter().collect());
     }
 }
 
 /// The credentials, as `namespace/name`, that a pod or workload takes which is created or changed, and those that a pod
 /// holds into which somebody looks.
-pub fn referenced(
+pub fn referenced_credentials(
     event: &mut Event<'_>,
-    names: &Names,
-    mut knowledge: Option<&mut Knowledge>,
+    names: &NamePatterns,
+    mut cluster_state: Option<&mut ClusterState>,
 ) -> Vec<String> {
     let object = event.object();
     let namespace = namespace_of(object);
     let mut taken: Vec<Box<str>> = Vec::new();
     if object.subresource.is_some()
         && is(object.resource, "pods")
-        && let (Some(pod), Some(knowledge)) = (text(object.name), knowledge.as_deref_mut())
+        && let (Some(pod), Some(cluster_state)) = (text(object.name), cluster_state.as_deref_mut())
         // One that lasts has two events, or one, as the policy goes. It is told once.
-        && (is(object.subresource, "ephemeralcontainers") || knowledge.is_first_of_request(event))
+        && (is(object.subresource, "ephemeralcontainers") || cluster_state.is_first_of_request(event))
     {
-        taken.extend(knowledge.held_by(&namespace, &pod));
+        taken.extend(cluster_state.held_by(&namespace, &pod));
     }
     // What the client asked for; the server adds tokens to it.
     let body = event.get(Member::RequestObject).or_else(|| event.get(Member::ResponseObject));
@@ -159,9 +165,9 @@ pub fn referenced(
     taken.dedup();
     taken
         .into_iter()
-        .filter(|name| match knowledge.as_deref_mut() {
-            Some(knowledge) => knowledge.evidence(&namespace, name, names).is_some(),
-            None => names.match_name(name),
+        .filter(|name| match cluster_state.as_deref_mut() {
+            Some(cluster_state) => cluster_state.evidence(&namespace, name, names).is_some(),
+            None => names.matches(name),
         })
         .map(|name| format!("{namespace}/{name}"))
         .collect()
@@ -221,8 +227,8 @@ fn image_host(image: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn names(patterns: &[&str]) -> Names {
-        Names::new(patterns.iter().copied()).unwrap()
+    fn names(patterns: &[&str]) -> NamePatterns {
+        NamePatterns::new(patterns.iter().copied()).unwrap()
     }
 
     fn event(verb: &str, resource: &str, name: &str, body: &str) -> String {
@@ -231,8 +237,8 @@ mod tests {
         )
     }
 
-    fn learnt(knowledge: &mut Knowledge, event: &str) {
-        learn(&mut Event::new(event.as_bytes()), knowledge);
+    fn learnt(cluster_state: &mut ClusterState, event: &str) {
+        learn(&mut Event::new(event.as_bytes()), cluster_state);
     }
 
     #[test]
@@ -242,7 +248,7 @@ mod tests {
             "ephemeralContainers":[{"envFrom":[{"secretRef":{"name":"reg-d"}}]}],"containers":[{"image":"x","env":[{"name":"reg-x","value":"secret"}]}]}"#;
         let taken = |resource: &str, body: String| {
             let event = event("create", resource, "w", &body);
-            referenced(&mut Event::new(event.as_bytes()), &names(&["reg-*"]), None)
+            referenced_credentials(&mut Event::new(event.as_bytes()), &names(&["reg-*"]), None)
         };
         let all = ["p/reg-a", "p/reg-b", "p/reg-c", "p/reg-d"];
         assert_eq!(taken("pods", format!(r#"{{"spec":{spec}}}"#)), all);
@@ -262,8 +268,8 @@ mod tests {
 
     #[test]
     fn pull_secrets_are_credentials_whatever_their_name() {
-        let mut knowledge = Knowledge::default();
-        let none = Names::default();
+        let mut cluster_state = ClusterState::default();
+        let none = NamePatterns::default();
         for (resource, body) in [
             ("pods", r#"{"spec":{"imagePullSecrets":[{"name":"one"}]}}"#),
             ("serviceaccounts", r#"{"imagePullSecrets":[{"name":"two"}],"secrets":[{"name":"token"}]}"#),
@@ -278,22 +284,22 @@ mod tests {
                 r#"{"items":[{"metadata":{"namespace":"q","name":"x"},"spec":{"imagePullSecrets":[{"name":"six"}]}}]}"#,
             ),
         ] {
-            learnt(&mut knowledge, &event("update", resource, "w", body));
+            learnt(&mut cluster_state, &event("update", resource, "w", body));
         }
-        let known: Vec<&str> = knowledge.credentials(None).map(|(key, _)| key).collect();
+        let known: Vec<&str> = cluster_state.credentials(None).map(|(key, _)| key).collect();
         assert_eq!(known, ["p/five", "p/four", "p/one", "p/three", "p/two", "q/six"]);
-        assert_eq!(knowledge.credentials(Some("q")).count(), 1);
-        assert_eq!(knowledge.credentials(Some("")).count(), 0);
-        assert!(knowledge.evidence("p", "token", &none).is_none());
+        assert_eq!(cluster_state.credentials(Some("q")).count(), 1);
+        assert_eq!(cluster_state.credentials(Some("")).count(), 0);
+        assert!(cluster_state.evidence("p", "token", &none).is_none());
         let denied = event("create", "pods", "w", r#"{"spec":{"imagePullSecrets":[{"name":"no"}]}}"#)
             .replace("200", "403");
-        learnt(&mut knowledge, &denied);
-        assert!(knowledge.evidence("p", "no", &none).is_none());
+        learnt(&mut cluster_state, &denied);
+        assert!(cluster_state.evidence("p", "no", &none).is_none());
     }
 
     #[test]
     fn what_a_pod_holds_is_within_reach_of_who_looks_into_it() {
-        let mut knowledge = Knowledge::default();
+        let mut cluster_state = ClusterState::default();
         let names = names(&["reg*"]);
         let pod = event(
             "create",
@@ -301,13 +307,14 @@ mod tests {
             "w",
             r#"{"spec":{"volumes":[{"secret":{"secretName":"regcred"}},{"secret":{"secretName":"tls"}}]}}"#,
         );
-        learnt(&mut knowledge, &pod);
+        learnt(&mut cluster_state, &pod);
         let exec = r#"{"verb":"get","objectRef":{"resource":"pods","namespace":"p","name":"w","subresource":"exec"}}"#;
-        let within =
-            |knowledge: &mut Knowledge| referenced(&mut Event::new(exec.as_bytes()), &names, Some(knowledge));
-        assert_eq!(within(&mut knowledge), ["p/regcred"]);
-        learnt(&mut knowledge, &event("delete", "pods", "w", "{}"));
-        assert!(within(&mut knowledge).is_empty());
+        let within = |cluster_state: &mut ClusterState| {
+            referenced_credentials(&mut Event::new(exec.as_bytes()), &names, Some(cluster_state))
+        };
+        assert_eq!(within(&mut cluster_state), ["p/regcred"]);
+        learnt(&mut cluster_state, &event("delete", "pods", "w", "{}"));
+        assert!(within(&mut cluster_state).is_empty());
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::detection::alert::Priority;
-use crate::detection::registry::Names;
 use crate::detection::rules::fields::{Field, Kind};
+use crate::text::name_patterns::NamePatterns;
 
 /// A field with its argument, as a rule wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -467,7 +467,7 @@ pub struct RuleSet {
     /// The rules, disabled ones included.
     pub rules: Vec<Rule>,
     /// Names that registry credentials go by: the list `registry_credential_names`.
-    pub credential_names: Names,
+    pub credential_names: NamePatterns,
     /// The correlations, disabled ones included, each after those that feed it.
     pub correlations: Vec<Correlation>,
 }

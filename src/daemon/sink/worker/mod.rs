@@ -18,7 +18,7 @@ use super::metrics::{Counts, SinkMetrics};
 use super::now;
 use crate::detection::alert::Priority;
 use crate::detection::alert::StoredAlert;
-use crate::detection::registry::Names;
+use crate::text::name_patterns::NamePatterns;
 use log::Log;
 use shutdown::Stop;
 
@@ -162,8 +162,8 @@ pub(super) struct Filter {
     min_priority: Priority,
     /// No list of rules to include is no restriction.
     all_rules: bool,
-    include: Names,
-    exclude: Names,
+    include: NamePatterns,
+    exclude: NamePatterns,
 }
 
 impl Filter {
@@ -179,13 +179,13 @@ impl Filter {
     pub fn wants(&self, alert: &StoredAlert) -> bool {
         // The worst is the least.
         alert.priority <= self.min_priority
-            && (self.all_rules || self.include.match_name(&alert.rule))
-            && !self.exclude.match_name(&alert.rule)
+            && (self.all_rules || self.include.matches(&alert.rule))
+            && !self.exclude.matches(&alert.rule)
     }
 }
 
-fn patterns(patterns: &[String]) -> Result<Names, SettingsError> {
-    let names = Names::new(patterns.iter().map(String::as_str));
+fn patterns(patterns: &[String]) -> Result<NamePatterns, SettingsError> {
+    let names = NamePatterns::new(patterns.iter().map(String::as_str));
     names.map_err(|error| SettingsError::Pattern { pattern: error.pattern, reason: error.reason })
 }
 

@@ -19,8 +19,8 @@ use crate::text::diagnostics::{Diagnostic, Severity, Span};
 use crate::text::located::Located;
 use crate::text::suggest::did_you_mean;
 
-use crate::detection::registry::Names;
 use crate::detection::rules::fields::{self, Argument, Kind};
+use crate::text::name_patterns::NamePatterns;
 
 /// A condition with all its macros in place has at most so many comparisons: macros of macros multiply.
 const LARGEST: u64 = 100_000;
@@ -442,11 +442,11 @@ impl<'d> Resolver<'d> {
     }
 
     /// The patterns of the list [`CREDENTIAL_NAMES`].
-    pub fn credential_names(&mut self) -> Names {
+    pub fn credential_names(&mut self) -> NamePatterns {
         let mut patterns = Vec::new();
         self.expand(CREDENTIAL_NAMES, &mut patterns, &mut Vec::new());
         let span = self.definitions.lists.get(CREDENTIAL_NAMES).map(|list| list.span.clone());
-        match (Names::new(patterns.iter().map(String::as_str)), span) {
+        match (NamePatterns::new(patterns.iter().map(String::as_str)), span) {
             (Ok(names), _) => names,
             (Err(error), Some(span)) => {
                 self.say(
@@ -454,9 +454,9 @@ impl<'d> Resolver<'d> {
                         .label("each item is a pattern of names")
                         .help("`*` stands for any text, `?` for one character, `[ab]` for one of these"),
                 );
-                Names::default()
+                NamePatterns::default()
             }
-            (Err(_), None) => Names::default(),
+            (Err(_), None) => NamePatterns::default(),
         }
     }
 

@@ -4,13 +4,13 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::long_running::Lasting;
+use super::long_running::LongRunningRequests;
 use super::lru::Recent;
-use super::names::Names;
 use super::text;
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::time::Present;
 use crate::detection::state::{StateChange, kind};
+use crate::text::name_patterns::NamePatterns;
 
 /// So many secrets are remembered: credentials, and others whose name could be taken for one.
 const MOST_SECRETS: usize = 50_000;
@@ -82,7 +82,7 @@ impl Standing {
 
 /// What was learned, bounded: of each kind the least recently used goes first, and is counted.
 #[derive(Clone, Debug)]
-pub struct Knowledge {
+pub struct ClusterState {
     secrets: Recent<Standing>,
     /// Secrets that a pod takes as volume or in its environment, by pod.
     pods: Recent<Box<[Box<str>]>>,
@@ -90,7 +90,7 @@ pub struct Knowledge {
     roles: Recent<Vec<String>>,
     /// Pod Security's `enforce` label, by namespace; empty where it is known to have none.
     namespaces: Recent<String>,
-    lasting: Lasting,
+    lasting: LongRunningRequests,
     /// Which times are believed.
     present: Present,
 }
@@ -110,14 +110,14 @@ pub struct Sizes {
     pub namespaces: usize,
 }
 
-impl Default for Knowledge {
+impl Default for ClusterState {
     fn default() -> Self {
-        Knowledge {
+        ClusterState {
             secrets: Recent::new(MOST_SECRETS),
             pods: Recent::new(MOST_PODS),
             roles: Recent::new(MOST_ROLES),
             namespaces: Recent::new(MOST_NAMESPACES),
-            lasting: Lasting::default(),
+            lasting: LongRunningRequests::default(),
             present: Present::default(),
         }
     }
@@ -128,7 +128,7 @@ fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
-impl Knowledge {
+impl ClusterState {
     /// How many secrets, pods, roles and namespaces are remembered.
     pub fn len(&self) -> usize {
         self.secrets.len() + self.pods.len() + self.roles.len() + self.namespaces.len()
@@ -157,10 +157,16 @@ impl Knowledge {
     }
 
     /// A secret's type was seen.
-    pub(super) fn saw_type(&mut self, namespace: &str, name: &str, is_credential: bool, names: &Names) {
+    pub(super) fn saw_type(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        is_credential: bool,
+        names: &NamePatterns,
+    ) {
         let key = key(namespace, name);
         // Of other secrets only those are of interest that could be taken for a credential.
-        if !is_credential && !names.match_name(name) && self.secrets.get(&key).is_none() {
+        if !is_credential && !names.matches(name) && self.secrets.get(&key).is_none() {
             return;
         }
         self.secrets.change(&key, Standing::default, |standing| {
@@ -176,7 +182,7 @@ impl Knowledge {
     }
 
     /// A secret was created or changed; of interest where it is a registry credential.
-    pub(super) fn saw_write(&mut self, namespace: &str, name: &str, time: i64, names: &Names) {
+    pub(super) fn saw_write(&mut self, namespace: &str, name: &str, time: i64, names: &NamePatterns) {
         if self.evidence(namespace, name, names).is_some() {
             let time = Some(self.present.believed(time));
             self.secrets.change(&key(namespace, name), Standing::default, |standing| {
@@ -228,12 +234,12 @@ impl Knowledge {
     }
 
     /// How it is known that a secret is a registry credential; nothing where it is none.
-    pub(super) fn evidence(&mut self, namespace: &str, name: &str, names: &Names) -> Option<Evidence> {
+    pub(super) fn evidence(&mut self, namespace: &str, name: &str, names: &NamePatterns) -> Option<Evidence> {
         match self.secrets.get(&key(namespace, name)).copied() {
             Some(standing) if standing.is_credential.is_some() || standing.is_referenced => {
                 standing.evidence()
             }
-            _ => names.match_name(name).then_some(Evidence::Name),
+            _ => names.matches(name).then_some(Evidence::Name),
         }
     }
 
@@ -284,7 +290,7 @@ impl Knowledge {
 }
 
 /// What is stored, and what a metric asks.
-impl Knowledge {
+impl ClusterState {
     /// All known registry credentials as `namespace/name`, in alphabetical order, and when each was created or changed
     /// last, by the time of events in nanoseconds since 1970, where that was seen. Those are among them that only their
     /// name gives away, if such a write was seen.
@@ -310,7 +316,7 @@ impl Knowledge {
         self.lasting.track();
     }
 
-    /// What changed since the last call; nothing unless it is [tracked](Knowledge::track).
+    /// What changed since the last call; nothing unless it is [tracked](ClusterState::track).
     pub fn take_changes(&mut self) -> Vec<StateChange> {
         let mut changes = Vec::new();
         self.secrets.take_changes(kind::SECRET, &mut changes);
@@ -346,15 +352,15 @@ mod tests {
 
     #[test]
     fn when_a_credential_was_written_last_is_remembered() {
-        let names = Names::new(["*regcred*"]).unwrap();
-        let mut knowledge = Knowledge::default();
+        let names = NamePatterns::new(["*regcred*"]).unwrap();
+        let mut cluster_state = ClusterState::default();
         let mut write = |verb: &str, name: &str, kind: &str, second: u8, rest: &str| {
             let event = format!(
                 r#"{{"stage":"ResponseComplete","requestURI":"/s?{rest}","verb":"{verb}","objectRef":{{"resource":"secrets","namespace":"p","name":"{name}"}},"responseStatus":{{"code":{}}},"requestObject":{{"type":"{kind}"}},"stageTimestamp":"1970-01-01T00:00:0{second}Z"}}"#,
                 if rest == "refused" { 403 } else { 200 },
             );
-            learn(&mut Event::new(event.as_bytes()), &names, &mut knowledge);
-            let known = knowledge.credentials_with_times();
+            learn(&mut Event::new(event.as_bytes()), &names, &mut cluster_state);
+            let known = cluster_state.credentials_with_times();
             known
                 .map(|(key, time)| (key.to_owned(), time.map(|time| time / 1_000_000_000)))
                 .collect::<Vec<_>>()
