@@ -1,5 +1,5 @@
-# pullwatch and what it links to, nothing else: no shell, no package manager. Runs as nobody in particular on a read-only file system;
-# only /var/lib/pullwatch (position, alerts, what was learned) is written, and wants a volume.
+# The binary and its libraries: no shell, no package manager. Runs as a non-root user (65532) on a read-only file system; only
+# /var/lib/pullwatch (positions, alerts, learned state) is written, and should be a volume.
 #
 #   docker build -t pullwatch .
 #   docker run --read-only -v state:/var/lib/pullwatch -v /var/log/kubernetes/audit:/var/log/kubernetes/audit:ro pullwatch
@@ -9,7 +9,7 @@ WORKDIR /build
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/build/target \
     cargo build --locked --release --bin pullwatch && cp target/release/pullwatch /pullwatch && strip --strip-debug /pullwatch
-# The libraries it names, at the places where it looks for them; who runs it; authorities to trust; how names are looked up.
+# The shared libraries at the paths where the binary expects them, the user, trusted certificate authorities, and name resolution.
 RUN set -eu; root=/root-of-image; \
     mkdir -p $root/usr/local/bin $root/etc/ssl/certs $root/etc/pullwatch; \
     cp /pullwatch $root/usr/local/bin/; \
@@ -25,13 +25,13 @@ FROM busybox:1.37.0-musl AS probe
 FROM scratch
 COPY --from=build /root-of-image /
 COPY --from=build --chown=65532:65532 --chmod=0700 /state /var/lib/pullwatch
-# Under this name it fetches pages and nothing else: for the health check.
+# Installed as wget, busybox is wget only. Used by the health check.
 COPY --from=probe /bin/busybox /bin/wget
 ENV PULLWATCH_STATE_DIR=/var/lib/pullwatch
 USER 65532:65532
 VOLUME /var/lib/pullwatch
 EXPOSE 9417
-# Works as long as the configuration leaves the server where it is, on port 9417, without TLS and without a token.
+# Requires the server's default address, port 9417, without TLS and without a token.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
     CMD ["/bin/wget", "-q", "-O", "/dev/null", "http://127.0.0.1:9417/healthz"]
 STOPSIGNAL SIGTERM

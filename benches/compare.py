@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""Compares whole processes on one large audit log: pullwatch beside grep, page cache warm, one thread.
+"""Compares pullwatch with grep on one large audit log: whole processes, page cache warm, one thread.
 
 usage: compare.py [--megabytes N] [--runs N] [--log FILE] [--rules FILE]...
 
-Without --log the sample log is written again and again with other audit ids (make_log.py). Each --rules adds a row.
-Every command runs once to warm up and then N times; the fastest run counts, since all else that happens on a machine
-only slows it down. Ratios are to grep in the same run.
+Without --log a log is generated from the sample log (make_log.py). Each --rules adds a row. Every command runs once to warm up and then
+N times; the fastest run counts, since other load on the machine only slows it down. Ratios are to grep in the same run.
 """
 import argparse
 import os
@@ -33,8 +32,8 @@ SPECIFICATION = """\
 
 
 def run(command, folder):
-    """Seconds, and the most memory resident, in KiB."""
-    # grep stops at its first match where its output is /dev/null; a file it takes seriously.
+    """Returns the wall-clock seconds and the peak resident memory in KiB."""
+    # With /dev/null as its output grep stops at the first match, so it writes to a file.
     out = os.path.join(folder, "out") if command[0] == "grep" else os.devnull
     with open(out, "wb") as out, open(os.devnull, "wb") as nothing:
         start = time.perf_counter()
@@ -49,7 +48,7 @@ def run(command, folder):
             time.sleep(0.002)
         seconds = time.perf_counter() - start
     if child.returncode not in (0, 1):
-        sys.exit(f"{command} ended with {child.returncode}")
+        sys.exit(f"{command} failed with exit status {child.returncode}")
     return seconds, memory
 
 
@@ -70,13 +69,13 @@ def main():
         scan = [BINARY, "scan", "--quiet", "--threads", "1", "--format", "json"]
         rows = [
             ("grep -cE", ["grep", "-cE", PATTERN, log]),
-            ("pullwatch, the specification's rule", scan + ["--rules", rule, log]),
-            ("pullwatch, the shipped rules", scan + ["--rules", os.path.join(HERE, "..", "rules.d"), log]),
+            ("pullwatch, one rule", scan + ["--rules", rule, log]),
+            ("pullwatch, shipped rules", scan + ["--rules", os.path.join(HERE, "..", "rules.d"), log]),
         ]
         rows += [(f"pullwatch, {os.path.basename(path)}", scan + ["--rules", path, log]) for path in options.rules]
         best = {name: (float("inf"), 0) for name, _ in rows}
         for turn in range(options.runs + 1):
-            # One after the other, so that a slow moment of the machine hits all alike.
+            # In turn, so that a slow moment of the machine affects all commands alike.
             for name, command in rows:
                 seconds, memory = run(command, folder)
                 if turn:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a large audit log: the sample log again and again, each time with other audit ids.
+"""Writes a large audit log: copies of the sample log, each with new audit ids.
 
 usage: make_log.py OUT.log [MEGABYTES] [SAMPLE.log.gz]
 """

@@ -1,4 +1,4 @@
-"""What the benchmarks of whole processes ask of one."""
+"""What the benchmarks measure of a running `pullwatch run`."""
 import os
 import signal
 import socket
