@@ -50,7 +50,7 @@ fn metric(name: &str) -> Option<&'static Definition> {
 
 /// Holds an expression against the table: its metrics are there, and have the labels that it selects by. Returns the metrics.
 fn judge(expression: &str, wrong: &mut Vec<String>) -> BTreeSet<&'static str> {
-    let name = Regex::new(r"\b(pullwatch_\w+)(?:\{([^}]*)\})?").unwrap();
+    let name = Regex::new(r"\b((?:pullwatch|process)_\w+)(?:\{([^}]*)\})?").unwrap();
     let label = Regex::new(r#"(\w+)\s*(?:=~|!~|!=|=)\s*""#).unwrap();
     let grouped = Regex::new(r"\bby \(([^)]*)\)").unwrap();
     let mut used = BTreeSet::new();
@@ -105,7 +105,7 @@ fn dashboard_and_alert_rules_use_metrics_and_labels_that_exist() {
     // What loses something, or shows that nothing works, is watched.
     for must in TABLE.iter().map(|metric| metric.name) {
         let loss =
-            ["malformed", "truncated", "forgotten", "dead_letters", "lost", "errors", "full", "failures"];
+            ["malformed", "truncated", "evictions", "dead_letters", "dropped", "errors", "full", "failures"];
         if loss.iter().any(|loss| must.contains(loss)) {
             assert!(used.contains(must), "{must} is neither on the dashboard nor in a rule");
         }
@@ -121,7 +121,7 @@ fn a_metric_or_a_label_that_is_not_there_is_found() {
     };
     assert_eq!(wrong("sum by (rule) (rate(pullwatch_alerts_total{priority=\"Error\"}[5m]))"), 0);
     assert_eq!(
-        wrong("histogram_quantile(0.9, sum by (le) (rate(pullwatch_alert_delay_seconds_bucket[5m])))"),
+        wrong("histogram_quantile(0.9, sum by (le) (rate(pullwatch_alert_latency_seconds_bucket[5m])))"),
         0
     );
     assert_eq!(wrong("pullwatch_alert_total"), 1);

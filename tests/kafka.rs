@@ -995,13 +995,13 @@ fn while_the_store_is_full_it_stays_in_the_group_and_reads_nothing() {
     }
     assert!(place.stored().len() < written - 2000);
     let gone = ["revoked", "lost"].map(|what| {
-        daemon.metric(&format!("pullwatch_kafka_rebalances_total{{source=\"kafka\",what=\"{what}\""))
+        daemon.metric(&format!("pullwatch_kafka_rebalances_total{{source=\"kafka\",event=\"{what}\""))
     });
     assert!(gone.iter().sum::<f64>() < 1.0, "{gone:?} {:#?}", daemon.log());
     unlimit(&daemon);
     wait("all are stored", || place.stored().len() >= written);
     assert_eq!(not_once(&place.stored(), written), []);
-    let assigned = daemon.metric("pullwatch_kafka_rebalances_total{source=\"kafka\",what=\"assigned\"");
+    let assigned = daemon.metric("pullwatch_kafka_rebalances_total{source=\"kafka\",event=\"assigned\"");
     assert!((assigned - 1.0).abs() < f64::EPSILON, "{assigned}");
     assert_eq!(daemon.stop(), Some(0));
 }

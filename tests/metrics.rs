@@ -66,7 +66,7 @@ impl Daemon {
     /// All series by their name and labels.
     fn metrics(&self) -> BTreeMap<String, f64> {
         let text = self.get("/metrics");
-        let series = text.lines().filter(|line| line.starts_with("pullwatch_"));
+        let series = text.lines().filter(|line| !line.starts_with('#'));
         series
             .filter_map(|line| line.rsplit_once(' '))
             .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
@@ -91,10 +91,12 @@ fn a_read_log_shows_in_every_gauge_and_counter() {
         metrics.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum::<f64>()
     };
     assert!(value(r#"pullwatch_source_events_total{source="audit"}"#) > 10_000.0);
-    assert!(value(r#"pullwatch_known{what="credentials"}"#) >= 5.0);
+    assert!(value(r#"pullwatch_tracked_objects{kind="credentials"}"#) >= 5.0);
     assert!(sum("pullwatch_credential_last_rotation_timestamp_seconds{") > 1.7e9);
     assert!(sum("pullwatch_alerts_total{") >= value("pullwatch_store_alerts"));
     assert!(value("pullwatch_store_size_bytes") > 100_000.0);
+    assert!(value("process_resident_memory_bytes") > 1e6 && value("process_cpu_seconds_total") > 0.0);
+    assert!(value("process_open_fds") > 3.0 && value("process_max_fds") >= value("process_open_fds"));
     for zero in [
         r#"pullwatch_source_lag_bytes{source="audit"}"#,
         r#"pullwatch_source_lag_seconds{source="audit"}"#,
@@ -121,7 +123,7 @@ fn a_match_that_comes_too_late_is_counted_while_it_runs() {
         log.lines().filter(lists).map(|line| line.replace("2026-11-23", "2025-11-23") + "\n").collect();
     let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
     file.write_all(late.as_bytes()).unwrap();
-    while daemon.metrics()[r#"pullwatch_forgotten_total{what="late_matches"}"#] < 1.0 {
+    while daemon.metrics()[r#"pullwatch_evictions_total{kind="late_matches"}"#] < 1.0 {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -136,7 +138,7 @@ fn every_metric_that_is_documented_is_there() {
     for metric in pullwatch::daemon::metrics::TABLE {
         // What only a webhook, a file of certificates or a throttle brings has no series before.
         let is_there = text.contains(&format!("# TYPE {} {}", metric.name, metric.kind));
-        let needs_more = ["_webhook_", "_kafka_", "_certificate_", "_credential_", "_http_requests"];
+        let needs_more = ["_webhook_", "_kafka_", "_secret_file_", "_credential_", "_http_requests"];
         assert!(is_there || needs_more.iter().any(|part| metric.name.contains(part)), "{}", metric.name);
     }
 }

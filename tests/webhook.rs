@@ -333,7 +333,7 @@ async fn only_who_shows_the_token_may_send() {
     until(async || post("Bearer another-token-of-length").await.status() == 200).await;
     assert_eq!(post("Bearer correct-horse-battery").await.status(), 403);
     std::fs::write(&file, "").unwrap();
-    let refused = "pullwatch_certificate_reloads_total{listener=\"hook\",result=\"refused\"} 1";
+    let refused = "pullwatch_secret_file_reloads_total{listener=\"hook\",result=\"failure\"} 1";
     until(async || hook.metrics.render().contains(refused)).await;
     assert_eq!(post("Bearer another-token-of-length").await.status(), 200);
     assert_eq!(post("Bearer ").await.status(), 401);
@@ -378,7 +378,7 @@ async fn a_new_certificate_is_taken_while_it_runs() {
     // Half of the pair is written: the old one stays.
     let next = new.sign();
     std::fs::write(folder.path().join("tls.crt"), &next.certificate).unwrap();
-    let refused = "pullwatch_certificate_reloads_total{listener=\"hook\",result=\"refused\"} 1";
+    let refused = "pullwatch_secret_file_reloads_total{listener=\"hook\",result=\"failure\"} 1";
     until(async || hook.metrics.render().contains(refused)).await;
     assert!(ask(&old).await);
     std::fs::write(folder.path().join("tls.key"), &next.key).unwrap();

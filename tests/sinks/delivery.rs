@@ -128,7 +128,7 @@ async fn alerts_for_others_are_passed_over() {
     let rig = Rig::start(config, &memory);
     rig.reaches(6).await;
     assert_eq!(bodies(&server), ["1", "5"]);
-    assert_eq!(rig.count("passed_over_total", None), 4);
+    assert_eq!(rig.count("filtered_total", None), 4);
     rig.stop().await.unwrap();
 }
 

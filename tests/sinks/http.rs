@@ -125,7 +125,7 @@ async fn what_is_refused_goes_to_the_dead_letter_file() {
     assert_eq!(lines[1]["alert"], "{\"a\":1\n}");
     assert_eq!(rig.count("dead_letters_total", Some("rejected")), 1);
     assert_eq!(rig.count("dead_letters_total", Some("unencodable")), 1);
-    assert_eq!(rig.count("lost_total", Some("no_file")), 0);
+    assert_eq!(rig.count("dropped_total", Some("no_file")), 0);
     rig.stop().await.unwrap();
 }
 
@@ -143,7 +143,7 @@ async fn what_finds_no_room_is_counted() {
     let kept = text.lines().count() as u64;
     assert!(kept > 0);
     assert_eq!(rig.count("dead_letters_total", Some("rejected")), 9);
-    assert_eq!(rig.count("lost_total", Some("full")), 9 - kept);
+    assert_eq!(rig.count("dropped_total", Some("full")), 9 - kept);
     rig.stop().await.unwrap();
 }
 
@@ -160,7 +160,7 @@ async fn what_waited_too_long_is_not_sent() {
     rig.reaches(2).await;
     assert_eq!(all_seqs(&server), [2]);
     assert_eq!(rig.count("dead_letters_total", Some("too_old")), 1);
-    assert_eq!(rig.count("lost_total", Some("no_file")), 1);
+    assert_eq!(rig.count("dropped_total", Some("no_file")), 1);
     rig.stop().await.unwrap();
 }
 

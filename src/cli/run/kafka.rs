@@ -53,7 +53,7 @@ impl Witness for Watcher {
     }
 
     fn let_go(&self, topic: &str, partition: i32) {
-        self.metrics.let_go(topic, partition);
+        self.metrics.partition_removed(topic, partition);
     }
 
     fn behind(&self, age: Duration) {

@@ -1,4 +1,4 @@
-//! What consumers of Kafka tell.
+//! Metrics of Kafka consumers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,22 +6,21 @@ use std::time::Duration;
 use super::{Metrics, int};
 use crate::daemon::kafka::Reason;
 
-/// Counts what a source over Kafka does. Topics and partitions are labels while they are assigned to us, and no longer.
+/// Metrics of one Kafka source. Series of a topic's partition exist while it is assigned to this process.
 #[derive(Clone, Debug)]
-pub struct KafkaMetrics {
+pub(crate) struct KafkaMetrics {
     metrics: Arc<Metrics>,
     source: String,
 }
 
 impl KafkaMetrics {
-    /// For the source of that name.
-    pub fn new(metrics: Arc<Metrics>, source: &str) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, source: &str) -> Self {
         let all = &metrics.instruments;
         for counter in [&all.kafka_messages, &all.kafka_empty] {
             counter.with_label_values(&[source]).reset();
         }
-        for what in ["assigned", "revoked", "lost"] {
-            all.kafka_rebalances.with_label_values(&[source, what]).reset();
+        for event in ["assigned", "revoked", "lost"] {
+            all.kafka_rebalances.with_label_values(&[source, event]).reset();
         }
         for reason in Reason::ALL {
             all.kafka_errors.with_label_values(&[source, reason.name()]).reset();
@@ -29,40 +28,39 @@ impl KafkaMetrics {
         KafkaMetrics { source: source.to_owned(), metrics }
     }
 
-    /// So many messages came, and so many of them are empty.
-    pub fn messages(&self, all: u64, empty: u64) {
+    /// Adds consumed messages, and how many of them had no value.
+    pub(crate) fn messages(&self, all: u64, empty: u64) {
         let source = [self.source.as_str()];
         self.metrics.instruments.kafka_messages.with_label_values(&source).inc_by(all);
         self.metrics.instruments.kafka_empty.with_label_values(&source).inc_by(empty);
     }
 
-    /// Partitions came or went.
-    pub fn rebalanced(&self, what: &'static str) {
-        self.metrics.instruments.kafka_rebalances.with_label_values(&[self.source.as_str(), what]).inc();
+    /// Counts a rebalance: `assigned`, `revoked` or `lost`.
+    pub(crate) fn rebalanced(&self, event: &'static str) {
+        self.metrics.instruments.kafka_rebalances.with_label_values(&[self.source.as_str(), event]).inc();
     }
 
-    /// Something failed.
-    pub fn failed(&self, reason: Reason) {
+    pub(crate) fn failed(&self, reason: Reason) {
         self.metrics.instruments.kafka_errors.with_label_values(&[self.source.as_str(), reason.name()]).inc();
-        self.metrics.source_failed(&self.source);
+        self.metrics.source_error(&self.source);
     }
 
-    /// So many messages of a partition were not judged yet.
-    pub fn lag(&self, topic: &str, partition: i32, messages: u64) {
+    /// Sets the number of messages of a partition that are not yet evaluated.
+    pub(crate) fn lag(&self, topic: &str, partition: i32, messages: u64) {
         let partition = partition.to_string();
         let labels = [self.source.as_str(), topic, partition.as_str()];
         self.metrics.instruments.kafka_lag.with_label_values(&labels).set(int(messages));
     }
 
-    /// A partition is no longer ours.
-    pub fn let_go(&self, topic: &str, partition: i32) {
+    /// Removes the series of a partition that is no longer assigned.
+    pub(crate) fn partition_removed(&self, topic: &str, partition: i32) {
         let partition = partition.to_string();
-        // One that never had a lag has no series.
+        // A partition without a lag so far has no series.
         let _ = self.metrics.instruments.kafka_lag.remove_label_values(&[&self.source, topic, &partition]);
     }
 
-    /// The newest message that was judged is so old, while there are more.
-    pub fn behind(&self, age: Duration) {
+    /// Sets the age of the newest evaluated message while more messages are available.
+    pub(crate) fn behind(&self, age: Duration) {
         let source = [self.source.as_str()];
         self.metrics.instruments.lag_seconds.with_label_values(&source).set(age.as_secs_f64());
     }

@@ -1,15 +1,17 @@
-//! Metrics: what happened, in numbers.
+//! Metrics of the daemon, in the text format of Prometheus.
 //!
-//! In come facts, told by methods that are named after them; nobody else touches a label. Out comes the text that Prometheus reads.
-//! [`TABLE`] is every metric there is, with its labels.
+//! Takes events of the pipeline through one method each, so that label values are set in this module alone. Returns the exposition text.
+//! [`TABLE`] lists all metrics with their labels.
 //!
-//! Labels come from closed sets: names of sources, sinks and rules are the configuration's, reasons and codes are ours. Exceptions are
-//! the names of known registry credentials, of which there are at most [`MOST_ROTATIONS`], each of bounded length, and the topics
-//! that Kafka assigned to us. A series is
-//! there from the start, at 0, so that a first failure is an increase.
+//! Label values come from closed sets: names of sources, sinks and rules are in the configuration; reasons and codes are constants.
+//! There are two exceptions: namespace and name of at most [`MAX_ROTATIONS`] registry credentials, each cut to a bounded length, and
+//! the topics that Kafka assigned to this process. No other value out of an event may become a label.
+//!
+//! Series are created at 0 on start, so that the first failure is an increase.
 
 mod kafka;
 mod observers;
+mod process;
 mod rotations;
 mod table;
 
@@ -19,18 +21,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
-pub use kafka::KafkaMetrics;
+pub(crate) use kafka::KafkaMetrics;
 pub use observers::{ListenerMetrics, WebhookMetrics};
-pub use rotations::MOST_ROTATIONS;
+pub use rotations::MAX_ROTATIONS;
 pub use table::{Definition, TABLE};
 
 use crate::detection::alert::Priority;
 use crate::detection::audit::envelope::skipped;
 use crate::detection::detector::{Counts, forgotten, malformed, truncated};
+use process::ProcessMetrics;
 use rotations::Rotations;
 use table::Instruments;
 
-/// The words of [`malformed`] as labels.
+/// Label values of the reasons in [`malformed`].
 const MALFORMED: [(&str, &str); 8] = [
     (malformed::NOT_JSON, "not_json"),
     (malformed::SYNTAX, "syntax"),
@@ -42,7 +45,7 @@ const MALFORMED: [(&str, &str); 8] = [
     (malformed::EXCHANGE, "exchanged_match"),
 ];
 
-/// The words of [`skipped`] as labels.
+/// Label values of the reasons in [`skipped`].
 const SKIPPED: [(&str, &str); skipped::ALL.len()] = [
     (skipped::OTHER_LOG, "other_log"),
     (skipped::OTHER_KIND, "other_kind"),
@@ -54,70 +57,72 @@ const SKIPPED: [(&str, &str); skipped::ALL.len()] = [
     (skipped::TOO_LARGE, "too_large"),
 ];
 
-/// The words of [`truncated`] as labels.
+/// Label values of the reasons in [`truncated`].
 const TRUNCATED: [(&str, &str); 3] =
     [(truncated::CUT, "cut"), (truncated::TOO_LONG, "too_long"), (truncated::APISERVER, "apiserver")];
 
-/// The words of [`forgotten`] as labels.
-const FORGOTTEN: [(&str, &str); 8] = [
-    (forgotten::CLUSTER_STATE, "knowledge"),
+/// Label values of the kinds in [`forgotten`].
+const EVICTIONS: [(&str, &str); 8] = [
+    (forgotten::CLUSTER_STATE, "cluster_state"),
     (forgotten::WINDOWS, "windows"),
-    (forgotten::MATCHES, "matches"),
+    (forgotten::MATCHES, "observations"),
     (forgotten::LATE, "late_matches"),
     (forgotten::THROTTLES, "throttles"),
-    (forgotten::STRANGE, "other_rules"),
-    (forgotten::HABITS, "habits"),
-    (forgotten::STATE, "state"),
+    (forgotten::STRANGE, "foreign_matches"),
+    (forgotten::HABITS, "recurring_reads"),
+    (forgotten::STATE, "stored_state"),
 ];
 
-/// Credentials whose rotation is no longer told.
-const ROTATIONS: &str = "rotations";
+/// Registry credentials whose last rotation is no longer exported.
+const ROTATIONS: &str = "credential_rotations";
 
-/// What a reason has as label that the tables above do not know. A test keeps it from happening.
+/// Label value of a reason that is missing in the tables above; a test excludes that.
 const OTHER: &str = "other";
 
 fn label(words: &[(&'static str, &'static str)], reason: &str) -> &'static str {
     words.iter().find(|(known, _)| *known == reason).map_or(OTHER, |(_, label)| label)
 }
 
-/// Kinds of things that are remembered of the cluster.
+/// Kinds of cluster objects that are tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// Secrets that are registry credentials.
+pub(crate) enum TrackedKind {
     Credentials,
-    /// Other secrets whose name could be a credential's.
+    /// Secrets without evidence of a registry credential, but with a name that could be one.
     OtherSecrets,
-    /// Pods that take a secret.
+    /// Pods that use a secret.
     Pods,
-    /// Roles that let read secrets.
+    /// Roles that grant read access to secrets.
     Roles,
-    /// Namespaces and what they enforce.
     Namespaces,
 }
 
-impl Known {
-    /// All kinds.
-    pub const ALL: [Known; 5] =
-        [Known::Credentials, Known::OtherSecrets, Known::Pods, Known::Roles, Known::Namespaces];
+impl TrackedKind {
+    const ALL: [TrackedKind; 5] = [
+        TrackedKind::Credentials,
+        TrackedKind::OtherSecrets,
+        TrackedKind::Pods,
+        TrackedKind::Roles,
+        TrackedKind::Namespaces,
+    ];
 
     const fn label(self) -> &'static str {
         match self {
-            Known::Credentials => "credentials",
-            Known::OtherSecrets => "other_secrets",
-            Known::Pods => "pods",
-            Known::Roles => "roles",
-            Known::Namespaces => "namespaces",
+            TrackedKind::Credentials => "credentials",
+            TrackedKind::OtherSecrets => "other_secrets",
+            TrackedKind::Pods => "pods",
+            TrackedKind::Roles => "roles",
+            TrackedKind::Namespaces => "namespaces",
         }
     }
 }
 
-/// The rules in use, as the metrics name them.
+/// Label values of the loaded rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleNames {
-    /// Name and priority of each rule and, behind them, each correlation: the order of
+    /// Name and priority of each rule, followed by those of each correlation, in the order of
     /// [`Detector::rule_names`](crate::detection::detector::Detector::rule_names).
     pub rules: Vec<(String, Priority)>,
-    /// What tells this rule set from another one: a hash of its files.
+    /// Hash of the rule files.
     pub version: String,
 }
 
@@ -127,6 +132,7 @@ pub struct Metrics {
     instruments: Instruments,
     rules: RwLock<RuleNames>,
     rotations: Mutex<Rotations>,
+    process: ProcessMetrics,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -140,42 +146,40 @@ fn int(number: u64) -> i64 {
 }
 
 impl Metrics {
-    /// Starts at zero for these sources.
+    /// Registers all metrics and creates the series of these sources.
     ///
     /// # Errors
-    /// None that depends on the arguments: when a name in the table is not one, which a test excludes.
+    /// If the table holds an invalid or a duplicate name, which a test excludes.
     pub fn new(sources: &[String]) -> Result<Arc<Self>, prometheus::Error> {
         let registry = Registry::new();
         let instruments = Instruments::register(&registry)?;
-        let metrics =
-            Metrics { registry, instruments, rules: RwLock::default(), rotations: Mutex::default() };
+        let metrics = Metrics {
+            registry,
+            instruments,
+            rules: RwLock::default(),
+            rotations: Mutex::default(),
+            process: ProcessMetrics::default(),
+        };
         metrics.start(sources);
         Ok(Arc::new(metrics))
     }
 
-    /// Every series that can be known before anything happens.
+    /// Creates every series whose labels are known in advance.
     fn start(&self, sources: &[String]) {
         let all = &self.instruments;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         all.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         all.start_time.with_label_values::<&str>(&[]).set(now.as_secs_f64());
-        for gauge in [
-            &all.resident_memory,
-            &all.rules_loaded,
-            &all.store_bytes,
-            &all.store_alerts,
-            &all.store_full,
-            &all.streams,
-        ] {
+        for gauge in [&all.rules_loaded, &all.store_bytes, &all.store_alerts, &all.store_full, &all.streams] {
             gauge.with_label_values::<&str>(&[]).set(0);
         }
         all.store_errors.with_label_values::<&str>(&[]).reset();
-        for histogram in [&all.match_latency, &all.alert_delay, &all.store_latency] {
+        for histogram in [&all.match_latency, &all.alert_latency, &all.store_latency] {
             histogram.with_label_values::<&str>(&[]);
         }
         for source in sources {
             let source = source.as_str();
-            for counter in [&all.events, &all.events_outside, &all.bytes, &all.source_errors] {
+            for counter in [&all.events, &all.bytes, &all.source_errors] {
                 counter.with_label_values(&[source]).reset();
             }
             all.lag_bytes.with_label_values(&[source]).set(0);
@@ -190,36 +194,34 @@ impl Metrics {
                 all.truncated.with_label_values(&[source, reason]).reset();
             }
         }
-        for (_, what) in FORGOTTEN {
-            all.forgotten.with_label_values(&[what]).reset();
+        for (_, kind) in EVICTIONS {
+            all.evictions.with_label_values(&[kind]).reset();
         }
-        all.forgotten.with_label_values(&[ROTATIONS]).reset();
-        for known in Known::ALL {
-            all.known.with_label_values(&[known.label()]).set(0);
+        all.evictions.with_label_values(&[ROTATIONS]).reset();
+        for kind in TrackedKind::ALL {
+            all.tracked.with_label_values(&[kind.label()]).set(0);
         }
-        for result in ["taken", "refused"] {
-            all.rule_reloads.with_label_values(&[result]).reset();
+        for success in [true, false] {
+            all.rule_reloads.with_label_values(&[result(success)]).reset();
         }
     }
 
-    // Sources and judging.
+    // Sources and evaluation.
 
-    /// A source read so many bytes, unpacked.
-    pub fn read(&self, source: &str, bytes: u64) {
+    /// Adds uncompressed bytes that a source read.
+    pub(crate) fn add_bytes(&self, source: &str, bytes: u64) {
         self.instruments.bytes.with_label_values(&[source]).inc_by(bytes);
     }
 
-    /// A source failed to read.
-    pub fn source_failed(&self, source: &str) {
+    pub(crate) fn source_error(&self, source: &str) {
         self.instruments.source_errors.with_label_values(&[source]).inc();
     }
 
-    /// What a detector saw in what this source handed on. The counts are added, so they must be new each time
+    /// Adds what a detector counted in the records of this source since the last call
     /// ([`take_counts`](crate::detection::detector::Session::take_counts)).
-    pub fn judged(&self, source: &str, counts: &Counts) {
+    pub(crate) fn add_counts(&self, source: &str, counts: &Counts) {
         let all = &self.instruments;
         all.events.with_label_values(&[source]).inc_by(counts.events);
-        all.events_outside.with_label_values(&[source]).inc_by(counts.outside_time_range);
         for (reason, count) in &counts.malformed {
             all.malformed.with_label_values(&[source, label(&MALFORMED, reason)]).inc_by(*count);
         }
@@ -229,93 +231,91 @@ impl Metrics {
         for (reason, count) in &counts.truncated {
             all.truncated.with_label_values(&[source, label(&TRUNCATED, reason)]).inc_by(*count);
         }
-        self.forgotten(&counts.forgotten);
+        self.add_evictions(&counts.forgotten);
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
         for (rule, count) in &counts.held_back {
             if let Some((name, _)) = rules.rules.get(*rule) {
-                all.held_back.with_label_values(&[name.as_str()]).inc_by(*count);
+                all.throttled.with_label_values(&[name.as_str()]).inc_by(*count);
             }
         }
     }
 
-    /// So much more was forgotten to stay within bounds, by what it was.
-    pub fn forgotten(&self, counts: &BTreeMap<&'static str, u64>) {
-        for (what, count) in counts {
-            self.instruments.forgotten.with_label_values(&[label(&FORGOTTEN, what)]).inc_by(*count);
+    /// Adds evictions since the last call, by kind.
+    pub(crate) fn add_evictions(&self, counts: &BTreeMap<&'static str, u64>) {
+        for (kind, count) in counts {
+            self.instruments.evictions.with_label_values(&[label(&EVICTIONS, kind)]).inc_by(*count);
         }
     }
 
-    /// Judging a batch took so long.
-    pub fn judged_in(&self, time: Duration) {
+    /// Records how long the evaluation of a batch took.
+    pub(crate) fn observe_evaluation(&self, time: Duration) {
         self.instruments.match_latency.with_label_values::<&str>(&[]).observe(time.as_secs_f64());
     }
 
-    /// How far a source is behind: bytes that it has not read, and the age of the last event it has.
-    pub fn lag(&self, source: &str, bytes: u64, age: Duration) {
+    /// Sets how far a source is behind: bytes not yet read, and the age of the newest evaluated event.
+    pub(crate) fn set_lag(&self, source: &str, bytes: u64, age: Duration) {
         self.instruments.lag_bytes.with_label_values(&[source]).set(int(bytes));
         self.instruments.lag_seconds.with_label_values(&[source]).set(age.as_secs_f64());
     }
 
-    // Alerts, and what is known.
+    // Alerts and cluster state.
 
-    /// An alert of the rule with this index was stored now; its event is of that time (nanoseconds since 1970), 0 where it does not say.
-    pub fn alert(&self, rule: usize, event_time: i64) {
+    /// Counts a stored alert of the rule with this index. `event_time` is in nanoseconds since 1970-01-01T00:00:00Z, 0 if unknown.
+    pub(crate) fn alert_stored(&self, rule: usize, event_time: i64) {
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
         let Some((name, priority)) = rules.rules.get(rule) else { return };
         self.instruments.alerts.with_label_values(&[name.as_str(), priority.name()]).inc();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if let Ok(event_time @ 1..) = u64::try_from(event_time) {
-            // A clock that goes behind the apiserver's makes no negative delay.
-            let delay = now.saturating_sub(Duration::from_nanos(event_time));
-            self.instruments.alert_delay.with_label_values::<&str>(&[]).observe(delay.as_secs_f64());
+            // A clock behind the apiserver's must not make the latency negative.
+            let latency = now.saturating_sub(Duration::from_nanos(event_time));
+            self.instruments.alert_latency.with_label_values::<&str>(&[]).observe(latency.as_secs_f64());
         }
     }
 
-    /// So much is remembered of that kind.
-    pub fn known(&self, what: Known, count: usize) {
-        self.instruments.known.with_label_values(&[what.label()]).set(int(count as u64));
+    pub(crate) fn set_tracked(&self, kind: TrackedKind, count: usize) {
+        self.instruments.tracked.with_label_values(&[kind.label()]).set(int(count as u64));
     }
 
-    /// A registry credential was written at that time (nanoseconds since 1970). Of more than [`MOST_ROTATIONS`] the one is no longer
-    /// told that was not written for the longest time.
-    pub fn rotated(&self, namespace: &str, secret: &str, time: i64) {
+    /// Records that a registry credential was written at this time (nanoseconds since 1970-01-01T00:00:00Z). Beyond
+    /// [`MAX_ROTATIONS`] credentials, the one with the oldest time is evicted.
+    pub(crate) fn credential_rotated(&self, namespace: &str, secret: &str, time: i64) {
         let mut rotations = self.rotations.lock().unwrap_or_else(PoisonError::into_inner);
         let all = &self.instruments;
         let change = rotations.rotated(namespace, secret, time);
-        if let Some((namespace, secret)) = change.forgotten {
+        if let Some((namespace, secret)) = change.evicted {
             let _ = all.rotation.remove_label_values(&[&namespace, &secret]);
-            all.forgotten.with_label_values(&[ROTATIONS]).inc();
+            all.evictions.with_label_values(&[ROTATIONS]).inc();
         }
-        if let Some(((namespace, secret), time)) = change.shown {
+        if let Some(((namespace, secret), time)) = change.exported {
             #[allow(clippy::cast_precision_loss)] // Microseconds are enough.
             let seconds = time as f64 / 1e9;
             all.rotation.with_label_values(&[&namespace, &secret]).set(seconds);
         }
     }
 
-    /// A registry credential was deleted.
-    pub fn credential_gone(&self, namespace: &str, secret: &str) {
+    pub(crate) fn credential_deleted(&self, namespace: &str, secret: &str) {
         let mut rotations = self.rotations.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((namespace, secret)) = rotations.gone(namespace, secret) {
+        if let Some((namespace, secret)) = rotations.deleted(namespace, secret) {
             let _ = self.instruments.rotation.remove_label_values(&[&namespace, &secret]);
         }
     }
 
     // Rules.
 
-    /// These rules are in use from now on. Series of rules that are gone go with them.
-    pub fn rules_in_use(&self, new: RuleNames) {
+    /// Creates the series of the loaded rules and removes those of rules that are no longer loaded.
+    pub(crate) fn set_rules(&self, new: RuleNames) {
         let all = &self.instruments;
         let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
         for (name, priority) in &rules.rules {
             if !new.rules.contains(&(name.clone(), *priority)) {
                 let _ = all.alerts.remove_label_values(&[name.as_str(), priority.name()]);
-                let _ = all.held_back.remove_label_values(&[name.as_str()]);
+                let _ = all.throttled.remove_label_values(&[name.as_str()]);
             }
         }
         for (name, priority) in &new.rules {
             all.alerts.with_label_values(&[name.as_str(), priority.name()]);
-            all.held_back.with_label_values(&[name.as_str()]);
+            all.throttled.with_label_values(&[name.as_str()]);
         }
         all.rules_loaded.with_label_values::<&str>(&[]).set(int(new.rules.len() as u64));
         all.rule_set.reset();
@@ -323,60 +323,51 @@ impl Metrics {
         *rules = new;
     }
 
-    /// Rule files changed, and were taken or refused.
-    pub fn rules_reloaded(&self, taken: bool) {
-        self.instruments.rule_reloads.with_label_values(&[result(taken)]).inc();
+    /// Counts a reload of changed rule files.
+    pub(crate) fn rules_reloaded(&self, success: bool) {
+        self.instruments.rule_reloads.with_label_values(&[result(success)]).inc();
     }
 
     // The store.
 
-    /// How large the store is, and how many alerts are in it.
-    pub fn store_holds(&self, bytes: u64, alerts: u64) {
+    pub(crate) fn set_store_size(&self, bytes: u64, alerts: u64) {
         self.instruments.store_bytes.with_label_values::<&str>(&[]).set(int(bytes));
         self.instruments.store_alerts.with_label_values::<&str>(&[]).set(int(alerts));
     }
 
-    /// The store could not be written or read.
-    pub fn store_failed(&self) {
+    /// Counts a failed read or write of the store.
+    pub(crate) fn store_error(&self) {
         self.instruments.store_errors.with_label_values::<&str>(&[]).inc();
     }
 
-    /// Whether anything more can be stored.
-    pub fn store_full(&self, full: bool) {
+    pub(crate) fn set_store_full(&self, full: bool) {
         self.instruments.store_full.with_label_values::<&str>(&[]).set(i64::from(full));
     }
 
-    /// Storing a batch took so long.
-    pub fn stored_in(&self, time: Duration) {
+    /// Records how long the commit of a batch took.
+    pub(crate) fn observe_commit(&self, time: Duration) {
         self.instruments.store_latency.with_label_values::<&str>(&[]).observe(time.as_secs_f64());
     }
 
-    /// The instruments themselves, for rooms that have reasons of their own to count by.
+    /// The instruments themselves, for modules with a closed set of label values of their own.
     pub(crate) fn instruments(&self) -> &Instruments {
         &self.instruments
     }
 
-    /// Everything, in the text format of Prometheus (0.0.4).
+    /// Renders all metrics in the Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
-        let memory = resident_memory().unwrap_or(0);
-        self.instruments.resident_memory.with_label_values::<&str>(&[]).set(int(memory));
+        self.process.update(&self.instruments);
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::error!(%error, "metrics cannot be written");
+            tracing::error!(%error, "failed to encode metrics");
         }
         String::from_utf8_lossy(&text).into_owned()
     }
 }
 
-const fn result(taken: bool) -> &'static str {
-    if taken { "taken" } else { "refused" }
-}
-
-/// Bytes of memory of this process, where the system says so in `/proc`.
-fn resident_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+/// Value of the label `result`.
+const fn result(success: bool) -> &'static str {
+    if success { "success" } else { "failure" }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! What the rooms that listen tell: each has the words it needs and no more.
+//! Metrics of the listeners: the audit webhook and the server.
 
 use std::sync::Arc;
 
 use super::{Metrics, result};
 use crate::daemon::source::webhook::{CODES, Witness};
 
-/// Counts what a webhook receiver does.
+/// Metrics of one webhook source.
 #[derive(Clone, Debug)]
 pub struct WebhookMetrics {
     metrics: Arc<Metrics>,
@@ -13,24 +13,24 @@ pub struct WebhookMetrics {
 }
 
 impl WebhookMetrics {
-    /// For the source of that name.
+    /// Creates the series of the source with this name.
     pub fn new(metrics: Arc<Metrics>, source: &str) -> Self {
         let all = &metrics.instruments;
         for code in CODES {
             all.webhook_requests.with_label_values(&[source, code.to_string().as_str()]).reset();
         }
         all.webhook_batches.with_label_values(&[source]).reset();
-        all.webhook_repeated.with_label_values(&[source]).reset();
+        all.webhook_duplicates.with_label_values(&[source]).reset();
         all.webhook_memory.with_label_values(&[source]).set(0);
-        for taken in [true, false] {
-            all.file_reloads.with_label_values(&[source, result(taken)]).reset();
+        for success in [true, false] {
+            all.file_reloads.with_label_values(&[source, result(success)]).reset();
         }
         WebhookMetrics { source: source.to_owned(), metrics }
     }
 
-    /// The pipeline dropped so many events that were sent again.
-    pub fn repeated(&self, events: u64) {
-        self.metrics.instruments.webhook_repeated.with_label_values(&[self.source.as_str()]).inc_by(events);
+    /// Adds events that the pipeline dropped as duplicates.
+    pub(crate) fn duplicates(&self, events: u64) {
+        self.metrics.instruments.webhook_duplicates.with_label_values(&[self.source.as_str()]).inc_by(events);
     }
 }
 
@@ -42,7 +42,7 @@ impl Witness for WebhookMetrics {
     }
 
     fn handed_on(&self, bytes: usize) {
-        self.metrics.read(&self.source, bytes as u64);
+        self.metrics.add_bytes(&self.source, bytes as u64);
         self.metrics.instruments.webhook_batches.with_label_values(&[self.source.as_str()]).inc();
     }
 
@@ -50,52 +50,49 @@ impl Witness for WebhookMetrics {
         self.metrics.instruments.webhook_memory.with_label_values(&[self.source.as_str()]).add(change);
     }
 
-    fn reloaded(&self, taken: bool) {
-        let labels = [self.source.as_str(), result(taken)];
+    fn reloaded(&self, success: bool) {
+        let labels = [self.source.as_str(), result(success)];
         self.metrics.instruments.file_reloads.with_label_values(&labels).inc();
     }
 }
 
-/// The word for the server's own port among those whose files are read again.
+/// Value of the label `listener` for the server's own port.
 const SERVER: &str = "server";
 
-/// Counts what the server does.
+/// Metrics of the server.
 #[derive(Clone, Debug)]
 pub struct ListenerMetrics {
     metrics: Arc<Metrics>,
 }
 
 impl ListenerMetrics {
-    /// For these paths; any other is `other`. Each has been asked for with code 200 no times.
+    /// Creates the series of these paths with code 200.
     pub fn new(metrics: Arc<Metrics>, paths: &[&str]) -> Self {
         let all = &metrics.instruments;
         for path in paths {
             all.http_requests.with_label_values(&[path, "200"]).reset();
         }
-        for taken in [true, false] {
-            all.file_reloads.with_label_values(&[SERVER, result(taken)]).reset();
+        for success in [true, false] {
+            all.file_reloads.with_label_values(&[SERVER, result(success)]).reset();
         }
         ListenerMetrics { metrics }
     }
 
-    /// A request to one of the paths was answered.
-    pub fn answered(&self, path: &'static str, code: u16) {
+    pub(crate) fn answered(&self, path: &'static str, code: u16) {
         let code = code.to_string();
         self.metrics.instruments.http_requests.with_label_values(&[path, code.as_str()]).inc();
     }
 
-    /// A client follows the alerts.
-    pub fn stream_started(&self) {
+    pub(crate) fn stream_started(&self) {
         self.metrics.instruments.streams.with_label_values::<&str>(&[]).inc();
     }
 
-    /// It follows them no more.
-    pub fn stream_ended(&self) {
+    pub(crate) fn stream_ended(&self) {
         self.metrics.instruments.streams.with_label_values::<&str>(&[]).dec();
     }
 
-    /// A file of certificates or the token changed.
-    pub fn reloaded(&self, taken: bool) {
-        self.metrics.instruments.file_reloads.with_label_values(&[SERVER, result(taken)]).inc();
+    /// Counts a reload of certificate, key and token files.
+    pub(crate) fn reloaded(&self, success: bool) {
+        self.metrics.instruments.file_reloads.with_label_values(&[SERVER, result(success)]).inc();
     }
 }

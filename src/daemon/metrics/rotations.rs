@@ -1,14 +1,14 @@
-//! When each known registry credential was last written: the newest of them.
+//! The time at which each tracked registry credential was last written, for the most recently written ones.
 
 use std::collections::HashMap;
 
-/// The rotation of so many credentials is told.
-pub const MOST_ROTATIONS: usize = 1000;
+/// Upper bound of exported credentials: each is a time series.
+pub const MAX_ROTATIONS: usize = 1000;
 
-/// A name in Kubernetes has at most so many bytes.
-const LONGEST_NAME: usize = 253;
+/// Longest name of a Kubernetes object, in bytes.
+const MAX_NAME_LEN: usize = 253;
 
-/// Namespace and secret.
+/// Namespace and name of a secret.
 type Name = (String, String);
 
 #[derive(Debug, Default)]
@@ -16,56 +16,56 @@ pub(super) struct Rotations {
     times: HashMap<Name, i64>,
 }
 
-/// What a rotation changes of what is shown.
+/// Changes to the exported series.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    pub(super) shown: Option<(Name, i64)>,
-    pub(super) forgotten: Option<Name>,
+    pub(super) exported: Option<(Name, i64)>,
+    pub(super) evicted: Option<Name>,
 }
 
-/// A name as a label: it comes from an event, and anything could stand there.
-fn clean(name: &str) -> String {
-    let mut clean = String::new();
+/// Returns a label value out of a name in an event, which an attacker may choose freely: no control characters, bounded length.
+fn label_value(name: &str) -> String {
+    let mut value = String::new();
     for letter in name.chars().filter(|letter| !letter.is_control()) {
-        if clean.len() + letter.len_utf8() > LONGEST_NAME {
+        if value.len() + letter.len_utf8() > MAX_NAME_LEN {
             break;
         }
-        clean.push(letter);
+        value.push(letter);
     }
-    clean
+    value
 }
 
 impl Rotations {
     pub(super) fn rotated(&mut self, namespace: &str, secret: &str, time: i64) -> Change {
-        let name = (clean(namespace), clean(secret));
+        let name = (label_value(namespace), label_value(secret));
         let mut change = Change::default();
         if let Some(known) = self.times.get_mut(&name) {
-            // Events come out of order; the newest counts.
+            // Events may arrive out of order: the newest time wins.
             if time > *known {
                 *known = time;
-                change.shown = Some((name, time));
+                change.exported = Some((name, time));
             }
             return change;
         }
-        if self.times.len() >= MOST_ROTATIONS {
-            // A look at a thousand entries for a secret that is written: nothing.
+        if self.times.len() >= MAX_ROTATIONS {
+            // A linear search is cheap: secrets are seldom written.
             let oldest = self.times.iter().min_by_key(|(name, time)| (**time, *name));
             let Some((oldest, oldest_time)) = oldest.map(|(name, time)| (name.clone(), *time)) else {
                 return change;
             };
             if oldest_time >= time {
-                change.forgotten = Some(name);
+                change.evicted = Some(name);
                 return change;
             }
             self.times.remove(&oldest);
-            change.forgotten = Some(oldest);
+            change.evicted = Some(oldest);
         }
         self.times.insert(name.clone(), time);
-        change.shown = Some((name, time));
+        change.exported = Some((name, time));
         change
     }
 
-    pub(super) fn gone(&mut self, namespace: &str, secret: &str) -> Option<Name> {
-        self.times.remove_entry(&(clean(namespace), clean(secret))).map(|(name, _)| name)
+    pub(super) fn deleted(&mut self, namespace: &str, secret: &str) -> Option<Name> {
+        self.times.remove_entry(&(label_value(namespace), label_value(secret))).map(|(name, _)| name)
     }
 }

@@ -1,29 +1,31 @@
-//! Every metric there is: name, labels, and what it says. Documentation, registration and tests are made of this one table.
+//! The table of all metrics: name, kind, labels, help. Registration, the reference documentation and the tests are generated from it.
 
-use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result};
+use prometheus::{
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result,
+};
 
 /// One metric, as it is documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Definition {
-    /// Its whole name.
+    /// Full name, with prefix and unit.
     pub name: &'static str,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// Its labels.
+    /// Label names.
     pub labels: &'static [&'static str],
-    /// What it says.
+    /// Help text, one sentence.
     pub help: &'static str,
 }
 
-/// Seconds to judge a batch: from one event to the largest body.
+/// Bucket bounds in seconds for evaluating or storing a batch: from a single event to the largest webhook body.
 const LATENCY: &[f64] =
     &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 
-/// Seconds between an event and its alert: from one that was just written to a day's backlog.
+/// Bucket bounds in seconds from an event to its alert: from a live log to a backlog of one day.
 const DELAY: &[f64] =
     &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0, 86400.0];
 
-/// Seconds that a delivery takes: from a pipe to a receiver that hangs.
+/// Bucket bounds in seconds for a delivery attempt: from a local pipe to a receiver that hangs.
 const ATTEMPT: &[f64] = &[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 
 macro_rules! instrument {
@@ -35,6 +37,9 @@ macro_rules! instrument {
     };
     (seconds) => {
         GaugeVec
+    };
+    (seconds_total) => {
+        CounterVec
     };
     (latency) => {
         HistogramVec
@@ -57,6 +62,9 @@ macro_rules! kind {
     (seconds) => {
         "gauge"
     };
+    (seconds_total) => {
+        "counter"
+    };
     (latency) => {
         "histogram"
     };
@@ -78,6 +86,9 @@ macro_rules! make {
     (seconds, $name:literal, $labels:expr, $help:literal) => {
         GaugeVec::new(Opts::new($name, $help), $labels)
     };
+    (seconds_total, $name:literal, $labels:expr, $help:literal) => {
+        CounterVec::new(Opts::new($name, $help), $labels)
+    };
     (latency, $name:literal, $labels:expr, $help:literal) => {
         HistogramVec::new(HistogramOpts::new($name, $help).buckets(LATENCY.to_vec()), $labels)
     };
@@ -97,7 +108,7 @@ macro_rules! metrics {
         }
 
         impl Instruments {
-            /// Makes all of them, in a registry.
+            /// Creates all instruments and registers them.
             pub(super) fn register(registry: &Registry) -> Result<Self> {
                 $(
                     let $field = make!($kind, $name, &[$($label),*], $help)?;
@@ -107,7 +118,7 @@ macro_rules! metrics {
             }
         }
 
-        /// All metrics.
+        /// All metrics, in the order of the reference documentation.
         pub const TABLE: &[Definition] = &[
             $(Definition { name: $name, kind: kind!($kind), labels: &[$($label),*], help: $help },)*
         ];
@@ -116,101 +127,109 @@ macro_rules! metrics {
 
 metrics! {
     build_info: gauge "pullwatch_build_info" ["version"]
-        "Always 1; its label says which pullwatch this is.";
-    start_time: seconds "pullwatch_process_start_time_seconds" []
-        "When the process started, in seconds since 1970.";
-    resident_memory: gauge "pullwatch_process_resident_memory_bytes" []
-        "Memory of the process; 0 where the system does not say.";
+        "Always 1, labeled with the version of pullwatch.";
+    cpu: seconds_total "process_cpu_seconds_total" []
+        "Total user and system CPU time spent in seconds.";
+    open_fds: gauge "process_open_fds" []
+        "Number of open file descriptors.";
+    max_fds: gauge "process_max_fds" []
+        "Maximum number of open file descriptors.";
+    virtual_memory: gauge "process_virtual_memory_bytes" []
+        "Virtual memory size in bytes.";
+    resident_memory: gauge "process_resident_memory_bytes" []
+        "Resident memory size in bytes.";
+    threads: gauge "process_threads" []
+        "Number of OS threads in the process.";
+    start_time: seconds "process_start_time_seconds" []
+        "Start time of the process since unix epoch in seconds.";
     events: counter "pullwatch_source_events_total" ["source"]
-        "Audit events judged, or passed over because no rule can match them.";
-    events_outside: counter "pullwatch_source_events_outside_time_range_total" ["source"]
-        "Audit events left out for their time.";
+        "Audit events evaluated, including those that the prefilter skipped because no rule can match them.";
     bytes: counter "pullwatch_source_bytes_total" ["source"]
-        "Bytes read, unpacked.";
+        "Bytes read, after decompression.";
     malformed: counter "pullwatch_source_malformed_total" ["source", "reason"]
-        "Records that are no sound audit events, by what is wrong with them.";
+        "Malformed records, by reason.";
     skipped: counter "pullwatch_source_skipped_total" ["source", "reason"]
-        "Records of log shippers and clouds that held no audit event, by why.";
+        "Records of log shippers and cloud services that hold no audit event, by reason.";
     truncated: counter "pullwatch_source_truncated_events_total" ["source", "reason"]
-        "Events judged by a part of them, by why.";
+        "Events evaluated with parts missing, by reason.";
     source_errors: counter "pullwatch_source_errors_total" ["source"]
-        "Failures to read: a file that cannot be opened, a connection that broke.";
+        "Read errors, such as a file that cannot be opened or a lost connection.";
     lag_bytes: gauge "pullwatch_source_lag_bytes" ["source"]
-        "Bytes that are there and were not read yet.";
+        "Bytes available and not yet read.";
     lag_seconds: seconds "pullwatch_source_lag_seconds" ["source"]
-        "Age of the newest event that was judged, while there is more to read; 0 when all is read.";
+        "Age of the newest evaluated event while more input is available; 0 when caught up.";
     match_latency: latency "pullwatch_match_duration_seconds" []
-        "Time to judge a batch.";
+        "Time to evaluate a batch against all rules.";
     alerts: counter "pullwatch_alerts_total" ["rule", "priority"]
-        "Alerts, by rule.";
-    held_back: counter "pullwatch_alerts_held_back_total" ["rule"]
-        "Alerts that a throttle held back and that no later alert tells of.";
-    alert_delay: delay "pullwatch_alert_delay_seconds" []
-        "Time between an event and the alert being stored.";
-    forgotten: counter "pullwatch_forgotten_total" ["what"]
-        "What was forgotten to stay within bounds.";
-    known: gauge "pullwatch_known" ["what"]
-        "What is remembered of the cluster: registry credentials, other secrets, pods, roles, namespaces.";
+        "Alerts stored, by rule and priority.";
+    throttled: counter "pullwatch_alerts_throttled_total" ["rule"]
+        "Alerts suppressed by a throttle and not summed up in a later alert, by rule.";
+    alert_latency: delay "pullwatch_alert_latency_seconds" []
+        "Time from an event's timestamp until its alert is stored.";
+    evictions: counter "pullwatch_evictions_total" ["kind"]
+        "Entries evicted to stay within memory limits, by kind; also matches and state discarded as late or foreign.";
+    tracked: gauge "pullwatch_tracked_objects" ["kind"]
+        "Cluster objects tracked, by kind.";
     rotation: seconds "pullwatch_credential_last_rotation_timestamp_seconds" ["namespace", "secret"]
-        "When a registry credential was last seen to be written, in seconds since 1970. At most 1000 credentials.";
+        "Unix time at which a registry credential was last seen written. At most 1000 credentials, the newest.";
     rules_loaded: gauge "pullwatch_rules_loaded" []
-        "Rules and correlations in use.";
+        "Rules and correlations loaded.";
     rule_set: gauge "pullwatch_rule_set_info" ["version"]
-        "Always 1; its label is a hash of the rules in use.";
+        "Always 1, labeled with a hash of the loaded rules.";
     rule_reloads: counter "pullwatch_rule_reloads_total" ["result"]
-        "Changed rule files: taken, or refused for an error in them.";
+        "Reloads of changed rule files, by result (success or failure).";
     store_bytes: gauge "pullwatch_store_size_bytes" []
         "Size of the store on disk.";
     store_alerts: gauge "pullwatch_store_alerts" []
         "Alerts in the store.";
     store_errors: counter "pullwatch_store_errors_total" []
-        "Failures to write to the store or to read it.";
+        "Failed reads and writes of the store.";
     store_full: gauge "pullwatch_store_full" []
-        "1 while nothing more can be stored.";
+        "1 while the store is full and sources are paused, otherwise 0.";
     store_latency: latency "pullwatch_store_commit_duration_seconds" []
-        "Time to store a batch.";
+        "Time to commit a batch to the store.";
     sink_deliveries: counter "pullwatch_sink_deliveries_total" ["sink"]
-        "Alerts that a sink delivered.";
-    sink_passed_over: counter "pullwatch_sink_passed_over_total" ["sink"]
-        "Alerts that are not for a sink: its priority or its rules are others.";
+        "Alerts delivered.";
+    sink_filtered: counter "pullwatch_sink_filtered_total" ["sink"]
+        "Alerts excluded by the sink's filters.";
     sink_failures: counter "pullwatch_sink_failures_total" ["sink", "reason"]
-        "Attempts of a sink that failed, by what failed.";
+        "Failed delivery attempts, by reason.";
     sink_retries: counter "pullwatch_sink_retries_total" ["sink"]
-        "Attempts of a sink after one that failed.";
+        "Delivery attempts that repeat a failed one.";
     sink_dead_letters: counter "pullwatch_sink_dead_letters_total" ["sink", "reason"]
-        "Alerts that a sink gave up, by reason. They are in the dead-letter file, but for those lost.";
-    sink_lost: counter "pullwatch_sink_lost_total" ["sink", "reason"]
-        "Alerts that a sink gave up and that are in no dead-letter file, by why not.";
+        "Undeliverable alerts, by reason; written to the dead-letter file unless pullwatch_sink_dropped_total counts them.";
+    sink_dropped: counter "pullwatch_sink_dropped_total" ["sink", "reason"]
+        "Undeliverable alerts that could not be written to the dead-letter file, by reason.";
     sink_truncated: counter "pullwatch_sink_truncated_total" ["sink"]
-        "Messages that were cut to fit into a datagram.";
+        "Syslog messages truncated to fit into a datagram.";
     sink_backlog: gauge "pullwatch_sink_backlog_alerts" ["sink"]
-        "Alerts that are stored and not delivered yet, at most.";
+        "Stored alerts not yet delivered (upper bound: includes alerts that the filters exclude).";
     sink_last_success: seconds "pullwatch_sink_last_success_timestamp_seconds" ["sink"]
-        "When a sink last delivered, in seconds since 1970; 0 before the first time.";
+        "Unix time of the last successful delivery; 0 before the first.";
     sink_duration: attempt "pullwatch_sink_delivery_duration_seconds" ["sink"]
-        "How long attempts of a sink took.";
+        "Duration of delivery attempts.";
     kafka_messages: counter "pullwatch_kafka_messages_total" ["source"]
-        "Messages read from Kafka.";
+        "Messages consumed.";
     kafka_empty: counter "pullwatch_kafka_empty_messages_total" ["source"]
-        "Messages from Kafka without a value: they delete a key of a compacted topic.";
+        "Messages consumed without a value (tombstones of a compacted topic).";
     kafka_lag: gauge "pullwatch_kafka_lag_messages" ["source", "topic", "partition"]
-        "Messages of a partition that were not judged yet, of the partitions that are assigned to this process.";
-    kafka_rebalances: counter "pullwatch_kafka_rebalances_total" ["source", "what"]
-        "Times that partitions were assigned to this process, revoked, or lost without being asked.";
+        "Messages not yet evaluated in the partitions assigned to this process.";
+    kafka_rebalances: counter "pullwatch_kafka_rebalances_total" ["source", "event"]
+        "Rebalances, by what happened to partitions of this process: assigned, revoked, or lost without a revocation.";
     kafka_errors: counter "pullwatch_kafka_errors_total" ["source", "reason"]
-        "Failures of a source over Kafka, by what failed.";
+        "Consumer errors, by reason.";
     webhook_requests: counter "pullwatch_webhook_requests_total" ["source", "code"]
-        "Requests of apiservers, by the code of the answer.";
+        "Webhook requests, by status code of the response.";
     webhook_batches: counter "pullwatch_webhook_batches_total" ["source"]
-        "Batches handed to the pipeline.";
-    webhook_repeated: counter "pullwatch_webhook_repeated_events_total" ["source"]
-        "Events that were sent again and dropped, known by their whole content.";
+        "Webhook batches passed to the pipeline.";
+    webhook_duplicates: counter "pullwatch_webhook_duplicate_events_total" ["source"]
+        "Events dropped because an event with the same content was received before.";
     webhook_memory: gauge "pullwatch_webhook_memory_bytes" ["source"]
-        "Bytes of batches that are being read, wait or are being judged.";
-    file_reloads: counter "pullwatch_certificate_reloads_total" ["listener", "result"]
-        "Changed files of certificates and tokens: taken, or refused for an error in them.";
+        "Bytes held by batches that are being received, queued or evaluated.";
+    file_reloads: counter "pullwatch_secret_file_reloads_total" ["listener", "result"]
+        "Reloads of changed certificate, key and token files of a listener, by result (success or failure).";
     http_requests: counter "pullwatch_http_requests_total" ["path", "code"]
-        "Requests to this server, by path; unknown paths are one.";
+        "HTTP requests to the server, by path (\"other\" for unknown paths) and status code.";
     streams: gauge "pullwatch_http_alert_streams" []
-        "Clients that follow the alerts.";
+        "Clients connected to the alert stream.";
 }

@@ -7,13 +7,13 @@ fn metrics() -> Arc<Metrics> {
     Metrics::new(&["audit".to_owned(), "hook".to_owned()]).unwrap()
 }
 
-fn used() -> Arc<Metrics> {
+fn metrics_with_all_series() -> Arc<Metrics> {
     let metrics = metrics();
-    metrics.rules_in_use(RuleNames {
+    metrics.set_rules(RuleNames {
         rules: vec![("Registry Credential Read".to_owned(), Priority::Warning)],
         version: "abc".to_owned(),
     });
-    metrics.rotated("default", "regcred", 1_790_000_000_000_000_000);
+    metrics.credential_rotated("default", "regcred", 1_790_000_000_000_000_000);
     let _ = WebhookMetrics::new(metrics.clone(), "hook");
     KafkaMetrics::new(metrics.clone(), "kafka").lag("audit", 0, 1);
     let _ = ListenerMetrics::new(metrics.clone(), &["/metrics"]);
@@ -22,8 +22,8 @@ fn used() -> Arc<Metrics> {
 }
 
 #[test]
-fn the_table_and_the_output_say_the_same() {
-    let text = used().render();
+fn the_table_matches_the_output() {
+    let text = metrics_with_all_series().render();
     let mut kinds = BTreeMap::new();
     let mut helps = BTreeMap::new();
     let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -60,33 +60,33 @@ fn the_table_and_the_output_say_the_same() {
 }
 
 #[test]
-fn names_go_by_the_rules() {
+fn names_follow_the_conventions() {
     for definition in TABLE {
         let name = definition.name;
-        assert!(name.starts_with("pullwatch_"), "{name}");
+        assert!(name.starts_with("pullwatch_") || name.starts_with("process_"), "{name}");
         assert_eq!(definition.kind == "counter", name.ends_with("_total"), "{name}");
         assert!(definition.help.ends_with('.'), "{name}");
     }
 }
 
 #[test]
-fn every_reason_has_a_word_of_its_own() {
+fn every_reason_has_a_label_value() {
     let counts = Counts {
         malformed: MALFORMED.iter().map(|(reason, _)| (*reason, 1)).collect(),
         skipped: SKIPPED.iter().map(|(reason, _)| (*reason, 1)).collect(),
         truncated: TRUNCATED.iter().map(|(reason, _)| (*reason, 2)).collect(),
-        forgotten: FORGOTTEN.iter().map(|(what, _)| (*what, 3)).collect(),
+        forgotten: EVICTIONS.iter().map(|(kind, _)| (*kind, 3)).collect(),
         ..Counts::default()
     };
-    let metrics = used();
-    metrics.judged("audit", &counts);
+    let metrics = metrics_with_all_series();
+    metrics.add_counts("audit", &counts);
     let text = metrics.render();
     assert!(!text.contains(OTHER) || !text.contains("=\"other\""), "{text}");
     assert!(text.contains(r#"malformed_total{reason="lone_surrogate",source="audit"} 1"#), "{text}");
-    // The modules of reasons hold as many as the tables know.
+    // The tables are complete: they have as many entries as the modules have constants.
     let source = include_str!("../../detection/detector/stats.rs");
     for (module, known) in
-        [("malformed", MALFORMED.len()), ("truncated", TRUNCATED.len()), ("forgotten", FORGOTTEN.len())]
+        [("malformed", MALFORMED.len()), ("truncated", TRUNCATED.len()), ("forgotten", EVICTIONS.len())]
     {
         let start = source.find(&format!("pub mod {module} {{")).unwrap();
         let end = start + source[start..].find("\n}").unwrap();
@@ -95,16 +95,16 @@ fn every_reason_has_a_word_of_its_own() {
 }
 
 #[test]
-fn series_of_rules_that_are_gone_go_with_them() {
-    let metrics = used();
-    metrics.alert(0, 1);
-    metrics.alert(7, 1);
+fn series_of_unloaded_rules_are_removed() {
+    let metrics = metrics_with_all_series();
+    metrics.alert_stored(0, 1);
+    metrics.alert_stored(7, 1);
     assert!(
         metrics
             .render()
             .contains(r#"pullwatch_alerts_total{priority="Warning",rule="Registry Credential Read"} 1"#)
     );
-    metrics.rules_in_use(RuleNames {
+    metrics.set_rules(RuleNames {
         rules: vec![("New".to_owned(), Priority::Notice)],
         version: "def".to_owned(),
     });
@@ -115,41 +115,42 @@ fn series_of_rules_that_are_gone_go_with_them() {
 }
 
 #[test]
-fn rotations_are_bounded_and_the_newest_stay() {
+fn rotations_are_bounded_and_keep_the_newest() {
     let metrics = metrics();
     for i in 0..2500_i64 {
-        metrics.rotated("ns", &format!("secret-{i}"), (i + 1) * 1_000_000_000);
+        metrics.credential_rotated("ns", &format!("secret-{i}"), (i + 1) * 1_000_000_000);
     }
-    // Older than all that are kept: not told.
-    metrics.rotated("ns", "old", 1);
+    // Older than all entries: not exported.
+    metrics.credential_rotated("ns", "old", 1);
     let text = metrics.render();
-    let shown = |text: &str| text.matches("\npullwatch_credential_last_rotation_timestamp_seconds{").count();
-    assert_eq!(shown(&text), MOST_ROTATIONS);
+    let exported =
+        |text: &str| text.matches("\npullwatch_credential_last_rotation_timestamp_seconds{").count();
+    assert_eq!(exported(&text), MAX_ROTATIONS);
     assert!(text.contains("secret-2499") && !text.contains("secret-1499\"") && !text.contains("\"old\""));
-    assert!(text.contains(r#"forgotten_total{what="rotations"} 1501"#));
-    metrics.credential_gone("ns", "secret-2499");
-    assert_eq!(shown(&metrics.render()), MOST_ROTATIONS - 1);
+    assert!(text.contains(r#"evictions_total{kind="credential_rotations"} 1501"#));
+    metrics.credential_deleted("ns", "secret-2499");
+    assert_eq!(exported(&metrics.render()), MAX_ROTATIONS - 1);
 }
 
 #[test]
-fn a_name_out_of_an_event_breaks_no_line() {
+fn a_hostile_name_cannot_break_a_line() {
     let metrics = metrics();
-    metrics.rotated("a\nb\"c\\", &"x".repeat(5000), 1);
+    metrics.credential_rotated("a\nb\"c\\", &"x".repeat(5000), 1);
     let text = metrics.render();
     let line = text.lines().find(|line| line.starts_with("pullwatch_credential_last_rotation")).unwrap();
     assert!(line.contains(r#"namespace="ab\"c\\""#) && line.len() < 400, "{line}");
 }
 
 #[test]
-fn a_webhook_has_its_series() {
+fn a_webhook_source_has_its_series() {
     let metrics = metrics();
     let hook = WebhookMetrics::new(metrics.clone(), "hook");
     hook.answered(429);
     hook.handed_on(10);
-    hook.repeated(3);
+    hook.duplicates(3);
     let text = metrics.render();
     assert!(text.contains(r#"pullwatch_webhook_requests_total{code="429",source="hook"} 1"#));
     assert!(text.contains(r#"pullwatch_webhook_requests_total{code="200",source="hook"} 0"#));
     assert!(text.contains(r#"pullwatch_source_bytes_total{source="hook"} 10"#));
-    assert!(text.contains(r#"pullwatch_webhook_repeated_events_total{source="hook"} 3"#));
+    assert!(text.contains(r#"pullwatch_webhook_duplicate_events_total{source="hook"} 3"#));
 }

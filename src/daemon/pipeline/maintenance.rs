@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::{Pipeline, now};
-use crate::daemon::metrics::Known;
+use crate::daemon::metrics::TrackedKind;
 use crate::daemon::store;
 use crate::detection::detector::{Counts, Session, forgotten};
 use crate::detection::history::Habits;
@@ -51,26 +51,26 @@ impl Pipeline {
     /// Says how much there is, and what was forgotten.
     pub(super) fn gauge(&mut self, session: &Session<'_>) -> Result<(), store::Error> {
         let forgotten = self.mind.forgotten(session);
-        self.metrics.forgotten(&forgotten.forgotten);
+        self.metrics.add_evictions(&forgotten.forgotten);
         let cluster_state = session.cluster_state();
         let sizes = cluster_state.sizes();
         for (known, size) in [
-            (Known::Credentials, sizes.credentials),
-            (Known::OtherSecrets, sizes.other_secrets),
-            (Known::Pods, sizes.pods),
-            (Known::Roles, sizes.roles),
-            (Known::Namespaces, sizes.namespaces),
+            (TrackedKind::Credentials, sizes.credentials),
+            (TrackedKind::OtherSecrets, sizes.other_secrets),
+            (TrackedKind::Pods, sizes.pods),
+            (TrackedKind::Roles, sizes.roles),
+            (TrackedKind::Namespaces, sizes.namespaces),
         ] {
-            self.metrics.known(known, size);
+            self.metrics.set_tracked(known, size);
         }
         for (key, time) in cluster_state.credentials_with_times() {
             if let (Some((namespace, secret)), Some(time)) = (secret_name(key.as_bytes()), time) {
-                self.metrics.rotated(namespace, secret, time);
+                self.metrics.credential_rotated(namespace, secret, time);
             }
         }
         match self.store.holds() {
-            Ok(holds) => self.metrics.store_holds(holds.bytes, holds.alerts),
-            Err(error) if error.is_transient() => self.metrics.store_failed(),
+            Ok(holds) => self.metrics.set_store_size(holds.bytes, holds.alerts),
+            Err(error) if error.is_transient() => self.metrics.store_error(),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -89,7 +89,7 @@ impl Pipeline {
                 Ok(retained.more)
             }
             Err(error) if error.is_transient() => {
-                self.metrics.store_failed();
+                self.metrics.store_error();
                 Ok(false)
             }
             Err(error) => Err(error),

@@ -199,7 +199,7 @@ impl Pipeline {
         loop {
             let detector = Detector::new(&rules.set, rules.options.clone());
             self.metrics
-                .rules_in_use(RuleNames { rules: names(&rules.set), version: rules.set.version.to_string() });
+                .set_rules(RuleNames { rules: names(&rules.set), version: rules.set.version.to_string() });
             let mut session = detector.session();
             session.track();
             // After a change of rules too: what was learned is stored, all of it.
@@ -315,11 +315,11 @@ impl Pipeline {
         let source = &mut self.files[at];
         for incident in source.files.take_incidents() {
             complain(&source.name, &incident);
-            self.metrics.source_failed(&source.name);
+            self.metrics.source_error(&source.name);
         }
         let lag = source.files.lag();
         let age = if lag == 0 { Duration::ZERO } else { age(buffer) };
-        self.metrics.lag(&source.name, lag, age);
+        self.metrics.set_lag(&source.name, lag, age);
         if bytes < BATCH {
             source.look_at = Instant::now() + source.poll;
         }
@@ -361,9 +361,9 @@ impl Pipeline {
         started: Instant,
         judged: &mut Judged,
     ) {
-        self.metrics.read(source, bytes as u64);
-        self.metrics.judged(source, &session.take_counts());
-        self.metrics.judged_in(started.elapsed());
+        self.metrics.add_bytes(source, bytes as u64);
+        self.metrics.add_counts(source, &session.take_counts());
+        self.metrics.observe_evaluation(started.elapsed());
         judged.take_rest(session);
         judged.changes.extend(self.mind.habits.take_changes());
     }
@@ -428,9 +428,9 @@ impl Pipeline {
             let batch = Batch { source, alerts: &judged.alerts, changes: &judged.changes, seen, now: now() };
             match self.store.commit(&batch) {
                 Ok(_) => {
-                    self.metrics.stored_in(started.elapsed());
+                    self.metrics.observe_commit(started.elapsed());
                     if self.status.store_is_stuck.swap(false, Ordering::Relaxed) {
-                        self.metrics.store_full(false);
+                        self.metrics.set_store_full(false);
                         tracing::info!("the store takes alerts again");
                     }
                     break;
@@ -439,8 +439,8 @@ impl Pipeline {
                     if !self.status.store_is_stuck.swap(true, Ordering::Relaxed) {
                         tracing::error!(%error, "the store takes nothing; what sources have waits there");
                     }
-                    self.metrics.store_failed();
-                    self.metrics.store_full(matches!(error, store::Error::Full { .. }));
+                    self.metrics.store_error();
+                    self.metrics.set_store_full(matches!(error, store::Error::Full { .. }));
                 }
                 Err(error) => return Err(error),
             }
@@ -451,11 +451,11 @@ impl Pipeline {
             std::thread::sleep(TRY_AGAIN);
         }
         for (rule, time) in &judged.rules {
-            self.metrics.alert(*rule, *time);
+            self.metrics.alert_stored(*rule, *time);
         }
         for change in judged.changes.iter().filter(|change| change.kind == kind::SECRET) {
             if let (None, Some((namespace, secret))) = (&change.value, secret_name(&change.key)) {
-                self.metrics.credential_gone(namespace, secret);
+                self.metrics.credential_deleted(namespace, secret);
             }
         }
         if !judged.changes.is_empty() || !judged.alerts.is_empty() {

@@ -40,7 +40,7 @@ impl Pipeline {
                 Ok(true) => {}
                 Ok(false) => new.push((*digest, place.clone())),
                 Err(error) if error.is_transient() => {
-                    self.metrics.store_failed();
+                    self.metrics.store_error();
                     let _ = delivery.done.send(Outcome::Busy);
                     return Ok(true);
                 }
@@ -48,7 +48,7 @@ impl Pipeline {
             }
         }
         if let Some(Some(metrics)) = self.webhooks.get(source) {
-            metrics.repeated((events.len() - new.len()) as u64);
+            metrics.duplicates((events.len() - new.len()) as u64);
         }
         let mut judged = Judged::default();
         for (_, place) in &new {

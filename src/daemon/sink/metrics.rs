@@ -31,11 +31,11 @@ impl SinkMetrics {
         let all = metrics.instruments();
         SinkMetrics {
             deliveries: all.sink_deliveries.clone(),
-            passed_over: all.sink_passed_over.clone(),
+            passed_over: all.sink_filtered.clone(),
             failures: all.sink_failures.clone(),
             retries: all.sink_retries.clone(),
             dead_letters: all.sink_dead_letters.clone(),
-            lost: all.sink_lost.clone(),
+            lost: all.sink_dropped.clone(),
             truncated: all.sink_truncated.clone(),
             backlog: all.sink_backlog.clone(),
             last_success: all.sink_last_success.clone(),
