@@ -19,7 +19,7 @@ mod table;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-pub use crate::detection::audit::text::visible;
+pub use crate::text::escape::visible;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;

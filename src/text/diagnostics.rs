@@ -166,12 +166,10 @@ fn clamp(text: &str, range: &Range<usize>) -> Range<usize> {
 /// A rule file may come from anybody: what it says must not move the cursor.
 fn visible(text: &str) -> String {
     text.chars()
-        .map(|letter| {
-            if letter != '\n' && crate::detection::audit::text::is_disruptive(letter) {
-                '\u{fffd}'
-            } else {
-                letter
-            }
-        })
+        .map(
+            |letter| {
+                if letter != '\n' && crate::text::escape::is_disruptive(letter) { '\u{fffd}' } else { letter }
+            },
+        )
         .collect()
 }

@@ -2,6 +2,7 @@
 //! time, suggestions.
 
 pub mod diagnostics;
+pub mod escape;
 pub mod located;
 pub mod name_patterns;
 pub(crate) mod suggest;

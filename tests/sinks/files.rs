@@ -99,7 +99,7 @@ async fn text_stays_on_its_line_and_moves_no_cursor() {
     rig.reaches(2).await;
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().count(), 2);
-    assert!(!text.replace('\n', "").chars().any(pullwatch::detection::audit::text::is_disruptive));
+    assert!(!text.replace('\n', "").chars().any(pullwatch::text::escape::is_disruptive));
     assert!(text.ends_with("2026-11-23 03:45:32.270  WARNING        Secret Read: alice read b\n"), "{text}");
     rig.stop().await.unwrap();
 }

@@ -25,7 +25,7 @@ pub fn alert_of(seq: i64, rule: &str, priority: Priority, message: &str) -> Stor
         "source": "k8s_audit", "tags": [], "time": "2026-11-23T03:45:32.270783000Z", "seq": seq,
     });
     let mut escaped = Vec::new();
-    pullwatch::detection::audit::text::escape_json(message.as_bytes(), &mut escaped);
+    pullwatch::text::escape::escape_json(message.as_bytes(), &mut escaped);
     let plain = serde_json::to_string(message).unwrap();
     let json = json.to_string().replace(&plain, &format!("\"{}\"", String::from_utf8(escaped).unwrap()));
     let mut id = [0; 16];

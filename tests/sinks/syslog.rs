@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pullwatch::daemon::sink::{Facility, Kind, SinkConfig, Syslog, SyslogFormat, TlsSettings, Transport};
-use pullwatch::detection::audit::text::is_disruptive;
+use pullwatch::text::escape::is_disruptive;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::{TcpListener, UdpSocket, UnixDatagram, UnixListener};
 

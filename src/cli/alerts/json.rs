@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::hex;
 use crate::daemon::store::Listed;
-use crate::detection::audit::text::is_disruptive;
 use crate::detection::audit::time;
+use crate::text::escape::is_disruptive;
 
 /// The alert as the sinks send it, with who acknowledged it. One that cannot be read any more is told from what is stored
 /// beside it.

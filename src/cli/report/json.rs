@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::Page;
-use crate::detection::audit::text::is_disruptive;
 use crate::detection::audit::time;
 use crate::detection::history::{Denial, Few, HandedOver, Reader, Reading, Registry, Times, WholeScope};
+use crate::text::escape::is_disruptive;
 
 /// Writes it.
 pub fn write(page: &Page) -> anyhow::Result<String> {

@@ -7,8 +7,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use super::config::DeadLetter;
 use super::file::starts_on_a_line;
 use crate::detection::alert::StoredAlert;
-use crate::detection::audit::text::push_json_string;
 use crate::detection::audit::time;
+use crate::text::escape::push_json_string;
 
 /// Why an alert was given up. A closed set: it labels a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

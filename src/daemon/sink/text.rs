@@ -1,9 +1,9 @@
 //! An alert as a line for people, and hostile text made harmless.
 
 use crate::detection::alert::StoredAlert;
-use crate::detection::audit::text::visible;
 use crate::detection::audit::time;
 use crate::detection::audit::time::Clock;
+use crate::text::escape::visible;
 
 /// Appends `2026-11-23 03:45:32.270  WARNING        Rule: what happened` and a line's end, as `scan` writes it.
 pub fn write_line(alert: &StoredAlert, out: &mut Vec<u8>) {

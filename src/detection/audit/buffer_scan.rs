@@ -10,13 +10,13 @@ const PATTERNS: [&str; 4] = [START, r#""audit.k8s.io/truncated""#, r"\ud", r"\uD
 
 /// Searches buffers.
 #[derive(Debug, Clone)]
-pub struct Searcher {
+pub struct BufferScanner {
     patterns: Literals,
 }
 
 /// What a buffer holds.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Notes {
+pub struct BufferScan {
     /// Where events start that do not start their line: in a list, behind another event, or in the middle of a
     /// line that was torn.
     pub inner_starts: Vec<usize>,
@@ -28,17 +28,17 @@ pub struct Notes {
     pub invalid_utf8: u64,
 }
 
-impl Searcher {
+impl BufferScanner {
     /// Prepares the search.
     #[allow(clippy::expect_used, clippy::missing_panics_doc, clippy::new_without_default)]
     pub fn new() -> Self {
         // Only too many or too long patterns can fail, and these are constants.
-        Searcher { patterns: Literals::new(&PATTERNS).expect("constant patterns") }
+        BufferScanner { patterns: Literals::new(&PATTERNS).expect("constant patterns") }
     }
 
     /// Searches a buffer that starts at the start of a line.
-    pub fn search(&self, bytes: &[u8]) -> Notes {
-        let mut notes = Notes::default();
+    pub fn search(&self, bytes: &[u8]) -> BufferScan {
+        let mut notes = BufferScan::default();
         let mut surrogate_line = None;
         let mut pair_end = 0;
         let mut from = 0;
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn notes_are_taken_by_line() {
-        let searcher = Searcher::new();
+        let searcher = BufferScanner::new();
         let text = format!("{START}1\n{{\"torn{START}2\n\"\\ud83d\\ude00\"\n\"\\ud83d \\udc00\"\n");
         let notes = searcher.search(text.as_bytes());
         assert_eq!(notes.inner_starts, [START.len() + 8]);

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::json::{Broken, Cursor, Key, Raw};
+use super::json::{Cursor, JsonError, Key, Raw};
 use super::time;
 
 /// A member of an event that something asks for.
@@ -109,7 +109,7 @@ enum Reading {
     /// To its end.
     Whole,
     /// To where its text breaks.
-    Broken(Broken),
+    Broken(JsonError),
 }
 
 /// One audit event in the text of its line. It may hold secrets: its `Debug` says how long it is and no more.
@@ -175,9 +175,9 @@ impl<'a> Event<'a> {
 
     /// Keeps what a cut line shows of the object that it ends in, so that it is judged by that.
     #[cold]
-    fn broke(&mut self, broken: Broken) {
+    fn broke(&mut self, broken: JsonError) {
         self.reading = Reading::Broken(broken);
-        if broken == Broken::Cut
+        if broken == JsonError::Truncated
             && let Some((name, value)) = self.cursor.cut_member()
             && let Some(member) = Member::named(name)
         {
@@ -240,7 +240,7 @@ impl<'a> Event<'a> {
     ///
     /// # Errors
     /// When the text breaks: what stands before is there all the same.
-    pub fn finish(&mut self) -> Result<(), Broken> {
+    pub fn finish(&mut self) -> Result<(), JsonError> {
         self.read_to(None);
         self.state()
     }
@@ -250,7 +250,7 @@ impl<'a> Event<'a> {
     /// # Errors
     /// When the text breaks.
     #[inline]
-    pub fn state(&self) -> Result<(), Broken> {
+    pub fn state(&self) -> Result<(), JsonError> {
         match self.reading {
             Reading::Broken(broken) => Err(broken),
             Reading::Open | Reading::Whole => Ok(()),
@@ -258,13 +258,13 @@ impl<'a> Event<'a> {
     }
 
     /// Whether a member stood there twice, as far as the event was read.
-    pub fn has_repeated_members(&self) -> bool {
+    pub fn has_duplicate_members(&self) -> bool {
         self.repeated
     }
 
     /// Whether a part of the event is missing: its line was cut, or the apiserver took the objects out.
     pub fn is_truncated(&mut self) -> bool {
-        self.finish() == Err(Broken::Cut)
+        self.finish() == Err(JsonError::Truncated)
             || self
                 .path(&["annotations", "audit.k8s.io/truncated"])
                 .is_some_and(|raw| raw.bytes() == b"\"true\"")
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(event.text(Member::Verb).unwrap(), &b"get"[..]);
         assert_eq!(event.object().resource.unwrap().bytes(), b"\"secrets\"");
         assert_eq!(event.get(Member::User), None);
-        assert!(event.has_repeated_members());
+        assert!(event.has_duplicate_members());
         assert_eq!(event.finish(), Ok(()));
     }
 
@@ -335,7 +335,7 @@ mod tests {
     fn a_cut_event_shows_its_head() {
         let mut event =
             Event::new(br#"{"verb":"list","responseObject":{"kind":"SecretList","items":[{"data":"#);
-        assert_eq!(event.finish(), Err(Broken::Cut));
+        assert_eq!(event.finish(), Err(JsonError::Truncated));
         let kind = event.path(&["responseObject", "kind"]).unwrap();
         assert_eq!(kind.bytes(), b"\"SecretList\"");
         assert_eq!(event.get(Member::Annotations), None);
@@ -343,8 +343,8 @@ mod tests {
 
     #[test]
     fn a_broken_event_says_so() {
-        assert_eq!(Event::new(br#"{"verb":"list" oops}"#).finish(), Err(Broken::Syntax));
-        assert_eq!(Event::new(b"{verb}").finish(), Err(Broken::Syntax));
+        assert_eq!(Event::new(br#"{"verb":"list" oops}"#).finish(), Err(JsonError::Syntax));
+        assert_eq!(Event::new(b"{verb}").finish(), Err(JsonError::Syntax));
         assert_eq!(Event::new(b"{}").finish(), Ok(()));
     }
 }

@@ -15,12 +15,11 @@ use wide::u8x16;
 
 /// Why reading stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
-    /// The text ends inside a value: the line was cut off.
+pub enum JsonError {
+    /// The text ends inside a value: its line was truncated.
     #[error("the text ends inside a value")]
-    Cut,
-    /// The text is no JSON.
-    #[error("not JSON")]
+    Truncated,
+    #[error("invalid JSON")]
     Syntax,
 }
 
@@ -92,7 +91,7 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
 }
 
 /// Index behind the bracket that closes the one at `start`.
-fn container_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
+fn container_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     let (mut depth, mut inside, mut carry) = (0_u64, 0_u64, 0_u64);
     let mut at = start;
     let mut tail = [b' '; 64];
@@ -133,13 +132,13 @@ fn container_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
         }
         at += 64;
     }
-    Err(Broken::Cut)
+    Err(JsonError::Truncated)
 }
 
 /// Index behind the quote that closes the string whose opening quote is at `start`, and whether a backslash
 /// stands between them.
 #[inline]
-fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Broken> {
+fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), JsonError> {
     let (quote, backslash) = (u8x16::splat(b'"'), u8x16::splat(b'\\'));
     let mut at = start + 1;
     // Most strings of an event are short: looking at 16 bytes at once without a call is what counts here.
@@ -163,11 +162,11 @@ fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), Broken> {
             _ => at += 1,
         }
     }
-    Err(Broken::Cut)
+    Err(JsonError::Truncated)
 }
 
 #[cold]
-fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), Broken> {
+fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), JsonError> {
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         at += found;
         if bytes[at] == b'"' {
@@ -175,7 +174,7 @@ fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), Brok
         }
         at += 2;
     }
-    Err(Broken::Cut)
+    Err(JsonError::Truncated)
 }
 
 #[inline]
@@ -188,7 +187,7 @@ fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
 
 /// Index behind the number or word at `start`. A number that the end of the text cuts cannot be told from a
 /// whole one; the object around it is cut then.
-fn scalar_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
+fn scalar_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     let rest = &bytes[start..];
     let length = rest
         .iter()
@@ -204,14 +203,14 @@ fn scalar_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
         }
         _ => false,
     };
-    if good { Ok(start + length) } else { Err(Broken::Syntax) }
+    if good { Ok(start + length) } else { Err(JsonError::Syntax) }
 }
 
 /// Index behind the value that starts at `start`.
 #[inline]
-fn value_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
+fn value_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     match bytes.get(start) {
-        None => Err(Broken::Cut),
+        None => Err(JsonError::Truncated),
         Some(b'"') => string_end(bytes, start).map(|(end, _)| end),
         Some(b'{' | b'[') => container_end(bytes, start),
         Some(_) => scalar_end(bytes, start),
@@ -233,7 +232,7 @@ impl<'a> Raw<'a> {
     ///
     /// # Errors
     /// When it does not end in `bytes`, or is none.
-    pub fn first(bytes: &'a [u8]) -> Result<Self, Broken> {
+    pub fn first(bytes: &'a [u8]) -> Result<Self, JsonError> {
         let start = skip_blanks(bytes, 0);
         let end = value_end(bytes, start)?;
         Ok(Raw(&bytes[start..end]))
@@ -488,14 +487,14 @@ impl<'a> Cursor<'a> {
 
     /// Moves to the next member or element; false behind the last one.
     #[inline]
-    fn advance(&mut self, close: u8) -> Result<bool, Broken> {
+    fn advance(&mut self, close: u8) -> Result<bool, JsonError> {
         if self.done {
             return Ok(false);
         }
         self.at = skip_blanks(self.bytes, self.at);
         let fresh = std::mem::take(&mut self.fresh);
         match self.bytes.get(self.at) {
-            None => self.stop(Broken::Cut),
+            None => self.stop(JsonError::Truncated),
             Some(&byte) if byte == close => {
                 self.at += 1;
                 self.done = true;
@@ -506,18 +505,18 @@ impl<'a> Cursor<'a> {
                 Ok(true)
             }
             Some(_) if fresh => Ok(true),
-            Some(_) => self.stop(Broken::Syntax),
+            Some(_) => self.stop(JsonError::Syntax),
         }
     }
 
     #[cold]
-    fn stop<T>(&mut self, broken: Broken) -> Result<T, Broken> {
+    fn stop<T>(&mut self, broken: JsonError) -> Result<T, JsonError> {
         self.done = true;
         Err(broken)
     }
 
     #[inline]
-    fn value(&mut self) -> Result<Raw<'a>, Broken> {
+    fn value(&mut self) -> Result<Raw<'a>, JsonError> {
         match value_end(self.bytes, self.at) {
             Ok(end) => {
                 let value = Raw(&self.bytes[self.at..end]);
@@ -530,7 +529,7 @@ impl<'a> Cursor<'a> {
 
     /// The next member of an object.
     #[inline]
-    pub fn member(&mut self) -> Option<Result<(Key<'a>, Raw<'a>), Broken>> {
+    pub fn member(&mut self) -> Option<Result<(Key<'a>, Raw<'a>), JsonError>> {
         match self.key()? {
             Ok(key) => Some(self.value().map(|value| (key, value))),
             Err(broken) => Some(Err(broken)),
@@ -539,7 +538,7 @@ impl<'a> Cursor<'a> {
 
     /// The name of the next member of an object. Its value is next.
     #[inline]
-    fn key(&mut self) -> Option<Result<Key<'a>, Broken>> {
+    fn key(&mut self) -> Option<Result<Key<'a>, JsonError>> {
         match self.advance(b'}') {
             Ok(false) => return None,
             Err(broken) => return Some(Err(broken)),
@@ -547,8 +546,8 @@ impl<'a> Cursor<'a> {
         }
         match self.bytes.get(self.at) {
             Some(b'"') => {}
-            None => return Some(self.stop(Broken::Cut)),
-            Some(_) => return Some(self.stop(Broken::Syntax)),
+            None => return Some(self.stop(JsonError::Truncated)),
+            Some(_) => return Some(self.stop(JsonError::Syntax)),
         }
         let (end, escaped) = match string_end(self.bytes, self.at) {
             Ok(found) => found,
@@ -558,14 +557,14 @@ impl<'a> Cursor<'a> {
         self.at = skip_blanks(self.bytes, end);
         match self.bytes.get(self.at) {
             Some(b':') => self.at = skip_blanks(self.bytes, self.at + 1),
-            None => return Some(self.stop(Broken::Cut)),
-            Some(_) => return Some(self.stop(Broken::Syntax)),
+            None => return Some(self.stop(JsonError::Truncated)),
+            Some(_) => return Some(self.stop(JsonError::Syntax)),
         }
         Some(Ok(key))
     }
 
     /// The next element of an array.
-    pub fn item(&mut self) -> Option<Result<Raw<'a>, Broken>> {
+    pub fn item(&mut self) -> Option<Result<Raw<'a>, JsonError>> {
         match self.advance(b']') {
             Ok(true) => Some(self.value()),
             Ok(false) => None,
@@ -586,7 +585,7 @@ pub struct Members<'a> {
 }
 
 impl<'a> Iterator for Members<'a> {
-    type Item = Result<(Key<'a>, Raw<'a>), Broken>;
+    type Item = Result<(Key<'a>, Raw<'a>), JsonError>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
@@ -601,7 +600,7 @@ pub struct Items<'a> {
 }
 
 impl<'a> Iterator for Items<'a> {
-    type Item = Result<Raw<'a>, Broken>;
+    type Item = Result<Raw<'a>, JsonError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.cursor.item()
@@ -637,7 +636,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn end(text: &str) -> Result<usize, Broken> {
+    fn end(text: &str) -> Result<usize, JsonError> {
         value_end(text.as_bytes(), 0)
     }
 
@@ -645,12 +644,12 @@ mod tests {
     fn values_end_where_they_end() {
         assert_eq!(end(r#""a\"b" "#), Ok(6));
         assert_eq!(end(r#"{"a":"}","b":[1,{"c":"\\"}]},"#), Ok(28));
-        assert_eq!(end("truex"), Err(Broken::Syntax));
+        assert_eq!(end("truex"), Err(JsonError::Syntax));
         assert_eq!(end("tru"), Ok(3));
-        assert_eq!(end("{\"a\":1"), Err(Broken::Cut));
+        assert_eq!(end("{\"a\":1"), Err(JsonError::Truncated));
         let deep = "[".repeat(100_000) + &"]".repeat(100_000) + ",";
         assert_eq!(end(&deep), Ok(200_000));
-        assert_eq!(end(&"{\"a\":".repeat(10_000)), Err(Broken::Cut));
+        assert_eq!(end(&"{\"a\":".repeat(10_000)), Err(JsonError::Truncated));
     }
 
     #[test]
@@ -674,7 +673,7 @@ mod tests {
     fn a_broken_member_ends_the_object() {
         let members: Vec<_> = Raw(br#"{"a":1 "b":2}"#).members().collect();
         assert_eq!(members.len(), 2);
-        assert_eq!(members[1].as_ref().err(), Some(&Broken::Syntax));
+        assert_eq!(members[1].as_ref().err(), Some(&JsonError::Syntax));
     }
 
     proptest! {
@@ -682,7 +681,7 @@ mod tests {
         #[test]
         fn masks_agree_with_a_plain_reader(text in r#"[\[\]{}"\\a,:]{0,300}"#) {
             let text = format!("[{text}");
-            let (mut depth, mut inside, mut skip, mut plain) = (0_usize, false, false, Err(Broken::Cut));
+            let (mut depth, mut inside, mut skip, mut plain) = (0_usize, false, false, Err(JsonError::Truncated));
             for (i, byte) in text.bytes().enumerate() {
                 // Outside strings a backslash is no JSON; all that counts is that it hides a quote alike.
                 if std::mem::take(&mut skip) && matches!(byte, b'"' | b'\\') { continue; }

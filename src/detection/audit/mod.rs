@@ -10,6 +10,5 @@ pub mod event_id;
 pub mod json;
 pub mod literals;
 pub mod redact;
-pub mod text;
 pub mod time;
 pub mod uri;

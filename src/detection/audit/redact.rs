@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 
 use super::json::{Raw, Type};
+use crate::text::escape::MAX_SHOWN_LEN;
 
 /// Stands for a value that must not be shown.
 pub const REDACTED: &str = "<redacted>";
@@ -20,10 +21,7 @@ const TOO_DEEP: &str = "\"<nested too deep>\"";
 /// Kubernetes objects stay well below this; reading deeper would cost an attacker nothing and us much.
 const DEEPEST: usize = 96;
 
-/// The longest text shown of one value, in bytes. An event may be a whole cluster's secrets; an alert is a line.
-pub const LONGEST: usize = 64 * 1024;
-
-/// Ends a text that was cut at [`LONGEST`].
+/// Ends a text that was cut at [`MAX_SHOWN_LEN`].
 const CUT: &str = "…";
 
 /// Keys of a request or response body whose values are secrets, in lower case.
@@ -125,7 +123,7 @@ impl Place {
     }
 
     /// The text of a value that stands here, with nothing in it that must not be said: a string's content,
-    /// anything else as compact JSON in source order. At most [`LONGEST`] bytes.
+    /// anything else as compact JSON in source order. At most [`MAX_SHOWN_LEN`] bytes.
     pub fn show(self, value: Raw<'_>) -> Cow<'_, [u8]> {
         match (value.kind(), self) {
             (Type::String | Type::Scalar, Place::Secret) => Cow::Borrowed(REDACTED.as_bytes()),
@@ -133,7 +131,7 @@ impl Place {
             (Type::String | Type::Scalar, _) => cut(value.text()),
             (Type::Object | Type::Array, _) => {
                 let mut out = Vec::new();
-                self.write(value, Shape { depth: 0, indent: None, limit: LONGEST }, &mut out);
+                self.write(value, Shape { depth: 0, indent: None, limit: MAX_SHOWN_LEN }, &mut out);
                 cut(Cow::Owned(out))
             }
         }
@@ -142,7 +140,7 @@ impl Place {
     /// Like [`Place::show`] for an object or array, indented by two blanks.
     pub fn show_indented(self, value: Raw<'_>) -> Vec<u8> {
         let mut out = Vec::new();
-        self.write(value, Shape { depth: 0, indent: Some(0), limit: LONGEST }, &mut out);
+        self.write(value, Shape { depth: 0, indent: Some(0), limit: MAX_SHOWN_LEN }, &mut out);
         cut(Cow::Owned(out)).into_owned()
     }
 
@@ -162,7 +160,7 @@ impl Place {
             Type::String if self == Place::Uri => {
                 out.push(b'"');
                 let shown = value.string().map(uri).unwrap_or_default();
-                super::text::escape_json(&shown, out);
+                crate::text::escape::escape_json(&shown, out);
                 out.push(b'"');
                 return;
             }
@@ -192,7 +190,7 @@ impl Place {
                 separate(out);
                 let key = key.text();
                 out.push(b'"');
-                super::text::escape_json(&key, out);
+                crate::text::escape::escape_json(&key, out);
                 out.extend_from_slice(if inner.is_some() { b"\": " } else { b"\":" });
                 self.member(&key, value).write(member, below, out);
             }
@@ -293,11 +291,11 @@ pub fn uri(uri: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
 
 /// Cuts at a character's start, so that valid UTF-8 stays valid.
 fn cut(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
-    if text.len() <= LONGEST {
+    if text.len() <= MAX_SHOWN_LEN {
         return text;
     }
-    let mut end = LONGEST;
-    while end > LONGEST - 4 && text[end] & 0xc0 == 0x80 {
+    let mut end = MAX_SHOWN_LEN;
+    while end > MAX_SHOWN_LEN - 4 && text[end] & 0xc0 == 0x80 {
         end -= 1;
     }
     let mut shown = text[..end].to_vec();
@@ -360,8 +358,8 @@ mod tests {
     fn what_is_too_long_or_too_deep_is_cut() {
         let deep = format!("{{\"requestObject\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
         assert!(shown(&deep).contains("<nested too deep>"));
-        let long = format!("{{\"userAgent\":\"{}\"}}", "ä".repeat(LONGEST));
+        let long = format!("{{\"userAgent\":\"{}\"}}", "ä".repeat(MAX_SHOWN_LEN));
         let long = shown(&long);
-        assert!(long.len() < LONGEST + 8 && long.ends_with('…'));
+        assert!(long.len() < MAX_SHOWN_LEN + 8 && long.ends_with('…'));
     }
 }

@@ -1,4 +1,4 @@
-//! The times of events: RFC 3339 in, nanoseconds since 1970 (UTC) in the house, several spellings out.
+//! Timestamps of events: RFC 3339 in, nanoseconds since 1970-01-01T00:00:00Z inside, several formats out.
 
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
@@ -18,23 +18,24 @@ pub enum Clock {
     DateTimeSeconds,
 }
 
-/// Who runs beside real time need not believe all times of events: one clock that is wrong must not make all else late.
+/// The time that timestamps of events are checked against. A log that is read while it is written has a clock beside it, so that
+/// one apiserver with a wrong clock cannot make the events of all others late.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Present(Option<i64>);
+pub struct ReferenceClock(Option<i64>);
 
-impl Present {
-    /// How far the clock of an apiserver may be ahead of ours, in nanoseconds.
-    pub const AHEAD: i64 = 5 * 60 * SECOND;
+impl ReferenceClock {
+    /// How far the clock of an apiserver may be ahead, in nanoseconds.
+    pub const MAX_SKEW: i64 = 5 * 60 * SECOND;
 
-    /// It is so late, in nanoseconds since 1970.
+    /// A clock fixed at `now`, in nanoseconds since 1970-01-01T00:00:00Z.
     pub fn at(now: i64) -> Self {
-        Present(Some(now))
+        ReferenceClock(Some(now))
     }
 
-    /// When something happened that claims to have happened then: what is more than [`Present::AHEAD`] away in the future
-    /// happens now. Without a clock every time is believed.
-    pub fn believed(self, time: i64) -> i64 {
-        self.0.filter(|now| time.saturating_sub(*now) > Self::AHEAD).unwrap_or(time)
+    /// Replaces a timestamp that is more than [`MAX_SKEW`](Self::MAX_SKEW) in the future by now. The default clock, which has no
+    /// time, returns every timestamp unchanged.
+    pub fn clamp(self, time: i64) -> i64 {
+        self.0.filter(|now| time.saturating_sub(*now) > Self::MAX_SKEW).unwrap_or(time)
     }
 }
 

@@ -7,7 +7,7 @@ use super::handoff::Mark;
 use super::lru::Kept;
 use super::stored::Stored;
 use super::{Counts, Digest, FEWEST_GROUPS, Fired, MOST_GROUPS, MOST_KEPT, Observation, TOLERANCE};
-use crate::detection::audit::time::Present;
+use crate::detection::audit::time::ReferenceClock;
 use crate::detection::rules::ast::{Correlation, Feed};
 
 /// Where the alerts of a rule or of a correlation are to be observed.
@@ -184,8 +184,8 @@ impl Correlator {
     }
 
     /// Says which times are believed: where a clock was wrong for a while, windows must not close at once for ever.
-    pub fn set_present(&mut self, present: Present) {
-        self.now = present.believed(self.now);
+    pub fn set_clock(&mut self, clock: ReferenceClock) {
+        self.now = clock.clamp(self.now);
     }
 
     /// Judges what is still open, at the end of all input. To be asked until it gives nothing, and what it gives is

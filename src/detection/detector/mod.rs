@@ -20,7 +20,7 @@ mod snapshot;
 pub mod stats;
 
 use crate::detection::alert::Priority;
-use crate::detection::audit::buffer_scan::Searcher;
+use crate::detection::audit::buffer_scan::BufferScanner;
 use crate::detection::audit::event::Event;
 use crate::detection::correlate::{Correlator, Throttle};
 use crate::detection::engine::alert::Alert;
@@ -76,7 +76,7 @@ impl Default for Options {
 pub struct Detector {
     plan: Plan,
     prefilter: Option<Prefilter>,
-    searcher: Searcher,
+    scanner: BufferScanner,
     options: Options,
     rule_names: Vec<String>,
     /// As they are before the first event.
@@ -117,7 +117,7 @@ impl Detector {
             correlator,
             throttle: Throttle::new(&rules.rules),
             exchanged,
-            searcher: Searcher::new(),
+            scanner: BufferScanner::new(),
             plan,
             prefilter,
             options,

@@ -10,7 +10,7 @@ use super::stats::{Counts, forgotten, malformed};
 use super::{Detector, OnAlert, Turn};
 use crate::detection::alert::push_hex;
 use crate::detection::audit::event::Event;
-use crate::detection::audit::time::Present;
+use crate::detection::audit::time::ReferenceClock;
 use crate::detection::correlate::{Correlator, Decision, Fired, Observation, Throttle};
 use crate::detection::engine::alert::Alert;
 use crate::detection::engine::alert_context::Incident;
@@ -39,13 +39,13 @@ pub(super) struct Together {
     /// Who judges windows instead of the correlator here.
     pub exchange: Option<Exchange>,
     /// Which times are believed.
-    pub present: Present,
+    pub clock: ReferenceClock,
 }
 
 impl Together {
     /// When an event happened, as far as it is to be believed.
     fn time(&self, incident: &Incident<'_>) -> i64 {
-        self.present.believed(incident.time())
+        self.clock.clamp(incident.time())
     }
 }
 
@@ -63,7 +63,7 @@ impl<'d> Sequel<'d> {
                     .exchanged
                     .as_ref()
                     .map(|(blank, correlations)| Exchange::new(blank.clone(), correlations)),
-                present: Present::default(),
+                clock: ReferenceClock::default(),
             },
             kept: Kept::default(),
             matches: Vec::new(),
@@ -201,7 +201,7 @@ impl<'d> Sequel<'d> {
                 return counts;
             }
         };
-        met.observation.time = together.present.believed(met.observation.time);
+        met.observation.time = together.clock.clamp(met.observation.time);
         let time = met.observation.time;
         Self::advance_partition(detector, together, partition, time, on_alert);
         let Some(exchange) = &mut together.exchange else { return counts };

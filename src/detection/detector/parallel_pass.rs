@@ -2,10 +2,10 @@
 
 use super::stats::{Counts, malformed, truncated};
 use super::{Detector, Found, OnFound, Turn};
-use crate::detection::audit::buffer_scan::Notes;
+use crate::detection::audit::buffer_scan::BufferScan;
 use crate::detection::audit::envelope::Unwrapper;
 use crate::detection::audit::event::{Event, Member};
-use crate::detection::audit::json::{Broken, Cursor, Raw, Type};
+use crate::detection::audit::json::{Cursor, JsonError, Raw, Type};
 use crate::detection::engine::alert::Alert;
 use crate::detection::engine::alert_context::Incident;
 use crate::detection::engine::evaluator::{Case, Judge, Sight};
@@ -61,7 +61,7 @@ pub struct Scout<'d> {
 /// One buffer on its way through a scout.
 struct Buffer<'c, 'f> {
     bytes: &'c [u8],
-    notes: Notes,
+    scan: BufferScan,
     /// Where the next line starts that starts with `{`, as far as it was looked for.
     next_object: usize,
     sight: Sight<'c>,
@@ -174,15 +174,15 @@ impl<'d> Scout<'d> {
     }
 
     fn open<'c, 'f>(&self, bytes: &'c [u8], on_found: OnFound<'f, 'c>) -> Buffer<'c, 'f> {
-        let notes = self.detector.searcher.search(bytes);
-        Buffer { bytes, notes, next_object: 0, sight: Sight::new(&self.detector.plan), on_found }
+        let scan = self.detector.scanner.search(bytes);
+        Buffer { bytes, scan, next_object: 0, sight: Sight::new(&self.detector.plan), on_found }
     }
 
     fn close(&mut self, buffer: &Buffer<'_, '_>) {
-        self.malformed_lines(malformed::UTF8, buffer.notes.invalid_utf8);
-        self.malformed_lines(malformed::SURROGATE, buffer.notes.lone_surrogates);
-        if buffer.notes.truncated > 0 {
-            *self.counts.truncated.entry(truncated::APISERVER).or_default() += buffer.notes.truncated;
+        self.malformed_lines(malformed::UTF8, buffer.scan.invalid_utf8);
+        self.malformed_lines(malformed::SURROGATE, buffer.scan.lone_surrogates);
+        if buffer.scan.truncated > 0 {
+            *self.counts.truncated.entry(truncated::APISERVER).or_default() += buffer.scan.truncated;
         }
     }
 
@@ -252,7 +252,7 @@ impl<'d> Scout<'d> {
     }
 
     /// Judges a whole JSON value: an event or a list of them.
-    fn value<'c>(&mut self, buffer: &mut Buffer<'c, '_>, raw: Raw<'c>) -> Result<(), Broken> {
+    fn value<'c>(&mut self, buffer: &mut Buffer<'c, '_>, raw: Raw<'c>) -> Result<(), JsonError> {
         if raw.kind() == Type::Object {
             return self.object(buffer, raw.bytes(), 0);
         }
@@ -277,8 +277,8 @@ impl<'d> Scout<'d> {
                     }
                 }
                 Ok(_) => self.malformed_lines(malformed::NO_EVENT, 1),
-                Err(Broken::Cut) => self.cut(buffer, cursor.remainder(), reason, depth + 1),
-                Err(Broken::Syntax) => self.malformed_lines(malformed::SYNTAX, 1),
+                Err(JsonError::Truncated) => self.cut(buffer, cursor.remainder(), reason, depth + 1),
+                Err(JsonError::Syntax) => self.malformed_lines(malformed::SYNTAX, 1),
             }
         }
     }
@@ -289,7 +289,7 @@ impl<'d> Scout<'d> {
         buffer: &mut Buffer<'c, '_>,
         bytes: &'c [u8],
         depth: usize,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), JsonError> {
         let mut event = Event::new(bytes);
         if !bytes.starts_with(PLAIN_START) {
             match event.text(Member::Kind).as_deref() {
@@ -314,7 +314,7 @@ impl<'d> Scout<'d> {
     }
 
     /// Judges one event that should be whole.
-    fn event<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) -> Result<(), Broken> {
+    fn event<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) -> Result<(), JsonError> {
         self.match_rules(buffer, event);
         if self.is_later || !self.matches.is_empty() {
             event.finish()?;
@@ -337,7 +337,7 @@ impl<'d> Scout<'d> {
         let mut event = Event::new(text);
         let broken = event.finish();
         match event.text(Member::Kind).as_deref() {
-            _ if broken == Err(Broken::Syntax) => self.malformed_lines(malformed::SYNTAX, 1),
+            _ if broken == Err(JsonError::Syntax) => self.malformed_lines(malformed::SYNTAX, 1),
             Some(b"EventList") if depth < DEEPEST_LIST => {
                 if let Some(items) = event.named("items") {
                     self.elements(buffer, items, reason, depth + 1);
@@ -389,7 +389,7 @@ impl<'d> Scout<'d> {
         } else {
             self.counts.events += 1;
             self.position += 1;
-            if event.has_repeated_members() {
+            if event.has_duplicate_members() {
                 self.malformed_lines(malformed::REPEATED, 1);
             }
         }
@@ -425,13 +425,13 @@ impl Buffer<'_, '_> {
     }
 
     fn inner_start(&self, from: usize, to: usize) -> Option<usize> {
-        let starts = &self.notes.inner_starts;
+        let starts = &self.scan.inner_starts;
         let next = starts.partition_point(|&start| start < from);
         starts.get(next).copied().filter(|&start| start < to)
     }
 
     #[inline]
     fn has_inner_start(&self, from: usize, to: usize) -> bool {
-        !self.notes.inner_starts.is_empty() && self.inner_start(from + 1, to).is_some()
+        !self.scan.inner_starts.is_empty() && self.inner_start(from + 1, to).is_some()
     }
 }

@@ -37,7 +37,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{OnAlert, Sequel, Session};
-use crate::detection::audit::time::Present;
+use crate::detection::audit::time::ReferenceClock;
 use crate::detection::registry::ClusterState;
 use crate::detection::state::{StateChange, kind};
 
@@ -104,13 +104,13 @@ impl Sequel<'_> {
     /// Says what time it is, in nanoseconds since 1970: an event that claims to be more than five minutes later counts as if
     /// it were of now, so that those after it are not late. Its alerts still say what it says.
     pub fn set_now(&mut self, now: i64) {
-        let present = Present::at(now);
-        self.together.present = present;
-        self.together.correlator.set_present(present);
+        let clock = ReferenceClock::at(now);
+        self.together.clock = clock;
+        self.together.correlator.set_clock(clock);
         if let Some(exchange) = &mut self.together.exchange {
             exchange.set_now(now);
         }
-        self.cluster_state.set_present(present);
+        self.cluster_state.set_clock(clock);
     }
 
     /// Goes on for another, whose rules may be others: knows what it knew, and has the windows and throttles of those
@@ -123,7 +123,7 @@ impl Sequel<'_> {
         self.kept = old.kept;
         self.kept.refused += self.together.correlator.take_over(old.together.correlator);
         self.kept.refused += self.together.throttle.take_over(old.together.throttle);
-        self.together.present = old.together.present;
+        self.together.clock = old.together.clock;
         if is_tracked && !was_tracked {
             self.track();
         }

@@ -13,9 +13,9 @@ use super::evaluator::{Case, Window};
 use super::plan::{RulePlan, Say};
 use super::value::{Shown, Value};
 use crate::detection::alert::{AlertId, Priority, push_hex};
-use crate::detection::audit::text::{escape_json, push_json_string};
 use crate::detection::audit::time;
 use crate::detection::registry::{Exposure, ExposureKind};
+use crate::text::escape::{escape_json, push_json_string};
 
 /// One alert.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use crate::detection::audit::event::{Event, Member, ObjectRef};
 use crate::detection::audit::event_id;
 use crate::detection::audit::json::Raw;
 use crate::detection::audit::redact::Place;
-use crate::detection::audit::text::{is_plain_string, push_json_string};
 use crate::detection::audit::time;
 use crate::detection::registry::Exposure;
+use crate::text::escape::{is_plain_string, push_json_string};
 
 /// What all alerts of one event share.
 #[derive(Debug)]

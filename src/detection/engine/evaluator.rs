@@ -15,11 +15,11 @@ use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, With};
 use super::value::{Shown, Value};
 use super::{compare, transform};
 use crate::detection::audit::event::{Event, Member};
-use crate::detection::audit::redact::LONGEST;
 use crate::detection::audit::time;
 use crate::detection::audit::time::Clock;
 use crate::detection::registry::{self, ClusterState, Exposure, ExposureKind, OrderDependency};
 use crate::detection::rules::fields::{Correlation, Registry};
+use crate::text::escape::MAX_SHOWN_LEN;
 use crate::text::timespan;
 
 /// What is known of events with a certain head.
@@ -264,7 +264,7 @@ impl<'e> Case<'_, '_, 'e> {
     }
 
     fn is_short(&mut self, operand: OperandId) -> bool {
-        self.value(operand).texts().iter().all(|text| text.len() <= LONGEST)
+        self.value(operand).texts().iter().all(|text| text.len() <= MAX_SHOWN_LEN)
     }
 
     /// What is left of a condition when the comparisons of the head are known.

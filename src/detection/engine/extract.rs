@@ -13,6 +13,7 @@ use crate::detection::audit::time::Clock;
 use crate::detection::audit::{time, uri};
 use crate::detection::rules::ast::{FieldArgument, FieldRef};
 use crate::detection::rules::fields::{Containers, Part, Source, Subjects};
+use crate::text::escape::MAX_SHOWN_LEN;
 
 /// What a value is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl<'a> Found<'a> {
     fn text(self, view: View) -> Text<'a> {
         match view {
             // Most values hold no secret and are short.
-            View::Shown if self.place == Place::Plain && self.raw.bytes().len() <= redact::LONGEST => {
+            View::Shown if self.place == Place::Plain && self.raw.bytes().len() <= MAX_SHOWN_LEN => {
                 self.raw.text()
             }
             View::Real => self.raw.text(),

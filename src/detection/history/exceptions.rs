@@ -9,10 +9,10 @@ use std::fmt::Write as _;
 
 use super::baseline::{Criteria, Habit, MOST_DAYS, Proposal, Proposals, Refusals, What};
 use super::{Few, Times};
-use crate::detection::audit::text::push_json_string;
 use crate::detection::audit::time;
 use crate::detection::audit::time::Clock;
 use crate::detection::rules::ast::RuleSet;
+use crate::text::escape::push_json_string;
 
 /// A text in a comment is cut to so many characters.
 const WIDEST: usize = 100;

@@ -10,8 +10,8 @@ use super::coverage::Needs;
 use super::model::{Level, Policy, Stage};
 use super::requests::{self, OTHER, Request, UNKNOWN_GROUP};
 use super::scenarios::Scenario;
-use crate::detection::audit::text::is_disruptive;
 use crate::detection::rules::ast::RuleSet;
+use crate::text::escape::is_disruptive;
 
 /// What is asked all day and tells nothing, unless a rule asks for it.
 const NOISE: &[(&str, &str)] =

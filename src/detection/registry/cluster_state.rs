@@ -8,7 +8,7 @@ use super::long_running::LongRunningRequests;
 use super::lru::Recent;
 use super::text;
 use crate::detection::audit::event::{Event, Member};
-use crate::detection::audit::time::Present;
+use crate::detection::audit::time::ReferenceClock;
 use crate::detection::state::{StateChange, kind};
 use crate::text::name_patterns::NamePatterns;
 
@@ -92,7 +92,7 @@ pub struct ClusterState {
     namespaces: Recent<String>,
     lasting: LongRunningRequests,
     /// Which times are believed.
-    present: Present,
+    clock: ReferenceClock,
 }
 
 /// How much is known, by kind.
@@ -118,7 +118,7 @@ impl Default for ClusterState {
             roles: Recent::new(MOST_ROLES),
             namespaces: Recent::new(MOST_NAMESPACES),
             lasting: LongRunningRequests::default(),
-            present: Present::default(),
+            clock: ReferenceClock::default(),
         }
     }
 }
@@ -184,7 +184,7 @@ impl ClusterState {
     /// A secret was created or changed; of interest where it is a registry credential.
     pub(super) fn saw_write(&mut self, namespace: &str, name: &str, time: i64, names: &NamePatterns) {
         if self.evidence(namespace, name, names).is_some() {
-            let time = Some(self.present.believed(time));
+            let time = Some(self.clock.clamp(time));
             self.secrets.change(&key(namespace, name), Standing::default, |standing| {
                 let is_later = standing.written < time;
                 standing.written = standing.written.max(time);
@@ -302,8 +302,8 @@ impl ClusterState {
     }
 
     /// Says which times of writes are to be believed.
-    pub fn set_present(&mut self, present: Present) {
-        self.present = present;
+    pub fn set_clock(&mut self, clock: ReferenceClock) {
+        self.clock = clock;
     }
 
     /// From now on remembers what changes, until it is asked for. To be called before anything is restored: what is

@@ -9,7 +9,7 @@ use super::cluster_state::{ClusterState, Evidence, object_name};
 use super::docker_config::RegistryLogins;
 use super::{is, namespace_of, text};
 use crate::detection::audit::event::{Event, Member};
-use crate::detection::audit::json::{Broken, Raw, Type};
+use crate::detection::audit::json::{JsonError, Raw, Type};
 use crate::detection::audit::uri;
 use crate::text::name_patterns::NamePatterns;
 
@@ -234,7 +234,7 @@ impl Reader<'_, '_> {
                     self.read_answer(answer, asked);
                 }
                 // A line that is cut may have ended before the credentials.
-                let is_cut = event.finish() == Err(Broken::Cut);
+                let is_cut = event.finish() == Err(JsonError::Truncated);
                 let is_shown = answer.is_some() && !(is_cut && self.found.kind == ExposureKind::None);
                 if request == Request::Read && !is_shown {
                     self.presume(asked, true);

@@ -9,7 +9,7 @@ use crate::daemon::sink::text::start;
 use crate::detection::alert::Priority;
 use crate::detection::alert::StoredAlert;
 use crate::detection::alert::push_hex;
-use crate::detection::audit::text::visible;
+use crate::text::escape::visible;
 
 /// The whole line. Values are cut to the lengths that the format's dictionary gives their keys.
 pub fn write(alert: &StoredAlert) -> String {
@@ -94,7 +94,7 @@ fn extension(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::daemon::sink::tests::alert;
-    use crate::detection::audit::text::is_disruptive;
+    use crate::text::escape::is_disruptive;
     use proptest::prelude::*;
 
     #[test]

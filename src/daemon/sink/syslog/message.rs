@@ -4,8 +4,8 @@ use crate::daemon::sink::config::{SettingsError, Syslog, SyslogFormat};
 use crate::daemon::sink::text::start;
 use crate::detection::alert::StoredAlert;
 use crate::detection::alert::push_hex;
-use crate::detection::audit::text::visible;
 use crate::detection::audit::time;
+use crate::text::escape::visible;
 
 use super::cef;
 
@@ -146,7 +146,7 @@ fn push_value(value: &str, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::daemon::sink::tests::{HOSTILE, alert};
-    use crate::detection::audit::text::is_disruptive;
+    use crate::text::escape::is_disruptive;
     use proptest::prelude::*;
 
     fn written(settings: &Syslog, alert: &StoredAlert, most: usize) -> (bool, String) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::daemon::sink::dead_letter::Dead;
 use crate::daemon::sink::destination::Failure;
 use crate::daemon::sink::text::start;
-use crate::detection::audit::text::visible;
+use crate::text::escape::visible;
 
 /// The same is said again after so long.
 const AGAIN: Duration = Duration::from_secs(60);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::detection::audit::event_id;
-use crate::detection::audit::json::{Broken, Cursor, Raw, Type};
+use crate::detection::audit::json::{Cursor, JsonError, Raw, Type};
 
 /// A body with more events is refused. An apiserver sends 400 unless it is told otherwise.
 pub const MOST_EVENTS: usize = 100_000;
@@ -31,11 +31,11 @@ pub enum Reason {
     TooMany,
 }
 
-impl From<Broken> for Reason {
-    fn from(broken: Broken) -> Self {
+impl From<JsonError> for Reason {
+    fn from(broken: JsonError) -> Self {
         match broken {
-            Broken::Cut => Reason::Cut,
-            Broken::Syntax => Reason::NotJson,
+            JsonError::Truncated => Reason::Cut,
+            JsonError::Syntax => Reason::NotJson,
         }
     }
 }

@@ -5,8 +5,8 @@
 //! `LogEntry` and `google.cloud.audit.AuditLog`, and `google/rpc/code.proto` for the codes.
 
 use super::super::json::{Raw, Type};
-use super::super::text::push_json_string;
 use super::skipped;
+use crate::text::escape::push_json_string;
 
 /// What the name of a resource says: `core/v1/namespaces/NS/secrets/NAME`, `core/v1/secrets`.
 #[derive(Debug, Default, PartialEq, Eq)]

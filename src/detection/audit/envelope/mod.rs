@@ -27,7 +27,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use super::json::{Broken, Cursor, Raw, Type};
+use super::json::{Cursor, JsonError, Raw, Type};
 
 /// Why a wrapper held no event to judge.
 pub mod skipped {
@@ -258,8 +258,8 @@ impl Unwrapper {
                 let mut out = Vec::new();
                 is_wrapper.then(|| self.value(record, depth, &mut out)).map(|()| (record.bytes().len(), out))
             }
-            Err(Broken::Cut) => cut_text(bytes).map(|text| (bytes.len(), text)),
-            Err(Broken::Syntax) => None,
+            Err(JsonError::Truncated) => cut_text(bytes).map(|text| (bytes.len(), text)),
+            Err(JsonError::Syntax) => None,
         }
     }
 
@@ -441,7 +441,7 @@ fn push_with_level(event: Raw<'_>, level: Raw<'_>, out: &mut Vec<u8>) {
         if !std::mem::take(&mut is_first) {
             out.push(b',');
         }
-        super::text::push_json_string(&key.text(), out);
+        crate::text::escape::push_json_string(&key.text(), out);
         out.push(b':');
         let is_level = key.is("level") && !std::mem::replace(&mut has_level, true);
         out.extend_from_slice(&if is_level { level } else { value }.compact());
@@ -495,7 +495,10 @@ fn push_any_value(value: Raw<'_>, depth: usize, out: &mut Vec<u8>) -> bool {
         let value = if is_list {
             Some(item)
         } else {
-            super::text::push_json_string(&item.get("key").and_then(Raw::string).unwrap_or_default(), out);
+            crate::text::escape::push_json_string(
+                &item.get("key").and_then(Raw::string).unwrap_or_default(),
+                out,
+            );
             out.push(b':');
             item.get("value")
         };
@@ -523,8 +526,8 @@ fn cut_text(record: &[u8]) -> Option<Vec<u8>> {
                 }
                 read_to = cursor.position();
             }
-            Err(Broken::Syntax) => return None,
-            Err(Broken::Cut) => break,
+            Err(JsonError::Syntax) => return None,
+            Err(JsonError::Truncated) => break,
         }
     }
     let mut text = match whole {

@@ -2,6 +2,9 @@
 
 use wide::u8x16;
 
+/// The most that is shown of one value, in bytes. An event may hold all secrets of a cluster; an alert is one line.
+pub const MAX_SHOWN_LEN: usize = 64 * 1024;
+
 /// Appends `text` as the inside of a JSON string.
 ///
 /// What is no UTF-8 becomes U+FFFD. Control characters (C0, DEL, C1), line and paragraph separators, and the
@@ -56,7 +59,7 @@ fn plain_length(text: &[u8]) -> usize {
 /// Whether a JSON string says what it says without escapes, and could be written so by [`push_json_string`].
 pub fn is_plain_string(json: &[u8]) -> bool {
     let inner = json.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\""));
-    inner.is_some_and(|inner| inner.len() <= super::redact::LONGEST && plain_length(inner) == inner.len())
+    inner.is_some_and(|inner| inner.len() <= MAX_SHOWN_LEN && plain_length(inner) == inner.len())
 }
 
 fn escape_ascii(byte: u8, out: &mut Vec<u8>) {
