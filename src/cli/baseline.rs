@@ -8,6 +8,7 @@ use clap::Args;
 use super::replay::Past;
 use super::rule_files::{self, plural, show};
 use crate::daemon::store::Reader;
+use crate::daemon::time::unix_nanos;
 use crate::detection::history::{
     Baseline as Habits, Criteria, Habits as Kept, Header, Times, write_exceptions,
 };
@@ -100,7 +101,7 @@ impl Baseline {
     fn remembered(dir: &Path, files: &[SourceFile]) -> anyhow::Result<Seen> {
         let rules = rule_files::load_files(files, Matching::All)?.rules;
         let mut kept = Kept::new(&rules);
-        let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+        let now = unix_nanos();
         for (key, value) in Reader::open(dir)?.state(kind::HABIT)? {
             kept.restore(&key, &value, now);
         }

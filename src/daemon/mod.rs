@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod kafka;
+mod log_limit;
 pub mod metrics;
 pub mod net;
 pub mod pipeline;
@@ -13,3 +14,4 @@ pub mod server;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub(crate) mod time;

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::super::visible;
-use super::{StateDir, find, now, prefix, short, when};
+use super::{StateDir, find, prefix, short, when};
 use crate::daemon::store::{self, Ack, IdPrefix};
+use crate::daemon::time::unix_nanos;
 
 /// Say that stored alerts were looked at
 ///
@@ -41,7 +42,7 @@ impl Acknowledge {
         let reader = self.state.reader()?;
         let found = self.ids.iter().map(|id| find(&reader, id)).collect::<anyhow::Result<Vec<_>>>()?;
         let ids: Vec<_> = found.iter().map(|listed| listed.alert.id).collect();
-        let ack = Ack { at: now(), by: self.by.unwrap_or_else(user), note: self.note };
+        let ack = Ack { at: unix_nanos(), by: self.by.unwrap_or_else(user), note: self.note };
         let marked = store::acknowledge(&self.state.path(), &ids, &ack)?;
         let mut out = anstream::stdout().lock();
         for listed in found {

@@ -106,8 +106,3 @@ fn short(id: &AlertId) -> String {
 fn when(nanoseconds: i64) -> String {
     if nanoseconds == 0 { "-".to_owned() } else { time::format(Clock::DateTimeSeconds, nanoseconds) }
 }
-
-/// Now, in nanoseconds since 1970.
-fn now() -> i64 {
-    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
-}

@@ -1,4 +1,4 @@
-//! What goes wrong with a cluster, as a closed set, and saying so without filling the log.
+//! What goes wrong with a cluster, as a closed set.
 
 /// What failed. A closed set: it labels a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,13 +92,10 @@ impl Reason {
 }
 
 #[cfg(feature = "kafka")]
-pub(crate) use with_client::{Limiter, reason_of};
+pub(crate) use with_client::reason_of;
 
 #[cfg(feature = "kafka")]
 mod with_client {
-    use std::collections::HashMap;
-    use std::time::{Duration, Instant};
-
     use rdkafka::error::RDKafkaErrorCode as Code;
 
     use super::Reason;
@@ -138,39 +135,6 @@ mod with_client {
             | Code::InvalidProducerEpoch
             | Code::InvalidTransactionalState => Reason::Transaction,
             _ => Reason::Other,
-        }
-    }
-
-    /// The same complaint is said again after so long.
-    const PATIENCE: Duration = Duration::from_secs(60);
-
-    /// Says a complaint once a minute, however often it comes.
-    #[derive(Debug, Default)]
-    pub struct Limiter(HashMap<Reason, (Instant, u64)>);
-
-    impl Limiter {
-        /// Whether to say it now, and how often it came since it was said last.
-        pub fn is_due(&mut self, reason: Reason) -> Option<u64> {
-            let now = Instant::now();
-            match self.0.get_mut(&reason) {
-                Some((said, held_back)) if now.duration_since(*said) < PATIENCE => {
-                    *held_back += 1;
-                    None
-                }
-                Some((said, held_back)) => {
-                    *said = now;
-                    Some(std::mem::take(held_back))
-                }
-                None => {
-                    self.0.insert(reason, (now, 0));
-                    Some(0)
-                }
-            }
-        }
-
-        /// It is over: when it comes again, that is news.
-        pub fn is_over(&mut self, reason: Reason) {
-            self.0.remove(&reason);
         }
     }
 }

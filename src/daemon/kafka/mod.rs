@@ -20,7 +20,7 @@ mod transaction;
 pub(crate) use context::{Context, Last};
 pub use errors::Reason;
 #[cfg(feature = "kafka")]
-pub(crate) use errors::{Limiter, reason_of};
+pub(crate) use errors::reason_of;
 pub(crate) use exchange::{AssignedPartition, MatchExchange};
 #[cfg(feature = "kafka")]
 pub(crate) use oauth::token;

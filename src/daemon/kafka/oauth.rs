@@ -2,12 +2,14 @@
 
 use std::error::Error;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::client::OAuthToken;
 use serde::Deserialize;
+
+use crate::daemon::time::since_epoch;
 
 /// No token is longer.
 const LONGEST: u64 = 64 << 10;
@@ -37,7 +39,7 @@ pub fn token(path: Option<&Path>) -> Result<OAuthToken, Box<dyn Error>> {
         return Err(wrong(&"there is no token in it").into());
     }
     let claims = claims(token).unwrap_or_default();
-    let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + UNKNOWN;
+    let soon = since_epoch() + UNKNOWN;
     let end = claims.exp.and_then(|seconds| seconds.checked_mul(1000));
     Ok(OAuthToken {
         token: token.to_owned(),

@@ -17,7 +17,7 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
@@ -26,6 +26,7 @@ pub use observers::{ListenerMetrics, WebhookMetrics};
 pub use rotations::MAX_ROTATIONS;
 pub use table::{Definition, TABLE};
 
+use crate::daemon::time::since_epoch;
 use crate::detection::alert::Priority;
 use crate::detection::audit::envelope::skipped;
 use crate::detection::detector::{Counts, forgotten, malformed, truncated};
@@ -167,7 +168,7 @@ impl Metrics {
     /// Creates every series whose labels are known in advance.
     fn start(&self, sources: &[String]) {
         let all = &self.instruments;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = since_epoch();
         all.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         all.start_time.with_label_values::<&str>(&[]).set(now.as_secs_f64());
         for gauge in [&all.rules_loaded, &all.store_bytes, &all.store_alerts, &all.store_full, &all.streams] {
@@ -265,7 +266,7 @@ impl Metrics {
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
         let Some((name, priority)) = rules.rules.get(rule) else { return };
         self.instruments.alerts.with_label_values(&[name.as_str(), priority.name()]).inc();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = since_epoch();
         if let Ok(event_time @ 1..) = u64::try_from(event_time) {
             // A clock behind the apiserver's must not make the latency negative.
             let latency = now.saturating_sub(Duration::from_nanos(event_time));

@@ -1,12 +1,12 @@
-//! When to try again.
+//! Time to wait before the next attempt: exponential backoff with full jitter.
 
 use std::time::Duration;
 
 use super::config::Retry;
 
-/// How long to wait after failures in a row.
+/// Time to wait after consecutive failures.
 #[derive(Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     initial: Duration,
     max: Duration,
     max_retry_after: Duration,
@@ -14,8 +14,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// No failure yet.
-    pub fn new(retry: &Retry) -> Self {
+    pub(crate) fn new(retry: &Retry) -> Self {
         Backoff {
             initial: retry.initial,
             max: retry.max,
@@ -24,28 +23,28 @@ impl Backoff {
         }
     }
 
-    /// It worked.
-    pub fn reset(&mut self) {
+    /// Starts over after a success.
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// Failures since it last worked.
-    pub fn failures(&self) -> u32 {
+    /// Number of failures since the last success.
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// It failed: how long to wait. A receiver's wish is a lower bound.
+    /// Counts a failure and returns how long to wait. `retry_after`, which the receiver sent, is a lower bound.
     ///
-    /// The whole time is random ("full jitter"), so that many senders do not come back at once to a receiver that recovers.
-    pub fn next(&mut self, retry_after: Option<Duration>) -> Duration {
-        let bound = self.bound();
+    /// The whole delay is random ("full jitter"), so that many senders do not return to a recovering receiver at once.
+    pub(crate) fn next_delay(&mut self, retry_after: Option<Duration>) -> Duration {
+        let limit = self.limit();
         self.failures = self.failures.saturating_add(1);
-        let most = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
-        let jitter = Duration::from_micros(rand::random_range(0..=most));
+        let limit = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        let jitter = Duration::from_micros(rand::random_range(0..=limit));
         jitter.max(retry_after.unwrap_or_default().min(self.max_retry_after))
     }
 
-    fn bound(&self) -> Duration {
+    fn limit(&self) -> Duration {
         let doubled = 1_u32.checked_shl(self.failures).and_then(|factor| self.initial.checked_mul(factor));
         doubled.unwrap_or(self.max).min(self.max)
     }
@@ -56,26 +55,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_up_to_a_bound() {
+    fn delays_grow_up_to_the_maximum() {
         let retry = Retry { max: Duration::from_secs(60), ..Retry::default() };
         let mut backoff = Backoff::new(&retry);
-        let mut bounds = Vec::new();
+        let mut limits = Vec::new();
         for _ in 0..10_000 {
-            bounds.push(backoff.bound().as_millis());
-            assert!(backoff.next(None) <= Duration::from_secs(60));
+            limits.push(backoff.limit().as_millis());
+            assert!(backoff.next_delay(None) <= Duration::from_secs(60));
         }
-        assert_eq!(bounds[..9], [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
-        assert_eq!(bounds.last(), Some(&60_000));
+        assert_eq!(limits[..9], [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+        assert_eq!(limits.last(), Some(&60_000));
         backoff.reset();
-        assert_eq!(backoff.bound().as_millis(), 500);
+        assert_eq!(backoff.limit().as_millis(), 500);
     }
 
     #[test]
-    fn a_wish_is_granted_within_bounds() {
+    fn retry_after_is_honored_up_to_its_maximum() {
         let retry = Retry { initial: Duration::ZERO, ..Retry::default() };
         let mut backoff = Backoff::new(&retry);
-        assert_eq!(backoff.next(Some(Duration::from_secs(7))), Duration::from_secs(7));
-        assert_eq!(backoff.next(Some(Duration::from_secs(1 << 40))), retry.max_retry_after);
-        assert_eq!(backoff.next(None), Duration::ZERO);
+        assert_eq!(backoff.next_delay(Some(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(backoff.next_delay(Some(Duration::from_secs(1 << 40))), retry.max_retry_after);
+        assert_eq!(backoff.next_delay(None), Duration::ZERO);
     }
 }

@@ -1,66 +1,72 @@
-//! Alerts that were given up, in a file that a person can read and a program can send again.
+//! The dead-letter file: alerts that cannot be delivered, one JSON object a line, that can be sent again later.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use super::config::DeadLetter;
-use super::file::starts_on_a_line;
+use super::file::starts_new_line;
 use crate::detection::alert::StoredAlert;
 use crate::detection::audit::time;
 use crate::text::escape::push_json_string;
 
-/// Why an alert was given up. A closed set: it labels a metric.
+/// Why an alert cannot be delivered. A closed set: it labels a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dead {
-    /// The receiver refused it, and will again.
+pub(crate) enum DeadLetterReason {
+    /// The receiver refused it for good.
     Rejected,
-    /// It is no line of JSON.
+    /// Its JSON is not one line with one object.
     Unencodable,
-    /// It waited longer than it may.
+    /// It waited longer than `max_age`.
     TooOld,
 }
 
-impl Dead {
-    /// All of them.
-    pub const ALL: [Dead; 3] = [Dead::Rejected, Dead::Unencodable, Dead::TooOld];
+impl DeadLetterReason {
+    pub(crate) const ALL: [DeadLetterReason; 3] =
+        [DeadLetterReason::Rejected, DeadLetterReason::Unencodable, DeadLetterReason::TooOld];
 
-    /// As metrics and the file have it.
-    pub const fn name(self) -> &'static str {
+    /// The name in metrics and in the file.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
-            Dead::Rejected => "rejected",
-            Dead::Unencodable => "unencodable",
-            Dead::TooOld => "too_old",
+            DeadLetterReason::Rejected => "rejected",
+            DeadLetterReason::Unencodable => "unencodable",
+            DeadLetterReason::TooOld => "too_old",
         }
     }
 }
 
-/// Why an alert that was given up is in no file. A closed set: it labels a metric.
+/// Why an undeliverable alert is in no file. A closed set: it labels a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// No file was asked for.
+pub(crate) enum DropReason {
+    /// No dead-letter file is configured.
     NoFile,
-    /// The file is as large as it may be.
+    /// The file has reached its maximum size.
     Full,
 }
 
-impl Loss {
-    /// All of them.
-    pub const ALL: [Loss; 2] = [Loss::NoFile, Loss::Full];
+impl DropReason {
+    pub(crate) const ALL: [DropReason; 2] = [DropReason::NoFile, DropReason::Full];
 
-    /// As metrics have it.
-    pub const fn name(self) -> &'static str {
+    /// The value of the metric's label.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
-            Loss::NoFile => "no_file",
-            Loss::Full => "full",
+            DropReason::NoFile => "no_file",
+            DropReason::Full => "full",
         }
     }
 }
 
-/// Appends the line of an alert that was given up at that time.
-pub fn write_line(alert: &StoredAlert, sink: &str, dead: Dead, detail: &str, now: i64, out: &mut Vec<u8>) {
+/// Appends the line of an undeliverable alert. `now` is the time of the failure, in nanoseconds since 1970.
+pub(crate) fn write_line(
+    alert: &StoredAlert,
+    sink: &str,
+    reason: DeadLetterReason,
+    detail: &str,
+    now: i64,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"{\"reason\":\"");
-    out.extend_from_slice(dead.name().as_bytes());
+    out.extend_from_slice(reason.name().as_bytes());
     out.extend_from_slice(b"\",\"detail\":");
     push_json_string(detail.as_bytes(), out);
     out.extend_from_slice(b",\"time\":\"");
@@ -68,7 +74,7 @@ pub fn write_line(alert: &StoredAlert, sink: &str, dead: Dead, detail: &str, now
     out.extend_from_slice(b"\",\"sink\":");
     push_json_string(sink.as_bytes(), out);
     out.extend_from_slice(b",\"alert\":");
-    if dead == Dead::Unencodable {
+    if reason == DeadLetterReason::Unencodable {
         push_json_string(&alert.json, out);
     } else {
         out.extend_from_slice(&alert.json);
@@ -76,17 +82,17 @@ pub fn write_line(alert: &StoredAlert, sink: &str, dead: Dead, detail: &str, now
     out.extend_from_slice(b"}\n");
 }
 
-/// Appends a line to the file and waits until it is on the disk; says whether there was room for it. Blocks.
+/// Appends a line to the file and syncs it to the disk; returns false if it would exceed the file's maximum size. Blocks.
 ///
-/// The file is opened each time: this is rare, and whoever moved the file away gets a new one.
+/// The file is opened for each line: this is rare, and after the file was moved away a new one is created.
 ///
 /// # Errors
-/// When it was not written. A part of it may have been.
-pub fn append(settings: &DeadLetter, line: &[u8]) -> io::Result<bool> {
+/// When the line was not written. A part of it may have been.
+pub(crate) fn append(settings: &DeadLetter, line: &[u8]) -> io::Result<bool> {
     let mut file =
         OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&settings.path)?;
     let mut bytes = Vec::with_capacity(line.len() + 1);
-    if !starts_on_a_line(&file)? {
+    if !starts_new_line(&file)? {
         bytes.push(b'\n');
     }
     bytes.extend_from_slice(line);

@@ -1,123 +1,119 @@
-//! What a sink reads alerts from.
+//! Where a sink reads alerts and keeps its cursor.
 
 use std::path::PathBuf;
 
-use crate::daemon::store::{self, Cursor, Reader};
+use crate::daemon::store::{self, Cursor, LazyReader};
 use crate::detection::alert::StoredAlert;
 
-/// The alerts of one sink, and how far it got. Calls may block, but not for long.
+/// The alerts of one sink and its cursor. Calls may block for the time of a disk access.
 pub trait Feed: Send + 'static {
-    /// The first alerts with a `seq` above this one, in order, at most so many.
+    /// Returns the first alerts with a `seq` above this one, in order, at most `limit`.
     ///
     /// # Errors
     /// When they cannot be read. The sink tries again later.
     fn after(&mut self, seq: i64, limit: usize) -> Result<Vec<StoredAlert>, FeedError>;
 
-    /// The `seq` that was saved last; 0 where none was.
+    /// Returns the cursor: the `seq` that was saved last, 0 if none was.
     ///
     /// # Errors
     /// When it cannot be read. The sink tries again later.
     fn load(&mut self) -> Result<i64, FeedError>;
 
-    /// Saves that all alerts up to this one are done with.
+    /// Saves the cursor: all alerts up to this `seq` were delivered, filtered or sent to the dead letters.
     ///
     /// # Errors
     /// When it cannot be written. The sink tries again later.
     fn save(&mut self, seq: i64) -> Result<(), FeedError>;
 }
 
-/// Why a [`Feed`] did not do what it should.
+/// Why a call of a [`Feed`] failed.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct FeedError(Box<dyn std::error::Error + Send + Sync>);
 
 impl FeedError {
-    /// An error of whatever is behind the feed.
-    pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub(crate) fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         FeedError(error.into())
     }
 }
 
-/// The alerts of the store in a directory. Opened when it is first asked, and again after an error.
+/// The alerts of the store in a directory. Opened on first use, and again after an error.
 #[derive(Debug)]
-pub struct StoreFeed {
+pub(crate) struct StoreFeed {
     dir: PathBuf,
     sink: String,
-    open: Option<(Reader, Cursor)>,
+    reader: LazyReader,
+    cursor: Option<Cursor>,
 }
 
 impl StoreFeed {
-    /// A sink that is new there begins with the oldest alert that is kept.
-    pub fn new(dir: PathBuf, sink: String) -> Self {
-        StoreFeed { dir, sink, open: None }
+    /// A sink that the store does not know yet starts with the oldest stored alert.
+    pub(crate) fn new(dir: PathBuf, sink: String) -> Self {
+        StoreFeed { reader: LazyReader::new(dir.clone()), dir, sink, cursor: None }
     }
 
-    fn with<T>(
+    fn with_cursor<T>(
         &mut self,
-        call: impl FnOnce(&Reader, &Cursor) -> Result<T, store::Error>,
+        call: impl FnOnce(&Cursor) -> Result<T, store::Error>,
     ) -> Result<T, FeedError> {
-        let (reader, cursor) = match self.open.take() {
-            Some(open) => open,
-            None => {
-                let cursor =
-                    Cursor::open(&self.dir, &self.sink, store::Start::Oldest).map_err(FeedError::new)?;
-                (Reader::open(&self.dir).map_err(FeedError::new)?, cursor)
-            }
+        let cursor = match self.cursor.take() {
+            Some(cursor) => cursor,
+            None => Cursor::open(&self.dir, &self.sink, store::Start::Oldest).map_err(FeedError::new)?,
         };
-        let answer = call(&reader, &cursor).map_err(FeedError::new)?;
-        self.open = Some((reader, cursor));
-        Ok(answer)
+        let value = call(&cursor).map_err(FeedError::new)?;
+        self.cursor = Some(cursor);
+        Ok(value)
     }
 }
 
 impl Feed for StoreFeed {
     fn after(&mut self, seq: i64, limit: usize) -> Result<Vec<StoredAlert>, FeedError> {
-        self.with(|reader, _| reader.after(seq, u32::try_from(limit).unwrap_or(u32::MAX)))
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        self.reader.with(|reader| reader.after(seq, limit)).map_err(FeedError::new)
     }
 
     fn load(&mut self) -> Result<i64, FeedError> {
-        self.with(|_, cursor| cursor.load())
+        self.with_cursor(Cursor::load)
     }
 
     fn save(&mut self, seq: i64) -> Result<(), FeedError> {
-        self.with(|_, cursor| cursor.save(seq))
+        self.with_cursor(|cursor| cursor.save(seq))
     }
 }
 
-/// A feed that is called from async code: its calls run where blocking holds up nobody.
+/// Calls a blocking feed from async code, on tokio's threads for blocking work.
 ///
-/// `block_in_place` would do without moving it about, but panics on a runtime of one thread.
+/// `block_in_place` would not have to move the feed, but panics on a runtime of one thread.
 #[derive(Debug)]
-pub struct Away<F> {
-    /// Gone only while a call runs, and for good when a call panicked.
+pub(crate) struct BlockingFeed<F> {
+    /// Missing only while a call runs, and for good after a call that panicked.
     feed: Option<F>,
 }
 
-/// A feed that panicked, or a runtime that ends.
+/// A call of the feed panicked, or the runtime is shutting down.
 #[derive(Debug, thiserror::Error)]
 #[error("the store's reader is gone")]
-pub struct Gone;
+pub struct FeedClosed;
 
-impl<F: Feed> Away<F> {
-    /// Calls to this feed.
-    pub fn new(feed: F) -> Self {
-        Away { feed: Some(feed) }
+impl<F: Feed> BlockingFeed<F> {
+    pub(crate) fn new(feed: F) -> Self {
+        BlockingFeed { feed: Some(feed) }
     }
 
-    /// Runs a call.
+    /// Runs a call of the feed.
     ///
     /// # Errors
-    /// When the feed is gone, for good.
-    pub async fn call<T: Send + 'static>(
+    /// When the feed is gone for good.
+    pub(crate) async fn call<T: Send + 'static>(
         &mut self,
         call: impl FnOnce(&mut F) -> Result<T, FeedError> + Send + 'static,
-    ) -> Result<Result<T, FeedError>, Gone> {
-        let mut feed = self.feed.take().ok_or(Gone)?;
-        let done = tokio::task::spawn_blocking(move || {
+    ) -> Result<Result<T, FeedError>, FeedClosed> {
+        let mut feed = self.feed.take().ok_or(FeedClosed)?;
+        let task = tokio::task::spawn_blocking(move || {
             let result = call(&mut feed);
             (feed, result)
         });
-        let (feed, result) = done.await.map_err(|_| Gone)?;
+        let (feed, result) = task.await.map_err(|_| FeedClosed)?;
         self.feed = Some(feed);
         Ok(result)
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use super::config;
-use super::destination::{Failure, Reason};
+use super::failure::{Failure, Reason};
 use super::output::write_alert;
 use crate::detection::alert::StoredAlert;
 
@@ -23,7 +23,7 @@ pub struct FileSink {
 struct Open {
     file: File,
     /// Whether the last write ended inside a line.
-    torn: bool,
+    ends_mid_line: bool,
 }
 
 impl FileSink {
@@ -48,7 +48,7 @@ impl FileSink {
         let (open, path, sync) = (self.open.take(), self.settings.path.clone(), self.settings.sync);
         let write = tokio::task::spawn_blocking(move || write(open, &path, sync, &lines, &ends));
         let Ok((open, result)) = write.await else {
-            return Err(Failure::passing(Reason::Io, "the write was abandoned"));
+            return Err(Failure::transient(Reason::Io, "the write was abandoned"));
         };
         self.open = open;
         result
@@ -93,18 +93,18 @@ fn named(path: &Path, error: &io::Error) -> Failure {
 impl Open {
     fn new(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-        let torn = !starts_on_a_line(&file)?;
-        Ok(Open { file, torn })
+        let ends_mid_line = !starts_new_line(&file)?;
+        Ok(Open { file, ends_mid_line })
     }
 
     /// Appends bytes; says how many of them were written, whether or not that is all.
     fn append(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
-        if self.torn {
+        if self.ends_mid_line {
             // What a kill or a full disk cut off stays a line of its own.
             if let Err(error) = self.file.write_all(b"\n") {
                 return (0, Err(error));
             }
-            self.torn = false;
+            self.ends_mid_line = false;
         }
         let mut written = 0;
         while written < bytes.len() {
@@ -119,7 +119,7 @@ impl Open {
     }
 
     fn stop(&mut self, bytes: &[u8], written: usize, error: io::Error) -> (usize, io::Result<()>) {
-        self.torn = written > 0 && bytes[written - 1] != b'\n';
+        self.ends_mid_line = written > 0 && bytes[written - 1] != b'\n';
         (written, Err(error))
     }
 }
@@ -133,7 +133,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 /// Whether what is appended to a file starts a line. Pipes and devices have no past to look at.
-pub fn starts_on_a_line(file: &File) -> io::Result<bool> {
+pub fn starts_new_line(file: &File) -> io::Result<bool> {
     let metadata = file.metadata()?;
     let Some(last) = metadata.len().checked_sub(1).filter(|_| metadata.is_file()) else { return Ok(true) };
     let mut byte = [0];

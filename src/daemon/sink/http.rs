@@ -11,19 +11,20 @@ use reqwest::header::{
 };
 use reqwest::{Client, Response, StatusCode, Url};
 
-use super::config::{Body, Http, SettingsError, TlsError};
-use super::destination::{Failure, Reason, Remedy};
+use super::config::{Body, Http};
+use super::error::{SettingsError, TlsError};
+use super::failure::{Failure, Reason, Remedy};
 use super::tls::Tls;
 use crate::detection::alert::StoredAlert;
 
 /// So much of an answer is read, so that the connection can be used again; nobody looks at it.
-const LONGEST_ANSWER: usize = 64 << 10;
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
 /// And so long it may take.
-const SLOWEST_ANSWER: Duration = Duration::from_secs(1);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// No token is longer.
-const LONGEST_TOKEN: u64 = 64 << 10;
+const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
 /// Requests to an HTTP server.
 #[derive(Debug)]
@@ -75,12 +76,12 @@ impl HttpSink {
             let mut length = 0;
             while let Ok(Some(chunk)) = answer.chunk().await {
                 length += chunk.len();
-                if length > LONGEST_ANSWER {
+                if length > MAX_RESPONSE_BYTES {
                     break;
                 }
             }
         };
-        let _ = tokio::time::timeout(SLOWEST_ANSWER, rest).await;
+        let _ = tokio::time::timeout(RESPONSE_TIMEOUT, rest).await;
         verdict
     }
 
@@ -98,11 +99,11 @@ impl HttpSink {
         use tokio::io::AsyncReadExt as _;
         let Some(path) = &self.settings.bearer_token_file else { return Ok(None) };
         let wrong = |what: &dyn std::fmt::Display| {
-            Failure::passing(Reason::Token, format!("{}: {what}", path.display()))
+            Failure::transient(Reason::Token, format!("{}: {what}", path.display()))
         };
         let file = tokio::fs::File::open(path).await.map_err(|error| wrong(&error))?;
         let mut token = String::from("Bearer ");
-        let read = file.take(LONGEST_TOKEN).read_to_string(&mut token).await;
+        let read = file.take(MAX_TOKEN_BYTES).read_to_string(&mut token).await;
         read.map_err(|error| wrong(&error))?;
         let mut value = HeaderValue::from_str(token.trim_end()).map_err(|_| wrong(&"holds no token"))?;
         if value.len() <= "Bearer".len() {
@@ -124,7 +125,7 @@ impl HttpSink {
             400..=499 => (Reason::Rejected, Remedy::GiveUp(count)),
             _ => (Reason::Unexpected, Remedy::Retry(None)),
         };
-        Err(Failure { done: 0, reason, remedy, detail: say(status) })
+        Err(Failure { delivered: 0, reason, remedy, detail: say(status) })
     }
 }
 
@@ -148,7 +149,7 @@ fn retry_after(answer: &Response) -> Option<Duration> {
 fn client(settings: &Http, tls: Option<&Tls>) -> Result<Client, SettingsError> {
     let mut tls = match tls {
         Some(tls) => tls.config().as_ref().clone(),
-        None => nobody()?,
+        None => client_config_without_roots()?,
     };
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let builder = Client::builder()
@@ -169,7 +170,7 @@ fn client(settings: &Http, tls: Option<&Tls>) -> Result<Client, SettingsError> {
 }
 
 /// Trust in nobody, for clients that encrypt nothing. Without it the client would look for a default that nobody set.
-fn nobody() -> Result<rustls::ClientConfig, SettingsError> {
+fn client_config_without_roots() -> Result<rustls::ClientConfig, SettingsError> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -244,7 +245,7 @@ fn failure(error: reqwest::Error) -> Failure {
         () if error.is_timeout() => Reason::Timeout,
         () => Reason::Connection,
     };
-    Failure::passing(reason, detail)
+    Failure::transient(reason, detail)
 }
 
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {

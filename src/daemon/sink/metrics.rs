@@ -6,15 +6,15 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
 
-use super::dead_letter::{Dead, Loss};
-use super::destination::Reason;
+use super::dead_letter::{DeadLetterReason, DropReason};
+use super::failure::Reason;
 use crate::daemon::metrics::Metrics;
 
 /// The metrics of all sinks.
 #[derive(Clone, Debug)]
 pub struct SinkMetrics {
     deliveries: IntCounterVec,
-    passed_over: IntCounterVec,
+    filtered: IntCounterVec,
     failures: IntCounterVec,
     retries: IntCounterVec,
     dead_letters: IntCounterVec,
@@ -31,7 +31,7 @@ impl SinkMetrics {
         let all = metrics.instruments();
         SinkMetrics {
             deliveries: all.sink_deliveries.clone(),
-            passed_over: all.sink_filtered.clone(),
+            filtered: all.sink_filtered.clone(),
             failures: all.sink_failures.clone(),
             retries: all.sink_retries.clone(),
             dead_letters: all.sink_dead_letters.clone(),
@@ -48,11 +48,12 @@ impl SinkMetrics {
         let one = |counter: &IntCounterVec| counter.with_label_values(&[sink]);
         Counts {
             deliveries: one(&self.deliveries),
-            passed_over: one(&self.passed_over),
+            filtered: one(&self.filtered),
             failures: Reason::ALL.map(|reason| self.failures.with_label_values(&[sink, reason.name()])),
             retries: one(&self.retries),
-            dead_letters: Dead::ALL.map(|dead| self.dead_letters.with_label_values(&[sink, dead.name()])),
-            lost: Loss::ALL.map(|loss| self.lost.with_label_values(&[sink, loss.name()])),
+            dead_letters: DeadLetterReason::ALL
+                .map(|dead| self.dead_letters.with_label_values(&[sink, dead.name()])),
+            lost: DropReason::ALL.map(|loss| self.lost.with_label_values(&[sink, loss.name()])),
             truncated: one(&self.truncated),
             backlog: self.backlog.with_label_values(&[sink]),
             last_success: self.last_success.with_label_values(&[sink]),
@@ -67,12 +68,12 @@ pub struct Counts {
     /// Alerts delivered.
     pub deliveries: IntCounter,
     /// Alerts that are for others.
-    pub passed_over: IntCounter,
+    pub filtered: IntCounter,
     failures: [IntCounter; Reason::ALL.len()],
     /// Attempts after a failure.
     pub retries: IntCounter,
-    dead_letters: [IntCounter; Dead::ALL.len()],
-    lost: [IntCounter; Loss::ALL.len()],
+    dead_letters: [IntCounter; DeadLetterReason::ALL.len()],
+    lost: [IntCounter; DropReason::ALL.len()],
     /// Messages that were cut.
     pub truncated: IntCounter,
     /// Alerts that wait.
@@ -89,12 +90,12 @@ impl Counts {
     }
 
     /// Counts an alert that was given up.
-    pub fn dead_letter(&self, dead: Dead) {
+    pub fn dead_letter(&self, dead: DeadLetterReason) {
         self.dead_letters[dead as usize].inc();
     }
 
     /// Counts an alert that is gone.
-    pub fn loss(&self, loss: Loss) {
+    pub fn dropped(&self, loss: DropReason) {
         self.lost[loss as usize].inc();
     }
 
@@ -121,10 +122,10 @@ mod tests {
         for (i, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, i);
         }
-        for (i, dead) in Dead::ALL.into_iter().enumerate() {
+        for (i, dead) in DeadLetterReason::ALL.into_iter().enumerate() {
             assert_eq!(dead as usize, i);
         }
-        for (i, loss) in Loss::ALL.into_iter().enumerate() {
+        for (i, loss) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(loss as usize, i);
         }
     }

@@ -1,41 +1,45 @@
-//! Where alerts go. Each sink reads the store with a cursor of its own, so that a slow or dead one holds up nobody.
+//! Delivers alerts. Each sink reads the store with a cursor of its own, so that a slow or failing sink delays no other.
 //!
-//! What comes in: stored alerts, in order, through a [`Feed`]. What goes out: each of them at least once, to standard output,
-//! a file, an HTTP server, a syslog receiver or a topic of Kafka. The cursor is saved after a delivery and never before it, so that a kill in
-//! between repeats an alert and loses none; a receiver tells repeats by the alert's `id`.
+//! In: stored alerts, in order, through a [`Feed`]. Out: each of them at least once, to standard output, a file, an HTTP server, a
+//! syslog receiver or a Kafka topic. The cursor is saved after a delivery and never before it, so that a kill in between
+//! repeats an alert and loses none; receivers recognize repeats by the alert's `id`.
 //!
-//! What cannot be delivered at all (a receiver that refuses it, an alert that is too old) goes to the dead-letter file, under a
-//! reason. What cannot be delivered now is tried again, later and later. Nothing is passed over without a count.
+//! Alerts that cannot be delivered at all (the receiver refuses them, they are too old) go to the dead-letter file with a reason.
+//! Alerts that cannot be delivered now are retried with growing delays. Nothing is skipped without a count.
 //!
-//! [`Sink::new`] checks the settings, [`Sink::run`] is the loop. One file a receiver; [`text`] and `syslog::message` write
-//! alerts for places that are not JSON. What must never come in: audit events. Alerts are redacted before they are stored.
+//! [`Sink::new`] checks the settings and [`Sink::run`] is the loop; there is one file per kind of destination. What must never
+//! enter: audit events. Alerts are redacted before they are stored.
 
 mod backoff;
 mod config;
 mod dead_letter;
 mod destination;
+mod error;
+mod failure;
 mod feed;
 mod file;
+mod filter;
 mod http;
 pub(crate) mod kafka;
 mod metrics;
-mod now;
 mod output;
 mod syslog;
-pub mod text;
+pub(crate) mod text;
 mod tls;
 mod worker;
 
 pub use config::{
-    Body, DeadLetter, Facility, File, Format, Http, Kind, Retry, Secret, SettingsError, SinkConfig, Stdout,
-    Syslog, SyslogFormat, TlsError, TlsSettings, Transport,
+    Body, Compression, DeadLetter, Facility, File, Format, Http, Kafka, Key, Kind, Retry, Secret, SinkConfig,
+    Stdout, Syslog, SyslogFormat, TlsSettings, Transport,
 };
-pub use feed::{Feed, FeedError, StoreFeed};
+pub use error::{SettingsError, TlsError};
+pub(crate) use feed::StoreFeed;
+pub use feed::{Feed, FeedClosed, FeedError};
 #[cfg(feature = "kafka")]
-pub use kafka::Transactions;
-pub use kafka::{Compression, Kafka, Key};
+pub(crate) use kafka::Transactions;
 pub use metrics::SinkMetrics;
-pub use worker::{Reopen, Sink, SinkError, run};
+pub(crate) use worker::Reopen;
+pub use worker::{Sink, SinkError, run};
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::config::Format;
-use super::destination::{Failure, Remedy};
+use super::failure::{Failure, Remedy};
 use super::text;
 use crate::detection::alert::StoredAlert;
 
@@ -14,23 +14,23 @@ pub struct Output<W> {
     format: Format,
     buffer: Vec<u8>,
     /// Whether the last write may have ended inside a line.
-    torn: bool,
+    ends_mid_line: bool,
 }
 
 impl<W: AsyncWrite + Unpin> Output<W> {
     /// Lines of that format to that writer.
     pub fn new(writer: W, format: Format) -> Self {
-        Output { writer, format, buffer: Vec::new(), torn: false }
+        Output { writer, format, buffer: Vec::new(), ends_mid_line: false }
     }
 
     /// Writes all of them.
     pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         self.buffer.clear();
-        if self.torn {
+        if self.ends_mid_line {
             // Else what comes now would be read as the rest of that line, and both be lost.
             self.buffer.push(b'\n');
         }
-        self.torn = true;
+        self.ends_mid_line = true;
         for alert in alerts {
             write_alert(self.format, alert, &mut self.buffer);
         }
@@ -40,15 +40,12 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         };
         match written {
             Ok(()) => {
-                self.torn = false;
+                self.ends_mid_line = false;
                 Ok(alerts.len())
             }
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                 let detail = "nobody reads standard output any more (broken pipe)";
-                Err(Failure {
-                    remedy: Remedy::End,
-                    ..Failure::passing(super::destination::Reason::Io, detail)
-                })
+                Err(Failure { remedy: Remedy::End, ..Failure::transient(super::failure::Reason::Io, detail) })
             }
             Err(error) => Err(Failure::io(&error)),
         }

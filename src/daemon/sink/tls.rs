@@ -11,18 +11,19 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use super::config::{TlsError, TlsSettings};
+use super::config::TlsSettings;
+use super::error::TlsError;
 
-/// So often files of certificates are looked at: those that a machine renews are renewed days ahead.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// So often files of certificates are last_check at: those that a machine renews are renewed days ahead.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Settings of TLS, and what was made of the files they name.
 #[derive(Debug)]
 pub struct Tls {
     settings: TlsSettings,
     config: Arc<ClientConfig>,
-    stamps: Vec<Option<(SystemTime, u64)>>,
-    looked: Instant,
+    file_versions: Vec<Option<(SystemTime, u64)>>,
+    last_check: Instant,
 }
 
 impl Tls {
@@ -31,9 +32,9 @@ impl Tls {
     /// # Errors
     /// When they do not hold what they should.
     pub fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
-        let stamps = stamps(settings);
+        let file_versions = file_versions(settings);
         let config = Arc::new(client(settings)?);
-        Ok(Tls { settings: settings.clone(), config, stamps, looked: Instant::now() })
+        Ok(Tls { settings: settings.clone(), config, file_versions, last_check: Instant::now() })
     }
 
     /// What connections are made with.
@@ -44,26 +45,26 @@ impl Tls {
     /// Reads the files again if they changed; says whether there is something new. Files that make no sense (half written,
     /// perhaps) change nothing.
     pub fn refresh(&mut self) -> bool {
-        if self.looked.elapsed() < LOOK_EVERY {
+        if self.last_check.elapsed() < RELOAD_INTERVAL {
             return false;
         }
-        self.looked = Instant::now();
-        self.look()
+        self.last_check = Instant::now();
+        self.reload_if_changed()
     }
 
-    fn look(&mut self) -> bool {
-        let stamps = stamps(&self.settings);
-        if stamps == self.stamps {
+    fn reload_if_changed(&mut self) -> bool {
+        let file_versions = file_versions(&self.settings);
+        if file_versions == self.file_versions {
             return false;
         }
         match client(&self.settings) {
             Ok(config) => {
                 self.config = Arc::new(config);
-                self.stamps = stamps;
+                self.file_versions = file_versions;
                 true
             }
             Err(error) => {
-                // At most once in LOOK_EVERY.
+                // At most once in RELOAD_INTERVAL.
                 tracing::warn!(%error, "new certificates are not usable; staying with the old ones");
                 false
             }
@@ -71,12 +72,12 @@ impl Tls {
     }
 }
 
-fn stamps(settings: &TlsSettings) -> Vec<Option<(SystemTime, u64)>> {
-    let stamp = |path: &PathBuf| {
+fn file_versions(settings: &TlsSettings) -> Vec<Option<(SystemTime, u64)>> {
+    let version = |path: &PathBuf| {
         let metadata = fs::metadata(path).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
     };
-    [&settings.ca, &settings.certificate, &settings.key].into_iter().flatten().map(stamp).collect()
+    [&settings.ca, &settings.certificate, &settings.key].into_iter().flatten().map(version).collect()
 }
 
 fn client(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
@@ -88,7 +89,7 @@ fn client(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
         .map_err(|error| TlsError::Other(error.to_string()))?;
     let verifier: Arc<dyn ServerCertVerifier> = match &settings.server_name {
         None => verifier,
-        Some(name) => Arc::new(OtherName { name: server_name(name)?, verifier }),
+        Some(name) => Arc::new(ServerNameOverride { name: server_name(name)?, verifier }),
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -157,12 +158,12 @@ pub fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
 
 /// Wants a certificate for a name that is not the one we connect to. All else is checked as ever.
 #[derive(Debug)]
-struct OtherName {
+struct ServerNameOverride {
     name: ServerName<'static>,
     verifier: Arc<WebPkiServerVerifier>,
 }
 
-impl ServerCertVerifier for OtherName {
+impl ServerCertVerifier for ServerNameOverride {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -212,13 +213,13 @@ mod tests {
         std::fs::write(&path, authority(1)).unwrap();
         let mut tls = Tls::new(&TlsSettings { ca: Some(path.clone()), ..TlsSettings::default() }).unwrap();
         let first = tls.config().clone();
-        assert!(!tls.look());
+        assert!(!tls.reload_if_changed());
         let renewed = authority(9);
         std::fs::write(&path, &renewed[..renewed.len() / 2]).unwrap();
-        assert!(!tls.look());
+        assert!(!tls.reload_if_changed());
         assert!(Arc::ptr_eq(tls.config(), &first));
         std::fs::write(&path, renewed).unwrap();
-        assert!(tls.look() && !tls.look());
+        assert!(tls.reload_if_changed() && !tls.reload_if_changed());
         assert!(!Arc::ptr_eq(tls.config(), &first));
     }
 }

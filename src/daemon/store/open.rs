@@ -1,7 +1,7 @@
 //! Opening a store: lock, check, set aside, migrate.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -9,6 +9,7 @@ use rusqlite::config::DbConfig;
 use super::error::At as _;
 use super::schema::{self, Origin};
 use super::{Error, Store, dir};
+use crate::daemon::time::unix_nanos;
 
 /// How a store is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +54,7 @@ impl Store {
         let (connection, migrated_from, set_aside) = match prepare(&path, options) {
             Ok((connection, migrated_from)) => (connection, migrated_from, None),
             Err(Error::Corrupt { .. }) => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-                let aside = dir::set_aside(&path, i64::try_from(now).unwrap_or(i64::MAX))?;
+                let aside = dir::set_aside(&path, unix_nanos())?;
                 dir::create_file(&path)?;
                 let (connection, _) = prepare(&path, options)?;
                 (connection, None, Some(aside))

@@ -15,70 +15,13 @@ pub use producer::KafkaSink;
 #[cfg(feature = "kafka")]
 pub use transaction::Transactions;
 
-use crate::daemon::kafka::Cluster;
-
-/// A topic of Kafka.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kafka {
-    /// How to get there.
-    pub cluster: Cluster,
-    /// The topic's name.
-    pub topic: String,
-    /// What a record's key is. Records of one key stay in order.
-    pub key: Key,
-    /// How records are compressed.
-    pub compression: Compression,
-}
-
-/// What a record's key is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Key {
-    /// Who did it, so that one's alerts stay in order.
-    #[default]
-    Actor,
-    /// The alert's id.
-    Id,
-    /// The rule's name.
-    Rule,
-    /// None: records go to any partition.
-    None,
-}
-
-/// How records are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Compression {
-    None,
-    Gzip,
-    Snappy,
-    #[default]
-    Lz4,
-    Zstd,
-}
-
-impl Compression {
-    /// All of them, by their names.
-    pub const ALL: [(&str, Compression); 5] = [
-        ("none", Compression::None),
-        ("gzip", Compression::Gzip),
-        ("snappy", Compression::Snappy),
-        ("lz4", Compression::Lz4),
-        ("zstd", Compression::Zstd),
-    ];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, one)| *one == self).map_or("none", |(name, _)| name)
-    }
-}
-
 #[cfg(not(feature = "kafka"))]
 mod absent {
     use std::time::Duration;
 
-    use super::Kafka;
-    use crate::daemon::sink::config::SettingsError;
-    use crate::daemon::sink::destination::Failure;
+    use crate::daemon::sink::config::Kafka;
+    use crate::daemon::sink::error::SettingsError;
+    use crate::daemon::sink::failure::Failure;
     use crate::detection::alert::StoredAlert;
 
     /// Nothing: there is no Kafka in this build.

@@ -9,10 +9,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
-use super::{Kafka, Key};
 use crate::daemon::kafka::{self, Context, Last, client, reason_of};
-use crate::daemon::sink::config::SettingsError;
-use crate::daemon::sink::destination::{Failure, Reason, Remedy};
+use crate::daemon::sink::config::{Kafka, Key};
+use crate::daemon::sink::error::SettingsError;
+use crate::daemon::sink::failure::{Failure, Reason, Remedy};
 use crate::detection::alert::StoredAlert;
 
 /// What holds where the configuration says nothing else.
@@ -110,7 +110,7 @@ impl KafkaSink {
         let settings = self.settings.clone();
         let producer = match self.producer() {
             Ok(producer) => producer,
-            Err(error) => return Err(Failure::passing(Reason::Io, client::told(&error))),
+            Err(error) => return Err(Failure::transient(Reason::Io, client::told(&error))),
         };
         let mut sent = Vec::with_capacity(alerts.len());
         let mut refused = None;
@@ -164,7 +164,7 @@ impl KafkaSink {
         let passing = |kind: kafka::Reason, reason: Reason, detail: &str| {
             let advice = kind.advice();
             let detail = if advice.is_empty() { detail.to_owned() } else { format!("{detail}: {advice}") };
-            Failure::passing(reason, detail)
+            Failure::transient(reason, detail)
         };
         match (code, last) {
             (
@@ -176,26 +176,26 @@ impl KafkaSink {
                 ),
                 _,
             ) => Failure {
-                done: 0,
+                delivered: 0,
                 reason: Reason::Rejected,
                 remedy: Remedy::GiveUp(suspects),
                 detail: format!(
                     "{error}: raise `message.max.bytes` here and `max.message.bytes` of the topic for larger alerts"
                 ),
             },
-            (Some(Code::QueueFull), _) => Failure::passing(Reason::Throttled, error),
+            (Some(Code::QueueFull), _) => Failure::transient(Reason::Throttled, error),
             // The time was over; why, the client said before.
             (Some(Code::MessageTimedOut | Code::TimedOutQueue), Some((kind, detail))) => {
                 passing(kind, reason_for(kind), &detail)
             }
             (Some(Code::MessageTimedOut | Code::TimedOutQueue), None) => {
-                Failure::passing(Reason::Timeout, error)
+                Failure::transient(Reason::Timeout, error)
             }
             (Some(code), _) => {
                 let kind = reason_of(code);
                 passing(kind, reason_for(kind), &error.to_string())
             }
-            (None, _) => Failure::passing(Reason::Server, error),
+            (None, _) => Failure::transient(Reason::Server, error),
         }
     }
 }

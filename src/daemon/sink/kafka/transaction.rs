@@ -13,16 +13,19 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::Kafka;
 use super::producer::{config, key, record};
-use crate::daemon::kafka::{Context, Last, Limiter, PartitionOffset, TxnOutcome, client, reason_of};
+use crate::daemon::kafka::{self, Context, Last, PartitionOffset, TxnOutcome, client, reason_of};
+use crate::daemon::log_limit::LogLimits;
 use crate::daemon::sink::SinkMetrics;
-use crate::daemon::sink::config::{SettingsError, SinkConfig};
-use crate::daemon::sink::dead_letter::{self, Dead, Loss};
-use crate::daemon::sink::destination::Reason;
+use crate::daemon::sink::config::Kafka;
+use crate::daemon::sink::config::SinkConfig;
+use crate::daemon::sink::dead_letter::{self, DeadLetterReason, DropReason};
+use crate::daemon::sink::error::SettingsError;
+use crate::daemon::sink::failure::Reason;
+use crate::daemon::sink::filter::Filter;
 use crate::daemon::sink::metrics::Counts;
-use crate::daemon::sink::worker::Filter;
 use crate::daemon::source::kafka::{Settings, repartition};
+use crate::daemon::time::unix_nanos;
 use crate::detection::alert::{AlertId, NewAlert, StoredAlert};
 use crate::detection::audit::event_id;
 use crate::detection::detector::repartition::Outgoing;
@@ -48,7 +51,7 @@ pub struct Transactions {
     should_stop: Arc<AtomicBool>,
     last: Last,
     producer: Option<FutureProducer<Context>>,
-    limiter: Limiter,
+    log_limits: LogLimits<kafka::Reason>,
     /// Alerts, by id, and matches, by hash, that the broker never takes.
     refused: HashSet<AlertId>,
     /// Where matches go that others judge.
@@ -94,7 +97,7 @@ impl Transactions {
             should_stop,
             last: Last::default(),
             producer: None,
-            limiter: Limiter::default(),
+            log_limits: LogLimits::default(),
             refused: HashSet::new(),
             exchange: source.correlate.as_ref().map(|correlate| correlate.topic.clone()),
             one_by_one: false,
@@ -126,14 +129,14 @@ impl Transactions {
         is_current: bool,
     ) -> TxnOutcome {
         let alerts: Vec<StoredAlert> =
-            alerts.iter().map(stored).filter(|alert| self.filter.wants(alert)).collect();
+            alerts.iter().map(stored).filter(|alert| self.filter.matches(alert)).collect();
         // The order counts: whoever was a member when the partitions were still ours is refused later on.
         let Some(group) = group.filter(|_| is_current) else { return TxnOutcome::Aborted };
         match self.attempt(&alerts, matches, offsets, mark, group) {
             Ok(delivered) => {
                 self.one_by_one = false;
                 if delivered > 0 {
-                    self.counts.success(delivered, crate::daemon::sink::now::nanoseconds());
+                    self.counts.success(delivered, unix_nanos());
                 }
                 TxnOutcome::Committed
             }
@@ -160,7 +163,7 @@ impl Transactions {
         let mut delivered = 0;
         for alert in alerts {
             if self.refused.contains(&alert.id) {
-                self.bury(alert);
+                self.send_to_dead_letter(alert);
                 continue;
             }
             let key = key(&self.settings, alert);
@@ -176,7 +179,7 @@ impl Transactions {
                     }
                     // Refused before it was sent: nothing is broken by that.
                     Err((KafkaError::MessageProduction(Code::MessageSizeTooLarge), _)) => {
-                        self.bury(alert);
+                        self.send_to_dead_letter(alert);
                         break;
                     }
                     Err((error, _)) => return Err(error),
@@ -214,7 +217,7 @@ impl Transactions {
         Ok(delivered)
     }
 
-    /// Keeps what was sent to look at it later. One by one it is looked at now: behind a record that was refused nothing more is
+    /// Keeps what was sent to look at it later. One by one it is last_check at now: behind a record that was refused nothing more is
     /// taken, and it has to be known which one that was.
     fn keep(
         &mut self,
@@ -273,11 +276,11 @@ impl Transactions {
     }
 
     fn complain(&mut self, error: &KafkaError) {
-        let reason = error.rdkafka_error_code().map_or(crate::daemon::kafka::Reason::Transaction, reason_of);
+        let reason = error.rdkafka_error_code().map_or(kafka::Reason::Transaction, reason_of);
         self.counts.failure(super::producer::reason_for(reason));
         let said = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let (reason, detail) = said.unwrap_or((reason, String::new()));
-        if let Some(held_back) = self.limiter.is_due(reason) {
+        if let Some(held_back) = self.log_limits.admit(reason) {
             tracing::warn!(
                 sink = self.sink.name, reason = reason.name(), held_back, %error, detail,
                 "a transaction did not go through; its messages are judged again. {}", reason.advice()
@@ -286,18 +289,18 @@ impl Transactions {
     }
 
     /// Puts an alert where those go that are not delivered.
-    fn bury(&self, alert: &StoredAlert) {
+    fn send_to_dead_letter(&self, alert: &StoredAlert) {
         const WHY: &str =
             "too large for the topic: raise `message.max.bytes` here and `max.message.bytes` of the topic";
-        self.counts.dead_letter(Dead::Rejected);
-        let Some(settings) = &self.sink.dead_letter else { return self.counts.loss(Loss::NoFile) };
+        self.counts.dead_letter(DeadLetterReason::Rejected);
+        let Some(settings) = &self.sink.dead_letter else { return self.counts.dropped(DropReason::NoFile) };
         let mut line = Vec::new();
-        let now = crate::daemon::sink::now::nanoseconds();
-        dead_letter::write_line(alert, &self.sink.name, Dead::Rejected, WHY, now, &mut line);
+        let now = unix_nanos();
+        dead_letter::write_line(alert, &self.sink.name, DeadLetterReason::Rejected, WHY, now, &mut line);
         match dead_letter::append(settings, &line) {
             Ok(true) => tracing::warn!(sink = self.sink.name, "an alert went to the dead letters: {WHY}"),
             // It is in the store.
-            Ok(false) | Err(_) => self.counts.loss(Loss::Full),
+            Ok(false) | Err(_) => self.counts.dropped(DropReason::Full),
         }
     }
 }

@@ -5,15 +5,13 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::daemon::sink::text::start;
-use crate::detection::alert::Priority;
-use crate::detection::alert::StoredAlert;
-use crate::detection::alert::push_hex;
+use crate::daemon::sink::text::truncate_str;
+use crate::detection::alert::{Priority, StoredAlert, push_hex};
 use crate::text::escape::visible;
 
 /// The whole line. Values are cut to the lengths that the format's dictionary gives their keys.
 pub fn write(alert: &StoredAlert) -> String {
-    let rule = header(start(&alert.rule, 512));
+    let rule = header(truncate_str(&alert.rule, 512));
     let mut out = format!(
         "CEF:0|pullwatch|pullwatch|{}|{rule}|{rule}|{}|",
         header(env!("CARGO_PKG_VERSION")),
@@ -26,7 +24,7 @@ pub fn write(alert: &StoredAlert) -> String {
     let _ = write!(out, "rt={} externalId={} cat=k8s_audit", when / 1_000_000, String::from_utf8_lossy(&id));
     let mut push = |key: &str, value: &str, most: usize| {
         if !value.is_empty() {
-            let _ = write!(out, " {key}={}", extension(start(value, most)));
+            let _ = write!(out, " {key}={}", extension(truncate_str(value, most)));
         }
     };
     push("suser", &alert.actor, 1023);

@@ -13,19 +13,20 @@ use tokio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::daemon::sink::config::{SettingsError, Transport};
-use crate::daemon::sink::destination::{Failure, Reason};
+use crate::daemon::sink::config::Transport;
+use crate::daemon::sink::error::SettingsError;
+use crate::daemon::sink::failure::{Failure, Reason};
 use crate::daemon::sink::tls::{Tls, server_name};
 
-/// The name of a receiver of datagrams is looked up again after so long: nothing else would tell that it moved.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
+/// The name of a receiver of datagrams is last_check up again after so long: nothing else would tell that it moved.
+const DNS_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A server says that it refuses our certificate only after TLS 1.3 lets us write; so long it is given to say so.
-const OBJECTION: Duration = Duration::from_millis(250);
+const TLS_REJECTION_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How to get a connection.
 #[derive(Debug)]
-pub enum Dial {
+pub enum Connector {
     /// Datagrams over a network.
     Udp(String),
     /// A stream.
@@ -38,7 +39,7 @@ pub enum Dial {
 
 /// A connection.
 #[derive(Debug)]
-pub enum Link {
+pub enum Connection {
     /// Since when, and where to.
     Udp(Instant, UdpSocket),
     /// A stream.
@@ -51,57 +52,57 @@ pub enum Link {
     UnixStream(UnixStream),
 }
 
-impl Dial {
+impl Connector {
     /// Checks the settings.
     ///
     /// # Errors
     /// When they cannot work.
     pub fn new(transport: &Transport) -> Result<Self, SettingsError> {
         Ok(match transport {
-            Transport::Udp(address) => Dial::Udp(checked(address)?.to_owned()),
-            Transport::Tcp(address) => Dial::Tcp(checked(address)?.to_owned()),
+            Transport::Udp(address) => Connector::Udp(checked(address)?.to_owned()),
+            Transport::Tcp(address) => Connector::Tcp(checked(address)?.to_owned()),
             Transport::Tls(address, settings) => {
                 let host = checked(address)?.rsplit_once(':').map_or("", |(host, _)| host);
                 let name = server_name(host.trim_start_matches('[').trim_end_matches(']'))?;
-                Dial::Tls(address.clone(), name, Box::new(Tls::new(settings)?))
+                Connector::Tls(address.clone(), name, Box::new(Tls::new(settings)?))
             }
-            Transport::Unix(path) => Dial::Unix(path.clone()),
+            Transport::Unix(path) => Connector::Unix(path.clone()),
         })
     }
 
     /// Whether there is something new about how to connect.
     pub fn refresh(&mut self) -> bool {
         match self {
-            Dial::Tls(_, _, tls) => tls.refresh(),
+            Connector::Tls(_, _, tls) => tls.refresh(),
             _ => false,
         }
     }
 
     /// Connects.
-    pub async fn connect(&self) -> Result<Link, Failure> {
-        let link = match self {
-            Dial::Udp(address) => udp(address).await,
-            Dial::Tcp(address) => tcp(address).await.map(Link::Tcp),
-            Dial::Tls(address, name, tls) => {
+    pub async fn connect(&self) -> Result<Connection, Failure> {
+        let connection = match self {
+            Connector::Udp(address) => udp(address).await,
+            Connector::Tcp(address) => tcp(address).await.map(Connection::Tcp),
+            Connector::Tls(address, name, tls) => {
                 let stream = tcp(address).await.map_err(|error| unreached(&error))?;
                 let connector = TlsConnector::from(tls.config().clone());
                 let stream = encrypted(connector.connect(name.clone(), stream)).await;
-                return stream.map(|stream| Link::Tls(Box::new(stream)));
+                return stream.map(|stream| Connection::Tls(Box::new(stream)));
             }
-            Dial::Unix(path) => match UnixDatagram::unbound().and_then(|socket| {
+            Connector::Unix(path) => match UnixDatagram::unbound().and_then(|socket| {
                 socket.connect(path)?;
                 Ok(socket)
             }) {
-                Ok(socket) => Ok(Link::UnixDatagram(socket)),
+                Ok(socket) => Ok(Connection::UnixDatagram(socket)),
                 // It may be of the other kind; then that attempt tells what is wrong.
                 Err(error) => match UnixStream::connect(path).await {
-                    Ok(stream) => Ok(Link::UnixStream(stream)),
+                    Ok(stream) => Ok(Connection::UnixStream(stream)),
                     Err(other) if other.kind() == io::ErrorKind::ConnectionRefused => Err(other),
                     Err(_) => Err(error),
                 },
             },
         };
-        link.map_err(|error| unreached(&error))
+        connection.map_err(|error| unreached(&error))
     }
 }
 
@@ -116,10 +117,10 @@ fn checked(address: &str) -> Result<&str, SettingsError> {
 
 /// Whatever stands in the way of a connection, there is none.
 fn unreached(error: &io::Error) -> Failure {
-    Failure::passing(Reason::Connection, format!("no connection: {error}"))
+    Failure::transient(Reason::Connection, format!("no connection: {error}"))
 }
 
-async fn udp(address: &str) -> io::Result<Link> {
+async fn udp(address: &str) -> io::Result<Connection> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host(address).await? {
         let from: SocketAddr = match address {
@@ -132,7 +133,7 @@ async fn udp(address: &str) -> io::Result<Link> {
             Ok(socket)
         };
         match attempt.await {
-            Ok(socket) => return Ok(Link::Udp(Instant::now(), socket)),
+            Ok(socket) => return Ok(Connection::Udp(Instant::now(), socket)),
             Err(error) => last = error,
         }
     }
@@ -147,14 +148,14 @@ async fn tcp(address: &str) -> io::Result<TcpStream> {
 
 async fn encrypted(connect: tokio_rustls::Connect<TcpStream>) -> Result<TlsStream<TcpStream>, Failure> {
     let failure = |error: io::Error| match error.get_ref() {
-        Some(inner) if inner.is::<rustls::Error>() => Failure::passing(Reason::Tls, &error),
+        Some(inner) if inner.is::<rustls::Error>() => Failure::transient(Reason::Tls, &error),
         _ => Failure::io(&error),
     };
     let mut stream = connect.await.map_err(failure)?;
-    match tokio::time::timeout(OBJECTION, closed(&mut stream)).await {
+    match tokio::time::timeout(TLS_REJECTION_TIMEOUT, closed(&mut stream)).await {
         Err(_) => Ok(stream),
         Ok(Some(error)) => Err(failure(error)),
-        Ok(None) => Err(Failure::passing(Reason::Connection, "the receiver hung up at once")),
+        Ok(None) => Err(Failure::transient(Reason::Connection, "the receiver hung up at once")),
     }
 }
 
@@ -196,26 +197,26 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Resu
     stream.flush().await
 }
 
-impl Link {
+impl Connection {
     /// Whether it is of use still, as far as can be told.
     pub async fn is_alive(&mut self) -> bool {
         match self {
-            Link::Udp(since, _) => since.elapsed() < LOOK_UP_EVERY,
-            Link::Tcp(stream) => is_open(stream).await,
-            Link::Tls(stream) => is_open(stream).await,
-            Link::UnixDatagram(_) => true,
-            Link::UnixStream(stream) => is_open(stream).await,
+            Connection::Udp(since, _) => since.elapsed() < DNS_REFRESH_INTERVAL,
+            Connection::Tcp(stream) => is_open(stream).await,
+            Connection::Tls(stream) => is_open(stream).await,
+            Connection::UnixDatagram(_) => true,
+            Connection::UnixStream(stream) => is_open(stream).await,
         }
     }
 
     /// Whether messages are written one after the other.
     pub fn is_stream(&self) -> bool {
-        !matches!(self, Link::Udp(..) | Link::UnixDatagram(_))
+        !matches!(self, Connection::Udp(..) | Connection::UnixDatagram(_))
     }
 
     /// Appends a message so that the receiver sees where it ends.
     pub fn frame(&self, message: &[u8], out: &mut Vec<u8>) {
-        if matches!(self, Link::UnixStream(_)) {
+        if matches!(self, Connection::UnixStream(_)) {
             // Local daemons know nothing else. No message holds a line break.
             out.extend_from_slice(message);
             out.push(b'\n');
@@ -229,22 +230,22 @@ impl Link {
     /// Writes to a stream.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Link::Tcp(stream) => write(stream, bytes).await,
-            Link::Tls(stream) => write(stream, bytes).await,
-            Link::UnixStream(stream) => write(stream, bytes).await,
-            Link::Udp(..) | Link::UnixDatagram(_) => Err(io::ErrorKind::Unsupported.into()),
+            Connection::Tcp(stream) => write(stream, bytes).await,
+            Connection::Tls(stream) => write(stream, bytes).await,
+            Connection::UnixStream(stream) => write(stream, bytes).await,
+            Connection::Udp(..) | Connection::UnixDatagram(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
     /// Whether errors of sending are of what was sent earlier.
     pub fn is_late(&self) -> bool {
-        matches!(self, Link::Udp(..))
+        matches!(self, Connection::Udp(..))
     }
 
     /// What came back of datagrams that were sent, if it is here already: that nobody listens, perhaps.
     pub fn late_error(&self) -> Option<io::Error> {
         match self {
-            Link::Udp(_, socket) => socket.take_error().unwrap_or_else(Some),
+            Connection::Udp(_, socket) => socket.take_error().unwrap_or_else(Some),
             _ => None,
         }
     }
@@ -252,9 +253,11 @@ impl Link {
     /// Sends a datagram.
     pub async fn send(&mut self, message: &[u8]) -> io::Result<()> {
         match self {
-            Link::Udp(_, socket) => socket.send(message).await.map(|_| ()),
-            Link::UnixDatagram(socket) => socket.send(message).await.map(|_| ()),
-            Link::Tcp(_) | Link::Tls(_) | Link::UnixStream(_) => Err(io::ErrorKind::Unsupported.into()),
+            Connection::Udp(_, socket) => socket.send(message).await.map(|_| ()),
+            Connection::UnixDatagram(socket) => socket.send(message).await.map(|_| ()),
+            Connection::Tcp(_) | Connection::Tls(_) | Connection::UnixStream(_) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
         }
     }
 }

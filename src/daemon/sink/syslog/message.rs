@@ -1,9 +1,9 @@
 //! A message as RFC 5424 has it.
 
-use crate::daemon::sink::config::{SettingsError, Syslog, SyslogFormat};
-use crate::daemon::sink::text::start;
-use crate::detection::alert::StoredAlert;
-use crate::detection::alert::push_hex;
+use crate::daemon::sink::config::{Syslog, SyslogFormat};
+use crate::daemon::sink::error::SettingsError;
+use crate::daemon::sink::text::truncate_str;
+use crate::detection::alert::{StoredAlert, push_hex};
 use crate::detection::audit::time;
 use crate::text::escape::visible;
 
@@ -13,7 +13,7 @@ use super::cef;
 const CUT: &str = "...[truncated]";
 
 /// A value of structured data is cut after so many bytes, before it is escaped.
-const LONGEST_VALUE: usize = 512;
+const MAX_VALUE_BYTES: usize = 512;
 
 /// What is the same for all messages of a sink.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Writer {
             out.extend_from_slice(b"- ");
         }
         let room = most.saturating_sub(out.len() - from + CUT.len());
-        out.extend_from_slice(start(&message, room).as_bytes());
+        out.extend_from_slice(truncate_str(&message, room).as_bytes());
         out.extend_from_slice(CUT.as_bytes());
         true
     }
@@ -125,7 +125,7 @@ fn push_data(id: &str, alert: &StoredAlert, out: &mut Vec<u8>) {
         out.push(b' ');
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"=\"");
-        push_value(start(value, LONGEST_VALUE), out);
+        push_value(truncate_str(value, MAX_VALUE_BYTES), out);
         out.push(b'"');
     }
     out.push(b']');

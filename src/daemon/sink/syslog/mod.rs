@@ -1,4 +1,4 @@
-//! Alerts to a syslog receiver: `message` says what is sent, `link` how it gets there, `cef` is one of the things to say.
+//! Alerts to a syslog receiver: `message` says what is sent, `connection` how it gets there, `cef` is one of the things to say.
 
 mod cef;
 mod connection;
@@ -6,22 +6,23 @@ mod message;
 
 use prometheus::IntCounter;
 
-use super::config::{self, SettingsError};
-use super::destination::Failure;
+use super::config;
+use super::error::SettingsError;
+use super::failure::Failure;
 use crate::detection::alert::StoredAlert;
-use connection::{Dial, Link};
+use connection::{Connection, Connector};
 use message::Writer;
 
 /// What is written to a stream at once, but for a message that is longer by itself.
-const LONGEST_WRITE: usize = 256 << 10;
+const MAX_WRITE_BYTES: usize = 256 << 10;
 
 /// Messages to a syslog receiver.
 #[derive(Debug)]
 pub struct SyslogSink {
     writer: Writer,
-    dial: Dial,
+    connector: Connector,
     /// Nothing while a write runs: when that is dropped halfway, so is the connection, and with it half a message.
-    link: Option<Link>,
+    connection: Option<Connection>,
     max_datagram: usize,
     truncated: IntCounter,
 }
@@ -34,8 +35,8 @@ impl SyslogSink {
     pub fn new(settings: &config::Syslog, truncated: IntCounter) -> Result<Self, SettingsError> {
         Ok(SyslogSink {
             writer: Writer::new(settings)?,
-            dial: Dial::new(&settings.transport)?,
-            link: None,
+            connector: Connector::new(&settings.transport)?,
+            connection: None,
             // No receiver takes less than 480 (RFC 5424, 6.1), no datagram over IPv4 holds more than 65,507.
             max_datagram: settings.max_datagram.clamp(480, 65_507),
             truncated,
@@ -44,49 +45,49 @@ impl SyslogSink {
 
     /// Sends as many of them as one write takes.
     pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
-        let mut old = self.link.take();
-        if let Some(link) = &mut old
-            && (self.dial.refresh() || !link.is_alive().await)
+        let mut old = self.connection.take();
+        if let Some(connection) = &mut old
+            && (self.connector.refresh() || !connection.is_alive().await)
         {
             old = None;
         }
-        let mut link = match old {
-            Some(link) => link,
-            None => self.dial.connect().await?,
+        let mut connection = match old {
+            Some(connection) => connection,
+            None => self.connector.connect().await?,
         };
-        let done = if link.is_stream() {
-            self.stream(&mut link, alerts).await?
+        let done = if connection.is_stream() {
+            self.stream(&mut connection, alerts).await?
         } else {
-            self.datagrams(&mut link, alerts).await?
+            self.datagrams(&mut connection, alerts).await?
         };
-        self.link = Some(link);
+        self.connection = Some(connection);
         Ok(done)
     }
 
-    async fn stream(&self, link: &mut Link, alerts: &[StoredAlert]) -> Result<usize, Failure> {
+    async fn stream(&self, connection: &mut Connection, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         let (mut bytes, mut message) = (Vec::new(), Vec::new());
         let mut count = 0;
         for alert in alerts {
             message.clear();
             self.writer.write(alert, usize::MAX, &mut message);
-            if count > 0 && bytes.len() + message.len() > LONGEST_WRITE {
+            if count > 0 && bytes.len() + message.len() > MAX_WRITE_BYTES {
                 break;
             }
-            link.frame(&message, &mut bytes);
+            connection.frame(&message, &mut bytes);
             count += 1;
         }
-        link.write(&bytes).await.map_err(|error| Failure::io(&error))?;
+        connection.write(&bytes).await.map_err(|error| Failure::io(&error))?;
         Ok(count)
     }
 
-    async fn datagrams(&self, link: &mut Link, alerts: &[StoredAlert]) -> Result<usize, Failure> {
+    async fn datagrams(&self, connection: &mut Connection, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         let mut message = Vec::new();
         for (done, alert) in alerts.iter().enumerate() {
             let mut most = self.max_datagram;
             loop {
                 message.clear();
                 let cut = self.writer.write(alert, most, &mut message);
-                match link.send(&message).await {
+                match connection.send(&message).await {
                     Ok(()) => {
                         self.truncated.inc_by(u64::from(cut));
                         break;
@@ -94,12 +95,12 @@ impl SyslogSink {
                     // A way that takes less than we were told would never take this message.
                     Err(error) if connection::is_too_long(&error) && most > 480 => most = (most / 2).max(480),
                     // A network says so of what was sent before: nobody knows since when.
-                    Err(error) if link.is_late() => return Err(Failure::io(&error)),
+                    Err(error) if connection.is_late() => return Err(Failure::io(&error)),
                     Err(error) => return Err(Failure::io(&error).after(done)),
                 }
             }
         }
-        match link.late_error() {
+        match connection.late_error() {
             Some(error) => Err(Failure::io(&error)),
             None => Ok(alerts.len()),
         }

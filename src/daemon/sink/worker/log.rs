@@ -1,77 +1,72 @@
-//! What a sink says in the log: of an outage its begin, its end and a line a minute.
+//! What a sink logs: the start and the end of an outage, and at most one line per minute in between.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::daemon::sink::dead_letter::Dead;
-use crate::daemon::sink::destination::Failure;
-use crate::daemon::sink::text::start;
+use crate::daemon::log_limit::LogLimit;
+use crate::daemon::sink::dead_letter::DeadLetterReason;
+use crate::daemon::sink::failure::Failure;
+use crate::daemon::sink::text::truncate_str;
 use crate::text::escape::visible;
 
-/// The same is said again after so long.
-const AGAIN: Duration = Duration::from_secs(60);
+/// Maximum length of an error's detail in the log, in bytes.
+const MAX_DETAIL_BYTES: usize = 300;
 
-/// What was said when.
 #[derive(Debug)]
-pub struct Log {
+pub(super) struct DeliveryLog {
     sink: String,
-    failures: Limit,
-    dead: Limit,
-    /// Whether an outage was said that is not over.
-    announced: bool,
+    failures: LogLimit,
+    dead_letters: LogLimit,
+    /// An outage was logged, and its end was not.
+    outage_logged: bool,
 }
 
-/// Holds back what was said a moment ago.
-#[derive(Debug, Default)]
-struct Limit {
-    said: Option<Instant>,
-    held_back: u64,
-}
-
-impl Limit {
-    /// How many times nothing was said since it last was; nothing where nothing is to be said now.
-    fn pass(&mut self) -> Option<u64> {
-        if self.said.is_some_and(|said| said.elapsed() < AGAIN) {
-            self.held_back += 1;
-            return None;
+impl DeliveryLog {
+    pub(super) fn new(sink: &str) -> Self {
+        DeliveryLog {
+            sink: sink.to_owned(),
+            failures: LogLimit::default(),
+            dead_letters: LogLimit::default(),
+            outage_logged: false,
         }
-        self.said = Some(Instant::now());
-        Some(std::mem::take(&mut self.held_back))
-    }
-}
-
-impl Log {
-    /// Nothing said yet.
-    pub fn new(sink: &str) -> Self {
-        Log { sink: sink.to_owned(), failures: Limit::default(), dead: Limit::default(), announced: false }
     }
 
-    /// An attempt failed.
-    pub fn fails(&mut self, failure: &Failure, failures: u32, wait: Duration) {
-        if let Some(held_back) = self.failures.pass() {
+    /// Logs a failed attempt. `failures` counts those since the last success.
+    pub(super) fn attempt_failed(&mut self, failure: &Failure, failures: u32, wait: Duration) {
+        if let Some(suppressed) = self.failures.admit() {
             let (sink, detail) = (&*self.sink, shown(&failure.detail));
             let reason = failure.reason.name();
-            self.announced = true;
-            tracing::warn!(sink, reason, detail, failures, held_back, ?wait, "delivery failed; trying again");
+            self.outage_logged = true;
+            tracing::warn!(sink, reason, detail, failures, suppressed, ?wait, "delivery failed; retrying");
         }
     }
 
-    /// An attempt did not fail.
-    pub fn works(&mut self) {
-        if std::mem::take(&mut self.announced) {
-            tracing::info!(sink = &*self.sink, "delivers again");
+    /// Logs the end of an outage.
+    pub(super) fn attempt_succeeded(&mut self) {
+        if std::mem::take(&mut self.outage_logged) {
+            tracing::info!(sink = &*self.sink, "delivery recovered");
         }
     }
 
-    /// An alert was given up.
-    pub fn gives_up(&mut self, dead: Dead, detail: &str) {
-        if let Some(held_back) = self.dead.pass() {
-            let (sink, detail) = (&*self.sink, shown(detail));
-            tracing::warn!(sink, reason = dead.name(), detail, held_back, "gave up an alert");
+    /// Logs an alert that cannot be delivered, and where it went.
+    pub(super) fn undeliverable(&mut self, reason: DeadLetterReason, detail: &str, has_dead_letters: bool) {
+        if let Some(suppressed) = self.dead_letters.admit() {
+            let (sink, detail, reason) = (&*self.sink, shown(detail), reason.name());
+            if has_dead_letters {
+                tracing::warn!(sink, reason, detail, suppressed, "alert sent to dead letter");
+            } else {
+                tracing::warn!(
+                    sink,
+                    reason,
+                    detail,
+                    suppressed,
+                    "alert dropped: no dead-letter file is configured"
+                );
+            }
         }
     }
 }
 
-/// Details may hold what a receiver presented, as the names in its certificate.
+/// Details may hold text that a receiver presented, such as the names in its certificate.
 fn shown(detail: &str) -> String {
-    visible(start(detail, 300))
+    visible(truncate_str(detail, MAX_DETAIL_BYTES))
 }

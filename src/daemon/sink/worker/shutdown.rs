@@ -1,60 +1,59 @@
-//! When to stop.
+//! When a sink stops: at once if it is idle, else at the end of a grace period.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// The word to stop, and the time that is left then.
+/// Grace period if the configured one is beyond the range of the clock.
+const FALLBACK_GRACE: Duration = Duration::from_secs(86_400);
+
+/// The request to stop, and the time that is left after it.
 #[derive(Debug)]
-pub struct Stop {
-    /// Whether to stop. A sender that is gone has stopped already.
+pub(super) struct Shutdown {
+    /// True requests the stop; so does a sender that was dropped.
     signal: watch::Receiver<bool>,
     grace: Duration,
-    /// Since the word was heard.
+    /// End of the grace period, once the request was noticed.
     deadline: Option<Instant>,
 }
 
-impl Stop {
-    /// Nothing heard yet.
-    pub fn new(signal: watch::Receiver<bool>, grace: Duration) -> Self {
-        Stop { signal, grace, deadline: None }
+impl Shutdown {
+    pub(super) fn new(signal: watch::Receiver<bool>, grace: Duration) -> Self {
+        Shutdown { signal, grace, deadline: None }
     }
 
-    /// Waits for the word.
-    pub async fn wanted(&mut self) {
-        // An error says that the sender is gone.
+    /// Waits for the request to stop.
+    pub(super) async fn requested(&mut self) {
+        // An error means that the sender was dropped.
         let _ = self.signal.wait_for(|stop| *stop).await;
-        self.hear();
+        self.start_grace();
     }
 
-    /// Waits for the end of the grace.
-    pub async fn over(&mut self) {
-        self.wanted().await;
+    /// Waits for the end of the grace period.
+    pub(super) async fn grace_expired(&mut self) {
+        self.requested().await;
         if let Some(deadline) = self.deadline {
             tokio::time::sleep_until(deadline).await;
         }
     }
 
-    /// Whether the word was spoken.
-    pub fn is_wanted(&mut self) -> bool {
-        let wanted = *self.signal.borrow() || self.signal.has_changed().is_err();
-        if wanted {
-            self.hear();
+    pub(super) fn is_requested(&mut self) -> bool {
+        let requested = *self.signal.borrow() || self.signal.has_changed().is_err();
+        if requested {
+            self.start_grace();
         }
-        wanted
+        requested
     }
 
-    /// Whether the grace is over.
-    pub fn is_over(&mut self) -> bool {
-        self.is_wanted() && self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    pub(super) fn is_grace_expired(&mut self) -> bool {
+        self.is_requested() && self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    fn hear(&mut self) {
-        // A grace that no clock can hold is a day.
+    fn start_grace(&mut self) {
         let deadline = || {
             let now = Instant::now();
-            now.checked_add(self.grace).unwrap_or(now + Duration::from_secs(86_400))
+            now.checked_add(self.grace).unwrap_or(now + FALLBACK_GRACE)
         };
         self.deadline.get_or_insert_with(deadline);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
@@ -14,7 +14,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::in_flight::Work;
 use super::{Batch, Commit, Partitions, Settings, StartAt, Witness, position, start_offset};
-use crate::daemon::kafka::{Limiter, Reason, reason_of};
+use crate::daemon::kafka::{Reason, reason_of};
+use crate::daemon::log_limit::LogLimits;
+use crate::daemon::time::since_epoch;
 
 /// How long a partition that is taken from us is held to finish what is in flight.
 const FINISH: Duration = Duration::from_secs(10);
@@ -38,7 +40,7 @@ pub struct Context {
     delivered: Box<dyn Fn() -> Option<i64> + Send + Sync>,
     /// Hears what happens.
     pub witness: Box<dyn Witness>,
-    limiter: Mutex<Limiter>,
+    log_limits: Mutex<LogLimits<Reason>>,
     /// What keeps it from working now.
     troubles: Mutex<BTreeMap<Reason, String>>,
 }
@@ -66,7 +68,7 @@ impl Context {
             hand_on: parts.hand_on,
             delivered: parts.delivered,
             witness: parts.witness,
-            limiter: Mutex::default(),
+            log_limits: Mutex::default(),
             troubles: Mutex::default(),
         }
     }
@@ -184,7 +186,7 @@ impl Context {
     /// Counts a failure, and says it once a minute.
     pub fn complain(&self, reason: Reason, detail: &str) {
         self.count(reason);
-        let Some(held_back) = lock(&self.limiter).is_due(reason) else { return };
+        let Some(held_back) = lock(&self.log_limits).admit(reason) else { return };
         tracing::warn!(
             source = self.source,
             reason = reason.name(),
@@ -209,9 +211,9 @@ impl Context {
         let before = troubles.len();
         troubles.retain(|reason, _| !reasons.contains(reason));
         if troubles.len() < before {
-            let mut limiter = lock(&self.limiter);
+            let mut limits = lock(&self.log_limits);
             for reason in reasons {
-                limiter.is_over(*reason);
+                limits.reset(reason);
             }
             tracing::info!(source = self.source, "what kept it from reading is over");
             self.tell(&troubles);
@@ -255,7 +257,7 @@ impl ClientContext for Context {
                 all += lag;
             }
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = since_epoch();
         let newest = work.newest.filter(|_| all > 0).and_then(|newest| u64::try_from(newest).ok());
         drop(work);
         let age = newest.map_or(Duration::ZERO, |newest| now.saturating_sub(Duration::from_millis(newest)));

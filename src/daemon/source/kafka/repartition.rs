@@ -19,9 +19,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::consumer::Membership;
 use super::settings::{Correlate, Settings};
-use crate::daemon::kafka::{
-    AssignedPartition, Context, Last, Limiter, MatchExchange, Reason, client, reason_of,
-};
+use crate::daemon::kafka::{AssignedPartition, Context, Last, MatchExchange, Reason, client, reason_of};
+use crate::daemon::log_limit::LogLimits;
 use crate::detection::detector::repartition::Outgoing;
 
 /// How long brokers may take for one step.
@@ -48,7 +47,7 @@ pub struct Exchange {
     should_stop: Arc<AtomicBool>,
     last: Last,
     producer: Option<FutureProducer<Context>>,
-    limiter: Limiter,
+    log_limits: LogLimits<Reason>,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -92,7 +91,7 @@ impl Exchange {
             should_stop,
             last: Last::default(),
             producer: None,
-            limiter: Limiter::default(),
+            log_limits: LogLimits::default(),
         }
     }
 
@@ -105,7 +104,7 @@ impl Exchange {
         let said = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let (reason, detail) = said.unwrap_or((reason, String::new()));
         (self.failed)(reason);
-        if let Some(held_back) = self.limiter.is_due(reason) {
+        if let Some(held_back) = self.log_limits.admit(reason) {
             tracing::warn!(
                 topic = self.topic, reason = reason.name(), held_back, %error, detail,
                 "{what}; it is tried again. {}", reason.advice()
