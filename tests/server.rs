@@ -61,7 +61,7 @@ struct World {
 fn settings() -> Settings {
     Settings {
         address: "127.0.0.1:0".parse().unwrap(),
-        look_again: Duration::from_millis(30),
+        reload_interval: Duration::from_millis(30),
         ..Settings::default()
     }
 }

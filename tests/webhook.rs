@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use net::{Authority, client, http2_client, tls_client, until, write_tls};
 use pullwatch::daemon::metrics::{Metrics, WebhookMetrics};
 use pullwatch::daemon::source::webhook::{
-    Delivery, Outcome, Reason, Receiver, Seen, Settings, event_digests,
+    InvalidBody, Outcome, Receiver, RecentEvents, Settings, WebhookBatch, split_events,
 };
 use pullwatch::detection::detector::{Detector, Options};
 use pullwatch::detection::rules;
@@ -37,7 +37,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn settings() -> Settings {
     Settings {
         address: "127.0.0.1:0".parse().unwrap(),
-        look_again: Duration::from_millis(30),
+        reload_interval: Duration::from_millis(30),
         ..Settings::default()
     }
 }
@@ -47,10 +47,10 @@ struct Hook {
     metrics: Arc<Metrics>,
 }
 
-fn start(settings: Settings) -> (Hook, mpsc::Receiver<Delivery>) {
+fn start(settings: Settings) -> (Hook, mpsc::Receiver<WebhookBatch>) {
     let metrics = Metrics::new(&["hook".to_owned()]).unwrap();
-    let witness = Arc::new(WebhookMetrics::new(metrics.clone(), "hook"));
-    let (receiver, deliveries) = Receiver::start(settings, witness).unwrap();
+    let observer = Arc::new(WebhookMetrics::new(metrics.clone(), "hook"));
+    let (receiver, deliveries) = Receiver::start(settings, observer).unwrap();
     (Hook { receiver, metrics }, deliveries)
 }
 
@@ -71,12 +71,12 @@ impl Hook {
 }
 
 /// A pipeline on a plain thread, as the daemon's.
-fn pipeline(mut deliveries: mpsc::Receiver<Delivery>) -> Arc<AtomicU64> {
+fn pipeline(mut deliveries: mpsc::Receiver<WebhookBatch>) -> Arc<AtomicU64> {
     let stored = Arc::new(AtomicU64::new(0));
     let counter = stored.clone();
     std::thread::spawn(move || {
         while let Some(delivery) = deliveries.blocking_recv() {
-            let outcome = match event_digests(&delivery.body) {
+            let outcome = match split_events(&delivery.body) {
                 Ok(events) => {
                     counter.fetch_add(events.len() as u64, Ordering::SeqCst);
                     Outcome::Stored { events: events.len() as u64 }
@@ -148,9 +148,9 @@ async fn nothing_is_answered_before_it_is_stored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_outcome_has_its_answer() {
-    let (hook, mut deliveries) = start(Settings { answer_timeout: Duration::from_millis(300), ..settings() });
+    let (hook, mut deliveries) = start(Settings { store_timeout: Duration::from_millis(300), ..settings() });
     for (outcome, code, retry) in [
-        (Some(Outcome::Invalid(Reason::NoEvents)), 400, None),
+        (Some(Outcome::Invalid(InvalidBody::NoEvents)), 400, None),
         (Some(Outcome::Full), 503, Some("10")),
         (Some(Outcome::Busy), 503, Some("5")),
         (None, 503, Some("5")),
@@ -187,7 +187,7 @@ async fn a_full_queue_is_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_is_bounded_in_all() {
-    let (hook, mut deliveries) = start(Settings { largest_body: 1 << 20, memory: 3 << 20, ..settings() });
+    let (hook, mut deliveries) = start(Settings { max_body: 1 << 20, memory: 3 << 20, ..settings() });
     let megabyte = vec![b' '; 1 << 20];
     let mut waiting = Vec::new();
     for count in 1..=3 {
@@ -255,7 +255,7 @@ async fn requests_that_are_none_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_is_refused_before_it_is_kept() {
-    let (hook, deliveries) = start(Settings { largest_body: 100_000, ..settings() });
+    let (hook, deliveries) = start(Settings { max_body: 100_000, ..settings() });
     pipeline(deliveries);
     let (code, said) = error(post(&hook, vec![b' '; 100_001]).await).await;
     assert_eq!(code, 413);
@@ -279,7 +279,7 @@ async fn too_much_is_refused_before_it_is_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gzip_is_unpacked_within_the_limit() {
-    let (hook, deliveries) = start(Settings { largest_body: 4 << 20, ..settings() });
+    let (hook, deliveries) = start(Settings { max_body: 4 << 20, ..settings() });
     let stored = pipeline(deliveries);
     let packed =
         |body: Vec<u8>| client().post(hook.url("/")).header("content-encoding", "gzip").body(body).send();
@@ -442,7 +442,7 @@ async fn who_stops_answers_what_it_took() {
     let url = hook.url("/");
     let asking = tokio::spawn(client().post(&url).body("[{}]").send());
     let delivery = deliveries.recv().await.unwrap();
-    hook.receiver.refuse();
+    hook.receiver.drain();
     let response = post(&hook, "[{}]").await;
     assert_eq!(response.headers()["retry-after"], "5");
     assert_eq!(error(response).await, (503, "pullwatch stops".to_owned()));
@@ -479,10 +479,10 @@ async fn many_at_once_are_all_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_is_sent_again_is_known_and_an_audit_id_hides_nothing() {
-    let (hook, mut deliveries) = start(Settings { answer_timeout: Duration::from_millis(200), ..settings() });
-    let mut seen = Seen::default();
-    let mut take = |delivery: &Delivery| {
-        let events = event_digests(&delivery.body).unwrap();
+    let (hook, mut deliveries) = start(Settings { store_timeout: Duration::from_millis(200), ..settings() });
+    let mut seen = RecentEvents::default();
+    let mut take = |delivery: &WebhookBatch| {
+        let events = split_events(&delivery.body).unwrap();
         let new: Vec<_> =
             events.iter().filter(|(digest, _)| !seen.contains(digest)).map(|(digest, _)| *digest).collect();
         seen.remember(new.iter().copied());
@@ -523,7 +523,7 @@ fn one_by_one_events_make_the_same_alerts() {
         whole.chunk(&body, &mut |alert| found[0].0.push(alert.id()));
         found[0].1 += whole.take_counts().events;
         let mut single = detector.session();
-        for (_, at) in event_digests(&body).unwrap() {
+        for (_, at) in split_events(&body).unwrap() {
             single.chunk(&body[at], &mut |alert| found[1].0.push(alert.id()));
         }
         found[1].1 += single.take_counts().events;

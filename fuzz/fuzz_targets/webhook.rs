@@ -3,13 +3,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use pullwatch::detection::audit::event_id;
-use pullwatch::daemon::source::webhook::event_digests;
+use pullwatch::daemon::source::webhook::split_events;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut end = 0;
-    for (digest, at) in event_digests(bytes).unwrap_or_default() {
+    for (digest, at) in split_events(bytes).unwrap_or_default() {
         assert!(end <= at.start && at.start < at.end && at.end <= bytes.len());
-        assert_eq!(digest, identity::digest(&bytes[at.clone()]));
+        assert_eq!(digest, event_id::digest(&bytes[at.clone()]));
         end = at.end;
     }
 });

@@ -4,7 +4,7 @@
 //! `pullwatch run`.
 
 pub mod config;
-pub mod kafka;
+pub(crate) mod kafka;
 mod log_limit;
 pub mod metrics;
 pub mod net;

@@ -16,7 +16,7 @@ use crate::daemon::net::Tls;
 use crate::daemon::pipeline::{Message, Status};
 use crate::daemon::server::{self, AlertLog, AlertQuery, Check, Health, LogError, Parts, Server};
 use crate::daemon::sink::{Reopen, Sink, SinkConfig, SinkMetrics, StoreFeed};
-use crate::daemon::source::webhook::{self, Delivery};
+use crate::daemon::source::webhook::{self, WebhookBatch};
 use crate::daemon::store::{Filter, Reader};
 use crate::detection::alert::StoredAlert;
 
@@ -35,18 +35,23 @@ pub fn webhook_settings(source: &WebhookSource) -> webhook::Settings {
         path: source.path.clone(),
         tls: tls(source.tls.as_ref()),
         token_file: source.token_file.clone(),
-        largest_body: source.max_body,
+        max_body: source.max_body,
         ..webhook::Settings::default()
     }
 }
 
 /// Hands batches on to the pipeline, one after the other: the next when it took the last.
-pub fn forward(source: usize, mut deliveries: tokio::sync::mpsc::Receiver<Delivery>, inbox: Sender<Message>) {
+pub fn forward(
+    source: usize,
+    mut deliveries: tokio::sync::mpsc::Receiver<WebhookBatch>,
+    inbox: Sender<Message>,
+) {
     std::thread::spawn(move || {
         while let Some(delivery) = deliveries.blocking_recv() {
             // One for each: a pipeline that ended drops it, and that ends this too.
             let (taken, is_taken) = mpsc::sync_channel(1);
-            if inbox.send(Message::Delivery(source, delivery, taken)).is_err() || is_taken.recv().is_err() {
+            if inbox.send(Message::WebhookBatch(source, delivery, taken)).is_err() || is_taken.recv().is_err()
+            {
                 return;
             }
         }

@@ -9,17 +9,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::daemon::config::{Config, Source, SourceKind};
-use crate::daemon::kafka::{MatchExchange, Reason, Transact};
+use crate::daemon::kafka::{KafkaErrorKind, MatchExchange, Transact};
 #[cfg(feature = "kafka")]
 use crate::daemon::kafka::{PartitionOffset, TxnOutcome};
 use crate::daemon::metrics::{KafkaMetrics, Metrics};
 use crate::daemon::pipeline::{Message, Status};
 use crate::daemon::sink::{Kind, SinkConfig};
 #[cfg(feature = "kafka")]
-use crate::daemon::sink::{SinkMetrics, Transactions};
-use crate::daemon::source::kafka::{Consumer, Parts, Witness};
+use crate::daemon::sink::{SinkMetrics, TransactionalProducer};
+use crate::daemon::source::kafka::{Consumer, ConsumerObserver, Dependencies};
 #[cfg(feature = "kafka")]
-use crate::daemon::source::kafka::{Exchange, Membership, Settings};
+use crate::daemon::source::kafka::{Membership, RepartitionTopic, Settings};
 use crate::daemon::store::{Reader, Store};
 #[cfg(feature = "kafka")]
 use crate::detection::alert::NewAlert;
@@ -29,13 +29,13 @@ use crate::detection::detector::repartition::Outgoing;
 use crate::detection::state::kind;
 
 /// Counts what a consumer does, and tells the health checks.
-struct Watcher {
+struct Observer {
     source: String,
     metrics: KafkaMetrics,
     status: Arc<Status>,
 }
 
-impl Witness for Watcher {
+impl ConsumerObserver for Observer {
     fn messages(&self, all: u64, empty: u64) {
         self.metrics.messages(all, empty);
     }
@@ -44,7 +44,7 @@ impl Witness for Watcher {
         self.metrics.rebalanced(what);
     }
 
-    fn failed(&self, reason: Reason) {
+    fn failed(&self, reason: KafkaErrorKind) {
         self.metrics.failed(reason);
     }
 
@@ -52,7 +52,7 @@ impl Witness for Watcher {
         self.metrics.lag(topic, partition, messages);
     }
 
-    fn let_go(&self, topic: &str, partition: i32) {
+    fn revoked(&self, topic: &str, partition: i32) {
         self.metrics.partition_removed(topic, partition);
     }
 
@@ -123,7 +123,7 @@ pub fn transactions(
     let metrics = SinkMetrics::new(metrics);
     let id = transactional_id(source, dir);
     tracing::info!(sink = sink.name, id, "alerts and offsets go into one transaction");
-    let inner = Transactions::new(&sink, kafka, source, &id, &metrics, should_stop.clone())
+    let inner = TransactionalProducer::new(&sink, kafka, source, &id, &metrics, should_stop.clone())
         .with_context(|| format!("sink {}", sink.name))?;
     Ok(Some(Box::new(Exactly { inner, group: consumer.membership() })))
 }
@@ -164,7 +164,7 @@ fn transactional_id(source: &Settings, dir: &Path) -> String {
 /// A sink's transactions, and the source's place in its group.
 #[cfg(feature = "kafka")]
 struct Exactly {
-    inner: Transactions,
+    inner: TransactionalProducer,
     group: Membership,
 }
 
@@ -231,7 +231,7 @@ pub fn exchange(
     let correlate = settings.correlate.as_ref()?;
     let sinks = Sinks::new(config, dir);
     let metrics = KafkaMetrics::new(metrics.clone(), name);
-    Some(Box::new(Exchange::new(
+    Some(Box::new(RepartitionTopic::new(
         settings,
         correlate,
         consumer.membership(),
@@ -267,18 +267,18 @@ pub fn consume(
         let SourceKind::Kafka(settings) = &source.kind else { continue };
         let sinks = Sinks::new(config, dir);
         let inbox = inbox.clone();
-        let parts = Parts {
-            hand_on: Box::new(move |batch| inbox.send(Message::Messages(at, batch)).is_ok()),
-            delivered: Box::new(move || sinks.delivered()),
-            witness: Box::new(Watcher {
+        let dependencies = Dependencies {
+            submit: Box::new(move |batch| inbox.send(Message::Messages(at, batch)).is_ok()),
+            delivered_seq: Box::new(move || sinks.delivered()),
+            observer: Box::new(Observer {
                 source: source.name.clone(),
                 metrics: KafkaMetrics::new(metrics.clone(), &source.name),
                 status: status.clone(),
             }),
-            newest: store.newest()?,
+            latest_seq: store.newest()?,
             positions: store.state(kind::PARTITION)?,
         };
-        let consumer = Consumer::start(&source.name, settings, parts)
+        let consumer = Consumer::start(&source.name, settings, dependencies)
             .with_context(|| format!("source {}", source.name))?;
         tracing::info!(source = source.name, group = settings.group, topics = ?settings.topics, "joining the group");
         consumers.push(consumer);

@@ -26,7 +26,7 @@ use crate::daemon::sink::{Format, Kind};
 use crate::daemon::source::files::Files;
 use crate::daemon::source::follow::StartAt;
 use crate::daemon::source::kafka::Consumer;
-use crate::daemon::source::watch::Folders;
+use crate::daemon::source::watch::DirectoryWatcher;
 use crate::daemon::source::webhook::Receiver;
 use crate::daemon::store::{self, Cursor, Start, Store};
 
@@ -240,7 +240,7 @@ async fn work(
         }
         webhooks.push(counts);
     }
-    let mut folders = Folders::new({
+    let mut folders = DirectoryWatcher::new({
         let (inbox, is_woken) = (inbox.clone(), is_woken.clone());
         move || {
             if !is_woken.swap(true, Ordering::AcqRel) {
@@ -249,7 +249,7 @@ async fn work(
             }
         }
     });
-    folders.watch(files.iter().flat_map(|source| source.files.folders()));
+    folders.watch(files.iter().flat_map(|source| source.files.directories()));
 
     let mut pipeline = Pipeline {
         store,
@@ -294,9 +294,9 @@ async fn work(
 
     let result = signals.wait(pipeline_ended, &reloading, &sinks).await;
     for receiver in &receivers {
-        receiver.refuse();
+        receiver.drain();
     }
-    consumers.iter().for_each(Consumer::refuse);
+    consumers.iter().for_each(Consumer::drain);
     should_stop.store(true, Ordering::Release);
     let _ = inbox.send(Message::Stop);
     let joined = tokio::task::spawn_blocking(move || worker.join()).await;

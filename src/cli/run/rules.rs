@@ -12,7 +12,7 @@ use super::super::rule_files;
 use crate::daemon::config::Config;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::pipeline::{Message, Rules, Status};
-use crate::daemon::source::watch::Folders;
+use crate::daemon::source::watch::DirectoryWatcher;
 use crate::detection::detector::Options;
 use crate::detection::rules::{self, Matching, Severity};
 
@@ -77,7 +77,7 @@ impl Loading {
 pub struct Reloading {
     asked: Arc<Notify>,
     /// Watches for as long as this is there.
-    _folders: Mutex<Folders>,
+    _folders: Mutex<DirectoryWatcher>,
 }
 
 impl Reloading {
@@ -97,7 +97,7 @@ pub fn watch(
 ) -> Reloading {
     let asked = Arc::new(Notify::new());
     let changed = Arc::new(AtomicBool::new(false));
-    let mut folders = Folders::new({
+    let mut folders = DirectoryWatcher::new({
         let (asked, changed) = (asked.clone(), changed.clone());
         move || {
             changed.store(true, Ordering::Release);

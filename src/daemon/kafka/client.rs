@@ -35,13 +35,13 @@ pub fn check(cluster: &Cluster) -> Result<(), Error> {
     for (name, value) in &cluster.properties {
         let mut one = ClientConfig::new();
         one.set(name.as_str(), value.reveal());
-        one.create_native_config().map(|_| ()).map_err(|error| told(&error))?;
+        one.create_native_config().map(|_| ()).map_err(|error| property_error(&error))?;
     }
     Ok(())
 }
 
 /// What is wrong with a client's properties, without any value.
-pub fn told(error: &KafkaError) -> Error {
+pub fn property_error(error: &KafkaError) -> Error {
     match error {
         KafkaError::ClientConfig(kind, _, name, _) => match kind {
             rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN => Error::Unknown(name.clone()),

@@ -8,20 +8,20 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 
-use super::{Reason, reason_of, token};
+use super::{KafkaErrorKind, error_kind, token};
 
 /// What librdkafka said last, which says more than that a record took too long.
-pub type Last = Arc<Mutex<Option<(Reason, String)>>>;
+pub type LastError = Arc<Mutex<Option<(KafkaErrorKind, String)>>>;
 
 /// What librdkafka calls.
 pub struct Context {
-    last: Last,
+    last: LastError,
     oauth_token_file: Option<PathBuf>,
 }
 
 impl Context {
     /// With nothing said yet.
-    pub fn new(last: Last, oauth_token_file: Option<PathBuf>) -> Self {
+    pub fn new(last: LastError, oauth_token_file: Option<PathBuf>) -> Self {
         Context { last, oauth_token_file }
     }
 }
@@ -35,14 +35,14 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         if let Some(code) = error.rdkafka_error_code() {
-            let told = (reason_of(code), reason.to_owned());
+            let told = (error_kind(code), reason.to_owned());
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
         }
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         token(self.oauth_token_file.as_deref()).inspect_err(|error| {
-            let told = (Reason::Authentication, error.to_string());
+            let told = (KafkaErrorKind::Authentication, error.to_string());
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
         })
     }

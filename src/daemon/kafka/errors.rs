@@ -2,7 +2,7 @@
 
 /// What failed. A closed set: it labels a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
+pub enum KafkaErrorKind {
     /// No broker answers.
     Unreachable,
     /// A broker does not believe who we are.
@@ -18,90 +18,90 @@ pub enum Reason {
     /// Offsets were not committed.
     Commit,
     /// The group went on without us.
-    Expelled,
+    Evicted,
     /// A transaction did not go through.
     Transaction,
     /// Anything else.
     Other,
 }
 
-impl Reason {
+impl KafkaErrorKind {
     /// All of them.
-    pub const ALL: [Reason; 10] = [
-        Reason::Unreachable,
-        Reason::Authentication,
-        Reason::Tls,
-        Reason::Forbidden,
-        Reason::UnknownTopic,
-        Reason::OffsetGone,
-        Reason::Commit,
-        Reason::Expelled,
-        Reason::Transaction,
-        Reason::Other,
+    pub const ALL: [KafkaErrorKind; 10] = [
+        KafkaErrorKind::Unreachable,
+        KafkaErrorKind::Authentication,
+        KafkaErrorKind::Tls,
+        KafkaErrorKind::Forbidden,
+        KafkaErrorKind::UnknownTopic,
+        KafkaErrorKind::OffsetGone,
+        KafkaErrorKind::Commit,
+        KafkaErrorKind::Evicted,
+        KafkaErrorKind::Transaction,
+        KafkaErrorKind::Other,
     ];
 
     /// As metrics have it.
     pub const fn name(self) -> &'static str {
         match self {
-            Reason::Unreachable => "unreachable",
-            Reason::Authentication => "authentication",
-            Reason::Tls => "tls",
-            Reason::Forbidden => "forbidden",
-            Reason::UnknownTopic => "unknown_topic",
-            Reason::OffsetGone => "offset_gone",
-            Reason::Commit => "commit",
-            Reason::Expelled => "expelled",
-            Reason::Transaction => "transaction",
-            Reason::Other => "client",
+            KafkaErrorKind::Unreachable => "unreachable",
+            KafkaErrorKind::Authentication => "authentication",
+            KafkaErrorKind::Tls => "tls",
+            KafkaErrorKind::Forbidden => "forbidden",
+            KafkaErrorKind::UnknownTopic => "unknown_topic",
+            KafkaErrorKind::OffsetGone => "offset_gone",
+            KafkaErrorKind::Commit => "commit",
+            KafkaErrorKind::Evicted => "evicted",
+            KafkaErrorKind::Transaction => "transaction",
+            KafkaErrorKind::Other => "client",
         }
     }
 
     /// What a person can do about it.
-    pub const fn advice(self) -> &'static str {
+    pub const fn hint(self) -> &'static str {
         match self {
-            Reason::Unreachable => {
+            KafkaErrorKind::Unreachable => {
                 "no broker answers: check `brokers`, the network and `security.protocol`; it is tried again"
             }
-            Reason::Authentication => {
+            KafkaErrorKind::Authentication => {
                 "the broker refuses our credentials: check `sasl.mechanism`, `sasl.username` and the password; it is tried again"
             }
-            Reason::Tls => {
+            KafkaErrorKind::Tls => {
                 "no encrypted connection: check `security.protocol`, `ssl.ca.location` and our certificate; it is tried again"
             }
-            Reason::Forbidden => {
+            KafkaErrorKind::Forbidden => {
                 "the broker does not allow it: a source needs Read on its topics and its group, a sink Write on its topic"
             }
-            Reason::UnknownTopic => {
+            KafkaErrorKind::UnknownTopic => {
                 "the topic is not there: create it, or mend its name in the configuration; it is looked for again"
             }
-            Reason::OffsetGone => {
+            KafkaErrorKind::OffsetGone => {
                 "an offset is not there any more: the topic was made anew, or its retention is too short for how far we are behind"
             }
-            Reason::Commit => {
+            KafkaErrorKind::Commit => {
                 "offsets were not committed: they come with the next commit; what another replica gets meanwhile it judges again"
             }
-            Reason::Expelled => {
+            KafkaErrorKind::Evicted => {
                 "the group went on without us: it joins again; if this recurs, another replica has the same `instance_id`"
             }
-            Reason::Transaction => {
+            KafkaErrorKind::Transaction => {
                 "a transaction did not go through: it is done again; if this recurs, another replica has the same `instance_id`"
             }
-            Reason::Other => "",
+            KafkaErrorKind::Other => "",
         }
     }
 }
 
 #[cfg(feature = "kafka")]
-pub(crate) use with_client::reason_of;
+pub(crate) use with_client::error_kind;
 
 #[cfg(feature = "kafka")]
 mod with_client {
     use rdkafka::error::RDKafkaErrorCode as Code;
 
-    use super::Reason;
+    use super::KafkaErrorKind;
 
     /// What an error of librdkafka is.
-    pub fn reason_of(code: Code) -> Reason {
+    pub fn error_kind(code: Code) -> KafkaErrorKind {
         match code {
             Code::AllBrokersDown
             | Code::BrokerTransportFailure
@@ -110,31 +110,31 @@ mod with_client {
             | Code::RequestTimedOut
             | Code::CoordinatorNotAvailable
             | Code::CoordinatorLoadInProgress
-            | Code::NotCoordinator => Reason::Unreachable,
+            | Code::NotCoordinator => KafkaErrorKind::Unreachable,
             Code::Authentication
             | Code::SaslAuthenticationFailed
             | Code::UnsupportedSASLMechanism
-            | Code::IllegalSASLState => Reason::Authentication,
-            Code::SSL => Reason::Tls,
+            | Code::IllegalSASLState => KafkaErrorKind::Authentication,
+            Code::SSL => KafkaErrorKind::Tls,
             Code::TopicAuthorizationFailed
             | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed => Reason::Forbidden,
+            | Code::TransactionalIdAuthorizationFailed => KafkaErrorKind::Forbidden,
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-                Reason::UnknownTopic
+                KafkaErrorKind::UnknownTopic
             }
-            Code::OffsetOutOfRange | Code::NoOffset | Code::AutoOffsetReset => Reason::OffsetGone,
+            Code::OffsetOutOfRange | Code::NoOffset | Code::AutoOffsetReset => KafkaErrorKind::OffsetGone,
             Code::PollExceeded
             | Code::IllegalGeneration
             | Code::UnknownMemberId
             | Code::FencedInstanceId
             | Code::RebalanceInProgress
-            | Code::AssignmentLost => Reason::Expelled,
+            | Code::AssignmentLost => KafkaErrorKind::Evicted,
             Code::Fenced
             | Code::ProducerFenced
             | Code::InvalidProducerEpoch
-            | Code::InvalidTransactionalState => Reason::Transaction,
-            _ => Reason::Other,
+            | Code::InvalidTransactionalState => KafkaErrorKind::Transaction,
+            _ => KafkaErrorKind::Other,
         }
     }
 }

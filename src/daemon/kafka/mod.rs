@@ -17,22 +17,22 @@ mod settings;
 mod transaction;
 
 #[cfg(feature = "kafka")]
-pub(crate) use context::{Context, Last};
-pub use errors::Reason;
+pub(crate) use context::{Context, LastError};
+pub use errors::KafkaErrorKind;
 #[cfg(feature = "kafka")]
-pub(crate) use errors::reason_of;
+pub(crate) use errors::error_kind;
 pub(crate) use exchange::{AssignedPartition, MatchExchange};
 #[cfg(feature = "kafka")]
 pub(crate) use oauth::token;
-pub use settings::{Cluster, ROLES, Role, refused};
+pub use settings::{Cluster, Role, reserved};
 pub(crate) use transaction::{PartitionOffset, Transact, TxnOutcome};
 
 /// Why nothing of Kafka works in this build, where that is so.
-pub const ABSENT: &str =
+pub const DISABLED: &str =
     "this build has no Kafka: use a released binary, or build with the default features (cargo build)";
 
 /// Whether this build has Kafka.
-pub const fn is_there() -> bool {
+pub const fn is_enabled() -> bool {
     cfg!(feature = "kafka")
 }
 
@@ -49,8 +49,8 @@ pub enum Error {
     #[error("librdkafka cannot use these properties: {0}")]
     Properties(String),
     /// The feature is not there.
-    #[error("{ABSENT}")]
-    Absent,
+    #[error("{DISABLED}")]
+    Disabled,
 }
 
 /// Checks properties, each by itself. Connects to nothing.
@@ -68,5 +68,5 @@ pub fn check(cluster: &Cluster) -> Result<(), Error> {
 /// Always.
 #[cfg(not(feature = "kafka"))]
 pub fn check(_: &Cluster) -> Result<(), Error> {
-    Err(Error::Absent)
+    Err(Error::Disabled)
 }

@@ -25,7 +25,7 @@ pub enum Role {
 }
 
 /// Properties that are not passed on, for whom, and why not.
-pub const ROLES: &[(&str, Option<Role>, &str)] = &[
+pub const RESERVED_PROPERTIES: &[(&str, Option<Role>, &str)] = &[
     ("bootstrap.servers", None, "it is the key `brokers`"),
     ("metadata.broker.list", None, "it is the key `brokers`"),
     ("statistics.interval.ms", None, "pullwatch sets it for its metrics"),
@@ -58,7 +58,10 @@ pub const ROLES: &[(&str, Option<Role>, &str)] = &[
 ];
 
 /// Why a property is not passed on; nothing where it is.
-pub fn refused(property: &str, role: Role) -> Option<&'static str> {
+pub fn reserved(property: &str, role: Role) -> Option<&'static str> {
     let is_meant = |whom: &Option<Role>| whom.is_none_or(|whom| whom == role);
-    ROLES.iter().find(|(name, whom, _)| *name == property && is_meant(whom)).map(|(_, _, why)| *why)
+    RESERVED_PROPERTIES
+        .iter()
+        .find(|(name, whom, _)| *name == property && is_meant(whom))
+        .map(|(_, _, why)| *why)
 }

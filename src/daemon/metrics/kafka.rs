@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Metrics, int};
-use crate::daemon::kafka::Reason;
+use crate::daemon::kafka::KafkaErrorKind;
 
 /// Metrics of one Kafka source. Series of a topic's partition exist while it is assigned to this process.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ impl KafkaMetrics {
         for event in ["assigned", "revoked", "lost"] {
             all.kafka_rebalances.with_label_values(&[source, event]).reset();
         }
-        for reason in Reason::ALL {
+        for reason in KafkaErrorKind::ALL {
             all.kafka_errors.with_label_values(&[source, reason.name()]).reset();
         }
         KafkaMetrics { source: source.to_owned(), metrics }
@@ -40,7 +40,7 @@ impl KafkaMetrics {
         self.metrics.instruments.kafka_rebalances.with_label_values(&[self.source.as_str(), event]).inc();
     }
 
-    pub(crate) fn failed(&self, reason: Reason) {
+    pub(crate) fn failed(&self, reason: KafkaErrorKind) {
         self.metrics.instruments.kafka_errors.with_label_values(&[self.source.as_str(), reason.name()]).inc();
         self.metrics.source_error(&self.source);
     }

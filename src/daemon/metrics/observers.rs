@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Metrics, result};
-use crate::daemon::source::webhook::{CODES, Witness};
+use crate::daemon::source::webhook::{CODES, WebhookObserver};
 
 /// Metrics of one webhook source.
 #[derive(Clone, Debug)]
@@ -34,14 +34,14 @@ impl WebhookMetrics {
     }
 }
 
-impl Witness for WebhookMetrics {
+impl WebhookObserver for WebhookMetrics {
     fn answered(&self, code: u16) {
         let code = code.to_string();
         let labels = [self.source.as_str(), code.as_str()];
         self.metrics.instruments.webhook_requests.with_label_values(&labels).inc();
     }
 
-    fn handed_on(&self, bytes: usize) {
+    fn submitted(&self, bytes: usize) {
         self.metrics.add_bytes(&self.source, bytes as u64);
         self.metrics.instruments.webhook_batches.with_label_values(&[self.source.as_str()]).inc();
     }

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::daemon::source::webhook::Witness as _;
+use crate::daemon::source::webhook::WebhookObserver as _;
 
 fn metrics() -> Arc<Metrics> {
     Metrics::new(&["audit".to_owned(), "hook".to_owned()]).unwrap()
@@ -146,7 +146,7 @@ fn a_webhook_source_has_its_series() {
     let metrics = metrics();
     let hook = WebhookMetrics::new(metrics.clone(), "hook");
     hook.answered(429);
-    hook.handed_on(10);
+    hook.submitted(10);
     hook.duplicates(3);
     let text = metrics.render();
     assert!(text.contains(r#"pullwatch_webhook_requests_total{code="429",source="hook"} 1"#));

@@ -50,24 +50,24 @@ impl Default for Limits {
 
 /// How many connections there are, by address. It holds no more addresses than there are connections.
 #[derive(Debug, Default)]
-struct Places {
+struct ConnectionCounts {
     taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
 }
 
 /// Lets connections in.
 #[derive(Clone, Debug)]
-pub(super) struct Gate {
+pub(super) struct ConnectionLimiter {
     limits: Arc<Limits>,
-    places: Arc<Places>,
+    counts: Arc<ConnectionCounts>,
 }
 
-impl Gate {
+impl ConnectionLimiter {
     pub(super) fn new(limits: Limits) -> Self {
-        Gate { limits: Arc::new(limits), places: Arc::default() }
+        ConnectionLimiter { limits: Arc::new(limits), counts: Arc::default() }
     }
 
-    fn enter(&self, address: IpAddr) -> Option<Place> {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+    fn acquire(&self, address: IpAddr) -> Option<Permit> {
+        let mut taken = self.counts.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, by_address) = &mut *taken;
         let here = by_address.get(&address).copied().unwrap_or(0);
         if *all >= self.limits.connections || here >= self.limits.connections_per_address {
@@ -75,20 +75,20 @@ impl Gate {
         }
         *all += 1;
         by_address.insert(address, here + 1);
-        Some(Place { places: self.places.clone(), address })
+        Some(Permit { counts: self.counts.clone(), address })
     }
 }
 
 /// One connection's place, free again when it is dropped.
 #[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
+struct Permit {
+    counts: Arc<ConnectionCounts>,
     address: IpAddr,
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.counts.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, by_address) = &mut *taken;
         *all = all.saturating_sub(1);
         if let Some(here) = by_address.get_mut(&self.address) {
@@ -100,45 +100,45 @@ impl Drop for Place {
     }
 }
 
-impl<S> Accept<TcpStream, S> for Gate {
-    type Stream = Guarded;
+impl<S> Accept<TcpStream, S> for ConnectionLimiter {
+    type Stream = LimitedStream;
     type Service = S;
-    type Future = Ready<io::Result<(Guarded, S)>>;
+    type Future = Ready<io::Result<(LimitedStream, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        ready(self.let_in(stream).map(|stream| (stream, service)))
+        ready(self.limit(stream).map(|stream| (stream, service)))
     }
 }
 
-impl Gate {
-    fn let_in(&self, stream: TcpStream) -> io::Result<Guarded> {
+impl ConnectionLimiter {
+    fn limit(&self, stream: TcpStream) -> io::Result<LimitedStream> {
         let address = stream.peer_addr()?.ip();
-        let Some(place) = self.enter(address) else {
+        let Some(place) = self.acquire(address) else {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many connections"));
         };
         stream.set_nodelay(true)?;
-        Ok(Guarded { stream, stalled: None, patience: self.limits.stalled, _place: place })
+        Ok(LimitedStream { stream, stalled: None, stall_timeout: self.limits.stalled, _place: place })
     }
 }
 
 /// A connection that is closed when the other side takes nothing.
 #[derive(Debug)]
-pub(super) struct Guarded {
+pub(super) struct LimitedStream {
     stream: TcpStream,
     /// Runs while the other side takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
-    patience: Duration,
-    _place: Place,
+    stall_timeout: Duration,
+    _place: Permit,
 }
 
-impl Guarded {
-    fn watch<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+impl LimitedStream {
+    fn check_stall<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.stalled = None;
             return result;
         }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        let stall_timeout = self.stall_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_timeout)));
         match stalled.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
@@ -146,7 +146,7 @@ impl Guarded {
     }
 }
 
-impl AsyncRead for Guarded {
+impl AsyncRead for LimitedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -156,15 +156,15 @@ impl AsyncRead for Guarded {
     }
 }
 
-impl AsyncWrite for Guarded {
+impl AsyncWrite for LimitedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, result)
+        self.check_stall(cx, result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, result)
+        self.check_stall(cx, result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -177,7 +177,7 @@ impl AsyncWrite for Guarded {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.watch(cx, result)
+        self.check_stall(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {

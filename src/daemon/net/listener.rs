@@ -9,19 +9,19 @@ use axum_server::tls_rustls::RustlsAcceptor;
 use tokio::task::JoinHandle;
 
 use super::NetError;
-use super::connection_limit::{Gate, Limits};
-use super::tls::{Reloading, Tls};
+use super::connection_limit::{ConnectionLimiter, Limits};
+use super::tls::{ReloadingTls, Tls};
 use super::token::Token;
 
 /// Requests at one time on one connection of HTTP/2. An apiserver sends few batches at once.
-const MOST_STREAMS: u32 = 16;
+const MAX_STREAMS: u32 = 16;
 
 /// So many bytes of HTTP/2 may be under way to us, on one connection.
-const WINDOW: u32 = 1 << 20;
+const FLOW_CONTROL_WINDOW: u32 = 1 << 20;
 
 /// What a port is opened with.
 #[derive(Debug)]
-pub struct Port {
+pub struct ListenerConfig {
     /// Where; port 0 takes any that is free.
     pub address: SocketAddr,
     /// With TLS or without.
@@ -29,21 +29,21 @@ pub struct Port {
     /// The token whose file is looked at now and then.
     pub token: Option<Token>,
     /// How often files are looked at.
-    pub look_again: Duration,
+    pub reload_interval: Duration,
     /// What strangers may take.
     pub limits: Limits,
 }
 
 /// A port that is being served.
 #[derive(Debug)]
-pub struct Listening {
+pub struct Listener {
     address: SocketAddr,
     handle: Handle<SocketAddr>,
     serving: JoinHandle<()>,
-    looking: Option<JoinHandle<()>>,
+    reloading: Option<JoinHandle<()>>,
 }
 
-impl Listening {
+impl Listener {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -57,11 +57,11 @@ impl Listening {
     }
 }
 
-impl Drop for Listening {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.handle.shutdown();
-        if let Some(looking) = &self.looking {
-            looking.abort();
+        if let Some(reloading) = &self.reloading {
+            reloading.abort();
         }
     }
 }
@@ -73,17 +73,17 @@ impl Drop for Listening {
 /// # Errors
 /// When the address is taken, or a file of the settings is no good.
 pub fn listen(
-    port: Port,
+    port: ListenerConfig,
     router: Router,
     on_reload: impl Fn(bool) + Send + 'static,
-) -> Result<Listening, NetError> {
-    let Port { address, tls, token, look_again, limits } = port;
-    let tls = tls.map(Reloading::load).transpose()?;
+) -> Result<Listener, NetError> {
+    let ListenerConfig { address, tls, token, reload_interval, limits } = port;
+    let tls = tls.map(ReloadingTls::load).transpose()?;
     let failed = |source| NetError::Bind { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let handle = Handle::new();
-    let gate = Gate::new(limits.clone());
+    let limiter = ConnectionLimiter::new(limits.clone());
     let mut server = axum_server::from_tcp(listener)
         .map_err(failed)?
         .handle(handle.clone())
@@ -98,22 +98,22 @@ pub fn listen(
     let header_list = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX);
     http2
         .max_header_list_size(header_list)
-        .max_concurrent_streams(MOST_STREAMS)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(FLOW_CONTROL_WINDOW)
+        .initial_connection_window_size(FLOW_CONTROL_WINDOW)
         .keep_alive_interval(limits.idle / 3)
         .keep_alive_timeout(limits.stalled);
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let serving = match &tls {
-        None => tokio::spawn(ended(bound, server.acceptor(gate).serve(router))),
+        None => tokio::spawn(ended(bound, server.acceptor(limiter).serve(router))),
         Some(tls) => {
             let acceptor = RustlsAcceptor::new(tls.config.clone()).handshake_timeout(limits.handshake);
-            tokio::spawn(ended(bound, server.acceptor(acceptor.acceptor(gate)).serve(router)))
+            tokio::spawn(ended(bound, server.acceptor(acceptor.acceptor(limiter)).serve(router)))
         }
     };
-    let looking = (tls.is_some() || token.is_some())
-        .then(|| tokio::spawn(look(tls, token, look_again, bound, on_reload)));
-    Ok(Listening { address: bound, handle, serving, looking })
+    let reloading = (tls.is_some() || token.is_some())
+        .then(|| tokio::spawn(reload_periodically(tls, token, reload_interval, bound, on_reload)));
+    Ok(Listener { address: bound, handle, serving, reloading })
 }
 
 /// Says why a port is no longer served, where it is not because it was told to stop.
@@ -124,8 +124,8 @@ async fn ended(address: SocketAddr, serving: impl Future<Output = std::io::Resul
 }
 
 /// Reads certificates and tokens again, for ever.
-async fn look(
-    mut tls: Option<Reloading>,
+async fn reload_periodically(
+    mut tls: Option<ReloadingTls>,
     mut token: Option<Token>,
     every: Duration,
     address: SocketAddr,
@@ -137,7 +137,7 @@ async fn look(
         tokio::time::sleep(every).await;
         // Files may lie on a mount that hangs: not on a thread that serves.
         let looked = tokio::task::spawn_blocking(move || {
-            let tls_changed = tls.as_mut().map_or(Ok(false), Reloading::reload);
+            let tls_changed = tls.as_mut().map_or(Ok(false), ReloadingTls::reload);
             let token_changed = token.as_mut().map_or(Ok(false), |token| token.reload());
             (tls, token, [tls_changed, token_changed])
         });

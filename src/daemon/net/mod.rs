@@ -1,28 +1,28 @@
-//! Listening on a port among strangers: limits, TLS, bearer tokens. What is served there is no concern of this room.
+//! Listener on a port among strangers: limits, TLS, bearer tokens. What is served there is no concern of this room.
 //!
 //! In come connections from anybody; out come requests of a router that is handed in. A connection that has not shown a
 //! certificate or a token gets little: some seconds to say what it wants, a header of some kilobytes, one of a bounded
-//! number of places. Certificates, keys and tokens are files, and are read again when their content changes.
+//! number of counts. Certificates, keys and tokens are files, and are read again when their content changes.
 
-pub mod connection_limit;
-pub mod listener;
-pub mod tls;
-pub mod token;
+pub(crate) mod connection_limit;
+pub(crate) mod listener;
+pub(crate) mod tls;
+pub(crate) mod token;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use connection_limit::Limits;
-pub use listener::{Listening, listen};
+pub use listener::{Listener, listen};
 pub use tls::Tls;
 pub use token::Token;
 
 /// How often files that may change are looked at. What is compared is their content, not their time: a mounted Secret is
 /// swapped by renaming a link, which neither `inotify` on the file nor its modification time tells of reliably.
-pub const LOOK_AGAIN: Duration = Duration::from_secs(10);
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A file of certificates, keys or tokens that is larger is not read: 1 MiB.
-const LARGEST_FILE: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Why a port could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +59,8 @@ fn read(path: &std::path::Path) -> Result<Vec<u8>, NetError> {
     let failed = |source| NetError::Read { path: path.to_owned(), source };
     let mut content = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(LARGEST_FILE + 1).read_to_end(&mut content).map_err(failed)?;
-    if content.len() as u64 > LARGEST_FILE {
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content).map_err(failed)?;
+    if content.len() as u64 > MAX_FILE_BYTES {
         return Err(NetError::Content { path: path.to_owned(), reason: "larger than 1 MiB".to_owned() });
     }
     Ok(content)

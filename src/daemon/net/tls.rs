@@ -26,17 +26,17 @@ pub struct Tls {
 
 /// A configuration that follows its files.
 #[derive(Clone)]
-pub(super) struct Reloading {
+pub(super) struct ReloadingTls {
     files: Tls,
     seen: [u8; 32],
     pub(super) config: RustlsConfig,
 }
 
-impl Reloading {
+impl ReloadingTls {
     /// Reads the files.
     pub(super) fn load(files: Tls) -> Result<Self, NetError> {
         let (config, seen) = configure(&files)?;
-        Ok(Reloading { files, seen, config: RustlsConfig::from_config(Arc::new(config)) })
+        Ok(ReloadingTls { files, seen, config: RustlsConfig::from_config(Arc::new(config)) })
     }
 
     /// Reads the files again; gives whether they changed. New connections get the new certificate, old ones go on. While a

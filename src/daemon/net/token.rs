@@ -11,15 +11,15 @@ use subtle::ConstantTimeEq as _;
 use super::{NetError, read};
 
 /// A shorter token is refused: it could be guessed.
-const SHORTEST: usize = 16;
+const MIN_TOKEN_CHARS: usize = 16;
 
 /// What a request showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub enum TokenCheck {
     /// The right token.
-    Right,
+    Valid,
     /// None, or something else than a bearer token.
-    Nothing,
+    Missing,
     /// A wrong one.
     Wrong,
 }
@@ -51,7 +51,7 @@ impl Token {
         let content = read(path)?;
         let token = content.trim_ascii();
         let wrong = |reason: &str| NetError::Content { path: path.to_owned(), reason: reason.to_owned() };
-        if token.len() < SHORTEST {
+        if token.len() < MIN_TOKEN_CHARS {
             return Err(wrong("a token has at least 16 characters"));
         }
         if !token.iter().all(u8::is_ascii_graphic) {
@@ -73,15 +73,15 @@ impl Token {
 
     /// Compares what a request shows. Takes as long for a wrong token as for the right one: hashes are compared, and those in
     /// constant time.
-    pub fn check(&self, headers: &HeaderMap) -> Shown {
+    pub fn check(&self, headers: &HeaderMap) -> TokenCheck {
         let mut values = headers.get_all(AUTHORIZATION).iter();
-        let (Some(value), None) = (values.next(), values.next()) else { return Shown::Nothing };
-        let Some((scheme, token)) = value.as_bytes().split_at_checked(7) else { return Shown::Nothing };
+        let (Some(value), None) = (values.next(), values.next()) else { return TokenCheck::Missing };
+        let Some((scheme, token)) = value.as_bytes().split_at_checked(7) else { return TokenCheck::Missing };
         if !scheme.eq_ignore_ascii_case(b"bearer ") {
-            return Shown::Nothing;
+            return TokenCheck::Missing;
         }
         let shown: [u8; 32] = Sha256::digest(token.trim_ascii()).into();
         let hash = *self.hash.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if bool::from(shown.ct_eq(&hash)) { Shown::Right } else { Shown::Wrong }
+        if bool::from(shown.ct_eq(&hash)) { TokenCheck::Valid } else { TokenCheck::Wrong }
     }
 }

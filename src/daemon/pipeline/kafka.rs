@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::two_phase::Prepared;
 use super::{Judged, Next, Pipeline, TRY_AGAIN, now};
 use crate::daemon::kafka::{PartitionOffset, TxnOutcome};
-use crate::daemon::source::kafka::{Batch, Outcome, Run};
+use crate::daemon::source::kafka::{Batch, Outcome, Segment};
 use crate::daemon::store;
 use crate::detection::detector::Session;
 use crate::detection::engine::alert::Alert;
@@ -31,8 +31,8 @@ impl Pipeline {
         if !self.align(session) {
             return Ok(Next::Stop);
         }
-        for run in &batch.runs {
-            if let &Run::Match(partition, offset, _) = run
+        for run in &batch.segments {
+            if let &Segment::Match(partition, offset, _) = run
                 && session.exchange().is_some_and(|exchange| !exchange.is_ready(partition, offset))
                 && !self.recall(session, partition, offset)
             {
@@ -44,9 +44,9 @@ impl Pipeline {
                 habits.note(alert);
             };
             match run {
-                Run::Lines(place) => session.chunk(&batch.bytes[place.clone()], on_alert),
-                Run::Message(place) => session.message(&batch.bytes[place.clone()], on_alert),
-                Run::Match(partition, offset, place) => {
+                Segment::Lines(place) => session.chunk(&batch.bytes[place.clone()], on_alert),
+                Segment::Message(place) => session.message(&batch.bytes[place.clone()], on_alert),
+                Segment::Match(partition, offset, place) => {
                     session.meet(*partition, *offset, &batch.bytes[place.clone()], on_alert);
                 }
             }
@@ -67,9 +67,9 @@ impl Pipeline {
         let outcome = match next {
             Next::Go => {
                 let newest = self.store.newest()?;
-                Outcome::Stored { newest, is_committed: is_transactional, bytes: batch.bytes }
+                Outcome::Stored { latest_seq: newest, is_committed: is_transactional, bytes: batch.bytes }
             }
-            Next::Restart => Outcome::Again,
+            Next::Restart => Outcome::Retry,
             Next::Stop => return Ok(Next::Stop),
         };
         // Whoever reads may have ended.

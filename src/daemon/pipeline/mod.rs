@@ -28,7 +28,7 @@ use crate::daemon::kafka::Transact;
 use crate::daemon::metrics::{Metrics, RuleNames, WebhookMetrics};
 use crate::daemon::source::files::Files;
 use crate::daemon::source::follow::Step;
-use crate::daemon::source::webhook::Delivery;
+use crate::daemon::source::webhook::WebhookBatch;
 use crate::daemon::store::{self, Batch, Store};
 use crate::detection::alert::NewAlert;
 use crate::detection::audit::event::Event;
@@ -58,7 +58,7 @@ pub enum Message {
     Wake,
     /// A webhook got a batch; which, by its place among the sources. The answer says that the next may come: what waits meanwhile
     /// waits in the webhook's own queue, which has a bound.
-    Delivery(usize, Delivery, SyncSender<()>),
+    WebhookBatch(usize, WebhookBatch, SyncSender<()>),
     /// Messages out of Kafka. A source sends the next when it knows what became of these.
     Messages(usize, crate::daemon::source::kafka::Batch),
     /// Standard input gave whole records; the answer says when there is room for more.
@@ -248,7 +248,7 @@ impl Pipeline {
                     let now = Instant::now();
                     self.files.iter_mut().for_each(|source| source.look_at = now);
                 }
-                Ok(Message::Delivery(source, delivery, taken)) => {
+                Ok(Message::WebhookBatch(source, delivery, taken)) => {
                     // Whoever hands on may have ended.
                     let _ = taken.send(());
                     if !self.deliver(source, delivery, session)? {
@@ -299,7 +299,7 @@ impl Pipeline {
         if Instant::now() < source.look_at {
             return Ok(false);
         }
-        source.files.look();
+        source.files.rescan();
         self.status.has_log(&source.name, source.files.is_open());
         let mut judged = Judged::default();
         let mut bytes = 0;

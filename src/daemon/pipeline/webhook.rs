@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Judged, Pipeline};
 use crate::daemon::source::follow::Step;
-use crate::daemon::source::webhook::{Delivery, Outcome, event_digests};
+use crate::daemon::source::webhook::{Outcome, WebhookBatch, split_events};
 use crate::daemon::store;
 use crate::detection::detector::Session;
 
@@ -14,12 +14,12 @@ impl Pipeline {
     pub(super) fn deliver(
         &mut self,
         source: usize,
-        delivery: Delivery,
+        delivery: WebhookBatch,
         session: &mut Session<'_>,
     ) -> Result<bool, store::Error> {
         let plain = session.unwrap(&delivery.body);
         let body = plain.as_deref().unwrap_or(&delivery.body);
-        let events = match event_digests(body) {
+        let events = match split_events(body) {
             Ok(events) => events,
             // A wrapper with nothing to judge in it, as a control message.
             Err(_) if plain.as_ref().is_some_and(Vec::is_empty) => Vec::new(),

@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::{Shared, answer};
-use crate::daemon::net::token::Shown;
+use crate::daemon::net::token::TokenCheck;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,12 +34,12 @@ pub trait Health: Send + Sync {
 pub(super) async fn alive(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let mut checks = shared.parts.health.checks();
     checks.retain(|check| check.is_vital);
-    say(&checks, shared.shown(&request) == Shown::Right)
+    say(&checks, shared.check_token(&request) == TokenCheck::Valid)
 }
 
 /// Everything works.
 pub(super) async fn ready(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    say(&shared.parts.health.checks(), shared.shown(&request) == Shown::Right)
+    say(&shared.parts.health.checks(), shared.check_token(&request) == TokenCheck::Valid)
 }
 
 /// Reasons may name files and addresses: they are for those who show the token.

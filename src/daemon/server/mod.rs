@@ -39,9 +39,9 @@ pub use health::{Check, Health};
 pub use query::{AlertQuery, BadQuery, MOST_ALERTS};
 
 use crate::daemon::metrics::{ListenerMetrics, Metrics};
-use crate::daemon::net::listener::Port;
-use crate::daemon::net::token::Shown;
-use crate::daemon::net::{LOOK_AGAIN, Limits, Listening, NetError, Tls, Token, listen};
+use crate::daemon::net::listener::ListenerConfig;
+use crate::daemon::net::token::TokenCheck;
+use crate::daemon::net::{Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
 use crate::detection::alert::StoredAlert;
 
 /// How the port is set up.
@@ -65,7 +65,7 @@ pub struct Settings {
     /// A client of a stream that takes nothing for so long is dropped.
     pub stalled: Duration,
     /// How often files of certificates and the token are looked at.
-    pub look_again: Duration,
+    pub reload_interval: Duration,
     /// What strangers may take.
     pub limits: Limits,
 }
@@ -81,7 +81,7 @@ impl Default for Settings {
             streams: 16,
             heartbeat: Duration::from_secs(15),
             stalled: Duration::from_secs(30),
-            look_again: LOOK_AGAIN,
+            reload_interval: RELOAD_INTERVAL,
             limits: Limits { connections: 128, connections_per_address: 64, ..Limits::default() },
         }
     }
@@ -146,7 +146,7 @@ const PATHS: [&str; 6] = ["/", "/metrics", "/healthz", "/readyz", "/api/v1/alert
 /// The server at work.
 #[derive(Debug)]
 pub struct Server {
-    listening: Listening,
+    listener: Listener,
     stop: watch::Sender<bool>,
 }
 
@@ -159,11 +159,11 @@ impl Server {
         let token = settings.token_file.clone().map(Token::load).transpose()?;
         let (stop, is_stopping) = watch::channel(false);
         let metrics = ListenerMetrics::new(parts.metrics.clone(), &PATHS);
-        let port = Port {
+        let port = ListenerConfig {
             address: settings.address,
             tls: settings.tls.clone(),
             token: token.clone(),
-            look_again: settings.look_again,
+            reload_interval: settings.reload_interval,
             limits: settings.limits.clone(),
         };
         let shared = Arc::new(Shared {
@@ -175,19 +175,19 @@ impl Server {
             settings,
             parts,
         });
-        let listening = listen(port, router(shared), move |taken| metrics.reloaded(taken))?;
-        Ok(Server { listening, stop })
+        let listener = listen(port, router(shared), move |taken| metrics.reloaded(taken))?;
+        Ok(Server { listener, stop })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.listening.address()
+        self.listener.address()
     }
 
     /// Ends streams, answers what was asked, for so long, and closes the port.
     pub async fn stop(self, grace: Duration) {
         let _ = self.stop.send(true);
-        self.listening.stop(grace).await;
+        self.listener.stop(grace).await;
     }
 }
 
@@ -210,17 +210,17 @@ fn router(shared: Arc<Shared>) -> Router {
 /// What goes for every request: the token, the time, headers and the count.
 async fn around(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let path = PATHS.into_iter().find(|path| *path == request.uri().path()).unwrap_or("other");
-    let shown = shared.shown(&request);
+    let shown = shared.check_token(&request);
     let is_probe = matches!(path, "/healthz" | "/readyz");
     let is_foreign = shared.token.is_none() && !is_probe && !host::is_ours(&request, &shared.settings.hosts);
     let mut response = if is_foreign {
         answer::error(StatusCode::FORBIDDEN, "not by this name: set a token, or name it in the settings")
-    } else if shown == Shown::Right || is_probe {
+    } else if shown == TokenCheck::Valid || is_probe {
         match tokio::time::timeout(shared.settings.request_timeout, next.run(request)).await {
             Ok(response) => response,
             Err(_) => answer::error(StatusCode::SERVICE_UNAVAILABLE, "this took too long"),
         }
-    } else if shown == Shown::Nothing {
+    } else if shown == TokenCheck::Missing {
         answer::unauthorized()
     } else {
         answer::error(StatusCode::FORBIDDEN, "this is not the token")
@@ -237,8 +237,8 @@ async fn around(State(shared): State<Arc<Shared>>, request: Request, next: Next)
 }
 
 impl Shared {
-    fn shown(&self, request: &Request) -> Shown {
-        self.token.as_ref().map_or(Shown::Right, |token| token.check(request.headers()))
+    fn check_token(&self, request: &Request) -> TokenCheck {
+        self.token.as_ref().map_or(TokenCheck::Valid, |token| token.check(request.headers()))
     }
 
     /// Asks the alert log on a thread that may block.

@@ -36,7 +36,7 @@ pub use error::{SettingsError, TlsError};
 pub(crate) use feed::StoreFeed;
 pub use feed::{Feed, FeedClosed, FeedError};
 #[cfg(feature = "kafka")]
-pub(crate) use kafka::Transactions;
+pub(crate) use kafka::TransactionalProducer;
 pub use metrics::SinkMetrics;
 pub(crate) use worker::Reopen;
 pub use worker::{Sink, SinkError, run};

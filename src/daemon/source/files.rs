@@ -1,4 +1,7 @@
-//! The logs of one source: those that its names and patterns stand for now, each followed through its rotation.
+//! The logs of one file source: expands its names and patterns again at every scan, and follows each log through rotation.
+//!
+//! Takes names, patterns and the stored position; returns buffers of whole records and the position to store. No file is opened
+//! here.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,31 +11,30 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::discover::{self, Input};
-use super::follow::{Fingerprint, Follow, Incident, Mark, StartAt, Step};
+use super::follow::{Checkpoint, Fingerprint, Incident, LogFollower, StartAt, Step};
 use super::rotation;
 
-/// The logs of one source.
 #[derive(Debug)]
 pub struct Files {
     names: Vec<OsString>,
     start_at: StartAt,
-    longest: usize,
-    logs: BTreeMap<PathBuf, Follow>,
-    /// Marks of the run before, of logs that were not found yet.
-    before: BTreeMap<PathBuf, Vec<Mark>>,
-    /// Since when there is nothing of a log any more.
-    gone: BTreeMap<PathBuf, Instant>,
-    remembered_for: Duration,
-    is_first_look: bool,
+    max_record: usize,
+    logs: BTreeMap<PathBuf, LogFollower>,
+    /// Checkpoints of the last run, of logs that were not found yet.
+    previous: BTreeMap<PathBuf, Vec<Checkpoint>>,
+    /// Since when no file of a log exists.
+    missing_since: BTreeMap<PathBuf, Instant>,
+    forget_after: Duration,
+    is_first_scan: bool,
 }
 
-/// A log that a pattern found and of which nothing is left is forgotten after so long. Until then it may come back, as that of
-/// a folder that is mounted anew.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+/// A log that matched a pattern is forgotten when none of its files existed for this long. Until then it may reappear, as when a
+/// volume is remounted.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
-/// A mark as it is stored.
+/// A checkpoint as it is stored (JSON).
 #[derive(Serialize, Deserialize)]
-struct StoredMark {
+struct StoredCheckpoint {
     device: u64,
     inode: u64,
     length: u32,
@@ -41,80 +43,80 @@ struct StoredMark {
     size: u64,
     done: bool,
     #[serde(default)]
-    skips: bool,
+    in_skipped_line: bool,
 }
 
 impl Files {
-    /// Follows what these names and patterns stand for. `position` is what an earlier run left; what of it is not
-    /// understood is left out, and its log starts anew.
-    pub fn new(names: &[String], start_at: StartAt, longest: usize, position: Option<&[u8]>) -> Self {
-        let stored: BTreeMap<PathBuf, Vec<StoredMark>> =
+    /// `position` is what the last run stored. If it is unreadable, all logs start over.
+    pub fn new(names: &[String], start_at: StartAt, max_record: usize, position: Option<&[u8]>) -> Self {
+        let stored: BTreeMap<PathBuf, Vec<StoredCheckpoint>> =
             position.and_then(|position| serde_json::from_slice(position).ok()).unwrap_or_default();
         let before = stored
             .into_iter()
-            .map(|(path, marks)| (path, marks.into_iter().map(Mark::from).collect()))
+            .map(|(path, checkpoints)| (path, checkpoints.into_iter().map(Checkpoint::from).collect()))
             .collect();
         Files {
-            // Also from another folder it is the same log, with the same position.
+            // Absolute, so that the stored position holds when the working directory changes.
             names: names
                 .iter()
                 .map(|name| std::path::absolute(name).map_or_else(|_| name.into(), PathBuf::into_os_string))
                 .collect(),
             start_at,
-            longest,
+            max_record,
             logs: BTreeMap::new(),
-            before,
-            gone: BTreeMap::new(),
-            remembered_for: REMEMBERED,
-            is_first_look: true,
+            previous: before,
+            missing_since: BTreeMap::new(),
+            forget_after: FORGET_AFTER,
+            is_first_scan: true,
         }
     }
 
-    /// Looks which logs there are, and which files each has.
-    pub fn look(&mut self) {
+    /// Expands names and patterns, and lists the files of each log.
+    pub fn rescan(&mut self) {
         let (inputs, _) = discover::inputs(&self.names);
         let found = inputs.into_iter().filter_map(|input| match input {
             Input::File(path) => Some(rotation::live(&path)),
             Input::Stdin => None,
         });
-        // A name that stands for nothing yet may do so later.
+        // A plain name that does not exist yet is followed as well.
         let plain = self.names.iter().map(PathBuf::from).filter(|path| !is_pattern(path) && !path.is_dir());
         let plain: Vec<PathBuf> = plain.collect();
         for live in found.chain(plain.iter().cloned()).collect::<Vec<_>>() {
             if !self.logs.contains_key(&live) {
-                // What appears later was written since.
-                let start_at = if self.is_first_look { self.start_at } else { StartAt::Beginning };
-                let marks = self.before.remove(&live).unwrap_or_default();
-                let start_at = if marks.is_empty() { start_at } else { StartAt::Beginning };
-                self.logs.insert(live.clone(), Follow::new(live, start_at, self.longest, marks));
+                // A log that appears after the first scan was written since then.
+                let start_at = if self.is_first_scan { self.start_at } else { StartAt::Beginning };
+                let checkpoints = self.previous.remove(&live).unwrap_or_default();
+                let start_at = if checkpoints.is_empty() { start_at } else { StartAt::Beginning };
+                self.logs
+                    .insert(live.clone(), LogFollower::new(live, start_at, self.max_record, checkpoints));
             }
         }
-        self.is_first_look = false;
+        self.is_first_scan = false;
         for log in self.logs.values_mut() {
-            log.look();
+            log.rescan();
         }
         self.forget(&plain);
     }
 
-    /// Forgets logs of which nothing is left, but for those that were named.
+    /// Forgets logs that do not exist any more, except those that were configured by name.
     fn forget(&mut self, named: &[PathBuf]) {
-        let left = |path: &PathBuf, log: Option<&Follow>| {
+        let left = |path: &PathBuf, log: Option<&LogFollower>| {
             log.is_some_and(|log| !log.is_gone()) || named.contains(path)
         };
-        let all = self.logs.keys().chain(self.before.keys());
-        let gone: Vec<PathBuf> = all.filter(|path| !left(path, self.logs.get(*path))).cloned().collect();
-        self.gone.retain(|path, _| gone.contains(path));
-        for path in gone {
-            let since = self.gone.entry(path.clone()).or_insert_with(Instant::now);
-            if since.elapsed() >= self.remembered_for {
+        let all = self.logs.keys().chain(self.previous.keys());
+        let missing: Vec<PathBuf> = all.filter(|path| !left(path, self.logs.get(*path))).cloned().collect();
+        self.missing_since.retain(|path, _| missing.contains(path));
+        for path in missing {
+            let since = self.missing_since.entry(path.clone()).or_insert_with(Instant::now);
+            if since.elapsed() >= self.forget_after {
                 self.logs.remove(&path);
-                self.before.remove(&path);
-                self.gone.remove(&path);
+                self.previous.remove(&path);
+                self.missing_since.remove(&path);
             }
         }
     }
 
-    /// Reads the next records of any log into `buffer`, which was emptied before.
+    /// Appends the next records of any log to the empty `buffer`.
     pub fn next(&mut self, buffer: &mut Vec<u8>) -> Step {
         for log in self.logs.values_mut() {
             match log.next(buffer) {
@@ -125,23 +127,23 @@ impl Files {
         Step::Idle
     }
 
-    /// Up to where everything was handed on, to be stored with what came of it.
+    /// The position up to which everything was returned, to be stored together with the results.
     pub fn position(&self) -> Vec<u8> {
-        let marks = self.logs.iter().map(|(path, log)| (path, log.marks()));
-        let before = self.before.iter().map(|(path, marks)| (path, marks.clone()));
-        let all: BTreeMap<&PathBuf, Vec<StoredMark>> = marks
+        let checkpoints = self.logs.iter().map(|(path, log)| (path, log.checkpoints()));
+        let before = self.previous.iter().map(|(path, checkpoints)| (path, checkpoints.clone()));
+        let all: BTreeMap<&PathBuf, Vec<StoredCheckpoint>> = checkpoints
             .chain(before)
-            // A path that is no UTF-8 cannot be written: its log starts anew, and the others do not.
+            // A path that is not UTF-8 cannot be stored as JSON: that log starts over after a restart.
             .filter(|(path, _)| path.to_str().is_some())
-            .map(|(path, marks)| (path, marks.into_iter().map(StoredMark::from).collect()))
+            .map(|(path, checkpoints)| (path, checkpoints.into_iter().map(StoredCheckpoint::from).collect()))
             .collect();
-        // Maps of plain numbers and paths.
+        // Serializing numbers and strings cannot fail.
         serde_json::to_vec(&all).unwrap_or_default()
     }
 
-    /// The folders in which something may change.
-    pub fn folders(&self) -> Vec<PathBuf> {
-        let mut folders: Vec<PathBuf> = self
+    /// Directories to watch for changes.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        let mut directories: Vec<PathBuf> = self
             .names
             .iter()
             .map(PathBuf::from)
@@ -152,24 +154,24 @@ impl Files {
             })
             .filter(|folder| folder.is_dir())
             .collect();
-        folders.sort();
-        folders.dedup();
-        folders
+        directories.sort();
+        directories.dedup();
+        directories
     }
 
-    /// How many bytes lie on the disk that were not handed on.
+    /// Bytes on disk that were not returned yet.
     pub fn lag(&self) -> u64 {
-        self.logs.values().map(Follow::lag).sum()
+        self.logs.values().map(LogFollower::lag).sum()
     }
 
-    /// Whether a log is there.
+    /// Whether a log file exists and is open.
     pub fn is_open(&self) -> bool {
-        self.logs.values().any(Follow::is_open)
+        self.logs.values().any(LogFollower::is_open)
     }
 
-    /// What went wrong since the last call.
+    /// Problems since the last call.
     pub fn take_incidents(&mut self) -> Vec<Incident> {
-        self.logs.values_mut().flat_map(Follow::take_incidents).collect()
+        self.logs.values_mut().flat_map(LogFollower::take_incidents).collect()
     }
 }
 
@@ -177,31 +179,31 @@ fn is_pattern(path: &Path) -> bool {
     path.to_string_lossy().contains(['*', '?', '[', '{'])
 }
 
-impl From<StoredMark> for Mark {
-    fn from(mark: StoredMark) -> Self {
-        Mark {
-            device: mark.device,
-            inode: mark.inode,
-            start: Fingerprint { length: mark.length, hash: mark.hash },
-            offset: mark.offset,
-            size: mark.size,
-            is_done: mark.done,
-            skips: mark.skips,
+impl From<StoredCheckpoint> for Checkpoint {
+    fn from(checkpoint: StoredCheckpoint) -> Self {
+        Checkpoint {
+            device: checkpoint.device,
+            inode: checkpoint.inode,
+            start: Fingerprint { length: checkpoint.length, hash: checkpoint.hash },
+            offset: checkpoint.offset,
+            size: checkpoint.size,
+            is_finished: checkpoint.done,
+            in_skipped_line: checkpoint.in_skipped_line,
         }
     }
 }
 
-impl From<Mark> for StoredMark {
-    fn from(mark: Mark) -> Self {
-        StoredMark {
-            device: mark.device,
-            inode: mark.inode,
-            length: mark.start.length,
-            hash: mark.start.hash,
-            offset: mark.offset,
-            size: mark.size,
-            done: mark.is_done,
-            skips: mark.skips,
+impl From<Checkpoint> for StoredCheckpoint {
+    fn from(checkpoint: Checkpoint) -> Self {
+        StoredCheckpoint {
+            device: checkpoint.device,
+            inode: checkpoint.inode,
+            length: checkpoint.start.length,
+            hash: checkpoint.start.hash,
+            offset: checkpoint.offset,
+            size: checkpoint.size,
+            done: checkpoint.is_finished,
+            in_skipped_line: checkpoint.in_skipped_line,
         }
     }
 }
@@ -214,7 +216,7 @@ mod tests {
     fn drain(files: &mut Files) -> String {
         let mut all = String::new();
         let mut buffer = Vec::new();
-        files.look();
+        files.rescan();
         while files.next(&mut buffer) != Step::Idle {
             all.push_str(std::str::from_utf8(&buffer).unwrap());
             buffer.clear();
@@ -236,21 +238,21 @@ mod tests {
         for name in ["b.log", "named.log"] {
             std::fs::remove_file(path(name)).unwrap();
         }
-        // For as long as its files are open, and then for an hour.
-        files.logs.values_mut().for_each(Follow::close_all);
+        // First as long as its files are open, then until `forget_after`.
+        files.logs.values_mut().for_each(LogFollower::close_all);
         assert_eq!(drain(&mut files), "");
         assert_eq!(files.logs.len(), 3);
         let position = files.position();
-        files.remembered_for = Duration::ZERO;
+        files.forget_after = Duration::ZERO;
         drain(&mut files);
         let left = |files: &Files| -> Vec<String> {
-            let names = files.logs.keys().chain(files.before.keys());
+            let names = files.logs.keys().chain(files.previous.keys());
             names.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
         };
         assert_eq!(left(&files), ["a.log", "named.log"]);
-        // So it is where they went while nobody looked.
+        // The same for a log that disappeared while the daemon was down.
         let mut files = Files::new(&names, StartAt::Beginning, 1000, Some(&position));
-        files.remembered_for = Duration::ZERO;
+        files.forget_after = Duration::ZERO;
         drain(&mut files);
         assert_eq!(left(&files), ["a.log", "named.log"]);
     }
@@ -278,7 +280,7 @@ mod tests {
         write("c.log", "{4}\n");
         let mut files = Files::new(&names, StartAt::Beginning, 1000, Some(&position));
         assert_eq!(drain(&mut files), "{4}\n");
-        // What another version wrote is not understood.
+        // A position in another format is ignored.
         let mut files = Files::new(&names, StartAt::Beginning, 1000, Some(b"[]"));
         assert_eq!(drain(&mut files).len(), 16);
     }

@@ -10,13 +10,13 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 /// Watches folders, and calls back when something in one changes.
 #[derive(Debug)]
-pub struct Folders {
+pub struct DirectoryWatcher {
     /// Nothing where the kernel has no more watches to give: then whoever asks looks now and then.
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
 }
 
-impl Folders {
+impl DirectoryWatcher {
     /// Calls `on_change` at each change, on a thread of its own.
     pub fn new(on_change: impl Fn() + Send + 'static) -> Self {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -28,7 +28,7 @@ impl Folders {
         if let Err(error) = &watcher {
             tracing::warn!(%error, "the kernel does not tell of changes of files; looking now and then instead");
         }
-        Folders { watcher: watcher.ok(), watched: BTreeSet::new() }
+        DirectoryWatcher { watcher: watcher.ok(), watched: BTreeSet::new() }
     }
 
     /// Watches these folders from now on, and no others.

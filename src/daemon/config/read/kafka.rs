@@ -149,9 +149,9 @@ impl Reader<'_> {
     }
 
     pub(super) fn cluster(&mut self, node: &Node, role: Role) -> Option<Cluster> {
-        if !kafka::is_there() {
+        if !kafka::is_enabled() {
             let place = node.get("type").map_or(node, |place| place);
-            self.error(place, kafka::ABSENT, "not in this build");
+            self.error(place, kafka::DISABLED, "not in this build");
             return None;
         }
         let brokers = self.texts(node, "brokers");
@@ -173,7 +173,7 @@ impl Reader<'_> {
                 };
                 let Some(value) = value else { continue };
                 let name = entry.key.clone();
-                if let Some(why) = kafka::refused(&name, role) {
+                if let Some(why) = kafka::reserved(&name, role) {
                     self.error(&entry.value, format!("`{name}` cannot be set here: {why}"), "leave it out");
                     continue;
                 }

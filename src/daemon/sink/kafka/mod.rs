@@ -13,7 +13,7 @@ pub use absent::KafkaSink;
 #[cfg(feature = "kafka")]
 pub use producer::KafkaSink;
 #[cfg(feature = "kafka")]
-pub use transaction::Transactions;
+pub use transaction::TransactionalProducer;
 
 #[cfg(not(feature = "kafka"))]
 mod absent {
@@ -31,7 +31,7 @@ mod absent {
     impl KafkaSink {
         /// Says that this build cannot.
         pub fn new(_: &Kafka, _: Duration) -> Result<Self, SettingsError> {
-            Err(SettingsError::Kafka(crate::daemon::kafka::Error::Absent))
+            Err(SettingsError::Kafka(crate::daemon::kafka::Error::Disabled))
         }
 
         /// Never called.

@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
-use crate::daemon::kafka::{self, Context, Last, client, reason_of};
+use crate::daemon::kafka::{self, Context, LastError, client, error_kind};
 use crate::daemon::sink::config::{Kafka, Key};
 use crate::daemon::sink::error::SettingsError;
 use crate::daemon::sink::failure::{Failure, Reason, Remedy};
@@ -23,7 +23,7 @@ const DEFAULTS: [(&str, &str); 3] =
 pub struct KafkaSink {
     settings: Kafka,
     config: ClientConfig,
-    last: Last,
+    last: LastError,
     /// Made when it is first needed, and again when it can do no more.
     producer: Option<FutureProducer<Context>>,
 }
@@ -90,8 +90,8 @@ impl KafkaSink {
     pub fn new(settings: &Kafka, timeout: Duration) -> Result<Self, SettingsError> {
         let config = config(settings, timeout);
         let mut sink =
-            KafkaSink { settings: settings.clone(), config, last: Last::default(), producer: None };
-        sink.producer().map_err(|error| SettingsError::Kafka(client::told(&error)))?;
+            KafkaSink { settings: settings.clone(), config, last: LastError::default(), producer: None };
+        sink.producer().map_err(|error| SettingsError::Kafka(client::property_error(&error)))?;
         // It would connect at once.
         sink.producer = None;
         Ok(sink)
@@ -110,7 +110,7 @@ impl KafkaSink {
         let settings = self.settings.clone();
         let producer = match self.producer() {
             Ok(producer) => producer,
-            Err(error) => return Err(Failure::transient(Reason::Io, client::told(&error))),
+            Err(error) => return Err(Failure::transient(Reason::Io, client::property_error(&error))),
         };
         let mut sent = Vec::with_capacity(alerts.len());
         let mut refused = None;
@@ -161,9 +161,9 @@ impl KafkaSink {
     fn failure(&self, error: &KafkaError, suspects: usize) -> Failure {
         let code = error.rdkafka_error_code();
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let passing = |kind: kafka::Reason, reason: Reason, detail: &str| {
-            let advice = kind.advice();
-            let detail = if advice.is_empty() { detail.to_owned() } else { format!("{detail}: {advice}") };
+        let passing = |kind: kafka::KafkaErrorKind, reason: Reason, detail: &str| {
+            let hint = kind.hint();
+            let detail = if hint.is_empty() { detail.to_owned() } else { format!("{detail}: {hint}") };
             Failure::transient(reason, detail)
         };
         match (code, last) {
@@ -192,7 +192,7 @@ impl KafkaSink {
                 Failure::transient(Reason::Timeout, error)
             }
             (Some(code), _) => {
-                let kind = reason_of(code);
+                let kind = error_kind(code);
                 passing(kind, reason_for(kind), &error.to_string())
             }
             (None, _) => Failure::transient(Reason::Server, error),
@@ -201,13 +201,13 @@ impl KafkaSink {
 }
 
 /// What the metrics of sinks call it.
-pub fn reason_for(kind: kafka::Reason) -> Reason {
+pub fn reason_for(kind: kafka::KafkaErrorKind) -> Reason {
     match kind {
-        kafka::Reason::Unreachable => Reason::Connection,
-        kafka::Reason::Tls => Reason::Tls,
-        kafka::Reason::Authentication | kafka::Reason::Forbidden | kafka::Reason::UnknownTopic => {
-            Reason::Rejected
-        }
+        kafka::KafkaErrorKind::Unreachable => Reason::Connection,
+        kafka::KafkaErrorKind::Tls => Reason::Tls,
+        kafka::KafkaErrorKind::Authentication
+        | kafka::KafkaErrorKind::Forbidden
+        | kafka::KafkaErrorKind::UnknownTopic => Reason::Rejected,
         _ => Reason::Server,
     }
 }

@@ -14,7 +14,7 @@ use rdkafka::producer::{DeliveryFuture, FutureProducer, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::producer::{config, key, record};
-use crate::daemon::kafka::{self, Context, Last, PartitionOffset, TxnOutcome, client, reason_of};
+use crate::daemon::kafka::{self, Context, LastError, PartitionOffset, TxnOutcome, client, error_kind};
 use crate::daemon::log_limit::LogLimits;
 use crate::daemon::sink::SinkMetrics;
 use crate::daemon::sink::config::Kafka;
@@ -40,7 +40,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 type Sent = (AlertId, DeliveryFuture);
 
 /// A producer whose records count when the group's offsets do.
-pub struct Transactions {
+pub struct TransactionalProducer {
     sink: SinkConfig,
     settings: Kafka,
     config: ClientConfig,
@@ -49,9 +49,9 @@ pub struct Transactions {
     filter: Filter,
     counts: Counts,
     should_stop: Arc<AtomicBool>,
-    last: Last,
+    last: LastError,
     producer: Option<FutureProducer<Context>>,
-    log_limits: LogLimits<kafka::Reason>,
+    log_limits: LogLimits<kafka::KafkaErrorKind>,
     /// Alerts, by id, and matches, by hash, that the broker never takes.
     refused: HashSet<AlertId>,
     /// Where matches go that others judge.
@@ -60,13 +60,13 @@ pub struct Transactions {
     one_by_one: bool,
 }
 
-impl std::fmt::Debug for Transactions {
+impl std::fmt::Debug for TransactionalProducer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Transactions({})", self.settings.topic)
+        write!(f, "TransactionalProducer({})", self.settings.topic)
     }
 }
 
-impl Transactions {
+impl TransactionalProducer {
     /// Checks the settings. Connects to nothing. `id` is the same after a restart, and nobody else's.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl Transactions {
         }
         let owned = [("group.id", source.group.as_str()), ("enable.auto.commit", "false")];
         let asker = client::config(&source.cluster, &[("ssl.ca.location", "probe")], &owned);
-        Ok(Transactions {
+        Ok(TransactionalProducer {
             sink: sink.clone(),
             settings: settings.clone(),
             config,
@@ -95,7 +95,7 @@ impl Transactions {
             filter: Filter::new(sink)?,
             counts: metrics.of(&sink.name),
             should_stop,
-            last: Last::default(),
+            last: LastError::default(),
             producer: None,
             log_limits: LogLimits::default(),
             refused: HashSet::new(),
@@ -197,7 +197,7 @@ impl Transactions {
                 if let Some(acknowledged) = acknowledged {
                     self.keep(&producer, &mut sent, (digest, acknowledged))?;
                 } else {
-                    repartition::too_large(&topic);
+                    repartition::log_too_large(&topic);
                     self.counts.failure(Reason::Rejected);
                 }
             }
@@ -276,14 +276,14 @@ impl Transactions {
     }
 
     fn complain(&mut self, error: &KafkaError) {
-        let reason = error.rdkafka_error_code().map_or(kafka::Reason::Transaction, reason_of);
+        let reason = error.rdkafka_error_code().map_or(kafka::KafkaErrorKind::Transaction, error_kind);
         self.counts.failure(super::producer::reason_for(reason));
         let said = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let (reason, detail) = said.unwrap_or((reason, String::new()));
-        if let Some(held_back) = self.log_limits.admit(reason) {
+        if let Some(suppressed) = self.log_limits.admit(reason) {
             tracing::warn!(
-                sink = self.sink.name, reason = reason.name(), held_back, %error, detail,
-                "a transaction did not go through; its messages are judged again. {}", reason.advice()
+                sink = self.sink.name, reason = reason.name(), suppressed, %error, detail,
+                "a transaction did not go through; its messages are judged again. {}", reason.hint()
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Where reading stands in a file, and how the file is known again.
+//! How far a file was read, and how a file is recognized after a restart, a rename, a copy or compression.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,121 +7,113 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::file::Identity;
+use super::file::FileId;
 use crate::daemon::source::decompress;
 use crate::daemon::source::discover::Input;
 
-/// So many bytes of a file's beginning tell it from all others: an audit event has an id, a time and a user by then.
-const BEGINNING: usize = 1024;
+/// Length of the fingerprinted prefix, in bytes. An audit event has its id, time and user within it, so that two logs differ
+/// there.
+const PREFIX_BYTES: usize = 1024;
 
-/// The beginning of a file.
+/// Identifies a file by the hash of its first bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// Of so many bytes.
+    /// Number of bytes hashed, at most [`PREFIX_BYTES`]. 0: unknown.
     pub length: u32,
-    /// Their SHA-256.
+    /// SHA-256 of these bytes.
     pub hash: [u8; 32],
 }
 
 impl Fingerprint {
-    /// Of a file's first bytes.
-    pub fn of(beginning: &[u8]) -> Self {
-        let beginning = &beginning[..beginning.len().min(BEGINNING)];
-        let length = u32::try_from(beginning.len()).unwrap_or(u32::MAX);
-        Fingerprint { length, hash: Sha256::digest(beginning).into() }
+    pub fn of(prefix: &[u8]) -> Self {
+        let prefix = &prefix[..prefix.len().min(PREFIX_BYTES)];
+        let length = u32::try_from(prefix.len()).unwrap_or(u32::MAX);
+        Fingerprint { length, hash: Sha256::digest(prefix).into() }
     }
 
-    /// Whether a longer beginning would tell more.
+    /// Whether hashing more bytes would make it more specific.
     pub fn is_short(&self) -> bool {
-        (self.length as usize) < BEGINNING
+        (self.length as usize) < PREFIX_BYTES
     }
 
-    /// Whether a file starts so. An empty beginning is that of no file.
-    pub fn fits(&self, beginning: &[u8]) -> bool {
+    /// Whether a file with this prefix is the fingerprinted one. An unknown fingerprint matches nothing.
+    pub fn matches(&self, prefix: &[u8]) -> bool {
         let length = self.length as usize;
-        length > 0 && beginning.len() >= length && Fingerprint::of(&beginning[..length]) == *self
+        length > 0 && prefix.len() >= length && Fingerprint::of(&prefix[..length]) == *self
     }
 }
 
-/// The first bytes of a file, decompressed.
-pub struct Beginning {
+pub struct FilePrefix {
     text: Vec<u8>,
     whole: Fingerprint,
 }
 
-impl Beginning {
-    /// Reads them.
+impl FilePrefix {
+    /// Reads the first [`PREFIX_BYTES`] bytes, decompressed.
     pub fn of(path: &Path) -> io::Result<Self> {
-        let mut text = Vec::with_capacity(BEGINNING);
+        let mut text = Vec::with_capacity(PREFIX_BYTES);
         let reader = decompress::open(&Input::File(path.to_owned()), Arc::default())?;
-        reader.take(BEGINNING as u64).read_to_end(&mut text)?;
-        Ok(Beginning { whole: Fingerprint::of(&text), text })
+        reader.take(PREFIX_BYTES as u64).read_to_end(&mut text)?;
+        Ok(FilePrefix { whole: Fingerprint::of(&text), text })
     }
 
-    /// As far as it goes.
     pub fn fingerprint(&self) -> Fingerprint {
         self.whole
     }
 
-    /// Whether it is so short that another file's may only look like it.
+    /// Whether the file is so short that another file may have the same content by chance.
     pub fn is_short(&self) -> bool {
         self.whole.is_short()
     }
 
-    /// Its text.
     pub fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// Whether the file is the one of a mark, renamed, copied, compressed or longer by now.
-    pub fn is_of(&self, mark: &Mark) -> bool {
-        self.whole.length > 0 && self.whole == mark.start || mark.start.fits(&self.text)
+    /// Whether this is the file of the checkpoint, possibly renamed, copied, compressed or grown since.
+    pub fn matches(&self, checkpoint: &Checkpoint) -> bool {
+        self.whole.length > 0 && self.whole == checkpoint.start || checkpoint.start.matches(&self.text)
     }
 }
 
-/// Up to where a file was read.
+/// How far a file was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
-    /// Device and inode, as long as they last.
+pub struct Checkpoint {
+    /// Device and inode. They identify the file until it is renamed across file systems, copied or compressed.
     pub device: u64,
-    /// See `device`.
     pub inode: u64,
-    /// The file's beginning.
     pub start: Fingerprint,
-    /// Bytes read, as they are when decompressed.
+    /// Decompressed bytes that were returned to the caller.
     pub offset: u64,
-    /// Bytes there when it was last looked at.
+    /// File size at the last scan.
     pub size: u64,
-    /// Nothing more is to be read of it.
-    pub is_done: bool,
-    /// The offset is inside a line whose head was handed on: the rest of it is passed over.
-    pub skips: bool,
+    /// Nothing more will be read unless the file grows.
+    pub is_finished: bool,
+    /// The offset is inside a line whose head was already returned as truncated; its remaining bytes are skipped.
+    pub in_skipped_line: bool,
 }
 
-impl Mark {
-    /// At the end of the last line of a file.
-    ///
-    /// # Errors
-    /// When it cannot be read.
+impl Checkpoint {
+    /// Positions behind the last complete line of a file.
     pub fn at_end(path: &Path) -> io::Result<Self> {
-        let identity = Identity::of(path)?;
+        let id = FileId::of(path)?;
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
         let offset = last_line_end(&mut file, size)?;
-        let start = Beginning::of(path)?.fingerprint();
-        Ok(Mark {
-            device: identity.device,
-            inode: identity.inode,
+        let start = FilePrefix::of(path)?.fingerprint();
+        Ok(Checkpoint {
+            device: id.device,
+            inode: id.inode,
             start,
             offset,
             size,
-            is_done: false,
-            skips: false,
+            is_finished: false,
+            in_skipped_line: false,
         })
     }
 }
 
-/// Behind the last line break of a file.
+/// The offset behind the last line break.
 fn last_line_end(file: &mut File, size: u64) -> io::Result<u64> {
     use std::io::{Seek as _, SeekFrom};
     const STEP: u64 = 64 * 1024;

@@ -1,4 +1,4 @@
-//! One file that is being read.
+//! An open log file: reads whole lines from it, and detects that it was truncated or rewritten.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
@@ -8,55 +8,52 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Step;
-use super::checkpoint::{Beginning, Fingerprint, Mark};
+use super::checkpoint::{Checkpoint, FilePrefix, Fingerprint};
 use crate::daemon::source::discover::Input;
 use crate::daemon::source::{decompress, rotation};
 
-/// So much is read at once.
-const STEP: usize = 256 * 1024;
+/// Bytes read per system call.
+const READ_SIZE: usize = 256 * 1024;
 
-/// What a file is to the kernel.
+/// Identifies a file as long as it exists, under any name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// The device.
+pub struct FileId {
     pub device: u64,
-    /// The inode on it.
     pub inode: u64,
 }
 
-impl Identity {
-    /// Of the file at a path; a link is followed.
+impl FileId {
+    /// Follows symbolic links.
     pub fn of(path: &Path) -> io::Result<Self> {
-        Self::and_state(path).map(|(identity, _)| identity)
+        Self::and_state(path).map(|(id, _)| id)
     }
 
-    /// And what changes when the file does.
-    pub fn and_state(path: &Path) -> io::Result<(Self, State)> {
+    /// Also returns what changes with every write, rename or chmod.
+    pub fn and_state(path: &Path) -> io::Result<(Self, FileState)> {
         let metadata = std::fs::metadata(path)?;
-        let identity = Identity { device: metadata.dev(), inode: metadata.ino() };
-        Ok((identity, State::of(&metadata)))
+        let id = FileId { device: metadata.dev(), inode: metadata.ino() };
+        Ok((id, FileState::of(&metadata)))
     }
 }
 
-/// Where the bytes come from.
 enum Content {
-    /// A file that may grow.
+    /// May grow.
     Plain(File),
-    /// A compressed one, which does not.
+    /// Does not grow.
     Compressed(Box<dyn Read + Send>),
 }
 
-/// What changes when a file does: its size, when it was written to, and when its name or mode changed.
+/// Changes whenever the file does: size, modification time and inode change time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct State {
+pub struct FileState {
     pub size: u64,
     written: (i64, i64),
     changed: (i64, i64),
 }
 
-impl State {
+impl FileState {
     fn of(metadata: &std::fs::Metadata) -> Self {
-        State {
+        FileState {
             size: metadata.len(),
             written: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
@@ -64,44 +61,42 @@ impl State {
     }
 }
 
-/// A file that is being read.
-pub struct Tracked {
+pub struct TrackedFile {
     pub path: PathBuf,
-    pub identity: Identity,
-    /// It is what the log's name stands for now.
+    pub id: FileId,
+    /// The log's own name refers to this file now (it was not rotated away).
     pub is_live: bool,
-    /// Which of all files it was, by when it was opened.
+    /// Order in which files were opened, which is their order in time.
     pub number: u64,
-    /// When it last had something new.
-    pub grew_at: Instant,
+    pub last_growth: Instant,
     content: Content,
     start: Fingerprint,
-    /// Handed on.
+    /// Decompressed bytes that were returned to the caller.
     offset: u64,
-    /// Read, and not handed on: a line without its end.
-    rest: Vec<u8>,
-    /// The line at hand was handed on by its head; it is passed over up to its end.
-    skips: bool,
+    /// Bytes that were read but not returned: a line without its line break.
+    partial: Vec<u8>,
+    /// The head of the current line was returned as truncated; skip the rest of the line.
+    in_skipped_line: bool,
     size: u64,
-    /// What was read last was not of the file that was read before: the next look sees to it.
-    is_another: bool,
-    /// As it was when it was last seen to be the same file.
-    checked: Option<State>,
+    /// The last read returned bytes of other content than before (truncated and rewritten). The next scan looks for a copy.
+    was_replaced: bool,
+    /// Metadata at the time when the content was last verified to be the same file.
+    checked: Option<FileState>,
 }
 
-impl std::fmt::Debug for Tracked {
+impl std::fmt::Debug for TrackedFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tracked({} at {} of {})", self.path.display(), self.offset, self.size)
+        write!(f, "TrackedFile({} at {} of {})", self.path.display(), self.offset, self.size)
     }
 }
 
-impl Tracked {
-    /// Opens a file, to go on where a mark stands.
-    pub fn open(path: &Path, mark: Option<&Mark>) -> io::Result<Self> {
+impl TrackedFile {
+    /// Opens a file and continues at the checkpoint.
+    pub fn open(path: &Path, checkpoint: Option<&Checkpoint>) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let metadata = file.metadata()?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let offset = mark.map_or(0, |mark| mark.offset);
+        let offset = checkpoint.map_or(0, |checkpoint| checkpoint.offset);
         let is_compressed = rotation::uncompressed(&name).len() < name.len();
         let content = if is_compressed {
             let mut reader = decompress::open(&Input::File(path.to_owned()), Arc::default())?;
@@ -111,67 +106,64 @@ impl Tracked {
             file.seek(SeekFrom::Start(offset))?;
             Content::Plain(file)
         };
-        Ok(Tracked {
+        Ok(TrackedFile {
             path: path.to_owned(),
-            identity: Identity { device: metadata.dev(), inode: metadata.ino() },
+            id: FileId { device: metadata.dev(), inode: metadata.ino() },
             is_live: false,
             number: 0,
-            grew_at: Instant::now(),
+            last_growth: Instant::now(),
             content,
-            start: mark.map(|mark| mark.start).unwrap_or_default(),
+            start: checkpoint.map(|checkpoint| checkpoint.start).unwrap_or_default(),
             offset,
-            rest: Vec::new(),
-            skips: mark.is_some_and(|mark| mark.skips),
+            partial: Vec::new(),
+            in_skipped_line: checkpoint.is_some_and(|checkpoint| checkpoint.in_skipped_line),
             size: metadata.len(),
-            is_another: false,
+            was_replaced: false,
             checked: None,
         })
     }
 
-    /// Where reading stands.
-    pub fn mark(&self) -> Mark {
-        Mark {
-            device: self.identity.device,
-            inode: self.identity.inode,
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            device: self.id.device,
+            inode: self.id.inode,
             start: self.start,
             offset: self.offset,
             size: self.size,
-            is_done: false,
-            skips: self.skips,
+            is_finished: false,
+            in_skipped_line: self.in_skipped_line,
         }
     }
 
-    /// Whether nothing is left that was read and not handed on.
-    pub fn is_between_lines(&self) -> bool {
-        self.rest.is_empty()
+    pub fn has_no_partial_line(&self) -> bool {
+        self.partial.is_empty()
     }
 
-    /// Whether it was cut to nothing since it was last looked at, and read since.
-    pub fn is_another(&self) -> bool {
-        self.is_another
+    /// Whether the file was truncated and rewritten between the last scan and the last read.
+    pub fn was_replaced(&self) -> bool {
+        self.was_replaced
     }
 
-    /// Whether a file that starts so, and holds no more yet, may be a copy of this one in the making.
-    pub fn may_be_copied_to(&self, beginning: &[u8]) -> bool {
+    /// Whether this file's content starts with these bytes, so that a file that consists of them may be an unfinished copy of it.
+    pub fn starts_with(&self, beginning: &[u8]) -> bool {
         let Content::Plain(file) = &self.content else { return false };
         let mut own = vec![0; beginning.len()];
         file.read_exact_at(&mut own, 0).is_ok() && own == beginning
     }
 
-    /// Looks at its beginning, where more of it would tell more.
-    pub fn identify_if_short(&mut self) {
+    /// Extends the fingerprint if the file was shorter than the fingerprinted prefix before.
+    pub fn extend_fingerprint(&mut self) {
         if self.start.is_short() {
-            // Where this fails reading does too, and is said.
-            let _ = self.identify();
+            // A failure here repeats when the file is read, and is reported there.
+            let _ = self.read_fingerprint();
         }
     }
 
-    /// Whether it is compressed: then it does not grow.
     pub fn is_compressed(&self) -> bool {
         matches!(self.content, Content::Compressed(_))
     }
 
-    /// Bytes that were not handed on.
+    /// Bytes that were not returned yet.
     pub fn lag(&self) -> u64 {
         match &self.content {
             Content::Plain(file) => {
@@ -181,28 +173,28 @@ impl Tracked {
         }
     }
 
-    /// If the file was written anew from its beginning: where reading stood before.
-    pub fn was_truncated(&mut self) -> Option<Mark> {
+    /// If the file was truncated or rewritten: the position before that.
+    pub fn was_truncated(&mut self) -> Option<Checkpoint> {
         let Content::Plain(file) = &self.content else { return None };
-        let state = file.metadata().ok().map(|metadata| State::of(&metadata));
+        let state = file.metadata().ok().map(|metadata| FileState::of(&metadata));
         if state.is_some() && state == self.checked {
             return None;
         }
-        match self.size_if_same(self.rest.len()) {
+        match self.size_if_same(self.partial.len()) {
             Some(size) => {
                 self.size = size;
                 self.checked = state;
                 None
             }
-            None => Some(self.mark()),
+            None => Some(self.checkpoint()),
         }
     }
 
-    /// The size of the file, if it is still the one that was read up to the offset and `read` bytes further; else it was cut to
-    /// nothing since, whatever is in it now.
+    /// The size of the file if its content up to `offset + read` is still what was read, otherwise `None` (truncated or
+    /// rewritten).
     fn size_if_same(&self, read: usize) -> Option<u64> {
         let Content::Plain(file) = &self.content else { return Some(self.size) };
-        // Where it cannot be asked it cannot be read, which is said there.
+        // If the metadata cannot be read, neither can the content; the read reports that.
         let Ok(metadata) = file.metadata() else { return Some(self.size) };
         let size = metadata.len();
         if size < self.offset + read as u64 || size < u64::from(self.start.length) {
@@ -211,7 +203,7 @@ impl Tracked {
         if self.start.length > 0 {
             let mut beginning = vec![0; self.start.length as usize];
             match file.read_exact_at(&mut beginning, 0) {
-                Ok(()) if !self.start.fits(&beginning) => return None,
+                Ok(()) if !self.start.matches(&beginning) => return None,
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return None,
                 _ => {}
             }
@@ -219,90 +211,90 @@ impl Tracked {
         Some(size)
     }
 
-    /// Goes on at the beginning.
-    pub fn start_anew(&mut self) {
+    /// Starts over at the beginning of the rewritten file.
+    pub fn restart(&mut self) {
         if let Content::Plain(file) = &mut self.content {
-            // Where this fails, reading does too, and is said.
+            // A failure here repeats when the file is read, and is reported there.
             let _ = file.seek(SeekFrom::Start(0));
         }
         self.start = Fingerprint::default();
-        self.is_another = false;
+        self.was_replaced = false;
         self.offset = 0;
-        self.rest.clear();
-        self.skips = false;
+        self.partial.clear();
+        self.in_skipped_line = false;
         self.size = 0;
     }
 
-    /// Reads on, up to the end of the last line that is there whole.
-    pub fn read(&mut self, buffer: &mut Vec<u8>, longest: usize) -> io::Result<Step> {
+    /// Appends all complete lines of the next block to `buffer`. A line longer than `max_record` is returned as its head.
+    pub fn read(&mut self, buffer: &mut Vec<u8>, max_record: usize) -> io::Result<Step> {
         loop {
-            let before = self.rest.len();
+            let before = self.partial.len();
             let read = match &mut self.content {
-                Content::Plain(file) => file.take(STEP as u64).read_to_end(&mut self.rest)?,
+                Content::Plain(file) => file.take(READ_SIZE as u64).read_to_end(&mut self.partial)?,
                 Content::Compressed(reader) => {
-                    reader.by_ref().take(STEP as u64).read_to_end(&mut self.rest)?
+                    reader.by_ref().take(READ_SIZE as u64).read_to_end(&mut self.partial)?
                 }
             };
             if read == 0 {
                 return Ok(Step::Idle);
             }
             let was_seen = self.start.length > 0 || self.offset + before as u64 > 0;
-            if was_seen && self.size_if_same(self.rest.len()).is_none() {
-                // It was cut to nothing since it was last looked at: this is of what was written then, from its middle. What
-                // is missing before it is in a copy, and is looked for at the next look.
-                self.rest.truncate(before);
-                (self.is_another, self.checked) = (true, None);
+            if was_seen && self.size_if_same(self.partial.len()).is_none() {
+                // Truncated since the last scan: these bytes come from the middle of the new content. Unread bytes of the old
+                // content are in a copy, which the next scan looks for.
+                self.partial.truncate(before);
+                (self.was_replaced, self.checked) = (true, None);
                 return Ok(Step::Idle);
             }
-            self.grew_at = Instant::now();
+            self.last_growth = Instant::now();
             if self.start.is_short() {
                 if self.offset == 0 {
-                    // By what was read and nothing else: by now the file may be another.
-                    self.start = Fingerprint::of(&self.rest);
+                    // Hash what was read, not the file: it may have been replaced since.
+                    self.start = Fingerprint::of(&self.partial);
                 } else {
-                    self.identify()?;
+                    self.read_fingerprint()?;
                 }
             }
-            if self.skips {
-                // The rest of a line that was handed on by its head.
-                let end = memchr::memchr(b'\n', &self.rest);
-                let passed = end.map_or(self.rest.len(), |end| end + 1);
-                self.rest.drain(..passed);
-                self.offset += passed as u64;
-                self.skips = end.is_none();
-                if self.rest.is_empty() {
+            if self.in_skipped_line {
+                // Skip the remaining bytes of a line whose head was returned.
+                let end = memchr::memchr(b'\n', &self.partial);
+                let skipped = end.map_or(self.partial.len(), |end| end + 1);
+                self.partial.drain(..skipped);
+                self.offset += skipped as u64;
+                self.in_skipped_line = end.is_none();
+                if self.partial.is_empty() {
                     continue;
                 }
             }
-            let from = before.min(self.rest.len());
-            if let Some(end) = memchr::memrchr(b'\n', &self.rest[from..]) {
+            let from = before.min(self.partial.len());
+            if let Some(end) = memchr::memrchr(b'\n', &self.partial[from..]) {
                 let end = from + end + 1;
-                buffer.extend_from_slice(&self.rest[..end]);
-                self.rest.drain(..end);
+                buffer.extend_from_slice(&self.partial[..end]);
+                self.partial.drain(..end);
                 self.offset += end as u64;
                 return Ok(Step::Records);
             }
-            if self.rest.len() > longest {
-                buffer.extend_from_slice(&self.rest[..longest]);
-                self.offset += self.rest.len() as u64;
-                self.rest.clear();
-                self.skips = true;
+            if self.partial.len() > max_record {
+                buffer.extend_from_slice(&self.partial[..max_record]);
+                self.offset += self.partial.len() as u64;
+                self.partial.clear();
+                self.in_skipped_line = true;
                 return Ok(Step::Head);
             }
         }
     }
 
-    /// Hands on a line that has no end, if there is one.
-    pub fn take_rest(&mut self, buffer: &mut Vec<u8>) -> bool {
-        if self.rest.is_empty() {
+    /// Returns an unterminated line, if there is one.
+    pub fn take_partial_line(&mut self, buffer: &mut Vec<u8>) -> bool {
+        if self.partial.is_empty() {
             return false;
         }
-        buffer.append(&mut self.rest);
+        buffer.append(&mut self.partial);
         self.offset += buffer.len() as u64;
         true
     }
 
-    fn identify(&mut self) -> io::Result<()> {
+    fn read_fingerprint(&mut self) -> io::Result<()> {
         let beginning = match &self.content {
             Content::Plain(file) => {
                 let mut beginning = vec![0; 1024];
@@ -311,12 +303,12 @@ impl Tracked {
                 beginning
             }
             Content::Compressed(_) => {
-                self.start = Beginning::of(&self.path)?.fingerprint();
+                self.start = FilePrefix::of(&self.path)?.fingerprint();
                 return Ok(());
             }
         };
-        // Where it was cut to nothing meanwhile this is another file's beginning.
-        if self.start.length == 0 || self.start.fits(&beginning) {
+        // If the prefix changed, the file was truncated meanwhile: keep the old fingerprint, so that this is detected.
+        if self.start.length == 0 || self.start.matches(&beginning) {
             self.start = Fingerprint::of(&beginning);
         }
         Ok(())

@@ -1,16 +1,17 @@
-//! Follows logs that are still written to, through every way in which they are rotated.
+//! Follows a log that is being written, through every kind of rotation.
 //!
-//! In go the paths that a user named, and the marks of an earlier run; out come buffers of whole records, each with the mark
-//! up to which it reads. What was read is told by what stands in a file, not by its name: a file is known by device and
-//! inode as long as it stays open, and by the hash of its beginning from one run to the next, renamed or compressed.
+//! Takes the path of a log and the checkpoints of an earlier run. Returns buffers of whole records, and checkpoints up to which
+//! everything was returned. A file is identified by device and inode while it is open, and by a hash of its first bytes after a
+//! restart, renamed or compressed; never by its name.
 //!
-//! * **rename, then create** (the apiserver, logrotate): the file stays open and is read to its end under whatever name,
-//!   and for a while longer, since its writer may be late to notice.
-//! * **copytruncate**: where a file became shorter, or its beginning another, what was not read of it is in a copy, which is
-//!   found by its beginning and read from there on. Until then a copy, and one that is just being made, is passed over.
-//! * **links that move, files that appear later**: each is a new file at a known name.
+//! * **rename and create** (kube-apiserver, logrotate): the old file stays open and is read to its end under its new name, and
+//!   for [`CLOSE_DELAY`] longer, because the writer may reopen late.
+//! * **copytruncate**: when a file shrinks or its prefix changes, its unread bytes are in a copy, which is found by its prefix
+//!   and read from the old position. Otherwise copies are skipped, including unfinished ones.
+//! * **symbolic links that change, files that appear later**: each is a new file of a known log.
 //!
-//! Nothing here waits. Whoever calls decides when to look again.
+//! Nothing here blocks or watches; the caller decides when to rescan. Must never enter: the format of records (see `chunker`),
+//! matching of patterns (see `discover`).
 
 mod checkpoint;
 mod file;
@@ -24,177 +25,174 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use checkpoint::{Fingerprint, Mark};
+pub use checkpoint::{Checkpoint, Fingerprint};
 
 use super::rotation;
-use checkpoint::Beginning;
-use file::{Identity, State, Tracked};
+use checkpoint::FilePrefix;
+use file::{FileId, FileState, TrackedFile};
 
-/// A file that was renamed is closed when nothing was written to it for so long.
-const LINGER: Duration = Duration::from_secs(60);
+/// A rotated file is closed when nothing was written to it for this long.
+const CLOSE_DELAY: Duration = Duration::from_secs(60);
 
-/// Of more files than this those that were read to their ends are closed at once. They are opened again should they grow.
-const MOST_OPEN: usize = 64;
+/// With more open files than this, those that were read to their end are closed at once. They are reopened if they grow.
+const MAX_OPEN_FILES: usize = 64;
 
-/// So many files that were read are remembered, to know a copy of one when it appears.
-const MOST_DONE: usize = 4096;
+/// Number of finished files that are remembered, to recognize copies of them.
+const MAX_FINISHED: usize = 4096;
 
-/// So many of them at least are remembered from one run to the next.
-const FEWEST_DONE_KEPT: usize = 16;
+/// At least this many finished files are persisted, to recognize copies of them after a restart.
+const MIN_FINISHED_CHECKPOINTS: usize = 16;
 
-/// Where to start in a file that was never seen.
+/// Where to start in a log that was never read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StartAt {
-    /// With all that is there, rotated files too.
+    /// Read everything, including rotated files.
     #[default]
     Beginning,
-    /// With what is written from now on.
+    /// Read only what is written from now on.
     End,
 }
 
-/// What a step brought.
+/// The outcome of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The buffer holds whole records.
     Records,
-    /// The buffer holds the beginning of a record that is longer than the limit, or that will not be finished.
+    /// The buffer holds the first bytes of a record that is longer than the limit, or that was never finished.
     Head,
-    /// There is nothing to read now.
+    /// Nothing to read now.
     Idle,
 }
 
-/// What went wrong and was got over.
+/// A problem that was handled, for the log and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incident {
-    /// A file cannot be read.
     Unreadable(PathBuf, String),
-    /// Of a truncated file so many bytes were not read and no copy was found.
+    /// Bytes of a truncated file that were not read and are in no copy.
     Lost(PathBuf, u64),
-    /// None of the files known from an earlier run is there any more: what was written in between may be gone.
+    /// None of the files of the last run exists any more: events written in between may be lost.
     Gap(PathBuf),
 }
 
-/// A file that was not known.
-struct Fresh {
+/// A file that was not open and not finished before.
+struct NewFile {
     path: PathBuf,
-    /// Of the run before.
-    mark: Option<Mark>,
+    /// Checkpoint of the last run.
+    checkpoint: Option<Checkpoint>,
     start: Fingerprint,
 }
 
-/// Follows one log: a name, and the files that rotation makes of it.
+/// Follows one log: a path, and the files that rotation made of it.
 #[derive(Debug)]
-pub struct Follow {
+pub struct LogFollower {
     live: PathBuf,
     start_at: StartAt,
-    longest: usize,
-    /// Being read, oldest first.
-    tracked: VecDeque<Tracked>,
-    /// Read to their ends, or not to be read; each with its number. One that is not done could not be read further, and is
-    /// gone on with when it changes.
-    done: VecDeque<(u64, Mark)>,
-    /// Counts files that were opened or done with.
+    max_record: usize,
+    /// Open files, oldest first.
+    tracked: VecDeque<TrackedFile>,
+    /// Closed files with their numbers: read to the end, skipped, or (if not `is_finished`) unreadable, to be resumed when they
+    /// change.
+    finished: VecDeque<(u64, Checkpoint)>,
+    /// Number of the newest file.
     number: u64,
-    /// Files that need not be looked at again as long as they are as they were.
-    passed: HashMap<Identity, State>,
-    /// Marks of the run before, until their files are found.
-    found_before: Vec<Mark>,
-    is_first_look: bool,
+    /// Files that are ignored as long as their metadata does not change.
+    skipped: HashMap<FileId, FileState>,
+    /// Checkpoints of the last run whose files were not found yet.
+    previous: Vec<Checkpoint>,
+    is_first_scan: bool,
     incidents: Vec<Incident>,
 }
 
-impl Follow {
-    /// Follows the log of that name. `marks` are what an earlier run left, `longest` is the longest record in bytes that is
-    /// handed on whole.
-    pub fn new(live: PathBuf, start_at: StartAt, longest: usize, marks: Vec<Mark>) -> Self {
-        Follow {
+impl LogFollower {
+    /// `checkpoints` are those of the last run. Records longer than `max_record` bytes are truncated.
+    pub fn new(live: PathBuf, start_at: StartAt, max_record: usize, checkpoints: Vec<Checkpoint>) -> Self {
+        LogFollower {
             live,
             start_at,
-            longest,
+            max_record,
             tracked: VecDeque::new(),
-            done: VecDeque::new(),
+            finished: VecDeque::new(),
             number: 0,
-            passed: HashMap::new(),
-            found_before: marks,
-            is_first_look: true,
+            skipped: HashMap::new(),
+            previous: checkpoints,
+            is_first_scan: true,
             incidents: Vec::new(),
         }
     }
 
-    /// The log's name.
-    pub fn path(&self) -> &Path {
-        &self.live
-    }
-
-    /// What went wrong since the last call.
+    /// Problems since the last call.
     pub fn take_incidents(&mut self) -> Vec<Incident> {
         std::mem::take(&mut self.incidents)
     }
 
-    /// How many bytes lie on the disk that were not read yet.
+    /// Bytes on disk that were not read yet.
     pub fn lag(&self) -> u64 {
-        self.tracked.iter().map(Tracked::lag).sum()
+        self.tracked.iter().map(TrackedFile::lag).sum()
     }
 
-    /// Whether the log is there.
+    /// Whether a file of this log is open.
     pub fn is_open(&self) -> bool {
         !self.tracked.is_empty()
     }
 
-    /// Whether no file of it is left, neither on the disk nor open.
+    /// Whether no file of this log exists any more.
     pub fn is_gone(&self) -> bool {
-        self.tracked.is_empty() && self.passed.is_empty()
+        self.tracked.is_empty() && self.skipped.is_empty()
     }
 
-    /// Lets go of all files, as when they were read to their ends long ago.
+    /// Closes all files, as after [`CLOSE_DELAY`].
     #[cfg(test)]
     pub fn close_all(&mut self) {
         while let Some(file) = self.tracked.pop_front() {
-            self.finish(file.mark(), file.number);
+            self.finish(file.checkpoint(), file.number);
         }
     }
 
-    /// Up to where everything was handed on. To be kept together with what came of it.
-    pub fn marks(&self) -> Vec<Mark> {
-        // What is older than all that is known is not read by the next run; what is younger has to be known.
-        // A file of which nothing was read yet is known by nothing.
-        let known = self.tracked.iter().filter(|file| file.mark().start.length > 0);
+    /// Positions up to which everything was returned by [`LogFollower::next`]. To be stored together with the results.
+    pub fn checkpoints(&self) -> Vec<Checkpoint> {
+        // Files older than all known ones are not read by the next run; younger ones have to be known. A file of which nothing
+        // was read has no fingerprint yet.
+        let known = self.tracked.iter().filter(|file| file.checkpoint().start.length > 0);
         let oldest = known.map(|file| file.number).min().unwrap_or(self.number);
-        let older = self.done.partition_point(|(number, _)| *number < oldest);
-        let from = older.min(self.done.len().saturating_sub(FEWEST_DONE_KEPT));
-        let done = self.done.iter().skip(from).map(|(_, mark)| mark);
-        self.found_before.iter().chain(done).cloned().chain(self.tracked.iter().map(Tracked::mark)).collect()
+        let older = self.finished.partition_point(|(number, _)| *number < oldest);
+        let from = older.min(self.finished.len().saturating_sub(MIN_FINISHED_CHECKPOINTS));
+        let done = self.finished.iter().skip(from).map(|(_, checkpoint)| checkpoint);
+        self.previous
+            .iter()
+            .chain(done)
+            .cloned()
+            .chain(self.tracked.iter().map(TrackedFile::checkpoint))
+            .collect()
     }
 
-    /// Looks which files there are.
-    pub fn look(&mut self) {
-        self.notice_truncation();
+    /// Lists the files of this log, opens new ones and detects truncation.
+    pub fn rescan(&mut self) {
+        self.handle_truncation();
         let files = self.files();
         for file in &mut self.tracked {
-            // A copy may be there of what was not read yet.
-            file.identify_if_short();
+            // A copy may exist of bytes that were not read yet, and has to be recognized.
+            file.extend_fingerprint();
         }
         let mut unknown: Vec<PathBuf> = Vec::new();
         let mut there = HashSet::new();
         for path in files {
-            let Ok((identity, state)) = Identity::and_state(&path) else { continue };
-            there.insert(identity);
-            match self.tracked.iter_mut().find(|file| file.identity == identity) {
+            let Ok((id, state)) = FileId::and_state(&path) else { continue };
+            there.insert(id);
+            match self.tracked.iter_mut().find(|file| file.id == id) {
                 Some(file) => file.path.clone_from(&path),
-                None if self.passed.get(&identity) == Some(&state) => {}
+                None if self.skipped.get(&id) == Some(&state) => {}
                 None => unknown.push(path),
             }
         }
-        self.passed.retain(|identity, _| there.contains(identity));
-        self.greet(unknown);
-        let live = Identity::of(&self.live).ok();
+        self.skipped.retain(|id, _| there.contains(id));
+        self.classify_new_files(unknown);
+        let live = FileId::of(&self.live).ok();
         for file in &mut self.tracked {
-            file.is_live = Some(file.identity) == live;
+            file.is_live = Some(file.id) == live;
         }
-        self.is_first_look = false;
+        self.is_first_scan = false;
     }
 
-    /// The files that rotation made of the log, and the log itself, oldest first.
+    /// The log and its rotated files, oldest first.
     fn files(&self) -> Vec<PathBuf> {
         let folder = match self.live.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -209,63 +207,65 @@ impl Follow {
         rotation::in_time_order(files)
     }
 
-    fn open_fresh(&mut self, file: Fresh) {
-        // Known by its beginning from the first: copies of it are passed over already, and it may be cut before it is read.
-        let mark = file.mark.unwrap_or(Mark { start: file.start, ..Mark::default() });
-        self.open(file.path, Some(mark));
+    fn open_new(&mut self, file: NewFile) {
+        // With a fingerprint from the start: copies are recognized, and a truncation before the first read is detected.
+        let checkpoint = file.checkpoint.unwrap_or(Checkpoint { start: file.start, ..Checkpoint::default() });
+        self.open(file.path, Some(checkpoint));
     }
 
-    fn open(&mut self, path: PathBuf, mark: Option<Mark>) {
+    fn open(&mut self, path: PathBuf, checkpoint: Option<Checkpoint>) {
         let number = self.next_number();
-        self.open_as(path, mark, number);
+        self.open_as(path, checkpoint, number);
     }
 
     #[allow(clippy::needless_pass_by_value)] // It is used up.
-    fn open_as(&mut self, path: PathBuf, mark: Option<Mark>, number: u64) {
-        if let Some(mark) = mark.as_ref().filter(|mark| mark.is_done && !has_grown(&path, mark)) {
-            self.finish(mark.clone(), number);
-            self.pass(&path);
+    fn open_as(&mut self, path: PathBuf, checkpoint: Option<Checkpoint>, number: u64) {
+        if let Some(checkpoint) =
+            checkpoint.as_ref().filter(|checkpoint| checkpoint.is_finished && !has_grown(&path, checkpoint))
+        {
+            self.finish(checkpoint.clone(), number);
+            self.skip(&path);
             return;
         }
-        // A copy that was made before the last of it was read: nothing in it is new.
-        let is_shorter = |mark: &Mark| {
+        // The copy was made before the end of the original was read: it holds nothing new.
+        let is_shorter = |checkpoint: &Checkpoint| {
             !is_compressed(&path)
                 && path != self.live
-                && std::fs::metadata(&path).is_ok_and(|file| file.len() < mark.offset)
+                && std::fs::metadata(&path).is_ok_and(|file| file.len() < checkpoint.offset)
         };
-        if let Some(mark) = mark.as_ref().filter(|mark| is_shorter(mark)) {
-            self.finish(mark.clone(), number);
-            self.pass(&path);
+        if let Some(checkpoint) = checkpoint.as_ref().filter(|checkpoint| is_shorter(checkpoint)) {
+            self.finish(checkpoint.clone(), number);
+            self.skip(&path);
             return;
         }
-        match Tracked::open(&path, mark.as_ref()) {
+        match TrackedFile::open(&path, checkpoint.as_ref()) {
             Ok(mut file) => {
                 tracing::debug!(?file, number, "reading");
                 file.number = number;
                 self.tracked.push_back(file);
             }
             Err(error) => {
-                if let Some(mark) = mark {
-                    // Until it can be.
-                    self.put_by(mark, number);
+                if let Some(checkpoint) = checkpoint {
+                    // Keep the checkpoint until the file can be opened.
+                    self.remember(checkpoint, number);
                 }
                 if error.kind() != io::ErrorKind::NotFound {
-                    self.complain(path, &error);
+                    self.report_unreadable(path, &error);
                 }
             }
         }
     }
 
-    /// A file that need not be looked at again as long as it is as it is.
-    fn pass(&mut self, path: &Path) {
+    /// Ignores a file until its metadata changes.
+    fn skip(&mut self, path: &Path) {
         tracing::debug!(path = %path.display(), "not read: it is a copy, or was read");
-        if let Ok((identity, state)) = Identity::and_state(path) {
-            self.passed.insert(identity, state);
+        if let Ok((id, state)) = FileId::and_state(path) {
+            self.skipped.insert(id, state);
         }
     }
 
-    fn complain(&mut self, path: PathBuf, error: &io::Error) {
-        // Renamed or removed between a look at the folder and one at the file: it is found by its other name, if it has one.
+    fn report_unreadable(&mut self, path: PathBuf, error: &io::Error) {
+        // Renamed or removed between listing and opening. If it was renamed, the next scan finds it.
         if error.kind() == io::ErrorKind::NotFound {
             return;
         }
@@ -275,19 +275,18 @@ impl Follow {
         }
     }
 
-    fn finish(&mut self, mut mark: Mark, number: u64) {
-        mark.is_done = true;
-        self.put_by(mark, number);
+    fn finish(&mut self, mut checkpoint: Checkpoint, number: u64) {
+        checkpoint.is_finished = true;
+        self.remember(checkpoint, number);
     }
 
-    /// Remembers a file that is not read any further for now. They stand in the order in which they were opened, which is that of
-    /// time: what is forgotten first is older than all that is known.
-    fn put_by(&mut self, mark: Mark, number: u64) {
-        if self.done.len() >= MOST_DONE {
-            self.done.pop_front();
+    /// Keeps the checkpoint of a closed file. They are sorted by number, so that the oldest file is forgotten first.
+    fn remember(&mut self, checkpoint: Checkpoint, number: u64) {
+        if self.finished.len() >= MAX_FINISHED {
+            self.finished.pop_front();
         }
-        let at = self.done.partition_point(|(other, _)| *other <= number);
-        self.done.insert(at, (number, mark));
+        let at = self.finished.partition_point(|(other, _)| *other <= number);
+        self.finished.insert(at, (number, checkpoint));
     }
 
     fn next_number(&mut self) -> u64 {
@@ -295,15 +294,15 @@ impl Follow {
         self.number
     }
 
-    /// Files that became shorter, or whose beginning is another: what was not read of them is in a copy.
-    fn notice_truncation(&mut self) {
+    /// Detects truncated and rewritten files, and reads the unread bytes of each from its copy.
+    fn handle_truncation(&mut self) {
         for at in 0..self.tracked.len() {
             let Some(old) = self.tracked[at].was_truncated() else { continue };
             tracing::debug!(file = ?self.tracked[at], "it was cut, or is another");
-            // Listed now: the copy was there before the file was cut.
+            // List the files now: the copy was made before the truncation.
             let copy = self.files().into_iter().find(|path| {
-                Identity::of(path).is_ok_and(|own| self.tracked.iter().all(|file| file.identity != own))
-                    && Beginning::of(path).is_ok_and(|beginning| beginning.is_of(&old))
+                FileId::of(path).is_ok_and(|own| self.tracked.iter().all(|file| file.id != own))
+                    && FilePrefix::of(path).is_ok_and(|beginning| beginning.matches(&old))
             });
             if copy.is_none() && old.offset < old.size {
                 let path = self.tracked[at].path.clone();
@@ -311,8 +310,8 @@ impl Follow {
             }
             let newest = self.next_number();
             let file = &mut self.tracked[at];
-            file.start_anew();
-            // The copy has its place, and what comes now is a new file.
+            file.restart();
+            // The copy takes the number of the old content; the new content is a new file.
             let number = std::mem::replace(&mut file.number, newest);
             if let Some(path) = copy {
                 let known = self.tracked.len();
@@ -322,47 +321,48 @@ impl Follow {
                 {
                     self.tracked.insert(at, copy);
                 }
-                return self.notice_truncation();
+                return self.handle_truncation();
             }
         }
     }
 
-    /// Reads the next records into `buffer`, which was emptied before. They count as read when [`Follow::marks`] are kept.
-    /// A file that cannot be read is left alone, and said to be so.
+    /// Appends the next records to the empty `buffer`. They count as read once [`LogFollower::checkpoints`] are stored. An
+    /// unreadable file is closed and reported.
     pub fn next(&mut self, buffer: &mut Vec<u8>) -> Step {
         let now = Instant::now();
         let mut at = 0;
         while at < self.tracked.len() {
-            let has_room = self.tracked.len() <= MOST_OPEN;
+            let has_room = self.tracked.len() <= MAX_OPEN_FILES;
             let file = &mut self.tracked[at];
-            match file.read(buffer, self.longest) {
+            match file.read(buffer, self.max_record) {
                 Ok(Step::Idle) => {}
                 Ok(step) => return step,
                 Err(error) => {
                     let path = file.path.clone();
                     if let Some(file) = self.tracked.remove(at) {
-                        // It may have another name by now, and its own be another's.
-                        if Identity::of(&path).is_ok_and(|own| own == file.identity) {
-                            self.pass(&path);
+                        // The path may belong to another file by now.
+                        if FileId::of(&path).is_ok_and(|own| own == file.id) {
+                            self.skip(&path);
                         }
-                        self.put_by(file.mark(), file.number);
+                        self.remember(file.checkpoint(), file.number);
                     }
-                    self.complain(path, &error);
+                    self.report_unreadable(path, &error);
                     continue;
                 }
             }
             let is_over = file.is_compressed()
                 || !file.is_live
-                    && !file.is_another()
-                    && (now.duration_since(file.grew_at) > LINGER || !has_room && file.is_between_lines());
+                    && !file.was_replaced()
+                    && (now.duration_since(file.last_growth) > CLOSE_DELAY
+                        || !has_room && file.has_no_partial_line());
             if is_over {
-                // A line that was never finished is judged by what there is of it.
-                if file.take_rest(buffer) {
+                // A line that was never finished is evaluated as far as it was written.
+                if file.take_partial_line(buffer) {
                     return Step::Head;
                 }
                 if let Some(file) = self.tracked.remove(at) {
                     tracing::debug!(?file, "read to its end");
-                    self.finish(file.mark(), file.number);
+                    self.finish(file.checkpoint(), file.number);
                 }
                 continue;
             }
@@ -377,17 +377,17 @@ fn is_compressed(path: &Path) -> bool {
     rotation::uncompressed(&name).len() < name.len()
 }
 
-/// Whether a compressed file was written to just now: whoever writes it may not be done.
-fn is_in_the_making(path: &Path) -> bool {
+/// Whether a compressed file was modified recently, so that its writer may not be done.
+fn may_be_incomplete(path: &Path) -> bool {
     let written = || std::fs::metadata(path).ok()?.modified().ok()?.elapsed().ok();
-    is_compressed(path) && written().is_some_and(|ago| ago < LINGER)
+    is_compressed(path) && written().is_some_and(|ago| ago < CLOSE_DELAY)
 }
 
-/// Whether more was written to a file since it was done with.
-fn has_grown(path: &Path, mark: &Mark) -> bool {
-    Identity::and_state(path).is_ok_and(|(identity, state)| {
-        (identity.device, identity.inode) == (mark.device, mark.inode)
+/// Whether a finished file was written to again.
+fn has_grown(path: &Path, checkpoint: &Checkpoint) -> bool {
+    FileId::and_state(path).is_ok_and(|(id, state)| {
+        (id.device, id.inode) == (checkpoint.device, checkpoint.inode)
             && !is_compressed(path)
-            && state.size > mark.size.max(mark.offset)
+            && state.size > checkpoint.size.max(checkpoint.offset)
     })
 }

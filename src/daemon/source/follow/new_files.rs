@@ -1,151 +1,154 @@
-//! Files that are not known by their inode: which are new, which were read before under another name, which are copies.
+//! Classifies files whose inode is unknown: new, already read under another name, or a copy.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::Beginning;
-use super::file::Identity;
-use super::{Follow, Fresh, Incident, Mark, StartAt, has_grown, is_compressed, is_in_the_making};
+use super::checkpoint::FilePrefix;
+use super::file::FileId;
+use super::{
+    Checkpoint, Incident, LogFollower, NewFile, StartAt, has_grown, is_compressed, may_be_incomplete,
+};
 
-impl Follow {
-    /// Decides what to read of files that are not known by their inode.
-    pub(super) fn greet(&mut self, files: Vec<PathBuf>) {
-        let mut strangers: Vec<(PathBuf, Beginning)> = Vec::new();
+impl LogFollower {
+    /// Decides what to read of files whose inode is unknown.
+    pub(super) fn classify_new_files(&mut self, files: Vec<PathBuf>) {
+        let mut candidates: Vec<(PathBuf, FilePrefix)> = Vec::new();
         for path in files {
-            match Beginning::of(&path) {
-                Ok(beginning) => strangers.push((path, beginning)),
-                // It was renamed or removed meanwhile.
+            match FilePrefix::of(&path) {
+                Ok(prefix) => candidates.push((path, prefix)),
+                // Renamed or removed since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                // Looked at again when there is more of it; by then it is whole, or as it will stay.
-                Err(_) if is_in_the_making(&path) => {}
+                // Retried when it changes; by then it is complete, or stays broken.
+                Err(_) if may_be_incomplete(&path) => {}
                 Err(error) => {
-                    self.pass(&path);
-                    self.complain(path, &error);
+                    self.skip(&path);
+                    self.report_unreadable(path, &error);
                 }
             }
         }
         for file in &mut self.tracked {
-            // What is in one now was written after the look began, and a copy of it may be there already.
-            file.identify_if_short();
+            // An open file may have grown since the scan began, and a copy of it may exist already.
+            file.extend_fingerprint();
         }
-        let mut again = Vec::new();
-        let mut fresh: Vec<Fresh> = Vec::new();
-        for at in 0..strangers.len() {
-            let (path, beginning) = &strangers[at];
-            // The compressed form of a file that is read or was, or a copy of it.
-            if let Some(done) = self.done.iter().position(|(_, mark)| beginning.is_of(mark)) {
-                let mark = &self.done[done].1;
-                if mark.is_done && !has_grown(path, mark) {
-                    self.pass(path);
-                } else if let Some((number, mark)) = self.done.remove(done) {
-                    again.push((path.clone(), Mark { is_done: false, ..mark }, number));
+        let mut reopened = Vec::new();
+        let mut new_files: Vec<NewFile> = Vec::new();
+        for at in 0..candidates.len() {
+            let (path, prefix) = &candidates[at];
+            // A compressed or plain copy of a file that was already read.
+            if let Some(done) = self.finished.iter().position(|(_, checkpoint)| prefix.matches(checkpoint)) {
+                let checkpoint = &self.finished[done].1;
+                if checkpoint.is_finished && !has_grown(path, checkpoint) {
+                    self.skip(path);
+                } else if let Some((number, checkpoint)) = self.finished.remove(done) {
+                    reopened.push((path.clone(), Checkpoint { is_finished: false, ..checkpoint }, number));
                 }
                 continue;
             }
-            if self.tracked.iter().any(|file| beginning.is_of(&file.mark())) {
-                self.pass(path);
+            if self.tracked.iter().any(|file| prefix.matches(&file.checkpoint())) {
+                self.skip(path);
                 continue;
             }
-            // Not for good: the other may be gone before it is opened, and then this one is all there is.
-            if self.is_copy(at, &strangers) {
+            // Checked reopened by the next scan: the original may disappear before it is opened, and then the copy is needed.
+            if self.is_copy(at, &candidates) {
                 continue;
             }
-            if *path != self.live && self.is_copy_in_the_making(at, &strangers) {
+            if *path != self.live && self.may_be_unfinished_copy(at, &candidates) {
                 continue;
             }
-            let before = self.found_before.iter().position(|mark| beginning.is_of(mark));
-            let mark = before.map(|at| self.found_before.swap_remove(at));
-            fresh.push(Fresh { path: path.clone(), mark, start: beginning.fingerprint() });
+            let before = self.previous.iter().position(|checkpoint| prefix.matches(checkpoint));
+            let checkpoint = before.map(|at| self.previous.swap_remove(at));
+            new_files.push(NewFile { path: path.clone(), checkpoint, start: prefix.fingerprint() });
         }
-        for (path, mark, number) in again {
-            // It keeps its place, so that those after it stay known for as long as it is read.
-            self.open_as(path, Some(mark), number);
+        for (path, checkpoint, number) in reopened {
+            // It keeps its number, so that younger files stay remembered as long as it is read.
+            self.open_as(path, Some(checkpoint), number);
         }
-        if self.is_first_look {
-            self.start(fresh);
+        if self.is_first_scan {
+            self.start(new_files);
             return;
         }
-        for file in fresh {
-            self.open_fresh(file);
+        for file in new_files {
+            self.open_new(file);
         }
     }
 
-    /// Whether one of several new files is a copy of another of them, and not the one to be read.
-    fn is_copy(&self, at: usize, strangers: &[(PathBuf, Beginning)]) -> bool {
-        let (path, beginning) = &strangers[at];
-        let mark = self.found_before.iter().find(|mark| beginning.is_of(mark));
-        let is_same = |other: &Beginning| match mark {
-            Some(mark) => other.is_of(mark),
-            None => !other.text().is_empty() && other.text() == beginning.text(),
+    /// Whether a candidate is a copy of another candidate that is to be read instead.
+    fn is_copy(&self, at: usize, candidates: &[(PathBuf, FilePrefix)]) -> bool {
+        let (path, prefix) = &candidates[at];
+        let checkpoint = self.previous.iter().find(|checkpoint| prefix.matches(checkpoint));
+        let is_same = |other: &FilePrefix| match checkpoint {
+            Some(checkpoint) => other.matches(checkpoint),
+            None => !other.text().is_empty() && other.text() == prefix.text(),
         };
-        // The very file that was read before, else the one that may still grow, else the first.
+        // Prefer the file of the checkpoint, then the live one, then a plain one, then the first.
         let rank = |path: &Path| {
-            let is_known = mark.is_some_and(|mark| {
-                Identity::of(path).is_ok_and(|own| (own.device, own.inode) == (mark.device, mark.inode))
+            let is_known = checkpoint.is_some_and(|checkpoint| {
+                FileId::of(path)
+                    .is_ok_and(|own| (own.device, own.inode) == (checkpoint.device, checkpoint.inode))
             });
             (is_known, path == self.live, !is_compressed(path))
         };
         let own = rank(path);
-        strangers.iter().enumerate().any(|(other, (path, beginning))| {
-            other != at && is_same(beginning) && (rank(path) > own || rank(path) == own && other < at)
+        candidates.iter().enumerate().any(|(other, (path, prefix))| {
+            other != at && is_same(prefix) && (rank(path) > own || rank(path) == own && other < at)
         })
     }
 
-    /// Whether a file holds nothing yet, or no more than another starts with: it is looked at again when there is more of it.
-    fn is_copy_in_the_making(&self, at: usize, strangers: &[(PathBuf, Beginning)]) -> bool {
-        let beginning = &strangers[at].1;
-        let text = beginning.text();
-        beginning.is_short()
+    /// Whether a file is empty, or a prefix of another one: its copying may not be finished, so the next scan decides.
+    fn may_be_unfinished_copy(&self, at: usize, candidates: &[(PathBuf, FilePrefix)]) -> bool {
+        let prefix = &candidates[at].1;
+        let text = prefix.text();
+        prefix.is_short()
             && (text.is_empty()
-                || self.tracked.iter().any(|file| file.may_be_copied_to(text))
-                || strangers
+                || self.tracked.iter().any(|file| file.starts_with(text))
+                || candidates
                     .iter()
                     .any(|(_, other)| other.text().len() > text.len() && other.text().starts_with(text)))
     }
 
-    /// At the start: goes on where the run before ended, or where the user wants it.
-    fn start(&mut self, mut files: Vec<Fresh>) {
-        let first_known = files.iter().position(|file| file.mark.is_some());
+    /// First scan: resume where the last run stopped, or start as configured.
+    fn start(&mut self, mut files: Vec<NewFile>) {
+        let first_known = files.iter().position(|file| file.checkpoint.is_some());
         match first_known {
-            // What is older than all that is known was there before pullwatch was, or was read.
+            // Files older than all known ones existed before the first run, or were read.
             Some(first) => {
-                for Fresh { path, .. } in files.drain(..first) {
-                    match Mark::at_end(&path) {
-                        Ok(mark) => {
+                for NewFile { path, .. } in files.drain(..first) {
+                    match Checkpoint::at_end(&path) {
+                        Ok(checkpoint) => {
                             let number = self.next_number();
-                            self.finish(mark, number);
-                            self.pass(&path);
+                            self.finish(checkpoint, number);
+                            self.skip(&path);
                         }
-                        Err(error) => self.complain(path, &error),
+                        Err(error) => self.report_unreadable(path, &error),
                     }
                 }
             }
-            // A log that was empty then is known by nothing.
-            None if self.found_before.iter().any(|mark| mark.start.length > 0) => {
+            // A log that was empty in the last run has no fingerprint.
+            None if self.previous.iter().any(|checkpoint| checkpoint.start.length > 0) => {
                 self.incidents.push(Incident::Gap(self.live.clone()));
             }
             None if self.start_at == StartAt::End => {
-                for Fresh { path, .. } in files {
-                    let mark = Mark::at_end(&path);
+                for NewFile { path, .. } in files {
+                    let checkpoint = Checkpoint::at_end(&path);
                     let is_live = path == self.live;
-                    match mark {
-                        Ok(mark) if is_live => self.open(path, Some(mark)),
-                        Ok(mark) => {
+                    match checkpoint {
+                        Ok(checkpoint) if is_live => self.open(path, Some(checkpoint)),
+                        Ok(checkpoint) => {
                             let number = self.next_number();
-                            self.finish(mark, number);
-                            self.pass(&path);
+                            self.finish(checkpoint, number);
+                            self.skip(&path);
                         }
-                        Err(error) => self.complain(path, &error),
+                        Err(error) => self.report_unreadable(path, &error),
                     }
                 }
                 return;
             }
             None => {}
         }
-        // Marks whose files are gone are of files that were read, or are lost.
-        self.found_before.clear();
+        // The files of the remaining checkpoints do not exist any more.
+        self.previous.clear();
         for file in files {
-            self.open_fresh(file);
+            self.open_new(file);
         }
     }
 }

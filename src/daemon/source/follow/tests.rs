@@ -39,8 +39,8 @@ impl Log {
         fs::remove_file(self.path(from)).unwrap();
     }
 
-    fn follow(&self, start_at: StartAt, marks: Vec<Mark>) -> Follow {
-        Follow::new(self.path("audit.log"), start_at, 1 << 20, marks)
+    fn follow(&self, start_at: StartAt, checkpoints: Vec<Checkpoint>) -> LogFollower {
+        LogFollower::new(self.path("audit.log"), start_at, 1 << 20, checkpoints)
     }
 }
 
@@ -50,10 +50,10 @@ fn line(number: usize) -> String {
 }
 
 /// Reads all that is there, and gives the numbers of the lines.
-fn drain(follow: &mut Follow) -> Vec<usize> {
+fn drain(follow: &mut LogFollower) -> Vec<usize> {
     let mut numbers = Vec::new();
     let mut buffer = Vec::new();
-    follow.look();
+    follow.rescan();
     while follow.next(&mut buffer) != Step::Idle {
         for line in buffer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
             let text = std::str::from_utf8(line).unwrap();
@@ -121,27 +121,27 @@ fn after_being_down_it_goes_on_where_it_was() {
     log.lines("audit.log", 5..10);
     let mut follow = log.follow(StartAt::Beginning, Vec::new());
     assert_eq!(drain(&mut follow), numbers(0..10));
-    let marks = follow.marks();
+    let checkpoints = follow.checkpoints();
     drop(follow);
     // Nothing happened.
-    assert!(drain(&mut log.follow(StartAt::Beginning, marks.clone())).is_empty());
+    assert!(drain(&mut log.follow(StartAt::Beginning, checkpoints.clone())).is_empty());
     // It was rotated, compressed, and rotated again.
     log.lines("audit.log", 10..12);
     log.rename("audit.log", "audit-2026-11-23T01-00-00.000.log");
     log.compress("audit-2026-11-23T01-00-00.000.log", "audit-2026-11-23T01-00-00.000.log.gz");
     log.lines("audit-2026-11-23T02-00-00.000.log", 12..14);
     log.lines("audit.log", 14..15);
-    let mut follow = log.follow(StartAt::End, marks.clone());
+    let mut follow = log.follow(StartAt::End, checkpoints.clone());
     assert_eq!(drain(&mut follow), numbers(10..15));
     assert!(follow.take_incidents().is_empty());
     // Once more, from what it says now.
-    let again = follow.marks();
+    let again = follow.checkpoints();
     assert!(drain(&mut log.follow(StartAt::Beginning, again)).is_empty());
     // What it knew is gone: the rest is read, and it is said.
     for name in ["audit-2026-11-22T00-00-00.000.log", "audit-2026-11-23T01-00-00.000.log.gz"] {
         fs::remove_file(log.path(name)).unwrap();
     }
-    let mut follow = log.follow(StartAt::End, marks);
+    let mut follow = log.follow(StartAt::End, checkpoints);
     assert_eq!(drain(&mut follow), numbers(12..15));
     assert_eq!(follow.take_incidents(), [Incident::Gap(log.path("audit.log"))]);
 }
@@ -182,7 +182,7 @@ fn a_file_truncated_and_written_anew_between_a_look_and_a_read_is_read_from_its_
         log.lines("audit.log", 0..read_before);
         assert_eq!(drain(&mut follow), numbers(0..read_before));
         log.append("audit.log", "");
-        follow.look();
+        follow.rescan();
         // All of it after the look.
         log.lines("audit.log", read_before..40);
         fs::copy(log.path("audit.log"), log.path("audit-2026-11-23T00-00-00.000.log")).unwrap();
@@ -214,10 +214,10 @@ fn links_that_move_and_long_lines() {
     assert_eq!(drain(&mut follow), [4, 2, 3]);
 
     let log = Log::new();
-    let mut follow = Follow::new(log.path("audit.log"), StartAt::Beginning, 1000, Vec::new());
+    let mut follow = LogFollower::new(log.path("audit.log"), StartAt::Beginning, 1000, Vec::new());
     log.lines("audit.log", 0..1);
     log.append("audit.log", &format!("{{{}", "y".repeat(600_000)));
-    follow.look();
+    follow.rescan();
     let mut buffer = Vec::new();
     assert_eq!(follow.next(&mut buffer), Step::Records);
     buffer.clear();
@@ -269,8 +269,8 @@ fn a_row_of_rotations_and_stops_loses_and_doubles_nothing() {
                 }
             }
             3 => {
-                let marks = follow.marks();
-                follow = log.follow(StartAt::Beginning, marks);
+                let checkpoints = follow.checkpoints();
+                follow = log.follow(StartAt::Beginning, checkpoints);
             }
             _ => {}
         }
@@ -299,7 +299,7 @@ fn a_copy_that_is_being_made_is_not_read() {
             fs::write(log.path("audit.log.1"), &whole[..length]).unwrap();
             read.extend(drain(&mut follow));
             // The next run finds it so too.
-            assert!(drain(&mut log.follow(StartAt::Beginning, follow.marks())).is_empty(), "{length}");
+            assert!(drain(&mut log.follow(StartAt::Beginning, follow.checkpoints())).is_empty(), "{length}");
         }
         assert_eq!(read, numbers(before..100));
         File::create(log.path("audit.log")).unwrap();
@@ -320,9 +320,9 @@ fn a_copy_and_its_original_are_one_at_the_start() {
     fs::copy(log.path("audit.log"), log.path("audit-2026-11-23T00-00-01.000.log")).unwrap();
     let mut follow = log.follow(StartAt::Beginning, Vec::new());
     assert_eq!(drain(&mut follow), numbers(0..90));
-    let marks = follow.marks();
+    let checkpoints = follow.checkpoints();
     log.lines("audit.log", 90..92);
-    assert_eq!(drain(&mut log.follow(StartAt::Beginning, marks)), numbers(90..92));
+    assert_eq!(drain(&mut log.follow(StartAt::Beginning, checkpoints)), numbers(90..92));
     assert_eq!(follow.take_incidents(), []);
 }
 
@@ -338,7 +338,7 @@ fn a_copy_made_before_the_last_was_read_is_not_read_again() {
     log.lines("audit.log", 45..46);
     assert_eq!(drain(&mut follow), numbers(45..46));
     assert!(drain(&mut follow).is_empty());
-    assert!(drain(&mut log.follow(StartAt::Beginning, follow.marks())).is_empty());
+    assert!(drain(&mut log.follow(StartAt::Beginning, follow.checkpoints())).is_empty());
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn a_file_that_is_cut_between_a_look_and_a_read_is_not_read_from_its_middle() {
     log.lines("audit.log", 0..40);
     assert_eq!(drain(&mut follow), numbers(0..40));
     log.lines("audit.log", 40..42);
-    follow.look();
+    follow.rescan();
     fs::copy(log.path("audit.log"), log.path("audit.log.1")).unwrap();
     File::create(log.path("audit.log")).unwrap();
     log.lines("audit.log", 42..142);
@@ -360,7 +360,7 @@ fn a_file_that_is_cut_between_a_look_and_a_read_is_not_read_from_its_middle() {
     drain(&mut follow);
     log.lines("audit.log", 142..200);
     fs::copy(log.path("audit.log"), log.path("audit.log.0")).unwrap();
-    follow.look();
+    follow.rescan();
     File::create(log.path("audit.log")).unwrap();
     log.lines("audit.log", 200..300);
     let mut read = Vec::new();
@@ -382,7 +382,7 @@ fn a_new_file_that_is_cut_before_it_is_read_is_found_in_its_copy() {
     log.rename("audit.log", "audit-2026-11-23T00-00-00.000.log");
     log.lines("audit.log", 5..60);
     fs::copy(log.path("audit.log"), log.path("audit-2026-11-23T00-00-01.000.log")).unwrap();
-    follow.look();
+    follow.rescan();
     File::create(log.path("audit.log")).unwrap();
     log.lines("audit.log", 60..200);
     let mut read = drain(&mut follow);
@@ -404,12 +404,12 @@ fn many_files_are_not_held_open_and_what_is_written_to_them_late_is_read() {
     log.lines("audit.log", 200..201);
     assert_eq!(drain(&mut follow), [200]);
     drain(&mut follow);
-    assert!(follow.tracked.len() <= MOST_OPEN, "{}", follow.tracked.len());
+    assert!(follow.tracked.len() <= MAX_OPEN_FILES, "{}", follow.tracked.len());
     log.lines(&name(3), 201..202);
     assert_eq!(drain(&mut follow), [201]);
     assert!(drain(&mut follow).is_empty());
     log.lines(&name(4), 202..203);
-    assert_eq!(drain(&mut log.follow(StartAt::Beginning, follow.marks())), [202]);
+    assert_eq!(drain(&mut log.follow(StartAt::Beginning, follow.checkpoints())), [202]);
 }
 
 #[test]
@@ -423,7 +423,7 @@ fn many_copies_do_not_make_marks_grow() {
         assert_eq!(drain(&mut follow), numbers(round * 10..round * 10 + 10));
     }
     drain(&mut follow);
-    assert!(follow.marks().len() <= 2 * MOST_OPEN, "{}", follow.marks().len());
+    assert!(follow.checkpoints().len() <= 2 * MAX_OPEN_FILES, "{}", follow.checkpoints().len());
 }
 
 #[test]
@@ -447,13 +447,13 @@ fn a_compressed_file_that_is_not_whole_yet_is_read_on_when_it_is() {
 #[test]
 fn the_rest_of_a_long_line_is_passed_over_by_the_next_run_too() {
     let log = Log::new();
-    let mut follow = Follow::new(log.path("audit.log"), StartAt::Beginning, 1000, Vec::new());
+    let mut follow = LogFollower::new(log.path("audit.log"), StartAt::Beginning, 1000, Vec::new());
     log.append("audit.log", &format!("{{{}", "y".repeat(600_000)));
-    follow.look();
+    follow.rescan();
     let mut buffer = Vec::new();
     assert_eq!(follow.next(&mut buffer), Step::Head);
-    let marks = follow.marks();
+    let checkpoints = follow.checkpoints();
     log.append("audit.log", "y\n");
     log.lines("audit.log", 1..2);
-    assert_eq!(drain(&mut log.follow(StartAt::Beginning, marks)), [1]);
+    assert_eq!(drain(&mut log.follow(StartAt::Beginning, checkpoints)), [1]);
 }

@@ -14,12 +14,12 @@ pub struct Batch {
     /// What is in them, one after the other.
     pub bytes: Vec<u8>,
     /// What lies where, in the order it came.
-    pub runs: Vec<Run>,
+    pub segments: Vec<Segment>,
     /// How far each of their partitions is with them.
     pub positions: Partitions<Position>,
     /// What the entries of these positions start with in the store.
     pub prefix: Vec<u8>,
-    /// Grows when partitions go elsewhere: where it has grown since, these positions may no longer be ours.
+    /// Grows when partitions go elsewhere: where it has grown assignment_epoch, these positions may no longer be ours.
     pub epoch: u64,
     /// Told what became of it. Dropped where nothing did.
     pub done: oneshot::Sender<Outcome>,
@@ -27,7 +27,7 @@ pub struct Batch {
 
 /// A part of a batch's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Run {
+pub enum Segment {
     /// Messages that are an event on one line each, with a line end behind each.
     Lines(Range<usize>),
     /// Any other message, by itself.
@@ -42,14 +42,14 @@ pub enum Outcome {
     /// It is stored. `newest` is the place of the newest alert that there is now, `bytes` the batch's buffer, to be used again.
     Stored {
         /// All its alerts are up to here.
-        newest: i64,
+        latest_seq: i64,
         /// Whether its offsets are committed to the group already.
         is_committed: bool,
         /// The buffer.
         bytes: Vec<u8>,
     },
     /// Nothing of it is stored: read its messages again.
-    Again,
+    Retry,
 }
 
 impl Batch {
@@ -69,14 +69,14 @@ const EVENT: &[u8] = br#"{"kind":"Event","#;
 #[derive(Debug, Default)]
 pub struct Builder {
     bytes: Vec<u8>,
-    runs: Vec<Run>,
+    segments: Vec<Segment>,
 }
 
 impl Builder {
     /// Uses a buffer again.
     pub fn reuse(&mut self, mut bytes: Vec<u8>) {
         // One that held a huge message goes, or it would be kept for ever.
-        if self.bytes.capacity() == 0 && bytes.capacity() <= 2 * MOST {
+        if self.bytes.capacity() == 0 && bytes.capacity() <= 2 * MAX_BATCH_BYTES {
             bytes.clear();
             self.bytes = bytes;
         }
@@ -88,12 +88,12 @@ impl Builder {
         self.bytes.extend_from_slice(message);
         if message.starts_with(EVENT) && memchr::memchr(b'\n', message).is_none() {
             self.bytes.push(b'\n');
-            match self.runs.last_mut() {
-                Some(Run::Lines(lines)) => lines.end = self.bytes.len(),
-                _ => self.runs.push(Run::Lines(start..self.bytes.len())),
+            match self.segments.last_mut() {
+                Some(Segment::Lines(lines)) => lines.end = self.bytes.len(),
+                _ => self.segments.push(Segment::Lines(start..self.bytes.len())),
             }
         } else {
-            self.runs.push(Run::Message(start..self.bytes.len()));
+            self.segments.push(Segment::Message(start..self.bytes.len()));
         }
     }
 
@@ -101,31 +101,31 @@ impl Builder {
     pub fn add_match(&mut self, partition: i32, offset: i64, message: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(message);
-        self.runs.push(Run::Match(partition, offset, start..self.bytes.len()));
+        self.segments.push(Segment::Match(partition, offset, start..self.bytes.len()));
     }
 
     /// Whether no more are to be added.
     pub fn is_full(&self) -> bool {
-        self.bytes.len() >= MOST || self.runs.len() >= MOST_RUNS
+        self.bytes.len() >= MAX_BATCH_BYTES || self.segments.len() >= MAX_BATCH_SEGMENTS
     }
 
     /// What there is so far; the builder starts anew.
-    pub fn take(&mut self) -> (Vec<u8>, Vec<Run>) {
-        (std::mem::take(&mut self.bytes), std::mem::take(&mut self.runs))
+    pub fn take(&mut self) -> (Vec<u8>, Vec<Segment>) {
+        (std::mem::take(&mut self.bytes), std::mem::take(&mut self.segments))
     }
 
     /// Forgets what there is.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.runs.clear();
+        self.segments.clear();
     }
 }
 
 /// A batch takes no more messages from so many bytes on: enough that a transaction costs little beside it.
-const MOST: usize = 2 << 20;
+const MAX_BATCH_BYTES: usize = 2 << 20;
 
-/// And from so many parts on.
-const MOST_RUNS: usize = 10_000;
+/// And from so many dependencies on.
+const MAX_BATCH_SEGMENTS: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
@@ -138,17 +138,17 @@ mod tests {
         for message in [&event[..], event, b"{\n}", event, b"", b"{\"kind\":\"Event\",\n}"] {
             builder.add(message);
         }
-        let (bytes, runs) = builder.take();
+        let (bytes, segments) = builder.take();
         let line = event.len() + 1;
         let third = 2 * line + 3;
         let expected = [
-            Run::Lines(0..2 * line),
-            Run::Message(2 * line..third),
-            Run::Lines(third..third + line),
-            Run::Message(third + line..third + line),
-            Run::Message(third + line..bytes.len()),
+            Segment::Lines(0..2 * line),
+            Segment::Message(2 * line..third),
+            Segment::Lines(third..third + line),
+            Segment::Message(third + line..third + line),
+            Segment::Message(third + line..bytes.len()),
         ];
-        assert_eq!(runs, expected);
+        assert_eq!(segments, expected);
         assert!(!builder.is_full() && builder.take() == (Vec::new(), Vec::new()));
     }
 }

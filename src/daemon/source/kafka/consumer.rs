@@ -1,4 +1,4 @@
-//! The loop of a consumer, on a thread of its own: take what is there, hand it on, commit, and never stop asking.
+//! The loop of a consumer, on a thread of its assigned: take what is there, hand it on, commit, and never stop asking.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,25 +11,25 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 
 use super::context::Context;
-use super::in_flight::Taken;
-use super::repartition::make_topic;
-use super::{Error, Parts, Settings};
-use crate::daemon::kafka::{AssignedPartition, Reason, client, reason_of};
+use super::in_flight::Accepted;
+use super::repartition::create_topic;
+use super::{Dependencies, Error, Settings};
+use crate::daemon::kafka::{AssignedPartition, KafkaErrorKind, client, error_kind};
 
 /// How often offsets are committed.
-const COMMIT: Duration = Duration::from_millis(500);
+const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// So many messages are taken before we look at anything else.
-const SPREE: usize = 1000;
+const MAX_POLL_MESSAGES: usize = 1000;
 
 /// Without room for so long, partitions are paused.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
 /// How soon it is tried again to read what was not stored, where librdkafka could not.
-const SEEK: Duration = Duration::from_millis(100);
+const REWIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often it is looked whether a topic is there that was not.
-const LOOK: Duration = Duration::from_secs(10);
+const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What holds where the configuration says nothing else.
 const DEFAULTS: [(&str, &str); 7] = [
@@ -49,14 +49,14 @@ const DEFAULTS: [(&str, &str); 7] = [
 /// What a consumer is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Phase {
-    Work,
+    Consume,
     /// Hand on nothing more.
-    Refuse,
+    Drain,
     /// Commit what is to be committed, and leave.
     Leave,
 }
 
-/// A member of a consumer group, at work.
+/// A member of a consumer group, at state.
 pub struct Consumer {
     client: Arc<Client>,
     phase: watch::Sender<Phase>,
@@ -70,23 +70,23 @@ impl Consumer {
     /// Joins the group. To be called inside a runtime. Waits for no broker.
     ///
     /// # Errors
-    /// When the settings cannot work.
-    pub fn start(source: &str, settings: &Settings, parts: Parts) -> Result<Self, Error> {
-        let context = Context::new(source, settings, parts);
+    /// When the settings cannot state.
+    pub fn start(source: &str, settings: &Settings, dependencies: Dependencies) -> Result<Self, Error> {
+        let context = Context::new(source, settings, dependencies);
         let client: Client = config(settings)
             .create_with_context(context)
-            .map_err(|error: KafkaError| Error::Client(client::told(&error)))?;
+            .map_err(|error: KafkaError| Error::Client(client::property_error(&error)))?;
         if settings.correlate.is_none() {
             client.subscribe(&topics(settings)).map_err(|error| Error::Topics(error.to_string()))?;
         }
-        let (phase, told) = watch::channel(Phase::Work);
+        let (phase, told) = watch::channel(Phase::Consume);
         let runtime = tokio::runtime::Handle::current();
         let settings = settings.clone();
         let client = Arc::new(client);
         let ours = client.clone();
         let thread = std::thread::Builder::new()
             .name("kafka".to_owned())
-            .spawn(move || runtime.block_on(Loop { client: &ours, told, settings }.run()))
+            .spawn(move || runtime.block_on(ConsumerLoop { client: &ours, phase: told, settings }.run()))
             .map_err(Error::Thread)?;
         Ok(Consumer { client, phase, thread })
     }
@@ -97,8 +97,8 @@ impl Consumer {
     }
 
     /// Hands on nothing more.
-    pub fn refuse(&self) {
-        self.phase.send_replace(Phase::Refuse);
+    pub fn drain(&self) {
+        self.phase.send_replace(Phase::Drain);
     }
 
     /// Commits what the sinks have, and leaves the group. Waits for so long at most.
@@ -122,30 +122,30 @@ impl Membership {
 
     /// Grows when partitions go elsewhere.
     pub fn epoch(&self) -> u64 {
-        self.0.context().work().epoch
+        self.0.context().state().epoch
     }
 
     /// Another each time that partitions came or went.
-    pub fn turn(&self) -> u64 {
-        self.0.context().work().turn
+    pub fn rebalance_generation(&self) -> u64 {
+        self.0.context().state().rebalance_generation
     }
 
     /// The partitions of a topic that are ours.
     pub fn partitions_of(&self, topic: &str) -> Vec<AssignedPartition> {
-        let work = self.0.context().work();
-        let ours = work.own.iter().filter(|(name, _, _)| *name == topic);
-        ours.map(|(_, partition, own)| {
-            let next = if own.stored >= 0 { own.stored } else { own.start.unwrap_or(0) };
-            AssignedPartition { partition, next, assignment_epoch: own.since }
+        let state = self.0.context().state();
+        let ours = state.assigned.iter().filter(|(name, _, _)| *name == topic);
+        ours.map(|(_, partition, assigned)| {
+            let next = if assigned.stored >= 0 { assigned.stored } else { assigned.start.unwrap_or(0) };
+            AssignedPartition { partition, next, assignment_epoch: assigned.assignment_epoch }
         })
         .collect()
     }
 
     /// A partition of ours of which something was read, and the offset up to which all is stored.
     pub fn any(&self) -> Option<(String, i32, i64)> {
-        let work = self.0.context().work();
-        let mut known = work.own.iter().filter(|(_, _, own)| own.stored >= 0);
-        known.next().map(|(topic, partition, own)| (topic.to_owned(), partition, own.stored))
+        let state = self.0.context().state();
+        let mut known = state.assigned.iter().filter(|(_, _, assigned)| assigned.stored >= 0);
+        known.next().map(|(topic, partition, assigned)| (topic.to_owned(), partition, assigned.stored))
     }
 }
 
@@ -176,13 +176,13 @@ fn topics(settings: &Settings) -> Vec<&str> {
     settings.topics.iter().chain(exchange).map(String::as_str).collect()
 }
 
-struct Loop<'c> {
+struct ConsumerLoop<'c> {
     client: &'c Arc<Client>,
-    told: watch::Receiver<Phase>,
+    phase: watch::Receiver<Phase>,
     settings: Settings,
 }
 
-impl Loop<'_> {
+impl ConsumerLoop<'_> {
     fn context(&self) -> &Context {
         self.client.context()
     }
@@ -192,35 +192,35 @@ impl Loop<'_> {
             return;
         }
         let mut stream = self.client.stream();
-        let mut tick = tokio::time::interval(COMMIT);
+        let mut tick = tokio::time::interval(COMMIT_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_paused = false;
         let mut look_at = tokio::time::Instant::now();
         let mut seek_at = look_at;
-        while *self.told.borrow_and_update() == Phase::Work {
-            if tokio::time::Instant::now() >= seek_at && !self.again() {
-                seek_at = tokio::time::Instant::now() + SEEK;
+        while *self.phase.borrow_and_update() == Phase::Consume {
+            if tokio::time::Instant::now() >= seek_at && !self.rewind() {
+                seek_at = tokio::time::Instant::now() + REWIND_RETRY_INTERVAL;
             }
-            let has_room = self.take_what_is_there(&mut stream);
+            let has_room = self.drain_stream(&mut stream);
             self.count();
-            if !self.context().hand_on() {
+            if !self.context().submit() {
                 break;
             }
-            let answer = std::future::poll_fn(|waker| self.client.context().work().poll_answer(waker));
+            let answer = std::future::poll_fn(|waker| self.client.context().state().poll_answer(waker));
             tokio::select! {
                 biased;
-                changed = self.told.changed() => if changed.is_err() { break },
+                changed = self.phase.changed() => if changed.is_err() { break },
                 // What was not stored is read again.
                 outcome = answer => { self.context().settle(outcome); },
                 message = stream.next(), if has_room || is_paused => if let Some(message) = message {
-                    self.heard(message);
+                    self.on_message(message);
                 },
                 _ = tick.tick() => {
                     self.context().commit(&**self.client, CommitMode::Async);
-                    is_paused = self.make_way(has_room, is_paused);
-                    if look_at.elapsed() >= LOOK {
+                    is_paused = self.apply_backpressure(has_room, is_paused);
+                    if look_at.elapsed() >= TOPIC_CHECK_INTERVAL {
                         look_at = tokio::time::Instant::now();
-                        self.look_for_topics();
+                        self.check_missing_topics();
                     }
                 }
             }
@@ -232,70 +232,70 @@ impl Loop<'_> {
     /// False where it is to leave before that.
     async fn join(&mut self) -> bool {
         let Some(correlate) = &self.settings.correlate else { return true };
-        while !self.is_there(&correlate.topic) {
-            let made = make_topic(&self.settings, correlate).await;
+        while !self.topic_exists(&correlate.topic) {
+            let made = create_topic(&self.settings, correlate).await;
             let Err(error) = made else { continue };
-            let reason = error.rdkafka_error_code().map_or(Reason::Other, reason_of);
+            let reason = error.rdkafka_error_code().map_or(KafkaErrorKind::Other, error_kind);
             let topic = &correlate.topic;
-            self.context().complain(
+            self.context().report(
                 reason,
                 &format!("the topic {topic} for correlations is not there and cannot be made: {error}. Make it, or leave out `correlate`"),
             );
             self.context()
-                .witness
+                .observer
                 .trouble(Some(format!("the topic {topic} for correlations cannot be made: {error}")));
             tokio::select! {
-                _ = self.told.changed() => {}
+                _ = self.phase.changed() => {}
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
-            if *self.told.borrow_and_update() != Phase::Work {
+            if *self.phase.borrow_and_update() != Phase::Consume {
                 return false;
             }
         }
-        self.context().witness.trouble(None);
+        self.context().observer.trouble(None);
         if let Err(error) = self.client.subscribe(&topics(&self.settings)) {
-            self.context().complain(Reason::Other, &error.to_string());
-            self.context().witness.trouble(Some(format!("librdkafka cannot use these topics: {error}")));
+            self.context().report(KafkaErrorKind::Other, &error.to_string());
+            self.context().observer.trouble(Some(format!("librdkafka cannot use these topics: {error}")));
         }
         true
     }
 
     /// Takes messages for as long as there are some and there is room for them. Whether there is room for more.
-    fn take_what_is_there(&self, stream: &mut MessageStream<'_, Context>) -> bool {
-        for _ in 0..SPREE {
-            if !self.context().work().has_room() {
+    fn drain_stream(&self, stream: &mut MessageStream<'_, Context>) -> bool {
+        for _ in 0..MAX_POLL_MESSAGES {
+            if !self.context().state().has_room() {
                 return false;
             }
             match stream.next().now_or_never() {
-                Some(Some(message)) => self.heard(message),
+                Some(Some(message)) => self.on_message(message),
                 _ => break,
             }
         }
-        self.context().work().has_room()
+        self.context().state().has_room()
     }
 
-    fn heard(&self, message: Result<rdkafka::message::BorrowedMessage<'_>, KafkaError>) {
+    fn on_message(&self, message: Result<rdkafka::message::BorrowedMessage<'_>, KafkaError>) {
         use rdkafka::message::Message as _;
         // Errors are told to the context too, with more words.
         let Ok(message) = message else { return };
-        let taken = self.context().work().take(&message);
-        if taken == Taken::Backwards {
+        let accepted = self.context().state().take(&message);
+        if accepted == Accepted::Rewound {
             let detail =
                 format!("{} [{}] goes on at {}", message.topic(), message.partition(), message.offset());
-            self.context().complain(Reason::OffsetGone, &detail);
+            self.context().report(KafkaErrorKind::OffsetGone, &detail);
         }
     }
 
     fn count(&self) {
-        let (all, empty) = self.context().work().take_counts();
+        let (all, empty) = self.context().state().take_counts();
         if all > 0 {
-            self.context().witness.messages(all, empty);
+            self.context().observer.messages(all, empty);
         }
     }
 
     /// Pauses partitions while there is no room, and lets them go on. Whether they are paused.
-    fn make_way(&self, has_room: bool, is_paused: bool) -> bool {
-        let is_full = self.context().work().is_full_for(PAUSE);
+    fn apply_backpressure(&self, has_room: bool, is_paused: bool) -> bool {
+        let is_full = self.context().state().is_full_for(PAUSE_AFTER);
         if is_full == is_paused && !is_full {
             return false;
         }
@@ -307,15 +307,15 @@ impl Loop<'_> {
             self.client.resume(&assignment)
         };
         if let Err(error) = result {
-            self.context().complain(Reason::Other, &error.to_string());
+            self.context().report(KafkaErrorKind::Other, &error.to_string());
         }
         is_full && !has_room
     }
 
     /// Reads again what was not stored. False where librdkafka cannot yet, as while it looks for an offset or a broker.
-    fn again(&self) -> bool {
+    fn rewind(&self) -> bool {
         let mut places = TopicPartitionList::new();
-        for (topic, partition, offset) in self.context().work().behind() {
+        for (topic, partition, offset) in self.context().state().to_rewind() {
             // None is below 0.
             let _ = places.add_partition_offset(topic, partition, Offset::Offset(offset));
         }
@@ -325,14 +325,14 @@ impl Loop<'_> {
         let sought = match self.client.seek_partitions(places, Duration::from_secs(10)) {
             Ok(sought) => sought,
             Err(error) => {
-                self.context().complain(Reason::Other, &error.to_string());
+                self.context().report(KafkaErrorKind::Other, &error.to_string());
                 return false;
             }
         };
         let mut all = true;
         for one in sought.elements() {
             match one.error() {
-                Ok(()) => self.context().work().is_sought(one.topic(), one.partition()),
+                Ok(()) => self.context().state().rewound(one.topic(), one.partition()),
                 Err(error) => {
                     all = false;
                     let (topic, partition) = (one.topic(), one.partition());
@@ -344,17 +344,17 @@ impl Loop<'_> {
     }
 
     /// Whether topics are there that were not.
-    fn look_for_topics(&self) {
-        if !self.context().is_troubled_by(Reason::UnknownTopic) {
+    fn check_missing_topics(&self) {
+        if !self.context().has_problem(KafkaErrorKind::UnknownTopic) {
             return;
         }
         let mut topics = self.settings.topics.iter().filter(|topic| !topic.starts_with('^'));
-        if topics.all(|topic| self.is_there(topic)) {
-            self.context().works(&[Reason::UnknownTopic]);
+        if topics.all(|topic| self.topic_exists(topic)) {
+            self.context().recovered(&[KafkaErrorKind::UnknownTopic]);
         }
     }
 
-    fn is_there(&self, topic: &str) -> bool {
+    fn topic_exists(&self, topic: &str) -> bool {
         let metadata = self.client.fetch_metadata(Some(topic), Duration::from_millis(500));
         metadata.is_ok_and(|all| {
             all.topics().iter().any(|one| one.error().is_none() && !one.partitions().is_empty())
@@ -365,17 +365,17 @@ impl Loop<'_> {
     async fn leave(&mut self) {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         loop {
-            let answer = self.context().work().try_answer();
+            let answer = self.context().state().try_answer();
             if let Some(outcome) = answer {
                 let _ = self.context().settle(outcome);
             }
-            if self.told.has_changed().is_err() || *self.told.borrow_and_update() == Phase::Leave {
+            if self.phase.has_changed().is_err() || *self.phase.borrow_and_update() == Phase::Leave {
                 break;
             }
             tick.tick().await;
         }
         // What is only gathered nobody would judge.
-        self.context().work().forget();
+        self.context().state().discard_unstored();
         self.context().commit(&**self.client, CommitMode::Sync);
     }
 }

@@ -12,14 +12,14 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::in_flight::Work;
-use super::{Batch, Commit, Partitions, Settings, StartAt, Witness, position, start_offset};
-use crate::daemon::kafka::{Reason, reason_of};
+use super::in_flight::ConsumerState;
+use super::{Batch, Commit, ConsumerObserver, Partitions, Settings, StartAt, position, start_offset};
+use crate::daemon::kafka::{KafkaErrorKind, error_kind};
 use crate::daemon::log_limit::LogLimits;
 use crate::daemon::time::since_epoch;
 
 /// How long a partition that is taken from us is held to finish what is in flight.
-const FINISH: Duration = Duration::from_secs(10);
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What stands between librdkafka and the rest.
 pub struct Context {
@@ -33,16 +33,16 @@ pub struct Context {
     pub start_at: StartAt,
     oauth_token_file: Option<PathBuf>,
     cluster: OnceLock<String>,
-    work: Mutex<Work>,
+    state: Mutex<ConsumerState>,
     /// What the store has, as keys and values.
     pub positions: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
-    hand_on: Box<dyn Fn(Batch) -> bool + Send + Sync>,
-    delivered: Box<dyn Fn() -> Option<i64> + Send + Sync>,
+    submit: Box<dyn Fn(Batch) -> bool + Send + Sync>,
+    delivered_seq: Box<dyn Fn() -> Option<i64> + Send + Sync>,
     /// Hears what happens.
-    pub witness: Box<dyn Witness>,
-    log_limits: Mutex<LogLimits<Reason>>,
+    pub observer: Box<dyn ConsumerObserver>,
+    log_limits: Mutex<LogLimits<KafkaErrorKind>>,
     /// What keeps it from working now.
-    troubles: Mutex<BTreeMap<Reason, String>>,
+    problems: Mutex<BTreeMap<KafkaErrorKind, String>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -51,7 +51,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Context {
     /// With nothing in hand.
-    pub fn new(source: &str, settings: &Settings, parts: super::Parts) -> Self {
+    pub fn new(source: &str, settings: &Settings, dependencies: super::Dependencies) -> Self {
         Context {
             source: source.to_owned(),
             group: settings.group.clone(),
@@ -60,22 +60,22 @@ impl Context {
             start_at: settings.start_at,
             oauth_token_file: settings.cluster.oauth_token_file.clone(),
             cluster: OnceLock::new(),
-            work: Mutex::new(Work::new(
-                parts.newest,
+            state: Mutex::new(ConsumerState::new(
+                dependencies.latest_seq,
                 settings.correlate.as_ref().map(|correlate| correlate.topic.clone()),
             )),
-            positions: Mutex::new(parts.positions.into_iter().collect()),
-            hand_on: parts.hand_on,
-            delivered: parts.delivered,
-            witness: parts.witness,
+            positions: Mutex::new(dependencies.positions.into_iter().collect()),
+            submit: dependencies.submit,
+            delivered_seq: dependencies.delivered_seq,
+            observer: dependencies.observer,
             log_limits: Mutex::default(),
-            troubles: Mutex::default(),
+            problems: Mutex::default(),
         }
     }
 
     /// What is in hand. Not to be held while librdkafka is asked for anything.
-    pub fn work(&self) -> MutexGuard<'_, Work> {
-        lock(&self.work)
+    pub fn state(&self) -> MutexGuard<'_, ConsumerState> {
+        lock(&self.state)
     }
 
     /// What the keys of our positions start with.
@@ -89,20 +89,22 @@ impl Context {
     }
 
     /// Hands on what is gathered. False where nobody takes it.
-    pub fn hand_on(&self) -> bool {
-        self.work().hand_on(&self.hand_on)
+    pub fn submit(&self) -> bool {
+        self.state().submit(&self.submit)
     }
 
     /// Notes what became of a batch. False where its messages have to be read again.
     pub fn settle(&self, outcome: Result<super::Outcome, ()>) -> bool {
-        let mut work = self.work();
-        let is_settled = work.settle(outcome);
+        let mut state = self.state();
+        let is_settled = state.settle(outcome);
         if is_settled {
             // What a partition that comes back has to know.
             let mut known = lock(&self.positions);
-            for (topic, partition, own) in work.own.iter().filter(|(_, _, own)| own.stored >= 0) {
-                let position = super::Position { next: own.stored, committed: own.committed };
-                let entry = position::entry(&work.prefix, topic, partition, position);
+            for (topic, partition, assigned) in
+                state.assigned.iter().filter(|(_, _, assigned)| assigned.stored >= 0)
+            {
+                let position = super::Position { next: assigned.stored, committed: assigned.committed };
+                let entry = position::entry(&state.prefix, topic, partition, position);
                 known.insert(entry.key, entry.value.unwrap_or_default());
             }
         }
@@ -113,10 +115,10 @@ impl Context {
     fn ready(&self) -> TopicPartitionList {
         let delivered = match self.commit {
             Commit::Stored => Some(i64::MAX),
-            Commit::Delivered if self.work().is_waiting() => (self.delivered)(),
+            Commit::Delivered if self.state().has_pending_commits() => (self.delivered_seq)(),
             Commit::Delivered => None,
         };
-        let offsets = delivered.map_or_else(Partitions::default, |delivered| self.work().ready(delivered));
+        let offsets = delivered.map_or_else(Partitions::default, |delivered| self.state().ready(delivered));
         let mut list = TopicPartitionList::new();
         for (topic, partition, offset) in offsets.iter() {
             // None is below 0.
@@ -134,42 +136,42 @@ impl Context {
         match (consumer.commit(&ready, mode), mode) {
             (Ok(()), CommitMode::Sync) => self.committed(&ready),
             (Ok(()), CommitMode::Async) => {}
-            (Err(error), _) => self.complain(Reason::Commit, &error.to_string()),
+            (Err(error), _) => self.report(KafkaErrorKind::Commit, &error.to_string()),
         }
     }
 
     fn committed(&self, offsets: &TopicPartitionList) {
-        let mut work = self.work();
+        let mut state = self.state();
         for one in offsets.elements() {
-            if let (Offset::Offset(offset), Some(own)) =
-                (one.offset(), work.own.get_mut(one.topic(), one.partition()))
+            if let (Offset::Offset(offset), Some(assigned)) =
+                (one.offset(), state.assigned.get_mut(one.topic(), one.partition()))
                 && one.error().is_ok()
             {
-                own.committed = offset;
+                assigned.committed = offset;
             }
         }
     }
 
     /// Waits until what is in hand is stored, and where offsets wait for sinks, for these; not for ever.
     fn finish(&self, consumer: &BaseConsumer<Context>) {
-        let deadline = Instant::now() + FINISH;
+        let deadline = Instant::now() + REVOKE_TIMEOUT;
         while Instant::now() < deadline {
-            let answer = self.work().try_answer();
+            let answer = self.state().try_answer();
             if let Some(outcome) = answer {
                 // What is still ours is read again when the rebalance is over.
                 if !self.settle(outcome) {
                     break;
                 }
-            } else if !self.work().is_in_flight() {
-                let _ = self.hand_on();
-                if !self.work().is_in_flight() {
+            } else if !self.state().is_in_flight() {
+                let _ = self.submit();
+                if !self.state().is_in_flight() {
                     break;
                 }
             } else {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        while self.work().is_waiting() {
+        while self.state().has_pending_commits() {
             self.commit(consumer, CommitMode::Sync);
             if Instant::now() >= deadline || self.is_transactional {
                 break;
@@ -179,55 +181,48 @@ impl Context {
     }
 
     /// Counts a failure.
-    pub fn count(&self, reason: Reason) {
-        self.witness.failed(reason);
+    pub fn count(&self, reason: KafkaErrorKind) {
+        self.observer.failed(reason);
     }
 
     /// Counts a failure, and says it once a minute.
-    pub fn complain(&self, reason: Reason, detail: &str) {
+    pub fn report(&self, reason: KafkaErrorKind, detail: &str) {
         self.count(reason);
-        let Some(held_back) = lock(&self.log_limits).admit(reason) else { return };
-        tracing::warn!(
-            source = self.source,
-            reason = reason.name(),
-            held_back,
-            detail,
-            "{}",
-            reason.advice()
-        );
+        let Some(suppressed) = lock(&self.log_limits).admit(reason) else { return };
+        tracing::warn!(source = self.source, reason = reason.name(), suppressed, detail, "{}", reason.hint());
     }
 
     /// Notes what keeps us from working.
-    fn trouble(&self, reason: Reason) {
-        let mut troubles = lock(&self.troubles);
-        if troubles.insert(reason, reason.advice().to_owned()).is_none() {
-            self.tell(&troubles);
+    fn trouble(&self, reason: KafkaErrorKind) {
+        let mut problems = lock(&self.problems);
+        if problems.insert(reason, reason.hint().to_owned()).is_none() {
+            self.publish_problems(&problems);
         }
     }
 
     /// Something that kept us from working is over.
-    pub fn works(&self, reasons: &[Reason]) {
-        let mut troubles = lock(&self.troubles);
-        let before = troubles.len();
-        troubles.retain(|reason, _| !reasons.contains(reason));
-        if troubles.len() < before {
+    pub fn recovered(&self, reasons: &[KafkaErrorKind]) {
+        let mut problems = lock(&self.problems);
+        let before = problems.len();
+        problems.retain(|reason, _| !reasons.contains(reason));
+        if problems.len() < before {
             let mut limits = lock(&self.log_limits);
             for reason in reasons {
                 limits.reset(reason);
             }
             tracing::info!(source = self.source, "what kept it from reading is over");
-            self.tell(&troubles);
+            self.publish_problems(&problems);
         }
     }
 
-    fn tell(&self, troubles: &BTreeMap<Reason, String>) {
-        let words: Vec<&str> = troubles.values().map(String::as_str).collect();
-        self.witness.trouble((!words.is_empty()).then(|| words.join("; ")));
+    fn publish_problems(&self, problems: &BTreeMap<KafkaErrorKind, String>) {
+        let words: Vec<&str> = problems.values().map(String::as_str).collect();
+        self.observer.trouble((!words.is_empty()).then(|| words.join("; ")));
     }
 
     /// Whether this keeps us from working.
-    pub fn is_troubled_by(&self, reason: Reason) -> bool {
-        lock(&self.troubles).contains_key(&reason)
+    pub fn has_problem(&self, reason: KafkaErrorKind) -> bool {
+        lock(&self.problems).contains_key(&reason)
     }
 }
 
@@ -241,49 +236,54 @@ impl ClientContext for Context {
 
     fn stats(&self, statistics: Statistics) {
         if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
-            self.works(&[Reason::Unreachable, Reason::Authentication, Reason::Tls]);
+            self.recovered(&[
+                KafkaErrorKind::Unreachable,
+                KafkaErrorKind::Authentication,
+                KafkaErrorKind::Tls,
+            ]);
         }
-        let work = self.work();
+        let state = self.state();
         let mut all = 0;
-        for (topic, partition, own) in work.own.iter() {
+        for (topic, partition, assigned) in state.assigned.iter() {
             let told = statistics.topics.get(topic).and_then(|topic| topic.partitions.get(&partition));
             let Some(told) = told else { continue };
-            let next = if own.stored >= 0 { own.stored } else { told.app_offset.max(own.committed) };
+            let next =
+                if assigned.stored >= 0 { assigned.stored } else { told.app_offset.max(assigned.committed) };
             // Of an open transaction nothing can be read.
             let end = if told.ls_offset >= 0 { told.ls_offset.min(told.hi_offset) } else { told.hi_offset };
             if next >= 0 && end >= 0 {
                 let lag = u64::try_from(end - next).unwrap_or(0);
-                self.witness.lag(topic, partition, lag);
+                self.observer.lag(topic, partition, lag);
                 all += lag;
             }
         }
         let now = since_epoch();
-        let newest = work.newest.filter(|_| all > 0).and_then(|newest| u64::try_from(newest).ok());
-        drop(work);
+        let newest = state.newest.filter(|_| all > 0).and_then(|newest| u64::try_from(newest).ok());
+        drop(state);
         let age = newest.map_or(Duration::ZERO, |newest| now.saturating_sub(Duration::from_millis(newest)));
-        self.witness.behind(age);
+        self.observer.behind(age);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else { return };
-        let kind = reason_of(code);
-        self.complain(kind, reason);
+        let kind = error_kind(code);
+        self.report(kind, reason);
         match kind {
             // One broker of several that is gone is no trouble.
-            Reason::Unreachable if code != rdkafka::error::RDKafkaErrorCode::AllBrokersDown => {}
-            Reason::Unreachable
-            | Reason::Authentication
-            | Reason::Tls
-            | Reason::Forbidden
-            | Reason::UnknownTopic => self.trouble(kind),
+            KafkaErrorKind::Unreachable if code != rdkafka::error::RDKafkaErrorCode::AllBrokersDown => {}
+            KafkaErrorKind::Unreachable
+            | KafkaErrorKind::Authentication
+            | KafkaErrorKind::Tls
+            | KafkaErrorKind::Forbidden
+            | KafkaErrorKind::UnknownTopic => self.trouble(kind),
             _ => {}
         }
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         crate::daemon::kafka::token(self.oauth_token_file.as_deref()).inspect_err(|error| {
-            self.complain(Reason::Authentication, &error.to_string());
-            self.trouble(Reason::Authentication);
+            self.report(KafkaErrorKind::Authentication, &error.to_string());
+            self.trouble(KafkaErrorKind::Authentication);
         })
     }
 }
@@ -292,10 +292,10 @@ impl ConsumerContext for Context {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(given) => {
-                start_offset::resume(self, consumer, given);
+                start_offset::assign_start_offsets(self, consumer, given);
                 if given.count() > 0 {
-                    self.witness.rebalanced("assigned");
-                    self.works(&[Reason::Forbidden]);
+                    self.observer.rebalanced("assigned");
+                    self.recovered(&[KafkaErrorKind::Forbidden]);
                     tracing::info!(source = self.source, partitions = given.count(), "partitions are ours");
                 }
             }
@@ -309,11 +309,11 @@ impl ConsumerContext for Context {
                     tracing::debug!(source = self.source, %error, "partitions that go stay paused");
                 }
                 for one in taken.elements() {
-                    self.work().let_go(one.topic(), one.partition());
-                    self.witness.let_go(one.topic(), one.partition());
+                    self.state().revoked(one.topic(), one.partition());
+                    self.observer.revoked(one.topic(), one.partition());
                 }
                 if taken.count() > 0 {
-                    self.witness.rebalanced(if is_lost { "lost" } else { "revoked" });
+                    self.observer.rebalanced(if is_lost { "lost" } else { "revoked" });
                     tracing::info!(
                         source = self.source,
                         partitions = taken.count(),
@@ -322,14 +322,14 @@ impl ConsumerContext for Context {
                     );
                 }
             }
-            Rebalance::Error(error) => self.complain(Reason::Expelled, &error.to_string()),
+            Rebalance::Error(error) => self.report(KafkaErrorKind::Evicted, &error.to_string()),
         }
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         match result {
             Ok(()) => self.committed(offsets),
-            Err(error) => self.complain(Reason::Commit, &error.to_string()),
+            Err(error) => self.report(KafkaErrorKind::Commit, &error.to_string()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Parts, Settings};
+use super::{Dependencies, Error, Settings};
 
 /// Nothing: there is no Kafka in this build.
 #[derive(Debug)]
@@ -13,12 +13,12 @@ impl Consumer {
     ///
     /// # Errors
     /// Always.
-    pub fn start(_: &str, _: &Settings, _: Parts) -> Result<Self, Error> {
-        Err(Error::Client(crate::daemon::kafka::Error::Absent))
+    pub fn start(_: &str, _: &Settings, _: Dependencies) -> Result<Self, Error> {
+        Err(Error::Client(crate::daemon::kafka::Error::Disabled))
     }
 
     /// Never called.
-    pub fn refuse(&self) {}
+    pub fn drain(&self) {}
 
     /// Never called.
     #[allow(clippy::unused_async)] // As where there is one.

@@ -11,11 +11,11 @@ use super::batch::Builder;
 use super::{Batch, Outcome, Partitions, Position};
 
 /// So many groups of offsets wait for the sinks; behind them the newest two are put together.
-const MOST_WAITING: usize = 1024;
+const MAX_PENDING_COMMITS: usize = 1024;
 
 /// A partition that is ours.
 #[derive(Clone, Copy, Debug)]
-pub struct Own {
+pub struct PartitionState {
     /// The offset of the next message that we have not seen. Below 0 before the first.
     pub seen: i64,
     /// The first offset that nothing was stored of. Below 0 before the first message.
@@ -25,22 +25,22 @@ pub struct Own {
     /// Where it starts, where that is known.
     pub start: Option<i64>,
     /// Another each time that it comes to us.
-    pub since: u64,
-    /// It has to be read again from [`Own::stored`] on. What comes of it before that is done is passed over: it lies behind what
+    pub assignment_epoch: u64,
+    /// It has to be read again from [`PartitionState::stored`] on. What comes of it before that is done is passed over: it lies behind what
     /// was not stored.
-    pub is_behind: bool,
+    pub needs_rewind: bool,
 }
 
 /// A batch that is being judged.
 #[derive(Debug)]
-struct Flight {
+struct InFlightBatch {
     positions: Partitions<Position>,
     answer: oneshot::Receiver<Outcome>,
 }
 
 /// What is in hand.
 #[derive(Debug, Default)]
-pub struct Work {
+pub struct ConsumerState {
     builder: Builder,
     /// How far the partitions are with what is gathered.
     positions: Partitions<Position>,
@@ -48,19 +48,19 @@ pub struct Work {
     empty: u64,
     /// When the newest message was written, in milliseconds since 1970.
     pub newest: Option<i64>,
-    flight: Option<Flight>,
-    /// Offsets whose alerts are stored up to that place.
-    waiting: VecDeque<(i64, Partitions<i64>)>,
+    flight: Option<InFlightBatch>,
+    /// Offsets whose alerts are stored up to that seq.
+    pending_commits: VecDeque<(i64, Partitions<i64>)>,
     /// All alerts of what is stored of partitions are up to here.
-    place: i64,
+    latest_seq: i64,
     /// The partitions that are ours.
-    pub own: Partitions<Own>,
+    pub assigned: Partitions<PartitionState>,
     /// What their entries start with in the store.
     pub prefix: Vec<u8>,
     /// Grows when partitions go elsewhere.
     pub epoch: u64,
     /// Grows when partitions come or go.
-    pub turn: u64,
+    pub rebalance_generation: u64,
     /// The topic over which replicas exchange matches.
     pub exchange: Option<String>,
     /// Since when there is no room.
@@ -69,47 +69,47 @@ pub struct Work {
 
 /// What came of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum Accepted {
     /// It follows those before.
     InOrder,
     /// It lies before one that we had: the topic was made anew.
-    Backwards,
+    Rewound,
     /// Passed over, since it comes again.
-    Early,
+    Skipped,
 }
 
-impl Work {
-    /// With nothing in hand; the newest alert in the store has this place.
-    pub fn new(place: i64, exchange: Option<String>) -> Self {
-        Work { place, exchange, ..Work::default() }
+impl ConsumerState {
+    /// With nothing in hand; the newest alert in the store has this seq.
+    pub fn new(latest_seq: i64, exchange: Option<String>) -> Self {
+        ConsumerState { latest_seq, exchange, ..ConsumerState::default() }
     }
 
     /// Takes a message.
-    pub fn take(&mut self, message: &BorrowedMessage<'_>) -> Taken {
+    pub fn take(&mut self, message: &BorrowedMessage<'_>) -> Accepted {
         let taken = self.put(message.topic(), message.partition(), message.offset(), message.payload());
-        if taken != Taken::Early {
+        if taken != Accepted::Skipped {
             self.newest = message.timestamp().to_millis().or(self.newest);
         }
         taken
     }
 
-    fn put(&mut self, topic: &str, partition: i32, offset: i64, payload: Option<&[u8]>) -> Taken {
-        let mut taken = Taken::InOrder;
+    fn put(&mut self, topic: &str, partition: i32, offset: i64, payload: Option<&[u8]>) -> Accepted {
+        let mut taken = Accepted::InOrder;
         let mut committed = -1;
-        if let Some(own) = self.own.get_mut(topic, partition) {
-            if own.is_behind {
-                return Taken::Early;
+        if let Some(assigned) = self.assigned.get_mut(topic, partition) {
+            if assigned.needs_rewind {
+                return Accepted::Skipped;
             }
-            if offset < own.seen {
-                taken = Taken::Backwards;
-                own.committed = -1;
-                own.stored = offset;
+            if offset < assigned.seen {
+                taken = Accepted::Rewound;
+                assigned.committed = -1;
+                assigned.stored = offset;
             }
-            own.seen = offset + 1;
-            if own.stored < 0 {
-                own.stored = offset;
+            assigned.seen = offset + 1;
+            if assigned.stored < 0 {
+                assigned.stored = offset;
             }
-            committed = own.committed;
+            committed = assigned.committed;
         }
         match payload {
             Some(payload) if self.exchange.as_deref() == Some(topic) => {
@@ -149,23 +149,23 @@ impl Work {
     }
 
     /// Hands on what is gathered, unless a batch is on its way already. False where nobody takes it.
-    pub fn hand_on(&mut self, hand_on: &dyn Fn(Batch) -> bool) -> bool {
+    pub fn submit(&mut self, submit: &dyn Fn(Batch) -> bool) -> bool {
         if self.flight.is_some() || self.positions.is_empty() {
             return true;
         }
-        let (bytes, runs) = self.builder.take();
+        let (bytes, segments) = self.builder.take();
         let positions = std::mem::take(&mut self.positions);
         let (done, answer) = oneshot::channel();
         let batch = Batch {
             bytes,
-            runs,
+            segments,
             positions: positions.clone(),
             prefix: self.prefix.clone(),
             epoch: self.epoch,
             done,
         };
-        self.flight = Some(Flight { positions, answer });
-        hand_on(batch)
+        self.flight = Some(InFlightBatch { positions, answer });
+        submit(batch)
     }
 
     /// Whether a batch is being judged.
@@ -194,65 +194,65 @@ impl Work {
     /// Notes what became of the batch. False where its messages have to be read again: then nothing is in hand any more.
     pub fn settle(&mut self, outcome: Result<Outcome, ()>) -> bool {
         let Some(flight) = self.flight.take() else { return true };
-        let Ok(Outcome::Stored { newest, is_committed, bytes }) = outcome else {
-            self.forget();
+        let Ok(Outcome::Stored { latest_seq, is_committed, bytes }) = outcome else {
+            self.discard_unstored();
             return false;
         };
         self.builder.reuse(bytes);
-        self.place = newest;
+        self.latest_seq = latest_seq;
         let mut offsets = Partitions::default();
         for (topic, partition, position) in flight.positions.iter() {
             // What went elsewhere meanwhile is no longer ours to commit.
-            if let Some(own) = self.own.get_mut(topic, partition) {
-                own.stored = position.next;
+            if let Some(assigned) = self.assigned.get_mut(topic, partition) {
+                assigned.stored = position.next;
                 if is_committed {
-                    own.committed = position.next;
+                    assigned.committed = position.next;
                 } else {
                     offsets.set(topic, partition, position.next);
                 }
             }
         }
-        self.wait(newest, offsets);
+        self.wait(latest_seq, offsets);
         true
     }
 
-    /// Offsets are committed once the sinks are done with the alerts up to a place.
+    /// Offsets are committed once the sinks are done with the alerts up to a seq.
     fn wait(&mut self, newest: i64, offsets: Partitions<i64>) {
         if offsets.is_empty() {
             return;
         }
-        match self.waiting.back_mut() {
-            Some((place, last)) if *place == newest => last.merge(offsets),
-            _ => self.waiting.push_back((newest, offsets)),
+        match self.pending_commits.back_mut() {
+            Some((seq, last)) if *seq == newest => last.merge(offsets),
+            _ => self.pending_commits.push_back((newest, offsets)),
         }
-        if self.waiting.len() > MOST_WAITING
-            && let (Some((place, last)), Some((_, before))) =
-                (self.waiting.pop_back(), self.waiting.back_mut())
+        if self.pending_commits.len() > MAX_PENDING_COMMITS
+            && let (Some((seq, last)), Some((_, before))) =
+                (self.pending_commits.pop_back(), self.pending_commits.back_mut())
         {
             before.merge(last);
-            if let Some((older, _)) = self.waiting.back_mut() {
-                *older = place;
+            if let Some((older, _)) = self.pending_commits.back_mut() {
+                *older = seq;
             }
         }
     }
 
-    /// A partition starts at what is stored: the group has not heard of it yet, and may hear nothing else for long.
+    /// A partition starts at what is stored: the group has not on_message of it yet, and may hear nothing else for long.
     pub fn resumed(&mut self, topic: &str, partition: i32, next: i64) {
         let mut offsets = Partitions::default();
         offsets.set(topic, partition, next);
-        self.wait(self.place, offsets);
+        self.wait(self.latest_seq, offsets);
     }
 
     /// Whether offsets wait for the sinks.
-    pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    pub fn has_pending_commits(&self) -> bool {
+        !self.pending_commits.is_empty()
     }
 
-    /// The offsets whose alerts are all up to that place: they can be committed, and do not wait any more.
+    /// The offsets whose alerts are all up to that seq: they can be committed, and do not wait any more.
     pub fn ready(&mut self, delivered: i64) -> Partitions<i64> {
         let mut ready = Partitions::default();
-        while self.waiting.front().is_some_and(|(place, _)| *place <= delivered) {
-            if let Some((_, offsets)) = self.waiting.pop_front() {
+        while self.pending_commits.front().is_some_and(|(seq, _)| *seq <= delivered) {
+            if let Some((_, offsets)) = self.pending_commits.pop_front() {
                 ready.merge(offsets);
             }
         }
@@ -260,46 +260,53 @@ impl Work {
     }
 
     /// A partition is ours from now on.
-    pub fn assigned(&mut self, topic: &str, partition: i32, committed: i64, start: Option<i64>) {
-        self.turn += 1;
-        let own = Own { seen: -1, stored: -1, committed, start, since: self.turn, is_behind: false };
-        self.own.set(topic, partition, own);
+    pub fn assign(&mut self, topic: &str, partition: i32, committed: i64, start: Option<i64>) {
+        self.rebalance_generation += 1;
+        let assigned = PartitionState {
+            seen: -1,
+            stored: -1,
+            committed,
+            start,
+            assignment_epoch: self.rebalance_generation,
+            needs_rewind: false,
+        };
+        self.assigned.set(topic, partition, assigned);
     }
 
     /// A partition is no longer ours: nothing of it is committed any more.
-    pub fn let_go(&mut self, topic: &str, partition: i32) {
-        self.own.remove(topic, partition);
+    pub fn revoked(&mut self, topic: &str, partition: i32) {
+        self.assigned.remove(topic, partition);
         self.epoch += 1;
-        self.turn += 1;
-        for (_, offsets) in &mut self.waiting {
+        self.rebalance_generation += 1;
+        for (_, offsets) in &mut self.pending_commits {
             offsets.remove(topic, partition);
         }
         // Whoever has it now judges its messages. They lie among those of others, which are read again.
         if self.positions.get(topic, partition).is_some() {
-            self.forget();
+            self.discard_unstored();
         }
     }
 
     /// Forgets what is gathered, and that what is not stored was seen: it is to be read again.
-    pub fn forget(&mut self) {
+    pub fn discard_unstored(&mut self) {
         self.builder.clear();
         self.positions = Partitions::default();
-        self.own.for_each(|own| {
-            own.is_behind |= own.stored >= 0 && own.seen > own.stored;
-            own.seen = own.seen.min(own.stored);
+        self.assigned.for_each(|assigned| {
+            assigned.needs_rewind |= assigned.stored >= 0 && assigned.seen > assigned.stored;
+            assigned.seen = assigned.seen.min(assigned.stored);
         });
     }
 
     /// The partitions that have to be read again, and from which offsets on.
-    pub fn behind(&self) -> impl Iterator<Item = (&str, i32, i64)> {
-        let behind = self.own.iter().filter(|(_, _, own)| own.is_behind);
-        behind.map(|(topic, partition, own)| (topic, partition, own.stored))
+    pub fn to_rewind(&self) -> impl Iterator<Item = (&str, i32, i64)> {
+        let behind = self.assigned.iter().filter(|(_, _, assigned)| assigned.needs_rewind);
+        behind.map(|(topic, partition, assigned)| (topic, partition, assigned.stored))
     }
 
     /// From now on a partition is read again: what comes of it next follows what is stored.
-    pub fn is_sought(&mut self, topic: &str, partition: i32) {
-        if let Some(own) = self.own.get_mut(topic, partition) {
-            own.is_behind = false;
+    pub fn rewound(&mut self, topic: &str, partition: i32) {
+        if let Some(assigned) = self.assigned.get_mut(topic, partition) {
+            assigned.needs_rewind = false;
         }
     }
 }
@@ -312,73 +319,73 @@ mod tests {
     use super::*;
 
     /// Hands on what is gathered, and answers so.
-    fn judge(work: &mut Work, outcome: impl FnOnce(Batch) -> Option<Outcome>) -> bool {
+    fn judge(state: &mut ConsumerState, outcome: impl FnOnce(Batch) -> Option<Outcome>) -> bool {
         let batches = RefCell::new(Vec::new());
-        let hand_on = |batch| {
+        let submit = |batch| {
             batches.borrow_mut().push(batch);
             true
         };
-        assert!(work.hand_on(&hand_on));
+        assert!(state.submit(&submit));
         let Some(batch) = batches.into_inner().pop() else { return true };
         let outcome = outcome(batch).ok_or(());
-        work.settle(outcome)
+        state.settle(outcome)
     }
 
     fn stored(batch: Batch) -> Outcome {
-        Outcome::Stored { newest: 0, is_committed: true, bytes: batch.bytes }
+        Outcome::Stored { latest_seq: 0, is_committed: true, bytes: batch.bytes }
     }
 
     /// What is gathered, as text.
-    fn gathered(work: &mut Work) -> String {
-        String::from_utf8(work.builder.take().0).unwrap()
+    fn gathered(state: &mut ConsumerState) -> String {
+        String::from_utf8(state.builder.take().0).unwrap()
     }
 
-    fn with_two_partitions() -> Work {
-        let mut work = Work::new(0, None);
+    fn with_two_partitions() -> ConsumerState {
+        let mut state = ConsumerState::new(0, None);
         for partition in 0..2 {
-            work.assigned("audit", partition, -1, None);
+            state.assign("audit", partition, -1, None);
             for offset in 5..7 {
-                assert_eq!(work.put("audit", partition, offset, Some(b"a")), Taken::InOrder);
+                assert_eq!(state.put("audit", partition, offset, Some(b"a")), Accepted::InOrder);
             }
         }
-        assert!(judge(&mut work, |batch| Some(stored(batch))));
-        work
+        assert!(judge(&mut state, |batch| Some(stored(batch))));
+        state
     }
 
     #[test]
     fn nothing_behind_a_batch_that_was_not_stored_is_taken_before_it_is_read_again() {
-        let mut work = with_two_partitions();
-        work.put("audit", 0, 7, Some(b"lost?"));
-        assert!(!judge(&mut work, |_| Some(Outcome::Again)));
-        assert_eq!(work.behind().collect::<Vec<_>>(), [("audit", 0, 7)]);
+        let mut state = with_two_partitions();
+        state.put("audit", 0, 7, Some(b"lost?"));
+        assert!(!judge(&mut state, |_| Some(Outcome::Retry)));
+        assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 0, 7)]);
         // What librdkafka had at hand, before it is told to go back.
-        assert_eq!(work.put("audit", 0, 8, Some(b"behind")), Taken::Early);
-        assert_eq!(work.put("audit", 1, 7, Some(b"other")), Taken::InOrder);
+        assert_eq!(state.put("audit", 0, 8, Some(b"behind")), Accepted::Skipped);
+        assert_eq!(state.put("audit", 1, 7, Some(b"other")), Accepted::InOrder);
         // Nor does forgetting twice lose it.
-        work.forget();
-        assert_eq!(work.behind().collect::<Vec<_>>(), [("audit", 0, 7), ("audit", 1, 7)]);
-        work.is_sought("audit", 0);
-        work.is_sought("audit", 1);
-        assert_eq!(work.put("audit", 0, 7, Some(b"lost?")), Taken::InOrder);
-        assert_eq!(gathered(&mut work), "lost?");
+        state.discard_unstored();
+        assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 0, 7), ("audit", 1, 7)]);
+        state.rewound("audit", 0);
+        state.rewound("audit", 1);
+        assert_eq!(state.put("audit", 0, 7, Some(b"lost?")), Accepted::InOrder);
+        assert_eq!(gathered(&mut state), "lost?");
         // Nobody answers: the same.
-        assert!(!judge(&mut work, |_| None));
-        assert_eq!(work.behind().collect::<Vec<_>>(), [("audit", 0, 7)]);
+        assert!(!judge(&mut state, |_| None));
+        assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 0, 7)]);
     }
 
     #[test]
     fn what_was_gathered_of_a_partition_that_goes_elsewhere_is_not_judged_here() {
-        let mut work = with_two_partitions();
-        work.put("audit", 0, 7, Some(b"theirs"));
-        work.put("audit", 1, 7, Some(b"ours"));
-        work.let_go("audit", 0);
-        assert_eq!(work.behind().collect::<Vec<_>>(), [("audit", 1, 7)]);
-        assert_eq!(gathered(&mut work), "");
+        let mut state = with_two_partitions();
+        state.put("audit", 0, 7, Some(b"theirs"));
+        state.put("audit", 1, 7, Some(b"ours"));
+        state.revoked("audit", 0);
+        assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 1, 7)]);
+        assert_eq!(gathered(&mut state), "");
         // One of which nothing was gathered takes nothing with it.
-        work.is_sought("audit", 1);
-        work.put("audit", 1, 7, Some(b"ours"));
-        work.assigned("audit", 0, 7, None);
-        work.let_go("audit", 0);
-        assert_eq!(gathered(&mut work), "ours");
+        state.rewound("audit", 1);
+        state.put("audit", 1, 7, Some(b"ours"));
+        state.assign("audit", 0, 7, None);
+        state.revoked("audit", 0);
+        assert_eq!(gathered(&mut state), "ours");
     }
 }

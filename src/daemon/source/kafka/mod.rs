@@ -34,7 +34,7 @@ mod start_offset;
 #[cfg(not(feature = "kafka"))]
 mod disabled;
 
-pub use batch::{Batch, Outcome, Run};
+pub use batch::{Batch, Outcome, Segment};
 #[cfg(feature = "kafka")]
 pub use consumer::{Consumer, Membership};
 #[cfg(not(feature = "kafka"))]
@@ -42,26 +42,25 @@ pub use disabled::Consumer;
 pub use partitions::Partitions;
 pub use position::Position;
 #[cfg(feature = "kafka")]
-pub use repartition::Exchange;
+pub use repartition::RepartitionTopic;
 pub use settings::{Commit, Correlate, Settings, StartAt};
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::daemon::kafka::Reason;
+use crate::daemon::kafka::KafkaErrorKind;
 
 /// Hears what a consumer does.
-pub trait Witness: Send + Sync {
+pub trait ConsumerObserver: Send + Sync {
     /// So many messages came, and so many of them hold nothing: they delete a key of a compacted topic.
     fn messages(&self, all: u64, empty: u64);
     /// Partitions were given to us (`assigned`), taken in order (`revoked`) or lost (`lost`).
     fn rebalanced(&self, what: &'static str);
     /// Something failed.
-    fn failed(&self, reason: Reason);
+    fn failed(&self, reason: KafkaErrorKind);
     /// So many messages of a partition were not judged yet.
     fn lag(&self, topic: &str, partition: i32, messages: u64);
     /// A partition is no longer ours.
-    fn let_go(&self, topic: &str, partition: i32);
+    fn revoked(&self, topic: &str, partition: i32);
     /// The newest message that was judged is so old, while there are more.
     fn behind(&self, age: Duration);
     /// What keeps it from working now, for the health checks; nothing where it works.
@@ -69,15 +68,15 @@ pub trait Witness: Send + Sync {
 }
 
 /// What a consumer needs from others.
-pub struct Parts {
+pub struct Dependencies {
     /// Takes a batch; false where nobody takes any more.
-    pub hand_on: Box<dyn Fn(Batch) -> bool + Send + Sync>,
+    pub submit: Box<dyn Fn(Batch) -> bool + Send + Sync>,
     /// The place of the last alert that every sink has, or is done with; nothing where it cannot be told now.
-    pub delivered: Box<dyn Fn() -> Option<i64> + Send + Sync>,
+    pub delivered_seq: Box<dyn Fn() -> Option<i64> + Send + Sync>,
     /// Hears what happens.
-    pub witness: Box<dyn Witness>,
+    pub observer: Box<dyn ConsumerObserver>,
     /// The place of the newest alert in the store.
-    pub newest: i64,
+    pub latest_seq: i64,
     /// What the store has of partitions, as keys and values.
     pub positions: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -91,15 +90,6 @@ pub enum Error {
     /// The topics cannot be used.
     #[error("librdkafka cannot use these topics: {0}")]
     Topics(String),
-    /// A file that it needs.
-    #[error("{path}: {reason}", path = .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// The system gives no thread.
-    #[error("the system gives no thread: {0}")]
+    #[error("failed to spawn the consumer thread: {0}")]
     Thread(std::io::Error),
 }

@@ -19,54 +19,56 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::consumer::Membership;
 use super::settings::{Correlate, Settings};
-use crate::daemon::kafka::{AssignedPartition, Context, Last, MatchExchange, Reason, client, reason_of};
+use crate::daemon::kafka::{
+    AssignedPartition, Context, KafkaErrorKind, LastError, MatchExchange, client, error_kind,
+};
 use crate::daemon::log_limit::LogLimits;
 use crate::detection::detector::repartition::Outgoing;
 
 /// How long brokers may take for one step.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether it is to stop.
-const STEP: Duration = Duration::from_millis(200);
+const FLUSH_STEP: Duration = Duration::from_millis(200);
 
 /// How much of a partition the brokers keep. A match is half a kilobyte.
-const KEPT: &str = "268435456";
+const RETENTION_BYTES: &str = "268435456";
 
 /// What brokers remove at once.
-const SEGMENT: &str = "67108864";
+const SEGMENT_BYTES: &str = "67108864";
 
 /// The topic, for the pipeline.
-pub struct Exchange {
+pub struct RepartitionTopic {
     topic: String,
     producer_config: ClientConfig,
     reader_config: ClientConfig,
     oauth_token_file: Option<std::path::PathBuf>,
     group: Membership,
-    delivered: Box<dyn Fn() -> Option<i64> + Send>,
-    failed: Box<dyn Fn(Reason) + Send>,
+    delivered_seq: Box<dyn Fn() -> Option<i64> + Send>,
+    failed: Box<dyn Fn(KafkaErrorKind) + Send>,
     should_stop: Arc<AtomicBool>,
-    last: Last,
+    last: LastError,
     producer: Option<FutureProducer<Context>>,
-    log_limits: LogLimits<Reason>,
+    log_limits: LogLimits<KafkaErrorKind>,
 }
 
-impl std::fmt::Debug for Exchange {
+impl std::fmt::Debug for RepartitionTopic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Exchange({})", self.topic)
+        write!(f, "RepartitionTopic({})", self.topic)
     }
 }
 
-impl Exchange {
+impl RepartitionTopic {
     /// For one member of a group. Connects to nothing.
     pub fn new(
         settings: &Settings,
         correlate: &Correlate,
         group: Membership,
-        delivered: Box<dyn Fn() -> Option<i64> + Send>,
-        failed: Box<dyn Fn(Reason) + Send>,
+        delivered_seq: Box<dyn Fn() -> Option<i64> + Send>,
+        failed: Box<dyn Fn(KafkaErrorKind) + Send>,
         should_stop: Arc<AtomicBool>,
     ) -> Self {
-        let own = [("enable.idempotence", "true"), ("acks", "all"), ("message.timeout.ms", "30000")];
+        let assigned = [("enable.idempotence", "true"), ("acks", "all"), ("message.timeout.ms", "30000")];
         let defaults = [
             ("ssl.ca.location", "probe"),
             ("linger.ms", "1"),
@@ -80,16 +82,16 @@ impl Exchange {
             ("auto.offset.reset", "earliest"),
             ("queued.max.messages.kbytes", "8192"),
         ];
-        Exchange {
+        RepartitionTopic {
             topic: correlate.topic.clone(),
-            producer_config: client::config(&settings.cluster, &defaults, &own),
+            producer_config: client::config(&settings.cluster, &defaults, &assigned),
             reader_config: client::config(&settings.cluster, &defaults[..1], &reads),
             oauth_token_file: settings.cluster.oauth_token_file.clone(),
             group,
-            delivered,
+            delivered_seq,
             failed,
             should_stop,
-            last: Last::default(),
+            last: LastError::default(),
             producer: None,
             log_limits: LogLimits::default(),
         }
@@ -99,15 +101,15 @@ impl Exchange {
         Context::new(self.last.clone(), self.oauth_token_file.clone())
     }
 
-    fn complain(&mut self, what: &str, error: &KafkaError) {
-        let reason = error.rdkafka_error_code().map_or(Reason::Other, reason_of);
+    fn report(&mut self, what: &str, error: &KafkaError) {
+        let reason = error.rdkafka_error_code().map_or(KafkaErrorKind::Other, error_kind);
         let said = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let (reason, detail) = said.unwrap_or((reason, String::new()));
         (self.failed)(reason);
-        if let Some(held_back) = self.log_limits.admit(reason) {
+        if let Some(suppressed) = self.log_limits.admit(reason) {
             tracing::warn!(
-                topic = self.topic, reason = reason.name(), held_back, %error, detail,
-                "{what}; it is tried again. {}", reason.advice()
+                topic = self.topic, reason = reason.name(), suppressed, %error, detail,
+                "{what}; it is tried again. {}", reason.hint()
             );
         }
     }
@@ -125,8 +127,8 @@ impl Exchange {
         let is_one = refused.len() == 1;
         for message in refused {
             if is_one || !self.deliver(&producer, std::iter::once(message))?.is_empty() {
-                too_large(&self.topic);
-                (self.failed)(Reason::Other);
+                log_too_large(&self.topic);
+                (self.failed)(KafkaErrorKind::Other);
             }
         }
         Ok(())
@@ -146,9 +148,9 @@ impl Exchange {
                 None => refused.push(message),
             }
         }
-        let deadline = Instant::now() + PATIENCE * 4;
+        let deadline = Instant::now() + BROKER_TIMEOUT * 4;
         // In small steps, so that nobody who wants it to stop waits for brokers that are gone.
-        while let Err(error) = producer.flush(STEP) {
+        while let Err(error) = producer.flush(FLUSH_STEP) {
             if Instant::now() >= deadline || self.should_stop.load(Ordering::Acquire) {
                 return Err(error);
             }
@@ -164,7 +166,7 @@ impl Exchange {
         Ok(refused)
     }
 
-    fn try_recall(
+    fn try_replay(
         &self,
         partition: i32,
         until: i64,
@@ -175,12 +177,12 @@ impl Exchange {
             BaseConsumer::from_config_and_context(&self.reader_config, self.context())?;
         // A token is asked for by polling.
         let _ = reader.poll(Duration::ZERO);
-        let (low, _) = reader.fetch_watermarks(&self.topic, partition, PATIENCE)?;
+        let (low, _) = reader.fetch_watermarks(&self.topic, partition, BROKER_TIMEOUT)?;
         let Some(time) = self.time_before(&reader, partition, low, until)? else { return Ok(()) };
         let from = time.saturating_sub(reach / 1_000_000).max(0);
         let mut asked = TopicPartitionList::new();
         asked.add_partition_offset(&self.topic, partition, Offset::Offset(from))?;
-        let found = reader.offsets_for_times(asked, PATIENCE)?;
+        let found = reader.offsets_for_times(asked, BROKER_TIMEOUT)?;
         let start = match found.find_partition(&self.topic, partition).map(|one| one.offset()) {
             Some(Offset::Offset(offset)) => offset.max(low),
             _ => low,
@@ -203,7 +205,7 @@ impl Exchange {
         if until <= low {
             return Ok(None);
         }
-        // Transactions leave offsets without a message.
+        // TransactionalProducer leave offsets without a message.
         let mut back = 1_i64;
         loop {
             let start = until.saturating_sub(back).max(low);
@@ -230,7 +232,7 @@ impl Exchange {
         let mut place = TopicPartitionList::new();
         place.add_partition_offset(&self.topic, partition, Offset::Offset(start))?;
         reader.assign(&place)?;
-        let mut deadline = Instant::now() + PATIENCE;
+        let mut deadline = Instant::now() + BROKER_TIMEOUT;
         while Instant::now() < deadline {
             match reader.poll(Duration::from_millis(200)) {
                 None => {}
@@ -241,7 +243,7 @@ impl Exchange {
                     _ => return Err(error),
                 },
                 Some(Ok(message)) => {
-                    deadline = Instant::now() + PATIENCE;
+                    deadline = Instant::now() + BROKER_TIMEOUT;
                     let time = message.timestamp().to_millis().unwrap_or(0);
                     if !take(message.offset(), time, message.payload().unwrap_or_default()) {
                         return Ok(());
@@ -253,9 +255,9 @@ impl Exchange {
     }
 }
 
-impl MatchExchange for Exchange {
+impl MatchExchange for RepartitionTopic {
     fn rebalance_generation(&self) -> u64 {
-        self.group.turn()
+        self.group.rebalance_generation()
     }
 
     fn assigned_partitions(&self) -> Vec<AssignedPartition> {
@@ -266,7 +268,7 @@ impl MatchExchange for Exchange {
         match self.try_send(messages) {
             Ok(()) => true,
             Err(error) => {
-                self.complain("matches for other replicas were not taken by the brokers", &error);
+                self.report("matches for other replicas were not taken by the brokers", &error);
                 // A new one starts with an empty queue.
                 self.producer = None;
                 false
@@ -275,17 +277,17 @@ impl MatchExchange for Exchange {
     }
 
     fn replay(&mut self, partition: i32, until: i64, reach: i64, take: &mut dyn FnMut(i64, &[u8])) -> bool {
-        match self.try_recall(partition, until, reach, take) {
+        match self.try_replay(partition, until, reach, take) {
             Ok(()) => true,
             Err(error) => {
-                self.complain("what windows held before could not be read", &error);
+                self.report("what windows held before could not be read", &error);
                 false
             }
         }
     }
 
     fn delivered_seq(&self) -> Option<i64> {
-        (self.delivered)()
+        (self.delivered_seq)()
     }
 }
 
@@ -318,7 +320,7 @@ pub fn is_too_large(error: &KafkaError) -> bool {
 }
 
 /// Says that a match is lost.
-pub fn too_large(topic: &str) {
+pub fn log_too_large(topic: &str) {
     tracing::error!(
         topic,
         "a match is too large for the topic and counts in no correlation: raise `max.message.bytes` of the topic"
@@ -326,11 +328,11 @@ pub fn too_large(topic: &str) {
 }
 
 /// Makes the topic.
-pub async fn make_topic(settings: &Settings, correlate: &Correlate) -> Result<(), KafkaError> {
+pub async fn create_topic(settings: &Settings, correlate: &Correlate) -> Result<(), KafkaError> {
     let config = client::config(&settings.cluster, &[("ssl.ca.location", "probe")], &[]);
     let admin: AdminClient<Context> = AdminClient::from_config_and_context(
         &config,
-        Context::new(Last::default(), settings.cluster.oauth_token_file.clone()),
+        Context::new(LastError::default(), settings.cluster.oauth_token_file.clone()),
     )?;
     let topic = NewTopic {
         name: &correlate.topic,
@@ -340,14 +342,15 @@ pub async fn make_topic(settings: &Settings, correlate: &Correlate) -> Result<()
         config: vec![
             ("cleanup.policy", "delete"),
             ("retention.ms", "-1"),
-            ("retention.bytes", KEPT),
-            ("segment.bytes", SEGMENT),
+            ("retention.bytes", RETENTION_BYTES),
+            ("segment.bytes", SEGMENT_BYTES),
             ("message.timestamp.type", "CreateTime"),
             // No less than librdkafka sends, whatever the brokers' default is.
             ("max.message.bytes", "1048588"),
         ],
     };
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    let options =
+        AdminOptions::new().request_timeout(Some(BROKER_TIMEOUT)).operation_timeout(Some(BROKER_TIMEOUT));
     for result in admin.create_topics([&topic], &options).await? {
         match result {
             Ok(_) => tracing::info!(

@@ -45,7 +45,7 @@ impl Default for Settings {
 pub struct Correlate {
     /// The topic, which is made where it is not there.
     pub topic: String,
-    /// How many partitions it has when it is made: so many replicas can share the work.
+    /// How many partitions it has when it is made: so many replicas can share the state.
     pub partitions: usize,
     /// How far one replica may be behind another, by the time of events.
     pub lateness: Duration,

@@ -8,10 +8,10 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::context::Context;
 use super::position::{self, Position};
 use super::{Partitions, StartAt};
-use crate::daemon::kafka::Reason;
+use crate::daemon::kafka::KafkaErrorKind;
 
 /// The group waits for us meanwhile: what is not known by then is left to librdkafka.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a partition starts, by what store and group know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,22 +21,22 @@ enum Start {
     /// Where the store is, since it is further.
     Store(i64),
     /// Where the group is, though we had committed more: somebody set it back.
-    SetBack,
+    GroupReset,
 }
 
 fn decide(store: Option<Position>, group: Option<i64>) -> Start {
     match (store, group) {
         (None, _) => Start::Group,
         (Some(store), None) => Start::Store(store.next),
-        (Some(store), Some(group)) if group < store.committed => Start::SetBack,
+        (Some(store), Some(group)) if group < store.committed => Start::GroupReset,
         (Some(store), Some(group)) if group >= store.next => Start::Group,
         (Some(store), Some(_)) => Start::Store(store.next),
     }
 }
 
 /// Writes where to start into the list, and makes its partitions ours.
-pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &TopicPartitionList) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>, given: &TopicPartitionList) {
+    let deadline = Instant::now() + BROKER_TIMEOUT;
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let prefix = context.prefix(consumer, left());
     let stored = stored(context, &prefix);
@@ -47,13 +47,13 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
     let group = match consumer.committed_offsets(asked, left()) {
         Ok(group) => Some(group),
         Err(error) => {
-            context.complain(Reason::Other, &format!("the group's offsets cannot be read: {error}"));
+            context.report(KafkaErrorKind::Other, &format!("the group's offsets cannot be read: {error}"));
             None
         }
     };
     let mut is_reachable = true;
     let mut unknown = TopicPartitionList::new();
-    let exchange = context.work().exchange.clone();
+    let exchange = context.state().exchange.clone();
     for mut one in given.elements() {
         let (topic, partition) = (one.topic().to_owned(), one.partition());
         // What replicas wrote for each other is read from the start, whenever they look at the rest.
@@ -67,7 +67,7 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
         // With transactions the group knows, and the store comes after it.
         let store = stored.get(&topic, partition).copied().filter(|_| !context.is_transactional);
         let start = decide(store, committed);
-        if start == Start::SetBack {
+        if start == Start::GroupReset {
             tracing::warn!(
                 source = context.source,
                 topic,
@@ -78,7 +78,7 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
         }
         let wanted = match start {
             Start::Store(offset) => Some(offset),
-            Start::Group | Start::SetBack => committed,
+            Start::Group | Start::GroupReset => committed,
         };
         let ends = match wanted {
             Some(_) if is_reachable => consumer.fetch_watermarks(&topic, partition, left()).ok(),
@@ -88,7 +88,7 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
         is_reachable &= wanted.is_none() || ends.is_some();
         let offset = match (wanted, ends) {
             (Some(wanted), Some((_, end))) if wanted > end => {
-                context.count(Reason::OffsetGone);
+                context.count(KafkaErrorKind::OffsetGone);
                 tracing::error!(
                     source = context.source,
                     topic,
@@ -104,7 +104,7 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
                 })
             }
             (Some(wanted), Some((first, _))) if wanted < first => {
-                context.count(Reason::OffsetGone);
+                context.count(KafkaErrorKind::OffsetGone);
                 tracing::error!(
                     source = context.source,
                     topic,
@@ -127,19 +127,19 @@ pub fn resume(context: &Context, consumer: &BaseConsumer<Context>, given: &Topic
             // An offset that cannot be set is one below 0, which none of these is.
             let _ = one.set_offset(offset);
         }
-        let mut work = context.work();
+        let mut state = context.state();
         let begins = match offset {
             Some(Offset::Offset(offset)) => Some(offset),
             _ => None,
         };
-        work.assigned(&topic, partition, committed.unwrap_or(-1), begins);
+        state.assign(&topic, partition, committed.unwrap_or(-1), begins);
         if let (Start::Store(next), Some(Offset::Offset(offset))) = (start, offset)
             && next == offset
         {
-            work.resumed(&topic, partition, next);
+            state.resumed(&topic, partition, next);
         }
     }
-    context.work().prefix = prefix;
+    context.state().prefix = prefix;
     if let StartAt::Time(time) = context.start_at {
         start_at_time(context, consumer, given, &mut unknown, time, left());
     }
@@ -165,8 +165,8 @@ fn start_at_time(
                 }
             }
         }
-        Err(error) => context.complain(
-            Reason::Other,
+        Err(error) => context.report(
+            KafkaErrorKind::Other,
             &format!(
                 "the offsets of the time in `start_at` are not known, so it starts at the oldest: {error}"
             ),
@@ -205,7 +205,7 @@ mod tests {
             // The group forgot, after a week of silence.
             (store(10, 10), None, Start::Store(10)),
             (store(10, -1), Some(0), Start::Store(10)),
-            (store(10, 8), Some(2), Start::SetBack),
+            (store(10, 8), Some(2), Start::GroupReset),
         ] {
             assert_eq!(decide(known, group), start, "{known:?} {group:?}");
         }

@@ -7,32 +7,32 @@ use flate2::write::MultiGzDecoder;
 use futures_util::StreamExt as _;
 
 use super::budget::Share;
-use super::response::Answer;
+use super::response::Reply;
 
 /// Room for a body is made in steps of at least so many bytes.
-const STEP: usize = 64 << 10;
+const GROW_STEP: usize = 64 << 10;
 
 /// What was read so far.
-struct Gathered {
+struct BodyBuffer {
     bytes: Vec<u8>,
     share: Share,
-    largest: usize,
+    max_bytes: usize,
     /// Why no more is taken.
-    refused: Option<Answer>,
+    refused: Option<Reply>,
 }
 
-impl Gathered {
+impl BodyBuffer {
     /// Room for so many bytes more, out of the budget.
-    fn make_room(&mut self, more: usize) -> Result<(), Answer> {
+    fn make_room(&mut self, more: usize) -> Result<(), Reply> {
         let length = self.bytes.len() + more;
-        if length > self.largest {
-            return Err(Answer::TooLarge { largest: self.largest });
+        if length > self.max_bytes {
+            return Err(Reply::TooLarge { max_bytes: self.max_bytes });
         }
         let capacity = self.bytes.capacity();
         if length > capacity {
-            let wanted = length.max(capacity * 2).max(STEP).min(self.largest);
+            let wanted = length.max(capacity * 2).max(GROW_STEP).min(self.max_bytes);
             if !self.share.grow(wanted - capacity) {
-                return Err(Answer::TooMuch);
+                return Err(Reply::Overloaded);
             }
             self.bytes.reserve_exact(wanted - self.bytes.len());
         }
@@ -40,15 +40,15 @@ impl Gathered {
     }
 }
 
-impl Write for Gathered {
+impl Write for BodyBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.make_room(bytes.len()) {
             Ok(()) => {
                 self.bytes.extend_from_slice(bytes);
                 Ok(bytes.len())
             }
-            Err(answer) => {
-                self.refused = Some(answer);
+            Err(reply) => {
+                self.refused = Some(reply);
                 Err(io::ErrorKind::FileTooLarge.into())
             }
         }
@@ -59,9 +59,9 @@ impl Write for Gathered {
     }
 }
 
-enum Unpacking {
-    Plain(Gathered),
-    Gzip(Box<MultiGzDecoder<Gathered>>),
+enum Decoder {
+    Plain(BodyBuffer),
+    Gzip(Box<MultiGzDecoder<BodyBuffer>>),
 }
 
 /// Reads a body to its end.
@@ -69,68 +69,65 @@ enum Unpacking {
 /// Where it is refused, `body` is left where reading stopped.
 pub(super) async fn read(
     body: &mut axum::body::BodyDataStream,
-    is_packed: bool,
-    largest: usize,
+    is_gzip: bool,
+    max_bytes: usize,
     share: Share,
-) -> Result<(Vec<u8>, Share), Answer> {
-    let gathered = Gathered { bytes: Vec::new(), share, largest, refused: None };
-    let mut unpacking = if is_packed {
-        Unpacking::Gzip(Box::new(MultiGzDecoder::new(gathered)))
-    } else {
-        Unpacking::Plain(gathered)
-    };
+) -> Result<(Vec<u8>, Share), Reply> {
+    let buffer = BodyBuffer { bytes: Vec::new(), share, max_bytes, refused: None };
+    let mut decoder =
+        if is_gzip { Decoder::Gzip(Box::new(MultiGzDecoder::new(buffer))) } else { Decoder::Plain(buffer) };
     let mut received = 0;
-    while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|_| Answer::Torn)?;
-        received += piece.len();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|_| Reply::Incomplete)?;
+        received += chunk.len();
         // Empty members of gzip unpack to nothing, for ever.
-        if received > largest {
-            return Err(Answer::TooLarge { largest });
+        if received > max_bytes {
+            return Err(Reply::TooLarge { max_bytes });
         }
-        match &mut unpacking {
-            Unpacking::Plain(gathered) => {
-                if gathered.write_all(&piece).is_err() {
-                    return Err(gathered.refused.unwrap_or(Answer::TooMuch));
+        match &mut decoder {
+            Decoder::Plain(buffer) => {
+                if buffer.write_all(&chunk).is_err() {
+                    return Err(buffer.refused.unwrap_or(Reply::Overloaded));
                 }
             }
-            // Unpacking a piece takes some milliseconds at worst; others have their turn between two.
-            Unpacking::Gzip(decoder) => {
-                for part in piece.chunks(STEP) {
+            // Decoder a chunk takes some milliseconds at worst; others have their turn between two.
+            Decoder::Gzip(decoder) => {
+                for part in chunk.chunks(GROW_STEP) {
                     if decoder.write_all(part).is_err() {
-                        return Err(decoder.get_ref().refused.unwrap_or(Answer::Unpackable));
+                        return Err(decoder.get_ref().refused.unwrap_or(Reply::InvalidGzip));
                     }
                     tokio::task::yield_now().await;
                 }
             }
         }
     }
-    let gathered = match unpacking {
-        Unpacking::Plain(gathered) => gathered,
-        Unpacking::Gzip(mut decoder) => {
+    let buffer = match decoder {
+        Decoder::Plain(buffer) => buffer,
+        Decoder::Gzip(mut decoder) => {
             if decoder.try_finish().is_err() {
-                return Err(decoder.get_ref().refused.unwrap_or(Answer::Unpackable));
+                return Err(decoder.get_ref().refused.unwrap_or(Reply::InvalidGzip));
             }
             match decoder.finish() {
-                Ok(gathered) => gathered,
-                Err(_) => return Err(Answer::Unpackable),
+                Ok(buffer) => buffer,
+                Err(_) => return Err(Reply::InvalidGzip),
             }
         }
     };
-    Ok((gathered.bytes, gathered.share))
+    Ok((buffer.bytes, buffer.share))
 }
 
 /// Reads on and forgets, up to a limit: a sender that is still writing when the connection closes may never see why.
 pub(super) async fn drain(body: &mut axum::body::BodyDataStream, most: usize) {
     let mut drained = 0;
-    while let Some(Ok(piece)) = body.next().await {
-        drained += piece.len();
+    while let Some(Ok(chunk)) = body.next().await {
+        drained += chunk.len();
         if drained > most {
             return;
         }
     }
 }
 
-/// The pieces of a request's body.
-pub(super) fn pieces(body: Body) -> axum::body::BodyDataStream {
+/// The chunks of a request's body.
+pub(super) fn chunks(body: Body) -> axum::body::BodyDataStream {
     body.into_data_stream()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Witness;
+use super::WebhookObserver;
 
 /// The bytes that bodies may take.
 #[derive(Clone)]
@@ -14,12 +14,12 @@ pub(super) struct Budget {
 struct Inner {
     all: usize,
     taken: AtomicUsize,
-    witness: Arc<dyn Witness>,
+    observer: Arc<dyn WebhookObserver>,
 }
 
 impl Budget {
-    pub(super) fn new(all: usize, witness: Arc<dyn Witness>) -> Self {
-        Budget { inner: Arc::new(Inner { all, taken: AtomicUsize::new(0), witness }) }
+    pub(super) fn new(all: usize, observer: Arc<dyn WebhookObserver>) -> Self {
+        Budget { inner: Arc::new(Inner { all, taken: AtomicUsize::new(0), observer }) }
     }
 
     /// An empty part of it.
@@ -52,7 +52,7 @@ impl Share {
             return false;
         }
         self.bytes += bytes;
-        inner.witness.memory(i64::try_from(bytes).unwrap_or(i64::MAX));
+        inner.observer.memory(i64::try_from(bytes).unwrap_or(i64::MAX));
         true
     }
 }
@@ -63,7 +63,7 @@ impl Drop for Share {
             && self.bytes > 0
         {
             inner.taken.fetch_sub(self.bytes, Ordering::AcqRel);
-            inner.witness.memory(-i64::try_from(self.bytes).unwrap_or(i64::MAX));
+            inner.observer.memory(-i64::try_from(self.bytes).unwrap_or(i64::MAX));
         }
     }
 }

@@ -2,28 +2,28 @@
 
 use std::collections::HashSet;
 
-/// The last events that were stored: an apiserver that got no answer sends them again, at once or after minutes of waiting.
+/// The last events that were stored: an apiserver that got no reply sends them again, at once or after minutes of waiting.
 ///
 /// It remembers the last `most` of them at least and twice as many at most, 32 bytes or so each. Only what is stored may be
-/// remembered ([`Seen::remember`] after the commit): what is remembered and lost would be dropped when it comes again.
+/// remembered ([`RecentEvents::remember`] after the commit): what is remembered and lost would be dropped when it comes again.
 #[derive(Debug)]
-pub struct Seen {
+pub struct RecentEvents {
     newer: HashSet<[u8; 16]>,
     older: HashSet<[u8; 16]>,
     most: usize,
 }
 
-impl Default for Seen {
+impl Default for RecentEvents {
     /// Enough for five minutes of 300 events a second.
     fn default() -> Self {
-        Seen::new(100_000)
+        RecentEvents::new(100_000)
     }
 }
 
-impl Seen {
+impl RecentEvents {
     /// Remembers so many events.
     pub fn new(most: usize) -> Self {
-        Seen { newer: HashSet::new(), older: HashSet::new(), most: most.max(1) }
+        RecentEvents { newer: HashSet::new(), older: HashSet::new(), most: most.max(1) }
     }
 
     /// Whether this event was stored lately.
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn the_last_are_known_and_no_more_than_twice_as_many() {
-        let mut seen = Seen::new(100);
+        let mut seen = RecentEvents::new(100);
         for number in 0..1000 {
             assert!(!seen.contains(&digest(number)));
             seen.remember([digest(number)]);

@@ -6,11 +6,11 @@ use crate::detection::audit::event_id;
 use crate::detection::audit::json::{Cursor, JsonError, Raw, Type};
 
 /// A body with more events is refused. An apiserver sends 400 unless it is told otherwise.
-pub const MOST_EVENTS: usize = 100_000;
+pub const MAX_EVENTS: usize = 100_000;
 
 /// Why a body is no batch of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
+pub enum InvalidBody {
     /// There is nothing, or nothing but blanks.
     #[error("the body is empty")]
     Empty,
@@ -31,11 +31,11 @@ pub enum Reason {
     TooMany,
 }
 
-impl From<JsonError> for Reason {
+impl From<JsonError> for InvalidBody {
     fn from(broken: JsonError) -> Self {
         match broken {
-            JsonError::Truncated => Reason::Cut,
-            JsonError::Syntax => Reason::NotJson,
+            JsonError::Truncated => InvalidBody::Cut,
+            JsonError::Syntax => InvalidBody::NotJson,
         }
     }
 }
@@ -51,7 +51,7 @@ pub type Events = Vec<([u8; 16], Range<usize>)>;
 ///
 /// # Errors
 /// When the body is no batch of events at all.
-pub fn event_digests(body: &[u8]) -> Result<Events, Reason> {
+pub fn split_events(body: &[u8]) -> Result<Events, InvalidBody> {
     let mut events = Vec::new();
     let mut at = 0;
     while let Some(blanks) = body[at..].iter().position(|byte| !byte.is_ascii_whitespace()) {
@@ -61,29 +61,29 @@ pub fn event_digests(body: &[u8]) -> Result<Events, Reason> {
         match value.kind() {
             Type::Array => list(value, start, &mut events)?,
             Type::Object => object(value, start, &mut events)?,
-            Type::String | Type::Scalar if at == body.len() => return Err(Reason::WrongKind),
-            Type::String | Type::Scalar => return Err(Reason::NotJson),
+            Type::String | Type::Scalar if at == body.len() => return Err(InvalidBody::WrongKind),
+            Type::String | Type::Scalar => return Err(InvalidBody::NotJson),
         }
     }
     if at == 0 {
-        return Err(Reason::Empty);
+        return Err(InvalidBody::Empty);
     }
     if events.is_empty() {
-        return Err(Reason::NoEvents);
+        return Err(InvalidBody::NoEvents);
     }
     Ok(events)
 }
 
-fn push(event: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Reason> {
-    if events.len() == MOST_EVENTS {
-        return Err(Reason::TooMany);
+fn push(event: Raw<'_>, start: usize, events: &mut Events) -> Result<(), InvalidBody> {
+    if events.len() == MAX_EVENTS {
+        return Err(InvalidBody::TooMany);
     }
     events.push((event_id::digest(event.bytes()), start..start + event.bytes().len()));
     Ok(())
 }
 
 /// The elements of an array that starts at `start`.
-fn list(array: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Reason> {
+fn list(array: Raw<'_>, start: usize, events: &mut Events) -> Result<(), InvalidBody> {
     let mut cursor = Cursor::new(array.bytes(), b'[');
     while let Some(item) = cursor.item() {
         let item = item?;
@@ -93,7 +93,7 @@ fn list(array: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Reason>
 }
 
 /// An event, or the events of a list.
-fn object(value: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Reason> {
+fn object(value: Raw<'_>, start: usize, events: &mut Events) -> Result<(), InvalidBody> {
     let (mut kind, mut items, mut has_id) = (None, None, false);
     let mut cursor = Cursor::new(value.bytes(), b'{');
     while let Some(member) = cursor.member() {
@@ -111,11 +111,11 @@ fn object(value: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Reaso
     match kind.map(Raw::text).as_deref() {
         Some(b"EventList") => match items {
             Some((items, at)) if items.kind() == Type::Array => list(items, at, events),
-            _ => Err(Reason::NoEvents),
+            _ => Err(InvalidBody::NoEvents),
         },
         Some(b"Event") => push(value, start, events),
         None if has_id => push(value, start, events),
-        _ => Err(Reason::WrongKind),
+        _ => Err(InvalidBody::WrongKind),
     }
 }
 
@@ -125,8 +125,8 @@ mod tests {
 
     use super::*;
 
-    fn texts(body: &str) -> Result<Vec<&str>, Reason> {
-        event_digests(body.as_bytes()).map(|events| events.into_iter().map(|(_, at)| &body[at]).collect())
+    fn texts(body: &str) -> Result<Vec<&str>, InvalidBody> {
+        split_events(body.as_bytes()).map(|events| events.into_iter().map(|(_, at)| &body[at]).collect())
     }
 
     #[test]
@@ -159,21 +159,21 @@ mod tests {
     fn an_event_is_the_same_in_a_file_and_in_a_list() {
         let file = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a"}"#;
         let list = br#"{"kind":"EventList","items":[{"level":"Metadata","auditID":"a"}]}"#;
-        assert_eq!(event_digests(file).unwrap()[0].0, event_digests(list).unwrap()[0].0);
+        assert_eq!(split_events(file).unwrap()[0].0, split_events(list).unwrap()[0].0);
     }
 
     #[test]
     fn an_audit_id_makes_no_event_the_same() {
         let body = br#"[{"auditID":"a","stage":"x","verb":"get"},{"auditID":"a","stage":"x","verb":"list"}]"#;
-        let events = event_digests(body).unwrap();
+        let events = split_events(body).unwrap();
         assert_ne!(events[0].0, events[1].0);
     }
 
     #[test]
     fn there_is_an_end_to_a_list() {
         let list = |count: usize| format!("[{}1]", "1,".repeat(count - 1));
-        assert_eq!(texts(&list(MOST_EVENTS)).unwrap().len(), MOST_EVENTS);
-        assert_eq!(texts(&list(MOST_EVENTS + 1)), Err(Reason::TooMany));
+        assert_eq!(texts(&list(MAX_EVENTS)).unwrap().len(), MAX_EVENTS);
+        assert_eq!(texts(&list(MAX_EVENTS + 1)), Err(InvalidBody::TooMany));
     }
 
     proptest! {
@@ -187,7 +187,7 @@ mod tests {
             )
         ) {
             let body = body.concat();
-            if let Ok(events) = event_digests(body.as_bytes()) {
+            if let Ok(events) = split_events(body.as_bytes()) {
                 let mut end = 0;
                 for (digest, at) in events {
                     prop_assert!(end <= at.start && at.start < at.end && at.end <= body.len());

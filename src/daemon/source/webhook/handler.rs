@@ -1,4 +1,4 @@
-//! One request, from its first header to its answer.
+//! One request, from its first header to its reply.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,75 +12,80 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::response::Answer;
-use super::{Delivery, Outcome, Shared, body};
-use crate::daemon::net::token::Shown;
+use super::response::Reply;
+use super::{HandlerState, Outcome, WebhookBatch, body};
+use crate::daemon::net::token::TokenCheck;
 
 /// Of a body that is refused for who sent it, so much is read and forgotten.
-const STRANGERS_REST: usize = 1 << 20;
+const MAX_UNAUTHENTICATED_DRAIN: usize = 1 << 20;
 
 /// Takes a batch, and answers when the pipeline has it.
 pub(super) async fn receive(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<HandlerState>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
     let (head, body) = request.into_parts();
-    let mut pieces = body::pieces(body);
-    let limit = shared.settings.largest_body;
-    let answer = match admit(&shared, &head.method, head.uri.path(), &head.headers) {
-        Ok(is_packed) => {
+    let mut chunks = body::chunks(body);
+    let limit = shared.settings.max_body;
+    let reply = match check_head(&shared, &head.method, head.uri.path(), &head.headers) {
+        Ok(is_gzip) => {
             let share = shared.budget.share();
-            let reading = body::read(&mut pieces, is_packed, limit, share);
+            let reading = body::read(&mut chunks, is_gzip, limit, share);
             match timeout(shared.settings.read_timeout, reading).await {
-                Err(_) => Answer::TooSlow,
-                Ok(Err(answer)) => rest(&shared, &mut pieces, answer, limit.saturating_mul(2)).await,
-                Ok(Ok((bytes, share))) => hand_on(&shared, peer, bytes, share).await,
+                Err(_) => Reply::BodyTimeout,
+                Ok(Err(reply)) => rest(&shared, &mut chunks, reply, limit.saturating_mul(2)).await,
+                Ok(Ok((bytes, share))) => submit(&shared, peer, bytes, share).await,
             }
         }
-        Err(answer @ (Answer::TooLarge { .. } | Answer::Stopping)) => {
-            rest(&shared, &mut pieces, answer, limit.saturating_mul(2)).await
+        Err(reply @ (Reply::TooLarge { .. } | Reply::Stopping)) => {
+            rest(&shared, &mut chunks, reply, limit.saturating_mul(2)).await
         }
-        Err(answer) => rest(&shared, &mut pieces, answer, STRANGERS_REST).await,
+        Err(reply) => rest(&shared, &mut chunks, reply, MAX_UNAUTHENTICATED_DRAIN).await,
     };
-    let status = answer.status();
-    shared.witness.answered(status.as_u16());
+    let status = reply.status();
+    shared.observer.answered(status.as_u16());
     if !status.is_success() {
-        tracing::debug!(%peer, code = status.as_u16(), ?answer, "a batch was refused");
+        tracing::debug!(%peer, code = status.as_u16(), ?reply, "a batch was refused");
     }
-    answer.into_response()
+    reply.into_response()
 }
 
 /// Reads what is left of a refused body, for as long as a body may take.
 async fn rest(
-    shared: &Shared,
-    pieces: &mut axum::body::BodyDataStream,
-    answer: Answer,
+    shared: &HandlerState,
+    chunks: &mut axum::body::BodyDataStream,
+    reply: Reply,
     most: usize,
-) -> Answer {
-    if answer.is_worth_draining() {
-        // However it ends: the answer stands.
-        let _ = timeout(shared.settings.read_timeout, body::drain(pieces, most)).await;
+) -> Reply {
+    if reply.drains_body() {
+        // However it ends: the reply stands.
+        let _ = timeout(shared.settings.read_timeout, body::drain(chunks, most)).await;
     }
-    answer
+    reply
 }
 
 /// What the head alone says; gives whether the body is packed. Who may not send learns nothing else.
-fn admit(shared: &Shared, method: &Method, path: &str, headers: &HeaderMap) -> Result<bool, Answer> {
-    match shared.token.as_ref().map_or(Shown::Right, |token| token.check(headers)) {
-        Shown::Right => {}
-        Shown::Nothing => return Err(Answer::NoToken),
-        Shown::Wrong => return Err(Answer::WrongToken),
+fn check_head(
+    shared: &HandlerState,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+) -> Result<bool, Reply> {
+    match shared.token.as_ref().map_or(TokenCheck::Valid, |token| token.check(headers)) {
+        TokenCheck::Valid => {}
+        TokenCheck::Missing => return Err(Reply::NoToken),
+        TokenCheck::Wrong => return Err(Reply::WrongToken),
     }
     let bare = |path: &str| path.trim_end_matches('/').to_owned();
     if bare(path) != bare(&shared.settings.path) {
-        return Err(Answer::WrongPath);
+        return Err(Reply::WrongPath);
     }
     if method != Method::POST {
-        return Err(Answer::WrongMethod);
+        return Err(Reply::WrongMethod);
     }
     if shared.is_stopping.load(Ordering::Acquire) {
-        return Err(Answer::Stopping);
+        return Err(Reply::Stopping);
     }
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim());
     let media_type = text(CONTENT_TYPE).and_then(|value| value.split(';').next()).map(str::trim_end);
@@ -90,38 +95,38 @@ fn admit(shared: &Shared, method: &Method, path: &str, headers: &HeaderMap) -> R
             .any(|known| media_type.eq_ignore_ascii_case(known))
     });
     if !is_json {
-        return Err(Answer::WrongType);
+        return Err(Reply::WrongType);
     }
-    let is_packed = match text(CONTENT_ENCODING).map(str::to_ascii_lowercase).as_deref() {
+    let is_gzip = match text(CONTENT_ENCODING).map(str::to_ascii_lowercase).as_deref() {
         None | Some("identity" | "") => false,
         Some("gzip" | "x-gzip") => true,
-        Some(_) => return Err(Answer::WrongEncoding),
+        Some(_) => return Err(Reply::WrongEncoding),
     };
-    let largest = shared.settings.largest_body;
+    let max_bytes = shared.settings.max_body;
     let announced = text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > largest as u64) {
-        return Err(Answer::TooLarge { largest });
+    if announced.is_some_and(|length| length > max_bytes as u64) {
+        return Err(Reply::TooLarge { max_bytes });
     }
-    Ok(is_packed)
+    Ok(is_gzip)
 }
 
 /// Hands a body to the pipeline, and waits for what becomes of it.
-async fn hand_on(shared: &Shared, peer: SocketAddr, body: Vec<u8>, share: super::Share) -> Answer {
+async fn submit(shared: &HandlerState, peer: SocketAddr, body: Vec<u8>, share: super::Share) -> Reply {
     let (done, outcome) = oneshot::channel();
     let bytes = body.len();
-    match shared.queue.try_send(Delivery { body, peer, done, share }) {
-        Ok(()) => shared.witness.handed_on(bytes),
-        Err(TrySendError::Full(_)) => return Answer::TooMuch,
-        Err(TrySendError::Closed(_)) => return Answer::Stopping,
+    match shared.queue.try_send(WebhookBatch { body, peer, done, share }) {
+        Ok(()) => shared.observer.submitted(bytes),
+        Err(TrySendError::Full(_)) => return Reply::Overloaded,
+        Err(TrySendError::Closed(_)) => return Reply::Stopping,
     }
-    match timeout(shared.settings.answer_timeout, outcome).await {
+    match timeout(shared.settings.store_timeout, outcome).await {
         // The pipeline goes on with it. When it comes again its events are known.
-        Err(_) => Answer::Late,
-        // Dropped without an answer: whatever happened, it is not known to be stored.
-        Ok(Err(_)) => Answer::Busy,
-        Ok(Ok(Outcome::Stored { events })) => Answer::Stored { events },
-        Ok(Ok(Outcome::Invalid(reason))) => Answer::Invalid(reason),
-        Ok(Ok(Outcome::Full)) => Answer::StoreFull,
-        Ok(Ok(Outcome::Busy)) => Answer::Busy,
+        Err(_) => Reply::StoreTimeout,
+        // Dropped without an reply: whatever happened, it is not known to be stored.
+        Ok(Err(_)) => Reply::Busy,
+        Ok(Ok(Outcome::Stored { events })) => Reply::Stored { events },
+        Ok(Ok(Outcome::Invalid(reason))) => Reply::Invalid(reason),
+        Ok(Ok(Outcome::Full)) => Reply::StoreFull,
+        Ok(Ok(Outcome::Busy)) => Reply::Busy,
     }
 }

@@ -1,8 +1,8 @@
 //! Audit events that apiservers send: the receiver of `--audit-webhook-config-file`.
 //!
 //! In comes a `POST` of an `EventList`, over HTTP/1.1 or 2, with or without TLS, client certificates and a token. Its body goes on
-//! to the pipeline as a [`Delivery`], and the sender hears 200 only once the pipeline says that the batch is stored. Everything else
-//! has the sender send it again: an apiserver does so whatever the answer is, some times, and then gives the batch up.
+//! to the pipeline as a [`WebhookBatch`], and the sender hears 200 only once the pipeline says that the batch is stored. Everything else
+//! has the sender send it again: an apiserver does so whatever the reply is, some times, and then gives the batch up.
 //!
 //! ```text
 //! apiserver ──► token, type, size ──► body, unpacked ──► queue ──► pipeline
@@ -10,8 +10,8 @@
 //!     └───────────────── 200, 400, 429, 503 ◄───── Outcome ◄──────────┘
 //! ```
 //!
-//! What is sent again is the whole batch, so that events come twice whenever an answer is lost. [`event_digests`] tells the pipeline which
-//! they are, by their content and nothing less, and [`Seen`] remembers those that were stored.
+//! What is sent again is the whole batch, so that events come twice whenever an reply is lost. [`split_events`] tells the pipeline which
+//! they are, by their content and nothing less, and [`RecentEvents`] remembers those that were stored.
 //!
 //! Memory is bounded in all: the bodies that are being read, wait and are being judged share one budget, and who does not
 //! fit in is told to come back.
@@ -33,12 +33,12 @@ use axum::Router;
 use tokio::sync::{mpsc, oneshot};
 
 pub use budget::Share;
-pub use dedup::Seen;
-pub use events::{Events, MOST_EVENTS, Reason, event_digests};
+pub use dedup::RecentEvents;
+pub use events::{Events, InvalidBody, MAX_EVENTS, split_events};
 pub use response::CODES;
 
-use crate::daemon::net::listener::Port;
-use crate::daemon::net::{LOOK_AGAIN, Limits, Listening, NetError, Tls, Token, listen};
+use crate::daemon::net::listener::ListenerConfig;
+use crate::daemon::net::{Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
 use budget::Budget;
 
 /// How the receiver is set up.
@@ -52,18 +52,18 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// A file with the token that apiservers have to show.
     pub token_file: Option<PathBuf>,
-    /// The largest body, as it is sent and unpacked. A batch of 400 events of 100 KB each is 40 MB.
-    pub largest_body: usize,
-    /// So many bytes of bodies may be there at one time: being read, waiting and being judged. Not less than the largest body.
+    /// The max_bytes body, as it is sent and unpacked. A batch of 400 events of 100 KB each is 40 MB.
+    pub max_body: usize,
+    /// So many bytes of bodies may be there at one time: being read, waiting and being judged. Not less than the max_bytes body.
     pub memory: usize,
     /// So many bodies may wait.
     pub queue: usize,
     /// A body has come by then. An apiserver waits for 30 seconds in all.
     pub read_timeout: Duration,
     /// The pipeline has answered by then, or the sender is told to come back.
-    pub answer_timeout: Duration,
+    pub store_timeout: Duration,
     /// How often files of certificates and the token are looked at.
-    pub look_again: Duration,
+    pub reload_interval: Duration,
     /// What strangers may take.
     pub limits: Limits,
 }
@@ -75,12 +75,12 @@ impl Default for Settings {
             path: "/".to_owned(),
             tls: None,
             token_file: None,
-            largest_body: 64 << 20,
+            max_body: 64 << 20,
             memory: 256 << 20,
             queue: 64,
             read_timeout: Duration::from_secs(15),
-            answer_timeout: Duration::from_secs(13),
-            look_again: LOOK_AGAIN,
+            store_timeout: Duration::from_secs(13),
+            reload_interval: RELOAD_INTERVAL,
             limits: Limits::default(),
         }
     }
@@ -95,7 +95,7 @@ pub enum Outcome {
         events: u64,
     },
     /// It is no batch of events.
-    Invalid(Reason),
+    Invalid(InvalidBody),
     /// The store is full.
     Full,
     /// It cannot be stored now: the store fails, or pullwatch stops.
@@ -104,10 +104,10 @@ pub enum Outcome {
 
 /// A batch on its way to the pipeline.
 ///
-/// Its memory counts against the receiver's budget until it is dropped. Where `done` is dropped without an answer, the sender is told to
+/// Its memory counts against the receiver's budget until it is dropped. Where `done` is dropped without an reply, the sender is told to
 /// come back.
 #[derive(Debug)]
-pub struct Delivery {
+pub struct WebhookBatch {
     /// The body, unpacked.
     pub body: Vec<u8>,
     /// Who sent it.
@@ -119,11 +119,11 @@ pub struct Delivery {
 }
 
 /// Hears what the receiver does, for whoever counts it.
-pub trait Witness: Send + Sync {
+pub trait WebhookObserver: Send + Sync {
     /// A request was answered with this code, one of [`CODES`].
     fn answered(&self, code: u16);
     /// A body of so many bytes, unpacked, was handed to the pipeline.
-    fn handed_on(&self, bytes: usize);
+    fn submitted(&self, bytes: usize);
     /// So many bytes of the budget were taken, or given back where it is negative. Told from many threads: a sum is right in any
     /// order, a level would not be.
     fn memory(&self, change: i64);
@@ -132,19 +132,19 @@ pub trait Witness: Send + Sync {
 }
 
 /// What the handlers share.
-struct Shared {
+struct HandlerState {
     settings: Settings,
     token: Option<Token>,
-    queue: mpsc::Sender<Delivery>,
+    queue: mpsc::Sender<WebhookBatch>,
     budget: Budget,
-    witness: Arc<dyn Witness>,
+    observer: Arc<dyn WebhookObserver>,
     is_stopping: AtomicBool,
 }
 
 /// A receiver at work.
 pub struct Receiver {
-    shared: Arc<Shared>,
-    listening: Listening,
+    shared: Arc<HandlerState>,
+    listener: Listener,
 }
 
 impl std::fmt::Debug for Receiver {
@@ -161,9 +161,9 @@ impl Receiver {
     /// When the address is taken, or a file of the settings is no good.
     pub fn start(
         mut settings: Settings,
-        witness: Arc<dyn Witness>,
-    ) -> Result<(Self, mpsc::Receiver<Delivery>), NetError> {
-        settings.memory = settings.memory.max(settings.largest_body);
+        observer: Arc<dyn WebhookObserver>,
+    ) -> Result<(Self, mpsc::Receiver<WebhookBatch>), NetError> {
+        settings.memory = settings.memory.max(settings.max_body);
         let token = settings.token_file.clone().map(Token::load).transpose()?;
         let has_clients = settings.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
         if token.is_none() && !has_clients && !settings.address.ip().is_loopback() {
@@ -173,39 +173,39 @@ impl Receiver {
             );
         }
         let (sender, deliveries) = mpsc::channel(settings.queue.max(1));
-        let port = Port {
+        let port = ListenerConfig {
             address: settings.address,
             tls: settings.tls.clone(),
             token: token.clone(),
-            look_again: settings.look_again,
+            reload_interval: settings.reload_interval,
             limits: settings.limits.clone(),
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(HandlerState {
             token,
             queue: sender,
-            budget: Budget::new(settings.memory, witness.clone()),
-            witness: witness.clone(),
+            budget: Budget::new(settings.memory, observer.clone()),
+            observer: observer.clone(),
             is_stopping: AtomicBool::new(false),
             settings,
         });
         let router = Router::new().fallback(handler::receive).with_state(shared.clone());
-        let listening = listen(port, router, move |taken| witness.reloaded(taken))?;
-        Ok((Receiver { shared, listening }, deliveries))
+        let listener = listen(port, router, move |taken| observer.reloaded(taken))?;
+        Ok((Receiver { shared, listener }, deliveries))
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.listening.address()
+        self.listener.address()
     }
 
     /// From now on every request is told to come back later. What was handed on is still answered.
-    pub fn refuse(&self) {
+    pub fn drain(&self) {
         self.shared.is_stopping.store(true, Ordering::Release);
     }
 
     /// Refuses new batches, waits so long for the answers of those that were handed on, and closes the port.
     pub async fn stop(self, grace: Duration) {
-        self.refuse();
-        self.listening.stop(grace).await;
+        self.drain();
+        self.listener.stop(grace).await;
     }
 }

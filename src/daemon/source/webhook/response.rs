@@ -4,56 +4,56 @@ use axum::http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
-use super::Reason;
+use super::InvalidBody;
 
 /// Every code that a request can be answered with.
 pub const CODES: [u16; 11] = [200, 400, 401, 403, 404, 405, 408, 413, 415, 429, 503];
 
-/// An answer to a batch.
+/// An reply to a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Reply {
     Stored {
         events: u64,
     },
-    Invalid(Reason),
+    Invalid(InvalidBody),
     /// The body did not come whole.
-    Torn,
+    Incomplete,
     /// Its packing is broken.
-    Unpackable,
+    InvalidGzip,
     NoToken,
     WrongToken,
     WrongPath,
     WrongMethod,
-    TooSlow,
+    BodyTimeout,
     /// More than so many bytes.
     TooLarge {
-        largest: usize,
+        max_bytes: usize,
     },
     WrongType,
     WrongEncoding,
     /// The queue or the budget is full.
-    TooMuch,
+    Overloaded,
     StoreFull,
     Stopping,
     Busy,
     /// Not stored in time; it may be later.
-    Late,
+    StoreTimeout,
 }
 
-impl Answer {
+impl Reply {
     pub(super) fn status(self) -> StatusCode {
         match self {
-            Answer::Stored { .. } => StatusCode::OK,
-            Answer::Invalid(_) | Answer::Torn | Answer::Unpackable => StatusCode::BAD_REQUEST,
-            Answer::NoToken => StatusCode::UNAUTHORIZED,
-            Answer::WrongToken => StatusCode::FORBIDDEN,
-            Answer::WrongPath => StatusCode::NOT_FOUND,
-            Answer::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Answer::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Answer::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Answer::WrongType | Answer::WrongEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Answer::TooMuch => StatusCode::TOO_MANY_REQUESTS,
-            Answer::StoreFull | Answer::Stopping | Answer::Busy | Answer::Late => {
+            Reply::Stored { .. } => StatusCode::OK,
+            Reply::Invalid(_) | Reply::Incomplete | Reply::InvalidGzip => StatusCode::BAD_REQUEST,
+            Reply::NoToken => StatusCode::UNAUTHORIZED,
+            Reply::WrongToken => StatusCode::FORBIDDEN,
+            Reply::WrongPath => StatusCode::NOT_FOUND,
+            Reply::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Reply::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Reply::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Reply::WrongType | Reply::WrongEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Reply::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+            Reply::StoreFull | Reply::Stopping | Reply::Busy | Reply::StoreTimeout => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -63,48 +63,48 @@ impl Answer {
     /// audit backend's own five attempts even start to count.
     fn retry_after(self) -> Option<&'static str> {
         match self {
-            Answer::TooMuch | Answer::Late => Some("1"),
-            Answer::Busy | Answer::Stopping => Some("5"),
-            Answer::StoreFull => Some("10"),
+            Reply::Overloaded | Reply::StoreTimeout => Some("1"),
+            Reply::Busy | Reply::Stopping => Some("5"),
+            Reply::StoreFull => Some("10"),
             _ => None,
         }
     }
 
-    /// Whether the rest of the body is worth to be read, so that the sender hears the answer instead of a connection that breaks.
-    pub(super) fn is_worth_draining(self) -> bool {
-        !matches!(self, Answer::Torn | Answer::TooSlow)
+    /// Whether the rest of the body is worth to be read, so that the sender hears the reply instead of a connection that breaks.
+    pub(super) fn drains_body(self) -> bool {
+        !matches!(self, Reply::Incomplete | Reply::BodyTimeout)
     }
 
     fn reason(self) -> String {
         match self {
-            Answer::Stored { .. } => String::new(),
-            Answer::Invalid(reason) => reason.to_string(),
-            Answer::Torn => "the body did not come whole".to_owned(),
-            Answer::Unpackable => "the body is no sound gzip".to_owned(),
-            Answer::NoToken => "a bearer token is needed".to_owned(),
-            Answer::WrongToken => "this is not the token".to_owned(),
-            Answer::WrongPath => "nothing is received at this path".to_owned(),
-            Answer::WrongMethod => "events are sent with POST".to_owned(),
-            Answer::TooSlow => "the body took too long to come".to_owned(),
-            Answer::TooLarge { largest } => {
+            Reply::Stored { .. } => String::new(),
+            Reply::Invalid(reason) => reason.to_string(),
+            Reply::Incomplete => "the body did not come whole".to_owned(),
+            Reply::InvalidGzip => "the body is no sound gzip".to_owned(),
+            Reply::NoToken => "a bearer token is needed".to_owned(),
+            Reply::WrongToken => "this is not the token".to_owned(),
+            Reply::WrongPath => "nothing is received at this path".to_owned(),
+            Reply::WrongMethod => "events are sent with POST".to_owned(),
+            Reply::BodyTimeout => "the body took too long to come".to_owned(),
+            Reply::TooLarge { max_bytes } => {
                 format!(
-                    "the body is larger than {largest} bytes: lower the apiserver's \
+                    "the body is larger than {max_bytes} bytes: lower the apiserver's \
                      --audit-webhook-batch-max-size, or raise the limit"
                 )
             }
-            Answer::WrongType => "events are sent as application/json".to_owned(),
-            Answer::WrongEncoding => "a body is sent as it is, or packed with gzip".to_owned(),
-            Answer::TooMuch => "more batches wait than there is room for".to_owned(),
-            Answer::StoreFull => "the store is full".to_owned(),
-            Answer::Stopping => "pullwatch stops".to_owned(),
-            Answer::Busy => "the batch cannot be stored now".to_owned(),
-            Answer::Late => "the batch was not stored in time".to_owned(),
+            Reply::WrongType => "events are sent as application/json".to_owned(),
+            Reply::WrongEncoding => "a body is sent as it is, or packed with gzip".to_owned(),
+            Reply::Overloaded => "more batches wait than there is room for".to_owned(),
+            Reply::StoreFull => "the store is full".to_owned(),
+            Reply::Stopping => "pullwatch stops".to_owned(),
+            Reply::Busy => "the batch cannot be stored now".to_owned(),
+            Reply::StoreTimeout => "the batch was not stored in time".to_owned(),
         }
     }
 
     pub(super) fn into_response(self) -> Response {
         let body = match self {
-            Answer::Stored { events } => serde_json::json!({ "events": events }),
+            Reply::Stored { events } => serde_json::json!({ "events": events }),
             other => serde_json::json!({ "error": other.reason() }),
         };
         let mut response = (self.status(), body.to_string()).into_response();
@@ -114,13 +114,13 @@ impl Answer {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         match self {
-            Answer::NoToken => {
+            Reply::NoToken => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Answer::WrongMethod => {
+            Reply::WrongMethod => {
                 headers.insert(ALLOW, HeaderValue::from_static("POST"));
             }
-            Answer::WrongEncoding => {
+            Reply::WrongEncoding => {
                 headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
             }
             _ => {}
