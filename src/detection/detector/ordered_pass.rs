@@ -102,7 +102,8 @@ impl<'d> Sequel<'d> {
             }
         }
         if concerns {
-            registry::learn_after_evaluation(event, &mut self.cluster_state);
+            let request = case.request();
+            registry::learn_after_evaluation(event, &request, &mut self.cluster_state);
         }
     }
 

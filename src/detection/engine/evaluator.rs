@@ -17,7 +17,7 @@ use super::{compare, transform};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::time;
 use crate::detection::audit::time::Clock;
-use crate::detection::registry::{self, ClusterState, Exposure, ExposureKind, OrderDependency};
+use crate::detection::registry::{self, ClusterState, Exposure, ExposureKind, OrderDependency, RequestInfo};
 use crate::detection::rules::fields::{Correlation, Registry};
 use crate::text::escape::MAX_SHOWN_LEN;
 use crate::text::timespan;
@@ -55,6 +55,7 @@ pub struct Sight<'e> {
     verdicts: Vec<(u64, bool)>,
     values: Vec<(u64, Value<'e>)>,
     exposure: (u64, Rc<Exposure>),
+    request: (u64, Rc<RequestInfo>),
 }
 
 impl Sight<'_> {
@@ -65,6 +66,7 @@ impl Sight<'_> {
             verdicts: vec![(0, false); plan.checks.len()],
             values: (0..plan.operands.len()).map(|_| (0, Value::Missing)).collect(),
             exposure: (0, Rc::default()),
+            request: (0, Rc::default()),
         }
     }
 
@@ -232,13 +234,24 @@ impl<'e> Case<'_, '_, 'e> {
     /// What the event exposed of registry credentials, found once.
     pub fn exposure(&mut self) -> Rc<Exposure> {
         if self.sight.exposure.0 != self.sight.number {
+            let request = self.request();
             let exposure = match self.cluster_state.as_deref_mut() {
-                Some(cluster_state) => registry::observe(self.event, &self.plan.names, cluster_state),
-                None => Exposure::of(self.event, &self.plan.names, None),
+                Some(cluster_state) => {
+                    registry::observe(self.event, &request, &self.plan.names, cluster_state)
+                }
+                None => Exposure::of(self.event, &request, &self.plan.names, None),
             };
             self.sight.exposure = (self.sight.number, Rc::new(exposure));
         }
         self.sight.exposure.1.clone()
+    }
+
+    /// The request of the event, read once.
+    pub fn request(&mut self) -> Rc<RequestInfo> {
+        if self.sight.request.0 != self.sight.number {
+            self.sight.request = (self.sight.number, Rc::new(RequestInfo::of(self.event)));
+        }
+        self.sight.request.1.clone()
     }
 
     fn registry(&mut self, part: Registry) -> Value<'static> {
@@ -247,18 +260,20 @@ impl<'e> Case<'_, '_, 'e> {
         };
         let word = |word: &'static str| Value::Text(word.as_bytes().into());
         let names = &self.plan.names;
+        let request = self.request();
         let cluster_state = self.cluster_state.as_deref_mut();
         match part {
             Registry::ByType => {
                 word(if registry::selects_credential_types(self.event) { "true" } else { "false" })
             }
-            Registry::Copied => list(registry::copied_configuration_keys(self.event)),
+            Registry::Copied => list(registry::copied_configuration_keys(self.event, &request)),
             Registry::ImageHosts => list(registry::image_hosts(self.event)),
-            Registry::Referenced => list(registry::referenced_credentials(self.event, names, cluster_state)),
-            Registry::Granted => list(registry::granted_verbs(self.event, cluster_state)),
-            Registry::PodSecurity => {
-                registry::pod_security_change(self.event, cluster_state).map_or(Value::Missing, word)
+            Registry::Referenced => {
+                list(registry::referenced_credentials(self.event, &request, names, cluster_state))
             }
+            Registry::Granted => list(registry::granted_verbs(self.event, &request, cluster_state)),
+            Registry::PodSecurity => registry::pod_security_change(self.event, &request, cluster_state)
+                .map_or(Value::Missing, word),
             _ => exposed(part, &self.exposure()),
         }
     }

@@ -1,49 +1,45 @@
-//! What one event exposed.
+//! What one event exposed of registry credentials.
 //!
-//! A read by name says which secret. A list or a watch has no name: what was taken stands in the response, where the
-//! policy logs it, or nowhere, and then the read of the whole scope is presumed to be one of the credentials in it.
+//! Takes an event and the cluster state, and returns the credentials that the response handed over. A read by name says
+//! which secret; a list or a watch has no name, so that the response decides where the policy logs it, and where it does
+//! not, the read is presumed to have covered every known credential in its scope. Types that the event shows are recorded in
+//! the cluster state on the way. The data of a secret must never enter the result: hosts and user names alone.
 
 use serde::{Deserialize, Serialize};
 
-use super::cluster_state::{ClusterState, Evidence, object_name};
-use super::docker_config::RegistryLogins;
-use super::{is, namespace_of, text};
+use super::cluster_state::{ClusterState, Evidence};
+use super::docker_config::{DATA_KEYS, RegistryLogins, SECRET_TYPES};
+use super::{RequestInfo, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{JsonError, Raw, Type};
 use crate::detection::audit::uri;
 use crate::text::name_patterns::NamePatterns;
 
-/// The types of secrets that hold registry credentials.
-pub(super) const TYPES: [&[u8]; 2] = [b"kubernetes.io/dockerconfigjson", b"kubernetes.io/dockercfg"];
+/// The annotation in which `kubectl apply` stores the whole object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// The keys of their data.
-const KEYS: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
-
-/// Where `kubectl apply` leaves the whole object.
-const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// So many secrets are named; all are counted.
-const MOST_NAMED: usize = 1000;
+/// Maximum number of secrets that an exposure names. All are counted.
+const MAX_NAMED: usize = 1000;
 
 /// How surely credentials were handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExposureKind {
-    /// Nothing about registry credentials.
+    /// No registry credential was involved.
     #[default]
     None,
-    /// The request was refused.
+    /// The request was denied.
     Denied,
-    /// NamePatterns, and perhaps types, but no content.
+    /// Names, and perhaps types, but no data.
     Metadata,
-    /// A full read was possible, and the log does not show the answer.
+    /// A full read was possible, and the log does not show the response.
     Presumed,
-    /// The answer carried them.
+    /// The response contained credentials.
     Payload,
 }
 
 impl ExposureKind {
-    /// The word in rules and alerts.
+    /// Returns the value of `registry.exposure`.
     pub const fn name(self) -> &'static str {
         match self {
             ExposureKind::None => "none",
@@ -55,21 +51,18 @@ impl ExposureKind {
     }
 }
 
-/// How much was asked for.
+/// The range of secrets that a request covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadScope {
-    /// One secret.
     #[default]
     Secret,
-    /// Those of a namespace.
     Namespace,
-    /// Those of the cluster.
     Cluster,
 }
 
 impl ReadScope {
-    /// The word in rules and alerts.
+    /// Returns the value of `registry.scope`.
     pub const fn name(self) -> &'static str {
         match self {
             ReadScope::Secret => "secret",
@@ -79,103 +72,109 @@ impl ReadScope {
     }
 }
 
-/// What an event is about, of registry credentials, and what it exposed of them.
+/// The registry credentials that an event is about, and what it exposed of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exposure {
-    /// How surely they were handed over.
     pub kind: ExposureKind,
-    /// How much was asked for.
     pub scope: ReadScope,
-    /// Which credentials, as `namespace/name`; at most a thousand.
+    /// Credentials as `namespace/name`, at most [`MAX_NAMED`].
     pub secrets: Vec<String>,
-    /// How many.
+    /// Number of credentials.
     pub count: u64,
-    /// How it is known that they are some; the strongest.
+    /// The strongest evidence for any of them.
     pub evidence: Option<Evidence>,
-    /// For which registries, and as whom.
     pub logins: RegistryLogins,
 }
 
-/// What a request does to secrets.
+/// What a request does to secrets, which decides what its response can expose.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Request {
-    /// Its answer holds what was there before, or what the client need not know.
+enum Access {
+    /// The response contains what was there before, or what the client need not know.
     Read,
-    /// It hands over what is there, if it asks for that, and all that changes.
+    /// The stream contains later changes, and, depending on the query, what is there already.
     Watch,
-    /// The client knows what it sends.
+    /// The response contains what the client sent.
     Write,
-    /// The answer says no more than that it is done.
+    /// The response contains a status.
     Delete,
 }
 
+impl Access {
+    fn of(verb: &str) -> Option<Self> {
+        match verb {
+            // A patch is answered with the whole secret, and deletecollection with all of them.
+            "get" | "list" | "patch" | "deletecollection" => Some(Access::Read),
+            "watch" => Some(Access::Watch),
+            "create" | "update" => Some(Access::Write),
+            "delete" => Some(Access::Delete),
+            _ => None,
+        }
+    }
+}
+
 impl Exposure {
-    /// What an event is about and what it exposed. A watch counts once: when it starts, or, where the start is not logged,
-    /// when it ends. Without cluster state only the event itself counts.
-    ///
-    /// What the event shows is learned on the way.
-    pub fn of(event: &mut Event<'_>, names: &NamePatterns, cluster_state: Option<&mut ClusterState>) -> Self {
-        let object = event.object();
-        if !is(object.resource, "secrets") || object.subresource.is_some() {
+    /// Returns what an event is about and what it exposed. A watch counts once: when it starts, or, where the policy omits
+    /// the start, when it ends. Without cluster state only the event itself counts.
+    pub(crate) fn of(
+        event: &mut Event<'_>,
+        request: &RequestInfo,
+        names: &NamePatterns,
+        state: Option<&mut ClusterState>,
+    ) -> Self {
+        if !request.is_about_secrets() {
             return Exposure::default();
         }
-        let request = match text(event.get(Member::Verb)).as_deref() {
-            // The answer to a patch is the whole secret, and to a deletion of many all of them.
-            Some("get" | "list" | "patch" | "deletecollection") => Request::Read,
-            Some("watch") => Request::Watch,
-            Some("create" | "update") => Request::Write,
-            Some("delete") => Request::Delete,
-            _ => return Exposure::default(),
-        };
+        let Some(access) = Access::of(&request.verb) else { return Exposure::default() };
         let code = event.path(&["responseStatus", "code"]).map(Raw::bytes);
-        let mut reader = Reader { names, cluster_state, found: Exposure::default() };
-        let counts = match (text(event.get(Member::Stage)).as_deref(), &mut reader.cluster_state) {
-            (Some("ResponseStarted" | "ResponseComplete" | "Panic"), Some(cluster_state))
-                if request == Request::Watch =>
+        let mut reader = ExposureReader { names, state, exposure: Exposure::default() };
+        let counts = match (text(event.get(Member::Stage)).as_deref(), &mut reader.state) {
+            (Some("ResponseStarted" | "ResponseComplete" | "Panic"), Some(state))
+                if access == Access::Watch =>
             {
-                cluster_state.is_first_of_request(event)
+                state.is_first_of_request(event)
             }
-            (Some("ResponseStarted"), None) if request == Request::Watch => true,
-            // Of a request whose sender is not known there is no other stage.
+            (Some("ResponseStarted"), None) if access == Access::Watch => true,
+            // A request that failed authentication has no other stage.
             (Some("ResponseStarted"), _) => code == Some(b"401"),
-            (Some("ResponseComplete" | "Panic"), _) => request != Request::Watch,
+            (Some("ResponseComplete" | "Panic"), _) => access != Access::Watch,
             _ => false,
         };
         if !counts {
             return Exposure::default();
         }
-        reader.found.scope = match (object.name, object.namespace) {
-            (Some(_), _) => ReadScope::Secret,
-            (None, _) if matches!(request, Request::Write | Request::Delete) => ReadScope::Secret,
-            (None, Some(_)) => ReadScope::Namespace,
-            (None, None) => ReadScope::Cluster,
+        reader.exposure.scope = match (request.has_name, request.has_namespace) {
+            (true, _) => ReadScope::Secret,
+            (false, _) if matches!(access, Access::Write | Access::Delete) => ReadScope::Secret,
+            (false, true) => ReadScope::Namespace,
+            (false, false) => ReadScope::Cluster,
         };
-        let place = Asked::of(event);
+        let target = Target::of(event, request);
         match code.and_then(|code| code.first()) {
             Some(b'2') | None => {
-                reader.answered(event, request, &place);
-                reader.written(event, &place);
+                reader.read_success(event, access, &target);
+                reader.record_write(event, request, &target);
             }
             Some(_) => {
                 if matches!(code, Some(b"401" | b"403")) {
-                    reader.found.kind = ExposureKind::Denied;
+                    reader.exposure.kind = ExposureKind::Denied;
                 }
-                reader.about(&place);
+                reader.add_target(&target);
             }
         }
-        reader.found
+        reader.exposure
     }
 
     fn add(&mut self, namespace: &str, name: &str, evidence: Evidence) {
         self.count += 1;
         self.evidence = self.evidence.max(Some(evidence));
-        if self.secrets.len() < MOST_NAMED {
+        if self.secrets.len() < MAX_NAMED {
             self.secrets.push(format!("{namespace}/{name}"));
         }
     }
 
-    /// The surest decides what the whole event is; credentials that it only names are not those it handed over.
-    fn found(&mut self, kind: ExposureKind, namespace: &str, name: &str, evidence: Evidence) {
+    /// Adds a credential that was exposed. The surest kind is that of the whole event, so that credentials which the event
+    /// only names are not among those that it handed over.
+    fn add_exposed(&mut self, kind: ExposureKind, namespace: &str, name: &str, evidence: Evidence) {
         if kind == ExposureKind::Payload && self.kind != ExposureKind::Payload {
             self.secrets.clear();
             self.count = 0;
@@ -189,134 +188,132 @@ impl Exposure {
     }
 }
 
-/// What a request named.
-struct Asked {
-    name: Option<String>,
+/// The secrets that a request selects.
+struct Target<'r> {
+    /// Empty if the request selects many.
+    name: &'r str,
     /// Empty for the whole cluster.
     namespace: String,
     uri: String,
 }
 
-impl Asked {
-    fn of(event: &mut Event<'_>) -> Self {
+impl<'r> Target<'r> {
+    fn of(event: &mut Event<'_>, request: &'r RequestInfo) -> Self {
         let uri = text(event.get(Member::RequestUri)).unwrap_or_default();
-        let mut namespace = namespace_of(event.object());
-        // Over the path of the whole cluster a selector can still ask for one namespace.
+        let mut namespace = request.namespace.clone();
+        // A request across all namespaces can select one with a field selector.
         if namespace.is_empty() {
-            namespace = terms(&uri)
+            namespace = selector_terms(&uri)
+                .into_iter()
                 .find_map(|(field, equals, value)| (equals && field == "metadata.namespace").then_some(value))
                 .unwrap_or_default();
         }
-        Asked { name: object_name(event), namespace, uri }
+        Target { name: &request.name, namespace, uri }
     }
 }
 
-/// Reads an event, with what is known.
-struct Reader<'n, 'k> {
+/// Reads one event.
+struct ExposureReader<'n, 's> {
     names: &'n NamePatterns,
-    cluster_state: Option<&'k mut ClusterState>,
-    found: Exposure,
+    state: Option<&'s mut ClusterState>,
+    exposure: Exposure,
 }
 
-impl Reader<'_, '_> {
+impl ExposureReader<'_, '_> {
     fn evidence(&mut self, namespace: &str, name: &str) -> Option<Evidence> {
-        match &mut self.cluster_state {
-            Some(cluster_state) => cluster_state.evidence(namespace, name, self.names),
+        match &mut self.state {
+            Some(state) => state.evidence(namespace, name, self.names),
             None => self.names.matches(name).then_some(Evidence::Name),
         }
     }
 
-    fn answered(&mut self, event: &mut Event<'_>, request: Request, asked: &Asked) {
-        let answer = event.get(Member::ResponseObject).filter(|body| body.kind() == Type::Object);
-        match request {
-            Request::Read | Request::Delete => {
-                if let Some(answer) = answer {
-                    self.read_answer(answer, asked);
+    fn read_success(&mut self, event: &mut Event<'_>, access: Access, target: &Target<'_>) {
+        let response = event.get(Member::ResponseObject).filter(|body| body.kind() == Type::Object);
+        match access {
+            Access::Read | Access::Delete => {
+                if let Some(response) = response {
+                    self.read_response(response, target);
                 }
-                // A line that is cut may have ended before the credentials.
+                // A truncated line may have ended before the credentials.
                 let is_cut = event.finish() == Err(JsonError::Truncated);
-                let is_shown = answer.is_some() && !(is_cut && self.found.kind == ExposureKind::None);
-                if request == Request::Read && !is_shown {
-                    self.presume(asked, true);
-                } else if self.found.count == 0 && asked.name.is_some() {
-                    self.about(asked);
+                let is_shown = response.is_some() && !(is_cut && self.exposure.kind == ExposureKind::None);
+                if access == Access::Read && !is_shown {
+                    self.presume(target, true);
+                } else if self.exposure.count == 0 {
+                    self.add_target(target);
                 }
             }
-            Request::Watch => self.presume(asked, hands_over_all(&asked.uri)),
-            Request::Write => {
-                // Two views of the same secret: the request may be without a name, the answer without a type.
+            Access::Watch => self.presume(target, sends_initial_events(&target.uri)),
+            Access::Write => {
+                // Two views of the same secret: the request may have no name, the response no type.
                 for body in super::bodies(event) {
-                    self.read_written(body, asked);
+                    self.read_written(body, target);
                 }
-                self.about(asked);
+                self.add_target(target);
             }
         }
     }
 
-    /// What a request was about that handed nothing over.
-    fn about(&mut self, asked: &Asked) {
-        if let Some(name) = &asked.name
-            && let Some(evidence) = self.evidence(&asked.namespace, name)
+    /// Adds the secret that a request named although it exposed nothing.
+    fn add_target(&mut self, target: &Target<'_>) {
+        if !target.name.is_empty()
+            && let Some(evidence) = self.evidence(&target.namespace, target.name)
         {
-            self.found.add(&asked.namespace, name, evidence);
+            self.exposure.add(&target.namespace, target.name, evidence);
         }
     }
 
-    /// The answer is not in the log: what was asked for decides.
-    fn presume(&mut self, asked: &Asked, all: bool) {
-        let Asked { name, namespace, uri } = asked;
-        match name {
-            // By a selector a name can be asked for in all namespaces at once.
-            Some(name) if namespace.is_empty() => {
-                let known: Vec<(String, Evidence)> = self
-                    .known(None)
-                    .filter(|(key, _)| key.split_once('/').is_some_and(|(_, own)| own == name))
-                    .collect();
-                for (key, evidence) in &known {
-                    let (namespace, name) = key.split_once('/').unwrap_or_default();
-                    self.found.found(ExposureKind::Presumed, namespace, name, *evidence);
-                }
-                if known.is_empty() && self.names.matches(name) {
-                    self.found.found(ExposureKind::Presumed, "*", name, Evidence::Name);
-                }
+    /// Derives the exposure from the request, where the response is not in the log. Without `includes_existing` only
+    /// later changes were sent.
+    fn presume(&mut self, target: &Target<'_>, includes_existing: bool) {
+        let Target { name, namespace, uri } = target;
+        if !name.is_empty() {
+            if namespace.is_empty() {
+                self.presume_name_in_all_namespaces(name);
+            } else if let Some(evidence) = self.evidence(namespace, name) {
+                self.exposure.add_exposed(ExposureKind::Presumed, namespace, name, evidence);
             }
-            Some(name) => {
-                if let Some(evidence) = self.evidence(namespace, name) {
-                    self.found.found(ExposureKind::Presumed, namespace, name, evidence);
-                }
+            return;
+        }
+        // A field selector may exclude the types of registry credentials.
+        if selects_other_types(uri) {
+            return;
+        }
+        self.exposure.kind = ExposureKind::Presumed;
+        if includes_existing {
+            let scope = (!namespace.is_empty()).then_some(&**namespace);
+            for (key, evidence) in self.known(scope) {
+                let (namespace, name) = key.split_once('/').unwrap_or_default();
+                self.exposure.add(namespace, name, evidence);
             }
-            // A selector may ask for other types of secrets only.
-            None if !asks_for_other_types(uri) => {
-                self.found.kind = ExposureKind::Presumed;
-                if all {
-                    let scope = (!namespace.is_empty()).then_some(&**namespace);
-                    for (key, evidence) in self.known(scope).collect::<Vec<_>>() {
-                        let (namespace, name) = key.split_once('/').unwrap_or_default();
-                        self.found.add(namespace, name, evidence);
-                    }
-                }
-            }
-            None => {}
         }
     }
 
-    fn known(&self, namespace: Option<&str>) -> impl Iterator<Item = (String, Evidence)> {
-        let cluster_state = self.cluster_state.as_deref();
-        cluster_state
-            .into_iter()
-            .flat_map(move |cluster_state| cluster_state.credentials(namespace))
-            .map(|(key, evidence)| (key.to_owned(), evidence))
-            .collect::<Vec<_>>()
-            .into_iter()
+    /// A field selector can select one name in all namespaces.
+    fn presume_name_in_all_namespaces(&mut self, name: &str) {
+        let mut known = self.known(None);
+        known.retain(|(key, _)| key.split_once('/').is_some_and(|(_, own)| own == name));
+        for (key, evidence) in &known {
+            let (namespace, name) = key.split_once('/').unwrap_or_default();
+            self.exposure.add_exposed(ExposureKind::Presumed, namespace, name, *evidence);
+        }
+        if known.is_empty() && self.names.matches(name) {
+            self.exposure.add_exposed(ExposureKind::Presumed, "*", name, Evidence::Name);
+        }
     }
 
-    fn read_answer(&mut self, body: Raw<'_>, asked: &Asked) {
+    fn known(&self, namespace: Option<&str>) -> Vec<(String, Evidence)> {
+        let credentials = self.state.as_deref().into_iter().flat_map(|state| state.credentials(namespace));
+        credentials.map(|(key, evidence)| (key.to_owned(), evidence)).collect()
+    }
+
+    fn read_response(&mut self, body: Raw<'_>, target: &Target<'_>) {
         let kind = text(body.get("kind")).unwrap_or_default();
         match kind.as_str() {
-            "Secret" | "PartialObjectMetadata" => self.read_secret(body, None, asked),
+            "Secret" | "PartialObjectMetadata" => self.read_secret(body, None, target),
             "SecretList" | "PartialObjectMetadataList" => {
                 for item in body.items_of("items") {
-                    self.read_secret(item, None, asked);
+                    self.read_secret(item, None, target);
                 }
             }
             "Table" => {
@@ -327,10 +324,11 @@ impl Reader<'_, '_> {
                             .and_then(|cells: Raw<'_>| cells.items().map_while(Result::ok).nth(at))
                     };
                     match row.get("object").filter(|object| object.kind() == Type::Object) {
-                        Some(object) => self.read_secret(object, cell(1), asked),
+                        Some(object) => self.read_secret(object, cell(1), target),
                         None => {
                             if let Some(name) = text(cell(0)) {
-                                self.judge(ExposureKind::Metadata, &asked.namespace, &name, cell(1), false);
+                                let kind = ExposureKind::Metadata;
+                                self.classify(kind, &target.namespace, &name, cell(1), false);
                             }
                         }
                     }
@@ -340,59 +338,50 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// One secret, or its metadata alone; `cell` is its type where a table says it.
-    fn read_secret(&mut self, secret: Raw<'_>, cell: Option<Raw<'_>>, asked: &Asked) {
-        let [metadata, data, kind] = secret.get_all(["metadata", "data", "type"]);
-        let [name, own, annotations] = metadata
+    /// Reads a secret or its metadata alone. `type_cell` is its type where a table shows it.
+    fn read_secret(&mut self, secret: Raw<'_>, type_cell: Option<Raw<'_>>, target: &Target<'_>) {
+        let [metadata, data, secret_type] = secret.get_all(["metadata", "data", "type"]);
+        let [name, own_namespace, annotations] = metadata
             .map(|metadata| metadata.get_all(["name", "namespace", "annotations"]))
             .unwrap_or_default();
-        let Some(name) = text(name).or_else(|| asked.name.clone()) else { return };
-        let own = text(own);
-        let namespace = own.as_deref().unwrap_or(&asked.namespace);
+        let Some(name) = text(name).or_else(|| (!target.name.is_empty()).then(|| target.name.to_owned()))
+        else {
+            return;
+        };
+        let own_namespace = text(own_namespace);
+        let namespace = own_namespace.as_deref().unwrap_or(&target.namespace);
         let data = data.filter(|data| data.members().next().is_some());
-        let applied = annotations.and_then(|annotations| annotations.get(APPLIED));
-        // `kubectl apply` leaves the whole secret in an annotation, which metadata carries along.
-        let applied = applied
-            .map(Raw::text)
-            .filter(|applied| KEYS.iter().any(|key| memchr::memmem::find(applied, key.as_bytes()).is_some()));
+        // The annotation holds the whole secret, and is part of the metadata.
+        let applied =
+            annotations.and_then(|annotations| annotations.get(LAST_APPLIED)).map(Raw::text).filter(
+                |applied| DATA_KEYS.iter().any(|key| memchr::memmem::find(applied, key.as_bytes()).is_some()),
+            );
         let exposed =
             if data.is_some() || applied.is_some() { ExposureKind::Payload } else { ExposureKind::Metadata };
-        // The type comes last, and may be cut off.
-        let has_key = data.is_some_and(|data| KEYS.iter().any(|key| data.get(key).is_some()));
-        if self.judge(exposed, namespace, &name, kind.or(cell), has_key) {
-            self.found.logins.read(secret);
+        // The type comes last and may be missing from a truncated line.
+        let has_key = data.is_some_and(|data| DATA_KEYS.iter().any(|key| data.get(key).is_some()));
+        if self.classify(exposed, namespace, &name, secret_type.or(type_cell), has_key) {
+            self.exposure.logins.add_secret(secret);
             if let Some(applied) = applied {
-                self.found.logins.read(Raw::assume(&applied));
+                self.exposure.logins.add_secret(Raw::assume(&applied));
             }
         }
     }
 
-    /// Remembers when a credential was created or changed. What is only tried changes nothing.
-    fn written(&mut self, event: &mut Event<'_>, asked: &Asked) {
-        let Some(cluster_state) = &mut self.cluster_state else { return };
-        let verb = text(event.get(Member::Verb));
-        if let (Some("create" | "update" | "patch"), Some(name), Some(time)) =
-            (verb.as_deref(), &asked.name, event.time())
-            && uri::lenient_parameters(asked.uri.as_bytes(), b"dryRun").is_empty()
-        {
-            cluster_state.saw_write(&asked.namespace, name, time, self.names);
-        }
-    }
-
-    /// Whether a secret is a credential, which is then found.
-    fn judge(
+    /// Adds a secret of the response if it is a credential, and returns whether it is. Records its type.
+    fn classify(
         &mut self,
         kind: ExposureKind,
         namespace: &str,
         name: &str,
-        seen: Option<Raw<'_>>,
+        secret_type: Option<Raw<'_>>,
         has_key: bool,
     ) -> bool {
-        let evidence = match (seen.and_then(Raw::string), has_key) {
-            (Some(seen), _) => {
-                let is_credential = TYPES.contains(&&*seen);
-                if let Some(cluster_state) = &mut self.cluster_state {
-                    cluster_state.saw_type(namespace, name, is_credential, self.names);
+        let evidence = match (secret_type.and_then(Raw::string), has_key) {
+            (Some(secret_type), _) => {
+                let is_credential = SECRET_TYPES.contains(&&*secret_type);
+                if let Some(state) = &mut self.state {
+                    state.record_type(namespace, name, is_credential, self.names);
                 }
                 is_credential.then_some(Evidence::Type)
             }
@@ -400,50 +389,63 @@ impl Reader<'_, '_> {
             (None, false) => self.evidence(namespace, name),
         };
         if let Some(evidence) = evidence {
-            self.found.found(kind, namespace, name, evidence);
+            self.exposure.add_exposed(kind, namespace, name, evidence);
         }
         evidence.is_some()
     }
 
-    /// A secret that is created or changed.
-    fn read_written(&mut self, body: Raw<'_>, asked: &Asked) {
-        let name = text(body.path(&["metadata", "name"])).or_else(|| asked.name.clone());
-        let (Some(name), Some(seen)) = (name, body.get("type").and_then(Raw::string)) else { return };
-        let is_credential = TYPES.contains(&&*seen);
-        if let Some(cluster_state) = &mut self.cluster_state {
-            cluster_state.saw_type(&asked.namespace, &name, is_credential, self.names);
+    /// Reads a secret that is created or updated.
+    fn read_written(&mut self, body: Raw<'_>, target: &Target<'_>) {
+        let name = text(body.path(&["metadata", "name"])).unwrap_or_else(|| target.name.to_owned());
+        let Some(secret_type) = body.get("type").and_then(Raw::string) else { return };
+        if name.is_empty() {
+            return;
+        }
+        let is_credential = SECRET_TYPES.contains(&&*secret_type);
+        if let Some(state) = &mut self.state {
+            state.record_type(&target.namespace, &name, is_credential, self.names);
         }
         if is_credential {
-            self.found.logins.read(body);
-            if self.found.count == 0 {
-                self.found.add(&asked.namespace, &name, Evidence::Type);
+            self.exposure.logins.add_secret(body);
+            if self.exposure.count == 0 {
+                self.exposure.add(&target.namespace, &name, Evidence::Type);
             }
+        }
+    }
+
+    /// Records when a credential was created or changed. A dry run changes nothing.
+    fn record_write(&mut self, event: &mut Event<'_>, request: &RequestInfo, target: &Target<'_>) {
+        let Some(state) = &mut self.state else { return };
+        if matches!(&*request.verb, "create" | "update" | "patch")
+            && !target.name.is_empty()
+            && let Some(time) = event.time()
+            && uri::lenient_parameters(target.uri.as_bytes(), b"dryRun").is_empty()
+        {
+            state.record_write(&target.namespace, target.name, time, self.names);
         }
     }
 }
 
-/// Forgets secrets that are gone: what comes after them by the same name may be something else.
-pub(super) fn forget(event: &mut Event<'_>, cluster_state: &mut ClusterState) {
-    let object = event.object();
-    if !is(object.resource, "secrets") || object.subresource.is_some() || !super::succeeded(event) {
+/// Removes deleted secrets from the cluster state: later ones of the same name may be something else.
+pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
+    if !request.is_about_secrets() || !request.has_succeeded || !request.has_namespace {
         return;
     }
-    match (text(event.get(Member::Verb)).as_deref(), text(object.namespace), text(object.name)) {
-        (Some("delete"), Some(namespace), Some(name)) => cluster_state.forget_secret(&namespace, &name),
-        // With a selector some stay.
-        (Some("deletecollection"), Some(namespace), _) => {
+    match &*request.verb {
+        "delete" if request.has_name => state.remove_secret(&request.namespace, &request.name),
+        "deletecollection" => {
+            // With a selector some secrets remain.
             let uri = text(event.get(Member::RequestUri)).unwrap_or_default();
             if !uri.contains("elector") {
-                cluster_state.forget_secrets_of(&namespace);
+                state.remove_secrets_of(&request.namespace);
             }
         }
         _ => {}
     }
 }
 
-/// The terms of a request's field selectors: field, whether it is to be equal, and the value. In any encoding: a part of
-/// the query that is malformed does not hide the rest, as in Go's `URL.Query`.
-fn terms(uri: &str) -> impl Iterator<Item = (String, bool, String)> {
+/// Returns the terms of a request's field selectors as field, whether it has to be equal, and value.
+fn selector_terms(uri: &str) -> Vec<(String, bool, String)> {
     let selectors = uri::lenient_parameters(uri.as_bytes(), b"fieldSelector");
     let mut terms = Vec::new();
     for selector in selectors {
@@ -457,23 +459,28 @@ fn terms(uri: &str) -> impl Iterator<Item = (String, bool, String)> {
             terms.push((field.trim().to_owned(), equals, value.trim().to_owned()));
         }
     }
-    terms.into_iter()
+    terms
 }
 
-/// Whether a list asks, by its field selector, for secrets of a type that holds no registry credential.
-fn asks_for_other_types(uri: &str) -> bool {
-    terms(uri).any(|(field, equals, value)| equals && field == "type" && !TYPES.contains(&value.as_bytes()))
+/// Returns whether a field selector restricts a list to types of secrets that hold no registry credential.
+fn selects_other_types(uri: &str) -> bool {
+    selector_terms(uri)
+        .iter()
+        .any(|(field, equals, value)| *equals && field == "type" && !SECRET_TYPES.contains(&value.as_bytes()))
 }
 
-/// Whether a request asks, by its field selector, for registry credentials and nothing else.
-pub fn selects_credential_types(event: &mut Event<'_>) -> bool {
+/// Returns whether a field selector restricts a request to the types of registry credentials.
+///
+/// The URI decides, since a request that failed early has no `objectRef`.
+pub(crate) fn selects_credential_types(event: &mut Event<'_>) -> bool {
     let uri = text(event.get(Member::RequestUri)).unwrap_or_default();
-    // Not told by `objectRef`: it is missing from a request that was refused early.
-    terms(&uri).any(|(field, equals, value)| equals && field == "type" && TYPES.contains(&value.as_bytes()))
+    selector_terms(&uri)
+        .iter()
+        .any(|(field, equals, value)| *equals && field == "type" && SECRET_TYPES.contains(&value.as_bytes()))
 }
 
-/// Whether a watch hands over what is there already, before what changes: it does unless it goes on from a version.
-fn hands_over_all(uri: &str) -> bool {
+/// Returns whether a watch sends existing objects before changes: it does unless it continues from a resource version.
+fn sends_initial_events(uri: &str) -> bool {
     let first = |name: &[u8]| uri::lenient_parameters(uri.as_bytes(), name).into_iter().next();
     let version = first(b"resourceVersion").unwrap_or_default();
     version.is_empty()
@@ -485,6 +492,12 @@ fn hands_over_all(uri: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn read(event: &str, names: &NamePatterns, state: Option<&mut ClusterState>) -> Exposure {
+        let mut event = Event::new(event.as_bytes());
+        let request = RequestInfo::of(&mut event);
+        Exposure::of(&mut event, &request, names, state)
+    }
+
     fn of(verb: &str, name: &str, query: &str, code: u16, body: &str) -> Exposure {
         let stage = if verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
         let name = if name.is_empty() { String::new() } else { format!(",\"name\":\"{name}\"") };
@@ -493,13 +506,13 @@ mod tests {
             r#"{{"kind":"Event","stage":"{stage}","requestURI":"/api/v1/namespaces/p/secrets{query}","verb":"{verb}","objectRef":{{"resource":"secrets","namespace":"p"{name}}},"responseStatus":{{"code":{code}}}{body}}}"#
         );
         let names = NamePatterns::new(["*registry*", "*regcred*"]).unwrap();
-        Exposure::of(&mut Event::new(event.as_bytes()), &names, None)
+        read(&event, &names, None)
     }
 
     const DOCKER: &str = r#"{"kind":"Secret","metadata":{"name":"x","namespace":"p"},"data":{".dockerconfigjson":"eyJhdXRocyI6eyJnaGNyLmlvIjp7InVzZXJuYW1lIjoiYm90In19fQ=="},"type":"kubernetes.io/dockerconfigjson"}"#;
 
     #[test]
-    fn the_type_that_was_seen_beats_the_name() {
+    fn type_overrides_name() {
         let exposure = of("get", "x", "", 200, DOCKER);
         assert_eq!((exposure.kind, exposure.secrets), (ExposureKind::Payload, vec!["p/x".to_owned()]));
         assert!(exposure.logins.hosts.contains("ghcr.io") && exposure.logins.usernames.contains("bot"));
@@ -509,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_name_what_they_hand_over() {
+    fn lists_name_the_credentials_in_the_response() {
         let item = DOCKER.replace("\"kind\":\"Secret\",", "");
         let list = format!(
             r#"{{"kind":"SecretList","items":[{item},{{"metadata":{{"name":"o"}},"data":{{"a":""}},"type":"Opaque"}}]}}"#
@@ -531,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_and_metadata_carry_data_only_in_disguise() {
+    fn tables_and_metadata_expose_data_only_in_objects_and_annotations() {
         let row = r#"{"cells":["x","kubernetes.io/dockerconfigjson",1,"1d"],"object":OBJECT}"#;
         let table =
             |object: &str| format!(r#"{{"kind":"Table","rows":[{}]}}"#, row.replace("OBJECT", object));
@@ -544,28 +557,28 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_read_without_being_called_so() {
+    fn patch_and_deletecollection_are_reads() {
         let list = format!(r#"{{"kind":"SecretList","items":[{DOCKER}]}}"#);
         assert_eq!(of("patch", "x", "", 200, DOCKER).kind, ExposureKind::Payload);
         assert_eq!(of("deletecollection", "", "", 200, &list).kind, ExposureKind::Payload);
         assert_eq!(of("deletecollection", "", "", 200, "").kind, ExposureKind::Presumed);
         assert_eq!(of("delete", "regcred", "", 200, r#"{"kind":"Status"}"#).kind, ExposureKind::None);
         assert_eq!(of("delete", "regcred", "", 200, r#"{"kind":"Status"}"#).secrets, ["p/regcred"]);
-        // The client knows what it sends; which credential it is is said all the same.
+        // A created secret is not exposed, but named.
         let created = of("create", "x", "", 201, DOCKER);
         assert_eq!((created.kind, created.evidence), (ExposureKind::None, Some(Evidence::Type)));
         assert_eq!(of("patch", "x", "", 403, "").kind, ExposureKind::Denied);
     }
 
     #[test]
-    fn a_line_that_is_cut_may_have_held_more() {
+    fn presumes_credentials_behind_the_end_of_a_truncated_line() {
         let whole = format!(
             r#"{{"stage":"ResponseComplete","verb":"list","objectRef":{{"resource":"secrets","namespace":"p"}},"responseStatus":{{"code":200}},"responseObject":{{"kind":"SecretList","items":[{{"metadata":{{"name":"o"}},"type":"Opaque"}},{DOCKER}]}}}}"#
         );
         let names = NamePatterns::default();
-        let of = |text: &str| Exposure::of(&mut Event::new(text.as_bytes()), &names, None);
+        let of = |text: &str| read(text, &names, None);
         assert_eq!(of(&whole).secrets, ["p/x"]);
-        // Before the credential, within its data, and behind its data, where its type would stand.
+        // Before the credential, within its data, and after its data, before its type.
         for end in ["\"type\":\"Opaque\"}", "eyJhdXRocyI6", "\"data\":"] {
             let end = whole.find(end).unwrap() + end.len();
             assert_eq!(of(&whole[..end]).kind, ExposureKind::Presumed, "{}", &whole[..end]);
@@ -575,9 +588,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_named() {
+    fn presumed_reads_name_known_credentials() {
         let names = NamePatterns::new(["*regcred*"]).unwrap();
-        let mut cluster_state = ClusterState::default();
+        let mut state = ClusterState::default();
         let secret = |name: &str, kind: &str| {
             DOCKER
                 .replace("\"x\"", &format!("\"{name}\""))
@@ -588,7 +601,7 @@ mod tests {
             let event = format!(
                 r#"{{"stage":"{stage}","requestURI":"{uri}","verb":"{verb}","objectRef":{{"resource":"secrets"{reference}}},"responseStatus":{{"code":200}}{body}}}"#
             );
-            Exposure::of(&mut Event::new(event.as_bytes()), &names, Some(&mut cluster_state))
+            read(&event, &names, Some(&mut state))
         };
         let p = r#","namespace":"p""#;
         let named = |name: &str| format!(r#","namespace":"p","name":"{name}""#);

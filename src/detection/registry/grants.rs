@@ -1,46 +1,54 @@
-//! Which roles let read secrets, and who is bound to one.
+//! Which verbs on secrets a role grants, and whom a binding grants them.
+//!
+//! Takes roles and bindings and returns the verbs on secrets. The verbs of roles are recorded in the cluster state, since a
+//! binding only names its role.
 
-use super::cluster_state::{ClusterState, object_name};
-use super::{bodies, is, namespace_of, succeeded, text};
-use crate::detection::audit::event::{Event, Member};
+use super::cluster_state::ClusterState;
+use super::{RequestInfo, bodies, is, text};
+use crate::detection::audit::event::Event;
 use crate::detection::audit::json::{Raw, Type};
 
-/// Cluster roles that every cluster has and that let read secrets (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`).
-const BUILT_IN: [(&str, &[&str]); 3] = [
+/// Cluster roles of every cluster that grant verbs on secrets (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`).
+const BUILT_IN_ROLES: [(&str, &[&str]); 3] = [
     ("cluster-admin", &["*"]),
     ("admin", &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]),
     ("edit", &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]),
 ];
 
-/// A role has at most so many verbs; the API has a dozen.
-const MOST_VERBS: usize = 32;
+/// Maximum number of verbs of a role. The API has a dozen.
+const MAX_VERBS: usize = 32;
 
-/// The verbs on secrets that a role grants which is created or changed, or that the role grants which is bound, sorted.
-pub fn granted_verbs(event: &mut Event<'_>, cluster_state: Option<&mut ClusterState>) -> Vec<String> {
-    let object = event.object();
-    if is(object.resource, "roles") || is(object.resource, "clusterroles") {
-        return match body(event) {
-            Some(body) => verbs_of(body),
-            None => Vec::new(),
-        };
+/// Returns the verbs on secrets, sorted, that a written role grants, or the role of a written binding.
+pub(crate) fn granted_verbs(
+    event: &mut Event<'_>,
+    request: &RequestInfo,
+    state: Option<&mut ClusterState>,
+) -> Vec<String> {
+    if is_role(request) {
+        return body(event).map(verbs_of).unwrap_or_default();
     }
-    let namespace = namespace_of(object);
     let Some(role) = body(event).and_then(|body| body.get("roleRef")) else { return Vec::new() };
     let Some(name) = text(role.get("name")) else { return Vec::new() };
     let is_cluster_role = is(role.get("kind"), "ClusterRole");
-    if is_cluster_role && let Some((_, verbs)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
+    if is_cluster_role && let Some((_, verbs)) = BUILT_IN_ROLES.iter().find(|(built_in, _)| *built_in == name)
+    {
         return verbs.iter().map(|verb| (*verb).to_owned()).collect();
     }
-    let namespace = if is_cluster_role { "" } else { &namespace };
-    cluster_state.and_then(|cluster_state| cluster_state.granted_by(namespace, &name)).unwrap_or_default()
+    let namespace = if is_cluster_role { "" } else { &request.namespace };
+    state.and_then(|state| state.verbs_of_role(namespace, &name)).unwrap_or_default()
 }
 
-/// The answer is the whole role, where the request may be a patch. A failed request has a `Status` for an answer.
+fn is_role(request: &RequestInfo) -> bool {
+    matches!(&*request.resource, "roles" | "clusterroles")
+}
+
+/// The response, which is the whole role where the request may be a patch; the request where the response is the `Status`
+/// of a failure.
 fn body<'a>(event: &mut Event<'a>) -> Option<Raw<'a>> {
     bodies(event).find(|body| !is(body.get("kind"), "Status"))
 }
 
-/// The verbs on secrets in a role's rules; of a JSON patch in its values.
+/// Returns the verbs on secrets in a role's rules, or in the values of a JSON patch.
 fn verbs_of(body: Raw<'_>) -> Vec<String> {
     let mut verbs = Vec::new();
     if body.kind() == Type::Array {
@@ -59,56 +67,55 @@ fn verbs_of(body: Raw<'_>) -> Vec<String> {
 }
 
 fn add_verbs(rule: Raw<'_>, verbs: &mut Vec<String>) {
-    let any = |key: &str, words: &[&str]| {
+    let contains = |key: &str, accepted: &[&str]| {
         rule.get(key)
             .into_iter()
             .flat_map(Raw::items)
             .map_while(Result::ok)
-            .any(|item| words.iter().any(|word| is(Some(item), word)))
+            .any(|item| accepted.iter().any(|text| is(Some(item), text)))
     };
-    if !any("apiGroups", &["", "*"]) || !any("resources", &["secrets", "*"]) {
+    if !contains("apiGroups", &["", "*"]) || !contains("resources", &["secrets", "*"]) {
         return;
     }
     let granted = rule.get("verbs").into_iter().flat_map(Raw::items).map_while(Result::ok);
     for verb in granted.filter_map(|verb| text(Some(verb))) {
-        if verbs.len() < MOST_VERBS && verb.len() < 32 {
+        if verbs.len() < MAX_VERBS && verb.len() < 32 {
             verbs.push(verb);
         }
     }
 }
 
-/// Learns what roles grant, from one or a list of them.
-pub(super) fn learn(event: &mut Event<'_>, cluster_state: &mut ClusterState) {
-    let object = event.object();
-    let is_cluster_role = is(object.resource, "clusterroles");
-    if !is_cluster_role && !is(object.resource, "roles") || !succeeded(event) {
+/// Records the verbs of a role, or of a list of roles.
+pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
+    if !is_role(request) || !request.has_succeeded {
         return;
     }
-    let namespace = if is_cluster_role { String::new() } else { namespace_of(object) };
-    let name = object_name(event);
-    if is(event.get(Member::Verb), "delete") {
-        if let Some(name) = name {
-            cluster_state.saw_role(&namespace, &name, Vec::new());
+    let is_cluster_role = request.resource == "clusterroles";
+    let namespace = if is_cluster_role { "" } else { &*request.namespace };
+    let name = &*request.name;
+    if request.verb == "delete" {
+        if !name.is_empty() {
+            state.record_role(namespace, name, Vec::new());
         }
         return;
     }
     let Some(body) = body(event) else { return };
     if let Some(items) = body.get("items").filter(|items| items.kind() == Type::Array) {
         for role in items.items().map_while(Result::ok) {
-            let part = |key: &str| text(role.get("metadata").and_then(|metadata| metadata.get(key)));
-            if let Some(name) = part("name") {
-                cluster_state.saw_role(
-                    part("namespace").as_deref().unwrap_or(&namespace),
+            let metadata = |key: &str| text(role.get("metadata").and_then(|metadata| metadata.get(key)));
+            if let Some(name) = metadata("name") {
+                state.record_role(
+                    metadata("namespace").as_deref().unwrap_or(namespace),
                     &name,
                     verbs_of(role),
                 );
             }
         }
-    } else if let Some(name) = name {
+    } else if !name.is_empty() {
         let verbs = verbs_of(body);
-        // A patch that adds nothing about secrets says nothing of what was there before.
+        // A patch without verbs on secrets does not say which verbs the role had before.
         if !verbs.is_empty() || body.get("rules").is_some() {
-            cluster_state.saw_role(&namespace, &name, verbs);
+            state.record_role(namespace, name, verbs);
         }
     }
 }
@@ -117,19 +124,20 @@ pub(super) fn learn(event: &mut Event<'_>, cluster_state: &mut ClusterState) {
 mod tests {
     use super::*;
 
-    fn of(cluster_state: &mut ClusterState, resource: &str, name: &str, body: &str) -> Vec<String> {
+    fn of(state: &mut ClusterState, resource: &str, name: &str, body: &str) -> Vec<String> {
         let event = format!(
             r#"{{"verb":"create","objectRef":{{"resource":"{resource}","namespace":"p","name":"{name}"}},"responseStatus":{{"code":201}},"requestObject":{body}}}"#
         );
         let mut event = Event::new(event.as_bytes());
-        learn(&mut event, cluster_state);
-        granted_verbs(&mut event, Some(cluster_state))
+        let request = RequestInfo::of(&mut event);
+        learn(&mut event, &request, state);
+        granted_verbs(&mut event, &request, Some(state))
     }
 
     #[test]
-    fn rules_grant_by_group_resource_and_verb_together() {
-        let mut cluster_state = ClusterState::default();
-        let mut role = |body: &str| of(&mut cluster_state, "roles", "r", body);
+    fn rules_grant_verbs_by_api_group_and_resource() {
+        let mut state = ClusterState::default();
+        let mut role = |body: &str| of(&mut state, "roles", "r", body);
         assert_eq!(
             role(r#"{"rules":[{"apiGroups":[""],"resources":["pods","secrets"],"verbs":["list","get"]}]}"#),
             ["get", "list"]
@@ -141,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_grants_what_its_role_does() {
-        let mut cluster_state = ClusterState::default();
+    fn a_binding_grants_the_verbs_of_its_role() {
+        let mut state = ClusterState::default();
         let rules = r#"{"rules":[{"apiGroups":[""],"resources":["secrets"],"verbs":["get"]}]}"#;
-        of(&mut cluster_state, "roles", "reader", rules);
-        of(&mut cluster_state, "clusterroles", "wide", rules);
+        of(&mut state, "roles", "reader", rules);
+        of(&mut state, "clusterroles", "wide", rules);
         let mut binding = |kind: &str, name: &str| {
             of(
-                &mut cluster_state,
+                &mut state,
                 "rolebindings",
                 "b",
                 &format!(r#"{{"roleRef":{{"kind":"{kind}","name":"{name}"}}}}"#),

@@ -1,59 +1,61 @@
-//! Requests that last, so that their end is known by their start.
+//! Long-running requests that were seen, so that the stages ResponseStarted and ResponseComplete of one request count once.
+//!
+//! Takes the hash of a request and returns whether it is the first event of that request. Bounded to two generations of
+//! [`MAX_PER_GENERATION`] hashes; nothing of the request itself is kept.
 
 use std::collections::HashMap;
 
 use crate::detection::state::{StateChange, Track, decode, encode, kind};
 
-/// So many are remembered, twice.
-const MOST: usize = 50_000;
+/// Maximum number of requests in each of the two generations.
+const MAX_PER_GENERATION: usize = 50_000;
 
-/// A request, by its hash.
-pub type Request = [u8; 16];
+/// The hash of a request's head.
+pub(super) type RequestHash = [u8; 16];
 
-/// The requests that were seen, in two generations: when the young one is full the old one is forgotten.
+/// A set of requests in two generations: when the young generation is full, the old one is dropped.
 #[derive(Clone, Debug, Default)]
-pub struct LongRunningRequests {
-    /// Each with whether it is stored.
-    young: HashMap<Request, bool>,
-    old: HashMap<Request, bool>,
+pub(super) struct LongRunningRequests {
+    /// Each request with whether the store has it.
+    young: HashMap<RequestHash, bool>,
+    old: HashMap<RequestHash, bool>,
     /// The number of the young generation.
     generation: u64,
-    track: Track<Request>,
+    track: Track<RequestHash>,
 }
 
 impl LongRunningRequests {
-    /// Whether a request was not seen before. From now on it was.
-    pub fn is_first(&mut self, request: Request) -> bool {
+    /// Adds a request. Returns whether it is new.
+    pub(super) fn insert(&mut self, request: RequestHash) -> bool {
         if self.young.contains_key(&request) || self.old.contains_key(&request) {
             return false;
         }
-        if self.young.len() >= MOST {
-            self.turn();
+        if self.young.len() >= MAX_PER_GENERATION {
+            self.start_generation();
         }
         self.young.insert(request, false);
         self.track.changed(&request);
         true
     }
 
-    /// Starts a generation.
-    fn turn(&mut self) {
+    fn start_generation(&mut self) {
         self.generation = self.generation.saturating_add(1);
-        let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
-        for (request, is_stored) in forgotten {
+        let dropped = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+        for (request, is_stored) in dropped {
             self.track.gone(&request, is_stored);
         }
     }
 
-    /// From now on remembers what changes. What is there counts as changed.
-    pub fn track(&mut self) {
+    /// Starts tracking changes. Entries that are there already count as changed.
+    pub(super) fn track(&mut self) {
         self.track.switch_on();
         for request in self.young.keys().chain(self.old.keys()) {
             self.track.changed(request);
         }
     }
 
-    /// What changed since the last call.
-    pub fn take_changes(&mut self, changes: &mut Vec<StateChange>) {
+    /// Appends the changes since the last call.
+    pub(super) fn take_changes(&mut self, changes: &mut Vec<StateChange>) {
         let (gone, changed) = self.track.take();
         for request in gone {
             changes.push(StateChange { kind: kind::REQUEST, key: request.to_vec(), value: None });
@@ -72,16 +74,17 @@ impl LongRunningRequests {
         }
     }
 
-    /// Takes a stored request back, in any order; false where it is none, or one of a generation that is gone.
-    pub fn restore(&mut self, key: &[u8], value: &[u8]) -> bool {
-        let (Ok(request), Some((generation, ()))) = (Request::try_from(key), decode(value)) else {
+    /// Restores a stored request; stored requests may come in any order. Returns false if the entry is invalid or of a
+    /// generation that was dropped.
+    pub(super) fn restore(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let (Ok(request), Some((generation, ()))) = (RequestHash::try_from(key), decode(value)) else {
             return false;
         };
         if generation > self.generation {
             if generation - self.generation > 1 {
-                self.turn();
+                self.start_generation();
             }
-            self.turn();
+            self.start_generation();
             self.generation = generation;
         }
         let requests = match self.generation - generation {
@@ -89,11 +92,11 @@ impl LongRunningRequests {
             1 => &mut self.old,
             _ => return false,
         };
-        let is_room = requests.len() < MOST;
-        if is_room {
+        let has_room = requests.len() < MAX_PER_GENERATION;
+        if has_room {
             requests.insert(request, true);
         }
-        is_room
+        has_room
     }
 }
 
@@ -103,32 +106,34 @@ mod tests {
 
     use super::*;
 
+    const MAX: usize = MAX_PER_GENERATION;
+
     #[test]
-    fn requests_are_known_after_a_restart_for_as_long() {
-        let mut lasting = LongRunningRequests::default();
-        lasting.track();
+    fn restores_both_generations_after_a_restart() {
+        let mut requests = LongRunningRequests::default();
+        requests.track();
         let mut stored = BTreeMap::new();
         let request = |number: usize| (number as u128).to_le_bytes();
-        for number in 0..MOST * 3 + 10 {
-            assert!(lasting.is_first(request(number)));
+        for number in 0..MAX * 3 + 10 {
+            assert!(requests.insert(request(number)));
             if number % 10_000 == 9 {
                 let mut changes = Vec::new();
-                lasting.take_changes(&mut changes);
+                requests.take_changes(&mut changes);
                 for StateChange { key, value, .. } in changes {
                     match value {
                         Some(value) => stored.insert(key, value),
                         None => stored.remove(&key),
                     };
                 }
-                assert!(stored.len() == lasting.young.len() + lasting.old.len() && stored.len() <= 2 * MOST);
+                assert!(stored.len() == requests.young.len() + requests.old.len() && stored.len() <= 2 * MAX);
             }
         }
         let mut again = LongRunningRequests::default();
         for (key, value) in &stored {
             assert!(again.restore(key, value));
         }
-        assert_eq!((again.young.len(), again.old.len()), (10, MOST));
-        assert!(!again.is_first(request(MOST * 2)) && again.is_first(request(MOST * 2 - 1)));
+        assert_eq!((again.young.len(), again.old.len()), (10, MAX));
+        assert!(!again.insert(request(MAX * 2)) && again.insert(request(MAX * 2 - 1)));
         assert!(!again.restore(&request(1), &encode(0, &())));
         assert!(!again.restore(b"x", &encode(3, &())) && !again.restore(&request(1), b"{}"));
     }

@@ -1,31 +1,32 @@
-//! Which events teach something, or are judged by what others taught.
+//! Which events change cluster state or depend on it, and so are evaluated in the order of the input.
 //!
-//! All others can be judged in any order, on any thread. This is told from the few members that are known first.
+//! Takes an event and returns whether the ordered pass has to evaluate it; all other events are evaluated on any thread,
+//! in any order. The answer depends on the first members of the event wherever that is enough. Both passes ask here, so
+//! that the output is the same for any number of threads.
 
 use super::references::could_name_secrets;
 use super::{is, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::Raw;
 
-/// Whether an event has to be judged in its turn.
+/// When events with a certain head depend on the order of the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OrderDependency {
-    /// No.
     #[default]
     None,
-    /// If it shows an object that names a secret.
+    /// Only events whose request or response object names a secret.
     IfNamesSecrets,
-    /// If it shows an object.
+    /// Only events with a request or response object.
     IfShowsObjects,
-    /// Yes.
     Always,
 }
 
-/// A line that teaches something holds one of these, or an escape that spells a part of one.
-pub const STATE_LITERALS: [&str; 5] =
+/// Each line that changes cluster state contains one of these literals, or an escape that spells a part of one. The
+/// prefilter must not skip such lines.
+pub(crate) const STATE_LITERALS: [&str; 5] =
     ["ecret", "\"delete\"", "\"roles\"", "\"clusterroles\"", "\"namespaces\""];
 
-/// What makes pods.
+/// Resources with a pod template.
 const WORKLOADS: [&str; 8] = [
     "deployments",
     "replicasets",
@@ -38,11 +39,12 @@ const WORKLOADS: [&str; 8] = [
 ];
 
 impl OrderDependency {
-    /// Of events with this head: it depends on nothing but stage, verb, resource and subresource.
+    /// Returns the dependency of all events that share this event's stage, verb, resource and subresource. Nothing else
+    /// is read, since the evaluator caches the result by these four.
     pub fn of(event: &mut Event<'_>) -> Self {
         let object = event.object();
         let Some(resource) = text(object.resource) else { return OrderDependency::None };
-        // Before a request is answered it says less than after.
+        // The stage RequestReceived shows less than the stages after it.
         let stage = text(event.get(Member::Stage));
         if !matches!(stage.as_deref(), Some("ResponseStarted" | "ResponseComplete" | "Panic")) {
             return OrderDependency::None;
@@ -61,22 +63,22 @@ impl OrderDependency {
         }
     }
 
-    /// Whether this event, of that head, has to be judged in its turn.
+    /// Returns whether this event, one of those with that head, has to be evaluated in order.
     pub fn applies_to(self, event: &mut Event<'_>) -> bool {
         match self {
             OrderDependency::None => false,
             OrderDependency::Always => true,
-            // A deleted pod names nothing and is to be forgotten.
+            // A deletion removes state and need not show an object.
             OrderDependency::IfNamesSecrets if is(event.get(Member::Verb), "delete") => true,
-            OrderDependency::IfNamesSecrets => shown(event).into_iter().flatten().any(could_name_secrets),
+            OrderDependency::IfNamesSecrets => objects(event).into_iter().flatten().any(could_name_secrets),
             OrderDependency::IfShowsObjects if is(event.get(Member::Verb), "delete") => true,
-            OrderDependency::IfShowsObjects => shown(event).into_iter().flatten().next().is_some(),
+            OrderDependency::IfShowsObjects => objects(event).into_iter().flatten().next().is_some(),
         }
     }
 }
 
-/// The objects that an event shows. At level Metadata there are none, which is known long before the end of the event.
-fn shown<'a>(event: &mut Event<'a>) -> [Option<Raw<'a>>; 2] {
+/// The request and response objects. At level Metadata there are none, which is known without reading to the event's end.
+fn objects<'a>(event: &mut Event<'a>) -> [Option<Raw<'a>>; 2] {
     if is(event.get(Member::Level), "Metadata") {
         return [None, None];
     }

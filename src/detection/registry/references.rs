@@ -1,34 +1,37 @@
-//! Which secrets a pod, or what makes pods, names: to pull its images with, and to take as a file or a variable.
+//! Which secrets a pod, a workload or a service account names: to pull images with, and as volume or environment variable.
+//!
+//! Takes request and response objects and returns the credentials among the secrets that they name, and the registries of
+//! their images. References and the secrets of pods are recorded in the cluster state. Only names enter it.
 
 use std::collections::BTreeSet;
 
-use super::cluster_state::{ClusterState, MOST_OF_A_POD, object_name};
-use super::{bodies, is, namespace_of, succeeded, text};
+use super::cluster_state::{ClusterState, MAX_SECRETS_PER_POD};
+use super::{RequestInfo, bodies, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 use crate::text::name_patterns::NamePatterns;
 
-/// The deepest place of a secret's name, in a cron job's template, is at half of this.
-const DEEPEST: usize = 32;
+/// Maximum nesting that is searched. The deepest name of a secret, in the template of a cron job, is at half of this.
+const MAX_DEPTH: usize = 32;
 
 /// The secrets that an object names.
 #[derive(Debug, Default)]
 struct References {
-    /// In `imagePullSecrets`.
-    pulls: BTreeSet<Box<str>>,
-    /// As volume, projected volume or environment.
-    taken: BTreeSet<Box<str>>,
+    /// Secrets in `imagePullSecrets`.
+    image_pull: BTreeSet<Box<str>>,
+    /// Secrets in volumes, projected volumes and environments.
+    mounted: BTreeSet<Box<str>>,
 }
 
 impl References {
-    /// All that is named in a value, at any depth: pod specs stand at other places in each kind of workload, in lists and
-    /// in patches, but their keys are the same.
+    /// Collects the names at any depth: pod specs are at different places in each kind of workload, in lists and in
+    /// patches, but their keys are the same.
     fn of(value: Raw<'_>) -> Self {
-        let mut found = References::default();
+        let mut references = References::default();
         if could_name_secrets(value) {
-            found.walk(value, DEEPEST);
+            references.walk(value, MAX_DEPTH);
         }
-        found
+        references
     }
 
     fn walk(&mut self, value: Raw<'_>, depth: usize) {
@@ -39,18 +42,18 @@ impl References {
             Type::Object => {
                 for (key, member) in value.members().map_while(Result::ok) {
                     match &*key.text() {
-                        b"imagePullSecrets" => self.pull(member),
-                        b"secretName" => take(&mut self.taken, Some(member)),
-                        b"secretRef" | b"secretKeyRef" => take(&mut self.taken, member.get("name")),
+                        b"imagePullSecrets" => self.add_image_pull(member),
+                        b"secretName" => add(&mut self.mounted, Some(member)),
+                        b"secretRef" | b"secretKeyRef" => add(&mut self.mounted, member.get("name")),
                         // A volume's `secret` has a `secretName`, a projected volume's a `name`.
                         b"secret" => {
-                            take(&mut self.taken, member.get("name"));
-                            take(&mut self.taken, member.get("secretName"));
+                            add(&mut self.mounted, member.get("name"));
+                            add(&mut self.mounted, member.get("secretName"));
                         }
-                        // Large, and of no interest.
+                        // Large, and without references of its own.
                         b"managedFields" | b"status" => {}
-                        // A JSON patch (RFC 6902) says in a neighbour what its value is.
-                        b"value" if patches_pull_secrets(value) => self.pull(member),
+                        // The path of a JSON patch operation (RFC 6902) says what its value is.
+                        b"value" if patches_image_pull_secrets(value) => self.add_image_pull(member),
                         _ => self.walk(member, depth - 1),
                     }
                 }
@@ -64,127 +67,122 @@ impl References {
         }
     }
 
-    fn pull(&mut self, secrets: Raw<'_>) {
-        take(&mut self.pulls, secrets.get("name"));
+    fn add_image_pull(&mut self, secrets: Raw<'_>) {
+        add(&mut self.image_pull, secrets.get("name"));
         for secret in secrets.items().map_while(Result::ok) {
-            take(&mut self.pulls, secret.get("name"));
+            add(&mut self.image_pull, secret.get("name"));
         }
     }
 }
 
-fn take(names: &mut BTreeSet<Box<str>>, name: Option<Raw<'_>>) {
-    if names.len() < MOST_OF_A_POD
+fn add(names: &mut BTreeSet<Box<str>>, name: Option<Raw<'_>>) {
+    if names.len() < MAX_SECRETS_PER_POD
         && let Some(name) = text(name).filter(|name| !name.is_empty() && name.len() <= 253)
     {
         names.insert(name.into());
     }
 }
 
-fn patches_pull_secrets(patch: Raw<'_>) -> bool {
-    patch
+fn patches_image_pull_secrets(operation: Raw<'_>) -> bool {
+    operation
         .get("path")
         .and_then(Raw::string)
         .is_some_and(|path| memchr::memmem::find(&path, b"/imagePullSecrets").is_some())
 }
 
-/// Whether a value can name a secret at all: each key that does has these letters, unless they are spelt with escapes.
+/// Returns whether a value can name a secret at all: each key that does so contains these letters, unless they are escaped.
 pub(super) fn could_name_secrets(value: Raw<'_>) -> bool {
     ["ecret", "\\u006", "\\u007"]
         .iter()
         .any(|letters| memchr::memmem::find(value.bytes(), letters.as_bytes()).is_some())
 }
 
-/// Learns from pods, workloads and service accounts, one or a list of them.
-pub(super) fn learn(event: &mut Event<'_>, cluster_state: &mut ClusterState) {
-    if !succeeded(event) {
+/// Records what a pod, a workload or a service account names, or a list of them.
+pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
+    if !request.has_succeeded {
         return;
     }
-    let object = event.object();
-    let is_pod = is(object.resource, "pods");
-    let namespace = namespace_of(object);
-    if is(event.get(Member::Verb), "delete") {
-        if let (true, Some(name)) = (is_pod, text(object.name)) {
-            cluster_state.forget_pod(&namespace, &name);
+    let is_pod = request.resource == "pods";
+    if request.verb == "delete" {
+        if is_pod && request.has_name {
+            state.remove_pod(&request.namespace, &request.name);
         }
         return;
     }
-    let name = object_name(event);
     for body in bodies(event) {
         let Some(items) = body.get("items").filter(|items| items.kind() == Type::Array) else {
-            keep(body, is_pod, &namespace, name.as_deref(), cluster_state);
+            record(body, is_pod, &request.namespace, &request.name, state);
             continue;
         };
         for item in items.items().map_while(Result::ok) {
-            let part = |key: &str| text(item.get("metadata").and_then(|metadata| metadata.get(key)));
-            let own = part("namespace");
-            keep(item, is_pod, own.as_deref().unwrap_or(&namespace), part("name").as_deref(), cluster_state);
+            let metadata = |key: &str| text(item.get("metadata").and_then(|metadata| metadata.get(key)));
+            let namespace = metadata("namespace");
+            let name = metadata("name").unwrap_or_default();
+            record(item, is_pod, namespace.as_deref().unwrap_or(&request.namespace), &name, state);
         }
     }
 }
 
-fn keep(
-    object: Raw<'_>,
-    is_pod: bool,
-    namespace: &str,
-    name: Option<&str>,
-    cluster_state: &mut ClusterState,
-) {
+fn record(object: Raw<'_>, is_pod: bool, namespace: &str, name: &str, state: &mut ClusterState) {
     let references = References::of(object);
-    for name in &references.pulls {
-        cluster_state.saw_reference(namespace, name);
+    for name in &references.image_pull {
+        state.record_reference(namespace, name);
     }
-    if let (true, Some(name), false) = (is_pod, name, references.taken.is_empty()) {
-        cluster_state.saw_pod(namespace, name, references.taken.into_iter().collect());
+    if is_pod && !name.is_empty() && !references.mounted.is_empty() {
+        state.record_pod(namespace, name, references.mounted.into_iter().collect());
     }
 }
 
-/// The credentials, as `namespace/name`, that a pod or workload takes which is created or changed, and those that a pod
-/// holds into which somebody looks.
-pub fn referenced_credentials(
+/// Returns the credentials, as `namespace/name`, that a written pod or workload mounts, and those that a pod holds on which
+/// a subresource such as exec is used.
+pub(crate) fn referenced_credentials(
     event: &mut Event<'_>,
+    request: &RequestInfo,
     names: &NamePatterns,
-    mut cluster_state: Option<&mut ClusterState>,
+    mut state: Option<&mut ClusterState>,
 ) -> Vec<String> {
-    let object = event.object();
-    let namespace = namespace_of(object);
-    let mut taken: Vec<Box<str>> = Vec::new();
-    if object.subresource.is_some()
-        && is(object.resource, "pods")
-        && let (Some(pod), Some(cluster_state)) = (text(object.name), cluster_state.as_deref_mut())
-        // One that lasts has two events, or one, as the policy goes. It is told once.
-        && (is(object.subresource, "ephemeralcontainers") || cluster_state.is_first_of_request(event))
+    let namespace = &request.namespace;
+    let mut mounted: Vec<Box<str>> = Vec::new();
+    if !request.subresource.is_empty()
+        && request.resource == "pods"
+        && request.has_name
+        && let Some(state) = state.as_deref_mut()
+        // A long-running request has one event or two, depending on the policy, and counts once.
+        && (request.subresource == "ephemeralcontainers" || state.is_first_of_request(event))
     {
-        taken.extend(cluster_state.held_by(&namespace, &pod));
+        mounted.extend(state.secrets_of_pod(namespace, &request.name));
     }
-    // What the client asked for; the server adds tokens to it.
-    let body = event.get(Member::RequestObject).or_else(|| event.get(Member::ResponseObject));
-    if let Some(body) = body {
-        taken.extend(References::of(body).taken);
+    if let Some(body) = requested_object(event) {
+        mounted.extend(References::of(body).mounted);
     }
-    taken.sort_unstable();
-    taken.dedup();
-    taken
+    mounted.sort_unstable();
+    mounted.dedup();
+    mounted
         .into_iter()
-        .filter(|name| match cluster_state.as_deref_mut() {
-            Some(cluster_state) => cluster_state.evidence(&namespace, name, names).is_some(),
+        .filter(|name| match state.as_deref_mut() {
+            Some(state) => state.evidence(namespace, name, names).is_some(),
             None => names.matches(name),
         })
         .map(|name| format!("{namespace}/{name}"))
         .collect()
 }
 
-/// The registries that the images of a pod or workload come from, each once.
-pub fn image_hosts(event: &mut Event<'_>) -> Vec<String> {
+/// The object as the client sent it, since the server adds a token to it; the response where the request is not logged.
+fn requested_object<'a>(event: &mut Event<'a>) -> Option<Raw<'a>> {
+    event.get(Member::RequestObject).or_else(|| event.get(Member::ResponseObject))
+}
+
+/// Returns the registries of the images of a pod or workload, sorted and without duplicates.
+pub(crate) fn image_hosts(event: &mut Event<'_>) -> Vec<String> {
     let mut hosts = BTreeSet::new();
-    let body = event.get(Member::RequestObject).or_else(|| event.get(Member::ResponseObject));
-    if let Some(body) = body {
-        walk_images(body, DEEPEST, &mut hosts);
+    if let Some(body) = requested_object(event) {
+        walk_images(body, MAX_DEPTH, &mut hosts);
     }
     hosts.into_iter().collect()
 }
 
 fn walk_images(value: Raw<'_>, depth: usize, hosts: &mut BTreeSet<String>) {
-    if depth == 0 || hosts.len() >= MOST_OF_A_POD {
+    if depth == 0 || hosts.len() >= MAX_SECRETS_PER_POD {
         return;
     }
     match value.kind() {
@@ -210,8 +208,8 @@ fn walk_images(value: Raw<'_>, depth: usize, hosts: &mut BTreeSet<String>) {
     }
 }
 
-/// Where an image comes from. What stands before the first slash is a host only if it looks like one; all else is on
-/// Docker Hub (`distribution/reference`, `splitDockerDomain`).
+/// Returns the registry of an image. The part before the first slash is a host only if it looks like one; other images are
+/// on Docker Hub (`distribution/reference`, `splitDockerDomain`).
 fn image_host(image: &str) -> &str {
     match image.split_once('/') {
         Some((host, _))
@@ -237,18 +235,26 @@ mod tests {
         )
     }
 
-    fn learnt(cluster_state: &mut ClusterState, event: &str) {
-        learn(&mut Event::new(event.as_bytes()), cluster_state);
+    fn credentials_of(event: &str, names: &NamePatterns, state: Option<&mut ClusterState>) -> Vec<String> {
+        let mut event = Event::new(event.as_bytes());
+        let request = RequestInfo::of(&mut event);
+        referenced_credentials(&mut event, &request, names, state)
+    }
+
+    fn record_event(state: &mut ClusterState, event: &str) {
+        let mut event = Event::new(event.as_bytes());
+        let request = RequestInfo::of(&mut event);
+        learn(&mut event, &request, state);
     }
 
     #[test]
-    fn every_way_to_take_a_secret_is_seen() {
+    fn finds_every_way_to_mount_a_secret() {
         let spec = r#"{"volumes":[{"name":"a","secret":{"secretName":"reg-a"}},{"projected":{"sources":[{"secret":{"name":"reg-b"}}]}}],
             "initContainers":[{"env":[{"name":"X","valueFrom":{"secretKeyRef":{"name":"reg-c","key":"k"}}}]}],
             "ephemeralContainers":[{"envFrom":[{"secretRef":{"name":"reg-d"}}]}],"containers":[{"image":"x","env":[{"name":"reg-x","value":"secret"}]}]}"#;
         let taken = |resource: &str, body: String| {
             let event = event("create", resource, "w", &body);
-            referenced_credentials(&mut Event::new(event.as_bytes()), &names(&["reg-*"]), None)
+            credentials_of(&event, &names(&["reg-*"]), None)
         };
         let all = ["p/reg-a", "p/reg-b", "p/reg-c", "p/reg-d"];
         assert_eq!(taken("pods", format!(r#"{{"spec":{spec}}}"#)), all);
@@ -267,8 +273,8 @@ mod tests {
     }
 
     #[test]
-    fn pull_secrets_are_credentials_whatever_their_name() {
-        let mut cluster_state = ClusterState::default();
+    fn image_pull_secrets_are_credentials_by_any_name() {
+        let mut state = ClusterState::default();
         let none = NamePatterns::default();
         for (resource, body) in [
             ("pods", r#"{"spec":{"imagePullSecrets":[{"name":"one"}]}}"#),
@@ -284,22 +290,22 @@ mod tests {
                 r#"{"items":[{"metadata":{"namespace":"q","name":"x"},"spec":{"imagePullSecrets":[{"name":"six"}]}}]}"#,
             ),
         ] {
-            learnt(&mut cluster_state, &event("update", resource, "w", body));
+            record_event(&mut state, &event("update", resource, "w", body));
         }
-        let known: Vec<&str> = cluster_state.credentials(None).map(|(key, _)| key).collect();
+        let known: Vec<&str> = state.credentials(None).map(|(key, _)| key).collect();
         assert_eq!(known, ["p/five", "p/four", "p/one", "p/three", "p/two", "q/six"]);
-        assert_eq!(cluster_state.credentials(Some("q")).count(), 1);
-        assert_eq!(cluster_state.credentials(Some("")).count(), 0);
-        assert!(cluster_state.evidence("p", "token", &none).is_none());
+        assert_eq!(state.credentials(Some("q")).count(), 1);
+        assert_eq!(state.credentials(Some("")).count(), 0);
+        assert!(state.evidence("p", "token", &none).is_none());
         let denied = event("create", "pods", "w", r#"{"spec":{"imagePullSecrets":[{"name":"no"}]}}"#)
             .replace("200", "403");
-        learnt(&mut cluster_state, &denied);
-        assert!(cluster_state.evidence("p", "no", &none).is_none());
+        record_event(&mut state, &denied);
+        assert!(state.evidence("p", "no", &none).is_none());
     }
 
     #[test]
-    fn what_a_pod_holds_is_within_reach_of_who_looks_into_it() {
-        let mut cluster_state = ClusterState::default();
+    fn exec_reaches_the_credentials_of_a_pod() {
+        let mut state = ClusterState::default();
         let names = names(&["reg*"]);
         let pod = event(
             "create",
@@ -307,18 +313,16 @@ mod tests {
             "w",
             r#"{"spec":{"volumes":[{"secret":{"secretName":"regcred"}},{"secret":{"secretName":"tls"}}]}}"#,
         );
-        learnt(&mut cluster_state, &pod);
+        record_event(&mut state, &pod);
         let exec = r#"{"verb":"get","objectRef":{"resource":"pods","namespace":"p","name":"w","subresource":"exec"}}"#;
-        let within = |cluster_state: &mut ClusterState| {
-            referenced_credentials(&mut Event::new(exec.as_bytes()), &names, Some(cluster_state))
-        };
-        assert_eq!(within(&mut cluster_state), ["p/regcred"]);
-        learnt(&mut cluster_state, &event("delete", "pods", "w", "{}"));
-        assert!(within(&mut cluster_state).is_empty());
+        let within = |state: &mut ClusterState| credentials_of(exec, &names, Some(state));
+        assert_eq!(within(&mut state), ["p/regcred"]);
+        record_event(&mut state, &event("delete", "pods", "w", "{}"));
+        assert!(within(&mut state).is_empty());
     }
 
     #[test]
-    fn images_come_from_hosts() {
+    fn returns_the_hosts_of_images() {
         for (image, host) in [
             ("nginx", "docker.io"),
             ("library/nginx:1", "docker.io"),
