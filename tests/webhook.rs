@@ -200,7 +200,7 @@ async fn memory_is_bounded_in_all() {
     let delivery = deliveries.recv().await.unwrap();
     assert_eq!(error(post(&hook, megabyte.clone()).await).await.0, 429);
     delivery.done.send(Outcome::Busy).unwrap();
-    drop(delivery.share);
+    drop(delivery.reservation);
     waiting.push(tokio::spawn(client().post(hook.url("/")).body(megabyte).send()));
     until(async || deliveries.len() == 3).await;
     drop(deliveries);

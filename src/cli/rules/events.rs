@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use anyhow::{Context as _, bail};
 
 use crate::daemon::source::decompress;
-use crate::daemon::source::discover::Input;
+use crate::daemon::source::input::Input;
 use crate::detection::audit::json::{Raw, Type};
 
 /// Whole files are read here; a log belongs to `scan`.

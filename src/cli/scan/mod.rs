@@ -15,7 +15,8 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 
 use super::rule_files;
-use crate::daemon::source::discover::{self, Input};
+use crate::daemon::source::discover;
+use crate::daemon::source::input::Input;
 use crate::detection::alert::Priority;
 use crate::detection::detector::{Detector, Options};
 use crate::detection::rules::Matching;

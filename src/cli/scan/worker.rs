@@ -16,9 +16,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::tally::Tally;
 use super::{Format, Scan, text};
-use crate::daemon::source::chunker::{Allowance, Buffer, Chunk, Chunks};
+use crate::daemon::source::chunker::{Buffer, Chunk, Chunks, long_record_budget};
 use crate::daemon::source::decompress;
-use crate::daemon::source::discover::Input;
+use crate::daemon::source::input::Input;
 use crate::detection::audit::event::Event;
 use crate::detection::detector::{Detector, Found, Scout, Turn};
 use crate::detection::engine::alert::Alert;
@@ -284,10 +284,10 @@ fn many_threads(
 ) -> io::Result<()> {
     // As many buffers as can be read, judged and waiting to be printed at once.
     let (free, buffers) = mpsc::channel::<Buffer>();
-    let allowance = Arc::new(Allowance::new(scan.max_event_size));
+    let budget = long_record_budget(scan.max_event_size);
     for _ in 0..threads * 3 {
         // The receiver lives on.
-        let _ = free.send(Buffer::sharing(&allowance));
+        let _ = free.send(Buffer::sharing(&budget));
     }
     let (submit, jobs) = mpsc::channel::<Job>();
     let jobs = Mutex::new(jobs);
@@ -317,7 +317,7 @@ fn many_threads(
         let result = finish_in_order(detector, screen, &done, &free, style, &mut report.tally);
         // The reader stops when no buffer can come back, the workers when nobody waits for what they do.
         drop((free, done));
-        allowance.close();
+        budget.close();
         let is_over = matches!(&result, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
         if is_over && inputs.contains(&Input::Stdin) {
             // The reader may wait for more input for hours, and there is no way to wake it.

@@ -12,6 +12,8 @@ mod context;
 mod errors;
 mod exchange;
 #[cfg(feature = "kafka")]
+pub(crate) mod match_records;
+#[cfg(feature = "kafka")]
 mod oauth;
 mod settings;
 mod transaction;

@@ -8,6 +8,7 @@ pub(crate) mod connection_limit;
 pub(crate) mod listener;
 pub(crate) mod tls;
 pub(crate) mod token;
+pub(crate) mod watched_files;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,9 +21,6 @@ pub use token::Token;
 /// How often files that may change are looked at. What is compared is their content, not their time: a mounted Secret is
 /// swapped by renaming a link, which neither `inotify` on the file nor its modification time tells of reliably.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
-
-/// A file of certificates, keys or tokens that is larger is not read: 1 MiB.
-const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Why a port could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -51,17 +49,4 @@ pub enum NetError {
         /// What is wrong with it.
         reason: String,
     },
-}
-
-/// Reads a small file whole.
-fn read(path: &std::path::Path) -> Result<Vec<u8>, NetError> {
-    use std::io::Read as _;
-    let failed = |source| NetError::Read { path: path.to_owned(), source };
-    let mut content = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content).map_err(failed)?;
-    if content.len() as u64 > MAX_FILE_BYTES {
-        return Err(NetError::Content { path: path.to_owned(), reason: "larger than 1 MiB".to_owned() });
-    }
-    Ok(content)
 }

@@ -8,9 +8,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use sha2::{Digest as _, Sha256};
 
-use super::{NetError, read};
+use super::NetError;
+use super::watched_files::{WatchedFiles, read};
 
 /// Where certificates and keys are. All are PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,40 +24,39 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
 }
 
-/// A configuration that follows its files.
+impl Tls {
+    fn paths(&self) -> Vec<PathBuf> {
+        [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+}
+
+/// A TLS configuration that is rebuilt when its files change.
 #[derive(Clone)]
 pub(super) struct ReloadingTls {
     files: Tls,
-    seen: [u8; 32],
+    watched: WatchedFiles,
     pub(super) config: RustlsConfig,
 }
 
 impl ReloadingTls {
-    /// Reads the files.
     pub(super) fn load(files: Tls) -> Result<Self, NetError> {
-        let (config, seen) = configure(&files)?;
-        Ok(ReloadingTls { files, seen, config: RustlsConfig::from_config(Arc::new(config)) })
+        let watched = WatchedFiles::new(files.paths())?;
+        let config = RustlsConfig::from_config(Arc::new(configure(&files)?));
+        Ok(ReloadingTls { files, watched, config })
     }
 
-    /// Reads the files again; gives whether they changed. New connections get the new certificate, old ones go on. While a
-    /// certificate does not fit its key (one of two files is written) the old ones stay.
+    /// Reads the files again, and returns whether they changed. New connections use the new certificate. If a certificate does not
+    /// match its key (only one of two files is written yet), the old ones stay.
     pub(super) fn reload(&mut self) -> Result<bool, NetError> {
-        if fingerprint(&self.files)? == self.seen {
-            return Ok(false);
-        }
-        let (config, seen) = configure(&self.files)?;
+        let files = &self.files;
+        let Some(config) = self.watched.rebuild(|| configure(files))? else { return Ok(false) };
         self.config.reload_from_config(Arc::new(config));
-        self.seen = seen;
         Ok(true)
     }
-}
-
-fn fingerprint(files: &Tls) -> Result<[u8; 32], NetError> {
-    let mut hash = Sha256::new();
-    for path in [Some(&files.certificate), Some(&files.key), files.client_ca.as_ref()].into_iter().flatten() {
-        hash.update(Sha256::digest(read(path)?));
-    }
-    Ok(hash.finalize().into())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, NetError> {
@@ -71,8 +70,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, NetError> {
     Ok(all)
 }
 
-fn configure(files: &Tls) -> Result<(ServerConfig, [u8; 32]), NetError> {
-    let seen = fingerprint(files)?;
+fn configure(files: &Tls) -> Result<ServerConfig, NetError> {
     let wrong = |path: &Path, reason: String| NetError::Content { path: path.to_owned(), reason };
     let chain = certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
@@ -99,5 +97,5 @@ fn configure(files: &Tls) -> Result<(ServerConfig, [u8; 32]), NetError> {
         .with_single_cert(chain, key)
         .map_err(|error| wrong(&files.certificate, format!("does not go with its key: {error}")))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok((config, seen))
+    Ok(config)
 }

@@ -8,7 +8,8 @@ use axum::http::header::AUTHORIZATION;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::{NetError, read};
+use super::NetError;
+use super::watched_files::read;
 
 /// A shorter token is refused: it could be guessed.
 const MIN_TOKEN_CHARS: usize = 16;

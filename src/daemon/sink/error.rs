@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::daemon::net::NetError;
+
 /// Why a sink cannot be made of its settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -74,4 +76,14 @@ pub enum TlsError {
     /// Anything else.
     #[error("{0}")]
     Other(String),
+}
+
+impl From<NetError> for TlsError {
+    fn from(error: NetError) -> Self {
+        match error {
+            NetError::Read { path, source } => TlsError::File { path, reason: source.to_string() },
+            NetError::Content { path, reason } => TlsError::File { path, reason },
+            NetError::Bind { .. } => TlsError::Other(error.to_string()),
+        }
+    }
 }

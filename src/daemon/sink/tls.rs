@@ -1,9 +1,8 @@
 //! Whom to trust, and who we are: one way for all sinks that encrypt.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,6 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use super::config::TlsSettings;
 use super::error::TlsError;
+use crate::daemon::net::watched_files::WatchedFiles;
 
 /// So often files of certificates are last_check at: those that a machine renews are renewed days ahead.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Tls {
     settings: TlsSettings,
     config: Arc<ClientConfig>,
-    file_versions: Vec<Option<(SystemTime, u64)>>,
+    watched: WatchedFiles,
     last_check: Instant,
 }
 
@@ -32,9 +32,10 @@ impl Tls {
     /// # Errors
     /// When they do not hold what they should.
     pub fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
-        let file_versions = file_versions(settings);
+        let paths = [&settings.ca, &settings.certificate, &settings.key];
+        let watched = WatchedFiles::new(paths.into_iter().flatten().cloned().collect())?;
         let config = Arc::new(client(settings)?);
-        Ok(Tls { settings: settings.clone(), config, file_versions, last_check: Instant::now() })
+        Ok(Tls { settings: settings.clone(), config, watched, last_check: Instant::now() })
     }
 
     /// What connections are made with.
@@ -53,14 +54,11 @@ impl Tls {
     }
 
     fn reload_if_changed(&mut self) -> bool {
-        let file_versions = file_versions(&self.settings);
-        if file_versions == self.file_versions {
-            return false;
-        }
-        match client(&self.settings) {
-            Ok(config) => {
+        let settings = &self.settings;
+        match self.watched.rebuild(|| client(settings)) {
+            Ok(None) => false,
+            Ok(Some(config)) => {
                 self.config = Arc::new(config);
-                self.file_versions = file_versions;
                 true
             }
             Err(error) => {
@@ -70,14 +68,6 @@ impl Tls {
             }
         }
     }
-}
-
-fn file_versions(settings: &TlsSettings) -> Vec<Option<(SystemTime, u64)>> {
-    let version = |path: &PathBuf| {
-        let metadata = fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    };
-    [&settings.ca, &settings.certificate, &settings.key].into_iter().flatten().map(version).collect()
 }
 
 fn client(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {

@@ -5,7 +5,8 @@
 //! starts the next buffer; nothing else is copied.
 
 use std::io::{self, Read};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use super::memory_budget::{MemoryBudget, Reservation};
 
 /// How much is read at once. It stays in a core's second-level cache while it is searched and judged.
 const STEP: usize = 256 * 1024;
@@ -25,48 +26,10 @@ pub enum Chunk {
     Head,
 }
 
-/// How much memory the buffers that go round may take together for records that are longer than usual.
-///
-/// Each buffer may grow to the longest record that is allowed, and many threads have many buffers; without a
-/// common limit a log of long lines takes the product of both. One reader takes from it and waits while there
-/// is too little; whoever is done with a buffer gives back. As it holds one longest record, the reader always
-/// gets on once the others are done.
-#[derive(Debug)]
-pub struct Allowance {
-    /// Bytes left; nothing once nobody has to wait any more.
-    left: Mutex<Option<usize>>,
-    returned: Condvar,
-}
-
-impl Allowance {
-    /// For records of at most `limit` bytes.
-    pub fn new(limit: usize) -> Self {
-        Allowance { left: Mutex::new(Some(limit.saturating_add(LONG_STEP))), returned: Condvar::new() }
-    }
-
-    /// Lets go whoever waits, for when what they wait for is not coming.
-    pub fn close(&self) {
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.returned.notify_all();
-    }
-
-    fn take(&self, bytes: usize) {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(there) = left.as_mut() {
-            if *there >= bytes {
-                *there -= bytes;
-                return;
-            }
-            left = self.returned.wait(left).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn give_back(&self, bytes: usize) {
-        if let Some(left) = self.left.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            *left += bytes;
-        }
-        self.returned.notify_all();
-    }
+/// The budget for what buffers grow by for long records. It holds one record of `max_record` bytes, so that a reader that waits for
+/// memory continues when the others are done; without it, each of many buffers could hold a record of maximum length.
+pub fn long_record_budget(max_record: usize) -> MemoryBudget {
+    MemoryBudget::new(max_record.saturating_add(LONG_STEP))
 }
 
 /// Bytes of a chunk. Its memory is kept and used again.
@@ -75,22 +38,14 @@ pub struct Buffer {
     /// Longer than what it holds: room to read into that was initialised once.
     bytes: Vec<u8>,
     filled: usize,
-    /// What it grows from, where several share.
-    allowance: Option<Arc<Allowance>>,
-    /// Taken from the allowance.
-    taken: usize,
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        self.give_back();
-    }
+    /// What it grew by for a long record.
+    reserved: Reservation,
 }
 
 impl Buffer {
-    /// One of several that share an allowance for long records.
-    pub fn sharing(allowance: &Arc<Allowance>) -> Self {
-        Buffer { bytes: Vec::new(), filled: 0, allowance: Some(allowance.clone()), taken: 0 }
+    /// A buffer that takes memory for long records from a shared budget.
+    pub fn sharing(budget: &MemoryBudget) -> Self {
+        Buffer { reserved: budget.reservation(), ..Buffer::default() }
     }
 
     /// What it holds.
@@ -104,16 +59,7 @@ impl Buffer {
         if self.bytes.len() > LARGEST_KEPT {
             self.bytes = Vec::new();
         }
-        self.give_back();
-    }
-
-    fn give_back(&mut self) {
-        if let Some(allowance) = &self.allowance
-            && self.taken > 0
-        {
-            allowance.give_back(self.taken);
-            self.taken = 0;
-        }
+        self.reserved.release();
     }
 
     /// Room for so many more bytes.
@@ -121,12 +67,7 @@ impl Buffer {
         let end = self.filled + size;
         if self.bytes.len() < end {
             let long = end.saturating_sub(LARGEST_KEPT);
-            if let Some(allowance) = &self.allowance
-                && long > self.taken
-            {
-                allowance.take(long - self.taken);
-                self.taken = long;
-            }
+            self.reserved.grow(long.saturating_sub(self.reserved.bytes()));
             self.bytes.reserve_exact(end - self.bytes.len());
             self.bytes.resize(end, 0);
         }
@@ -376,28 +317,6 @@ mod tests {
             let all = chunks(Pieces(text.as_bytes(), vec![line.len()], 0), 1 << 20, true);
             assert_eq!(all.len(), 3);
         }
-    }
-
-    #[test]
-    fn buffers_share_what_long_records_take() {
-        let allowance = Arc::new(Allowance::new(16 << 20));
-        let mut one = Buffer::sharing(&allowance);
-        one.room(16 << 20);
-        let (done, waited) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut two = Buffer::sharing(&allowance);
-                two.room(16 << 20);
-                done.send(()).unwrap();
-            });
-            assert!(waited.recv_timeout(std::time::Duration::from_millis(50)).is_err());
-            one.clear();
-            waited.recv().unwrap();
-        });
-        // Nobody waits for a closed one.
-        one.room(16 << 20);
-        allowance.close();
-        Buffer::sharing(&allowance).room(16 << 20);
     }
 
     #[test]

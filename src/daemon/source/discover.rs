@@ -12,26 +12,8 @@ use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use super::input::Input;
 use super::rotation;
-
-/// One thing to read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Input {
-    /// Standard input.
-    Stdin,
-    /// A file.
-    File(PathBuf),
-}
-
-impl Input {
-    /// Its name, for people.
-    pub fn name(&self) -> String {
-        match self {
-            Input::Stdin => "standard input".to_owned(),
-            Input::File(path) => path.display().to_string(),
-        }
-    }
-}
 
 /// Why something named by the user is not read.
 #[derive(Debug, thiserror::Error)]

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::discover::{self, Input};
+use super::discover;
 use super::follow::{Checkpoint, Fingerprint, Incident, LogFollower, StartAt, Step};
+use super::input::Input;
 use super::rotation;
 
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use regex::Regex;
 
 use super::decompress;
-use super::discover::Input;
+use super::input::Input;
 
 /// Where the first event's time is looked for, in bytes: it stands at the end of its line.
 const FIRST_EVENT: usize = 1024 * 1024;

@@ -14,7 +14,9 @@ use rdkafka::producer::{DeliveryFuture, FutureProducer, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::producer::{config, key, record};
-use crate::daemon::kafka::{self, Context, LastError, PartitionOffset, TxnOutcome, client, error_kind};
+use crate::daemon::kafka::{
+    self, Context, LastError, PartitionOffset, TxnOutcome, client, error_kind, match_records,
+};
 use crate::daemon::log_limit::LogLimits;
 use crate::daemon::sink::SinkMetrics;
 use crate::daemon::sink::config::Kafka;
@@ -24,7 +26,7 @@ use crate::daemon::sink::error::SettingsError;
 use crate::daemon::sink::failure::Reason;
 use crate::daemon::sink::filter::Filter;
 use crate::daemon::sink::metrics::Counts;
-use crate::daemon::source::kafka::{Settings, repartition};
+use crate::daemon::source::kafka::Settings;
 use crate::daemon::time::unix_nanos;
 use crate::detection::alert::{AlertId, NewAlert, StoredAlert};
 use crate::detection::audit::event_id;
@@ -192,12 +194,12 @@ impl TransactionalProducer {
                 let acknowledged = if self.refused.contains(&digest) {
                     None
                 } else {
-                    repartition::send(&producer, &topic, message)?
+                    match_records::send(&producer, &topic, message)?
                 };
                 if let Some(acknowledged) = acknowledged {
                     self.keep(&producer, &mut sent, (digest, acknowledged))?;
                 } else {
-                    repartition::log_too_large(&topic);
+                    match_records::log_too_large(&topic);
                     self.counts.failure(Reason::Rejected);
                 }
             }
@@ -238,7 +240,7 @@ impl TransactionalProducer {
         match acknowledged.now_or_never() {
             Some(Ok(Ok(_))) => Ok(()),
             Some(Ok(Err((error, _)))) => {
-                let is_refused = repartition::is_too_large(&error);
+                let is_refused = match_records::is_too_large(&error);
                 if is_refused && self.one_by_one {
                     self.refused.insert(id);
                 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::file::FileId;
+use super::file_id::FileId;
 use crate::daemon::source::decompress;
-use crate::daemon::source::discover::Input;
+use crate::daemon::source::input::Input;
 
 /// Length of the fingerprinted prefix, in bytes. An audit event has its id, time and user within it, so that two logs differ
 /// there.

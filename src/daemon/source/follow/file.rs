@@ -2,63 +2,25 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Step;
 use super::checkpoint::{Checkpoint, FilePrefix, Fingerprint};
-use crate::daemon::source::discover::Input;
+use super::file_id::{FileId, FileState};
+use super::step::Step;
+use crate::daemon::source::input::Input;
 use crate::daemon::source::{decompress, rotation};
 
 /// Bytes read per system call.
 const READ_SIZE: usize = 256 * 1024;
-
-/// Identifies a file as long as it exists, under any name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FileId {
-    pub device: u64,
-    pub inode: u64,
-}
-
-impl FileId {
-    /// Follows symbolic links.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        Self::and_state(path).map(|(id, _)| id)
-    }
-
-    /// Also returns what changes with every write, rename or chmod.
-    pub fn and_state(path: &Path) -> io::Result<(Self, FileState)> {
-        let metadata = std::fs::metadata(path)?;
-        let id = FileId { device: metadata.dev(), inode: metadata.ino() };
-        Ok((id, FileState::of(&metadata)))
-    }
-}
 
 enum Content {
     /// May grow.
     Plain(File),
     /// Does not grow.
     Compressed(Box<dyn Read + Send>),
-}
-
-/// Changes whenever the file does: size, modification time and inode change time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileState {
-    pub size: u64,
-    written: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl FileState {
-    fn of(metadata: &std::fs::Metadata) -> Self {
-        FileState {
-            size: metadata.len(),
-            written: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
 }
 
 pub struct TrackedFile {
@@ -108,7 +70,7 @@ impl TrackedFile {
         };
         Ok(TrackedFile {
             path: path.to_owned(),
-            id: FileId { device: metadata.dev(), inode: metadata.ino() },
+            id: FileId::from(&metadata),
             is_live: false,
             number: 0,
             last_growth: Instant::now(),

@@ -15,7 +15,9 @@
 
 mod checkpoint;
 mod file;
+mod file_id;
 mod new_files;
+mod step;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -26,10 +28,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use checkpoint::{Checkpoint, Fingerprint};
+pub use step::{Incident, StartAt, Step};
 
 use super::rotation;
 use checkpoint::FilePrefix;
-use file::{FileId, FileState, TrackedFile};
+use file::TrackedFile;
+use file_id::{FileId, FileState};
 
 /// A rotated file is closed when nothing was written to it for this long.
 const CLOSE_DELAY: Duration = Duration::from_secs(60);
@@ -42,36 +46,6 @@ const MAX_FINISHED: usize = 4096;
 
 /// At least this many finished files are persisted, to recognize copies of them after a restart.
 const MIN_FINISHED_CHECKPOINTS: usize = 16;
-
-/// Where to start in a log that was never read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StartAt {
-    /// Read everything, including rotated files.
-    #[default]
-    Beginning,
-    /// Read only what is written from now on.
-    End,
-}
-
-/// The outcome of one read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    Records,
-    /// The buffer holds the first bytes of a record that is longer than the limit, or that was never finished.
-    Head,
-    /// Nothing to read now.
-    Idle,
-}
-
-/// A problem that was handled, for the log and the metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Incident {
-    Unreadable(PathBuf, String),
-    /// Bytes of a truncated file that were not read and are in no copy.
-    Lost(PathBuf, u64),
-    /// None of the files of the last run exists any more: events written in between may be lost.
-    Gap(PathBuf),
-}
 
 /// A file that was not open and not finished before.
 struct NewFile {

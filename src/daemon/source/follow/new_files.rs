@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::FilePrefix;
-use super::file::FileId;
+use super::file_id::FileId;
 use super::{
     Checkpoint, Incident, LogFollower, NewFile, StartAt, has_grown, is_compressed, may_be_incomplete,
 };

@@ -5,16 +5,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use rdkafka::consumer::{CommitMode, Consumer as _, ConsumerGroupMetadata, MessageStream, StreamConsumer};
+use rdkafka::consumer::{CommitMode, Consumer as _, MessageStream, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 
 use super::context::Context;
 use super::in_flight::Accepted;
+use super::membership::Membership;
 use super::repartition::create_topic;
 use super::{Dependencies, Error, Settings};
-use crate::daemon::kafka::{AssignedPartition, KafkaErrorKind, client, error_kind};
+use crate::daemon::kafka::{KafkaErrorKind, client, error_kind};
 
 /// How often offsets are committed.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
@@ -93,7 +94,7 @@ impl Consumer {
 
     /// For transactions: who we are in the group, and what is ours.
     pub fn membership(&self) -> Membership {
-        Membership(self.client.clone())
+        Membership::new(self.client.clone())
     }
 
     /// Hands on nothing more.
@@ -107,45 +108,6 @@ impl Consumer {
         let thread = self.thread;
         // One that panicked has said so; one that hangs ends with the process.
         let _ = tokio::time::timeout(grace, tokio::task::spawn_blocking(move || thread.join())).await;
-    }
-}
-
-/// Who we are in the group, and what is ours.
-#[derive(Clone)]
-pub struct Membership(Arc<Client>);
-
-impl Membership {
-    /// For the group's coordinator: offsets of one that is no longer a member are refused.
-    pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
-        self.0.group_metadata()
-    }
-
-    /// Grows when partitions go elsewhere.
-    pub fn epoch(&self) -> u64 {
-        self.0.context().state().epoch
-    }
-
-    /// Another each time that partitions came or went.
-    pub fn rebalance_generation(&self) -> u64 {
-        self.0.context().state().rebalance_generation
-    }
-
-    /// The partitions of a topic that are ours.
-    pub fn partitions_of(&self, topic: &str) -> Vec<AssignedPartition> {
-        let state = self.0.context().state();
-        let ours = state.assigned.iter().filter(|(name, _, _)| *name == topic);
-        ours.map(|(_, partition, assigned)| {
-            let next = if assigned.stored >= 0 { assigned.stored } else { assigned.start.unwrap_or(0) };
-            AssignedPartition { partition, next, assignment_epoch: assigned.assignment_epoch }
-        })
-        .collect()
-    }
-
-    /// A partition of ours of which something was read, and the offset up to which all is stored.
-    pub fn any(&self) -> Option<(String, i32, i64)> {
-        let state = self.0.context().state();
-        let mut known = state.assigned.iter().filter(|(_, _, assigned)| assigned.stored >= 0);
-        known.next().map(|(topic, partition, assigned)| (topic.to_owned(), partition, assigned.stored))
     }
 }
 

@@ -27,7 +27,9 @@ mod context;
 #[cfg(feature = "kafka")]
 mod in_flight;
 #[cfg(feature = "kafka")]
-pub(crate) mod repartition;
+mod membership;
+#[cfg(feature = "kafka")]
+mod repartition;
 #[cfg(feature = "kafka")]
 mod start_offset;
 
@@ -36,9 +38,11 @@ mod disabled;
 
 pub use batch::{Batch, Outcome, Segment};
 #[cfg(feature = "kafka")]
-pub use consumer::{Consumer, Membership};
+pub use consumer::Consumer;
 #[cfg(not(feature = "kafka"))]
 pub use disabled::Consumer;
+#[cfg(feature = "kafka")]
+pub use membership::Membership;
 pub use partitions::Partitions;
 pub use position::Position;
 #[cfg(feature = "kafka")]

@@ -14,11 +14,12 @@ use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message as _;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::producer::{FutureProducer, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::consumer::Membership;
+use super::membership::Membership;
 use super::settings::{Correlate, Settings};
+use crate::daemon::kafka::match_records::{is_too_large, log_too_large, send};
 use crate::daemon::kafka::{
     AssignedPartition, Context, KafkaErrorKind, LastError, MatchExchange, client, error_kind,
 };
@@ -289,42 +290,6 @@ impl MatchExchange for RepartitionTopic {
     fn delivered_seq(&self) -> Option<i64> {
         (self.delivered_seq)()
     }
-}
-
-/// Gives a message to a producer. Nothing comes back of one that is too large for it.
-pub fn send(
-    producer: &FutureProducer<Context>,
-    topic: &str,
-    message: &Outgoing,
-) -> Result<Option<rdkafka::producer::DeliveryFuture>, KafkaError> {
-    loop {
-        let record = FutureRecord::to(topic)
-            .key(&message.key)
-            .payload(&message.value)
-            .timestamp((message.time / 1_000_000).max(0));
-        match producer.send_result(record) {
-            Ok(acknowledged) => return Ok(Some(acknowledged)),
-            Err((KafkaError::MessageProduction(Code::QueueFull), _)) => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err((error, _)) if is_too_large(&error) => return Ok(None),
-            Err((error, _)) => return Err(error),
-        }
-    }
-}
-
-/// Whether no broker ever takes it.
-pub fn is_too_large(error: &KafkaError) -> bool {
-    let code = error.rdkafka_error_code();
-    matches!(code, Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidRecord))
-}
-
-/// Says that a match is lost.
-pub fn log_too_large(topic: &str) {
-    tracing::error!(
-        topic,
-        "a match is too large for the topic and counts in no correlation: raise `max.message.bytes` of the topic"
-    );
 }
 
 /// Makes the topic.

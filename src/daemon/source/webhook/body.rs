@@ -6,8 +6,8 @@ use axum::body::Body;
 use flate2::write::MultiGzDecoder;
 use futures_util::StreamExt as _;
 
-use super::budget::Share;
 use super::response::Reply;
+use crate::daemon::source::memory_budget::Reservation;
 
 /// Room for a body is made in steps of at least so many bytes.
 const GROW_STEP: usize = 64 << 10;
@@ -15,7 +15,7 @@ const GROW_STEP: usize = 64 << 10;
 /// What was read so far.
 struct BodyBuffer {
     bytes: Vec<u8>,
-    share: Share,
+    reservation: Reservation,
     max_bytes: usize,
     /// Why no more is taken.
     refused: Option<Reply>,
@@ -31,7 +31,7 @@ impl BodyBuffer {
         let capacity = self.bytes.capacity();
         if length > capacity {
             let wanted = length.max(capacity * 2).max(GROW_STEP).min(self.max_bytes);
-            if !self.share.grow(wanted - capacity) {
+            if !self.reservation.try_grow(wanted - capacity) {
                 return Err(Reply::Overloaded);
             }
             self.bytes.reserve_exact(wanted - self.bytes.len());
@@ -71,9 +71,9 @@ pub(super) async fn read(
     body: &mut axum::body::BodyDataStream,
     is_gzip: bool,
     max_bytes: usize,
-    share: Share,
-) -> Result<(Vec<u8>, Share), Reply> {
-    let buffer = BodyBuffer { bytes: Vec::new(), share, max_bytes, refused: None };
+    reservation: Reservation,
+) -> Result<(Vec<u8>, Reservation), Reply> {
+    let buffer = BodyBuffer { bytes: Vec::new(), reservation, max_bytes, refused: None };
     let mut decoder =
         if is_gzip { Decoder::Gzip(Box::new(MultiGzDecoder::new(buffer))) } else { Decoder::Plain(buffer) };
     let mut received = 0;
@@ -113,7 +113,7 @@ pub(super) async fn read(
             }
         }
     };
-    Ok((buffer.bytes, buffer.share))
+    Ok((buffer.bytes, buffer.reservation))
 }
 
 /// Reads on and forgets, up to a limit: a sender that is still writing when the connection closes may never see why.

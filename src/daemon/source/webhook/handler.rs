@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::response::Reply;
 use super::{HandlerState, Outcome, WebhookBatch, body};
 use crate::daemon::net::token::TokenCheck;
+use crate::daemon::source::memory_budget::Reservation;
 
 /// Of a body that is refused for who sent it, so much is read and forgotten.
 const MAX_UNAUTHENTICATED_DRAIN: usize = 1 << 20;
@@ -30,12 +31,12 @@ pub(super) async fn receive(
     let limit = shared.settings.max_body;
     let reply = match check_head(&shared, &head.method, head.uri.path(), &head.headers) {
         Ok(is_gzip) => {
-            let share = shared.budget.share();
-            let reading = body::read(&mut chunks, is_gzip, limit, share);
+            let reservation = shared.budget.reservation();
+            let reading = body::read(&mut chunks, is_gzip, limit, reservation);
             match timeout(shared.settings.read_timeout, reading).await {
                 Err(_) => Reply::BodyTimeout,
                 Ok(Err(reply)) => rest(&shared, &mut chunks, reply, limit.saturating_mul(2)).await,
-                Ok(Ok((bytes, share))) => submit(&shared, peer, bytes, share).await,
+                Ok(Ok((bytes, reservation))) => submit(&shared, peer, bytes, reservation).await,
             }
         }
         Err(reply @ (Reply::TooLarge { .. } | Reply::Stopping)) => {
@@ -111,10 +112,10 @@ fn check_head(
 }
 
 /// Hands a body to the pipeline, and waits for what becomes of it.
-async fn submit(shared: &HandlerState, peer: SocketAddr, body: Vec<u8>, share: super::Share) -> Reply {
+async fn submit(shared: &HandlerState, peer: SocketAddr, body: Vec<u8>, reservation: Reservation) -> Reply {
     let (done, outcome) = oneshot::channel();
     let bytes = body.len();
-    match shared.queue.try_send(WebhookBatch { body, peer, done, share }) {
+    match shared.queue.try_send(WebhookBatch { body, peer, done, reservation }) {
         Ok(()) => shared.observer.submitted(bytes),
         Err(TrySendError::Full(_)) => return Reply::Overloaded,
         Err(TrySendError::Closed(_)) => return Reply::Stopping,

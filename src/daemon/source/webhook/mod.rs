@@ -17,7 +17,6 @@
 //! fit in is told to come back.
 
 mod body;
-mod budget;
 mod dedup;
 mod events;
 mod handler;
@@ -32,14 +31,13 @@ use std::time::Duration;
 use axum::Router;
 use tokio::sync::{mpsc, oneshot};
 
-pub use budget::Share;
 pub use dedup::RecentEvents;
 pub use events::{Events, InvalidBody, MAX_EVENTS, split_events};
 pub use response::CODES;
 
+use super::memory_budget::{MemoryBudget, Reservation};
 use crate::daemon::net::listener::ListenerConfig;
 use crate::daemon::net::{Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
-use budget::Budget;
 
 /// How the receiver is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,8 +112,8 @@ pub struct WebhookBatch {
     pub peer: SocketAddr,
     /// Takes what became of it.
     pub done: oneshot::Sender<Outcome>,
-    /// The part of the budget that the body takes.
-    pub share: Share,
+    /// The memory of the body.
+    pub reservation: Reservation,
 }
 
 /// Hears what the receiver does, for whoever counts it.
@@ -136,7 +134,7 @@ struct HandlerState {
     settings: Settings,
     token: Option<Token>,
     queue: mpsc::Sender<WebhookBatch>,
-    budget: Budget,
+    budget: MemoryBudget,
     observer: Arc<dyn WebhookObserver>,
     is_stopping: AtomicBool,
 }
@@ -180,10 +178,13 @@ impl Receiver {
             reload_interval: settings.reload_interval,
             limits: settings.limits.clone(),
         };
+        let memory_observer = observer.clone();
+        let budget =
+            MemoryBudget::with_observer(settings.memory, move |change| memory_observer.memory(change));
         let shared = Arc::new(HandlerState {
             token,
             queue: sender,
-            budget: Budget::new(settings.memory, observer.clone()),
+            budget,
             observer: observer.clone(),
             is_stopping: AtomicBool::new(false),
             settings,

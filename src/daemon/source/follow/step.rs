@@ -1,0 +1,33 @@
+//! What following a log is started with, and what each step of it returns.
+
+use std::path::PathBuf;
+
+/// Where to start in a log that was never read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartAt {
+    /// Read everything, including rotated files.
+    #[default]
+    Beginning,
+    /// Read only what is written from now on.
+    End,
+}
+
+/// The outcome of one read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Records,
+    /// The buffer holds the first bytes of a record that is longer than the limit, or that was never finished.
+    Head,
+    /// Nothing to read now.
+    Idle,
+}
+
+/// A problem that was handled, for the log and the metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incident {
+    Unreadable(PathBuf, String),
+    /// Bytes of a truncated file that were not read and are in no copy.
+    Lost(PathBuf, u64),
+    /// None of the files of the last run exists any more: events written in between may be lost.
+    Gap(PathBuf),
+}
