@@ -124,12 +124,12 @@ impl Queue {
         new: usize,
         is_final: bool,
     ) {
-        from.exchange().unwrap().let_go(partition);
+        from.repartition().unwrap().revoke(partition);
         let offset = self.committed.get(&partition).copied().unwrap_or(0);
-        let exchange = to.exchange().unwrap();
-        exchange.take_over(partition, offset);
+        let repartition = to.repartition().unwrap();
+        repartition.assign(partition, offset);
         for (at, message) in (0..).zip(self.partitions.entry(partition).or_default().iter()) {
-            exchange.recall(partition, at, message, Until { offset, is_final });
+            repartition.replay(partition, at, message, Until { offset, is_final });
         }
         self.owner.insert(partition, new);
     }
@@ -148,8 +148,8 @@ impl Dice {
 /// What replicas say together. With `kills`, one that loses a partition may have judged more than it committed.
 fn together(rules: &RuleSet, log: &[u8], seed: u64, kills: bool) -> (Vec<(String, String, String)>, usize) {
     const NOW: i64 = 4_000_000_000_000_000_000;
-    let exchange = Some(Settings { partitions: PARTITIONS, lateness: LATENESS });
-    let detector = Detector::new(rules, Options { exchange, ..Options::default() });
+    let repartition = Some(Settings { partitions: PARTITIONS, allowed_lateness: LATENESS });
+    let detector = Detector::new(rules, Options { repartition, ..Options::default() });
     let mut replicas: Vec<_> = (0..3).map(|_| detector.session()).collect();
     let mut queue = Queue::default();
     let mut dice = Dice(seed);
@@ -159,7 +159,7 @@ fn together(rules: &RuleSet, log: &[u8], seed: u64, kills: bool) -> (Vec<(String
     }
     for (partition, owner) in (0..4).zip([0, 1, 2, 0]) {
         queue.owner.insert(partition, owner);
-        replicas[owner].exchange().unwrap().take_over(partition, 0);
+        replicas[owner].repartition().unwrap().assign(partition, 0);
     }
     let mut drain = |queue: &mut Queue, replicas: &mut Vec<Session<'_>>, partition: i32, commits: bool| {
         let owner = queue.owner[&partition];
@@ -168,9 +168,9 @@ fn together(rules: &RuleSet, log: &[u8], seed: u64, kills: bool) -> (Vec<(String
         let messages = queue.partitions.entry(partition).or_default()[start..].to_vec();
         let next = from + i64::try_from(messages.len()).unwrap();
         for (offset, message) in (from..).zip(&messages) {
-            assert!(replicas[owner].exchange().unwrap().is_ready(partition, offset));
-            replicas[owner].meet(partition, offset, message, &mut collect(&mut alerts));
-            let out = replicas[owner].exchange().unwrap().take_outbox();
+            assert!(replicas[owner].repartition().unwrap().is_ready(partition, offset));
+            replicas[owner].on_remote_match(partition, offset, message, &mut collect(&mut alerts));
+            let out = replicas[owner].repartition().unwrap().take_outbox();
             queue.put(out);
         }
         if commits {
@@ -180,7 +180,7 @@ fn together(rules: &RuleSet, log: &[u8], seed: u64, kills: bool) -> (Vec<(String
     for line in log.split_inclusive(|byte| *byte == b'\n') {
         let reader = dice.below(3);
         replicas[reader].chunk(line, &mut |_| {});
-        let out = replicas[reader].exchange().unwrap().take_outbox();
+        let out = replicas[reader].repartition().unwrap().take_outbox();
         queue.put(out);
         if dice.below(20) == 0 {
             let partition = i32::try_from(dice.below(PARTITIONS)).unwrap();
@@ -247,14 +247,14 @@ fn after_a_kill_alerts_are_told_again_and_none_is_missing() {
 #[test]
 fn nonsense_and_matches_of_other_rules_are_counted_and_harm_nothing() {
     let rules = load();
-    let exchange = Some(Settings { partitions: 1, lateness: 0 });
-    let detector = Detector::new(&rules, Options { exchange, ..Options::default() });
+    let repartition = Some(Settings { partitions: 1, allowed_lateness: 0 });
+    let detector = Detector::new(&rules, Options { repartition, ..Options::default() });
     let mut session = detector.session();
     session.set_now(1);
-    session.exchange().unwrap().take_over(0, 0);
+    session.repartition().unwrap().assign(0, 0);
     let mut writer = detector.session();
     writer.chunk(&log(), &mut |_| {});
-    let sent = writer.exchange().unwrap().take_outbox();
+    let sent = writer.repartition().unwrap().take_outbox();
     let other = String::from_utf8(sent[0].value.clone()).unwrap().replacen("\"of\":\"", "\"of\":\"AA", 1);
     let strange = {
         let start = other.find("\"of\":\"").unwrap() + 6;
@@ -273,10 +273,10 @@ fn nonsense_and_matches_of_other_rules_are_counted_and_harm_nothing() {
     messages.push(strange.into_bytes());
     let mut alerts = 0;
     for (offset, message) in (0..).zip(&messages) {
-        session.meet(0, offset, message, &mut |_| alerts += 1);
+        session.on_remote_match(0, offset, message, &mut |_| alerts += 1);
     }
-    let counts = session.take_counts();
+    let counts = session.take_stats();
     assert_eq!(counts.malformed.values().sum::<u64>(), nonsense, "{counts:?}");
-    assert_eq!(session.forgotten().get(pullwatch::detection::detector::forgotten::STRANGE), Some(&1));
+    assert_eq!(session.evicted().get(pullwatch::detection::detector::evicted::FOREIGN_RULE_SET), Some(&1));
     assert_eq!(alerts, 0);
 }

@@ -20,7 +20,7 @@ fn load(text: &str) -> rules::Loaded {
 }
 
 /// What a session makes of some text: alerts, and what it counted.
-fn judge(detector: &Detector, bytes: &[u8]) -> (Vec<String>, pullwatch::detection::detector::Counts) {
+fn judge(detector: &Detector, bytes: &[u8]) -> (Vec<String>, pullwatch::detection::detector::Stats) {
     let mut session = detector.session();
     let mut alerts = Vec::new();
     session.chunk(bytes, &mut |alert| {
@@ -28,7 +28,7 @@ fn judge(detector: &Detector, bytes: &[u8]) -> (Vec<String>, pullwatch::detectio
         alert.write_json(&mut json);
         alerts.push(String::from_utf8(json).unwrap());
     });
-    (alerts, session.take_counts())
+    (alerts, session.take_stats())
 }
 
 proptest! {

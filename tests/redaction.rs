@@ -165,7 +165,7 @@ fn no_secret_leaves() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     fs::write(path("a.log"), &log).unwrap();
-    // The same, cut off in the middle of each line.
+    // The same, cut off within each line.
     let cut: Vec<String> = lines.iter().map(|line| format!("{}\n", &line[..line.len() * 3 / 4])).collect();
     fs::write(path("cut.log"), cut.concat()).unwrap();
     fs::write(path("all.yaml"), EVERYTHING).unwrap();
@@ -229,19 +229,19 @@ fn no_secret_is_handed_to_other_replicas() {
     let file = SourceFile { name: "r.yaml".into(), text: format!("{EVERYTHING}{GROUPED}") };
     let loaded = rules::load(std::slice::from_ref(&file), &rules::Options::default());
     assert!(!loaded.has_errors(), "{}", rules::render(&loaded.diagnostics, &[file], false));
-    let exchange = Some(Settings { partitions: 1, lateness: 0 });
-    let detector = Detector::new(&loaded.rules, Options { exchange, ..Options::default() });
+    let repartition = Some(Settings { partitions: 1, allowed_lateness: 0 });
+    let detector = Detector::new(&loaded.rules, Options { repartition, ..Options::default() });
     let mut session = detector.session();
-    session.exchange().unwrap().take_over(0, 0);
+    session.repartition().unwrap().assign(0, 0);
     let mut said: Vec<String> = Vec::new();
     for event in &events {
         session.chunk(event.to_string().as_bytes(), &mut |_| {});
     }
-    let sent = session.exchange().unwrap().take_outbox();
+    let sent = session.repartition().unwrap().take_outbox();
     assert_eq!(sent.len(), events.len());
     let mut fired = 0;
     for (offset, message) in (0..).zip(&sent) {
-        session.meet(0, offset, &message.value, &mut |alert| {
+        session.on_remote_match(0, offset, &message.value, &mut |alert| {
             fired += 1;
             let mut json = Vec::new();
             alert.write_json(&mut json);

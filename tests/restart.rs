@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use pullwatch::detection::detector::{Detector, Options, Session, forgotten};
+use pullwatch::detection::detector::{Detector, Options, Session, evicted};
 use pullwatch::detection::rules::{self, SourceFile};
 use pullwatch::detection::state::{StateChange, kind};
 
@@ -234,7 +234,7 @@ proptest! {
                 });
             }
             prop_assert_eq!(&ends[0], &ends[1]);
-            prop_assert_eq!(straight.take_counts().held_back, broken.take_counts().held_back);
+            prop_assert_eq!(straight.take_stats().throttled, broken.take_stats().throttled);
             Ok(())
         })?;
     }
@@ -255,7 +255,7 @@ proptest! {
                 let kind = kind::ALL.get(at).copied().unwrap_or("another");
                 refused += u64::from(!session.restore(kind, &key, &value));
             }
-            assert_eq!(session.forgotten().get(forgotten::STATE).copied().unwrap_or(0), refused);
+            assert_eq!(session.evicted().get(evicted::STATE).copied().unwrap_or(0), refused);
             judge(&mut session, &event(1, 0, 0, 0, 0));
         });
     }
@@ -290,7 +290,7 @@ fn every_kind_is_stored_and_what_is_broken_is_refused_and_removed() {
     }
     store(&mut left, session.take_changes());
     assert!(left.is_empty(), "{left:?}");
-    assert_eq!(session.forgotten()[forgotten::STATE], 2 * stored.len() as u64);
+    assert_eq!(session.evicted()[evicted::STATE], 2 * stored.len() as u64);
     // What is small is small.
     for ((kind, _), value) in &stored {
         let most = if *kind == kind::WINDOW { 64 * 42 } else { 200 };

@@ -521,12 +521,12 @@ fn one_by_one_events_make_the_same_alerts() {
         let body = body(number);
         let mut whole = detector.session();
         whole.chunk(&body, &mut |alert| found[0].0.push(alert.id()));
-        found[0].1 += whole.take_counts().events;
+        found[0].1 += whole.take_stats().events;
         let mut single = detector.session();
         for (_, at) in split_events(&body).unwrap() {
             single.chunk(&body[at], &mut |alert| found[1].0.push(alert.id()));
         }
-        found[1].1 += single.take_counts().events;
+        found[1].1 += single.take_stats().events;
     }
     assert_eq!(found[0], found[1]);
     assert_eq!(found[0].1, 800);

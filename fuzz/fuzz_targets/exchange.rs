@@ -15,8 +15,8 @@ static DETECTOR: LazyLock<Detector> = LazyLock::new(|| {
 - {correlation: Few, type: event_count, rules: [Read], group-by: [ka.user.name], timespan: 1m, condition: {lte: 2}, output: '%ka.user.name', priority: INFO}
 ";
     let file = SourceFile { name: "r.yaml".into(), text: text.to_owned() };
-    let exchange = Some(Settings { partitions: 2, lateness: 1_000_000_000 });
-    Detector::new(&rules::load(&[file], &rules::Options::default()).rules, Options { exchange, ..Options::default() })
+    let repartition = Some(Settings { partitions: 2, allowed_lateness: 1_000_000_000 });
+    Detector::new(&rules::load(&[file], &rules::Options::default()).rules, Options { repartition, ..Options::default() })
 });
 
 /// Real messages: of each correlation a match, and what was told of a window.
@@ -29,14 +29,14 @@ static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         );
         session.chunk(event.as_bytes(), &mut |_| {});
     }
-    if let Some(exchange) = session.exchange() {
-        sent = exchange.take_outbox();
-        exchange.take_over(0, 0);
+    if let Some(repartition) = session.repartition() {
+        sent = repartition.take_outbox();
+        repartition.assign(0, 0);
     }
     for (offset, message) in (0..).zip(&sent) {
-        session.meet(0, offset, &message.value, &mut |_| {});
+        session.on_remote_match(0, offset, &message.value, &mut |_| {});
     }
-    sent.extend(session.exchange().map(|exchange| exchange.take_outbox()).unwrap_or_default());
+    sent.extend(session.repartition().map(|repartition| repartition.take_outbox()).unwrap_or_default());
     sent.into_iter().map(|message| message.value).collect()
 });
 
@@ -55,13 +55,13 @@ fuzz_target!(|bytes: &[u8]| {
         alert.write_json(&mut json);
         serde_json::from_slice::<serde_json::Value>(&json).expect("an alert is JSON");
     };
-    if let Some(exchange) = session.exchange() {
-        exchange.take_over(0, 2);
-        exchange.recall(0, 0, &changed, Until { offset: 1, is_final: which > 127 });
+    if let Some(repartition) = session.repartition() {
+        repartition.assign(0, 2);
+        repartition.replay(0, 0, &changed, Until { offset: 1, is_final: which > 127 });
     }
     let messages = SEEDS.iter().map(Vec::as_slice).chain([&changed[..], with, &changed[..]]);
     for (offset, message) in (2..).zip(messages) {
-        session.meet(0, offset, message, &mut on_alert);
+        session.on_remote_match(0, offset, message, &mut on_alert);
     }
     session.set_now(2_100_000_000_000_000_000);
     session.advance(2_100_000_000_000_000_000, &mut on_alert);

@@ -10,7 +10,7 @@ use super::rule_files::{self, plural, show};
 use crate::daemon::store::Reader;
 use crate::daemon::time::unix_nanos;
 use crate::detection::history::{
-    Baseline as Habits, Criteria, Habits as Kept, Header, Times, write_exceptions,
+    Baseline as ReadCounts, Criteria, Header, RecurringReads, Times, write_exceptions,
 };
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::rules::{self, Matching, Severity, SourceFile};
@@ -92,7 +92,7 @@ impl Baseline {
 
     /// What logs say.
     fn logged(&self, files: &[SourceFile]) -> anyhow::Result<Seen> {
-        let mut habits = Habits::default();
+        let mut habits = ReadCounts::default();
         let (rules, facts) = self.past.read(files.to_vec(), &mut |read| habits.add(read))?;
         Ok(Seen { rules, habits, times: facts.times, what: "event", is_whole: facts.failures.is_empty() })
     }
@@ -100,9 +100,9 @@ impl Baseline {
     /// What a daemon has seen.
     fn remembered(dir: &Path, files: &[SourceFile]) -> anyhow::Result<Seen> {
         let rules = rule_files::load_files(files, Matching::All)?.rules;
-        let mut kept = Kept::new(&rules);
+        let mut kept = RecurringReads::new(&rules);
         let now = unix_nanos();
-        for (key, value) in Reader::open(dir)?.state(kind::HABIT)? {
+        for (key, value) in Reader::open(dir)?.state(kind::RECURRING_READ)? {
             kept.restore(&key, &value, now);
         }
         let habits = kept.into_baseline();
@@ -114,7 +114,7 @@ impl Baseline {
 /// What was seen of past reads.
 struct Seen {
     rules: RuleSet,
-    habits: Habits,
+    habits: ReadCounts,
     times: Times,
     /// What is counted.
     what: &'static str,

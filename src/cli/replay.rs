@@ -15,9 +15,9 @@ use crate::daemon::source::chunker::{Buffer, Chunk};
 use crate::daemon::source::discover;
 use crate::daemon::source::input::Input;
 use crate::detection::audit::event::Event;
-use crate::detection::detector::{Counts, Detector, Options};
+use crate::detection::detector::{Detector, Options, Stats};
 use crate::detection::engine::alert::Alert;
-use crate::detection::history::{Gatherer, Read, Times, around};
+use crate::detection::history::{Collector, Read, Times, around};
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::rules::{Matching, SourceFile};
 
@@ -57,7 +57,7 @@ pub struct Facts {
     /// Uncompressed.
     pub bytes: u64,
     /// Events and what is wrong with them.
-    pub counts: Counts,
+    pub counts: Stats,
     /// When the events were, to within a buffer: its first and its last event are looked at.
     pub times: Times,
     /// Inputs that were not read, or not to their end, and why.
@@ -91,7 +91,7 @@ impl Past {
             self.paths.clone()
         };
         let mut rules = rule_files::load_files(&around(files), Matching::All)?.rules;
-        let mut gatherer = Gatherer::new(&mut rules);
+        let mut collector = Collector::new(&mut rules);
         let options = Options {
             since: self.since,
             until: self.until,
@@ -116,18 +116,18 @@ impl Past {
                 for time in edges(buffer.bytes()) {
                     facts.times.widen(Some(time).filter(|&time| self.is_in_range(time)));
                 }
-                let mut on_alert = |alert: &Alert<'_>| gatherer.alert(alert, take);
+                let mut on_alert = |alert: &Alert<'_>| collector.add_alert(alert, take);
                 match kind {
                     Chunk::Records => session.chunk(buffer.bytes(), &mut on_alert),
                     Chunk::Head => session.head(buffer.bytes(), &mut on_alert),
                 }
-                facts.counts.add(&session.take_counts());
+                facts.counts.add(&session.take_stats());
                 screen.progress();
                 Some(buffer)
             });
         screen.bar.finish_and_clear();
-        session.finish(&mut |alert| gatherer.alert(alert, take));
-        facts.counts.add(&session.take_counts());
+        session.finish(&mut |alert| collector.add_alert(alert, take));
+        facts.counts.add(&session.take_stats());
         facts.times.count = facts.counts.events;
         facts.bytes = reading.bytes;
         facts.failures.extend(reading.failures);

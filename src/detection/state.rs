@@ -34,12 +34,12 @@ pub mod kind {
     /// of its kinds.
     pub const PARTITION: &str = "partition";
     /// Reads that recur ([`crate::detection::history`]). 16 bytes of key, some hundred of value, and up to 2 KB for those of every day.
-    pub const HABIT: &str = "habit";
+    pub const RECURRING_READ: &str = "habit";
     /// What a transaction over Kafka will have done once it went through.
     pub const PREPARED: &str = "prepared";
 
     /// All that is learned from alerts and events.
-    pub const LEARNED: [&str; 8] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, WINDOW, THROTTLE, HABIT];
+    pub const LEARNED: [&str; 8] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, WINDOW, THROTTLE, RECURRING_READ];
 
     /// All of the detector's.
     pub const ALL: [&str; 7] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, WINDOW, THROTTLE];

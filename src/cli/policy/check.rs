@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::super::rule_files::{self, plural};
 use super::{json, report};
-use crate::detection::policy::findings::{self, Big, Hidden, Tag, Written};
+use crate::detection::policy::findings::{self, Hidden, LargestEvents, Tag, Written};
 use crate::detection::policy::{Coverage, Policy, Verdict, coverage, read, recommend};
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::rules::{self, Matching, Severity, SourceFile};
@@ -102,7 +102,7 @@ pub struct Findings {
     /// Where credentials are written to disk.
     pub written: Vec<Written>,
     /// How big events can be.
-    pub sizes: Vec<Big>,
+    pub sizes: Vec<LargestEvents>,
     /// The apiserver's limits.
     pub limits: Limits,
 }

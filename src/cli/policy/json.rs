@@ -31,7 +31,7 @@ fn cause(cause: Cause) -> Value {
             json!({"cause": "level", "level": level.name(), "needs": needs.name()})
         }
         Cause::Stage(stage) => json!({"cause": "stage", "needs": stage.name()}),
-        Cause::Late => json!({"cause": "late", "needs": "ResponseStarted"}),
+        Cause::OnlyAtEnd => json!({"cause": "late", "needs": "ResponseStarted"}),
     }
 }
 
@@ -41,8 +41,8 @@ pub fn findings(findings: &Findings) -> Value {
         .coverage
         .iter()
         .map(|coverage| {
-            let losses: Value = coverage
-                .losses
+            let gaps: Value = coverage
+                .gaps
                 .iter()
                 .map(|loss| {
                     let mut value = cause(loss.cause);
@@ -53,7 +53,7 @@ pub fn findings(findings: &Findings) -> Value {
                 })
                 .collect();
             let unknown: Value = coverage
-                .unknown
+                .unavailable
                 .iter()
                 .map(|unknown| {
                     json!({
@@ -69,7 +69,7 @@ pub fn findings(findings: &Findings) -> Value {
                 "tags": coverage.tags,
                 "verdict": coverage.verdict.name(),
                 "reasons": wording::reasons(coverage),
-                "not_seen": losses,
+                "not_seen": gaps,
                 "unknown": unknown,
                 "reported_by": coverage.reported_by.iter().map(|rule| &**rule).collect::<Vec<_>>(),
             })
@@ -92,7 +92,7 @@ pub fn findings(findings: &Findings) -> Value {
             json!({
                 "technique": hidden.name,
                 "tag": hidden.tag,
-                "sight": hidden.sight.name(),
+                "sight": hidden.visibility.name(),
                 "line": hidden.line,
                 "requests": requests(&hidden.requests),
             })
@@ -115,7 +115,7 @@ pub fn findings(findings: &Findings) -> Value {
         .sizes
         .iter()
         .map(|big| {
-            let most = big.size.most();
+            let most = big.size.max_bytes();
             let exceeds = |limit: u64| most.is_none_or(|most| most > limit);
             json!({
                 "line": big.line,

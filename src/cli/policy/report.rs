@@ -8,7 +8,9 @@ use crate::cli::rule_files::plural;
 use crate::cli::table;
 use crate::cli::visible;
 use crate::detection::policy::Verdict;
-use crate::detection::policy::findings::{Big, CHUNK, LARGEST_SECRET, SMALL_SECRET, Size};
+use crate::detection::policy::findings::{
+    KUBECTL_CHUNK, LargestEvents, MAX_SECRET_BYTES, SMALL_SECRET_BYTES, Size,
+};
 
 /// Where no terminal says how wide it is.
 const WIDTH: u16 = 120;
@@ -75,7 +77,7 @@ fn hidden(findings: &Findings) -> anyhow::Result<()> {
             "" => format!("{} (they are logged at ResponseStarted only)", wording::decider(hidden.line)),
             requests => format!("{} ({requests})", wording::decider(hidden.line)),
         };
-        table.add_row([hidden.name, hidden.tag, hidden.sight.name(), &visible(&because)]);
+        table.add_row([hidden.name, hidden.tag, hidden.visibility.name(), &visible(&because)]);
     }
     table::print(&table)
 }
@@ -110,7 +112,7 @@ fn written(findings: &Findings) -> anyhow::Result<()> {
 fn sizes(findings: &Findings) -> anyhow::Result<()> {
     title("How big an event can be")?;
     let limits = findings.limits;
-    let big: Vec<&Big> = findings.sizes.iter().filter(|big| big.size != Size::Head).collect();
+    let big: Vec<&LargestEvents> = findings.sizes.iter().filter(|big| big.size != Size::Head).collect();
     if big.is_empty() {
         writeln!(
             anstream::stdout(),
@@ -122,7 +124,7 @@ fn sizes(findings: &Findings) -> anyhow::Result<()> {
     for big in &big {
         let holds = match big.size {
             Size::Unbounded => "any number of objects".to_owned(),
-            size => format!("up to {}", size.most().map(wording::bytes).unwrap_or_default()),
+            size => format!("up to {}", size.max_bytes().map(wording::bytes).unwrap_or_default()),
         };
         table.add_row([big.line.to_string(), holds, visible(&wording::requests(&big.requests))]);
     }
@@ -136,8 +138,8 @@ fn sizes(findings: &Findings) -> anyhow::Result<()> {
         writeln!(
             out,
             "A list of secrets can hold all of them: {} of 1 MiB, which kubectl fetches at once, make {}.",
-            CHUNK,
-            wording::bytes(CHUNK * LARGEST_SECRET)
+            KUBECTL_CHUNK,
+            wording::bytes(KUBECTL_CHUNK * MAX_SECRET_BYTES)
         )?;
     }
     limit_lines(&mut out, limits, biggest, of_secrets)?;
@@ -152,7 +154,7 @@ fn limit_lines(
     of_secrets: bool,
 ) -> std::io::Result<()> {
     let Limits { largest, truncated } = limits;
-    let is_over = |limit: u64| biggest.most().is_none_or(|most| most > limit);
+    let is_over = |limit: u64| biggest.max_bytes().is_none_or(|most| most > limit);
     if is_over(largest) {
         write!(
             out,
@@ -160,7 +162,7 @@ fn limit_lines(
             largest >> 20
         )?;
         if of_secrets {
-            let (large, small) = (largest / LARGEST_SECRET + 1, largest / SMALL_SECRET + 1);
+            let (large, small) = (largest / MAX_SECRET_BYTES + 1, largest / SMALL_SECRET_BYTES + 1);
             write!(out, ". It takes {large} secrets of 1 MiB, or some {small} small ones")?;
         }
         writeln!(out, ".")?;

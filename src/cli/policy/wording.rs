@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::detection::policy::coverage::{Cause, Loss, Unknown};
+use crate::detection::policy::coverage::{Cause, Gap, Unavailable};
 use crate::detection::policy::requests::Request;
 use crate::detection::policy::{Coverage, Level, Verdict};
 
@@ -52,7 +52,7 @@ pub fn decider(line: Option<usize>) -> String {
 }
 
 /// What a rule does not see, and what to do about it.
-pub fn loss(loss: &Loss) -> String {
+pub fn loss(loss: &Gap) -> String {
     let mut what = requests(&loss.requests);
     if !loss.only.is_empty() {
         what = format!("{what}, not {}", loss.only);
@@ -82,7 +82,7 @@ pub fn loss(loss: &Loss) -> String {
         (Cause::Stage(stage), line) => {
             format!("{what}: {} omits {stage}, which it waits for; leave that stage in", decider(line))
         }
-        (Cause::Late, line) => {
+        (Cause::OnlyAtEnd, line) => {
             format!(
                 "{what}: seen when it ends, as {} omits ResponseStarted; leave that stage in",
                 decider(line)
@@ -92,7 +92,7 @@ pub fn loss(loss: &Loss) -> String {
 }
 
 /// What a rule asks for and is not logged.
-pub fn unknown(unknown: &Unknown) -> String {
+pub fn unknown(unknown: &Unavailable) -> String {
     let (fields, what) = (unknown.fields.join(", "), requests(&unknown.requests));
     let (line, part, level) = (capital(&decider(unknown.line)), unknown.part.name(), unknown.part.level());
     if unknown.requests.iter().any(|request| request.payload(level).is_some()) {
@@ -109,10 +109,10 @@ fn capital(text: &str) -> String {
 }
 
 /// Losses that differ only in whom they are of, as one.
-fn merged(losses: &[Loss]) -> Vec<Loss> {
-    let mut merged: Vec<(Loss, usize)> = Vec::new();
-    for loss in losses {
-        let is_alike = |(known, _): &&mut (Loss, usize)| {
+fn merged(gaps: &[Gap]) -> Vec<Gap> {
+    let mut merged: Vec<(Gap, usize)> = Vec::new();
+    for loss in gaps {
+        let is_alike = |(known, _): &&mut (Gap, usize)| {
             !loss.only.is_empty()
                 && !known.only.is_empty()
                 && (known.cause, known.line) == (loss.cause, loss.line)
@@ -128,7 +128,7 @@ fn merged(losses: &[Loss]) -> Vec<Loss> {
             None => merged.push((loss.clone(), 1)),
         }
     }
-    let finish = |(mut loss, count): (Loss, usize)| {
+    let finish = |(mut loss, count): (Gap, usize)| {
         if count > MOST_NAMED {
             loss.only = format!("{}; and {} more", loss.only, count - MOST_NAMED);
         }
@@ -143,7 +143,7 @@ pub fn reasons(coverage: &Coverage) -> Vec<String> {
         Verdict::Never => vec!["its condition holds for no request, whatever the policy".to_owned()],
         Verdict::Withheld if coverage.reported_by.is_empty() => {
             let mut reasons = vec!["only credentials on disk would let it fire".to_owned()];
-            reasons.extend(coverage.losses.iter().map(loss));
+            reasons.extend(coverage.gaps.iter().map(loss));
             reasons
         }
         Verdict::Withheld => {
@@ -151,7 +151,7 @@ pub fn reasons(coverage: &Coverage) -> Vec<String> {
             vec![format!("only credentials on disk would let it fire; reported, as presumed, by: {others}")]
         }
         Verdict::Sees | Verdict::Partly | Verdict::Blind => {
-            merged(&coverage.losses).iter().map(loss).chain(coverage.unknown.iter().map(unknown)).collect()
+            merged(&coverage.gaps).iter().map(loss).chain(coverage.unavailable.iter().map(unknown)).collect()
         }
     }
 }

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::Page;
 use crate::detection::audit::time;
-use crate::detection::history::{Denial, Few, HandedOver, Reader, Reading, Registry, Times, WholeScope};
+use crate::detection::history::{
+    BoundedSet, Denial, HandedOver, Reader, Reading, Registry, Times, WholeScope,
+};
 use crate::text::escape::is_disruptive;
 
 /// Writes it.
@@ -24,14 +26,14 @@ pub fn write(page: &Page) -> anyhow::Result<String> {
             "outside_time_range": facts.counts.outside_time_range,
             "malformed": facts.counts.malformed,
             "truncated": facts.counts.truncated,
-            "forgotten": facts.counts.forgotten,
+            "forgotten": facts.counts.evicted,
             "not_read": facts.failures,
             "empty": facts.empty,
             "answers_shown": report.answers_shown,
             "answers_hidden": report.answers_hidden,
         },
         "registries": report.registries.iter().map(registry).collect::<Value>(),
-        "registries_of_known_readers_alone": report.quiet_registries,
+        "registries_of_known_readers_alone": report.expected_registries,
         "reported": handed_over(&report.reported),
         "known_readers": handed_over(&report.expected),
         "whole_scopes": report.scopes.iter().map(|one| scope(page, one)).collect::<Value>(),
@@ -83,7 +85,7 @@ fn scope(page: &Page, one: &WholeScope) -> Value {
 fn denial(page: &Page, one: &Denial) -> Value {
     let mut value = json!({});
     add_reader(&mut value, &one.reader);
-    value["asked_for"] = few(&one.reading.targets);
+    value["asked_for"] = samples(&one.reading.targets);
     add_reading(page, &mut value, &one.reading);
     value
 }
@@ -100,10 +102,10 @@ fn registry(registry: &Registry) -> Value {
         .collect();
     let mut value = json!({
         "host": registry.host,
-        "usernames": few(&registry.usernames),
-        "usernames_are_for_one_or_some_registries": registry.usernames_are_vague,
+        "usernames": samples(&registry.usernames),
+        "usernames_are_for_one_or_some_registries": registry.usernames_are_uncertain,
         "credentials": registry.credentials,
-        "perhaps_credentials": registry.perhaps,
+        "perhaps_credentials": registry.possible_credentials,
         "payload": registry.payload,
         "presumed": registry.presumed,
         "given_to": readers,
@@ -120,9 +122,9 @@ fn add_reader(value: &mut Value, reader: &Reader) {
 fn add_reading(page: &Page, value: &mut Value, reading: &Reading) {
     value["count"] = reading.times.count.into();
     add_times(value, reading.times);
-    value["verbs"] = few(&reading.verbs);
-    value["clients"] = few(&reading.clients);
-    value["user_agents"] = few(&reading.agents);
+    value["verbs"] = samples(&reading.verbs);
+    value["clients"] = samples(&reading.clients);
+    value["user_agents"] = samples(&reading.agents);
     value["rules"] = page.rule_names(&reading.rules).into();
 }
 
@@ -132,9 +134,9 @@ fn add_times(value: &mut Value, times: Times) {
 }
 
 /// A list; its last member is null where there were more.
-fn few(few: &Few) -> Value {
-    let mut texts: Vec<Value> = few.texts.iter().map(|text| text.as_str().into()).collect();
-    if few.more {
+fn samples(set: &BoundedSet) -> Value {
+    let mut texts: Vec<Value> = set.texts.iter().map(|text| text.as_str().into()).collect();
+    if set.has_more {
         texts.push(Value::Null);
     }
     texts.into()

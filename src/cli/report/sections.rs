@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::Page;
 use crate::cli::scan::summary::{bytes, grouped};
 use crate::detection::audit::time::{self, Clock};
-use crate::detection::history::{Few, HandedOver, Reading, Registry, Times};
+use crate::detection::history::{BoundedSet, HandedOver, Reading, Registry, Times};
 
 /// Something in a row.
 pub enum Cell {
@@ -99,20 +99,20 @@ impl Page {
                          rotation is due for each. The host is known where the log showed the credential itself, be it when it was \
                          created. PAYLOAD counts answers, PRESUMED reads of each of its credentials."
             .to_owned();
-        if self.report.quiet_registries > 0 {
-            let more = grouped(self.report.quiet_registries as u64);
+        if self.report.expected_registries > 0 {
+            let more = grouped(self.report.expected_registries as u64);
             // Writing to a String does not fail.
             let _ = write!(intro, " Of {more} more the log shows the host and no such reader.");
         }
         let row = |registry: &Registry| {
             let host = registry.host.clone().unwrap_or_else(|| "(not in the log)".to_owned());
             let mut holders: Vec<String> = registry.credentials.iter().cloned().collect();
-            if !registry.perhaps.is_empty() {
+            if !registry.possible_credentials.is_empty() {
                 holders.push("perhaps, one or some of:".to_owned());
-                holders.extend(registry.perhaps.iter().cloned());
+                holders.extend(registry.possible_credentials.iter().cloned());
             }
-            let mut usernames = few(&registry.usernames);
-            if let (true, Cell::Texts(names)) = (registry.usernames_are_vague, &mut usernames)
+            let mut usernames = samples(&registry.usernames);
+            if let (true, Cell::Texts(names)) = (registry.usernames_are_uncertain, &mut usernames)
                 && !names.is_empty()
             {
                 names.insert(0, "perhaps, one or some of:".to_owned());
@@ -146,7 +146,7 @@ impl Page {
                 Cell::Number(reading.payload),
                 Cell::Number(reading.presumed),
                 Cell::Number(reading.metadata),
-                few(&reading.verbs),
+                samples(&reading.verbs),
             ];
             row.extend(circumstances(reading));
             row.push(Cell::Texts(rules.into_iter().map(str::to_owned).collect()));
@@ -203,7 +203,7 @@ impl Page {
             let mut row = vec![
                 Cell::Text(one.reader.name()),
                 Cell::Number(one.reading.times.count),
-                few(&one.reading.targets),
+                samples(&one.reading.targets),
             ];
             row.extend(circumstances(&one.reading));
             row
@@ -226,7 +226,7 @@ impl Page {
         for (reason, count) in &facts.counts.truncated {
             lines.push(format!("truncated events: {} {reason}", grouped(*count)));
         }
-        for (what, count) in &facts.counts.forgotten {
+        for (what, count) in &facts.counts.evicted {
             lines.push(format!("forgotten to stay within bounds: {} {what}", grouped(*count)));
         }
         for failure in &facts.failures {
@@ -268,12 +268,12 @@ impl Page {
 
 /// From where, with what, when.
 fn circumstances(reading: &Reading) -> [Cell; 4] {
-    [few(&reading.clients), few(&reading.agents), when(reading.times.first), when(reading.times.last)]
+    [samples(&reading.clients), samples(&reading.agents), when(reading.times.first), when(reading.times.last)]
 }
 
-fn few(few: &Few) -> Cell {
-    let mut texts: Vec<String> = few.texts.iter().take(MOST).cloned().collect();
-    if few.more || few.texts.len() > MOST {
+fn samples(set: &BoundedSet) -> Cell {
+    let mut texts: Vec<String> = set.texts.iter().take(MOST).cloned().collect();
+    if set.has_more || set.texts.len() > MOST {
         texts.push("others".to_owned());
     }
     Cell::Texts(texts)

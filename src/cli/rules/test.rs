@@ -205,7 +205,7 @@ impl Suite {
         if let Some(error) = unreadable {
             return Err(error).context("an alert is no JSON");
         }
-        let counts = session.take_counts();
+        let counts = session.take_stats();
         let mut problems: Vec<String> =
             counts.malformed.iter().map(|(reason, count)| format!("{count} malformed: {reason}")).collect();
         for expected in &test.expected {

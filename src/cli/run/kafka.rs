@@ -209,8 +209,8 @@ pub fn exchange_settings(config: &Config) -> Option<repartition::Settings> {
         SourceKind::Kafka(settings) => settings.correlate.as_ref(),
         _ => None,
     })?;
-    let lateness = i64::try_from(correlate.lateness.as_nanos()).unwrap_or(i64::MAX);
-    Some(repartition::Settings { partitions: correlate.partitions, lateness })
+    let allowed_lateness = i64::try_from(correlate.lateness.as_nanos()).unwrap_or(i64::MAX);
+    Some(repartition::Settings { partitions: correlate.partitions, allowed_lateness })
 }
 
 /// What replicas exchange, where the configuration asks for that.

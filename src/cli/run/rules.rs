@@ -35,7 +35,7 @@ impl Loading {
             minimum: config.priority,
             max_event_size: config.max_event_size,
             hostname,
-            exchange: super::kafka::exchange_settings(config),
+            repartition: super::kafka::exchange_settings(config),
             ..Options::default()
         };
         Loading { paths: config.rules.clone(), matching: config.matching, options }

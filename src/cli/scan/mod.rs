@@ -157,7 +157,7 @@ impl Scan {
         let hostname = gethostname::gethostname().to_string_lossy().into_owned();
         let (inputs, errors) = discover::inputs(&names);
         let options = Options {
-            exchange: None,
+            repartition: None,
             matching,
             minimum: self.priority,
             since: self.since,

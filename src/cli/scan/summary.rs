@@ -76,10 +76,10 @@ fn render(outcome: &Outcome<'_>) -> String {
     reasons(&mut out, "malformed", tally.counts.malformed.iter());
     reasons(&mut out, "skipped", tally.counts.skipped.iter());
     reasons(&mut out, "truncated", tally.counts.truncated.iter());
-    reasons(&mut out, "forgotten to stay within bounds", tally.counts.forgotten.iter());
-    if !tally.counts.held_back.is_empty() {
+    reasons(&mut out, "forgotten to stay within bounds", tally.counts.evicted.iter());
+    if !tally.counts.throttled.is_empty() {
         out.push_str("held back by throttles:\n");
-        for (&rule, &count) in &tally.counts.held_back {
+        for (&rule, &count) in &tally.counts.throttled {
             let name = outcome.rule_names.get(rule).map_or("", String::as_str);
             let _ = writeln!(out, "{:>9}  {}", grouped(count), short(name));
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use crate::detection::alert::Priority;
-use crate::detection::detector::Counts;
+use crate::detection::detector::Stats;
 use crate::detection::engine::alert::Alert;
 
 /// How many different names are told apart. With more, the least frequent half is counted as others: so a name
@@ -15,7 +15,7 @@ const MOST_NAMES: usize = 10_000;
 /// A name is kept up to so many bytes; a client can send a million.
 const LONGEST_NAME: usize = 256;
 
-/// Counts names.
+/// Stats names.
 #[derive(Debug, Default)]
 pub struct Names {
     counts: HashMap<String, u64, RandomState>,
@@ -62,7 +62,7 @@ impl Names {
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Events and what is wrong with them.
-    pub counts: Counts,
+    pub counts: Stats,
     /// Bytes, uncompressed.
     pub bytes: u64,
     /// Alerts by rule (its index), with its priority.
@@ -74,7 +74,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts an alert.
+    /// Stats an alert.
     pub fn alert(&mut self, alert: &Alert<'_>) {
         self.rules.entry(alert.rule()).or_insert((alert.priority(), 0)).1 += 1;
         self.actors.add(alert.actor(), 1);

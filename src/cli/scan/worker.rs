@@ -1,6 +1,6 @@
 //! The loop of a scan: read, judge, print, on one thread or on several.
 //!
-//! With several, one thread reads and cuts, some scout, and this one judges what the scouts left, and prints, in the
+//! With several, one thread reads and cuts, some pass, and this one judges what the scouts left, and prints, in the
 //! order of reading. Buffers are few and go round, so that a slow one holds up the reader rather than fill the memory.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use crate::daemon::source::chunker::{Buffer, Chunk, Chunks, long_record_budget};
 use crate::daemon::source::decompress;
 use crate::daemon::source::input::Input;
 use crate::detection::audit::event::Event;
-use crate::detection::detector::{Detector, Found, Scout, Turn};
+use crate::detection::detector::{DeferredEvent, Detector, Output, ParallelPass};
 use crate::detection::engine::alert::Alert;
 
 /// What came of it.
@@ -225,7 +225,7 @@ fn one_thread(
             Chunk::Records => session.chunk(buffer.bytes(), &mut on_alert),
             Chunk::Head => session.head(buffer.bytes(), &mut on_alert),
         }
-        tally.counts.add(&session.take_counts());
+        tally.counts.add(&session.take_stats());
         result = screen.write(&out);
         result.is_ok().then_some(buffer)
     });
@@ -234,7 +234,7 @@ fn one_thread(
     let mut out = Vec::new();
     let tally = &mut report.tally;
     session.finish(&mut |alert| say(alert, style, tally, &mut out));
-    tally.counts.add(&session.take_counts());
+    tally.counts.add(&session.take_stats());
     screen.write(&out)
 }
 
@@ -250,27 +250,27 @@ struct Done {
     number: u64,
     /// Nothing when it panicked.
     findings: Option<Findings>,
-    /// Its bytes where there are events for the sequel; else empty, for another chunk.
+    /// Its bytes where there are events for the ordered; else empty, for another chunk.
     buffer: Buffer,
 }
 
-/// What a scout found in a chunk.
+/// What a pass found in a chunk.
 #[derive(Default)]
 struct Findings {
     /// The records without what wrapped them; nothing where nothing did.
     plain: Option<Vec<u8>>,
     /// Alerts, as they are printed.
     alerts: Vec<u8>,
-    later: Vec<Later>,
+    deferred: Vec<DeferredRecord>,
 }
 
-/// An event for the sequel.
-struct Later {
+/// An event for the ordered.
+struct DeferredRecord {
     /// So many bytes of alerts come before it.
     after: usize,
     /// Where it stands in the plain records, or in the buffer.
     place: Range<usize>,
-    turn: Turn,
+    deferred: DeferredEvent,
 }
 
 fn many_threads(
@@ -338,14 +338,14 @@ fn panicked() -> io::Error {
 }
 
 fn work(detector: &Detector, jobs: &Mutex<Receiver<Job>>, finish: &Sender<Done>, style: Style) -> Tally {
-    let mut scout = detector.scout();
+    let mut pass = detector.parallel_pass();
     let mut tally = Tally::default();
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut job) = job else { return tally };
         // Everyone waits for this chunk, so even if judging it panics somebody must hear of it.
-        let findings = catch_unwind(AssertUnwindSafe(|| explore(&mut scout, &job, style, &mut tally))).ok();
-        if findings.as_ref().is_none_or(|findings| findings.later.is_empty()) {
+        let findings = catch_unwind(AssertUnwindSafe(|| explore(&mut pass, &job, style, &mut tally))).ok();
+        if findings.as_ref().is_none_or(|findings| findings.deferred.is_empty()) {
             // Not when it is read into again: until then the reader may wait for what this one took.
             job.buffer.clear();
         }
@@ -355,29 +355,29 @@ fn work(detector: &Detector, jobs: &Mutex<Receiver<Job>>, finish: &Sender<Done>,
     }
 }
 
-fn explore(scout: &mut Scout<'_>, job: &Job, style: Style, tally: &mut Tally) -> Findings {
+fn explore(pass: &mut ParallelPass<'_>, job: &Job, style: Style, tally: &mut Tally) -> Findings {
     let mut findings = Findings::default();
     let plain = match job.kind {
-        Chunk::Records => scout.unwrap(job.buffer.bytes()),
-        Chunk::Head => scout.unwrap_head(job.buffer.bytes()),
+        Chunk::Records => pass.unwrap(job.buffer.bytes()),
+        Chunk::Head => pass.unwrap_head(job.buffer.bytes()),
     };
     let bytes = plain.as_deref().unwrap_or(job.buffer.bytes());
-    let mut on_found = |found: Found<'_, '_>| match found {
-        Found::Alert(alert) => say(alert, style, tally, &mut findings.alerts),
-        Found::Later(event, turn) => {
+    let mut on_output = |found: Output<'_, '_>| match found {
+        Output::Alert(alert) => say(alert, style, tally, &mut findings.alerts),
+        Output::Deferred(event, deferred) => {
             let text = event.bytes();
             // An event is a part of its buffer.
             let start = text.as_ptr().addr() - bytes.as_ptr().addr();
             let place = start..start + text.len();
-            findings.later.push(Later { after: findings.alerts.len(), place, turn });
+            findings.deferred.push(DeferredRecord { after: findings.alerts.len(), place, deferred });
         }
     };
     match job.kind {
-        Chunk::Records => scout.chunk(bytes, &mut on_found),
-        Chunk::Head => scout.head(bytes, &mut on_found),
+        Chunk::Records => pass.chunk(bytes, &mut on_output),
+        Chunk::Head => pass.head(bytes, &mut on_output),
     }
-    tally.counts.add(&scout.take_counts());
-    if !findings.later.is_empty() {
+    tally.counts.add(&pass.take_stats());
+    if !findings.deferred.is_empty() {
         findings.plain = plain;
     }
     findings
@@ -392,7 +392,7 @@ fn finish_in_order(
     style: Style,
     tally: &mut Tally,
 ) -> io::Result<()> {
-    let mut sequel = detector.sequel();
+    let mut ordered = detector.ordered_pass();
     let mut early = BTreeMap::new();
     let mut next = 0;
     let mut out = Vec::new();
@@ -402,13 +402,13 @@ fn finish_in_order(
             let findings = one.findings.ok_or_else(panicked)?;
             out.clear();
             let mut printed = 0;
-            let mut sight = sequel.sight();
+            let mut sight = ordered.sight();
             let records = findings.plain.as_deref().unwrap_or(one.buffer.bytes());
-            for later in findings.later {
-                out.extend_from_slice(&findings.alerts[printed..later.after]);
-                printed = later.after;
-                let mut event = Event::new(&records[later.place]);
-                sequel.judge(&mut sight, &mut event, later.turn, &mut |alert| {
+            for record in findings.deferred {
+                out.extend_from_slice(&findings.alerts[printed..record.after]);
+                printed = record.after;
+                let mut event = Event::new(&records[record.place]);
+                ordered.judge(&mut sight, &mut event, record.deferred, &mut |alert| {
                     say(alert, style, tally, &mut out);
                 });
             }
@@ -421,7 +421,7 @@ fn finish_in_order(
         }
     }
     out.clear();
-    let counts = sequel.finish(&mut |alert| say(alert, style, tally, &mut out));
+    let counts = ordered.finish(&mut |alert| say(alert, style, tally, &mut out));
     tally.counts.add(&counts);
     screen.write(&out)
 }

@@ -29,7 +29,7 @@ pub use table::{Definition, TABLE};
 use crate::daemon::time::since_epoch;
 use crate::detection::alert::Priority;
 use crate::detection::audit::envelope::skipped;
-use crate::detection::detector::{Counts, forgotten, malformed, truncated};
+use crate::detection::detector::{Stats, evicted, malformed, truncated};
 use process::ProcessMetrics;
 use rotations::Rotations;
 use table::Instruments;
@@ -43,7 +43,7 @@ const MALFORMED: [(&str, &str); 8] = [
     (malformed::REPEATED, "repeated_member"),
     (malformed::UTF8, "invalid_utf8"),
     (malformed::SURROGATE, "lone_surrogate"),
-    (malformed::EXCHANGE, "exchanged_match"),
+    (malformed::REPARTITION, "exchanged_match"),
 ];
 
 /// Label values of the reasons in [`skipped`].
@@ -62,16 +62,16 @@ const SKIPPED: [(&str, &str); skipped::ALL.len()] = [
 const TRUNCATED: [(&str, &str); 3] =
     [(truncated::CUT, "cut"), (truncated::TOO_LONG, "too_long"), (truncated::APISERVER, "apiserver")];
 
-/// Label values of the kinds in [`forgotten`].
+/// Label values of the kinds in [`evicted`].
 const EVICTIONS: [(&str, &str); 8] = [
-    (forgotten::CLUSTER_STATE, "cluster_state"),
-    (forgotten::WINDOWS, "windows"),
-    (forgotten::MATCHES, "observations"),
-    (forgotten::LATE, "late_matches"),
-    (forgotten::THROTTLES, "throttles"),
-    (forgotten::STRANGE, "foreign_matches"),
-    (forgotten::HABITS, "recurring_reads"),
-    (forgotten::STATE, "stored_state"),
+    (evicted::CLUSTER_STATE, "cluster_state"),
+    (evicted::GROUPS, "windows"),
+    (evicted::OBSERVATIONS, "observations"),
+    (evicted::LATE, "late_matches"),
+    (evicted::THROTTLES, "throttles"),
+    (evicted::FOREIGN_RULE_SET, "foreign_matches"),
+    (evicted::RECURRING_READS, "recurring_reads"),
+    (evicted::STATE, "stored_state"),
 ];
 
 /// Registry credentials whose last rotation is no longer exported.
@@ -219,8 +219,8 @@ impl Metrics {
     }
 
     /// Adds what a detector counted in the records of this source since the last call
-    /// ([`take_counts`](crate::detection::detector::Session::take_counts)).
-    pub(crate) fn add_counts(&self, source: &str, counts: &Counts) {
+    /// ([`take_stats`](crate::detection::detector::Session::take_stats)).
+    pub(crate) fn add_counts(&self, source: &str, counts: &Stats) {
         let all = &self.instruments;
         all.events.with_label_values(&[source]).inc_by(counts.events);
         for (reason, count) in &counts.malformed {
@@ -232,9 +232,9 @@ impl Metrics {
         for (reason, count) in &counts.truncated {
             all.truncated.with_label_values(&[source, label(&TRUNCATED, reason)]).inc_by(*count);
         }
-        self.add_evictions(&counts.forgotten);
+        self.add_evictions(&counts.evicted);
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
-        for (rule, count) in &counts.held_back {
+        for (rule, count) in &counts.throttled {
             if let Some((name, _)) = rules.rules.get(*rule) {
                 all.throttled.with_label_values(&[name.as_str()]).inc_by(*count);
             }
@@ -261,7 +261,7 @@ impl Metrics {
 
     // Alerts and cluster state.
 
-    /// Counts a stored alert of the rule with this index. `event_time` is in nanoseconds since 1970-01-01T00:00:00Z, 0 if unknown.
+    /// Stats a stored alert of the rule with this index. `event_time` is in nanoseconds since 1970-01-01T00:00:00Z, 0 if unknown.
     pub(crate) fn alert_stored(&self, rule: usize, event_time: i64) {
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
         let Some((name, priority)) = rules.rules.get(rule) else { return };
@@ -324,7 +324,7 @@ impl Metrics {
         *rules = new;
     }
 
-    /// Counts a reload of changed rule files.
+    /// Stats a reload of changed rule files.
     pub(crate) fn rules_reloaded(&self, success: bool) {
         self.instruments.rule_reloads.with_label_values(&[result(success)]).inc();
     }
@@ -336,7 +336,7 @@ impl Metrics {
         self.instruments.store_alerts.with_label_values::<&str>(&[]).set(int(alerts));
     }
 
-    /// Counts a failed read or write of the store.
+    /// Stats a failed read or write of the store.
     pub(crate) fn store_error(&self) {
         self.instruments.store_errors.with_label_values::<&str>(&[]).inc();
     }

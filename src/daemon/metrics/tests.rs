@@ -71,12 +71,12 @@ fn names_follow_the_conventions() {
 
 #[test]
 fn every_reason_has_a_label_value() {
-    let counts = Counts {
+    let counts = Stats {
         malformed: MALFORMED.iter().map(|(reason, _)| (*reason, 1)).collect(),
         skipped: SKIPPED.iter().map(|(reason, _)| (*reason, 1)).collect(),
         truncated: TRUNCATED.iter().map(|(reason, _)| (*reason, 2)).collect(),
-        forgotten: EVICTIONS.iter().map(|(kind, _)| (*kind, 3)).collect(),
-        ..Counts::default()
+        evicted: EVICTIONS.iter().map(|(kind, _)| (*kind, 3)).collect(),
+        ..Stats::default()
     };
     let metrics = metrics_with_all_series();
     metrics.add_counts("audit", &counts);
@@ -86,7 +86,7 @@ fn every_reason_has_a_label_value() {
     // The tables are complete: they have as many entries as the modules have constants.
     let source = include_str!("../../detection/detector/stats.rs");
     for (module, known) in
-        [("malformed", MALFORMED.len()), ("truncated", TRUNCATED.len()), ("forgotten", EVICTIONS.len())]
+        [("malformed", MALFORMED.len()), ("truncated", TRUNCATED.len()), ("evicted", EVICTIONS.len())]
     {
         let start = source.find(&format!("pub mod {module} {{")).unwrap();
         let end = start + source[start..].find("\n}").unwrap();

@@ -33,7 +33,7 @@ impl Pipeline {
         }
         for run in &batch.segments {
             if let &Segment::Match(partition, offset, _) = run
-                && session.exchange().is_some_and(|exchange| !exchange.is_ready(partition, offset))
+                && session.repartition().is_some_and(|exchange| !exchange.is_ready(partition, offset))
                 && !self.recall(session, partition, offset)
             {
                 return Ok(Next::Stop);
@@ -47,7 +47,7 @@ impl Pipeline {
                 Segment::Lines(place) => session.chunk(&batch.bytes[place.clone()], on_alert),
                 Segment::Message(place) => session.message(&batch.bytes[place.clone()], on_alert),
                 Segment::Match(partition, offset, place) => {
-                    session.meet(*partition, *offset, &batch.bytes[place.clone()], on_alert);
+                    session.on_remote_match(*partition, *offset, &batch.bytes[place.clone()], on_alert);
                 }
             }
         }

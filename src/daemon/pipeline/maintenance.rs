@@ -6,15 +6,15 @@ use std::time::Instant;
 use super::{Pipeline, now};
 use crate::daemon::metrics::TrackedKind;
 use crate::daemon::store;
-use crate::detection::detector::{Counts, Session, forgotten};
-use crate::detection::history::Habits;
+use crate::detection::detector::{Session, Stats, evicted};
+use crate::detection::history::RecurringReads;
 use crate::detection::rules::ast::RuleSet;
 
 /// What the pipeline keeps in mind beside the session.
 #[derive(Debug, Default)]
 pub struct Mind {
     /// Reads that recur.
-    pub(super) habits: Habits,
+    pub(super) habits: RecurringReads,
     /// When to set the gauges; nothing where they are right.
     pub(super) gauge_at: Option<Instant>,
     /// What the session had forgotten when it was asked last.
@@ -25,7 +25,7 @@ impl Mind {
     /// A session starts, by these rules, with these entries in the store.
     pub(super) fn begin(&mut self, rules: &RuleSet, habits: &[store::StateEntry]) {
         self.forgotten.clear();
-        self.habits = Habits::new(rules);
+        self.habits = RecurringReads::new(rules);
         let now = now();
         for (key, value) in habits {
             self.habits.restore(key, value, now);
@@ -33,14 +33,14 @@ impl Mind {
     }
 
     /// What was forgotten since the last call.
-    fn forgotten(&mut self, session: &Session<'_>) -> Counts {
-        let mut all = session.forgotten();
-        all.insert(forgotten::HABITS, self.habits.refused());
-        let mut counts = Counts::default();
+    fn forgotten(&mut self, session: &Session<'_>) -> Stats {
+        let mut all = session.evicted();
+        all.insert(evicted::RECURRING_READS, self.habits.refused());
+        let mut counts = Stats::default();
         for (what, count) in all {
             let before = self.forgotten.insert(what, count).unwrap_or(0);
             if count > before {
-                counts.forgotten.insert(what, count - before);
+                counts.evicted.insert(what, count - before);
             }
         }
         counts
@@ -51,7 +51,7 @@ impl Pipeline {
     /// Says how much there is, and what was forgotten.
     pub(super) fn gauge(&mut self, session: &Session<'_>) -> Result<(), store::Error> {
         let forgotten = self.mind.forgotten(session);
-        self.metrics.add_evictions(&forgotten.forgotten);
+        self.metrics.add_evictions(&forgotten.evicted);
         let cluster_state = session.cluster_state();
         let sizes = cluster_state.sizes();
         for (known, size) in [

@@ -116,7 +116,7 @@ pub struct Pipeline {
     pub is_woken: Arc<AtomicBool>,
     /// The newest alert's place in the store, for the sinks.
     pub news: watch::Sender<i64>,
-    /// Counts.
+    /// Stats.
     pub metrics: Arc<Metrics>,
     /// How it is.
     pub status: Arc<Status>,
@@ -177,7 +177,7 @@ impl Judged {
     /// Takes what was learned, and what others are to judge.
     fn take_rest(&mut self, session: &mut Session<'_>) {
         self.changes.extend(session.take_changes());
-        if let Some(exchange) = session.exchange() {
+        if let Some(exchange) = session.repartition() {
             self.outbox.extend(exchange.take_outbox());
         }
     }
@@ -208,7 +208,7 @@ impl Pipeline {
                     session.restore(kind, &key, &value);
                 }
             }
-            self.mind.begin(&rules.set, &self.store.state(kind::HABIT)?);
+            self.mind.begin(&rules.set, &self.store.state(kind::RECURRING_READ)?);
             match self.serve(&mut session)? {
                 End::Stop => return Ok(()),
                 End::Restart => {}
@@ -352,7 +352,7 @@ impl Pipeline {
         self.judged(&self.name(source), bytes.len(), session, started, judged);
     }
 
-    /// Counts what was judged, and takes what was learned.
+    /// Stats what was judged, and takes what was learned.
     fn judged(
         &mut self,
         source: &str,
@@ -362,7 +362,7 @@ impl Pipeline {
         judged: &mut Judged,
     ) {
         self.metrics.add_bytes(source, bytes as u64);
-        self.metrics.add_counts(source, &session.take_counts());
+        self.metrics.add_counts(source, &session.take_stats());
         self.metrics.observe_evaluation(started.elapsed());
         judged.take_rest(session);
         judged.changes.extend(self.mind.habits.take_changes());
@@ -404,7 +404,7 @@ impl Pipeline {
         judged: &Judged,
     ) -> Result<bool, store::Error> {
         let (receipts, matches): (Vec<_>, Vec<_>) =
-            judged.outbox.iter().cloned().partition(|message| message.is_receipt);
+            judged.outbox.iter().cloned().partition(|message| message.is_close_marker);
         if !self.share(&matches) || !self.store(source, seen, judged)? {
             return Ok(false);
         }

@@ -81,10 +81,10 @@ impl Pipeline {
             let since = self.shared.since.get(&partition);
             ours.iter().any(|one| one.partition == partition && Some(&one.assignment_epoch) == since)
         };
-        if let Some(exchange) = session.exchange() {
+        if let Some(exchange) = session.repartition() {
             for partition in exchange.partitions() {
                 if !is_same(partition) {
-                    exchange.let_go(partition);
+                    exchange.revoke(partition);
                 }
             }
             let known = exchange.partitions();
@@ -102,14 +102,16 @@ impl Pipeline {
     /// Learns what is known of the groups of a partition before an offset. False where it is to stop before that is done.
     pub(super) fn recall(&mut self, session: &mut Session<'_>, partition: i32, offset: i64) -> bool {
         let until = Until { offset, is_final: self.transactions.is_some() };
-        let (Some(queue), Some(exchange)) = (&mut self.shared.queue, session.exchange()) else { return true };
-        let reach = exchange.reach();
+        let (Some(queue), Some(exchange)) = (&mut self.shared.queue, session.repartition()) else {
+            return true;
+        };
+        let reach = exchange.lookback();
         loop {
-            exchange.take_over(partition, offset);
+            exchange.assign(partition, offset);
             let mut count = 0_u64;
             let is_done = queue.replay(partition, offset, reach, &mut |at, message| {
                 count += 1;
-                exchange.recall(partition, at, message, until);
+                exchange.replay(partition, at, message, until);
             });
             if is_done {
                 tracing::debug!(partition, offset, messages = count, "the partition's windows are known");

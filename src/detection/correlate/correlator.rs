@@ -3,10 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::group::{Group, Spec};
-use super::handoff::Mark;
+use super::handoff::WindowMarker;
 use super::lru::Kept;
 use super::stored::Stored;
-use super::{Counts, Digest, FEWEST_GROUPS, Fired, MOST_GROUPS, MOST_KEPT, Observation, TOLERANCE};
+use super::{
+    CorrelationStats, DEFAULT_ALLOWED_LATENESS, Digest, Fired, MAX_GROUPS, MAX_OBSERVATIONS, MIN_GROUPS,
+    Observation,
+};
 use crate::detection::audit::time::ReferenceClock;
 use crate::detection::rules::ast::{Correlation, Feed};
 
@@ -49,13 +52,13 @@ pub struct Consumer {
 pub struct Correlator {
     pub(super) parts: Vec<Part>,
     consumers: HashMap<Feed, Vec<Consumer>>,
-    pub(super) counts: Counts,
+    pub(super) stats: CorrelationStats,
     /// The latest time that anybody spoke of.
     pub(super) now: i64,
     /// What of it is stored.
     pub(super) stored: Stored,
     /// What came of windows, for others; nothing where nobody asks.
-    pub(super) marks: Option<Vec<Mark>>,
+    pub(super) markers: Option<Vec<WindowMarker>>,
 }
 
 /// One correlation.
@@ -75,7 +78,7 @@ impl Part {
         let group = self.groups.touch(key);
         let before = group.due(&self.spec);
         let result = change(&self.spec, group);
-        if self.spec.is_judged_at_close() {
+        if self.spec.is_tumbling() {
             let after = group.due(&self.spec);
             if before != after {
                 self.due.extend(after.map(|due| (due, key)));
@@ -91,27 +94,27 @@ impl Part {
 impl Correlator {
     /// For the correlations of a rule set. Those that are disabled are never fed.
     pub fn new(correlations: &[Correlation]) -> Self {
-        Self::with_tolerance(correlations, TOLERANCE)
+        Self::with_allowed_lateness(correlations, DEFAULT_ALLOWED_LATENESS)
     }
 
     /// The same for observations that come out of order by up to so many nanoseconds. `i64::MAX` is for logs that
     /// are read one after the other and tell of the same time: whatever is still known counts then, and windows that are
     /// judged at their close are judged by [`Correlator::finish`].
-    pub fn with_tolerance(correlations: &[Correlation], tolerance: i64) -> Self {
-        Self::one_of(1, correlations, tolerance)
+    pub fn with_allowed_lateness(correlations: &[Correlation], allowed_lateness: i64) -> Self {
+        Self::with_shares(1, correlations, allowed_lateness)
     }
 
     /// One of several that share the bounds, each with groups of its own.
-    pub(super) fn one_of(several: usize, correlations: &[Correlation], tolerance: i64) -> Self {
+    pub(super) fn with_shares(several: usize, correlations: &[Correlation], allowed_lateness: i64) -> Self {
         let share = correlations.len().max(1).saturating_mul(several.max(1));
         let mut consumers: HashMap<Feed, Vec<Consumer>> = HashMap::new();
         let mut parts = Vec::new();
         for (index, correlation) in correlations.iter().enumerate() {
-            let spec = Spec::new(correlation, tolerance);
+            let spec = Spec::new(correlation, allowed_lateness);
             let groups = Kept::new(
-                (MOST_GROUPS / share).max(FEWEST_GROUPS),
+                (MAX_GROUPS / share).max(MIN_GROUPS),
                 // Of values, each is there twice, and what they are as text comes on top.
-                (MOST_KEPT / share).max(spec.capacity().saturating_mul(2).saturating_add(1024)),
+                (MAX_OBSERVATIONS / share).max(spec.capacity().saturating_mul(2).saturating_add(1024)),
             );
             let definition = definition(correlation, |feed| format!("{feed:?}"));
             parts.push(Part { spec, definition, groups, due: BTreeSet::new() });
@@ -124,10 +127,10 @@ impl Correlator {
         Correlator {
             parts,
             consumers,
-            counts: Counts::default(),
+            stats: CorrelationStats::default(),
             now: i64::MIN,
             stored: Stored::default(),
-            marks: None,
+            markers: None,
         }
     }
 
@@ -145,32 +148,32 @@ impl Correlator {
     }
 
     /// Whether a correlation judges windows that have closed, so that it wants a [`note`](Observation::note).
-    pub fn is_judged_at_close(&self, correlation: usize) -> bool {
-        self.parts.get(correlation).is_some_and(|part| part.spec.is_judged_at_close())
+    pub fn is_tumbling(&self, correlation: usize) -> bool {
+        self.parts.get(correlation).is_some_and(|part| part.spec.is_tumbling())
     }
 
     /// Takes in that a rule of a correlation alerted, and gives the window that this completed. A correlation that judges
     /// windows at their close gives one here only where a group is too full to wait.
     pub fn observe(&mut self, correlation: usize, observation: &Observation) -> Option<Fired> {
-        self.settle();
+        self.finish_restore();
         let part = self.parts.get_mut(correlation)?;
-        self.counts.observed += 1;
+        self.stats.observed += 1;
         self.now = self.now.max(observation.time);
         let key = Digest::of(&observation.key);
-        let counts = &mut self.counts;
+        let stats = &mut self.stats;
         let (fired, closed) = part.change(key, |spec, group| {
-            if !spec.is_judged_at_close() {
-                return (group.observe(spec, observation, counts), None);
+            if !spec.is_tumbling() {
+                return (group.observe(spec, observation, stats), None);
             }
             let before = group.closed_until();
-            let fired = group.gather(spec, observation, counts);
+            let fired = group.observe_tumbling(spec, observation, stats);
             (fired, group.closed_until().filter(|until| Some(*until) != before))
         });
         self.make_room(correlation);
         if let Some(until) = closed {
-            self.mark(|| Mark::closed(correlation, key, until));
+            self.mark(|| WindowMarker::closed(correlation, key, until));
         } else if let Some(fired) = &fired {
-            self.mark(|| Mark::fired(correlation, key, fired.first, fired.last));
+            self.mark(|| WindowMarker::fired(correlation, key, fired.first, fired.last));
         }
         fired.map(|fired| self.named(correlation, key, fired))
     }
@@ -197,7 +200,7 @@ impl Correlator {
 
     /// Closes windows of the first correlation that has any to give: those behind it may be fed by it.
     fn close(&mut self, is_due: impl Fn(i64) -> bool) -> Vec<Fired> {
-        self.settle();
+        self.finish_restore();
         for correlation in 0..self.parts.len() {
             let mut found = Vec::new();
             let part = &mut self.parts[correlation];
@@ -206,8 +209,8 @@ impl Correlator {
                 let Some(group) = part.groups.get(&key) else { continue };
                 while group.due(&part.spec).is_some_and(&is_due) {
                     found.extend(group.close_first(&part.spec).map(|fired| (key, fired)));
-                    if let (Some(marks), Some(until)) = (&mut self.marks, group.closed_until()) {
-                        marks.push(Mark::closed(correlation, key, until));
+                    if let (Some(markers), Some(until)) = (&mut self.markers, group.closed_until()) {
+                        markers.push(WindowMarker::closed(correlation, key, until));
                     }
                 }
                 part.due.extend(group.due(&part.spec).map(|due| (due, key)));
@@ -226,27 +229,27 @@ impl Correlator {
     pub(super) fn make_room(&mut self, correlation: usize) {
         let Some(part) = self.parts.get_mut(correlation) else { return };
         while let Some((key, group)) = part.groups.evict() {
-            self.counts.evicted_groups += 1;
+            self.stats.evicted_groups += 1;
             group.due(&part.spec).and_then(|due| part.due.take(&(due, key)));
             self.stored.gone(part.definition, key, &group);
         }
     }
 
-    fn mark(&mut self, mark: impl FnOnce() -> Mark) {
-        if let Some(marks) = &mut self.marks {
-            marks.push(mark());
+    fn mark(&mut self, mark: impl FnOnce() -> WindowMarker) {
+        if let Some(markers) = &mut self.markers {
+            markers.push(mark());
         }
     }
 
     fn named(&mut self, correlation: usize, group: Digest, fired: Fired) -> Fired {
-        self.counts.fired += 1;
+        self.stats.fired += 1;
         Fired { correlation, group, ..fired }
     }
 
     /// Forgets the groups whose windows ended before this time. They are bounded without it; this is for whoever
     /// stores them.
-    pub fn forget(&mut self, before: i64) {
-        self.settle();
+    pub fn expire(&mut self, before: i64) {
+        self.finish_restore();
         for part in &mut self.parts {
             let keys: Vec<Digest> = part.groups.keys().collect();
             for key in keys {
@@ -259,8 +262,8 @@ impl Correlator {
     }
 
     /// What was seen and lost so far.
-    pub fn counts(&self) -> Counts {
-        self.counts
+    pub fn stats(&self) -> CorrelationStats {
+        self.stats
     }
 
     /// How many groups are known.

@@ -16,22 +16,22 @@
 //!
 //! - **Most conditions slide** (`gte`, `gt`, and both `temporal` types). An observation fires its group when some interval
 //!   of `timespan` that contains it satisfies the condition; of several the one that ends first. The window is all
-//!   that is known of that interval. Then the group is quiet around it: an observation that is not more than `timespan`
+//!   that is known of that interval. Then the group is suppressed around it: an observation that is not more than `timespan`
 //!   after the window's last one, or before its first, fires nothing, though it may count in another window. So two
 //!   windows that fired share no observation, and what goes on for hours says so once every `timespan`.
 //! - **Conditions with an upper end** (`lte`, `lt`, `eq`, ranges) can only be judged when nothing more can come. Their
 //!   windows do not slide: one starts with the first observation behind the one before, lasts `timespan`, and is judged when the
-//!   time has passed its end by [`TOLERANCE`]: by [`Correlator::advance`], or by [`Correlator::finish`] at the end of all
+//!   time has passed its end by [`DEFAULT_ALLOWED_LATENESS`]: by [`Correlator::advance`], or by [`Correlator::finish`] at the end of all
 //!   input. A group without any observation has no window, so that `lt: 1` is never true.
 //! - **`temporal_ordered`** takes observations of the same nanosecond in any order.
 //!
 //! # Out of order
 //!
 //! An apiserver writes some events after later ones. Each observation counts in its place, whenever it comes, as
-//! long as it is not older than its group's newest by more than `timespan` and by more than [`TOLERANCE`]; beyond that it is
-//! left out. Where windows do not slide it counts until its window was judged. Both are counted: [`Counts::late`],
-//! [`Counts::too_late`]. Logs of several apiservers that are read one after the other want a larger tolerance:
-//! [`Correlator::with_tolerance`].
+//! long as it is not older than its group's newest by more than `timespan` and by more than [`DEFAULT_ALLOWED_LATENESS`]; beyond that it is
+//! left out. Where windows do not slide it counts until its window was judged. Both are counted: [`CorrelationStats::late`],
+//! [`CorrelationStats::too_late`]. Logs of several apiservers that are read one after the other want a larger allowed_lateness:
+//! [`Correlator::with_allowed_lateness`].
 //!
 //! # Bounds
 //!
@@ -49,7 +49,7 @@
 //! # Somewhere else
 //!
 //! Where several processes share the groups, one that takes groups over is given their observations again
-//! ([`Correlator::recall`]) with what came of their windows ([`Correlator::take_marks`], [`Correlator::tell`]).
+//! ([`Correlator::replay`]) with what came of their windows ([`Correlator::take_markers`], [`Correlator::apply_marker`]).
 
 mod correlator;
 mod digest;
@@ -64,39 +64,39 @@ mod tests;
 
 pub use correlator::{Consumer, Correlator};
 pub use digest::Digest;
-pub use handoff::{Mark, Told};
-pub use throttle::{Decision, HeldBack, Throttle};
+pub use handoff::{WindowMarker, WindowOutcome};
+pub use throttle::{Decision, Throttle, Throttled};
 
 use crate::detection::alert::AlertId;
 
 /// How late an observation may come and be in time, in nanoseconds, unless the correlator is told otherwise. The apiserver's own disorder is within a second
 /// or two.
-pub const TOLERANCE: i64 = 5_000_000_000;
+pub const DEFAULT_ALLOWED_LATENESS: i64 = 5_000_000_000;
 
 /// A group holds at least so many observations (of a list: values), and twice the number of its condition.
-pub const FEWEST_KEPT: usize = 1024;
+pub const MIN_GROUP_CAPACITY: usize = 1024;
 
 /// All correlations together hold so many observations, some 50 bytes each. Each has an equal share, so that a
 /// flood in one costs the others nothing, but at least what one full group needs.
-pub const MOST_KEPT: usize = 1 << 19;
+pub const MAX_OBSERVATIONS: usize = 1 << 19;
 
-/// All correlations together have so many groups, each an equal share, but at least [`FEWEST_GROUPS`].
-pub const MOST_GROUPS: usize = 1 << 16;
+/// All correlations together have so many groups, each an equal share, but at least [`MIN_GROUPS`].
+pub const MAX_GROUPS: usize = 1 << 16;
 
 /// Each correlation may have at least so many groups.
-pub const FEWEST_GROUPS: usize = 256;
+pub const MIN_GROUPS: usize = 256;
 
 /// So many values of a window are shown.
-pub const MOST_VALUES: usize = 32;
+pub const MAX_VALUES: usize = 32;
 
 /// And so many bytes of each.
-pub const LONGEST_VALUE: usize = 256;
+pub const MAX_VALUE_BYTES: usize = 256;
 
 /// So many alerts of a window are named.
-pub const MOST_IDS: usize = 64;
+pub const MAX_IDS: usize = 64;
 
 /// A longer note is not kept, in bytes.
-pub const LONGEST_NOTE: usize = 4096;
+pub const MAX_NOTE_BYTES: usize = 4096;
 
 /// That a rule alerted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,7 +113,7 @@ pub struct Observation {
     /// Some of them are shown, so they must have been made fit for that.
     pub values: Vec<Box<[u8]>>,
     /// What the caller wants back with a window that is judged when it has closed, for then the event is
-    /// gone ([`Correlator::is_judged_at_close`]). Elsewhere it is dropped.
+    /// gone ([`Correlator::is_tumbling`]). Elsewhere it is dropped.
     pub note: Option<Box<[u8]>>,
 }
 
@@ -148,12 +148,12 @@ pub struct Fired {
 
 /// What was seen and what was lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct CorrelationStats {
     /// Observations, all of them.
     pub observed: u64,
     /// Windows that fired.
     pub fired: u64,
-    /// Observations that were older than their group's newest by more than the tolerance; some of them counted all the same.
+    /// Observations that were older than their group's newest by more than the allowed_lateness; some of them counted all the same.
     pub late: u64,
     /// Those among them that were too old to count.
     pub too_late: u64,

@@ -20,7 +20,7 @@ pub struct Stored {
     /// The latest time that is stored.
     now: Option<i64>,
     /// Groups of which parts were read back, by their correlation's index.
-    unsettled: BTreeSet<(usize, Digest)>,
+    unfinished: BTreeSet<(usize, Digest)>,
 }
 
 impl Stored {
@@ -58,7 +58,7 @@ impl Correlator {
     /// What changed since the last call; nothing unless it is [tracked](Correlator::track). An observation costs an entry
     /// for its group and one for a piece of at most 64 observations.
     pub fn take_changes(&mut self) -> Vec<StateChange> {
-        self.settle();
+        self.finish_restore();
         if !self.stored.gone.is_on() {
             return Vec::new();
         }
@@ -109,21 +109,21 @@ impl Correlator {
             part.groups.restore_use(group, *used);
         }
         part.groups.restore(group).restore(&part.spec, number, piece);
-        self.stored.unsettled.insert((index, group));
+        self.stored.unfinished.insert((index, group));
         true
     }
 
     /// Makes groups whose parts were read back what they were.
-    pub(super) fn settle(&mut self) {
-        if self.stored.unsettled.is_empty() {
+    pub(super) fn finish_restore(&mut self) {
+        if self.stored.unfinished.is_empty() {
             return;
         }
         let mut correlations = BTreeSet::new();
-        for (index, key) in std::mem::take(&mut self.stored.unsettled) {
+        for (index, key) in std::mem::take(&mut self.stored.unfinished) {
             let part = &mut self.parts[index];
             let Some(group) = part.groups.get(&key) else { continue };
-            group.settle(&part.spec);
-            if part.spec.is_judged_at_close() {
+            group.finish_restore(&part.spec);
+            if part.spec.is_tumbling() {
                 part.due.extend(group.due(&part.spec).map(|due| (due, key)));
             }
             let weight = group.weight();
@@ -138,10 +138,10 @@ impl Correlator {
     /// Takes over what another knows, whose correlations may be others: the windows of those that are the same. Gives how
     /// many groups were dropped.
     pub fn take_over(&mut self, mut old: Correlator) -> u64 {
-        old.settle();
+        old.finish_restore();
         let is_tracked = self.stored.gone.is_on();
         self.now = self.now.max(old.now);
-        self.counts = old.counts;
+        self.stats = old.stats;
         self.stored = old.stored;
         let mut dropped = 0;
         for mut part in old.parts {

@@ -10,23 +10,23 @@ use crate::detection::rules::ast::Rule;
 use crate::detection::state::{StateChange, Track, decode, encode, kind};
 
 /// So many combinations of values are known at once, over all rules.
-const MOST_KEYS: usize = 1 << 16;
+const MAX_COMBINATIONS: usize = 1 << 16;
 
 /// What to do with an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Show it.
-    Show {
+    Emit {
         /// So many of its kind were held back since the last that was shown.
-        held_back: u64,
+        throttled: u64,
     },
     /// Hold it back.
-    Hold,
+    Throttle,
 }
 
 /// Alerts that were held back, and that no later alert will tell of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeldBack {
+pub struct Throttled {
     /// Index of the rule.
     pub rule: usize,
     /// How many.
@@ -57,7 +57,7 @@ pub struct Throttle {
     /// Where something is held back, and until when.
     waiting: BTreeSet<(i64, Digest)>,
     /// What was held back by combinations that were forgotten, by rule.
-    forgotten: BTreeMap<usize, HeldBack>,
+    forgotten: BTreeMap<usize, Throttled>,
     evicted: u64,
     /// Keys of stored entries that are gone, and the rules of which something else is [forgotten](Throttle::forgotten) than
     /// what is stored.
@@ -72,7 +72,7 @@ struct State {
     rule: usize,
     /// When one was shown last.
     shown: Option<i64>,
-    held: Option<HeldBack>,
+    held: Option<Throttled>,
     is_stored: bool,
 }
 
@@ -87,12 +87,12 @@ struct StoredState {
 }
 
 impl StoredState {
-    fn new(shown: Option<i64>, held: Option<HeldBack>) -> Self {
+    fn new(shown: Option<i64>, held: Option<Throttled>) -> Self {
         StoredState { shown, held: held.map(|held| (held.count, held.first, held.last)) }
     }
 
-    fn held(&self, rule: usize) -> Option<HeldBack> {
-        self.held.map(|(count, first, last)| HeldBack { rule, count, first, last })
+    fn held(&self, rule: usize) -> Option<Throttled> {
+        self.held.map(|(count, first, last)| Throttled { rule, count, first, last })
     }
 }
 
@@ -105,10 +105,10 @@ impl State {
 impl Throttle {
     /// For the rules of a rule set.
     pub fn new(rules: &[Rule]) -> Self {
-        Self::with_room_for(rules, MOST_KEYS)
+        Self::with_capacity(rules, MAX_COMBINATIONS)
     }
 
-    pub(super) fn with_room_for(rules: &[Rule], most: usize) -> Self {
+    pub(super) fn with_capacity(rules: &[Rule], most: usize) -> Self {
         Throttle {
             every: rules.iter().map(|rule| rule.throttle.as_ref().map(|throttle| throttle.every)).collect(),
             definitions: rules.iter().map(definition).collect(),
@@ -132,7 +132,7 @@ impl Throttle {
 
     /// Whether an alert of a rule is shown. `key` are the values of its [`per`](crate::detection::rules::ast::Throttle::per).
     pub fn decide<V: AsRef<[u8]>>(&mut self, rule: usize, key: &[V], time: i64) -> Decision {
-        let Some(every) = self.every(rule) else { return Decision::Show { held_back: 0 } };
+        let Some(every) = self.every(rule) else { return Decision::Emit { throttled: 0 } };
         // The same after a restart, whatever other rules there are.
         let definition = self.definitions.get(rule).copied().unwrap_or_default();
         let whole: Vec<&[u8]> =
@@ -144,18 +144,18 @@ impl Throttle {
             .shown
             .is_some_and(|shown| time < shown.saturating_add(every) && time > shown.saturating_sub(every));
         if is_quiet {
-            let held = state.held.get_or_insert(HeldBack { rule, count: 0, first: time, last: time });
+            let held = state.held.get_or_insert(Throttled { rule, count: 0, first: time, last: time });
             held.count = held.count.saturating_add(1);
             held.first = held.first.min(time);
             held.last = held.last.max(time);
             self.waiting.insert((state.until(every), key));
-            return Decision::Hold;
+            return Decision::Throttle;
         }
         self.waiting.remove(&(state.until(every), key));
-        let held_back = state.held.take().map_or(0, |held| held.count);
+        let throttled = state.held.take().map_or(0, |held| held.count);
         state.shown = Some(time);
         self.make_room();
-        Decision::Show { held_back }
+        Decision::Emit { throttled }
     }
 
     /// Forgets the combinations that there is no room for.
@@ -170,8 +170,8 @@ impl Throttle {
         }
     }
 
-    fn add_forgotten(&mut self, held: HeldBack) {
-        let sum = self.forgotten.entry(held.rule).or_insert(HeldBack { count: 0, ..held });
+    fn add_forgotten(&mut self, held: Throttled) {
+        let sum = self.forgotten.entry(held.rule).or_insert(Throttled { count: 0, ..held });
         sum.count = sum.count.saturating_add(held.count);
         sum.first = sum.first.min(held.first);
         sum.last = sum.last.max(held.last);
@@ -186,18 +186,18 @@ impl Throttle {
 
     /// What was held back and is over by this time, in the order in which it was over; what was forgotten comes first.
     /// Each is given once, so that the next alert does not tell of it again.
-    pub fn due(&mut self, time: i64) -> Vec<HeldBack> {
+    pub fn due(&mut self, time: i64) -> Vec<Throttled> {
         self.over(|until| until <= time)
     }
 
     /// All that is held back, at the end of all input.
-    pub fn finish(&mut self) -> Vec<HeldBack> {
+    pub fn finish(&mut self) -> Vec<Throttled> {
         self.over(|_| true)
     }
 
     /// Forgets the combinations whose next alert at this time or later is shown anyway, and that hold nothing back. They are
     /// bounded without it; this is for whoever stores them.
-    pub fn forget(&mut self, before: i64) {
+    pub fn expire(&mut self, before: i64) {
         let keys: Vec<Digest> = self.states.keys().collect();
         for key in keys {
             let Some(state) = self.states.get(&key).copied() else { continue };
@@ -208,8 +208,8 @@ impl Throttle {
         }
     }
 
-    fn over(&mut self, is_over: impl Fn(i64) -> bool) -> Vec<HeldBack> {
-        let mut found: Vec<HeldBack> = std::mem::take(&mut self.forgotten).into_values().collect();
+    fn over(&mut self, is_over: impl Fn(i64) -> bool) -> Vec<Throttled> {
+        let mut found: Vec<Throttled> = std::mem::take(&mut self.forgotten).into_values().collect();
         for held in &found {
             self.stored_forgotten.changed(&self.definitions[held.rule]);
         }
@@ -333,7 +333,7 @@ impl Throttle {
         }
         for (rule, held) in forgotten {
             if let Some(rule) = now_is(rule) {
-                self.add_forgotten(HeldBack { rule, ..held });
+                self.add_forgotten(Throttled { rule, ..held });
             }
         }
         self.make_room();

@@ -1,18 +1,19 @@
-//! The detector: bytes of audit logs in, alerts out.
+//! The detector: takes bytes of audit logs, returns alerts.
 //!
-//! It ties the rooms of the library together and keeps count of what it saw. A [`Detector`] is made once and
-//! shared. A [`Session`] gets buffers that are cut at record boundaries and judges what is in them: a line an event as
-//! the apiserver writes it, an `EventList`, an array, events that are spread over several lines, and whatever else a
-//! file may hold.
+//! A [`Detector`] is a compiled rule set, made once and shared. A [`Session`] takes buffers that are cut at record
+//! boundaries and evaluates every event in them: one per line as the apiserver writes it, an `EventList`, an array,
+//! events that span several lines, and whatever wraps them. It does no I/O and reads no clock.
 //!
-//! Most events can be judged in any order. Some cannot: they teach which secrets are credentials, or are judged by what
-//! others taught. So a session has two halves. A [`Scout`] reads everything, judges what stands for itself, and hands
-//! on the few others; a [`Sequel`] judges those in their order. Several scouts may work on several threads in front of
-//! one sequel ([`crate::cli`]'s `scan` does so), and the alerts are the same as from one session. The sequel also
-//! has what looks at several matches: windows of correlations, and throttles.
+//! Most events can be evaluated in any order. The others update the cluster state (which secrets are credentials, what
+//! pods reference) or depend on it. So a session has two halves: a [`ParallelPass`] reads everything, evaluates what is
+//! independent and defers the rest; an [`OrderedPass`] evaluates the deferred events in input order, and keeps
+//! throttles and the windows of correlations. Several parallel passes may run on threads of their own in front of one
+//! ordered pass; the alerts are the same as from one session.
 //!
-//! No record is dropped without being counted, and none can stop the rest.
+//! Invariant: every record is evaluated or counted under a named reason ([`malformed`], [`truncated`]), and no record
+//! can stop the rest.
 
+mod correlation;
 mod ordered_pass;
 mod parallel_pass;
 pub mod repartition;
@@ -30,30 +31,30 @@ use crate::detection::engine::prefilter::Prefilter;
 use crate::detection::rules::Matching;
 use crate::detection::rules::ast::{Correlation, RuleSet};
 
-pub use ordered_pass::Sequel;
-pub use parallel_pass::Scout;
-pub use stats::{Counts, forgotten, malformed, truncated};
+pub use ordered_pass::OrderedPass;
+pub use parallel_pass::ParallelPass;
+pub use stats::{Stats, evicted, malformed, truncated};
 
-/// What a detector is asked to do beside matching rules.
+/// How a detector evaluates, apart from its rules.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether each rule that matches an event makes an alert, or only the first.
+    /// Whether every rule that matches an event emits an alert, or only the first.
     pub matching: Matching,
-    /// Rules less bad than this are left out.
+    /// Minimum rule priority; rules of lower priority are disabled.
     pub minimum: Priority,
-    /// Events before this time (nanoseconds since 1970) are left out.
+    /// Events before this time (nanoseconds since 1970-01-01T00:00:00Z) emit no alerts, but update the cluster state.
     pub since: Option<i64>,
-    /// Events at or after this time are left out.
+    /// Events at or after this time are treated likewise.
     pub until: Option<i64>,
-    /// Of a longer line only so many bytes are judged.
+    /// Maximum length of a record in bytes. Only the head of a longer one is evaluated.
     pub max_event_size: usize,
-    /// The host's name, for alerts.
+    /// The host name that alerts carry.
     pub hostname: String,
-    /// Whether the input is in the order of time, a few seconds apart. Logs of several apiservers that are read one after
-    /// the other tell of the same time again.
+    /// Whether events arrive roughly in time order, within the allowed lateness. False for logs of several apiservers
+    /// that are read one after the other and cover the same time.
     pub is_in_time_order: bool,
-    /// Whether matches that feed correlations are exchanged with others, and how.
-    pub exchange: Option<repartition::Settings>,
+    /// How to share correlation groups with other replicas; none if this process has all groups.
+    pub repartition: Option<repartition::Settings>,
 }
 
 impl Default for Options {
@@ -66,12 +67,12 @@ impl Default for Options {
             max_event_size: usize::MAX,
             hostname: String::new(),
             is_in_time_order: true,
-            exchange: None,
+            repartition: None,
         }
     }
 }
 
-/// A rule set, ready to judge.
+/// A compiled rule set.
 #[derive(Debug)]
 pub struct Detector {
     plan: Plan,
@@ -79,11 +80,11 @@ pub struct Detector {
     scanner: BufferScanner,
     options: Options,
     rule_names: Vec<String>,
-    /// As they are before the first event.
+    /// Copied into each session.
     correlator: Correlator,
     throttle: Throttle,
-    /// One partition's, where matches are exchanged, and the correlations.
-    exchanged: Option<(Correlator, Vec<Correlation>)>,
+    /// Set if matches are repartitioned: the correlator of one partition, to be copied, and the correlations.
+    repartitioned: Option<(Correlator, Vec<Correlation>)>,
 }
 
 impl Detector {
@@ -91,7 +92,7 @@ impl Detector {
     pub fn new(rules: &RuleSet, options: Options) -> Self {
         let plan = Plan::new(rules, options.minimum);
         let has_range = options.since.is_some() || options.until.is_some();
-        // To count the events in a range each one's time must be read.
+        // Counting the events of a time range takes the time of each, so lines cannot be skipped by the prefilter.
         let prefilter = if has_range { None } else { Prefilter::new(&plan) };
         let names = rules.rules.iter().map(|rule| &rule.name);
         let names = names.chain(rules.correlations.iter().map(|correlation| &correlation.name));
@@ -103,12 +104,16 @@ impl Detector {
         let mut correlator = if options.is_in_time_order {
             Correlator::new(&correlations)
         } else {
-            Correlator::with_tolerance(&correlations, i64::MAX)
+            Correlator::with_allowed_lateness(&correlations, i64::MAX)
         };
         let name = |feed| rules.name_of(feed).unwrap_or_default().to_owned();
         correlator.name_feeds(&correlations, name);
-        let exchanged = options.exchange.map(|exchange| {
-            let mut correlator = Correlator::shared(exchange.partitions, &correlations, exchange.lateness);
+        let repartitioned = options.repartition.map(|repartition| {
+            let mut correlator = Correlator::for_partition(
+                repartition.partitions,
+                &correlations,
+                repartition.allowed_lateness,
+            );
             correlator.name_feeds(&correlations, name);
             (correlator, correlations)
         });
@@ -116,7 +121,7 @@ impl Detector {
             rule_names: names.map(ToString::to_string).collect(),
             correlator,
             throttle: Throttle::new(&rules.rules),
-            exchanged,
+            repartitioned,
             scanner: BufferScanner::new(),
             plan,
             prefilter,
@@ -124,29 +129,29 @@ impl Detector {
         }
     }
 
-    /// Whether a rule asks for an event's position in the input: then one session must see all of it in order.
+    /// Whether a rule reads an event's position in the input, which requires that one session sees all input in order.
     pub fn needs_positions(&self) -> bool {
         self.plan.needs_positions
     }
 
-    /// The names of all rules, and of all correlations behind them, by the index that alerts carry.
+    /// The names of all rules, followed by those of all correlations, by the index that alerts carry.
     pub fn rule_names(&self) -> &[String] {
         &self.rule_names
     }
 
-    /// Judges everything, in order.
+    /// Starts a session that evaluates everything in input order.
     pub fn session(&self) -> Session<'_> {
-        Session { scout: self.scout(), sequel: self.sequel() }
+        Session { parallel: self.parallel_pass(), ordered: self.ordered_pass() }
     }
 
-    /// Judges what stands for itself.
-    pub fn scout(&self) -> Scout<'_> {
-        Scout::new(self)
+    /// Starts a pass over events that are independent of each other.
+    pub fn parallel_pass(&self) -> ParallelPass<'_> {
+        ParallelPass::new(self)
     }
 
-    /// Judges what scouts hand on.
-    pub fn sequel(&self) -> Sequel<'_> {
-        Sequel::new(self)
+    /// Starts a pass over deferred events.
+    pub fn ordered_pass(&self) -> OrderedPass<'_> {
+        OrderedPass::new(self)
     }
 
     fn judge(&self) -> Judge {
@@ -158,100 +163,100 @@ impl Detector {
         if since.is_none() && until.is_none() {
             return false;
         }
-        // An event that does not say when it happened is kept: better one too many than one lost.
+        // An event without a time is kept, so that it cannot escape detection.
         event.time().is_some_and(|time| {
             since.is_some_and(|since| time < since) || until.is_some_and(|until| time >= until)
         })
     }
 }
 
-/// Judges records, one after the other.
+/// Evaluates records in input order.
 #[derive(Debug)]
 pub struct Session<'d> {
-    scout: Scout<'d>,
-    sequel: Sequel<'d>,
+    parallel: ParallelPass<'d>,
+    ordered: OrderedPass<'d>,
 }
 
-/// Takes alerts.
+/// Receives alerts.
 pub type OnAlert<'f> = &'f mut dyn FnMut(&Alert<'_>);
 
-/// What a scout found.
+/// What a parallel pass produces.
 #[derive(Debug)]
-pub enum Found<'a, 'c> {
-    /// A rule matched.
+pub enum Output<'a, 'c> {
+    /// An independent event matched a rule.
     Alert(&'a Alert<'a>),
-    /// An event for the sequel.
-    Later(&'a mut Event<'c>, Turn),
+    /// An event that the ordered pass has to evaluate.
+    Deferred(&'a mut Event<'c>, DeferredEvent),
 }
 
-/// What the sequel has to know of an event beside its text.
+/// What the ordered pass needs of a deferred event beside its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// Its position in the input.
+pub struct DeferredEvent {
+    /// Number of the event in the input, from 1.
     position: u64,
-    /// It is before the time asked for: it teaches, and nothing more.
-    only_teaches: bool,
+    /// The event lies outside the requested time range: it updates the cluster state and emits no alert.
+    updates_state_only: bool,
 }
 
-/// Takes what a scout finds.
-pub type OnFound<'f, 'c> = &'f mut dyn FnMut(Found<'_, 'c>);
+/// Receives the output of a parallel pass.
+pub type OnOutput<'f, 'c> = &'f mut dyn FnMut(Output<'_, 'c>);
 
 impl Session<'_> {
-    /// Judges every record of a buffer that starts and ends at record boundaries, in whatever wrapper.
+    /// Evaluates every record of a buffer that starts and ends at record boundaries, in whatever wrapper.
     pub fn chunk(&mut self, bytes: &[u8], on_alert: OnAlert<'_>) {
-        let plain = self.scout.unwrap(bytes);
+        let plain = self.parallel.unwrap(bytes);
         self.records(plain.as_deref().unwrap_or(bytes), on_alert);
     }
 
-    /// Judges all events in one message of a queue: of any shape, over several lines, compressed as a whole.
+    /// Evaluates all events of one queue message, which may have any shape, span lines or be compressed as a whole.
     pub fn message(&mut self, message: &[u8], on_alert: OnAlert<'_>) {
-        let plain = self.scout.unwrap_message(message);
+        let plain = self.parallel.unwrap_message(message);
         self.records(plain.as_deref().unwrap_or(message), on_alert);
     }
 
-    /// Judges an event whose line is longer than the limit by its first bytes.
+    /// Evaluates an event by the first bytes of its record, which is longer than the limit.
     pub fn head(&mut self, head: &[u8], on_alert: OnAlert<'_>) {
-        let plain = self.scout.unwrap_head(head);
-        let mut sight = self.sequel.sight();
-        self.scout.head(plain.as_deref().unwrap_or(head), &mut |found| match found {
-            Found::Alert(alert) => on_alert(alert),
-            Found::Later(event, turn) => self.sequel.judge(&mut sight, event, turn, on_alert),
+        let plain = self.parallel.unwrap_head(head);
+        let mut sight = self.ordered.sight();
+        self.parallel.head(plain.as_deref().unwrap_or(head), &mut |found| match found {
+            Output::Alert(alert) => on_alert(alert),
+            Output::Deferred(event, deferred) => self.ordered.judge(&mut sight, event, deferred, on_alert),
         });
     }
 
-    /// Judges a match that another found, or we: a message of our partition, at this offset. All that matters to it has to be
-    /// [known](repartition::Exchange::is_ready).
-    pub fn meet(&mut self, partition: i32, offset: i64, message: &[u8], on_alert: OnAlert<'_>) {
-        let counts = self.sequel.meet(partition, offset, message, on_alert);
-        self.scout.add_counts(&counts);
+    /// Takes in a message of an assigned partition: a match that this or another replica found. The partition's state
+    /// up to this offset has to be [complete](repartition::Repartition::is_ready).
+    pub fn on_remote_match(&mut self, partition: i32, offset: i64, message: &[u8], on_alert: OnAlert<'_>) {
+        let stats = self.ordered.on_remote_match(partition, offset, message, on_alert);
+        self.parallel.add_stats(&stats);
     }
 
-    /// What is exchanged with others, where something is.
-    pub fn exchange(&mut self) -> Option<&mut repartition::Exchange> {
-        self.sequel.together.exchange.as_mut()
+    /// The repartitioned correlation state, if [`Options::repartition`] is set.
+    pub fn repartition(&mut self) -> Option<&mut repartition::Repartition> {
+        self.ordered.correlation.repartition.as_mut()
     }
 
-    /// The records of a buffer without what wraps them; nothing where nothing does. For who looks at events one by one.
+    /// Unwraps the records of a buffer; none if they have no wrapper. For callers that look at single events.
     pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
-        self.scout.unwrap(bytes)
+        self.parallel.unwrap(bytes)
     }
 
     fn records(&mut self, bytes: &[u8], on_alert: OnAlert<'_>) {
-        let mut sight = self.sequel.sight();
-        self.scout.chunk(bytes, &mut |found| match found {
-            Found::Alert(alert) => on_alert(alert),
-            Found::Later(event, turn) => self.sequel.judge(&mut sight, event, turn, on_alert),
+        let mut sight = self.ordered.sight();
+        self.parallel.chunk(bytes, &mut |found| match found {
+            Output::Alert(alert) => on_alert(alert),
+            Output::Deferred(event, deferred) => self.ordered.judge(&mut sight, event, deferred, on_alert),
         });
     }
 
-    /// Judges what is still open at the end of all input.
+    /// Emits what is still open at the end of all input.
     pub fn finish(&mut self, on_alert: OnAlert<'_>) {
-        let counts = self.sequel.finish(on_alert);
-        self.scout.add_counts(&counts);
+        let stats = self.ordered.finish(on_alert);
+        self.parallel.add_stats(&stats);
     }
 
-    /// What was seen since the last call.
-    pub fn take_counts(&mut self) -> Counts {
-        self.scout.take_counts()
+    /// What was counted since the last call.
+    pub fn take_stats(&mut self) -> Stats {
+        self.parallel.take_stats()
     }
 }

@@ -1,7 +1,11 @@
-//! The first half of a session: reads everything, judges what stands for itself.
+//! The parallel pass: reads every record of a buffer, evaluates events that are independent of each other, and defers
+//! the others to the ordered pass.
+//!
+//! It takes buffers that are cut at record boundaries, and hands alerts and deferred events to a callback in input
+//! order. It counts every record that it cannot evaluate.
 
-use super::stats::{Counts, malformed, truncated};
-use super::{Detector, Found, OnFound, Turn};
+use super::stats::{Stats, malformed, truncated};
+use super::{DeferredEvent, Detector, OnOutput, Output};
 use crate::detection::audit::buffer_scan::BufferScan;
 use crate::detection::audit::envelope::Unwrapper;
 use crate::detection::audit::event::{Event, Member};
@@ -11,129 +15,131 @@ use crate::detection::engine::alert_context::Incident;
 use crate::detection::engine::evaluator::{Case, Judge, Sight};
 use crate::detection::engine::extract::Context;
 
-/// Whether looking for candidates pays: where most lines are some, it is work done twice. Asked again now and then, since a
-/// log changes.
+/// Decides whether the prefilter is worth its cost: where most lines are candidates, it only adds work. The decision is
+/// revised every few buffers, since the content of a log changes.
 #[derive(Debug, Default)]
-struct Skimming {
+struct PrefilterSwitch {
     lines: u64,
     candidates: u64,
-    /// Buffers still to go without.
+    /// Buffers left to read without the prefilter.
     pause: u32,
 }
 
-impl Skimming {
-    /// So many lines decide.
-    const ENOUGH: u64 = 1024;
-    /// For so many buffers they do.
-    const PAUSE: u32 = 256;
+impl PrefilterSwitch {
+    /// Lines after which to decide.
+    const SAMPLE_LINES: u64 = 1024;
+    /// Buffers for which the prefilter stays off.
+    const PAUSE_BUFFERS: u32 = 256;
 
-    fn pays(&mut self) -> bool {
+    fn is_worthwhile(&mut self) -> bool {
         if self.pause > 0 {
             self.pause -= 1;
             return false;
         }
-        if self.lines < Self::ENOUGH {
+        if self.lines < Self::SAMPLE_LINES {
             return true;
         }
-        let pays = self.candidates * 2 < self.lines;
-        *self = Skimming { pause: if pays { 0 } else { Self::PAUSE }, ..Skimming::default() };
-        pays
+        let is_worthwhile = self.candidates * 2 < self.lines;
+        *self = PrefilterSwitch {
+            pause: if is_worthwhile { 0 } else { Self::PAUSE_BUFFERS },
+            ..PrefilterSwitch::default()
+        };
+        is_worthwhile
     }
 }
 
-/// How deep lists of events may stand in each other: the webhook's `EventList` in an array, and room to spare.
-const DEEPEST_LIST: usize = 4;
+/// Nesting limit of event lists: the webhook's `EventList` inside an array, with room to spare.
+const MAX_LIST_DEPTH: usize = 4;
 
-/// Reads records and judges those that stand for themselves.
+/// Evaluates records in any order, and defers what depends on order.
 #[derive(Debug)]
-pub struct Scout<'d> {
+pub struct ParallelPass<'d> {
     detector: &'d Detector,
     judge: Judge,
-    counts: Counts,
+    stats: Stats,
     position: u64,
     matches: Vec<usize>,
-    /// The event at hand is for the sequel.
-    is_later: bool,
-    skimming: Skimming,
+    /// Whether the current event goes to the ordered pass.
+    is_deferred: bool,
+    prefilter_switch: PrefilterSwitch,
     unwrapper: Unwrapper,
 }
 
-/// One buffer on its way through a scout.
+/// One buffer while it is read.
 struct Buffer<'c, 'f> {
     bytes: &'c [u8],
     scan: BufferScan,
-    /// Where the next line starts that starts with `{`, as far as it was looked for.
+    /// Start of the next line that begins with `{`, as far as it was searched.
     next_object: usize,
     sight: Sight<'c>,
-    on_found: OnFound<'f, 'c>,
+    on_output: OnOutput<'f, 'c>,
 }
 
-/// How a line starts that is one event as the apiserver writes it.
+/// How a line starts that holds one event as the apiserver writes it.
 const PLAIN_START: &[u8] = br#"{"kind":"Event","#;
 
-impl<'d> Scout<'d> {
-    /// One that has seen nothing yet.
+impl<'d> ParallelPass<'d> {
     pub(super) fn new(detector: &'d Detector) -> Self {
-        Scout {
+        ParallelPass {
             detector,
             judge: detector.judge(),
-            counts: Counts::default(),
+            stats: Stats::default(),
             position: 0,
             matches: Vec::new(),
-            is_later: false,
-            skimming: Skimming::default(),
+            is_deferred: false,
+            prefilter_switch: PrefilterSwitch::default(),
             unwrapper: Unwrapper::new(detector.options.max_event_size),
         }
     }
 
-    /// The records of a buffer without what wraps them; nothing where nothing does. For [`Scout::chunk`].
+    /// Unwraps the records of a buffer, for [`ParallelPass::chunk`]; none if they have no wrapper.
     pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let plain = self.unwrapper.unwrap(bytes);
         self.count_skipped();
         plain
     }
 
-    /// The same of one message of a queue, which may be compressed as a whole.
+    /// Unwraps one queue message, which may be compressed as a whole.
     pub fn unwrap_message(&mut self, message: &[u8]) -> Option<Vec<u8>> {
         let plain = self.unwrapper.unwrap_message(message);
         self.count_skipped();
         plain
     }
 
-    /// The same of the beginning of a record that is longer than the limit. For [`Scout::head`].
+    /// Unwraps the head of a record that is longer than the limit, for [`ParallelPass::head`].
     pub fn unwrap_head(&mut self, head: &[u8]) -> Option<Vec<u8>> {
         self.unwrapper.unwrap_head(head)
     }
 
     fn count_skipped(&mut self) {
         for (reason, count) in self.unwrapper.take_skipped() {
-            *self.counts.skipped.entry(reason).or_default() += count;
+            *self.stats.skipped.entry(reason).or_default() += count;
         }
     }
 
-    /// Adds what somebody else saw.
-    pub(super) fn add_counts(&mut self, counts: &Counts) {
-        self.counts.add(counts);
+    /// Adds the counts of another pass.
+    pub(super) fn add_stats(&mut self, stats: &Stats) {
+        self.stats.add(stats);
     }
 
-    /// Counts on where another stopped.
-    pub(super) fn resume_from(&mut self, old: Scout<'_>) {
+    /// Continues the counts and positions of an earlier pass.
+    pub(super) fn resume_from(&mut self, old: ParallelPass<'_>) {
         self.position = old.position;
-        self.counts = old.counts;
+        self.stats = old.stats;
     }
 
-    /// Judges every record of a buffer that starts and ends at record boundaries.
-    pub fn chunk<'c>(&mut self, bytes: &'c [u8], on_found: OnFound<'_, 'c>) {
-        let mut buffer = self.open(bytes, on_found);
+    /// Evaluates every record of a buffer that starts and ends at record boundaries.
+    pub fn chunk<'c>(&mut self, bytes: &'c [u8], on_output: OnOutput<'_, 'c>) {
+        let mut buffer = self.open(bytes, on_output);
         let detector = self.detector;
-        let prefilter = detector.prefilter.as_ref().filter(|_| self.skimming.pays());
+        let prefilter = detector.prefilter.as_ref().filter(|_| self.prefilter_switch.is_worthwhile());
         let mut candidate = None;
         let mut at = 0;
         while at < bytes.len() {
             let end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
             if end - at > self.detector.options.max_event_size {
                 let head = &bytes[at..at + self.detector.options.max_event_size];
-                self.cut(&mut buffer, head, truncated::TOO_LONG, 0);
+                self.truncated_record(&mut buffer, head, truncated::TOO_LONG, 0);
                 at = end + 1;
                 continue;
             }
@@ -147,56 +153,56 @@ impl<'d> Scout<'d> {
                     _ => prefilter.find(bytes, at).unwrap_or(usize::MAX),
                 };
                 candidate = Some(next);
-                self.skimming.lines += 1;
+                self.prefilter_switch.lines += 1;
                 if next >= end && !buffer.has_inner_start(at, end) {
-                    self.counts.events += 1;
+                    self.stats.events += 1;
                     self.position += 1;
                     at = end + 1;
                     continue;
                 }
-                self.skimming.candidates += 1;
+                self.prefilter_switch.candidates += 1;
             }
             at = self.line(&mut buffer, at, end);
         }
-        self.close(&buffer);
+        self.count_notes(&buffer);
     }
 
-    /// Judges an event whose line is longer than the limit by its first bytes.
-    pub fn head<'c>(&mut self, head: &'c [u8], on_found: OnFound<'_, 'c>) {
-        let mut buffer = self.open(head, on_found);
-        self.cut(&mut buffer, head, truncated::TOO_LONG, 0);
-        self.close(&buffer);
+    /// Evaluates an event by the first bytes of its record, which is longer than the limit.
+    pub fn head<'c>(&mut self, head: &'c [u8], on_output: OnOutput<'_, 'c>) {
+        let mut buffer = self.open(head, on_output);
+        self.truncated_record(&mut buffer, head, truncated::TOO_LONG, 0);
+        self.count_notes(&buffer);
     }
 
-    /// What was seen since the last call.
-    pub fn take_counts(&mut self) -> Counts {
-        std::mem::take(&mut self.counts)
+    /// What was counted since the last call.
+    pub fn take_stats(&mut self) -> Stats {
+        std::mem::take(&mut self.stats)
     }
 
-    fn open<'c, 'f>(&self, bytes: &'c [u8], on_found: OnFound<'f, 'c>) -> Buffer<'c, 'f> {
+    fn open<'c, 'f>(&self, bytes: &'c [u8], on_output: OnOutput<'f, 'c>) -> Buffer<'c, 'f> {
         let scan = self.detector.scanner.search(bytes);
-        Buffer { bytes, scan, next_object: 0, sight: Sight::new(&self.detector.plan), on_found }
+        Buffer { bytes, scan, next_object: 0, sight: Sight::new(&self.detector.plan), on_output }
     }
 
-    fn close(&mut self, buffer: &Buffer<'_, '_>) {
-        self.malformed_lines(malformed::UTF8, buffer.scan.invalid_utf8);
-        self.malformed_lines(malformed::SURROGATE, buffer.scan.lone_surrogates);
+    fn count_notes(&mut self, buffer: &Buffer<'_, '_>) {
+        self.count_malformed(malformed::UTF8, buffer.scan.invalid_utf8);
+        self.count_malformed(malformed::SURROGATE, buffer.scan.lone_surrogates);
         if buffer.scan.truncated > 0 {
-            *self.counts.truncated.entry(truncated::APISERVER).or_default() += buffer.scan.truncated;
+            *self.stats.truncated.entry(truncated::APISERVER).or_default() += buffer.scan.truncated;
         }
     }
 
-    fn malformed_lines(&mut self, reason: &'static str, lines: u64) {
+    fn count_malformed(&mut self, reason: &'static str, lines: u64) {
         if lines > 0 {
-            *self.counts.malformed.entry(reason).or_default() += lines;
+            *self.stats.malformed.entry(reason).or_default() += lines;
         }
     }
 
-    /// Judges what starts on the line at `at`, and gives where to go on.
+    /// Evaluates the record that starts on the line at `at`, and returns where to continue.
     fn line(&mut self, buffer: &mut Buffer<'_, '_>, at: usize, end: usize) -> usize {
         let line = &buffer.bytes[at..end];
         let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii();
-        // The usual line: one event, whole. All else takes the careful way.
+        // Fast path for the common case: a line that is one whole event.
         if text.first() == Some(&b'{')
             && text.last() == Some(&b'}')
             && !buffer.has_inner_start(at, end)
@@ -211,30 +217,30 @@ impl<'d> Scout<'d> {
                     - line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start().len();
                 self.record(buffer, start)
             }
-            // What is left of a list that was written a line an element.
+            // The end of a list that was written one element per line.
             _ if text.iter().all(|byte| matches!(byte, b']' | b'}' | b',') || byte.is_ascii_whitespace()) => {
                 end + 1
             }
             Some(_) => {
-                self.malformed_lines(malformed::NOT_JSON, 1);
+                self.count_malformed(malformed::NOT_JSON, 1);
                 end + 1
             }
         }
     }
 
-    /// Judges the record that starts at `at` and may take several lines, and gives where to go on.
+    /// Evaluates the record that starts at `at` and may span several lines, and returns where to continue.
     ///
-    /// It ends where its brackets close, at the latest before the next line that starts with `{`: within an
-    /// indented value there is none.
+    /// The record ends where its brackets close, but before the next line that starts with `{`: no line inside an
+    /// indented value starts so.
     fn record(&mut self, buffer: &mut Buffer<'_, '_>, at: usize) -> usize {
         let bytes = buffer.bytes;
         let limit = buffer.next_object(at);
         let torn_at = buffer.inner_start(at + 1, limit);
         let whole = Raw::first(&bytes[at..limit]).ok().filter(|&raw| self.value(buffer, raw) == Ok(()));
         let Some(raw) = whole else {
-            // Another event may start in the middle of this one's line, where the writer was interrupted.
+            // Where a writer was interrupted, another event may start in the middle of the line.
             let end = torn_at.unwrap_or(limit);
-            self.cut(buffer, &bytes[at..end], truncated::CUT, 0);
+            self.truncated_record(buffer, &bytes[at..end], truncated::CUT, 0);
             return end;
         };
         let end = at + raw.bytes().len();
@@ -245,13 +251,13 @@ impl<'d> Scout<'d> {
             return limit;
         };
         if !matches!(rest[next], b'{' | b'[') {
-            self.malformed_lines(malformed::TRAILING, 1);
+            self.count_malformed(malformed::TRAILING, 1);
             return memchr::memchr(b'\n', rest).map_or(limit, |newline| end + newline + 1);
         }
         end + next
     }
 
-    /// Judges a whole JSON value: an event or a list of them.
+    /// Evaluates a whole JSON value: an event or a list of events.
     fn value<'c>(&mut self, buffer: &mut Buffer<'c, '_>, raw: Raw<'c>) -> Result<(), JsonError> {
         if raw.kind() == Type::Object {
             return self.object(buffer, raw.bytes(), 0);
@@ -260,7 +266,7 @@ impl<'d> Scout<'d> {
         Ok(())
     }
 
-    /// Judges the elements of a list. A bad one says nothing of the others.
+    /// Evaluates the elements of a list. A malformed element does not affect the others.
     fn elements<'c>(
         &mut self,
         buffer: &mut Buffer<'c, '_>,
@@ -273,17 +279,19 @@ impl<'d> Scout<'d> {
             match item {
                 Ok(item) if item.kind() == Type::Object => {
                     if self.object(buffer, item.bytes(), depth + 1).is_err() {
-                        self.malformed_lines(malformed::SYNTAX, 1);
+                        self.count_malformed(malformed::SYNTAX, 1);
                     }
                 }
-                Ok(_) => self.malformed_lines(malformed::NO_EVENT, 1),
-                Err(JsonError::Truncated) => self.cut(buffer, cursor.remainder(), reason, depth + 1),
-                Err(JsonError::Syntax) => self.malformed_lines(malformed::SYNTAX, 1),
+                Ok(_) => self.count_malformed(malformed::NO_EVENT, 1),
+                Err(JsonError::Truncated) => {
+                    self.truncated_record(buffer, cursor.remainder(), reason, depth + 1)
+                }
+                Err(JsonError::Syntax) => self.count_malformed(malformed::SYNTAX, 1),
             }
         }
     }
 
-    /// Judges an object: an event, or an `EventList`. Where it is broken nothing was counted or said.
+    /// Evaluates an object: an event or an `EventList`. On error nothing was counted or emitted.
     fn object<'c>(
         &mut self,
         buffer: &mut Buffer<'c, '_>,
@@ -294,7 +302,7 @@ impl<'d> Scout<'d> {
         if !bytes.starts_with(PLAIN_START) {
             match event.text(Member::Kind).as_deref() {
                 Some(b"Event") => {}
-                Some(b"EventList") if depth < DEEPEST_LIST => {
+                Some(b"EventList") if depth < MAX_LIST_DEPTH => {
                     event.finish()?;
                     if let Some(items) = event.named("items") {
                         self.elements(buffer, items, truncated::CUT, depth + 1);
@@ -304,7 +312,7 @@ impl<'d> Scout<'d> {
                 None if event.get(Member::AuditId).is_some() => {}
                 _ => {
                     event.finish()?;
-                    self.malformed_lines(malformed::NO_EVENT, 1);
+                    self.count_malformed(malformed::NO_EVENT, 1);
                     return Ok(());
                 }
             }
@@ -313,10 +321,10 @@ impl<'d> Scout<'d> {
         self.event(buffer, &mut event)
     }
 
-    /// Judges one event that should be whole.
+    /// Evaluates one event that must be complete.
     fn event<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) -> Result<(), JsonError> {
         self.match_rules(buffer, event);
-        if self.is_later || !self.matches.is_empty() {
+        if self.is_deferred || !self.matches.is_empty() {
             event.finish()?;
         }
         event.state()?;
@@ -324,38 +332,44 @@ impl<'d> Scout<'d> {
         Ok(())
     }
 
-    /// Judges what is there of a record whose text ends in the middle.
-    fn cut<'c>(&mut self, buffer: &mut Buffer<'c, '_>, bytes: &'c [u8], reason: &'static str, depth: usize) {
+    /// Evaluates the available part of a record whose text ends early.
+    fn truncated_record<'c>(
+        &mut self,
+        buffer: &mut Buffer<'c, '_>,
+        bytes: &'c [u8],
+        reason: &'static str,
+        depth: usize,
+    ) {
         let text = bytes.trim_ascii();
-        // A lone bracket opens a list that is written a line an element.
+        // A lone bracket opens a list that is written one element per line.
         if text.is_empty() || text == b"[" {
             return;
         }
-        if text.first() == Some(&b'[') && depth < DEEPEST_LIST {
+        if text.first() == Some(&b'[') && depth < MAX_LIST_DEPTH {
             return self.elements(buffer, Raw::assume(text), reason, depth + 1);
         }
         let mut event = Event::new(text);
         let broken = event.finish();
         match event.text(Member::Kind).as_deref() {
-            _ if broken == Err(JsonError::Syntax) => self.malformed_lines(malformed::SYNTAX, 1),
-            Some(b"EventList") if depth < DEEPEST_LIST => {
+            _ if broken == Err(JsonError::Syntax) => self.count_malformed(malformed::SYNTAX, 1),
+            Some(b"EventList") if depth < MAX_LIST_DEPTH => {
                 if let Some(items) = event.named("items") {
                     self.elements(buffer, items, reason, depth + 1);
                 }
             }
             Some(b"Event") | None if event.get(Member::AuditId).is_some() => {
-                *self.counts.truncated.entry(reason).or_default() += 1;
+                *self.stats.truncated.entry(reason).or_default() += 1;
                 self.match_rules(buffer, &mut event);
                 self.report(buffer, &mut event);
             }
-            None => self.malformed_lines(malformed::SYNTAX, 1),
-            Some(_) => self.malformed_lines(malformed::NO_EVENT, 1),
+            None => self.count_malformed(malformed::SYNTAX, 1),
+            Some(_) => self.count_malformed(malformed::NO_EVENT, 1),
         }
     }
 
     fn match_rules<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) {
         self.matches.clear();
-        self.is_later = false;
+        self.is_deferred = false;
         buffer.sight.next();
         let context = self.context();
         let mut case = Case {
@@ -372,29 +386,32 @@ impl<'d> Scout<'d> {
         }
         let prospect = self.judge.prospect(&mut case);
         if prospect.order_dependency.applies_to(case.event) {
-            self.is_later = true;
+            self.is_deferred = true;
         } else if !is_outside {
             self.judge.judge(&mut case, &prospect, &mut self.matches);
-            // What several matches say together is said in their order.
-            self.is_later = self.matches.iter().any(|&rule| self.detector.plan.rules[rule].is_in_order());
+            // Throttles and correlations depend on the order of matches.
+            self.is_deferred = self.matches.iter().any(|&rule| self.detector.plan.rules[rule].is_in_order());
         }
     }
 
-    /// Counts an event and says what it matched.
+    /// Counts an event and emits or defers what it matched.
     fn report<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) {
-        let only_teaches = self.detector.is_outside_range(event);
+        let updates_state_only = self.detector.is_outside_range(event);
         let context = self.context();
-        if only_teaches {
-            self.counts.outside_time_range += 1;
+        if updates_state_only {
+            self.stats.outside_time_range += 1;
         } else {
-            self.counts.events += 1;
+            self.stats.events += 1;
             self.position += 1;
             if event.has_duplicate_members() {
-                self.malformed_lines(malformed::REPEATED, 1);
+                self.count_malformed(malformed::REPEATED, 1);
             }
         }
-        if self.is_later {
-            (buffer.on_found)(Found::Later(event, Turn { position: context.position, only_teaches }));
+        if self.is_deferred {
+            (buffer.on_output)(Output::Deferred(
+                event,
+                DeferredEvent { position: context.position, updates_state_only },
+            ));
         } else if !self.matches.is_empty() {
             let plan = &self.detector.plan;
             let mut case =
@@ -404,7 +421,7 @@ impl<'d> Scout<'d> {
             let hostname = &self.detector.options.hostname;
             for &matched in &self.matches {
                 let alert = Alert::new(&plan.rules[matched], &mut case, &incident, hostname);
-                (buffer.on_found)(Found::Alert(&alert));
+                (buffer.on_output)(Output::Alert(&alert));
             }
         }
     }
@@ -415,7 +432,7 @@ impl<'d> Scout<'d> {
 }
 
 impl Buffer<'_, '_> {
-    /// Where the first line behind `at` starts that starts with `{`; the end if there is none.
+    /// Start of the first line after `at` that begins with `{`; the end of the buffer if there is none.
     fn next_object(&mut self, at: usize) -> usize {
         if self.next_object <= at {
             let found = memchr::memmem::find(&self.bytes[at..], b"\n{");

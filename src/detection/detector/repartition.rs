@@ -1,17 +1,16 @@
-//! Matches that are judged together by whoever has their group: one process of several, each of which reads a part of all
-//! events.
+//! Repartitioning of matches among replicas, so that each correlation group has one owner.
 //!
 //! ```text
-//! events ──► matches that feed a correlation ──► outbox ┄┄┄ some queue, by group ┄┄┄► meet ──► alerts
+//! events ──► matches that feed a correlation ──► outbox ┄┄┄ topic, keyed by group ┄┄┄► on_remote_match ──► alerts
 //! ```
 //!
-//! A sequel with an exchange feeds its own correlations nothing. It writes down what it would have observed, as a message that
-//! says all the correlation's alert will need of the event: what every alert says of it, what it exposed, its hash. The
-//! queue has partitions, each with groups of its own, and each partition one reader at a time. What the reader met
-//! before in a partition, or another before it, is recalled from the same queue, with what was told of it.
+//! Each replica reads a part of all events. An ordered pass with repartitioning does not feed its own correlations: it
+//! puts each observation into the outbox, as a message with everything that the correlation's alert needs of the event
+//! (its redacted head, its hash, what it exposed). The topic has partitions, each with groups of its own and one owner
+//! at a time. A new owner rebuilds the groups of a partition by [replaying](Repartition::replay) the topic: matches
+//! and the markers of windows that fired or closed.
 //!
-//! A message is JSON with its version, and what it says is trusted no more than an event: whoever may write to the queue
-//! may be anybody.
+//! A message is versioned JSON and as untrusted as an event: anyone may be able to write to the topic.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -20,55 +19,57 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use crate::detection::correlate::{self, Correlator, Digest, Fired, Mark, Observation, Told};
+use crate::detection::correlate::{
+    self, Correlator, Digest, Fired, Observation, WindowMarker, WindowOutcome,
+};
 use crate::detection::engine::alert_context::Incident;
 use crate::detection::registry::Exposure;
 use crate::detection::rules::ast::Correlation;
 
-/// How matches are exchanged.
+/// How matches are repartitioned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How many partitions there are: they share the bounds.
+    /// Number of partitions. They share the memory limits.
     pub partitions: usize,
-    /// How much later than others a match may come, in nanoseconds of the time of events: as far as one of us may be behind
-    /// another.
-    pub lateness: i64,
+    /// Allowed lateness of a match, in nanoseconds of event time: how far one replica may lag behind another.
+    pub allowed_lateness: i64,
 }
 
-/// A message for the queue.
+/// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Messages of one key have to stay in order, in one partition.
+    /// Partition key. Messages of one key have to stay in order, in one partition.
     pub key: String,
-    /// When it happened, in nanoseconds since 1970.
+    /// Event time, in nanoseconds since 1970-01-01T00:00:00Z.
     pub time: i64,
-    /// What it says.
+    /// The payload.
     pub value: Vec<u8>,
-    /// It says that a window was judged, whose alert has to be delivered before anybody relies on that.
-    pub is_receipt: bool,
+    /// The message is the marker of a closed window. The window's alert has to be delivered before the marker is sent:
+    /// a new owner does not emit that alert again.
+    pub is_close_marker: bool,
 }
 
-/// What messages before an offset are recalled for.
+/// How far a replay reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Until {
-    /// Matches before this offset were judged.
+    /// Matches before this offset were evaluated by an earlier owner.
     pub offset: i64,
-    /// What was told of later ones is told for good.
+    /// Markers at or after that offset count too, since they were committed together with what they report.
     pub is_final: bool,
 }
 
-/// The version of the messages.
+/// Version of the message format.
 const VERSION: u8 = 1;
 
-/// A partition that was quiet for so long has no more to come: its windows close by the clock. In nanoseconds.
-const QUIET: i64 = 60_000_000_000;
+/// A partition without messages for this long, in nanoseconds, is idle: its windows close by the clock.
+const IDLE_TIMEOUT: i64 = 60_000_000_000;
 
 #[derive(Serialize, Deserialize)]
 struct Message {
     v: u8,
-    /// Which correlation: the hash of its definition.
+    /// Digest of the correlation's definition.
     of: String,
-    /// What it is called, for people.
+    /// Name of the correlation, for people who read the topic.
     correlation: String,
     #[serde(flatten)]
     body: Body,
@@ -77,23 +78,30 @@ struct Message {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Body {
-    /// A match.
-    Match(Box<Match>),
-    /// A window fired, from its first match to its last, at this offset.
-    Fired { group: String, first: i64, last: i64, at: i64 },
-    /// A window was judged at its end.
-    Closed { group: String, until: i64 },
+    Match(Box<MatchMessage>),
+    /// A window fired, from its first match to its last, when the match at offset `at` came.
+    Fired {
+        group: String,
+        first: i64,
+        last: i64,
+        at: i64,
+    },
+    /// A tumbling window was closed.
+    Closed {
+        group: String,
+        until: i64,
+    },
 }
 
-/// Bytes are base64.
+/// A match as JSON. Bytes are base64.
 #[derive(Serialize, Deserialize)]
-struct Match {
+struct MatchMessage {
     rule: usize,
     time: i64,
     id: String,
     key: Vec<String>,
     values: Vec<String>,
-    /// What every alert says of the event.
+    /// The redacted head of the event, as in alerts.
     event: String,
     hash: String,
     #[serde(default, skip_serializing_if = "is_nothing")]
@@ -104,82 +112,79 @@ fn is_nothing(exposure: &Exposure) -> bool {
     *exposure == Exposure::default()
 }
 
-/// A match that came, and what an alert can say of its event.
+/// A match from the topic, with what its alert says of the event.
 #[derive(Debug)]
-pub struct Met {
+pub(super) struct RemoteMatch {
     /// Index of the correlation.
     pub correlation: usize,
-    /// What it observes.
     pub observation: Observation,
-    /// The head of the event, as an event of its own.
+    /// The redacted head of the event, as an event of its own.
     pub event: Vec<u8>,
-    /// The hash of its content.
+    /// SHA-256 of the event's content.
     pub hash: [u8; 32],
-    /// What it exposed.
     pub exposure: Rc<Exposure>,
 }
 
-/// What a message says.
-pub enum Came {
-    /// A match.
-    Match(Box<Met>),
-    /// What came of a window, and at which offset where that is known.
-    Told(Mark, Option<i64>),
-    /// It is of other rules.
-    Strange,
+/// A decoded message.
+pub(super) enum Received {
+    Match(Box<RemoteMatch>),
+    /// The outcome of a window, and the offset of the match that led to it if known.
+    Marker(WindowMarker, Option<i64>),
+    /// It belongs to a correlation that this rule set does not have.
+    ForeignRuleSet,
 }
 
-/// The groups of one partition.
+/// The groups of one assigned partition.
 #[derive(Debug)]
-struct Windows {
+struct Partition {
     correlator: Correlator,
-    /// The next message.
+    /// Offset of the next message.
     next: i64,
-    /// Whether that is what somebody else said.
-    is_fresh: bool,
-    /// When a message came last, by the clock.
-    heard: i64,
+    /// `next` is what the group's owner committed; no message was read since, and the first may have a higher offset.
+    offset_is_tentative: bool,
+    /// Wall-clock time of the last message.
+    last_message: i64,
 }
 
-/// What is exchanged, and the partitions that are ours.
+/// The assigned partitions with their correlation groups, and the messages to send.
 #[derive(Debug)]
-pub struct Exchange {
-    /// One with no groups.
+pub struct Repartition {
+    /// A correlator without groups, copied for each partition.
     blank: Correlator,
     names: Vec<String>,
-    windows: BTreeMap<i32, Windows>,
+    assigned: BTreeMap<i32, Partition>,
     outbox: Vec<Outgoing>,
     now: i64,
-    /// What those saw that are no longer ours.
-    gone: correlate::Counts,
-    strange: u64,
+    /// Counts of partitions that were revoked.
+    revoked_stats: correlate::CorrelationStats,
+    foreign: u64,
 }
 
-impl Exchange {
-    /// For these correlations. `blank` is one for one partition.
-    pub fn new(blank: Correlator, correlations: &[Correlation]) -> Self {
-        Exchange {
+impl Repartition {
+    /// `blank` is the correlator of one partition ([`Correlator::for_partition`]).
+    pub(super) fn new(blank: Correlator, correlations: &[Correlation]) -> Self {
+        Repartition {
             blank,
             names: correlations.iter().map(|one| one.name.to_string()).collect(),
-            windows: BTreeMap::new(),
+            assigned: BTreeMap::new(),
             outbox: Vec::new(),
             now: 0,
-            gone: correlate::Counts::default(),
-            strange: 0,
+            revoked_stats: correlate::CorrelationStats::default(),
+            foreign: 0,
         }
     }
 
-    /// Says what time it is.
-    pub fn set_now(&mut self, now: i64) {
+    /// Sets the current time, in nanoseconds since 1970-01-01T00:00:00Z.
+    pub(super) fn set_now(&mut self, now: i64) {
         self.now = now;
     }
 
-    /// Writes a match down.
-    pub fn send(&mut self, correlation: usize, observation: &Observation, incident: &Incident<'_>) {
+    /// Puts a match into the outbox.
+    pub(super) fn send(&mut self, correlation: usize, observation: &Observation, incident: &Incident<'_>) {
         let Some(of) = self.blank.definition(correlation) else { return };
         let group = Digest::of(&observation.key);
         let bytes = |values: &[Box<[u8]>]| values.iter().map(|value| BASE64.encode(value)).collect();
-        let body = Body::Match(Box::new(Match {
+        let body = Body::Match(Box::new(MatchMessage {
             rule: observation.source,
             time: observation.time,
             id: BASE64.encode(observation.id),
@@ -199,7 +204,7 @@ impl Exchange {
         group: Digest,
         time: i64,
         body: Body,
-        is_receipt: bool,
+        is_close_marker: bool,
     ) {
         let message = Message {
             v: VERSION,
@@ -207,32 +212,33 @@ impl Exchange {
             correlation: self.names.get(correlation).cloned().unwrap_or_default(),
             body,
         };
-        // There is no map in it, which is all that can fail.
+        // Serialization only fails for maps with keys that are not strings, of which there are none.
         let value = serde_json::to_vec(&message).unwrap_or_default();
         let key = BASE64.encode(Digest::of(&[of.0, group.0]).0);
-        self.outbox.push(Outgoing { key, time, value, is_receipt });
+        self.outbox.push(Outgoing { key, time, value, is_close_marker });
     }
 
-    /// What is to be sent since the last call.
+    /// The messages to send since the last call.
     pub fn take_outbox(&mut self) -> Vec<Outgoing> {
         std::mem::take(&mut self.outbox)
     }
 
-    /// What a message says; nothing where it makes no sense.
-    pub fn read(&mut self, message: &[u8]) -> Option<Came> {
+    /// Decodes a message; none if it is malformed.
+    pub(super) fn read(&mut self, message: &[u8]) -> Option<Received> {
         let message: Message =
             serde_json::from_slice(message).ok().filter(|one: &Message| one.v == VERSION)?;
         let Some(correlation) = self.blank.defined(Digest(array(&message.of)?)) else {
-            self.strange += 1;
-            return Some(Came::Strange);
+            self.foreign += 1;
+            return Some(Received::ForeignRuleSet);
         };
-        let mark = |group: &str, what| Some(Mark { correlation, group: Digest(array(group)?), what });
+        let marker =
+            |group: &str, what| Some(WindowMarker { correlation, group: Digest(array(group)?), what });
         Some(match message.body {
             Body::Match(one) => {
                 let bytes = |values: &[String]| -> Option<Vec<Box<[u8]>>> {
                     values.iter().map(|value| Some(BASE64.decode(value).ok()?.into())).collect()
                 };
-                let note = self.blank.is_judged_at_close(correlation).then(|| one.event.as_bytes().into());
+                let note = self.blank.is_tumbling(correlation).then(|| one.event.as_bytes().into());
                 let observation = Observation {
                     source: one.rule,
                     time: one.time,
@@ -241,7 +247,7 @@ impl Exchange {
                     values: bytes(&one.values)?,
                     note,
                 };
-                Came::Match(Box::new(Met {
+                Received::Match(Box::new(RemoteMatch {
                     correlation,
                     observation,
                     event: one.event.into_bytes(),
@@ -250,118 +256,125 @@ impl Exchange {
                 }))
             }
             Body::Fired { group, first, last, at } => {
-                Came::Told(mark(&group, Told::Fired(first, last.max(first)))?, Some(at))
+                Received::Marker(marker(&group, WindowOutcome::Fired(first, last.max(first)))?, Some(at))
             }
-            Body::Closed { group, until } => Came::Told(mark(&group, Told::Closed(until))?, None),
+            Body::Closed { group, until } => {
+                Received::Marker(marker(&group, WindowOutcome::Closed(until))?, None)
+            }
         })
     }
 
-    /// Whether all that matters to the message at an offset is known.
+    /// Whether everything before an offset has been taken into account.
     pub fn is_ready(&self, partition: i32, offset: i64) -> bool {
-        self.windows.get(&partition).is_some_and(|windows| !windows.is_fresh || windows.next == offset)
+        self.assigned.get(&partition).is_some_and(|owned| !owned.offset_is_tentative || owned.next == offset)
     }
 
-    /// A partition is ours from an offset on; nothing of it is known.
-    pub fn take_over(&mut self, partition: i32, next: i64) {
-        self.let_go(partition);
-        let windows = Windows { correlator: self.blank.clone(), next, is_fresh: true, heard: self.now };
-        self.windows.insert(partition, windows);
+    /// Takes over a partition from an offset on, without any groups yet.
+    pub fn assign(&mut self, partition: i32, next: i64) {
+        self.revoke(partition);
+        let owned = Partition {
+            correlator: self.blank.clone(),
+            next,
+            offset_is_tentative: true,
+            last_message: self.now,
+        };
+        self.assigned.insert(partition, owned);
     }
 
-    /// A partition is no longer ours.
-    pub fn let_go(&mut self, partition: i32) {
-        if let Some(windows) = self.windows.remove(&partition) {
-            add(&mut self.gone, &windows.correlator.counts());
+    /// Gives up a partition.
+    pub fn revoke(&mut self, partition: i32) {
+        if let Some(owned) = self.assigned.remove(&partition) {
+            add(&mut self.revoked_stats, &owned.correlator.stats());
         }
     }
 
-    /// The partitions that are ours.
+    /// The assigned partitions.
     pub fn partitions(&self) -> Vec<i32> {
-        self.windows.keys().copied().collect()
+        self.assigned.keys().copied().collect()
     }
 
-    /// A message was read, whatever is in it.
-    pub fn passed(&mut self, partition: i32, offset: i64) {
-        if let Some(windows) = self.windows.get_mut(&partition) {
-            windows.next = offset.saturating_add(1);
-            windows.is_fresh = false;
-            windows.heard = self.now;
+    /// Notes that a message was read, whatever it contains.
+    pub(super) fn mark_read(&mut self, partition: i32, offset: i64) {
+        if let Some(owned) = self.assigned.get_mut(&partition) {
+            owned.next = offset.saturating_add(1);
+            owned.offset_is_tentative = false;
+            owned.last_message = self.now;
         }
     }
 
-    /// Takes in what was judged.
-    pub fn recall(&mut self, partition: i32, offset: i64, message: &[u8], until: Until) {
-        let came = self.read(message);
-        let Some(windows) = self.windows.get_mut(&partition) else { return };
-        match came {
-            Some(Came::Match(met)) if offset < until.offset => {
-                windows.correlator.recall(met.correlation, &met.observation);
+    /// Restores state from a message that an earlier owner wrote or evaluated.
+    pub fn replay(&mut self, partition: i32, offset: i64, message: &[u8], until: Until) {
+        let received = self.read(message);
+        let Some(owned) = self.assigned.get_mut(&partition) else { return };
+        match received {
+            Some(Received::Match(remote)) if offset < until.offset => {
+                owned.correlator.replay(remote.correlation, &remote.observation);
             }
-            Some(Came::Told(mark, at)) if until.is_final || at.is_none_or(|at| at < until.offset) => {
-                windows.correlator.tell(&mark);
+            Some(Received::Marker(marker, at)) if until.is_final || at.is_none_or(|at| at < until.offset) => {
+                owned.correlator.apply_marker(&marker);
             }
             _ => {}
         }
     }
 
-    /// Takes a match in, and says whether it completed a window.
-    pub fn observe(
+    /// Observes a match; returns the window that it completed.
+    pub(super) fn observe(
         &mut self,
         partition: i32,
         offset: i64,
         correlation: usize,
         observation: &Observation,
     ) -> Option<Fired> {
-        let fired = self.windows.get_mut(&partition)?.correlator.observe(correlation, observation);
-        self.take_marks(partition, offset);
+        let fired = self.assigned.get_mut(&partition)?.correlator.observe(correlation, observation);
+        self.take_markers(partition, offset);
         fired
     }
 
-    /// Closes windows of a partition.
-    pub fn advance(&mut self, partition: i32, time: i64) -> Vec<Fired> {
-        let closed = self.windows.get_mut(&partition).map(|windows| windows.correlator.advance(time));
-        self.take_marks(partition, i64::MAX);
+    /// Closes the tumbling windows of a partition that ended before a time.
+    pub(super) fn advance(&mut self, partition: i32, time: i64) -> Vec<Fired> {
+        let closed = self.assigned.get_mut(&partition).map(|owned| owned.correlator.advance(time));
+        self.take_markers(partition, i64::MAX);
         closed.unwrap_or_default()
     }
 
-    /// The partitions where nothing more comes: there it is as late as the clock says.
-    pub fn quiet(&self) -> Vec<i32> {
-        let is_quiet = |windows: &Windows| self.now.saturating_sub(windows.heard) >= QUIET;
-        self.windows
+    /// The assigned partitions that receive nothing; their event time follows the clock.
+    pub(super) fn idle_partitions(&self) -> Vec<i32> {
+        let is_idle = |partition: &Partition| self.now.saturating_sub(partition.last_message) >= IDLE_TIMEOUT;
+        self.assigned
             .iter()
-            .filter(|(_, windows)| is_quiet(windows))
+            .filter(|(_, partition)| is_idle(partition))
             .map(|(partition, _)| *partition)
             .collect()
     }
 
-    fn take_marks(&mut self, partition: i32, at: i64) {
-        let marks = self.windows.get_mut(&partition).map(|windows| windows.correlator.take_marks());
-        for mark in marks.unwrap_or_default() {
-            let Some(of) = self.blank.definition(mark.correlation) else { continue };
-            let group = BASE64.encode(mark.group.0);
-            let (time, body, is_receipt) = match mark.what {
-                Told::Fired(first, last) => (last, Body::Fired { group, first, last, at }, false),
-                Told::Closed(until) => (until, Body::Closed { group, until }, true),
+    fn take_markers(&mut self, partition: i32, at: i64) {
+        let markers = self.assigned.get_mut(&partition).map(|owned| owned.correlator.take_markers());
+        for marker in markers.unwrap_or_default() {
+            let Some(of) = self.blank.definition(marker.correlation) else { continue };
+            let group = BASE64.encode(marker.group.0);
+            let (time, body, is_close_marker) = match marker.what {
+                WindowOutcome::Fired(first, last) => (last, Body::Fired { group, first, last, at }, false),
+                WindowOutcome::Closed(until) => (until, Body::Closed { group, until }, true),
             };
-            self.put(mark.correlation, of, mark.group, time, body, is_receipt);
+            self.put(marker.correlation, of, marker.group, time, body, is_close_marker);
         }
     }
 
-    /// How far before a match others can lie that matter, in nanoseconds.
-    pub fn reach(&self) -> i64 {
-        self.blank.reach()
+    /// How far before a match other matches can affect it, in nanoseconds.
+    pub fn lookback(&self) -> i64 {
+        self.blank.lookback()
     }
 
-    /// What was seen and lost so far.
-    pub fn counts(&self) -> correlate::Counts {
-        let mut all = self.gone;
-        self.windows.values().for_each(|windows| add(&mut all, &windows.correlator.counts()));
+    /// Counts of all partitions so far.
+    pub(super) fn stats(&self) -> correlate::CorrelationStats {
+        let mut all = self.revoked_stats;
+        self.assigned.values().for_each(|owned| add(&mut all, &owned.correlator.stats()));
         all
     }
 
-    /// How many messages were of other rules.
-    pub fn strange(&self) -> u64 {
-        self.strange
+    /// Number of messages that belonged to other rule sets.
+    pub(super) fn foreign(&self) -> u64 {
+        self.foreign
     }
 }
 
@@ -369,7 +382,7 @@ fn array<const N: usize>(text: &str) -> Option<[u8; N]> {
     BASE64.decode(text).ok()?.try_into().ok()
 }
 
-fn add(all: &mut correlate::Counts, one: &correlate::Counts) {
+fn add(all: &mut correlate::CorrelationStats, one: &correlate::CorrelationStats) {
     all.observed += one.observed;
     all.fired += one.fired;
     all.late += one.late;

@@ -1,13 +1,14 @@
-//! Going on where another stopped: what a session learned as entries for a store, and from one session to the next when
-//! there are other rules.
+//! Saved state: what a session learned as entries for a store, restored after a restart or taken over by a session with
+//! other rules.
 //!
-//! A restored session says what one would have said that never stopped, but for two things: positions of events in the
-//! input start anew, and what was last used may be known a little less exactly (see [`crate::detection::registry`]).
+//! A restored session emits the same alerts as one that never stopped, with two exceptions: positions of events in the
+//! input start again from 1, and what was used last is known a little less exactly (see
+//! [`crate::detection::registry`]).
 //!
 //! ```
 //! use std::collections::BTreeMap;
 //! use pullwatch::detection::detector::{Detector, Options};
-//! use pullwatch::{rules, shipped};
+//! use pullwatch::{detection::rules, shipped};
 //!
 //! // Only where a rule asks for `registry.*` or the like is anything learned.
 //! let rules = rules::load(&shipped::files(), &rules::Options::default()).rules;
@@ -36,94 +37,94 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{OnAlert, Sequel, Session};
+use super::{OnAlert, OrderedPass, Session};
 use crate::detection::audit::time::ReferenceClock;
 use crate::detection::registry::ClusterState;
 use crate::detection::state::{StateChange, kind};
 
-/// What a sequel knows of its store.
+/// What an ordered pass knows about its store.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct Tracking {
     is_tracked: bool,
-    /// Entries that mean nothing, and are to be removed.
+    /// Entries that could not be restored and have to be removed from the store.
     foreign: BTreeSet<(&'static str, Vec<u8>)>,
-    refused: u64,
+    rejected: u64,
 }
 
-impl Kept {
-    /// How many entries, windows and throttles meant nothing.
-    pub fn refused(&self) -> u64 {
-        self.refused
+impl Tracking {
+    /// How many entries, windows and throttles could not be restored.
+    pub fn rejected(&self) -> u64 {
+        self.rejected
     }
 }
 
-impl Sequel<'_> {
-    /// From now on remembers what changes, until [`Sequel::take_changes`] asks for it. To be called before anything is
-    /// restored: what is there already counts as changed.
+impl OrderedPass<'_> {
+    /// Records from now on what changes, for [`OrderedPass::take_changes`]. Call it before restoring: existing state
+    /// counts as changed.
     pub fn track(&mut self) {
-        self.kept.is_tracked = true;
+        self.tracking.is_tracked = true;
         self.cluster_state.track();
-        self.together.correlator.track();
-        self.together.throttle.track();
+        self.correlation.correlator.track();
+        self.correlation.throttle.track();
     }
 
-    /// What changed since the last call, at most one change a key, in no particular order; nothing unless it is
-    /// [tracked](Sequel::track). What it costs goes by what changed, not by what is known. They are told once: who cannot
-    /// store them now keeps them, and stores them before the next.
+    /// The changes since the last call, at most one per key, in no particular order; none unless
+    /// [tracked](OrderedPass::track). The cost depends on what changed, not on the size of the state. Each change is
+    /// returned once: a caller that cannot store it has to keep it and store it before the next ones.
     pub fn take_changes(&mut self) -> Vec<StateChange> {
-        let foreign = std::mem::take(&mut self.kept.foreign).into_iter();
+        let foreign = std::mem::take(&mut self.tracking.foreign).into_iter();
         let mut changes: Vec<StateChange> =
             foreign.map(|(kind, key)| StateChange { kind, key, value: None }).collect();
         changes.extend(self.cluster_state.take_changes());
-        changes.extend(self.together.correlator.take_changes());
-        changes.extend(self.together.throttle.take_changes());
+        changes.extend(self.correlation.correlator.take_changes());
+        changes.extend(self.correlation.throttle.take_changes());
         changes
     }
 
-    /// Takes a stored entry back; to be called with all of them before the first event, best in the order of their keys.
+    /// Restores a stored entry. Call it with all entries before the first event, preferably in key order.
     ///
-    /// False where it means nothing: another version wrote it, or it is broken, or its rule is another now. That is counted
-    /// ([`forgotten::STATE`](super::forgotten::STATE)), and unless its kind is unknown the next changes say that it is
-    /// gone.
+    /// Returns false if the entry was written by another version, is corrupt, or belongs to a rule that changed. That is
+    /// counted ([`evicted::STATE`](super::evicted::STATE)), and unless its kind is unknown the next changes remove it from
+    /// the store.
     pub fn restore(&mut self, kind: &str, key: &[u8], value: &[u8]) -> bool {
         let is_known = match kind {
-            kind::WINDOW => self.together.correlator.restore(key, value),
-            kind::THROTTLE => self.together.throttle.restore(key, value),
+            kind::WINDOW => self.correlation.correlator.restore(key, value),
+            kind::THROTTLE => self.correlation.throttle.restore(key, value),
             _ => self.cluster_state.restore(kind, key, value),
         };
         if !is_known {
-            self.kept.refused += 1;
+            self.tracking.rejected += 1;
             let kind = kind::ALL.into_iter().find(|known| *known == kind);
-            if let Some(kind) = kind.filter(|_| self.kept.is_tracked) {
-                self.kept.foreign.insert((kind, key.to_vec()));
+            if let Some(kind) = kind.filter(|_| self.tracking.is_tracked) {
+                self.tracking.foreign.insert((kind, key.to_vec()));
             }
         }
         is_known
     }
 
-    /// Says what time it is, in nanoseconds since 1970: an event that claims to be more than five minutes later counts as if
-    /// it were of now, so that those after it are not late. Its alerts still say what it says.
+    /// Sets the current time, in nanoseconds since 1970-01-01T00:00:00Z. An event that claims to be more than five
+    /// minutes ahead of it counts as if it were of now, so that events after it are not late. Its alerts show the
+    /// claimed time.
     pub fn set_now(&mut self, now: i64) {
         let clock = ReferenceClock::at(now);
-        self.together.clock = clock;
-        self.together.correlator.set_clock(clock);
-        if let Some(exchange) = &mut self.together.exchange {
-            exchange.set_now(now);
+        self.correlation.clock = clock;
+        self.correlation.correlator.set_clock(clock);
+        if let Some(repartition) = &mut self.correlation.repartition {
+            repartition.set_now(now);
         }
         self.cluster_state.set_clock(clock);
     }
 
-    /// Goes on for another, whose rules may be others: knows what it knew, and has the windows and throttles of those
-    /// rules that are the same. Windows and throttles of others are dropped, and counted
-    /// ([`forgotten::STATE`](super::forgotten::STATE)).
-    pub fn resume_from(&mut self, old: Sequel<'_>) {
-        let is_tracked = self.kept.is_tracked || old.kept.is_tracked;
-        let was_tracked = old.kept.is_tracked;
+    /// Takes over the state of a pass whose rules may differ: all cluster state, and the windows and throttles of rules
+    /// that did not change. The others are dropped and counted ([`evicted::STATE`](super::evicted::STATE)).
+    pub fn resume_from(&mut self, old: OrderedPass<'_>) {
+        let is_tracked = self.tracking.is_tracked || old.tracking.is_tracked;
+        let was_tracked = old.tracking.is_tracked;
         self.cluster_state = old.cluster_state;
-        self.kept = old.kept;
-        self.kept.refused += self.together.correlator.take_over(old.together.correlator);
-        self.kept.refused += self.together.throttle.take_over(old.together.throttle);
-        self.together.clock = old.together.clock;
+        self.tracking = old.tracking;
+        self.tracking.rejected += self.correlation.correlator.take_over(old.correlation.correlator);
+        self.tracking.rejected += self.correlation.throttle.take_over(old.correlation.throttle);
+        self.correlation.clock = old.correlation.clock;
         if is_tracked && !was_tracked {
             self.track();
         }
@@ -131,50 +132,51 @@ impl Sequel<'_> {
 }
 
 impl Session<'_> {
-    /// See [`Sequel::track`].
+    /// See [`OrderedPass::track`].
     pub fn track(&mut self) {
-        self.sequel.track();
+        self.ordered.track();
     }
 
-    /// See [`Sequel::take_changes`].
+    /// See [`OrderedPass::take_changes`].
     pub fn take_changes(&mut self) -> Vec<StateChange> {
-        self.sequel.take_changes()
+        self.ordered.take_changes()
     }
 
-    /// See [`Sequel::restore`].
+    /// See [`OrderedPass::restore`].
     pub fn restore(&mut self, kind: &str, key: &[u8], value: &[u8]) -> bool {
-        self.sequel.restore(kind, key, value)
+        self.ordered.restore(kind, key, value)
     }
 
-    /// See [`Sequel::set_now`]. To be called before each batch by whoever runs beside real time.
+    /// See [`OrderedPass::set_now`]. Call it before each batch if the input is live.
     pub fn set_now(&mut self, now: i64) {
-        self.sequel.set_now(now);
+        self.ordered.set_now(now);
     }
 
-    /// See [`Sequel::advance`]. What it counts is in the next [`Session::take_counts`].
+    /// See [`OrderedPass::advance`]. Its counts are in the next [`Session::take_stats`].
     pub fn advance(&mut self, time: i64, on_alert: OnAlert<'_>) {
-        let counts = self.sequel.advance(time, on_alert);
-        self.scout.add_counts(&counts);
+        let stats = self.ordered.advance(time, on_alert);
+        self.parallel.add_stats(&stats);
     }
 
-    /// See [`Sequel::forget`].
-    pub fn forget(&mut self, before: i64) {
-        self.sequel.forget(before);
+    /// See [`OrderedPass::expire`].
+    pub fn expire(&mut self, before: i64) {
+        self.ordered.expire(before);
     }
 
-    /// Goes on for another session, as [`Sequel::resume_from`] says, and counts on: events, and their positions.
+    /// Takes over the state of another session, as [`OrderedPass::resume_from`] does, and continues its counts and
+    /// positions.
     pub fn resume_from(&mut self, old: Session<'_>) {
-        self.scout.resume_from(old.scout);
-        self.sequel.resume_from(old.sequel);
+        self.parallel.resume_from(old.parallel);
+        self.ordered.resume_from(old.ordered);
     }
 
-    /// What was learned so far.
+    /// The cluster state.
     pub fn cluster_state(&self) -> &ClusterState {
-        self.sequel.cluster_state()
+        self.ordered.cluster_state()
     }
 
-    /// See [`Sequel::forgotten`].
-    pub fn forgotten(&self) -> BTreeMap<&'static str, u64> {
-        self.sequel.forgotten()
+    /// See [`OrderedPass::evicted`].
+    pub fn evicted(&self) -> BTreeMap<&'static str, u64> {
+        self.ordered.evicted()
     }
 }

@@ -1,79 +1,80 @@
-//! What was seen, and why something was not judged, or not wholly.
+//! Counts of what a detector saw, and the named reasons for what it could not evaluate or had to evict.
 
 use std::collections::BTreeMap;
 
-/// Why a line, or a part of it, is no sound audit event.
+/// Why a record, or a part of it, is malformed.
 pub mod malformed {
-    /// The line is not JSON at all.
+    /// The record is not JSON.
     pub const NOT_JSON: &str = "not JSON";
-    /// It starts as JSON and goes on as something else.
+    /// The record begins as JSON and breaks off with a syntax error.
     pub const SYNTAX: &str = "broken JSON";
-    /// It is JSON, but neither an audit event nor a list of them.
-    pub const NO_EVENT: &str = "no audit event";
-    /// Something follows an event on its line that is none.
-    pub const TRAILING: &str = "text behind an event";
-    /// The event was judged; the first of equal members counted.
-    pub const REPEATED: &str = "member given twice (judged by the first)";
-    /// The event was judged; what is no UTF-8 was read as U+FFFD.
-    pub const UTF8: &str = "invalid UTF-8 (judged, read as U+FFFD)";
-    /// What another replica wrote for us makes no sense.
-    pub const EXCHANGE: &str = "match of another replica that cannot be read";
-    /// The event was judged; half of a surrogate pair was read as U+FFFD.
-    pub const SURROGATE: &str = "lone surrogate (judged, read as U+FFFD)";
+    /// Valid JSON, but neither an audit event nor a list of them.
+    pub const NO_EVENT: &str = "not an audit event";
+    /// Something other than an event follows an event on its line.
+    pub const TRAILING: &str = "text after an event";
+    /// Evaluated; the first of equal members counts.
+    pub const REPEATED: &str = "duplicate member (first one used)";
+    /// Evaluated; invalid UTF-8 was read as U+FFFD.
+    pub const UTF8: &str = "invalid UTF-8 (read as U+FFFD)";
+    /// A message of the repartition topic cannot be decoded.
+    pub const REPARTITION: &str = "undecodable match of another replica";
+    /// Evaluated; half of a surrogate pair was read as U+FFFD.
+    pub const SURROGATE: &str = "lone surrogate (read as U+FFFD)";
 }
 
-/// Why an event was judged by a part of it.
+/// Why only a part of an event was evaluated.
 pub mod truncated {
-    /// Its line ends in the middle.
-    pub const CUT: &str = "cut off in the middle";
-    /// Its line is longer than the limit.
+    /// The record ends early.
+    pub const CUT: &str = "cut off";
+    /// The record is longer than the limit.
     pub const TOO_LONG: &str = "longer than --max-event-size";
-    /// The apiserver took its objects out (annotation `audit.k8s.io/truncated`).
+    /// The apiserver removed the objects (annotation `audit.k8s.io/truncated`).
     pub const APISERVER: &str = "by the apiserver";
 }
 
-/// What was forgotten to stay within bounds.
-pub mod forgotten {
-    /// Secrets, pods, roles and namespaces that were learned of.
-    pub const CLUSTER_STATE: &str = "what was learned of secrets, pods, roles and namespaces";
+/// What was evicted or dropped to stay within memory limits.
+pub mod evicted {
+    /// Secrets, pods, roles and namespaces of the cluster state.
+    pub const CLUSTER_STATE: &str = "cluster state (secrets, pods, roles, namespaces)";
     /// Groups of correlations.
-    pub const WINDOWS: &str = "windows of correlations";
-    /// Matches that a full window had no room for.
-    pub const MATCHES: &str = "matches in windows that were full";
-    /// Matches that came after their window was over.
-    pub const LATE: &str = "matches that came too late for their window";
-    /// Matches that another replica found by other rules.
-    pub const STRANGE: &str = "matches for correlations of other rules";
-    /// Reads that are not told apart, since there are too many of them.
-    pub const HABITS: &str = "reads that recur, of which there are too many";
-    /// Combinations of values that a throttle remembers.
-    pub const THROTTLES: &str = "throttled combinations (told again)";
-    /// Entries of a store, and windows and throttles of rules that are no more.
-    pub const STATE: &str = "stored state of other rules or another version";
+    pub const GROUPS: &str = "correlation groups";
+    /// Observations for which a group had no room.
+    pub const OBSERVATIONS: &str = "matches in full correlation groups";
+    /// Observations that came after their window had closed.
+    pub const LATE: &str = "matches too late for their window";
+    /// Matches of another replica for correlations that this rule set does not have.
+    pub const FOREIGN_RULE_SET: &str = "matches of other rule sets";
+    /// Reads beyond the number that are tracked separately.
+    pub const RECURRING_READS: &str = "recurring reads beyond the limit";
+    /// Combinations of values that a throttle tracks. Their next alert is emitted at once.
+    pub const THROTTLES: &str = "throttled combinations";
+    /// Stored entries that could not be restored, and windows and throttles of rules that changed.
+    pub const STATE: &str = "stored state of another rule set or version";
 }
 
-/// What was seen.
+/// What was seen since the last call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Audit events, judged or passed over because no rule can match them.
+pub struct Stats {
+    /// Audit events, evaluated or skipped because no rule can match them.
     pub events: u64,
-    /// Events outside the time range asked for.
+    /// Events outside the requested time range.
     pub outside_time_range: u64,
-    /// Lines by what is wrong with them.
+    /// Malformed records, by reason ([`malformed`]).
     pub malformed: BTreeMap<&'static str, u64>,
-    /// Records of wrappers that held no audit event, by why (see [`skipped`](crate::detection::audit::envelope::skipped)).
+    /// Records of wrappers that held no audit event, by reason
+    /// ([`skipped`](crate::detection::audit::envelope::skipped)).
     pub skipped: BTreeMap<&'static str, u64>,
-    /// Events of which a part is missing, by why.
+    /// Events of which only a part was evaluated, by reason ([`truncated`]).
     pub truncated: BTreeMap<&'static str, u64>,
-    /// What was forgotten because there was too much of it, by what it was.
-    pub forgotten: BTreeMap<&'static str, u64>,
-    /// Alerts that a throttle held back and that no later alert tells of, by rule (its index).
-    pub held_back: BTreeMap<usize, u64>,
+    /// What was evicted or dropped, by kind ([`evicted`]).
+    pub evicted: BTreeMap<&'static str, u64>,
+    /// Throttled alerts that no later alert mentions, by index of the rule.
+    pub throttled: BTreeMap<usize, u64>,
 }
 
-impl Counts {
-    /// Adds what another session saw.
-    pub fn add(&mut self, other: &Counts) {
+impl Stats {
+    /// Adds the counts of another session.
+    pub fn add(&mut self, other: &Stats) {
         self.events += other.events;
         self.outside_time_range += other.outside_time_range;
         for (reason, count) in &other.malformed {
@@ -85,11 +86,11 @@ impl Counts {
         for (reason, count) in &other.truncated {
             *self.truncated.entry(reason).or_default() += count;
         }
-        for (what, count) in &other.forgotten {
-            *self.forgotten.entry(what).or_default() += count;
+        for (what, count) in &other.evicted {
+            *self.evicted.entry(what).or_default() += count;
         }
-        for (rule, count) in &other.held_back {
-            *self.held_back.entry(*rule).or_default() += count;
+        for (rule, count) in &other.throttled {
+            *self.throttled.entry(*rule).or_default() += count;
         }
     }
 }

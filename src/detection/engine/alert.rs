@@ -29,7 +29,7 @@ pub struct Alert<'a> {
     /// What the correlation saw that it is of.
     window: Option<Rc<Window>>,
     /// So many alerts of the rule were held back since the last one.
-    held_back: u64,
+    throttled: u64,
 }
 
 impl<'a> Alert<'a> {
@@ -54,15 +54,15 @@ impl<'a> Alert<'a> {
                 }
             }
         }
-        Alert { rule, incident, hostname, shown, message, window: case.window.clone(), held_back: 0 }
+        Alert { rule, incident, hostname, shown, message, window: case.window.clone(), throttled: 0 }
     }
 
     /// Says that so many alerts of its rule were held back before it.
     #[must_use]
-    pub fn after_holding_back(mut self, held_back: u64) -> Self {
-        self.held_back = held_back;
-        if held_back > 0 {
-            self.message.extend_from_slice(format!(" ({held_back} more held back before)").as_bytes());
+    pub fn with_throttled(mut self, throttled: u64) -> Self {
+        self.throttled = throttled;
+        if throttled > 0 {
+            self.message.extend_from_slice(format!(" ({throttled} more held back before)").as_bytes());
         }
         self
     }
@@ -203,9 +203,9 @@ impl<'a> Alert<'a> {
         if let Some(window) = &self.window {
             write_window(window, out);
         }
-        if self.held_back > 0 {
+        if self.throttled > 0 {
             out.extend_from_slice(b",\"held_back\":");
-            out.extend_from_slice(itoa::Buffer::new().format(self.held_back).as_bytes());
+            out.extend_from_slice(itoa::Buffer::new().format(self.throttled).as_bytes());
         }
         out.push(b'}');
     }

@@ -4,29 +4,29 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 
-use super::{Few, Read, Reader, Times};
+use super::{BoundedSet, Read, Reader, Times};
 use crate::detection::alert::Priority;
 use crate::detection::registry::{ExposureKind, ReadScope};
 
 /// So many reads are told apart. Each takes some kilobytes at worst.
-const MOST: usize = 10_000;
+const MAX_RECURRENCES: usize = 10_000;
 
 /// A name longer than this, in bytes, is no name: namespaces and secrets have at most 253, and user names of service
 /// accounts little more.
-const LONGEST_NAME: usize = 512;
+const MAX_NAME_BYTES: usize = 512;
 
 /// Days are counted up to so many.
-pub(super) const MOST_DAYS: usize = 366;
+pub(super) const MAX_DAYS: usize = 366;
 
 /// Of addresses and user agents so many are named.
-const MOST_FEW: usize = 4;
+const MAX_SAMPLES: usize = 4;
 
 /// A day in nanoseconds.
 pub(super) const DAY: i64 = 86_400_000_000_000;
 
-/// What was read.
+/// ReadTarget was read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum What {
+pub enum ReadTarget {
     /// One secret.
     Secret {
         /// Its namespace.
@@ -40,7 +40,7 @@ pub enum What {
     Cluster,
 }
 
-/// What may become a row of an exception: exactly these reads, no others.
+/// ReadTarget may become a row of an exception: exactly these reads, no others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Proposal {
     /// The rule that reported it, by index.
@@ -49,26 +49,26 @@ pub struct Proposal {
     pub reader: Reader,
     /// get, list or watch.
     pub verb: String,
-    /// What.
-    pub what: What,
+    /// ReadTarget.
+    pub what: ReadTarget,
     /// The credential was handed over, or may have been; else only its name was said.
     pub is_handed_over: bool,
 }
 
 /// How often, when, from where.
 #[derive(Clone, Debug, Default)]
-pub struct Habit {
+pub struct Recurrence {
     /// How often, and when.
     pub times: Times,
     /// On which days, since 1970.
     pub days: BTreeSet<i64>,
     /// From where.
-    pub clients: Few,
+    pub clients: BoundedSet,
     /// In the client's own words.
-    pub agents: Few,
+    pub agents: BoundedSet,
 }
 
-/// What is often enough.
+/// ReadTarget is often enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Criteria {
     /// So many reads at least …
@@ -85,9 +85,9 @@ pub struct Refusals {
     /// By nobody in particular.
     pub anonymous: u64,
     /// A rule that matched calls it an error or worse.
-    pub grave: u64,
+    pub high_priority: u64,
     /// A person who lists or watches the whole cluster.
-    pub person_reads_cluster: u64,
+    pub human_reads_cluster: u64,
     /// Not get, list or watch: to patch or delete is more than to read.
     pub other_verb: u64,
     /// A name that is missing, too long, or not text that can be repeated exactly.
@@ -101,16 +101,16 @@ pub struct Refusals {
 /// Counts reads that rules reported.
 #[derive(Debug, Default)]
 pub struct Baseline {
-    habits: HashMap<Proposal, Habit, RandomState>,
+    recurrences: HashMap<Proposal, Recurrence, RandomState>,
     refusals: Refusals,
 }
 
-/// What came of it: by rule, in the order of the rule set.
+/// ReadTarget came of it: by rule, in the order of the rule set.
 #[derive(Debug, Default)]
 pub struct Proposals {
     /// By rule, and then by reader.
-    pub rules: BTreeMap<usize, BTreeMap<Proposal, Habit>>,
-    /// What is not proposed.
+    pub rules: BTreeMap<usize, BTreeMap<Proposal, Recurrence>>,
+    /// ReadTarget is not proposed.
     pub refusals: Refusals,
 }
 
@@ -149,24 +149,24 @@ impl Baseline {
                 what: what.clone(),
                 is_handed_over: read.exposure.kind != ExposureKind::Metadata,
             };
-            if !self.habits.contains_key(&proposal) && self.habits.len() >= MOST {
+            if !self.recurrences.contains_key(&proposal) && self.recurrences.len() >= MAX_RECURRENCES {
                 self.refusals.too_many += 1;
                 continue;
             }
             changed(&proposal);
-            self.habits.entry(proposal).or_default().add(read);
+            self.recurrences.entry(proposal).or_default().add(read);
         }
     }
 
-    /// What is known of one.
-    pub(super) fn habit(&self, proposal: &Proposal) -> Option<&Habit> {
-        self.habits.get(proposal)
+    /// ReadTarget is known of one.
+    pub(super) fn recurrence(&self, proposal: &Proposal) -> Option<&Recurrence> {
+        self.recurrences.get(proposal)
     }
 
     /// Takes one back.
-    pub(super) fn restore(&mut self, proposal: Proposal, habit: Habit) {
-        if self.habits.len() < MOST {
-            self.habits.insert(proposal, habit);
+    pub(super) fn restore(&mut self, proposal: Proposal, recurrence: Recurrence) {
+        if self.recurrences.len() < MAX_RECURRENCES {
+            self.recurrences.insert(proposal, recurrence);
         }
     }
 
@@ -178,10 +178,10 @@ impl Baseline {
     /// When all that was counted was first and last read, and how often.
     pub fn times(&self) -> Times {
         let mut all = Times::default();
-        for habit in self.habits.values() {
-            all.widen(habit.times.first);
-            all.widen(habit.times.last);
-            all.count += habit.times.count;
+        for recurrence in self.recurrences.values() {
+            all.widen(recurrence.times.first);
+            all.widen(recurrence.times.last);
+            all.count += recurrence.times.count;
         }
         all
     }
@@ -189,27 +189,27 @@ impl Baseline {
     /// Those that recur.
     pub fn proposals(self, criteria: Criteria) -> Proposals {
         let mut proposals = Proposals { rules: BTreeMap::new(), refusals: self.refusals };
-        for (proposal, habit) in self.habits {
-            if habit.times.count < criteria.min_count || habit.days.len() < criteria.min_days {
-                proposals.refusals.rare += habit.times.count;
+        for (proposal, recurrence) in self.recurrences {
+            if recurrence.times.count < criteria.min_count || recurrence.days.len() < criteria.min_days {
+                proposals.refusals.rare += recurrence.times.count;
                 continue;
             }
-            proposals.rules.entry(proposal.rule).or_default().insert(proposal, habit);
+            proposals.rules.entry(proposal.rule).or_default().insert(proposal, recurrence);
         }
         proposals
     }
 }
 
-impl Habit {
+impl Recurrence {
     fn add(&mut self, read: &Read<'_>) {
         self.times.add(read.time);
         if let Some(time) = read.time
-            && self.days.len() < MOST_DAYS
+            && self.days.len() < MAX_DAYS
         {
             self.days.insert(time.div_euclid(DAY));
         }
-        self.clients.add(read.client.as_deref().unwrap_or("(unknown)"), MOST_FEW);
-        self.agents.add(read.agent.as_deref().unwrap_or("(none)"), MOST_FEW);
+        self.clients.add(read.client.as_deref().unwrap_or("(unknown)"), MAX_SAMPLES);
+        self.agents.add(read.agent.as_deref().unwrap_or("(none)"), MAX_SAMPLES);
     }
 }
 
@@ -221,21 +221,21 @@ fn refusal<'r>(read: &Read<'_>, refusals: &'r mut Refusals) -> Option<&'r mut u6
     if is_anonymous(user) || impersonated.as_deref().is_some_and(is_anonymous) {
         return Some(&mut refusals.anonymous);
     }
-    if read.worst.is_some_and(|worst| worst <= Priority::Error) {
-        return Some(&mut refusals.grave);
+    if read.highest_priority.is_some_and(|highest_priority| highest_priority <= Priority::Error) {
+        return Some(&mut refusals.high_priority);
     }
     if !matches!(read.verb.as_str(), "get" | "list" | "watch") {
         return Some(&mut refusals.other_verb);
     }
     let is_person = !impersonated.as_deref().unwrap_or(user).starts_with("system:");
     if is_person && read.exposure.scope == ReadScope::Cluster {
-        return Some(&mut refusals.person_reads_cluster);
+        return Some(&mut refusals.human_reads_cluster);
     }
     None
 }
 
-/// What an exception has to name to fit these reads and no others. Nothing where no exception can.
-fn what(read: &Read<'_>) -> Option<What> {
+/// ReadTarget an exception has to name to fit these reads and no others. Nothing where no exception can.
+fn what(read: &Read<'_>) -> Option<ReadTarget> {
     let Reader { user, impersonated } = &read.reader;
     // Without impersonation an exception goes by `audit.actor`, which says `a as b` where a poses as b.
     let is_clear = impersonated.is_some() || !user.contains(" as ");
@@ -245,10 +245,10 @@ fn what(read: &Read<'_>) -> Option<What> {
     }
     match (read.exposure.scope, &read.namespace, &read.name) {
         (ReadScope::Secret, Some(namespace), Some(name)) => {
-            Some(What::Secret { namespace: namespace.clone(), name: name.clone() })
+            Some(ReadTarget::Secret { namespace: namespace.clone(), name: name.clone() })
         }
-        (ReadScope::Namespace, Some(namespace), None) => Some(What::Namespace(namespace.clone())),
-        (ReadScope::Cluster, None, None) => Some(What::Cluster),
+        (ReadScope::Namespace, Some(namespace), None) => Some(ReadTarget::Namespace(namespace.clone())),
+        (ReadScope::Cluster, None, None) => Some(ReadTarget::Cluster),
         // By a selector one name can be asked for in all namespaces: a missing namespace fits no comparison.
         _ => None,
     }
@@ -257,7 +257,7 @@ fn what(read: &Read<'_>) -> Option<What> {
 /// Whether a name can be said exactly in a rule file, and by somebody who reviews it.
 fn is_repeatable(name: &str) -> bool {
     !name.is_empty()
-        && name.len() <= LONGEST_NAME
+        && name.len() <= MAX_NAME_BYTES
         && name.trim() == name
         && name.chars().all(|letter| letter == ' ' || letter.is_ascii_graphic() || letter.is_alphanumeric())
 }

@@ -41,72 +41,76 @@ pub struct Read<'a> {
     pub name: Option<String>,
     /// Nanoseconds since 1970, where the event says.
     pub time: Option<i64>,
-    /// What was handed over.
+    /// ReadTarget was handed over.
     pub exposure: Cow<'a, Exposure>,
     /// The rules about reads that matched it, by their index in the rule set.
     pub rules: Cow<'a, [usize]>,
     /// The worst of them.
-    pub worst: Option<Priority>,
+    pub highest_priority: Option<Priority>,
 }
 
 /// Puts together the alerts of one event.
 #[derive(Debug)]
-pub struct Gatherer {
+pub struct Collector {
     opening: Option<usize>,
     closing: Option<usize>,
     /// By rule: whether an alert of it is about one read.
-    about_reads: Vec<bool>,
+    per_reader: Vec<bool>,
     is_open: bool,
     rules: Vec<usize>,
-    worst: Option<Priority>,
+    highest_priority: Option<Priority>,
 }
 
-impl Gatherer {
+impl Collector {
     /// For alerts of these rules, which were loaded from files with ours [`around`] them.
     ///
     /// From the rules it takes throttles, so that each read is heard of, and correlations, which say nothing of one read.
     pub fn new(rules: &mut RuleSet) -> Self {
         let find = |name: &str| rules.rules.iter().position(|rule| &*rule.name == name);
-        let gatherer = Gatherer {
+        let collector = Collector {
             opening: find(OPENING_NAME),
             closing: find(CLOSING_NAME),
-            about_reads: rules.rules.iter().map(is_about_a_reader).collect(),
+            per_reader: rules.rules.iter().map(is_per_reader).collect(),
             is_open: false,
             rules: Vec::new(),
-            worst: None,
+            highest_priority: None,
         };
         rules.correlations.clear();
         for rule in &mut rules.rules {
             rule.throttle = None;
         }
-        gatherer
+        collector
     }
 
     /// Takes alerts in their order, and hands on each event about credentials once it is complete.
-    pub fn alert(&mut self, alert: &Alert<'_>, take: &mut dyn FnMut(&Read<'_>)) {
+    pub fn add_alert(&mut self, alert: &Alert<'_>, take: &mut dyn FnMut(&Read<'_>)) {
         let rule = alert.rule();
         if Some(rule) == self.opening {
             self.is_open = true;
             self.rules.clear();
-            self.worst = None;
+            self.highest_priority = None;
         } else if Some(rule) == self.closing {
             if std::mem::take(&mut self.is_open) {
-                take(&Read { rules: Cow::Borrowed(&self.rules), worst: self.worst, ..Read::of(alert) });
+                take(&Read {
+                    rules: Cow::Borrowed(&self.rules),
+                    highest_priority: self.highest_priority,
+                    ..Read::of(alert)
+                });
             }
-        } else if self.is_open && self.about_reads.get(rule).copied().unwrap_or(false) {
+        } else if self.is_open && self.per_reader.get(rule).copied().unwrap_or(false) {
             self.rules.push(rule);
-            self.worst = Some(worse(self.worst, alert.priority()));
+            self.highest_priority = Some(higher_priority(self.highest_priority, alert.priority()));
         }
     }
 }
 
 /// The worse one, which is the lesser.
-pub(super) fn worse(known: Option<Priority>, other: Priority) -> Priority {
+pub(super) fn higher_priority(known: Option<Priority>, other: Priority) -> Priority {
     known.map_or(other, |known| known.min(other))
 }
 
 impl<'a> Read<'a> {
-    /// What an alert says of its event, without the rules that matched it.
+    /// ReadTarget an alert says of its event, without the rules that matched it.
     pub(super) fn of(alert: &'a Alert<'_>) -> Self {
         Read {
             reader: Reader { user: alert.user().unwrap_or_default(), impersonated: alert.impersonated() },
@@ -118,13 +122,13 @@ impl<'a> Read<'a> {
             time: Some(alert.time()).filter(|&time| time != 0),
             exposure: Cow::Borrowed(alert.exposure()),
             rules: Cow::default(),
-            worst: None,
+            highest_priority: None,
         }
     }
 }
 
 /// A rule that is told once for all readers together says something of the log or the cluster.
-pub(super) fn is_about_a_reader(rule: &Rule) -> bool {
+pub(super) fn is_per_reader(rule: &Rule) -> bool {
     let Some(throttle) = &rule.throttle else { return true };
     throttle.per.iter().any(|operand| match operand {
         Operand::Field(field) => {
@@ -143,13 +147,13 @@ mod tests {
     fn our_rules_load_around_others() {
         let mut loaded = load(&around(crate::shipped::files()), &Options::default());
         assert!(!loaded.has_errors());
-        let gatherer = Gatherer::new(&mut loaded.rules);
+        let collector = Collector::new(&mut loaded.rules);
         let rules = &loaded.rules.rules;
-        assert_eq!(gatherer.opening, Some(0));
-        assert_eq!(gatherer.closing, Some(rules.len() - 1));
+        assert_eq!(collector.opening, Some(0));
+        assert_eq!(collector.closing, Some(rules.len() - 1));
         let not_about_reads: Vec<&str> = rules
             .iter()
-            .zip(&gatherer.about_reads)
+            .zip(&collector.per_reader)
             .filter_map(|(rule, is_about)| (!is_about).then_some(&*rule.name))
             .collect();
         assert_eq!(not_about_reads, ["Audit Log Holds Secrets"]);

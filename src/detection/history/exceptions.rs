@@ -7,27 +7,27 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::baseline::{Criteria, Habit, MOST_DAYS, Proposal, Proposals, Refusals, What};
-use super::{Few, Times};
+use super::baseline::{Criteria, MAX_DAYS, Proposal, Proposals, ReadTarget, Recurrence, Refusals};
+use super::{BoundedSet, Times};
 use crate::detection::audit::time;
 use crate::detection::audit::time::Clock;
 use crate::detection::rules::ast::RuleSet;
 use crate::text::escape::push_json_string;
 
 /// A text in a comment is cut to so many characters.
-const WIDEST: usize = 100;
+const MAX_COMMENT_CHARS: usize = 100;
 
 /// In nanoseconds.
 const WEEK: i64 = 7 * 86_400_000_000_000;
 
-/// What the file says of how it came about.
+/// ReadTarget the file says of how it came about.
 #[derive(Clone, Debug)]
 pub struct Header {
     /// When what was seen begins and ends, and how much it is.
     pub log: Times,
-    /// What that is, in the plural.
+    /// ReadTarget that is, in the plural.
     pub what: &'static str,
-    /// What was often enough.
+    /// ReadTarget was often enough.
     pub criteria: Criteria,
 }
 
@@ -35,22 +35,22 @@ pub struct Header {
 pub fn write(proposals: &Proposals, rules: &RuleSet, header: &Header) -> String {
     let mut out = String::new();
     write_header(&mut out, proposals, header);
-    for (&rule, habits) in &proposals.rules {
+    for (&rule, recurrences) in &proposals.rules {
         let Some(rule) = rules.rules.get(rule) else { continue };
         out.push_str("\n- rule: ");
         out.push_str(&quoted(&rule.name));
         out.push_str("\n  exceptions:\n");
-        let mut forms: BTreeMap<Form, Vec<(&Proposal, &Habit)>> = BTreeMap::new();
-        for (proposal, habit) in habits {
-            forms.entry(Form::of(proposal)).or_default().push((proposal, habit));
+        let mut forms: BTreeMap<Form, Vec<(&Proposal, &Recurrence)>> = BTreeMap::new();
+        for (proposal, recurrence) in recurrences {
+            forms.entry(Form::of(proposal)).or_default().push((proposal, recurrence));
         }
         for (form, rows) in forms {
             let fields = form.fields();
             let _ = writeln!(out, "    - name: {}\n      fields: [{}]", form.name(), fields.join(", "));
             let _ = writeln!(out, "      comps: [{}in]", "=, ".repeat(fields.len() - 1));
             out.push_str("      values:\n");
-            for (proposal, habit) in rows {
-                write_row(&mut out, proposal, habit);
+            for (proposal, recurrence) in rows {
+                write_row(&mut out, proposal, recurrence);
             }
         }
         out.push_str("  override: {exceptions: append}\n");
@@ -64,36 +64,39 @@ pub fn write(proposals: &Proposals, rules: &RuleSet, header: &Header) -> String 
 /// The fields of an exception: what says who, and what says what.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
-    Secret { poses: bool },
-    Namespace { poses: bool },
-    Cluster { poses: bool },
+    Secret { impersonates: bool },
+    Namespace { impersonates: bool },
+    Cluster { impersonates: bool },
 }
 
 impl Form {
     fn of(proposal: &Proposal) -> Self {
-        let poses = proposal.reader.impersonated.is_some();
+        let impersonates = proposal.reader.impersonated.is_some();
         match proposal.what {
-            What::Secret { .. } => Form::Secret { poses },
-            What::Namespace(_) => Form::Namespace { poses },
-            What::Cluster => Form::Cluster { poses },
+            ReadTarget::Secret { .. } => Form::Secret { impersonates },
+            ReadTarget::Namespace(_) => Form::Namespace { impersonates },
+            ReadTarget::Cluster => Form::Cluster { impersonates },
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Form::Secret { poses: false } => "baseline_secret",
-            Form::Secret { poses: true } => "baseline_secret_as",
-            Form::Namespace { poses: false } => "baseline_namespace",
-            Form::Namespace { poses: true } => "baseline_namespace_as",
-            Form::Cluster { poses: false } => "baseline_cluster",
-            Form::Cluster { poses: true } => "baseline_cluster_as",
+            Form::Secret { impersonates: false } => "baseline_secret",
+            Form::Secret { impersonates: true } => "baseline_secret_as",
+            Form::Namespace { impersonates: false } => "baseline_namespace",
+            Form::Namespace { impersonates: true } => "baseline_namespace_as",
+            Form::Cluster { impersonates: false } => "baseline_cluster",
+            Form::Cluster { impersonates: true } => "baseline_cluster_as",
         }
     }
 
     fn fields(self) -> Vec<&'static str> {
-        let (Form::Secret { poses } | Form::Namespace { poses } | Form::Cluster { poses }) = self;
+        let (Form::Secret { impersonates }
+        | Form::Namespace { impersonates }
+        | Form::Cluster { impersonates }) = self;
         // The actor is the user's name only where nobody is impersonated.
-        let mut fields = if poses { vec!["ka.user.name", "ka.impuser.name"] } else { vec!["audit.actor"] };
+        let mut fields =
+            if impersonates { vec!["ka.user.name", "ka.impuser.name"] } else { vec!["audit.actor"] };
         fields.extend(["ka.verb", "registry.scope"]);
         match self {
             Form::Secret { .. } => fields.extend(["ka.target.namespace", "ka.target.name"]),
@@ -106,26 +109,31 @@ impl Form {
     }
 }
 
-fn write_row(out: &mut String, proposal: &Proposal, habit: &Habit) {
-    let Times { count, first, last } = habit.times;
-    let days = habit.days.len();
+fn write_row(out: &mut String, proposal: &Proposal, recurrence: &Recurrence) {
+    let Times { count, first, last } = recurrence.times;
+    let days = recurrence.days.len();
     let _ = writeln!(
         out,
         "        # {count} {} on {days} {}{}, {} to {}",
         if count == 1 { "read" } else { "reads" },
-        if days == MOST_DAYS { "or more " } else { "" },
+        if days == MAX_DAYS { "or more " } else { "" },
         if days == 1 { "day" } else { "days" },
         date(first),
         date(last)
     );
-    let _ = writeln!(out, "        # from {}; agent {}", few(&habit.clients), few(&habit.agents));
+    let _ = writeln!(
+        out,
+        "        # from {}; agent {}",
+        samples(&recurrence.clients),
+        samples(&recurrence.agents)
+    );
     let mut values = vec![proposal.reader.user.as_str()];
     values.extend(proposal.reader.impersonated.as_deref());
     values.push(&proposal.verb);
     match &proposal.what {
-        What::Secret { namespace, name } => values.extend(["secret", namespace, name]),
-        What::Namespace(namespace) => values.extend(["namespace", namespace]),
-        What::Cluster => values.push("cluster"),
+        ReadTarget::Secret { namespace, name } => values.extend(["secret", namespace, name]),
+        ReadTarget::Namespace(namespace) => values.extend(["namespace", namespace]),
+        ReadTarget::Cluster => values.push("cluster"),
     }
     let exposures: &[&str] = if proposal.is_handed_over { &["payload", "presumed"] } else { &["metadata"] };
     let _ = writeln!(out, "        - [{}, [{}]]", row(&values), row(exposures));
@@ -150,7 +158,7 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
 #   pullwatch scan --rules rules.d --rules THIS-FILE audit.log
 #
 # An exception fits one identity, one verb and one secret, or one whole namespace or cluster (registry.scope), and nothing
-# else; only names (metadata) where only names were read, and never what is denied. Whoever poses as somebody else (impersonation) is excepted by both names. User agents and addresses are comments:
+# else; only names (metadata) where only names were read, and never what is denied. Whoever impersonates as somebody else (impersonation) is excepted by both names. User agents and addresses are comments:
 # a client can send any user agent, and addresses change. An attacker who was there before the log began looks like a
 # habit: every row is worth a look. The inner quotes keep a name from being taken for that of a list.
 #
@@ -171,7 +179,7 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
             "# This log spans less than a week: take a longer one before you call something a habit.\n#\n",
         );
     }
-    let Refusals { denied, anonymous, grave, person_reads_cluster, other_verb, name, too_many, rare } =
+    let Refusals { denied, anonymous, high_priority, human_reads_cluster, other_verb, name, too_many, rare } =
         proposals.refusals;
     let rows: usize = proposals.rules.values().map(BTreeMap::len).sum();
     let _ = writeln!(out, "# Proposed: {rows}. Not proposed, counted as reads:");
@@ -179,8 +187,8 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
         (rare, "too rare, by each rule that reported it"),
         (denied, "denied"),
         (anonymous, "anonymous"),
-        (grave, "an error or worse"),
-        (person_reads_cluster, "a person who reads the whole cluster"),
+        (high_priority, "an error or worse"),
+        (human_reads_cluster, "a person who reads the whole cluster"),
         (other_verb, "a patch or a deletion"),
         (name, "a name that cannot be repeated exactly, or a name in all namespaces"),
         (too_many, "too many different ones to be told apart"),
@@ -189,7 +197,7 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
             let _ = writeln!(out, "#   {count} {why}");
         }
     }
-    if [rare, denied, anonymous, grave, person_reads_cluster, other_verb, name, too_many] == [0; 8] {
+    if [rare, denied, anonymous, high_priority, human_reads_cluster, other_verb, name, too_many] == [0; 8] {
         out.push_str("#   none\n");
     }
 }
@@ -198,9 +206,9 @@ fn date(time: Option<i64>) -> String {
     time.map_or_else(|| "(unknown)".to_owned(), |time| time::format(Clock::DateTimeSeconds, time))
 }
 
-fn few(few: &Few) -> String {
-    let mut texts: Vec<String> = few.texts.iter().map(|text| comment(text)).collect();
-    if few.more {
+fn samples(set: &BoundedSet) -> String {
+    let mut texts: Vec<String> = set.texts.iter().map(|text| comment(text)).collect();
+    if set.has_more {
         texts.push("others".to_owned());
     }
     texts.join(", ")
@@ -210,7 +218,7 @@ fn few(few: &Few) -> String {
 fn comment(text: &str) -> String {
     let mut out = String::new();
     for (at, letter) in text.chars().enumerate() {
-        if at == WIDEST {
+        if at == MAX_COMMENT_CHARS {
             out.push('…');
             break;
         }

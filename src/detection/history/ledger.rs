@@ -4,34 +4,34 @@ use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 
-use super::{Few, Read, Reader, Times, clip};
+use super::{BoundedSet, Read, Reader, Times, clip};
 use crate::detection::registry::{ExposureKind, ReadScope};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
 /// So many readers are told apart; those of events beyond are counted.
-const MOST_READERS: usize = 5_000;
+const MAX_READERS: usize = 5_000;
 
 /// As so many others one user may pose and be told apart: names to pose as are free.
-const MOST_POSED: usize = 100;
+const MAX_IMPERSONATED: usize = 100;
 
 /// Stands for the names beyond.
-const OTHERS: &str = "(others)";
+const OTHER_IDENTITIES: &str = "(others)";
 
 /// So many pairs of reader and credential, or reader and scope, are told apart in all …
-const MOST_PAIRS: usize = 20_000;
+const MAX_PAIRS: usize = 20_000;
 
 /// … and so many of one reader, so that nobody who asks for invented namespaces leaves others no room.
-const MOST_OF_ONE: usize = 2_000;
+const MAX_PAIRS_PER_READER: usize = 2_000;
 
 /// Of addresses, user agents, targets so many are named.
-const MOST_FEW: usize = 8;
+const MAX_SAMPLES: usize = 8;
 
 /// So many registries, and so many credentials of one.
-const MOST_HOSTS: usize = 1_000;
-const MOST_HOLDERS: usize = 100;
+const MAX_REGISTRIES: usize = 1_000;
+const MAX_CREDENTIALS_PER_REGISTRY: usize = 100;
 
-/// What one reader did with one credential, with one scope, or in vain.
+/// ReadTarget one reader did with one credential, with one scope, or in vain.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// How often in all, and when.
@@ -43,13 +43,13 @@ pub struct Reading {
     /// How often only its name was said.
     pub metadata: u64,
     /// In which ways.
-    pub verbs: Few,
+    pub verbs: BoundedSet,
     /// From where.
-    pub clients: Few,
+    pub clients: BoundedSet,
     /// In the client's own words.
-    pub agents: Few,
-    /// What was asked for; of denied attempts only.
-    pub targets: Few,
+    pub agents: BoundedSet,
+    /// ReadTarget was asked for; of denied attempts only.
+    pub targets: BoundedSet,
     /// The rules that matched, by index.
     pub rules: BTreeSet<usize>,
 }
@@ -63,16 +63,16 @@ impl Reading {
             ExposureKind::Metadata => self.metadata += 1,
             ExposureKind::Denied | ExposureKind::None => {}
         }
-        self.verbs.add(&read.verb, MOST_FEW);
-        self.clients.add(read.client.as_deref().unwrap_or("(unknown)"), MOST_FEW);
-        self.agents.add(read.agent.as_deref().unwrap_or("(none)"), MOST_FEW);
+        self.verbs.add(&read.verb, MAX_SAMPLES);
+        self.clients.add(read.client.as_deref().unwrap_or("(unknown)"), MAX_SAMPLES);
+        self.agents.add(read.agent.as_deref().unwrap_or("(none)"), MAX_SAMPLES);
         self.rules.extend(&*read.rules);
     }
 }
 
 /// Everything that one reader did.
 #[derive(Debug, Default)]
-pub(super) struct Person {
+pub(super) struct ReaderActivity {
     /// By credential, as `namespace/name`, and whether a rule reported the read: one reader may do both.
     pub credentials: Map<(String, bool), Reading>,
     /// By namespace, nothing for the cluster, verb, and whether a rule reported the read.
@@ -80,30 +80,30 @@ pub(super) struct Person {
     pub denied: Option<Reading>,
 }
 
-/// What is known of a registry.
+/// ReadTarget is known of a registry.
 #[derive(Debug, Default)]
-pub(super) struct Holders {
+pub(super) struct RegistryUsage {
     /// As whom.
-    pub usernames: Few,
+    pub usernames: BoundedSet,
     /// Where one answer carried several registries: these user names are for one or some of them.
-    pub usernames_among: Few,
+    pub usernames_among: BoundedSet,
     /// Credentials that hold it.
-    pub credentials: Few,
+    pub credentials: BoundedSet,
     /// Where one answer carried several credentials: one or some of these hold it.
-    pub among: Few,
+    pub among: BoundedSet,
     /// Answers that carried a credential for it to a reader whom a rule reports, and when.
-    pub given: Times,
+    pub handed_over: Times,
     /// To whom.
     pub readers: BTreeSet<Reader>,
 }
 
-/// What was read, by whom.
+/// ReadTarget was read, by whom.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    pub(super) people: Map<Reader, Person>,
-    pub(super) registries: Map<String, Holders>,
+    pub(super) readers: Map<Reader, ReaderActivity>,
+    pub(super) registries: Map<String, RegistryUsage>,
     /// How many names each user posed as.
-    posed: Map<String, usize>,
+    impersonated_names: Map<String, usize>,
     pairs: usize,
     /// Events of readers beyond the limit.
     pub(super) other_readers: u64,
@@ -131,19 +131,19 @@ impl Ledger {
         }
         self.times.add(read.time);
         let reader = self.reader(&read.reader);
-        if !self.people.contains_key(&reader) && self.people.len() >= MOST_READERS {
+        if !self.readers.contains_key(&reader) && self.readers.len() >= MAX_READERS {
             self.other_readers += 1;
             return;
         }
-        let person = self.people.entry(reader).or_default();
+        let person = self.readers.entry(reader).or_default();
         if kind == ExposureKind::Denied {
             let denied = person.denied.get_or_insert_default();
             denied.add(read);
-            denied.targets.add(&target(read), MOST_FEW);
+            denied.targets.add(&target(read), MAX_SAMPLES);
             return;
         }
         let mut has_room = |of_one: usize| {
-            let room = of_one < MOST_OF_ONE && self.pairs < MOST_PAIRS;
+            let room = of_one < MAX_PAIRS_PER_READER && self.pairs < MAX_PAIRS;
             self.pairs += usize::from(room);
             room
         };
@@ -173,17 +173,17 @@ impl Ledger {
 
     fn reader(&mut self, reader: &Reader) -> Reader {
         let mut own = reader.clipped();
-        if own.impersonated.is_none() || self.people.contains_key(&own) {
+        if own.impersonated.is_none() || self.readers.contains_key(&own) {
             return own;
         }
-        if self.posed.len() >= MOST_READERS && !self.posed.contains_key(&own.user) {
+        if self.impersonated_names.len() >= MAX_READERS && !self.impersonated_names.contains_key(&own.user) {
             return own;
         }
-        let posed = self.posed.entry(own.user.clone()).or_default();
-        if *posed < MOST_POSED {
-            *posed += 1;
+        let impersonated_names = self.impersonated_names.entry(own.user.clone()).or_default();
+        if *impersonated_names < MAX_IMPERSONATED {
+            *impersonated_names += 1;
         } else {
-            own.impersonated = Some(OTHERS.to_owned());
+            own.impersonated = Some(OTHER_IDENTITIES.to_owned());
         }
         own
     }
@@ -192,33 +192,33 @@ impl Ledger {
     fn learn_registries(&mut self, read: &Read<'_>) {
         let exposure = &*read.exposure;
         let (is_one_host, is_one_secret) = (exposure.logins.hosts.len() == 1, exposure.count == 1);
-        let is_given = exposure.kind == ExposureKind::Payload && !read.rules.is_empty();
+        let is_handed_over = exposure.kind == ExposureKind::Payload && !read.rules.is_empty();
         for host in &exposure.logins.hosts {
             let host = clip(host);
-            if !self.registries.contains_key(&*host) && self.registries.len() >= MOST_HOSTS {
+            if !self.registries.contains_key(&*host) && self.registries.len() >= MAX_REGISTRIES {
                 self.other_hosts += 1;
                 // Whoever may create secrets can invent hosts; one that was handed over takes the place of one that was not.
-                let idle = self.registries.iter().find(|(_, holders)| holders.given.count == 0);
+                let idle = self.registries.iter().find(|(_, usage)| usage.handed_over.count == 0);
                 match idle.map(|(host, _)| host.clone()) {
-                    Some(idle) if is_given => {
+                    Some(idle) if is_handed_over => {
                         self.registries.remove(&idle);
                     }
                     _ => continue,
                 }
             }
-            let holders = self.registries.entry(host.into_owned()).or_default();
-            let credentials = if is_one_secret { &mut holders.credentials } else { &mut holders.among };
+            let usage = self.registries.entry(host.into_owned()).or_default();
+            let credentials = if is_one_secret { &mut usage.credentials } else { &mut usage.among };
             for secret in &exposure.secrets {
-                credentials.add(secret, MOST_HOLDERS);
+                credentials.add(secret, MAX_CREDENTIALS_PER_REGISTRY);
             }
-            let names = if is_one_host { &mut holders.usernames } else { &mut holders.usernames_among };
+            let names = if is_one_host { &mut usage.usernames } else { &mut usage.usernames_among };
             for name in &exposure.logins.usernames {
-                names.add(name, MOST_FEW);
+                names.add(name, MAX_SAMPLES);
             }
-            if is_given {
-                holders.given.add(read.time);
-                if holders.readers.len() < MOST_HOLDERS {
-                    holders.readers.insert(read.reader.clipped());
+            if is_handed_over {
+                usage.handed_over.add(read.time);
+                if usage.readers.len() < MAX_CREDENTIALS_PER_REGISTRY {
+                    usage.readers.insert(read.reader.clipped());
                 }
             }
         }
@@ -260,7 +260,7 @@ mod tests {
             time: Some(1),
             exposure: Cow::Borrowed(&exposure),
             rules: Cow::default(),
-            worst: None,
+            highest_priority: None,
         });
     }
 
@@ -281,14 +281,14 @@ mod tests {
                 time: None,
                 exposure: Cow::Borrowed(&exposure),
                 rules: Cow::Borrowed(rules),
-                worst: None,
+                highest_priority: None,
             });
         };
         for number in 0..2_000 {
             see(ExposureKind::None, format!("{number}.example"), &[]);
         }
         see(ExposureKind::Payload, "ghcr.io".to_owned(), &[3]);
-        assert!(ledger.registries.len() == MOST_HOSTS && ledger.other_hosts == 1_001);
+        assert!(ledger.registries.len() == MAX_REGISTRIES && ledger.other_hosts == 1_001);
         let report = ledger.report();
         assert_eq!(report.registries[0].host.as_deref(), Some("ghcr.io"));
     }
@@ -301,7 +301,7 @@ mod tests {
             read(&mut ledger, "mallory", Some(&format!("ghost-{number}")), "prod");
         }
         read(&mut ledger, "bob", None, "prod");
-        assert!(ledger.people.len() <= MOST_POSED + 3 && ledger.pairs <= MOST_PAIRS);
+        assert!(ledger.readers.len() <= MAX_IMPERSONATED + 3 && ledger.pairs <= MAX_PAIRS);
         let report = ledger.report();
         assert!(report.expected.iter().any(|one| one.reader.user == "bob"));
         assert!(

@@ -1,4 +1,4 @@
-//! What past logs say of the readers of registry credentials: who read which, how often, from where.
+//! ReadTarget past logs say of the readers of registry credentials: who read which, how often, from where.
 //!
 //! In come the alerts of a detector, out come two views of them: [`Report`], what was handed over to whom and which
 //! registries to rotate, and [`Baseline`], reads that recur, as exceptions of rules for a person to review. No event is
@@ -18,15 +18,15 @@ mod report;
 
 use std::collections::BTreeSet;
 
-pub use baseline::{Baseline, Criteria, Habit, Proposal, Proposals, Refusals, What};
-pub use collector::{Gatherer, Read, around};
+pub use baseline::{Baseline, Criteria, Proposal, Proposals, ReadTarget, Recurrence, Refusals};
+pub use collector::{Collector, Read, around};
 pub use exceptions::{Header, write as write_exceptions};
 pub use ledger::{Ledger, Reading};
-pub use recurring::Habits;
+pub use recurring::RecurringReads;
 pub use report::{Denial, HandedOver, Registry, Report, WholeScope};
 
 /// A text from an event is kept up to so many bytes; a client can send a million.
-const LONGEST: usize = 256;
+const MAX_TEXT_BYTES: usize = 256;
 
 /// Who read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,14 +86,14 @@ impl Times {
 
 /// The first few of many different texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Few {
+pub struct BoundedSet {
     /// Those that were kept.
     pub texts: BTreeSet<String>,
     /// There were others.
-    pub more: bool,
+    pub has_more: bool,
 }
 
-impl Few {
+impl BoundedSet {
     /// Adds one, unless there are so many.
     pub fn add(&mut self, text: &str, most: usize) {
         let text = clip(text);
@@ -103,16 +103,16 @@ impl Few {
         if self.texts.len() < most {
             self.texts.insert(text.into_owned());
         } else {
-            self.more = true;
+            self.has_more = true;
         }
     }
 }
 
 /// The start of a text, with a mark where something is left out.
 fn clip(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.len() <= LONGEST {
+    if text.len() <= MAX_TEXT_BYTES {
         return text.into();
     }
-    let end = (0..=LONGEST).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    let end = (0..=MAX_TEXT_BYTES).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     format!("{}…", &text[..end]).into()
 }

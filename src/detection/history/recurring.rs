@@ -8,20 +8,20 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::baseline::DAY;
-use super::collector::{is_about_a_reader, worse};
-use super::{Baseline, Few, Habit, Proposal, Read, Reader, Times, What};
+use super::collector::{higher_priority, is_per_reader};
+use super::{Baseline, BoundedSet, Proposal, Read, ReadTarget, Reader, Recurrence, Times};
 use crate::detection::correlate::Digest;
 use crate::detection::engine::alert::Alert;
 use crate::detection::registry::ExposureKind;
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::state::{self, StateChange, kind};
 
-/// What was last read so many days ago is no habit any more.
-const OLDEST: i64 = 400;
+/// ReadTarget was last read so many days ago is no habit any more.
+const MAX_AGE_DAYS: i64 = 400;
 
-/// What recurs.
+/// ReadTarget recurs.
 #[derive(Debug, Default)]
-pub struct Habits {
+pub struct RecurringReads {
     baseline: Baseline,
     /// By rule: its name, and whether an alert of it is about one read.
     rules: Vec<(String, bool)>,
@@ -39,11 +39,11 @@ struct Open {
 
 /// A habit as it is stored.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredRecurrence {
     rule: String,
     user: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    poses_as: Option<String>,
+    impersonated: Option<String>,
     verb: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     namespace: Option<String>,
@@ -62,18 +62,18 @@ struct Kept {
     more: (bool, bool),
 }
 
-impl Habits {
+impl RecurringReads {
     /// Of reads that these rules report.
     pub fn new(rules: &RuleSet) -> Self {
-        let rules = rules.rules.iter().map(|rule| (rule.name.to_string(), is_about_a_reader(rule)));
-        Habits { rules: rules.collect(), ..Habits::default() }
+        let rules = rules.rules.iter().map(|rule| (rule.name.to_string(), is_per_reader(rule)));
+        RecurringReads { rules: rules.collect(), ..RecurringReads::default() }
     }
 
     /// Hears of an alert. Those of one event come one after the other.
     pub fn note(&mut self, alert: &Alert<'_>) {
         let (rule, exposure) = (alert.rule(), alert.exposure());
-        let is_about_a_reader = self.rules.get(rule).is_some_and(|(_, is_about)| *is_about);
-        if !is_about_a_reader || matches!(exposure.kind, ExposureKind::None | ExposureKind::Denied) {
+        let is_per_reader = self.rules.get(rule).is_some_and(|(_, is_about)| *is_about);
+        if !is_per_reader || matches!(exposure.kind, ExposureKind::None | ExposureKind::Denied) {
             return;
         }
         if self.open.as_ref().is_none_or(|open| open.event != *alert.event_hash()) {
@@ -84,7 +84,7 @@ impl Habits {
         }
         if let Some(Open { read, .. }) = &mut self.open {
             read.rules.to_mut().push(rule);
-            read.worst = Some(worse(read.worst, alert.priority()));
+            read.highest_priority = Some(higher_priority(read.highest_priority, alert.priority()));
         }
     }
 
@@ -96,23 +96,23 @@ impl Habits {
         });
     }
 
-    /// What changed since the last call. To be asked when all alerts of the events so far are known.
+    /// ReadTarget changed since the last call. To be asked when all alerts of the events so far are known.
     pub fn take_changes(&mut self) -> Vec<StateChange> {
         self.close();
         let gone = std::mem::take(&mut self.gone).into_iter();
         let mut changes: Vec<StateChange> =
-            gone.map(|key| StateChange { kind: kind::HABIT, key, value: None }).collect();
+            gone.map(|key| StateChange { kind: kind::RECURRING_READ, key, value: None }).collect();
         for proposal in std::mem::take(&mut self.changed) {
-            let (Some(habit), Some((rule, _))) =
-                (self.baseline.habit(&proposal), self.rules.get(proposal.rule))
+            let (Some(recurrence), Some((rule, _))) =
+                (self.baseline.recurrence(&proposal), self.rules.get(proposal.rule))
             else {
                 continue;
             };
-            let kept = Kept::of(rule, &proposal, habit);
+            let stored = StoredRecurrence::of(rule, &proposal, recurrence);
             changes.push(StateChange {
-                kind: kind::HABIT,
-                key: kept.key(),
-                value: Some(state::encode(0, &kept)),
+                kind: kind::RECURRING_READ,
+                key: stored.key(),
+                value: Some(state::encode(0, &stored)),
             });
         }
         changes
@@ -120,12 +120,14 @@ impl Habits {
 
     /// Takes a stored entry back, `now` in nanoseconds since 1970. One of a rule that is no more waits in the store for the rule.
     pub fn restore(&mut self, key: &[u8], value: &[u8], now: i64) {
-        let known = state::decode::<Kept>(value).map(|(_, kept)| kept).filter(|kept| kept.key() == key);
+        let known = state::decode::<StoredRecurrence>(value)
+            .map(|(_, stored)| stored)
+            .filter(|stored| stored.key() == key);
         match known {
-            Some(kept) if kept.last.is_none_or(|last| now.saturating_sub(last) / DAY <= OLDEST) => {
-                let rule = self.rules.iter().position(|(name, _)| *name == kept.rule);
-                if let Some((proposal, habit)) = rule.and_then(|rule| kept.back(rule)) {
-                    self.baseline.restore(proposal, habit);
+            Some(stored) if stored.last.is_none_or(|last| now.saturating_sub(last) / DAY <= MAX_AGE_DAYS) => {
+                let rule = self.rules.iter().position(|(name, _)| *name == stored.rule);
+                if let Some((proposal, recurrence)) = rule.and_then(|rule| stored.back(rule)) {
+                    self.baseline.restore(proposal, recurrence);
                 }
             }
             _ => self.gone.push(key.to_vec()),
@@ -144,29 +146,29 @@ impl Habits {
     }
 }
 
-impl Kept {
-    fn of(rule: &str, proposal: &Proposal, habit: &Habit) -> Self {
+impl StoredRecurrence {
+    fn of(rule: &str, proposal: &Proposal, recurrence: &Recurrence) -> Self {
         let (namespace, name) = match &proposal.what {
-            What::Secret { namespace, name } => (Some(namespace.clone()), Some(name.clone())),
-            What::Namespace(namespace) => (Some(namespace.clone()), None),
-            What::Cluster => (None, None),
+            ReadTarget::Secret { namespace, name } => (Some(namespace.clone()), Some(name.clone())),
+            ReadTarget::Namespace(namespace) => (Some(namespace.clone()), None),
+            ReadTarget::Cluster => (None, None),
         };
-        let texts = |few: &Few| few.texts.iter().cloned().collect();
-        Kept {
+        let texts = |set: &BoundedSet| set.texts.iter().cloned().collect();
+        StoredRecurrence {
             rule: rule.to_owned(),
             user: proposal.reader.user.clone(),
-            poses_as: proposal.reader.impersonated.clone(),
+            impersonated: proposal.reader.impersonated.clone(),
             verb: proposal.verb.clone(),
             namespace,
             name,
             is_handed_over: proposal.is_handed_over,
-            count: habit.times.count,
-            first: habit.times.first,
-            last: habit.times.last,
-            days: habit.days.iter().copied().collect(),
-            clients: texts(&habit.clients),
-            agents: texts(&habit.agents),
-            more: (habit.clients.more, habit.agents.more),
+            count: recurrence.times.count,
+            first: recurrence.times.first,
+            last: recurrence.times.last,
+            days: recurrence.days.iter().copied().collect(),
+            clients: texts(&recurrence.clients),
+            agents: texts(&recurrence.agents),
+            more: (recurrence.clients.has_more, recurrence.agents.has_more),
         }
     }
 
@@ -177,7 +179,7 @@ impl Kept {
         let parts = [
             self.rule.clone(),
             self.user.clone(),
-            maybe(&self.poses_as),
+            maybe(&self.impersonated),
             self.verb.clone(),
             maybe(&self.namespace),
             maybe(&self.name),
@@ -186,27 +188,28 @@ impl Kept {
         Digest::of(&parts).0.to_vec()
     }
 
-    fn back(self, rule: usize) -> Option<(Proposal, Habit)> {
+    fn back(self, rule: usize) -> Option<(Proposal, Recurrence)> {
         let what = match (self.namespace, self.name) {
-            (Some(namespace), Some(name)) => What::Secret { namespace, name },
-            (Some(namespace), None) => What::Namespace(namespace),
-            (None, None) => What::Cluster,
+            (Some(namespace), Some(name)) => ReadTarget::Secret { namespace, name },
+            (Some(namespace), None) => ReadTarget::Namespace(namespace),
+            (None, None) => ReadTarget::Cluster,
             (None, Some(_)) => return None,
         };
-        let few = |texts: Vec<String>, more: bool| Few { texts: texts.into_iter().collect(), more };
+        let set =
+            |texts: Vec<String>, has_more: bool| BoundedSet { texts: texts.into_iter().collect(), has_more };
         let proposal = Proposal {
             rule,
-            reader: Reader { user: self.user, impersonated: self.poses_as },
+            reader: Reader { user: self.user, impersonated: self.impersonated },
             verb: self.verb,
             what,
             is_handed_over: self.is_handed_over,
         };
-        let habit = Habit {
+        let recurrence = Recurrence {
             times: Times { count: self.count, first: self.first, last: self.last },
             days: self.days.into_iter().collect(),
-            clients: few(self.clients, self.more.0),
-            agents: few(self.agents, self.more.1),
+            clients: set(self.clients, self.more.0),
+            agents: set(self.agents, self.more.1),
         };
-        Some((proposal, habit))
+        Some((proposal, recurrence))
     }
 }

@@ -1,10 +1,10 @@
-//! What a ledger comes to: credentials handed over, registries to rotate, scopes, attempts.
+//! ReadTarget a ledger comes to: credentials handed over, registries to rotate, scopes, attempts.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ledger::{Holders, Reading};
-use super::{Few, Ledger, Reader, Times};
+use super::ledger::{Reading, RegistryUsage};
+use super::{BoundedSet, Ledger, Reader, Times};
 
 /// One credential and one of its readers.
 #[derive(Clone, Debug)]
@@ -23,13 +23,13 @@ pub struct Registry {
     /// Nothing where the log does not show which registry a credential is for.
     pub host: Option<String>,
     /// As whom.
-    pub usernames: Few,
+    pub usernames: BoundedSet,
     /// Not known which of these user names are for this registry.
-    pub usernames_are_vague: bool,
+    pub usernames_are_uncertain: bool,
     /// The secrets that hold it.
     pub credentials: BTreeSet<String>,
     /// Secrets that came in one answer with it, of which one or some may hold it.
-    pub perhaps: BTreeSet<String>,
+    pub possible_credentials: BTreeSet<String>,
     /// How many answers carried a credential for it to such a reader.
     pub payload: u64,
     /// How often a reader may have been given one that holds it, or may hold it.
@@ -74,7 +74,7 @@ pub struct Report {
     /// Registries to rotate, the worst first.
     pub registries: Vec<Registry>,
     /// Registries that only readers whom the rules leave alone were given.
-    pub quiet_registries: usize,
+    pub expected_registries: usize,
     /// Reads of whole scopes, those that a rule reports first.
     pub scopes: Vec<WholeScope>,
     /// Refused attempts by who.
@@ -107,7 +107,7 @@ impl Ledger {
             answers_hidden: self.answers_hidden,
             ..Report::default()
         };
-        for (reader, person) in self.people {
+        for (reader, person) in self.readers {
             for ((credential, is_reported), reading) in person.credentials {
                 let side = if is_reported { &mut report.reported } else { &mut report.expected };
                 side.push(HandedOver { credential, reader: reader.clone(), reading });
@@ -150,49 +150,48 @@ impl Ledger {
 }
 
 impl Report {
-    fn rotate(&mut self, known: &BTreeMap<String, Holders>) {
-        let mut given: BTreeMap<&str, Vec<&HandedOver>> = BTreeMap::new();
+    fn rotate(&mut self, known: &BTreeMap<String, RegistryUsage>) {
+        let mut handed_over: BTreeMap<&str, Vec<&HandedOver>> = BTreeMap::new();
         for one in &self.reported {
             // Where only a name was said there is nothing to rotate.
             if one.reading.payload + one.reading.presumed > 0 {
-                given.entry(&one.credential).or_default().push(one);
+                handed_over.entry(&one.credential).or_default().push(one);
             }
         }
-        let exact: BTreeSet<&String> =
-            known.values().flat_map(|holders| &holders.credentials.texts).collect();
+        let exact: BTreeSet<&String> = known.values().flat_map(|usage| &usage.credentials.texts).collect();
         let mut explained: BTreeSet<&str> = BTreeSet::new();
         let mut registries = Vec::new();
-        for (host, holders) in known {
-            let usernames_are_vague = holders.usernames.texts.is_empty();
-            let usernames = if usernames_are_vague { &holders.usernames_among } else { &holders.usernames };
+        for (host, usage) in known {
+            let usernames_are_uncertain = usage.usernames.texts.is_empty();
+            let usernames = if usernames_are_uncertain { &usage.usernames_among } else { &usage.usernames };
             let mut registry = Registry {
                 host: Some(host.clone()),
                 usernames: usernames.clone(),
-                usernames_are_vague,
-                payload: holders.given.count,
-                readers: holders.readers.clone(),
-                times: holders.given,
+                usernames_are_uncertain,
+                payload: usage.handed_over.count,
+                readers: usage.readers.clone(),
+                times: usage.handed_over,
                 ..Registry::default()
             };
-            for credential in &holders.credentials.texts {
-                if let Some((credential, readings)) = given.get_key_value(credential.as_str()) {
+            for credential in &usage.credentials.texts {
+                if let Some((credential, readings)) = handed_over.get_key_value(credential.as_str()) {
                     registry.credentials.insert(credential.to_string());
                     registry.presume(readings);
                     explained.insert(credential);
                 }
             }
-            // What is known of a credential by itself needs no guess.
-            for credential in holders.among.texts.difference(&holders.credentials.texts) {
-                if let Some((credential, readings)) = given.get_key_value(credential.as_str())
+            // ReadTarget is known of a credential by itself needs no guess.
+            for credential in usage.among.texts.difference(&usage.credentials.texts) {
+                if let Some((credential, readings)) = handed_over.get_key_value(credential.as_str())
                     && !exact.iter().any(|known| known.as_str() == *credential)
                 {
-                    registry.perhaps.insert(credential.to_string());
+                    registry.possible_credentials.insert(credential.to_string());
                     registry.presume(readings);
                     explained.insert(credential);
                 }
             }
             if registry.payload + registry.presumed == 0 {
-                self.quiet_registries += 1;
+                self.expected_registries += 1;
             } else {
                 registries.push(registry);
             }
@@ -202,7 +201,7 @@ impl Report {
             (worst(a), &a.host).cmp(&(worst(b), &b.host))
         });
         let mut unknown = Registry::default();
-        for (credential, readings) in &given {
+        for (credential, readings) in &handed_over {
             if !explained.contains(credential) {
                 unknown.credentials.insert((*credential).to_owned());
                 unknown.payload += readings.iter().map(|one| one.reading.payload).sum::<u64>();

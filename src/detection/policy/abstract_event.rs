@@ -4,10 +4,10 @@
 //! **A new kind of [`Source`] is told here, and nowhere else in this folder**: what it reads ([`reads`]), and what may be
 //! said of its value before the event is known ([`guess`]).
 
+use super::abstract_value::AbstractValue;
 use super::model::{Level, Stage};
 use super::requests::{OTHER, Request, UNKNOWN_GROUP};
 use super::scenarios::{Name, Place, Scenario, UserName};
-use super::tristate::Guess;
 use crate::detection::engine::extract::{Access, user_kind};
 use crate::detection::rules::ast::FieldRef;
 use crate::detection::rules::fields::{Registry, Source};
@@ -45,7 +45,7 @@ impl Part {
 
 /// An event that might be: of a request of somebody somewhere, at a stage, written at a level.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment<'a> {
+pub struct HypotheticalEvent<'a> {
     /// The request.
     pub request: &'a Request,
     /// Who, where, of which name.
@@ -56,7 +56,7 @@ pub struct Moment<'a> {
     pub level: Level,
 }
 
-impl Moment<'_> {
+impl HypotheticalEvent<'_> {
     /// Whether the event has a part.
     pub fn has(&self, part: Part) -> bool {
         let exists = match part {
@@ -153,139 +153,146 @@ pub fn reads(field: &FieldRef) -> Part {
 }
 
 /// Whether knowing less of a part makes a field say less in such an event.
-pub fn lacks(field: &FieldRef, moment: &Moment<'_>) -> Option<Part> {
+pub fn lacks(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Option<Part> {
     let part = reads(field);
-    let whole = Moment { level: Level::RequestResponse, ..*moment };
+    let whole = HypotheticalEvent { level: Level::RequestResponse, ..*event };
     let is_about = match field.field.source {
         Source::Registry(_) if part == Part::ResponseObject => whole.is_exposure(),
-        _ => guess(field, &whole) != Guess::Missing,
+        _ => abstract_value(field, &whole) != AbstractValue::Missing,
     };
-    (is_about && whole.has(part) && !moment.has(part)).then_some(part)
+    (is_about && whole.has(part) && !event.has(part)).then_some(part)
 }
 
 /// What may be said of a field's value.
-pub fn guess(field: &FieldRef, moment: &Moment<'_>) -> Guess {
+pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> AbstractValue {
     if let Source::Registry(part) = field.field.source {
-        return registry(part, moment);
+        return registry(part, event);
     }
-    if !moment.has(reads(field)) {
-        return Guess::Missing;
+    if !event.has(reads(field)) {
+        return AbstractValue::Missing;
     }
     match field.field.source {
         Source::Path(_) | Source::Elements(_) | Source::Pointer => {
-            match path(field).map(|path| at(&path, moment)) {
+            match path(field).map(|path| at(&path, event)) {
                 // The array as one text.
-                Some(Guess::Has(_)) if !matches!(field.field.source, Source::Elements(_)) => Guess::There,
+                Some(AbstractValue::Has(_)) if !matches!(field.field.source, Source::Elements(_)) => {
+                    AbstractValue::There
+                }
                 Some(guess) => guess,
-                None => Guess::Unknown,
+                None => AbstractValue::Unknown,
             }
         }
-        Source::PodName if moment.request.resource != "pods" || !moment.request.subresource.is_empty() => {
-            Guess::Missing
+        Source::PodName if event.request.resource != "pods" || !event.request.subresource.is_empty() => {
+            AbstractValue::Missing
         }
-        Source::ClientAddress => Guess::There,
-        Source::Truncated => Guess::one_of(&["true", "false"]),
-        Source::UserKind => match &moment.scenario.actor.name {
-            UserName::Known(name) | UserName::StartsWith(name) => Guess::text(user_kind(name.as_bytes())),
+        Source::ClientAddress => AbstractValue::There,
+        Source::Truncated => AbstractValue::one_of(&["true", "false"]),
+        Source::UserKind => match &event.scenario.actor.name {
+            UserName::Known(name) | UserName::StartsWith(name) => {
+                AbstractValue::text(user_kind(name.as_bytes()))
+            }
             UserName::Any | UserName::Other => {
-                Guess::one_of(&["human", "serviceaccount", "node", "system", "anonymous"])
+                AbstractValue::one_of(&["human", "serviceaccount", "node", "system", "anonymous"])
             }
         },
-        Source::Actor => match &moment.scenario.actor.name {
-            UserName::Any => Guess::Unknown,
-            UserName::Other => Guess::Other,
+        Source::Actor => match &event.scenario.actor.name {
+            UserName::Any => AbstractValue::Unknown,
+            UserName::Other => AbstractValue::Other,
             // They may pose as somebody else.
-            UserName::StartsWith(name) | UserName::Known(name) => Guess::StartsWith(name.clone()),
+            UserName::StartsWith(name) | UserName::Known(name) => AbstractValue::StartsWith(name.clone()),
         },
-        Source::AlwaysTrue => Guess::text("true"),
-        Source::Constant(text) => Guess::text(text),
-        Source::Whole | Source::WholeIndented | Source::Hostname | Source::Position => Guess::There,
+        Source::AlwaysTrue => AbstractValue::text("true"),
+        Source::Constant(text) => AbstractValue::text(text),
+        Source::Whole | Source::WholeIndented | Source::Hostname | Source::Position => AbstractValue::There,
         // No rule names an instant that is still to come; those that do mean never.
         Source::Nanoseconds | Source::Seconds | Source::SubsecondNanoseconds | Source::Clock(_) => {
-            Guess::Other
+            AbstractValue::Other
         }
-        _ => Guess::Unknown,
+        _ => AbstractValue::Unknown,
     }
 }
 
-fn registry(part: Registry, moment: &Moment<'_>) -> Guess {
-    let request = moment.request;
-    let has_answer = moment.has(Part::ResponseObject);
-    let if_sent = || if moment.has(Part::RequestObject) { Guess::Unknown } else { Guess::Missing };
+fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
+    let request = event.request;
+    let has_answer = event.has(Part::ResponseObject);
+    let if_sent =
+        || if event.has(Part::RequestObject) { AbstractValue::Unknown } else { AbstractValue::Missing };
     match part {
-        Registry::ByType => return Guess::one_of(&["true", "false"]),
+        Registry::ByType => return AbstractValue::one_of(&["true", "false"]),
         // What a pod holds was learned when it was made.
         Registry::Referenced if request.resource == "pods" && !request.subresource.is_empty() => {
-            return Guess::Unknown;
+            return AbstractValue::Unknown;
         }
         Registry::Referenced | Registry::ImageHosts => return if_sent(),
         Registry::Copied if matches!(&*request.resource, "secrets" | "configmaps") => return if_sent(),
         Registry::Granted if request.group == "rbac.authorization.k8s.io" => return if_sent(),
         Registry::PodSecurity if request.resource == "namespaces" => return if_sent(),
-        Registry::Copied | Registry::Granted | Registry::PodSecurity => return Guess::Missing,
+        Registry::Copied | Registry::Granted | Registry::PodSecurity => return AbstractValue::Missing,
         _ => {}
     }
-    if !moment.is_exposure() {
+    if !event.is_exposure() {
         return match part {
-            Registry::Exposure => Guess::text("none"),
-            Registry::Count => Guess::There,
-            Registry::Secrets | Registry::Evidence | Registry::Scope if moment.is_about_secrets() => {
-                Guess::Unknown
+            Registry::Exposure => AbstractValue::text("none"),
+            Registry::Count => AbstractValue::There,
+            Registry::Secrets | Registry::Evidence | Registry::Scope if event.is_about_secrets() => {
+                AbstractValue::Unknown
             }
-            _ => Guess::Missing,
+            _ => AbstractValue::Missing,
         };
     }
     match part {
-        Registry::Exposure if has_answer => Guess::one_of(&["payload", "metadata", "denied", "none"]),
-        Registry::Exposure => Guess::one_of(&["presumed", "denied", "none"]),
-        Registry::Scope => Guess::Unknown,
-        Registry::Count => Guess::There,
-        Registry::Hosts | Registry::Usernames if !has_answer => Guess::Missing,
-        _ => Guess::Unknown,
+        Registry::Exposure if has_answer => AbstractValue::one_of(&["payload", "metadata", "denied", "none"]),
+        Registry::Exposure => AbstractValue::one_of(&["presumed", "denied", "none"]),
+        Registry::Scope => AbstractValue::Unknown,
+        Registry::Count => AbstractValue::There,
+        Registry::Hosts | Registry::Usernames if !has_answer => AbstractValue::Missing,
+        _ => AbstractValue::Unknown,
     }
 }
 
 /// What stands at a path of keys.
-fn at(path: &[String], moment: &Moment<'_>) -> Guess {
-    let Moment { request, scenario, stage, .. } = *moment;
+fn at(path: &[String], event: &HypotheticalEvent<'_>) -> AbstractValue {
+    let HypotheticalEvent { request, scenario, stage, .. } = *event;
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    let part = |text: &str| if text.is_empty() { Guess::Missing } else { Guess::text(text) };
+    let part = |text: &str| if text.is_empty() { AbstractValue::Missing } else { AbstractValue::text(text) };
     match &*path {
-        ["kind"] => Guess::text("Event"),
-        ["apiVersion"] => Guess::text("audit.k8s.io/v1"),
+        ["kind"] => AbstractValue::text("Event"),
+        ["apiVersion"] => AbstractValue::text("audit.k8s.io/v1"),
         // The policy says so, and rules that ask are content with some level.
-        ["level"] => Guess::There,
-        ["stage"] => Guess::text(stage.name()),
-        ["verb"] => Guess::text(&request.verb),
-        ["objectRef", ..] if !request.is_resource() => Guess::Missing,
-        ["objectRef", "resource"] if request.resource == OTHER => Guess::Other,
-        ["objectRef", "subresource"] if request.subresource == OTHER => Guess::Other,
+        ["level"] => AbstractValue::There,
+        ["stage"] => AbstractValue::text(stage.name()),
+        ["verb"] => AbstractValue::text(&request.verb),
+        ["objectRef", ..] if !request.is_resource() => AbstractValue::Missing,
+        ["objectRef", "resource"] if request.resource == OTHER => AbstractValue::Other,
+        ["objectRef", "subresource"] if request.subresource == OTHER => AbstractValue::Other,
         ["objectRef", "resource"] => part(&request.resource),
         ["objectRef", "subresource"] => part(&request.subresource),
-        ["objectRef", "apiGroup"] if request.group == UNKNOWN_GROUP => Guess::Unknown,
+        ["objectRef", "apiGroup"] if request.group == UNKNOWN_GROUP => AbstractValue::Unknown,
         ["objectRef", "apiGroup"] => part(&request.group),
         ["objectRef", "namespace"] => match &scenario.place {
-            Place::Anywhere => Guess::Unknown,
-            Place::Cluster => Guess::Missing,
-            Place::Other => Guess::Other,
+            Place::Anywhere => AbstractValue::Unknown,
+            Place::Cluster => AbstractValue::Missing,
+            Place::Other => AbstractValue::Other,
             Place::Named(name) => part(name),
         },
         ["objectRef", "name"] => match &scenario.name {
-            Name::Any => Guess::Unknown,
+            Name::Any => AbstractValue::Unknown,
             // The apiserver takes the name of a new object from what was sent.
-            Name::Absent if request.verb == "create" && stage != Stage::RequestReceived => Guess::Unknown,
-            Name::Absent => Guess::Missing,
-            Name::Other => Guess::Other,
+            Name::Absent if request.verb == "create" && stage != Stage::RequestReceived => {
+                AbstractValue::Unknown
+            }
+            Name::Absent => AbstractValue::Missing,
+            Name::Other => AbstractValue::Other,
             Name::Named(name) => part(name),
         },
         ["user", "username"] => match &scenario.actor.name {
-            UserName::Any => Guess::Unknown,
-            UserName::Other => Guess::Other,
-            UserName::StartsWith(start) => Guess::StartsWith(start.clone()),
-            UserName::Known(name) => Guess::text(name),
+            UserName::Any => AbstractValue::Unknown,
+            UserName::Other => AbstractValue::Other,
+            UserName::StartsWith(start) => AbstractValue::StartsWith(start.clone()),
+            UserName::Known(name) => AbstractValue::text(name),
         },
-        ["user", "groups"] if scenario.actor.groups.is_empty() => Guess::Unknown,
-        ["user", "groups"] => Guess::Has(scenario.actor.groups.clone()),
+        ["user", "groups"] if scenario.actor.groups.is_empty() => AbstractValue::Unknown,
+        ["user", "groups"] => AbstractValue::Has(scenario.actor.groups.clone()),
         ["requestURI"] if request.is_resource() => {
             // An attacker may percent-encode any letter but the first slash; no rule's constant does.
             let root = match &*request.group {
@@ -293,20 +300,20 @@ fn at(path: &[String], moment: &Moment<'_>) -> Guess {
                 UNKNOWN_GROUP => "/api",
                 _ => "/apis/",
             };
-            Guess::StartsWith(root.to_owned())
+            AbstractValue::StartsWith(root.to_owned())
         }
-        ["requestURI"] => Guess::StartsWith(request.path.clone()),
+        ["requestURI"] => AbstractValue::StartsWith(request.path.clone()),
         ["auditID" | "userAgent" | "sourceIPs" | "stageTimestamp" | "requestReceivedTimestamp"] => {
-            Guess::There
+            AbstractValue::There
         }
-        ["responseStatus", ..] if stage == Stage::RequestReceived => Guess::Missing,
-        ["responseStatus", "code"] => Guess::There,
+        ["responseStatus", ..] if stage == Stage::RequestReceived => AbstractValue::Missing,
+        ["responseStatus", "code"] => AbstractValue::There,
         // Whether it is allowed is asked after the request is received.
         ["annotations", "authorization.k8s.io/decision" | "authorization.k8s.io/reason"]
             if stage == Stage::RequestReceived =>
         {
-            Guess::Missing
+            AbstractValue::Missing
         }
-        _ => Guess::Unknown,
+        _ => AbstractValue::Unknown,
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::abstract_event::{self, Moment, Part};
+use super::abstract_event::{self, HypotheticalEvent, Part};
 use super::model::{Decision, Level, Policy, Stage};
 use super::requests::{self, Request};
+use super::rule_fields;
 use super::scenarios::{Scenario, scenarios};
-use super::tristate::{self, Condition};
+use super::tristate::Condition;
 use crate::detection::rules::ast::{FieldRef, Rule, RuleSet};
 
 /// How well a rule sees.
@@ -48,12 +49,12 @@ pub enum Cause {
     /// It is not logged at this stage.
     Stage(Stage),
     /// It is logged when the request ends, not when it starts.
-    Late,
+    OnlyAtEnd,
 }
 
 /// What is not seen, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loss {
+pub struct Gap {
     /// Why.
     pub cause: Cause,
     /// The line of the policy that decides; nothing where no rule matches.
@@ -66,7 +67,7 @@ pub struct Loss {
 
 /// What a rule asks for and is not in its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unknown {
+pub struct Unavailable {
     /// The part that is not logged.
     pub part: Part,
     /// The line of the policy that decides; nothing where no rule matches.
@@ -89,9 +90,9 @@ pub struct Coverage {
     /// The requests it fires on.
     pub fires: BTreeSet<Request>,
     /// What it does not see.
-    pub losses: Vec<Loss>,
+    pub gaps: Vec<Gap>,
     /// What it sees and does not know all of.
-    pub unknown: Vec<Unknown>,
+    pub unavailable: Vec<Unavailable>,
     /// Rules that report, as presumed, what it cannot; none where nothing does.
     pub reported_by: Vec<Arc<str>>,
 }
@@ -100,10 +101,9 @@ impl Coverage {
     /// Whether it fires on a request without the answer that it would rather know.
     fn presumes(&self, request: &Request) -> bool {
         self.fires.contains(request)
-            && self
-                .unknown
-                .iter()
-                .any(|unknown| unknown.part == Part::ResponseObject && unknown.requests.contains(request))
+            && self.unavailable.iter().any(|unavailable| {
+                unavailable.part == Part::ResponseObject && unavailable.requests.contains(request)
+            })
     }
 }
 
@@ -123,15 +123,15 @@ impl<'r> Needs<'r> {
     pub fn new(rule: &'r Rule) -> Self {
         Needs {
             rule,
-            fields: tristate::fields(rule),
-            literals: tristate::literals(rule),
+            fields: rule_fields::fields(rule),
+            literals: rule_fields::literals(rule),
             condition: Condition::new(&rule.condition),
         }
     }
 
     /// Whether it can fire on an event.
-    pub fn can_fire(&self, moment: &Moment<'_>) -> bool {
-        self.condition.judge(&|field| abstract_event::guess(field, moment)).can_hold()
+    pub fn can_fire(&self, event: &HypotheticalEvent<'_>) -> bool {
+        self.condition.evaluate(&|field| abstract_event::abstract_value(field, event)).can_hold()
     }
 
     /// The requests it could fire on if all were logged.
@@ -168,10 +168,10 @@ impl<'r> Needs<'r> {
     /// The lowest level at which it can fire and knows what was sent, as far as it asks.
     pub fn level(&self, request: &Request, scenario: &Scenario) -> Level {
         let asks_for_body = self.stages(request, scenario, Level::Request).into_iter().any(|stage| {
-            let moment = Moment { request, scenario, stage, level: Level::Metadata };
+            let event = HypotheticalEvent { request, scenario, stage, level: Level::Metadata };
             self.fields
                 .iter()
-                .any(|(field, _)| abstract_event::lacks(field, &moment) == Some(Part::RequestObject))
+                .any(|(field, _)| abstract_event::lacks(field, &event) == Some(Part::RequestObject))
         });
         let lowest = self.lowest(request, scenario);
         if asks_for_body { lowest.max(Level::Request) } else { lowest }
@@ -179,7 +179,10 @@ impl<'r> Needs<'r> {
 
     /// The stages at which it can fire, where all of them are logged.
     pub fn stages(&self, request: &Request, scenario: &Scenario, level: Level) -> Vec<Stage> {
-        request.stages().filter(|&stage| self.can_fire(&Moment { request, scenario, stage, level })).collect()
+        request
+            .stages()
+            .filter(|&stage| self.can_fire(&HypotheticalEvent { request, scenario, stage, level }))
+            .collect()
     }
 }
 
@@ -190,7 +193,7 @@ pub fn coverage(policy: &Policy, rules: &RuleSet) -> Vec<Coverage> {
     let mut all: Vec<Coverage> = enabled.map(|rule| of_rule(policy, &Needs::new(rule), &catalogue)).collect();
     for index in 0..all.len() {
         if all[index].verdict == Verdict::Blind && is_withheld(&all[index]) {
-            let lost: Vec<&Request> = all[index].losses.iter().flat_map(|loss| &loss.requests).collect();
+            let lost: Vec<&Request> = all[index].gaps.iter().flat_map(|loss| &loss.requests).collect();
             let reported_by: Vec<Arc<str>> = all
                 .iter()
                 .filter(|other| lost.iter().any(|request| other.presumes(request)))
@@ -206,7 +209,7 @@ pub fn coverage(policy: &Policy, rules: &RuleSet) -> Vec<Coverage> {
 
 /// Whether only payloads would open its eyes.
 fn is_withheld(coverage: &Coverage) -> bool {
-    coverage.losses.iter().all(|loss| {
+    coverage.gaps.iter().all(|loss| {
         matches!(loss.cause, Cause::Level(_, needed) | Cause::NotLogged(needed)
             if loss.requests.iter().all(|request| request.payload(needed).is_some()))
     })
@@ -217,17 +220,17 @@ type Why = (Cause, Option<usize>, String);
 /// The fields that are unknown, and the requests.
 type Missing = (BTreeSet<String>, BTreeSet<Request>);
 
-/// What is gathered while a rule is looked at.
+/// What is collected while a rule is looked at.
 #[derive(Default)]
-struct Gathered {
-    losses: BTreeMap<Why, BTreeSet<Request>>,
-    unknown: BTreeMap<(Part, Option<usize>), Missing>,
+struct Collected {
+    gaps: BTreeMap<Why, BTreeSet<Request>>,
+    unavailable: BTreeMap<(Part, Option<usize>), Missing>,
     fires: BTreeSet<Request>,
     could: bool,
 }
 
 fn of_rule(policy: &Policy, needs: &Needs<'_>, catalogue: &[Request]) -> Coverage {
-    let mut gathered = Gathered::default();
+    let mut collected = Collected::default();
     for request in needs.requests(policy, catalogue) {
         let ordinary = Scenario::ordinary(&request);
         let mut lost: Vec<(Cause, Option<usize>, Scenario)> = Vec::new();
@@ -236,7 +239,7 @@ fn of_rule(policy: &Policy, needs: &Needs<'_>, catalogue: &[Request]) -> Coverag
             if wanted.is_empty() {
                 continue;
             }
-            gathered.could = true;
+            collected.could = true;
             let decision = policy.decide(&scenario.attributes(&request));
             if let Some((cause, line)) = loss(policy, needs, &request, &scenario, &wanted, &decision) {
                 // What is lost of everybody need not be said of each.
@@ -246,22 +249,22 @@ fn of_rule(policy: &Policy, needs: &Needs<'_>, catalogue: &[Request]) -> Coverag
                 if !is_said {
                     lost.push((cause, line, scenario.clone()));
                 }
-                if cause != Cause::Late {
+                if cause != Cause::OnlyAtEnd {
                     continue;
                 }
             }
-            gathered.fires.insert(request.clone());
-            let moments = wanted.iter().map(|&stage| Moment {
+            collected.fires.insert(request.clone());
+            let events = wanted.iter().map(|&stage| HypotheticalEvent {
                 request: &request,
                 scenario: &scenario,
                 stage,
                 level: decision.level,
             });
             let line = decision.rule.map(|rule| rule.line);
-            for moment in moments.filter(|moment| policy.omits(&decision, moment.stage).is_none()) {
+            for event in events.filter(|event| policy.omits(&decision, event.stage).is_none()) {
                 for (field, _) in &needs.fields {
-                    if let Some(part) = abstract_event::lacks(field, &moment) {
-                        let (fields, requests) = gathered.unknown.entry((part, line)).or_default();
+                    if let Some(part) = abstract_event::lacks(field, &event) {
+                        let (fields, requests) = collected.unavailable.entry((part, line)).or_default();
                         fields.insert(field.to_string());
                         requests.insert(request.clone());
                     }
@@ -270,10 +273,10 @@ fn of_rule(policy: &Policy, needs: &Needs<'_>, catalogue: &[Request]) -> Coverag
         }
         for (cause, line, scenario) in lost {
             let key = (cause, line, scenario.label(&request));
-            gathered.losses.entry(key).or_default().insert(request.clone());
+            collected.gaps.entry(key).or_default().insert(request.clone());
         }
     }
-    finish(needs, gathered)
+    finish(needs, collected)
 }
 
 /// What keeps a rule from firing on a request that it could fire on at the stages it wants.
@@ -300,7 +303,7 @@ fn loss(
     let is_started = |stage: &&Stage| **stage == Stage::ResponseStarted && omits(**stage).is_some();
     match (first, omitted) {
         (Some(&first), _) if first > Stage::ResponseStarted => {
-            possible.iter().find(is_started).map(|&stage| (Cause::Late, omits(stage)))
+            possible.iter().find(is_started).map(|&stage| (Cause::OnlyAtEnd, omits(stage)))
         }
         (Some(_), _) => None,
         (None, Some(&stage)) => Some((Cause::Stage(stage), omits(stage))),
@@ -311,40 +314,40 @@ fn loss(
     }
 }
 
-fn finish(needs: &Needs<'_>, gathered: Gathered) -> Coverage {
-    let losses: Vec<Loss> = gathered
-        .losses
+fn finish(needs: &Needs<'_>, collected: Collected) -> Coverage {
+    let gaps: Vec<Gap> = collected
+        .gaps
         .into_iter()
-        .map(|((cause, line, only), requests)| Loss {
+        .map(|((cause, line, only), requests)| Gap {
             cause,
             line,
             only,
             requests: requests.into_iter().collect(),
         })
         .collect();
-    let unknown: Vec<Unknown> = gathered
-        .unknown
+    let unavailable: Vec<Unavailable> = collected
+        .unavailable
         .into_iter()
-        .map(|((part, line), (fields, requests))| Unknown {
+        .map(|((part, line), (fields, requests))| Unavailable {
             part,
             line,
             fields: fields.into_iter().collect(),
             requests: requests.into_iter().collect(),
         })
         .collect();
-    let verdict = match (gathered.could, gathered.fires.is_empty()) {
+    let verdict = match (collected.could, collected.fires.is_empty()) {
         (false, _) => Verdict::Never,
         (true, true) => Verdict::Blind,
-        (true, false) if losses.is_empty() && unknown.is_empty() => Verdict::Sees,
+        (true, false) if gaps.is_empty() && unavailable.is_empty() => Verdict::Sees,
         (true, false) => Verdict::Partly,
     };
     Coverage {
         rule: needs.rule.name.clone(),
         tags: needs.rule.tags.clone(),
         verdict,
-        fires: gathered.fires,
-        losses,
-        unknown,
+        fires: collected.fires,
+        gaps,
+        unavailable,
         reported_by: Vec::new(),
     }
 }

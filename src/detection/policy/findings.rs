@@ -144,22 +144,22 @@ const TECHNIQUES: &[Technique] = &[
 
 /// What a policy does not show of a technique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Sight {
+pub enum Visibility {
     /// Nothing at all.
     Invisible,
     /// That it was done, not what.
     NoContent,
     /// That it was done, once it is over.
-    Late,
+    OnlyAtEnd,
 }
 
-impl Sight {
+impl Visibility {
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
-            Sight::Invisible => "invisible",
-            Sight::NoContent => "content unknown",
-            Sight::Late => "seen only at its end",
+            Visibility::Invisible => "invisible",
+            Visibility::NoContent => "content unknown",
+            Visibility::OnlyAtEnd => "seen only at its end",
         }
     }
 }
@@ -172,7 +172,7 @@ pub struct Hidden {
     /// In MITRE ATT&CK.
     pub tag: &'static str,
     /// What of it is hidden.
-    pub sight: Sight,
+    pub visibility: Visibility,
     /// The line of the policy that decides; nothing where no rule matches.
     pub line: Option<usize>,
     /// Of which requests.
@@ -183,20 +183,20 @@ pub struct Hidden {
 pub fn hidden(policy: &Policy) -> Vec<Hidden> {
     let mut all = Vec::new();
     for technique in TECHNIQUES {
-        let mut found: BTreeMap<(Sight, Option<usize>), Vec<Request>> = BTreeMap::new();
+        let mut found: BTreeMap<(Visibility, Option<usize>), Vec<Request>> = BTreeMap::new();
         for resource in technique.resources {
             let is_namespaced = !resource.starts_with("nodes") && *resource != "namespaces";
             for verb in technique.verbs {
                 let request = Request::new(verb, technique.group, resource, is_namespaced);
-                if let Some(key) = sight(policy, &request, technique.content) {
+                if let Some(key) = visibility(policy, &request, technique.content) {
                     found.entry(key).or_default().push(request);
                 }
             }
         }
-        all.extend(found.into_iter().map(|((sight, line), requests)| Hidden {
+        all.extend(found.into_iter().map(|((visibility, line), requests)| Hidden {
             name: technique.name,
             tag: technique.tag,
-            sight,
+            visibility,
             line,
             requests,
         }));
@@ -205,23 +205,23 @@ pub fn hidden(policy: &Policy) -> Vec<Hidden> {
     all
 }
 
-fn sight(policy: &Policy, request: &Request, content: Level) -> Option<(Sight, Option<usize>)> {
+fn visibility(policy: &Policy, request: &Request, content: Level) -> Option<(Visibility, Option<usize>)> {
     let scenario = Scenario::ordinary(request);
     let decision = policy.decide(&scenario.attributes(request));
     let line = decision.rule.map(|rule| rule.line);
     let is_logged = |stage| policy.omits(&decision, stage).is_none();
     let started = request.is_long_running() && is_logged(Stage::ResponseStarted);
     if decision.level == Level::None {
-        return Some((Sight::Invisible, line));
+        return Some((Visibility::Invisible, line));
     }
     if !is_logged(Stage::ResponseComplete) && !started {
-        return Some((Sight::Invisible, policy.omits(&decision, Stage::ResponseComplete)));
+        return Some((Visibility::Invisible, policy.omits(&decision, Stage::ResponseComplete)));
     }
     if decision.level < content {
-        return Some((Sight::NoContent, line));
+        return Some((Visibility::NoContent, line));
     }
     if request.is_long_running() && !started {
-        return Some((Sight::Late, policy.omits(&decision, Stage::ResponseStarted)));
+        return Some((Visibility::OnlyAtEnd, policy.omits(&decision, Stage::ResponseStarted)));
     }
     None
 }
@@ -239,7 +239,7 @@ fn failed_logins(policy: &Policy) -> Option<Hidden> {
     line.map(|line| Hidden {
         name: "logins with a wrong token",
         tag: "T1110",
-        sight: Sight::Invisible,
+        visibility: Visibility::Invisible,
         line,
         requests: Vec::new(),
     })
@@ -336,23 +336,23 @@ pub enum Size {
 }
 
 /// An object may be as large as etcd takes, in bytes; a secret holds 1 MiB, which is 1.4 MB in base64.
-pub const LARGEST_OBJECT: u64 = 3 << 19;
+pub const MAX_OBJECT_BYTES: u64 = 3 << 19;
 /// What an apiserver takes as a body, in bytes.
-pub const LARGEST_BODY: u64 = 3 << 20;
+pub const MAX_BODY_BYTES: u64 = 3 << 20;
 /// The content of a secret of 1 MiB in base64, in bytes.
-pub const LARGEST_SECRET: u64 = 1_398_104;
+pub const MAX_SECRET_BYTES: u64 = 1_398_104;
 /// One of many small secrets in a list, in bytes: 3,000 of them made 2.6 MB.
-pub const SMALL_SECRET: u64 = 880;
+pub const SMALL_SECRET_BYTES: u64 = 880;
 /// The objects in a chunk of kubectl.
-pub const CHUNK: u64 = 500;
+pub const KUBECTL_CHUNK: u64 = 500;
 
 impl Size {
     /// The most bytes that it comes to, the head apart; nothing where there is no bound.
-    pub const fn most(self) -> Option<u64> {
+    pub const fn max_bytes(self) -> Option<u64> {
         match self {
             Size::Head => Some(0),
-            Size::Body => Some(LARGEST_BODY),
-            Size::Object => Some(LARGEST_BODY + LARGEST_OBJECT),
+            Size::Body => Some(MAX_BODY_BYTES),
+            Size::Object => Some(MAX_BODY_BYTES + MAX_OBJECT_BYTES),
             Size::Unbounded => None,
         }
     }
@@ -360,7 +360,7 @@ impl Size {
 
 /// The largest events that one line of a policy brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Big {
+pub struct LargestEvents {
     /// How big.
     pub size: Size,
     /// The line of the rule.
@@ -370,7 +370,7 @@ pub struct Big {
 }
 
 /// How big the events of a policy can be, biggest first: for each rule its biggest.
-pub fn sizes(policy: &Policy) -> Vec<Big> {
+pub fn sizes(policy: &Policy) -> Vec<LargestEvents> {
     let mut found: BTreeMap<usize, (Size, Vec<Request>)> = BTreeMap::new();
     for request in requests::all() {
         for scenario in scenarios(policy, &Literals::default(), &request) {
@@ -392,8 +392,8 @@ pub fn sizes(policy: &Policy) -> Vec<Big> {
             }
         }
     }
-    let mut sizes: Vec<Big> =
-        found.into_iter().map(|(line, (size, requests))| Big { size, line, requests }).collect();
+    let mut sizes: Vec<LargestEvents> =
+        found.into_iter().map(|(line, (size, requests))| LargestEvents { size, line, requests }).collect();
     sizes.sort_by_key(|big| (std::cmp::Reverse(big.size), big.line));
     sizes
 }

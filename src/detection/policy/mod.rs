@@ -1,30 +1,32 @@
-//! The apiserver's audit policy: what it lets rules see.
+//! What an apiserver's audit policy lets rules see.
 //!
-//! In come the text of a policy and a loaded rule set, out come findings: which rules are blind under that policy,
-//! what stays invisible, where it writes credentials to disk, how big an event can be. And the other way: a policy
-//! that serves a rule set.
+//! It takes the text of a policy and a loaded rule set, and returns findings: which rules are blind under that policy,
+//! which techniques leave no trace, where the policy writes credentials to disk, how large an event can be. It also
+//! writes a policy that serves a rule set. It reads no file and evaluates no real event.
 //!
 //! ```text
-//! text ──► read ──► model ─────────────┐
-//!          yaml     first match wins   ▼
-//!                                   coverage ──► findings    recommend
-//! rule set ──► truth ──► members ──────┘
-//!              three values          over the catalogue of requests
+//! policy text ──► read ──► model ──────────┐
+//!                          first match wins ▼
+//!                                       coverage ──► findings, recommend
+//! rule set ──► tristate, abstract_event ───┘
+//!              three-valued evaluation over the catalog of requests
 //! ```
 //!
-//! A rule's needs are not written down anywhere: they follow from its condition, evaluated over every kind of request
-//! ([`requests`]) with what an event of it can say at a stage and a level ([`abstract_event`]). What is not known then may be
-//! anything ([`tristate`]), so a rule is called blind only where it cannot fire at all. Nothing here reads a file.
+//! What a rule needs is not listed anywhere. It follows from the rule's condition, which is evaluated over every kind of
+//! request ([`requests`]) with what an event of that kind can contain at a stage and a level. Whatever is unknown then
+//! may have any value, so that a rule is called blind only if it cannot fire at all.
 
-pub mod abstract_event;
-pub mod coverage;
-pub mod findings;
+mod abstract_event;
+mod abstract_value;
+pub(crate) mod coverage;
+pub(crate) mod findings;
 pub mod model;
 pub mod read;
-pub mod recommend;
+pub(crate) mod recommend;
 pub mod requests;
-pub mod scenarios;
-pub mod tristate;
+mod rule_fields;
+pub(crate) mod scenarios;
+mod tristate;
 
 pub use coverage::{Coverage, Verdict, coverage};
 pub use model::{Level, Policy, Stage};

@@ -24,10 +24,10 @@ const RULE_KEYS: [&str; 9] = [
 const RESOURCE_KEYS: [&str; 3] = ["group", "resources", "resourceNames"];
 
 /// More texts than this, aliases written out, come from no person.
-const MOST_TEXTS: usize = 100_000;
+const MAX_TEXTS: usize = 100_000;
 
 /// More rules than this come from no person either, and each is looked at for each request.
-const MOST_RULES: usize = 500;
+const MAX_RULES: usize = 500;
 
 /// What came of reading.
 #[derive(Debug)]
@@ -155,8 +155,8 @@ impl Reader<'_> {
         }
         let mut all: Option<Span> = None;
         for node in rules {
-            if self.texts > MOST_TEXTS || policy.rules.len() == MOST_RULES {
-                let message = format!("more than {MOST_RULES} rules, or more than {MOST_TEXTS} values");
+            if self.texts > MAX_TEXTS || policy.rules.len() == MAX_RULES {
+                let message = format!("more than {MAX_RULES} rules, or more than {MAX_TEXTS} values");
                 self.error("too-large", message, node, "no further");
                 return None;
             }
@@ -209,7 +209,7 @@ impl Reader<'_> {
             return Vec::new();
         };
         self.texts += items.len() + 1;
-        if self.texts > MOST_TEXTS {
+        if self.texts > MAX_TEXTS {
             return Vec::new();
         }
         let mut texts = Vec::new();

@@ -16,16 +16,16 @@ use crate::text::escape::is_disruptive;
 /// What is asked all day and tells nothing, unless a rule asks for it.
 const NOISE: &[(&str, &str)] =
     &[("", "events"), ("events.k8s.io", "events"), ("coordination.k8s.io", "leases")];
-const QUIET_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/openapi/v2"];
+const NOISE_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/openapi/v2"];
 
 /// Comments are wrapped here.
 const WIDTH: usize = 110;
 
 /// A rule about more kinds of objects than this is about all of them.
-const MOST_TARGETS: usize = 25;
+const MAX_TARGETS: usize = 25;
 
 /// More rules than this are not named for one entry.
-const MOST_NAMED: usize = 12;
+const MAX_NAMED_RULES: usize = 12;
 
 /// What one kind of request needs, and for which rules.
 #[derive(Default)]
@@ -51,7 +51,7 @@ pub fn recommend(rules: &RuleSet) -> String {
         let needs = Needs::new(rule);
         let requests = needs.requests(&nothing, &catalogue);
         let targets: BTreeSet<String> = requests.iter().map(Request::target).collect();
-        let is_general = targets.len() > MOST_TARGETS;
+        let is_general = targets.len() > MAX_TARGETS;
         if is_general {
             general.insert(rule.name.clone());
         }
@@ -177,7 +177,7 @@ fn write(wanted: &Wanted, general: &BTreeSet<Arc<str>>, received: bool, catalogu
 /// Leaves out what is asked all day, as far as no rule asks for it.
 fn noise(out: &mut String, wanted: &Wanted) {
     let is_wanted = |path: &str| wanted.keys().any(|request| request.path == path);
-    let paths: Vec<&str> = QUIET_PATHS.iter().copied().filter(|path| !is_wanted(path)).collect();
+    let paths: Vec<&str> = NOISE_PATHS.iter().copied().filter(|path| !is_wanted(path)).collect();
     let kinds: Kinds = NOISE
         .iter()
         .filter(|(group, resource)| {
@@ -204,9 +204,9 @@ fn served(out: &mut String, rules: &BTreeSet<Arc<str>>) {
     if rules.is_empty() {
         return;
     }
-    let mut names: Vec<&str> = rules.iter().take(MOST_NAMED).map(|name| &**name).collect();
-    let more = format!("{} more", rules.len().saturating_sub(MOST_NAMED));
-    if rules.len() > MOST_NAMED {
+    let mut names: Vec<&str> = rules.iter().take(MAX_NAMED_RULES).map(|name| &**name).collect();
+    let more = format!("{} more", rules.len().saturating_sub(MAX_NAMED_RULES));
+    if rules.len() > MAX_NAMED_RULES {
         names.push(&more);
     }
     comment(out, "  ", &format!("For: {}.", names.join(", ")));

@@ -264,14 +264,14 @@ pub struct Literals {
 }
 
 /// More requests than this are not made up for one rule.
-const MOST: usize = 500;
+const MAX_NAMED: usize = 500;
 
 /// Requests that a rule names and the catalogue lacks. `known_groups` are the API groups in which a policy has a
 /// resource.
 pub fn named(literals: &Literals, known_groups: impl Fn(&str) -> Vec<String>) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     let mut add = |request: Request| {
-        if requests.len() < MOST && !requests.contains(&request) {
+        if requests.len() < MAX_NAMED && !requests.contains(&request) {
             requests.push(request);
         }
     };

@@ -73,7 +73,7 @@ pub struct Scenario {
 const AUTHENTICATED: &str = "system:authenticated";
 
 /// No user, namespace or object of a cluster is called so.
-const NOBODY: &str = "\u{0}";
+const UNNAMED: &str = "\u{0}";
 
 impl Actor {
     fn ordinary() -> Self {
@@ -177,7 +177,7 @@ impl Scenario {
     pub fn attributes<'a>(&'a self, request: &'a Request) -> Attributes<'a> {
         let name = match &self.actor.name {
             UserName::Known(name) | UserName::StartsWith(name) => name.as_str(),
-            UserName::Any | UserName::Other => NOBODY,
+            UserName::Any | UserName::Other => UNNAMED,
         };
         let target = if request.is_resource() {
             Target::Resource {
@@ -187,12 +187,12 @@ impl Scenario {
                 namespace: match &self.place {
                     Place::Cluster => "",
                     Place::Named(name) => name,
-                    Place::Anywhere | Place::Other => NOBODY,
+                    Place::Anywhere | Place::Other => UNNAMED,
                 },
                 name: match &self.name {
                     Name::Absent => "",
                     Name::Named(name) => name,
-                    Name::Any | Name::Other => NOBODY,
+                    Name::Any | Name::Other => UNNAMED,
                 },
             }
         } else {
@@ -232,10 +232,10 @@ fn names(request: &Request, named: &[&str]) -> Vec<Name> {
 }
 
 /// So many users, namespaces and names of one rule are looked at.
-const MOST: usize = 24;
+const MAX_NAMED: usize = 24;
 
 /// So many scenarios of one request are looked at.
-const MOST_SCENARIOS: usize = 4096;
+const MAX_SCENARIOS: usize = 4096;
 
 /// The scenarios of a request that a policy or a condition might tell apart; the ordinary one first.
 pub fn scenarios(policy: &Policy, literals: &Literals, request: &Request) -> Vec<Scenario> {
@@ -244,7 +244,12 @@ pub fn scenarios(policy: &Policy, literals: &Literals, request: &Request) -> Vec
     let mut add = |rule: Option<&PolicyRule>| {
         let actors = actors(rule, literals);
         let texts = |own: Option<&[String]>, literal: &[String]| -> Vec<String> {
-            own.unwrap_or_default().iter().take(MOST).chain(literal.iter().take(MOST)).cloned().collect()
+            own.unwrap_or_default()
+                .iter()
+                .take(MAX_NAMED)
+                .chain(literal.iter().take(MAX_NAMED))
+                .cloned()
+                .collect()
         };
         let spaces = texts(rule.map(|rule| &*rule.namespaces), &literals.namespaces);
         let own: Vec<String> =
@@ -256,7 +261,7 @@ pub fn scenarios(policy: &Policy, literals: &Literals, request: &Request) -> Vec
             for place in places(request, &spaces) {
                 for name in names(request, &objects) {
                     let scenario = Scenario { actor: actor.clone(), place: place.clone(), name };
-                    if scenarios.len() == MOST_SCENARIOS {
+                    if scenarios.len() == MAX_SCENARIOS {
                         return;
                     }
                     if known.insert(scenario.clone()) {
@@ -289,11 +294,15 @@ fn actors(rule: Option<&PolicyRule>, literals: &Literals) -> Vec<Actor> {
     };
     let users = rule.map(|rule| &*rule.users).unwrap_or_default();
     let groups = rule.map(|rule| &*rule.user_groups).unwrap_or_default();
-    users.iter().take(MOST).chain(literals.users.iter().take(MOST)).for_each(|user| add(Actor::user(user)));
+    users
+        .iter()
+        .take(MAX_NAMED)
+        .chain(literals.users.iter().take(MAX_NAMED))
+        .for_each(|user| add(Actor::user(user)));
     groups
         .iter()
-        .take(MOST)
-        .chain(literals.user_groups.iter().take(MOST))
+        .take(MAX_NAMED)
+        .chain(literals.user_groups.iter().take(MAX_NAMED))
         .filter_map(|group| Actor::member(group))
         .for_each(add);
     actors

@@ -8,63 +8,30 @@ use crate::detection::engine::compare::{self, Compare};
 use crate::detection::engine::plan::{Plan, With};
 use crate::detection::engine::transform;
 use crate::detection::engine::value::Value;
-use crate::detection::rules::ast::{Check, Expr, FieldRef, Operand, Operator, Piece, Rule};
+use crate::detection::rules::ast::{Check, Expr, FieldRef, Operand, Operator, Right};
 
-use super::requests::Literals;
+use super::abstract_value::AbstractValue;
 use crate::text::name_patterns::NamePatterns;
 
 /// Whether something holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Truth {
+pub enum Tristate {
     /// It does.
-    Yes,
+    True,
     /// It does not.
-    No,
+    False,
     /// It depends on the event.
-    Maybe,
-}
-
-impl Truth {
-    /// Whether it can hold.
-    pub fn can_hold(self) -> bool {
-        self != Truth::No
-    }
-
-    fn of(holds: bool) -> Self {
-        if holds { Truth::Yes } else { Truth::No }
-    }
-}
-
-/// What is known of a value before the event is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Guess {
-    /// It is not there.
-    Missing,
-    /// It is this.
-    Known(Value<'static>),
-    /// It is one of these.
-    OneOf(Vec<Value<'static>>),
-    /// It is there, and is none of the texts that a rule or a policy names.
-    Other,
-    /// It starts so.
-    StartsWith(String),
-    /// A list that holds at least these.
-    Has(Vec<String>),
-    /// It is there.
-    There,
-    /// It may be there.
     Unknown,
 }
 
-impl Guess {
-    /// A text that is known.
-    pub fn text(text: &str) -> Self {
-        Guess::Known(Value::Text(text.as_bytes().to_vec().into()))
+impl Tristate {
+    /// Whether it can hold.
+    pub fn can_hold(self) -> bool {
+        self != Tristate::False
     }
 
-    /// One of several texts.
-    pub fn one_of(texts: &[&str]) -> Self {
-        Guess::OneOf(texts.iter().map(|text| Value::Text(text.as_bytes().to_vec().into())).collect())
+    fn of(holds: bool) -> Self {
+        if holds { Tristate::True } else { Tristate::False }
     }
 }
 
@@ -104,26 +71,31 @@ impl Condition {
     }
 
     /// Whether it holds where fields are what `guess` says.
-    pub fn judge(&self, guess: &impl Fn(&FieldRef) -> Guess) -> Truth {
+    pub fn evaluate(&self, guess: &impl Fn(&FieldRef) -> AbstractValue) -> Tristate {
         match self {
-            Condition::All(parts) => join(parts, Truth::No, Truth::Yes, guess),
-            Condition::Any(parts) => join(parts, Truth::Yes, Truth::No, guess),
-            Condition::Not(inner) => match inner.judge(guess) {
-                Truth::Yes => Truth::No,
-                Truth::No => Truth::Yes,
-                Truth::Maybe => Truth::Maybe,
+            Condition::All(parts) => join(parts, Tristate::False, Tristate::True, guess),
+            Condition::Any(parts) => join(parts, Tristate::True, Tristate::False, guess),
+            Condition::Not(inner) => match inner.evaluate(guess) {
+                Tristate::True => Tristate::False,
+                Tristate::False => Tristate::True,
+                Tristate::Unknown => Tristate::Unknown,
             },
-            Condition::Test(test) => test.judge(guess),
+            Condition::Test(test) => test.evaluate(guess),
         }
     }
 }
 
-fn join(parts: &[Condition], decisive: Truth, other: Truth, guess: &impl Fn(&FieldRef) -> Guess) -> Truth {
+fn join(
+    parts: &[Condition],
+    decisive: Tristate,
+    other: Tristate,
+    guess: &impl Fn(&FieldRef) -> AbstractValue,
+) -> Tristate {
     let mut truth = other;
     for part in parts {
-        match part.judge(guess) {
+        match part.evaluate(guess) {
             one if one == decisive => return decisive,
-            Truth::Maybe => truth = Truth::Maybe,
+            Tristate::Unknown => truth = Tristate::Unknown,
             _ => {}
         }
     }
@@ -131,169 +103,98 @@ fn join(parts: &[Condition], decisive: Truth, other: Truth, guess: &impl Fn(&Fie
 }
 
 impl Test {
-    fn judge(&self, guess: &impl Fn(&FieldRef) -> Guess) -> Truth {
+    fn evaluate(&self, guess: &impl Fn(&FieldRef) -> AbstractValue) -> Tristate {
         let left = operand(&self.check.left, guess);
         match self.plan.checks.first().map(|check| &check.with) {
             Some(With::Constant(compare)) => self.with_constant(compare, &left),
             Some(With::Operand(operator, _)) => {
-                let crate::detection::rules::ast::Right::Operand(right) = &self.check.right else {
-                    return Truth::Maybe;
+                let Right::Operand(right) = &self.check.right else {
+                    return Tristate::Unknown;
                 };
                 match (&left, &operand(right, guess)) {
-                    (Guess::Missing, _) | (_, Guess::Missing) => Truth::No,
-                    (Guess::Known(left), Guess::Known(right)) => {
-                        Truth::of(compare::values(*operator, left, right))
+                    (AbstractValue::Missing, _) | (_, AbstractValue::Missing) => Tristate::False,
+                    (AbstractValue::Known(left), AbstractValue::Known(right)) => {
+                        Tristate::of(compare::values(*operator, left, right))
                     }
-                    _ => Truth::Maybe,
+                    _ => Tristate::Unknown,
                 }
             }
-            None => Truth::Maybe,
+            None => Tristate::Unknown,
         }
     }
 
-    fn with_constant(&self, compare: &Compare, left: &Guess) -> Truth {
+    fn with_constant(&self, compare: &Compare, left: &AbstractValue) -> Tristate {
         let constants = self.check.right.values();
         let operator = self.check.operator;
         match left {
-            Guess::Missing => Truth::No,
-            Guess::Known(value) => Truth::of(compare.passes(value)),
-            Guess::OneOf(values) => {
+            AbstractValue::Missing => Tristate::False,
+            AbstractValue::Known(value) => Tristate::of(compare.passes(value)),
+            AbstractValue::OneOf(values) => {
                 let passing = values.iter().filter(|value| compare.passes(value)).count();
                 match passing {
-                    0 => Truth::No,
-                    _ if passing == values.len() => Truth::Yes,
-                    _ => Truth::Maybe,
+                    0 => Tristate::False,
+                    _ if passing == values.len() => Tristate::True,
+                    _ => Tristate::Unknown,
                 }
             }
-            Guess::Unknown => Truth::Maybe,
-            _ if operator == Operator::Exists => Truth::Yes,
-            _ if self.check.quantifier.is_some() => Truth::Maybe,
-            Guess::Other => match operator {
-                Operator::Equal | Operator::In | Operator::Intersects => Truth::No,
-                Operator::NotEqual => Truth::Yes,
-                _ => Truth::Maybe,
+            AbstractValue::Unknown => Tristate::Unknown,
+            _ if operator == Operator::Exists => Tristate::True,
+            _ if self.check.quantifier.is_some() => Tristate::Unknown,
+            AbstractValue::Other => match operator {
+                Operator::Equal | Operator::In | Operator::Intersects => Tristate::False,
+                Operator::NotEqual => Tristate::True,
+                _ => Tristate::Unknown,
             },
-            Guess::StartsWith(start) => {
+            AbstractValue::StartsWith(start) => {
                 let can_be = |constant: &String| constant.starts_with(start.as_str());
                 match operator {
                     Operator::Equal | Operator::In | Operator::Intersects
                         if !constants.iter().any(can_be) =>
                     {
-                        Truth::No
+                        Tristate::False
                     }
-                    Operator::NotEqual if !constants.iter().any(can_be) => Truth::Yes,
+                    Operator::NotEqual if !constants.iter().any(can_be) => Tristate::True,
                     Operator::StartsWith => match constants.first() {
-                        Some(wanted) if start.starts_with(wanted.as_str()) => Truth::Yes,
-                        Some(wanted) if wanted.starts_with(start.as_str()) => Truth::Maybe,
-                        _ => Truth::No,
+                        Some(wanted) if start.starts_with(wanted.as_str()) => Tristate::True,
+                        Some(wanted) if wanted.starts_with(start.as_str()) => Tristate::Unknown,
+                        _ => Tristate::False,
                     },
-                    _ => Truth::Maybe,
+                    _ => Tristate::Unknown,
                 }
             }
-            Guess::Has(members) => match operator {
-                Operator::Intersects if members.iter().any(|member| constants.contains(member)) => Truth::Yes,
-                _ => Truth::Maybe,
+            AbstractValue::Has(members) => match operator {
+                Operator::Intersects if members.iter().any(|member| constants.contains(member)) => {
+                    Tristate::True
+                }
+                _ => Tristate::Unknown,
             },
-            Guess::There => Truth::Maybe,
+            AbstractValue::There => Tristate::Unknown,
         }
     }
 }
 
-fn operand(operand: &Operand, guess: &impl Fn(&FieldRef) -> Guess) -> Guess {
+fn operand(operand: &Operand, guess: &impl Fn(&FieldRef) -> AbstractValue) -> AbstractValue {
     match operand {
         Operand::Field(field) => guess(field),
-        Operand::Text(text) => Guess::text(text),
+        Operand::Text(text) => AbstractValue::text(text),
         Operand::Call { transformer, arguments, argument } => {
-            let guesses: Vec<Guess> = arguments.iter().map(|operand| self::operand(operand, guess)).collect();
+            let guesses: Vec<AbstractValue> =
+                arguments.iter().map(|operand| self::operand(operand, guess)).collect();
             let apply =
                 |values: &[&Value<'static>]| transform::apply(*transformer, values, argument.as_deref());
-            if guesses.contains(&Guess::Missing) {
-                return Guess::Missing;
+            if guesses.contains(&AbstractValue::Missing) {
+                return AbstractValue::Missing;
             }
-            if let [Guess::OneOf(values)] = &*guesses {
-                return Guess::OneOf(values.iter().map(|value| apply(&[value])).collect());
+            if let [AbstractValue::OneOf(values)] = &*guesses {
+                return AbstractValue::OneOf(values.iter().map(|value| apply(&[value])).collect());
             }
             let values: Option<Vec<&Value<'static>>> = guesses
                 .iter()
-                .map(|guess| if let Guess::Known(value) = guess { Some(value) } else { None })
+                .map(|guess| if let AbstractValue::Known(value) = guess { Some(value) } else { None })
                 .collect();
-            values.map_or(Guess::Unknown, |values| Guess::Known(apply(&values)))
+            values.map_or(AbstractValue::Unknown, |values| AbstractValue::Known(apply(&values)))
         }
     }
-}
-
-/// Calls back for every field of an operand.
-fn fields_of<'r>(operand: &'r Operand, found: &mut impl FnMut(&'r FieldRef)) {
-    match operand {
-        Operand::Field(field) => found(field),
-        Operand::Text(_) => {}
-        Operand::Call { arguments, .. } => {
-            for argument in arguments {
-                fields_of(argument, found);
-            }
-        }
-    }
-}
-
-fn checks_of<'r>(expr: &'r Expr, found: &mut impl FnMut(&'r Check)) {
-    match expr {
-        Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| checks_of(part, found)),
-        Expr::Not(inner) => checks_of(inner, found),
-        Expr::Macro { body, .. } | Expr::Exception { body, .. } => checks_of(body, found),
-        Expr::Check(check) => found(check),
-    }
-}
-
-/// The fields that a rule asks for, each once, and whether its condition is among those who ask.
-pub fn fields(rule: &Rule) -> Vec<(&FieldRef, bool)> {
-    let mut fields: Vec<(&FieldRef, bool)> = Vec::new();
-    let mut add = |field, in_condition| {
-        if !fields.iter().any(|(known, _)| *known == field) {
-            fields.push((field, in_condition));
-        }
-    };
-    checks_of(&rule.condition, &mut |check| {
-        fields_of(&check.left, &mut |field| add(field, true));
-        if let crate::detection::rules::ast::Right::Operand(right) = &check.right {
-            fields_of(right, &mut |field| add(field, true));
-        }
-    });
-    for piece in &rule.output.pieces {
-        if let Piece::Value { operand, .. } = piece {
-            fields_of(operand, &mut |field| add(field, false));
-        }
-    }
-    fields
-}
-
-/// What a condition compares literally with parts of the head of an event.
-pub fn literals(rule: &Rule) -> Literals {
-    let mut literals = Literals::default();
-    checks_of(&rule.condition, &mut |check| {
-        let Operand::Field(field) = &check.left else { return };
-        let Some(path) = super::abstract_event::path(field) else { return };
-        let path: Vec<&str> = path.iter().map(|key| &**key).collect();
-        if !matches!(check.operator, Operator::Equal | Operator::In | Operator::Intersects) {
-            return;
-        }
-        let list = match &*path {
-            ["objectRef", "resource"] => &mut literals.resources,
-            ["objectRef", "subresource"] => &mut literals.subresources,
-            ["objectRef", "apiGroup"] => &mut literals.groups,
-            ["objectRef", "namespace"] => &mut literals.namespaces,
-            ["objectRef", "name"] => &mut literals.names,
-            ["verb"] => &mut literals.verbs,
-            ["user", "username"] => &mut literals.users,
-            ["user", "groups"] => &mut literals.user_groups,
-            _ => return,
-        };
-        for value in check.right.values() {
-            if !list.contains(value) {
-                list.push(value.clone());
-            }
-        }
-    });
-    literals
 }
 
 #[cfg(test)]
@@ -302,46 +203,48 @@ mod tests {
     use crate::detection::rules::{Options, SourceFile, load};
 
     /// Judges a condition where a field is what `guess` says, and all others may be anything.
-    fn judge(condition: &str, name: &str, guess: &Guess) -> Truth {
+    fn evaluate(condition: &str, name: &str, guess: &AbstractValue) -> Tristate {
         let text = format!("- rule: r\n  desc: d\n  condition: {condition}\n  output: x\n  priority: INFO\n");
         let loaded = load(&[SourceFile { name: "r.yaml".into(), text }], &Options::default());
         let rule = &loaded.rules.rules[0];
-        let is_it = |field: &FieldRef| if field.field.name == name { guess.clone() } else { Guess::Unknown };
-        Condition::new(&rule.condition).judge(&is_it)
+        let is_it =
+            |field: &FieldRef| if field.field.name == name { guess.clone() } else { AbstractValue::Unknown };
+        Condition::new(&rule.condition).evaluate(&is_it)
     }
 
     #[test]
     fn what_is_known_decides_and_the_rest_depends() {
-        let verb = |condition: &str, guess: Guess| judge(condition, "ka.verb", &guess);
-        let get = || Guess::text("get");
-        assert_eq!(verb("ka.verb = get", get()), Truth::Yes);
-        assert_eq!(verb("ka.verb = get and ka.uri = x", get()), Truth::Maybe);
-        assert_eq!(verb("ka.verb = get or ka.uri = x", get()), Truth::Yes);
-        assert_eq!(verb("not ka.verb in (get, list) and ka.uri = x", get()), Truth::No);
-        assert_eq!(verb("toupper(ka.verb) = GET", get()), Truth::Yes);
-        assert_eq!(verb("ka.verb exists or ka.verb != x", Guess::Missing), Truth::No);
-        assert_eq!(verb("not ka.verb = x", Guess::Missing), Truth::Yes);
-        assert_eq!(verb("ka.verb = get", Guess::Other), Truth::No);
-        assert_eq!(verb("ka.verb startswith g", Guess::Other), Truth::Maybe);
-        assert_eq!(verb("ka.verb in (get, list)", Guess::one_of(&["get", "list"])), Truth::Yes);
-        assert_eq!(verb("ka.verb = get", Guess::one_of(&["get", "list"])), Truth::Maybe);
-        assert_eq!(verb("ka.verb = val(ka.uri)", Guess::Missing), Truth::No);
+        let verb = |condition: &str, guess: AbstractValue| evaluate(condition, "ka.verb", &guess);
+        let get = || AbstractValue::text("get");
+        assert_eq!(verb("ka.verb = get", get()), Tristate::True);
+        assert_eq!(verb("ka.verb = get and ka.uri = x", get()), Tristate::Unknown);
+        assert_eq!(verb("ka.verb = get or ka.uri = x", get()), Tristate::True);
+        assert_eq!(verb("not ka.verb in (get, list) and ka.uri = x", get()), Tristate::False);
+        assert_eq!(verb("toupper(ka.verb) = GET", get()), Tristate::True);
+        assert_eq!(verb("ka.verb exists or ka.verb != x", AbstractValue::Missing), Tristate::False);
+        assert_eq!(verb("not ka.verb = x", AbstractValue::Missing), Tristate::True);
+        assert_eq!(verb("ka.verb = get", AbstractValue::Other), Tristate::False);
+        assert_eq!(verb("ka.verb startswith g", AbstractValue::Other), Tristate::Unknown);
+        assert_eq!(verb("ka.verb in (get, list)", AbstractValue::one_of(&["get", "list"])), Tristate::True);
+        assert_eq!(verb("ka.verb = get", AbstractValue::one_of(&["get", "list"])), Tristate::Unknown);
+        assert_eq!(verb("ka.verb = val(ka.uri)", AbstractValue::Missing), Tristate::False);
     }
 
     #[test]
     fn beginnings_and_members_are_enough_for_some_answers() {
-        let user =
-            |condition: &str| judge(condition, "ka.user.name", &Guess::StartsWith("system:node:".to_owned()));
-        assert_eq!(user("ka.user.name startswith system"), Truth::Yes);
-        assert_eq!(user("ka.user.name startswith system:node:a"), Truth::Maybe);
-        assert_eq!(user("ka.user.name startswith kube"), Truth::No);
-        assert_eq!(user("ka.user.name in (eve, adam)"), Truth::No);
-        assert_eq!(user("ka.user.name contains e"), Truth::Maybe);
-        let groups = |condition: &str| {
-            judge(condition, "ka.user.groups", &Guess::Has(vec!["system:nodes".to_owned()]))
+        let user = |condition: &str| {
+            evaluate(condition, "ka.user.name", &AbstractValue::StartsWith("system:node:".to_owned()))
         };
-        assert_eq!(groups("ka.user.groups intersects (system:nodes)"), Truth::Yes);
-        assert_eq!(groups("ka.user.groups intersects (ops)"), Truth::Maybe);
-        assert_eq!(groups("ka.user.groups in (system:nodes)"), Truth::Maybe);
+        assert_eq!(user("ka.user.name startswith system"), Tristate::True);
+        assert_eq!(user("ka.user.name startswith system:node:a"), Tristate::Unknown);
+        assert_eq!(user("ka.user.name startswith kube"), Tristate::False);
+        assert_eq!(user("ka.user.name in (eve, adam)"), Tristate::False);
+        assert_eq!(user("ka.user.name contains e"), Tristate::Unknown);
+        let groups = |condition: &str| {
+            evaluate(condition, "ka.user.groups", &AbstractValue::Has(vec!["system:nodes".to_owned()]))
+        };
+        assert_eq!(groups("ka.user.groups intersects (system:nodes)"), Tristate::True);
+        assert_eq!(groups("ka.user.groups intersects (ops)"), Tristate::Unknown);
+        assert_eq!(groups("ka.user.groups in (system:nodes)"), Tristate::Unknown);
     }
 }

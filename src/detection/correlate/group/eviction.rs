@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::super::Counts;
+use super::super::CorrelationStats;
 use super::{Group, Spec};
 use crate::detection::rules::ast::CorrelationKind;
 
 impl Group {
     /// Makes room in a group of sliding windows. What is left is at most three quarters of its capacity, so that
     /// the work is paid for by the observations that fill the rest.
-    pub(super) fn compact(&mut self, spec: &Spec, counts: &mut Counts) {
+    pub(super) fn compact(&mut self, spec: &Spec, stats: &mut CorrelationStats) {
         let target = spec.capacity() / 4 * 3;
         let needed = match spec.kind {
             CorrelationKind::EventCount => None,
@@ -18,7 +18,7 @@ impl Group {
         };
         if let Some(needed) = needed {
             // One that comes late may ask for what was last of its kind a moment ago.
-            let recent = self.at(self.newest.unwrap_or(0).saturating_sub(spec.tolerance));
+            let recent = self.at(self.newest.unwrap_or(0).saturating_sub(spec.allowed_lateness));
             let recent = if self.entries.len() - recent <= spec.capacity() / 2 { recent } else { usize::MAX };
             let mut forgotten = None;
             self.retain(|at, entry| {
@@ -33,8 +33,8 @@ impl Group {
         let too_many = self.entries.len().saturating_sub(target);
         if let Some(last) = too_many.checked_sub(1).and_then(|last| self.entries.get(last)) {
             self.dropped_until = self.dropped_until.max(Some(last.time));
-            counts.dropped += too_many as u64;
-            self.forget_first(too_many);
+            stats.dropped += too_many as u64;
+            self.drop_oldest(too_many);
         }
     }
 

@@ -8,7 +8,10 @@ mod tumbling;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
-use super::{AlertId, Counts, Digest, FEWEST_KEPT, Fired, LONGEST_VALUE, MOST_IDS, MOST_VALUES, Observation};
+use super::{
+    AlertId, CorrelationStats, Digest, Fired, MAX_IDS, MAX_VALUE_BYTES, MAX_VALUES, MIN_GROUP_CAPACITY,
+    Observation,
+};
 use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind};
 
 pub use persist::Part;
@@ -24,32 +27,32 @@ pub struct Spec {
     pub timespan: i64,
     pub bounds: Bounds,
     /// How late an observation may be, in nanoseconds.
-    pub tolerance: i64,
+    pub allowed_lateness: i64,
 }
 
 impl Spec {
-    pub fn new(correlation: &Correlation, tolerance: i64) -> Self {
+    pub fn new(correlation: &Correlation, allowed_lateness: i64) -> Self {
         Spec {
             kind: correlation.kind,
             feeds: correlation.feeds.len(),
             timespan: correlation.timespan.max(1),
             bounds: correlation.bounds,
-            tolerance: tolerance.max(0),
+            allowed_lateness: allowed_lateness.max(0),
         }
     }
 
     /// Whether only a window that has closed can be judged.
-    pub fn is_judged_at_close(&self) -> bool {
-        self.counts() && self.bounds.at_most.is_some()
+    pub fn is_tumbling(&self) -> bool {
+        self.stats() && self.bounds.at_most.is_some()
     }
 
-    fn counts(&self) -> bool {
+    fn stats(&self) -> bool {
         matches!(self.kind, CorrelationKind::EventCount | CorrelationKind::ValueCount)
     }
 
     /// How many observations or different values it takes.
     fn needed(&self) -> usize {
-        if self.counts() {
+        if self.stats() {
             usize::try_from(self.bounds.at_least.max(1)).unwrap_or(usize::MAX)
         } else {
             self.feeds
@@ -60,12 +63,12 @@ impl Spec {
     pub fn capacity(&self) -> usize {
         let most = self.bounds.at_most.unwrap_or(0).saturating_add(1);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        self.needed().max(most).saturating_mul(2).max(FEWEST_KEPT)
+        self.needed().max(most).saturating_mul(2).max(MIN_GROUP_CAPACITY)
     }
 
     /// How much older than the newest an observation may be.
     fn horizon(&self) -> i64 {
-        self.timespan.max(self.tolerance)
+        self.timespan.max(self.allowed_lateness)
     }
 }
 
@@ -97,7 +100,7 @@ pub struct Group {
     /// The time of the newest observation.
     newest: Option<i64>,
     /// Where no observation fires, because a window did: from the first time to the last.
-    quiet: BTreeMap<i64, i64>,
+    suppressed: BTreeMap<i64, i64>,
     /// The end of the last window that was judged at its close.
     closed_until: Option<i64>,
     /// The time of the newest entry that was dropped and may have counted.
@@ -113,20 +116,21 @@ impl Group {
         let bytes: usize =
             self.texts.values().chain(self.notes.values()).map(|text| text.len() + ENTRY).sum();
         // What an empty one takes is some four hundred bytes.
-        8 + self.entries.len() + self.values.len() + self.quiet.len() + bytes / ENTRY
+        8 + self.entries.len() + self.values.len() + self.suppressed.len() + bytes / ENTRY
     }
 
     /// Whether nothing it holds can matter to an observation at this time or later.
     pub fn is_over(&self, spec: &Spec, now: i64) -> bool {
-        let is_open = spec.is_judged_at_close() && !self.entries.is_empty();
+        let is_open = spec.is_tumbling() && !self.entries.is_empty();
         let end = self.newest.max(self.closed_until);
-        let quiet = self.quiet.last_key_value().map(|(_, until)| *until);
-        let matters = |end: i64| end.saturating_add(spec.timespan).saturating_add(spec.tolerance) >= now;
-        !is_open && !end.max(quiet).is_some_and(matters)
+        let suppressed = self.suppressed.last_key_value().map(|(_, until)| *until);
+        let matters =
+            |end: i64| end.saturating_add(spec.timespan).saturating_add(spec.allowed_lateness) >= now;
+        !is_open && !end.max(suppressed).is_some_and(matters)
     }
 
     /// Takes an observation in. False where it does not count.
-    fn insert(&mut self, spec: &Spec, observation: &Observation, counts: &mut Counts) -> bool {
+    fn insert(&mut self, spec: &Spec, observation: &Observation, stats: &mut CorrelationStats) -> bool {
         let (time, id) = (observation.time, observation.id);
         let source = u32::try_from(observation.source).unwrap_or(u32::MAX);
         let mut is_new = false;
@@ -149,14 +153,14 @@ impl Group {
                 for text in observation.values.iter().take(spec.capacity()) {
                     let value = Digest::of(&[text]);
                     add(self, value);
-                    if self.texts.len() < MOST_VALUES && !self.texts.contains_key(&value) {
-                        self.texts.insert(value, text[..text.len().min(LONGEST_VALUE)].into());
+                    if self.texts.len() < MAX_VALUES && !self.texts.contains_key(&value) {
+                        self.texts.insert(value, text[..text.len().min(MAX_VALUE_BYTES)].into());
                         self.say(Parts::texts_changed);
                     }
                 }
                 let too_many = observation.values.len().saturating_sub(spec.capacity());
                 if too_many > 0 {
-                    counts.dropped += too_many as u64;
+                    stats.dropped += too_many as u64;
                     self.dropped_until = self.dropped_until.max(Some(time));
                 }
                 if observation.values.is_empty() {
@@ -167,7 +171,7 @@ impl Group {
         if is_new {
             self.newest = self.newest.max(Some(time));
         } else {
-            counts.repeated += 1;
+            stats.repeated += 1;
         }
         is_new
     }
@@ -180,7 +184,7 @@ impl Group {
             let kept = keep(at, entry);
             at += 1;
             if !kept {
-                forget_value(values, texts, entry.value);
+                release_value(values, texts, entry.value);
             }
             kept
         });
@@ -188,10 +192,10 @@ impl Group {
     }
 
     /// Forgets the first so many entries.
-    fn forget_first(&mut self, count: usize) {
+    fn drop_oldest(&mut self, count: usize) {
         let known = self.texts.len();
         for entry in self.entries.drain(..count.min(self.entries.len())) {
-            forget_value(&mut self.values, &mut self.texts, entry.value);
+            release_value(&mut self.values, &mut self.texts, entry.value);
         }
         if self.texts.len() < known {
             self.say(Parts::texts_changed);
@@ -242,7 +246,7 @@ impl Group {
         let sources: BTreeSet<u32> = entries().map(|entry| entry.source).collect();
         let mut ids: Vec<AlertId> = Vec::new();
         for entry in entries().rev() {
-            if ids.len() == MOST_IDS {
+            if ids.len() == MAX_IDS {
                 break;
             }
             if !ids.contains(&entry.id) {
@@ -268,7 +272,7 @@ impl Group {
 }
 
 /// One entry less has this value.
-fn forget_value(values: &mut BTreeMap<Digest, u32>, texts: &mut BTreeMap<Digest, Box<[u8]>>, value: Digest) {
+fn release_value(values: &mut BTreeMap<Digest, u32>, texts: &mut BTreeMap<Digest, Box<[u8]>>, value: Digest) {
     if let Some(count) = values.get_mut(&value) {
         *count -= 1;
         if *count == 0 {
@@ -281,20 +285,20 @@ fn forget_value(values: &mut BTreeMap<Digest, u32>, texts: &mut BTreeMap<Digest,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detection::correlate::TOLERANCE;
+    use crate::detection::correlate::DEFAULT_ALLOWED_LATENESS;
     use crate::detection::correlate::tests::{correlation, seen};
 
     #[test]
     fn a_group_that_was_full_gives_its_room_back() {
         for kind in CorrelationKind::ALL {
-            let spec = Spec::new(&correlation(kind, 2, 10, 10_000, None), TOLERANCE);
+            let spec = Spec::new(&correlation(kind, 2, 10, 10_000, None), DEFAULT_ALLOWED_LATENESS);
             let mut group = Group::default();
-            let mut counts = Counts::default();
+            let mut stats = CorrelationStats::default();
             for number in 0..1000 {
-                group.observe(&spec, &seen(0, 0, number, &["a", "b"]), &mut counts);
+                group.observe(&spec, &seen(0, 0, number, &["a", "b"]), &mut stats);
             }
             assert!(group.weight() > 1000);
-            group.observe(&spec, &seen(0, 1000, 5000, &["c"]), &mut counts);
+            group.observe(&spec, &seen(0, 1000, 5000, &["c"]), &mut stats);
             assert!(
                 group.weight() < 20 && group.entries.capacity() <= 4 * ROOM,
                 "{}",

@@ -13,9 +13,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Digest, LONGEST_NOTE, LONGEST_VALUE, MOST_VALUES};
-use super::sliding::MOST_QUIET;
-use super::tumbling::MOST_NOTES;
+use super::super::{Digest, MAX_NOTE_BYTES, MAX_VALUE_BYTES, MAX_VALUES};
+use super::sliding::MAX_SUPPRESSED_INTERVALS;
+use super::tumbling::MAX_NOTES;
 use super::{Entry, Group, Spec};
 use crate::detection::rules::ast::CorrelationKind;
 use crate::detection::state::{Reader, VERSION, decode, encode, put_bytes, put_number};
@@ -28,7 +28,7 @@ const NOTES: u64 = 2;
 const FIRST_PIECE: u64 = 3;
 
 /// A piece has at most so many entries.
-const LONGEST_PIECE: usize = 64;
+const MAX_PIECE_ENTRIES: usize = 64;
 
 /// What is stored of a group, and what of it is not any more what is stored.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ pub struct Head {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     newest: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    quiet: Vec<(i64, i64)>,
+    suppressed: Vec<(i64, i64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     closed: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -132,9 +132,9 @@ impl Group {
     /// What changed since the last call, by the number of the part; nothing for one that is gone.
     pub fn changes(&mut self, spec: &Spec, used: u64) -> Vec<(u64, Option<Vec<u8>>)> {
         let mut parts = self.parts.take().unwrap_or_else(|| Box::new(Parts::new()));
-        let quiet = self.quiet.iter().map(|(&from, &until)| (from, until)).collect();
+        let suppressed = self.suppressed.iter().map(|(&from, &until)| (from, until)).collect();
         let (newest, closed, dropped) = (self.newest, self.closed_until, self.dropped_until);
-        let mut changes = vec![(HEAD, Some(encode(used, &Head { newest, quiet, closed, dropped })))];
+        let mut changes = vec![(HEAD, Some(encode(used, &Head { newest, suppressed, closed, dropped })))];
         if std::mem::take(&mut parts.has_other_texts) {
             changes.push((TEXTS, (!self.texts.is_empty()).then(|| encode_texts(&self.texts))));
         }
@@ -203,8 +203,8 @@ impl Group {
         parts: &mut Parts,
         changes: &mut Vec<(u64, Option<Vec<u8>>)>,
     ) {
-        for from in range.clone().step_by(LONGEST_PIECE) {
-            let to = range.end.min(from + LONGEST_PIECE);
+        for from in range.clone().step_by(MAX_PIECE_ENTRIES) {
+            let to = range.end.min(from + MAX_PIECE_ENTRIES);
             let Some(start) = self.entries.get(from) else { return };
             let (start, number) = first.take().unwrap_or_else(|| {
                 parts.next += 1;
@@ -215,13 +215,13 @@ impl Group {
         }
     }
 
-    /// Takes back a part by its number. Parts may come in any order; then the group is to be [settled](Group::settle).
+    /// Takes back a part by its number. Parts may come in any order; then the group is to be [settled](Group::finish_restore).
     pub fn restore(&mut self, spec: &Spec, number: u64, part: Part) {
         self.parts.get_or_insert_with(|| Box::new(Parts::new())).stored.insert(number);
         match part {
             Part::Head(_, head) => {
-                let quiet = head.quiet.into_iter().filter(|(from, until)| from <= until);
-                self.quiet = quiet.take(MOST_QUIET + 1).collect();
+                let suppressed = head.suppressed.into_iter().filter(|(from, until)| from <= until);
+                self.suppressed = suppressed.take(MAX_SUPPRESSED_INTERVALS + 1).collect();
                 self.newest = self.newest.max(head.newest);
                 self.closed_until = head.closed;
                 self.dropped_until = head.dropped;
@@ -241,11 +241,11 @@ impl Group {
     }
 
     /// Makes a group whose parts were read back what it was.
-    pub fn settle(&mut self, spec: &Spec) {
+    pub fn finish_restore(&mut self, spec: &Spec) {
         self.newest = self.newest.max(self.entries.back().map(|last| last.time));
-        if spec.is_judged_at_close() {
+        if spec.is_tumbling() {
             if let Some(closed) = self.closed_until {
-                self.forget_first(self.behind(closed));
+                self.drop_oldest(self.behind(closed));
                 self.notes.retain(|time, _| *time > closed);
             }
         } else {
@@ -273,10 +273,10 @@ fn decode_texts(bytes: &[u8]) -> Option<BTreeMap<Digest, Box<[u8]>>> {
     let mut texts = BTreeMap::new();
     while !reader.is_at_end() {
         let value = Digest(reader.array()?);
-        let text = reader.bytes().filter(|text| text.len() <= LONGEST_VALUE)?;
+        let text = reader.bytes().filter(|text| text.len() <= MAX_VALUE_BYTES)?;
         texts.insert(value, text.into());
     }
-    (texts.len() <= MOST_VALUES).then_some(texts)
+    (texts.len() <= MAX_VALUES).then_some(texts)
 }
 
 fn encode_notes(notes: &BTreeMap<i64, Box<[u8]>>) -> Vec<u8> {
@@ -293,10 +293,10 @@ fn decode_notes(bytes: &[u8]) -> Option<BTreeMap<i64, Box<[u8]>>> {
     let mut notes = BTreeMap::new();
     while !reader.is_at_end() {
         let time = i64::from_le_bytes(reader.array()?);
-        let note = reader.bytes().filter(|note| note.len() <= LONGEST_NOTE)?;
+        let note = reader.bytes().filter(|note| note.len() <= MAX_NOTE_BYTES)?;
         notes.insert(time, note.into());
     }
-    (notes.len() <= MOST_NOTES).then_some(notes)
+    (notes.len() <= MAX_NOTES).then_some(notes)
 }
 
 /// Of each entry the time since the one before, its source, and its alert and its value where they are not known from the
@@ -344,5 +344,5 @@ fn decode_entries(spec: &Spec, bytes: &[u8]) -> Option<Vec<Entry>> {
         };
         entries.push(Entry { time, value, id, source });
     }
-    (entries.len() <= LONGEST_PIECE).then_some(entries)
+    (entries.len() <= MAX_PIECE_ENTRIES).then_some(entries)
 }

@@ -3,22 +3,27 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::super::{Counts, Digest, Fired, Observation};
+use super::super::{CorrelationStats, Digest, Fired, Observation};
 use super::{Entry, Group, Spec};
 use crate::detection::rules::ast::CorrelationKind;
 
-/// So many stretches of a group's time are known to be quiet. There are more only where hours may come late; then
+/// So many stretches of a group's time are known to be suppressed. There are more only where hours may come late; then
 /// the oldest is forgotten, and what comes there says again what was said.
-pub(super) const MOST_QUIET: usize = 256;
+pub(super) const MAX_SUPPRESSED_INTERVALS: usize = 256;
 
 impl Group {
     /// Takes an observation in, and says whether it completed a window.
-    pub fn observe(&mut self, spec: &Spec, observation: &Observation, counts: &mut Counts) -> Option<Fired> {
-        if !self.admit(spec, observation, counts) {
+    pub fn observe(
+        &mut self,
+        spec: &Spec,
+        observation: &Observation,
+        stats: &mut CorrelationStats,
+    ) -> Option<Fired> {
+        if !self.admit(spec, observation, stats) {
             return None;
         }
         let time = observation.time;
-        if self.quiet.range(..=time).next_back().is_some_and(|(_, until)| time <= *until) {
+        if self.suppressed.range(..=time).next_back().is_some_and(|(_, until)| time <= *until) {
             return None;
         }
         let range = self.search(spec, time)?;
@@ -31,55 +36,55 @@ impl Group {
     }
 
     /// Takes an observation in. False where it does not count.
-    pub fn admit(&mut self, spec: &Spec, observation: &Observation, counts: &mut Counts) -> bool {
+    pub fn admit(&mut self, spec: &Spec, observation: &Observation, stats: &mut CorrelationStats) -> bool {
         if let Some(newest) = self.newest {
             let behind = newest.saturating_sub(observation.time);
-            counts.late += u64::from(behind > spec.tolerance);
+            stats.late += u64::from(behind > spec.allowed_lateness);
             if behind > spec.horizon() {
-                counts.too_late += 1;
+                stats.too_late += 1;
                 return false;
             }
         }
-        if !self.insert(spec, observation, counts) {
+        if !self.insert(spec, observation, stats) {
             return false;
         }
         self.age(spec);
         if self.entries.len() > spec.capacity() {
-            self.compact(spec, counts);
+            self.compact(spec, stats);
         }
         true
     }
 
     /// A window fired elsewhere: from its first observation to its last.
     pub fn has_fired(&mut self, spec: &Spec, first: i64, last: i64) {
-        self.hush(first.saturating_sub(spec.timespan), last.saturating_add(spec.timespan));
-        while self.quiet.len() > MOST_QUIET {
-            self.quiet.pop_first();
+        self.suppress(first.saturating_sub(spec.timespan), last.saturating_add(spec.timespan));
+        while self.suppressed.len() > MAX_SUPPRESSED_INTERVALS {
+            self.suppressed.pop_first();
         }
     }
 
-    /// Forgets what no window can reach back to, however late the observation that asks.
+    /// Forgets what no window can lookback back to, however late the observation that asks.
     pub(super) fn age(&mut self, spec: &Spec) {
         let Some(newest) = self.newest else { return };
         let latest = newest.saturating_sub(spec.horizon());
-        self.forget_first(self.at(latest.saturating_sub(spec.timespan)));
-        while self.quiet.len() > MOST_QUIET
-            || self.quiet.first_key_value().is_some_and(|(_, until)| *until < latest)
+        self.drop_oldest(self.at(latest.saturating_sub(spec.timespan)));
+        while self.suppressed.len() > MAX_SUPPRESSED_INTERVALS
+            || self.suppressed.first_key_value().is_some_and(|(_, until)| *until < latest)
         {
-            self.quiet.pop_first();
+            self.suppressed.pop_first();
         }
     }
 
     /// Nothing fires from one time to another. What overlaps is joined, so that one that goes on and on is one.
-    fn hush(&mut self, mut from: i64, mut until: i64) {
+    fn suppress(&mut self, mut from: i64, mut until: i64) {
         while let Some((&start, &end)) =
-            self.quiet.range(..=until).next_back().filter(|(_, end)| **end >= from)
+            self.suppressed.range(..=until).next_back().filter(|(_, end)| **end >= from)
         {
-            self.quiet.remove(&start);
+            self.suppressed.remove(&start);
             from = from.min(start);
             until = until.max(end);
         }
-        self.quiet.insert(from, until);
+        self.suppressed.insert(from, until);
     }
 
     /// The window that contains this time, satisfies the condition and ends first.

@@ -2,41 +2,46 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Counts, Fired, LONGEST_NOTE, Observation};
+use super::super::{CorrelationStats, Fired, MAX_NOTE_BYTES, Observation};
 use super::{Group, Parts, Spec};
 use crate::detection::rules::ast::CorrelationKind;
 
 /// Notes are kept for so many windows that are open at once. More is possible only where a window is shorter than
-/// the tolerance.
-pub(super) const MOST_NOTES: usize = 8;
+/// the allowed_lateness.
+pub(super) const MAX_NOTES: usize = 8;
 
 impl Group {
     /// Takes an observation in. Where a full group makes room, its first window is judged before its time.
-    pub fn gather(&mut self, spec: &Spec, observation: &Observation, counts: &mut Counts) -> Option<Fired> {
+    pub fn observe_tumbling(
+        &mut self,
+        spec: &Spec,
+        observation: &Observation,
+        stats: &mut CorrelationStats,
+    ) -> Option<Fired> {
         let time = observation.time;
-        counts.late +=
-            u64::from(self.newest.is_some_and(|newest| newest.saturating_sub(time) > spec.tolerance));
+        stats.late +=
+            u64::from(self.newest.is_some_and(|newest| newest.saturating_sub(time) > spec.allowed_lateness));
         if self.closed_until.is_some_and(|until| time <= until) {
-            counts.too_late += 1;
+            stats.too_late += 1;
             return None;
         }
-        if !self.insert(spec, observation, counts) {
+        if !self.insert(spec, observation, stats) {
             return None;
         }
-        if let Some(note) = observation.note.as_ref().filter(|note| note.len() <= LONGEST_NOTE) {
+        if let Some(note) = observation.note.as_ref().filter(|note| note.len() <= MAX_NOTE_BYTES) {
             self.note(spec, time, note);
         }
         if self.entries.len() <= spec.capacity() {
             return None;
         }
-        self.keep_decisive(spec);
+        self.compact_tumbling(spec);
         if self.entries.len() <= spec.capacity() / 4 * 3 {
             return None;
         }
         let fired = self.close_first(spec);
         let too_many = self.entries.len().saturating_sub(spec.capacity());
         if too_many > 0 {
-            counts.dropped += too_many as u64;
+            stats.dropped += too_many as u64;
             self.dropped_until = self.newest;
             let kept = self.entries.len() - too_many;
             self.retain(|at, _| at < kept);
@@ -51,7 +56,7 @@ impl Group {
 
     /// A window was judged elsewhere, and what it held counts no more.
     pub fn was_closed(&mut self, until: i64) {
-        self.forget_first(self.behind(until));
+        self.drop_oldest(self.behind(until));
         self.notes = self.notes.split_off(&until.saturating_add(1));
         self.closed_until = self.closed_until.max(Some(until));
         self.say(Parts::all_changed);
@@ -60,7 +65,7 @@ impl Group {
 
     /// When its first window can be judged: once the time is past this.
     pub fn due(&self, spec: &Spec) -> Option<i64> {
-        Some(self.entries.front()?.time.saturating_add(spec.timespan).saturating_add(spec.tolerance))
+        Some(self.entries.front()?.time.saturating_add(spec.timespan).saturating_add(spec.allowed_lateness))
     }
 
     /// Closes the first window, and gives it where it satisfies the condition.
@@ -73,7 +78,7 @@ impl Group {
             CorrelationKind::ValueCount => fired.value_count,
             _ => fired.count,
         };
-        self.forget_first(behind);
+        self.drop_oldest(behind);
         if !self.notes.is_empty() {
             self.say(Parts::notes_changed);
         }
@@ -97,14 +102,14 @@ impl Group {
             self.notes.retain(|other, _| *other > time);
         }
         self.say(Parts::notes_changed);
-        if self.notes.len() < MOST_NOTES {
+        if self.notes.len() < MAX_NOTES {
             self.notes.insert(time, note.into());
         }
     }
 
     /// Forgets what does not decide: of a window that holds too much already, what it holds beyond that, and
     /// of equal values in a window all but the first. The first entry of a window stays, for it says where that starts.
-    fn keep_decisive(&mut self, spec: &Spec) {
+    fn compact_tumbling(&mut self, spec: &Spec) {
         let most = usize::try_from(spec.bounds.at_most.unwrap_or(0)).unwrap_or(usize::MAX);
         let counts_values = spec.kind == CorrelationKind::ValueCount;
         let mut end = None;

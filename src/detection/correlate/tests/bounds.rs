@@ -2,8 +2,8 @@
 
 use super::{SECOND, correlation, seen};
 use crate::detection::correlate::{
-    Correlator, FEWEST_GROUPS, LONGEST_NOTE, LONGEST_VALUE, MOST_GROUPS, MOST_IDS, MOST_KEPT, MOST_VALUES,
-    Observation,
+    Correlator, MAX_GROUPS, MAX_IDS, MAX_NOTE_BYTES, MAX_OBSERVATIONS, MAX_VALUE_BYTES, MAX_VALUES,
+    MIN_GROUPS, Observation,
 };
 use crate::detection::rules::ast::CorrelationKind as Kind;
 
@@ -19,13 +19,13 @@ fn groups_are_bounded_and_counted() {
         let observation = Observation { key: key(0), ..seen(0, 0, 0, &[]) };
         assert!(correlator.observe(0, &observation).is_none());
     }
-    assert_eq!(correlator.groups(), FEWEST_GROUPS.max(MOST_GROUPS / 256));
-    assert_eq!(correlator.counts().evicted_groups, 2000 - correlator.groups() as u64);
+    assert_eq!(correlator.groups(), MIN_GROUPS.max(MAX_GROUPS / 256));
+    assert_eq!(correlator.stats().evicted_groups, 2000 - correlator.groups() as u64);
     for number in 5000..5002 {
         let fired = correlator.observe(0, &Observation { key: key(0), ..seen(0, 1, number, &[]) });
         assert_eq!(fired.is_some(), number == 5001);
     }
-    correlator.forget(i64::MAX);
+    correlator.expire(i64::MAX);
     assert_eq!((correlator.groups(), correlator.weight()), (0, 0));
 }
 
@@ -39,9 +39,9 @@ fn long_lists_in_many_groups_are_bounded() {
     for number in 0..40_u64 {
         let key = vec![number.to_le_bytes().as_slice().into()];
         assert!(correlator.observe(0, &Observation { key, ..seen(0, 0, number, &values) }).is_none());
-        assert!(correlator.weight() <= (MOST_KEPT / 16).max(42_000));
+        assert!(correlator.weight() <= (MAX_OBSERVATIONS / 16).max(42_000));
     }
-    assert!(correlator.counts().evicted_groups > 0);
+    assert!(correlator.stats().evicted_groups > 0);
 }
 
 #[test]
@@ -61,8 +61,8 @@ fn a_flood_of_one_value_does_not_hide_the_others() {
         }
         let fired = read("e", 20_020).unwrap();
         assert_eq!((fired.value_count, fired.is_partial), (5, true));
-        assert!(fired.count > 5 && fired.ids.len() == MOST_IDS);
-        assert_eq!(correlator.counts().dropped, 0);
+        assert!(fired.count > 5 && fired.ids.len() == MAX_IDS);
+        assert_eq!(correlator.stats().dropped, 0);
         assert!(correlator.weight() < 2048);
     }
 }
@@ -108,10 +108,10 @@ fn what_is_shown_is_a_sample() {
     let values: Vec<String> = (0..5000).map(|number| format!("{number:0>400}")).collect();
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     let fired = correlator.observe(0, &seen(0, 0, 1, &values)).unwrap();
-    assert_eq!((fired.values.len(), fired.values[0].len()), (MOST_VALUES, LONGEST_VALUE));
+    assert_eq!((fired.values.len(), fired.values[0].len()), (MAX_VALUES, MAX_VALUE_BYTES));
     // A list is cut where one group ends.
     assert!(fired.is_partial && fired.value_count >= 100);
-    assert!(correlator.counts().dropped > 0);
+    assert!(correlator.stats().dropped > 0);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_group_that_closes_is_bounded_where_nobody_closes_it() {
     for kind in [Kind::EventCount, Kind::ValueCount] {
         let mut correlator = Correlator::new(&[correlation(kind, 1, 2, 0, Some(1))]);
         let mut fired = 0;
-        let note: Box<[u8]> = vec![0; LONGEST_NOTE].into();
+        let note: Box<[u8]> = vec![0; MAX_NOTE_BYTES].into();
         // Every window holds one, so that none can be forgotten: they are judged early.
         for (at, seconds) in (0..5000).zip((0..).step_by(3)) {
             let observation = Observation { note: Some(note.clone()), ..seen(0, seconds, at, &["x"]) };
@@ -148,7 +148,7 @@ fn times_at_the_ends_of_time_are_harmless() {
                 correlator.advance(time);
             }
             while !correlator.finish().is_empty() {}
-            correlator.forget(i64::MIN);
+            correlator.expire(i64::MIN);
         }
     }
 }

@@ -5,7 +5,7 @@ mod model;
 mod restart;
 mod throttles;
 
-use super::{Correlator, Fired, Observation, TOLERANCE};
+use super::{Correlator, DEFAULT_ALLOWED_LATENESS, Fired, Observation};
 use crate::detection::alert::Priority;
 use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind, Feed, Place, Template};
 
@@ -127,20 +127,20 @@ fn too_few_is_known_when_the_window_has_closed() {
     assert_eq!(exactly(&[0, 5, 10, 11, 40, 41]), [(50, 2)]);
     // Not before it is sure that nothing comes late.
     let mut correlator = Correlator::new(&[correlation(CorrelationKind::EventCount, 1, 10, 0, Some(1))]);
-    assert!(correlator.is_judged_at_close(0));
+    assert!(correlator.is_tumbling(0));
     let note = |seconds, number, note: &[u8]| Observation {
         note: Some(note.into()),
         ..seen(0, seconds, number, &[])
     };
     assert!(correlator.observe(0, &note(20, 1, b"second")).is_none());
-    assert!(correlator.advance(20 * SECOND + 10 * SECOND + TOLERANCE).is_empty());
+    assert!(correlator.advance(20 * SECOND + 10 * SECOND + DEFAULT_ALLOWED_LATENESS).is_empty());
     // It starts before the other, whose window it takes over and spoils.
     assert!(correlator.observe(0, &note(18, 2, b"first")).is_none());
     assert!(correlator.advance(40 * SECOND).is_empty());
     for (number, seconds) in [(3, 25), (5, 28)] {
         assert!(correlator.observe(0, &note(seconds, number, b"gone")).is_none());
     }
-    assert_eq!(correlator.counts().too_late, 2);
+    assert_eq!(correlator.stats().too_late, 2);
     correlator.observe(0, &note(30, 4, b"third"));
     let fired = correlator.advance(100 * SECOND);
     assert_eq!(at(&fired), [(40, 1)]);
@@ -168,7 +168,7 @@ fn groups_are_apart_and_an_alert_counts_once() {
     assert!(correlator.observe(0, &of(&["ab", "c"], 1)).is_none());
     assert!(correlator.observe(0, &of(&["a", "bc"], 2)).is_none());
     assert!(correlator.observe(0, &of(&["ab", "c"], 1)).is_none());
-    assert_eq!((correlator.counts().repeated, correlator.groups()), (1, 2));
+    assert_eq!((correlator.stats().repeated, correlator.groups()), (1, 2));
     let fired = correlator.observe(0, &of(&["ab", "c"], 3)).unwrap();
     assert_eq!(fired.count, 2);
     assert!(correlator.observe(7, &of(&[], 1)).is_none());
@@ -185,8 +185,8 @@ fn late_ones_count_in_their_place_up_to_a_limit() {
     assert_eq!((fired.time / SECOND, fired.first / SECOND, fired.last / SECOND, fired.count), (9, 0, 9, 3));
     assert!(correlator.observe(0, &seen(0, 3, 5, &[])).is_none());
     assert!(correlator.observe(0, &seen(0, 2, 6, &[])).is_none());
-    let counts = correlator.counts();
-    assert_eq!((counts.late, counts.too_late, counts.observed, counts.fired), (2, 1, 6, 1));
+    let stats = correlator.stats();
+    assert_eq!((stats.late, stats.too_late, stats.observed, stats.fired), (2, 1, 6, 1));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn logs_of_several_servers_may_be_read_one_after_the_other() {
         correlation(CorrelationKind::EventCount, 1, 10, 5, None),
         correlation(CorrelationKind::EventCount, 1, 10, 0, Some(4)),
     ];
-    let mut correlator = Correlator::with_tolerance(&rules, i64::MAX);
+    let mut correlator = Correlator::with_allowed_lateness(&rules, i64::MAX);
     let mut fired = Vec::new();
     let servers = [vec![100, 101, 102, 500, 900], vec![101, 103, 500, 501, 900], vec![500, 500, 2000]];
     for (number, seconds) in (0..).zip(servers.into_iter().flatten()) {
@@ -239,5 +239,5 @@ fn logs_of_several_servers_may_be_read_one_after_the_other() {
     }
     assert_eq!(at(&fired), [(103, 5), (500, 5)]);
     assert_eq!(at(&correlator.finish()), [(910, 2), (2010, 1)]);
-    assert_eq!((correlator.counts().late, correlator.counts().too_late), (0, 0));
+    assert_eq!((correlator.stats().late, correlator.stats().too_late), (0, 0));
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::{SECOND, correlation, seen};
-use crate::detection::correlate::{Correlator, Fired, Observation, TOLERANCE};
+use crate::detection::correlate::{Correlator, DEFAULT_ALLOWED_LATENESS, Fired, Observation};
 use crate::detection::rules::ast::{Correlation, CorrelationKind};
 
 /// Everything that counted so far.
@@ -44,12 +44,17 @@ impl Model {
     }
 
     /// The first and last second and the number of the window that an observation completes.
-    fn observe(&mut self, rule: &Correlation, tolerance: i64, new: &Observation) -> Option<(i64, i64, u64)> {
+    fn observe(
+        &mut self,
+        rule: &Correlation,
+        allowed_lateness: i64,
+        new: &Observation,
+    ) -> Option<(i64, i64, u64)> {
         if rule.kind == CorrelationKind::ValueCount && new.values.is_empty() {
             return None;
         }
         let newest = self.seen.iter().map(|one| one.time).max().unwrap_or(i64::MIN);
-        let is_late = !self.seen.is_empty() && newest - new.time > rule.timespan.max(tolerance);
+        let is_late = !self.seen.is_empty() && newest - new.time > rule.timespan.max(allowed_lateness);
         if is_late || self.seen.iter().any(|one| one.id == new.id) {
             return None;
         }
@@ -133,12 +138,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn sliding_windows_are_those_of_a_plain_reading(alerts in alerts(), kind in kinds(), seconds in prop::sample::select(vec![1, 3, 10, 30]), at_least in 1..7_u64, tolerance in prop::sample::select(vec![0, 5, 20, 10_000])) {
+    fn sliding_windows_are_those_of_a_plain_reading(alerts in alerts(), kind in kinds(), seconds in prop::sample::select(vec![1, 3, 10, 30]), at_least in 1..7_u64, allowed_lateness in prop::sample::select(vec![0, 5, 20, 10_000])) {
         let rule = correlation(kind, 3, seconds, at_least, None);
-        let mut correlator = Correlator::with_tolerance(std::slice::from_ref(&rule), tolerance * SECOND);
+        let mut correlator = Correlator::with_allowed_lateness(std::slice::from_ref(&rule), allowed_lateness * SECOND);
         let mut model = Model::default();
         for one in observations(alerts) {
-            let expected = model.observe(&rule, tolerance * SECOND, &one);
+            let expected = model.observe(&rule, allowed_lateness * SECOND, &one);
             let fired = correlator.observe(0, &one);
             prop_assert_eq!(fired.as_ref().map(of), expected, "{:?}", one);
         }
@@ -172,7 +177,7 @@ proptest! {
         }
         fired.extend(correlator.finish());
         prop_assert_eq!(fired.iter().map(of).collect::<Vec<_>>(), model.closed(&rule));
-        prop_assert_eq!(correlator.counts().too_late, 0);
-        prop_assert!(TOLERANCE == 5 * SECOND);
+        prop_assert_eq!(correlator.stats().too_late, 0);
+        prop_assert!(DEFAULT_ALLOWED_LATENESS == 5 * SECOND);
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::model::{Alerts, alerts, kinds, observations};
 use super::{SECOND, correlation, seen};
-use crate::detection::correlate::{Correlator, Decision, FEWEST_GROUPS, Fired, Observation, Throttle};
+use crate::detection::correlate::{Correlator, Decision, Fired, MIN_GROUPS, Observation, Throttle};
 use crate::detection::rules::ast::{Correlation, CorrelationKind as Kind};
 use crate::detection::state::StateChange;
 
@@ -33,8 +33,8 @@ impl Store {
         }
     }
 
-    fn correlator(&self, rules: &[Correlation], tolerance: i64, is_backwards: bool) -> Correlator {
-        let mut correlator = Correlator::with_tolerance(rules, tolerance);
+    fn correlator(&self, rules: &[Correlation], allowed_lateness: i64, is_backwards: bool) -> Correlator {
+        let mut correlator = Correlator::with_allowed_lateness(rules, allowed_lateness);
         correlator.track();
         let entries: Vec<_> = self.entries.iter().collect();
         let entries: Vec<_> = if is_backwards { entries.into_iter().rev().collect() } else { entries };
@@ -73,14 +73,14 @@ proptest! {
         seconds in prop::sample::select(vec![1, 3, 10, 30]),
         at_least in 1..7_u64,
         at_most in prop::option::of(1..9_u64),
-        tolerance in prop::sample::select(vec![0, 5, 20, 10_000]),
+        allowed_lateness in prop::sample::select(vec![0, 5, 20, 10_000]),
         actions in prop::collection::vec(0..4_u8, 60),
         groups in 1..4_u8,
     ) {
         let rule = correlation(kind, 3, seconds, at_least, at_most);
         let rules = std::slice::from_ref(&rule);
-        let mut straight = Correlator::with_tolerance(rules, tolerance * SECOND);
-        let mut broken = Correlator::with_tolerance(rules, tolerance * SECOND);
+        let mut straight = Correlator::with_allowed_lateness(rules, allowed_lateness * SECOND);
+        let mut broken = Correlator::with_allowed_lateness(rules, allowed_lateness * SECOND);
         broken.track();
         let mut store = Store::default();
         let alerts: Alerts = alerts;
@@ -92,7 +92,7 @@ proptest! {
                 store.apply(broken.take_changes());
             }
             if action > 2 {
-                broken = store.correlator(rules, tolerance * SECOND, one.id[7] % 2 == 0);
+                broken = store.correlator(rules, allowed_lateness * SECOND, one.id[7] % 2 == 0);
                 prop_assert_eq!(broken.weight(), 0);
                 prop_assert_eq!(broken.take_changes(), vec![]);
                 prop_assert_eq!((broken.weight(), broken.groups()), (straight.weight(), straight.groups()));
@@ -119,7 +119,11 @@ fn large_groups_are_written_in_pieces_and_whole_groups_go() {
                 assert_eq!(drive(&mut straight, &one), drive(&mut broken, &one));
                 store.apply(broken.take_changes());
                 if number % 1777 == 0 {
-                    broken = store.correlator(&rules, crate::detection::correlate::TOLERANCE, false);
+                    broken = store.correlator(
+                        &rules,
+                        crate::detection::correlate::DEFAULT_ALLOWED_LATENESS,
+                        false,
+                    );
                     store.apply(broken.take_changes());
                 }
             }
@@ -127,9 +131,9 @@ fn large_groups_are_written_in_pieces_and_whole_groups_go() {
             assert!(store.written / 12_000 < 12_000, "{kind}: {}", store.written / 12_000);
             let stored: usize = store.entries.values().map(Vec::len).sum();
             assert!(stored < straight.weight() * 60 + 20_000, "{kind}: {stored} {}", straight.weight());
-            broken.forget(i64::MAX);
+            broken.expire(i64::MAX);
             while !broken.finish().is_empty() {}
-            broken.forget(i64::MAX);
+            broken.expire(i64::MAX);
             store.apply(broken.take_changes());
             assert!(store.entries.len() <= 2, "{:?}", store.entries.keys());
         }
@@ -157,12 +161,12 @@ fn groups_that_are_forgotten_leave_the_store_and_the_order_stays() {
             store.apply(broken.take_changes());
         }
         if number % 500 == 0 {
-            broken = store.correlator(&rules, crate::detection::correlate::TOLERANCE, false);
+            broken = store.correlator(&rules, crate::detection::correlate::DEFAULT_ALLOWED_LATENESS, false);
         }
     }
     store.apply(broken.take_changes());
     assert_eq!((broken.groups(), broken.weight()), (straight.groups(), straight.weight()));
-    assert!(straight.counts().evicted_groups > 1000 && straight.groups() <= FEWEST_GROUPS);
+    assert!(straight.stats().evicted_groups > 1000 && straight.groups() <= MIN_GROUPS);
     // Each has a head, texts and one piece; and there is the time.
     assert_eq!(store.entries.len(), 3 * broken.groups() + 1);
 }
@@ -239,7 +243,7 @@ fn what_makes_no_sense_is_refused() {
 }
 
 fn throttle(store: &BTreeMap<Vec<u8>, Vec<u8>>) -> Throttle {
-    let mut throttle = Throttle::with_room_for(&super::throttles::rules(), 100);
+    let mut throttle = Throttle::with_capacity(&super::throttles::rules(), 100);
     throttle.track();
     for (key, value) in store {
         assert!(throttle.restore(key, value));
@@ -270,13 +274,13 @@ fn throttles_go_on() {
         }
     }
     assert!(straight.evicted() > 0);
-    broken.forget(2000 * SECOND - 5 * SECOND);
+    broken.expire(2000 * SECOND - 5 * SECOND);
     assert!(broken.keys() < straight.keys());
     store.apply(broken.take_changes());
     // What holds nothing back and is over is gone; beside the others, a rule may have forgotten some.
     assert!(store.entries.len() - broken.keys() <= 1);
     let mut restored = throttle(&store.entries);
-    let mut taken_over = Throttle::with_room_for(&super::throttles::rules(), 100);
+    let mut taken_over = Throttle::with_capacity(&super::throttles::rules(), 100);
     assert_eq!(taken_over.take_over(broken), 0);
     let due = straight.finish();
     assert_eq!((restored.finish(), taken_over.finish()), (due.clone(), due));
@@ -288,14 +292,14 @@ fn throttles_of_other_rules_are_dropped() {
     let mut old = Throttle::new(&rules);
     old.track();
     old.decide(0, &["a"], 0);
-    assert_eq!(old.decide(0, &["a"], 1), Decision::Hold);
+    assert_eq!(old.decide(0, &["a"], 1), Decision::Throttle);
     let mut store = Store::default();
     store.apply(old.take_changes());
     let mut other = rules.clone();
     other.reverse();
     let mut same = Throttle::new(&other);
     assert_eq!(same.take_over(old.clone()), 0);
-    assert_eq!(same.decide(1, &["a"], 2), Decision::Hold);
+    assert_eq!(same.decide(1, &["a"], 2), Decision::Throttle);
     assert_eq!(same.finish()[0].rule, 1);
     other[1].throttle.as_mut().unwrap().every += 1;
     let mut changed = Throttle::new(&other);

@@ -1,7 +1,7 @@
 //! How often a rule may say the same.
 
 use super::SECOND;
-use crate::detection::correlate::{Decision, HeldBack, Throttle};
+use crate::detection::correlate::{Decision, Throttle, Throttled};
 use crate::detection::rules::ast::Rule;
 use crate::detection::rules::{Options, SourceFile, load};
 
@@ -14,8 +14,8 @@ pub fn rules() -> Vec<Rule> {
     load(&[SourceFile { name: "r.yaml".into(), text }], &Options::default()).rules.rules
 }
 
-fn show(held_back: u64) -> Decision {
-    Decision::Show { held_back }
+fn show(throttled: u64) -> Decision {
+    Decision::Emit { throttled }
 }
 
 #[test]
@@ -25,14 +25,14 @@ fn the_first_is_shown_and_the_next_says_how_many_were_held_back() {
     let mut at = |key: &str, seconds: i64| throttle.decide(0, &[key], seconds * SECOND);
     assert_eq!(
         [at("a", 0), at("a", 1), at("b", 2), at("a", 9)],
-        [show(0), Decision::Hold, show(0), Decision::Hold]
+        [show(0), Decision::Throttle, show(0), Decision::Throttle]
     );
     assert_eq!(
         [at("a", 10), at("a", 11), at("a", 20), at("a", 40)],
-        [show(2), Decision::Hold, show(1), show(0)]
+        [show(2), Decision::Throttle, show(1), show(0)]
     );
     // A late one is not shown; one of another log is.
-    assert_eq!([at("a", 38), at("a", 1)], [Decision::Hold, show(1)]);
+    assert_eq!([at("a", 38), at("a", 1)], [Decision::Throttle, show(1)]);
     for seconds in 0..5 {
         assert_eq!(throttle.decide(1, &["a"], seconds), show(0));
         assert_eq!(throttle.decide(9, &["a"], seconds), show(0));
@@ -46,7 +46,7 @@ fn what_no_alert_tells_of_is_due() {
         throttle.decide(0, &[key], seconds * SECOND);
     }
     assert!(throttle.due(10 * SECOND - 1).is_empty());
-    assert_eq!(throttle.due(10 * SECOND), [HeldBack { rule: 0, count: 2, first: SECOND, last: 3 * SECOND }]);
+    assert_eq!(throttle.due(10 * SECOND), [Throttled { rule: 0, count: 2, first: SECOND, last: 3 * SECOND }]);
     assert_eq!(throttle.decide(0, &["a"], 10 * SECOND), show(0));
     assert_eq!(throttle.finish().iter().map(|held| held.count).collect::<Vec<_>>(), [1]);
     assert!(throttle.finish().is_empty() && throttle.due(i64::MAX).is_empty());
@@ -54,18 +54,18 @@ fn what_no_alert_tells_of_is_due() {
 
 #[test]
 fn no_count_is_lost_when_there_are_too_many_combinations() {
-    let mut throttle = Throttle::with_room_for(&rules(), 100);
+    let mut throttle = Throttle::with_capacity(&rules(), 100);
     let (mut shown, mut told) = (0, 0);
     let mut number = 7_u64;
     for step in 0..20_000_i64 {
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let key = (number >> 33) % 300;
         match throttle.decide(0, &[key.to_le_bytes()], step * SECOND / 100) {
-            Decision::Show { held_back } => {
+            Decision::Emit { throttled } => {
                 shown += 1;
-                told += held_back;
+                told += throttled;
             }
-            Decision::Hold => {}
+            Decision::Throttle => {}
         }
         if step % 1000 == 0 {
             told += throttle.due(step * SECOND / 100).iter().map(|held| held.count).sum::<u64>();

@@ -1,0 +1,278 @@
+//! What the ordered pass emits: throttled alerts of rules, and alerts of correlations over several matches.
+//!
+//! It takes an event with the rules that it matched, or a match that another replica found, and hands alerts to a
+//! callback. Matches go through the throttle of their rule and into the windows of the correlations that the rule
+//! feeds; the alert of a correlation may feed further correlations. With repartitioning, matches are sent away instead
+//! and come back through [`AlertEmitter::on_remote_match`].
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::repartition::{Received, RemoteMatch, Repartition};
+use super::stats::{Stats, malformed};
+use super::{Detector, OnAlert};
+use crate::detection::alert::push_hex;
+use crate::detection::audit::event::Event;
+use crate::detection::audit::time::ReferenceClock;
+use crate::detection::correlate::{Correlator, Decision, Fired, Observation, Throttle};
+use crate::detection::engine::alert::Alert;
+use crate::detection::engine::alert_context::Incident;
+use crate::detection::engine::evaluator::{Case, Sight, Window};
+use crate::detection::engine::extract::Context;
+use crate::detection::engine::plan::{CorrelationPlan, FeedPlan, OperandId};
+use crate::detection::engine::value::Value;
+
+/// Everything that depends on several matches.
+#[derive(Debug)]
+pub(super) struct CorrelationState {
+    pub correlator: Correlator,
+    pub throttle: Throttle,
+    /// Takes the place of `correlator` where matches are repartitioned among replicas.
+    pub repartition: Option<Repartition>,
+    /// Bounds how far in the future an event's time may lie.
+    pub clock: ReferenceClock,
+}
+
+impl CorrelationState {
+    pub fn new(detector: &Detector) -> Self {
+        let repartition = detector
+            .repartitioned
+            .as_ref()
+            .map(|(blank, correlations)| Repartition::new(blank.clone(), correlations));
+        CorrelationState {
+            correlator: detector.correlator.clone(),
+            throttle: detector.throttle.clone(),
+            repartition,
+            clock: ReferenceClock::default(),
+        }
+    }
+
+    /// The event's time, or now where the event claims to be from too far in the future.
+    fn time(&self, incident: &Incident<'_>) -> i64 {
+        self.clock.clamp(incident.time())
+    }
+}
+
+/// Emits the alerts of one step of the ordered pass.
+pub(super) struct AlertEmitter<'p, 'd> {
+    pub detector: &'d Detector,
+    pub state: &'p mut CorrelationState,
+    pub on_alert: OnAlert<'p>,
+}
+
+/// Observations to make: which correlation, and the id of the alert that feeds it.
+type Pending = VecDeque<(FeedPlan, [u8; 16])>;
+
+impl AlertEmitter<'_, '_> {
+    fn context(&self) -> Context<'_> {
+        Context { position: 0, hostname: &self.detector.options.hostname }
+    }
+
+    /// Emits the alerts of all rules that an event matched, and of the correlations that these matches complete.
+    pub fn emit_matches(&mut self, case: &mut Case<'_, '_, '_>, matches: &[usize]) {
+        let exposure = case.exposure();
+        let incident = Incident::new(case.event, exposure);
+        let time = self.state.time(&incident);
+        let mut pending = Pending::new();
+        for &matched in matches {
+            let rule = &self.detector.plan.rules[matched];
+            let alert = Alert::new(rule, case, &incident, &self.detector.options.hostname);
+            if !rule.feeds.is_empty() {
+                let id = alert.id_bytes();
+                pending.extend(rule.feeds.iter().map(|feed| (*feed, id)));
+            }
+            if rule.is_silent {
+                continue;
+            }
+            let decision = match &rule.throttle {
+                Some(plan) => self.state.throttle.decide(rule.index, &key(case, &plan.per), time),
+                None => Decision::Emit { throttled: 0 },
+            };
+            if let Decision::Emit { throttled } = decision {
+                (self.on_alert)(&alert.with_throttled(throttled));
+            }
+        }
+        // Windows that ended before this event must not count it.
+        self.advance(time);
+        self.correlate(case, &incident, pending);
+    }
+
+    /// Feeds matches to correlations, and the alerts of these to further ones. The loader refuses cycles.
+    fn correlate(&mut self, case: &mut Case<'_, '_, '_>, incident: &Incident<'_>, mut pending: Pending) {
+        while let Some((feed, id)) = pending.pop_front() {
+            let correlation = &self.detector.plan.correlations[feed.correlation];
+            let values = correlation.field.map(|field| texts(case.shown(field).value())).unwrap_or_default();
+            let is_tumbling = self.state.correlator.is_tumbling(feed.correlation);
+            let mut observation = Observation {
+                source: feed.source,
+                time: self.state.time(incident),
+                id,
+                key: key(case, &correlation.group_by),
+                values,
+                note: None,
+            };
+            if let Some(repartition) = &mut self.state.repartition {
+                repartition.send(feed.correlation, &observation, incident);
+                continue;
+            }
+            observation.note = is_tumbling.then(|| incident.note().into());
+            let Some(fired) = self.state.correlator.observe(feed.correlation, &observation) else { continue };
+            case.window = Some(Rc::new(window(correlation, &fired)));
+            pending.extend(self.emit_correlation(correlation, case, incident));
+            case.window = None;
+        }
+    }
+
+    /// Emits the alert of a correlation, and returns the observations that it feeds.
+    fn emit_correlation(
+        &mut self,
+        correlation: &CorrelationPlan,
+        case: &mut Case<'_, '_, '_>,
+        incident: &Incident<'_>,
+    ) -> Pending {
+        let alert = Alert::new(&correlation.alert, case, incident, &self.detector.options.hostname);
+        if !correlation.alert.is_silent {
+            (self.on_alert)(&alert);
+        }
+        let id = alert.id_bytes();
+        correlation.alert.feeds.iter().map(|feed| (*feed, id)).collect()
+    }
+
+    /// Takes in a message of an assigned partition, which may be a match of any replica.
+    pub fn on_remote_match(&mut self, partition: i32, offset: i64, message: &[u8]) -> Stats {
+        let mut stats = Stats::default();
+        let Some(repartition) = &mut self.state.repartition else { return stats };
+        repartition.mark_read(partition, offset);
+        let mut remote = match repartition.read(message) {
+            Some(Received::Match(remote)) => remote,
+            // Markers of assigned partitions are this replica's own.
+            Some(Received::Marker(..) | Received::ForeignRuleSet) => return stats,
+            None => {
+                stats.malformed.insert(malformed::REPARTITION, 1);
+                return stats;
+            }
+        };
+        remote.observation.time = self.state.clock.clamp(remote.observation.time);
+        self.advance_partition(partition, remote.observation.time);
+        let Some(repartition) = &mut self.state.repartition else { return stats };
+        if let Some(fired) = repartition.observe(partition, offset, remote.correlation, &remote.observation) {
+            self.emit_remote(&fired, &remote);
+        }
+        stats
+    }
+
+    /// Emits the alert of a window that a remote match completed. Its event is known by what the message says of it.
+    fn emit_remote(&mut self, fired: &Fired, remote: &RemoteMatch) {
+        let mut event = Event::new(&remote.event);
+        let mut sight = Sight::of_exposure(&self.detector.plan, remote.exposure.clone());
+        let incident = Incident::new(&mut event, remote.exposure.clone()).with_hash(remote.hash);
+        self.emit_without_event(fired, &mut event, &mut sight, &incident);
+    }
+
+    /// Emits the alerts of tumbling windows that closed. Their events are gone: what the alert says of one is the
+    /// window's note.
+    fn emit_closed(&mut self, closed: &[Fired]) {
+        for fired in closed {
+            let note = fired.note.as_deref().unwrap_or(b"{\"kind\":\"Event\"}");
+            let mut event = Event::new(note);
+            let mut sight = Sight::new(&self.detector.plan);
+            let exposure = {
+                let plan = &self.detector.plan;
+                let context = self.context();
+                let (sight, event) = (&mut sight, &mut event);
+                Case { plan, sight, event, context, cluster_state: None, window: None }.exposure()
+            };
+            let incident = Incident::new(&mut event, exposure);
+            self.emit_without_event(fired, &mut event, &mut sight, &incident);
+        }
+    }
+
+    fn emit_without_event<'e>(
+        &mut self,
+        fired: &Fired,
+        event: &mut Event<'e>,
+        sight: &mut Sight<'e>,
+        incident: &Incident<'_>,
+    ) {
+        let detector = self.detector;
+        let correlation = &detector.plan.correlations[fired.correlation];
+        let context = Context { position: 0, hostname: &detector.options.hostname };
+        let window = Some(Rc::new(window(correlation, fired)));
+        let mut case = Case { plan: &detector.plan, sight, event, context, cluster_state: None, window };
+        let pending = self.emit_correlation(correlation, &mut case, incident);
+        case.window = None;
+        self.correlate(&mut case, incident, pending);
+    }
+
+    /// Closes the tumbling windows that ended before a time.
+    pub fn advance(&mut self, time: i64) {
+        loop {
+            let closed = self.state.correlator.advance(time);
+            if closed.is_empty() {
+                break;
+            }
+            self.emit_closed(&closed);
+        }
+    }
+
+    fn advance_partition(&mut self, partition: i32, time: i64) {
+        while let Some(repartition) = &mut self.state.repartition {
+            let closed = repartition.advance(partition, time);
+            if closed.is_empty() {
+                break;
+            }
+            self.emit_closed(&closed);
+        }
+    }
+
+    /// Closes the tumbling windows of partitions that receive nothing, so that no event says how late it is there.
+    pub fn advance_idle_partitions(&mut self, time: i64) {
+        let idle = self.state.repartition.as_ref().map(Repartition::idle_partitions).unwrap_or_default();
+        for partition in idle {
+            self.advance_partition(partition, time);
+        }
+    }
+
+    /// Closes every window at the end of all input.
+    pub fn finish(&mut self) {
+        loop {
+            let closed = self.state.correlator.finish();
+            if closed.is_empty() {
+                break;
+            }
+            self.emit_closed(&closed);
+        }
+    }
+}
+
+/// What the alert of a correlation says of its window.
+fn window(correlation: &CorrelationPlan, fired: &Fired) -> Window {
+    let hex = |id: &[u8; 16]| {
+        let mut hex = Vec::with_capacity(32);
+        push_hex(id, &mut hex);
+        String::from_utf8(hex).unwrap_or_default()
+    };
+    let rules = fired.sources.iter().filter_map(|&source| correlation.sources.get(source));
+    Window {
+        count: fired.count,
+        value_count: fired.value_count,
+        values: fired.values.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect(),
+        first: fired.first,
+        last: fired.last,
+        rules: rules.map(ToString::to_string).collect(),
+        ids: fired.ids.iter().map(hex).collect(),
+        timespan: correlation.timespan,
+    }
+}
+
+/// The values of several operands, each joined to one text. A missing value is the empty text.
+fn key(case: &mut Case<'_, '_, '_>, operands: &[OperandId]) -> Vec<Box<[u8]>> {
+    operands.iter().map(|&operand| texts(case.shown(operand).value()).join(&b',').into()).collect()
+}
+
+fn texts(value: &Value<'_>) -> Vec<Box<[u8]>> {
+    match value {
+        Value::Number(number) => vec![number.to_string().into_bytes().into()],
+        value => value.texts().iter().map(|text| text.as_ref().into()).collect(),
+    }
+}

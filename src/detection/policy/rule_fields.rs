@@ -1,0 +1,79 @@
+//! What a rule reads: the fields of its condition and output, and the texts that it compares with the head of an event.
+
+use super::abstract_event;
+use super::requests::Literals;
+use crate::detection::rules::ast::{Check, Expr, FieldRef, Operand, Operator, Piece, Right, Rule};
+
+/// Calls back for every field of an operand.
+fn fields_of<'r>(operand: &'r Operand, found: &mut impl FnMut(&'r FieldRef)) {
+    match operand {
+        Operand::Field(field) => found(field),
+        Operand::Text(_) => {}
+        Operand::Call { arguments, .. } => {
+            for argument in arguments {
+                fields_of(argument, found);
+            }
+        }
+    }
+}
+
+fn checks_of<'r>(expr: &'r Expr, found: &mut impl FnMut(&'r Check)) {
+    match expr {
+        Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| checks_of(part, found)),
+        Expr::Not(inner) => checks_of(inner, found),
+        Expr::Macro { body, .. } | Expr::Exception { body, .. } => checks_of(body, found),
+        Expr::Check(check) => found(check),
+    }
+}
+
+/// The fields that a rule asks for, each once, and whether its condition is among those who ask.
+pub fn fields(rule: &Rule) -> Vec<(&FieldRef, bool)> {
+    let mut fields: Vec<(&FieldRef, bool)> = Vec::new();
+    let mut add = |field, in_condition| {
+        if !fields.iter().any(|(known, _)| *known == field) {
+            fields.push((field, in_condition));
+        }
+    };
+    checks_of(&rule.condition, &mut |check| {
+        fields_of(&check.left, &mut |field| add(field, true));
+        if let Right::Operand(right) = &check.right {
+            fields_of(right, &mut |field| add(field, true));
+        }
+    });
+    for piece in &rule.output.pieces {
+        if let Piece::Value { operand, .. } = piece {
+            fields_of(operand, &mut |field| add(field, false));
+        }
+    }
+    fields
+}
+
+/// What a condition compares literally with parts of the head of an event.
+pub fn literals(rule: &Rule) -> Literals {
+    let mut literals = Literals::default();
+    checks_of(&rule.condition, &mut |check| {
+        let Operand::Field(field) = &check.left else { return };
+        let Some(path) = abstract_event::path(field) else { return };
+        let path: Vec<&str> = path.iter().map(|key| &**key).collect();
+        if !matches!(check.operator, Operator::Equal | Operator::In | Operator::Intersects) {
+            return;
+        }
+        let list = match &*path {
+            ["objectRef", "resource"] => &mut literals.resources,
+            ["objectRef", "subresource"] => &mut literals.subresources,
+            ["objectRef", "apiGroup"] => &mut literals.groups,
+            ["objectRef", "namespace"] => &mut literals.namespaces,
+            ["objectRef", "name"] => &mut literals.names,
+            ["verb"] => &mut literals.verbs,
+            ["user", "username"] => &mut literals.users,
+            ["user", "groups"] => &mut literals.user_groups,
+            _ => return,
+        };
+        for value in check.right.values() {
+            if !list.contains(value) {
+                list.push(value.clone());
+            }
+        }
+    });
+    literals
+}
