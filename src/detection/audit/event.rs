@@ -1,8 +1,8 @@
-//! One audit event, read from left to right and no further than asked.
+//! One audit event, read lazily from left to right.
 //!
-//! The apiserver writes what is cheap to decide on first (stage, verb, user, objectRef, responseStatus), the
-//! objects late, the timestamps and annotations last. An [`Event`] is a cursor over its members: asking for
-//! a member reads up to it and remembers all that it passed. Another order of the members only costs time.
+//! Takes the text of an event; returns its members. The apiserver writes stage, verb, user, objectRef and responseStatus first, the
+//! request and response objects then, timestamps and annotations last. So an [`Event`] is a cursor: asking for a member reads up
+//! to it and caches what it passes. Another order of members is read correctly and costs more time.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::fmt;
 use super::json::{Cursor, JsonError, Key, Raw};
 use super::time;
 
-/// A member of an event that something asks for.
+/// A top-level member of an event that rules or detection use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Member {
@@ -37,9 +37,9 @@ pub enum Member {
 impl Member {
     const COUNT: usize = 18;
 
-    /// The member of that name.
+    /// The member with this name.
     ///
-    /// Length and first letter leave one candidate: comparing with each name took a tenth of reading an event.
+    /// Length and first letter leave one candidate: comparing with every name took 10 % of the time to read an event.
     #[inline]
     pub fn named(name: &[u8]) -> Option<Self> {
         let member = match (name.len(), name.first()?) {
@@ -66,7 +66,7 @@ impl Member {
         (member.name().as_bytes() == name).then_some(member)
     }
 
-    /// Its name in an event.
+    /// The name in an event.
     pub const fn name(self) -> &'static str {
         match self {
             Member::Kind => "kind",
@@ -91,7 +91,7 @@ impl Member {
     }
 }
 
-/// What stands in `objectRef`, each part as it is written.
+/// The members of `objectRef` that identify an object.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs)]
 pub struct ObjectRef<'a> {
@@ -104,15 +104,13 @@ pub struct ObjectRef<'a> {
 /// How far an event was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
-    /// There is more.
+    /// There may be more members.
     Open,
-    /// To its end.
-    Whole,
-    /// To where its text breaks.
-    Broken(JsonError),
+    Complete,
+    Failed(JsonError),
 }
 
-/// One audit event in the text of its line. It may hold secrets: its `Debug` says how long it is and no more.
+/// One audit event in the text of its line. It may contain secrets: `Debug` shows its length only.
 #[derive(Clone)]
 pub struct Event<'a> {
     bytes: &'a [u8],
@@ -120,7 +118,7 @@ pub struct Event<'a> {
     reading: Reading,
     members: [Option<Raw<'a>>; Member::COUNT],
     object: Option<ObjectRef<'a>>,
-    repeated: bool,
+    has_duplicates: bool,
 }
 
 impl fmt::Debug for Event<'_> {
@@ -130,7 +128,7 @@ impl fmt::Debug for Event<'_> {
 }
 
 impl<'a> Event<'a> {
-    /// An event whose text starts at the first byte of `bytes`; what follows it in `bytes` is not looked at.
+    /// An event whose text starts at the first byte of `bytes`. What follows it in `bytes` is ignored.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Event {
@@ -139,45 +137,44 @@ impl<'a> Event<'a> {
             reading: Reading::Open,
             members: [None; Member::COUNT],
             object: None,
-            repeated: false,
+            has_duplicates: false,
         }
     }
 
-    /// Reads members until `wanted` is found, or to the end.
+    /// Reads members up to `wanted`, or all.
     #[inline]
     fn read_to(&mut self, wanted: Option<Member>) {
         while self.reading == Reading::Open {
             match self.cursor.member() {
-                None => self.reading = Reading::Whole,
+                None => self.reading = Reading::Complete,
                 Some(Ok((key, value))) => {
-                    if let Some(found) = self.keep(key, value)
-                        && wanted == Some(found)
-                    {
+                    let member = self.insert(key, value);
+                    if member.is_some() && member == wanted {
                         return;
                     }
                 }
-                Some(Err(broken)) => self.broke(broken),
+                Some(Err(error)) => self.fail(error),
             }
         }
     }
 
     #[inline]
-    fn keep(&mut self, key: Key<'a>, value: Raw<'a>) -> Option<Member> {
+    fn insert(&mut self, key: Key<'a>, value: Raw<'a>) -> Option<Member> {
         let member = Member::named(&key.text())?;
         let slot = &mut self.members[member as usize];
         if slot.is_some() {
-            self.repeated = true;
+            self.has_duplicates = true;
             return None;
         }
         *slot = Some(value);
         Some(member)
     }
 
-    /// Keeps what a cut line shows of the object that it ends in, so that it is judged by that.
+    /// If the text is truncated inside an object or array, stores the beginning of that value, so that the event is evaluated by it.
     #[cold]
-    fn broke(&mut self, broken: JsonError) {
-        self.reading = Reading::Broken(broken);
-        if broken == JsonError::Truncated
+    fn fail(&mut self, error: JsonError) {
+        self.reading = Reading::Failed(error);
+        if error == JsonError::Truncated
             && let Some((name, value)) = self.cursor.cut_member()
             && let Some(member) = Member::named(name)
         {
@@ -185,7 +182,7 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// The value of a member, if it is there. Of equal ones the first counts.
+    /// The value of a member. If the member is repeated, the first one.
     #[inline]
     pub fn get(&mut self, member: Member) -> Option<Raw<'a>> {
         if self.members[member as usize].is_none() && self.reading == Reading::Open {
@@ -194,12 +191,12 @@ impl<'a> Event<'a> {
         self.members[member as usize]
     }
 
-    /// The text of a member that is a string.
+    /// The value of a member as the rule language compares it: see [`Raw::text`].
     pub fn text(&mut self, member: Member) -> Option<Cow<'a, [u8]>> {
         self.get(member).map(Raw::text)
     }
 
-    /// Any top-level value by its name, also those that are no [`Member`].
+    /// The value of a top-level member by name; also of one that is not a [`Member`].
     pub fn named(&mut self, name: &str) -> Option<Raw<'a>> {
         match Member::named(name.as_bytes()) {
             Some(member) => self.get(member),
@@ -213,7 +210,7 @@ impl<'a> Event<'a> {
         self.named(first)?.path(rest)
     }
 
-    /// What the request was about.
+    /// The object of the request.
     #[inline]
     pub fn object(&mut self) -> ObjectRef<'a> {
         if let Some(object) = self.object {
@@ -236,33 +233,33 @@ impl<'a> Event<'a> {
         object
     }
 
-    /// Reads to the end.
+    /// Reads all members.
     ///
     /// # Errors
-    /// When the text breaks: what stands before is there all the same.
+    /// If the text is truncated or malformed. The members before that are available all the same.
     pub fn finish(&mut self) -> Result<(), JsonError> {
         self.read_to(None);
         self.state()
     }
 
-    /// Whether what was read so far is sound.
+    /// Whether the text is well-formed as far as it was read.
     ///
     /// # Errors
-    /// When the text breaks.
+    /// If the text is truncated or malformed.
     #[inline]
     pub fn state(&self) -> Result<(), JsonError> {
         match self.reading {
-            Reading::Broken(broken) => Err(broken),
-            Reading::Open | Reading::Whole => Ok(()),
+            Reading::Failed(error) => Err(error),
+            Reading::Open | Reading::Complete => Ok(()),
         }
     }
 
-    /// Whether a member stood there twice, as far as the event was read.
+    /// Whether a member was repeated, as far as the event was read.
     pub fn has_duplicate_members(&self) -> bool {
-        self.repeated
+        self.has_duplicates
     }
 
-    /// Whether a part of the event is missing: its line was cut, or the apiserver took the objects out.
+    /// Whether a part of the event is missing: its line was truncated, or the apiserver removed the objects.
     pub fn is_truncated(&mut self) -> bool {
         self.finish() == Err(JsonError::Truncated)
             || self
@@ -270,7 +267,7 @@ impl<'a> Event<'a> {
                 .is_some_and(|raw| raw.bytes() == b"\"true\"")
     }
 
-    /// The text of the whole event, as far as the line holds it.
+    /// The text of the event; of a truncated one all that the line has.
     pub fn bytes(&mut self) -> &'a [u8] {
         match self.finish() {
             Ok(()) => &self.bytes[..self.cursor.position()],
@@ -278,7 +275,7 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// When it happened, in nanoseconds since 1970: `stageTimestamp`, else `requestReceivedTimestamp`.
+    /// The time of the event in nanoseconds since 1970-01-01T00:00:00Z: `stageTimestamp`, else `requestReceivedTimestamp`.
     pub fn time(&mut self) -> Option<i64> {
         [Member::StageTimestamp, Member::RequestReceivedTimestamp]
             .into_iter()
@@ -291,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_found_in_any_order_and_spelling() {
+    fn finds_members_in_any_order_and_spelling() {
         let mut event = Event::new(
             br#" {"objectRef" : {"name":"x","resource":"secrets"}, "v\u0065rb":"get","stage":"Panic","verb":"list"} "#,
         );
@@ -304,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn every_member_is_known_by_its_name() {
+    fn finds_every_member_by_its_name() {
         use Member as M;
         for member in [
             M::Kind,
@@ -332,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_event_shows_its_head() {
+    fn reads_the_beginning_of_a_truncated_event() {
         let mut event =
             Event::new(br#"{"verb":"list","responseObject":{"kind":"SecretList","items":[{"data":"#);
         assert_eq!(event.finish(), Err(JsonError::Truncated));
@@ -342,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_event_says_so() {
+    fn reports_a_malformed_event() {
         assert_eq!(Event::new(br#"{"verb":"list" oops}"#).finish(), Err(JsonError::Syntax));
         assert_eq!(Event::new(b"{verb}").finish(), Err(JsonError::Syntax));
         assert_eq!(Event::new(b"{}").finish(), Ok(()));

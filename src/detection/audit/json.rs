@@ -1,19 +1,18 @@
-//! JSON text read in place: where a value ends, what an object holds, what a string says.
+//! A lazy JSON reader.
 //!
-//! A log line is looked at as little as its rules allow, so this reader finds the end of a value without
-//! looking into it (64 bytes at a time, strings and nesting as bit masks), and hands out slices of the line.
-//! Nothing is copied but strings with escapes in them, nothing recurses, and no input makes it panic.
+//! Takes a slice of bytes; returns subslices ([`Raw`]) for values, and iterators over members and elements. It reads no further
+//! than asked: the end of a value is found without parsing what is inside, 64 bytes at a time, with strings and nesting as
+//! bit masks. Only strings with escapes are copied. It must never recurse or panic, whatever the input.
 //!
-//! What it checks of a value that it passes over: strings end, and brackets open and close as often as each
-//! other. What it does not check there: commas, colons, and which bracket closes which. A value that is
-//! opened (by [`Raw::members`], [`Raw::items`]) is checked member by member.
+//! Of a value that is skipped, strings must end and brackets must balance; commas, colons and the kinds of brackets are not
+//! checked. A value that is iterated over ([`Raw::members`], [`Raw::items`]) is checked member by member.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use wide::u8x16;
 
-/// Why reading stopped.
+/// Why a value cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// The text ends inside a value: its line was truncated.
@@ -34,7 +33,7 @@ pub enum Type {
     Scalar,
 }
 
-/// The bit masks of 64 bytes.
+/// Bit masks of 64 bytes: bit i is set where byte i is of the kind.
 struct Block {
     quotes: u64,
     backslashes: u64,
@@ -62,7 +61,7 @@ impl Block {
     }
 }
 
-/// Bit i of the result is the parity of bits 0..=i: one between an opening quote and its closing one.
+/// Bit i of the result is the parity of bits 0..=i: of quotes, 1 from an opening quote up to its closing one.
 fn prefix_xor(mut bits: u64) -> u64 {
     bits ^= bits << 1;
     bits ^= bits << 2;
@@ -75,9 +74,9 @@ fn prefix_xor(mut bits: u64) -> u64 {
 /// Every other bit, from the first.
 const EVEN: u64 = 0x5555_5555_5555_5555;
 
-/// The bytes that follow a backslash which is not escaped itself, and whether the next block's first byte is
-/// one. The addition carries through every run of backslashes at once (simdjson, "Parsing Gigabytes of JSON
-/// per Second", section 3.1.1).
+/// The bytes that are escaped: those that follow a backslash which is not escaped itself. `carry` is 1 if the first byte of the
+/// next block is escaped. The addition carries through every run of backslashes at once (simdjson, "Parsing Gigabytes of
+/// JSON per Second", section 3.1.1).
 fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
     if backslashes == 0 {
         return std::mem::take(carry);
@@ -90,7 +89,7 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
     (EVEN ^ (even_runs << 1)) & follows
 }
 
-/// Index behind the bracket that closes the one at `start`.
+/// Returns the index after the bracket that closes the one at `start`.
 fn container_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     let (mut depth, mut inside, mut carry) = (0_u64, 0_u64, 0_u64);
     let mut at = start;
@@ -106,13 +105,13 @@ fn container_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
         let block = Block::of(chunk);
         let quotes = block.quotes & !escaped(block.backslashes, &mut carry);
         let strings = prefix_xor(quotes) ^ inside;
-        // All ones if a string goes on into the next block.
+        // All ones if a string continues in the next block.
         inside = 0_u64.wrapping_sub(strings >> 63);
         let opens = block.opens & !strings;
         let mut closes = block.closes & !strings;
         let closing = u64::from(closes.count_ones());
         if depth > closing {
-            // However they are ordered, this block can't bring the depth to zero.
+            // Whatever their order, this block cannot bring the depth to zero.
             depth += u64::from(opens.count_ones());
             depth -= closing;
         } else {
@@ -135,13 +134,13 @@ fn container_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     Err(JsonError::Truncated)
 }
 
-/// Index behind the quote that closes the string whose opening quote is at `start`, and whether a backslash
-/// stands between them.
+/// Returns the index after the closing quote of the string whose opening quote is at `start`, and whether the string contains a
+/// backslash.
 #[inline]
 fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), JsonError> {
     let (quote, backslash) = (u8x16::splat(b'"'), u8x16::splat(b'\\'));
     let mut at = start + 1;
-    // Most strings of an event are short: looking at 16 bytes at once without a call is what counts here.
+    // Most strings of an event are shorter than 16 bytes: a call of memchr would take longer than this comparison.
     while let Some(lane) = bytes.get(at..).and_then(<[u8]>::first_chunk::<16>) {
         let lane = u8x16::new(*lane);
         let quotes = lane.simd_eq(quote).to_bitmask();
@@ -178,15 +177,15 @@ fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), Json
 }
 
 #[inline]
-fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
+fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\r' | b'\n') = bytes.get(at) {
         at += 1;
     }
     at
 }
 
-/// Index behind the number or word at `start`. A number that the end of the text cuts cannot be told from a
-/// whole one; the object around it is cut then.
+/// Returns the index after the number or literal at `start`. A number that the end of the text truncates looks complete; then the
+/// container around it is truncated.
 fn scalar_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     let rest = &bytes[start..];
     let length = rest
@@ -206,7 +205,7 @@ fn scalar_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     if good { Ok(start + length) } else { Err(JsonError::Syntax) }
 }
 
-/// Index behind the value that starts at `start`.
+/// Returns the index after the value that starts at `start`.
 #[inline]
 fn value_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     match bytes.get(start) {
@@ -217,7 +216,7 @@ fn value_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     }
 }
 
-/// The text of one JSON value. It may be a secret: its `Debug` says how long it is and no more.
+/// The text of one JSON value. It may contain secrets: `Debug` shows its length only.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Raw<'a>(&'a [u8]);
 
@@ -228,28 +227,28 @@ impl fmt::Debug for Raw<'_> {
 }
 
 impl<'a> Raw<'a> {
-    /// The value at the start of `bytes`, blanks before it left out.
+    /// Reads the value at the start of `bytes`, after whitespace.
     ///
     /// # Errors
-    /// When it does not end in `bytes`, or is none.
+    /// If the value does not end in `bytes`, or is not JSON.
     pub fn first(bytes: &'a [u8]) -> Result<Self, JsonError> {
-        let start = skip_blanks(bytes, 0);
+        let start = skip_whitespace(bytes, 0);
         let end = value_end(bytes, start)?;
         Ok(Raw(&bytes[start..end]))
     }
 
-    /// Takes `bytes` for a value. Where they are none, reading it finds nothing.
+    /// Treats `bytes` as one value without checking. If they are not one, it has no members, elements or text.
     pub fn assume(bytes: &'a [u8]) -> Self {
         Raw(bytes)
     }
 
-    /// Its text.
+    /// The JSON text.
     #[inline]
     pub fn bytes(self) -> &'a [u8] {
         self.0
     }
 
-    /// Its type.
+    /// The type, by the first byte.
     pub fn kind(self) -> Type {
         match self.0.first() {
             Some(b'{') => Type::Object,
@@ -259,15 +258,14 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// What a string says, unescaped; nothing for other types. Not always UTF-8: the input may not be.
+    /// The content of a string, unescaped; `None` for other types. It need not be UTF-8, since the input need not be.
     pub fn string(self) -> Option<Cow<'a, [u8]>> {
         let inner = self.0.strip_prefix(b"\"")?;
         let inner = inner.strip_suffix(b"\"").unwrap_or(inner);
         Some(unescape(inner))
     }
 
-    /// The text of the value as rules see it: a string's content, anything else as compact JSON in source
-    /// order.
+    /// The value as the rule language compares it: the content of a string, compact JSON in source order for other types.
     pub fn text(self) -> Cow<'a, [u8]> {
         match self.kind() {
             Type::String => self.string().unwrap_or_default(),
@@ -276,7 +274,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// The value without the blanks between its tokens.
+    /// The JSON text without whitespace between tokens.
     pub fn compact(self) -> Cow<'a, [u8]> {
         let mut compact: Option<Vec<u8>> = None;
         let mut at = 0;
@@ -298,23 +296,23 @@ impl<'a> Raw<'a> {
         compact.map_or(Cow::Borrowed(self.0), Cow::Owned)
     }
 
-    /// The members of an object; of anything else none.
+    /// Iterates over the members of an object. Other types have none.
     #[inline]
     pub fn members(self) -> Members<'a> {
         Members { cursor: Cursor::new(self.0, b'{') }
     }
 
-    /// The elements of an array; of anything else none.
+    /// Iterates over the elements of an array. Other types have none.
     pub fn items(self) -> Items<'a> {
         Items { cursor: Cursor::new(self.0, b'[') }
     }
 
-    /// The first member of that name.
+    /// The value of the first member of this name.
     pub fn get(self, key: &str) -> Option<Raw<'a>> {
         self.members().map_while(Result::ok).find(|(name, _)| name.is(key)).map(|(_, value)| value)
     }
 
-    /// The first members of these names, found on one way through the object.
+    /// The values of the first members of these names, in one pass over the object.
     pub fn get_all<const N: usize>(self, keys: [&str; N]) -> [Option<Raw<'a>>; N] {
         let mut found = [None; N];
         let mut missing = N;
@@ -332,8 +330,8 @@ impl<'a> Raw<'a> {
         found
     }
 
-    /// The elements of the array that is the value of a member, up to where the text ends. The end of the array is not
-    /// looked for first: it may be megabytes away.
+    /// Iterates over the elements of the array that is the value of a member, up to the end of the text. It does not search for the
+    /// end of the array first, which may be megabytes away.
     pub fn items_of(self, key: &str) -> impl Iterator<Item = Raw<'a>> {
         let mut cursor = Cursor::new(self.0, b'{');
         let found = loop {
@@ -351,7 +349,7 @@ impl<'a> Raw<'a> {
         keys.iter().try_fold(self, |value, key| value.get(key))
     }
 
-    /// The member or element that a token of a JSON pointer names.
+    /// The member or element that a token of a JSON pointer (RFC 6901) names.
     pub fn step(self, token: &str) -> Option<Raw<'a>> {
         match self.kind() {
             Type::Object => self.get(token),
@@ -368,7 +366,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// Undoes a string's escapes. A lone surrogate and an escape that is none become U+FFFD.
+/// Decodes the escapes of a string. Lone surrogates and invalid escapes become U+FFFD.
 fn unescape(inner: &[u8]) -> Cow<'_, [u8]> {
     let Some(first) = memchr::memchr(b'\\', inner) else { return Cow::Borrowed(inner) };
     let mut out = Vec::with_capacity(inner.len());
@@ -422,7 +420,7 @@ fn hex4(bytes: &[u8], at: usize) -> Option<u16> {
     })
 }
 
-/// A member's name, still escaped.
+/// The name of a member, with its escapes.
 #[derive(Clone, Copy)]
 pub struct Key<'a> {
     inner: &'a [u8],
@@ -430,25 +428,25 @@ pub struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    /// Whether it says `name`.
+    /// Whether the decoded name equals `name`.
     #[inline]
     pub fn is(&self, name: &str) -> bool {
         if self.escaped { *unescape(self.inner) == *name.as_bytes() } else { self.inner == name.as_bytes() }
     }
 
-    /// What it says.
+    /// The decoded name.
     #[inline]
     pub fn text(&self) -> Cow<'a, [u8]> {
         if self.escaped { unescape(self.inner) } else { Cow::Borrowed(self.inner) }
     }
 }
 
-/// Walks over the members or elements of one container; knows where it is and whether it may go on.
+/// A position in one container. Returns its members or elements one by one; stops at the first error.
 #[derive(Clone)]
 pub struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Nothing was read yet: no comma is due.
+    /// Nothing was read yet: no comma is expected.
     fresh: bool,
     done: bool,
 }
@@ -460,15 +458,15 @@ impl fmt::Debug for Cursor<'_> {
 }
 
 impl<'a> Cursor<'a> {
-    /// Before the first member or element of the container in `bytes`, if `open` opens it.
+    /// A cursor before the first member or element of the container in `bytes`, which has to start with `open`.
     #[inline]
     pub fn new(bytes: &'a [u8], open: u8) -> Self {
-        let start = skip_blanks(bytes, 0);
+        let start = skip_whitespace(bytes, 0);
         Cursor { bytes, at: start + 1, fresh: true, done: bytes.get(start) != Some(&open) }
     }
 
-    /// The name, as it is spelt, and the beginning of the value of the member in which the text ends, where that is an
-    /// object or an array.
+    /// The member in which the text ends, if its value is an object or an array: its name, not unescaped, and the beginning of its
+    /// value.
     #[cold]
     pub fn cut_member(&self) -> Option<(&'a [u8], Raw<'a>)> {
         let rest = self.remainder();
@@ -480,18 +478,18 @@ impl<'a> Cursor<'a> {
         Some((name, Raw::assume(rest)))
     }
 
-    /// Index behind what was read.
+    /// The index after what was read.
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// Moves to the next member or element; false behind the last one.
+    /// Moves to the next member or element. Returns false after the last one.
     #[inline]
     fn advance(&mut self, close: u8) -> Result<bool, JsonError> {
         if self.done {
             return Ok(false);
         }
-        self.at = skip_blanks(self.bytes, self.at);
+        self.at = skip_whitespace(self.bytes, self.at);
         let fresh = std::mem::take(&mut self.fresh);
         match self.bytes.get(self.at) {
             None => self.stop(JsonError::Truncated),
@@ -501,7 +499,7 @@ impl<'a> Cursor<'a> {
                 Ok(false)
             }
             Some(b',') if !fresh => {
-                self.at = skip_blanks(self.bytes, self.at + 1);
+                self.at = skip_whitespace(self.bytes, self.at + 1);
                 Ok(true)
             }
             Some(_) if fresh => Ok(true),
@@ -536,7 +534,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The name of the next member of an object. Its value is next.
+    /// The name of the next member of an object. The cursor is then before its value.
     #[inline]
     fn key(&mut self) -> Option<Result<Key<'a>, JsonError>> {
         match self.advance(b'}') {
@@ -554,9 +552,9 @@ impl<'a> Cursor<'a> {
             Err(broken) => return Some(self.stop(broken)),
         };
         let key = Key { inner: &self.bytes[self.at + 1..end - 1], escaped };
-        self.at = skip_blanks(self.bytes, end);
+        self.at = skip_whitespace(self.bytes, end);
         match self.bytes.get(self.at) {
-            Some(b':') => self.at = skip_blanks(self.bytes, self.at + 1),
+            Some(b':') => self.at = skip_whitespace(self.bytes, self.at + 1),
             None => return Some(self.stop(JsonError::Truncated)),
             Some(_) => return Some(self.stop(JsonError::Syntax)),
         }
@@ -572,13 +570,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// What a cut container still shows of the value that it ends in: the head of a member or element.
+    /// The text from the cursor on: in a truncated container, the beginning of the value in which it ends.
     pub fn remainder(&self) -> &'a [u8] {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 }
 
-/// Iterates over an object's members. After an error it ends.
+/// Iterates over the members of an object. Ends after an error.
 #[derive(Clone, Debug)]
 pub struct Members<'a> {
     cursor: Cursor<'a>,
@@ -593,7 +591,7 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// Iterates over an array's elements. After an error it ends.
+/// Iterates over the elements of an array. Ends after an error.
 #[derive(Clone, Debug)]
 pub struct Items<'a> {
     cursor: Cursor<'a>,
@@ -607,14 +605,14 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-/// A JSON pointer (RFC 6901), taken apart once.
+/// A parsed JSON pointer (RFC 6901).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pointer {
     tokens: Box<[Box<str>]>,
 }
 
 impl Pointer {
-    /// Reads a pointer. One without its leading slash is taken as if it had it.
+    /// Parses a pointer. The leading slash is optional.
     pub fn new(text: &str) -> Self {
         if text.is_empty() {
             return Pointer { tokens: Box::default() };
@@ -625,7 +623,7 @@ impl Pointer {
         }
     }
 
-    /// Its tokens, unescaped.
+    /// The unescaped tokens.
     pub fn tokens(&self) -> &[Box<str>] {
         &self.tokens
     }
@@ -641,7 +639,7 @@ mod tests {
     }
 
     #[test]
-    fn values_end_where_they_end() {
+    fn finds_the_end_of_values() {
         assert_eq!(end(r#""a\"b" "#), Ok(6));
         assert_eq!(end(r#"{"a":"}","b":[1,{"c":"\\"}]},"#), Ok(28));
         assert_eq!(end("truex"), Err(JsonError::Syntax));
@@ -653,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_say_what_they_say() {
+    fn decodes_strings() {
         let text = |json: &str| String::from_utf8(Raw(json.as_bytes()).text().into_owned()).unwrap();
         assert_eq!(text(r#""a\u0026\n\"\\\/""#), "a&\n\"\\/");
         assert_eq!(text(r#""\ud83d\ude00""#), "😀");
@@ -663,27 +661,27 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_equal_keys_counts_and_escaped_keys_are_keys() {
+    fn uses_the_first_of_equal_keys_and_decodes_keys() {
         let raw = Raw(br#"{"a":1,"a":2,"v\u0065rb":"get"}"#);
         assert_eq!(raw.get("a").unwrap().bytes(), b"1");
         assert_eq!(raw.get("verb").unwrap().bytes(), b"\"get\"");
     }
 
     #[test]
-    fn a_broken_member_ends_the_object() {
+    fn stops_at_a_malformed_member() {
         let members: Vec<_> = Raw(br#"{"a":1 "b":2}"#).members().collect();
         assert_eq!(members.len(), 2);
         assert_eq!(members[1].as_ref().err(), Some(&JsonError::Syntax));
     }
 
     proptest! {
-        /// The bit masks find the end of a value where a plain reader finds it, wherever blocks begin.
+        /// The bit masks find the same end of a value as a byte-by-byte reader, at any alignment.
         #[test]
-        fn masks_agree_with_a_plain_reader(text in r#"[\[\]{}"\\a,:]{0,300}"#) {
+        fn masks_agree_with_a_byte_by_byte_reader(text in r#"[\[\]{}"\\a,:]{0,300}"#) {
             let text = format!("[{text}");
             let (mut depth, mut inside, mut skip, mut plain) = (0_usize, false, false, Err(JsonError::Truncated));
             for (i, byte) in text.bytes().enumerate() {
-                // Outside strings a backslash is no JSON; all that counts is that it hides a quote alike.
+                // A backslash outside of strings is not JSON; both readers let it escape a quote.
                 if std::mem::take(&mut skip) && matches!(byte, b'"' | b'\\') { continue; }
                 match byte {
                     b'\\' => skip = true,

@@ -1,7 +1,8 @@
-//! What an audit event is: how its bytes become fields.
+//! Reads audit events.
 //!
-//! In come bytes that anybody may have written; out come events that borrow from them. Nothing here does
-//! I/O, knows of rules, or believes a client.
+//! Takes buffers of bytes, of which clients control large parts; returns events that borrow from them, their members, and text
+//! that is safe to show. Nothing of rules, I/O or cluster state may enter this module, and no field that a client chooses is
+//! trusted.
 
 pub mod buffer_scan;
 pub mod envelope;
