@@ -1,53 +1,54 @@
-//! What is wrong with a rule file, and where.
+//! Diagnostics about rule, policy and configuration files.
+//!
+//! Takes messages with spans; returns text that shows each with its file, line and column.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-/// A rule file in memory.
+/// A file in memory.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
-    /// Its name, for messages.
+    /// The name shown in messages.
     pub name: Arc<str>,
-    /// Its content.
     pub text: String,
 }
 
-/// How bad a diagnostic is.
+/// The severity of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// The rule set does not load.
+    /// The file is rejected.
     Error,
-    /// It loads, but may not do what its author thinks.
+    /// The file is accepted, but may not do what its author intended.
     Warning,
 }
 
 /// A range of bytes in one of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Index of the file.
+    /// Index into the list of files.
     pub file: usize,
-    /// Bytes in it.
+    /// Range of bytes in the file.
     pub range: Range<usize>,
 }
 
-/// One message.
+/// One message about a span of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// Whether the file is rejected.
     pub severity: Severity,
-    /// A stable name for it, in kebab case.
+    /// A stable identifier in kebab case, such as `unknown-key`.
     pub code: &'static str,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// Where.
+    /// The position of the problem.
     pub span: Span,
-    /// What stands there, or should.
+    /// A note at the position, such as what was expected. May be empty.
     pub label: String,
-    /// Other places that explain it.
+    /// Further positions, with notes, that explain the problem.
     pub others: Vec<(Span, String)>,
-    /// What to do about it.
+    /// How to resolve it.
     pub help: Vec<String>,
 }
 
@@ -70,28 +71,28 @@ impl Diagnostic {
         Diagnostic { severity: Severity::Warning, ..Self::error(code, message, span) }
     }
 
-    /// With a label at the place.
+    /// Adds a note at the position.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
-    /// With advice.
+    /// Adds a hint on how to resolve it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());
         self
     }
 
-    /// With advice, if there is any.
+    /// Adds a hint, if there is one.
     #[must_use]
     pub fn maybe_help(mut self, help: Option<String>) -> Self {
         self.help.extend(help);
         self
     }
 
-    /// With another place.
+    /// Adds a further position.
     #[must_use]
     pub fn other(mut self, span: Span, label: impl Into<String>) -> Self {
         self.others.push((span, label.into()));
@@ -99,7 +100,7 @@ impl Diagnostic {
     }
 }
 
-/// Shows diagnostics for people: each with its file, line and column, and the place underlined.
+/// Formats diagnostics for a terminal: each with its file, line and column, and the position underlined.
 pub fn render(diagnostics: &[Diagnostic], files: &[SourceFile], color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut out = String::new();
@@ -150,7 +151,7 @@ pub fn render(diagnostics: &[Diagnostic], files: &[SourceFile], color: bool) -> 
     out
 }
 
-/// A range that lies in the text, on character boundaries.
+/// Limits a range to the text and to character boundaries.
 fn clamp(text: &str, range: &Range<usize>) -> Range<usize> {
     let boundary = |mut at: usize| {
         at = at.min(text.len());
@@ -163,7 +164,7 @@ fn clamp(text: &str, range: &Range<usize>) -> Range<usize> {
     start..boundary(range.end).max(start)
 }
 
-/// A rule file may come from anybody: what it says must not move the cursor.
+/// Replaces characters that would move the cursor of a terminal: files are untrusted.
 fn visible(text: &str) -> String {
     text.chars()
         .map(

@@ -1,4 +1,7 @@
-//! Bytes from an event on their way out: into JSON strings.
+//! Escapes untrusted text for output.
+//!
+//! Takes bytes of events and names from files; returns the inside of JSON strings, or text for a terminal. What is returned never
+//! contains a control character or one that changes the direction of text.
 
 use wide::u8x16;
 
@@ -7,9 +10,8 @@ pub const MAX_SHOWN_LEN: usize = 64 * 1024;
 
 /// Appends `text` as the inside of a JSON string.
 ///
-/// What is no UTF-8 becomes U+FFFD. Control characters (C0, DEL, C1), line and paragraph separators, and the
-/// characters that turn the direction of text are written as escapes, so that the JSON can be printed on a
-/// terminal and never breaks a line.
+/// Invalid UTF-8 becomes U+FFFD. Control characters (C0, DEL, C1), line and paragraph separators, and characters that change the
+/// direction of text are escaped, so that the JSON can be printed on a terminal and stays on one line.
 pub fn escape_json(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     loop {
@@ -40,7 +42,7 @@ pub fn escape_json(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// How many bytes from the start can stand in a JSON string as they are: printable ASCII but `"` and `\\`.
+/// The length of the longest prefix that needs no escapes in a JSON string: printable ASCII other than `"` and `\\`.
 fn plain_length(text: &[u8]) -> usize {
     let is_plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
     let (lanes, rest) = text.as_chunks::<16>();
@@ -56,7 +58,8 @@ fn plain_length(text: &[u8]) -> usize {
     lanes.len() * 16 + rest.iter().position(|&byte| !is_plain(byte)).unwrap_or(rest.len())
 }
 
-/// Whether a JSON string says what it says without escapes, and could be written so by [`push_json_string`].
+/// Whether a JSON string is what [`push_json_string`] would write for its content: no escapes, nothing to escape, and not longer
+/// than [`MAX_SHOWN_LEN`].
 pub fn is_plain_string(json: &[u8]) -> bool {
     let inner = json.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\""));
     inner.is_some_and(|inner| inner.len() <= MAX_SHOWN_LEN && plain_length(inner) == inner.len())
@@ -82,7 +85,7 @@ fn push_unit(unit: u32, out: &mut Vec<u8>) {
     let _ = write!(out, "\\u{unit:04x}");
 }
 
-/// Whether a character would move the cursor, break the line or turn the text around it on a terminal.
+/// Whether a character would move the cursor of a terminal, break the line, or change the direction of the text around it.
 pub fn is_disruptive(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}')
@@ -96,7 +99,7 @@ pub fn push_json_string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Text from events and file names, with nothing in it that moves a terminal's cursor.
+/// Escapes [disruptive](is_disruptive) characters, so that text of events and files can be printed on a terminal.
 pub fn visible(text: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(text.len());
@@ -122,12 +125,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_readers_read_back_what_was_said(bytes in proptest::collection::vec(any::<u8>(), 0..60), text in any::<String>()) {
+        fn json_readers_return_the_original_text(bytes in proptest::collection::vec(any::<u8>(), 0..60), text in any::<String>()) {
             for bytes in [bytes, text.into_bytes()] {
                 let mut out = Vec::new();
                 push_json_string(&bytes, &mut out);
-                let said: String = serde_json::from_slice(&out).unwrap();
-                prop_assert_eq!(said, String::from_utf8_lossy(&bytes));
+                let read: String = serde_json::from_slice(&out).unwrap();
+                prop_assert_eq!(read, String::from_utf8_lossy(&bytes));
                 let out = String::from_utf8(out).unwrap();
                 prop_assert!(!out.chars().any(is_disruptive));
             }
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_shown_not_obeyed() {
+    fn escapes_control_characters() {
         assert_eq!(visible("a\n\u{1b}[2J\u{202e}b"), "a\\n\\u{1b}[2J\\u{202e}b");
     }
 }

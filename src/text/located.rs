@@ -1,11 +1,14 @@
-//! Text that knows which bytes of which file it came from, also when it was put together from several.
+//! Text with the position of each byte in the files that it came from.
+//!
+//! Takes scalars of YAML files; returns their text, also concatenated from several files (a condition that is appended to), and the
+//! span in a file for any range of it.
 
 use std::ops::Range;
 
 use super::diagnostics::Span;
 use super::yaml::Node;
 
-/// A text from rule files.
+/// Text from one or more scalars.
 #[derive(Clone, Debug, Default)]
 pub struct Located {
     text: String,
@@ -14,12 +17,12 @@ pub struct Located {
 
 #[derive(Clone, Debug)]
 struct Piece {
-    /// Where it starts in the text.
+    /// Offset in the concatenated text.
     start: usize,
     file: usize,
-    /// For each byte, and the end, its place in the file.
+    /// The position in the file of each byte of the piece, and of its end.
     origins: Vec<usize>,
-    /// The node as a whole.
+    /// The range of the whole scalar in the file.
     range: Range<usize>,
 }
 
@@ -31,12 +34,12 @@ impl Located {
         Located { text, pieces: vec![piece] }
     }
 
-    /// The text.
+    /// The concatenated text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Appends another text after a blank.
+    /// Appends another text, separated by a space.
     pub fn append(&mut self, other: &Located) {
         self.text.push(' ');
         let start = self.text.len();
@@ -45,7 +48,7 @@ impl Located {
             .extend(other.pieces.iter().map(|piece| Piece { start: piece.start + start, ..piece.clone() }));
     }
 
-    /// Where a range of the text stands. One that spans several pieces is cut at the first one's end.
+    /// The span in a file of a range of the text. A range over several pieces is limited to the first of them.
     pub fn span(&self, range: &Range<usize>) -> Span {
         let index = self.pieces.partition_point(|piece| piece.start <= range.start).saturating_sub(1);
         let Some(piece) = self.pieces.get(index) else { return Span { file: 0, range: 0..0 } };
@@ -54,12 +57,12 @@ impl Located {
             piece.origins.get(at).or(piece.origins.last()).copied().unwrap_or(piece.range.start)
         };
         let start = place(range.start);
-        // The end is where the last byte stands, plus its length: what follows may be on another line.
+        // The end is the position of the last byte plus one: the next byte may be on another line.
         let end = if range.end > range.start { place(range.end - 1) + 1 } else { start };
         Span { file: piece.file, range: start..end.max(start) }
     }
 
-    /// Where all of it stands; of several pieces the first.
+    /// The span of the whole first piece.
     pub fn whole(&self) -> Span {
         match self.pieces.first() {
             Some(piece) => Span { file: piece.file, range: piece.range.clone() },

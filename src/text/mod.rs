@@ -1,5 +1,8 @@
-//! Text that people write and read, below rules, policies and configuration: YAML with positions, diagnostics, spans of
-//! time, suggestions.
+//! Text that people write and read.
+//!
+//! Takes text of rule files, audit policies and configuration files, and of events; returns YAML nodes with positions, diagnostics,
+//! parsed durations and name patterns, and text that is safe to print. It is the lowest layer: rules, policies, configuration and
+//! outputs use it, and nothing of theirs may enter it.
 
 pub mod diagnostics;
 pub mod escape;

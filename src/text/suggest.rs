@@ -1,21 +1,28 @@
-//! «Did you mean …?»
+//! Suggestions for misspelled words.
+//!
+//! Takes a word and the known ones; returns the most similar, if one is similar enough.
 
-/// The candidate that is most like a word, if one is like it at all.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // A hostile word must not cost quadratic time.
-    if word.len() > 128 {
+/// Longer words get no suggestion, in bytes: the distance takes time that grows with the product of both lengths.
+const MAX_WORD_LEN: usize = 128;
+
+/// The lowest similarity of a suggestion, from 0 to 1.
+const MIN_SIMILARITY: f64 = 0.6;
+
+/// The candidate most similar to a word, by Damerau-Levenshtein distance; `None` if the similarity is below [`MIN_SIMILARITY`].
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > MAX_WORD_LEN {
         return None;
     }
     candidates
         .into_iter()
-        .filter(|candidate| candidate.len() <= 128)
+        .filter(|candidate| candidate.len() <= MAX_WORD_LEN)
         .map(|candidate| (candidate, strsim::normalized_damerau_levenshtein(word, candidate)))
-        .filter(|(_, likeness)| *likeness >= 0.6)
+        .filter(|(_, similarity)| *similarity >= MIN_SIMILARITY)
         .max_by(|(_, a), (_, b)| a.total_cmp(b))
         .map(|(candidate, _)| candidate)
 }
 
-/// The same as a sentence.
+/// The [closest] candidate as a question: "did you mean …?".
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    nearest(word, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
+    closest(word, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
 }

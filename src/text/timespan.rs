@@ -1,47 +1,49 @@
-//! Lengths of time as rules write them: `90s`, `10m`, `1h30m`, `7d`.
+//! Durations as rules and configuration files write them: `90s`, `10m`, `1h30m`, `7d`.
+//!
+//! Takes text and returns nanoseconds, and the reverse.
 
 const SECOND: i64 = 1_000_000_000;
 
-/// Units, longest first, in nanoseconds.
+/// Units in nanoseconds, the longest first.
 const UNITS: [(char, i64); 4] =
     [('d', 86_400 * SECOND), ('h', 3600 * SECOND), ('m', 60 * SECOND), ('s', SECOND)];
 
-/// The longest there is: a year, far beyond what a window can hold.
-pub const LONGEST: i64 = 366 * 86_400 * SECOND;
+/// The longest duration, in nanoseconds: more than a year, far beyond any window.
+pub const MAX_DURATION: i64 = 366 * 86_400 * SECOND;
 
-/// Reads a length of time, in nanoseconds: whole numbers with units, the longest unit first. More than 0 and at
-/// most [`LONGEST`].
+/// Parses a duration into nanoseconds: integers with units, the longest unit first. It has to be positive and at most
+/// [`MAX_DURATION`].
 ///
 /// # Errors
-/// Says what is wrong.
+/// Returns what was expected.
 pub fn parse(text: &str) -> Result<i64, &'static str> {
-    const FORM: &str = "expected a time such as 90s, 10m, 1h30m or 7d";
+    const EXPECTED: &str = "expected a duration such as 90s, 10m, 1h30m or 7d";
     let mut rest = text.trim();
-    let mut whole: i64 = 0;
+    let mut total: i64 = 0;
     let mut units = UNITS.as_slice();
     while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit()).ok_or(FORM)?;
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit()).ok_or(EXPECTED)?;
         let number = &rest[..digits];
-        let letter = rest[digits..].chars().next().ok_or(FORM)?;
-        // Each unit once, and none behind a shorter one: `30m1h` is a slip.
-        let at = units.iter().position(|(unit, _)| *unit == letter).ok_or(FORM)?;
+        let letter = rest[digits..].chars().next().ok_or(EXPECTED)?;
+        // Each unit once, and none after a shorter one: `30m1h` is a mistake.
+        let at = units.iter().position(|(unit, _)| *unit == letter).ok_or(EXPECTED)?;
         if number.is_empty() {
-            return Err(FORM);
+            return Err(EXPECTED);
         }
-        whole = number
+        total = number
             .parse::<i64>()
             .ok()
             .and_then(|number| number.checked_mul(units[at].1))
-            .and_then(|part| whole.checked_add(part))
-            .filter(|whole| *whole <= LONGEST)
+            .and_then(|part| total.checked_add(part))
+            .filter(|total| *total <= MAX_DURATION)
             .ok_or("expected at most 366d")?;
         units = &units[at + 1..];
         rest = &rest[digits + letter.len_utf8()..];
     }
-    if whole > 0 { Ok(whole) } else { Err(FORM) }
+    if total > 0 { Ok(total) } else { Err(EXPECTED) }
 }
 
-/// Writes a length of time as rules do. What is less than a second is left out.
+/// Formats a duration. Fractions of a second are dropped.
 pub fn format(nanoseconds: i64) -> String {
     let mut rest = nanoseconds.max(0);
     let mut text = String::new();
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_of_units_are_read_and_written() {
+    fn parses_and_formats_durations() {
         for (text, seconds, again) in [
             ("90s", 90, "1m30s"),
             ("10m", 600, "10m"),

@@ -1,7 +1,8 @@
-//! YAML as a tree that remembers where everything stands.
+//! YAML with positions.
 //!
-//! What a rule file needs and nothing else: several documents, anchors and aliases, merge keys. Of equal keys
-//! the first counts. Aliased nodes are shared, not copied, so that no file grows in memory.
+//! Takes the text of a file; returns a tree of nodes with their byte ranges. Supports what rule, policy and configuration files need:
+//! several documents, anchors and aliases, merge keys. Of repeated keys the first counts. Aliased nodes are shared, not copied,
+//! so that a small file cannot expand in memory.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,36 +11,34 @@ use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-/// Deeper than any rule file goes.
-const DEEPEST: usize = 64;
+/// The deepest nesting of a file. It bounds the recursion of all that walks the tree.
+const MAX_DEPTH: usize = 64;
 
-/// More keys in one mapping come from no person. Looking for repeats compares each with all.
-const MOST_ENTRIES: usize = 1000;
+/// The most keys in one mapping. Each is compared with all others to find repeated keys.
+const MAX_ENTRIES: usize = 1000;
 
-/// A node and where it stands.
+/// A node of the tree.
 #[derive(Debug)]
 pub struct Node {
-    /// What it is.
     pub value: Value,
-    /// Its bytes in the file.
+    /// Byte range in the file.
     pub range: Range<usize>,
 }
 
-/// What a node is.
+/// The content of a node.
 #[derive(Debug)]
 pub enum Value {
-    /// A text, whatever it looks like.
+    /// Text, even if it looks like a number or a boolean.
     Scalar(Scalar),
-    /// A sequence.
     Sequence(Vec<Arc<Node>>),
-    /// A mapping, in file order, without repeats.
+    /// Entries in file order, without repeated keys.
     Mapping(Vec<Entry>),
 }
 
-/// A scalar's text.
+/// The text of a scalar.
 #[derive(Debug)]
 pub struct Scalar {
-    /// Decoded.
+    /// The text without quotes and escapes.
     pub text: String,
     style: ScalarStyle,
 }
@@ -47,29 +46,25 @@ pub struct Scalar {
 /// A key and its value.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The key's text.
     pub key: String,
-    /// Where the key stands.
+    /// Byte range of the key in the file.
     pub key_range: Range<usize>,
-    /// The value.
     pub value: Arc<Node>,
 }
 
 /// A YAML error.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Error {
-    /// What is wrong.
     pub message: String,
-    /// Where.
     pub range: Range<usize>,
 }
 
-/// All documents of a file, and the places of keys that were given twice.
+/// All documents of a file.
 #[derive(Debug, Default)]
 pub struct Documents {
-    /// One node a document.
+    /// The root node of each document.
     pub roots: Vec<Arc<Node>>,
-    /// Keys whose second value was ignored.
+    /// Repeated keys, whose later values were ignored, and their ranges.
     pub repeated_keys: Vec<(String, Range<usize>)>,
 }
 
@@ -126,7 +121,7 @@ impl Node {
         }
     }
 
-    /// For each byte of a scalar's text (and its end) the byte of the file that it came from.
+    /// The position in the file of each byte of a scalar's text, and of its end.
     pub fn origins(&self, file: &str) -> Vec<usize> {
         match &self.value {
             Value::Scalar(scalar) => origins(scalar, file, &self.range),
@@ -135,10 +130,10 @@ impl Node {
     }
 }
 
-/// Reads a file.
+/// Parses a file.
 ///
 /// # Errors
-/// When it is no YAML, or deeper than a rule file goes.
+/// If it is not YAML, or exceeds a limit.
 pub fn parse(text: &str) -> Result<Documents, Error> {
     let text_without_mark = text.strip_prefix('\u{feff}').unwrap_or(text);
     let skipped = text.len() - text_without_mark.len();
@@ -159,9 +154,9 @@ pub fn parse(text: &str) -> Result<Documents, Error> {
     Ok(builder.documents)
 }
 
-/// From character indices, which the parser counts in, to bytes.
+/// Converts character indices, which the parser returns, to byte offsets.
 struct Offsets {
-    /// The byte of each character; nothing where they are the same.
+    /// The offset of each character; `None` if the text is ASCII.
     bytes: Option<Vec<usize>>,
     skipped: usize,
     length: usize,
@@ -184,16 +179,15 @@ impl Offsets {
 
 enum Open {
     Sequence(Vec<Arc<Node>>),
-    /// A mapping.
     Mapping(Mapping),
 }
 
 #[derive(Default)]
 struct Mapping {
     entries: Vec<Entry>,
-    /// What merge keys bring, where the mapping itself says nothing.
+    /// Entries from merge keys. The mapping's own entries take precedence.
     merged: Vec<Entry>,
-    /// The key that waits for its value.
+    /// The key whose value comes next.
     key: Option<Arc<Node>>,
 }
 
@@ -213,7 +207,7 @@ impl Builder {
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                 Some(node) => self.push(node, range),
                 None => Err(Error {
-                    message: "this alias stands for nothing, or for what it stands in".to_owned(),
+                    message: "unknown alias, or an alias of the node that contains it".to_owned(),
                     range,
                 }),
             },
@@ -243,9 +237,9 @@ impl Builder {
     }
 
     fn open(&mut self, open: Open, anchor: usize, range: &Range<usize>) -> Result<(), Error> {
-        if self.stack.len() == DEEPEST {
+        if self.stack.len() == MAX_DEPTH {
             return Err(Error {
-                message: format!("nested deeper than {DEEPEST} levels"),
+                message: format!("nested deeper than {MAX_DEPTH} levels"),
                 range: range.clone(),
             });
         }
@@ -270,7 +264,7 @@ impl Builder {
                 Some(key_node) => {
                     let Some(text) = key_node.text() else {
                         return Err(Error {
-                            message: "a key must be a text".to_owned(),
+                            message: "a key must be a scalar".to_owned(),
                             range: key_node.range.clone(),
                         });
                     };
@@ -281,9 +275,9 @@ impl Builder {
                         self.documents.repeated_keys.push((text.to_owned(), key_node.range.clone()));
                         return Ok(());
                     }
-                    if entries.len() >= MOST_ENTRIES {
+                    if entries.len() >= MAX_ENTRIES {
                         return Err(Error {
-                            message: format!("more than {MOST_ENTRIES} keys in one mapping"),
+                            message: format!("more than {MAX_ENTRIES} keys in one mapping"),
                             range,
                         });
                     }
@@ -296,22 +290,19 @@ impl Builder {
     }
 }
 
-/// A merge key: the entries of another mapping, or of several, of which the first counts.
+/// Adds the entries of a merge key: those of one mapping, or of several, the first of which takes precedence.
 fn merge(entries: &mut Vec<Entry>, node: &Arc<Node>, range: Range<usize>) -> Result<(), Error> {
     let sources = node.sequence().unwrap_or(std::slice::from_ref(node));
     for source in sources {
         let Some(more) = source.mapping() else {
             return Err(Error {
-                message: "`<<` takes a mapping, or a sequence of mappings".to_owned(),
+                message: "invalid `<<`: expected a mapping or a sequence of mappings".to_owned(),
                 range,
             });
         };
         for entry in more {
-            if entries.len() >= MOST_ENTRIES {
-                return Err(Error {
-                    message: format!("more than {MOST_ENTRIES} keys in one mapping"),
-                    range,
-                });
+            if entries.len() >= MAX_ENTRIES {
+                return Err(Error { message: format!("more than {MAX_ENTRIES} keys in one mapping"), range });
             }
             if !entries.iter().any(|own| own.key == entry.key) {
                 entries.push(entry.clone());
@@ -321,8 +312,8 @@ fn merge(entries: &mut Vec<Entry>, node: &Arc<Node>, range: Range<usize>) -> Res
     Ok(())
 }
 
-/// Walks over a scalar's text and its source side by side: what folding, indentation and escapes did is
-/// undone, so that an offset in the text becomes a place in the file.
+/// Maps each byte of a scalar's text to its position in the file, by walking both side by side past folding, indentation and
+/// escapes.
 fn origins(scalar: &Scalar, file: &str, range: &Range<usize>) -> Vec<usize> {
     let source = file.as_bytes();
     let end = range.end.min(source.len());
@@ -330,7 +321,7 @@ fn origins(scalar: &Scalar, file: &str, range: &Range<usize>) -> Vec<usize> {
     match scalar.style {
         ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => at += 1,
         ScalarStyle::Literal | ScalarStyle::Folded => {
-            // The header may be marked as the start, or the content.
+            // The range may start at the header or at the content.
             if matches!(source.get(at), Some(b'|' | b'>')) {
                 at = memchr::memchr(b'\n', &source[at..end]).map_or(end, |found| at + found + 1);
             }
@@ -380,7 +371,7 @@ fn escape_length(source: &[u8]) -> usize {
     }
 }
 
-/// Reads a YAML 1.1 boolean in the spellings that rule files use.
+/// Parses a YAML 1.1 boolean.
 pub fn boolean(text: &str) -> Option<bool> {
     match &*Cow::from(text.to_ascii_lowercase()) {
         "true" | "yes" | "on" | "y" => Some(true),
@@ -394,7 +385,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn merge_keys_give_what_a_mapping_does_not_say_itself() {
+    fn merge_keys_do_not_replace_own_entries() {
         let documents = parse("- &a {x: 1, y: 2}\n- &b {y: 3, z: 4}\n- <<: [*a, *b]\n  x: 5\n").unwrap();
         let items = documents.roots[0].sequence().unwrap();
         assert_eq!(items[2].to_json(), serde_json::json!({"x": 5, "y": 2, "z": 4}));
@@ -402,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn places_survive_folding_quoting_and_other_letters() {
+    fn positions_are_right_despite_folding_quoting_and_non_ascii() {
         let text = "\u{feff}# ä\n- k: >\n    one two\n    three\n- k: \"a\\\"b\\tc\"\n- k: 'it''s'\n- k: one\n    two\n- k: |\r\n    x\r\n    yä z\r\n";
         let documents = parse(text).unwrap();
         for item in documents.roots[0].sequence().unwrap() {

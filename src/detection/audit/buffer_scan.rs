@@ -1,44 +1,46 @@
-//! What a whole buffer is searched for before its lines are looked at: the few things that would go unseen
-//! where a line is read only in part. One pass for all of them.
+//! One search over each buffer before its lines are read.
+//!
+//! Takes a buffer; returns what would be missed where lines are skipped or read in part: events that start inside a line, events
+//! that the apiserver truncated, invalid text. One pass for all patterns, so that the cost does not grow with their number.
 
 use super::literals::Literals;
 
-/// How an audit event starts as the apiserver writes it to a file.
+/// The start of an event in a log file, as the apiserver writes it.
 const START: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
 
 const PATTERNS: [&str; 4] = [START, r#""audit.k8s.io/truncated""#, r"\ud", r"\uD"];
 
-/// Searches buffers.
+/// A compiled search, shared by all buffers.
 #[derive(Debug, Clone)]
 pub struct BufferScanner {
     patterns: Literals,
 }
 
-/// What a buffer holds.
+/// The result of searching one buffer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct BufferScan {
-    /// Where events start that do not start their line: in a list, behind another event, or in the middle of a
-    /// line that was torn.
+    /// Positions at which events start, other than the start of a line: in a list, after another event, or inside a line whose
+    /// writer was interrupted.
     pub inner_starts: Vec<usize>,
-    /// Events that the apiserver truncated.
+    /// Number of events that the apiserver truncated.
     pub truncated: u64,
-    /// Lines with half of a surrogate pair, which is read as U+FFFD.
+    /// Number of lines with a lone surrogate, which is read as U+FFFD.
     pub lone_surrogates: u64,
-    /// Lines that are not UTF-8; what is none is read as U+FFFD.
+    /// Number of lines with invalid UTF-8, which is read as U+FFFD.
     pub invalid_utf8: u64,
 }
 
 impl BufferScanner {
-    /// Prepares the search.
+    /// Compiles the search.
     #[allow(clippy::expect_used, clippy::missing_panics_doc, clippy::new_without_default)]
     pub fn new() -> Self {
-        // Only too many or too long patterns can fail, and these are constants.
+        // Compilation fails for too many or too long patterns only, and these are constants.
         BufferScanner { patterns: Literals::new(&PATTERNS).expect("constant patterns") }
     }
 
-    /// Searches a buffer that starts at the start of a line.
+    /// Searches a buffer. It has to start at the start of a line.
     pub fn search(&self, bytes: &[u8]) -> BufferScan {
-        let mut notes = BufferScan::default();
+        let mut result = BufferScan::default();
         let mut surrogate_line = None;
         let mut pair_end = 0;
         let mut from = 0;
@@ -46,29 +48,29 @@ impl BufferScanner {
             // No pattern overlaps itself or another.
             from = at + PATTERNS[pattern].len();
             match pattern {
-                0 if at > 0 && bytes[at - 1] != b'\n' => notes.inner_starts.push(at),
+                0 if at > 0 && bytes[at - 1] != b'\n' => result.inner_starts.push(at),
                 0 => {}
-                1 => notes.truncated += 1,
+                1 => result.truncated += 1,
                 _ if at < pair_end => {}
                 _ if is_pair(&bytes[at..]) => pair_end = at + 12,
                 _ => {
                     let line = memchr::memrchr(b'\n', &bytes[..at]);
                     if surrogate_line != Some(line) {
                         surrogate_line = Some(line);
-                        notes.lone_surrogates += 1;
+                        result.lone_surrogates += 1;
                     }
                 }
             }
         }
         if std::str::from_utf8(bytes).is_err() {
             let lines = bytes.split(|&byte| byte == b'\n');
-            notes.invalid_utf8 = lines.filter(|line| std::str::from_utf8(line).is_err()).map(|_| 1).sum();
+            result.invalid_utf8 = lines.filter(|line| std::str::from_utf8(line).is_err()).map(|_| 1).sum();
         }
-        notes
+        result
     }
 }
 
-/// Whether two escapes are a high and a low surrogate.
+/// Whether two consecutive escapes are a high and a low surrogate.
 fn is_pair(bytes: &[u8]) -> bool {
     let unit = |at: usize, firsts: &[u8]| {
         bytes.get(at + 2).is_some_and(u8::is_ascii_alphabetic)
@@ -85,12 +87,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notes_are_taken_by_line() {
-        let searcher = BufferScanner::new();
+    fn counts_lines_not_occurrences() {
+        let scanner = BufferScanner::new();
         let text = format!("{START}1\n{{\"torn{START}2\n\"\\ud83d\\ude00\"\n\"\\ud83d \\udc00\"\n");
-        let notes = searcher.search(text.as_bytes());
-        assert_eq!(notes.inner_starts, [START.len() + 8]);
-        assert_eq!((notes.lone_surrogates, notes.invalid_utf8), (1, 0));
-        assert_eq!(searcher.search(b"a\n\xff\xff\n\xfe\n").invalid_utf8, 2);
+        let result = scanner.search(text.as_bytes());
+        assert_eq!(result.inner_starts, [START.len() + 8]);
+        assert_eq!((result.lone_surrogates, result.invalid_utf8), (1, 0));
+        assert_eq!(scanner.search(b"a\n\xff\xff\n\xfe\n").invalid_utf8, 2);
     }
 }

@@ -1,28 +1,28 @@
-//! What of an event may be shown.
+//! Redaction of values from events.
 //!
-//! At level RequestResponse an audit event carries the loot itself: the data of Secrets, tokens, passwords in
-//! environment variables. Conditions may look at all of it; whatever leaves pullwatch goes through
-//! [`Place::show`], which knows where in an event a value stands and what must not be said there.
+//! Takes a value and its [`Place`] in an event; returns text that may leave pullwatch. At level RequestResponse an event contains
+//! data of Secrets, tokens, and passwords in environment variables. Conditions may read all of it; no output may contain it, so
+//! every value that leaves pullwatch must pass [`Place::show`].
 //!
-//! The key of a hidden value stays, its value becomes [`REDACTED`]. To hide too much is a nuisance, to hide
-//! too little is a leak, so a key that names a secret hides what is under it at any depth of a body.
+//! The key of a redacted value is kept, the value becomes [`REDACTED`]. Redacting too much is an inconvenience, too little a
+//! leak: a key that names a secret redacts everything below it.
 
 use std::borrow::Cow;
 
 use super::json::{Raw, Type};
 use crate::text::escape::MAX_SHOWN_LEN;
 
-/// Stands for a value that must not be shown.
+/// Replaces a redacted value.
 pub const REDACTED: &str = "<redacted>";
 
-/// Stands for what lies deeper than any Kubernetes object goes.
+/// Replaces a value that is nested deeper than [`MAX_DEPTH`].
 const TOO_DEEP: &str = "\"<nested too deep>\"";
 
-/// Kubernetes objects stay well below this; reading deeper would cost an attacker nothing and us much.
-const DEEPEST: usize = 96;
+/// The deepest nesting of a value that is shown. Kubernetes objects are far below it; it bounds the recursion.
+const MAX_DEPTH: usize = 96;
 
-/// Ends a text that was cut at [`MAX_SHOWN_LEN`].
-const CUT: &str = "…";
+/// Ends a text that was truncated to [`MAX_SHOWN_LEN`].
+const ELLIPSIS: &str = "…";
 
 /// Keys of a request or response body whose values are secrets, in lower case.
 const SECRET_KEYS: [&str; 17] = [
@@ -61,32 +61,32 @@ const SECRET_PARAMETERS: [&str; 12] = [
     "apikey",
 ];
 
-/// Annotations that hold the patch of a mutating webhook, as text: it may set a secret's data or an environment.
+/// Prefix of annotations that contain the patch of a mutating webhook as text. It may set the data of a Secret or an environment.
 const PATCHES: &[u8] = b"patch.webhook.admission.k8s.io/";
 
-/// Where in an event a value stands.
+/// The place of a value in an event, which decides what is redacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The event itself.
     Event,
-    /// A part that holds no secrets: user, objectRef, most annotations of the event …
+    /// A part without secrets: user, objectRef, most annotations of the event …
     Plain,
     /// The annotations of the event.
     Annotations,
     /// The request URI.
     Uri,
-    /// In a request or response body.
+    /// In the request or response object.
     Body,
     /// A container's environment: a list of names and values.
     Environment,
-    /// One entry of it.
+    /// One entry of an environment.
     Variable,
     /// Under a key that names a secret.
     Secret,
 }
 
 impl Place {
-    /// Where the member `key` of `parent` stands, if `parent` stands here.
+    /// The place of the member `key` of `parent`, which is at this place.
     #[must_use]
     pub fn member(self, key: &[u8], parent: Raw<'_>) -> Place {
         match self {
@@ -101,19 +101,19 @@ impl Place {
             Place::Body => body_member(key, parent),
             Place::Variable if key == b"value" => Place::Secret,
             Place::Variable => Place::Body,
-            // A JSON pointer's index, or a map where a list is due.
+            // A JSON pointer's index, or a map instead of a list.
             Place::Environment => Place::Variable,
             Place::Plain | Place::Uri | Place::Secret => self,
         }
     }
 
-    /// Where the elements of an array stand that stands here.
+    /// The place of the elements of an array at this place.
     #[must_use]
     pub fn item(self) -> Place {
         if self == Place::Environment { Place::Variable } else { self }
     }
 
-    /// Where the member or element that a JSON pointer's token names stands.
+    /// The place of the member or element that a token of a JSON pointer names.
     #[must_use]
     pub fn step(self, token: &str, parent: Raw<'_>) -> Place {
         match parent.kind() {
@@ -122,29 +122,29 @@ impl Place {
         }
     }
 
-    /// The text of a value that stands here, with nothing in it that must not be said: a string's content,
-    /// anything else as compact JSON in source order. At most [`MAX_SHOWN_LEN`] bytes.
+    /// The redacted text of a value at this place: the content of a string, compact JSON in source order for other types. At most
+    /// [`MAX_SHOWN_LEN`] bytes and an ellipsis.
     pub fn show(self, value: Raw<'_>) -> Cow<'_, [u8]> {
         match (value.kind(), self) {
             (Type::String | Type::Scalar, Place::Secret) => Cow::Borrowed(REDACTED.as_bytes()),
-            (Type::String, Place::Uri) => value.string().map(uri).map_or(Cow::default(), cut),
-            (Type::String | Type::Scalar, _) => cut(value.text()),
+            (Type::String, Place::Uri) => value.string().map(uri).map_or(Cow::default(), truncate),
+            (Type::String | Type::Scalar, _) => truncate(value.text()),
             (Type::Object | Type::Array, _) => {
                 let mut out = Vec::new();
                 self.write(value, Shape { depth: 0, indent: None, limit: MAX_SHOWN_LEN }, &mut out);
-                cut(Cow::Owned(out))
+                truncate(Cow::Owned(out))
             }
         }
     }
 
-    /// Like [`Place::show`] for an object or array, indented by two blanks.
+    /// Like [`Place::show`], but as JSON that is indented by two spaces.
     pub fn show_indented(self, value: Raw<'_>) -> Vec<u8> {
         let mut out = Vec::new();
         self.write(value, Shape { depth: 0, indent: Some(0), limit: MAX_SHOWN_LEN }, &mut out);
-        cut(Cow::Owned(out)).into_owned()
+        truncate(Cow::Owned(out)).into_owned()
     }
 
-    /// Appends the value as JSON. Recursion ends at [`DEEPEST`].
+    /// Appends the redacted value as JSON. Recursion ends at [`MAX_DEPTH`].
     fn write(self, value: Raw<'_>, shape: Shape, out: &mut Vec<u8>) {
         let Shape { depth, indent, limit } = shape;
         if out.len() > limit {
@@ -168,7 +168,7 @@ impl Place {
                 out.extend_from_slice(value.bytes());
                 return;
             }
-            Type::Object | Type::Array if depth == DEEPEST => {
+            Type::Object | Type::Array if depth == MAX_DEPTH => {
                 out.extend_from_slice(TOO_DEEP.as_bytes());
                 return;
             }
@@ -207,20 +207,20 @@ impl Place {
     }
 }
 
-/// How a value is written.
+/// The format of a value that is written.
 #[derive(Clone, Copy)]
 struct Shape {
     depth: usize,
-    /// Blanks before each line; nothing for compact JSON.
+    /// Spaces before each line; `None` for compact JSON.
     indent: Option<usize>,
-    /// Writing stops behind so many bytes.
+    /// Writing stops once the output is longer than this, in bytes.
     limit: usize,
 }
 
-/// An object or array as it is, indented by two blanks: for conditions, never for anything that leaves pullwatch.
+/// An object or array without redaction, indented by two spaces. For conditions only: the result must not leave pullwatch.
 pub fn indented(value: Raw<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    // Nothing in a plain place is hidden.
+    // Values at a plain place are not redacted.
     Place::Plain.write(value, Shape { depth: 0, indent: Some(0), limit: usize::MAX }, &mut out);
     out
 }
@@ -239,7 +239,7 @@ fn body_member(key: &[u8], parent: Raw<'_>) -> Place {
     if SECRET_KEYS.iter().any(|secret| key.eq_ignore_ascii_case(secret.as_bytes())) {
         return Place::Secret;
     }
-    // A JSON patch (RFC 6902) names the place of its value in a neighbour.
+    // An operation of a JSON patch (RFC 6902) names the place of its `value` in `path`.
     if key == b"value"
         && parent.get("op").is_some()
         && let Some(path) = parent.get("path").and_then(Raw::string)
@@ -256,12 +256,12 @@ fn body_member(key: &[u8], parent: Raw<'_>) -> Place {
     Place::Body
 }
 
-/// Whether a query parameter of that name carries a secret.
+/// Whether the value of a query parameter of this name is a secret.
 pub fn is_secret_parameter(name: &[u8]) -> bool {
     SECRET_PARAMETERS.iter().any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
 }
 
-/// A request URI without the secrets in its query.
+/// Redacts secrets in the query of a request URI.
 pub fn uri(uri: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     let Some(question) = memchr::memchr(b'?', &uri) else { return uri };
     let (path, query) = uri.split_at(question + 1);
@@ -289,8 +289,8 @@ pub fn uri(uri: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     Cow::Owned(shown)
 }
 
-/// Cuts at a character's start, so that valid UTF-8 stays valid.
-fn cut(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+/// Truncates to [`MAX_SHOWN_LEN`] bytes at the start of a character, so that valid UTF-8 stays valid.
+fn truncate(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     if text.len() <= MAX_SHOWN_LEN {
         return text;
     }
@@ -299,7 +299,7 @@ fn cut(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
         end -= 1;
     }
     let mut shown = text[..end].to_vec();
-    shown.extend_from_slice(CUT.as_bytes());
+    shown.extend_from_slice(ELLIPSIS.as_bytes());
     Cow::Owned(shown)
 }
 
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_of_bodies_are_hidden_and_their_keys_stay() {
+    fn redacts_secrets_of_bodies_and_keeps_their_keys() {
         insta::assert_snapshot!(
             shown(r#"{"verb":"get","responseObject":{"kind":"Secret","data":{".dockerconfigjson":"bG9vdA=="},"type":"t"}}"#),
             @r#"{"verb":"get","responseObject":{"kind":"Secret","data":{".dockerconfigjson":"<redacted>"},"type":"t"}}"#
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn patches_of_webhooks_are_hidden() {
+    fn redacts_patches_of_webhooks() {
         insta::assert_snapshot!(
             shown(r#"{"annotations":{"authorization.k8s.io/decision":"allow","patch.webhook.admission.k8s.io/round_0_index_0":"{\"patch\":[{\"value\":\"loot\"}]}"}}"#),
             @r#"{"annotations":{"authorization.k8s.io/decision":"allow","patch.webhook.admission.k8s.io/round_0_index_0":"<redacted>"}}"#
@@ -340,22 +340,23 @@ mod tests {
     }
 
     #[test]
-    fn escaped_keys_hide_too() {
+    fn redacts_below_escaped_keys() {
         assert!(!shown(r#"{"responseObject":{"d\u0061ta":{"x":"loot"}}}"#).contains("loot"));
         assert!(!shown(r#"{"r\u0065sponseObject":{"data":{"x":"loot"}}}"#).contains("loot"));
     }
 
     #[test]
-    fn bearer_material_in_uris_is_hidden() {
-        let hide = |text: &str| String::from_utf8(uri(Cow::Borrowed(text.as_bytes())).into_owned()).unwrap();
-        assert_eq!(hide("/api?watch=1&token=loot&x=2"), "/api?watch=1&token=<redacted>&x=2");
-        assert_eq!(hide("/api?%74oken=loot"), "/api?%74oken=<redacted>");
-        assert_eq!(hide("/api?command=cat&command=%2Fetc"), "/api?command=cat&command=%2Fetc");
+    fn redacts_tokens_in_uris() {
+        let redacted =
+            |text: &str| String::from_utf8(uri(Cow::Borrowed(text.as_bytes())).into_owned()).unwrap();
+        assert_eq!(redacted("/api?watch=1&token=loot&x=2"), "/api?watch=1&token=<redacted>&x=2");
+        assert_eq!(redacted("/api?%74oken=loot"), "/api?%74oken=<redacted>");
+        assert_eq!(redacted("/api?command=cat&command=%2Fetc"), "/api?command=cat&command=%2Fetc");
         assert!(!shown(r#"{"requestURI":"/a?b=1\u0026access_token=loot"}"#).contains("loot"));
     }
 
     #[test]
-    fn what_is_too_long_or_too_deep_is_cut() {
+    fn truncates_what_is_too_long_or_too_deep() {
         let deep = format!("{{\"requestObject\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
         assert!(shown(&deep).contains("<nested too deep>"));
         let long = format!("{{\"userAgent\":\"{}\"}}", "ä".repeat(MAX_SHOWN_LEN));

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::ast::{Operator, Quantifier, Transformer};
 use super::syntax::{Check, OPERATORS, Operand, Right, Syntax, TRANSFORMERS, Word};
-use crate::text::suggest::nearest;
+use crate::text::suggest::closest;
 
 /// How deep parentheses and transformers may nest.
 const DEEPEST: usize = 100;
@@ -397,7 +397,7 @@ impl<'t> Parser<'t> {
             "not" => Some("`not` stands before the whole comparison: `not ka.verb in (…)`".to_owned()),
             "bcontains" => Some("did you mean `contains`?".to_owned()),
             "bstartswith" => Some("did you mean `startswith`?".to_owned()),
-            lower => nearest(lower, OPERATORS.iter().map(|(word, _)| *word))
+            lower => closest(lower, OPERATORS.iter().map(|(word, _)| *word))
                 .map(|near| format!("did you mean `{near}`?")),
         };
         Err(error)
