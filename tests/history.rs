@@ -175,7 +175,7 @@ fn habits(alerts: &[Value], min_count: usize) -> BTreeSet<String> {
         if !matches!(exposure, Some("payload" | "presumed" | "metadata"))
             || !["get", "list", "watch"].contains(&said["verb"].as_str().unwrap())
             || user == "system:anonymous"
-            || alert["rule"] == "Audit Log Holds Secrets"
+            || alert["rule"] == "Secret Data Logged In Audit Log"
             || is_person && is_whole_cluster
             || grave.contains(&event(alert))
         {
@@ -344,7 +344,7 @@ fn who_poses_as_somebody_is_not_who_they_are() {
     let output = scan(&["--rules", &rules(), "--rules", &path("baseline.yaml"), &path("audit.log")]);
     let rules: Vec<Value> =
         without_correlations(alerts(&output)).iter().map(|alert| alert["rule"].clone()).collect();
-    assert_eq!(rules, ["Secrets Read As Somebody Else", "Registry Credential Read"]);
+    assert_eq!(rules, ["Secrets Read Via Impersonation", "Registry Credential Read"]);
     let (file, left) = baseline_of(&[posed]);
     assert!(left.is_empty() && file.contains("[ka.user.name, ka.impuser.name, "), "{left:?}\n{file}");
 }

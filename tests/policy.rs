@@ -46,7 +46,7 @@ const RULES: &str = r#"
   output: "%ka.uri.param[command]"
   priority: NOTICE
   tags: [T1609]
-- rule: Role Reads Secrets
+- rule: Role Grants Secret Read Access
   desc: d
   condition: kevt and (role or clusterrole) and kmodify and ka.req.role.rules.resources intersects (secrets)
   output: x
@@ -182,7 +182,7 @@ fn the_sample_policy_leaves_no_rule_blind_and_writes_no_credential() {
         [
             ("Secret Deleted In Bulk", "sees"),
             ("Command In Pod", "sees"),
-            ("Role Reads Secrets", "sees"),
+            ("Role Grants Secret Read Access", "sees"),
             ("Permission Asked", "sees"),
             ("Token Issued", "sees"),
             ("Pod Named By The Apiserver", "blind"),
@@ -328,7 +328,7 @@ fn what_a_policy_hides_of_some_is_told_from_what_it_hides_of_all() {
     for part in ["secrets watched", "seen only at its end", "logins with a wrong token"] {
         assert!(out.contains(part), "{part}: {out}");
     }
-    let (verdict, why) = reasons(&with(""), "Role Reads Secrets");
+    let (verdict, why) = reasons(&with(""), "Role Grants Secret Read Access");
     assert!(verdict == "blind" && why.contains("line 4 logs Metadata; it takes Request"), "{why}");
     let (verdict, why) = reasons(&with(""), "Permission Asked");
     assert!(verdict == "partly" && why.contains("requestObject"), "{why}");

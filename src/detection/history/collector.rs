@@ -156,6 +156,6 @@ mod tests {
             .zip(&collector.per_reader)
             .filter_map(|(rule, is_about)| (!is_about).then_some(&*rule.name))
             .collect();
-        assert_eq!(not_about_reads, ["Audit Log Holds Secrets"]);
+        assert_eq!(not_about_reads, ["Secret Data Logged In Audit Log"]);
     }
 }
