@@ -43,7 +43,8 @@ fn the_shipped_rules_are_sound_and_do_what_their_tests_say() {
 #[test]
 fn a_correlation_is_explained_by_its_rules() {
     let event = event("a", "get", "registry");
-    let (code, _, err) = run(&["rules", "explain", "--rule", "Secret Access Failures Followed By Read", &event]);
+    let (code, _, err) =
+        run(&["rules", "explain", "--rule", "Secret Access Failures Followed By Read", &event]);
     assert_eq!(code, Some(2));
     assert!(err.contains("  Repeated Secret Access Failures\n  Registry Credential Read"), "{err}");
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Replays the sample logs for ever, RATE events a second: each with an audit id of its own and the time of now, as an apiserver would
-# write it. Standard output is the input of Kafka's console producer.
+# Replays the sample logs in an endless loop, RATE events per second, each with a unique audit id and the current time, as an apiserver
+# would write it. Writes to standard output, for Kafka's console producer.
 set -eu
 cd "${SAMPLES:-/samples}"
 round=0
