@@ -10,21 +10,16 @@ use anyhow::Context as _;
 
 use crate::daemon::config::{Config, Source, SourceKind};
 use crate::daemon::kafka::{KafkaErrorKind, MatchExchange, Transact};
-#[cfg(feature = "kafka")]
 use crate::daemon::kafka::{PartitionOffset, TxnOutcome};
 use crate::daemon::metrics::{KafkaMetrics, Metrics};
 use crate::daemon::pipeline::{Message, Status};
 use crate::daemon::sink::{Kind, SinkConfig};
-#[cfg(feature = "kafka")]
 use crate::daemon::sink::{SinkMetrics, TransactionalProducer};
 use crate::daemon::source::kafka::{Consumer, ConsumerObserver, Dependencies};
-#[cfg(feature = "kafka")]
 use crate::daemon::source::kafka::{Membership, RepartitionTopic, Settings};
 use crate::daemon::store::{Reader, Store};
-#[cfg(feature = "kafka")]
 use crate::detection::alert::NewAlert;
 use crate::detection::detector::repartition;
-#[cfg(feature = "kafka")]
 use crate::detection::detector::repartition::Outgoing;
 use crate::detection::state::kind;
 
@@ -102,7 +97,6 @@ pub fn exact_sink(config: &Config) -> Option<&SinkConfig> {
 }
 
 /// What puts alerts and offsets into one transaction, where the configuration asks for that.
-#[cfg(feature = "kafka")]
 pub fn transactions(
     config: &Config,
     dir: &Path,
@@ -128,21 +122,7 @@ pub fn transactions(
     Ok(Some(Box::new(Exactly { inner, group: consumer.membership() })))
 }
 
-/// There are no transactions without Kafka.
-#[cfg(not(feature = "kafka"))]
-#[allow(clippy::unnecessary_wraps)]
-pub fn transactions(
-    _: &Config,
-    _: &Path,
-    _: &[Consumer],
-    _: &Arc<Metrics>,
-    _: &Arc<AtomicBool>,
-) -> anyhow::Result<Option<Box<dyn Transact>>> {
-    Ok(None)
-}
-
 /// The same after a restart, and nobody else's: by `instance_id`, else by machine and state directory.
-#[cfg(feature = "kafka")]
 fn transactional_id(source: &Settings, dir: &Path) -> String {
     use sha2::{Digest as _, Sha256};
     let instance = source.instance_id.clone().unwrap_or_else(|| {
@@ -162,20 +142,17 @@ fn transactional_id(source: &Settings, dir: &Path) -> String {
 }
 
 /// A sink's transactions, and the source's place in its group.
-#[cfg(feature = "kafka")]
 struct Exactly {
     inner: TransactionalProducer,
     group: Membership,
 }
 
-#[cfg(feature = "kafka")]
 impl std::fmt::Debug for Exactly {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.inner.fmt(f)
     }
 }
 
-#[cfg(feature = "kafka")]
 impl Transact for Exactly {
     fn anchor(&self) -> Option<PartitionOffset> {
         self.group.any().map(|(topic, partition, next)| PartitionOffset { topic, partition, next })
@@ -214,7 +191,6 @@ pub fn exchange_settings(config: &Config) -> Option<repartition::Settings> {
 }
 
 /// What replicas exchange, where the configuration asks for that.
-#[cfg(feature = "kafka")]
 pub fn exchange(
     config: &Config,
     dir: &Path,
@@ -239,18 +215,6 @@ pub fn exchange(
         Box::new(move |reason| metrics.failed(reason)),
         should_stop.clone(),
     )))
-}
-
-/// There is nobody to exchange anything with without Kafka.
-#[cfg(not(feature = "kafka"))]
-pub fn exchange(
-    _: &Config,
-    _: &Path,
-    _: &[Consumer],
-    _: &Arc<Metrics>,
-    _: &Arc<AtomicBool>,
-) -> Option<Box<dyn MatchExchange>> {
-    None
 }
 
 /// Starts the consumers of all sources over Kafka.

@@ -5,38 +5,24 @@
 //! comes with the feature `kafka`; a build without it says so where a configuration asks for it. What must never come in:
 //! events and alerts. Values of properties may be passwords, so that none is ever shown.
 
-#[cfg(feature = "kafka")]
+#![cfg_attr(not(feature = "kafka"), allow(dead_code))]
+
+#[cfg_attr(not(feature = "kafka"), path = "disabled.rs")]
 pub(crate) mod client;
-#[cfg(feature = "kafka")]
-mod context;
 mod errors;
 mod exchange;
-#[cfg(feature = "kafka")]
-pub(crate) mod match_records;
-#[cfg(feature = "kafka")]
-mod oauth;
 mod settings;
 mod transaction;
 
-#[cfg(feature = "kafka")]
-pub(crate) use context::{Context, LastError};
+pub use client::{ENABLED, check};
 pub use errors::KafkaErrorKind;
-#[cfg(feature = "kafka")]
-pub(crate) use errors::error_kind;
 pub(crate) use exchange::{AssignedPartition, MatchExchange};
-#[cfg(feature = "kafka")]
-pub(crate) use oauth::token;
 pub use settings::{Cluster, Role, reserved};
 pub(crate) use transaction::{PartitionOffset, Transact, TxnOutcome};
 
 /// Why nothing of Kafka works in this build, where that is so.
 pub const DISABLED: &str =
     "this build has no Kafka: use a released binary, or build with the default features (cargo build)";
-
-/// Whether this build has Kafka.
-pub const fn is_enabled() -> bool {
-    cfg!(feature = "kafka")
-}
 
 /// What is wrong with properties, as librdkafka sees it: the property's name and a word about it, or a word about all.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -53,22 +39,4 @@ pub enum Error {
     /// The feature is not there.
     #[error("{DISABLED}")]
     Disabled,
-}
-
-/// Checks properties, each by itself. Connects to nothing.
-///
-/// # Errors
-/// The first that is wrong.
-#[cfg(feature = "kafka")]
-pub fn check(cluster: &Cluster) -> Result<(), Error> {
-    client::check(cluster)
-}
-
-/// Says that this build cannot.
-///
-/// # Errors
-/// Always.
-#[cfg(not(feature = "kafka"))]
-pub fn check(_: &Cluster) -> Result<(), Error> {
-    Err(Error::Disabled)
 }

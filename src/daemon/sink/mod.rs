@@ -35,7 +35,6 @@ pub use config::{
 pub use error::{SettingsError, TlsError};
 pub(crate) use feed::StoreFeed;
 pub use feed::{Feed, FeedClosed, FeedError};
-#[cfg(feature = "kafka")]
 pub(crate) use kafka::TransactionalProducer;
 pub use metrics::SinkMetrics;
 pub(crate) use worker::Reopen;

@@ -149,7 +149,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn cluster(&mut self, node: &Node, role: Role) -> Option<Cluster> {
-        if !kafka::is_enabled() {
+        if !kafka::ENABLED {
             let place = node.get("type").map_or(node, |place| place);
             self.error(place, kafka::DISABLED, "not in this build");
             return None;

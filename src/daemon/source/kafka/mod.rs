@@ -12,41 +12,18 @@
 //! What comes in: messages, whatever is in them. What goes out: their bytes, in the order of each partition. What must never
 //! come in: anything of JSON but how an event starts that is one line.
 
-// Without Kafka nobody makes batches and positions.
-#[cfg_attr(not(feature = "kafka"), allow(dead_code))]
+#![cfg_attr(not(feature = "kafka"), allow(dead_code))]
+
 mod batch;
+#[cfg_attr(not(feature = "kafka"), path = "disabled.rs")]
+mod consumer;
 mod partitions;
-#[cfg_attr(not(feature = "kafka"), allow(dead_code))]
 mod position;
 mod settings;
 
-#[cfg(feature = "kafka")]
-mod consumer;
-#[cfg(feature = "kafka")]
-mod context;
-#[cfg(feature = "kafka")]
-mod in_flight;
-#[cfg(feature = "kafka")]
-mod membership;
-#[cfg(feature = "kafka")]
-mod repartition;
-#[cfg(feature = "kafka")]
-mod start_offset;
-
-#[cfg(not(feature = "kafka"))]
-mod disabled;
-
 pub use batch::{Batch, Outcome, Segment};
-#[cfg(feature = "kafka")]
-pub use consumer::Consumer;
-#[cfg(not(feature = "kafka"))]
-pub use disabled::Consumer;
-#[cfg(feature = "kafka")]
-pub use membership::Membership;
+pub use consumer::{Consumer, Membership, RepartitionTopic};
 pub use partitions::Partitions;
-pub use position::Position;
-#[cfg(feature = "kafka")]
-pub use repartition::RepartitionTopic;
 pub use settings::{Commit, Correlate, Settings, StartAt};
 
 use std::time::Duration;

@@ -1,10 +1,22 @@
 //! Properties of librdkafka, checked and put together.
 
+mod context;
+mod error_kind;
+mod match_records;
+mod oauth;
+
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+pub(crate) use context::{Context, LastError};
+pub(crate) use error_kind::error_kind;
+pub(crate) use match_records::{is_too_large, log_too_large, send};
+pub(crate) use oauth::token;
+
 use super::{Cluster, Error};
+
+pub const ENABLED: bool = true;
 
 /// The properties of a client that the configuration names, over those that hold where it does not.
 pub fn config(cluster: &Cluster, defaults: &[(&str, &str)], owned: &[(&str, &str)]) -> ClientConfig {

@@ -13,10 +13,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::producer::{config, key, record};
-use crate::daemon::kafka::{
-    self, Context, LastError, PartitionOffset, TxnOutcome, client, error_kind, match_records,
-};
+use super::{config, key, record};
+use crate::daemon::kafka::client::{self, Context, LastError, error_kind};
+use crate::daemon::kafka::{self, PartitionOffset, TxnOutcome};
 use crate::daemon::log_limit::LogLimits;
 use crate::daemon::sink::SinkMetrics;
 use crate::daemon::sink::config::Kafka;
@@ -194,12 +193,12 @@ impl TransactionalProducer {
                 let acknowledged = if self.refused.contains(&digest) {
                     None
                 } else {
-                    match_records::send(&producer, &topic, message)?
+                    client::send(&producer, &topic, message)?
                 };
                 if let Some(acknowledged) = acknowledged {
                     self.keep(&producer, &mut sent, (digest, acknowledged))?;
                 } else {
-                    match_records::log_too_large(&topic);
+                    client::log_too_large(&topic);
                     self.counts.failure(Reason::Rejected);
                 }
             }
@@ -240,7 +239,7 @@ impl TransactionalProducer {
         match acknowledged.now_or_never() {
             Some(Ok(Ok(_))) => Ok(()),
             Some(Ok(Err((error, _)))) => {
-                let is_refused = match_records::is_too_large(&error);
+                let is_refused = client::is_too_large(&error);
                 if is_refused && self.one_by_one {
                     self.refused.insert(id);
                 }
@@ -279,7 +278,7 @@ impl TransactionalProducer {
 
     fn complain(&mut self, error: &KafkaError) {
         let reason = error.rdkafka_error_code().map_or(kafka::KafkaErrorKind::Transaction, error_kind);
-        self.counts.failure(super::producer::reason_for(reason));
+        self.counts.failure(super::reason_for(reason));
         let said = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let (reason, detail) = said.unwrap_or((reason, String::new()));
         if let Some(suppressed) = self.log_limits.admit(reason) {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::oneshot;
 
-use super::batch::Builder;
-use super::{Batch, Outcome, Partitions, Position};
+use super::super::batch::Builder;
+use super::super::position::Position;
+use super::super::{Batch, Outcome, Partitions};
 
 /// So many groups of offsets wait for the sinks; behind them the newest two are put together.
 const MAX_PENDING_COMMITS: usize = 1024;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::super::position::{self, Position};
+use super::super::{Partitions, StartAt};
 use super::context::Context;
-use super::position::{self, Position};
-use super::{Partitions, StartAt};
 use crate::daemon::kafka::KafkaErrorKind;
 
 /// The group waits for us meanwhile: what is not known by then is left to librdkafka.

@@ -17,12 +17,11 @@ use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::super::settings::{Correlate, Settings};
 use super::membership::Membership;
-use super::settings::{Correlate, Settings};
-use crate::daemon::kafka::match_records::{is_too_large, log_too_large, send};
-use crate::daemon::kafka::{
-    AssignedPartition, Context, KafkaErrorKind, LastError, MatchExchange, client, error_kind,
-};
+use crate::daemon::kafka::client::{self, Context, LastError, error_kind};
+use crate::daemon::kafka::client::{is_too_large, log_too_large, send};
+use crate::daemon::kafka::{AssignedPartition, KafkaErrorKind, MatchExchange};
 use crate::daemon::log_limit::LogLimits;
 use crate::detection::detector::repartition::Outgoing;
 

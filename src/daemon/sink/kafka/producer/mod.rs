@@ -1,5 +1,7 @@
 //! An idempotent producer.
 
+mod transaction;
+
 use std::fmt::Write as _;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -9,11 +11,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
-use crate::daemon::kafka::{self, Context, LastError, client, error_kind};
+use crate::daemon::kafka::client::{self, Context, LastError, error_kind};
+use crate::daemon::kafka::{self};
 use crate::daemon::sink::config::{Kafka, Key};
 use crate::daemon::sink::error::SettingsError;
 use crate::daemon::sink::failure::{Failure, Reason, Remedy};
 use crate::detection::alert::StoredAlert;
+
+pub use transaction::TransactionalProducer;
 
 /// What holds where the configuration says nothing else.
 const DEFAULTS: [(&str, &str); 3] =

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 
-use super::consumer::Client;
+use super::Client;
 use crate::daemon::kafka::AssignedPartition;
 
 /// Who we are in the group, and what is ours.

@@ -1,5 +1,11 @@
 //! The loop of a consumer, on a thread of its assigned: take what is there, hand it on, commit, and never stop asking.
 
+mod context;
+mod in_flight;
+mod membership;
+mod repartition;
+mod start_offset;
+
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,12 +16,15 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 
-use super::context::Context;
-use super::in_flight::Accepted;
-use super::membership::Membership;
-use super::repartition::create_topic;
+pub use membership::Membership;
+pub use repartition::RepartitionTopic;
+
 use super::{Dependencies, Error, Settings};
-use crate::daemon::kafka::{KafkaErrorKind, client, error_kind};
+use crate::daemon::kafka::KafkaErrorKind;
+use crate::daemon::kafka::client::{self, error_kind};
+use context::Context;
+use in_flight::Accepted;
+use repartition::create_topic;
 
 /// How often offsets are committed.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);

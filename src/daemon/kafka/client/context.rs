@@ -8,7 +8,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 
-use super::{KafkaErrorKind, error_kind, token};
+use super::{error_kind, token};
+use crate::daemon::kafka::KafkaErrorKind;
 
 /// What librdkafka said last, which says more than that a record took too long.
 pub type LastError = Arc<Mutex<Option<(KafkaErrorKind, String)>>>;

@@ -12,9 +12,14 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::super::position::Position;
+use super::super::{
+    Batch, Commit, ConsumerObserver, Dependencies, Outcome, Partitions, Settings, StartAt, position,
+};
 use super::in_flight::ConsumerState;
-use super::{Batch, Commit, ConsumerObserver, Partitions, Settings, StartAt, position, start_offset};
-use crate::daemon::kafka::{KafkaErrorKind, error_kind};
+use super::start_offset;
+use crate::daemon::kafka::KafkaErrorKind;
+use crate::daemon::kafka::client::error_kind;
 use crate::daemon::log_limit::LogLimits;
 use crate::daemon::time::since_epoch;
 
@@ -51,7 +56,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Context {
     /// With nothing in hand.
-    pub fn new(source: &str, settings: &Settings, dependencies: super::Dependencies) -> Self {
+    pub fn new(source: &str, settings: &Settings, dependencies: Dependencies) -> Self {
         Context {
             source: source.to_owned(),
             group: settings.group.clone(),
@@ -94,7 +99,7 @@ impl Context {
     }
 
     /// Notes what became of a batch. False where its messages have to be read again.
-    pub fn settle(&self, outcome: Result<super::Outcome, ()>) -> bool {
+    pub fn settle(&self, outcome: Result<Outcome, ()>) -> bool {
         let mut state = self.state();
         let is_settled = state.settle(outcome);
         if is_settled {
@@ -103,7 +108,7 @@ impl Context {
             for (topic, partition, assigned) in
                 state.assigned.iter().filter(|(_, _, assigned)| assigned.stored >= 0)
             {
-                let position = super::Position { next: assigned.stored, committed: assigned.committed };
+                let position = Position { next: assigned.stored, committed: assigned.committed };
                 let entry = position::entry(&state.prefix, topic, partition, position);
                 known.insert(entry.key, entry.value.unwrap_or_default());
             }
@@ -281,7 +286,7 @@ impl ClientContext for Context {
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        crate::daemon::kafka::token(self.oauth_token_file.as_deref()).inspect_err(|error| {
+        crate::daemon::kafka::client::token(self.oauth_token_file.as_deref()).inspect_err(|error| {
             self.report(KafkaErrorKind::Authentication, &error.to_string());
             self.trouble(KafkaErrorKind::Authentication);
         })
