@@ -73,9 +73,7 @@ fn log() -> Vec<u8> {
 /// Alerts of correlations: name, id and what they say.
 type Alerts = BTreeSet<(String, String, String)>;
 
-fn collect(
-    into: &mut Vec<(String, String, String)>,
-) -> impl FnMut(&pullwatch::detection::engine::alert::Alert<'_>) {
+fn collect(into: &mut Vec<(String, String, String)>) -> impl FnMut(&pullwatch::Alert<'_>) {
     move |alert| {
         if alert.priority() == pullwatch::detection::alert::Priority::Error {
             let mut json = Vec::new();

@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     for detector in [&*DETECTOR, &*SHIPPED] {
         let mut session = detector.session();
         let mut json = Vec::new();
-        let mut on_alert = |alert: &pullwatch::detection::engine::alert::Alert<'_>| {
+        let mut on_alert = |alert: &pullwatch::Alert<'_>| {
             json.clear();
             alert.write_json(&mut json);
             let alert: serde_json::Value = serde_json::from_slice(&json).expect("an alert is JSON");

@@ -50,7 +50,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut session = DETECTOR.session();
     session.set_now(2_000_000_000_000_000_000);
     let mut json = Vec::new();
-    let mut on_alert = |alert: &pullwatch::detection::engine::alert::Alert<'_>| {
+    let mut on_alert = |alert: &pullwatch::Alert<'_>| {
         json.clear();
         alert.write_json(&mut json);
         serde_json::from_slice::<serde_json::Value>(&json).expect("an alert is JSON");

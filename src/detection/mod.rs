@@ -12,7 +12,7 @@ pub mod alert;
 pub mod audit;
 pub mod correlate;
 pub mod detector;
-pub mod engine;
+pub(crate) mod engine;
 pub mod history;
 pub mod policy;
 pub mod registry;

@@ -12,16 +12,16 @@ use clap::Args;
 use super::super::{rule_files, visible};
 use super::events;
 use crate::detection::audit::event::{Event, Member};
-use crate::detection::engine::alert_context::Incident;
-use crate::detection::engine::explain::{Background, Explanation, Part, explain};
-use crate::detection::engine::extract::Context;
+use crate::detection::engine::alert_context::AlertContext;
+use crate::detection::engine::explain::{ExplainContext, Explanation, Part, explain};
+use crate::detection::engine::extract::InputContext;
 use crate::detection::registry::{self, ClusterState};
 use crate::detection::rules::Matching;
 use crate::detection::rules::ast::Feed;
 
 /// Show why a rule fires on an event, or does not
 ///
-/// Prints the rule's condition as a tree: each comparison with the value it saw and what came of it. Secrets in the
+/// Prints the rule's condition as a tree: each comparison with the value it left and what came of it. Secrets in the
 /// event are hidden. Events before it in the same file teach which secrets are registry credentials, as in a scan.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -97,10 +97,10 @@ impl Explain {
                 registry::learn(&mut event, names, &mut cluster_state);
                 continue;
             }
-            let context = Context { position: 1, hostname: "" };
-            let background = Background { names, cluster_state: &cluster_state, context };
+            let input = InputContext { position: 1, hostname: "" };
+            let background = ExplainContext { names, cluster_state: &cluster_state, input };
             let explanation = explain(&rule.condition, &mut event, background);
-            let incident = Incident::new(&mut event, Rc::default());
+            let incident = AlertContext::new(&mut event, Rc::default());
             let text = |raw: Option<std::borrow::Cow<'_, [u8]>>| {
                 visible(&String::from_utf8_lossy(&raw.unwrap_or_default()))
             };
@@ -167,12 +167,13 @@ impl Explain {
                 writeln!(out, "exception {}", visible(name))?;
                 std::slice::from_ref(&**body)
             }
-            Part::Check { comparison, saw, against } => {
-                let saw =
-                    saw.as_deref().map_or("nothing there".to_owned(), |saw| format!("saw {}", short(saw)));
-                write!(out, "{}  {dim}{saw}{dim:#}", short(comparison))?;
-                if let Some(against) = against {
-                    write!(out, "{dim} and {}{dim:#}", short(against))?;
+            Part::Check { comparison, left, right } => {
+                let left = left
+                    .as_deref()
+                    .map_or("nothing there".to_owned(), |left| format!("left {}", short(left)));
+                write!(out, "{}  {dim}{left}{dim:#}", short(comparison))?;
+                if let Some(right) = right {
+                    write!(out, "{dim} and {}{dim:#}", short(right))?;
                 }
                 writeln!(out)?;
                 &[]

@@ -402,13 +402,13 @@ fn finish_in_order(
             let findings = one.findings.ok_or_else(panicked)?;
             out.clear();
             let mut printed = 0;
-            let mut sight = ordered.sight();
+            let mut cache = ordered.cache();
             let records = findings.plain.as_deref().unwrap_or(one.buffer.bytes());
             for record in findings.deferred {
                 out.extend_from_slice(&findings.alerts[printed..record.after]);
                 printed = record.after;
                 let mut event = Event::new(&records[record.place]);
-                ordered.judge(&mut sight, &mut event, record.deferred, &mut |alert| {
+                ordered.judge(&mut cache, &mut event, record.deferred, &mut |alert| {
                     say(alert, style, tally, &mut out);
                 });
             }

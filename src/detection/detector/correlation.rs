@@ -16,9 +16,9 @@ use crate::detection::audit::event::Event;
 use crate::detection::audit::time::ReferenceClock;
 use crate::detection::correlate::{Correlator, Decision, Fired, Observation, Throttle};
 use crate::detection::engine::alert::Alert;
-use crate::detection::engine::alert_context::Incident;
-use crate::detection::engine::evaluator::{Case, Sight, Window};
-use crate::detection::engine::extract::Context;
+use crate::detection::engine::alert_context::AlertContext;
+use crate::detection::engine::evaluator::{EvalCache, EvalContext, WindowSummary};
+use crate::detection::engine::extract::InputContext;
 use crate::detection::engine::plan::{CorrelationPlan, FeedPlan, OperandId};
 use crate::detection::engine::value::Value;
 
@@ -48,7 +48,7 @@ impl CorrelationState {
     }
 
     /// The event's time, or now where the event claims to be from too far in the future.
-    fn time(&self, incident: &Incident<'_>) -> i64 {
+    fn time(&self, incident: &AlertContext<'_>) -> i64 {
         self.clock.clamp(incident.time())
     }
 }
@@ -64,28 +64,28 @@ pub(super) struct AlertEmitter<'p, 'd> {
 type Pending = VecDeque<(FeedPlan, [u8; 16])>;
 
 impl AlertEmitter<'_, '_> {
-    fn context(&self) -> Context<'_> {
-        Context { position: 0, hostname: &self.detector.options.hostname }
+    fn input(&self) -> InputContext<'_> {
+        InputContext { position: 0, hostname: &self.detector.options.hostname }
     }
 
     /// Emits the alerts of all rules that an event matched, and of the correlations that these matches complete.
-    pub fn emit_matches(&mut self, case: &mut Case<'_, '_, '_>, matches: &[usize]) {
-        let exposure = case.exposure();
-        let incident = Incident::new(case.event, exposure);
+    pub fn emit_matches(&mut self, eval: &mut EvalContext<'_, '_, '_>, matches: &[usize]) {
+        let exposure = eval.exposure();
+        let incident = AlertContext::new(eval.event, exposure);
         let time = self.state.time(&incident);
         let mut pending = Pending::new();
         for &matched in matches {
             let rule = &self.detector.plan.rules[matched];
-            let alert = Alert::new(rule, case, &incident, &self.detector.options.hostname);
+            let alert = Alert::new(rule, eval, &incident, &self.detector.options.hostname);
             if !rule.feeds.is_empty() {
                 let id = alert.id_bytes();
                 pending.extend(rule.feeds.iter().map(|feed| (*feed, id)));
             }
-            if rule.is_silent {
+            if rule.correlation_only {
                 continue;
             }
             let decision = match &rule.throttle {
-                Some(plan) => self.state.throttle.decide(rule.index, &key(case, &plan.per), time),
+                Some(plan) => self.state.throttle.decide(rule.index, &key(eval, &plan.per), time),
                 None => Decision::Emit { throttled: 0 },
             };
             if let Decision::Emit { throttled } = decision {
@@ -94,20 +94,26 @@ impl AlertEmitter<'_, '_> {
         }
         // Windows that ended before this event must not count it.
         self.advance(time);
-        self.correlate(case, &incident, pending);
+        self.correlate(eval, &incident, pending);
     }
 
     /// Feeds matches to correlations, and the alerts of these to further ones. The loader refuses cycles.
-    fn correlate(&mut self, case: &mut Case<'_, '_, '_>, incident: &Incident<'_>, mut pending: Pending) {
+    fn correlate(
+        &mut self,
+        eval: &mut EvalContext<'_, '_, '_>,
+        incident: &AlertContext<'_>,
+        mut pending: Pending,
+    ) {
         while let Some((feed, id)) = pending.pop_front() {
             let correlation = &self.detector.plan.correlations[feed.correlation];
-            let values = correlation.field.map(|field| texts(case.shown(field).value())).unwrap_or_default();
+            let values =
+                correlation.field.map(|field| texts(eval.redacted(field).value())).unwrap_or_default();
             let is_tumbling = self.state.correlator.is_tumbling(feed.correlation);
             let mut observation = Observation {
                 source: feed.source,
                 time: self.state.time(incident),
                 id,
-                key: key(case, &correlation.group_by),
+                key: key(eval, &correlation.group_by),
                 values,
                 note: None,
             };
@@ -115,11 +121,11 @@ impl AlertEmitter<'_, '_> {
                 repartition.send(feed.correlation, &observation, incident);
                 continue;
             }
-            observation.note = is_tumbling.then(|| incident.note().into());
+            observation.note = is_tumbling.then(|| incident.redacted_head().into());
             let Some(fired) = self.state.correlator.observe(feed.correlation, &observation) else { continue };
-            case.window = Some(Rc::new(window(correlation, &fired)));
-            pending.extend(self.emit_correlation(correlation, case, incident));
-            case.window = None;
+            eval.window = Some(Rc::new(window(correlation, &fired)));
+            pending.extend(self.emit_correlation(correlation, eval, incident));
+            eval.window = None;
         }
     }
 
@@ -127,11 +133,11 @@ impl AlertEmitter<'_, '_> {
     fn emit_correlation(
         &mut self,
         correlation: &CorrelationPlan,
-        case: &mut Case<'_, '_, '_>,
-        incident: &Incident<'_>,
+        eval: &mut EvalContext<'_, '_, '_>,
+        incident: &AlertContext<'_>,
     ) -> Pending {
-        let alert = Alert::new(&correlation.alert, case, incident, &self.detector.options.hostname);
-        if !correlation.alert.is_silent {
+        let alert = Alert::new(&correlation.alert, eval, incident, &self.detector.options.hostname);
+        if !correlation.alert.correlation_only {
             (self.on_alert)(&alert);
         }
         let id = alert.id_bytes();
@@ -164,9 +170,9 @@ impl AlertEmitter<'_, '_> {
     /// Emits the alert of a window that a remote match completed. Its event is known by what the message says of it.
     fn emit_remote(&mut self, fired: &Fired, remote: &RemoteMatch) {
         let mut event = Event::new(&remote.event);
-        let mut sight = Sight::of_exposure(&self.detector.plan, remote.exposure.clone());
-        let incident = Incident::new(&mut event, remote.exposure.clone()).with_hash(remote.hash);
-        self.emit_without_event(fired, &mut event, &mut sight, &incident);
+        let mut cache = EvalCache::with_exposure(&self.detector.plan, remote.exposure.clone());
+        let incident = AlertContext::new(&mut event, remote.exposure.clone()).with_hash(remote.hash);
+        self.emit_without_event(fired, &mut event, &mut cache, &incident);
     }
 
     /// Emits the alerts of tumbling windows that closed. Their events are gone: what the alert says of one is the
@@ -175,15 +181,15 @@ impl AlertEmitter<'_, '_> {
         for fired in closed {
             let note = fired.note.as_deref().unwrap_or(b"{\"kind\":\"Event\"}");
             let mut event = Event::new(note);
-            let mut sight = Sight::new(&self.detector.plan);
+            let mut cache = EvalCache::new(&self.detector.plan);
             let exposure = {
                 let plan = &self.detector.plan;
-                let context = self.context();
-                let (sight, event) = (&mut sight, &mut event);
-                Case { plan, sight, event, context, cluster_state: None, window: None }.exposure()
+                let input = self.input();
+                let (cache, event) = (&mut cache, &mut event);
+                EvalContext { plan, cache, event, input, cluster_state: None, window: None }.exposure()
             };
-            let incident = Incident::new(&mut event, exposure);
-            self.emit_without_event(fired, &mut event, &mut sight, &incident);
+            let incident = AlertContext::new(&mut event, exposure);
+            self.emit_without_event(fired, &mut event, &mut cache, &incident);
         }
     }
 
@@ -191,17 +197,17 @@ impl AlertEmitter<'_, '_> {
         &mut self,
         fired: &Fired,
         event: &mut Event<'e>,
-        sight: &mut Sight<'e>,
-        incident: &Incident<'_>,
+        cache: &mut EvalCache<'e>,
+        incident: &AlertContext<'_>,
     ) {
         let detector = self.detector;
         let correlation = &detector.plan.correlations[fired.correlation];
-        let context = Context { position: 0, hostname: &detector.options.hostname };
+        let input = InputContext { position: 0, hostname: &detector.options.hostname };
         let window = Some(Rc::new(window(correlation, fired)));
-        let mut case = Case { plan: &detector.plan, sight, event, context, cluster_state: None, window };
-        let pending = self.emit_correlation(correlation, &mut case, incident);
-        case.window = None;
-        self.correlate(&mut case, incident, pending);
+        let mut eval = EvalContext { plan: &detector.plan, cache, event, input, cluster_state: None, window };
+        let pending = self.emit_correlation(correlation, &mut eval, incident);
+        eval.window = None;
+        self.correlate(&mut eval, incident, pending);
     }
 
     /// Closes the tumbling windows that ended before a time.
@@ -246,14 +252,14 @@ impl AlertEmitter<'_, '_> {
 }
 
 /// What the alert of a correlation says of its window.
-fn window(correlation: &CorrelationPlan, fired: &Fired) -> Window {
+fn window(correlation: &CorrelationPlan, fired: &Fired) -> WindowSummary {
     let hex = |id: &[u8; 16]| {
         let mut hex = Vec::with_capacity(32);
         push_hex(id, &mut hex);
         String::from_utf8(hex).unwrap_or_default()
     };
     let rules = fired.sources.iter().filter_map(|&source| correlation.sources.get(source));
-    Window {
+    WindowSummary {
         count: fired.count,
         value_count: fired.value_count,
         values: fired.values.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect(),
@@ -266,8 +272,8 @@ fn window(correlation: &CorrelationPlan, fired: &Fired) -> Window {
 }
 
 /// The values of several operands, each joined to one text. A missing value is the empty text.
-fn key(case: &mut Case<'_, '_, '_>, operands: &[OperandId]) -> Vec<Box<[u8]>> {
-    operands.iter().map(|&operand| texts(case.shown(operand).value()).join(&b',').into()).collect()
+fn key(eval: &mut EvalContext<'_, '_, '_>, operands: &[OperandId]) -> Vec<Box<[u8]>> {
+    operands.iter().map(|&operand| texts(eval.redacted(operand).value()).join(&b',').into()).collect()
 }
 
 fn texts(value: &Value<'_>) -> Vec<Box<[u8]>> {

@@ -25,7 +25,7 @@ use crate::detection::audit::buffer_scan::BufferScanner;
 use crate::detection::audit::event::Event;
 use crate::detection::correlate::{Correlator, Throttle};
 use crate::detection::engine::alert::Alert;
-use crate::detection::engine::evaluator::Judge;
+use crate::detection::engine::evaluator::Evaluator;
 use crate::detection::engine::plan::Plan;
 use crate::detection::engine::prefilter::Prefilter;
 use crate::detection::rules::Matching;
@@ -154,8 +154,8 @@ impl Detector {
         OrderedPass::new(self)
     }
 
-    fn judge(&self) -> Judge {
-        Judge::new(self.options.matching == Matching::First)
+    fn evaluator(&self) -> Evaluator {
+        Evaluator::new(self.options.matching == Matching::First)
     }
 
     fn is_outside_range(&self, event: &mut Event<'_>) -> bool {
@@ -217,10 +217,10 @@ impl Session<'_> {
     /// Evaluates an event by the first bytes of its record, which is longer than the limit.
     pub fn head(&mut self, head: &[u8], on_alert: OnAlert<'_>) {
         let plain = self.parallel.unwrap_head(head);
-        let mut sight = self.ordered.sight();
+        let mut cache = self.ordered.cache();
         self.parallel.head(plain.as_deref().unwrap_or(head), &mut |found| match found {
             Output::Alert(alert) => on_alert(alert),
-            Output::Deferred(event, deferred) => self.ordered.judge(&mut sight, event, deferred, on_alert),
+            Output::Deferred(event, deferred) => self.ordered.judge(&mut cache, event, deferred, on_alert),
         });
     }
 
@@ -242,10 +242,10 @@ impl Session<'_> {
     }
 
     fn records(&mut self, bytes: &[u8], on_alert: OnAlert<'_>) {
-        let mut sight = self.ordered.sight();
+        let mut cache = self.ordered.cache();
         self.parallel.chunk(bytes, &mut |found| match found {
             Output::Alert(alert) => on_alert(alert),
-            Output::Deferred(event, deferred) => self.ordered.judge(&mut sight, event, deferred, on_alert),
+            Output::Deferred(event, deferred) => self.ordered.judge(&mut cache, event, deferred, on_alert),
         });
     }
 

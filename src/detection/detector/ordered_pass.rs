@@ -11,15 +11,15 @@ use super::snapshot::Tracking;
 use super::stats::{Stats, evicted};
 use super::{DeferredEvent, Detector, OnAlert};
 use crate::detection::audit::event::Event;
-use crate::detection::engine::evaluator::{Case, Judge, Sight};
-use crate::detection::engine::extract::Context;
+use crate::detection::engine::evaluator::{EvalCache, EvalContext, Evaluator};
+use crate::detection::engine::extract::InputContext;
 use crate::detection::registry::{self, ClusterState};
 
 /// Evaluates deferred events in input order.
 #[derive(Debug)]
 pub struct OrderedPass<'d> {
     detector: &'d Detector,
-    judge: Judge,
+    evaluator: Evaluator,
     pub(super) cluster_state: ClusterState,
     pub(super) correlation: CorrelationState,
     pub(super) tracking: Tracking,
@@ -30,7 +30,7 @@ impl<'d> OrderedPass<'d> {
     pub(super) fn new(detector: &'d Detector) -> Self {
         OrderedPass {
             detector,
-            judge: detector.judge(),
+            evaluator: detector.evaluator(),
             cluster_state: ClusterState::default(),
             correlation: CorrelationState::new(detector),
             tracking: Tracking::default(),
@@ -43,40 +43,40 @@ impl<'d> OrderedPass<'d> {
     }
 
     /// A cache of evaluated values for the events of one buffer.
-    pub(crate) fn sight<'c>(&self) -> Sight<'c> {
-        Sight::new(&self.detector.plan)
+    pub(crate) fn cache<'c>(&self) -> EvalCache<'c> {
+        EvalCache::new(&self.detector.plan)
     }
 
     /// Evaluates an event, emits its alerts and updates the cluster state with it.
     pub(crate) fn judge<'c>(
         &mut self,
-        sight: &mut Sight<'c>,
+        cache: &mut EvalCache<'c>,
         event: &mut Event<'c>,
         deferred: DeferredEvent,
         on_alert: OnAlert<'_>,
     ) {
-        sight.next();
+        cache.next_event();
         self.matches.clear();
-        let context = Context { position: deferred.position, hostname: &self.detector.options.hostname };
+        let input = InputContext { position: deferred.position, hostname: &self.detector.options.hostname };
         let plan = &self.detector.plan;
-        let mut case = Case { plan, sight, event, context, cluster_state: None, window: None };
-        let prospect = self.judge.prospect(&mut case);
-        let concerns = prospect.order_dependency.applies_to(case.event);
+        let mut eval = EvalContext { plan, cache, event, input, cluster_state: None, window: None };
+        let residual = self.evaluator.residual_rules(&mut eval);
+        let concerns = residual.order_dependency.applies_to(eval.event);
         if concerns {
-            case.cluster_state = Some(&mut self.cluster_state);
+            eval.cluster_state = Some(&mut self.cluster_state);
             // The cluster state is updated even if no rule reads a `registry.*` field of this event.
-            case.exposure();
+            eval.exposure();
         }
         if !deferred.updates_state_only {
-            self.judge.judge(&mut case, &prospect, &mut self.matches);
+            self.evaluator.evaluate(&mut eval, &residual, &mut self.matches);
             if !self.matches.is_empty() {
                 let state = &mut self.correlation;
                 AlertEmitter { detector: self.detector, state, on_alert }
-                    .emit_matches(&mut case, &self.matches);
+                    .emit_matches(&mut eval, &self.matches);
             }
         }
         if concerns {
-            let request = case.request();
+            let request = eval.request();
             registry::learn_after_evaluation(event, &request, &mut self.cluster_state);
         }
     }

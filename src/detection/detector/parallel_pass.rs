@@ -11,9 +11,9 @@ use crate::detection::audit::envelope::Unwrapper;
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Cursor, JsonError, Raw, Type};
 use crate::detection::engine::alert::Alert;
-use crate::detection::engine::alert_context::Incident;
-use crate::detection::engine::evaluator::{Case, Judge, Sight};
-use crate::detection::engine::extract::Context;
+use crate::detection::engine::alert_context::AlertContext;
+use crate::detection::engine::evaluator::{EvalCache, EvalContext, Evaluator};
+use crate::detection::engine::extract::InputContext;
 
 /// Decides whether the prefilter is worth its cost: where most lines are candidates, it only adds work. The decision is
 /// revised every few buffers, since the content of a log changes.
@@ -55,7 +55,7 @@ const MAX_LIST_DEPTH: usize = 4;
 #[derive(Debug)]
 pub struct ParallelPass<'d> {
     detector: &'d Detector,
-    judge: Judge,
+    evaluator: Evaluator,
     stats: Stats,
     position: u64,
     matches: Vec<usize>,
@@ -71,7 +71,7 @@ struct Buffer<'c, 'f> {
     scan: BufferScan,
     /// Start of the next line that begins with `{`, as far as it was searched.
     next_object: usize,
-    sight: Sight<'c>,
+    cache: EvalCache<'c>,
     on_output: OnOutput<'f, 'c>,
 }
 
@@ -82,7 +82,7 @@ impl<'d> ParallelPass<'d> {
     pub(super) fn new(detector: &'d Detector) -> Self {
         ParallelPass {
             detector,
-            judge: detector.judge(),
+            evaluator: detector.evaluator(),
             stats: Stats::default(),
             position: 0,
             matches: Vec::new(),
@@ -181,7 +181,7 @@ impl<'d> ParallelPass<'d> {
 
     fn open<'c, 'f>(&self, bytes: &'c [u8], on_output: OnOutput<'f, 'c>) -> Buffer<'c, 'f> {
         let scan = self.detector.scanner.search(bytes);
-        Buffer { bytes, scan, next_object: 0, sight: Sight::new(&self.detector.plan), on_output }
+        Buffer { bytes, scan, next_object: 0, cache: EvalCache::new(&self.detector.plan), on_output }
     }
 
     fn count_notes(&mut self, buffer: &Buffer<'_, '_>) {
@@ -202,7 +202,7 @@ impl<'d> ParallelPass<'d> {
     fn line(&mut self, buffer: &mut Buffer<'_, '_>, at: usize, end: usize) -> usize {
         let line = &buffer.bytes[at..end];
         let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii();
-        // Fast path for the common case: a line that is one whole event.
+        // Fast path for the common eval: a line that is one whole event.
         if text.first() == Some(&b'{')
             && text.last() == Some(&b'}')
             && !buffer.has_inner_start(at, end)
@@ -370,34 +370,35 @@ impl<'d> ParallelPass<'d> {
     fn match_rules<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) {
         self.matches.clear();
         self.is_deferred = false;
-        buffer.sight.next();
-        let context = self.context();
-        let mut case = Case {
+        buffer.cache.next_event();
+        let input = self.input();
+        let mut eval = EvalContext {
             plan: &self.detector.plan,
-            sight: &mut buffer.sight,
+            cache: &mut buffer.cache,
             event,
-            context,
+            input,
             cluster_state: None,
             window: None,
         };
-        let is_outside = self.detector.is_outside_range(case.event);
+        let is_outside = self.detector.is_outside_range(eval.event);
         if is_outside && !self.detector.plan.needs_cluster_state {
             return;
         }
-        let prospect = self.judge.prospect(&mut case);
-        if prospect.order_dependency.applies_to(case.event) {
+        let residual = self.evaluator.residual_rules(&mut eval);
+        if residual.order_dependency.applies_to(eval.event) {
             self.is_deferred = true;
         } else if !is_outside {
-            self.judge.judge(&mut case, &prospect, &mut self.matches);
+            self.evaluator.evaluate(&mut eval, &residual, &mut self.matches);
             // Throttles and correlations depend on the order of matches.
-            self.is_deferred = self.matches.iter().any(|&rule| self.detector.plan.rules[rule].is_in_order());
+            self.is_deferred =
+                self.matches.iter().any(|&rule| self.detector.plan.rules[rule].needs_ordered_pass());
         }
     }
 
     /// Counts an event and emits or defers what it matched.
     fn report<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) {
         let updates_state_only = self.detector.is_outside_range(event);
-        let context = self.context();
+        let input = self.input();
         if updates_state_only {
             self.stats.outside_time_range += 1;
         } else {
@@ -410,24 +411,30 @@ impl<'d> ParallelPass<'d> {
         if self.is_deferred {
             (buffer.on_output)(Output::Deferred(
                 event,
-                DeferredEvent { position: context.position, updates_state_only },
+                DeferredEvent { position: input.position, updates_state_only },
             ));
         } else if !self.matches.is_empty() {
             let plan = &self.detector.plan;
-            let mut case =
-                Case { plan, sight: &mut buffer.sight, event, context, cluster_state: None, window: None };
-            let exposure = case.exposure();
-            let incident = Incident::new(case.event, exposure);
+            let mut eval = EvalContext {
+                plan,
+                cache: &mut buffer.cache,
+                event,
+                input,
+                cluster_state: None,
+                window: None,
+            };
+            let exposure = eval.exposure();
+            let incident = AlertContext::new(eval.event, exposure);
             let hostname = &self.detector.options.hostname;
             for &matched in &self.matches {
-                let alert = Alert::new(&plan.rules[matched], &mut case, &incident, hostname);
+                let alert = Alert::new(&plan.rules[matched], &mut eval, &incident, hostname);
                 (buffer.on_output)(Output::Alert(&alert));
             }
         }
     }
 
-    fn context(&self) -> Context<'d> {
-        Context { position: self.position + 1, hostname: &self.detector.options.hostname }
+    fn input(&self) -> InputContext<'d> {
+        InputContext { position: self.position + 1, hostname: &self.detector.options.hostname }
     }
 }
 

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::detection::correlate::{
     self, Correlator, Digest, Fired, Observation, WindowMarker, WindowOutcome,
 };
-use crate::detection::engine::alert_context::Incident;
+use crate::detection::engine::alert_context::AlertContext;
 use crate::detection::registry::Exposure;
 use crate::detection::rules::ast::Correlation;
 
@@ -180,7 +180,12 @@ impl Repartition {
     }
 
     /// Puts a match into the outbox.
-    pub(super) fn send(&mut self, correlation: usize, observation: &Observation, incident: &Incident<'_>) {
+    pub(super) fn send(
+        &mut self,
+        correlation: usize,
+        observation: &Observation,
+        incident: &AlertContext<'_>,
+    ) {
         let Some(of) = self.blank.definition(correlation) else { return };
         let group = Digest::of(&observation.key);
         let bytes = |values: &[Box<[u8]>]| values.iter().map(|value| BASE64.encode(value)).collect();
@@ -190,7 +195,7 @@ impl Repartition {
             id: BASE64.encode(observation.id),
             key: bytes(&observation.key),
             values: bytes(&observation.values),
-            event: String::from_utf8_lossy(&incident.note()).into_owned(),
+            event: String::from_utf8_lossy(&incident.redacted_head()).into_owned(),
             hash: BASE64.encode(incident.hash()),
             registry: incident.exposure().clone(),
         }));

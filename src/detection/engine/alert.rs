@@ -1,162 +1,160 @@
-//! What a match says: the alert, as JSON and as text.
+//! Alerts of matches, as JSON and as text.
 //!
-//! An alert holds nothing of the event but what may be shown: every value goes through
-//! [`Place::show`](crate::detection::audit::redact::Place::show) on its way here.
+//! Takes a match, returns the alert. Every value of the event in it went through
+//! [`Place::show`](crate::detection::audit::redact::Place::show): a value that is not redacted must never enter.
 
 use std::borrow::Cow;
 use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::alert_context::{Incident, shown};
-use super::evaluator::{Case, Window};
-use super::plan::{RulePlan, Say};
-use super::value::{Shown, Value};
+use super::alert_context::{AlertContext, shown};
+use super::evaluator::{EvalContext, WindowSummary};
+use super::plan::{OutputPiece, RulePlan};
+use super::value::{Redacted, Value};
 use crate::detection::alert::{AlertId, Priority, push_hex};
 use crate::detection::audit::time;
 use crate::detection::registry::{Exposure, ExposureKind};
 use crate::text::escape::{escape_json, push_json_string};
 
-/// One alert.
+/// The alert of a match, which borrows from the event.
 #[derive(Debug)]
 pub struct Alert<'a> {
     rule: &'a RulePlan,
-    incident: &'a Incident<'a>,
+    context: &'a AlertContext<'a>,
     hostname: &'a str,
-    shown: Vec<Shown<'a>>,
-    /// The output without time and priority.
+    fields: Vec<Redacted<'a>>,
+    /// The formatted output, without time and priority.
     message: Vec<u8>,
-    /// What the correlation saw that it is of.
-    window: Option<Rc<Window>>,
-    /// So many alerts of the rule were held back since the last one.
+    /// The window, for the alert of a correlation.
+    window: Option<Rc<WindowSummary>>,
+    /// Alerts of the rule that were throttled since the last one.
     throttled: u64,
 }
 
 impl<'a> Alert<'a> {
-    /// The alert of a rule that the event of `case` matched.
+    /// Creates the alert of a rule that the event of `eval` matched.
     pub fn new<'e: 'a>(
         rule: &'a RulePlan,
-        case: &mut Case<'_, '_, 'e>,
-        incident: &'a Incident<'a>,
+        eval: &mut EvalContext<'_, '_, 'e>,
+        context: &'a AlertContext<'a>,
         hostname: &'a str,
     ) -> Self {
-        let shown: Vec<Shown<'e>> = rule.shown.iter().map(|shown| case.shown(shown.operand)).collect();
+        let fields: Vec<Redacted<'e>> =
+            rule.output_fields.iter().map(|field| eval.redacted(field.operand)).collect();
         let mut message = Vec::with_capacity(256);
         for say in &rule.output {
             match say {
-                Say::Text(text) => message.extend_from_slice(text.as_bytes()),
-                Say::Value(index, None) => push_value(&shown[*index], &mut message),
-                Say::Value(index, Some(width)) => {
+                OutputPiece::Text(text) => message.extend_from_slice(text.as_bytes()),
+                OutputPiece::Value(index, None) => push_value(&fields[*index], &mut message),
+                OutputPiece::Value(index, Some(width)) => {
                     let mut text = Vec::new();
-                    push_value(&shown[*index], &mut text);
+                    push_value(&fields[*index], &mut text);
                     let text = String::from_utf8_lossy(&text);
                     message.extend(format!("{text:<width$.width$}").into_bytes());
                 }
             }
         }
-        Alert { rule, incident, hostname, shown, message, window: case.window.clone(), throttled: 0 }
+        Alert { rule, context, hostname, fields, message, window: eval.window.clone(), throttled: 0 }
     }
 
-    /// Says that so many alerts of its rule were held back before it.
+    /// Adds the number of alerts of the rule that were throttled before this one.
     #[must_use]
     pub fn with_throttled(mut self, throttled: u64) -> Self {
         self.throttled = throttled;
         if throttled > 0 {
-            self.message.extend_from_slice(format!(" ({throttled} more held back before)").as_bytes());
+            self.message.extend_from_slice(format!(" ({throttled} more throttled before)").as_bytes());
         }
         self
     }
 
-    /// Index of the rule in the rule set.
+    /// Returns the index of the rule in the rule set.
     pub fn rule(&self) -> usize {
         self.rule.index
     }
 
-    /// Name of the rule.
     pub fn rule_name(&self) -> &'a str {
         &self.rule.name
     }
 
-    /// How bad it is.
     pub fn priority(&self) -> Priority {
         self.rule.priority
     }
 
-    /// When it happened, in nanoseconds since 1970; 0 where the event does not say.
+    /// Returns the time of the event, in nanoseconds since 1970; 0 where the event has none.
     pub fn time(&self) -> i64 {
-        self.incident.time
+        self.context.time
     }
 
-    /// The rule's output. It may hold anything a client can send: escape it for where it goes.
+    /// Returns the output of the rule. It may contain any text that a client can send: escape it for where it goes.
     pub fn message(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.message)
     }
 
-    /// Who did it.
+    /// Returns the user of the request, followed by ` as ` and the impersonated user if there is one.
     pub fn actor(&self) -> &'a str {
-        &self.incident.actor
+        &self.context.actor
     }
 
-    /// What it was done to.
+    /// Returns resource, namespace and name of the object, as far as the event has them.
     pub fn target(&self) -> &'a str {
-        &self.incident.target
+        &self.context.target
     }
 
-    /// What the event exposed of registry credentials.
+    /// Returns the registry credentials that the event exposed.
     pub fn exposure(&self) -> &'a Exposure {
-        &self.incident.exposure
+        &self.context.exposure
     }
 
-    /// `user.username`: who really asked.
+    /// Returns `user.username`, the authenticated user.
     pub fn user(&self) -> Option<String> {
-        shown(self.incident.parts.user)
+        shown(self.context.members.user)
     }
 
-    /// `impersonatedUser.username`: whom they posed as.
+    /// Returns `impersonatedUser.username`.
     pub fn impersonated(&self) -> Option<String> {
-        shown(self.incident.parts.impersonated)
+        shown(self.context.members.impersonated)
     }
 
-    /// The last of `sourceIPs`: the address of the peer, the only one that a client cannot make up.
+    /// Returns the last of `sourceIPs`: the address of the peer, the only one that the client cannot forge.
     pub fn client(&self) -> Option<String> {
-        shown(self.incident.parts.client)
+        shown(self.context.members.client)
     }
 
-    /// `userAgent`, the client's own words.
+    /// Returns `userAgent`, which the client chooses.
     pub fn agent(&self) -> Option<String> {
-        shown(self.incident.parts.agent)
+        shown(self.context.members.agent)
     }
 
-    /// `verb`.
     pub fn verb(&self) -> Option<String> {
-        shown(self.incident.parts.verb)
+        shown(self.context.members.verb)
     }
 
-    /// `objectRef.namespace`.
+    /// Returns `objectRef.namespace`.
     pub fn namespace(&self) -> Option<String> {
-        shown(self.incident.parts.object.namespace)
+        shown(self.context.members.object.namespace)
     }
 
-    /// `objectRef.name`.
+    /// Returns `objectRef.name`.
     pub fn name(&self) -> Option<String> {
-        shown(self.incident.parts.object.name)
+        shown(self.context.members.object.name)
     }
 
-    /// SHA-256 of the event's content.
+    /// Returns the SHA-256 of the event's content.
     pub fn event_hash(&self) -> &[u8; 32] {
-        self.incident.hash()
+        self.context.hash()
     }
 
-    /// The same for the same event content and rule, whoever read it from wherever: 32 hex digits.
+    /// Returns the id as 32 hexadecimal digits. Equal event content and rule name give equal ids, wherever the event was read.
     pub fn id(&self) -> String {
         let mut id = Vec::with_capacity(32);
         self.push_id(&mut id);
         String::from_utf8(id).unwrap_or_default()
     }
 
-    /// The id as bytes.
+    /// Returns the id as bytes.
     pub fn id_bytes(&self) -> AlertId {
-        let content = self.incident.hash();
+        let content = self.context.hash();
         let hash = Sha256::new_with_prefix(content).chain_update(self.rule.name.as_bytes()).finalize();
         let mut id = [0; 16];
         id.copy_from_slice(&hash[..16]);
@@ -167,12 +165,12 @@ impl<'a> Alert<'a> {
         push_hex(&self.id_bytes(), out);
     }
 
-    /// Appends the alert as one line of JSON, without the line's end.
+    /// Appends the alert as one line of JSON, without the line break.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"hostname\":");
         push_json_string(self.hostname.as_bytes(), out);
         out.extend_from_slice(b",\"output\":\"");
-        time::write_clock(out, self.incident.time);
+        time::write_clock(out, self.context.time);
         out.extend_from_slice(b": ");
         out.extend_from_slice(self.rule.priority.name().as_bytes());
         out.push(b' ');
@@ -191,15 +189,15 @@ impl<'a> Alert<'a> {
             push_json_string(tag.as_bytes(), out);
         }
         out.extend_from_slice(b"],\"time\":\"");
-        time::write_rfc3339(out, self.incident.time);
+        time::write_rfc3339(out, self.context.time);
         out.extend_from_slice(b"\",\"id\":\"");
         self.push_id(out);
-        // Of hex digits.
+        // Hexadecimal digits need no escaping.
         out.extend_from_slice(b"\",\"rule_set\":\"");
         out.extend_from_slice(self.rule.rule_set.as_bytes());
         out.extend_from_slice(b"\",\"event\":");
-        out.extend_from_slice(&self.incident.summary);
-        write_exposure(&self.incident.exposure, out);
+        out.extend_from_slice(&self.context.summary);
+        write_exposure(&self.context.exposure, out);
         if let Some(window) = &self.window {
             write_window(window, out);
         }
@@ -211,10 +209,10 @@ impl<'a> Alert<'a> {
     }
 
     fn write_fields(&self, out: &mut Vec<u8>) {
-        // `evt.time` comes before every field of the audit event in the alphabet, and is always there.
+        // `evt.time` is always there, and sorts before every field of the audit event.
         out.extend_from_slice(b"{\"evt.time\":");
-        out.extend_from_slice(itoa::Buffer::new().format(self.incident.time).as_bytes());
-        for (field, value) in self.rule.shown.iter().zip(&self.shown) {
+        out.extend_from_slice(itoa::Buffer::new().format(self.context.time).as_bytes());
+        for (field, value) in self.rule.output_fields.iter().zip(&self.fields) {
             if field.spelling == "evt.time" {
                 continue;
             }
@@ -224,7 +222,7 @@ impl<'a> Alert<'a> {
             match value.value() {
                 Value::Missing => out.extend_from_slice(b"null"),
                 _ if field.is_time => {
-                    out.extend_from_slice(itoa::Buffer::new().format(self.incident.time).as_bytes());
+                    out.extend_from_slice(itoa::Buffer::new().format(self.context.time).as_bytes());
                 }
                 Value::Number(number) if field.is_number => {
                     out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes());
@@ -246,10 +244,10 @@ impl<'a> Alert<'a> {
     }
 }
 
-/// A list is printed up to so many bytes; `output_fields` have all of it.
-const LONGEST_LIST: usize = 1023;
+/// Outputs print at most this number of bytes of a list; `output_fields` contain all of it.
+const MAX_PRINTED_LIST: usize = 1023;
 
-/// Appends the `registry` member of an alert about registry credentials.
+/// Appends the `registry` member, if the event exposed registry credentials.
 fn write_exposure(exposure: &Exposure, out: &mut Vec<u8>) {
     if exposure.kind == ExposureKind::None && exposure.count == 0 {
         return;
@@ -265,7 +263,7 @@ fn write_exposure(exposure: &Exposure, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends a member with a list of texts, behind others.
+/// Appends a further member with a list of strings.
 fn push_list<'t>(out: &mut Vec<u8>, name: &str, texts: impl IntoIterator<Item = &'t String>) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
@@ -279,8 +277,8 @@ fn push_list<'t>(out: &mut Vec<u8>, name: &str, texts: impl IntoIterator<Item = 
     out.push(b']');
 }
 
-/// Appends the `correlation` member of a correlation's alert.
-fn write_window(window: &Window, out: &mut Vec<u8>) {
+/// Appends the `correlation` member.
+fn write_window(window: &WindowSummary, out: &mut Vec<u8>) {
     let mut number = itoa::Buffer::new();
     out.extend_from_slice(b",\"correlation\":{\"count\":");
     out.extend_from_slice(number.format(window.count).as_bytes());
@@ -297,8 +295,8 @@ fn write_window(window: &Window, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends a value as outputs print it: `<NA>` where it is missing, a list in parentheses.
-fn push_value(value: &Shown<'_>, out: &mut Vec<u8>) {
+/// Appends a value as outputs print it: `<NA>` for a missing one, parentheses around a list.
+fn push_value(value: &Redacted<'_>, out: &mut Vec<u8>) {
     match value.value() {
         Value::Missing => out.extend_from_slice(b"<NA>"),
         Value::Text(text) => out.extend_from_slice(text),
@@ -306,9 +304,9 @@ fn push_value(value: &Shown<'_>, out: &mut Vec<u8>) {
         Value::List(texts) => {
             out.push(b'(');
             let start = out.len();
-            let end = start - 1 + LONGEST_LIST;
+            let end = start - 1 + MAX_PRINTED_LIST;
             for text in texts {
-                // As the reference prints it: empty texts at the start leave no trace, and a long list is cut.
+                // Compatible with the reference: leading empty strings are omitted, and a long list is truncated.
                 if out.len() > start {
                     out.push(b',');
                 }

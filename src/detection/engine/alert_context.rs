@@ -1,4 +1,6 @@
-//! What all alerts of one event share: when, who, on what, and the head of the event.
+//! Context that all alerts of one event share: time, actor, target and the head of the event.
+//!
+//! Takes an event, returns an [`AlertContext`]. Everything that is rendered here is redacted.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -12,30 +14,27 @@ use crate::detection::audit::time;
 use crate::detection::registry::Exposure;
 use crate::text::escape::{is_plain_string, push_json_string};
 
-/// What all alerts of one event share.
+/// Context that all alerts of one event share.
 #[derive(Debug)]
-pub struct Incident<'e> {
-    /// When, in nanoseconds since 1970; 0 where the event does not say.
+pub struct AlertContext<'e> {
+    /// In nanoseconds since 1970; 0 where the event has no time.
     pub(super) time: i64,
-    /// The event's whole content, but for what a webhook leaves out.
+    /// The content of the event, without the members that a webhook omits.
     pub(super) content: &'e [u8],
-    /// Its SHA-256, once somebody asks.
+    /// SHA-256 of the content, computed on demand.
     pub(super) hash: OnceCell<[u8; 32]>,
     /// The `event` member of the alert's JSON.
     pub(super) summary: Vec<u8>,
-    /// What it exposed of registry credentials.
     pub(super) exposure: Rc<Exposure>,
-    /// Who, for people.
     pub(super) actor: String,
-    /// On what, for people.
     pub(super) target: String,
-    /// Where the event says who asked for what.
-    pub(super) parts: Parts<'e>,
+    /// Where the event pieces who asked for what.
+    pub(super) members: Members<'e>,
 }
 
-/// Parts of an event that are seldom asked for, as they are written.
+/// Members of the event that are rendered on demand.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Parts<'e> {
+pub(super) struct Members<'e> {
     pub(super) user: Option<Raw<'e>>,
     pub(super) impersonated: Option<Raw<'e>>,
     pub(super) client: Option<Raw<'e>>,
@@ -45,11 +44,11 @@ pub(super) struct Parts<'e> {
     pub(super) code: Option<Raw<'e>>,
 }
 
-impl<'e> Incident<'e> {
-    /// Reads the event to its end.
+impl<'e> AlertContext<'e> {
+    /// Collects the context of an event; reads the event to its end.
     pub fn new(event: &mut Event<'e>, exposure: Rc<Exposure>) -> Self {
         let content = event_id::content(event.bytes());
-        Incident {
+        AlertContext {
             time: event.time().unwrap_or(0),
             content,
             hash: OnceCell::new(),
@@ -57,15 +56,15 @@ impl<'e> Incident<'e> {
             exposure,
             actor: actor(event),
             target: target(event),
-            parts: Parts::of(event),
+            members: Members::of(event),
         }
     }
 }
 
-impl<'e> Parts<'e> {
+impl<'e> Members<'e> {
     fn of(event: &mut Event<'e>) -> Self {
         let name = |user: Option<Raw<'e>>| user.and_then(|user| user.get("username"));
-        Parts {
+        Members {
             user: name(event.get(Member::User)),
             impersonated: name(event.get(Member::ImpersonatedUser)),
             client: event
@@ -79,59 +78,60 @@ impl<'e> Parts<'e> {
     }
 }
 
-impl Incident<'_> {
-    /// Who did it: the user, and whom they posed as.
+impl AlertContext<'_> {
+    /// Returns the user of the request, followed by ` as ` and the impersonated user if there is one.
     pub fn actor(&self) -> &str {
         &self.actor
     }
 
-    /// What it was done to: resource, namespace and name, as far as the event says.
+    /// What it was done to: resource, namespace and name, as far as the event pieces.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// When, in nanoseconds since 1970; 0 where the event does not say.
+    /// Returns the time of the event, in nanoseconds since 1970; 0 where the event has none.
     pub fn time(&self) -> i64 {
         self.time
     }
 
-    /// SHA-256 of the event's content.
+    /// Returns the SHA-256 of the event's content.
     pub fn hash(&self) -> &[u8; 32] {
         self.hash.get_or_init(|| event_id::hash(self.content))
     }
 
-    /// The same of an event that is gone, whose [`note`](Incident::note) this was made of.
+    /// Sets the hash of the original event, for a context that was created from a
+    /// [`redacted_head`](AlertContext::redacted_head).
     #[must_use]
     pub fn with_hash(self, hash: [u8; 32]) -> Self {
-        Incident { hash: OnceCell::from(hash), ..self }
+        AlertContext { hash: OnceCell::from(hash), ..self }
     }
 
-    /// What it exposed of registry credentials.
+    /// Returns the registry credentials that the event exposed.
     pub fn exposure(&self) -> &Exposure {
         &self.exposure
     }
 
-    /// The head of the event as an event of its own, with nothing in it that must not be said: for an alert that is made
-    /// when the event itself is gone.
-    pub fn note(&self) -> Vec<u8> {
-        let mut note = self.summary.clone();
-        note.pop();
-        // Where an event has it; the summary has a shorter way.
-        if self.parts.code.is_some() {
-            push_key(&mut note, "responseStatus");
+    /// Returns the redacted head of the event as an event of its own, for an alert that is created when the event itself is no
+    /// longer available.
+    pub fn redacted_head(&self) -> Vec<u8> {
+        let mut head = self.summary.clone();
+        head.pop();
+        // The summary has `code` at its top level, an event in `responseStatus`.
+        if self.members.code.is_some() {
+            push_key(&mut head, "responseStatus");
             let mut status = Vec::new();
-            push_member(&mut status, "code", self.parts.code, Place::Plain);
+            push_member(&mut status, "code", self.members.code, Place::Plain);
             close(&mut status, 0);
-            note.extend_from_slice(&status);
+            head.extend_from_slice(&status);
         }
-        note.extend_from_slice(b",\"stageTimestamp\":\"");
-        time::write_rfc3339(&mut note, self.time);
-        note.extend_from_slice(b"\"}");
-        note
+        head.extend_from_slice(b",\"stageTimestamp\":\"");
+        time::write_rfc3339(&mut head, self.time);
+        head.extend_from_slice(b"\"}");
+        head
     }
 }
 
-/// The members of the event that every alert carries.
+/// Renders the members of the event that every alert contains.
 fn summary(event: &mut Event<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     let texts = [("auditID", Member::AuditId), ("stage", Member::Stage), ("verb", Member::Verb)];
@@ -182,7 +182,7 @@ fn push_member(out: &mut Vec<u8>, name: &str, value: Option<Raw<'_>>, place: Pla
     }
 }
 
-/// These members of an object, in its own order, each once, without the closing brace.
+/// Appends the named members of an object in its own order, each once, without the closing brace.
 fn push_parts(out: &mut Vec<u8>, object: Raw<'_>, names: &[&str]) {
     let start = out.len();
     let mut seen = 0_u32;
@@ -207,21 +207,20 @@ fn close(out: &mut Vec<u8>, start: usize) {
     out.push(b'}');
 }
 
-/// How many members of a list of addresses or groups an alert shows.
-const MOST_ITEMS: usize = 64;
+/// Maximum number of addresses or groups in an alert.
+const MAX_ITEMS: usize = 64;
 
-/// Writes what stands in the event as JSON of our own: a number stays one if it is one, a list of texts a
-/// list, anything else becomes a string.
+/// Appends a value of the event as JSON: valid numbers stay numbers, arrays become lists of strings, anything else a string.
 fn push_raw(out: &mut Vec<u8>, value: Raw<'_>, place: Place) {
     use crate::detection::audit::json::Type;
     match value.kind() {
-        // The usual text is written as it stands.
+        // Fast path: a string without escapes is copied.
         Type::String if place == Place::Plain && is_plain_string(value.bytes()) => {
             out.extend_from_slice(value.bytes());
         }
         Type::Array => {
             out.push(b'[');
-            for (i, item) in value.items().map_while(Result::ok).take(MOST_ITEMS).enumerate() {
+            for (i, item) in value.items().map_while(Result::ok).take(MAX_ITEMS).enumerate() {
                 if i > 0 {
                     out.push(b',');
                 }

@@ -1,4 +1,6 @@
-//! The comparisons: a value against what a rule says of it.
+//! Comparison operators of the rule language.
+//!
+//! Takes the value of an operand and a constant or another value, returns whether the comparison holds.
 
 use std::collections::HashSet;
 
@@ -12,25 +14,23 @@ use crate::detection::rules::ast::{Operator, Quantifier};
 /// A comparison with constants.
 #[derive(Debug)]
 pub enum Compare {
-    /// There is a value.
     Exists,
-    /// One text fits.
+    /// A single string that passes the test.
     Text(TextTest),
-    /// So many of the tests fit one text.
+    /// A single string that passes any, exactly one or all of the tests.
     Quantified(Quantifier, Box<[TextTest]>),
-    /// The number is so.
     Number(Operator, f64),
-    /// The number is one of these.
+    /// A number in the set.
     NumberIn(Box<[f64]>),
-    /// Every text of the value is one of these.
+    /// All strings of the value are in the set.
     In(Texts),
-    /// Some text of the value is one of these.
+    /// Any string of the value is in the set.
     Intersects(Texts),
-    /// Never: a comparison that no value satisfies.
+    /// Always false.
     Never,
 }
 
-/// A test of one text.
+/// A test of one string.
 #[derive(Debug)]
 pub enum TextTest {
     /// `=`
@@ -41,7 +41,7 @@ pub enum TextTest {
     Order(Operator, Box<[u8]>),
     /// `contains`
     Contains(Box<memmem::Finder<'static>>),
-    /// `icontains`, the text in lower case.
+    /// `icontains`, the text in lower eval.
     IContains(Box<memmem::Finder<'static>>),
     /// `startswith`
     StartsWith(Box<[u8]>),
@@ -51,14 +51,14 @@ pub enum TextTest {
     Glob(Glob),
     /// `regex`, anchored at both ends.
     Regex(Box<regex::bytes::Regex>),
-    /// `pmatch`: one of the patterns is a prefix by whole components.
+    /// `pmatch`: a prefix of the path, by whole components.
     PathPrefix(Box<[Box<[Glob]>]>),
-    /// Matches nothing: an expression that does not compile, which the loader refuses.
+    /// Always false: an expression that does not compile; the loader rejects those.
     Nothing,
 }
 
 impl TextTest {
-    /// The test of a string operator with one value; `pmatch` and `in` take lists and are none.
+    /// Creates the test of a string operator. Operators on lists give [`TextTest::Nothing`].
     pub fn new(operator: Operator, value: &str) -> Self {
         let bytes = || value.as_bytes().into();
         match operator {
@@ -84,9 +84,9 @@ impl TextTest {
         }
     }
 
-    /// `pmatch` with these paths.
+    /// Creates the test of `pmatch`.
     pub fn paths<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
-        // The empty path is a prefix of every other.
+        // The empty path is a prefix of every path.
         let components = |path: &str| match path {
             "" => Box::default(),
             _ => {
@@ -96,7 +96,7 @@ impl TextTest {
         TextTest::PathPrefix(paths.into_iter().map(components).collect())
     }
 
-    /// Whether the text passes.
+    /// Tests a string.
     #[inline]
     pub fn passes(&self, text: &[u8]) -> bool {
         match self {
@@ -130,22 +130,22 @@ fn in_order(operator: Operator, order: std::cmp::Ordering) -> bool {
     }
 }
 
-/// A set of texts.
+/// A set of strings.
 #[derive(Debug)]
 pub enum Texts {
-    /// Few: looked at one by one.
+    /// Few strings, compared one by one.
     Few(Box<[Box<[u8]>]>),
-    /// Many.
+    /// Many strings, hashed.
     Many(HashSet<Box<[u8]>, RandomState>),
 }
 
 impl Texts {
-    /// Up to so many, comparing each is faster than hashing.
-    const FEW: usize = 8;
+    /// Up to this size, comparing each string is faster than hashing.
+    const MAX_UNHASHED: usize = 8;
 
-    /// The set of these.
+    /// Creates a set.
     pub fn new<'a>(texts: impl ExactSizeIterator<Item = &'a str>) -> Self {
-        let few = texts.len() <= Self::FEW;
+        let few = texts.len() <= Self::MAX_UNHASHED;
         let texts = texts.map(|text| text.as_bytes().into());
         if few { Texts::Few(texts.collect()) } else { Texts::Many(texts.collect()) }
     }
@@ -164,7 +164,7 @@ fn float(number: i64) -> f64 {
 }
 
 impl Compare {
-    /// Whether the value passes. A missing one never does.
+    /// Evaluates the comparison; false for a missing value.
     #[inline]
     pub fn passes(&self, value: &Value<'_>) -> bool {
         match (self, value) {
@@ -195,7 +195,7 @@ impl Compare {
     }
 }
 
-/// Compares two values that are both only known now: `ka.resp.name = val(ka.target.name)`.
+/// Compares two values of an event: `ka.resp.name = val(ka.target.name)`.
 pub fn values(operator: Operator, left: &Value<'_>, right: &Value<'_>) -> bool {
     if let (Value::Number(left), Value::Number(right)) = (left, right) {
         return in_order(operator, left.cmp(right));

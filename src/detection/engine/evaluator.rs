@@ -1,8 +1,9 @@
-//! Judging one event after the other.
+//! Evaluation of rules, one event at a time.
 //!
-//! A [`Judge`] asks first for the members that decide most ([`HEAD`](super::plan::HEAD)). For each combination of their
-//! values it remembers what is left of each rule once they are known: mostly nothing. Only where something is
-//! left the event is read further.
+//! Takes a [`Plan`] and an event, returns the indices of the rules that match. The members that decide most
+//! ([`HEAD`](super::plan::HEAD)) are evaluated first: for each combination of their values the [`Evaluator`] caches the
+//! residual conditions of all rules, which are empty for most events. Only events with a residual rule are read further.
+//! No event, and no value of one, outlives its buffer.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,9 +11,9 @@ use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 
-use super::extract::{Context, View};
-use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, With};
-use super::value::{Shown, Value};
+use super::extract::{InputContext, View};
+use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, RightPlan};
+use super::value::{Redacted, Value};
 use super::{compare, transform};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::time;
@@ -22,106 +23,100 @@ use crate::detection::rules::fields::{Correlation, Registry};
 use crate::text::escape::MAX_SHOWN_LEN;
 use crate::text::timespan;
 
-/// What is known of events with a certain head.
+/// The rules that an event with a certain head can still match.
 #[derive(Clone, Debug)]
-pub struct Prospect {
-    /// The rules that can match, and what is left of them.
-    rests: Rc<[Rest]>,
-    /// Whether such events have to be judged in their turn.
+pub struct ResidualRules {
+    rules: Rc<[Residual]>,
+    /// Whether events with this head depend on the order of the input.
     pub order_dependency: OrderDependency,
 }
 
-/// What is left of a rule when the head of an event is known.
+/// The condition of a rule after partial evaluation with the head of an event.
 #[derive(Debug)]
-struct Rest {
+struct Residual {
     /// Index of the rule in the plan.
     rule: usize,
     condition: Node,
 }
 
-/// How many combinations of heads are remembered. A cluster has some hundred; what goes beyond is an
-/// attacker's invention, and starts the memory anew.
-const MOST_HEADS: usize = 2048;
+/// Maximum number of cached heads. A cluster has a few hundred; more are made up by an attacker, and clear the cache.
+const MAX_HEADS: usize = 2048;
 
-/// The longest head that is remembered, in bytes.
-const LONGEST_HEAD: usize = 512;
+/// Longer heads are not cached, in bytes.
+const MAX_HEAD_LEN: usize = 512;
 
-/// The values and verdicts of the event at hand. They borrow from its text, so that one [`Sight`] serves all
-/// events of one buffer.
+/// Values of operands and results of comparisons for the current event. They borrow from its text; one cache serves all
+/// events of a buffer.
 #[derive(Debug)]
-pub struct Sight<'e> {
-    /// Values and verdicts of an earlier number are of an earlier event.
+pub struct EvalCache<'e> {
+    /// Number of the current event. Entries with a lower number belong to an earlier event and are stale.
     number: u64,
-    verdicts: Vec<(u64, bool)>,
+    results: Vec<(u64, bool)>,
     values: Vec<(u64, Value<'e>)>,
     exposure: (u64, Rc<Exposure>),
     request: (u64, Rc<RequestInfo>),
 }
 
-impl Sight<'_> {
-    /// For events judged by this plan.
+impl EvalCache<'_> {
+    /// Creates a cache for the operands and comparisons of a plan.
     pub fn new(plan: &Plan) -> Self {
-        Sight {
+        EvalCache {
             number: 1,
-            verdicts: vec![(0, false); plan.checks.len()],
+            results: vec![(0, false); plan.checks.len()],
             values: (0..plan.operands.len()).map(|_| (0, Value::Missing)).collect(),
             exposure: (0, Rc::default()),
             request: (0, Rc::default()),
         }
     }
 
-    /// For an event that is gone, of which it is known what it exposed.
-    pub fn of_exposure(plan: &Plan, exposure: Rc<Exposure>) -> Self {
-        let mut sight = Sight::new(plan);
-        sight.exposure = (sight.number, exposure);
-        sight
+    /// Creates a cache for an event whose objects are no longer available, with its known exposure.
+    pub fn with_exposure(plan: &Plan, exposure: Rc<Exposure>) -> Self {
+        let mut cache = EvalCache::new(plan);
+        cache.exposure = (cache.number, exposure);
+        cache
     }
 
-    /// Forgets the event that was judged.
+    /// Invalidates the entries of the current event.
     #[inline]
-    pub fn next(&mut self) {
+    pub fn next_event(&mut self) {
         self.number += 1;
     }
 }
 
-/// Everything needed to judge one event.
-pub struct Case<'p, 's, 'e> {
-    /// The rules.
+/// Everything that the evaluation of one event needs.
+pub struct EvalContext<'p, 's, 'e> {
     pub plan: &'p Plan,
-    /// What is known already.
-    pub sight: &'s mut Sight<'e>,
-    /// The event.
+    pub cache: &'s mut EvalCache<'e>,
     pub event: &'s mut Event<'e>,
-    /// What is known beside its text.
-    pub context: Context<'p>,
-    /// What earlier events taught. Nothing for an event that it has no bearing on.
+    pub input: InputContext<'p>,
+    /// State learned from earlier events; `None` for an event that does not depend on it.
     pub cluster_state: Option<&'s mut ClusterState>,
-    /// What the correlation saw whose alert is made.
-    pub window: Option<Rc<Window>>,
+    /// The window of the correlation, for the alert of one.
+    pub window: Option<Rc<WindowSummary>>,
 }
 
-/// What a correlation saw, for its alert.
+/// Summary of the window of a correlation, for its alert.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Window {
-    /// How many matches.
+pub struct WindowSummary {
+    /// Number of matches.
     pub count: u64,
-    /// How many different values.
+    /// Number of distinct values of the condition's field.
     pub value_count: u64,
-    /// Some of them.
+    /// A bounded sample of these values.
     pub values: Vec<String>,
     /// Time of the first match, in nanoseconds since 1970.
     pub first: i64,
-    /// Time of the last.
+    /// Time of the last match, in nanoseconds since 1970.
     pub last: i64,
-    /// The rules that matched.
+    /// Names of the rules that matched.
     pub rules: Vec<String>,
-    /// The ids of the alerts, the first ones.
+    /// Ids of the latest alerts, bounded.
     pub ids: Vec<String>,
-    /// How long a window is, in nanoseconds.
+    /// Length of the window, in nanoseconds.
     pub timespan: i64,
 }
 
-impl Window {
+impl WindowSummary {
     fn value(&self, part: Correlation) -> Value<'static> {
         let number = |number: u64| Value::Number(i64::try_from(number).unwrap_or(i64::MAX));
         let text = |text: String| Value::Text(Cow::Owned(text.into_bytes()));
@@ -140,12 +135,12 @@ impl Window {
     }
 }
 
-impl<'e> Case<'_, '_, 'e> {
-    /// Whether a condition holds.
+impl<'e> EvalContext<'_, '_, 'e> {
+    /// Evaluates a condition.
     #[inline]
     pub fn holds(&mut self, node: &Node) -> bool {
         match node {
-            Node::Known(known) => *known,
+            Node::Constant(value) => *value,
             Node::Check(check) => self.passes(*check),
             Node::Not(inner) => !self.holds(inner),
             Node::All(nodes) => nodes.iter().all(|node| self.holds(node)),
@@ -153,70 +148,71 @@ impl<'e> Case<'_, '_, 'e> {
         }
     }
 
-    /// Whether a comparison holds.
+    /// Evaluates a comparison.
     pub fn passes(&mut self, check: CheckId) -> bool {
-        let (number, verdict) = self.sight.verdicts[check];
-        if number == self.sight.number {
-            return verdict;
+        let (number, result) = self.cache.results[check];
+        if number == self.cache.number {
+            return result;
         }
         let plan = self.plan;
         let left = plan.checks[check].left;
-        self.know(left);
-        let verdict = match &plan.checks[check].with {
-            With::Constant(compare) => compare.passes(&self.sight.values[left].1),
-            With::Operand(operator, right) => {
-                self.know(*right);
-                compare::values(*operator, &self.sight.values[left].1, &self.sight.values[*right].1)
+        self.load(left);
+        let result = match &plan.checks[check].right {
+            RightPlan::Constant(compare) => compare.passes(&self.cache.values[left].1),
+            RightPlan::Operand(operator, right) => {
+                self.load(*right);
+                compare::values(*operator, &self.cache.values[left].1, &self.cache.values[*right].1)
             }
         };
-        self.sight.verdicts[check] = (self.sight.number, verdict);
-        verdict
+        self.cache.results[check] = (self.cache.number, result);
+        result
     }
 
-    /// The value of an operand as conditions see it.
+    /// Returns the value of an operand as conditions see it.
     pub fn value(&mut self, operand: OperandId) -> &Value<'e> {
-        self.know(operand);
-        &self.sight.values[operand].1
+        self.load(operand);
+        &self.cache.values[operand].1
     }
 
-    fn know(&mut self, operand: OperandId) {
-        if self.sight.values[operand].0 == self.sight.number {
+    /// Reads the value of an operand into the cache.
+    fn load(&mut self, operand: OperandId) {
+        if self.cache.values[operand].0 == self.cache.number {
             return;
         }
         let plan = self.plan;
         let value = match &plan.operands[operand] {
-            OperandPlan::Field(access) => access.read(self.event, &self.context, View::Real),
+            OperandPlan::Field(reader) => reader.read(self.event, &self.input, View::Full),
             OperandPlan::Registry(part) => self.registry(*part),
-            // Not of the event: no condition can ask for it.
+            // Only outputs of correlations have these fields, never a condition.
             OperandPlan::Correlation(_) => Value::Missing,
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
             OperandPlan::Call(transformer, arguments, option) => {
-                // A call's arguments were compiled before it, so this ends.
+                // The arguments of a call have smaller ids, so the recursion ends.
                 for &argument in arguments {
-                    self.know(argument);
+                    self.load(argument);
                 }
                 let values: Vec<&Value<'e>> =
-                    arguments.iter().map(|&argument| &self.sight.values[argument].1).collect();
+                    arguments.iter().map(|&argument| &self.cache.values[argument].1).collect();
                 transform::apply(*transformer, &values, option.as_deref())
             }
         };
-        self.sight.values[operand] = (self.sight.number, value);
+        self.cache.values[operand] = (self.cache.number, value);
     }
 
-    /// The value of an operand as it may be shown.
-    pub fn shown(&mut self, operand: OperandId) -> Shown<'e> {
-        Shown::vouched(self.view_shown(operand))
+    /// Returns the redacted value of an operand.
+    pub fn redacted(&mut self, operand: OperandId) -> Redacted<'e> {
+        Redacted::trusted(self.redacted_value(operand))
     }
 
-    fn view_shown(&mut self, operand: OperandId) -> Value<'e> {
+    fn redacted_value(&mut self, operand: OperandId) -> Value<'e> {
         let plan = self.plan;
         match &plan.operands[operand] {
-            // Known already, or of use to the next rule that fires.
-            OperandPlan::Field(access) if access.is_plain() && self.is_short(operand) => {
-                self.sight.values[operand].1.clone()
+            // Cached, or useful to the next rule that matches.
+            OperandPlan::Field(reader) if reader.is_never_redacted() && self.is_short(operand) => {
+                self.cache.values[operand].1.clone()
             }
-            OperandPlan::Field(access) => access.read(self.event, &self.context, View::Shown),
-            // It holds no secret, so that both views of it are the same.
+            OperandPlan::Field(reader) => reader.read(self.event, &self.input, View::Redacted),
+            // Exposures hold no secret: both views are the same.
             OperandPlan::Registry(_) => self.value(operand).clone(),
             OperandPlan::Correlation(part) => {
                 self.window.as_ref().map_or(Value::Missing, |window| window.value(*part))
@@ -224,16 +220,16 @@ impl<'e> Case<'_, '_, 'e> {
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
             OperandPlan::Call(transformer, arguments, option) => {
                 let values: Vec<Value<'e>> =
-                    arguments.iter().map(|&argument| self.view_shown(argument)).collect();
+                    arguments.iter().map(|&argument| self.redacted_value(argument)).collect();
                 let values: Vec<&Value<'e>> = values.iter().collect();
                 transform::apply(*transformer, &values, option.as_deref())
             }
         }
     }
 
-    /// What the event exposed of registry credentials, found once.
+    /// Returns the registry credentials that the event exposed, determined once per event.
     pub fn exposure(&mut self) -> Rc<Exposure> {
-        if self.sight.exposure.0 != self.sight.number {
+        if self.cache.exposure.0 != self.cache.number {
             let request = self.request();
             let exposure = match self.cluster_state.as_deref_mut() {
                 Some(cluster_state) => {
@@ -241,17 +237,17 @@ impl<'e> Case<'_, '_, 'e> {
                 }
                 None => Exposure::of(self.event, &request, &self.plan.names, None),
             };
-            self.sight.exposure = (self.sight.number, Rc::new(exposure));
+            self.cache.exposure = (self.cache.number, Rc::new(exposure));
         }
-        self.sight.exposure.1.clone()
+        self.cache.exposure.1.clone()
     }
 
     /// The request of the event, read once.
     pub fn request(&mut self) -> Rc<RequestInfo> {
-        if self.sight.request.0 != self.sight.number {
-            self.sight.request = (self.sight.number, Rc::new(RequestInfo::of(self.event)));
+        if self.cache.request.0 != self.cache.number {
+            self.cache.request = (self.cache.number, Rc::new(RequestInfo::of(self.event)));
         }
-        self.sight.request.1.clone()
+        self.cache.request.1.clone()
     }
 
     fn registry(&mut self, part: Registry) -> Value<'static> {
@@ -282,40 +278,40 @@ impl<'e> Case<'_, '_, 'e> {
         self.value(operand).texts().iter().all(|text| text.len() <= MAX_SHOWN_LEN)
     }
 
-    /// What is left of a condition when the comparisons of the head are known.
-    fn rest(&mut self, node: &Node) -> Node {
+    /// Partially evaluates a condition: replaces the comparisons of the head by their results.
+    fn reduce(&mut self, node: &Node) -> Node {
         match node {
-            Node::Known(known) => Node::Known(*known),
-            Node::Check(check) if self.plan.checks[*check].is_head => Node::Known(self.passes(*check)),
+            Node::Constant(value) => Node::Constant(*value),
+            Node::Check(check) if self.plan.checks[*check].is_head => Node::Constant(self.passes(*check)),
             Node::Check(check) => Node::Check(*check),
-            Node::Not(inner) => match self.rest(inner) {
-                Node::Known(known) => Node::Known(!known),
-                rest => Node::Not(Box::new(rest)),
+            Node::Not(inner) => match self.reduce(inner) {
+                Node::Constant(value) => Node::Constant(!value),
+                residual => Node::Not(Box::new(residual)),
             },
-            Node::All(nodes) => self.rest_of(nodes, false, Node::All),
-            Node::Any(nodes) => self.rest_of(nodes, true, Node::Any),
+            Node::All(nodes) => self.reduce_all(nodes, false, Node::All),
+            Node::Any(nodes) => self.reduce_all(nodes, true, Node::Any),
         }
     }
 
-    /// The rest of a conjunction or disjunction, which a child that is known to be `decisive` decides.
-    fn rest_of(&mut self, nodes: &[Node], decisive: bool, join: impl Fn(Box<[Node]>) -> Node) -> Node {
-        let mut rests = Vec::new();
+    /// Partially evaluates a conjunction or disjunction. One operand with the value `decisive` decides it.
+    fn reduce_all(&mut self, nodes: &[Node], decisive: bool, join: impl Fn(Box<[Node]>) -> Node) -> Node {
+        let mut residuals = Vec::new();
         for node in nodes {
-            match self.rest(node) {
-                Node::Known(known) if known == decisive => return Node::Known(decisive),
-                Node::Known(_) => {}
-                rest => rests.push(rest),
+            match self.reduce(node) {
+                Node::Constant(value) if value == decisive => return Node::Constant(decisive),
+                Node::Constant(_) => {}
+                residual => residuals.push(residual),
             }
         }
-        match rests.len() {
-            0 => Node::Known(!decisive),
-            1 => rests.swap_remove(0),
-            _ => join(rests.into()),
+        match residuals.len() {
+            0 => Node::Constant(!decisive),
+            1 => residuals.swap_remove(0),
+            _ => join(residuals.into()),
         }
     }
 }
 
-/// A part of an exposure as a value.
+/// Returns one property of an exposure as a value.
 fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
     let list = |texts: &mut dyn Iterator<Item = &String>| {
         Value::list(texts.map(|text| Cow::Owned(text.clone().into_bytes())).collect())
@@ -342,26 +338,31 @@ fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
     }
 }
 
-/// Finds the rules that an event matches.
+/// Evaluates the rules of a plan.
 #[derive(Debug)]
-pub struct Judge {
-    /// Only the first rule that matches counts.
+pub struct Evaluator {
+    /// Whether only the first matching rule counts.
     first: bool,
-    heads: HashMap<Box<[u8]>, Prospect, RandomState>,
+    heads: HashMap<Box<[u8]>, ResidualRules, RandomState>,
     head: Vec<u8>,
 }
 
-impl Judge {
-    /// A judge that knows nothing yet. With `first`, only the first rule in load order that matches counts.
+impl Evaluator {
+    /// Creates an evaluator with an empty cache. With `first`, only the first matching rule in load order counts.
     pub fn new(first: bool) -> Self {
-        Judge { first, heads: HashMap::default(), head: Vec::new() }
+        Evaluator { first, heads: HashMap::default(), head: Vec::new() }
     }
 
-    /// Appends the indices (in the plan) of the rules that match to `matches`.
-    pub fn judge(&self, case: &mut Case<'_, '_, '_>, prospect: &Prospect, matches: &mut Vec<usize>) {
-        for rest in prospect.rests.iter() {
-            if case.holds(&rest.condition) {
-                matches.push(rest.rule);
+    /// Appends the indices (in the plan) of the matching rules to `matches`.
+    pub fn evaluate(
+        &self,
+        eval: &mut EvalContext<'_, '_, '_>,
+        residual: &ResidualRules,
+        matches: &mut Vec<usize>,
+    ) {
+        for residual in residual.rules.iter() {
+            if eval.holds(&residual.condition) {
+                matches.push(residual.rule);
                 if self.first {
                     return;
                 }
@@ -369,45 +370,45 @@ impl Judge {
         }
     }
 
-    /// What the head of the event leaves possible.
-    pub fn prospect(&mut self, case: &mut Case<'_, '_, '_>) -> Prospect {
+    /// Returns the rules that an event with this head can still match.
+    pub fn residual_rules(&mut self, eval: &mut EvalContext<'_, '_, '_>) -> ResidualRules {
         self.head.clear();
         let object = {
-            let parts = [case.event.get(Member::Stage), case.event.get(Member::Verb)];
-            let object = case.event.object();
+            let parts = [eval.event.get(Member::Stage), eval.event.get(Member::Verb)];
+            let object = eval.event.object();
             [parts[0], parts[1], object.resource, object.subresource]
         };
         for part in object {
-            // The values as they are spelt, each behind its length, so that no two heads look the same.
+            // Each value as it is spelled, prefixed with its length, so that different heads never collide.
             let bytes = part.map_or(&b""[..], |raw| raw.bytes());
             self.head.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
             self.head.extend_from_slice(bytes);
         }
-        if self.head.len() > LONGEST_HEAD {
-            return Self::find(case);
+        if self.head.len() > MAX_HEAD_LEN {
+            return Self::partial_evaluation(eval);
         }
-        if let Some(prospect) = self.heads.get(&*self.head) {
-            return prospect.clone();
+        if let Some(residual) = self.heads.get(&*self.head) {
+            return residual.clone();
         }
-        if self.heads.len() == MOST_HEADS {
+        if self.heads.len() == MAX_HEADS {
             self.heads.clear();
         }
-        let prospect = Self::find(case);
-        self.heads.insert(self.head.as_slice().into(), prospect.clone());
-        prospect
+        let residual = Self::partial_evaluation(eval);
+        self.heads.insert(self.head.as_slice().into(), residual.clone());
+        residual
     }
 
-    fn find(case: &mut Case<'_, '_, '_>) -> Prospect {
-        let plan = case.plan;
-        let mut rests = Vec::new();
+    fn partial_evaluation(eval: &mut EvalContext<'_, '_, '_>) -> ResidualRules {
+        let plan = eval.plan;
+        let mut rules = Vec::new();
         for (rule, planned) in plan.rules.iter().enumerate() {
-            match case.rest(&planned.condition) {
-                Node::Known(false) => {}
-                condition => rests.push(Rest { rule, condition }),
+            match eval.reduce(&planned.condition) {
+                Node::Constant(false) => {}
+                condition => rules.push(Residual { rule, condition }),
             }
         }
         let order_dependency =
-            if plan.needs_cluster_state { OrderDependency::of(case.event) } else { OrderDependency::None };
-        Prospect { rests: rests.into(), order_dependency }
+            if plan.needs_cluster_state { OrderDependency::of(eval.event) } else { OrderDependency::None };
+        ResidualRules { rules: rules.into(), order_dependency }
     }
 }

@@ -1,64 +1,58 @@
-//! Why a rule fires on an event, or does not: its condition as a tree, each comparison with the value it saw.
+//! Explanation of an evaluation: the condition as a tree, with the result of each part and the values compared.
+//!
+//! Takes a condition and an event, returns an [`Explanation`]. All values in it are redacted.
 
-use super::evaluator::{Case, Sight};
-use super::extract::Context;
+use super::evaluator::{EvalCache, EvalContext};
+use super::extract::InputContext;
 use super::plan::Plan;
-use super::value::{Shown, Value};
+use super::value::{Redacted, Value};
 use crate::detection::audit::event::Event;
 use crate::detection::registry::{ClusterState, OrderDependency};
 use crate::detection::rules::ast::{Check, Expr};
 use crate::text::name_patterns::NamePatterns;
 
-/// A part of a condition and what came of it.
+/// A part of a condition and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// What it is.
     pub part: Part,
-    /// Whether it holds.
     pub holds: bool,
 }
 
-/// What a part of a condition is.
+/// The kinds of parts of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// All of these.
     And(Vec<Explanation>),
-    /// Any of these.
     Or(Vec<Explanation>),
-    /// Not this.
     Not(Box<Explanation>),
-    /// A macro.
     Macro(String, Box<Explanation>),
-    /// An exception; where it holds the rule does not fire.
+    /// An exception: if it holds, the rule does not match.
     Exception(String, Box<Explanation>),
-    /// A comparison.
     Check {
-        /// As it is written, with lists and constants in place.
+        /// The comparison as written, with lists and macros expanded.
         comparison: String,
-        /// The value on its left side, with secrets hidden; nothing where the event has none.
-        saw: Option<String>,
-        /// The value on its right side, where that is a field.
-        against: Option<String>,
+        /// The redacted value of the left-hand side; `None` where the event has none.
+        left: Option<String>,
+        /// The redacted value of the right-hand side, where that is a field.
+        right: Option<String>,
     },
 }
 
-/// What an event is explained by.
+/// Everything that an explanation depends on, besides condition and event.
 #[derive(Clone, Copy)]
-pub struct Background<'b> {
-    /// Names that registry credentials go by.
+pub struct ExplainContext<'b> {
+    /// Name patterns of registry credentials.
     pub names: &'b NamePatterns,
-    /// What the events before it taught.
+    /// State learned from earlier events.
     pub cluster_state: &'b ClusterState,
-    /// What is known beside its text.
-    pub context: Context<'b>,
+    pub input: InputContext<'b>,
 }
 
-/// Explains a condition. Recursion is bounded by the loader.
-pub fn explain(condition: &Expr, event: &mut Event<'_>, background: Background<'_>) -> Explanation {
+/// Explains the evaluation of a condition. The loader bounds the recursion depth.
+pub fn explain(condition: &Expr, event: &mut Event<'_>, context: ExplainContext<'_>) -> Explanation {
     let all = |parts: &[Expr], event: &mut Event<'_>| -> Vec<Explanation> {
-        parts.iter().map(|part| explain(part, event, background)).collect()
+        parts.iter().map(|part| explain(part, event, context)).collect()
     };
-    let boxed = |part: &Expr, event: &mut Event<'_>| Box::new(explain(part, event, background));
+    let boxed = |part: &Expr, event: &mut Event<'_>| Box::new(explain(part, event, context));
     let (part, holds) = match condition {
         Expr::And(parts) => {
             let parts = all(parts, event);
@@ -85,35 +79,35 @@ pub fn explain(condition: &Expr, event: &mut Event<'_>, background: Background<'
             let holds = body.holds;
             (Part::Exception(name.to_string(), body), holds)
         }
-        Expr::Check(check) => self::check(check, event, background),
+        Expr::Check(check) => self::check(check, event, context),
     };
     Explanation { part, holds }
 }
 
-/// Judges one comparison by a plan of its own, so that an explanation says what the engine does.
-fn check(check: &Check, event: &mut Event<'_>, background: Background<'_>) -> (Part, bool) {
-    let plan = Plan::of_check(check, background.names);
-    let mut sight = Sight::new(&plan);
-    // Each comparison sees the event for the first time, and what it teaches stays with it.
-    let mut cluster_state = background.cluster_state.clone();
+/// Judges one comparison by a plan of its own, so that an explanation pieces what the engine does.
+fn check(check: &Check, event: &mut Event<'_>, context: ExplainContext<'_>) -> (Part, bool) {
+    let plan = Plan::for_check(check, context.names);
+    let mut cache = EvalCache::new(&plan);
+    // Each comparison evaluates the event anew, so it updates a copy of the state.
+    let mut cluster_state = context.cluster_state.clone();
     let cluster_state = OrderDependency::of(event).applies_to(event).then_some(&mut cluster_state);
-    let mut case = Case {
+    let mut eval = EvalContext {
         plan: &plan,
-        sight: &mut sight,
+        cache: &mut cache,
         event,
-        context: background.context,
+        input: context.input,
         cluster_state,
         window: None,
     };
-    case.exposure();
-    let holds = case.passes(0);
-    let (left, right) = plan.operands_of(0);
-    let saw = text(&case.shown(left));
-    let against = right.and_then(|right| text(&case.shown(right)));
-    (Part::Check { comparison: check.to_string(), saw, against }, holds)
+    eval.exposure();
+    let holds = eval.passes(0);
+    let (left, right) = plan.operands_in(0);
+    let saw = text(&eval.redacted(left));
+    let against = right.and_then(|right| text(&eval.redacted(right)));
+    (Part::Check { comparison: check.to_string(), left: saw, right: against }, holds)
 }
 
-fn text(value: &Shown<'_>) -> Option<String> {
+fn text(value: &Redacted<'_>) -> Option<String> {
     let quoted = |text: &[u8]| format!("{:?}", String::from_utf8_lossy(text));
     match value.value() {
         Value::Missing => None,

@@ -1,7 +1,8 @@
-//! From a field of the catalogue to its value in an event.
+//! Extraction of field values from events.
 //!
-//! Each field is read in two ways: as it is, for conditions, and as it may be shown, for everything that
-//! leaves pullwatch. Both go the same way through the event; only the last step differs.
+//! Takes a field of the catalog and an event, returns the [`Value`]. Each field has two views: the full value for conditions
+//! and the redacted one for everything that leaves pullwatch. Both take the same path through the event and differ in the last
+//! step only.
 
 use std::borrow::Cow;
 
@@ -15,45 +16,45 @@ use crate::detection::rules::ast::{FieldArgument, FieldRef};
 use crate::detection::rules::fields::{Containers, Part, Source, Subjects};
 use crate::text::escape::MAX_SHOWN_LEN;
 
-/// What a value is read for.
+/// The purpose for which a value is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
-    /// A condition: it sees what is there.
-    Real,
-    /// Anything that leaves pullwatch: secrets are hidden.
-    Shown,
+    /// For conditions: the value itself.
+    Full,
+    /// For outputs: secrets are redacted.
+    Redacted,
 }
 
-/// What is known of an event beside its text.
+/// Metadata of an event that its text does not contain.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Context<'h> {
-    /// Its position in the input, from 1.
+pub struct InputContext<'h> {
+    /// Position in the input, starting at 1.
     pub position: u64,
-    /// The name of the host.
+    /// Name of the host that pullwatch runs on.
     pub hostname: &'h str,
 }
 
-/// A field and its argument, ready to be read.
+/// A field with its argument, prepared for reading.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub struct FieldReader {
     source: Source,
     index: Option<usize>,
     key: String,
     pointer: Option<Pointer>,
-    /// Nothing at this place is ever hidden.
-    is_plain: bool,
+    /// Whether no value of this field is ever redacted.
+    is_never_redacted: bool,
 }
 
-/// A value on its way out of the event: where it is, and where that is.
+/// A JSON value together with its place in the event, which decides how it is redacted.
 #[derive(Clone, Copy)]
-struct Found<'a> {
+struct PlacedValue<'a> {
     raw: Raw<'a>,
     place: Place,
 }
 
-impl<'a> Found<'a> {
+impl<'a> PlacedValue<'a> {
     fn get(self, key: &str) -> Option<Self> {
-        Some(Found { raw: self.raw.get(key)?, place: self.place.member(key.as_bytes(), self.raw) })
+        Some(PlacedValue { raw: self.raw.get(key)?, place: self.place.member(key.as_bytes(), self.raw) })
     }
 
     fn path(self, keys: &[&str]) -> Option<Self> {
@@ -62,28 +63,28 @@ impl<'a> Found<'a> {
 
     fn text(self, view: View) -> Text<'a> {
         match view {
-            // Most values hold no secret and are short.
-            View::Shown if self.place == Place::Plain && self.raw.bytes().len() <= MAX_SHOWN_LEN => {
+            // Fast path for short values that are never redacted.
+            View::Redacted if self.place == Place::Plain && self.raw.bytes().len() <= MAX_SHOWN_LEN => {
                 self.raw.text()
             }
-            View::Real => self.raw.text(),
-            View::Shown => self.place.show(self.raw),
+            View::Full => self.raw.text(),
+            View::Redacted => self.place.show(self.raw),
         }
     }
 
-    fn items(self) -> impl Iterator<Item = Found<'a>> {
+    fn items(self) -> impl Iterator<Item = PlacedValue<'a>> {
         let place = self.place.item();
-        self.raw.items().map_while(Result::ok).map(move |raw| Found { raw, place })
+        self.raw.items().map_while(Result::ok).map(move |raw| PlacedValue { raw, place })
     }
 }
 
-fn top<'a>(event: &mut Event<'a>, key: &str) -> Option<Found<'a>> {
+fn top<'a>(event: &mut Event<'a>, key: &str) -> Option<PlacedValue<'a>> {
     let raw = event.named(key)?;
-    Some(Found { raw, place: Place::Event.member(key.as_bytes(), raw) })
+    Some(PlacedValue { raw, place: Place::Event.member(key.as_bytes(), raw) })
 }
 
-fn path<'a>(event: &mut Event<'a>, keys: &[&str]) -> Option<Found<'a>> {
-    // Most rules ask for parts of objectRef, which an event takes apart only once.
+fn path<'a>(event: &mut Event<'a>, keys: &[&str]) -> Option<PlacedValue<'a>> {
+    // Most rules read parts of objectRef, which the event parses only once.
     if let ["objectRef", part] = keys {
         let object = event.object();
         let raw = match *part {
@@ -93,14 +94,14 @@ fn path<'a>(event: &mut Event<'a>, keys: &[&str]) -> Option<Found<'a>> {
             "subresource" => object.subresource,
             _ => event.get(Member::ObjectRef)?.get(part),
         };
-        return raw.map(|raw| Found { raw, place: Place::Plain });
+        return raw.map(|raw| PlacedValue { raw, place: Place::Plain });
     }
     let (first, rest) = keys.split_first()?;
     top(event, first)?.path(rest)
 }
 
-impl Access {
-    /// Prepares a field for reading.
+impl FieldReader {
+    /// Prepares a field.
     pub fn new(field: &FieldRef) -> Self {
         let (index, key) = match &field.argument {
             Some(FieldArgument::Index(index)) => (Some(*index), String::new()),
@@ -109,21 +110,21 @@ impl Access {
         };
         let source = field.field.source;
         let pointer = (source == Source::Pointer).then(|| Pointer::new(&key));
-        let mut access = Access { source, index, key, pointer, is_plain: false };
+        let mut reader = FieldReader { source, index, key, pointer, is_never_redacted: false };
         let path = match source {
             Source::Elements(keys) => Some(keys.to_vec()),
-            _ => access.plain_path(),
+            _ => reader.static_path(),
         };
-        // Where keys lead is known without an event, but in bodies, which are never plain.
+        // Outside of bodies the keys alone determine the place. Bodies are never exempt from redaction.
         let place = path.map(|path| {
             path.iter().fold(Place::Event, |place, key| place.member(key.as_bytes(), Raw::assume(b"")))
         });
-        access.is_plain = place == Some(Place::Plain);
-        access
+        reader.is_never_redacted = place == Some(Place::Plain);
+        reader
     }
 
-    /// The path of keys that the value stands at, where it is a plain one.
-    pub fn plain_path(&self) -> Option<Vec<&str>> {
+    /// Returns the object keys that lead to the value, where they are fixed.
+    pub fn static_path(&self) -> Option<Vec<&str>> {
         match (&self.source, &self.pointer) {
             (Source::Path(keys), _) => Some(keys.to_vec()),
             (_, Some(pointer)) => Some(pointer.tokens().iter().map(|token| &**token).collect()),
@@ -131,17 +132,17 @@ impl Access {
         }
     }
 
-    /// Whether nothing at this place is ever hidden, so that both views are the same, length apart.
-    pub fn is_plain(&self) -> bool {
-        self.is_plain
+    /// Whether no value of this field is ever redacted: both views are equal, except that the redacted one is truncated.
+    pub fn is_never_redacted(&self) -> bool {
+        self.is_never_redacted
     }
 
-    /// Whether the value is made from the users of the event.
-    pub fn is_of_user(&self) -> bool {
+    /// Whether the value is derived from the users of the event.
+    pub fn is_user_derived(&self) -> bool {
         matches!(self.source, Source::UserKind | Source::Actor | Source::Extra)
     }
 
-    /// Whether the value is a slice of the event's text, escapes apart: not computed, joined or decoded.
+    /// Whether the value occurs in the text of the event, apart from JSON escapes: not computed, joined or decoded.
     pub fn is_verbatim(&self) -> bool {
         match self.source {
             Source::Path(_) | Source::Elements(_) | Source::Pointer | Source::PodName => true,
@@ -154,21 +155,21 @@ impl Access {
         }
     }
 
-    /// Reads the value.
-    pub fn read<'a>(&self, event: &mut Event<'a>, context: &Context<'_>, view: View) -> Value<'a> {
+    /// Reads the value from an event.
+    pub fn read<'a>(&self, event: &mut Event<'a>, input: &InputContext<'_>, view: View) -> Value<'a> {
         match self.source {
             Source::Path(keys) => Value::text(path(event, keys).map(|found| found.text(view))),
-            Source::Pointer => Value::text(self.pointed(event).map(|found| found.text(view))),
+            Source::Pointer => Value::text(self.at_pointer(event).map(|found| found.text(view))),
             Source::Elements(keys) => {
                 let Some(found) = path(event, keys) else { return Value::Missing };
-                Value::list(self.picked(found.items()).map(|found| found.text(view)).collect())
+                Value::list(self.selected(found.items()).map(|found| found.text(view)).collect())
             }
             Source::Whole | Source::WholeIndented => whole(event, self.source, view),
             Source::UriParameter => {
                 let Some(uri) = event.text(Member::RequestUri) else { return Value::Missing };
                 let value = uri::parameter(&uri, self.key.as_bytes()).map(Cow::into_owned);
                 match view {
-                    View::Shown if value.is_some() && redact::is_secret_parameter(self.key.as_bytes()) => {
+                    View::Redacted if value.is_some() && redact::is_secret_parameter(self.key.as_bytes()) => {
                         Value::Text(Cow::Borrowed(redact::REDACTED.as_bytes()))
                     }
                     _ => Value::text(value.map(Cow::Owned)),
@@ -187,7 +188,7 @@ impl Access {
             }
             Source::Container(which, part) => self.containers(event, which, part, view),
             Source::FirstContainer(part) => {
-                let first = Access { index: Some(0), ..self.clone() };
+                let first = FieldReader { index: Some(0), ..self.clone() };
                 match first.containers(event, Containers::Main, part, view) {
                     Value::List(texts) => Value::text(texts.into_iter().next()),
                     _ => Value::Missing,
@@ -202,26 +203,28 @@ impl Access {
                         .path(&["securityContext", "privileged"])
                         .is_some_and(|found| found.raw.bytes() == b"true")
                 });
-                truth(privileged)
+                boolean(privileged)
             }
             Source::Subjects(which) => subjects(event, which, view),
-            Source::AlwaysTrue => truth(true),
+            Source::AlwaysTrue => boolean(true),
             Source::RoleRules(key) => {
                 let Some(rules) = array(path(event, &["requestObject", "rules"])) else {
                     return Value::Missing;
                 };
-                let texts =
-                    self.picked(rules.items()).filter_map(|rule| array(rule.get(key))).flat_map(Found::items);
+                let texts = self
+                    .selected(rules.items())
+                    .filter_map(|rule| array(rule.get(key)))
+                    .flat_map(PlacedValue::items);
                 Value::list(texts.map(|found| found.text(view)).collect())
             }
             Source::Volume(keys) => {
                 let Some(volumes) = volumes(event) else { return Value::Missing };
-                let texts = self.picked(volumes.items()).filter_map(|volume| volume.path(keys));
+                let texts = self.selected(volumes.items()).filter_map(|volume| volume.path(keys));
                 Value::list(texts.map(|found| found.text(view)).collect())
             }
             Source::VolumeTypes => {
                 let Some(volumes) = volumes(event) else { return Value::Missing };
-                let keys = self.picked(volumes.items()).flat_map(|volume| {
+                let keys = self.selected(volumes.items()).flat_map(|volume| {
                     volume
                         .raw
                         .members()
@@ -235,22 +238,22 @@ impl Access {
                 let Some(volumes) = volumes(event) else { return Value::Missing };
                 let wanted = self.key.as_bytes();
                 let mut paths = volumes.items().filter_map(|volume| volume.path(&["hostPath", "path"]));
-                truth(paths.any(|path| match wanted.strip_suffix(b"*") {
+                boolean(paths.any(|path| match wanted.strip_suffix(b"*") {
                     Some(prefix) => path.raw.text().starts_with(prefix),
                     None => *path.raw.text() == *wanted,
                 }))
             }
-            Source::Nanoseconds => timed(event, |time| time),
-            Source::Seconds => timed(event, |time| time.div_euclid(1_000_000_000)),
-            Source::SubsecondNanoseconds => timed(event, |time| time.rem_euclid(1_000_000_000)),
-            Source::Clock(Clock::Time) if view == View::Real => timed(event, |time| time),
+            Source::Nanoseconds => time_number(event, |time| time),
+            Source::Seconds => time_number(event, |time| time.div_euclid(1_000_000_000)),
+            Source::SubsecondNanoseconds => time_number(event, |time| time.rem_euclid(1_000_000_000)),
+            Source::Clock(Clock::Time) if view == View::Full => time_number(event, |time| time),
             Source::Clock(clock) => match event.time() {
                 Some(time) => Value::Text(Cow::Owned(time::format(clock, time).into_bytes())),
                 None => Value::Missing,
             },
-            Source::Position => Value::Number(i64::try_from(context.position).unwrap_or(i64::MAX)),
+            Source::Position => Value::Number(i64::try_from(input.position).unwrap_or(i64::MAX)),
             Source::Constant(text) => Value::Text(Cow::Borrowed(text.as_bytes())),
-            Source::Hostname => Value::Text(Cow::Owned(context.hostname.as_bytes().to_vec())),
+            Source::Hostname => Value::Text(Cow::Owned(input.hostname.as_bytes().to_vec())),
             Source::ClientAddress => {
                 let addresses = path(event, &["sourceIPs"]);
                 Value::text(addresses.and_then(|found| found.items().last()).map(|found| found.text(view)))
@@ -260,41 +263,44 @@ impl Access {
                 Value::list(values.items().map(|found| found.text(view)).collect())
             }
             Source::UserKind => {
-                let name = path(event, &["user", "username"]).map(|found| found.text(View::Real));
+                let name = path(event, &["user", "username"]).map(|found| found.text(View::Full));
                 Value::Text(Cow::Borrowed(user_kind(&name.unwrap_or_default()).as_bytes()))
             }
             Source::Actor => {
                 let user = path(event, &["user", "username"]).map(|found| found.text(view));
                 match path(event, &["impersonatedUser", "username"]) {
-                    Some(posed) => {
+                    Some(impersonated) => {
                         let mut both = user.unwrap_or_default().into_owned();
                         both.extend_from_slice(b" as ");
-                        both.extend_from_slice(&posed.text(view));
+                        both.extend_from_slice(&impersonated.text(view));
                         Value::Text(Cow::Owned(both))
                     }
                     None => Value::text(user),
                 }
             }
-            Source::Truncated => truth(event.is_truncated()),
-            // Read by the judge, once an event.
+            Source::Truncated => boolean(event.is_truncated()),
+            // The evaluator determines these, once per event.
             Source::Registry(_) => Value::Missing,
-            // Not in any event.
+            // No event has these.
             Source::Correlation(_) => Value::Missing,
         }
     }
 
-    fn pointed<'a>(&self, event: &mut Event<'a>) -> Option<Found<'a>> {
+    fn at_pointer<'a>(&self, event: &mut Event<'a>) -> Option<PlacedValue<'a>> {
         let tokens = self.pointer.as_ref()?.tokens();
         let Some((first, rest)) = tokens.split_first() else {
-            return Some(Found { raw: Raw::assume(event.bytes()), place: Place::Event });
+            return Some(PlacedValue { raw: Raw::assume(event.bytes()), place: Place::Event });
         };
         rest.iter().try_fold(top(event, first)?, |found, token| {
-            Some(Found { raw: found.raw.step(token)?, place: found.place.step(token, found.raw) })
+            Some(PlacedValue { raw: found.raw.step(token)?, place: found.place.step(token, found.raw) })
         })
     }
 
-    /// All elements, or the one that the argument asks for.
-    fn picked<'a>(&self, items: impl Iterator<Item = Found<'a>>) -> impl Iterator<Item = Found<'a>> {
+    /// Returns all elements, or the one at the index of the argument.
+    fn selected<'a>(
+        &self,
+        items: impl Iterator<Item = PlacedValue<'a>>,
+    ) -> impl Iterator<Item = PlacedValue<'a>> {
         let (from, count) = self.index.map_or((0, usize::MAX), |index| (index, 1));
         items.skip(from).take(count)
     }
@@ -303,7 +309,7 @@ impl Access {
         let Some(spec) = path(event, &["requestObject", "spec"]) else { return Value::Missing };
         let Some(containers) = array(spec.get(which.key())) else { return Value::Missing };
         let mut texts: Vec<Text<'a>> = Vec::new();
-        for container in self.picked(containers.items()) {
+        for container in self.selected(containers.items()) {
             match part {
                 Part::Path(keys) => texts.extend(container.path(keys).map(|found| found.text(view))),
                 Part::Image | Part::Repository => {
@@ -334,8 +340,8 @@ impl Access {
     }
 }
 
-/// What kind of user goes by that name. The apiserver keeps the prefix for its own: `system:` names come from its
-/// certificates and tokens alone.
+/// Classifies a user by the shape of its name. The prefix `system:` is reserved: such names only come from certificates and
+/// tokens of the cluster.
 pub fn user_kind(name: &[u8]) -> &'static str {
     match name {
         b"" | b"system:anonymous" => "anonymous",
@@ -346,29 +352,29 @@ pub fn user_kind(name: &[u8]) -> &'static str {
     }
 }
 
-fn array(found: Option<Found<'_>>) -> Option<Found<'_>> {
+fn array(found: Option<PlacedValue<'_>>) -> Option<PlacedValue<'_>> {
     found.filter(|found| found.raw.kind() == Type::Array)
 }
 
-fn volumes<'a>(event: &mut Event<'a>) -> Option<Found<'a>> {
+fn volumes<'a>(event: &mut Event<'a>) -> Option<PlacedValue<'a>> {
     array(path(event, &["requestObject", "spec", "volumes"]))
 }
 
-fn truth(value: bool) -> Value<'static> {
+fn boolean(value: bool) -> Value<'static> {
     Value::Text(Cow::Borrowed(if value { b"true" } else { b"false" }))
 }
 
-fn timed(event: &mut Event<'_>, read: impl Fn(i64) -> i64) -> Value<'static> {
+fn time_number(event: &mut Event<'_>, read: impl Fn(i64) -> i64) -> Value<'static> {
     event.time().map_or(Value::Missing, |time| Value::Number(read(time)))
 }
 
 fn whole<'a>(event: &mut Event<'a>, source: Source, view: View) -> Value<'a> {
     let raw = Raw::assume(event.bytes());
     Value::Text(match (source, view) {
-        (Source::WholeIndented, View::Real) => Cow::Owned(redact::indented(raw)),
-        (Source::WholeIndented, View::Shown) => Cow::Owned(Place::Event.show_indented(raw)),
-        (_, View::Real) => Cow::Borrowed(raw.bytes()),
-        (_, View::Shown) => Place::Event.show(raw),
+        (Source::WholeIndented, View::Full) => Cow::Owned(redact::indented(raw)),
+        (Source::WholeIndented, View::Redacted) => Cow::Owned(Place::Event.show_indented(raw)),
+        (_, View::Full) => Cow::Borrowed(raw.bytes()),
+        (_, View::Redacted) => Place::Event.show(raw),
     })
 }
 
@@ -395,7 +401,7 @@ fn subjects<'a>(event: &mut Event<'a>, which: Subjects, view: View) -> Value<'a>
     Value::list(names.collect())
 }
 
-/// An image's name without tag and digest: the colon before a registry's port is none of a tag.
+/// Returns an image reference without tag and digest. The colon before the port of a registry starts no tag.
 fn repository(image: Text<'_>) -> Text<'_> {
     let end = memchr::memchr(b'@', &image).unwrap_or(image.len());
     let last = memchr::memrchr(b'/', &image[..end]).map_or(0, |slash| slash + 1);
@@ -415,8 +421,8 @@ mod tests {
     use crate::detection::rules::fields;
 
     fn read(name: &str, argument: Option<FieldArgument>, event: &str, view: View) -> Vec<String> {
-        let access = Access::new(&FieldRef { field: fields::find(name).unwrap(), argument });
-        let value = access.read(&mut Event::new(event.as_bytes()), &Context::default(), view);
+        let reader = FieldReader::new(&FieldRef { field: fields::find(name).unwrap(), argument });
+        let value = reader.read(&mut Event::new(event.as_bytes()), &InputContext::default(), view);
         value.texts().iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()
     }
 
@@ -434,20 +440,20 @@ mod tests {
     }
 
     #[test]
-    fn containers_without_a_value_do_not_hide_the_others() {
+    fn containers_without_a_value_are_skipped() {
         let event = r#"{"requestObject":{"spec":{"runAsUser":7,"containers":[
             {"name":"a","runAsUser":1,"securityContext":{"runAsUser":3}},{"name":"b","image":"x:1","command":["sh","-c"]}]}}}"#;
-        assert_eq!(read("ka.req.pod.containers.run_as_user", None, event, View::Real), ["3"]);
-        assert_eq!(read("ka.req.pod.containers.eff_run_as_user", None, event, View::Real), ["1", "7"]);
-        // The exception: to know the images of a pod is to know all of them.
-        assert!(read("ka.req.pod.containers.image", None, event, View::Real).is_empty());
-        assert_eq!(read("ka.req.pod.containers.command", None, event, View::Real), ["sh -c"]);
+        assert_eq!(read("ka.req.pod.containers.run_as_user", None, event, View::Full), ["3"]);
+        assert_eq!(read("ka.req.pod.containers.eff_run_as_user", None, event, View::Full), ["1", "7"]);
+        // Images are all or nothing: one container without an image makes the field missing.
+        assert!(read("ka.req.pod.containers.image", None, event, View::Full).is_empty());
+        assert_eq!(read("ka.req.pod.containers.command", None, event, View::Full), ["sh -c"]);
         let second = Some(FieldArgument::Index(1));
-        assert_eq!(read("ka.req.pod.containers.name", second, event, View::Real), ["b"]);
+        assert_eq!(read("ka.req.pod.containers.name", second, event, View::Full), ["b"]);
     }
 
     #[test]
-    fn conditions_see_what_outputs_hide() {
+    fn conditions_see_values_that_outputs_redact() {
         let event = r#"{"requestURI":"/a?token=loot","requestObject":{"data":{"password":"loot"}}}"#;
         let key = |key: &str| Some(FieldArgument::Key(key.to_owned()));
         for (name, argument, hidden) in [
@@ -456,22 +462,22 @@ mod tests {
             ("ka.uri.param", key("token"), "<redacted>"),
             ("ka.uri", None, "/a?token=<redacted>"),
         ] {
-            assert!(read(name, argument.clone(), event, View::Real)[0].contains("loot"));
-            assert_eq!(read(name, argument, event, View::Shown), [hidden]);
+            assert!(read(name, argument.clone(), event, View::Full)[0].contains("loot"));
+            assert_eq!(read(name, argument, event, View::Redacted), [hidden]);
         }
-        // What a condition has read already is not shown for that.
+        // Cached full values must not be reused for outputs of these fields.
         let patch = "/annotations/patch.webhook.admission.k8s.io~1round_0_index_0";
         for pointer in [patch, "/annotations", ""] {
             assert!(
-                !Access::new(&FieldRef {
+                !FieldReader::new(&FieldRef {
                     field: fields::find("jevt.value").unwrap(),
                     argument: key(pointer)
                 })
-                .is_plain()
+                .is_never_redacted()
             );
         }
         for name in ["jevt.obj", "evt.plugininfo"] {
-            assert!(!read(name, None, event, View::Shown)[0].contains("loot"));
+            assert!(!read(name, None, event, View::Redacted)[0].contains("loot"));
         }
     }
 }

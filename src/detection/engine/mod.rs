@@ -1,18 +1,20 @@
-//! Compiled rules against an event: which rules match, and what their alerts say.
+//! Evaluation of compiled rules: which rules an event matches, and the alerts of the matches.
 //!
-//! In come a checked [`RuleSet`](crate::detection::rules::ast::RuleSet) and events; out come matches. Nothing here does
-//! I/O, keeps an event longer than it takes to judge it, or knows where it came from.
+//! Takes a checked [`RuleSet`](crate::detection::rules::ast::RuleSet) and events, returns matches and redacted alerts. Nothing
+//! here does I/O or keeps an event longer than its evaluation takes; where an event came from must never enter.
 //!
 //! ```text
-//! RuleSet ──► plan ──► prefilter   which lines can match at all
-//!                 ├──► judge       which rules match an event: head first, then the rest
-//!                 └──► alert       what a match says, with secrets hidden
+//! RuleSet ──► plan ──► prefilter   candidate lines: those that can match at all
+//!                 ├──► evaluator   the rules that an event matches, by its head first
+//!                 └──► alert       the alert of a match, redacted
 //! ```
 
 pub mod alert;
 pub mod alert_context;
 pub mod compare;
 pub mod evaluator;
+// Used by the commands only.
+#[cfg(feature = "daemon")]
 pub mod explain;
 pub mod extract;
 pub mod glob;

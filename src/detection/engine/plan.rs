@@ -1,13 +1,13 @@
-//! A rule set, compiled: what to read, what to compare, in which order.
+//! Compilation of a rule set: operands, comparisons and the order in which they are evaluated.
 //!
-//! Equal operands and equal comparisons of all rules are one, so that each is judged once per event. In a
-//! conjunction the comparison that is cheapest to know comes first.
+//! Takes a checked rule set, returns a [`Plan`]. Equal operands and equal comparisons of all rules are shared, so that each is
+//! evaluated once per event. The cheapest operands of a conjunction or disjunction come first. Nothing of an event enters.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::compare::{Compare, TextTest, Texts};
-use super::extract::Access;
+use super::extract::FieldReader;
 use crate::detection::alert::Priority;
 use crate::detection::rules::ast::{
     Bounds, Check, CorrelationKind, Expr, Feed, FieldRef, Operand, Operator, Piece, Right, Rule, RuleSet,
@@ -22,35 +22,33 @@ pub type OperandId = usize;
 /// Index of a comparison in its plan.
 pub type CheckId = usize;
 
-/// How to get a value.
+/// How to obtain a value.
 #[derive(Debug)]
 pub enum OperandPlan {
     /// From the event.
-    Field(Access),
-    /// From what the event exposed.
+    Field(FieldReader),
+    /// From the registry credentials that the event exposed.
     Registry(Registry),
-    /// From what a correlation saw.
+    /// From the window of a correlation.
     Correlation(Correlation),
     /// A constant.
     Text(Box<[u8]>),
-    /// From other values.
+    /// The result of a transformer: its arguments, and its option (of `getopt`).
     Call(Transformer, Box<[OperandId]>, Option<String>),
 }
 
-/// How to judge a comparison.
+/// A compiled comparison.
 #[derive(Debug)]
 pub struct CheckPlan {
-    /// What is compared.
     pub left: OperandId,
-    /// With what.
-    pub with: With,
-    /// Known from the few members that decide which rules an event can match at all.
+    pub right: RightPlan,
+    /// Whether it depends on members of [`HEAD`] alone.
     pub is_head: bool,
 }
 
 /// The right-hand side of a comparison.
 #[derive(Debug)]
-pub enum With {
+pub enum RightPlan {
     /// Constants.
     Constant(Compare),
     /// Another value.
@@ -60,153 +58,139 @@ pub enum With {
 /// A condition over comparisons.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
-    /// Always so.
-    Known(bool),
-    /// A comparison.
+    Constant(bool),
     Check(CheckId),
-    /// The opposite.
     Not(Box<Node>),
-    /// All of them.
     All(Box<[Node]>),
-    /// Any of them.
     Any(Box<[Node]>),
 }
 
-/// A piece of an output.
+/// A piece of an output template.
 #[derive(Debug)]
-pub enum Say {
-    /// As it is.
+pub enum OutputPiece {
+    /// Literal text.
     Text(Box<str>),
-    /// The value of [`RulePlan::shown`] at this index, padded or cut to a width.
+    /// The value of [`RulePlan::output_fields`] at this index, padded or cut to a width.
     Value(usize, Option<usize>),
 }
 
-/// A value that a rule's alerts show.
+/// A field of a rule's output.
 #[derive(Debug)]
-pub struct Shown {
-    /// Its key in `output_fields`.
+pub struct OutputField {
+    /// Key in `output_fields`.
     pub spelling: String,
-    /// How to get it.
     pub operand: OperandId,
     /// Whether JSON has it as a number.
     pub is_number: bool,
-    /// Whether it is the event's time, which text prints as a clock and JSON as nanoseconds.
+    /// Whether it is the time of the event: formatted in text, nanoseconds in JSON.
     pub is_time: bool,
 }
 
-/// One rule.
+/// A compiled rule.
 #[derive(Debug)]
 pub struct RulePlan {
-    /// Its index in the rule set.
+    /// Index in the rule set.
     pub index: usize,
-    /// Its name.
     pub name: Arc<str>,
-    /// The version of its rule set.
+    /// Version of the rule set.
     pub rule_set: Arc<str>,
-    /// How bad a match is.
     pub priority: Priority,
-    /// When it matches.
     pub condition: Node,
-    /// What an alert says.
-    pub output: Box<[Say]>,
-    /// The values in it, by spelling, each once.
-    pub shown: Box<[Shown]>,
-    /// Its tags, sorted.
+    pub output: Box<[OutputPiece]>,
+    /// The fields of the output by spelling, each once.
+    pub output_fields: Box<[OutputField]>,
+    /// Sorted.
     pub tags: Vec<String>,
-    /// How often it may alert.
     pub throttle: Option<ThrottlePlan>,
     /// The correlations that its matches feed.
     pub feeds: Vec<FeedPlan>,
-    /// It only feeds correlations, since it is less bad than what is asked for.
-    pub is_silent: bool,
+    /// Whether matches only feed correlations and make no alert, because the priority is below the minimum.
+    pub correlation_only: bool,
 }
 
 impl RulePlan {
-    /// Whether its matches have to be seen in the order of the input.
-    pub fn is_in_order(&self) -> bool {
+    /// Whether matches have to be processed in the order of the input.
+    pub fn needs_ordered_pass(&self) -> bool {
         self.throttle.is_some() || !self.feeds.is_empty()
     }
 }
 
-/// How often a rule may alert.
+/// Limit on the alerts of a rule.
 #[derive(Debug)]
 pub struct ThrottlePlan {
-    /// Whose values make a combination that is told once.
+    /// Alerts with equal values of these operands share one throttle.
     pub per: Box<[OperandId]>,
-    /// For how long it is not told again, in nanoseconds.
+    /// Minimum time between two alerts of equal values, in nanoseconds.
     pub every: i64,
 }
 
-/// Where matches go to.
+/// A correlation that takes the matches of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedPlan {
     /// Index of the correlation in the plan.
     pub correlation: usize,
-    /// Which of its rules they are matches of.
+    /// Index of the rule among the rules of the correlation.
     pub source: usize,
 }
 
-/// One correlation.
+/// A compiled correlation.
 #[derive(Debug)]
 pub struct CorrelationPlan {
-    /// Its alert, as that of a rule that no event matches. Its index follows those of the rules.
+    /// Its alert, in the form of a rule that no event matches. Its index follows those of the rules.
     pub alert: RulePlan,
-    /// What it looks for.
     pub kind: CorrelationKind,
-    /// How long a window is, in nanoseconds.
+    /// Length of the window, in nanoseconds.
     pub timespan: i64,
-    /// How many there must be.
     pub bounds: Bounds,
-    /// Matches with equal values of these belong together.
+    /// Matches with equal values of these operands form a group.
     pub group_by: Box<[OperandId]>,
-    /// Whose values are counted.
+    /// The operand whose distinct values are counted.
     pub field: Option<OperandId>,
-    /// The names of its rules.
+    /// NamePatterns of its rules.
     pub sources: Box<[Arc<str>]>,
 }
 
-/// Members that decide which rules an event can match at all: they stand early, have few values, and nearly
-/// every rule asks for them.
+/// Members that decide which rules an event can match at all: they come early in an event, have few distinct values, and
+/// nearly every rule compares them.
 pub const HEAD: [&[&str]; 4] =
     [&["stage"], &["verb"], &["objectRef", "resource"], &["objectRef", "subresource"]];
 
 /// A compiled rule set.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Every operand once. Those inside a call come before it.
+    /// Each operand once. The arguments of a call come before it.
     pub operands: Vec<OperandPlan>,
-    /// Every comparison once.
+    /// Each comparison once.
     pub checks: Vec<CheckPlan>,
-    /// The rules in load order.
+    /// In load order.
     pub rules: Vec<RulePlan>,
-    /// The correlations, each after those that feed it.
+    /// Each correlation after those that feed it.
     pub correlations: Vec<CorrelationPlan>,
-    /// Whether a rule asks for the event's position in the input.
+    /// Whether a rule uses the position of an event in the input.
     pub needs_positions: bool,
-    /// Whether a rule asks for what is known of registry credentials: then events that teach it have to be judged in
-    /// their order.
+    /// Whether a rule uses learned state: then events that update it must be evaluated in the order of the input.
     pub needs_cluster_state: bool,
-    /// Names that registry credentials go by.
+    /// Name patterns of registry credentials.
     pub names: NamePatterns,
-    /// The rule set's version.
+    /// Version of the rule set.
     version: Arc<str>,
     costs: Vec<u32>,
 }
 
-/// What is needed for the alerts that are asked for.
-struct Wanted {
+/// The rules and correlations to compile.
+struct Selection {
     /// Indices of rules.
     rules: Vec<usize>,
     /// Indices of correlations.
     correlations: Vec<usize>,
 }
 
-impl Wanted {
-    /// What is enabled and at least as bad as `minimum`, and what feeds that.
+impl Selection {
+    /// Selects what is enabled and has at least the priority `minimum`, and whatever feeds that.
     fn of(rules: &RuleSet, minimum: Priority) -> Self {
         let mut is_fed: HashSet<Feed> = HashSet::new();
         let mut correlations = Vec::new();
-        // Each comes after those that feed it.
+        // In reverse: each correlation comes after those that feed it.
         for (index, correlation) in rules.correlations.iter().enumerate().rev() {
             let is_wanted = correlation.priority <= minimum || is_fed.contains(&Feed::Correlation(index));
             if correlation.enabled && is_wanted {
@@ -219,25 +203,25 @@ impl Wanted {
             rule.enabled && (rule.priority <= minimum || is_fed.contains(&Feed::Rule(*index)))
         };
         let rules = rules.rules.iter().enumerate().filter(is_wanted).map(|(index, _)| index).collect();
-        Wanted { rules, correlations }
+        Selection { rules, correlations }
     }
 }
 
-/// Finds what was compiled before.
+/// Ids of the operands and comparisons that were compiled already.
 #[derive(Default)]
-struct Known<'a> {
+struct Interned<'a> {
     operands: HashMap<&'a Operand, OperandId>,
     checks: HashMap<&'a Check, CheckId>,
 }
 
 impl Plan {
-    /// Compiles the rules that are enabled and at least as bad as `minimum`.
+    /// Compiles the enabled rules of priority `minimum` or higher.
     pub fn new(rules: &RuleSet, minimum: Priority) -> Self {
         let names = rules.credential_names.clone();
         let mut plan = Plan { names, version: rules.version.clone(), ..Plan::default() };
-        let mut known = Known::default();
-        let wanted = Wanted::of(rules, minimum);
-        // Where each correlation and each of its rules will stand.
+        let mut interned = Interned::default();
+        let wanted = Selection::of(rules, minimum);
+        // The index that each correlation will have in the plan.
         let mut feeds: HashMap<Feed, Vec<FeedPlan>> = HashMap::new();
         for (at, &index) in wanted.correlations.iter().enumerate() {
             for (source, &feed) in rules.correlations[index].feeds.iter().enumerate() {
@@ -246,42 +230,42 @@ impl Plan {
         }
         for &index in &wanted.rules {
             let rule = &rules.rules[index];
-            let mut planned = plan.rule(index, rule, &mut known);
+            let mut planned = plan.rule(index, rule, &mut interned);
             planned.feeds = feeds.remove(&Feed::Rule(index)).unwrap_or_default();
-            planned.is_silent = rule.priority > minimum;
+            planned.correlation_only = rule.priority > minimum;
             plan.rules.push(planned);
         }
         for &index in &wanted.correlations {
             let correlation = &rules.correlations[index];
-            let mut planned = plan.correlation(rules, index, &mut known);
+            let mut planned = plan.correlation(rules, index, &mut interned);
             planned.alert.feeds = feeds.remove(&Feed::Correlation(index)).unwrap_or_default();
-            planned.alert.is_silent = correlation.priority > minimum;
+            planned.alert.correlation_only = correlation.priority > minimum;
             plan.correlations.push(planned);
         }
         plan
     }
 
-    /// Compiles one comparison, as number 0.
-    pub fn of_check(check: &Check, names: &NamePatterns) -> Self {
+    /// Compiles a single comparison; its id is 0.
+    pub fn for_check(check: &Check, names: &NamePatterns) -> Self {
         let mut plan = Plan { names: names.clone(), ..Plan::default() };
-        plan.check(check, &mut Known::default());
+        plan.check(check, &mut Interned::default());
         plan
     }
 
-    /// What a comparison compares.
-    pub fn operands_of(&self, check: CheckId) -> (OperandId, Option<OperandId>) {
+    /// Returns the operands of a comparison.
+    pub fn operands_in(&self, check: CheckId) -> (OperandId, Option<OperandId>) {
         let check = &self.checks[check];
-        match check.with {
-            With::Constant(_) => (check.left, None),
-            With::Operand(_, right) => (check.left, Some(right)),
+        match check.right {
+            RightPlan::Constant(_) => (check.left, None),
+            RightPlan::Operand(_, right) => (check.left, Some(right)),
         }
     }
 
-    fn rule<'a>(&mut self, index: usize, rule: &'a Rule, known: &mut Known<'a>) -> RulePlan {
-        let condition = self.node(&rule.condition, known);
-        let (output, shown) = self.output(&rule.output, known);
+    fn rule<'a>(&mut self, index: usize, rule: &'a Rule, interned: &mut Interned<'a>) -> RulePlan {
+        let condition = self.node(&rule.condition, interned);
+        let (output, output_fields) = self.output(&rule.output, interned);
         let throttle = rule.throttle.as_ref().map(|throttle| ThrottlePlan {
-            per: throttle.per.iter().map(|operand| self.operand(operand, known)).collect(),
+            per: throttle.per.iter().map(|operand| self.operand(operand, interned)).collect(),
             every: throttle.every,
         });
         RulePlan {
@@ -291,11 +275,11 @@ impl Plan {
             priority: rule.priority,
             condition,
             output,
-            shown,
+            output_fields,
             tags: rule.tags.clone(),
             throttle,
             feeds: Vec::new(),
-            is_silent: false,
+            correlation_only: false,
         }
     }
 
@@ -303,10 +287,10 @@ impl Plan {
         &mut self,
         rules: &'a RuleSet,
         index: usize,
-        known: &mut Known<'a>,
+        interned: &mut Interned<'a>,
     ) -> CorrelationPlan {
         let correlation = &rules.correlations[index];
-        let (output, shown) = self.output(&correlation.output, known);
+        let (output, output_fields) = self.output(&correlation.output, interned);
         let name = |feed: &Feed| match *feed {
             Feed::Rule(index) => rules.rules[index].name.clone(),
             Feed::Correlation(index) => rules.correlations[index].name.clone(),
@@ -317,34 +301,34 @@ impl Plan {
                 name: correlation.name.clone(),
                 rule_set: self.version.clone(),
                 priority: correlation.priority,
-                condition: Node::Known(false),
+                condition: Node::Constant(false),
                 output,
-                shown,
+                output_fields,
                 tags: correlation.tags.clone(),
                 throttle: None,
                 feeds: Vec::new(),
-                is_silent: false,
+                correlation_only: false,
             },
             kind: correlation.kind,
             timespan: correlation.timespan,
             bounds: correlation.bounds,
-            group_by: correlation.group_by.iter().map(|operand| self.operand(operand, known)).collect(),
-            field: correlation.field.as_ref().map(|operand| self.operand(operand, known)),
+            group_by: correlation.group_by.iter().map(|operand| self.operand(operand, interned)).collect(),
+            field: correlation.field.as_ref().map(|operand| self.operand(operand, interned)),
             sources: correlation.feeds.iter().map(name).collect(),
         }
     }
 
-    /// Compiles a condition. Its depth is bounded by the loader.
-    fn node<'a>(&mut self, expr: &'a Expr, known: &mut Known<'a>) -> Node {
+    /// Compiles a condition. The loader bounds the recursion depth.
+    fn node<'a>(&mut self, expr: &'a Expr, interned: &mut Interned<'a>) -> Node {
         match expr {
-            Expr::Check(check) => Node::Check(self.check(check, known)),
-            Expr::Not(inner) => Node::Not(Box::new(self.node(inner, known))),
+            Expr::Check(check) => Node::Check(self.check(check, interned)),
+            Expr::Not(inner) => Node::Not(Box::new(self.node(inner, interned))),
             Expr::And(children) | Expr::Or(children) => {
                 let is_and = matches!(expr, Expr::And(_));
                 let mut nodes: Vec<Node> = Vec::new();
                 for child in children {
-                    match self.node(child, known) {
-                        // A conjunction in a conjunction is one, and so with disjunctions.
+                    match self.node(child, interned) {
+                        // Flatten nested conjunctions and disjunctions.
                         Node::All(inner) if is_and => nodes.extend(inner),
                         Node::Any(inner) if !is_and => nodes.extend(inner),
                         node => nodes.push(node),
@@ -353,13 +337,13 @@ impl Plan {
                 nodes.sort_by_key(|node| self.cost(node));
                 if is_and { Node::All(nodes.into()) } else { Node::Any(nodes.into()) }
             }
-            Expr::Macro { body, .. } | Expr::Exception { body, .. } => self.node(body, known),
+            Expr::Macro { body, .. } | Expr::Exception { body, .. } => self.node(body, interned),
         }
     }
 
     fn cost(&self, node: &Node) -> u32 {
         match node {
-            Node::Known(_) => 0,
+            Node::Constant(_) => 0,
             Node::Check(check) => self.costs[*check],
             Node::Not(inner) => self.cost(inner),
             Node::All(nodes) | Node::Any(nodes) => {
@@ -368,32 +352,32 @@ impl Plan {
         }
     }
 
-    fn check<'a>(&mut self, check: &'a Check, known: &mut Known<'a>) -> CheckId {
-        if let Some(&id) = known.checks.get(check) {
+    fn check<'a>(&mut self, check: &'a Check, interned: &mut Interned<'a>) -> CheckId {
+        if let Some(&id) = interned.checks.get(check) {
             return id;
         }
-        let left = self.operand(&check.left, known);
-        let with = match &check.right {
-            Right::Operand(operand) => With::Operand(check.operator, self.operand(operand, known)),
-            Right::Nothing => With::Constant(Compare::Exists),
-            Right::Text(text) => With::Constant(constant(check, std::slice::from_ref(text))),
-            Right::List(texts) => With::Constant(constant(check, texts)),
+        let left = self.operand(&check.left, interned);
+        let right = match &check.right {
+            Right::Operand(operand) => RightPlan::Operand(check.operator, self.operand(operand, interned)),
+            Right::Nothing => RightPlan::Constant(Compare::Exists),
+            Right::Text(text) => RightPlan::Constant(constant(check, std::slice::from_ref(text))),
+            Right::List(texts) => RightPlan::Constant(constant(check, texts)),
         };
-        let is_head = matches!(with, With::Constant(_))
+        let is_head = matches!(right, RightPlan::Constant(_))
             && matches!(&self.operands[left], OperandPlan::Field(access)
-                if access.plain_path().is_some_and(|path| HEAD.contains(&&*path)));
+                if access.static_path().is_some_and(|path| HEAD.contains(&&*path)));
         let mut cost = self.operand_cost(left);
-        if let With::Operand(_, right) = with {
+        if let RightPlan::Operand(_, right) = right {
             cost = cost.max(self.operand_cost(right));
         }
-        self.checks.push(CheckPlan { left, with, is_head });
+        self.checks.push(CheckPlan { left, right, is_head });
         self.costs.push(cost);
-        known.checks.insert(check, self.checks.len() - 1);
+        interned.checks.insert(check, self.checks.len() - 1);
         self.checks.len() - 1
     }
 
-    fn operand<'a>(&mut self, operand: &'a Operand, known: &mut Known<'a>) -> OperandId {
-        if let Some(&id) = known.operands.get(operand) {
+    fn operand<'a>(&mut self, operand: &'a Operand, interned: &mut Interned<'a>) -> OperandId {
+        if let Some(&id) = interned.operands.get(operand) {
             return id;
         }
         let plan = match operand {
@@ -407,24 +391,24 @@ impl Plan {
             }
             Operand::Field(field) => {
                 self.needs_positions |= field.field.source == Source::Position;
-                OperandPlan::Field(Access::new(field))
+                OperandPlan::Field(FieldReader::new(field))
             }
             Operand::Text(text) => OperandPlan::Text(text.as_bytes().into()),
             Operand::Call { transformer, arguments, argument } => {
-                let arguments = arguments.iter().map(|argument| self.operand(argument, known)).collect();
+                let arguments = arguments.iter().map(|argument| self.operand(argument, interned)).collect();
                 OperandPlan::Call(*transformer, arguments, argument.clone())
             }
         };
         self.operands.push(plan);
-        known.operands.insert(operand, self.operands.len() - 1);
+        interned.operands.insert(operand, self.operands.len() - 1);
         self.operands.len() - 1
     }
 
-    /// How far an event must be read to know an operand, roughly.
+    /// Estimates how far an event must be read for an operand.
     fn operand_cost(&self, operand: OperandId) -> u32 {
         match &self.operands[operand] {
             OperandPlan::Text(_) => 0,
-            // These may open the objects.
+            // These may read the request and response objects.
             OperandPlan::Registry(
                 Registry::Copied
                 | Registry::Referenced
@@ -433,13 +417,13 @@ impl Plan {
                 | Registry::PodSecurity,
             )
             | OperandPlan::Correlation(_) => 7,
-            // These are worked out once for all rules.
+            // Determined once per event for all rules.
             OperandPlan::Registry(_) => 5,
             OperandPlan::Call(_, arguments, _) => {
                 arguments.iter().map(|&argument| self.operand_cost(argument)).max().unwrap_or(0) + 1
             }
-            OperandPlan::Field(access) if access.is_of_user() => 2,
-            OperandPlan::Field(access) => match access.plain_path().as_deref() {
+            OperandPlan::Field(access) if access.is_user_derived() => 2,
+            OperandPlan::Field(access) => match access.static_path().as_deref() {
                 Some(path) if HEAD.contains(&path) => 0,
                 Some([first, ..]) => match *first {
                     "kind" | "level" | "auditID" | "objectRef" => 1,
@@ -453,37 +437,42 @@ impl Plan {
         }
     }
 
-    fn output<'a>(&mut self, template: &'a Template, known: &mut Known<'a>) -> (Box<[Say]>, Box<[Shown]>) {
-        let mut shown: Vec<Shown> = Vec::new();
-        let mut says = Vec::new();
+    fn output<'a>(
+        &mut self,
+        template: &'a Template,
+        interned: &mut Interned<'a>,
+    ) -> (Box<[OutputPiece]>, Box<[OutputField]>) {
+        let mut fields: Vec<OutputField> = Vec::new();
+        let mut pieces = Vec::new();
         for piece in &template.pieces {
-            says.push(match piece {
-                Piece::Text(text) => Say::Text(text.as_str().into()),
+            pieces.push(match piece {
+                Piece::Text(text) => OutputPiece::Text(text.as_str().into()),
                 Piece::Value { operand, spelling, width } => {
-                    let index = shown.iter().position(|one| one.spelling == *spelling).unwrap_or_else(|| {
-                        let kind = operand.kind();
-                        shown.push(Shown {
-                            spelling: spelling.clone(),
-                            operand: self.operand(operand, known),
-                            is_number: matches!(kind, Kind::Number | Kind::Time),
-                            is_time: kind == Kind::Time,
+                    let index =
+                        fields.iter().position(|one| one.spelling == *spelling).unwrap_or_else(|| {
+                            let kind = operand.kind();
+                            fields.push(OutputField {
+                                spelling: spelling.clone(),
+                                operand: self.operand(operand, interned),
+                                is_number: matches!(kind, Kind::Number | Kind::Time),
+                                is_time: kind == Kind::Time,
+                            });
+                            fields.len() - 1
                         });
-                        shown.len() - 1
-                    });
-                    Say::Value(index, *width)
+                    OutputPiece::Value(index, *width)
                 }
             });
         }
-        // `output_fields` are in alphabetical order.
-        let mut order: Vec<usize> = (0..shown.len()).collect();
-        order.sort_by(|&a, &b| shown[a].spelling.cmp(&shown[b].spelling));
-        for say in &mut says {
-            if let Say::Value(index, _) = say {
+        // `output_fields` of an alert are in alphabetical order.
+        let mut order: Vec<usize> = (0..fields.len()).collect();
+        order.sort_by(|&a, &b| fields[a].spelling.cmp(&fields[b].spelling));
+        for say in &mut pieces {
+            if let OutputPiece::Value(index, _) = say {
                 *index = order.iter().position(|at| at == index).unwrap_or(0);
             }
         }
-        shown.sort_by(|a, b| a.spelling.cmp(&b.spelling));
-        (says.into(), shown.into())
+        fields.sort_by(|a, b| a.spelling.cmp(&b.spelling));
+        (pieces.into(), fields.into())
     }
 }
 

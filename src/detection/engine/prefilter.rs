@@ -1,31 +1,31 @@
-//! Candidates first: lines that no rule can match are not read at all.
+//! Literal prefilter: finds the lines that a rule can match at all.
 //!
-//! A rule that wants `ka.target.name contains "registry"` can only match a line with `registry` in it, and
-//! finding a few literals takes a tenth of the time of reading JSON. Where every rule needs some literal, only
-//! lines with one of them are read (the way of ripgrep: find a candidate, then confirm).
+//! Takes a [`Plan`] and a buffer, returns positions in candidate lines. A rule with `ka.target.name contains "registry"` can only
+//! match a line that contains `registry`, and searching for a few literals takes a tenth of the time of parsing JSON. If every
+//! rule requires a literal, only lines with one of them are parsed (as in ripgrep: find a candidate, then confirm).
 //!
-//! JSON can spell a character as an escape, so that a line may say `registry` without holding these bytes. The
-//! escapes that could spell a character of a literal are searched for as well; a line with one is a candidate.
+//! JSON can spell a character as an escape, so a line may contain `registry` without these bytes. Escapes of the characters of
+//! literals are searched for as well, and a line with one is a candidate. A line that could match must never be skipped.
 
 use super::compare::{Compare, TextTest, Texts};
-use super::plan::{Node, OperandPlan, Plan, With};
+use super::plan::{Node, OperandPlan, Plan, RightPlan};
 use crate::detection::audit::literals::Literals;
 use crate::detection::registry;
 
-/// Finds candidates.
+/// Searcher for candidate lines.
 #[derive(Debug, Clone)]
 pub struct Prefilter {
     literals: Literals,
 }
 
-/// More literals than this make the search slower than reading.
-const MOST_LITERALS: usize = 24;
+/// With more literals, the search is slower than parsing.
+const MAX_LITERALS: usize = 24;
 
-/// Shorter literals are in too many lines.
-const SHORTEST: usize = 4;
+/// Shorter literals occur in too many lines.
+const MIN_LITERAL_LEN: usize = 4;
 
-/// What stands in most lines anyway.
-const COMMON: [&str; 8] = [
+/// Literals that most lines contain.
+const COMMON_LITERALS: [&str; 8] = [
     "ResponseComplete",
     "RequestReceived",
     "ResponseStarted",
@@ -37,11 +37,11 @@ const COMMON: [&str; 8] = [
 ];
 
 impl Prefilter {
-    /// The prefilter of a plan, where each rule needs a literal that is rare enough.
+    /// Creates the prefilter of a plan; `None` unless each rule requires a literal that is rare enough.
     pub fn new(plan: &Plan) -> Option<Self> {
         let mut literals: Vec<Vec<u8>> = Vec::new();
         for rule in &plan.rules {
-            literals.extend(needs(plan, &rule.condition)?.literals);
+            literals.extend(required_literals(plan, &rule.condition)?.literals);
         }
         if plan.needs_cluster_state {
             literals.extend(registry::STATE_LITERALS.iter().map(|literal| literal.as_bytes().to_vec()));
@@ -50,23 +50,23 @@ impl Prefilter {
         literals.extend(escapes);
         literals.sort_unstable();
         literals.dedup();
-        if literals.len() > MOST_LITERALS {
+        if literals.len() > MAX_LITERALS {
             return None;
         }
         Literals::new(&literals).map(|literals| Prefilter { literals })
     }
 
-    /// Index of the next place, at or behind `from`, that makes its line a candidate.
+    /// Returns the first position at or after `from` that makes its line a candidate.
     #[inline]
     pub fn find(&self, bytes: &[u8], from: usize) -> Option<usize> {
         self.literals.find(bytes, from).map(|(at, _)| at)
     }
 }
 
-/// How JSON can spell an ASCII character other than as itself. Uppercase and lowercase hex digits both.
+/// Returns the escapes by which JSON can spell an ASCII character, with upper and lower case hexadecimal digits.
 fn escapes(byte: u8) -> Vec<Vec<u8>> {
     if byte == b'"' {
-        // A quote of the literal is JSON's own, never part of a string.
+        // A quote in a literal delimits the JSON string and is never part of it.
         return Vec::new();
     }
     let (high, low) = (byte >> 4, byte & 15);
@@ -76,7 +76,7 @@ fn escapes(byte: u8) -> Vec<Vec<u8>> {
         spellings.push(format!("\\u00{}{}", digit(high), digit(low).to_ascii_uppercase()));
     }
     if byte.is_ascii_alphabetic() {
-        // Letters: one prefix for the whole row keeps the set small, and nobody escapes letters in earnest.
+        // One prefix for 16 letters keeps the set small; letters are hardly ever escaped in practice.
         spellings = vec![format!("\\u00{}", digit(high))];
     }
     if byte == b'/' {
@@ -85,17 +85,19 @@ fn escapes(byte: u8) -> Vec<Vec<u8>> {
     spellings.into_iter().map(String::into_bytes).collect()
 }
 
-/// Literals of which a line must hold at least one for the condition to hold. Nothing where no such set is
-/// known.
-fn needs(plan: &Plan, node: &Node) -> Option<Need> {
+/// Returns literals of which a line must contain at least one for the condition to hold; `None` where no such set is known.
+fn required_literals(plan: &Plan, node: &Node) -> Option<RequiredLiterals> {
     match node {
-        Node::Known(false) => Some(Need { literals: Vec::new(), is_common: false }),
-        Node::Known(true) | Node::Not(_) => None,
-        Node::All(nodes) => nodes.iter().filter_map(|node| needs(plan, node)).max_by_key(Need::worth),
+        Node::Constant(false) => Some(RequiredLiterals { literals: Vec::new(), is_common: false }),
+        Node::Constant(true) | Node::Not(_) => None,
+        Node::All(nodes) => nodes
+            .iter()
+            .filter_map(|node| required_literals(plan, node))
+            .max_by_key(RequiredLiterals::selectivity),
         Node::Any(nodes) => {
-            let mut all = Need { literals: Vec::new(), is_common: false };
+            let mut all = RequiredLiterals { literals: Vec::new(), is_common: false };
             for node in nodes {
-                let need = needs(plan, node)?;
+                let need = required_literals(plan, node)?;
                 all.literals.extend(need.literals);
                 all.is_common |= need.is_common;
             }
@@ -104,7 +106,7 @@ fn needs(plan: &Plan, node: &Node) -> Option<Need> {
         Node::Check(check) => {
             let check = &plan.checks[*check];
             let OperandPlan::Field(access) = &plan.operands[check.left] else { return None };
-            let With::Constant(compare) = &check.with else { return None };
+            let RightPlan::Constant(compare) = &check.right else { return None };
             if !access.is_verbatim() {
                 return None;
             }
@@ -119,22 +121,25 @@ fn needs(plan: &Plan, node: &Node) -> Option<Need> {
                 }
                 _ => return None,
             };
-            // The values of an event's head stand in many events.
+            // Many events share the values of their heads.
             let is_common = check.is_head;
-            literals.iter().all(|literal| is_rare(literal)).then_some(Need { literals, is_common })
+            literals
+                .iter()
+                .all(|literal| is_rare(literal))
+                .then_some(RequiredLiterals { literals, is_common })
         }
     }
 }
 
-/// Literals of which a matching line holds at least one.
-struct Need {
+/// A set of literals of which each matching line contains at least one.
+struct RequiredLiterals {
     literals: Vec<Vec<u8>>,
     is_common: bool,
 }
 
-impl Need {
-    /// A set is worth as much as its weakest literal.
-    fn worth(&self) -> (bool, usize) {
+impl RequiredLiterals {
+    /// The selectivity of a set is that of its shortest literal.
+    fn selectivity(&self) -> (bool, usize) {
         (!self.is_common, self.literals.iter().map(Vec::len).min().unwrap_or(usize::MAX))
     }
 }
@@ -142,10 +147,10 @@ impl Need {
 fn is_rare(literal: &[u8]) -> bool {
     let inner: &[u8] =
         literal.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(literal);
-    inner.len() >= SHORTEST && !COMMON.iter().any(|common| common.as_bytes() == inner)
+    inner.len() >= MIN_LITERAL_LEN && !COMMON_LITERALS.iter().any(|common| common.as_bytes() == inner)
 }
 
-/// The literal for a value that must be `text` as a whole: in quotes, if only a JSON string can read so.
+/// Returns the literal for a value that must equal `text`: with quotes, if only a JSON string can have this value.
 fn whole(text: &[u8]) -> Vec<u8> {
     let run = longest_run(text);
     let is_string = !matches!(text.first(), None | Some(b'0'..=b'9' | b'-' | b'{' | b'['))
@@ -159,7 +164,7 @@ fn whole(text: &[u8]) -> Vec<u8> {
     run
 }
 
-/// The longest part of a text that JSON spells in one way, escapes apart.
+/// Returns the longest part of a text that has a single spelling in JSON, apart from escapes.
 fn longest_run(text: &[u8]) -> Vec<u8> {
     text.split(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':')))
         .max_by_key(|run| run.len())

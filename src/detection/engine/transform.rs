@@ -1,4 +1,4 @@
-//! The functions over values.
+//! Transformers of the rule language: functions from values to a value.
 
 use std::borrow::Cow;
 
@@ -53,7 +53,7 @@ pub fn apply<'a>(transformer: Transformer, arguments: &[&Value<'a>], option: Opt
     }
 }
 
-/// A list under a function of one text is missing: no comparison finds anything in it.
+/// Applies a function of one string. The result for a list is missing, so that every comparison with it is false.
 fn one<'a>(value: &Value<'a>, apply: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Value<'a> {
     match value {
         Value::Text(text) => Value::text(apply(text).map(Cow::Owned)),
@@ -61,8 +61,8 @@ fn one<'a>(value: &Value<'a>, apply: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Value
     }
 }
 
-/// What a command line gives for one option, read as `getopt(3)` does: clustered flags, `--` ends them. An
-/// option without argument gives the empty text.
+/// Returns the argument of an option in a command line, parsed like `getopt(3)`: flags may be clustered, `--` ends them. An
+/// option without an argument gives the empty string.
 fn getopt(words: &[Text<'_>], options: &[u8], wanted: &str) -> Option<Vec<u8>> {
     let &[wanted] = wanted.as_bytes() else { return None };
     let takes_argument =
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_of_one_text() {
+    fn functions_of_one_string() {
         assert_eq!(apply(Transformer::Basename, &[&text("/a/b")], None), text("b"));
         assert_eq!(apply(Transformer::Base64, &[&text("bG9vdA==")], None), text("loot"));
         assert_eq!(apply(Transformer::Base64, &[&text("no base64!")], None), Value::Missing);

@@ -1,40 +1,40 @@
-//! What a field says of an event.
+//! Values of fields.
+//!
+//! A [`Value`] is what a condition sees and may be a secret; a [`Redacted`] value is what an output may contain.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Bytes that an event holds, or that were made from them.
+/// Bytes that are borrowed from an event or derived from it.
 pub type Text<'a> = Cow<'a, [u8]>;
 
-/// The value of a field or of a transformed field.
+/// The value of a field, or the result of a transformer.
 ///
-/// To conditions it may be a secret. So it has no `Display`, its `Debug` says how long it is and no more, and what leaves
-/// pullwatch takes a [`Shown`] value.
+/// It may be a secret, so it has no `Display`, and its `Debug` prints nothing but a length. Outputs take a [`Redacted`] value.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// Not there: every comparison is false.
+    /// Absent: every comparison is false.
     Missing,
-    /// One text. Not always UTF-8.
+    /// One string; not necessarily UTF-8.
     Text(Text<'a>),
-    /// Some texts, at least one.
+    /// Strings, at least one.
     List(Vec<Text<'a>>),
-    /// A number.
     Number(i64),
 }
 
-/// A value with nothing in it that must not be said.
+/// A value without secrets.
 ///
-/// Only the judge makes one, from a field's shown view (see [`Place::show`](crate::detection::audit::redact::Place::show)).
+/// Only the evaluator creates one, from the redacted view of a field (see
+/// [`Place::show`](crate::detection::audit::redact::Place::show)).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown<'a>(Value<'a>);
+pub struct Redacted<'a>(Value<'a>);
 
-impl<'a> Shown<'a> {
-    /// The caller vouches for it.
-    pub(super) fn vouched(value: Value<'a>) -> Self {
-        Shown(value)
+impl<'a> Redacted<'a> {
+    /// Wraps a value that the caller read through the redacted view.
+    pub(super) fn trusted(value: Value<'a>) -> Self {
+        Redacted(value)
     }
 
-    /// What may be said.
     pub fn value(&self) -> &Value<'a> {
         &self.0
     }
@@ -52,17 +52,17 @@ impl fmt::Debug for Value<'_> {
 }
 
 impl<'a> Value<'a> {
-    /// A list; an empty one counts as missing.
+    /// Creates a list; an empty one is missing.
     pub fn list(texts: Vec<Text<'a>>) -> Self {
         if texts.is_empty() { Value::Missing } else { Value::List(texts) }
     }
 
-    /// A text, if there is one.
+    /// Creates a string, or a missing value.
     pub fn text(text: Option<Text<'a>>) -> Self {
         text.map_or(Value::Missing, Value::Text)
     }
 
-    /// The texts of the value: none, one, or those of the list.
+    /// Returns the strings of the value: none, one, or those of the list.
     pub fn texts(&self) -> &[Text<'a>] {
         match self {
             Value::Missing | Value::Number(_) => &[],

@@ -8,7 +8,7 @@ use super::abstract_value::AbstractValue;
 use super::model::{Level, Stage};
 use super::requests::{OTHER, Request, UNKNOWN_GROUP};
 use super::scenarios::{Name, Place, Scenario, UserName};
-use crate::detection::engine::extract::{Access, user_kind};
+use crate::detection::engine::extract::{FieldReader, user_kind};
 use crate::detection::rules::ast::FieldRef;
 use crate::detection::rules::fields::{Registry, Source};
 
@@ -91,8 +91,8 @@ pub fn path(field: &FieldRef) -> Option<Vec<String>> {
     if let Source::Elements(keys) = field.field.source {
         return Some(keys.iter().map(|key| (*key).to_owned()).collect());
     }
-    let access = Access::new(field);
-    let path = access.plain_path()?;
+    let access = FieldReader::new(field);
+    let path = access.static_path()?;
     Some(path.into_iter().map(str::to_owned).collect())
 }
 

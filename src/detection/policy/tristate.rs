@@ -5,7 +5,7 @@
 //! cannot hold at all.
 
 use crate::detection::engine::compare::{self, Compare};
-use crate::detection::engine::plan::{Plan, With};
+use crate::detection::engine::plan::{Plan, RightPlan};
 use crate::detection::engine::transform;
 use crate::detection::engine::value::Value;
 use crate::detection::rules::ast::{Check, Expr, FieldRef, Operand, Operator, Right};
@@ -65,7 +65,7 @@ impl Condition {
             Expr::Macro { body, .. } | Expr::Exception { body, .. } => Condition::new(body),
             Expr::Check(check) => Condition::Test(Box::new(Test {
                 check: check.clone(),
-                plan: Plan::of_check(check, &NamePatterns::default()),
+                plan: Plan::for_check(check, &NamePatterns::default()),
             })),
         }
     }
@@ -105,9 +105,9 @@ fn join(
 impl Test {
     fn evaluate(&self, guess: &impl Fn(&FieldRef) -> AbstractValue) -> Tristate {
         let left = operand(&self.check.left, guess);
-        match self.plan.checks.first().map(|check| &check.with) {
-            Some(With::Constant(compare)) => self.with_constant(compare, &left),
-            Some(With::Operand(operator, _)) => {
+        match self.plan.checks.first().map(|check| &check.right) {
+            Some(RightPlan::Constant(compare)) => self.with_constant(compare, &left),
+            Some(RightPlan::Operand(operator, _)) => {
                 let Right::Operand(right) = &self.check.right else {
                     return Tristate::Unknown;
                 };
