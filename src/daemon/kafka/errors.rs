@@ -1,32 +1,29 @@
-//! What goes wrong with a cluster, as a closed set.
+//! Kinds of Kafka errors: a closed set, with what an operator can do about each.
 
-/// What failed. A closed set: it labels a metric.
+/// The kind of an error; the label of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KafkaErrorKind {
     /// No broker answers.
     Unreachable,
-    /// A broker does not believe who we are.
+    /// A broker rejects our credentials.
     Authentication,
-    /// No encrypted connection.
+    /// TLS failed.
     Tls,
-    /// We are known, and not allowed.
+    /// Authenticated, but not authorized.
     Forbidden,
-    /// A topic is not there.
     UnknownTopic,
-    /// An offset is not there: the topic was made anew, or its retention was faster than we.
+    /// The offset does not exist: the topic was recreated, or its retention is shorter than our lag.
     OffsetGone,
-    /// Offsets were not committed.
+    /// A commit of offsets failed.
     Commit,
-    /// The group went on without us.
+    /// Evicted from the consumer group.
     Evicted,
-    /// A transaction did not go through.
+    /// A transaction was aborted.
     Transaction,
-    /// Anything else.
     Other,
 }
 
 impl KafkaErrorKind {
-    /// All of them.
     pub const ALL: [KafkaErrorKind; 10] = [
         KafkaErrorKind::Unreachable,
         KafkaErrorKind::Authentication,
@@ -40,7 +37,7 @@ impl KafkaErrorKind {
         KafkaErrorKind::Other,
     ];
 
-    /// As metrics have it.
+    /// The value of the metric's label.
     pub const fn name(self) -> &'static str {
         match self {
             KafkaErrorKind::Unreachable => "unreachable",
@@ -56,7 +53,7 @@ impl KafkaErrorKind {
         }
     }
 
-    /// What a person can do about it.
+    /// What an operator can do.
     pub const fn hint(self) -> &'static str {
         match self {
             KafkaErrorKind::Unreachable => {

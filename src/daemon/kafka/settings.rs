@@ -1,30 +1,27 @@
-//! How a cluster is reached, as plain values.
+//! How to reach a cluster.
 
 use std::path::PathBuf;
 
 use crate::daemon::secret::Secret;
 
-/// A cluster, and how we show who we are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
-    /// Some of its brokers, as `host:port`. They name the others.
+    /// Bootstrap brokers, as `host:port`.
     pub brokers: Vec<String>,
-    /// Properties of librdkafka that are passed on as they are.
+    /// librdkafka properties that are passed through.
     pub properties: Vec<(String, Secret)>,
-    /// A file with a token for SASL OAUTHBEARER, read again before it ends.
+    /// A file with a token for SASL OAUTHBEARER, read again before the token expires.
     pub oauth_token_file: Option<PathBuf>,
 }
 
-/// What a client is.
+/// The role of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A source's.
     Consumer,
-    /// A sink's.
     Producer,
 }
 
-/// Properties that are not passed on, for whom, and why not.
+/// Properties that cannot be configured, for which role (`None`: both), and why not.
 pub const RESERVED_PROPERTIES: &[(&str, Option<Role>, &str)] = &[
     ("bootstrap.servers", None, "it is the key `brokers`"),
     ("metadata.broker.list", None, "it is the key `brokers`"),
@@ -57,7 +54,7 @@ pub const RESERVED_PROPERTIES: &[(&str, Option<Role>, &str)] = &[
     ("delivery.timeout.ms", Some(Role::Producer), "it is the key `timeout`"),
 ];
 
-/// Why a property is not passed on; nothing where it is.
+/// Why a property cannot be configured; `None` if it can.
 pub fn reserved(property: &str, role: Role) -> Option<&'static str> {
     let is_meant = |whom: &Option<Role>| whom.is_none_or(|whom| whom == role);
     RESERVED_PROPERTIES

@@ -1,26 +1,24 @@
-//! Buffers cut at record boundaries.
+//! Cuts a byte stream into buffers at record boundaries, so that each buffer can be evaluated on its own, on any thread.
 //!
-//! A record starts on a line that starts with `{`: an event a line, or one that is indented over many. So a
-//! buffer is cut before the last such line, and each can be judged on its own, on any thread. What is cut off
-//! starts the next buffer; nothing else is copied.
+//! A record starts on a line that starts with `{`: one event per line, or an indented event over many lines. A buffer is cut
+//! before the last such line; what is behind the cut starts the next buffer, and nothing else is copied. Must never enter:
+//! parsing of JSON.
 
 use std::io::{self, Read};
 
 use super::memory_budget::{MemoryBudget, Reservation};
 
-/// How much is read at once. It stays in a core's second-level cache while it is searched and judged.
+/// Bytes read at once. Fits into the second-level cache of a core while it is searched and evaluated.
 const STEP: usize = 256 * 1024;
 
-/// Text in which no line starts with `{` is no audit log; it is cut at any line's end from this size on.
+/// Text in which no line starts with `{` is not an audit log. From this size on it is cut at any line break.
 const PATIENCE: usize = 4 * 1024 * 1024;
 
-/// How much of a long record is read at once; so much at most is carried over to the next buffer.
+/// Bytes read at once of a long record, and the most that is carried over to the next buffer.
 const LONG_STEP: usize = 4 * 1024 * 1024;
 
-/// What a buffer holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunk {
-    /// Whole records.
     Records,
     /// The first bytes of a line that is longer than the limit.
     Head,
@@ -32,10 +30,10 @@ pub fn long_record_budget(max_record: usize) -> MemoryBudget {
     MemoryBudget::new(max_record.saturating_add(LONG_STEP))
 }
 
-/// Bytes of a chunk. Its memory is kept and used again.
+/// The bytes of a chunk. Memory is reused.
 #[derive(Debug, Default)]
 pub struct Buffer {
-    /// Longer than what it holds: room to read into that was initialised once.
+    /// Longer than `filled`: reading into initialized memory needs no clearing.
     bytes: Vec<u8>,
     filled: usize,
     /// What it grew by for a long record.
@@ -43,17 +41,15 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// A buffer that takes memory for long records from a shared budget.
     pub fn sharing(budget: &MemoryBudget) -> Self {
         Buffer { reserved: budget.reservation(), ..Buffer::default() }
     }
 
-    /// What it holds.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.filled]
     }
 
-    /// Empties it, and frees what it grew by for one long record.
+    /// Empties the buffer, and frees what it grew by for a long record.
     pub fn clear(&mut self) {
         self.filled = 0;
         if self.bytes.len() > LARGEST_KEPT {
@@ -62,7 +58,7 @@ impl Buffer {
         self.reserved.release();
     }
 
-    /// Room for so many more bytes.
+    /// Space for this many more bytes, behind those that are filled.
     fn room(&mut self, size: usize) -> &mut [u8] {
         let end = self.filled + size;
         if self.bytes.len() < end {
@@ -80,29 +76,29 @@ impl Buffer {
     }
 }
 
-/// A buffer that grew beyond this for one long record is given back.
+/// A larger buffer is freed after use.
 const LARGEST_KEPT: usize = 4 * STEP;
 
-/// Cuts what a reader yields.
+/// Reads from a reader and cuts into chunks.
 #[derive(Debug)]
 pub struct Chunks<R> {
     reader: R,
-    /// The longest record, in bytes.
+    /// Maximum length of a record, in bytes.
     limit: usize,
-    /// Hands on what is there, rather than wait for more.
+    /// Return complete lines at once instead of filling the buffer.
     eager: bool,
     carry: Vec<u8>,
-    /// In the rest of a line whose head was handed on.
+    /// The head of the current line was returned; skip the rest of it.
     skipping: bool,
     ended: bool,
-    /// Said when what was read before it is handed on.
+    /// A read error that is returned by the next call, after the bytes before it.
     error: Option<io::Error>,
     bytes: u64,
 }
 
 impl<R: Read> Chunks<R> {
-    /// Over a reader. Lines longer than `limit` bytes are cut to their head. An `eager` one hands on whole
-    /// lines as soon as they are there, for sources that somebody waits at.
+    /// Lines longer than `limit` bytes are truncated. With `eager`, complete lines are returned as soon as they are read, for
+    /// interactive sources.
     pub fn new(reader: R, limit: usize, eager: bool) -> Self {
         let limit = limit.max(1024);
         Chunks {
@@ -117,15 +113,15 @@ impl<R: Read> Chunks<R> {
         }
     }
 
-    /// How many bytes were read so far.
+    /// Bytes read so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Fills the buffer with the next chunk; nothing at the end.
+    /// Fills the buffer with the next chunk; `None` at the end.
     ///
     /// # Errors
-    /// When reading fails. What was read before is handed on first; the error comes with the next call.
+    /// If reading fails. Bytes that were read before are returned first.
     pub fn next(&mut self, buffer: &mut Buffer) -> io::Result<Option<Chunk>> {
         buffer.clear();
         if let Some(error) = self.error.take() {
@@ -155,7 +151,7 @@ impl<R: Read> Chunks<R> {
                 }
             }
             if self.skipping {
-                // Whatever came before was given away, so the buffer holds only what was read now.
+                // The buffer was empty before this read, since the head was returned.
                 match memchr::memchr(b'\n', buffer.bytes()) {
                     Some(newline) => {
                         buffer.bytes.copy_within(newline + 1..buffer.filled, 0);
@@ -175,7 +171,7 @@ impl<R: Read> Chunks<R> {
                 return Ok(Some(Chunk::Records));
             }
             if buffer.filled >= self.limit {
-                // What was read beyond the limit may hold the line's end.
+                // The end of the line may be among the bytes behind the limit.
                 match memchr::memchr(b'\n', &buffer.bytes()[self.limit..]) {
                     Some(newline) => {
                         self.carry.extend_from_slice(&buffer.bytes()[self.limit + newline + 1..]);
@@ -190,7 +186,7 @@ impl<R: Read> Chunks<R> {
 
     fn read(&mut self, buffer: &mut Buffer) -> io::Result<usize> {
         let filled = buffer.filled;
-        // A long record is read in larger steps, but memory stays near the limit.
+        // Larger steps for a long record, bounded by the limit.
         let step = STEP.max(filled / 2).min(LONG_STEP).min(self.limit.saturating_sub(filled).max(STEP));
         let room = buffer.room(step);
         let read = loop {
@@ -204,7 +200,7 @@ impl<R: Read> Chunks<R> {
         Ok(read)
     }
 
-    /// Where to cut a buffer whose bytes from `fresh` on were not searched before.
+    /// Where to cut. Bytes before `fresh` were searched by an earlier call.
     fn cut(&self, buffer: &[u8], fresh: usize) -> Option<usize> {
         let from = fresh.saturating_sub(1);
         if self.eager && ends_whole(buffer) {
@@ -223,8 +219,8 @@ impl<R: Read> Chunks<R> {
     }
 }
 
-/// Whether a record visibly ends where the buffer ends: its last line is a value of its own, or a bracket that
-/// stands alone where an indented value ends. A line that merely ends with a bracket may be inside of one.
+/// Whether the last line visibly completes a record: it is a JSON value by itself, or only closing brackets at the end of an
+/// indented value. A line that merely ends with a bracket may be inside of a value.
 fn ends_whole(buffer: &[u8]) -> bool {
     let Some(text) = buffer.strip_suffix(b"\n") else { return false };
     let line = memchr::memrchr(b'\n', text).map_or(text, |newline| &text[newline + 1..]);
@@ -241,7 +237,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Yields its bytes in pieces of these sizes, over and over.
+    /// Yields its bytes in pieces of the given sizes, repeatedly.
     struct Pieces<'b>(&'b [u8], Vec<usize>, usize);
 
     impl Read for Pieces<'_> {

@@ -1,4 +1,4 @@
-//! Opens an input, and undoes its compression. What it is is told by its first bytes, not by its name.
+//! Opens an input and decompresses it. The format is detected by the first bytes, not by the file name.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -12,7 +12,7 @@ use super::input::Input;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// How files start that hold no readable text as they are, what they are, and what makes it readable.
+/// Magic numbers of unsupported formats, their names, and the command that converts them to text.
 const FOREIGN: [(&[u8], &str, &str); 7] = [
     (b"\xfd7zXZ\0", "compressed with xz", "xz -dc"),
     (b"BZh", "compressed with bzip2", "bzip2 -dc"),
@@ -23,10 +23,10 @@ const FOREIGN: [(&[u8], &str, &str); 7] = [
     (b"\xfe\xff", "UTF-16 text", "iconv -f UTF-16 -t UTF-8"),
 ];
 
-/// The buffer before a decompressor.
+/// Size of the read buffer before the decompressor.
 const BUFFER: usize = 128 * 1024;
 
-/// Counts what is read, compressed as it lies there: the measure of progress.
+/// Counts compressed bytes, for progress.
 struct Counted<R> {
     inner: R,
     count: Arc<AtomicU64>,
@@ -40,10 +40,10 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Opens an input; `count` gets what is read of it.
+/// Opens an input. `count` is increased by the number of (compressed) bytes read.
 ///
 /// # Errors
-/// When it cannot be opened or its first bytes cannot be read.
+/// If it cannot be opened, its first bytes cannot be read, or its format is unsupported.
 pub fn open(input: &Input, count: Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
     match input {
         Input::Stdin => decompressed(Counted { inner: io::stdin(), count }),

@@ -1,9 +1,9 @@
-//! From what a user names to the files to read: files, directories, patterns, standard input.
+//! Expands names given by the user to the files to read: files, directories, patterns, standard input.
 //!
-//! A directory stands for the audit logs in it and in the directories below, but for hidden ones; links to
-//! directories are not followed. Logs are told by their names: `*.log*`, `*.json`, `*.jsonl`, `*.ndjson`, plain
-//! or compressed. A pattern stands for all files that it fits, and for the directories. Each file is read once.
-//! In what order, [`super::rotation`] says.
+//! A directory means the audit logs in it and in its subdirectories, except hidden ones; symbolic links to directories are not
+//! followed. Logs are recognized by name: `*.log*`, `*.json`, `*.jsonl`, `*.ndjson`, plain or compressed. A pattern means all
+//! files that match, and the logs in all directories that match. Each file is read once. [`super::rotation`] determines the
+//! order.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -15,38 +15,32 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::input::Input;
 use super::rotation;
 
-/// Why something named by the user is not read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is not there.
     #[error("{0}: no such file or directory")]
     Missing(String),
-    /// No file fits the pattern.
     #[error("{0}: no file fits this pattern")]
     NoMatch(String),
-    /// The pattern is none.
     #[error("{0}: {1}")]
     Pattern(String, String),
-    /// The directory holds no logs.
     #[error(
         "{0}: no audit log in this directory (looked for *.log*, *.json, *.jsonl, *.ndjson; plain, .gz or .zst)"
     )]
     NoLogs(String),
-    /// It cannot be read.
     #[error("{0}: {1}")]
     Io(String, io::Error),
 }
 
-/// How deep directories are searched.
+/// Maximum depth of subdirectories.
 const DEEPEST: usize = 64;
 
-/// The inputs that these names stand for, in the order to read them, and what is wrong with the other names.
+/// The inputs that the names stand for, in reading order, and errors for the other names.
 pub fn inputs(names: &[OsString]) -> (Vec<Input>, Vec<Error>) {
     let mut search = Search::default();
     for name in names {
         search.name(name);
     }
-    // The shell may have expanded a rotated set, and sorts it by name.
+    // A shell expands a rotated set in the order of names, not of time.
     let inputs = rotation::together(search.found);
     (inputs, search.errors)
 }
@@ -54,7 +48,7 @@ pub fn inputs(names: &[OsString]) -> (Vec<Input>, Vec<Error>) {
 #[derive(Debug, Default)]
 struct Search {
     found: Vec<Input>,
-    /// What was found, by the names that no link hides.
+    /// Canonical paths of the files that were found.
     seen: HashSet<PathBuf>,
     errors: Vec<Error>,
 }
@@ -94,7 +88,7 @@ impl Search {
         }
     }
 
-    /// The logs in a directory and below.
+    /// Collects the logs in a directory and its subdirectories.
     fn directory(&mut self, path: &Path, depth: usize, files: &mut Vec<PathBuf>) {
         let entries = match std::fs::read_dir(path) {
             Ok(entries) => entries,
@@ -125,9 +119,9 @@ impl Search {
         }
     }
 
-    /// The files that a pattern fits, and the logs in the directories that it fits.
+    /// Collects the files that match a pattern, and the logs in directories that match.
     fn pattern(&mut self, name: &str, files: &mut Vec<PathBuf>) -> Result<(), Error> {
-        // Doubled slashes and the like are no part of the paths that are found.
+        // Normalized as the paths that are compared with it (no doubled slashes).
         let normal: PathBuf = Path::new(name).components().collect();
         let parts: Vec<_> =
             normal.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
@@ -149,7 +143,7 @@ impl Search {
 
     fn walk(&mut self, walk: &Walk, folder: &Path, level: usize, files: &mut Vec<PathBuf>) {
         let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        // A folder that cannot be read holds nothing that fits.
+        // An unreadable directory contains no match.
         let Ok(entries) = std::fs::read_dir(here) else { return };
         for entry in entries.flatten() {
             let path = folder.join(entry.file_name());
@@ -158,7 +152,7 @@ impl Search {
             }
             let fits = walk.glob.is_match(&path);
             if path.is_dir() {
-                // Links that lead in circles end with the pattern, or are not followed.
+                // A link to a parent directory would recurse without end under `**`.
                 let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
                 if fits {
                     self.directory(&path, 0, files);
@@ -173,7 +167,6 @@ impl Search {
     }
 }
 
-/// How to look for a pattern.
 struct Walk {
     glob: GlobMatcher,
     depth: usize,

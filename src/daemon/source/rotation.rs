@@ -1,10 +1,9 @@
-//! The order of time: which file of a rotated set comes first, and which set.
+//! The order in time of rotated files, by their names, and of sets of rotated files.
 //!
-//! Within a set the names say it: `audit-2026-11-23T03-53-15.501.log` and the like by the time in the name (as the
-//! apiserver rotates), `audit.log.2` before `audit.log.1`, `audit.log-20261123` by its date (as logrotate does),
-//! the live `audit.log` last. Sets that were found together, in a directory or by a pattern, come in the order of
-//! their first events: a copy loses a file's time of change, but not what is in it. What has no time comes last,
-//! by name. Files that are named one by one keep their order, but a set stays together.
+//! Within a set names decide: `audit-2026-11-23T03-53-15.501.log` by the time in the name (kube-apiserver), `audit.log.2` before
+//! `audit.log.1`, `audit.log-20261123` by date (logrotate), the live `audit.log` last. Sets found together, in a directory or by
+//! a pattern, are ordered by their first events, because a copied file loses its modification time; sets without a time come
+//! last, by name. Files that were named one by one keep their order, but a set stays together.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -17,15 +16,15 @@ use regex::Regex;
 use super::decompress;
 use super::input::Input;
 
-/// Where the first event's time is looked for, in bytes: it stands at the end of its line.
+/// How far into a file its first event's time is searched, in bytes. The time is at the end of the first line.
 const FIRST_EVENT: usize = 1024 * 1024;
 
-/// The name without the ending of a compression.
+/// The file name without a compression suffix.
 pub fn uncompressed(name: &str) -> &str {
     [".gz", ".zst", ".zstd"].into_iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
 }
 
-/// Files that were found together, in the order of time.
+/// Orders files that were found together.
 pub fn in_time_order(files: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut sets: HashMap<String, Vec<(Rank, PathBuf)>> = HashMap::new();
     for file in files {
@@ -45,7 +44,7 @@ pub fn in_time_order(files: Vec<PathBuf>) -> Vec<PathBuf> {
     sets.into_iter().flat_map(|(_, set)| set).map(|(_, file)| file).collect()
 }
 
-/// Brings the files of a set together, where the first of it stands, in the order of time.
+/// Groups the files of each rotated set at the position of its first file, in their order in time.
 pub fn together(inputs: Vec<Input>) -> Vec<Input> {
     let mut sets: Vec<Vec<(Option<Rank>, Input)>> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
@@ -69,24 +68,24 @@ pub fn together(inputs: Vec<Input>) -> Vec<Input> {
     sets.into_iter().flatten().map(|(_, input)| input).collect()
 }
 
-/// The name of the log that rotation made a file of, or that it is itself.
+/// The path of the live log of a set, given any file of it.
 pub fn live(path: &Path) -> PathBuf {
     let name = rank(path).set;
     let name = name.rsplit('/').next().unwrap_or(&name);
     path.with_file_name(name)
 }
 
-/// Whether rotation of `live` makes a file of that name beside it, or it is `live` itself. Folders are not looked at: one has many
-/// spellings.
+/// Whether the file is the live log or was rotated from it. Compares file names only, since a directory can be spelled in several
+/// ways.
 pub fn is_of_set(path: &Path, live: &Path) -> bool {
     self::live(path).file_name() == self::live(live).file_name()
 }
 
-/// When the first event of a file was received, if it says so.
+/// When the first event of a file was received.
 fn first_event(path: &Path) -> Option<Timestamp> {
     let mut reader = decompress::open(&Input::File(path.to_owned()), Arc::default()).ok()?;
     let mut text = Vec::new();
-    // Most first lines are much shorter than the longest.
+    // Most first lines fit into the first step.
     let mut size = 16 * 1024;
     while size <= FIRST_EVENT {
         let more = (size - text.len()) as u64;
@@ -111,18 +110,18 @@ fn received(text: &[u8]) -> Option<Timestamp> {
     std::str::from_utf8(&value[..end]).ok()?.parse().ok()
 }
 
-/// The place of a file in its rotated set.
+/// The position of a file in its rotated set. Fields are in the order of comparison.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    /// The name without what rotation added.
+    /// Path without the rotation suffix: the path of the live log.
     set: String,
-    /// Rotated files before the live one.
+    /// Rotated files sort before the live one.
     is_live: bool,
-    /// A time in the name, as text that sorts.
+    /// Time in the name, in a form that sorts as text.
     time: String,
     /// A higher number is older.
     number: std::cmp::Reverse<u64>,
-    /// To be the same every time.
+    /// Makes the order total.
     name: String,
 }
 

@@ -1,26 +1,25 @@
-//! Hears of changes in folders, where the kernel tells of them.
+//! Calls back when something in a directory changes, by the kernel's notifications (inotify, kqueue).
 //!
-//! Whoever listens looks for itself what changed: a notice may be lost or late, and some file systems send none, so that
-//! looking now and then is needed anyway.
+//! A notification says only that something may have changed. Notifications can be lost, late or unsupported (network file
+//! systems), so callers poll as well.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-/// Watches folders, and calls back when something in one changes.
 #[derive(Debug)]
 pub struct DirectoryWatcher {
-    /// Nothing where the kernel has no more watches to give: then whoever asks looks now and then.
+    /// `None` if the kernel has no watches left: callers only poll.
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
 }
 
 impl DirectoryWatcher {
-    /// Calls `on_change` at each change, on a thread of its own.
+    /// `on_change` is called at each change, on another thread.
     pub fn new(on_change: impl Fn() + Send + 'static) -> Self {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading changes nothing; whatever is unclear may be a change.
+            // An access changes nothing; anything unclear may be a change.
             if !matches!(event, Ok(notify::Event { kind: EventKind::Access(_), .. })) {
                 on_change();
             }
@@ -31,12 +30,12 @@ impl DirectoryWatcher {
         DirectoryWatcher { watcher: watcher.ok(), watched: BTreeSet::new() }
     }
 
-    /// Watches these folders from now on, and no others.
+    /// Replaces the watched directories.
     pub fn watch(&mut self, folders: impl IntoIterator<Item = PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
         let wanted: BTreeSet<PathBuf> = folders.into_iter().collect();
         for folder in self.watched.difference(&wanted) {
-            // One that is gone is watched no more anyway.
+            // A directory that was removed is not watched any more.
             let _ = watcher.unwatch(folder);
         }
         let mut watched: BTreeSet<PathBuf> = self.watched.intersection(&wanted).cloned().collect();

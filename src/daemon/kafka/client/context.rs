@@ -1,4 +1,4 @@
-//! What librdkafka calls where all that is asked of it is to say what is wrong.
+//! A client context that only records errors.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,17 +11,15 @@ use rdkafka::error::KafkaError;
 use super::{error_kind, token};
 use crate::daemon::kafka::KafkaErrorKind;
 
-/// What librdkafka said last, which says more than that a record took too long.
+/// The last error that librdkafka reported: more specific than the time-out that follows it.
 pub type LastError = Arc<Mutex<Option<(KafkaErrorKind, String)>>>;
 
-/// What librdkafka calls.
 pub struct Context {
     last: LastError,
     oauth_token_file: Option<PathBuf>,
 }
 
 impl Context {
-    /// With nothing said yet.
     pub fn new(last: LastError, oauth_token_file: Option<PathBuf>) -> Self {
         Context { last, oauth_token_file }
     }

@@ -1,4 +1,4 @@
-//! Properties of librdkafka, checked and put together.
+//! The librdkafka client: properties, context and error codes that sources and sinks share.
 
 mod context;
 mod error_kind;
@@ -18,12 +18,12 @@ use super::{Cluster, Error};
 
 pub const ENABLED: bool = true;
 
-/// The properties of a client that the configuration names, over those that hold where it does not.
+/// Client configuration: `defaults`, overridden by the configured properties, overridden by `owned`.
 pub fn config(cluster: &Cluster, defaults: &[(&str, &str)], owned: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", cluster.brokers.join(","));
     config.set("client.id", "pullwatch");
-    // The default, 5 minutes, is long for somebody who waits for a topic that was just made.
+    // The default of 5 minutes is long for a topic that was just created.
     config.set("topic.metadata.refresh.interval.ms", "30000");
     if cluster.oauth_token_file.is_some() {
         config.set("sasl.mechanism", "OAUTHBEARER");
@@ -37,12 +37,12 @@ pub fn config(cluster: &Cluster, defaults: &[(&str, &str)], owned: &[(&str, &str
     for (name, value) in owned {
         config.set(*name, *value);
     }
-    // What it would log comes as errors too. Those who look closer say `debug:` and PULLWATCH_LOG=librdkafka=debug.
+    // Important messages are reported as errors too. For more, set `debug:` and PULLWATCH_LOG=librdkafka=debug.
     config.set_log_level(RDKafkaLogLevel::Info);
     config
 }
 
-/// Checks properties, each by itself. Connects to nothing.
+/// Checks each property by itself. Connects to nothing.
 pub fn check(cluster: &Cluster) -> Result<(), Error> {
     for (name, value) in &cluster.properties {
         let mut one = ClientConfig::new();
@@ -52,7 +52,7 @@ pub fn check(cluster: &Cluster) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is wrong with a client's properties, without any value.
+/// Converts an error without showing any value.
 pub fn property_error(error: &KafkaError) -> Error {
     match error {
         KafkaError::ClientConfig(kind, _, name, _) => match kind {
@@ -66,7 +66,6 @@ pub fn property_error(error: &KafkaError) -> Error {
     }
 }
 
-/// The code of an error.
 pub fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     error.rdkafka_error_code()
 }

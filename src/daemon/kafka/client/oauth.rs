@@ -1,4 +1,4 @@
-//! A token for SASL OAUTHBEARER out of a file that somebody else renews: a sidecar, or Kubernetes itself (projected tokens).
+//! Reads a token for SASL OAUTHBEARER from a file that others renew: a sidecar, or Kubernetes (projected service account tokens).
 
 use std::error::Error;
 use std::path::Path;
@@ -11,13 +11,13 @@ use serde::Deserialize;
 
 use crate::daemon::time::since_epoch;
 
-/// No token is longer.
+/// Maximum size of a token.
 const LONGEST: u64 = 64 << 10;
 
-/// A token that does not say when it ends is read again after so long.
+/// Lifetime that is assumed if the token does not state one.
 const UNKNOWN: Duration = Duration::from_secs(300);
 
-/// What a token says of itself.
+/// Claims of a JWT.
 #[derive(Default, Deserialize)]
 struct Claims {
     #[serde(default)]
@@ -26,7 +26,7 @@ struct Claims {
     sub: Option<String>,
 }
 
-/// Reads the token. What goes wrong names the file and nothing that is in it.
+/// Reads the token. Errors name the file, never its content.
 pub fn token(path: Option<&Path>) -> Result<OAuthToken, Box<dyn Error>> {
     use std::io::Read as _;
     let path = path.ok_or("OAUTHBEARER needs `oauth_token_file`")?;

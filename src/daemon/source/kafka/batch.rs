@@ -1,4 +1,4 @@
-//! Messages on their way to the pipeline.
+//! A batch of Kafka messages on its way to the pipeline.
 
 use std::ops::Range;
 
@@ -8,44 +8,41 @@ use super::Partitions;
 use super::position::{self, Position};
 use crate::detection::state::StateChange;
 
-/// Messages that are judged and stored together.
+/// Messages that are evaluated and stored together.
 #[derive(Debug)]
 pub struct Batch {
-    /// What is in them, one after the other.
+    /// The messages' bytes, concatenated.
     pub bytes: Vec<u8>,
-    /// What lies where, in the order it came.
+    /// What lies where in `bytes`, in order of arrival.
     pub segments: Vec<Segment>,
-    /// How far each of their partitions is with them.
+    /// Position of each partition after this batch.
     pub positions: Partitions<Position>,
-    /// What the entries of these positions start with in the store.
+    /// Key prefix of the positions' entries in the store.
     pub prefix: Vec<u8>,
-    /// Grows when partitions go elsewhere: where it has grown assignment_epoch, these positions may no longer be ours.
+    /// Incremented when partitions are revoked. If it differs from the consumer's, these positions may belong to another replica.
     pub epoch: u64,
-    /// Told what became of it. Dropped where nothing did.
+    /// Receives the outcome. Dropped without one if the batch was not processed.
     pub done: oneshot::Sender<Outcome>,
 }
 
-/// A part of a batch's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment {
-    /// Messages that are an event on one line each, with a line end behind each.
+    /// Messages that are one event in one line each, with a line break behind each.
     Lines(Range<usize>),
-    /// Any other message, by itself.
+    /// Any other single message.
     Message(Range<usize>),
-    /// A message of the topic over which replicas exchange matches: partition, offset, and where it lies.
+    /// A message of the exchange topic: partition, offset, and its bytes.
     Match(i32, i64, Range<usize>),
 }
 
-/// What became of a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is stored. `newest` is the place of the newest alert that there is now, `bytes` the batch's buffer, to be used again.
     Stored {
-        /// All its alerts are up to here.
+        /// Sequence number of the newest alert in the store: those of this batch are up to here.
         latest_seq: i64,
-        /// Whether its offsets are committed to the group already.
+        /// Whether a transaction committed its offsets to the group already.
         is_committed: bool,
-        /// The buffer.
+        /// The batch's buffer, for reuse.
         bytes: Vec<u8>,
     },
     /// Nothing of it is stored: read its messages again.
@@ -53,7 +50,7 @@ pub enum Outcome {
 }
 
 impl Batch {
-    /// What the store has to know of its positions.
+    /// The state entries that store its positions.
     pub fn changes(&self) -> impl Iterator<Item = StateChange> {
         let entry = |(topic, partition, position): (&str, i32, &Position)| {
             position::entry(&self.prefix, topic, partition, *position)
@@ -62,10 +59,10 @@ impl Batch {
     }
 }
 
-/// How an event starts that the apiserver wrote. Such messages need no look at what wraps them.
+/// How the apiserver starts an event. Such a message needs no search for envelopes.
 const EVENT: &[u8] = br#"{"kind":"Event","#;
 
-/// Puts messages together.
+/// Collects messages into a batch.
 #[derive(Debug, Default)]
 pub struct Builder {
     bytes: Vec<u8>,
@@ -73,16 +70,14 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Uses a buffer again.
     pub fn reuse(&mut self, mut bytes: Vec<u8>) {
-        // One that held a huge message goes, or it would be kept for ever.
+        // A buffer that held a huge message is freed.
         if self.bytes.capacity() == 0 && bytes.capacity() <= 2 * MAX_BATCH_BYTES {
             bytes.clear();
             self.bytes = bytes;
         }
     }
 
-    /// Adds a message.
     pub fn add(&mut self, message: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(message);
@@ -97,34 +92,32 @@ impl Builder {
         }
     }
 
-    /// Adds a message of the topic over which replicas exchange matches.
+    /// Adds a message of the exchange topic.
     pub fn add_match(&mut self, partition: i32, offset: i64, message: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(message);
         self.segments.push(Segment::Match(partition, offset, start..self.bytes.len()));
     }
 
-    /// Whether no more are to be added.
     pub fn is_full(&self) -> bool {
         self.bytes.len() >= MAX_BATCH_BYTES || self.segments.len() >= MAX_BATCH_SEGMENTS
     }
 
-    /// What there is so far; the builder starts anew.
+    /// Takes what was collected.
     pub fn take(&mut self) -> (Vec<u8>, Vec<Segment>) {
         (std::mem::take(&mut self.bytes), std::mem::take(&mut self.segments))
     }
 
-    /// Forgets what there is.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.segments.clear();
     }
 }
 
-/// A batch takes no more messages from so many bytes on: enough that a transaction costs little beside it.
+/// A batch is full at this many bytes: large enough that a store transaction is cheap in comparison.
 const MAX_BATCH_BYTES: usize = 2 << 20;
 
-/// And from so many dependencies on.
+/// A batch is full at this many segments.
 const MAX_BATCH_SEGMENTS: usize = 10_000;
 
 #[cfg(test)]

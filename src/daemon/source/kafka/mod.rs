@@ -1,16 +1,16 @@
-//! Audit events out of Kafka: one member of a consumer group.
+//! Reads audit events from Kafka, as a member of a consumer group.
 //!
-//! Kafka does the partitioning, the hand-over and the durability; here is only what ties that to the store. Messages are
-//! gathered to a [`Batch`] for as long as there are more, so that a batch is small while little comes and large behind a
-//! backlog. The pipeline judges a batch and stores alerts, what was learned and the partitions' positions in one
-//! transaction. Only then offsets are committed to the group: at once, or when every sink has the alerts ([`Commit`]).
+//! Messages are collected into a [`Batch`] while more are available, so that batches are small at low rates and large behind a
+//! backlog. The pipeline evaluates a batch and stores alerts, learned state and the partitions' positions in one transaction.
+//! Then offsets are committed to the group: at once, or when every sink has the alerts ([`Commit`]).
 //!
-//! A partition that comes to us starts where the group is, or where the store is if that is further: after a kill between
-//! the two nothing is judged twice. One that is taken away is let go when what is in flight is stored and its offsets are
-//! committed. While the pipeline takes nothing the partitions are paused, and we go on asking, so that the group keeps us.
+//! An assigned partition starts at the group's offset or at the stored position, whichever is further: after a crash between the
+//! two nothing is evaluated twice. A revoked partition is released when its batch in flight is stored and its offsets are
+//! committed. While the pipeline accepts nothing, partitions are paused and polling continues, so that the group keeps this
+//! member.
 //!
-//! What comes in: messages, whatever is in them. What goes out: their bytes, in the order of each partition. What must never
-//! come in: anything of JSON but how an event starts that is one line.
+//! Takes messages of any content; returns their bytes in the order of each partition. Must never enter: the format of events,
+//! except how an event in one line starts.
 
 #![cfg_attr(not(feature = "kafka"), allow(dead_code))]
 
@@ -30,45 +30,41 @@ use std::time::Duration;
 
 use crate::daemon::kafka::KafkaErrorKind;
 
-/// Hears what a consumer does.
+/// Receives what a consumer does, for metrics and health checks.
 pub trait ConsumerObserver: Send + Sync {
-    /// So many messages came, and so many of them hold nothing: they delete a key of a compacted topic.
+    /// Messages received, and how many of them had no payload (deletions in a compacted topic).
     fn messages(&self, all: u64, empty: u64);
-    /// Partitions were given to us (`assigned`), taken in order (`revoked`) or lost (`lost`).
+    /// A rebalance: `assigned`, `revoked` or `lost`.
     fn rebalanced(&self, what: &'static str);
-    /// Something failed.
     fn failed(&self, reason: KafkaErrorKind);
-    /// So many messages of a partition were not judged yet.
+    /// Messages of a partition that were not evaluated yet.
     fn lag(&self, topic: &str, partition: i32, messages: u64);
-    /// A partition is no longer ours.
+    /// The partition is not assigned any more.
     fn revoked(&self, topic: &str, partition: i32);
-    /// The newest message that was judged is so old, while there are more.
+    /// Age of the newest evaluated message while there are more; otherwise 0.
     fn behind(&self, age: Duration);
-    /// What keeps it from working now, for the health checks; nothing where it works.
+    /// Why it does not read now; `None` if it does.
     fn trouble(&self, what: Option<String>);
 }
 
-/// What a consumer needs from others.
+/// What a consumer needs from the daemon.
 pub struct Dependencies {
-    /// Takes a batch; false where nobody takes any more.
+    /// Hands a batch to the pipeline; false if the pipeline has ended.
     pub submit: Box<dyn Fn(Batch) -> bool + Send + Sync>,
-    /// The place of the last alert that every sink has, or is done with; nothing where it cannot be told now.
+    /// Sequence number of the last alert that every sink has processed; `None` if it cannot be read now.
     pub delivered_seq: Box<dyn Fn() -> Option<i64> + Send + Sync>,
-    /// Hears what happens.
     pub observer: Box<dyn ConsumerObserver>,
-    /// The place of the newest alert in the store.
+    /// Sequence number of the newest alert in the store.
     pub latest_seq: i64,
-    /// What the store has of partitions, as keys and values.
+    /// Stored positions of partitions, as keys and values.
     pub positions: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Why a consumer cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Its properties cannot be used, or there is no Kafka in this build.
+    /// Invalid properties, or a build without Kafka.
     #[error(transparent)]
     Client(#[from] crate::daemon::kafka::Error),
-    /// The topics cannot be used.
     #[error("librdkafka cannot use these topics: {0}")]
     Topics(String),
     #[error("failed to spawn the consumer thread: {0}")]

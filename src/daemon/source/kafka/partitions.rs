@@ -1,9 +1,9 @@
-//! Something for each of some partitions.
+//! A map with a value per topic and partition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Something for each of some partitions, by topic and number. Bounded by what is assigned to us.
+/// Values by topic and partition. Bounded by the number of assigned partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partitions<T>(BTreeMap<Arc<str>, BTreeMap<i32, T>>);
 
@@ -14,17 +14,14 @@ impl<T> Default for Partitions<T> {
 }
 
 impl<T> Partitions<T> {
-    /// What there is for one.
     pub fn get(&self, topic: &str, partition: i32) -> Option<&T> {
         self.0.get(topic)?.get(&partition)
     }
 
-    /// What there is for one.
     pub fn get_mut(&mut self, topic: &str, partition: i32) -> Option<&mut T> {
         self.0.get_mut(topic)?.get_mut(&partition)
     }
 
-    /// Sets it for one.
     pub fn set(&mut self, topic: &str, partition: i32, value: T) {
         match self.0.get_mut(topic) {
             Some(partitions) => {
@@ -36,7 +33,6 @@ impl<T> Partitions<T> {
         }
     }
 
-    /// Forgets one.
     pub fn remove(&mut self, topic: &str, partition: i32) -> Option<T> {
         let partitions = self.0.get_mut(topic)?;
         let value = partitions.remove(&partition);
@@ -46,24 +42,22 @@ impl<T> Partitions<T> {
         value
     }
 
-    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All of them, in order.
+    /// In the order of topic and partition.
     pub fn iter(&self) -> impl Iterator<Item = (&str, i32, &T)> {
         self.0.iter().flat_map(|(topic, partitions)| {
             partitions.iter().map(move |(partition, value)| (&**topic, *partition, value))
         })
     }
 
-    /// Changes all of them.
     pub fn for_each(&mut self, change: impl FnMut(&mut T)) {
         self.0.values_mut().flat_map(BTreeMap::values_mut).for_each(change);
     }
 
-    /// Takes another's; where both have something, the other's holds.
+    /// Adds another map's values, which replace existing ones.
     pub fn merge(&mut self, other: Self) {
         for (topic, partitions) in other.0 {
             self.0.entry(topic).or_default().extend(partitions);

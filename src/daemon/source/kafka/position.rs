@@ -1,20 +1,19 @@
-//! How far a partition was judged, as the store has it.
+//! The position of a partition, as it is stored.
 
 use crate::detection::state::{StateChange, kind};
 
-/// How far a partition was judged, and what we know of the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// The offset of the next message.
+    /// Offset of the next message to evaluate.
     pub next: i64,
-    /// What we had committed to the group by then; below 0 where nothing. Where the group has less now, somebody set it back.
+    /// Last offset that we committed to the group (-1: none). If the group's offset is lower, an operator reset it.
     pub committed: i64,
 }
 
-/// The version of the values.
+/// Version of the stored values.
 const VERSION: u8 = 1;
 
-/// What the keys of a source start with. Another group starts anew, and so does another cluster.
+/// Key prefix of a source's positions. Another group or another cluster has other positions.
 pub fn prefix(source: &str, group: &str, cluster: &str) -> Vec<u8> {
     let mut key = Vec::new();
     for part in [source, group, cluster] {
@@ -24,7 +23,7 @@ pub fn prefix(source: &str, group: &str, cluster: &str) -> Vec<u8> {
     key
 }
 
-/// The entry of a partition for the store.
+/// The state entry of a position.
 pub fn entry(prefix: &[u8], topic: &str, partition: i32, position: Position) -> StateChange {
     let mut key = prefix.to_vec();
     key.extend_from_slice(topic.as_bytes());
@@ -36,7 +35,7 @@ pub fn entry(prefix: &[u8], topic: &str, partition: i32, position: Position) -> 
     StateChange { kind: kind::PARTITION, key, value: Some(value) }
 }
 
-/// The same back: topic, partition and position, where the entry is one with this prefix and makes sense.
+/// Decodes a state entry: topic, partition and position, if it has this prefix and is valid.
 pub fn read<'k>(prefix: &[u8], key: &'k [u8], value: &[u8]) -> Option<(&'k str, i32, Position)> {
     let rest = key.strip_prefix(prefix)?;
     let (topic, partition) = rest.split_at_checked(rest.len().checked_sub(5)?)?;

@@ -1,27 +1,24 @@
-//! The settings of a source over Kafka, as plain values.
+//! Settings of a Kafka source.
 
 use std::time::Duration;
 
 use crate::daemon::kafka::Cluster;
 
-/// One source over Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How to get there.
     pub cluster: Cluster,
-    /// Names of topics; patterns where they start with `^`.
+    /// Topic names; regular expressions if they start with `^`.
     pub topics: Vec<String>,
-    /// The consumer group: replicas of one share the partitions.
+    /// The consumer group. Its members share the partitions.
     pub group: String,
-    /// Who we are in the group, where that is the same after a restart: then partitions stay ours meanwhile.
+    /// Static member id: partitions stay assigned across a restart.
     pub instance_id: Option<String>,
-    /// Where to start in partitions of which neither group nor store know anything.
+    /// Where to start in a partition for which neither the group nor the store has a position.
     pub start_at: StartAt,
-    /// When offsets are committed to the group.
     pub commit: Commit,
-    /// Whether alerts and offsets go into one transaction of Kafka. Needs a sink over Kafka on the same cluster.
+    /// Commit alerts and offsets in one Kafka transaction. Requires one Kafka sink on the same cluster.
     pub exactly_once: bool,
-    /// Where matches are exchanged, so that replicas judge correlations together.
+    /// Exchange matches, so that replicas evaluate correlations together.
     pub correlate: Option<Correlate>,
 }
 
@@ -40,30 +37,28 @@ impl Default for Settings {
     }
 }
 
-/// How replicas exchange matches that feed correlations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Correlate {
-    /// The topic, which is made where it is not there.
+    /// The exchange topic. It is created if it does not exist.
     pub topic: String,
-    /// How many partitions it has when it is made: so many replicas can share the state.
+    /// Number of partitions when it is created, which bounds the number of replicas that share the work.
     pub partitions: usize,
-    /// How far one replica may be behind another, by the time of events.
+    /// How far one replica may be behind another, in event time.
     pub lateness: Duration,
 }
 
-/// Where to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartAt {
-    /// At the oldest message that is there.
+    /// At the oldest message.
     Earliest,
-    /// After the newest.
+    /// Behind the newest message.
     Latest,
     /// At the first message of this time or later, in milliseconds since 1970.
     Time(i64),
 }
 
 impl StartAt {
-    /// What librdkafka does of itself where an offset is not there.
+    /// The value of `auto.offset.reset`.
     pub const fn reset(self) -> &'static str {
         match self {
             StartAt::Latest => "latest",
@@ -75,8 +70,8 @@ impl StartAt {
 /// When offsets are committed to the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
-    /// When every sink is done with the alerts.
+    /// When every sink has processed the alerts.
     Delivered,
-    /// When the alerts are in the store: for one that survives the machine.
+    /// When the alerts are stored: for a store that survives the loss of the machine.
     Stored,
 }

@@ -1,4 +1,4 @@
-//! What librdkafka calls: errors, statistics, rebalances. All of it on the thread that asks for messages.
+//! Callbacks of librdkafka: errors, statistics, rebalances. They run on the polling thread.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,30 +23,27 @@ use crate::daemon::kafka::client::error_kind;
 use crate::daemon::log_limit::LogLimits;
 use crate::daemon::time::since_epoch;
 
-/// How long a partition that is taken from us is held to finish what is in flight.
+/// How long a rebalance waits for the batch in flight and its commit.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What stands between librdkafka and the rest.
+/// The consumer's state that callbacks and loop share.
 pub struct Context {
-    /// The source's name.
     pub source: String,
     group: String,
     commit: Commit,
-    /// Offsets are committed by transactions, and by nothing else.
+    /// Only transactions commit offsets.
     pub is_transactional: bool,
-    /// Where to start.
     pub start_at: StartAt,
     oauth_token_file: Option<PathBuf>,
     cluster: OnceLock<String>,
     state: Mutex<ConsumerState>,
-    /// What the store has, as keys and values.
+    /// Stored positions, as keys and values.
     pub positions: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
     submit: Box<dyn Fn(Batch) -> bool + Send + Sync>,
     delivered_seq: Box<dyn Fn() -> Option<i64> + Send + Sync>,
-    /// Hears what happens.
     pub observer: Box<dyn ConsumerObserver>,
     log_limits: Mutex<LogLimits<KafkaErrorKind>>,
-    /// What keeps it from working now.
+    /// Problems that prevent reading now.
     problems: Mutex<BTreeMap<KafkaErrorKind, String>>,
 }
 
@@ -55,7 +52,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Context {
-    /// With nothing in hand.
     pub fn new(source: &str, settings: &Settings, dependencies: Dependencies) -> Self {
         Context {
             source: source.to_owned(),
@@ -78,12 +74,12 @@ impl Context {
         }
     }
 
-    /// What is in hand. Not to be held while librdkafka is asked for anything.
+    /// Must not be held while librdkafka is called: its callbacks lock it too.
     pub fn state(&self) -> MutexGuard<'_, ConsumerState> {
         lock(&self.state)
     }
 
-    /// What the keys of our positions start with.
+    /// Key prefix of the positions in the store. Asks the brokers for the cluster id.
     pub fn prefix(&self, consumer: &BaseConsumer<Context>, patience: Duration) -> Vec<u8> {
         if self.cluster.get().is_none()
             && let Some(id) = consumer.client().fetch_cluster_id(patience)
@@ -93,17 +89,17 @@ impl Context {
         position::prefix(&self.source, &self.group, self.cluster.get().map_or("", String::as_str))
     }
 
-    /// Hands on what is gathered. False where nobody takes it.
+    /// Submits the collected batch. Returns false if the pipeline has ended.
     pub fn submit(&self) -> bool {
         self.state().submit(&self.submit)
     }
 
-    /// Notes what became of a batch. False where its messages have to be read again.
+    /// Processes the outcome of a batch. Returns false if its messages have to be read again.
     pub fn settle(&self, outcome: Result<Outcome, ()>) -> bool {
         let mut state = self.state();
         let is_settled = state.settle(outcome);
         if is_settled {
-            // What a partition that comes back has to know.
+            // Needed if a partition is revoked and assigned again.
             let mut known = lock(&self.positions);
             for (topic, partition, assigned) in
                 state.assigned.iter().filter(|(_, _, assigned)| assigned.stored >= 0)
@@ -116,7 +112,7 @@ impl Context {
         is_settled
     }
 
-    /// The offsets that may be committed now.
+    /// Offsets that may be committed now.
     fn ready(&self) -> TopicPartitionList {
         let delivered = match self.commit {
             Commit::Stored => Some(i64::MAX),
@@ -126,13 +122,13 @@ impl Context {
         let offsets = delivered.map_or_else(Partitions::default, |delivered| self.state().ready(delivered));
         let mut list = TopicPartitionList::new();
         for (topic, partition, offset) in offsets.iter() {
-            // None is below 0.
+            // Stored offsets are not negative.
             let _ = list.add_partition_offset(topic, partition, Offset::Offset(*offset));
         }
         list
     }
 
-    /// Commits what may be committed now.
+    /// Commits the offsets that may be committed now.
     pub fn commit(&self, consumer: &impl rdkafka::consumer::Consumer<Context>, mode: CommitMode) {
         let ready = self.ready();
         if ready.count() == 0 {
@@ -157,13 +153,14 @@ impl Context {
         }
     }
 
-    /// Waits until what is in hand is stored, and where offsets wait for sinks, for these; not for ever.
+    /// Waits until the batch in flight and the collected messages are stored and their offsets committed, at most
+    /// [`REVOKE_TIMEOUT`].
     fn finish(&self, consumer: &BaseConsumer<Context>) {
         let deadline = Instant::now() + REVOKE_TIMEOUT;
         while Instant::now() < deadline {
             let answer = self.state().try_answer();
             if let Some(outcome) = answer {
-                // What is still ours is read again when the rebalance is over.
+                // Partitions that stay assigned are read again after the rebalance.
                 if !self.settle(outcome) {
                     break;
                 }
@@ -185,19 +182,18 @@ impl Context {
         }
     }
 
-    /// Counts a failure.
     pub fn count(&self, reason: KafkaErrorKind) {
         self.observer.failed(reason);
     }
 
-    /// Counts a failure, and says it once a minute.
+    /// Counts an error, and logs it at a limited rate.
     pub fn report(&self, reason: KafkaErrorKind, detail: &str) {
         self.count(reason);
         let Some(suppressed) = lock(&self.log_limits).admit(reason) else { return };
         tracing::warn!(source = self.source, reason = reason.name(), suppressed, detail, "{}", reason.hint());
     }
 
-    /// Notes what keeps us from working.
+    /// Records a problem that prevents reading.
     fn trouble(&self, reason: KafkaErrorKind) {
         let mut problems = lock(&self.problems);
         if problems.insert(reason, reason.hint().to_owned()).is_none() {
@@ -205,7 +201,7 @@ impl Context {
         }
     }
 
-    /// Something that kept us from working is over.
+    /// Clears problems.
     pub fn recovered(&self, reasons: &[KafkaErrorKind]) {
         let mut problems = lock(&self.problems);
         let before = problems.len();
@@ -225,7 +221,6 @@ impl Context {
         self.observer.trouble((!words.is_empty()).then(|| words.join("; ")));
     }
 
-    /// Whether this keeps us from working.
     pub fn has_problem(&self, reason: KafkaErrorKind) -> bool {
         lock(&self.problems).contains_key(&reason)
     }
@@ -235,7 +230,7 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // What matters of it comes as an error too.
+        // Important messages are reported as errors too.
         tracing::debug!(target: "librdkafka", source = self.source, ?level, facility, message);
     }
 
@@ -254,7 +249,7 @@ impl ClientContext for Context {
             let Some(told) = told else { continue };
             let next =
                 if assigned.stored >= 0 { assigned.stored } else { told.app_offset.max(assigned.committed) };
-            // Of an open transaction nothing can be read.
+            // Messages of an open transaction cannot be read yet.
             let end = if told.ls_offset >= 0 { told.ls_offset.min(told.hi_offset) } else { told.hi_offset };
             if next >= 0 && end >= 0 {
                 let lag = u64::try_from(end - next).unwrap_or(0);
@@ -274,7 +269,7 @@ impl ClientContext for Context {
         let kind = error_kind(code);
         self.report(kind, reason);
         match kind {
-            // One broker of several that is gone is no trouble.
+            // One of several brokers being down does not prevent reading.
             KafkaErrorKind::Unreachable if code != rdkafka::error::RDKafkaErrorCode::AllBrokersDown => {}
             KafkaErrorKind::Unreachable
             | KafkaErrorKind::Authentication
@@ -309,7 +304,7 @@ impl ConsumerContext for Context {
                 if !is_lost {
                     self.finish(consumer);
                 }
-                // A pause of ours would outlive that they are ours, and nothing would come when they are ours again.
+                // The pause would survive the revocation, and block the partition when it is assigned again.
                 if let Err(error) = consumer.resume(taken) {
                     tracing::debug!(source = self.source, %error, "partitions that go stay paused");
                 }

@@ -1,4 +1,4 @@
-//! What a consumer has in hand: messages that are gathered, a batch that is being judged, offsets that wait to be committed.
+//! The state of a consumer: messages that are collected, the batch in flight, and offsets that wait to be committed.
 
 use std::collections::VecDeque;
 use std::task::Poll;
@@ -11,81 +11,75 @@ use super::super::batch::Builder;
 use super::super::position::Position;
 use super::super::{Batch, Outcome, Partitions};
 
-/// So many groups of offsets wait for the sinks; behind them the newest two are put together.
+/// Maximum number of groups of offsets that wait for the sinks. Beyond that the two newest are merged.
 const MAX_PENDING_COMMITS: usize = 1024;
 
-/// A partition that is ours.
 #[derive(Clone, Copy, Debug)]
 pub struct PartitionState {
-    /// The offset of the next message that we have not seen. Below 0 before the first.
+    /// Offset of the next message to receive; -1 before the first.
     pub seen: i64,
-    /// The first offset that nothing was stored of. Below 0 before the first message.
+    /// Offset of the first message that is not stored; -1 before the first message.
     pub stored: i64,
-    /// What the group has from us. Below 0 where nothing.
+    /// Last offset committed by this consumer; -1 if none.
     pub committed: i64,
-    /// Where it starts, where that is known.
+    /// The start offset, if known.
     pub start: Option<i64>,
-    /// Another each time that it comes to us.
+    /// Changes on every assignment of this partition.
     pub assignment_epoch: u64,
-    /// It has to be read again from [`PartitionState::stored`] on. What comes of it before that is done is passed over: it lies behind what
-    /// was not stored.
+    /// It must be read again from [`PartitionState::stored`] on. Until then its messages are skipped, because they come after
+    /// some that were not stored.
     pub needs_rewind: bool,
 }
 
-/// A batch that is being judged.
+/// A batch that was submitted and whose outcome is pending.
 #[derive(Debug)]
 struct InFlightBatch {
     positions: Partitions<Position>,
     answer: oneshot::Receiver<Outcome>,
 }
 
-/// What is in hand.
 #[derive(Debug, Default)]
 pub struct ConsumerState {
     builder: Builder,
-    /// How far the partitions are with what is gathered.
+    /// Positions after the collected messages.
     positions: Partitions<Position>,
     messages: u64,
     empty: u64,
-    /// When the newest message was written, in milliseconds since 1970.
+    /// Timestamp of the newest message, in milliseconds since 1970.
     pub newest: Option<i64>,
     flight: Option<InFlightBatch>,
-    /// Offsets whose alerts are stored up to that seq.
+    /// Offsets to commit when all sinks have processed the alerts up to the sequence number.
     pending_commits: VecDeque<(i64, Partitions<i64>)>,
-    /// All alerts of what is stored of partitions are up to here.
+    /// Sequence number up to which all alerts of stored messages are.
     latest_seq: i64,
-    /// The partitions that are ours.
     pub assigned: Partitions<PartitionState>,
-    /// What their entries start with in the store.
+    /// Key prefix of the positions in the store.
     pub prefix: Vec<u8>,
-    /// Grows when partitions go elsewhere.
+    /// Incremented on every revocation.
     pub epoch: u64,
-    /// Grows when partitions come or go.
+    /// Incremented on every assignment and revocation.
     pub rebalance_generation: u64,
-    /// The topic over which replicas exchange matches.
+    /// The exchange topic.
     pub exchange: Option<String>,
-    /// Since when there is no room.
+    /// Since when the batch is full.
     pub full_since: Option<Instant>,
 }
 
-/// What came of a message.
+/// How a message was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// It follows those before.
     InOrder,
-    /// It lies before one that we had: the topic was made anew.
+    /// Its offset is lower than one before: the topic was recreated.
     Rewound,
-    /// Passed over, since it comes again.
+    /// Ignored, because it will be read again.
     Skipped,
 }
 
 impl ConsumerState {
-    /// With nothing in hand; the newest alert in the store has this seq.
     pub fn new(latest_seq: i64, exchange: Option<String>) -> Self {
         ConsumerState { latest_seq, exchange, ..ConsumerState::default() }
     }
 
-    /// Takes a message.
     pub fn take(&mut self, message: &BorrowedMessage<'_>) -> Accepted {
         let taken = self.put(message.topic(), message.partition(), message.offset(), message.payload());
         if taken != Accepted::Skipped {
@@ -128,7 +122,6 @@ impl ConsumerState {
         taken
     }
 
-    /// Whether another message may be taken.
     pub fn has_room(&mut self) -> bool {
         let has_room = !self.builder.is_full();
         if has_room {
@@ -139,17 +132,16 @@ impl ConsumerState {
         has_room
     }
 
-    /// Whether there was no room for so long.
     pub fn is_full_for(&self, time: Duration) -> bool {
         self.full_since.is_some_and(|since| since.elapsed() >= time)
     }
 
-    /// How many messages came since the last call, and how many of them were empty.
+    /// Messages and empty messages since the last call.
     pub fn take_counts(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.messages), std::mem::take(&mut self.empty))
     }
 
-    /// Hands on what is gathered, unless a batch is on its way already. False where nobody takes it.
+    /// Submits the collected batch unless one is in flight. Returns false if the pipeline has ended.
     pub fn submit(&mut self, submit: &dyn Fn(Batch) -> bool) -> bool {
         if self.flight.is_some() || self.positions.is_empty() {
             return true;
@@ -169,12 +161,11 @@ impl ConsumerState {
         submit(batch)
     }
 
-    /// Whether a batch is being judged.
     pub fn is_in_flight(&self) -> bool {
         self.flight.is_some()
     }
 
-    /// The answer to the batch that is being judged, once it is there; an error where none will come.
+    /// The outcome of the batch in flight; an error if the pipeline dropped it.
     pub fn poll_answer(&mut self, context: &mut std::task::Context<'_>) -> Poll<Result<Outcome, ()>> {
         use std::future::Future as _;
         match &mut self.flight {
@@ -183,7 +174,7 @@ impl ConsumerState {
         }
     }
 
-    /// The same for who cannot wait: nothing where it is not there yet.
+    /// The outcome, if it is there already.
     pub fn try_answer(&mut self) -> Option<Result<Outcome, ()>> {
         match self.flight.as_mut()?.answer.try_recv() {
             Ok(outcome) => Some(Ok(outcome)),
@@ -192,7 +183,8 @@ impl ConsumerState {
         }
     }
 
-    /// Notes what became of the batch. False where its messages have to be read again: then nothing is in hand any more.
+    /// Processes the outcome of the batch in flight. Returns false if its messages have to be read again; then everything
+    /// collected is discarded too.
     pub fn settle(&mut self, outcome: Result<Outcome, ()>) -> bool {
         let Some(flight) = self.flight.take() else { return true };
         let Ok(Outcome::Stored { latest_seq, is_committed, bytes }) = outcome else {
@@ -203,7 +195,7 @@ impl ConsumerState {
         self.latest_seq = latest_seq;
         let mut offsets = Partitions::default();
         for (topic, partition, position) in flight.positions.iter() {
-            // What went elsewhere meanwhile is no longer ours to commit.
+            // A partition that was revoked meanwhile is not ours to commit.
             if let Some(assigned) = self.assigned.get_mut(topic, partition) {
                 assigned.stored = position.next;
                 if is_committed {
@@ -217,7 +209,7 @@ impl ConsumerState {
         true
     }
 
-    /// Offsets are committed once the sinks are done with the alerts up to a seq.
+    /// Queues offsets to be committed when the sinks have processed the alerts up to a sequence number.
     fn wait(&mut self, newest: i64, offsets: Partitions<i64>) {
         if offsets.is_empty() {
             return;
@@ -237,19 +229,18 @@ impl ConsumerState {
         }
     }
 
-    /// A partition starts at what is stored: the group has not on_message of it yet, and may hear nothing else for long.
+    /// A partition starts at the stored position, which the group does not know: commit it, as no message may follow for long.
     pub fn resumed(&mut self, topic: &str, partition: i32, next: i64) {
         let mut offsets = Partitions::default();
         offsets.set(topic, partition, next);
         self.wait(self.latest_seq, offsets);
     }
 
-    /// Whether offsets wait for the sinks.
     pub fn has_pending_commits(&self) -> bool {
         !self.pending_commits.is_empty()
     }
 
-    /// The offsets whose alerts are all up to that seq: they can be committed, and do not wait any more.
+    /// Takes the offsets whose alerts are delivered up to this sequence number.
     pub fn ready(&mut self, delivered: i64) -> Partitions<i64> {
         let mut ready = Partitions::default();
         while self.pending_commits.front().is_some_and(|(seq, _)| *seq <= delivered) {
@@ -260,7 +251,6 @@ impl ConsumerState {
         ready
     }
 
-    /// A partition is ours from now on.
     pub fn assign(&mut self, topic: &str, partition: i32, committed: i64, start: Option<i64>) {
         self.rebalance_generation += 1;
         let assigned = PartitionState {
@@ -274,7 +264,7 @@ impl ConsumerState {
         self.assigned.set(topic, partition, assigned);
     }
 
-    /// A partition is no longer ours: nothing of it is committed any more.
+    /// Commits nothing more of this partition.
     pub fn revoked(&mut self, topic: &str, partition: i32) {
         self.assigned.remove(topic, partition);
         self.epoch += 1;
@@ -282,13 +272,13 @@ impl ConsumerState {
         for (_, offsets) in &mut self.pending_commits {
             offsets.remove(topic, partition);
         }
-        // Whoever has it now judges its messages. They lie among those of others, which are read again.
+        // Its new owner evaluates the collected messages. They lie between those of other partitions, which are read again.
         if self.positions.get(topic, partition).is_some() {
             self.discard_unstored();
         }
     }
 
-    /// Forgets what is gathered, and that what is not stored was seen: it is to be read again.
+    /// Discards everything collected. What is not stored is marked to be read again.
     pub fn discard_unstored(&mut self) {
         self.builder.clear();
         self.positions = Partitions::default();
@@ -298,13 +288,13 @@ impl ConsumerState {
         });
     }
 
-    /// The partitions that have to be read again, and from which offsets on.
+    /// Partitions to read again, and from which offset.
     pub fn to_rewind(&self) -> impl Iterator<Item = (&str, i32, i64)> {
         let behind = self.assigned.iter().filter(|(_, _, assigned)| assigned.needs_rewind);
         behind.map(|(topic, partition, assigned)| (topic, partition, assigned.stored))
     }
 
-    /// From now on a partition is read again: what comes of it next follows what is stored.
+    /// A partition was rewound: its next message follows what is stored.
     pub fn rewound(&mut self, topic: &str, partition: i32) {
         if let Some(assigned) = self.assigned.get_mut(topic, partition) {
             assigned.needs_rewind = false;
@@ -319,7 +309,7 @@ mod tests {
 
     use super::*;
 
-    /// Hands on what is gathered, and answers so.
+    /// Submits, and answers with this outcome.
     fn judge(state: &mut ConsumerState, outcome: impl FnOnce(Batch) -> Option<Outcome>) -> bool {
         let batches = RefCell::new(Vec::new());
         let submit = |batch| {
@@ -336,7 +326,6 @@ mod tests {
         Outcome::Stored { latest_seq: 0, is_committed: true, bytes: batch.bytes }
     }
 
-    /// What is gathered, as text.
     fn gathered(state: &mut ConsumerState) -> String {
         String::from_utf8(state.builder.take().0).unwrap()
     }
@@ -359,17 +348,17 @@ mod tests {
         state.put("audit", 0, 7, Some(b"lost?"));
         assert!(!judge(&mut state, |_| Some(Outcome::Retry)));
         assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 0, 7)]);
-        // What librdkafka had at hand, before it is told to go back.
+        // Messages that librdkafka had prefetched before the rewind.
         assert_eq!(state.put("audit", 0, 8, Some(b"behind")), Accepted::Skipped);
         assert_eq!(state.put("audit", 1, 7, Some(b"other")), Accepted::InOrder);
-        // Nor does forgetting twice lose it.
+        // Discarding twice keeps the marks.
         state.discard_unstored();
         assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 0, 7), ("audit", 1, 7)]);
         state.rewound("audit", 0);
         state.rewound("audit", 1);
         assert_eq!(state.put("audit", 0, 7, Some(b"lost?")), Accepted::InOrder);
         assert_eq!(gathered(&mut state), "lost?");
-        // Nobody answers: the same.
+        // No outcome counts as a failure.
         assert!(!judge(&mut state, |_| None));
         assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 0, 7)]);
     }
@@ -382,7 +371,7 @@ mod tests {
         state.revoked("audit", 0);
         assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 1, 7)]);
         assert_eq!(gathered(&mut state), "");
-        // One of which nothing was gathered takes nothing with it.
+        // Revoking a partition without collected messages discards nothing.
         state.rewound("audit", 1);
         state.put("audit", 1, 7, Some(b"ours"));
         state.assign("audit", 0, 7, None);

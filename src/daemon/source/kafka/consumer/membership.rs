@@ -7,7 +7,6 @@ use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use super::Client;
 use crate::daemon::kafka::AssignedPartition;
 
-/// Who we are in the group, and what is ours.
 #[derive(Clone)]
 pub struct Membership(Arc<Client>);
 
@@ -16,22 +15,21 @@ impl Membership {
         Membership(client)
     }
 
-    /// For the group's coordinator: offsets of one that is no longer a member are refused.
+    /// For the group coordinator, which refuses offsets of a former member.
     pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
         self.0.group_metadata()
     }
 
-    /// Grows when partitions go elsewhere.
+    /// Incremented on every revocation.
     pub fn epoch(&self) -> u64 {
         self.0.context().state().epoch
     }
 
-    /// Another each time that partitions came or went.
+    /// Changes on every rebalance.
     pub fn rebalance_generation(&self) -> u64 {
         self.0.context().state().rebalance_generation
     }
 
-    /// The partitions of a topic that are ours.
     pub fn partitions_of(&self, topic: &str) -> Vec<AssignedPartition> {
         let state = self.0.context().state();
         let ours = state.assigned.iter().filter(|(name, _, _)| *name == topic);
@@ -42,7 +40,7 @@ impl Membership {
         .collect()
     }
 
-    /// A partition of ours of which something was read, and the offset up to which all is stored.
+    /// Any assigned partition of which messages were stored, and its next offset.
     pub fn any(&self) -> Option<(String, i32, i64)> {
         let state = self.0.context().state();
         let mut known = state.assigned.iter().filter(|(_, _, assigned)| assigned.stored >= 0);

@@ -1,4 +1,4 @@
-//! The loop of a consumer, on a thread of its assigned: take what is there, hand it on, commit, and never stop asking.
+//! The consumer loop, on its own thread: poll, submit batches, commit, and keep polling so that the group keeps this member.
 
 mod context;
 mod in_flight;
@@ -26,61 +26,58 @@ use context::Context;
 use in_flight::Accepted;
 use repartition::create_topic;
 
-/// How often offsets are committed.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// So many messages are taken before we look at anything else.
+/// Messages polled at once before other work is done.
 const MAX_POLL_MESSAGES: usize = 1000;
 
-/// Without room for so long, partitions are paused.
+/// Partitions are paused when the batch was full for this long.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
-/// How soon it is tried again to read what was not stored, where librdkafka could not.
+/// Retry interval of a rewind that librdkafka refused.
 const REWIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether a topic is there that was not.
+/// How often missing topics are checked for.
 const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What holds where the configuration says nothing else.
+/// Properties that the configuration may override.
 const DEFAULTS: [(&str, &str); 7] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
-    // Read ahead: so much memory, and no second without reading when it is used up.
+    // Memory for prefetched messages, and no pause of a second when it is used up.
     ("queued.max.messages.kbytes", "8192"),
     ("fetch.queue.backoff.ms", "5"),
-    // A fetch is unpacked as a whole, and audit events become ten times as much. A larger message comes by itself.
+    // A fetch is decompressed as a whole, and audit events grow tenfold. A larger message is fetched by itself.
     ("fetch.message.max.bytes", "131072"),
     ("fetch.max.bytes", "1000000"),
-    // Found where this system keeps its authorities.
+    // Use the system's CA certificates.
     ("ssl.ca.location", "probe"),
-    // A message of this size comes, though it is more than one fetch has.
+    // Maximum size of a single message, which may exceed a fetch.
     ("receive.message.max.bytes", "268435456"),
 ];
 
-/// What a consumer is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Phase {
     Consume,
-    /// Hand on nothing more.
+    /// Submit no more batches.
     Drain,
-    /// Commit what is to be committed, and leave.
+    /// Commit and leave the group.
     Leave,
 }
 
-/// A member of a consumer group, at state.
+/// A running member of a consumer group.
 pub struct Consumer {
     client: Arc<Client>,
     phase: watch::Sender<Phase>,
     thread: JoinHandle<()>,
 }
 
-/// The consumer of librdkafka, with our context.
 pub type Client = StreamConsumer<Context>;
 
 impl Consumer {
-    /// Joins the group. To be called inside a runtime. Waits for no broker.
+    /// Joins the group in the background. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the settings cannot state.
+    /// If the settings are invalid.
     pub fn start(source: &str, settings: &Settings, dependencies: Dependencies) -> Result<Self, Error> {
         let context = Context::new(source, settings, dependencies);
         let client: Client = config(settings)
@@ -101,21 +98,20 @@ impl Consumer {
         Ok(Consumer { client, phase, thread })
     }
 
-    /// For transactions: who we are in the group, and what is ours.
     pub fn membership(&self) -> Membership {
         Membership::new(self.client.clone())
     }
 
-    /// Hands on nothing more.
+    /// Submits no more batches; outcomes of submitted ones are still processed.
     pub fn drain(&self) {
         self.phase.send_replace(Phase::Drain);
     }
 
-    /// Commits what the sinks have, and leaves the group. Waits for so long at most.
+    /// Commits what the sinks have processed and leaves the group, within `grace`.
     pub async fn stop(self, grace: Duration) {
         self.phase.send_replace(Phase::Leave);
         let thread = self.thread;
-        // One that panicked has said so; one that hangs ends with the process.
+        // A panic was logged; a thread that hangs ends with the process.
         let _ = tokio::time::timeout(grace, tokio::task::spawn_blocking(move || thread.join())).await;
     }
 }
@@ -132,7 +128,7 @@ fn config(settings: &Settings) -> rdkafka::ClientConfig {
     if let Some(instance) = &settings.instance_id {
         owned.push(("group.instance.id", instance));
     }
-    // The newer protocol of groups has its strategies at the broker, and refuses the client's.
+    // The new group protocol assigns at the broker, and refuses this property.
     let is_newer = settings
         .cluster
         .properties
@@ -141,7 +137,7 @@ fn config(settings: &Settings) -> rdkafka::ClientConfig {
     client::config(&settings.cluster, if is_newer { &DEFAULTS[1..] } else { &DEFAULTS }, &owned)
 }
 
-/// All topics that are read.
+/// All topics that are read, including the exchange topic.
 fn topics(settings: &Settings) -> Vec<&str> {
     let exchange = settings.correlate.as_ref().map(|correlate| &correlate.topic);
     settings.topics.iter().chain(exchange).map(String::as_str).collect()
@@ -181,7 +177,7 @@ impl ConsumerLoop<'_> {
             tokio::select! {
                 biased;
                 changed = self.phase.changed() => if changed.is_err() { break },
-                // What was not stored is read again.
+                // A batch that was not stored is read again by the next iteration.
                 outcome = answer => { self.context().settle(outcome); },
                 message = stream.next(), if has_room || is_paused => if let Some(message) = message {
                     self.on_message(message);
@@ -199,8 +195,8 @@ impl ConsumerLoop<'_> {
         self.leave().await;
     }
 
-    /// Joins the group. Where matches are exchanged, their topic has to be there first: whoever reads without it loses them.
-    /// False where it is to leave before that.
+    /// Joins the group. The exchange topic must exist first: a member that subscribes without it would miss matches. Returns
+    /// false if the consumer is stopped before.
     async fn join(&mut self) -> bool {
         let Some(correlate) = &self.settings.correlate else { return true };
         while !self.topic_exists(&correlate.topic) {
@@ -231,7 +227,7 @@ impl ConsumerLoop<'_> {
         true
     }
 
-    /// Takes messages for as long as there are some and there is room for them. Whether there is room for more.
+    /// Accepts available messages up to the batch limit. Returns whether there is room for more.
     fn drain_stream(&self, stream: &mut MessageStream<'_, Context>) -> bool {
         for _ in 0..MAX_POLL_MESSAGES {
             if !self.context().state().has_room() {
@@ -247,7 +243,7 @@ impl ConsumerLoop<'_> {
 
     fn on_message(&self, message: Result<rdkafka::message::BorrowedMessage<'_>, KafkaError>) {
         use rdkafka::message::Message as _;
-        // Errors are told to the context too, with more words.
+        // Errors are reported to the context in more detail.
         let Ok(message) = message else { return };
         let accepted = self.context().state().take(&message);
         if accepted == Accepted::Rewound {
@@ -264,7 +260,7 @@ impl ConsumerLoop<'_> {
         }
     }
 
-    /// Pauses partitions while there is no room, and lets them go on. Whether they are paused.
+    /// Pauses all partitions while the batch is full, and resumes them. Returns whether they are paused.
     fn apply_backpressure(&self, has_room: bool, is_paused: bool) -> bool {
         let is_full = self.context().state().is_full_for(PAUSE_AFTER);
         if is_full == is_paused && !is_full {
@@ -272,7 +268,7 @@ impl ConsumerLoop<'_> {
         }
         let Ok(assignment) = self.client.assignment() else { return is_paused };
         let result = if is_full && !has_room {
-            // Again and again: some may have been given to us meanwhile.
+            // Repeated, because partitions may have been assigned since.
             self.client.pause(&assignment)
         } else {
             self.client.resume(&assignment)
@@ -283,11 +279,11 @@ impl ConsumerLoop<'_> {
         is_full && !has_room
     }
 
-    /// Reads again what was not stored. False where librdkafka cannot yet, as while it looks for an offset or a broker.
+    /// Seeks back to messages that were not stored. Returns false if librdkafka cannot seek yet (offset lookup, broker down).
     fn rewind(&self) -> bool {
         let mut places = TopicPartitionList::new();
         for (topic, partition, offset) in self.context().state().to_rewind() {
-            // None is below 0.
+            // Stored offsets are not negative.
             let _ = places.add_partition_offset(topic, partition, Offset::Offset(offset));
         }
         if places.count() == 0 {
@@ -314,7 +310,7 @@ impl ConsumerLoop<'_> {
         all
     }
 
-    /// Whether topics are there that were not.
+    /// Clears the problem when all missing topics exist.
     fn check_missing_topics(&self) {
         if !self.context().has_problem(KafkaErrorKind::UnknownTopic) {
             return;
@@ -332,7 +328,7 @@ impl ConsumerLoop<'_> {
         })
     }
 
-    /// Waits until the sinks had their time, commits, and leaves the group as it ends.
+    /// Waits for the outcome in flight and for the sinks, commits, and leaves the group by ending.
     async fn leave(&mut self) {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         loop {
@@ -345,7 +341,7 @@ impl ConsumerLoop<'_> {
             }
             tick.tick().await;
         }
-        // What is only gathered nobody would judge.
+        // What is not submitted would not be evaluated.
         self.context().state().discard_unstored();
         self.context().commit(&**self.client, CommitMode::Sync);
     }

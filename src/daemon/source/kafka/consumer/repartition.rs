@@ -1,7 +1,7 @@
-//! The topic over which replicas exchange matches that feed correlations: what Kafka Streams calls a repartition topic.
+//! The topic through which replicas exchange matches that feed correlations, known as a repartition topic in Kafka Streams.
 //!
-//! Its messages carry the time of their event, so that a reader finds where a window starts by asking the broker for a time,
-//! whenever the match was written. For the same reason it is kept by size and never by age.
+//! Messages carry the time of their event as timestamp, so that the start of a window can be looked up by time whenever the match
+//! was written. Therefore retention is by size, never by age.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,19 +25,18 @@ use crate::daemon::kafka::{AssignedPartition, KafkaErrorKind, MatchExchange};
 use crate::daemon::log_limit::LogLimits;
 use crate::detection::detector::repartition::Outgoing;
 
-/// How long brokers may take for one step.
+/// Timeout of one request to the brokers.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether it is to stop.
+/// How often shutdown is checked for while flushing.
 const FLUSH_STEP: Duration = Duration::from_millis(200);
 
-/// How much of a partition the brokers keep. A match is half a kilobyte.
+/// Retention of a partition: 256 MiB, about 500,000 matches.
 const RETENTION_BYTES: &str = "268435456";
 
-/// What brokers remove at once.
+/// The unit of retention: 64 MiB.
 const SEGMENT_BYTES: &str = "67108864";
 
-/// The topic, for the pipeline.
 pub struct RepartitionTopic {
     topic: String,
     producer_config: ClientConfig,
@@ -59,7 +58,7 @@ impl std::fmt::Debug for RepartitionTopic {
 }
 
 impl RepartitionTopic {
-    /// For one member of a group. Connects to nothing.
+    /// Connects to nothing yet.
     pub fn new(
         settings: &Settings,
         correlate: &Correlate,
@@ -123,7 +122,7 @@ impl RepartitionTopic {
             }
         };
         let refused = self.deliver(&producer, messages.iter())?;
-        // A broker refuses the batch that one of them was in.
+        // A broker refuses a whole batch if one message in it is too large.
         let is_one = refused.len() == 1;
         for message in refused {
             if is_one || !self.deliver(&producer, std::iter::once(message))?.is_empty() {
@@ -134,8 +133,8 @@ impl RepartitionTopic {
         Ok(())
     }
 
-    /// Sends messages, and waits until they are with the brokers. Gives back those that are too large, or were in a batch with
-    /// one that is.
+    /// Sends messages and waits for their acknowledgement. Returns those that were refused as too large, by themselves or with
+    /// their batch.
     fn deliver<'m>(
         &self,
         producer: &FutureProducer<Context>,
@@ -149,7 +148,7 @@ impl RepartitionTopic {
             }
         }
         let deadline = Instant::now() + BROKER_TIMEOUT * 4;
-        // In small steps, so that nobody who wants it to stop waits for brokers that are gone.
+        // In short steps, so that shutdown does not wait for unreachable brokers.
         while let Err(error) = producer.flush(FLUSH_STEP) {
             if Instant::now() >= deadline || self.should_stop.load(Ordering::Acquire) {
                 return Err(error);
@@ -175,7 +174,7 @@ impl RepartitionTopic {
     ) -> Result<(), KafkaError> {
         let reader: BaseConsumer<Context> =
             BaseConsumer::from_config_and_context(&self.reader_config, self.context())?;
-        // A token is asked for by polling.
+        // Polling triggers the callback that provides the OAuth token.
         let _ = reader.poll(Duration::ZERO);
         let (low, _) = reader.fetch_watermarks(&self.topic, partition, BROKER_TIMEOUT)?;
         let Some(time) = self.time_before(&reader, partition, low, until)? else { return Ok(()) };
@@ -193,8 +192,7 @@ impl RepartitionTopic {
         })
     }
 
-    /// When the event happened of a message before an offset, in milliseconds: of the last, or of one not far before it.
-    /// Nothing where there is none.
+    /// Event time of a message shortly before an offset, in milliseconds; `None` if there is no message before it.
     fn time_before(
         &self,
         reader: &BaseConsumer<Context>,
@@ -205,7 +203,7 @@ impl RepartitionTopic {
         if until <= low {
             return Ok(None);
         }
-        // TransactionalProducer leave offsets without a message.
+        // Transaction markers take offsets without a message.
         let mut back = 1_i64;
         loop {
             let start = until.saturating_sub(back).max(low);
@@ -221,7 +219,7 @@ impl RepartitionTopic {
         }
     }
 
-    /// Reads a partition from an offset to its end, or until it has enough.
+    /// Reads a partition from an offset until its end or until `take` returns false.
     fn read(
         &self,
         reader: &BaseConsumer<Context>,
@@ -238,7 +236,7 @@ impl RepartitionTopic {
                 None => {}
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
                 Some(Err(error)) => match error.rdkafka_error_code() {
-                    // librdkafka tries again by itself.
+                    // librdkafka reconnects by itself.
                     Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut) => {}
                     _ => return Err(error),
                 },
@@ -269,7 +267,7 @@ impl MatchExchange for RepartitionTopic {
             Ok(()) => true,
             Err(error) => {
                 self.report("matches for other replicas were not taken by the brokers", &error);
-                // A new one starts with an empty queue.
+                // A new producer has an empty queue.
                 self.producer = None;
                 false
             }
@@ -291,7 +289,6 @@ impl MatchExchange for RepartitionTopic {
     }
 }
 
-/// Makes the topic.
 pub async fn create_topic(settings: &Settings, correlate: &Correlate) -> Result<(), KafkaError> {
     let config = client::config(&settings.cluster, &[("ssl.ca.location", "probe")], &[]);
     let admin: AdminClient<Context> = AdminClient::from_config_and_context(
@@ -301,7 +298,7 @@ pub async fn create_topic(settings: &Settings, correlate: &Correlate) -> Result<
     let topic = NewTopic {
         name: &correlate.topic,
         num_partitions: i32::try_from(correlate.partitions).unwrap_or(i32::MAX),
-        // As the cluster's default is.
+        // The cluster's default.
         replication: TopicReplication::Fixed(-1),
         config: vec![
             ("cleanup.policy", "delete"),
@@ -309,7 +306,7 @@ pub async fn create_topic(settings: &Settings, correlate: &Correlate) -> Result<
             ("retention.bytes", RETENTION_BYTES),
             ("segment.bytes", SEGMENT_BYTES),
             ("message.timestamp.type", "CreateTime"),
-            // No less than librdkafka sends, whatever the brokers' default is.
+            // Not less than librdkafka sends, whatever the brokers' default.
             ("max.message.bytes", "1048588"),
         ],
     };

@@ -1,4 +1,4 @@
-//! Where to start in a partition that was given to us.
+//! Determines where an assigned partition starts: at the group's offset or at the stored position.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,16 @@ use super::super::{Partitions, StartAt};
 use super::context::Context;
 use crate::daemon::kafka::KafkaErrorKind;
 
-/// The group waits for us meanwhile: what is not known by then is left to librdkafka.
+/// The rebalance waits meanwhile. What is unknown by then is left to librdkafka.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a partition starts, by what store and group know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
-    /// Where the group is; where it has nothing, as the configuration says.
+    /// At the group's offset; without one, as `start_at` says.
     Group,
-    /// Where the store is, since it is further.
+    /// At the stored position, which is further.
     Store(i64),
-    /// Where the group is, though we had committed more: somebody set it back.
+    /// At the group's offset although we had committed a higher one: an operator reset the group.
     GroupReset,
 }
 
@@ -34,7 +33,7 @@ fn decide(store: Option<Position>, group: Option<i64>) -> Start {
     }
 }
 
-/// Writes where to start into the list, and makes its partitions ours.
+/// Writes the start offsets into the list, and records the partitions as assigned.
 pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>, given: &TopicPartitionList) {
     let deadline = Instant::now() + BROKER_TIMEOUT;
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
@@ -56,7 +55,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
     let exchange = context.state().exchange.clone();
     for mut one in given.elements() {
         let (topic, partition) = (one.topic().to_owned(), one.partition());
-        // What replicas wrote for each other is read from the start, whenever they look at the rest.
+        // Matches of other replicas are read from the start, whatever `start_at` says.
         let is_exchange = exchange.as_deref() == Some(topic.as_str());
         let found = group.as_ref().and_then(|group| group.find_partition(&topic, partition));
         let is_told = found.as_ref().is_some_and(|found| found.error().is_ok());
@@ -64,7 +63,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
             Offset::Offset(offset) => Some(offset),
             _ => None,
         });
-        // With transactions the group knows, and the store comes after it.
+        // With transactions the group's offset decides; the store follows it.
         let store = stored.get(&topic, partition).copied().filter(|_| !context.is_transactional);
         let start = decide(store, committed);
         if start == Start::GroupReset {
@@ -84,7 +83,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
             Some(_) if is_reachable => consumer.fetch_watermarks(&topic, partition, left()).ok(),
             _ => None,
         };
-        // One that does not answer costs the time of all others.
+        // Another request to unreachable brokers would use up the time for all partitions.
         is_reachable &= wanted.is_none() || ends.is_some();
         let offset = match (wanted, ends) {
             (Some(wanted), Some((_, end))) if wanted > end => {
@@ -115,7 +114,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
                 Some(Offset::Offset(first))
             }
             (Some(wanted), _) => Some(Offset::Offset(wanted)),
-            // Not told is not unknown: librdkafka asks the group again, and starts where that is.
+            // The group's offset could not be read, which is not the same as none: librdkafka asks again.
             (None, _) if !is_told => None,
             (None, _) if is_exchange => Some(Offset::Beginning),
             (None, _) => {
@@ -124,7 +123,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
             }
         };
         if let Some(offset) = offset {
-            // An offset that cannot be set is one below 0, which none of these is.
+            // These offsets are not negative.
             let _ = one.set_offset(offset);
         }
         let mut state = context.state();
@@ -145,7 +144,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
     }
 }
 
-/// Partitions that nobody knows start at a time.
+/// Looks up the offsets of a time for partitions without a position.
 fn start_at_time(
     context: &Context,
     consumer: &BaseConsumer<Context>,
@@ -174,7 +173,7 @@ fn start_at_time(
     }
 }
 
-/// What the store has of this group's partitions.
+/// The stored positions of this group's partitions.
 fn stored(context: &Context, prefix: &[u8]) -> Partitions<Position> {
     let mut all = Partitions::default();
     let known = context.positions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -196,13 +195,13 @@ mod tests {
         for (known, group, start) in [
             (None, None, Start::Group),
             (None, Some(5), Start::Group),
-            // Killed before the commit.
+            // Crash before the commit.
             (store(10, 4), Some(4), Start::Store(10)),
             (store(10, 4), Some(7), Start::Store(10)),
             // Another replica was further.
             (store(10, 4), Some(30), Start::Group),
             (store(10, 10), Some(10), Start::Group),
-            // The group forgot, after a week of silence.
+            // The group's offsets expired.
             (store(10, 10), None, Start::Store(10)),
             (store(10, -1), Some(0), Start::Store(10)),
             (store(10, 8), Some(2), Start::GroupReset),
