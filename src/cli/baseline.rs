@@ -1,11 +1,11 @@
-//! `pullwatch baseline`: past reads that recur, as exceptions.
+//! `pullwatch baseline`: proposes exceptions for recurring reads.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::replay::Past;
+use super::replay::LogInput;
 use super::rule_files::{self, plural, show};
 use crate::daemon::store::Reader;
 use crate::daemon::time::unix_nanos;
@@ -16,55 +16,54 @@ use crate::detection::rules::ast::RuleSet;
 use crate::detection::rules::{self, Matching, Severity, SourceFile};
 use crate::detection::state::kind;
 
-/// A log that spans so many nanoseconds shows habits of more than one day.
+/// Logs of at least this length, in nanoseconds, can show a read recurring on several days.
 const THREE_DAYS: i64 = 3 * 86_400_000_000_000;
 
-/// Propose exceptions for reads that recur, from past logs
+/// Propose exceptions for recurring reads in past logs
 ///
-/// Reads audit logs and writes a rule file: exceptions for who reads which registry credential again and again, each with
-/// how often, when and from where, for a person to review and commit. Loaded behind the same rules it silences exactly
+/// Reads audit logs and writes a rule file with exceptions for identities that read a registry credential repeatedly, each
+/// annotated with how often, when and from where. Review the file and load it after the same rules: it suppresses exactly
 /// those reads.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   pullwatch baseline /var/log/kubernetes/audit/ --output baseline.yaml
-                                               what recurs in all logs of a directory
+                                               exceptions from all logs of a directory
   pullwatch baseline 'audit-2026-11-*.log.gz' --min-count 10 --min-days 5
-                                               only what was read often and on many days
+                                               only frequent reads on many days
   pullwatch baseline --state-dir /var/lib/pullwatch
-                                               what recurred while `pullwatch run` was at work
+                                               exceptions from what `pullwatch run` has observed
   pullwatch scan --rules rules.d --rules baseline.yaml audit.log
-                                               then: what is left
+                                               scan with the exceptions in place
   pullwatch baseline --rules rules.d --rules baseline.yaml audit.log
-                                               what the exceptions so far leave out
+                                               what the existing exceptions do not cover
 
-What is never proposed, and why, stands at the head of the file.
+The header of the file lists what is never proposed, and why.
 
-Exit status: 0 done, 2 an error, or an input that could not be read.")]
+Exit status: 0 success, 2 error or unreadable input.")]
 pub struct Baseline {
     #[command(flatten)]
-    past: Past,
+    input: LogInput,
 
-    /// Propose from what `pullwatch run` has seen, by the store in this directory, rather than from logs.
+    /// Use the reads that `pullwatch run` recorded in this state directory instead of logs
     #[arg(long, value_name = "DIR", conflicts_with_all = ["paths", "since", "until", "max_event_size"])]
     state_dir: Option<PathBuf>,
 
-    /// Propose what was read at least so often.
+    /// Minimum number of reads
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     min_count: u64,
 
-    /// Propose what was read on at least so many different days (UTC). [default: 2; 1 for logs of less than three days]
+    /// Minimum number of distinct days (UTC) with a read [default: 2; 1 for logs of less than three days]
     #[arg(long, value_name = "D", value_parser = clap::value_parser!(u16).range(1..=366))]
     min_days: Option<u16>,
 }
 
 impl Baseline {
-    /// Reads, counts, writes.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let files = self.past.files()?;
-        let Seen { rules, habits, times, what, is_whole } = match &self.state_dir {
-            Some(dir) => Self::remembered(dir, &files)?,
-            None => self.logged(&files)?,
+        let files = self.input.rule_files()?;
+        let Collected { rules, habits, times, unit, is_complete } = match &self.state_dir {
+            Some(dir) => Self::from_store(dir, &files)?,
+            None => self.from_logs(&files)?,
         };
         let span = match (times.first, times.last) {
             (Some(first), Some(last)) => last.saturating_sub(first),
@@ -83,22 +82,21 @@ impl Baseline {
             },
         );
         check(files, &text)?;
-        self.past.write(&text)?;
+        self.input.write(&text)?;
         let rows: usize = proposals.rules.values().map(std::collections::BTreeMap::len).sum();
         let count = usize::try_from(times.count).unwrap_or(usize::MAX);
-        show(&format!("{} from {}\n", plural(rows, "exception"), plural(count, what)));
-        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(2) })
+        show(&format!("{} from {}\n", plural(rows, "exception"), plural(count, unit)));
+        Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(2) })
     }
 
-    /// What logs say.
-    fn logged(&self, files: &[SourceFile]) -> anyhow::Result<Seen> {
+    fn from_logs(&self, files: &[SourceFile]) -> anyhow::Result<Collected> {
         let mut habits = ReadCounts::default();
-        let (rules, facts) = self.past.read(files.to_vec(), &mut |read| habits.add(read))?;
-        Ok(Seen { rules, habits, times: facts.times, what: "event", is_whole: facts.failures.is_empty() })
+        let (rules, facts) = self.input.read(files.to_vec(), &mut |read| habits.add(read))?;
+        let is_complete = facts.failures.is_empty();
+        Ok(Collected { rules, habits, times: facts.times, unit: "event", is_complete })
     }
 
-    /// What a daemon has seen.
-    fn remembered(dir: &Path, files: &[SourceFile]) -> anyhow::Result<Seen> {
+    fn from_store(dir: &Path, files: &[SourceFile]) -> anyhow::Result<Collected> {
         let rules = rule_files::load_files(files, Matching::All)?.rules;
         let mut kept = RecurringReads::new(&rules);
         let now = unix_nanos();
@@ -107,21 +105,22 @@ impl Baseline {
         }
         let habits = kept.into_baseline();
         let times = habits.times();
-        Ok(Seen { rules, habits, times, what: "read", is_whole: true })
+        Ok(Collected { rules, habits, times, unit: "read", is_complete: true })
     }
 }
 
-/// What was seen of past reads.
-struct Seen {
+/// Past reads, and the rules that they were evaluated with.
+struct Collected {
     rules: RuleSet,
     habits: ReadCounts,
     times: Times,
-    /// What is counted.
-    what: &'static str,
-    is_whole: bool,
+    /// Noun for what `times` counts.
+    unit: &'static str,
+    /// All inputs were read completely.
+    is_complete: bool,
 }
 
-/// A file that does not load must not be handed on: names in it come from events.
+/// Loads the proposed exceptions after the rules: a file that does not load must not be written. Names in it come from events.
 fn check(mut files: Vec<SourceFile>, text: &str) -> anyhow::Result<()> {
     files.push(SourceFile { name: "baseline".into(), text: text.to_owned() });
     let loaded = rules::load(&files, &rules::Options::default());
@@ -134,7 +133,7 @@ fn check(mut files: Vec<SourceFile>, text: &str) -> anyhow::Result<()> {
             .collect();
         show(&rules::render(&wrong, &files, true));
         anyhow::bail!(
-            "the exceptions do not load behind the rules; nothing was written. Please report this as a bug"
+            "the proposed exceptions do not load; nothing was written. Please report this as a bug"
         );
     }
     Ok(())

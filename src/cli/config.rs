@@ -1,4 +1,4 @@
-//! `pullwatch config`: what a configuration file says.
+//! `pullwatch config`: checks the configuration file of `pullwatch run`.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,33 +11,31 @@ use super::rule_files::{plural, show};
 use crate::daemon::config::{self, Config};
 use crate::detection::rules::{self, Severity, SourceFile};
 
-/// Check configuration files of `run`
+/// Check the configuration file of `run`
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
-  pullwatch config check pullwatch.yaml        whether it can be used, and what is wrong with it")]
+  pullwatch config check pullwatch.yaml        validate a configuration file")]
 pub enum Configuration {
     Check(Check),
 }
 
-/// Read a configuration and say what is wrong, at the character
+/// Validate a configuration file and show errors with their position
 ///
-/// Unknown keys are errors, with what was probably meant. Rules are not looked at: that is what `pullwatch rules check` is
-/// for.
+/// Unknown keys are errors, with a suggestion. Rule files are not loaded; use `pullwatch rules check` for them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   pullwatch config check pullwatch.yaml
-  pullwatch config check samples/pullwatch.yaml     the sample, with every key explained
+  pullwatch config check samples/pullwatch.yaml     the sample, which documents every key
 
-Exit status: 0 it can be used, 1 it cannot, 2 the file could not be read.")]
+Exit status: 0 valid, 1 invalid, 2 the file could not be read.")]
 pub struct Check {
-    /// The file.
+    /// Configuration file
     path: PathBuf,
 }
 
 impl Configuration {
-    /// Runs the command.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Configuration::Check(check) => check.run(),
@@ -62,7 +60,7 @@ impl Check {
     }
 }
 
-/// Reads a configuration file and shows what is wrong with it. Nothing where it cannot be used, and how many errors it has.
+/// Reads a configuration file and prints its diagnostics. Returns the configuration, if it is valid, and the number of errors.
 pub fn read(path: &std::path::Path) -> anyhow::Result<(Option<Config>, usize)> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;

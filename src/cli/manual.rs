@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-/// Print a completion script for a shell
+/// Print a shell completion script
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -15,13 +15,12 @@ Examples:
   pullwatch completions zsh > ~/.zfunc/_pullwatch
   pullwatch completions fish > ~/.config/fish/completions/pullwatch.fish")]
 pub struct Completions {
-    /// The shell.
+    /// Shell to generate the script for
     #[arg(value_enum)]
     shell: clap_complete::Shell,
 }
 
 impl Completions {
-    /// Prints the script.
     pub fn run(self, command: &mut clap::Command) -> anyhow::Result<ExitCode> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, command, "pullwatch", &mut script);
@@ -30,19 +29,18 @@ impl Completions {
     }
 }
 
-/// Write the manual pages
+/// Write manual pages
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  pullwatch man | man -l -                       read the first page
-  pullwatch man /usr/local/share/man/man1        write all pages, one for each command")]
+  pullwatch man | man -l -                       show the main page
+  pullwatch man /usr/local/share/man/man1        write all pages, one per command")]
 pub struct Man {
-    /// The directory to write all pages to. Without it the first page goes to standard output.
+    /// Directory to write all pages to; if omitted, print the main page to standard output
     directory: Option<PathBuf>,
 }
 
 impl Man {
-    /// Writes the pages.
     pub fn run(self, command: &clap::Command) -> anyhow::Result<ExitCode> {
         match self.directory {
             Some(directory) => {

@@ -1,7 +1,8 @@
-//! The commands: what a person types, and what they read.
+//! The command line: arguments in, text and an exit status out.
 //!
-//! One file a command. A command gathers its input, hands it to the library, and shows what comes out. Exit
-//! codes are a contract: 0 done, 1 what was asked about is so (`--fail-on`, a failed check), 2 an error.
+//! One file per command. A command collects its input, calls the library and prints the result; it has no logic of its own. Text out
+//! of events is escaped ([`visible`]) before it reaches a terminal. Exit statuses are a contract: 0 success, 1 the condition that the
+//! command checks for is true (`--fail-on`, a failed check), 2 error.
 
 mod alerts;
 mod baseline;
@@ -24,10 +25,10 @@ pub use crate::text::escape::visible;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-/// Watches who reads the registry credentials of a Kubernetes cluster.
+/// Detect reads of registry credentials in Kubernetes audit logs
 ///
-/// pullwatch reads the audit events of a kube-apiserver, matches rules in Falco's language, and says who read, listed
-/// or watched image pull secrets. It needs no access to the cluster.
+/// pullwatch evaluates rules in Falco's language over the audit events of a kube-apiserver and reports who read, listed or
+/// watched image pull secrets. It needs no access to the cluster.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -35,41 +36,40 @@ use tracing_subscriber::EnvFilter;
     arg_required_else_help = true,
     after_help = "\
 Examples:
-  pullwatch scan /var/log/kubernetes/audit/      who read which secrets, from all logs in a directory
-  pullwatch scan audit.log.gz --format json      one JSON alert a line, for other programs
+  pullwatch scan /var/log/kubernetes/audit/      scan all audit logs of a directory
+  pullwatch scan audit.log.gz --format json      print one JSON alert per line
   pullwatch report audit-*.log.gz --format html --output report.html
-                                                 who read which credential, and which registries to rotate
-  pullwatch baseline audit-*.log.gz              exceptions for the reads that recur
-  pullwatch rules check my-rules.yaml            whether rules load, and what is odd about them
+                                                 report who read which credential and which registries to rotate
+  pullwatch baseline audit-*.log.gz              propose exceptions for recurring reads
+  pullwatch rules check my-rules.yaml            check rules for errors and warnings
   pullwatch rules explain --rule 'Secrets Listed' event.json
-                                                 why a rule fires on an event, or does not
-  pullwatch policy check audit-policy.yaml       which rules an audit policy leaves blind
-  pullwatch alerts list --since 24h              what `run` stored since yesterday
+                                                 show why a rule matches an event or not
+  pullwatch policy check audit-policy.yaml       find rules that an audit policy makes blind
+  pullwatch alerts list --since 24h              list the alerts that the daemon stored in the last 24 hours
 
-`pullwatch COMMAND --help` has more, with examples."
+Run `pullwatch COMMAND --help` for details and more examples."
 )]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// When to use colour.
+    /// When to use color
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     color: Color,
 
-    /// Say more of what is going on, on standard error (twice: still more). The environment variable PULLWATCH_LOG
-    /// sets it in detail, as in `PULLWATCH_LOG=pullwatch=debug`.
+    /// Increase log verbosity (-vv for debug)
+    ///
+    /// Logs go to standard error. The environment variable PULLWATCH_LOG sets a filter per module, for example
+    /// PULLWATCH_LOG=pullwatch=debug.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
-/// When to use colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Color {
-    /// On a terminal, unless NO_COLOR is set.
+    /// On a terminal, unless NO_COLOR is set
     Auto,
-    /// Always.
     Always,
-    /// Never.
     Never,
 }
 
@@ -91,12 +91,12 @@ enum Command {
     Man(manual::Man),
 }
 
-/// Runs what the command line asks for.
+/// Parses the command line and runs the command.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; clap knows where each goes.
+            // Help and version are printed to standard output with status 0; clap decides.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
             let _ = error.print();
             return ExitCode::from(code);
@@ -124,7 +124,7 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Commands make names visible that they put into an error; lines are their own.
+            // Line breaks are part of an error message; everything else that could control the terminal is escaped.
             let message = format!("{error:#}");
             let lines: Vec<String> = message.lines().map(visible).collect();
             rule_files::show(&format!("pullwatch: {}\n", lines.join("\n")));
@@ -133,7 +133,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Whoever reads our output stopped reading: that is no error.
+/// Whether the reader of our output closed the pipe, as `head` does: not an error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
@@ -141,8 +141,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// Starts the log, on standard error. A daemon says what it does, and where nobody watches it speaks JSON; other commands speak
-/// up when something is odd.
+/// Starts logging to standard error: from level info and, unless it is a terminal, in JSON for the daemon; warnings as text for all
+/// other commands.
 fn start_log(verbose: u8, is_daemon: bool) {
     let level = match verbose + u8::from(is_daemon) {
         0 => "warn",
@@ -150,7 +150,7 @@ fn start_log(verbose: u8, is_daemon: bool) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_env("PULLWATCH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    // A log that cannot be written, for a full disk or a reader that is gone, is no reason to end.
+    // A log that cannot be written (full disk, closed pipe) must not end the process.
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -158,8 +158,8 @@ fn start_log(verbose: u8, is_daemon: bool) {
     if is_daemon && !std::io::stderr().is_terminal() {
         log.json().flatten_event(true).init();
     } else {
-        let has_colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-        log.with_ansi(has_colour).init();
+        let has_color = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+        log.with_ansi(has_color).init();
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_definition_is_valid() {
         Cli::command().debug_assert();
     }
 }

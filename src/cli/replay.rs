@@ -1,4 +1,4 @@
-//! Reading past logs once, in order, for the commands that say something of all of them.
+//! Reads past logs once, in order, for the commands that summarize them: `report` and `baseline`.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::rule_files;
-use super::scan::{bounds, complain, size, worker};
+use super::scan::{bounds, report_failure, size, worker};
 use crate::daemon::source::chunker::{Buffer, Chunk};
 use crate::daemon::source::discover;
 use crate::daemon::source::input::Input;
@@ -21,70 +21,68 @@ use crate::detection::history::{Collector, Read, Times, around};
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::rules::{Matching, SourceFile};
 
-/// What to read and by which rules.
+/// Logs to read, and the rules to evaluate.
 #[derive(Debug, Args)]
-pub struct Past {
-    /// What to read: files, directories, patterns, or - for standard input, as for `scan`.
+pub struct LogInput {
+    /// Files, directories or glob patterns to read, or - for standard input, as for `scan`
     #[arg(value_name = "PATH|DIR|GLOB|-")]
     paths: Vec<OsString>,
 
-    /// A rule file, or a directory of them. May be given several times; later definitions replace earlier ones.
+    /// Rule file or directory of rule files; repeatable, later definitions override earlier ones
     #[arg(short, long = "rules", value_name = "PATH")]
     pub rules: Vec<PathBuf>,
 
-    /// Only events from this time on: 2026-11-23T10:00:00Z, 2026-11-23, or 2h, 7d (ago).
+    /// Only events at or after this time: 2026-11-23T10:00:00Z, 2026-11-23, or an age such as 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = bounds::parse)]
     since: Option<i64>,
 
-    /// Only events before this time.
+    /// Only events before this time
     #[arg(long, value_name = "TIME", value_parser = bounds::parse)]
     until: Option<i64>,
 
-    /// The longest line that is read whole, in bytes (suffixes K, M, G). Of a longer one the head is judged.
+    /// Maximum event size in bytes (suffixes K, M, G); longer lines are evaluated by their first part
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = size)]
     max_event_size: usize,
 
-    /// Write to this file rather than to standard output.
+    /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
-/// What was read.
+/// What was read, apart from alerts.
 #[derive(Debug, Default)]
-pub struct Facts {
-    /// The names of the files, in the order of reading.
+pub struct LogFacts {
+    /// Names of the files, in reading order.
     pub inputs: Vec<String>,
-    /// Uncompressed.
+    /// Uncompressed bytes.
     pub bytes: u64,
-    /// Events and what is wrong with them.
     pub counts: Stats,
-    /// When the events were, to within a buffer: its first and its last event are looked at.
+    /// Time range of the events, to within a buffer: only its first and its last event are read for it.
     pub times: Times,
-    /// Inputs that were not read, or not to their end, and why.
+    /// Inputs that could not be read completely, each with the reason.
     pub failures: Vec<String>,
-    /// Inputs with nothing in them.
+    /// Names of empty inputs.
     pub empty: Vec<String>,
 }
 
-impl Past {
-    /// The user's rule files.
-    pub fn files(&self) -> anyhow::Result<Vec<SourceFile>> {
+impl LogInput {
+    pub fn rule_files(&self) -> anyhow::Result<Vec<SourceFile>> {
         rule_files::read(&self.rules)
     }
 
-    /// Reads everything; each event about credentials goes to `take`.
+    /// Reads all inputs; passes each event that exposes or concerns a credential to `take`.
     pub fn read(
         &self,
         files: Vec<SourceFile>,
         take: &mut dyn FnMut(&Read<'_>),
-    ) -> anyhow::Result<(RuleSet, Facts)> {
+    ) -> anyhow::Result<(RuleSet, LogFacts)> {
         if let (Some(since), Some(until)) = (self.since, self.until) {
-            anyhow::ensure!(since < until, "no time is left: --since is not before --until");
+            anyhow::ensure!(since < until, "invalid time range: --since must be earlier than --until");
         }
         let names = if self.paths.is_empty() {
             anyhow::ensure!(
                 !std::io::stdin().is_terminal(),
-                "nothing to read: name a file, a directory or a pattern, or pipe a log to standard input"
+                "no input: name a file, a directory or a glob pattern, or pipe a log to standard input"
             );
             vec![OsString::from("-")]
         } else {
@@ -100,13 +98,13 @@ impl Past {
         };
         let detector = Detector::new(&rules, options);
         let (inputs, errors) = discover::inputs(&names);
-        let mut facts = Facts {
+        let mut facts = LogFacts {
             inputs: inputs.iter().map(Input::name).collect(),
             failures: errors.iter().map(ToString::to_string).collect(),
-            ..Facts::default()
+            ..LogFacts::default()
         };
         for failure in &facts.failures {
-            complain(failure);
+            report_failure(failure);
         }
         let mut session = detector.session();
         let read = Arc::new(AtomicU64::new(0));
@@ -139,7 +137,7 @@ impl Past {
         self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
     }
 
-    /// Writes what came of it where the user wants it.
+    /// Writes the result to the output file or to standard output.
     pub fn write(&self, text: &str) -> anyhow::Result<()> {
         match &self.output {
             Some(path) if path.as_path() != Path::new("-") => {
@@ -154,7 +152,7 @@ impl Past {
     }
 }
 
-/// The times of the first and the last event of a buffer that starts and ends at record boundaries.
+/// Returns the times of the first and the last event of a buffer that starts and ends at record boundaries.
 fn edges(bytes: &[u8]) -> impl Iterator<Item = i64> {
     let last = memchr::memmem::rfind(bytes, b"\n{").map_or(0, |at| at + 1);
     [0, last].into_iter().filter_map(|start| Event::new(&bytes[start..]).time())

@@ -1,4 +1,4 @@
-//! Finds rule files, reads and loads them.
+//! Finds, reads and loads rule files for the commands.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use anyhow::{Context as _, bail};
 use crate::detection::rules::{self, Loaded, Matching, Severity, SourceFile};
 use crate::shipped;
 
-/// The folder that is used where no rules are named.
+/// Directory that is used if it exists and no rules are named.
 const DEFAULT: &str = "rules.d";
 
-/// A rule file is written by people; one larger than this, in bytes, is something else.
-const LARGEST: u64 = 16 * 1024 * 1024;
+/// Maximum size of a rule file, in bytes. Rules are written by hand; a larger file is something else.
+const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
-/// Reads the rule files that a user named: files, and the `*.yaml` and `*.yml` of directories, in name order. None
-/// named: those of `rules.d`, else the ones that ship with pullwatch.
+/// Reads the named rule files, and the `*.yaml` and `*.yml` files of named directories in name order. If none are named, reads those of
+/// `./rules.d` or, if there is no such directory, the built-in rules.
 pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<SourceFile>> {
     if paths.is_empty() {
         let default = Path::new(DEFAULT);
@@ -45,7 +45,7 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<SourceFile>> {
             }
         }
         if found.is_empty() {
-            bail!("no rules in {}: it holds no *.yaml and no *.yml file", path.display());
+            bail!("no rule files in directory {}: expected *.yaml or *.yml", path.display());
         }
         found.sort();
         for path in found {
@@ -58,22 +58,25 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<SourceFile>> {
 fn read_file(path: &Path) -> anyhow::Result<SourceFile> {
     let name = path.display().to_string();
     let size = std::fs::metadata(path).with_context(|| format!("cannot read {name}"))?.len();
-    if size > LARGEST {
-        bail!("{name} is {size} bytes long; a rule file has at most {LARGEST}");
+    if size > MAX_FILE_SIZE {
+        bail!("rule file {name} is too large: {size} bytes, limit {MAX_FILE_SIZE}");
     }
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        anyhow::anyhow!("{name} is not UTF-8 (byte {}); save it as UTF-8", error.utf8_error().valid_up_to())
+        anyhow::anyhow!(
+            "{name} is not valid UTF-8 (byte {}): save it as UTF-8",
+            error.utf8_error().valid_up_to()
+        )
     })?;
     Ok(SourceFile { name: name.into(), text })
 }
 
-/// Loads rules to work with: errors end it, warnings are counted.
+/// Reads and loads rules. Prints errors and fails if there are any; prints the number of warnings.
 pub fn load(paths: &[PathBuf], matching: Matching) -> anyhow::Result<Loaded> {
     load_files(&read(paths)?, matching)
 }
 
-/// Loads rules from files that were read.
+/// Loads rules from files already read, like [`load`].
 pub fn load_files(files: &[SourceFile], matching: Matching) -> anyhow::Result<Loaded> {
     let loaded = rules::load(files, &rules::Options { matching });
     tracing::info!(files = files.len(), rules = loaded.rules.rules.len(), "loaded rules");
@@ -86,22 +89,22 @@ pub fn load_files(files: &[SourceFile], matching: Matching) -> anyhow::Result<Lo
             .cloned()
             .collect();
         show(&rules::render(&wrong, files, true));
-        bail!("the rules do not load: {}", plural(errors, "error"));
+        bail!("failed to load rules: {}", plural(errors, "error"));
     }
     let warnings = loaded.count(Severity::Warning);
     if warnings > 0 && std::io::stderr().is_terminal() {
         let _ = writeln!(
             std::io::stderr(),
-            "{} in the rules; `pullwatch rules check` shows them",
+            "{} in the rules: run `pullwatch rules check` for details",
             plural(warnings, "warning")
         );
     }
     Ok(loaded)
 }
 
-/// Prints to standard error, in colour where it is a terminal.
+/// Prints to standard error, in color if it is a terminal.
 pub fn show(text: &str) {
-    // Nobody is left to tell where this fails.
+    // There is no other place to report a failure to.
     let _ = write!(anstream::stderr(), "{text}");
 }
 

@@ -1,10 +1,10 @@
-//! Tables as commands print them.
+//! Tables in the output of commands.
 
 use std::io::Write as _;
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-/// A table: no lines, a head, columns side by side.
+/// Creates a table without rules between cells, with these column headings.
 pub fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head.iter().copied());
@@ -12,7 +12,7 @@ pub fn table(head: &[&str]) -> Table {
     table
 }
 
-/// Prints a table to standard output, without blanks at the ends of lines.
+/// Prints a table to standard output, without trailing blanks.
 pub fn print(table: &Table) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
     for line in table.lines() {

@@ -10,25 +10,25 @@ use super::{StateDir, find, prefix, short, when};
 use crate::daemon::store::{self, Ack, IdPrefix};
 use crate::daemon::time::unix_nanos;
 
-/// Say that stored alerts were looked at
+/// Acknowledge stored alerts
 ///
-/// Who acknowledges first stands. Alerts are delivered to the sinks whether somebody acknowledged them or not.
+/// The first acknowledgement wins. Acknowledged alerts are still delivered to the sinks.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   pullwatch alerts ack 289c2a7a --note 'quarterly drill'
   pullwatch alerts ack 289c2a7a 2ccfd2a0 --by ada
-  pullwatch alerts list --unacknowledged       what is left to look at")]
+  pullwatch alerts list --unacknowledged       remaining alerts")]
 pub struct Acknowledge {
-    /// Alerts' ids, or as many of their first digits as no other alert has. If one is not found, none is acknowledged.
+    /// Alert ids or unique prefixes of them; if one is not found, no alert is acknowledged
     #[arg(value_name = "ID", required = true, value_parser = prefix)]
     ids: Vec<(String, IdPrefix)>,
 
-    /// What was found.
+    /// Comment to store with the acknowledgement
     #[arg(short, long, value_name = "TEXT", default_value = "")]
     note: String,
 
-    /// Who looked. [default: who you are logged in as]
+    /// Name to acknowledge as [default: the current user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 
@@ -37,7 +37,6 @@ pub struct Acknowledge {
 }
 
 impl Acknowledge {
-    /// Finds and marks.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let reader = self.state.reader()?;
         let found = self.ids.iter().map(|id| find(&reader, id)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -50,16 +49,16 @@ impl Acknowledge {
             if marked.contains(&listed.alert.id) {
                 writeln!(out, "{id}  acknowledged: {rule}, {}", visible(&listed.alert.actor))?;
             } else if let Some(ack) = &listed.ack {
-                writeln!(out, "{id}  was acknowledged by {}, {} UTC", visible(&ack.by), when(ack.at))?;
+                writeln!(out, "{id}  already acknowledged by {} at {}", visible(&ack.by), when(ack.at))?;
             } else {
-                writeln!(out, "{id}  was acknowledged or removed just now")?;
+                writeln!(out, "{id}  acknowledged or removed concurrently")?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Who asks: behind sudo, the one who used it.
+/// The name of the current user; with sudo, the invoking user.
 fn user() -> String {
     ["SUDO_USER", "USER", "LOGNAME"]
         .iter()

@@ -1,4 +1,4 @@
-//! Stored alerts as JSON that can go to a terminal.
+//! Stored alerts as JSON that is safe to print on a terminal.
 
 use std::fmt::Write as _;
 
@@ -9,8 +9,8 @@ use crate::daemon::store::Listed;
 use crate::detection::audit::time;
 use crate::text::escape::is_disruptive;
 
-/// The alert as the sinks send it, with who acknowledged it. One that cannot be read any more is told from what is stored
-/// beside it.
+/// Returns the alert as the sinks send it, plus its acknowledgement. An alert whose JSON is damaged is rebuilt from its columns and
+/// marked `damaged`.
 pub fn object(listed: &Listed) -> Map<String, Value> {
     let alert = &listed.alert;
     let mut object = match serde_json::from_slice(&alert.json) {
@@ -37,12 +37,12 @@ pub fn object(listed: &Listed) -> Map<String, Value> {
     object
 }
 
-/// JSON on one line, or on many where it is pretty; nothing in it moves a terminal's cursor.
+/// Serializes to one line, or indented if `pretty`. Characters that could control a terminal are written as JSON escapes.
 pub fn text(object: &Map<String, Value>, pretty: bool) -> anyhow::Result<String> {
     let json = if pretty { serde_json::to_string_pretty(object)? } else { serde_json::to_string(object)? };
     let mut out = String::with_capacity(json.len());
     for letter in json.chars() {
-        // Outside of strings there is but the line break of the pretty form; inside, an escape says the same.
+        // The only such character outside of strings is the line break of the indented form; inside strings an escape is equivalent.
         if letter != '\n' && is_disruptive(letter) {
             // All of these are below U+10000. Writing to a String does not fail.
             let _ = write!(out, "\\u{:04x}", u32::from(letter));
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_json_without_surprises() {
+    fn output_is_valid_json_without_control_characters() {
         let deep = [b"{\"a\":".repeat(1000), b"1".to_vec(), b"}".repeat(1000)].concat();
         for json in [&b"{\"a\":\"\\u001b\xc2\x9b\xe2\x80\xae\"}"[..], b"\xff\0", b"[]", b"", &deep] {
             for pretty in [false, true] {

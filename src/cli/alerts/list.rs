@@ -12,51 +12,51 @@ use crate::daemon::store::{Filter, Listed, Reader};
 use crate::detection::alert::Priority;
 use crate::text::suggest;
 
-/// How many alerts are read at once: some megabytes.
-const PAGE: u32 = 2000;
+/// Number of alerts read at once: a few megabytes.
+const PAGE_SIZE: u32 = 2000;
 
 /// List stored alerts, newest first
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   pullwatch alerts list                                the newest alerts
-  pullwatch alerts list --since 2h --priority error    the last two hours, only what is bad
+  pullwatch alerts list --since 2h --priority error    last two hours, errors and above
   pullwatch alerts list --user mallory --unacknowledged
-                                                       what somebody did and nobody looked at yet
+                                                       unacknowledged alerts of a user
   pullwatch alerts list --rule 'Secrets Listed' --limit 0 --format json | jq .event.sourceIPs
-                                                       all of a rule, for other programs
+                                                       all alerts of a rule, as JSON
 
-Times are of the events, in UTC. `pullwatch alerts show ID` says the rest of an alert; the first digits of an ID are enough.")]
+Times are event times in UTC. Run `pullwatch alerts show ID` for all details of an alert; a unique prefix of the ID is enough.")]
 pub struct List {
-    /// Only alerts of this rule.
+    /// Only alerts of this rule
     #[arg(short, long, value_name = "NAME")]
     rule: Option<String>,
 
-    /// Leave out alerts less bad than this.
+    /// Minimum alert priority
     #[arg(short, long, value_name = "MIN", value_parser = priority)]
     priority: Option<Priority>,
 
-    /// Only alerts of users whose name has this in it: the user, or whom they posed as.
+    /// Only alerts whose user or impersonated user contains this text
     #[arg(short, long, value_name = "TEXT")]
     user: Option<String>,
 
-    /// Only events from this time on: 2026-11-23T10:00:00Z, 2026-11-23, or 2h, 7d (ago).
+    /// Only events at or after this time: 2026-11-23T10:00:00Z, 2026-11-23, or an age such as 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = bounds::parse)]
     since: Option<i64>,
 
-    /// Only events before this time.
+    /// Only events before this time
     #[arg(long, value_name = "TIME", value_parser = bounds::parse)]
     until: Option<i64>,
 
-    /// Only alerts that nobody acknowledged.
+    /// Only alerts that are not acknowledged
     #[arg(long)]
     unacknowledged: bool,
 
-    /// So many at most, 0 for all.
+    /// Maximum number of alerts; 0 for all
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
     limit: u32,
 
-    /// How to print them.
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     format: Format,
 
@@ -64,20 +64,19 @@ pub struct List {
     state: StateDir,
 }
 
-/// How to print alerts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people: one alert a row.
+    /// One row per alert
     Table,
-    /// For programs: one JSON object a line, as the sinks send it, with who acknowledged it.
+    /// One JSON object per line, as the sinks send it, plus the acknowledgement
     Json,
 }
 
-/// A text as a cell: one that is very long, and an attacker's, must not push the columns of all rows apart.
+/// Formats a table cell. Cut to a fixed width: a long text chosen by an attacker must not push the columns of all rows apart.
 fn cell(text: &str) -> String {
-    const LONGEST: usize = 80;
+    const MAX_WIDTH: usize = 80;
     let mut cell = visible(text);
-    if let Some((end, _)) = cell.char_indices().nth(LONGEST) {
+    if let Some((end, _)) = cell.char_indices().nth(MAX_WIDTH) {
         cell.truncate(end);
         cell.push('…');
     }
@@ -85,10 +84,9 @@ fn cell(text: &str) -> String {
 }
 
 impl List {
-    /// Reads and prints.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         if let (Some(since), Some(until)) = (self.since, self.until) {
-            anyhow::ensure!(since < until, "no time is left: --since is not before --until");
+            anyhow::ensure!(since < until, "invalid time range: --since must be earlier than --until");
         }
         let reader = self.state.reader()?;
         let filter = Filter {
@@ -104,13 +102,13 @@ impl List {
             Format::Table => self.table(&reader, &filter)?,
             Format::Json => self.json(&reader, &filter)?,
         };
-        self.remark(&reader, &filter, shown)?;
+        self.print_hint(&reader, &filter, shown)?;
         Ok(ExitCode::SUCCESS)
     }
 
     fn table(&self, reader: &Reader, filter: &Filter) -> anyhow::Result<u64> {
         let mut table = table::table(&["TIME", "PRIORITY", "ID", "RULE", "USER", "TARGET", "ACKNOWLEDGED"]);
-        let seen = self.each(reader, filter, |listed| {
+        let seen = self.for_each(reader, filter, |listed| {
             let alert = &listed.alert;
             table.add_row([
                 when(alert.time),
@@ -131,15 +129,15 @@ impl List {
 
     fn json(&self, reader: &Reader, filter: &Filter) -> anyhow::Result<u64> {
         let mut out = BufWriter::new(std::io::stdout().lock());
-        let seen = self.each(reader, filter, |listed| {
+        let seen = self.for_each(reader, filter, |listed| {
             Ok(writeln!(out, "{}", json::text(&json::object(listed), false)?)?)
         })?;
         out.flush()?;
         Ok(seen)
     }
 
-    /// Reads page by page, so that no number of alerts takes much memory. How many there were.
-    fn each(
+    /// Calls `show` for each alert, reading page by page to bound memory. Returns the number of alerts.
+    fn for_each(
         &self,
         reader: &Reader,
         filter: &Filter,
@@ -148,7 +146,7 @@ impl List {
         let (mut seen, mut last) = (0, i64::MAX);
         let wanted = if self.limit == 0 { u64::MAX } else { u64::from(self.limit) };
         while seen < wanted {
-            let limit = u32::try_from(wanted - seen).unwrap_or(PAGE).min(PAGE);
+            let limit = u32::try_from(wanted - seen).unwrap_or(PAGE_SIZE).min(PAGE_SIZE);
             let page = Filter { limit: Some(limit), before_seq: Some(last), ..filter.clone() };
             let page = reader.list(&page)?;
             for listed in &page {
@@ -163,28 +161,26 @@ impl List {
         Ok(seen)
     }
 
-    /// Says what is not in the list.
-    fn remark(&self, reader: &Reader, filter: &Filter, shown: u64) -> anyhow::Result<()> {
+    /// Explains an empty list, and says how many alerts the limit cut off.
+    fn print_hint(&self, reader: &Reader, filter: &Filter, shown: u64) -> anyhow::Result<()> {
         if shown == 0 {
-            let mut remark = "no alerts".to_owned();
-            if *filter != Filter::default() {
-                remark.push_str(" are so");
-            }
+            let has_filter = *filter != Filter::default();
+            let mut hint = if has_filter { "no matching alerts" } else { "no alerts" }.to_owned();
             if let Some(rule) = &self.rule {
                 let names = reader.rule_names()?;
                 if !names.contains(rule) {
-                    remark = format!("no alerts are of a rule `{}`", visible(rule));
-                    if let Some(hint) = suggest::did_you_mean(rule, names.iter().map(String::as_str)) {
-                        remark.push_str("; ");
-                        remark.push_str(&visible(&hint));
+                    hint = format!("no alerts of rule `{}`", visible(rule));
+                    if let Some(similar) = suggest::did_you_mean(rule, names.iter().map(String::as_str)) {
+                        hint.push_str("; ");
+                        hint.push_str(&visible(&similar));
                     }
                 }
             }
-            rule_files::show(&format!("{remark}\n"));
+            rule_files::show(&format!("{hint}\n"));
         } else if self.format == Format::Table && shown == u64::from(self.limit) {
             let more = reader.count(filter)?.saturating_sub(shown);
             if more > 0 {
-                rule_files::show(&format!("and {more} older; --limit 0 lists all\n"));
+                rule_files::show(&format!("and {more} older alerts; use --limit 0 to list all\n"));
             }
         }
         Ok(())

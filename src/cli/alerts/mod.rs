@@ -1,4 +1,4 @@
-//! `pullwatch alerts`: what the daemon stored, while it runs or not.
+//! `pullwatch alerts`: reads and acknowledges stored alerts, whether the daemon is running or not.
 
 mod ack;
 mod json;
@@ -15,15 +15,15 @@ use crate::daemon::store::{self, IdPrefix, Listed, Match, Reader};
 use crate::detection::alert::AlertId;
 use crate::detection::audit::time::{self, Clock};
 
-/// List, show and acknowledge the alerts that `run` stored
+/// List, show and acknowledge alerts stored by `run`
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
-  pullwatch alerts list --since 24h            what happened since yesterday, newest first
+  pullwatch alerts list --since 24h            alerts of the last 24 hours, newest first
   pullwatch alerts list --unacknowledged --priority error
-                                               what is bad and nobody looked at yet
-  pullwatch alerts show 289c2a7a               one of them, in full
-  pullwatch alerts ack 289c2a7a --note 'drill' it was looked at")]
+                                               unacknowledged alerts, errors and above
+  pullwatch alerts show 289c2a7a               one alert with all details
+  pullwatch alerts ack 289c2a7a --note 'drill' acknowledge it")]
 pub enum Alerts {
     List(list::List),
     Show(show::Show),
@@ -31,7 +31,6 @@ pub enum Alerts {
 }
 
 impl Alerts {
-    /// Runs the command.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Alerts::List(list) => list.run(),
@@ -41,10 +40,10 @@ impl Alerts {
     }
 }
 
-/// Where the store is.
+/// Selects the store.
 #[derive(Debug, Args)]
 pub struct StateDir {
-    /// The directory in which `run` keeps its state. [default: $PULLWATCH_STATE_DIR, else /var/lib/pullwatch for root, else
+    /// State directory of `run` [default: $PULLWATCH_STATE_DIR, else /var/lib/pullwatch for root, else
     /// ~/.local/state/pullwatch]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -60,31 +59,29 @@ impl StateDir {
     }
 }
 
-/// Reads the start of an id as it was typed.
+/// Parses an alert id or a prefix of one.
 fn prefix(text: &str) -> Result<(String, IdPrefix), String> {
-    let prefix =
-        IdPrefix::parse(text).ok_or("expected an alert's id or how it starts: up to 32 hex digits")?;
+    let prefix = IdPrefix::parse(text).ok_or("invalid alert id: expected 1 to 32 hex digits")?;
     Ok((text.to_owned(), prefix))
 }
 
-/// The one alert whose id starts so.
+/// Returns the only alert whose id has this prefix.
 fn find(reader: &Reader, (text, prefix): &(String, IdPrefix)) -> anyhow::Result<Listed> {
     match reader.get(prefix)? {
         Match::One(listed) => Ok(*listed),
         Match::None => {
-            bail!("there is no alert whose id starts with {text}; `pullwatch alerts list` has their ids")
+            bail!("no alert with id {text}: run `pullwatch alerts list` for the ids")
         }
         Match::Several(ids) => {
             let ids: Vec<String> = ids.iter().map(hex).collect();
-            bail!("several alerts have ids that start with {text}; which one?\n  {}", ids.join("\n  "))
+            bail!("ambiguous id {text}: it matches several alerts\n  {}", ids.join("\n  "))
         }
     }
 }
 
-/// How much of an id tables show: among a million alerts, two start alike once in 500 stores.
-const SHORT: usize = 12;
+/// Number of hex digits of an id in tables: among a million alerts, two share them with a probability of 1 in 500.
+const SHORT_ID_LEN: usize = 12;
 
-/// An id in full.
 fn hex(id: &AlertId) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(32);
@@ -95,14 +92,14 @@ fn hex(id: &AlertId) -> String {
     text
 }
 
-/// An id as tables show it.
+/// An id as in tables.
 fn short(id: &AlertId) -> String {
     let mut text = hex(id);
-    text.truncate(SHORT);
+    text.truncate(SHORT_ID_LEN);
     text
 }
 
-/// A time for people, UTC; `-` where the event does not say.
+/// Formats a time in UTC (`2026-11-23 03:47:18Z`); `-` if it is unknown (0).
 fn when(nanoseconds: i64) -> String {
-    if nanoseconds == 0 { "-".to_owned() } else { time::format(Clock::DateTimeSeconds, nanoseconds) }
+    if nanoseconds == 0 { "-".to_owned() } else { time::format(Clock::DateTimeSeconds, nanoseconds) + "Z" }
 }

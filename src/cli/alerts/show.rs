@@ -10,21 +10,21 @@ use serde_json::{Map, Value};
 
 use super::super::scan::text::style;
 use super::super::visible;
-use super::{SHORT, StateDir, find, hex, json, prefix, when};
+use super::{SHORT_ID_LEN, StateDir, find, hex, json, prefix, when};
 use crate::daemon::store::{IdPrefix, Listed};
 
-/// Show one stored alert in full
+/// Show one stored alert with all details
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  pullwatch alerts show 289c2a7a               all that is known of it
-  pullwatch alerts show 289c2a7a --format json the same for other programs")]
+  pullwatch alerts show 289c2a7a               human-readable
+  pullwatch alerts show 289c2a7a --format json as indented JSON")]
 pub struct Show {
-    /// The alert's id, or as many of its first digits as no other alert has.
+    /// Alert id or a unique prefix of it
     #[arg(value_name = "ID", value_parser = prefix)]
     id: (String, IdPrefix),
 
-    /// How to print it.
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     format: Format,
 
@@ -32,17 +32,15 @@ pub struct Show {
     state: StateDir,
 }
 
-/// How to print an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people.
+    /// Human-readable sections
     Text,
-    /// For programs: the JSON that the sinks send, indented, with who acknowledged it.
+    /// Indented JSON, as the sinks send it, plus the acknowledgement
     Json,
 }
 
 impl Show {
-    /// Finds and prints.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let listed = find(&self.state.reader()?, &self.id)?;
         let object = json::object(&listed);
@@ -55,8 +53,8 @@ impl Show {
     }
 }
 
-/// What is said above the sections, or not worth saying: the rule's output holds what its fields say.
-const ABOVE: [&str; 10] = [
+/// Members that the heading shows, or that repeat it: the rule's output contains its output fields.
+const HEADING: [&str; 10] = [
     "hostname",
     "output",
     "output_fields",
@@ -69,12 +67,12 @@ const ABOVE: [&str; 10] = [
     "acknowledged",
 ];
 
-/// The sections in the order of what a person asks first; any others follow.
+/// Members with a section of their own, most important first; all other members follow.
 const SECTIONS: [(&str, &str); 3] =
     [("registry", "Credentials"), ("correlation", "Correlation"), ("event", "Event")];
 
-/// A list that is longer than this, in bytes, has an item a line.
-const WIDE: usize = 80;
+/// Lists longer than this, in bytes, are printed with one item per line.
+const MAX_LINE_LEN: usize = 80;
 
 fn page(listed: &Listed, object: &Map<String, Value>) -> String {
     let alert = &listed.alert;
@@ -85,22 +83,22 @@ fn page(listed: &Listed, object: &Map<String, Value>) -> String {
     let _ = writeln!(out, "{priority}{name}{priority:#}  {bold}{}{bold:#}", visible(&alert.rule));
     let _ = writeln!(out, "{}\n", visible(alert.message.trim()));
     let id = hex(&alert.id);
-    let looked_at = match &listed.ack {
-        None => format!("by nobody yet: pullwatch alerts ack {}", &id[..SHORT]),
-        Some(ack) if ack.note.is_empty() => format!("by {}, {} UTC", visible(&ack.by), when(ack.at)),
-        Some(ack) => format!("by {}, {} UTC: {}", visible(&ack.by), when(ack.at), visible(&ack.note)),
+    let acknowledged = match &listed.ack {
+        None => format!("no (pullwatch alerts ack {})", &id[..SHORT_ID_LEN]),
+        Some(ack) if ack.note.is_empty() => format!("{} by {}", when(ack.at), visible(&ack.by)),
+        Some(ack) => format!("{} by {}: {}", when(ack.at), visible(&ack.by), visible(&ack.note)),
     };
     let mut head = vec![
-        ("when".to_owned(), format!("{} UTC", when(alert.time))),
-        ("who".to_owned(), visible(&alert.actor)),
+        ("time".to_owned(), when(alert.time)),
+        ("user".to_owned(), visible(&alert.actor)),
         ("target".to_owned(), visible(&alert.target)),
-        ("stored".to_owned(), format!("{} UTC", when(alert.stored))),
+        ("stored".to_owned(), when(alert.stored)),
         ("id".to_owned(), id),
-        ("acknowledged".to_owned(), looked_at),
+        ("acknowledged".to_owned(), acknowledged),
     ];
-    for (name, says) in [("tags", "tags"), ("hostname", "seen by")] {
+    for name in ["tags", "hostname"] {
         if let Some(value) = object.get(name).and_then(scalar) {
-            head.push((says.to_owned(), value));
+            head.push((name.to_owned(), value));
         }
     }
     rows(&head, &mut out);
@@ -109,7 +107,7 @@ fn page(listed: &Listed, object: &Map<String, Value>) -> String {
     let others = object
         .keys()
         .map(String::as_str)
-        .filter(|name| !ABOVE.contains(name) && SECTIONS.iter().all(|(known, _)| known != name))
+        .filter(|name| !HEADING.contains(name) && SECTIONS.iter().all(|(known, _)| known != name))
         .map(|name| (name, visible(name)));
     for (name, title) in known.chain(others) {
         let mut lines = Vec::new();
@@ -126,9 +124,9 @@ fn page(listed: &Listed, object: &Map<String, Value>) -> String {
     out
 }
 
-/// Names and what they say, all lines of the latter below each other.
+/// Prints names and values in two columns.
 fn rows(rows: &[(String, String)], out: &mut String) {
-    // A name that is longer than any of ours does not push all others away.
+    // A very long name out of an event must not push the values of all others aside.
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default().min(28);
     let dim = Style::new().dimmed();
     for (name, value) in rows {
@@ -138,9 +136,9 @@ fn rows(rows: &[(String, String)], out: &mut String) {
     }
 }
 
-/// The members of an object and of those in it, by path. What says nothing is left out.
+/// Flattens an object to pairs of path and value, without empty values.
 fn flatten(path: &str, object: &Map<String, Value>, lines: &mut Vec<(String, String)>) {
-    // serde_json reads no deeper than 128.
+    // Recursion is bounded: serde_json rejects nesting deeper than 128.
     for (name, value) in object {
         let path = if path.is_empty() { visible(name) } else { format!("{path}.{}", visible(name)) };
         match value {
@@ -150,7 +148,7 @@ fn flatten(path: &str, object: &Map<String, Value>, lines: &mut Vec<(String, Str
     }
 }
 
-/// A value, a long list with an item a line; nothing where it says nothing. The line breaks in it are ours.
+/// Formats a value, a long list with one item per line; `None` if it is empty. Line breaks in the result are ours, never the event's.
 fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
@@ -159,7 +157,7 @@ fn scalar(value: &Value) -> Option<String> {
         Value::Array(items) => {
             let items: Vec<String> = items.iter().filter_map(scalar).collect();
             let line = items.join(", ");
-            Some(if line.len() > WIDE { items.join("\n") } else { line })
+            Some(if line.len() > MAX_LINE_LEN { items.join("\n") } else { line })
         }
         value => Some(visible(&value.to_string())),
     }

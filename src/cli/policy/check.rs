@@ -8,128 +8,74 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
 use super::super::rule_files::{self, plural};
+use super::findings::{Findings, Limits};
 use super::{json, report};
-use crate::detection::policy::findings::{self, Hidden, LargestEvents, Tag, Written};
-use crate::detection::policy::{Coverage, Policy, Verdict, coverage, read, recommend};
-use crate::detection::rules::ast::RuleSet;
+use crate::detection::policy::{Verdict, read, recommend};
 use crate::detection::rules::{self, Matching, Severity, SourceFile};
 
-/// A policy is written by people; one larger than this, in bytes, is something else.
-const LARGEST: u64 = 1024 * 1024;
+/// Maximum size of a policy file, in bytes. Policies are written by hand; a larger file is something else.
+const MAX_FILE_SIZE: u64 = 1024 * 1024;
 
-/// Check whether an audit policy lets the rules see what they need
+/// Check which rules an audit policy makes blind
 ///
-/// A rule can only fire on what the apiserver logs, and the audit policy decides that: its first rule that matches a
-/// request says how much of it is logged, and at which stages. This says, for each loaded rule, whether the policy lets it
-/// see what its condition asks for, and what to change; which techniques leave no trace; where the policy writes
-/// credentials to disk; and how big an event can be, because the apiserver drops one that is too big without a word.
+/// A rule can only match what the apiserver logs. The audit policy decides that: its first rule that matches a request sets
+/// the level at which the request is logged, and the omitted stages. This command reports, for each loaded rule, whether
+/// the policy logs what its condition needs and what to change; which techniques leave no trace; where the policy writes
+/// credentials to disk; and the maximum event size, because the apiserver silently drops larger events.
 ///
-/// The verdicts: «sees» all it needs; «partly», it misses some requests, or does not know all it asks for; «withheld», only
-/// credentials on disk would let it fire, and other rules report what it is about; «blind», it cannot fire; «never», it
-/// fires on nothing, whatever the policy.
+/// Verdicts: `sees`: everything needed is logged. `partly`: some requests or fields are not logged. `withheld`: disabled by
+/// design, the rule can only fire if credentials are logged; other rules report the same reads. `blind`: the rule cannot
+/// fire. `never`: the rule matches no request under any policy.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   pullwatch policy check /etc/kubernetes/audit-policy.yaml
-                                               the rules of ./rules.d, else the shipped ones
+                                               check against ./rules.d or the built-in rules
   pullwatch policy check policy.yaml --rules rules.d --rules mine.yaml
-                                               other rules, several files and directories
+                                               check against other rules
   pullwatch policy check policy.yaml --maxsize 200 --truncate-max-event-size 1048576
-                                               with the flags that your apiserver runs with
+                                               with the flags of your apiserver
   pullwatch policy check policy.yaml --format json | jq '.rules[] | select(.verdict == \"blind\")'
   pullwatch policy check --recommend > audit-policy.yaml
-                                               a policy for the loaded rules, with no credential in the log
+                                               generate a policy for the loaded rules that logs no credentials
 
-Exit status: 0 every rule sees something, 1 a rule is blind, 2 an error in the policy or the rules.")]
+Exit status: 0 no blind rules, 1 at least one rule is blind, 2 error in the policy or the rules.")]
 pub struct Check {
-    /// The audit policy, or - for standard input.
+    /// Audit policy file, or - for standard input
     #[arg(value_name = "POLICY", required_unless_present = "recommend")]
     policy: Option<PathBuf>,
 
-    /// A rule file, or a directory of them. May be given several times; later definitions replace earlier ones.
+    /// Rule file or directory of rule files; repeatable, later definitions override earlier ones
     #[arg(short, long = "rules", value_name = "PATH")]
     rules: Vec<PathBuf>,
 
-    /// How to print what was found.
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     format: Format,
 
-    /// What the apiserver has as --audit-log-maxsize, in MB. It drops larger events.
+    /// The apiserver's --audit-log-maxsize in MB; it drops larger events
     #[arg(long, value_name = "MB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     maxsize: u64,
 
-    /// What the apiserver has as --audit-log-truncate-max-event-size. It takes the objects out of larger events, if it
-    /// has --audit-log-truncate-enabled.
+    /// The apiserver's --audit-log-truncate-max-event-size; with --audit-log-truncate-enabled it removes the objects from
+    /// larger events
     #[arg(long, value_name = "BYTES", default_value_t = 102_400, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     truncate_max_event_size: u64,
 
-    /// Print a policy that serves the loaded rules, and check none.
+    /// Print a policy for the loaded rules instead of checking one
     #[arg(long, conflicts_with_all = ["policy", "format", "maxsize", "truncate_max_event_size"])]
     recommend: bool,
 }
 
-/// How to print what was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people.
+    /// Human-readable tables
     Text,
-    /// For programs: one JSON object.
+    /// One JSON object
     Json,
 }
 
-/// The apiserver's limits.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Larger events are dropped, in bytes.
-    pub largest: u64,
-    /// Larger events lose their objects, in bytes.
-    pub truncated: u64,
-}
-
-/// All that was found.
-#[derive(Debug)]
-pub struct Findings {
-    /// The policy's name.
-    pub name: String,
-    /// How many rules it has.
-    pub policy_rules: usize,
-    /// What each rule sees.
-    pub coverage: Vec<Coverage>,
-    /// The techniques that rules are tagged with.
-    pub tags: Vec<Tag>,
-    /// The techniques that are not wholly seen.
-    pub hidden: Vec<Hidden>,
-    /// Where credentials are written to disk.
-    pub written: Vec<Written>,
-    /// How big events can be.
-    pub sizes: Vec<LargestEvents>,
-    /// The apiserver's limits.
-    pub limits: Limits,
-}
-
-impl Findings {
-    fn new(name: String, policy: &Policy, rules: &RuleSet, limits: Limits) -> Self {
-        let coverage = coverage(policy, rules);
-        Findings {
-            name,
-            policy_rules: policy.rules.len(),
-            tags: findings::tags(&coverage),
-            coverage,
-            hidden: findings::hidden(policy),
-            written: findings::written(policy),
-            sizes: findings::sizes(policy),
-            limits,
-        }
-    }
-
-    /// How many rules see so well.
-    pub fn count(&self, verdict: Verdict) -> usize {
-        self.coverage.iter().filter(|coverage| coverage.verdict == verdict).count()
-    }
-}
-
 impl Check {
-    /// Checks, or recommends.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let rules = rule_files::load(&self.rules, Matching::All)?.rules;
         let Some(path) = &self.policy else {
@@ -143,7 +89,7 @@ impl Check {
         let Some(policy) = read.policy else {
             let errors =
                 read.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-            bail!("the apiserver would not start with this policy: {}", plural(errors, "error"));
+            bail!("invalid audit policy: {}; the apiserver would not start with it", plural(errors, "error"));
         };
         let limits = Limits { largest: self.maxsize << 20, truncated: self.truncate_max_event_size };
         let findings = Findings::new(file[0].name.to_string(), &policy, &rules, limits);
@@ -165,16 +111,19 @@ fn read_file(path: &Path) -> anyhow::Result<SourceFile> {
     let mut bytes = Vec::new();
     let cannot_read = || format!("cannot read the policy {name}");
     if is_input {
-        std::io::stdin().lock().take(LARGEST + 1).read_to_end(&mut bytes).with_context(cannot_read)?;
+        std::io::stdin().lock().take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).with_context(cannot_read)?;
     } else {
         let file = std::fs::File::open(path).with_context(cannot_read)?;
-        file.take(LARGEST + 1).read_to_end(&mut bytes).with_context(cannot_read)?;
+        file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).with_context(cannot_read)?;
     }
-    if bytes.len() as u64 > LARGEST {
-        bail!("{name} is longer than {LARGEST} bytes; that is no audit policy");
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        bail!("{name} is too large for an audit policy (limit {MAX_FILE_SIZE} bytes)");
     }
     let text = String::from_utf8(bytes).map_err(|error| {
-        anyhow::anyhow!("{name} is not UTF-8 (byte {}); save it as UTF-8", error.utf8_error().valid_up_to())
+        anyhow::anyhow!(
+            "{name} is not valid UTF-8 (byte {}): save it as UTF-8",
+            error.utf8_error().valid_up_to()
+        )
     })?;
     Ok(SourceFile { name: name.into(), text })
 }

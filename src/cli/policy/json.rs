@@ -1,8 +1,8 @@
-//! Findings as programs read them.
+//! The findings of a policy check as JSON.
 
 use serde_json::{Value, json};
 
-use super::check::Findings;
+use super::findings::Findings;
 use super::wording;
 use crate::detection::policy::coverage::Cause;
 use crate::detection::policy::requests::Request;
@@ -23,7 +23,7 @@ fn requests(requests: &[Request]) -> Value {
         .collect()
 }
 
-/// The cause as a word, the level or stage that is needed, and the level that there is.
+/// Returns the cause, the level or stage that is needed, and the level that the policy sets.
 fn cause(cause: Cause) -> Value {
     match cause {
         Cause::NotLogged(level) => json!({"cause": "not logged", "needs": level.name()}),
@@ -35,7 +35,6 @@ fn cause(cause: Cause) -> Value {
     }
 }
 
-/// Everything as one object.
 pub fn findings(findings: &Findings) -> Value {
     let rules: Value = findings
         .coverage

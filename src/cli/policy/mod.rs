@@ -1,6 +1,7 @@
-//! `pullwatch policy`: what the apiserver's audit policy lets rules see.
+//! `pullwatch policy`: checks which rules an audit policy makes blind.
 
 mod check;
+mod findings;
 mod json;
 mod report;
 mod wording;
@@ -9,18 +10,17 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-/// Check the apiserver's audit policy against rules, or have one written
+/// Check an audit policy against rules, or generate one
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
-  pullwatch policy check audit-policy.yaml     which rules it leaves blind, and what it writes to disk
-  pullwatch policy check --recommend           a policy that serves the loaded rules")]
+  pullwatch policy check audit-policy.yaml     find blind rules and logged credentials
+  pullwatch policy check --recommend           generate a policy for the loaded rules")]
 pub enum Policy {
     Check(check::Check),
 }
 
 impl Policy {
-    /// Runs the command.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Policy::Check(check) => check.run(),

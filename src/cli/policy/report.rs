@@ -1,8 +1,8 @@
-//! Findings as people read them.
+//! The findings of a policy check as tables.
 
 use std::io::Write as _;
 
-use super::check::{Findings, Limits};
+use super::findings::{Findings, Limits};
 use super::wording;
 use crate::cli::rule_files::plural;
 use crate::cli::table;
@@ -12,10 +12,9 @@ use crate::detection::policy::findings::{
     KUBECTL_CHUNK, LargestEvents, MAX_SECRET_BYTES, SMALL_SECRET_BYTES, Size,
 };
 
-/// Where no terminal says how wide it is.
+/// Width of tables that do not go to a terminal.
 const WIDTH: u16 = 120;
 
-/// Prints everything to standard output.
 pub fn print(findings: &Findings) -> anyhow::Result<()> {
     rules(findings)?;
     tags(findings)?;
@@ -40,7 +39,7 @@ fn new_table(head: &[&str]) -> comfy_table::Table {
 }
 
 fn rules(findings: &Findings) -> anyhow::Result<()> {
-    let mut table = new_table(&["RULE", "VERDICT", "WHY, AND WHAT TO CHANGE"]);
+    let mut table = new_table(&["RULE", "VERDICT", "REASON AND REMEDY"]);
     for coverage in &findings.coverage {
         let reasons: Vec<String> = wording::reasons(coverage).iter().map(|reason| visible(reason)).collect();
         table.add_row([visible(&coverage.rule), coverage.verdict.name().to_owned(), reasons.join("\n")]);
@@ -53,10 +52,10 @@ fn tags(findings: &Findings) -> anyhow::Result<()> {
     if lost.is_empty() {
         return Ok(());
     }
-    title("Techniques of the rules that stay invisible")?;
-    let mut table = new_table(&["TAG", "INVISIBLE", "BLIND RULES"]);
+    title("Techniques with blind rules")?;
+    let mut table = new_table(&["TAG", "BLIND", "BLIND RULES"]);
     for tag in lost {
-        let how = if tag.seeing.is_empty() { "wholly" } else { "in part" };
+        let how = if tag.seeing.is_empty() { "completely" } else { "partly" };
         let blind: Vec<&str> = tag.blind.iter().map(|rule| &**rule).collect();
         table.add_row([visible(&tag.tag), how.to_owned(), visible(&blind.join(", "))]);
     }
@@ -64,17 +63,17 @@ fn tags(findings: &Findings) -> anyhow::Result<()> {
 }
 
 fn hidden(findings: &Findings) -> anyhow::Result<()> {
-    title("What an attacker can do unseen")?;
+    title("Attacker techniques that leave no trace")?;
     if findings.hidden.is_empty() {
-        writeln!(anstream::stdout(), "Nothing of what pullwatch knows to look for.")?;
+        writeln!(anstream::stdout(), "None of the techniques that pullwatch checks for.")?;
         return Ok(());
     }
-    let mut table = new_table(&["TECHNIQUE", "TAG", "IS", "BECAUSE OF"]);
+    let mut table = new_table(&["TECHNIQUE", "TAG", "VISIBILITY", "CAUSE"]);
     for hidden in &findings.hidden {
         let requests = wording::requests(&hidden.requests);
         let because = match requests.as_str() {
-            // The only one that is of no kind of request.
-            "" => format!("{} (they are logged at ResponseStarted only)", wording::decider(hidden.line)),
+            // The only technique without requests of its own.
+            "" => format!("{} (logged at ResponseStarted only)", wording::decider(hidden.line)),
             requests => format!("{} ({requests})", wording::decider(hidden.line)),
         };
         table.add_row([hidden.name, hidden.tag, hidden.visibility.name(), &visible(&because)]);
@@ -83,12 +82,12 @@ fn hidden(findings: &Findings) -> anyhow::Result<()> {
 }
 
 fn written(findings: &Findings) -> anyhow::Result<()> {
-    title("Credentials that the policy writes to disk")?;
+    title("Credentials written to the audit log")?;
     if findings.written.is_empty() {
         writeln!(anstream::stdout(), "None.")?;
         return Ok(());
     }
-    let mut table = new_table(&["LINE", "LEVEL", "WRITES", "AT"]);
+    let mut table = new_table(&["LINE", "LEVEL", "LOGS", "REQUESTS"]);
     for written in &findings.written {
         let mut requests = wording::requests(&written.requests);
         if !written.only.is_empty() {
@@ -104,23 +103,23 @@ fn written(findings: &Findings) -> anyhow::Result<()> {
     table::print(&table)?;
     writeln!(
         anstream::stdout(),
-        "Whoever reads this log, or a copy of it, has them. Tables and metadata carry them too, in the annotation\nkubectl.kubernetes.io/last-applied-configuration. Level Metadata is enough to know of each read."
+        "Anyone who can read this log, or a copy of it, has these credentials. Tables and metadata contain them too, in the\nannotation kubectl.kubernetes.io/last-applied-configuration. Level Metadata is enough to detect each read."
     )?;
     Ok(())
 }
 
 fn sizes(findings: &Findings) -> anyhow::Result<()> {
-    title("How big an event can be")?;
+    title("Maximum event size")?;
     let limits = findings.limits;
     let big: Vec<&LargestEvents> = findings.sizes.iter().filter(|big| big.size != Size::Head).collect();
     if big.is_empty() {
         writeln!(
             anstream::stdout(),
-            "About 4 KB, as no object is logged: no limit of the apiserver's touches it."
+            "About 4 KB, since no objects are logged: below all limits of the apiserver."
         )?;
         return Ok(());
     }
-    let mut table = new_table(&["LINE", "AN EVENT HOLDS", "AT"]);
+    let mut table = new_table(&["LINE", "MAXIMUM SIZE", "REQUESTS"]);
     for big in &big {
         let holds = match big.size {
             Size::Unbounded => "any number of objects".to_owned(),
@@ -137,7 +136,7 @@ fn sizes(findings: &Findings) -> anyhow::Result<()> {
     if of_secrets {
         writeln!(
             out,
-            "A list of secrets can hold all of them: {} of 1 MiB, which kubectl fetches at once, make {}.",
+            "A list of secrets can contain all secrets of the cluster: one page of kubectl ({} secrets) of 1 MiB each is {}.",
             KUBECTL_CHUNK,
             wording::bytes(KUBECTL_CHUNK * MAX_SECRET_BYTES)
         )?;
@@ -146,7 +145,7 @@ fn sizes(findings: &Findings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the apiserver does with events of that size.
+/// Explains what the apiserver does with events of this size.
 fn limit_lines(
     out: &mut impl std::io::Write,
     limits: Limits,
@@ -158,26 +157,26 @@ fn limit_lines(
     if is_over(largest) {
         write!(
             out,
-            "--audit-log-maxsize {}: a larger event is dropped, and the read leaves no line",
+            "--audit-log-maxsize {}: larger events are dropped, and the read leaves no trace",
             largest >> 20
         )?;
         if of_secrets {
             let (large, small) = (largest / MAX_SECRET_BYTES + 1, largest / SMALL_SECRET_BYTES + 1);
-            write!(out, ". It takes {large} secrets of 1 MiB, or some {small} small ones")?;
+            write!(out, ". {large} secrets of 1 MiB or about {small} small ones exceed it")?;
         }
         writeln!(out, ".")?;
     } else {
-        writeln!(out, "--audit-log-maxsize {}: large enough.", largest >> 20)?;
+        writeln!(out, "--audit-log-maxsize {}: sufficient.", largest >> 20)?;
     }
     if is_over(truncated) {
         writeln!(
             out,
-            "--audit-log-truncate-enabled: what is larger than {} loses its objects; who, what and where stay.",
+            "--audit-log-truncate-enabled: events larger than {} lose their objects; user, verb and target remain.",
             wording::bytes(truncated)
         )?;
         writeln!(
             out,
-            "To a webhook go batches of up to 400 events; --audit-webhook-truncate-enabled keeps them below 10 MiB, and takes\nthe objects out of what is larger than {}.",
+            "Webhook batches contain up to 400 events; --audit-webhook-truncate-enabled keeps them below 10 MiB and removes the\nobjects from events larger than {}.",
             wording::bytes(truncated)
         )?;
     }
@@ -195,7 +194,7 @@ fn summary(findings: &Findings) -> anyhow::Result<()> {
         .collect();
     writeln!(
         anstream::stdout(),
-        "\n{} under the {} of {}: {}",
+        "\n{} checked against the {} of {}: {}",
         plural(findings.coverage.len(), "rule"),
         plural(findings.policy_rules, "rule"),
         visible(&findings.name),

@@ -1,4 +1,4 @@
-//! Findings in words.
+//! The sentences of a policy check.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use crate::detection::policy::coverage::{Cause, Gap, Unavailable};
 use crate::detection::policy::requests::Request;
 use crate::detection::policy::{Coverage, Level, Verdict};
 
-/// So many kinds of objects are named in one sentence.
-const MOST_NAMED: usize = 6;
+/// Maximum number of resources named in one sentence.
+const MAX_NAMED: usize = 6;
 
-/// The verbs, in the order in which people think of them.
+/// All verbs, in conventional order.
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 
 /// `get, list secrets; create pods/exec, pods/attach`
@@ -24,7 +24,7 @@ pub fn requests(requests: &[Request]) -> String {
     }
     let mut by_verbs: Vec<(Vec<&str>, Vec<String>)> = Vec::new();
     let total = by_target.len();
-    for (target, mut verbs) in by_target.into_iter().take(MOST_NAMED) {
+    for (target, mut verbs) in by_target.into_iter().take(MAX_NAMED) {
         verbs.sort_by_key(|verb| VERBS.iter().position(|known| known == verb));
         verbs.dedup();
         match by_verbs.iter_mut().find(|(known, _)| *known == verbs) {
@@ -40,67 +40,69 @@ pub fn requests(requests: &[Request]) -> String {
         })
         .collect::<Vec<_>>()
         .join("; ");
-    if total > MOST_NAMED {
-        text.push_str(&["; and ", &(total - MOST_NAMED).to_string(), " more"].concat());
+    if total > MAX_NAMED {
+        text.push_str(&["; and ", &(total - MAX_NAMED).to_string(), " more"].concat());
     }
     text
 }
 
-/// `line 7`, or that there is none.
+/// Names the policy rule that decides, as `line 7`.
 pub fn decider(line: Option<usize>) -> String {
     line.map_or_else(|| "no rule of the policy".to_owned(), |line| format!("line {line}"))
 }
 
-/// What a rule does not see, and what to do about it.
-pub fn loss(loss: &Gap) -> String {
-    let mut what = requests(&loss.requests);
-    if !loss.only.is_empty() {
-        what = format!("{what}, not {}", loss.only);
+/// Describes requests that a rule does not see, and the remedy.
+pub fn gap(gap: &Gap) -> String {
+    let mut what = requests(&gap.requests);
+    if !gap.only.is_empty() {
+        what = format!("{what}, not {}", gap.only);
     }
-    let is_payload = |level: Level| loss.requests.iter().any(|request| request.payload(level).is_some());
-    match (loss.cause, loss.line) {
+    let is_payload = |level: Level| gap.requests.iter().any(|request| request.payload(level).is_some());
+    match (gap.cause, gap.line) {
         (Cause::NotLogged(level), line) => {
             let why = line.map_or_else(
-                || "no rule of the policy matches, so nothing is logged".to_owned(),
-                |line| format!("line {line} logs nothing of it"),
+                || "no rule of the policy matches, so they are not logged".to_owned(),
+                |line| format!("line {line} sets level None"),
             );
             match line {
                 _ if is_payload(level) => {
-                    format!("{what}: {why}. It takes {level}, credentials on disk: better leave it")
+                    format!(
+                        "{what}: {why}; this rule requires {level}. Not recommended: it would write credentials to disk"
+                    )
                 }
-                Some(_) => format!("{what}: {why}; put a rule with level {level} above"),
-                None => format!("{what}: {why}; add one with level {level}"),
+                Some(_) => format!("{what}: {why}; add a rule with level {level} before it"),
+                None => format!("{what}: {why}; add a rule with level {level}"),
             }
         }
         (Cause::Level(logged, needed), line) if is_payload(needed) => format!(
-            "{what}: {} logs {logged}, and it takes {needed}. That is credentials on disk: better leave it",
+            "{what}: {} logs at level {logged}; this rule requires {needed}. Not recommended: it would write credentials to disk",
             decider(line)
         ),
         (Cause::Level(logged, needed), line) => {
-            format!("{what}: {} logs {logged}; it takes {needed}", decider(line))
+            format!("{what}: {} logs at level {logged}; this rule requires {needed}", decider(line))
         }
         (Cause::Stage(stage), line) => {
-            format!("{what}: {} omits {stage}, which it waits for; leave that stage in", decider(line))
+            format!("{what}: {} omits stage {stage}, which this rule requires; do not omit it", decider(line))
         }
         (Cause::OnlyAtEnd, line) => {
             format!(
-                "{what}: seen when it ends, as {} omits ResponseStarted; leave that stage in",
+                "{what}: detected only when the request ends, because {} omits stage ResponseStarted; do not omit it",
                 decider(line)
             )
         }
     }
 }
 
-/// What a rule asks for and is not logged.
+/// Describes fields of a rule that are not logged.
 pub fn unknown(unknown: &Unavailable) -> String {
     let (fields, what) = (unknown.fields.join(", "), requests(&unknown.requests));
     let (line, part, level) = (capital(&decider(unknown.line)), unknown.part.name(), unknown.part.level());
     if unknown.requests.iter().any(|request| request.payload(level).is_some()) {
         return format!(
-            "presumed or unknown of {what}: {fields}. {line} logs no {part}, and so no credential"
+            "fields presumed or unavailable for `{what}`: {fields}. {line} does not log the {part}, and therefore no credentials"
         );
     }
-    format!("unknown of {what}: {fields}. {line} logs no {part}; it takes {level}")
+    format!("fields unavailable for `{what}`: {fields}. {line} does not log the {part}; level {level} does")
 }
 
 fn capital(text: &str) -> String {
@@ -108,55 +110,57 @@ fn capital(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
 }
 
-/// Losses that differ only in whom they are of, as one.
+/// Merges gaps that differ only in the users that they apply to.
 fn merged(gaps: &[Gap]) -> Vec<Gap> {
     let mut merged: Vec<(Gap, usize)> = Vec::new();
-    for loss in gaps {
+    for gap in gaps {
         let is_alike = |(known, _): &&mut (Gap, usize)| {
-            !loss.only.is_empty()
+            !gap.only.is_empty()
                 && !known.only.is_empty()
-                && (known.cause, known.line) == (loss.cause, loss.line)
-                && known.requests == loss.requests
+                && (known.cause, known.line) == (gap.cause, gap.line)
+                && known.requests == gap.requests
         };
         match merged.iter_mut().find(is_alike) {
             Some((known, count)) => {
                 *count += 1;
-                if *count <= MOST_NAMED {
-                    known.only = [known.only.as_str(), &loss.only].join("; ");
+                if *count <= MAX_NAMED {
+                    known.only = [known.only.as_str(), &gap.only].join("; ");
                 }
             }
-            None => merged.push((loss.clone(), 1)),
+            None => merged.push((gap.clone(), 1)),
         }
     }
-    let finish = |(mut loss, count): (Gap, usize)| {
-        if count > MOST_NAMED {
-            loss.only = format!("{}; and {} more", loss.only, count - MOST_NAMED);
+    let finish = |(mut gap, count): (Gap, usize)| {
+        if count > MAX_NAMED {
+            gap.only = format!("{}; and {} more", gap.only, count - MAX_NAMED);
         }
-        loss
+        gap
     };
     merged.into_iter().map(finish).collect()
 }
 
-/// All that is to be said of a rule, a line each.
+/// Returns the reasons for a rule's verdict, one per line.
 pub fn reasons(coverage: &Coverage) -> Vec<String> {
     match coverage.verdict {
-        Verdict::Never => vec!["its condition holds for no request, whatever the policy".to_owned()],
+        Verdict::Never => vec!["its condition is false for every request under any policy".to_owned()],
         Verdict::Withheld if coverage.reported_by.is_empty() => {
-            let mut reasons = vec!["only credentials on disk would let it fire".to_owned()];
-            reasons.extend(coverage.gaps.iter().map(loss));
+            let mut reasons = vec!["disabled by design: can only fire if credentials are logged".to_owned()];
+            reasons.extend(coverage.gaps.iter().map(gap));
             reasons
         }
         Verdict::Withheld => {
             let others = coverage.reported_by.join(", ");
-            vec![format!("only credentials on disk would let it fire; reported, as presumed, by: {others}")]
+            vec![format!(
+                "disabled by design: can only fire if credentials are logged; reported as presumed by: {others}"
+            )]
         }
         Verdict::Sees | Verdict::Partly | Verdict::Blind => {
-            merged(&coverage.gaps).iter().map(loss).chain(coverage.unavailable.iter().map(unknown)).collect()
+            merged(&coverage.gaps).iter().map(gap).chain(coverage.unavailable.iter().map(unknown)).collect()
         }
     }
 }
 
-/// Bytes for people: `102400 bytes`, `3.0 MiB`.
+/// Formats a size: `102400 bytes`, `3.5 MiB`.
 pub fn bytes(bytes: u64) -> String {
     const MIB: u64 = 1 << 20;
     if bytes < MIB {
@@ -169,7 +173,7 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// How many rules see how well, by verdict.
+/// Returns the number of rules by verdict.
 pub fn by_verdict(coverage: &[Coverage]) -> BTreeMap<Verdict, usize> {
     let mut counts = BTreeMap::new();
     for one in coverage {

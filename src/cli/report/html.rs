@@ -1,4 +1,4 @@
-//! The report as one page: no script, nothing from elsewhere, readable on paper.
+//! The report as a self-contained HTML page: no scripts, no external resources, printable.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::cli::visible;
 
 const STYLE: &str = include_str!("style.css");
 
-/// Draws it. All elements are closed, so that it is XML too.
+/// Renders the page. All elements are closed, so that it is well-formed XML too.
 pub fn write(page: &Page) -> String {
     let document = page.document();
     let mut out = String::from(
@@ -25,17 +25,17 @@ pub fn write(page: &Page) -> String {
         element(&mut out, "p", line);
     }
     for section in &document.sections {
-        draw(&mut out, section);
+        render_section(&mut out, section);
     }
-    out.push_str("<section>\n<h2>Not seen</h2>\n<ul>\n");
-    for line in &document.blind {
+    out.push_str("<section>\n<h2>Limitations</h2>\n<ul>\n");
+    for line in &document.limitations {
         element(&mut out, "li", line);
     }
     out.push_str("</ul>\n</section>\n</body>\n</html>\n");
     out
 }
 
-fn draw(out: &mut String, section: &Section) {
+fn render_section(out: &mut String, section: &Section) {
     out.push_str("<section>\n");
     element(out, "h2", section.title);
     if section.rows.is_empty() {
@@ -46,21 +46,21 @@ fn draw(out: &mut String, section: &Section) {
     out.push_str("<div class=\"wide\">\n<table>\n<thead>\n<tr>");
     for title in section.head {
         out.push_str("<th scope=\"col\">");
-        push(out, title);
+        push_text(out, title);
         out.push_str("</th>");
     }
     out.push_str("</tr>\n</thead>\n<tbody>\n");
     for row in &section.rows {
         out.push_str("<tr>");
         for cell in row {
-            draw_cell(out, cell);
+            render_cell(out, cell);
         }
         out.push_str("</tr>\n");
     }
     out.push_str("</tbody>\n</table>\n</div>\n</section>\n");
 }
 
-fn draw_cell(out: &mut String, cell: &Cell) {
+fn render_cell(out: &mut String, cell: &Cell) {
     match cell {
         Cell::Number(0) => out.push_str("<td class=\"number\">–</td>"),
         Cell::Number(number) => {
@@ -70,14 +70,14 @@ fn draw_cell(out: &mut String, cell: &Cell) {
         }
         Cell::Text(text) => {
             out.push_str("<td><bdi>");
-            push(out, text);
+            push_text(out, text);
             out.push_str("</bdi></td>");
         }
         Cell::Texts(texts) => {
             out.push_str("<td>");
             for (at, text) in texts.iter().enumerate() {
                 out.push_str(if at == 0 { "<bdi>" } else { "<br /><bdi>" });
-                push(out, text);
+                push_text(out, text);
                 out.push_str("</bdi>");
             }
             out.push_str("</td>");
@@ -88,12 +88,12 @@ fn draw_cell(out: &mut String, cell: &Cell) {
 fn element(out: &mut String, name: &str, text: &str) {
     // Writing to a String does not fail.
     let _ = write!(out, "<{name}>");
-    push(out, text);
+    push_text(out, text);
     let _ = writeln!(out, "</{name}>");
 }
 
-/// Text with nothing in it that is markup, moves a cursor or turns the direction of text.
-fn push(out: &mut String, text: &str) {
+/// Appends text without markup, control characters and bidirectional overrides.
+fn push_text(out: &mut String, text: &str) {
     for letter in visible(text).chars() {
         match letter {
             '&' => out.push_str("&amp;"),
@@ -101,7 +101,7 @@ fn push(out: &mut String, text: &str) {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // No character of XML.
+            // Not allowed in XML.
             '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
             letter => out.push(letter),
         }

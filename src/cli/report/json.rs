@@ -1,4 +1,4 @@
-//! The report for programs: one object, with all that is known.
+//! The report as one JSON object.
 
 use std::fmt::Write as _;
 
@@ -11,11 +11,10 @@ use crate::detection::history::{
 };
 use crate::text::escape::is_disruptive;
 
-/// Writes it.
 pub fn write(page: &Page) -> anyhow::Result<String> {
     let (report, facts) = (&page.report, &page.facts);
-    let handed_over =
-        |side: &[HandedOver]| -> Value { side.iter().map(|one| credential(page, one)).collect() };
+    let exposures =
+        |exposures: &[HandedOver]| -> Value { exposures.iter().map(|one| credential(page, one)).collect() };
     let value = json!({
         "log": {
             "inputs": facts.inputs,
@@ -34,8 +33,8 @@ pub fn write(page: &Page) -> anyhow::Result<String> {
         },
         "registries": report.registries.iter().map(registry).collect::<Value>(),
         "registries_of_known_readers_alone": report.expected_registries,
-        "reported": handed_over(&report.reported),
-        "known_readers": handed_over(&report.expected),
+        "reported": exposures(&report.reported),
+        "known_readers": exposures(&report.expected),
         "whole_scopes": report.scopes.iter().map(|one| scope(page, one)).collect::<Value>(),
         "denied": report.denied.iter().map(|one| denial(page, one)).collect::<Value>(),
         "beyond_limits": {
@@ -44,16 +43,15 @@ pub fn write(page: &Page) -> anyhow::Result<String> {
             "mentions_of_other_registries": report.other_hosts,
         },
     });
-    Ok(harmless(&serde_json::to_string_pretty(&value)?))
+    Ok(escape_control(&serde_json::to_string_pretty(&value)?))
 }
 
-/// Outside strings there is nothing but ASCII and line breaks, so that what would move a cursor stands inside one and can
-/// be written as an escape.
-fn harmless(text: &str) -> String {
+/// Writes characters that could control a terminal as JSON escapes. They only occur inside strings: outside there is only ASCII.
+fn escape_control(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 1);
     for letter in text.chars() {
         if letter != '\n' && is_disruptive(letter) {
-            // All of them are below U+FFFF. Writing to a String does not fail.
+            // All of them are at most U+FFFF. Writing to a String does not fail.
             let _ = write!(out, "\\u{:04x}", u32::from(letter));
         } else {
             out.push(letter);
@@ -133,7 +131,7 @@ fn add_times(value: &mut Value, times: Times) {
     value["last"] = when(times.last);
 }
 
-/// A list; its last member is null where there were more.
+/// Returns a list; a last element of null means that it is incomplete.
 fn samples(set: &BoundedSet) -> Value {
     let mut texts: Vec<Value> = set.texts.iter().map(|text| text.as_str().into()).collect();
     if set.has_more {

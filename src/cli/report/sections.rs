@@ -1,5 +1,5 @@
-//! The report as sections, rows and sentences, for whoever draws them. Names in them are as the events spell them: escape
-//! them for where they go.
+//! The report as sections, rows and sentences, independent of the output format. Names are raw values out of events: each format must
+//! escape them.
 
 use std::fmt::Write as _;
 
@@ -8,25 +8,22 @@ use crate::cli::scan::summary::{bytes, grouped};
 use crate::detection::audit::time::{self, Clock};
 use crate::detection::history::{BoundedSet, HandedOver, Reading, Registry, Times};
 
-/// Something in a row.
+/// A table cell. Texts may come from events.
 pub enum Cell {
-    /// A text; some of it may come from events.
     Text(String),
-    /// A number.
     Number(u64),
-    /// Texts, one below the other where there is room.
+    /// One line each.
     Texts(Vec<String>),
 }
 
-/// A table, and what it says.
+/// A titled table.
 pub struct Section {
-    /// Its title.
     pub title: &'static str,
-    /// What it shows.
+    /// Explanation above the table.
     pub intro: String,
-    /// Titles of columns.
+    /// Column headings.
     pub head: &'static [&'static str],
-    /// As many cells as columns.
+    /// Each row has one cell per column.
     pub rows: Vec<Vec<Cell>>,
 }
 
@@ -34,43 +31,44 @@ pub struct Section {
 pub struct Document {
     /// What was read.
     pub facts: Vec<String>,
-    /// The tables.
     pub sections: Vec<Section>,
-    /// What it could not see.
-    pub blind: Vec<String>,
+    /// What the report cannot show, and why.
+    pub limitations: Vec<String>,
 }
 
-/// So many texts are shown in one cell.
-const MOST: usize = 5;
+/// Maximum number of texts in one cell.
+const MAX_TEXTS: usize = 5;
+
+/// Maximum number of credentials or readers in one cell of the registries.
+const MAX_HOLDERS: usize = 20;
 
 impl Page {
-    /// Everything in words.
     pub fn document(&self) -> Document {
         Document {
             facts: self.facts(),
             sections: vec![
                 self.registries(),
-                self.handed_over(
-                    "Handed over, and reported by a rule",
-                    "Reads of registry credentials that a rule matched.",
+                self.exposures(
+                    "Exposures reported by a rule",
+                    "Reads of registry credentials that matched a rule.",
                     &self.report.reported,
                 ),
                 self.scopes(),
                 self.denied(),
-                self.handed_over(
-                    "Handed over to known readers",
-                    "The rules leave these reads alone: kubelets that pull images, controllers, and whom lists and exceptions \
-                     name.",
+                self.exposures(
+                    "Exposures to expected readers",
+                    "Reads that no rule reports: kubelets that pull images, controllers, and readers named in lists and \
+                     exceptions.",
                     &self.report.expected,
                 ),
             ],
-            blind: self.blind(),
+            limitations: self.limitations(),
         }
     }
 
     fn facts(&self) -> Vec<String> {
         let facts = &self.facts;
-        #[allow(clippy::cast_precision_loss)] // For people.
+        #[allow(clippy::cast_precision_loss)] // Rounded for display.
         let size = bytes(facts.bytes as f64);
         let files = facts.inputs.len() as u64;
         let mut lines = vec![format!(
@@ -81,49 +79,49 @@ impl Page {
             span(facts.times)
         )];
         if facts.counts.outside_time_range > 0 {
-            lines.push(format!(
-                "{} more events are outside the time range",
-                grouped(facts.counts.outside_time_range)
-            ));
+            lines.push(format!("{} events outside the time range", grouped(facts.counts.outside_time_range)));
         }
-        let names: Vec<&str> = facts.inputs.iter().take(MOST).map(String::as_str).collect();
-        let more = if facts.inputs.len() > MOST { " and others" } else { "" };
+        let names: Vec<&str> = facts.inputs.iter().take(MAX_TEXTS).map(String::as_str).collect();
+        let more = if facts.inputs.len() > MAX_TEXTS { " and more" } else { "" };
         if !names.is_empty() {
-            lines.push(format!("read: {}{more}", names.join(", ")));
+            lines.push(format!("inputs: {}{more}", names.join(", ")));
         }
         lines
     }
 
     fn registries(&self) -> Section {
-        let mut intro = "Registries whose credentials were handed over to readers whom a rule reports, the worst first. A \
-                         rotation is due for each. The host is known where the log showed the credential itself, be it when it was \
-                         created. PAYLOAD counts answers, PRESUMED reads of each of its credentials."
+        let mut intro = "Registries whose credentials were exposed to a reader that a rule reports, most exposed first. Rotate the \
+                         credentials of each. The host is known if the log shows the credential itself, for example when it was \
+                         created. PAYLOAD counts responses that contained a credential of the registry, PRESUMED those that may have."
             .to_owned();
         if self.report.expected_registries > 0 {
             let more = grouped(self.report.expected_registries as u64);
             // Writing to a String does not fail.
-            let _ = write!(intro, " Of {more} more the log shows the host and no such reader.");
+            let _ = write!(intro, " {more} more registries were read by expected readers only.");
         }
         let row = |registry: &Registry| {
-            let host = registry.host.clone().unwrap_or_else(|| "(not in the log)".to_owned());
+            let host = registry.host.clone().unwrap_or_else(|| "(not logged)".to_owned());
             let mut holders: Vec<String> = registry.credentials.iter().cloned().collect();
             if !registry.possible_credentials.is_empty() {
-                holders.push("perhaps, one or some of:".to_owned());
+                holders.push("one or more of:".to_owned());
                 holders.extend(registry.possible_credentials.iter().cloned());
             }
             let mut usernames = samples(&registry.usernames);
             if let (true, Cell::Texts(names)) = (registry.usernames_are_uncertain, &mut usernames)
                 && !names.is_empty()
             {
-                names.insert(0, "perhaps, one or some of:".to_owned());
+                names.insert(0, "one or more of:".to_owned());
             }
             vec![
                 Cell::Text(host),
                 usernames,
-                shortened(holders, 20),
+                shortened(holders, MAX_HOLDERS),
                 Cell::Number(registry.payload),
                 Cell::Number(registry.presumed),
-                shortened(registry.readers.iter().map(crate::detection::history::Reader::name).collect(), 20),
+                shortened(
+                    registry.readers.iter().map(crate::detection::history::Reader::name).collect(),
+                    MAX_HOLDERS,
+                ),
                 when(registry.times.first),
                 when(registry.times.last),
             ]
@@ -131,12 +129,21 @@ impl Page {
         Section {
             title: "Registries to rotate",
             intro,
-            head: &["REGISTRY", "AS", "CREDENTIALS", "PAYLOAD", "PRESUMED", "GIVEN TO", "FIRST", "LAST"],
+            head: &[
+                "REGISTRY",
+                "USERNAME",
+                "CREDENTIALS",
+                "PAYLOAD",
+                "PRESUMED",
+                "EXPOSED TO",
+                "FIRST",
+                "LAST",
+            ],
             rows: self.report.registries.iter().map(row).collect(),
         }
     }
 
-    fn handed_over(&self, title: &'static str, intro: &str, rows: &[HandedOver]) -> Section {
+    fn exposures(&self, title: &'static str, intro: &str, rows: &[HandedOver]) -> Section {
         let row = |one: &HandedOver| {
             let reading = &one.reading;
             let rules = self.rule_names(&reading.rules);
@@ -162,8 +169,8 @@ impl Page {
                 "PRESUMED",
                 "METADATA",
                 "VERB",
-                "FROM",
-                "AGENT",
+                "SOURCE IP",
+                "USER AGENT",
                 "FIRST",
                 "LAST",
                 "RULES",
@@ -176,7 +183,7 @@ impl Page {
         let row = |one: &crate::detection::history::WholeScope| {
             let scope = match &one.namespace {
                 Some(namespace) => format!("namespace {namespace}"),
-                None => "whole cluster".to_owned(),
+                None => "cluster".to_owned(),
             };
             let mut row = vec![
                 Cell::Text(scope),
@@ -189,11 +196,21 @@ impl Page {
             row
         };
         Section {
-            title: "Whole namespaces, or the cluster, with the answer not in the log",
-            intro: "Lists and watches that handed over every secret in scope; which ones, the log does not show. \
-                    Credentials that were known by then count as presumed above; there may be others."
+            title: "Namespace-wide and cluster-wide reads without a logged response",
+            intro: "Lists and watches that exposed every secret in scope; the log does not show which. Credentials known at that \
+                    time count as presumed above; there may be others."
                 .to_owned(),
-            head: &["SCOPE", "READER", "VERB", "COUNT", "REPORTED", "FROM", "AGENT", "FIRST", "LAST"],
+            head: &[
+                "SCOPE",
+                "READER",
+                "VERB",
+                "COUNT",
+                "REPORTED",
+                "SOURCE IP",
+                "USER AGENT",
+                "FIRST",
+                "LAST",
+            ],
             rows: self.report.scopes.iter().map(row).collect(),
         }
     }
@@ -209,39 +226,39 @@ impl Page {
             row
         };
         Section {
-            title: "Denied",
-            intro: "Who asked for secrets and was refused. One attempt may be a mistake; many are a search."
+            title: "Denied requests",
+            intro: "Denied attempts to read secrets. A single one may be a mistake; many are a search."
                 .to_owned(),
-            head: &["READER", "COUNT", "ASKED FOR", "FROM", "AGENT", "FIRST", "LAST"],
+            head: &["READER", "COUNT", "REQUESTED", "SOURCE IP", "USER AGENT", "FIRST", "LAST"],
             rows: self.report.denied.iter().map(row).collect(),
         }
     }
 
-    fn blind(&self) -> Vec<String> {
+    fn limitations(&self) -> Vec<String> {
         let (report, facts) = (&self.report, &self.facts);
         let mut lines = Vec::new();
         for (reason, count) in &facts.counts.malformed {
-            lines.push(format!("malformed lines: {} {reason}", grouped(*count)));
+            lines.push(format!("malformed records: {} {reason}", grouped(*count)));
         }
         for (reason, count) in &facts.counts.truncated {
             lines.push(format!("truncated events: {} {reason}", grouped(*count)));
         }
         for (what, count) in &facts.counts.evicted {
-            lines.push(format!("forgotten to stay within bounds: {} {what}", grouped(*count)));
+            lines.push(format!("evicted to stay within memory limits: {} {what}", grouped(*count)));
         }
         for failure in &facts.failures {
-            lines.push(format!("not read, or not to its end: {failure}"));
+            lines.push(format!("unreadable input: {failure}"));
         }
-        for name in facts.empty.iter().take(MOST) {
-            lines.push(format!("empty: {name}"));
+        for name in facts.empty.iter().take(MAX_TEXTS) {
+            lines.push(format!("empty input: {name}"));
         }
-        if facts.empty.len() > MOST {
-            lines.push(format!("empty: {} others", grouped((facts.empty.len() - MOST) as u64)));
+        if facts.empty.len() > MAX_TEXTS {
+            lines.push(format!("empty inputs: {} more", grouped((facts.empty.len() - MAX_TEXTS) as u64)));
         }
         for (count, what) in [
-            (report.other_readers, "events of readers beyond those that are told apart"),
-            (report.other_reads, "reads of credentials and scopes beyond those that are told apart"),
-            (report.other_hosts, "mentions of registries beyond those that are told apart"),
+            (report.other_readers, "events of readers beyond the limit"),
+            (report.other_reads, "reads of credentials and scopes beyond the limit"),
+            (report.other_hosts, "references to registries beyond the limit"),
         ] {
             if count > 0 {
                 lines.push(format!("not shown: {} {what}", grouped(count)));
@@ -249,56 +266,55 @@ impl Page {
         }
         if report.answers_hidden > 0 {
             lines.push(format!(
-                "the log shows the answers of {} reads, and does not show those of {}: these are presumed",
+                "the log contains the responses of {} reads and lacks those of {}, whose exposure is presumed",
                 grouped(report.answers_shown),
                 grouped(report.answers_hidden)
             ));
         }
+        lines.push("reads before the log starts, after it ends, or in missing files".to_owned());
         lines.push(
-            "what was read before the log begins, after it ends, or in files that are missing".to_owned(),
-        );
-        lines.push(
-            "ways around the API: etcd and its backups, files on nodes, and pods that are given a credential; requests that \
-             the audit policy does not log"
+            "access that bypasses the API (etcd and its backups, files on nodes, pods with a mounted credential), and requests \
+             that the audit policy does not log"
                 .to_owned(),
         );
         lines
     }
 }
 
-/// From where, with what, when.
+/// Source IPs, user agents, first and last time.
 fn circumstances(reading: &Reading) -> [Cell; 4] {
     [samples(&reading.clients), samples(&reading.agents), when(reading.times.first), when(reading.times.last)]
 }
 
 fn samples(set: &BoundedSet) -> Cell {
-    let mut texts: Vec<String> = set.texts.iter().take(MOST).cloned().collect();
-    if set.has_more || set.texts.len() > MOST {
-        texts.push("others".to_owned());
+    let mut texts: Vec<String> = set.texts.iter().take(MAX_TEXTS).cloned().collect();
+    if set.has_more || set.texts.len() > MAX_TEXTS {
+        texts.push("and more".to_owned());
     }
     Cell::Texts(texts)
 }
 
-fn shortened(mut texts: Vec<String>, most: usize) -> Cell {
-    if texts.len() > most {
-        let more = texts.len() - most;
-        texts.truncate(most);
+fn shortened(mut texts: Vec<String>, limit: usize) -> Cell {
+    if texts.len() > limit {
+        let more = texts.len() - limit;
+        texts.truncate(limit);
         texts.push(format!("and {} more", grouped(more as u64)));
     }
     Cell::Texts(texts)
 }
 
 fn when(time: Option<i64>) -> Cell {
-    Cell::Text(time.map_or_else(|| "(unknown)".to_owned(), |time| time::format(Clock::DateTimeSeconds, time)))
+    Cell::Text(time.map_or_else(|| "(unknown)".to_owned(), format_time))
 }
 
 fn span(times: Times) -> String {
     match (times.first, times.last) {
-        (Some(first), Some(last)) => format!(
-            "{} to {} UTC",
-            time::format(Clock::DateTimeSeconds, first),
-            time::format(Clock::DateTimeSeconds, last)
-        ),
+        (Some(first), Some(last)) => format!("{} to {}", format_time(first), format_time(last)),
         _ => "at unknown times".to_owned(),
     }
+}
+
+/// `2026-11-23 03:46:30Z`
+fn format_time(time: i64) -> String {
+    time::format(Clock::DateTimeSeconds, time) + "Z"
 }

@@ -1,13 +1,12 @@
-//! The report for a terminal.
+//! The report as tables for a terminal.
 
 use super::Page;
 use super::sections::{Cell, Section};
 use crate::cli::{table, visible};
 
-/// A text in a table is cut to so many characters.
-const WIDEST: usize = 60;
+/// Cells are cut to this many characters.
+const MAX_CELL_WIDTH: usize = 60;
 
-/// Draws it.
 pub fn write(page: &Page) -> String {
     let document = page.document();
     let mut lines: Vec<String> = document.facts.iter().map(|line| visible(line)).collect();
@@ -20,21 +19,21 @@ pub fn write(page: &Page) -> String {
         }
         lines.push(visible(&section.intro));
         lines.push(String::new());
-        lines.extend(draw(section));
+        lines.extend(section_lines(section));
     }
     lines.push(String::new());
-    lines.push("NOT SEEN".to_owned());
-    lines.extend(document.blind.iter().map(|line| format!("  {}", visible(line))));
+    lines.push("LIMITATIONS".to_owned());
+    lines.extend(document.limitations.iter().map(|line| format!("  {}", visible(line))));
     lines.push(String::new());
     lines.join("\n")
 }
 
-fn draw(section: &Section) -> Vec<String> {
-    let mut drawn = table::table(section.head);
+fn section_lines(section: &Section) -> Vec<String> {
+    let mut table = table::table(section.head);
     for row in &section.rows {
-        drawn.add_row(row.iter().map(cell));
+        table.add_row(row.iter().map(cell));
     }
-    drawn.lines().map(|line| line.trim_end().to_owned()).collect()
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 fn cell(cell: &Cell) -> String {
@@ -49,7 +48,7 @@ fn cell(cell: &Cell) -> String {
 
 fn short(text: &str) -> String {
     let text = visible(text);
-    match text.char_indices().nth(WIDEST) {
+    match text.char_indices().nth(MAX_CELL_WIDTH) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }

@@ -9,33 +9,32 @@ use clap::Args;
 use super::super::rule_files::{self, plural};
 use crate::detection::rules::{self, Matching, Severity};
 
-/// Load rules and say what is wrong or odd, at the character
+/// Check rule files and show errors and warnings with their position
 ///
-/// All errors of all files are shown at once, then warnings: unused macros and lists, comparisons that can never be
-/// true, regular expressions that a simpler operator replaces, unknown keys.
+/// Errors of all files are shown at once, then warnings: unused macros and lists, comparisons that are never true, regular
+/// expressions that a simpler operator can replace, unknown keys.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  pullwatch rules check                        the rules of ./rules.d, else the shipped ones
-  pullwatch rules check rules.d mine.yaml      several files and directories, in this order
-  pullwatch rules check mine.yaml --strict     warnings count as errors, for CI
+  pullwatch rules check                        check ./rules.d, or the built-in rules without it
+  pullwatch rules check rules.d mine.yaml      several files and directories, loaded in this order
+  pullwatch rules check mine.yaml --strict     treat warnings as errors, for CI
 
-Exit status: 0 the rules load, 1 they do not, 2 a file could not be read.")]
+Exit status: 0 no errors, 1 errors (with --strict also warnings), 2 a file could not be read.")]
 pub struct Check {
-    /// Rule files, or directories of them.
+    /// Rule files or directories of rule files
     paths: Vec<PathBuf>,
 
-    /// Fail on warnings too.
+    /// Treat warnings as errors
     #[arg(long)]
     strict: bool,
 
-    /// Warn also of rules that never fire where only the first match counts.
+    /// Also warn about rules that can never fire with --rule-matching first
     #[arg(long)]
     first: bool,
 }
 
 impl Check {
-    /// Loads and reports.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let files = rule_files::read(&self.paths)?;
         let matching = if self.first { Matching::First } else { Matching::All };

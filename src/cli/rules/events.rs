@@ -1,4 +1,4 @@
-//! The events of a small file: one, several, a list of them, indented or not.
+//! Reads the events of a small file: one event, several, or a list, in any layout of JSON.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -10,11 +10,10 @@ use crate::daemon::source::decompress;
 use crate::daemon::source::input::Input;
 use crate::detection::audit::json::{Raw, Type};
 
-/// Whole files are read here; a log belongs to `scan`.
-const LARGEST: u64 = 256 * 1024 * 1024;
+/// Maximum file size in bytes, since the whole file is read into memory.
+const MAX_FILE_SIZE: u64 = 256 * 1024 * 1024;
 
-/// Reads a file of events, compressed or not; `-` is standard input, and a text that starts with `{` or `[` is itself
-/// what it would read.
+/// Reads a file of events, compressed or not. `-` reads standard input; a name that starts with `{` or `[` is taken as the JSON itself.
 pub fn read(name: &str) -> anyhow::Result<Vec<u8>> {
     if name.trim_start().starts_with(['{', '[']) {
         return Ok(name.as_bytes().to_vec());
@@ -22,15 +21,15 @@ pub fn read(name: &str) -> anyhow::Result<Vec<u8>> {
     let input = if name == "-" { Input::Stdin } else { Input::File(name.into()) };
     let mut bytes = Vec::new();
     decompress::open(&input, Arc::new(AtomicU64::new(0)))
-        .and_then(|reader| reader.take(LARGEST + 1).read_to_end(&mut bytes))
+        .and_then(|reader| reader.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes))
         .with_context(|| format!("cannot read {}", input.name()))?;
-    if bytes.len() as u64 > LARGEST {
-        bail!("{} is larger than {LARGEST} bytes; cut out the event that it is about", input.name());
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        bail!("{} is too large (limit {MAX_FILE_SIZE} bytes): extract the event first", input.name());
     }
     Ok(bytes)
 }
 
-/// The texts of the events in it.
+/// Returns the JSON text of each event.
 pub fn split(bytes: &[u8]) -> Vec<&[u8]> {
     let mut rest = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut events = Vec::new();

@@ -19,10 +19,11 @@ use crate::detection::registry::{self, ClusterState};
 use crate::detection::rules::Matching;
 use crate::detection::rules::ast::Feed;
 
-/// Show why a rule fires on an event, or does not
+/// Show why a rule matches an event or not
 ///
-/// Prints the rule's condition as a tree: each comparison with the value it left and what came of it. Secrets in the
-/// event are hidden. Events before it in the same file teach which secrets are registry credentials, as in a scan.
+/// Prints the rule's condition as a tree: each comparison with the value of its field and the result. Secret values in the
+/// event are redacted. As in a scan, preceding events in the same file determine which secrets are known to be registry
+/// credentials.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,33 +32,32 @@ Examples:
   grep 7a4bfe09 audit.log | pullwatch rules explain --rule 'Secrets Listed' -
   pullwatch rules explain --rules mine.yaml --rule Mine event.json --failing
 
-Exit status: 0 the rule fires, 1 it does not, 2 an error.")]
+Exit status: 0 the rule matches, 1 it does not, 2 error.")]
 pub struct Explain {
-    /// The rule's name.
+    /// Name of the rule
     #[arg(long, value_name = "NAME")]
     rule: String,
 
-    /// A file with the event, - for standard input, or the event's JSON itself. Of several the first counts.
+    /// File with the event, - for standard input, or the JSON of the event; of several events the first is used
     event: String,
 
-    /// Of several events the first one with this audit id, and each further stage of it.
+    /// Explain every event with this audit ID instead of the first event
     #[arg(long, value_name = "ID")]
     audit_id: Option<String>,
 
-    /// Show only what decides: under a part that fails only what fails, under one that holds only what holds.
+    /// Show only the parts that decide the result: below a failed part the failed ones, below a true part the true ones
     #[arg(long)]
     failing: bool,
 
-    /// A rule file, or a directory of them. May be given several times.
+    /// Rule file or directory of rule files; repeatable
     #[arg(short, long = "rules", value_name = "PATH")]
     rules: Vec<PathBuf>,
 }
 
-/// A value is shown up to so many characters.
-const WIDEST: usize = 160;
+/// Values are cut to this many characters.
+const MAX_VALUE_WIDTH: usize = 160;
 
 impl Explain {
-    /// Explains.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let loaded = rule_files::load(&self.rules, Matching::All)?;
         let Some(rule) = loaded.rules.rules.iter().find(|rule| *rule.name == *self.rule) else {
@@ -68,32 +68,32 @@ impl Explain {
                 });
                 let feeds: Vec<String> = feeds.map(|name| format!("  {}", visible(name))).collect();
                 bail!(
-                    "«{}» is a correlation: it looks at no event, but at alerts of:\n{}",
+                    "`{}` is a correlation and evaluates no events, but matches of these rules:\n{}",
                     visible(&self.rule),
                     feeds.join("\n")
                 );
             }
             let names: Vec<String> =
                 loaded.rules.rules.iter().map(|rule| format!("  {}", visible(&rule.name))).collect();
-            bail!("there is no rule «{}»; there are:\n{}", visible(&self.rule), names.join("\n"));
+            bail!("no rule named `{}`. Available rules:\n{}", visible(&self.rule), names.join("\n"));
         };
         let bytes = events::read(&self.event)?;
         let mut found = events::split(&bytes);
         if self.audit_id.is_none() {
             found.truncate(1);
         }
-        let mut fires = None;
+        let mut matches = None;
         let mut cluster_state = ClusterState::default();
         let names = &loaded.rules.credential_names;
         let mut out = anstream::stdout().lock();
         for text in found {
             let mut event = Event::new(text);
-            let is_meant = self
+            let is_selected = self
                 .audit_id
                 .as_ref()
                 .is_none_or(|id| event.text(Member::AuditId).is_some_and(|own| *own == *id.as_bytes()));
-            if !is_meant {
-                // What stands before an event teaches what it is judged by, as in a scan.
+            if !is_selected {
+                // Preceding events update the cluster state, as in a scan.
                 registry::learn(&mut event, names, &mut cluster_state);
                 continue;
             }
@@ -114,24 +114,24 @@ impl Explain {
             )?;
             let name = visible(&rule.name);
             match (explanation.holds, rule.enabled) {
-                (true, true) => writeln!(out, "«{name}» fires:")?,
-                (true, false) => writeln!(out, "«{name}» would fire, but is not enabled:")?,
-                (false, _) => writeln!(out, "«{name}» does not fire:")?,
+                (true, true) => writeln!(out, "`{name}` matches:")?,
+                (true, false) => writeln!(out, "`{name}` would match, but is disabled:")?,
+                (false, _) => writeln!(out, "`{name}` does not match:")?,
             }
             self.show(&explanation, "", "", &mut out)?;
-            fires = Some(fires == Some(true) || explanation.holds && rule.enabled);
+            matches = Some(matches == Some(true) || explanation.holds && rule.enabled);
             registry::learn(&mut event, names, &mut cluster_state);
         }
-        match (fires, &self.audit_id) {
-            (Some(fires), _) => Ok(ExitCode::from(u8::from(!fires))),
+        match (matches, &self.audit_id) {
+            (Some(matches), _) => Ok(ExitCode::from(u8::from(!matches))),
             (None, Some(id)) => {
-                bail!("no event in {} has the audit id {}", visible(&self.event), visible(id))
+                bail!("no event with audit ID {} in {}", visible(id), visible(&self.event))
             }
             (None, None) => bail!("no event in {}", visible(&self.event)),
         }
     }
 
-    /// Prints a part and what is under it. Recursion is bounded by the loader.
+    /// Prints a part and its children. Recursion is bounded: the loader limits the depth of conditions.
     fn show(
         &self,
         part: &Explanation,
@@ -168,12 +168,11 @@ impl Explain {
                 std::slice::from_ref(&**body)
             }
             Part::Check { comparison, left, right } => {
-                let left = left
-                    .as_deref()
-                    .map_or("nothing there".to_owned(), |left| format!("left {}", short(left)));
-                write!(out, "{}  {dim}{left}{dim:#}", short(comparison))?;
+                let value =
+                    left.as_deref().map_or("absent".to_owned(), |value| format!("is {}", short(value)));
+                write!(out, "{}  {dim}{value}{dim:#}", short(comparison))?;
                 if let Some(right) = right {
-                    write!(out, "{dim} and {}{dim:#}", short(right))?;
+                    write!(out, "{dim}, compared with {}{dim:#}", short(right))?;
                 }
                 writeln!(out)?;
                 &[]
@@ -194,7 +193,7 @@ impl Explain {
 
 fn short(text: &str) -> String {
     let text = visible(text);
-    match text.char_indices().nth(WIDEST) {
+    match text.char_indices().nth(MAX_VALUE_WIDTH) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }

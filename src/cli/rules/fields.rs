@@ -6,22 +6,21 @@ use clap::Args;
 
 use crate::detection::rules::fields::{self, Argument};
 
-/// List the fields that rules can use: type, and what each reads
+/// List the fields available in rules, with type and description
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   pullwatch rules fields                       all fields
-  pullwatch rules fields binding               those with «binding» in their name or description")]
+  pullwatch rules fields binding               fields with 'binding' in their name or description")]
 pub struct Fields {
-    /// Only fields with this text in their name or description.
+    /// Only fields that contain this text in their name or description
     text: Option<String>,
 }
 
 impl Fields {
-    /// Prints the catalogue.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let wanted = self.text.unwrap_or_default().to_ascii_lowercase();
-        let mut table = super::table(&["FIELD", "TYPE", "READS"]);
+        let mut table = super::table(&["FIELD", "TYPE", "DESCRIPTION"]);
         let mut found = false;
         for field in fields::all().chain(fields::of_correlations()) {
             if !field.name.to_ascii_lowercase().contains(&wanted)
@@ -37,10 +36,7 @@ impl Fields {
             };
             table.add_row([&name, field.kind.name(), field.reads]);
         }
-        anyhow::ensure!(
-            found,
-            "no field has «{wanted}» in its name or description; `pullwatch rules fields` lists all"
-        );
+        anyhow::ensure!(found, "no field matches `{wanted}`: run `pullwatch rules fields` for all fields");
         super::print(&table)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -10,22 +10,22 @@ use crate::detection::alert::Priority;
 use crate::detection::rules::Matching;
 use crate::detection::rules::ast::Place;
 
-/// List rules and correlations: name, type, priority, tags, where they are defined
+/// List rules and correlations with type, priority, tags and location
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  pullwatch rules list                         the rules of ./rules.d, else the shipped ones
-  pullwatch rules list mine.yaml --desc        with what each detects")]
+  pullwatch rules list                         list ./rules.d, or the built-in rules without it
+  pullwatch rules list mine.yaml --desc        show descriptions")]
 pub struct List {
-    /// Rule files, or directories of them.
+    /// Rule files or directories of rule files
     paths: Vec<PathBuf>,
 
-    /// Show what each rule detects, rather than its tags and place.
+    /// Show descriptions instead of tags and locations
     #[arg(short, long)]
     desc: bool,
 }
 
-/// What rules and correlations have in common.
+/// The common attributes of rules and correlations.
 struct Row<'a> {
     name: &'a str,
     kind: &'a str,
@@ -37,13 +37,12 @@ struct Row<'a> {
 }
 
 impl List {
-    /// Loads and prints.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let loaded = rule_files::load(&self.paths, Matching::All)?;
         let head: &[&str] = if self.desc {
-            &["RULE", "TYPE", "PRIORITY", "DETECTS"]
+            &["RULE", "TYPE", "PRIORITY", "DESCRIPTION"]
         } else {
-            &["RULE", "TYPE", "PRIORITY", "ON", "TAGS", "DEFINED"]
+            &["RULE", "TYPE", "PRIORITY", "ENABLED", "TAGS", "LOCATION"]
         };
         let mut table = super::table(head);
         let mut add = |row: &Row<'_>| {

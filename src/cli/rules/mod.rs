@@ -1,4 +1,4 @@
-//! `pullwatch rules`: load, list, explain and test rules.
+//! `pullwatch rules`: loads, lists, explains and tests rules.
 
 mod check;
 mod events;
@@ -17,12 +17,12 @@ use super::table::{print, table};
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
-  pullwatch rules check my-rules.yaml          whether they load, and what is odd about them
-  pullwatch rules list                         what the shipped rules look for
-  pullwatch rules fields ka.req.pod            the fields that rules can use
+  pullwatch rules check my-rules.yaml          check rules for errors and warnings
+  pullwatch rules list                         list the built-in rules
+  pullwatch rules fields ka.req.pod            list fields by name
   pullwatch rules explain --rule 'Secrets Listed' event.json
-                                               why a rule fires on an event, or does not
-  pullwatch rules test my-tests.yaml           whether rules fire where they should")]
+                                               show why a rule matches an event or not
+  pullwatch rules test my-tests.yaml           run unit tests for rules")]
 pub enum Rules {
     Check(check::Check),
     List(list::List),
@@ -32,7 +32,6 @@ pub enum Rules {
 }
 
 impl Rules {
-    /// Runs the command.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Rules::Check(check) => check.run(),

@@ -1,4 +1,4 @@
-//! `pullwatch rules test`: unit tests for rules, in YAML.
+//! `pullwatch rules test`: runs unit tests for rules, written in YAML.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -20,28 +20,28 @@ use crate::text::yaml::{self, Node};
 
 /// Run unit tests for rules: events in, expected alerts out
 ///
-/// A test file names rules and tests. Each test gives events, and the alerts that they must make: each of them, and no
-/// other. What an event leaves out of kind, apiVersion, level, stage (ResponseComplete), auditID, user, sourceIPs,
-/// responseStatus (200) and its times is filled in.
+/// A test file names rule files and tests. A test lists events and exactly the alerts that they must produce. Missing
+/// members of an event are filled in: kind, apiVersion, level, stage (ResponseComplete), auditID, user, sourceIPs,
+/// responseStatus (200) and timestamps.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A test file:
-  rule_files: [../rules.d]         # beside this file; without it: ./rules.d, else the shipped rules
+Test file:
+  rule_files: [../rules.d]         # relative to this file; default: ./rules.d, else the built-in rules
   rule_matching: all               # or first
   tests:
-    - name: a list of all secrets is reported
+    - name: reports a list of all secrets
       events:
         - {verb: list, user: {username: mallory}, objectRef: {resource: secrets}}
       alerts:
         - rule: Secrets Listed
-          priority: Warning        # everything but the rule may be left out
+          priority: Warning        # optional, like all keys but rule
           fields: {ka.user.name: mallory}
-          output: user=mallory     # a part of the output
-    - name: a controller is not
-      file: controller.jsonl       # events of a file, rather than here
+          output: user=mallory     # substring of the output
+    - name: ignores a controller
+      file: controller.jsonl       # events from a file
       alerts: []
-    - name: with a list of ours
-      rules: |                     # more rules, loaded after the others, for this test alone
+    - name: ignores a reader of our list
+      rules: |                     # additional rules for this test, loaded last
         - list: allowed_secret_readers
           items: [carol]
           override: {items: append}
@@ -52,19 +52,18 @@ Examples:
   pullwatch rules test tests/rules/reads.yaml
   pullwatch rules test tests/rules/*.yaml
 
-Exit status: 0 all tests passed, 1 one failed, 2 an error.")]
+Exit status: 0 all tests passed, 1 a test failed, 2 error.")]
 pub struct Test {
-    /// Test files.
+    /// Test files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Test these rules, whatever the files name.
+    /// Rule file or directory of rule files to test instead of those that the test files name; repeatable
     #[arg(short, long = "rules", value_name = "PATH")]
     rules: Vec<PathBuf>,
 }
 
 impl Test {
-    /// Runs all tests of all files.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let (mut passed, mut failed) = (0_u32, 0_u32);
         let mut out = anstream::stdout().lock();
@@ -74,7 +73,7 @@ impl Test {
             for test in &suite.tests {
                 let problems = suite
                     .run(test)
-                    .with_context(|| format!("in {}, test «{}»", path.display(), visible(&test.name)))?;
+                    .with_context(|| format!("in {}, test `{}`", path.display(), visible(&test.name)))?;
                 let (word, style) = if problems.is_empty() {
                     passed += 1;
                     ("ok", AnsiColor::Green.on_default())
@@ -94,13 +93,12 @@ impl Test {
     }
 }
 
-/// A test file.
+/// The tests of one file.
 struct Suite {
     matching: Matching,
     tests: Vec<Case>,
 }
 
-/// One test.
 struct Case {
     name: String,
     rules: Arc<RuleSet>,
@@ -108,7 +106,7 @@ struct Case {
     expected: Vec<Expected>,
 }
 
-/// An alert that must come.
+/// An expected alert.
 struct Expected {
     rule: String,
     priority: Option<String>,
@@ -119,14 +117,14 @@ struct Expected {
 fn text<'n>(node: &'n Node, key: &str) -> anyhow::Result<Option<&'n str>> {
     match node.get(key) {
         None => Ok(None),
-        Some(value) => value.text().map(Some).with_context(|| format!("`{key}` takes one text")),
+        Some(value) => value.text().map(Some).with_context(|| format!("`{key}` must be a string")),
     }
 }
 
 fn known_keys(node: &Node, known: &[&str]) -> anyhow::Result<()> {
     for entry in node.mapping().unwrap_or_default() {
         if !known.contains(&&*entry.key) {
-            bail!("`{}` means nothing here; known are {}", visible(&entry.key), known.join(", "));
+            bail!("unknown key `{}`: expected one of {}", visible(&entry.key), known.join(", "));
         }
     }
     Ok(())
@@ -134,38 +132,38 @@ fn known_keys(node: &Node, known: &[&str]) -> anyhow::Result<()> {
 
 impl Suite {
     fn read(path: &Path, rules: &[PathBuf]) -> anyhow::Result<Self> {
-        let content = std::fs::read_to_string(path).context("cannot read it")?;
+        let content = std::fs::read_to_string(path).context("cannot read the file")?;
         let documents = yaml::parse(&content).map_err(|error| {
             let line = content.get(..error.range.start).unwrap_or_default().matches('\n').count() + 1;
             anyhow::anyhow!("line {line}: not valid YAML: {}", error.message)
         })?;
-        let root = documents.roots.first().context("the file is empty; it needs `tests:`")?;
+        let root = documents.roots.first().context("the file is empty: expected `tests:`")?;
         known_keys(root, &["rule_files", "rule_matching", "tests"])?;
         let beside = path.parent().unwrap_or(Path::new(""));
         let named: Vec<PathBuf> = match root.get("rule_files") {
             None => Vec::new(),
             Some(node) => node
                 .sequence()
-                .context("`rule_files` takes a sequence of paths")?
+                .context("`rule_files` must be a sequence of paths")?
                 .iter()
                 .map(|node| {
                     node.text()
                         .map(|name| beside.join(name))
-                        .context("`rule_files` takes a sequence of paths")
+                        .context("`rule_files` must be a sequence of paths")
                 })
                 .collect::<anyhow::Result<_>>()?,
         };
         let matching = match text(root, "rule_matching")? {
             None | Some("all") => Matching::All,
             Some("first") => Matching::First,
-            Some(other) => bail!("`rule_matching` is either `all` or `first`, not `{}`", visible(other)),
+            Some(other) => bail!("invalid `rule_matching` `{}`: expected `all` or `first`", visible(other)),
         };
         let files = rule_files::read(if rules.is_empty() { &named } else { rules })?;
         let rules = Arc::new(rule_files::load_files(&files, matching)?.rules);
         let nodes = root
             .get("tests")
             .and_then(|node| node.sequence())
-            .context("the file needs `tests:`, a sequence")?;
+            .context("`tests` is missing or not a sequence")?;
         let tests = nodes
             .iter()
             .enumerate()
@@ -177,16 +175,13 @@ impl Suite {
             let rules = test.rules.rules.iter().map(|rule| &rule.name);
             let mut names = rules.chain(test.rules.correlations.iter().map(|correlation| &correlation.name));
             if !names.any(|name| **name == *expected.rule) {
-                bail!(
-                    "an alert of rule «{}» is expected, and there is no such rule",
-                    visible(&expected.rule)
-                );
+                bail!("expected alert of unknown rule `{}`", visible(&expected.rule));
             }
         }
         Ok(Suite { matching, tests })
     }
 
-    /// What is wrong; nothing where the test passes.
+    /// Runs a test and returns its failures; empty if it passes.
     fn run(&self, test: &Case) -> anyhow::Result<Vec<String>> {
         let detector = Detector::new(&test.rules, Options { matching: self.matching, ..Options::default() });
         let mut session = detector.session();
@@ -203,7 +198,7 @@ impl Suite {
         session.chunk(&test.events, &mut on_alert);
         session.finish(&mut on_alert);
         if let Some(error) = unreadable {
-            return Err(error).context("an alert is no JSON");
+            return Err(error).context("an alert is not valid JSON");
         }
         let counts = session.take_stats();
         let mut problems: Vec<String> =
@@ -231,35 +226,35 @@ impl Case {
         matching: Matching,
     ) -> anyhow::Result<Self> {
         known_keys(node, &["name", "rules", "events", "file", "alerts"])?;
-        let name = text(node, "name")?.context("it needs a `name`")?.to_owned();
+        let name = text(node, "name")?.context("`name` is missing")?.to_owned();
         let rules = match text(node, "rules")? {
             None => rules.clone(),
             Some(more) => {
                 let own =
-                    SourceFile { name: format!("the rules of «{name}»").into(), text: more.to_owned() };
+                    SourceFile { name: format!("rules of test `{name}`").into(), text: more.to_owned() };
                 let files: Vec<SourceFile> = files.iter().cloned().chain([own]).collect();
                 Arc::new(rule_files::load_files(&files, matching)?.rules)
             }
         };
         let events = match (node.get("events"), text(node, "file")?) {
             (Some(events), None) => {
-                let nodes = events.sequence().context("`events` takes a sequence of events")?;
+                let nodes = events.sequence().context("`events` must be a sequence of events")?;
                 let mut lines = Vec::new();
                 for (at, node) in nodes.iter().enumerate() {
                     let mut event = node.to_json();
-                    fill_in(&mut event, at).with_context(|| format!("event {} is no mapping", at + 1))?;
+                    fill_in(&mut event, at).with_context(|| format!("event {} is not a mapping", at + 1))?;
                     serde_json::to_writer(&mut lines, &event)?;
                     lines.push(b'\n');
                 }
                 lines
             }
             (None, Some(file)) => events::read(&beside.join(file).display().to_string())?,
-            _ => bail!("test «{}» needs either `events` or `file`", visible(&name)),
+            _ => bail!("test `{}`: expected either `events` or `file`", visible(&name)),
         };
         let expected = node
             .get("alerts")
             .and_then(|node| node.sequence())
-            .with_context(|| format!("test «{}» needs `alerts`, which may be []", visible(&name)))?
+            .with_context(|| format!("test `{}`: `alerts` is missing (use [] for none)", visible(&name)))?
             .iter()
             .map(|node| Expected::read(node))
             .collect::<anyhow::Result<_>>()?;
@@ -267,7 +262,7 @@ impl Case {
     }
 }
 
-/// Adds what nearly every event has and a test is seldom about.
+/// Adds the members that nearly every event has and few tests are about.
 fn fill_in(event: &mut Value, number: usize) -> Option<()> {
     let event = event.as_object_mut()?;
     let verb = event.get("verb").and_then(Value::as_str).unwrap_or("get").to_owned();
@@ -277,7 +272,7 @@ fn fill_in(event: &mut Value, number: usize) -> Option<()> {
         ("level", json!("Metadata")),
         ("auditID", json!(format!("00000000-0000-4000-8000-{number:012}"))),
         ("stage", json!(if verb == "watch" { "ResponseStarted" } else { "ResponseComplete" })),
-        ("user", json!({"username": "somebody"})),
+        ("user", json!({"username": "alice"})),
         ("sourceIPs", json!(["192.0.2.1"])),
         ("responseStatus", json!({"metadata": {}, "code": 200})),
         ("requestReceivedTimestamp", json!("2026-01-01T00:00:00.000000Z")),
@@ -295,10 +290,10 @@ impl Expected {
         let fields = match node.get("fields").map(|fields| fields.to_json()) {
             None => serde_json::Map::new(),
             Some(Value::Object(fields)) => fields,
-            Some(_) => bail!("`fields` takes a mapping"),
+            Some(_) => bail!("`fields` must be a mapping"),
         };
         Ok(Expected {
-            rule: text(node, "rule")?.context("an expected alert needs `rule`")?.to_owned(),
+            rule: text(node, "rule")?.context("expected alert: `rule` is missing")?.to_owned(),
             priority: text(node, "priority")?.map(str::to_owned),
             output: text(node, "output")?.map(str::to_owned),
             fields,
@@ -318,13 +313,16 @@ impl Expected {
         match others.first() {
             None => format!("missing: {}", self.rule),
             Some(other) => {
-                format!("missing: {} with other values; there is {}", self.rule, other["output_fields"])
+                format!(
+                    "missing: {}; an alert with other values fired: {}",
+                    self.rule, other["output_fields"]
+                )
             }
         }
     }
 }
 
-/// YAML may read as a number what an alert has as a text.
+/// Compares values. A number in YAML also equals its text, which is how an alert may have it.
 fn is_value(actual: &Value, expected: &Value) -> bool {
     let text = expected.to_string();
     actual == expected || actual.as_str() == Some(text.as_str())

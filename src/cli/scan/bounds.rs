@@ -1,12 +1,14 @@
-//! The times that `--since` and `--until` take.
+//! Parses the times of `--since` and `--until`.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
-/// Reads a time: RFC 3339, a date (its start, UTC), or how long ago. Nanoseconds since 1970.
+/// Parses an RFC 3339 time, a date (its start in UTC) or an age. Returns nanoseconds since 1970-01-01T00:00:00Z.
 pub fn parse(text: &str) -> Result<i64, String> {
-    let expected = || "expected 2026-11-23T10:00:00Z, 2026-11-23, or how long ago: 30m, 2h, 7d".to_owned();
+    let expected = || {
+        "invalid time: expected 2026-11-23T10:00:00Z, 2026-11-23, or an age such as 30m, 2h or 7d".to_owned()
+    };
     let text = text.trim();
     let time = if let Ok(time) = text.parse::<Timestamp>() {
         time
@@ -20,7 +22,8 @@ pub fn parse(text: &str) -> Result<i64, String> {
         let now = Timestamp::now().to_zoned(TimeZone::UTC);
         now.checked_sub(span).map_err(|_| expected())?.timestamp()
     };
-    i64::try_from(time.as_nanosecond()).map_err(|_| "this time is too far away".to_owned())
+    i64::try_from(time.as_nanosecond())
+        .map_err(|_| "time out of range: expected a year from 1678 to 2262".to_owned())
 }
 
 #[cfg(test)]
@@ -28,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read() {
+    fn parses_times_dates_and_ages() {
         assert_eq!(parse("2026-11-23T10:00:00Z").unwrap(), 1_795_428_000_000_000_000);
         assert_eq!(parse("2026-11-23").unwrap(), 1_795_392_000_000_000_000);
         let (hour, now) = (parse("1h").unwrap(), parse("0s").unwrap());

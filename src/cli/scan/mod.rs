@@ -1,4 +1,4 @@
-//! `pullwatch scan`: audit logs in, alerts out, and a summary of what was seen.
+//! `pullwatch scan`: evaluates the rules over audit logs, prints alerts and a summary.
 
 pub(super) mod bounds;
 pub(super) mod summary;
@@ -21,90 +21,89 @@ use crate::detection::alert::Priority;
 use crate::detection::detector::{Detector, Options};
 use crate::detection::rules::Matching;
 
-/// Search audit logs: who read, listed or watched which secrets
+/// Scan audit logs and print alerts
 ///
-/// Reads audit logs of a kube-apiserver and prints an alert a line. Files may be plain, gzip or zstd; a directory or a
-/// pattern stands for the audit logs in it, a rotated set is read oldest first. A summary follows on standard error.
+/// Reads audit logs of a kube-apiserver and prints one alert per line, followed by a summary on standard error. Files may
+/// be uncompressed, gzip or zstd. Directories and glob patterns are expanded to the logs in them; a rotated set is read
+/// oldest first.
 ///
-/// Without --rules it uses the files of ./rules.d, else the rules that ship with pullwatch.
+/// Without --rules, the rule files in ./rules.d are used or, if there is no such directory, the built-in rules.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  pullwatch scan /var/log/kubernetes/audit/            all audit logs of a directory, rotated ones first
-  pullwatch scan 'audit-2026-11-*.log.gz'              a pattern
+  pullwatch scan /var/log/kubernetes/audit/            all audit logs of a directory, oldest first
+  pullwatch scan 'audit-2026-11-*.log.gz'              all files that match a pattern
   kubectl logs -n kube-system audit-relay | pullwatch scan
-                                                       standard input, alerts as they come
-  pullwatch scan audit.log --format json | jq .rule    one JSON object a line
-  pullwatch scan audit.log --since 2h --priority error the last two hours, only what is bad
+                                                       standard input
+  pullwatch scan audit.log --format json | jq .rule    one JSON object per line
+  pullwatch scan audit.log --since 2h --priority error last two hours, errors and above
   pullwatch scan audit.log --rules rules.d --rules mine.yaml
-                                                       more rules, in this order
-  pullwatch scan audit.log --fail-on warning -q        exit 1 if there is something to look at
+                                                       rules from several files, loaded in this order
+  pullwatch scan audit.log --fail-on warning -q        exit 1 if any alert of priority warning or higher fired
 
-Exit status: 0 done, 1 an alert at least as bad as --fail-on fired, 2 an error, or an input that could not be read.")]
+Exit status: 0 success, 1 an alert of the --fail-on priority or higher fired, 2 error or unreadable input.")]
 pub struct Scan {
-    /// What to read: files, directories, patterns, or - for standard input.
+    /// Files, directories or glob patterns to read, or - for standard input
     ///
-    /// A directory stands for the logs in it and below it (*.log*, *.json, *.jsonl, *.ndjson; plain, .gz, .zst), but for
-    /// hidden ones. A rotated set is read oldest first, each file once.
+    /// A directory is searched recursively for logs (*.log*, *.json, *.jsonl, *.ndjson; also .gz and .zst), except hidden
+    /// ones. A rotated set is read oldest first, and each file once.
     #[arg(value_name = "PATH|DIR|GLOB|-")]
     paths: Vec<OsString>,
 
-    /// How to print alerts.
+    /// Output format of alerts
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     format: Format,
 
-    /// A rule file, or a directory of them. May be given several times; later definitions replace earlier ones.
+    /// Rule file or directory of rule files; repeatable, later definitions override earlier ones
     #[arg(short, long = "rules", value_name = "PATH")]
     rules: Vec<PathBuf>,
 
-    /// Whether each rule that matches an event makes an alert, or only the first one in load order.
+    /// Which matching rules make an alert: all, or only the first in load order
     #[arg(long, value_enum, default_value_t = RuleMatching::All, value_name = "WHICH")]
     rule_matching: RuleMatching,
 
-    /// Leave out rules less bad than this.
+    /// Minimum rule priority; lower-priority rules are disabled
     #[arg(short, long, value_name = "MIN", value_parser = priority, default_value = "debug")]
     priority: Priority,
 
-    /// Only events from this time on: 2026-11-23T10:00:00Z, 2026-11-23, or 2h, 7d (ago).
+    /// Only events at or after this time: 2026-11-23T10:00:00Z, 2026-11-23, or an age such as 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = bounds::parse)]
     since: Option<i64>,
 
-    /// Only events before this time.
+    /// Only events before this time
     #[arg(long, value_name = "TIME", value_parser = bounds::parse)]
     until: Option<i64>,
 
-    /// How many threads judge events. The output is the same with any number. [default: all cores]
+    /// Number of threads; the output does not depend on it [default: number of cores]
     #[arg(short, long, value_name = "N")]
     threads: Option<usize>,
 
-    /// Exit with 1 if an alert at least as bad as this fired.
+    /// Exit with status 1 if any alert has this priority or higher
     #[arg(long, value_name = "PRIORITY", value_parser = priority)]
     fail_on: Option<Priority>,
 
-    /// The longest line that is read whole, in bytes (suffixes K, M, G). Of a longer one the head is judged.
+    /// Maximum event size in bytes (suffixes K, M, G); longer lines are evaluated by their first part
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = size)]
     max_event_size: usize,
 
-    /// No summary.
+    /// Do not print the summary
     #[arg(short, long, visible_alias = "no-summary")]
     quiet: bool,
 }
 
-/// How to print alerts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people: time, priority, rule, what happened.
+    /// One human-readable line per alert: time, priority, rule, output
     Text,
-    /// For programs: one JSON object a line.
+    /// One JSON object per line
     Json,
 }
 
-/// Which rules make alerts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum RuleMatching {
-    /// The first that matches.
+    /// Only the first rule that matches
     First,
-    /// Each that matches.
+    /// Every rule that matches
     All,
 }
 
@@ -112,12 +111,12 @@ pub(super) fn priority(word: &str) -> Result<Priority, String> {
     Priority::parse(word).ok_or_else(|| {
         let words: Vec<String> =
             Priority::ALL.iter().map(|priority| priority.name().to_ascii_lowercase()).collect();
-        format!("expected {}", words.join(", "))
+        format!("unknown priority: expected one of {}", words.join(", "))
     })
 }
 
-/// Events are at least this long, and offsets in them have 32 bits.
-const SIZES: std::ops::RangeInclusive<usize> = 1024..=(u32::MAX as usize / 2);
+/// Allowed values of `--max-event-size`, in bytes: no event is shorter, and offsets in an event have 32 bits.
+const EVENT_SIZES: std::ops::RangeInclusive<usize> = 1024..=(u32::MAX as usize / 2);
 
 pub(super) fn size(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
@@ -126,19 +125,18 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         "K" | "KB" | "KIB" => 1 << 10,
         "M" | "MB" | "MIB" => 1 << 20,
         "G" | "GB" | "GIB" => 1 << 30,
-        _ => return Err("expected a number of bytes, such as 64M".to_owned()),
+        _ => return Err("invalid size: expected a number of bytes, such as 64M".to_owned()),
     };
     let size = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
-    size.filter(|size| SIZES.contains(size))
-        .ok_or_else(|| "expected a number of bytes from 1K to 2047M".to_owned())
+    size.filter(|size| EVENT_SIZES.contains(size))
+        .ok_or_else(|| "size out of range: expected 1K to 2047M".to_owned())
 }
 
 impl Scan {
-    /// Reads, judges, prints.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let started = Instant::now();
         if let (Some(since), Some(until)) = (self.since, self.until) {
-            anyhow::ensure!(since < until, "no time is left: --since is not before --until");
+            anyhow::ensure!(since < until, "invalid time range: --since must be earlier than --until");
         }
         let matching = match self.rule_matching {
             RuleMatching::First => Matching::First,
@@ -147,7 +145,7 @@ impl Scan {
         let names = if self.paths.is_empty() {
             anyhow::ensure!(
                 !std::io::stdin().is_terminal(),
-                "nothing to scan: name a file, a directory or a pattern, or pipe a log to standard input"
+                "no input: name a file, a directory or a glob pattern, or pipe a log to standard input"
             );
             vec![OsString::from("-")]
         } else {
@@ -170,12 +168,12 @@ impl Scan {
 
         let mut failures: Vec<String> = errors.iter().map(ToString::to_string).collect();
         for failure in &failures {
-            complain(failure);
+            report_failure(failure);
         }
         let report = worker::run(&self, &detector, &inputs)?;
         failures.extend(report.failures.iter().cloned());
         if report.pipe_closed {
-            // Whoever asked has seen enough, as with `head`: neither the rest nor a summary is of interest.
+            // The reader has seen enough, as with `head`: print no summary either.
             return Ok(ExitCode::SUCCESS);
         }
         let outcome = summary::Outcome {
@@ -190,7 +188,7 @@ impl Scan {
             summary::print(&outcome);
         }
         let fired =
-            self.fail_on.is_some_and(|limit| report.tally.worst().is_some_and(|worst| worst <= limit));
+            self.fail_on.is_some_and(|limit| report.tally.highest().is_some_and(|highest| highest <= limit));
         Ok(match (failures.is_empty(), fired) {
             (false, _) => ExitCode::from(2),
             (true, true) => ExitCode::from(1),
@@ -199,7 +197,7 @@ impl Scan {
     }
 }
 
-/// Says at once what cannot be read.
-pub(super) fn complain(failure: &str) {
+/// Reports an unreadable input on standard error at once; the summary repeats it.
+pub(super) fn report_failure(failure: &str) {
     rule_files::show(&format!("pullwatch: {}\n", super::visible(failure)));
 }

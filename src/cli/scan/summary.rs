@@ -1,4 +1,4 @@
-//! What was seen, at a glance.
+//! The summary of a scan, on standard error.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,29 +8,25 @@ use super::text;
 use crate::cli::rule_files::show;
 use crate::cli::visible;
 
-/// Everything that a summary tells.
 pub struct Outcome<'a> {
-    /// What was counted.
     pub tally: &'a Tally,
-    /// Inputs that were not read, or not to their end, and why.
+    /// Inputs that could not be read completely, each with the reason.
     pub failures: &'a [String],
-    /// Inputs with nothing in them.
+    /// Names of empty inputs.
     pub empty: &'a [String],
-    /// How many files.
+    /// Number of files read.
     pub files: usize,
-    /// How long it took.
     pub elapsed: Duration,
-    /// By index.
+    /// Names by rule index.
     pub rule_names: &'a [String],
 }
 
-/// How many actors and targets are shown.
+/// Number of users, targets and empty inputs shown.
 const TOP: usize = 5;
 
-/// A name in the summary is cut to so many characters.
-const WIDEST: usize = 100;
+/// Names are cut to this many characters.
+const MAX_NAME_WIDTH: usize = 100;
 
-/// Prints it on standard error.
 pub fn print(outcome: &Outcome<'_>) {
     show(&render(outcome));
 }
@@ -39,7 +35,7 @@ fn render(outcome: &Outcome<'_>) -> String {
     let tally = outcome.tally;
     let mut out = String::from("\n");
     let seconds = outcome.elapsed.as_secs_f64();
-    #[allow(clippy::cast_precision_loss)] // For people.
+    #[allow(clippy::cast_precision_loss)] // Rounded for display.
     let size = tally.bytes as f64;
     let rate = size / seconds.max(1e-9);
     let files = match outcome.files {
@@ -56,11 +52,7 @@ fn render(outcome: &Outcome<'_>) -> String {
         bytes(rate)
     );
     if tally.counts.outside_time_range > 0 {
-        let _ = writeln!(
-            out,
-            "{} more events are outside the time range",
-            grouped(tally.counts.outside_time_range)
-        );
+        let _ = writeln!(out, "{} events outside the time range", grouped(tally.counts.outside_time_range));
     }
     let _ = writeln!(out, "{} alerts", grouped(tally.alerts()));
     let mut rules: Vec<_> = tally.rules.iter().collect();
@@ -71,27 +63,27 @@ fn render(outcome: &Outcome<'_>) -> String {
         let _ =
             writeln!(out, "{:>9}  {style}{:<13}{style:#}  {}", grouped(count), priority.name(), short(name));
     }
-    names(&mut out, "who", &tally.actors);
-    names(&mut out, "what", &tally.targets);
-    reasons(&mut out, "malformed", tally.counts.malformed.iter());
-    reasons(&mut out, "skipped", tally.counts.skipped.iter());
-    reasons(&mut out, "truncated", tally.counts.truncated.iter());
-    reasons(&mut out, "forgotten to stay within bounds", tally.counts.evicted.iter());
+    names(&mut out, "Top users", &tally.actors);
+    names(&mut out, "Top targets", &tally.targets);
+    reasons(&mut out, "Malformed records", tally.counts.malformed.iter());
+    reasons(&mut out, "Skipped records", tally.counts.skipped.iter());
+    reasons(&mut out, "Truncated events", tally.counts.truncated.iter());
+    reasons(&mut out, "Evicted to stay within memory limits", tally.counts.evicted.iter());
     if !tally.counts.throttled.is_empty() {
-        out.push_str("held back by throttles:\n");
+        out.push_str("Throttled alerts:\n");
         for (&rule, &count) in &tally.counts.throttled {
             let name = outcome.rule_names.get(rule).map_or("", String::as_str);
             let _ = writeln!(out, "{:>9}  {}", grouped(count), short(name));
         }
     }
     if !outcome.empty.is_empty() {
-        let _ = writeln!(out, "empty: {}", grouped(outcome.empty.len() as u64));
+        let _ = writeln!(out, "Empty inputs: {}", grouped(outcome.empty.len() as u64));
         for name in outcome.empty.iter().take(TOP) {
             let _ = writeln!(out, "           {}", visible(name));
         }
     }
     if !outcome.failures.is_empty() {
-        let _ = writeln!(out, "not read:");
+        let _ = writeln!(out, "Unreadable inputs:");
         for failure in outcome.failures {
             let _ = writeln!(out, "           {}", visible(failure));
         }
@@ -110,8 +102,8 @@ fn names(out: &mut String, title: &str, names: &Names) {
     }
     let more = names.len() - top.len();
     if more > 0 || names.others > 0 {
-        let plus = if names.others > 0 { "or more " } else { "" };
-        let _ = writeln!(out, "           and {} {plus}others", grouped(more as u64));
+        let bound = if names.others > 0 { "at least " } else { "" };
+        let _ = writeln!(out, "           and {bound}{} more", grouped(more as u64));
     }
 }
 
@@ -129,7 +121,7 @@ fn reasons<'a>(out: &mut String, title: &str, reasons: impl Iterator<Item = (&'a
 
 fn short(name: &str) -> String {
     let name = visible(name);
-    match name.char_indices().nth(WIDEST) {
+    match name.char_indices().nth(MAX_NAME_WIDTH) {
         Some((end, _)) => format!("{}…", &name[..end]),
         None => name,
     }
@@ -148,7 +140,7 @@ pub fn grouped(number: u64) -> String {
     out
 }
 
-/// `1.2 MB`: powers of ten, as disks are sold.
+/// `1.2 MB`: decimal units.
 pub fn bytes(number: f64) -> String {
     let mut number = number;
     for unit in ["B", "kB", "MB", "GB"] {
@@ -165,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_for_people() {
+    fn formats_numbers_and_sizes() {
         assert_eq!(
             (grouped(0), grouped(999), grouped(1_234_567)),
             ("0".into(), "999".into(), "1,234,567".into())

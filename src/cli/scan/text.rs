@@ -1,4 +1,4 @@
-//! An alert as a line for people.
+//! The text format of alerts: one line each.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,6 @@ use crate::detection::alert::Priority;
 use crate::detection::audit::time::{self, Clock};
 use crate::detection::engine::alert::Alert;
 
-/// The style of a priority.
 pub fn style(priority: Priority) -> Style {
     match priority {
         Priority::Emergency | Priority::Alert | Priority::Critical => AnsiColor::Red.on_default().bold(),
@@ -20,11 +19,12 @@ pub fn style(priority: Priority) -> Style {
     }
 }
 
-/// Appends `2026-11-23 03:45:32.270  WARNING  Rule: what happened` and a line's end.
+/// Appends `2026-11-23 03:45:32.270Z  WARNING  Rule: output` and a line break. Times are in UTC.
 pub fn write(alert: &Alert<'_>, color: bool, out: &mut Vec<u8>) {
     let mut when = time::format(Clock::DateTime, alert.time());
-    // Milliseconds are enough for people.
+    // Milliseconds are precise enough to read.
     when.truncate("2026-11-23 03:45:32.270".len());
+    when.push('Z');
     let name = alert.priority().name().to_ascii_uppercase();
     let rule = visible(alert.rule_name());
     let message = visible(alert.message().trim());

@@ -1,7 +1,8 @@
-//! The loop of a scan: read, judge, print, on one thread or on several.
+//! The loop of a scan: read, evaluate, print, on one thread or several.
 //!
-//! With several, one thread reads and cuts, some pass, and this one judges what the scouts left, and prints, in the
-//! order of reading. Buffers are few and go round, so that a slow one holds up the reader rather than fill the memory.
+//! With several threads, one reads and splits the input into chunks, several run the parallel pass, and the calling thread runs the
+//! ordered pass and prints alerts in input order. The number of buffers is fixed and they are reused, so that a slow consumer blocks the
+//! reader instead of growing memory.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -23,23 +24,22 @@ use crate::detection::audit::event::Event;
 use crate::detection::detector::{DeferredEvent, Detector, Output, ParallelPass};
 use crate::detection::engine::alert::Alert;
 
-/// What came of it.
+/// The result of a scan.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What was seen.
     pub tally: Tally,
-    /// Inputs that could not be read, or not to their end, and why.
+    /// Inputs that could not be read completely, each with the reason.
     pub failures: Vec<String>,
-    /// Inputs in which there was nothing.
+    /// Names of empty inputs.
     pub empty: Vec<String>,
-    /// Whoever read the alerts stopped reading.
+    /// The reader of standard output closed the pipe; the rest of the input was not read.
     pub pipe_closed: bool,
 }
 
-/// Runs a scan.
+/// Scans all inputs and prints alerts.
 ///
 /// # Errors
-/// When alerts cannot be written.
+/// If alerts cannot be written, except for a closed pipe.
 pub fn run(scan: &Scan, detector: &Detector, inputs: &[Input]) -> anyhow::Result<Report> {
     let read = Arc::new(AtomicU64::new(0));
     let mut screen = Screen::new(inputs, read.clone());
@@ -59,9 +59,8 @@ pub fn run(scan: &Scan, detector: &Detector, inputs: &[Input]) -> anyhow::Result
     Ok(report)
 }
 
-/// Standard output, and the progress bar that must not disturb it.
+/// Standard output, and a progress bar that does not interleave with it.
 pub struct Screen {
-    /// How far reading is.
     pub bar: ProgressBar,
     started: Instant,
     read: Arc<AtomicU64>,
@@ -70,11 +69,11 @@ pub struct Screen {
     color: bool,
 }
 
-/// Work that is over sooner needs no bar.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The progress bar appears after this time.
+const PROGRESS_DELAY: Duration = Duration::from_millis(500);
 
 impl Screen {
-    /// For these inputs, of which so many bytes are read.
+    /// `read` counts the compressed bytes read so far.
     pub fn new(inputs: &[Input], read: Arc<AtomicU64>) -> Self {
         let size = |input: &Input| match input {
             Input::File(path) => std::fs::metadata(path).map_or(0, |metadata| metadata.len()),
@@ -97,9 +96,9 @@ impl Screen {
         }
     }
 
-    /// Shows how far it is, once that takes a while.
+    /// Updates the progress bar, and shows it once [`PROGRESS_DELAY`] has passed.
     pub fn progress(&mut self) {
-        if !self.visible && self.started.elapsed() > PATIENCE && io::stderr().is_terminal() {
+        if !self.visible && self.started.elapsed() > PROGRESS_DELAY && io::stderr().is_terminal() {
             self.visible = true;
             self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         }
@@ -122,10 +121,10 @@ impl Screen {
     }
 }
 
-/// How alerts are printed: in which format, and whether in colour.
+/// Output format, and whether to use color.
 type Style = (Format, bool);
 
-fn say(alert: &Alert<'_>, style: Style, tally: &mut Tally, out: &mut Vec<u8>) {
+fn print_alert(alert: &Alert<'_>, style: Style, tally: &mut Tally, out: &mut Vec<u8>) {
     tally.alert(alert);
     match style {
         (Format::Json, _) => {
@@ -136,20 +135,20 @@ fn say(alert: &Alert<'_>, style: Style, tally: &mut Tally, out: &mut Vec<u8>) {
     }
 }
 
-/// What came of reading.
+/// The result of reading all inputs.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// Uncompressed.
+    /// Uncompressed bytes.
     pub bytes: u64,
-    /// Inputs that could not be read, or not to their end, and why.
+    /// Inputs that could not be read completely, each with the reason.
     pub failures: Vec<String>,
-    /// Inputs in which there was nothing.
+    /// Names of empty inputs.
     pub empty: Vec<String>,
 }
 
-/// Reads all inputs, a chunk a call of `take` that gives the next buffer; ends early when `take` says so.
+/// Reads all inputs and passes each chunk to `take`, which returns the buffer for the next chunk, or `None` to stop early.
 pub fn read_all(
-    longest: usize,
+    max_event_size: usize,
     inputs: &[Input],
     read: &Arc<AtomicU64>,
     mut buffer: Buffer,
@@ -159,7 +158,7 @@ pub fn read_all(
     for input in inputs {
         let mut fail = |error: &io::Error| {
             let failure = format!("{}: {error}", input.name());
-            super::complain(&failure);
+            super::report_failure(&failure);
             reading.failures.push(failure);
         };
         tracing::info!(input = %super::super::visible(&input.name()), "reading");
@@ -170,7 +169,7 @@ pub fn read_all(
                 continue;
             }
         };
-        let mut chunks = Chunks::new(reader, longest, *input == Input::Stdin);
+        let mut chunks = Chunks::new(reader, max_event_size, *input == Input::Stdin);
         loop {
             match chunks.next(&mut buffer) {
                 Ok(Some(kind)) => match take(kind, buffer) {
@@ -220,7 +219,7 @@ fn one_thread(
     let tally = &mut report.tally;
     let reading = read_all(scan.max_event_size, inputs, read, Buffer::default(), |kind, buffer| {
         out.clear();
-        let mut on_alert = |alert: &Alert<'_>| say(alert, style, tally, &mut out);
+        let mut on_alert = |alert: &Alert<'_>| print_alert(alert, style, tally, &mut out);
         match kind {
             Chunk::Records => session.chunk(buffer.bytes(), &mut on_alert),
             Chunk::Head => session.head(buffer.bytes(), &mut on_alert),
@@ -233,12 +232,12 @@ fn one_thread(
     result?;
     let mut out = Vec::new();
     let tally = &mut report.tally;
-    session.finish(&mut |alert| say(alert, style, tally, &mut out));
+    session.finish(&mut |alert| print_alert(alert, style, tally, &mut out));
     tally.counts.add(&session.take_stats());
     screen.write(&out)
 }
 
-/// A chunk on its way.
+/// A chunk to evaluate.
 struct Job {
     number: u64,
     kind: Chunk,
@@ -282,11 +281,11 @@ fn many_threads(
     report: &mut Report,
     threads: usize,
 ) -> io::Result<()> {
-    // As many buffers as can be read, judged and waiting to be printed at once.
+    // Per thread: one chunk being read, one being evaluated, one waiting to be printed.
     let (free, buffers) = mpsc::channel::<Buffer>();
     let budget = long_record_budget(scan.max_event_size);
     for _ in 0..threads * 3 {
-        // The receiver lives on.
+        // The receiver is still alive.
         let _ = free.send(Buffer::sharing(&budget));
     }
     let (submit, jobs) = mpsc::channel::<Job>();
@@ -302,7 +301,7 @@ fn many_threads(
             read_all(scan.max_event_size, inputs, read, first, |kind, buffer| {
                 submit.send(Job { number, kind, buffer }).ok()?;
                 number += 1;
-                // Nobody gives buffers back when nobody prints any more.
+                // Buffers stop coming back when printing has failed.
                 buffers.recv().ok()
             })
         });
@@ -315,12 +314,12 @@ fn many_threads(
             .collect();
         drop(finish);
         let result = finish_in_order(detector, screen, &done, &free, style, &mut report.tally);
-        // The reader stops when no buffer can come back, the workers when nobody waits for what they do.
+        // Without a sender of buffers the reader stops; without a receiver of results the workers stop.
         drop((free, done));
         budget.close();
-        let is_over = matches!(&result, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
-        if is_over && inputs.contains(&Input::Stdin) {
-            // The reader may wait for more input for hours, and there is no way to wake it.
+        let pipe_closed = matches!(&result, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
+        if pipe_closed && inputs.contains(&Input::Stdin) {
+            // The reader may be blocked on standard input, and nothing can interrupt it.
             screen.bar.finish_and_clear();
             std::process::exit(0);
         }
@@ -332,9 +331,9 @@ fn many_threads(
     })
 }
 
-/// What no input should bring about. The message of the panic itself was printed by then.
+/// A bug: no input may cause a panic. The panic's own message was already printed.
 fn panicked() -> io::Error {
-    io::Error::other("a thread failed in the middle: not everything was judged. Please report this as a bug")
+    io::Error::other("a thread panicked: not all events were evaluated. Please report this as a bug")
 }
 
 fn work(detector: &Detector, jobs: &Mutex<Receiver<Job>>, finish: &Sender<Done>, style: Style) -> Tally {
@@ -343,10 +342,10 @@ fn work(detector: &Detector, jobs: &Mutex<Receiver<Job>>, finish: &Sender<Done>,
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut job) = job else { return tally };
-        // Everyone waits for this chunk, so even if judging it panics somebody must hear of it.
+        // The printing thread waits for every chunk in turn, so a panic must produce a result too.
         let findings = catch_unwind(AssertUnwindSafe(|| explore(&mut pass, &job, style, &mut tally))).ok();
         if findings.as_ref().is_none_or(|findings| findings.deferred.is_empty()) {
-            // Not when it is read into again: until then the reader may wait for what this one took.
+            // Release the memory now: the reader may be waiting for this buffer's share of the allowance.
             job.buffer.clear();
         }
         if finish.send(Done { number: job.number, findings, buffer: job.buffer }).is_err() {
@@ -363,7 +362,7 @@ fn explore(pass: &mut ParallelPass<'_>, job: &Job, style: Style, tally: &mut Tal
     };
     let bytes = plain.as_deref().unwrap_or(job.buffer.bytes());
     let mut on_output = |found: Output<'_, '_>| match found {
-        Output::Alert(alert) => say(alert, style, tally, &mut findings.alerts),
+        Output::Alert(alert) => print_alert(alert, style, tally, &mut findings.alerts),
         Output::Deferred(event, deferred) => {
             let text = event.bytes();
             // An event is a part of its buffer.
@@ -409,7 +408,7 @@ fn finish_in_order(
                 printed = record.after;
                 let mut event = Event::new(&records[record.place]);
                 ordered.judge(&mut cache, &mut event, record.deferred, &mut |alert| {
-                    say(alert, style, tally, &mut out);
+                    print_alert(alert, style, tally, &mut out);
                 });
             }
             out.extend_from_slice(&findings.alerts[printed..]);
@@ -421,7 +420,7 @@ fn finish_in_order(
         }
     }
     out.clear();
-    let counts = ordered.finish(&mut |alert| say(alert, style, tally, &mut out));
+    let counts = ordered.finish(&mut |alert| print_alert(alert, style, tally, &mut out));
     tally.counts.add(&counts);
     screen.write(&out)
 }
