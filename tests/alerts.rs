@@ -1,4 +1,4 @@
-//! `pullwatch alerts` on a store that the library made.
+//! `pullwatch alerts` on a store created through the library.
 
 #![allow(clippy::unwrap_used)]
 
@@ -31,7 +31,7 @@ fn out(dir: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Why it failed.
+/// Returns the error message of a failed command.
 fn error(dir: &Path, arguments: &[&str]) -> String {
     let output = run(dir, arguments);
     assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -44,7 +44,7 @@ fn keep(store: &mut Store, alerts: &[NewAlert]) {
     store.commit(&Batch { alerts, now, ..Batch::default() }).unwrap();
 }
 
-/// A store with what a scan of a sample says.
+/// A store with the alerts of a sample log.
 fn sample() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let scan = pullwatch()
@@ -89,7 +89,7 @@ fn sample() -> (tempfile::TempDir, Store) {
 }
 
 #[test]
-fn alerts_are_listed_and_shown_while_the_daemon_runs() {
+fn lists_and_shows_alerts_while_the_daemon_runs() {
     let (dir, _daemon) = sample();
     let list = out(dir.path(), &["list", "--limit", "8", "--priority", "warning"]);
     insta::assert_snapshot!("list", list);
@@ -99,7 +99,7 @@ fn alerts_are_listed_and_shown_while_the_daemon_runs() {
     let shown = out(dir.path(), &["show", &id[..8]]);
     let version = shown.rsplit_once("rule_set").unwrap().1.trim();
     assert!(version.len() == 12 && version.bytes().all(|digit| digit.is_ascii_hexdigit()), "{version}");
-    // Another with each change of a rule.
+    // The version changes with every rule.
     insta::assert_snapshot!("show", shown.replace(version, "(version)"));
 
     let json = out(dir.path(), &["list", "--user", "mallory", "--format", "json", "--limit", "0"]);
@@ -111,7 +111,7 @@ fn alerts_are_listed_and_shown_while_the_daemon_runs() {
 }
 
 #[test]
-fn filters_leave_out_the_rest_and_say_so() {
+fn filters_alerts_and_explains_an_empty_list() {
     let (dir, _daemon) = sample();
     let count = |arguments: &[&str]| {
         let arguments = [&["list", "--format", "json", "-n", "0"], arguments].concat();
@@ -125,21 +125,21 @@ fn filters_leave_out_the_rest_and_say_so() {
 
     let output = run(dir.path(), &["list", "-n", "3"]);
     assert_eq!(String::from_utf8(output.stdout.clone()).unwrap().lines().count(), 4);
-    assert_eq!(said(&output), format!("and {} older; --limit 0 lists all\n", all - 3));
-    assert_eq!(said(&run(dir.path(), &["list", "--since", "2100-01-01"])), "no alerts are so\n");
+    assert_eq!(said(&output), format!("and {} older alerts; use --limit 0 to list all\n", all - 3));
+    assert_eq!(said(&run(dir.path(), &["list", "--since", "2100-01-01"])), "no matching alerts\n");
     let output = run(dir.path(), &["list", "--rule", "Secrets Lsted"]);
     assert!(said(&output).contains("did you mean `Secrets Listed`?"), "{}", said(&output));
-    assert!(error(dir.path(), &["list", "--since", split, "--until", split]).contains("no time is left"));
+    assert!(error(dir.path(), &["list", "--since", split, "--until", split]).contains("invalid time range"));
 }
 
 #[test]
-fn alerts_are_acknowledged_once() {
+fn acknowledges_an_alert_once() {
     let (dir, _daemon) = sample();
     let ids: Vec<String> = out(dir.path(), &["list", "-n", "3", "--format", "json"])
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
         .collect();
-    // One that is not found, and none is acknowledged.
+    // If one id is not found, no alert is acknowledged.
     let nothing = "f".repeat(32);
     assert!(error(dir.path(), &["ack", &ids[0], &nothing]).contains(&nothing));
     let open = |arguments: &[&str]| {
@@ -151,10 +151,10 @@ fn alerts_are_acknowledged_once() {
     assert_eq!(said.lines().filter(|line| line.contains("  acknowledged: ")).count(), 2);
     assert_eq!(open(&[]), before - 2);
     let said = out(dir.path(), &["ack", &ids[0], &ids[2], "--by", "eve"]);
-    assert!(said.lines().next().unwrap().contains("was acknowledged by ada"), "{said}");
+    assert!(said.lines().next().unwrap().contains("already acknowledged by ada"), "{said}");
     assert!(said.lines().nth(1).unwrap().contains("  acknowledged: "), "{said}");
 
-    assert!(out(dir.path(), &["show", &ids[0]]).contains("UTC: a \\u{1b}[31mdrill"));
+    assert!(out(dir.path(), &["show", &ids[0]]).contains("by ada: a \\u{1b}[31mdrill"));
     let shown: Value =
         serde_json::from_str(&out(dir.path(), &["show", &ids[2], "--format", "json"])).unwrap();
     assert_eq!((&shown["acknowledged"]["by"], &shown["acknowledged"]["note"]), (&"eve".into(), &"".into()));
@@ -163,7 +163,7 @@ fn alerts_are_acknowledged_once() {
 }
 
 #[test]
-fn errors_say_what_to_do() {
+fn errors_name_the_remedy() {
     let empty = tempfile::tempdir().unwrap();
     let said = error(empty.path(), &["list"]);
     assert!(said.contains("there is no store in") && said.contains("--state-dir"), "{said}");
@@ -173,8 +173,8 @@ fn errors_say_what_to_do() {
     let twins = [[0xaa; 16], [[0xaa; 8], [0xbb; 8]].concat().try_into().unwrap()].map(hostile);
     keep(&mut daemon, &twins);
     let said = error(dir.path(), &["show", "aaaaaaaa"]);
-    assert!(said.contains("which one?\n  aaaaaaaaaaaaaaaa"), "{said}");
-    // The option wins over the environment.
+    assert!(said.contains("several alerts\n  aaaaaaaaaaaaaaaa"), "{said}");
+    // The option takes precedence over the environment.
     let state = dir.path().to_str().unwrap();
     assert!(!out(empty.path(), &["list", "--state-dir", state]).is_empty());
 }
@@ -194,7 +194,7 @@ fn hostile(id: AlertId) -> NewAlert {
 }
 
 #[test]
-fn nothing_in_the_store_reaches_the_terminal_as_it_is() {
+fn escapes_control_characters_of_stored_alerts() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(dir.path(), &Options::default()).unwrap().store;
     let damaged = NewAlert { json: b"\x1b[2J\xff\0".to_vec(), time: i64::MAX, ..hostile([0xbb; 16]) };

@@ -83,7 +83,7 @@ fn what_is_no_audit_event_is_counted_by_reason() {
         said(&pullwatch().arg("scan").arg(&path).output().unwrap())
     };
     let azure = fs::read_to_string(project("samples/envelopes/azure-event-hubs.jsonl")).unwrap();
-    assert!(counted(&azure).contains("skipped: 2"), "{}", counted(&azure));
+    assert!(counted(&azure).contains("Skipped records: 2"), "{}", counted(&azure));
     for (text, reason) in [
         (r#"{"log":"I1123 scheduler.go: started"}"#, "line of another log"),
         (r#"{"message":""}"#, "empty"),

@@ -174,7 +174,7 @@ fn the_sample_policy_leaves_no_rule_blind_and_writes_no_credential() {
     let text = fs::read_to_string(project("samples/audit-policy.yaml")).unwrap();
     let (code, out, err) = check(&text, &[]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
-    assert!(out.contains("Credentials that the policy writes to disk\nNone.\n"), "{out}");
+    assert!(out.contains("Credentials written to the audit log\nNone.\n"), "{out}");
     let (code, findings) = findings(&text, RULES, &[]);
     assert_eq!(code, Some(1));
     assert_eq!(
@@ -244,7 +244,7 @@ fn broken_files_are_errors_and_odd_ones_warnings() {
         assert!(code == Some(2) && err.contains(message), "{message}: {err}");
     }
     let (code, _, err) = check(&"#".repeat(2 << 20), &[]);
-    assert!(code == Some(2) && err.contains("no audit policy"), "{err}");
+    assert!(code == Some(2) && err.contains("too large for an audit policy"), "{err}");
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn the_recommended_policy_serves_the_rules_and_logs_no_payload() {
     let shipped = recommend(&[]);
     let (code, out, err) = check(&shipped, &[]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
-    assert!(out.contains("Credentials that the policy writes to disk\nNone.\n"), "{out}");
+    assert!(out.contains("Credentials written to the audit log\nNone.\n"), "{out}");
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rules.yaml");
@@ -298,7 +298,7 @@ fn what_a_policy_hides_of_some_is_told_from_what_it_hides_of_all() {
     assert_eq!(verdict, "partly");
     assert_eq!(
         why,
-        "create serviceaccounts/token, not for user system:kube-proxy: line 4 logs nothing of it; put a rule with level Metadata above"
+        "create serviceaccounts/token, not for user system:kube-proxy: line 4 sets level None; add a rule with level Metadata before it"
     );
     let two = with("- level: None\n  users: [eve, adam]\n");
     assert!(reasons(&two, "Token Issued").1.contains("not for user adam; for user eve: line 4"));
@@ -315,13 +315,14 @@ fn what_a_policy_hides_of_some_is_told_from_what_it_hides_of_all() {
     assert_eq!(reasons(&nowhere, "Command In Pod").0, "blind");
     let stage = with("- level: Metadata\n  omitStages: [ResponseStarted]\n");
     let (verdict, why) = reasons(&stage, "Command In Pod");
-    assert!(verdict == "blind" && why.contains("line 5 omits ResponseStarted"), "{why}");
+    assert!(verdict == "blind" && why.contains("line 5 omits stage ResponseStarted"), "{why}");
     assert_eq!(reasons(&stage, "Watch Of Secrets").0, "blind");
     assert_eq!(reasons(&stage, "Watch Of Anything").0, "sees", "at RequestReceived");
     let stage = stage.replace("[R", "[RequestReceived, R");
     let (verdict, why) = reasons(&stage, "Watch Of Anything");
     assert!(
-        verdict == "partly" && why.contains("seen when it ends, as line 5 omits ResponseStarted"),
+        verdict == "partly"
+            && why.contains("only when the request ends, because line 5 omits stage ResponseStarted"),
         "{why}"
     );
     let (_, out, _) = check(&stage, &[]);
@@ -329,7 +330,10 @@ fn what_a_policy_hides_of_some_is_told_from_what_it_hides_of_all() {
         assert!(out.contains(part), "{part}: {out}");
     }
     let (verdict, why) = reasons(&with(""), "Role Grants Secret Read Access");
-    assert!(verdict == "blind" && why.contains("line 4 logs Metadata; it takes Request"), "{why}");
+    assert!(
+        verdict == "blind" && why.contains("line 4 logs at level Metadata; this rule requires Request"),
+        "{why}"
+    );
     let (verdict, why) = reasons(&with(""), "Permission Asked");
     assert!(verdict == "partly" && why.contains("requestObject"), "{why}");
 }
@@ -349,8 +353,8 @@ fn help_teaches() {
 fn limits_of_the_apiserver_are_taken_into_account() {
     let all = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: RequestResponse}]\n";
     let (_, out, _) = check(all, &["--maxsize", "5", "--truncate-max-event-size", "2097152"]);
-    assert!(out.contains("--audit-log-maxsize 5: a larger event is dropped"), "{out}");
-    assert!(out.contains("larger than 2 MiB loses its objects"), "{out}");
+    assert!(out.contains("--audit-log-maxsize 5: larger events are dropped"), "{out}");
+    assert!(out.contains("larger than 2 MiB lose their objects"), "{out}");
     for payload in ["secrets", "config maps", "live tokens", "bearer tokens"] {
         assert!(out.contains(payload), "{payload}: {out}");
     }

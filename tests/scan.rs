@@ -1,4 +1,4 @@
-//! `pullwatch scan` on real files: what it reads, what it says, how it ends.
+//! `pullwatch scan` on real files: input, output and exit status.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use std::process::Stdio;
 use common::{RULE, alerts, event, ids, peak_memory, project, pullwatch, said, sample, scan};
 use tempfile::TempDir;
 
-/// A folder with a rule file, and the arguments to use it.
+/// A directory with a rule file, and the path of that file.
 fn folder() -> (TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rule.yaml");
@@ -37,7 +37,7 @@ fn scan_text(content: impl AsRef<[u8]>) -> (Vec<String>, String) {
 }
 
 #[test]
-fn the_sample_log_shows_who_read_what() {
+fn reports_the_reads_in_the_sample_log() {
     let log = project("samples/audit/request-response.log.gz").display().to_string();
     let output = scan(&["--rules", &project("rules.d").display().to_string(), &log]);
     let alerts = alerts(&output);
@@ -59,7 +59,7 @@ fn the_sample_log_shows_who_read_what() {
 }
 
 #[test]
-fn any_number_of_threads_says_the_same_in_the_same_order() {
+fn output_does_not_depend_on_the_number_of_threads() {
     let log = project("samples/audit/request-response.log.gz").display().to_string();
     let metadata = project("samples/audit/metadata.log.gz").display().to_string();
     let one = scan(&["--threads", "1", &log, &metadata]);
@@ -70,7 +70,7 @@ fn any_number_of_threads_says_the_same_in_the_same_order() {
 }
 
 #[test]
-fn alert_ids_are_those_of_event_and_rule() {
+fn alert_ids_depend_on_event_and_rule_only() {
     let list =
         |items: &str| format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{items}]}}"#);
     let one = event("a1", "get", "registry-1");
@@ -89,7 +89,7 @@ fn alert_ids_are_those_of_event_and_rule() {
 }
 
 #[test]
-fn events_are_found_however_they_are_written() {
+fn finds_events_in_every_json_layout() {
     let one = event("a1", "get", "registry-1");
     let two = event("a2", "get", "registry-2");
     let three = event("a3", "get", "registry-3");
@@ -97,7 +97,7 @@ fn events_are_found_however_they_are_written() {
         serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(line).unwrap()).unwrap()
     };
     let in_order = |line: &str| {
-        // The other way round: nothing may depend on the order of members.
+        // Reversed: nothing may depend on the order of members.
         let value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
         serde_json::Value::Object(value.into_iter().rev().collect()).to_string()
     };
@@ -125,12 +125,12 @@ fn events_are_found_however_they_are_written() {
     ] {
         let (found, said) = scan_text(&content);
         assert_eq!(found, ["a1", "a2", "a3"], "{said}\n{content}");
-        assert!(said.contains("3 events") && !said.contains("malformed"), "{said}\n{content}");
+        assert!(said.contains("3 events") && !said.contains("Malformed"), "{said}\n{content}");
     }
 }
 
 #[test]
-fn what_is_no_event_is_counted_by_reason_and_stops_nothing() {
+fn counts_malformed_records_by_reason_and_continues() {
     let good = event("a1", "get", "registry-1");
     let half = &good[..good.len() / 2];
     for (content, reason) in [
@@ -162,7 +162,7 @@ fn what_is_no_event_is_counted_by_reason_and_stops_nothing() {
 }
 
 #[test]
-fn deep_nesting_and_empty_files_are_harmless() {
+fn accepts_deep_nesting_and_empty_files() {
     let deep = format!("{}{}{}", "{\"a\":".repeat(10_000), 1, "}".repeat(10_000));
     let good = event("a1", "get", "registry-1").replacen('{', &format!("{{\"requestObject\":{deep},"), 1);
     assert_eq!(scan_text(format!("{deep}\n{good}\n")).0, ["a1"]);
@@ -171,7 +171,7 @@ fn deep_nesting_and_empty_files_are_harmless() {
 }
 
 #[test]
-fn a_line_beyond_the_limit_is_judged_by_its_head() {
+fn evaluates_a_too_long_line_by_its_head() {
     let (folder, rules) = folder();
     let body = "x".repeat(300_000);
     let long = event("big", "get", "registry-1").replace(
@@ -191,7 +191,7 @@ fn a_line_beyond_the_limit_is_judged_by_its_head() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn memory_stays_bounded_whatever_the_line() {
+fn memory_is_bounded_for_any_line_length() {
     let (folder, rules) = folder();
     let log = folder.path().join("a.log");
     let mut file = std::io::BufWriter::new(fs::File::create(&log).unwrap());
@@ -213,7 +213,7 @@ fn memory_stays_bounded_whatever_the_line() {
                 .arg(log),
         )
     };
-    // The program itself takes memory too, and without optimisation more.
+    // The program itself takes memory too, and more without optimization.
     let (own, found) = scan(&small, &[]);
     assert_eq!(found, ["a1"]);
     let (peak, found) = scan(&log, &[]);
@@ -226,7 +226,7 @@ fn memory_stays_bounded_whatever_the_line() {
 }
 
 #[test]
-fn compressed_and_rotated_logs_are_read_in_time_order() {
+fn reads_compressed_and_rotated_logs_in_time_order() {
     let (folder, rules) = folder();
     let logs = folder.path().join("logs");
     fs::create_dir(&logs).unwrap();
@@ -260,7 +260,7 @@ fn compressed_and_rotated_logs_are_read_in_time_order() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_and_stops_nothing() {
+fn names_unreadable_inputs_and_continues() {
     let (folder, rules) = folder();
     let good = write(folder.path(), "good.log", event("a1", "get", "registry-1") + "\n");
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
@@ -284,7 +284,7 @@ fn what_cannot_be_read_is_named_and_stops_nothing() {
 }
 
 #[test]
-fn a_closed_pipe_ends_it_quietly() {
+fn exits_quietly_on_a_closed_pipe() {
     let log = project("samples/audit/request-response.log.gz").display().to_string();
     for threads in ["1", "4"] {
         let mut child = pullwatch()
@@ -321,7 +321,7 @@ fn exit_codes_are_a_contract() {
 }
 
 #[test]
-fn times_and_priorities_narrow_it_down() {
+fn filters_by_time_and_priority() {
     let (folder, rules) = folder();
     let at = |id: &str, time: &str| {
         event(id, "get", "registry-1").replace("2026-11-23T10:00:00.000100Z", time) + "\n"
@@ -340,12 +340,12 @@ fn times_and_priorities_narrow_it_down() {
         "2026-11-23T11:00:00Z",
     ]);
     assert_eq!(ids(&output), ["a2"]);
-    assert!(said(&output).contains("2 more events are outside the time range"), "{}", said(&output));
+    assert!(said(&output).contains("2 events outside the time range"), "{}", said(&output));
     assert!(ids(&scan(&["--rules", &rules, &log, "--priority", "error"])).is_empty());
 }
 
 #[test]
-fn the_first_rule_or_all_that_match() {
+fn rule_matching_selects_the_first_or_all_rules() {
     let (folder, _) = folder();
     let rules = RULE.to_owned() + &RULE.replace("Registry Secret Access", "Another");
     let rules = write(folder.path(), "two.yaml", rules);
@@ -357,7 +357,7 @@ fn the_first_rule_or_all_that_match() {
 }
 
 #[test]
-fn text_for_people_moves_no_cursor() {
+fn text_output_has_no_control_characters() {
     let (folder, rules) = folder();
     let rule = RULE.replace("id=%ka.auditid", "agent=%ka.useragent");
     fs::write(folder.path().join("rule.yaml"), rule).unwrap();
@@ -367,7 +367,7 @@ fn text_for_people_moves_no_cursor() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), 1);
     assert!(text.contains(r"agent=x\u{1b}[2J\n\r\u{85}\u{202e}\u{2028}y"), "{text}");
-    assert!(text.contains("\u{1b}[33m"), "the priority is in colour: {text:?}");
+    assert!(text.contains("\u{1b}[33m"), "the priority is colored: {text:?}");
     let plain = pullwatch().args(["scan", "--rules", &rules, &log]).output().unwrap();
     assert!(!String::from_utf8(plain.stdout).unwrap().contains('\u{1b}'));
     let json = scan(&["--rules", &rules, &log]).stdout;
@@ -375,7 +375,7 @@ fn text_for_people_moves_no_cursor() {
 }
 
 #[test]
-fn standard_input_is_judged_as_it_comes() {
+fn evaluates_standard_input_without_waiting_for_its_end() {
     use std::io::{BufRead as _, BufReader};
     let (_folder, rules) = folder();
     let mut child = pullwatch()
@@ -398,7 +398,7 @@ fn standard_input_is_judged_as_it_comes() {
 }
 
 #[test]
-fn the_bare_binary_has_rules_of_its_own() {
+fn uses_the_built_in_rules_without_rule_files() {
     let elsewhere = tempfile::tempdir().unwrap();
     let log = write(elsewhere.path(), "a.log", sample("metadata.log.gz"));
     let output =
@@ -407,7 +407,7 @@ fn the_bare_binary_has_rules_of_its_own() {
 }
 
 #[test]
-fn what_depends_on_earlier_events_is_the_same_with_any_number_of_threads() {
+fn stateful_matches_do_not_depend_on_the_number_of_threads() {
     let folder = tempfile::tempdir().unwrap();
     // Each credential is known only by a reference that comes before its second read, often in another buffer.
     let number = 1500;
@@ -438,9 +438,9 @@ fn what_depends_on_earlier_events_is_the_same_with_any_number_of_threads() {
     assert_eq!(found, expected, "{}", said(&one));
     for threads in ["2", "3", "8"] {
         let many = scan(&["--threads", threads, &log]);
-        assert!(many.stdout == one.stdout, "{threads} threads say something else");
+        assert!(many.stdout == one.stdout, "output differs with {threads} threads");
     }
-    // What lies before the time asked for still teaches.
+    // Events before the time range still update the cluster state.
     let since = scan(&["--since", "2026-11-23T09:59:59Z", "--threads", "2", &log]);
     assert!(since.stdout == one.stdout);
 }

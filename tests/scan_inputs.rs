@@ -1,4 +1,4 @@
-//! `pullwatch scan` on input that is not nice: where it lies, how it comes, and how large it is.
+//! `pullwatch scan` on difficult input: directory layouts, broken files, slow pipes, large lines.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::{RULE, event, ids, peak_memory, pullwatch, said};
 use tempfile::TempDir;
 
-/// A folder with a rule file in it; commands run there.
+/// A directory with a rule file; commands run there.
 struct Lab(TempDir);
 
 impl Lab {
@@ -72,9 +72,9 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn sets_that_are_found_together_come_in_the_order_of_their_first_events() {
+fn log_sets_are_read_in_the_order_of_their_first_events() {
     let lab = Lab::new();
-    // The names say nothing of the time, and the files were written in no order at all.
+    // Neither the names nor the modification times have the order.
     lab.log("logs/a.log", "third", "2026-11-23T12:00");
     lab.log("logs/node-2/b.json.gz", "first", "2026-11-23T08:00");
     lab.log("logs/c.log.zst", "second", "2026-11-23T10:00");
@@ -86,7 +86,7 @@ fn sets_that_are_found_together_come_in_the_order_of_their_first_events() {
 }
 
 #[test]
-fn a_set_that_the_shell_expanded_is_read_oldest_first() {
+fn a_rotated_set_named_file_by_file_is_read_oldest_first() {
     let lab = Lab::new();
     lab.log("audit.log", "live", "2026-11-23T10:00");
     lab.log("audit.log.1", "newer", "2026-11-23T10:00");
@@ -98,7 +98,7 @@ fn a_set_that_the_shell_expanded_is_read_oldest_first() {
 }
 
 #[test]
-fn a_pattern_fits_directories_but_nothing_hidden_and_each_file_is_read_once() {
+fn patterns_match_directories_but_no_hidden_files_and_each_file_is_read_once() {
     let lab = Lab::new();
     lab.log("node-1/audit.log", "a1", "2026-11-23T10:00");
     lab.log("node-2/audit.log", "a2", "2026-11-23T11:00");
@@ -110,7 +110,7 @@ fn a_pattern_fits_directories_but_nothing_hidden_and_each_file_is_read_once() {
 
 #[test]
 #[cfg(unix)]
-fn links_are_read_but_lead_nowhere_in_circles() {
+fn follows_links_without_loops() {
     let lab = Lab::new();
     lab.log("data/real.log", "a1", "2026-11-23T10:00");
     fs::create_dir(lab.path("logs")).unwrap();
@@ -121,7 +121,7 @@ fn links_are_read_but_lead_nowhere_in_circles() {
 }
 
 #[test]
-fn a_file_may_be_named_in_any_bytes() {
+fn accepts_file_names_of_any_bytes() {
     use std::os::unix::ffi::OsStrExt as _;
     let lab = Lab::new();
     let name = std::ffi::OsStr::from_bytes(b"audit-\xff\x1b[2J.log");
@@ -135,7 +135,7 @@ fn a_file_may_be_named_in_any_bytes() {
 }
 
 #[test]
-fn what_holds_no_text_is_named_with_what_to_do() {
+fn names_unsupported_formats_with_a_remedy() {
     let lab = Lab::new();
     lab.write("a.log.xz", b"\xfd7zXZ\0\0\x04rest");
     lab.write("b.log.bz2", b"BZh91AY&SYrest");
@@ -148,19 +148,19 @@ fn what_holds_no_text_is_named_with_what_to_do() {
         assert_eq!(output.status.code(), Some(2));
         assert_eq!(ids(&output), ["a1"]);
         let said = said(&output);
-        for part in ["xz -dc", "bzip2 -dc", "iconv -f UTF-16", "empty: 2\n", "empty.log.gz"] {
+        for part in ["xz -dc", "bzip2 -dc", "iconv -f UTF-16", "Empty inputs: 2\n", "empty.log.gz"] {
             assert!(said.contains(part), "{part}: {said}");
         }
-        assert!(!said.contains("malformed"), "{said}");
+        assert!(!said.contains("Malformed"), "{said}");
     }
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn what_fails_while_it_is_read_is_named_and_stops_nothing() {
+fn names_inputs_with_read_errors_and_continues() {
     let lab = Lab::new();
     lab.log("good.log", "a1", "2026-11-23T10:00");
-    // Opens, but cannot be read at its start, by nobody.
+    // Can be opened, but never read at its start.
     let output = lab.scan(&["/proc/self/mem", "good.log"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(ids(&output), ["a1"]);
@@ -183,7 +183,7 @@ fn what_fails_while_it_is_read_is_named_and_stops_nothing() {
 }
 
 #[test]
-fn an_indented_event_that_comes_a_line_at_a_time_stays_whole() {
+fn an_indented_event_arriving_line_by_line_stays_whole() {
     let lab = Lab::new();
     let value: serde_json::Value = serde_json::from_str(&event("a1", "get", "registry-1")).unwrap();
     let pretty = serde_json::to_string_pretty(&value).unwrap() + "\n";
@@ -202,11 +202,11 @@ fn an_indented_event_that_comes_a_line_at_a_time_stays_whole() {
     drop(stdin);
     let output = child.wait_with_output().unwrap();
     assert_eq!(ids(&output), ["a1", "a1"]);
-    assert!(!said(&output).contains("truncated"), "{}", said(&output));
+    assert!(!said(&output).contains("Truncated"), "{}", said(&output));
 }
 
 #[test]
-fn a_closed_pipe_ends_it_while_standard_input_is_idle() {
+fn exits_on_a_closed_pipe_while_standard_input_is_idle() {
     let lab = Lab::new();
     for threads in ["1", "3"] {
         let mut child = lab
@@ -238,17 +238,17 @@ fn a_closed_pipe_ends_it_while_standard_input_is_idle() {
 }
 
 #[test]
-fn a_time_range_must_hold_some_time() {
+fn rejects_an_empty_time_range() {
     let lab = Lab::new();
     lab.log("a.log", "a1", "2026-11-23T10:00");
     let output = lab.scan(&["a.log", "--since", "2026-11-24", "--until", "2026-11-23"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("--since is not before --until"), "{}", said(&output));
+    assert!(said(&output).contains("--since must be earlier than --until"), "{}", said(&output));
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn many_threads_share_the_memory_of_long_lines() {
+fn threads_share_the_memory_limit_for_long_lines() {
     let lab = Lab::new();
     let (head, tail) = {
         let line = event("ID", "get", "registry-1");

@@ -1,6 +1,6 @@
-//! What the tests of the binary share.
+//! Helpers shared by the tests of the binary.
 
-// Not every test uses all of it, and in a test a panic is the right answer.
+// Not every test uses all helpers; a panic fails the test.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::io::Read as _;
@@ -16,12 +16,12 @@ pub fn pullwatch() -> Command {
     command
 }
 
-/// A file of the project.
+/// Path of a file in the repository.
 pub fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A sample log, uncompressed.
+/// Reads and decompresses a sample log.
 pub fn sample(name: &str) -> Vec<u8> {
     let file = std::fs::File::open(project("samples/audit").join(name)).unwrap();
     let mut log = Vec::new();
@@ -34,7 +34,7 @@ pub fn scan(arguments: &[&str]) -> Output {
     pullwatch().args(["scan", "--format", "json"]).args(arguments).output().unwrap()
 }
 
-/// The alerts that a scan printed.
+/// Alerts printed by a scan.
 pub fn alerts(output: &Output) -> Vec<Value> {
     output
         .stdout
@@ -44,12 +44,12 @@ pub fn alerts(output: &Output) -> Vec<Value> {
         .collect()
 }
 
-/// The audit ids of the alerts, in order.
+/// Audit ids of the alerts printed by a scan, in order.
 pub fn ids(output: &Output) -> Vec<String> {
     alerts(output).iter().map(|alert| alert["event"]["auditID"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The largest memory that a scan had resident, in bytes, and the audit ids of its alerts.
+/// Runs a scan; returns its peak resident memory in bytes and the audit ids of its alerts.
 #[cfg(target_os = "linux")]
 pub fn peak_memory(scan: &mut Command) -> (u64, Vec<String>) {
     let child = scan.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -67,7 +67,7 @@ pub fn peak_memory(scan: &mut Command) -> (u64, Vec<String>) {
     (watcher.join().unwrap(), ids(&output))
 }
 
-/// What it said on standard error.
+/// Standard error of a finished command.
 pub fn said(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }

@@ -63,7 +63,7 @@ fn tags(findings: &Findings) -> anyhow::Result<()> {
 }
 
 fn hidden(findings: &Findings) -> anyhow::Result<()> {
-    title("Attacker techniques that leave no trace")?;
+    title("Attacker techniques that are not fully visible")?;
     if findings.hidden.is_empty() {
         writeln!(anstream::stdout(), "None of the techniques that pullwatch checks for.")?;
         return Ok(());

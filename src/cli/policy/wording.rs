@@ -61,7 +61,7 @@ pub fn gap(gap: &Gap) -> String {
     match (gap.cause, gap.line) {
         (Cause::NotLogged(level), line) => {
             let why = line.map_or_else(
-                || "no rule of the policy matches, so they are not logged".to_owned(),
+                || "no rule of the policy matches, so nothing is logged".to_owned(),
                 |line| format!("line {line} sets level None"),
             );
             match line {
