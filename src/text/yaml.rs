@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use saphyr_parser::{Event, Parser, ScalarStyle};
+use libyaml_safer::{Encoding, EventData, Parser, ScalarStyle};
 
 /// The deepest nesting of a file. It bounds the recursion of all that walks the tree.
 const MAX_DEPTH: usize = 64;
@@ -135,46 +135,40 @@ impl Node {
 /// # Errors
 /// If it is not YAML, or exceeds a limit.
 pub fn parse(text: &str) -> Result<Documents, Error> {
-    let text_without_mark = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let skipped = text.len() - text_without_mark.len();
-    let offsets = Offsets::new(text_without_mark, skipped);
+    let content = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let skipped = text.len() - content.len();
+    let byte =
+        |index: u64| usize::try_from(index).map_or(text.len(), |index| (index + skipped).min(text.len()));
     let mut builder = Builder { documents: Documents::default(), anchors: HashMap::new(), stack: Vec::new() };
-    for event in Parser::new_from_str(text_without_mark) {
+    let mut input = content.as_bytes();
+    let mut parser = Parser::new();
+    parser.set_encoding(Encoding::Utf8);
+    parser.set_input_string(&mut input);
+    for event in parser {
         match event {
-            Ok((event, span)) => {
-                let range = offsets.byte(span.start.index())..offsets.byte(span.end.index());
-                builder.event(event, range)?;
+            Ok(event) => {
+                let range = byte(event.start_mark.index)..byte(event.end_mark.index);
+                builder.event(event.data, range)?;
             }
             Err(error) => {
-                let at = offsets.byte(error.marker().index());
-                return Err(Error { message: error.info().to_owned(), range: at..at });
+                // An error of the reader has no mark: a character that YAML does not allow.
+                let at =
+                    error.problem_mark().map_or_else(|| forbidden_character(text), |mark| byte(mark.index));
+                let message = match error.context() {
+                    Some(context) if !context.is_empty() => format!("{context}, {}", error.problem()),
+                    _ => error.problem().to_owned(),
+                };
+                return Err(Error { message, range: at..at });
             }
         }
     }
     Ok(builder.documents)
 }
 
-/// Converts character indices, which the parser returns, to byte offsets.
-struct Offsets {
-    /// The offset of each character; `None` if the text is ASCII.
-    bytes: Option<Vec<usize>>,
-    skipped: usize,
-    length: usize,
-}
-
-impl Offsets {
-    fn new(text: &str, skipped: usize) -> Self {
-        let bytes = (!text.is_ascii()).then(|| text.char_indices().map(|(at, _)| at).collect());
-        Offsets { bytes, skipped, length: text.len() }
-    }
-
-    fn byte(&self, character: usize) -> usize {
-        let byte = match &self.bytes {
-            None => character.min(self.length),
-            Some(bytes) => bytes.get(character).copied().unwrap_or(self.length),
-        };
-        byte + self.skipped
-    }
+/// The position of the first control character that YAML forbids.
+fn forbidden_character(text: &str) -> usize {
+    text.find(|letter: char| letter.is_control() && !matches!(letter, '\t' | '\n' | '\r' | '\u{85}'))
+        .unwrap_or(0)
 }
 
 enum Open {
@@ -193,27 +187,29 @@ struct Mapping {
 
 struct Builder {
     documents: Documents,
-    anchors: HashMap<usize, Arc<Node>>,
-    stack: Vec<(Open, usize, usize)>,
+    anchors: HashMap<String, Arc<Node>>,
+    stack: Vec<(Open, Option<String>, usize)>,
 }
 
 impl Builder {
-    fn event(&mut self, event: Event<'_>, range: Range<usize>) -> Result<(), Error> {
+    fn event(&mut self, event: EventData, range: Range<usize>) -> Result<(), Error> {
         match event {
-            Event::Scalar(text, style, anchor, _) => {
-                let value = Value::Scalar(Scalar { text: text.into_owned(), style });
+            EventData::Scalar { value, style, anchor, .. } => {
+                let value = Value::Scalar(Scalar { text: value, style });
                 self.complete(value, range, anchor)
             }
-            Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
+            EventData::Alias { anchor } => match self.anchors.get(&anchor).cloned() {
                 Some(node) => self.push(node, range),
                 None => Err(Error {
                     message: "unknown alias, or an alias of the node that contains it".to_owned(),
                     range,
                 }),
             },
-            Event::SequenceStart(anchor, _) => self.open(Open::Sequence(Vec::new()), anchor, &range),
-            Event::MappingStart(anchor, _) => self.open(Open::Mapping(Mapping::default()), anchor, &range),
-            Event::SequenceEnd | Event::MappingEnd => {
+            EventData::SequenceStart { anchor, .. } => self.open(Open::Sequence(Vec::new()), anchor, &range),
+            EventData::MappingStart { anchor, .. } => {
+                self.open(Open::Mapping(Mapping::default()), anchor, &range)
+            }
+            EventData::SequenceEnd | EventData::MappingEnd => {
                 let Some((open, anchor, start)) = self.stack.pop() else { return Ok(()) };
                 let value = match open {
                     Open::Sequence(items) => Value::Sequence(items),
@@ -228,15 +224,15 @@ impl Builder {
                 };
                 self.complete(value, start..range.end.max(start), anchor)
             }
-            Event::DocumentEnd => {
+            EventData::DocumentEnd { .. } => {
                 self.anchors.clear();
                 Ok(())
             }
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => Ok(()),
+            EventData::StreamStart { .. } | EventData::StreamEnd | EventData::DocumentStart { .. } => Ok(()),
         }
     }
 
-    fn open(&mut self, open: Open, anchor: usize, range: &Range<usize>) -> Result<(), Error> {
+    fn open(&mut self, open: Open, anchor: Option<String>, range: &Range<usize>) -> Result<(), Error> {
         if self.stack.len() == MAX_DEPTH {
             return Err(Error {
                 message: format!("nested deeper than {MAX_DEPTH} levels"),
@@ -247,9 +243,9 @@ impl Builder {
         Ok(())
     }
 
-    fn complete(&mut self, value: Value, range: Range<usize>, anchor: usize) -> Result<(), Error> {
+    fn complete(&mut self, value: Value, range: Range<usize>, anchor: Option<String>) -> Result<(), Error> {
         let node = Arc::new(Node { value, range: range.clone() });
-        if anchor > 0 {
+        if let Some(anchor) = anchor {
             self.anchors.insert(anchor, node.clone());
         }
         self.push(node, range)
@@ -326,7 +322,7 @@ fn origins(scalar: &Scalar, file: &str, range: &Range<usize>) -> Vec<usize> {
                 at = memchr::memchr(b'\n', &source[at..end]).map_or(end, |found| at + found + 1);
             }
         }
-        ScalarStyle::Plain => {}
+        _ => {}
     }
     let blank = |at: usize| at < end && source[at].is_ascii_whitespace();
     let mut origins = Vec::with_capacity(scalar.text.len() + 1);
@@ -405,6 +401,26 @@ mod tests {
                 assert!(text[origins[at]..].starts_with(letter), "{letter} of {value:?}");
             }
         }
+    }
+
+    #[test]
+    fn flow_collections_and_quoted_text_may_continue_in_the_column_of_their_key() {
+        let documents = parse("- list: a\n  items: [\n    x,\n    y\n  ]\n  desc: \"one\n  two\"\n").unwrap();
+        let items = documents.roots[0].sequence().unwrap();
+        assert_eq!(
+            items[0].to_json(),
+            serde_json::json!({"list": "a", "items": ["x", "y"], "desc": "one two"})
+        );
+        let documents = parse("outer:\n  inner: {\n  a: 1,\n}\n").unwrap();
+        assert_eq!(documents.roots[0].to_json(), serde_json::json!({"outer": {"inner": {"a": 1}}}));
+    }
+
+    #[test]
+    fn errors_have_a_position() {
+        let error = parse("- a\n- b: [1\n").unwrap_err();
+        assert!(error.range.start >= 8, "{error:?}");
+        let error = parse("- ä\n- \u{1}\n").unwrap_err();
+        assert_eq!(error.range.start, 7, "{error:?}");
     }
 
     #[test]
