@@ -190,7 +190,7 @@ fn the_composition_gives_pullwatch_rules_that_it_takes() {
 }
 
 #[test]
-#[cfg_attr(not(feature = "kafka"), ignore = "this build has no Kafka")]
+#[cfg_attr(not(feature = "kafka"), ignore = "this build does not support Kafka")]
 fn the_composition_gives_pullwatch_a_configuration_that_it_takes() {
     let config = ["config", "check", "samples/compose/pullwatch.yaml"];
     let output = pullwatch().args(config).current_dir(project("")).output().unwrap();

@@ -167,7 +167,7 @@ async fn every_outcome_has_its_answer() {
     }
     // A pipeline that does not answer.
     let response = post(&hook, "{}").await;
-    assert_eq!(error(response).await, (503, "the batch was not stored in time".to_owned()));
+    assert_eq!(error(response).await, (503, "the batch was not stored in time, retry".to_owned()));
     // A pipeline that is gone.
     drop(deliveries);
     assert_eq!(post(&hook, "{}").await.status(), 503);
@@ -218,13 +218,13 @@ async fn rubbish_is_named() {
         ("", "the body is empty"),
         (" \n", "the body is empty"),
         ("hello", "the body is not JSON"),
-        ("{\"kind\":\"EventList\",\"items\":[", "the body's JSON ends in the middle"),
-        ("{\"kind\":\"Pod\"}", "the body is no EventList"),
-        ("{}", "the body is no EventList"),
-        ("3", "the body is no EventList"),
-        ("[]", "the body holds no events"),
-        ("{\"kind\":\"EventList\",\"items\":[]}", "the body holds no events"),
-        ("{\"kind\":\"EventList\"}", "the body holds no events"),
+        ("{\"kind\":\"EventList\",\"items\":[", "the JSON of the body is truncated"),
+        ("{\"kind\":\"Pod\"}", "the body is not an audit.k8s.io EventList"),
+        ("{}", "the body is not an audit.k8s.io EventList"),
+        ("3", "the body is not an audit.k8s.io EventList"),
+        ("[]", "the body contains no events"),
+        ("{\"kind\":\"EventList\",\"items\":[]}", "the body contains no events"),
+        ("{\"kind\":\"EventList\"}", "the body contains no events"),
     ] {
         let (code, said) = error(post(&hook, body).await).await;
         assert_eq!(code, 400, "{body}");
@@ -445,7 +445,7 @@ async fn who_stops_answers_what_it_took() {
     hook.receiver.drain();
     let response = post(&hook, "[{}]").await;
     assert_eq!(response.headers()["retry-after"], "5");
-    assert_eq!(error(response).await, (503, "pullwatch stops".to_owned()));
+    assert_eq!(error(response).await, (503, "shutting down".to_owned()));
     let stopping = tokio::spawn(hook.receiver.stop(Duration::from_secs(10)));
     tokio::time::sleep(Duration::from_millis(100)).await;
     delivery.done.send(Outcome::Stored { events: 1 }).unwrap();

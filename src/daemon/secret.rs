@@ -1,18 +1,17 @@
-//! A text that is not shown: passwords, tokens, URLs that hold one.
+//! A string that is never shown: passwords, tokens, URLs with credentials.
 
 use std::fmt;
 
-/// A text that is not shown.
+/// A string whose `Debug` shows nothing, and that has no `Display`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// What must not be shown.
     pub fn new(text: impl Into<String>) -> Self {
         Secret(text.into())
     }
 
-    /// What it is, for whom it is meant.
+    /// The value, for the client library that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -20,6 +19,6 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(not shown)")
+        f.write_str("(redacted)")
     }
 }

@@ -57,31 +57,31 @@ impl KafkaErrorKind {
     pub const fn hint(self) -> &'static str {
         match self {
             KafkaErrorKind::Unreachable => {
-                "no broker answers: check `brokers`, the network and `security.protocol`; it is tried again"
+                "no broker answers, retrying: check `brokers`, the network and `security.protocol`"
             }
             KafkaErrorKind::Authentication => {
-                "the broker refuses our credentials: check `sasl.mechanism`, `sasl.username` and the password; it is tried again"
+                "authentication failed, retrying: check `sasl.mechanism`, `sasl.username` and the password"
             }
             KafkaErrorKind::Tls => {
-                "no encrypted connection: check `security.protocol`, `ssl.ca.location` and our certificate; it is tried again"
+                "TLS failed, retrying: check `security.protocol`, `ssl.ca.location` and the client certificate"
             }
             KafkaErrorKind::Forbidden => {
-                "the broker does not allow it: a source needs Read on its topics and its group, a sink Write on its topic"
+                "not authorized: a source needs Read on its topics and its group, a sink needs Write on its topic"
             }
             KafkaErrorKind::UnknownTopic => {
-                "the topic is not there: create it, or mend its name in the configuration; it is looked for again"
+                "topic not found, retrying: create it, or correct its name in the configuration"
             }
             KafkaErrorKind::OffsetGone => {
-                "an offset is not there any more: the topic was made anew, or its retention is too short for how far we are behind"
+                "offset out of range: the topic was recreated, or its retention is shorter than the lag"
             }
             KafkaErrorKind::Commit => {
-                "offsets were not committed: they come with the next commit; what another replica gets meanwhile it judges again"
+                "offset commit failed, retried with the next commit: a replica that takes over meanwhile evaluates messages again"
             }
             KafkaErrorKind::Evicted => {
-                "the group went on without us: it joins again; if this recurs, another replica has the same `instance_id`"
+                "evicted from the consumer group, rejoining: if this recurs, check for another replica with the same `instance_id`"
             }
             KafkaErrorKind::Transaction => {
-                "a transaction did not go through: it is done again; if this recurs, another replica has the same `instance_id`"
+                "transaction aborted, retrying: if this recurs, check for another replica with the same `instance_id`"
             }
             KafkaErrorKind::Other => "",
         }

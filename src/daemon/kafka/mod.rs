@@ -20,18 +20,17 @@ pub use settings::{Cluster, Role, reserved};
 pub(crate) use transaction::{PartitionOffset, Transact, TxnOutcome};
 
 /// The message of a build without Kafka.
-pub const DISABLED: &str =
-    "this build has no Kafka: use a released binary, or build with the default features (cargo build)";
+pub const DISABLED: &str = "this build does not support Kafka: use a released binary, or build with the default features (cargo build)";
 
 /// Why librdkafka refuses properties.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    #[error("librdkafka has no property `{0}`; its CONFIGURATION.md lists all")]
+    #[error("unknown librdkafka property `{0}`; see CONFIGURATION.md of librdkafka")]
     Unknown(String),
     /// The value may be a secret and is not shown.
-    #[error("`{0}` cannot have this value; librdkafka's CONFIGURATION.md says which it takes")]
+    #[error("invalid value of the librdkafka property `{0}`; see CONFIGURATION.md of librdkafka")]
     Value(String),
-    #[error("librdkafka cannot use these properties: {0}")]
+    #[error("invalid librdkafka properties: {0}")]
     Properties(String),
     #[error("{DISABLED}")]
     Disabled,

@@ -23,42 +23,38 @@ pub enum Role {
 
 /// Properties that cannot be configured, for which role (`None`: both), and why not.
 pub const RESERVED_PROPERTIES: &[(&str, Option<Role>, &str)] = &[
-    ("bootstrap.servers", None, "it is the key `brokers`"),
-    ("metadata.broker.list", None, "it is the key `brokers`"),
-    ("statistics.interval.ms", None, "pullwatch sets it for its metrics"),
-    ("log.queue", None, "pullwatch reads librdkafka's log itself"),
+    ("bootstrap.servers", None, "use the key `brokers`"),
+    ("metadata.broker.list", None, "use the key `brokers`"),
+    ("statistics.interval.ms", None, "set by pullwatch for its metrics"),
+    ("log.queue", None, "set by pullwatch, which reads the log of librdkafka"),
     (
         "sasl.oauthbearer.method",
         None,
-        "this build fetches no tokens over HTTP; have them written to a file, and name it with `oauth_token_file`",
+        "tokens are not fetched over HTTP: write them to a file, and set `oauth_token_file`",
     ),
-    ("group.id", None, "it is the key `group` of a source"),
-    ("group.instance.id", None, "it is the key `instance_id` of a source"),
-    ("auto.offset.reset", None, "it is the key `start_at` of a source"),
+    ("group.id", None, "use the key `group` of a source"),
+    ("group.instance.id", None, "use the key `instance_id` of a source"),
+    ("auto.offset.reset", None, "use the key `start_at` of a source"),
     ("enable.auto.commit", None, "offsets are committed when the alerts are safe, see `commit`"),
     ("auto.commit.enable", None, "offsets are committed when the alerts are safe, see `commit`"),
     ("auto.commit.interval.ms", None, "offsets are committed when the alerts are safe, see `commit`"),
     ("enable.auto.offset.store", None, "offsets are committed when the alerts are safe, see `commit`"),
-    ("enable.partition.eof", Some(Role::Consumer), "pullwatch has no use for it"),
-    ("transactional.id", None, "pullwatch sets it where a source says `exactly_once: true`"),
-    ("enable.idempotence", Some(Role::Producer), "it is always on, so that a retry repeats nothing"),
-    (
-        "acks",
-        Some(Role::Producer),
-        "it is always `all`: an alert counts as delivered when no one broker can lose it",
-    ),
-    ("request.required.acks", Some(Role::Producer), "it is always `all`"),
-    ("compression.type", Some(Role::Producer), "it is the key `compression`"),
-    ("compression.codec", Some(Role::Producer), "it is the key `compression`"),
-    ("message.timeout.ms", Some(Role::Producer), "it is the key `timeout`"),
-    ("delivery.timeout.ms", Some(Role::Producer), "it is the key `timeout`"),
+    ("enable.partition.eof", Some(Role::Consumer), "set by pullwatch"),
+    ("transactional.id", None, "set by pullwatch for sources with `exactly_once: true`"),
+    ("enable.idempotence", Some(Role::Producer), "always enabled, so that a retry repeats nothing"),
+    ("acks", Some(Role::Producer), "always `all`: a delivered alert survives the loss of a broker"),
+    ("request.required.acks", Some(Role::Producer), "always `all`"),
+    ("compression.type", Some(Role::Producer), "use the key `compression`"),
+    ("compression.codec", Some(Role::Producer), "use the key `compression`"),
+    ("message.timeout.ms", Some(Role::Producer), "use the key `timeout`"),
+    ("delivery.timeout.ms", Some(Role::Producer), "use the key `timeout`"),
 ];
 
 /// Why a property cannot be configured; `None` if it can.
 pub fn reserved(property: &str, role: Role) -> Option<&'static str> {
-    let is_meant = |whom: &Option<Role>| whom.is_none_or(|whom| whom == role);
+    let is_meant = |roles: &Option<Role>| roles.is_none_or(|roles| roles == role);
     RESERVED_PROPERTIES
         .iter()
-        .find(|(name, whom, _)| *name == property && is_meant(whom))
+        .find(|(name, roles, _)| *name == property && is_meant(roles))
         .map(|(_, _, why)| *why)
 }

@@ -1,4 +1,4 @@
-//! Who gets in: so many connections in all and from one address, and none that does not take what it is sent.
+//! Limits connections, in all and per address, and closes those whose client does not read its responses.
 
 use std::collections::HashMap;
 use std::future::{Ready, ready};
@@ -14,23 +14,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// What a stranger may take of a port.
+/// Limits for untrusted clients of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at one time. More are closed at once.
+    /// Concurrent connections. Further ones are closed at once.
     pub connections: usize,
-    /// Of these, from one address.
+    /// Concurrent connections per client address.
     pub connections_per_address: usize,
-    /// A handshake of TLS takes no longer.
+    /// Timeout of the TLS handshake.
     pub handshake: Duration,
-    /// A new connection's first request has come by then.
+    /// Maximum time until the first request of a connection arrived.
     pub first_request: Duration,
-    /// A connection without a request is closed after this time. Prometheus asks every minute at the latest, and an
-    /// apiserver that finds it closed opens another one.
+    /// An idle connection is closed after this time. Prometheus scrapes every minute at the latest, and an apiserver whose
+    /// connection was closed opens another one.
     pub idle: Duration,
-    /// A client that takes nothing of what it is sent for so long is closed.
+    /// A connection is closed if its client reads nothing of a response for this long.
     pub stalled: Duration,
-    /// Bytes of a request's line and headers.
+    /// Maximum bytes of a request's line and headers.
     pub header_bytes: usize,
 }
 
@@ -48,13 +48,12 @@ impl Default for Limits {
     }
 }
 
-/// How many connections there are, by address. It holds no more addresses than there are connections.
+/// Number of connections by address. Holds no more addresses than there are connections.
 #[derive(Debug, Default)]
 struct ConnectionCounts {
     taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
 }
 
-/// Lets connections in.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionLimiter {
     limits: Arc<Limits>,
@@ -79,7 +78,7 @@ impl ConnectionLimiter {
     }
 }
 
-/// One connection's place, free again when it is dropped.
+/// One connection's share of the limits, released when it is dropped.
 #[derive(Debug)]
 struct Permit {
     counts: Arc<ConnectionCounts>,
@@ -121,11 +120,11 @@ impl ConnectionLimiter {
     }
 }
 
-/// A connection that is closed when the other side takes nothing.
+/// A connection that is closed when its client reads nothing for too long.
 #[derive(Debug)]
 pub(super) struct LimitedStream {
     stream: TcpStream,
-    /// Runs while the other side takes nothing.
+    /// Runs while the client reads nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     stall_timeout: Duration,
     _place: Permit,

@@ -1,4 +1,4 @@
-//! A port that is served until it is told to stop.
+//! Serves a router on a port, with limits, TLS and reload of certificates and tokens.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,28 +13,26 @@ use super::connection_limit::{ConnectionLimiter, Limits};
 use super::tls::{ReloadingTls, Tls};
 use super::token::Token;
 
-/// Requests at one time on one connection of HTTP/2. An apiserver sends few batches at once.
+/// Concurrent requests of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 16;
 
-/// So many bytes of HTTP/2 may be under way to us, on one connection.
+/// Bytes that one HTTP/2 connection may send ahead of being read.
 const FLOW_CONTROL_WINDOW: u32 = 1 << 20;
 
-/// What a port is opened with.
 #[derive(Debug)]
 pub struct ListenerConfig {
-    /// Where; port 0 takes any that is free.
+    /// Port 0 chooses a free one.
     pub address: SocketAddr,
-    /// With TLS or without.
     pub tls: Option<Tls>,
-    /// The token whose file is looked at now and then.
+    /// Its file is checked for changes.
     pub token: Option<Token>,
-    /// How often files are looked at.
+    /// How often files are checked for changes.
     pub reload_interval: Duration,
-    /// What strangers may take.
+    /// Limits for untrusted clients.
     pub limits: Limits,
 }
 
-/// A port that is being served.
+/// A running listener.
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,
@@ -44,15 +42,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Takes no more connections, gives those that are there so much time, and closes them.
+    /// Accepts no more connections, waits up to `grace` for open ones, and closes them.
     pub async fn stop(mut self, grace: Duration) {
         self.handle.graceful_shutdown(Some(grace));
-        // It ends by itself, after the grace at the latest.
+        // Ends after `grace` at the latest.
         let _ = (&mut self.serving).await;
     }
 }
@@ -68,10 +65,10 @@ impl Drop for Listener {
 
 /// Opens a port and serves it in the background. Must be called within a tokio runtime.
 ///
-/// `on_reload` hears of each change of a file of certificates or tokens: whether it was taken.
+/// `on_reload` is called when a certificate or token file changed, with whether it was loaded.
 ///
 /// # Errors
-/// When the address is taken, or a file of the settings is no good.
+/// If the address is in use, or a file of the settings is invalid.
 pub fn listen(
     port: ListenerConfig,
     router: Router,
@@ -89,10 +86,10 @@ pub fn listen(
         .handle(handle.clone())
         .first_request_timeout(limits.first_request)
         .accept_error_handler(|peer: Option<&SocketAddr>, error| {
-            tracing::debug!(?peer, %error, "a connection was not let in");
+            tracing::debug!(?peer, %error, "connection refused");
         });
     let mut http1 = server.http_builder().http1();
-    // The timer of the header also runs while a kept connection waits for its next request.
+    // This timeout also covers a kept-alive connection that waits for its next request.
     http1.header_read_timeout(limits.idle).max_buf_size(limits.header_bytes.max(8 << 10));
     let mut http2 = server.http_builder().http2();
     let header_list = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX);
@@ -105,10 +102,10 @@ pub fn listen(
         .keep_alive_timeout(limits.stalled);
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let serving = match &tls {
-        None => tokio::spawn(ended(bound, server.acceptor(limiter).serve(router))),
+        None => tokio::spawn(serve(bound, server.acceptor(limiter).serve(router))),
         Some(tls) => {
             let acceptor = RustlsAcceptor::new(tls.config.clone()).handshake_timeout(limits.handshake);
-            tokio::spawn(ended(bound, server.acceptor(acceptor.acceptor(limiter)).serve(router)))
+            tokio::spawn(serve(bound, server.acceptor(acceptor.acceptor(limiter)).serve(router)))
         }
     };
     let reloading = (tls.is_some() || token.is_some())
@@ -116,51 +113,51 @@ pub fn listen(
     Ok(Listener { address: bound, handle, serving, reloading })
 }
 
-/// Says why a port is no longer served, where it is not because it was told to stop.
-async fn ended(address: SocketAddr, serving: impl Future<Output = std::io::Result<()>>) {
+/// Serves until shutdown, and logs an error that ends it earlier.
+async fn serve(address: SocketAddr, serving: impl Future<Output = std::io::Result<()>>) {
     if let Err(error) = serving.await {
-        tracing::error!(%address, %error, "the port is closed");
+        tracing::error!(%address, %error, "listener failed; the port is closed");
     }
 }
 
-/// Reads certificates and tokens again, for ever.
+/// Checks certificate and token files until aborted.
 async fn reload_periodically(
     mut tls: Option<ReloadingTls>,
     mut token: Option<Token>,
-    every: Duration,
+    interval: Duration,
     address: SocketAddr,
     on_reload: impl Fn(bool),
 ) {
-    // An error is told once, not every ten seconds for a year.
-    let mut told = String::new();
+    // A repeated error is logged once.
+    let mut last_error = String::new();
     loop {
-        tokio::time::sleep(every).await;
-        // Files may lie on a mount that hangs: not on a thread that serves.
-        let looked = tokio::task::spawn_blocking(move || {
+        tokio::time::sleep(interval).await;
+        // Not on a serving thread: files may be on a mount that hangs.
+        let results = tokio::task::spawn_blocking(move || {
             let tls_changed = tls.as_mut().map_or(Ok(false), ReloadingTls::reload);
             let token_changed = token.as_mut().map_or(Ok(false), |token| token.reload());
             (tls, token, [tls_changed, token_changed])
         });
-        let Ok((same_tls, same_token, results)) = looked.await else { return };
+        let Ok((same_tls, same_token, results)) = results.await else { return };
         (tls, token) = (same_tls, same_token);
-        let mut wrong = Vec::new();
-        for (what, result) in ["certificates", "the token"].into_iter().zip(results) {
+        let mut errors = Vec::new();
+        for (what, result) in ["certificates", "token"].into_iter().zip(results) {
             match result {
                 Ok(false) => {}
                 Ok(true) => {
-                    tracing::info!(%address, "{what} changed, and were read again");
+                    tracing::info!(%address, "reloaded {what}");
                     on_reload(true);
                 }
-                Err(error) => wrong.push(error.to_string()),
+                Err(error) => errors.push(error.to_string()),
             }
         }
-        let wrong = wrong.join("; ");
-        if wrong != told {
-            if !wrong.is_empty() {
-                tracing::warn!(%address, "going on with what was read before: {wrong}");
+        let errors = errors.join("; ");
+        if errors != last_error {
+            if !errors.is_empty() {
+                tracing::warn!(%address, "reload failed, keeping the previous files: {errors}");
                 on_reload(false);
             }
-            told = wrong;
+            last_error = errors;
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Listener on a port among strangers: limits, TLS, bearer tokens. What is served there is no concern of this room.
+//! Ports for untrusted clients: connection limits, TLS, bearer tokens.
 //!
-//! In come connections from anybody; out come requests of a router that is handed in. A connection that has not shown a
-//! certificate or a token gets little: some seconds to say what it wants, a header of some kilobytes, one of a bounded
-//! number of counts. Certificates, keys and tokens are files, and are read again when their content changes.
+//! Takes connections from anybody; calls the router that is passed in. A client that has not authenticated gets little: seconds
+//! for its first request, kilobytes of headers, one of a bounded number of connections. Certificates, keys and tokens are files,
+//! and are read again when their content changes. Must never enter: what is served.
 
 pub(crate) mod connection_limit;
 pub(crate) mod listener;
@@ -18,35 +18,16 @@ pub use listener::{Listener, listen};
 pub use tls::Tls;
 pub use token::Token;
 
-/// How often files that may change are looked at. What is compared is their content, not their time: a mounted Secret is
-/// swapped by renaming a link, which neither `inotify` on the file nor its modification time tells of reliably.
+/// How often files are checked for changes.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Why a port could not be opened.
+/// Why a port cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
-    /// The address is taken, or not ours.
     #[error("cannot listen on {address}: {source}")]
-    Bind {
-        /// Where to.
-        address: std::net::SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A file of the settings cannot be read.
+    Bind { address: std::net::SocketAddr, source: std::io::Error },
     #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A file of the settings does not hold what it should.
+    Read { path: PathBuf, source: std::io::Error },
     #[error("{}: {reason}", path.display())]
-    Content {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Content { path: PathBuf, reason: String },
 }

@@ -1,4 +1,4 @@
-//! TLS: certificate, key and the authority of clients, from files that may change.
+//! TLS of a server: certificate, key and client CA, from files that may change.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,15 +12,14 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::NetError;
 use super::watched_files::{WatchedFiles, read};
 
-/// Where certificates and keys are. All are PEM.
+/// Paths of PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificate, and those between it and its authority.
+    /// The certificate chain.
     pub certificate: PathBuf,
-    /// Its private key.
     pub key: PathBuf,
-    /// The authorities one of which must have signed a client's certificate. Without it clients need none. Whoever has a certificate
-    /// of theirs gets in, so the cluster's own authority is no good choice: every kubelet has one.
+    /// CA certificates that client certificates are verified against; without it, clients need no certificate. Every certificate
+    /// of this CA is accepted, so the cluster's own CA is a bad choice: every kubelet has a certificate of it.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -63,9 +62,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, NetError> {
     let content = read(path)?;
     let wrong = |reason: String| NetError::Content { path: path.to_owned(), reason };
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
-    let all = all.map_err(|error| wrong(format!("no PEM: {error}")))?;
+    let all = all.map_err(|error| wrong(format!("invalid PEM: {error}")))?;
     if all.is_empty() {
-        return Err(wrong("holds no certificate in PEM".to_owned()));
+        return Err(wrong("contains no PEM certificate".to_owned()));
     }
     Ok(all)
 }
@@ -74,8 +73,8 @@ fn configure(files: &Tls) -> Result<ServerConfig, NetError> {
     let wrong = |path: &Path, reason: String| NetError::Content { path: path.to_owned(), reason };
     let chain = certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
-        .map_err(|error| wrong(&files.key, format!("holds no private key in PEM: {error}")))?;
-    // Named, not taken from the process: nobody has to install it first.
+        .map_err(|error| wrong(&files.key, format!("contains no PEM private key: {error}")))?;
+    // Explicit, because the process may have no default provider installed.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -95,7 +94,7 @@ fn configure(files: &Tls) -> Result<ServerConfig, NetError> {
     };
     let mut config = builder
         .with_single_cert(chain, key)
-        .map_err(|error| wrong(&files.certificate, format!("does not go with its key: {error}")))?;
+        .map_err(|error| wrong(&files.certificate, format!("certificate and key do not match: {error}")))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -1,4 +1,4 @@
-//! Bearer tokens: what a client has to show, from a file.
+//! Bearer tokens that clients must send, from a file.
 
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
@@ -11,21 +11,18 @@ use subtle::ConstantTimeEq as _;
 use super::NetError;
 use super::watched_files::read;
 
-/// A shorter token is refused: it could be guessed.
+/// A shorter token could be guessed.
 const MIN_TOKEN_CHARS: usize = 16;
 
-/// What a request showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenCheck {
-    /// The right token.
     Valid,
-    /// None, or something else than a bearer token.
+    /// No bearer token.
     Missing,
-    /// A wrong one.
     Wrong,
 }
 
-/// The token that clients have to show. Only its hash is kept.
+/// The expected token. Only its hash is kept.
 #[derive(Clone)]
 pub struct Token {
     path: PathBuf,
@@ -39,10 +36,10 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Reads a token, blanks around it left out.
+    /// Reads a token; surrounding white space is ignored.
     ///
     /// # Errors
-    /// When the file cannot be read, or holds less than 16 characters or something that no header may hold.
+    /// If the file cannot be read, or holds less than 16 characters or characters that a header must not have.
     pub fn load(path: PathBuf) -> Result<Self, NetError> {
         let hash = Self::hash_of(&path)?;
         Ok(Token { path, hash: Arc::new(RwLock::new(hash)) })
@@ -53,27 +50,26 @@ impl Token {
         let token = content.trim_ascii();
         let wrong = |reason: &str| NetError::Content { path: path.to_owned(), reason: reason.to_owned() };
         if token.len() < MIN_TOKEN_CHARS {
-            return Err(wrong("a token has at least 16 characters"));
+            return Err(wrong("a token must have at least 16 characters"));
         }
         if !token.iter().all(u8::is_ascii_graphic) {
-            return Err(wrong("a token is one word of printable ASCII"));
+            return Err(wrong("a token must be printable ASCII without white space"));
         }
         Ok(Sha256::digest(token).into())
     }
 
-    /// Reads the file again; gives whether the token is another one.
+    /// Reads the file again, and returns whether the token changed.
     ///
     /// # Errors
-    /// As [`Token::load`]; the token stays as it was.
+    /// As [`Token::load`]; the token does not change.
     pub fn reload(&self) -> Result<bool, NetError> {
         let new = Self::hash_of(&self.path)?;
-        // A poisoned lock holds a whole hash all the same.
+        // A poisoned lock still holds a complete hash.
         let mut hash = self.hash.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(std::mem::replace(&mut *hash, new) != new)
     }
 
-    /// Compares what a request shows. Takes as long for a wrong token as for the right one: hashes are compared, and those in
-    /// constant time.
+    /// Checks the token of a request. Hashes are compared in constant time, so that the time says nothing about a guess.
     pub fn check(&self, headers: &HeaderMap) -> TokenCheck {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return TokenCheck::Missing };

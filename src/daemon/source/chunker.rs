@@ -12,7 +12,7 @@ use super::memory_budget::{MemoryBudget, Reservation};
 const STEP: usize = 256 * 1024;
 
 /// Text in which no line starts with `{` is not an audit log. From this size on it is cut at any line break.
-const PATIENCE: usize = 4 * 1024 * 1024;
+const MAX_TEXT: usize = 4 * 1024 * 1024;
 
 /// Bytes read at once of a long record, and the most that is carried over to the next buffer.
 const LONG_STEP: usize = 4 * 1024 * 1024;
@@ -52,7 +52,7 @@ impl Buffer {
     /// Empties the buffer, and frees what it grew by for a long record.
     pub fn clear(&mut self) {
         self.filled = 0;
-        if self.bytes.len() > LARGEST_KEPT {
+        if self.bytes.len() > MAX_REUSED {
             self.bytes = Vec::new();
         }
         self.reserved.release();
@@ -62,7 +62,7 @@ impl Buffer {
     fn room(&mut self, size: usize) -> &mut [u8] {
         let end = self.filled + size;
         if self.bytes.len() < end {
-            let long = end.saturating_sub(LARGEST_KEPT);
+            let long = end.saturating_sub(MAX_REUSED);
             self.reserved.grow(long.saturating_sub(self.reserved.bytes()));
             self.bytes.reserve_exact(end - self.bytes.len());
             self.bytes.resize(end, 0);
@@ -77,7 +77,7 @@ impl Buffer {
 }
 
 /// A larger buffer is freed after use.
-const LARGEST_KEPT: usize = 4 * STEP;
+const MAX_REUSED: usize = 4 * STEP;
 
 /// Reads from a reader and cuts into chunks.
 #[derive(Debug)]
@@ -212,7 +212,7 @@ impl<R: Read> Chunks<R> {
         }
         let text = buffer.strip_prefix(b"\xef\xbb\xbf").unwrap_or(buffer);
         let is_json = matches!(text.trim_ascii_start().first(), Some(b'{' | b'['));
-        if buffer.len() >= self.limit || (!is_json && (self.eager || buffer.len() >= PATIENCE)) {
+        if buffer.len() >= self.limit || (!is_json && (self.eager || buffer.len() >= MAX_TEXT)) {
             return memchr::memrchr(b'\n', buffer).map(|newline| newline + 1);
         }
         None

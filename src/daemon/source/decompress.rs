@@ -13,7 +13,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Magic numbers of unsupported formats, their names, and the command that converts them to text.
-const FOREIGN: [(&[u8], &str, &str); 7] = [
+const UNSUPPORTED: [(&[u8], &str, &str); 7] = [
     (b"\xfd7zXZ\0", "compressed with xz", "xz -dc"),
     (b"BZh", "compressed with bzip2", "bzip2 -dc"),
     (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc"),
@@ -24,7 +24,7 @@ const FOREIGN: [(&[u8], &str, &str); 7] = [
 ];
 
 /// Size of the read buffer before the decompressor.
-const BUFFER: usize = 128 * 1024;
+const BUFFER_SIZE: usize = 128 * 1024;
 
 /// Counts compressed bytes, for progress.
 struct Counted<R> {
@@ -68,13 +68,14 @@ fn decompressed(mut reader: impl Read + Send + 'static) -> io::Result<Box<dyn Re
         }
     }
     let start = &start[..filled];
-    if let Some((_, what, tool)) = FOREIGN.iter().find(|(magic, ..)| start.starts_with(magic)) {
-        let help = format!("is {what}; make it text first: {tool} FILE | pullwatch scan");
+    if let Some((_, what, tool)) = UNSUPPORTED.iter().find(|(magic, ..)| start.starts_with(magic)) {
+        let help =
+            format!("is {what}, which is not supported; convert it first: {tool} FILE | pullwatch scan");
         return Err(io::Error::new(io::ErrorKind::Unsupported, help));
     }
     let whole = io::Cursor::new(start.to_vec()).chain(reader);
     if start.starts_with(&GZIP) {
-        return Ok(Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, whole))));
+        return Ok(Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER_SIZE, whole))));
     }
     if start.starts_with(&ZSTD) {
         return Ok(Box::new(zstd::stream::read::Decoder::new(whole)?));

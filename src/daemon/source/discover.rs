@@ -19,9 +19,9 @@ use super::rotation;
 pub enum Error {
     #[error("{0}: no such file or directory")]
     Missing(String),
-    #[error("{0}: no file fits this pattern")]
+    #[error("{0}: no file matches this pattern")]
     NoMatch(String),
-    #[error("{0}: {1}")]
+    #[error("{0}: invalid pattern: {1}")]
     Pattern(String, String),
     #[error(
         "{0}: no audit log in this directory (looked for *.log*, *.json, *.jsonl, *.ndjson; plain, .gz or .zst)"
@@ -32,7 +32,7 @@ pub enum Error {
 }
 
 /// Maximum depth of subdirectories.
-const DEEPEST: usize = 64;
+const MAX_DEPTH: usize = 64;
 
 /// The inputs that the names stand for, in reading order, and errors for the other names.
 pub fn inputs(names: &[OsString]) -> (Vec<Input>, Vec<Error>) {
@@ -110,7 +110,7 @@ impl Search {
                 continue;
             }
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if depth < DEEPEST {
+                if depth < MAX_DEPTH {
                     self.directory(&path, depth + 1, files);
                 }
             } else if looks_like_log(&entry.file_name().to_string_lossy()) && path.is_file() {
@@ -134,7 +134,7 @@ impl Search {
         let below = parts.len() - fixed.components().count();
         let walk = Walk {
             glob,
-            depth: if name.contains("**") { DEEPEST } else { below },
+            depth: if name.contains("**") { MAX_DEPTH } else { below },
             with_hidden: parts.iter().any(|part| part.starts_with('.') && part != "." && part != ".."),
         };
         self.walk(&walk, &fixed, 1, files);
@@ -157,7 +157,7 @@ impl Search {
                 if fits {
                     self.directory(&path, 0, files);
                 }
-                if level < walk.depth && !(is_link && walk.depth == DEEPEST) {
+                if level < walk.depth && !(is_link && walk.depth == MAX_DEPTH) {
                     self.walk(walk, &path, level + 1, files);
                 }
             } else if fits && path.is_file() {

@@ -1,7 +1,8 @@
-//! Where audit events come from: files, rotated and compressed ones, standard input, apiservers that send them, and Kafka.
+//! Where audit events come from: plain, rotated and compressed files, standard input, the audit webhook, and Kafka.
 //!
-//! A source hands on buffers of raw bytes, cut where a record ends. It knows names, rotation, compression and HTTP,
-//! and nothing of JSON but that a line which starts with `{` starts a record, and how a body of the webhook is a list.
+//! Returns buffers of raw bytes, cut at record boundaries, and positions to resume from. Knows file names, rotation, compression,
+//! HTTP and Kafka. Must never enter: the format of events, except that a record starts on a line that starts with `{`, and how a
+//! webhook body lists events.
 
 pub(crate) mod chunker;
 pub(crate) mod decompress;

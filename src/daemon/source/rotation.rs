@@ -17,7 +17,7 @@ use super::decompress;
 use super::input::Input;
 
 /// How far into a file its first event's time is searched, in bytes. The time is at the end of the first line.
-const FIRST_EVENT: usize = 1024 * 1024;
+const MAX_FIRST_EVENT: usize = 1024 * 1024;
 
 /// The file name without a compression suffix.
 pub fn uncompressed(name: &str) -> &str {
@@ -87,7 +87,7 @@ fn first_event(path: &Path) -> Option<Timestamp> {
     let mut text = Vec::new();
     // Most first lines fit into the first step.
     let mut size = 16 * 1024;
-    while size <= FIRST_EVENT {
+    while size <= MAX_FIRST_EVENT {
         let more = (size - text.len()) as u64;
         let read = reader.by_ref().take(more).read_to_end(&mut text);
         // What was read before an error counts.

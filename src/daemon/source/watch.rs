@@ -25,25 +25,25 @@ impl DirectoryWatcher {
             }
         });
         if let Err(error) = &watcher {
-            tracing::warn!(%error, "the kernel does not tell of changes of files; looking now and then instead");
+            tracing::warn!(%error, "file notifications are not available; polling instead");
         }
         DirectoryWatcher { watcher: watcher.ok(), watched: BTreeSet::new() }
     }
 
     /// Replaces the watched directories.
-    pub fn watch(&mut self, folders: impl IntoIterator<Item = PathBuf>) {
+    pub fn watch(&mut self, directories: impl IntoIterator<Item = PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
-        let wanted: BTreeSet<PathBuf> = folders.into_iter().collect();
-        for folder in self.watched.difference(&wanted) {
+        let wanted: BTreeSet<PathBuf> = directories.into_iter().collect();
+        for directory in self.watched.difference(&wanted) {
             // A directory that was removed is not watched any more.
-            let _ = watcher.unwatch(folder);
+            let _ = watcher.unwatch(directory);
         }
         let mut watched: BTreeSet<PathBuf> = self.watched.intersection(&wanted).cloned().collect();
-        for folder in wanted.difference(&self.watched) {
-            match watcher.watch(folder, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(watched.insert(folder.clone())),
+        for directory in wanted.difference(&self.watched) {
+            match watcher.watch(directory, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(watched.insert(directory.clone())),
                 Err(error) => {
-                    tracing::debug!(folder = %folder.display(), %error, "cannot watch a folder; looking now and then");
+                    tracing::debug!(directory = %directory.display(), %error, "cannot watch a directory; polling it");
                 }
             }
         }

@@ -60,9 +60,9 @@ pub fn property_error(error: &KafkaError) -> Error {
             _ => Error::Value(name.clone()),
         },
         KafkaError::ClientCreation(text) => Error::Properties(text.clone()),
-        other => Error::Properties(
-            code(other).map_or_else(|| "it says no more".to_owned(), |code| code.to_string()),
-        ),
+        other => {
+            Error::Properties(code(other).map_or_else(|| "no details".to_owned(), |code| code.to_string()))
+        }
     }
 }
 

@@ -12,10 +12,10 @@ use serde::Deserialize;
 use crate::daemon::time::since_epoch;
 
 /// Maximum size of a token.
-const LONGEST: u64 = 64 << 10;
+const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
 /// Lifetime that is assumed if the token does not state one.
-const UNKNOWN: Duration = Duration::from_secs(300);
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 
 /// Claims of a JWT.
 #[derive(Default, Deserialize)]
@@ -33,13 +33,13 @@ pub fn token(path: Option<&Path>) -> Result<OAuthToken, Box<dyn Error>> {
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
-    file.take(LONGEST).read_to_string(&mut text).map_err(|error| wrong(&error))?;
+    file.take(MAX_TOKEN_BYTES).read_to_string(&mut text).map_err(|error| wrong(&error))?;
     let token = text.trim();
     if token.is_empty() {
-        return Err(wrong(&"there is no token in it").into());
+        return Err(wrong(&"the file holds no token").into());
     }
     let claims = claims(token).unwrap_or_default();
-    let soon = since_epoch() + UNKNOWN;
+    let soon = since_epoch() + DEFAULT_LIFETIME;
     let end = claims.exp.and_then(|seconds| seconds.checked_mul(1000));
     Ok(OAuthToken {
         token: token.to_owned(),
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_says_when_it_ends_and_an_error_says_nothing_of_it() {
+    fn reads_expiry_and_subject_and_never_shows_the_token() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         let payload = URL_SAFE_NO_PAD.encode(r#"{"sub":"system:serviceaccount:a:b","exp":1790000000}"#);
@@ -72,7 +72,7 @@ mod tests {
         std::fs::write(&path, "opaque").unwrap();
         assert_eq!(token(Some(&path)).unwrap().principal_name, "pullwatch");
         std::fs::write(&path, " \n").unwrap();
-        assert!(token(Some(&path)).err().unwrap().to_string().ends_with("there is no token in it"));
+        assert!(token(Some(&path)).err().unwrap().to_string().ends_with("the file holds no token"));
         assert!(token(None).is_err());
     }
 }

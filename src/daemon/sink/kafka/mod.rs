@@ -1,7 +1,8 @@
-//! Alerts to a topic of Kafka.
+//! Alerts to a Kafka topic.
 //!
-//! An alert counts as delivered when all replicas that are in sync have it. The producer is idempotent: what librdkafka sends
-//! again the broker knows. What a whole attempt repeats (after a time-out, or a kill) is told by the header `alert_id`.
+//! Takes stored alerts; an alert counts as delivered when all in-sync replicas have it. The producer is idempotent, so that
+//! librdkafka's own retries repeat nothing; consumers recognize what a whole delivery repeats (after a time-out or a crash) by
+//! the header `alert_id`. Must never enter: audit events.
 
 #[cfg_attr(not(feature = "kafka"), path = "disabled.rs")]
 mod producer;

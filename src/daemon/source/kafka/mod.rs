@@ -65,7 +65,7 @@ pub enum Error {
     /// Invalid properties, or a build without Kafka.
     #[error(transparent)]
     Client(#[from] crate::daemon::kafka::Error),
-    #[error("librdkafka cannot use these topics: {0}")]
+    #[error("invalid topics: {0}")]
     Topics(String),
     #[error("failed to spawn the consumer thread: {0}")]
     Thread(std::io::Error),

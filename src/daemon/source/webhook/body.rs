@@ -1,4 +1,4 @@
-//! A body as it comes in: unpacked on the way, within its limit and the budget.
+//! Reads a request body: decompresses it while it arrives, within its size limit and the memory budget.
 
 use std::io::{self, Write};
 
@@ -9,20 +9,19 @@ use futures_util::StreamExt as _;
 use super::response::Reply;
 use crate::daemon::source::memory_budget::Reservation;
 
-/// Room for a body is made in steps of at least so many bytes.
+/// Minimum number of bytes by which the buffer grows.
 const GROW_STEP: usize = 64 << 10;
 
-/// What was read so far.
 struct BodyBuffer {
     bytes: Vec<u8>,
     reservation: Reservation,
     max_bytes: usize,
-    /// Why no more is taken.
+    /// Why reading stopped.
     refused: Option<Reply>,
 }
 
 impl BodyBuffer {
-    /// Room for so many bytes more, out of the budget.
+    /// Reserves memory for this many more bytes.
     fn make_room(&mut self, more: usize) -> Result<(), Reply> {
         let length = self.bytes.len() + more;
         if length > self.max_bytes {
@@ -64,9 +63,7 @@ enum Decoder {
     Gzip(Box<MultiGzDecoder<BodyBuffer>>),
 }
 
-/// Reads a body to its end.
-///
-/// Where it is refused, `body` is left where reading stopped.
+/// Reads a body to its end. If it is refused, `body` is left where reading stopped.
 pub(super) async fn read(
     body: &mut axum::body::BodyDataStream,
     is_gzip: bool,
@@ -80,7 +77,7 @@ pub(super) async fn read(
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|_| Reply::Incomplete)?;
         received += chunk.len();
-        // Empty members of gzip unpack to nothing, for ever.
+        // Empty gzip members decompress to nothing, without end.
         if received > max_bytes {
             return Err(Reply::TooLarge { max_bytes });
         }
@@ -90,7 +87,7 @@ pub(super) async fn read(
                     return Err(buffer.refused.unwrap_or(Reply::Overloaded));
                 }
             }
-            // Decoder a chunk takes some milliseconds at worst; others have their turn between two.
+            // Decompressing a part takes milliseconds at worst; other tasks run in between.
             Decoder::Gzip(decoder) => {
                 for part in chunk.chunks(GROW_STEP) {
                     if decoder.write_all(part).is_err() {
@@ -116,7 +113,7 @@ pub(super) async fn read(
     Ok((buffer.bytes, buffer.reservation))
 }
 
-/// Reads on and forgets, up to a limit: a sender that is still writing when the connection closes may never see why.
+/// Reads and discards up to `most` bytes: a sender that is still writing when the connection is closed may not see the response.
 pub(super) async fn drain(body: &mut axum::body::BodyDataStream, most: usize) {
     let mut drained = 0;
     while let Some(Ok(chunk)) = body.next().await {
@@ -127,7 +124,6 @@ pub(super) async fn drain(body: &mut axum::body::BodyDataStream, most: usize) {
     }
 }
 
-/// The chunks of a request's body.
 pub(super) fn chunks(body: Body) -> axum::body::BodyDataStream {
     body.into_data_stream()
 }

@@ -1,11 +1,11 @@
-//! Events that were stored lately, by their content.
+//! Recognizes events that were stored recently, by a hash of their content.
 
 use std::collections::HashSet;
 
-/// The last events that were stored: an apiserver that got no reply sends them again, at once or after minutes of waiting.
+/// The last stored events. An apiserver that got no response sends its batch again, at once or minutes later.
 ///
-/// It remembers the last `most` of them at least and twice as many at most, 32 bytes or so each. Only what is stored may be
-/// remembered ([`RecentEvents::remember`] after the commit): what is remembered and lost would be dropped when it comes again.
+/// Holds at least the last `most` events and at most twice as many, about 32 bytes each. Only stored events may be added
+/// ([`RecentEvents::remember`], after the commit): an event that was added but not stored would be dropped when it is sent again.
 #[derive(Debug)]
 pub struct RecentEvents {
     newer: HashSet<[u8; 16]>,
@@ -14,28 +14,27 @@ pub struct RecentEvents {
 }
 
 impl Default for RecentEvents {
-    /// Enough for five minutes of 300 events a second.
+    /// Five minutes of 300 events per second.
     fn default() -> Self {
         RecentEvents::new(100_000)
     }
 }
 
 impl RecentEvents {
-    /// Remembers so many events.
+    /// Remembers at least this many events.
     pub fn new(most: usize) -> Self {
         RecentEvents { newer: HashSet::new(), older: HashSet::new(), most: most.max(1) }
     }
 
-    /// Whether this event was stored lately.
     pub fn contains(&self, digest: &[u8; 16]) -> bool {
         self.newer.contains(digest) || self.older.contains(digest)
     }
 
-    /// These events are stored.
+    /// Adds events that are stored.
     pub fn remember(&mut self, digests: impl IntoIterator<Item = [u8; 16]>) {
         for digest in digests {
             if self.newer.len() >= self.most {
-                // The room of the older ones serves for the next.
+                // Reuse the memory of the older half.
                 std::mem::swap(&mut self.newer, &mut self.older);
                 self.newer.clear();
             }

@@ -1,33 +1,29 @@
-//! A body taken apart: its events, and by what each is known again.
+//! Splits a body into events, each with the hash by which a repetition is recognized.
 
 use std::ops::Range;
 
 use crate::detection::audit::event_id;
 use crate::detection::audit::json::{Cursor, JsonError, Raw, Type};
 
-/// A body with more events is refused. An apiserver sends 400 unless it is told otherwise.
+/// A body with more events is refused. The apiserver's default is 400.
 pub const MAX_EVENTS: usize = 100_000;
 
-/// Why a body is no batch of events.
+/// Why a body is not a batch of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBody {
-    /// There is nothing, or nothing but blanks.
+    /// Nothing but white space.
     #[error("the body is empty")]
     Empty,
-    /// It is not JSON.
     #[error("the body is not JSON")]
     NotJson,
-    /// Its JSON ends in the middle.
-    #[error("the body's JSON ends in the middle")]
+    #[error("the JSON of the body is truncated")]
     Cut,
-    /// It is JSON of something else.
-    #[error("the body is no EventList of audit.k8s.io, no Event and no array of events")]
+    /// JSON of another kind.
+    #[error("the body is not an audit.k8s.io EventList, an Event or an array of events")]
     WrongKind,
-    /// It is a list, and there is no event in it.
-    #[error("the body holds no events")]
+    #[error("the body contains no events")]
     NoEvents,
-    /// There are too many for one body.
-    #[error("the body holds more than 100000 events")]
+    #[error("the body contains more than 100000 events")]
     TooMany,
 }
 
@@ -40,17 +36,16 @@ impl From<JsonError> for InvalidBody {
     }
 }
 
-/// The events of a body, in its order: the hash of each one's content, and its place in the body.
+/// The events of a body in their order: hash of the content, and position in the body.
 pub type Events = Vec<([u8; 16], Range<usize>)>;
 
-/// The events of a body, each with the hash of its whole content and its place in the body.
+/// Splits a body: an `EventList`, an array, a single event, or several of these concatenated.
 ///
-/// A body is an `EventList`, an array, a single event, or several of these one after the other. The hash is the same for an event in a list
-/// and in the apiserver's file ([`event_id::digest`]). Elements of a list that are no events are among the result, so that whoever
-/// judges them counts them.
+/// The hash is the same for an event in a list and in the apiserver's log file ([`event_id::digest`]). Elements that are not
+/// events are returned as well, so that they are evaluated and counted as malformed.
 ///
 /// # Errors
-/// When the body is no batch of events at all.
+/// If the body is not a batch of events.
 pub fn split_events(body: &[u8]) -> Result<Events, InvalidBody> {
     let mut events = Vec::new();
     let mut at = 0;
@@ -82,7 +77,6 @@ fn push(event: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Invalid
     Ok(())
 }
 
-/// The elements of an array that starts at `start`.
 fn list(array: Raw<'_>, start: usize, events: &mut Events) -> Result<(), InvalidBody> {
     let mut cursor = Cursor::new(array.bytes(), b'[');
     while let Some(item) = cursor.item() {
@@ -92,13 +86,12 @@ fn list(array: Raw<'_>, start: usize, events: &mut Events) -> Result<(), Invalid
     Ok(())
 }
 
-/// An event, or the events of a list.
 fn object(value: Raw<'_>, start: usize, events: &mut Events) -> Result<(), InvalidBody> {
     let (mut kind, mut items, mut has_id) = (None, None, false);
     let mut cursor = Cursor::new(value.bytes(), b'{');
     while let Some(member) = cursor.member() {
         let (key, member) = member?;
-        // As everywhere, the first of equal members counts.
+        // As everywhere, the first of duplicate members counts.
         if key.is("kind") {
             kind = kind.or(Some(member));
         } else if key.is("items") {

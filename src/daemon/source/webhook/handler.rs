@@ -1,4 +1,4 @@
-//! One request, from its first header to its reply.
+//! Handles one request, from its headers to the response.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::{HandlerState, Outcome, WebhookBatch, body};
 use crate::daemon::net::token::TokenCheck;
 use crate::daemon::source::memory_budget::Reservation;
 
-/// Of a body that is refused for who sent it, so much is read and forgotten.
+/// Bytes drained from the body of an unauthenticated request.
 const MAX_UNAUTHENTICATED_DRAIN: usize = 1 << 20;
 
-/// Takes a batch, and answers when the pipeline has it.
+/// Receives a batch, and responds when the pipeline has stored it.
 pub(super) async fn receive(
     State(shared): State<Arc<HandlerState>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -47,12 +47,12 @@ pub(super) async fn receive(
     let status = reply.status();
     shared.observer.answered(status.as_u16());
     if !status.is_success() {
-        tracing::debug!(%peer, code = status.as_u16(), ?reply, "a batch was refused");
+        tracing::debug!(%peer, code = status.as_u16(), ?reply, "request refused");
     }
     reply.into_response()
 }
 
-/// Reads what is left of a refused body, for as long as a body may take.
+/// Drains a refused body within the read timeout.
 async fn rest(
     shared: &HandlerState,
     chunks: &mut axum::body::BodyDataStream,
@@ -60,13 +60,14 @@ async fn rest(
     most: usize,
 ) -> Reply {
     if reply.drains_body() {
-        // However it ends: the reply stands.
+        // The reply is the same, however draining ends.
         let _ = timeout(shared.settings.read_timeout, body::drain(chunks, most)).await;
     }
     reply
 }
 
-/// What the head alone says; gives whether the body is packed. Who may not send learns nothing else.
+/// Checks everything that precedes the body, and returns whether the body is gzip. An unauthenticated client learns nothing but
+/// that.
 fn check_head(
     shared: &HandlerState,
     method: &Method,
@@ -111,7 +112,7 @@ fn check_head(
     Ok(is_gzip)
 }
 
-/// Hands a body to the pipeline, and waits for what becomes of it.
+/// Hands a body to the pipeline and waits for the outcome.
 async fn submit(shared: &HandlerState, peer: SocketAddr, body: Vec<u8>, reservation: Reservation) -> Reply {
     let (done, outcome) = oneshot::channel();
     let bytes = body.len();
@@ -121,9 +122,9 @@ async fn submit(shared: &HandlerState, peer: SocketAddr, body: Vec<u8>, reservat
         Err(TrySendError::Closed(_)) => return Reply::Stopping,
     }
     match timeout(shared.settings.store_timeout, outcome).await {
-        // The pipeline goes on with it. When it comes again its events are known.
+        // The pipeline continues. If the batch is sent again, its events are recognized.
         Err(_) => Reply::StoreTimeout,
-        // Dropped without an reply: whatever happened, it is not known to be stored.
+        // Dropped without an outcome: it may not be stored.
         Ok(Err(_)) => Reply::Busy,
         Ok(Ok(Outcome::Stored { events })) => Reply::Stored { events },
         Ok(Ok(Outcome::Invalid(reason))) => Reply::Invalid(reason),

@@ -1,20 +1,20 @@
-//! Audit events that apiservers send: the receiver of `--audit-webhook-config-file`.
+//! The audit webhook: receives batches from apiservers (`--audit-webhook-config-file`).
 //!
-//! In comes a `POST` of an `EventList`, over HTTP/1.1 or 2, with or without TLS, client certificates and a token. Its body goes on
-//! to the pipeline as a [`WebhookBatch`], and the sender hears 200 only once the pipeline says that the batch is stored. Everything else
-//! has the sender send it again: an apiserver does so whatever the reply is, some times, and then gives the batch up.
+//! Takes `POST` requests with an `EventList`, over HTTP/1.1 or 2, with or without TLS, client certificates and a bearer token.
+//! Hands each body to the pipeline as a [`WebhookBatch`], and responds 200 only when the pipeline has stored it. After any other
+//! response the apiserver retries a few times and then drops the batch.
 //!
 //! ```text
-//! apiserver ──► token, type, size ──► body, unpacked ──► queue ──► pipeline
-//!     ▲                               within one budget  bounded      │ judges, stores
-//!     └───────────────── 200, 400, 429, 503 ◄───── Outcome ◄──────────┘
+//! apiserver ──► token, type, size ──► body, decompressed ──► queue ──► pipeline
+//!     ▲                                 within one budget   bounded    │ evaluates, stores
+//!     └──────────────── 200, 400, 429, 503 ◄──── Outcome ◄─────────────┘
 //! ```
 //!
-//! What is sent again is the whole batch, so that events come twice whenever an reply is lost. [`split_events`] tells the pipeline which
-//! they are, by their content and nothing less, and [`RecentEvents`] remembers those that were stored.
+//! A retry repeats the whole batch, so events arrive twice whenever a response is lost. [`split_events`] identifies events by a
+//! hash of their whole content, and [`RecentEvents`] remembers the stored ones.
 //!
-//! Memory is bounded in all: the bodies that are being read, wait and are being judged share one budget, and who does not
-//! fit in is told to come back.
+//! Memory is bounded: bodies that are being read, queued and evaluated share one budget; what exceeds it is answered 429. Must
+//! never enter: the content of events.
 
 mod body;
 mod dedup;
@@ -39,30 +39,28 @@ use super::memory_budget::{MemoryBudget, Reservation};
 use crate::daemon::net::listener::ListenerConfig;
 use crate::daemon::net::{Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
 
-/// How the receiver is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Where it listens.
     pub address: SocketAddr,
-    /// The path that apiservers send to. What the URL says behind `?` does not count.
+    /// The path of the webhook. The query string is ignored.
     pub path: String,
-    /// With TLS or without. An apiserver wants it unless its kubeconfig says `http://`.
+    /// An apiserver requires TLS unless its kubeconfig says `http://`.
     pub tls: Option<Tls>,
-    /// A file with the token that apiservers have to show.
+    /// File with the bearer token that apiservers must send.
     pub token_file: Option<PathBuf>,
-    /// The max_bytes body, as it is sent and unpacked. A batch of 400 events of 100 KB each is 40 MB.
+    /// Maximum body size in bytes, compressed and decompressed. A batch of 400 events of 100 KB is 40 MB.
     pub max_body: usize,
-    /// So many bytes of bodies may be there at one time: being read, waiting and being judged. Not less than the max_bytes body.
+    /// Memory for all bodies together, in bytes: being read, queued and being evaluated. At least `max_body`.
     pub memory: usize,
-    /// So many bodies may wait.
+    /// Maximum number of queued bodies.
     pub queue: usize,
-    /// A body has come by then. An apiserver waits for 30 seconds in all.
+    /// Maximum time for a body to arrive. An apiserver waits 30 seconds in all.
     pub read_timeout: Duration,
-    /// The pipeline has answered by then, or the sender is told to come back.
+    /// Maximum time for the pipeline to store a batch; then the response is 503.
     pub store_timeout: Duration,
-    /// How often files of certificates and the token are looked at.
+    /// How often certificate and token files are checked.
     pub reload_interval: Duration,
-    /// What strangers may take.
+    /// Limits for untrusted clients.
     pub limits: Limits,
 }
 
@@ -84,52 +82,44 @@ impl Default for Settings {
     }
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is in the store, and the sender may forget it.
     Stored {
-        /// How many events it held, repeated ones among them.
+        /// Number of events in it, including duplicates.
         events: u64,
     },
-    /// It is no batch of events.
     Invalid(InvalidBody),
     /// The store is full.
     Full,
-    /// It cannot be stored now: the store fails, or pullwatch stops.
+    /// It cannot be stored now: the store fails, or the daemon stops.
     Busy,
 }
 
-/// A batch on its way to the pipeline.
-///
-/// Its memory counts against the receiver's budget until it is dropped. Where `done` is dropped without an reply, the sender is told to
-/// come back.
+/// A batch on its way to the pipeline. If `done` is dropped without an outcome, the response is 503.
 #[derive(Debug)]
 pub struct WebhookBatch {
-    /// The body, unpacked.
+    /// The decompressed body.
     pub body: Vec<u8>,
-    /// Who sent it.
     pub peer: SocketAddr,
-    /// Takes what became of it.
     pub done: oneshot::Sender<Outcome>,
-    /// The memory of the body.
+    /// The memory of the body, released when this is dropped.
     pub reservation: Reservation,
 }
 
-/// Hears what the receiver does, for whoever counts it.
+/// Receives what the webhook does, for metrics.
 pub trait WebhookObserver: Send + Sync {
-    /// A request was answered with this code, one of [`CODES`].
+    /// A response with this status, one of [`CODES`].
     fn answered(&self, code: u16);
-    /// A body of so many bytes, unpacked, was handed to the pipeline.
+    /// A decompressed body of this size was handed to the pipeline.
     fn submitted(&self, bytes: usize);
-    /// So many bytes of the budget were taken, or given back where it is negative. Told from many threads: a sum is right in any
-    /// order, a level would not be.
+    /// Bytes of the memory budget that were reserved, or released if negative. Called from many threads; the sum is right in any
+    /// order.
     fn memory(&self, change: i64);
-    /// A file of certificates or the token changed, and was taken or not.
-    fn reloaded(&self, taken: bool);
+    /// A certificate or token file changed; whether it was loaded.
+    fn reloaded(&self, success: bool);
 }
 
-/// What the handlers share.
 struct HandlerState {
     settings: Settings,
     token: Option<Token>,
@@ -139,7 +129,7 @@ struct HandlerState {
     is_stopping: AtomicBool,
 }
 
-/// A receiver at work.
+/// A running webhook.
 pub struct Receiver {
     shared: Arc<HandlerState>,
     listener: Listener,
@@ -152,11 +142,11 @@ impl std::fmt::Debug for Receiver {
 }
 
 impl Receiver {
-    /// Opens the port, and gives where batches come out. Must be called within a tokio runtime; the batches may be taken on any
-    /// thread (`blocking_recv`).
+    /// Opens the port. Batches arrive at the returned channel, on any thread (`blocking_recv`). Must be called within a tokio
+    /// runtime.
     ///
     /// # Errors
-    /// When the address is taken, or a file of the settings is no good.
+    /// If the address is in use, or a file of the settings is invalid.
     pub fn start(
         mut settings: Settings,
         observer: Arc<dyn WebhookObserver>,
@@ -167,7 +157,7 @@ impl Receiver {
         if token.is_none() && !has_clients && !settings.address.ip().is_loopback() {
             tracing::warn!(
                 address = %settings.address,
-                "anybody who reaches this address can send events: set a token or the authority of client certificates"
+                "clients are not authenticated: set `token_file` or `tls.client_ca`"
             );
         }
         let (sender, deliveries) = mpsc::channel(settings.queue.max(1));
@@ -190,21 +180,20 @@ impl Receiver {
             settings,
         });
         let router = Router::new().fallback(handler::receive).with_state(shared.clone());
-        let listener = listen(port, router, move |taken| observer.reloaded(taken))?;
+        let listener = listen(port, router, move |success| observer.reloaded(success))?;
         Ok((Receiver { shared, listener }, deliveries))
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
     }
 
-    /// From now on every request is told to come back later. What was handed on is still answered.
+    /// From now on every request is answered 503. Batches that were handed on are still answered.
     pub fn drain(&self) {
         self.shared.is_stopping.store(true, Ordering::Release);
     }
 
-    /// Refuses new batches, waits so long for the answers of those that were handed on, and closes the port.
+    /// Refuses new batches, waits up to `grace` for the responses of pending ones, and closes the port.
     pub async fn stop(self, grace: Duration) {
         self.drain();
         self.listener.stop(grace).await;

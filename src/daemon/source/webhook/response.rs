@@ -1,4 +1,4 @@
-//! What a sender hears.
+//! The responses of the webhook.
 
 use axum::http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -6,37 +6,34 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::InvalidBody;
 
-/// Every code that a request can be answered with.
+/// All status codes that a request can be answered with.
 pub const CODES: [u16; 11] = [200, 400, 401, 403, 404, 405, 408, 413, 415, 429, 503];
 
-/// An reply to a batch.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
     Stored {
         events: u64,
     },
     Invalid(InvalidBody),
-    /// The body did not come whole.
     Incomplete,
-    /// Its packing is broken.
     InvalidGzip,
     NoToken,
     WrongToken,
     WrongPath,
     WrongMethod,
     BodyTimeout,
-    /// More than so many bytes.
     TooLarge {
         max_bytes: usize,
     },
     WrongType,
     WrongEncoding,
-    /// The queue or the budget is full.
+    /// The queue or the memory budget is full.
     Overloaded,
     StoreFull,
     Stopping,
     Busy,
-    /// Not stored in time; it may be later.
+    /// Not stored in time. It may still be stored.
     StoreTimeout,
 }
 
@@ -59,8 +56,8 @@ impl Reply {
         }
     }
 
-    /// Seconds until it is worth to come back. The apiserver's client waits so long and tries again by itself, before the
-    /// audit backend's own five attempts even start to count.
+    /// Seconds until a retry makes sense. The apiserver's client waits for this by itself, before the audit backend's own five
+    /// retries start to count.
     fn retry_after(self) -> Option<&'static str> {
         match self {
             Reply::Overloaded | Reply::StoreTimeout => Some("1"),
@@ -70,7 +67,7 @@ impl Reply {
         }
     }
 
-    /// Whether the rest of the body is worth to be read, so that the sender hears the reply instead of a connection that breaks.
+    /// Whether to drain the body, so that the sender reads the response instead of a broken connection.
     pub(super) fn drains_body(self) -> bool {
         !matches!(self, Reply::Incomplete | Reply::BodyTimeout)
     }
@@ -79,26 +76,26 @@ impl Reply {
         match self {
             Reply::Stored { .. } => String::new(),
             Reply::Invalid(reason) => reason.to_string(),
-            Reply::Incomplete => "the body did not come whole".to_owned(),
-            Reply::InvalidGzip => "the body is no sound gzip".to_owned(),
-            Reply::NoToken => "a bearer token is needed".to_owned(),
-            Reply::WrongToken => "this is not the token".to_owned(),
-            Reply::WrongPath => "nothing is received at this path".to_owned(),
-            Reply::WrongMethod => "events are sent with POST".to_owned(),
-            Reply::BodyTimeout => "the body took too long to come".to_owned(),
+            Reply::Incomplete => "the body is incomplete".to_owned(),
+            Reply::InvalidGzip => "the body is not valid gzip".to_owned(),
+            Reply::NoToken => "bearer token required".to_owned(),
+            Reply::WrongToken => "wrong bearer token".to_owned(),
+            Reply::WrongPath => "not found".to_owned(),
+            Reply::WrongMethod => "use POST".to_owned(),
+            Reply::BodyTimeout => "timed out while reading the body".to_owned(),
             Reply::TooLarge { max_bytes } => {
                 format!(
                     "the body is larger than {max_bytes} bytes: lower the apiserver's \
                      --audit-webhook-batch-max-size, or raise the limit"
                 )
             }
-            Reply::WrongType => "events are sent as application/json".to_owned(),
-            Reply::WrongEncoding => "a body is sent as it is, or packed with gzip".to_owned(),
-            Reply::Overloaded => "more batches wait than there is room for".to_owned(),
+            Reply::WrongType => "Content-Type must be application/json".to_owned(),
+            Reply::WrongEncoding => "Content-Encoding must be identity or gzip".to_owned(),
+            Reply::Overloaded => "too many pending batches".to_owned(),
             Reply::StoreFull => "the store is full".to_owned(),
-            Reply::Stopping => "pullwatch stops".to_owned(),
-            Reply::Busy => "the batch cannot be stored now".to_owned(),
-            Reply::StoreTimeout => "the batch was not stored in time".to_owned(),
+            Reply::Stopping => "shutting down".to_owned(),
+            Reply::Busy => "the batch cannot be stored now, retry".to_owned(),
+            Reply::StoreTimeout => "the batch was not stored in time, retry".to_owned(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! An idempotent producer.
+//! The idempotent producer.
 
 mod transaction;
 
@@ -20,16 +20,15 @@ use crate::detection::alert::StoredAlert;
 
 pub use transaction::TransactionalProducer;
 
-/// What holds where the configuration says nothing else.
+/// Properties that the configuration may override.
 const DEFAULTS: [(&str, &str); 3] =
     [("linger.ms", "1"), ("ssl.ca.location", "probe"), ("queue.buffering.max.kbytes", "16384")];
 
-/// Records to a topic.
 pub struct KafkaSink {
     settings: Kafka,
     config: ClientConfig,
     last: LastError,
-    /// Made when it is first needed, and again when it can do no more.
+    /// Created on first use, and again after a fatal error.
     producer: Option<FutureProducer<Context>>,
 }
 
@@ -39,7 +38,6 @@ impl std::fmt::Debug for KafkaSink {
     }
 }
 
-/// The properties of a producer of these settings.
 pub fn config(settings: &Kafka, timeout: Duration) -> ClientConfig {
     let timeout = timeout.as_millis().max(1).to_string();
     let owned = [
@@ -51,13 +49,11 @@ pub fn config(settings: &Kafka, timeout: Duration) -> ClientConfig {
     client::config(&settings.cluster, &DEFAULTS, &owned)
 }
 
-/// The record of an alert.
 pub fn record<'a>(settings: &'a Kafka, alert: &'a StoredAlert, key: &'a str) -> FutureRecord<'a, str, [u8]> {
     let record = FutureRecord::to(&settings.topic).payload(&alert.json[..]).headers(headers(alert));
     if settings.key == Key::None { record } else { record.key(key) }
 }
 
-/// The key of an alert's record.
 pub fn key(settings: &Kafka, alert: &StoredAlert) -> String {
     match settings.key {
         Key::Actor => alert.actor.clone(),
@@ -69,7 +65,7 @@ pub fn key(settings: &Kafka, alert: &StoredAlert) -> String {
 
 fn hex(id: &[u8]) -> String {
     id.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })
@@ -91,13 +87,13 @@ impl KafkaSink {
     /// Checks the settings. Connects to nothing.
     ///
     /// # Errors
-    /// When they cannot work.
+    /// If they are invalid.
     pub fn new(settings: &Kafka, timeout: Duration) -> Result<Self, SettingsError> {
         let config = config(settings, timeout);
         let mut sink =
             KafkaSink { settings: settings.clone(), config, last: LastError::default(), producer: None };
         sink.producer().map_err(|error| SettingsError::Kafka(client::property_error(&error)))?;
-        // It would connect at once.
+        // A producer connects at once.
         sink.producer = None;
         Ok(sink)
     }
@@ -110,7 +106,7 @@ impl KafkaSink {
         }
     }
 
-    /// Sends them all, and waits for each to be acknowledged.
+    /// Sends all alerts and waits for their acknowledgements.
     pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         let settings = self.settings.clone();
         let producer = match self.producer() {
@@ -129,7 +125,7 @@ impl KafkaSink {
                 }
             }
         }
-        // All of them are waited for, so that none is on its way while it is sent again.
+        // Wait for all of them, so that none is in flight while it is sent again.
         let (mut done, count) = (0, sent.len());
         let mut failed = None;
         for acknowledged in sent {
@@ -150,19 +146,19 @@ impl KafkaSink {
             self.producer = None;
         }
         if let Some(error) = failed {
-            // The broker refuses batches: which record it means is found by sending fewer.
+            // A broker refuses whole batches: smaller ones find the record that it means.
             return Err(self.failure(&error, count - done).after(done));
         }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
         match refused {
             Some(KafkaError::MessageProduction(Code::QueueFull)) if done > 0 => Ok(done),
-            // Refused before it was sent: it is that one.
+            // Refused locally, so it is this record.
             Some(error) => Err(self.failure(&error, 1).after(done)),
             None => Ok(done),
         }
     }
 
-    /// What to do about an error that may mean any of so many alerts.
+    /// Classifies an error that any of `suspects` alerts may have caused.
     fn failure(&self, error: &KafkaError, suspects: usize) -> Failure {
         let code = error.rdkafka_error_code();
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -189,7 +185,7 @@ impl KafkaSink {
                 ),
             },
             (Some(Code::QueueFull), _) => Failure::transient(Reason::Throttled, error),
-            // The time was over; why, the client said before.
+            // The error reported before the time-out is more specific.
             (Some(Code::MessageTimedOut | Code::TimedOutQueue), Some((kind, detail))) => {
                 passing(kind, reason_for(kind), &detail)
             }
@@ -205,7 +201,7 @@ impl KafkaSink {
     }
 }
 
-/// What the metrics of sinks call it.
+/// The corresponding label of the sink metrics.
 pub fn reason_for(kind: kafka::KafkaErrorKind) -> Reason {
     match kind {
         kafka::KafkaErrorKind::Unreachable => Reason::Connection,

@@ -1,4 +1,4 @@
-//! Alerts and the offsets of what made them, in one transaction.
+//! Commits alerts, matches for other replicas and consumer offsets in one Kafka transaction.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,33 +31,32 @@ use crate::detection::alert::{AlertId, NewAlert, StoredAlert};
 use crate::detection::audit::event_id;
 use crate::detection::detector::repartition::Outgoing;
 
-/// How long one step of a transaction may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of one step of a transaction.
+const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long to wait before a cluster is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A record that was sent: the alert's id or the match's hash, and what will come of it.
+/// A record that was sent: the alert's id or the match's hash, and its pending acknowledgement.
 type Sent = (AlertId, DeliveryFuture);
 
-/// A producer whose records count when the group's offsets do.
+/// A producer whose records become visible together with the group's offsets.
 pub struct TransactionalProducer {
     sink: SinkConfig,
     settings: Kafka,
     config: ClientConfig,
-    /// Asks what the group has, and never joins it.
-    asker: ClientConfig,
+    /// Configuration of a client that reads the group's offsets and never joins it.
+    offset_reader: ClientConfig,
     filter: Filter,
     counts: Counts,
     should_stop: Arc<AtomicBool>,
     last: LastError,
     producer: Option<FutureProducer<Context>>,
     log_limits: LogLimits<kafka::KafkaErrorKind>,
-    /// Alerts, by id, and matches, by hash, that the broker never takes.
+    /// Records that the broker refuses for their size: ids of alerts and hashes of matches.
     refused: HashSet<AlertId>,
-    /// Where matches go that others judge.
+    /// The exchange topic.
     exchange: Option<String>,
-    /// Each record by itself, to know which one is refused.
+    /// Wait for each record by itself, to find the one that is refused.
     one_by_one: bool,
 }
 
@@ -68,10 +67,10 @@ impl std::fmt::Debug for TransactionalProducer {
 }
 
 impl TransactionalProducer {
-    /// Checks the settings. Connects to nothing. `id` is the same after a restart, and nobody else's.
+    /// Checks the settings. Connects to nothing. `id` must be the same after a restart, and unique.
     ///
     /// # Errors
-    /// When the settings cannot work.
+    /// If the settings are invalid.
     pub fn new(
         sink: &SinkConfig,
         settings: &Kafka,
@@ -83,16 +82,16 @@ impl TransactionalProducer {
         let mut config = config(settings, sink.timeout);
         config.set("transactional.id", id);
         if config.get("transaction.timeout.ms").is_none() {
-            // Not shorter than that of a record, or librdkafka refuses both.
-            config.set("transaction.timeout.ms", sink.timeout.max(PATIENCE).as_millis().to_string());
+            // librdkafka requires it to be no shorter than the timeout of a record.
+            config.set("transaction.timeout.ms", sink.timeout.max(STEP_TIMEOUT).as_millis().to_string());
         }
         let owned = [("group.id", source.group.as_str()), ("enable.auto.commit", "false")];
-        let asker = client::config(&source.cluster, &[("ssl.ca.location", "probe")], &owned);
+        let offset_reader = client::config(&source.cluster, &[("ssl.ca.location", "probe")], &owned);
         Ok(TransactionalProducer {
             sink: sink.clone(),
             settings: settings.clone(),
             config,
-            asker,
+            offset_reader,
             filter: Filter::new(sink)?,
             counts: metrics.of(&sink.name),
             should_stop,
@@ -109,31 +108,32 @@ impl TransactionalProducer {
         Context::new(self.last.clone(), self.settings.cluster.oauth_token_file.clone())
     }
 
-    /// The producer; a new one ends whatever an earlier one of the same id left open.
+    /// The producer. Initializing a new one aborts the open transaction of an earlier one with the same id.
     fn producer(&mut self) -> Result<FutureProducer<Context>, KafkaError> {
         if let Some(producer) = &self.producer {
             return Ok(producer.clone());
         }
         let producer: FutureProducer<Context> = self.config.create_with_context(self.context())?;
-        producer.init_transactions(PATIENCE)?;
+        producer.init_transactions(STEP_TIMEOUT)?;
         Ok(self.producer.insert(producer).clone())
     }
 
-    /// Does it, or says that nothing of it is done. `is_current` says whether the partitions are still ours.
+    /// Runs a transaction. `is_current`: whether the batch's partitions are still assigned.
     pub fn run(
         &mut self,
         alerts: &[NewAlert],
         matches: &[Outgoing],
         offsets: &[PartitionOffset],
-        mark: &str,
+        commit_metadata: &str,
         group: Option<&ConsumerGroupMetadata>,
         is_current: bool,
     ) -> TxnOutcome {
         let alerts: Vec<StoredAlert> =
             alerts.iter().map(stored).filter(|alert| self.filter.matches(alert)).collect();
-        // The order counts: whoever was a member when the partitions were still ours is refused later on.
+        // `group` was read before `is_current`: if partitions are revoked later, the coordinator refuses this older group
+        // metadata.
         let Some(group) = group.filter(|_| is_current) else { return TxnOutcome::Aborted };
-        match self.attempt(&alerts, matches, offsets, mark, group) {
+        match self.attempt(&alerts, matches, offsets, commit_metadata, group) {
             Ok(delivered) => {
                 self.one_by_one = false;
                 if delivered > 0 {
@@ -142,10 +142,10 @@ impl TransactionalProducer {
                 TxnOutcome::Committed
             }
             Err(error) => {
-                self.complain(&error);
-                // A new one ends what was begun. Then the group says what became of it.
+                self.report(&error);
+                // A new producer aborts the open transaction; the group's offsets tell whether it had been committed.
                 self.producer = None;
-                self.outcome_of(offsets, mark)
+                self.outcome_of(offsets, commit_metadata)
             }
         }
     }
@@ -155,7 +155,7 @@ impl TransactionalProducer {
         alerts: &[StoredAlert],
         matches: &[Outgoing],
         offsets: &[PartitionOffset],
-        mark: &str,
+        commit_metadata: &str,
         group: &ConsumerGroupMetadata,
     ) -> Result<usize, KafkaError> {
         let producer = self.producer()?;
@@ -171,14 +171,14 @@ impl TransactionalProducer {
             loop {
                 match producer.send_result(record(&self.settings, alert, &key)) {
                     Ok(acknowledged) => {
-                        self.keep(&producer, &mut sent, (alert.id, acknowledged))?;
+                        self.track(&producer, &mut sent, (alert.id, acknowledged))?;
                         delivered += 1;
                         break;
                     }
                     Err((KafkaError::MessageProduction(Code::QueueFull), _)) => {
                         std::thread::sleep(Duration::from_millis(5));
                     }
-                    // Refused before it was sent: nothing is broken by that.
+                    // Refused locally, which does not abort the transaction.
                     Err((KafkaError::MessageProduction(Code::MessageSizeTooLarge), _)) => {
                         self.send_to_dead_letter(alert);
                         break;
@@ -196,14 +196,14 @@ impl TransactionalProducer {
                     client::send(&producer, &topic, message)?
                 };
                 if let Some(acknowledged) = acknowledged {
-                    self.keep(&producer, &mut sent, (digest, acknowledged))?;
+                    self.track(&producer, &mut sent, (digest, acknowledged))?;
                 } else {
                     client::log_too_large(&topic);
                     self.counts.failure(Reason::Rejected);
                 }
             }
         }
-        producer.flush(PATIENCE)?;
+        producer.flush(STEP_TIMEOUT)?;
         for one in sent {
             self.settle(one)?;
         }
@@ -211,30 +211,30 @@ impl TransactionalProducer {
         for one in offsets {
             let mut place = list.add_partition(&one.topic, one.partition);
             place.set_offset(Offset::Offset(one.next))?;
-            place.set_metadata(mark);
+            place.set_metadata(commit_metadata);
         }
-        producer.send_offsets_to_transaction(&list, group, PATIENCE)?;
-        producer.commit_transaction(PATIENCE)?;
+        producer.send_offsets_to_transaction(&list, group, STEP_TIMEOUT)?;
+        producer.commit_transaction(STEP_TIMEOUT)?;
         Ok(delivered)
     }
 
-    /// Keeps what was sent to look at it later. One by one it is last_check at now: behind a record that was refused nothing more is
-    /// taken, and it has to be known which one that was.
-    fn keep(
+    /// Remembers a pending acknowledgement. In one-by-one mode it is awaited at once: after a refused record the transaction
+    /// accepts no more, and the refused record must be known.
+    fn track(
         &mut self,
         producer: &FutureProducer<Context>,
         sent: &mut Vec<Sent>,
         one: Sent,
     ) -> Result<(), KafkaError> {
         if self.one_by_one {
-            producer.flush(PATIENCE)?;
+            producer.flush(STEP_TIMEOUT)?;
             return self.settle(one);
         }
         sent.push(one);
         Ok(())
     }
 
-    /// What came of a record.
+    /// Checks an acknowledgement.
     fn settle(&mut self, (id, acknowledged): Sent) -> Result<(), KafkaError> {
         match acknowledged.now_or_never() {
             Some(Ok(Ok(_))) => Ok(()),
@@ -250,46 +250,45 @@ impl TransactionalProducer {
         }
     }
 
-    /// Whether a transaction went through, as the group's offsets tell.
-    pub fn outcome_of(&mut self, offsets: &[PartitionOffset], mark: &str) -> TxnOutcome {
+    /// Whether a transaction was committed, by the group's offsets.
+    pub fn outcome_of(&mut self, offsets: &[PartitionOffset], commit_metadata: &str) -> TxnOutcome {
         while !self.should_stop.load(Ordering::Acquire) {
-            let told = self.producer().and_then(|_| self.ask(offsets));
-            match told {
-                Ok(list) => return judge(offsets, mark, &list),
+            let committed = self.producer().and_then(|_| self.committed_offsets(offsets));
+            match committed {
+                Ok(list) => return outcome_by_offsets(offsets, commit_metadata, &list),
                 Err(error) => {
-                    self.complain(&error);
+                    self.report(&error);
                     self.producer = None;
-                    std::thread::sleep(AGAIN);
+                    std::thread::sleep(RETRY_INTERVAL);
                 }
             }
         }
         TxnOutcome::Unknown
     }
 
-    fn ask(&self, offsets: &[PartitionOffset]) -> Result<TopicPartitionList, KafkaError> {
-        let asker: BaseConsumer<Context> =
-            BaseConsumer::from_config_and_context(&self.asker, self.context())?;
+    fn committed_offsets(&self, offsets: &[PartitionOffset]) -> Result<TopicPartitionList, KafkaError> {
+        let offset_reader: BaseConsumer<Context> =
+            BaseConsumer::from_config_and_context(&self.offset_reader, self.context())?;
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for one in offsets {
             list.add_partition(&one.topic, one.partition);
         }
-        asker.committed_offsets(list, PATIENCE / 4)
+        offset_reader.committed_offsets(list, STEP_TIMEOUT / 4)
     }
 
-    fn complain(&mut self, error: &KafkaError) {
+    fn report(&mut self, error: &KafkaError) {
         let reason = error.rdkafka_error_code().map_or(kafka::KafkaErrorKind::Transaction, error_kind);
         self.counts.failure(super::reason_for(reason));
-        let said = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let (reason, detail) = said.unwrap_or((reason, String::new()));
+        let last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let (reason, detail) = last.unwrap_or((reason, String::new()));
         if let Some(suppressed) = self.log_limits.admit(reason) {
             tracing::warn!(
                 sink = self.sink.name, reason = reason.name(), suppressed, %error, detail,
-                "a transaction did not go through; its messages are judged again. {}", reason.hint()
+                "transaction failed; its messages are evaluated again. {}", reason.hint()
             );
         }
     }
 
-    /// Puts an alert where those go that are not delivered.
     fn send_to_dead_letter(&self, alert: &StoredAlert) {
         const WHY: &str =
             "too large for the topic: raise `message.max.bytes` here and `max.message.bytes` of the topic";
@@ -300,28 +299,32 @@ impl TransactionalProducer {
         dead_letter::write_line(alert, &self.sink.name, DeadLetterReason::Rejected, WHY, now, &mut line);
         match dead_letter::append(settings, &line) {
             Ok(true) => tracing::warn!(sink = self.sink.name, "an alert went to the dead letters: {WHY}"),
-            // It is in the store.
+            // It stays in the store.
             Ok(false) | Err(_) => self.counts.dropped(DropReason::Full),
         }
     }
 }
 
-/// What the group's offsets say of a transaction.
-fn judge(offsets: &[PartitionOffset], mark: &str, list: &TopicPartitionList) -> TxnOutcome {
-    let through = offsets.iter().all(|one| {
+/// Compares the group's offsets and commit metadata with those of a transaction.
+fn outcome_by_offsets(
+    offsets: &[PartitionOffset],
+    commit_metadata: &str,
+    list: &TopicPartitionList,
+) -> TxnOutcome {
+    let is_committed = offsets.iter().all(|one| {
         let Some(place) = list.find_partition(&one.topic, one.partition) else { return false };
         match place.offset() {
             Offset::Offset(found) if found > one.next => true,
-            // The crate panics where another client left bytes that are no text.
+            // rdkafka panics on metadata of other clients that is not UTF-8.
             Offset::Offset(found) if found == one.next => {
                 let left =
                     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| place.metadata().to_owned()));
-                left.is_ok_and(|left| left == mark)
+                left.is_ok_and(|left| left == commit_metadata)
             }
             _ => false,
         }
     });
-    if through { TxnOutcome::Committed } else { TxnOutcome::Aborted }
+    if is_committed { TxnOutcome::Committed } else { TxnOutcome::Aborted }
 }
 
 fn stored(alert: &NewAlert) -> StoredAlert {

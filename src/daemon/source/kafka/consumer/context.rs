@@ -80,9 +80,9 @@ impl Context {
     }
 
     /// Key prefix of the positions in the store. Asks the brokers for the cluster id.
-    pub fn prefix(&self, consumer: &BaseConsumer<Context>, patience: Duration) -> Vec<u8> {
+    pub fn prefix(&self, consumer: &BaseConsumer<Context>, timeout: Duration) -> Vec<u8> {
         if self.cluster.get().is_none()
-            && let Some(id) = consumer.client().fetch_cluster_id(patience)
+            && let Some(id) = consumer.client().fetch_cluster_id(timeout)
         {
             let _ = self.cluster.set(id);
         }
@@ -100,13 +100,13 @@ impl Context {
         let is_settled = state.settle(outcome);
         if is_settled {
             // Needed if a partition is revoked and assigned again.
-            let mut known = lock(&self.positions);
+            let mut stored = lock(&self.positions);
             for (topic, partition, assigned) in
                 state.assigned.iter().filter(|(_, _, assigned)| assigned.stored >= 0)
             {
                 let position = Position { next: assigned.stored, committed: assigned.committed };
                 let entry = position::entry(&state.prefix, topic, partition, position);
-                known.insert(entry.key, entry.value.unwrap_or_default());
+                stored.insert(entry.key, entry.value.unwrap_or_default());
             }
         }
         is_settled
@@ -194,7 +194,7 @@ impl Context {
     }
 
     /// Records a problem that prevents reading.
-    fn trouble(&self, reason: KafkaErrorKind) {
+    fn add_problem(&self, reason: KafkaErrorKind) {
         let mut problems = lock(&self.problems);
         if problems.insert(reason, reason.hint().to_owned()).is_none() {
             self.publish_problems(&problems);
@@ -211,14 +211,14 @@ impl Context {
             for reason in reasons {
                 limits.reset(reason);
             }
-            tracing::info!(source = self.source, "what kept it from reading is over");
+            tracing::info!(source = self.source, "source recovered");
             self.publish_problems(&problems);
         }
     }
 
     fn publish_problems(&self, problems: &BTreeMap<KafkaErrorKind, String>) {
-        let words: Vec<&str> = problems.values().map(String::as_str).collect();
-        self.observer.trouble((!words.is_empty()).then(|| words.join("; ")));
+        let hints: Vec<&str> = problems.values().map(String::as_str).collect();
+        self.observer.trouble((!hints.is_empty()).then(|| hints.join("; ")));
     }
 
     pub fn has_problem(&self, reason: KafkaErrorKind) -> bool {
@@ -245,12 +245,13 @@ impl ClientContext for Context {
         let state = self.state();
         let mut all = 0;
         for (topic, partition, assigned) in state.assigned.iter() {
-            let told = statistics.topics.get(topic).and_then(|topic| topic.partitions.get(&partition));
-            let Some(told) = told else { continue };
+            let stats = statistics.topics.get(topic).and_then(|topic| topic.partitions.get(&partition));
+            let Some(stats) = stats else { continue };
             let next =
-                if assigned.stored >= 0 { assigned.stored } else { told.app_offset.max(assigned.committed) };
+                if assigned.stored >= 0 { assigned.stored } else { stats.app_offset.max(assigned.committed) };
             // Messages of an open transaction cannot be read yet.
-            let end = if told.ls_offset >= 0 { told.ls_offset.min(told.hi_offset) } else { told.hi_offset };
+            let end =
+                if stats.ls_offset >= 0 { stats.ls_offset.min(stats.hi_offset) } else { stats.hi_offset };
             if next >= 0 && end >= 0 {
                 let lag = u64::try_from(end - next).unwrap_or(0);
                 self.observer.lag(topic, partition, lag);
@@ -275,7 +276,7 @@ impl ClientContext for Context {
             | KafkaErrorKind::Authentication
             | KafkaErrorKind::Tls
             | KafkaErrorKind::Forbidden
-            | KafkaErrorKind::UnknownTopic => self.trouble(kind),
+            | KafkaErrorKind::UnknownTopic => self.add_problem(kind),
             _ => {}
         }
     }
@@ -283,7 +284,7 @@ impl ClientContext for Context {
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         crate::daemon::kafka::client::token(self.oauth_token_file.as_deref()).inspect_err(|error| {
             self.report(KafkaErrorKind::Authentication, &error.to_string());
-            self.trouble(KafkaErrorKind::Authentication);
+            self.add_problem(KafkaErrorKind::Authentication);
         })
     }
 }
@@ -296,7 +297,7 @@ impl ConsumerContext for Context {
                 if given.count() > 0 {
                     self.observer.rebalanced("assigned");
                     self.recovered(&[KafkaErrorKind::Forbidden]);
-                    tracing::info!(source = self.source, partitions = given.count(), "partitions are ours");
+                    tracing::info!(source = self.source, partitions = given.count(), "partitions assigned");
                 }
             }
             Rebalance::Revoke(taken) => {
@@ -306,7 +307,7 @@ impl ConsumerContext for Context {
                 }
                 // The pause would survive the revocation, and block the partition when it is assigned again.
                 if let Err(error) = consumer.resume(taken) {
-                    tracing::debug!(source = self.source, %error, "partitions that go stay paused");
+                    tracing::debug!(source = self.source, %error, "cannot resume revoked partitions");
                 }
                 for one in taken.elements() {
                     self.state().revoked(one.topic(), one.partition());
@@ -318,7 +319,7 @@ impl ConsumerContext for Context {
                         source = self.source,
                         partitions = taken.count(),
                         is_lost,
-                        "partitions went elsewhere"
+                        "partitions revoked"
                     );
                 }
             }

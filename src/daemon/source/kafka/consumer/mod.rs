@@ -86,14 +86,16 @@ impl Consumer {
         if settings.correlate.is_none() {
             client.subscribe(&topics(settings)).map_err(|error| Error::Topics(error.to_string()))?;
         }
-        let (phase, told) = watch::channel(Phase::Consume);
+        let (phase, phase_receiver) = watch::channel(Phase::Consume);
         let runtime = tokio::runtime::Handle::current();
         let settings = settings.clone();
         let client = Arc::new(client);
-        let ours = client.clone();
+        let loop_client = client.clone();
         let thread = std::thread::Builder::new()
             .name("kafka".to_owned())
-            .spawn(move || runtime.block_on(ConsumerLoop { client: &ours, phase: told, settings }.run()))
+            .spawn(move || {
+                runtime.block_on(ConsumerLoop { client: &loop_client, phase: phase_receiver, settings }.run())
+            })
             .map_err(Error::Thread)?;
         Ok(Consumer { client, phase, thread })
     }
@@ -162,11 +164,11 @@ impl ConsumerLoop<'_> {
         let mut tick = tokio::time::interval(COMMIT_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_paused = false;
-        let mut look_at = tokio::time::Instant::now();
-        let mut seek_at = look_at;
+        let mut topics_checked_at = tokio::time::Instant::now();
+        let mut rewind_at = topics_checked_at;
         while *self.phase.borrow_and_update() == Phase::Consume {
-            if tokio::time::Instant::now() >= seek_at && !self.rewind() {
-                seek_at = tokio::time::Instant::now() + REWIND_RETRY_INTERVAL;
+            if tokio::time::Instant::now() >= rewind_at && !self.rewind() {
+                rewind_at = tokio::time::Instant::now() + REWIND_RETRY_INTERVAL;
             }
             let has_room = self.drain_stream(&mut stream);
             self.count();
@@ -185,8 +187,8 @@ impl ConsumerLoop<'_> {
                 _ = tick.tick() => {
                     self.context().commit(&**self.client, CommitMode::Async);
                     is_paused = self.apply_backpressure(has_room, is_paused);
-                    if look_at.elapsed() >= TOPIC_CHECK_INTERVAL {
-                        look_at = tokio::time::Instant::now();
+                    if topics_checked_at.elapsed() >= TOPIC_CHECK_INTERVAL {
+                        topics_checked_at = tokio::time::Instant::now();
                         self.check_missing_topics();
                     }
                 }
@@ -200,17 +202,19 @@ impl ConsumerLoop<'_> {
     async fn join(&mut self) -> bool {
         let Some(correlate) = &self.settings.correlate else { return true };
         while !self.topic_exists(&correlate.topic) {
-            let made = create_topic(&self.settings, correlate).await;
-            let Err(error) = made else { continue };
+            let created = create_topic(&self.settings, correlate).await;
+            let Err(error) = created else { continue };
             let reason = error.rdkafka_error_code().map_or(KafkaErrorKind::Other, error_kind);
             let topic = &correlate.topic;
             self.context().report(
                 reason,
-                &format!("the topic {topic} for correlations is not there and cannot be made: {error}. Make it, or leave out `correlate`"),
+                &format!(
+                    "cannot create the exchange topic {topic}: {error}. Create it, or remove `correlate`"
+                ),
             );
             self.context()
                 .observer
-                .trouble(Some(format!("the topic {topic} for correlations cannot be made: {error}")));
+                .trouble(Some(format!("cannot create the exchange topic {topic}: {error}")));
             tokio::select! {
                 _ = self.phase.changed() => {}
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
@@ -222,7 +226,7 @@ impl ConsumerLoop<'_> {
         self.context().observer.trouble(None);
         if let Err(error) = self.client.subscribe(&topics(&self.settings)) {
             self.context().report(KafkaErrorKind::Other, &error.to_string());
-            self.context().observer.trouble(Some(format!("librdkafka cannot use these topics: {error}")));
+            self.context().observer.trouble(Some(format!("invalid topics: {error}")));
         }
         true
     }
@@ -247,8 +251,12 @@ impl ConsumerLoop<'_> {
         let Ok(message) = message else { return };
         let accepted = self.context().state().take(&message);
         if accepted == Accepted::Rewound {
-            let detail =
-                format!("{} [{}] goes on at {}", message.topic(), message.partition(), message.offset());
+            let detail = format!(
+                "{} [{}] continues at offset {}",
+                message.topic(),
+                message.partition(),
+                message.offset()
+            );
             self.context().report(KafkaErrorKind::OffsetGone, &detail);
         }
     }
@@ -281,29 +289,29 @@ impl ConsumerLoop<'_> {
 
     /// Seeks back to messages that were not stored. Returns false if librdkafka cannot seek yet (offset lookup, broker down).
     fn rewind(&self) -> bool {
-        let mut places = TopicPartitionList::new();
+        let mut offsets = TopicPartitionList::new();
         for (topic, partition, offset) in self.context().state().to_rewind() {
             // Stored offsets are not negative.
-            let _ = places.add_partition_offset(topic, partition, Offset::Offset(offset));
+            let _ = offsets.add_partition_offset(topic, partition, Offset::Offset(offset));
         }
-        if places.count() == 0 {
+        if offsets.count() == 0 {
             return true;
         }
-        let sought = match self.client.seek_partitions(places, Duration::from_secs(10)) {
-            Ok(sought) => sought,
+        let results = match self.client.seek_partitions(offsets, Duration::from_secs(10)) {
+            Ok(results) => results,
             Err(error) => {
                 self.context().report(KafkaErrorKind::Other, &error.to_string());
                 return false;
             }
         };
         let mut all = true;
-        for one in sought.elements() {
+        for one in results.elements() {
             match one.error() {
                 Ok(()) => self.context().state().rewound(one.topic(), one.partition()),
                 Err(error) => {
                     all = false;
                     let (topic, partition) = (one.topic(), one.partition());
-                    tracing::debug!(topic, partition, %error, "it cannot be read again yet");
+                    tracing::debug!(topic, partition, %error, "cannot seek yet");
                 }
             }
         }

@@ -102,13 +102,13 @@ impl RepartitionTopic {
 
     fn report(&mut self, what: &str, error: &KafkaError) {
         let reason = error.rdkafka_error_code().map_or(KafkaErrorKind::Other, error_kind);
-        let said = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let (reason, detail) = said.unwrap_or((reason, String::new()));
+        let last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let (reason, detail) = last.unwrap_or((reason, String::new()));
         (self.failed)(reason);
         if let Some(suppressed) = self.log_limits.admit(reason) {
             tracing::warn!(
                 topic = self.topic, reason = reason.name(), suppressed, %error, detail,
-                "{what}; it is tried again. {}", reason.hint()
+                "{what}; retrying. {}", reason.hint()
             );
         }
     }
@@ -266,7 +266,7 @@ impl MatchExchange for RepartitionTopic {
         match self.try_send(messages) {
             Ok(()) => true,
             Err(error) => {
-                self.report("matches for other replicas were not taken by the brokers", &error);
+                self.report("failed to send matches to other replicas", &error);
                 // A new producer has an empty queue.
                 self.producer = None;
                 false
@@ -278,7 +278,7 @@ impl MatchExchange for RepartitionTopic {
         match self.try_replay(partition, until, reach, take) {
             Ok(()) => true,
             Err(error) => {
-                self.report("what windows held before could not be read", &error);
+                self.report("failed to read back the matches of windows", &error);
                 false
             }
         }
@@ -317,7 +317,7 @@ pub async fn create_topic(settings: &Settings, correlate: &Correlate) -> Result<
             Ok(_) => tracing::info!(
                 topic = correlate.topic,
                 partitions = correlate.partitions,
-                "made the topic for correlations"
+                "created the exchange topic"
             ),
             Err((_, Code::TopicAlreadyExists)) => {}
             Err((_, code)) => return Err(KafkaError::AdminOp(code)),

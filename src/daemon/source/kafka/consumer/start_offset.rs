@@ -46,7 +46,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
     let group = match consumer.committed_offsets(asked, left()) {
         Ok(group) => Some(group),
         Err(error) => {
-            context.report(KafkaErrorKind::Other, &format!("the group's offsets cannot be read: {error}"));
+            context.report(KafkaErrorKind::Other, &format!("cannot read the offsets of the group: {error}"));
             None
         }
     };
@@ -58,7 +58,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
         // Matches of other replicas are read from the start, whatever `start_at` says.
         let is_exchange = exchange.as_deref() == Some(topic.as_str());
         let found = group.as_ref().and_then(|group| group.find_partition(&topic, partition));
-        let is_told = found.as_ref().is_some_and(|found| found.error().is_ok());
+        let is_known = found.as_ref().is_some_and(|found| found.error().is_ok());
         let committed = found.and_then(|found| match found.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
@@ -72,7 +72,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
                 topic,
                 partition,
                 offset = committed,
-                "the group was set back: what comes again is judged again, and alerts that are stored are not stored twice"
+                "the group was reset to an earlier offset: messages are evaluated again, alerts in the store are not duplicated"
             );
         }
         let wanted = match start {
@@ -94,7 +94,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
                     partition,
                     known = wanted,
                     end,
-                    "the topic is shorter than what was read of it: it was made anew, and is read as `start_at` says"
+                    "the topic was recreated: it ends before the stored offset, and is read from `start_at`"
                 );
                 Some(if context.start_at == StartAt::Latest && !is_exchange {
                     Offset::End
@@ -109,13 +109,13 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
                     topic,
                     partition,
                     lost = first - wanted,
-                    "messages were removed before they were read: the topic's retention is shorter than we were behind"
+                    "messages were deleted before they were read: the retention of the topic is shorter than the lag"
                 );
                 Some(Offset::Offset(first))
             }
             (Some(wanted), _) => Some(Offset::Offset(wanted)),
             // The group's offset could not be read, which is not the same as none: librdkafka asks again.
-            (None, _) if !is_told => None,
+            (None, _) if !is_known => None,
             (None, _) if is_exchange => Some(Offset::Beginning),
             (None, _) => {
                 unknown.add_partition(&topic, partition);
@@ -151,12 +151,12 @@ fn start_at_time(
     given: &TopicPartitionList,
     unknown: &mut TopicPartitionList,
     time: i64,
-    patience: Duration,
+    timeout: Duration,
 ) {
     if unknown.count() == 0 || unknown.set_all_offsets(Offset::Offset(time)).is_err() {
         return;
     }
-    match consumer.offsets_for_times(unknown.clone(), patience) {
+    match consumer.offsets_for_times(unknown.clone(), timeout) {
         Ok(found) => {
             for one in found.elements() {
                 if let Some(mut place) = given.find_partition(one.topic(), one.partition()) {
@@ -167,7 +167,7 @@ fn start_at_time(
         Err(error) => context.report(
             KafkaErrorKind::Other,
             &format!(
-                "the offsets of the time in `start_at` are not known, so it starts at the oldest: {error}"
+                "cannot look up the offsets of the time in `start_at`, starting at the oldest message: {error}"
             ),
         ),
     }
