@@ -3,6 +3,7 @@
 //! Everything that does I/O: files, sockets, Kafka, SQLite, metrics. It uses [`crate::detection`] and is composed by
 //! `pullwatch run`.
 
+pub(crate) mod app;
 pub mod config;
 pub(crate) mod kafka;
 mod log_limit;

@@ -1,142 +1,146 @@
-//! Messages out of Kafka: judged and stored as all else, or, exactly once, through a transaction of Kafka.
+//! Batches of Kafka messages, stored like all others or, with `exactly_once`, through a Kafka transaction.
 //!
-//! With a transaction there are two stores, and a kill may come between them. So what a batch comes to (alerts, what was learned)
-//! is prepared in the local store first, then the transaction puts the alerts into their topic and the offsets into the group,
-//! and then the local store takes what was prepared. After a kill the group's offsets say whether the transaction went through:
-//! then what was prepared is taken, or else it is dropped, and whoever has the partition now judges its messages.
+//! A Kafka transaction and the local store are two stores, and a crash may happen between them. So the output of a batch is
+//! committed in two phases: it is prepared in the local store, then the Kafka transaction commits alerts and offsets, then the
+//! local store applies what was prepared. After a crash, the group's offsets and their metadata say whether the transaction was
+//! committed. If so, the prepared output is applied; otherwise it is discarded, and the messages are evaluated again by whoever has
+//! the partition then.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::output::BatchOutput;
 use super::two_phase::Prepared;
-use super::{Judged, Next, Pipeline, TRY_AGAIN, now};
+use super::{Flow, Pipeline, RETRY_INTERVAL};
 use crate::daemon::kafka::{PartitionOffset, TxnOutcome};
 use crate::daemon::source::kafka::{Batch, Outcome, Segment};
 use crate::daemon::store;
+use crate::daemon::time::unix_nanos;
 use crate::detection::detector::Session;
 use crate::detection::engine::alert::Alert;
 use crate::detection::state::kind;
 
 impl Pipeline {
-    /// Judges and stores messages.
-    pub(super) fn consume(
+    /// Evaluates and stores a batch of messages.
+    pub(super) fn process_kafka_batch(
         &mut self,
         source: usize,
         batch: Batch,
         session: &mut Session<'_>,
-    ) -> Result<Next, store::Error> {
-        let mut judged = Judged::default();
+    ) -> Result<Flow, store::Error> {
+        let mut output = BatchOutput::default();
         let started = Instant::now();
-        session.set_now(now());
-        if !self.align(session) {
-            return Ok(Next::Stop);
+        session.set_now(unix_nanos());
+        if !self.sync_assignment(session) {
+            return Ok(Flow::Stop);
         }
-        for run in &batch.segments {
-            if let &Segment::Match(partition, offset, _) = run
-                && session.repartition().is_some_and(|exchange| !exchange.is_ready(partition, offset))
-                && !self.recall(session, partition, offset)
+        for segment in &batch.segments {
+            if let &Segment::Match(partition, offset, _) = segment
+                && session.repartition().is_some_and(|repartition| !repartition.is_ready(partition, offset))
+                && !self.replay_partition(session, partition, offset)
             {
-                return Ok(Next::Stop);
+                return Ok(Flow::Stop);
             }
-            let habits = &mut self.mind.habits;
+            let recurring_reads = &mut self.maintenance.recurring_reads;
             let on_alert = &mut |alert: &Alert<'_>| {
-                judged.take(alert);
-                habits.note(alert);
+                output.push_alert(alert);
+                recurring_reads.note(alert);
             };
-            match run {
-                Segment::Lines(place) => session.chunk(&batch.bytes[place.clone()], on_alert),
-                Segment::Message(place) => session.message(&batch.bytes[place.clone()], on_alert),
-                Segment::Match(partition, offset, place) => {
-                    session.on_remote_match(*partition, *offset, &batch.bytes[place.clone()], on_alert);
+            match segment {
+                Segment::Lines(range) => session.chunk(&batch.bytes[range.clone()], on_alert),
+                Segment::Message(range) => session.message(&batch.bytes[range.clone()], on_alert),
+                Segment::Match(partition, offset, range) => {
+                    session.on_remote_match(*partition, *offset, &batch.bytes[range.clone()], on_alert);
                 }
             }
         }
-        self.judged(&self.name(source), batch.bytes.len(), session, started, &mut judged);
+        self.finish_evaluation(&self.sources.name(source), batch.bytes.len(), session, started, &mut output);
         let is_transactional = self.transactions.is_some();
-        let next = if is_transactional {
+        let flow = if is_transactional {
             let offsets = batch.positions.iter().map(|(topic, partition, position)| PartitionOffset {
                 topic: topic.to_owned(),
                 partition,
                 next: position.next,
             });
-            self.exactly_once(judged, offsets.collect(), Some(batch.epoch))?
+            self.commit_exactly_once(output, offsets.collect(), Some(batch.epoch))?
         } else {
-            judged.changes.extend(batch.changes());
-            self.commit(None, &[], &judged)?.into()
+            output.changes.extend(batch.changes());
+            self.commit(None, &[], &output)?.into()
         };
-        let outcome = match next {
-            Next::Go => {
-                let newest = self.store.newest()?;
-                Outcome::Stored { latest_seq: newest, is_committed: is_transactional, bytes: batch.bytes }
+        let outcome = match flow {
+            Flow::Continue => {
+                let latest_seq = self.store.latest_seq()?;
+                Outcome::Stored { latest_seq, is_committed: is_transactional, bytes: batch.bytes }
             }
-            Next::Restart => Outcome::Retry,
-            Next::Stop => return Ok(Next::Stop),
+            Flow::Restart => Outcome::Retry,
+            Flow::Stop => return Ok(Flow::Stop),
         };
-        // Whoever reads may have ended.
+        // The consumer may have ended.
         let _ = batch.done.send(outcome);
-        Ok(next)
+        Ok(flow)
     }
 
-    /// Puts alerts into their topic and offsets into the group in one transaction, and stores both before and after.
-    pub(super) fn exactly_once(
+    /// Commits alerts and offsets in one Kafka transaction, and the output in the store before (prepared) and after (applied).
+    pub(super) fn commit_exactly_once(
         &mut self,
-        mut judged: Judged,
+        mut output: BatchOutput,
         offsets: Vec<PartitionOffset>,
         epoch: Option<u64>,
-    ) -> Result<Next, store::Error> {
+    ) -> Result<Flow, store::Error> {
         let prepared = Prepared {
-            mark: format!("pullwatch {:x}", now()),
+            mark: format!("pullwatch {:x}", unix_nanos()),
             offsets,
-            alerts: std::mem::take(&mut judged.alerts),
-            changes: std::mem::take(&mut judged.changes),
+            alerts: std::mem::take(&mut output.alerts),
+            changes: std::mem::take(&mut output.changes),
         };
-        // Where nothing was found and nothing learned, nothing can be lost.
-        let outbox = std::mem::take(&mut judged.outbox);
-        let is_worth_it = !prepared.alerts.is_empty() || !prepared.changes.is_empty();
-        if is_worth_it {
-            let before = Judged { changes: vec![prepared.entry()], ..Judged::default() };
-            if !self.commit(None, &[], &before)? {
-                return Ok(Next::Stop);
+        let outbox = std::mem::take(&mut output.outbox);
+        // Without alerts and changes a crash loses nothing, and the two writes are saved.
+        let needs_two_phases = !prepared.alerts.is_empty() || !prepared.changes.is_empty();
+        if needs_two_phases {
+            let entry = BatchOutput { changes: vec![prepared.to_change()], ..BatchOutput::default() };
+            if !self.commit(None, &[], &entry)? {
+                return Ok(Flow::Stop);
             }
         }
-        let Some(transactions) = &mut self.transactions else { return Ok(Next::Stop) };
-        let went = transactions.transact(&prepared.alerts, &outbox, &prepared.offsets, &prepared.mark, epoch);
-        let after = match went {
+        let Some(transactions) = &mut self.transactions else { return Ok(Flow::Stop) };
+        let outcome =
+            transactions.transact(&prepared.alerts, &outbox, &prepared.offsets, &prepared.mark, epoch);
+        let applied = match outcome {
             TxnOutcome::Committed => {
-                judged.changes = prepared.changes;
-                judged.alerts = prepared.alerts;
-                judged
+                output.changes = prepared.changes;
+                output.alerts = prepared.alerts;
+                output
             }
-            TxnOutcome::Aborted => Judged::default(),
-            TxnOutcome::Unknown => return Ok(Next::Stop),
+            TxnOutcome::Aborted => BatchOutput::default(),
+            TxnOutcome::Unknown => return Ok(Flow::Stop),
         };
-        if is_worth_it && !self.finish(after)? {
-            return Ok(Next::Stop);
+        if needs_two_phases && !self.resolve_prepared(applied)? {
+            return Ok(Flow::Stop);
         }
-        if went == TxnOutcome::Committed {
-            return Ok(Next::Go);
+        if outcome == TxnOutcome::Committed {
+            return Ok(Flow::Continue);
         }
-        // What made it fail may take a moment.
-        if !self.should_stop.load(Ordering::Acquire) {
-            std::thread::sleep(TRY_AGAIN);
+        // Do not retry in a tight loop: the cause may last.
+        if !self.should_stop() {
+            std::thread::sleep(RETRY_INTERVAL);
         }
-        Ok(Next::Restart)
+        Ok(Flow::Restart)
     }
 
-    /// Stores what was prepared, or nothing of it, and that nothing is prepared any more.
-    fn finish(&mut self, mut judged: Judged) -> Result<bool, store::Error> {
-        judged.changes.push(Prepared::gone());
-        self.commit(None, &[], &judged)
+    /// Stores what is to be applied of the prepared output, and removes the prepared entry, in one transaction.
+    fn resolve_prepared(&mut self, mut output: BatchOutput) -> Result<bool, store::Error> {
+        output.changes.push(Prepared::removal());
+        self.commit(None, &[], &output)
     }
 
-    /// Takes what was prepared before a kill, or drops it. False where it is to stop before that is known.
-    pub(super) fn recover(&mut self) -> Result<bool, store::Error> {
+    /// Applies or discards output that an earlier process prepared. Returns false if a stop was requested before the outcome of
+    /// its transaction was known.
+    pub(super) fn recover_prepared(&mut self) -> Result<bool, store::Error> {
         for (_, value) in self.store.state(kind::PREPARED)? {
-            let went = match (Prepared::read(&value), &mut self.transactions) {
-                // Twice is better than never.
+            let applied = match (Prepared::read(&value), &mut self.transactions) {
+                // The configuration has no transactions any more: a duplicate is better than a loss.
                 (Some(prepared), None) => Some(prepared),
                 (Some(prepared), Some(transactions)) => {
-                    tracing::info!("looking whether the last transaction before the stop went through");
+                    tracing::info!("checking whether the last transaction of the previous run was committed");
                     match transactions.outcome_of(&prepared.offsets, &prepared.mark) {
                         TxnOutcome::Committed => Some(prepared),
                         TxnOutcome::Aborted => None,
@@ -145,17 +149,17 @@ impl Pipeline {
                 }
                 (None, _) => {
                     tracing::error!(
-                        "what a transaction prepared cannot be read; its alerts are in their topic only"
+                        "the prepared transaction cannot be read; its alerts are only in their topic"
                     );
                     None
                 }
             };
-            let judged = went.map_or_else(Judged::default, |prepared| Judged {
+            let output = applied.map_or_else(BatchOutput::default, |prepared| BatchOutput {
                 alerts: prepared.alerts,
                 changes: prepared.changes,
-                ..Judged::default()
+                ..BatchOutput::default()
             });
-            if !self.finish(judged)? {
+            if !self.resolve_prepared(output)? {
                 return Ok(false);
             }
         }

@@ -1,12 +1,18 @@
-//! From the sources to the store: the loop that `pullwatch run` drives.
+//! The loop of `pullwatch run`: batches from the sources are evaluated and stored.
 //!
-//! One thread does it all, one batch after the other: it takes what a source has, judges it, and puts the alerts, what was
-//! learned and the source's new position into the store in one transaction. Only then the sinks are woken and a webhook is
-//! answered. While the store is full nothing is taken from a source; what waits there waits on.
+//! In: raw records from files, the webhook, Kafka and standard input, and new rules. Out: for each batch one transaction of the store,
+//! with the alerts, the changes of learned state and the source's new position. Only after it sinks are woken and the webhook's
+//! sender is answered. What must never enter: anything that waits for a network beside the brokers of an exchange.
+//!
+//! All of it runs on one thread, one batch after the other, so that the order of events is the order of their evaluation. While the
+//! store does not accept writes nothing is taken from a source.
 
+mod commit;
 mod kafka;
 mod maintenance;
+mod output;
 mod repartition;
+mod sources;
 mod status;
 mod two_phase;
 mod webhook;
@@ -18,474 +24,387 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-pub use maintenance::Mind;
-use maintenance::secret_name;
-pub use repartition::Shared;
-pub use status::Status;
-use status::complain;
+use maintenance::{Maintenance, secret_name};
+use output::BatchOutput;
+use repartition::ExchangeState;
+pub(crate) use sources::Sources;
+pub(crate) use status::Status;
+use status::log_incident;
 
-use crate::daemon::kafka::Transact;
-use crate::daemon::metrics::{Metrics, RuleNames, WebhookMetrics};
-use crate::daemon::source::files::Files;
+use crate::daemon::kafka::{MatchExchange, Transact};
+use crate::daemon::metrics::{Metrics, RuleNames};
 use crate::daemon::source::follow::Step;
 use crate::daemon::source::webhook::WebhookBatch;
-use crate::daemon::store::{self, Batch, Store};
-use crate::detection::alert::NewAlert;
+use crate::daemon::store::{self, Store};
+use crate::daemon::time::unix_nanos;
+use crate::detection::alert::Priority;
 use crate::detection::audit::event::Event;
-use crate::detection::detector::repartition::Outgoing;
 use crate::detection::detector::{Detector, Options, Session};
 use crate::detection::engine::alert::Alert;
 use crate::detection::rules::ast::RuleSet;
-use crate::detection::state::{StateChange, kind};
+use crate::detection::state::kind;
 
-/// So much is judged before the store hears of it: enough that a transaction costs little beside it, and little enough that
-/// alerts come at once.
-const BATCH: usize = 4 << 20;
+/// Bytes of a file that are evaluated per transaction: enough that its cost is small in comparison, few enough that alerts are
+/// stored without delay.
+const MAX_BATCH_BYTES: usize = 4 << 20;
 
-/// How long the pipeline waits before it tries again to write to a store that takes nothing.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Time between attempts to write to a store, or to brokers, that do not accept writes.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often old alerts are looked for.
-const RETAIN: Duration = Duration::from_secs(60);
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often gauges are set that take a look at everything, where anything changed.
-const GAUGE: Duration = Duration::from_secs(5);
+/// Minimum time between refreshes of the gauges, some of which iterate over all learned state.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What the pipeline is told.
+/// Input of the pipeline. The number is the index of the source.
 #[derive(Debug)]
-pub enum Message {
-    /// A file may have changed.
+pub(crate) enum Message {
+    /// A log file may have changed.
     Wake,
-    /// A webhook got a batch; which, by its place among the sources. The answer says that the next may come: what waits meanwhile
-    /// waits in the webhook's own queue, which has a bound.
+    /// A batch of a webhook. A message on the channel asks for the next one: until then, batches wait in the webhook's own
+    /// queue, which is bounded.
     WebhookBatch(usize, WebhookBatch, SyncSender<()>),
-    /// Messages out of Kafka. A source sends the next when it knows what became of these.
-    Messages(usize, crate::daemon::source::kafka::Batch),
-    /// Standard input gave whole records; the answer says when there is room for more.
+    /// A batch of Kafka messages. The source sends the next one after this one is stored.
+    KafkaBatch(usize, crate::daemon::source::kafka::Batch),
+    /// Whole records of standard input. A message on the channel asks for the next ones.
     Records(usize, Vec<u8>, SyncSender<()>),
-    /// Other rules hold from now on.
-    Rules(Box<Rules>),
-    /// It is over.
+    ReloadRules(Box<Rules>),
     Stop,
 }
 
-/// Rules to judge by.
+/// Rules and how they are evaluated.
 #[derive(Debug)]
-pub struct Rules {
-    /// The rules.
-    pub set: RuleSet,
-    /// How to judge by them.
-    pub options: Options,
+pub(crate) struct Rules {
+    pub(crate) set: RuleSet,
+    pub(crate) options: Options,
 }
 
-/// A source of files, by name.
-#[derive(Debug)]
-pub struct FileSource {
-    /// Its name.
-    pub name: String,
-    /// Its logs.
-    pub files: Files,
-    /// How often to look where nobody tells of changes.
-    pub poll: Duration,
-    /// When to look next.
-    pub look_at: Instant,
+/// What the pipeline shares with the rest of the daemon.
+#[derive(Clone, Debug)]
+pub(crate) struct Handles {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) status: Arc<Status>,
+    /// Ends all waiting, so that [`Message::Stop`] is read.
+    pub(crate) should_stop: Arc<AtomicBool>,
+    /// A [`Message::Wake`] is in the channel.
+    pub(crate) wake_pending: Arc<AtomicBool>,
 }
 
-/// Everything that the pipeline works with.
-#[derive(Debug)]
-pub struct Pipeline {
-    /// Where alerts, positions and state go.
-    pub store: Store,
-    /// How long alerts are kept.
-    pub retention: store::Retention,
-    /// The file sources.
-    pub files: Vec<FileSource>,
-    /// The names of all sources; those of files come first.
-    pub names: Vec<String>,
-    /// Puts alerts and offsets of Kafka into one transaction, where that is asked for.
-    pub transactions: Option<Box<dyn Transact>>,
-    /// What is exchanged with other replicas, where something is.
-    pub shared: Shared,
-    /// What webhooks count, by source.
-    pub webhooks: Vec<Option<WebhookMetrics>>,
-    /// It is to stop as soon as it can.
-    pub should_stop: Arc<AtomicBool>,
-    /// What it is told.
-    pub inbox: Receiver<Message>,
-    /// A [`Message::Wake`] is on its way.
-    pub is_woken: Arc<AtomicBool>,
-    /// The newest alert's place in the store, for the sinks.
-    pub news: watch::Sender<i64>,
-    /// Stats.
-    pub metrics: Arc<Metrics>,
-    /// How it is.
-    pub status: Arc<Status>,
-    /// What it keeps in mind beside the session.
-    pub mind: Mind,
+impl Handles {
+    fn should_stop(&self) -> bool {
+        self.should_stop.load(Ordering::Acquire)
+    }
 }
 
-/// Why a run of one rule set ended.
+/// Evaluates and stores the batches of all sources.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    store: Store,
+    retention: store::Retention,
+    sources: Sources,
+    /// Present if alerts and Kafka offsets are committed in one transaction.
+    transactions: Option<Box<dyn Transact>>,
+    exchange: ExchangeState,
+    inbox: Receiver<Message>,
+    /// `seq` of the latest alert, for the sinks.
+    latest_seq: watch::Sender<i64>,
+    handles: Handles,
+    maintenance: Maintenance,
+}
+
+/// Why the session of one rule set ended.
 enum End {
     Stop,
-    /// What was judged last counts for nothing: go on from what is stored.
+    /// The last batch was discarded: start again from the stored state.
     Restart,
-    Rules(Box<Rules>),
+    ReloadRules(Box<Rules>),
 }
 
 /// What to do after a batch.
-enum Next {
-    Go,
+enum Flow {
+    Continue,
     Stop,
-    /// It is not stored and will not be: forget what was learned from it.
+    /// The batch is not stored and will not be: discard what was learned from it.
     Restart,
 }
 
-impl From<bool> for Next {
-    /// From whether a batch is stored: where it is not, it is to stop.
+impl From<bool> for Flow {
+    /// From whether the batch is stored: if not, a stop was requested.
     fn from(is_stored: bool) -> Self {
-        if is_stored { Next::Go } else { Next::Stop }
+        if is_stored { Flow::Continue } else { Flow::Stop }
     }
-}
-
-/// What came of judging, before it is stored.
-#[derive(Default)]
-struct Judged {
-    alerts: Vec<NewAlert>,
-    rules: Vec<(usize, i64)>,
-    changes: Vec<StateChange>,
-    /// For other replicas.
-    outbox: Vec<Outgoing>,
-}
-
-impl Judged {
-    fn take(&mut self, alert: &Alert<'_>) {
-        let mut json = Vec::with_capacity(1024);
-        alert.write_json(&mut json);
-        self.rules.push((alert.rule(), alert.time()));
-        self.alerts.push(NewAlert {
-            id: alert.id_bytes(),
-            time: alert.time(),
-            rule: alert.rule_name().to_owned(),
-            priority: alert.priority(),
-            actor: alert.actor().to_owned(),
-            target: alert.target().to_owned(),
-            json,
-            message: alert.message().into_owned(),
-        });
-    }
-
-    /// Takes what was learned, and what others are to judge.
-    fn take_rest(&mut self, session: &mut Session<'_>) {
-        self.changes.extend(session.take_changes());
-        if let Some(exchange) = session.repartition() {
-            self.outbox.extend(exchange.take_outbox());
-        }
-    }
-}
-
-fn now() -> i64 {
-    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 impl Pipeline {
-    /// Works until it is told to stop.
+    pub(crate) fn new(
+        store: Store,
+        retention: store::Retention,
+        sources: Sources,
+        inbox: Receiver<Message>,
+        latest_seq: watch::Sender<i64>,
+        handles: Handles,
+    ) -> Self {
+        Pipeline {
+            store,
+            retention,
+            sources,
+            transactions: None,
+            exchange: ExchangeState::default(),
+            inbox,
+            latest_seq,
+            handles,
+            maintenance: Maintenance::default(),
+        }
+    }
+
+    /// Commits alerts and offsets of the Kafka source in transactions, and exchanges matches with other replicas, if these are
+    /// present.
+    pub(crate) fn set_kafka(
+        &mut self,
+        transactions: Option<Box<dyn Transact>>,
+        exchange: Option<Box<dyn MatchExchange>>,
+    ) {
+        self.transactions = transactions;
+        self.exchange.topic = exchange;
+    }
+
+    /// Runs until a stop is requested.
     ///
     /// # Errors
     /// When the store fails for good.
-    pub fn run(mut self, mut rules: Rules) -> Result<(), store::Error> {
-        if !self.recover()? {
+    pub(crate) fn run(mut self, mut rules: Rules) -> Result<(), store::Error> {
+        if !self.recover_prepared()? {
             return Ok(());
         }
         loop {
             let detector = Detector::new(&rules.set, rules.options.clone());
-            self.metrics
-                .set_rules(RuleNames { rules: names(&rules.set), version: rules.set.version.to_string() });
+            self.handles.metrics.set_rules(RuleNames {
+                rules: rule_names(&rules.set),
+                version: rules.set.version.to_string(),
+            });
             let mut session = detector.session();
             session.track();
-            // After a change of rules too: what was learned is stored, all of it.
+            // Also after a reload of rules: all that was learned is stored.
             for kind in kind::ALL {
                 for (key, value) in self.store.state(kind)? {
                     session.restore(kind, &key, &value);
                 }
             }
-            self.mind.begin(&rules.set, &self.store.state(kind::RECURRING_READ)?);
-            match self.serve(&mut session)? {
+            self.maintenance.begin_session(&rules.set, &self.store.state(kind::RECURRING_READ)?);
+            match self.run_session(&mut session)? {
                 End::Stop => return Ok(()),
                 End::Restart => {}
-                End::Rules(new) => rules = *new,
+                End::ReloadRules(new) => rules = *new,
             }
         }
     }
 
-    fn serve(&mut self, session: &mut Session<'_>) -> Result<End, store::Error> {
+    fn run_session(&mut self, session: &mut Session<'_>) -> Result<End, store::Error> {
         let mut buffer = Vec::new();
-        let mut retain_at = Instant::now();
-        self.mind.gauge_at = Some(retain_at);
-        self.shared.starts_anew();
+        let mut next_retention = Instant::now();
+        self.maintenance.next_gauges = Some(next_retention);
+        self.exchange.reset_assignment();
         loop {
-            self.status.went_round.store(now(), Ordering::Relaxed);
+            self.handles.status.heartbeat();
             let mut is_idle = true;
-            for at in 0..self.files.len() {
-                is_idle &= !self.read_files(at, session, &mut buffer)?;
+            for source in 0..self.sources.files.len() {
+                is_idle &= !self.read_files(source, session, &mut buffer)?;
             }
-            if Instant::now() >= retain_at {
+            if Instant::now() >= next_retention {
                 match self.close_windows(session)? {
-                    Next::Go => {}
-                    Next::Restart => return Ok(End::Restart),
-                    Next::Stop => return Ok(End::Stop),
+                    Flow::Continue => {}
+                    Flow::Restart => return Ok(End::Restart),
+                    Flow::Stop => return Ok(End::Stop),
                 }
-                let more = self.retain()?;
-                retain_at = Instant::now() + if more { Duration::ZERO } else { RETAIN };
+                let has_more = self.apply_retention()?;
+                next_retention = Instant::now() + if has_more { Duration::ZERO } else { RETENTION_INTERVAL };
             }
-            if self.mind.gauge_at.is_some_and(|at| Instant::now() >= at) {
-                self.mind.gauge_at = None;
-                self.gauge(session)?;
+            if self.maintenance.next_gauges.is_some_and(|at| Instant::now() >= at) {
+                self.maintenance.next_gauges = None;
+                self.refresh_gauges(session)?;
             }
-            let wait = if is_idle { self.patience(retain_at) } else { Duration::ZERO };
-            match self.inbox.recv_timeout(wait) {
-                Ok(Message::Wake) => {
-                    self.is_woken.store(false, Ordering::Release);
-                    let now = Instant::now();
-                    self.files.iter_mut().for_each(|source| source.look_at = now);
-                }
-                Ok(Message::WebhookBatch(source, delivery, taken)) => {
-                    // Whoever hands on may have ended.
-                    let _ = taken.send(());
-                    if !self.deliver(source, delivery, session)? {
-                        return Ok(End::Stop);
-                    }
-                }
-                Ok(Message::Messages(source, batch)) => match self.consume(source, batch, session)? {
-                    Next::Go => {}
-                    Next::Restart => return Ok(End::Restart),
-                    Next::Stop => return Ok(End::Stop),
-                },
-                Ok(Message::Records(source, records, done)) => {
-                    let mut judged = Judged::default();
-                    self.judge(source, session, &records, Step::Records, &mut judged);
-                    if !self.commit(None, &[], &judged)? {
-                        tracing::error!(
-                            source = self.name(source),
-                            bytes = records.len(),
-                            "stopped before this could be stored, and it cannot be read again: it is lost"
-                        );
-                        return Ok(End::Stop);
-                    }
-                    // Whoever reads may have ended.
-                    let _ = done.send(());
-                }
-                Ok(Message::Rules(rules)) => return Ok(End::Rules(rules)),
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(End::Stop),
-                Err(RecvTimeoutError::Timeout) => {}
+            let timeout = if is_idle { self.idle_timeout(next_retention) } else { Duration::ZERO };
+            let message = match self.inbox.recv_timeout(timeout) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Ok(End::Stop),
+            };
+            let flow = match message {
+                Message::Stop => return Ok(End::Stop),
+                Message::ReloadRules(rules) => return Ok(End::ReloadRules(rules)),
+                message => self.process_message(message, session)?,
+            };
+            match flow {
+                Flow::Continue => {}
+                Flow::Restart => return Ok(End::Restart),
+                Flow::Stop => return Ok(End::Stop),
             }
         }
     }
 
-    /// How long there is nothing to do unless somebody says so.
-    fn patience(&self, retain_at: Instant) -> Duration {
-        let next =
-            self.files.iter().map(|source| source.look_at).chain([retain_at]).chain(self.mind.gauge_at).min();
-        next.map_or(RETAIN, |next| next.saturating_duration_since(Instant::now()))
+    fn process_message(&mut self, message: Message, session: &mut Session<'_>) -> Result<Flow, store::Error> {
+        // In all of these, whoever waits on the channel may have ended.
+        match message {
+            Message::Wake => {
+                self.handles.wake_pending.store(false, Ordering::Release);
+                self.sources.poll_now();
+                Ok(Flow::Continue)
+            }
+            Message::WebhookBatch(source, batch, ready_for_next) => {
+                let _ = ready_for_next.send(());
+                self.process_webhook_batch(source, batch, session)
+            }
+            Message::KafkaBatch(source, batch) => self.process_kafka_batch(source, batch, session),
+            Message::Records(source, records, ready_for_next) => {
+                let mut output = BatchOutput::default();
+                self.evaluate(source, session, &records, Step::Records, &mut output);
+                if !self.commit(None, &[], &output)? {
+                    tracing::error!(
+                        source = self.sources.name(source),
+                        bytes = records.len(),
+                        "stopped before this input was stored; it cannot be read again and is lost"
+                    );
+                    return Ok(Flow::Stop);
+                }
+                let _ = ready_for_next.send(());
+                Ok(Flow::Continue)
+            }
+            Message::ReloadRules(_) | Message::Stop => Ok(Flow::Continue),
+        }
     }
 
-    /// Reads one batch of a file source. False where there was nothing.
+    /// Time until the next periodic work, if no message arrives.
+    fn idle_timeout(&self, next_retention: Instant) -> Duration {
+        let polls = self.sources.files.iter().map(|source| source.next_poll);
+        let next = polls.chain([next_retention]).chain(self.maintenance.next_gauges).min();
+        next.map_or(RETENTION_INTERVAL, |next| next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Reads, evaluates and stores a batch of a file source. Returns false if there was nothing to read.
     fn read_files(
         &mut self,
-        at: usize,
+        index: usize,
         session: &mut Session<'_>,
         buffer: &mut Vec<u8>,
     ) -> Result<bool, store::Error> {
-        let source = &mut self.files[at];
-        if Instant::now() < source.look_at {
+        let source = &mut self.sources.files[index];
+        if Instant::now() < source.next_poll {
             return Ok(false);
         }
         source.files.rescan();
-        self.status.has_log(&source.name, source.files.is_open());
-        let mut judged = Judged::default();
+        self.handles.status.set_log_found(&source.name, source.files.is_open());
+        let mut output = BatchOutput::default();
         let mut bytes = 0;
-        while bytes < BATCH {
+        while bytes < MAX_BATCH_BYTES {
             buffer.clear();
-            let step = self.files[at].files.next(buffer);
+            let step = self.sources.files[index].files.next(buffer);
             if step == Step::Idle {
                 break;
             }
             bytes += buffer.len();
-            self.judge(at, session, buffer, step, &mut judged);
+            self.evaluate(index, session, buffer, step, &mut output);
         }
-        let source = &mut self.files[at];
+        let source = &mut self.sources.files[index];
         for incident in source.files.take_incidents() {
-            complain(&source.name, &incident);
-            self.metrics.source_error(&source.name);
+            log_incident(&source.name, &incident);
+            self.handles.metrics.source_error(&source.name);
         }
         let lag = source.files.lag();
-        let age = if lag == 0 { Duration::ZERO } else { age(buffer) };
-        self.metrics.set_lag(&source.name, lag, age);
-        if bytes < BATCH {
-            source.look_at = Instant::now() + source.poll;
+        let age = if lag == 0 { Duration::ZERO } else { last_event_age(buffer) };
+        self.handles.metrics.set_lag(&source.name, lag, age);
+        if bytes < MAX_BATCH_BYTES {
+            source.next_poll = Instant::now() + source.poll_interval;
         }
         if bytes == 0 {
             return Ok(false);
         }
         let (name, position) = (source.name.clone(), source.files.position());
-        self.commit(Some((&name, &position)), &[], &judged)
+        self.commit(Some((&name, &position)), &[], &output)
     }
 
-    fn judge(
+    /// Evaluates records and adds what they yield to `output`.
+    fn evaluate(
         &mut self,
         source: usize,
         session: &mut Session<'_>,
         bytes: &[u8],
         step: Step,
-        judged: &mut Judged,
+        output: &mut BatchOutput,
     ) {
         let started = Instant::now();
-        session.set_now(now());
-        let habits = &mut self.mind.habits;
+        session.set_now(unix_nanos());
+        let recurring_reads = &mut self.maintenance.recurring_reads;
         let mut on_alert = |alert: &Alert<'_>| {
-            judged.take(alert);
-            habits.note(alert);
+            output.push_alert(alert);
+            recurring_reads.note(alert);
         };
         match step {
             Step::Head => session.head(bytes, &mut on_alert),
-            _ => session.chunk(bytes, &mut on_alert),
+            Step::Records | Step::Idle => session.chunk(bytes, &mut on_alert),
         }
-        self.judged(&self.name(source), bytes.len(), session, started, judged);
+        self.finish_evaluation(&self.sources.name(source), bytes.len(), session, started, output);
     }
 
-    /// Stats what was judged, and takes what was learned.
-    fn judged(
+    /// Updates the metrics of a source, and takes what was learned from the session.
+    fn finish_evaluation(
         &mut self,
         source: &str,
         bytes: usize,
         session: &mut Session<'_>,
         started: Instant,
-        judged: &mut Judged,
+        output: &mut BatchOutput,
     ) {
-        self.metrics.add_bytes(source, bytes as u64);
-        self.metrics.add_counts(source, &session.take_stats());
-        self.metrics.observe_evaluation(started.elapsed());
-        judged.take_rest(session);
-        judged.changes.extend(self.mind.habits.take_changes());
+        self.handles.metrics.add_bytes(source, bytes as u64);
+        self.handles.metrics.add_counts(source, &session.take_stats());
+        self.handles.metrics.observe_evaluation(started.elapsed());
+        output.take_from(session);
+        output.changes.extend(self.maintenance.recurring_reads.take_changes());
     }
 
-    /// Judges windows that have closed by now, though nothing more comes.
-    fn close_windows(&mut self, session: &mut Session<'_>) -> Result<Next, store::Error> {
+    /// Closes windows that end by the clock, although no event arrives.
+    fn close_windows(&mut self, session: &mut Session<'_>) -> Result<Flow, store::Error> {
         let anchor = match &self.transactions {
-            // Without a partition of ours there is nothing to bind a transaction to: they close later.
+            // Without an assigned partition there is no offset for a transaction: the windows are closed later.
             Some(transactions) => match transactions.anchor() {
                 Some(anchor) => Some(anchor),
-                None => return Ok(Next::Go),
+                None => return Ok(Flow::Continue),
             },
             None => None,
         };
-        if !self.align(session) || !self.share_receipts() {
-            return Ok(Next::Stop);
+        if !self.sync_assignment(session) || !self.send_ready_markers() {
+            return Ok(Flow::Stop);
         }
-        let mut judged = Judged::default();
-        session.set_now(now());
-        session.advance(now(), &mut |alert: &Alert<'_>| judged.take(alert));
-        judged.take_rest(session);
-        if judged.alerts.is_empty() && judged.changes.is_empty() && judged.outbox.is_empty() {
-            return Ok(Next::Go);
+        let mut output = BatchOutput::default();
+        session.set_now(unix_nanos());
+        session.advance(unix_nanos(), &mut |alert: &Alert<'_>| output.push_alert(alert));
+        output.take_from(session);
+        if output.is_empty() {
+            return Ok(Flow::Continue);
         }
         match anchor {
-            Some(anchor) if !judged.alerts.is_empty() || !judged.outbox.is_empty() => {
-                self.exactly_once(judged, vec![anchor], None)
+            Some(anchor) if !output.alerts.is_empty() || !output.outbox.is_empty() => {
+                self.commit_exactly_once(output, vec![anchor], None)
             }
-            _ => Ok(self.commit(None, &[], &judged)?.into()),
+            _ => Ok(self.commit(None, &[], &output)?.into()),
         }
     }
 
-    /// Stores what came of a batch, once others have what they are to judge of it. See [`Pipeline::store`].
-    fn commit(
-        &mut self,
-        source: Option<(&str, &[u8])>,
-        seen: &[[u8; 16]],
-        judged: &Judged,
-    ) -> Result<bool, store::Error> {
-        let (receipts, matches): (Vec<_>, Vec<_>) =
-            judged.outbox.iter().cloned().partition(|message| message.is_close_marker);
-        if !self.share(&matches) || !self.store(source, seen, judged)? {
-            return Ok(false);
-        }
-        if !receipts.is_empty() {
-            let newest = *self.news.borrow();
-            self.shared.keep(newest, receipts.into_iter());
-        }
-        Ok(true)
-    }
-
-    /// Stores what came of a batch, and waits for as long as the store takes nothing. False where it is to stop before that
-    /// was possible: then nothing of the batch is stored, and its source has it still.
-    fn store(
-        &mut self,
-        source: Option<(&str, &[u8])>,
-        seen: &[[u8; 16]],
-        judged: &Judged,
-    ) -> Result<bool, store::Error> {
-        loop {
-            let started = Instant::now();
-            let batch = Batch { source, alerts: &judged.alerts, changes: &judged.changes, seen, now: now() };
-            match self.store.commit(&batch) {
-                Ok(_) => {
-                    self.metrics.observe_commit(started.elapsed());
-                    if self.status.store_is_stuck.swap(false, Ordering::Relaxed) {
-                        self.metrics.set_store_full(false);
-                        tracing::info!("the store takes alerts again");
-                    }
-                    break;
-                }
-                Err(error) if error.is_transient() => {
-                    if !self.status.store_is_stuck.swap(true, Ordering::Relaxed) {
-                        tracing::error!(%error, "the store takes nothing; what sources have waits there");
-                    }
-                    self.metrics.store_error();
-                    self.metrics.set_store_full(matches!(error, store::Error::Full { .. }));
-                }
-                Err(error) => return Err(error),
-            }
-            self.status.went_round.store(now(), Ordering::Relaxed);
-            if self.should_stop.load(Ordering::Acquire) {
-                return Ok(false);
-            }
-            std::thread::sleep(TRY_AGAIN);
-        }
-        for (rule, time) in &judged.rules {
-            self.metrics.alert_stored(*rule, *time);
-        }
-        for change in judged.changes.iter().filter(|change| change.kind == kind::SECRET) {
-            if let (None, Some((namespace, secret))) = (&change.value, secret_name(&change.key)) {
-                self.metrics.credential_deleted(namespace, secret);
-            }
-        }
-        if !judged.changes.is_empty() || !judged.alerts.is_empty() {
-            self.mind.gauge_at.get_or_insert_with(|| Instant::now() + GAUGE);
-        }
-        if !judged.alerts.is_empty() {
-            let newest = match self.store.newest() {
-                // Where it cannot be asked now: sinks only have to hear that there is more.
-                Err(error) if error.is_transient() => *self.news.borrow() + 1,
-                newest => newest?,
-            };
-            self.news.send_replace(newest);
-        }
-        Ok(true)
-    }
-
-    fn name(&self, source: usize) -> String {
-        self.names.get(source).cloned().unwrap_or_default()
+    fn should_stop(&self) -> bool {
+        self.handles.should_stop()
     }
 }
 
-/// How old the last event of a buffer is; nothing where it does not say.
-fn age(buffer: &[u8]) -> Duration {
+/// Age of the last event in a buffer; zero if it has no timestamp.
+fn last_event_age(buffer: &[u8]) -> Duration {
     let records = buffer.trim_ascii_end();
     let last = memchr::memrchr(b'\n', records).map_or(records, |at| &records[at + 1..]);
-    let time = Event::new(last).time().unwrap_or_else(now);
-    Duration::from_nanos(u64::try_from(now().saturating_sub(time)).unwrap_or(0))
+    let now = unix_nanos();
+    let time = Event::new(last).time().unwrap_or(now);
+    Duration::from_nanos(u64::try_from(now.saturating_sub(time)).unwrap_or(0))
 }
 
-fn names(rules: &RuleSet) -> Vec<(String, crate::detection::alert::Priority)> {
+/// Names and priorities of all rules, then of all correlations.
+fn rule_names(rules: &RuleSet) -> Vec<(String, Priority)> {
     let correlations = rules.correlations.iter().map(|one| (one.name.to_string(), one.priority));
     rules.rules.iter().map(|rule| (rule.name.to_string(), rule.priority)).chain(correlations).collect()
 }

@@ -1,127 +1,135 @@
-//! Matches that replicas exchange, so that each correlation's group is judged in one place.
+//! Exchanges matches with other replicas, so that each correlation group is evaluated by one of them.
 //!
-//! What a batch found for correlations is with the brokers before the batch is stored, so that a kill in between repeats
-//! matches (which windows tell by the alert's id) and loses none. With transactions it is part of the batch's.
+//! The matches of a batch are acknowledged by the brokers before the batch is stored: a crash in between repeats matches, which windows
+//! recognize by the alert's id, and loses none. With transactions they are part of the batch's transaction.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::Ordering;
 
-use super::{Pipeline, TRY_AGAIN, now};
+use super::{Pipeline, RETRY_INTERVAL};
 use crate::daemon::kafka::MatchExchange;
 use crate::detection::detector::Session;
 use crate::detection::detector::repartition::{Outgoing, Until};
 
-/// So many windows that were judged are remembered until every sink has their alerts. Beyond that the oldest are forgotten,
-/// and whoever takes their groups over may tell of them again.
-const MOST_RECEIPTS: usize = 10_000;
+/// Maximum number of markers of closed windows that wait until every sink has delivered their alerts. Beyond it the oldest are
+/// dropped; the next owner of their partition may then emit those alerts again.
+const MAX_DEFERRED_MARKERS: usize = 10_000;
 
-/// What the pipeline knows of the exchange.
+/// The pipeline's side of the exchange.
 #[derive(Debug, Default)]
-pub struct Shared {
-    /// The queue, where there is one.
-    pub queue: Option<Box<dyn MatchExchange>>,
-    /// As of which turn its partitions are the session's.
-    turn: Option<u64>,
-    /// Since when each is.
-    since: BTreeMap<i32, u64>,
-    /// Windows that were judged, to be told when the alerts up to a place are delivered.
-    receipts: VecDeque<(i64, Outgoing)>,
+pub(super) struct ExchangeState {
+    pub(super) topic: Option<Box<dyn MatchExchange>>,
+    /// The rebalance that the session's partitions are up to date with.
+    rebalance_generation: Option<u64>,
+    /// Assignment epoch of each partition of the session.
+    assignment_epochs: BTreeMap<i32, u64>,
+    /// Markers of closed windows, each with the `seq` up to which alerts have to be delivered before it is sent.
+    deferred_markers: VecDeque<(i64, Outgoing)>,
 }
 
-impl Shared {
-    /// A session starts, which knows of no partition.
-    pub fn starts_anew(&mut self) {
-        self.turn = None;
-        self.since.clear();
+impl ExchangeState {
+    /// A new session starts without partitions.
+    pub(super) fn reset_assignment(&mut self) {
+        self.rebalance_generation = None;
+        self.assignment_epochs.clear();
     }
 
-    /// Keeps receipts until the alerts up to that place are delivered.
-    pub fn keep(&mut self, newest: i64, receipts: impl Iterator<Item = Outgoing>) {
-        self.receipts.extend(receipts.map(|receipt| (newest, receipt)));
-        let too_many = self.receipts.len().saturating_sub(MOST_RECEIPTS);
-        self.receipts.drain(..too_many);
+    /// Keeps markers until the alerts up to this `seq` are delivered.
+    pub(super) fn defer_markers(&mut self, latest_seq: i64, markers: impl Iterator<Item = Outgoing>) {
+        self.deferred_markers.extend(markers.map(|marker| (latest_seq, marker)));
+        let excess = self.deferred_markers.len().saturating_sub(MAX_DEFERRED_MARKERS);
+        self.deferred_markers.drain(..excess);
     }
 }
 
 impl Pipeline {
-    /// Sends what others are to judge, and waits for as long as the brokers do not take it. False where it is to stop before.
-    pub(super) fn share(&mut self, messages: &[Outgoing]) -> bool {
-        let Some(queue) = &mut self.shared.queue else { return true };
-        while !messages.is_empty() && !queue.send(messages) {
-            self.status.went_round.store(now(), Ordering::Relaxed);
-            if self.should_stop.load(Ordering::Acquire) {
+    /// Sends matches to the exchange, and retries while the brokers do not acknowledge them. Returns false if a stop was
+    /// requested before.
+    pub(super) fn send_matches(&mut self, messages: &[Outgoing]) -> bool {
+        let Some(topic) = &mut self.exchange.topic else { return true };
+        while !messages.is_empty() && !topic.send(messages) {
+            self.handles.status.heartbeat();
+            if self.handles.should_stop() {
                 return false;
             }
-            std::thread::sleep(TRY_AGAIN);
+            std::thread::sleep(RETRY_INTERVAL);
         }
         true
     }
 
-    /// Tells what windows came to whose alerts are delivered by now.
-    pub(super) fn share_receipts(&mut self) -> bool {
-        let Some(queue) = &self.shared.queue else { return true };
-        let Some(delivered) = queue.delivered_seq().filter(|_| !self.shared.receipts.is_empty()) else {
+    /// Sends the markers of closed windows whose alerts every sink has delivered.
+    pub(super) fn send_ready_markers(&mut self) -> bool {
+        let Some(topic) = &self.exchange.topic else { return true };
+        let Some(delivered) = topic.delivered_seq().filter(|_| !self.exchange.deferred_markers.is_empty())
+        else {
             return true;
         };
-        let ready = self.shared.receipts.iter().take_while(|(place, _)| *place <= delivered).count();
-        let ready: Vec<Outgoing> = self.shared.receipts.drain(..ready).map(|(_, receipt)| receipt).collect();
-        self.share(&ready)
+        let ready = self.exchange.deferred_markers.iter().take_while(|(seq, _)| *seq <= delivered).count();
+        let ready: Vec<Outgoing> =
+            self.exchange.deferred_markers.drain(..ready).map(|(_, marker)| marker).collect();
+        self.send_matches(&ready)
     }
 
-    /// Makes the partitions that are ours the session's, with all that is known of their groups. False where it is to stop
-    /// before that is done.
-    pub(super) fn align(&mut self, session: &mut Session<'_>) -> bool {
-        let Some(queue) = &self.shared.queue else { return true };
-        let turn = queue.rebalance_generation();
-        if self.shared.turn == Some(turn) {
+    /// Brings the session's partitions up to date with the assignment, and replays those that are new. Returns false if a stop
+    /// was requested before that was done.
+    pub(super) fn sync_assignment(&mut self, session: &mut Session<'_>) -> bool {
+        let Some(topic) = &self.exchange.topic else { return true };
+        let generation = topic.rebalance_generation();
+        if self.exchange.rebalance_generation == Some(generation) {
             return true;
         }
-        let ours = queue.assigned_partitions();
-        let is_same = |partition: i32| {
-            let since = self.shared.since.get(&partition);
-            ours.iter().any(|one| one.partition == partition && Some(&one.assignment_epoch) == since)
+        let assigned = topic.assigned_partitions();
+        let is_unchanged = |partition: i32| {
+            let epoch = self.exchange.assignment_epochs.get(&partition);
+            assigned.iter().any(|one| one.partition == partition && Some(&one.assignment_epoch) == epoch)
         };
-        if let Some(exchange) = session.repartition() {
-            for partition in exchange.partitions() {
-                if !is_same(partition) {
-                    exchange.revoke(partition);
+        if let Some(repartition) = session.repartition() {
+            for partition in repartition.partitions() {
+                if !is_unchanged(partition) {
+                    repartition.revoke(partition);
                 }
             }
-            let known = exchange.partitions();
-            for one in ours.iter().filter(|one| !known.contains(&one.partition)) {
-                if !self.recall(session, one.partition, one.next) {
+            let known = repartition.partitions();
+            for one in assigned.iter().filter(|one| !known.contains(&one.partition)) {
+                if !self.replay_partition(session, one.partition, one.next) {
                     return false;
                 }
             }
         }
-        self.shared.since = ours.iter().map(|one| (one.partition, one.assignment_epoch)).collect();
-        self.shared.turn = Some(turn);
+        self.exchange.assignment_epochs =
+            assigned.iter().map(|one| (one.partition, one.assignment_epoch)).collect();
+        self.exchange.rebalance_generation = Some(generation);
         true
     }
 
-    /// Learns what is known of the groups of a partition before an offset. False where it is to stop before that is done.
-    pub(super) fn recall(&mut self, session: &mut Session<'_>, partition: i32, offset: i64) -> bool {
+    /// Rebuilds the windows of a partition from its messages before an offset. Returns false if a stop was requested before
+    /// that was done.
+    pub(super) fn replay_partition(
+        &mut self,
+        session: &mut Session<'_>,
+        partition: i32,
+        offset: i64,
+    ) -> bool {
         let until = Until { offset, is_final: self.transactions.is_some() };
-        let (Some(queue), Some(exchange)) = (&mut self.shared.queue, session.repartition()) else {
+        let (Some(topic), Some(repartition)) = (&mut self.exchange.topic, session.repartition()) else {
             return true;
         };
-        let reach = exchange.lookback();
+        let lookback = repartition.lookback();
         loop {
-            exchange.assign(partition, offset);
-            let mut count = 0_u64;
-            let is_done = queue.replay(partition, offset, reach, &mut |at, message| {
-                count += 1;
-                exchange.replay(partition, at, message, until);
+            repartition.assign(partition, offset);
+            let mut messages = 0_u64;
+            let is_complete = topic.replay(partition, offset, lookback, &mut |at, message| {
+                messages += 1;
+                repartition.replay(partition, at, message, until);
             });
-            if is_done {
-                tracing::debug!(partition, offset, messages = count, "the partition's windows are known");
+            if is_complete {
+                tracing::debug!(partition, offset, messages, "rebuilt the windows of the partition");
                 return true;
             }
-            self.status.went_round.store(now(), Ordering::Relaxed);
-            if self.should_stop.load(Ordering::Acquire) {
+            self.handles.status.heartbeat();
+            if self.handles.should_stop() {
                 return false;
             }
-            std::thread::sleep(TRY_AGAIN);
+            std::thread::sleep(RETRY_INTERVAL);
         }
     }
 }

@@ -1,68 +1,86 @@
-//! How the pipeline is, and what it says of its sources.
+//! The state of the daemon for the health checks, and log messages about sources.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::daemon::source::follow::Incident;
+use crate::daemon::time::unix_nanos;
 
-/// How the pipeline is, for the health checks.
+/// Shared between the pipeline and sources, which write it, and the health checks, which read it.
 #[derive(Debug, Default)]
-pub struct Status {
-    /// When it last went round, in nanoseconds since 1970.
-    pub went_round: AtomicI64,
-    /// The store takes nothing.
-    pub store_is_stuck: AtomicBool,
-    /// The last rules that were offered were broken.
-    pub rules_are_old: AtomicBool,
-    /// A sink ended that nobody told to.
-    pub has_lost_sink: AtomicBool,
-    /// The file sources without a log.
-    pub without_log: Mutex<BTreeSet<String>>,
-    /// What keeps other sources from working, by their names.
-    pub troubles: Mutex<BTreeMap<String, String>>,
+pub(crate) struct Status {
+    /// When the pipeline's loop last made progress, in nanoseconds since 1970.
+    last_heartbeat: AtomicI64,
+    /// The store is full or locked; the pipeline retries.
+    pub(crate) store_stalled: AtomicBool,
+    /// The rule files on disk are invalid; the previous rules are in use.
+    pub(crate) rules_stale: AtomicBool,
+    /// A sink ended without a request to stop.
+    pub(crate) sink_failed: AtomicBool,
+    /// Names of the file sources whose log does not exist.
+    missing_logs: Mutex<BTreeSet<String>>,
+    /// What prevents other sources from working, by name.
+    source_problems: Mutex<BTreeMap<String, String>>,
 }
 
 impl Status {
-    /// Notes what keeps a source from working; nothing where it works.
-    pub fn trouble(&self, source: &str, what: Option<String>) {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        match what {
-            Some(what) => troubles.insert(source.to_owned(), what),
-            None => troubles.remove(source),
+    /// Records that the pipeline makes progress, or waits for something that it knows of.
+    pub(super) fn heartbeat(&self) {
+        self.last_heartbeat.store(unix_nanos(), Ordering::Relaxed);
+    }
+
+    /// Nanoseconds since the last heartbeat.
+    pub(crate) fn heartbeat_age(&self) -> i64 {
+        unix_nanos().saturating_sub(self.last_heartbeat.load(Ordering::Relaxed))
+    }
+
+    /// Sets what prevents a source from working, or clears it.
+    pub(crate) fn set_source_problem(&self, source: &str, problem: Option<String>) {
+        let mut problems = self.source_problems.lock().unwrap_or_else(PoisonError::into_inner);
+        match problem {
+            Some(problem) => problems.insert(source.to_owned(), problem),
+            None => problems.remove(source),
         };
     }
 
-    /// Notes whether a log of this file source is there, and says so when that changes.
-    pub(super) fn has_log(&self, source: &str, is_there: bool) {
-        let mut missing = self.without_log.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_there {
+    /// Problems of all sources, as `source: problem`.
+    pub(crate) fn source_problems(&self) -> Vec<String> {
+        let missing = self.missing_logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let problems = self.source_problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = missing.iter().map(|source| format!("{source}: log file not found"));
+        missing.chain(problems.iter().map(|(source, problem)| format!("{source}: {problem}"))).collect()
+    }
+
+    /// Sets whether the log of a file source exists, and logs changes.
+    pub(super) fn set_log_found(&self, source: &str, is_found: bool) {
+        let mut missing = self.missing_logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_found {
             if missing.remove(source) {
-                tracing::info!(source, "the log is there");
+                tracing::info!(source, "log file found");
             }
         } else if !missing.contains(source) {
-            tracing::warn!(source, "no log is there; waiting for it");
+            tracing::warn!(source, "log file not found; waiting");
             missing.insert(source.to_owned());
         }
     }
 }
 
-/// Says what happened to a log.
-pub(super) fn complain(source: &str, incident: &Incident) {
+pub(super) fn log_incident(source: &str, incident: &Incident) {
     match incident {
         Incident::Unreadable(path, error) => {
-            tracing::error!(source, path = %path.display(), error, "cannot read a log; it is left alone until it changes");
+            tracing::error!(source, path = %path.display(), error, "cannot read log file; skipped until it changes");
         }
         Incident::Lost(path, bytes) => tracing::error!(
             source,
             path = %path.display(),
             bytes,
-            "a log was truncated before it was read, and no copy of it is there"
+            "log file was truncated before it was read, and no copy of it exists: events are lost"
         ),
         Incident::Gap(path) => tracing::warn!(
             source,
             path = %path.display(),
-            "no log that was known before is there any more: what was written in between may be lost"
+            "none of the previously read log files exists: events written in between may be lost"
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! What a batch comes to, written down before its transaction.
+//! The output of a batch as it is prepared in the store before its Kafka transaction. See [`super::kafka`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
@@ -8,38 +8,35 @@ use crate::daemon::kafka::PartitionOffset;
 use crate::detection::alert::{NewAlert, Priority};
 use crate::detection::state::{StateChange, kind};
 
-/// What a transaction will have done once it went through, and what is to be stored then.
+/// The offsets that a Kafka transaction commits, and the output to store once it is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prepared {
-    /// What is left with the offsets.
-    pub mark: String,
-    /// How far its partitions are with it.
-    pub offsets: Vec<PartitionOffset>,
-    /// Its alerts, for the store.
-    pub alerts: Vec<NewAlert>,
-    /// What was learned.
-    pub changes: Vec<StateChange>,
+pub(super) struct Prepared {
+    /// Metadata that the transaction stores with the offsets; identifies it after a crash.
+    pub(super) mark: String,
+    pub(super) offsets: Vec<PartitionOffset>,
+    pub(super) alerts: Vec<NewAlert>,
+    pub(super) changes: Vec<StateChange>,
 }
 
-/// The version of the values.
+/// Version of the stored form.
 const VERSION: u8 = 1;
 
-/// There is at most one.
+/// Key of the entry: at most one transaction is prepared.
 const KEY: &[u8] = b"transaction";
 
-/// The same as it is stored.
+/// The stored form: JSON, with bytes as base64.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredPrepared {
     v: u8,
     mark: String,
     offsets: Vec<(String, i32, i64)>,
-    alerts: Vec<KeptAlert>,
+    alerts: Vec<StoredNewAlert>,
     /// Kind, key and value.
     changes: Vec<(String, String, Option<String>)>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeptAlert {
+struct StoredNewAlert {
     id: String,
     time: i64,
     rule: String,
@@ -51,9 +48,9 @@ struct KeptAlert {
 }
 
 impl Prepared {
-    /// The entry for the store.
-    pub fn entry(&self) -> StateChange {
-        let alerts = self.alerts.iter().map(|alert| KeptAlert {
+    /// The change that stores this.
+    pub(super) fn to_change(&self) -> StateChange {
+        let alerts = self.alerts.iter().map(|alert| StoredNewAlert {
             id: BASE64.encode(alert.id),
             time: alert.time,
             rule: alert.rule.clone(),
@@ -68,27 +65,28 @@ impl Prepared {
             (change.kind.to_owned(), BASE64.encode(&change.key), value)
         });
         let offsets = self.offsets.iter().map(|one| (one.topic.clone(), one.partition, one.next));
-        let kept = Kept {
+        let stored = StoredPrepared {
             v: VERSION,
             mark: self.mark.clone(),
             offsets: offsets.collect(),
             alerts: alerts.collect(),
             changes: changes.collect(),
         };
-        // There is no map in it, which is all that can fail.
-        let value = serde_json::to_vec(&kept).unwrap_or_default();
+        // Serialization fails only for maps with keys that are not strings; there are none.
+        let value = serde_json::to_vec(&stored).unwrap_or_default();
         StateChange { kind: kind::PREPARED, key: KEY.to_vec(), value: Some(value) }
     }
 
-    /// The entry that removes it.
-    pub fn gone() -> StateChange {
+    /// The change that removes what is prepared.
+    pub(super) fn removal() -> StateChange {
         StateChange { kind: kind::PREPARED, key: KEY.to_vec(), value: None }
     }
 
-    /// The same back; nothing where this version cannot read it.
-    pub fn read(value: &[u8]) -> Option<Self> {
-        let kept: Kept = serde_json::from_slice(value).ok().filter(|kept: &Kept| kept.v == VERSION)?;
-        let alert = |alert: KeptAlert| {
+    /// Parses the stored form; `None` if this version cannot read it.
+    pub(super) fn read(value: &[u8]) -> Option<Self> {
+        let stored: StoredPrepared =
+            serde_json::from_slice(value).ok().filter(|stored: &StoredPrepared| stored.v == VERSION)?;
+        let alert = |alert: StoredNewAlert| {
             Some(NewAlert {
                 id: BASE64.decode(&alert.id).ok()?.try_into().ok()?,
                 time: alert.time,
@@ -109,14 +107,14 @@ impl Prepared {
             Some(StateChange { kind, key: BASE64.decode(&key).ok()?, value })
         };
         Some(Prepared {
-            mark: kept.mark,
-            offsets: kept
+            mark: stored.mark,
+            offsets: stored
                 .offsets
                 .into_iter()
                 .map(|(topic, partition, next)| PartitionOffset { topic, partition, next })
                 .collect(),
-            alerts: kept.alerts.into_iter().map(alert).collect::<Option<_>>()?,
-            changes: kept.changes.into_iter().map(change).collect::<Option<_>>()?,
+            alerts: stored.alerts.into_iter().map(alert).collect::<Option<_>>()?,
+            changes: stored.changes.into_iter().map(change).collect::<Option<_>>()?,
         })
     }
 }
@@ -127,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_prepared_comes_back() {
+    fn round_trips_through_its_stored_form() {
         let alert = NewAlert {
             id: [7; 16],
             time: -3,
@@ -147,9 +145,9 @@ mod tests {
             alerts: vec![alert],
             changes: vec![set, gone],
         };
-        let value = prepared.entry().value.unwrap();
+        let value = prepared.to_change().value.unwrap();
         assert_eq!(Prepared::read(&value), Some(prepared));
         assert_eq!(Prepared::read(&value[1..]), None);
-        assert_eq!(Prepared::gone().value, None);
+        assert_eq!(Prepared::removal().value, None);
     }
 }

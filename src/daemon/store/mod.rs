@@ -30,7 +30,7 @@ pub(crate) use lazy::LazyReader;
 pub use open::{Opened, Options};
 pub use read::{Filter, IdPrefix, Listed, Match, Reader, SinkStats, Stats};
 pub use retain::{Retained, Retention};
-pub use write::{Batch, Committed, Holds, StateEntry, Store};
+pub use write::{Batch, Committed, StateEntry, Store, StoreSize};
 
 pub use crate::detection::state::StateChange;
 

@@ -37,7 +37,7 @@ pub type StateEntry = (Vec<u8>, Vec<u8>);
 
 /// What a store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holds {
+pub struct StoreSize {
     /// So many alerts.
     pub alerts: u64,
     /// So many bytes on the disk, with the log that is not written back yet.
@@ -124,7 +124,7 @@ impl Store {
     /// # Errors
     ///
     /// If the file cannot be read.
-    pub fn newest(&self) -> Result<i64, Error> {
+    pub fn latest_seq(&self) -> Result<i64, Error> {
         ask(&self.path, || {
             let mut statement = self
                 .connection
@@ -138,12 +138,12 @@ impl Store {
     /// # Errors
     ///
     /// If the file cannot be read.
-    pub fn holds(&self) -> Result<Holds, Error> {
+    pub fn size(&self) -> Result<StoreSize, Error> {
         let alerts = ask(&self.path, || {
             let mut statement = self.connection.prepare_cached("SELECT count(*) FROM alerts")?;
             statement.query_row((), |row| row.get::<_, i64>(0))
         })?;
-        Ok(Holds { alerts: u64::try_from(alerts).unwrap_or(0), bytes: super::dir::bytes(&self.path) })
+        Ok(StoreSize { alerts: u64::try_from(alerts).unwrap_or(0), bytes: super::dir::bytes(&self.path) })
     }
 
     /// Forgets the cursors of all sinks but these: one that is no longer configured has no backlog, and loses nothing.

@@ -1,29 +1,29 @@
-//! What ties consumers of Kafka to the pipeline, the store and the metrics.
+//! Connects Kafka consumers, transactions and the exchange of matches to the pipeline, the store and the metrics.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::Context;
+
 use crate::daemon::config::{Config, Source, SourceKind};
 use crate::daemon::kafka::{KafkaErrorKind, MatchExchange, Transact};
 use crate::daemon::kafka::{PartitionOffset, TxnOutcome};
-use crate::daemon::metrics::{KafkaMetrics, Metrics};
+use crate::daemon::metrics::KafkaMetrics;
 use crate::daemon::pipeline::{Message, Status};
 use crate::daemon::sink::{Kind, SinkConfig};
 use crate::daemon::sink::{SinkMetrics, TransactionalProducer};
 use crate::daemon::source::kafka::{Consumer, ConsumerObserver, Dependencies};
 use crate::daemon::source::kafka::{Membership, RepartitionTopic, Settings};
-use crate::daemon::store::{Reader, Store};
+use crate::daemon::store::{LazyReader, Store};
 use crate::detection::alert::NewAlert;
 use crate::detection::detector::repartition;
 use crate::detection::detector::repartition::Outgoing;
 use crate::detection::state::kind;
 
-/// Counts what a consumer does, and tells the health checks.
+/// Updates metrics and health checks with what a consumer reports.
 struct Observer {
     source: String,
     metrics: KafkaMetrics,
@@ -56,55 +56,45 @@ impl ConsumerObserver for Observer {
     }
 
     fn trouble(&self, what: Option<String>) {
-        self.status.trouble(&self.source, what);
+        self.status.set_source_problem(&self.source, what);
     }
 }
 
-/// How far all sinks are, out of the store.
-struct Sinks {
-    dir: PathBuf,
-    names: Vec<String>,
-    /// Opened when it is first asked for, and again after an error.
-    reader: Mutex<Option<Reader>>,
+/// The progress of all sinks, read from the store.
+struct SinkProgress {
+    sinks: Vec<String>,
+    reader: LazyReader,
 }
 
-impl Sinks {
-    fn new(config: &Config, dir: &Path) -> Self {
-        Sinks {
-            dir: dir.to_owned(),
-            names: config.sinks.iter().map(|sink| sink.name.clone()).collect(),
-            reader: Mutex::default(),
+impl SinkProgress {
+    fn new(context: &Context<'_>) -> Self {
+        SinkProgress {
+            sinks: context.config.sinks.iter().map(|sink| sink.name.clone()).collect(),
+            reader: LazyReader::new(context.state_dir.to_owned()),
         }
     }
 
-    fn delivered(&self) -> Option<i64> {
-        let mut open = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let reader = match open.take() {
-            Some(reader) => reader,
-            None => Reader::open(&self.dir).ok()?,
-        };
-        let delivered = reader.delivered(&self.names).ok()?;
-        *open = Some(reader);
-        Some(delivered)
+    /// `seq` of the last alert that every sink has processed; `None` if the store cannot be read now.
+    fn delivered_seq(&self) -> Option<i64> {
+        self.reader.with(|reader| reader.delivered(&self.sinks)).ok()
     }
 }
 
-/// The sink whose alerts go into one transaction with the offsets of their events, by name.
-pub fn exact_sink(config: &Config) -> Option<&SinkConfig> {
-    let is_exact = |source: &Source| matches!(&source.kind, SourceKind::Kafka(kafka) if kafka.exactly_once);
-    config.sources.iter().find(|source| is_exact(source))?;
+/// The sink whose alerts are committed in one transaction with the offsets of their events, if any source asks for that.
+pub(super) fn transactional_sink(config: &Config) -> Option<&SinkConfig> {
+    let is_exactly_once =
+        |source: &Source| matches!(&source.kind, SourceKind::Kafka(kafka) if kafka.exactly_once);
+    config.sources.iter().find(|source| is_exactly_once(source))?;
     config.sinks.iter().find(|sink| matches!(sink.kind, Kind::Kafka(_)))
 }
 
-/// What puts alerts and offsets into one transaction, where the configuration asks for that.
-pub fn transactions(
-    config: &Config,
-    dir: &Path,
+/// The transactions of alerts and offsets, if the configuration asks for exactly-once delivery.
+pub(super) fn transactions(
+    context: &Context<'_>,
     consumers: &[Consumer],
-    metrics: &Arc<Metrics>,
-    should_stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<Option<Box<dyn Transact>>> {
-    let Some(sink) = exact_sink(config) else { return Ok(None) };
+    let config = context.config;
+    let Some(sink) = transactional_sink(config) else { return Ok(None) };
     let (Kind::Kafka(kafka), Some(SourceKind::Kafka(source)), Some(consumer)) =
         (&sink.kind, config.sources.first().map(|source| &source.kind), consumers.first())
     else {
@@ -112,17 +102,19 @@ pub fn transactions(
     };
     let mut sink = sink.clone();
     if let Some(dead_letter) = &mut sink.dead_letter {
-        dead_letter.path = dir.join(&dead_letter.path);
+        dead_letter.path = context.state_dir.join(&dead_letter.path);
     }
-    let metrics = SinkMetrics::new(metrics);
-    let id = transactional_id(source, dir);
-    tracing::info!(sink = sink.name, id, "alerts and offsets go into one transaction");
-    let inner = TransactionalProducer::new(&sink, kafka, source, &id, &metrics, should_stop.clone())
-        .with_context(|| format!("sink {}", sink.name))?;
-    Ok(Some(Box::new(Exactly { inner, group: consumer.membership() })))
+    let metrics = SinkMetrics::new(&context.handles.metrics);
+    let id = transactional_id(source, context.state_dir);
+    tracing::info!(sink = sink.name, id, "committing alerts and offsets in one transaction");
+    let inner =
+        TransactionalProducer::new(&sink, kafka, source, &id, &metrics, context.handles.should_stop.clone())
+            .with_context(|| format!("sink {}", sink.name))?;
+    Ok(Some(Box::new(GroupTransactions { inner, group: consumer.membership() })))
 }
 
-/// The same after a restart, and nobody else's: by `instance_id`, else by machine and state directory.
+/// An id that is stable across restarts and unique among replicas: from `instance_id`, or else from the host name and the state
+/// directory.
 fn transactional_id(source: &Settings, dir: &Path) -> String {
     use sha2::{Digest as _, Sha256};
     let instance = source.instance_id.clone().unwrap_or_else(|| {
@@ -141,19 +133,19 @@ fn transactional_id(source: &Settings, dir: &Path) -> String {
     format!("{}-{instance}", source.group)
 }
 
-/// A sink's transactions, and the source's place in its group.
-struct Exactly {
+/// The sink's producer together with the source's membership in its group.
+struct GroupTransactions {
     inner: TransactionalProducer,
     group: Membership,
 }
 
-impl std::fmt::Debug for Exactly {
+impl std::fmt::Debug for GroupTransactions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.inner.fmt(f)
     }
 }
 
-impl Transact for Exactly {
+impl Transact for GroupTransactions {
     fn anchor(&self) -> Option<PartitionOffset> {
         self.group.any().map(|(topic, partition, next)| PartitionOffset { topic, partition, next })
     }
@@ -167,7 +159,7 @@ impl Transact for Exactly {
         epoch: Option<u64>,
     ) -> TxnOutcome {
         let metadata = self.group.metadata();
-        // After who we are is known: what goes elsewhere from here on makes that out of date.
+        // Read after the membership: a rebalance from here on makes the membership stale, and the brokers refuse it.
         let is_current = match epoch {
             Some(epoch) => self.group.epoch() == epoch,
             None => offsets.iter().all(|one| self.anchor().as_ref() == Some(one)),
@@ -180,8 +172,8 @@ impl Transact for Exactly {
     }
 }
 
-/// How matches are exchanged, where they are.
-pub fn exchange_settings(config: &Config) -> Option<repartition::Settings> {
+/// How the detector partitions matches, if replicas exchange them.
+pub(super) fn repartition_settings(config: &Config) -> Option<repartition::Settings> {
     let correlate = config.sources.iter().find_map(|source| match &source.kind {
         SourceKind::Kafka(settings) => settings.correlate.as_ref(),
         _ => None,
@@ -190,61 +182,48 @@ pub fn exchange_settings(config: &Config) -> Option<repartition::Settings> {
     Some(repartition::Settings { partitions: correlate.partitions, allowed_lateness })
 }
 
-/// What replicas exchange, where the configuration asks for that.
-pub fn exchange(
-    config: &Config,
-    dir: &Path,
-    consumers: &[Consumer],
-    metrics: &Arc<Metrics>,
-    should_stop: &Arc<AtomicBool>,
-) -> Option<Box<dyn MatchExchange>> {
-    let sources = config.sources.iter().filter_map(|source| match &source.kind {
+/// The topic through which replicas exchange matches, if the configuration names one.
+pub(super) fn exchange(context: &Context<'_>, consumers: &[Consumer]) -> Option<Box<dyn MatchExchange>> {
+    let sources = context.config.sources.iter().filter_map(|source| match &source.kind {
         SourceKind::Kafka(settings) => Some((&source.name, settings)),
         _ => None,
     });
     let ((name, settings), consumer) =
         sources.zip(consumers).find(|((_, settings), _)| settings.correlate.is_some())?;
     let correlate = settings.correlate.as_ref()?;
-    let sinks = Sinks::new(config, dir);
-    let metrics = KafkaMetrics::new(metrics.clone(), name);
+    let progress = SinkProgress::new(context);
+    let metrics = KafkaMetrics::new(context.handles.metrics.clone(), name);
     Some(Box::new(RepartitionTopic::new(
         settings,
         correlate,
         consumer.membership(),
-        Box::new(move || sinks.delivered()),
+        Box::new(move || progress.delivered_seq()),
         Box::new(move |reason| metrics.failed(reason)),
-        should_stop.clone(),
+        context.handles.should_stop.clone(),
     )))
 }
 
-/// Starts the consumers of all sources over Kafka.
-pub fn consume(
-    config: &Config,
-    dir: &Path,
-    store: &Store,
-    inbox: &Sender<Message>,
-    metrics: &Arc<Metrics>,
-    status: &Arc<Status>,
-) -> anyhow::Result<Vec<Consumer>> {
+/// Starts the consumers of all Kafka sources.
+pub(super) fn start_consumers(context: &Context<'_>, store: &Store) -> anyhow::Result<Vec<Consumer>> {
     let mut consumers = Vec::new();
-    for (at, source) in config.sources.iter().enumerate() {
+    for (index, source) in context.config.sources.iter().enumerate() {
         let SourceKind::Kafka(settings) = &source.kind else { continue };
-        let sinks = Sinks::new(config, dir);
-        let inbox = inbox.clone();
+        let progress = SinkProgress::new(context);
+        let inbox = context.inbox.clone();
         let dependencies = Dependencies {
-            submit: Box::new(move |batch| inbox.send(Message::Messages(at, batch)).is_ok()),
-            delivered_seq: Box::new(move || sinks.delivered()),
+            submit: Box::new(move |batch| inbox.send(Message::KafkaBatch(index, batch)).is_ok()),
+            delivered_seq: Box::new(move || progress.delivered_seq()),
             observer: Box::new(Observer {
                 source: source.name.clone(),
-                metrics: KafkaMetrics::new(metrics.clone(), &source.name),
-                status: status.clone(),
+                metrics: KafkaMetrics::new(context.handles.metrics.clone(), &source.name),
+                status: context.handles.status.clone(),
             }),
-            latest_seq: store.newest()?,
+            latest_seq: store.latest_seq()?,
             positions: store.state(kind::PARTITION)?,
         };
         let consumer = Consumer::start(&source.name, settings, dependencies)
             .with_context(|| format!("source {}", source.name))?;
-        tracing::info!(source = source.name, group = settings.group, topics = ?settings.topics, "joining the group");
+        tracing::info!(source = source.name, group = settings.group, topics = ?settings.topics, "joining the consumer group");
         consumers.push(consumer);
     }
     Ok(consumers)

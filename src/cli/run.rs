@@ -1,0 +1,162 @@
+//! `pullwatch run`: arguments and configuration of the daemon.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+
+use super::rule_files;
+use crate::daemon::app::{self, RuleLoader, Signals};
+use crate::daemon::config::{Config, FileSource, Source, SourceKind, USUAL_PATHS};
+use crate::daemon::sink::{Format, Kind};
+use crate::daemon::store::{self, Store};
+
+/// Follow audit logs and deliver alerts (daemon)
+///
+/// Follows log files through rotation, receives the apiserver's audit webhook, and reads Kafka topics or standard input.
+/// Alerts are stored and delivered to the configured sinks. After a restart, even after a crash, it resumes where it left
+/// off: no event is lost and no alert is stored twice.
+///
+/// Without a configuration file it follows the first well-known audit log path that exists and prints alerts to standard
+/// output.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pullwatch run                                  follow the well-known audit log, print alerts
+  pullwatch run /var/log/kube/audit.log          follow another log
+  pullwatch run --config pullwatch.yaml          sources, sinks and everything else from a file
+  kubectl logs -f audit-relay | pullwatch run -  read standard input
+  curl http://127.0.0.1:9417/metrics             metrics; also /healthz, /readyz, /api/v1/alerts
+
+Signals: SIGHUP reloads rules and reopens output files; SIGTERM and SIGINT shut down gracefully.
+
+Exit status: 0 stopped by a signal or at the end of standard input, 2 error.")]
+pub struct Run {
+    /// Logs to follow instead of the configured sources: files, glob patterns, or - for standard input
+    #[arg(value_name = "PATH|GLOB|-")]
+    paths: Vec<String>,
+
+    /// Configuration file (see samples/pullwatch.yaml)
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Directory for positions, alerts and learned state
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// Rule file or directory of rule files; repeatable
+    #[arg(short, long = "rules", value_name = "PATH")]
+    rules: Vec<PathBuf>,
+
+    /// Output format of the stdout sink
+    #[arg(short, long, value_enum)]
+    format: Option<Lines>,
+
+    /// Listen address for metrics, health checks and the alert API
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+/// Output format of the stdout sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Lines {
+    /// One human-readable line per alert
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+/// Time that blocked threads have on shutdown: one may wait for standard input, or for a pipe that is not read.
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
+
+impl Run {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        // Before the store is checked, which may take long: a signal in the meantime is a graceful shutdown too.
+        let signals = runtime.block_on(async { Signals::listen() })?;
+        raise_file_limit();
+        let config = self.config()?;
+        let dir = config.state_dir.clone().unwrap_or_else(store::default_dir);
+        let hostname = gethostname::gethostname().to_string_lossy().into_owned();
+        let rule_paths = config.rules.clone();
+        let loader = RuleLoader::new(&config, hostname, Arc::new(move || rule_files::read(&rule_paths)));
+        let loaded = rule_files::load(&config.rules, config.matching)?;
+        tracing::info!(rules = loaded.rules.rules.len(), version = %loaded.rules.version, "rules loaded");
+        let initial_rules = loader.with_options(loaded.rules);
+        let opened = Store::open(&dir, &store::Options::default())?;
+        if let Some(aside) = &opened.set_aside {
+            tracing::error!(moved_to = %aside.display(), "the store was damaged: moved it aside and created a new one");
+        }
+        let result = runtime.block_on(app::run(&config, &dir, opened.store, initial_rules, loader, signals));
+        runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+        result?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn config(&self) -> anyhow::Result<Config> {
+        let mut config = match &self.config {
+            Some(path) => match super::config::read(path)? {
+                (Some(config), _) => config,
+                (None, _) => bail!("{} cannot be used", path.display()),
+            },
+            None => Config::default(),
+        };
+        if !self.paths.is_empty() {
+            config.sources = if self.paths == ["-"] {
+                vec![Source { name: "stdin".to_owned(), kind: SourceKind::Stdin }]
+            } else {
+                let files = FileSource { paths: self.paths.clone(), ..FileSource::default() };
+                vec![Source { name: "audit".to_owned(), kind: SourceKind::File(files) }]
+            };
+        }
+        if let Some(dir) = &self.state_dir {
+            config.state_dir = Some(dir.clone());
+        }
+        if !self.rules.is_empty() {
+            config.rules.clone_from(&self.rules);
+        }
+        if let (Some(listen), Some(server)) = (self.listen, &mut config.server) {
+            server.listen = listen;
+        }
+        if let Some(lines) = self.format {
+            for sink in &mut config.sinks {
+                if let Kind::Stdout(stdout) = &mut sink.kind {
+                    stdout.format = if lines == Lines::Json { Format::Json } else { Format::Text };
+                }
+            }
+        }
+        for source in &mut config.sources {
+            if let SourceKind::File(files) = &mut source.kind
+                && files.paths.is_empty()
+            {
+                let Some(path) = USUAL_PATHS.iter().find(|path| Path::new(path).exists()) else {
+                    bail!(
+                        "no audit log found at a well-known path ({}): name one (pullwatch run PATH) or a configuration file (--config)",
+                        USUAL_PATHS.join(", ")
+                    );
+                };
+                files.paths = vec![(*path).to_owned()];
+            }
+        }
+        // The pipeline expects file sources first.
+        config.sources.sort_by_key(|source| !matches!(source.kind, SourceKind::File(_)));
+        Ok(config)
+    }
+}
+
+/// Raises the limit of open files to the maximum: a directory may hold many rotated logs, and each connection is a file.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, "cannot raise the limit of open files");
+    }
+}

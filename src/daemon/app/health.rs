@@ -1,0 +1,45 @@
+//! The health checks of the daemon.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::daemon::pipeline::Status;
+use crate::daemon::server::{Check, Health};
+
+/// Time without a heartbeat after which the pipeline counts as stalled.
+const STALL_TIMEOUT: Duration = Duration::from_secs(120);
+
+impl Health for Status {
+    fn checks(&self) -> Vec<Check> {
+        let is_stalled = u128::try_from(self.heartbeat_age()).is_ok_and(|age| age > STALL_TIMEOUT.as_nanos());
+        let problems = self.source_problems();
+        let check = |name: &str, ok: bool, reason: &str, is_vital: bool| Check {
+            name: name.to_owned(),
+            ok,
+            reason: if ok { String::new() } else { reason.to_owned() },
+            is_vital,
+        };
+        vec![
+            check("pipeline", !is_stalled, "pipeline loop stalled", true),
+            check(
+                "store",
+                !self.store_stalled.load(Ordering::Relaxed),
+                "store is not accepting writes: the disk is full, or another process holds a lock",
+                false,
+            ),
+            check(
+                "rules",
+                !self.rules_stale.load(Ordering::Relaxed),
+                "the rule files on disk are invalid; the previous rules are in use",
+                false,
+            ),
+            check(
+                "sinks",
+                !self.sink_failed.load(Ordering::Relaxed),
+                "a sink ended; its alerts are kept in the store: restart pullwatch to deliver them",
+                false,
+            ),
+            check("sources", problems.is_empty(), &problems.join("; "), false),
+        ]
+    }
+}

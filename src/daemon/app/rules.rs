@@ -1,0 +1,137 @@
+//! Loads rules at the start, and reloads them when their files change or on request.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::{Context, kafka};
+use crate::daemon::config::Config;
+use crate::daemon::pipeline::{Message, Rules};
+use crate::daemon::source::watch::DirectoryWatcher;
+use crate::detection::detector::Options;
+use crate::detection::rules::ast::RuleSet;
+use crate::detection::rules::{self, Matching, Severity, SourceFile};
+
+/// Time without changes after which rule files are reloaded: editors write a file in several steps, and tools several files.
+const QUIET_PERIOD: Duration = Duration::from_millis(300);
+
+/// Reads the rule files anew.
+pub(crate) type ReadRuleFiles = Arc<dyn Fn() -> anyhow::Result<Vec<SourceFile>> + Send + Sync>;
+
+/// Where rules are read from, and how they are evaluated.
+#[derive(Clone)]
+pub(crate) struct RuleLoader {
+    read: ReadRuleFiles,
+    /// Configured rule files and directories; empty for the defaults.
+    paths: Vec<PathBuf>,
+    matching: Matching,
+    options: Options,
+}
+
+impl RuleLoader {
+    pub(crate) fn new(config: &Config, hostname: String, read: ReadRuleFiles) -> Self {
+        let options = Options {
+            matching: config.matching,
+            minimum: config.priority,
+            max_event_size: config.max_event_size,
+            hostname,
+            repartition: kafka::repartition_settings(config),
+            ..Options::default()
+        };
+        RuleLoader { read, paths: config.rules.clone(), matching: config.matching, options }
+    }
+
+    /// The pipeline's input for rules that were loaded.
+    pub(crate) fn with_options(&self, set: RuleSet) -> Rules {
+        Rules { set, options: self.options.clone() }
+    }
+
+    /// Reads and loads the rules. Returns `None` if they are the same as those of `version`.
+    ///
+    /// # Errors
+    /// The diagnostics, if the rules are invalid.
+    fn reload(&self, version: &str) -> Result<Option<Rules>, String> {
+        let files = (self.read)().map_err(|error| format!("{error:#}"))?;
+        let loaded = rules::load(&files, &rules::Options { matching: self.matching });
+        let errors: Vec<_> =
+            loaded.diagnostics.iter().filter(|one| one.severity == Severity::Error).cloned().collect();
+        if !errors.is_empty() {
+            return Err(rules::render(&errors, &files, false));
+        }
+        let is_new = *loaded.rules.version != *version;
+        Ok(is_new.then(|| self.with_options(loaded.rules)))
+    }
+
+    /// The directories whose changes may change the rules.
+    fn directories(&self) -> Vec<PathBuf> {
+        let default = PathBuf::from("rules.d");
+        let paths = if self.paths.is_empty() { std::slice::from_ref(&default) } else { &self.paths };
+        let directory = |path: &PathBuf| {
+            if path.is_dir() { Some(path.clone()) } else { path.parent().map(std::path::Path::to_owned) }
+        };
+        paths.iter().filter_map(directory).filter(|directory| directory.is_dir()).collect()
+    }
+}
+
+/// Reloads rules on request. Watches their directories until it is dropped.
+#[derive(Debug)]
+pub(super) struct RuleReloader {
+    requested: Arc<Notify>,
+    _watcher: Mutex<DirectoryWatcher>,
+}
+
+impl RuleReloader {
+    pub(super) fn request(&self) {
+        self.requested.notify_one();
+    }
+}
+
+/// Reloads rules when their files change, and sends valid ones to the pipeline. Invalid ones leave those in use unchanged.
+pub(super) fn watch(context: &Context<'_>, loader: RuleLoader, mut version: Arc<str>) -> RuleReloader {
+    let (inbox, handles) = (context.inbox.clone(), context.handles.clone());
+    let requested = Arc::new(Notify::new());
+    let has_changed = Arc::new(AtomicBool::new(false));
+    let mut watcher = DirectoryWatcher::new({
+        let (requested, has_changed) = (requested.clone(), has_changed.clone());
+        move || {
+            has_changed.store(true, Ordering::Release);
+            requested.notify_one();
+        }
+    });
+    watcher.watch(loader.directories());
+    tokio::spawn({
+        let requested = requested.clone();
+        async move {
+            loop {
+                requested.notified().await;
+                while has_changed.swap(false, Ordering::AcqRel) {
+                    tokio::time::sleep(QUIET_PERIOD).await;
+                }
+                let (loader, current) = (loader.clone(), version.clone());
+                let reload = tokio::task::spawn_blocking(move || loader.reload(&current)).await;
+                match reload {
+                    Ok(Ok(Some(rules))) => {
+                        version = rules.set.version.clone();
+                        tracing::info!(rules = rules.set.rules.len(), %version, "rules reloaded");
+                        handles.metrics.rules_reloaded(true);
+                        handles.status.rules_stale.store(false, Ordering::Relaxed);
+                        if inbox.send(Message::ReloadRules(Box::new(rules))).is_err() {
+                            return;
+                        }
+                    }
+                    Ok(Ok(None)) => handles.status.rules_stale.store(false, Ordering::Relaxed),
+                    Ok(Err(diagnostics)) => {
+                        handles.metrics.rules_reloaded(false);
+                        handles.status.rules_stale.store(true, Ordering::Relaxed);
+                        tracing::error!("invalid rules; the previous rules stay in use:\n{diagnostics}");
+                    }
+                    Err(error) => tracing::error!(%error, "the reload of rules panicked"),
+                }
+            }
+        }
+    });
+    RuleReloader { requested, _watcher: Mutex::new(watcher) }
+}

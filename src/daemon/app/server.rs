@@ -1,0 +1,37 @@
+//! Starts the port for metrics, health checks and alerts.
+
+use std::sync::Arc;
+
+use super::Context;
+use super::alert_log::StoreLog;
+use crate::daemon::config::ServerTls;
+use crate::daemon::net::Tls;
+use crate::daemon::server::{Parts, Server, Settings};
+
+pub(super) fn tls(tls: Option<&ServerTls>) -> Option<Tls> {
+    tls.map(|tls| Tls {
+        certificate: tls.certificate.clone(),
+        key: tls.key.clone(),
+        client_ca: tls.client_ca.clone(),
+    })
+}
+
+/// Returns `None` if the configuration turns the server off.
+pub(super) fn start(context: &Context<'_>) -> anyhow::Result<Option<Server>> {
+    let Some(config) = &context.config.server else { return Ok(None) };
+    let settings = Settings {
+        address: config.listen,
+        tls: tls(config.tls.as_ref()),
+        token_file: config.token_file.clone(),
+        ..Settings::default()
+    };
+    let parts = Parts {
+        metrics: context.handles.metrics.clone(),
+        alerts: Arc::new(StoreLog::new(context.state_dir.to_owned())),
+        health: context.handles.status.clone(),
+        news: context.latest_seq.clone(),
+    };
+    let server = Server::start(settings, parts)?;
+    tracing::info!(address = %server.address(), "serving metrics, health and alerts");
+    Ok(Some(server))
+}

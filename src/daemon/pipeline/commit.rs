@@ -1,0 +1,100 @@
+//! Stores the output of a batch, and publishes that it is stored.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::output::BatchOutput;
+use super::{GAUGE_INTERVAL, Pipeline, RETRY_INTERVAL, secret_name};
+use crate::daemon::store::{self, Batch};
+use crate::daemon::time::unix_nanos;
+use crate::detection::state::kind;
+
+impl Pipeline {
+    /// Stores the output of a batch, after the matches in it were sent to other replicas. See [`Pipeline::store`].
+    pub(super) fn commit(
+        &mut self,
+        position: Option<(&str, &[u8])>,
+        event_digests: &[[u8; 16]],
+        output: &BatchOutput,
+    ) -> Result<bool, store::Error> {
+        let (markers, matches): (Vec<_>, Vec<_>) =
+            output.outbox.iter().cloned().partition(|message| message.is_close_marker);
+        if !self.send_matches(&matches) || !self.store(position, event_digests, output)? {
+            return Ok(false);
+        }
+        if !markers.is_empty() {
+            let latest = *self.latest_seq.borrow();
+            self.exchange.defer_markers(latest, markers.into_iter());
+        }
+        Ok(true)
+    }
+
+    /// Stores the output of a batch in one transaction, and retries while the store is full or locked. Returns false if a stop
+    /// was requested before that succeeded: then nothing of the batch is stored, and its source still has it.
+    fn store(
+        &mut self,
+        position: Option<(&str, &[u8])>,
+        event_digests: &[[u8; 16]],
+        output: &BatchOutput,
+    ) -> Result<bool, store::Error> {
+        loop {
+            let started = Instant::now();
+            let batch = Batch {
+                source: position,
+                alerts: &output.alerts,
+                changes: &output.changes,
+                seen: event_digests,
+                now: unix_nanos(),
+            };
+            match self.store.commit(&batch) {
+                Ok(_) => {
+                    self.handles.metrics.observe_commit(started.elapsed());
+                    if self.handles.status.store_stalled.swap(false, Ordering::Relaxed) {
+                        self.handles.metrics.set_store_full(false);
+                        tracing::info!("store is writable again");
+                    }
+                    break;
+                }
+                Err(error) if error.is_transient() => {
+                    if !self.handles.status.store_stalled.swap(true, Ordering::Relaxed) {
+                        tracing::error!(%error, "store is not accepting writes; sources are paused");
+                    }
+                    self.handles.metrics.store_error();
+                    self.handles.metrics.set_store_full(matches!(error, store::Error::Full { .. }));
+                }
+                Err(error) => return Err(error),
+            }
+            self.handles.status.heartbeat();
+            if self.should_stop() {
+                return Ok(false);
+            }
+            std::thread::sleep(RETRY_INTERVAL);
+        }
+        self.publish(output)?;
+        Ok(true)
+    }
+
+    /// Updates the metrics and wakes the sinks after a commit.
+    fn publish(&mut self, output: &BatchOutput) -> Result<(), store::Error> {
+        for (rule, time) in &output.alert_rules {
+            self.handles.metrics.alert_stored(*rule, *time);
+        }
+        for change in output.changes.iter().filter(|change| change.kind == kind::SECRET) {
+            if let (None, Some((namespace, secret))) = (&change.value, secret_name(&change.key)) {
+                self.handles.metrics.credential_deleted(namespace, secret);
+            }
+        }
+        if !output.changes.is_empty() || !output.alerts.is_empty() {
+            self.maintenance.next_gauges.get_or_insert_with(|| Instant::now() + GAUGE_INTERVAL);
+        }
+        if !output.alerts.is_empty() {
+            let latest = match self.store.latest_seq() {
+                // Any change of the value wakes the sinks; they read the store themselves.
+                Err(error) if error.is_transient() => *self.latest_seq.borrow() + 1,
+                latest => latest?,
+            };
+            self.latest_seq.send_replace(latest);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! The sources of a pipeline, by index.
+
+use std::time::{Duration, Instant};
+
+use crate::daemon::metrics::WebhookMetrics;
+use crate::daemon::source::files::Files;
+
+/// All sources. Those of files come first, so that a file source has the same index in `names` and in `files`.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    pub(super) names: Vec<String>,
+    pub(super) files: Vec<FileSource>,
+    /// By index of the source; `None` for sources that are not webhooks.
+    webhooks: Vec<Option<WebhookMetrics>>,
+}
+
+/// A source that follows log files.
+#[derive(Debug)]
+pub(super) struct FileSource {
+    pub(super) name: String,
+    pub(super) files: Files,
+    /// How often the files are read if no change notification arrives.
+    pub(super) poll_interval: Duration,
+    pub(super) next_poll: Instant,
+}
+
+impl Sources {
+    /// Adds a source of files. Must be called before sources of other kinds are added.
+    pub(crate) fn add_files(&mut self, name: &str, files: Files, poll_interval: Duration) {
+        debug_assert_eq!(self.names.len(), self.files.len(), "file sources come first");
+        self.files.push(FileSource {
+            name: name.to_owned(),
+            files,
+            poll_interval,
+            next_poll: Instant::now(),
+        });
+        self.add(name);
+    }
+
+    pub(crate) fn add_webhook(&mut self, name: &str, metrics: WebhookMetrics) {
+        self.names.push(name.to_owned());
+        self.webhooks.push(Some(metrics));
+    }
+
+    /// Adds a source of any other kind.
+    pub(crate) fn add(&mut self, name: &str) {
+        self.names.push(name.to_owned());
+        self.webhooks.push(None);
+    }
+
+    pub(super) fn name(&self, source: usize) -> String {
+        self.names.get(source).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn webhook_metrics(&self, source: usize) -> Option<&WebhookMetrics> {
+        self.webhooks.get(source)?.as_ref()
+    }
+
+    /// Makes all file sources due.
+    pub(super) fn poll_now(&mut self) {
+        let now = Instant::now();
+        self.files.iter_mut().for_each(|source| source.next_poll = now);
+    }
+
+    /// The directories whose changes are worth a wake-up.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = std::path::PathBuf> {
+        self.files.iter().flat_map(|source| source.files.directories())
+    }
+}
