@@ -32,7 +32,7 @@ STDOUT = "{type: stdout, format: json}"
 
 
 class Replica(Process):
-    """One pullwatch of a group."""
+    """One pullwatch replica."""
 
     def __init__(self, options, bootstrap, topic, group, sink, cores):
         self.folder = tempfile.TemporaryDirectory()
@@ -40,7 +40,7 @@ class Replica(Process):
         config = os.path.join(self.folder.name, "pullwatch.yaml")
         with open(config, "w") as file:
             file.write(CONFIG.format(folder=self.folder.name, bootstrap=bootstrap, topic=topic, group=group, sink=sink, port=self.port))
-        # In an empty folder, so that no rules of the place are taken for the shipped ones.
+        # In an empty directory, so that the shipped rules are used.
         self.process = subprocess.Popen(["taskset", "-c", cores, options.binary, "run", "--config", config], cwd=self.folder.name,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -53,13 +53,13 @@ class Replica(Process):
 
 
 def catch_up(options, bootstrap, topic, size, replicas, sink, cores):
-    """How long it takes from the first message to the last, and what it costs."""
+    """Measures the time from the first to the last message, and CPU and memory."""
     group = f"bench-{time.monotonic_ns()}"
     members = [Replica(options, bootstrap, topic, group, sink, cores) for _ in range(replicas)]
     began = None
     while (read := sum(member.read() for member in members)) < size:
         if began is None and read > 0:
-            # What came before it was seen is added in proportion.
+            # Messages before the first sample are extrapolated.
             began, early = time.monotonic(), read
         if any(member.process.poll() is not None for member in members):
             sys.exit("a replica ended")
@@ -72,10 +72,10 @@ def catch_up(options, bootstrap, topic, size, replicas, sink, cores):
 
 
 def kcat(bootstrap, topic, cores):
-    """The same of kcat."""
+    """Measures kcat."""
     before, start = os.times(), time.monotonic()
     subprocess.run(["taskset", "-c", cores, "kcat", "-C", "-q", "-e", "-b", bootstrap, "-t", topic, "-o", "beginning", "-X",
-                    # A broker that has no more says so at once, where half a second is usual: that would be half of the time.
+                    # Respond at once at the end of a partition: the default wait of half a second would dominate.
                     "fetch.wait.max.ms=1"], stdout=subprocess.DEVNULL, check=True)
     took, after = time.monotonic() - start, os.times()
     return took, after.children_user + after.children_system - before.children_user - before.children_system
@@ -94,13 +94,13 @@ def main():
     log = os.path.abspath(options.log) if options.log else os.path.join(tempfile.mkdtemp(), "audit.log")
     if not options.log:
         subprocess.run([sys.executable, os.path.join(HERE, "make_log.py"), log], check=True)
-    # As it is counted: an event and the end of its line.
+    # An event and its line break.
     size = os.path.getsize(log) * options.times
     last = str(os.cpu_count() - 1)
     everywhere = f"0-{last}"
     with tempfile.TemporaryDirectory() as folder:
         broker = subprocess.Popen(["taskset", "-c", last, sys.executable, BROKER, "start", "--dir", os.path.join(folder, "kafka"), "--heap", "1g",
-                                   # Several replicas start together, and share before they read.
+                                   # Replicas start together and are assigned partitions before they read.
                                    "--broker-config", "group.initial.rebalance.delay.ms=3000"],
                                   stdout=subprocess.PIPE, text=True)
         facts = {}

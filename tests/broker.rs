@@ -1,4 +1,4 @@
-//! The brokers that other tests run on: a real Apache Kafka, where Java and Maven are there (`tests/kafka/broker.py`).
+//! The brokers that other tests use: a real Apache Kafka, if Java and Maven are installed (`tests/kafka/broker.py`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use std::fs;
 use kafka::Brokers;
 
 #[test]
-fn a_broker_keeps_what_was_written_through_a_kill_and_is_gone_in_the_end() {
+fn a_broker_keeps_messages_through_a_kill_and_ends_with_its_owner() {
     let Some(brokers) = Brokers::start(&["--sasl"]) else { return };
     brokers.order(&["topic", "create", "audit", "--partitions", "2"]);
     brokers.order_with(&["produce", "audit"], b"one\ntwo\n");
@@ -22,7 +22,7 @@ fn a_broker_keeps_what_was_written_through_a_kill_and_is_gone_in_the_end() {
     records.sort();
     assert_eq!(records, ["one", "two"]);
 
-    // Nobody else reads the password.
+    // Only the owner can read the password.
     let file = brokers.password_file.clone().unwrap();
     assert!(!fs::read_to_string(&file).unwrap().is_empty());
     #[cfg(unix)]

@@ -1,5 +1,5 @@
-//! The daemon on Kafka: a real Apache Kafka where one can be had (`PULLWATCH_KAFKA=host:port` names one, else
-//! `tests/kafka/broker.py` starts one), librdkafka's mock cluster where not. What the mock cannot do is not run then, and said.
+//! The daemon on Kafka: a real Apache Kafka if available (`PULLWATCH_KAFKA=host:port` names one, otherwise
+//! `tests/kafka/broker.py` starts one), otherwise the mock cluster of librdkafka. Tests that the mock does not support are skipped with a message.
 
 #![allow(clippy::unwrap_used)]
 #![cfg(feature = "kafka")]
@@ -31,16 +31,16 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-/// Long for the slowest machine; who waits so long waits in vain.
+/// Generous for the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 enum Cluster {
     Real(String, Option<Brokers>),
-    // It stays on a thread of its own, which is told what topics to make.
+    // It lives on a thread of its own, which creates topics on request.
     Mock(String, Mutex<mpsc::Sender<(String, i32, mpsc::Sender<()>)>>),
 }
 
-/// A mock cluster's address, and where it is told of topics.
+/// The address of a mock cluster, and a channel that creates topics.
 fn mock() -> (String, mpsc::Sender<(String, i32, mpsc::Sender<()>)>) {
     let (topics, wanted) = mpsc::channel::<(String, i32, mpsc::Sender<()>)>();
     let (address, told) = mpsc::channel();
@@ -55,7 +55,7 @@ fn mock() -> (String, mpsc::Sender<(String, i32, mpsc::Sender<()>)>) {
     (told.recv().unwrap(), topics)
 }
 
-/// Who signs the certificates of brokers and clients.
+/// The CA of brokers and clients.
 fn authority() -> &'static Authority {
     static AUTHORITY: OnceLock<Authority> = OnceLock::new();
     AUTHORITY.get_or_init(Authority::new)
@@ -68,7 +68,7 @@ fn start() -> Option<Brokers> {
     fs::write(path("broker.pem"), format!("{}{}", identity.key, identity.certificate)).unwrap();
     fs::write(path("ca.pem"), &authority().pem).unwrap();
     let brokers = Brokers::start(&["--sasl", "--tls", &path("broker.pem"), "--client-ca", &path("ca.pem")]);
-    // Brokers read them when they start.
+    // Brokers read these files at start.
     drop(folder);
     brokers
 }
@@ -95,7 +95,7 @@ impl Cluster {
         }
     }
 
-    /// Brokers of our own, which have other ports too; says which test is not run where there are none.
+    /// Brokers that were started here, with SASL and TLS ports; without them, prints which test is skipped.
     fn own(&self, test: &str) -> Option<&Brokers> {
         match self {
             Cluster::Real(_, Some(brokers)) => Some(brokers),
@@ -106,7 +106,7 @@ impl Cluster {
         }
     }
 
-    /// Whether it is a real one; says which test is not run where it is not.
+    /// Whether these are real brokers; otherwise prints which test is skipped.
     fn is_real(&self, test: &str) -> bool {
         let is_real = matches!(self, Cluster::Real(..));
         if !is_real {
@@ -119,7 +119,7 @@ impl Cluster {
         ClientConfig::new().set("bootstrap.servers", self.address()).create().unwrap()
     }
 
-    /// A topic of its own for each test.
+    /// Creates a topic for one test.
     fn topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> String {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
         let topic = format!("{name}-{now:x}");
@@ -152,7 +152,7 @@ impl Cluster {
         assert!(gone[0].is_ok(), "{gone:?}");
     }
 
-    /// Writes messages, one after the other; nothing is a tombstone.
+    /// Writes messages in order; `None` is a tombstone.
     fn write(&self, topic: &str, messages: &[Option<Vec<u8>>]) {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", self.address())
@@ -177,7 +177,7 @@ impl Cluster {
         self.write(topic, &messages);
     }
 
-    /// What the group has committed, over all partitions.
+    /// Sum of the committed offsets of all partitions.
     fn committed(&self, group: &str, topic: &str, partitions: i32) -> i64 {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.address())
@@ -193,7 +193,7 @@ impl Cluster {
             .sum()
     }
 
-    /// All records of a topic that a reader of committed ones sees, until there have been so many and no more come.
+    /// Reads committed records of a topic, until there are this many and no more arrive.
     fn read(
         &self,
         topic: &str,
@@ -232,7 +232,7 @@ fn block<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Waits until something holds.
+/// Waits for a condition.
 fn wait(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
@@ -241,12 +241,12 @@ fn wait(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A folder with rules, a configuration and a state directory.
+/// A directory with rules, a configuration and a state directory.
 struct Place {
     folder: tempfile::TempDir,
 }
 
-/// A daemon at work.
+/// A running daemon.
 struct Daemon {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -264,7 +264,7 @@ impl Daemon {
         self.lines.lock().unwrap().clone()
     }
 
-    fn has_said(&self, part: &str) -> bool {
+    fn has_logged(&self, part: &str) -> bool {
         self.log().iter().any(|line| line.contains(part))
     }
 
@@ -282,7 +282,7 @@ impl Daemon {
         answer
     }
 
-    /// The sum of all series that start so.
+    /// Sum of all series with this prefix.
     fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics");
         let lines = text.lines().filter(|line| line.starts_with(series));
@@ -312,12 +312,12 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// Starts the daemon on this source and these sinks.
+    /// Starts the daemon with this source and these sinks.
     fn start(&self, source: &str, sinks: &str) -> Daemon {
         self.start_by(pullwatch(), source, sinks)
     }
 
-    /// The same by some command that takes the daemon's arguments.
+    /// Starts it by a command that takes the daemon's arguments.
     fn start_by(&self, mut command: Command, source: &str, sinks: &str) -> Daemon {
         let here = self.folder.path().display();
         let config = format!(
@@ -340,7 +340,7 @@ impl Place {
         Daemon { child, lines }
     }
 
-    /// The audit ids of the stored alerts.
+    /// Audit ids of the stored alerts.
     fn stored(&self) -> Vec<String> {
         let Ok(reader) = Reader::open(&self.path("state")) else { return Vec::new() };
         let all = reader.list(&Filter::default()).unwrap_or_default();
@@ -348,13 +348,13 @@ impl Place {
     }
 }
 
-/// The audit id of an alert.
+/// Audit id of an alert.
 fn id(json: &str) -> String {
     let alert: serde_json::Value = serde_json::from_str(json).unwrap();
     alert["event"]["auditID"].as_str().unwrap().to_owned()
 }
 
-/// Which of so many are there another number of times than once.
+/// Numbers below `count` that do not occur exactly once, with how often they occur.
 fn not_once(ids: &[String], count: usize) -> Vec<(usize, usize)> {
     let mut counts = vec![0; count];
     for id in ids {
@@ -368,12 +368,13 @@ fn source(topic: &str, group: &str) -> String {
 }
 
 #[test]
-fn events_are_stored_once_through_kills_and_offsets_follow() {
+fn events_are_stored_once_through_kills_and_offsets_are_committed() {
     let (cluster, place) = (cluster(), Place::new());
     let topic = cluster.topic("kills", 3, &[]);
-    let is_real = cluster
-        .is_real("kills of events_are_stored_once_through_kills_and_offsets_follow; it is stopped instead");
-    // The same member again, so that the group does not wait for one that is dead.
+    let is_real = cluster.is_real(
+        "kills of events_are_stored_once_through_kills_and_offsets_are_committed; it is stopped instead",
+    );
+    // A static member, so that the group does not wait for the dead one.
     let source = |topic: &str, group: &str| {
         format!("{}, instance_id: one, properties: {{session.timeout.ms: 6000}}", source(topic, group))
     };
@@ -382,9 +383,9 @@ fn events_are_stored_once_through_kills_and_offsets_follow() {
         let daemon = place.start(&source(&topic, &topic), "");
         cluster.events(&topic, written..written + 200);
         written += 200;
-        // Somewhere in the middle, and each time somewhere else.
+        // At a different point each time.
         wait("some are stored", || place.stored().len() > written - 200 + round * 60);
-        // The mock's groups do not let somebody back who left without a word.
+        // The mock does not readmit a member that was killed.
         if is_real { daemon.kill() } else { assert_eq!(daemon.stop(), Some(0)) }
     }
     let daemon = place.start(&source(&topic, &topic), "");
@@ -394,7 +395,7 @@ fn events_are_stored_once_through_kills_and_offsets_follow() {
     });
     assert_eq!(daemon.stop(), Some(0));
     assert_eq!(not_once(&place.stored(), written), []);
-    // From here on there is nothing to read again.
+    // Nothing is left to read again.
     let daemon = place.start(&source(&topic, &topic), "");
     cluster.events(&topic, written..written + 1);
     wait("the new one is stored", || place.stored().len() > written);
@@ -412,7 +413,7 @@ fn offsets_wait_for_the_slowest_sink() {
     let source = |topic: &str, group: &str| {
         format!("{}, instance_id: one, properties: {{session.timeout.ms: 6000}}", source(topic, group))
     };
-    // Nobody listens there.
+    // No server listens there.
     let dead = "- {type: http, url: 'http://127.0.0.1:1/', retry: {initial: 50ms, max: 100ms}}\n";
     let daemon = place.start(&source(&topic, &topic), dead);
     cluster.events(&topic, 0..5);
@@ -424,12 +425,12 @@ fn offsets_wait_for_the_slowest_sink() {
     cluster.events(&topic, 5..6);
     wait("they are committed", || cluster.committed(&topic, &topic, 1) == 6);
     daemon.kill();
-    // What the group did not know the store did.
+    // The stored position was ahead of the group's.
     assert_eq!(not_once(&place.stored(), 6), []);
 }
 
 #[test]
-fn alerts_come_with_key_and_headers() {
+fn alerts_have_key_and_headers() {
     let (cluster, place) = (cluster(), Place::new());
     let (events, alerts) = (cluster.topic("events", 1, &[]), cluster.topic("alerts", 2, &[]));
     let sink = format!(
@@ -449,13 +450,13 @@ fn alerts_come_with_key_and_headers() {
         assert_eq!(headers["content_type"], "application/json");
         assert_eq!(Some(headers["alert_id"].as_str()), alert["id"].as_str());
     }
-    // One actor's alerts stay in order.
+    // Alerts of one actor stay in order.
     assert_eq!(ids, (0..20).map(|number| number.to_string()).collect::<Vec<_>>());
     assert_eq!(daemon.stop(), Some(0));
 }
 
 #[test]
-fn tombstones_and_rubbish_are_counted_and_stop_nothing() {
+fn tombstones_and_malformed_messages_are_counted_and_skipped() {
     let (cluster, place) = (cluster(), Place::new());
     let topic = cluster.topic("rubbish", 1, &[]);
     let good = |number: usize| Some(event(&number.to_string(), "get", "registry").into_bytes());
@@ -485,14 +486,14 @@ fn tombstones_and_rubbish_are_counted_and_stop_nothing() {
 }
 
 #[test]
-fn a_message_of_50_megabytes_stops_nothing() {
+fn a_message_of_50_megabytes_is_processed() {
     let (cluster, place) = (cluster(), Place::new());
-    if !cluster.is_real("a_message_of_50_megabytes_stops_nothing") {
+    if !cluster.is_real("a_message_of_50_megabytes_is_processed") {
         return;
     }
     let topic = cluster.topic("huge", 1, &[("max.message.bytes", "67108864")]);
     let event_of = |number: usize| event(&number.to_string(), "get", "registry");
-    // The theft of everything, and 50 MB of nothing.
+    // A list of all secrets, and 50 MB of nothing.
     let big = event_of(1).replace(
         "\"annotations\"",
         &format!("\"responseObject\":\"{}\",\"annotations\"", "x".repeat(50_000_000)),
@@ -513,16 +514,16 @@ fn a_message_of_50_megabytes_stops_nothing() {
 }
 
 #[test]
-fn a_broker_that_is_gone_is_said_and_waited_for() {
+fn an_unreachable_broker_is_reported_and_retried() {
     let place = Place::new();
     let source = "brokers: '127.0.0.1:1', topics: [audit], properties: {reconnect.backoff.max.ms: 500}";
     let sink = "- {type: kafka, brokers: '127.0.0.1:1', topic: alerts}\n";
     let mut daemon = place.start(source, sink);
-    wait("it says so", || daemon.has_said("no broker answers"));
-    wait("it is not ready", || daemon.get("/readyz").contains("kafka: no broker answers"));
-    wait("it goes on trying", || daemon.metric("pullwatch_kafka_errors_total{reason=\"unreachable\"") > 5.0);
+    wait("logged", || daemon.has_logged("no broker answers"));
+    wait("not ready", || daemon.get("/readyz").contains("kafka: no broker answers"));
+    wait("retries", || daemon.metric("pullwatch_kafka_errors_total{reason=\"unreachable\"") > 5.0);
     assert!(daemon.child.try_wait().unwrap().is_none());
-    // However often it failed, it was said once a minute.
+    // Logged once a minute, however often it failed.
     assert!(
         daemon.log().iter().filter(|line| line.contains("no broker answers")).count() <= 3,
         "{:#?}",
@@ -532,27 +533,27 @@ fn a_broker_that_is_gone_is_said_and_waited_for() {
 }
 
 #[test]
-fn an_unknown_topic_is_said_and_read_when_it_is_there() {
+fn an_unknown_topic_is_reported_and_read_once_it_exists() {
     let (cluster, place) = (cluster(), Place::new());
-    if !cluster.is_real("an_unknown_topic_is_said_and_read_when_it_is_there") {
+    if !cluster.is_real("an_unknown_topic_is_reported_and_read_once_it_exists") {
         return;
     }
     let topic = format!("{}-later", cluster.topic("unknown", 1, &[]));
     let quick = "properties: {topic.metadata.refresh.interval.ms: 1000}";
     let daemon = place.start(&format!("{}, {quick}", source(&topic, &topic)), "");
-    wait("it says so", || daemon.has_said("topic not found, retrying: create it"));
-    wait("it is not ready", || daemon.get("/readyz").contains("topic not found"));
+    wait("logged", || daemon.has_logged("topic not found, retrying: create it"));
+    wait("not ready", || daemon.get("/readyz").contains("topic not found"));
     cluster.create(&topic, 1, &[]);
     cluster.events(&topic, 0..3);
     wait("they are stored", || place.stored().len() == 3);
-    wait("it is ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
+    wait("ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
     assert_eq!(daemon.stop(), Some(0));
 }
 
 #[test]
-fn a_topic_that_is_deleted_and_made_anew_is_read_from_its_start() {
+fn a_recreated_topic_is_read_from_its_start() {
     let (cluster, place) = (cluster(), Place::new());
-    if !cluster.is_real("a_topic_that_is_deleted_and_made_anew_is_read_from_its_start") {
+    if !cluster.is_real("a_recreated_topic_is_read_from_its_start") {
         return;
     }
     let topic = cluster.topic("anew", 1, &[]);
@@ -561,13 +562,13 @@ fn a_topic_that_is_deleted_and_made_anew_is_read_from_its_start() {
     let daemon = place.start(&settings, "");
     cluster.events(&topic, 0..10);
     wait("they are stored", || place.stored().len() == 10);
-    // While it runs.
+    // While the daemon runs.
     cluster.delete(&topic);
-    wait("it is said", || daemon.has_said("topic not found"));
+    wait("logged", || daemon.has_logged("topic not found"));
     daemon.kill();
     cluster.create(&topic, 1, &[]);
     cluster.events(&topic, 10..13);
-    // While it is down, so that store and group know an offset that is not there.
+    // While the daemon is down: store and group have an offset that does not exist.
     let daemon = place.start(&settings, "");
     wait("the new ones are stored", || place.stored().len() == 13);
     assert_eq!(not_once(&place.stored(), 13), []);
@@ -575,11 +576,11 @@ fn a_topic_that_is_deleted_and_made_anew_is_read_from_its_start() {
 }
 
 #[test]
-fn wrong_credentials_are_said_and_right_ones_work() {
+fn wrong_credentials_are_reported_and_right_ones_work() {
     let (cluster, place) = (cluster(), Place::new());
     let Cluster::Real(_, Some(brokers)) = cluster else {
         eprintln!(
-            "not run, since there is no broker of our own that asks for credentials: wrong_credentials_are_said_and_right_ones_work"
+            "not run, since there is no broker of our own that asks for credentials: wrong_credentials_are_reported_and_right_ones_work"
         );
         return;
     };
@@ -593,9 +594,9 @@ fn wrong_credentials_are_said_and_right_ones_work() {
         )
     };
     let daemon = place.start(&with("PLAIN", place.path("wrong").to_str().unwrap()), "");
-    wait("it says so", || daemon.has_said("authentication failed"));
-    wait("it is not ready", || daemon.get("/readyz").contains("authentication failed"));
-    assert!(!daemon.has_said("hunter2"));
+    wait("logged", || daemon.has_logged("authentication failed"));
+    wait("not ready", || daemon.get("/readyz").contains("authentication failed"));
+    assert!(!daemon.has_logged("hunter2"));
     assert_eq!(daemon.stop(), Some(0));
     let password = brokers.password_file.clone().unwrap();
     for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
@@ -634,7 +635,7 @@ fn exactly_once_through_kills() {
     let ids: Vec<_> = cluster.read(&alerts, 2, written).iter().map(|(_, _, value)| id(value)).collect();
     assert_eq!(not_once(&ids, written), []);
     assert_eq!(not_once(&place.stored(), written), []);
-    // The other sink has each at least once.
+    // The other sink has each alert at least once.
     let other = fs::read_to_string(place.path("alerts.jsonl")).unwrap();
     let mut other: Vec<_> = other.lines().map(id).collect();
     other.sort();
@@ -643,27 +644,27 @@ fn exactly_once_through_kills() {
 }
 
 #[test]
-fn exactly_once_while_members_come_and_go() {
+fn exactly_once_through_rebalances() {
     let cluster = cluster();
-    if !cluster.is_real("exactly_once_while_members_come_and_go") {
+    if !cluster.is_real("exactly_once_through_rebalances") {
         return;
     }
     let (events, alerts) = (cluster.topic("turns", 4, &[]), cluster.topic("turns-alerts", 2, &[]));
     let sink = format!("- {{type: kafka, brokers: '{}', topic: '{alerts}'}}\n", cluster.address());
-    // Members hear soon that the group wants to share anew.
+    // Members notice a rebalance soon.
     let settings = format!(
         "{}, exactly_once: true, properties: {{heartbeat.interval.ms: 200}}",
         source(&events, &events)
     );
     let (stays, comes) = (Place::new(), Place::new());
     let daemon = stays.start(&settings, &sink);
-    wait("it has all partitions", || daemon.has_said("partitions assigned"));
-    // Events all the while: each time that a member comes or goes, a transaction is on its way, and is refused.
+    wait("all partitions assigned", || daemon.has_logged("partitions assigned"));
+    // Constant events: at each rebalance a transaction is in flight, and is refused.
     let is_over = AtomicBool::new(false);
     let written = std::thread::scope(|scope| {
         let feeder = scope.spawn(|| {
             let mut written = 0;
-            // Ends too where the other half fails.
+            // Ends even if the other half fails.
             let until = Instant::now() + 3 * PATIENCE;
             while !is_over.load(Ordering::Acquire) && Instant::now() < until {
                 cluster.events(&events, written..written + 20);
@@ -673,7 +674,7 @@ fn exactly_once_while_members_come_and_go() {
         });
         for _ in 0..6 {
             let other = comes.start(&settings, &sink);
-            wait("it has some of them", || other.has_said("partitions assigned"));
+            wait("some partitions assigned", || other.has_logged("partitions assigned"));
             assert_eq!(other.stop(), Some(0));
         }
         is_over.store(true, Ordering::Release);
@@ -698,7 +699,7 @@ const MANY: &str = "- correlation: Many
 ";
 
 impl Place {
-    /// The stored alerts of the correlation: whom they are about, and how many matches there were.
+    /// Stored alerts of the correlation: user and number of matches.
     fn many(&self) -> Vec<(String, u64)> {
         let Ok(reader) = Reader::open(&self.path("state")) else { return Vec::new() };
         let all = reader.list(&Filter::default()).unwrap_or_default();
@@ -712,18 +713,18 @@ impl Place {
     }
 }
 
-/// What an alert of the correlation says, if it is one.
+/// User and number of matches of an alert, if it is of the correlation.
 fn many(json: &str) -> Option<(String, u64)> {
     let alert: serde_json::Value = serde_json::from_str(json).unwrap();
     let count = alert["correlation"]["count"].as_u64()?;
     Some((alert["event"]["user"]["username"].as_str().unwrap().to_owned(), count))
 }
 
-/// Three members of a group see a part of all events each; one after the other is killed, and the last one has seen next to
-/// nothing itself.
-fn replicas_judge_correlations_together(is_exact: bool) {
+/// Three members see a part of the events each and are killed one after the other; the last one has seen almost
+/// none of them itself.
+fn replicas_evaluate_correlations_together(is_exact: bool) {
     let cluster = cluster();
-    if !cluster.is_real("replicas_judge_correlations_together") {
+    if !cluster.is_real("replicas_evaluate_correlations_together") {
         return;
     }
     let (events, alerts) = (cluster.topic("parts", 4, &[]), cluster.topic("parts-alerts", 2, &[]));
@@ -750,13 +751,13 @@ fn replicas_judge_correlations_together(is_exact: bool) {
     let stored = || -> usize { places.iter().map(|place| place.stored().len()).sum() };
     let is_committed = |events_written: usize, matches: usize| {
         let all = |topic: &str| usize::try_from(cluster.committed(&events, topic, 4)).unwrap();
-        // Transactions take an offset too.
+        // Transaction markers take an offset too.
         all(&events) >= events_written && all(&exchange) >= matches
     };
     let first = places[0].start(&settings, &sink);
     let second = places[1].start(&settings, &sink);
     wait("both have partitions", || {
-        first.has_said("partitions assigned") && second.has_said("partitions assigned")
+        first.has_logged("partitions assigned") && second.has_logged("partitions assigned")
     });
     // Sixteen keys go to all four partitions.
     let all = write("eve", 9);
@@ -769,7 +770,7 @@ fn replicas_judge_correlations_together(is_exact: bool) {
     wait("all is committed", || stored() > all && is_committed(all, all));
     first.kill();
     second.kill();
-    // Whoever takes over knows what was told, and what nearly was.
+    // The new owner knows windows that fired and windows that nearly did.
     let third = places[2].start(&settings, &sink);
     write("mallory", 8);
     let all = write("eve", 1);
@@ -789,19 +790,19 @@ fn replicas_judge_correlations_together(is_exact: bool) {
 }
 
 #[test]
-fn replicas_judge_correlations_together_at_least_once() {
-    replicas_judge_correlations_together(false);
+fn replicas_evaluate_correlations_together_at_least_once() {
+    replicas_evaluate_correlations_together(false);
 }
 
 #[test]
-fn replicas_judge_correlations_together_exactly_once() {
-    replicas_judge_correlations_together(true);
+fn replicas_evaluate_correlations_together_exactly_once() {
+    replicas_evaluate_correlations_together(true);
 }
 
 #[test]
-fn tls_with_a_certificate_on_both_sides() {
+fn mutual_tls() {
     let (cluster, place) = (cluster(), Place::new());
-    let Some(brokers) = cluster.own("tls_with_a_certificate_on_both_sides") else { return };
+    let Some(brokers) = cluster.own("mutual_tls") else { return };
     let topic = cluster.topic("tls", 1, &[]);
     let alerts = cluster.topic("tls-alerts", 1, &[]);
     cluster.events(&topic, 0..3);
@@ -825,21 +826,21 @@ fn tls_with_a_certificate_on_both_sides() {
         )
     };
     let daemon = place.start(&format!("{}, topics: ['{topic}'], group: '{topic}'", with("other-ca.crt")), "");
-    wait("it says so", || daemon.has_said("TLS failed"));
-    wait("it is not ready", || daemon.get("/readyz").contains("TLS failed"));
+    wait("logged", || daemon.has_logged("TLS failed"));
+    wait("not ready", || daemon.get("/readyz").contains("TLS failed"));
     assert_eq!(daemon.stop(), Some(0));
     let sink = format!("- {{type: kafka, topic: '{alerts}', {}}}\n", with("ca.crt"));
     let daemon = place.start(&format!("{}, topics: ['{topic}'], group: '{topic}'", with("ca.crt")), &sink);
     assert_eq!(cluster.read(&alerts, 1, 3).len(), 3);
-    wait("it is ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
+    wait("ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
     assert_eq!(daemon.stop(), Some(0));
 }
 
 #[test]
-fn tokens_out_of_a_file() {
+fn oauth_tokens_from_a_file() {
     use base64::Engine as _;
     let (cluster, place) = (cluster(), Place::new());
-    let Some(brokers) = cluster.own("tokens_out_of_a_file") else { return };
+    let Some(brokers) = cluster.own("oauth_tokens_from_a_file") else { return };
     let (topic, alerts) = (cluster.topic("tokens", 1, &[]), cluster.topic("tokens-alerts", 1, &[]));
     cluster.events(&topic, 0..3);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
@@ -858,8 +859,8 @@ fn tokens_out_of_a_file() {
     let sink =
         format!("- {{type: kafka, topic: '{alerts}', retry: {{initial: 50ms, max: 200ms}}, {with}}}\n");
     let daemon = place.start(&source, &sink);
-    wait("one that is over is not taken", || daemon.has_said("authentication failed"));
-    // Whoever writes tokens writes a new one in time; here it is late.
+    wait("an expired token is refused", || daemon.has_logged("authentication failed"));
+    // A new token, later than it should be.
     fs::write(place.path("token"), token(now + 3600)).unwrap();
     assert_eq!(cluster.read(&alerts, 1, 3).len(), 3);
     assert!(!daemon.log().iter().any(|line| line.contains(&token(now + 3600))), "a token is in the log");
@@ -867,9 +868,9 @@ fn tokens_out_of_a_file() {
 }
 
 #[test]
-fn patterns_find_topics_that_come_later() {
+fn patterns_match_topics_that_are_created_later() {
     let (cluster, place) = (cluster(), Place::new());
-    if !cluster.is_real("patterns_find_topics_that_come_later") {
+    if !cluster.is_real("patterns_match_topics_that_are_created_later") {
         return;
     }
     let first = cluster.topic("pattern", 1, &[]);
@@ -888,9 +889,9 @@ fn patterns_find_topics_that_come_later() {
 }
 
 #[test]
-fn it_starts_at_the_end_or_at_a_time_where_nobody_knows_better() {
+fn starts_at_the_end_or_at_a_time_without_a_position() {
     let (cluster, place) = (cluster(), Place::new());
-    if !cluster.is_real("it_starts_at_the_end_or_at_a_time_where_nobody_knows_better") {
+    if !cluster.is_real("starts_at_the_end_or_at_a_time_without_a_position") {
         return;
     }
     let topic = cluster.topic("starts", 2, &[]);
@@ -903,10 +904,10 @@ fn it_starts_at_the_end_or_at_a_time_where_nobody_knows_better() {
         at_time.start(&format!("{}, start_at: {time}", source(&topic, &format!("{topic}-time"))), "");
     let at_end = place.start(&format!("{}, start_at: latest", source(&topic, &topic)), "");
     wait("both have partitions", || {
-        at_end.has_said("partitions assigned") && daemon.has_said("partitions assigned")
+        at_end.has_logged("partitions assigned") && daemon.has_logged("partitions assigned")
     });
     wait("what was written from then on is stored", || at_time.stored().len() >= 10);
-    // It is at the end once something that is written then comes.
+    // It has reached the end once a new message arrives.
     let mut written = 30;
     wait("what is written now is stored", || {
         cluster.events(&topic, written..written + 1);
@@ -920,9 +921,9 @@ fn it_starts_at_the_end_or_at_a_time_where_nobody_knows_better() {
 }
 
 #[test]
-fn every_compression_is_read_and_written() {
+fn reads_and_writes_all_compressions() {
     let (cluster, place) = (cluster(), Place::new());
-    if !cluster.is_real("every_compression_is_read_and_written") {
+    if !cluster.is_real("reads_and_writes_all_compressions") {
         return;
     }
     let topic = cluster.topic("packed", 1, &[]);
@@ -933,7 +934,7 @@ fn every_compression_is_read_and_written() {
             .set("compression.type", *codec)
             .create()
             .unwrap();
-        // Large enough to be worth it.
+        // Large enough to be compressed.
         let event = event(&number.to_string(), "get", &format!("registry-{}", "a".repeat(5000)));
         producer.send(BaseRecord::<(), _>::to(&topic).payload(&event)).unwrap();
         producer.flush(PATIENCE).unwrap();
@@ -956,7 +957,7 @@ fn every_compression_is_read_and_written() {
     assert_eq!(daemon.stop(), Some(0));
 }
 
-/// The daemon with little room for its store. A limit on the size of files does for a full disk without any privilege; blocks are
+/// The daemon with a file size limit (in blocks), which simulates a full disk without privileges. Blocks are
 /// of 512 bytes.
 fn limited() -> Command {
     let mut limited = Command::new("sh");
@@ -966,7 +967,7 @@ fn limited() -> Command {
     limited
 }
 
-/// Gives it all the room there is.
+/// Removes the limit.
 fn unlimit(daemon: &Daemon) {
     let none = rustix::process::Rlimit { current: None, maximum: None };
     let pid = rustix::process::Pid::from_child(&daemon.child);
@@ -974,13 +975,13 @@ fn unlimit(daemon: &Daemon) {
 }
 
 #[test]
-fn while_the_store_is_full_it_stays_in_the_group_and_reads_nothing() {
+fn a_full_store_pauses_reading_and_keeps_the_membership() {
     let (cluster, place) = (cluster(), Place::new());
-    if !cluster.is_real("while_the_store_is_full_it_stays_in_the_group_and_reads_nothing") {
+    if !cluster.is_real("a_full_store_pauses_reading_and_keeps_the_membership") {
         return;
     }
     let topic = cluster.topic("full", 2, &[]);
-    // Who does not ask for messages for so long is taken for dead.
+    // A member that does not poll for this long is evicted.
     let impatient = "properties: {session.timeout.ms: 6000, max.poll.interval.ms: 7000}";
     let daemon = place.start_by(limited(), &format!("{}, {impatient}", source(&topic, &topic)), "");
     let is_full = || daemon.metric("pullwatch_store_full ") > 0.0;
@@ -1011,9 +1012,9 @@ fn while_the_store_is_full_it_stays_in_the_group_and_reads_nothing() {
 }
 
 #[test]
-fn partitions_that_went_while_they_were_paused_are_read_when_they_come_back() {
+fn partitions_revoked_while_paused_are_read_when_assigned_again() {
     let (cluster, place, other) = (cluster(), Place::new(), Place::new());
-    if !cluster.is_real("partitions_that_went_while_they_were_paused_are_read_when_they_come_back") {
+    if !cluster.is_real("partitions_revoked_while_paused_are_read_when_assigned_again") {
         return;
     }
     let topic = cluster.topic("paused", 2, &[]);
@@ -1030,7 +1031,7 @@ fn partitions_that_went_while_they_were_paused_are_read_when_they_come_back() {
         write(500);
         is_full()
     });
-    // Far more than a batch has room for, so that the partitions are paused.
+    // Far more than fits into a batch, so that the partitions are paused.
     write(20_000);
     wait("no more is taken", || {
         let taken = daemon.metric("pullwatch_kafka_messages_total");
@@ -1038,7 +1039,7 @@ fn partitions_that_went_while_they_were_paused_are_read_when_they_come_back() {
         taken.to_bits() == daemon.metric("pullwatch_kafka_messages_total").to_bits()
     });
     let member = other.start(&settings, "");
-    wait("another has a partition", || member.has_said("partitions assigned"));
+    wait("another member has a partition", || member.has_logged("partitions assigned"));
     assert_eq!(member.stop(), Some(0));
     unlimit(&daemon);
     let written = write(100);
@@ -1054,9 +1055,9 @@ fn partitions_that_went_while_they_were_paused_are_read_when_they_come_back() {
 }
 
 #[test]
-fn a_topic_that_is_made_anew_while_it_runs_is_read_from_its_start() {
+fn a_topic_recreated_while_running_is_read_from_its_start() {
     let (cluster, place) = (cluster(), Place::new());
-    if !cluster.is_real("a_topic_that_is_made_anew_while_it_runs_is_read_from_its_start") {
+    if !cluster.is_real("a_topic_recreated_while_running_is_read_from_its_start") {
         return;
     }
     let topic = cluster.topic("again", 1, &[]);
@@ -1066,20 +1067,20 @@ fn a_topic_that_is_made_anew_while_it_runs_is_read_from_its_start() {
     wait("they are stored", || place.stored().len() == 10);
     wait("they are committed", || cluster.committed(&topic, &topic, 1) == 10);
     cluster.delete(&topic);
-    wait("it is said", || daemon.has_said("topic not found"));
-    wait("it is not ready", || daemon.get("/readyz").contains("topic not found"));
+    wait("logged", || daemon.has_logged("topic not found"));
+    wait("not ready", || daemon.get("/readyz").contains("topic not found"));
     cluster.create(&topic, 1, &[]);
     cluster.events(&topic, 10..13);
     wait("the new ones are stored", || place.stored().len() == 13);
-    wait("it is ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
+    wait("ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
     assert_eq!(not_once(&place.stored(), 13), []);
     assert_eq!(daemon.stop(), Some(0));
 }
 
 #[test]
-fn a_match_that_is_too_large_holds_up_nothing() {
+fn a_match_that_is_too_large_does_not_block_others() {
     let cluster = cluster();
-    if !cluster.is_real("a_match_that_is_too_large_holds_up_nothing") {
+    if !cluster.is_real("a_match_that_is_too_large_does_not_block_others") {
         return;
     }
     for is_exact in [false, true] {
@@ -1094,7 +1095,7 @@ fn a_match_that_is_too_large_holds_up_nothing() {
         let read = |number: usize, user: &str| {
             Some(event(&number.to_string(), "get", "registry").replace("mallory", user).into_bytes())
         };
-        // Such as no compression makes short.
+        // Incompressible.
         let parts = (0..1500_u32).map(|number| number.wrapping_mul(2_654_435_761).to_string());
         let long = parts.collect::<Vec<_>>().concat();
         let mut messages: Vec<_> = (0..9).map(|number| read(number, "mallory")).collect();
@@ -1103,8 +1104,8 @@ fn a_match_that_is_too_large_holds_up_nothing() {
         cluster.write(&events, &messages);
         let daemon = place.start(&settings, &sink);
         wait("the others meet", || place.many() == [("mallory".to_owned(), 10)]);
-        assert!(daemon.has_said("match dropped: too large for the topic"), "{:#?}", daemon.log());
-        // The alert itself is there.
+        assert!(daemon.has_logged("match dropped: too large for the topic"), "{:#?}", daemon.log());
+        // The alert itself is stored.
         assert_eq!(place.stored().len(), 12);
         assert_eq!(cluster.read(&alerts, 1, 12).len(), 12);
         assert_eq!(daemon.stop(), Some(0));

@@ -1,4 +1,4 @@
-//! The webhook receiver on real sockets, with what real apiservers sent.
+//! The webhook on real sockets, with bodies that real apiservers sent.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -70,7 +70,7 @@ impl Hook {
     }
 }
 
-/// A pipeline on a plain thread, as the daemon's.
+/// A pipeline on a thread of its own, as in the daemon.
 fn pipeline(mut deliveries: mpsc::Receiver<WebhookBatch>) -> Arc<AtomicU64> {
     let stored = Arc::new(AtomicU64::new(0));
     let counter = stored.clone();
@@ -100,7 +100,7 @@ async fn error(response: reqwest::Response) -> (u16, String) {
     (code, body["error"].as_str().unwrap().to_owned())
 }
 
-/// Sends bytes as they are, and gives all that comes back.
+/// Sends raw bytes and returns the raw response.
 async fn raw(hook: &Hook, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(hook.receiver.address()).await.unwrap();
     stream.write_all(request).await.unwrap();
@@ -110,14 +110,14 @@ async fn raw(hook: &Hook, request: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_apiservers_sent_is_taken_as_they_sent_it() {
+async fn accepts_what_real_apiservers_sent() {
     let (hook, deliveries) = start(Settings { path: "/k8s-audit".to_owned(), ..settings() });
     let stored = pipeline(deliveries);
     let mut all = 0;
     for number in [1, 2] {
         let path = format!("{}/tests/data/webhook/{number:05}.headers", env!("CARGO_MANIFEST_DIR"));
         let head = std::fs::read_to_string(path).unwrap();
-        // The newer apiserver adds its timeout to the path.
+        // A newer apiserver adds its timeout to the query.
         let head = if number == 2 { head.replace("/k8s-audit ", "/k8s-audit?timeout=30s ") } else { head };
         let mut request = head.trim_end().replace("\r\n", "\n").replace('\n', "\r\n").into_bytes();
         request.extend_from_slice(b"\r\nConnection: close\r\n\r\n");
@@ -134,7 +134,7 @@ async fn what_apiservers_sent_is_taken_as_they_sent_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_answered_before_it_is_stored() {
+async fn responds_only_when_the_batch_is_stored() {
     let (hook, mut deliveries) = start(settings());
     let asking = tokio::spawn(client().post(hook.url("/")).body(body(1)).send());
     let delivery = deliveries.recv().await.unwrap();
@@ -147,7 +147,7 @@ async fn nothing_is_answered_before_it_is_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_outcome_has_its_answer() {
+async fn each_outcome_has_a_response() {
     let (hook, mut deliveries) = start(Settings { store_timeout: Duration::from_millis(300), ..settings() });
     for (outcome, code, retry) in [
         (Some(Outcome::Invalid(InvalidBody::NoEvents)), 400, None),
@@ -165,16 +165,16 @@ async fn every_outcome_has_its_answer() {
         assert_eq!(response.headers().get("retry-after").map(|value| value.to_str().unwrap()), retry);
         assert_eq!(error(response).await.0, code);
     }
-    // A pipeline that does not answer.
+    // The pipeline does not answer.
     let response = post(&hook, "{}").await;
     assert_eq!(error(response).await, (503, "the batch was not stored in time, retry".to_owned()));
-    // A pipeline that is gone.
+    // The pipeline has ended.
     drop(deliveries);
     assert_eq!(post(&hook, "{}").await.status(), 503);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_is_said() {
+async fn a_full_queue_is_answered_429() {
     let (hook, mut deliveries) = start(Settings { queue: 1, ..settings() });
     let first = tokio::spawn(client().post(hook.url("/")).body("{\"a\":1}").send());
     until(async || deliveries.len() == 1).await;
@@ -186,7 +186,7 @@ async fn a_full_queue_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_is_bounded_in_all() {
+async fn bodies_share_one_memory_budget() {
     let (hook, mut deliveries) = start(Settings { max_body: 1 << 20, memory: 3 << 20, ..settings() });
     let megabyte = vec![b' '; 1 << 20];
     let mut waiting = Vec::new();
@@ -196,7 +196,7 @@ async fn memory_is_bounded_in_all() {
     }
     assert!(hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 3145728"));
     assert_eq!(error(post(&hook, megabyte.clone()).await).await.0, 429);
-    // What is judged still counts; what is dropped does not.
+    // A batch counts until it is dropped.
     let delivery = deliveries.recv().await.unwrap();
     assert_eq!(error(post(&hook, megabyte.clone()).await).await.0, 429);
     delivery.done.send(Outcome::Busy).unwrap();
@@ -211,7 +211,7 @@ async fn memory_is_bounded_in_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rubbish_is_named() {
+async fn invalid_bodies_are_answered_with_a_reason() {
     let (hook, deliveries) = start(settings());
     pipeline(deliveries);
     for (body, reason) in [
@@ -234,7 +234,7 @@ async fn rubbish_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_are_none_are_refused() {
+async fn refuses_other_paths_methods_and_content_types() {
     let (hook, deliveries) = start(Settings { path: "/k8s-audit".to_owned(), ..settings() });
     pipeline(deliveries);
     let event = "{\"kind\":\"Event\",\"auditID\":\"a\"}";
@@ -254,13 +254,13 @@ async fn requests_that_are_none_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_much_is_refused_before_it_is_kept() {
+async fn refuses_large_bodies_and_headers_before_reading_them() {
     let (hook, deliveries) = start(Settings { max_body: 100_000, ..settings() });
     pipeline(deliveries);
     let (code, said) = error(post(&hook, vec![b' '; 100_001]).await).await;
     assert_eq!(code, 413);
     assert!(said.contains("larger than 100000 bytes"), "{said}");
-    // Without a length, in pieces.
+    // Chunked, without a length.
     let mut request =
         b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     for _ in 0..30 {
@@ -271,32 +271,32 @@ async fn too_much_is_refused_before_it_is_kept() {
     request.extend_from_slice(b"0\r\n\r\n");
     let answer = raw(&hook, &request).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
-    // A header that does not end.
+    // An endless header.
     let mut request = b"POST / HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
     request.extend(std::iter::repeat_n(b'x', 40 << 10));
     assert!(raw(&hook, &request).await.starts_with("HTTP/1.1 431"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gzip_is_unpacked_within_the_limit() {
+async fn gzip_is_decompressed_within_the_limit() {
     let (hook, deliveries) = start(Settings { max_body: 4 << 20, ..settings() });
     let stored = pipeline(deliveries);
     let packed =
         |body: Vec<u8>| client().post(hook.url("/")).header("content-encoding", "gzip").body(body).send();
     let real = body(1);
-    // In two members, as some senders pack.
+    // In two gzip members.
     let mut members = gzip(&real[..1000]);
     members.extend(gzip(&real[1000..]));
     assert_eq!(packed(members).await.unwrap().status(), 200);
     assert!(stored.load(Ordering::SeqCst) > 100);
-    // A gigabyte in a megabyte.
+    // A gigabyte compressed to a megabyte.
     let bomb = gzip(&vec![b' '; 8 << 20]);
     let bomb: Vec<u8> = std::iter::repeat_n(bomb, 128).flatten().collect();
     assert!(bomb.len() < 2 << 20);
     let start = Instant::now();
     assert_eq!(error(packed(bomb).await.unwrap()).await.0, 413);
     assert!(start.elapsed() < Duration::from_secs(5));
-    // Members without content, longer than the limit.
+    // Empty gzip members, longer than the limit.
     let empty: Vec<u8> = std::iter::repeat_n(gzip(b""), 250_000).flatten().collect();
     assert_eq!(error(packed(empty).await.unwrap()).await.0, 413);
     let half = gzip(&real);
@@ -308,7 +308,7 @@ async fn gzip_is_unpacked_within_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_who_shows_the_token_may_send() {
+async fn requires_the_bearer_token() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, "correct-horse-battery\n").unwrap();
@@ -328,7 +328,7 @@ async fn only_who_shows_the_token_may_send() {
     assert_eq!(stored.load(Ordering::SeqCst), 0);
     assert_eq!(post("Bearer correct-horse-battery").await.status(), 200);
     assert_eq!(post("bearer correct-horse-battery").await.status(), 200);
-    // Another token takes its place; an empty file does not.
+    // A changed token is loaded, an empty file is not.
     std::fs::write(&file, "another-token-of-length").unwrap();
     until(async || post("Bearer another-token-of-length").await.status() == 200).await;
     assert_eq!(post("Bearer correct-horse-battery").await.status(), 403);
@@ -357,13 +357,13 @@ async fn tls_with_client_certificates_and_both_protocols() {
         let client = tls_client(&servers, identity, "http/1.1");
         assert!(client.post(hook.secure()).body("[{}]").send().await.is_err());
     }
-    // Without TLS there is nothing to hear.
+    // Plain HTTP gets no response.
     assert!(client().post(hook.url("/")).body("[{}]").send().await.is_err());
     assert_eq!(stored.load(Ordering::SeqCst), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_certificate_is_taken_while_it_runs() {
+async fn a_renewed_certificate_is_loaded_while_running() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (Authority::new(), Authority::new());
     let tls = write_tls(folder.path(), &old.sign(), None);
@@ -375,7 +375,7 @@ async fn a_new_certificate_is_taken_while_it_runs() {
     };
     assert!(ask(&old).await);
     assert!(!ask(&new).await);
-    // Half of the pair is written: the old one stays.
+    // Only the certificate is written: the old pair stays.
     let next = new.sign();
     std::fs::write(folder.path().join("tls.crt"), &next.certificate).unwrap();
     let refused = "pullwatch_secret_file_reloads_total{listener=\"hook\",result=\"failure\"} 1";
@@ -398,20 +398,20 @@ async fn http2_without_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_clients_hold_nothing_for_long() {
+async fn slow_clients_are_disconnected() {
     let mut settings = Settings { read_timeout: Duration::from_millis(300), ..settings() };
     settings.limits.first_request = Duration::from_millis(300);
     let (hook, deliveries) = start(settings);
     pipeline(deliveries);
-    // A header that does not end.
+    // An endless header.
     let start = Instant::now();
     let answer = raw(&hook, b"POST / HTTP/1.1\r\nHost: a\r\n").await;
     assert_eq!(answer, "");
-    // A body that does not come.
+    // A body that does not arrive.
     let answer = raw(&hook, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{").await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     assert!(start.elapsed() < Duration::from_secs(5));
-    // A body that breaks off leaves nothing behind.
+    // A body that breaks off releases its memory.
     let mut stream = TcpStream::connect(hook.receiver.address()).await.unwrap();
     stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{").await.unwrap();
     drop(stream);
@@ -419,7 +419,7 @@ async fn slow_clients_hold_nothing_for_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_are_bounded() {
+async fn connections_are_limited() {
     let mut settings = settings();
     settings.limits.connections_per_address = 3;
     let (hook, deliveries) = start(settings);
@@ -437,7 +437,7 @@ async fn connections_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_stops_answers_what_it_took() {
+async fn pending_batches_are_answered_during_shutdown() {
     let (hook, mut deliveries) = start(settings());
     let url = hook.url("/");
     let asking = tokio::spawn(client().post(&url).body("[{}]").send());
@@ -455,7 +455,7 @@ async fn who_stops_answers_what_it_took() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_at_once_are_all_answered() {
+async fn concurrent_batches_are_all_answered() {
     let (hook, mut deliveries) = start(Settings { queue: 4, ..settings() });
     let most = Arc::new(AtomicUsize::new(0));
     let seen = most.clone();
@@ -478,7 +478,7 @@ async fn many_at_once_are_all_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_is_sent_again_is_known_and_an_audit_id_hides_nothing() {
+async fn repeated_events_are_recognized_by_content_not_by_audit_id() {
     let (hook, mut deliveries) = start(Settings { store_timeout: Duration::from_millis(200), ..settings() });
     let mut seen = RecentEvents::default();
     let mut take = |delivery: &WebhookBatch| {
@@ -488,14 +488,14 @@ async fn a_batch_that_is_sent_again_is_known_and_an_audit_id_hides_nothing() {
         seen.remember(new.iter().copied());
         (events.len(), new.len())
     };
-    // Stored, but the answer comes too late.
+    // Stored, but answered too late.
     let response = post(&hook, body(1)).await;
     assert_eq!(response.headers()["retry-after"], "1");
     assert_eq!(response.status(), 503);
     let first = deliveries.recv().await.unwrap();
     let (all, new) = take(&first);
     assert!(all > 100 && new == all);
-    // The same again, and with it another read under an audit id that was there.
+    // The same batch with another event that reuses an audit id.
     let text = String::from_utf8(body(1)).unwrap();
     let asking = tokio::spawn(client().post(hook.url("/")).body(text.clone()).send());
     let again = deliveries.recv().await.unwrap();
@@ -511,9 +511,9 @@ async fn a_batch_that_is_sent_again_is_known_and_an_audit_id_hides_nothing() {
     assert_eq!(asking.await.unwrap().unwrap().status(), 200);
 }
 
-/// A pipeline that drops repeated events hands the detector one event after the other. It must find the same as in the whole.
+/// A pipeline that drops duplicates evaluates event by event, with the same result as for the whole body.
 #[test]
-fn one_by_one_events_make_the_same_alerts() {
+fn events_evaluated_one_by_one_cause_the_same_alerts() {
     let loaded = rules::load(&pullwatch::shipped::files(), &rules::Options::default());
     let detector = Detector::new(&loaded.rules, Options::default());
     let mut found = [(Vec::new(), 0), (Vec::new(), 0)];

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A real Apache Kafka on loopback for tests: one broker or three, made by Maven, gone when its owner is.
+"""A real Apache Kafka on loopback for tests: one broker or three, made by Maven, stopped when its owner ends.
 
     broker.py fetch                              jars into target/kafka (once; later calls find them there)
     broker.py start [--brokers N] [--dir D]      starts, prints addresses, then «ready»; stays until it is ended (see below)
@@ -43,11 +43,11 @@ import sys
 from cluster import LARGEST, WORK, Cluster, Failure, ask, command, facts_of, jars, java
 
 
-# Who watches over the brokers.
+# The supervisor of the brokers.
 
 
 def start(options):
-    """Starts brokers and stays with them."""
+    """Starts brokers and supervises them."""
     if os.path.exists(os.path.join(options.dir, "cluster.json")):
         try:
             ask(options.dir, order="status")
@@ -69,7 +69,7 @@ def start(options):
         signal.signal(number, ended)
     try:
         cluster.prepare()
-        # A path of any length, by way of the directory.
+        # Relative to the directory: the path of a socket is limited in length.
         os.chdir(cluster.dir)
         control.bind("control")
         control.listen()
@@ -94,7 +94,7 @@ def start(options):
 
 
 def detached():
-    """Goes into the background. The first process waits until brokers are ready, and is told so by the pipe of its output."""
+    """Detaches. The first process waits until the brokers are ready, signaled over the pipe of its output."""
     read, written = os.pipe()
     if os.fork():
         os.close(written)
@@ -112,7 +112,7 @@ def detached():
 
 
 def watch(cluster, control, owner):
-    """Takes orders until the owner is gone or somebody says stop."""
+    """Serves commands until the owner ends or a stop command arrives."""
     waits = [control]
     if owner:
         try:
@@ -136,7 +136,7 @@ def watch(cluster, control, owner):
             try:
                 order = json.loads(connection.makefile().readline())
                 if order["order"] == "stop":
-                    # Says so when it is done.
+                    # Responds when it is done.
                     cluster.end()
                     connection.sendall(b'{"done": "stopped"}\n')
                     return
@@ -155,7 +155,7 @@ def watch(cluster, control, owner):
 
 
 def tool(options, main, *arguments, stdin=None):
-    """Runs a tool until it ends; its exit code is ours."""
+    """Runs a tool and exits with its status."""
     bootstrap = facts_of(options.dir)["bootstrap"]
     log4j = os.path.join(os.path.abspath(options.dir), "log4j2-tools.properties")
     arguments = [argument.replace("{bootstrap}", bootstrap) for argument in arguments]

@@ -1,4 +1,4 @@
-"""Brokers of Apache Kafka as processes: their jars, their configuration, whether they answer. broker.py is the way in."""
+"""Brokers of Apache Kafka as processes: their jars, their configuration, and health. broker.py is the entry point."""
 import base64
 import ctypes
 import fcntl
@@ -40,7 +40,7 @@ logger.noise.level = {noise}
 
 
 class Failure(Exception):
-    """What went wrong, for people, and the exit code."""
+    """An error message and the exit status."""
 
     def __init__(self, text, code=1):
         super().__init__(text)
@@ -51,7 +51,7 @@ class Failure(Exception):
 
 
 def java():
-    """The path of a Java that is new enough."""
+    """The path of a sufficiently new Java."""
     home = os.environ.get("JAVA_HOME")
     path = shutil.which("java", path=os.path.join(home, "bin") if home else None) or shutil.which("java")
     if not path:
@@ -64,7 +64,7 @@ def java():
 
 
 def jars():
-    """The directory of the jars; fetched if it is not there."""
+    """The directory of the jars, downloaded if missing."""
     given = os.environ.get("PULLWATCH_KAFKA_JARS")
     if given:
         if not os.path.isdir(given):
@@ -74,7 +74,7 @@ def jars():
         version = re.search(rb"<kafka.version>([^<]+)<", pom.read())[1].decode()
     there = os.path.join(WORK, f"jars-{version}")
     os.makedirs(WORK, exist_ok=True)
-    # Tests run beside each other: one fetches, the others wait for it.
+    # Tests run concurrently: one downloads, the others wait.
     with open(os.path.join(WORK, "lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not os.path.isdir(there):
@@ -100,7 +100,7 @@ def fetch(there):
 
 def command(main, heap, log4j, arguments):
     """How to run one of Kafka's classes."""
-    # One small collector: several of these share a machine.
+    # A small garbage collector: several JVMs share a machine.
     return [java(), f"-Xmx{heap}", "-XX:+UseSerialGC", "-Xshare:auto", f"-Dlog4j2.configurationFile={log4j}",
             "-Djava.awt.headless=true", "-cp", os.path.join(jars(), "*"), main, *arguments]
 
@@ -109,25 +109,25 @@ LIBC = ctypes.CDLL(None)
 
 
 def with_parent():
-    """For a process that was just made: it is killed when its parent is gone, however that ended."""
+    """Run in a new process: kills it when its parent ends in any way."""
     LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def write(path, text, mode=0o600):
-    """Writes a file that only its owner reads."""
+    """Writes a file that only its owner can read."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
         file.write(text)
     return path
 
 
-# Asking a broker, in its own protocol.
+# Requests to a broker, in the Kafka protocol.
 
 
 def known_brokers(address, timeout=3.0):
-    """The ids of the brokers that this one knows to be alive; none if it does not answer."""
+    """Ids of the live brokers according to this one; empty if it does not answer."""
     def string(text):
         return struct.pack(">h", len(text)) + text
-    # Metadata, version 1, of no topic.
+    # A Metadata request, version 1, without topics.
     body = struct.pack(">hhi", 3, 1, 1) + string(b"broker.py") + struct.pack(">i", 0)
     try:
         with socket.create_connection(address, timeout=timeout) as connection:
@@ -150,7 +150,7 @@ def known_brokers(address, timeout=3.0):
 
 
 def free_ports(count):
-    """Ports that nobody listens on. Below those of outgoing connections, so that a broker that is down finds its own free again."""
+    """Free ports, below the ephemeral range, so that the port of a stopped broker stays free."""
     try:
         with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
             end = int(file.read().split()[0])
@@ -236,7 +236,7 @@ class Cluster:
             listeners |= {"CLIENTS": self.sasl[node], "TOKENS": self.tokens[node]}
         said = [f"{name}://127.0.0.1:{port}" for name, port in listeners.items()]
         if self.options.tls:
-            # As its certificate has it.
+            # The name in its certificate.
             said.append(f"TLS://localhost:{self.tls[node]}")
         lines = {
             "process.roles": "broker,controller",
@@ -258,14 +258,14 @@ class Cluster:
             "transaction.state.log.num.partitions": 8,
             "share.coordinator.state.topic.replication.factor": replicas,
             "share.coordinator.state.topic.min.isr": insync,
-            # Tests do not wait for members that never come, nor long for a broker that is gone.
+            # Short rebalance delays and broker session timeouts for tests.
             "group.initial.rebalance.delay.ms": 0,
             "broker.session.timeout.ms": 6000,
             "broker.heartbeat.interval.ms": 1000,
             "message.max.bytes": LARGEST,
             "replica.fetch.max.bytes": LARGEST,
             "socket.request.max.bytes": LARGEST + (20 << 20),
-            # Of the heap that there is.
+            # Fits into the small heap.
             "log.cleaner.dedupe.buffer.size": 8 << 20,
             "num.network.threads": 2,
             "num.io.threads": 4,
@@ -299,7 +299,7 @@ class Cluster:
         return "".join(f"{name}={value}\n" for name, value in lines.items())
 
     def spawn(self, node):
-        """Starts a broker; a second start of one that runs does nothing."""
+        """Starts a broker, unless it is running."""
         if node in self.running and self.running[node].poll() is None:
             return
         home = self.home(node)
@@ -309,7 +309,7 @@ class Cluster:
                 run, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=home, preexec_fn=with_parent)
 
     def wait(self, nodes):
-        """Waits until these brokers answer and know of all that run and are not frozen."""
+        """Waits until these brokers answer and know all running brokers."""
         deadline = time.monotonic() + STARTUP
         for node in nodes:
             while True:
@@ -328,7 +328,7 @@ class Cluster:
             return log.read().decode(errors="replace")
 
     def end(self):
-        """Kills what runs and removes what it wrote."""
+        """Kills all brokers and removes their files."""
         for process in self.running.values():
             if process.poll() is None:
                 process.kill()
@@ -338,7 +338,7 @@ class Cluster:
             shutil.rmtree(self.dir, ignore_errors=True)
 
     def obey(self, order):
-        """Does what another process asks for."""
+        """Serves a command of another process."""
         what, node = order["order"], order.get("node")
         if what == "status":
             return {n: "running" if p.poll() is None else f"ended ({p.returncode})" for n, p in self.running.items()}
@@ -358,11 +358,11 @@ class Cluster:
         return f"broker {node}: {what}"
 
 
-# From outside.
+# Client side.
 
 
 def ask(directory, **order):
-    """Has the supervisor of a directory do something; returns its answer."""
+    """Sends a command to the supervisor of a directory and returns its response."""
     before = os.getcwd()
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(STARTUP + 20)

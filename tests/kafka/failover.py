@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fail-over torture on a real Apache Kafka: no alert may be lost, and none come twice in exactly-once mode.
+"""Fail-over stress test on a real Apache Kafka: no alert may be lost, and none be duplicated in exactly-once mode.
 
 usage: failover.py [--mode at-least-once|exactly-once] [--events N] [--seconds S] [--replicas N] [--binary PATH] [--config FILE]
        failover.py --short                        20,000 events, 60 seconds, three replicas: for every change
@@ -47,7 +47,7 @@ def say(*words):
 
 
 def with_client():
-    """Goes on in a Python that has a Kafka client, which is made in target/kafka where it is not there."""
+    """Re-executes in a virtual environment with a Kafka client, created in target/kafka if missing."""
     try:
         return __import__("confluent_kafka")
     except ImportError:
@@ -65,19 +65,19 @@ def with_client():
 
 
 class Events:
-    """Unique events made of the sample: most of them noise, every tenth a read that the rules find."""
+    """Unique events derived from the sample: mostly noise, every tenth a read that the rules match."""
 
     def __init__(self, total):
         self.total = total
         lines = gzip.open(os.path.join(ROOT, "samples", "audit", "request-response.log.gz")).read().splitlines()
-        # Short ones: this is about how many there are.
+        # Short ones: the number of events matters, not their size.
         self.noise = [self.cut(line) for line in lines if len(line) < 2000][:4000]
         read = next(line for line in lines if b'"verb":"get"' in line and b"/secrets/registry-credentials" in line)
         self.read = self.cut(read.replace(b"registry-credentials", b"\0"))
 
     @staticmethod
     def cut(line):
-        """The event around its audit id."""
+        """The parts of the event before and after its audit id."""
         head, tail = re.split(rb'(?<="auditID":")[^"]*', line, maxsplit=1)
         return head, tail
 
@@ -98,7 +98,7 @@ class Events:
 
 
 class Feeder(threading.Thread):
-    """Produces all events: a fifth at once, the rest over most of the time there is."""
+    """Produces all events: a fifth at once, the rest over most of the duration."""
 
     def __init__(self, bootstrap, events, partitions, seconds):
         super().__init__(daemon=True)
@@ -155,7 +155,7 @@ class Output(threading.Thread):
                 if not message.error():
                     self.take(message)
                 elif message.error().code() == KafkaError._PARTITION_EOF:
-                    # Behind what is committed, and behind markers, which are no messages.
+                    # Skip transaction markers, which are not messages.
                     self.ends[message.partition()] = message.offset()
         consumer.close()
 
@@ -163,7 +163,7 @@ class Output(threading.Thread):
         try:
             alert = json.loads(message.value())
             pair = alert["output_fields"]["ka.target.name"], alert["rule"]
-            # One alert has one id, and no other has it.
+            # Ids and alerts correspond one to one.
             if self.ids.setdefault(alert["id"], pair) != pair:
                 self.odd.append(f"id {alert['id']} is that of {self.ids[alert['id']]} and of {pair}")
         except (ValueError, KeyError, TypeError) as error:
@@ -173,7 +173,7 @@ class Output(threading.Thread):
 
 
 class Replica:
-    """One pullwatch, alive or not."""
+    """One pullwatch replica."""
 
     def __init__(self, number, command, environment, directory):
         self.name = f"replica-{number}"
@@ -201,7 +201,7 @@ class Replica:
 
 
 class Torture:
-    """What is done to them, and what is wrong in the end."""
+    """Injects failures and checks the result."""
 
     def __init__(self, options, random_, facts, directory):
         self.options, self.random, self.directory = options, random_, directory
@@ -211,8 +211,8 @@ class Torture:
         self.down, self.broker_due, self.asks = None, 0.0, None
 
     def asking(self):
-        """A client for questions. It is in the group by name and joins it never. (Futures of an AdminClient stay open for ever when
-        the broker that was asked goes away.)"""
+        """A client for queries that never joins its group. (Futures of an AdminClient never complete when
+        the broker that was asked disappears.)"""
         from confluent_kafka import Consumer
         if not self.asks:
             self.asks = Consumer({"bootstrap.servers": self.bootstrap, "group.id": GROUP, "enable.auto.commit": False, "log_level": 2,
@@ -237,7 +237,7 @@ class Torture:
         return [Replica(i, command, environment, self.directory) for i in range(1, self.options.replicas + 1)]
 
     def end_replica(self, replica):
-        """SIGTERM, and what comes of it."""
+        """Sends SIGTERM and checks the exit status."""
         replica.signal(signal.SIGTERM)
         try:
             code = replica.process.wait(90)
@@ -250,7 +250,7 @@ class Torture:
             self.wrong.append(f"{replica.name} ended with {code} after SIGTERM\n{replica.tail()}")
 
     def disturb(self, replica, now):
-        """Does something to a replica, if it is its time."""
+        """Injects the next failure of a replica if it is due."""
         if now < replica.wake:
             return
         pause = self.random.uniform
@@ -279,7 +279,7 @@ class Torture:
             replica.process, replica.wake = None, now + pause(0.2, 5)
 
     def disturb_brokers(self, now):
-        """One of three goes, and comes back; the next one goes when all have everything again."""
+        """Stops and restarts one of three brokers; the next one once all replicas are in sync."""
         if now < self.broker_due:
             return
         if self.down:
@@ -295,7 +295,7 @@ class Torture:
             self.broker_due = now + 2
 
     def asked(self, question):
-        """The answer to a question, or None where nobody has it. A new client then: the old one may still ask who no longer knows."""
+        """The response to a query, or None. After a failure a new client is created, because the old one may keep asking a stale broker."""
         from confluent_kafka import KafkaException
         try:
             return question(self.asking())
@@ -305,19 +305,19 @@ class Torture:
             return None
 
     def whole(self):
-        """Whether every partition has its three replicas in sync."""
+        """Whether every partition has three in-sync replicas."""
         metadata = self.asked(lambda client: client.list_topics(timeout=5))
         return metadata is not None and all(
             len(partition.isrs) == 3 for topic in metadata.topics.values() for partition in topic.partitions.values())
 
     def ends(self, topic):
-        """Where each partition of a topic ends, commit markers and all; None where nobody says."""
+        """The end offset of each partition, including transaction markers; None if unknown."""
         from confluent_kafka import TopicPartition
         return self.asked(lambda client: {p: client.get_watermark_offsets(TopicPartition(topic, p), timeout=5)[1]
                                           for p in range(self.options.partitions)})
 
     def lag(self):
-        """Records of the input that the group has not committed; None where nobody says."""
+        """The lag of the group on the input topic; None if unknown."""
         from confluent_kafka import TopicPartition
         partitions = [TopicPartition(INPUT, p) for p in range(self.options.partitions)]
         committed, ends = self.asked(lambda client: client.committed(partitions, timeout=5)), self.ends(INPUT)
@@ -327,7 +327,7 @@ class Torture:
 
 
 def run(options, torture, events):
-    """The whole story; returns the report."""
+    """Runs the test and returns the report."""
     torture.topics()
     expected = set(events.expected(correlates=not options.command))
     feeder = Feeder(torture.bootstrap, events, options.partitions, options.seconds)
@@ -336,7 +336,7 @@ def run(options, torture, events):
     feeder.start()
     output.start()
     began = time.monotonic()
-    # They join one after the other.
+    # They join one by one.
     for number, replica in enumerate(replicas):
         replica.wake = began + number * min(5.0, options.seconds / 10)
     torture.broker_due = began + min(15.0, options.seconds / 6)
@@ -357,7 +357,7 @@ def run(options, torture, events):
                 torture.disturb(replica, now)
             progress()
             time.sleep(0.1)
-        say("the torture is over; what is left is caught up with")
+        say("failure injection finished; processing the backlog")
         if torture.down:
             ask(torture.cluster, order="restart", node=torture.down)
             torture.down = None
@@ -367,7 +367,7 @@ def run(options, torture, events):
                 replica.frozen = False
             if not replica.runs():
                 replica.start()
-        # Until all is there, as long as anything still moves.
+        # Until everything arrived, as long as there is progress.
         moved, before = time.monotonic(), None
         while True:
             feeder.join(0.5)
@@ -408,7 +408,7 @@ def run(options, torture, events):
 
 
 def judge(options, torture, feeder, output, expected, lag, took):
-    """What is wrong, and the figures."""
+    """Errors and measurements."""
     wrong = torture.wrong
     missing = sorted(expected - output.seen.keys())
     unexpected = sorted(output.seen.keys() - expected)
@@ -437,7 +437,7 @@ def main():
     parser.add_argument("--replicas", type=int, default=4)
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--freeze", type=float, default=20, help="seconds that a replica is frozen at most")
-    parser.add_argument("--patience", type=float, default=180, help="seconds without any progress after which it is over")
+    parser.add_argument("--patience", type=float, default=180, help="give up after this many seconds without progress")
     parser.add_argument("--static-members", action="store_true", help="replicas keep their partitions over a restart")
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))

@@ -1,26 +1,26 @@
-//! Brokers of a real Apache Kafka for tests, by way of `broker.py`, which explains them.
+//! Brokers of a real Apache Kafka for tests, started by `broker.py` (see there).
 
-// Not every test uses all of it, and in a test a panic is the right answer.
+// Not every test uses everything; in a test a panic is the right response.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// What `broker.py` exits with where Java or Maven is missing, or Maven cannot fetch.
+/// Exit status of `broker.py` if Java or Maven is missing, or Maven cannot download.
 const ABSENT: [i32; 2] = [77, 78];
 
 /// Brokers that run until this is dropped.
 pub struct Brokers {
     supervisor: Child,
     directory: tempfile::TempDir,
-    /// Their addresses, without credentials.
+    /// Addresses without authentication.
     pub bootstrap: String,
-    /// With `--sasl`: the addresses that ask for credentials.
+    /// With `--sasl`: addresses that require a password.
     pub sasl: Option<String>,
-    /// With `--sasl`: the addresses that ask for a token.
+    /// With `--sasl`: addresses that require a token.
     pub tokens: Option<String>,
-    /// With `--tls`: the addresses with TLS.
+    /// With `--tls`: TLS addresses.
     pub tls: Option<String>,
     /// With `--sasl`: a user.
     pub user: Option<String>,
@@ -35,8 +35,8 @@ fn broker_py() -> Command {
 }
 
 impl Brokers {
-    /// Starts brokers (`["--brokers", "3", "--sasl"]`) and waits until they answer. None where that cannot be done here, which
-    /// is said; with `PULLWATCH_REQUIRE_KAFKA` in the environment it is a failure.
+    /// Starts brokers (`["--brokers", "3", "--sasl"]`) and waits until they answer. Returns `None` and prints why if that is not possible
+    /// here; with `PULLWATCH_REQUIRE_KAFKA` in the environment that is a failure.
     pub fn start(arguments: &[&str]) -> Option<Brokers> {
         let directory = tempfile::tempdir().unwrap();
         let started = broker_py()
@@ -87,12 +87,12 @@ impl Brokers {
         })
     }
 
-    /// Runs a command of `broker.py`, and returns what it prints.
+    /// Runs a command of `broker.py` and returns its output.
     pub fn order(&self, arguments: &[&str]) -> String {
         self.order_with(arguments, b"")
     }
 
-    /// The same with something on its standard input, as `produce TOPIC` wants it.
+    /// The same with standard input, as for `produce TOPIC`.
     pub fn order_with(&self, arguments: &[&str], input: &[u8]) -> String {
         let (verb, rest) = arguments.split_first().unwrap();
         let mut command = broker_py();
@@ -107,7 +107,7 @@ impl Brokers {
 
 impl Drop for Brokers {
     fn drop(&mut self) {
-        // It ends the brokers and removes what they wrote. Where that fails, they go with their supervisor.
+        // Stops the brokers and removes their files. If that fails, they end with their supervisor.
         let stopped = broker_py()
             .args(["stop", "--dir"])
             .arg(self.directory.path().join("kafka"))

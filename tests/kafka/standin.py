@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stands in for pullwatch in failover.py, to test that harness: reads, matches, produces, commits, in the plainest way.
+"""A minimal replacement of pullwatch that tests the harness failover.py: reads, matches, produces, commits.
 
 PW_FAULT makes it wrong in a way that the harness has to find: `commit-first` (what was read counts before its alerts are out, so a kill
 loses them) or `no-transaction` (exactly-once without it, so a kill repeats them).
@@ -33,7 +33,7 @@ def alerts(event):
 
 
 def work():
-    """Until it is stopped, or something fails that needs a new start."""
+    """Runs until it is stopped or fails."""
     consumer = Consumer({"bootstrap.servers": ENV["BOOTSTRAP"], "group.id": ENV["GROUP"], "enable.auto.commit": False,
                          "auto.offset.reset": "earliest", "session.timeout.ms": 6000, "isolation.level": "read_committed"})
     settings = {"bootstrap.servers": ENV["BOOTSTRAP"], "enable.idempotence": True}
@@ -76,5 +76,5 @@ while running:
     try:
         work()
     except KafkaException as error:
-        # What was not committed comes again.
+        # Uncommitted messages are read again.
         print(error, file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
-//! What the tests of ports share: certificates and clients.
+//! Certificates and clients for tests of servers.
 
-// Not every test uses all of it, and in a test a panic is the right answer.
+// Not every test uses everything; in a test a panic is the right response.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// An authority.
+/// A certificate authority.
 pub struct Authority {
     pub pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -28,14 +28,14 @@ impl Authority {
     pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        // OpenSSL takes a certificate for self-signed whose name is its authority's.
+        // OpenSSL treats a certificate with the name of its CA as self-signed.
         params.distinguished_name.push(DnType::CommonName, "the authority of a test");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         Authority { pem, issuer: Issuer::new(params, key) }
     }
 
-    /// For a server or a client called `localhost`.
+    /// Signs a certificate for `localhost`, as server or client.
     pub fn sign(&self) -> Identity {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -44,7 +44,7 @@ impl Authority {
     }
 }
 
-/// Writes what a server needs.
+/// Writes the files of a server.
 pub fn write_tls(folder: &Path, identity: &Identity, client_ca: Option<&Authority>) -> Tls {
     let file = |name: &str, content: &str| -> PathBuf {
         let path = folder.join(name);
@@ -85,17 +85,17 @@ fn config(
     config
 }
 
-/// A client that opens a connection for every request.
+/// A client that opens a connection per request.
 pub fn client() -> reqwest::Client {
     builder().tls_backend_preconfigured(config(None, None, b"http/1.1")).build().unwrap()
 }
 
-/// A client of HTTP/2 without TLS.
+/// An HTTP/2 client without TLS.
 pub fn http2_client() -> reqwest::Client {
     builder().tls_backend_preconfigured(config(None, None, b"h2")).http2_prior_knowledge().build().unwrap()
 }
 
-/// A client of TLS.
+/// A TLS client.
 pub fn tls_client(authority: &Authority, identity: Option<&Identity>, protocol: &str) -> reqwest::Client {
     builder()
         .tls_backend_preconfigured(config(Some(authority), identity, protocol.as_bytes()))
@@ -107,11 +107,11 @@ fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder().pool_max_idle_per_host(0).no_proxy().timeout(Duration::from_secs(20))
 }
 
-/// Asks until it is so.
+/// Waits for a condition.
 pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !is_so().await {
-        assert!(start.elapsed() < Duration::from_secs(15), "it does not come to be");
+        assert!(start.elapsed() < Duration::from_secs(15), "timed out");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

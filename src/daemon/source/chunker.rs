@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_cut_to_its_head() {
+    fn a_long_line_is_truncated() {
         let long = "x".repeat(1_000_000);
         let text = format!("{{\"a\":1}}\n{{\"b\":\"{long}\"}}\n{{\"c\":3}}\n");
         let all = chunks(text.as_bytes(), 100_000, false);
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn an_indented_record_stays_whole_however_slowly_it_comes() {
+    fn an_indented_record_stays_whole_when_read_slowly() {
         let record = "{\n  \"a\": {\n    \"b\": {}\n  },\n  \"c\": {\n    \"d\": 1\n  }\n}\n";
         let text = record.repeat(3);
         for size in 1..record.len() {
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_handed_on_as_soon_as_it_is_there() {
+    fn eager_reading_returns_each_line_at_once() {
         for end in ["\n", "\r\n", ",\n"] {
             let line = format!("{{\"a\":1}}{end}");
             let text = line.repeat(3);

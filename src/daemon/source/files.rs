@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_of_a_pattern_is_forgotten_when_nothing_is_left_of_it() {
+    fn a_log_of_a_pattern_is_forgotten_when_its_files_are_gone() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         let names = [path("*.log"), path("named.log")];
@@ -259,14 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn a_log_in_the_folder_at_hand_is_found_by_its_name_alone() {
+    fn a_relative_name_is_found_in_the_working_directory() {
         let name = "Cargo.toml".to_owned();
         let text = drain(&mut Files::new(&[name], StartAt::Beginning, 1000, None));
         assert_eq!(text, std::fs::read_to_string("Cargo.toml").unwrap());
     }
 
     #[test]
-    fn patterns_find_logs_and_their_rotated_files_belong_to_them() {
+    fn a_pattern_finds_logs_with_their_rotated_files() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         let names = [folder.path().join("*.log").display().to_string()];

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn files_named_one_by_one_keep_their_order_but_sets_stay_together() {
+    fn named_files_keep_their_order_but_sets_stay_together() {
         let inputs = |names: &[&str]| -> Vec<Input> {
             names
                 .iter()
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_an_event_is_found() {
+    fn reads_the_time_of_the_first_event() {
         let time = "2026-11-23T10:00:00.000001Z";
         for text in [
             format!(r#"{{"requestReceivedTimestamp":"{time}","#),

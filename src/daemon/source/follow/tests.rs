@@ -44,12 +44,12 @@ impl Log {
     }
 }
 
-/// Each is different from its beginning on, as events are.
+/// Lines differ from their start, as events do.
 fn line(number: usize) -> String {
     format!(r#"{{"kind":"Event","auditID":"{number:08}","rest":"{}"}}"#, "x".repeat(number % 50))
 }
 
-/// Reads all that is there, and gives the numbers of the lines.
+/// Reads everything and returns the numbers of the lines.
 fn drain(follow: &mut LogFollower) -> Vec<usize> {
     let mut numbers = Vec::new();
     let mut buffer = Vec::new();
@@ -69,7 +69,7 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<usize> {
 }
 
 #[test]
-fn what_is_appended_is_read_a_line_at_a_time() {
+fn reads_complete_lines_as_they_are_appended() {
     let log = Log::new();
     let mut follow = log.follow(StartAt::Beginning, Vec::new());
     assert!(drain(&mut follow).is_empty() && !follow.is_open());
@@ -87,7 +87,7 @@ fn what_is_appended_is_read_a_line_at_a_time() {
 }
 
 #[test]
-fn a_renamed_file_is_read_to_its_end_and_the_next_one_from_its_beginning() {
+fn a_renamed_file_is_read_to_its_end_and_the_new_one_from_its_start() {
     let log = Log::new();
     let mut follow = log.follow(StartAt::Beginning, Vec::new());
     log.lines("audit.log", 0..3);
@@ -95,17 +95,17 @@ fn a_renamed_file_is_read_to_its_end_and_the_next_one_from_its_beginning() {
     log.lines("audit.log", 3..5);
     log.rename("audit.log", "audit-2026-11-23T04-37-59.162.log");
     log.lines("audit.log", 5..8);
-    // Its writer has not noticed yet.
+    // The writer has not reopened yet.
     log.lines("audit-2026-11-23T04-37-59.162.log", 8..9);
     assert_eq!(drain(&mut follow), [3, 4, 8, 5, 6, 7]);
     log.lines("audit-2026-11-23T04-37-59.162.log", 9..10);
     assert_eq!(drain(&mut follow), numbers(9..10));
-    // Compressed it is the same.
+    // Compression changes nothing.
     log.compress("audit-2026-11-23T04-37-59.162.log", "audit-2026-11-23T04-37-59.162.log.gz");
     assert!(drain(&mut follow).is_empty());
     log.lines("audit.log", 10..12);
     assert_eq!(drain(&mut follow), numbers(10..12));
-    // Two rotations between two looks.
+    // Two rotations between two scans.
     log.lines("audit.log", 12..13);
     log.rename("audit.log", "audit-2026-11-23T04-38-00.000.log");
     log.lines("audit.log", 13..15);
@@ -115,7 +115,7 @@ fn a_renamed_file_is_read_to_its_end_and_the_next_one_from_its_beginning() {
 }
 
 #[test]
-fn after_being_down_it_goes_on_where_it_was() {
+fn resumes_after_a_restart() {
     let log = Log::new();
     log.lines("audit-2026-11-22T00-00-00.000.log", 0..5);
     log.lines("audit.log", 5..10);
@@ -123,9 +123,9 @@ fn after_being_down_it_goes_on_where_it_was() {
     assert_eq!(drain(&mut follow), numbers(0..10));
     let checkpoints = follow.checkpoints();
     drop(follow);
-    // Nothing happened.
+    // Nothing changed.
     assert!(drain(&mut log.follow(StartAt::Beginning, checkpoints.clone())).is_empty());
-    // It was rotated, compressed, and rotated again.
+    // Rotated, compressed, and rotated again.
     log.lines("audit.log", 10..12);
     log.rename("audit.log", "audit-2026-11-23T01-00-00.000.log");
     log.compress("audit-2026-11-23T01-00-00.000.log", "audit-2026-11-23T01-00-00.000.log.gz");
@@ -134,10 +134,10 @@ fn after_being_down_it_goes_on_where_it_was() {
     let mut follow = log.follow(StartAt::End, checkpoints.clone());
     assert_eq!(drain(&mut follow), numbers(10..15));
     assert!(follow.take_incidents().is_empty());
-    // Once more, from what it says now.
+    // From the new checkpoints.
     let again = follow.checkpoints();
     assert!(drain(&mut log.follow(StartAt::Beginning, again)).is_empty());
-    // What it knew is gone: the rest is read, and it is said.
+    // The known files are gone: the others are read, and the gap is reported.
     for name in ["audit-2026-11-22T00-00-00.000.log", "audit-2026-11-23T01-00-00.000.log.gz"] {
         fs::remove_file(log.path(name)).unwrap();
     }
@@ -158,7 +158,7 @@ fn copytruncate_loses_nothing_that_is_in_the_copy() {
     log.lines("audit.log", 45..47);
     assert_eq!(drain(&mut follow), numbers(40..47));
     assert!(drain(&mut follow).is_empty());
-    // It grew beyond where it was, so that only its beginning tells.
+    // It grew beyond the old offset, so that only its prefix reveals the truncation.
     fs::rename(log.path("audit.log.1"), log.path("audit.log.2")).unwrap();
     log.lines("audit.log", 47..48);
     fs::copy(log.path("audit.log"), log.path("audit.log.1")).unwrap();
@@ -166,7 +166,7 @@ fn copytruncate_loses_nothing_that_is_in_the_copy() {
     log.lines("audit.log", 48..100);
     assert_eq!(drain(&mut follow), numbers(47..100));
     assert!(follow.take_incidents().is_empty());
-    // Without a copy what was not read is lost, and it is said.
+    // Without a copy, unread lines are lost and reported.
     log.lines("audit.log", 100..101);
     drain(&mut follow);
     File::create(log.path("audit.log")).unwrap();
@@ -175,7 +175,7 @@ fn copytruncate_loses_nothing_that_is_in_the_copy() {
 }
 
 #[test]
-fn a_file_truncated_and_written_anew_between_a_look_and_a_read_is_read_from_its_copy() {
+fn a_file_rewritten_between_scan_and_read_is_read_from_its_copy() {
     for read_before in [0, 30] {
         let log = Log::new();
         let mut follow = log.follow(StartAt::Beginning, Vec::new());
@@ -183,7 +183,7 @@ fn a_file_truncated_and_written_anew_between_a_look_and_a_read_is_read_from_its_
         assert_eq!(drain(&mut follow), numbers(0..read_before));
         log.append("audit.log", "");
         follow.rescan();
-        // All of it after the look.
+        // All of it after the scan.
         log.lines("audit.log", read_before..40);
         fs::copy(log.path("audit.log"), log.path("audit-2026-11-23T00-00-00.000.log")).unwrap();
         fs::write(log.path("audit.log"), "").unwrap();
@@ -201,7 +201,7 @@ fn a_file_truncated_and_written_anew_between_a_look_and_a_read_is_read_from_its_
 }
 
 #[test]
-fn links_that_move_and_long_lines() {
+fn follows_changed_links_and_truncates_long_lines() {
     let log = Log::new();
     log.lines("a", 0..2);
     log.lines("b", 2..4);
@@ -229,7 +229,7 @@ fn links_that_move_and_long_lines() {
 }
 
 #[test]
-fn from_the_end_only_what_is_new() {
+fn start_at_end_reads_only_new_lines() {
     let log = Log::new();
     log.lines("audit-2026-11-22T00-00-00.000.log", 0..5);
     log.lines("audit.log", 5..8);
@@ -240,9 +240,9 @@ fn from_the_end_only_what_is_new() {
     assert_eq!(drain(&mut follow), numbers(8..9));
 }
 
-/// A long row of all that can happen, with a stop now and then.
+/// A long random sequence of rotations and restarts.
 #[test]
-fn a_row_of_rotations_and_stops_loses_and_doubles_nothing() {
+fn random_rotations_and_restarts_lose_and_duplicate_nothing() {
     let log = Log::new();
     let mut follow = log.follow(StartAt::Beginning, Vec::new());
     let (mut written, mut read) = (0, Vec::new());
@@ -286,7 +286,7 @@ fn a_row_of_rotations_and_stops_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_copy_that_is_being_made_is_not_read() {
+fn an_unfinished_copy_is_not_read() {
     for before in [0, 3] {
         let log = Log::new();
         let mut follow = log.follow(StartAt::Beginning, Vec::new());
@@ -298,7 +298,7 @@ fn a_copy_that_is_being_made_is_not_read() {
         for length in [0, 1, 500, 2000, whole.len()] {
             fs::write(log.path("audit.log.1"), &whole[..length]).unwrap();
             read.extend(drain(&mut follow));
-            // The next run finds it so too.
+            // The same after a restart.
             assert!(drain(&mut log.follow(StartAt::Beginning, follow.checkpoints())).is_empty(), "{length}");
         }
         assert_eq!(read, numbers(before..100));
@@ -310,7 +310,7 @@ fn a_copy_that_is_being_made_is_not_read() {
 }
 
 #[test]
-fn a_copy_and_its_original_are_one_at_the_start() {
+fn a_copy_and_its_original_are_read_once() {
     let log = Log::new();
     log.lines("audit-2026-11-23T00-00-00.000.log", 0..50);
     let text = fs::read(log.path("audit-2026-11-23T00-00-00.000.log")).unwrap();
@@ -327,7 +327,7 @@ fn a_copy_and_its_original_are_one_at_the_start() {
 }
 
 #[test]
-fn a_copy_made_before_the_last_was_read_is_not_read_again() {
+fn a_copy_made_before_the_last_line_is_not_read_again() {
     let log = Log::new();
     let mut follow = log.follow(StartAt::Beginning, Vec::new());
     log.lines("audit.log", 0..40);
@@ -342,7 +342,7 @@ fn a_copy_made_before_the_last_was_read_is_not_read_again() {
 }
 
 #[test]
-fn a_file_that_is_cut_between_a_look_and_a_read_is_not_read_from_its_middle() {
+fn a_file_truncated_between_scan_and_read_is_not_read_from_its_middle() {
     let log = Log::new();
     let mut follow = log.follow(StartAt::Beginning, Vec::new());
     log.lines("audit.log", 0..40);
@@ -355,7 +355,7 @@ fn a_file_that_is_cut_between_a_look_and_a_read_is_not_read_from_its_middle() {
     let mut buffer = Vec::new();
     assert_eq!(follow.next(&mut buffer), Step::Idle);
     assert_eq!(drain(&mut follow), numbers(40..142));
-    // Cut before anything of it was read, when its beginning had been seen.
+    // Truncated after its fingerprint was taken and before anything was read.
     File::create(log.path("audit.log")).unwrap();
     drain(&mut follow);
     log.lines("audit.log", 142..200);
@@ -367,14 +367,14 @@ fn a_file_that_is_cut_between_a_look_and_a_read_is_not_read_from_its_middle() {
     assert_eq!(follow.next(&mut buffer), Step::Idle);
     read.extend(drain(&mut follow));
     assert_eq!(read, numbers(142..300));
-    // Cut while its beginning is longer than what is in it now, and than what was read.
+    // Truncated to less than its fingerprint.
     log.append("audit.log", "{");
     drain(&mut follow);
     assert_eq!(follow.take_incidents(), []);
 }
 
 #[test]
-fn a_new_file_that_is_cut_before_it_is_read_is_found_in_its_copy() {
+fn a_new_file_truncated_before_it_is_read_is_read_from_its_copy() {
     let log = Log::new();
     let mut follow = log.follow(StartAt::Beginning, Vec::new());
     log.lines("audit.log", 0..5);
@@ -392,7 +392,7 @@ fn a_new_file_that_is_cut_before_it_is_read_is_found_in_its_copy() {
 }
 
 #[test]
-fn many_files_are_not_held_open_and_what_is_written_to_them_late_is_read() {
+fn open_files_are_limited_and_late_writes_are_read() {
     let log = Log::new();
     let mut follow = log.follow(StartAt::Beginning, Vec::new());
     let name = |round: usize| format!("audit-2026-11-23T00-{:02}-{:02}.000.log", round / 60, round % 60);
@@ -413,7 +413,7 @@ fn many_files_are_not_held_open_and_what_is_written_to_them_late_is_read() {
 }
 
 #[test]
-fn many_copies_do_not_make_marks_grow() {
+fn many_copies_do_not_grow_the_checkpoints() {
     let log = Log::new();
     let mut follow = log.follow(StartAt::Beginning, Vec::new());
     for round in 0..250 {
@@ -427,7 +427,7 @@ fn many_copies_do_not_make_marks_grow() {
 }
 
 #[test]
-fn a_compressed_file_that_is_not_whole_yet_is_read_on_when_it_is() {
+fn an_incomplete_compressed_file_is_read_when_it_is_complete() {
     let log = Log::new();
     let mut follow = log.follow(StartAt::Beginning, Vec::new());
     log.lines("audit.log", 0..1);
@@ -445,7 +445,7 @@ fn a_compressed_file_that_is_not_whole_yet_is_read_on_when_it_is() {
 }
 
 #[test]
-fn the_rest_of_a_long_line_is_passed_over_by_the_next_run_too() {
+fn the_rest_of_a_long_line_is_skipped_after_a_restart() {
     let log = Log::new();
     let mut follow = LogFollower::new(log.path("audit.log"), StartAt::Beginning, 1000, Vec::new());
     log.append("audit.log", &format!("{{{}", "y".repeat(600_000)));

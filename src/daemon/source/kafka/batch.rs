@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_on_a_line_are_put_together_and_others_stay_by_themselves() {
+    fn single_line_events_are_joined_and_other_messages_are_not() {
         let mut builder = Builder::default();
         let event = br#"{"kind":"Event","a":1}"#;
         for message in [&event[..], event, b"{\n}", event, b"", b"{\"kind\":\"Event\",\n}"] {

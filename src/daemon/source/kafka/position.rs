@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_comes_back_for_the_same_source_group_and_cluster() {
+    fn a_position_is_read_back_for_the_same_source_group_and_cluster() {
         let position = Position { next: 17, committed: -1 };
         let mine = prefix("kafka", "group", "cluster");
         let entry = entry(&mine, "audit", 3, position);

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_are_known_and_no_more_than_twice_as_many() {
+    fn remembers_the_last_events_and_at_most_twice_as_many() {
         let mut seen = RecentEvents::new(100);
         for number in 0..1000 {
             assert!(!seen.contains(&digest(number)));

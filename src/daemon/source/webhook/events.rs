@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_a_list_an_array_or_an_event() {
+    fn splits_lists_arrays_and_events() {
         let a = r#"{"kind":"Event","auditID":"a"}"#;
         let b = r#"{"auditID":"b"}"#;
         for body in [
@@ -138,32 +138,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_in_a_list_is_not_lost() {
+    fn elements_that_are_not_events_are_kept() {
         assert_eq!(texts(r#"[3,{"kind":"Pod"},null]"#), Ok(vec!["3", r#"{"kind":"Pod"}"#, "null"]));
     }
 
     #[test]
-    fn the_first_of_equal_members_counts() {
+    fn the_first_of_duplicate_members_counts() {
         let body = r#"{"kind":"EventList","kind":"Pod","items":[1],"items":[2]}"#;
         assert_eq!(texts(body), Ok(vec!["1"]));
     }
 
     #[test]
-    fn an_event_is_the_same_in_a_file_and_in_a_list() {
+    fn the_hash_is_equal_in_a_file_and_in_a_list() {
         let file = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a"}"#;
         let list = br#"{"kind":"EventList","items":[{"level":"Metadata","auditID":"a"}]}"#;
         assert_eq!(split_events(file).unwrap()[0].0, split_events(list).unwrap()[0].0);
     }
 
     #[test]
-    fn an_audit_id_makes_no_event_the_same() {
+    fn equal_audit_ids_do_not_make_events_equal() {
         let body = br#"[{"auditID":"a","stage":"x","verb":"get"},{"auditID":"a","stage":"x","verb":"list"}]"#;
         let events = split_events(body).unwrap();
         assert_ne!(events[0].0, events[1].0);
     }
 
     #[test]
-    fn there_is_an_end_to_a_list() {
+    fn the_number_of_events_is_limited() {
         let list = |count: usize| format!("[{}1]", "1,".repeat(count - 1));
         assert_eq!(texts(&list(MAX_EVENTS)).unwrap().len(), MAX_EVENTS);
         assert_eq!(texts(&list(MAX_EVENTS + 1)), Err(InvalidBody::TooMany));
@@ -171,7 +171,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics_and_places_are_in_the_body(
+        fn never_panics_and_positions_are_in_the_body(
             body in proptest::collection::vec(
                 prop_oneof![Just("{"), Just("}"), Just("["), Just("]"), Just(","), Just(":"), Just("\"kind\""),
                     Just("\"items\""), Just("\"EventList\""), Just("\"Event\""), Just("\"auditID\""), Just("1"),

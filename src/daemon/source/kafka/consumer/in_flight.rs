@@ -310,7 +310,7 @@ mod tests {
     use super::*;
 
     /// Submits, and answers with this outcome.
-    fn judge(state: &mut ConsumerState, outcome: impl FnOnce(Batch) -> Option<Outcome>) -> bool {
+    fn process(state: &mut ConsumerState, outcome: impl FnOnce(Batch) -> Option<Outcome>) -> bool {
         let batches = RefCell::new(Vec::new());
         let submit = |batch| {
             batches.borrow_mut().push(batch);
@@ -326,7 +326,7 @@ mod tests {
         Outcome::Stored { latest_seq: 0, is_committed: true, bytes: batch.bytes }
     }
 
-    fn gathered(state: &mut ConsumerState) -> String {
+    fn collected(state: &mut ConsumerState) -> String {
         String::from_utf8(state.builder.take().0).unwrap()
     }
 
@@ -338,15 +338,15 @@ mod tests {
                 assert_eq!(state.put("audit", partition, offset, Some(b"a")), Accepted::InOrder);
             }
         }
-        assert!(judge(&mut state, |batch| Some(stored(batch))));
+        assert!(process(&mut state, |batch| Some(stored(batch))));
         state
     }
 
     #[test]
-    fn nothing_behind_a_batch_that_was_not_stored_is_taken_before_it_is_read_again() {
+    fn messages_behind_a_failed_batch_are_skipped_until_the_rewind() {
         let mut state = with_two_partitions();
         state.put("audit", 0, 7, Some(b"lost?"));
-        assert!(!judge(&mut state, |_| Some(Outcome::Retry)));
+        assert!(!process(&mut state, |_| Some(Outcome::Retry)));
         assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 0, 7)]);
         // Messages that librdkafka had prefetched before the rewind.
         assert_eq!(state.put("audit", 0, 8, Some(b"behind")), Accepted::Skipped);
@@ -357,25 +357,25 @@ mod tests {
         state.rewound("audit", 0);
         state.rewound("audit", 1);
         assert_eq!(state.put("audit", 0, 7, Some(b"lost?")), Accepted::InOrder);
-        assert_eq!(gathered(&mut state), "lost?");
+        assert_eq!(collected(&mut state), "lost?");
         // No outcome counts as a failure.
-        assert!(!judge(&mut state, |_| None));
+        assert!(!process(&mut state, |_| None));
         assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 0, 7)]);
     }
 
     #[test]
-    fn what_was_gathered_of_a_partition_that_goes_elsewhere_is_not_judged_here() {
+    fn collected_messages_of_a_revoked_partition_are_discarded() {
         let mut state = with_two_partitions();
-        state.put("audit", 0, 7, Some(b"theirs"));
-        state.put("audit", 1, 7, Some(b"ours"));
+        state.put("audit", 0, 7, Some(b"revoked"));
+        state.put("audit", 1, 7, Some(b"kept"));
         state.revoked("audit", 0);
         assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 1, 7)]);
-        assert_eq!(gathered(&mut state), "");
+        assert_eq!(collected(&mut state), "");
         // Revoking a partition without collected messages discards nothing.
         state.rewound("audit", 1);
-        state.put("audit", 1, 7, Some(b"ours"));
+        state.put("audit", 1, 7, Some(b"kept"));
         state.assign("audit", 0, 7, None);
         state.revoked("audit", 0);
-        assert_eq!(gathered(&mut state), "ours");
+        assert_eq!(collected(&mut state), "kept");
     }
 }

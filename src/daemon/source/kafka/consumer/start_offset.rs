@@ -36,26 +36,24 @@ fn decide(store: Option<Position>, group: Option<i64>) -> Start {
 /// Writes the start offsets into the list, and records the partitions as assigned.
 pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>, given: &TopicPartitionList) {
     let deadline = Instant::now() + BROKER_TIMEOUT;
-    let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    let prefix = context.prefix(consumer, left());
+    let prefix = context.prefix(consumer, until(deadline));
     let stored = stored(context, &prefix);
     let mut asked = TopicPartitionList::with_capacity(given.count());
     for one in given.elements() {
         asked.add_partition(one.topic(), one.partition());
     }
-    let group = match consumer.committed_offsets(asked, left()) {
+    let group = match consumer.committed_offsets(asked, until(deadline)) {
         Ok(group) => Some(group),
         Err(error) => {
             context.report(KafkaErrorKind::Other, &format!("cannot read the offsets of the group: {error}"));
             None
         }
     };
-    let mut is_reachable = true;
+    let mut lookup = Lookup { context, consumer, deadline, is_reachable: true };
     let mut unknown = TopicPartitionList::new();
     let exchange = context.state().exchange.clone();
     for mut one in given.elements() {
         let (topic, partition) = (one.topic().to_owned(), one.partition());
-        // Matches of other replicas are read from the start, whatever `start_at` says.
         let is_exchange = exchange.as_deref() == Some(topic.as_str());
         let found = group.as_ref().and_then(|group| group.find_partition(&topic, partition));
         let is_known = found.as_ref().is_some_and(|found| found.error().is_ok());
@@ -79,45 +77,13 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
             Start::Store(offset) => Some(offset),
             Start::Group | Start::GroupReset => committed,
         };
-        let ends = match wanted {
-            Some(_) if is_reachable => consumer.fetch_watermarks(&topic, partition, left()).ok(),
-            _ => None,
-        };
-        // Another request to unreachable brokers would use up the time for all partitions.
-        is_reachable &= wanted.is_none() || ends.is_some();
-        let offset = match (wanted, ends) {
-            (Some(wanted), Some((_, end))) if wanted > end => {
-                context.count(KafkaErrorKind::OffsetGone);
-                tracing::error!(
-                    source = context.source,
-                    topic,
-                    partition,
-                    known = wanted,
-                    end,
-                    "the topic was recreated: it ends before the stored offset, and is read from `start_at`"
-                );
-                Some(if context.start_at == StartAt::Latest && !is_exchange {
-                    Offset::End
-                } else {
-                    Offset::Beginning
-                })
-            }
-            (Some(wanted), Some((first, _))) if wanted < first => {
-                context.count(KafkaErrorKind::OffsetGone);
-                tracing::error!(
-                    source = context.source,
-                    topic,
-                    partition,
-                    lost = first - wanted,
-                    "messages were deleted before they were read: the retention of the topic is shorter than the lag"
-                );
-                Some(Offset::Offset(first))
-            }
-            (Some(wanted), _) => Some(Offset::Offset(wanted)),
+        let offset = match wanted {
+            Some(wanted) => Some(lookup.existing_offset(&topic, partition, wanted, is_exchange)),
             // The group's offset could not be read, which is not the same as none: librdkafka asks again.
-            (None, _) if !is_known => None,
-            (None, _) if is_exchange => Some(Offset::Beginning),
-            (None, _) => {
+            None if !is_known => None,
+            // Matches of other replicas are read from the start, whatever `start_at` says.
+            None if is_exchange => Some(Offset::Beginning),
+            None => {
                 unknown.add_partition(&topic, partition);
                 None
             }
@@ -126,22 +92,78 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
             // These offsets are not negative.
             let _ = one.set_offset(offset);
         }
-        let mut state = context.state();
-        let begins = match offset {
+        let first = match offset {
             Some(Offset::Offset(offset)) => Some(offset),
             _ => None,
         };
-        state.assign(&topic, partition, committed.unwrap_or(-1), begins);
-        if let (Start::Store(next), Some(Offset::Offset(offset))) = (start, offset)
-            && next == offset
+        let mut state = context.state();
+        state.assign(&topic, partition, committed.unwrap_or(-1), first);
+        if let Start::Store(next) = start
+            && first == Some(next)
         {
             state.resumed(&topic, partition, next);
         }
     }
     context.state().prefix = prefix;
     if let StartAt::Time(time) = context.start_at {
-        start_at_time(context, consumer, given, &mut unknown, time, left());
+        start_at_time(context, consumer, given, &mut unknown, time, until(deadline));
     }
+}
+
+/// Looks up whether offsets exist.
+struct Lookup<'c> {
+    context: &'c Context,
+    consumer: &'c BaseConsumer<Context>,
+    deadline: Instant,
+    /// Another request to unreachable brokers would use up the time for all partitions.
+    is_reachable: bool,
+}
+
+impl Lookup<'_> {
+    /// The offset to start at: the wanted one, or another one if that does not exist any more, or not yet.
+    fn existing_offset(&mut self, topic: &str, partition: i32, wanted: i64, is_exchange: bool) -> Offset {
+        if !self.is_reachable {
+            return Offset::Offset(wanted);
+        }
+        let context = self.context;
+        let Ok((first, end)) = self.consumer.fetch_watermarks(topic, partition, until(self.deadline)) else {
+            self.is_reachable = false;
+            return Offset::Offset(wanted);
+        };
+        if wanted > end {
+            context.count(KafkaErrorKind::OffsetGone);
+            tracing::error!(
+                source = context.source,
+                topic,
+                partition,
+                known = wanted,
+                end,
+                "the topic was recreated: it ends before the stored offset, and is read from `start_at`"
+            );
+            return if context.start_at == StartAt::Latest && !is_exchange {
+                Offset::End
+            } else {
+                Offset::Beginning
+            };
+        }
+        if wanted < first {
+            context.count(KafkaErrorKind::OffsetGone);
+            tracing::error!(
+                source = context.source,
+                topic,
+                partition,
+                lost = first - wanted,
+                "messages were deleted before they were read: the retention of the topic is shorter than the lag"
+            );
+            return Offset::Offset(first);
+        }
+        Offset::Offset(wanted)
+    }
+}
+
+/// The time left, but enough for librdkafka to send a request.
+fn until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
 /// Looks up the offsets of a time for partitions without a position.
@@ -190,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_further_one_of_store_and_group_counts_unless_the_group_was_set_back() {
+    fn the_further_of_store_and_group_counts_unless_the_group_was_reset() {
         let store = |next, committed| Some(Position { next, committed });
         for (known, group, start) in [
             (None, None, Start::Group),
