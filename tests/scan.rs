@@ -317,7 +317,7 @@ fn exit_codes_are_a_contract() {
     );
     let output = scan(&["--rules", &wrong, &log]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("there is no field `ka.nosuch`"), "{}", said(&output));
+    assert!(said(&output).contains("unknown field `ka.nosuch`"), "{}", said(&output));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use clap::Args;
 use super::super::{rule_files, visible};
 use crate::detection::alert::Priority;
 use crate::detection::rules::Matching;
-use crate::detection::rules::ast::Place;
+use crate::detection::rules::ast::Location;
 
 /// List rules and correlations with type, priority, tags and location
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ struct Row<'a> {
     enabled: bool,
     desc: &'a str,
     tags: &'a [String],
-    place: &'a Place,
+    location: &'a Location,
 }
 
 impl List {
@@ -53,7 +53,7 @@ impl List {
                 table.add_row([name, kind, priority, visible(&desc)]);
             } else {
                 let on = if row.enabled { "yes" } else { "no" }.to_owned();
-                let place = format!("{}:{}", visible(&row.place.file), row.place.line);
+                let place = format!("{}:{}", visible(&row.location.file), row.location.line);
                 table.add_row([name, kind, priority, on, visible(&row.tags.join(" ")), place]);
             }
         };
@@ -65,7 +65,7 @@ impl List {
                 enabled: rule.enabled,
                 desc: &rule.desc,
                 tags: &rule.tags,
-                place: &rule.place,
+                location: &rule.location,
             });
         }
         for correlation in &loaded.rules.correlations {
@@ -76,7 +76,7 @@ impl List {
                 enabled: correlation.enabled,
                 desc: &correlation.desc,
                 tags: &correlation.tags,
-                place: &correlation.place,
+                location: &correlation.location,
             });
         }
         super::print(&table)?;

@@ -1,6 +1,6 @@
 //! A rule set after loading: every macro and list is resolved, every field and type is checked.
 //!
-//! This is what the loader hands to the engine, and all that the engine needs. It holds no YAML.
+//! The loader returns it to the engine, which needs nothing else. YAML must never enter.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,12 +9,11 @@ use crate::detection::alert::Priority;
 use crate::detection::rules::fields::{Field, Kind};
 use crate::text::name_patterns::NamePatterns;
 
-/// A field with its argument, as a rule wrote it.
+/// A field with its argument.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FieldRef {
-    /// The entry of the catalogue.
     pub field: &'static Field,
-    /// What stood in brackets.
+    /// The argument in brackets.
     pub argument: Option<FieldArgument>,
 }
 
@@ -37,19 +36,17 @@ impl fmt::Display for FieldRef {
     }
 }
 
-/// A function over values. `val(field)` is not one of them: it only says that a field stands where a text
-/// would be read, and is an [`Operand::Field`].
+/// A transformer. `val(field)` is not one of them: it marks a field where a constant
+/// is expected, and becomes an [`Operand::Field`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transformer {
-    /// ASCII lower case.
     ToLower,
-    /// ASCII upper case.
     ToUpper,
     /// Decodes base64; invalid input is missing.
     Base64,
-    /// What follows the last slash.
+    /// The part after the last slash.
     Basename,
-    /// Bytes of a text, or members of a list.
+    /// The number of bytes of a string, or of elements of a list.
     Len,
     /// `join(separator, list)`
     Join,
@@ -60,7 +57,7 @@ pub enum Transformer {
 }
 
 impl Transformer {
-    /// The word in rules.
+    /// Returns the keyword in rules.
     pub const fn name(self) -> &'static str {
         match self {
             Transformer::ToLower => "tolower",
@@ -75,26 +72,22 @@ impl Transformer {
     }
 }
 
-/// What yields a value: a field, a transformed field, or a text inside a transformer's arguments.
+/// An expression with a value: a field, a transformer, or a constant argument of one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Operand {
-    /// A field.
     Field(FieldRef),
-    /// A constant.
     Text(String),
-    /// A transformer and its arguments; `argument` is what stood in brackets behind it (`getopt` only).
+    /// A transformer; only `getopt` has an `argument`.
     Call {
-        /// Which.
         transformer: Transformer,
-        /// Its arguments.
         arguments: Vec<Operand>,
-        /// What stood in brackets behind the call.
+        /// The argument in brackets after the call.
         argument: Option<String>,
     },
 }
 
 impl Operand {
-    /// The type of its value.
+    /// Returns the type of the value.
     pub fn kind(&self) -> Kind {
         match self {
             Operand::Field(field) => field.field.kind,
@@ -157,7 +150,7 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// The word in rules; `==` is read as `=`.
+    /// Returns the keyword in rules; `==` parses as `=`.
     pub const fn name(self) -> &'static str {
         match self {
             Operator::Exists => "exists",
@@ -181,19 +174,16 @@ impl Operator {
     }
 }
 
-/// `oneof`, `anyof`, `allof` behind a string operator: how many of the values must satisfy it.
+/// The number of values that must satisfy a string operator: `oneof`, `anyof`, `allof`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quantifier {
-    /// Exactly one.
     OneOf,
-    /// At least one.
     AnyOf,
-    /// All.
     AllOf,
 }
 
 impl Quantifier {
-    /// The word in rules.
+    /// Returns the keyword in rules.
     pub const fn name(self) -> &'static str {
         match self {
             Quantifier::OneOf => "oneof",
@@ -206,18 +196,18 @@ impl Quantifier {
 /// The right-hand side of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Right {
-    /// None: `exists`.
+    /// No right-hand side: `exists`.
     Nothing,
-    /// One text or number, unquoted and unescaped. A number keeps its spelling.
+    /// A string or number, unquoted and unescaped. A number keeps its spelling.
     Text(String),
-    /// A list with all list names resolved: `in`, `intersects`, `pmatch`, and every quantified operator.
+    /// A list with all list names expanded: `in`, `intersects`, `pmatch`, and every quantified operator.
     List(Vec<String>),
     /// A field or a transformed field: `= val(ka.resp.name)`, `= tolower(ka.verb)`.
     Operand(Operand),
 }
 
 impl Right {
-    /// The constants that it compares with: none, one, or those of the list.
+    /// Returns the constants: none, one, or those of the list.
     pub fn values(&self) -> &[String] {
         match self {
             Right::Text(value) => std::slice::from_ref(value),
@@ -227,16 +217,12 @@ impl Right {
     }
 }
 
-/// One comparison, type-checked.
+/// A type-checked comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Check {
-    /// What is compared.
     pub left: Operand,
-    /// How.
     pub operator: Operator,
-    /// Over how many values.
     pub quantifier: Option<Quantifier>,
-    /// With what.
     pub right: Right,
 }
 
@@ -268,109 +254,93 @@ impl fmt::Display for Check {
 /// A condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
-    /// All of them.
     And(Vec<Expr>),
-    /// Any of them.
     Or(Vec<Expr>),
-    /// The opposite.
     Not(Box<Expr>),
-    /// One comparison.
     Check(Check),
-    /// A macro, shared by all its users; `explain` shows its name.
+    /// A macro, shared by all conditions that use it. Its name is kept for `explain`.
     Macro {
-        /// The macro's name.
         name: Arc<str>,
-        /// What it stands for.
         body: Arc<Expr>,
     },
-    /// A rule's exception: true where the event is excepted. Shared and named like a macro.
+    /// An exception of a rule: true if the event is excepted.
     Exception {
-        /// The exception's name.
         name: Arc<str>,
-        /// What it stands for.
         body: Arc<Expr>,
     },
 }
 
-/// The output of a rule, taken apart.
+/// The parsed output of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Template {
-    /// The pieces, in order.
     pub pieces: Vec<Piece>,
 }
 
-/// One piece of a rule's output.
+/// A piece of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// As it is.
+    /// Literal text.
     Text(String),
-    /// A value.
     Value {
-        /// What to print.
         operand: Operand,
-        /// The spelling behind the `%` and the width: the key in `output_fields`.
+        /// The spelling after `%` and width, which is the key in `output_fields`.
         spelling: String,
-        /// `%20field`: pad or cut to so many characters.
+        /// `%20field`: pad or truncate to this number of characters.
         width: Option<usize>,
     },
 }
 
-/// Where a definition stands, for messages.
+/// Source location of a definition, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The file's name as given.
+pub struct Location {
+    /// Name of the file, as given.
     pub file: Arc<str>,
-    /// From 1.
+    /// Starts at 1.
     pub line: usize,
 }
 
-/// One rule, ready to compile.
+/// A rule, ready to be compiled.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its name, unique in the set.
+    /// Unique in the rule set.
     pub name: Arc<str>,
-    /// What it detects.
     pub desc: String,
     /// The condition with the exceptions folded in: `condition and not (exception or …)`.
     pub condition: Expr,
-    /// What an alert says.
     pub output: Template,
-    /// How bad it is.
     pub priority: Priority,
-    /// Sorted, without repeats.
+    /// Sorted, without duplicates.
     pub tags: Vec<String>,
-    /// `enabled: false` keeps a rule loaded but silent.
+    /// A disabled rule is loaded and checked, but never evaluated.
     pub enabled: bool,
-    /// How often it may alert.
     pub throttle: Option<Throttle>,
-    /// Where it was first defined.
-    pub place: Place,
+    /// Location of the first definition.
+    pub location: Location,
 }
 
-/// One alert for each combination of values, then none for a while.
+/// A limit of one alert per combination of values and period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Throttle {
-    /// Whose values make a combination; none: all alerts of the rule are one.
+    /// The fields of the combination; if empty, all alerts of the rule share one throttle.
     pub per: Vec<Operand>,
-    /// How long, in nanoseconds. More than 0.
+    /// The period, in nanoseconds; greater than 0.
     pub every: i64,
 }
 
-/// What a correlation looks for.
+/// The type of a correlation, as in Sigma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CorrelationKind {
-    /// So many alerts.
+    /// A number of alerts.
     EventCount,
-    /// So many different values of a field.
+    /// A number of distinct values of a field.
     ValueCount,
     /// Alerts of all its rules, in any order.
     Temporal,
-    /// Alerts of all its rules, in the order in which they are named.
+    /// Alerts of all its rules, in the order of the list `rules`.
     TemporalOrdered,
 }
 
 impl CorrelationKind {
-    /// All of them.
     pub const ALL: [CorrelationKind; 4] = [
         CorrelationKind::EventCount,
         CorrelationKind::ValueCount,
@@ -378,7 +348,7 @@ impl CorrelationKind {
         CorrelationKind::TemporalOrdered,
     ];
 
-    /// The word in rule files.
+    /// Returns the keyword in rule files.
     pub const fn name(self) -> &'static str {
         match self {
             CorrelationKind::EventCount => "event_count",
@@ -388,7 +358,7 @@ impl CorrelationKind {
         }
     }
 
-    /// The largest number that its condition may name. A window must be able to hold as many.
+    /// Returns the largest number that a condition may contain: a window must be able to hold as many observations.
     pub const fn largest(self) -> u64 {
         match self {
             CorrelationKind::EventCount => 100_000,
@@ -403,77 +373,72 @@ impl fmt::Display for CorrelationKind {
     }
 }
 
-/// Where the alerts that a correlation is about come from.
+/// A source of the alerts that a correlation observes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Feed {
-    /// The rule at this index of [`RuleSet::rules`].
+    /// Index in [`RuleSet::rules`].
     Rule(usize),
-    /// The correlation at this index of [`RuleSet::correlations`], which is lower than its own.
+    /// Index in [`RuleSet::correlations`], lower than that of the correlation itself.
     Correlation(usize),
 }
 
-/// The numbers that satisfy a condition: `gte: 5`, or both ends of a range.
+/// The range of numbers that satisfies a condition, both ends inclusive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Bounds {
-    /// Not less than this.
     pub at_least: u64,
-    /// Not more than this.
     pub at_most: Option<u64>,
 }
 
 impl Bounds {
-    /// Whether a number satisfies it.
-    pub fn hold(self, number: u64) -> bool {
+    /// Whether a number is in the range.
+    pub fn contains(self, number: u64) -> bool {
         number >= self.at_least && self.at_most.is_none_or(|most| number <= most)
     }
 }
 
-/// A correlation: what alerts say together.
+/// A correlation: a condition over several alerts.
 #[derive(Clone, Debug)]
 pub struct Correlation {
-    /// Its name, which no rule has.
+    /// Unique among rules and correlations.
     pub name: Arc<str>,
-    /// What it detects.
     pub desc: String,
-    /// What it looks for.
     pub kind: CorrelationKind,
-    /// Whose alerts, in the order in which they are named, without repeats.
+    /// The observed rules and correlations in the order of the list `rules`, without duplicates.
     pub feeds: Vec<Feed>,
-    /// Alerts with equal values of these belong together; none: all do.
+    /// Alerts with equal values of these fields form a group; if empty, all alerts form one group.
     pub group_by: Vec<Operand>,
-    /// How long a window is, in nanoseconds. More than 0.
+    /// Length of the window, in nanoseconds; greater than 0.
     pub timespan: i64,
-    /// Whose different values are counted ([`CorrelationKind::ValueCount`] alone).
+    /// The field whose distinct values are counted ([`CorrelationKind::ValueCount`] only).
     pub field: Option<Operand>,
-    /// How many there must be. Without meaning where all rules must have matched.
+    /// The condition. Ignored by the temporal types, where each rule must match.
     pub bounds: Bounds,
-    /// What an alert says. Other than a rule's it may hold [`Source::Correlation`](crate::detection::rules::fields::Source).
+    /// Unlike the output of a rule, it may contain [`Source::Correlation`](crate::detection::rules::fields::Source).
     pub output: Template,
-    /// How bad it is.
     pub priority: Priority,
-    /// Sorted, without repeats.
+    /// Sorted, without duplicates.
     pub tags: Vec<String>,
-    /// `enabled: false` keeps a correlation loaded but silent.
+    /// A disabled correlation is loaded and checked, but never evaluated.
     pub enabled: bool,
-    /// Where it was first defined.
-    pub place: Place,
+    /// Location of the first definition.
+    pub location: Location,
 }
 
 /// All rules of all files, in load order.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
-    /// What tells it from another: twelve hex digits of a hash of its files' texts.
+    /// Version of the rule set: twelve hexadecimal digits of a hash of the files.
     pub version: Arc<str>,
-    /// The rules, disabled ones included.
+    /// Including disabled rules.
     pub rules: Vec<Rule>,
-    /// Names that registry credentials go by: the list `registry_credential_names`.
+    /// Name patterns of registry credentials: the list `registry_credential_names`.
     pub credential_names: NamePatterns,
-    /// The correlations, disabled ones included, each after those that feed it.
+    /// Including disabled ones; each correlation after those that feed it.
     pub correlations: Vec<Correlation>,
 }
 
 impl RuleSet {
-    /// The name of a rule or a correlation that feeds another.
+    /// Returns the name of a rule or correlation that feeds another.
     pub fn name_of(&self, feed: Feed) -> Option<&str> {
         match feed {
             Feed::Rule(at) => self.rules.get(at).map(|rule| &*rule.name),

@@ -1,17 +1,16 @@
-//! The catalogue of fields: every name that a rule may use, its type, its argument and where in an audit
-//! event its value stands.
+//! The catalog of fields: name, type, argument and source of every field that a rule may use.
 //!
-//! The table is data. The rule parser checks names and types against it at load time, the engine compiles
-//! [`Source`] into an extraction, `pullwatch rules fields` prints it.
+//! The table is data: name resolution checks rules against it, the engine compiles each [`Source`] to an extraction, and
+//! `pullwatch rules fields` prints it. Nothing of an event may enter.
 
 use crate::detection::audit::time::Clock;
 
-/// The type of a field's value, as the rule language sees it.
+/// The type of a field in the rule language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// One string. JSON numbers, booleans, null, objects and arrays read as their compact text.
+    /// A string. JSON numbers, booleans, null, objects and arrays are read as compact JSON.
     Text,
-    /// Any number of strings: takes only `exists`, `in` and `intersects`, or `len()` and `join()`.
+    /// Strings, for `exists`, `in` and `intersects`, or `len()` and `join()`.
     List,
     /// An unsigned number.
     Number,
@@ -20,7 +19,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The word that help and errors use for it.
+    /// Returns the name in help and errors.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Text => "string",
@@ -31,18 +30,17 @@ impl Kind {
     }
 }
 
-/// What may stand in brackets behind a field's name.
+/// The argument of a field, in brackets after its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Argument {
-    /// Nothing.
     None,
-    /// A number that picks one element, or nothing.
+    /// An optional index that selects one element.
     Index,
-    /// A key, which must be there.
+    /// A required key.
     Key,
 }
 
-/// Which of a pod's lists of containers a field reads.
+/// The lists of containers of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Containers {
     /// `spec.containers`
@@ -54,7 +52,7 @@ pub enum Containers {
 }
 
 impl Containers {
-    /// The key under `requestObject.spec`.
+    /// Returns the key in `requestObject.spec`.
     pub const fn key(self) -> &'static str {
         match self {
             Containers::Main => "containers",
@@ -64,25 +62,25 @@ impl Containers {
     }
 }
 
-/// What a field reads from each container.
+/// The part of each container that a field reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// The value at a path; containers without it are left out.
+    /// The value at a path; containers without it are skipped.
     Path(&'static [&'static str]),
-    /// The image. Where a container has none, nothing is known of any.
+    /// The image. If any container has none, the field is missing.
     Image,
-    /// The image without tag and digest. Where a container has none, nothing is known of any.
+    /// The image without tag and digest. If any container has none, the field is missing.
     Repository,
-    /// An array of strings joined by one blank.
+    /// An array of strings, joined by spaces.
     Joined(&'static str),
     /// Every port's `hostPort`, else its `containerPort`.
     HostPort,
-    /// The container's own value of that key, else the pod spec's, else 0. The API has these keys only in
-    /// `securityContext`, where the reference engine does not look; to fire as it does, neither do we.
+    /// The container's own value of the key, else that of the pod spec, else 0. The API has these keys only in
+    /// `securityContext`, which the reference ignores; so does this, to match the same events.
     Effective(&'static str),
 }
 
-/// What a field reads from `user` or `impersonatedUser` subjects of a role binding.
+/// The subjects of a role binding that a field reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subjects {
     /// Names of subjects of kind `User`.
@@ -95,7 +93,7 @@ pub enum Subjects {
     NamespacedServiceAccounts,
 }
 
-/// Where a field's value comes from.
+/// The source of a field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// The value at a path of object keys.
@@ -106,7 +104,7 @@ pub enum Source {
     Pointer,
     /// The whole event, indented.
     WholeIndented,
-    /// The whole event, as it is.
+    /// The whole event, unchanged.
     Whole,
     /// The first value of the query parameter given as the argument, percent-decoded.
     UriParameter,
@@ -122,13 +120,13 @@ pub enum Source {
     Subjects(Subjects),
     /// Always `true`.
     AlwaysTrue,
-    /// A key of all rules of a role, flattened; with an index of that rule.
+    /// A key of all rules of a role, flattened; with an index, of that rule alone.
     RoleRules(&'static str),
     /// `hostPath.path` and the like: the value at a path of each volume that has it.
     Volume(&'static [&'static str]),
     /// Every key of each volume but `name`.
     VolumeTypes,
-    /// `true` if a `hostPath` equals the argument, or starts with it where it ends in `*`.
+    /// `true` if a `hostPath` equals the argument; an argument that ends in `*` is a prefix.
     HasHostPath,
     /// The event's time, in nanoseconds since 1970.
     Nanoseconds,
@@ -144,23 +142,23 @@ pub enum Source {
     Constant(&'static str),
     /// The name of the host pullwatch runs on.
     Hostname,
-    /// The last of `sourceIPs`: the peer's own address.
+    /// The last of `sourceIPs`: the address of the peer.
     ClientAddress,
     /// The values of the key given as the argument in `user.extra`.
     Extra,
-    /// What kind of user asked, by the shape of their name.
+    /// The kind of the user, by the shape of its name.
     UserKind,
-    /// The name of the user, and of whom they pose as.
+    /// The name of the user, and that of the impersonated user.
     Actor,
-    /// Whether a part of the event is missing.
+    /// Whether the event is truncated.
     Truncated,
-    /// What the event is about, of registry credentials.
+    /// A property of the event that is about registry credentials.
     Registry(Registry),
-    /// What a correlation saw in its window. No event has it.
+    /// A property of the window of a correlation; no event has it.
     Correlation(Correlation),
 }
 
-/// A part of what a correlation saw in its window.
+/// Properties of the window of a correlation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Correlation {
@@ -173,7 +171,7 @@ pub enum Correlation {
     Timespan,
 }
 
-/// A part of what an event is about, of registry credentials and what guards them.
+/// Properties of an event about registry credentials and what protects them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Registry {
@@ -192,18 +190,15 @@ pub enum Registry {
     PodSecurity,
 }
 
-/// One field.
+/// A field of the rule language.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Field {
     /// The name in rules, such as `ka.user.name`.
     pub name: &'static str,
-    /// The type of its value.
     pub kind: Kind,
-    /// What may stand in brackets behind the name.
     pub argument: Argument,
-    /// Where the value comes from.
     pub source: Source,
-    /// One line for people.
+    /// Description in one line.
     pub reads: &'static str,
 }
 
@@ -227,7 +222,7 @@ const fn number(name: &'static str, source: Source, reads: &'static str) -> Fiel
     Field { name, kind: Kind::Number, argument: Argument::None, source, reads }
 }
 
-/// The fields that every list of containers has.
+/// Defines the fields that each list of containers has.
 macro_rules! containers {
     ($prefix:literal, $which:expr) => {
         [
@@ -565,7 +560,7 @@ static INIT_CONTAINERS: [Field; 14] = containers!("ka.req.pod.initContainers", C
 static EPHEMERAL_CONTAINERS: [Field; 14] =
     containers!("ka.req.pod.ephemeralContainers", Containers::Ephemeral);
 
-/// An ephemeral container has no ports, so that these two stand apart.
+/// Separate, because ephemeral containers have no ports.
 static HOST_PORTS: [Field; 2] = [
     indexed(
         "ka.req.pod.containers.host_port",
@@ -579,7 +574,7 @@ static HOST_PORTS: [Field; 2] = [
     ),
 ];
 
-/// What the reference engine has no fields for.
+/// Fields that the reference does not have.
 static AUDIT: [Field; 9] = [
     text("audit.level", Source::Path(&["level"]), "level: Metadata, Request or RequestResponse"),
     text(
@@ -674,7 +669,7 @@ static REGISTRY: [Field; 13] = [
     ),
 ];
 
-/// Fields of the outputs of correlations. No rule can ask for them, so that they stand apart.
+/// Fields for outputs of correlations; rules cannot use them.
 static CORRELATION: [Field; 7] = [
     number("correlation.count", Source::Correlation(Correlation::Count), "how many alerts the window holds"),
     number(
@@ -697,12 +692,12 @@ static CORRELATION: [Field; 7] = [
     text("correlation.timespan", Source::Correlation(Correlation::Timespan), "how long a window is: 10m"),
 ];
 
-/// The fields that only the output of a correlation may hold.
+/// Returns the fields that only the output of a correlation may contain.
 pub fn of_correlations() -> impl Iterator<Item = &'static Field> {
     CORRELATION.iter()
 }
 
-/// Every field of an event, in the order in which people read about them.
+/// Returns all fields of an event, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static Field> {
     GENERAL
         .iter()
@@ -715,7 +710,7 @@ pub fn all() -> impl Iterator<Item = &'static Field> {
         .chain(&REGISTRY)
 }
 
-/// The field of that name.
+/// Returns the field with this name.
 pub fn find(name: &str) -> Option<&'static Field> {
     all().find(|field| field.name == name)
 }

@@ -1,4 +1,4 @@
-//! Conditions that load, and hardly do what their author thinks.
+//! Warnings about valid conditions that probably do not mean what the author intended.
 
 use super::ast::{self, Expr, Operand, Operator, Right, Rule, Transformer};
 use super::syntax::{self, Syntax};
@@ -6,14 +6,14 @@ use crate::detection::rules::fields::{self, Source};
 use crate::text::diagnostics::{Diagnostic, Span};
 use crate::text::located::Located;
 
-/// Every stage there is.
+/// All stages of an audit event.
 const STAGES: [&str; 4] = ["RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"];
 
 fn never(why: impl Into<String>, span: Span) -> Diagnostic {
     Diagnostic::warning("never-true", why, span).label("never true")
 }
 
-/// The key of the event that an operand reads, as a JSON pointer.
+/// Returns the member of the event that an operand reads, as a JSON pointer.
 fn pointer(operand: &Operand) -> Option<String> {
     let Operand::Field(field) = operand else { return None };
     match (field.field.source, &field.argument) {
@@ -23,7 +23,7 @@ fn pointer(operand: &Operand) -> Option<String> {
     }
 }
 
-/// What is odd about one comparison.
+/// Returns warnings about a single comparison.
 pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -> Vec<Diagnostic> {
     let span = || text.span(&written.range);
     let mut found = Vec::new();
@@ -31,7 +31,7 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
     let is_equality = matches!(check.operator, Operator::Equal | Operator::In | Operator::Intersects);
     if matches!(&check.right, Right::List(values) if values.is_empty())
         && check.quantifier.is_none()
-        && is_written_empty(written)
+        && is_literally_empty(written)
     {
         found.push(never("nothing is in an empty list", span()));
     }
@@ -69,7 +69,10 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
             };
             if wrong {
                 found.push(never(
-                    format!("`{}` changes the case, and the value is in the other one", transformer.name()),
+                    format!(
+                        "`{}` changes the case, and the value contains letters of the other case",
+                        transformer.name()
+                    ),
                     span(),
                 ));
             }
@@ -126,12 +129,12 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
     found
 }
 
-/// An empty list that was written so, rather than a list whose items a user may add.
-fn is_written_empty(written: &syntax::Check) -> bool {
+/// Whether a list is literally empty, as opposed to a named list that users can append to.
+fn is_literally_empty(written: &syntax::Check) -> bool {
     matches!(&written.right, syntax::Right::List(words) if words.is_empty())
 }
 
-/// What an expression without any use of its power can be written as.
+/// Returns the simpler operator that an expression without special characters can be replaced by.
 fn simpler(pattern: &str) -> Option<String> {
     let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
     let pattern = pattern.strip_suffix('$').unwrap_or(pattern);
@@ -159,7 +162,7 @@ fn simpler(pattern: &str) -> Option<String> {
     Some(format!("{operator} \"{value}\""))
 }
 
-/// The text that a pattern without special characters stands for.
+/// Returns the literal of a pattern without special characters.
 fn literal(pattern: &str) -> Option<String> {
     let mut value = String::new();
     let mut letters = pattern.chars();
@@ -173,7 +176,7 @@ fn literal(pattern: &str) -> Option<String> {
     Some(value)
 }
 
-/// What is odd about comparisons that must all hold.
+/// Returns warnings about a conjunction.
 pub fn conjunction(parts: &[Syntax], exprs: &[Expr], text: &Located) -> Vec<Diagnostic> {
     let mut known: Vec<(&Operand, &str)> = Vec::new();
     let mut found = Vec::new();
@@ -182,7 +185,7 @@ pub fn conjunction(parts: &[Syntax], exprs: &[Expr], text: &Located) -> Vec<Diag
         let (Operator::Equal, Right::Text(value)) = (check.operator, &check.right) else { continue };
         match known.iter().find(|(operand, _)| **operand == check.left) {
             Some((_, other)) if other != value => {
-                let message = format!("`{}` cannot be `{other}` and `{value}` at once", check.left);
+                let message = format!("`{}` cannot be both `{other}` and `{value}`", check.left);
                 found.push(never(message, text.span(&written.range)).help("write `in (…)` for any of them"));
             }
             Some(_) => {}
@@ -192,10 +195,10 @@ pub fn conjunction(parts: &[Syntax], exprs: &[Expr], text: &Located) -> Vec<Diag
     found
 }
 
-/// Rules that never fire where only the first match counts, because an earlier one matches whatever they
-/// match.
+/// Returns warnings about rules that never match if only the first match counts, because an earlier rule matches
+/// every event that they match.
 pub fn shadowed(rules: &[(Rule, Span)]) -> Vec<Diagnostic> {
-    // Each pair is compared; no rule set of people is larger.
+    // Quadratic, but bounded.
     if rules.len() > 1000 {
         return Vec::new();
     }
@@ -208,7 +211,7 @@ pub fn shadowed(rules: &[(Rule, Span)]) -> Vec<Diagnostic> {
         if let Some(earlier) = shadow {
             let (first, first_span) = &rules[earlier];
             let message = format!(
-                "rule `{}` never fires: rule `{}` matches all that it matches",
+                "rule `{}` never fires: rule `{}` matches every event that it matches",
                 rule.name, first.name
             );
             found.push(
@@ -222,7 +225,7 @@ pub fn shadowed(rules: &[(Rule, Span)]) -> Vec<Diagnostic> {
     found
 }
 
-/// The parts that must all hold.
+/// Returns the operands of a conjunction.
 fn terms(expr: &Expr) -> Vec<&Expr> {
     match expr {
         Expr::And(parts) => parts.iter().flat_map(terms).collect(),
@@ -236,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn simple_expressions_are_seen_through() {
+    fn recognizes_simple_expressions() {
         assert_eq!(simpler("^registry$").as_deref(), Some("= \"registry\""));
         assert_eq!(simpler(".*registry.*").as_deref(), Some("contains \"registry\""));
         assert_eq!(simpler("(get|list)").as_deref(), Some("in (\"get\", \"list\")"));

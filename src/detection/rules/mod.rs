@@ -1,4 +1,4 @@
-//! The rule language: from the text of rule files to a checked [`ast::RuleSet`], or to errors with a place.
+//! The rule language: from the text of rule files to a checked [`ast::RuleSet`], or to diagnostics.
 //!
 //! ```text
 //! text ──► yaml ──► definitions ──► parse ──► resolve ──► ast
@@ -7,8 +7,8 @@
 //!                   correlations
 //! ```
 //!
-//! Files come in as text that anybody may have written, in load order. All errors of all files come out at
-//! once, each with its place ([`crate::text::diagnostics`]). Nothing here reads a file, and nothing here knows an event.
+//! Takes the untrusted text of rule files in load order, returns a rule set and all diagnostics of all files, each with
+//! its location ([`crate::text::diagnostics`]). Does no I/O; an audit event must never enter.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,50 +29,48 @@ pub mod template;
 pub use crate::text::diagnostics::{Diagnostic, Severity, SourceFile, render};
 
 use crate::text::diagnostics::Span;
-use ast::{Place, Rule, RuleSet};
+use ast::{Location, Rule, RuleSet};
 use definitions::{Definitions, SOURCE};
-use resolve::{Resolver, RuleState, Said};
+use resolve::{Reported, Resolver, RuleState};
 
-/// The macros and lists that rules of this source rely on, without any other file.
+/// Macros and lists that are predefined, as in the reference.
 pub const PRELUDE: &str = include_str!("prelude.yaml");
 
-/// Whether each rule that matches an event makes an alert, or only the first in load order.
+/// Whether every matching rule makes an alert, or only the first in load order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Matching {
-    /// Only the first.
     First,
-    /// Each.
     #[default]
     All,
 }
 
-/// How to load.
+/// Options of [`load`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Warn of rules that never fire under this.
+    /// Warn about rules that never match in this mode.
     pub matching: Matching,
 }
 
-/// What came of loading.
+/// The result of [`load`].
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// The rules that are sound.
+    /// The valid rules.
     pub rules: RuleSet,
-    /// What is wrong or odd, in file order.
+    /// Errors and warnings, in the order of the files.
     pub diagnostics: Vec<Diagnostic>,
-    /// How many lists the files define.
+    /// Number of lists that the files define.
     pub lists: usize,
-    /// How many macros the files define.
+    /// Number of macros that the files define.
     pub macros: usize,
 }
 
 impl Loaded {
-    /// Whether the rule set is not to be used.
+    /// Whether the rule set must not be used.
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
     }
 
-    /// How many diagnostics are that bad.
+    /// Returns the number of diagnostics of a severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()
     }
@@ -99,11 +97,11 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
         match resolver.rule(rule).and_then(|(condition, output)| Ok((condition, output, throttle?))) {
             Ok((condition, output, throttle)) => {
                 let (index, enabled) = (rules.len(), rule.enabled);
-                states.insert(&rule.name, RuleState::Sound { index, enabled });
+                states.insert(&rule.name, RuleState::Valid { index, enabled });
                 let mut tags = rule.tags.clone();
                 tags.sort_unstable();
                 tags.dedup();
-                let place = place(files, &rule.span);
+                let location = location(files, &rule.span);
                 let resolved = Rule {
                     name: rule.name.as_str().into(),
                     desc: rule.desc.trim().to_owned(),
@@ -113,28 +111,28 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
                     tags,
                     enabled: rule.enabled,
                     throttle,
-                    place,
+                    location,
                 };
                 rules.push((resolved, rule.span.clone()));
             }
-            Err(Said) if rule.skip_if_unknown && resolver.unknown_fields => {
+            Err(Reported) if rule.skip_if_unknown && resolver.unknown_fields => {
                 let mut said = resolver.diagnostics.split_off(before);
                 said.retain(|diagnostic| diagnostic.code != "unknown-field");
                 states.insert(&rule.name, RuleState::Skipped);
                 resolver.diagnostics.extend(said);
                 let message = format!(
-                    "rule `{}` asks for a field that does not exist; it is skipped, as it says",
+                    "rule `{}` uses an unknown field; it is skipped because of `skip-if-unknown-filter`",
                     rule.name
                 );
                 resolver
                     .diagnostics
                     .push(Diagnostic::warning("skipped", message, rule.span.clone()).label("skipped"));
             }
-            Err(Said) => {}
+            Err(Reported) => {}
         }
     }
     let credential_names = resolver.credential_names();
-    let correlations = resolver.correlations(&states, |span| place(files, span));
+    let correlations = resolver.correlations(&states, |span| location(files, span));
     resolver.unused();
     diagnostics.append(&mut resolver.diagnostics);
     if options.matching == Matching::First {
@@ -165,12 +163,12 @@ fn version(files: &[SourceFile]) -> Arc<str> {
     format!("{start:012x}").into()
 }
 
-fn place(files: &[SourceFile], span: &Span) -> Place {
+fn location(files: &[SourceFile], span: &Span) -> Location {
     match files.get(span.file) {
         Some(file) => {
             let before = file.text.as_bytes().get(..span.range.start).unwrap_or_default();
-            Place { file: file.name.clone(), line: memchr::memchr_iter(b'\n', before).count() + 1 }
+            Location { file: file.name.clone(), line: memchr::memchr_iter(b'\n', before).count() + 1 }
         }
-        None => Place { file: Arc::from("prelude.yaml"), line: 1 },
+        None => Location { file: Arc::from("prelude.yaml"), line: 1 },
     }
 }

@@ -1,6 +1,6 @@
-//! From the text of a condition to its syntax tree, by recursive descent. The grammar is the reference's,
-//! with its quirks: `and(`, `not(` and `a=b` need no blanks, a bare value ends at a blank, a parenthesis, a
-//! comma, a quote or `=`.
+//! Recursive-descent parser of conditions. Takes the text of a condition, returns its syntax tree. The grammar is that of
+//! the reference, including its quirks: `and(`, `not(` and `a=b` need no spaces, and an unquoted value ends at a space, a
+//! parenthesis, a comma, a quote or `=`.
 
 use std::ops::Range;
 
@@ -8,53 +8,50 @@ use super::ast::{Operator, Quantifier, Transformer};
 use super::syntax::{Check, OPERATORS, Operand, Right, Syntax, TRANSFORMERS, Word};
 use crate::text::suggest::closest;
 
-/// How deep parentheses and transformers may nest.
-const DEEPEST: usize = 100;
+/// Maximum nesting of parentheses and transformers.
+const MAX_DEPTH: usize = 100;
 
-/// What is wrong with a condition.
+/// A syntax error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// What is wrong.
     pub message: String,
-    /// Where, in bytes of the condition.
+    /// In bytes of the condition.
     pub range: Range<usize>,
-    /// What was expected there.
+    /// What was expected at the location.
     pub label: String,
-    /// What to do about it.
+    /// Advice.
     pub help: Option<String>,
 }
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// Reads a condition.
+/// Parses a condition.
 ///
 /// # Errors
-/// At the first place where it is none.
+/// At the first syntax error.
 pub fn condition(text: &str) -> Result<Syntax> {
     let mut parser = Parser { text, at: 0, depth: 0 };
-    parser.blanks();
+    parser.skip_spaces();
     if parser.at == text.len() {
         return Err(parser.expected("the condition is empty", "a comparison or a macro's name"));
     }
     let condition = parser.or()?;
-    parser.blanks();
+    parser.skip_spaces();
     if parser.at < text.len() {
         return Err(parser.unexpected_end_of_check());
     }
     Ok(condition)
 }
 
-/// Reads what may stand behind a `%` in an output, and gives where it ends: a field or a transformed field.
+/// Parses a field or transformer after a `%` in an output. Returns the position after it, too.
 ///
 /// # Errors
-/// When neither stands there.
+/// If there is neither.
 pub fn operand(text: &str, at: usize) -> Result<(Operand, usize)> {
     let mut parser = Parser { text, at, depth: 0 };
     match parser.left()? {
         Some(operand) => Ok((operand, parser.at)),
-        None => {
-            Err(parser.expected("a `%` stands before something that is no field", "a field or a transformer"))
-        }
+        None => Err(parser.expected("`%` is not followed by a field", "a field or a transformer")),
     }
 }
 
@@ -69,13 +66,13 @@ impl<'t> Parser<'t> {
         &self.text[self.at..]
     }
 
-    fn blanks(&mut self) -> bool {
+    fn skip_spaces(&mut self) -> bool {
         let start = self.at;
         self.at += self.rest().len() - self.rest().trim_start_matches([' ', '\t', '\r', '\n', '\u{8}']).len();
         self.at > start
     }
 
-    fn eat(&mut self, literal: &str) -> bool {
+    fn consume(&mut self, literal: &str) -> bool {
         let found = self.rest().starts_with(literal);
         if found {
             self.at += literal.len();
@@ -83,8 +80,8 @@ impl<'t> Parser<'t> {
         found
     }
 
-    /// The place of the word, or of the one character, that stands here.
-    fn here(&self) -> Range<usize> {
+    /// Returns the range of the word, or of the single character, at the current position.
+    fn current_range(&self) -> Range<usize> {
         let rest = self.rest();
         let word = rest
             .find(|letter: char| letter.is_whitespace() || "()=,\"'".contains(letter))
@@ -95,14 +92,19 @@ impl<'t> Parser<'t> {
 
     fn expected(&self, message: impl Into<String>, label: impl Into<String>) -> Error {
         let label: String = label.into();
-        Error { message: message.into(), range: self.here(), label: format!("expected {label}"), help: None }
+        Error {
+            message: message.into(),
+            range: self.current_range(),
+            label: format!("expected {label}"),
+            help: None,
+        }
     }
 
     fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.depth == DEEPEST {
+        if self.depth == MAX_DEPTH {
             return Err(self.expected(
-                format!("the condition is nested deeper than {DEEPEST} levels"),
-                "fewer parentheses; give the inner part a name of its own, as a macro",
+                format!("the condition is nested deeper than {MAX_DEPTH} levels"),
+                "fewer parentheses; move the inner part to a macro",
             ));
         }
         self.depth += 1;
@@ -128,36 +130,36 @@ impl<'t> Parser<'t> {
         let first = part(self)?;
         let mut parts = vec![first];
         loop {
-            self.blanks();
-            if !self.eat(word) {
+            self.skip_spaces();
+            if !self.consume(word) {
                 break;
             }
             if self.rest().starts_with('(') {
                 self.at += 1;
-                parts.push(self.nested(Self::parenthesised)?);
-            } else if self.blanks() {
+                parts.push(self.nested(Self::parenthesized)?);
+            } else if self.skip_spaces() {
                 parts.push(part(self)?);
             } else {
-                let label = format!("a blank or `(` behind `{word}`");
-                return Err(self.expected(format!("`{word}` joins nothing"), label));
+                let label = format!("a space or `(` after `{word}`");
+                return Err(self.expected(format!("`{word}` is not followed by a condition"), label));
             }
         }
-        // A part is always there: the first.
+        // There is at least one part.
         Ok(if parts.len() == 1 { parts.swap_remove(0) } else { join(parts) })
     }
 
     fn not(&mut self) -> Result<Syntax> {
-        self.blanks();
+        self.skip_spaces();
         let mut negated = false;
         loop {
             let rest = self.rest();
             if rest.starts_with("not") && rest[3..].starts_with([' ', '\t', '\r', '\n', '\u{8}']) {
                 self.at += 3;
-                self.blanks();
+                self.skip_spaces();
                 negated = !negated;
-            } else if self.eat("not(") {
+            } else if self.consume("not(") {
                 negated = !negated;
-                let inner = self.nested(Self::parenthesised)?;
+                let inner = self.nested(Self::parenthesized)?;
                 return Ok(if negated { Syntax::Not(Box::new(inner)) } else { inner });
             } else {
                 break;
@@ -167,12 +169,12 @@ impl<'t> Parser<'t> {
         Ok(if negated { Syntax::Not(Box::new(check)) } else { check })
     }
 
-    /// What follows an opening parenthesis, up to the closing one.
-    fn parenthesised(&mut self) -> Result<Syntax> {
+    /// Parses the rest of a parenthesized condition.
+    fn parenthesized(&mut self) -> Result<Syntax> {
         let open = self.at - 1;
         let inner = self.or()?;
-        self.blanks();
-        if self.eat(")") {
+        self.skip_spaces();
+        if self.consume(")") {
             return Ok(inner);
         }
         if self.at == self.text.len() {
@@ -186,9 +188,9 @@ impl<'t> Parser<'t> {
         Err(self.unexpected_end_of_check())
     }
 
-    /// Something follows a check that joins nothing.
+    /// Reports text after a comparison that is neither `and` nor `or`.
     fn unexpected_end_of_check(&self) -> Error {
-        let word = &self.text[self.here()];
+        let word = &self.text[self.current_range()];
         let mut error = self.expected(format!("`{word}` cannot follow here"), "`and`, `or`, or the end");
         error.help = match word {
             "AND" | "OR" | "NOT" => {
@@ -197,16 +199,16 @@ impl<'t> Parser<'t> {
             "&&" => Some("write `and`".to_owned()),
             "||" => Some("write `or`".to_owned()),
             ")" => Some("this parenthesis was never opened".to_owned()),
-            "," => Some("a list of values stands in parentheses: `in (a, b)`".to_owned()),
+            "," => Some("write a list of values in parentheses: `in (a, b)`".to_owned()),
             _ => None,
         };
         error
     }
 
     fn check(&mut self) -> Result<Syntax> {
-        self.blanks();
-        if self.eat("(") {
-            return self.nested(Self::parenthesised);
+        self.skip_spaces();
+        if self.consume("(") {
+            return self.nested(Self::parenthesized);
         }
         let start = self.at;
         if let Some(left) = self.left()? {
@@ -222,7 +224,7 @@ impl<'t> Parser<'t> {
         Err(error)
     }
 
-    /// A field or a transformed field.
+    /// Parses a field or transformer.
     fn left(&mut self) -> Result<Option<Operand>> {
         if let Some(transformer) = self.transformer() {
             return self.nested(|parser| parser.call(transformer)).map(Some);
@@ -233,7 +235,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// `tolower(` and the like, with the parenthesis.
+    /// Parses the name of a transformer and the opening parenthesis.
     fn transformer(&mut self) -> Option<Transformer> {
         let transformer = TRANSFORMERS.into_iter().find(|transformer| {
             self.rest().strip_prefix(transformer.name()).is_some_and(|rest| rest.starts_with('('))
@@ -242,12 +244,12 @@ impl<'t> Parser<'t> {
         Some(transformer)
     }
 
-    /// What follows a transformer's opening parenthesis.
+    /// Parses the arguments of a transformer.
     fn call(&mut self, transformer: Transformer) -> Result<Operand> {
         let start = self.at - transformer.name().len() - 1;
         let mut arguments = Vec::new();
         loop {
-            self.blanks();
+            self.skip_spaces();
             let argument = match self.left()? {
                 Some(operand) => operand,
                 None => match self.word()? {
@@ -259,11 +261,11 @@ impl<'t> Parser<'t> {
                 },
             };
             arguments.push(argument);
-            self.blanks();
-            if self.eat(")") {
+            self.skip_spaces();
+            if self.consume(")") {
                 break;
             }
-            if !self.eat(",") {
+            if !self.consume(",") {
                 let message = format!("`{}(` is not closed", transformer.name());
                 return Err(self.expected(message, "`)` or `,`"));
             }
@@ -296,7 +298,7 @@ impl<'t> Parser<'t> {
     }
 
     fn argument(&mut self) -> Result<Option<Word>> {
-        if !self.eat("[") {
+        if !self.consume("[") {
             return Ok(None);
         }
         let word = if self.rest().starts_with(['"', '\'']) {
@@ -308,20 +310,20 @@ impl<'t> Parser<'t> {
                 .unwrap_or(rest.len());
             if end == 0 {
                 return Err(
-                    self.expected("the brackets hold nothing", "an index, or a key such as [/user/username]")
+                    self.expected("the brackets are empty", "an index, or a key such as [/user/username]")
                 );
             }
             let word = Word { text: rest[..end].to_owned(), range: self.at..self.at + end, quoted: false };
             self.at += end;
             word
         };
-        if !self.eat("]") {
+        if !self.consume("]") {
             return Err(self.expected("a bracket is not closed", "`]`"));
         }
         Ok(Some(word))
     }
 
-    /// Letters, digits and underscores in at least two parts with dots between them.
+    /// Parses a field name: at least two identifiers, separated by dots.
     fn field_name(&mut self) -> Option<Word> {
         let rest = self.rest();
         let mut end = identifier_length(rest)?;
@@ -346,7 +348,7 @@ impl<'t> Parser<'t> {
     }
 
     fn comparison(&mut self, left: Operand, start: usize) -> Result<Syntax> {
-        self.blanks();
+        self.skip_spaces();
         let operator_start = self.at;
         let operator = self.operator()?;
         let operator_range = operator_start..self.at;
@@ -358,7 +360,7 @@ impl<'t> Parser<'t> {
                 self.number_or_operand()?
             }
             _ => {
-                self.blanks();
+                self.skip_spaces();
                 quantifier = self.quantifier();
                 if quantifier.is_some() { self.list()? } else { self.text_or_operand()? }
             }
@@ -379,11 +381,11 @@ impl<'t> Parser<'t> {
             self.at += word.len();
             return Ok(operator);
         }
-        let word = &self.text[self.here()];
+        let word = &self.text[self.current_range()];
         let message = match word {
             "" => "the comparison has no operator".to_owned(),
             "bcontains" | "bstartswith" => format!("`{word}` compares bytes, and no field here holds bytes"),
-            word => format!("`{word}` is no operator"),
+            word => format!("`{word}` is not an operator"),
         };
         let mut error =
             self.expected(message, "an operator: =, !=, <, <=, >, >=, in, intersects, contains, exists …");
@@ -391,10 +393,10 @@ impl<'t> Parser<'t> {
             "equals" | "eq" | "is" | "===" => Some("write `=`".to_owned()),
             "ne" | "<>" => Some("write `!=`".to_owned()),
             "matches" | "like" | "~" | "=~" => Some("write `glob` or `regex`".to_owned()),
-            "and" | "or" => {
-                Some("a field alone is no condition; to ask whether it is there write `exists`".to_owned())
-            }
-            "not" => Some("`not` stands before the whole comparison: `not ka.verb in (…)`".to_owned()),
+            "and" | "or" => Some(
+                "a field alone is not a condition; to test whether it is present write `exists`".to_owned(),
+            ),
+            "not" => Some("write `not` before the whole comparison: `not ka.verb in (…)`".to_owned()),
             "bcontains" => Some("did you mean `contains`?".to_owned()),
             "bstartswith" => Some("did you mean `startswith`?".to_owned()),
             lower => closest(lower, OPERATORS.iter().map(|(word, _)| *word))
@@ -415,17 +417,17 @@ impl<'t> Parser<'t> {
         None
     }
 
-    /// `val(field)` or a transformed field.
+    /// Parses `val(field)` or a transformer.
     fn right_operand(&mut self) -> Result<Option<Operand>> {
-        self.blanks();
-        if self.eat("val(") {
-            self.blanks();
+        self.skip_spaces();
+        if self.consume("val(") {
+            self.skip_spaces();
             let Some(name) = self.field_name() else {
                 return Err(self.expected("`val` takes a field", "a field"));
             };
             let field = self.field(name)?;
-            self.blanks();
-            if !self.eat(")") {
+            self.skip_spaces();
+            if !self.consume(")") {
                 return Err(self.expected("`val(` is not closed", "`)`"));
             }
             return Ok(Some(field));
@@ -440,7 +442,7 @@ impl<'t> Parser<'t> {
         if let Some(operand) = self.right_operand()? {
             return Ok(Right::Operand(operand));
         }
-        let range = self.here();
+        let range = self.current_range();
         let word = &self.text[range.clone()];
         if !word.is_empty() && super::number::is_number(word) {
             self.at = range.end;
@@ -461,9 +463,8 @@ impl<'t> Parser<'t> {
                 let mut error =
                     self.expected("the comparison has no value", "a value, or a field in `val()`");
                 if self.rest().starts_with('(') {
-                    error.help = Some(
-                        "a list takes `in`, or `anyof` behind the operator: `= anyof (a, b)`".to_owned(),
-                    );
+                    error.help =
+                        Some("a list takes `in`, or `anyof` after the operator: `= anyof (a, b)`".to_owned());
                 }
                 Err(error)
             }
@@ -471,7 +472,7 @@ impl<'t> Parser<'t> {
     }
 
     fn list_or_operand(&mut self) -> Result<Right> {
-        self.blanks();
+        self.skip_spaces();
         if self.rest().starts_with('(') {
             return self.list();
         }
@@ -487,27 +488,27 @@ impl<'t> Parser<'t> {
     }
 
     fn list(&mut self) -> Result<Right> {
-        self.blanks();
-        if !self.eat("(") {
+        self.skip_spaces();
+        if !self.consume("(") {
             return Err(self.expected("a list is missing", "a list in parentheses"));
         }
         let open = self.at - 1;
         let mut words = Vec::new();
-        self.blanks();
-        if self.eat(")") {
+        self.skip_spaces();
+        if self.consume(")") {
             return Ok(Right::List(words));
         }
         loop {
-            self.blanks();
+            self.skip_spaces();
             match self.word()? {
                 Some(word) => words.push(word),
                 None => return Err(self.expected("a value is missing in this list", "a value")),
             }
-            self.blanks();
-            if self.eat(")") {
+            self.skip_spaces();
+            if self.consume(")") {
                 return Ok(Right::List(words));
             }
-            if !self.eat(",") {
+            if !self.consume(",") {
                 if self.at == self.text.len() {
                     return Err(Error {
                         message: "a list is not closed".to_owned(),
@@ -517,15 +518,15 @@ impl<'t> Parser<'t> {
                     });
                 }
                 let mut error = self.expected("the values of a list are separated by commas", "`,` or `)`");
-                error.help = Some("a value with blanks in it stands in quotes".to_owned());
+                error.help = Some("quote a value that contains spaces".to_owned());
                 return Err(error);
             }
         }
     }
 
-    /// A bare or quoted word, if one stands here.
+    /// Parses an unquoted or quoted word, if there is one.
     fn word(&mut self) -> Result<Option<Word>> {
-        self.blanks();
+        self.skip_spaces();
         let rest = self.rest();
         if rest.starts_with(['"', '\'']) {
             return self.quoted().map(Some);
@@ -574,10 +575,10 @@ impl<'t> Parser<'t> {
                 Some((_, escaped)) if escaped == quote => text.push(quote),
                 Some((_, escaped)) => {
                     return Err(Error {
-                        message: format!("`\\{escaped}` is no escape in a text in {quote}"),
+                        message: format!("`\\{escaped}` is not an escape in a string in {quote}"),
                         range: start + at..start + at + 1 + escaped.len_utf8(),
                         label: format!("expected \\{quote}, \\\\, \\b, \\f, \\n, \\r or \\t"),
-                        help: Some("a backslash that is meant as one is written twice".to_owned()),
+                        help: Some("write a literal backslash twice".to_owned()),
                     });
                 }
                 None => break,
@@ -592,7 +593,7 @@ impl<'t> Parser<'t> {
     }
 }
 
-/// Whether constants may stand among a transformer's arguments.
+/// Whether a transformer takes constant arguments.
 fn takes_texts(transformer: Transformer) -> bool {
     matches!(transformer, Transformer::Join | Transformer::Concat | Transformer::GetOpt)
 }
@@ -606,7 +607,7 @@ fn arity(transformer: Transformer) -> &'static str {
     }
 }
 
-/// The length of the identifier at the start of a text: a letter, then letters, digits and underscores.
+/// Returns the length of the identifier at the start of a text: a letter, then letters, digits and underscores.
 fn identifier_length(text: &str) -> Option<usize> {
     text.starts_with(|letter: char| letter.is_ascii_alphabetic()).then(|| {
         text.find(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_')).unwrap_or(text.len())
@@ -623,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_read() {
+    fn parses_conditions() {
         for good in [
             "a.b = c",
             "a.b=c and(d.e exists)or f",
@@ -643,15 +644,15 @@ mod tests {
     }
 
     #[test]
-    fn errors_have_a_place() {
-        insta::assert_snapshot!(message("a.b = c and"), @"11..11 `and` joins nothing");
-        insta::assert_snapshot!(message("a.b is c"), @"4..6 `is` is no operator");
+    fn reports_errors_at_their_location() {
+        insta::assert_snapshot!(message("a.b = c and"), @"11..11 `and` is not followed by a condition");
+        insta::assert_snapshot!(message("a.b is c"), @"4..6 `is` is not an operator");
         insta::assert_snapshot!(message("(a.b = c"), @"0..1 a parenthesis is not closed");
         insta::assert_snapshot!(message("a.b in (c d)"), @"10..11 the values of a list are separated by commas");
         insta::assert_snapshot!(message("a.b exists exists"), @"11..17 `exists` cannot follow here");
         insta::assert_snapshot!(message("a.b < x"), @"6..7 this operator compares numbers");
         insta::assert_snapshot!(message("1 = 1"), @"0..1 a comparison is missing");
-        insta::assert_snapshot!(message("a.b = \"x\\q\""), @r#"8..10 `\q` is no escape in a text in ""#);
+        insta::assert_snapshot!(message("a.b = \"x\\q\""), @r#"8..10 `\q` is not an escape in a string in ""#);
         assert!(message(&"(".repeat(1000)).contains("nested deeper"));
         assert!(message(&format!("{}a.b", "tolower(".repeat(1000))).contains("nested deeper"));
     }

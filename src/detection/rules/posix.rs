@@ -1,18 +1,18 @@
-//! Regular expressions as rules write them: POSIX extended, over the whole value.
+//! Translation of POSIX extended regular expressions, as rules contain them, to the dialect of the regex crate.
 
-/// Compiled programs stay below this, in bytes: a rule file is input too.
-const LARGEST: usize = 1 << 20;
+/// Maximum size of a compiled expression, in bytes: rule files are untrusted input too.
+const MAX_COMPARISONS: usize = 1 << 20;
 
 /// Compiles an expression, anchored at both ends.
 ///
 /// # Errors
-/// When it is no POSIX extended expression: what is wrong, in words for a person.
+/// If it is not a POSIX extended regular expression: a message for the author of the rule.
 pub fn compile(pattern: &str) -> Result<regex::bytes::Regex, String> {
     let translated = translate(pattern)?;
     regex::bytes::RegexBuilder::new(&format!(r"\A(?:{translated})\z"))
-        // In this dialect ^ and $ also match at a line's ends.
+        // In POSIX, ^ and $ also match at the start and end of a line.
         .multi_line(true)
-        .size_limit(LARGEST)
+        .size_limit(MAX_COMPARISONS)
         .nest_limit(100)
         .build()
         .map_err(|error| match error {
@@ -21,16 +21,16 @@ pub fn compile(pattern: &str) -> Result<regex::bytes::Regex, String> {
         })
 }
 
-/// The regex crate draws the pattern and says what is wrong in the last line.
+/// The regex crate renders the pattern in its error; the last line is the message.
 fn last_line(text: &str) -> String {
     text.lines().last().unwrap_or(text).trim_start_matches("error: ").to_owned()
 }
 
-/// Refuses what POSIX does not know, and takes the other dialect's meaning from what POSIX reads otherwise: a repetition
-/// behind a repetition repeats (`a+?` is `(a+)?`, not a lazy one), a brace that starts no repetition is a brace.
+/// Rejects syntax that POSIX does not have, and escapes what the two dialects read differently: in POSIX a repetition
+/// after a repetition repeats (`a+?` is `(a+)?`, not lazy), and a brace that starts no repetition is a literal.
 fn translate(pattern: &str) -> Result<String, String> {
     let mut out = String::with_capacity(pattern.len());
-    // Where the last atom starts in `out`, and where open groups do.
+    // Start of the last atom in `out`, and starts of the open groups.
     let mut atom: Option<usize> = None;
     let mut groups = Vec::new();
     let mut repetitions = 0;
@@ -44,10 +44,10 @@ fn translate(pattern: &str) -> Result<String, String> {
         };
         if repetition > 0 {
             let Some(at) = atom else {
-                return Err(format!("there is nothing for `{}` to repeat", &rest[..repetition]));
+                return Err(format!("nothing to repeat before `{}`", &rest[..repetition]));
             };
-            if repetitions > MOST_REPETITIONS {
-                return Err(format!("more than {MOST_REPETITIONS} repetitions of one thing"));
+            if repetitions > MAX_REPETITIONS {
+                return Err(format!("more than {MAX_REPETITIONS} repetitions of one atom"));
             }
             if repetitions > 0 {
                 out.insert_str(at, "(?:");
@@ -94,10 +94,10 @@ fn translate(pattern: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// Repetitions of repetitions are grouped, and each group costs a copy.
-const MOST_REPETITIONS: usize = 8;
+/// Maximum number of repetitions of one atom: each needs a group, and each group copies the atom.
+const MAX_REPETITIONS: usize = 8;
 
-/// Appends what a backslash and the start of `rest` stand for; what follows remains.
+/// Translates an escape at the start of `rest`, and advances `rest`.
 fn escape<'p>(rest: &'p str, out: &mut String) -> Result<&'p str, String> {
     let escaped = rest.chars().next().ok_or("it ends in a backslash")?;
     match escaped {
@@ -112,7 +112,7 @@ fn escape<'p>(rest: &'p str, out: &mut String) -> Result<&'p str, String> {
     Ok(&rest[escaped.len_utf8()..])
 }
 
-/// The length of `{2}`, `{2,}` or `{2,3}` at the start of a text; 0 where none stands there.
+/// Returns the length of `{2}`, `{2,}` or `{2,3}` at the start of a text; 0 if there is none.
 fn repetition_length(text: &str) -> usize {
     let Some(end) = text.find('}') else { return 0 };
     let mut bounds = text[1..end].split(',');
@@ -123,7 +123,7 @@ fn repetition_length(text: &str) -> usize {
     if good { end + 1 } else { 0 }
 }
 
-/// Copies a bracket expression. Inside, POSIX knows only ranges, classes and negation.
+/// Translates a bracket expression. POSIX has only ranges, classes and negation in it.
 fn class(letters: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut String) -> Result<(), String> {
     out.push('[');
     if letters.peek() == Some(&'^') {
@@ -156,7 +156,7 @@ fn class(letters: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut Strin
                 }
                 None => return Err("it ends in a backslash".to_owned()),
             },
-            // Set operations of the other dialect.
+            // Characters of set operations of the regex crate are escaped.
             Some(letter @ ('[' | ']' | '&' | '~')) => {
                 out.push('\\');
                 out.push(letter);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn other_dialects_are_refused() {
+    fn rejects_other_dialects() {
         for pattern in ["(?i)x", r"\d+", "[", "*a", "(a", "a)", r"a\", "(*a)", "a|+"] {
             assert!(compile(pattern).is_err(), "{pattern}");
         }

@@ -1,10 +1,9 @@
-//! Conditions as they are written: the syntax tree, with the place of each part, before any name is looked up.
+//! The syntax tree of conditions: unresolved names, each with its location.
 
 use std::ops::Range;
 
 use super::ast::{Operator, Quantifier, Transformer};
 
-/// A condition.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Syntax {
     /// `a and b`
@@ -13,67 +12,54 @@ pub enum Syntax {
     Or(Vec<Syntax>),
     /// `not a`
     Not(Box<Syntax>),
-    /// A comparison.
     Check(Check),
-    /// A macro's name.
+    /// The name of a macro.
     Name(Word),
 }
 
-/// A word and its place in the condition.
+/// A word and its location in the condition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Word {
-    /// What it says, unquoted.
+    /// Unquoted.
     pub text: String,
-    /// Bytes of the condition.
+    /// In bytes of the condition.
     pub range: Range<usize>,
-    /// Whether it stood in quotes: then it is never the name of a list.
+    /// A quoted word is never the name of a list.
     pub quoted: bool,
 }
 
-/// A comparison.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
-    /// What is compared.
     pub left: Operand,
-    /// How.
     pub operator: Operator,
-    /// Where the operator stands.
     pub operator_range: Range<usize>,
     /// `oneof`, `anyof`, `allof`.
     pub quantifier: Option<Quantifier>,
-    /// With what.
     pub right: Right,
-    /// All of it.
     pub range: Range<usize>,
 }
 
-/// What yields a value.
+/// An expression with a value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operand {
-    /// A field.
     Field {
-        /// Its name.
         name: Word,
-        /// What stood in brackets.
+        /// The argument in brackets.
         argument: Option<Word>,
     },
-    /// A transformer.
     Call {
-        /// Which.
         transformer: Transformer,
-        /// Its arguments.
         arguments: Vec<Operand>,
-        /// What stood in brackets behind it.
+        /// The argument in brackets.
         argument: Option<Word>,
-        /// All of it.
         range: Range<usize>,
     },
-    /// A constant inside a transformer's arguments.
+    /// A constant argument of a transformer.
     Text(Word),
 }
 
 impl Operand {
-    /// Where it stands.
+    /// Returns its location.
     pub fn range(&self) -> Range<usize> {
         match self {
             Operand::Field { name, argument } => {
@@ -88,19 +74,16 @@ impl Operand {
 /// The right-hand side.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Right {
-    /// None.
     Nothing,
-    /// One word.
     Word(Word),
-    /// A list in parentheses.
     List(Vec<Word>),
-    /// A list's name without parentheses.
+    /// The name of a list without parentheses.
     ListName(Word),
-    /// A field or a transformed field.
+    /// `val(field)` or a transformer.
     Operand(Operand),
 }
 
-/// All words for operators, longest first where one starts like another.
+/// All operators; a longer one precedes its prefixes.
 pub const OPERATORS: [(&str, Operator); 18] = [
     ("exists", Operator::Exists),
     ("==", Operator::Equal),
@@ -122,7 +105,6 @@ pub const OPERATORS: [(&str, Operator); 18] = [
     ("pmatch", Operator::PMatch),
 ];
 
-/// All transformers.
 pub const TRANSFORMERS: [Transformer; 8] = [
     Transformer::ToLower,
     Transformer::ToUpper,

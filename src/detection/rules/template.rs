@@ -1,31 +1,29 @@
-//! A rule's output: text with `%field` in it.
+//! Parser of outputs: text with `%field` references.
 
 use super::parse::{self, Error};
 use super::syntax::Operand;
 
-/// A piece of an output, before names are looked up.
+/// A piece of an output, with unresolved names.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Piece {
-    /// As it is.
+    /// Literal text.
     Text(String),
-    /// A value.
     Value {
-        /// What to print.
         operand: Operand,
-        /// As it is written behind the `%` and the width.
+        /// The spelling after `%` and width.
         spelling: String,
         /// `%20field`
         width: Option<usize>,
     },
 }
 
-/// Nobody pads further; a hostile rule file might.
-const WIDEST: usize = 1024;
+/// Maximum width: bounds the output that a hostile rule file can request.
+const MAX_WIDTH: usize = 1024;
 
-/// Takes an output apart.
+/// Parses an output.
 ///
 /// # Errors
-/// At the first `%` that no field follows.
+/// At the first `%` without a field.
 pub fn parse(text: &str) -> Result<Vec<Piece>, Error> {
     let mut pieces = Vec::new();
     let mut at = 0;
@@ -39,10 +37,10 @@ pub fn parse(text: &str) -> Result<Vec<Piece>, Error> {
         let width = &text[at..at + digits];
         let width = match width.parse::<usize>() {
             _ if width.is_empty() => None,
-            Ok(width) if width <= WIDEST => Some(width),
+            Ok(width) if width <= MAX_WIDTH => Some(width),
             _ => {
                 return Err(Error {
-                    message: format!("a value is at most {WIDEST} characters wide"),
+                    message: format!("the maximum width of a value is {MAX_WIDTH} characters"),
                     range: at..at + digits,
                     label: "too wide".to_owned(),
                     help: None,
@@ -55,7 +53,7 @@ pub fn parse(text: &str) -> Result<Vec<Piece>, Error> {
                 message: "the output ends in a `%`".to_owned(),
                 range: percent..percent + 1,
                 label: "expected a field behind it".to_owned(),
-                help: Some("for a percent sign write `percent`: there is no escape for it".to_owned()),
+                help: Some("a percent sign cannot be escaped: write `percent`".to_owned()),
             });
         }
         let (operand, end) = parse::operand(text, at).map_err(|mut error| {
@@ -76,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outputs_are_taken_apart() {
+    fn parses_outputs() {
         let pieces = parse("user=%ka.user.name x=%20jevt.value[/a/b], %toupper(ka.verb).").unwrap();
         let spellings: Vec<_> = pieces
             .iter()

@@ -87,7 +87,7 @@ impl Group {
         self.closed_until = Some(end);
         fired.time = end;
         fired.note = notes.into_values().next_back();
-        spec.bounds.hold(number).then_some(fired)
+        spec.bounds.contains(number).then_some(fired)
     }
 
     /// Keeps a note, unless a later one of its window is known.

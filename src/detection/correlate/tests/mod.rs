@@ -7,7 +7,7 @@ mod throttles;
 
 use super::{Correlator, DEFAULT_ALLOWED_LATENESS, Fired, Observation};
 use crate::detection::alert::Priority;
-use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind, Feed, Place, Template};
+use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind, Feed, Location, Template};
 
 pub const SECOND: i64 = 1_000_000_000;
 
@@ -32,7 +32,7 @@ pub fn correlation(
         priority: Priority::Error,
         tags: Vec::new(),
         enabled: true,
-        place: Place { file: "r.yaml".into(), line: 1 },
+        location: Location { file: "r.yaml".into(), line: 1 },
     }
 }
 

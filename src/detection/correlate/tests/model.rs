@@ -19,10 +19,10 @@ struct Model {
 impl Model {
     fn satisfied(rule: &Correlation, window: &[&Observation]) -> bool {
         match rule.kind {
-            CorrelationKind::EventCount => rule.bounds.hold(window.len() as u64),
+            CorrelationKind::EventCount => rule.bounds.contains(window.len() as u64),
             CorrelationKind::ValueCount => {
                 let values: BTreeSet<_> = window.iter().flat_map(|one| &one.values).collect();
-                rule.bounds.hold(values.len() as u64)
+                rule.bounds.contains(values.len() as u64)
             }
             CorrelationKind::Temporal => {
                 (0..rule.feeds.len()).all(|source| window.iter().any(|one| one.source == source))

@@ -1,22 +1,22 @@
-//! Correlations and throttles: what alerts say together, and how often a rule may say the same.
+//! Reader of correlations and throttles: conditions over several alerts, and limits on repeated alerts.
 //!
 //! ```yaml
 //! - correlation: Registry credentials harvested
-//!   desc: One user read many credentials.      # may be left out
+//!   desc: One user read many credentials.      # optional
 //!   type: value_count                          # event_count, value_count, temporal, temporal_ordered
 //!   rules: [Registry Credential Read]          # names of rules, or of other correlations
-//!   group-by: [ka.user.name]                   # may be left out: all alerts belong together
+//!   group-by: [ka.user.name]                   # optional: otherwise all alerts form one group
 //!   timespan: 10m                              # s, m, h, d, and sums: 1h30m
 //!   condition: {field: registry.secrets, gte: 5}
 //!   output: "%ka.user.name read %correlation.value_count credentials in %correlation.timespan"
 //!   priority: CRITICAL
 //! ```
 //!
-//! The words are Sigma's. `condition` compares with `gte`, `gt`, `lte`, `lt` or `eq`, several make a range; `value_count`
-//! names the `field` whose different values it counts, and the two `temporal` types have no condition: each of their rules must
-//! match. An output may hold any field, read from the event that completed the window, and `%correlation.…`.
+//! The keywords are those of Sigma. `condition` compares with `gte`, `gt`, `lte`, `lt` or `eq`, or a range of them; `value_count`
+//! has the `field` whose distinct values it counts, and the two `temporal` types have no condition: each of their rules must
+//! match. An output may contain any field, read from the event that completed the window, and `%correlation.…`.
 //!
-//! A later definition of the same name replaces the earlier one, in its place; `override` changes keys as for rules.
+//! A later definition of the same name replaces the earlier one and keeps its position; `override` works as for rules.
 
 use super::{Change, Read, Reader};
 use crate::detection::alert::Priority;
@@ -27,50 +27,39 @@ use crate::text::suggest::did_you_mean;
 use crate::text::timespan;
 use crate::text::yaml::Node;
 
-/// A correlation.
 #[derive(Debug)]
 pub struct CorrelationDefinition {
-    /// Its name.
     pub name: String,
-    /// Where its name stands.
+    /// Location of the name.
     pub span: Span,
-    /// What it detects.
     pub desc: String,
-    /// What it looks for.
     pub kind: CorrelationKind,
     /// Names of rules and correlations.
     pub rules: Vec<Located>,
-    /// Fields.
     pub group_by: Vec<Located>,
     /// In nanoseconds.
     pub timespan: i64,
-    /// What is counted, and how much of it there must be.
     pub condition: Option<ConditionDefinition>,
-    /// What an alert says.
     pub output: Located,
-    /// How bad it is.
     pub priority: Priority,
     /// Unsorted.
     pub tags: Vec<String>,
-    /// Whether it is on.
     pub enabled: bool,
 }
 
-/// A correlation's condition.
+/// The condition of a correlation.
 #[derive(Debug)]
 pub struct ConditionDefinition {
-    /// Where it stands.
     pub span: Span,
-    /// The field whose values are counted.
+    /// The field whose distinct values are counted.
     pub field: Option<Located>,
-    /// The numbers that satisfy it, where it compares with any.
+    /// The range that satisfies it, if there is one.
     pub bounds: Option<Bounds>,
 }
 
-/// How often a rule may alert: `throttle: {per: [ka.user.name], every: 10m}`.
+/// A limit on the alerts of a rule: `throttle: {per: [ka.user.name], every: 10m}`.
 #[derive(Debug)]
 pub struct ThrottleDefinition {
-    /// Fields.
     pub per: Vec<Located>,
     /// In nanoseconds.
     pub every: i64,
@@ -104,10 +93,10 @@ const OVERRIDES: [(&str, bool); 10] = [
     ("enabled", false),
 ];
 
-/// The words that compare.
+/// Keywords of comparisons.
 const COMPARISONS: [&str; 5] = ["gte", "gt", "lte", "lt", "eq"];
 
-/// The keys of one item, as far as they are given.
+/// The keys of an item that are present.
 struct Given {
     desc: Option<String>,
     kind: Option<CorrelationKind>,
@@ -159,7 +148,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// Reads each key, and says all that is wrong with any of them.
+    /// Reads all keys, and reports all errors.
     fn given(&mut self, item: &Node) -> Read<Given> {
         let desc = self.scalar(item, "desc");
         let kind = self.kind(item);
@@ -185,12 +174,12 @@ impl Reader<'_, '_> {
         })
     }
 
-    /// A whole definition, with all that it needs.
+    /// Returns a definition; reports missing keys.
     fn defined(&mut self, item: &Node, name: &str, span: &Span, given: Given) -> Read<CorrelationDefinition> {
         let mut missing = false;
         for key in ["type", "rules", "timespan", "output", "priority"] {
             if item.get(key).is_none_or(|node| node.is_null()) {
-                self.say(
+                self.report(
                     Diagnostic::error(
                         "missing-key",
                         format!("this correlation has no `{key}`"),
@@ -230,15 +219,15 @@ impl Reader<'_, '_> {
         }
         let span = self.span(node);
         let help = did_you_mean(word, CorrelationKind::ALL.map(CorrelationKind::name));
-        self.say(
-            Diagnostic::error("correlation", format!("`{word}` is no type of correlation"), span)
+        self.report(
+            Diagnostic::error("correlation", format!("`{word}` is not a correlation type"), span)
                 .label("expected event_count, value_count, temporal or temporal_ordered")
                 .maybe_help(help),
         );
         Err(())
     }
 
-    /// A sequence of texts, or one text.
+    /// Reads a sequence of strings, or a single string.
     fn names(&mut self, item: &Node, key: &str, expected: &str) -> Read<Option<Vec<Located>>> {
         let Some(node) = item.get(key) else { return Ok(None) };
         if node.is_null() {
@@ -262,7 +251,7 @@ impl Reader<'_, '_> {
             Ok(length) => Ok(Some(length)),
             Err(expected) => {
                 let span = self.span(node);
-                self.fail("timespan", format!("`{text}` is no length of time"), span, expected)
+                self.fail("timespan", format!("`{text}` is not a time span"), span, expected)
             }
         }
     }
@@ -288,8 +277,8 @@ impl Reader<'_, '_> {
             if !COMPARISONS.contains(&&*entry.key) {
                 let place = self.key_span(entry);
                 let help = did_you_mean(&entry.key, COMPARISONS.into_iter().chain(["field"]));
-                let message = format!("`{}` means nothing in a correlation's condition", entry.key);
-                self.say(
+                let message = format!("`{}` is not a key of a correlation's condition", entry.key);
+                self.report(
                     Diagnostic::error("correlation", message, place)
                         .label("expected field, gte, gt, lte, lt or eq")
                         .maybe_help(help),
@@ -303,7 +292,7 @@ impl Reader<'_, '_> {
                 let place = self.span(&entry.value);
                 let message = format!("`{}` takes a whole number", entry.key);
                 let largest = CorrelationKind::EventCount.largest();
-                self.say(
+                self.report(
                     Diagnostic::error("correlation", message, place)
                         .label(format!("expected a number from 0 to {largest}")),
                 );
@@ -315,7 +304,7 @@ impl Reader<'_, '_> {
                 "gte" => (number, None),
                 "gt" => (number + 1, None),
                 "lte" => (0, Some(number)),
-                // Less than nothing is none at all, as the range says then.
+                // `lt: 0` gives an empty range.
                 "lt" if number == 0 => (1, Some(0)),
                 "lt" => (0, Some(number - 1)),
                 _ => (number, Some(number)),
@@ -350,7 +339,7 @@ impl Reader<'_, '_> {
 }
 
 impl CorrelationDefinition {
-    /// Takes over what an item gives.
+    /// Replaces the keys that an item has.
     fn change(&mut self, given: Given, item: &Node, appends: impl Fn(&str) -> bool) {
         match given.desc {
             Some(desc) if appends("desc") => self.desc = format!("{} {desc}", self.desc),

@@ -1,4 +1,4 @@
-//! A rule's exceptions: fields, comparisons and rows of values.
+//! Reader of exceptions: fields, comparisons and rows of values.
 
 use super::{Cell, Exception, Read, Reader};
 use crate::text::diagnostics::Diagnostic;
@@ -62,7 +62,7 @@ impl Reader<'_, '_> {
                 let span = self.span(values);
                 return self.fail("not-a-list", "`values` takes a sequence", span, "expected `- [a, b]`");
             };
-            // Without `fields` this appends to an exception of that name, whose form decides.
+            // Without `fields` it appends to the exception of that name, which determines the form.
             if exception.is_scalar || (fields.is_none() && rows.iter().all(|row| row.text().is_some())) {
                 exception.is_scalar = true;
                 let cells = rows.iter().map(|row| self.scalar_cell(row)).collect::<Read<Vec<_>>>()?;
@@ -155,7 +155,7 @@ impl Reader<'_, '_> {
                     && new.fields.iter().map(Located::text).eq(own.fields.iter().map(Located::text)));
             if !fits {
                 let first = own.span.clone();
-                self.say(
+                self.report(
                     Diagnostic::error(
                         "exception",
                         format!("exception `{}` has other fields", new.name),

@@ -1,5 +1,5 @@
-//! From YAML nodes to definitions: what lists, macros and rules the files define, append to and override, one
-//! item after the other. Conditions are still text here.
+//! Reader of definitions: takes YAML nodes, returns lists, macros, rules and correlations with `append` and `override`
+//! applied in load order. Conditions are not parsed here.
 
 mod correlations;
 mod exceptions;
@@ -17,102 +17,79 @@ use crate::text::located::Located;
 use crate::text::suggest::did_you_mean;
 use crate::text::yaml::{self, Entry, Node};
 
-/// The event source that rules here are about.
+/// The event source of all rules.
 pub const SOURCE: &str = "k8s_audit";
 
-/// A list.
 #[derive(Debug)]
 pub struct List {
-    /// Its items, not expanded.
+    /// Not expanded.
     pub items: Vec<Located>,
-    /// Where its name stands.
+    /// Location of the name.
     pub span: Span,
-    /// From the prelude.
     pub is_prelude: bool,
 }
 
-/// A macro.
 #[derive(Debug)]
 pub struct Macro {
-    /// What it stands for.
     pub condition: Located,
-    /// Where its name stands.
+    /// Location of the name.
     pub span: Span,
-    /// From the prelude.
     pub is_prelude: bool,
-    /// Its place among all macros. It sees those before [`Macro::sees`].
+    /// Position in the order of definition. A macro can use those with an index below its `sees`.
     pub index: usize,
-    /// When it was last defined or appended to, in the same count.
+    /// Position of the last definition or change, in the same order.
     pub sees: usize,
 }
 
-/// A rule's exception.
+/// An exception of a rule.
 #[derive(Clone, Debug)]
 pub struct Exception {
-    /// Its name.
     pub name: String,
-    /// Where it stands.
     pub span: Span,
-    /// The fields compared.
     pub fields: Vec<Located>,
-    /// How each is compared; empty for the default.
+    /// An operator per field; empty for the default.
     pub comparisons: Vec<Located>,
-    /// One field and its values, rather than rows of values for several.
+    /// Scalar form: one field and its values, instead of rows of values.
     pub is_scalar: bool,
-    /// Rows of values, one for each field; in scalar form one row with all values.
+    /// Rows with a value per field; in scalar form, a single row with all values.
     pub rows: Vec<Vec<Cell>>,
 }
 
-/// A value of an exception.
 #[derive(Clone, Debug)]
 pub enum Cell {
-    /// One value, or a list's name.
+    /// A value, or the name of a list.
     One(Located),
-    /// Several.
     Many(Vec<Located>, Span),
 }
 
-/// A rule.
 #[derive(Debug)]
 pub struct RuleDefinition {
-    /// Its name.
     pub name: String,
-    /// Where its name stands.
+    /// Location of the name.
     pub span: Span,
-    /// What it detects.
     pub desc: String,
-    /// When it matches.
     pub condition: Located,
-    /// What an alert says.
     pub output: Located,
-    /// How bad it is.
     pub priority: Priority,
     /// Unsorted.
     pub tags: Vec<String>,
-    /// Whether it is on.
     pub enabled: bool,
-    /// The event source.
     pub source: String,
-    /// What it leaves out.
     pub exceptions: Vec<Exception>,
-    /// Leave it out silently where it asks for unknown fields.
+    /// `skip-if-unknown-filter`: skip the rule instead of reporting unknown fields.
     pub skip_if_unknown: bool,
-    /// How often it may alert.
     pub throttle: Option<ThrottleDefinition>,
 }
 
-/// Everything that the files define.
+/// All definitions.
 #[derive(Debug, Default)]
 pub struct Definitions {
-    /// Lists by name.
     pub lists: HashMap<String, List>,
-    /// Macros by name.
     pub macros: HashMap<String, Macro>,
-    /// Rules in load order.
+    /// In load order.
     pub rules: Vec<RuleDefinition>,
-    /// Correlations in load order.
+    /// In load order.
     pub correlations: Vec<CorrelationDefinition>,
-    /// What is wrong.
     pub diagnostics: Vec<Diagnostic>,
     rule_index: HashMap<String, usize>,
     correlation_index: HashMap<String, usize>,
@@ -140,10 +117,10 @@ const RULE_KEYS: [&str; 14] = [
 const MACRO_KEYS: [&str; 4] = ["macro", "condition", "override", "append"];
 const LIST_KEYS: [&str; 4] = ["list", "items", "override", "append"];
 
-/// What an item does to a definition of its name.
+/// The effect of an item on an existing definition of the same name.
 #[derive(Clone, Copy, PartialEq)]
 enum Change {
-    /// Makes it, or makes it anew.
+    /// Define or redefine.
     Define,
     /// `append: true`
     Append,
@@ -151,7 +128,7 @@ enum Change {
     Override,
 }
 
-/// One file on its way.
+/// The state of reading one file.
 struct Reader<'d, 'f> {
     definitions: &'d mut Definitions,
     file: usize,
@@ -162,7 +139,7 @@ struct Reader<'d, 'f> {
 type Read<T> = Result<T, ()>;
 
 impl Definitions {
-    /// Adds what a file defines. `file` is its index among all files.
+    /// Adds the definitions of a file. `file` is its index among all files.
     pub fn read(&mut self, file: usize, source: &SourceFile, is_prelude: bool) {
         let documents = match yaml::parse(&source.text) {
             Ok(documents) => documents,
@@ -181,7 +158,7 @@ impl Definitions {
             self.diagnostics.push(
                 Diagnostic::warning(
                     "repeated-key",
-                    format!("`{key}` is given twice; the first counts"),
+                    format!("`{key}` is given twice; the first one is used"),
                     span,
                 )
                 .label("ignored"),
@@ -196,7 +173,7 @@ impl Definitions {
                 Some(items) => items.iter().for_each(|item| reader.item(item)),
                 None => {
                     let span = reader.span(root);
-                    reader.say(
+                    reader.report(
                         Diagnostic::error("no-sequence", "a rule file is a sequence of items", span)
                             .label("expected `- rule: …`, `- macro: …` or `- list: …`"),
                     );
@@ -205,14 +182,14 @@ impl Definitions {
         }
     }
 
-    fn tick(&mut self) -> usize {
+    fn next_position(&mut self) -> usize {
         self.clock += 1;
         self.clock
     }
 }
 
 impl Reader<'_, '_> {
-    fn say(&mut self, diagnostic: Diagnostic) {
+    fn report(&mut self, diagnostic: Diagnostic) {
         self.definitions.diagnostics.push(diagnostic);
     }
 
@@ -223,12 +200,12 @@ impl Reader<'_, '_> {
         span: Span,
         label: &str,
     ) -> Read<T> {
-        self.say(Diagnostic::error(code, message, span).label(label));
+        self.report(Diagnostic::error(code, message, span).label(label));
         Err(())
     }
 
     fn span(&self, node: &Node) -> Span {
-        // A block that goes over many lines is shown by its first.
+        // Only the first line of a block is highlighted.
         let first = self.text.get(node.range.clone()).and_then(|text| text.find('\n'));
         let end = first.map_or(node.range.end, |length| node.range.start + length);
         Span { file: self.file, range: node.range.start..end }
@@ -245,17 +222,17 @@ impl Reader<'_, '_> {
     fn item(&mut self, item: &Node) {
         let Some(entries) = item.mapping() else {
             let span = self.span(item);
-            self.say(
+            self.report(
                 Diagnostic::error("no-item", "an item is a mapping", span)
                     .label("expected `rule:`, `macro:` or `list:`"),
             );
             return;
         };
         let kind = ITEMS.into_iter().find(|kind| entries.iter().any(|entry| entry.key == *kind));
-        // What went wrong is said already.
+        // Errors were reported already.
         let _ = match kind {
             Some("rule") => self.rule(item),
-            Some("macro") => self.a_macro(item),
+            Some("macro") => self.macro_item(item),
             Some("list") => self.list(item),
             Some("correlation") => self.correlation(item),
             Some("required_engine_version") => self.engine_version(item),
@@ -264,10 +241,10 @@ impl Reader<'_, '_> {
                 if let Some(entry) = entries.first() {
                     let span = self.key_span(entry);
                     let help = did_you_mean(&entry.key, ITEMS);
-                    self.say(
+                    self.report(
                         Diagnostic::warning(
                             "unknown-item",
-                            format!("`{}` is no item; it is ignored", entry.key),
+                            format!("`{}` is not a kind of item; it is ignored", entry.key),
                             span,
                         )
                         .label("expected `rule`, `macro` or `list`")
@@ -284,15 +261,15 @@ impl Reader<'_, '_> {
             if !known.contains(&&*entry.key) {
                 let span = self.key_span(entry);
                 let help = did_you_mean(&entry.key, known.iter().copied());
-                let message = format!("`{}` means nothing here; it is ignored", entry.key);
-                self.say(
+                let message = format!("`{}` is not a key of this item; it is ignored", entry.key);
+                self.report(
                     Diagnostic::warning("unknown-key", message, span).label("unknown key").maybe_help(help),
                 );
             }
         }
     }
 
-    /// The text of a key's scalar.
+    /// Returns the scalar value of a key.
     fn scalar<'n>(&mut self, item: &'n Node, key: &str) -> Read<Option<&'n Arc<Node>>> {
         match item.get(key) {
             None => Ok(None),
@@ -352,7 +329,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// How an item changes what it names, and with `override` how each key does (true: append).
+    /// Returns the effect of an item, and with `override` that of each key (true: append).
     fn change(
         &mut self,
         item: &Node,
@@ -364,7 +341,7 @@ impl Reader<'_, '_> {
             if let Some(entry) = item.mapping().unwrap_or_default().iter().find(|entry| entry.key == "append")
             {
                 let span = self.key_span(entry);
-                self.say(
+                self.report(
                     Diagnostic::warning("deprecated-append", "`append` is deprecated", span)
                         .help("write `override: {condition: append}`, with each key that is appended to"),
                 );
@@ -395,7 +372,9 @@ impl Reader<'_, '_> {
             let Some((_, can_append)) = keys.iter().find(|(key, _)| *key == entry.key) else {
                 let help = did_you_mean(&entry.key, keys.iter().map(|(key, _)| *key));
                 let message = format!("`{}` of a {kind} cannot be overridden", entry.key);
-                self.say(Diagnostic::error("override", message, place).label("unknown key").maybe_help(help));
+                self.report(
+                    Diagnostic::error("override", message, place).label("unknown key").maybe_help(help),
+                );
                 wrong = true;
                 continue;
             };
@@ -407,14 +386,14 @@ impl Reader<'_, '_> {
                     let expected =
                         if *can_append { "expected `append` or `replace`" } else { "expected `replace`" };
                     let message = format!("`{}` cannot be overridden like this", entry.key);
-                    self.say(Diagnostic::error("override", message, place).label(expected));
+                    self.report(Diagnostic::error("override", message, place).label(expected));
                     wrong = true;
                     continue;
                 }
             }
             if item.get(&entry.key).is_none() {
-                let message = format!("`{}` is to be overridden, but is not given", entry.key);
-                self.say(
+                let message = format!("`{}` is listed in `override`, but missing", entry.key);
+                self.report(
                     Diagnostic::error("override", message, place)
                         .label(format!("add `{}:` to this item", entry.key)),
                 );
@@ -425,10 +404,11 @@ impl Reader<'_, '_> {
             let is_named = keys.iter().any(|(key, _)| *key == entry.key);
             if is_named && !entries.iter().any(|other| other.key == entry.key) {
                 let place = self.key_span(entry);
-                let message =
-                    format!("`{}` is given, but `override` does not say what to do with it", entry.key);
+                let message = format!("`{}` is missing in `override`", entry.key);
                 let help = format!("add `{}: replace` to `override`", entry.key);
-                self.say(Diagnostic::error("override", message, place).label("not in `override`").help(help));
+                self.report(
+                    Diagnostic::error("override", message, place).label("not in `override`").help(help),
+                );
                 wrong = true;
             }
         }
@@ -437,8 +417,10 @@ impl Reader<'_, '_> {
 
     fn undefined<T>(&mut self, kind: &str, name: &str, span: Span, known: &[String]) -> Read<T> {
         let help = did_you_mean(name, known.iter().map(String::as_str));
-        let message = format!("there is no {kind} `{name}` to change yet");
-        self.say(Diagnostic::error("undefined", message, span).label("not defined before").maybe_help(help));
+        let message = format!("no {kind} `{name}` is defined that could be changed");
+        self.report(
+            Diagnostic::error("undefined", message, span).label("not defined before").maybe_help(help),
+        );
         Err(())
     }
 
@@ -488,13 +470,13 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    fn a_macro(&mut self, item: &Node) -> Read<()> {
+    fn macro_item(&mut self, item: &Node) -> Read<()> {
         self.unknown_keys(item, &MACRO_KEYS);
         let (name, span) = self.name(item, "macro")?;
         let (change, overrides) = self.change(item, "macro", &[("condition", true)])?;
         let node = self.required(item, "condition", "macro", &span)?;
         let condition = self.located(node);
-        let now = self.definitions.tick();
+        let now = self.definitions.next_position();
         if change != Change::Define {
             let Some(known) = self.definitions.macros.get_mut(name) else {
                 let known: Vec<String> = self.definitions.macros.keys().cloned().collect();
@@ -528,8 +510,8 @@ impl Reader<'_, '_> {
             "crit" | "high" => Some("did you mean `Critical`?".to_owned()),
             _ => did_you_mean(word, Priority::ALL.map(Priority::name)),
         };
-        self.say(
-            Diagnostic::error("priority", format!("`{word}` is no priority"), span)
+        self.report(
+            Diagnostic::error("priority", format!("`{word}` is not a priority"), span)
                 .label("expected Emergency, Alert, Critical, Error, Warning, Notice, Informational or Debug")
                 .maybe_help(help),
         );

@@ -1,4 +1,4 @@
-//! Reading rules: what an item makes, appends to or overrides.
+//! Reader of rules.
 
 use super::{Change, RULE_KEYS, Read, Reader, RuleDefinition, SOURCE};
 use crate::detection::alert::Priority;
@@ -6,7 +6,7 @@ use crate::text::diagnostics::Diagnostic;
 use crate::text::yaml::Node;
 
 impl Reader<'_, '_> {
-    /// A rule: a new one, or a change of one.
+    /// Reads a rule: a definition, or a change of one.
     pub(super) fn rule(&mut self, item: &Node) -> Read<()> {
         self.unknown_keys(item, &RULE_KEYS);
         let (name, span) = self.name(item, "rule")?;
@@ -29,7 +29,7 @@ impl Reader<'_, '_> {
         let skip_if_unknown = self.boolean(item, "skip-if-unknown-filter")?;
         let throttle = self.throttle(item)?;
         self.boolean(item, "warn_evttypes")?;
-        // A wrong one was said; what else is wrong with the rule is to be said too.
+        // An invalid priority was reported; continue, to report further errors of the rule.
         let priority = self.priority(item).unwrap_or(Some(Priority::Debug));
         let known = self.definitions.rule_index.get(name).copied();
 
@@ -52,7 +52,7 @@ impl Reader<'_, '_> {
             let output = self.required(item, "output", "rule", &span);
             let desc = self.required(item, "desc", "rule", &span);
             if priority.is_none() {
-                // Said, like a missing `desc`; the rule is looked at all the same.
+                // Reported like a missing `desc`; the rule is checked nevertheless.
                 let _ = self.required(item, "priority", "rule", &span);
             }
             let source =
@@ -81,7 +81,7 @@ impl Reader<'_, '_> {
         if change == Change::Append && item.get("condition").is_none() && item.get("exceptions").is_none() {
             return self.fail(
                 "missing-key",
-                "this appends nothing",
+                "there is nothing to append",
                 span,
                 "add `condition:` or `exceptions:`",
             );
@@ -135,9 +135,8 @@ impl Reader<'_, '_> {
             }
         }
         if rule.source != SOURCE {
-            let message =
-                format!("rule `{}` is about the source `{}`; it is skipped", rule.name, rule.source);
-            self.say(
+            let message = format!("rule `{}` has the source `{}`; it is skipped", rule.name, rule.source);
+            self.report(
                 Diagnostic::warning("other-source", message, rule.span.clone())
                     .label(format!("pullwatch reads `{SOURCE}`")),
             );
@@ -146,13 +145,13 @@ impl Reader<'_, '_> {
         match known {
             Some(index) if definitions.rules[index].source != rule.source => {
                 let first = definitions.rules[index].span.clone();
-                self.say(
+                self.report(
                     Diagnostic::error(
                         "other-source",
-                        format!("rule `{}` is defined again for another source", rule.name),
+                        format!("rule `{}` is redefined for another source", rule.name),
                         rule.span,
                     )
-                    .label("give it another name")
+                    .label("use another name")
                     .other(first, "first defined here"),
                 );
                 Err(())

@@ -1,4 +1,4 @@
-//! What a rule file requires: a version of the language, and of plugins whose fields it uses.
+//! Versions that a rule file requires: of the language, and of plugins whose fields it uses.
 
 use super::{Read, Reader};
 use crate::text::yaml::Node;
@@ -14,12 +14,15 @@ impl Reader<'_, '_> {
             Err(_) => version(text),
         };
         match wanted {
-            None => {
-                self.fail("version", format!("`{text}` is no version"), span, "expected 0.31.0, or a number")
-            }
+            None => self.fail(
+                "version",
+                format!("`{text}` is not a version"),
+                span,
+                "expected 0.31.0, or a number",
+            ),
             Some(wanted) if wanted > ENGINE => {
                 let (major, minor, patch) = ENGINE;
-                let label = format!("pullwatch speaks {major}.{minor}.{patch}");
+                let label = format!("pullwatch supports {major}.{minor}.{patch}");
                 self.fail("version", format!("these rules need engine version {text}"), span, &label)
             }
             Some(_) => Ok(()),
@@ -48,7 +51,12 @@ impl Reader<'_, '_> {
                 let text = node.text().unwrap_or_default();
                 let Some(wanted) = version(text) else {
                     let span = self.span(node);
-                    return self.fail("version", format!("`{text}` is no version"), span, "expected 0.18.0");
+                    return self.fail(
+                        "version",
+                        format!("`{text}` is not a version"),
+                        span,
+                        "expected 0.18.0",
+                    );
                 };
                 satisfied |=
                     PLUGINS.iter().any(|(known, has)| *known == name && has.0 == wanted.0 && *has >= wanted);
@@ -57,9 +65,9 @@ impl Reader<'_, '_> {
                 let span = self.span(requirement);
                 return self.fail(
                     "version",
-                    "these rules need a plugin, or a version of one, that pullwatch does not stand for",
+                    "these rules require a plugin, or a version of one, that pullwatch does not replace",
                     span,
-                    "pullwatch stands for k8saudit 0.18.0 and json 0.7.4",
+                    "pullwatch replaces k8saudit 0.18.0 and json 0.7.4",
                 );
             }
         }
@@ -67,10 +75,10 @@ impl Reader<'_, '_> {
     }
 }
 
-/// The version of the language: what Falco 0.44 calls its engine version.
+/// Version of the language: the engine version of Falco 0.44.
 const ENGINE: (u64, u64, u64) = (0, 62, 0);
 
-/// The plugins whose fields are here.
+/// The plugins whose fields are supported, with their versions.
 const PLUGINS: [(&str, (u64, u64, u64)); 2] = [("k8saudit", (0, 18, 0)), ("json", (0, 7, 4))];
 
 fn version(text: &str) -> Option<(u64, u64, u64)> {

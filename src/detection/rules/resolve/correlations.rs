@@ -1,10 +1,10 @@
-//! Correlations and throttles: names are looked up, conditions must fit their types, circles are found.
+//! Resolution of correlations and throttles: names, conditions and cycles.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Resolver, Said};
-use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind, Feed, Operand, Place, Throttle};
+use super::{Reported, Resolver};
+use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind, Feed, Location, Operand, Throttle};
 use crate::detection::rules::definitions::{CorrelationDefinition, RuleDefinition, SOURCE};
 use crate::detection::rules::fields;
 use crate::detection::rules::parse;
@@ -12,41 +12,38 @@ use crate::text::diagnostics::{Diagnostic, Span};
 use crate::text::located::Located;
 use crate::text::suggest::did_you_mean;
 
-/// So many correlations keep their windows in a bounded memory.
-const MOST_CORRELATIONS: usize = 256;
+/// Maximum number of correlations, which share the memory for windows.
+const MAX_CORRELATIONS: usize = 256;
 
-/// Rules of one correlation. A window knows by a bit each which of them it has seen.
-const MOST_FEEDS: usize = 32;
+/// Maximum number of rules of a correlation: a window has one bit for each.
+const MAX_FEEDS: usize = 32;
 
-/// Fields that alerts are grouped by, or that a throttle looks at.
-const MOST_FIELDS: usize = 16;
+/// Maximum number of fields of `group-by` or of a throttle.
+const MAX_FIELDS: usize = 16;
 
-/// What became of a rule that a correlation may name.
+/// Outcome of loading a rule that a correlation may refer to.
 #[derive(Clone, Copy, Debug)]
 pub enum RuleState {
-    /// It stands at this index of the rule set.
-    Sound {
-        /// The index.
+    Valid {
+        /// Index in the rule set.
         index: usize,
-        /// Whether it is on.
         enabled: bool,
     },
-    /// It is wrong, which was said.
+    /// Invalid; the error was reported.
     Failed,
-    /// It was left out, as it asked for.
+    /// Skipped by `skip-if-unknown-filter`.
     Skipped,
 }
 
-/// What a name in `rules` means.
+/// The target of a name in `rules`.
 enum Reference {
     Rule(RuleState),
-    /// Index of its definition.
     Correlation(usize),
-    /// Nothing, which was said.
+    /// Unknown; the error was reported.
     Failed,
 }
 
-/// What became of a correlation.
+/// State of a correlation.
 #[derive(Clone, Copy)]
 enum Outcome {
     Done { index: usize, live: bool },
@@ -55,33 +52,33 @@ enum Outcome {
 }
 
 impl<'d> Resolver<'d> {
-    /// A rule's throttle.
+    /// Resolves the throttle of a rule.
     ///
     /// # Errors
-    /// When one of its fields is wrong.
-    pub fn throttle(&mut self, rule: &'d RuleDefinition) -> Result<Option<Throttle>, Said> {
+    /// If a field is invalid.
+    pub fn throttle(&mut self, rule: &'d RuleDefinition) -> Result<Option<Throttle>, Reported> {
         let Some(throttle) = &rule.throttle else { return Ok(None) };
         let per = self.fields(&throttle.per, "per", &rule.span)?;
         Ok(Some(Throttle { per, every: throttle.every }))
     }
 
-    /// All correlations that are sound, each after those that feed it.
+    /// Resolves all correlations; returns the valid ones, each after those that feed it.
     pub fn correlations(
         &mut self,
         rules: &HashMap<&'d str, RuleState>,
-        place: impl Fn(&Span) -> Place,
+        location: impl Fn(&Span) -> Location,
     ) -> Vec<Correlation> {
         let definitions = &self.definitions.correlations;
-        if let Some(first) = definitions.get(MOST_CORRELATIONS) {
-            let message = format!("there are more than {MOST_CORRELATIONS} correlations");
-            self.say(Diagnostic::error("too-large", message, first.span.clone()).label("one too many"));
+        if let Some(first) = definitions.get(MAX_CORRELATIONS) {
+            let message = format!("there are more than {MAX_CORRELATIONS} correlations");
+            self.report(Diagnostic::error("too-large", message, first.span.clone()).label("one too many"));
             return Vec::new();
         }
         let mut parts: Vec<Option<Correlation>> = Vec::new();
         let mut references: Vec<Vec<Reference>> = Vec::new();
         for definition in definitions {
-            // Both are looked at, so that all errors are said at once.
-            let own = self.correlation(definition, &place);
+            // Resolve both before returning, to report all errors at once.
+            let own = self.correlation(definition, &location);
             references.push(self.references(definition, rules));
             parts.push(own.ok());
         }
@@ -97,7 +94,7 @@ impl<'d> Resolver<'d> {
                 let feeds: Option<Vec<Outcome>> = references[at]
                     .iter()
                     .map(|reference| match reference {
-                        Reference::Rule(RuleState::Sound { index, enabled }) => {
+                        Reference::Rule(RuleState::Valid { index, enabled }) => {
                             Some(Outcome::Done { index: *index, live: *enabled })
                         }
                         Reference::Rule(RuleState::Failed) | Reference::Failed => Some(Outcome::Failed),
@@ -107,7 +104,7 @@ impl<'d> Resolver<'d> {
                     .collect();
                 let Some(feeds) = feeds else { continue };
                 is_stuck = false;
-                outcomes[at] = Some(self.placed(
+                outcomes[at] = Some(self.append_resolved(
                     &definitions[at],
                     parts[at].take(),
                     &references[at],
@@ -117,15 +114,15 @@ impl<'d> Resolver<'d> {
             }
             if is_stuck {
                 match outcomes.iter().position(Option::is_none) {
-                    Some(open) => self.circle(open, &references, &mut outcomes),
+                    Some(open) => self.report_cycle(open, &references, &mut outcomes),
                     None => return resolved,
                 }
             }
         }
     }
 
-    /// Puts a correlation whose feeds are known into its place.
-    fn placed(
+    /// Appends a correlation whose feeds are resolved.
+    fn append_resolved(
         &mut self,
         definition: &CorrelationDefinition,
         own: Option<Correlation>,
@@ -141,9 +138,10 @@ impl<'d> Resolver<'d> {
         let mut lives = Vec::new();
         for (reference, feed) in references.iter().zip(feeds) {
             let Outcome::Done { index, live } = *feed else {
-                let message =
-                    format!("correlation `{name}` is about a rule that is skipped; it is skipped too");
-                self.say(Diagnostic::warning("skipped", message, definition.span.clone()).label("skipped"));
+                let message = format!("correlation `{name}` uses a rule that is skipped; it is skipped too");
+                self.report(
+                    Diagnostic::warning("skipped", message, definition.span.clone()).label("skipped"),
+                );
                 return Outcome::Skipped;
             };
             lives.push(live);
@@ -157,7 +155,7 @@ impl<'d> Resolver<'d> {
         if own.enabled && !can_fire {
             let which = if lives.contains(&true) { "one of its rules is" } else { "all its rules are" };
             let message = format!("correlation `{name}` never fires: {which} disabled");
-            self.say(
+            self.report(
                 Diagnostic::warning("correlates-disabled", message, definition.span.clone())
                     .label("never fires")
                     .help("enable the rules, or disable the correlation too"),
@@ -168,8 +166,8 @@ impl<'d> Resolver<'d> {
         Outcome::Done { index: resolved.len() - 1, live }
     }
 
-    /// Says which correlations feed themselves. Only such that cannot be placed are looked at.
-    fn circle(&mut self, open: usize, references: &[Vec<Reference>], outcomes: &mut [Option<Outcome>]) {
+    /// Reports cycles among the correlations whose feeds cannot be resolved.
+    fn report_cycle(&mut self, open: usize, references: &[Vec<Reference>], outcomes: &mut [Option<Outcome>]) {
         let mut way = vec![open];
         loop {
             let at = way[way.len() - 1];
@@ -177,7 +175,7 @@ impl<'d> Resolver<'d> {
                 Reference::Correlation(other) if outcomes[*other].is_none() => Some((which, *other)),
                 _ => None,
             });
-            // There is one: else it could have been placed.
+            // There is one, otherwise it would have been resolved.
             let Some((which, next)) = next else {
                 outcomes[at] = Some(Outcome::Failed);
                 return;
@@ -191,7 +189,9 @@ impl<'d> Resolver<'d> {
                 way[start..].iter().chain([&next]).map(|at| definitions[*at].name.as_str()).collect();
             let message = format!("correlation `{}` feeds itself: {}", names[0], names.join(" ← "));
             let span = definitions[at].rules[which].whole();
-            self.say(Diagnostic::error("correlation-circle", message, span).label("the circle closes here"));
+            self.report(
+                Diagnostic::error("correlation-circle", message, span).label("the cycle closes here"),
+            );
             for at in &way[start..] {
                 outcomes[*at] = Some(Outcome::Failed);
             }
@@ -199,7 +199,7 @@ impl<'d> Resolver<'d> {
         }
     }
 
-    /// What the names in `rules` mean.
+    /// Looks up the names in `rules`.
     fn references(
         &mut self,
         definition: &'d CorrelationDefinition,
@@ -207,14 +207,14 @@ impl<'d> Resolver<'d> {
     ) -> Vec<Reference> {
         let definitions = self.definitions;
         let mut references = Vec::new();
-        let names = definition.rules.iter().take(MOST_FEEDS + 1);
+        let names = definition.rules.iter().take(MAX_FEEDS + 1);
         for (at, name) in names.enumerate() {
             let is = |other: &CorrelationDefinition| other.name == name.text();
             let fail = |code, message: String, label: &str| {
                 Diagnostic::error(code, message, name.whole()).label(label)
             };
-            let said = if at == MOST_FEEDS {
-                fail("too-large", format!("a correlation has at most {MOST_FEEDS} rules"), "one too many")
+            let said = if at == MAX_FEEDS {
+                fail("too-large", format!("a correlation has at most {MAX_FEEDS} rules"), "one too many")
             } else if definition.rules[..at].iter().any(|other| other.text() == name.text()) {
                 fail("correlation", format!("`{}` is named twice", name.text()), "leave it out")
             } else if let Some(state) = rules.get(name.text()) {
@@ -224,31 +224,31 @@ impl<'d> Resolver<'d> {
                 references.push(Reference::Correlation(other));
                 continue;
             } else if let Some(rule) = definitions.rules.iter().find(|rule| rule.name == name.text()) {
-                let message = format!("rule `{}` is about the source `{}`", rule.name, rule.source);
+                let message = format!("rule `{}` has the source `{}`", rule.name, rule.source);
                 fail("other-source", message, "it is skipped")
                     .other(rule.span.clone(), "defined here")
                     .help(format!("pullwatch reads `{SOURCE}`"))
             } else {
                 let known = rules.keys().copied();
                 let known = known.chain(definitions.correlations.iter().map(|other| other.name.as_str()));
-                fail("unknown-rule", format!("there is no rule `{}`", name.text()), "unknown rule")
+                fail("unknown-rule", format!("unknown rule `{}`", name.text()), "unknown rule")
                     .maybe_help(did_you_mean(name.text(), known))
             };
-            self.say(said);
+            self.report(said);
             references.push(Reference::Failed);
         }
         references
     }
 
-    /// A correlation without its feeds.
+    /// Resolves everything of a correlation except its feeds.
     fn correlation(
         &mut self,
         definition: &'d CorrelationDefinition,
-        place: impl Fn(&Span) -> Place,
-    ) -> Result<Correlation, Said> {
+        location: impl Fn(&Span) -> Location,
+    ) -> Result<Correlation, Reported> {
         let (kind, span) = (definition.kind, &definition.span);
         let named = self.unambiguous(definition);
-        let enough = self.enough_rules(definition);
+        let enough = self.check_rule_count(definition);
         let group_by = self.fields(&definition.group_by, "group-by", span);
         let condition = self.correlation_condition(definition);
         self.in_correlation = true;
@@ -271,48 +271,47 @@ impl<'d> Resolver<'d> {
             priority: definition.priority,
             tags,
             enabled: definition.enabled,
-            place: place(span),
+            location: location(span),
         })
     }
 
-    fn unambiguous(&mut self, definition: &CorrelationDefinition) -> Result<(), Said> {
-        // One of another source is skipped, and cannot be meant.
+    fn unambiguous(&mut self, definition: &CorrelationDefinition) -> Result<(), Reported> {
+        // A rule of another source is skipped and cannot be referred to.
         let is = |rule: &&RuleDefinition| rule.name == definition.name && rule.source == SOURCE;
         let Some(rule) = self.definitions.rules.iter().find(is) else { return Ok(()) };
         let message = format!("`{}` is a rule and a correlation", definition.name);
-        self.say(
+        self.report(
             Diagnostic::error("ambiguous-name", message, definition.span.clone())
-                .label("give it another name")
+                .label("use another name")
                 .other(rule.span.clone(), "this is the rule"),
         );
-        Err(Said)
+        Err(Reported)
     }
 
-    fn enough_rules(&mut self, definition: &CorrelationDefinition) -> Result<(), Said> {
+    fn check_rule_count(&mut self, definition: &CorrelationDefinition) -> Result<(), Reported> {
         let (message, label) = match (definition.kind, definition.rules.len()) {
             (_, 0) => ("this correlation names no rule".to_owned(), "expected `rules: […]`"),
-            (CorrelationKind::Temporal | CorrelationKind::TemporalOrdered, 1) => (
-                format!("`{}` takes two rules or more", definition.kind),
-                "every alert of the one rule would do",
-            ),
+            (CorrelationKind::Temporal | CorrelationKind::TemporalOrdered, 1) => {
+                (format!("`{}` takes two rules or more", definition.kind), "one rule is not enough")
+            }
             _ => return Ok(()),
         };
         let span = definition.rules.first().map_or(definition.span.clone(), Located::whole);
-        self.say(Diagnostic::error("correlation", message, span).label(label));
-        Err(Said)
+        self.report(Diagnostic::error("correlation", message, span).label(label));
+        Err(Reported)
     }
 
-    /// What is counted, and how much of it there must be.
+    /// Resolves the counted field and the range of the condition.
     fn correlation_condition(
         &mut self,
         definition: &'d CorrelationDefinition,
-    ) -> Result<(Option<Operand>, Bounds), Said> {
+    ) -> Result<(Option<Operand>, Bounds), Reported> {
         let kind = definition.kind;
         let wants_field = kind == CorrelationKind::ValueCount;
         let example = if wants_field { "{field: registry.secrets, gte: 5}" } else { "{gte: 5}" };
         let mut fail = |message: String, span: &Span, label: String| {
-            self.say(Diagnostic::error("correlation", message, span.clone()).label(label));
-            Err(Said)
+            self.report(Diagnostic::error("correlation", message, span.clone()).label(label));
+            Err(Reported)
         };
         let counts = !matches!(kind, CorrelationKind::Temporal | CorrelationKind::TemporalOrdered);
         let Some(condition) = &definition.condition else {
@@ -331,7 +330,7 @@ impl<'d> Resolver<'d> {
         }
         let Some(bounds) = condition.bounds else {
             return fail(
-                "this condition compares with no number".to_owned(),
+                "this condition has no number".to_owned(),
                 &condition.span,
                 format!("expected {example}"),
             );
@@ -353,9 +352,9 @@ impl<'d> Resolver<'d> {
                 return fail(message, &field.whole(), "leave it out, or count with `value_count`".to_owned());
             }
         };
-        // A window opens with an alert, and so holds one at least.
+        // A window starts with an alert, so its count is at least one.
         if bounds.at_most.is_some_and(|most| most < bounds.at_least.max(1)) {
-            self.say(
+            self.report(
                 Diagnostic::warning("never-true", "no window satisfies this", condition.span.clone())
                     .label("never true"),
             );
@@ -364,31 +363,33 @@ impl<'d> Resolver<'d> {
         Ok((field, bounds))
     }
 
-    /// Fields that make a combination.
-    fn fields(&mut self, written: &'d [Located], key: &str, whole: &Span) -> Result<Vec<Operand>, Said> {
-        if written.len() > MOST_FIELDS {
-            let message = format!("`{key}` has more than {MOST_FIELDS} fields");
-            self.say(Diagnostic::error("too-large", message, whole.clone()).label("too many"));
-            return Err(Said);
+    /// Resolves a list of fields.
+    fn fields(&mut self, written: &'d [Located], key: &str, whole: &Span) -> Result<Vec<Operand>, Reported> {
+        if written.len() > MAX_FIELDS {
+            let message = format!("`{key}` has more than {MAX_FIELDS} fields");
+            self.report(Diagnostic::error("too-large", message, whole.clone()).label("too many"));
+            return Err(Reported);
         }
         let fields: Vec<_> = written.iter().map(|field| self.whole_field(field)).collect();
         fields.into_iter().collect()
     }
 
-    /// A field, or a transformed field, and nothing behind it.
-    fn whole_field(&mut self, text: &Located) -> Result<Operand, Said> {
+    /// Resolves a field or transformer; nothing may follow it.
+    fn whole_field(&mut self, text: &Located) -> Result<Operand, Reported> {
         match parse::operand(text.text(), 0) {
             Ok((operand, end)) if end == text.text().len() => self.operand(&operand, text),
             _ => {
-                let message = format!("`{}` is no field", text.text());
-                self.say(Diagnostic::error("unknown-field", message, text.whole()).label("expected a field"));
-                Err(Said)
+                let message = format!("`{}` is not a field", text.text());
+                self.report(
+                    Diagnostic::error("unknown-field", message, text.whole()).label("expected a field"),
+                );
+                Err(Reported)
             }
         }
     }
 }
 
-/// What to do about a field that is not there but reads like one of a correlation.
+/// Returns advice for an unknown field that resembles one of a correlation.
 pub(super) fn field_help(name: &str, in_correlation: bool) -> Option<String> {
     if !name.starts_with("correlation.") {
         return None;

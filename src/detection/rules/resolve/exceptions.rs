@@ -1,8 +1,8 @@
-//! A rule's exceptions as conditions.
+//! Translation of the exceptions of a rule to conditions.
 
 use std::sync::Arc;
 
-use super::{Resolver, Said, takes_list, unquoted};
+use super::{Reported, Resolver, takes_list, unquoted};
 use crate::detection::rules::ast::{self, Expr, Operand, Operator, Right};
 use crate::detection::rules::definitions::{Cell, Exception};
 use crate::detection::rules::parse;
@@ -12,14 +12,14 @@ use crate::text::located::Located;
 use crate::text::suggest::did_you_mean;
 
 impl<'d> Resolver<'d> {
-    /// An exception as a condition; nothing where it has no values.
-    pub(super) fn exception(&mut self, exception: &'d Exception) -> Result<Option<Expr>, Said> {
+    /// Returns the condition of an exception; `None` if it has no values.
+    pub(super) fn exception(&mut self, exception: &'d Exception) -> Result<Option<Expr>, Reported> {
         let mut failed = false;
         let mut lefts = Vec::new();
         for field in &exception.fields {
             match self.exception_field(field) {
                 Ok(left) => lefts.push(left),
-                Err(Said) => failed = true,
+                Err(Reported) => failed = true,
             }
         }
         let default = if exception.is_scalar { Operator::In } else { Operator::Equal };
@@ -33,8 +33,8 @@ impl<'d> Resolver<'d> {
                 None => {
                     let words = OPERATORS.iter().map(|(word, _)| *word);
                     let help = did_you_mean(comparison.text(), words);
-                    let message = format!("`{}` is no operator", comparison.text());
-                    self.say(
+                    let message = format!("`{}` is not an operator", comparison.text());
+                    self.report(
                         Diagnostic::error("exception", message, comparison.whole())
                             .label("expected =, in, startswith …")
                             .maybe_help(help),
@@ -44,13 +44,13 @@ impl<'d> Resolver<'d> {
             }
         }
         if failed {
-            return Err(Said);
+            return Err(Reported);
         }
         let operator = |at: usize| operators.get(at).copied().unwrap_or(default);
         let mut rows = Vec::new();
         for row in &exception.rows {
             if exception.is_scalar {
-                // One comparison with all values, or one for each where the operator takes one.
+                // One comparison with all values, or one per value if the operator takes a single value.
                 let (Some(left), operator) = (lefts.first(), operator(0)) else { continue };
                 if takes_list(operator) {
                     rows.push(self.exception_check(left, operator, row, &exception.span)?);
@@ -85,15 +85,19 @@ impl<'d> Resolver<'d> {
         })
     }
 
-    fn exception_field(&mut self, field: &Located) -> Result<Operand, Said> {
+    fn exception_field(&mut self, field: &Located) -> Result<Operand, Reported> {
         match parse::operand(field.text(), 0) {
             Ok((operand, end)) if end == field.text().len() => self.operand(&operand, field),
             _ => {
-                self.say(
-                    Diagnostic::error("exception", format!("`{}` is no field", field.text()), field.whole())
-                        .label("expected a field"),
+                self.report(
+                    Diagnostic::error(
+                        "exception",
+                        format!("`{}` is not a field", field.text()),
+                        field.whole(),
+                    )
+                    .label("expected a field"),
                 );
-                Err(Said)
+                Err(Reported)
             }
         }
     }
@@ -104,7 +108,7 @@ impl<'d> Resolver<'d> {
         operator: Operator,
         cells: &'d [Cell],
         whole: &Span,
-    ) -> Result<Expr, Said> {
+    ) -> Result<Expr, Reported> {
         let mut values = Vec::new();
         let mut span = whole.clone();
         for cell in cells {
@@ -115,7 +119,7 @@ impl<'d> Resolver<'d> {
             for text in texts {
                 span = text.whole();
                 let value = text.text().trim();
-                // A list may stand in its parentheses, as it would in a condition.
+                // The name of a list may be parenthesized, as in a condition.
                 let bare = value
                     .strip_prefix('(')
                     .and_then(|inner| inner.strip_suffix(')'))
@@ -136,14 +140,13 @@ impl<'d> Resolver<'d> {
         } else if values.len() == 1 {
             Right::Text(values.swap_remove(0))
         } else {
-            let message =
-                format!("`{}` compares with one value, and this is {}", operator.name(), values.len());
-            self.say(
+            let message = format!("`{}` takes one value, but this is {}", operator.name(), values.len());
+            self.report(
                 Diagnostic::error("exception", message, span)
                     .label("expected one value")
                     .help("several values take `in`"),
             );
-            return Err(Said);
+            return Err(Reported);
         };
         let check = ast::Check { left: left.clone(), operator, quantifier: None, right };
         self.types(&check, &span, &span)?;

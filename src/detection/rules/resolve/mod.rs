@@ -1,4 +1,4 @@
-//! From syntax to meaning: names are looked up, types are checked, lists and macros take their places.
+//! Name resolution and type checking: takes definitions, returns conditions with lists and macros expanded.
 
 mod correlations;
 mod exceptions;
@@ -22,19 +22,19 @@ use crate::text::suggest::did_you_mean;
 use crate::detection::rules::fields::{self, Argument, Kind};
 use crate::text::name_patterns::NamePatterns;
 
-/// A condition with all its macros in place has at most so many comparisons: macros of macros multiply.
-const LARGEST: u64 = 100_000;
+/// Maximum number of comparisons of a condition after macro expansion, which is exponential in nesting.
+const MAX_COMPARISONS: u64 = 100_000;
 
-/// And nests at most so deep, so that whoever walks it may recurse.
-const DEEPEST: usize = 120;
+/// Maximum depth of an expanded condition, so that it can be traversed recursively.
+const MAX_DEPTH: usize = 120;
 
-/// A list with all its lists in place has at most so many items.
-const LONGEST_LIST: usize = 100_000;
+/// Maximum number of items of a list after expansion of lists in it.
+const MAX_LIST_ITEMS: usize = 100_000;
 
-/// The list of patterns of names that registry credentials go by, where nothing better is known of a secret.
+/// List of name patterns of registry credentials, the weakest evidence about a secret.
 const CREDENTIAL_NAMES: &str = "registry_credential_names";
 
-/// How big an expression is.
+/// Size of an expanded expression.
 #[derive(Clone, Copy, Default)]
 struct Size {
     nodes: u64,
@@ -51,45 +51,42 @@ impl Size {
     }
 }
 
-/// What became of a macro.
+/// State of a macro.
 enum Resolved {
-    /// It is being looked at: using it now is a circle.
-    Open,
-    /// It is wrong, which was said.
+    /// Being resolved; a use of it now is a cycle.
+    InProgress,
+    /// Invalid; the error was reported.
     Failed,
-    /// It stands for this.
     Done(Arc<Expr>, Size),
 }
 
-/// Something is wrong, which was said.
-pub struct Said;
+/// Marker for an error that was reported.
+pub struct Reported;
 
-/// Looks up names.
+/// Resolves names.
 pub struct Resolver<'d> {
     definitions: &'d Definitions,
     macros: HashMap<&'d str, Resolved>,
     used_lists: HashSet<&'d str>,
-    /// What is wrong.
     pub diagnostics: Vec<Diagnostic>,
-    /// Asked for fields that are not there.
+    /// Whether the current rule uses unknown fields.
     pub unknown_fields: bool,
-    /// In the output of a correlation, which has fields of its own.
+    /// Whether the fields `correlation.*` are allowed.
     in_correlation: bool,
-    /// How deep the expression at hand stands, over all macros on the way to it.
+    /// Depth of the current expression, including enclosing macros.
     depth: usize,
 }
 
-/// Which macros are in sight.
+/// The scope of macro names.
 #[derive(Clone, Copy)]
-enum Sight<'d> {
-    /// A rule sees all.
+enum Scope<'d> {
+    /// A rule can use all macros.
     Rule,
-    /// A macro sees those before it.
+    /// A macro can use those defined before it.
     Macro(&'d str, &'d Macro),
 }
 
 impl<'d> Resolver<'d> {
-    /// Over these definitions.
     pub fn new(definitions: &'d Definitions) -> Self {
         Resolver {
             definitions,
@@ -102,28 +99,28 @@ impl<'d> Resolver<'d> {
         }
     }
 
-    fn say(&mut self, diagnostic: Diagnostic) {
+    fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
     }
 
-    fn syntax_error(&mut self, text: &Located, error: parse::Error) -> Said {
-        self.say(
+    fn syntax_error(&mut self, text: &Located, error: parse::Error) -> Reported {
+        self.report(
             Diagnostic::error("condition", error.message, text.span(&error.range))
                 .label(error.label)
                 .maybe_help(error.help),
         );
-        Said
+        Reported
     }
 
-    /// A rule's condition with its exceptions, and its output.
+    /// Resolves the condition of a rule with its exceptions, and its output.
     ///
     /// # Errors
-    /// When something in it is wrong.
-    pub fn rule(&mut self, rule: &'d RuleDefinition) -> Result<(Expr, Template), Said> {
-        let condition = self.condition(&rule.condition, Sight::Rule);
+    /// If any of them is invalid.
+    pub fn rule(&mut self, rule: &'d RuleDefinition) -> Result<(Expr, Template), Reported> {
+        let condition = self.condition(&rule.condition, Scope::Rule);
         let exceptions: Vec<_> = rule.exceptions.iter().map(|exception| self.exception(exception)).collect();
         let output = self.output(&rule.output);
-        let exceptions = exceptions.into_iter().collect::<Result<Vec<_>, Said>>()?;
+        let exceptions = exceptions.into_iter().collect::<Result<Vec<_>, Reported>>()?;
         let (condition, size) = condition?;
         self.check_size(size, &rule.span)?;
         let mut exceptions: Vec<Expr> = exceptions.into_iter().flatten().collect();
@@ -135,104 +132,109 @@ impl<'d> Resolver<'d> {
         Ok((condition, output?))
     }
 
-    fn check_size(&mut self, size: Size, span: &Span) -> Result<(), Said> {
-        if size.nodes <= LARGEST && size.depth <= DEEPEST {
+    fn check_size(&mut self, size: Size, span: &Span) -> Result<(), Reported> {
+        if size.nodes <= MAX_COMPARISONS && size.depth <= MAX_DEPTH {
             return Ok(());
         }
-        let message = if size.depth > DEEPEST {
-            format!("with its macros in place this is nested deeper than {DEEPEST} levels")
+        let message = if size.depth > MAX_DEPTH {
+            format!("after macro expansion this is nested deeper than {MAX_DEPTH} levels")
         } else {
-            format!("with its macros in place this has more than {LARGEST} parts")
+            format!("after macro expansion this has more than {MAX_COMPARISONS} parts")
         };
-        self.say(Diagnostic::error("too-large", message, span.clone()).label("too large"));
-        Err(Said)
+        self.report(Diagnostic::error("too-large", message, span.clone()).label("too large"));
+        Err(Reported)
     }
 
-    fn condition(&mut self, text: &'d Located, sight: Sight<'d>) -> Result<(Expr, Size), Said> {
+    fn condition(&mut self, text: &'d Located, scope: Scope<'d>) -> Result<(Expr, Size), Reported> {
         let syntax = parse::condition(text.text()).map_err(|error| self.syntax_error(text, error))?;
-        self.expression(&syntax, text, sight)
+        self.expression(&syntax, text, scope)
     }
 
-    /// The parser bounds how deep one condition goes, and this how deep conditions of macros go in each other.
+    /// The parser bounds the depth of a single condition, and this bounds the depth across macros.
     fn expression(
         &mut self,
         syntax: &Syntax,
         text: &'d Located,
-        sight: Sight<'d>,
-    ) -> Result<(Expr, Size), Said> {
-        if self.depth >= DEEPEST {
-            self.check_size(Size { nodes: 0, depth: DEEPEST + 1 }, &text.whole())?;
+        scope: Scope<'d>,
+    ) -> Result<(Expr, Size), Reported> {
+        if self.depth >= MAX_DEPTH {
+            self.check_size(Size { nodes: 0, depth: MAX_DEPTH + 1 }, &text.whole())?;
         }
         self.depth += 1;
-        let resolved = self.part(syntax, text, sight);
+        let resolved = self.part(syntax, text, scope);
         self.depth -= 1;
         resolved
     }
 
-    fn part(&mut self, syntax: &Syntax, text: &'d Located, sight: Sight<'d>) -> Result<(Expr, Size), Said> {
+    fn part(
+        &mut self,
+        syntax: &Syntax,
+        text: &'d Located,
+        scope: Scope<'d>,
+    ) -> Result<(Expr, Size), Reported> {
         match syntax {
             Syntax::And(parts) | Syntax::Or(parts) => {
                 let is_and = matches!(syntax, Syntax::And(_));
-                // Each part is looked at, so that all errors are said at once.
-                let resolved: Vec<_> = parts.iter().map(|part| self.expression(part, text, sight)).collect();
+                // Continue after an error, to report all errors at once.
+                let resolved: Vec<_> = parts.iter().map(|part| self.expression(part, text, scope)).collect();
                 let (exprs, sizes): (Vec<Expr>, Vec<Size>) =
-                    resolved.into_iter().collect::<Result<Vec<_>, Said>>()?.into_iter().unzip();
+                    resolved.into_iter().collect::<Result<Vec<_>, Reported>>()?.into_iter().unzip();
                 if is_and {
                     self.diagnostics.extend(lint::conjunction(parts, &exprs, text));
                 }
                 Ok((if is_and { Expr::And(exprs) } else { Expr::Or(exprs) }, Size::over(sizes)))
             }
             Syntax::Not(inner) => {
-                let (inner, size) = self.expression(inner, text, sight)?;
+                let (inner, size) = self.expression(inner, text, scope)?;
                 Ok((Expr::Not(Box::new(inner)), Size::over([size])))
             }
             Syntax::Check(check) => {
                 let check = self.check(check, text)?;
                 Ok((Expr::Check(check), Size::over([])))
             }
-            Syntax::Name(name) => self.name(name, text, sight),
+            Syntax::Name(name) => self.name(name, text, scope),
         }
     }
 
-    fn name(&mut self, name: &Word, text: &'d Located, sight: Sight<'d>) -> Result<(Expr, Size), Said> {
+    fn name(&mut self, name: &Word, text: &'d Located, scope: Scope<'d>) -> Result<(Expr, Size), Reported> {
         let span = text.span(&name.range);
         let definitions = self.definitions;
         if let Some((list_name, list)) = definitions.lists.get_key_value(&name.text) {
             self.used_lists.insert(list_name);
-            self.say(
+            self.report(
                 Diagnostic::error(
                     "list-as-macro",
-                    format!("`{}` is a list; its items stand here, and are no condition", name.text),
+                    format!("`{}` is a list; a list of items is not a condition", name.text),
                     span,
                 )
                 .label("expected a macro")
                 .other(list.span.clone(), "defined here")
                 .help(format!("write `field in ({})`", name.text)),
             );
-            return Err(Said);
+            return Err(Reported);
         }
-        let visible = |known: &Macro| match sight {
-            Sight::Rule => true,
-            Sight::Macro(_, user) => known.index < user.sees,
+        let visible = |known: &Macro| match scope {
+            Scope::Rule => true,
+            Scope::Macro(_, user) => known.index < user.sees,
         };
         let found = definitions.macros.get_key_value(&name.text);
         let Some((key, known)) = found.filter(|(key, known)| {
             visible(known)
-                && !matches!(sight, Sight::Macro(own, user) if own == key.as_str() && known.sees == user.sees)
+                && !matches!(scope, Scope::Macro(own, user) if own == key.as_str() && known.sees == user.sees)
         }) else {
             let mut diagnostic =
-                Diagnostic::error("unknown-macro", format!("there is no macro `{}`", name.text), span);
+                Diagnostic::error("unknown-macro", format!("unknown macro `{}`", name.text), span);
             match found {
-                Some((_, later)) if matches!(sight, Sight::Macro(own, _) if own == name.text) => {
+                Some((_, later)) if matches!(scope, Scope::Macro(own, _) if own == name.text) => {
                     diagnostic =
                         diagnostic.label("a macro cannot use itself").other(later.span.clone(), "this is it");
-                    "it is not defined yet when it is defined".clone_into(&mut diagnostic.message);
+                    "it is used before its definition".clone_into(&mut diagnostic.message);
                 }
                 Some((_, later)) => {
                     diagnostic = diagnostic
                         .label("not defined before")
                         .other(later.span.clone(), "defined here")
-                        .help("a macro may use only what is defined before it: move that one up");
+                        .help("a macro can only use macros defined before it: move that one up");
                 }
                 None => {
                     let known = definitions.macros.keys().map(String::as_str);
@@ -244,51 +246,56 @@ impl<'d> Resolver<'d> {
                     diagnostic = diagnostic.label("expected a macro or a comparison").maybe_help(help);
                 }
             }
-            self.say(diagnostic);
-            return Err(Said);
+            self.report(diagnostic);
+            return Err(Reported);
         };
         self.resolve_macro(key, known, Some(&span))?;
         match self.macros.get(key.as_str()) {
             Some(Resolved::Done(body, size)) => {
                 let size = Size::over([*size]);
                 let expr = Expr::Macro { name: key.as_str().into(), body: body.clone() };
-                // Stop here, before the next macro multiplies it.
+                // Check the size here, before the next macro multiplies it.
                 self.check_size(size, &span)?;
                 Ok((expr, size))
             }
-            _ => Err(Said),
+            _ => Err(Reported),
         }
     }
 
-    fn resolve_macro(&mut self, name: &'d str, known: &'d Macro, used_at: Option<&Span>) -> Result<(), Said> {
+    fn resolve_macro(
+        &mut self,
+        name: &'d str,
+        known: &'d Macro,
+        used_at: Option<&Span>,
+    ) -> Result<(), Reported> {
         match self.macros.get(name) {
             Some(Resolved::Done(..)) => return Ok(()),
-            Some(Resolved::Failed) => return Err(Said),
-            Some(Resolved::Open) => {
+            Some(Resolved::Failed) => return Err(Reported),
+            Some(Resolved::InProgress) => {
                 let span = used_at.unwrap_or(&known.span).clone();
-                self.say(
+                self.report(
                     Diagnostic::error(
                         "macro-circle",
-                        format!("macro `{name}` uses itself by way of others"),
+                        format!("macro `{name}` uses itself through other macros"),
                         span,
                     )
-                    .label("the circle closes here"),
+                    .label("the cycle closes here"),
                 );
-                return Err(Said);
+                return Err(Reported);
             }
             None => {}
         }
-        self.macros.insert(name, Resolved::Open);
-        let resolved = match self.condition(&known.condition, Sight::Macro(name, known)) {
+        self.macros.insert(name, Resolved::InProgress);
+        let resolved = match self.condition(&known.condition, Scope::Macro(name, known)) {
             Ok((expr, size)) => Resolved::Done(Arc::new(expr), size),
-            Err(Said) => Resolved::Failed,
+            Err(Reported) => Resolved::Failed,
         };
         let failed = matches!(resolved, Resolved::Failed);
         self.macros.insert(name, resolved);
-        if failed { Err(Said) } else { Ok(()) }
+        if failed { Err(Reported) } else { Ok(()) }
     }
 
-    /// What is defined and not used: warnings, and a look at macros that no rule looked at.
+    /// Reports unused definitions, and errors in macros that no rule uses.
     pub fn unused(&mut self) {
         let definitions = self.definitions;
         let mut unused: Vec<_> = definitions
@@ -307,11 +314,11 @@ impl<'d> Resolver<'d> {
                 diagnostic.severity = Severity::Warning;
             }
             let message = format!("macro `{name}` is not used");
-            self.say(
+            self.report(
                 Diagnostic::warning("unused-macro", message, known.span.clone()).label("no rule uses it"),
             );
         }
-        // A list that is used only by lists that are used is used.
+        // A list is used if a used list contains it.
         let mut open: Vec<&'d str> = self.used_lists.iter().copied().collect();
         while let Some(name) = open.pop() {
             for item in definitions.lists.get(name).into_iter().flat_map(|list| &list.items) {
@@ -330,14 +337,14 @@ impl<'d> Resolver<'d> {
         unused.sort_by_key(|(_, list)| (list.span.file, list.span.range.start));
         for (name, list) in unused {
             let message = format!("list `{name}` is not used");
-            self.say(
+            self.report(
                 Diagnostic::warning("unused-list", message, list.span.clone())
                     .label("no rule, macro or list uses it"),
             );
         }
     }
 
-    fn check(&mut self, check: &syntax::Check, text: &'d Located) -> Result<ast::Check, Said> {
+    fn check(&mut self, check: &syntax::Check, text: &'d Located) -> Result<ast::Check, Reported> {
         let left = self.operand(&check.left, text);
         let right = match &check.right {
             syntax::Right::Nothing => Ok((Right::Nothing, check.operator_range.clone())),
@@ -348,16 +355,16 @@ impl<'d> Resolver<'d> {
                 let values = self.words(std::slice::from_ref(word), text)?;
                 let [value] = &values[..] else {
                     let message = format!(
-                        "`{}` is a list of {} items, where one value is compared",
+                        "`{}` is a list of {} items, but this operator takes one value",
                         word.text,
                         values.len()
                     );
-                    self.say(
+                    self.report(
                         Diagnostic::error("list-as-value", message, text.span(&word.range))
                             .label("expected one value")
                             .help(format!("write `in ({})`", word.text)),
                     );
-                    return Err(Said);
+                    return Err(Reported);
                 };
                 Ok((Right::Text(value.clone()), word.range.clone()))
             }
@@ -371,8 +378,8 @@ impl<'d> Resolver<'d> {
                 if !self.definitions.lists.contains_key(&word.text) {
                     let known = self.definitions.lists.keys().map(String::as_str);
                     let help = did_you_mean(&word.text, known);
-                    let message = format!("there is no list `{}`; it is read as a word", word.text);
-                    self.say(
+                    let message = format!("unknown list `{}`: read as a word", word.text);
+                    self.report(
                         Diagnostic::warning("unknown-list", message, text.span(&word.range))
                             .label("no list")
                             .maybe_help(help),
@@ -389,30 +396,32 @@ impl<'d> Resolver<'d> {
         Ok(resolved)
     }
 
-    /// Values with the lists among them in place.
-    fn words(&mut self, words: &[Word], text: &'d Located) -> Result<Vec<String>, Said> {
+    /// Expands the names of lists among values.
+    fn words(&mut self, words: &[Word], text: &'d Located) -> Result<Vec<String>, Reported> {
         let mut values = Vec::new();
         for word in words {
             if word.quoted || !self.expand(&word.text, &mut values, &mut Vec::new()) {
                 if !word.quoted && word.text.contains('_') {
-                    self.nearly_a_list(word, text);
+                    self.warn_about_similar_list(word, text);
                 }
                 values.push(word.text.clone());
             }
-            if values.len() > LONGEST_LIST {
-                let message = format!("with its lists in place this has more than {LONGEST_LIST} values");
-                self.say(Diagnostic::error("too-large", message, text.span(&word.range)).label("too large"));
-                return Err(Said);
+            if values.len() > MAX_LIST_ITEMS {
+                let message = format!("after list expansion this has more than {MAX_LIST_ITEMS} values");
+                self.report(
+                    Diagnostic::error("too-large", message, text.span(&word.range)).label("too large"),
+                );
+                return Err(Reported);
             }
         }
         Ok(values)
     }
 
-    fn nearly_a_list(&mut self, word: &Word, text: &Located) {
+    fn warn_about_similar_list(&mut self, word: &Word, text: &Located) {
         let known = self.definitions.lists.keys().map(String::as_str);
         if let Some(help) = did_you_mean(&word.text, known) {
-            let message = format!("there is no list `{}`; it is read as a word", word.text);
-            self.say(
+            let message = format!("unknown list `{}`: read as a word", word.text);
+            self.report(
                 Diagnostic::warning("unknown-list", message, text.span(&word.range))
                     .label("a word, not a list")
                     .help(help),
@@ -420,7 +429,7 @@ impl<'d> Resolver<'d> {
         }
     }
 
-    /// Appends the items of the list of that name, if there is one. A list inside itself adds nothing.
+    /// Appends the items of the named list, if there is one. A list that contains itself adds nothing.
     fn expand(&mut self, name: &str, values: &mut Vec<String>, open: &mut Vec<&'d str>) -> bool {
         let Some((name, list)) = self.definitions.lists.get_key_value(name) else { return false };
         self.used_lists.insert(name);
@@ -429,7 +438,7 @@ impl<'d> Resolver<'d> {
         }
         open.push(name);
         for item in &list.items {
-            if values.len() > LONGEST_LIST {
+            if values.len() > MAX_LIST_ITEMS {
                 break;
             }
             let item = item.text();
@@ -441,7 +450,7 @@ impl<'d> Resolver<'d> {
         true
     }
 
-    /// The patterns of the list [`CREDENTIAL_NAMES`].
+    /// Compiles the patterns of the list [`CREDENTIAL_NAMES`].
     pub fn credential_names(&mut self) -> NamePatterns {
         let mut patterns = Vec::new();
         self.expand(CREDENTIAL_NAMES, &mut patterns, &mut Vec::new());
@@ -449,10 +458,10 @@ impl<'d> Resolver<'d> {
         match (NamePatterns::new(patterns.iter().map(String::as_str)), span) {
             (Ok(names), _) => names,
             (Err(error), Some(span)) => {
-                self.say(
+                self.report(
                     Diagnostic::error("pattern", error.to_string(), span)
-                        .label("each item is a pattern of names")
-                        .help("`*` stands for any text, `?` for one character, `[ab]` for one of these"),
+                        .label("each item is a name pattern")
+                        .help("`*` matches any text, `?` one character, `[ab]` one of these"),
                 );
                 NamePatterns::default()
             }
@@ -460,7 +469,7 @@ impl<'d> Resolver<'d> {
         }
     }
 
-    fn operand(&mut self, operand: &syntax::Operand, text: &Located) -> Result<Operand, Said> {
+    fn operand(&mut self, operand: &syntax::Operand, text: &Located) -> Result<Operand, Reported> {
         match operand {
             syntax::Operand::Field { name, argument } => {
                 self.field(name, argument.as_ref(), text).map(Operand::Field)
@@ -469,13 +478,13 @@ impl<'d> Resolver<'d> {
             syntax::Operand::Call { transformer, arguments, argument, range } => {
                 let resolved: Vec<_> =
                     arguments.iter().map(|argument| self.operand(argument, text)).collect();
-                let arguments = resolved.into_iter().collect::<Result<Vec<_>, Said>>()?;
+                let arguments = resolved.into_iter().collect::<Result<Vec<_>, Reported>>()?;
                 let takes_list = matches!(transformer, Transformer::Join | Transformer::GetOpt);
                 let list_at = usize::from(*transformer == Transformer::Join);
                 if takes_list && arguments[list_at].kind() != Kind::List {
                     let message = format!("`{}` takes a list field", transformer.name());
-                    self.say(Diagnostic::error("types", message, text.span(range)).label("not a list"));
-                    return Err(Said);
+                    self.report(Diagnostic::error("types", message, text.span(range)).label("not a list"));
+                    return Err(Reported);
                 }
                 let argument = argument.as_ref().map(|word| word.text.clone());
                 Ok(Operand::Call { transformer: *transformer, arguments, argument })
@@ -483,13 +492,13 @@ impl<'d> Resolver<'d> {
         }
     }
 
-    fn field(&mut self, name: &Word, argument: Option<&Word>, text: &Located) -> Result<FieldRef, Said> {
+    fn field(&mut self, name: &Word, argument: Option<&Word>, text: &Located) -> Result<FieldRef, Reported> {
         let span = text.span(&name.range);
         let own = fields::of_correlations().find(|field| self.in_correlation && field.name == name.text);
         let Some(field) = fields::find(&name.text).or(own) else {
             self.unknown_fields = true;
-            self.say(unknown_field(&name.text, span, self.in_correlation));
-            return Err(Said);
+            self.report(unknown_field(&name.text, span, self.in_correlation));
+            return Err(Reported);
         };
         let wrong = |message: String, word: Option<&Word>, label: &str| {
             let span = word.map_or(span.clone(), |word| text.span(&word.range));
@@ -498,38 +507,38 @@ impl<'d> Resolver<'d> {
         let argument = match (field.argument, argument) {
             (_, None) if field.argument != Argument::Key => None,
             (_, None) => {
-                self.say(wrong(
+                self.report(wrong(
                     format!("`{}` needs a key in brackets", field.name),
                     None,
-                    "expected […] behind it",
+                    "expected […] after it",
                 ));
-                return Err(Said);
+                return Err(Reported);
             }
             (Argument::None, Some(word)) => {
-                self.say(wrong(
-                    format!("`{}` takes nothing in brackets", field.name),
+                self.report(wrong(
+                    format!("`{}` takes no argument in brackets", field.name),
                     Some(word),
                     "leave this out",
                 ));
-                return Err(Said);
+                return Err(Reported);
             }
             (Argument::Key, Some(word)) => Some(FieldArgument::Key(word.text.clone())),
             (Argument::Index, Some(word)) => match word.text.parse() {
                 Ok(index) => Some(FieldArgument::Index(index)),
                 Err(_) => {
-                    self.say(wrong(
+                    self.report(wrong(
                         format!("`{}` takes an index in brackets", field.name),
                         Some(word),
                         "expected a number, from 0",
                     ));
-                    return Err(Said);
+                    return Err(Reported);
                 }
             },
         };
         Ok(FieldRef { field, argument })
     }
 
-    fn output(&mut self, text: &Located) -> Result<Template, Said> {
+    fn output(&mut self, text: &Located) -> Result<Template, Reported> {
         let pieces = template::parse(text.text()).map_err(|error| self.syntax_error(text, error))?;
         let mut resolved = Vec::new();
         let mut failed = false;
@@ -538,14 +547,14 @@ impl<'d> Resolver<'d> {
                 template::Piece::Text(text) => ast::Piece::Text(text),
                 template::Piece::Value { operand, spelling, width } => match self.operand(&operand, text) {
                     Ok(operand) => ast::Piece::Value { operand, spelling, width },
-                    Err(Said) => {
+                    Err(Reported) => {
                         failed = true;
                         continue;
                     }
                 },
             });
         }
-        if failed { Err(Said) } else { Ok(Template { pieces: resolved }) }
+        if failed { Err(Reported) } else { Ok(Template { pieces: resolved }) }
     }
 }
 
@@ -553,14 +562,14 @@ fn takes_list(operator: Operator) -> bool {
     matches!(operator, Operator::In | Operator::Intersects | Operator::PMatch)
 }
 
-/// An item may be written with quotes of the condition's own around it.
+/// Removes quotes inside of an item, which conditions allow.
 fn unquoted(item: &str) -> &str {
     ['"', '\''].into_iter().find_map(|quote| item.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(item)
 }
 
 fn unknown_field(name: &str, span: Span, in_correlation: bool) -> Diagnostic {
-    let diagnostic = Diagnostic::error("unknown-field", format!("there is no field `{name}`"), span)
-        .label("unknown field");
+    let diagnostic =
+        Diagnostic::error("unknown-field", format!("unknown field `{name}`"), span).label("unknown field");
     if let Some(help) = correlations::field_help(name, in_correlation) {
         return diagnostic.help(help);
     }
@@ -604,7 +613,7 @@ mod tests {
 
     #[test]
     fn macros_of_macros_do_not_exhaust_the_stack() {
-        // Defined once so that each sees the next, then anew, each nested around the next one.
+        // Define each so that it sees the next, then redefine it around the next.
         for (links, depth) in [(95, 95), (400, 1), (50, 50)] {
             let mut text = String::new();
             for link in 0..=links {
@@ -629,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn macros_and_lists_in_a_circle_are_errors_or_nothing() {
+    fn rejects_cyclic_macros_and_ignores_cyclic_lists() {
         let text = "- {macro: m0, condition: ka.verb exists}\n- {macro: m1, condition: m0}\n- {macro: m0, condition: m1}\n";
         assert_eq!(errors(text.to_owned() + RULE), ["macro-circle"]);
         let text = "- {list: a, items: [b, get]}\n- {list: b, items: [a, list]}\n- {macro: m0, condition: ka.verb in (a)}\n";

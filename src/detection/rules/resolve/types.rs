@@ -1,19 +1,19 @@
-//! Which operator takes which type.
+//! Type checking of comparisons.
 
-use super::{Resolver, Said};
+use super::{Reported, Resolver};
 use crate::detection::rules::ast::{self, Operator, Right};
 use crate::detection::rules::fields::Kind;
 use crate::detection::rules::{number, posix};
 use crate::text::diagnostics::{Diagnostic, Span};
 
 impl Resolver<'_> {
-    /// Whether the operator takes what stands on its sides.
+    /// Checks the types of both sides of an operator.
     pub(super) fn types(
         &mut self,
         check: &ast::Check,
         operator_span: &Span,
         right_span: &Span,
-    ) -> Result<(), Said> {
+    ) -> Result<(), Reported> {
         use Operator as O;
         let name = check.operator.name();
         let kind = check.left.kind();
@@ -42,40 +42,40 @@ impl Resolver<'_> {
                 _ => format!("`{}` is a number: use =, !=, <, <=, >, >= or in", check.left),
             };
             let message = format!("`{name}` does not take a {}", kind.name());
-            self.say(
+            self.report(
                 Diagnostic::error("types", message, operator_span.clone())
                     .label(format!("not for a {}", kind.name()))
                     .help(help),
             );
-            return Err(Said);
+            return Err(Reported);
         }
         match (&check.right, check.operator) {
             (Right::Operand(_), O::PMatch | O::Regex) => {
-                let message = format!("`{name}` does not take a field on its right side");
-                self.say(
+                let message = format!("`{name}` does not take a field on the right-hand side");
+                self.report(
                     Diagnostic::error("types", message, right_span.clone()).label("expected a constant"),
                 );
-                return Err(Said);
+                return Err(Reported);
             }
             (Right::Text(_) | Right::List(_), O::Regex) => {
                 for pattern in check.right.values() {
                     if let Err(why) = posix::compile(pattern) {
                         let message = format!("not a regular expression: {why}");
-                        self.say(
+                        self.report(
                             Diagnostic::error("regex", message, right_span.clone())
                                 .label("POSIX extended, over the whole value"),
                         );
-                        return Err(Said);
+                        return Err(Reported);
                     }
                 }
             }
             (Right::Text(_) | Right::List(_), _) if matches!(kind, Kind::Number | Kind::Time) => {
                 if let Some(wrong) = check.right.values().iter().find(|value| !number::is_number(value)) {
-                    let message = format!("`{}` is a number, and `{wrong}` is none", check.left);
-                    self.say(
+                    let message = format!("`{}` is a number, but `{wrong}` is not", check.left);
+                    self.report(
                         Diagnostic::error("types", message, right_span.clone()).label("expected a number"),
                     );
-                    return Err(Said);
+                    return Err(Reported);
                 }
             }
             _ => {}

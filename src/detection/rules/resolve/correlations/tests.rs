@@ -1,4 +1,4 @@
-//! Tests of correlations and throttles: what loads, and what is said of what does not.
+//! Tests of correlations and throttles.
 
 use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind, Feed};
 use crate::detection::rules::{Loaded, Options, SourceFile, load, render};
@@ -18,7 +18,7 @@ fn file(text: &str) -> SourceFile {
     SourceFile { name: "c.yaml".into(), text: text.to_owned() }
 }
 
-/// Loads this behind the rules.
+/// Loads a file after the rules.
 fn loaded(text: &str) -> Loaded {
     load(&[file(RULES), file(text)], &Options::default())
 }
@@ -29,7 +29,7 @@ fn sound(text: &str) -> Vec<Correlation> {
     found.rules.correlations
 }
 
-/// What is said, but of the rules.
+/// Returns the rendered diagnostics, without those of the rules.
 fn said(text: &str) -> String {
     let files = [file(RULES), file(text)];
     let mut found = load(&files, &Options::default());
@@ -37,7 +37,7 @@ fn said(text: &str) -> String {
     render(&found.diagnostics, &files, false)
 }
 
-/// A correlation in one line, with these keys replaced or added.
+/// Returns a correlation in flow style, with keys replaced or added.
 fn item(name: &str, keys: &str) -> String {
     let mut text = format!("- correlation: {name}\n");
     for default in [
@@ -86,8 +86,13 @@ fn a_correlation_is_read() {
     );
     assert_eq!(one.field.as_ref().map(ToString::to_string).as_deref(), Some("registry.secrets"));
     assert_eq!(one.bounds, Bounds { at_least: 6, at_most: Some(9) });
-    assert_eq!((one.tags.join(" ").as_str(), one.enabled, one.place.line), ("a b", true, 1));
-    assert!(one.bounds.hold(6) && one.bounds.hold(9) && !one.bounds.hold(5) && !one.bounds.hold(10));
+    assert_eq!((one.tags.join(" ").as_str(), one.enabled, one.location.line), ("a b", true, 1));
+    assert!(
+        one.bounds.contains(6)
+            && one.bounds.contains(9)
+            && !one.bounds.contains(5)
+            && !one.bounds.contains(10)
+    );
 }
 
 #[test]
@@ -107,7 +112,7 @@ fn comparisons_are_ranges() {
 
 #[test]
 fn correlations_may_come_before_their_rules_and_feed_each_other() {
-    // The first is fed by the last, and every one of them stands before the rules.
+    // The first is fed by the last, and all of them precede the rules.
     let text = item("Top", "type: temporal_ordered\nrules: [Deep, Read]\n-condition")
         + &item("Middle", "rules: Bottom")
         + &item("Deep", "type: temporal\nrules: [Middle, Listed]\n-condition")
