@@ -10,10 +10,11 @@
 
 pub mod alert;
 pub mod audit;
-pub mod correlate;
+pub(crate) mod correlate;
 pub mod detector;
 pub(crate) mod engine;
-pub mod history;
+pub(crate) mod history;
+mod lru;
 pub mod policy;
 pub mod registry;
 pub mod rules;

@@ -7,7 +7,6 @@
 //! Small values are JSON, with their version and the names of their members, for whoever looks into the store. What may
 //! come by the thousand (the observations of a window) is bytes behind a byte that says their version.
 
-use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
@@ -97,7 +96,7 @@ impl<K> Default for Track<K> {
     }
 }
 
-impl<K: Ord> Track<K> {
+impl<K: Ord + Clone> Track<K> {
     /// Switches it on. What is there already is for the caller to name.
     pub fn switch_on(&mut self) {
         self.is_on = true;
@@ -108,26 +107,18 @@ impl<K: Ord> Track<K> {
     }
 
     /// A key is there and has another value, or is new.
-    pub fn changed<Q>(&mut self, key: &Q)
-    where
-        K: Borrow<Q>,
-        Q: ?Sized + Ord + ToOwned<Owned = K>,
-    {
+    pub fn changed(&mut self, key: &K) {
         if self.is_on && !self.changed.contains(key) {
-            self.changed.insert(key.to_owned());
+            self.changed.insert(key.clone());
         }
     }
 
     /// A key is not there any more.
-    pub fn gone<Q>(&mut self, key: &Q, was_stored: bool)
-    where
-        K: Borrow<Q>,
-        Q: ?Sized + Ord + ToOwned<Owned = K>,
-    {
+    pub fn gone(&mut self, key: &K, was_stored: bool) {
         if self.is_on {
             self.changed.remove(key);
             if was_stored {
-                self.gone.insert(key.to_owned());
+                self.gone.insert(key.clone());
             }
         }
     }
@@ -222,21 +213,21 @@ mod tests {
 
     #[test]
     fn what_came_and_went_in_between_is_not_told() {
-        let mut track: Track<String> = Track::default();
-        track.changed("unknown");
+        let mut track: Track<&str> = Track::default();
+        track.changed(&"unknown");
         assert_eq!(track.take(), (vec![], BTreeSet::new()));
         track.switch_on();
-        track.changed("a");
-        track.changed("b");
-        track.gone("b", false);
-        track.gone("c", true);
+        track.changed(&"a");
+        track.changed(&"b");
+        track.gone(&"b", false);
+        track.gone(&"c", true);
         // It is there again, and once more gone before anybody asked.
-        track.changed("c");
-        track.gone("c", false);
-        track.gone("d", true);
-        track.changed("d");
-        let changed = ["a", "d"].map(str::to_owned);
-        assert_eq!(track.take(), (vec!["c".to_owned()], BTreeSet::from(changed)));
+        track.changed(&"c");
+        track.gone(&"c", false);
+        track.gone(&"d", true);
+        track.changed(&"d");
+        let changed = ["a", "d"];
+        assert_eq!(track.take(), (vec!["c"], BTreeSet::from(changed)));
         assert_eq!(track.take(), (vec![], BTreeSet::new()));
     }
 

@@ -1,81 +1,44 @@
-//! All correlations of a rule set, with their groups.
+//! The groups and windows of all correlations of a rule set.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::group::{Group, Spec};
 use super::handoff::WindowMarker;
-use super::lru::Kept;
 use super::stored::Stored;
 use super::{
     CorrelationStats, DEFAULT_ALLOWED_LATENESS, Digest, Fired, MAX_GROUPS, MAX_OBSERVATIONS, MIN_GROUPS,
     Observation,
 };
 use crate::detection::audit::time::ReferenceClock;
+use crate::detection::lru::LruMap;
 use crate::detection::rules::ast::{Correlation, Feed};
 
-/// Where the alerts of a rule or of a correlation are to be observed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Consumer {
-    /// Index of the correlation.
-    pub correlation: usize,
-    /// Which of its rules this is: [`Observation::source`].
-    pub source: usize,
-}
-
-/// The windows of all correlations.
-///
-/// ```
-/// use pullwatch::detection::correlate::{Correlator, Observation};
-/// use pullwatch::detection::rules::{self, SourceFile, ast::Feed};
-///
-/// let text = "
-/// - {rule: Read, desc: d, condition: ka.verb = get, output: x, priority: INFO}
-/// - correlation: Many
-///   type: event_count
-///   rules: [Read]
-///   timespan: 1m
-///   condition: {gte: 2}
-///   output: '%correlation.count reads'
-///   priority: ERROR
-/// ";
-/// let file = SourceFile { name: "r.yaml".into(), text: text.to_owned() };
-/// let rules = rules::load(&[file], &rules::Options::default()).rules;
-/// let mut correlator = Correlator::new(&rules.correlations);
-/// let to = correlator.fed_by(Feed::Rule(0))[0];
-/// let mut alert = |time, id| {
-///     correlator.observe(to.correlation, &Observation { source: to.source, time, id: [id; 16], ..Default::default() })
-/// };
-/// assert!(alert(0, 1).is_none());
-/// assert_eq!(alert(60_000_000_000, 2).unwrap().count, 2);
-/// ```
 #[derive(Clone, Debug)]
 pub struct Correlator {
-    pub(super) parts: Vec<Part>,
-    consumers: HashMap<Feed, Vec<Consumer>>,
+    pub(super) correlations: Vec<CorrelationGroups>,
     pub(super) stats: CorrelationStats,
-    /// The latest time that anybody spoke of.
+    /// The latest event time seen.
     pub(super) now: i64,
-    /// What of it is stored.
     pub(super) stored: Stored,
-    /// What came of windows, for others; nothing where nobody asks.
+    /// Outcomes of windows for a future owner of the groups; none if they are not recorded.
     pub(super) markers: Option<Vec<WindowMarker>>,
 }
 
-/// One correlation.
+/// One correlation with its groups.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct CorrelationGroups {
     pub spec: Spec,
-    /// What it is and what it is called, so that it is known again.
+    /// Digest of the correlation's name and definition, by which stored entries and other replicas refer to it.
     pub definition: Digest,
-    pub groups: Kept<Group>,
-    /// When which group has a window to judge; empty where windows slide.
+    pub groups: LruMap<Digest, Group>,
+    /// Closing time of each group's first tumbling window; empty for sliding windows.
     pub due: BTreeSet<(i64, Digest)>,
 }
 
-impl Part {
-    /// Changes a group, and keeps what is known of all groups.
+impl CorrelationGroups {
+    /// Changes a group, and updates what is derived from it.
     pub fn change<T>(&mut self, key: Digest, change: impl FnOnce(&Spec, &mut Group) -> T) -> T {
-        let group = self.groups.touch(key);
+        let group = self.groups.touch(&key);
         let before = group.due(&self.spec);
         let result = change(&self.spec, group);
         if self.spec.is_tumbling() {
@@ -86,47 +49,39 @@ impl Part {
             }
         }
         let weight = group.weight();
-        self.groups.weigh(&key, weight);
+        self.groups.set_weight(&key, weight);
         result
     }
 }
 
 impl Correlator {
-    /// For the correlations of a rule set. Those that are disabled are never fed.
     pub fn new(correlations: &[Correlation]) -> Self {
         Self::with_allowed_lateness(correlations, DEFAULT_ALLOWED_LATENESS)
     }
 
-    /// The same for observations that come out of order by up to so many nanoseconds. `i64::MAX` is for logs that
-    /// are read one after the other and tell of the same time: whatever is still known counts then, and windows that are
-    /// judged at their close are judged by [`Correlator::finish`].
+    /// With another allowed lateness, in nanoseconds. `i64::MAX` is for logs that are read one after the other and
+    /// cover the same time: every observation that is still held counts then, and tumbling windows are closed only by
+    /// [`Correlator::finish`].
     pub fn with_allowed_lateness(correlations: &[Correlation], allowed_lateness: i64) -> Self {
         Self::with_shares(1, correlations, allowed_lateness)
     }
 
-    /// One of several that share the bounds, each with groups of its own.
-    pub(super) fn with_shares(several: usize, correlations: &[Correlation], allowed_lateness: i64) -> Self {
-        let share = correlations.len().max(1).saturating_mul(several.max(1));
-        let mut consumers: HashMap<Feed, Vec<Consumer>> = HashMap::new();
-        let mut parts = Vec::new();
-        for (index, correlation) in correlations.iter().enumerate() {
+    /// One of `shares` correlators that share the limits, each with its own groups.
+    pub(super) fn with_shares(shares: usize, correlations: &[Correlation], allowed_lateness: i64) -> Self {
+        let share = correlations.len().max(1).saturating_mul(shares.max(1));
+        let mut all = Vec::new();
+        for correlation in correlations {
             let spec = Spec::new(correlation, allowed_lateness);
-            let groups = Kept::new(
+            let groups = LruMap::with_weight_limit(
                 (MAX_GROUPS / share).max(MIN_GROUPS),
-                // Of values, each is there twice, and what they are as text comes on top.
+                // Each value is counted twice, with its observation and as a value; texts come on top.
                 (MAX_OBSERVATIONS / share).max(spec.capacity().saturating_mul(2).saturating_add(1024)),
             );
             let definition = definition(correlation, |feed| format!("{feed:?}"));
-            parts.push(Part { spec, definition, groups, due: BTreeSet::new() });
-            if correlation.enabled {
-                for (source, feed) in correlation.feeds.iter().enumerate() {
-                    consumers.entry(*feed).or_default().push(Consumer { correlation: index, source });
-                }
-            }
+            all.push(CorrelationGroups { spec, definition, groups, due: BTreeSet::new() });
         }
         Correlator {
-            parts,
-            consumers,
+            correlations: all,
             stats: CorrelationStats::default(),
             now: i64::MIN,
             stored: Stored::default(),
@@ -134,34 +89,29 @@ impl Correlator {
         }
     }
 
-    /// Says what the rules and correlations are called that feed these correlations, which are those that it was made for.
-    /// Without it they are known by their place, and what is stored means nothing once there are others.
+    /// Names the rules and correlations that feed these correlations, which must be the ones passed to the constructor.
+    /// Without names, feeds are identified by index, and stored state is lost when the rules change.
     pub fn name_feeds(&mut self, correlations: &[Correlation], name: impl Fn(Feed) -> String) {
-        for (part, correlation) in self.parts.iter_mut().zip(correlations) {
-            part.definition = definition(correlation, &name);
+        for (entry, correlation) in self.correlations.iter_mut().zip(correlations) {
+            entry.definition = definition(correlation, &name);
         }
     }
 
-    /// Which correlations the alerts of a rule, or of a correlation, are for.
-    pub fn fed_by(&self, feed: Feed) -> &[Consumer] {
-        self.consumers.get(&feed).map_or(&[], Vec::as_slice)
-    }
-
-    /// Whether a correlation judges windows that have closed, so that it wants a [`note`](Observation::note).
+    /// Whether a correlation has tumbling windows, so that it needs a [`note`](Observation::note).
     pub fn is_tumbling(&self, correlation: usize) -> bool {
-        self.parts.get(correlation).is_some_and(|part| part.spec.is_tumbling())
+        self.correlations.get(correlation).is_some_and(|entry| entry.spec.is_tumbling())
     }
 
-    /// Takes in that a rule of a correlation alerted, and gives the window that this completed. A correlation that judges
-    /// windows at their close gives one here only where a group is too full to wait.
+    /// Adds an observation, and returns the window that it completed. A correlation with tumbling windows returns one
+    /// here only if its group is too full to wait.
     pub fn observe(&mut self, correlation: usize, observation: &Observation) -> Option<Fired> {
         self.finish_restore();
-        let part = self.parts.get_mut(correlation)?;
+        let entry = self.correlations.get_mut(correlation)?;
         self.stats.observed += 1;
         self.now = self.now.max(observation.time);
         let key = Digest::of(&observation.key);
         let stats = &mut self.stats;
-        let (fired, closed) = part.change(key, |spec, group| {
+        let (fired, closed) = entry.change(key, |spec, group| {
             if !spec.is_tumbling() {
                 return (group.observe(spec, observation, stats), None);
             }
@@ -178,60 +128,59 @@ impl Correlator {
         fired.map(|fired| self.named(correlation, key, fired))
     }
 
-    /// Says that it is so late, by the time of events, and gives the windows that have closed and satisfy their
-    /// condition. To be asked now and then, as [`Correlator::finish`] is: until it gives nothing.
+    /// Moves the event time forward, and returns the tumbling windows that closed and satisfy their condition. Call it
+    /// until it returns nothing: what it returns may feed other correlations.
     pub fn advance(&mut self, time: i64) -> Vec<Fired> {
         self.now = self.now.max(time);
         let now = self.now;
         self.close(|due| due < now)
     }
 
-    /// Says which times are believed: where a clock was wrong for a while, windows must not close at once for ever.
+    /// Limits the event time by a clock: after a clock was wrong for a while, windows must not keep closing at once.
     pub fn set_clock(&mut self, clock: ReferenceClock) {
         self.now = clock.clamp(self.now);
     }
 
-    /// Judges what is still open, at the end of all input. To be asked until it gives nothing, and what it gives is
-    /// to be observed where [`Correlator::fed_by`] says before it is asked again: it may feed a correlation that is not
-    /// closed yet.
+    /// Closes all tumbling windows at the end of input. Call it until it returns nothing, and observe what it returns
+    /// before each further call: it may feed a correlation that is not closed yet.
     pub fn finish(&mut self) -> Vec<Fired> {
         self.close(|_| true)
     }
 
-    /// Closes windows of the first correlation that has any to give: those behind it may be fed by it.
+    /// Closes windows of the first correlation that has any: those behind it may be fed by it.
     fn close(&mut self, is_due: impl Fn(i64) -> bool) -> Vec<Fired> {
         self.finish_restore();
-        for correlation in 0..self.parts.len() {
-            let mut found = Vec::new();
-            let part = &mut self.parts[correlation];
-            while let Some((_, key)) = part.due.first().copied().filter(|(due, _)| is_due(*due)) {
-                part.due.pop_first();
-                let Some(group) = part.groups.get(&key) else { continue };
-                while group.due(&part.spec).is_some_and(&is_due) {
-                    found.extend(group.close_first(&part.spec).map(|fired| (key, fired)));
+        for correlation in 0..self.correlations.len() {
+            let mut closed = Vec::new();
+            let entry = &mut self.correlations[correlation];
+            while let Some((_, key)) = entry.due.first().copied().filter(|(due, _)| is_due(*due)) {
+                entry.due.pop_first();
+                let Some(group) = entry.groups.peek_mut(&key) else { continue };
+                while group.due(&entry.spec).is_some_and(&is_due) {
+                    closed.extend(group.close_first(&entry.spec).map(|fired| (key, fired)));
                     if let (Some(markers), Some(until)) = (&mut self.markers, group.closed_until()) {
                         markers.push(WindowMarker::closed(correlation, key, until));
                     }
                 }
-                part.due.extend(group.due(&part.spec).map(|due| (due, key)));
+                entry.due.extend(group.due(&entry.spec).map(|due| (due, key)));
                 let weight = group.weight();
-                part.groups.weigh(&key, weight);
-                part.groups.changed(&key);
+                entry.groups.set_weight(&key, weight);
+                entry.groups.mark_changed(&key);
             }
-            if !found.is_empty() {
-                return found.into_iter().map(|(key, fired)| self.named(correlation, key, fired)).collect();
+            if !closed.is_empty() {
+                return closed.into_iter().map(|(key, fired)| self.named(correlation, key, fired)).collect();
             }
         }
         Vec::new()
     }
 
-    /// Forgets the groups of a correlation that there is no room for.
+    /// Evicts groups of a correlation until it is within its limits.
     pub(super) fn make_room(&mut self, correlation: usize) {
-        let Some(part) = self.parts.get_mut(correlation) else { return };
-        while let Some((key, group)) = part.groups.evict() {
+        let Some(entry) = self.correlations.get_mut(correlation) else { return };
+        while let Some((key, group)) = entry.groups.evict() {
             self.stats.evicted_groups += 1;
-            group.due(&part.spec).and_then(|due| part.due.take(&(due, key)));
-            self.stored.gone(part.definition, key, &group);
+            group.due(&entry.spec).and_then(|due| entry.due.take(&(due, key)));
+            self.stored.gone(entry.definition, key, &group);
         }
     }
 
@@ -246,48 +195,46 @@ impl Correlator {
         Fired { correlation, group, ..fired }
     }
 
-    /// Forgets the groups whose windows ended before this time. They are bounded without it; this is for whoever
-    /// stores them.
+    /// Removes groups whose windows ended before this time, so that they need not be stored.
     pub fn expire(&mut self, before: i64) {
         self.finish_restore();
-        for part in &mut self.parts {
-            let keys: Vec<Digest> = part.groups.keys().collect();
+        for entry in &mut self.correlations {
+            let keys: Vec<Digest> = entry.groups.keys().copied().collect();
             for key in keys {
-                let is_over = part.groups.get(&key).is_some_and(|group| group.is_over(&part.spec, before));
-                if is_over && let Some(group) = part.groups.remove(&key) {
-                    self.stored.gone(part.definition, key, &group);
+                let is_over =
+                    entry.groups.peek_mut(&key).is_some_and(|group| group.is_over(&entry.spec, before));
+                if is_over && let Some(group) = entry.groups.remove(&key) {
+                    self.stored.gone(entry.definition, key, &group);
                 }
             }
         }
     }
 
-    /// What was seen and lost so far.
     pub fn stats(&self) -> CorrelationStats {
         self.stats
     }
 
-    /// How many groups are known.
-    pub fn groups(&self) -> usize {
-        self.parts.iter().map(|part| part.groups.len()).sum()
+    #[cfg(test)]
+    pub(super) fn groups(&self) -> usize {
+        self.correlations.iter().map(|entry| entry.groups.len()).sum()
     }
 
-    /// How much they hold together, in observations.
     #[cfg(test)]
     pub(super) fn weight(&self) -> usize {
-        self.parts.iter().map(|part| part.groups.weight()).sum()
+        self.correlations.iter().map(|entry| entry.groups.weight()).sum()
     }
 }
 
-/// What a correlation is and what it is called. What it says, and how bad it is, is no part of it.
+/// Digest of what identifies a correlation. Its output and priority are not part of that.
 fn definition(correlation: &Correlation, name: impl Fn(Feed) -> String) -> Digest {
     let Correlation { kind, timespan, bounds, .. } = correlation;
-    let mut parts = vec![
+    let mut identity = vec![
         correlation.name.to_string(),
         format!("{kind} {timespan} {} {:?}", bounds.at_least, bounds.at_most),
         correlation.field.as_ref().map(ToString::to_string).unwrap_or_default(),
         correlation.group_by.len().to_string(),
     ];
-    parts.extend(correlation.group_by.iter().map(ToString::to_string));
-    parts.extend(correlation.feeds.iter().map(|feed| name(*feed)));
-    Digest::of(&parts)
+    identity.extend(correlation.group_by.iter().map(ToString::to_string));
+    identity.extend(correlation.feeds.iter().map(|feed| name(*feed)));
+    Digest::of(&identity)
 }

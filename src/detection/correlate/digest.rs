@@ -1,14 +1,14 @@
-//! Values by their hash: of equal length, whatever a client sends.
+//! Digests of client-chosen values: fixed length, whatever a client sends.
 
 use sha2::{Digest as _, Sha256};
 
-/// SHA-256 of one or several values, cut to 128 bits. A client chooses the values, and must not find two that
-/// are the same; and the hash must be the same after a restart.
+/// SHA-256 of one or several values, cut to 128 bits. Clients choose the values and must not be able to find two with
+/// the same digest; the digest must also be stable across restarts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 16]);
 
 impl Digest {
-    /// Of several values: their borders count.
+    /// Digest of several values, whose boundaries count.
     pub fn of<V: AsRef<[u8]>>(values: &[V]) -> Self {
         let mut hash = Sha256::new();
         for value in values {
@@ -22,7 +22,7 @@ impl Digest {
         Digest(cut)
     }
 
-    /// A small number that sorts as it does.
+    /// A number, so that digests sort by it.
     pub fn number(number: u32) -> Self {
         Digest(u128::from(number).to_be_bytes())
     }

@@ -1,28 +1,24 @@
-//! Windows that go from one correlator to another: what the next one is told of what came of them.
+//! Handoff of groups between correlators: replaying observations and the outcomes of windows.
 //!
-//! Who takes a group over is given its observations again ([`Correlator::replay`]) and what was told of it
-//! ([`Correlator::apply_marker`]), and then goes on where the other stopped, without telling anything again.
+//! A new owner of a group replays its observations ([`Correlator::replay`]) and the outcomes of its windows
+//! ([`Correlator::apply_marker`]), and continues where the previous owner stopped, without repeating an alert.
 
 use super::{CorrelationStats, Correlator, Digest, Observation};
 use crate::detection::rules::ast::Correlation;
 
-/// What came of a window, for whoever takes its group over.
+/// The outcome of a window, for the next owner of its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowMarker {
-    /// Index of the correlation.
     pub correlation: usize,
-    /// Which group.
     pub group: Digest,
-    /// What came of it.
     pub what: WindowOutcome,
 }
 
-/// What came of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowOutcome {
-    /// It fired, and this was its first and its last observation.
+    /// It fired; the times of its first and last observation.
     Fired(i64, i64),
-    /// It was judged, whatever came of that, and ended then.
+    /// It was closed, whatever it held; the time of its end.
     Closed(i64),
 }
 
@@ -37,24 +33,24 @@ impl WindowMarker {
 }
 
 impl Correlator {
-    /// One of so many that share the bounds and say what came of their windows. An observation is in time if it comes so
-    /// late, in nanoseconds.
+    /// One of several correlators that share the limits and record the outcomes of their windows. Allowed lateness in
+    /// nanoseconds.
     pub fn for_partition(several: usize, correlations: &[Correlation], allowed_lateness: i64) -> Self {
         let mut correlator = Self::with_shares(several, correlations, allowed_lateness);
         correlator.markers = Some(Vec::new());
         correlator
     }
 
-    /// What came of windows since the last call.
+    /// The outcomes of windows since the last call.
     pub fn take_markers(&mut self) -> Vec<WindowMarker> {
         self.markers.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Takes in what somebody else judged.
+    /// Adds an observation that the previous owner evaluated; fires nothing.
     pub fn replay(&mut self, correlation: usize, observation: &Observation) {
-        let Some(part) = self.parts.get_mut(correlation) else { return };
+        let Some(part) = self.correlations.get_mut(correlation) else { return };
         self.now = self.now.max(observation.time);
-        // Who judged it has counted it.
+        // The previous owner has counted it.
         let stats = &mut CorrelationStats::default();
         part.change(Digest::of(&observation.key), |spec, group| {
             if spec.is_tumbling() {
@@ -66,9 +62,9 @@ impl Correlator {
         self.make_room(correlation);
     }
 
-    /// Takes in what somebody else told.
+    /// Applies the outcome of a window that the previous owner reported.
     pub fn apply_marker(&mut self, mark: &WindowMarker) {
-        let Some(part) = self.parts.get_mut(mark.correlation) else { return };
+        let Some(part) = self.correlations.get_mut(mark.correlation) else { return };
         part.change(mark.group, |spec, group| match mark.what {
             WindowOutcome::Fired(first, last) => group.has_fired(spec, first, last),
             WindowOutcome::Closed(until) => group.was_closed(until),
@@ -76,22 +72,22 @@ impl Correlator {
         self.make_room(mark.correlation);
     }
 
-    /// What a correlation is, so that others know it by that.
+    /// Digest that identifies a correlation to other replicas.
     pub fn definition(&self, correlation: usize) -> Option<Digest> {
-        self.parts.get(correlation).map(|part| part.definition)
+        self.correlations.get(correlation).map(|entry| entry.definition)
     }
 
-    /// Which correlation this is, if it is one of ours.
+    /// The correlation with this digest.
     pub fn defined(&self, definition: Digest) -> Option<usize> {
-        self.parts.iter().position(|part| part.definition == definition)
+        self.correlations.iter().position(|entry| entry.definition == definition)
     }
 
-    /// How far before an observation, in nanoseconds, others can lie that matter to it, or to one that is later.
+    /// How far before an observation, in nanoseconds, others can lie that affect it or a later one.
     pub fn lookback(&self) -> i64 {
-        let lookback = |part: &super::correlator::Part| {
-            let (timespan, allowed_lateness) = (part.spec.timespan, part.spec.allowed_lateness);
+        let lookback = |entry: &super::correlator::CorrelationGroups| {
+            let (timespan, allowed_lateness) = (entry.spec.timespan, entry.spec.allowed_lateness);
             timespan.saturating_mul(3).saturating_add(allowed_lateness.saturating_mul(2))
         };
-        self.parts.iter().map(lookback).max().unwrap_or(0)
+        self.correlations.iter().map(lookback).max().unwrap_or(0)
     }
 }

@@ -1,166 +1,163 @@
-//! What alerts say together: windows over them, and how often a rule may say the same.
+//! Correlation: what several matches mean together, and how often a rule may alert.
 //!
 //! ```text
-//! alerts ──► Correlator ──► Fired       so many, so many different, all of these, in this order
-//!    └─────► Throttle ────► Decision    shown, or held back and counted
+//! matches ──► Correlator ──► Fired       a count, a number of distinct values, several rules, a sequence of rules
+//!    └──────► Throttle ────► Decision    emit, or throttle and count
 //! ```
 //!
-//! In come observations: that a rule alerted, when, and the values that its correlation groups by and counts, as bytes
-//! that may be shown. Out comes what a window held when it was complete. Nothing here knows an event, reads a clock or
-//! does I/O: time is the time of events, so that a log of last year says what it would have said then.
+//! It takes observations: which rule matched, when, and the values that the correlation groups by and counts, as bytes
+//! that are fit to be shown. It returns the windows that satisfied their condition. It knows no events, reads no clock
+//! and does no I/O: time is event time, so that a log of last year gives the alerts that it would have given then.
 //!
 //! # Windows
 //!
-//! A group is all observations with equal values of `group-by`. Times are compared inclusively: two observations that are
+//! A group holds all observations with equal values of `group-by`. Times are compared inclusively: two observations
 //! exactly `timespan` apart share a window.
 //!
-//! - **Most conditions slide** (`gte`, `gt`, and both `temporal` types). An observation fires its group when some interval
-//!   of `timespan` that contains it satisfies the condition; of several the one that ends first. The window is all
-//!   that is known of that interval. Then the group is suppressed around it: an observation that is not more than `timespan`
-//!   after the window's last one, or before its first, fires nothing, though it may count in another window. So two
-//!   windows that fired share no observation, and what goes on for hours says so once every `timespan`.
-//! - **Conditions with an upper end** (`lte`, `lt`, `eq`, ranges) can only be judged when nothing more can come. Their
-//!   windows do not slide: one starts with the first observation behind the one before, lasts `timespan`, and is judged when the
-//!   time has passed its end by [`DEFAULT_ALLOWED_LATENESS`]: by [`Correlator::advance`], or by [`Correlator::finish`] at the end of all
-//!   input. A group without any observation has no window, so that `lt: 1` is never true.
+//! - **Sliding windows** serve conditions without an upper bound (`gte`, `gt`, both `temporal` types). An observation
+//!   fires its group if some interval of `timespan` that contains it satisfies the condition; of several such intervals
+//!   the one that ends first counts. The window is everything known of that interval. Then the group is suppressed
+//!   around it: an observation at most `timespan` after the window's last one, or before its first, fires nothing, but
+//!   may count in another window. So two windows that fired share no observation, and activity that lasts for hours
+//!   fires once per `timespan`.
+//! - **Tumbling windows** serve conditions with an upper bound (`lte`, `lt`, `eq`, ranges), which can only be evaluated
+//!   on window close. A window starts with the first observation after the previous window, lasts `timespan`, and is
+//!   closed once the time has passed its end by the allowed lateness: by [`Correlator::advance`], or by
+//!   [`Correlator::finish`] at the end of all input. A group without observations has no window, so `lt: 1` is never
+//!   true.
 //! - **`temporal_ordered`** takes observations of the same nanosecond in any order.
 //!
-//! # Out of order
+//! # Allowed lateness
 //!
-//! An apiserver writes some events after later ones. Each observation counts in its place, whenever it comes, as
-//! long as it is not older than its group's newest by more than `timespan` and by more than [`DEFAULT_ALLOWED_LATENESS`]; beyond that it is
-//! left out. Where windows do not slide it counts until its window was judged. Both are counted: [`CorrelationStats::late`],
-//! [`CorrelationStats::too_late`]. Logs of several apiservers that are read one after the other want a larger allowed_lateness:
-//! [`Correlator::with_allowed_lateness`].
+//! An apiserver writes some events after later ones. An observation counts at its own time as long as it is not older
+//! than its group's newest by more than both `timespan` and the allowed lateness ([`DEFAULT_ALLOWED_LATENESS`]); older ones
+//! are dropped. In a tumbling window it counts until that window closed. Both cases are counted
+//! ([`CorrelationStats::late`], [`CorrelationStats::too_late`]). Logs of several apiservers that are read one after the
+//! other need a larger value: [`Correlator::with_allowed_lateness`].
 //!
 //! # Bounds
 //!
-//! Values are remembered by their hash (SHA-256, cut to 128 bits), a few of them as text. A full group first forgets
-//! what cannot matter (of equal values all but the latest, in a sequence what is in no best chain), then its oldest.
-//! What is full beyond that forgets the group that was not used for longest.
+//! Values are kept by digest (SHA-256, cut to 128 bits), a few of them as text. A full group first drops what cannot
+//! affect any window (of equal values all but the latest; of a sequence what is in no best chain), then its oldest
+//! observations. If all groups together exceed their limits, a group is evicted.
 //!
-//! # After a restart
+//! # Saved state
 //!
-//! Both say what changed in them as entries for a store ([`Correlator::take_changes`], [`Throttle::take_changes`]) and take
-//! them back. Entries are bound to what a correlation or a rule is called and to how it is defined, so that with other
-//! rules those that are the same go on, and windows of others are dropped.
-
+//! [`Correlator`] and [`Throttle`] report changes as entries for a store (`take_changes`) and restore them. Entries are
+//! bound to the name and definition of their correlation or rule: after a reload those that did not change continue,
+//! and the windows of others are dropped.
 //!
-//! # Somewhere else
+//! # Handoff
 //!
-//! Where several processes share the groups, one that takes groups over is given their observations again
-//! ([`Correlator::replay`]) with what came of their windows ([`Correlator::take_markers`], [`Correlator::apply_marker`]).
+//! Where several processes share the groups, a new owner replays the observations of a group ([`Correlator::replay`])
+//! and the outcomes of its windows ([`Correlator::take_markers`], [`Correlator::apply_marker`]).
 
 mod correlator;
 mod digest;
 mod group;
 mod handoff;
-mod lru;
 mod stored;
 mod throttle;
 
 #[cfg(test)]
 mod tests;
 
-pub use correlator::{Consumer, Correlator};
+pub use correlator::Correlator;
 pub use digest::Digest;
 pub use handoff::{WindowMarker, WindowOutcome};
-pub use throttle::{Decision, Throttle, Throttled};
+pub use throttle::{Decision, Throttle};
 
 use crate::detection::alert::AlertId;
 
-/// How late an observation may come and be in time, in nanoseconds, unless the correlator is told otherwise. The apiserver's own disorder is within a second
-/// or two.
+/// Default for how late an observation may come, in nanoseconds of event time. The apiserver writes events up to a
+/// second or two out of order.
 pub const DEFAULT_ALLOWED_LATENESS: i64 = 5_000_000_000;
 
-/// A group holds at least so many observations (of a list: values), and twice the number of its condition.
+/// A group holds at least this many observations (or values, if those are counted), and twice the number in its
+/// condition.
 pub const MIN_GROUP_CAPACITY: usize = 1024;
 
-/// All correlations together hold so many observations, some 50 bytes each. Each has an equal share, so that a
-/// flood in one costs the others nothing, but at least what one full group needs.
+/// Maximum number of observations in all correlations together, some 50 bytes each. Each correlation has an equal
+/// share, so that a flood in one does not affect the others, but at least what one full group takes.
 pub const MAX_OBSERVATIONS: usize = 1 << 19;
 
-/// All correlations together have so many groups, each an equal share, but at least [`MIN_GROUPS`].
+/// Maximum number of groups in all correlations together. Each correlation has an equal share, but at least
+/// [`MIN_GROUPS`].
 pub const MAX_GROUPS: usize = 1 << 16;
 
-/// Each correlation may have at least so many groups.
 pub const MIN_GROUPS: usize = 256;
 
-/// So many values of a window are shown.
+/// Maximum number of values that a fired window shows.
 pub const MAX_VALUES: usize = 32;
 
-/// And so many bytes of each.
+/// Maximum length of each of them in bytes.
 pub const MAX_VALUE_BYTES: usize = 256;
 
-/// So many alerts of a window are named.
+/// Maximum number of alerts that a fired window lists.
 pub const MAX_IDS: usize = 64;
 
-/// A longer note is not kept, in bytes.
+/// Maximum length of a note in bytes; longer ones are dropped.
 pub const MAX_NOTE_BYTES: usize = 4096;
 
-/// That a rule alerted.
+/// A match of a rule, as a correlation sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
-    /// Which of the correlation's rules: an index of [`Correlation::feeds`](crate::detection::rules::ast::Correlation::feeds).
+    /// Which of the correlation's rules matched: an index into
+    /// [`Correlation::feeds`](crate::detection::rules::ast::Correlation::feeds).
     pub source: usize,
-    /// When it happened, in nanoseconds since 1970.
+    /// Event time, in nanoseconds since 1970-01-01T00:00:00Z.
     pub time: i64,
-    /// Which alert it is.
+    /// The alert of the match. An alert counts once per group.
     pub id: AlertId,
-    /// The values of `group-by`, in its order. What is missing is empty, and such observations are a group too.
+    /// The values of `group-by`, in its order. A missing value is empty; observations without values form a group too.
     pub key: Vec<Box<[u8]>>,
-    /// The values of the condition's field; a list gives several, and without any a `value_count` takes no notice.
-    /// Some of them are shown, so they must have been made fit for that.
+    /// The values of the condition's field. A list gives several; a `value_count` ignores observations without any.
+    /// Some are shown, so they must be redacted.
     pub values: Vec<Box<[u8]>>,
-    /// What the caller wants back with a window that is judged when it has closed, for then the event is
-    /// gone ([`Correlator::is_tumbling`]). Elsewhere it is dropped.
+    /// What the caller needs of the event when a tumbling window closes, since the event is gone by then
+    /// ([`Correlator::is_tumbling`]). Ignored by sliding windows.
     pub note: Option<Box<[u8]>>,
 }
 
 /// A window that satisfied its condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fired {
-    /// Index of the correlation.
     pub correlation: usize,
-    /// Which group, by the hash of its values.
+    /// Digest of the group's values.
     pub group: Digest,
-    /// When: the time of the observation that completed the window, or the end of a window that was judged at its close.
+    /// The time of the observation that completed a sliding window, or the end of a tumbling window.
     pub time: i64,
-    /// How many observations it held.
+    /// Number of observations.
     pub count: u64,
-    /// How many different values of the condition's field; 0 where none is counted.
+    /// Number of distinct values of the condition's field; 0 if values are not counted.
     pub value_count: u64,
     /// Some of these values, sorted.
     pub values: Vec<Box<[u8]>>,
-    /// Time of its first observation.
     pub first: i64,
-    /// Time of its last observation.
     pub last: i64,
-    /// Which of the correlation's rules alerted, ascending.
+    /// Which of the correlation's rules matched, ascending.
     pub sources: Vec<usize>,
-    /// Its last alerts, in the order of their times.
+    /// The last alerts in the window, in time order.
     pub ids: Vec<AlertId>,
-    /// More was seen than could be kept: the counts are at least so high.
+    /// More was observed than could be kept: the counts are lower bounds.
     pub is_partial: bool,
-    /// The note of its last observation that came with one, where it was judged at its close.
+    /// The last note in a tumbling window.
     pub note: Option<Box<[u8]>>,
 }
 
-/// What was seen and what was lost.
+/// What was observed and lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CorrelationStats {
-    /// Observations, all of them.
     pub observed: u64,
-    /// Windows that fired.
     pub fired: u64,
-    /// Observations that were older than their group's newest by more than the allowed_lateness; some of them counted all the same.
+    /// Observations older than their group's newest by more than the allowed lateness. Some of them counted all the
+    /// same.
     pub late: u64,
-    /// Those among them that were too old to count.
+    /// Late observations that were too old to count.
     pub too_late: u64,
     /// Observations of alerts that were seen before.
     pub repeated: u64,
-    /// Observations that a full group forgot, or values that a list had too many of.
+    /// Observations dropped by full groups, and values beyond the capacity of a group.
     pub dropped: u64,
-    /// Groups that were forgotten to make room.
     pub evicted_groups: u64,
 }

@@ -1,30 +1,30 @@
-//! What is stored of windows, and how it comes back.
+//! Saved state of windows as store entries.
 //!
-//! The key of an entry is the digest of the correlation's definition, the group's, and the number of a part of it
-//! (see [`super::group`]): 40 bytes. One more entry is the latest time that anybody spoke of.
+//! The key of an entry is the digest of the correlation's definition, the digest of the group, and the number of a part
+//! of the group (see [`super::group`]): 40 bytes. One more entry holds the latest event time.
 
 use std::collections::BTreeSet;
 
-use super::group::{Group, Part};
+use super::group::{Group, StoredPart};
 use super::{Correlator, Digest};
 use crate::detection::state::{StateChange, Track, decode, encode, kind};
 
-/// The key of the latest time.
+/// Key of the latest event time.
 const NOW: &[u8] = b"now";
 
-/// What a correlator knows of its store.
+/// What a correlator knows about its store.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
-    /// Keys of entries that are gone.
+    /// Keys of entries that have to be removed.
     gone: Track<Vec<u8>>,
-    /// The latest time that is stored.
+    /// The event time as it is stored.
     now: Option<i64>,
-    /// Groups of which parts were read back, by their correlation's index.
+    /// Groups of which parts were restored and that are not complete yet, with the index of their correlation.
     unfinished: BTreeSet<(usize, Digest)>,
 }
 
 impl Stored {
-    /// A group is forgotten.
+    /// Records that a group was removed.
     pub fn gone(&mut self, definition: Digest, group: Digest, of: &Group) {
         if self.gone.is_on() {
             for part in of.stored() {
@@ -38,7 +38,7 @@ fn key(definition: Digest, group: Digest, part: u64) -> Vec<u8> {
     [&definition.0[..], &group.0[..], &part.to_be_bytes()[..]].concat()
 }
 
-/// Definition, group and part of a key.
+/// Splits a key into definition, group and part.
 fn parse(key: &[u8]) -> Option<(Digest, Digest, u64)> {
     let (definition, rest) = key.split_first_chunk()?;
     let (group, part) = rest.split_first_chunk()?;
@@ -46,17 +46,16 @@ fn parse(key: &[u8]) -> Option<(Digest, Digest, u64)> {
 }
 
 impl Correlator {
-    /// From now on remembers what changes, until it is asked for. To be called before anything is restored: what is there
-    /// already counts as changed.
+    /// Records from now on what changes. Call it before restoring: existing state counts as changed.
     pub fn track(&mut self) {
         self.stored.gone.switch_on();
-        for part in &mut self.parts {
-            part.groups.track();
+        for entry in &mut self.correlations {
+            entry.groups.track();
         }
     }
 
-    /// What changed since the last call; nothing unless it is [tracked](Correlator::track). An observation costs an entry
-    /// for its group and one for a piece of at most 64 observations.
+    /// The changes since the last call; none unless [tracked](Correlator::track). An observation costs an entry for its
+    /// group and one for a piece of at most 64 observations.
     pub fn take_changes(&mut self) -> Vec<StateChange> {
         self.finish_restore();
         if !self.stored.gone.is_on() {
@@ -67,17 +66,17 @@ impl Correlator {
         let mut change = |key: Vec<u8>, value: Option<Vec<u8>>| {
             changes.push(StateChange { kind: kind::WINDOW, key, value });
         };
-        for part in &mut self.parts {
-            for group_key in part.groups.take_changed() {
-                let Some((used, group)) = part.groups.used(&group_key) else { continue };
-                for (number, value) in group.changes(&part.spec, used) {
-                    let key = key(part.definition, group_key, number);
+        for entry in &mut self.correlations {
+            for group_key in entry.groups.take_changed() {
+                let Some((used, group)) = entry.groups.peek_with_use(&group_key) else { continue };
+                for (number, value) in group.changes(&entry.spec, used) {
+                    let key = key(entry.definition, group_key, number);
                     written.insert(key.clone());
                     change(key, value);
                 }
             }
         }
-        // A group that was forgotten may be there again.
+        // A group that was removed may exist again.
         for key in self.stored.gone.take().0 {
             if !written.contains(&key) {
                 change(key, None);
@@ -90,8 +89,8 @@ impl Correlator {
         changes
     }
 
-    /// Takes a stored entry back. False where it means nothing to this version, or to these correlations. Entries may
-    /// come in any order; in that of their keys, groups are forgotten in the same order as before.
+    /// Restores a stored entry. Returns false if it is of another version or belongs to no correlation of this rule
+    /// set. Entries may come in any order; in key order, groups are evicted in the same order as before.
     pub fn restore(&mut self, entry_key: &[u8], value: &[u8]) -> bool {
         if entry_key == NOW {
             let Some((_, now)) = decode::<i64>(value) else { return false };
@@ -100,34 +99,34 @@ impl Correlator {
             return true;
         }
         let Some((definition, group, number)) = parse(entry_key) else { return false };
-        let Some(index) = self.parts.iter().position(|part| part.definition == definition) else {
+        let Some(index) = self.correlations.iter().position(|entry| entry.definition == definition) else {
             return false;
         };
-        let part = &mut self.parts[index];
-        let Some(piece) = Part::read(&part.spec, number, value) else { return false };
-        if let Part::Head(used, _) = &piece {
-            part.groups.restore_use(group, *used);
+        let entry = &mut self.correlations[index];
+        let Some(piece) = StoredPart::read(&entry.spec, number, value) else { return false };
+        if let StoredPart::Head(used, _) = &piece {
+            entry.groups.restore_use(&group, *used);
         }
-        part.groups.restore(group).restore(&part.spec, number, piece);
+        entry.groups.restore_entry(&group).restore(&entry.spec, number, piece);
         self.stored.unfinished.insert((index, group));
         true
     }
 
-    /// Makes groups whose parts were read back what they were.
+    /// Completes groups of which parts were restored.
     pub(super) fn finish_restore(&mut self) {
         if self.stored.unfinished.is_empty() {
             return;
         }
         let mut correlations = BTreeSet::new();
         for (index, key) in std::mem::take(&mut self.stored.unfinished) {
-            let part = &mut self.parts[index];
-            let Some(group) = part.groups.get(&key) else { continue };
-            group.finish_restore(&part.spec);
-            if part.spec.is_tumbling() {
-                part.due.extend(group.due(&part.spec).map(|due| (due, key)));
+            let entry = &mut self.correlations[index];
+            let Some(group) = entry.groups.peek_mut(&key) else { continue };
+            group.finish_restore(&entry.spec);
+            if entry.spec.is_tumbling() {
+                entry.due.extend(group.due(&entry.spec).map(|due| (due, key)));
             }
             let weight = group.weight();
-            part.groups.weigh(&key, weight);
+            entry.groups.set_weight(&key, weight);
             correlations.insert(index);
         }
         for index in correlations {
@@ -135,8 +134,8 @@ impl Correlator {
         }
     }
 
-    /// Takes over what another knows, whose correlations may be others: the windows of those that are the same. Gives how
-    /// many groups were dropped.
+    /// Takes over the windows of another correlator, as far as the correlations are the same. Returns the number of
+    /// groups that were dropped.
     pub fn take_over(&mut self, mut old: Correlator) -> u64 {
         old.finish_restore();
         let is_tracked = self.stored.gone.is_on();
@@ -144,28 +143,28 @@ impl Correlator {
         self.stats = old.stats;
         self.stored = old.stored;
         let mut dropped = 0;
-        for mut part in old.parts {
-            let same = self.parts.iter_mut().find(|own| own.definition == part.definition);
+        for mut entry in old.correlations {
+            let same = self.correlations.iter_mut().find(|own| own.definition == entry.definition);
             if let Some(own) = same {
-                own.groups.take_over(part.groups);
-                own.due = part.due;
+                own.groups.take_over(entry.groups);
+                own.due = entry.due;
                 continue;
             }
-            dropped += part.groups.len() as u64;
-            let keys: Vec<Digest> = part.groups.keys().collect();
+            dropped += entry.groups.len() as u64;
+            let keys: Vec<Digest> = entry.groups.keys().copied().collect();
             for key in keys {
-                if let Some(group) = part.groups.remove(&key) {
-                    self.stored.gone(part.definition, key, &group);
+                if let Some(group) = entry.groups.remove(&key) {
+                    self.stored.gone(entry.definition, key, &group);
                 }
             }
         }
         if is_tracked || self.stored.gone.is_on() {
             self.stored.gone.switch_on();
-            for part in self.parts.iter_mut().filter(|part| !part.groups.is_tracked()) {
-                part.groups.track();
+            for entry in self.correlations.iter_mut().filter(|entry| !entry.groups.is_tracked()) {
+                entry.groups.track();
             }
         }
-        for index in 0..self.parts.len() {
+        for index in 0..self.correlations.len() {
             self.make_room(index);
         }
         dropped

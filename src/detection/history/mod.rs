@@ -18,7 +18,7 @@ mod report;
 
 use std::collections::BTreeSet;
 
-pub use baseline::{Baseline, Criteria, Proposal, Proposals, ReadTarget, Recurrence, Refusals};
+pub use baseline::{Baseline, Criteria, Proposal, ReadTarget, Recurrence};
 pub use collector::{Collector, Read, around};
 pub use exceptions::{Header, write as write_exceptions};
 pub use ledger::{Ledger, Reading};

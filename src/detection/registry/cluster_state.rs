@@ -5,13 +5,15 @@
 //! entry. Every map is bounded and evicts its least recently used entries. Only names, types and verbs may enter it, never
 //! the data of a secret.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::long_running::LongRunningRequests;
-use super::lru::Recent;
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::time::ReferenceClock;
+use crate::detection::lru::LruMap;
 use crate::detection::state::{StateChange, kind};
 use crate::text::name_patterns::NamePatterns;
 
@@ -85,13 +87,13 @@ impl SecretState {
 /// What was learned so far. Bounded: of each kind the least recently used entries are evicted, and counted.
 #[derive(Clone, Debug)]
 pub struct ClusterState {
-    secrets: Recent<SecretState>,
+    secrets: LruMap<Arc<str>, SecretState>,
     /// Secrets that a pod holds as volume or in its environment.
-    pods: Recent<Box<[Box<str>]>>,
+    pods: LruMap<Arc<str>, Box<[Box<str>]>>,
     /// Verbs on secrets that a role grants.
-    roles: Recent<Vec<String>>,
+    roles: LruMap<Arc<str>, Vec<String>>,
     /// Pod Security's `enforce` label by namespace; empty if the namespace is known to have none.
-    namespaces: Recent<String>,
+    namespaces: LruMap<Arc<str>, String>,
     long_running: LongRunningRequests,
     /// Limits how far in the future the time of a write may be.
     clock: ReferenceClock,
@@ -111,10 +113,10 @@ pub struct Sizes {
 impl Default for ClusterState {
     fn default() -> Self {
         ClusterState {
-            secrets: Recent::new(MAX_SECRETS),
-            pods: Recent::new(MAX_PODS),
-            roles: Recent::new(MAX_ROLES),
-            namespaces: Recent::new(MAX_NAMESPACES),
+            secrets: LruMap::new(MAX_SECRETS),
+            pods: LruMap::new(MAX_PODS),
+            roles: LruMap::new(MAX_ROLES),
+            namespaces: LruMap::new(MAX_NAMESPACES),
             long_running: LongRunningRequests::default(),
             clock: ReferenceClock::default(),
         }
@@ -163,7 +165,7 @@ impl ClusterState {
     ) {
         let key = key(namespace, name);
         // Other secrets matter only if their name matches a pattern, or something was learned of them already.
-        if !is_credential && !names.matches(name) && self.secrets.get(&key).is_none() {
+        if !is_credential && !names.matches(name) && self.secrets.get(&*key).is_none() {
             return;
         }
         self.secrets.change(&key, SecretState::default, |secret| {
@@ -197,18 +199,18 @@ impl ClusterState {
 
     /// Returns the names of the secrets that a pod holds.
     pub(super) fn secrets_of_pod(&mut self, namespace: &str, pod: &str) -> Box<[Box<str>]> {
-        self.pods.get(&key(namespace, pod)).cloned().unwrap_or_default()
+        self.pods.get(&*key(namespace, pod)).cloned().unwrap_or_default()
     }
 
     pub(super) fn remove_pod(&mut self, namespace: &str, pod: &str) {
-        self.pods.remove(&key(namespace, pod));
+        self.pods.remove(&*key(namespace, pod));
     }
 
     /// Records the verbs on secrets that a role grants; none removes the role.
     pub(super) fn record_role(&mut self, namespace: &str, role: &str, verbs: Vec<String>) {
         let key = key(namespace, role);
         if verbs.is_empty() {
-            self.roles.remove(&key);
+            self.roles.remove(&*key);
         } else {
             self.roles.set(&key, verbs);
         }
@@ -216,7 +218,7 @@ impl ClusterState {
 
     /// Returns the verbs on secrets that a role grants.
     pub(super) fn verbs_of_role(&mut self, namespace: &str, role: &str) -> Option<Vec<String>> {
-        self.roles.get(&key(namespace, role)).cloned()
+        self.roles.get(&*key(namespace, role)).cloned()
     }
 
     /// Records the `enforce` label of a namespace; empty for none.
@@ -231,7 +233,7 @@ impl ClusterState {
 
     /// Returns why a secret counts as a registry credential; none if it does not.
     pub(super) fn evidence(&mut self, namespace: &str, name: &str, names: &NamePatterns) -> Option<Evidence> {
-        match self.secrets.get(&key(namespace, name)).copied() {
+        match self.secrets.get(&*key(namespace, name)).copied() {
             Some(secret) if secret.is_credential.is_some() || secret.is_referenced => secret.evidence(),
             _ => names.matches(name).then_some(Evidence::Name),
         }
@@ -252,7 +254,7 @@ impl ClusterState {
 
     /// Forgets a deleted secret: the next one of that name may be something else.
     pub(super) fn remove_secret(&mut self, namespace: &str, name: &str) {
-        self.secrets.remove(&key(namespace, name));
+        self.secrets.remove(&*key(namespace, name));
     }
 
     /// Forgets all secrets of a namespace.

@@ -13,7 +13,6 @@ mod docker_config;
 mod exposure;
 mod grants;
 mod long_running;
-mod lru;
 mod ordering;
 mod pod_security;
 mod references;

@@ -1,4 +1,5 @@
-//! A group that is full forgets what cannot matter, and then its oldest: a flood of one value must not hide the others.
+//! Compaction of a full group: drops entries that cannot affect any window, then the oldest, so that a flood of one
+//! value does not hide the others.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +8,8 @@ use super::{Group, Spec};
 use crate::detection::rules::ast::CorrelationKind;
 
 impl Group {
-    /// Makes room in a group of sliding windows. What is left is at most three quarters of its capacity, so that
-    /// the work is paid for by the observations that fill the rest.
+    /// Compacts a group with sliding windows to at most three quarters of its capacity, so that the cost is spread over
+    /// the observations that fill the rest.
     pub(super) fn compact(&mut self, spec: &Spec, stats: &mut CorrelationStats) {
         let target = spec.capacity() / 4 * 3;
         let needed = match spec.kind {
@@ -17,8 +18,8 @@ impl Group {
             CorrelationKind::TemporalOrdered => Some(self.best_sequences(spec.feeds)),
         };
         if let Some(needed) = needed {
-            // One that comes late may ask for what was last of its kind a moment ago.
-            let recent = self.at(self.newest.unwrap_or(0).saturating_sub(spec.allowed_lateness));
+            // A late observation may need what was the latest of its value a moment ago.
+            let recent = self.index_at(self.newest.unwrap_or(0).saturating_sub(spec.allowed_lateness));
             let recent = if self.entries.len() - recent <= spec.capacity() / 2 { recent } else { usize::MAX };
             let mut forgotten = None;
             self.retain(|at, entry| {
@@ -38,14 +39,15 @@ impl Group {
         }
     }
 
-    /// The last entry of each value. A window that ends later and holds another of that value holds this one.
+    /// The last entry of each value. Every later window that holds an earlier entry of the value holds this one too.
     fn latest_of_each(&self) -> BTreeSet<usize> {
         let mut seen = BTreeSet::new();
         let latest = self.entries.iter().enumerate().rev().filter(|(_, entry)| seen.insert(entry.value));
         latest.map(|(at, _)| at).collect()
     }
 
-    /// For each length the sequence of that length that starts last: who goes on with any goes on with this one.
+    /// For each length, the sequence of that length that starts last: any continuation of another one continues this
+    /// one.
     fn best_sequences(&self, feeds: usize) -> BTreeSet<usize> {
         let mut best: Vec<Vec<usize>> = vec![Vec::new(); feeds];
         for (at, entry) in self.entries.iter().enumerate() {

@@ -14,19 +14,19 @@ use super::{
 };
 use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind};
 
-pub use persist::Part;
-use persist::Parts;
+pub use persist::StoredPart;
+use persist::StoredParts;
 
-/// What a correlation looks for, as far as its groups ask.
+/// The part of a correlation's definition that groups need.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
     pub kind: CorrelationKind,
-    /// How many rules feed it.
+    /// Number of rules that feed it.
     pub feeds: usize,
     /// In nanoseconds.
     pub timespan: i64,
     pub bounds: Bounds,
-    /// How late an observation may be, in nanoseconds.
+    /// In nanoseconds.
     pub allowed_lateness: i64,
 }
 
@@ -41,7 +41,7 @@ impl Spec {
         }
     }
 
-    /// Whether only a window that has closed can be judged.
+    /// Whether the condition can only be evaluated on window close, because it has an upper bound.
     pub fn is_tumbling(&self) -> bool {
         self.stats() && self.bounds.at_most.is_some()
     }
@@ -50,7 +50,7 @@ impl Spec {
         matches!(self.kind, CorrelationKind::EventCount | CorrelationKind::ValueCount)
     }
 
-    /// How many observations or different values it takes.
+    /// Number of observations, distinct values or rules that satisfies the condition.
     fn needed(&self) -> usize {
         if self.stats() {
             usize::try_from(self.bounds.at_least.max(1)).unwrap_or(usize::MAX)
@@ -59,67 +59,66 @@ impl Spec {
         }
     }
 
-    /// How much one group may hold: enough for any number that the condition names.
+    /// Maximum number of entries in one group: enough for any number in the condition.
     pub fn capacity(&self) -> usize {
         let most = self.bounds.at_most.unwrap_or(0).saturating_add(1);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         self.needed().max(most).saturating_mul(2).max(MIN_GROUP_CAPACITY)
     }
 
-    /// How much older than the newest an observation may be.
+    /// How much older than the group's newest an observation may be, in nanoseconds.
     fn horizon(&self) -> i64 {
         self.timespan.max(self.allowed_lateness)
     }
 }
 
-/// So little room is not worth giving back, in entries.
-const ROOM: usize = 16;
+/// Capacity, in entries, that is not worth giving back.
+const MIN_CAPACITY: usize = 16;
 
-/// One observation, or one value of one. The order is that of time; within a nanosecond sources come in
-/// theirs, so that a sequence may happen at once.
+/// One observation, or one value of one. Sorted by time; within a nanosecond by source, so that a sequence may happen
+/// at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     time: i64,
-    /// What must be different: the value, or the source where that is what counts.
+    /// What has to be distinct: the value, or the source if rules are counted. Constant if neither is.
     value: Digest,
     id: AlertId,
     source: u32,
 }
 
-/// All that is known of one group.
+/// The state of one group.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     /// Sorted.
     entries: VecDeque<Entry>,
-    /// How many entries have each value.
+    /// Number of entries with each value.
     values: BTreeMap<Digest, u32>,
-    /// Some of them as text.
+    /// The text of some values.
     texts: BTreeMap<Digest, Box<[u8]>>,
-    /// By time; at most one for each window.
+    /// Notes by event time; at most one per window.
     notes: BTreeMap<i64, Box<[u8]>>,
-    /// The time of the newest observation.
     newest: Option<i64>,
-    /// Where no observation fires, because a window did: from the first time to the last.
+    /// Suppressed intervals, from start to end: a window fired there, and no other may.
     suppressed: BTreeMap<i64, i64>,
-    /// The end of the last window that was judged at its close.
+    /// End of the last tumbling window that closed.
     closed_until: Option<i64>,
-    /// The time of the newest entry that was dropped and may have counted.
+    /// Time of the newest entry that was dropped although it may have affected a window.
     dropped_until: Option<i64>,
-    /// How it is stored; nothing where it is not.
-    parts: Option<Box<Parts>>,
+    /// How the group is stored; none if it is not.
+    parts: Option<Box<StoredParts>>,
 }
 
 impl Group {
-    /// How heavy it is, in entries.
+    /// Memory use, in entries.
     pub fn weight(&self) -> usize {
         const ENTRY: usize = size_of::<Entry>();
         let bytes: usize =
             self.texts.values().chain(self.notes.values()).map(|text| text.len() + ENTRY).sum();
-        // What an empty one takes is some four hundred bytes.
+        // An empty group takes some 400 bytes.
         8 + self.entries.len() + self.values.len() + self.suppressed.len() + bytes / ENTRY
     }
 
-    /// Whether nothing it holds can matter to an observation at this time or later.
+    /// Whether nothing in it can affect an observation at this time or later.
     pub fn is_over(&self, spec: &Spec, now: i64) -> bool {
         let is_open = spec.is_tumbling() && !self.entries.is_empty();
         let end = self.newest.max(self.closed_until);
@@ -129,7 +128,7 @@ impl Group {
         !is_open && !end.max(suppressed).is_some_and(matters)
     }
 
-    /// Takes an observation in. False where it does not count.
+    /// Adds an observation. Returns false if it does not count.
     fn insert(&mut self, spec: &Spec, observation: &Observation, stats: &mut CorrelationStats) -> bool {
         let (time, id) = (observation.time, observation.id);
         let source = u32::try_from(observation.source).unwrap_or(u32::MAX);
@@ -139,7 +138,7 @@ impl Group {
             let Err(at) = group.entries.binary_search(&entry) else { return };
             group.entries.insert(at, entry);
             if let Some(parts) = &mut group.parts {
-                parts.has_new(&entry);
+                parts.entry_added(&entry);
             }
             if spec.kind != CorrelationKind::EventCount {
                 *group.values.entry(value).or_default() += 1;
@@ -155,7 +154,7 @@ impl Group {
                     add(self, value);
                     if self.texts.len() < MAX_VALUES && !self.texts.contains_key(&value) {
                         self.texts.insert(value, text[..text.len().min(MAX_VALUE_BYTES)].into());
-                        self.say(Parts::texts_changed);
+                        self.note_change(StoredParts::texts_changed);
                     }
                 }
                 let too_many = observation.values.len().saturating_sub(spec.capacity());
@@ -176,7 +175,6 @@ impl Group {
         is_new
     }
 
-    /// Keeps the entries that this is true of.
     fn retain(&mut self, mut keep: impl FnMut(usize, &Entry) -> bool) {
         let mut at = 0;
         let (values, texts) = (&mut self.values, &mut self.texts);
@@ -188,43 +186,41 @@ impl Group {
             }
             kept
         });
-        self.say(Parts::all_changed);
+        self.note_change(StoredParts::all_changed);
     }
 
-    /// Forgets the first so many entries.
     fn drop_oldest(&mut self, count: usize) {
         let known = self.texts.len();
         for entry in self.entries.drain(..count.min(self.entries.len())) {
             release_value(&mut self.values, &mut self.texts, entry.value);
         }
         if self.texts.len() < known {
-            self.say(Parts::texts_changed);
+            self.note_change(StoredParts::texts_changed);
         }
-        // Weight is of what is in use: many groups that were once full must not keep their room.
-        if self.entries.capacity() / 4 > self.entries.len().max(ROOM) {
+        // Weight covers what is in use, so groups that were full once must not keep their capacity.
+        if self.entries.capacity() / 4 > self.entries.len().max(MIN_CAPACITY) {
             self.entries.shrink_to(self.entries.len() * 2);
         }
     }
 
-    /// Tells how it is stored, if it is, that something changed.
-    fn say(&mut self, what: fn(&mut Parts)) {
+    fn note_change(&mut self, what: fn(&mut StoredParts)) {
         if let Some(parts) = &mut self.parts {
             what(parts);
         }
     }
 
     /// Index of the first entry at this time or later.
-    fn at(&self, time: i64) -> usize {
+    fn index_at(&self, time: i64) -> usize {
         self.entries.partition_point(|entry| entry.time < time)
     }
 
-    /// Index of the first entry later than this time.
-    fn behind(&self, time: i64) -> usize {
+    /// Index of the first entry after this time.
+    fn index_after(&self, time: i64) -> usize {
         self.entries.partition_point(|entry| entry.time <= time)
     }
 
-    /// What a window holds. `from` is where it starts, which may be before its first entry. The caller fills in what
-    /// it alone knows.
+    /// Describes a window that starts at `from`, which may be before its first entry. The caller sets what only it
+    /// knows.
     fn describe(&self, spec: &Spec, range: Range<usize>, from: i64) -> Fired {
         let entries = || self.entries.range(range.clone());
         let (first, last) = match (entries().next(), entries().next_back()) {
@@ -234,7 +230,7 @@ impl Group {
         let counts_values = spec.kind == CorrelationKind::ValueCount;
         let values: BTreeSet<Digest> =
             if counts_values { entries().map(|entry| entry.value).collect() } else { BTreeSet::new() };
-        // An observation has an entry for each of its values.
+        // An observation has one entry per value.
         let count = if counts_values {
             entries().map(|entry| entry.id).collect::<BTreeSet<_>>().len()
         } else {
@@ -271,7 +267,7 @@ impl Group {
     }
 }
 
-/// One entry less has this value.
+/// Removes one entry of a value.
 fn release_value(values: &mut BTreeMap<Digest, u32>, texts: &mut BTreeMap<Digest, Box<[u8]>>, value: Digest) {
     if let Some(count) = values.get_mut(&value) {
         *count -= 1;
@@ -300,7 +296,7 @@ mod tests {
             assert!(group.weight() > 1000);
             group.observe(&spec, &seen(0, 1000, 5000, &["c"]), &mut stats);
             assert!(
-                group.weight() < 20 && group.entries.capacity() <= 4 * ROOM,
+                group.weight() < 20 && group.entries.capacity() <= 4 * MIN_CAPACITY,
                 "{}",
                 group.entries.capacity()
             );

@@ -1,12 +1,12 @@
 //! How a group is stored: as a head, the texts of its values, its notes, and its entries in pieces, so that one more
-//! observation in a group of a hundred thousand costs no more than the piece it falls into.
+//! observation in a group of a hundred thousand only costs the piece that it falls into.
 //!
-//! Entries are sorted, so a piece is all from its start up to the start of the next. What a group forgets because it is too old is
-//! not told until a whole piece is gone: a restored group forgets the same by itself. What it forgets otherwise is told by
-//! writing it anew, which is as rare as it is for a group to be full.
+//! Entries are sorted; a piece holds all entries from its start up to the start of the next one. Expired entries are
+//! removed from the store only with a whole piece: a restored group drops them by itself. Any other removal rewrites the
+//! group, which happens as rarely as a group is full.
 //!
-//! An entry takes some 25 bytes, some 40 where values are counted; a piece at most 64 of them. A head takes some 60 bytes,
-//! texts and notes what they are and 18 or 10 bytes each.
+//! An entry takes about 25 bytes, or 40 if values are counted; a piece holds at most 64 entries. A head takes about 60
+//! bytes; texts and notes take 18 and 10 bytes each on top of their content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -20,72 +20,71 @@ use super::{Entry, Group, Spec};
 use crate::detection::rules::ast::CorrelationKind;
 use crate::detection::state::{Reader, VERSION, decode, encode, put_bytes, put_number};
 
-/// The number of the part that every group has.
+/// Number of the part that every group has.
 pub const HEAD: u64 = 0;
 const TEXTS: u64 = 1;
 const NOTES: u64 = 2;
-/// The pieces come behind.
+/// Pieces have this number and higher ones.
 const FIRST_PIECE: u64 = 3;
 
-/// A piece has at most so many entries.
+/// Maximum number of entries in a piece.
 const MAX_PIECE_ENTRIES: usize = 64;
 
-/// What is stored of a group, and what of it is not any more what is stored.
+/// Which parts of a group are stored, and which of them are out of date.
 #[derive(Clone, Debug)]
-pub struct Parts {
-    /// The numbers of the parts that are stored.
+pub struct StoredParts {
+    /// Numbers of the stored parts.
     stored: BTreeSet<u64>,
-    /// Where pieces start, and their numbers. The first one also has what comes before its start.
+    /// Number of each piece by its first entry. The first piece also covers entries before it.
     starts: BTreeMap<Entry, u64>,
-    /// The starts of those that changed.
+    /// First entries of the pieces that changed.
     changed: BTreeSet<Entry>,
-    /// The number of the next piece.
+    /// Number of the next new piece.
     next: u64,
-    /// The entries are in pieces as `starts` says.
-    is_cut: bool,
-    has_other_texts: bool,
-    has_other_notes: bool,
+    /// Whether the entries are divided as `starts` says.
+    is_divided: bool,
+    texts_have_changed: bool,
+    notes_have_changed: bool,
 }
 
-impl Parts {
-    /// Of a group of which nothing is stored as it is.
+impl StoredParts {
+    /// For a group that is not stored yet.
     fn new() -> Self {
-        Parts {
+        StoredParts {
             stored: BTreeSet::new(),
             starts: BTreeMap::new(),
             changed: BTreeSet::new(),
             next: FIRST_PIECE,
-            is_cut: false,
-            has_other_texts: true,
-            has_other_notes: true,
+            is_divided: false,
+            texts_have_changed: true,
+            notes_have_changed: true,
         }
     }
 
-    /// There is a new entry.
-    pub fn has_new(&mut self, entry: &Entry) {
+    pub fn entry_added(&mut self, entry: &Entry) {
         let start = self.starts.range(..=entry).next_back().or_else(|| self.starts.first_key_value());
         match start {
             Some((&start, _)) => _ = self.changed.insert(start),
-            None => self.is_cut = false,
+            None => self.is_divided = false,
         }
     }
 
-    /// Other entries went than the first ones.
+    /// Entries other than the oldest were removed.
     pub fn all_changed(&mut self) {
-        self.is_cut = false;
-        self.has_other_texts = true;
+        self.is_divided = false;
+        self.texts_have_changed = true;
     }
 
     pub fn texts_changed(&mut self) {
-        self.has_other_texts = true;
+        self.texts_have_changed = true;
     }
 
     pub fn notes_changed(&mut self) {
-        self.has_other_notes = true;
+        self.notes_have_changed = true;
     }
 }
 
-/// What is small and nearly always another.
+/// The small part that changes with nearly every observation.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Head {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,61 +97,61 @@ pub struct Head {
     dropped: Option<i64>,
 }
 
-/// A part that was read back.
+/// A restored part.
 #[derive(Debug)]
-pub enum Part {
+pub enum StoredPart {
     /// The head, and when the group was used last.
     Head(u64, Head),
-    /// Some values as text.
+    /// Values as text.
     Texts(BTreeMap<Digest, Box<[u8]>>),
-    /// Notes by their time.
+    /// Notes by event time.
     Notes(BTreeMap<i64, Box<[u8]>>),
-    /// A piece.
+    /// One piece.
     Entries(Vec<Entry>),
 }
 
-impl Part {
-    /// Reads a part by its number; nothing where it makes no sense.
+impl StoredPart {
+    /// Decodes a part; none if it is malformed.
     pub fn read(spec: &Spec, number: u64, value: &[u8]) -> Option<Self> {
         match number {
-            HEAD => decode(value).map(|(used, head)| Part::Head(used, head)),
-            TEXTS => decode_texts(value).map(Part::Texts),
-            NOTES => decode_notes(value).map(Part::Notes),
-            _ => decode_entries(spec, value).map(Part::Entries),
+            HEAD => decode(value).map(|(used, head)| StoredPart::Head(used, head)),
+            TEXTS => decode_texts(value).map(StoredPart::Texts),
+            NOTES => decode_notes(value).map(StoredPart::Notes),
+            _ => decode_entries(spec, value).map(StoredPart::Entries),
         }
     }
 }
 
 impl Group {
-    /// The numbers of the parts that are stored.
+    /// Numbers of the stored parts.
     pub fn stored(&self) -> impl Iterator<Item = u64> + '_ {
         self.parts.iter().flat_map(|parts| parts.stored.iter().copied())
     }
 
-    /// What changed since the last call, by the number of the part; nothing for one that is gone.
+    /// The parts that changed since the last call, by number; none for removed parts.
     pub fn changes(&mut self, spec: &Spec, used: u64) -> Vec<(u64, Option<Vec<u8>>)> {
-        let mut parts = self.parts.take().unwrap_or_else(|| Box::new(Parts::new()));
+        let mut parts = self.parts.take().unwrap_or_else(|| Box::new(StoredParts::new()));
         let suppressed = self.suppressed.iter().map(|(&from, &until)| (from, until)).collect();
         let (newest, closed, dropped) = (self.newest, self.closed_until, self.dropped_until);
         let mut changes = vec![(HEAD, Some(encode(used, &Head { newest, suppressed, closed, dropped })))];
-        if std::mem::take(&mut parts.has_other_texts) {
+        if std::mem::take(&mut parts.texts_have_changed) {
             changes.push((TEXTS, (!self.texts.is_empty()).then(|| encode_texts(&self.texts))));
         }
-        if std::mem::take(&mut parts.has_other_notes) {
+        if std::mem::take(&mut parts.notes_have_changed) {
             changes.push((NOTES, (!self.notes.is_empty()).then(|| encode_notes(&self.notes))));
         }
-        if parts.is_cut {
-            self.recut(spec, &mut parts, &mut changes);
+        if parts.is_divided {
+            self.divide_changed(spec, &mut parts, &mut changes);
         } else {
             let old: BTreeSet<u64> = parts.stored.range(FIRST_PIECE..).copied().collect();
-            *parts = Parts {
+            *parts = StoredParts {
                 stored: parts.stored,
-                has_other_texts: false,
-                has_other_notes: false,
-                ..Parts::new()
+                texts_have_changed: false,
+                notes_have_changed: false,
+                ..StoredParts::new()
             };
-            parts.is_cut = true;
-            self.cut(spec, 0..self.entries.len(), None, &mut parts, &mut changes);
+            parts.is_divided = true;
+            self.divide(spec, 0..self.entries.len(), None, &mut parts, &mut changes);
             changes.extend(old.range(parts.next..).map(|&number| (number, None)));
         }
         changes.retain(|(number, value)| match value {
@@ -166,8 +165,13 @@ impl Group {
         changes
     }
 
-    /// The pieces that are gone or changed.
-    fn recut(&self, spec: &Spec, parts: &mut Parts, changes: &mut Vec<(u64, Option<Vec<u8>>)>) {
+    /// Appends the pieces that were removed or changed.
+    fn divide_changed(
+        &self,
+        spec: &Spec,
+        parts: &mut StoredParts,
+        changes: &mut Vec<(u64, Option<Vec<u8>>)>,
+    ) {
         while let Some((start, number)) = parts.starts.pop_first() {
             let is_over = match parts.starts.first_key_value() {
                 Some((next, _)) => self.entries.front().is_none_or(|first| first >= next),
@@ -190,17 +194,17 @@ impl Group {
             if from >= to {
                 changes.push((number, None));
             }
-            self.cut(spec, from..to, Some((start, number)), parts, changes);
+            self.divide(spec, from..to, Some((start, number)), parts, changes);
         }
     }
 
-    /// Cuts entries into pieces. The first may be one that is there.
-    fn cut(
+    /// Divides entries into pieces. The first may be an existing piece.
+    fn divide(
         &self,
         spec: &Spec,
         range: Range<usize>,
         mut first: Option<(Entry, u64)>,
-        parts: &mut Parts,
+        parts: &mut StoredParts,
         changes: &mut Vec<(u64, Option<Vec<u8>>)>,
     ) {
         for from in range.clone().step_by(MAX_PIECE_ENTRIES) {
@@ -215,20 +219,20 @@ impl Group {
         }
     }
 
-    /// Takes back a part by its number. Parts may come in any order; then the group is to be [settled](Group::finish_restore).
-    pub fn restore(&mut self, spec: &Spec, number: u64, part: Part) {
-        self.parts.get_or_insert_with(|| Box::new(Parts::new())).stored.insert(number);
+    /// Restores a part. Parts may come in any order; then [`Group::finish_restore`] has to be called.
+    pub fn restore(&mut self, spec: &Spec, number: u64, part: StoredPart) {
+        self.parts.get_or_insert_with(|| Box::new(StoredParts::new())).stored.insert(number);
         match part {
-            Part::Head(_, head) => {
+            StoredPart::Head(_, head) => {
                 let suppressed = head.suppressed.into_iter().filter(|(from, until)| from <= until);
                 self.suppressed = suppressed.take(MAX_SUPPRESSED_INTERVALS + 1).collect();
                 self.newest = self.newest.max(head.newest);
                 self.closed_until = head.closed;
                 self.dropped_until = head.dropped;
             }
-            Part::Texts(texts) => self.texts = texts,
-            Part::Notes(notes) => self.notes = notes,
-            Part::Entries(entries) => {
+            StoredPart::Texts(texts) => self.texts = texts,
+            StoredPart::Notes(notes) => self.notes = notes,
+            StoredPart::Entries(entries) => {
                 for entry in entries {
                     let Err(at) = self.entries.binary_search(&entry) else { continue };
                     self.entries.insert(at, entry);
@@ -240,22 +244,22 @@ impl Group {
         }
     }
 
-    /// Makes a group whose parts were read back what it was.
+    /// Completes a group after its parts were restored.
     pub fn finish_restore(&mut self, spec: &Spec) {
         self.newest = self.newest.max(self.entries.back().map(|last| last.time));
         if spec.is_tumbling() {
             if let Some(closed) = self.closed_until {
-                self.drop_oldest(self.behind(closed));
+                self.drop_oldest(self.index_after(closed));
                 self.notes.retain(|time, _| *time > closed);
             }
         } else {
-            self.age(spec);
+            self.drop_expired(spec);
         }
         let values = &self.values;
         self.texts.retain(|value, _| values.contains_key(value));
-        // Where its pieces start is not known: it is written anew with its next change.
-        self.say(Parts::all_changed);
-        self.say(Parts::notes_changed);
+        // Where its pieces start is unknown, so it is rewritten with its next change.
+        self.note_change(StoredParts::all_changed);
+        self.note_change(StoredParts::notes_changed);
     }
 }
 
@@ -299,8 +303,8 @@ fn decode_notes(bytes: &[u8]) -> Option<BTreeMap<i64, Box<[u8]>>> {
     (notes.len() <= MAX_NOTES).then_some(notes)
 }
 
-/// Of each entry the time since the one before, its source, and its alert and its value where they are not known from the
-/// one before and the kind of correlation.
+/// Encodes, for each entry, the time since the previous one and the source, followed by the alert and the value unless
+/// they are implied by the previous entry or the kind of correlation.
 fn encode_entries<'e>(spec: &Spec, entries: impl Iterator<Item = &'e Entry>) -> Vec<u8> {
     let mut out = vec![VERSION];
     let mut before: Option<&Entry> = None;

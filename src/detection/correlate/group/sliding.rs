@@ -1,4 +1,4 @@
-//! Windows that slide: the interval around an observation that satisfies the condition, and ends first.
+//! Sliding windows: the interval around an observation that satisfies the condition and ends first.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,12 +7,12 @@ use super::super::{CorrelationStats, Digest, Fired, Observation};
 use super::{Entry, Group, Spec};
 use crate::detection::rules::ast::CorrelationKind;
 
-/// So many stretches of a group's time are known to be suppressed. There are more only where hours may come late; then
-/// the oldest is forgotten, and what comes there says again what was said.
+/// Maximum number of suppressed intervals of a group. More exist only with an allowed lateness of hours; then the
+/// oldest is dropped, and a window there may fire again.
 pub(super) const MAX_SUPPRESSED_INTERVALS: usize = 256;
 
 impl Group {
-    /// Takes an observation in, and says whether it completed a window.
+    /// Adds an observation; returns the window that it completed.
     pub fn observe(
         &mut self,
         spec: &Spec,
@@ -35,7 +35,7 @@ impl Group {
         Some(fired)
     }
 
-    /// Takes an observation in. False where it does not count.
+    /// Adds an observation without searching for a window. Returns false if it does not count.
     pub fn admit(&mut self, spec: &Spec, observation: &Observation, stats: &mut CorrelationStats) -> bool {
         if let Some(newest) = self.newest {
             let behind = newest.saturating_sub(observation.time);
@@ -48,14 +48,14 @@ impl Group {
         if !self.insert(spec, observation, stats) {
             return false;
         }
-        self.age(spec);
+        self.drop_expired(spec);
         if self.entries.len() > spec.capacity() {
             self.compact(spec, stats);
         }
         true
     }
 
-    /// A window fired elsewhere: from its first observation to its last.
+    /// Records that a window fired, from its first observation to its last.
     pub fn has_fired(&mut self, spec: &Spec, first: i64, last: i64) {
         self.suppress(first.saturating_sub(spec.timespan), last.saturating_add(spec.timespan));
         while self.suppressed.len() > MAX_SUPPRESSED_INTERVALS {
@@ -63,11 +63,11 @@ impl Group {
         }
     }
 
-    /// Forgets what no window can lookback back to, however late the observation that asks.
-    pub(super) fn age(&mut self, spec: &Spec) {
+    /// Drops entries and suppressed intervals that are out of reach of any observation in time.
+    pub(super) fn drop_expired(&mut self, spec: &Spec) {
         let Some(newest) = self.newest else { return };
         let latest = newest.saturating_sub(spec.horizon());
-        self.drop_oldest(self.at(latest.saturating_sub(spec.timespan)));
+        self.drop_oldest(self.index_at(latest.saturating_sub(spec.timespan)));
         while self.suppressed.len() > MAX_SUPPRESSED_INTERVALS
             || self.suppressed.first_key_value().is_some_and(|(_, until)| *until < latest)
         {
@@ -75,7 +75,7 @@ impl Group {
         }
     }
 
-    /// Nothing fires from one time to another. What overlaps is joined, so that one that goes on and on is one.
+    /// Suppresses an interval. Overlapping intervals are joined, so that continuous activity takes one.
     fn suppress(&mut self, mut from: i64, mut until: i64) {
         while let Some((&start, &end)) =
             self.suppressed.range(..=until).next_back().filter(|(_, end)| **end >= from)
@@ -100,7 +100,7 @@ impl Group {
             return self.search_count(spec, time);
         }
         let mut tally = Tally::new(spec);
-        let mut left = self.at(time.saturating_sub(spec.timespan));
+        let mut left = self.index_at(time.saturating_sub(spec.timespan));
         let mut right = left;
         while let Some(last) = self.entries.get(right) {
             let end = last.time;
@@ -123,29 +123,29 @@ impl Group {
         None
     }
 
-    /// The same where only their number counts: nothing need be looked at.
+    /// Search for conditions on the number of observations, which takes two binary searches per candidate.
     fn search_count(&self, spec: &Spec, time: i64) -> Option<Range<usize>> {
-        let mut right = self.behind(time);
+        let mut right = self.index_after(time);
         loop {
             let end = self.entries.get(right.checked_sub(1)?)?.time;
             let from = end.saturating_sub(spec.timespan);
             if from > time {
                 return None;
             }
-            let left = self.at(from);
+            let left = self.index_at(from);
             if right - left >= spec.needed() {
                 return Some(left..right);
             }
-            right = self.behind(self.entries.get(right)?.time);
+            right = self.index_after(self.entries.get(right)?.time);
         }
     }
 }
 
-/// What an interval holds while it slides.
+/// The content of an interval while it slides.
 enum Tally {
-    /// How often each value, and how many there must be.
+    /// Number of observations of each value, and how many distinct values are needed.
     Values(BTreeMap<Digest, u32>, usize),
-    /// For each source, the latest start of a sequence that got so far.
+    /// For each source, the latest start of a sequence that reached it.
     Sequence(Vec<Option<i64>>),
 }
 
@@ -174,7 +174,7 @@ impl Tally {
     }
 
     fn remove(&mut self, entry: &Entry) {
-        // A sequence that starts too early is told by its start.
+        // Sequences that start too early are recognized by their start.
         if let Tally::Values(values, _) = self
             && let Some(count) = values.get_mut(&entry.value)
         {

@@ -1,17 +1,18 @@
-//! Windows that are judged when they have closed, because a condition with an upper end is not satisfied before.
+//! Tumbling windows, which are evaluated on close: a condition with an upper bound is not decided earlier.
 
 use std::collections::BTreeSet;
 
 use super::super::{CorrelationStats, Fired, MAX_NOTE_BYTES, Observation};
-use super::{Group, Parts, Spec};
+use super::{Group, Spec, StoredParts};
 use crate::detection::rules::ast::CorrelationKind;
 
-/// Notes are kept for so many windows that are open at once. More is possible only where a window is shorter than
-/// the allowed_lateness.
+/// Maximum number of notes, one for each open window. More windows are open at once only if a window is shorter than
+/// the allowed lateness.
 pub(super) const MAX_NOTES: usize = 8;
 
 impl Group {
-    /// Takes an observation in. Where a full group makes room, its first window is judged before its time.
+    /// Adds an observation. If the group is too full, its first window is closed early and returned if it satisfies the
+    /// condition.
     pub fn observe_tumbling(
         &mut self,
         spec: &Spec,
@@ -29,7 +30,7 @@ impl Group {
             return None;
         }
         if let Some(note) = observation.note.as_ref().filter(|note| note.len() <= MAX_NOTE_BYTES) {
-            self.note(spec, time, note);
+            self.keep_note(spec, time, note);
         }
         if self.entries.len() <= spec.capacity() {
             return None;
@@ -49,30 +50,30 @@ impl Group {
         fired
     }
 
-    /// The end of the last window that was judged.
+    /// End of the last window that closed.
     pub fn closed_until(&self) -> Option<i64> {
         self.closed_until
     }
 
-    /// A window was judged elsewhere, and what it held counts no more.
+    /// A previous owner of the group closed a window: its observations no longer count.
     pub fn was_closed(&mut self, until: i64) {
-        self.drop_oldest(self.behind(until));
+        self.drop_oldest(self.index_after(until));
         self.notes = self.notes.split_off(&until.saturating_add(1));
         self.closed_until = self.closed_until.max(Some(until));
-        self.say(Parts::all_changed);
-        self.say(Parts::notes_changed);
+        self.note_change(StoredParts::all_changed);
+        self.note_change(StoredParts::notes_changed);
     }
 
-    /// When its first window can be judged: once the time is past this.
+    /// When the first window can be closed: once the event time is later than this.
     pub fn due(&self, spec: &Spec) -> Option<i64> {
         Some(self.entries.front()?.time.saturating_add(spec.timespan).saturating_add(spec.allowed_lateness))
     }
 
-    /// Closes the first window, and gives it where it satisfies the condition.
+    /// Closes the first window, and returns it if it satisfies the condition.
     pub fn close_first(&mut self, spec: &Spec) -> Option<Fired> {
         let from = self.entries.front()?.time;
         let end = from.saturating_add(spec.timespan);
-        let behind = self.behind(end);
+        let behind = self.index_after(end);
         let mut fired = self.describe(spec, 0..behind, from);
         let number = match spec.kind {
             CorrelationKind::ValueCount => fired.value_count,
@@ -80,7 +81,7 @@ impl Group {
         };
         self.drop_oldest(behind);
         if !self.notes.is_empty() {
-            self.say(Parts::notes_changed);
+            self.note_change(StoredParts::notes_changed);
         }
         let later = self.notes.split_off(&end.saturating_add(1));
         let notes = std::mem::replace(&mut self.notes, later);
@@ -90,25 +91,25 @@ impl Group {
         spec.bounds.contains(number).then_some(fired)
     }
 
-    /// Keeps a note, unless a later one of its window is known.
-    fn note(&mut self, spec: &Spec, time: i64, note: &[u8]) {
+    /// Keeps a note unless a later one of the same window exists.
+    fn keep_note(&mut self, spec: &Spec, time: i64, note: &[u8]) {
         let start = self.entries.front().map_or(time, |first| first.time);
         let end = start.saturating_add(spec.timespan);
         if time <= end {
-            // In the first window only the last note is of use.
+            // The first window only needs its last note.
             if self.notes.range(time..=end).next().is_some() {
                 return;
             }
             self.notes.retain(|other, _| *other > time);
         }
-        self.say(Parts::notes_changed);
+        self.note_change(StoredParts::notes_changed);
         if self.notes.len() < MAX_NOTES {
             self.notes.insert(time, note.into());
         }
     }
 
-    /// Forgets what does not decide: of a window that holds too much already, what it holds beyond that, and
-    /// of equal values in a window all but the first. The first entry of a window stays, for it says where that starts.
+    /// Drops entries that do not affect the outcome: beyond the upper bound of a window, and all but the first of equal
+    /// values in it. The first entry of a window stays, since the window starts there.
     fn compact_tumbling(&mut self, spec: &Spec) {
         let most = usize::try_from(spec.bounds.at_most.unwrap_or(0)).unwrap_or(usize::MAX);
         let counts_values = spec.kind == CorrelationKind::ValueCount;

@@ -1,7 +1,8 @@
 //! How often a rule may say the same.
 
 use super::SECOND;
-use crate::detection::correlate::{Decision, Throttle, Throttled};
+use crate::detection::correlate::throttle::Throttled;
+use crate::detection::correlate::{Decision, Throttle};
 use crate::detection::rules::ast::Rule;
 use crate::detection::rules::{Options, SourceFile, load};
 
@@ -70,7 +71,7 @@ fn no_count_is_lost_when_there_are_too_many_combinations() {
         if step % 1000 == 0 {
             told += throttle.due(step * SECOND / 100).iter().map(|held| held.count).sum::<u64>();
         }
-        assert!(throttle.keys() <= 100 && throttle.waiting() <= 100);
+        assert!(throttle.keys() <= 100 && throttle.ending() <= 100);
     }
     told += throttle.finish().iter().map(|held| held.count).sum::<u64>();
     assert_eq!(shown + told, 20_000);
