@@ -1,8 +1,8 @@
-//! What it costs to judge a log in memory: decode, match, alert, without reading and printing.
+//! Throughput of evaluating a log in memory: decoding, matching and alerts, without I/O.
 //!
 //! `cargo bench --bench detect`
 
-// A benchmark that cannot read its input has nothing to say.
+// A benchmark without its input is meaningless.
 #![allow(clippy::expect_used)]
 
 use std::io::Read as _;
@@ -34,27 +34,27 @@ fn bench_files(bencher: Bencher, files: &[SourceFile]) {
     });
 }
 
-/// A rule with a literal that few lines have: most lines are not read at all.
+/// A rule with a rare literal: most lines are not parsed.
 #[divan::bench]
-fn a_rare_literal(bencher: Bencher) {
+fn rare_literal(bencher: Bencher) {
     bench(
         bencher,
         "- {rule: r, desc: d, priority: INFO, output: '%ka.user.name', condition: 'kevt and ka.target.resource=secrets and ka.target.name contains registry'}",
     );
 }
 
-/// A rule that decides on the head of each event.
+/// A rule that is decided by the head of each event.
 #[divan::bench]
-fn the_head(bencher: Bencher) {
+fn head(bencher: Bencher) {
     bench(
         bencher,
         "- {rule: r, desc: d, priority: INFO, output: '%ka.user.name', condition: 'kevt and ka.verb=escalate'}",
     );
 }
 
-/// A rule that needs what stands at the end of each event.
+/// A rule that needs the last member of each event.
 #[divan::bench]
-fn the_end(bencher: Bencher) {
+fn last_member(bencher: Bencher) {
     bench(
         bencher,
         "- {rule: r, desc: d, priority: INFO, output: '%ka.user.name', condition: 'ka.auth.reason = nosuch'}",

@@ -1,4 +1,4 @@
-//! The rules that ship with pullwatch, inside the binary, so that it works anywhere without any file.
+//! The shipped rules, embedded in the binary, so that it needs no rule files.
 
 use crate::detection::rules::SourceFile;
 
@@ -8,7 +8,7 @@ macro_rules! shipped {
     };
 }
 
-/// The files of `rules.d`, by name and content, in load order.
+/// Name and content of the files of `rules.d`, in load order.
 const RULES: &[(&str, &str)] = shipped![
     "00-common.yaml",
     "10-reads.yaml",
@@ -21,7 +21,7 @@ const RULES: &[(&str, &str)] = shipped![
     "80-correlations.yaml",
 ];
 
-/// The files of `rules.d`, in load order.
+/// Returns the files of `rules.d`, in load order.
 pub fn files() -> Vec<SourceFile> {
     let file = |(name, text): &(&str, &str)| SourceFile { name: (*name).into(), text: (*text).to_owned() };
     RULES.iter().map(file).collect()

@@ -1,4 +1,4 @@
-//! Any text as a condition, and as an output: it is read or refused with a place inside it.
+//! Parses arbitrary text as a condition, an output and a regular expression: errors have a location inside of the text.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The engine against a plain reading of the same rule and event.
+//! Compares the engine with a reference implementation on generated rules and events.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any text as a rule file: it loads or says why not, and what it says can be shown.
+//! Loads arbitrary text as a rule file: it loads or gives diagnostics, which can be rendered.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,8 +1,8 @@
-//! A second opinion: what the engine says of an event, said again in the plainest way.
+//! A reference implementation of the engine, in the simplest way.
 //!
-//! [`check`] makes a rule and an event out of any bytes, judges the event by the engine (prefilter, head, residual
-//! conditions, shared comparisons, an event read no further than needed) and by a few lines over `serde_json`, and
-//! wants the same verdict. A property test and a fuzz target feed it.
+//! [`check`] derives a rule and an event from arbitrary bytes, evaluates the event with the engine (prefilter, head, residual
+//! conditions, shared comparisons, events read no further than needed) and with a few lines over `serde_json`, and asserts equal
+//! results. A property test and a fuzz target use it.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use pullwatch::detection::rules::fields::Source;
 use pullwatch::detection::rules::{self, SourceFile};
 use serde_json::Value;
 
-/// Turns bytes into choices; when they run out the first choice is taken.
+/// Derives choices from bytes; after the last byte, the first option.
 struct Choices<'b>(&'b [u8]);
 
 impl Choices<'_> {
@@ -112,7 +112,7 @@ fn condition(choices: &mut Choices<'_>, depth: usize) -> String {
     }
 }
 
-/// A JSON string, some of its characters as escapes.
+/// Returns a JSON string with some characters escaped.
 fn string(choices: &mut Choices<'_>, text: &str) -> String {
     let mut out = String::from("\"");
     for letter in text.chars() {
@@ -130,7 +130,7 @@ fn value(choices: &mut Choices<'_>) -> String {
     match choices.number(8) {
         0 => "null".to_owned(),
         1 => choices.of(&["42", "true", "-1.5e3"]).to_owned(),
-        // An object reads as its own text, escapes included, which serde_json does not keep.
+        // The engine compares objects by their source text, whose escapes serde_json does not keep.
         2 => format!("{{\"x\": {}}}", quoted(choices.of(&TEXTS))),
         _ => string_of(choices),
     }
@@ -147,7 +147,7 @@ fn object(choices: &mut Choices<'_>, members: &[(&str, String)]) -> String {
         .iter()
         .map(|(key, value)| format!("{}{blank}:{blank}{value}", string(choices, key)))
         .collect();
-    // Another order of the members.
+    // Shuffle the members.
     let turn = choices.number(members.len().max(1));
     members.rotate_left(if choices.number(3) == 0 { turn } else { 0 });
     format!("{{{blank}{}{blank}}}", members.join(&format!("{blank},{blank}")))
@@ -190,7 +190,7 @@ fn event(choices: &mut Choices<'_>) -> String {
     object(choices, &members)
 }
 
-/// Whether engine and plain reading agree on what these bytes make.
+/// Asserts that engine and reference agree on the rule and event derived from the bytes.
 pub fn check(bytes: &[u8]) {
     let mut choices = Choices(bytes);
     let condition = condition(&mut choices, 0);
@@ -218,7 +218,7 @@ fn holds(expr: &Expr, event: &Value) -> bool {
     }
 }
 
-/// Nothing, or the texts of a value; a number for `len`.
+/// A value: missing, strings, or a number (of `len`).
 enum Read {
     Texts(Vec<String>),
     Number(i64),
@@ -227,7 +227,7 @@ enum Read {
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        // Numbers of the generator are spelt as serde_json spells them, but for this one.
+        // serde_json spells all generated numbers as they are, except this one.
         Value::Number(number) if number.as_f64() == Some(-1500.0) => "-1.5e3".to_owned(),
         other => other.to_string(),
     }
@@ -288,7 +288,7 @@ fn passes(check: &Check, event: &Value) -> bool {
             Operator::IContains => text.to_ascii_lowercase().contains(&value.to_ascii_lowercase()),
             Operator::StartsWith => text.starts_with(value),
             Operator::EndsWith => text.ends_with(value),
-            // No text of the generator holds a special character.
+            // No generated string contains a special character.
             Operator::Glob => text == value,
             _ => unreachable!("not generated"),
         }

@@ -234,22 +234,22 @@ macro_rules! containers {
             indexed(
                 concat!($prefix, ".image"),
                 Source::Container($which, Part::Image),
-                "each container's image; nothing where one has no image",
+                "each container's image; missing if any container has none",
             ),
             indexed(
                 concat!($prefix, ".image.repository"),
                 Source::Container($which, Part::Repository),
-                "each container's image without tag and digest; nothing where one has no image",
+                "each container's image without tag and digest; missing if any container has none",
             ),
             indexed(
                 concat!($prefix, ".command"),
                 Source::Container($which, Part::Joined("command")),
-                "each container's command, joined by blanks",
+                "each container's command, joined by spaces",
             ),
             indexed(
                 concat!($prefix, ".args"),
                 Source::Container($which, Part::Joined("args")),
-                "each container's arguments, joined by blanks",
+                "each container's arguments, joined by spaces",
             ),
             indexed(
                 concat!($prefix, ".privileged"),
@@ -314,18 +314,14 @@ static GENERAL: [Field; 67] = [
         Source::UriParameter,
         "first value of that query parameter of requestURI, percent-decoded",
     ),
-    text("ka.useragent", Source::Path(&["userAgent"]), "userAgent, the client's own words"),
-    text("ka.user.name", Source::Path(&["user", "username"]), "user.username, who really asked"),
+    text("ka.useragent", Source::Path(&["userAgent"]), "userAgent, chosen by the client"),
+    text("ka.user.name", Source::Path(&["user", "username"]), "user.username, the authenticated user"),
     list("ka.user.groups", Source::Elements(&["user", "groups"]), "user.groups"),
-    text(
-        "ka.impuser.name",
-        Source::Path(&["impersonatedUser", "username"]),
-        "impersonatedUser.username, whom they posed as",
-    ),
+    text("ka.impuser.name", Source::Path(&["impersonatedUser", "username"]), "impersonatedUser.username"),
     indexed(
         "ka.sourceips",
         Source::Elements(&["sourceIPs"]),
-        "sourceIPs; all but the last are the client's words",
+        "sourceIPs; the client can forge all but the last",
     ),
     text(
         "ka.target.name",
@@ -527,8 +523,8 @@ static GENERAL: [Field; 67] = [
     ),
     key("jevt.value", Source::Pointer, "the JSON pointer (RFC 6901) into the event"),
     key("json.value", Source::Pointer, "the JSON pointer (RFC 6901) into the event"),
-    text("jevt.obj", Source::WholeIndented, "the whole event, indented by two blanks"),
-    text("json.obj", Source::WholeIndented, "the whole event, indented by two blanks"),
+    text("jevt.obj", Source::WholeIndented, "the whole event, indented by two spaces"),
+    text("json.obj", Source::WholeIndented, "the whole event, indented by two spaces"),
     text("jevt.rawtime", Source::Nanoseconds, "event time in nanoseconds since 1970"),
     text("json.rawtime", Source::Nanoseconds, "event time in nanoseconds since 1970"),
     number("evt.num", Source::Position, "position of the event in the input, from 1"),
@@ -580,7 +576,7 @@ static AUDIT: [Field; 9] = [
     text(
         "audit.client",
         Source::ClientAddress,
-        "the last of sourceIPs: the address of the peer, the only one that a client cannot make up",
+        "the last of sourceIPs: the address of the peer, the only one that the client cannot forge",
     ),
     text("audit.target.group", Source::Path(&["objectRef", "apiGroup"]), "objectRef.apiGroup"),
     text("audit.user.uid", Source::Path(&["user", "uid"]), "user.uid"),
@@ -604,12 +600,12 @@ static AUDIT: [Field; 9] = [
     text(
         "audit.actor",
         Source::Actor,
-        "who asked, and as whom: user.username, with ` as ` and impersonatedUser.username where they pose as another",
+        "user.username, followed by ` as ` and impersonatedUser.username if the user is impersonated",
     ),
     text(
         "audit.truncated",
         Source::Truncated,
-        "true if a part of the event is missing: its line was cut, or the apiserver took the objects out; else false",
+        "true if the event is truncated, or the apiserver omitted its objects; else false",
     ),
 ];
 
@@ -617,30 +613,30 @@ static REGISTRY: [Field; 13] = [
     text(
         "registry.exposure",
         Source::Registry(Registry::Exposure),
-        "what the event handed over: payload (the answer carried credentials), presumed (it may have, and is not in the log), metadata (only their names), denied, none",
+        "what the event exposed: payload (the response contained credentials), presumed (it may have, but is not in the log), metadata (only their names), denied, none",
     ),
     text(
         "registry.scope",
         Source::Registry(Registry::Scope),
-        "how many secrets were asked for: secret, namespace, cluster",
+        "scope of the request: secret, namespace, cluster",
     ),
     list(
         "registry.secrets",
         Source::Registry(Registry::Secrets),
         "the credentials, as namespace/name, as far as the event shows them",
     ),
-    number("registry.count", Source::Registry(Registry::Count), "how many credentials"),
+    number("registry.count", Source::Registry(Registry::Count), "number of credentials"),
     list("registry.hosts", Source::Registry(Registry::Hosts), "the registries that the credentials are for"),
     list("registry.usernames", Source::Registry(Registry::Usernames), "the user names in the credentials"),
     text(
         "registry.evidence",
         Source::Registry(Registry::Evidence),
-        "how it is known that they are credentials: type (it was seen), reference (imagePullSecrets name it), name (it goes by such a name)",
+        "why the secrets count as registry credentials: type (observed), reference (named by imagePullSecrets), name (matches a name pattern)",
     ),
     text(
         "registry.by_type",
         Source::Registry(Registry::ByType),
-        "true if the request asks, by a field selector, for registry credentials alone; else false",
+        "true if a field selector of the request selects registry credentials only; else false",
     ),
     list(
         "registry.copied",
@@ -650,17 +646,17 @@ static REGISTRY: [Field; 13] = [
     list(
         "registry.referenced",
         Source::Registry(Registry::Referenced),
-        "credentials, as namespace/name, that a written pod or workload takes as a volume or in its environment, and those in a pod that somebody looks into (exec, attach …)",
+        "credentials, as namespace/name, that a created or changed pod or workload uses as a volume or in its environment, and those of a pod that is accessed (exec, attach …)",
     ),
     list(
         "registry.image_hosts",
         Source::Registry(Registry::ImageHosts),
-        "the registries that the images of a written pod or workload come from",
+        "the registries of the images of a created or changed pod or workload",
     ),
     list(
         "registry.granted",
         Source::Registry(Registry::Granted),
-        "verbs on secrets that a written role grants, or the role that a written binding names",
+        "verbs on secrets that a created or changed role grants, or the role of a created or changed binding",
     ),
     text(
         "registry.pod_security",
@@ -671,17 +667,13 @@ static REGISTRY: [Field; 13] = [
 
 /// Fields for outputs of correlations; rules cannot use them.
 static CORRELATION: [Field; 7] = [
-    number("correlation.count", Source::Correlation(Correlation::Count), "how many alerts the window holds"),
+    number("correlation.count", Source::Correlation(Correlation::Count), "number of alerts in the window"),
     number(
         "correlation.value_count",
         Source::Correlation(Correlation::ValueCount),
-        "how many different values of the condition's field the window holds",
+        "number of distinct values of the condition's field in the window",
     ),
-    list(
-        "correlation.values",
-        Source::Correlation(Correlation::Values),
-        "some of these values, in alphabetical order",
-    ),
+    list("correlation.values", Source::Correlation(Correlation::Values), "a sample of these values, sorted"),
     text("correlation.first", Source::Correlation(Correlation::First), "time of the window's first alert"),
     text("correlation.last", Source::Correlation(Correlation::Last), "time of the window's last alert"),
     list(
@@ -689,7 +681,7 @@ static CORRELATION: [Field; 7] = [
         Source::Correlation(Correlation::Rules),
         "the rules that matched in the window",
     ),
-    text("correlation.timespan", Source::Correlation(Correlation::Timespan), "how long a window is: 10m"),
+    text("correlation.timespan", Source::Correlation(Correlation::Timespan), "length of the window: 10m"),
 ];
 
 /// Returns the fields that only the output of a correlation may contain.

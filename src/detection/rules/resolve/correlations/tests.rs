@@ -60,7 +60,7 @@ fn item(name: &str, keys: &str) -> String {
 }
 
 #[test]
-fn a_correlation_is_read() {
+fn reads_a_correlation() {
     let text = "\
 - correlation: Harvested
   desc: One user read many.
@@ -96,7 +96,7 @@ fn a_correlation_is_read() {
 }
 
 #[test]
-fn comparisons_are_ranges() {
+fn reads_comparisons_as_ranges() {
     for (condition, at_least, at_most) in [
         ("{gte: 5}", 5, None),
         ("{gt: 5}", 6, None),
@@ -111,7 +111,7 @@ fn comparisons_are_ranges() {
 }
 
 #[test]
-fn correlations_may_come_before_their_rules_and_feed_each_other() {
+fn allows_forward_references_and_correlations_of_correlations() {
     // The first is fed by the last, and all of them precede the rules.
     let text = item("Top", "type: temporal_ordered\nrules: [Deep, Read]\n-condition")
         + &item("Middle", "rules: Bottom")
@@ -132,7 +132,7 @@ fn correlations_may_come_before_their_rules_and_feed_each_other() {
 }
 
 #[test]
-fn later_definitions_replace_and_override() {
+fn applies_redefinitions_and_overrides() {
     let text = item("c", "tags: [a]\ndesc: one")
         + &item("c", "tags: [b]\ndesc: two\nrules: [Listed]")
         + "- correlation: c\n  rules: [Read]\n  tags: [c]\n  desc: more\n  output: and more\n  priority: DEBUG\n  condition: {eq: 3}\n  timespan: 1s\n"
@@ -154,7 +154,7 @@ fn later_definitions_replace_and_override() {
 }
 
 #[test]
-fn what_is_wrong_with_a_correlation_is_shown_at_its_place() {
+fn reports_errors_at_their_location() {
     let text = item("Type", "type: evnt_count")
         + &item("Rule", "rules: [Raed, Read, Read, Elsewhere]")
         + &item("Time", "timespan: ten minutes")
@@ -176,7 +176,7 @@ fn what_is_wrong_with_a_correlation_is_shown_at_its_place() {
 }
 
 #[test]
-fn circles_are_shown_where_they_close() {
+fn reports_cycles() {
     let text = item("a", "rules: [b]")
         + &item("b", "rules: [c, Read]")
         + &item("c", "rules: [a]")
@@ -186,7 +186,7 @@ fn circles_are_shown_where_they_close() {
 }
 
 #[test]
-fn what_can_never_fire_is_a_warning() {
+fn warns_about_correlations_that_never_fire() {
     let text = item("Off only", "rules: [Off]")
         + &item("Off too", "rules: [Off, Read]")
         + &item("Needs all", "type: temporal\nrules: [Off, Read]\n-condition")
@@ -198,7 +198,7 @@ fn what_can_never_fire_is_a_warning() {
 }
 
 #[test]
-fn a_correlation_of_a_wrong_rule_is_left_out_without_more_words() {
+fn skips_correlations_of_invalid_rules_silently() {
     let text = "- {rule: Wrong, desc: d, condition: ka.nosuch = 1, output: x, priority: INFO}\n\
         - {rule: Skipped, desc: d, condition: ka.nosuch = 1, output: x, priority: INFO, skip-if-unknown-filter: true}\n"
         .to_owned()
@@ -213,14 +213,14 @@ fn a_correlation_of_a_wrong_rule_is_left_out_without_more_words() {
 }
 
 #[test]
-fn only_outputs_of_correlations_know_their_fields() {
+fn rejects_correlation_fields_in_rules() {
     let text = "- {rule: r, desc: d, condition: correlation.count > 1, output: x, priority: INFO}\n\
         - {rule: q, desc: d, condition: ka.verb = x, output: \"%correlation.count\", priority: INFO}\n";
     insta::assert_snapshot!(said(text));
 }
 
 #[test]
-fn throttles_are_read_and_overridden() {
+fn reads_and_overrides_throttles() {
     let rule = |rest: &str| {
         format!("- {{rule: t, desc: d, condition: ka.verb = get, output: x, priority: INFO{rest}}}\n")
     };
@@ -267,7 +267,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn many_correlations_are_bounded() {
+fn bounds_the_number_of_correlations() {
     let text: String = (0..300).map(|at| item(&format!("c{at}"), "")).collect();
     let found = loaded(&text);
     assert!(found.diagnostics.iter().any(|one| one.code == "too-large"));
