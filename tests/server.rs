@@ -251,7 +251,7 @@ async fn a_client_that_takes_nothing_is_dropped() {
         world.alert(200_000);
     }
     let mut stream = TcpStream::connect(world.server.address()).await.unwrap();
-    stream.write_all(b"GET /api/v1/alerts/stream?after=0 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /api/v1/alerts/stream?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     // It holds the one place, takes nothing, and loses it.
     let shows = async |line: &str| {
         let text = client().get(world.url("/metrics")).send().await.unwrap().bytes().await.unwrap();
@@ -324,15 +324,29 @@ async fn a_taken_address_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_a_stranger_reads_nothing() {
-    let world = start(settings());
+async fn requests_for_other_hosts_are_refused() {
+    let hosts = vec!["alerts.example.com".to_owned(), "*.security.svc".to_owned()];
+    let world = start(Settings { hosts, ..settings() });
     let ask = async |path: &str, host: &str| {
         client().get(world.url(path)).header("host", host).send().await.unwrap().status().as_u16()
     };
     assert_eq!(ask("/api/v1/alerts", "rebound.example.com:9417").await, 403);
     assert_eq!(ask("/metrics", "rebound.example.com").await, 403);
     assert_eq!(ask("/healthz", "rebound.example.com").await, 200);
-    assert_eq!(ask("/api/v1/alerts", "pullwatch.security.svc:9417").await, 200);
+    for (host, code) in [
+        ("127.0.0.1:9417", 200),
+        ("localhost:9417", 200),
+        ("pullwatch.security.svc:9417", 200),
+        ("alerts.example.com", 200),
+        // Anybody in the same network or cluster can own these.
+        ("pullwatch", 403),
+        ("printer.local", 403),
+        ("pullwatch.security.svc.cluster.local", 403),
+        ("evil.default.svc", 403),
+        ("vm.internal", 403),
+    ] {
+        assert_eq!(ask("/api/v1/alerts", host).await, code, "{host}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -341,7 +355,7 @@ async fn a_kept_connection_without_requests_is_closed() {
     settings.limits.idle = Duration::from_millis(300);
     let world = start(settings);
     let mut stream = TcpStream::connect(world.server.address()).await.unwrap();
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut all = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut all)).await;
     assert!(read.is_ok(), "the connection is still open");

@@ -247,7 +247,21 @@ async fn refuses_other_paths_methods_and_content_types() {
     assert_eq!(error(response).await.0, 405);
     let typed = |kind: &'static str| post("/k8s-audit").header("content-type", kind).send();
     assert_eq!(typed("application/json; charset=utf-8").await.unwrap().status(), 200);
-    assert_eq!(error(typed("text/plain").await.unwrap()).await.0, 415);
+    for other in ["text/plain", "application/x-www-form-urlencoded", "application/x-ndjson", ""] {
+        assert_eq!(error(typed(other).await.unwrap()).await.0, 415, "{other}");
+    }
+    // What a page in a browser can send to any site without asking it.
+    let request = format!(
+        "POST /k8s-audit HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n",
+        event.len()
+    );
+    let answer = raw(&hook, format!("{request}\r\n{event}").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 415"), "{answer}");
+    let json = "Content-Type: application/json\r\n";
+    let answer =
+        raw(&hook, format!("{request}{json}Origin: https://evil.example\r\n\r\n{event}").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("Origin"), "{answer}");
+    assert_eq!((hook.counts(415), hook.counts(403)), (5, 1));
     let response = post("/k8s-audit").header("content-encoding", "br").send().await.unwrap();
     assert_eq!(response.headers()["accept-encoding"], "gzip");
     assert_eq!(error(response).await.0, 415);
@@ -262,7 +276,7 @@ async fn refuses_large_bodies_and_headers_before_reading_them() {
     assert!(said.contains("larger than 100000 bytes"), "{said}");
     // Chunked, without a length.
     let mut request =
-        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     for _ in 0..30 {
         request.extend_from_slice(b"1000\r\n");
         request.extend_from_slice(&[b' '; 0x1000]);
@@ -408,12 +422,21 @@ async fn slow_clients_are_disconnected() {
     let answer = raw(&hook, b"POST / HTTP/1.1\r\nHost: a\r\n").await;
     assert_eq!(answer, "");
     // A body that does not arrive.
-    let answer = raw(&hook, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{").await;
+    let answer = raw(
+        &hook,
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{",
+    )
+    .await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     assert!(start.elapsed() < Duration::from_secs(5));
     // A body that breaks off releases its memory.
     let mut stream = TcpStream::connect(hook.receiver.address()).await.unwrap();
-    stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{").await.unwrap();
+    stream
+        .write_all(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{",
+        )
+        .await
+        .unwrap();
     drop(stream);
     until(async || hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 0")).await;
 }

@@ -104,7 +104,14 @@ pub fn tls_client(authority: &Authority, identity: Option<&Identity>, protocol: 
 }
 
 fn builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder().pool_max_idle_per_host(0).no_proxy().timeout(Duration::from_secs(20))
+    // As an apiserver sends it.
+    let json = reqwest::header::HeaderValue::from_static("application/json");
+    let headers = [(reqwest::header::CONTENT_TYPE, json)].into_iter().collect();
+    reqwest::Client::builder()
+        .default_headers(headers)
+        .pool_max_idle_per_host(0)
+        .no_proxy()
+        .timeout(Duration::from_secs(20))
 }
 
 /// Waits for a condition.

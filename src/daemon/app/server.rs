@@ -22,6 +22,7 @@ pub(super) fn start(context: &Context<'_>) -> anyhow::Result<Option<Server>> {
     let settings = Settings {
         address: config.listen,
         tls: tls(config.tls.as_ref()),
+        hosts: config.hosts.clone(),
         token_file: config.token_file.clone(),
         ..Settings::default()
     };

@@ -31,8 +31,10 @@ pub(super) fn start(
             }
             SourceKind::Webhook(settings) => {
                 let metrics = WebhookMetrics::new(context.handles.metrics.clone(), &source.name);
-                let (receiver, batches) =
-                    webhook::Receiver::start(webhook::settings(settings), Arc::new(metrics.clone()))?;
+                let (receiver, batches) = webhook::Receiver::start(
+                    webhook::settings(&source.name, settings),
+                    Arc::new(metrics.clone()),
+                )?;
                 tracing::info!(source = source.name, address = %receiver.address(), "receiving audit events");
                 webhook::forward(index, batches, context.inbox.clone());
                 receivers.push(receiver);

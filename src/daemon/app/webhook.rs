@@ -9,8 +9,9 @@ use crate::daemon::config::WebhookSource;
 use crate::daemon::pipeline::Message;
 use crate::daemon::source::webhook::{Settings, WebhookBatch};
 
-pub(super) fn settings(source: &WebhookSource) -> Settings {
+pub(super) fn settings(name: &str, source: &WebhookSource) -> Settings {
     Settings {
+        name: name.to_owned(),
         address: source.listen,
         path: source.path.clone(),
         tls: tls(source.tls.as_ref()),

@@ -146,6 +146,9 @@ pub struct ServerTls {
 pub struct Server {
     /// `listen`.
     pub listen: SocketAddr,
+    /// `hosts`: names in the `Host` header that are accepted without a token, besides addresses and `localhost`; `*.` stands for
+    /// any subdomain.
+    pub hosts: Vec<String>,
     /// `token_file`: a bearer token that is asked for.
     pub token_file: Option<PathBuf>,
     /// `tls`.
@@ -154,7 +157,12 @@ pub struct Server {
 
 impl Default for Server {
     fn default() -> Self {
-        Server { listen: SocketAddr::from(([127, 0, 0, 1], 9417)), token_file: None, tls: None }
+        Server {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9417)),
+            hosts: Vec::new(),
+            token_file: None,
+            tls: None,
+        }
     }
 }
 

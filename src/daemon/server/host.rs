@@ -1,56 +1,73 @@
-//! By which names the server may be asked.
+//! Checks the `Host` of requests, against DNS rebinding.
 //!
-//! A page in a browser can have its own name resolve to 127.0.0.1 and then read what a server there says to anybody (DNS rebinding). Its
-//! requests carry the page's name as `Host`. So, where no token is asked for, a name that somebody could own is refused unless
-//! the settings name it; addresses, `localhost` and names that only resolve inside are not.
+//! A page in a browser can resolve its own name to the address of this server, and then read what the server answers to anybody. Its
+//! requests carry the page's name as `Host`. Therefore, if no token is required, only addresses and `localhost` are accepted, and
+//! names that the configuration lists. Names of one label, `*.local`, `*.svc` and the like are not: whoever is in the same network or
+//! cluster can own one.
 
 use axum::extract::Request;
 use axum::http::header::HOST;
 use axum::http::uri::Authority;
 
-/// Ends of names that nobody can own on the internet: of Kubernetes, RFC 6762, RFC 6761 and ICANN's `internal`.
-const INSIDE: [&str; 5] = [".svc", ".local", ".localhost", ".internal", ".home.arpa"];
-
-/// Whether a request came for a name of ours.
-pub(super) fn is_ours(request: &Request, ours: &[String]) -> bool {
+/// Whether a request is for an accepted host. `hosts` are names, or `*.` and a suffix.
+pub(super) fn is_accepted(request: &Request, hosts: &[String]) -> bool {
     let header = || request.headers().get(HOST)?.to_str().ok()?.parse::<Authority>().ok();
     // HTTP/2 has it in the URI. HTTP/1.0 has none, and no browser speaks it.
     match request.uri().authority().cloned().or_else(header) {
-        Some(authority) => is_name_of_ours(authority.host(), ours),
+        Some(authority) => is_accepted_name(authority.host(), hosts),
         None => !request.headers().contains_key(HOST),
     }
 }
 
-fn is_name_of_ours(host: &str, ours: &[String]) -> bool {
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    !host.contains('.')
-        || host.parse::<std::net::Ipv4Addr>().is_ok()
-        || INSIDE.iter().any(|end| host.ends_with(end))
-        || ours.iter().any(|name| name.eq_ignore_ascii_case(&host))
+fn is_accepted_name(host: &str, hosts: &[String]) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+    address.parse::<std::net::IpAddr>().is_ok()
+        || host == "localhost"
+        || host.ends_with(".localhost")
+        || hosts.iter().any(|pattern| {
+            let pattern = pattern.to_ascii_lowercase();
+            match pattern.strip_prefix('*') {
+                Some(suffix) => {
+                    suffix.starts_with('.') && host.len() > suffix.len() && host.ends_with(suffix)
+                }
+                None => host == pattern,
+            }
+        })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_name_of_ours;
+    use super::is_accepted_name;
 
     #[test]
-    fn names_that_somebody_could_own_are_not_ours() {
-        let ours = ["alerts.example.com".to_owned()];
-        for (host, is_ours) in [
+    fn only_addresses_localhost_and_configured_names_are_accepted() {
+        let hosts = ["alerts.Example.com".to_owned(), "pullwatch".to_owned(), "*.security.svc".to_owned()];
+        for (host, is_accepted) in [
             ("127.0.0.1", true),
             ("[::1]", true),
             ("10.0.0.7", true),
             ("localhost", true),
+            ("x.localhost", true),
+            ("ALERTS.example.com", true),
+            ("alerts.example.com.", true),
             ("pullwatch", true),
             ("pullwatch.security.svc", true),
-            ("pullwatch.security.svc.cluster.local", true),
-            ("ALERTS.example.com", true),
+            (".security.svc", false),
+            ("security.svc", false),
+            ("printer", false),
+            ("evil", false),
+            ("evil.local", false),
+            ("pullwatch.security.svc.cluster.local", false),
+            ("evil.default.svc", false),
+            ("vm.internal", false),
+            ("evil.home.arpa", false),
             ("evil.example.com", false),
-            ("evil.example.com.", false),
             ("127.0.0.1.nip.io", false),
             ("svc.example", false),
+            ("", false),
         ] {
-            assert_eq!(is_name_of_ours(host, &ours), is_ours, "{host}");
+            assert_eq!(is_accepted_name(host, &hosts), is_accepted, "{host}");
         }
     }
 }

@@ -53,8 +53,7 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// A file with the token that has to be shown.
     pub token_file: Option<PathBuf>,
-    /// Names of the internet by which it may be asked without a token. Addresses and names that only resolve inside need not be
-    /// named: see `host.rs`.
+    /// Host names that are accepted without a token, besides addresses and `localhost`. See `host.rs`.
     pub hosts: Vec<String>,
     /// An answer that is no stream takes no longer.
     pub request_timeout: Duration,
@@ -212,9 +211,10 @@ async fn around(State(shared): State<Arc<Shared>>, request: Request, next: Next)
     let path = PATHS.into_iter().find(|path| *path == request.uri().path()).unwrap_or("other");
     let shown = shared.check_token(&request);
     let is_probe = matches!(path, "/healthz" | "/readyz");
-    let is_foreign = shared.token.is_none() && !is_probe && !host::is_ours(&request, &shared.settings.hosts);
+    let is_foreign =
+        shared.token.is_none() && !is_probe && !host::is_accepted(&request, &shared.settings.hosts);
     let mut response = if is_foreign {
-        answer::error(StatusCode::FORBIDDEN, "not by this name: set a token, or name it in the settings")
+        answer::error(StatusCode::FORBIDDEN, "host not accepted: add it to `server.hosts`, or set a token")
     } else if shown == TokenCheck::Valid || is_probe {
         match tokio::time::timeout(shared.settings.request_timeout, next.run(request)).await {
             Ok(response) => response,

@@ -111,10 +111,11 @@ impl Reader<'_> {
                 config.server = None;
             }
             Some(node) => {
-                self.keys(node, "`server`", &["listen", "token_file", "tls"]);
+                self.keys(node, "`server`", &["listen", "hosts", "token_file", "tls"]);
                 let default = Server::default();
                 config.server = Some(Server {
                     listen: self.parsed(node, "listen", "expected 127.0.0.1:9417").unwrap_or(default.listen),
+                    hosts: self.hosts(node),
                     token_file: self.path(node, "token_file"),
                     tls: self.tls(node),
                 });

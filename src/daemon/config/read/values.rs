@@ -151,6 +151,27 @@ impl Reader<'_> {
         }
     }
 
+    /// Host names: without scheme and port, possibly with `*.` for any subdomain.
+    pub(super) fn hosts(&mut self, node: &Node) -> Vec<String> {
+        let hosts = self.texts(node, "hosts");
+        let is_name = |name: &str| {
+            let label = |label: &str| {
+                !label.is_empty()
+                    && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            };
+            name.strip_prefix("*.").unwrap_or(name).split('.').all(label)
+        };
+        if let (Some(wrong), Some(found)) = (hosts.iter().find(|host| !is_name(host)), node.get("hosts")) {
+            let message = format!("invalid host name `{wrong}`");
+            self.error(
+                found,
+                message,
+                "expected a name such as alerts.example.com or *.example.com, without a port",
+            );
+        }
+        hosts
+    }
+
     pub(super) fn parsed<T: std::str::FromStr>(
         &mut self,
         node: &Node,

@@ -1,11 +1,11 @@
 //! Handles one request, from its headers to the response.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use tokio::sync::mpsc::error::TrySendError;
@@ -46,10 +46,28 @@ pub(super) async fn receive(
     };
     let status = reply.status();
     shared.observer.answered(status.as_u16());
-    if !status.is_success() {
-        tracing::debug!(%peer, code = status.as_u16(), ?reply, "request refused");
-    }
+    log_refusal(&shared, peer, reply);
     reply.into_response()
+}
+
+/// Logs why a request was refused: what a client did wrong as a warning at a limited rate, everything else (the pipeline reports
+/// it) for debugging.
+fn log_refusal(shared: &HandlerState, peer: SocketAddr, reply: Reply) {
+    let code = reply.status().as_u16();
+    let source = &shared.settings.name;
+    match reply {
+        Reply::Stored { .. } => {}
+        Reply::Overloaded | Reply::StoreFull | Reply::Stopping | Reply::Busy | Reply::StoreTimeout => {
+            tracing::debug!(source, %peer, code, ?reply, "request refused");
+        }
+        _ => {
+            let mut limits = shared.log_limits.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(suppressed) = limits.admit(std::mem::discriminant(&reply)) {
+                let reason = reply.reason();
+                tracing::warn!(source, client = %peer.ip(), code, reason, suppressed, "webhook request refused");
+            }
+        }
+    }
 }
 
 /// Drains a refused body within the read timeout.
@@ -89,14 +107,14 @@ fn check_head(
     if shared.is_stopping.load(Ordering::Acquire) {
         return Err(Reply::Stopping);
     }
+    // Only a browser sends an Origin, for a page that has no business here.
+    if headers.contains_key(ORIGIN) {
+        return Err(Reply::CrossOrigin);
+    }
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim());
     let media_type = text(CONTENT_TYPE).and_then(|value| value.split(';').next()).map(str::trim_end);
-    let is_json = media_type.is_none_or(|media_type| {
-        ["application/json", "application/x-ndjson"]
-            .iter()
-            .any(|known| media_type.eq_ignore_ascii_case(known))
-    });
-    if !is_json {
+    // Required, because a browser sends other types to any site without asking it first.
+    if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
         return Err(Reply::WrongType);
     }
     let is_gzip = match text(CONTENT_ENCODING).map(str::to_ascii_lowercase).as_deref() {

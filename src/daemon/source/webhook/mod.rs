@@ -22,10 +22,11 @@ mod events;
 mod handler;
 mod response;
 
+use std::mem::Discriminant;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -34,13 +35,17 @@ use tokio::sync::{mpsc, oneshot};
 pub use dedup::RecentEvents;
 pub use events::{Events, InvalidBody, MAX_EVENTS, split_events};
 pub use response::CODES;
+use response::Reply;
 
 use super::memory_budget::{MemoryBudget, Reservation};
+use crate::daemon::log_limit::LogLimits;
 use crate::daemon::net::listener::ListenerConfig;
 use crate::daemon::net::{Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// The name of the source, for the log.
+    pub name: String,
     pub address: SocketAddr,
     /// The path of the webhook. The query string is ignored.
     pub path: String,
@@ -67,6 +72,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
+            name: "webhook".to_owned(),
             address: SocketAddr::from(([127, 0, 0, 1], 9418)),
             path: "/".to_owned(),
             tls: None,
@@ -126,6 +132,7 @@ struct HandlerState {
     queue: mpsc::Sender<WebhookBatch>,
     budget: MemoryBudget,
     observer: Arc<dyn WebhookObserver>,
+    log_limits: Mutex<LogLimits<Discriminant<Reply>>>,
     is_stopping: AtomicBool,
 }
 
@@ -176,6 +183,7 @@ impl Receiver {
             queue: sender,
             budget,
             observer: observer.clone(),
+            log_limits: Mutex::default(),
             is_stopping: AtomicBool::new(false),
             settings,
         });

@@ -26,6 +26,8 @@ pub(super) enum Reply {
     TooLarge {
         max_bytes: usize,
     },
+    /// A request of a page in a browser.
+    CrossOrigin,
     WrongType,
     WrongEncoding,
     /// The queue or the memory budget is full.
@@ -43,7 +45,7 @@ impl Reply {
             Reply::Stored { .. } => StatusCode::OK,
             Reply::Invalid(_) | Reply::Incomplete | Reply::InvalidGzip => StatusCode::BAD_REQUEST,
             Reply::NoToken => StatusCode::UNAUTHORIZED,
-            Reply::WrongToken => StatusCode::FORBIDDEN,
+            Reply::WrongToken | Reply::CrossOrigin => StatusCode::FORBIDDEN,
             Reply::WrongPath => StatusCode::NOT_FOUND,
             Reply::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Reply::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -72,7 +74,7 @@ impl Reply {
         !matches!(self, Reply::Incomplete | Reply::BodyTimeout)
     }
 
-    fn reason(self) -> String {
+    pub(super) fn reason(self) -> String {
         match self {
             Reply::Stored { .. } => String::new(),
             Reply::Invalid(reason) => reason.to_string(),
@@ -89,6 +91,7 @@ impl Reply {
                      --audit-webhook-batch-max-size, or raise the limit"
                 )
             }
+            Reply::CrossOrigin => "requests with an Origin header are refused".to_owned(),
             Reply::WrongType => "Content-Type must be application/json".to_owned(),
             Reply::WrongEncoding => "Content-Encoding must be identity or gzip".to_owned(),
             Reply::Overloaded => "too many pending batches".to_owned(),
