@@ -66,7 +66,8 @@ impl Daemon {
     /// All series by their name and labels.
     fn metrics(&self) -> BTreeMap<String, f64> {
         let text = self.get("/metrics");
-        let series = text.lines().filter(|line| !line.starts_with('#'));
+        let series =
+            text.lines().filter(|line| line.starts_with("pullwatch_") || line.starts_with("process_"));
         series
             .filter_map(|line| line.rsplit_once(' '))
             .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))

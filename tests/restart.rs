@@ -337,7 +337,7 @@ fn other_rules_go_on_with_what_is_the_same() {
     let counted = stored.clone();
     let mut next = new.session();
     next.resume_from(session);
-    assert!(next.forgotten()[forgotten::STATE] > 0);
+    assert!(next.evicted()[evicted::STATE] > 0);
     let known = next.cluster_state().len();
     store(&mut stored, next.take_changes());
     // The windows of Few are the same, and those of all that changed are gone from the store too.

@@ -145,7 +145,7 @@ fn counts_malformed_records_by_reason_and_continues() {
         (format!("{half}{good}\n"), "cut off"),
         (format!("{good} oops\n"), "text after an event"),
         (format!("[{good},{{\"kind\":\"Event\" oops}}]\n"), "broken JSON"),
-        (format!("{}\n", good.replacen('{', r#"{"verb":"get","#, 1)), "member given twice"),
+        (format!("{}\n", good.replacen('{', r#"{"verb":"get","#, 1)), "duplicate member"),
         (format!("{}\n", good.replace("curl/8", r"\ud83d")), "lone surrogate"),
         (format!("{}\n{}\n", good, "[".repeat(10_000)), "cut off|broken JSON|"),
     ] {

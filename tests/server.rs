@@ -1,4 +1,4 @@
-//! The daemon's port on real sockets.
+//! The daemon's HTTP server on real sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use net::{Authority, client, tls_client, until, write_tls};
 use pullwatch::daemon::metrics::Metrics;
-use pullwatch::daemon::server::{AlertLog, AlertQuery, Check, Health, LogError, Parts, Server, Settings};
+use pullwatch::daemon::server::{AlertLog, AlertQuery, Backend, Check, Health, LogError, Server, Settings};
 use pullwatch::detection::alert::Priority;
 use pullwatch::detection::alert::StoredAlert;
 use serde_json::Value;
@@ -47,15 +47,15 @@ impl Health for Checks {
     }
 }
 
-fn check(name: &str, ok: bool, is_vital: bool) -> Check {
-    Check { name: name.to_owned(), ok, reason: format!("about {name}"), is_vital }
+fn check(name: &str, ok: bool, is_liveness: bool) -> Check {
+    Check { name: name.to_owned(), ok, reason: format!("about {name}"), is_liveness }
 }
 
 struct World {
     server: Server,
     log: Arc<Log>,
     checks: Arc<Checks>,
-    news: watch::Sender<i64>,
+    latest_seq: watch::Sender<i64>,
 }
 
 fn settings() -> Settings {
@@ -70,14 +70,14 @@ fn start(settings: Settings) -> World {
     let log = Arc::new(Log::default());
     let checks =
         Arc::new(Checks(Mutex::new(vec![check("pipeline", true, true), check("store", true, false)])));
-    let (news, receiver) = watch::channel(0);
-    let parts = Parts {
+    let (latest_seq, receiver) = watch::channel(0);
+    let backend = Backend {
         metrics: Metrics::new(&[]).unwrap(),
         alerts: log.clone(),
         health: checks.clone(),
-        news: receiver,
+        latest_seq: receiver,
     };
-    World { server: Server::start(settings, parts).unwrap(), log, checks, news }
+    World { server: Server::start(settings, backend).unwrap(), log, checks, latest_seq }
 }
 
 impl World {
@@ -107,7 +107,7 @@ impl World {
             json: format!("{{\"n\":{seq},\"fill\":\"{}\"}}", "x".repeat(size)).into_bytes(),
             message: String::new(),
         });
-        self.news.send_replace(seq);
+        self.latest_seq.send_replace(seq);
     }
 }
 
@@ -125,7 +125,7 @@ async fn read_until(response: &mut reqwest::Response, seen: &mut String, text: &
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_and_the_page_are_shown() {
+async fn serves_metrics_and_the_index_page() {
     let world = start(settings());
     let response = client().get(world.url("/metrics")).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -146,15 +146,15 @@ async fn metrics_and_the_page_are_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_has_a_reason() {
+async fn errors_have_a_reason() {
     let world = start(settings());
     let (code, body) = world.get("/nothing").await;
-    assert_eq!((code, body["error"].as_str()), (404, Some("there is nothing at this path")));
+    assert_eq!((code, body["error"].as_str()), (404, Some("not found")));
     let response = client().post(world.url("/metrics")).body("x").send().await.unwrap();
     assert_eq!(response.status(), 405);
     assert_eq!(response.headers()["allow"], "GET,HEAD");
     let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
-    assert_eq!(body["error"], "this can only be read: GET");
+    assert_eq!(body["error"], "method not allowed: use GET");
     assert_eq!(world.get("/api/v1/alerts?limit=x").await.0, 400);
     assert_eq!(world.get("/api/v1/alerts?usr=eve").await.0, 400);
     assert_eq!(world.get("/api/v1/alerts/stream?after=-1").await.0, 400);
@@ -163,11 +163,11 @@ async fn what_is_not_there_has_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_says_what_is_wrong() {
+async fn health_checks_report_failures() {
     let world = start(settings());
     assert_eq!(world.get("/healthz").await.0, 200);
     assert_eq!(world.get("/readyz").await.0, 200);
-    // A store that fails is no reason to restart.
+    // A failing store must not cause a restart.
     world.checks.0.lock().unwrap()[1].ok = false;
     assert_eq!(world.get("/healthz").await.0, 200);
     let (code, body) = world.get("/readyz").await;
@@ -180,7 +180,7 @@ async fn health_says_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alerts_come_in_pages() {
+async fn lists_alerts_in_pages() {
     let world = start(settings());
     for _ in 0..25 {
         world.alert(1);
@@ -208,22 +208,22 @@ async fn alerts_come_in_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_goes_on_where_it_broke_off() {
+async fn a_stream_resumes_after_the_last_event() {
     let world = start(Settings { heartbeat: Duration::from_millis(100), ..settings() });
     for _ in 0..50 {
         world.alert(1);
     }
-    // From now on: nothing that was there before.
+    // A new stream starts with new alerts only.
     let mut response = client().get(world.url("/api/v1/alerts/stream")).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut seen = String::new();
-    read_until(&mut response, &mut seen, ": still here\n\n").await;
+    read_until(&mut response, &mut seen, ": heartbeat\n\n").await;
     assert!(!seen.contains("data:"), "{seen}");
     world.alert(1);
     read_until(&mut response, &mut seen, "id: 51\nevent: alert\ndata: {\"n\":51,\"fill\":\"x\"}\n\n").await;
     drop(response);
     world.alert(1);
-    // Again: what came between, once, in order.
+    // Reconnect: the missed alerts come once, in order.
     let request = client().get(world.url("/api/v1/alerts/stream?after=1")).header("last-event-id", "3");
     let mut response = request.send().await.unwrap();
     let mut seen = String::new();
@@ -233,7 +233,7 @@ async fn a_stream_goes_on_where_it_broke_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_are_bounded_and_end_with_their_clients() {
+async fn limits_streams_and_closes_those_of_disconnected_clients() {
     let world = start(Settings { streams: 2, ..settings() });
     let open = async || client().get(world.url("/api/v1/alerts/stream")).send().await.unwrap();
     let held = [open().await, open().await];
@@ -243,7 +243,7 @@ async fn streams_are_bounded_and_end_with_their_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_takes_nothing_is_dropped() {
+async fn disconnects_a_stalled_client() {
     let mut settings = Settings { stalled: Duration::from_millis(300), streams: 1, ..settings() };
     settings.limits.stalled = Duration::from_millis(300);
     let world = start(settings);
@@ -252,7 +252,7 @@ async fn a_client_that_takes_nothing_is_dropped() {
     }
     let mut stream = TcpStream::connect(world.server.address()).await.unwrap();
     stream.write_all(b"GET /api/v1/alerts/stream?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-    // It holds the one place, takes nothing, and loses it.
+    // It holds the only permit, reads nothing, and loses the permit.
     let shows = async |line: &str| {
         let text = client().get(world.url("/metrics")).send().await.unwrap().bytes().await.unwrap();
         String::from_utf8_lossy(&text).lines().any(|shown| shown == line)
@@ -262,7 +262,7 @@ async fn a_client_that_takes_nothing_is_dropped() {
     })
     .await;
     until(async || shows("pullwatch_http_alert_streams 0").await).await;
-    // And its connection is closed before it got everything.
+    // Its connection is closed before all alerts were sent.
     let mut rest = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
     assert!(read.is_ok(), "the connection is still open");
@@ -270,7 +270,7 @@ async fn a_client_that_takes_nothing_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_token_only_the_probes_are_open() {
+async fn a_token_is_required_except_for_probes() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, "correct-horse-battery").unwrap();
@@ -288,7 +288,7 @@ async fn with_a_token_only_the_probes_are_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls() {
+async fn serves_over_tls() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let tls = write_tls(folder.path(), &authority.sign(), None);
@@ -301,7 +301,7 @@ async fn over_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopping_ends_streams_soon() {
+async fn shutdown_closes_streams_quickly() {
     let world = start(settings());
     let mut response = client().get(world.url("/api/v1/alerts/stream")).send().await.unwrap();
     let start = Instant::now();
@@ -311,20 +311,21 @@ async fn stopping_ends_streams_soon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_taken_address_is_said() {
+async fn reports_an_address_in_use() {
     let world = start(settings());
-    let parts = Parts {
+    let backend = Backend {
         metrics: Metrics::new(&[]).unwrap(),
         alerts: world.log.clone(),
         health: world.checks.clone(),
-        news: world.news.subscribe(),
+        latest_seq: world.latest_seq.subscribe(),
     };
-    let error = Server::start(Settings { address: world.server.address(), ..settings() }, parts).unwrap_err();
+    let error =
+        Server::start(Settings { address: world.server.address(), ..settings() }, backend).unwrap_err();
     assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_for_other_hosts_are_refused() {
+async fn rejects_foreign_host_names() {
     let hosts = vec!["alerts.example.com".to_owned(), "*.security.svc".to_owned()];
     let world = start(Settings { hosts, ..settings() });
     let ask = async |path: &str, host: &str| {
@@ -350,7 +351,7 @@ async fn requests_for_other_hosts_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kept_connection_without_requests_is_closed() {
+async fn closes_idle_connections() {
     let mut settings = settings();
     settings.limits.idle = Duration::from_millis(300);
     let world = start(settings);

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::rule_files;
 use crate::daemon::app::{self, RuleLoader, Signals};
-use crate::daemon::config::{Config, FileSource, Source, SourceKind, USUAL_PATHS};
+use crate::daemon::config::{Config, FileSource, Source, SourceKind, WELL_KNOWN_PATHS};
 use crate::daemon::sink::{Format, Kind};
 use crate::daemon::store::{self, Store};
 
@@ -137,10 +137,10 @@ impl Run {
             if let SourceKind::File(files) = &mut source.kind
                 && files.paths.is_empty()
             {
-                let Some(path) = USUAL_PATHS.iter().find(|path| Path::new(path).exists()) else {
+                let Some(path) = WELL_KNOWN_PATHS.iter().find(|path| Path::new(path).exists()) else {
                     bail!(
                         "no audit log found at a well-known path ({}): name one (pullwatch run PATH) or a configuration file (--config)",
-                        USUAL_PATHS.join(", ")
+                        WELL_KNOWN_PATHS.join(", ")
                     );
                 };
                 files.paths = vec![(*path).to_owned()];

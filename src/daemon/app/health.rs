@@ -13,11 +13,11 @@ impl Health for Status {
     fn checks(&self) -> Vec<Check> {
         let is_stalled = u128::try_from(self.heartbeat_age()).is_ok_and(|age| age > STALL_TIMEOUT.as_nanos());
         let problems = self.source_problems();
-        let check = |name: &str, ok: bool, reason: &str, is_vital: bool| Check {
+        let check = |name: &str, ok: bool, reason: &str, is_liveness: bool| Check {
             name: name.to_owned(),
             ok,
             reason: if ok { String::new() } else { reason.to_owned() },
-            is_vital,
+            is_liveness,
         };
         vec![
             check("pipeline", !is_stalled, "pipeline loop stalled", true),

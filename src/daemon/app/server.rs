@@ -6,7 +6,7 @@ use super::Context;
 use super::alert_log::StoreLog;
 use crate::daemon::config::ServerTls;
 use crate::daemon::net::Tls;
-use crate::daemon::server::{Parts, Server, Settings};
+use crate::daemon::server::{Backend, Server, Settings};
 
 pub(super) fn tls(tls: Option<&ServerTls>) -> Option<Tls> {
     tls.map(|tls| Tls {
@@ -26,13 +26,13 @@ pub(super) fn start(context: &Context<'_>) -> anyhow::Result<Option<Server>> {
         token_file: config.token_file.clone(),
         ..Settings::default()
     };
-    let parts = Parts {
+    let backend = Backend {
         metrics: context.handles.metrics.clone(),
         alerts: Arc::new(StoreLog::new(context.state_dir.to_owned())),
         health: context.handles.status.clone(),
-        news: context.latest_seq.clone(),
+        latest_seq: context.latest_seq.clone(),
     };
-    let server = Server::start(settings, parts)?;
+    let server = Server::start(settings, backend)?;
     tracing::info!(address = %server.address(), "serving metrics, health and alerts");
     Ok(Some(server))
 }

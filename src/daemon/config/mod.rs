@@ -1,8 +1,9 @@
-//! The configuration file of `pullwatch run`: what it may say, and what holds where it says nothing.
+//! The configuration file of `pullwatch run`.
 //!
-//! Everything has a default, so that no file at all is a configuration too. `samples/pullwatch.yaml` is a complete one, with each
-//! key explained; a test reads it. Values may name environment variables (`${NAME}`, `${NAME:-default}`). Secrets stand in
-//! files or in the environment, never here: a key ends in `_file` where its value is one.
+//! Takes the text of a YAML file and returns a [`Config`] with all defaults filled in, or diagnostics with positions. Every key is
+//! optional, so that an empty file is valid; `samples/pullwatch.yaml` is a complete example. Values may refer to environment variables
+//! (`${NAME}`, `${NAME:-default}`). Secrets do not belong in this file but in the environment, or in files that keys ending in `_file`
+//! name.
 
 mod read;
 
@@ -17,26 +18,22 @@ use crate::daemon::source::kafka;
 use crate::detection::alert::Priority;
 use crate::detection::rules::Matching;
 
-/// A whole configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `state_dir`: where position, alerts and what was learned are kept. Nothing for the default of the platform.
+    /// Platform default if `None`.
     pub state_dir: Option<PathBuf>,
-    /// `rules`: rule files and directories of them; none for `./rules.d`, else the shipped rules.
+    /// Rule files and directories; if empty, `./rules.d` or else the built-in rules.
     pub rules: Vec<PathBuf>,
-    /// `rule_matching`: `all` or `first`.
+    /// Key `rule_matching`.
     pub matching: Matching,
-    /// `priority`: rules less bad than this are left out.
+    /// Minimum rule priority; lower-priority rules are disabled.
     pub priority: Priority,
-    /// `max_event_size`: of a longer line only the head is judged, in bytes.
+    /// In bytes; longer lines are evaluated by their first part.
     pub max_event_size: usize,
-    /// `sources`.
     pub sources: Vec<Source>,
-    /// `sinks`.
     pub sinks: Vec<SinkConfig>,
-    /// `server`: metrics, health, alerts. Nothing where it is turned off.
+    /// `None` if disabled (`server: false`).
     pub server: Option<Server>,
-    /// `store`.
     pub store: Store,
 }
 
@@ -56,44 +53,43 @@ impl Default for Config {
     }
 }
 
-/// Where audit events come from.
+/// A source of audit events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
-    /// `name`: for metrics, and for the position in the store. Unique.
+    /// Unique. Names the position in the store, and the series in metrics.
     pub name: String,
-    /// `type`.
+    /// Key `type`.
     pub kind: SourceKind,
 }
 
-/// What a source is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SourceKind {
-    /// `file`: logs on the disk.
+    /// Log files.
     File(FileSource),
-    /// `webhook`: the apiserver's audit webhook.
+    /// The apiserver's audit webhook.
     Webhook(WebhookSource),
-    /// `kafka`: a member of a consumer group.
+    /// A member of a Kafka consumer group.
     Kafka(kafka::Settings),
-    /// `stdin`: standard input.
+    /// Standard input.
     Stdin,
 }
 
-/// The usual places of the apiserver's audit log, the first that is there counts.
-pub const USUAL_PATHS: [&str; 4] = [
+/// Well-known paths of the apiserver's audit log; the first existing one is the default.
+pub const WELL_KNOWN_PATHS: [&str; 4] = [
     "/var/log/kubernetes/audit/audit.log",
     "/var/log/kubernetes/audit.log",
     "/var/log/kube-apiserver/audit.log",
     "/var/log/audit/kube/audit.log",
 ];
 
-/// Logs on the disk.
+/// Settings of a file source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FileSource {
-    /// `paths`: names of logs, or patterns. None: the usual place.
+    /// Log files or glob patterns; if empty, the first existing one of [`WELL_KNOWN_PATHS`].
     pub paths: Vec<String>,
-    /// `start_at`: `beginning` or `end`, of logs that were never seen.
+    /// Key `start_at`: where to start in new logs.
     pub from_end: bool,
-    /// `poll`: how often to look where the kernel does not tell of changes.
+    /// Polling interval for file systems without change notifications.
     pub poll: Duration,
 }
 
@@ -103,18 +99,17 @@ impl Default for FileSource {
     }
 }
 
-/// The apiserver's audit webhook.
+/// Settings of a webhook source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WebhookSource {
-    /// `listen`.
     pub listen: SocketAddr,
-    /// `path`: requests for others are refused.
+    /// Path of the URL; requests for other paths are rejected.
     pub path: String,
-    /// `tls`; without it the apiserver's batches, and what they hold, go over the wire in clear.
+    /// If `None`, traffic is unencrypted.
     pub tls: Option<ServerTls>,
-    /// `token_file`: the bearer token that the apiserver must send.
+    /// File with the bearer token that the apiserver must send.
     pub token_file: Option<PathBuf>,
-    /// `max_body`: in bytes.
+    /// In bytes.
     pub max_body: usize,
 }
 
@@ -130,28 +125,26 @@ impl Default for WebhookSource {
     }
 }
 
-/// Certificates of a server, read again when they change.
+/// TLS settings of a listener. Files are reloaded when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
-    /// `certificate`: a PEM file with the certificate and what leads to its root.
+    /// PEM file with the certificate chain.
     pub certificate: PathBuf,
-    /// `key`: a PEM file.
+    /// PEM file.
     pub key: PathBuf,
-    /// `client_ca`: a PEM file; clients need a certificate of one of these.
+    /// PEM file; if set, clients must present a certificate of one of these authorities.
     pub client_ca: Option<PathBuf>,
 }
 
-/// Metrics, health and alerts over HTTP.
+/// Settings of the HTTP server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
-    /// `listen`.
     pub listen: SocketAddr,
-    /// `hosts`: names in the `Host` header that are accepted without a token, besides addresses and `localhost`; `*.` stands for
-    /// any subdomain.
+    /// Host names accepted without a token, in addition to addresses and `localhost`; `*.` matches any subdomain.
     pub hosts: Vec<String>,
-    /// `token_file`: a bearer token that is asked for.
+    /// File with the bearer token that clients must send.
     pub token_file: Option<PathBuf>,
-    /// `tls`.
+    /// Plain HTTP if `None`.
     pub tls: Option<ServerTls>,
 }
 
@@ -166,12 +159,12 @@ impl Default for Server {
     }
 }
 
-/// How much is kept.
+/// Retention of the store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Store {
-    /// `max_age`: older alerts go.
+    /// Alerts stored longer ago are deleted.
     pub max_age: Duration,
-    /// `max_size`: of the store, in bytes; the oldest alerts go first.
+    /// In bytes; the oldest alerts are deleted first.
     pub max_size: u64,
 }
 

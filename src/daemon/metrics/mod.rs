@@ -65,7 +65,7 @@ const TRUNCATED: [(&str, &str); 3] =
 /// Label values of the kinds in [`evicted`].
 const EVICTIONS: [(&str, &str); 8] = [
     (evicted::CLUSTER_STATE, "cluster_state"),
-    (evicted::GROUPS, "windows"),
+    (evicted::GROUPS, "correlation_groups"),
     (evicted::OBSERVATIONS, "observations"),
     (evicted::LATE, "late_matches"),
     (evicted::THROTTLES, "throttles"),

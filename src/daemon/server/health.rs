@@ -1,4 +1,4 @@
-//! Whether the process is well, and whether it works.
+//! `/healthz` and `/readyz`: liveness and readiness.
 
 use std::sync::Arc;
 
@@ -7,43 +7,41 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::{Shared, answer};
+use super::{AppState, response};
 use crate::daemon::net::token::TokenCheck;
 
-/// One thing that was looked at.
+/// The result of one health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What: `rules`, `store`, `source audit`.
+    /// What is checked: `rules`, `store`, `sources`.
     pub name: String,
-    /// Whether it is as it should be.
     pub ok: bool,
-    /// What there is to say of it, above all where it is not.
+    /// Why the check fails; may be empty if it passes.
     pub reason: String,
-    /// Whether a restart would help where it is not: then the process is not well. A store that is full or a source that is away
-    /// is no reason to restart.
-    pub is_vital: bool,
+    /// Whether a failure makes `/healthz` fail: only if a restart would help. A full store or an unavailable source does not.
+    pub is_liveness: bool,
 }
 
-/// Whoever knows how things are. It must answer at once: from what is known, without a look at disks.
+/// Provides health checks. Must return at once, from state in memory: no I/O.
 pub trait Health: Send + Sync {
-    /// Everything that was looked at.
+    /// Returns the results of all checks.
     fn checks(&self) -> Vec<Check>;
 }
 
-/// The process is there, and the pipeline makes progress.
-pub(super) async fn alive(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let mut checks = shared.parts.health.checks();
-    checks.retain(|check| check.is_vital);
-    say(&checks, shared.check_token(&request) == TokenCheck::Valid)
+/// `/healthz`: fails if the pipeline makes no progress.
+pub(super) async fn alive(State(state): State<Arc<AppState>>, request: Request) -> Response {
+    let mut checks = state.backend.health.checks();
+    checks.retain(|check| check.is_liveness);
+    respond(&checks, state.check_token(&request) == TokenCheck::Valid)
 }
 
-/// Everything works.
-pub(super) async fn ready(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    say(&shared.parts.health.checks(), shared.check_token(&request) == TokenCheck::Valid)
+/// `/readyz`: fails if any check fails.
+pub(super) async fn ready(State(state): State<Arc<AppState>>, request: Request) -> Response {
+    respond(&state.backend.health.checks(), state.check_token(&request) == TokenCheck::Valid)
 }
 
-/// Reasons may name files and addresses: they are for those who show the token.
-fn say(checks: &[Check], with_reasons: bool) -> Response {
+/// Reasons may contain file names and addresses and are therefore only sent to clients with a valid token.
+fn respond(checks: &[Check], with_reasons: bool) -> Response {
     let ok = checks.iter().all(|check| check.ok);
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = json!({ "ok": ok });
@@ -54,5 +52,5 @@ fn say(checks: &[Check], with_reasons: bool) -> Response {
             .collect();
         body["checks"] = Value::Array(checks);
     }
-    answer::json_body(status, &body)
+    response::json_body(status, &body)
 }

@@ -1,15 +1,15 @@
-//! Checks the `Host` of requests, against DNS rebinding.
+//! Checks the `Host` header of requests, against DNS rebinding.
 //!
-//! A page in a browser can resolve its own name to the address of this server, and then read what the server answers to anybody. Its
-//! requests carry the page's name as `Host`. Therefore, if no token is required, only addresses and `localhost` are accepted, and
-//! names that the configuration lists. Names of one label, `*.local`, `*.svc` and the like are not: whoever is in the same network or
-//! cluster can own one.
+//! A web page can make its own host name resolve to the address of this server, and then read from it if it requires no token. Its
+//! requests carry the page's host name in the `Host` header. Therefore, if no token is required, only addresses, `localhost` and
+//! configured names are accepted. Single-label names, `*.local`, `*.svc` and the like are not: an attacker in the same network or
+//! cluster can register one.
 
 use axum::extract::Request;
 use axum::http::header::HOST;
 use axum::http::uri::Authority;
 
-/// Whether a request is for an accepted host. `hosts` are names, or `*.` and a suffix.
+/// Returns whether the host of a request is accepted. `hosts` are names, or `*.` and a suffix.
 pub(super) fn is_accepted(request: &Request, hosts: &[String]) -> bool {
     let header = || request.headers().get(HOST)?.to_str().ok()?.parse::<Authority>().ok();
     // HTTP/2 has it in the URI. HTTP/1.0 has none, and no browser speaks it.

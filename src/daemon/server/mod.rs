@@ -1,24 +1,24 @@
-//! The daemon's own port: metrics, health and the alerts of late, over HTTP.
+//! The daemon's HTTP server: metrics, health checks and stored alerts.
 //!
-//! | path | what |
+//! | path | response |
 //! | --- | --- |
-//! | `/` | a page with links to the others |
-//! | `/metrics` | metrics for Prometheus |
-//! | `/healthz` | 200 while the process is well: 503 means that a restart would help |
-//! | `/readyz` | 200 while everything works: sources open, store writable, rules loaded |
+//! | `/` | a page with links to the other paths |
+//! | `/metrics` | metrics in the Prometheus text format |
+//! | `/healthz` | liveness: 503 if a restart would help |
+//! | `/readyz` | readiness: 200 if all checks pass (sources readable, store writable, rules current) |
 //! | `/api/v1/alerts` | alerts, newest first, in pages |
 //! | `/api/v1/alerts/stream` | alerts as they are stored, as server-sent events |
 //!
-//! It only shows. Nothing that comes in here changes anything, and what goes out is what the store keeps: redacted. It knows the store and the
-//! pipeline by two traits, [`AlertLog`] and [`Health`], and nothing of where alerts come from.
+//! Read-only: no request changes state, and responses contain only what the store has, which is redacted. Takes the store and the pipeline
+//! through the traits [`AlertLog`] and [`Health`].
 //!
-//! With a token set, everything but the bare answers of `/healthz` and `/readyz` needs it: probes can't show one.
+//! If a token is configured, every path requires it except for the status of `/healthz` and `/readyz`, since probes cannot send one.
 
 mod alerts;
-mod answer;
 mod health;
 mod host;
 mod query;
+mod response;
 mod stream;
 
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ use axum::routing::get;
 use tokio::sync::{Semaphore, watch};
 
 pub use health::{Check, Health};
-pub use query::{AlertQuery, BadQuery, MOST_ALERTS};
+pub use query::AlertQuery;
 
 use crate::daemon::metrics::{ListenerMetrics, Metrics};
 use crate::daemon::net::listener::ListenerConfig;
@@ -44,28 +44,26 @@ use crate::daemon::net::token::TokenCheck;
 use crate::daemon::net::{Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
 use crate::detection::alert::StoredAlert;
 
-/// How the port is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Where it listens.
     pub address: SocketAddr,
-    /// With TLS or without.
+    /// Plain HTTP if `None`.
     pub tls: Option<Tls>,
-    /// A file with the token that has to be shown.
+    /// File with the bearer token that clients must send; none is required if `None`.
     pub token_file: Option<PathBuf>,
-    /// Host names that are accepted without a token, besides addresses and `localhost`. See `host.rs`.
+    /// Host names accepted without a token, in addition to addresses and `localhost`. See `host.rs`.
     pub hosts: Vec<String>,
-    /// An answer that is no stream takes no longer.
+    /// Time limit of every response except for streams.
     pub request_timeout: Duration,
-    /// So many clients may follow the alerts.
+    /// Maximum number of alert streams.
     pub streams: usize,
-    /// A stream without alerts says that it lives, so often.
+    /// Interval of comments in a stream without alerts.
     pub heartbeat: Duration,
-    /// A client of a stream that takes nothing for so long is dropped.
+    /// A stream whose client accepts no data for this long is closed.
     pub stalled: Duration,
-    /// How often files of certificates and the token are looked at.
+    /// Interval at which certificate, key and token files are checked for changes.
     pub reload_interval: Duration,
-    /// What strangers may take.
+    /// Limits for untrusted clients.
     pub limits: Limits,
 }
 
@@ -86,52 +84,49 @@ impl Default for Settings {
     }
 }
 
-/// Why alerts cannot be shown now.
+/// Stored alerts cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct LogError(pub String);
 
-/// The alerts that are kept. Its methods may block; they are called on threads that may.
+/// Access to stored alerts. Methods may block; they are called on blocking threads.
 pub trait AlertLog: Send + Sync {
-    /// Alerts that the query asks for, newest first, at most `query.limit`.
+    /// Returns the alerts that match a query, newest first, at most `query.limit`.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If the alerts cannot be read.
     fn list(&self, query: &AlertQuery) -> Result<Vec<StoredAlert>, LogError>;
 
-    /// Alerts stored behind that one, in the order they were stored.
+    /// Returns up to `limit` alerts with a higher sequence number, in ascending order.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If the alerts cannot be read.
     fn after(&self, seq: i64, limit: usize) -> Result<Vec<StoredAlert>, LogError>;
 }
 
-/// What the server shows.
+/// The components whose state the server exposes.
 #[derive(Clone)]
-pub struct Parts {
-    /// For `/metrics`.
+pub struct Backend {
     pub metrics: Arc<Metrics>,
-    /// For the alerts.
     pub alerts: Arc<dyn AlertLog>,
-    /// For the checks.
     pub health: Arc<dyn Health>,
-    /// Changes when alerts were stored. What it holds does not matter.
-    pub news: watch::Receiver<i64>,
+    /// Notifies of newly stored alerts; the value is not used.
+    pub latest_seq: watch::Receiver<i64>,
 }
 
-impl std::fmt::Debug for Parts {
+impl std::fmt::Debug for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Parts")
+        f.write_str("Backend")
     }
 }
 
-/// Queries of the store at one time.
-const MOST_QUERIES: usize = 4;
+/// Maximum number of concurrent queries of the store.
+const MAX_QUERIES: usize = 4;
 
-/// What the handlers share.
-struct Shared {
+/// State shared by all handlers.
+struct AppState {
     settings: Settings,
-    parts: Parts,
+    backend: Backend,
     token: Option<Token>,
     metrics: ListenerMetrics,
     queries: Arc<Semaphore>,
@@ -139,10 +134,10 @@ struct Shared {
     is_stopping: watch::Receiver<bool>,
 }
 
-/// Paths as metrics name them.
+/// Values of the metric label `path`.
 const PATHS: [&str; 6] = ["/", "/metrics", "/healthz", "/readyz", "/api/v1/alerts", "/api/v1/alerts/stream"];
 
-/// The server at work.
+/// A running server.
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
@@ -150,14 +145,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the port. Must be called within a tokio runtime.
+    /// Opens the port and starts serving. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the address is taken, or a file of the settings is no good.
-    pub fn start(settings: Settings, parts: Parts) -> Result<Self, NetError> {
+    /// If the address is in use, or a certificate, key or token file is invalid.
+    pub fn start(settings: Settings, backend: Backend) -> Result<Self, NetError> {
         let token = settings.token_file.clone().map(Token::load).transpose()?;
         let (stop, is_stopping) = watch::channel(false);
-        let metrics = ListenerMetrics::new(parts.metrics.clone(), &PATHS);
+        let metrics = ListenerMetrics::new(backend.metrics.clone(), &PATHS);
         let port = ListenerConfig {
             address: settings.address,
             tls: settings.tls.clone(),
@@ -165,32 +160,32 @@ impl Server {
             reload_interval: settings.reload_interval,
             limits: settings.limits.clone(),
         };
-        let shared = Arc::new(Shared {
+        let state = Arc::new(AppState {
             token,
             metrics: metrics.clone(),
-            queries: Arc::new(Semaphore::new(MOST_QUERIES)),
+            queries: Arc::new(Semaphore::new(MAX_QUERIES)),
             streams: Arc::new(Semaphore::new(settings.streams)),
             is_stopping,
             settings,
-            parts,
+            backend,
         });
-        let listener = listen(port, router(shared), move |taken| metrics.reloaded(taken))?;
+        let listener = listen(port, router(state), move |success| metrics.reloaded(success))?;
         Ok(Server { listener, stop })
     }
 
-    /// Where it listens.
+    /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
     }
 
-    /// Ends streams, answers what was asked, for so long, and closes the port.
+    /// Closes streams and the port; waits up to `grace` for running requests.
     pub async fn stop(self, grace: Duration) {
         let _ = self.stop.send(true);
         self.listener.stop(grace).await;
     }
 }
 
-fn router(shared: Arc<Shared>) -> Router {
+fn router(state: Arc<AppState>) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
@@ -198,32 +193,35 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/api/v1/alerts", get(alerts::list))
         .route("/api/v1/alerts/stream", get(stream::follow))
-        .fallback(async || answer::error(StatusCode::NOT_FOUND, "there is nothing at this path"))
+        .fallback(async || response::error(StatusCode::NOT_FOUND, "not found"))
         .method_not_allowed_fallback(async || {
-            answer::error(StatusCode::METHOD_NOT_ALLOWED, "this can only be read: GET")
+            response::error(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: use GET")
         })
-        .layer(middleware::from_fn_with_state(shared.clone(), around))
-        .with_state(shared)
+        .layer(middleware::from_fn_with_state(state.clone(), guard))
+        .with_state(state)
 }
 
-/// What goes for every request: the token, the time, headers and the count.
-async fn around(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+/// Applied to every request: checks host and token, limits the time, sets security headers and counts.
+async fn guard(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let path = PATHS.into_iter().find(|path| *path == request.uri().path()).unwrap_or("other");
-    let shown = shared.check_token(&request);
+    let token = state.check_token(&request);
     let is_probe = matches!(path, "/healthz" | "/readyz");
-    let is_foreign =
-        shared.token.is_none() && !is_probe && !host::is_accepted(&request, &shared.settings.hosts);
-    let mut response = if is_foreign {
-        answer::error(StatusCode::FORBIDDEN, "host not accepted: add it to `server.hosts`, or set a token")
-    } else if shown == TokenCheck::Valid || is_probe {
-        match tokio::time::timeout(shared.settings.request_timeout, next.run(request)).await {
+    let is_foreign_host =
+        state.token.is_none() && !is_probe && !host::is_accepted(&request, &state.settings.hosts);
+    let mut response = if is_foreign_host {
+        response::error(
+            StatusCode::FORBIDDEN,
+            "host not accepted: add it to `server.hosts`, or set a token",
+        )
+    } else if token == TokenCheck::Valid || is_probe {
+        match tokio::time::timeout(state.settings.request_timeout, next.run(request)).await {
             Ok(response) => response,
-            Err(_) => answer::error(StatusCode::SERVICE_UNAVAILABLE, "this took too long"),
+            Err(_) => response::error(StatusCode::SERVICE_UNAVAILABLE, "request timed out"),
         }
-    } else if shown == TokenCheck::Missing {
-        answer::unauthorized()
+    } else if token == TokenCheck::Missing {
+        response::unauthorized()
     } else {
-        answer::error(StatusCode::FORBIDDEN, "this is not the token")
+        response::error(StatusCode::FORBIDDEN, "invalid bearer token")
     };
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -232,36 +230,36 @@ async fn around(State(shared): State<Arc<Shared>>, request: Request, next: Next)
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
     );
-    shared.metrics.answered(path, response.status().as_u16());
+    state.metrics.answered(path, response.status().as_u16());
     response
 }
 
-impl Shared {
+impl AppState {
     fn check_token(&self, request: &Request) -> TokenCheck {
         self.token.as_ref().map_or(TokenCheck::Valid, |token| token.check(request.headers()))
     }
 
-    /// Asks the alert log on a thread that may block.
-    async fn ask<T: Send + 'static>(
+    /// Runs a query of the alert log on a blocking thread.
+    async fn query<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&dyn AlertLog) -> Result<T, LogError> + Send + 'static,
+        query: impl FnOnce(&dyn AlertLog) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, LogError> {
         let Ok(permit) = self.queries.clone().acquire_owned().await else {
-            return Err(LogError("pullwatch stops".to_owned()));
+            return Err(LogError("pullwatch is shutting down".to_owned()));
         };
-        let alerts = self.parts.alerts.clone();
-        let asked = tokio::task::spawn_blocking(move || {
-            // Held by the question, not by who asks: a request that gave up leaves its query running.
+        let alerts = self.backend.alerts.clone();
+        let result = tokio::task::spawn_blocking(move || {
+            // The query holds the permit, not the request: a request that timed out leaves its query running.
             let _permit = permit;
-            question(&*alerts)
+            query(&*alerts)
         });
-        asked.await.unwrap_or_else(|_| Err(LogError("the question failed".to_owned())))
+        result.await.unwrap_or_else(|_| Err(LogError("the query panicked".to_owned())))
     }
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+async fn metrics(State(state): State<Arc<AppState>>) -> Response {
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(CONTENT_TYPE, content_type)], shared.parts.metrics.render()).into_response()
+    ([(CONTENT_TYPE, content_type)], state.backend.metrics.render()).into_response()
 }
 
 async fn index() -> Html<&'static str> {

@@ -1,32 +1,32 @@
-//! Which alerts are asked for.
+//! Query parameters of `/api/v1/alerts`.
 
 use std::collections::HashMap;
 
 use crate::detection::alert::Priority;
 use crate::detection::alert::StoredAlert;
 
-/// A page holds at most so many alerts.
-pub const MOST_ALERTS: usize = 1000;
+/// Maximum number of alerts in a page.
+const MAX_LIMIT: usize = 1000;
 
-/// A page holds so many alerts unless it is said otherwise.
-const USUAL_ALERTS: usize = 100;
+/// Number of alerts in a page without the parameter `limit`.
+const DEFAULT_LIMIT: usize = 100;
 
-/// Which alerts are asked for: those that everything given here goes for.
+/// Filters for alerts; an alert must match all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertQuery {
-    /// Only those with a lower place ([`StoredAlert::seq`]): the next page behind one that ended with it.
+    /// Only alerts with a lower sequence number, for the next page.
     pub before: Option<i64>,
-    /// At most so many, from 1 to [`MOST_ALERTS`].
+    /// Maximum number of alerts, from 1 to [`MAX_LIMIT`].
     pub limit: usize,
-    /// Of the rule of this name.
+    /// Exact rule name.
     pub rule: Option<String>,
-    /// At least that bad.
+    /// Minimum priority.
     pub priority: Option<Priority>,
-    /// Of this user: who did it, or whom they posed as.
+    /// Exact name of the user or of the impersonated user.
     pub user: Option<String>,
-    /// Not before this time, in nanoseconds since 1970.
+    /// Inclusive start, in nanoseconds since 1970-01-01T00:00:00Z.
     pub since: Option<i64>,
-    /// Before this time.
+    /// Exclusive end, in nanoseconds since 1970-01-01T00:00:00Z.
     pub until: Option<i64>,
 }
 
@@ -34,7 +34,7 @@ impl Default for AlertQuery {
     fn default() -> Self {
         AlertQuery {
             before: None,
-            limit: USUAL_ALERTS,
+            limit: DEFAULT_LIMIT,
             rule: None,
             priority: None,
             user: None,
@@ -44,84 +44,84 @@ impl Default for AlertQuery {
     }
 }
 
-/// A parameter that is none.
+/// An invalid query parameter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadQuery {
-    /// Its name is not known.
-    #[error("there is no such parameter; there are before, limit, rule, priority, user, since and until")]
+pub(crate) enum InvalidQuery {
+    #[error("unknown parameter: expected before, limit, rule, priority, user, since or until")]
     Name,
-    /// Its value is no good.
+    /// Describes the expected value.
     #[error("{0}")]
     Value(&'static str),
 }
 
 impl AlertQuery {
-    /// Reads the parameters of a request.
-    ///
-    /// # Errors
-    /// When one is not known or its value is no good: a filter with a slip in it must not show everything.
-    pub fn parse(parameters: &HashMap<String, String>) -> Result<Self, BadQuery> {
+    /// Parses the parameters of a request. Unknown parameters are errors: a misspelled filter must not match everything.
+    pub(crate) fn parse(parameters: &HashMap<String, String>) -> Result<Self, InvalidQuery> {
         let mut query = AlertQuery::default();
         for (name, value) in parameters {
             match name.as_str() {
                 "before" => {
-                    let before = value.parse().map_err(|_| BadQuery::Value("before is a number"))?;
+                    let before = value
+                        .parse()
+                        .map_err(|_| InvalidQuery::Value("invalid before: expected a number"))?;
                     query.before = Some(before);
                 }
                 "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=MOST_ALERTS).contains(limit));
-                    query.limit = limit.ok_or(BadQuery::Value("limit is a number from 1 to 1000"))?;
+                    let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+                    query.limit = limit
+                        .ok_or(InvalidQuery::Value("invalid limit: expected a number from 1 to 1000"))?;
                 }
                 "rule" => query.rule = Some(value.clone()),
                 "priority" => {
                     let priority = Priority::parse(value);
-                    query.priority = Some(priority.ok_or(BadQuery::Value(
-                        "priority is one of Emergency, Alert, Critical, Error, Warning, Notice, Informational, Debug",
+                    query.priority = Some(priority.ok_or(InvalidQuery::Value(
+                        "invalid priority: expected Emergency, Alert, Critical, Error, Warning, Notice, Informational or Debug",
                     ))?);
                 }
                 "user" => query.user = Some(value.clone()),
                 "since" => query.since = Some(time(value)?),
                 "until" => query.until = Some(time(value)?),
-                _ => return Err(BadQuery::Name),
+                _ => return Err(InvalidQuery::Name),
             }
         }
         Ok(query)
     }
 
-    /// Whether an alert is asked for. Whatever else answers a query, its answer must be the same.
+    /// Returns whether an alert matches. Every implementation of `AlertLog` must agree with it.
     pub fn matches(&self, alert: &StoredAlert) -> bool {
         self.before.is_none_or(|before| alert.seq < before)
             && self.rule.as_ref().is_none_or(|rule| *rule == alert.rule)
-            // The worst come first.
+            // Higher priorities compare as less.
             && self.priority.is_none_or(|priority| alert.priority <= priority)
-            && self.user.as_ref().is_none_or(|user| is_actor(&alert.actor, user))
+            && self.user.as_ref().is_none_or(|user| involves(&alert.actor, user))
             && self.since.is_none_or(|since| alert.time >= since)
             && self.until.is_none_or(|until| alert.time < until)
     }
 }
 
-/// Whether an actor, `user` or `user as other`, is or poses as that user.
-fn is_actor(actor: &str, user: &str) -> bool {
+/// Returns whether an actor (`user`, or `user as impersonated`) is or impersonates this user.
+fn involves(actor: &str, user: &str) -> bool {
     actor == user
         || actor.strip_prefix(user).is_some_and(|rest| rest.starts_with(" as "))
         || actor.strip_suffix(user).is_some_and(|rest| rest.ends_with(" as "))
 }
 
-/// A time like `2026-11-23T04:17:10Z`, or so many seconds since 1970.
-fn time(text: &str) -> Result<i64, BadQuery> {
-    let wrong = BadQuery::Value("since and until are times like 2026-11-23T04:17:10Z, or seconds since 1970");
+/// Parses `2026-11-23T04:17:10Z` or a Unix time in seconds.
+fn time(text: &str) -> Result<i64, InvalidQuery> {
+    let invalid =
+        InvalidQuery::Value("invalid time: expected 2026-11-23T04:17:10Z or a Unix time in seconds");
     if let Ok(seconds) = text.parse::<i64>() {
-        return seconds.checked_mul(1_000_000_000).ok_or(wrong);
+        return seconds.checked_mul(1_000_000_000).ok_or(invalid);
     }
-    let timestamp: jiff::Timestamp = text.parse().map_err(|_| wrong.clone())?;
-    i64::try_from(timestamp.as_nanosecond()).map_err(|_| wrong)
+    let timestamp: jiff::Timestamp = text.parse().map_err(|_| invalid.clone())?;
+    i64::try_from(timestamp.as_nanosecond()).map_err(|_| invalid)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn query(parameters: &[(&str, &str)]) -> Result<AlertQuery, BadQuery> {
+    fn query(parameters: &[(&str, &str)]) -> Result<AlertQuery, InvalidQuery> {
         AlertQuery::parse(
             &parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         )
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_mean_what_they_say() {
+    fn matches_filters() {
         for (parameters, matches) in [
             (&[][..], true),
             (&[("before", "8")], true),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_are_said() {
+    fn rejects_invalid_parameters() {
         for wrong in [
             ("limit", "0"),
             ("limit", "1001"),

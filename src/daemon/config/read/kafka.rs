@@ -1,4 +1,4 @@
-//! How Kafka is reached, for sources and sinks.
+//! The Kafka settings of sources and sinks.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::daemon::sink::{Compression, Kafka, Key, Kind};
 use crate::daemon::source::kafka::{Commit, Correlate, Settings, StartAt};
 use crate::text::yaml::Node;
 
-/// More partitions than this help nobody.
-const MOST_PARTITIONS: usize = 1024;
+/// Upper bound of `correlate.partitions`: no deployment has more replicas.
+const MAX_PARTITIONS: usize = 1024;
 
-/// The keys that a source and a sink have in common.
+/// Keys of both sources and sinks.
 const CLUSTER_KEYS: [&str; 4] = ["brokers", "properties", "property_files", "oauth_token_file"];
 
 impl Reader<'_> {
@@ -37,7 +37,7 @@ impl Reader<'_> {
             self.error(
                 node,
                 "`topics` is missing",
-                "add `topics: [audit]`; a name that starts with ^ is a pattern",
+                "add `topics: [audit]`; a name that starts with ^ is a regular expression",
             );
         }
         let commits = [("delivered", Commit::Delivered), ("stored", Commit::Stored)];
@@ -59,11 +59,11 @@ impl Reader<'_> {
         let mut partitions = 16;
         if let (Some(text), Some(place)) = (self.text(found, "partitions"), found.get("partitions")) {
             match text.parse() {
-                Ok(number) if (1..=MOST_PARTITIONS).contains(&number) => partitions = number,
+                Ok(number) if (1..=MAX_PARTITIONS).contains(&number) => partitions = number,
                 _ => self.error(
                     place,
-                    format!("`partitions` cannot be `{text}`"),
-                    format!("expected a number from 1 to {MOST_PARTITIONS}"),
+                    format!("invalid `partitions`: `{text}`"),
+                    format!("expected a number from 1 to {MAX_PARTITIONS}"),
                 ),
             }
         }
@@ -74,20 +74,20 @@ impl Reader<'_> {
         })
     }
 
-    /// One queue for all matches.
-    pub(super) fn one_exchange(&mut self, root: &Node, config: &Config) {
+    /// Rejects several repartition topics: all matches must go through the same one.
+    pub(super) fn check_repartition(&mut self, root: &Node, config: &Config) {
         let exchanges = config.sources.iter().filter(
             |source| matches!(&source.kind, SourceKind::Kafka(settings) if settings.correlate.is_some()),
         );
         if exchanges.count() > 1 {
             let place = root.get("sources").map_or(root, |place| place);
-            let message = "`correlate` is there twice: the matches of all sources go through one topic";
-            self.error(place, message, "keep it at one source");
+            let message = "several sources have `correlate`: the matches of all sources go through one topic";
+            self.error(place, message, "keep it on one source");
         }
     }
 
-    /// One source and one sink over the same cluster: nothing else can be in one transaction.
-    pub(super) fn exactly_once(&mut self, root: &Node, config: &Config) {
+    /// Checks the requirements of `exactly_once`: one source and one sink on the same cluster, since a transaction spans nothing else.
+    pub(super) fn check_exactly_once(&mut self, root: &Node, config: &Config) {
         let mut kafka = config.sources.iter().filter_map(|source| match &source.kind {
             SourceKind::Kafka(settings) => Some(settings),
             _ => None,
@@ -105,16 +105,16 @@ impl Reader<'_> {
         if config.sources.len() != 1 {
             self.error(
                 place,
-                "`exactly_once` needs its source to be the only one",
-                "run the others in another pullwatch",
+                "`exactly_once` requires a single source",
+                "read other sources with a second pullwatch",
             );
         }
         if sinks.len() != 1 {
-            self.error(place, "`exactly_once` needs one kafka sink", "it is what the alerts are written to");
+            self.error(place, "`exactly_once` requires exactly one kafka sink", "alerts are written to it");
         }
         if sinks.iter().any(|sink| sink.cluster.brokers != source.cluster.brokers) {
-            let message = "`exactly_once` needs source and sink on one cluster: a transaction has no other";
-            self.error(place, message, "give both the same `brokers`");
+            let message = "`exactly_once` requires source and sink on the same cluster: a transaction cannot span clusters";
+            self.error(place, message, "set the same `brokers` for both");
         }
     }
 
@@ -140,7 +140,7 @@ impl Reader<'_> {
                 (Ok(time), _) => Some(StartAt::Time(time.as_millisecond())),
                 (Err(_), Some(place)) => {
                     let expected = "expected earliest, latest or a time such as 2026-11-23T00:00:00Z";
-                    self.error(place, format!("`start_at` cannot be `{text}`"), expected);
+                    self.error(place, format!("invalid `start_at`: `{text}`"), expected);
                     None
                 }
                 (Err(_), None) => None,
@@ -151,7 +151,7 @@ impl Reader<'_> {
     pub(super) fn cluster(&mut self, node: &Node, role: Role) -> Option<Cluster> {
         if !kafka::ENABLED {
             let place = node.get("type").map_or(node, |place| place);
-            self.error(place, kafka::DISABLED, "not in this build");
+            self.error(place, kafka::DISABLED, "not available");
             return None;
         }
         let brokers = self.texts(node, "brokers");
@@ -174,13 +174,13 @@ impl Reader<'_> {
                 let Some(value) = value else { continue };
                 let name = entry.key.clone();
                 if let Some(why) = kafka::reserved(&name, role) {
-                    self.error(&entry.value, format!("`{name}` cannot be set here: {why}"), "leave it out");
+                    self.error(&entry.value, format!("`{name}` cannot be set: {why}"), "remove it");
                     continue;
                 }
                 let one = Cluster { properties: vec![(name, value)], ..Cluster::default() };
                 match kafka::check(&one) {
                     Ok(()) => cluster.properties.extend(one.properties),
-                    Err(error) => self.error(&entry.value, error.to_string(), "not usable"),
+                    Err(error) => self.error(&entry.value, error.to_string(), "invalid"),
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! From the text of a configuration file to a [`Config`], or to errors with a place.
+//! Reads the text of a configuration file to a [`Config`], or to diagnostics with positions.
 
 mod kafka;
 mod sinks;
@@ -12,16 +12,16 @@ use crate::detection::rules::Matching;
 use crate::text::diagnostics::{Diagnostic, Severity, SourceFile, Span};
 use crate::text::yaml::{self, Node};
 
-/// What came of reading.
+/// The result of reading a configuration file.
 #[derive(Debug)]
 pub struct Read {
-    /// The configuration, where there is no error.
+    /// `None` if there are errors.
     pub config: Option<Config>,
-    /// What is wrong, in file order.
+    /// In file order.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads a configuration. Places are in file 0. `variable` gives the value of an environment variable.
+/// Reads a configuration. Positions refer to file 0. `variable` returns the value of an environment variable.
 pub fn read(file: &SourceFile, variable: &dyn Fn(&str) -> Option<String>) -> Read {
     let mut reader = Reader { text: &file.text, variable, diagnostics: Vec::new() };
     let config = reader.file();
@@ -39,7 +39,7 @@ struct Reader<'f> {
 
 impl Reader<'_> {
     fn span(&self, node: &Node) -> Span {
-        // A block that goes over many lines is shown by its first.
+        // Of a block of several lines, only the first is shown.
         let first = self.text.get(node.range.clone()).and_then(|text| text.find('\n'));
         let end = first.map_or(node.range.end, |length| node.range.start + length);
         Span { file: 0, range: node.range.start..end }
@@ -62,7 +62,7 @@ impl Reader<'_> {
         };
         for (key, range) in &documents.repeated_keys {
             let span = Span { file: 0, range: range.clone() };
-            self.diagnostics.push(Diagnostic::error("config", format!("`{key}` is given twice"), span));
+            self.diagnostics.push(Diagnostic::error("config", format!("duplicate key `{key}`"), span));
         }
         let mut config = Config::default();
         for root in documents.roots.iter().filter(|root| !root.is_null()) {
@@ -104,8 +104,8 @@ impl Reader<'_> {
             config.sinks = sinks.iter().enumerate().filter_map(|(at, node)| self.sink(node, at)).collect();
             self.unique(sinks, config.sinks.iter().map(|sink| sink.name.clone()).collect());
         }
-        self.exactly_once(root, config);
-        self.one_exchange(root, config);
+        self.check_exactly_once(root, config);
+        self.check_repartition(root, config);
         match root.get("server") {
             Some(node) if node.text().is_some_and(|text| yaml::boolean(text) == Some(false)) => {
                 config.server = None;
@@ -144,20 +144,20 @@ mod tests {
     use super::*;
     use crate::daemon::sink::{Body, DeadLetter, Facility, Kind, SyslogFormat, TlsSettings, Transport};
 
-    fn of(text: &str) -> Read {
+    fn read_text(text: &str) -> Read {
         let file = SourceFile { name: "pullwatch.yaml".into(), text: text.to_owned() };
         read(&file, &|name| (name == "HOST").then(|| "siem".to_owned()))
     }
 
     #[test]
-    fn an_empty_file_is_the_default() {
-        assert_eq!(of("").config, Some(Config::default()));
-        assert_eq!(of("# nothing\n").config, Some(Config::default()));
+    fn an_empty_file_is_valid() {
+        assert_eq!(read_text("").config, Some(Config::default()));
+        assert_eq!(read_text("# nothing\n").config, Some(Config::default()));
     }
 
     #[test]
-    fn everything_is_read() {
-        let read = of(
+    fn reads_all_sections() {
+        let read = read_text(
             "state_dir: /tmp/x\nrules: rules.d\npriority: notice\nmax_event_size: 8M\nserver: false\nstore: {max_age: 7d, max_size: 100M}\nsources:\n- paths: [/a, '/b/*.log']\n  start_at: end\n  poll: 250ms\n- {type: webhook, listen: '0.0.0.0:9443', tls: {certificate: c, key: k, client_ca: ca}}\n- type: stdin\nsinks:\n- {type: file, path: '/${HOST}/a$$b', retry: {initial: 1s, max: 2m}}\n- {type: stdout, name: log, format: text, priority: warning, rules: 'R*', exclude_rules: ['Secret*', '${X:-y}']}\n",
         );
         assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
@@ -172,11 +172,11 @@ mod tests {
     }
 
     #[test]
-    fn network_sinks_are_read() {
+    fn reads_network_sinks() {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key");
         std::fs::write(&key, "Splunk hunter2\n").unwrap();
-        let read = of(&format!(
+        let read = read_text(&format!(
             "sinks:\n- type: http\n  url: 'https://${{HOST}}/in'\n  body: array\n  batch: {{alerts: 10, bytes: 64K}}\n  headers: {{X-Cluster: prod}}\n  header_files: {{Authorization: '{}'}}\n  tls: {{ca: /ca, certificate: /c, key: /k, server_name: siem}}\n  gzip: true\n  timeout: 3s\n  retry_statuses: [401]\n  retry: {{max_age: 7d}}\n  dead_letter: {{path: /dead, max_size: 1M}}\n- {{type: syslog, address: 'tls://siem:6514', tls: {{ca: /ca}}, facility: local3, format: cef, structured_data: false, dead_letter: false}}\n- {{type: syslog, address: 'unix:///dev/log'}}\n",
             key.display()
         ));
@@ -197,14 +197,14 @@ mod tests {
         assert_eq!((syslog.facility, syslog.format), (Facility::Local3, SyslogFormat::Cef));
         assert_eq!((&syslog.structured_data, &config.sinks[1].dead_letter), (&None, &None));
         assert_eq!(config.sinks[2].dead_letter, Some(DeadLetter::default()));
-        // A secret is in no text that is made of a configuration.
+        // The debug output of a configuration contains no secrets.
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
     #[test]
     #[cfg(feature = "kafka")]
-    fn kafka_is_read_and_what_is_wrong_with_it_is_said_without_any_value() {
-        let read = of(
+    fn reads_kafka_settings_and_reports_errors_without_values() {
+        let read = read_text(
             "sources:\n- {type: kafka, brokers: ['a:1', 'b:1'], topics: [audit, '^x'], group: g, instance_id: '${HOST}', start_at: 2026-11-23T00:00:00Z, commit: stored, properties: {sasl.password: hunter2}}\nsinks:\n- {type: kafka, brokers: 'a:1', topic: alerts, key: rule, compression: zstd}\n",
         );
         assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
@@ -228,45 +228,45 @@ mod tests {
                 format!("sources: [{{type: kafka, {source}, properties: {{socket.timeout.ms: hunter2}}}}]"),
                 "invalid value",
             ),
-            (format!("sources: [{{type: kafka, {source}, start_at: soon}}]"), "`start_at` cannot be `soon`"),
+            (format!("sources: [{{type: kafka, {source}, start_at: soon}}]"), "invalid `start_at`: `soon`"),
             ("sources: [{type: kafka, topics: [t]}]".to_owned(), "`brokers` is missing"),
             ("sources: [{type: kafka, brokers: 'a:1'}]".to_owned(), "`topics` is missing"),
             (
                 format!("sources: [{{type: kafka, {source}, exactly_once: true}}]\nsinks: []"),
-                "needs one kafka sink",
+                "requires exactly one kafka sink",
             ),
             (
                 format!(
                     "sources: [{{type: kafka, {source}, exactly_once: true}}, {{type: stdin}}]\nsinks: [{sink}]"
                 ),
-                "the only one",
+                "requires a single source",
             ),
             (
                 format!(
                     "sources: [{{type: kafka, brokers: 'b:1', topics: [t], exactly_once: true}}]\nsinks: [{sink}]"
                 ),
-                "on one cluster",
+                "on the same cluster",
             ),
             (
                 "sinks: [{type: kafka, brokers: 'a:1', topic: t, properties: {acks: '1'}}]".to_owned(),
                 "always `all`",
             ),
         ] {
-            let said = of(&text).diagnostics;
-            assert!(said.iter().any(|one| one.message.contains(message)), "{text}: {said:?}");
-            assert!(!format!("{said:?}").contains("hunter2"));
+            let diagnostics = read_text(&text).diagnostics;
+            assert!(diagnostics.iter().any(|one| one.message.contains(message)), "{text}: {diagnostics:?}");
+            assert!(!format!("{diagnostics:?}").contains("hunter2"));
         }
     }
 
     #[test]
     #[cfg(not(feature = "kafka"))]
-    fn a_build_without_kafka_says_so() {
+    fn a_build_without_kafka_reports_it() {
         for text in [
             "sources: [{type: kafka, brokers: 'a:1', topics: [t]}]",
             "sinks: [{type: kafka, brokers: 'a:1', topic: t}]",
         ] {
             assert!(
-                of(text)
+                read_text(text)
                     .diagnostics
                     .iter()
                     .any(|one| one.message.contains("this build does not support Kafka"))
@@ -275,31 +275,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_at_its_place() {
-        let said = |text: &str| -> Vec<String> {
-            of(text).diagnostics.iter().map(|one| format!("{} {}", one.message, one.help.join(" "))).collect()
+    fn reports_errors_with_their_position() {
+        let messages = |text: &str| -> Vec<String> {
+            read_text(text)
+                .diagnostics
+                .iter()
+                .map(|one| format!("{} {}", one.message, one.help.join(" ")))
+                .collect()
         };
         for (text, message) in [
             ("stat_dir: x", "did you mean `state_dir`?"),
-            ("sources: [{type: fil}]", "there is no type `fil`"),
+            ("sources: [{type: fil}]", "unknown type `fil`"),
             ("sources: [{type: webhook, tls: {key: k}}]", "`certificate` is missing"),
             ("sinks: [{type: file}]", "`path` is missing"),
-            ("sinks: [{type: file, path: /a, retry: {max: soon}}]", "`max` cannot be `soon`"),
-            ("sinks: [{type: stdout}, {type: stdout, name: stdout}]", "`stdout` is there twice"),
-            ("sinks: [{type: file, path: '${NOSUCH}'}]", "no variable `NOSUCH`"),
+            ("sinks: [{type: file, path: /a, retry: {max: soon}}]", "invalid `max`: `soon`"),
+            ("sinks: [{type: stdout}, {type: stdout, name: stdout}]", "duplicate name `stdout`"),
+            ("sinks: [{type: file, path: '${NOSUCH}'}]", "environment variable `NOSUCH` is not set"),
             ("sinks: [{type: http}]", "`url` is missing"),
             ("sinks: [{type: http, url_file: /no/such}]", "cannot read `/no/such`"),
-            ("sinks: [{type: http, url: 'http://x', retry_statuses: [200]}]", "no status to retry"),
-            ("sinks: [{type: http, url: 'http://x', gzip: yess}]", "`gzip` cannot be `yess`"),
-            ("sinks: [{type: syslog, address: 'siem:514'}]", "`address` cannot be `siem:514`"),
+            (
+                "sinks: [{type: http, url: 'http://x', retry_statuses: [200]}]",
+                "invalid `retry_statuses`: `200`",
+            ),
+            ("sinks: [{type: http, url: 'http://x', gzip: yess}]", "invalid `gzip`: `yess`"),
+            ("sinks: [{type: syslog, address: 'siem:514'}]", "invalid `address`: `siem:514`"),
             ("sinks: [{type: syslog, adress: x}]", "did you mean `address`?"),
             ("sinks: [{type: kafkaa}]", "did you mean `kafka`?"),
-            ("server: {listen: here}", "`listen` cannot be `here`"),
-            ("max_event_size: 1", "`max_event_size` cannot be `1`"),
+            ("server: {listen: here}", "invalid `listen`: `here`"),
+            ("max_event_size: 1", "invalid `max_event_size`: `1`"),
             ("[1", "not valid YAML"),
         ] {
-            assert!(said(text).iter().any(|one| one.contains(message)), "{text}: {:?}", said(text));
-            assert!(of(text).config.is_none());
+            assert!(messages(text).iter().any(|one| one.contains(message)), "{text}: {:?}", messages(text));
+            assert!(read_text(text).config.is_none());
         }
     }
 }

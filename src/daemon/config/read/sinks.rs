@@ -1,4 +1,4 @@
-//! Where alerts go.
+//! The settings of sinks.
 
 use std::path::PathBuf;
 
@@ -14,8 +14,8 @@ const COMMON_KEYS: [&str; 8] =
 
 const TYPES: [&str; 5] = ["stdout", "file", "http", "kafka", "syslog"];
 
-/// Retries that are any use have a bound below this.
-const MOST_STATUS: u16 = 599;
+/// Highest status code of HTTP.
+const MAX_STATUS: u16 = 599;
 
 impl Reader<'_> {
     pub(super) fn sink(&mut self, node: &Node, at: usize) -> Option<SinkConfig> {
@@ -102,8 +102,8 @@ impl Reader<'_> {
         let mut retry_statuses = Vec::new();
         for text in self.texts(node, "retry_statuses") {
             match text.parse() {
-                Ok(status @ 300..=MOST_STATUS) => retry_statuses.push(status),
-                _ => self.error(node, format!("`{text}` is no status to retry"), "expected 300 to 599"),
+                Ok(status @ 300..=MAX_STATUS) => retry_statuses.push(status),
+                _ => self.error(node, format!("invalid `retry_statuses`: `{text}`"), "expected 300 to 599"),
             }
         }
         Some(Kind::Http(Http {
@@ -160,7 +160,7 @@ impl Reader<'_> {
             Some(Err(id)) => Some(id),
             Some(Ok(true)) | None => default.structured_data,
         };
-        let most = self.size(node, "max_datagram", 480, 65_507);
+        let max_datagram = self.size(node, "max_datagram", 480, 65_507);
         Some(Kind::Syslog(Syslog {
             transport: self.transport(node)?,
             facility: self.word(node, "facility", &facilities).unwrap_or(default.facility),
@@ -168,7 +168,9 @@ impl Reader<'_> {
             hostname: self.text(node, "hostname"),
             format: self.word(node, "format", &formats).unwrap_or_default(),
             structured_data,
-            max_datagram: most.and_then(|size| usize::try_from(size).ok()).unwrap_or(default.max_datagram),
+            max_datagram: max_datagram
+                .and_then(|size| usize::try_from(size).ok())
+                .unwrap_or(default.max_datagram),
         }))
     }
 
@@ -186,7 +188,7 @@ impl Reader<'_> {
                 let place = node.get("address").map_or(node, |place| place);
                 self.error(
                     place,
-                    format!("`address` cannot be `{address}`"),
+                    format!("invalid `address`: `{address}`"),
                     "expected udp://host:514, tcp://host:601, tls://host:6514 or unix:///dev/log",
                 );
                 return None;

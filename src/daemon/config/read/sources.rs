@@ -1,4 +1,4 @@
-//! Where events come from, and how ports are guarded.
+//! The settings of sources, and TLS settings of listeners.
 
 use std::path::PathBuf;
 

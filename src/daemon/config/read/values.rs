@@ -1,4 +1,4 @@
-//! Single values, with a word of what is wrong where they are not what they should be.
+//! Reads single values and reports invalid ones.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::text::timespan;
 use crate::text::yaml::{self, Node};
 
 impl Reader<'_> {
-    /// Says which keys mean nothing.
+    /// Reports unknown keys.
     pub(super) fn keys(&mut self, node: &Node, what: &str, known: &[&str]) {
         let Some(entries) = node.mapping() else {
-            self.error(node, format!("{what} is a mapping"), "expected `key: value`");
+            self.error(node, format!("{what} must be a mapping"), "expected `key: value`");
             return;
         };
         for entry in entries.iter().filter(|entry| !known.contains(&&*entry.key)) {
             let span = Span { file: 0, range: entry.key_range.clone() };
             let help = did_you_mean(&entry.key, known.iter().copied())
-                .unwrap_or_else(|| format!("its keys are {}", known.join(", ")));
-            let message = format!("{what} has no key `{}`", entry.key);
+                .unwrap_or_else(|| format!("valid keys: {}", known.join(", ")));
+            let message = format!("unknown key `{}` in {what}", entry.key);
             self.diagnostics
                 .push(Diagnostic::error("unknown-key", message, span).label("unknown key").help(help));
         }
@@ -31,11 +31,8 @@ impl Reader<'_> {
     pub(super) fn unknown_type<T>(&mut self, node: &Node, word: &str, known: &[&str]) -> Option<T> {
         let place = node.get("type").map_or(node, |node| node);
         let span = self.span(place);
-        let message = if word.is_empty() {
-            "`type` is missing".to_owned()
-        } else {
-            format!("there is no type `{word}`")
-        };
+        let message =
+            if word.is_empty() { "`type` is missing".to_owned() } else { format!("unknown type `{word}`") };
         self.diagnostics.push(
             Diagnostic::error("config", message, span)
                 .label(format!("expected {}", known.join(", ")))
@@ -48,7 +45,7 @@ impl Reader<'_> {
         let mut seen = std::collections::HashSet::new();
         for (node, name) in nodes.iter().zip(names) {
             if !seen.insert(name.clone()) {
-                self.error(node, format!("`{name}` is there twice"), "give each a `name` of its own");
+                self.error(node, format!("duplicate name `{name}`"), "set a unique `name`");
             }
         }
     }
@@ -57,21 +54,21 @@ impl Reader<'_> {
         let found = node.get(key).filter(|node| !node.is_null())?;
         let items = found.sequence();
         if items.is_none() {
-            self.error(found, format!("`{key}` takes a sequence"), "expected `- type: …`");
+            self.error(found, format!("`{key}` must be a sequence"), "expected `- type: …`");
         }
         items
     }
 
-    /// A scalar, with environment variables in place.
+    /// Reads a scalar and expands environment variables in it.
     pub(super) fn value(&mut self, node: &Node, key: &str) -> Option<String> {
         let Some(text) = node.text() else {
-            self.error(node, format!("`{key}` takes one text"), "expected a text");
+            self.error(node, format!("`{key}` must be a string"), "expected a string");
             return None;
         };
         match expand(text, self.variable) {
             Ok(text) => Some(text),
             Err(message) => {
-                self.error(node, message, "write ${NAME:-default} for what may be unset");
+                self.error(node, message, "use ${NAME:-default} for variables that may be unset");
                 None
             }
         }
@@ -95,29 +92,29 @@ impl Reader<'_> {
             Ok(value) => Some(value),
             Err(text) => {
                 let place = node.get(key).map_or(node, |place| place);
-                self.error(place, format!("`{key}` cannot be `{text}`"), "expected true or false");
+                self.error(place, format!("invalid `{key}`: `{text}`"), "expected true or false");
                 None
             }
         }
     }
 
-    /// True or false, or any other text as an error.
+    /// Reads a boolean; any other text is returned as the error.
     pub(super) fn boolean_or_text(&mut self, node: &Node, key: &str) -> Option<Result<bool, String>> {
         let text = self.text(node, key)?;
         Some(yaml::boolean(&text).ok_or(text))
     }
 
-    /// The entries of a mapping, none where the key is not there.
+    /// Returns the entries of a mapping; none if the key is missing.
     pub(super) fn entries<'n>(&mut self, node: &'n Node, key: &str) -> &'n [yaml::Entry] {
         let Some(found) = node.get(key).filter(|node| !node.is_null()) else { return &[] };
         let entries = found.mapping();
         if entries.is_none() {
-            self.error(found, format!("`{key}` takes a mapping"), "expected `name: value`");
+            self.error(found, format!("`{key}` must be a mapping"), "expected `name: value`");
         }
         entries.unwrap_or_default()
     }
 
-    /// What must not be shown: the text at the key, or the content of the file that `<key>_file` names.
+    /// Reads a secret: the value of the key, or the content of the file that `<key>_file` names.
     pub(super) fn secret(&mut self, node: &Node, key: &str) -> Option<Secret> {
         let file_key = format!("{key}_file");
         let path = self.text(node, &file_key);
@@ -127,12 +124,12 @@ impl Reader<'_> {
         }
     }
 
-    /// The content of a file, without the blanks around it.
+    /// Reads a file, without surrounding whitespace.
     pub(super) fn content(&mut self, place: &Node, path: &str) -> Option<Secret> {
         match std::fs::read_to_string(path) {
             Ok(text) => Some(Secret::new(text.trim())),
             Err(error) => {
-                self.error(place, format!("cannot read `{path}`: {error}"), "expected a file of text");
+                self.error(place, format!("cannot read `{path}`: {error}"), "expected a readable text file");
                 None
             }
         }
@@ -142,7 +139,7 @@ impl Reader<'_> {
         self.text(node, key).filter(|text| !text.is_empty()).map(PathBuf::from)
     }
 
-    /// A sequence of texts, or one.
+    /// Reads a sequence of strings, or a single one.
     pub(super) fn texts(&mut self, node: &Node, key: &str) -> Vec<String> {
         let Some(found) = node.get(key).filter(|node| !node.is_null()) else { return Vec::new() };
         match found.sequence() {
@@ -181,7 +178,7 @@ impl Reader<'_> {
         let text = self.text(node, key)?;
         let parsed = text.trim().parse().ok();
         if let (None, Some(found)) = (&parsed, node.get(key)) {
-            self.error(found, format!("`{key}` cannot be `{text}`"), expected);
+            self.error(found, format!("invalid `{key}`: `{text}`"), expected);
         }
         parsed
     }
@@ -193,7 +190,7 @@ impl Reader<'_> {
             let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             self.error(
                 found,
-                format!("`{key}` cannot be `{text}`"),
+                format!("invalid `{key}`: `{text}`"),
                 format!("expected {}", names.join(" or ")),
             );
         }
@@ -204,7 +201,11 @@ impl Reader<'_> {
         let text = self.text(node, "priority")?;
         let priority = Priority::parse(&text);
         if let (None, Some(found)) = (priority, node.get("priority")) {
-            self.error(found, format!("`{text}` is no priority"), "expected warning, notice and the like");
+            self.error(
+                found,
+                format!("unknown priority `{text}`"),
+                "expected emergency, alert, critical, error, warning, notice, informational or debug",
+            );
         }
         priority
     }
@@ -218,29 +219,29 @@ impl Reader<'_> {
         match (length, node.get(key)) {
             (Ok(length), _) => Some(length),
             (Err(expected), Some(found)) => {
-                self.error(found, format!("`{key}` cannot be `{text}`"), expected);
+                self.error(found, format!("invalid `{key}`: `{text}`"), expected);
                 None
             }
             (Err(_), None) => None,
         }
     }
 
-    pub(super) fn size(&mut self, node: &Node, key: &str, least: u64, most: u64) -> Option<u64> {
+    pub(super) fn size(&mut self, node: &Node, key: &str, min: u64, max: u64) -> Option<u64> {
         let text = self.text(node, key)?;
-        let size = bytes(&text).filter(|size| (least..=most).contains(size));
+        let size = bytes(&text).filter(|size| (min..=max).contains(size));
         if let (None, Some(found)) = (size, node.get(key)) {
             self.error(
                 found,
-                format!("`{key}` cannot be `{text}`"),
-                "expected a number of bytes, such as 64M",
+                format!("invalid `{key}`: `{text}`"),
+                format!("expected a size from {min} to {max} bytes, such as 64M"),
             );
         }
         size
     }
 }
 
-/// Reads a number of bytes: `64M`, `1 GiB`, `1000`.
-pub fn bytes(text: &str) -> Option<u64> {
+/// Parses a size in bytes: `64M`, `1 GiB`, `1000`.
+fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let factor: u64 = match text[digits.len()..].to_ascii_uppercase().as_str() {
@@ -253,7 +254,7 @@ pub fn bytes(text: &str) -> Option<u64> {
     digits.trim().parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// Puts environment variables in place: `${NAME}`, `${NAME:-default}`. `$$` is a dollar sign.
+/// Expands environment variables: `${NAME}`, `${NAME:-default}`. `$$` is a literal dollar sign.
 fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -264,14 +265,14 @@ fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Strin
             out.push('$');
             rest = after;
         } else if let Some(inner) = rest.strip_prefix('{') {
-            let Some(end) = inner.find('}') else { return Err("`${` has no `}`".to_owned()) };
+            let Some(end) = inner.find('}') else { return Err("unclosed `${`".to_owned()) };
             let (name, default) = match inner[..end].split_once(":-") {
                 Some((name, default)) => (name, Some(default)),
                 None => (&inner[..end], None),
             };
             match variable(name).or_else(|| default.map(str::to_owned)) {
                 Some(value) => out.push_str(&value),
-                None => return Err(format!("the environment has no variable `{name}`")),
+                None => return Err(format!("environment variable `{name}` is not set")),
             }
             rest = &inner[end + 1..];
         } else {
