@@ -277,7 +277,7 @@ fn names_unreadable_inputs_and_continues() {
     assert!(found.contains(&"a1".to_owned()) && found.len() > 10, "{found:?}");
     let said = said(&output);
     for part in
-        ["missing.log: no such file", "broken.log.gz:", "empty: no audit log", "no-such-*.log: no file fits"]
+        ["missing.log: no such file", "broken.log.gz:", "empty: no audit log", "no-such-*.log: no file matches"]
     {
         assert!(said.contains(part), "{part}: {said}");
     }
