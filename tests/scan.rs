@@ -276,9 +276,12 @@ fn names_unreadable_inputs_and_continues() {
     let found = ids(&output);
     assert!(found.contains(&"a1".to_owned()) && found.len() > 10, "{found:?}");
     let said = said(&output);
-    for part in
-        ["missing.log: no such file", "broken.log.gz:", "empty: no audit log", "no-such-*.log: no file matches"]
-    {
+    for part in [
+        "missing.log: no such file",
+        "broken.log.gz:",
+        "empty: no audit log",
+        "no-such-*.log: no file matches",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
 }

@@ -209,10 +209,7 @@ async fn guard(State(state): State<Arc<AppState>>, request: Request, next: Next)
     let is_foreign_host =
         state.token.is_none() && !is_probe && !host::is_accepted(&request, &state.settings.hosts);
     let mut response = if is_foreign_host {
-        response::error(
-            StatusCode::FORBIDDEN,
-            "host not accepted: add it to `server.hosts`, or set a token",
-        )
+        response::error(StatusCode::FORBIDDEN, "host not accepted: add it to `server.hosts`, or set a token")
     } else if token == TokenCheck::Valid || is_probe {
         match tokio::time::timeout(state.settings.request_timeout, next.run(request)).await {
             Ok(response) => response,
