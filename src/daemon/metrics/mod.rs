@@ -56,6 +56,7 @@ const SKIPPED: [(&str, &str); skipped::ALL.len()] = [
     (skipped::UNREADABLE, "unreadable"),
     (skipped::TOO_DEEP, "too_deep"),
     (skipped::TOO_LARGE, "too_large"),
+    (skipped::PIECE, "piece"),
 ];
 
 /// Label values of the reasons in [`truncated`].

@@ -32,10 +32,12 @@ pub enum Member {
     RequestReceivedTimestamp,
     StageTimestamp,
     Annotations,
+    /// Not of the apiserver: precedes an `objectRef` that was read from the request URI.
+    DerivedTarget,
 }
 
 impl Member {
-    const COUNT: usize = 18;
+    const COUNT: usize = 19;
 
     /// The member with this name.
     ///
@@ -61,6 +63,7 @@ impl Member {
             (14, b's') => Member::StageTimestamp,
             (16, b'i') => Member::ImpersonatedUser,
             (24, b'r') => Member::RequestReceivedTimestamp,
+            (27, b'p') => Member::DerivedTarget,
             _ => return None,
         };
         (member.name().as_bytes() == name).then_some(member)
@@ -87,7 +90,42 @@ impl Member {
             Member::RequestReceivedTimestamp => "requestReceivedTimestamp",
             Member::StageTimestamp => "stageTimestamp",
             Member::Annotations => "annotations",
+            Member::DerivedTarget => "pullwatch.io/derived-target",
         }
+    }
+}
+
+/// The shortest text of a member that can be oversized, in bytes.
+pub(crate) const MIN_OVERSIZED_LEN: usize = 2048;
+
+/// Members that a client fills, and the length from which their text is suspicious, in bytes. They precede `objectRef`, and push it
+/// behind the point at which something may cut a line. Usual lengths are far below: an audit id has 36 bytes, the apiserver
+/// truncates user agents to 1,036, and a long list request with a `continue` token has about 2,000.
+const LENGTH_LIMITS: [(Member, usize); 5] = [
+    (Member::AuditId, MIN_OVERSIZED_LEN),
+    (Member::RequestUri, 4 * MIN_OVERSIZED_LEN),
+    (Member::ImpersonatedUser, 4 * MIN_OVERSIZED_LEN),
+    (Member::SourceIps, MIN_OVERSIZED_LEN),
+    (Member::UserAgent, 2 * MIN_OVERSIZED_LEN),
+];
+
+/// Whether a line that starts with an event visibly ends as a complete event of the apiserver does: with its annotations, or with
+/// `stageTimestamp`. If not, it may be complete all the same. An event that is cut before `objectRef` never ends so, whatever a
+/// client chooses: in a string every quote is escaped, and no object before `objectRef` contains an object of strings.
+#[inline]
+pub(crate) fn ends_like_an_event(line: &[u8]) -> bool {
+    const TIMESTAMP: &[u8] = br#""stageTimestamp":""#;
+    const TIMESTAMP_LEN: usize = r#"2026-11-23T04:15:07.230739Z"}"#.len();
+    match line.trim_ascii_end() {
+        // The quote closes a string: it is not escaped, and opens none.
+        [.., before, b'"', b'}', b'}'] => {
+            !matches!(before, b'\\' | b':' | b',' | b'[' | b'{' | b' ' | b'\t' | b'\r' | b'\n')
+        }
+        text @ [.., b'Z', b'"', b'}'] => {
+            let end = text.len().saturating_sub(TIMESTAMP_LEN);
+            text[..end].ends_with(TIMESTAMP)
+        }
+        _ => false,
     }
 }
 
@@ -197,7 +235,7 @@ impl<'a> Event<'a> {
     }
 
     /// The value of a top-level member by name; also of one that is not a [`Member`].
-    pub fn named(&mut self, name: &str) -> Option<Raw<'a>> {
+    pub fn member_by_name(&mut self, name: &str) -> Option<Raw<'a>> {
         match Member::named(name.as_bytes()) {
             Some(member) => self.get(member),
             None => Raw::assume(self.bytes).get(name),
@@ -207,7 +245,7 @@ impl<'a> Event<'a> {
     /// The value at a path of keys.
     pub fn path(&mut self, keys: &[&str]) -> Option<Raw<'a>> {
         let (first, rest) = keys.split_first()?;
-        self.named(first)?.path(rest)
+        self.member_by_name(first)?.path(rest)
     }
 
     /// The object of the request.
@@ -267,6 +305,45 @@ impl<'a> Event<'a> {
                 .is_some_and(|raw| raw.bytes() == b"\"true\"")
     }
 
+    /// Whether the text ends before the object of the request is known: `objectRef` is missing, or was read from the URI.
+    #[inline]
+    pub(crate) fn is_truncated_before_target(&mut self) -> bool {
+        if self.get(Member::ObjectRef).is_some() {
+            return self.members[Member::DerivedTarget as usize].is_some();
+        }
+        // Requests for other than resources have none either; they have a status.
+        self.get(Member::ResponseStatus).is_none() && self.finish() == Err(JsonError::Truncated)
+    }
+
+    /// Members that a client filled with text of a suspicious length.
+    pub(crate) fn oversized(&mut self) -> impl Iterator<Item = &'static str> {
+        let anomalies = self.anomalies();
+        LENGTH_LIMITS
+            .iter()
+            .enumerate()
+            .filter(move |(bit, _)| anomalies >> (bit + 1) & 1 == 1)
+            .map(|(_, (member, _))| member.name())
+    }
+
+    /// What is suspicious about the form of the event, as a set of bits: bit 0 if it is
+    /// [truncated before its target](Self::is_truncated_before_target), one for each [oversized](Self::oversized) member. 0 for nearly
+    /// every event.
+    #[inline]
+    pub(crate) fn anomalies(&mut self) -> u8 {
+        let mut anomalies = u8::from(self.is_truncated_before_target());
+        if self.bytes.len() > MIN_OVERSIZED_LEN {
+            if self.members[Member::RequestUri as usize].is_none() {
+                // Not in the order of the apiserver, which writes all of these members before the object.
+                self.read_to(None);
+            }
+            for (bit, (member, limit)) in LENGTH_LIMITS.iter().enumerate() {
+                let len = self.members[*member as usize].map_or(0, |value| value.bytes().len());
+                anomalies |= u8::from(len > *limit) << (bit + 1);
+            }
+        }
+        anomalies
+    }
+
     /// The text of the event; of a truncated one all that the line has.
     pub fn bytes(&mut self) -> &'a [u8] {
         match self.finish() {
@@ -322,6 +399,7 @@ mod tests {
             M::RequestReceivedTimestamp,
             M::StageTimestamp,
             M::Annotations,
+            M::DerivedTarget,
         ] {
             assert_eq!(Member::named(member.name().as_bytes()), Some(member));
         }
@@ -336,6 +414,19 @@ mod tests {
         let kind = event.path(&["responseObject", "kind"]).unwrap();
         assert_eq!(kind.bytes(), b"\"SecretList\"");
         assert_eq!(event.get(Member::Annotations), None);
+    }
+
+    #[test]
+    fn no_event_that_is_cut_before_its_object_looks_complete() {
+        let event = concat!(
+            r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"}}x\"}}","stage":"ResponseComplete","requestURI":"/x","verb":"get","#,
+            r#""user":{"username":"2026-11-23T04:15:07.230739Z","groups":["}}"],"extra":{"a":["}}"]}},"impersonatedUser":{"username":"\"stageTimestamp\":\"2026-11-23T04:15:07.230739Z"},"sourceIPs":["1"],"userAgent":"}}","objectRef":"#,
+        );
+        for end in 0..event.len() {
+            assert!(!ends_like_an_event(event[..end].as_bytes()), "{}", &event[..end]);
+        }
+        assert!(ends_like_an_event(br#"{"code":200},"stageTimestamp":"2026-11-23T04:15:07.230739Z"}"#));
+        assert!(ends_like_an_event(b"{\"annotations\":{\"a\":\"b\"}}\r\n"));
     }
 
     #[test]

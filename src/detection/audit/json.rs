@@ -12,6 +12,8 @@ use std::fmt;
 
 use wide::u8x16;
 
+use super::steps;
+
 /// Why a value cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -95,6 +97,7 @@ fn container_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     let mut at = start;
     let mut tail = [b' '; 64];
     while at < bytes.len() {
+        steps::add(64);
         let rest = &bytes[at..];
         let chunk = if let Some(chunk) = rest.first_chunk::<64>() {
             chunk
@@ -153,8 +156,10 @@ fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), JsonError> {
             return escaped_string_end(bytes, at + first as usize);
         }
         at += 16;
+        steps::add(16);
     }
     while let Some(&byte) = bytes.get(at) {
+        steps::add(1);
         match byte {
             b'"' => return Ok((at + 1, false)),
             b'\\' => return escaped_string_end(bytes, at),
@@ -168,6 +173,7 @@ fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), JsonError> {
 fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), JsonError> {
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         at += found;
+        steps::add(found + 1);
         if bytes[at] == b'"' {
             return Ok((at + 1, true));
         }
@@ -179,6 +185,7 @@ fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), Json
 #[inline]
 fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\r' | b'\n') = bytes.get(at) {
+        steps::add(1);
         at += 1;
     }
     at
@@ -276,6 +283,7 @@ impl<'a> Raw<'a> {
 
     /// The JSON text without whitespace between tokens.
     pub fn compact(self) -> Cow<'a, [u8]> {
+        steps::add(self.0.len());
         let mut compact: Option<Vec<u8>> = None;
         let mut at = 0;
         while at < self.0.len() {
@@ -372,6 +380,7 @@ fn unescape(inner: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Vec::with_capacity(inner.len());
     out.extend_from_slice(&inner[..first]);
     let mut at = first;
+    steps::add(inner.len());
     while at < inner.len() {
         if inner[at] != b'\\' {
             let end = memchr::memchr(b'\\', &inner[at..]).map_or(inner.len(), |found| at + found);

@@ -9,7 +9,10 @@ pub mod envelope;
 pub mod event;
 pub mod event_id;
 pub mod json;
+pub(crate) mod json_prefix;
 pub mod literals;
 pub mod redact;
+#[cfg_attr(not(fuzzing), doc(hidden))]
+pub mod steps;
 pub mod time;
 pub mod uri;

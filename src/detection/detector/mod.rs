@@ -19,6 +19,9 @@ mod parallel_pass;
 pub mod repartition;
 mod snapshot;
 pub mod stats;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use crate::detection::alert::Priority;
 use crate::detection::audit::buffer_scan::BufferScanner;

@@ -8,8 +8,10 @@ use super::stats::{Stats, malformed, truncated};
 use super::{DeferredEvent, Detector, OnOutput, Output};
 use crate::detection::audit::buffer_scan::BufferScan;
 use crate::detection::audit::envelope::Unwrapper;
-use crate::detection::audit::event::{Event, Member};
+use crate::detection::audit::event::{self, Event, Member, ends_like_an_event};
 use crate::detection::audit::json::{Cursor, JsonError, Raw, Type};
+use crate::detection::audit::json_prefix::JsonPrefix;
+use crate::detection::audit::steps;
 use crate::detection::engine::alert::Alert;
 use crate::detection::engine::alert_context::AlertContext;
 use crate::detection::engine::evaluator::{EvalCache, EvalContext, Evaluator};
@@ -71,9 +73,14 @@ struct Buffer<'c, 'f> {
     scan: BufferScan,
     /// Start of the next line that begins with `{`, as far as it was searched.
     next_object: usize,
+    /// Lines before this position are known not to be continued by the next line.
+    not_continued: usize,
     cache: EvalCache<'c>,
     on_output: OnOutput<'f, 'c>,
 }
+
+/// Longer lines are not skipped: in a shorter one no member is [oversized](Event::oversized).
+const MAX_SKIPPED_LEN: usize = event::MIN_OVERSIZED_LEN;
 
 /// How a line starts that holds one event as the apiserver writes it.
 const PLAIN_START: &[u8] = br#"{"kind":"Event","#;
@@ -134,9 +141,14 @@ impl<'d> ParallelPass<'d> {
         let detector = self.detector;
         let prefilter = detector.prefilter.as_ref().filter(|_| self.prefilter_switch.is_worthwhile());
         let mut candidate = None;
-        let mut at = 0;
+        let (mut at, mut end, mut text_end) = (0, 0, 0);
         while at < bytes.len() {
-            let end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
+            // A line with several records is searched once.
+            if at >= end {
+                end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
+                text_end = at + bytes[at..end].trim_ascii_end().len();
+                steps::add(2 * (end - at));
+            }
             if end - at > self.detector.options.max_event_size {
                 let head = &bytes[at..at + self.detector.options.max_event_size];
                 self.truncated_record(&mut buffer, head, truncated::TOO_LONG, 0);
@@ -146,7 +158,8 @@ impl<'d> ParallelPass<'d> {
             let line = &bytes[at..end];
             if let Some(prefilter) = prefilter
                 && line.starts_with(PLAIN_START)
-                && line.trim_ascii_end().last() == Some(&b'}')
+                && line.len() <= MAX_SKIPPED_LEN
+                && ends_like_an_event(line)
             {
                 let next = match candidate {
                     Some(next) if next >= at => next,
@@ -162,7 +175,7 @@ impl<'d> ParallelPass<'d> {
                 }
                 self.prefilter_switch.candidates += 1;
             }
-            at = self.line(&mut buffer, at, end);
+            at = self.line(&mut buffer, at, text_end.max(at), end);
         }
         self.count_notes(&buffer);
     }
@@ -181,7 +194,14 @@ impl<'d> ParallelPass<'d> {
 
     fn open<'c, 'f>(&self, bytes: &'c [u8], on_output: OnOutput<'f, 'c>) -> Buffer<'c, 'f> {
         let scan = self.detector.scanner.search(bytes);
-        Buffer { bytes, scan, next_object: 0, cache: EvalCache::new(&self.detector.plan), on_output }
+        Buffer {
+            bytes,
+            scan,
+            next_object: 0,
+            not_continued: 0,
+            cache: EvalCache::new(&self.detector.plan),
+            on_output,
+        }
     }
 
     fn count_notes(&mut self, buffer: &Buffer<'_, '_>) {
@@ -198,10 +218,11 @@ impl<'d> ParallelPass<'d> {
         }
     }
 
-    /// Evaluates the record that starts on the line at `at`, and returns where to continue.
-    fn line(&mut self, buffer: &mut Buffer<'_, '_>, at: usize, end: usize) -> usize {
-        let line = &buffer.bytes[at..end];
-        let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii();
+    /// Evaluates the record that starts on the line at `at`, and returns where to continue. `text_end` is the end of the line without
+    /// trailing whitespace.
+    fn line(&mut self, buffer: &mut Buffer<'_, '_>, at: usize, text_end: usize, end: usize) -> usize {
+        let line = &buffer.bytes[at..text_end];
+        let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start();
         // Fast path for the common eval: a line that is one whole event.
         if text.first() == Some(&b'{')
             && text.last() == Some(&b'}')
@@ -234,16 +255,19 @@ impl<'d> ParallelPass<'d> {
     /// indented value starts so.
     fn record(&mut self, buffer: &mut Buffer<'_, '_>, at: usize) -> usize {
         let bytes = buffer.bytes;
-        let limit = buffer.next_object(at);
-        let torn_at = buffer.inner_start(at + 1, limit);
-        let whole = Raw::first(&bytes[at..limit]).ok().filter(|&raw| self.value(buffer, raw) == Ok(()));
-        let Some(raw) = whole else {
-            // Where a writer was interrupted, another event may start in the middle of the line.
-            let end = torn_at.unwrap_or(limit);
-            self.truncated_record(buffer, &bytes[at..end], truncated::CUT, 0);
-            return end;
+        let end = match buffer.extent(at) {
+            Extent::Closed(end) if self.value(buffer, Raw::assume(&bytes[at..end])) == Ok(()) => end,
+            Extent::Closed(end) => {
+                let limit = buffer.next_object(end - 1);
+                self.truncated_record(buffer, &bytes[at..limit], truncated::CUT, 0);
+                return limit;
+            }
+            Extent::Open(end) => {
+                self.truncated_record(buffer, &bytes[at..end], truncated::CUT, 0);
+                return end;
+            }
         };
-        let end = at + raw.bytes().len();
+        let limit = buffer.next_object(end - 1);
         let rest = &bytes[end..limit];
         let Some(next) =
             rest.iter().position(|byte| !(matches!(byte, b',' | b']') || byte.is_ascii_whitespace()))
@@ -304,7 +328,7 @@ impl<'d> ParallelPass<'d> {
                 Some(b"Event") => {}
                 Some(b"EventList") if depth < MAX_LIST_DEPTH => {
                     event.finish()?;
-                    if let Some(items) = event.named("items") {
+                    if let Some(items) = event.member_by_name("items") {
                         self.elements(buffer, items, truncated::CUT, depth + 1);
                     }
                     return Ok(());
@@ -349,22 +373,34 @@ impl<'d> ParallelPass<'d> {
             return self.elements(buffer, Raw::assume(text), reason, depth + 1);
         }
         let mut event = Event::new(text);
-        let broken = event.finish();
+        if event.finish() == Err(JsonError::Syntax) {
+            return self.count_malformed(malformed::SYNTAX, 1);
+        }
+        let is_audit = event.get(Member::AuditId).is_some()
+            || event.text(Member::ApiVersion).is_none_or(|version| version.starts_with(b"audit.k8s.io/"));
         match event.text(Member::Kind).as_deref() {
-            _ if broken == Err(JsonError::Syntax) => self.count_malformed(malformed::SYNTAX, 1),
             Some(b"EventList") if depth < MAX_LIST_DEPTH => {
-                if let Some(items) = event.named("items") {
+                if let Some(items) = event.member_by_name("items") {
                     self.elements(buffer, items, reason, depth + 1);
                 }
             }
-            Some(b"Event") | None if event.get(Member::AuditId).is_some() => {
-                *self.stats.truncated.entry(reason).or_default() += 1;
-                self.match_rules(buffer, &mut event);
-                self.report(buffer, &mut event);
-            }
+            // The audit id may be longer than what there is of the line.
+            Some(b"Event") if is_audit => self.truncated_event(buffer, &mut event, reason),
+            None if event.get(Member::AuditId).is_some() => self.truncated_event(buffer, &mut event, reason),
             None => self.count_malformed(malformed::SYNTAX, 1),
             Some(_) => self.count_malformed(malformed::NO_EVENT, 1),
         }
+    }
+
+    fn truncated_event<'c>(
+        &mut self,
+        buffer: &mut Buffer<'c, '_>,
+        event: &mut Event<'c>,
+        reason: &'static str,
+    ) {
+        *self.stats.truncated.entry(reason).or_default() += 1;
+        self.match_rules(buffer, event);
+        self.report(buffer, event);
     }
 
     fn match_rules<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) {
@@ -438,12 +474,71 @@ impl<'d> ParallelPass<'d> {
     }
 }
 
+/// How far the text of a record reaches.
+enum Extent {
+    /// Its brackets close before this position.
+    Closed(usize),
+    /// Its text ends here, inside a value.
+    Open(usize),
+}
+
 impl Buffer<'_, '_> {
+    /// Finds the end of the record that starts at `at`.
+    ///
+    /// Where a writer was interrupted, another event may start in the middle of a line; and a line may have been cut into
+    /// several. The grammar tells both from an event that a client nested into a body, which is never a record.
+    fn extent(&mut self, at: usize) -> Extent {
+        let bytes = self.bytes;
+        let limit = self.next_object(at);
+        let mut inner = self.inner_start(at + 1, limit);
+        let first_end = inner.unwrap_or(limit);
+        if let Ok(raw) = Raw::first(&bytes[at..first_end]) {
+            return Extent::Closed(at + raw.bytes().len());
+        }
+        let may_be_continued = limit < bytes.len() && limit > self.not_continued && bytes[at] == b'{';
+        let is_continued = |limit: usize| {
+            may_be_continued && matches!(bytes[at..limit].trim_ascii_end().last(), Some(b':' | b'[' | b','))
+        };
+        if inner.is_none() && !is_continued(limit) {
+            return Extent::Open(limit);
+        }
+        let mut json = JsonPrefix::default();
+        let mut from = at;
+        loop {
+            let to = inner.unwrap_or(limit);
+            if let Some(length) = json.push(&bytes[from..to]) {
+                return Extent::Closed(from + length);
+            }
+            if inner.is_none() {
+                break;
+            }
+            if !json.can_continue_with(&bytes[to..limit]) {
+                return Extent::Open(to);
+            }
+            from = to;
+            inner = self.inner_start(to + 1, limit);
+        }
+        let mut to = limit;
+        let is_continued = is_continued(limit);
+        while is_continued && to < bytes.len() && json.can_continue_with(&bytes[to..]) {
+            let next = self.next_object(to);
+            if let Some(length) = json.push(&bytes[to..next]) {
+                return Extent::Closed(to + length);
+            }
+            to = next;
+        }
+        self.not_continued = self.not_continued.max(to);
+        // The search went on from here.
+        self.next_object = 0;
+        Extent::Open(limit)
+    }
+
     /// Start of the first line after `at` that begins with `{`; the end of the buffer if there is none.
     fn next_object(&mut self, at: usize) -> usize {
         if self.next_object <= at {
             let found = memchr::memmem::find(&self.bytes[at..], b"\n{");
             self.next_object = found.map_or(self.bytes.len(), |found| at + found + 1);
+            steps::add(self.next_object - at);
         }
         self.next_object
     }

@@ -373,6 +373,7 @@ impl Evaluator {
     /// Returns the rules that an event with this head can still match.
     pub fn residual_rules(&mut self, eval: &mut EvalContext<'_, '_, '_>) -> ResidualRules {
         self.head.clear();
+        self.head.push(eval.event.anomalies());
         let object = {
             let parts = [eval.event.get(Member::Stage), eval.event.get(Member::Verb)];
             let object = eval.event.object();

@@ -79,7 +79,7 @@ impl<'a> PlacedValue<'a> {
 }
 
 fn top<'a>(event: &mut Event<'a>, key: &str) -> Option<PlacedValue<'a>> {
-    let raw = event.named(key)?;
+    let raw = event.member_by_name(key)?;
     Some(PlacedValue { raw, place: Place::Event.member(key.as_bytes(), raw) })
 }
 
@@ -140,6 +140,11 @@ impl FieldReader {
     /// Whether the value is derived from the users of the event.
     pub fn is_user_derived(&self) -> bool {
         matches!(self.source, Source::UserKind | Source::Actor | Source::Extra)
+    }
+
+    /// Whether the value depends on the form of the event alone: see [`Event::anomalies`].
+    pub fn is_anomaly(&self) -> bool {
+        matches!(self.source, Source::TargetMissing | Source::Oversized)
     }
 
     /// Whether the value occurs in the text of the event, apart from JSON escapes: not computed, joined or decoded.
@@ -279,6 +284,10 @@ impl FieldReader {
                 }
             }
             Source::Truncated => boolean(event.is_truncated()),
+            Source::TargetMissing => boolean(event.is_truncated_before_target()),
+            Source::Oversized => {
+                Value::list(event.oversized().map(|member| Cow::Borrowed(member.as_bytes())).collect())
+            }
             // The evaluator determines these, once per event.
             Source::Registry(_) => Value::Missing,
             // No event has these.

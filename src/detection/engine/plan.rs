@@ -42,7 +42,7 @@ pub enum OperandPlan {
 pub struct CheckPlan {
     pub left: OperandId,
     pub right: RightPlan,
-    /// Whether it depends on members of [`HEAD`] alone.
+    /// Whether it depends on members of [`HEAD`] and on the anomalies of the event alone.
     pub is_head: bool,
 }
 
@@ -365,7 +365,7 @@ impl Plan {
         };
         let is_head = matches!(right, RightPlan::Constant(_))
             && matches!(&self.operands[left], OperandPlan::Field(access)
-                if access.static_path().is_some_and(|path| HEAD.contains(&&*path)));
+                if access.is_anomaly() || access.static_path().is_some_and(|path| HEAD.contains(&&*path)));
         let mut cost = self.operand_cost(left);
         if let RightPlan::Operand(_, right) = right {
             cost = cost.max(self.operand_cost(right));

@@ -107,6 +107,10 @@ fn required_literals(plan: &Plan, node: &Node) -> Option<RequiredLiterals> {
             let check = &plan.checks[*check];
             let OperandPlan::Field(access) = &plan.operands[check.left] else { return None };
             let RightPlan::Constant(compare) = &check.right else { return None };
+            if access.is_anomaly() && is_positive(compare) {
+                // Lines of such events are never skipped, whatever they contain.
+                return Some(RequiredLiterals { literals: Vec::new(), is_common: false });
+            }
             if !access.is_verbatim() {
                 return None;
             }
@@ -128,6 +132,17 @@ fn required_literals(plan: &Plan, node: &Node) -> Option<RequiredLiterals> {
                 .all(|literal| is_rare(literal))
                 .then_some(RequiredLiterals { literals, is_common })
         }
+    }
+}
+
+/// Whether a comparison holds only for events with an anomaly: `audit.target_missing` is `true`, `audit.oversized` names a member.
+fn is_positive(compare: &Compare) -> bool {
+    match compare {
+        Compare::Text(TextTest::Equal(text)) => **text != *b"false",
+        Compare::Intersects(Texts::Few(texts)) | Compare::In(Texts::Few(texts)) => {
+            texts.iter().all(|text| **text != *b"false")
+        }
+        _ => false,
     }
 }
 

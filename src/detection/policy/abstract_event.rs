@@ -135,9 +135,13 @@ pub fn reads(field: &FieldRef) -> Part {
         Source::Registry(Registry::Scope | Registry::ByType) => Part::Head,
         // In outputs of correlations alone.
         Source::Correlation(_) => Part::Head,
-        Source::ClientAddress | Source::Extra | Source::UserKind | Source::Actor | Source::Truncated => {
-            Part::Head
-        }
+        Source::ClientAddress
+        | Source::Extra
+        | Source::UserKind
+        | Source::Actor
+        | Source::Truncated
+        | Source::TargetMissing
+        | Source::Oversized => Part::Head,
         Source::Whole
         | Source::WholeIndented
         | Source::UriParameter
@@ -186,7 +190,8 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
             AbstractValue::Missing
         }
         Source::ClientAddress => AbstractValue::There,
-        Source::Truncated => AbstractValue::one_of(&["true", "false"]),
+        Source::Truncated | Source::TargetMissing => AbstractValue::one_of(&["true", "false"]),
+        Source::Oversized => AbstractValue::Unknown,
         Source::UserKind => match &event.scenario.actor.name {
             UserName::Known(name) | UserName::StartsWith(name) => {
                 AbstractValue::text(user_kind(name.as_bytes()))

@@ -152,6 +152,10 @@ pub enum Source {
     Actor,
     /// Whether the event is truncated.
     Truncated,
+    /// Whether the event was truncated before its object.
+    TargetMissing,
+    /// Names of members that are longer than usual.
+    Oversized,
     /// A property of the event that is about registry credentials.
     Registry(Registry),
     /// A property of the window of a correlation; no event has it.
@@ -571,7 +575,7 @@ static HOST_PORTS: [Field; 2] = [
 ];
 
 /// Fields that the reference does not have.
-static AUDIT: [Field; 9] = [
+static AUDIT: [Field; 11] = [
     text("audit.level", Source::Path(&["level"]), "level: Metadata, Request or RequestResponse"),
     text(
         "audit.client",
@@ -606,6 +610,16 @@ static AUDIT: [Field; 9] = [
         "audit.truncated",
         Source::Truncated,
         "true if the event is truncated, or the apiserver omitted its objects; else false",
+    ),
+    text(
+        "audit.target_missing",
+        Source::TargetMissing,
+        "true if the event was truncated before objectRef, so that ka.target.* are read from the request URI as far as it names an object; else false",
+    ),
+    list(
+        "audit.oversized",
+        Source::Oversized,
+        "members that the client filled with text of a suspicious length: auditID, requestURI, impersonatedUser, sourceIPs, userAgent",
     ),
 ];
 

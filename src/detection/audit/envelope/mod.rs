@@ -1,272 +1,270 @@
-//! What events are wrapped in on their way here: records of log shippers and clouds.
+//! Takes audit events out of the records of log shippers, container runtimes and clouds.
 //!
-//! In come bytes that hold wrapped events, told by their shape alone, record by record; out come the events, one a line. Raw events,
-//! arrays and `EventList`s are left as they are, and cost one look at how their line starts. An event keeps its text: its alert
-//! has the same id, wrapped or not. Only Google's entries, which hold no audit event, are made into one (`google`).
+//! Takes a buffer of records in any wrapper; returns the events, one a line. The wrapper is recognized by its shape, record by
+//! record. Raw events, arrays and `EventList`s are left as they are, which costs one comparison per line. An event keeps its
+//! text, so its alerts have the same ids with any wrapper. Google's entries contain no audit event; one is built from them.
 //!
-//! Wrappers may stand in each other, up to a depth. What is compressed or encoded grows up to a limit and no further. A record that is
-//! a wrapper and holds no event is counted under a reason ([`skipped`]); what is no wrapper is left to those who read events. Nothing
-//! here does I/O.
+//! Wrappers may be nested up to a depth, and what is compressed is unpacked up to a limit. Lines that a runtime split are joined
+//! ([`partial`]); the beginning of a truncated event is completed ([`truncated`]). A wrapper without an event is counted under a
+//! reason ([`skipped`]); what is not a wrapper is left to the reader of events. All work is linear in the size of a buffer. No text
+//! inside a record may become a record of its own.
 //!
-//! | wrapper | told by |
+//! | wrapper | recognized by |
 //! | --- | --- |
-//! | Fluent Bit, container logs | `log`, a text |
-//! | Vector, Filebeat, Elastic Agent | `message`, a text |
+//! | Container runtime (CRI) | `<time> stdout\|stderr P\|F <content>` |
+//! | Fluent Bit, docker | `log`, a string |
+//! | Vector, Filebeat, Elastic Agent | `message`, a string |
 //! | Filebeat, parsed | `kubernetes.audit` |
 //! | OpenTelemetry logs | `resourceLogs`, or a record's `body` |
 //! | Azure diagnostic records | `records[].properties` |
-//! | CloudWatch Logs subscription | `logEvents`; inside Firehose, Kinesis, Lambda as base64 of gzip |
-//! | Google Cloud Logging | `protoPayload`; inside Pub/Sub as base64 |
+//! | CloudWatch Logs subscription | `logEvents`; in Firehose, Kinesis and Lambda as base64 of gzip |
+//! | Google Cloud Logging | `protoPayload`; in Pub/Sub as base64 |
 //! | OpenShift ViaQ | `k8s_audit_level` in the event |
 
+mod encoding;
 mod google;
-mod packed;
+mod otel;
+mod partial;
+mod shape;
+mod syslog;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod truncated;
 
 use std::collections::BTreeMap;
 
-use super::json::{Cursor, JsonError, Raw, Type};
+pub use partial::complete_prefix;
 
-/// Why a wrapper held no event to judge.
+use super::event;
+use super::json::{JsonError, Raw, Type};
+use super::steps;
+use crate::text::escape::push_json_string;
+use partial::{CriLine, Joined, OpenLines, Piece};
+use shape::Shape;
+
+/// Reasons why a wrapper contained no event to evaluate.
 pub mod skipped {
-    /// A text of another log.
+    /// A line of another log.
     pub const OTHER_LOG: &str = "line of another log";
     /// Azure's other categories, CloudWatch's other streams, Google's other services.
     pub const OTHER_KIND: &str = "record of another kind";
-    /// What a cloud sends to see whether somebody is there.
+    /// A message by which a cloud tests a connection.
     pub const CONTROL: &str = "control message";
     /// An object that Azure found too large to send.
     pub const TOO_BIG: &str = "left out by its sender as too big";
-    /// Nothing in it, as a tombstone of Kafka.
+    /// No content, as a tombstone of Kafka.
     pub const EMPTY: &str = "empty";
-    /// Not what its encoding says: base64 or gzip that is broken.
+    /// Malformed base64 or gzip.
     pub const UNREADABLE: &str = "unreadable packing";
-    /// Wrappers in wrappers, too many.
+    /// More nested wrappers than the limit.
     pub const TOO_DEEP: &str = "wrapped too often";
-    /// It unpacked to more than the limit; up to there it was judged.
-    pub const TOO_LARGE: &str = "unpacks to more than --max-event-size (judged up to there)";
+    /// It unpacked to more than the limit; up to there it was evaluated.
+    pub const TOO_LARGE: &str = "unpacks to more than --max-event-size (evaluated up to there)";
+    /// A piece of a line that a container runtime split, without the pieces before it.
+    pub const PIECE: &str = "piece of a line whose start is missing";
 
-    /// All of them.
-    pub const ALL: [&str; 8] =
-        [OTHER_LOG, OTHER_KIND, CONTROL, TOO_BIG, EMPTY, UNREADABLE, TOO_DEEP, TOO_LARGE];
+    /// All reasons.
+    pub const ALL: [&str; 9] =
+        [OTHER_LOG, OTHER_KIND, CONTROL, TOO_BIG, EMPTY, UNREADABLE, TOO_DEEP, TOO_LARGE, PIECE];
 }
 
-/// How a line starts that is one event as the apiserver writes it.
+/// The start of a line with one event in the apiserver's format.
 const PLAIN_START: &[u8] = br#"{"kind":"Event","#;
 
-/// Steps into wrappers, of which each takes two or three: several in each other, and no more.
-const DEEPEST: usize = 16;
+/// The most nested steps into wrappers, of which each wrapper takes two or three.
+const MAX_DEPTH: usize = 16;
 
-/// In front of an event's text a container runtime or syslog writes no more than so many bytes.
-const LONGEST_PREFIX: usize = 512;
+/// How CloudWatch ends a message that it truncated.
+const TRUNCATION_MARK: &[u8] = b"[Truncated...]";
 
-/// How CloudWatch ends what it cut.
-const CUT_MARK: &[u8] = b"[Truncated...]";
-
-/// Takes events out of what wraps them.
+/// Takes events out of their wrappers.
 #[derive(Clone, Debug)]
 pub struct Unwrapper {
-    /// So many bytes are unpacked of one record.
+    /// The most bytes that are unpacked of one record, and the longest line that is joined from pieces.
     limit: usize,
     skipped: BTreeMap<&'static str, u64>,
+    /// Within one buffer.
+    open_lines: OpenLines,
 }
 
-/// What the members of a record say of its shape.
-#[derive(Default)]
-struct Shape<'a> {
-    is_event: bool,
-    is_other: bool,
-    viaq_level: Option<Raw<'a>>,
-    log: Option<Raw<'a>>,
-    message: Option<Raw<'a>>,
-    kubernetes: Option<Raw<'a>>,
-    resource_logs: Option<Raw<'a>>,
-    body: Option<Raw<'a>>,
-    records: Option<Raw<'a>>,
-    log_events: Option<Raw<'a>>,
-    awslogs: Option<Raw<'a>>,
-    proto_payload: Option<Raw<'a>>,
-    data: Option<Raw<'a>>,
-    kinesis: Option<Raw<'a>>,
-    properties: Option<Raw<'a>>,
-}
-
-impl<'a> Shape<'a> {
-    fn of(record: Raw<'a>) -> Self {
-        let mut shape = Shape::default();
-        for (key, value) in record.members().map_while(Result::ok) {
-            let text = key.text();
-            let slot = match &*text {
-                b"kind" => {
-                    match value.string().as_deref() {
-                        Some(b"Event") => shape.is_event = true,
-                        Some(_) => shape.is_other = true,
-                        None => {}
-                    }
-                    continue;
-                }
-                b"auditID" => {
-                    shape.is_event = true;
-                    continue;
-                }
-                b"k8s_audit_level" => &mut shape.viaq_level,
-                b"log" => &mut shape.log,
-                b"message" => &mut shape.message,
-                b"kubernetes" => &mut shape.kubernetes,
-                b"resourceLogs" => &mut shape.resource_logs,
-                b"body" => &mut shape.body,
-                b"records" | b"Records" => &mut shape.records,
-                b"logEvents" => &mut shape.log_events,
-                b"awslogs" => &mut shape.awslogs,
-                b"protoPayload" => &mut shape.proto_payload,
-                b"data" => &mut shape.data,
-                b"kinesis" => &mut shape.kinesis,
-                b"properties" => &mut shape.properties,
-                _ => continue,
-            };
-            // The first of equal members counts, as everywhere.
-            slot.get_or_insert(value);
-        }
-        shape
-    }
-
-    /// Whether there is anything to take off.
-    fn is_wrapper(&self) -> bool {
-        if self.is_event {
-            return self.viaq_level.is_some();
-        }
-        let is_text = |value: Option<Raw<'_>>| value.is_some_and(|value| value.kind() == Type::String);
-        let is_open = |value: Option<Raw<'_>>| {
-            value.is_some_and(|value| matches!(value.kind(), Type::Object | Type::Array))
-        };
-        !self.is_other
-            && (is_text(self.log)
-                || self.message.is_some()
-                || is_text(self.data)
-                || is_open(self.body)
-                || [
-                    self.resource_logs,
-                    self.records,
-                    self.log_events,
-                    self.awslogs,
-                    self.proto_payload,
-                    self.kinesis,
-                ]
-                .into_iter()
-                .any(is_open)
-                || self.kubernetes.is_some_and(|value| value.get("audit").is_some()))
-    }
+/// What starts at a position of a buffer.
+enum Start {
+    /// A wrapper of this length, with this text in it.
+    Wrapper(usize, Vec<u8>),
+    /// Something else; a wrapper can follow after this length at the earliest.
+    Other(usize),
 }
 
 impl Unwrapper {
-    /// Of one record at most so many bytes are unpacked.
+    /// An unwrapper that unpacks at most `limit` bytes of each record.
     pub fn new(limit: usize) -> Self {
-        Unwrapper { limit, skipped: BTreeMap::new() }
+        Unwrapper { limit, skipped: BTreeMap::new(), open_lines: OpenLines::default() }
     }
 
-    /// What held no event since the last call, by why.
+    /// The number of skipped records by reason since the last call.
     pub fn take_skipped(&mut self) -> BTreeMap<&'static str, u64> {
         std::mem::take(&mut self.skipped)
     }
 
-    /// The records of a buffer without what wraps them; nothing where nothing does. The buffer starts and ends at record boundaries.
+    /// Unwraps the records of a buffer; `None` if nothing is wrapped. The buffer starts and ends at record boundaries: see
+    /// [`complete_prefix`].
     pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut out = None;
         self.records(bytes, 0, &mut out);
+        self.finish_lines(&mut out);
         out
     }
 
-    /// The same of one message of a queue, which may be compressed as a whole.
+    /// Unwraps one message of a queue, which may be compressed as a whole.
     pub fn unwrap_message(&mut self, message: &[u8]) -> Option<Vec<u8>> {
         if message.trim_ascii().is_empty() {
             self.skip(skipped::EMPTY);
             return Some(Vec::new());
         }
-        if !packed::is_gzip(message) {
+        if !encoding::is_gzip(message) {
             return self.unwrap(message);
         }
         let mut out = Vec::new();
         self.unpack(message, 0, &mut out);
-        Some(out)
+        let mut out = Some(out);
+        self.finish_lines(&mut out);
+        out
     }
 
-    /// The same of the first bytes of a record that is too long to be read whole.
+    /// Unwraps the beginning of a record that exceeds the limit.
     pub fn unwrap_head(&mut self, head: &[u8]) -> Option<Vec<u8>> {
         if head.starts_with(PLAIN_START) {
-            return None;
+            return truncated::with_target(head);
         }
-        cut_text(head)
+        let cri = CriLine::parse(head).map(|line| line.piece.text);
+        let text = match cri {
+            Some(text) => Some(text.to_vec()),
+            None => truncated::unwrap(head),
+        };
+        text.map(|text| truncated::with_target(&text).unwrap_or(text))
     }
 
     fn skip(&mut self, reason: &'static str) {
         *self.skipped.entry(reason).or_default() += 1;
     }
 
-    /// Takes the wrappers off a buffer's records. `out` stays nothing for as long as there are none.
+    /// Reads what there is of lines whose last piece is missing.
+    fn finish_lines(&mut self, out: &mut Option<Vec<u8>>) {
+        if !self.open_lines.is_empty() {
+            let lines = self.open_lines.finish();
+            let out = out.get_or_insert_default();
+            for line in lines {
+                self.text(&line, 0, out);
+            }
+        }
+        let dropped = std::mem::take(&mut self.open_lines.dropped_pieces);
+        if dropped > 0 {
+            *self.skipped.entry(skipped::PIECE).or_default() += dropped;
+        }
+    }
+
+    /// Unwraps the records of a buffer. `out` stays `None` as long as nothing is wrapped.
     fn records(&mut self, bytes: &[u8], depth: usize, out: &mut Option<Vec<u8>>) {
-        // Up to here everything is in `out`, if there is one.
+        // All before `done` is in `out`, if that is not `None`.
         let (mut done, mut at) = (0, 0);
-        // What one of them is, all of a log are.
+        // All events of a log are alike.
         let is_viaq = is_viaq(bytes);
+        let mut next_object = 0;
         while at < bytes.len() {
             let end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
+            steps::add(end - at);
             let line = &bytes[at..end];
             if line.starts_with(PLAIN_START) && !is_viaq {
+                if !event::ends_like_an_event(line)
+                    && let Some(text) = truncated::with_target(line)
+                {
+                    let out = out.get_or_insert_with(|| Vec::with_capacity(bytes.len()));
+                    out.extend_from_slice(&bytes[done..at]);
+                    out.extend_from_slice(&text);
+                    done = bytes.len().min(end + 1);
+                }
                 at = end + 1;
+                continue;
+            }
+            if let Some(line) = CriLine::parse(line) {
+                let out = out.get_or_insert_with(|| Vec::with_capacity(bytes.len()));
+                out.extend_from_slice(&bytes[done..at]);
+                self.piece(|| line.stream.to_vec(), line.piece, depth, out);
+                at = end + 1;
+                done = bytes.len().min(at);
                 continue;
             }
             let start = at + usize::from(line.starts_with(b"\xef\xbb\xbf")) * 3;
-            let Some((length, mut text)) = self.record(&bytes[start..], depth) else {
+            if !matches!(bytes.get(start), Some(b'{' | b'[')) {
                 at = end + 1;
                 continue;
-            };
-            let out = out.get_or_insert_with(|| Vec::with_capacity(bytes.len()));
-            out.extend_from_slice(&bytes[done..at]);
-            out.append(&mut text);
-            at = start + length;
-            // Its line's end, and what separates it from the next in a list.
-            while bytes.get(at).is_some_and(|byte| byte.is_ascii_whitespace() || *byte == b',') {
-                at += 1;
             }
-            done = at;
+            // A record ends before the next line that starts with a brace.
+            if next_object <= start {
+                let found = memchr::memmem::find(&bytes[start..], b"\n{");
+                next_object = found.map_or(bytes.len(), |found| start + found + 1);
+                steps::add(next_object - start);
+            }
+            match self.record(&bytes[start..next_object], depth) {
+                Start::Wrapper(length, mut text) => {
+                    let out = out.get_or_insert_with(|| Vec::with_capacity(bytes.len()));
+                    out.extend_from_slice(&bytes[done..at]);
+                    out.append(&mut text);
+                    at = start + length;
+                    // The end of the line, and the separator of a list.
+                    while bytes.get(at).is_some_and(|byte| byte.is_ascii_whitespace() || *byte == b',') {
+                        at += 1;
+                    }
+                    done = at;
+                }
+                Start::Other(length) => {
+                    let rest = start + length;
+                    at = memchr::memchr(b'\n', &bytes[rest..]).map_or(bytes.len(), |found| rest + found + 1);
+                    steps::add(at - rest);
+                }
+            }
         }
         if let Some(out) = out {
             out.extend_from_slice(&bytes[done.min(bytes.len())..]);
         }
     }
 
-    /// The record at the start of `bytes`: how long it is, and what is in it. Nothing where it is no wrapper.
-    fn record(&mut self, bytes: &[u8], depth: usize) -> Option<(usize, Vec<u8>)> {
-        if !matches!(bytes.first(), Some(b'{' | b'[')) {
-            return None;
-        }
-        // A record ends before the next line that starts with a brace.
-        let limit = memchr::memmem::find(bytes, b"\n{").unwrap_or(bytes.len());
-        let bytes = &bytes[..limit];
+    /// Reads the record at the start of `bytes`, which end before the next record.
+    fn record(&mut self, bytes: &[u8], depth: usize) -> Start {
         match Raw::first(bytes) {
             Ok(record) => {
                 let is_wrapper =
                     match record.kind() {
                         Type::Object => Shape::of(record).is_wrapper(),
-                        // A list of wrappers, by its first one.
+                        // The first element decides for a list.
                         _ => record.items().next().and_then(Result::ok).is_some_and(|first| {
                             first.kind() == Type::Object && Shape::of(first).is_wrapper()
                         }),
                     };
+                if !is_wrapper {
+                    return Start::Other(record.bytes().len());
+                }
                 let mut out = Vec::new();
-                is_wrapper.then(|| self.value(record, depth, &mut out)).map(|()| (record.bytes().len(), out))
+                self.value(record, depth, &mut out);
+                Start::Wrapper(record.bytes().len(), out)
             }
-            Err(JsonError::Truncated) => cut_text(bytes).map(|text| (bytes.len(), text)),
-            Err(JsonError::Syntax) => None,
+            Err(JsonError::Truncated) => {
+                // The line feed before the next record is not a part of it.
+                let text = bytes.trim_ascii_end();
+                match truncated::unwrap(text) {
+                    Some(text) => Start::Wrapper(bytes.len(), truncated::with_target(&text).unwrap_or(text)),
+                    None => Start::Other(text.len()),
+                }
+            }
+            Err(JsonError::Syntax) => Start::Other(1),
         }
     }
 
-    /// A record, or a list of them.
+    /// Unwraps a record, or a list of them.
     fn value(&mut self, value: Raw<'_>, depth: usize, out: &mut Vec<u8>) {
         match value.kind() {
-            _ if depth > DEEPEST => self.skip(skipped::TOO_DEEP),
+            _ if depth > MAX_DEPTH => self.skip(skipped::TOO_DEEP),
             Type::Array => {
                 for item in value.items().map_while(Result::ok) {
                     self.value(item, depth + 1, out);
@@ -310,10 +308,17 @@ impl Unwrapper {
             self.value(kinesis, depth + 1, out);
         } else if let Some(body) = shape.body {
             self.body(body, depth, out);
-        } else if let Some(log) = shape.log.filter(|log| log.kind() == Type::String) {
-            self.value(log, depth + 1, out);
+        } else if let Some(text) = shape.container_text() {
+            let piece = Piece::of_record(&shape, &text);
+            match CriLine::parse(piece.text) {
+                Some(line) => {
+                    let stream = || [&partial::stream_of(record)[..], line.stream].concat();
+                    self.piece(stream, line.piece, depth + 1, out);
+                }
+                None => self.piece(|| partial::stream_of(record), piece, depth + 1, out),
+            }
         } else if let Some(message) = shape.message {
-            // Pub/Sub has an object there, log shippers a text.
+            // Pub/Sub has an object there.
             self.value(message, depth + 1, out);
         } else if let Some(data) = shape.data.and_then(Raw::string) {
             self.base64(&data, depth, out);
@@ -322,20 +327,35 @@ impl Unwrapper {
         }
     }
 
-    /// A text in which an event should be.
+    /// Unwraps a line of a container log, once all its pieces are there.
+    fn piece(&mut self, stream: impl Fn() -> Vec<u8>, piece: Piece<'_>, depth: usize, out: &mut Vec<u8>) {
+        let (lines, is_whole) = match self.open_lines.push(stream, piece, self.limit) {
+            Joined::Incomplete => return,
+            Joined::Piece => (Vec::new(), true),
+            Joined::Lines(lines) => (lines, false),
+            Joined::LinesAndPiece(lines) => (lines, true),
+        };
+        for line in lines {
+            self.text(&line, depth, out);
+        }
+        if is_whole {
+            self.text(piece.text, depth, out);
+        }
+    }
+
+    /// Unwraps a text in which an event should be.
     fn text(&mut self, text: &[u8], depth: usize, out: &mut Vec<u8>) {
         let text = text.trim_ascii();
-        let text = text.strip_suffix(CUT_MARK).unwrap_or(text);
+        let text = text.strip_suffix(TRUNCATION_MARK).unwrap_or(text);
         let text = match text.first() {
             None => return self.skip(skipped::EMPTY),
             Some(b'{' | b'[') => text,
-            // A container runtime's time and stream, or syslog's header.
-            Some(_) => match memchr::memmem::find(&text[..text.len().min(LONGEST_PREFIX)], b" {") {
-                Some(at) => &text[at + 1..],
+            Some(_) => match syslog::message(text) {
+                Some(message) => message,
                 None => return self.skip(skipped::OTHER_LOG),
             },
         };
-        if depth >= DEEPEST {
+        if depth >= MAX_DEPTH {
             return self.skip(skipped::TOO_DEEP);
         }
         let mut inner = None;
@@ -347,27 +367,27 @@ impl Unwrapper {
     }
 
     fn base64(&mut self, text: &[u8], depth: usize, out: &mut Vec<u8>) {
-        match packed::base64(text) {
-            Some(bytes) if packed::is_gzip(&bytes) => self.unpack(&bytes, depth + 1, out),
+        match encoding::base64(text) {
+            Some(bytes) if encoding::is_gzip(&bytes) => self.unpack(&bytes, depth + 1, out),
             Some(bytes) => self.text(&bytes, depth + 1, out),
             None => self.skip(skipped::UNREADABLE),
         }
     }
 
     fn unpack(&mut self, bytes: &[u8], depth: usize, out: &mut Vec<u8>) {
-        let unpacked = packed::gunzip(bytes, self.limit);
+        let unpacked = encoding::gunzip(bytes, self.limit);
         match unpacked.end {
-            packed::End::Whole => {}
-            packed::End::TooLarge => self.skip(skipped::TOO_LARGE),
-            packed::End::Broken => self.skip(skipped::UNREADABLE),
+            encoding::End::Complete => {}
+            encoding::End::TooLarge => self.skip(skipped::TOO_LARGE),
+            encoding::End::Malformed => self.skip(skipped::UNREADABLE),
         }
-        // What is there of it is judged.
+        // The part that could be unpacked is evaluated.
         if !unpacked.bytes.is_empty() {
             self.text(&unpacked.bytes, depth, out);
         }
     }
 
-    /// A batch of CloudWatch Logs; the audit log is in streams of its own.
+    /// Unwraps a batch of CloudWatch Logs. Audit events are in streams of their own.
     fn cloudwatch(&mut self, record: Raw<'_>, events: Raw<'_>, depth: usize, out: &mut Vec<u8>) {
         let [kind, stream] = record.get_all(["messageType", "logStream"]);
         if kind.and_then(Raw::string).as_deref() == Some(b"CONTROL_MESSAGE") {
@@ -384,7 +404,7 @@ impl Unwrapper {
         }
     }
 
-    /// A diagnostic record of Azure. Its properties may be a text of JSON.
+    /// Unwraps a diagnostic record of Azure. Its properties may be a string of JSON.
     fn azure(&mut self, record: Raw<'_>, properties: Raw<'_>, depth: usize, out: &mut Vec<u8>) {
         let category = record.get("category").and_then(Raw::string).unwrap_or_default();
         if !category.is_empty() && !category.starts_with(b"kube-audit") {
@@ -401,14 +421,14 @@ impl Unwrapper {
         }
     }
 
-    /// The body of an OpenTelemetry log record: a text, or the members of an event as a list of keys and values.
+    /// Unwraps the body of an OpenTelemetry log record: a string, or the members of an event as a list of keys and values.
     fn body(&mut self, body: Raw<'_>, depth: usize, out: &mut Vec<u8>) {
         let [text, list] = body.get_all(["stringValue", "kvlistValue"]);
         match (text, list) {
             (Some(text), _) => self.value(text, depth + 1, out),
             (None, Some(_)) => {
                 let mut event = Vec::new();
-                if push_any_value(body, 0, &mut event) {
+                if otel::push_any_value(body, 0, &mut event) {
                     self.text(&event, depth + 1, out);
                 } else {
                     self.skip(skipped::TOO_DEEP);
@@ -421,7 +441,7 @@ impl Unwrapper {
     }
 }
 
-/// Whether the first event has ViaQ's own member. Its metadata stand at the end.
+/// Whether the first event has the member of ViaQ, whose metadata is at the end.
 fn is_viaq(bytes: &[u8]) -> bool {
     const KEY: &[u8] = b"\"k8s_audit_level\"";
     const TAIL: usize = 1024;
@@ -429,7 +449,7 @@ fn is_viaq(bytes: &[u8]) -> bool {
     memchr::memmem::find(&line[line.len().saturating_sub(TAIL)..], KEY).is_some()
 }
 
-/// Appends an event with the audit level that ViaQ moved elsewhere.
+/// Appends an event with its audit level, which ViaQ moved to another member.
 fn push_with_level(event: Raw<'_>, level: Raw<'_>, out: &mut Vec<u8>) {
     out.push(b'{');
     let mut is_first = true;
@@ -441,7 +461,7 @@ fn push_with_level(event: Raw<'_>, level: Raw<'_>, out: &mut Vec<u8>) {
         if !std::mem::take(&mut is_first) {
             out.push(b',');
         }
-        crate::text::escape::push_json_string(&key.text(), out);
+        push_json_string(&key.text(), out);
         out.push(b':');
         let is_level = key.is("level") && !std::mem::replace(&mut has_level, true);
         out.extend_from_slice(&if is_level { level } else { value }.compact());
@@ -449,7 +469,7 @@ fn push_with_level(event: Raw<'_>, level: Raw<'_>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// The values at a path through arrays of objects.
+/// The values at a path of keys through arrays of objects.
 fn items_at<'a>(list: Raw<'a>, path: &[&str]) -> Vec<Raw<'a>> {
     let mut items: Vec<Raw<'a>> = list.items().map_while(Result::ok).collect();
     for key in path {
@@ -460,106 +480,4 @@ fn items_at<'a>(list: Raw<'a>, path: &[&str]) -> Vec<Raw<'a>> {
             .collect();
     }
     items
-}
-
-/// Events nest less deep than this.
-const DEEPEST_VALUE: usize = 100;
-
-/// Appends a value in OpenTelemetry's words as plain JSON. False where it nests too deep.
-fn push_any_value(value: Raw<'_>, depth: usize, out: &mut Vec<u8>) -> bool {
-    if depth > DEEPEST_VALUE {
-        return false;
-    }
-    let Some(Ok((kind, inner))) = value.members().next() else {
-        out.extend_from_slice(b"null");
-        return true;
-    };
-    let (open, close, is_list) = match &*kind.text() {
-        b"kvlistValue" => (b'{', b'}', false),
-        b"arrayValue" => (b'[', b']', true),
-        b"intValue" => {
-            // A number too large for some readers is a text.
-            out.extend_from_slice(&inner.text());
-            return true;
-        }
-        _ => {
-            out.extend_from_slice(&inner.compact());
-            return true;
-        }
-    };
-    out.push(open);
-    for (at, item) in inner.get("values").into_iter().flat_map(Raw::items).map_while(Result::ok).enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        let value = if is_list {
-            Some(item)
-        } else {
-            crate::text::escape::push_json_string(
-                &item.get("key").and_then(Raw::string).unwrap_or_default(),
-                out,
-            );
-            out.push(b':');
-            item.get("value")
-        };
-        match value {
-            Some(value) if !push_any_value(value, depth + 1, out) => return false,
-            Some(_) => {}
-            None => out.extend_from_slice(b"null"),
-        }
-    }
-    out.push(close);
-    true
-}
-
-/// The event in a record that ends in the middle: what there is of it. Nothing where it is not in a wrapper.
-fn cut_text(record: &[u8]) -> Option<Vec<u8>> {
-    let mut cursor = Cursor::new(record, b'{');
-    let mut read_to = 0;
-    let mut whole = None;
-    while let Some(member) = cursor.member() {
-        match member {
-            Ok((key, _)) if key.is("kind") || key.is("auditID") => return None,
-            Ok((key, value)) => {
-                if key.is("log") || key.is("message") {
-                    whole = whole.or_else(|| value.string());
-                }
-                read_to = cursor.position();
-            }
-            Err(JsonError::Syntax) => return None,
-            Err(JsonError::Truncated) => break,
-        }
-    }
-    let mut text = match whole {
-        Some(text) => text.into_owned(),
-        None => cut_string(record.get(read_to..)?)?,
-    };
-    if !text.trim_ascii_start().starts_with(b"{") {
-        return None;
-    }
-    text.push(b'\n');
-    Some(text)
-}
-
-/// What there is of a member's text that ends in the middle.
-fn cut_string(member: &[u8]) -> Option<Vec<u8>> {
-    // Between one member and the next is little more than a comma.
-    const BEFORE: usize = 64;
-    let text = [&b"\"log\":\""[..], b"\"message\":\""].into_iter().find_map(|key| {
-        let at = memchr::memmem::find(&member[..member.len().min(BEFORE)], key)?;
-        member.get(at + key.len()..)
-    })?;
-    // An escape that was cut says nothing. The longest has six bytes.
-    let from = text.len().saturating_sub(6);
-    let mut end = text.len();
-    for at in from..text.len() {
-        let before = text[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
-        let length = if text.get(at + 1) == Some(&b'u') { 6 } else { 2 };
-        if text[at] == b'\\' && before % 2 == 0 && at + length > text.len() {
-            end = at;
-            break;
-        }
-    }
-    let quoted = [b"\"", &text[..end], b"\""].concat();
-    Raw::assume(&quoted).string().map(std::borrow::Cow::into_owned)
 }

@@ -1,4 +1,6 @@
-//! Base64 and gzip, in bounds.
+//! Base64 and gzip.
+//!
+//! Takes encoded bytes; returns what they contain, up to a limit.
 
 use std::io::Read as _;
 
@@ -6,54 +8,52 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// With padding or without, as senders have it.
+/// Accepts padding and its absence: senders differ.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Decodes base64; nothing where it is none.
+/// Decodes base64; `None` if it is malformed.
 pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
     BASE64.decode(text.trim_ascii()).ok()
 }
 
-/// Whether bytes start as gzip does.
+/// Whether bytes start with the magic number of gzip.
 pub fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x1f\x8b")
 }
 
-/// How unpacking ended.
+/// How decompression ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With the end of what was packed.
-    Whole,
+    /// At the end of the compressed data.
+    Complete,
     /// At the limit.
     TooLarge,
-    /// Where it is no gzip any more.
-    Broken,
+    /// At malformed data.
+    Malformed,
 }
 
-/// What was unpacked.
+/// Decompressed data.
 #[derive(Debug)]
 pub struct Unpacked {
-    /// As far as it went.
     pub bytes: Vec<u8>,
-    /// And why no further.
     pub end: End,
 }
 
-/// Unpacks gzip, of several members too, up to so many bytes.
-pub fn gunzip(bytes: &[u8], most: usize) -> Unpacked {
+/// Decompresses gzip, also of several members, up to `limit` bytes.
+pub fn gunzip(bytes: &[u8], limit: usize) -> Unpacked {
     let mut reader = flate2::read::MultiGzDecoder::new(bytes);
     let mut unpacked = Vec::new();
-    let limit = u64::try_from(most).unwrap_or(u64::MAX);
-    let end = match reader.by_ref().take(limit).read_to_end(&mut unpacked) {
-        Err(_) => End::Broken,
-        Ok(read) if read < most => End::Whole,
+    let max = u64::try_from(limit).unwrap_or(u64::MAX);
+    let end = match reader.by_ref().take(max).read_to_end(&mut unpacked) {
+        Err(_) => End::Malformed,
+        Ok(read) if read < limit => End::Complete,
         Ok(_) => match reader.read(&mut [0]) {
-            Ok(0) => End::Whole,
+            Ok(0) => End::Complete,
             Ok(_) => End::TooLarge,
-            Err(_) => End::Broken,
+            Err(_) => End::Malformed,
         },
     };
     Unpacked { bytes: unpacked, end }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bomb_stops_at_the_limit() {
+    fn stops_at_the_limit() {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         for _ in 0..8 {
             encoder.write_all(&vec![b'x'; 1 << 20]).unwrap();
@@ -75,13 +75,13 @@ mod tests {
         let bomb = encoder.finish().unwrap();
         let unpacked = gunzip(&bomb, 1000);
         assert_eq!((unpacked.bytes.len(), unpacked.end), (1000, End::TooLarge));
-        assert_eq!(gunzip(&bomb, 8 << 20).end, End::Whole);
-        assert_eq!(gunzip(&bomb[..bomb.len() / 2], 1 << 30).end, End::Broken);
-        assert_eq!(gunzip(b"\x1f\x8bnothing", 10).end, End::Broken);
+        assert_eq!(gunzip(&bomb, 8 << 20).end, End::Complete);
+        assert_eq!(gunzip(&bomb[..bomb.len() / 2], 1 << 30).end, End::Malformed);
+        assert_eq!(gunzip(b"\x1f\x8bnothing", 10).end, End::Malformed);
     }
 
     #[test]
-    fn base64_is_read_with_padding_and_without() {
+    fn reads_base64_with_and_without_padding() {
         assert_eq!(base64(b"e30=\n").unwrap(), b"{}");
         assert_eq!(base64(b"e30").unwrap(), b"{}");
         assert_eq!(base64(b"{}"), None);

@@ -1,0 +1,53 @@
+//! Values of OpenTelemetry log records.
+//!
+//! Takes the typed values of the OTLP/JSON encoding; returns plain JSON.
+
+use super::super::json::Raw;
+use crate::text::escape::push_json_string;
+
+/// The deepest nesting of a value. It bounds the recursion.
+const MAX_VALUE_DEPTH: usize = 100;
+
+/// Appends an `AnyValue` of OpenTelemetry as plain JSON. Returns false if it nests too deep.
+pub(super) fn push_any_value(value: Raw<'_>, depth: usize, out: &mut Vec<u8>) -> bool {
+    if depth > MAX_VALUE_DEPTH {
+        return false;
+    }
+    let Some(Ok((kind, inner))) = value.members().next() else {
+        out.extend_from_slice(b"null");
+        return true;
+    };
+    let (open, close, is_list) = match &*kind.text() {
+        b"kvlistValue" => (b'{', b'}', false),
+        b"arrayValue" => (b'[', b']', true),
+        b"intValue" => {
+            // A string, so that readers with 53-bit numbers keep all digits.
+            out.extend_from_slice(&inner.text());
+            return true;
+        }
+        _ => {
+            out.extend_from_slice(&inner.compact());
+            return true;
+        }
+    };
+    out.push(open);
+    for (at, item) in inner.get("values").into_iter().flat_map(Raw::items).map_while(Result::ok).enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        let value = if is_list {
+            Some(item)
+        } else {
+            push_json_string(&item.get("key").and_then(Raw::string).unwrap_or_default(), out);
+            out.push(b':');
+            item.get("value")
+        };
+        match value {
+            Some(value) if !push_any_value(value, depth + 1, out) => return false,
+            Some(_) => {}
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+    out.push(close);
+    true
+}

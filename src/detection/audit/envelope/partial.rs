@@ -1,0 +1,337 @@
+//! Lines that a container runtime split into several records.
+//!
+//! Takes the pieces of lines in the order of the log; returns whole lines. Runtimes split a line every 16 KiB. containerd and CRI-O mark
+//! pieces (`P`, and `F` for the last), docker ends the last one with a newline, and shippers pass that on or drop it. A piece
+//! that continues a line must never be read as a record of its own: a client can place any text at its start.
+//!
+//! Where nothing marks a piece, the grammar of JSON decides: a piece continues an event that was split unless it cannot.
+//! State is bounded by [`MAX_OPEN_LINES`] and the limit of one record.
+
+use super::super::json::Raw;
+use super::super::json_prefix::JsonPrefix;
+use super::shape::Shape;
+
+/// The size at which container runtimes split a line, in bytes.
+const SPLIT_SIZE: usize = 16 * 1024;
+
+/// The most lines that are open at once, one per stream.
+const MAX_OPEN_LINES: usize = 64;
+
+/// What is known of the end of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PieceEnd {
+    /// The line ends with this piece.
+    Final,
+    /// The line continues in the next piece of the stream.
+    Continued,
+    Unknown,
+}
+
+/// A piece of a line, or a whole line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) end: PieceEnd,
+}
+
+impl<'a> Piece<'a> {
+    /// The piece in a shipper's record, by its marks and its text.
+    pub(super) fn of_record(shape: &Shape<'_>, text: &'a [u8]) -> Self {
+        let is_true = |mark: Option<Raw<'_>>| mark.is_some_and(|mark| *mark.text() == *b"true");
+        let end = match shape.log_tag.map(Raw::text).as_deref().and_then(<[u8]>::first) {
+            Some(b'P') => PieceEnd::Continued,
+            Some(b'F') => PieceEnd::Final,
+            _ if is_true(shape.partial_last) => PieceEnd::Final,
+            _ if is_true(shape.partial) => PieceEnd::Continued,
+            _ if text.ends_with(b"\n") => PieceEnd::Final,
+            _ if text.len() >= SPLIT_SIZE => PieceEnd::Continued,
+            _ => PieceEnd::Unknown,
+        };
+        Piece { text, end }
+    }
+}
+
+/// A line of a container log in the format of the Container Runtime Interface: `<time> <stream> <tags> <content>`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CriLine<'a> {
+    pub(super) stream: &'a [u8],
+    pub(super) piece: Piece<'a>,
+}
+
+impl<'a> CriLine<'a> {
+    pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
+        if !line.first()?.is_ascii_digit() {
+            return None;
+        }
+        let mut parts = line.splitn(4, |byte| *byte == b' ');
+        let (time, stream, tags, content) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let end = match tags.split(|byte| *byte == b':').next()? {
+            b"P" => PieceEnd::Continued,
+            b"F" => PieceEnd::Final,
+            _ => return None,
+        };
+        let is_cri = time.get(10) == Some(&b'T') && matches!(stream, b"stdout" | b"stderr");
+        is_cri.then_some(CriLine { stream, piece: Piece { text: content, end } })
+    }
+}
+
+/// A line of which pieces were read.
+#[derive(Clone, Debug)]
+struct OpenLine {
+    stream: Vec<u8>,
+    text: Vec<u8>,
+    /// Where pieces start in the text.
+    starts: Vec<usize>,
+    /// The state of the text, if it is JSON.
+    json: Option<JsonPrefix>,
+    /// The runtime marked a piece as continued: pieces are never records of their own.
+    is_marked: bool,
+    /// The line exceeded the limit. What was read of it was returned; the rest is dropped.
+    is_oversized: bool,
+}
+
+/// What to read after a piece was added.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// Nothing yet.
+    Incomplete,
+    /// The piece itself: it is a whole line.
+    Piece,
+    /// These lines.
+    Lines(Vec<Vec<u8>>),
+    /// These lines, and then the piece itself.
+    LinesAndPiece(Vec<Vec<u8>>),
+}
+
+/// The open lines of all streams of a log, the oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OpenLines {
+    lines: Vec<OpenLine>,
+    /// Pieces that turned out to be no continuation and no event.
+    pub(super) dropped_pieces: u64,
+}
+
+impl OpenLines {
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Adds a piece. `stream` names the stream, and is called only if that matters.
+    pub(super) fn push(&mut self, stream: impl Fn() -> Vec<u8>, piece: Piece<'_>, limit: usize) -> Joined {
+        if self.lines.is_empty() && is_whole(piece) {
+            return Joined::Piece;
+        }
+        let stream = stream();
+        let Some(at) = self.lines.iter().position(|line| line.stream == stream) else {
+            return self.open(stream, piece, limit);
+        };
+        let line = &mut self.lines[at];
+        if line.json.is_some_and(|json| !json.can_continue_with(piece.text)) {
+            // The rest of the open line is missing.
+            let mut lines = self.remove(at);
+            return match self.open(stream, piece, limit) {
+                Joined::Piece => Joined::LinesAndPiece(lines),
+                Joined::Lines(more) => {
+                    lines.extend(more);
+                    Joined::Lines(lines)
+                }
+                _ => Joined::Lines(lines),
+            };
+        }
+        let closed = line.json.as_mut().and_then(|json| json.push(piece.text)).is_some();
+        line.is_marked |= piece.end == PieceEnd::Continued;
+        let is_complete = piece.end == PieceEnd::Final || closed && piece.end == PieceEnd::Unknown;
+        let mut lines = Vec::new();
+        if !line.is_oversized {
+            line.starts.push(line.text.len());
+            let room = limit.saturating_sub(line.text.len());
+            line.text.extend_from_slice(&piece.text[..piece.text.len().min(room)]);
+            if piece.text.len() > room && !is_complete {
+                line.is_oversized = true;
+                lines.push(std::mem::take(&mut line.text));
+            }
+        }
+        if is_complete {
+            let line = self.lines.remove(at);
+            if !line.is_oversized {
+                lines.push(line.text);
+            }
+        }
+        if lines.is_empty() { Joined::Incomplete } else { Joined::Lines(lines) }
+    }
+
+    /// Opens a line with its first piece.
+    fn open(&mut self, stream: Vec<u8>, piece: Piece<'_>, limit: usize) -> Joined {
+        if is_whole(piece) {
+            return Joined::Piece;
+        }
+        let mut lines = Vec::new();
+        if self.lines.len() >= MAX_OPEN_LINES {
+            lines = self.remove(0);
+        }
+        let mut json = is_json(piece.text).then(JsonPrefix::default);
+        if let Some(json) = &mut json {
+            json.push(piece.text);
+        }
+        let is_oversized = piece.text.len() > limit;
+        let mut text = piece.text[..piece.text.len().min(limit)].to_vec();
+        if is_oversized {
+            lines.push(std::mem::take(&mut text));
+        }
+        self.lines.push(OpenLine {
+            stream,
+            text,
+            starts: vec![0],
+            json,
+            is_marked: piece.end == PieceEnd::Continued,
+            is_oversized,
+        });
+        if lines.is_empty() { Joined::Incomplete } else { Joined::Lines(lines) }
+    }
+
+    /// Gives up waiting for the rest of a line, and returns what to read of it.
+    fn remove(&mut self, at: usize) -> Vec<Vec<u8>> {
+        let line = self.lines.remove(at);
+        if line.is_oversized {
+            return Vec::new();
+        }
+        if line.is_marked || line.starts.len() == 1 {
+            return vec![line.text];
+        }
+        // Nothing marked the pieces and the text did not close: they were records of their own, of which the first was
+        // truncated.
+        let ends = line.starts[1..].iter().copied().chain([line.text.len()]);
+        let mut lines = Vec::new();
+        for (start, end) in line.starts.iter().copied().zip(ends) {
+            let text = &line.text[start..end];
+            let is_event = Raw::first(text).is_ok_and(|value| value.bytes().len() == text.trim_ascii().len());
+            if start == 0 || is_json(text) && is_event {
+                lines.push(text.to_vec());
+            } else {
+                self.dropped_pieces += 1;
+            }
+        }
+        lines
+    }
+
+    /// Gives up waiting for the rest of all lines.
+    pub(super) fn finish(&mut self) -> Vec<Vec<u8>> {
+        let mut lines = Vec::new();
+        while !self.lines.is_empty() {
+            lines.extend(self.remove(0));
+        }
+        lines
+    }
+}
+
+fn is_json(text: &[u8]) -> bool {
+    matches!(text.trim_ascii_start().first(), Some(b'{' | b'['))
+}
+
+/// Whether a piece that continues no line is a whole line.
+fn is_whole(piece: Piece<'_>) -> bool {
+    match piece.end {
+        PieceEnd::Final => true,
+        PieceEnd::Continued => false,
+        PieceEnd::Unknown => !is_json(piece.text) || Raw::first(piece.text).is_ok(),
+    }
+}
+
+/// How many lines at the end of a buffer are read to find where it can be cut.
+const CUT_WINDOW: usize = 64;
+
+/// The length of the longest part of a buffer, from its start, after which no line is open: where the buffer can be cut so that
+/// each part can be read by itself. The buffer has to consist of whole lines. 0 if there is no such place.
+pub fn complete_prefix(buffer: &[u8]) -> usize {
+    let first = &buffer[..memchr::memchr(b'\n', buffer).unwrap_or(buffer.len())];
+    let is_container_log = CriLine::parse(first).is_some() || piece_of(first, |_, _| ()).is_some();
+    if !is_container_log {
+        return complete_raw_prefix(buffer);
+    }
+    let text = buffer.strip_suffix(b"\n").unwrap_or(buffer);
+    let window = memchr::memrchr_iter(b'\n', text).nth(CUT_WINDOW - 1).map_or(0, |newline| newline + 1);
+    match last_closed(&buffer[window..]) {
+        0 if window > 0 => last_closed(buffer),
+        length => window + length,
+    }
+}
+
+/// The end of the last line after which no line is open.
+fn last_closed(buffer: &[u8]) -> usize {
+    let mut open = OpenLines::default();
+    let (mut closed, mut end) = (0, 0);
+    for line in buffer.split_inclusive(|byte| *byte == b'\n') {
+        end += line.len();
+        let content = line.strip_suffix(b"\n").unwrap_or(line);
+        if let Some(cri) = CriLine::parse(content) {
+            open.push(|| cri.stream.to_vec(), cri.piece, usize::MAX);
+        } else {
+            piece_of(content, |stream, piece| open.push(|| stream.clone(), piece, usize::MAX));
+        }
+        if open.is_empty() {
+            closed = end;
+        }
+    }
+    closed
+}
+
+/// Calls `take` with the stream and the piece in a shipper's record of a container log, if the line is one.
+fn piece_of<T>(line: &[u8], take: impl FnOnce(Vec<u8>, Piece<'_>) -> T) -> Option<T> {
+    if !line.starts_with(b"{") || line.starts_with(super::PLAIN_START) {
+        return None;
+    }
+    let record = Raw::first(line).ok()?;
+    let shape = Shape::of(record);
+    if !shape.is_wrapper() {
+        return None;
+    }
+    let text = shape.container_text()?;
+    let piece = Piece::of_record(&shape, &text);
+    Some(match CriLine::parse(piece.text) {
+        Some(cri) => take([&stream_of(record)[..], cri.stream].concat(), cri.piece),
+        None => take(stream_of(record), piece),
+    })
+}
+
+/// The members of a shipper's record that name the stream of a line.
+pub(super) fn stream_of(record: Raw<'_>) -> Vec<u8> {
+    const KEYS: [&str; 11] = [
+        "stream",
+        "file",
+        "tag",
+        "host",
+        "hostname",
+        "source",
+        "container_id",
+        "container_name",
+        "partial_id",
+        "kubernetes",
+        "docker",
+    ];
+    let mut stream = Vec::new();
+    for value in record.get_all(KEYS) {
+        stream.push(b'\n');
+        stream.extend_from_slice(value.map(Raw::bytes).unwrap_or_default());
+    }
+    stream
+}
+
+/// The same for events that nothing wraps. A line that was cut where a value is expected may continue on the next line.
+fn complete_raw_prefix(buffer: &[u8]) -> usize {
+    let mut end = buffer.len();
+    for _ in 0..CUT_WINDOW {
+        let text = buffer[..end].trim_ascii_end();
+        let start = memchr::memrchr(b'\n', text).map_or(0, |newline| newline + 1);
+        let line = &text[start..];
+        let is_open = match line.last() {
+            Some(b':' | b'[') => line.first() == Some(&b'{'),
+            Some(b',') => line.first() == Some(&b'{') && Raw::first(line).is_err(),
+            _ => false,
+        };
+        if !is_open {
+            return end;
+        }
+        end = start;
+    }
+    buffer.len()
+}

@@ -1,0 +1,193 @@
+//! Records whose text ends in the middle.
+//!
+//! Takes the beginning of a record; returns the beginning of the event in it, completed by what an event says twice: where the text
+//! ends before `objectRef`, the object is read from the request URI. A client controls the length of much that precedes
+//! `objectRef`, so an event must never be lost for being cut before it.
+
+use super::super::event::Member;
+use super::super::json::{Cursor, JsonError, Raw};
+use super::super::uri::path::Target;
+use crate::text::escape::push_json_string;
+
+/// The event in a wrapper that ends in the middle. `None` if the record is not a wrapper of an event.
+pub(super) fn unwrap(record: &[u8]) -> Option<Vec<u8>> {
+    let mut cursor = Cursor::new(record, b'{');
+    let mut read_to = 0;
+    let mut complete = None;
+    while let Some(member) = cursor.member() {
+        match member {
+            Ok((key, _)) if key.is("kind") || key.is("auditID") => return None,
+            Ok((key, value)) => {
+                if key.is("log") || key.is("message") {
+                    complete = complete.or_else(|| value.string());
+                }
+                read_to = cursor.position();
+            }
+            Err(JsonError::Syntax) => return None,
+            Err(JsonError::Truncated) => break,
+        }
+    }
+    let mut text = match complete {
+        Some(text) => text.into_owned(),
+        None => {
+            // Between two members there is little more than a comma.
+            const MAX_SEPARATOR_LEN: usize = 64;
+            let member = record.get(read_to..)?;
+            let text = [&b"\"log\":\""[..], b"\"message\":\""].into_iter().find_map(|key| {
+                let at = memchr::memmem::find(&member[..member.len().min(MAX_SEPARATOR_LEN)], key)?;
+                member.get(at + key.len()..)
+            })?;
+            string(text)
+        }
+    };
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    text.push(b'\n');
+    Some(text)
+}
+
+/// The content of a string whose text ends in the middle. `text` starts after the opening quote.
+fn string(text: &[u8]) -> Vec<u8> {
+    // A truncated escape is dropped. The longest has six bytes.
+    let from = text.len().saturating_sub(6);
+    let mut end = text.len();
+    for at in from..text.len() {
+        let before = text[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+        let length = if text.get(at + 1) == Some(&b'u') { 6 } else { 2 };
+        if text[at] == b'\\' && before % 2 == 0 && at + length > text.len() {
+            end = at;
+            break;
+        }
+    }
+    let quoted = [b"\"", &text[..end], b"\""].concat();
+    Raw::assume(&quoted).string().map(std::borrow::Cow::into_owned).unwrap_or_default()
+}
+
+/// Adds `objectRef` to an event whose text ends before it, from the request URI. Further down the event is read as truncated all the
+/// same. `None` if the text is complete, is no event, has an object, or has no URI that names one.
+pub(super) fn with_target(text: &[u8]) -> Option<Vec<u8>> {
+    let mut cursor = Cursor::new(text, b'{');
+    let mut read_to = 0;
+    let (mut uri, mut verb, mut is_event) = (None, None, false);
+    loop {
+        match cursor.member()? {
+            Ok((key, value)) => {
+                match Member::named(&key.text()) {
+                    // What follows the object in the apiserver's order is late enough.
+                    Some(Member::ObjectRef | Member::ResponseStatus) => return None,
+                    Some(Member::RequestUri) if uri.is_none() => uri = value.string(),
+                    Some(Member::Verb) if verb.is_none() => verb = value.string(),
+                    Some(Member::Kind) => is_event |= value.string().as_deref() == Some(b"Event"),
+                    Some(Member::AuditId) => is_event = true,
+                    _ => {}
+                }
+                read_to = cursor.position();
+            }
+            Err(JsonError::Syntax) => return None,
+            Err(JsonError::Truncated) => break,
+        }
+    }
+    if !is_event {
+        return None;
+    }
+    let mut out = text[..read_to].to_vec();
+    let target = match &uri {
+        Some(uri) => Target::of(uri, verb.as_deref())?,
+        None => {
+            const KEY: &[u8] = b",\"requestURI\":\"";
+            let whole = string(text[read_to..].strip_prefix(KEY)?);
+            let uri = complete_part(&whole);
+            let is_path = uri.len() < whole.len() && whole[uri.len()] == b'/';
+            out.extend_from_slice(&KEY[..KEY.len() - 1]);
+            push_json_string(uri, &mut out);
+            let target = Target::of(uri, None)?;
+            // `/api/v1/namespaces/x/secr` is not a request for the namespace.
+            if is_path && target.resource == b"namespaces" {
+                return None;
+            }
+            target
+        }
+    };
+    out.extend_from_slice(
+        format!(",\"{}\":true,\"objectRef\":{{\"resource\":", Member::DerivedTarget.name()).as_bytes(),
+    );
+    push_json_string(&target.resource, &mut out);
+    for (key, value) in [
+        ("namespace", &target.namespace),
+        ("name", &target.name),
+        ("apiGroup", &target.group),
+        ("apiVersion", &target.version),
+        ("subresource", &target.subresource),
+    ] {
+        if !value.is_empty() {
+            out.extend_from_slice(format!(",\"{key}\":").as_bytes());
+            push_json_string(value, &mut out);
+        }
+    }
+    out.extend_from_slice(b"}\n");
+    Some(out)
+}
+
+/// A URI that ends in the middle without its last parameter, or without the last segment of its path, which may be incomplete.
+fn complete_part(uri: &[u8]) -> &[u8] {
+    let end = match memchr::memchr(b'?', uri) {
+        Some(question) => memchr::memrchr(b'&', &uri[question..]).map_or(question, |at| question + at),
+        None => memchr::memrchr(b'/', uri).unwrap_or_default(),
+    };
+    &uri[..end]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const EVENT: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/p/secrets/x?a=1\u0026watch=1","verb":"get","user":{"username":"m"},"sourceIPs":["10.0.0.1"],"userAgent":"curl","objectRef":{"resource":"secrets","namespace":"p","name":"x","apiVersion":"v1"},"responseStatus":{"code":200}}"#;
+
+    fn completed(until: &str) -> Option<String> {
+        let end = EVENT.find(until).unwrap() + until.len();
+        with_target(EVENT[..end].as_bytes()).map(|text| String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn reads_the_object_from_the_uri_of_a_truncated_event() {
+        let object = r#""pullwatch.io/derived-target":true,"objectRef":{"resource":"secrets","namespace":"p","name":"x","apiVersion":"v1"}"#;
+        for until in [
+            "\"user\":{",
+            "\"username\":\"m\"}",
+            "\"verb\":\"get\"",
+            "sourceIPs",
+            "userAgent\":\"cu",
+            "\"resource\":\"se",
+            "watch=1",
+            "\\u00",
+            "secrets/x?a=1",
+        ] {
+            let text = completed(until).unwrap();
+            assert!(text.contains(object), "{until}: {text}");
+            assert!(Raw::first(text.as_bytes()).is_err(), "{until}: it is still truncated");
+        }
+        assert!(
+            completed("watch=1").unwrap().contains(r#""requestURI":"/api/v1/namespaces/p/secrets/x?a=1","#)
+        );
+        // The name may be incomplete.
+        assert!(
+            completed("secrets/x")
+                .unwrap()
+                .contains(r#""objectRef":{"resource":"secrets","namespace":"p","apiVersion""#)
+        );
+    }
+
+    #[test]
+    fn changes_nothing_else() {
+        assert_eq!(with_target(EVENT.as_bytes()), None);
+        for until in
+            ["\"v1\"},", "\"code\":200}", "\"auditID\":\"", "\"requestURI\":\"/api", "/namespaces/p/sec"]
+        {
+            assert_eq!(completed(until), None, "{until}");
+        }
+        assert_eq!(with_target(br#"{"kind":"Pod","requestURI":"/api/v1/secrets","a"#), None);
+        assert_eq!(with_target(br#"{"kind":"Event","requestURI":"/healthz","verb":"#), None);
+    }
+}

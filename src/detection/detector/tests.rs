@@ -1,0 +1,337 @@
+//! Input that is meant to be misread: forged records, truncated events, and text that takes long to read.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::{Detector, Options, Stats};
+use crate::detection::audit::envelope::complete_prefix;
+use crate::detection::audit::steps;
+use crate::detection::rules;
+
+fn detector(max_event_size: usize) -> Detector {
+    let loaded = rules::load(&crate::shipped::files(), &rules::Options::default());
+    Detector::new(&loaded.rules, Options { max_event_size, ..Options::default() })
+}
+
+/// The alerts of a text, and what was counted.
+fn evaluate(detector: &Detector, text: &[u8]) -> (Vec<Value>, Stats) {
+    let mut session = detector.session();
+    let mut alerts = Vec::new();
+    session.chunk(text, &mut |alert| {
+        let mut json = Vec::new();
+        alert.write_json(&mut json);
+        alerts.push(serde_json::from_slice(&json).unwrap());
+    });
+    let stats = session.take_stats();
+    (alerts, stats)
+}
+
+fn rules_of(alerts: &[Value]) -> Vec<&str> {
+    alerts.iter().map(|alert| alert["rule"].as_str().unwrap()).collect()
+}
+
+/// A list of secrets in the format of the apiserver, with `body` as its request object.
+fn event(user: &str, uri: &str, body: &str) -> String {
+    let body = if body.is_empty() { String::new() } else { format!(r#","requestObject":{body}"#) };
+    format!(
+        r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Request","auditID":"a","stage":"ResponseComplete","requestURI":"{uri}","verb":"list","user":{{"username":"{user}","groups":["contractors"]}},"sourceIPs":["10.0.0.66"],"userAgent":"curl","objectRef":{{"resource":"secrets","apiVersion":"v1"}},"responseStatus":{{"metadata":{{}},"code":200}}{body},"requestReceivedTimestamp":"2026-11-23T04:00:01.000685Z","stageTimestamp":"2026-11-23T04:00:01.000822Z","annotations":{{"authorization.k8s.io/decision":"allow"}}}}"#
+    )
+}
+
+/// A patch of something harmless by mallory, which contains a whole event of alice, and where that starts and ends.
+fn patch() -> (String, usize, usize) {
+    let nested = event("alice", "/api/v1/secrets", "");
+    let filler = "A".repeat(2000);
+    let body = format!(
+        r#"[{{"op":"add","path":"/x","value":"{filler}"}},{{"op":"add","path":"/y","value":{nested}}}]"#
+    );
+    let patch = event("mallory", "/apis/x/v1/foos", &body)
+        .replace(r#""resource":"secrets","apiVersion":"v1"}},"responseStatus""#, "X");
+    let patch = patch.replacen(r#""verb":"list""#, r#""verb":"patch""#, 1).replacen(
+        r#"{"resource":"secrets","apiVersion":"v1"}"#,
+        r#"{"resource":"foos","apiGroup":"x","apiVersion":"v1"}"#,
+        1,
+    );
+    let start = patch.find(&nested).unwrap();
+    (patch, start, start + nested.len())
+}
+
+fn users(alerts: &[Value]) -> Vec<&str> {
+    alerts.iter().map(|alert| alert["event"]["user"]["username"].as_str().unwrap_or_default()).collect()
+}
+
+#[test]
+fn reads_no_event_that_a_client_nested_into_another() {
+    let detector = detector(1 << 20);
+    let (patch, start, end) = patch();
+    let own = event("bob", "/api/v1/secrets", "");
+    let docker = |pieces: &[&str]| -> String {
+        let last = pieces.len() - 1;
+        pieces
+            .iter()
+            .enumerate()
+            .map(|(at, piece)| {
+                let log = if at == last { format!("{piece}\n") } else { (*piece).to_owned() };
+                json!({"log": log, "stream": "stdout", "time": "2026-11-23T04:00:00Z"}).to_string() + "\n"
+            })
+            .collect()
+    };
+    let cri = |pieces: &[&str]| -> String {
+        let last = pieces.len() - 1;
+        pieces
+            .iter()
+            .enumerate()
+            .map(|(at, piece)| {
+                let tag = if at == last { "F" } else { "P" };
+                format!("2026-11-23T03:46:20.873000000Z stdout {tag} {piece}\n")
+            })
+            .collect()
+    };
+    let in_log = |lines: String| -> String {
+        lines
+            .lines()
+            .map(|line| json!({"log": line, "kubernetes": {"pod_name": "apiserver"}}).to_string() + "\n")
+            .collect()
+    };
+    let tagged = |pieces: &[&str]| -> String {
+        cri(pieces)
+            .lines()
+            .map(|line| {
+                let parts: Vec<&str> = line.splitn(4, ' ').collect();
+                json!({"time": parts[0], "stream": parts[1], "logtag": parts[2], "message": parts[3]})
+                    .to_string()
+                    + "\n"
+            })
+            .collect()
+    };
+    let pieces = [&patch[..start], &patch[start..end], &patch[end..]];
+    let two = [&patch[..start], &patch[start..]];
+    for (name, text) in [
+        ("docker", docker(&pieces)),
+        ("docker, two pieces", docker(&two)),
+        ("CRI", cri(&pieces)),
+        ("CRI in a shipper's record", in_log(cri(&pieces))),
+        ("CRI, parsed by a shipper", tagged(&pieces)),
+        ("lines", pieces.join("\n") + "\n"),
+        ("two lines", two.join("\n") + "\n"),
+        ("one line", patch.clone() + "\n"),
+        ("one line that is cut in the event", patch[..end - 10].to_owned() + "\n"),
+        ("one line that is cut behind the event", patch[..end].to_owned() + "\n"),
+    ] {
+        let (alerts, stats) = evaluate(&detector, text.as_bytes());
+        assert!(!users(&alerts).contains(&"alice"), "{name}: {:?}", rules_of(&alerts));
+        assert_eq!(stats.events, 1, "{name}: {stats:?}");
+        // What comes after it is read.
+        let own = if name.starts_with("CRI in") {
+            in_log(cri(&[&own]))
+        } else if name.starts_with("CRI,") {
+            tagged(&[&own])
+        } else if name == "CRI" {
+            cri(&[&own])
+        } else {
+            own.clone() + "\n"
+        };
+        let (alerts, stats) = evaluate(&detector, (text + &own).as_bytes());
+        assert!(!users(&alerts).contains(&"alice") && users(&alerts).contains(&"bob"), "{name}: {alerts:?}");
+        assert_eq!(stats.events, 2, "{name}: {stats:?}");
+    }
+    // Longer than the limit.
+    let limited = self::detector(start + 100);
+    let (alerts, stats) = evaluate(&limited, (cri(&pieces) + &docker(&pieces) + &patch).as_bytes());
+    assert!(!users(&alerts).contains(&"alice"), "{alerts:?}");
+    assert_eq!(stats.events, 3, "{stats:?}");
+}
+
+#[test]
+fn interleaved_streams_are_joined_by_stream() {
+    let detector = detector(1 << 20);
+    let (patch, start, end) = patch();
+    let line =
+        |stream: &str, tag: &str, text: &str| format!("2026-11-23T03:46:20.8Z {stream} {tag} {text}\n");
+    let text = [
+        line("stdout", "P", &patch[..start]),
+        line("stderr", "F", "I1123 04:00:00 log.go:1] something"),
+        line("stderr", "P", "E1123 04:00:00 log.go:1] a long line of another log "),
+        line("stdout", "P", &patch[start..end]),
+        line("stderr", "F", &event("alice", "/api/v1/secrets", "")),
+        line("stdout", "F", &patch[end..]),
+        line("stdout", "F", &event("bob", "/api/v1/secrets", "")),
+    ];
+    let (alerts, stats) = evaluate(&detector, text.concat().as_bytes());
+    assert!(!users(&alerts).contains(&"alice") && users(&alerts).contains(&"bob"), "{alerts:?}");
+    assert_eq!(stats.events, 2);
+    // A buffer is cut where no line is open.
+    let ends: Vec<usize> = text
+        .iter()
+        .scan(0, |end, line| {
+            *end += line.len();
+            Some(*end)
+        })
+        .collect();
+    let whole = text.concat();
+    let cuts: Vec<usize> = ends.iter().map(|end| complete_prefix(&whole.as_bytes()[..*end])).collect();
+    assert_eq!(cuts, [0, 0, 0, 0, 0, ends[5], ends[6]]);
+}
+
+#[test]
+fn an_event_after_an_interruption_is_read() {
+    let detector = detector(1 << 20);
+    let own = event("bob", "/api/v1/secrets", "");
+    let other = event("carol", "/api/v1/secrets", "");
+    for end in (60..own.len()).step_by(7) {
+        // Interrupted by the next event, or by the end of a line of a shipper that truncates.
+        for text in [
+            format!("{}{other}\n", &own[..end]),
+            format!("{}\n{other}\n", &own[..end]),
+            json!({"message": &own[..end]}).to_string() + "\n" + &json!({"message": other}).to_string(),
+        ] {
+            let is_value = own[..end].ends_with([':', '[']) && !own[..end].ends_with("T04:");
+            let (alerts, stats) = evaluate(&detector, text.as_bytes());
+            assert!(users(&alerts).contains(&"carol") || is_value, "{text}");
+            assert!(stats.events == 2 || is_value, "{text}: {stats:?}");
+        }
+    }
+}
+
+#[test]
+fn an_event_that_is_cut_anywhere_is_reported() {
+    let detector = detector(1 << 20);
+    let own = event("mallory", "/api/v1/namespaces/production/secrets?limit=500", "");
+    let object = own.find(r#""objectRef""#).unwrap();
+    for end in own.find("auditID").unwrap()..own.len() {
+        let (alerts, stats) = evaluate(&detector, own[..end].as_bytes());
+        assert_eq!(stats.events, 1, "{}: {stats:?}", &own[..end]);
+        assert!(stats.malformed.is_empty(), "{}: {stats:?}", &own[..end]);
+        if end < object {
+            assert!(rules_of(&alerts).contains(&"Audit Event Cut Before Its Target"), "{}", &own[..end]);
+        }
+    }
+    let (alerts, _) = evaluate(&detector, own[..object].as_bytes());
+    let cut = alerts.iter().find(|alert| alert["rule"] == "Audit Event Cut Before Its Target").unwrap();
+    assert_eq!(cut["event"]["objectRef"]["resource"], "secrets");
+    assert_eq!(cut["event"]["objectRef"]["namespace"], "production");
+}
+
+#[test]
+fn a_field_that_a_client_filled_is_reported() {
+    let detector = detector(1 << 20);
+    let long = "x".repeat(20_000);
+    let own = event("mallory", "/api/v1/secrets", "");
+    for (field, text) in [
+        ("auditID", own.replace(r#""auditID":"a""#, &format!(r#""auditID":"{long}""#))),
+        ("requestURI", own.replace("/api/v1/secrets", &format!("/api/v1/secrets?x={long}"))),
+        ("sourceIPs", own.replace("10.0.0.66", &long)),
+        ("userAgent", own.replace("curl", &long)),
+        (
+            "impersonatedUser",
+            own.replace(
+                r#""sourceIPs""#,
+                &format!(r#""impersonatedUser":{{"username":"u","extra":{{"x":["{long}"]}}}},"sourceIPs""#),
+            ),
+        ),
+    ] {
+        // Also for requests that no other rule is about.
+        for text in [text.clone(), text.replace("secrets", "endpoints")] {
+            let (alerts, _) = evaluate(&detector, text.as_bytes());
+            assert!(
+                rules_of(&alerts).contains(&"Oversized Request Field In Audit Event"),
+                "{field}: {:?}",
+                rules_of(&alerts)
+            );
+            // Whatever cuts the line within the field or behind it.
+            for end in [3000, 12_000, 20_000] {
+                let (alerts, stats) = evaluate(&detector, &text.as_bytes()[..end]);
+                assert!(!alerts.is_empty(), "{field}, {end}: {stats:?}");
+            }
+        }
+    }
+    let (alerts, _) = evaluate(&detector, own.as_bytes());
+    assert!(!rules_of(&alerts).contains(&"Oversized Request Field In Audit Event"));
+}
+
+/// Inputs that grow with a number.
+fn shapes() -> Vec<(&'static str, Box<dyn Fn(usize) -> String>)> {
+    const START: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#;
+    let escaped = |text: String| json!({"log": text}).to_string();
+    let repeated = |unit: &'static str| move |n: usize| unit.repeat(n);
+    vec![
+        ("lists over lines", Box::new(repeated("[\n"))),
+        ("lists that close", Box::new(|n| "[1,\n".repeat(n) + "1" + &"]".repeat(n))),
+        ("objects over lines", Box::new(repeated("{\n"))),
+        ("members without values", Box::new(repeated("{\"a\":\n"))),
+        ("members of lists", Box::new(repeated("{\"a\":[\n"))),
+        ("unclosed starts", Box::new(repeated(START))),
+        ("unclosed starts on lines", Box::new(|n| format!("{START}\n").repeat(n))),
+        ("unclosed starts and blanks", Box::new(|n| START.repeat(n) + &" ".repeat(n * 40))),
+        ("lists in a record", Box::new(move |n| escaped("[\n".repeat(n)))),
+        ("starts in a record", Box::new(move |n| escaped(START.repeat(n)))),
+        ("records in a record", Box::new(move |n| escaped("{\"log\":\"x\"}\n".repeat(n)))),
+        ("records in two records", Box::new(move |n| escaped(escaped("[\n".repeat(n))))),
+        ("wrappers in wrappers", Box::new(|n| "{\"log\":".repeat(n))),
+        ("lists of wrappers", Box::new(|n| format!("[{}", "{\"log\":\"x\"},".repeat(n)))),
+        (
+            "a cut patch",
+            Box::new(|n| format!("{START},\"requestObject\":[{}", format!("{START}}},").repeat(n))),
+        ),
+        (
+            "a cut patch of unclosed starts",
+            Box::new(|n| format!("{START},\"requestObject\":[{}", format!("{START},\"x\":[").repeat(n))),
+        ),
+        (
+            "pieces of a stream",
+            Box::new(|n| "{\"log\":\"{\\\"a\\\":\",\"stream\":\"stdout\",\"time\":\"t\"}\n".repeat(n)),
+        ),
+        ("pieces without an end", Box::new(|n| "2026-11-23T03:46:20.8Z stdout P {\"a\":\n".repeat(n))),
+        (
+            "streams",
+            Box::new(|n| {
+                (0..n).fold(String::new(), |mut text, at| {
+                    let _ = writeln!(text, "{{\"log\":\"{{\\\"a\\\":\",\"stream\":\"{at}\"}}");
+                    text
+                })
+            }),
+        ),
+        ("lone surrogates", Box::new(|n| format!("{START},\"a\":\"{}\"}}", "\\ud800".repeat(n)))),
+        ("backslashes", Box::new(|n| format!("{{\"log\":\"{}", "\\".repeat(n * 8)))),
+        (
+            "members",
+            Box::new(|n| format!("{START},\"requestObject\":{{{}\"a\":1}}}}", "\"value\":1,".repeat(n))),
+        ),
+        (
+            "parameters",
+            Box::new(|n| {
+                event("m", &format!("/api/v1/secrets?{}", "fieldSelector=type%3Da&;".repeat(n)), "")
+            }),
+        ),
+        (
+            "an uri of slashes",
+            Box::new(|n| event("m", &format!("/api/v1/{}", "secrets/".repeat(n)), "")[..n * 8].to_owned()),
+        ),
+        ("deep values", Box::new(|n| event("m", "/api/v1/secrets", &("[".repeat(n) + &"]".repeat(n))))),
+        (
+            "any values",
+            Box::new(|n| {
+                json!({"body": {"kvlistValue": {"values": vec![json!({"key": "a", "value": {"stringValue": "b"}}); n]}}}).to_string()
+            }),
+        ),
+    ]
+}
+
+/// Work may double with the input, and a little more.
+#[test]
+fn reading_takes_time_in_proportion_to_the_input() {
+    let detector = detector(1 << 24);
+    for (name, shape) in shapes() {
+        let work = |n: usize| {
+            let text = shape(n);
+            steps::take();
+            evaluate(&detector, text.as_bytes());
+            detector.session().message(text.as_bytes(), &mut |_| {});
+            complete_prefix(text.as_bytes());
+            steps::take()
+        };
+        let (once, twice) = (work(400), work(800));
+        assert!(twice <= once * 5 / 2 + 20_000, "{name}: {once} steps, {twice} for twice the input");
+    }
+}
