@@ -11,6 +11,7 @@ pub mod event_id;
 pub mod json;
 pub(crate) mod json_prefix;
 pub mod literals;
+pub(crate) mod outcome;
 pub mod redact;
 #[cfg_attr(not(fuzzing), doc(hidden))]
 pub mod steps;

@@ -268,6 +268,10 @@ impl<'e> EvalContext<'_, '_, 'e> {
                 list(registry::referenced_credentials(self.event, &request, names, cluster_state))
             }
             Registry::Granted => list(registry::granted_verbs(self.event, &request, cluster_state)),
+            Registry::DryRun => word(request.dry_run()),
+            Registry::Evicted => {
+                list(cluster_state.map(|state| state.evicted_credentials()).unwrap_or_default())
+            }
             Registry::PodSecurity => registry::pod_security_change(self.event, &request, cluster_state)
                 .map_or(Value::Missing, word),
             _ => exposed(part, &self.exposure()),
@@ -328,13 +332,17 @@ fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
             Some(evidence) => Value::Text(evidence.name().as_bytes().into()),
             None => Value::Missing,
         },
+        Registry::Truncated if exposure.is_truncated => Value::Text(b"true".into()),
+        Registry::Truncated => Value::Text(b"false".into()),
         // Not parts of an exposure.
         Registry::ByType
         | Registry::Copied
         | Registry::Referenced
         | Registry::ImageHosts
         | Registry::Granted
-        | Registry::PodSecurity => Value::Missing,
+        | Registry::PodSecurity
+        | Registry::DryRun
+        | Registry::Evicted => Value::Missing,
     }
 }
 

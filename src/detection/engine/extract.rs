@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use super::value::{Text, Value};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Pointer, Raw, Type};
+use crate::detection::audit::outcome::Outcome;
 use crate::detection::audit::redact::{self, Place};
 use crate::detection::audit::time::Clock;
 use crate::detection::audit::{time, uri};
@@ -288,6 +289,7 @@ impl FieldReader {
             Source::Oversized => {
                 Value::list(event.oversized().map(|member| Cow::Borrowed(member.as_bytes())).collect())
             }
+            Source::Outcome => Value::Text(Outcome::of(event).name().as_bytes().into()),
             // The evaluator determines these, once per event.
             Source::Registry(_) => Value::Missing,
             // No event has these.

@@ -382,8 +382,10 @@ impl Plan {
         }
         let plan = match operand {
             Operand::Field(FieldRef { field: Field { source: Source::Registry(part), .. }, .. }) => {
-                self.needs_cluster_state |=
-                    !matches!(part, Registry::ByType | Registry::Copied | Registry::ImageHosts);
+                self.needs_cluster_state |= !matches!(
+                    part,
+                    Registry::ByType | Registry::Copied | Registry::ImageHosts | Registry::DryRun
+                );
                 OperandPlan::Registry(*part)
             }
             Operand::Field(FieldRef { field: Field { source: Source::Correlation(part), .. }, .. }) => {

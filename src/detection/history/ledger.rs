@@ -270,7 +270,7 @@ mod tests {
         let mut see = |kind, host: String, rules: &[usize]| {
             let mut exposure =
                 Exposure { kind, secrets: vec!["p/s".to_owned()], count: 1, ..Exposure::default() };
-            exposure.logins.hosts.insert(host);
+            exposure.logins.hosts.push(host);
             ledger.add(&Read {
                 reader: Reader { user: "mallory".to_owned(), impersonated: None },
                 client: None,

@@ -132,7 +132,9 @@ pub fn reads(field: &FieldRef) -> Part {
             | Registry::Granted
             | Registry::PodSecurity,
         ) => Part::RequestObject,
-        Source::Registry(Registry::Scope | Registry::ByType) => Part::Head,
+        Source::Registry(
+            Registry::Scope | Registry::ByType | Registry::DryRun | Registry::Truncated | Registry::Evicted,
+        ) => Part::Head,
         // In outputs of correlations alone.
         Source::Correlation(_) => Part::Head,
         Source::ClientAddress
@@ -141,7 +143,8 @@ pub fn reads(field: &FieldRef) -> Part {
         | Source::Actor
         | Source::Truncated
         | Source::TargetMissing
-        | Source::Oversized => Part::Head,
+        | Source::Oversized
+        | Source::Outcome => Part::Head,
         Source::Whole
         | Source::WholeIndented
         | Source::UriParameter
@@ -192,6 +195,8 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
         Source::ClientAddress => AbstractValue::There,
         Source::Truncated | Source::TargetMissing => AbstractValue::one_of(&["true", "false"]),
         Source::Oversized => AbstractValue::Unknown,
+        Source::Outcome if event.stage == Stage::RequestReceived => AbstractValue::text("unknown"),
+        Source::Outcome => AbstractValue::one_of(&["success", "failure"]),
         Source::UserKind => match &event.scenario.actor.name {
             UserName::Known(name) | UserName::StartsWith(name) => {
                 AbstractValue::text(user_kind(name.as_bytes()))
@@ -223,7 +228,9 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
     let if_sent =
         || if event.has(Part::RequestObject) { AbstractValue::Unknown } else { AbstractValue::Missing };
     match part {
-        Registry::ByType => return AbstractValue::one_of(&["true", "false"]),
+        Registry::ByType | Registry::Truncated => return AbstractValue::one_of(&["true", "false"]),
+        Registry::DryRun => return AbstractValue::one_of(&["true", "false", "unknown"]),
+        Registry::Evicted => return AbstractValue::Unknown,
         // What a pod holds was learned when it was made.
         Registry::Referenced if request.resource == "pods" && !request.subresource.is_empty() => {
             return AbstractValue::Unknown;
@@ -237,6 +244,8 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
     }
     if !event.is_exposure() {
         return match part {
+            // The response to a write or a deletion can hold what the client did not send.
+            Registry::Exposure if event.is_about_secrets() => AbstractValue::Unknown,
             Registry::Exposure => AbstractValue::text("none"),
             Registry::Count => AbstractValue::There,
             Registry::Secrets | Registry::Evidence | Registry::Scope if event.is_about_secrets() => {

@@ -5,6 +5,7 @@
 //! entry. Every map is bounded and evicts its least recently used entries. Only names, types and verbs may enter it, never
 //! the data of a secret.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -32,13 +33,15 @@ const MAX_ROLES: usize = 10_000;
 const MAX_NAMESPACES: usize = 10_000;
 
 /// Why a secret counts as a registry credential, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Evidence {
     /// Its name matches a pattern, and nothing better is known.
     Name,
     /// An `imagePullSecrets` list names it.
     Reference,
+    /// Its type says nothing, but its data is a registry credential.
+    Content,
     /// Its type was logged.
     Type,
 }
@@ -49,6 +52,7 @@ impl Evidence {
         match self {
             Evidence::Name => "name",
             Evidence::Reference => "reference",
+            Evidence::Content => "content",
             Evidence::Type => "type",
         }
     }
@@ -60,12 +64,18 @@ struct SecretState {
     /// Whether its type is that of a registry credential; none if the type is unknown.
     #[serde(rename = "credential", default, skip_serializing_if = "Option::is_none")]
     is_credential: Option<bool>,
+    /// Whether its data is a registry credential.
+    #[serde(rename = "content", default, skip_serializing_if = "std::ops::Not::not")]
+    has_content: bool,
     /// Whether an `imagePullSecrets` list names it.
     #[serde(rename = "referenced", default, skip_serializing_if = "std::ops::Not::not")]
     is_referenced: bool,
     /// When it was last created or changed, in nanoseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     written: Option<i64>,
+    /// Whether it may have been deleted, which no event proves.
+    #[serde(rename = "deleted", default, skip_serializing_if = "std::ops::Not::not")]
+    may_be_deleted: bool,
 }
 
 impl SecretState {
@@ -73,6 +83,7 @@ impl SecretState {
     fn evidence(self) -> Option<Evidence> {
         match self.is_credential {
             Some(true) => Some(Evidence::Type),
+            _ if self.has_content => Some(Evidence::Content),
             Some(false) => None,
             None => self.is_referenced.then_some(Evidence::Reference),
         }
@@ -155,22 +166,40 @@ impl ClusterState {
         self.secrets.evicted() + self.pods.evicted() + self.roles.evicted() + self.namespaces.evicted()
     }
 
-    /// Records the type of a secret.
+    /// Records the type of a secret, and whether its data is a registry credential, where it is shown.
     pub(super) fn record_type(
         &mut self,
         namespace: &str,
         name: &str,
         is_credential: bool,
+        has_content: Option<bool>,
         names: &NamePatterns,
     ) {
         let key = key(namespace, name);
         // Other secrets matter only if their name matches a pattern, or something was learned of them already.
-        if !is_credential && !names.matches(name) && self.secrets.get(&*key).is_none() {
+        if !is_credential
+            && has_content != Some(true)
+            && !names.matches(name)
+            && self.secrets.get(&*key).is_none()
+        {
             return;
         }
         self.secrets.change(&key, SecretState::default, |secret| {
-            secret.is_credential.replace(is_credential) != Some(is_credential)
+            let before = *secret;
+            secret.may_be_deleted = false;
+            secret.is_credential = Some(is_credential);
+            secret.has_content = has_content.unwrap_or(secret.has_content);
+            *secret != before
         });
+    }
+
+    /// Records that a secret was read.
+    pub(super) fn record_existence(&mut self, namespace: &str, name: &str) {
+        let key = key(namespace, name);
+        if self.secrets.get(&*key).is_some_and(|secret| secret.may_be_deleted) {
+            self.secrets
+                .change(&key, SecretState::default, |secret| std::mem::take(&mut secret.may_be_deleted));
+        }
     }
 
     /// Records that an `imagePullSecrets` list names a secret.
@@ -187,14 +216,24 @@ impl ClusterState {
             self.secrets.change(&key(namespace, name), SecretState::default, |secret| {
                 let is_later = secret.written < time;
                 secret.written = secret.written.max(time);
-                is_later
+                is_later | std::mem::take(&mut secret.may_be_deleted)
             });
         }
     }
 
-    /// Records the secrets that a pod holds.
-    pub(super) fn record_pod(&mut self, namespace: &str, pod: &str, secrets: Vec<Box<str>>) {
-        self.pods.set(&key(namespace, pod), secrets.into());
+    /// Records the secrets that a pod holds: all of them, or some that it holds beside others.
+    pub(super) fn record_pod(
+        &mut self,
+        namespace: &str,
+        pod: &str,
+        mut secrets: BTreeSet<Box<str>>,
+        are_all: bool,
+    ) {
+        let key = key(namespace, pod);
+        if !are_all && let Some(known) = self.pods.get(&*key) {
+            secrets.extend(known.iter().cloned());
+        }
+        self.pods.set(&key, secrets.into_iter().take(MAX_SECRETS_PER_POD).collect());
     }
 
     /// Returns the names of the secrets that a pod holds.
@@ -216,6 +255,17 @@ impl ClusterState {
         }
     }
 
+    /// Records verbs on secrets that a role grants beside others.
+    pub(super) fn add_verbs_to_role(&mut self, namespace: &str, role: &str, mut verbs: Vec<String>) {
+        if verbs.is_empty() {
+            return;
+        }
+        verbs.extend(self.verbs_of_role(namespace, role).unwrap_or_default());
+        verbs.sort_unstable();
+        verbs.dedup();
+        self.roles.set(&key(namespace, role), verbs);
+    }
+
     /// Returns the verbs on secrets that a role grants.
     pub(super) fn verbs_of_role(&mut self, namespace: &str, role: &str) -> Option<Vec<String>> {
         self.roles.get(&*key(namespace, role)).cloned()
@@ -234,7 +284,9 @@ impl ClusterState {
     /// Returns why a secret counts as a registry credential; none if it does not.
     pub(super) fn evidence(&mut self, namespace: &str, name: &str, names: &NamePatterns) -> Option<Evidence> {
         match self.secrets.get(&*key(namespace, name)).copied() {
-            Some(secret) if secret.is_credential.is_some() || secret.is_referenced => secret.evidence(),
+            Some(secret) if secret.is_credential.is_some() || secret.has_content || secret.is_referenced => {
+                secret.evidence()
+            }
             _ => names.matches(name).then_some(Evidence::Name),
         }
     }
@@ -257,9 +309,36 @@ impl ClusterState {
         self.secrets.remove(&*key(namespace, name));
     }
 
-    /// Forgets all secrets of a namespace.
-    pub(super) fn remove_secrets_of(&mut self, namespace: &str) {
-        self.secrets.remove_prefix(&key(namespace, ""));
+    /// Forgets a secret that does not exist, if its deletion was only to be proven.
+    pub(super) fn remove_absent_secret(&mut self, namespace: &str, name: &str) {
+        let key = key(namespace, name);
+        if self.secrets.get(&*key).is_some_and(|secret| secret.may_be_deleted) {
+            self.secrets.remove(&*key);
+        }
+    }
+
+    /// Records that a secret may have been deleted. It stays known.
+    pub(super) fn record_unproven_deletion(&mut self, namespace: &str, name: &str) {
+        let key = key(namespace, name);
+        if self.secrets.get(&*key).is_some() {
+            self.secrets.change(&key, SecretState::default, |secret| {
+                !std::mem::replace(&mut secret.may_be_deleted, true)
+            });
+        }
+    }
+
+    /// Records that all secrets of a namespace may have been deleted.
+    pub(super) fn record_unproven_deletions(&mut self, namespace: &str) {
+        let prefix = key(namespace, "");
+        let names: Vec<String> = self.secrets.starting_with(&prefix).map(|(key, _)| key.to_owned()).collect();
+        for name in names.iter().filter_map(|key| key.strip_prefix(&*prefix)) {
+            self.record_unproven_deletion(namespace, name);
+        }
+    }
+
+    /// Returns the credentials known by type or content that were evicted while the last event was learned from.
+    pub(crate) fn evicted_credentials(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Returns whether this is the first event of a long-running request, and remembers the request.
@@ -290,10 +369,12 @@ impl ClusterState {
 impl ClusterState {
     /// Returns all known registry credentials as `namespace/name`, sorted, each with the time of its last write in
     /// nanoseconds since 1970 (time of the event), if one was seen. Includes secrets that only their name gives away, if
-    /// a write to them was seen.
+    /// a write to them was seen, and leaves out those that may have been deleted.
     pub fn credentials_with_times(&self) -> impl Iterator<Item = (&str, Option<i64>)> {
         let secrets = self.secrets.starting_with("");
-        secrets.filter(|(_, secret)| secret.is_known_credential()).map(|(key, secret)| (key, secret.written))
+        secrets
+            .filter(|(_, secret)| secret.is_known_credential() && !secret.may_be_deleted)
+            .map(|(key, secret)| (key, secret.written))
     }
 
     /// Sets the clock that limits the times of writes.

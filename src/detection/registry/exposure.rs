@@ -1,28 +1,30 @@
 //! What one event exposed of registry credentials.
 //!
-//! Takes an event and the cluster state, and returns the credentials that the response handed over. A read by name says
-//! which secret; a list or a watch has no name, so that the response decides where the policy logs it, and where it does
-//! not, the read is presumed to have covered every known credential in its scope. Types that the event shows are recorded in
-//! the cluster state on the way. The data of a secret must never enter the result: hosts and user names alone.
+//! Takes an event and the cluster state, and returns the credentials that the response handed over ([`Exposure`]). Where the
+//! response is logged it decides, whatever the verb and the status are: deletions, updates and requests that timed out can
+//! return secrets as well. Where it is not logged, what it may contain is presumed: the named secret, or every known
+//! credential in the scope of the request. Types and contents that the event shows are recorded in the cluster state on the
+//! way. The data of a secret must never enter the result: hosts and user names alone.
 
 use serde::{Deserialize, Serialize};
 
 use super::cluster_state::{ClusterState, Evidence};
-use super::docker_config::{DATA_KEYS, RegistryLogins, SECRET_TYPES};
+use super::docker_config::{RegistryLogins, SECRET_TYPES};
+use super::findings::{Finding, Findings, Selection};
+use super::request_info::{Deletion, has_finalizers};
+use super::secret_view::{SecretView, for_each_secret, unquoted};
 use super::{RequestInfo, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{JsonError, Raw, Type};
-use crate::detection::audit::uri;
+use crate::detection::audit::outcome;
+use crate::detection::audit::uri::query::Readings;
 use crate::text::name_patterns::NamePatterns;
 
-/// The annotation in which `kubectl apply` stores the whole object.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// Maximum number of secrets that an exposure names. All are counted.
-const MAX_NAMED: usize = 1000;
+/// The type of secrets without a type of their own, which may hold anything.
+const OPAQUE: &[u8] = b"Opaque";
 
 /// How surely credentials were handed over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExposureKind {
     /// No registry credential was involved.
@@ -77,13 +79,17 @@ impl ReadScope {
 pub struct Exposure {
     pub kind: ExposureKind,
     pub scope: ReadScope,
-    /// Credentials as `namespace/name`, at most [`MAX_NAMED`].
+    /// Credentials as `namespace/name`, at most 1,000: by evidence, the strongest first, then those known before the event,
+    /// then one of each namespace after the other.
     pub secrets: Vec<String>,
     /// Number of credentials.
     pub count: u64,
     /// The strongest evidence for any of them.
     pub evidence: Option<Evidence>,
     pub logins: RegistryLogins,
+    /// Whether credentials, hosts or user names are left out.
+    #[serde(rename = "truncated", default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_truncated: bool,
 }
 
 /// What a request does to secrets, which decides what its response can expose.
@@ -93,9 +99,9 @@ enum Access {
     Read,
     /// The stream contains later changes, and, depending on the query, what is there already.
     Watch,
-    /// The response contains what the client sent.
+    /// The response contains what the client sent, and what admission and the server added.
     Write,
-    /// The response contains a status.
+    /// The response contains a status, or the secret if it is not gone (finalizers, foreground deletion, dry run).
     Delete,
 }
 
@@ -119,107 +125,125 @@ impl Exposure {
         event: &mut Event<'_>,
         request: &RequestInfo,
         names: &NamePatterns,
-        state: Option<&mut ClusterState>,
+        mut state: Option<&mut ClusterState>,
     ) -> Self {
         if !request.is_about_secrets() {
             return Exposure::default();
         }
         let Some(access) = Access::of(&request.verb) else { return Exposure::default() };
-        let code = event.path(&["responseStatus", "code"]).map(Raw::bytes);
-        let mut reader = ExposureReader { names, state, exposure: Exposure::default() };
-        let counts = match (text(event.get(Member::Stage)).as_deref(), &mut reader.state) {
-            (Some("ResponseStarted" | "ResponseComplete" | "Panic"), Some(state))
-                if access == Access::Watch =>
-            {
-                state.is_first_of_request(event)
-            }
-            (Some("ResponseStarted"), None) if access == Access::Watch => true,
-            // A request that failed authentication has no other stage.
-            (Some("ResponseStarted"), _) => code == Some(b"401"),
-            (Some("ResponseComplete" | "Panic"), _) => access != Access::Watch,
-            _ => false,
-        };
-        if !counts {
+        let stage = text(event.get(Member::Stage)).unwrap_or_default();
+        if !is_counted(event, &stage, access, state.as_deref_mut()) {
             return Exposure::default();
         }
-        reader.exposure.scope = match (request.has_name, request.has_namespace) {
-            (true, _) => ReadScope::Secret,
-            (false, _) if matches!(access, Access::Write | Access::Delete) => ReadScope::Secret,
-            (false, true) => ReadScope::Namespace,
-            (false, false) => ReadScope::Cluster,
-        };
         let target = Target::of(event, request);
-        match code.and_then(|code| code.first()) {
-            Some(b'2') | None => {
-                reader.read_success(event, access, &target);
-                reader.record_write(event, request, &target);
-            }
-            Some(_) => {
-                if matches!(code, Some(b"401" | b"403")) {
-                    reader.exposure.kind = ExposureKind::Denied;
-                }
-                reader.add_target(&target);
-            }
+        let scope = target.scope(access);
+        let bodies = [Member::ResponseObject, Member::RequestObject].map(|member| event.get(member));
+        let unquoted = bodies.map(unquoted);
+        let object = |at: usize| {
+            let quoted = unquoted[at].as_ref().and_then(|text| Raw::first(text).ok());
+            quoted.or(bodies[at]).filter(|body| body.kind() == Type::Object)
+        };
+        let objects = Objects {
+            response: object(0),
+            sent: object(1),
+            // A truncated line may have ended before the credentials.
+            is_cut: event.finish() == Err(JsonError::Truncated),
+        };
+        let mut reader = ExposureReader { names, state, request, target, findings: Findings::default() };
+        // The handler may have panicked after it had written a part of the response.
+        let may_have_answered = request.may_have_succeeded() || stage == "Panic" && access == Access::Read;
+        reader.read(&objects, access, may_have_answered);
+        if may_have_answered {
+            reader.record_access(event);
         }
-        reader.exposure
+        let kind = match reader.findings.kind() {
+            ExposureKind::None if is_denied(event, request) => ExposureKind::Denied,
+            kind => kind,
+        };
+        let Selection { secrets, count, evidence, logins, is_truncated } = reader.findings.select();
+        Exposure { kind, scope, secrets, count, evidence, logins, is_truncated }
     }
+}
 
-    fn add(&mut self, namespace: &str, name: &str, evidence: Evidence) {
-        self.count += 1;
-        self.evidence = self.evidence.max(Some(evidence));
-        if self.secrets.len() < MAX_NAMED {
-            self.secrets.push(format!("{namespace}/{name}"));
-        }
-    }
+fn is_denied(event: &mut Event<'_>, request: &RequestInfo) -> bool {
+    !request.may_have_succeeded() && matches!(outcome::code(event), Some(401 | 403))
+}
 
-    /// Adds a credential that was exposed. The surest kind is that of the whole event, so that credentials which the event
-    /// only names are not among those that it handed over.
-    fn add_exposed(&mut self, kind: ExposureKind, namespace: &str, name: &str, evidence: Evidence) {
-        if kind == ExposureKind::Payload && self.kind != ExposureKind::Payload {
-            self.secrets.clear();
-            self.count = 0;
-            self.evidence = None;
+/// The request and response objects of an event.
+struct Objects<'e> {
+    response: Option<Raw<'e>>,
+    sent: Option<Raw<'e>>,
+    is_cut: bool,
+}
+
+/// Returns whether this stage of a request is the one to report.
+fn is_counted(event: &mut Event<'_>, stage: &str, access: Access, state: Option<&mut ClusterState>) -> bool {
+    match (stage, access, state) {
+        ("ResponseStarted" | "ResponseComplete" | "Panic", Access::Watch, Some(state)) => {
+            state.is_first_of_request(event)
         }
-        if self.kind == ExposureKind::Payload && kind != ExposureKind::Payload {
-            return;
-        }
-        self.kind = kind;
-        self.add(namespace, name, evidence);
+        ("ResponseStarted", Access::Watch, None) => true,
+        // A request that failed authentication has no other stage.
+        ("ResponseStarted", ..) => outcome::code(event) == Some(401),
+        ("ResponseComplete" | "Panic", _, _) => access != Access::Watch,
+        _ => false,
     }
 }
 
 /// The secrets that a request selects.
-struct Target<'r> {
+struct Target {
     /// Empty if the request selects many.
-    name: &'r str,
+    name: String,
     /// Empty for the whole cluster.
     namespace: String,
-    uri: String,
+    uri: Vec<u8>,
+    is_collection: bool,
 }
 
-impl<'r> Target<'r> {
-    fn of(event: &mut Event<'_>, request: &'r RequestInfo) -> Self {
-        let uri = text(event.get(Member::RequestUri)).unwrap_or_default();
+impl Target {
+    fn of(event: &mut Event<'_>, request: &RequestInfo) -> Self {
+        let uri = event.text(Member::RequestUri).unwrap_or_default().into_owned();
         let mut namespace = request.namespace.clone();
-        // A request across all namespaces can select one with a field selector.
         if namespace.is_empty() {
-            namespace = selector_terms(&uri)
-                .into_iter()
-                .find_map(|(field, equals, value)| (equals && field == "metadata.namespace").then_some(value))
-                .unwrap_or_default();
+            namespace = selected_namespace(&uri).unwrap_or_default();
         }
-        Target { name: &request.name, namespace, uri }
+        Target { name: request.name.clone(), namespace, uri, is_collection: !request.has_name }
+    }
+
+    fn scope(&self, access: Access) -> ReadScope {
+        if !self.is_collection || matches!(access, Access::Write | Access::Delete) {
+            ReadScope::Secret
+        } else if self.namespace.is_empty() {
+            ReadScope::Cluster
+        } else {
+            ReadScope::Namespace
+        }
     }
 }
 
-/// Reads one event.
-struct ExposureReader<'n, 's> {
-    names: &'n NamePatterns,
-    state: Option<&'s mut ClusterState>,
-    exposure: Exposure,
+/// Returns the namespace to which a field selector restricts a request across all namespaces, in every reading of the query.
+fn selected_namespace(uri: &[u8]) -> Option<String> {
+    let readings = Readings::of(uri);
+    let selector = readings.current().field_selector().ok()?;
+    let namespace = selector.required("metadata.namespace").next()?;
+    let is_sure = readings.all(|query| {
+        query
+            .field_selector()
+            .is_ok_and(|selector| selector.required("metadata.namespace").any(|value| value == namespace))
+    });
+    is_sure.then(|| String::from_utf8_lossy(namespace).into_owned())
 }
 
-impl ExposureReader<'_, '_> {
+/// Reads one event.
+struct ExposureReader<'n, 's, 'r, 'e> {
+    names: &'n NamePatterns,
+    state: Option<&'s mut ClusterState>,
+    request: &'r RequestInfo,
+    target: Target,
+    findings: Findings<'e>,
+}
+
+impl<'e> ExposureReader<'_, '_, '_, 'e> {
     fn evidence(&mut self, namespace: &str, name: &str) -> Option<Evidence> {
         match &mut self.state {
             Some(state) => state.evidence(namespace, name, self.names),
@@ -227,78 +251,88 @@ impl ExposureReader<'_, '_> {
         }
     }
 
-    fn read_success(&mut self, event: &mut Event<'_>, access: Access, target: &Target<'_>) {
-        let response = event.get(Member::ResponseObject).filter(|body| body.kind() == Type::Object);
+    fn read(&mut self, objects: &Objects<'e>, access: Access, may_have_answered: bool) {
+        let sent = objects.sent.filter(|_| access == Access::Write).map(SecretView::of);
+        if let Some(response) = objects.response {
+            for_each_secret(response, |secret| self.read_secret(secret, sent.as_ref()));
+        }
+        if !may_have_answered {
+            self.add_target(ExposureKind::None);
+            return;
+        }
+        let is_shown =
+            objects.response.is_some() && !(objects.is_cut && self.findings.kind() == ExposureKind::None);
         match access {
-            Access::Read | Access::Delete => {
-                if let Some(response) = response {
-                    self.read_response(response, target);
-                }
-                // A truncated line may have ended before the credentials.
-                let is_cut = event.finish() == Err(JsonError::Truncated);
-                let is_shown = response.is_some() && !(is_cut && self.exposure.kind == ExposureKind::None);
-                if access == Access::Read && !is_shown {
-                    self.presume(target, true);
-                } else if self.exposure.count == 0 {
-                    self.add_target(target);
-                }
+            Access::Watch => self.presume(sends_initial_events(&self.target.uri)),
+            Access::Read | Access::Delete if !is_shown => self.presume(true),
+            // Nobody needs a dry run to see what they send.
+            Access::Write if !is_shown && sent.is_none() && self.request.dry_run() == "true" => {
+                self.presume(true);
             }
-            Access::Watch => self.presume(target, sends_initial_events(&target.uri)),
             Access::Write => {
-                // Two views of the same secret: the request may have no name, the response no type.
-                for body in super::bodies(event) {
-                    self.read_written(body, target);
+                if let Some(sent) = &sent {
+                    self.read_sent(sent);
                 }
-                self.add_target(target);
+                self.add_target(ExposureKind::None);
             }
+            Access::Read | Access::Delete => self.add_target(ExposureKind::None),
         }
     }
 
-    /// Adds the secret that a request named although it exposed nothing.
-    fn add_target(&mut self, target: &Target<'_>) {
-        if !target.name.is_empty()
-            && let Some(evidence) = self.evidence(&target.namespace, target.name)
+    /// Adds the secret that a request named, unless it is there already.
+    fn add_target(&mut self, kind: ExposureKind) {
+        let Target { name, namespace, .. } = &self.target;
+        let (name, namespace) = (name.clone(), namespace.clone());
+        if !name.is_empty()
+            && self.findings.is_empty()
+            && let Some(evidence) = self.evidence(&namespace, &name)
         {
-            self.exposure.add(&target.namespace, target.name, evidence);
+            self.findings.add(Finding::known(kind, &namespace, &name, evidence));
         }
     }
 
     /// Derives the exposure from the request, where the response is not in the log. Without `includes_existing` only
     /// later changes were sent.
-    fn presume(&mut self, target: &Target<'_>, includes_existing: bool) {
-        let Target { name, namespace, uri } = target;
-        if !name.is_empty() {
-            if namespace.is_empty() {
-                self.presume_name_in_all_namespaces(name);
-            } else if let Some(evidence) = self.evidence(namespace, name) {
-                self.exposure.add_exposed(ExposureKind::Presumed, namespace, name, evidence);
+    fn presume(&mut self, includes_existing: bool) {
+        if !self.target.name.is_empty() {
+            if self.target.namespace.is_empty() {
+                self.presume_name_in_all_namespaces();
+            } else {
+                self.add_target(ExposureKind::Presumed);
             }
             return;
         }
-        // A field selector may exclude the types of registry credentials.
-        if selects_other_types(uri) {
-            return;
+        let scope = (!self.target.namespace.is_empty()).then(|| self.target.namespace.clone());
+        let mut known = self.known(scope.as_deref());
+        let readings = Readings::of(&self.target.uri);
+        if readings.excludes_field("type", &SECRET_TYPES) {
+            // Credentials of other types remain, unless the selector excludes these too.
+            let excludes_others = readings.excludes_field("type", &[OPAQUE]);
+            known.retain(|(_, evidence)| *evidence == Evidence::Content && !excludes_others);
+            if known.is_empty() {
+                return;
+            }
         }
-        self.exposure.kind = ExposureKind::Presumed;
+        self.findings.presume();
         if includes_existing {
-            let scope = (!namespace.is_empty()).then_some(&**namespace);
-            for (key, evidence) in self.known(scope) {
+            for (key, evidence) in known {
                 let (namespace, name) = key.split_once('/').unwrap_or_default();
-                self.exposure.add(namespace, name, evidence);
+                self.findings.add(Finding::known(ExposureKind::Presumed, namespace, name, evidence));
             }
         }
     }
 
     /// A field selector can select one name in all namespaces.
-    fn presume_name_in_all_namespaces(&mut self, name: &str) {
+    fn presume_name_in_all_namespaces(&mut self) {
+        let name = self.target.name.clone();
         let mut known = self.known(None);
         known.retain(|(key, _)| key.split_once('/').is_some_and(|(_, own)| own == name));
         for (key, evidence) in &known {
             let (namespace, name) = key.split_once('/').unwrap_or_default();
-            self.exposure.add_exposed(ExposureKind::Presumed, namespace, name, *evidence);
+            self.findings.add(Finding::known(ExposureKind::Presumed, namespace, name, *evidence));
         }
-        if known.is_empty() && self.names.matches(name) {
-            self.exposure.add_exposed(ExposureKind::Presumed, "*", name, Evidence::Name);
+        if known.is_empty() && self.names.matches(&name) {
+            self.findings.add(Finding::known(ExposureKind::Presumed, "*", &name, Evidence::Name));
         }
     }
 
@@ -307,185 +341,142 @@ impl ExposureReader<'_, '_> {
         credentials.map(|(key, evidence)| (key.to_owned(), evidence)).collect()
     }
 
-    fn read_response(&mut self, body: Raw<'_>, target: &Target<'_>) {
-        let kind = text(body.get("kind")).unwrap_or_default();
-        match kind.as_str() {
-            "Secret" | "PartialObjectMetadata" => self.read_secret(body, None, target),
-            "SecretList" | "PartialObjectMetadataList" => {
-                for item in body.items_of("items") {
-                    self.read_secret(item, None, target);
-                }
-            }
-            "Table" => {
-                for row in body.items_of("rows") {
-                    // The cells of a secret: name, type, number of keys, age.
-                    let cell = |at| {
-                        row.get("cells")
-                            .and_then(|cells: Raw<'_>| cells.items().map_while(Result::ok).nth(at))
-                    };
-                    match row.get("object").filter(|object| object.kind() == Type::Object) {
-                        Some(object) => self.read_secret(object, cell(1), target),
-                        None => {
-                            if let Some(name) = text(cell(0)) {
-                                let kind = ExposureKind::Metadata;
-                                self.classify(kind, &target.namespace, &name, cell(1), false);
-                            }
-                        }
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Reads a secret or its metadata alone. `type_cell` is its type where a table shows it.
-    fn read_secret(&mut self, secret: Raw<'_>, type_cell: Option<Raw<'_>>, target: &Target<'_>) {
-        let [metadata, data, secret_type] = secret.get_all(["metadata", "data", "type"]);
-        let [name, own_namespace, annotations] = metadata
-            .map(|metadata| metadata.get_all(["name", "namespace", "annotations"]))
-            .unwrap_or_default();
-        let Some(name) = text(name).or_else(|| (!target.name.is_empty()).then(|| target.name.to_owned()))
-        else {
-            return;
-        };
-        let own_namespace = text(own_namespace);
-        let namespace = own_namespace.as_deref().unwrap_or(&target.namespace);
-        let data = data.filter(|data| data.members().next().is_some());
-        // The annotation holds the whole secret, and is part of the metadata.
-        let applied =
-            annotations.and_then(|annotations| annotations.get(LAST_APPLIED)).map(Raw::text).filter(
-                |applied| DATA_KEYS.iter().any(|key| memchr::memmem::find(applied, key.as_bytes()).is_some()),
-            );
-        let exposed =
-            if data.is_some() || applied.is_some() { ExposureKind::Payload } else { ExposureKind::Metadata };
-        // The type comes last and may be missing from a truncated line.
-        let has_key = data.is_some_and(|data| DATA_KEYS.iter().any(|key| data.get(key).is_some()));
-        if self.classify(exposed, namespace, &name, secret_type.or(type_cell), has_key) {
-            self.exposure.logins.add_secret(secret);
-            if let Some(applied) = applied {
-                self.exposure.logins.add_secret(Raw::assume(&applied));
-            }
-        }
-    }
-
-    /// Adds a secret of the response if it is a credential, and returns whether it is. Records its type.
-    fn classify(
-        &mut self,
-        kind: ExposureKind,
-        namespace: &str,
-        name: &str,
-        secret_type: Option<Raw<'_>>,
-        has_key: bool,
-    ) -> bool {
-        let evidence = match (secret_type.and_then(Raw::string), has_key) {
-            (Some(secret_type), _) => {
-                let is_credential = SECRET_TYPES.contains(&&*secret_type);
-                if let Some(state) = &mut self.state {
-                    state.record_type(namespace, name, is_credential, self.names);
-                }
-                is_credential.then_some(Evidence::Type)
-            }
-            (None, true) => Some(Evidence::Type),
-            (None, false) => self.evidence(namespace, name),
-        };
-        if let Some(evidence) = evidence {
-            self.exposure.add_exposed(kind, namespace, name, evidence);
-        }
-        evidence.is_some()
-    }
-
-    /// Reads a secret that is created or updated.
-    fn read_written(&mut self, body: Raw<'_>, target: &Target<'_>) {
-        let name = text(body.path(&["metadata", "name"])).unwrap_or_else(|| target.name.to_owned());
-        let Some(secret_type) = body.get("type").and_then(Raw::string) else { return };
+    /// Adds a secret of the response if it is a credential. `sent` is the request of a write, whose own data the response
+    /// does not expose.
+    fn read_secret(&mut self, secret: &SecretView<'e>, sent: Option<&SecretView<'e>>) {
+        let name = secret.name.clone().unwrap_or_else(|| self.target.name.clone());
         if name.is_empty() {
             return;
         }
-        let is_credential = SECRET_TYPES.contains(&&*secret_type);
-        if let Some(state) = &mut self.state {
-            state.record_type(&target.namespace, &name, is_credential, self.names);
+        let namespace = secret.namespace.clone().unwrap_or_else(|| self.target.namespace.clone());
+        let kind = match (secret.has_data(), self.is_write()) {
+            (true, true) if self.is_known_to_client(secret, sent) => ExposureKind::None,
+            (true, _) => ExposureKind::Payload,
+            (false, true) => ExposureKind::None,
+            (false, false) => ExposureKind::Metadata,
+        };
+        let before = self.evidence(&namespace, &name);
+        self.record_type(&namespace, &name, secret);
+        let evidence = secret.evidence().or(match before {
+            // Of another type, so that a reference or a name says nothing.
+            Some(before) if secret.shows_type() => {
+                (before == Evidence::Content && !secret.shows_data()).then_some(before)
+            }
+            before => before,
+        });
+        if let Some(evidence) = evidence {
+            let is_known = before.is_some_and(|before| before > Evidence::Name);
+            self.findings.add(Finding::shown(kind, &namespace, &name, evidence, is_known, secret.raw()));
         }
-        if is_credential {
-            self.exposure.logins.add_secret(body);
-            if self.exposure.count == 0 {
-                self.exposure.add(&target.namespace, &name, Evidence::Type);
+    }
+
+    /// Returns whether the data in the response to a write came from the client.
+    fn is_known_to_client(&self, secret: &SecretView<'e>, sent: Option<&SecretView<'e>>) -> bool {
+        match sent {
+            Some(sent) => sent.includes_data_of(secret),
+            None => self.request.verb == "create" && self.request.dry_run() == "false",
+        }
+    }
+
+    fn is_write(&self) -> bool {
+        matches!(&*self.request.verb, "create" | "update")
+    }
+
+    /// Reads a secret that is created or updated, from the request: the response may leave out its type and data.
+    fn read_sent(&mut self, secret: &SecretView<'e>) {
+        let name = secret.name.clone().unwrap_or_else(|| self.target.name.clone());
+        if name.is_empty() {
+            return;
+        }
+        if !self.findings.is_empty() {
+            return;
+        }
+        let namespace = self.target.namespace.clone();
+        self.record_type(&namespace, &name, secret);
+        if let Some(evidence) = secret.evidence() {
+            let kind = ExposureKind::None;
+            self.findings.add(Finding::shown(kind, &namespace, &name, evidence, false, secret.raw()));
+        }
+    }
+
+    /// Records what the event shows of a secret, unless the request failed or was a dry run.
+    fn record_type(&mut self, namespace: &str, name: &str, secret: &SecretView<'_>) {
+        if !self.request.may_have_persisted() {
+            return;
+        }
+        if let Some(state) = &mut self.state {
+            let has_content = secret.shows_data().then(|| secret.has_content());
+            if let Some(is_credential) = secret.is_of_credential_type() {
+                state.record_type(namespace, name, is_credential, has_content, self.names);
             }
         }
     }
 
-    /// Records when a credential was created or changed. A dry run changes nothing.
-    fn record_write(&mut self, event: &mut Event<'_>, request: &RequestInfo, target: &Target<'_>) {
+    /// Records when a credential was created or changed, and that it exists.
+    fn record_access(&mut self, event: &mut Event<'_>) {
+        if !self.request.may_have_persisted() || self.target.name.is_empty() {
+            return;
+        }
         let Some(state) = &mut self.state else { return };
-        if matches!(&*request.verb, "create" | "update" | "patch")
-            && !target.name.is_empty()
-            && let Some(time) = event.time()
-            && uri::lenient_parameters(target.uri.as_bytes(), b"dryRun").is_empty()
-        {
-            state.record_write(&target.namespace, target.name, time, self.names);
+        let Target { name, namespace, .. } = &self.target;
+        match &*self.request.verb {
+            "create" | "update" | "patch" => {
+                if let Some(time) = event.time() {
+                    state.record_write(namespace, name, time, self.names);
+                }
+            }
+            "get" => state.record_existence(namespace, name),
+            _ => {}
         }
     }
 }
 
-/// Removes deleted secrets from the cluster state: later ones of the same name may be something else.
+/// Removes deleted secrets from the cluster state: later ones of the same name may be something else. A secret whose
+/// deletion is not proven stays known.
 pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
-    if !request.is_about_secrets() || !request.has_succeeded || !request.has_namespace {
+    if !request.is_about_secrets() {
         return;
     }
-    match &*request.verb {
-        "delete" if request.has_name => state.remove_secret(&request.namespace, &request.name),
-        "deletecollection" => {
-            // With a selector some secrets remain.
-            let uri = text(event.get(Member::RequestUri)).unwrap_or_default();
-            if !uri.contains("elector") {
-                state.remove_secrets_of(&request.namespace);
+    if request.proves_absence(event) {
+        state.remove_absent_secret(&request.namespace, &request.name);
+    }
+    match (request.deletion(event), &*request.verb) {
+        (Deletion::None, _) => {}
+        (Deletion::Proven, "delete") => state.remove_secret(&request.namespace, &request.name),
+        (Deletion::Unproven, "delete") => state.record_unproven_deletion(&request.namespace, &request.name),
+        // The response is the list of what was deleted. With finalizers some may remain.
+        (Deletion::Proven, _) => {
+            let items = event.get(Member::ResponseObject).into_iter().flat_map(|list| list.items_of("items"));
+            for metadata in items.filter_map(|item| item.get("metadata")) {
+                let part = |key: &str| text(metadata.get(key));
+                let namespace = part("namespace").unwrap_or_else(|| request.namespace.clone());
+                if let Some(name) = part("name").filter(|_| !has_finalizers(metadata)) {
+                    state.remove_secret(&namespace, &name);
+                }
             }
         }
-        _ => {}
-    }
-}
-
-/// Returns the terms of a request's field selectors as field, whether it has to be equal, and value.
-fn selector_terms(uri: &str) -> Vec<(String, bool, String)> {
-    let selectors = uri::lenient_parameters(uri.as_bytes(), b"fieldSelector");
-    let mut terms = Vec::new();
-    for selector in selectors {
-        for term in String::from_utf8_lossy(&selector).split(',') {
-            let Some((field, value)) = term.split_once('=') else { continue };
-            let (field, equals) = match field.strip_suffix('!') {
-                Some(field) => (field, false),
-                None => (field, true),
-            };
-            let value = value.strip_prefix('=').unwrap_or(value);
-            terms.push((field.trim().to_owned(), equals, value.trim().to_owned()));
+        (Deletion::Unproven, _) => {
+            if !request.namespace.is_empty() {
+                state.record_unproven_deletions(&request.namespace);
+            }
         }
     }
-    terms
 }
 
-/// Returns whether a field selector restricts a list to types of secrets that hold no registry credential.
-fn selects_other_types(uri: &str) -> bool {
-    selector_terms(uri)
-        .iter()
-        .any(|(field, equals, value)| *equals && field == "type" && !SECRET_TYPES.contains(&value.as_bytes()))
-}
-
-/// Returns whether a field selector restricts a request to the types of registry credentials.
+/// Returns whether a field selector may restrict a request to the types of registry credentials.
 ///
 /// The URI decides, since a request that failed early has no `objectRef`.
 pub(crate) fn selects_credential_types(event: &mut Event<'_>) -> bool {
-    let uri = text(event.get(Member::RequestUri)).unwrap_or_default();
-    selector_terms(&uri)
-        .iter()
-        .any(|(field, equals, value)| *equals && field == "type" && SECRET_TYPES.contains(&value.as_bytes()))
+    let uri = event.text(Member::RequestUri).unwrap_or_default();
+    Readings::of(&uri).may_require_field("type", &SECRET_TYPES)
 }
 
 /// Returns whether a watch sends existing objects before changes: it does unless it continues from a resource version.
-fn sends_initial_events(uri: &str) -> bool {
-    let first = |name: &[u8]| uri::lenient_parameters(uri.as_bytes(), name).into_iter().next();
-    let version = first(b"resourceVersion").unwrap_or_default();
-    version.is_empty()
-        || version == b"0"
-        || first(b"sendInitialEvents").is_some_and(|value| value != b"false")
+fn sends_initial_events(uri: &[u8]) -> bool {
+    Readings::of(uri).any(|query| {
+        matches!(query.first("resourceVersion"), None | Some(b"" | b"0"))
+            || query.flag("sendInitialEvents").unwrap_or_default()
+    })
 }
 
 #[cfg(test)]
@@ -515,7 +506,10 @@ mod tests {
     fn type_overrides_name() {
         let exposure = of("get", "x", "", 200, DOCKER);
         assert_eq!((exposure.kind, exposure.secrets), (ExposureKind::Payload, vec!["p/x".to_owned()]));
-        assert!(exposure.logins.hosts.contains("ghcr.io") && exposure.logins.usernames.contains("bot"));
+        assert_eq!(
+            (exposure.logins.hosts, exposure.logins.usernames),
+            (vec!["ghcr.io".to_owned()], vec!["bot".to_owned()])
+        );
         let tls = DOCKER.replace("dockerconfigjson\"}", "tls\"}").replace("\"x\"", "\"registry-tls\"");
         assert_eq!(of("get", "registry-tls", "", 200, &tls).kind, ExposureKind::None);
         assert_eq!(of("get", "registry-tls", "", 200, "").kind, ExposureKind::Presumed);

@@ -9,17 +9,20 @@
 //! unknown here.
 
 mod cluster_state;
+mod content;
 mod docker_config;
 mod exposure;
+mod findings;
 mod grants;
 mod long_running;
 mod ordering;
 mod pod_security;
 mod references;
 mod request_info;
+mod secret_view;
 
 pub use cluster_state::{ClusterState, Evidence};
-pub(crate) use docker_config::copied_configuration_keys;
+pub(crate) use content::copied_configuration_keys;
 pub(crate) use exposure::selects_credential_types;
 pub use exposure::{Exposure, ExposureKind, ReadScope};
 pub(crate) use grants::granted_verbs;

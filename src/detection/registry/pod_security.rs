@@ -35,6 +35,7 @@ pub(crate) fn change(
     state: Option<&mut ClusterState>,
 ) -> Option<&'static str> {
     if request.resource != "namespaces"
+        || !request.is_built_in()
         || !matches!(&*request.verb, "patch" | "update")
         || request.name.is_empty()
     {
@@ -93,7 +94,7 @@ fn requested_label(request: Raw<'_>) -> Label {
 
 /// Records the label of a namespace, or of a list of namespaces.
 pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
-    if request.resource != "namespaces" || !request.has_succeeded {
+    if request.resource != "namespaces" || !request.may_have_persisted() || !request.is_built_in() {
         return;
     }
     for body in bodies(event) {

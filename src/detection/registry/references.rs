@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::cluster_state::{ClusterState, MAX_SECRETS_PER_POD};
-use super::{RequestInfo, bodies, text};
+use super::request_info::Deletion;
+use super::{RequestInfo, is, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 use crate::text::name_patterns::NamePatterns;
@@ -25,7 +26,7 @@ struct References {
 
 impl References {
     /// Collects the names at any depth: pod specs are at different places in each kind of workload, in lists and in
-    /// patches, but their keys are the same.
+    /// patches, but their keys are the same. Metadata is left out: keys of annotations are free text.
     fn of(value: Raw<'_>) -> Self {
         let mut references = References::default();
         if could_name_secrets(value) {
@@ -50,8 +51,8 @@ impl References {
                             add(&mut self.mounted, member.get("name"));
                             add(&mut self.mounted, member.get("secretName"));
                         }
-                        // Large, and without references of its own.
-                        b"managedFields" | b"status" => {}
+                        // Without references, large or free text.
+                        b"metadata" | b"status" => {}
                         // The path of a JSON patch operation (RFC 6902) says what its value is.
                         b"value" if patches_image_pull_secrets(value) => self.add_image_pull(member),
                         _ => self.walk(member, depth - 1),
@@ -98,38 +99,58 @@ pub(super) fn could_name_secrets(value: Raw<'_>) -> bool {
 }
 
 /// Records what a pod, a workload or a service account names, or a list of them.
+///
+/// The response is the persisted object. A request says only what was added, and only where the response is not logged or
+/// left out by the client (`as=Table`, `as=PartialObjectMetadata`).
 pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
-    if !request.has_succeeded {
+    if !request.may_have_persisted() || !request.is_built_in() {
         return;
     }
     let is_pod = request.resource == "pods";
-    if request.verb == "delete" {
-        if is_pod && request.has_name {
-            state.remove_pod(&request.namespace, &request.name);
+    match &*request.verb {
+        "delete" => {
+            if is_pod && request.has_name && request.deletion(event) == Deletion::Proven {
+                state.remove_pod(&request.namespace, &request.name);
+            }
+            return;
         }
-        return;
+        "deletecollection" => return,
+        _ => {}
     }
-    for body in bodies(event) {
-        let Some(items) = body.get("items").filter(|items| items.kind() == Type::Array) else {
-            record(body, is_pod, &request.namespace, &request.name, state);
-            continue;
-        };
-        for item in items.items().map_while(Result::ok) {
-            let metadata = |key: &str| text(item.get("metadata").and_then(|metadata| metadata.get(key)));
-            let namespace = metadata("namespace");
-            let name = metadata("name").unwrap_or_default();
-            record(item, is_pod, namespace.as_deref().unwrap_or(&request.namespace), &name, state);
-        }
+    let response = event.get(Member::ResponseObject).filter(|body| is_whole(*body));
+    let Some(body) = response.or_else(|| event.get(Member::RequestObject)) else { return };
+    let Some(items) = body.get("items").filter(|items| items.kind() == Type::Array) else {
+        record(body, is_pod, response.is_some(), &request.namespace, &request.name, state);
+        return;
+    };
+    for item in items.items().map_while(Result::ok) {
+        let metadata = |key: &str| text(item.get("metadata").and_then(|metadata| metadata.get(key)));
+        let namespace = metadata("namespace");
+        let name = metadata("name").unwrap_or_default();
+        record(item, is_pod, true, namespace.as_deref().unwrap_or(&request.namespace), &name, state);
     }
 }
 
-fn record(object: Raw<'_>, is_pod: bool, namespace: &str, name: &str, state: &mut ClusterState) {
+/// Returns whether a response shows what the object names, or is a list of objects.
+fn is_whole(response: Raw<'_>) -> bool {
+    is(response.get("kind"), "ServiceAccount")
+        || ["spec", "template", "items", "imagePullSecrets"].iter().any(|key| response.get(key).is_some())
+}
+
+fn record(
+    object: Raw<'_>,
+    is_pod: bool,
+    is_whole: bool,
+    namespace: &str,
+    name: &str,
+    state: &mut ClusterState,
+) {
     let references = References::of(object);
     for name in &references.image_pull {
         state.record_reference(namespace, name);
     }
     if is_pod && !name.is_empty() && !references.mounted.is_empty() {
-        state.record_pod(namespace, name, references.mounted.into_iter().collect());
+        state.record_pod(namespace, name, references.mounted, is_whole);
     }
 }
 
@@ -303,8 +324,15 @@ mod tests {
         assert!(state.evidence("p", "no", &none).is_none());
     }
 
+    fn exec(state: &mut ClusterState, names: &NamePatterns, number: usize) -> Vec<String> {
+        let event = format!(
+            r#"{{"auditID":"{number}","verb":"get","objectRef":{{"resource":"pods","namespace":"p","name":"w","subresource":"exec"}}}}"#
+        );
+        credentials_of(&event, names, Some(state))
+    }
+
     #[test]
-    fn exec_reaches_the_credentials_of_a_pod() {
+    fn exec_reaches_the_credentials_of_a_pod_once_per_request() {
         let mut state = ClusterState::default();
         let names = names(&["reg*"]);
         let pod = event(
@@ -314,11 +342,90 @@ mod tests {
             r#"{"spec":{"volumes":[{"secret":{"secretName":"regcred"}},{"secret":{"secretName":"tls"}}]}}"#,
         );
         record_event(&mut state, &pod);
-        let exec = r#"{"verb":"get","objectRef":{"resource":"pods","namespace":"p","name":"w","subresource":"exec"}}"#;
-        let within = |state: &mut ClusterState| credentials_of(exec, &names, Some(state));
-        assert_eq!(within(&mut state), ["p/regcred"]);
-        record_event(&mut state, &event("delete", "pods", "w", "{}"));
-        assert!(within(&mut state).is_empty());
+        assert_eq!(exec(&mut state, &names, 1), ["p/regcred"]);
+        assert!(exec(&mut state, &names, 1).is_empty());
+    }
+
+    #[test]
+    fn a_pod_changes_by_what_was_persisted_alone() {
+        let names = names(&["reg*"]);
+        let other = r#"{"kind":"Pod","spec":{"volumes":[{"secret":{"secretName":"other"}}]}}"#;
+        let whole = r#"{"kind":"Pod","metadata":{"name":"w","annotations":{"secretName":"zzz"}},"spec":{"volumes":[{"secret":{"secretName":"regcred"}}]}}"#;
+        let annotated = r#"{"metadata":{"annotations":{"secretName":"zzz","imagePullSecrets":"x"}}}"#;
+        let over = r#"{"kind":"Pod","metadata":{"deletionTimestamp":"x","deletionGracePeriodSeconds":0}}"#;
+        for (verb, query, code, group, bodies, is_kept) in [
+            ("patch", "", 200, "", format!(r#","requestObject":{annotated},"responseObject":{whole}"#), true),
+            ("patch", "", 200, "", format!(r#","requestObject":{annotated}"#), true),
+            ("patch", "", 200, "", format!(r#","requestObject":{other}"#), true),
+            ("update", "?dryRun=All", 200, "", format!(r#","responseObject":{other}"#), true),
+            ("create", "?dryRun=All", 201, "", format!(r#","responseObject":{other}"#), true),
+            (
+                "create",
+                "",
+                409,
+                "",
+                format!(r#","requestObject":{other},"responseObject":{{"kind":"Status"}}"#),
+                true,
+            ),
+            ("create", "", 201, "evil.io", format!(r#","responseObject":{other}"#), true),
+            ("delete", "", 200, "", String::new(), true),
+            ("delete", "?dryRun=All", 200, "", format!(r#","responseObject":{over}"#), true),
+            ("delete", "", 404, "", format!(r#","responseObject":{over}"#), true),
+            ("delete", "", 200, "", format!(r#","responseObject":{whole}"#), true),
+            (
+                "delete",
+                "",
+                200,
+                "",
+                format!(r#","requestObject":{{"dryRun":["All"]}},"responseObject":{over}"#),
+                true,
+            ),
+            (
+                "deletecollection",
+                "",
+                200,
+                "",
+                r#","responseObject":{"kind":"PodList","items":[]}"#.to_owned(),
+                true,
+            ),
+            ("delete", "", 200, "", format!(r#","responseObject":{over}"#), false),
+            ("update", "", 200, "", format!(r#","responseObject":{other}"#), false),
+        ] {
+            let mut state = ClusterState::default();
+            record_event(&mut state, &event("create", "pods", "w", whole));
+            let text = format!(
+                r#"{{"level":"RequestResponse","requestURI":"/x{query}","verb":"{verb}","objectRef":{{"resource":"pods","namespace":"p","name":"w","apiGroup":"{group}"}},"responseStatus":{{"code":{code}}}{bodies}}}"#
+            );
+            record_event(&mut state, &text);
+            let kept = exec(&mut state, &names, 1) == ["p/regcred"];
+            assert_eq!(kept, is_kept, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_learned_from_dry_runs_failures_and_custom_resources() {
+        let body = r#"{"spec":{"imagePullSecrets":[{"name":"x"}]}}"#;
+        let pod = event("create", "pods", "w", body);
+        for text in [
+            pod.replacen('{', r#"{"requestURI":"/x?dryRun=All","#, 1),
+            pod.replace("200", "403"),
+            pod.replace(r#""resource":"pods""#, r#""resource":"pods","apiGroup":"evil.io""#),
+            event("delete", "pods", "w", body),
+            event(
+                "patch",
+                "pods",
+                "w",
+                r#"{"metadata":{"annotations":{"imagePullSecrets":[{"name":"x"}]}}}"#,
+            ),
+        ] {
+            let mut state = ClusterState::default();
+            record_event(&mut state, &text);
+            assert_eq!(state.credentials(None).count(), 0, "{text}");
+        }
+        // The query does not ask for a dry run in the reading of current versions.
+        let mut state = ClusterState::default();
+        record_event(&mut state, &pod.replacen('{', r#"{"requestURI":"/x?a;dryRun=All","#, 1));
+        assert_eq!(state.credentials(None).count(), 1);
     }
 
     #[test]

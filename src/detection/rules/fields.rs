@@ -156,6 +156,8 @@ pub enum Source {
     TargetMissing,
     /// Names of members that are longer than usual.
     Oversized,
+    /// Whether the request succeeded.
+    Outcome,
     /// A property of the event that is about registry credentials.
     Registry(Registry),
     /// A property of the window of a correlation; no event has it.
@@ -192,6 +194,9 @@ pub enum Registry {
     ImageHosts,
     Granted,
     PodSecurity,
+    Truncated,
+    Evicted,
+    DryRun,
 }
 
 /// A field of the rule language.
@@ -575,7 +580,7 @@ static HOST_PORTS: [Field; 2] = [
 ];
 
 /// Fields that the reference does not have.
-static AUDIT: [Field; 11] = [
+static AUDIT: [Field; 13] = [
     text("audit.level", Source::Path(&["level"]), "level: Metadata, Request or RequestResponse"),
     text(
         "audit.client",
@@ -621,9 +626,19 @@ static AUDIT: [Field; 11] = [
         Source::Oversized,
         "members that the client filled with text of a suspicious length: auditID, requestURI, impersonatedUser, sourceIPs, userAgent",
     ),
+    text(
+        "audit.outcome",
+        Source::Outcome,
+        "success (responseStatus.code is 2xx, or 101 for an upgraded connection), failure, unknown (no code is logged)",
+    ),
+    text(
+        "audit.dry_run",
+        Source::Registry(Registry::DryRun),
+        "true if the request changes nothing because it is a dry run, unknown if its options are not logged (deletions), else false",
+    ),
 ];
 
-static REGISTRY: [Field; 13] = [
+static REGISTRY: [Field; 15] = [
     text(
         "registry.exposure",
         Source::Registry(Registry::Exposure),
@@ -676,6 +691,16 @@ static REGISTRY: [Field; 13] = [
         "registry.pod_security",
         Source::Registry(Registry::PodSecurity),
         "how a change of a namespace changes what Pod Security enforces there: removed, lowered, raised",
+    ),
+    text(
+        "registry.truncated",
+        Source::Registry(Registry::Truncated),
+        "true if registry.secrets, registry.hosts or registry.usernames leave some out, else false",
+    ),
+    list(
+        "registry.evicted",
+        Source::Registry(Registry::Evicted),
+        "credentials known by type or content, as namespace/name, that had to be forgotten to stay within memory limits when the event was learned from",
     ),
 ];
 

@@ -1,0 +1,84 @@
+//! Whether a request succeeded: the one definition, for rules and for what is learned from events.
+//!
+//! Takes `responseStatus` and returns an [`Outcome`]. Long-running requests (watch, exec, attach, port-forward, proxy) of
+//! WebSocket and SPDY clients end with 101 Switching Protocols, which is a success like 2xx.
+
+use super::event::{Event, Member};
+use super::json::Raw;
+
+/// What `responseStatus` says of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// 2xx or 101.
+    Success,
+    Failure,
+    /// No code was logged, as in a truncated line. It may have succeeded.
+    #[default]
+    Unknown,
+}
+
+impl Outcome {
+    /// Returns the value of `audit.outcome`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::Failure => "failure",
+            Outcome::Unknown => "unknown",
+        }
+    }
+
+    pub(crate) fn of(event: &mut Event<'_>) -> Self {
+        let Some(status) = event.get(Member::ResponseStatus) else { return Outcome::Unknown };
+        match status_code(status) {
+            Some(101 | 200..=299) => Outcome::Success,
+            Some(_) => Outcome::Failure,
+            None => match status.get("status").and_then(Raw::string).as_deref() {
+                Some(b"Success") => Outcome::Success,
+                Some(b"Failure") => Outcome::Failure,
+                _ => Outcome::Unknown,
+            },
+        }
+    }
+}
+
+/// Returns the HTTP status of an event, a number or a text; none if it is missing or is no HTTP status.
+pub(crate) fn code(event: &mut Event<'_>) -> Option<u16> {
+    status_code(event.get(Member::ResponseStatus)?)
+}
+
+fn status_code(status: Raw<'_>) -> Option<u16> {
+    let text = status.get("code")?.text();
+    let code = std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()?;
+    (100..600).contains(&code).then_some(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switching_protocols_is_a_success_and_a_code_may_be_text() {
+        for (status, expected) in [
+            (r#"{"code":200}"#, Outcome::Success),
+            (r#"{"code":299}"#, Outcome::Success),
+            (r#"{"code":101}"#, Outcome::Success),
+            (r#"{"code":"101"}"#, Outcome::Success),
+            (r#"{"code":" 200 "}"#, Outcome::Success),
+            (r#"{"code":100}"#, Outcome::Failure),
+            (r#"{"code":304}"#, Outcome::Failure),
+            (r#"{"code":"404"}"#, Outcome::Failure),
+            (r#"{"code":504}"#, Outcome::Failure),
+            (r#"{"code":2000}"#, Outcome::Unknown),
+            (r#"{"code":"ok"}"#, Outcome::Unknown),
+            (r#"{"status":"Failure"}"#, Outcome::Failure),
+            (r#"{"status":"Success","message":"Connection closed early"}"#, Outcome::Success),
+            ("{}", Outcome::Unknown),
+            ("null", Outcome::Unknown),
+        ] {
+            let text = format!(r#"{{"responseStatus":{status}}}"#);
+            assert_eq!(Outcome::of(&mut Event::new(text.as_bytes())), expected, "{status}");
+        }
+        assert_eq!(Outcome::of(&mut Event::new(b"{}")), Outcome::Unknown);
+        assert_eq!(code(&mut Event::new(br#"{"responseStatus":{"code":"404"}}"#)), Some(404));
+    }
+}

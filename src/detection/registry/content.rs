@@ -1,0 +1,374 @@
+//! Secrets and config maps that hold registry credentials although their type does not say so.
+//!
+//! Takes an object and returns whether its data is a registry credential, under which keys, and for which registries and
+//! user names. Recognized are docker configurations under any key (`config.json` of kaniko, BuildKit, Podman and Helm,
+//! `DOCKER_AUTH_CONFIG` …), registry configurations of containerd and K3s, repository credentials of Argo CD and Flux,
+//! service account keys of Google that are named for a registry, and passwords beside the address of a registry. Only hosts
+//! and user names leave this file.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::GeneralPurpose;
+use base64::engine::general_purpose::GeneralPurposeConfig;
+
+use super::docker_config::{DATA_KEYS, add_logins, has_login, host_of};
+use super::{RequestInfo, is};
+use crate::detection::audit::event::{Event, Member};
+use crate::detection::audit::json::{Raw, Type};
+
+/// Maximum size of a value that is read, in bytes of base64. The API allows 1 MiB for all data of a secret.
+const MAX_VALUE_LEN: usize = 4 << 20;
+
+/// Larger values are read only if they look like a configuration.
+const MAX_PLAIN_LEN: usize = 4096;
+
+/// Maximum number of keys that are named as copies.
+const MAX_KEYS: usize = 64;
+
+/// The annotation in which `kubectl apply` stores the whole object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// One login of a registry credential. Never a password or a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Login {
+    pub(super) host: Option<String>,
+    pub(super) username: Option<String>,
+}
+
+/// Base64 as Go's encoder writes it, and with the padding left out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
+);
+
+pub(super) fn decode_base64(value: Option<Raw<'_>>) -> Option<Vec<u8>> {
+    let text = value?.string()?;
+    if text.len() > MAX_VALUE_LEN { None } else { BASE64.decode(text.trim_ascii()).ok() }
+}
+
+/// Returns the object that `kubectl apply` stored in an annotation of this one.
+pub(super) fn last_applied<'e>(object: Raw<'e>) -> Option<Cow<'e, [u8]>> {
+    let annotations = object.get("metadata")?.get("annotations")?;
+    annotations.get(LAST_APPLIED)?.string().filter(|text| text.len() <= MAX_VALUE_LEN)
+}
+
+/// Calls a function with each key and value of an object's data, until it returns false.
+fn for_each_value(object: Raw<'_>, is_encoded: bool, mut each: impl FnMut(&str, &[u8]) -> bool) {
+    for (part, is_encoded) in [("data", is_encoded), ("stringData", false), ("binaryData", true)] {
+        let Some(data) = object.get(part) else { continue };
+        for (key, value) in data.members().map_while(Result::ok) {
+            let key = String::from_utf8_lossy(&key.text()).into_owned();
+            let Some(raw) = value.string().filter(|value| value.len() <= MAX_VALUE_LEN) else { continue };
+            if raw.len() > MAX_PLAIN_LEN && !could_be_configuration(&key, &raw, is_encoded) {
+                continue;
+            }
+            let decoded;
+            let value = if is_encoded {
+                decoded = BASE64.decode(raw.trim_ascii()).unwrap_or_default();
+                &*decoded
+            } else {
+                &*raw
+            };
+            if !each(&key, value) {
+                return;
+            }
+        }
+    }
+}
+
+/// Returns whether a large value is worth decoding: JSON starts with `{`, in base64 `e`, or with white space.
+fn could_be_configuration(key: &str, value: &[u8], is_encoded: bool) -> bool {
+    let first = value.trim_ascii().first();
+    let is_json = match first {
+        Some(b'e' | b'I' | b'C' | b'D') if is_encoded => true,
+        Some(b'{') => !is_encoded,
+        _ => false,
+    };
+    is_json || is_registry_file(key)
+}
+
+/// Returns whether an object's data is a registry credential. Its values are base64 in secrets, plain in config maps.
+pub(super) fn has_registry_credential(object: Raw<'_>, is_encoded: bool) -> bool {
+    let mut found = is_repository(object);
+    let mut keys = KeyHints::default();
+    for_each_value(object, is_encoded, |key, value| {
+        found |= is_credential(key, value);
+        keys.add(key, value);
+        !found
+    });
+    found || keys.has_password && keys.registry.is_some()
+}
+
+/// Returns the logins of a secret, also of one that is only shown in the annotation of `kubectl apply`, up to a total of
+/// `limit`.
+pub(super) fn logins_of(secret: Raw<'_>, limit: usize) -> Vec<Login> {
+    let mut logins = Vec::new();
+    add_logins_of(secret, limit, &mut logins);
+    if let Some(applied) = last_applied(secret)
+        && let Ok(applied) = Raw::first(&applied)
+    {
+        add_logins_of(applied, limit, &mut logins);
+    }
+    logins
+}
+
+fn add_logins_of(secret: Raw<'_>, limit: usize, logins: &mut Vec<Login>) {
+    let mut keys = KeyHints::default();
+    for_each_value(secret, true, |key, value| {
+        add_logins(value, DATA_KEYS.contains(&key), limit, logins);
+        keys.add(key, value);
+        logins.len() < limit
+    });
+    if logins.is_empty() && (keys.registry.is_some() || is_repository(secret)) {
+        let host = keys.registry.or(keys.url);
+        if host.is_some() {
+            logins.push(Login { host, username: keys.username });
+        }
+    }
+}
+
+/// Returns the keys of a written object's data that hold a registry credential although the object's type does not say so:
+/// a copy of a credential.
+pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &RequestInfo) -> Vec<String> {
+    let mut keys = Vec::new();
+    let Some(body) = event.get(Member::RequestObject).filter(|body| body.kind() == Type::Object) else {
+        return keys;
+    };
+    if is_credential_type(body.get("type")) == Some(true) {
+        return keys;
+    }
+    for_each_value(body, request.resource == "secrets", |key, value| {
+        if keys.len() < MAX_KEYS && is_credential(key, value) {
+            keys.push(key.to_owned());
+        }
+        true
+    });
+    keys.sort_unstable();
+    keys
+}
+
+/// Returns whether a secret's type is that of registry credentials; none where the type is not shown.
+pub(super) fn is_credential_type(secret_type: Option<Raw<'_>>) -> Option<bool> {
+    let secret_type = secret_type.and_then(Raw::string)?;
+    Some(super::docker_config::SECRET_TYPES.contains(&&*secret_type))
+}
+
+/// Returns whether one value is a registry credential by itself.
+fn is_credential(key: &str, value: &[u8]) -> bool {
+    let value = value.trim_ascii();
+    if value.is_empty() {
+        return false;
+    }
+    has_login(value)
+        || is_registry_file(key) && is_registry_configuration(value)
+        || is_google_key(value) && names_registry(key)
+        || names_registry(key) && names_password(key) && value.len() <= MAX_PLAIN_LEN
+}
+
+/// Files in which containerd, CRI-O and K3s keep the credentials of registries.
+fn is_registry_file(key: &str) -> bool {
+    ["registries.yaml", "registries.yml", "registries.conf", "hosts.toml", "config.toml", "buildkitd.toml"]
+        .iter()
+        .any(|file| key.ends_with(file))
+}
+
+fn is_registry_configuration(value: &[u8]) -> bool {
+    let contains = |text: &str| memchr::memmem::find(value, text.as_bytes()).is_some();
+    (contains("registr") || contains("[host"))
+        && ["password", "auth", "identitytoken", "token"].into_iter().any(contains)
+}
+
+/// Returns whether a value is the key of a Google service account, the password of `_json_key`.
+fn is_google_key(value: &[u8]) -> bool {
+    Raw::first(value)
+        .is_ok_and(|json| json.get("private_key").is_some() && json.get("client_email").is_some())
+}
+
+fn contains_any(key: &str, parts: &[&str]) -> bool {
+    let key = key.to_ascii_lowercase();
+    parts.iter().any(|part| key.contains(part))
+}
+
+fn names_registry(key: &str) -> bool {
+    contains_any(
+        key,
+        &[
+            "registry",
+            "docker",
+            "kaniko",
+            "ghcr",
+            "gcr",
+            "ecr_",
+            "_ecr",
+            "quay",
+            "harbor",
+            "artifactory",
+            "_json_key",
+        ],
+    )
+}
+
+fn names_password(key: &str) -> bool {
+    contains_any(key, &["password", "passwd", "token", "auth", "credential"])
+}
+
+/// Returns whether an object is the repository credential of Argo CD, or one of Flux.
+fn is_repository(object: Raw<'_>) -> bool {
+    let metadata = object.get("metadata");
+    let label = metadata
+        .and_then(|metadata| metadata.get("labels"))
+        .and_then(|labels| labels.get("argocd.argoproj.io/secret-type"));
+    let data = |key: &str| {
+        ["data", "stringData"].iter().any(|part| object.get(part).is_some_and(|data| data.get(key).is_some()))
+    };
+    let has_password = ["password", "bearerToken", "gcpServiceAccountKey"].into_iter().any(data);
+    let is_argo = ["repository", "repo-creds", "repository-write", "repo-write-creds"]
+        .iter()
+        .any(|kind| is(label, kind));
+    let is_flux = is(metadata.and_then(|metadata| metadata.get("namespace")), "flux-system");
+    is_argo && has_password || is_flux && data("username") && data("password")
+}
+
+/// Registries whose address tells that a password beside it is one for them.
+const REGISTRY_HOSTS: [&str; 16] = [
+    "docker.io",
+    "hub.docker.com",
+    "ghcr.io",
+    "gcr.io",
+    "quay.io",
+    ".pkg.dev",
+    ".azurecr.io",
+    ".amazonaws.com",
+    ".jfrog.io",
+    ".ocir.io",
+    "icr.io",
+    "registry.gitlab.com",
+    "registry.redhat.io",
+    "registry.digitalocean.com",
+    ".scw.cloud",
+    "cr.yandex",
+];
+
+/// What the single values of a secret say together.
+#[derive(Debug, Default)]
+struct KeyHints {
+    /// The host of a value that is the address of a registry.
+    registry: Option<String>,
+    /// The host of another address.
+    url: Option<String>,
+    username: Option<String>,
+    has_password: bool,
+}
+
+impl KeyHints {
+    fn add(&mut self, key: &str, value: &[u8]) {
+        let Ok(value) = std::str::from_utf8(value.trim_ascii()) else { return };
+        if value.is_empty() || value.len() > 512 {
+            return;
+        }
+        self.has_password |= contains_any(key, &["password", "passwd", "token", "secret"]);
+        if contains_any(key, &["username", "user", "login"]) && !contains_any(key, &["password", "token"]) {
+            self.username.get_or_insert_with(|| value.to_owned());
+        }
+        let host = host_of(value);
+        let is_host = host.contains('.') && !host.contains(char::is_whitespace);
+        if !is_host {
+            return;
+        }
+        let path = value.split_once(&*host).map_or("", |(_, path)| path);
+        let is_bare = matches!(path.trim_matches('/'), "" | "v1" | "v2");
+        let is_known = REGISTRY_HOSTS.iter().any(|known| host.ends_with(known))
+            && (!host.ends_with(".amazonaws.com") || host.contains(".dkr.ecr."));
+        if value.starts_with("oci://") || is_bare && (is_known || names_registry(key)) {
+            self.registry.get_or_insert(host);
+        } else if value.contains("://") {
+            self.url.get_or_insert(host);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    fn secret(metadata: &str, data: &[(&str, &str)]) -> String {
+        let data: Vec<String> =
+            data.iter().map(|(key, value)| format!("\"{key}\":\"{}\"", STANDARD.encode(value))).collect();
+        format!("{{\"metadata\":{{{metadata}}},\"data\":{{{}}},\"type\":\"Opaque\"}}", data.join(","))
+    }
+
+    #[test]
+    fn recognizes_registry_credentials_by_content() {
+        const CONFIG: &str = r#"{"auths":{"ghcr.io":{"auth":"Ym90Omxvb3Q="}}}"#;
+        const GOOGLE: &str = r#"{"type":"service_account","private_key":"loot","client_email":"a@b"}"#;
+        const ARGO: &str = r#""labels":{"argocd.argoproj.io/secret-type":"repo-creds"}"#;
+        for (metadata, data, expected) in [
+            ("", vec![(".dockerconfigjson", CONFIG)], true),
+            ("", vec![("config.json", CONFIG)], true),
+            ("", vec![("anything", CONFIG)], true),
+            ("", vec![("a", "x"), ("DOCKER_AUTH_CONFIG", &*format!("\n  {CONFIG}"))], true),
+            ("", vec![("registry.json", r#"{"auths":{"ghcr.io":{"identitytoken":"loot"}}}"#)], true),
+            ("", vec![("auth.json", r#"{"quay.io":{"username":"a","password":"loot"}}"#)], true),
+            ("", vec![("kaniko-secret.json", GOOGLE)], true),
+            ("", vec![("key.json", GOOGLE)], false),
+            (
+                "",
+                vec![("registries.yaml", "configs:\n  registry.local:\n    auth:\n      password: loot\n")],
+                true,
+            ),
+            ("", vec![("DOCKER_PASSWORD", "loot")], true),
+            ("", vec![("password", "loot"), ("username", "bot"), ("registry", "registry.example.com")], true),
+            ("", vec![("password", "loot"), ("url", "https://123.dkr.ecr.eu-west-1.amazonaws.com")], true),
+            ("", vec![("password", "loot"), ("url", "oci://charts.example.com/team")], true),
+            (ARGO, vec![("url", "https://charts.example.com"), ("password", "loot")], true),
+            (ARGO, vec![("url", "https://charts.example.com")], false),
+            (r#""namespace":"flux-system""#, vec![("username", "a"), ("password", "loot")], true),
+            ("", vec![("username", "a"), ("password", "loot")], false),
+            ("", vec![("password", "loot"), ("url", "https://s3.eu-west-1.amazonaws.com")], false),
+            ("", vec![("password", "loot"), ("image", "ghcr.io/team/app:1")], false),
+            ("", vec![("config.json", r#"{"auths":{"ghcr.io":{}},"credsStore":"x"}"#)], false),
+            ("", vec![("config.json", r#"{"a":1}"#)], false),
+        ] {
+            let text = secret(metadata, &data);
+            let found = has_registry_credential(Raw::first(text.as_bytes()).unwrap(), true);
+            assert_eq!(found, expected, "{metadata} {data:?}");
+            let logins = logins_of(Raw::assume(text.as_bytes()), 10);
+            assert!(!format!("{logins:?}").contains("loot"));
+        }
+        let text = secret("", &[("server", "https://ghcr.io"), ("username", "bot"), ("token", "loot")]);
+        let logins = logins_of(Raw::assume(text.as_bytes()), 10);
+        let login = |host: &str, user: &str| Login { host: Some(host.into()), username: Some(user.into()) };
+        assert_eq!(logins, [login("ghcr.io", "bot")]);
+        let decoys: String = (0..20_000).map(|number| format!("\"d{number}.example\":{{}},")).collect();
+        let config = format!(r#"{{"auths":{{{decoys}"ghcr.io":{{"auth":"eA=="}}}}}}"#);
+        let text = secret("", &[("x", &config)]);
+        assert!(
+            has_registry_credential(Raw::assume(text.as_bytes()), true),
+            "behind many servers without a login"
+        );
+    }
+
+    #[test]
+    fn names_the_keys_of_copies() {
+        let config = STANDARD.encode(r#"{"auths":{"ghcr.io":{"auth":"eA=="}}}"#);
+        let keys = |resource: &str, body: String| {
+            let text = format!(r#"{{"objectRef":{{"resource":"{resource}"}},"requestObject":{body}}}"#);
+            let mut event = Event::new(text.as_bytes());
+            let request = RequestInfo::of(&mut event);
+            copied_configuration_keys(&mut event, &request)
+        };
+        assert_eq!(
+            keys("secrets", format!(r#"{{"type":"Opaque","data":{{"b":"{config}","a":"eA=="}}}}"#)),
+            ["b"]
+        );
+        assert!(
+            keys("secrets", format!(r#"{{"type":"kubernetes.io/dockercfg","data":{{"b":"{config}"}}}}"#))
+                .is_empty()
+        );
+        let plain = r#"{"data":{"x":"{\"auths\":{\"ghcr.io\":{\"auth\":\"eA==\"}}}"}}"#;
+        assert_eq!(keys("configmaps", plain.to_owned()), ["x"]);
+    }
+}

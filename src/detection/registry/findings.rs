@@ -1,0 +1,172 @@
+//! The credentials that one event is about, and which of them an alert names.
+//!
+//! Takes findings in the order of the event, which an attacker chooses, and returns a bounded selection whose order the
+//! attacker cannot choose: credentials handed over before others, known before the event before unknown, the strongest
+//! evidence first, and one of each namespace after the other, so that decoys in one namespace do not displace the
+//! credentials of others. Hosts are taken one of each credential after the other for the same reason.
+
+use std::collections::{HashMap, HashSet};
+
+use super::cluster_state::Evidence;
+use super::content::{Login, logins_of};
+use super::docker_config::RegistryLogins;
+use super::exposure::ExposureKind;
+use crate::detection::audit::json::Raw;
+
+/// Maximum number of secrets that an exposure names. All are counted.
+const MAX_NAMED: usize = 1000;
+
+/// Maximum number of hosts, and of user names.
+const MAX_LOGINS: usize = 128;
+
+/// Maximum number of logins that are read of one secret.
+const MAX_LOGINS_PER_SECRET: usize = 1024;
+
+/// One registry credential of an event.
+#[derive(Clone, Debug)]
+pub(super) struct Finding<'e> {
+    kind: ExposureKind,
+    namespace: Box<str>,
+    name: Box<str>,
+    evidence: Evidence,
+    /// Whether more than its name spoke for it before the event.
+    is_known: bool,
+    /// The secret, where the event shows it.
+    secret: Option<Raw<'e>>,
+}
+
+impl<'e> Finding<'e> {
+    /// A secret that the event does not show.
+    pub(super) fn known(kind: ExposureKind, namespace: &str, name: &str, evidence: Evidence) -> Self {
+        let is_known = evidence > Evidence::Name;
+        Finding { kind, namespace: namespace.into(), name: name.into(), evidence, is_known, secret: None }
+    }
+
+    /// A secret that the event shows.
+    pub(super) fn shown(
+        kind: ExposureKind,
+        namespace: &str,
+        name: &str,
+        evidence: Evidence,
+        is_known: bool,
+        secret: Raw<'e>,
+    ) -> Self {
+        Finding {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+            evidence,
+            is_known,
+            secret: Some(secret),
+        }
+    }
+}
+
+/// What an event exposed, credential by credential.
+#[derive(Debug, Default)]
+pub(super) struct Findings<'e> {
+    list: Vec<Finding<'e>>,
+    kind: ExposureKind,
+}
+
+/// What an alert says of the findings.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    pub(super) secrets: Vec<String>,
+    pub(super) count: u64,
+    pub(super) evidence: Option<Evidence>,
+    pub(super) logins: RegistryLogins,
+    pub(super) is_truncated: bool,
+}
+
+impl<'e> Findings<'e> {
+    pub(super) fn add(&mut self, finding: Finding<'e>) {
+        self.kind = self.kind.max(finding.kind);
+        self.list.push(finding);
+    }
+
+    /// Presumes an exposure of credentials that are not known by name.
+    pub(super) fn presume(&mut self) {
+        self.kind = self.kind.max(ExposureKind::Presumed);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The surest kind is that of the whole event.
+    pub(super) fn kind(&self) -> ExposureKind {
+        self.kind
+    }
+
+    pub(super) fn select(mut self) -> Selection {
+        // Credentials that the event only names are not among those that it handed over.
+        if self.kind == ExposureKind::Payload {
+            self.list.retain(|finding| finding.kind == ExposureKind::Payload);
+        }
+        let mut seen = HashSet::new();
+        self.list.retain(|finding| seen.insert((finding.namespace.clone(), finding.name.clone())));
+        sort(&mut self.list);
+        let named = &self.list[..self.list.len().min(MAX_NAMED)];
+        let (logins, lacks_logins) = select_logins(named);
+        Selection {
+            secrets: named.iter().map(|finding| format!("{}/{}", finding.namespace, finding.name)).collect(),
+            count: self.list.len() as u64,
+            evidence: self.list.iter().map(|finding| finding.evidence).max(),
+            logins,
+            is_truncated: self.list.len() > MAX_NAMED || lacks_logins,
+        }
+    }
+}
+
+fn sort(list: &mut Vec<Finding<'_>>) {
+    let rank = |finding: &Finding<'_>| (!finding.is_known, std::cmp::Reverse(finding.evidence));
+    let mut places: HashMap<(bool, Evidence, Box<str>), usize> = HashMap::new();
+    let mut placed: Vec<(usize, Finding<'_>)> = std::mem::take(list)
+        .into_iter()
+        .map(|finding| {
+            let group = (finding.is_known, finding.evidence, finding.namespace.clone());
+            let place = places.entry(group).or_default();
+            *place += 1;
+            (*place, finding)
+        })
+        .collect();
+    placed.sort_by_key(|(place, finding)| (rank(finding), *place));
+    list.extend(placed.into_iter().map(|(_, finding)| finding));
+}
+
+/// Returns the logins of these credentials, and whether some are left out.
+fn select_logins(findings: &[Finding<'_>]) -> (RegistryLogins, bool) {
+    let mut selected = RegistryLogins::default();
+    let mut is_truncated = false;
+    let mut rest: Vec<std::vec::IntoIter<Login>> = findings
+        .iter()
+        .filter_map(|finding| finding.secret)
+        .map(|secret| {
+            let mut logins = logins_of(secret, MAX_LOGINS_PER_SECRET + 1);
+            is_truncated |= logins.len() > MAX_LOGINS_PER_SECRET;
+            logins.truncate(MAX_LOGINS_PER_SECRET);
+            logins.into_iter()
+        })
+        .collect();
+    let (mut hosts, mut usernames) = (HashSet::new(), HashSet::new());
+    while !rest.is_empty() {
+        rest.retain_mut(|logins| {
+            let Some(Login { host, username }) = logins.next() else { return false };
+            for (text, seen, texts) in
+                [(host, &mut hosts, &mut selected.hosts), (username, &mut usernames, &mut selected.usernames)]
+            {
+                if let Some(text) = text.filter(|text| !seen.contains(text)) {
+                    if texts.len() < MAX_LOGINS {
+                        seen.insert(text.clone());
+                        texts.push(text);
+                    } else {
+                        is_truncated = true;
+                    }
+                }
+            }
+            true
+        });
+    }
+    (selected, is_truncated)
+}
