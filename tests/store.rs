@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pullwatch::daemon::store::{
-    Ack, Batch, Committed, Cursor, Error, Filter, IdPrefix, Match, Opened, Options, Reader, Retention, Start,
-    StateChange, Store, acknowledge,
+    Ack, Batch, Committed, Cursor, Error, Filter, IdMatch, IdPrefix, Opened, Options, Reader, Retention,
+    Start, StateChange, Store, acknowledge,
 };
 use pullwatch::detection::alert::Priority;
 use pullwatch::detection::alert::{AlertId, NewAlert};
@@ -25,7 +25,7 @@ fn dir() -> TempDir {
 
 fn open(dir: &Path) -> Store {
     let deadline = Instant::now() + Duration::from_secs(30);
-    let Opened { store, set_aside, migrated_from } = loop {
+    let Opened { store, set_aside, migrated_from, .. } = loop {
         match Store::open(dir, &Options::default()) {
             // A process that another test starts has our lock from its fork to its exec.
             Err(Error::InUse { .. }) if Instant::now() < deadline => std::thread::yield_now(),
@@ -69,7 +69,7 @@ fn raw(dir: &Path) -> rusqlite::Connection {
 }
 
 #[test]
-fn a_batch_is_kept_and_found_again() {
+fn a_batch_is_stored_and_read_back() {
     let dir = dir();
     let mut store = open(dir.path());
     let change = |key: &[u8], value: Option<&[u8]>| StateChange {
@@ -85,7 +85,7 @@ fn a_batch_is_kept_and_found_again() {
         seen: &[[7; 16], [7; 16]],
         now: 5,
     };
-    assert_eq!(store.commit(&batch).unwrap(), Committed { new: 3, repeated: 0 });
+    assert_eq!(store.commit(&batch).unwrap(), Committed { is_new: vec![true; 3], ..Committed::default() });
     let second = alerts(2..5);
     let batch = Batch {
         source: Some(("file", b"at 2")),
@@ -93,7 +93,10 @@ fn a_batch_is_kept_and_found_again() {
         changes: &[change(b"b", None), change(b"never", None)],
         ..batch
     };
-    assert_eq!(store.commit(&batch).unwrap(), Committed { new: 2, repeated: 1 });
+    assert_eq!(
+        store.commit(&batch).unwrap(),
+        Committed { is_new: vec![false, true, true], ..Committed::default() }
+    );
     drop(store);
 
     let store = open(dir.path());
@@ -110,7 +113,7 @@ fn a_batch_is_kept_and_found_again() {
 }
 
 #[test]
-fn one_process_writes() {
+fn only_one_process_can_open_a_store_for_writing() {
     let dir = dir();
     let store = open(dir.path());
     let error = Store::open(dir.path(), &Options::default()).unwrap_err();
@@ -122,7 +125,7 @@ fn one_process_writes() {
 
 #[test]
 #[cfg(unix)]
-fn what_is_made_is_for_its_owner_alone() {
+fn files_are_readable_by_their_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = dir();
     let state = dir.path().join("a/b");
@@ -136,7 +139,7 @@ fn what_is_made_is_for_its_owner_alone() {
 }
 
 #[test]
-fn a_place_that_will_not_do_is_named() {
+fn errors_name_the_unusable_path() {
     let dir = dir();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
@@ -152,7 +155,7 @@ fn a_place_that_will_not_do_is_named() {
 
 #[test]
 #[cfg(unix)]
-fn a_file_that_may_not_be_written_is_seen_at_the_start() {
+fn a_read_only_file_is_an_error_at_the_start() {
     use std::os::unix::fs::PermissionsExt as _;
     if rustix::process::geteuid().is_root() {
         // Root may write anything.
@@ -241,7 +244,7 @@ fn a_kill_leaves_all_of_a_batch_or_nothing() {
 }
 
 #[test]
-fn a_damaged_file_is_set_aside() {
+fn a_damaged_file_is_moved_aside() {
     // A file that is no database, one whose pages are overwritten, one that is cut off.
     let damages: [fn(&mut Vec<u8>); 3] =
         [|file| file[..100].fill(b'x'), |file| file[4096..].fill(0x5a), |file| file.truncate(4096 * 3)];
@@ -257,14 +260,14 @@ fn a_damaged_file_is_set_aside() {
         let aside = set_aside.unwrap_or_else(|| panic!("damage {number} was not seen"));
         assert!(aside.file_name().unwrap().to_str().unwrap().starts_with("pullwatch.db.corrupt-20"));
         assert_eq!(fs::read(&aside).unwrap(), file, "damage {number}: the evidence is as it was");
-        assert_eq!(commit(&mut store, 0..1, 0).new, 1);
+        assert_eq!(commit(&mut store, 0..1, 0).new_alerts(), 1);
         drop(store);
         commit(&mut open(dir.path()), 1..2, 0);
     }
 }
 
 #[test]
-fn the_log_of_a_damaged_file_is_set_aside_with_it() {
+fn the_log_of_a_damaged_file_is_moved_aside_with_it() {
     let dir = dir();
     commit(&mut open(dir.path()), 0..500, 0);
     let mut store = open(dir.path());
@@ -285,7 +288,7 @@ fn the_log_of_a_damaged_file_is_set_aside_with_it() {
 }
 
 #[test]
-fn versions_are_told_apart() {
+fn versions_are_recognized() {
     // An empty database, as a start that was killed leaves one, or a person made it.
     let dir = dir();
     raw(dir.path()).execute_batch("PRAGMA user_version = 0; VACUUM").unwrap();
@@ -320,7 +323,7 @@ fn versions_are_told_apart() {
 }
 
 #[test]
-fn a_full_disk_costs_nothing_but_time() {
+fn a_full_disk_loses_nothing() {
     let dir = dir();
     let options = Options { max_pages: Some(200), ..Options::default() };
     let mut store = Store::open(dir.path(), &options).unwrap().store;
@@ -344,12 +347,12 @@ fn a_full_disk_costs_nothing_but_time() {
     assert!(matches!(store.commit(&batch), Err(Error::Full { .. })));
     // With room, the same batch goes in.
     let half = Retention { max_bytes: Some(400_000), ..Retention::default() };
-    while store.retain(&half, 0).unwrap().more {}
-    assert_eq!(store.commit(&batch).unwrap(), Committed { new: 50, repeated: 0 });
+    while store.retain(&half, 0).unwrap().has_more {}
+    assert_eq!(store.commit(&batch).unwrap(), Committed { is_new: vec![true; 50], ..Committed::default() });
 }
 
 #[test]
-fn who_waits_too_long_may_try_again() {
+fn a_lock_timeout_is_transient() {
     let dir = dir();
     let options = Options { busy: Duration::from_millis(20), ..Options::default() };
     let mut store = Store::open(dir.path(), &options).unwrap().store;
@@ -362,49 +365,51 @@ fn who_waits_too_long_may_try_again() {
     // Looking needs no lock.
     assert_eq!(Reader::open(dir.path()).unwrap().stats().unwrap().alerts, 0);
     other.execute_batch("COMMIT").unwrap();
-    assert_eq!(store.commit(&batch).unwrap(), Committed { new: 5, repeated: 0 });
+    assert_eq!(store.commit(&batch).unwrap(), Committed { is_new: vec![true; 5], ..Committed::default() });
 }
 
 #[test]
-fn the_oldest_go_first() {
+fn retention_deletes_the_oldest_alerts_first() {
     let dir = dir();
     let mut store = open(dir.path());
     for day in 0..20 {
         commit(&mut store, day * 100..day * 100 + 100, i64::try_from(day).unwrap() * DAY);
     }
-    let cursor = Cursor::open(dir.path(), "siem", Start::Oldest).unwrap();
-    cursor.save(450).unwrap();
+    let siem = Cursor::open(dir.path(), "siem", Start::Oldest).unwrap();
+    siem.save(600).unwrap();
     Cursor::open(dir.path(), "stdout", Start::Newest).unwrap();
     acknowledge(dir.path(), &[id(3), id(1500)], &Ack { at: 1, by: "ada".into(), note: String::new() })
         .unwrap();
     let retain = |store: &mut Store, retention: &Retention| {
-        let (mut removed, mut undelivered, mut steps) = (0, 0, 0);
+        let (mut deleted, mut undelivered, mut steps) = (0, Vec::new(), 0);
         loop {
             let step = store.retain(retention, 20 * DAY).unwrap();
-            removed += step.removed;
-            undelivered += step.undelivered;
+            deleted += step.deleted;
+            undelivered.extend(step.undelivered);
             steps += 1;
-            if !step.more {
-                return (removed, undelivered, steps);
+            if !step.has_more {
+                return (deleted, undelivered, steps);
             }
         }
     };
-    // By age: days 0 to 9 are more than ten days back, 450 of their alerts were delivered by all.
-    let week = Retention {
+    // By age: days 0 to 9 are more than ten days ago, and all sinks have delivered 600 of their alerts.
+    let ten_days = Retention {
         max_age: Some(Duration::from_secs(10 * 86_400)),
         max_bytes: None,
         ..Retention::default()
     };
-    let (removed, undelivered, steps) = retain(&mut store, &week);
-    assert_eq!((removed, undelivered), (1000, 550));
+    let (deleted, undelivered, steps) = retain(&mut store, &ten_days);
+    assert_eq!((deleted, undelivered), (600, vec![]));
     assert!(steps > 1, "in small steps");
     let reader = Reader::open(dir.path()).unwrap();
     let stats = reader.stats().unwrap();
-    assert_eq!((stats.alerts, stats.unacknowledged, stats.oldest), (1000, 999, Some(10 * DAY)));
-    assert_eq!(stats.sinks[0].backlog, 1000);
-    assert_eq!(retain(&mut store, &week), (0, 0, 1));
+    assert_eq!((stats.alerts, stats.unacknowledged, stats.oldest), (1400, 1399, Some(6 * DAY)));
+    assert_eq!(stats.sinks[0].backlog, 1400);
+    assert_eq!(retain(&mut store, &ten_days), (0, vec![], 1));
+    siem.save(1000).unwrap();
+    assert_eq!(retain(&mut store, &ten_days).0, 400, "delivered in the meantime");
 
-    // By size: the file shrinks too.
+    // By size: the file shrinks too, and what a sink had not delivered is counted for it.
     let size = |dir: &TempDir| {
         raw(dir.path()).execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
         fs::metadata(dir.path().join("pullwatch.db")).unwrap().len()
@@ -412,27 +417,101 @@ fn the_oldest_go_first() {
     commit(&mut store, 10_000..20_000, 20 * DAY);
     let before = size(&dir);
     let small = Retention { max_age: None, max_bytes: Some(1 << 20), ..Retention::default() };
-    let (removed, _, _) = retain(&mut store, &small);
-    assert!(removed > 5_000, "{removed}");
+    let (deleted, undelivered, _) = retain(&mut store, &small);
+    assert!(deleted > 5_000, "{deleted}");
+    let lost = |sink: &str| -> u64 {
+        undelivered.iter().filter(|(name, _)| name == sink).map(|(_, alerts)| alerts).sum()
+    };
+    assert_eq!((lost("siem"), lost("stdout")), (deleted, deleted - 1000));
     let after = size(&dir);
     assert!(after < before / 2 && after < (1 << 20) + 260 * 4096, "{before} {after}");
-    // The newest stay, and their numbers are never used again.
+    // The latest stay, and sequence numbers are never reused.
     let kept = reader.after(0, 100_000).unwrap();
     assert_eq!(kept.last().unwrap().id, id(19_999));
+    siem.save(i64::MAX).unwrap();
+    store.keep_sinks(&["siem"]).unwrap();
     let none = Retention { max_age: Some(Duration::ZERO), max_bytes: Some(0), ..Retention::default() };
-    while store.retain(&none, 30 * DAY).unwrap().more {}
+    while store.retain(&none, 30 * DAY).unwrap().has_more {}
     assert_eq!(reader.stats().unwrap().alerts, 0);
     commit(&mut store, 0..1, 0);
     assert!(reader.after(0, 1).unwrap()[0].seq > kept.last().unwrap().seq);
-    // However small, the newest hundred stay while they are young.
+    // Whatever the maximum size, the latest hundred stay until they are too old.
     commit(&mut store, 0..500, 30 * DAY);
     let tiny = Retention { max_bytes: Some(0), max_age: None, ..Retention::default() };
-    while store.retain(&tiny, 30 * DAY).unwrap().more {}
+    while store.retain(&tiny, 30 * DAY).unwrap().has_more {}
     assert_eq!(reader.stats().unwrap().alerts, 100);
 }
 
 #[test]
-fn hashes_are_forgotten_by_age_and_number() {
+fn the_maximum_size_holds_after_every_commit() {
+    let dir = dir();
+    let max_bytes = 8 << 20;
+    let options = Options { max_bytes: Some(max_bytes), ..Options::default() };
+    let mut store = Store::open(dir.path(), &options).unwrap().store;
+    // A sink that delivers nothing, and a reader, as sinks have them.
+    let _cursor = Cursor::open(dir.path(), "siem", Start::Oldest).unwrap();
+    let reader = Reader::open(dir.path()).unwrap();
+    let (mut largest, mut undelivered) = (0, 0);
+    for batch in 0..60 {
+        // Half a megabyte each, with state and digests.
+        let alerts: Vec<NewAlert> = (batch * 250..batch * 250 + 250)
+            .map(|number| NewAlert { json: vec![b'j'; 2000], ..alert(number) })
+            .collect();
+        let seen: Vec<AlertId> = alerts.iter().map(|alert| alert.id).collect();
+        let changes: Vec<StateChange> = (0..50_u8)
+            .map(|key| StateChange { kind: "x", key: vec![key], value: Some(vec![7; 500]) })
+            .collect();
+        let batch = Batch { alerts: &alerts, changes: &changes, seen: &seen, ..Batch::default() };
+        let committed = store.commit(&batch).unwrap();
+        assert_eq!(committed.new_alerts(), 250);
+        undelivered += committed.undelivered.iter().map(|(_, alerts)| alerts).sum::<u64>();
+        largest = largest.max(store.size().unwrap().bytes);
+        assert_eq!(reader.after(store.latest_seq().unwrap() - 1, 10).unwrap().len(), 1);
+    }
+    assert!(largest <= max_bytes + max_bytes / 50, "{largest} of {max_bytes}");
+    assert!(largest > max_bytes / 2, "{largest}: the limit was not reached");
+    let kept = reader.stats().unwrap().alerts;
+    assert_eq!(kept + undelivered, 60 * 250);
+    assert!(kept > 1000, "{kept}");
+}
+
+#[test]
+fn a_store_that_is_removed_or_replaced_is_noticed() {
+    let dir = dir();
+    let state = dir.path().join("state");
+    let store = open(&state);
+    store.check_path().unwrap();
+    fs::rename(&state, dir.path().join("moved")).unwrap();
+    assert!(matches!(store.check_path(), Err(Error::Removed { .. })));
+    // Another store at the same path is not this one.
+    drop(open(&state));
+    assert!(matches!(store.check_path(), Err(Error::Removed { .. })));
+    fs::remove_dir_all(&state).unwrap();
+    fs::rename(dir.path().join("moved"), &state).unwrap();
+    store.check_path().unwrap();
+}
+
+#[test]
+fn an_empty_file_and_a_world_writable_directory_are_reported() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = dir();
+    let report = |state: &Path| {
+        let opened = Store::open(state, &Options::default()).unwrap();
+        (opened.was_empty, opened.world_writable)
+    };
+    let state = dir.path().join("state");
+    assert_eq!(report(&state), (false, None), "a new store is not empty");
+    assert_eq!(report(&state), (false, None));
+    fs::write(state.join("pullwatch.db"), "").unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(report(&state), (true, Some(0o777)));
+    // With the sticky bit nobody else can replace the file.
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o1777)).unwrap();
+    assert_eq!(report(&state), (false, None));
+}
+
+#[test]
+fn event_digests_are_deleted_by_age_and_number() {
     let dir = dir();
     let mut store = open(dir.path());
     let hashes: Vec<AlertId> = (0..10_000).map(id).collect();
@@ -441,17 +520,17 @@ fn hashes_are_forgotten_by_age_and_number() {
         store.commit(&Batch { seen: hashes, now, ..Batch::default() }).unwrap();
     }
     let few = Retention { max_seen: 5_000, ..Retention::default() };
-    while store.retain(&few, 10 * SECOND).unwrap().more {}
+    while store.retain(&few, 10 * SECOND).unwrap().has_more {}
     let seen = |store: &Store| hashes.iter().filter(|hash| store.was_seen(hash).unwrap()).count();
     assert_eq!(seen(&store), 5_000);
     assert!(store.was_seen(&id(9_999)).unwrap());
     let young = Retention { seen_age: Duration::from_secs(2), ..Retention::default() };
-    while store.retain(&young, 10 * SECOND).unwrap().more {}
+    while store.retain(&young, 10 * SECOND).unwrap().has_more {}
     assert_eq!(seen(&store), 2_000);
 }
 
 #[test]
-fn others_look_and_write_while_the_daemon_writes() {
+fn sinks_and_readers_work_while_the_daemon_writes() {
     let dir = dir();
     let mut store = open(dir.path());
     let done = AtomicBool::new(false);
@@ -492,7 +571,7 @@ fn others_look_and_write_while_the_daemon_writes() {
 }
 
 #[test]
-fn sinks_start_where_they_are_told_and_go_on_where_they_were() {
+fn sinks_start_as_configured_and_resume_at_their_cursor() {
     let dir = dir();
     let mut store = open(dir.path());
     commit(&mut store, 0..10, 0);
@@ -507,7 +586,7 @@ fn sinks_start_where_they_are_told_and_go_on_where_they_were() {
 }
 
 #[test]
-fn alerts_are_found_by_what_they_say() {
+fn alerts_are_listed_by_filter() {
     let dir = dir();
     let mut store = open(dir.path());
     commit(&mut store, 0..24, 0);
@@ -544,17 +623,17 @@ fn alerts_are_found_by_what_they_say() {
     assert_eq!(found(&Filter { acknowledged: Some(false), ..all.clone() }).len(), 24);
 
     let get = |prefix: &str| reader.get(&IdPrefix::parse(prefix).unwrap()).unwrap();
-    assert!(matches!(get("0000000000000004"), Match::One(one) if one.ack.as_ref() == Some(&ack)));
-    assert!(matches!(get("000000000000000"), Match::Several(ids) if ids.len() == 10));
-    assert!(matches!(get("00000000000000F"), Match::None));
-    assert!(matches!(get("000000000000001"), Match::Several(ids) if ids.len() == 8));
+    assert!(matches!(get("0000000000000004"), IdMatch::One(one) if one.ack.as_ref() == Some(&ack)));
+    assert!(matches!(get("000000000000000"), IdMatch::Several(ids) if ids.len() == 10));
+    assert!(matches!(get("00000000000000F"), IdMatch::None));
+    assert!(matches!(get("000000000000001"), IdMatch::Several(ids) if ids.len() == 8));
     for wrong in ["", "xy", "0x", "é", &"0".repeat(33)] {
         assert_eq!(IdPrefix::parse(wrong), None);
     }
 }
 
 #[test]
-fn hostile_texts_come_out_as_they_went_in() {
+fn hostile_texts_are_read_back_unchanged() {
     let dir = dir();
     let mut store = open(dir.path());
     let texts = ["", "\0", "a\0b", "'; DROP TABLE alerts; --", "\"`[]%_", "\u{1b}[2J\u{202e}\n", "𝕏\u{fffd}"];
@@ -578,7 +657,7 @@ fn hostile_texts_come_out_as_they_went_in() {
             seen: &[],
             now: i64::MAX,
         };
-        assert_eq!(store.commit(&batch).unwrap().new, 1);
+        assert_eq!(store.commit(&batch).unwrap().new_alerts(), 1);
         let ack = Ack { at: i64::MIN, by: text.to_owned(), note: text.to_owned() };
         acknowledge(dir.path(), &[alert.id], &ack).unwrap();
         Cursor::open(dir.path(), text, Start::Oldest).unwrap().save(i64::MAX).unwrap();
@@ -605,7 +684,7 @@ fn hostile_texts_come_out_as_they_went_in() {
 }
 
 #[test]
-fn what_a_stranger_wrote_into_the_file_is_read_with_care() {
+fn values_written_by_others_are_checked_when_read() {
     let dir = dir();
     let mut store = open(dir.path());
     commit(&mut store, 0..2, 0);
@@ -617,7 +696,7 @@ fn what_a_stranger_wrote_into_the_file_is_read_with_care() {
 }
 
 #[test]
-fn a_batch_of_a_hundred_takes_little_time() {
+fn a_commit_of_a_hundred_alerts_is_fast() {
     let dir = dir();
     let mut store = open(dir.path());
     let mut times: Vec<Duration> = (0..200)

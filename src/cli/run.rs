@@ -91,9 +91,25 @@ impl Run {
         let loaded = rule_files::load(&config.rules, config.matching)?;
         tracing::info!(rules = loaded.rules.rules.len(), version = %loaded.rules.version, "rules loaded");
         let initial_rules = loader.with_options(loaded.rules);
-        let opened = Store::open(&dir, &store::Options::default())?;
+        let opened = Store::open(
+            &dir,
+            &store::Options { max_bytes: Some(config.store.max_size), ..Default::default() },
+        )?;
         if let Some(aside) = &opened.set_aside {
             tracing::error!(moved_to = %aside.display(), "the store was damaged: moved it aside and created a new one");
+        }
+        if opened.was_empty {
+            tracing::error!(
+                state_dir = %dir.display(),
+                "the store was an empty file: positions, learned state and alerts of earlier runs are lost; logs are read from the start"
+            );
+        }
+        if let Some(mode) = opened.world_writable {
+            tracing::warn!(
+                state_dir = %dir.display(),
+                mode = format!("{mode:o}"),
+                "any user can write to the state directory and replace the store: run chmod 700 on it"
+            );
         }
         let result = runtime.block_on(app::run(&config, &dir, opened.store, initial_rules, loader, signals));
         runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);

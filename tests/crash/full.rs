@@ -35,15 +35,15 @@ fn assert_says_full(place: &Place) {
     until("pullwatch_store_full is 1", || place.metric("pullwatch_store_full") == Some(1.0));
     let (code, body) = place.ask("/readyz").unwrap();
     assert_eq!(code, 503);
-    assert!(body.contains("it takes nothing: the disk is full"), "{body}");
+    assert!(body.contains("store is not accepting writes: the disk is full"), "{body}");
     assert_eq!(place.ask("/healthz").unwrap().0, 200, "to start it anew would not help");
-    assert!(place.said().contains("the store takes nothing; what sources have waits there"));
+    assert!(place.said().contains("store is not accepting writes; sources are paused"));
 }
 
 fn assert_works_again(place: &Place) {
     until("pullwatch_store_full is 0", || place.metric("pullwatch_store_full") == Some(0.0));
     until("ready", || place.ask("/readyz").is_some_and(|(code, _)| code == 200));
-    assert!(place.said().contains("the store takes alerts again"));
+    assert!(place.said().contains("store is writable again"));
 }
 
 /// Fills the store, kills what waits, makes room, and sees that nothing is missing.

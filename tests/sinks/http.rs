@@ -241,6 +241,6 @@ async fn no_secret_is_logged() {
     rig.stop().await.unwrap();
     drop(guard);
     let text = std::fs::read_to_string(log.path()).unwrap();
-    assert!(text.contains("trying again") && text.contains("gave up"));
+    assert!(text.contains("retrying") && text.contains("alert sent to dead letter"));
     assert_eq!(text.lines().find(|line| line.contains("hunter2")), None);
 }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 
-use crate::daemon::store::{self, IdPrefix, Listed, Match, Reader};
+use crate::daemon::store::{self, IdMatch, IdPrefix, Listed, Reader};
 use crate::detection::alert::AlertId;
 use crate::detection::audit::time::{self, Clock};
 
@@ -68,11 +68,11 @@ fn prefix(text: &str) -> Result<(String, IdPrefix), String> {
 /// Returns the only alert whose id has this prefix.
 fn find(reader: &Reader, (text, prefix): &(String, IdPrefix)) -> anyhow::Result<Listed> {
     match reader.get(prefix)? {
-        Match::One(listed) => Ok(*listed),
-        Match::None => {
+        IdMatch::One(listed) => Ok(*listed),
+        IdMatch::None => {
             bail!("no alert with id {text}: run `pullwatch alerts list` for the ids")
         }
-        Match::Several(ids) => {
+        IdMatch::Several(ids) => {
             let ids: Vec<String> = ids.iter().map(hex).collect();
             bail!("ambiguous id {text}: it matches several alerts\n  {}", ids.join("\n  "))
         }

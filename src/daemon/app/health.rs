@@ -12,6 +12,13 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 impl Health for Status {
     fn checks(&self) -> Vec<Check> {
         let is_stalled = u128::try_from(self.heartbeat_age()).is_ok_and(|age| age > STALL_TIMEOUT.as_nanos());
+        let store_problem = if self.store_removed.load(Ordering::Relaxed) {
+            Some("the store was removed while pullwatch was running")
+        } else if self.store_stalled.load(Ordering::Relaxed) {
+            Some("store is not accepting writes: the disk is full, or another process holds a lock")
+        } else {
+            None
+        };
         let problems = self.source_problems();
         let check = |name: &str, ok: bool, reason: &str, is_liveness: bool| Check {
             name: name.to_owned(),
@@ -21,12 +28,7 @@ impl Health for Status {
         };
         vec![
             check("pipeline", !is_stalled, "pipeline loop stalled", true),
-            check(
-                "store",
-                !self.store_stalled.load(Ordering::Relaxed),
-                "store is not accepting writes: the disk is full, or another process holds a lock",
-                false,
-            ),
+            check("store", store_problem.is_none(), store_problem.unwrap_or_default(), false),
             check(
                 "rules",
                 !self.rules_stale.load(Ordering::Relaxed),

@@ -1,11 +1,21 @@
-//! Stores the output of a batch, and publishes that it is stored.
+//! Stores output, and publishes that it is stored.
+//!
+//! What makes crashes harmless: a transaction of the store has only output of input that its position, or its event digests, cover,
+//! or else only alerts. So a batch whose output is too large for one transaction (see [`BatchOutput::is_full`]) is stored in
+//! parts that each keep this invariant:
+//!
+//! - Files: a part ends where the position of the files can be taken. It has alerts, state and position.
+//! - Webhook: a part has the digests of its events. If the sender repeats the batch after a crash, exactly the rest is evaluated.
+//! - Kafka: parts before the last have alerts alone; state and positions are in the last. After a crash in between, all messages are read again
+//!   with the state from before the batch. They yield the same alerts with the same ids, and an id is stored once.
+//! - Kafka with transactions: one part, prepared and applied as a whole (see [`super::kafka`]). The source bounds its input.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::output::BatchOutput;
 use super::{GAUGE_INTERVAL, Pipeline, RETRY_INTERVAL, secret_name};
-use crate::daemon::store::{self, Batch};
+use crate::daemon::store::{self, Batch, Committed};
 use crate::daemon::time::unix_nanos;
 use crate::detection::state::kind;
 
@@ -37,7 +47,7 @@ impl Pipeline {
         event_digests: &[[u8; 16]],
         output: &BatchOutput,
     ) -> Result<bool, store::Error> {
-        loop {
+        let committed = loop {
             let started = Instant::now();
             let batch = Batch {
                 source: position,
@@ -47,13 +57,13 @@ impl Pipeline {
                 now: unix_nanos(),
             };
             match self.store.commit(&batch) {
-                Ok(_) => {
+                Ok(committed) => {
                     self.handles.metrics.observe_commit(started.elapsed());
                     if self.handles.status.store_stalled.swap(false, Ordering::Relaxed) {
                         self.handles.metrics.set_store_full(false);
                         tracing::info!("store is writable again");
                     }
-                    break;
+                    break committed;
                 }
                 Err(error) if error.is_transient() => {
                     if !self.handles.status.store_stalled.swap(true, Ordering::Relaxed) {
@@ -69,14 +79,22 @@ impl Pipeline {
                 return Ok(false);
             }
             std::thread::sleep(RETRY_INTERVAL);
+        };
+        // Before anybody is told that it is stored: SQLite writes to a removed file without an error.
+        if let Err(error) = self.store.check_path() {
+            self.report_removal(error)?;
         }
-        self.publish(output)?;
+        self.publish(output, &committed)?;
         Ok(true)
     }
 
     /// Updates the metrics and wakes the sinks after a commit.
-    fn publish(&mut self, output: &BatchOutput) -> Result<(), store::Error> {
-        for (rule, time) in &output.alert_rules {
+    fn publish(&mut self, output: &BatchOutput, committed: &Committed) -> Result<(), store::Error> {
+        self.count_undelivered(&committed.undelivered);
+        // An alert that was stored before, such as from another source, was counted then.
+        for ((rule, time), _) in
+            output.alert_rules.iter().zip(&committed.is_new).filter(|(_, is_new)| **is_new)
+        {
             self.handles.metrics.alert_stored(*rule, *time);
         }
         for change in output.changes.iter().filter(|change| change.kind == kind::SECRET) {

@@ -19,6 +19,28 @@ use crate::detection::detector::Session;
 use crate::detection::engine::alert::Alert;
 use crate::detection::state::kind;
 
+/// Lines that are evaluated before the size of their output is checked, in bytes.
+const MAX_LINES_BYTES: usize = 256 << 10;
+
+/// Splits off whole lines of at most [`MAX_LINES_BYTES`], or one line that is longer.
+fn split_lines(lines: &[u8]) -> (&[u8], &[u8]) {
+    let Some(head) = lines.get(..MAX_LINES_BYTES) else { return (lines, &[]) };
+    let end = memchr::memrchr(b'\n', head)
+        .or_else(|| memchr::memchr(b'\n', &lines[MAX_LINES_BYTES..]).map(|at| at + MAX_LINES_BYTES))
+        .map_or(lines.len(), |at| at + 1);
+    lines.split_at(end)
+}
+
+impl Segment {
+    fn bytes<'b>(&self, batch: &'b Batch) -> &'b [u8] {
+        match self {
+            Segment::Lines(range) | Segment::Message(range) | Segment::Match(_, _, range) => {
+                batch.bytes.get(range.clone()).unwrap_or_default()
+            }
+        }
+    }
+}
+
 impl Pipeline {
     /// Evaluates and stores a batch of messages.
     pub(super) fn process_kafka_batch(
@@ -40,16 +62,31 @@ impl Pipeline {
             {
                 return Ok(Flow::Stop);
             }
-            let recurring_reads = &mut self.maintenance.recurring_reads;
-            let on_alert = &mut |alert: &Alert<'_>| {
-                output.push_alert(alert);
-                recurring_reads.note(alert);
-            };
-            match segment {
-                Segment::Lines(range) => session.chunk(&batch.bytes[range.clone()], on_alert),
-                Segment::Message(range) => session.message(&batch.bytes[range.clone()], on_alert),
-                Segment::Match(partition, offset, range) => {
-                    session.on_remote_match(*partition, *offset, &batch.bytes[range.clone()], on_alert);
+            let mut rest = segment.bytes(&batch);
+            while !rest.is_empty() {
+                let recurring_reads = &mut self.maintenance.recurring_reads;
+                let on_alert = &mut |alert: &Alert<'_>| {
+                    output.push_alert(alert);
+                    recurring_reads.note(alert);
+                };
+                match segment {
+                    Segment::Lines(_) => {
+                        let (lines, after) = split_lines(rest);
+                        session.chunk(lines, on_alert);
+                        rest = after;
+                    }
+                    Segment::Message(_) => session.message(std::mem::take(&mut rest), on_alert),
+                    Segment::Match(partition, offset, _) => {
+                        session.on_remote_match(*partition, *offset, std::mem::take(&mut rest), on_alert);
+                    }
+                }
+                // The state of the batch is stored with its positions, at the end.
+                if output.is_full() && self.transactions.is_none() {
+                    let alerts = output.take_alerts();
+                    if !self.commit(None, &[], &alerts)? {
+                        return Ok(Flow::Stop);
+                    }
+                    self.handles.status.heartbeat();
                 }
             }
         }
@@ -63,7 +100,7 @@ impl Pipeline {
             });
             self.commit_exactly_once(output, offsets.collect(), Some(batch.epoch))?
         } else {
-            output.changes.extend(batch.changes());
+            output.push_changes(batch.changes());
             self.commit(None, &[], &output)?.into()
         };
         let outcome = match flow {
@@ -164,5 +201,23 @@ impl Pipeline {
             }
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_split_at_their_ends() {
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        let lines = line.repeat(600);
+        let (first, rest) = split_lines(&lines);
+        assert_eq!((first.len(), rest.len()), (262_000, 338_000));
+        let (second, rest) = split_lines(rest);
+        assert_eq!((second.len(), split_lines(rest)), (262_000, (&lines[..76_000], &[][..])));
+        let long = [&vec![b'x'; MAX_LINES_BYTES][..], b"\n", &line].concat();
+        assert_eq!(split_lines(&long), (&long[..=MAX_LINES_BYTES], &line[..]));
+        assert_eq!(split_lines(&long[..MAX_LINES_BYTES]), (&long[..MAX_LINES_BYTES], &[][..]));
     }
 }

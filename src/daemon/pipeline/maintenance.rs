@@ -1,11 +1,15 @@
-//! Periodic work: gauges and retention.
+//! Periodic work: gauges, retention, the check that the store still has its path.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use super::Pipeline;
+use super::retention_clock::{self, RetentionClock};
+use super::{Pipeline, RETRY_INTERVAL};
+use crate::daemon::log_limit::LogLimit;
 use crate::daemon::metrics::TrackedKind;
-use crate::daemon::store;
+use crate::daemon::sink::{DropReason, SinkMetrics};
+use crate::daemon::store::{self, Batch, Undelivered};
 use crate::daemon::time::unix_nanos;
 use crate::detection::detector::{Session, evicted};
 use crate::detection::history::RecurringReads;
@@ -17,6 +21,12 @@ pub(super) struct Maintenance {
     pub(super) recurring_reads: RecurringReads,
     /// When to refresh the gauges; `None` if nothing changed since the last refresh.
     pub(super) next_gauges: Option<Instant>,
+    /// Present once retention was applied.
+    retention_clock: Option<RetentionClock>,
+    /// When to check that the store still has its path.
+    pub(super) next_store_check: Option<Instant>,
+    /// Limits the log lines about alerts that were deleted undelivered.
+    undelivered_log: LogLimit,
     /// Evictions of the session that the metrics already count, by kind.
     counted_evictions: BTreeMap<&'static str, u64>,
 }
@@ -78,15 +88,13 @@ impl Pipeline {
 
     /// Deletes alerts beyond the retention limits, a small step. Returns whether more is to be deleted.
     pub(super) fn apply_retention(&mut self) -> Result<bool, store::Error> {
-        match self.store.retain(&self.retention, unix_nanos()) {
+        let retained = self.retention_time().and_then(|now| self.store.retain(&self.retention, now));
+        // Last: deleting may make room for it.
+        let retained = retained.and_then(|retained| self.save_retention_clock().map(|()| retained));
+        match retained {
             Ok(retained) => {
-                if retained.undelivered > 0 {
-                    tracing::error!(
-                        alerts = retained.undelivered,
-                        "alerts were deleted to make room before every sink had delivered them; raise store.max_size or repair the sink"
-                    );
-                }
-                Ok(retained.more)
+                self.count_undelivered(&retained.undelivered);
+                Ok(retained.has_more)
             }
             Err(error) if error.is_transient() => {
                 self.handles.metrics.store_error();
@@ -95,7 +103,86 @@ impl Pipeline {
             Err(error) => Err(error),
         }
     }
+
+    /// The time that ages of alerts are counted from.
+    fn retention_time(&mut self) -> Result<i64, store::Error> {
+        let (now, at) = (unix_nanos(), Instant::now());
+        let clock = match &mut self.maintenance.retention_clock {
+            Some(clock) => clock,
+            none => {
+                let stored = self.store.state(retention_clock::KIND)?;
+                let stored = stored.first().map(|(_, value)| &value[..]);
+                let latest = self.store.latest_stored()?;
+                none.insert(RetentionClock::new(stored, latest, now, at))
+            }
+        };
+        Ok(clock.observe(now, at))
+    }
+
+    /// Stores the state of the retention clock.
+    fn save_retention_clock(&mut self) -> Result<(), store::Error> {
+        let Some(clock) = &self.maintenance.retention_clock else { return Ok(()) };
+        let batch = Batch { changes: &[clock.to_change()], now: unix_nanos(), ..Batch::default() };
+        self.store.commit(&batch).map(|_| ())
+    }
+
+    /// Counts alerts that were deleted before a sink had delivered them.
+    pub(super) fn count_undelivered(&mut self, undelivered: &Undelivered) {
+        let metrics = SinkMetrics::new(&self.handles.metrics);
+        for (sink, alerts) in undelivered {
+            metrics.of(sink).dropped(DropReason::Retention, *alerts);
+            if let Some(suppressed) = self.maintenance.undelivered_log.admit() {
+                tracing::error!(
+                    sink,
+                    alerts,
+                    suppressed,
+                    "alerts were deleted to stay below store.max_size before the sink had delivered them: repair the sink, or raise the limit"
+                );
+            }
+        }
+    }
+
+    /// Checks now and then that the store still has its path.
+    pub(super) fn check_store(&mut self) -> Result<(), store::Error> {
+        let now = Instant::now();
+        if self.maintenance.next_store_check.is_some_and(|at| now < at) {
+            return Ok(());
+        }
+        self.maintenance.next_store_check = Some(now + STORE_CHECK_INTERVAL);
+        self.store.check_path().or_else(|error| self.report_removal(error))
+    }
+
+    /// If the store was removed, reports it to health checks, metrics and the log, and waits for it to come back; it may have been
+    /// moved or unmounted by mistake.
+    ///
+    /// # Errors
+    /// The given error, if it is another one or the store does not come back.
+    pub(super) fn report_removal(&mut self, error: store::Error) -> Result<(), store::Error> {
+        if !matches!(error, store::Error::Removed { .. }) {
+            return Err(error);
+        }
+        tracing::error!(%error, "the store is gone; sources are paused, and pullwatch ends if it does not come back");
+        self.handles.status.store_removed.store(true, Ordering::Relaxed);
+        self.handles.metrics.store_error();
+        let deadline = Instant::now() + REMOVAL_GRACE;
+        while Instant::now() < deadline && !self.should_stop() {
+            std::thread::sleep(RETRY_INTERVAL);
+            self.handles.status.heartbeat();
+            if self.store.check_path().is_ok() {
+                self.handles.status.store_removed.store(false, Ordering::Relaxed);
+                tracing::info!("the store is back");
+                return Ok(());
+            }
+        }
+        Err(error)
+    }
 }
+
+/// How often the store's path is checked while nothing is stored.
+const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a removed store is reported by health checks and metrics before the process ends.
+const REMOVAL_GRACE: Duration = Duration::from_secs(10);
 
 /// Namespace and name of a secret, from its key in the cluster state.
 pub(super) fn secret_name(key: &[u8]) -> Option<(&str, &str)> {

@@ -1,8 +1,10 @@
 //! The loop of `pullwatch run`: batches from the sources are evaluated and stored.
 //!
 //! In: raw records from files, the webhook, Kafka and standard input, and new rules. Out: for each batch one transaction of the store,
-//! with the alerts, the changes of learned state and the source's new position. Only after it sinks are woken and the webhook's
-//! sender is answered. What must never enter: anything that waits for a network beside the brokers of an exchange.
+//! with the alerts, the changes of learned state and the source's new position. Only after it are sinks woken and is the webhook's
+//! sender answered. What must never enter: anything that waits for a network beside the brokers of an exchange.
+//!
+//! A batch whose output is large is stored in parts; `commit` says why a crash between two parts is harmless.
 //!
 //! All of it runs on one thread, one batch after the other, so that the order of events is the order of their evaluation. While the
 //! store does not accept writes nothing is taken from a source.
@@ -12,6 +14,7 @@ mod kafka;
 mod maintenance;
 mod output;
 mod repartition;
+mod retention_clock;
 mod sources;
 mod status;
 mod two_phase;
@@ -219,6 +222,7 @@ impl Pipeline {
                 let has_more = self.apply_retention()?;
                 next_retention = Instant::now() + if has_more { Duration::ZERO } else { RETENTION_INTERVAL };
             }
+            self.check_store()?;
             if self.maintenance.next_gauges.is_some_and(|at| Instant::now() >= at) {
                 self.maintenance.next_gauges = None;
                 self.refresh_gauges(session)?;
@@ -276,7 +280,8 @@ impl Pipeline {
     /// Time until the next periodic work, if no message arrives.
     fn idle_timeout(&self, next_retention: Instant) -> Duration {
         let polls = self.sources.files.iter().map(|source| source.next_poll);
-        let next = polls.chain([next_retention]).chain(self.maintenance.next_gauges).min();
+        let others = [self.maintenance.next_gauges, self.maintenance.next_store_check];
+        let next = polls.chain([next_retention]).chain(others.into_iter().flatten()).min();
         next.map_or(RETENTION_INTERVAL, |next| next.saturating_duration_since(Instant::now()))
     }
 
@@ -295,10 +300,12 @@ impl Pipeline {
         self.handles.status.set_log_found(&source.name, source.files.is_open());
         let mut output = BatchOutput::default();
         let mut bytes = 0;
-        while bytes < MAX_BATCH_BYTES {
+        let mut is_drained = false;
+        while bytes < MAX_BATCH_BYTES && !output.is_full() {
             buffer.clear();
             let step = self.sources.files[index].files.next(buffer);
             if step == Step::Idle {
+                is_drained = true;
                 break;
             }
             bytes += buffer.len();
@@ -312,7 +319,7 @@ impl Pipeline {
         let lag = source.files.lag();
         let age = if lag == 0 { Duration::ZERO } else { last_event_age(buffer) };
         self.handles.metrics.set_lag(&source.name, lag, age);
-        if bytes < MAX_BATCH_BYTES {
+        if is_drained {
             source.next_poll = Instant::now() + source.poll_interval;
         }
         if bytes == 0 {
@@ -358,7 +365,7 @@ impl Pipeline {
         self.handles.metrics.add_counts(source, &session.take_stats());
         self.handles.metrics.observe_evaluation(started.elapsed());
         output.take_from(session);
-        output.changes.extend(self.maintenance.recurring_reads.take_changes());
+        output.push_changes(self.maintenance.recurring_reads.take_changes());
     }
 
     /// Closes windows that end by the clock, although no event arrives.

@@ -14,6 +14,8 @@ pub(crate) struct Status {
     last_heartbeat: AtomicI64,
     /// The store is full or locked; the pipeline retries.
     pub(crate) store_stalled: AtomicBool,
+    /// The store was removed while it was open.
+    pub(crate) store_removed: AtomicBool,
     /// The rule files on disk are invalid; the previous rules are in use.
     pub(crate) rules_stale: AtomicBool,
     /// A sink ended without a request to stop.

@@ -10,6 +10,9 @@ use crate::daemon::source::webhook::{Outcome, WebhookBatch, split_events};
 use crate::daemon::store;
 use crate::detection::detector::Session;
 
+/// Maximum number of events whose digests are stored in one transaction.
+const MAX_DIGESTS_PER_PART: usize = 10_000;
+
 impl Pipeline {
     /// Evaluates and stores the events of a batch that were not stored before, and replies to the sender.
     pub(super) fn process_webhook_batch(
@@ -51,17 +54,32 @@ impl Pipeline {
         if let Some(metrics) = self.sources.webhook_metrics(source) {
             metrics.duplicates((events.len() - new.len()) as u64);
         }
+        let total = events.len() as u64;
+        let mut stored = total - new.len() as u64;
+        batch.progress.set(total, stored);
         let mut output = BatchOutput::default();
-        for (_, range) in &new {
+        let mut digests: Vec<[u8; 16]> = Vec::new();
+        for (at, (digest, range)) in new.iter().enumerate() {
             // One at a time: an `EventList` is one line, which may exceed the maximum size of an event.
             self.evaluate(source, session, &body[range.clone()], Step::Records, &mut output);
+            digests.push(*digest);
+            let is_last = at + 1 == new.len();
+            if !output.is_full() && digests.len() < MAX_DIGESTS_PER_PART && !is_last {
+                continue;
+            }
+            // While the store is stalled the receiver asks the sender to retry. The rest is stored once that is possible, and
+            // all of it recognized when it is sent again.
+            if !self.commit(None, &digests, &output)? {
+                let _ = batch.done.send(Outcome::Busy);
+                return Ok(Flow::Stop);
+            }
+            stored += digests.len() as u64;
+            batch.progress.set(total, stored);
+            self.handles.status.heartbeat();
+            output = BatchOutput::default();
+            digests.clear();
         }
-        let digests: Vec<[u8; 16]> = new.iter().map(|(digest, _)| *digest).collect();
-        // While the store is stalled the receiver asks the sender to retry. The batch is stored once that is possible, and
-        // recognized when it is sent again.
-        let is_stored = self.commit(None, &digests, &output)?;
-        let outcome = if is_stored { Outcome::Stored { events: events.len() as u64 } } else { Outcome::Busy };
-        let _ = batch.done.send(outcome);
-        Ok(Flow::from(is_stored))
+        let _ = batch.done.send(Outcome::Stored { events: total });
+        Ok(Flow::Continue)
     }
 }

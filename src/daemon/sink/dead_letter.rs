@@ -35,23 +35,26 @@ impl DeadLetterReason {
     }
 }
 
-/// Why an undeliverable alert is in no file. A closed set: it labels a metric.
+/// Why an alert that a sink did not deliver is in no dead-letter file either. A closed set: it labels a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DropReason {
     /// No dead-letter file is configured.
     NoFile,
     /// The file has reached its maximum size.
     Full,
+    /// The store deleted it to stay below its maximum size.
+    Retention,
 }
 
 impl DropReason {
-    pub(crate) const ALL: [DropReason; 2] = [DropReason::NoFile, DropReason::Full];
+    pub(crate) const ALL: [DropReason; 3] = [DropReason::NoFile, DropReason::Full, DropReason::Retention];
 
     /// The value of the metric's label.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             DropReason::NoFile => "no_file",
             DropReason::Full => "full",
+            DropReason::Retention => "retention",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What sinks count. All labels come from closed sets, or from the names of sinks in the configuration.
+//! Metrics of the sinks. All label values are from closed sets, or names of sinks in the configuration.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct SinkMetrics {
     failures: IntCounterVec,
     retries: IntCounterVec,
     dead_letters: IntCounterVec,
-    lost: IntCounterVec,
+    dropped: IntCounterVec,
     truncated: IntCounterVec,
     backlog: IntGaugeVec,
     last_success: GaugeVec,
@@ -26,7 +26,7 @@ pub struct SinkMetrics {
 }
 
 impl SinkMetrics {
-    /// Those of this process.
+    /// Takes the instruments of the sinks from those of the daemon.
     pub fn new(metrics: &Metrics) -> Self {
         let all = metrics.instruments();
         SinkMetrics {
@@ -35,7 +35,7 @@ impl SinkMetrics {
             failures: all.sink_failures.clone(),
             retries: all.sink_retries.clone(),
             dead_letters: all.sink_dead_letters.clone(),
-            lost: all.sink_dropped.clone(),
+            dropped: all.sink_dropped.clone(),
             truncated: all.sink_truncated.clone(),
             backlog: all.sink_backlog.clone(),
             last_success: all.sink_last_success.clone(),
@@ -43,7 +43,7 @@ impl SinkMetrics {
         }
     }
 
-    /// Those of one sink. Each is there from now on, so that a first failure is a change and no new series.
+    /// The metrics of one sink. All its series exist from now on, so that a first failure is an increase and not a new series.
     pub(crate) fn of(&self, sink: &str) -> Counts {
         let one = |counter: &IntCounterVec| counter.with_label_values(&[sink]);
         Counts {
@@ -52,8 +52,8 @@ impl SinkMetrics {
             failures: Reason::ALL.map(|reason| self.failures.with_label_values(&[sink, reason.name()])),
             retries: one(&self.retries),
             dead_letters: DeadLetterReason::ALL
-                .map(|dead| self.dead_letters.with_label_values(&[sink, dead.name()])),
-            lost: DropReason::ALL.map(|loss| self.lost.with_label_values(&[sink, loss.name()])),
+                .map(|reason| self.dead_letters.with_label_values(&[sink, reason.name()])),
+            dropped: DropReason::ALL.map(|reason| self.dropped.with_label_values(&[sink, reason.name()])),
             truncated: one(&self.truncated),
             backlog: self.backlog.with_label_values(&[sink]),
             last_success: self.last_success.with_label_values(&[sink]),
@@ -62,54 +62,52 @@ impl SinkMetrics {
     }
 }
 
-/// The metrics of one sink.
+/// The metrics of one sink. The arrays are in the order of the enums' variants.
 #[derive(Debug)]
-pub struct Counts {
-    /// Alerts delivered.
-    pub deliveries: IntCounter,
-    /// Alerts that are for others.
-    pub filtered: IntCounter,
+pub(crate) struct Counts {
+    deliveries: IntCounter,
+    /// Alerts that the sink's filter excludes.
+    pub(crate) filtered: IntCounter,
     failures: [IntCounter; Reason::ALL.len()],
     /// Attempts after a failure.
-    pub retries: IntCounter,
+    pub(crate) retries: IntCounter,
     dead_letters: [IntCounter; DeadLetterReason::ALL.len()],
-    lost: [IntCounter; DropReason::ALL.len()],
-    /// Messages that were cut.
-    pub truncated: IntCounter,
-    /// Alerts that wait.
-    pub backlog: IntGauge,
+    dropped: [IntCounter; DropReason::ALL.len()],
+    /// Syslog messages that were truncated.
+    pub(crate) truncated: IntCounter,
+    /// Alerts in the store that the sink has not processed.
+    pub(crate) backlog: IntGauge,
     last_success: Gauge,
     duration: Histogram,
 }
 
 impl Counts {
-    /// Counts an attempt that failed.
-    pub fn failure(&self, reason: Reason) {
-        // The variants stand in `ALL` in their order.
+    /// Counts a failed attempt.
+    pub(crate) fn failure(&self, reason: Reason) {
         self.failures[reason as usize].inc();
     }
 
-    /// Counts an alert that was given up.
-    pub fn dead_letter(&self, dead: DeadLetterReason) {
-        self.dead_letters[dead as usize].inc();
+    /// Counts an undeliverable alert.
+    pub(crate) fn dead_letter(&self, reason: DeadLetterReason) {
+        self.dead_letters[reason as usize].inc();
     }
 
-    /// Counts an alert that is gone.
-    pub fn dropped(&self, loss: DropReason) {
-        self.lost[loss as usize].inc();
+    /// Counts alerts that were not delivered and are in no dead-letter file.
+    pub(crate) fn dropped(&self, reason: DropReason, alerts: u64) {
+        self.dropped[reason as usize].inc_by(alerts);
     }
 
-    /// Counts alerts delivered at that time.
-    pub fn success(&self, alerts: usize, nanoseconds: i64) {
+    /// Counts delivered alerts. `now` is in nanoseconds since 1970-01-01T00:00:00Z.
+    pub(crate) fn success(&self, alerts: usize, now: i64) {
         self.deliveries.inc_by(u64::try_from(alerts).unwrap_or_default());
-        // Milliseconds are precise enough, and a float has room for them.
+        // Milliseconds are precise enough, and fit into a float.
         #[allow(clippy::cast_precision_loss)]
-        self.last_success.set((nanoseconds / 1_000_000) as f64 / 1000.0);
+        self.last_success.set((now / 1_000_000) as f64 / 1000.0);
     }
 
-    /// Notes how long an attempt took.
-    pub fn attempt(&self, took: Duration) {
-        self.duration.observe(took.as_secs_f64());
+    /// Records the duration of an attempt.
+    pub(crate) fn attempt(&self, duration: Duration) {
+        self.duration.observe(duration.as_secs_f64());
     }
 }
 
@@ -118,15 +116,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_stand_in_their_order() {
+    fn all_variants_are_listed_in_order() {
         for (i, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, i);
         }
-        for (i, dead) in DeadLetterReason::ALL.into_iter().enumerate() {
-            assert_eq!(dead as usize, i);
+        for (i, reason) in DeadLetterReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, i);
         }
-        for (i, loss) in DropReason::ALL.into_iter().enumerate() {
-            assert_eq!(loss as usize, i);
+        for (i, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, i);
         }
     }
 }

@@ -32,6 +32,7 @@ pub use config::{
     Body, Compression, DeadLetter, Facility, File, Format, Http, Kafka, Key, Kind, Retry, Secret, SinkConfig,
     Stdout, Syslog, SyslogFormat, TlsSettings, Transport,
 };
+pub(crate) use dead_letter::DropReason;
 pub use error::{SettingsError, TlsError};
 pub(crate) use feed::StoreFeed;
 pub use feed::{Feed, FeedClosed, FeedError};

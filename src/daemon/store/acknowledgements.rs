@@ -1,35 +1,38 @@
-//! A person's door: saying that an alert was looked at.
+//! Marks alerts as seen by a person.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::error::{At as _, ask};
+use super::error::{WithPath as _, query};
 use super::{AlertId, Error, dir, schema, write};
 
-/// Somebody looked at an alert.
+/// How long to wait for the daemon's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An acknowledgement of an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ack {
-    /// When, in nanoseconds since 1970.
+    /// Time of the acknowledgement, in nanoseconds since 1970-01-01T00:00:00Z.
     pub at: i64,
-    /// Who, as they say themselves.
+    /// Name of the person, as they gave it; not verified.
     pub by: String,
-    /// What they found; may be empty.
+    /// Free text; may be empty.
     pub note: String,
 }
 
-/// Marks alerts as looked at, all or none, while the daemon may run. The first to say so stands. Says which of them were marked
-/// now; the others are marked already, or there is no such alert.
+/// Acknowledges alerts, all or none of them; the daemon may run meanwhile. The first acknowledgement of an alert wins. Returns the
+/// ids that were acknowledged now: the others were before, or do not exist.
 ///
 /// # Errors
 ///
-/// [`Error::Missing`] without a store, and whatever prevents writing.
+/// [`Error::Missing`] if there is no store, or if it cannot be written.
 pub fn acknowledge(dir: &Path, ids: &[AlertId], ack: &Ack) -> Result<Vec<AlertId>, Error> {
     let path = dir::file(dir);
-    let mut connection = schema::connect_to_add(dir, &path, Duration::from_secs(10))?;
+    let mut connection = schema::connect_existing(dir, &path, BUSY_TIMEOUT)?;
     let transaction = write::begin(&mut connection).at(&path)?;
-    let mut marked = Vec::new();
+    let mut acknowledged = Vec::new();
     for id in ids {
-        let new = ask(&path, || {
+        let new = query(&path, || {
             let mut statement = transaction.prepare_cached(
                 "INSERT INTO acks (id, at, by, note) SELECT id, ?2, ?3, ?4 FROM alerts WHERE id = ?1
                  ON CONFLICT (id) DO NOTHING",
@@ -37,9 +40,9 @@ pub fn acknowledge(dir: &Path, ids: &[AlertId], ack: &Ack) -> Result<Vec<AlertId
             statement.execute((id, ack.at, &ack.by, &ack.note))
         })?;
         if new > 0 {
-            marked.push(*id);
+            acknowledged.push(*id);
         }
     }
     transaction.commit().at(&path)?;
-    Ok(marked)
+    Ok(acknowledged)
 }

@@ -1,26 +1,26 @@
-//! A sink's door: how far it has delivered.
+//! Keeps how far a sink has delivered.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::error::{At as _, ask};
+use super::error::{WithPath as _, query};
 use super::{Error, dir, schema};
 
-/// How long a sink waits for the daemon's transaction. Nothing but the sink waits with it.
-const BUSY: Duration = Duration::from_secs(30);
+/// How long a sink waits for the daemon's transaction. Only this sink is delayed by it.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where a sink begins that the store does not know yet.
+/// Where a sink starts that the store does not know yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// After the newest alert: only what comes from now on.
+    /// After the latest alert: only alerts stored from now on.
     Newest,
-    /// Before the oldest alert: all that is kept.
+    /// With the oldest stored alert.
     Oldest,
 }
 
-/// How far one sink has delivered, on a connection of its own.
+/// The cursor of one sink, on a connection of its own.
 #[derive(Debug)]
 pub struct Cursor {
     connection: Connection,
@@ -29,16 +29,16 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Registers a sink by name, or finds it again. From then on, what is not delivered by it counts as its backlog.
+    /// Registers a sink, if the store does not know its name yet. Alerts it has not delivered count as its backlog.
     ///
     /// # Errors
     ///
-    /// [`Error::Missing`] without a store, and whatever prevents writing.
+    /// [`Error::Missing`] if there is no store, or if it cannot be written.
     pub fn open(dir: &Path, sink: &str, start: Start) -> Result<Self, Error> {
         let path = dir::file(dir);
-        let connection = schema::connect_to_add(dir, &path, BUSY)?;
+        let connection = schema::connect_existing(dir, &path, BUSY_TIMEOUT)?;
         let register = match start {
-            // Also when the newest is gone already.
+            // From the sequence, since the latest alert may have been deleted.
             Start::Newest => {
                 "INSERT INTO cursors (sink, seq)
                  VALUES (?1, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'alerts'), 0))
@@ -50,25 +50,25 @@ impl Cursor {
         Ok(Cursor { connection, path, sink: sink.to_owned() })
     }
 
-    /// The last alert that was delivered; 0 where none was. [`Reader::after`](super::Reader::after) has the next ones.
+    /// `seq` of the last alert that was delivered, 0 if none was. [`Reader::after`](super::Reader::after) returns the next ones.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, or the sink was forgotten meanwhile.
+    /// If the file cannot be read, or the sink was removed meanwhile.
     pub fn load(&self) -> Result<i64, Error> {
-        ask(&self.path, || {
+        query(&self.path, || {
             let mut statement = self.connection.prepare_cached("SELECT seq FROM cursors WHERE sink = ?1")?;
             statement.query_row([&self.sink], |row| row.get(0))
         })
     }
 
-    /// Everything up to this alert is delivered. It may go back, to deliver again.
+    /// Saves that everything up to this alert is delivered. May move back, to deliver alerts again.
     ///
     /// # Errors
     ///
-    /// Then the cursor stays where it was; after a restart the sink delivers again from there.
+    /// The cursor is unchanged then; after a restart the sink delivers again from there.
     pub fn save(&self, seq: i64) -> Result<(), Error> {
-        ask(&self.path, || {
+        query(&self.path, || {
             let mut statement = self.connection.prepare_cached(
                 "INSERT INTO cursors (sink, seq) VALUES (?1, ?2)
                  ON CONFLICT (sink) DO UPDATE SET seq = excluded.seq",

@@ -1,22 +1,21 @@
-//! The directory: where it is, what lies in it, and who holds it.
+//! The state directory: its location, its files, its lock.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use super::error::At as _;
+use super::error::WithPath as _;
 use crate::detection::audit::time::{self, Clock};
 
-/// The database in the directory.
+/// Name of the database.
 const FILE: &str = "pullwatch.db";
-/// Held by the process that writes.
+/// Name of the file that the daemon locks.
 const LOCK: &str = "pullwatch.lock";
 
-/// Where state is kept unless somebody says otherwise: `$PULLWATCH_STATE_DIR`, else `/var/lib/pullwatch` for root, else
-/// `$XDG_STATE_HOME/pullwatch`, else `~/.local/state/pullwatch`. A user without a home has `/var/lib/pullwatch`, as in a
-/// container.
+/// The default state directory: `$PULLWATCH_STATE_DIR`, else `/var/lib/pullwatch` for root, else `$XDG_STATE_HOME/pullwatch`, else
+/// `~/.local/state/pullwatch`. For a user without a home, as in a container, `/var/lib/pullwatch`.
 pub fn default_dir() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     choose(
@@ -27,27 +26,32 @@ pub fn default_dir() -> PathBuf {
     )
 }
 
-fn choose(said: Option<PathBuf>, is_root: bool, state: Option<PathBuf>, home: Option<PathBuf>) -> PathBuf {
-    // The XDG specification has relative paths ignored.
-    let own = state
+fn choose(
+    explicit: Option<PathBuf>,
+    is_root: bool,
+    xdg_state: Option<PathBuf>,
+    home: Option<PathBuf>,
+) -> PathBuf {
+    // The XDG specification says to ignore relative paths.
+    let of_user = xdg_state
         .filter(|path| path.is_absolute())
         .or_else(|| home.filter(|path| path.is_absolute()).map(|home| home.join(".local/state")))
         .filter(|_| !is_root)
         .map(|base| base.join("pullwatch"));
-    said.or(own).unwrap_or_else(|| PathBuf::from("/var/lib/pullwatch"))
+    explicit.or(of_user).unwrap_or_else(|| PathBuf::from("/var/lib/pullwatch"))
 }
 
-/// The database of a state directory.
+/// The path of the database in a state directory.
 pub fn file(dir: &Path) -> PathBuf {
     dir.join(FILE)
 }
 
-/// Makes the directory and those above it, for its owner alone. One that is there keeps its mode.
+/// Creates the directory and its parents with mode 0700. A directory that exists keeps its mode.
 pub fn create(dir: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).at(dir)
 }
 
-/// Takes the lock, which lasts as long as the file is open: a process that dies gives it back, however it dies.
+/// Takes the lock. It lasts as long as the file is open: the kernel releases it however the process ends.
 pub fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join(LOCK);
     let file =
@@ -59,16 +63,38 @@ pub fn lock(dir: &Path) -> Result<File, Error> {
     }
 }
 
-/// Makes an empty database file if there is none, for its owner alone: the database would go by the umask.
-pub fn create_file(path: &Path) -> Result<(), Error> {
+/// Creates an empty database file with mode 0600 if there is none: SQLite would use the umask.
+/// Returns whether there was one without content.
+pub fn create_file(path: &Path) -> Result<bool, Error> {
     match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::of_io(path, error)),
-        _ => Ok(()),
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            // The content of a database that was not closed may be in its log alone.
+            let is_empty =
+                |suffix| fs::metadata(with_suffix(path, suffix)).map_or(true, |file| file.len() == 0);
+            Ok(is_empty("") && is_empty("-wal"))
+        }
+        Err(error) => Err(Error::of_io(path, error)),
     }
 }
 
-/// Gives a damaged file another name, and what belongs to it. The log goes first: should we be killed in between, the file is
-/// set aside at the next start, and no new file meets an old log.
+/// The permission bits of a directory that any user can write to: they can replace the store. With the sticky bit, which `/tmp`
+/// has, they cannot.
+pub fn world_writable(dir: &Path) -> Result<Option<u32>, Error> {
+    let mode = fs::metadata(dir).at(dir)?.permissions().mode() & 0o7777;
+    Ok((mode & 0o002 != 0 && mode & 0o1000 == 0).then_some(mode))
+}
+
+/// Tells a file from others, also from one that has its name later.
+pub type FileIdentity = (u64, u64);
+
+/// Returns the identity of the file that has this path now.
+pub fn identity(path: &Path) -> std::io::Result<FileIdentity> {
+    fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+/// Renames a damaged database and its log. The log is renamed first: after a kill in between, the database is moved aside at the next
+/// start, and no new database is opened with an old log.
 pub fn set_aside(path: &Path, now: i64) -> Result<PathBuf, Error> {
     let when: String = time::format(Clock::Iso8601, now)
         .split('.')
@@ -102,7 +128,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// How many bytes of the disk the database and its log take.
+/// Size of the database and its log on the disk, in bytes.
 pub fn bytes(path: &Path) -> u64 {
     ["", "-wal"]
         .iter()
@@ -116,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_has_a_directory() {
+    fn the_default_directory_depends_on_user_and_environment() {
         let path = |text: &str| Some(PathBuf::from(text));
         let (home, state) = (path("/home/ada"), path("/state"));
         assert_eq!(choose(path("here"), true, None, None), PathBuf::from("here"));
@@ -127,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_replaces_nothing() {
+    fn moving_a_file_aside_replaces_no_other() {
         let dir = tempfile::tempdir().unwrap();
         let path = file(dir.path());
         let mut names = Vec::new();
@@ -136,8 +162,8 @@ mod tests {
             fs::write(with_suffix(&path, "-wal"), text).unwrap();
             names.push(set_aside(&path, 1_795_428_000_000_000_000).unwrap());
         }
-        let said = |number: usize| fs::read_to_string(with_suffix(&names[number], "-wal")).unwrap();
-        assert_eq!([said(0), said(1), said(2)], ["a", "b", "c"]);
+        let content = |number: usize| fs::read_to_string(with_suffix(&names[number], "-wal")).unwrap();
+        assert_eq!([content(0), content(1), content(2)], ["a", "b", "c"]);
         assert!(names[0].ends_with("pullwatch.db.corrupt-20261123T100000Z"));
         assert!(names[2].ends_with("pullwatch.db.corrupt-20261123T100000Z-2"));
     }

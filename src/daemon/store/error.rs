@@ -1,4 +1,4 @@
-//! What can go wrong, and what to do about it.
+//! Errors of the store, each with what to do about it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
-/// Why the store could not do what was asked. After any error it holds all of a batch or nothing of it. Each says all there is to
-/// say: what the system said is in it.
+/// Why an operation of the store failed. After any error the store holds all of a batch or nothing of it. The message is complete: it
+/// includes the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process writes to this store.
@@ -19,9 +19,9 @@ pub enum Error {
         /// The state directory.
         dir: PathBuf,
     },
-    /// There is no store to look into.
+    /// The directory has no store.
     #[error(
-        "there is no store in {}: `pullwatch run` makes one; if it keeps its state elsewhere, name that directory with --state-dir",
+        "no store in {}: `pullwatch run` creates one; if its state is in another directory, use --state-dir",
         dir.display()
     )]
     Missing {
@@ -30,45 +30,54 @@ pub enum Error {
     },
     /// A newer pullwatch wrote the file.
     #[error(
-        "{} was written by a newer pullwatch (its format is {found}, this one knows {known}): use that version, or another --state-dir",
+        "{} was written by a newer pullwatch (format {found}; this version supports {known}): use that version, or another --state-dir",
         path.display()
     )]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// Version of its format.
         found: u32,
-        /// The newest version this program knows.
+        /// The newest version that this program supports.
         known: u32,
     },
-    /// An older pullwatch wrote the file, and whoever looks must not change it.
+    /// An older pullwatch wrote the file; only the daemon may migrate it.
     #[error(
-        "{} is in the format of an older pullwatch ({found}, this one knows {known}): start `pullwatch run` of this version once",
+        "{} was written by an older pullwatch (format {found}; this version reads {known}): start `pullwatch run` of this version once to migrate it",
         path.display()
     )]
     Older {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// Version of its format.
         found: u32,
         /// The version this program reads.
         known: u32,
     },
-    /// The file is a database of some other program.
-    #[error("{} is a database, but none of pullwatch: move it away, or use another --state-dir", path.display())]
+    /// The file is a database of another program.
+    #[error("{} is not a pullwatch database: move it away, or use another --state-dir", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
     },
-    /// The file is damaged. [`Store::open`](super::Store::open) sets such a file aside; this is found while running.
-    #[error("{} is damaged ({cause}): the next start sets it aside and makes a new one", path.display())]
+    /// The file is damaged, which was found while running. [`Store::open`](super::Store::open) moves such a file aside.
+    #[error("{} is damaged ({cause}): the next start moves it aside and creates a new one", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What was found.
+        /// The damage.
         cause: rusqlite::Error,
     },
-    /// The system does not let us.
+    /// The database was removed or replaced while it was open.
+    #[error(
+        "{} was removed or replaced while pullwatch was running: what was stored in it is lost; restart pullwatch to create a new one",
+        path.display()
+    )]
+    Removed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Permission denied, or a read-only file system.
     #[error(
         "cannot use {}: {cause}; make the directory and its files writable for the user that pullwatch runs as, or use another --state-dir",
         path.display()
@@ -76,32 +85,32 @@ pub enum Error {
     Forbidden {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The file system cannot share memory between processes, as most network file systems.
-    #[error("the file system of {} cannot hold the store (no WAL): use a local disk for --state-dir", path.display())]
+    /// The file system cannot share memory between processes. Most network file systems cannot.
+    #[error("the file system of {} does not support SQLite's write-ahead log: use a local disk for --state-dir", path.display())]
     NoWal {
         /// The file.
         path: PathBuf,
     },
-    /// No room on the disk. Nothing of the batch is kept: wait, and try again.
+    /// No space on the disk. Nothing of the batch is stored: wait, and try again.
     #[error(
-        "the disk of {} is full, or the user's quota or limit is reached ({cause}): make room, or lower the retention",
+        "no space left on the disk of {}, or a quota or limit is reached ({cause}): make room, or lower store.max_size",
         path.display()
     )]
     Full {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         cause: rusqlite::Error,
     },
-    /// Somebody else held the file for longer than the timeout: try again.
+    /// Another process locked the file for longer than the timeout: try again.
     #[error("{} is busy: {cause}", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
-        /// What the database says.
+        /// The error of the database.
         cause: rusqlite::Error,
     },
     /// A file or directory could not be read or written.
@@ -109,21 +118,21 @@ pub enum Error {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// Anything else that the database says.
+    /// Any other error of the database.
     #[error("{}: {cause}", path.display())]
     Database {
         /// The file.
         path: PathBuf,
-        /// What it says.
+        /// The error of the database.
         cause: rusqlite::Error,
     },
 }
 
 impl Error {
-    /// Whether the same may work later without anybody doing anything to this process: wait, and try again.
+    /// Whether the same operation may succeed later in this process.
     pub fn is_transient(&self) -> bool {
         matches!(self, Error::Full { .. } | Error::Busy { .. })
     }
@@ -132,9 +141,9 @@ impl Error {
         let path = path.to_owned();
         let Some(error) = cause.sqlite_error() else { return Error::Database { path, cause } };
         match (error.code, error.extended_code) {
-            // The shared memory of the WAL is a file that grows; a full disk shows there first. SQLite knows one reason only why
-            // there may be no room: a quota, a limit of the process and a broken disk are errors of writing to it. Nothing of
-            // the batch is kept then either, and the same helps: to wait.
+            // The shared memory of the WAL is a file that grows, and the first to fail on a full disk. SQLite has one code for a
+            // full disk: quotas, limits of the process and broken disks are errors of writing. All of them leave nothing of the
+            // batch, and all may end while the process waits.
             (ErrorCode::DiskFull, _)
             | (_, ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE) => {
                 Error::Full { path, cause }
@@ -159,24 +168,24 @@ impl Error {
     }
 }
 
-/// What the database said, with the file it said it of.
-pub(super) trait At<T> {
+/// Adds the path to an error.
+pub(super) trait WithPath<T> {
     fn at(self, path: &Path) -> Result<T, Error>;
 }
 
-impl<T> At<T> for Result<T, rusqlite::Error> {
+impl<T> WithPath<T> for Result<T, rusqlite::Error> {
     fn at(self, path: &Path) -> Result<T, Error> {
         self.map_err(|cause| Error::of(path, cause))
     }
 }
 
-impl<T> At<T> for Result<T, io::Error> {
+impl<T> WithPath<T> for Result<T, io::Error> {
     fn at(self, path: &Path) -> Result<T, Error> {
         self.map_err(|cause| Error::of_io(path, cause))
     }
 }
 
-/// Asks the database, and says of which file an error is.
-pub(super) fn ask<T>(path: &Path, question: impl FnOnce() -> Result<T, rusqlite::Error>) -> Result<T, Error> {
-    question().at(path)
+/// Runs a query, and adds the path to its error.
+pub(super) fn query<T>(path: &Path, query: impl FnOnce() -> Result<T, rusqlite::Error>) -> Result<T, Error> {
+    query().at(path)
 }

@@ -1,21 +1,22 @@
-//! Position, alerts and state in one SQLite file, in one transaction a batch.
+//! Keeps alerts, source positions and learned state in one SQLite file.
 //!
-//! A kill at any instant leaves all of a batch or nothing of it: what a source handed on, what was learned from it and what
-//! it made alert. So nothing is lost, and nothing is there twice.
+//! In: batches of redacted alerts with the position and the state changes that belong to them, each in one transaction. Out: the
+//! same, for sinks, commands and the next start. A kill at any instant leaves all of a batch or nothing of it: so no alert is
+//! lost, and none is stored twice. What must never enter: events, rules, anything that is not redacted.
 //!
-//! Four doors lead here. [`Store`] is the daemon's: the only one that writes batches and that makes room, and there is one a
-//! directory, held by a lock. [`Reader`] looks, also from another process, and never waits for the daemon nor holds it up.
-//! [`Cursor`] is a sink's: how far it has delivered. [`acknowledge`] is a person's.
+//! There are four ways in. [`Store`] belongs to the daemon: it alone writes batches and deletes alerts, and a lock allows one per
+//! directory. [`Reader`] reads, also from another process, and neither waits for the daemon nor blocks it. [`Cursor`] keeps how far a
+//! sink has delivered. [`acknowledge`] marks alerts as seen by a person.
 //!
-//! What comes in is redacted already; the store shows nothing and escapes nothing. All texts in it may be an attacker's, and the
-//! file may have been damaged: what comes out is read with care, and nothing here panics on it. What must never come in is an
-//! event, a rule or a terminal.
+//! All texts in the file may be chosen by an attacker, and the file may be damaged: values are checked when they are read, and
+//! nothing here panics on them. Nothing is escaped here; that is up to whoever shows a text.
 
 mod acknowledgements;
 mod cursor;
 mod dir;
 mod error;
 mod lazy;
+mod limit;
 mod open;
 mod read;
 mod retain;
@@ -27,11 +28,12 @@ pub use cursor::{Cursor, Start};
 pub use dir::default_dir;
 pub use error::Error;
 pub(crate) use lazy::LazyReader;
+pub use limit::Undelivered;
 pub use open::{Opened, Options};
-pub use read::{Filter, IdPrefix, Listed, Match, Reader, SinkStats, Stats};
+pub use read::{Filter, IdMatch, IdPrefix, Listed, Reader, SinkStats, Stats};
 pub use retain::{Retained, Retention};
 pub use write::{Batch, Committed, StateEntry, Store, StoreSize};
 
 pub use crate::detection::state::StateChange;
 
-use crate::detection::alert::{AlertId, NewAlert, StoredAlert};
+use crate::detection::alert::{AlertId, StoredAlert};

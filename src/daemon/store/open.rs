@@ -1,4 +1,4 @@
-//! Opening a store: lock, check, set aside, migrate.
+//! Opens a store: lock, check, move a damaged file aside, migrate.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,51 +6,64 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::error::At as _;
+use super::error::WithPath as _;
+use super::limit::log_budget;
 use super::schema::{self, Origin};
 use super::{Error, Store, dir};
 use crate::daemon::time::unix_nanos;
 
+/// Size of a page, SQLite's default, in bytes.
+const PAGE_BYTES: u64 = 4096;
+
+/// Size of the write-ahead log at which it is written back, if the store has no maximum size.
+const DEFAULT_LOG_BYTES: u64 = 16 << 20;
+
 /// How a store is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How long to wait for another writer (a sink's cursor, a person who acknowledges) before [`Error::Busy`].
+    /// How long to wait for another writer (a sink's cursor, an acknowledgement) before [`Error::Busy`].
     pub busy: Duration,
-    /// Look through the whole file for damage. It takes about a second a gigabyte.
+    /// Check the whole file for damage. Takes about a second per gigabyte.
     pub check: bool,
-    /// No more pages (of 4 KiB) than this, then [`Error::Full`].
+    /// Maximum number of pages of 4 KiB; beyond it writes fail with [`Error::Full`].
     pub max_pages: Option<u32>,
+    /// Maximum size of database and log in bytes: each commit deletes the oldest alerts to stay below it.
+    pub max_bytes: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { busy: Duration::from_secs(5), check: true, max_pages: None }
+        Options { busy: Duration::from_secs(5), check: true, max_pages: None, max_bytes: None }
     }
 }
 
-/// A store, and what had to be done to open it.
+/// An open store, and what an operator should know about it.
 #[derive(Debug)]
 pub struct Opened {
-    /// The store.
+    /// The open store.
     pub store: Store,
-    /// What was there was damaged: it has this name now, and the store starts empty.
+    /// The file was damaged and has this name now; the store starts empty.
     pub set_aside: Option<PathBuf>,
-    /// What was there was of this older version.
+    /// The file had this older version.
     pub migrated_from: Option<u32>,
+    /// The file existed and had no content, so that positions and learned state are lost.
+    pub was_empty: bool,
+    /// Any user can write to the state directory: its permission bits.
+    pub world_writable: Option<u32>,
 }
 
 impl Store {
-    /// Opens the store of a directory, and makes what is missing of both.
+    /// Opens the store of a directory, and creates either if it does not exist.
     ///
     /// # Errors
     ///
     /// [`Error::InUse`] if another process has it open, [`Error::Newer`] and [`Error::Foreign`] if the file is not for this
-    /// program, [`Error::Forbidden`] and [`Error::NoWal`] where the place will not do, [`Error::Full`] without room.
+    /// program, [`Error::Forbidden`] and [`Error::NoWal`] if the directory is unsuitable, [`Error::Full`] without space.
     pub fn open(dir: &Path, options: &Options) -> Result<Opened, Error> {
         dir::create(dir)?;
         let lock = dir::lock(dir)?;
         let path = dir::file(dir);
-        dir::create_file(&path)?;
+        let was_empty = dir::create_file(&path)?;
         let (connection, migrated_from, set_aside) = match prepare(&path, options) {
             Ok((connection, migrated_from)) => (connection, migrated_from, None),
             Err(Error::Corrupt { .. }) => {
@@ -61,28 +74,29 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
-        Ok(Opened { store: Store::new(connection, path, lock), set_aside, migrated_from })
+        let store = Store::new(connection, path, options.max_bytes, lock)?;
+        Ok(Opened { store, set_aside, migrated_from, was_empty, world_writable: dir::world_writable(dir)? })
     }
 }
 
-/// A connection to a sound file of the newest version, and the version it had if that was an older one.
+/// Connects to the file, checks it and migrates it. Returns the version it had, if that was an older one.
 fn prepare(path: &Path, options: &Options) -> Result<(Connection, Option<u32>), Error> {
     let mut connection = schema::connect(path, options.busy)?;
-    // Closing would write the log into the file and delete it. Where the file is damaged, both are evidence.
+    // By default, closing writes the log back and deletes it. If the file is damaged, both are evidence.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).at(path)?;
     let origin = schema::origin(&connection).at(path)?;
-    let known = schema::known();
+    let known = schema::current_version();
     let version = match origin {
         Origin::Empty => 0,
-        Origin::Ours(version) if version <= known => version,
-        Origin::Ours(found) => return Err(Error::Newer { path: path.to_owned(), found, known }),
+        Origin::Pullwatch(version) if version <= known => version,
+        Origin::Pullwatch(found) => return Err(Error::Newer { path: path.to_owned(), found, known }),
         Origin::Foreign => return Err(Error::Foreign { path: path.to_owned() }),
     };
     if options.check && version > 0 {
         check(&connection, path)?;
     }
     if origin == Origin::Empty {
-        // Only a file without a page takes it at once; for another one it needs the VACUUM.
+        // Takes effect at once only in a file without pages; otherwise it needs the VACUUM.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").at(path)?;
         connection.execute_batch("VACUUM").at(path)?;
     }
@@ -91,18 +105,24 @@ fn prepare(path: &Path, options: &Options) -> Result<(Connection, Option<u32>), 
     if !mode.eq_ignore_ascii_case("wal") {
         return Err(Error::NoWal { path: path.to_owned() });
     }
-    // After one large transaction the log does not stay large.
-    connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(())).at(path)?;
-    // Writing the log back takes some 10 ms. The sinks' connections do it at 1,000 pages, on their own time; this one only where
-    // they do not come to it.
-    connection.pragma_update_and_check(None, "wal_autocheckpoint", 4000, |_| Ok(())).at(path)?;
+    // A quarter of the log's budget, so that the commit that exceeds it still fits. Writing back 16 MiB takes some 10 ms; the sinks'
+    // connections do it at 4 MiB, on their own time.
+    let log_bytes = options.max_bytes.map_or(DEFAULT_LOG_BYTES, |bytes| log_budget(bytes) / 4);
+    let log_pages = log_bytes / PAGE_BYTES;
+    // After one large transaction the log is truncated.
+    connection.pragma_update_and_check(None, "journal_size_limit", i64_of(log_bytes), |_| Ok(())).at(path)?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", i64_of(log_pages), |_| Ok(())).at(path)?;
     if let Some(pages) = options.max_pages {
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).at(path)?;
     }
     schema::migrate(&mut connection, version, schema::MIGRATIONS).at(path)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).at(path)?;
-    let migrated = matches!(origin, Origin::Ours(version) if version < known);
+    let migrated = matches!(origin, Origin::Pullwatch(version) if version < known);
     Ok((connection, migrated.then_some(version)))
+}
+
+fn i64_of(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn check(connection: &Connection, path: &Path) -> Result<(), Error> {

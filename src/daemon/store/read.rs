@@ -1,4 +1,4 @@
-//! Looking into a store, beside a daemon that writes to it.
+//! Reads a store while the daemon writes to it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,49 +6,49 @@ use std::time::Duration;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::error::ask;
+use super::error::query;
 use super::{Ack, AlertId, Error, StateEntry, StoredAlert, dir, schema};
 use crate::detection::alert::Priority;
 
-/// How long to wait where the daemon has the file to itself: only while it recovers after a kill.
-const BUSY: Duration = Duration::from_secs(5);
+/// How long to wait while the daemon locks the file exclusively, which it does only to recover after a kill.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const COLUMNS: &str = "alerts.seq, alerts.id, alerts.time, alerts.stored, alerts.rule, alerts.priority, alerts.actor, \
                        alerts.target, alerts.json, alerts.message";
 const ACK_COLUMNS: &str = "acks.at, acks.by, acks.note";
 const FROM: &str = "alerts LEFT JOIN acks ON acks.id = alerts.id";
 
-/// Which alerts to list. The default is all of them.
+/// Selects alerts. The default selects all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Of this rule.
+    /// Only alerts of this rule.
     pub rule: Option<String>,
-    /// At least as bad as this.
+    /// Minimum priority.
     pub min_priority: Option<Priority>,
-    /// Of somebody whose name has this in it.
+    /// Only alerts whose actor contains this text.
     pub actor: Option<String>,
-    /// Of events from this time on, in nanoseconds since 1970.
+    /// Earliest time of the event, in nanoseconds since 1970-01-01T00:00:00Z.
     pub since: Option<i64>,
-    /// Of events before this time.
+    /// The time of the event is before this.
     pub until: Option<i64>,
-    /// Only those that were looked at, or only those that were not.
+    /// Only alerts that are acknowledged, or only those that are not.
     pub acknowledged: Option<bool>,
-    /// So many at most; all where it is nothing.
+    /// Maximum number of alerts; no limit if `None`.
     pub limit: Option<u32>,
-    /// Only those stored before this one: the next page.
+    /// Only alerts with a lower `seq`: the next page.
     pub before_seq: Option<i64>,
 }
 
-/// An alert, and whether somebody looked at it.
+/// An alert and its acknowledgement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// The alert.
     pub alert: StoredAlert,
-    /// Who looked at it.
+    /// The acknowledgement, if there is one.
     pub ack: Option<Ack>,
 }
 
-/// The first digits of an alert's id.
+/// The first hex digits of an alert's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdPrefix {
     first: AlertId,
@@ -56,7 +56,7 @@ pub struct IdPrefix {
 }
 
 impl IdPrefix {
-    /// Reads 1 to 32 hex digits.
+    /// Parses 1 to 32 hex digits.
     pub fn parse(text: &str) -> Option<Self> {
         if text.is_empty() || text.len() > 32 {
             return None;
@@ -72,48 +72,48 @@ impl IdPrefix {
     }
 }
 
-/// The alerts whose ids start so.
+/// The alerts whose id starts with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Match {
-    /// There is none.
+pub enum IdMatch {
+    /// No alert.
     None,
-    /// This one.
+    /// Exactly one alert.
     One(Box<Listed>),
-    /// Several; these are the first.
+    /// Several alerts; holds the ids of the first ones.
     Several(Vec<AlertId>),
 }
 
-/// What a store holds.
+/// Numbers about the content of a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// How many alerts.
+    /// Number of alerts.
     pub alerts: u64,
-    /// How many of them nobody acknowledged.
+    /// Number of alerts without an acknowledgement.
     pub unacknowledged: u64,
-    /// How many bytes on the disk, with the log that is not written back yet.
+    /// Size on the disk in bytes, including the write-ahead log.
     pub bytes: u64,
-    /// When the oldest alert was stored, in nanoseconds since 1970.
+    /// When the oldest alert was stored, in nanoseconds since 1970-01-01T00:00:00Z.
     pub oldest: Option<i64>,
     /// When the newest alert was stored.
     pub newest: Option<i64>,
-    /// The sequence number of the newest alert; 0 where there is none.
-    pub newest_seq: i64,
-    /// How far the sinks are, by name.
+    /// `seq` of the latest alert, 0 if there is none.
+    pub latest_seq: i64,
+    /// Progress of the sinks, by name.
     pub sinks: Vec<SinkStats>,
 }
 
-/// How far a sink is.
+/// Progress of a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkStats {
-    /// Its name.
+    /// Name of the sink.
     pub name: String,
-    /// The last alert it delivered.
+    /// `seq` of the last alert that it delivered.
     pub seq: i64,
-    /// How many alerts are still to be delivered.
+    /// Number of alerts that it has not delivered yet.
     pub backlog: u64,
 }
 
-/// Looks into a store, with a connection of its own that cannot write.
+/// Reads a store, on a read-only connection of its own.
 #[derive(Debug)]
 pub struct Reader {
     connection: Connection,
@@ -121,24 +121,24 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens the store of a directory, whether a daemon runs or not.
+    /// Opens the store of a directory, whether or not a daemon is running.
     ///
     /// # Errors
     ///
-    /// [`Error::Missing`] if there is none, [`Error::Newer`] or [`Error::Older`] if this program does not read it.
+    /// [`Error::Missing`] if there is no store, [`Error::Newer`] or [`Error::Older`] if this program cannot read it.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir::file(dir);
-        let connection = schema::connect_to_read(dir, &path, BUSY)?;
+        let connection = schema::connect_read_only(dir, &path, BUSY_TIMEOUT)?;
         Ok(Reader { connection, path })
     }
 
-    /// The next alerts after a sequence number, oldest first.
+    /// Returns the next alerts after a sequence number, oldest first.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn after(&self, seq: i64, limit: u32) -> Result<Vec<StoredAlert>, Error> {
-        ask(&self.path, || {
+        query(&self.path, || {
             let mut statement = self.connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM alerts WHERE seq > ?1 ORDER BY seq LIMIT ?2"
             ))?;
@@ -146,19 +146,19 @@ impl Reader {
         })
     }
 
-    /// Alerts, newest first.
+    /// Returns alerts, newest first.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn list(&self, filter: &Filter) -> Result<Vec<Listed>, Error> {
-        // Without this, a look at the last hour reads all alerts, unless there are as many as the limit.
-        // NOT INDEXED: by place, or all of these times would be sorted for each page.
-        let Some((first, last)) = self.within(filter)? else { return Ok(Vec::new()) };
+        // Without the bounds, a query for the last hour would read all alerts until the limit is reached. NOT INDEXED: read in the
+        // order of `seq`, or all alerts of the time range would be sorted for each page.
+        let Some((first, last)) = self.seq_bounds(filter)? else { return Ok(Vec::new()) };
         let (conditions, mut parameters) = conditions(filter);
         let limit = filter.limit.map_or(-1, i64::from);
         parameters.extend([(":limit", &limit as &dyn ToSql), (":first", &first), (":last", &last)]);
-        ask(&self.path, || {
+        query(&self.path, || {
             let mut statement = self.connection.prepare_cached(&format!(
                 "SELECT {COLUMNS}, {ACK_COLUMNS} FROM alerts NOT INDEXED LEFT JOIN acks ON acks.id = alerts.id
                  WHERE alerts.seq BETWEEN :first AND :last AND {conditions}
@@ -168,66 +168,66 @@ impl Reader {
         })
     }
 
-    /// Between which sequence numbers the alerts of a filter's times are; nothing where there are none. Most alerts come in the
-    /// order of their times, so that little else lies between.
-    fn within(&self, filter: &Filter) -> Result<Option<(i64, i64)>, Error> {
+    /// The lowest and highest sequence number of alerts in the filter's time range, if there are any. Alerts are stored roughly in
+    /// the order of their times, so that few others are in between.
+    fn seq_bounds(&self, filter: &Filter) -> Result<Option<(i64, i64)>, Error> {
         if (filter.since, filter.until) == (None, None) {
             return Ok(Some((i64::MIN, i64::MAX)));
         }
         let (since, until) = (filter.since.unwrap_or(i64::MIN), filter.until.unwrap_or(i64::MAX));
-        ask(&self.path, || {
+        query(&self.path, || {
             let mut statement = self.connection.prepare_cached(
                 "SELECT min(seq), max(seq) FROM alerts INDEXED BY alerts_by_time WHERE time >= ?1 AND time < ?2",
             )?;
-            let ends: (Option<i64>, Option<i64>) =
+            let bounds: (Option<i64>, Option<i64>) =
                 statement.query_row((since, until), |row| Ok((row.get(0)?, row.get(1)?)))?;
-            Ok(ends.0.zip(ends.1))
+            Ok(bounds.0.zip(bounds.1))
         })
     }
 
-    /// How many alerts pass a filter, whatever its limit.
+    /// Counts the alerts that a filter selects; its limit does not apply.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn count(&self, filter: &Filter) -> Result<u64, Error> {
         let (conditions, parameters) = conditions(filter);
-        ask(&self.path, || {
+        query(&self.path, || {
             let mut statement =
                 self.connection.prepare_cached(&format!("SELECT count(*) FROM {FROM} WHERE {conditions}"))?;
             statement.query_row(parameters.as_slice(), |row| unsigned(row, 0))
         })
     }
 
-    /// The alert whose id starts so.
+    /// Returns the alert whose id starts with a prefix.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
-    pub fn get(&self, prefix: &IdPrefix) -> Result<Match, Error> {
-        let mut found: Vec<Listed> = ask(&self.path, || {
+    pub fn get(&self, prefix: &IdPrefix) -> Result<IdMatch, Error> {
+        let mut found: Vec<Listed> = query(&self.path, || {
             let mut statement = self.connection.prepare_cached(&format!(
                 "SELECT {COLUMNS}, {ACK_COLUMNS} FROM {FROM} WHERE alerts.id BETWEEN ?1 AND ?2 ORDER BY alerts.id LIMIT 10"
             ))?;
             statement.query_map((&prefix.first, &prefix.last), listed)?.collect()
         })?;
         Ok(match (found.len(), found.pop()) {
-            (1, Some(one)) => Match::One(Box::new(one)),
-            (_, None) => Match::None,
+            (1, Some(one)) => IdMatch::One(Box::new(one)),
+            (_, None) => IdMatch::None,
             (_, Some(last)) => {
-                Match::Several(found.iter().chain([&last]).map(|listed| listed.alert.id).collect())
+                IdMatch::Several(found.iter().chain([&last]).map(|listed| listed.alert.id).collect())
             }
         })
     }
 
-    /// The place up to which all of these sinks are done with alerts; the last there can be where there are none. One that has
-    /// not started yet is done with nothing.
+    /// Returns the `seq` up to which all of these sinks have delivered; the maximum if there are no sinks. A sink that has not started
+    /// yet counts as 0.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn delivered(&self, sinks: &[String]) -> Result<i64, Error> {
-        ask(&self.path, || {
+        query(&self.path, || {
             let mut statement = self.connection.prepare_cached("SELECT seq FROM cursors WHERE sink = ?1")?;
             let mut least = i64::MAX;
             for sink in sinks {
@@ -238,37 +238,37 @@ impl Reader {
         })
     }
 
-    /// All that is kept of a kind: keys and values, by key.
+    /// Returns all state entries of a kind, by key.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn state(&self, kind: &str) -> Result<Vec<StateEntry>, Error> {
-        ask(&self.path, || state(&self.connection, kind))
+        query(&self.path, || state(&self.connection, kind))
     }
 
-    /// The rules that alerts are of, by name.
+    /// Returns the names of the rules that alerts were stored for, in order.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn rule_names(&self) -> Result<Vec<String>, Error> {
-        ask(&self.path, || {
+        query(&self.path, || {
             let mut statement =
                 self.connection.prepare_cached("SELECT DISTINCT rule FROM alerts ORDER BY rule")?;
             statement.query_map((), |row| text(row, 0))?.collect()
         })
     }
 
-    /// What the store holds, as of one moment.
+    /// Returns numbers about the content, all from one snapshot.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn stats(&self) -> Result<Stats, Error> {
-        let mut stats = ask(&self.path, || {
-            let moment = self.connection.unchecked_transaction()?;
-            let mut stats = moment
+        let mut stats = query(&self.path, || {
+            let snapshot = self.connection.unchecked_transaction()?;
+            let mut stats = snapshot
                 .prepare_cached(
                     "SELECT (SELECT count(*) FROM alerts), (SELECT count(*) FROM acks),
                             (SELECT min(stored) FROM alerts), (SELECT max(stored) FROM alerts),
@@ -281,19 +281,19 @@ impl Reader {
                         unacknowledged: alerts.saturating_sub(unsigned(row, 1)?),
                         oldest: row.get(2)?,
                         newest: row.get(3)?,
-                        newest_seq: row.get(4)?,
+                        latest_seq: row.get(4)?,
                         ..Stats::default()
                     })
                 })?;
-            let sinks: Vec<(String, i64)> = moment
+            let sinks: Vec<(String, i64)> = snapshot
                 .prepare_cached("SELECT sink, seq FROM cursors ORDER BY sink")?
                 .query_map((), |row| Ok((text(row, 0)?, row.get(1)?)))?
                 .collect::<Result<_, _>>()?;
-            // The plus keeps it off the table, whose rows are large, and on an index.
-            let mut behind = moment.prepare_cached("SELECT count(*) FROM alerts WHERE +seq > ?1")?;
+            // The plus makes SQLite count on an index instead of the table, whose rows are large.
+            let mut behind = snapshot.prepare_cached("SELECT count(*) FROM alerts WHERE +seq > ?1")?;
             for (name, seq) in sinks {
                 let backlog = match seq {
-                    seq if seq >= stats.newest_seq => 0,
+                    seq if seq >= stats.latest_seq => 0,
                     0 => stats.alerts,
                     seq => behind.query_row([seq], |row| unsigned(row, 0))?,
                 };
@@ -306,7 +306,7 @@ impl Reader {
     }
 }
 
-/// A filter as a condition, with its parameters.
+/// A filter as an SQL condition, with its parameters.
 fn conditions(filter: &Filter) -> (String, Vec<(&'static str, &dyn ToSql)>) {
     let mut text = String::from("TRUE");
     let mut parameters: Vec<(&'static str, &dyn ToSql)> = Vec::new();
@@ -342,20 +342,20 @@ fn conditions(filter: &Filter) -> (String, Vec<(&'static str, &dyn ToSql)>) {
     (text, parameters)
 }
 
-/// A priority as the file has it: its place in [`Priority::ALL`].
+/// The stored form of a priority: its index in [`Priority::ALL`].
 fn number(priority: Priority) -> &'static u8 {
     const NUMBERS: [u8; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
     &NUMBERS[priority as usize]
 }
 
-/// A text that may be anything by now.
-/// All entries of a kind.
+/// All state entries of a kind, by key.
 pub fn state(connection: &Connection, kind: &str) -> rusqlite::Result<Vec<StateEntry>> {
     let mut statement =
         connection.prepare_cached("SELECT key, value FROM state WHERE kind = ?1 ORDER BY key")?;
     statement.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
+/// A text column. The file may be damaged: bytes that are not UTF-8 are replaced, NULL reads as empty.
 pub fn text(row: &Row<'_>, column: usize) -> Result<String, rusqlite::Error> {
     let value = row.get_ref(column)?;
     let bytes = value.as_bytes_or_null()?.unwrap_or_default();
@@ -367,7 +367,7 @@ fn unsigned(row: &Row<'_>, column: usize) -> Result<u64, rusqlite::Error> {
 }
 
 fn alert(row: &Row<'_>) -> Result<StoredAlert, rusqlite::Error> {
-    // A number that is none of ours is the least of them.
+    // An unknown number reads as the lowest priority.
     let priority = usize::try_from(row.get::<_, i64>(5)?).ok().and_then(|number| Priority::ALL.get(number));
     Ok(StoredAlert {
         seq: row.get(0)?,

@@ -1,38 +1,39 @@
-//! Making room: the oldest goes, in small steps.
+//! Deletes alerts and event digests beyond the limits of age and size, in small steps.
 
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
 
-use super::error::At as _;
+use super::error::WithPath as _;
+use super::limit::{self, Limit, Undelivered, pragma};
 use super::write::begin;
 use super::{Error, Store};
 
-/// How much one step removes. 500 alerts take some milliseconds.
-const STEP: i64 = 500;
-/// How many are removed before the size is looked at again.
-const SLICE: i64 = 50;
-/// So many of the newest alerts stay whatever the size: what is learned takes room too, and must not cost all alerts.
-const KEPT: i64 = 100;
-/// So many empty pages may stay in the file, to be used again, rather than be given back and asked for in turn.
-const SPARE: i64 = 256;
+/// Maximum number of alerts that a step deletes by age. 500 take some milliseconds.
+const MAX_ALERTS_PER_STEP: i64 = 500;
+
+/// Maximum number of event digests that a step deletes.
+const MAX_DIGESTS_PER_STEP: i64 = 2000;
+
+/// This many free pages may stay in the file: they are used again, and need not be returned and requested in turn.
+const SPARE_PAGES: i64 = 256;
 
 /// What is kept, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Alerts that were stored longer ago go.
+    /// Alerts that were stored longer ago are deleted, if every sink has delivered them.
     pub max_age: Option<Duration>,
-    /// The oldest alerts go while there are more bytes than this in the file, empty pages not counted.
+    /// The oldest alerts are deleted while the store is larger than this many bytes, delivered or not.
     pub max_bytes: Option<u64>,
-    /// Hashes of events that were seen longer ago go.
+    /// Digests of events that were stored longer ago are deleted.
     pub seen_age: Duration,
-    /// No more hashes of events than this, about.
+    /// Maximum number of digests of events.
     pub max_seen: u32,
 }
 
 impl Default for Retention {
-    /// 90 days and 512 MiB of alerts. An hour and 500,000 hashes of events, which take about 40 MB: the apiserver gives up sending
-    /// a batch again after some minutes.
+    /// 90 days and 512 MiB of alerts. One hour and 500,000 digests of events, which take about 40 MB: the apiserver repeats a batch
+    /// for some minutes.
     fn default() -> Self {
         Retention {
             max_age: Some(Duration::from_secs(90 * 86_400)),
@@ -43,129 +44,83 @@ impl Default for Retention {
     }
 }
 
-/// What a step removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The result of a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retained {
-    /// So many alerts.
-    pub removed: u64,
-    /// So many of them were not delivered yet by each registered sink.
-    pub undelivered: u64,
-    /// There is more to do: call again, after whatever waits.
-    pub more: bool,
+    /// Number of alerts that were deleted.
+    pub deleted: u64,
+    /// Alerts among them that a sink had not delivered.
+    pub undelivered: Undelivered,
+    /// More is to be deleted: call again.
+    pub has_more: bool,
 }
 
 impl Store {
-    /// Removes what is too old or too much: one small step, some milliseconds long, in a transaction of its own. `now` is in
-    /// nanoseconds since 1970.
+    /// Deletes what exceeds the limits: one step of some milliseconds, in a transaction of its own. `now` is in nanoseconds
+    /// since 1970-01-01T00:00:00Z.
     ///
     /// # Errors
     ///
-    /// Then nothing was removed.
+    /// Nothing is deleted then.
     pub fn retain(&mut self, retention: &Retention, now: i64) -> Result<Retained, Error> {
         let path = &self.path;
         let transaction = begin(&mut self.connection).at(path)?;
         let mut retained = step(&transaction, retention, now).at(path)?;
         transaction.commit().at(path)?;
-        retained.more |= give_back(&self.connection).at(path)?;
+        retained.has_more |= return_free_pages(&self.connection).at(path)?;
         Ok(retained)
     }
 }
 
 fn step(transaction: &Transaction<'_>, retention: &Retention, now: i64) -> Result<Retained, rusqlite::Error> {
     let mut retained = Retained::default();
-    let delivered: Option<i64> =
-        transaction.prepare_cached("SELECT min(seq) FROM cursors")?.query_row((), |row| row.get(0))?;
-    let delivered = delivered.unwrap_or(i64::MAX);
     if let Some(age) = retention.max_age {
-        let removed = remove(
+        let cursors = limit::cursors(transaction)?;
+        let delivered = cursors.iter().map(|(_, seq)| *seq).min().unwrap_or(i64::MAX);
+        let deleted = limit::delete(
             transaction,
-            "DELETE FROM alerts WHERE seq IN (SELECT seq FROM alerts WHERE stored < ?1 ORDER BY stored LIMIT ?2)
+            "DELETE FROM alerts WHERE seq IN (
+                 SELECT seq FROM alerts WHERE stored < ?1 AND seq <= ?2 ORDER BY stored LIMIT ?3)
              RETURNING seq, id",
-            (before(now, age), STEP),
-            delivered,
-            &mut retained,
+            &[cutoff(now, age), delivered, MAX_ALERTS_PER_STEP],
         )?;
-        retained.more |= removed == STEP;
+        retained.deleted += deleted.len() as u64;
+        retained.has_more |= i64::try_from(deleted.len()).is_ok_and(|count| count == MAX_ALERTS_PER_STEP);
     }
-    if let Some(bytes) = retention.max_bytes {
-        let mut left = STEP;
-        while left > 0 && used(transaction)? > bytes {
-            let removed = remove(
-                transaction,
-                "DELETE FROM alerts WHERE seq IN (
-                     SELECT seq FROM alerts WHERE seq < (SELECT seq FROM alerts ORDER BY seq DESC LIMIT 1 OFFSET ?1)
-                     ORDER BY seq LIMIT ?2)
-                 RETURNING seq, id",
-                (KEPT - 1, SLICE),
-                delivered,
-                &mut retained,
-            )?;
-            if removed == 0 {
-                break;
-            }
-            left -= removed;
-        }
-        retained.more |= left <= 0;
+    if let Some(max_bytes) = retention.max_bytes {
+        let limit = Limit::new(transaction, max_bytes)?;
+        let (deleted, has_more) =
+            limit.delete_excess(transaction, 0, MAX_ALERTS_PER_STEP, &mut retained.undelivered)?;
+        retained.deleted += deleted;
+        retained.has_more |= has_more;
     }
-    let forgotten = transaction
+    let removed = transaction
         .prepare_cached(
             "DELETE FROM seen WHERE n IN (SELECT n FROM seen ORDER BY n LIMIT ?1)
              AND (at < ?2 OR n <= (SELECT max(n) FROM seen) - ?3)",
         )?
-        .execute((STEP * 4, before(now, retention.seen_age), retention.max_seen))?;
-    retained.more |= i64::try_from(forgotten).is_ok_and(|forgotten| forgotten == STEP * 4);
+        .execute((MAX_DIGESTS_PER_STEP, cutoff(now, retention.seen_age), retention.max_seen))?;
+    retained.has_more |= i64::try_from(removed).is_ok_and(|removed| removed == MAX_DIGESTS_PER_STEP);
     Ok(retained)
 }
 
-/// A time that lies so far back.
-fn before(now: i64, age: Duration) -> i64 {
+/// The time `age` before `now`.
+fn cutoff(now: i64, age: Duration) -> i64 {
     now.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// Removes alerts and what was said about them; how many.
-fn remove(
-    transaction: &Transaction<'_>,
-    sql: &str,
-    parameters: (i64, i64),
-    delivered: i64,
-    retained: &mut Retained,
-) -> Result<i64, rusqlite::Error> {
-    let gone: Vec<(i64, Vec<u8>)> = transaction
-        .prepare_cached(sql)?
-        .query_map(parameters, |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    let mut forget = transaction.prepare_cached("DELETE FROM acks WHERE id = ?1")?;
-    for (seq, id) in &gone {
-        forget.execute([id])?;
-        retained.removed += 1;
-        retained.undelivered += u64::from(*seq > delivered);
-    }
-    Ok(i64::try_from(gone.len()).unwrap_or(i64::MAX))
-}
-
-/// Bytes of the file that hold something.
-fn used(connection: &Connection) -> Result<u64, rusqlite::Error> {
-    let (pages, free) = (number(connection, "page_count")?, number(connection, "freelist_count")?);
-    let bytes = pages.saturating_sub(free).saturating_mul(number(connection, "page_size")?);
-    Ok(u64::try_from(bytes).unwrap_or_default())
-}
-
-fn number(connection: &Connection, pragma: &str) -> Result<i64, rusqlite::Error> {
-    connection.pragma_query_value(None, pragma, |row| row.get(0))
-}
-
-/// Gives some empty pages back to the file system, if there are many. Whether there are more.
-fn give_back(connection: &Connection) -> Result<bool, rusqlite::Error> {
-    let free = number(connection, "freelist_count")?;
-    // A tenth of the file is not many.
-    let spare = SPARE.max(number(connection, "page_count")? / 10);
+/// Returns some free pages to the file system, if there are many. Returns whether there are more.
+fn return_free_pages(connection: &Connection) -> Result<bool, rusqlite::Error> {
+    let free = pragma(connection, "freelist_count")?;
+    // A tenth of the file is not worth it.
+    let spare = SPARE_PAGES.max(pragma(connection, "page_count")? / 10);
     if free <= spare {
         return Ok(false);
     }
-    let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({SPARE})"))?;
+    let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({SPARE_PAGES})"))?;
     let mut rows = vacuum.query(())?;
     while rows.next()?.is_some() {}
-    // A file that cannot give back would have us asked for ever.
-    let left = number(connection, "freelist_count")?;
+    // A file that cannot shrink must not cause an endless loop.
+    let left = pragma(connection, "freelist_count")?;
     Ok(left < free && left > spare)
 }

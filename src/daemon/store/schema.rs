@@ -1,4 +1,4 @@
-//! Tables, their versions, and what every connection is told first.
+//! Tables, migrations between versions of them, and the setup of connections.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,15 +7,15 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::Error;
-use super::error::At as _;
+use super::error::WithPath as _;
 
-/// In the file's header, so that no other program's database is taken for ours: `plwt`.
-pub const APPLICATION: i32 = 0x706c_7774;
+/// Application id in the file's header (`plwt`): tells the database from those of other programs.
+pub const APPLICATION_ID: i32 = 0x706c_7774;
 
-/// What makes version n+1 of version n. A version that was released never changes.
+/// Element n migrates version n to version n+1. Never change one that was released.
 pub const MIGRATIONS: &[&str] = &["
 CREATE TABLE alerts (
-    -- Never used twice, also when all alerts are gone: sinks remember it.
+    -- Never reused, even after all alerts were deleted: sinks keep it as their cursor.
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,
     id       BLOB NOT NULL UNIQUE,
     time     INTEGER NOT NULL,
@@ -40,56 +40,56 @@ CREATE TABLE acks (
 ) STRICT, WITHOUT ROWID;
 "];
 
-/// The version this program reads and writes.
-pub fn known() -> u32 {
+/// The version that this program reads and writes.
+pub fn current_version() -> u32 {
     u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
 }
 
-/// What the header of a file says of it.
+/// The origin of a file, from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// There is nothing in it.
+    /// It has no content.
     Empty,
-    /// It is ours, of this version.
-    Ours(u32),
-    /// It is of another program.
+    /// A store of this version.
+    Pullwatch(u32),
+    /// A database of another program.
     Foreign,
 }
 
-/// Opens a connection that can write. The file has to be there.
+/// Opens a connection that can write. The file must exist.
 pub fn connect(path: &Path, busy: Duration) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).at(path)?;
-    // A file that may not be written is opened all the same, and would fail at the first batch.
+    // SQLite falls back to read-only access without an error, and would fail with the first batch.
     if connection.is_readonly("main").at(path)? {
         let cause = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         return Err(Error::of_io(path, cause));
     }
-    settle(&connection, busy).at(path)?;
-    // A batch survives a kill; a power cut may take the last ones, positions with them. They are read again then.
+    configure(&connection, busy).at(path)?;
+    // A commit survives a kill. A power failure may undo the last ones, together with their positions: the events are read again.
     connection.pragma_update(None, "synchronous", "NORMAL").at(path)?;
     Ok(connection)
 }
 
-/// Opens a connection that only looks. The file has to be there, and of this version.
-pub fn connect_to_read(dir: &Path, path: &Path, busy: Duration) -> Result<Connection, Error> {
-    is_there(dir, path)?;
+/// Opens a read-only connection. The file must exist, in the current version.
+pub fn connect_read_only(dir: &Path, path: &Path, busy: Duration) -> Result<Connection, Error> {
+    require_file(dir, path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).at(path)?;
-    settle(&connection, busy).at(path)?;
-    expect_known(&connection, path)?;
+    configure(&connection, busy).at(path)?;
+    require_current_version(&connection, path)?;
     Ok(connection)
 }
 
-/// Opens a connection that writes beside the daemon. The file has to be there, and of this version.
-pub fn connect_to_add(dir: &Path, path: &Path, busy: Duration) -> Result<Connection, Error> {
-    is_there(dir, path)?;
+/// Opens a connection that writes beside the daemon. The file must exist, in the current version.
+pub fn connect_existing(dir: &Path, path: &Path, busy: Duration) -> Result<Connection, Error> {
+    require_file(dir, path)?;
     let connection = connect(path, busy)?;
-    expect_known(&connection, path)?;
+    require_current_version(&connection, path)?;
     Ok(connection)
 }
 
-fn is_there(dir: &Path, path: &Path) -> Result<(), Error> {
+fn require_file(dir: &Path, path: &Path) -> Result<(), Error> {
     match path.try_exists() {
         Ok(true) => Ok(()),
         Ok(false) => Err(Error::Missing { dir: dir.to_owned() }),
@@ -97,39 +97,41 @@ fn is_there(dir: &Path, path: &Path) -> Result<(), Error> {
     }
 }
 
-fn settle(connection: &Connection, busy: Duration) -> Result<(), rusqlite::Error> {
+fn configure(connection: &Connection, busy: Duration) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(busy)?;
-    // There are more statements than the 16 of the default.
+    // The default of 16 is less than there are statements.
     connection.set_prepared_statement_cache_capacity(64);
-    // The file may be an attacker's: nothing in its schema may call functions, and damage is looked for.
+    // The file may be an attacker's: its schema may not call functions, and cells are checked for damage.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.pragma_update(None, "cell_size_check", true)
 }
 
-fn expect_known(connection: &Connection, path: &Path) -> Result<(), Error> {
-    let known = known();
+fn require_current_version(connection: &Connection, path: &Path) -> Result<(), Error> {
+    let known = current_version();
     match origin(connection).at(path)? {
         Origin::Foreign => Err(Error::Foreign { path: path.to_owned() }),
-        Origin::Ours(found) if found == known => Ok(()),
-        Origin::Ours(found) if found > known => Err(Error::Newer { path: path.to_owned(), found, known }),
-        Origin::Ours(found) => Err(Error::Older { path: path.to_owned(), found, known }),
+        Origin::Pullwatch(found) if found == known => Ok(()),
+        Origin::Pullwatch(found) if found > known => {
+            Err(Error::Newer { path: path.to_owned(), found, known })
+        }
+        Origin::Pullwatch(found) => Err(Error::Older { path: path.to_owned(), found, known }),
         Origin::Empty => Err(Error::Older { path: path.to_owned(), found: 0, known }),
     }
 }
 
-/// Whose file it is, and of which version.
+/// Reads the origin and the version of a file.
 pub fn origin(connection: &Connection) -> Result<Origin, rusqlite::Error> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
     Ok(match (application, u32::try_from(version), objects) {
-        (APPLICATION, Ok(version), _) => Origin::Ours(version),
+        (APPLICATION_ID, Ok(version), _) => Origin::Pullwatch(version),
         (0, Ok(0), 0) => Origin::Empty,
         _ => Origin::Foreign,
     })
 }
 
-/// Brings a file from version `from` to the newest, all or nothing.
+/// Migrates a file from version `from` to the current one, in one transaction.
 pub fn migrate(connection: &mut Connection, from: u32, migrations: &[&str]) -> Result<(), rusqlite::Error> {
     let done = usize::try_from(from).unwrap_or(usize::MAX);
     if done >= migrations.len() {
@@ -139,7 +141,7 @@ pub fn migrate(connection: &mut Connection, from: u32, migrations: &[&str]) -> R
     for migration in &migrations[done..] {
         transaction.execute_batch(migration)?;
     }
-    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", u32::try_from(migrations.len()).unwrap_or(u32::MAX))?;
     transaction.commit()
 }
@@ -149,27 +151,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn migrations_follow_each_other_and_are_all_or_nothing() {
+    fn migrations_are_applied_in_order_and_atomically() {
         let mut connection = Connection::open_in_memory().unwrap();
         assert_eq!(origin(&connection).unwrap(), Origin::Empty);
         let (one, two) = ("CREATE TABLE a (x);", "ALTER TABLE a ADD COLUMN y; INSERT INTO a VALUES (1, 2);");
         migrate(&mut connection, 0, &[one]).unwrap();
-        assert_eq!(origin(&connection).unwrap(), Origin::Ours(1));
-        // One that fails half way leaves everything as it was.
+        assert_eq!(origin(&connection).unwrap(), Origin::Pullwatch(1));
+        // A migration that fails changes nothing.
         migrate(&mut connection, 1, &[one, two, "CREATE TABLE b (x); CREATE TABLE a (x);"]).unwrap_err();
-        assert_eq!(origin(&connection).unwrap(), Origin::Ours(1));
+        assert_eq!(origin(&connection).unwrap(), Origin::Pullwatch(1));
         assert!(connection.prepare("SELECT y FROM a").is_err());
         migrate(&mut connection, 1, &[one, two]).unwrap();
-        assert_eq!(origin(&connection).unwrap(), Origin::Ours(2));
+        assert_eq!(origin(&connection).unwrap(), Origin::Pullwatch(2));
         let y: i64 = connection.query_row("SELECT y FROM a", (), |row| row.get(0)).unwrap();
         assert_eq!(y, 2);
-        // Nothing is left to do.
+        // Up to date.
         migrate(&mut connection, 2, &[one, two]).unwrap();
         migrate(&mut connection, 9, &[one, two]).unwrap();
     }
 
     #[test]
-    fn the_databases_of_others_are_known_as_such() {
+    fn recognizes_databases_of_other_programs() {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE alerts (x)").unwrap();
         assert_eq!(origin(&connection).unwrap(), Origin::Foreign);

@@ -1,131 +1,170 @@
-//! The daemon's door: batches in, and what a start needs to go on where the last one ended.
+//! The daemon's access: it commits batches, and reads what a start needs to resume.
 
 use std::fs::File;
 use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
-use super::error::{At as _, ask};
-use super::{Error, NewAlert, StateChange};
+use super::dir::{self, FileIdentity};
+use super::error::{WithPath as _, query};
+use super::limit::{self, Undelivered};
+use super::{Error, StateChange};
+use crate::detection::alert::NewAlert;
 
-/// What belongs together: it is kept whole or not at all.
+/// What is stored in one transaction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Batch<'a> {
-    /// The source's name and its position after the batch, in whatever form the source likes.
+    /// Name of the source and its position after the batch, in a form that only the source reads.
     pub source: Option<(&'a str, &'a [u8])>,
-    /// What the events made alert, in their order.
+    /// Alerts of the batch, in order.
     pub alerts: &'a [NewAlert],
-    /// What was learned and forgotten, in its order.
+    /// Changes of learned state, in order.
     pub changes: &'a [StateChange],
-    /// Hashes of events that a webhook may send again.
+    /// Digests of the events, to recognize them if a webhook's sender repeats them.
     pub seen: &'a [[u8; 16]],
-    /// When, in nanoseconds since 1970.
+    /// Time of the commit, in nanoseconds since 1970-01-01T00:00:00Z.
     pub now: i64,
 }
 
-/// What became of the alerts of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The result of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// So many are stored now.
-    pub new: u64,
-    /// So many were there already.
-    pub repeated: u64,
+    /// For each alert of the batch, whether it is stored now; false if an alert with its id was stored before.
+    pub is_new: Vec<bool>,
+    /// Alerts that were deleted to stay below the maximum size before every sink had delivered them.
+    pub undelivered: Undelivered,
 }
 
-/// A key that something is kept by, and its value.
+impl Committed {
+    /// Number of alerts that are stored now.
+    pub fn new_alerts(&self) -> usize {
+        self.is_new.iter().filter(|is_new| **is_new).count()
+    }
+
+    /// Number of alerts that were stored before.
+    pub fn duplicates(&self) -> usize {
+        self.is_new.len() - self.new_alerts()
+    }
+}
+
+/// Key and value of an entry of learned state.
 pub type StateEntry = (Vec<u8>, Vec<u8>);
 
-/// What a store holds.
+/// Size of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreSize {
-    /// So many alerts.
+    /// Number of alerts.
     pub alerts: u64,
-    /// So many bytes on the disk, with the log that is not written back yet.
+    /// Size on the disk in bytes, including the write-ahead log.
     pub bytes: u64,
 }
 
-/// The store of one directory, open for writing. There is one a directory.
+/// The store of a directory, open for writing. A lock allows one per directory.
 #[derive(Debug)]
 pub struct Store {
     pub(super) connection: Connection,
     pub(super) path: PathBuf,
-    // Given back when the store is closed, after the connection.
+    pub(super) max_bytes: Option<u64>,
+    /// The database file that the connection has open.
+    identity: FileIdentity,
+    // Dropped after the connection, in the order of the fields.
     _lock: File,
 }
 
 impl Store {
-    pub(super) fn new(connection: Connection, path: PathBuf, lock: File) -> Self {
-        Store { connection, path, _lock: lock }
+    pub(super) fn new(
+        connection: Connection,
+        path: PathBuf,
+        max_bytes: Option<u64>,
+        lock: File,
+    ) -> Result<Self, Error> {
+        let identity = dir::identity(&path).at(&path)?;
+        Ok(Store { connection, path, max_bytes, identity, _lock: lock })
     }
 
-    /// Keeps all of a batch.
+    /// Checks that the database still has its path. SQLite keeps writing to a file that was removed, without an error, and the next
+    /// start would find nothing of it.
     ///
     /// # Errors
     ///
-    /// Then nothing of it is kept, and the store goes on. Where [`Error::is_transient`] says so, the same batch may be tried again
-    /// after a while.
+    /// [`Error::Removed`] if the file or its directory was removed or replaced.
+    pub fn check_path(&self) -> Result<(), Error> {
+        match dir::identity(&self.path) {
+            Ok(identity) if identity == self.identity => Ok(()),
+            _ => Err(Error::Removed { path: self.path.clone() }),
+        }
+    }
+
+    /// Stores a batch in one transaction. If it would exceed the store's maximum size, the oldest alerts are deleted in the same
+    /// transaction.
+    ///
+    /// # Errors
+    ///
+    /// Nothing of the batch is stored then, and the store stays usable. If [`Error::is_transient`], the same batch may be tried
+    /// again later.
     pub fn commit(&mut self, batch: &Batch<'_>) -> Result<Committed, Error> {
         let path = &self.path;
+        let max_bytes = self.max_bytes;
         let transaction = begin(&mut self.connection).at(path)?;
-        let committed = write(&transaction, batch).at(path)?;
+        let committed = write(&transaction, batch, max_bytes).at(path)?;
         transaction.commit().at(path)?;
         Ok(committed)
     }
 
-    /// A source's last position.
+    /// Returns the position of a source.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn position(&self, source: &str) -> Result<Option<Vec<u8>>, Error> {
-        ask(&self.path, || {
+        query(&self.path, || {
             let mut statement =
                 self.connection.prepare_cached("SELECT position FROM positions WHERE source = ?1")?;
             statement.query_row([source], |row| row.get(0)).optional()
         })
     }
 
-    /// All sources that have a position, by name.
+    /// Returns the positions of all sources, by name.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn positions(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
-        ask(&self.path, || {
+        query(&self.path, || {
             let mut statement =
                 self.connection.prepare_cached("SELECT source, position FROM positions ORDER BY source")?;
             statement.query_map((), |row| Ok((super::read::text(row, 0)?, row.get(1)?)))?.collect()
         })
     }
 
-    /// All that is kept of a kind: keys and values, by key.
+    /// Returns all state entries of a kind, by key.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn state(&self, kind: &str) -> Result<Vec<StateEntry>, Error> {
-        ask(&self.path, || super::read::state(&self.connection, kind))
+        query(&self.path, || super::read::state(&self.connection, kind))
     }
 
-    /// Whether an event of this hash was in a batch, as far back as [`Retention`](super::Retention) reaches.
+    /// Whether an event with this digest was stored within the limits of [`Retention`](super::Retention).
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
-    pub fn was_seen(&self, hash: &[u8; 16]) -> Result<bool, Error> {
-        ask(&self.path, || {
+    pub fn was_seen(&self, digest: &[u8; 16]) -> Result<bool, Error> {
+        query(&self.path, || {
             let mut statement = self.connection.prepare_cached("SELECT 1 FROM seen WHERE hash = ?1")?;
-            statement.exists([hash])
+            statement.exists([digest])
         })
     }
 
-    /// The newest alert's place; 0 where there never was one.
+    /// Returns the `seq` of the latest alert that was ever stored, 0 if none was.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn latest_seq(&self) -> Result<i64, Error> {
-        ask(&self.path, || {
+        query(&self.path, || {
             let mut statement = self
                 .connection
                 .prepare_cached("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'alerts'")?;
@@ -133,64 +172,90 @@ impl Store {
         })
     }
 
-    /// How much is in it. Counts alerts by an index: some milliseconds for a hundred thousand.
+    /// Returns when the latest alert was stored, in nanoseconds since 1970-01-01T00:00:00Z, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn latest_stored(&self) -> Result<Option<i64>, Error> {
+        query(&self.path, || {
+            let mut statement = self.connection.prepare_cached("SELECT max(stored) FROM alerts")?;
+            statement.query_row((), |row| row.get(0))
+        })
+    }
+
+    /// Returns the size. Counts alerts on an index: some milliseconds per hundred thousand.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn size(&self) -> Result<StoreSize, Error> {
-        let alerts = ask(&self.path, || {
+        let alerts = query(&self.path, || {
             let mut statement = self.connection.prepare_cached("SELECT count(*) FROM alerts")?;
             statement.query_row((), |row| row.get::<_, i64>(0))
         })?;
-        Ok(StoreSize { alerts: u64::try_from(alerts).unwrap_or(0), bytes: super::dir::bytes(&self.path) })
+        Ok(StoreSize { alerts: u64::try_from(alerts).unwrap_or(0), bytes: dir::bytes(&self.path) })
     }
 
-    /// Forgets the cursors of all sinks but these: one that is no longer configured has no backlog, and loses nothing.
-    /// Says how many were forgotten.
+    /// Removes the cursors of all sinks but these, and returns how many were removed. A sink without a cursor has no backlog.
     ///
     /// # Errors
     ///
-    /// Then none is forgotten.
+    /// No cursor is removed then.
     pub fn keep_sinks(&mut self, names: &[&str]) -> Result<u64, Error> {
         let path = &self.path;
         let transaction = begin(&mut self.connection).at(path)?;
-        let forgotten = forget_others(&transaction, names).at(path)?;
+        let removed = remove_other_cursors(&transaction, names).at(path)?;
         transaction.commit().at(path)?;
-        Ok(forgotten)
+        Ok(removed)
     }
 }
 
-/// Starts a transaction that writes. It waits for other writers here and nowhere else.
+/// Begins a transaction that writes. Waits for other writers here, and nowhere later.
 pub fn begin(connection: &mut Connection) -> Result<Transaction<'_>, rusqlite::Error> {
     if !connection.is_autocommit() {
-        // A transaction whose end failed would make all that follow fail.
+        // A transaction whose end failed would make all later ones fail.
         connection.execute_batch("ROLLBACK")?;
     }
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-fn write(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Result<Committed, rusqlite::Error> {
+fn write(
+    transaction: &Transaction<'_>,
+    batch: &Batch<'_>,
+    max_bytes: Option<u64>,
+) -> Result<Committed, rusqlite::Error> {
     let mut committed = Committed::default();
-    if !batch.alerts.is_empty() {
+    let limit = max_bytes.map(|max_bytes| limit::Limit::new(transaction, max_bytes)).transpose()?;
+    let mut unchecked = 0;
+    if let Some(limit) = &limit {
+        // Before the inserts: they reuse the pages that become free, so that the file does not grow first.
+        limit.make_room(transaction, limit::estimate(batch), &mut committed.undelivered)?;
+    }
+    for alert in batch.alerts {
         let mut insert = transaction.prepare_cached(
             "INSERT INTO alerts (id, time, stored, rule, priority, actor, target, message, json)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING",
         )?;
-        for alert in batch.alerts {
-            let new = insert.execute((
-                &alert.id,
-                alert.time,
-                batch.now,
-                &alert.rule,
-                // One of eight.
-                alert.priority as u8,
-                &alert.actor,
-                &alert.target,
-                &alert.message,
-                &alert.json,
-            ))?;
-            *(if new > 0 { &mut committed.new } else { &mut committed.repeated }) += 1;
+        let rows = insert.execute((
+            &alert.id,
+            alert.time,
+            batch.now,
+            &alert.rule,
+            // One of eight.
+            alert.priority as u8,
+            &alert.actor,
+            &alert.target,
+            &alert.message,
+            &alert.json,
+        ))?;
+        committed.is_new.push(rows > 0);
+        unchecked += limit::payload(alert);
+        if let Some(limit) = &limit
+            && unchecked >= limit::CHECK_BYTES
+        {
+            unchecked = 0;
+            limit.make_room(transaction, 0, &mut committed.undelivered)?;
         }
     }
     if !batch.changes.is_empty() {
@@ -198,19 +263,19 @@ fn write(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Result<Committed, 
             "INSERT INTO state (kind, key, value) VALUES (?1, ?2, ?3)
              ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",
         )?;
-        let mut forget = transaction.prepare_cached("DELETE FROM state WHERE kind = ?1 AND key = ?2")?;
+        let mut remove = transaction.prepare_cached("DELETE FROM state WHERE kind = ?1 AND key = ?2")?;
         for change in batch.changes {
             match &change.value {
                 Some(value) => set.execute((change.kind, &change.key, value))?,
-                None => forget.execute((change.kind, &change.key))?,
+                None => remove.execute((change.kind, &change.key))?,
             };
         }
     }
     if !batch.seen.is_empty() {
         let mut insert = transaction
             .prepare_cached("INSERT INTO seen (hash, at) VALUES (?1, ?2) ON CONFLICT (hash) DO NOTHING")?;
-        for hash in batch.seen {
-            insert.execute((hash, batch.now))?;
+        for digest in batch.seen {
+            insert.execute((digest, batch.now))?;
         }
     }
     if let Some((source, position)) = batch.source {
@@ -220,18 +285,21 @@ fn write(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Result<Committed, 
         )?;
         set.execute((source, position))?;
     }
+    if let Some(limit) = &limit {
+        limit.make_room(transaction, 0, &mut committed.undelivered)?;
+    }
     Ok(committed)
 }
 
-fn forget_others(transaction: &Transaction<'_>, names: &[&str]) -> Result<u64, rusqlite::Error> {
+fn remove_other_cursors(transaction: &Transaction<'_>, names: &[&str]) -> Result<u64, rusqlite::Error> {
     let known: Vec<String> = {
         let mut statement = transaction.prepare_cached("SELECT sink FROM cursors")?;
         statement.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?
     };
-    let mut forgotten = 0;
+    let mut removed = 0;
     for name in known.iter().filter(|name| !names.contains(&name.as_str())) {
         transaction.prepare_cached("DELETE FROM cursors WHERE sink = ?1")?.execute([name])?;
-        forgotten += 1;
+        removed += 1;
     }
-    Ok(forgotten)
+    Ok(removed)
 }

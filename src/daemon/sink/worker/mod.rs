@@ -342,7 +342,7 @@ impl<F: Feed> Worker<F> {
         self.log.undeliverable(reason, detail, self.sink.config.dead_letter.is_some());
         let Some(settings) = &self.sink.config.dead_letter else {
             self.sink.counts.dead_letter(reason);
-            self.sink.counts.dropped(DropReason::NoFile);
+            self.sink.counts.dropped(DropReason::NoFile, 1);
             return Ok(());
         };
         let settings = settings.clone();
@@ -354,7 +354,7 @@ impl<F: Feed> Worker<F> {
             let error = match append.await {
                 Ok(Ok(was_written)) => {
                     if !was_written {
-                        self.sink.counts.dropped(DropReason::Full);
+                        self.sink.counts.dropped(DropReason::Full, 1);
                     }
                     self.sink.counts.dead_letter(reason);
                     return Ok(());

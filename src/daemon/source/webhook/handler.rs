@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::response::Reply;
-use super::{HandlerState, Outcome, WebhookBatch, body};
+use super::{HandlerState, Outcome, Progress, WebhookBatch, body};
 use crate::daemon::net::token::TokenCheck;
 use crate::daemon::source::memory_budget::Reservation;
 
@@ -134,14 +134,19 @@ fn check_head(
 async fn submit(shared: &HandlerState, peer: SocketAddr, body: Vec<u8>, reservation: Reservation) -> Reply {
     let (done, outcome) = oneshot::channel();
     let bytes = body.len();
-    match shared.queue.try_send(WebhookBatch { body, peer, done, reservation }) {
+    let progress = Arc::new(Progress::default());
+    let batch = WebhookBatch { body, peer, done, progress: progress.clone(), reservation };
+    match shared.queue.try_send(batch) {
         Ok(()) => shared.observer.submitted(bytes),
         Err(TrySendError::Full(_)) => return Reply::Overloaded,
         Err(TrySendError::Closed(_)) => return Reply::Stopping,
     }
     match timeout(shared.settings.store_timeout, outcome).await {
         // The pipeline continues. If the batch is sent again, its events are recognized.
-        Err(_) => Reply::StoreTimeout,
+        Err(_) => {
+            let (events, stored) = progress.get();
+            Reply::StoreTimeout { events, stored }
+        }
         // Dropped without an outcome: it may not be stored.
         Ok(Err(_)) => Reply::Busy,
         Ok(Ok(Outcome::Stored { events })) => Reply::Stored { events },

@@ -25,7 +25,7 @@ mod response;
 use std::mem::Discriminant;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -109,8 +109,30 @@ pub struct WebhookBatch {
     pub body: Vec<u8>,
     pub peer: SocketAddr,
     pub done: oneshot::Sender<Outcome>,
+    /// How much of the batch is stored, for a sender that does not wait for the outcome.
+    pub progress: Arc<Progress>,
     /// The memory of the body, released when this is dropped.
     pub reservation: Reservation,
+}
+
+/// How much of a batch is stored.
+#[derive(Debug, Default)]
+pub struct Progress {
+    events: AtomicU64,
+    stored: AtomicU64,
+}
+
+impl Progress {
+    /// Sets the number of events of the batch, and how many of them are stored.
+    pub(crate) fn set(&self, events: u64, stored: u64) {
+        self.events.store(events, Ordering::Relaxed);
+        self.stored.store(stored, Ordering::Relaxed);
+    }
+
+    /// Number of events, and how many of them are stored. Both are 0 until the pipeline evaluates the batch.
+    pub(crate) fn get(&self) -> (u64, u64) {
+        (self.events.load(Ordering::Relaxed), self.stored.load(Ordering::Relaxed))
+    }
 }
 
 /// Receives what the webhook does, for metrics.

@@ -35,8 +35,12 @@ pub(super) enum Reply {
     StoreFull,
     Stopping,
     Busy,
-    /// Not stored in time. It may still be stored.
-    StoreTimeout,
+    /// Not stored in time. The pipeline continues to store it.
+    StoreTimeout {
+        events: u64,
+        /// How many of the events were stored by then.
+        stored: u64,
+    },
 }
 
 impl Reply {
@@ -52,7 +56,7 @@ impl Reply {
             Reply::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Reply::WrongType | Reply::WrongEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Reply::Overloaded => StatusCode::TOO_MANY_REQUESTS,
-            Reply::StoreFull | Reply::Stopping | Reply::Busy | Reply::StoreTimeout => {
+            Reply::StoreFull | Reply::Stopping | Reply::Busy | Reply::StoreTimeout { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -62,7 +66,7 @@ impl Reply {
     /// retries start to count.
     fn retry_after(self) -> Option<&'static str> {
         match self {
-            Reply::Overloaded | Reply::StoreTimeout => Some("1"),
+            Reply::Overloaded | Reply::StoreTimeout { .. } => Some("1"),
             Reply::Busy | Reply::Stopping => Some("5"),
             Reply::StoreFull => Some("10"),
             _ => None,
@@ -98,13 +102,21 @@ impl Reply {
             Reply::StoreFull => "the store is full".to_owned(),
             Reply::Stopping => "shutting down".to_owned(),
             Reply::Busy => "the batch cannot be stored now, retry".to_owned(),
-            Reply::StoreTimeout => "the batch was not stored in time, retry".to_owned(),
+            Reply::StoreTimeout { events: 0, .. } => "the batch is queued, retry".to_owned(),
+            Reply::StoreTimeout { events, stored } => {
+                format!(
+                    "{stored} of {events} events are stored so far, and the rest will be: retry, stored events are recognized"
+                )
+            }
         }
     }
 
     pub(super) fn into_response(self) -> Response {
         let body = match self {
             Reply::Stored { events } => serde_json::json!({ "events": events }),
+            Reply::StoreTimeout { events, stored } => {
+                serde_json::json!({ "error": self.reason(), "events": events, "stored": stored })
+            }
             other => serde_json::json!({ "error": other.reason() }),
         };
         let mut response = (self.status(), body.to_string()).into_response();

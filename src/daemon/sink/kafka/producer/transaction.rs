@@ -293,14 +293,16 @@ impl TransactionalProducer {
         const WHY: &str =
             "too large for the topic: raise `message.max.bytes` here and `max.message.bytes` of the topic";
         self.counts.dead_letter(DeadLetterReason::Rejected);
-        let Some(settings) = &self.sink.dead_letter else { return self.counts.dropped(DropReason::NoFile) };
+        let Some(settings) = &self.sink.dead_letter else {
+            return self.counts.dropped(DropReason::NoFile, 1);
+        };
         let mut line = Vec::new();
         let now = unix_nanos();
         dead_letter::write_line(alert, &self.sink.name, DeadLetterReason::Rejected, WHY, now, &mut line);
         match dead_letter::append(settings, &line) {
             Ok(true) => tracing::warn!(sink = self.sink.name, "an alert went to the dead letters: {WHY}"),
             // It stays in the store.
-            Ok(false) | Err(_) => self.counts.dropped(DropReason::Full),
+            Ok(false) | Err(_) => self.counts.dropped(DropReason::Full, 1),
         }
     }
 }
