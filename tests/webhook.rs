@@ -442,21 +442,52 @@ async fn slow_clients_are_disconnected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_are_limited() {
+async fn idle_connections_do_not_lock_out_a_sender_at_the_same_address() {
     let mut settings = settings();
     settings.limits.connections_per_address = 3;
     let (hook, deliveries) = start(settings);
     pipeline(deliveries);
-    let mut held = Vec::new();
-    for _ in 0..3 {
-        held.push(TcpStream::connect(hook.receiver.address()).await.unwrap());
+    // The honest sender has a connection.
+    let request =
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n[{}]";
+    let mut kept = TcpStream::connect(hook.receiver.address()).await.unwrap();
+    let mut answer = [0; 4096];
+    for _ in 0..2 {
+        kept.write_all(request).await.unwrap();
+        let length = kept.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+        // Somebody else behind the same address floods: with connections that send nothing, and with halves of requests.
+        let mut held = Vec::new();
+        for number in 0..50 {
+            let mut idle = TcpStream::connect(hook.receiver.address()).await.unwrap();
+            if number % 2 == 0 {
+                let _ = idle.write_all(b"POST / HTTP/1.1\r\n").await;
+            }
+            held.push(idle);
+        }
+        // All but the latest are closed.
+        let mut closed = held.remove(0);
+        assert!(matches!(closed.read(&mut answer).await, Ok(0) | Err(_)));
+        // A new connection of the sender works as well.
+        assert_eq!(post(&hook, "[{}]").await.status(), 200);
     }
-    until(async || client().post(hook.url("/")).body("[{}]").send().await.is_err()).await;
-    drop(held);
-    until(async || {
-        client().post(hook.url("/")).body("[{}]").send().await.is_ok_and(|response| response.status() == 200)
-    })
-    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_with_a_request_in_progress_are_not_replaced() {
+    let mut settings = settings();
+    settings.limits.connections_per_address = 3;
+    let (hook, mut batches) = start(settings);
+    let waiting: Vec<_> =
+        (0..3).map(|_| tokio::spawn(client().post(hook.url("/")).body("[{}]").send())).collect();
+    until(async || batches.len() == 3).await;
+    assert!(client().post(hook.url("/")).body("[{}]").send().await.is_err());
+    while let Ok(batch) = batches.try_recv() {
+        batch.done.send(Outcome::Stored { events: 1 }).unwrap();
+    }
+    for one in waiting {
+        assert_eq!(one.await.unwrap().unwrap().status(), 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,25 +1,27 @@
-//! Limits connections, in all and per address, and closes those whose client does not read its responses.
+//! Applies the limits of a port to each accepted connection, and closes those whose client does not read its responses.
 
-use std::collections::HashMap;
 use std::future::{Ready, ready};
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum_server::accept::Accept;
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::connections::{Connections, Permit};
+
 /// Limits for untrusted clients of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Concurrent connections. Further ones are closed at once.
+    /// Concurrent connections. Further ones replace idle ones of unauthenticated clients, or are refused.
     pub connections: usize,
-    /// Concurrent connections per client address.
+    /// Concurrent connections per client address (IPv6: network of 64 bits), likewise.
     pub connections_per_address: usize,
     /// Timeout of the TLS handshake.
     pub handshake: Duration,
@@ -48,86 +50,70 @@ impl Default for Limits {
     }
 }
 
-/// Number of connections by address. Holds no more addresses than there are connections.
-#[derive(Debug, Default)]
-struct ConnectionCounts {
-    taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
-}
-
+/// Closes a connection from outside.
 #[derive(Clone, Debug)]
-pub(super) struct ConnectionLimiter {
-    limits: Arc<Limits>,
-    counts: Arc<ConnectionCounts>,
+pub(super) struct Closer {
+    /// Distinguishes connections from the same port.
+    pub(super) number: u64,
+    inner: Arc<CloserState>,
 }
 
-impl ConnectionLimiter {
-    pub(super) fn new(limits: Limits) -> Self {
-        ConnectionLimiter { limits: Arc::new(limits), counts: Arc::default() }
+#[derive(Debug, Default)]
+struct CloserState {
+    is_closed: AtomicBool,
+    /// Of the task that reads from or writes to the connection.
+    waker: AtomicWaker,
+}
+
+impl Closer {
+    pub(super) fn new(number: u64) -> Self {
+        Closer { number, inner: Arc::default() }
     }
 
-    fn acquire(&self, address: IpAddr) -> Option<Permit> {
-        let mut taken = self.counts.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, by_address) = &mut *taken;
-        let here = by_address.get(&address).copied().unwrap_or(0);
-        if *all >= self.limits.connections || here >= self.limits.connections_per_address {
-            return None;
-        }
-        *all += 1;
-        by_address.insert(address, here + 1);
-        Some(Permit { counts: self.counts.clone(), address })
+    pub(super) fn close(&self) {
+        self.inner.is_closed.store(true, Ordering::Release);
+        self.inner.waker.wake();
     }
-}
 
-/// One connection's share of the limits, released when it is dropped.
-#[derive(Debug)]
-struct Permit {
-    counts: Arc<ConnectionCounts>,
-    address: IpAddr,
-}
+    pub(super) fn is_closed(&self) -> bool {
+        self.inner.is_closed.load(Ordering::Acquire)
+    }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut taken = self.counts.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, by_address) = &mut *taken;
-        *all = all.saturating_sub(1);
-        if let Some(here) = by_address.get_mut(&self.address) {
-            *here = here.saturating_sub(1);
-            if *here == 0 {
-                by_address.remove(&self.address);
-            }
-        }
+    /// Fails if the connection was closed, otherwise wakes the task when it is.
+    fn poll(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.inner.waker.register(cx.waker());
+        if self.is_closed() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 }
 
-impl<S> Accept<TcpStream, S> for ConnectionLimiter {
+impl<S> Accept<TcpStream, S> for Connections {
     type Stream = LimitedStream;
     type Service = S;
     type Future = Ready<io::Result<(LimitedStream, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        ready(self.limit(stream).map(|stream| (stream, service)))
+        ready(limit(self, stream).map(|stream| (stream, service)))
     }
 }
 
-impl ConnectionLimiter {
-    fn limit(&self, stream: TcpStream) -> io::Result<LimitedStream> {
-        let address = stream.peer_addr()?.ip();
-        let Some(place) = self.acquire(address) else {
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many connections"));
-        };
-        stream.set_nodelay(true)?;
-        Ok(LimitedStream { stream, stalled: None, stall_timeout: self.limits.stalled, _place: place })
-    }
+fn limit(connections: &Connections, stream: TcpStream) -> io::Result<LimitedStream> {
+    let Some((permit, closer)) = connections.open(stream.peer_addr()?) else {
+        return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many connections"));
+    };
+    stream.set_nodelay(true)?;
+    let stall_timeout = connections.limits().stalled;
+    Ok(LimitedStream { stream, stalled: None, stall_timeout, closer, _permit: permit })
 }
 
-/// A connection that is closed when its client reads nothing for too long.
+/// A connection that is closed when its client reads nothing for too long, or when another one needs its place.
 #[derive(Debug)]
-pub(super) struct LimitedStream {
+pub(crate) struct LimitedStream {
     stream: TcpStream,
     /// Runs while the client reads nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     stall_timeout: Duration,
-    _place: Permit,
+    closer: Closer,
+    _permit: Permit,
 }
 
 impl LimitedStream {
@@ -151,17 +137,20 @@ impl AsyncRead for LimitedStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.closer.poll(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for LimitedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.closer.poll(cx)?;
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.check_stall(cx, result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.closer.poll(cx)?;
         let result = Pin::new(&mut self.stream).poll_flush(cx);
         self.check_stall(cx, result)
     }
@@ -175,6 +164,7 @@ impl AsyncWrite for LimitedStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.closer.poll(cx)?;
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.check_stall(cx, result)
     }

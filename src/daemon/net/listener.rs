@@ -9,7 +9,7 @@ use axum_server::tls_rustls::RustlsAcceptor;
 use tokio::task::JoinHandle;
 
 use super::NetError;
-use super::connection_limit::{ConnectionLimiter, Limits};
+use super::connections::Connections;
 use super::tls::{ReloadingTls, Tls};
 use super::token::Token;
 
@@ -28,8 +28,7 @@ pub struct ListenerConfig {
     pub token: Option<Token>,
     /// How often files are checked for changes.
     pub reload_interval: Duration,
-    /// Limits for untrusted clients.
-    pub limits: Limits,
+    pub connections: Connections,
 }
 
 /// A running listener.
@@ -74,13 +73,13 @@ pub fn listen(
     router: Router,
     on_reload: impl Fn(bool) + Send + 'static,
 ) -> Result<Listener, NetError> {
-    let ListenerConfig { address, tls, token, reload_interval, limits } = port;
+    let ListenerConfig { address, tls, token, reload_interval, connections } = port;
     let tls = tls.map(ReloadingTls::load).transpose()?;
     let failed = |source| NetError::Bind { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let handle = Handle::new();
-    let limiter = ConnectionLimiter::new(limits.clone());
+    let limits = connections.limits().clone();
     let mut server = axum_server::from_tcp(listener)
         .map_err(failed)?
         .handle(handle.clone())
@@ -102,10 +101,10 @@ pub fn listen(
         .keep_alive_timeout(limits.stalled);
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let serving = match &tls {
-        None => tokio::spawn(serve(bound, server.acceptor(limiter).serve(router))),
+        None => tokio::spawn(serve(bound, server.acceptor(connections).serve(router))),
         Some(tls) => {
             let acceptor = RustlsAcceptor::new(tls.config.clone()).handshake_timeout(limits.handshake);
-            tokio::spawn(serve(bound, server.acceptor(acceptor.acceptor(limiter)).serve(router)))
+            tokio::spawn(serve(bound, server.acceptor(acceptor.acceptor(connections)).serve(router)))
         }
     };
     let reloading = (tls.is_some() || token.is_some())

@@ -5,6 +5,7 @@
 //! and are read again when their content changes. Must never enter: what is served.
 
 pub(crate) mod connection_limit;
+pub(crate) mod connections;
 pub(crate) mod listener;
 pub(crate) mod tls;
 pub(crate) mod token;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use connection_limit::Limits;
+pub(crate) use connections::Connections;
 pub use listener::{Listener, listen};
 pub use tls::Tls;
 pub use token::Token;

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
@@ -41,7 +41,7 @@ pub use query::AlertQuery;
 use crate::daemon::metrics::{ListenerMetrics, Metrics};
 use crate::daemon::net::listener::ListenerConfig;
 use crate::daemon::net::token::TokenCheck;
-use crate::daemon::net::{Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
+use crate::daemon::net::{Connections, Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
 use crate::detection::alert::StoredAlert;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +129,7 @@ struct AppState {
     backend: Backend,
     token: Option<Token>,
     metrics: ListenerMetrics,
+    connections: Connections,
     queries: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     is_stopping: watch::Receiver<bool>,
@@ -153,16 +154,18 @@ impl Server {
         let token = settings.token_file.clone().map(Token::load).transpose()?;
         let (stop, is_stopping) = watch::channel(false);
         let metrics = ListenerMetrics::new(backend.metrics.clone(), &PATHS);
+        let connections = Connections::new(settings.limits.clone());
         let port = ListenerConfig {
             address: settings.address,
             tls: settings.tls.clone(),
             token: token.clone(),
             reload_interval: settings.reload_interval,
-            limits: settings.limits.clone(),
+            connections: connections.clone(),
         };
         let state = Arc::new(AppState {
             token,
             metrics: metrics.clone(),
+            connections,
             queries: Arc::new(Semaphore::new(MAX_QUERIES)),
             streams: Arc::new(Semaphore::new(settings.streams)),
             is_stopping,
@@ -206,6 +209,8 @@ async fn guard(State(state): State<Arc<AppState>>, request: Request, next: Next)
     let path = PATHS.into_iter().find(|path| *path == request.uri().path()).unwrap_or("other");
     let token = state.check_token(&request);
     let is_probe = matches!(path, "/healthz" | "/readyz");
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+    let _active = peer.map(|peer| state.connections.request(peer, token == TokenCheck::Valid));
     let is_foreign_host =
         state.token.is_none() && !is_probe && !host::is_accepted(&request, &state.settings.hosts);
     let mut response = if is_foreign_host {

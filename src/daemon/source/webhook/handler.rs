@@ -29,7 +29,9 @@ pub(super) async fn receive(
     let (head, body) = request.into_parts();
     let mut chunks = body::chunks(body);
     let limit = shared.settings.max_body;
-    let reply = match check_head(&shared, &head.method, head.uri.path(), &head.headers) {
+    let token = shared.token.as_ref().map_or(TokenCheck::Valid, |token| token.check(&head.headers));
+    let _active = shared.connections.request(peer, token == TokenCheck::Valid);
+    let reply = match check_head(&shared, token, &head.method, head.uri.path(), &head.headers) {
         Ok(is_gzip) => {
             let reservation = shared.budget.reservation();
             let reading = body::read(&mut chunks, is_gzip, limit, reservation);
@@ -88,11 +90,12 @@ async fn rest(
 /// that.
 fn check_head(
     shared: &HandlerState,
+    token: TokenCheck,
     method: &Method,
     path: &str,
     headers: &HeaderMap,
 ) -> Result<bool, Reply> {
-    match shared.token.as_ref().map_or(TokenCheck::Valid, |token| token.check(headers)) {
+    match token {
         TokenCheck::Valid => {}
         TokenCheck::Missing => return Err(Reply::NoToken),
         TokenCheck::Wrong => return Err(Reply::WrongToken),

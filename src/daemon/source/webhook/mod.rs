@@ -40,7 +40,7 @@ use response::Reply;
 use super::memory_budget::{MemoryBudget, Reservation};
 use crate::daemon::log_limit::LogLimits;
 use crate::daemon::net::listener::ListenerConfig;
-use crate::daemon::net::{Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
+use crate::daemon::net::{Connections, Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -151,6 +151,7 @@ pub trait WebhookObserver: Send + Sync {
 struct HandlerState {
     settings: Settings,
     token: Option<Token>,
+    connections: Connections,
     queue: mpsc::Sender<WebhookBatch>,
     budget: MemoryBudget,
     observer: Arc<dyn WebhookObserver>,
@@ -190,18 +191,20 @@ impl Receiver {
             );
         }
         let (sender, deliveries) = mpsc::channel(settings.queue.max(1));
+        let connections = Connections::new(settings.limits.clone());
         let port = ListenerConfig {
             address: settings.address,
             tls: settings.tls.clone(),
             token: token.clone(),
             reload_interval: settings.reload_interval,
-            limits: settings.limits.clone(),
+            connections: connections.clone(),
         };
         let memory_observer = observer.clone();
         let budget =
             MemoryBudget::with_observer(settings.memory, move |change| memory_observer.memory(change));
         let shared = Arc::new(HandlerState {
             token,
+            connections,
             queue: sender,
             budget,
             observer: observer.clone(),
