@@ -59,7 +59,7 @@ fn log_refusal(shared: &HandlerState, peer: SocketAddr, reply: Reply) {
     let source = &shared.settings.name;
     match reply {
         Reply::Stored { .. } => {}
-        Reply::Overloaded | Reply::StoreFull | Reply::Stopping | Reply::Busy | Reply::StoreTimeout => {
+        Reply::Overloaded | Reply::StoreFull | Reply::Stopping | Reply::Busy | Reply::StoreTimeout { .. } => {
             tracing::debug!(source, %peer, code, ?reply, "request refused");
         }
         _ => {
