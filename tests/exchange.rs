@@ -207,7 +207,7 @@ fn together(rules: &RuleSet, log: &[u8], seed: u64, kills: bool) -> (Vec<(String
 }
 
 #[test]
-fn replicas_say_together_what_one_says_alone() {
+fn replicas_together_emit_what_one_emits_alone() {
     let (rules, log) = (load(), log());
     let expected = alone(&rules, &log);
     let kinds: BTreeSet<&str> = expected.iter().map(|(rule, _, _)| rule.as_str()).collect();
@@ -231,7 +231,7 @@ fn replicas_say_together_what_one_says_alone() {
 }
 
 #[test]
-fn after_a_kill_alerts_are_told_again_and_none_is_missing() {
+fn kill_repeats_alerts_and_loses_none() {
     let (rules, log) = (load(), log());
     let expected = alone(&rules, &log);
     for seed in 0..5 {
@@ -243,7 +243,7 @@ fn after_a_kill_alerts_are_told_again_and_none_is_missing() {
 }
 
 #[test]
-fn nonsense_and_matches_of_other_rules_are_counted_and_harm_nothing() {
+fn malformed_and_foreign_messages_are_counted() {
     let rules = load();
     let repartition = Some(Settings { partitions: 1, allowed_lateness: 0 });
     let detector = Detector::new(&rules, Options { repartition, ..Options::default() });

@@ -57,7 +57,7 @@ fn small() -> Vec<u8> {
 }
 
 #[test]
-fn a_report_says_who_read_what_and_what_to_rotate() {
+fn report_lists_readers_and_registries_to_rotate() {
     let folder = folder(small());
     let (code, table, error) = run(folder.path(), &["report", "audit.log"]);
     assert_eq!((code, error.as_str()), (Some(0), ""));
@@ -69,7 +69,7 @@ fn a_report_says_who_read_what_and_what_to_rotate() {
 }
 
 #[test]
-fn no_secret_is_in_a_report() {
+fn reports_contain_no_secrets() {
     for name in ["request-response.log.gz", "kubernetes-1.36.log.gz", "objects.log.gz"] {
         let folder = folder(sample(name));
         for format in ["table", "json", "html"] {
@@ -82,7 +82,7 @@ fn no_secret_is_in_a_report() {
 }
 
 #[test]
-fn a_time_range_and_a_file_to_write_to() {
+fn report_takes_a_time_range_and_an_output_file() {
     let folder = folder(small());
     let (code, out, _) =
         run(folder.path(), &["report", "audit.log", "--since", "2026-11-24", "--output", "report.txt"]);
@@ -134,7 +134,7 @@ fn is_well_formed(page: &str) -> bool {
 }
 
 #[test]
-fn a_page_needs_nothing_else_and_shows_hostile_names_as_text() {
+fn html_report_is_self_contained_and_escapes_hostile_names() {
     let folder = folder(hostile_log());
     let (code, page, _) = run(folder.path(), &["report", "audit.log", "--format", "html"]);
     assert_eq!(code, Some(0));
@@ -195,7 +195,7 @@ fn without_correlations(alerts: Vec<Value>) -> Vec<Value> {
 }
 
 #[test]
-fn a_baseline_silences_exactly_what_recurs() {
+fn baseline_excepts_exactly_the_recurring_reads() {
     let mut silenced = 0;
     for name in ["request-response.log.gz", "metadata.log.gz", "kubernetes-1.36.log.gz", "objects.log.gz"] {
         for min_count in [1, 2] {
@@ -321,7 +321,7 @@ fn names_in_a_baseline_are_exact_and_inject_nothing() {
 }
 
 #[test]
-fn a_baseline_is_for_people_to_review() {
+fn baseline_file_is_reviewable() {
     let folder = folder(small());
     let (code, file, said) = run(folder.path(), &["baseline", "audit.log", "--min-count", "2"]);
     assert_eq!((code, said.as_str()), (Some(0), "1 exception from 6109 events\n"));
@@ -329,7 +329,7 @@ fn a_baseline_is_for_people_to_review() {
 }
 
 #[test]
-fn who_poses_as_somebody_is_not_who_they_are() {
+fn impersonators_are_distinct_from_users() {
     let direct = read_by("alice", "registry-1", "x");
     let posed = direct.replace(
         "\"sourceIPs\"",
@@ -350,7 +350,7 @@ fn who_poses_as_somebody_is_not_who_they_are() {
 }
 
 #[test]
-fn a_rule_that_fires_on_all_requests_still_reports_those_that_are_denied() {
+fn baseline_keeps_denied_requests_of_broad_rules_reported() {
     let read = event("a1", "get", "registry-1") + "\n";
     let folder =
         folder(read.repeat(3) + &read.replace("\"code\":200", "\"code\":403").replace("a1", "denied"));
@@ -386,7 +386,7 @@ fn days_count() {
 }
 
 #[test]
-fn a_daemon_remembers_what_recurs() {
+fn daemon_keeps_recurring_reads() {
     let log = String::from_utf8(sample("request-response.log.gz")).unwrap();
     let folder = folder(&log);
     let shipped = rules();

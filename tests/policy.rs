@@ -160,7 +160,7 @@ fn with(rule: &str) -> String {
 }
 
 #[test]
-fn the_policy_of_the_specification_is_judged() {
+fn specification_policy_is_checked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rules.yaml");
     fs::write(&path, common::RULE.to_owned() + RULES).unwrap();
@@ -170,7 +170,7 @@ fn the_policy_of_the_specification_is_judged() {
 }
 
 #[test]
-fn the_sample_policy_leaves_no_rule_blind_and_writes_no_credential() {
+fn sample_policy_leaves_no_rule_blind_and_writes_no_credential() {
     let text = fs::read_to_string(project("samples/audit-policy.yaml")).unwrap();
     let (code, out, err) = check(&text, &[]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
@@ -198,7 +198,7 @@ fn the_sample_policy_leaves_no_rule_blind_and_writes_no_credential() {
 }
 
 #[test]
-fn what_is_wrong_with_a_policy_is_said_at_the_character() {
+fn policy_errors_point_at_their_position() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broken.yaml");
     let text = "apiVersion: audit.k8s.io/v1beta1\nkind: Policy\nomitStages: [RequestRecieved]\nrules:\n- level: metadata\n- level: Request\n  resource:\n  - group: apps/v1\n- level: Metadata\n  nonResourceURLs: ['/a*b', version]\n  namespaces: [x]\n- level: Request\n  resources: [{group: apps/v1, resourceNames: [x]}]\n- verbs: get\n";
@@ -210,7 +210,7 @@ fn what_is_wrong_with_a_policy_is_said_at_the_character() {
 }
 
 #[test]
-fn broken_files_are_errors_and_odd_ones_warnings() {
+fn invalid_files_are_errors_and_odd_ones_warnings() {
     let odd =
         with("- level: Metadata\n- level: Request\n  resources: [{group: '', resources: [deployments]}]\n");
     let reads = [project("rules.d/00-common.yaml"), project("rules.d/10-reads.yaml")];
@@ -221,10 +221,10 @@ fn broken_files_are_errors_and_odd_ones_warnings() {
         assert!(err.contains(warning), "{warning}: {err}");
     }
     for (text, message) in [
-        ("", "the file holds no policy"),
+        ("", "the file contains no policy"),
         ("[1", "not valid YAML"),
-        ("- a\n", "a policy is a mapping"),
-        ("kind: Pod\napiVersion: v1\nrules: []\n", "this is no audit policy"),
+        ("- a\n", "a policy must be a mapping"),
+        ("kind: Pod\napiVersion: v1\nrules: []\n", "not an audit policy"),
         ("apiVersion: audit.k8s.io/v1\nkind: Policy\n", "the policy has no rules"),
         (
             "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: None\n- level: None\n  level: None\n",
@@ -232,11 +232,11 @@ fn broken_files_are_errors_and_odd_ones_warnings() {
         ),
         (
             "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: None, users: eve}\n",
-            "a sequence of texts",
+            "expected a sequence of texts",
         ),
         (
             "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: None, users: [[eve]]}\n",
-            "a text belongs here",
+            "expected a text",
         ),
         ("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: None}\n---\na: b\n", "one document"),
     ] {
@@ -248,7 +248,7 @@ fn broken_files_are_errors_and_odd_ones_warnings() {
 }
 
 #[test]
-fn the_recommended_policy_serves_the_rules_and_logs_no_payload() {
+fn recommended_policy_serves_the_rules_and_logs_no_payload() {
     let recommend = |arguments: &[&str]| {
         let output = pullwatch()
             .args(["policy", "check", "--recommend"])
@@ -284,7 +284,7 @@ fn the_recommended_policy_serves_the_rules_and_logs_no_payload() {
 }
 
 #[test]
-fn what_a_policy_hides_of_some_is_told_from_what_it_hides_of_all() {
+fn gaps_of_some_users_differ_from_gaps_of_all() {
     let reasons = |policy: &str, rule: &str| -> (String, String) {
         let (_, findings) = findings(policy, RULES, &[]);
         let rules = findings["rules"].as_array().unwrap();
@@ -326,7 +326,7 @@ fn what_a_policy_hides_of_some_is_told_from_what_it_hides_of_all() {
         "{why}"
     );
     let (_, out, _) = check(&stage, &[]);
-    for part in ["secrets watched", "seen only at its end", "logins with a wrong token"] {
+    for part in ["secrets watched", "visible only at its end", "failed logins"] {
         assert!(out.contains(part), "{part}: {out}");
     }
     let (verdict, why) = reasons(&with(""), "Role Grants Secret Read Access");
@@ -339,7 +339,7 @@ fn what_a_policy_hides_of_some_is_told_from_what_it_hides_of_all() {
 }
 
 #[test]
-fn help_teaches() {
+fn help_has_examples() {
     for command in [&["policy", "--help"][..], &["policy", "check", "--help"]] {
         let output = pullwatch().args(command).output().unwrap();
         assert!(output.status.success());
@@ -355,7 +355,7 @@ fn limits_of_the_apiserver_are_taken_into_account() {
     let (_, out, _) = check(all, &["--maxsize", "5", "--truncate-max-event-size", "2097152"]);
     assert!(out.contains("--audit-log-maxsize 5: larger events are dropped"), "{out}");
     assert!(out.contains("larger than 2 MiB lose their objects"), "{out}");
-    for payload in ["secrets", "config maps", "live tokens", "bearer tokens"] {
+    for payload in ["secrets", "config maps", "valid service account tokens", "bearer tokens"] {
         assert!(out.contains(payload), "{payload}: {out}");
     }
     let request = with("- level: Request\n  resources: [{group: apps}]\n");
@@ -402,7 +402,7 @@ fn events(log: &str) -> Vec<Value> {
 }
 
 #[test]
-fn apiservers_decided_as_the_model_does() {
+fn recorded_apiserver_decisions_match_the_model() {
     let specification = policy(&format!("{SPECIFICATION}- level: Metadata\n"));
     let metadata = policy(&with(""));
     for (log, policy) in [
@@ -423,7 +423,7 @@ fn apiservers_decided_as_the_model_does() {
 
 /// A rule that fired on a real event was said to see that request, under the policy that the log was made with.
 #[test]
-fn no_rule_that_fires_is_called_blind() {
+fn rules_that_fire_are_never_reported_as_blind() {
     let mut rules = RULES.to_owned();
     rules += "- rule: Anything\n  desc: d\n  condition: ka.verb exists\n  output: x\n  priority: INFO\n- rule: Subresource\n  desc: d\n  condition: ka.target.subresource exists and not ka.user.name startswith system\n  output: x\n  priority: INFO\n";
     let folder = tempfile::tempdir().unwrap();

@@ -275,7 +275,7 @@ fn full(detector: &Detector) -> (Session<'_>, Store) {
 }
 
 #[test]
-fn every_kind_is_stored_and_what_is_broken_is_refused_and_removed() {
+fn every_kind_is_stored_and_corrupt_entries_are_rejected() {
     let detector = detector(RULES);
     let (_, stored) = full(&detector);
     for kind in kind::ALL {
@@ -299,7 +299,7 @@ fn every_kind_is_stored_and_what_is_broken_is_refused_and_removed() {
 }
 
 #[test]
-fn what_must_not_be_said_is_not_stored() {
+fn credentials_are_not_stored() {
     let loot = "jevt.value[/responseObject/data/.dockerconfigjson]";
     let rules = format!(
         "- {{rule: R, desc: d, condition: ka.verb = get and registry.exposure exists, output: x, priority: INFO, throttle: {{per: ['{loot}'], every: 1h}}}}\n\
@@ -325,7 +325,7 @@ fn what_must_not_be_said_is_not_stored() {
 }
 
 #[test]
-fn other_rules_go_on_with_what_is_the_same() {
+fn reloaded_rules_keep_unchanged_state() {
     let old = detector(RULES);
     let new = detector(
         &RULES

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::detection::state::{StateChange, Track, decode, encode};
+use crate::detection::state::{ChangeTracker, StateChange, decode, encode};
 
 /// Maximum length of a text key in bytes. A namespace and a name have at most 253 characters each, so a longer key is not
 /// the name of an object.
@@ -45,7 +45,7 @@ pub(crate) struct LruMap<K, V> {
     /// The part of `total` with a rank above 0.
     protected: Load,
     evicted: u64,
-    track: Track<K>,
+    track: ChangeTracker<K>,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
             total: Load::default(),
             protected: Load::default(),
             evicted: 0,
-            track: Track::default(),
+            track: ChangeTracker::default(),
         }
     }
 

@@ -1,11 +1,11 @@
-//! What is kept of the detector's memory, so that one that starts anew goes on as if it had never stopped.
+//! Saved state of a detector, so that a restarted one continues as if it had never stopped.
 //!
-//! [`crate::detection::registry`] and [`crate::detection::correlate`] say what changed as a [`StateChange`] a key, and take such entries back.
-//! Here is what both need for it: the kinds of entries, a list of what changed, and plain bytes. Nothing here does I/O,
-//! and nothing that is read back is trusted: what makes no sense is refused.
+//! [`crate::detection::registry`] and [`crate::detection::correlate`] report changes as [`StateChange`]s and restore
+//! entries. This module has what both need: the kinds of entries, a tracker of changes, and encodings. It does no I/O.
+//! Entries that are read back are untrusted: invalid ones are rejected.
 //!
-//! Small values are JSON, with their version and the names of their members, for whoever looks into the store. What may
-//! come by the thousand (the observations of a window) is bytes behind a byte that says their version.
+//! Small values are JSON with a version and named members, for people who look into the store. What may occur by the
+//! thousand (the observations of a window) is binary, after a version byte.
 
 use std::collections::BTreeSet;
 
@@ -14,51 +14,51 @@ use serde::{Deserialize, Serialize};
 
 /// The kinds of entries.
 pub mod kind {
-    /// A secret of which something is known; the key is `namespace/name`. Some 60 bytes of value.
+    /// A secret and what is known of it; the key is `namespace/name`. About 60 bytes.
     pub const SECRET: &str = "secret";
-    /// A pod that takes secrets; `namespace/name`. 40 bytes and the names.
+    /// A pod with secrets; `namespace/name`. 40 bytes and the names.
     pub const POD: &str = "pod";
-    /// A role that lets read secrets; `namespace/name`. Some 60 bytes.
+    /// A role that grants verbs on secrets; `namespace/name`. About 60 bytes.
     pub const ROLE: &str = "role";
-    /// A namespace and its Pod Security level. Some 45 bytes.
+    /// A namespace and its Pod Security level. About 45 bytes.
     pub const NAMESPACE: &str = "namespace";
-    /// A request that lasts, by its hash. 16 bytes of key, some 22 of value.
+    /// A long-running request, by hash. 16 bytes of key, about 22 of value.
     pub const REQUEST: &str = "request";
-    /// A part of a group of a correlation.
+    /// A part of a correlation's group.
     pub const WINDOW: &str = "window";
-    /// What a throttle knows of a combination of values. 32 bytes of key, some 100 of value.
+    /// A combination of values of a throttle. 32 bytes of key, about 100 of value.
     pub const THROTTLE: &str = "throttle";
 
-    /// How far a partition of a Kafka topic was judged (the Kafka source). Not the detector's, and so not among all
-    /// of its kinds.
+    /// The position in a partition of a Kafka topic. Belongs to the Kafka source and not to the detector.
     pub const PARTITION: &str = "partition";
-    /// Reads that recur ([`crate::detection::history`]). 16 bytes of key, some hundred of value, and up to 2 KB for those of every day.
+    /// A recurring read ([`crate::detection::history`]). 16 bytes of key, about 100 of value, and up to 2 KB for daily
+    /// reads.
     pub const RECURRING_READ: &str = "habit";
-    /// What a transaction over Kafka will have done once it went through.
+    /// The effects of a pending Kafka transaction.
     pub const PREPARED: &str = "prepared";
 
-    /// All that is learned from alerts and events.
+    /// Everything that is learned from alerts and events.
     pub const LEARNED: [&str; 8] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, WINDOW, THROTTLE, RECURRING_READ];
 
-    /// All of the detector's.
+    /// All kinds of the detector.
     pub const ALL: [&str; 7] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, WINDOW, THROTTLE];
 }
 
-/// A change of something that is kept by kind and key: what was learned, windows, throttles.
+/// A change of a stored entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateChange {
-    /// `secret`, `pod`, `role`, `window` …
+    /// One of [`kind`].
     pub kind: &'static str,
-    /// What it is about.
+    /// Identifies the entry among those of its kind.
     pub key: Vec<u8>,
-    /// Its new value; nothing where it is forgotten.
+    /// The new value; none if the entry is removed.
     pub value: Option<Vec<u8>>,
 }
 
-/// The version of all values. One that a later version wrote is not understood.
+/// Version of all values. Values of other versions are rejected.
 pub(crate) const VERSION: u8 = 1;
 
-/// A small value, as it is stored.
+/// The JSON form of a small value.
 #[derive(Serialize, Deserialize)]
 struct Versioned<T> {
     v: u8,
@@ -67,37 +67,38 @@ struct Versioned<T> {
     value: T,
 }
 
-/// A small value and when it was last used, as it is stored.
+/// Encodes a small value and when it was used last.
 pub(crate) fn encode<T: Serialize>(used: u64, value: &T) -> Vec<u8> {
-    // Nothing that is stored has a map with keys that are no texts, which is all that can fail.
+    // Serialization only fails for maps with keys that are not strings, of which there are none.
     serde_json::to_vec(&Versioned { v: VERSION, used, value }).unwrap_or_default()
 }
 
-/// The same back; nothing where this version cannot read it.
+/// Decodes a small value; none if this version cannot read it.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<(u64, T)> {
     let Versioned { v, used, value } = serde_json::from_slice(bytes).ok()?;
-    // Uses are counted up from here.
+    // Uses are counted up from here, so a huge count is corrupt.
     (v == VERSION && used < u64::MAX / 2).then_some((used, value))
 }
 
-/// Which keys have another value than the one that is stored. Without being switched on it does nothing.
+/// Tracks which entries differ from their stored values. Does nothing until it is switched on.
 ///
-/// It is bounded by what there is and what was stored: of what came and went in between, nothing is known.
+/// Its size is bounded by the entries that exist and those that were stored: nothing is kept of entries that came and went
+/// in between.
 #[derive(Clone, Debug)]
-pub(crate) struct Track<K> {
+pub(crate) struct ChangeTracker<K> {
     is_on: bool,
     changed: BTreeSet<K>,
     gone: BTreeSet<K>,
 }
 
-impl<K> Default for Track<K> {
+impl<K> Default for ChangeTracker<K> {
     fn default() -> Self {
-        Track { is_on: false, changed: BTreeSet::new(), gone: BTreeSet::new() }
+        ChangeTracker { is_on: false, changed: BTreeSet::new(), gone: BTreeSet::new() }
     }
 }
 
-impl<K: Ord + Clone> Track<K> {
-    /// Switches it on. What is there already is for the caller to name.
+impl<K: Ord + Clone> ChangeTracker<K> {
+    /// Switches tracking on. The caller reports existing entries itself.
     pub fn switch_on(&mut self) {
         self.is_on = true;
     }
@@ -106,14 +107,14 @@ impl<K: Ord + Clone> Track<K> {
         self.is_on
     }
 
-    /// A key is there and has another value, or is new.
+    /// Records that an entry is new or has another value.
     pub fn changed(&mut self, key: &K) {
         if self.is_on && !self.changed.contains(key) {
             self.changed.insert(key.clone());
         }
     }
 
-    /// A key is not there any more.
+    /// Records that an entry does not exist anymore.
     pub fn gone(&mut self, key: &K, was_stored: bool) {
         if self.is_on {
             self.changed.remove(key);
@@ -123,7 +124,7 @@ impl<K: Ord + Clone> Track<K> {
         }
     }
 
-    /// What is gone, and what has another value, since the last call.
+    /// The removed and the changed keys since the last call.
     pub fn take(&mut self) -> (Vec<K>, BTreeSet<K>) {
         let changed = std::mem::take(&mut self.changed);
         let gone = std::mem::take(&mut self.gone);
@@ -131,7 +132,7 @@ impl<K: Ord + Clone> Track<K> {
     }
 }
 
-/// Writes a number, small ones in few bytes.
+/// Appends a number; small numbers take few bytes (LEB128).
 pub(crate) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number.to_le_bytes()[0] | 0x80);
@@ -140,18 +141,18 @@ pub(crate) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number.to_le_bytes()[0]);
 }
 
-/// Writes bytes behind their length.
+/// Appends bytes, preceded by their length.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_number(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-/// Reads what was written so. Each gives nothing where there is no such thing.
+/// Reads what these functions wrote. Each method returns none if the data does not match.
 #[derive(Debug)]
 pub(crate) struct Reader<'b>(&'b [u8]);
 
 impl<'b> Reader<'b> {
-    /// Of a value, behind its version.
+    /// Reads a value after its version byte.
     pub fn new(bytes: &'b [u8]) -> Option<Self> {
         let (&version, rest) = bytes.split_first()?;
         (version == VERSION).then_some(Reader(rest))
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_bytes_come_back_and_nothing_else_does() {
+    fn encoded_numbers_and_bytes_round_trip() {
         let mut bytes = vec![VERSION];
         let numbers = [0, 1, 127, 128, 300, 1 << 40, u64::MAX];
         for number in numbers {
@@ -212,8 +213,8 @@ mod tests {
     }
 
     #[test]
-    fn what_came_and_went_in_between_is_not_told() {
-        let mut track: Track<&str> = Track::default();
+    fn entries_that_came_and_went_are_not_reported() {
+        let mut track: ChangeTracker<&str> = ChangeTracker::default();
         track.changed(&"unknown");
         assert_eq!(track.take(), (vec![], BTreeSet::new()));
         track.switch_on();
@@ -221,7 +222,7 @@ mod tests {
         track.changed(&"b");
         track.gone(&"b", false);
         track.gone(&"c", true);
-        // It is there again, and once more gone before anybody asked.
+        // It exists again, and is removed once more before the changes are taken.
         track.changed(&"c");
         track.gone(&"c", false);
         track.gone(&"d", true);

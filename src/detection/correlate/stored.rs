@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::group::{Group, StoredPart};
 use super::{Correlator, Digest};
-use crate::detection::state::{StateChange, Track, decode, encode, kind};
+use crate::detection::state::{ChangeTracker, StateChange, decode, encode, kind};
 
 /// Key of the latest event time.
 const NOW: &[u8] = b"now";
@@ -16,7 +16,7 @@ const NOW: &[u8] = b"now";
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     /// Keys of entries that have to be removed.
-    gone: Track<Vec<u8>>,
+    gone: ChangeTracker<Vec<u8>>,
     /// The event time as it is stored.
     now: Option<i64>,
     /// Groups of which parts were restored and that are not complete yet, with the index of their correlation.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Digest;
 use crate::detection::lru::LruMap;
 use crate::detection::rules::ast::Rule;
-use crate::detection::state::{StateChange, Track, decode, encode, kind};
+use crate::detection::state::{ChangeTracker, StateChange, decode, encode, kind};
 
 /// Maximum number of tracked combinations, over all rules.
 const MAX_COMBINATIONS: usize = 1 << 16;
@@ -59,8 +59,8 @@ pub struct Throttle {
     evicted: u64,
     /// Keys of removed store entries, and the rules whose count of [evicted](Throttle::evicted_counts) combinations
     /// differs from the stored one.
-    gone: Track<Vec<u8>>,
-    changed_evicted_counts: Track<Digest>,
+    gone: ChangeTracker<Vec<u8>>,
+    changed_evicted_counts: ChangeTracker<Digest>,
 }
 
 /// One combination of values.
@@ -116,8 +116,8 @@ impl Throttle {
             ending: BTreeSet::new(),
             evicted_counts: BTreeMap::new(),
             evicted: 0,
-            gone: Track::default(),
-            changed_evicted_counts: Track::default(),
+            gone: ChangeTracker::default(),
+            changed_evicted_counts: ChangeTracker::default(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reads that recur, and which of them may become exceptions.
+//! Recurring reads, and which of them may become exceptions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,119 +8,110 @@ use super::{BoundedSet, Read, Reader, Times};
 use crate::detection::alert::Priority;
 use crate::detection::registry::{ExposureKind, ReadScope};
 
-/// So many reads are told apart. Each takes some kilobytes at worst.
+/// Maximum number of reads that are tracked separately. Each takes a few kilobytes at worst.
 const MAX_RECURRENCES: usize = 10_000;
 
-/// A name longer than this, in bytes, is no name: namespaces and secrets have at most 253, and user names of service
-/// accounts little more.
+/// Maximum length of a name in bytes: namespaces and secrets have at most 253, user names of service accounts little
+/// more.
 const MAX_NAME_BYTES: usize = 512;
 
-/// Days are counted up to so many.
+/// Maximum number of days that are counted.
 pub(super) const MAX_DAYS: usize = 366;
 
-/// Of addresses and user agents so many are named.
+/// Maximum number of addresses and user agents that are listed.
 const MAX_SAMPLES: usize = 4;
 
-/// A day in nanoseconds.
+/// Nanoseconds per day.
 pub(super) const DAY: i64 = 86_400_000_000_000;
 
-/// ReadTarget was read.
+/// The object of a read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ReadTarget {
-    /// One secret.
     Secret {
-        /// Its namespace.
         namespace: String,
-        /// Its name.
         name: String,
     },
-    /// All of a namespace.
+    /// All secrets of a namespace.
     Namespace(String),
-    /// All of the cluster.
+    /// All secrets of the cluster.
     Cluster,
 }
 
-/// ReadTarget may become a row of an exception: exactly these reads, no others.
+/// Reads that may become one row of an exception, which fits exactly these.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Proposal {
-    /// The rule that reported it, by index.
+    /// Index of the rule that reported them.
     pub rule: usize,
-    /// Who.
     pub reader: Reader,
     /// get, list or watch.
     pub verb: String,
-    /// ReadTarget.
     pub what: ReadTarget,
-    /// The credential was handed over, or may have been; else only its name was said.
+    /// Whether the credential was or may have been handed over; otherwise only its name was.
     pub is_handed_over: bool,
 }
 
-/// How often, when, from where.
+/// How often, when and from where a read recurred.
 #[derive(Clone, Debug, Default)]
 pub struct Recurrence {
-    /// How often, and when.
     pub times: Times,
-    /// On which days, since 1970.
+    /// Days since 1970-01-01.
     pub days: BTreeSet<i64>,
-    /// From where.
     pub clients: BoundedSet,
-    /// In the client's own words.
     pub agents: BoundedSet,
 }
 
-/// ReadTarget is often enough.
+/// When reads count as recurring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Criteria {
-    /// So many reads at least …
+    /// Minimum number of reads.
     pub min_count: u64,
-    /// … on so many different days.
+    /// Minimum number of different days.
     pub min_days: usize,
 }
 
-/// Reads that a rule reported and that are not proposed, by why.
+/// Numbers of reads that a rule reported and that are not proposed, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refusals {
-    /// Refused by the apiserver, whoever it was. A rule may report them or not.
+    /// Denied by the apiserver; these count even if no rule reported them.
     pub denied: u64,
-    /// By nobody in particular.
+    /// By an anonymous or unnamed user.
     pub anonymous: u64,
-    /// A rule that matched calls it an error or worse.
+    /// A rule of priority error or higher matched.
     pub high_priority: u64,
-    /// A person who lists or watches the whole cluster.
+    /// A person listed or watched the whole cluster.
     pub human_reads_cluster: u64,
-    /// Not get, list or watch: to patch or delete is more than to read.
+    /// Verbs other than get, list and watch: patches and deletions do more than read.
     pub other_verb: u64,
-    /// A name that is missing, too long, or not text that can be repeated exactly.
+    /// A name is missing, too long, or cannot be repeated exactly in a rule file.
     pub name: u64,
-    /// Beyond the number of reads that are told apart.
+    /// Beyond the limit of tracked reads.
     pub too_many: u64,
-    /// Of reads that are too rare, by the criteria.
+    /// Below the criteria.
     pub rare: u64,
 }
 
-/// Counts reads that rules reported.
+/// Counts the reads that rules reported.
 #[derive(Debug, Default)]
 pub struct Baseline {
     recurrences: HashMap<Proposal, Recurrence, RandomState>,
     refusals: Refusals,
 }
 
-/// ReadTarget came of it: by rule, in the order of the rule set.
+/// The reads to propose as exceptions, in the order of the rules.
 #[derive(Debug, Default)]
 pub struct Proposals {
-    /// By rule, and then by reader.
     pub rules: BTreeMap<usize, BTreeMap<Proposal, Recurrence>>,
-    /// ReadTarget is not proposed.
+    /// Reads that are not proposed.
     pub refusals: Refusals,
 }
 
 impl Baseline {
-    /// Takes note of one event.
+    /// Adds one event.
     pub fn add(&mut self, read: &Read<'_>) {
         self.note(read, &mut |_| {});
     }
 
-    /// The same; says what changed.
+    /// Adds one event, and reports which reads changed.
     pub(super) fn note(&mut self, read: &Read<'_>, changed: &mut dyn FnMut(&Proposal)) {
         let count = match read.exposure.kind {
             ExposureKind::None => return,
@@ -158,24 +149,23 @@ impl Baseline {
         }
     }
 
-    /// ReadTarget is known of one.
     pub(super) fn recurrence(&self, proposal: &Proposal) -> Option<&Recurrence> {
         self.recurrences.get(proposal)
     }
 
-    /// Takes one back.
+    /// Restores a stored read.
     pub(super) fn restore(&mut self, proposal: Proposal, recurrence: Recurrence) {
         if self.recurrences.len() < MAX_RECURRENCES {
             self.recurrences.insert(proposal, recurrence);
         }
     }
 
-    /// How many reads were not told apart, since there are too many.
+    /// Number of reads beyond the limit.
     pub(super) fn too_many(&self) -> u64 {
         self.refusals.too_many
     }
 
-    /// When all that was counted was first and last read, and how often.
+    /// Time span and number of all counted reads.
     pub fn times(&self) -> Times {
         let mut all = Times::default();
         for recurrence in self.recurrences.values() {
@@ -186,7 +176,7 @@ impl Baseline {
         all
     }
 
-    /// Those that recur.
+    /// Selects the reads that recur.
     pub fn proposals(self, criteria: Criteria) -> Proposals {
         let mut proposals = Proposals { rules: BTreeMap::new(), refusals: self.refusals };
         for (proposal, recurrence) in self.recurrences {
@@ -213,7 +203,7 @@ impl Recurrence {
     }
 }
 
-/// Why a read is for a person to look at, however often it recurs.
+/// Why a read must not be proposed, however often it recurs.
 fn refusal<'r>(read: &Read<'_>, refusals: &'r mut Refusals) -> Option<&'r mut u64> {
     let Reader { user, impersonated } = &read.reader;
     let is_anonymous =
@@ -234,10 +224,11 @@ fn refusal<'r>(read: &Read<'_>, refusals: &'r mut Refusals) -> Option<&'r mut u6
     None
 }
 
-/// ReadTarget an exception has to name to fit these reads and no others. Nothing where no exception can.
+/// What an exception has to name to fit exactly these reads; none if no exception can.
 fn what(read: &Read<'_>) -> Option<ReadTarget> {
     let Reader { user, impersonated } = &read.reader;
-    // Without impersonation an exception goes by `audit.actor`, which says `a as b` where a poses as b.
+    // Without impersonation the exception compares `audit.actor`, which is `a as b` if a impersonates b: a user with
+    // such a name would be ambiguous.
     let is_clear = impersonated.is_some() || !user.contains(" as ");
     let names = [Some(user), impersonated.as_ref(), read.namespace.as_ref(), read.name.as_ref()];
     if !is_clear || !names.into_iter().flatten().all(|name| is_repeatable(name)) {
@@ -249,12 +240,12 @@ fn what(read: &Read<'_>) -> Option<ReadTarget> {
         }
         (ReadScope::Namespace, Some(namespace), None) => Some(ReadTarget::Namespace(namespace.clone())),
         (ReadScope::Cluster, None, None) => Some(ReadTarget::Cluster),
-        // By a selector one name can be asked for in all namespaces: a missing namespace fits no comparison.
+        // A field selector can request one name in all namespaces, but no comparison fits a missing namespace.
         _ => None,
     }
 }
 
-/// Whether a name can be said exactly in a rule file, and by somebody who reviews it.
+/// Whether a name can be written exactly in a rule file and recognized by a reviewer.
 fn is_repeatable(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_NAME_BYTES

@@ -1,4 +1,4 @@
-//! From alerts to reads: which rules matched one event.
+//! Collects the alerts of each event into one read.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ const OPENING_NAME: &str = "pullwatch history: event";
 const CLOSING: &str = include_str!("closing.yaml");
 const CLOSING_NAME: &str = "pullwatch history: end of event";
 
-/// The rule files with ours around them.
+/// The rule files with the two internal rules around them.
 pub fn around(files: Vec<SourceFile>) -> Vec<SourceFile> {
     let own = |name: &str, text: &str| SourceFile { name: name.into(), text: text.to_owned() };
     let mut all = vec![own("history/opening.yaml", OPENING)];
@@ -27,34 +27,32 @@ pub fn around(files: Vec<SourceFile>) -> Vec<SourceFile> {
 /// One event about registry credentials.
 #[derive(Debug)]
 pub struct Read<'a> {
-    /// Who.
     pub reader: Reader,
-    /// The address of the peer.
+    /// Address of the peer.
     pub client: Option<String>,
-    /// The client's own words.
+    /// User agent.
     pub agent: Option<String>,
-    /// get, list, watch …
     pub verb: String,
-    /// Of the request.
+    /// Namespace of the request.
     pub namespace: Option<String>,
-    /// Of the request.
+    /// Name in the request.
     pub name: Option<String>,
-    /// Nanoseconds since 1970, where the event says.
+    /// Nanoseconds since 1970-01-01T00:00:00Z; none if the event has no time.
     pub time: Option<i64>,
-    /// ReadTarget was handed over.
+    /// What was handed over.
     pub exposure: Cow<'a, Exposure>,
-    /// The rules about reads that matched it, by their index in the rule set.
+    /// Indexes of the rules about reads that matched.
     pub rules: Cow<'a, [usize]>,
-    /// The worst of them.
+    /// The highest priority of these rules.
     pub highest_priority: Option<Priority>,
 }
 
-/// Puts together the alerts of one event.
+/// Collects the alerts of one event after the other.
 #[derive(Debug)]
 pub struct Collector {
     opening: Option<usize>,
     closing: Option<usize>,
-    /// By rule: whether an alert of it is about one read.
+    /// For each rule whether its alerts are about one reader.
     per_reader: Vec<bool>,
     is_open: bool,
     rules: Vec<usize>,
@@ -62,9 +60,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// For alerts of these rules, which were loaded from files with ours [`around`] them.
-    ///
-    /// From the rules it takes throttles, so that each read is heard of, and correlations, which say nothing of one read.
+    /// For alerts of these rules, which must have been loaded from files with the internal rules [`around`] them.
+    /// Removes throttles, so that every read is seen, and correlations, which are not about one read.
     pub fn new(rules: &mut RuleSet) -> Self {
         let find = |name: &str| rules.rules.iter().position(|rule| &*rule.name == name);
         let collector = Collector {
@@ -82,7 +79,7 @@ impl Collector {
         collector
     }
 
-    /// Takes alerts in their order, and hands on each event about credentials once it is complete.
+    /// Adds an alert. Alerts have to be in order; `take` receives each event about credentials once it is complete.
     pub fn add_alert(&mut self, alert: &Alert<'_>, take: &mut dyn FnMut(&Read<'_>)) {
         let rule = alert.rule();
         if Some(rule) == self.opening {
@@ -104,13 +101,13 @@ impl Collector {
     }
 }
 
-/// The worse one, which is the lesser.
+/// The higher of two priorities. Priorities are ordered from emergency to debug.
 pub(super) fn higher_priority(known: Option<Priority>, other: Priority) -> Priority {
     known.map_or(other, |known| known.min(other))
 }
 
 impl<'a> Read<'a> {
-    /// ReadTarget an alert says of its event, without the rules that matched it.
+    /// What an alert says about its event, without the rules that matched.
     pub(super) fn of(alert: &'a Alert<'_>) -> Self {
         Read {
             reader: Reader { user: alert.user().unwrap_or_default(), impersonated: alert.impersonated() },
@@ -127,7 +124,7 @@ impl<'a> Read<'a> {
     }
 }
 
-/// A rule that is told once for all readers together says something of the log or the cluster.
+/// A rule that is throttled across all readers reports something about the log or the cluster, not about a reader.
 pub(super) fn is_per_reader(rule: &Rule) -> bool {
     let Some(throttle) = &rule.throttle else { return true };
     throttle.per.iter().any(|operand| match operand {
@@ -144,7 +141,7 @@ mod tests {
     use crate::detection::rules::{Options, load};
 
     #[test]
-    fn our_rules_load_around_others() {
+    fn internal_rules_load_around_user_rules() {
         let mut loaded = load(&around(crate::shipped::files()), &Options::default());
         assert!(!loaded.has_errors());
         let collector = Collector::new(&mut loaded.rules);

@@ -1,8 +1,8 @@
-//! A baseline as a rule file: exceptions that are appended to the rules that reported what recurs.
+//! Writes a baseline as a rule file: exceptions that are appended to the rules that reported the recurring reads.
 //!
-//! Every value stands in two pairs of quotes. The outer ones are YAML's. The inner ones are the rule language's: without
-//! them a name that is also the name of a list would stand for all that the list holds. Whatever else comes from events
-//! stands in comments, with nothing in it that ends a line.
+//! Every value has two pairs of quotes. The outer ones are YAML's. The inner ones belong to the rule language: without
+//! them, a name that equals the name of a list would stand for the content of the list. All other text from events is in
+//! comments, without characters that end a line.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,24 +14,22 @@ use crate::detection::audit::time::Clock;
 use crate::detection::rules::ast::RuleSet;
 use crate::text::escape::push_json_string;
 
-/// A text in a comment is cut to so many characters.
+/// Maximum length of a text in a comment, in characters.
 const MAX_COMMENT_CHARS: usize = 100;
 
 /// In nanoseconds.
 const WEEK: i64 = 7 * 86_400_000_000_000;
 
-/// ReadTarget the file says of how it came about.
+/// What the file says about its origin.
 #[derive(Clone, Debug)]
 pub struct Header {
-    /// When what was seen begins and ends, and how much it is.
+    /// Time span of what was counted, and how much it was.
     pub log: Times,
-    /// ReadTarget that is, in the plural.
+    /// What was counted, in the plural.
     pub what: &'static str,
-    /// ReadTarget was often enough.
     pub criteria: Criteria,
 }
 
-/// Writes the file.
 pub fn write(proposals: &Proposals, rules: &RuleSet, header: &Header) -> String {
     let mut out = String::new();
     write_header(&mut out, proposals, header);
@@ -56,12 +54,12 @@ pub fn write(proposals: &Proposals, rules: &RuleSet, header: &Header) -> String 
         out.push_str("  override: {exceptions: append}\n");
     }
     if proposals.rules.is_empty() {
-        out.push_str("\n# Nothing recurs that may become an exception.\n[]\n");
+        out.push_str("\n# No recurring read may become an exception.\n[]\n");
     }
     out
 }
 
-/// The fields of an exception: what says who, and what says what.
+/// Which fields an exception compares: those for the identity and those for the object.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
     Secret { impersonates: bool },
@@ -94,7 +92,7 @@ impl Form {
         let (Form::Secret { impersonates }
         | Form::Namespace { impersonates }
         | Form::Cluster { impersonates }) = self;
-        // The actor is the user's name only where nobody is impersonated.
+        // The actor is just the user's name only if nobody is impersonated.
         let mut fields =
             if impersonates { vec!["ka.user.name", "ka.impuser.name"] } else { vec!["audit.actor"] };
         fields.extend(["ka.verb", "registry.scope"]);
@@ -103,7 +101,7 @@ impl Form {
             Form::Namespace { .. } => fields.push("ka.target.namespace"),
             Form::Cluster { .. } => {}
         }
-        // Compared with a list. Without it a rule that fires on whatever was asked for would keep silent of denied reads.
+        // Without this field, a rule that also matches denied requests would not report them.
         fields.push("registry.exposure");
         fields
     }
@@ -149,22 +147,23 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
     let _ = write!(
         out,
         "\
-# Reads of registry credentials that recur, as exceptions for a person to review.
+# Recurring reads of registry credentials, as rule exceptions for review.
 #
-# From {} {what}, {} to {} (UTC). Proposed is what a rule reported at least
-# {} times, on at least {} (UTC). Delete what should still be reported, commit the rest, and load it behind
-# the same rules:
+# Source: {} {what}, {} to {} (UTC).
+# Proposed: reads that a rule reported at least {} times, on at least {} (UTC).
+# Delete what should still be reported, commit the rest, and load the file after the same rules:
 #
 #   pullwatch scan --rules rules.d --rules THIS-FILE audit.log
 #
-# An exception fits one identity, one verb and one secret, or one whole namespace or cluster (registry.scope), and nothing
-# else; only names (metadata) where only names were read, and never what is denied. Whoever impersonates as somebody else (impersonation) is excepted by both names. User agents and addresses are comments:
-# a client can send any user agent, and addresses change. An attacker who was there before the log began looks like a
-# habit: every row is worth a look. The inner quotes keep a name from being taken for that of a list.
+# An exception fits one identity, one verb, and one secret, whole namespace or whole cluster (registry.scope), and
+# nothing else. It fits names (metadata) only if only names were read, and never denied requests. Impersonated reads
+# are excepted by both names. User agents and addresses are comments: a client can send any user agent, and addresses
+# change. An attacker who was active before the log began looks like a recurring reader, so review every row. The inner
+# quotes keep a name from being read as the name of a list.
 #
-# Never proposed: what was denied; what nobody in particular read (system:anonymous); what a rule calls an error or worse;
-# lists and watches of the whole cluster by people (whose user name does not start with system:); patches and deletions;
-# names that cannot be repeated exactly; a name that is asked for in all namespaces at once.
+# Never proposed: denied requests; anonymous reads; reads that a rule of priority error or higher reported; lists and
+# watches of the whole cluster by people (user names that do not start with system:); patches and deletions; names that
+# cannot be repeated exactly; one name requested in all namespaces.
 #
 ",
         log.count,
@@ -175,23 +174,21 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
     );
     let span = log.last.unwrap_or_default().saturating_sub(log.first.unwrap_or_default());
     if span < WEEK {
-        out.push_str(
-            "# This log spans less than a week: take a longer one before you call something a habit.\n#\n",
-        );
+        out.push_str("# This log spans less than a week. A longer log gives more reliable exceptions.\n#\n");
     }
     let Refusals { denied, anonymous, high_priority, human_reads_cluster, other_verb, name, too_many, rare } =
         proposals.refusals;
     let rows: usize = proposals.rules.values().map(BTreeMap::len).sum();
     let _ = writeln!(out, "# Proposed: {rows}. Not proposed, counted as reads:");
     for (count, why) in [
-        (rare, "too rare, by each rule that reported it"),
+        (rare, "too rare (counted for each rule that reported them)"),
         (denied, "denied"),
         (anonymous, "anonymous"),
-        (high_priority, "an error or worse"),
-        (human_reads_cluster, "a person who reads the whole cluster"),
-        (other_verb, "a patch or a deletion"),
-        (name, "a name that cannot be repeated exactly, or a name in all namespaces"),
-        (too_many, "too many different ones to be told apart"),
+        (high_priority, "reported with priority error or higher"),
+        (human_reads_cluster, "the whole cluster read by a person"),
+        (other_verb, "patch or deletion"),
+        (name, "a name that cannot be repeated exactly, or one name in all namespaces"),
+        (too_many, "beyond the limit of tracked reads"),
     ] {
         if count > 0 {
             let _ = writeln!(out, "#   {count} {why}");
@@ -214,7 +211,7 @@ fn samples(set: &BoundedSet) -> String {
     texts.join(", ")
 }
 
-/// A text of an event inside a comment: nothing in it ends the line, moves a cursor or cannot be seen.
+/// Escapes a text of an event for a comment: no line ends, no cursor movement, nothing invisible.
 fn comment(text: &str) -> String {
     let mut out = String::new();
     for (at, letter) in text.chars().enumerate() {
@@ -232,7 +229,7 @@ fn comment(text: &str) -> String {
     out
 }
 
-/// A YAML scalar with exactly this text. JSON's strings are YAML's double-quoted ones.
+/// A YAML scalar with exactly this text. A JSON string is a double-quoted YAML scalar.
 fn quoted(text: &str) -> String {
     let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'\'';
     if text.bytes().all(is_plain) {

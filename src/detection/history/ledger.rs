@@ -1,4 +1,4 @@
-//! Collects reads, reader by reader, in bounded memory.
+//! Collects reads by reader, in bounded memory.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,48 +9,44 @@ use crate::detection::registry::{ExposureKind, ReadScope};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// So many readers are told apart; those of events beyond are counted.
+/// Maximum number of readers that are tracked separately; events of others are counted.
 const MAX_READERS: usize = 5_000;
 
-/// As so many others one user may pose and be told apart: names to pose as are free.
+/// Maximum number of impersonated identities per user that are tracked separately, since a user may invent them.
 const MAX_IMPERSONATED: usize = 100;
 
-/// Stands for the names beyond.
+/// Takes the place of impersonated identities beyond the limit.
 const OTHER_IDENTITIES: &str = "(others)";
 
-/// So many pairs of reader and credential, or reader and scope, are told apart in all …
+/// Maximum number of pairs of a reader and a credential or scope.
 const MAX_PAIRS: usize = 20_000;
 
-/// … and so many of one reader, so that nobody who asks for invented namespaces leaves others no room.
+/// Maximum number of pairs per reader, so that a client that asks for invented namespaces leaves room for others.
 const MAX_PAIRS_PER_READER: usize = 2_000;
 
-/// Of addresses, user agents, targets so many are named.
+/// Maximum number of addresses, user agents and targets that are listed.
 const MAX_SAMPLES: usize = 8;
 
-/// So many registries, and so many credentials of one.
+/// Maximum number of registries, and of credentials per registry.
 const MAX_REGISTRIES: usize = 1_000;
 const MAX_CREDENTIALS_PER_REGISTRY: usize = 100;
 
-/// ReadTarget one reader did with one credential, with one scope, or in vain.
+/// What one reader did with one credential or scope, or attempted.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// How often in all, and when.
     pub times: Times,
-    /// How often the answer carried it.
+    /// How often the answer contained it.
     pub payload: u64,
-    /// How often the answer may have carried it.
+    /// How often the answer may have contained it.
     pub presumed: u64,
-    /// How often only its name was said.
+    /// How often the answer contained only its name.
     pub metadata: u64,
-    /// In which ways.
     pub verbs: BoundedSet,
-    /// From where.
     pub clients: BoundedSet,
-    /// In the client's own words.
     pub agents: BoundedSet,
-    /// ReadTarget was asked for; of denied attempts only.
+    /// What was requested; for denied attempts only.
     pub targets: BoundedSet,
-    /// The rules that matched, by index.
+    /// Indexes of the rules that matched.
     pub rules: BTreeSet<usize>,
 }
 
@@ -70,56 +66,56 @@ impl Reading {
     }
 }
 
-/// Everything that one reader did.
+/// All reads of one reader.
 #[derive(Debug, Default)]
 pub(super) struct ReaderActivity {
-    /// By credential, as `namespace/name`, and whether a rule reported the read: one reader may do both.
+    /// By credential (`namespace/name`) and whether a rule reported the read.
     pub credentials: Map<(String, bool), Reading>,
-    /// By namespace, nothing for the cluster, verb, and whether a rule reported the read.
+    /// By namespace (none for the cluster), verb, and whether a rule reported the read.
     pub scopes: Map<(Option<String>, String, bool), Reading>,
     pub denied: Option<Reading>,
 }
 
-/// ReadTarget is known of a registry.
+/// What is known about a registry.
 #[derive(Debug, Default)]
 pub(super) struct RegistryUsage {
-    /// As whom.
+    /// User names in credentials for it.
     pub usernames: BoundedSet,
-    /// Where one answer carried several registries: these user names are for one or some of them.
+    /// User names from answers with several registries: each is for one or more of these.
     pub usernames_among: BoundedSet,
-    /// Credentials that hold it.
+    /// Credentials that contain a login to it.
     pub credentials: BoundedSet,
-    /// Where one answer carried several credentials: one or some of these hold it.
+    /// Credentials from answers with several credentials: one or more of these contain it.
     pub among: BoundedSet,
-    /// Answers that carried a credential for it to a reader whom a rule reports, and when.
+    /// Answers that handed over a credential for it to a reader whom a rule reports.
     pub handed_over: Times,
-    /// To whom.
+    /// These readers.
     pub readers: BTreeSet<Reader>,
 }
 
-/// ReadTarget was read, by whom.
+/// All reads, by reader and by registry.
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub(super) readers: Map<Reader, ReaderActivity>,
     pub(super) registries: Map<String, RegistryUsage>,
-    /// How many names each user posed as.
+    /// Number of identities that each user impersonated.
     impersonated_names: Map<String, usize>,
     pairs: usize,
     /// Events of readers beyond the limit.
     pub(super) other_readers: u64,
     /// Reads of credentials or scopes beyond the limit.
     pub(super) other_reads: u64,
-    /// Registries beyond the limit, counted once an event.
+    /// Mentions of registries beyond the limit, at most one per event.
     pub(super) other_hosts: u64,
-    /// When events were that a rule could match.
+    /// Time span of the events about credentials.
     pub(super) times: Times,
-    /// Reads whose answer stands in the log, or whose answer does not.
+    /// Number of reads whose answer is in the log, and of those whose answer is not.
     pub(super) answers_shown: u64,
     pub(super) answers_hidden: u64,
 }
 
 impl Ledger {
-    /// Takes note of one event.
+    /// Adds one event.
     pub fn add(&mut self, read: &Read<'_>) {
         self.learn_registries(read);
         let kind = read.exposure.kind;
@@ -135,9 +131,9 @@ impl Ledger {
             self.other_readers += 1;
             return;
         }
-        let person = self.readers.entry(reader).or_default();
+        let activity = self.readers.entry(reader).or_default();
         if kind == ExposureKind::Denied {
-            let denied = person.denied.get_or_insert_default();
+            let denied = activity.denied.get_or_insert_default();
             denied.add(read);
             denied.targets.add(&target(read), MAX_SAMPLES);
             return;
@@ -150,19 +146,19 @@ impl Ledger {
         let is_reported = !read.rules.is_empty();
         for secret in &read.exposure.secrets {
             let key = (clip(secret).into_owned(), is_reported);
-            let credentials = &mut person.credentials;
+            let credentials = &mut activity.credentials;
             if credentials.contains_key(&key) || has_room(credentials.len()) {
                 credentials.entry(key).or_default().add(read);
             } else {
                 self.other_reads += 1;
             }
         }
-        // Those beyond what an event names.
+        // Secrets beyond those that an event lists.
         self.other_reads += read.exposure.count.saturating_sub(read.exposure.secrets.len() as u64);
         if kind == ExposureKind::Presumed && read.exposure.scope != ReadScope::Secret {
             let namespace = read.namespace.as_deref().map(|namespace| clip(namespace).into_owned());
             let key = (namespace, clip(&read.verb).into_owned(), is_reported);
-            let scopes = &mut person.scopes;
+            let scopes = &mut activity.scopes;
             if scopes.contains_key(&key) || has_room(scopes.len()) {
                 scopes.entry(key).or_default().add(read);
             } else {
@@ -188,7 +184,8 @@ impl Ledger {
         own
     }
 
-    /// One credential says which registries it holds; several together only that they do.
+    /// An answer with one credential shows which registries it is for; one with several only shows that some of them
+    /// are.
     fn learn_registries(&mut self, read: &Read<'_>) {
         let exposure = &*read.exposure;
         let (is_one_host, is_one_secret) = (exposure.logins.hosts.len() == 1, exposure.count == 1);
@@ -197,7 +194,8 @@ impl Ledger {
             let host = clip(host);
             if !self.registries.contains_key(&*host) && self.registries.len() >= MAX_REGISTRIES {
                 self.other_hosts += 1;
-                // Whoever may create secrets can invent hosts; one that was handed over takes the place of one that was not.
+                // A client that may create secrets can invent hosts, so a registry whose credential was handed over
+                // replaces one whose was not.
                 let idle = self.registries.iter().find(|(_, usage)| usage.handed_over.count == 0);
                 match idle.map(|(host, _)| host.clone()) {
                     Some(idle) if is_handed_over => {
@@ -265,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn invented_registries_make_room_for_those_that_are_handed_over() {
+    fn invented_registries_do_not_crowd_out_exposed_ones() {
         let mut ledger = Ledger::default();
         let mut see = |kind, host: String, rules: &[usize]| {
             let mut exposure =
@@ -294,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn invented_names_leave_others_their_room() {
+    fn invented_names_do_not_crowd_out_others() {
         let mut ledger = Ledger::default();
         for number in 0..30_000 {
             read(&mut ledger, "mallory", None, &format!("{number}"));

@@ -1,13 +1,12 @@
-//! ReadTarget past logs say of the readers of registry credentials: who read which, how often, from where.
+//! What past logs say about the readers of registry credentials: who read which, how often, from where.
 //!
-//! In come the alerts of a detector, out come two views of them: [`Report`], what was handed over to whom and which
-//! registries to rotate, and [`Baseline`], reads that recur, as exceptions of rules for a person to review. No event is
-//! judged here and no file is read. The detector gets two rules more, one before and one after all others
-//! ([`around`]), so that each event about credentials is heard of, and the alerts between the two are the user's rules that
-//! it matched.
+//! It takes the alerts of a detector and returns two views of them: a [`Report`] of what was handed over to whom and which
+//! registries to rotate, and a [`Baseline`] of recurring reads, as rule exceptions for review. It evaluates no events and
+//! reads no files. The detector gets two additional rules, one before and one after all others ([`around`]): each event
+//! about credentials triggers both, and the alerts between them are those of the user's rules.
 //!
-//! Names in events are whatever a client made up, so everything here is bounded, and what goes beyond is counted. No secret
-//! comes in: of a credential an alert knows hosts and user names.
+//! Clients choose the names in events, so every collection is bounded, and what exceeds a bound is counted. No secret may
+//! enter: of a credential, an alert knows registry hosts and user names.
 
 mod baseline;
 mod collector;
@@ -25,20 +24,19 @@ pub use ledger::{Ledger, Reading};
 pub use recurring::RecurringReads;
 pub use report::{Denial, HandedOver, Registry, Report, WholeScope};
 
-/// A text from an event is kept up to so many bytes; a client can send a million.
+/// Maximum length of a text from an event in bytes; a client can send a million.
 const MAX_TEXT_BYTES: usize = 256;
 
-/// Who read.
+/// The identity that read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reader {
-    /// Who really asked. Empty for nobody.
+    /// The authenticated user; empty if there is none.
     pub user: String,
-    /// Whom they posed as.
     pub impersonated: Option<String>,
 }
 
 impl Reader {
-    /// For people: the user, and whom they posed as.
+    /// For people: `user`, or `user as impersonated`.
     pub fn name(&self) -> String {
         let user = if self.user.is_empty() { "(nobody)" } else { &self.user };
         match &self.impersonated {
@@ -57,25 +55,22 @@ impl Reader {
     }
 }
 
-/// How often, and when first and last.
+/// How often, and the first and last time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
-    /// How often.
     pub count: u64,
-    /// Nanoseconds since 1970; nothing where no event said when.
+    /// Nanoseconds since 1970-01-01T00:00:00Z; none if no event had a time.
     pub first: Option<i64>,
-    /// Likewise.
     pub last: Option<i64>,
 }
 
 impl Times {
-    /// Once more.
     pub fn add(&mut self, time: Option<i64>) {
         self.count += 1;
         self.widen(time);
     }
 
-    /// Takes a time without counting it.
+    /// Extends the time span without counting.
     pub fn widen(&mut self, time: Option<i64>) {
         if let Some(time) = time {
             self.first = Some(self.first.map_or(time, |first| first.min(time)));
@@ -84,17 +79,16 @@ impl Times {
     }
 }
 
-/// The first few of many different texts.
+/// The first few distinct texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BoundedSet {
-    /// Those that were kept.
     pub texts: BTreeSet<String>,
-    /// There were others.
+    /// Whether further texts were left out.
     pub has_more: bool,
 }
 
 impl BoundedSet {
-    /// Adds one, unless there are so many.
+    /// Adds a text if there is room for it.
     pub fn add(&mut self, text: &str, most: usize) {
         let text = clip(text);
         if self.texts.contains(&*text) {
@@ -108,7 +102,7 @@ impl BoundedSet {
     }
 }
 
-/// The start of a text, with a mark where something is left out.
+/// The start of a text, with an ellipsis if something was cut off.
 fn clip(text: &str) -> std::borrow::Cow<'_, str> {
     if text.len() <= MAX_TEXT_BYTES {
         return text.into();

@@ -1,6 +1,6 @@
-//! A baseline that goes on from one day to the next: what recurs, as entries for a store.
+//! A baseline that is kept across days: recurring reads as entries for a store.
 //!
-//! It hears of what rules say while they say it. So it knows no more than was told: what a throttle holds back does not count.
+//! It takes the alerts that the daemon emits anyway, so throttled alerts do not count.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -16,28 +16,28 @@ use crate::detection::registry::ExposureKind;
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::state::{self, StateChange, kind};
 
-/// ReadTarget was last read so many days ago is no habit any more.
+/// Reads that did not recur for this many days are dropped.
 const MAX_AGE_DAYS: i64 = 400;
 
-/// ReadTarget recurs.
+/// Recurring reads that rules reported.
 #[derive(Debug, Default)]
 pub struct RecurringReads {
     baseline: Baseline,
-    /// By rule: its name, and whether an alert of it is about one read.
+    /// For each rule its name, and whether its alerts are about one reader.
     rules: Vec<(String, bool)>,
     open: Option<Open>,
     changed: HashSet<Proposal>,
     gone: Vec<Vec<u8>>,
 }
 
-/// An event whose rules are not all known yet.
+/// An event whose alerts may not be complete yet.
 #[derive(Debug)]
 struct Open {
     event: [u8; 32],
     read: Read<'static>,
 }
 
-/// A habit as it is stored.
+/// A recurring read as it is stored.
 #[derive(Serialize, Deserialize)]
 struct StoredRecurrence {
     rule: String,
@@ -58,18 +58,18 @@ struct StoredRecurrence {
     days: Vec<i64>,
     clients: Vec<String>,
     agents: Vec<String>,
-    /// There were other clients, other agents.
+    /// Whether clients, and user agents, were left out.
     more: (bool, bool),
 }
 
 impl RecurringReads {
-    /// Of reads that these rules report.
+    /// Counts reads that these rules report.
     pub fn new(rules: &RuleSet) -> Self {
         let rules = rules.rules.iter().map(|rule| (rule.name.to_string(), is_per_reader(rule)));
         RecurringReads { rules: rules.collect(), ..RecurringReads::default() }
     }
 
-    /// Hears of an alert. Those of one event come one after the other.
+    /// Adds an alert. The alerts of one event have to be consecutive.
     pub fn note(&mut self, alert: &Alert<'_>) {
         let (rule, exposure) = (alert.rule(), alert.exposure());
         let is_per_reader = self.rules.get(rule).is_some_and(|(_, is_about)| *is_about);
@@ -96,7 +96,7 @@ impl RecurringReads {
         });
     }
 
-    /// ReadTarget changed since the last call. To be asked when all alerts of the events so far are known.
+    /// The changes since the last call. Call it when all alerts of the events so far were added.
     pub fn take_changes(&mut self) -> Vec<StateChange> {
         self.close();
         let gone = std::mem::take(&mut self.gone).into_iter();
@@ -118,7 +118,8 @@ impl RecurringReads {
         changes
     }
 
-    /// Takes a stored entry back, `now` in nanoseconds since 1970. One of a rule that is no more waits in the store for the rule.
+    /// Restores a stored entry, at the time `now` in nanoseconds since 1970-01-01T00:00:00Z. Entries of rules that do
+    /// not exist now stay in the store.
     pub fn restore(&mut self, key: &[u8], value: &[u8], now: i64) {
         let known = state::decode::<StoredRecurrence>(value)
             .map(|(_, stored)| stored)
@@ -134,12 +135,12 @@ impl RecurringReads {
         }
     }
 
-    /// How many reads were not told apart, since there are too many.
+    /// Number of reads beyond the limit.
     pub fn refused(&self) -> u64 {
         self.baseline.too_many()
     }
 
-    /// As a baseline, to propose exceptions from.
+    /// Converts to a baseline, to propose exceptions from.
     pub fn into_baseline(mut self) -> Baseline {
         self.close();
         self.baseline
@@ -172,9 +173,9 @@ impl StoredRecurrence {
         }
     }
 
-    /// All that tells one habit from another, by its hash.
+    /// Digest of everything that distinguishes one recurring read from another.
     fn key(&self) -> Vec<u8> {
-        // None is told from empty.
+        // Distinguishes a missing text from an empty one.
         let maybe = |text: &Option<String>| text.as_ref().map_or(String::new(), |text| format!("={text}"));
         let parts = [
             self.rule.clone(),

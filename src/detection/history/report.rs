@@ -1,4 +1,4 @@
-//! ReadTarget a ledger comes to: credentials handed over, registries to rotate, scopes, attempts.
+//! The report on a ledger: credentials handed over, registries to rotate, whole scopes, denied attempts.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,98 +6,87 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ledger::{Reading, RegistryUsage};
 use super::{BoundedSet, Ledger, Reader, Times};
 
-/// One credential and one of its readers.
+/// The reads of one credential by one reader.
 #[derive(Clone, Debug)]
 pub struct HandedOver {
     /// As `namespace/name`.
     pub credential: String,
-    /// Who.
     pub reader: Reader,
-    /// How often and how.
     pub reading: Reading,
 }
 
-/// A registry whose credentials were handed over to somebody whom a rule reports.
+/// A registry whose credentials were handed over to a reader whom a rule reports.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
-    /// Nothing where the log does not show which registry a credential is for.
+    /// None if the log does not show which registry the credentials are for.
     pub host: Option<String>,
-    /// As whom.
     pub usernames: BoundedSet,
-    /// Not known which of these user names are for this registry.
+    /// The user names come from answers with several registries; each is for one or more of them.
     pub usernames_are_uncertain: bool,
-    /// The secrets that hold it.
+    /// Secrets that contain a login to it.
     pub credentials: BTreeSet<String>,
-    /// Secrets that came in one answer with it, of which one or some may hold it.
+    /// Secrets from answers with several credentials; one or more of them contain a login to it.
     pub possible_credentials: BTreeSet<String>,
-    /// How many answers carried a credential for it to such a reader.
+    /// Number of answers that contained a credential for it.
     pub payload: u64,
-    /// How often a reader may have been given one that holds it, or may hold it.
+    /// Number of reads that may have handed over a credential for it.
     pub presumed: u64,
-    /// To whom.
     pub readers: BTreeSet<Reader>,
-    /// When.
     pub times: Times,
 }
 
-/// A read of all secrets of a namespace or of the cluster whose answer the log does not show.
+/// A read of all secrets of a namespace or of the cluster whose answer is not in the log.
 #[derive(Clone, Debug)]
 pub struct WholeScope {
-    /// Who.
     pub reader: Reader,
-    /// Nothing for the whole cluster.
+    /// None for the whole cluster.
     pub namespace: Option<String>,
-    /// list, watch, deletecollection.
+    /// list, watch or deletecollection.
     pub verb: String,
     /// Whether a rule reported it.
     pub is_reported: bool,
-    /// How often and how.
     pub reading: Reading,
 }
 
-/// Attempts that were refused.
+/// Denied attempts of one reader.
 #[derive(Clone, Debug)]
 pub struct Denial {
-    /// Who.
     pub reader: Reader,
-    /// How often and what.
     pub reading: Reading,
 }
 
-/// The whole of it.
+/// Everything that the report shows.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Credentials and readers, by reads that a rule reported, the worst first.
+    /// Reads that a rule reported, those with payloads first.
     pub reported: Vec<HandedOver>,
-    /// Credentials and readers, by reads that the rules leave alone.
+    /// Reads that no rule reported.
     pub expected: Vec<HandedOver>,
-    /// Registries to rotate, the worst first.
+    /// Registries to rotate, those with payloads first.
     pub registries: Vec<Registry>,
-    /// Registries that only readers whom the rules leave alone were given.
+    /// Number of registries whose credentials only went to readers that no rule reports.
     pub expected_registries: usize,
-    /// Reads of whole scopes, those that a rule reports first.
+    /// Reads of whole scopes, reported ones first.
     pub scopes: Vec<WholeScope>,
-    /// Refused attempts by who.
     pub denied: Vec<Denial>,
-    /// Events of readers too many to be told apart.
+    /// Events of readers beyond the limit.
     pub other_readers: u64,
-    /// Reads of credentials and scopes too many to be told apart.
+    /// Reads of credentials and scopes beyond the limit.
     pub other_reads: u64,
-    /// Registries too many to be told apart.
+    /// Mentions of registries beyond the limit.
     pub other_hosts: u64,
-    /// Reads whose answer the log shows.
+    /// Number of reads whose answer is in the log.
     pub answers_shown: u64,
-    /// Reads whose answer it does not show.
+    /// Number of reads whose answer is not in the log.
     pub answers_hidden: u64,
 }
 
 impl Ledger {
-    /// When events about credentials were.
+    /// Time span of the events about credentials.
     pub fn times(&self) -> Times {
         self.times
     }
 
-    /// Sorts everything out.
     pub fn report(self) -> Report {
         let mut report = Report {
             other_readers: self.other_readers,
@@ -107,53 +96,53 @@ impl Ledger {
             answers_hidden: self.answers_hidden,
             ..Report::default()
         };
-        for (reader, person) in self.readers {
-            for ((credential, is_reported), reading) in person.credentials {
+        for (reader, activity) in self.readers {
+            for ((credential, is_reported), reading) in activity.credentials {
                 let side = if is_reported { &mut report.reported } else { &mut report.expected };
                 side.push(HandedOver { credential, reader: reader.clone(), reading });
             }
-            for ((namespace, verb, is_reported), reading) in person.scopes {
+            for ((namespace, verb, is_reported), reading) in activity.scopes {
                 let reader = reader.clone();
                 report.scopes.push(WholeScope { reader, namespace, verb, is_reported, reading });
             }
-            if let Some(reading) = person.denied {
+            if let Some(reading) = activity.denied {
                 report.denied.push(Denial { reader, reading });
             }
         }
         for side in [&mut report.reported, &mut report.expected] {
             side.sort_by(|a, b| {
-                let worst = |one: &HandedOver| {
+                let sort_key = |one: &HandedOver| {
                     Reverse((one.reading.payload, one.reading.presumed, one.reading.metadata))
                 };
-                worst(a)
-                    .cmp(&worst(b))
+                sort_key(a)
+                    .cmp(&sort_key(b))
                     .then_with(|| a.credential.cmp(&b.credential))
                     .then_with(|| a.reader.cmp(&b.reader))
             });
         }
         report.scopes.sort_by(|a, b| {
             // The whole cluster before a namespace.
-            let worst = |one: &WholeScope| {
+            let sort_key = |one: &WholeScope| {
                 (!one.is_reported, one.namespace.is_some(), Reverse(one.reading.times.count))
             };
-            worst(a)
-                .cmp(&worst(b))
+            sort_key(a)
+                .cmp(&sort_key(b))
                 .then_with(|| (&a.reader, &a.namespace, &a.verb).cmp(&(&b.reader, &b.namespace, &b.verb)))
         });
         report.denied.sort_by(|a, b| {
             let count = |one: &Denial| Reverse(one.reading.times.count);
             count(a).cmp(&count(b)).then_with(|| a.reader.cmp(&b.reader))
         });
-        report.rotate(&self.registries.into_iter().collect());
+        report.collect_registries(&self.registries.into_iter().collect());
         report
     }
 }
 
 impl Report {
-    fn rotate(&mut self, known: &BTreeMap<String, RegistryUsage>) {
+    fn collect_registries(&mut self, known: &BTreeMap<String, RegistryUsage>) {
         let mut handed_over: BTreeMap<&str, Vec<&HandedOver>> = BTreeMap::new();
         for one in &self.reported {
-            // Where only a name was said there is nothing to rotate.
+            // If only a name was handed over, there is nothing to rotate.
             if one.reading.payload + one.reading.presumed > 0 {
                 handed_over.entry(&one.credential).or_default().push(one);
             }
@@ -176,17 +165,17 @@ impl Report {
             for credential in &usage.credentials.texts {
                 if let Some((credential, readings)) = handed_over.get_key_value(credential.as_str()) {
                     registry.credentials.insert(credential.to_string());
-                    registry.presume(readings);
+                    registry.add_presumed(readings);
                     explained.insert(credential);
                 }
             }
-            // ReadTarget is known of a credential by itself needs no guess.
+            // A credential whose registries are known exactly needs no guess.
             for credential in usage.among.texts.difference(&usage.credentials.texts) {
                 if let Some((credential, readings)) = handed_over.get_key_value(credential.as_str())
                     && !exact.iter().any(|known| known.as_str() == *credential)
                 {
                     registry.possible_credentials.insert(credential.to_string());
-                    registry.presume(readings);
+                    registry.add_presumed(readings);
                     explained.insert(credential);
                 }
             }
@@ -197,17 +186,17 @@ impl Report {
             }
         }
         registries.sort_by(|a, b| {
-            let worst = |one: &Registry| Reverse((one.payload, one.presumed, one.readers.len()));
-            (worst(a), &a.host).cmp(&(worst(b), &b.host))
+            let sort_key = |one: &Registry| Reverse((one.payload, one.presumed, one.readers.len()));
+            (sort_key(a), &a.host).cmp(&(sort_key(b), &b.host))
         });
         let mut unknown = Registry::default();
         for (credential, readings) in &handed_over {
             if !explained.contains(credential) {
                 unknown.credentials.insert((*credential).to_owned());
                 unknown.payload += readings.iter().map(|one| one.reading.payload).sum::<u64>();
-                unknown.presume(readings);
+                unknown.add_presumed(readings);
                 for one in readings {
-                    unknown.take(one);
+                    unknown.add_reading(one);
                 }
             }
         }
@@ -219,14 +208,14 @@ impl Report {
 }
 
 impl Registry {
-    fn presume(&mut self, readings: &[&HandedOver]) {
+    fn add_presumed(&mut self, readings: &[&HandedOver]) {
         for one in readings.iter().filter(|one| one.reading.presumed > 0) {
             self.presumed += one.reading.presumed;
-            self.take(one);
+            self.add_reading(one);
         }
     }
 
-    fn take(&mut self, one: &HandedOver) {
+    fn add_reading(&mut self, one: &HandedOver) {
         self.readers.insert(one.reader.clone());
         self.times.widen(one.reading.times.first);
         self.times.widen(one.reading.times.last);

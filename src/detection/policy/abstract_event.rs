@@ -1,8 +1,8 @@
-//! What an event of some kind of request can say at a stage and a level: the abstract of
-//! [`engine::extract`](crate::detection::engine::extract).
+//! Hypothetical events: what an event of a kind of request can contain at a stage and a level. The abstract counterpart
+//! of [`engine::extract`](crate::detection::engine::extract).
 //!
-//! **A new kind of [`Source`] is told here, and nowhere else in this folder**: what it reads ([`reads`]), and what may be
-//! said of its value before the event is known ([`guess`]).
+//! **A new kind of [`Source`] has to be added here and nowhere else in this folder**: which part of the event it reads
+//! ([`reads`]), and what is known of its value before the event exists ([`abstract_value`]).
 
 use super::abstract_value::AbstractValue;
 use super::model::{Level, Stage};
@@ -17,14 +17,14 @@ use crate::detection::rules::fields::{Registry, Source};
 pub enum Part {
     /// What every event has.
     Head,
-    /// What the client sent: level Request.
+    /// The client's object, from level Request on.
     RequestObject,
-    /// What the apiserver answered: level RequestResponse.
+    /// The apiserver's answer, at level RequestResponse.
     ResponseObject,
 }
 
 impl Part {
-    /// The member of events.
+    /// The member of the event.
     pub const fn name(self) -> &'static str {
         match self {
             Part::Head => "head",
@@ -33,7 +33,7 @@ impl Part {
         }
     }
 
-    /// The level from which on it is logged.
+    /// The lowest level that logs it.
     pub const fn level(self) -> Level {
         match self {
             Part::Head => Level::Metadata,
@@ -43,32 +43,28 @@ impl Part {
     }
 }
 
-/// An event that might be: of a request of somebody somewhere, at a stage, written at a level.
+/// An event that a request would cause at a stage, logged at a level.
 #[derive(Clone, Copy, Debug)]
 pub struct HypotheticalEvent<'a> {
-    /// The request.
     pub request: &'a Request,
-    /// Who, where, of which name.
     pub scenario: &'a Scenario,
-    /// When.
     pub stage: Stage,
-    /// How much is written.
     pub level: Level,
 }
 
 impl HypotheticalEvent<'_> {
-    /// Whether the event has a part.
+    /// Whether the event contains a part.
     pub fn has(&self, part: Part) -> bool {
         let exists = match part {
             Part::Head => true,
             Part::RequestObject => self.request.sends_object(),
             Part::ResponseObject => self.request.answers_object(),
         };
-        // What was sent is known once it is decoded, after RequestReceived is written.
+        // The client's object is decoded after RequestReceived is logged.
         exists && self.level >= part.level() && (part == Part::Head || self.stage != Stage::RequestReceived)
     }
 
-    /// Whether it is about secrets, and looked at for which of them are credentials.
+    /// Whether it is evaluated for which secrets are registry credentials.
     fn is_about_secrets(&self) -> bool {
         let request = self.request;
         (&*request.group, &*request.resource, &*request.subresource) == ("", "secrets", "")
@@ -79,14 +75,14 @@ impl HypotheticalEvent<'_> {
             }
     }
 
-    /// Whether it is a read of secrets that is looked at for what it exposed.
+    /// Whether it is a read of secrets that is evaluated for what it handed over.
     fn is_exposure(&self) -> bool {
         self.is_about_secrets()
             && matches!(&*self.request.verb, "get" | "list" | "watch" | "patch" | "deletecollection")
     }
 }
 
-/// The path of keys that a field reads, where it reads one.
+/// The path of JSON keys that a field reads, if it reads a path.
 pub fn path(field: &FieldRef) -> Option<Vec<String>> {
     if let Source::Elements(keys) = field.field.source {
         return Some(keys.iter().map(|key| (*key).to_owned()).collect());
@@ -116,7 +112,7 @@ pub fn reads(field: &FieldRef) -> Part {
         | Source::Volume(_)
         | Source::VolumeTypes
         | Source::HasHostPath => Part::RequestObject,
-        // Best with the answer, and presumed without.
+        // Exact with the answer, presumed without.
         Source::Registry(
             Registry::Exposure
             | Registry::Secrets
@@ -135,7 +131,7 @@ pub fn reads(field: &FieldRef) -> Part {
         Source::Registry(
             Registry::Scope | Registry::ByType | Registry::DryRun | Registry::Truncated | Registry::Evicted,
         ) => Part::Head,
-        // In outputs of correlations alone.
+        // Only in outputs of correlations.
         Source::Correlation(_) => Part::Head,
         Source::ClientAddress
         | Source::Extra
@@ -159,7 +155,7 @@ pub fn reads(field: &FieldRef) -> Part {
     }
 }
 
-/// Whether knowing less of a part makes a field say less in such an event.
+/// The part that a field lacks in an event because of its level.
 pub fn lacks(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Option<Part> {
     let part = reads(field);
     let whole = HypotheticalEvent { level: Level::RequestResponse, ..*event };
@@ -170,7 +166,7 @@ pub fn lacks(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Option<Part> {
     (is_about && whole.has(part) && !event.has(part)).then_some(part)
 }
 
-/// What may be said of a field's value.
+/// What is known of a field's value in an event.
 pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> AbstractValue {
     if let Source::Registry(part) = field.field.source {
         return registry(part, event);
@@ -180,8 +176,8 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
     }
     match field.field.source {
         Source::Path(_) | Source::Elements(_) | Source::Pointer => {
-            match path(field).map(|path| at(&path, event)) {
-                // The array as one text.
+            match path(field).map(|path| abstract_value_at(&path, event)) {
+                // An array shown as one text.
                 Some(AbstractValue::Has(_)) if !matches!(field.field.source, Source::Elements(_)) => {
                     AbstractValue::There
                 }
@@ -208,13 +204,13 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
         Source::Actor => match &event.scenario.actor.name {
             UserName::Any => AbstractValue::Unknown,
             UserName::Other => AbstractValue::Other,
-            // They may pose as somebody else.
+            // The user may impersonate another.
             UserName::StartsWith(name) | UserName::Known(name) => AbstractValue::StartsWith(name.clone()),
         },
         Source::AlwaysTrue => AbstractValue::text("true"),
         Source::Constant(text) => AbstractValue::text(text),
         Source::Whole | Source::WholeIndented | Source::Hostname | Source::Position => AbstractValue::There,
-        // No rule names an instant that is still to come; those that do mean never.
+        // A rule that names an instant in the future is meant never to fire.
         Source::Nanoseconds | Source::Seconds | Source::SubsecondNanoseconds | Source::Clock(_) => {
             AbstractValue::Other
         }
@@ -231,7 +227,7 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
         Registry::ByType | Registry::Truncated => return AbstractValue::one_of(&["true", "false"]),
         Registry::DryRun => return AbstractValue::one_of(&["true", "false", "unknown"]),
         Registry::Evicted => return AbstractValue::Unknown,
-        // What a pod holds was learned when it was made.
+        // The secrets of a pod were learned when it was created.
         Registry::Referenced if request.resource == "pods" && !request.subresource.is_empty() => {
             return AbstractValue::Unknown;
         }
@@ -264,15 +260,15 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
     }
 }
 
-/// What stands at a path of keys.
-fn at(path: &[String], event: &HypotheticalEvent<'_>) -> AbstractValue {
+/// What is known of the value at a path of keys.
+fn abstract_value_at(path: &[String], event: &HypotheticalEvent<'_>) -> AbstractValue {
     let HypotheticalEvent { request, scenario, stage, .. } = *event;
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let part = |text: &str| if text.is_empty() { AbstractValue::Missing } else { AbstractValue::text(text) };
     match &*path {
         ["kind"] => AbstractValue::text("Event"),
         ["apiVersion"] => AbstractValue::text("audit.k8s.io/v1"),
-        // The policy says so, and rules that ask are content with some level.
+        // The level follows from the policy; a rule that reads it is satisfied by some level.
         ["level"] => AbstractValue::There,
         ["stage"] => AbstractValue::text(stage.name()),
         ["verb"] => AbstractValue::text(&request.verb),
@@ -291,7 +287,7 @@ fn at(path: &[String], event: &HypotheticalEvent<'_>) -> AbstractValue {
         },
         ["objectRef", "name"] => match &scenario.name {
             Name::Any => AbstractValue::Unknown,
-            // The apiserver takes the name of a new object from what was sent.
+            // The apiserver takes the name of a new object from the body.
             Name::Absent if request.verb == "create" && stage != Stage::RequestReceived => {
                 AbstractValue::Unknown
             }
@@ -308,7 +304,7 @@ fn at(path: &[String], event: &HypotheticalEvent<'_>) -> AbstractValue {
         ["user", "groups"] if scenario.actor.groups.is_empty() => AbstractValue::Unknown,
         ["user", "groups"] => AbstractValue::Has(scenario.actor.groups.clone()),
         ["requestURI"] if request.is_resource() => {
-            // An attacker may percent-encode any letter but the first slash; no rule's constant does.
+            // A client may percent-encode any character except the first slash; no rule compares with such text.
             let root = match &*request.group {
                 "" => "/api/",
                 UNKNOWN_GROUP => "/api",
@@ -322,7 +318,7 @@ fn at(path: &[String], event: &HypotheticalEvent<'_>) -> AbstractValue {
         }
         ["responseStatus", ..] if stage == Stage::RequestReceived => AbstractValue::Missing,
         ["responseStatus", "code"] => AbstractValue::There,
-        // Whether it is allowed is asked after the request is received.
+        // Authorization happens after RequestReceived is logged.
         ["annotations", "authorization.k8s.io/decision" | "authorization.k8s.io/reason"]
             if stage == Stage::RequestReceived =>
         {

@@ -1,35 +1,29 @@
-//! Abstract values: what is known of a field before the event exists.
+//! Abstract values: what is known about a field of an event that does not exist yet.
 
 use crate::detection::engine::value::Value;
 
-/// What is known of a value before the event is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AbstractValue {
-    /// It is not there.
+    /// The field is missing.
     Missing,
-    /// It is this.
     Known(Value<'static>),
-    /// It is one of these.
     OneOf(Vec<Value<'static>>),
-    /// It is there, and is none of the texts that a rule or a policy names.
+    /// The field exists, and is none of the texts that a rule or a policy names.
     Other,
-    /// It starts so.
     StartsWith(String),
-    /// A list that holds at least these.
+    /// A list with at least these members.
     Has(Vec<String>),
-    /// It is there.
+    /// The field exists, with any value.
     There,
-    /// It may be there.
+    /// The field may exist, with any value.
     Unknown,
 }
 
 impl AbstractValue {
-    /// A text that is known.
     pub fn text(text: &str) -> Self {
         AbstractValue::Known(Value::Text(text.as_bytes().to_vec().into()))
     }
 
-    /// One of several texts.
     pub fn one_of(texts: &[&str]) -> Self {
         AbstractValue::OneOf(texts.iter().map(|text| Value::Text(text.as_bytes().to_vec().into())).collect())
     }

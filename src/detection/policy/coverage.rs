@@ -1,4 +1,5 @@
-//! Which requests a rule could fire on, which of them a policy lets it see, and what keeps it from the rest.
+//! Coverage: the requests that a rule could fire on, which of them a policy makes visible, and what is missing for the
+//! rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,23 +12,24 @@ use super::scenarios::{Scenario, scenarios};
 use super::tristate::Condition;
 use crate::detection::rules::ast::{FieldRef, Rule, RuleSet};
 
-/// How well a rule sees.
+/// How much of what a rule needs a policy logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// It cannot fire.
     Blind,
-    /// It fires on some of the requests that it is about, or does not know all that it asks for.
+    /// It fires on some of its requests only, or lacks fields that it reads.
     Partly,
-    /// Only credentials on disk would let it fire. Better so: what it is about may be reported by other rules, as presumed.
+    /// It could only fire if credentials were logged, which no policy should do. Other rules may report the same
+    /// requests as presumed.
     Withheld,
-    /// It sees all it needs.
+    /// It has all it needs.
     Sees,
-    /// It fires on no request, whatever the policy.
+    /// It fires on no request, whatever the policy logs.
     Never,
 }
 
 impl Verdict {
-    /// The word for it.
+    /// The name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Verdict::Blind => "blind",
@@ -39,12 +41,12 @@ impl Verdict {
     }
 }
 
-/// Why an event is not seen.
+/// Why an event is not available to a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
-    /// It is not logged; this level would do.
+    /// It is not logged; this level is needed.
     NotLogged(Level),
-    /// It is logged at the first level, and the second is needed.
+    /// It is logged at the first level; the second is needed.
     Level(Level, Level),
     /// It is not logged at this stage.
     Stage(Stage),
@@ -52,53 +54,49 @@ pub enum Cause {
     OnlyAtEnd,
 }
 
-/// What is not seen, and why.
+/// Requests that a rule cannot see, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// Why.
     pub cause: Cause,
-    /// The line of the policy that decides; nothing where no rule matches.
+    /// The deciding line of the policy; none if no rule of it matches.
     pub line: Option<usize>,
-    /// Only of these, in these places, of these names; empty for everybody.
+    /// The users, namespaces and names that this is limited to; empty if it applies to all.
     pub only: String,
-    /// Of which requests.
     pub requests: Vec<Request>,
 }
 
-/// What a rule asks for and is not in its events.
+/// Fields that a rule reads and that its events lack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable {
-    /// The part that is not logged.
+    /// The part of the event that is not logged.
     pub part: Part,
-    /// The line of the policy that decides; nothing where no rule matches.
+    /// The deciding line of the policy; none if no rule of it matches.
     pub line: Option<usize>,
-    /// The fields that read it.
     pub fields: Vec<String>,
-    /// Of which requests.
     pub requests: Vec<Request>,
 }
 
-/// What a rule sees under a policy.
+/// What a policy makes visible to a rule.
 #[derive(Clone, Debug)]
 pub struct Coverage {
-    /// The rule's name.
+    /// Name of the rule.
     pub rule: Arc<str>,
-    /// The rule's tags.
+    /// Tags of the rule.
     pub tags: Vec<String>,
-    /// How well it sees.
+    /// How much it sees.
     pub verdict: Verdict,
-    /// The requests it fires on.
+    /// Requests that it fires on.
     pub fires: BTreeSet<Request>,
-    /// What it does not see.
+    /// Requests that it misses.
     pub gaps: Vec<Gap>,
-    /// What it sees and does not know all of.
+    /// Fields that its events lack.
     pub unavailable: Vec<Unavailable>,
-    /// Rules that report, as presumed, what it cannot; none where nothing does.
+    /// For a withheld rule, the rules that report the same requests as presumed; empty if some request is not reported.
     pub reported_by: Vec<Arc<str>>,
 }
 
 impl Coverage {
-    /// Whether it fires on a request without the answer that it would rather know.
+    /// Whether it fires on a request although the answer, which it reads, is not logged.
     fn presumes(&self, request: &Request) -> bool {
         self.fires.contains(request)
             && self.unavailable.iter().any(|unavailable| {
@@ -107,19 +105,17 @@ impl Coverage {
     }
 }
 
-/// A rule, ready to be asked what it could fire on.
+/// A rule, compiled for evaluation over hypothetical events.
 #[derive(Debug)]
 pub struct Needs<'r> {
-    /// The rule.
     pub rule: &'r Rule,
-    /// The fields it asks for, and whether its condition does.
+    /// The fields that it reads, with whether its condition does.
     pub fields: Vec<(&'r FieldRef, bool)>,
     literals: requests::Literals,
     condition: Condition,
 }
 
 impl<'r> Needs<'r> {
-    /// Compiles a rule.
     pub fn new(rule: &'r Rule) -> Self {
         Needs {
             rule,
@@ -134,8 +130,8 @@ impl<'r> Needs<'r> {
         self.condition.evaluate(&|field| abstract_event::abstract_value(field, event)).can_hold()
     }
 
-    /// The requests it could fire on if all were logged.
-    pub fn requests(&self, policy: &Policy, catalogue: &[Request]) -> Vec<Request> {
+    /// The requests that it could fire on if everything were logged.
+    pub fn requests(&self, policy: &Policy, catalog: &[Request]) -> Vec<Request> {
         let groups_of = |resource: &str| -> Vec<String> {
             let entries = policy.rules.iter().flat_map(|rule| &rule.resources);
             let mut groups: Vec<String> = entries
@@ -149,10 +145,10 @@ impl<'r> Needs<'r> {
         let named = requests::named(&self.literals, groups_of);
         let any = Scenario::any();
         let can_fire = |request: &&Request| !self.stages(request, &any, Level::RequestResponse).is_empty();
-        catalogue.iter().chain(&named).filter(can_fire).cloned().collect()
+        catalog.iter().chain(&named).filter(can_fire).cloned().collect()
     }
 
-    /// The scenarios of a request that the policy or the rule might tell apart.
+    /// The scenarios of a request that the policy or the rule may distinguish.
     pub fn scenarios(&self, policy: &Policy, request: &Request) -> Vec<Scenario> {
         scenarios(policy, &self.literals, request)
     }
@@ -165,7 +161,7 @@ impl<'r> Needs<'r> {
             .unwrap_or(Level::RequestResponse)
     }
 
-    /// The lowest level at which it can fire and knows what was sent, as far as it asks.
+    /// The lowest level at which it can fire and has the fields of the client's object that it reads.
     pub fn level(&self, request: &Request, scenario: &Scenario) -> Level {
         let asks_for_body = self.stages(request, scenario, Level::Request).into_iter().any(|stage| {
             let event = HypotheticalEvent { request, scenario, stage, level: Level::Metadata };
@@ -177,7 +173,7 @@ impl<'r> Needs<'r> {
         if asks_for_body { lowest.max(Level::Request) } else { lowest }
     }
 
-    /// The stages at which it can fire, where all of them are logged.
+    /// The stages at which it can fire if all of them are logged.
     pub fn stages(&self, request: &Request, scenario: &Scenario, level: Level) -> Vec<Stage> {
         request
             .stages()
@@ -186,11 +182,11 @@ impl<'r> Needs<'r> {
     }
 }
 
-/// What each rule that is on sees under a policy.
+/// Coverage of every enabled rule under a policy.
 pub fn coverage(policy: &Policy, rules: &RuleSet) -> Vec<Coverage> {
-    let catalogue = requests::all();
+    let catalog = requests::all();
     let enabled = rules.rules.iter().filter(|rule| rule.enabled);
-    let mut all: Vec<Coverage> = enabled.map(|rule| of_rule(policy, &Needs::new(rule), &catalogue)).collect();
+    let mut all: Vec<Coverage> = enabled.map(|rule| of_rule(policy, &Needs::new(rule), &catalog)).collect();
     for index in 0..all.len() {
         if all[index].verdict == Verdict::Blind && is_withheld(&all[index]) {
             let lost: Vec<&Request> = all[index].gaps.iter().flat_map(|loss| &loss.requests).collect();
@@ -207,7 +203,7 @@ pub fn coverage(policy: &Policy, rules: &RuleSet) -> Vec<Coverage> {
     all
 }
 
-/// Whether only payloads would open its eyes.
+/// Whether the rule could only fire if credentials were logged.
 fn is_withheld(coverage: &Coverage) -> bool {
     coverage.gaps.iter().all(|loss| {
         matches!(loss.cause, Cause::Level(_, needed) | Cause::NotLogged(needed)
@@ -217,10 +213,10 @@ fn is_withheld(coverage: &Coverage) -> bool {
 
 type Why = (Cause, Option<usize>, String);
 
-/// The fields that are unknown, and the requests.
+/// Missing fields, and the requests that lack them.
 type Missing = (BTreeSet<String>, BTreeSet<Request>);
 
-/// What is collected while a rule is looked at.
+/// What is collected about a rule.
 #[derive(Default)]
 struct Collected {
     gaps: BTreeMap<Why, BTreeSet<Request>>,
@@ -229,9 +225,9 @@ struct Collected {
     could: bool,
 }
 
-fn of_rule(policy: &Policy, needs: &Needs<'_>, catalogue: &[Request]) -> Coverage {
+fn of_rule(policy: &Policy, needs: &Needs<'_>, catalog: &[Request]) -> Coverage {
     let mut collected = Collected::default();
-    for request in needs.requests(policy, catalogue) {
+    for request in needs.requests(policy, catalog) {
         let ordinary = Scenario::ordinary(&request);
         let mut lost: Vec<(Cause, Option<usize>, Scenario)> = Vec::new();
         for scenario in needs.scenarios(policy, &request) {
@@ -242,7 +238,7 @@ fn of_rule(policy: &Policy, needs: &Needs<'_>, catalogue: &[Request]) -> Coverag
             collected.could = true;
             let decision = policy.decide(&scenario.attributes(&request));
             if let Some((cause, line)) = loss(policy, needs, &request, &scenario, &wanted, &decision) {
-                // What is lost of everybody need not be said of each.
+                // A gap that applies to all users is not repeated for each.
                 let is_said = lost.iter().any(|(known, at, wider)| {
                     (*known, *at) == (cause, line) && scenario.refines(wider, &ordinary)
                 });
@@ -279,7 +275,7 @@ fn of_rule(policy: &Policy, needs: &Needs<'_>, catalogue: &[Request]) -> Coverag
     finish(needs, collected)
 }
 
-/// What keeps a rule from firing on a request that it could fire on at the stages it wants.
+/// What keeps a rule from firing on a request that it could fire on at the `wanted` stages.
 fn loss(
     policy: &Policy,
     needs: &Needs<'_>,
@@ -295,7 +291,7 @@ fn loss(
         return Some((Cause::NotLogged(level), line));
     }
     let possible = needs.stages(request, scenario, decision.level);
-    // That a request may break is no way to see it, unless it is what a rule waits for.
+    // A request that panics is not a way to see it, unless the rule is about panics.
     let waits = |stage: Stage| stage != Stage::Panic || wanted == [Stage::Panic];
     let omits = |stage: Stage| policy.omits(decision, stage);
     let omitted = possible.iter().find(|&&stage| waits(stage) && omits(stage).is_some());

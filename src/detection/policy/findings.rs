@@ -1,5 +1,5 @@
-//! What a policy means apart from single rules: techniques that leave no trace, credentials that it writes to disk, and
-//! how big its events can be.
+//! Findings about a policy itself: techniques that leave no trace, credentials that it writes to disk, and the size of
+//! its events.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use super::model::{Attributes, Level, Policy, Stage};
 use super::requests::{self, Literals, Payload, Request};
 use super::scenarios::{Scenario, scenarios};
 
-/// Something that an attacker does and that a policy should let show.
+/// A technique of attackers that a policy should make visible.
 struct Technique {
     name: &'static str,
-    /// In MITRE ATT&CK.
+    /// MITRE ATT&CK technique.
     tag: &'static str,
     verbs: &'static [&'static str],
     group: &'static str,
     resources: &'static [&'static str],
-    /// What it takes to know what was done, not only that it was.
+    /// The level that shows what was done, and not only that it was done.
     content: Level,
 }
 
@@ -49,15 +49,15 @@ const TECHNIQUES: &[Technique] = &[
         &["secrets"],
         Level::Metadata,
     ),
+    technique("secrets deleted in bulk", "T1485", &["deletecollection"], "", &["secrets"], Level::Metadata),
     technique(
-        "secrets deleted all at once",
-        "T1485",
-        &["deletecollection"],
+        "commands executed in pods",
+        "T1609",
+        CONNECT,
         "",
-        &["secrets"],
+        &["pods/exec", "pods/attach"],
         Level::Metadata,
     ),
-    technique("commands run in pods", "T1609", CONNECT, "", &["pods/exec", "pods/attach"], Level::Metadata),
     technique(
         "tunnels into pods and nodes",
         "T1572",
@@ -74,18 +74,25 @@ const TECHNIQUES: &[Technique] = &[
         &["pods/ephemeralcontainers"],
         Level::Request,
     ),
-    technique("pods made to mount secrets", "T1610", WRITES, "", &["pods"], Level::Request),
+    technique("pods created with secrets mounted", "T1610", WRITES, "", &["pods"], Level::Request),
     technique(
-        "workloads made to mount secrets",
+        "workloads created with secrets mounted",
         "T1610",
         WRITES,
         "apps",
         &["deployments", "daemonsets", "statefulsets", "replicasets"],
         Level::Request,
     ),
-    technique("jobs made to mount secrets", "T1610", WRITES, "batch", &["jobs", "cronjobs"], Level::Request),
     technique(
-        "service accounts given pull secrets",
+        "jobs created with secrets mounted",
+        "T1610",
+        WRITES,
+        "batch",
+        &["jobs", "cronjobs"],
+        Level::Request,
+    ),
+    technique(
+        "pull secrets added to service accounts",
         "T1098",
         WRITES,
         "",
@@ -93,7 +100,7 @@ const TECHNIQUES: &[Technique] = &[
         Level::Request,
     ),
     technique(
-        "tokens of service accounts issued",
+        "service account tokens issued",
         "T1528",
         &["create"],
         "",
@@ -109,7 +116,7 @@ const TECHNIQUES: &[Technique] = &[
         Level::Request,
     ),
     technique(
-        "permissions asked for (kubectl auth can-i)",
+        "permissions checked (kubectl auth can-i)",
         "T1613",
         &["create"],
         "authorization.k8s.io",
@@ -117,7 +124,7 @@ const TECHNIQUES: &[Technique] = &[
         Level::Request,
     ),
     technique(
-        "webhooks that read what is admitted",
+        "admission webhooks that receive objects",
         "T1546",
         WRITES,
         ADMISSION,
@@ -125,7 +132,7 @@ const TECHNIQUES: &[Technique] = &[
         Level::Request,
     ),
     technique(
-        "client certificates asked for",
+        "client certificates requested",
         "T1649",
         &["create"],
         "certificates.k8s.io",
@@ -133,7 +140,7 @@ const TECHNIQUES: &[Technique] = &[
         Level::Metadata,
     ),
     technique(
-        "namespaces made or deleted",
+        "namespaces created or deleted",
         "T1485",
         &["create", "delete"],
         "",
@@ -145,41 +152,37 @@ const TECHNIQUES: &[Technique] = &[
 /// What a policy does not show of a technique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Visibility {
-    /// Nothing at all.
     Invisible,
-    /// That it was done, not what.
+    /// That it was used is logged, but not its content.
     NoContent,
-    /// That it was done, once it is over.
+    /// It is logged only when it is over.
     OnlyAtEnd,
 }
 
 impl Visibility {
-    /// The word for it.
+    /// The name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Visibility::Invisible => "invisible",
             Visibility::NoContent => "content unknown",
-            Visibility::OnlyAtEnd => "seen only at its end",
+            Visibility::OnlyAtEnd => "visible only at its end",
         }
     }
 }
 
-/// A technique that is not, or not wholly, seen.
+/// A technique that a policy does not fully show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hidden {
-    /// What is done.
     pub name: &'static str,
-    /// In MITRE ATT&CK.
+    /// MITRE ATT&CK technique.
     pub tag: &'static str,
-    /// What of it is hidden.
     pub visibility: Visibility,
-    /// The line of the policy that decides; nothing where no rule matches.
+    /// The deciding line of the policy; none if no rule of it matches.
     pub line: Option<usize>,
-    /// Of which requests.
     pub requests: Vec<Request>,
 }
 
-/// The techniques that an ordinary user can use unseen.
+/// The techniques that an ordinary user can use without being fully visible.
 pub fn hidden(policy: &Policy) -> Vec<Hidden> {
     let mut all = Vec::new();
     for technique in TECHNIQUES {
@@ -226,7 +229,7 @@ fn visibility(policy: &Policy, request: &Request, content: Level) -> Option<(Vis
     None
 }
 
-/// A login that fails has no user, and no other stage than ResponseStarted.
+/// A failed login has no user, and no stage except ResponseStarted.
 fn failed_logins(policy: &Policy) -> Option<Hidden> {
     let request = Request::new("get", "", "secrets", true);
     let scenario = Scenario::ordinary(&request);
@@ -237,7 +240,7 @@ fn failed_logins(policy: &Policy) -> Option<Hidden> {
         _ => policy.omits(&decision, Stage::ResponseStarted).map(Some),
     };
     line.map(|line| Hidden {
-        name: "logins with a wrong token",
+        name: "failed logins",
         tag: "T1110",
         visibility: Visibility::Invisible,
         line,
@@ -245,18 +248,18 @@ fn failed_logins(policy: &Policy) -> Option<Hidden> {
     })
 }
 
-/// How well the rules with a tag of MITRE ATT&CK see.
+/// Coverage of the rules with one MITRE ATT&CK tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
     /// The tag, such as T1552.007.
     pub tag: String,
-    /// Rules with it that see something.
+    /// Rules that can fire.
     pub seeing: Vec<Arc<str>>,
-    /// Rules with it that are blind.
+    /// Rules that cannot.
     pub blind: Vec<Arc<str>>,
 }
 
-/// The techniques that the loaded rules are tagged with.
+/// The MITRE ATT&CK techniques of the loaded rules.
 pub fn tags(coverage: &[Coverage]) -> Vec<Tag> {
     let is_technique = |tag: &str| {
         tag.strip_prefix('T').is_some_and(|rest| {
@@ -284,19 +287,16 @@ pub fn tags(coverage: &[Coverage]) -> Vec<Tag> {
 /// Credentials that a policy writes to disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// What.
     pub payload: Payload,
-    /// At which level.
     pub level: Level,
-    /// The line of the rule.
+    /// Line of the policy's rule.
     pub line: usize,
-    /// Only of these, in these places, of these names; empty for everybody.
+    /// The users, namespaces and names that this is limited to; empty if it applies to all.
     pub only: String,
-    /// By which requests.
     pub requests: Vec<Request>,
 }
 
-/// Where a policy writes credentials to disk.
+/// The places where a policy writes credentials to disk.
 pub fn written(policy: &Policy) -> Vec<Written> {
     let mut found: BTreeMap<(usize, Payload, Level, String), Vec<Request>> = BTreeMap::new();
     for request in requests::all().into_iter().filter(Request::carries_payload) {
@@ -322,32 +322,32 @@ pub fn written(policy: &Policy) -> Vec<Written> {
         .collect()
 }
 
-/// How big an event can be.
+/// How large an event can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Size {
-    /// The head alone.
+    /// Only the head.
     Head,
-    /// With what was sent.
+    /// With the client's object.
     Body,
-    /// With what was sent and one object answered.
+    /// With the client's object and one object in the answer.
     Object,
     /// With any number of objects.
     Unbounded,
 }
 
-/// An object may be as large as etcd takes, in bytes; a secret holds 1 MiB, which is 1.4 MB in base64.
+/// Maximum size of an object in etcd, in bytes. A secret holds 1 MiB of data, which is 1.4 MB in base64.
 pub const MAX_OBJECT_BYTES: u64 = 3 << 19;
-/// What an apiserver takes as a body, in bytes.
+/// Maximum size of a request body that an apiserver accepts, in bytes.
 pub const MAX_BODY_BYTES: u64 = 3 << 20;
-/// The content of a secret of 1 MiB in base64, in bytes.
+/// Data of a secret of 1 MiB in base64, in bytes.
 pub const MAX_SECRET_BYTES: u64 = 1_398_104;
-/// One of many small secrets in a list, in bytes: 3,000 of them made 2.6 MB.
+/// Size of a small secret in a list, in bytes; measured with 3,000 of them in 2.6 MB.
 pub const SMALL_SECRET_BYTES: u64 = 880;
-/// The objects in a chunk of kubectl.
+/// Number of objects that kubectl requests at once.
 pub const KUBECTL_CHUNK: u64 = 500;
 
 impl Size {
-    /// The most bytes that it comes to, the head apart; nothing where there is no bound.
+    /// Maximum size without the head, in bytes; none if unbounded.
     pub const fn max_bytes(self) -> Option<u64> {
         match self {
             Size::Head => Some(0),
@@ -358,18 +358,16 @@ impl Size {
     }
 }
 
-/// The largest events that one line of a policy brings.
+/// The largest events that one line of a policy causes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LargestEvents {
-    /// How big.
     pub size: Size,
-    /// The line of the rule.
+    /// Line of the policy's rule.
     pub line: usize,
-    /// By which requests.
     pub requests: Vec<Request>,
 }
 
-/// How big the events of a policy can be, biggest first: for each rule its biggest.
+/// How large the events of a policy can be, largest first; for each rule its largest.
 pub fn sizes(policy: &Policy) -> Vec<LargestEvents> {
     let mut found: BTreeMap<usize, (Size, Vec<Request>)> = BTreeMap::new();
     for request in requests::all() {

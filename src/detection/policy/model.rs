@@ -1,5 +1,5 @@
-//! The policy itself, and how the apiserver decides by it: the first rule that matches a request says how much of it is
-//! logged, and at which stages. No rule: nothing is logged. (`k8s.io/apiserver/pkg/audit/policy/checker.go`)
+//! The policy, and how the apiserver evaluates it: the first rule that matches a request decides how much is logged and
+//! at which stages. If no rule matches, nothing is logged. (`k8s.io/apiserver/pkg/audit/policy/checker.go`)
 
 use std::fmt;
 
@@ -8,19 +8,19 @@ use std::fmt;
 pub enum Level {
     /// Nothing.
     None,
-    /// Who, what, when, from where, with what result.
+    /// User, verb, object, time, address and result.
     Metadata,
-    /// And what was sent.
+    /// Metadata and the client's object.
     Request,
-    /// And what was answered.
+    /// Metadata, the client's object and the answer.
     RequestResponse,
 }
 
 impl Level {
-    /// All of them, least first.
+    /// All levels, in ascending order.
     pub const ALL: [Level; 4] = [Level::None, Level::Metadata, Level::Request, Level::RequestResponse];
 
-    /// The word in policies.
+    /// The name in policies.
     pub const fn name(self) -> &'static str {
         match self {
             Level::None => "None",
@@ -30,7 +30,7 @@ impl Level {
         }
     }
 
-    /// Reads the word; its case counts.
+    /// Parses a name; it is case-sensitive.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.name() == word)
     }
@@ -42,25 +42,25 @@ impl fmt::Display for Level {
     }
 }
 
-/// When in the course of a request an event is written.
+/// The point in a request at which an event is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// Before anything is done about it.
+    /// The request arrived.
     RequestReceived,
-    /// A long-running request (watch, exec …) began to be answered.
+    /// A long-running request (watch, exec, …) began to be answered.
     ResponseStarted,
-    /// It is answered.
+    /// The request was answered.
     ResponseComplete,
-    /// Something broke.
+    /// The apiserver panicked.
     Panic,
 }
 
 impl Stage {
-    /// All of them, in order.
+    /// All stages in order.
     pub const ALL: [Stage; 4] =
         [Stage::RequestReceived, Stage::ResponseStarted, Stage::ResponseComplete, Stage::Panic];
 
-    /// The word in policies and events.
+    /// The name in policies and events.
     pub const fn name(self) -> &'static str {
         match self {
             Stage::RequestReceived => "RequestReceived",
@@ -70,7 +70,7 @@ impl Stage {
         }
     }
 
-    /// Reads the word; its case counts.
+    /// Parses a name; it is case-sensitive.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|stage| stage.name() == word)
     }
@@ -85,62 +85,62 @@ impl fmt::Display for Stage {
 /// An audit policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Stages that no request is logged at.
+    /// Stages at which nothing is logged.
     pub omit_stages: Vec<Stage>,
-    /// Where it says so, from 1.
+    /// Line of that setting, from 1.
     pub omit_stages_line: usize,
-    /// The rules, in order. The first that matches a request decides.
+    /// The rules in order. The first that matches a request decides.
     pub rules: Vec<PolicyRule>,
 }
 
 /// One rule of a policy. An empty list matches everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyRule {
-    /// The line it starts at, from 1.
+    /// Line where it starts, from 1.
     pub line: usize,
-    /// How much is logged of what it matches.
+    /// The level of what it matches.
     pub level: Level,
-    /// Who asks, by name.
+    /// User names.
     pub users: Vec<String>,
-    /// Who asks, by group: one is enough.
+    /// Groups of which the user has to be in one.
     pub user_groups: Vec<String>,
-    /// What they want to do.
+    /// Verbs.
     pub verbs: Vec<String>,
-    /// With what.
+    /// Resources.
     pub resources: Vec<GroupResources>,
-    /// Where; the empty text is the cluster itself.
+    /// Namespaces; the empty text stands for requests outside namespaces.
     pub namespaces: Vec<String>,
-    /// Paths that are no resources.
+    /// Paths that are not resources.
     pub non_resource_urls: Vec<String>,
-    /// Stages that what it matches is not logged at, beside the policy's own.
+    /// Stages that are not logged, in addition to the policy's.
     pub omit_stages: Vec<Stage>,
-    /// Where it says so, from 1.
+    /// Line of that setting, from 1.
     pub omit_stages_line: usize,
 }
 
 /// Resources of one API group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupResources {
-    /// The group; the empty text is the core.
+    /// The group; empty for the core group.
     pub group: String,
-    /// `pods`, `pods/exec`, `pods/*`, `*/scale`, `*`. Empty: all of the group.
+    /// `pods`, `pods/exec`, `pods/*`, `*/scale`, `*`. Empty for all resources of the group.
     pub resources: Vec<String>,
-    /// Names of objects. Empty: all.
+    /// Names of objects. Empty for all.
     pub names: Vec<String>,
 }
 
 /// A request as the policy sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Attributes<'a> {
-    /// Who asks; nothing where nobody could be told.
+    /// The user; none if authentication failed.
     pub user: Option<User<'a>>,
-    /// What they want to do.
+    /// The verb.
     pub verb: &'a str,
-    /// With what.
+    /// The object or path.
     pub target: Target<'a>,
 }
 
-/// Who asks.
+/// The user of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct User<'a> {
     /// The name.
@@ -149,43 +149,43 @@ pub struct User<'a> {
     pub groups: &'a [String],
 }
 
-/// What a request is about.
+/// The object or path of a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
     /// An object or a collection.
     Resource {
-        /// The API group.
+        /// The API group; empty for the core group.
         group: &'a str,
         /// The resource.
         resource: &'a str,
-        /// The subresource, or nothing.
+        /// The subresource, or empty.
         subresource: &'a str,
-        /// The namespace, or nothing.
+        /// The namespace, or empty.
         namespace: &'a str,
-        /// The object's name, or nothing.
+        /// The object's name, or empty.
         name: &'a str,
     },
-    /// A path that is no resource.
+    /// A path that is not a resource.
     Path(&'a str),
 }
 
-/// What the policy says of a request.
+/// The policy's decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision<'p> {
     /// How much is logged.
     pub level: Level,
-    /// The rule that says so; nothing where none matches.
+    /// The rule that decided; none if no rule matched.
     pub rule: Option<&'p PolicyRule>,
 }
 
 impl Policy {
-    /// What it says of a request.
+    /// Decides about a request.
     pub fn decide(&self, request: &Attributes<'_>) -> Decision<'_> {
         let rule = self.rules.iter().find(|rule| rule.matches(request));
         Decision { level: rule.map_or(Level::None, |rule| rule.level), rule }
     }
 
-    /// The line that keeps what was decided so from being logged at a stage.
+    /// The line that excludes a stage from what was decided.
     pub fn omits(&self, decision: &Decision<'_>, stage: Stage) -> Option<usize> {
         match decision.rule {
             Some(rule) if rule.omit_stages.contains(&stage) => Some(rule.omit_stages_line),
@@ -195,7 +195,7 @@ impl Policy {
 }
 
 impl PolicyRule {
-    /// Whether it is about everything.
+    /// Whether it matches every request.
     pub fn is_catch_all(&self) -> bool {
         self.users.is_empty()
             && self.user_groups.is_empty()
@@ -205,7 +205,7 @@ impl PolicyRule {
             && self.non_resource_urls.is_empty()
     }
 
-    /// Whether it is about a request.
+    /// Whether it matches a request.
     pub fn matches(&self, request: &Attributes<'_>) -> bool {
         let is_user = self.users.is_empty() || request.user.is_some_and(|user| has(&self.users, user.name));
         let is_member = self.user_groups.is_empty()
@@ -238,7 +238,7 @@ impl PolicyRule {
                 if entry.group != group {
                     return false;
                 }
-                // The apiserver looks at names only where resources are given; the reader refuses the rest.
+                // The apiserver only compares names if resources are given; the parser rejects names without resources.
                 entry.resources.is_empty()
                     || ((entry.names.is_empty() || has(&entry.names, name))
                         && entry
@@ -316,7 +316,7 @@ mod tests {
             ("pods/exec", "get core/pods/exec ns p", true),
             ("pods/exec", "get core/pods ns p", false),
             ("pods/*", "get core/pods/exec ns p", true),
-            // Odd, but so it is: the star covers the resource itself too.
+            // The star covers the resource itself too, unlike what one might expect.
             ("pods/*", "get core/pods ns p", true),
             ("'*/scale'", "get core/replicationcontrollers/scale ns p", true),
             ("'*/scale'", "get core/replicationcontrollers ns p", false),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn users_groups_verbs_namespaces_and_paths_limit_a_rule() {
+    fn users_groups_verbs_namespaces_and_paths_restrict_a_rule() {
         for (rule, request, expected) in [
             ("users: [eve]", "get core/pods ns p", true),
             ("users: [adam]", "get core/pods ns p", false),
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_match_decides_and_none_is_nothing() {
+    fn first_matching_rule_decides_and_none_means_not_logged() {
         let policy = policy(
             "- level: None\n  users: [system:kube-proxy]\n- level: Request\n  omitStages: [ResponseStarted]\n  verbs: [get]\n- level: Metadata\n  verbs: [get, list]\n",
         );

@@ -1,7 +1,7 @@
-//! From the text of a policy file to a [`Policy`], or to errors with a place.
+//! Parses a policy file into a [`Policy`], or into errors with their positions.
 //!
-//! As strict as the apiserver, which refuses to start with a policy that it cannot read: unknown keys, unknown words and
-//! contradictions are errors. What it takes, and what then does not do what its author meant, is a warning.
+//! It is as strict as the apiserver, which does not start with an invalid policy: unknown keys, unknown words and
+//! contradictions are errors. What the apiserver accepts but is unlikely to be intended is a warning.
 
 use super::model::{GroupResources, Level, Policy, PolicyRule, Stage};
 use super::requests;
@@ -23,22 +23,22 @@ const RULE_KEYS: [&str; 9] = [
 ];
 const RESOURCE_KEYS: [&str; 3] = ["group", "resources", "resourceNames"];
 
-/// More texts than this, aliases written out, come from no person.
+/// Maximum number of texts, with aliases expanded.
 const MAX_TEXTS: usize = 100_000;
 
-/// More rules than this come from no person either, and each is looked at for each request.
+/// Maximum number of rules, since each is evaluated for each kind of request.
 const MAX_RULES: usize = 500;
 
-/// What came of reading.
+/// The result of parsing.
 #[derive(Debug)]
 pub struct Read {
-    /// The policy, where there is no error.
+    /// The policy; none if there is an error.
     pub policy: Option<Policy>,
-    /// What is wrong or odd, in file order.
+    /// Errors and warnings, in file order.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads a policy. Places are in file 0.
+/// Parses a policy. Positions are in file 0.
 pub fn read(file: &SourceFile) -> Read {
     let mut reader = Reader { text: &file.text, diagnostics: Vec::new(), texts: 0 };
     let policy = reader.file();
@@ -46,7 +46,7 @@ pub fn read(file: &SourceFile) -> Read {
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.range.start);
     let has_errors = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
     if has_errors {
-        // What a rule matches is not known where part of it was not understood.
+        // If part of a rule was not understood, it is unknown what the rule matches.
         diagnostics.retain(|diagnostic| diagnostic.code != "unreachable");
     }
     Read { policy: policy.filter(|_| !has_errors), diagnostics }
@@ -60,7 +60,7 @@ struct Reader<'f> {
 
 impl Reader<'_> {
     fn span(&self, node: &Node) -> Span {
-        // A block that goes over many lines is shown by its first.
+        // A block that spans many lines is shown by its first.
         let first = self.text.get(node.range.clone()).and_then(|text| text.find('\n'));
         let end = first.map_or(node.range.end, |length| node.range.start + length);
         Span { file: 0, range: node.range.start..end }
@@ -93,26 +93,26 @@ impl Reader<'_> {
         }
         let mut roots = documents.roots.iter().filter(|root| !root.is_null());
         let Some(root) = roots.next() else {
-            self.diagnostics.push(Diagnostic::error("empty", "the file holds no policy", nowhere));
+            self.diagnostics.push(Diagnostic::error("empty", "the file contains no policy", nowhere));
             return None;
         };
         if let Some(second) = roots.next() {
-            self.error("documents", "a policy file holds one document", second, "a second one");
+            self.error("documents", "a policy file must contain one document", second, "second document");
         }
         self.policy(root)
     }
 
-    /// The entries of a mapping, unknown keys said.
+    /// The entries of a mapping; reports unknown keys.
     fn entries<'n>(&mut self, node: &'n Node, what: &str, keys: &[&str]) -> Option<&'n [Entry]> {
         let Some(entries) = node.mapping() else {
-            self.error("no-mapping", format!("{what} is a mapping"), node, "expected `key: value`");
+            self.error("no-mapping", format!("{what} must be a mapping"), node, "expected `key: value`");
             return None;
         };
         for entry in entries.iter().filter(|entry| !keys.contains(&&*entry.key)) {
             let span = Span { file: 0, range: entry.key_range.clone() };
-            let message = format!("{what} has no key `{}`; the apiserver refuses the policy", entry.key);
+            let message = format!("unknown key `{}` in {what}; the apiserver rejects the policy", entry.key);
             let help = did_you_mean(&entry.key, keys.iter().copied())
-                .unwrap_or_else(|| format!("its keys are {}", keys.join(", ")));
+                .unwrap_or_else(|| format!("known keys: {}", keys.join(", ")));
             self.diagnostics.push(Diagnostic::error("unknown-key", message, span).help(help));
         }
         Some(entries)
@@ -124,7 +124,7 @@ impl Reader<'_> {
             Some(node) if matches!(node.text(), Some("audit.k8s.io/v1beta1" | "audit.k8s.io/v1alpha1")) => {
                 let span = self.span(node);
                 self.diagnostics.push(
-                    Diagnostic::warning("old-version", "Kubernetes 1.24 and later refuse this version", span)
+                    Diagnostic::warning("old-version", "Kubernetes 1.24 and later reject this version", span)
                         .label("write `audit.k8s.io/v1`"),
                 );
             }
@@ -143,21 +143,21 @@ impl Reader<'_> {
             Some(node) => match node.sequence() {
                 Some(rules) => rules,
                 None => {
-                    self.error("no-sequence", "`rules` is a sequence", node, "expected `- level: …`");
+                    self.error("no-sequence", "`rules` must be a sequence", node, "expected `- level: …`");
                     return None;
                 }
             },
             None => &[],
         };
         if rules.is_empty() {
-            self.error("no-rules", "the policy has no rules; the apiserver refuses it", root, "no `rules`");
+            self.error("no-rules", "the policy has no rules; the apiserver rejects it", root, "no `rules`");
             return None;
         }
         let mut all: Option<Span> = None;
         for node in rules {
             if self.texts > MAX_TEXTS || policy.rules.len() == MAX_RULES {
                 let message = format!("more than {MAX_RULES} rules, or more than {MAX_TEXTS} values");
-                self.error("too-large", message, node, "no further");
+                self.error("too-large", message, node, "limit exceeded here");
                 return None;
             }
             let Some(rule) = self.rule(node) else { continue };
@@ -182,13 +182,13 @@ impl Reader<'_> {
             Some(node) => {
                 self.error(
                     "no-policy",
-                    format!("this is no audit policy that a kube-apiserver takes: `{key}` is another"),
+                    format!("not an audit policy that a kube-apiserver accepts: unexpected `{key}`"),
                     node,
                     &format!("expected `{wanted}`"),
                 );
             }
             None => {
-                let message = format!("this is no audit policy: `{key}` is missing");
+                let message = format!("not an audit policy: `{key}` is missing");
                 self.error("no-policy", message, root, &format!("expected `{key}: {wanted}`"));
             }
         }
@@ -196,7 +196,12 @@ impl Reader<'_> {
 
     fn boolean(&mut self, node: &Node) {
         if !node.is_null() && !matches!(node.text(), Some("true" | "false")) {
-            self.error("no-boolean", "`omitManagedFields` is true or false", node, "expected true or false");
+            self.error(
+                "no-boolean",
+                "`omitManagedFields` must be true or false",
+                node,
+                "expected true or false",
+            );
         }
     }
 
@@ -205,7 +210,7 @@ impl Reader<'_> {
             return Vec::new();
         }
         let Some(items) = node.sequence() else {
-            self.error("no-sequence", "a sequence of texts belongs here", node, "expected `[…]`");
+            self.error("no-sequence", "expected a sequence of texts", node, "expected `[…]`");
             return Vec::new();
         };
         self.texts += items.len() + 1;
@@ -216,7 +221,7 @@ impl Reader<'_> {
         for item in items {
             match item.text() {
                 Some(text) => texts.push(text.to_owned()),
-                None => self.error("no-text", "a text belongs here", item, "expected a text"),
+                None => self.error("no-text", "expected a text", item, "not a text"),
             }
         }
         texts
@@ -231,7 +236,7 @@ impl Reader<'_> {
                 None => {
                     let help = nearest(word, &Stage::ALL.map(Stage::name));
                     let span = self.span(item);
-                    let message = format!("`{word}` is no stage");
+                    let message = format!("unknown stage `{word}`");
                     self.diagnostics.push(Diagnostic::error("unknown-stage", message, span).help(help));
                 }
             }
@@ -249,13 +254,13 @@ impl Reader<'_> {
                     let word = level.text().unwrap_or("this");
                     let help = nearest(word, &Level::ALL.map(Level::name));
                     let span = self.span(level);
-                    let message = format!("`{word}` is no level");
+                    let message = format!("unknown level `{word}`");
                     self.diagnostics.push(Diagnostic::error("unknown-level", message, span).help(help));
                     return None;
                 }
             },
             None => {
-                self.error("no-level", "a rule needs a level", node, "no `level`");
+                self.error("no-level", "a rule must have a level", node, "no `level`");
                 return None;
             }
         };
@@ -288,7 +293,7 @@ impl Reader<'_> {
                 None => {
                     self.error(
                         "no-sequence",
-                        "`resources` is a sequence",
+                        "`resources` must be a sequence",
                         resources,
                         "expected `- group: …`",
                     );
@@ -305,20 +310,20 @@ impl Reader<'_> {
         if !rule.non_resource_urls.is_empty() && (!rule.resources.is_empty() || !rule.namespaces.is_empty()) {
             let span = self.span(node);
             self.diagnostics.push(
-                Diagnostic::error("both", "a rule is about resources or about other paths, not both", span)
+                Diagnostic::error("both", "a rule matches resources or other paths, not both", span)
                     .label("beside `resources` or `namespaces`")
-                    .help("make two rules of it"),
+                    .help("split it into two rules"),
             );
         }
         for item in node.sequence().unwrap_or_default() {
             let url = item.text().unwrap_or("*");
             if url != "*" && !url.starts_with('/') {
-                self.error("path", "a path starts with `/`", item, "expected `/…`");
+                self.error("path", "a path must start with `/`", item, "expected `/…`");
             }
             let mut before = url.chars();
             before.next_back();
             if before.as_str().contains('*') {
-                self.error("wildcard", "`*` can only be the last character", item, "a star within");
+                self.error("wildcard", "`*` must be the last character", item, "`*` inside the path");
             }
         }
     }
@@ -330,7 +335,7 @@ impl Reader<'_> {
                 Some(text) => {
                     if !text.is_empty() && !is_subdomain(text) {
                         let span = self.span(group);
-                        let message = format!("`{text}` is no API group");
+                        let message = format!("invalid API group `{text}`");
                         let help = text.split_once('/').map_or_else(
                             || "a group is a lower-case domain name; the core group is \"\"".to_owned(),
                             |(group, _)| format!("a group has no version: `{group}`"),
@@ -340,7 +345,7 @@ impl Reader<'_> {
                     text.to_owned()
                 }
                 None => {
-                    self.error("no-text", "a text belongs here", group, "expected a group");
+                    self.error("no-text", "expected a text", group, "not a text");
                     String::new()
                 }
             },
@@ -349,7 +354,7 @@ impl Reader<'_> {
         let mut list = |key: &str| node.get(key).map(|node| self.texts(node)).unwrap_or_default();
         let entry = GroupResources { group, resources: list("resources"), names: list("resourceNames") };
         if !entry.names.is_empty() && entry.resources.is_empty() {
-            self.error("names", "`resourceNames` needs `resources` beside it", node, "no `resources`");
+            self.error("names", "`resourceNames` requires `resources`", node, "no `resources`");
         }
         for item in node.get("resources").and_then(|node| node.sequence()).unwrap_or_default() {
             let Some(pattern) = item.text() else { continue };
@@ -371,7 +376,7 @@ impl Reader<'_> {
 }
 
 fn nearest(word: &str, words: &[&'static str]) -> String {
-    // Only the case is wrong, mostly.
+    // Usually only the case is wrong.
     let same = words.iter().find(|known| known.eq_ignore_ascii_case(word));
     same.map(|known| format!("did you mean `{known}`?"))
         .or_else(|| did_you_mean(word, words.iter().copied()))

@@ -1,25 +1,25 @@
-//! The kinds of requests that an apiserver gets: each verb on each resource that matters to who watches credentials,
-//! and what an event of it can carry.
+//! The catalog of requests: each verb on each resource that matters for credentials, and what an event of it can
+//! contain.
 //!
-//! What is not in the catalogue and is named in a rule's condition joins it for that rule.
+//! Requests that a rule's condition names and the catalog lacks are added for that rule.
 
 use std::fmt;
 
 use super::model::{Level, Stage};
 
-/// What all collections of objects take.
+/// Verbs of collections of objects.
 const ALL: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 const CREATE: &[&str] = &["create"];
 const SUB: &[&str] = &["get", "update", "patch"];
 const UPDATE: &[&str] = &["update", "patch"];
-/// `get` where the client speaks websocket, as kubectl does since 1.31.
+/// `get` is used by WebSocket clients, such as kubectl since 1.31.
 const CONNECT: &[&str] = &["get", "create"];
 const PROXY: &[&str] = &["get", "create", "update", "patch", "delete"];
 
-/// Group, resources (with their subresource), verbs, whether they live in namespaces.
+/// API group, resources (with subresource), verbs, and whether the objects are namespaced.
 type Entry = (&'static str, &'static [&'static str], &'static [&'static str], bool);
 
-const CATALOGUE: &[Entry] = &[
+const CATALOG: &[Entry] = &[
     ("", &["secrets", "configmaps", "pods", "serviceaccounts", "services", "endpoints"], ALL, true),
     ("", &["replicationcontrollers", "podtemplates", "persistentvolumeclaims", "events"], ALL, true),
     ("", &["namespaces", "nodes", "persistentvolumes"], ALL, false),
@@ -64,37 +64,36 @@ const CATALOGUE: &[Entry] = &[
     ("bitnami.com", &["sealedsecrets"], ALL, true),
 ];
 
-/// What clients send to paths that are no resources.
+/// Verbs of requests to paths that are not resources.
 const METHODS: &[&str] = &["get", "head", "post", "put", "patch", "delete", "options"];
 
-/// Stands for resources and subresources that the catalogue has not. None is called so.
+/// Stands for resources and subresources outside the catalog. No resource has this name.
 pub const OTHER: &str = "*";
 
-/// Paths that are no resources; the last stands for all others.
+/// Paths that are not resources; the last stands for all others.
 const PATHS: &[&str] =
     &["/healthz", "/livez", "/readyz", "/version", "/metrics", "/api", "/apis", "/openapi/v2", "/"];
 
-/// What an object carries that must not be written to disk.
+/// Content of an object that must not be written to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Payload {
-    /// The content of secrets.
     Secrets,
-    /// The content of config maps, where people put passwords all the same.
+    /// Config maps, which should not but often do contain passwords.
     ConfigMaps,
     /// A token that was just issued.
     IssuedTokens,
-    /// A token that somebody wants checked.
+    /// A token that a client submits for review.
     ReviewedTokens,
 }
 
 impl Payload {
-    /// What it is, for people.
+    /// The name in reports.
     pub const fn name(self) -> &'static str {
         match self {
-            Payload::Secrets => "the content of secrets",
-            Payload::ConfigMaps => "the content of config maps",
-            Payload::IssuedTokens => "live tokens of service accounts",
-            Payload::ReviewedTokens => "the bearer tokens of clients",
+            Payload::Secrets => "content of secrets",
+            Payload::ConfigMaps => "content of config maps",
+            Payload::IssuedTokens => "valid service account tokens",
+            Payload::ReviewedTokens => "bearer tokens of clients",
         }
     }
 }
@@ -102,17 +101,17 @@ impl Payload {
 /// A kind of request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Request {
-    /// The API group; empty for the core.
+    /// The API group; empty for the core group.
     pub group: String,
-    /// The resource; empty where the request is about a path.
+    /// The resource; empty if the request is for a path.
     pub resource: String,
-    /// The subresource, or nothing.
+    /// The subresource, or empty.
     pub subresource: String,
-    /// The path, where it is no resource.
+    /// The path, if it is not a resource.
     pub path: String,
-    /// What the client wants to do.
+    /// The verb.
     pub verb: String,
-    /// Whether the objects live in namespaces.
+    /// Whether the objects are namespaced.
     pub is_namespaced: bool,
 }
 
@@ -123,7 +122,7 @@ impl fmt::Display for Request {
 }
 
 impl Request {
-    /// A request for a resource, which may have a subresource behind a slash.
+    /// A request for a resource, with an optional subresource after a slash.
     pub fn new(verb: &str, group: &str, resource: &str, is_namespaced: bool) -> Self {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         Request {
@@ -147,12 +146,12 @@ impl Request {
         }
     }
 
-    /// Whether it is about an object or a collection.
+    /// Whether it is for an object or a collection.
     pub fn is_resource(&self) -> bool {
         !self.resource.is_empty()
     }
 
-    /// Whether its answer goes on until somebody ends it.
+    /// Whether it is answered until one side ends it.
     pub fn is_long_running(&self) -> bool {
         self.verb == "watch"
             || (self.is_resource()
@@ -172,17 +171,17 @@ impl Request {
             && !matches!(&*self.verb, "get" | "list" | "watch" | "head" | "options")
     }
 
-    /// Whether the apiserver answers with an object that is logged. What a watch sends never is.
+    /// Whether the answer is an object that is logged. What a watch streams is never logged.
     pub fn answers_object(&self) -> bool {
         self.is_resource() && !self.is_long_running()
     }
 
-    /// Whether one answer holds any number of objects.
+    /// Whether one answer may contain any number of objects.
     pub fn answers_many(&self) -> bool {
         self.answers_object() && matches!(&*self.verb, "list" | "deletecollection")
     }
 
-    /// What of it, logged at this level, is a credential on disk.
+    /// The credentials that logging at this level writes to disk.
     pub fn payload(&self, level: Level) -> Option<Payload> {
         let payload = match (&*self.group, &*self.resource, &*self.subresource) {
             ("", "secrets", "") => Payload::Secrets,
@@ -191,7 +190,7 @@ impl Request {
             ("authentication.k8s.io", "tokenreviews", "") => Payload::ReviewedTokens,
             _ => return None,
         };
-        // What is sent to delete says only how; the answer to it only whether.
+        // DeleteOptions hold no credential. The answer to a delete is normally a Status.
         let is_sent =
             matches!(&*self.verb, "create" | "update" | "patch") && payload != Payload::IssuedTokens;
         let is_answered = self.answers_object() && self.verb != "delete";
@@ -202,16 +201,16 @@ impl Request {
         }
     }
 
-    /// Whether some level would write a credential to disk.
+    /// Whether some level would write credentials to disk.
     pub fn carries_payload(&self) -> bool {
         self.payload(Level::RequestResponse).is_some()
     }
 }
 
-/// The catalogue.
+/// All requests of the catalog.
 pub fn all() -> Vec<Request> {
     let mut requests = Vec::new();
-    for &(group, resources, verbs, is_namespaced) in CATALOGUE {
+    for &(group, resources, verbs, is_namespaced) in CATALOG {
         for resource in resources {
             requests.extend(verbs.iter().map(|verb| Request::new(verb, group, resource, is_namespaced)));
         }
@@ -223,17 +222,17 @@ pub fn all() -> Vec<Request> {
             requests.push(request);
         }
     }
-    // All that has no line of its own: a rule may ask for it by a pattern, or by nothing.
+    // Requests outside the catalog, since a rule may match by a pattern or by nothing.
     for resource in [OTHER, "*/*"] {
         requests.extend(ALL.iter().map(|verb| Request::new(verb, UNKNOWN_GROUP, resource, true)));
     }
     requests
 }
 
-/// The groups that the catalogue has a resource in.
+/// The groups in which the catalog has a resource.
 pub fn groups_of(resource: &str) -> Vec<&'static str> {
     let mut groups: Vec<&'static str> = Vec::new();
-    for &(group, resources, ..) in CATALOGUE {
+    for &(group, resources, ..) in CATALOG {
         let is_in = resources.iter().any(|one| one.split('/').next() == Some(resource));
         if is_in && !groups.contains(&group) {
             groups.push(group);
@@ -242,31 +241,23 @@ pub fn groups_of(resource: &str) -> Vec<&'static str> {
     groups
 }
 
-/// What a condition names literally, by the member that it compares.
+/// The texts that a condition compares with, by what it compares.
 #[derive(Clone, Debug, Default)]
 pub struct Literals {
-    /// Resources.
     pub resources: Vec<String>,
-    /// Subresources.
     pub subresources: Vec<String>,
-    /// API groups.
     pub groups: Vec<String>,
-    /// Verbs.
     pub verbs: Vec<String>,
-    /// Namespaces.
     pub namespaces: Vec<String>,
-    /// Names of objects.
     pub names: Vec<String>,
-    /// Names of users.
     pub users: Vec<String>,
-    /// Groups of users.
     pub user_groups: Vec<String>,
 }
 
-/// More requests than this are not made up for one rule.
+/// Maximum number of requests that are added for one rule.
 const MAX_NAMED: usize = 500;
 
-/// Requests that a rule names and the catalogue lacks. `known_groups` are the API groups in which a policy has a
+/// Requests that a rule names and the catalog lacks. `known_groups` returns the API groups in which a policy has a
 /// resource.
 pub fn named(literals: &Literals, known_groups: impl Fn(&str) -> Vec<String>) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
@@ -276,7 +267,7 @@ pub fn named(literals: &Literals, known_groups: impl Fn(&str) -> Vec<String>) ->
         }
     };
     let is_known_subresource = |wanted: &str| {
-        CATALOGUE
+        CATALOG
             .iter()
             .flat_map(|(_, resources, ..)| resources.iter())
             .any(|resource| resource.split_once('/').is_some_and(|(_, subresource)| subresource == wanted))
@@ -296,7 +287,7 @@ pub fn named(literals: &Literals, known_groups: impl Fn(&str) -> Vec<String>) ->
             }
         }
         for group in &groups {
-            let is_namespaced = CATALOGUE
+            let is_namespaced = CATALOG
                 .iter()
                 .find(|(_, resources, ..)| resources.contains(&&**resource))
                 .is_none_or(|(.., is_namespaced)| *is_namespaced);
@@ -316,7 +307,7 @@ pub fn named(literals: &Literals, known_groups: impl Fn(&str) -> Vec<String>) ->
     requests
 }
 
-/// Stands for the group of a resource that nobody told. No group is called so.
+/// Stands for an unknown API group. No group has this name.
 pub const UNKNOWN_GROUP: &str = "?";
 
 #[cfg(test)]
@@ -324,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn payloads_are_known_by_verb_and_level() {
+    fn payload_depends_on_verb_and_level() {
         let payload = |verb, group, resource, level| Request::new(verb, group, resource, true).payload(level);
         let (metadata, request, both) = (Level::Metadata, Level::Request, Level::RequestResponse);
         assert_eq!(payload("get", "", "secrets", both), Some(Payload::Secrets));
@@ -343,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn resources_that_a_rule_names_join_the_catalogue() {
+    fn resources_named_by_rules_join_the_catalog() {
         let literals = Literals {
             resources: vec!["gateways".to_owned(), "pods".to_owned()],
             subresources: vec!["exec".to_owned(), "console".to_owned()],

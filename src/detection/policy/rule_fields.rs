@@ -4,7 +4,7 @@ use super::abstract_event;
 use super::requests::Literals;
 use crate::detection::rules::ast::{Check, Expr, FieldRef, Operand, Operator, Piece, Right, Rule};
 
-/// Calls back for every field of an operand.
+/// Calls `found` for every field of an operand.
 fn fields_of<'r>(operand: &'r Operand, found: &mut impl FnMut(&'r FieldRef)) {
     match operand {
         Operand::Field(field) => found(field),
@@ -26,7 +26,7 @@ fn checks_of<'r>(expr: &'r Expr, found: &mut impl FnMut(&'r Check)) {
     }
 }
 
-/// The fields that a rule asks for, each once, and whether its condition is among those who ask.
+/// The distinct fields that a rule reads, with whether its condition is among the readers.
 pub fn fields(rule: &Rule) -> Vec<(&FieldRef, bool)> {
     let mut fields: Vec<(&FieldRef, bool)> = Vec::new();
     let mut add = |field, in_condition| {
@@ -48,7 +48,7 @@ pub fn fields(rule: &Rule) -> Vec<(&FieldRef, bool)> {
     fields
 }
 
-/// What a condition compares literally with parts of the head of an event.
+/// The texts that a condition compares with parts of the head of an event.
 pub fn literals(rule: &Rule) -> Literals {
     let mut literals = Literals::default();
     checks_of(&rule.condition, &mut |check| {

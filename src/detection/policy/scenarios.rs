@@ -1,7 +1,7 @@
-//! Who asks, where, for which name: the sides of a request that a policy's rule or a condition may be limited to.
+//! Scenarios: the user, namespace and name of a request, as far as a policy's rule or a condition distinguishes them.
 //!
-//! The ordinary scenario is somebody whom neither names, somewhere that neither names. Beside it stands one for each
-//! user, group, namespace and name that either does, so that what a policy hides of them alone is found.
+//! The ordinary scenario is a user, namespace and name that neither mentions. There is another one for each that either
+//! mentions, so that gaps that only concern those are found.
 
 use std::collections::HashSet;
 
@@ -11,68 +11,60 @@ use super::requests::{Literals, Request};
 /// What is known of a user's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UserName {
-    /// Nothing: anybody.
+    /// Any user.
     Any,
-    /// Nobody who is named.
+    /// A user that is not mentioned.
     Other,
-    /// It starts so.
     StartsWith(String),
-    /// It is this.
     Known(String),
 }
 
-/// Who asks.
+/// The user of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Actor {
-    /// The user's name.
     pub name: UserName,
-    /// Groups that they are in, among others.
+    /// Some of the user's groups.
     pub groups: Vec<String>,
-    /// For people: `for user mallory`; nothing for the ordinary user.
+    /// For people, such as `for user mallory`; empty for the ordinary user.
     pub label: String,
 }
 
-/// Where.
+/// The namespace of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// Nothing is known of it.
+    /// Unknown.
     Anywhere,
-    /// In no namespace, or in all.
+    /// No namespace, or all namespaces.
     Cluster,
-    /// In a namespace that is not named.
+    /// A namespace that is not mentioned.
     Other,
-    /// In this one.
     Named(String),
 }
 
-/// For which object.
+/// The object name of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Name {
-    /// Nothing is known of it.
+    /// Unknown.
     Any,
     /// The request has no name.
     Absent,
-    /// One that is not named.
+    /// A name that is not mentioned.
     Other,
-    /// This one.
     Named(String),
 }
 
-/// Who, where, for which object.
+/// The user, namespace and name of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scenario {
-    /// Who asks.
     pub actor: Actor,
-    /// Where.
     pub place: Place,
-    /// For which object.
     pub name: Name,
 }
 
-/// The group of all who are known.
+/// The group of all authenticated users.
 const AUTHENTICATED: &str = "system:authenticated";
 
-/// No user, namespace or object of a cluster is called so.
+/// No user, namespace or object has this name.
 const UNNAMED: &str = "\u{0}";
 
 impl Actor {
@@ -88,7 +80,7 @@ impl Actor {
         }
     }
 
-    /// A user, with the groups that their name implies.
+    /// A user, with the groups that the name implies.
     fn user(name: &str) -> Self {
         if name == "system:anonymous" {
             return Actor::anonymous();
@@ -102,13 +94,13 @@ impl Actor {
         } else if name.starts_with("system:node:") {
             groups.push("system:nodes".to_owned());
         } else if name == "system:apiserver" {
-            // Its own requests go round authentication.
+            // The apiserver's own requests bypass authentication.
             groups = vec!["system:masters".to_owned()];
         }
         Actor { name: UserName::Known(name.to_owned()), groups, label: format!("for user {name}") }
     }
 
-    /// Somebody in a group.
+    /// A member of a group.
     fn member(group: &str) -> Option<Self> {
         let label = format!("for members of {group}");
         let name = match group {
@@ -130,13 +122,13 @@ impl Actor {
 }
 
 impl Scenario {
-    /// Anybody, anywhere, anything: what cannot hold here holds in no scenario.
+    /// Any user, namespace and name: what cannot hold here holds in no scenario.
     pub fn any() -> Self {
         let actor = Actor { name: UserName::Any, groups: Vec::new(), label: String::new() };
         Scenario { actor, place: Place::Anywhere, name: Name::Any }
     }
 
-    /// Nobody and nothing that a policy or a rule names.
+    /// A user, namespace and name that neither the policy nor the rule mentions.
     pub fn ordinary(request: &Request) -> Self {
         let first = |of: Vec<Place>| of.into_iter().next().unwrap_or(Place::Cluster);
         let place = first(places(request, &[]));
@@ -144,14 +136,14 @@ impl Scenario {
         Scenario { actor: Actor::ordinary(), place, name }
     }
 
-    /// Whether it is more special than another, or as special: each side is the same, or ordinary there.
+    /// Whether it is a special case of another scenario: each aspect is the same, or ordinary there.
     pub fn refines(&self, other: &Scenario, ordinary: &Scenario) -> bool {
         (self.actor == other.actor || other.actor == ordinary.actor)
             && (self.place == other.place || other.place == ordinary.place)
             && (self.name == other.name || other.name == ordinary.name)
     }
 
-    /// What is special about it, for people: nothing for the ordinary one.
+    /// What is special about it, for people; empty for the ordinary scenario.
     pub fn label(&self, request: &Request) -> String {
         let ordinary = Scenario::ordinary(request);
         let mut parts = Vec::new();
@@ -204,7 +196,7 @@ impl Scenario {
 
 fn places(request: &Request, named: &[&str]) -> Vec<Place> {
     let named = || named.iter().filter(|name| !name.is_empty()).map(|name| Place::Named((*name).to_owned()));
-    // A request about one namespace counts as one inside it.
+    // For authorization and audit, a request for one namespace is inside that namespace.
     let is_one_namespace = request.group.is_empty()
         && request.resource == "namespaces"
         && !matches!(&*request.verb, "list" | "watch" | "create" | "deletecollection");
@@ -225,19 +217,19 @@ fn names(request: &Request, named: &[&str]) -> Vec<Name> {
         _ if !request.is_resource() => vec![Name::Absent],
         "create" if request.subresource.is_empty() => vec![Name::Absent],
         "deletecollection" => vec![Name::Absent],
-        // A field selector may bring a name.
+        // A field selector may contain a name.
         "list" | "watch" => [Name::Absent, Name::Other].into_iter().chain(named()).collect(),
         _ => std::iter::once(Name::Other).chain(named()).collect(),
     }
 }
 
-/// So many users, namespaces and names of one rule are looked at.
+/// Maximum number of users, namespaces and names of one rule that are considered.
 const MAX_NAMED: usize = 24;
 
-/// So many scenarios of one request are looked at.
+/// Maximum number of scenarios of one request.
 const MAX_SCENARIOS: usize = 4096;
 
-/// The scenarios of a request that a policy or a condition might tell apart; the ordinary one first.
+/// The scenarios of a request that a policy or a condition may distinguish, the ordinary one first.
 pub fn scenarios(policy: &Policy, literals: &Literals, request: &Request) -> Vec<Scenario> {
     let mut scenarios = Vec::new();
     let mut known = HashSet::new();

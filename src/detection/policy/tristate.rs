@@ -1,8 +1,8 @@
-//! Conditions with three outcomes: an event of some kind makes a comparison true, makes it false, or it depends.
+//! Three-valued evaluation of conditions over events that do not exist yet.
 //!
-//! What is known is compared by the engine itself, so that both mean the same by an operator. Comparisons are judged
-//! apart from each other, so that «it depends» is said too often rather than too rarely: a rule that cannot hold here
-//! cannot hold at all.
+//! Known values are compared by the engine itself, so that an operator means the same in both. Comparisons are evaluated
+//! independently of each other, so the result is unknown more often than necessary, but never wrong: a condition that is
+//! false here cannot hold for any such event.
 
 use crate::detection::engine::compare::{self, Compare};
 use crate::detection::engine::plan::{Plan, RightPlan};
@@ -13,19 +13,15 @@ use crate::detection::rules::ast::{Check, Expr, FieldRef, Operand, Operator, Rig
 use super::abstract_value::AbstractValue;
 use crate::text::name_patterns::NamePatterns;
 
-/// Whether something holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tristate {
-    /// It does.
     True,
-    /// It does not.
     False,
     /// It depends on the event.
     Unknown,
 }
 
 impl Tristate {
-    /// Whether it can hold.
     pub fn can_hold(self) -> bool {
         self != Tristate::False
     }
@@ -35,16 +31,12 @@ impl Tristate {
     }
 }
 
-/// A condition, ready to be judged many times.
+/// A compiled condition.
 #[derive(Debug)]
 pub enum Condition {
-    /// All of them.
     All(Vec<Condition>),
-    /// Any of them.
     Any(Vec<Condition>),
-    /// The opposite.
     Not(Box<Condition>),
-    /// One comparison.
     Test(Box<Test>),
 }
 
@@ -56,7 +48,7 @@ pub struct Test {
 }
 
 impl Condition {
-    /// Compiles a condition. Its depth is bounded by the loader.
+    /// Compiles a condition. The loader bounds its depth.
     pub fn new(expr: &Expr) -> Self {
         match expr {
             Expr::And(parts) => Condition::All(parts.iter().map(Condition::new).collect()),
@@ -70,17 +62,17 @@ impl Condition {
         }
     }
 
-    /// Whether it holds where fields are what `guess` says.
-    pub fn evaluate(&self, guess: &impl Fn(&FieldRef) -> AbstractValue) -> Tristate {
+    /// Evaluates the condition with the values that `value_of` gives for fields.
+    pub fn evaluate(&self, value_of: &impl Fn(&FieldRef) -> AbstractValue) -> Tristate {
         match self {
-            Condition::All(parts) => join(parts, Tristate::False, Tristate::True, guess),
-            Condition::Any(parts) => join(parts, Tristate::True, Tristate::False, guess),
-            Condition::Not(inner) => match inner.evaluate(guess) {
+            Condition::All(parts) => join(parts, Tristate::False, Tristate::True, value_of),
+            Condition::Any(parts) => join(parts, Tristate::True, Tristate::False, value_of),
+            Condition::Not(inner) => match inner.evaluate(value_of) {
                 Tristate::True => Tristate::False,
                 Tristate::False => Tristate::True,
                 Tristate::Unknown => Tristate::Unknown,
             },
-            Condition::Test(test) => test.evaluate(guess),
+            Condition::Test(test) => test.evaluate(value_of),
         }
     }
 }
@@ -89,11 +81,11 @@ fn join(
     parts: &[Condition],
     decisive: Tristate,
     other: Tristate,
-    guess: &impl Fn(&FieldRef) -> AbstractValue,
+    value_of: &impl Fn(&FieldRef) -> AbstractValue,
 ) -> Tristate {
     let mut truth = other;
     for part in parts {
-        match part.evaluate(guess) {
+        match part.evaluate(value_of) {
             one if one == decisive => return decisive,
             Tristate::Unknown => truth = Tristate::Unknown,
             _ => {}
@@ -103,15 +95,15 @@ fn join(
 }
 
 impl Test {
-    fn evaluate(&self, guess: &impl Fn(&FieldRef) -> AbstractValue) -> Tristate {
-        let left = operand(&self.check.left, guess);
+    fn evaluate(&self, value_of: &impl Fn(&FieldRef) -> AbstractValue) -> Tristate {
+        let left = operand(&self.check.left, value_of);
         match self.plan.checks.first().map(|check| &check.right) {
             Some(RightPlan::Constant(compare)) => self.with_constant(compare, &left),
             Some(RightPlan::Operand(operator, _)) => {
                 let Right::Operand(right) = &self.check.right else {
                     return Tristate::Unknown;
                 };
-                match (&left, &operand(right, guess)) {
+                match (&left, &operand(right, value_of)) {
                     (AbstractValue::Missing, _) | (_, AbstractValue::Missing) => Tristate::False,
                     (AbstractValue::Known(left), AbstractValue::Known(right)) => {
                         Tristate::of(compare::values(*operator, left, right))
@@ -173,13 +165,13 @@ impl Test {
     }
 }
 
-fn operand(operand: &Operand, guess: &impl Fn(&FieldRef) -> AbstractValue) -> AbstractValue {
+fn operand(operand: &Operand, value_of: &impl Fn(&FieldRef) -> AbstractValue) -> AbstractValue {
     match operand {
-        Operand::Field(field) => guess(field),
+        Operand::Field(field) => value_of(field),
         Operand::Text(text) => AbstractValue::text(text),
         Operand::Call { transformer, arguments, argument } => {
             let guesses: Vec<AbstractValue> =
-                arguments.iter().map(|operand| self::operand(operand, guess)).collect();
+                arguments.iter().map(|operand| self::operand(operand, value_of)).collect();
             let apply =
                 |values: &[&Value<'static>]| transform::apply(*transformer, values, argument.as_deref());
             if guesses.contains(&AbstractValue::Missing) {
@@ -190,7 +182,7 @@ fn operand(operand: &Operand, guess: &impl Fn(&FieldRef) -> AbstractValue) -> Ab
             }
             let values: Option<Vec<&Value<'static>>> = guesses
                 .iter()
-                .map(|guess| if let AbstractValue::Known(value) = guess { Some(value) } else { None })
+                .map(|known| if let AbstractValue::Known(value) = known { Some(value) } else { None })
                 .collect();
             values.map_or(AbstractValue::Unknown, |values| AbstractValue::Known(apply(&values)))
         }
@@ -202,19 +194,19 @@ mod tests {
     use super::*;
     use crate::detection::rules::{Options, SourceFile, load};
 
-    /// Judges a condition where a field is what `guess` says, and all others may be anything.
-    fn evaluate(condition: &str, name: &str, guess: &AbstractValue) -> Tristate {
+    /// Evaluates a condition in which one field has a value and all others may have any.
+    fn evaluate(condition: &str, name: &str, value: &AbstractValue) -> Tristate {
         let text = format!("- rule: r\n  desc: d\n  condition: {condition}\n  output: x\n  priority: INFO\n");
         let loaded = load(&[SourceFile { name: "r.yaml".into(), text }], &Options::default());
         let rule = &loaded.rules.rules[0];
         let is_it =
-            |field: &FieldRef| if field.field.name == name { guess.clone() } else { AbstractValue::Unknown };
+            |field: &FieldRef| if field.field.name == name { value.clone() } else { AbstractValue::Unknown };
         Condition::new(&rule.condition).evaluate(&is_it)
     }
 
     #[test]
-    fn what_is_known_decides_and_the_rest_depends() {
-        let verb = |condition: &str, guess: AbstractValue| evaluate(condition, "ka.verb", &guess);
+    fn known_values_decide_and_others_are_unknown() {
+        let verb = |condition: &str, value: AbstractValue| evaluate(condition, "ka.verb", &value);
         let get = || AbstractValue::text("get");
         assert_eq!(verb("ka.verb = get", get()), Tristate::True);
         assert_eq!(verb("ka.verb = get and ka.uri = x", get()), Tristate::Unknown);
@@ -231,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn beginnings_and_members_are_enough_for_some_answers() {
+    fn prefixes_and_members_decide_some_comparisons() {
         let user = |condition: &str| {
             evaluate(condition, "ka.user.name", &AbstractValue::StartsWith("system:node:".to_owned()))
         };

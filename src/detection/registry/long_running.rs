@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::detection::state::{StateChange, Track, decode, encode, kind};
+use crate::detection::state::{ChangeTracker, StateChange, decode, encode, kind};
 
 /// Maximum number of requests in each of the two generations.
 const MAX_PER_GENERATION: usize = 50_000;
@@ -21,7 +21,7 @@ pub(super) struct LongRunningRequests {
     old: HashMap<RequestHash, bool>,
     /// The number of the young generation.
     generation: u64,
-    track: Track<RequestHash>,
+    track: ChangeTracker<RequestHash>,
 }
 
 impl LongRunningRequests {

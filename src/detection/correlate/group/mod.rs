@@ -285,7 +285,7 @@ mod tests {
     use crate::detection::correlate::tests::{correlation, seen};
 
     #[test]
-    fn a_group_that_was_full_gives_its_room_back() {
+    fn full_group_returns_its_capacity() {
         for kind in CorrelationKind::ALL {
             let spec = Spec::new(&correlation(kind, 2, 10, 10_000, None), DEFAULT_ALLOWED_LATENESS);
             let mut group = Group::default();

@@ -45,7 +45,7 @@ fn long_lists_in_many_groups_are_bounded() {
 }
 
 #[test]
-fn a_flood_of_one_value_does_not_hide_the_others() {
+fn flood_of_one_value_does_not_hide_others() {
     for late in [0, 2] {
         let mut correlator = Correlator::new(&[correlation(Kind::ValueCount, 1, 100_000, 5, None)]);
         let mut number = 0;
@@ -68,7 +68,7 @@ fn a_flood_of_one_value_does_not_hide_the_others() {
 }
 
 #[test]
-fn a_flood_does_not_hide_a_sequence() {
+fn flood_does_not_hide_a_sequence() {
     let mut correlator = Correlator::new(&[correlation(Kind::TemporalOrdered, 4, 100_000, 0, None)]);
     let mut number = 0;
     let mut alert = |source: usize, seconds: i64| {
@@ -87,7 +87,7 @@ fn a_flood_does_not_hide_a_sequence() {
 }
 
 #[test]
-fn numbers_as_large_as_allowed_are_counted() {
+fn largest_allowed_counts_are_reached() {
     for (kind, number) in [(Kind::EventCount, 100_000), (Kind::ValueCount, 10_000)] {
         let mut correlator = Correlator::new(&[correlation(kind, 1, 1000, number, None)]);
         for at in 1..=number {
@@ -103,7 +103,7 @@ fn numbers_as_large_as_allowed_are_counted() {
 }
 
 #[test]
-fn what_is_shown_is_a_sample() {
+fn shown_values_are_a_sample() {
     let mut correlator = Correlator::new(&[correlation(Kind::ValueCount, 1, 1000, 100, None)]);
     let values: Vec<String> = (0..5000).map(|number| format!("{number:0>400}")).collect();
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
@@ -115,7 +115,7 @@ fn what_is_shown_is_a_sample() {
 }
 
 #[test]
-fn a_group_that_closes_is_bounded_where_nobody_closes_it() {
+fn tumbling_group_is_bounded_without_advance() {
     for kind in [Kind::EventCount, Kind::ValueCount] {
         let mut correlator = Correlator::new(&[correlation(kind, 1, 2, 0, Some(1))]);
         let mut fired = 0;
@@ -136,7 +136,7 @@ fn a_group_that_closes_is_bounded_where_nobody_closes_it() {
 }
 
 #[test]
-fn times_at_the_ends_of_time_are_harmless() {
+fn extreme_times_are_harmless() {
     for kind in Kind::ALL {
         for most in [None, Some(3)] {
             let mut correlator = Correlator::new(&[correlation(kind, 2, 10, 2, most)]);

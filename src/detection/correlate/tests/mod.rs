@@ -63,7 +63,7 @@ fn at(fired: &[Fired]) -> Vec<(i64, u64)> {
 }
 
 #[test]
-fn a_count_fires_when_it_is_reached_and_once_a_window() {
+fn event_count_fires_once_per_window() {
     let every =
         |step: i64| -> Vec<(usize, i64, &[&str])> { (0..30).map(|n| (0, n * step, &[][..])).collect() };
     // The window is inclusive, so that eleven share it from then on.
@@ -76,7 +76,7 @@ fn a_count_fires_when_it_is_reached_and_once_a_window() {
 }
 
 #[test]
-fn different_values_are_counted_over_lists_too() {
+fn value_count_counts_members_of_lists() {
     let alerts: [(usize, i64, &[&str]); 6] = [
         (0, 0, &["a", "b"]),
         (0, 1, &["b"]),
@@ -96,7 +96,7 @@ fn different_values_are_counted_over_lists_too() {
 }
 
 #[test]
-fn rules_match_in_any_order_or_in_theirs() {
+fn temporal_matches_in_any_order_and_temporal_ordered_in_sequence() {
     let alerts = |order: &[(usize, i64)]| -> Vec<(usize, i64, &'static [&'static str])> {
         order.iter().map(|(source, seconds)| (*source, *seconds, &[][..])).collect()
     };
@@ -116,7 +116,7 @@ fn rules_match_in_any_order_or_in_theirs() {
 }
 
 #[test]
-fn too_few_is_known_when_the_window_has_closed() {
+fn upper_bounds_are_evaluated_on_window_close() {
     let alerts = |times: &[i64]| -> Vec<(usize, i64, &'static [&'static str])> {
         times.iter().map(|seconds| (0, *seconds, &[][..])).collect()
     };
@@ -148,7 +148,7 @@ fn too_few_is_known_when_the_window_has_closed() {
 }
 
 #[test]
-fn different_values_have_an_upper_end_too() {
+fn value_count_supports_upper_bounds() {
     let alerts: [(usize, i64, &[&str]); 4] =
         [(0, 0, &["a"]), (0, 1, &["a", "a"]), (0, 20, &["a", "b"]), (0, 21, &["c"])];
     let fired = fires(CorrelationKind::ValueCount, (1, Some(2)), &alerts);
@@ -159,7 +159,7 @@ fn different_values_have_an_upper_end_too() {
 }
 
 #[test]
-fn groups_are_apart_and_an_alert_counts_once() {
+fn groups_are_independent_and_an_alert_counts_once() {
     let mut correlator = Correlator::new(&[correlation(CorrelationKind::EventCount, 1, 10, 2, None)]);
     let of = |key: &[&str], number| Observation {
         key: key.iter().map(|value| value.as_bytes().into()).collect(),
@@ -175,7 +175,7 @@ fn groups_are_apart_and_an_alert_counts_once() {
 }
 
 #[test]
-fn late_ones_count_in_their_place_up_to_a_limit() {
+fn late_observations_count_within_the_horizon() {
     let mut correlator = Correlator::new(&[correlation(CorrelationKind::EventCount, 1, 10, 3, None)]);
     for (number, seconds) in [(1, 0), (2, 1), (3, 13)] {
         assert!(correlator.observe(0, &seen(0, seconds, number, &[])).is_none());
@@ -190,7 +190,7 @@ fn late_ones_count_in_their_place_up_to_a_limit() {
 }
 
 #[test]
-fn what_fires_feeds_others_also_at_the_end() {
+fn fired_windows_feed_other_correlations_at_the_end() {
     let mut few = correlation(CorrelationKind::EventCount, 1, 10, 0, Some(1));
     few.feeds = vec![Feed::Rule(4)];
     let mut twice = correlation(CorrelationKind::EventCount, 1, 100, 2, Some(3));
@@ -217,7 +217,7 @@ fn what_fires_feeds_others_also_at_the_end() {
 }
 
 #[test]
-fn logs_of_several_servers_may_be_read_one_after_the_other() {
+fn unbounded_lateness_supports_logs_read_one_after_the_other() {
     let rules = [
         correlation(CorrelationKind::EventCount, 1, 10, 5, None),
         correlation(CorrelationKind::EventCount, 1, 10, 0, Some(4)),

@@ -103,7 +103,7 @@ proptest! {
 }
 
 #[test]
-fn large_groups_are_written_in_pieces_and_whole_groups_go() {
+fn large_groups_are_stored_in_pieces() {
     for kind in Kind::ALL {
         let most = (kind == Kind::EventCount).then_some(5000);
         for bounds in [(1600, None), (0, most)] {
@@ -141,7 +141,7 @@ fn large_groups_are_written_in_pieces_and_whole_groups_go() {
 }
 
 #[test]
-fn groups_that_are_forgotten_leave_the_store_and_the_order_stays() {
+fn evicted_groups_leave_the_store_and_order_is_restored() {
     let rules: Vec<_> = (0..256)
         .map(|number: u64| Correlation {
             name: number.to_string().into(),
@@ -172,7 +172,7 @@ fn groups_that_are_forgotten_leave_the_store_and_the_order_stays() {
 }
 
 #[test]
-fn other_rules_take_over_what_is_the_same() {
+fn unchanged_correlations_take_over_their_groups() {
     let named = |name: &str, seconds: i64| Correlation {
         name: name.into(),
         ..correlation(Kind::EventCount, 1, seconds, 2, None)
@@ -203,7 +203,7 @@ fn other_rules_take_over_what_is_the_same() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_entries_are_rejected() {
     let mut store = Store::default();
     for kind in Kind::ALL {
         for most in [None, Some(3)] {
@@ -252,7 +252,7 @@ fn throttle(store: &BTreeMap<Vec<u8>, Vec<u8>>) -> Throttle {
 }
 
 #[test]
-fn throttles_go_on() {
+fn throttles_survive_a_restart() {
     let mut store = Store::default();
     let mut straight = throttle(&store.entries);
     let mut broken = throttle(&store.entries);

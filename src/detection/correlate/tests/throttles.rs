@@ -20,7 +20,7 @@ fn show(throttled: u64) -> Decision {
 }
 
 #[test]
-fn the_first_is_shown_and_the_next_says_how_many_were_held_back() {
+fn first_alert_is_emitted_and_the_next_carries_the_throttled_count() {
     let mut throttle = Throttle::new(&rules());
     assert!(throttle.has(0) && !throttle.has(1) && !throttle.has(2));
     let mut at = |key: &str, seconds: i64| throttle.decide(0, &[key], seconds * SECOND);
@@ -41,7 +41,7 @@ fn the_first_is_shown_and_the_next_says_how_many_were_held_back() {
 }
 
 #[test]
-fn what_no_alert_tells_of_is_due() {
+fn unmentioned_throttled_alerts_are_due() {
     let mut throttle = Throttle::new(&rules());
     for (key, seconds) in [("a", 0), ("a", 3), ("a", 1), ("b", 5), ("b", 6)] {
         throttle.decide(0, &[key], seconds * SECOND);
@@ -54,7 +54,7 @@ fn what_no_alert_tells_of_is_due() {
 }
 
 #[test]
-fn no_count_is_lost_when_there_are_too_many_combinations() {
+fn evicted_combinations_keep_their_counts() {
     let mut throttle = Throttle::with_capacity(&rules(), 100);
     let (mut shown, mut told) = (0, 0);
     let mut number = 7_u64;
@@ -79,7 +79,7 @@ fn no_count_is_lost_when_there_are_too_many_combinations() {
 }
 
 #[test]
-fn times_at_the_ends_of_time_are_harmless() {
+fn extreme_times_are_harmless() {
     let mut throttle = Throttle::new(&rules());
     for time in [i64::MIN, i64::MAX, 0, i64::MIN, i64::MIN + 1, i64::MAX] {
         throttle.decide::<&[u8]>(0, &[], time);
