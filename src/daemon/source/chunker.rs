@@ -7,6 +7,7 @@
 use std::io::{self, Read};
 
 use super::memory_budget::{MemoryBudget, Reservation};
+use crate::detection::audit::envelope::complete_prefix;
 
 /// Bytes read at once. Fits into the second-level cache of a core while it is searched and evaluated.
 const STEP: usize = 256 * 1024;
@@ -202,6 +203,17 @@ impl<R: Read> Chunks<R> {
 
     /// Where to cut. Bytes before `fresh` were searched by an earlier call.
     fn cut(&self, buffer: &[u8], fresh: usize) -> Option<usize> {
+        let end = self.record_boundary(buffer, fresh)?;
+        // Lines that a container runtime split stay together as long as there is room.
+        match complete_prefix(&buffer[..end], buffer.len() >= self.limit) {
+            0 if buffer.len() < self.limit => None,
+            0 => Some(end),
+            complete => Some(complete),
+        }
+    }
+
+    /// Returns the last position that starts a record.
+    fn record_boundary(&self, buffer: &[u8], fresh: usize) -> Option<usize> {
         let from = fresh.saturating_sub(1);
         if self.eager && ends_whole(buffer) {
             return Some(buffer.len());
@@ -321,6 +333,27 @@ mod tests {
         let text = record.repeat(3);
         for (_, bytes) in chunks(text.as_bytes(), 64 << 20, false) {
             assert_eq!(bytes.len() % record.len(), 0);
+        }
+    }
+
+    #[test]
+    fn lines_that_a_runtime_split_stay_in_one_chunk() {
+        let piece =
+            |tag: &str| format!("2026-11-23T03:46:20.8Z stdout {tag} {{\"a\":\"{}\n", "x".repeat(1000));
+        let docker =
+            |end: &str| format!("{{\"log\":\"{}{end}\",\"stream\":\"stdout\"}}\n", "x".repeat(20_000));
+        for (first, last) in [(piece("P"), piece("F")), (docker(""), docker("\\n"))] {
+            // Longer than what is read at once.
+            let line = first.repeat(600_000 / first.len()) + &last;
+            let text = line.repeat(4);
+            for (size, eager) in [(1 << 20, false), (first.len(), true), (50_000, true)] {
+                for (_, bytes) in chunks(Pieces(text.as_bytes(), vec![size], 0), 64 << 20, eager) {
+                    assert_eq!(bytes.len() % line.len(), 0, "{size}");
+                }
+            }
+            // There is no room for all of it; nothing is lost.
+            let parts = chunks(text.as_bytes(), 100_000, false);
+            assert_eq!(parts.iter().map(|(_, bytes)| bytes.len()).sum::<usize>(), text.len());
         }
     }
 }

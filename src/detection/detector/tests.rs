@@ -170,7 +170,7 @@ fn interleaved_streams_are_joined_by_stream() {
         })
         .collect();
     let whole = text.concat();
-    let cuts: Vec<usize> = ends.iter().map(|end| complete_prefix(&whole.as_bytes()[..*end])).collect();
+    let cuts: Vec<usize> = ends.iter().map(|end| complete_prefix(&whole.as_bytes()[..*end], false)).collect();
     assert_eq!(cuts, [0, 0, 0, 0, 0, ends[5], ends[6]]);
 }
 
@@ -328,7 +328,7 @@ fn reading_takes_time_in_proportion_to_the_input() {
             steps::take();
             evaluate(&detector, text.as_bytes());
             detector.session().message(text.as_bytes(), &mut |_| {});
-            complete_prefix(text.as_bytes());
+            complete_prefix(text.as_bytes(), true);
             steps::take()
         };
         let (once, twice) = (work(400), work(800));

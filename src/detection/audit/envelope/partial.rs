@@ -241,17 +241,27 @@ fn is_whole(piece: Piece<'_>) -> bool {
 const CUT_WINDOW: usize = 64;
 
 /// The length of the longest part of a buffer, from its start, after which no line is open: where the buffer can be cut so that
-/// each part can be read by itself. The buffer has to consist of whole lines. 0 if there is no such place.
-pub fn complete_prefix(buffer: &[u8]) -> usize {
+/// each part can be read by itself. The buffer has to consist of whole lines. 0 if there is no such place among its last lines, or,
+/// with `is_full`, in the whole buffer: reading all of it is for a caller that has no room for more.
+pub fn complete_prefix(buffer: &[u8], is_full: bool) -> usize {
     let first = &buffer[..memchr::memchr(b'\n', buffer).unwrap_or(buffer.len())];
     let is_container_log = CriLine::parse(first).is_some() || piece_of(first, |_, _| ()).is_some();
     if !is_container_log {
         return complete_raw_prefix(buffer);
     }
     let text = buffer.strip_suffix(b"\n").unwrap_or(buffer);
+    let last = memchr::memrchr(b'\n', text).map_or(text, |newline| &text[newline + 1..]);
+    let last =
+        CriLine::parse(last).map(|line| line.piece.end).or_else(|| piece_of(last, |_, piece| piece.end));
+    if last == Some(PieceEnd::Continued) && !is_full {
+        // The next line is needed in any case: reading the ones before would be repeated for each piece.
+        return 0;
+    }
     let window = memchr::memrchr_iter(b'\n', text).nth(CUT_WINDOW - 1).map_or(0, |newline| newline + 1);
     match last_closed(&buffer[window..]) {
-        0 if window > 0 => last_closed(buffer),
+        0 if window == 0 => 0,
+        0 if is_full => last_closed(buffer),
+        0 => 0,
         length => window + length,
     }
 }
