@@ -88,6 +88,7 @@ impl LogInput {
         } else {
             self.paths.clone()
         };
+        rule_files::ensure_not_empty(&rule_files::load_files(&files, Matching::All)?)?;
         let mut rules = rule_files::load_files(&around(files), Matching::All)?.rules;
         let mut collector = Collector::new(&mut rules);
         let options = Options {

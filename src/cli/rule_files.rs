@@ -102,6 +102,14 @@ pub fn load_files(files: &[SourceFile], matching: Matching) -> anyhow::Result<Lo
     Ok(loaded)
 }
 
+/// Fails if no rule is left to evaluate.
+pub fn ensure_not_empty(loaded: &Loaded) -> anyhow::Result<()> {
+    match loaded.why_empty() {
+        Some(reason) => bail!("no rule to evaluate: {reason}; see `pullwatch rules check`"),
+        None => Ok(()),
+    }
+}
+
 /// Prints to standard error, in color if it is a terminal.
 pub fn show(text: &str) {
     // There is no other place to report a failure to.

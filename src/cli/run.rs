@@ -89,6 +89,7 @@ impl Run {
         let rule_paths = config.rules.clone();
         let loader = RuleLoader::new(&config, hostname, Arc::new(move || rule_files::read(&rule_paths)));
         let loaded = rule_files::load(&config.rules, config.matching)?;
+        rule_files::ensure_not_empty(&loaded)?;
         tracing::info!(rules = loaded.rules.rules.len(), version = %loaded.rules.version, "rules loaded");
         let initial_rules = loader.with_options(loaded.rules);
         let opened = Store::open(

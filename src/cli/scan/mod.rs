@@ -152,6 +152,7 @@ impl Scan {
             self.paths.clone()
         };
         let loaded = rule_files::load(&self.rules, matching)?;
+        rule_files::ensure_not_empty(&loaded)?;
         let hostname = gethostname::gethostname().to_string_lossy().into_owned();
         let (inputs, errors) = discover::inputs(&names);
         let options = Options {

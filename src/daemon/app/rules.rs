@@ -61,6 +61,9 @@ impl RuleLoader {
         if !errors.is_empty() {
             return Err(rules::render(&errors, &files, false));
         }
+        if let Some(reason) = loaded.why_empty() {
+            return Err(format!("no rule to evaluate: {reason}"));
+        }
         let is_new = *loaded.rules.version != *version;
         Ok(is_new.then(|| self.with_options(loaded.rules)))
     }

@@ -44,6 +44,17 @@ pub fn apply<'a>(transformer: Transformer, arguments: &[&Value<'a>], option: Opt
             }
             Value::Text(Cow::Owned(whole))
         }
+        Transformer::List => {
+            let mut texts = Vec::new();
+            for argument in arguments {
+                match argument {
+                    Value::Missing => return Value::Missing,
+                    Value::Number(number) => texts.push(Cow::Owned(number.to_string().into_bytes())),
+                    Value::Text(_) | Value::List(_) => texts.extend_from_slice(argument.texts()),
+                }
+            }
+            Value::List(texts)
+        }
         Transformer::GetOpt => {
             let (Some(Value::Text(options)), Some(wanted)) = (arguments.get(1), option) else {
                 return Value::Missing;
@@ -114,6 +125,9 @@ mod tests {
     fn functions_of_several() {
         let list = Value::List(vec![Cow::Borrowed(b"a"), Cow::Borrowed(b"b")]);
         assert_eq!(apply(Transformer::Join, &[&text(", "), &list], None), text("a, b"));
+        let of_fields = apply(Transformer::List, &[&text("prod"), &Value::Number(3), &list], None);
+        assert_eq!(apply(Transformer::Join, &[&text("/"), &of_fields], None), text("prod/3/a/b"));
+        assert_eq!(apply(Transformer::List, &[&text("a"), &Value::Missing], None), Value::Missing);
         assert_eq!(apply(Transformer::Concat, &[&text("a"), &text("b")], None), text("ab"));
         assert_eq!(apply(Transformer::Concat, &[&text("a"), &Value::Missing], None), Value::Missing);
         let line: Vec<Text<'_>> =

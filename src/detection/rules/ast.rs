@@ -54,6 +54,8 @@ pub enum Transformer {
     Concat,
     /// `getopt(list, "opts")[x]`
     GetOpt,
+    /// `(a, b, …)` as an argument of another transformer: a list of its arguments.
+    List,
 }
 
 impl Transformer {
@@ -68,6 +70,7 @@ impl Transformer {
             Transformer::Join => "join",
             Transformer::Concat => "concat",
             Transformer::GetOpt => "getopt",
+            Transformer::List => "",
         }
     }
 }
@@ -98,6 +101,7 @@ impl Operand {
                     arguments.first().map_or(Kind::Text, Operand::kind)
                 }
                 Transformer::Join | Transformer::Concat | Transformer::GetOpt => Kind::Text,
+                Transformer::List => Kind::List,
             },
         }
     }
@@ -183,6 +187,8 @@ pub enum Quantifier {
 }
 
 impl Quantifier {
+    pub const ALL: [Quantifier; 3] = [Quantifier::OneOf, Quantifier::AnyOf, Quantifier::AllOf];
+
     /// Returns the keyword in rules.
     pub const fn name(self) -> &'static str {
         match self {

@@ -20,6 +20,7 @@ pub mod definitions;
 pub mod fields;
 mod lint;
 pub mod number;
+mod other_source;
 pub mod parse;
 pub mod posix;
 mod resolve;
@@ -30,7 +31,7 @@ pub use crate::text::diagnostics::{Diagnostic, Severity, SourceFile, render};
 
 use crate::text::diagnostics::Span;
 use ast::{Location, Rule, RuleSet};
-use definitions::{Definitions, SOURCE};
+use definitions::{Definitions, RuleDefinition, SOURCE};
 use resolve::{Reported, Resolver, RuleState};
 
 /// Macros and lists that are predefined, as in the reference.
@@ -62,12 +63,34 @@ pub struct Loaded {
     pub lists: usize,
     /// Number of macros that the files define.
     pub macros: usize,
+    /// Sources of rules that were skipped because they are not about audit events, each once.
+    pub other_sources: Vec<String>,
 }
 
 impl Loaded {
     /// Whether the rule set must not be used.
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
+    }
+
+    /// Returns why no rule is left to evaluate; `None` if there is one.
+    pub fn why_empty(&self) -> Option<String> {
+        let RuleSet { rules, correlations, .. } = &self.rules;
+        if rules.iter().any(|rule| rule.enabled) {
+            return None;
+        }
+        let disabled = rules.len() + correlations.len();
+        Some(match &self.other_sources[..] {
+            [] if disabled == 0 => "the rule files define no rule".to_owned(),
+            [] => "all rules are disabled".to_owned(),
+            sources => {
+                let sources: Vec<String> = sources.iter().map(|source| format!("`{source}`")).collect();
+                format!(
+                    "the rules have the source {}, and pullwatch evaluates those of `{SOURCE}`",
+                    sources.join(", ")
+                )
+            }
+        })
     }
 
     /// Returns the number of diagnostics of a severity.
@@ -89,6 +112,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
     let mut resolver = Resolver::new(&definitions);
     let mut rules: Vec<(Rule, Span)> = Vec::new();
     let mut states: HashMap<&str, RuleState> = HashMap::new();
+    let mut about_system_calls = Vec::new();
     for rule in definitions.rules.iter().filter(|rule| rule.source == SOURCE) {
         let before = resolver.diagnostics.len();
         resolver.unknown_fields = false;
@@ -128,12 +152,39 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
                     .diagnostics
                     .push(Diagnostic::warning("skipped", message, rule.span.clone()).label("skipped"));
             }
+            Err(Reported) if !rule.has_source && other_source::is_about_system_calls(rule, &definitions) => {
+                resolver.discard_since(before);
+                states.insert(&rule.name, RuleState::Skipped);
+                about_system_calls.push(rule);
+            }
             Err(Reported) => {}
         }
     }
+    if let Some(first) = about_system_calls.first() {
+        let message = match about_system_calls.len() - 1 {
+            0 => format!("rule `{}` is about system calls; it is skipped", first.name),
+            others => {
+                format!("rule `{}` and {others} more are about system calls; they are skipped", first.name)
+            }
+        };
+        resolver.diagnostics.push(
+            Diagnostic::warning("other-source", message, first.span.clone())
+                .label(format!("a rule without `source` that uses no field of `{SOURCE}`")),
+        );
+    }
     let credential_names = resolver.credential_names();
     let correlations = resolver.correlations(&states, |span| location(files, span));
-    resolver.unused();
+    let skipped: Vec<(&RuleDefinition, &str)> = definitions
+        .rules
+        .iter()
+        .filter(|rule| rule.source != SOURCE)
+        .map(|rule| (rule, rule.source.as_str()))
+        .chain(about_system_calls.into_iter().map(|rule| (rule, "syscall")))
+        .collect();
+    resolver.unused(&skipped.iter().map(|(rule, _)| rule.span.file).collect());
+    let mut other_sources: Vec<String> = skipped.iter().map(|(_, source)| (*source).to_owned()).collect();
+    other_sources.sort_unstable();
+    other_sources.dedup();
     diagnostics.append(&mut resolver.diagnostics);
     if options.matching == Matching::First {
         diagnostics.extend(lint::shadowed(&rules));
@@ -148,6 +199,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
         },
         diagnostics,
         lists: definitions.lists.values().filter(|list| !list.is_prelude).count(),
+        other_sources,
         macros: definitions.macros.values().filter(|known| !known.is_prelude).count(),
     }
 }
@@ -172,3 +224,6 @@ fn location(files: &[SourceFile], span: &Span) -> Location {
         None => Location { file: Arc::from("prelude.yaml"), line: 1 },
     }
 }
+
+#[cfg(test)]
+mod dialect_tests;

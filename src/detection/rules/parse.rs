@@ -8,8 +8,14 @@ use super::ast::{Operator, Quantifier, Transformer};
 use super::syntax::{Check, OPERATORS, Operand, Right, Syntax, TRANSFORMERS, Word};
 use crate::text::suggest::closest;
 
+/// What separates words, as in the reference.
+const SPACES: [char; 5] = [' ', '\t', '\r', '\n', '\u{8}'];
+
 /// Maximum nesting of parentheses and transformers.
 const MAX_DEPTH: usize = 100;
+
+/// Maximum number of arguments of `concat`, and of elements of a list among the arguments of a transformer.
+const MAX_ARGUMENTS: usize = 64;
 
 /// A syntax error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +36,16 @@ type Result<T> = std::result::Result<T, Error>;
 /// # Errors
 /// At the first syntax error.
 pub fn condition(text: &str) -> Result<Syntax> {
-    let mut parser = Parser { text, at: 0, depth: 0 };
+    condition_with_lists(text, &[])
+}
+
+/// Parses a condition in which these names of lists count as one value each, although they contain spaces or other characters
+/// that end an unquoted value. The reference substitutes such names in the text.
+///
+/// # Errors
+/// The first syntax error.
+pub fn condition_with_lists(text: &str, unusual_names: &[&str]) -> Result<Syntax> {
+    let mut parser = Parser { text, at: 0, depth: 0, unusual_names };
     parser.skip_spaces();
     if parser.at == text.len() {
         return Err(parser.expected("the condition is empty", "a comparison or a macro's name"));
@@ -48,7 +63,7 @@ pub fn condition(text: &str) -> Result<Syntax> {
 /// # Errors
 /// If there is neither.
 pub fn operand(text: &str, at: usize) -> Result<(Operand, usize)> {
-    let mut parser = Parser { text, at, depth: 0 };
+    let mut parser = Parser { text, at, depth: 0, unusual_names: &[] };
     match parser.left()? {
         Some(operand) => Ok((operand, parser.at)),
         None => Err(parser.expected("`%` is not followed by a field", "a field or a transformer")),
@@ -59,6 +74,7 @@ struct Parser<'t> {
     text: &'t str,
     at: usize,
     depth: usize,
+    unusual_names: &'t [&'t str],
 }
 
 impl<'t> Parser<'t> {
@@ -68,7 +84,7 @@ impl<'t> Parser<'t> {
 
     fn skip_spaces(&mut self) -> bool {
         let start = self.at;
-        self.at += self.rest().len() - self.rest().trim_start_matches([' ', '\t', '\r', '\n', '\u{8}']).len();
+        self.at += self.rest().len() - self.rest().trim_start_matches(SPACES).len();
         self.at > start
     }
 
@@ -250,17 +266,7 @@ impl<'t> Parser<'t> {
         let mut arguments = Vec::new();
         loop {
             self.skip_spaces();
-            let argument = match self.left()? {
-                Some(operand) => operand,
-                None => match self.word()? {
-                    Some(word) if takes_texts(transformer) => Operand::Text(word),
-                    _ => {
-                        let message = format!("`{}` takes a field", transformer.name());
-                        return Err(self.expected(message, "a field or a transformer"));
-                    }
-                },
-            };
-            arguments.push(argument);
+            arguments.push(self.call_argument(transformer)?);
             self.skip_spaces();
             if self.consume(")") {
                 break;
@@ -272,7 +278,7 @@ impl<'t> Parser<'t> {
         }
         let allowed = match transformer {
             Transformer::Join | Transformer::GetOpt => 2..=2,
-            Transformer::Concat => 2..=64,
+            Transformer::Concat => 2..=MAX_ARGUMENTS,
             _ => 1..=1,
         };
         if !allowed.contains(&arguments.len()) {
@@ -290,6 +296,75 @@ impl<'t> Parser<'t> {
         }
         let argument = if transformer == Transformer::GetOpt { self.argument()? } else { None };
         Ok(Operand::Call { transformer, arguments, argument, range: start..self.at })
+    }
+
+    fn call_argument(&mut self, transformer: Transformer) -> Result<Operand> {
+        if !takes_texts(transformer) {
+            return match self.left()? {
+                Some(operand) => Ok(operand),
+                None => {
+                    let message = format!("`{}` takes a field", transformer.name());
+                    Err(self.expected(message, "a field or a transformer"))
+                }
+            };
+        }
+        if self.rest().starts_with('(') {
+            return self.nested(Self::transformer_list);
+        }
+        match self.list_element()? {
+            Some(operand) => Ok(operand),
+            None => {
+                let message = format!("invalid argument of `{}`", transformer.name());
+                let mut error =
+                    self.expected(message, "a field, a transformer, a list, a number or a quoted string");
+                error.help = Some("constants are quoted: `join(\",\", …)`".to_owned());
+                Err(error)
+            }
+        }
+    }
+
+    /// Parses `(a, b, …)` as an argument of a transformer.
+    fn transformer_list(&mut self) -> Result<Operand> {
+        let start = self.at;
+        self.at += 1;
+        let mut arguments = Vec::new();
+        self.skip_spaces();
+        while !self.consume(")") {
+            if !arguments.is_empty() {
+                if !self.consume(",") {
+                    return Err(self.expected("the elements of a list are separated by commas", "`,` or `)`"));
+                }
+                self.skip_spaces();
+            }
+            let Some(element) = self.list_element()? else {
+                let label = "a field, a transformer, a number or a quoted string";
+                return Err(self.expected("invalid element of a list", label));
+            };
+            arguments.push(element);
+            if arguments.len() > MAX_ARGUMENTS {
+                let message = format!("a list of more than {MAX_ARGUMENTS} elements");
+                return Err(self.expected(message, "fewer elements"));
+            }
+            self.skip_spaces();
+        }
+        let range = start..self.at;
+        Ok(Operand::Call { transformer: Transformer::List, arguments, argument: None, range })
+    }
+
+    fn list_element(&mut self) -> Result<Option<Operand>> {
+        if let Some(operand) = self.left()? {
+            return Ok(Some(operand));
+        }
+        if self.rest().starts_with(['"', '\'']) {
+            return self.quoted().map(|word| Some(Operand::Text(word)));
+        }
+        let range = self.current_range();
+        let word = &self.text[range.clone()];
+        if !super::number::is_number(word) {
+            return Ok(None);
+        }
+        self.at = range.end;
+        Ok(Some(Operand::Text(Word { text: word.to_owned(), range, quoted: true })))
     }
 
     fn field(&mut self, name: Word) -> Result<Operand> {
@@ -362,7 +437,7 @@ impl<'t> Parser<'t> {
             _ => {
                 self.skip_spaces();
                 quantifier = self.quantifier();
-                if quantifier.is_some() { self.list()? } else { self.text_or_operand()? }
+                if quantifier.is_some() { self.list_or_name()? } else { self.text_or_operand()? }
             }
         };
         let range = start..self.at;
@@ -406,9 +481,9 @@ impl<'t> Parser<'t> {
     }
 
     fn quantifier(&mut self) -> Option<Quantifier> {
-        for quantifier in [Quantifier::OneOf, Quantifier::AnyOf, Quantifier::AllOf] {
+        for quantifier in Quantifier::ALL {
             if let Some(rest) = self.rest().strip_prefix(quantifier.name())
-                && rest.trim_start().starts_with('(')
+                && list_follows(rest)
             {
                 self.at += quantifier.name().len();
                 return Some(quantifier);
@@ -487,6 +562,16 @@ impl<'t> Parser<'t> {
         }
     }
 
+    fn list_or_name(&mut self) -> Result<Right> {
+        self.skip_spaces();
+        if !self.rest().starts_with('(')
+            && let Some(name) = self.identifier()
+        {
+            return Ok(Right::ListName(name));
+        }
+        self.list()
+    }
+
     fn list(&mut self) -> Result<Right> {
         self.skip_spaces();
         if !self.consume("(") {
@@ -530,6 +615,16 @@ impl<'t> Parser<'t> {
         let rest = self.rest();
         if rest.starts_with(['"', '\'']) {
             return self.quoted().map(Some);
+        }
+        let named = self.unusual_names.iter().filter(|name| {
+            rest.strip_prefix(**name).is_some_and(|after| {
+                after.is_empty() || after.starts_with([' ', '\t', '\n', '\r', '(', ')', ',', '='])
+            })
+        });
+        if let Some(name) = named.max_by_key(|name| name.len()) {
+            let word = Word { text: (*name).to_owned(), range: self.at..self.at + name.len(), quoted: false };
+            self.at += name.len();
+            return Ok(Some(word));
         }
         let end = rest
             .find(|letter: char| {
@@ -605,6 +700,21 @@ fn arity(transformer: Transformer) -> &'static str {
         Transformer::Concat => "two to 64 values",
         _ => "one value",
     }
+}
+
+/// Whether a text is one unquoted value. Names of lists that are not need [`condition_with_lists`].
+pub fn is_unquoted_value(text: &str) -> bool {
+    !text.is_empty()
+        && !text.contains([' ', '\t', '\r', '\n', '\u{b}', '\u{c}', '(', ')', '"', '\'', '=', ','])
+}
+
+/// Whether a list in parentheses or the name of a list follows `oneof` and the like. Otherwise the word is a value:
+/// `ka.user.name = oneof and …`.
+fn list_follows(rest: &str) -> bool {
+    let next = rest.trim_start_matches(SPACES);
+    next.starts_with('(')
+        || next.len() < rest.len()
+            && identifier_length(next).is_some_and(|end| !matches!(&next[..end], "and" | "or" | "not"))
 }
 
 /// Returns the length of the identifier at the start of a text: a letter, then letters, digits and underscores.

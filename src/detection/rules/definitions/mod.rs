@@ -75,6 +75,8 @@ pub struct RuleDefinition {
     pub tags: Vec<String>,
     pub enabled: bool,
     pub source: String,
+    /// Whether the rule names its source. In the reference a rule that names none is about system calls.
+    pub has_source: bool,
     pub exceptions: Vec<Exception>,
     /// `skip-if-unknown-filter`: skip the rule instead of reporting unknown fields.
     pub skip_if_unknown: bool,
@@ -98,7 +100,7 @@ pub struct Definitions {
 
 const ITEMS: [&str; 6] =
     ["rule", "macro", "list", "correlation", "required_engine_version", "required_plugin_versions"];
-const RULE_KEYS: [&str; 14] = [
+const RULE_KEYS: [&str; 16] = [
     "rule",
     "condition",
     "output",
@@ -111,6 +113,8 @@ const RULE_KEYS: [&str; 14] = [
     "override",
     "append",
     "warn_evttypes",
+    "capture",
+    "capture_duration",
     "skip-if-unknown-filter",
     "throttle",
 ];
@@ -220,6 +224,10 @@ impl Reader<'_, '_> {
     }
 
     fn item(&mut self, item: &Node) {
+        // An empty item, as a lone `-` leaves it.
+        if item.is_null() {
+            return;
+        }
         let Some(entries) = item.mapping() else {
             let span = self.span(item);
             self.report(
@@ -453,14 +461,12 @@ impl Reader<'_, '_> {
                 return self.fail("not-a-list", "`items` takes a sequence", span, "expected [a, b, …]");
             }
         }
-        if change != Change::Define {
+        // `items: replace` defines a list that is not defined yet.
+        if change == Change::Append || overrides.get("items") == Some(&true) {
             let Some(list) = self.definitions.lists.get_mut(name) else {
                 let known: Vec<String> = self.definitions.lists.keys().cloned().collect();
                 return self.undefined("list", name, span, &known);
             };
-            if overrides.get("items") == Some(&false) {
-                list.items.clear();
-            }
             list.items.extend(items);
             list.is_prelude = self.is_prelude;
             return Ok(());
@@ -477,16 +483,13 @@ impl Reader<'_, '_> {
         let node = self.required(item, "condition", "macro", &span)?;
         let condition = self.located(node);
         let now = self.definitions.next_position();
-        if change != Change::Define {
+        // `condition: replace` defines a macro that is not defined yet.
+        if change == Change::Append || overrides.get("condition") == Some(&true) {
             let Some(known) = self.definitions.macros.get_mut(name) else {
                 let known: Vec<String> = self.definitions.macros.keys().cloned().collect();
                 return self.undefined("macro", name, span, &known);
             };
-            if overrides.get("condition") == Some(&false) {
-                known.condition = condition;
-            } else {
-                known.condition.append(&condition);
-            }
+            known.condition.append(&condition);
             known.sees = now;
             known.is_prelude = self.is_prelude;
             return Ok(());

@@ -3,6 +3,7 @@
 use super::{Change, RULE_KEYS, Read, Reader, RuleDefinition, SOURCE};
 use crate::detection::alert::Priority;
 use crate::text::diagnostics::Diagnostic;
+use crate::text::suggest::did_you_mean;
 use crate::text::yaml::Node;
 
 impl Reader<'_, '_> {
@@ -19,6 +20,8 @@ impl Reader<'_, '_> {
             ("priority", false),
             ("enabled", false),
             ("warn_evttypes", false),
+            ("capture", false),
+            ("capture_duration", false),
             ("skip-if-unknown-filter", false),
             ("throttle", false),
         ];
@@ -56,7 +59,7 @@ impl Reader<'_, '_> {
                 let _ = self.required(item, "priority", "rule", &span);
             }
             let source =
-                self.scalar(item, "source")?.and_then(|node| node.text()).unwrap_or(SOURCE).to_owned();
+                self.scalar(item, "source")?.and_then(|node| node.text()).filter(|source| !source.is_empty());
             let rule = RuleDefinition {
                 name: name.to_owned(),
                 span: span.clone(),
@@ -66,7 +69,8 @@ impl Reader<'_, '_> {
                 priority: priority.unwrap_or(Priority::Debug),
                 tags,
                 enabled: enabled.unwrap_or(true),
-                source,
+                source: source.unwrap_or(SOURCE).to_owned(),
+                has_source: source.is_some(),
                 exceptions,
                 skip_if_unknown: skip_if_unknown.unwrap_or(false),
                 throttle,
@@ -138,7 +142,8 @@ impl Reader<'_, '_> {
             let message = format!("rule `{}` has the source `{}`; it is skipped", rule.name, rule.source);
             self.report(
                 Diagnostic::warning("other-source", message, rule.span.clone())
-                    .label(format!("pullwatch reads `{SOURCE}`")),
+                    .label(format!("pullwatch evaluates rules of the source `{SOURCE}`"))
+                    .maybe_help(did_you_mean(&rule.source, [SOURCE])),
             );
         }
         let definitions = &mut *self.definitions;

@@ -3,13 +3,46 @@
 use std::sync::Arc;
 
 use super::{Reported, Resolver, takes_list, unquoted};
-use crate::detection::rules::ast::{self, Expr, Operand, Operator, Right};
+use crate::detection::rules::ast::{self, Expr, Operand, Operator, Quantifier, Right};
 use crate::detection::rules::definitions::{Cell, Exception};
 use crate::detection::rules::parse;
 use crate::detection::rules::syntax::OPERATORS;
 use crate::text::diagnostics::{Diagnostic, Span};
 use crate::text::located::Located;
 use crate::text::suggest::did_you_mean;
+
+/// A comparison of an exception: an operator, and `oneof`, `anyof` or `allof`.
+type OperatorAndModifier = (Operator, Option<Quantifier>);
+
+fn compares_with_list((operator, modifier): OperatorAndModifier) -> bool {
+    takes_list(operator) || modifier.is_some()
+}
+
+/// Parses `in`, `startswith`, `startswith oneof` and the like. Only operators on strings take a modifier.
+fn operator_and_modifier(text: &str) -> Option<OperatorAndModifier> {
+    let mut words = text.split_ascii_whitespace();
+    let word = words.next()?;
+    let (_, operator) = OPERATORS.into_iter().find(|(name, _)| *name == word)?;
+    let modifier = match words.next() {
+        None => None,
+        Some(word) => Some(Quantifier::ALL.into_iter().find(|modifier| modifier.name() == word)?),
+    };
+    let takes_modifier = matches!(
+        operator,
+        Operator::Equal
+            | Operator::NotEqual
+            | Operator::Contains
+            | Operator::IContains
+            | Operator::StartsWith
+            | Operator::EndsWith
+            | Operator::Glob
+            | Operator::IGlob
+            | Operator::Regex
+    );
+    let is_valid =
+        words.next().is_none() && operator != Operator::Exists && (modifier.is_none() || takes_modifier);
+    is_valid.then_some((operator, modifier))
+}
 
 impl<'d> Resolver<'d> {
     /// Returns the condition of an exception; `None` if it has no values.
@@ -22,21 +55,18 @@ impl<'d> Resolver<'d> {
                 Err(Reported) => failed = true,
             }
         }
-        let default = if exception.is_scalar { Operator::In } else { Operator::Equal };
+        let default = (if exception.is_scalar { Operator::In } else { Operator::Equal }, None);
         let mut operators = Vec::new();
         for comparison in &exception.comparisons {
-            match OPERATORS
-                .iter()
-                .find(|(word, operator)| *word == comparison.text() && *operator != Operator::Exists)
-            {
-                Some((_, operator)) => operators.push(*operator),
+            match operator_and_modifier(comparison.text()) {
+                Some(operator) => operators.push(operator),
                 None => {
                     let words = OPERATORS.iter().map(|(word, _)| *word);
                     let help = did_you_mean(comparison.text(), words);
                     let message = format!("`{}` is not an operator", comparison.text());
                     self.report(
                         Diagnostic::error("exception", message, comparison.whole())
-                            .label("expected =, in, startswith …")
+                            .label("expected =, in, startswith, startswith oneof …")
                             .maybe_help(help),
                     );
                     failed = true;
@@ -52,7 +82,7 @@ impl<'d> Resolver<'d> {
             if exception.is_scalar {
                 // One comparison with all values, or one per value if the operator takes a single value.
                 let (Some(left), operator) = (lefts.first(), operator(0)) else { continue };
-                if takes_list(operator) {
+                if compares_with_list(operator) {
                     rows.push(self.exception_check(left, operator, row, &exception.span)?);
                 } else {
                     for cell in row {
@@ -105,7 +135,7 @@ impl<'d> Resolver<'d> {
     fn exception_check(
         &mut self,
         left: &Operand,
-        operator: Operator,
+        operator: OperatorAndModifier,
         cells: &'d [Cell],
         whole: &Span,
     ) -> Result<Expr, Reported> {
@@ -124,7 +154,7 @@ impl<'d> Resolver<'d> {
                     .strip_prefix('(')
                     .and_then(|inner| inner.strip_suffix(')'))
                     .map_or(value, str::trim);
-                if bare != value && takes_list(operator) {
+                if bare != value && compares_with_list(operator) {
                     for part in bare.split(',').map(str::trim).filter(|part| !part.is_empty()) {
                         if !self.expand(part, &mut values, &mut Vec::new()) {
                             values.push(unquoted(part).to_owned());
@@ -135,7 +165,8 @@ impl<'d> Resolver<'d> {
                 }
             }
         }
-        let right = if takes_list(operator) {
+        let (operator, quantifier) = operator;
+        let right = if takes_list(operator) || quantifier.is_some() {
             Right::List(values)
         } else if values.len() == 1 {
             Right::Text(values.swap_remove(0))
@@ -148,7 +179,7 @@ impl<'d> Resolver<'d> {
             );
             return Err(Reported);
         };
-        let check = ast::Check { left: left.clone(), operator, quantifier: None, right };
+        let check = ast::Check { left: left.clone(), operator, quantifier, right };
         self.types(&check, &span, &span)?;
         Ok(Expr::Check(check))
     }

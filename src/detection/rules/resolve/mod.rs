@@ -68,6 +68,8 @@ pub struct Resolver<'d> {
     definitions: &'d Definitions,
     macros: HashMap<&'d str, Resolved>,
     used_lists: HashSet<&'d str>,
+    /// Names of lists that contain spaces or the like.
+    unusual_lists: Vec<&'d str>,
     pub diagnostics: Vec<Diagnostic>,
     /// Whether the current rule uses unknown fields.
     pub unknown_fields: bool,
@@ -92,11 +94,24 @@ impl<'d> Resolver<'d> {
             definitions,
             macros: HashMap::new(),
             used_lists: HashSet::new(),
+            unusual_lists: definitions
+                .lists
+                .keys()
+                .map(String::as_str)
+                .filter(|name| !parse::is_unquoted_value(name))
+                .collect(),
             diagnostics: Vec::new(),
             unknown_fields: false,
             in_correlation: false,
             depth: 0,
         }
+    }
+
+    /// Discards the diagnostics of a rule that is skipped, from the `start`-th. Macros that failed are resolved again for the
+    /// next rule, so that it has diagnostics of its own.
+    pub fn discard_since(&mut self, start: usize) {
+        self.diagnostics.truncate(start);
+        self.macros.retain(|_, resolved| !matches!(resolved, Resolved::Failed));
     }
 
     fn report(&mut self, diagnostic: Diagnostic) {
@@ -146,7 +161,8 @@ impl<'d> Resolver<'d> {
     }
 
     fn condition(&mut self, text: &'d Located, scope: Scope<'d>) -> Result<(Expr, Size), Reported> {
-        let syntax = parse::condition(text.text()).map_err(|error| self.syntax_error(text, error))?;
+        let syntax = parse::condition_with_lists(text.text(), &self.unusual_lists)
+            .map_err(|error| self.syntax_error(text, error))?;
         self.expression(&syntax, text, scope)
     }
 
@@ -295,13 +311,17 @@ impl<'d> Resolver<'d> {
         if failed { Err(Reported) } else { Ok(()) }
     }
 
-    /// Reports unused definitions, and errors in macros that no rule uses.
-    pub fn unused(&mut self) {
+    /// Reports unused definitions, and errors in macros that no rule uses. Files with rules of another source are left out:
+    /// those rules may use the definitions.
+    pub fn unused(&mut self, other_sources: &HashSet<usize>) {
         let definitions = self.definitions;
         let mut unused: Vec<_> = definitions
             .macros
             .iter()
-            .filter(|(name, known)| !known.is_prelude && !self.macros.contains_key(name.as_str()))
+            .filter(|(name, known)| {
+                let is_own = !known.is_prelude && !other_sources.contains(&known.span.file);
+                is_own && !self.macros.contains_key(name.as_str())
+            })
             .collect();
         unused.sort_by_key(|(_, known)| known.index);
         for (name, known) in unused {
@@ -332,7 +352,10 @@ impl<'d> Resolver<'d> {
         let mut unused: Vec<_> = definitions
             .lists
             .iter()
-            .filter(|(name, list)| !list.is_prelude && !self.used_lists.contains(name.as_str()))
+            .filter(|(name, list)| {
+                let is_own = !list.is_prelude && !other_sources.contains(&list.span.file);
+                is_own && !self.used_lists.contains(name.as_str())
+            })
             .collect();
         unused.sort_by_key(|(_, list)| (list.span.file, list.span.range.start));
         for (name, list) in unused {
