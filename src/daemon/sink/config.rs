@@ -1,4 +1,4 @@
-//! The settings of sinks, as plain values. Whoever reads a configuration file fills them in.
+//! The settings of sinks, as plain values. The reader of the configuration file fills them in; nothing here does I/O.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,28 +7,28 @@ use crate::daemon::kafka::Cluster;
 pub use crate::daemon::secret::Secret;
 use crate::detection::alert::Priority;
 
-/// One sink.
+/// The settings of one sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkConfig {
-    /// What metrics, logs and the saved cursor call it.
+    /// Name in metrics, logs and the store's cursor.
     pub name: String,
-    /// Where alerts go.
+    /// The destination and its settings.
     pub kind: Kind,
-    /// Only alerts that are at least that bad.
+    /// Minimum priority.
     pub min_priority: Priority,
-    /// Only alerts of rules whose name matches one of these patterns (`*`, `?`, `[a-z]`, `{a,b}`, in any case); of all rules
-    /// where there are none.
+    /// Only alerts of rules whose name matches one of these patterns (`*`, `?`, `[a-z]`, `{a,b}`; case is ignored). Empty for all
+    /// rules.
     pub include: Vec<String>,
-    /// No alerts of rules whose name matches one of these patterns, included or not.
+    /// No alerts of rules whose name matches one of these patterns; takes precedence over `include`.
     pub exclude: Vec<String>,
-    /// When a delivery that failed is tried again.
+    /// Delays between attempts.
     pub retry: Retry,
-    /// Where alerts go that cannot be delivered. Without it they are counted and gone.
+    /// File for alerts that cannot be delivered. Without it they are counted and dropped.
     pub dead_letter: Option<DeadLetter>,
-    /// How long one delivery over the network may take, from looking up the name to the end of the answer. Standard output
-    /// and files have no such end: a reader that pauses is waited for.
+    /// Timeout of one delivery over the network, from name resolution to the end of the response. Does not apply to standard output
+    /// and files: a reader may pause.
     pub timeout: Duration,
-    /// How long a sink may go on delivering what is stored after it was told to stop.
+    /// How long a sink may deliver stored alerts after a request to stop.
     pub grace: Duration,
 }
 
@@ -48,72 +48,71 @@ impl Default for SinkConfig {
     }
 }
 
-/// Where alerts go.
+/// The destination of a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// To standard output.
+    /// Standard output.
     Stdout(Stdout),
-    /// To a file.
+    /// A file.
     File(File),
-    /// To an HTTP server.
+    /// An HTTP server.
     Http(Http),
-    /// To a syslog receiver.
+    /// A syslog receiver.
     Syslog(Syslog),
-    /// To a topic of Kafka.
+    /// A Kafka topic.
     Kafka(Kafka),
 }
 
-/// How an alert is written.
+/// The format of an alert.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// For people on a terminal, else JSON.
+    /// Text on a terminal, JSON otherwise.
     #[default]
     Auto,
-    /// One line of JSON.
+    /// One JSON object per line.
     Json,
-    /// One line for people, with nothing in it that a terminal would obey.
+    /// One human-readable line, without control characters.
     Text,
 }
 
-/// Standard output.
+/// Settings for standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stdout {
-    /// How alerts are written.
+    /// Format of the lines.
     pub format: Format,
 }
 
-/// A file that alerts are appended to, one a line. It is made for its owner alone, and opened again when it was moved or
-/// removed.
+/// A file to which alerts are appended, one per line. It is created with mode 0600, and opened again after it was moved or removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct File {
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
-    /// How alerts are written.
+    /// Format of the lines.
     pub format: Format,
-    /// Whether alerts have to be on the disk before they count as delivered.
+    /// Sync to the disk before alerts count as delivered.
     pub sync: bool,
 }
 
-/// An HTTP server that takes alerts by `POST`. Redirects are not followed.
+/// An HTTP server that receives alerts by `POST`. Redirects are not followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// Where. Often holds a token, so that it is not shown.
+    /// The URL. Often contains a token, and is never shown.
     pub url: Secret,
-    /// How many alerts a request carries, and how.
+    /// Content of a request.
     pub body: Body,
-    /// Headers of each request.
+    /// Additional headers of each request.
     pub headers: Vec<(String, Secret)>,
-    /// A file with a bearer token, read for each request.
+    /// File with a bearer token, read for each request.
     pub bearer_token_file: Option<PathBuf>,
-    /// How the server is recognised, and we by it; for `https`.
+    /// TLS settings for `https`.
     pub tls: TlsSettings,
-    /// Whether bodies are compressed.
+    /// Compress bodies.
     pub gzip: bool,
-    /// How long connecting may take.
+    /// Timeout of connecting.
     pub connect_timeout: Duration,
-    /// A proxy. Those that the environment names are not used.
+    /// URL of a proxy. Proxies named by the environment are not used.
     pub proxy: Option<Secret>,
-    /// Statuses that are tried again although they refuse the alert, as 401 where tokens are late.
+    /// 4xx statuses that are retried, such as 401 if tokens are renewed late.
     pub retry_statuses: Vec<u16>,
 }
 
@@ -133,59 +132,58 @@ impl Default for Http {
     }
 }
 
-/// What a request carries.
+/// Content of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Body {
-    /// One alert (`application/json`), as falcosidekick takes it.
+    /// One alert (`application/json`), as falcosidekick expects it.
     #[default]
     Alert,
     /// A JSON array of alerts (`application/json`).
     Array {
-        /// At most so many alerts.
+        /// Maximum number of alerts.
         alerts: usize,
-        /// At most so many bytes before compression, but for an alert that is longer by itself.
+        /// Maximum size in bytes before compression; a single alert may exceed it.
         bytes: usize,
     },
-    /// One alert a line (`application/x-ndjson`).
+    /// One alert per line (`application/x-ndjson`).
     Lines {
-        /// At most so many alerts.
+        /// Maximum number of alerts.
         alerts: usize,
-        /// At most so many bytes before compression, but for an alert that is longer by itself.
+        /// Maximum size in bytes before compression; a single alert may exceed it.
         bytes: usize,
     },
 }
 
-/// How a server is recognised. Its certificate is always checked.
+/// TLS settings of a client. The server's certificate is always verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// A PEM file of authorities to trust instead of the system's.
+    /// PEM file of the trusted authorities, instead of those of the system.
     pub ca: Option<PathBuf>,
-    /// A PEM file of our own certificate and those between it and its authority. Needs `key`.
+    /// PEM file of the client certificate and its intermediate certificates. Requires `key`.
     pub certificate: Option<PathBuf>,
-    /// A PEM file of our certificate's key.
+    /// PEM file of the client certificate's key.
     pub key: Option<PathBuf>,
-    /// The name that the server's certificate must be for, where it is not the one we connect to. The server is asked for the
-    /// latter still (SNI).
+    /// Name that the server's certificate must have, if it is not the one of the connection. SNI uses the latter.
     pub server_name: Option<String>,
 }
 
-/// A syslog receiver. Messages are as RFC 5424 has them.
+/// A syslog receiver (RFC 5424).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Syslog {
-    /// How to get there.
+    /// Transport and address.
     pub transport: Transport,
-    /// What part of a system speaks.
+    /// Facility of the messages.
     pub facility: Facility,
-    /// The program's name.
+    /// APP-NAME of the messages.
     pub app_name: String,
-    /// The machine's name; its own where there is none.
+    /// HOSTNAME of the messages; the host name of the machine if `None`.
     pub hostname: Option<String>,
-    /// What a message says.
+    /// Format of the message.
     pub format: SyslogFormat,
-    /// The id of the structured data: a name, `@`, and the number that IANA gave an enterprise. The number here is the one for
-    /// examples. Without an id there is no structured data.
+    /// SD-ID of the structured data: a name, `@` and an IANA enterprise number. The default is the number for examples. No
+    /// structured data if `None`.
     pub structured_data: Option<String>,
-    /// The longest message in bytes over UDP and datagram sockets. What is longer is cut, marked and counted.
+    /// Maximum size of a message over UDP and datagram sockets, in bytes. Longer ones are truncated, marked and counted.
     pub max_datagram: usize,
 }
 
@@ -198,16 +196,16 @@ impl Default for Syslog {
             hostname: None,
             format: SyslogFormat::Json,
             structured_data: Some("pullwatch@32473".to_owned()),
-            // What rsyslog and syslog-ng take unless told otherwise.
+            // The default limit of rsyslog and syslog-ng.
             max_datagram: 8192,
         }
     }
 }
 
-/// How to get to a syslog receiver.
+/// Transport to a syslog receiver.
 ///
-/// Syslog has no acknowledgement. An alert counts as delivered when the system took it; what was on its way when a receiver or a
-/// network died may be lost. HTTP is the sink for whom that is too little.
+/// Syslog has no acknowledgements. An alert counts as delivered once the kernel accepted it; it may be lost if the receiver or the
+/// network fails after that. Use HTTP for guaranteed delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Datagrams (RFC 5426) to `host:port`.
@@ -216,11 +214,11 @@ pub enum Transport {
     Tcp(String),
     /// An encrypted stream (RFC 5425) to `host:port`.
     Tls(String, TlsSettings),
-    /// The local socket, whatever kind it is. On a stream each message ends with a line break.
+    /// The local socket, datagram or stream. On a stream each message ends with a line break.
     Unix(PathBuf),
 }
 
-/// What a syslog message says.
+/// Format of a syslog message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SyslogFormat {
     /// The alert as JSON.
@@ -228,7 +226,7 @@ pub enum SyslogFormat {
     Json,
     /// ArcSight's Common Event Format, version 0.
     Cef,
-    /// The rule and its output.
+    /// Rule and output.
     Text,
 }
 
@@ -263,7 +261,7 @@ pub enum Facility {
 }
 
 impl Facility {
-    /// All of them, by their number.
+    /// All facilities, in the order of their numbers.
     pub const ALL: [(Facility, &'static str); 24] = [
         (Facility::Kern, "kern"),
         (Facility::User, "user"),
@@ -291,27 +289,27 @@ impl Facility {
         (Facility::Local7, "local7"),
     ];
 
-    /// Reads a facility's name, in any case.
+    /// Parses a name; case is ignored.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(_, name)| name.eq_ignore_ascii_case(word)).map(|(facility, _)| facility)
     }
 
-    /// Its number, from 0 to 23.
+    /// The number, from 0 to 23.
     pub fn number(self) -> usize {
         Self::ALL.iter().position(|(facility, _)| *facility == self).unwrap_or_default()
     }
 }
 
-/// When a delivery that failed is tried again: after a random time between nothing and a bound that doubles with each failure.
+/// Delays between attempts: random, up to a limit that doubles with each failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// The bound after the first failure.
+    /// Limit after the first failure.
     pub initial: Duration,
-    /// The bound does not grow over this.
+    /// Maximum of the limit.
     pub max: Duration,
-    /// A receiver that says when to come back is believed up to this.
+    /// Maximum delay that a receiver can request with `Retry-After`.
     pub max_retry_after: Duration,
-    /// Alerts that were stored longer ago are not sent any more, but go to the dead-letter file.
+    /// Alerts that were stored longer ago are sent to the dead-letter file instead.
     pub max_age: Option<Duration>,
 }
 
@@ -326,50 +324,50 @@ impl Default for Retry {
     }
 }
 
-/// A file of alerts that were not delivered, one JSON object a line: `reason`, `detail`, `time`, `sink`, `alert`.
+/// A file of undeliverable alerts, one JSON object per line: `reason`, `detail`, `time`, `sink`, `alert`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Where it is. It is made for its owner alone. `run` takes a relative path as one in the state directory.
+    /// Path of the file, which is created with mode 0600. `run` resolves a relative path in the state directory.
     pub path: PathBuf,
-    /// It does not grow over so many bytes. What finds no room is counted and gone.
+    /// Maximum size in bytes. Alerts that do not fit are counted and dropped.
     pub max_bytes: u64,
 }
 
 impl Default for DeadLetter {
-    /// 100 MiB beside the store, for all sinks.
+    /// 100 MiB in the state directory, shared by all sinks.
     fn default() -> Self {
         DeadLetter { path: PathBuf::from("dead-letters.jsonl"), max_bytes: 100 << 20 }
     }
 }
 
-/// A topic of Kafka.
+/// Settings for a Kafka topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kafka {
-    /// How to get there.
+    /// Brokers and client properties.
     pub cluster: Cluster,
-    /// The topic's name.
+    /// Name of the topic.
     pub topic: String,
-    /// What a record's key is. Records of one key stay in order.
+    /// Key of the records. Records of one key stay in order.
     pub key: Key,
-    /// How records are compressed.
+    /// Compression of the records.
     pub compression: Compression,
 }
 
-/// What a record's key is.
+/// Key of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Key {
-    /// Who did it, so that one's alerts stay in order.
+    /// The actor: alerts of one actor stay in order.
     #[default]
     Actor,
     /// The alert's id.
     Id,
-    /// The rule's name.
+    /// Name of the rule.
     Rule,
-    /// None: records go to any partition.
+    /// No key: records go to any partition.
     None,
 }
 
-/// How records are compressed.
+/// Compression of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Compression {
@@ -382,7 +380,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// All of them, by their names.
+    /// All values, with their names.
     pub const ALL: [(&str, Compression); 5] = [
         ("none", Compression::None),
         ("gzip", Compression::Gzip),
@@ -391,7 +389,7 @@ impl Compression {
         ("zstd", Compression::Zstd),
     ];
 
-    /// Its name.
+    /// The name in the configuration.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, one)| *one == self).map_or("none", |(name, _)| name)
     }

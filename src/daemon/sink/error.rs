@@ -1,79 +1,79 @@
-//! Sink settings that cannot work.
+//! Errors in the settings of sinks.
 
 use std::path::PathBuf;
 
 use crate::daemon::net::NetError;
 
-/// Why a sink cannot be made of its settings.
+/// Why the settings of a sink cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// A pattern of rule names is none.
-    #[error("`{pattern}` is no pattern of rule names: {reason}")]
+    /// Invalid rule name pattern.
+    #[error("invalid rule name pattern `{pattern}`: {reason}")]
     Pattern {
         /// The pattern.
         pattern: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// The URL is none, or neither `http` nor `https`.
-    #[error("the URL is not usable: {0}")]
+    /// Invalid URL. It may hold a secret, and is not shown.
+    #[error("invalid URL: {0}")]
     Url(&'static str),
-    /// A header is not one.
-    #[error("the header `{0}` is not usable: its name or its value has characters that no header may have")]
+    /// Invalid header. Its value may be a secret, and is not shown.
+    #[error("invalid header `{0}`: its name or its value has characters that are not allowed in headers")]
     Header(String),
-    /// The proxy's URL is none.
-    #[error("the proxy's URL is not usable")]
+    /// Invalid URL of the proxy. It may hold a secret, and is not shown.
+    #[error("invalid URL of the proxy")]
     Proxy,
-    /// A number makes no sense.
-    #[error("{0} must be above 0")]
+    /// A number that must be positive.
+    #[error("{0} must be greater than 0")]
     Zero(&'static str),
-    /// A text that syslog has no room for.
-    #[error("`{text}` is no {what}: it takes 1 to {most} printable ASCII characters{but}")]
+    /// A name that syslog does not allow.
+    #[error("invalid {what} `{text}`: expected 1 to {max_len} printable ASCII characters{except}")]
     Name {
-        /// What it should be.
+        /// What the name is for.
         what: &'static str,
-        /// What it is.
+        /// The name.
         text: String,
-        /// So many characters.
-        most: usize,
-        /// What else it must not hold.
-        but: &'static str,
+        /// Maximum number of characters.
+        max_len: usize,
+        /// Which printable characters are not allowed either.
+        except: &'static str,
     },
     /// An address without a port, or without a host.
-    #[error("`{0}` is no address: it takes host:port")]
+    #[error("invalid address `{0}`: expected host:port")]
     Address(String),
-    /// The properties of a client of Kafka.
+    /// Properties of the Kafka client.
     #[error(transparent)]
     Kafka(#[from] crate::daemon::kafka::Error),
     /// Certificates or keys.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The HTTP client.
-    #[error("the HTTP client cannot be made: {0}")]
+    /// The HTTP client cannot be built.
+    #[error("cannot build the HTTP client: {0}")]
     Client(String),
 }
 
-/// What is wrong with certificates or keys. Says which file, and nothing of what is in it.
+/// An error of certificates or keys. Names the file, and quotes nothing of its content.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file that cannot be read.
+    /// A file that cannot be read or has the wrong content.
     #[error("{path}: {reason}", path = .path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
-    /// One of certificate and key without the other.
-    #[error("a certificate needs its key, and a key its certificate")]
+    /// A certificate without a key, or a key without a certificate.
+    #[error("certificate and key must be set together")]
     Half,
-    /// The system has no authorities to trust.
-    #[error("the system has no certificate authorities; name a file with `ca`")]
+    /// The system has no certificate authorities.
+    #[error("the system has no certificate authorities: name a file with `ca`")]
     NoRoots,
-    /// A name that no certificate can be for.
-    #[error("`{0}` is no name of a server")]
+    /// A name that no certificate can be issued for.
+    #[error("invalid server name `{0}`: expected a host name or an IP address")]
     Name(String),
-    /// Anything else.
+    /// Any other error.
     #[error("{0}")]
     Other(String),
 }

@@ -1,4 +1,4 @@
-//! Alerts in a file, which others may move away.
+//! Appends alerts to a file that may be rotated by others.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -10,34 +10,32 @@ use super::failure::{Failure, Reason};
 use super::output::write_alert;
 use crate::detection::alert::StoredAlert;
 
-/// A file that lines are appended to.
+/// Appends lines to the file at a path.
 #[derive(Debug)]
 pub struct FileSink {
     settings: config::File,
-    /// Nothing before the first delivery, after [`FileSink::close`], and while a write runs.
-    open: Option<Open>,
+    /// `None` before the first delivery, after [`FileSink::close`], and while a write runs.
+    open: Option<OpenFile>,
 }
 
-/// An open file.
 #[derive(Debug)]
-struct Open {
+struct OpenFile {
     file: File,
-    /// Whether the last write ended inside a line.
+    /// The last write ended inside a line.
     ends_mid_line: bool,
 }
 
 impl FileSink {
-    /// Opens nothing yet.
     pub fn new(settings: &config::File) -> Self {
         FileSink { settings: settings.clone(), open: None }
     }
 
-    /// Lets go of the file. The next delivery opens what is at the path then.
+    /// Closes the file. The next delivery opens the path again.
     pub fn close(&mut self) {
         self.open = None;
     }
 
-    /// Appends all of them.
+    /// Appends all alerts.
     pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         let mut lines = Vec::new();
         let mut ends = Vec::with_capacity(alerts.len());
@@ -48,28 +46,29 @@ impl FileSink {
         let (open, path, sync) = (self.open.take(), self.settings.path.clone(), self.settings.sync);
         let write = tokio::task::spawn_blocking(move || write(open, &path, sync, &lines, &ends));
         let Ok((open, result)) = write.await else {
-            return Err(Failure::transient(Reason::Io, "the write was abandoned"));
+            return Err(Failure::transient(Reason::Io, "the write was aborted"));
         };
         self.open = open;
         result
     }
 }
 
-/// Writes lines to the file at the path, the open one if it is still there. `ends` says where each line ends.
+/// Writes lines to the open file, if the path still names it, or else to the file that the path names now. `ends` has the end of
+/// each line.
 fn write(
-    open: Option<Open>,
+    open: Option<OpenFile>,
     path: &Path,
     sync: bool,
     lines: &[u8],
     ends: &[usize],
-) -> (Option<Open>, Result<usize, Failure>) {
+) -> (Option<OpenFile>, Result<usize, Failure>) {
     let open = match open.filter(|open| is_at(&open.file, path)) {
         Some(open) => Ok(open),
-        None => Open::new(path),
+        None => OpenFile::new(path),
     };
     let mut open = match open {
         Ok(open) => open,
-        Err(error) => return (None, Err(named(path, &error))),
+        Err(error) => return (None, Err(io_failure(path, &error))),
     };
     let (written, result) = open.append(lines);
     let done = ends.partition_point(|end| *end <= written);
@@ -79,28 +78,28 @@ fn write(
     };
     match result {
         Ok(()) => (Some(open), Ok(done)),
-        // After an error of syncing nobody knows what is on the disk: all is written again.
-        Err(error) if written == lines.len() => (None, Err(named(path, &error))),
-        Err(error) => (Some(open), Err(named(path, &error).after(done))),
+        // After a failed sync the content of the disk is unknown: everything is written again.
+        Err(error) if written == lines.len() => (None, Err(io_failure(path, &error))),
+        Err(error) => (Some(open), Err(io_failure(path, &error).after(done))),
     }
 }
 
-fn named(path: &Path, error: &io::Error) -> Failure {
+fn io_failure(path: &Path, error: &io::Error) -> Failure {
     let failure = Failure::io(error);
     Failure { detail: format!("{}: {error}", path.display()), ..failure }
 }
 
-impl Open {
+impl OpenFile {
     fn new(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         let ends_mid_line = !starts_new_line(&file)?;
-        Ok(Open { file, ends_mid_line })
+        Ok(OpenFile { file, ends_mid_line })
     }
 
-    /// Appends bytes; says how many of them were written, whether or not that is all.
+    /// Appends bytes, and returns how many of them were written, also after an error.
     fn append(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
         if self.ends_mid_line {
-            // What a kill or a full disk cut off stays a line of its own.
+            // The part of a line that a kill or a full disk left stays a line of its own.
             if let Err(error) = self.file.write_all(b"\n") {
                 return (0, Err(error));
             }
@@ -124,7 +123,7 @@ impl Open {
     }
 }
 
-/// Whether what was opened is what the path names now.
+/// Whether the path still names the open file.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(ours), Ok(theirs)) => ours.dev() == theirs.dev() && ours.ino() == theirs.ino(),
@@ -132,11 +131,11 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Whether what is appended to a file starts a line. Pipes and devices have no past to look at.
+/// Whether appended bytes start a new line. True for pipes and devices, which cannot be read back.
 pub fn starts_new_line(file: &File) -> io::Result<bool> {
     let metadata = file.metadata()?;
     let Some(last) = metadata.len().checked_sub(1).filter(|_| metadata.is_file()) else { return Ok(true) };
     let mut byte = [0];
-    // Somebody may have cut the file since.
+    // The file may have been truncated meanwhile.
     Ok(file.read_at(&mut byte, last)? == 0 || byte == *b"\n")
 }

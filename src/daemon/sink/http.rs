@@ -1,4 +1,4 @@
-//! Alerts to an HTTP server.
+//! Sends alerts to an HTTP server.
 
 use std::error::Error as _;
 use std::io::Write as _;
@@ -17,35 +17,35 @@ use super::failure::{Failure, Reason, Remedy};
 use super::tls::Tls;
 use crate::detection::alert::StoredAlert;
 
-/// So much of an answer is read, so that the connection can be used again; nobody looks at it.
+/// Maximum size of a response that is drained, so that the connection can be reused. The content is ignored.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
-/// And so long it may take.
+/// Maximum time for draining a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// No token is longer.
+/// Maximum size of a token file.
 const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
-/// Requests to an HTTP server.
+/// Sends requests to one URL.
 #[derive(Debug)]
 pub struct HttpSink {
     settings: Http,
     url: Url,
     headers: HeaderMap,
-    /// Only where something is encrypted: a machine without authorities can still send in the clear.
+    /// Present only if something is encrypted: a machine without certificate authorities can still use `http`.
     tls: Option<Tls>,
     client: Client,
 }
 
 impl HttpSink {
-    /// Checks the settings. Sends nothing yet.
+    /// Checks the settings. Sends nothing.
     ///
     /// # Errors
-    /// When they cannot work.
+    /// When the settings cannot work.
     pub fn new(settings: &Http) -> Result<Self, SettingsError> {
-        let url = Url::parse(settings.url.reveal()).map_err(|_| SettingsError::Url("it does not parse"))?;
+        let url = Url::parse(settings.url.reveal()).map_err(|_| SettingsError::Url("it cannot be parsed"))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(SettingsError::Url("it is neither http nor https"));
+            return Err(SettingsError::Url("expected http or https"));
         }
         if let Body::Array { alerts, bytes } | Body::Lines { alerts, bytes } = settings.body
             && (alerts == 0 || bytes == 0)
@@ -59,7 +59,7 @@ impl HttpSink {
         Ok(HttpSink { settings: settings.clone(), url, headers, tls, client })
     }
 
-    /// Sends one request with as many of them as fit.
+    /// Sends one request with as many alerts as fit.
     pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         self.refresh();
         let mut headers = self.headers.clone();
@@ -69,12 +69,12 @@ impl HttpSink {
         let (count, body) = body(self.settings.body, alerts);
         let body = if self.settings.gzip { gzip(&body).map_err(|error| Failure::io(&error))? } else { body };
         let request = self.client.post(self.url.clone()).headers(headers).body(body);
-        let mut answer = request.send().await.map_err(failure)?;
-        let verdict = self.judge(&answer, count);
-        // The status has said it all: an answer that breaks off or never ends changes nothing.
+        let mut response = request.send().await.map_err(failure)?;
+        let result = self.classify(&response, count);
+        // Only the status counts: a body that breaks off or never ends changes nothing.
         let rest = async {
             let mut length = 0;
-            while let Ok(Some(chunk)) = answer.chunk().await {
+            while let Ok(Some(chunk)) = response.chunk().await {
                 length += chunk.len();
                 if length > MAX_RESPONSE_BYTES {
                     break;
@@ -82,15 +82,17 @@ impl HttpSink {
             }
         };
         let _ = tokio::time::timeout(RESPONSE_TIMEOUT, rest).await;
-        verdict
+        result
     }
 
-    /// Makes a new client where certificates were renewed.
+    /// Builds a new client if certificates were renewed.
     fn refresh(&mut self) {
         if self.tls.as_mut().is_some_and(Tls::refresh) {
             match client(&self.settings, self.tls.as_ref()) {
                 Ok(client) => self.client = client,
-                Err(error) => tracing::warn!(%error, "staying with the old certificates"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot use the renewed certificates; the previous ones stay in use")
+                }
             }
         }
     }
@@ -105,7 +107,8 @@ impl HttpSink {
         let mut token = String::from("Bearer ");
         let read = file.take(MAX_TOKEN_BYTES).read_to_string(&mut token).await;
         read.map_err(|error| wrong(&error))?;
-        let mut value = HeaderValue::from_str(token.trim_end()).map_err(|_| wrong(&"holds no token"))?;
+        let mut value =
+            HeaderValue::from_str(token.trim_end()).map_err(|_| wrong(&"contains no valid token"))?;
         if value.len() <= "Bearer".len() {
             return Err(wrong(&"is empty"));
         }
@@ -113,32 +116,33 @@ impl HttpSink {
         Ok(Some(value))
     }
 
-    fn judge(&self, answer: &Response, count: usize) -> Result<usize, Failure> {
-        let status = answer.status();
+    /// What a status means for the alerts of the request.
+    fn classify(&self, response: &Response, count: usize) -> Result<usize, Failure> {
+        let status = response.status();
         let (reason, remedy) = match status.as_u16() {
             200..=299 => return Ok(count),
-            429 => (Reason::Throttled, Remedy::Retry(retry_after(answer))),
-            408 | 425 | 500..=599 => (Reason::Server, Remedy::Retry(retry_after(answer))),
+            429 => (Reason::Throttled, Remedy::Retry(retry_after(response))),
+            408 | 425 | 500..=599 => (Reason::Server, Remedy::Retry(retry_after(response))),
             code if self.settings.retry_statuses.contains(&code) => {
-                (Reason::Rejected, Remedy::Retry(retry_after(answer)))
+                (Reason::Rejected, Remedy::Retry(retry_after(response)))
             }
             400..=499 => (Reason::Rejected, Remedy::GiveUp(count)),
             _ => (Reason::Unexpected, Remedy::Retry(None)),
         };
-        Err(Failure { delivered: 0, reason, remedy, detail: say(status) })
+        Err(Failure { delivered: 0, reason, remedy, detail: status_text(status) })
     }
 }
 
-fn say(status: StatusCode) -> String {
+fn status_text(status: StatusCode) -> String {
     match status.canonical_reason() {
         Some(reason) => format!("HTTP {} {reason}", status.as_u16()),
         None => format!("HTTP {}", status.as_u16()),
     }
 }
 
-/// When the server wants us back: so many seconds, or a date.
-fn retry_after(answer: &Response) -> Option<Duration> {
-    let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+/// The delay that the server asks for, in seconds or as a date.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
@@ -155,10 +159,10 @@ fn client(settings: &Http, tls: Option<&Tls>) -> Result<Client, SettingsError> {
     let builder = Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
-        // We count and space attempts ourselves.
+        // The worker counts and delays attempts itself.
         .retry(reqwest::retry::never())
         .connect_timeout(settings.connect_timeout)
-        // Below what servers and what stands between usually allow.
+        // Shorter than the idle timeout of most servers and proxies.
         .pool_idle_timeout(Duration::from_secs(30))
         .tcp_nodelay(true)
         .user_agent(concat!("pullwatch/", env!("CARGO_PKG_VERSION")));
@@ -169,7 +173,7 @@ fn client(settings: &Http, tls: Option<&Tls>) -> Result<Client, SettingsError> {
     builder.build().map_err(|error| SettingsError::Client(error.without_url().to_string()))
 }
 
-/// Trust in nobody, for clients that encrypt nothing. Without it the client would look for a default that nobody set.
+/// A configuration without trusted authorities, for clients that do not encrypt. Without one, reqwest looks for a default provider.
 fn client_config_without_roots() -> Result<rustls::ClientConfig, SettingsError> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
@@ -198,16 +202,16 @@ fn headers(settings: &Http) -> Result<HeaderMap, SettingsError> {
     Ok(headers)
 }
 
-/// A body with as many alerts as fit, at least one; says how many.
+/// Returns a body with as many alerts as fit, at least one, and their number.
 fn body(body: Body, alerts: &[StoredAlert]) -> (usize, Vec<u8>) {
-    let (most, bytes, [open, between, close]) = match body {
+    let (max_alerts, bytes, [open, between, close]) = match body {
         Body::Alert => (1, usize::MAX, ["", "", ""]),
         Body::Array { alerts, bytes } => (alerts, bytes, ["[", ",", "]"]),
         Body::Lines { alerts, bytes } => (alerts, bytes, ["", "\n", "\n"]),
     };
     let mut out = Vec::from(open);
     let mut count = 0;
-    for alert in alerts.iter().take(most) {
+    for alert in alerts.iter().take(max_alerts) {
         let more = between.len() + alert.json.len() + close.len();
         if count > 0 && out.len() + more > bytes {
             break;
@@ -228,7 +232,7 @@ fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// An error without the URL, which may hold a secret.
+/// Converts an error. The URL is removed, since it may contain a secret.
 fn failure(error: reqwest::Error) -> Failure {
     let error = error.without_url();
     let mut detail = error.to_string();
@@ -249,7 +253,7 @@ fn failure(error: reqwest::Error) -> Failure {
 }
 
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    // An io::Error passes over what it holds when asked for its source, and may hold another of its kind.
+    // `source` of an io::Error skips the error it wraps, which may be an io::Error again.
     match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
         Some(held) => is_tls(held),
         None => error.is::<rustls::Error>(),
@@ -263,7 +267,7 @@ mod tests {
     use crate::daemon::sink::tests::alert;
 
     #[test]
-    fn bodies_hold_what_fits() {
+    fn bodies_contain_as_many_alerts_as_fit() {
         let alerts: Vec<_> = (1..=4).map(alert).collect();
         let size = alerts[0].json.len();
         let (count, array) = body(Body::Array { alerts: 3, bytes: usize::MAX }, &alerts);
@@ -280,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_show_no_secret_and_wrong_ones_are_told() {
+    fn settings_and_errors_show_no_secret() {
         let settings = Http {
             url: Secret::new("https://user:hunter2@example.com/hook?token=hunter2"),
             headers: vec![("X-Key".into(), Secret::new("hunter2"))],

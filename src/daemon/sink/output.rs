@@ -1,33 +1,32 @@
-//! Alerts on standard output.
+//! Writes alerts to standard output.
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::config::Format;
-use super::failure::{Failure, Remedy};
+use super::failure::{Failure, Reason, Remedy};
 use super::text;
 use crate::detection::alert::StoredAlert;
 
-/// Lines to a writer that somebody reads, or pauses to.
+/// Writes lines to a writer whose reader may pause or go away.
 #[derive(Debug)]
 pub struct Output<W> {
     writer: W,
     format: Format,
     buffer: Vec<u8>,
-    /// Whether the last write may have ended inside a line.
+    /// The last write may have ended inside a line.
     ends_mid_line: bool,
 }
 
 impl<W: AsyncWrite + Unpin> Output<W> {
-    /// Lines of that format to that writer.
     pub fn new(writer: W, format: Format) -> Self {
         Output { writer, format, buffer: Vec::new(), ends_mid_line: false }
     }
 
-    /// Writes all of them.
+    /// Writes all alerts.
     pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         self.buffer.clear();
         if self.ends_mid_line {
-            // Else what comes now would be read as the rest of that line, and both be lost.
+            // Otherwise the next alert would be read as the rest of that line, and both be lost.
             self.buffer.push(b'\n');
         }
         self.ends_mid_line = true;
@@ -44,15 +43,15 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                 Ok(alerts.len())
             }
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                let detail = "nobody reads standard output any more (broken pipe)";
-                Err(Failure { remedy: Remedy::End, ..Failure::transient(super::failure::Reason::Io, detail) })
+                let detail = "the reader of standard output is gone (broken pipe)";
+                Err(Failure { remedy: Remedy::End, ..Failure::transient(Reason::Io, detail) })
             }
             Err(error) => Err(Failure::io(&error)),
         }
     }
 }
 
-/// Appends an alert and a line's end.
+/// Appends an alert and a line break.
 pub fn write_alert(format: Format, alert: &StoredAlert, out: &mut Vec<u8>) {
     match format {
         Format::Auto | Format::Json => {
@@ -71,7 +70,7 @@ mod tests {
     use tokio::net::unix::pipe;
 
     #[tokio::test]
-    async fn each_alert_is_a_line() {
+    async fn writes_one_line_per_alert() {
         let (writer, mut reader) = pipe::pipe().unwrap();
         let mut output = Output::new(writer, Format::Json);
         assert_eq!(output.deliver(&[alert(1), alert(2)]).await.unwrap(), 2);
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_after_one_that_was_cut_is_a_line_of_its_own() {
+    async fn starts_a_new_line_after_a_partial_write() {
         let (writer, mut reader) = tokio::io::duplex(10);
         let mut output = Output::new(writer, Format::Json);
         let alerts = [alert(1)];
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_left_ends_the_sink() {
+    async fn a_broken_pipe_ends_the_sink() {
         let (writer, reader) = pipe::pipe().unwrap();
         drop(reader);
         let failure = Output::new(writer, Format::Text).deliver(&[alert(1)]).await.unwrap_err();

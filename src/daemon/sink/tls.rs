@@ -1,4 +1,4 @@
-//! Whom to trust, and who we are: one way for all sinks that encrypt.
+//! TLS of all sinks: trusted authorities, client certificate, reload of renewed files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::config::TlsSettings;
 use super::error::TlsError;
 use crate::daemon::net::watched_files::WatchedFiles;
 
-/// So often files of certificates are last_check at: those that a machine renews are renewed days ahead.
+/// Minimum time between checks for renewed files. Certificates are renewed days before they expire.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Settings of TLS, and what was made of the files they name.
+/// TLS settings, and the client configuration built from the files they name.
 #[derive(Debug)]
 pub struct Tls {
     settings: TlsSettings,
@@ -30,7 +30,7 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// When they do not hold what they should.
+    /// When a file cannot be read or has the wrong content.
     pub fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
         let paths = [&settings.ca, &settings.certificate, &settings.key];
         let watched = WatchedFiles::new(paths.into_iter().flatten().cloned().collect())?;
@@ -38,13 +38,12 @@ impl Tls {
         Ok(Tls { settings: settings.clone(), config, watched, last_check: Instant::now() })
     }
 
-    /// What connections are made with.
     pub fn config(&self) -> &Arc<ClientConfig> {
         &self.config
     }
 
-    /// Reads the files again if they changed; says whether there is something new. Files that make no sense (half written,
-    /// perhaps) change nothing.
+    /// Reloads the files if they changed, and returns whether the configuration is new. Invalid files, such as half-written ones,
+    /// change nothing.
     pub fn refresh(&mut self) -> bool {
         if self.last_check.elapsed() < RELOAD_INTERVAL {
             return false;
@@ -62,8 +61,8 @@ impl Tls {
                 true
             }
             Err(error) => {
-                // At most once in RELOAD_INTERVAL.
-                tracing::warn!(%error, "new certificates are not usable; staying with the old ones");
+                // At most once per RELOAD_INTERVAL.
+                tracing::warn!(%error, "changed TLS files are invalid; the previous certificates stay in use");
                 false
             }
         }
@@ -71,7 +70,7 @@ impl Tls {
 }
 
 fn client(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
-    // Said and not left to the process's default, which nobody may have set.
+    // Explicit: the process may have no default provider.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = Arc::new(roots(settings.ca.as_deref())?);
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
@@ -90,7 +89,7 @@ fn client(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
         (None, None) => Ok(builder.with_no_client_auth()),
         (Some(certificate), Some(key)) => {
             let chain = certificates(certificate)?;
-            let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
+            let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| pem_error(key, &error))?;
             builder
                 .with_client_auth_cert(chain, secret)
                 .map_err(|error| TlsError::File { path: key.clone(), reason: error.to_string() })
@@ -109,7 +108,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
                     .map_err(|error| TlsError::File { path: path.to_owned(), reason: error.to_string() })?;
             }
         }
-        // Systems have some that are odd; those are passed over.
+        // System stores contain certificates that cannot be parsed; they are skipped.
         None => {
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
@@ -117,36 +116,36 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
     if store.is_empty() { Err(TlsError::NoRoots) } else { Ok(store) }
 }
 
-/// A file's certificates, at least one.
+/// The certificates of a file, at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| wrong(path, &error))?;
+    let certificates = read.map_err(|error| pem_error(path, &error))?;
     if certificates.is_empty() {
-        return Err(TlsError::File { path: path.to_owned(), reason: "holds no certificate".to_owned() });
+        return Err(TlsError::File { path: path.to_owned(), reason: "contains no certificate".to_owned() });
     }
     Ok(certificates)
 }
 
-/// What is wrong with a PEM file. The crate's own words may quote the file, which may be a key.
-fn wrong(path: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
+/// An error of a PEM file. The message of the crate may quote the file, which may be a key, and is not used.
+fn pem_error(path: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
     use rustls_pki_types::pem::Error;
     let reason = match error {
         Error::Io(error) => error.to_string(),
-        Error::NoItemsFound => "holds nothing of what it should, in PEM".to_owned(),
-        _ => "is no sound PEM".to_owned(),
+        Error::NoItemsFound => "contains no PEM section of the expected kind".to_owned(),
+        _ => "is not valid PEM".to_owned(),
     };
     TlsError::File { path: path.to_owned(), reason }
 }
 
-/// Reads a server's name or address.
+/// Parses the name or address of a server.
 ///
 /// # Errors
-/// When it is none.
+/// When it is neither.
 pub fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(name.to_owned()).map_err(|_| TlsError::Name(name.to_owned()))
 }
 
-/// Wants a certificate for a name that is not the one we connect to. All else is checked as ever.
+/// Verifies the certificate against another name than that of the connection. Everything else is verified as usual.
 #[derive(Debug)]
 struct ServerNameOverride {
     name: ServerName<'static>,
@@ -193,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn renewed_certificates_are_taken_and_half_written_ones_are_not() {
+    fn reloads_renewed_certificates_but_not_half_written_ones() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
         let authority = |names: usize| {

@@ -1,4 +1,4 @@
-//! ArcSight's Common Event Format, version 0.
+//! Writes alerts in ArcSight's Common Event Format, version 0.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use crate::daemon::sink::text::truncate_str;
 use crate::detection::alert::{Priority, StoredAlert, push_hex};
 use crate::text::escape::visible;
 
-/// The whole line. Values are cut to the lengths that the format's dictionary gives their keys.
+/// Returns the line of an alert. Values are truncated to the maximum length of their key in the format's dictionary.
 pub fn write(alert: &StoredAlert) -> String {
     let rule = header(truncate_str(&alert.rule, 512));
     let mut out = format!(
@@ -20,20 +20,20 @@ pub fn write(alert: &StoredAlert) -> String {
     let mut id = Vec::with_capacity(32);
     push_hex(&alert.id, &mut id);
     let when = if alert.time == 0 { alert.stored } else { alert.time };
-    // Writing to a String does not fail.
+    // Writing to a String cannot fail.
     let _ = write!(out, "rt={} externalId={} cat=k8s_audit", when / 1_000_000, String::from_utf8_lossy(&id));
-    let mut push = |key: &str, value: &str, most: usize| {
+    let mut push = |key: &str, value: &str, max_len: usize| {
         if !value.is_empty() {
-            let _ = write!(out, " {key}={}", extension(truncate_str(value, most)));
+            let _ = write!(out, " {key}={}", extension(truncate_str(value, max_len)));
         }
     };
     push("suser", &alert.actor, 1023);
-    // What the alert says of its event. A line that is no JSON says nothing.
+    // Fields of the event, if the alert is valid JSON.
     let json: Value = serde_json::from_slice(&alert.json).unwrap_or_default();
     let event = &json["event"];
     push("act", event["verb"].as_str().unwrap_or_default(), 63);
     push("requestClientApplication", event["userAgent"].as_str().unwrap_or_default(), 1023);
-    // Only the last address was added by the apiserver, the others by the client.
+    // The apiserver adds the last address; the client can forge the others.
     let address = event["sourceIPs"].as_array().and_then(|list| list.last()).and_then(Value::as_str);
     match address.map(str::parse) {
         Some(Ok(IpAddr::V4(address))) => push("src", &address.to_string(), 45),
@@ -51,7 +51,7 @@ pub fn write(alert: &StoredAlert) -> String {
     out
 }
 
-/// From 0 to 10, as bad.
+/// CEF severity, from 0 to 10.
 fn severity(priority: Priority) -> u8 {
     match priority {
         Priority::Emergency => 10,
@@ -65,14 +65,13 @@ fn severity(priority: Priority) -> u8 {
     }
 }
 
-/// A part of the header: `\` and `|` are escaped, and there is no way to write a line break.
+/// Escapes a header field. `\` and `|` have escapes; line breaks have none, and become spaces.
 fn header(text: &str) -> String {
     let text = text.replace(['\n', '\r', '\t'], " ");
     visible(&text).replace('\\', "\\\\").replace('|', "\\|")
 }
 
-/// A value: `\` and `=` are escaped, line breaks have escapes of their own. Other control characters have none, and are
-/// spelled out.
+/// Escapes an extension value. `\`, `=` and line breaks have escapes; other control characters have none, and are made visible.
 fn extension(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -96,7 +95,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_line_has_its_parts() {
+    fn a_line_has_all_fields() {
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
             write(&alert(1)),
@@ -110,7 +109,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_end_where_they_should(text in any::<String>()) {
+        fn no_text_can_end_its_field(text in any::<String>()) {
             for (written, ends) in [(header(&text), '|'), (extension(&text), '=')] {
                 let mut escaped = false;
                 for letter in written.chars() {
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_end_a_part_is_escaped() {
+    fn escapes_field_separators() {
         assert_eq!(header("a|b\\c\nd=e\0"), "a\\|b\\\\c d=e\\\\u{0}");
         assert_eq!(extension("a|b\\c\nd=e\r\u{2028}\0"), "a|b\\\\c\\nd\\=e\\r\\\\u{2028}\\\\u{0}");
     }

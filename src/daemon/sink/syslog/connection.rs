@@ -1,4 +1,4 @@
-//! The way to a syslog receiver.
+//! Connections to a syslog receiver over each transport.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,34 +21,27 @@ use crate::daemon::sink::tls::{Tls, server_name};
 /// The name of a receiver of datagrams is last_check up again after so long: nothing else would tell that it moved.
 const DNS_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A server says that it refuses our certificate only after TLS 1.3 lets us write; so long it is given to say so.
+/// How long to wait for the server to reject the client certificate. With TLS 1.3 the client can write before that.
 const TLS_REJECTION_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How to get a connection.
+/// Opens connections.
 #[derive(Debug)]
 pub enum Connector {
-    /// Datagrams over a network.
     Udp(String),
-    /// A stream.
     Tcp(String),
-    /// An encrypted stream.
     Tls(String, ServerName<'static>, Box<Tls>),
-    /// The local socket.
+    /// Path of the local socket, datagram or stream.
     Unix(PathBuf),
 }
 
-/// A connection.
+/// An open connection.
 #[derive(Debug)]
 pub enum Connection {
-    /// Since when, and where to.
+    /// With the time of the name resolution.
     Udp(Instant, UdpSocket),
-    /// A stream.
     Tcp(TcpStream),
-    /// An encrypted stream.
     Tls(Box<TlsStream<TcpStream>>),
-    /// Local datagrams.
     UnixDatagram(UnixDatagram),
-    /// A local stream.
     UnixStream(UnixStream),
 }
 
@@ -56,13 +49,13 @@ impl Connector {
     /// Checks the settings.
     ///
     /// # Errors
-    /// When they cannot work.
+    /// When the settings cannot work.
     pub fn new(transport: &Transport) -> Result<Self, SettingsError> {
         Ok(match transport {
-            Transport::Udp(address) => Connector::Udp(checked(address)?.to_owned()),
-            Transport::Tcp(address) => Connector::Tcp(checked(address)?.to_owned()),
+            Transport::Udp(address) => Connector::Udp(check_address(address)?.to_owned()),
+            Transport::Tcp(address) => Connector::Tcp(check_address(address)?.to_owned()),
             Transport::Tls(address, settings) => {
-                let host = checked(address)?.rsplit_once(':').map_or("", |(host, _)| host);
+                let host = check_address(address)?.rsplit_once(':').map_or("", |(host, _)| host);
                 let name = server_name(host.trim_start_matches('[').trim_end_matches(']'))?;
                 Connector::Tls(address.clone(), name, Box::new(Tls::new(settings)?))
             }
@@ -70,7 +63,7 @@ impl Connector {
         })
     }
 
-    /// Whether there is something new about how to connect.
+    /// Reloads renewed certificates, and returns whether there are any.
     pub fn refresh(&mut self) -> bool {
         match self {
             Connector::Tls(_, _, tls) => tls.refresh(),
@@ -78,13 +71,12 @@ impl Connector {
         }
     }
 
-    /// Connects.
     pub async fn connect(&self) -> Result<Connection, Failure> {
         let connection = match self {
             Connector::Udp(address) => udp(address).await,
             Connector::Tcp(address) => tcp(address).await.map(Connection::Tcp),
             Connector::Tls(address, name, tls) => {
-                let stream = tcp(address).await.map_err(|error| unreached(&error))?;
+                let stream = tcp(address).await.map_err(|error| connect_failure(&error))?;
                 let connector = TlsConnector::from(tls.config().clone());
                 let stream = encrypted(connector.connect(name.clone(), stream)).await;
                 return stream.map(|stream| Connection::Tls(Box::new(stream)));
@@ -94,7 +86,7 @@ impl Connector {
                 Ok(socket)
             }) {
                 Ok(socket) => Ok(Connection::UnixDatagram(socket)),
-                // It may be of the other kind; then that attempt tells what is wrong.
+                // It may be a stream socket; then that attempt has the meaningful error.
                 Err(error) => match UnixStream::connect(path).await {
                     Ok(stream) => Ok(Connection::UnixStream(stream)),
                     Err(other) if other.kind() == io::ErrorKind::ConnectionRefused => Err(other),
@@ -102,12 +94,12 @@ impl Connector {
                 },
             },
         };
-        connection.map_err(|error| unreached(&error))
+        connection.map_err(|error| connect_failure(&error))
     }
 }
 
-/// An address with a host and a port.
-fn checked(address: &str) -> Result<&str, SettingsError> {
+/// Checks that an address has a host and a port.
+fn check_address(address: &str) -> Result<&str, SettingsError> {
     let parts = address.rsplit_once(':').filter(|(host, port)| {
         let is_one = !host.contains(':') || host.starts_with('[') && host.ends_with(']');
         !host.is_empty() && is_one && port.parse::<u16>().is_ok_and(|port| port > 0)
@@ -115,9 +107,9 @@ fn checked(address: &str) -> Result<&str, SettingsError> {
     parts.map(|_| address).ok_or_else(|| SettingsError::Address(address.to_owned()))
 }
 
-/// Whatever stands in the way of a connection, there is none.
-fn unreached(error: &io::Error) -> Failure {
-    Failure::transient(Reason::Connection, format!("no connection: {error}"))
+/// A failure to connect, whatever its kind.
+fn connect_failure(error: &io::Error) -> Failure {
+    Failure::transient(Reason::Connection, format!("cannot connect: {error}"))
 }
 
 async fn udp(address: &str) -> io::Result<Connection> {
@@ -155,11 +147,11 @@ async fn encrypted(connect: tokio_rustls::Connect<TcpStream>) -> Result<TlsStrea
     match tokio::time::timeout(TLS_REJECTION_TIMEOUT, closed(&mut stream)).await {
         Err(_) => Ok(stream),
         Ok(Some(error)) => Err(failure(error)),
-        Ok(None) => Err(Failure::transient(Reason::Connection, "the receiver hung up at once")),
+        Ok(None) => Err(Failure::transient(Reason::Connection, "the receiver closed the connection at once")),
     }
 }
 
-/// Waits until a stream ends, well or badly. What a receiver says is passed over: syslog has no answers.
+/// Waits until a stream ends, and returns its error if there is one. Received bytes are ignored: syslog has no responses.
 async fn closed(stream: &mut (impl AsyncRead + Unpin)) -> Option<io::Error> {
     let mut bytes = [0; 512];
     loop {
@@ -171,11 +163,11 @@ async fn closed(stream: &mut (impl AsyncRead + Unpin)) -> Option<io::Error> {
     }
 }
 
-/// Whether a stream is open as far as is known at this moment. Writing to one that the receiver closed would work once, and the
-/// message be lost.
+/// Whether a stream is open as far as is known now. The first write after the receiver closed it would succeed, and the message be
+/// lost.
 async fn is_open(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     let mut bytes = [0; 512];
-    // A receiver that talks without an end is not listening.
+    // A receiver that sends without end is not usable.
     for _ in 0..64 {
         let poll = std::future::poll_fn(|context| {
             let mut buffer = ReadBuf::new(&mut bytes);
@@ -198,7 +190,7 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Resu
 }
 
 impl Connection {
-    /// Whether it is of use still, as far as can be told.
+    /// Whether the connection is usable, as far as is known.
     pub async fn is_alive(&mut self) -> bool {
         match self {
             Connection::Udp(since, _) => since.elapsed() < DNS_REFRESH_INTERVAL,
@@ -209,15 +201,15 @@ impl Connection {
         }
     }
 
-    /// Whether messages are written one after the other.
+    /// Whether it is a stream, on which messages are framed.
     pub fn is_stream(&self) -> bool {
         !matches!(self, Connection::Udp(..) | Connection::UnixDatagram(_))
     }
 
-    /// Appends a message so that the receiver sees where it ends.
+    /// Appends a message with the framing of the transport.
     pub fn frame(&self, message: &[u8], out: &mut Vec<u8>) {
         if matches!(self, Connection::UnixStream(_)) {
-            // Local daemons know nothing else. No message holds a line break.
+            // The only framing that local daemons support. Messages contain no line breaks.
             out.extend_from_slice(message);
             out.push(b'\n');
         } else {
@@ -237,13 +229,13 @@ impl Connection {
         }
     }
 
-    /// Whether errors of sending are of what was sent earlier.
-    pub fn is_late(&self) -> bool {
+    /// Whether errors of sending are about datagrams that were sent earlier.
+    pub fn has_deferred_errors(&self) -> bool {
         matches!(self, Connection::Udp(..))
     }
 
-    /// What came back of datagrams that were sent, if it is here already: that nobody listens, perhaps.
-    pub fn late_error(&self) -> Option<io::Error> {
+    /// The error of a datagram that was sent earlier, if it has arrived; for example, that nobody listens.
+    pub fn deferred_error(&self) -> Option<io::Error> {
         match self {
             Connection::Udp(_, socket) => socket.take_error().unwrap_or_else(Some),
             _ => None,
@@ -262,7 +254,7 @@ impl Connection {
     }
 }
 
-/// Whether a message was too long for a datagram: EMSGSIZE, for which the standard library has no word.
+/// Whether a message was too long for a datagram (EMSGSIZE, which has no `ErrorKind`).
 pub fn is_too_long(error: &io::Error) -> bool {
     let number = if cfg!(target_os = "linux") { 90 } else { 40 };
     error.raw_os_error() == Some(number)
@@ -273,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_have_a_host_and_a_port() {
+    fn addresses_need_a_host_and_a_port() {
         for good in ["a:514", "10.0.0.1:514", "[::1]:514"] {
             assert!(checked(good).is_ok(), "{good}");
         }

@@ -1,4 +1,4 @@
-//! A message as RFC 5424 has it.
+//! Writes syslog messages (RFC 5424).
 
 use crate::daemon::sink::config::{Syslog, SyslogFormat};
 use crate::daemon::sink::error::SettingsError;
@@ -9,13 +9,13 @@ use crate::text::escape::visible;
 
 use super::cef;
 
-/// What stands at the end of a message that was cut.
-const CUT: &str = "...[truncated]";
+/// End of a truncated message.
+const TRUNCATION_MARK: &str = "...[truncated]";
 
-/// A value of structured data is cut after so many bytes, before it is escaped.
+/// Maximum length of a value of structured data before escaping, in bytes.
 const MAX_VALUE_BYTES: usize = 512;
 
-/// What is the same for all messages of a sink.
+/// The parts that all messages of a sink share.
 #[derive(Debug)]
 pub struct Writer {
     facility: usize,
@@ -29,16 +29,16 @@ impl Writer {
     /// Checks the settings.
     ///
     /// # Errors
-    /// When a name is none.
+    /// When a name is not allowed.
     pub fn new(settings: &Syslog) -> Result<Self, SettingsError> {
         let host = match &settings.hostname {
             Some(name) => checked("host name", name, 255, "")?.to_owned(),
-            // A machine's own name is what it is. `-` says that there is none.
+            // The machine's name may not be allowed in syslog. `-` is the nil value.
             None => Some(gethostname::gethostname().to_string_lossy().into_owned())
                 .filter(|name| checked("host name", name, 255, "").is_ok())
                 .unwrap_or_else(|| "-".to_owned()),
         };
-        let app = checked("program's name", &settings.app_name, 48, "")?;
+        let app = checked("program name", &settings.app_name, 48, "")?;
         if let Some(id) = &settings.structured_data {
             checked("id of structured data", id, 32, "=]\"")?;
         }
@@ -50,17 +50,17 @@ impl Writer {
         })
     }
 
-    /// Appends a message of at most so many bytes, of which there must be 480; says whether it was cut.
+    /// Appends a message of at max_len `max_len` bytes, at least 480; returns whether it was truncated.
     ///
-    /// There is no byte order mark before the text, although RFC 5424 asks for one: receivers hand it on, and then what follows
-    /// is no JSON.
-    pub fn write(&self, alert: &StoredAlert, most: usize, out: &mut Vec<u8>) -> bool {
+    /// There is no byte order mark before the text, although RFC 5424 asks for one: receivers pass it on, and JSON parsers reject
+    /// it.
+    pub fn write(&self, alert: &StoredAlert, max_len: usize, out: &mut Vec<u8>) -> bool {
         let from = out.len();
         let priority = self.facility * 8 + alert.priority as usize;
         out.extend_from_slice(format!("<{priority}>1 ").as_bytes());
         let when = if alert.time == 0 { alert.stored } else { alert.time };
         time::write_rfc3339(out, when);
-        // Nanoseconds are more than the format has room for: three digits and the Z.
+        // Syslog allows microseconds: cuts three digits and the Z.
         out.truncate(out.len() - 4);
         out.push(b'Z');
         out.extend_from_slice(self.sender.as_bytes());
@@ -71,18 +71,18 @@ impl Writer {
         }
         out.push(b' ');
         let message = self.message(alert);
-        if out.len() - from + message.len() <= most {
+        if out.len() - from + message.len() <= max_len {
             out.extend_from_slice(message.as_bytes());
             return false;
         }
-        if out.len() - from + CUT.len() > most {
-            // Not even the structured data has room.
+        if out.len() - from + TRUNCATION_MARK.len() > max_len {
+            // Not even the structured data fits.
             out.truncate(sender_end);
             out.extend_from_slice(b"- ");
         }
-        let room = most.saturating_sub(out.len() - from + CUT.len());
+        let room = max_len.saturating_sub(out.len() - from + TRUNCATION_MARK.len());
         out.extend_from_slice(truncate_str(&message, room).as_bytes());
-        out.extend_from_slice(CUT.as_bytes());
+        out.extend_from_slice(TRUNCATION_MARK.as_bytes());
         true
     }
 
@@ -98,15 +98,15 @@ impl Writer {
 fn checked<'t>(
     what: &'static str,
     text: &'t str,
-    most: usize,
-    not: &'static str,
+    max_len: usize,
+    forbidden: &'static str,
 ) -> Result<&'t str, SettingsError> {
-    let is_one = |byte: u8| (33..=126).contains(&byte) && !not.as_bytes().contains(&byte);
-    if (1..=most).contains(&text.len()) && text.bytes().all(is_one) {
+    let is_allowed = |byte: u8| (33..=126).contains(&byte) && !forbidden.as_bytes().contains(&byte);
+    if (1..=max_len).contains(&text.len()) && text.bytes().all(is_allowed) {
         return Ok(text);
     }
-    let but = if not.is_empty() { "" } else { ", none of them `=`, `]` or `\"`" };
-    Err(SettingsError::Name { what, text: text.to_owned(), most, but })
+    let except = if forbidden.is_empty() { "" } else { ", except `=`, `]` and `\"`" };
+    Err(SettingsError::Name { what, text: text.to_owned(), max_len, except })
 }
 
 fn push_data(id: &str, alert: &StoredAlert, out: &mut Vec<u8>) {
@@ -131,8 +131,8 @@ fn push_data(id: &str, alert: &StoredAlert, out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-/// Appends a PARAM-VALUE: `"`, `\` and `]` are escaped by `\`. Control characters are allowed there, but receivers write what
-/// they get into lines of files, so that they are spelled out.
+/// Appends a PARAM-VALUE: `"`, `\` and `]` are escaped with `\`. Control characters are allowed, but receivers write values to
+/// lines of files; they are made visible.
 fn push_value(value: &str, out: &mut Vec<u8>) {
     for byte in visible(value).bytes() {
         if matches!(byte, b'"' | b'\\' | b']') {
@@ -149,14 +149,14 @@ mod tests {
     use crate::text::escape::is_disruptive;
     use proptest::prelude::*;
 
-    fn written(settings: &Syslog, alert: &StoredAlert, most: usize) -> (bool, String) {
+    fn written(settings: &Syslog, alert: &StoredAlert, max_len: usize) -> (bool, String) {
         let mut out = Vec::new();
-        let cut = Writer::new(settings).unwrap().write(alert, most, &mut out);
+        let cut = Writer::new(settings).unwrap().write(alert, max_len, &mut out);
         (cut, String::from_utf8(out).unwrap())
     }
 
     #[test]
-    fn a_message_has_its_parts() {
+    fn a_message_has_all_parts() {
         let settings =
             Syslog { hostname: Some("node-1".into()), format: SyslogFormat::Text, ..Syslog::default() };
         let (cut, text) = written(&settings, &alert(1), usize::MAX);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_values_stay_inside_their_quotes() {
+    fn hostile_values_cannot_leave_their_quotes() {
         let hostile = StoredAlert {
             actor: HOSTILE.into(),
             target: HOSTILE.repeat(100),
@@ -183,11 +183,11 @@ mod tests {
         };
         for format in [SyslogFormat::Text, SyslogFormat::Cef, SyslogFormat::Json] {
             let settings = Syslog { format, ..Syslog::default() };
-            for most in [usize::MAX, 3000, 1000, 480] {
-                let (cut, text) = written(&settings, &hostile, most);
+            for max_len in [usize::MAX, 3000, 1000, 480] {
+                let (cut, text) = written(&settings, &hostile, max_len);
                 assert!(!text.chars().any(is_disruptive), "{text:?}");
-                assert!(text.len() <= most);
-                assert_eq!(cut, text.ends_with(CUT));
+                assert!(text.len() <= max_len);
+                assert_eq!(cut, text.ends_with(TRUNCATION_MARK));
                 // The first `]` that is not escaped, outside or inside quotes, ends the structured data.
                 let data = text.split_once(" alert ").unwrap().1;
                 if data.starts_with('[') {
@@ -213,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn values_read_back(value in any::<String>()) {
+        fn escaped_values_are_read_back(value in any::<String>()) {
             let mut out = Vec::new();
             push_value(&value, &mut out);
             let out = String::from_utf8(out).unwrap();
@@ -230,18 +230,18 @@ mod tests {
         }
 
         #[test]
-        fn no_text_breaks_a_bound(text in any::<String>(), times in 0_usize..50, most in 480_usize..3000) {
+        fn no_text_exceeds_the_limit(text in any::<String>(), times in 0_usize..50, max_len in 480_usize..3000) {
             let text = text.repeat(times);
             let alert = StoredAlert { actor: text.clone(), target: text.clone(), message: text, ..alert(1) };
             for format in [SyslogFormat::Text, SyslogFormat::Cef] {
-                let (cut, written) = written(&Syslog { format, ..Syslog::default() }, &alert, most);
-                prop_assert!(written.len() <= most && cut == written.ends_with(CUT));
+                let (cut, written) = written(&Syslog { format, ..Syslog::default() }, &alert, max_len);
+                prop_assert!(written.len() <= max_len && cut == written.ends_with(TRUNCATION_MARK));
             }
         }
     }
 
     #[test]
-    fn names_that_would_break_the_head_are_refused() {
+    fn rejects_names_that_would_break_the_header() {
         for name in ["", "a b", "a\n", "ä", &"a".repeat(49)] {
             assert!(Writer::new(&Syslog { app_name: name.into(), ..Syslog::default() }).is_err());
         }

@@ -1,4 +1,4 @@
-//! Alerts to a syslog receiver: `message` says what is sent, `connection` how it gets there, `cef` is one of the things to say.
+//! Sends alerts to a syslog receiver: `message` writes them, `connection` transports them, `cef` is one of the formats.
 
 mod cef;
 mod connection;
@@ -13,37 +13,37 @@ use crate::detection::alert::StoredAlert;
 use connection::{Connection, Connector};
 use message::Writer;
 
-/// What is written to a stream at once, but for a message that is longer by itself.
+/// Maximum size of one write to a stream; a single message may exceed it.
 const MAX_WRITE_BYTES: usize = 256 << 10;
 
-/// Messages to a syslog receiver.
+/// Sends messages to one receiver.
 #[derive(Debug)]
 pub struct SyslogSink {
     writer: Writer,
     connector: Connector,
-    /// Nothing while a write runs: when that is dropped halfway, so is the connection, and with it half a message.
+    /// `None` while a write runs: if the write is dropped halfway, so is the connection, and no message follows half of another.
     connection: Option<Connection>,
     max_datagram: usize,
     truncated: IntCounter,
 }
 
 impl SyslogSink {
-    /// Checks the settings. Connects to nothing yet.
+    /// Checks the settings. Connects to nothing.
     ///
     /// # Errors
-    /// When they cannot work.
+    /// When the settings cannot work.
     pub fn new(settings: &config::Syslog, truncated: IntCounter) -> Result<Self, SettingsError> {
         Ok(SyslogSink {
             writer: Writer::new(settings)?,
             connector: Connector::new(&settings.transport)?,
             connection: None,
-            // No receiver takes less than 480 (RFC 5424, 6.1), no datagram over IPv4 holds more than 65,507.
+            // Receivers must accept 480 (RFC 5424, 6.1); a datagram over IPv4 has at most 65,507.
             max_datagram: settings.max_datagram.clamp(480, 65_507),
             truncated,
         })
     }
 
-    /// Sends as many of them as one write takes.
+    /// Sends as many alerts as fit into one write.
     pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         let mut old = self.connection.take();
         if let Some(connection) = &mut old
@@ -83,24 +83,26 @@ impl SyslogSink {
     async fn datagrams(&self, connection: &mut Connection, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         let mut message = Vec::new();
         for (done, alert) in alerts.iter().enumerate() {
-            let mut most = self.max_datagram;
+            let mut max_len = self.max_datagram;
             loop {
                 message.clear();
-                let cut = self.writer.write(alert, most, &mut message);
+                let is_truncated = self.writer.write(alert, max_len, &mut message);
                 match connection.send(&message).await {
                     Ok(()) => {
-                        self.truncated.inc_by(u64::from(cut));
+                        self.truncated.inc_by(u64::from(is_truncated));
                         break;
                     }
-                    // A way that takes less than we were told would never take this message.
-                    Err(error) if connection::is_too_long(&error) && most > 480 => most = (most / 2).max(480),
-                    // A network says so of what was sent before: nobody knows since when.
-                    Err(error) if connection.is_late() => return Err(Failure::io(&error)),
+                    // The path's limit is below the configured one: it would never accept this message.
+                    Err(error) if connection::is_too_long(&error) && max_len > 480 => {
+                        max_len = (max_len / 2).max(480);
+                    }
+                    // The error is about a datagram that was sent earlier; it is unknown which.
+                    Err(error) if connection.has_deferred_errors() => return Err(Failure::io(&error)),
                     Err(error) => return Err(Failure::io(&error).after(done)),
                 }
             }
         }
-        match connection.late_error() {
+        match connection.deferred_error() {
             Some(error) => Err(Failure::io(&error)),
             None => Ok(alerts.len()),
         }
