@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use brokers::Brokers;
-use common::{RULE, event, pullwatch};
+use common::{RULE, WAIT_TIMEOUT, event, pullwatch, wait_for};
 use net::Authority;
 use pullwatch::daemon::store::{Filter, Reader};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -30,9 +30,6 @@ use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-
-/// Generous for the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 enum Cluster {
     Real(String, Option<Brokers>),
@@ -168,7 +165,7 @@ impl Cluster {
             producer.send(record).unwrap();
             producer.poll(Duration::ZERO);
         }
-        producer.flush(PATIENCE).unwrap();
+        producer.flush(WAIT_TIMEOUT).unwrap();
     }
 
     fn events(&self, topic: &str, numbers: std::ops::Range<usize>) {
@@ -186,7 +183,7 @@ impl Cluster {
             .unwrap();
         let mut list = TopicPartitionList::new();
         list.add_partition_range(topic, 0, partitions - 1);
-        let list = consumer.committed_offsets(list, PATIENCE).unwrap();
+        let list = consumer.committed_offsets(list, WAIT_TIMEOUT).unwrap();
         list.elements()
             .iter()
             .map(|one| if let Offset::Offset(offset) = one.offset() { offset } else { 0 })
@@ -212,7 +209,7 @@ impl Cluster {
         list.set_all_offsets(Offset::Beginning).unwrap();
         consumer.assign(&list).unwrap();
         let mut found = Vec::new();
-        let (deadline, mut quiet) = (Instant::now() + PATIENCE, Instant::now());
+        let (deadline, mut quiet) = (Instant::now() + WAIT_TIMEOUT, Instant::now());
         while found.len() < least || quiet.elapsed() < Duration::from_secs(2) {
             assert!(Instant::now() < deadline, "{} of {least}", found.len());
             let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
@@ -230,15 +227,6 @@ impl Cluster {
 
 fn block<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
-
-/// Waits for a condition.
-fn wait(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// A directory with rules, a configuration and a state directory.
@@ -384,13 +372,13 @@ fn events_are_stored_once_through_kills_and_offsets_are_committed() {
         cluster.events(&topic, written..written + 200);
         written += 200;
         // At a different point each time.
-        wait("some are stored", || place.stored().len() > written - 200 + round * 60);
+        wait_for("some are stored", || place.stored().len() > written - 200 + round * 60);
         // The mock does not readmit a member that was killed.
         if is_real { daemon.kill() } else { assert_eq!(daemon.stop(), Some(0)) }
     }
     let daemon = place.start(&source(&topic, &topic), "");
-    wait("all are stored", || place.stored().len() >= written);
-    wait("the group has all offsets", || {
+    wait_for("all are stored", || place.stored().len() >= written);
+    wait_for("the group has all offsets", || {
         cluster.committed(&topic, &topic, 3) == i64::try_from(written).unwrap()
     });
     assert_eq!(daemon.stop(), Some(0));
@@ -398,9 +386,9 @@ fn events_are_stored_once_through_kills_and_offsets_are_committed() {
     // Nothing is left to read again.
     let daemon = place.start(&source(&topic, &topic), "");
     cluster.events(&topic, written..written + 1);
-    wait("the new one is stored", || place.stored().len() > written);
+    wait_for("the new one is stored", || place.stored().len() > written);
     assert!((daemon.metric("pullwatch_kafka_messages_total") - 1.0).abs() < f64::EPSILON);
-    wait("the lag of each partition is told", || {
+    wait_for("the lag of each partition is told", || {
         daemon.get("/metrics").matches("pullwatch_kafka_lag_messages{").count() == 3
     });
     assert_eq!(daemon.stop(), Some(0));
@@ -417,13 +405,13 @@ fn offsets_wait_for_the_slowest_sink() {
     let dead = "- {type: http, url: 'http://127.0.0.1:1/', retry: {initial: 50ms, max: 100ms}}\n";
     let daemon = place.start(&source(&topic, &topic), dead);
     cluster.events(&topic, 0..5);
-    wait("they are stored", || place.stored().len() == 5);
-    wait("the sink has tried", || daemon.metric("pullwatch_sink_retries_total") >= 10.0);
+    wait_for("they are stored", || place.stored().len() == 5);
+    wait_for("the sink has tried", || daemon.metric("pullwatch_sink_retries_total") >= 10.0);
     assert_eq!(cluster.committed(&topic, &topic, 1), 0);
     daemon.kill();
     let daemon = place.start(&format!("{}, commit: stored", source(&topic, &topic)), dead);
     cluster.events(&topic, 5..6);
-    wait("they are committed", || cluster.committed(&topic, &topic, 1) == 6);
+    wait_for("they are committed", || cluster.committed(&topic, &topic, 1) == 6);
     daemon.kill();
     // The stored position was ahead of the group's.
     assert_eq!(not_once(&place.stored(), 6), []);
@@ -478,7 +466,7 @@ fn tombstones_and_malformed_messages_are_counted_and_skipped() {
         ],
     );
     let daemon = place.start(&source(&topic, &topic), "");
-    wait("the good ones are stored", || place.stored().len() == 4);
+    wait_for("the good ones are stored", || place.stored().len() == 4);
     assert_eq!(not_once(&place.stored(), 4), []);
     assert!((daemon.metric("pullwatch_kafka_empty_messages_total") - 2.0).abs() < f64::EPSILON);
     assert!(daemon.metric("pullwatch_source_malformed_total") >= 2.0);
@@ -508,7 +496,7 @@ fn a_message_of_50_megabytes_is_processed() {
         ],
     );
     let daemon = place.start(&source(&topic, &topic), "");
-    wait("the last one is stored", || place.stored().len() == 3);
+    wait_for("the last one is stored", || place.stored().len() == 3);
     assert_eq!(not_once(&place.stored(), 3), []);
     assert_eq!(daemon.stop(), Some(0));
 }
@@ -519,9 +507,9 @@ fn an_unreachable_broker_is_reported_and_retried() {
     let source = "brokers: '127.0.0.1:1', topics: [audit], properties: {reconnect.backoff.max.ms: 500}";
     let sink = "- {type: kafka, brokers: '127.0.0.1:1', topic: alerts}\n";
     let mut daemon = place.start(source, sink);
-    wait("logged", || daemon.has_logged("no broker answers"));
-    wait("not ready", || daemon.get("/readyz").contains("kafka: no broker answers"));
-    wait("retries", || daemon.metric("pullwatch_kafka_errors_total{reason=\"unreachable\"") > 5.0);
+    wait_for("logged", || daemon.has_logged("no broker answers"));
+    wait_for("not ready", || daemon.get("/readyz").contains("kafka: no broker answers"));
+    wait_for("retries", || daemon.metric("pullwatch_kafka_errors_total{reason=\"unreachable\"") > 5.0);
     assert!(daemon.child.try_wait().unwrap().is_none());
     // Logged once a minute, however often it failed.
     assert!(
@@ -541,12 +529,12 @@ fn an_unknown_topic_is_reported_and_read_once_it_exists() {
     let topic = format!("{}-later", cluster.topic("unknown", 1, &[]));
     let quick = "properties: {topic.metadata.refresh.interval.ms: 1000}";
     let daemon = place.start(&format!("{}, {quick}", source(&topic, &topic)), "");
-    wait("logged", || daemon.has_logged("topic not found, retrying: create it"));
-    wait("not ready", || daemon.get("/readyz").contains("topic not found"));
+    wait_for("logged", || daemon.has_logged("topic not found, retrying: create it"));
+    wait_for("not ready", || daemon.get("/readyz").contains("topic not found"));
     cluster.create(&topic, 1, &[]);
     cluster.events(&topic, 0..3);
-    wait("they are stored", || place.stored().len() == 3);
-    wait("ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
+    wait_for("they are stored", || place.stored().len() == 3);
+    wait_for("ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
     assert_eq!(daemon.stop(), Some(0));
 }
 
@@ -561,16 +549,16 @@ fn a_recreated_topic_is_read_from_its_start() {
     let settings = format!("{}, {quick}", source(&topic, &topic));
     let daemon = place.start(&settings, "");
     cluster.events(&topic, 0..10);
-    wait("they are stored", || place.stored().len() == 10);
+    wait_for("they are stored", || place.stored().len() == 10);
     // While the daemon runs.
     cluster.delete(&topic);
-    wait("logged", || daemon.has_logged("topic not found"));
+    wait_for("logged", || daemon.has_logged("topic not found"));
     daemon.kill();
     cluster.create(&topic, 1, &[]);
     cluster.events(&topic, 10..13);
     // While the daemon is down: store and group have an offset that does not exist.
     let daemon = place.start(&settings, "");
-    wait("the new ones are stored", || place.stored().len() == 13);
+    wait_for("the new ones are stored", || place.stored().len() == 13);
     assert_eq!(not_once(&place.stored(), 13), []);
     assert_eq!(daemon.stop(), Some(0));
 }
@@ -594,15 +582,15 @@ fn wrong_credentials_are_reported_and_right_ones_work() {
         )
     };
     let daemon = place.start(&with("PLAIN", place.path("wrong").to_str().unwrap()), "");
-    wait("logged", || daemon.has_logged("authentication failed"));
-    wait("not ready", || daemon.get("/readyz").contains("authentication failed"));
+    wait_for("logged", || daemon.has_logged("authentication failed"));
+    wait_for("not ready", || daemon.get("/readyz").contains("authentication failed"));
     assert!(!daemon.has_logged("hunter2"));
     assert_eq!(daemon.stop(), Some(0));
     let password = brokers.password_file.clone().unwrap();
     for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
         let place = Place::new();
         let daemon = place.start(&with(mechanism, password.to_str().unwrap()), "");
-        wait(mechanism, || place.stored().len() == 2);
+        wait_for(mechanism, || place.stored().len() == 2);
         assert_eq!(daemon.stop(), Some(0));
     }
 }
@@ -623,14 +611,14 @@ fn exactly_once_through_kills() {
             cluster.events(&events, written..written + 30);
             written += 30;
         }
-        wait("some are stored", || place.stored().len() > written - 300 + round * 50);
+        wait_for("some are stored", || place.stored().len() > written - 300 + round * 50);
         daemon.kill();
     }
     let daemon = place.start(&settings, &sink);
-    wait("all offsets are committed", || {
+    wait_for("all offsets are committed", || {
         cluster.committed(&events, &events, 3) == i64::try_from(written).unwrap()
     });
-    wait("all are stored", || place.stored().len() >= written);
+    wait_for("all are stored", || place.stored().len() >= written);
     assert_eq!(daemon.stop(), Some(0));
     let ids: Vec<_> = cluster.read(&alerts, 2, written).iter().map(|(_, _, value)| id(value)).collect();
     assert_eq!(not_once(&ids, written), []);
@@ -658,14 +646,14 @@ fn exactly_once_through_rebalances() {
     );
     let (stays, comes) = (Place::new(), Place::new());
     let daemon = stays.start(&settings, &sink);
-    wait("all partitions assigned", || daemon.has_logged("partitions assigned"));
+    wait_for("all partitions assigned", || daemon.has_logged("partitions assigned"));
     // Constant events: at each rebalance a transaction is in flight, and is refused.
     let is_over = AtomicBool::new(false);
     let written = std::thread::scope(|scope| {
         let feeder = scope.spawn(|| {
             let mut written = 0;
             // Ends even if the other half fails.
-            let until = Instant::now() + 3 * PATIENCE;
+            let until = Instant::now() + 3 * WAIT_TIMEOUT;
             while !is_over.load(Ordering::Acquire) && Instant::now() < until {
                 cluster.events(&events, written..written + 20);
                 written += 20;
@@ -674,13 +662,13 @@ fn exactly_once_through_rebalances() {
         });
         for _ in 0..6 {
             let other = comes.start(&settings, &sink);
-            wait("some partitions assigned", || other.has_logged("partitions assigned"));
+            wait_for("some partitions assigned", || other.has_logged("partitions assigned"));
             assert_eq!(other.stop(), Some(0));
         }
         is_over.store(true, Ordering::Release);
         feeder.join().unwrap()
     });
-    wait("all offsets are committed", || {
+    wait_for("all offsets are committed", || {
         cluster.committed(&events, &events, 4) == i64::try_from(written).unwrap()
     });
     assert_eq!(daemon.stop(), Some(0));
@@ -756,28 +744,28 @@ fn replicas_evaluate_correlations_together(is_exact: bool) {
     };
     let first = places[0].start(&settings, &sink);
     let second = places[1].start(&settings, &sink);
-    wait("both have partitions", || {
+    wait_for("both have partitions", || {
         first.has_logged("partitions assigned") && second.has_logged("partitions assigned")
     });
     // Sixteen keys go to all four partitions.
     let all = write("eve", 9);
     let all = all.max(write("mallory", 9));
-    wait("what is no alert of a correlation is stored", || stored() >= all);
+    wait_for("what is no alert of a correlation is stored", || stored() >= all);
     assert_eq!(told(), []);
     let all = write("mallory", 7);
-    wait("the window is full", || told().len() == 1);
+    wait_for("the window is full", || told().len() == 1);
     assert_eq!(told(), [("mallory".to_owned(), 10)]);
-    wait("all is committed", || stored() > all && is_committed(all, all));
+    wait_for("all is committed", || stored() > all && is_committed(all, all));
     first.kill();
     second.kill();
     // The new owner knows windows that fired and windows that nearly did.
     let third = places[2].start(&settings, &sink);
     write("mallory", 8);
     let all = write("eve", 1);
-    wait("the other window is full", || told().len() == 2);
+    wait_for("the other window is full", || told().len() == 2);
     assert_eq!(told()[1], ("eve".to_owned(), 10));
     let all = all.max(write("eve", 5));
-    wait("all is stored", || stored() >= all + 2 && is_committed(all, all));
+    wait_for("all is stored", || stored() >= all + 2 && is_committed(all, all));
     assert_eq!(third.stop(), Some(0));
     assert_eq!(told().len(), 2, "{:?}", told());
     assert_eq!(stored(), all + 2);
@@ -826,13 +814,13 @@ fn mutual_tls() {
         )
     };
     let daemon = place.start(&format!("{}, topics: ['{topic}'], group: '{topic}'", with("other-ca.crt")), "");
-    wait("logged", || daemon.has_logged("TLS failed"));
-    wait("not ready", || daemon.get("/readyz").contains("TLS failed"));
+    wait_for("logged", || daemon.has_logged("TLS failed"));
+    wait_for("not ready", || daemon.get("/readyz").contains("TLS failed"));
     assert_eq!(daemon.stop(), Some(0));
     let sink = format!("- {{type: kafka, topic: '{alerts}', {}}}\n", with("ca.crt"));
     let daemon = place.start(&format!("{}, topics: ['{topic}'], group: '{topic}'", with("ca.crt")), &sink);
     assert_eq!(cluster.read(&alerts, 1, 3).len(), 3);
-    wait("ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
+    wait_for("ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
     assert_eq!(daemon.stop(), Some(0));
 }
 
@@ -859,7 +847,7 @@ fn oauth_tokens_from_a_file() {
     let sink =
         format!("- {{type: kafka, topic: '{alerts}', retry: {{initial: 50ms, max: 200ms}}, {with}}}\n");
     let daemon = place.start(&source, &sink);
-    wait("an expired token is refused", || daemon.has_logged("authentication failed"));
+    wait_for("an expired token is refused", || daemon.has_logged("authentication failed"));
     // A new token, later than it should be.
     fs::write(place.path("token"), token(now + 3600)).unwrap();
     assert_eq!(cluster.read(&alerts, 1, 3).len(), 3);
@@ -879,11 +867,11 @@ fn patterns_match_topics_that_are_created_later() {
         format!("brokers: '{}', topics: ['^{first}.*'], group: '{first}', {quick}", cluster.address());
     let daemon = place.start(&source, "");
     cluster.events(&first, 0..2);
-    wait("what is there is read", || place.stored().len() == 2);
+    wait_for("what is there is read", || place.stored().len() == 2);
     let second = format!("{first}-second");
     cluster.create(&second, 2, &[]);
     cluster.events(&second, 2..6);
-    wait("so is what comes later, from its start", || place.stored().len() == 6);
+    wait_for("so is what comes later, from its start", || place.stored().len() == 6);
     assert_eq!(not_once(&place.stored(), 6), []);
     assert_eq!(daemon.stop(), Some(0));
 }
@@ -903,19 +891,19 @@ fn starts_at_the_end_or_at_a_time_without_a_position() {
     let daemon =
         at_time.start(&format!("{}, start_at: {time}", source(&topic, &format!("{topic}-time"))), "");
     let at_end = place.start(&format!("{}, start_at: latest", source(&topic, &topic)), "");
-    wait("both have partitions", || {
+    wait_for("both have partitions", || {
         at_end.has_logged("partitions assigned") && daemon.has_logged("partitions assigned")
     });
-    wait("what was written from then on is stored", || at_time.stored().len() >= 10);
+    wait_for("what was written from then on is stored", || at_time.stored().len() >= 10);
     // It has reached the end once a new message arrives.
     let mut written = 30;
-    wait("what is written now is stored", || {
+    wait_for("what is written now is stored", || {
         cluster.events(&topic, written..written + 1);
         written += 1;
         !place.stored().is_empty()
     });
     assert!(place.stored().iter().all(|id| id.parse::<usize>().unwrap() >= 30), "{:?}", place.stored());
-    wait("all of it", || at_time.stored().len() >= written - 20);
+    wait_for("all of it", || at_time.stored().len() >= written - 20);
     assert!(at_time.stored().iter().all(|id| id.parse::<usize>().unwrap() >= 20));
     assert_eq!((at_end.stop(), daemon.stop()), (Some(0), Some(0)));
 }
@@ -937,7 +925,7 @@ fn reads_and_writes_all_compressions() {
         // Large enough to be compressed.
         let event = event(&number.to_string(), "get", &format!("registry-{}", "a".repeat(5000)));
         producer.send(BaseRecord::<(), _>::to(&topic).payload(&event)).unwrap();
-        producer.flush(PATIENCE).unwrap();
+        producer.flush(WAIT_TIMEOUT).unwrap();
     }
     let topics: Vec<String> =
         codecs.iter().map(|codec| cluster.topic(&format!("packed-{codec}"), 1, &[])).collect();
@@ -986,7 +974,7 @@ fn a_full_store_pauses_reading_and_keeps_the_membership() {
     let daemon = place.start_by(limited(), &format!("{}, {impatient}", source(&topic, &topic)), "");
     let is_full = || daemon.metric("pullwatch_store_full ") > 0.0;
     let mut written = 0;
-    wait("the store is full", || {
+    wait_for("the store is full", || {
         cluster.events(&topic, written..written + 500);
         written += 500;
         is_full()
@@ -1004,7 +992,7 @@ fn a_full_store_pauses_reading_and_keeps_the_membership() {
     });
     assert!(gone.iter().sum::<f64>() < 1.0, "{gone:?} {:#?}", daemon.log());
     unlimit(&daemon);
-    wait("all are stored", || place.stored().len() >= written);
+    wait_for("all are stored", || place.stored().len() >= written);
     assert_eq!(not_once(&place.stored(), written), []);
     let assigned = daemon.metric("pullwatch_kafka_rebalances_total{source=\"kafka\",event=\"assigned\"");
     assert!((assigned - 1.0).abs() < f64::EPSILON, "{assigned}");
@@ -1027,24 +1015,24 @@ fn partitions_revoked_while_paused_are_read_when_assigned_again() {
         written += count;
         written
     };
-    wait("the store is full", || {
+    wait_for("the store is full", || {
         write(500);
         is_full()
     });
     // Far more than fits into a batch, so that the partitions are paused.
     write(20_000);
-    wait("no more is taken", || {
+    wait_for("no more is taken", || {
         let taken = daemon.metric("pullwatch_kafka_messages_total");
         std::thread::sleep(Duration::from_secs(2));
         taken.to_bits() == daemon.metric("pullwatch_kafka_messages_total").to_bits()
     });
     let member = other.start(&settings, "");
-    wait("another member has a partition", || member.has_logged("partitions assigned"));
+    wait_for("another member has a partition", || member.has_logged("partitions assigned"));
     assert_eq!(member.stop(), Some(0));
     unlimit(&daemon);
     let written = write(100);
     let mut all = Vec::new();
-    wait("all are stored", || {
+    wait_for("all are stored", || {
         all = [place.stored(), other.stored()].concat();
         all.sort_unstable();
         all.dedup();
@@ -1064,15 +1052,15 @@ fn a_topic_recreated_while_running_is_read_from_its_start() {
     let quick = "properties: {topic.metadata.refresh.interval.ms: 1000}";
     let daemon = place.start(&format!("{}, {quick}", source(&topic, &topic)), "");
     cluster.events(&topic, 0..10);
-    wait("they are stored", || place.stored().len() == 10);
-    wait("they are committed", || cluster.committed(&topic, &topic, 1) == 10);
+    wait_for("they are stored", || place.stored().len() == 10);
+    wait_for("they are committed", || cluster.committed(&topic, &topic, 1) == 10);
     cluster.delete(&topic);
-    wait("logged", || daemon.has_logged("topic not found"));
-    wait("not ready", || daemon.get("/readyz").contains("topic not found"));
+    wait_for("logged", || daemon.has_logged("topic not found"));
+    wait_for("not ready", || daemon.get("/readyz").contains("topic not found"));
     cluster.create(&topic, 1, &[]);
     cluster.events(&topic, 10..13);
-    wait("the new ones are stored", || place.stored().len() == 13);
-    wait("ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
+    wait_for("the new ones are stored", || place.stored().len() == 13);
+    wait_for("ready", || daemon.get("/readyz").contains("\"ok\":true,\"checks\""));
     assert_eq!(not_once(&place.stored(), 13), []);
     assert_eq!(daemon.stop(), Some(0));
 }
@@ -1103,7 +1091,7 @@ fn a_match_that_is_too_large_does_not_block_others() {
         messages.push(read(10, "mallory"));
         cluster.write(&events, &messages);
         let daemon = place.start(&settings, &sink);
-        wait("the others meet", || place.many() == [("mallory".to_owned(), 10)]);
+        wait_for("the others meet", || place.many() == [("mallory".to_owned(), 10)]);
         assert!(daemon.has_logged("match dropped: too large for the topic"), "{:#?}", daemon.log());
         // The alert itself is stored.
         assert_eq!(place.stored().len(), 12);

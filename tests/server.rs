@@ -7,7 +7,7 @@ mod net;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use net::{Authority, client, tls_client, until, write_tls};
+use net::{Authority, client, tls_client, wait_until, write_tls};
 use pullwatch::daemon::metrics::Metrics;
 use pullwatch::daemon::server::{AlertLog, AlertQuery, Backend, Check, Health, LogError, Server, Settings};
 use pullwatch::detection::alert::Priority;
@@ -239,7 +239,7 @@ async fn limits_streams_and_closes_those_of_disconnected_clients() {
     let held = [open().await, open().await];
     assert_eq!(open().await.status(), 503);
     drop(held);
-    until(async || open().await.status() == 200).await;
+    wait_until(async || open().await.status() == 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,11 +257,11 @@ async fn disconnects_a_stalled_client() {
         let text = client().get(world.url("/metrics")).send().await.unwrap().bytes().await.unwrap();
         String::from_utf8_lossy(&text).lines().any(|shown| shown == line)
     };
-    until(async || {
+    wait_until(async || {
         shows("pullwatch_http_requests_total{code=\"200\",path=\"/api/v1/alerts/stream\"} 1").await
     })
     .await;
-    until(async || shows("pullwatch_http_alert_streams 0").await).await;
+    wait_until(async || shows("pullwatch_http_alert_streams 0").await).await;
     // Its connection is closed before all alerts were sent.
     let mut rest = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use net::{Authority, client, http2_client, tls_client, until, write_tls};
+use net::{Authority, client, http2_client, tls_client, wait_until, write_tls};
 use pullwatch::daemon::metrics::{Metrics, WebhookMetrics};
 use pullwatch::daemon::source::webhook::{
     InvalidBody, Outcome, Receiver, RecentEvents, Settings, WebhookBatch, split_events,
@@ -177,7 +177,7 @@ async fn each_outcome_has_a_response() {
 async fn a_full_queue_is_answered_429() {
     let (hook, mut deliveries) = start(Settings { queue: 1, ..settings() });
     let first = tokio::spawn(client().post(hook.url("/")).body("{\"a\":1}").send());
-    until(async || deliveries.len() == 1).await;
+    wait_until(async || deliveries.len() == 1).await;
     let response = post(&hook, "{}").await;
     assert_eq!(response.headers()["retry-after"], "1");
     assert_eq!(error(response).await.0, 429);
@@ -192,7 +192,7 @@ async fn bodies_share_one_memory_budget() {
     let mut waiting = Vec::new();
     for count in 1..=3 {
         waiting.push(tokio::spawn(client().post(hook.url("/")).body(megabyte.clone()).send()));
-        until(async || deliveries.len() == count).await;
+        wait_until(async || deliveries.len() == count).await;
     }
     assert!(hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 3145728"));
     assert_eq!(error(post(&hook, megabyte.clone()).await).await.0, 429);
@@ -202,12 +202,13 @@ async fn bodies_share_one_memory_budget() {
     delivery.done.send(Outcome::Busy).unwrap();
     drop(delivery.reservation);
     waiting.push(tokio::spawn(client().post(hook.url("/")).body(megabyte).send()));
-    until(async || deliveries.len() == 3).await;
+    wait_until(async || deliveries.len() == 3).await;
     drop(deliveries);
     for asked in waiting {
         assert_eq!(asked.await.unwrap().unwrap().status(), 503);
     }
-    until(async || hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 0")).await;
+    wait_until(async || hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 0"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,11 +345,11 @@ async fn requires_the_bearer_token() {
     assert_eq!(post("bearer correct-horse-battery").await.status(), 200);
     // A changed token is loaded, an empty file is not.
     std::fs::write(&file, "another-token-of-length").unwrap();
-    until(async || post("Bearer another-token-of-length").await.status() == 200).await;
+    wait_until(async || post("Bearer another-token-of-length").await.status() == 200).await;
     assert_eq!(post("Bearer correct-horse-battery").await.status(), 403);
     std::fs::write(&file, "").unwrap();
     let refused = "pullwatch_secret_file_reloads_total{listener=\"hook\",result=\"failure\"} 1";
-    until(async || hook.metrics.render().contains(refused)).await;
+    wait_until(async || hook.metrics.render().contains(refused)).await;
     assert_eq!(post("Bearer another-token-of-length").await.status(), 200);
     assert_eq!(post("Bearer ").await.status(), 401);
 }
@@ -393,10 +394,10 @@ async fn a_renewed_certificate_is_loaded_while_running() {
     let next = new.sign();
     std::fs::write(folder.path().join("tls.crt"), &next.certificate).unwrap();
     let refused = "pullwatch_secret_file_reloads_total{listener=\"hook\",result=\"failure\"} 1";
-    until(async || hook.metrics.render().contains(refused)).await;
+    wait_until(async || hook.metrics.render().contains(refused)).await;
     assert!(ask(&old).await);
     std::fs::write(folder.path().join("tls.key"), &next.key).unwrap();
-    until(async || ask(&new).await).await;
+    wait_until(async || ask(&new).await).await;
     assert!(!ask(&old).await);
 }
 
@@ -438,7 +439,8 @@ async fn slow_clients_are_disconnected() {
         .await
         .unwrap();
     drop(stream);
-    until(async || hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 0")).await;
+    wait_until(async || hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 0"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -480,7 +482,7 @@ async fn connections_with_a_request_in_progress_are_not_replaced() {
     let (hook, mut batches) = start(settings);
     let waiting: Vec<_> =
         (0..3).map(|_| tokio::spawn(client().post(hook.url("/")).body("[{}]").send())).collect();
-    until(async || batches.len() == 3).await;
+    wait_until(async || batches.len() == 3).await;
     assert!(client().post(hook.url("/")).body("[{}]").send().await.is_err());
     while let Ok(batch) = batches.try_recv() {
         batch.done.send(Outcome::Stored { events: 1 }).unwrap();

@@ -1,13 +1,17 @@
 //! Helpers shared by the tests of the binary.
 
 // Not every test uses all helpers; a panic fails the test.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used)]
+
+mod wait;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+
+pub use wait::{WAIT_TIMEOUT, wait_for, wait_until};
 
 /// The binary under test.
 pub fn pullwatch() -> Command {

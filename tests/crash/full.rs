@@ -11,8 +11,9 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::common::pullwatch;
+use crate::common::wait_for;
 use crate::receiver::{Mood, Receiver};
-use crate::rig::{Daemon, Ledger, Place, kill, stop, times, until};
+use crate::rig::{Daemon, Ledger, Place, kill, stop, times};
 use crate::writer::Writer;
 
 /// The daemon with files that may have no more than so many blocks, of 512 bytes or of 1024, as the shell has it.
@@ -32,7 +33,7 @@ fn lift_limit(daemon: &Daemon) {
 
 /// Waits until the daemon says that its store is full, in every place where it does.
 fn assert_says_full(place: &Place) {
-    until("pullwatch_store_full is 1", || place.metric("pullwatch_store_full") == Some(1.0));
+    wait_for("pullwatch_store_full is 1", || place.metric("pullwatch_store_full") == Some(1.0));
     let (code, body) = place.ask("/readyz").unwrap();
     assert_eq!(code, 503);
     assert!(body.contains("store is not accepting writes: the disk is full"), "{body}");
@@ -41,8 +42,8 @@ fn assert_says_full(place: &Place) {
 }
 
 fn assert_works_again(place: &Place) {
-    until("pullwatch_store_full is 0", || place.metric("pullwatch_store_full") == Some(0.0));
-    until("ready", || place.ask("/readyz").is_some_and(|(code, _)| code == 200));
+    wait_for("pullwatch_store_full is 0", || place.metric("pullwatch_store_full") == Some(0.0));
+    wait_for("ready", || place.ask("/readyz").is_some_and(|(code, _)| code == 200));
     assert!(place.said().contains("store is writable again"));
 }
 
@@ -68,7 +69,7 @@ fn fill(place: &Place, start: impl Fn() -> Daemon, make_room: impl Fn(&Daemon)) 
     }
     // Where the kill left some room it fills up again.
     writer.events(1000);
-    until("full again", || place.metric("pullwatch_store_full") == Some(1.0));
+    wait_for("full again", || place.metric("pullwatch_store_full") == Some(1.0));
     ledger.look(&place.state);
     assert!(ledger.ids.len() < writer.written * 2, "it was not full");
     make_room(&child);
@@ -180,17 +181,17 @@ fn a_full_file_and_full_dead_letters_are_tried_again_and_hold_up_nobody() {
     good.assert_has(&ledger);
     for (sink, reason) in [("file", "disk_full"), ("refusing", "dead_letter")] {
         let failures = format!("pullwatch_sink_failures_total{{reason=\"{reason}\",sink=\"{sink}\"}}");
-        until(&failures, || place.metric(&failures).is_some_and(|count| count > 2.0));
+        wait_for(&failures, || place.metric(&failures).is_some_and(|count| count > 2.0));
     }
     for name in ["alerts.jsonl", "state/dead.jsonl"] {
         fs::remove_file(place.path(name)).unwrap();
     }
     let lines = |name: &str| fs::read_to_string(place.path(name)).unwrap_or_default().lines().count();
-    until("alerts in the file", || lines("alerts.jsonl") >= 140);
-    until("dead letters", || lines("state/dead.jsonl") >= 20);
-    until("the rest at the refusing one", || refusing.count() >= 120);
+    wait_for("alerts in the file", || lines("alerts.jsonl") >= 140);
+    wait_for("dead letters", || lines("state/dead.jsonl") >= 20);
+    wait_for("the rest at the refusing one", || refusing.count() >= 120);
     let rejected = "pullwatch_sink_dead_letters_total{reason=\"rejected\",sink=\"refusing\"}";
-    until(rejected, || place.metric(rejected) == Some(20.0));
+    wait_for(rejected, || place.metric(rejected) == Some(20.0));
     assert_eq!(stop(child), Some(0));
     assert_eq!((lines("alerts.jsonl"), lines("state/dead.jsonl"), refusing.count()), (140, 20, 120));
 }

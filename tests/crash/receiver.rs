@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::rig::{Ledger, Random, until};
+use crate::common::wait_for;
+use crate::rig::{Ledger, Random};
 
 /// What it does about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +151,7 @@ impl Receiver {
 
     /// Waits until it has each alert of the store, and sees that it has no others.
     pub fn assert_has(&self, ledger: &Ledger) {
-        until("each alert at the receiver", || self.count() >= ledger.ids.len());
+        wait_for("each alert at the receiver", || self.count() >= ledger.ids.len());
         let taken = self.taken.lock().unwrap();
         let missing: Vec<_> = ledger.ids.iter().filter(|(id, _)| !taken.contains_key(*id)).take(3).collect();
         assert!(missing.is_empty(), "{missing:?}");

@@ -6,15 +6,12 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pullwatch::daemon::store::Reader;
 use serde_json::Value;
 
-use crate::common::{RULE, pullwatch};
-
-/// Nothing that is to come takes longer; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(180);
+use crate::common::{RULE, pullwatch, wait_for};
 
 /// Both rules match each event of [`crate::common::event`] whose name contains `registry`.
 pub const RULES: [&str; 2] = ["Registry Secret Access", "Second Look"];
@@ -139,15 +136,6 @@ impl Drop for Daemon {
     }
 }
 
-/// Waits until something is so.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "it does not come to be: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Waits until it listens for signals: before its `main` nothing can.
 fn listens(child: &Child) {
     let catches = |line: &str| {
@@ -155,7 +143,7 @@ fn listens(child: &Child) {
         mask.is_some_and(|mask| mask & (1 << 14) != 0)
     };
     let status = format!("/proc/{}/status", child.id());
-    until("it listens", || fs::read_to_string(&status).unwrap().lines().any(catches));
+    wait_for("it listens", || fs::read_to_string(&status).unwrap().lines().any(catches));
 }
 
 /// Ends it in order; its exit code.
@@ -206,7 +194,7 @@ impl Ledger {
     /// Waits until it holds both alerts of so many events.
     pub fn wait(&mut self, state: &Path, events: usize) {
         let wanted = events * RULES.len();
-        until(&format!("{wanted} alerts"), || self.look(state) >= wanted);
+        wait_for(&format!("{wanted} alerts"), || self.look(state) >= wanted);
     }
 
     pub fn has(&self, event: usize) -> bool {

@@ -1,7 +1,8 @@
 //! Rotations in a row, under load, with no kill: here the daemon's own counts tell what was read twice.
 
+use crate::common::wait_for;
 use crate::receiver::Receiver;
-use crate::rig::{Daemon, Ledger, Place, stop, times, until};
+use crate::rig::{Daemon, Ledger, Place, stop, times};
 use crate::writer::Writer;
 
 #[test]
@@ -11,7 +12,7 @@ fn a_storm_of_rotations_loses_and_doubles_nothing() {
     place.configure(&place.log(), &[receiver.sink("http", "")]);
     let rotations = times("PULLWATCH_ROTATIONS", 40);
     let child = Daemon::start(place.command().env("PULLWATCH_LOG", "info,pullwatch::daemon::source=debug"));
-    until("the port", || place.ask("/healthz").is_some());
+    wait_for("the port", || place.ask("/healthz").is_some());
     let mut writer = Writer::new(place.folder.path(), 9);
     let mut ledger = Ledger::default();
     while writer.rotations < rotations {
@@ -27,7 +28,7 @@ fn a_storm_of_rotations_loses_and_doubles_nothing() {
     }
     ledger.wait(&place.state, writer.written);
     ledger.assert_exact(0..writer.written);
-    until("no lag", || place.metric("pullwatch_source_lag_bytes{source=\"log\"}") == Some(0.0));
+    wait_for("no lag", || place.metric("pullwatch_source_lag_bytes{source=\"log\"}") == Some(0.0));
     receiver.assert_has(&ledger);
     // What is still to come would be lines that were read twice.
     let read = place.metric("pullwatch_source_events_total{source=\"log\"}");

@@ -4,8 +4,9 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::common::wait_for;
 use crate::receiver::{Mood, Receiver};
-use crate::rig::{Ledger, Place, key, stop, until};
+use crate::rig::{Ledger, Place, key, stop};
 use crate::writer::Writer;
 
 #[test]
@@ -36,15 +37,15 @@ fn nobody_holds_up_the_one_that_is_well_and_what_is_refused_is_a_dead_letter() {
     good.assert_has(&ledger);
     let backlog = |sink: &str| place.metric(&format!("pullwatch_sink_backlog_alerts{{sink=\"{sink}\"}}"));
     assert!(backlog("slow") > Some(0.0), "the good one had to wait for the slow one");
-    until("a backlog of all", || backlog("dead") == Some(1400.0) && backlog("hanging") == Some(1400.0));
+    wait_for("a backlog of all", || backlog("dead") == Some(1400.0) && backlog("hanging") == Some(1400.0));
 
     let refused = writer.written.div_ceil(7) * 2;
     let rejected = "pullwatch_sink_dead_letters_total{reason=\"rejected\",sink=\"choosy\"}";
-    until(rejected, || place.metric(rejected) == Some(f64::from(u32::try_from(refused).unwrap())));
-    until("the rest", || choosy.count() == ledger.ids.len() - refused);
+    wait_for(rejected, || place.metric(rejected) == Some(f64::from(u32::try_from(refused).unwrap())));
+    wait_for("the rest", || choosy.count() == ledger.ids.len() - refused);
     for (sink, reason) in [("dead", "connection"), ("hanging", "timeout"), ("choosy", "rejected")] {
         let failures = format!("pullwatch_sink_failures_total{{reason=\"{reason}\",sink=\"{sink}\"}}");
-        until(&failures, || place.metric(&failures).is_some_and(|count| count > 0.0));
+        wait_for(&failures, || place.metric(&failures).is_some_and(|count| count > 0.0));
     }
     let letters = fs::read_to_string(place.state.join("dead.jsonl")).unwrap();
     let letters: Vec<Value> = letters.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::event;
+use crate::common::wait_for;
 use crate::receiver::{FAILURES, Receiver};
-use crate::rig::{Ledger, Place, RULES, Random, free_port, kill, stop, times, until};
+use crate::rig::{Ledger, Place, RULES, Random, free_port, kill, stop, times};
 
 /// Sends one body; the status, or nothing where the connection broke.
 fn post(port: u16, body: &[u8]) -> Option<u16> {
@@ -111,7 +112,7 @@ fn what_was_answered_is_stored_once_and_what_was_not_at_most_once() {
     assert_eq!(stored, ledger.ids.len());
     let taken = batches.iter().filter(|(_, taken)| *taken).count();
     assert!(taken > 0);
-    until("no backlog", || place.metric("pullwatch_sink_backlog_alerts{sink=\"sound\"}") == Some(0.0));
+    wait_for("no backlog", || place.metric("pullwatch_sink_backlog_alerts{sink=\"sound\"}") == Some(0.0));
     moody.come_to_senses();
     moody.assert_has(&ledger);
     sound.assert_has(&ledger);

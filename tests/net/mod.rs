@@ -3,14 +3,20 @@
 // Not every test uses everything; in a test a panic is the right response.
 #![allow(dead_code, clippy::unwrap_used)]
 
+#[path = "../common/wait.rs"]
+mod wait;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pullwatch::daemon::net::Tls;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+#[allow(unused_imports)]
+pub use wait::wait_until;
 
 /// A certificate authority.
 pub struct Authority {
@@ -112,13 +118,4 @@ fn builder() -> reqwest::ClientBuilder {
         .pool_max_idle_per_host(0)
         .no_proxy()
         .timeout(Duration::from_secs(20))
-}
-
-/// Waits for a condition.
-pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so().await {
-        assert!(start.elapsed() < Duration::from_secs(15), "timed out");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

@@ -7,7 +7,7 @@ use pullwatch::daemon::sink::{File, Kind, SinkConfig, SinkError};
 use pullwatch::detection::alert::Priority;
 
 use crate::http::to;
-use crate::rig::{Memory, Rig, alert, alert_of, config, until};
+use crate::rig::{Memory, Rig, alert, alert_of, config, wait_until};
 use crate::server::{Answer, Server};
 
 fn bodies(server: &Server) -> Vec<String> {
@@ -21,7 +21,7 @@ async fn a_kill_between_delivery_and_cursor_repeats_an_alert_and_loses_none() {
     let memory = Memory::with([alert(1), alert(2), alert(3)]);
     memory.break_saving(true);
     let rig = Rig::start(config(Kind::Http(to(&server.url()))), &memory);
-    until(|| memory.failures() > 0).await;
+    wait_until(async || memory.failures() > 0).await;
     assert!(rig.count("failures_total", Some("store")) > 0);
     rig.kill().await;
     assert_eq!(memory.cursor(), 0);
@@ -38,7 +38,7 @@ async fn a_cursor_that_cannot_be_saved_repeats_nothing_while_the_sink_lives() {
     let memory = Memory::with([alert(1), alert(2)]);
     memory.break_saving(true);
     let rig = Rig::start(config(Kind::Http(to(&server.url()))), &memory);
-    until(|| memory.failures() > 3).await;
+    wait_until(async || memory.failures() > 3).await;
     memory.break_saving(false);
     rig.reaches(2).await;
     assert_eq!(bodies(&server), ["1", "2"]);
@@ -58,7 +58,7 @@ async fn a_dead_sink_holds_up_no_other() {
     alive.reaches(1000).await;
     assert_eq!(one.cursor(), 0);
     assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 1000);
-    until(|| dead.count("backlog_alerts", None) > 0).await;
+    wait_until(async || dead.count("backlog_alerts", None) > 0).await;
     alive.stop().await.unwrap();
     dead.kill().await;
 }
@@ -69,7 +69,7 @@ async fn what_is_in_flight_at_shutdown_is_finished() {
     let server = Server::start([Answer::Hold(hold.clone())]).await;
     let memory = Memory::with([alert(1), alert(2)]);
     let rig = Rig::start(config(Kind::Http(to(&server.url()))), &memory);
-    until(|| !server.requests().is_empty()).await;
+    wait_until(async || !server.requests().is_empty()).await;
     rig.tell_to_stop();
     tokio::task::yield_now().await;
     assert_eq!(memory.cursor(), 0);
@@ -89,7 +89,7 @@ async fn a_shutdown_waits_for_nobody_longer_than_the_grace() {
         ..config(Kind::Http(to(&server.url())))
     };
     let rig = Rig::start(config, &memory);
-    until(|| !server.requests().is_empty()).await;
+    wait_until(async || !server.requests().is_empty()).await;
     rig.stop().await.unwrap();
     assert_eq!(memory.cursor(), 0, "and then nothing counts as delivered");
 }
@@ -103,7 +103,7 @@ async fn a_shutdown_does_not_wait_for_the_next_attempt() {
     config.retry.max = config.retry.initial;
     config.grace = config.retry.initial;
     let rig = Rig::start(config, &memory);
-    until(|| rig.count("failures_total", Some("server_error")) > 0).await;
+    wait_until(async || rig.count("failures_total", Some("server_error")) > 0).await;
     rig.stop().await.unwrap();
     assert_eq!(memory.cursor(), 0);
 }

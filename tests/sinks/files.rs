@@ -5,7 +5,7 @@ use std::path::Path;
 
 use pullwatch::daemon::sink::{File, Format, Kind};
 
-use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, until};
+use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, wait_until};
 
 fn start(path: &Path, format: Format, memory: &Memory) -> Rig {
     Rig::start(config(Kind::File(File { path: path.to_owned(), format, sync: true })), memory)
@@ -52,9 +52,9 @@ async fn a_signal_lets_go_of_the_file() {
         let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
         open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|target| target == path)
     };
-    until(is_held).await;
+    wait_until(async || is_held()).await;
     rig.reopen.reopen();
-    until(|| !is_held()).await;
+    wait_until(async || !is_held()).await;
     rig.add(alert(2));
     rig.reaches(2).await;
     assert_eq!(lines(&path), [line(1), line(2)]);
@@ -78,7 +78,7 @@ async fn a_full_disk_is_waited_for() {
     let (path, real) = (directory.path().join("alerts"), directory.path().join("real"));
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
     let rig = start(&path, Format::Json, &Memory::with([alert(1), alert(2)]));
-    until(|| rig.count("failures_total", Some("disk_full")) > 1).await;
+    wait_until(async || rig.count("failures_total", Some("disk_full")) > 1).await;
     assert_eq!(rig.memory.cursor(), 0);
     // Room again.
     let other = directory.path().join("other");

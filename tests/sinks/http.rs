@@ -6,7 +6,7 @@ use std::time::Duration;
 use pullwatch::daemon::sink::{Body, DeadLetter, Http, Kind, Retry, Secret, SinkConfig};
 use serde_json::Value;
 
-use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, until};
+use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, wait_until};
 use crate::server::{Answer, Server};
 
 pub fn to(url: &str) -> Http {
@@ -211,7 +211,7 @@ async fn the_token_is_read_each_time() {
         http(Http { bearer_token_file: Some(path.clone()), ..to(&server.url()) }),
         &Memory::with([alert(1)]),
     );
-    until(|| rig.count("failures_total", Some("token")) > 0).await;
+    wait_until(async || rig.count("failures_total", Some("token")) > 0).await;
     assert!(server.requests().is_empty(), "nothing is sent without a token");
     std::fs::write(&path, "one\n").unwrap();
     rig.reaches(1).await;

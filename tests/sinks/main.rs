@@ -9,3 +9,5 @@ mod rig;
 mod server;
 mod syslog;
 mod tls;
+#[path = "../common/wait.rs"]
+mod wait;

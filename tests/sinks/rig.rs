@@ -12,6 +12,8 @@ use pullwatch::detection::alert::StoredAlert;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use crate::wait::wait_until;
+
 /// What a client can put into names.
 pub const HOSTILE: &str = "a\n\r\t\0\u{1b}[2J\u{2028}\u{2029}\u{202e}\u{85}\u{7f}|=\\\"]' ä";
 
@@ -145,7 +147,7 @@ impl Rig {
 
     /// Waits until all up to this one are done with.
     pub async fn reaches(&self, seq: i64) {
-        until(|| self.memory.cursor() >= seq).await;
+        wait_until(async || self.memory.cursor() >= seq).await;
     }
 
     pub fn tell_to_stop(&self) {
@@ -176,15 +178,4 @@ impl Rig {
         let value = self.metric(name, reason);
         format!("{value}").parse().unwrap()
     }
-}
-
-/// Waits for something that has to come. The end is there for a test that hangs, not for a slow machine.
-pub async fn until(mut done: impl FnMut() -> bool) {
-    for _ in 0..20_000 {
-        if done() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(3)).await;
-    }
-    panic!("waited in vain");
 }

@@ -7,7 +7,7 @@ use pullwatch::text::escape::is_disruptive;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::{TcpListener, UdpSocket, UnixDatagram, UnixListener};
 
-use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, until};
+use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, wait_until};
 use crate::tls::Authority;
 
 fn syslog(transport: Transport, format: SyslogFormat) -> SinkConfig {
@@ -67,7 +67,7 @@ async fn datagrams_that_nobody_takes_are_sent_again() {
     let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let settings = syslog(Transport::Udp(address.to_string()), SyslogFormat::Json);
     let rig = Rig::start(settings, &Memory::with([alert(1), alert(2)]));
-    until(|| rig.count("failures_total", Some("connection")) > 0).await;
+    wait_until(async || rig.count("failures_total", Some("connection")) > 0).await;
     assert_eq!(rig.memory.cursor(), 0);
     let receiver = UdpSocket::bind(address).await.unwrap();
     rig.reaches(2).await;
@@ -100,7 +100,7 @@ async fn a_stream_that_ends_is_opened_anew() {
     drop((stream, receiver));
     tokio::time::sleep(Duration::from_millis(50)).await;
     rig.add(alert(4));
-    until(|| rig.count("failures_total", Some("connection")) > 1).await;
+    wait_until(async || rig.count("failures_total", Some("connection")) > 1).await;
     assert_eq!(rig.memory.cursor(), 3);
     let receiver = TcpListener::bind(address).await.unwrap();
     let (mut stream, _) = receiver.accept().await.unwrap();
@@ -132,7 +132,7 @@ async fn a_stream_may_be_encrypted() {
     let rig = Rig::start(syslog(Transport::Tls(address.clone(), nobody), SyslogFormat::Json), &memory);
     let failures =
         || rig.count("failures_total", Some("tls")) + rig.count("failures_total", Some("connection"));
-    until(|| failures() > 0).await;
+    wait_until(async || failures() > 0).await;
     assert_eq!(memory.cursor(), 0, "a receiver that wants no word from us has not heard one");
     rig.stop().await.unwrap();
     let rig = Rig::start(syslog(Transport::Tls(address, known), SyslogFormat::Json), &memory);
@@ -147,7 +147,7 @@ async fn the_local_socket_may_be_of_either_kind() {
     let path = directory.path().join("log");
     let rig =
         Rig::start(syslog(Transport::Unix(path.clone()), SyslogFormat::Json), &Memory::with([alert(1)]));
-    until(|| rig.count("failures_total", Some("connection")) > 0).await;
+    wait_until(async || rig.count("failures_total", Some("connection")) > 0).await;
     let receiver = UnixDatagram::bind(&path).unwrap();
     let mut buffer = vec![0; 65_536];
     let length = receiver.recv(&mut buffer).await.unwrap();

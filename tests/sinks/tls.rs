@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::to;
-use crate::rig::{Memory, Rig, alert, config, until};
+use crate::rig::{Memory, Rig, alert, config, wait_until};
 use crate::server::Server;
 
 /// An authority, and the files of what it signed.
@@ -88,7 +88,7 @@ async fn a_server_is_trusted_by_authority_and_name() {
     // Not of that authority, not of that name, not of that other name.
     for (server, tls) in [(&server, stranger), (&other, tls), (&server, named)] {
         let rig = Rig::start(config(sink(server, tls)), &Memory::with([alert(1)]));
-        until(|| rig.count("failures_total", Some("tls")) > 0).await;
+        wait_until(async || rig.count("failures_total", Some("tls")) > 0).await;
         rig.stop().await.unwrap();
         assert_eq!(server.requests().len(), 1, "nothing more was sent");
     }
@@ -104,7 +104,7 @@ async fn a_server_may_want_to_know_who_we_are() {
     let rig = Rig::start(config(sink(&server, nobody)), &Memory::with([alert(1)]));
     let failures =
         || rig.count("failures_total", Some("tls")) + rig.count("failures_total", Some("connection"));
-    until(|| failures() > 0).await;
+    wait_until(async || failures() > 0).await;
     assert_eq!(rig.memory.cursor(), 0);
     rig.stop().await.unwrap();
     let rig = Rig::start(config(sink(&server, known)), &Memory::with([alert(1)]));

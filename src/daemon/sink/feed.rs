@@ -32,7 +32,7 @@ pub trait Feed: Send + 'static {
 pub struct FeedError(Box<dyn std::error::Error + Send + Sync>);
 
 impl FeedError {
-    pub(crate) fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         FeedError(error.into())
     }
 }

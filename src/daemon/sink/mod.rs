@@ -38,7 +38,7 @@ pub(crate) use feed::StoreFeed;
 pub use feed::{Feed, FeedClosed, FeedError};
 pub(crate) use kafka::TransactionalProducer;
 pub use metrics::SinkMetrics;
-pub(crate) use worker::Reopen;
+pub use worker::Reopen;
 pub use worker::{Sink, SinkError, run};
 
 #[cfg(test)]

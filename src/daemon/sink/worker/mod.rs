@@ -41,11 +41,11 @@ pub struct Sink {
 
 /// Makes a sink open its file again: for `SIGHUP`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Reopen(Arc<(AtomicBool, Notify)>);
+pub struct Reopen(Arc<(AtomicBool, Notify)>);
 
 impl Reopen {
     /// Closes the file after the write that runs now. The next alert goes to whatever file has the path then.
-    pub(crate) fn reopen(&self) {
+    pub fn reopen(&self) {
         self.0.0.store(true, Ordering::Release);
         self.0.1.notify_one();
     }
@@ -119,7 +119,7 @@ impl Sink {
         Ok(Sink { config, filter, destination, counts, reopen: Reopen::default() })
     }
 
-    pub(crate) fn reopen(&self) -> Reopen {
+    pub fn reopen(&self) -> Reopen {
         self.reopen.clone()
     }
 
