@@ -248,7 +248,7 @@ impl<'a> Event<'a> {
         self.member_by_name(first)?.path(rest)
     }
 
-    /// The object of the request.
+    /// The object of the request. Empty members are absent ones.
     #[inline]
     pub fn object(&mut self) -> ObjectRef<'a> {
         if let Some(object) = self.object {
@@ -257,6 +257,10 @@ impl<'a> Event<'a> {
         let mut object = ObjectRef::default();
         if let Some(raw) = self.get(Member::ObjectRef) {
             for (key, value) in raw.members().map_while(Result::ok) {
+                // The apiserver omits empty members; other producers may not.
+                if value.bytes() == b"\"\"" {
+                    continue;
+                }
                 let slot = match &*key.text() {
                     b"resource" => &mut object.resource,
                     b"namespace" => &mut object.namespace,
@@ -404,6 +408,15 @@ mod tests {
             assert_eq!(Member::named(member.name().as_bytes()), Some(member));
         }
         assert_eq!(Member::named(b"kinx").or(Member::named(b"")), None);
+    }
+
+    #[test]
+    fn empty_members_of_the_object_are_absent() {
+        let mut event =
+            Event::new(br#"{"objectRef":{"name":"","resource":"secrets","subresource":"","namespace":"p"}}"#);
+        let object = event.object();
+        assert!(object.name.is_none() && object.subresource.is_none());
+        assert_eq!(object.namespace.unwrap().bytes(), b"\"p\"");
     }
 
     #[test]

@@ -250,6 +250,29 @@ fn a_field_that_a_client_filled_is_reported() {
     assert!(!rules_of(&alerts).contains(&"Oversized Request Field In Audit Event"));
 }
 
+#[test]
+fn objects_that_a_producer_wrote_as_text_are_read_and_redacted() {
+    let detector = detector(1 << 20);
+    let secret = r#"{"kind":"Secret","metadata":{"name":"x","namespace":"p"},"data":{".dockerconfigjson":"eyJhdXRocyI6eyJnaGNyLmlvIjp7InVzZXJuYW1lIjoiYm90In19fQ=="},"type":"kubernetes.io/dockerconfigjson"}"#;
+    let list = event("mallory", "/api/v1/secrets", "").replace(
+        r#""requestReceived"#,
+        &format!(
+            r#""responseObject":{},"requestReceived"#,
+            json!(format!(r#"{{"kind":"SecretList","items":[{secret}]}}"#))
+        ),
+    );
+    let sorted = list.replacen(r#""kind":"Event","apiVersion":"audit.k8s.io/v1","#, "", 1);
+    for text in [list.clone(), sorted, json!({"log": list}).to_string()] {
+        let (alerts, _) = evaluate(&detector, text.as_bytes());
+        let read = alerts
+            .iter()
+            .find(|alert| alert["registry"]["exposure"] == "payload")
+            .unwrap_or_else(|| panic!("{text}"));
+        assert_eq!(read["registry"]["secrets"], json!(["p/x"]));
+        assert!(!json!(alerts).to_string().contains("eyJhdXRo"), "{alerts:?}");
+    }
+}
+
 /// Inputs that grow with a number.
 fn shapes() -> Vec<(&'static str, Box<dyn Fn(usize) -> String>)> {
     const START: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#;

@@ -93,7 +93,7 @@ fn path<'a>(event: &mut Event<'a>, keys: &[&str]) -> Option<PlacedValue<'a>> {
             "namespace" => object.namespace,
             "name" => object.name,
             "subresource" => object.subresource,
-            _ => event.get(Member::ObjectRef)?.get(part),
+            _ => event.get(Member::ObjectRef)?.get(part).filter(|raw| raw.bytes() != b"\"\""),
         };
         return raw.map(|raw| PlacedValue { raw, place: Place::Plain });
     }

@@ -26,6 +26,7 @@ mod google;
 mod otel;
 mod partial;
 mod shape;
+mod stringified;
 mod syslog;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -170,18 +171,21 @@ impl Unwrapper {
         let (mut done, mut at) = (0, 0);
         // All events of a log are alike.
         let is_viaq = is_viaq(bytes);
+        let has_strings = stringified::may_be_in(bytes);
         let mut next_object = 0;
         while at < bytes.len() {
             let end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
             steps::add(end - at);
             let line = &bytes[at..end];
             if line.starts_with(PLAIN_START) && !is_viaq {
-                if !event::ends_like_an_event(line)
-                    && let Some(text) = truncated::with_target(line)
-                {
+                let changed =
+                    if event::ends_like_an_event(line) { None } else { truncated::with_target(line) };
+                let changed = changed.or_else(|| if has_strings { stringified::expand(line) } else { None });
+                if let Some(text) = changed {
                     let out = out.get_or_insert_with(|| Vec::with_capacity(bytes.len()));
                     out.extend_from_slice(&bytes[done..at]);
-                    out.extend_from_slice(&text);
+                    out.extend_from_slice(text.trim_ascii_end());
+                    out.push(b'\n');
                     done = bytes.len().min(end + 1);
                 }
                 at = end + 1;
@@ -206,7 +210,7 @@ impl Unwrapper {
                 next_object = found.map_or(bytes.len(), |found| start + found + 1);
                 steps::add(next_object - start);
             }
-            match self.record(&bytes[start..next_object], depth) {
+            match self.record(&bytes[start..next_object], has_strings, depth) {
                 Start::Wrapper(length, mut text) => {
                     let out = out.get_or_insert_with(|| Vec::with_capacity(bytes.len()));
                     out.extend_from_slice(&bytes[done..at]);
@@ -231,7 +235,7 @@ impl Unwrapper {
     }
 
     /// Reads the record at the start of `bytes`, which end before the next record.
-    fn record(&mut self, bytes: &[u8], depth: usize) -> Start {
+    fn record(&mut self, bytes: &[u8], has_strings: bool, depth: usize) -> Start {
         match Raw::first(bytes) {
             Ok(record) => {
                 let is_wrapper =
@@ -243,7 +247,12 @@ impl Unwrapper {
                         }),
                     };
                 if !is_wrapper {
-                    return Start::Other(record.bytes().len());
+                    let length = record.bytes().len();
+                    if has_strings && let Some(mut text) = stringified::expand(record.bytes()) {
+                        text.push(b'\n');
+                        return Start::Wrapper(length, text);
+                    }
+                    return Start::Other(length);
                 }
                 let mut out = Vec::new();
                 self.value(record, depth, &mut out);
@@ -279,9 +288,16 @@ impl Unwrapper {
     fn object(&mut self, record: Raw<'_>, depth: usize, out: &mut Vec<u8>) {
         let shape = Shape::of(record);
         if shape.is_event {
+            let start = out.len();
             match shape.viaq_level {
                 Some(level) => push_with_level(record, level, out),
                 None => out.extend_from_slice(&record.compact()),
+            }
+            if stringified::may_be_in(&out[start..])
+                && let Some(text) = stringified::expand(&out[start..])
+            {
+                out.truncate(start);
+                out.extend_from_slice(&text);
             }
             out.push(b'\n');
         } else if let Some(payload) = shape.proto_payload {

@@ -1,0 +1,85 @@
+//! Objects that a producer wrote as strings of JSON.
+//!
+//! Takes the text of an event; returns it with such objects in place of the strings, so that what reads and redacts bodies sees
+//! their members. The apiserver writes objects; some shippers do not.
+
+use std::borrow::Cow;
+
+use super::super::event::Member;
+use super::super::json::{Cursor, Raw, Type};
+use super::super::steps;
+
+/// The end of the name of an object and the start of a string.
+const MARK: &[u8] = b"Object\":\"";
+
+/// Whether a text contains an event with such an object. Events with whitespace between their tokens are not considered.
+pub(super) fn may_be_in(text: &[u8]) -> bool {
+    steps::add(text.len());
+    memchr::memmem::find(text, MARK).is_some()
+}
+
+/// Replaces the strings. `None` if there are none, or the event is malformed.
+pub(super) fn expand(event: &[u8]) -> Option<Vec<u8>> {
+    let mut objects = Vec::new();
+    let mut cursor = Cursor::new(event, b'{');
+    while let Some(member) = cursor.member() {
+        let Ok((key, value)) = member else { break };
+        if value.kind() == Type::String
+            && matches!(Member::named(&key.text()), Some(Member::RequestObject | Member::ResponseObject))
+            && let Some(text) = value.string()
+            && is_whole(&text)
+        {
+            let end = cursor.position();
+            objects.push((end - value.bytes().len()..end, text));
+        }
+    }
+    if objects.is_empty() {
+        return None;
+    }
+    let mut out = Vec::with_capacity(event.len());
+    let mut done = 0;
+    for (range, text) in &objects {
+        out.extend_from_slice(&event[done..range.start]);
+        // One event a line.
+        out.extend(Raw::assume(trim(text)).compact().iter());
+        done = range.end;
+    }
+    out.extend_from_slice(&event[done..]);
+    Some(out)
+}
+
+fn trim<'t>(text: &'t Cow<'_, [u8]>) -> &'t [u8] {
+    text.trim_ascii()
+}
+
+/// Whether a text is one object or list and nothing else.
+fn is_whole(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    matches!(text.first(), Some(b'{' | b'['))
+        && Raw::first(text).is_ok_and(|value| value.bytes().len() == text.len())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_take_the_place_of_strings() {
+        let event = br#"{"kind":"Event","auditID":"a","requestObject":"text","responseObject":"{\"kind\": \"Secret\",\n\"data\":{\"a\":\"\\u0022\"}}","verb":"get"}"#;
+        assert!(may_be_in(event));
+        assert_eq!(
+            String::from_utf8(expand(event).unwrap()).unwrap(),
+            r#"{"kind":"Event","auditID":"a","requestObject":"text","responseObject":{"kind":"Secret","data":{"a":"\u0022"}},"verb":"get"}"#
+        );
+        for other in [
+            &br#"{"requestObject":{"a":"Object\":\"{"}}"#[..],
+            br#"{"responseObject":"{"}"#,
+            br#"{"responseObject":"{} {}"}"#,
+            br#"{"userAgent":"{}"}"#,
+            br"[]",
+        ] {
+            assert_eq!(expand(other), None);
+        }
+    }
+}
