@@ -117,11 +117,24 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
         self.entries.keys()
     }
 
-    fn contains<Q: Ord + ?Sized>(&self, key: &Q) -> bool
+    pub fn contains<Q: Ord + ?Sized>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
     {
         self.entries.contains_key(key)
+    }
+
+    /// All entries in the order of their keys, each with its last use. Does not count as a use.
+    pub fn iter_with_use(&self) -> impl Iterator<Item = (&K, u64, &V)> {
+        self.entries.iter().map(|(key, entry)| (key, entry.used, &entry.value))
+    }
+
+    /// The value of a key. Does not count as a use.
+    pub fn peek<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.entries.get(key).map(|entry| &entry.value)
     }
 
     /// Records a use of an entry that exists.
@@ -356,14 +369,6 @@ impl<V> LruMap<Arc<str>, V> {
         });
     }
 
-    /// Removes all keys with a prefix.
-    pub fn remove_prefix(&mut self, prefix: &str) {
-        let keys: Vec<Arc<str>> = self.range(prefix).map(|(key, _)| key.clone()).collect();
-        for key in keys {
-            self.remove(&*key);
-        }
-    }
-
     fn range<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Arc<str>, &'a Entry<V>)> {
         self.entries
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
@@ -459,7 +464,8 @@ mod tests {
         map.track();
         assert_eq!(changes(&mut map).len(), 5);
         assert_eq!(map.starting_with("b/").map(|(key, _)| key).collect::<Vec<_>>(), ["b/1", "b/2"]);
-        map.remove_prefix("b/");
+        map.remove("b/1");
+        map.remove("b/2");
         assert_eq!(map.starting_with("").map(|(key, _)| key).collect::<Vec<_>>(), ["a/1", "bb/1", "c/1"]);
         assert_eq!(changes(&mut map), [("b/1".to_owned(), false), ("b/2".to_owned(), false)]);
     }

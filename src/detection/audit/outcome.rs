@@ -12,7 +12,8 @@ pub(crate) enum Outcome {
     /// 2xx or 101.
     Success,
     Failure,
-    /// No code was logged, as in a truncated line. It may have succeeded.
+    /// The request may have succeeded: no code is logged, as in a truncated line, or the apiserver answered 504 because the
+    /// time was up, which a client can choose (`?timeout=1s`), whether or not a write went through.
     #[default]
     Unknown,
 }
@@ -31,6 +32,7 @@ impl Outcome {
         let Some(status) = event.get(Member::ResponseStatus) else { return Outcome::Unknown };
         match status_code(status) {
             Some(101 | 200..=299) => Outcome::Success,
+            Some(504) => Outcome::Unknown,
             Some(_) => Outcome::Failure,
             None => match status.get("status").and_then(Raw::string).as_deref() {
                 Some(b"Success") => Outcome::Success,
@@ -67,7 +69,7 @@ mod tests {
             (r#"{"code":100}"#, Outcome::Failure),
             (r#"{"code":304}"#, Outcome::Failure),
             (r#"{"code":"404"}"#, Outcome::Failure),
-            (r#"{"code":504}"#, Outcome::Failure),
+            (r#"{"code":504}"#, Outcome::Unknown),
             (r#"{"code":2000}"#, Outcome::Unknown),
             (r#"{"code":"ok"}"#, Outcome::Unknown),
             (r#"{"status":"Failure"}"#, Outcome::Failure),

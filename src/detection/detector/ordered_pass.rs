@@ -128,6 +128,7 @@ impl<'d> OrderedPass<'d> {
         let lost = repartition.as_ref().map_or_else(|| correlator.stats(), Repartition::stats);
         [
             (evicted::CLUSTER_STATE, self.cluster_state.evicted()),
+            (evicted::CREDENTIALS, self.cluster_state.evicted_credentials()),
             (evicted::GROUPS, lost.evicted_groups),
             (evicted::OBSERVATIONS, lost.dropped),
             (evicted::LATE, lost.too_late),

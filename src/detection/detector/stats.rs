@@ -36,6 +36,8 @@ pub mod truncated {
 pub mod evicted {
     /// Secrets, pods, roles and namespaces of the cluster state.
     pub const CLUSTER_STATE: &str = "cluster state (secrets, pods, roles, namespaces)";
+    /// Registry credentials of the cluster state that were known by type or content.
+    pub const CREDENTIALS: &str = "known registry credentials";
     /// Groups of correlations.
     pub const GROUPS: &str = "correlation groups";
     /// Observations for which a group had no room.

@@ -269,9 +269,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
             }
             Registry::Granted => list(registry::granted_verbs(self.event, &request, cluster_state)),
             Registry::DryRun => word(request.dry_run()),
-            Registry::Evicted => {
-                list(cluster_state.map(|state| state.evicted_credentials()).unwrap_or_default())
-            }
+            Registry::Evicted => list(cluster_state.map(|state| state.evicted_now()).unwrap_or_default()),
             Registry::PodSecurity => registry::pod_security_change(self.event, &request, cluster_state)
                 .map_or(Value::Missing, word),
             _ => exposed(part, &self.exposure()),

@@ -2,7 +2,7 @@
 //! which verbs on secrets roles grant, what Pod Security enforces in namespaces, which long-running requests were seen.
 //!
 //! Takes facts from the other files of this module and returns them for later events; stores and restores them entry by
-//! entry. Every map is bounded and evicts its least recently used entries. Only names, types and verbs may enter it, never
+//! entry. Every map is bounded; what is evicted is decided by evidence and by shares ([`eviction`](super::eviction)). Only names, types and verbs may enter it, never
 //! the data of a secret.
 
 use std::collections::BTreeSet;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::eviction::{Standing, make_room};
 use super::long_running::LongRunningRequests;
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::time::ReferenceClock;
@@ -31,6 +32,9 @@ pub(super) const MAX_SECRETS_PER_POD: usize = 64;
 const MAX_ROLES: usize = 10_000;
 
 const MAX_NAMESPACES: usize = 10_000;
+
+/// Maximum number of evicted credentials of one event that are named.
+const MAX_EVICTED: usize = 100;
 
 /// Why a secret counts as a registry credential, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -73,9 +77,17 @@ struct SecretState {
     /// When it was last created or changed, in nanoseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     written: Option<i64>,
+    /// Hash of the identity whose requests wrote about it; 0 if it was only seen in reads, or if there are several.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    writer: u64,
     /// Whether it may have been deleted, which no event proves.
     #[serde(rename = "deleted", default, skip_serializing_if = "std::ops::Not::not")]
     may_be_deleted: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // The signature that serde asks for.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl SecretState {
@@ -89,13 +101,26 @@ impl SecretState {
         }
     }
 
+    fn standing(self) -> Standing {
+        let class = match self.evidence() {
+            Some(Evidence::Type) => 3,
+            Some(Evidence::Content) => CREDENTIAL_CLASS,
+            Some(Evidence::Reference) => 1,
+            Some(Evidence::Name) | None => 0,
+        };
+        Standing { class, writer: self.writer }
+    }
+
     /// Returns whether it is a credential, if only by its name: the time of writes is kept for credentials alone.
     fn is_known_credential(self) -> bool {
         self.evidence().is_some() || self.is_credential.is_none() && self.written.is_some()
     }
 }
 
-/// What was learned so far. Bounded: of each kind the least recently used entries are evicted, and counted.
+/// The lowest class of secrets that are certainly credentials.
+const CREDENTIAL_CLASS: u8 = 2;
+
+/// What was learned so far. Bounded: entries are evicted, and counted.
 #[derive(Clone, Debug)]
 pub struct ClusterState {
     secrets: LruMap<Arc<str>, SecretState>,
@@ -106,6 +131,12 @@ pub struct ClusterState {
     /// Pod Security's `enforce` label by namespace; empty if the namespace is known to have none.
     namespaces: LruMap<Arc<str>, String>,
     long_running: LongRunningRequests,
+    /// Hash of the identity that sent the event being learned from, if it writes objects; else 0.
+    writer: u64,
+    evicted: u64,
+    evicted_credentials: u64,
+    /// Credentials that were evicted while the current event was learned from, at most [`MAX_EVICTED`].
+    evicted_now: Vec<String>,
     /// Limits how far in the future the time of a write may be.
     clock: ReferenceClock,
 }
@@ -129,6 +160,10 @@ impl Default for ClusterState {
             roles: LruMap::new(MAX_ROLES),
             namespaces: LruMap::new(MAX_NAMESPACES),
             long_running: LongRunningRequests::default(),
+            writer: 0,
+            evicted: 0,
+            evicted_credentials: 0,
+            evicted_now: Vec::new(),
             clock: ReferenceClock::default(),
         }
     }
@@ -163,7 +198,46 @@ impl ClusterState {
 
     /// Returns the number of entries that were evicted.
     pub fn evicted(&self) -> u64 {
-        self.secrets.evicted() + self.pods.evicted() + self.roles.evicted() + self.namespaces.evicted()
+        self.evicted + self.namespaces.evicted()
+    }
+
+    /// Returns the number of credentials, known by type or content, that were evicted.
+    pub fn evicted_credentials(&self) -> u64 {
+        self.evicted_credentials
+    }
+
+    /// Returns the credentials, known by type or content, that were evicted while the current event was learned from.
+    pub(crate) fn evicted_now(&self) -> Vec<String> {
+        self.evicted_now.clone()
+    }
+
+    /// Starts learning from an event, which the given identity sent to write objects; 0 for a read.
+    pub(super) fn start_event(&mut self, writer: u64) {
+        self.writer = writer;
+        self.evicted_now.clear();
+    }
+
+    /// Changes what is known of a secret. `change` returns whether it is different now.
+    fn change_secret(&mut self, key: &str, change: impl FnOnce(&mut SecretState) -> bool) {
+        let evicted = make_room(&mut self.secrets, MAX_SECRETS, key, |_, secret| secret.standing());
+        self.evicted += evicted.len() as u64;
+        for (key, _) in evicted.into_iter().filter(|(_, class)| *class >= CREDENTIAL_CLASS) {
+            self.evicted_credentials += 1;
+            if self.evicted_now.len() < MAX_EVICTED {
+                self.evicted_now.push(key.as_ref().to_owned());
+            }
+        }
+        let writer = self.writer;
+        let is_new = !self.secrets.contains(key);
+        self.secrets.change(key, SecretState::default, |secret| {
+            let before = secret.writer;
+            if is_new {
+                secret.writer = writer;
+            } else if writer != 0 && before != writer {
+                secret.writer = 0;
+            }
+            change(secret) | (secret.writer != before)
+        });
     }
 
     /// Records the type of a secret, and whether its data is a registry credential, where it is shown.
@@ -184,7 +258,7 @@ impl ClusterState {
         {
             return;
         }
-        self.secrets.change(&key, SecretState::default, |secret| {
+        self.change_secret(&key, |secret| {
             let before = *secret;
             secret.may_be_deleted = false;
             secret.is_credential = Some(is_credential);
@@ -204,7 +278,7 @@ impl ClusterState {
 
     /// Records that an `imagePullSecrets` list names a secret.
     pub(super) fn record_reference(&mut self, namespace: &str, name: &str) {
-        self.secrets.change(&key(namespace, name), SecretState::default, |secret| {
+        self.change_secret(&key(namespace, name), |secret| {
             !std::mem::replace(&mut secret.is_referenced, true)
         });
     }
@@ -213,7 +287,7 @@ impl ClusterState {
     pub(super) fn record_write(&mut self, namespace: &str, name: &str, time: i64, names: &NamePatterns) {
         if self.evidence(namespace, name, names).is_some() {
             let time = Some(self.clock.clamp(time));
-            self.secrets.change(&key(namespace, name), SecretState::default, |secret| {
+            self.change_secret(&key(namespace, name), |secret| {
                 let is_later = secret.written < time;
                 secret.written = secret.written.max(time);
                 is_later | std::mem::take(&mut secret.may_be_deleted)
@@ -233,7 +307,35 @@ impl ClusterState {
         if !are_all && let Some(known) = self.pods.get(&*key) {
             secrets.extend(known.iter().cloned());
         }
+        self.make_room_for_pod(&key);
         self.pods.set(&key, secrets.into_iter().take(MAX_SECRETS_PER_POD).collect());
+    }
+
+    /// Pods that hold a known credential outlive others.
+    fn make_room_for_pod(&mut self, key: &str) {
+        let secrets = &self.secrets;
+        let holds_credential = |pod: &str, names: &[Box<str>]| {
+            let namespace = pod.split_once('/').unwrap_or_default().0;
+            names.iter().any(|name| {
+                let secret = secrets.peek(&*self::key(namespace, name));
+                secret.is_some_and(|secret| secret.evidence().is_some())
+            })
+        };
+        let standing = |pod: &str, names: &Box<[Box<str>]>| Standing {
+            class: u8::from(holds_credential(pod, names)),
+            writer: 0,
+        };
+        self.evicted += make_room(&mut self.pods, MAX_PODS, key, standing).len() as u64;
+    }
+
+    /// Roles that grant reads outlive others.
+    fn set_role(&mut self, key: &str, verbs: Vec<String>) {
+        let grants_reads =
+            |verbs: &Vec<String>| verbs.iter().any(|verb| matches!(&**verb, "*" | "get" | "list" | "watch"));
+        let standing =
+            |_: &str, verbs: &Vec<String>| Standing { class: u8::from(grants_reads(verbs)), writer: 0 };
+        self.evicted += make_room(&mut self.roles, MAX_ROLES, key, standing).len() as u64;
+        self.roles.set(key, verbs);
     }
 
     /// Returns the names of the secrets that a pod holds.
@@ -251,7 +353,7 @@ impl ClusterState {
         if verbs.is_empty() {
             self.roles.remove(&*key);
         } else {
-            self.roles.set(&key, verbs);
+            self.set_role(&key, verbs);
         }
     }
 
@@ -263,7 +365,7 @@ impl ClusterState {
         verbs.extend(self.verbs_of_role(namespace, role).unwrap_or_default());
         verbs.sort_unstable();
         verbs.dedup();
-        self.roles.set(&key(namespace, role), verbs);
+        self.set_role(&key(namespace, role), verbs);
     }
 
     /// Returns the verbs on secrets that a role grants.
@@ -321,9 +423,7 @@ impl ClusterState {
     pub(super) fn record_unproven_deletion(&mut self, namespace: &str, name: &str) {
         let key = key(namespace, name);
         if self.secrets.get(&*key).is_some() {
-            self.secrets.change(&key, SecretState::default, |secret| {
-                !std::mem::replace(&mut secret.may_be_deleted, true)
-            });
+            self.change_secret(&key, |secret| !std::mem::replace(&mut secret.may_be_deleted, true));
         }
     }
 
@@ -334,11 +434,6 @@ impl ClusterState {
         for name in names.iter().filter_map(|key| key.strip_prefix(&*prefix)) {
             self.record_unproven_deletion(namespace, name);
         }
-    }
-
-    /// Returns the credentials known by type or content that were evicted while the last event was learned from.
-    pub(crate) fn evicted_credentials(&self) -> Vec<String> {
-        Vec::new()
     }
 
     /// Returns whether this is the first event of a long-running request, and remembers the request.

@@ -16,7 +16,7 @@ use super::secret_view::{SecretView, for_each_secret, unquoted};
 use super::{RequestInfo, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{JsonError, Raw, Type};
-use crate::detection::audit::outcome;
+use crate::detection::audit::outcome::{self, Outcome};
 use crate::detection::audit::uri::query::Readings;
 use crate::text::name_patterns::NamePatterns;
 
@@ -150,12 +150,12 @@ impl Exposure {
             is_cut: event.finish() == Err(JsonError::Truncated),
         };
         let mut reader = ExposureReader { names, state, request, target, findings: Findings::default() };
-        // The handler may have panicked after it had written a part of the response.
-        let may_have_answered = request.may_have_succeeded() || stage == "Panic" && access == Access::Read;
+        // The handler may have panicked after it had written a part of the response. When the time is up, nothing but that is
+        // written.
+        let may_have_answered = request.may_have_succeeded() && outcome::code(event) != Some(504)
+            || stage == "Panic" && access == Access::Read;
         reader.read(&objects, access, may_have_answered);
-        if may_have_answered {
-            reader.record_access(event);
-        }
+        reader.record_access(event);
         let kind = match reader.findings.kind() {
             ExposureKind::None if is_denied(event, request) => ExposureKind::Denied,
             kind => kind,
@@ -257,6 +257,9 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             for_each_secret(response, |secret| self.read_secret(secret, sent.as_ref()));
         }
         if !may_have_answered {
+            if let Some(sent) = sent.filter(|_| self.request.may_have_persisted()) {
+                self.read_sent(&sent);
+            }
             self.add_target(ExposureKind::None);
             return;
         }
@@ -425,7 +428,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
                     state.record_write(namespace, name, time, self.names);
                 }
             }
-            "get" => state.record_existence(namespace, name),
+            "get" if self.request.outcome == Outcome::Success => state.record_existence(namespace, name),
             _ => {}
         }
     }
@@ -480,138 +483,4 @@ fn sends_initial_events(uri: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(event: &str, names: &NamePatterns, state: Option<&mut ClusterState>) -> Exposure {
-        let mut event = Event::new(event.as_bytes());
-        let request = RequestInfo::of(&mut event);
-        Exposure::of(&mut event, &request, names, state)
-    }
-
-    fn of(verb: &str, name: &str, query: &str, code: u16, body: &str) -> Exposure {
-        let stage = if verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
-        let name = if name.is_empty() { String::new() } else { format!(",\"name\":\"{name}\"") };
-        let body = if body.is_empty() { String::new() } else { format!(",\"responseObject\":{body}") };
-        let event = format!(
-            r#"{{"kind":"Event","stage":"{stage}","requestURI":"/api/v1/namespaces/p/secrets{query}","verb":"{verb}","objectRef":{{"resource":"secrets","namespace":"p"{name}}},"responseStatus":{{"code":{code}}}{body}}}"#
-        );
-        let names = NamePatterns::new(["*registry*", "*regcred*"]).unwrap();
-        read(&event, &names, None)
-    }
-
-    const DOCKER: &str = r#"{"kind":"Secret","metadata":{"name":"x","namespace":"p"},"data":{".dockerconfigjson":"eyJhdXRocyI6eyJnaGNyLmlvIjp7InVzZXJuYW1lIjoiYm90In19fQ=="},"type":"kubernetes.io/dockerconfigjson"}"#;
-
-    #[test]
-    fn type_overrides_name() {
-        let exposure = of("get", "x", "", 200, DOCKER);
-        assert_eq!((exposure.kind, exposure.secrets), (ExposureKind::Payload, vec!["p/x".to_owned()]));
-        assert_eq!(
-            (exposure.logins.hosts, exposure.logins.usernames),
-            (vec!["ghcr.io".to_owned()], vec!["bot".to_owned()])
-        );
-        let tls = DOCKER.replace("dockerconfigjson\"}", "tls\"}").replace("\"x\"", "\"registry-tls\"");
-        assert_eq!(of("get", "registry-tls", "", 200, &tls).kind, ExposureKind::None);
-        assert_eq!(of("get", "registry-tls", "", 200, "").kind, ExposureKind::Presumed);
-    }
-
-    #[test]
-    fn lists_name_the_credentials_in_the_response() {
-        let item = DOCKER.replace("\"kind\":\"Secret\",", "");
-        let list = format!(
-            r#"{{"kind":"SecretList","items":[{item},{{"metadata":{{"name":"o"}},"data":{{"a":""}},"type":"Opaque"}}]}}"#
-        );
-        let exposure = of("list", "", "", 200, &list);
-        assert_eq!(
-            (exposure.kind, exposure.scope, exposure.count),
-            (ExposureKind::Payload, ReadScope::Namespace, 1)
-        );
-        assert_eq!(of("list", "", "", 200, "").kind, ExposureKind::Presumed);
-        assert_eq!(of("list", "", "?fieldSelector=type%3DOpaque", 200, "").kind, ExposureKind::None);
-        assert_eq!(
-            of("list", "", "?fieldSelector=type%3Dkubernetes.io%2Fdockercfg", 200, "").kind,
-            ExposureKind::Presumed
-        );
-        assert_eq!(of("watch", "", "?watch=1", 200, "").kind, ExposureKind::Presumed);
-        assert_eq!(of("list", "", "", 403, r#"{"kind":"Status"}"#).kind, ExposureKind::Denied);
-        assert_eq!(of("get", "registry", "", 404, r#"{"kind":"Status"}"#).kind, ExposureKind::None);
-    }
-
-    #[test]
-    fn tables_and_metadata_expose_data_only_in_objects_and_annotations() {
-        let row = r#"{"cells":["x","kubernetes.io/dockerconfigjson",1,"1d"],"object":OBJECT}"#;
-        let table =
-            |object: &str| format!(r#"{{"kind":"Table","rows":[{}]}}"#, row.replace("OBJECT", object));
-        let partial = r#"{"kind":"PartialObjectMetadata","metadata":{"name":"x","namespace":"p"}}"#;
-        assert_eq!(of("get", "x", "", 200, &table(partial)).kind, ExposureKind::Metadata);
-        assert_eq!(of("get", "x", "", 200, &table("null")).kind, ExposureKind::Metadata);
-        assert_eq!(of("get", "x", "", 200, &table(DOCKER)).kind, ExposureKind::Payload);
-        let applied = r#"{"kind":"PartialObjectMetadata","metadata":{"name":"regcred","annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"data\":{\".dockerconfigjson\":\"e30=\"}}"}}}"#;
-        assert_eq!(of("get", "regcred", "", 200, applied).kind, ExposureKind::Payload);
-    }
-
-    #[test]
-    fn patch_and_deletecollection_are_reads() {
-        let list = format!(r#"{{"kind":"SecretList","items":[{DOCKER}]}}"#);
-        assert_eq!(of("patch", "x", "", 200, DOCKER).kind, ExposureKind::Payload);
-        assert_eq!(of("deletecollection", "", "", 200, &list).kind, ExposureKind::Payload);
-        assert_eq!(of("deletecollection", "", "", 200, "").kind, ExposureKind::Presumed);
-        assert_eq!(of("delete", "regcred", "", 200, r#"{"kind":"Status"}"#).kind, ExposureKind::None);
-        assert_eq!(of("delete", "regcred", "", 200, r#"{"kind":"Status"}"#).secrets, ["p/regcred"]);
-        // A created secret is not exposed, but named.
-        let created = of("create", "x", "", 201, DOCKER);
-        assert_eq!((created.kind, created.evidence), (ExposureKind::None, Some(Evidence::Type)));
-        assert_eq!(of("patch", "x", "", 403, "").kind, ExposureKind::Denied);
-    }
-
-    #[test]
-    fn presumes_credentials_behind_the_end_of_a_truncated_line() {
-        let whole = format!(
-            r#"{{"stage":"ResponseComplete","verb":"list","objectRef":{{"resource":"secrets","namespace":"p"}},"responseStatus":{{"code":200}},"responseObject":{{"kind":"SecretList","items":[{{"metadata":{{"name":"o"}},"type":"Opaque"}},{DOCKER}]}}}}"#
-        );
-        let names = NamePatterns::default();
-        let of = |text: &str| read(text, &names, None);
-        assert_eq!(of(&whole).secrets, ["p/x"]);
-        // Before the credential, within its data, and after its data, before its type.
-        for end in ["\"type\":\"Opaque\"}", "eyJhdXRocyI6", "\"data\":"] {
-            let end = whole.find(end).unwrap() + end.len();
-            assert_eq!(of(&whole[..end]).kind, ExposureKind::Presumed, "{}", &whole[..end]);
-        }
-        let end = whole.rfind(",\"type\"").unwrap();
-        assert_eq!(of(&format!("{}}}", &whole[..end])).kind, ExposureKind::Payload);
-    }
-
-    #[test]
-    fn presumed_reads_name_known_credentials() {
-        let names = NamePatterns::new(["*regcred*"]).unwrap();
-        let mut state = ClusterState::default();
-        let secret = |name: &str, kind: &str| {
-            DOCKER
-                .replace("\"x\"", &format!("\"{name}\""))
-                .replace("dockerconfigjson\"}", &format!("{kind}\"}}"))
-        };
-        let mut of = |verb: &str, reference: &str, uri: &str, body: &str| {
-            let stage = if verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
-            let event = format!(
-                r#"{{"stage":"{stage}","requestURI":"{uri}","verb":"{verb}","objectRef":{{"resource":"secrets"{reference}}},"responseStatus":{{"code":200}}{body}}}"#
-            );
-            read(&event, &names, Some(&mut state))
-        };
-        let p = r#","namespace":"p""#;
-        let named = |name: &str| format!(r#","namespace":"p","name":"{name}""#);
-        for (name, kind) in [("a", "dockercfg"), ("regcred-tls", "tls"), ("opaque", "Opaque")] {
-            of("get", &named(name), "/", &format!(",\"responseObject\":{}", secret(name, kind)));
-        }
-        assert_eq!(of("list", p, "/", "").secrets, ["p/a"]);
-        assert_eq!(of("list", p, "/?fieldSelector=type%3DOpaque", "").kind, ExposureKind::None);
-        assert_eq!(of("list", "", "/?fieldSelector=metadata.namespace%3Dp", "").secrets, ["p/a"]);
-        assert_eq!(of("list", r#","name":"a""#, "/?fieldSelector=metadata.name%3Da", "").secrets, ["p/a"]);
-        assert_eq!(of("list", r#","name":"regcred""#, "/", "").secrets, ["*/regcred"]);
-        assert_eq!(of("get", &named("regcred-tls"), "/", "").kind, ExposureKind::None);
-        assert_eq!(of("get", &named("a"), "/", "").evidence, Some(Evidence::Type));
-        assert_eq!(of("watch", p, "/?watch=1&resourceVersion=0", "").secrets, ["p/a"]);
-        let later = of("watch", p, "/?watch=1&resourceVersion=9", "");
-        assert_eq!((later.kind, later.count), (ExposureKind::Presumed, 0));
-        assert_eq!(of("watch", p, "/?watch=1&resourceVersion=9&sendInitialEvents=true", "").count, 1);
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@
 mod cluster_state;
 mod content;
 mod docker_config;
+mod eviction;
 mod exposure;
 mod findings;
 mod grants;
@@ -30,6 +31,8 @@ pub(crate) use ordering::{OrderDependency, STATE_LITERALS};
 pub(crate) use pod_security::change as pod_security_change;
 pub(crate) use references::{image_hosts, referenced_credentials};
 pub(crate) use request_info::RequestInfo;
+
+use sha2::{Digest as _, Sha256};
 
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::Raw;
@@ -60,6 +63,7 @@ pub(crate) fn observe(
     names: &NamePatterns,
     state: &mut ClusterState,
 ) -> Exposure {
+    state.start_event(writer(event, request));
     match &*request.resource {
         "secrets" => return Exposure::of(event, request, names, Some(state)),
         "roles" | "clusterroles" => grants::learn(event, request, state),
@@ -67,6 +71,22 @@ pub(crate) fn observe(
         _ => references::learn(event, request, state),
     }
     Exposure::default()
+}
+
+/// Returns a hash of who sent a request that writes objects; 0 for one that reads them.
+fn writer(event: &mut Event<'_>, request: &RequestInfo) -> u64 {
+    if !matches!(&*request.verb, "create" | "update" | "patch") {
+        return 0;
+    }
+    let mut hash = Sha256::new();
+    for member in [Member::User, Member::ImpersonatedUser] {
+        let name = event.get(member).and_then(|user| user.get("username")).map(Raw::text).unwrap_or_default();
+        hash.update((name.len() as u64).to_le_bytes());
+        hash.update(name);
+    }
+    let mut writer = [0; 8];
+    writer.copy_from_slice(&hash.finalize()[..8]);
+    u64::from_le_bytes(writer).max(1)
 }
 
 /// Applies what an event removes or replaces. The rules see the state before it, so this comes after their evaluation.

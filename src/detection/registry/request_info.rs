@@ -50,8 +50,6 @@ pub struct RequestInfo {
     pub(super) verb: String,
     pub(super) outcome: Outcome,
     dry_run: DryRun,
-    /// Whether the query asks for a dry run in every reading. The server ignores the query of a deletion with a body.
-    has_dry_run_query: bool,
 }
 
 impl RequestInfo {
@@ -86,8 +84,7 @@ impl RequestInfo {
         let by_query = match event.text(Member::RequestUri) {
             Some(uri) => {
                 let readings = Readings::of(&uri);
-                self.has_dry_run_query = readings.all(|query| query.is_dry_run());
-                match (self.has_dry_run_query, readings.any(|query| query.is_dry_run())) {
+                match (readings.all(|query| query.is_dry_run()), readings.any(|query| query.is_dry_run())) {
                     (true, _) => DryRun::Yes,
                     (false, true) => DryRun::Unknown,
                     (false, false) => DryRun::No,
@@ -127,11 +124,10 @@ impl RequestInfo {
         self.may_have_succeeded() && self.dry_run != DryRun::Yes
     }
 
-    /// Returns whether the request was, or claims to be, a dry run: `true`, `false` or `unknown`.
+    /// Returns whether the request was a dry run: `true`, `false` or `unknown`.
     pub(crate) fn dry_run(&self) -> &'static str {
         match self.dry_run {
             DryRun::Yes => "true",
-            DryRun::Unknown if self.has_dry_run_query => "true",
             DryRun::Unknown => "unknown",
             DryRun::No => "false",
         }
@@ -287,7 +283,7 @@ mod tests {
             ("create", "?dryRun=%zz", "false", true),
             ("patch", "?dryrun=All", "false", true),
             ("delete", "", "unknown", true),
-            ("delete", "?dryRun=All", "true", true),
+            ("delete", "?dryRun=All", "unknown", true),
             ("get", "?dryRun=All", "false", true),
         ] {
             let (request, _) = read(&event("Metadata", verb, query, 200, ""));

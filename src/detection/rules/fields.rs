@@ -629,7 +629,7 @@ static AUDIT: [Field; 13] = [
     text(
         "audit.outcome",
         Source::Outcome,
-        "success (responseStatus.code is 2xx, or 101 for an upgraded connection), failure, unknown (no code is logged)",
+        "success (responseStatus.code is 2xx, or 101 for an upgraded connection), unknown (no code is logged, or the time was up: 504), else failure",
     ),
     text(
         "audit.dry_run",
