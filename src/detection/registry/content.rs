@@ -161,7 +161,6 @@ fn is_credential(key: &str, value: &[u8]) -> bool {
         return false;
     }
     has_login(value)
-        || DATA_KEYS.contains(&key)
         || is_registry_file(key) && is_registry_configuration(value)
         || is_google_key(value) && names_registry(key)
         || names_registry(key) && names_password(key) && value.len() <= MAX_PLAIN_LEN

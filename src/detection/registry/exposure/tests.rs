@@ -294,12 +294,13 @@ fn a_deletion_or_dry_run_whose_response_is_not_logged_may_have_been_a_read() {
 
 #[test]
 fn secrets_of_other_types_count_by_their_content() {
-    let opaque = DOCKER.replace("kubernetes.io/dockerconfigjson", "Opaque");
+    // {"auths":{"ghcr.io":{"auth":"eA=="}}}
+    let opaque = r#"{"kind":"Secret","metadata":{"name":"x","namespace":"p"},"data":{"config.json":"eyJhdXRocyI6eyJnaGNyLmlvIjp7ImF1dGgiOiJlQT09In19fQ=="},"type":"Opaque"}"#;
     let names = NamePatterns::default();
     let mut state = ClusterState::default();
     let body = |secret: &str| format!(r#","responseObject":{secret}"#);
     let mut read = |text: String| read(&text, &names, Some(&mut state));
-    let exposure = read(event("get", "x", "", "200", &body(&opaque)));
+    let exposure = read(event("get", "x", "", "200", &body(opaque)));
     assert_eq!((exposure.kind, exposure.evidence), (ExposureKind::Payload, Some(Evidence::Content)));
     assert_eq!(exposure.logins.hosts, ["ghcr.io"]);
     // It stays known where only its type is shown, or nothing.
