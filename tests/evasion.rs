@@ -11,6 +11,7 @@ use std::process::Command;
 /// The attacks by file, as the last four digits of their audit ids.
 const ATTACKS: &[(&str, &[&str])] = &[
     ("builtin-roles.jsonl", &["0001", "0003", "0005", "0006"]),
+    ("decoys.jsonl", &["0063"]),
     ("default-readers.jsonl", &["0047", "0050"]),
     ("dryrun-pod.jsonl", &["0016"]),
     ("dryrun-role.jsonl", &["0023"]),
@@ -46,9 +47,12 @@ const UNREPORTED: &[(&str, &str)] = &[
     ("uncovered.jsonl", "0070"),
 ];
 
-/// The alerts of a file with the shipped rules.
+/// The alerts of a file of attacks with the shipped rules.
 fn scan(file: &str) -> Vec<serde_json::Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/evasion").join(file);
+    scan_path(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/evasion").join(file))
+}
+
+fn scan_path(path: &Path) -> Vec<serde_json::Value> {
     let output = Command::new(env!("CARGO_BIN_EXE_pullwatch"))
         .args(["scan", "--format", "json"])
         .arg(path)
@@ -102,4 +106,69 @@ fn every_file_of_attacks_is_tested() {
         .filter(|name| name.ends_with(".jsonl"))
         .collect();
     assert_eq!(files, ATTACKS.iter().map(|(file, _)| (*file).to_owned()).collect());
+}
+
+#[test]
+fn hosts_of_decoys_do_not_hide_the_hosts_of_a_credential() {
+    let alerts = scan("decoys.jsonl");
+    let listed = alerts.iter().find(|alert| alert["rule"] == "Secrets Listed").unwrap();
+    let hosts = listed["registry"]["hosts"].as_array().unwrap();
+    assert!(hosts.contains(&"crown-jewel.example".into()));
+    assert!(listed["output"].as_str().unwrap().contains("crown-jewel.example"));
+    assert_eq!(listed["registry"]["secrets"].as_array().unwrap().len(), 2);
+}
+
+/// An event about an object of a namespace; the body is the request object.
+fn event(
+    number: usize,
+    verb: &str,
+    user: &str,
+    resource: &str,
+    namespace: &str,
+    name: &str,
+    body: &str,
+) -> String {
+    let level = if body.is_empty() { "Metadata" } else { "Request" };
+    let body = if body.is_empty() { String::new() } else { format!(",\"requestObject\":{body}") };
+    format!(
+        r#"{{"kind":"Event","level":"{level}","auditID":"{number:04}","stage":"ResponseComplete","requestURI":"/x","verb":"{verb}","user":{{"username":"{user}"}},"objectRef":{{"resource":"{resource}","namespace":"{namespace}","name":"{name}"}},"responseStatus":{{"code":200}}{body}}}"#
+    ) + "\n"
+}
+
+/// A credential that is known by type, a flood, and a read of the credential at level Metadata.
+fn theft_after(flood: impl Iterator<Item = String>) -> Vec<serde_json::Value> {
+    let secret = r#"{"type":"kubernetes.io/dockerconfigjson"}"#;
+    let mut log = event(1, "create", "system:apiserver", "secrets", "production", "prod-images", secret);
+    log.extend(flood);
+    log.push_str(&event(2, "get", "mallory", "secrets", "production", "prod-images", ""));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    std::fs::write(&path, log).unwrap();
+    scan_path(&path)
+}
+
+#[test]
+fn a_flood_does_not_evict_a_known_credential() {
+    let references = |pod: usize| {
+        let names: Vec<String> = (0..64).map(|number| format!("{{\"name\":\"j{pod}-{number}\"}}")).collect();
+        format!("{{\"spec\":{{\"imagePullSecrets\":[{}]}}}}", names.join(","))
+    };
+    let pods = |namespace: fn(usize) -> String| {
+        move |pod: usize| {
+            event(3, "create", "mallory", "pods", &namespace(pod), &format!("p{pod}"), &references(pod))
+        }
+    };
+    for flood in [pods(|_| "mine".to_owned()), pods(|pod| format!("mine{pod}"))] {
+        let alerts = theft_after((0..900).map(flood));
+        assert!(reported(&alerts).contains("0002"));
+    }
+    // Nor do secrets of the same type.
+    let secret = r#"{"type":"kubernetes.io/dockerconfigjson"}"#;
+    let alerts = theft_after(
+        (0..51_000)
+            .map(|number| event(3, "create", "mallory", "secrets", "mine", &number.to_string(), secret)),
+    );
+    assert!(reported(&alerts).contains("0002"));
+    let evicted = alerts.iter().filter(|alert| alert["rule"] == "Known Registry Credentials Evicted").count();
+    assert_eq!(evicted, 1);
 }

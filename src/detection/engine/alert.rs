@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::alert_context::{AlertContext, shown};
 use super::evaluator::{EvalContext, WindowSummary};
 use super::plan::{OutputPiece, RulePlan};
-use super::value::{Redacted, Value};
+use super::value::{Redacted, Text, Value};
 use crate::detection::alert::{AlertId, Priority, push_hex};
 use crate::detection::audit::time;
 use crate::detection::registry::{Exposure, ExposureKind};
@@ -43,13 +43,22 @@ impl<'a> Alert<'a> {
         let fields: Vec<Redacted<'e>> =
             rule.output_fields.iter().map(|field| eval.redacted(field.operand)).collect();
         let mut message = Vec::with_capacity(256);
+        let push = |index: usize, out: &mut Vec<u8>| {
+            let value = &fields[index];
+            match value.value() {
+                Value::List(texts) if rule.output_fields[index].spelling.starts_with("registry.") => {
+                    push_counted_list(texts, out);
+                }
+                _ => push_value(value, out),
+            }
+        };
         for say in &rule.output {
             match say {
                 OutputPiece::Text(text) => message.extend_from_slice(text.as_bytes()),
-                OutputPiece::Value(index, None) => push_value(&fields[*index], &mut message),
+                OutputPiece::Value(index, None) => push(*index, &mut message),
                 OutputPiece::Value(index, Some(width)) => {
                     let mut text = Vec::new();
-                    push_value(&fields[*index], &mut text);
+                    push(*index, &mut text);
                     let text = String::from_utf8_lossy(&text);
                     message.extend(format!("{text:<width$.width$}").into_bytes());
                 }
@@ -260,6 +269,10 @@ fn write_exposure(exposure: &Exposure, out: &mut Vec<u8>) {
     push_list(out, "secrets", &exposure.secrets);
     push_list(out, "hosts", &exposure.logins.hosts);
     push_list(out, "usernames", &exposure.logins.usernames);
+    if exposure.is_truncated {
+        out.extend_from_slice(b",\"truncated\":true,\"count\":");
+        out.extend_from_slice(itoa::Buffer::new().format(exposure.count).as_bytes());
+    }
     out.push(b'}');
 }
 
@@ -293,6 +306,24 @@ fn write_window(window: &WindowSummary, out: &mut Vec<u8>) {
     push_list(out, "rules", &window.rules);
     push_list(out, "alerts", &window.ids);
     out.push(b'}');
+}
+
+/// Appends a list about registry credentials. What does not fit is counted: an attacker chooses names and their length.
+fn push_counted_list(texts: &[Text<'_>], out: &mut Vec<u8>) {
+    out.push(b'(');
+    let start = out.len();
+    for (i, text) in texts.iter().enumerate() {
+        // One is always printed. Leave room for the count.
+        if i > 0 && out.len() - start + text.len() > MAX_PRINTED_LIST - 32 {
+            out.extend_from_slice(format!(", and {} more", texts.len() - i).as_bytes());
+            break;
+        }
+        if i > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(text);
+    }
+    out.push(b')');
 }
 
 /// Appends a value as outputs print it: `<NA>` for a missing one, parentheses around a list.

@@ -36,6 +36,26 @@ pub(super) struct Login {
     pub(super) username: Option<String>,
 }
 
+/// Maximum length of a host or a user name in bytes. Names of hosts have at most 253 characters.
+const MAX_NAME_LEN: usize = 256;
+
+impl Login {
+    pub(super) fn new(host: Option<String>, username: Option<String>) -> Self {
+        let [host, username] = [host, username].map(|name| {
+            name.map(|mut name| {
+                if name.len() > MAX_NAME_LEN {
+                    let end =
+                        (0..=MAX_NAME_LEN).rev().find(|end| name.is_char_boundary(*end)).unwrap_or_default();
+                    name.truncate(end);
+                    name.push('…');
+                }
+                name
+            })
+        });
+        Login { host, username }
+    }
+}
+
 /// Base64 as Go's encoder writes it, and with the padding left out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
@@ -123,7 +143,7 @@ fn add_logins_of(secret: Raw<'_>, limit: usize, logins: &mut Vec<Login>) {
     if logins.is_empty() && (keys.registry.is_some() || is_repository(secret)) {
         let host = keys.registry.or(keys.url);
         if host.is_some() {
-            logins.push(Login { host, username: keys.username });
+            logins.push(Login::new(host, keys.username));
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn add_logins(text: &[u8], is_known_format: bool, limit: usize, login
             Some(String::from_utf8_lossy(&auth[..end]).into_owned())
         };
         let username = username.map(|name| String::from_utf8_lossy(&name).into_owned()).or_else(encoded);
-        logins.push(Login { host: Some(host_of(&String::from_utf8_lossy(&server))), username });
+        logins.push(Login::new(Some(host_of(&String::from_utf8_lossy(&server))), username));
     }
 }
 
