@@ -369,14 +369,14 @@ impl<V> LruMap<Arc<str>, V> {
         });
     }
 
-    fn range<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Arc<str>, &'a Entry<V>)> {
+    fn range<'m>(&'m self, prefix: &str) -> impl Iterator<Item = (&'m Arc<str>, &'m Entry<V>)> {
         self.entries
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     /// The entries whose keys have a prefix, in key order. Does not count as a use.
-    pub fn starting_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a V)> {
+    pub fn starting_with<'m>(&'m self, prefix: &str) -> impl Iterator<Item = (&'m str, &'m V)> {
         self.range(prefix).map(|(key, entry)| (&**key, &entry.value))
     }
 }

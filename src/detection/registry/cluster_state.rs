@@ -5,7 +5,8 @@
 //! entry. Every map is bounded; what is evicted is decided by evidence and by shares ([`eviction`](super::eviction)). Only names, types and verbs may enter it, never
 //! the data of a secret.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,14 @@ impl Evidence {
             Evidence::Type => "type",
         }
     }
+}
+
+/// A secret that is known to be a registry credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct KnownCredential<'s> {
+    pub(super) namespace: &'s str,
+    pub(super) name: &'s str,
+    pub(super) evidence: Evidence,
 }
 
 /// What is known of one secret.
@@ -393,17 +402,44 @@ impl ClusterState {
         }
     }
 
+    /// Returns known credentials of a namespace, or of the cluster, that `accept` accepts by name and evidence, and the
+    /// number of all of them. If there are more than `max`, those of stronger evidence come first, and one of each namespace
+    /// after the other, so that a namespace with many does not displace others.
+    pub(super) fn select_credentials(
+        &self,
+        namespace: Option<&str>,
+        max: usize,
+        accept: impl Fn(&str, Evidence) -> bool,
+    ) -> (Vec<KnownCredential<'_>>, usize) {
+        let prefix = namespace.map(|namespace| key(namespace, "")).unwrap_or_default();
+        let (mut count, mut place, mut current) = (0, 0, "");
+        let mut selected: BinaryHeap<(Reverse<Evidence>, usize, KnownCredential<'_>)> = BinaryHeap::new();
+        for (key, secret) in self.secrets.starting_with(&prefix) {
+            let Some(evidence) = secret.evidence() else { continue };
+            let (namespace, name) = key.split_once('/').unwrap_or_default();
+            if !accept(name, evidence) {
+                continue;
+            }
+            count += 1;
+            place = if namespace == current { place + 1 } else { 0 };
+            current = namespace;
+            let rank = (Reverse(evidence), place);
+            if selected.len() < max {
+                selected.push((rank.0, rank.1, KnownCredential { namespace, name, evidence }));
+            } else if selected.peek().is_some_and(|last| rank < (last.0, last.1)) {
+                selected.pop();
+                selected.push((rank.0, rank.1, KnownCredential { namespace, name, evidence }));
+            }
+        }
+        (selected.into_sorted_vec().into_iter().map(|(_, _, credential)| credential).collect(), count)
+    }
+
     /// Returns the known credentials of a namespace, or of the cluster, in the order of their keys.
-    pub(super) fn credentials<'k>(
-        &'k self,
-        namespace: Option<&'k str>,
-    ) -> impl Iterator<Item = (&'k str, Evidence)> {
-        let prefix = namespace.unwrap_or_default();
-        self.secrets
-            .starting_with(prefix)
-            // The prefix `prod` also matches the key `production/x`.
-            .filter(move |(key, _)| namespace.is_none() || key.as_bytes().get(prefix.len()) == Some(&b'/'))
-            .filter_map(|(key, secret)| Some((key, secret.evidence()?)))
+    #[cfg(test)]
+    pub(super) fn credentials(&self, namespace: Option<&str>) -> impl Iterator<Item = (&str, Evidence)> {
+        let prefix = namespace.map(|namespace| key(namespace, "")).unwrap_or_default();
+        let secrets = self.secrets.starting_with("").filter(move |(key, _)| key.starts_with(&prefix));
+        secrets.filter_map(|(key, secret)| Some((key, secret.evidence()?)))
     }
 
     /// Forgets a deleted secret: the next one of that name may be something else.
@@ -430,9 +466,10 @@ impl ClusterState {
     /// Records that all secrets of a namespace may have been deleted.
     pub(super) fn record_unproven_deletions(&mut self, namespace: &str) {
         let prefix = key(namespace, "");
-        let names: Vec<String> = self.secrets.starting_with(&prefix).map(|(key, _)| key.to_owned()).collect();
-        for name in names.iter().filter_map(|key| key.strip_prefix(&*prefix)) {
-            self.record_unproven_deletion(namespace, name);
+        let secrets = self.secrets.starting_with(&prefix).filter(|(_, secret)| !secret.may_be_deleted);
+        let names: Vec<String> = secrets.map(|(key, _)| key[prefix.len()..].to_owned()).collect();
+        for name in names {
+            self.record_unproven_deletion(namespace, &name);
         }
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster_state::{ClusterState, Evidence};
 use super::docker_config::{RegistryLogins, SECRET_TYPES};
-use super::findings::{Finding, Findings, Selection};
+use super::findings::{Finding, Findings, MAX_NAMED, Selection};
 use super::request_info::{Deletion, has_finalizers};
 use super::secret_view::{SecretView, for_each_secret, unquoted};
 use super::{RequestInfo, text};
@@ -305,51 +305,52 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             }
             return;
         }
-        let scope = (!self.target.namespace.is_empty()).then(|| self.target.namespace.clone());
-        let mut known = self.known(scope.as_deref());
+        let scope = (!self.target.namespace.is_empty()).then_some(&*self.target.namespace);
         let readings = Readings::of(&self.target.uri);
-        if readings.excludes_field("type", &SECRET_TYPES) {
-            // Credentials of other types remain, unless the selector excludes these too.
-            let excludes_others = readings.excludes_field("type", &[OPAQUE]);
-            known.retain(|(_, evidence)| *evidence == Evidence::Content && !excludes_others);
-            if known.is_empty() {
-                return;
+        // A selector that excludes the types of registry credentials leaves those of other types, unless it excludes them
+        // too.
+        let excludes_types = readings.excludes_field("type", &SECRET_TYPES);
+        let excludes_others = excludes_types && readings.excludes_field("type", &[OPAQUE]);
+        let Some(state) = self.state.as_deref() else {
+            if !excludes_types {
+                self.findings.presume();
             }
+            return;
+        };
+        let (known, count) = state.select_credentials(scope, MAX_NAMED, |_, evidence| {
+            !excludes_types || evidence == Evidence::Content && !excludes_others
+        });
+        if excludes_types && count == 0 {
+            return;
         }
         self.findings.presume();
         if includes_existing {
-            for (key, evidence) in known {
-                let (namespace, name) = key.split_once('/').unwrap_or_default();
-                self.findings.add(Finding::known(ExposureKind::Presumed, namespace, name, evidence));
-            }
+            self.findings.add_presumed(&known, count);
         }
     }
 
     /// A field selector can select one name in all namespaces.
     fn presume_name_in_all_namespaces(&mut self) {
-        let name = self.target.name.clone();
-        let mut known = self.known(None);
-        known.retain(|(key, _)| key.split_once('/').is_some_and(|(_, own)| own == name));
-        for (key, evidence) in &known {
-            let (namespace, name) = key.split_once('/').unwrap_or_default();
-            self.findings.add(Finding::known(ExposureKind::Presumed, namespace, name, *evidence));
+        let name = &self.target.name;
+        if let Some(state) = self.state.as_deref() {
+            let (known, count) = state.select_credentials(None, MAX_NAMED, |own, _| own == name);
+            self.findings.add_presumed(&known, count);
         }
-        if known.is_empty() && self.names.matches(&name) {
-            self.findings.add(Finding::known(ExposureKind::Presumed, "*", &name, Evidence::Name));
+        if self.findings.is_empty() && self.names.matches(name) {
+            self.findings.add(Finding::known(ExposureKind::Presumed, "*", name, Evidence::Name));
         }
-    }
-
-    fn known(&self, namespace: Option<&str>) -> Vec<(String, Evidence)> {
-        let credentials = self.state.as_deref().into_iter().flat_map(|state| state.credentials(namespace));
-        credentials.map(|(key, evidence)| (key.to_owned(), evidence)).collect()
     }
 
     /// Adds a secret of the response if it is a credential. `sent` is the request of a write, whose own data the response
     /// does not expose.
     fn read_secret(&mut self, secret: &SecretView<'e>, sent: Option<&SecretView<'e>>) {
-        let name = secret.name.clone().unwrap_or_else(|| self.target.name.clone());
+        let mut name = secret.name.clone().unwrap_or_else(|| self.target.name.clone());
         if name.is_empty() {
-            return;
+            // The server names every secret; a log need not.
+            if !secret.has_data() {
+                return;
+            }
+            name.push('*');
         }
         let namespace = secret.namespace.clone().unwrap_or_else(|| self.target.namespace.clone());
         let kind = match (secret.has_data(), self.is_write()) {

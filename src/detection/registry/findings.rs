@@ -7,14 +7,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::cluster_state::Evidence;
+use super::cluster_state::{Evidence, KnownCredential};
 use super::content::{Login, logins_of};
 use super::docker_config::RegistryLogins;
 use super::exposure::ExposureKind;
 use crate::detection::audit::json::Raw;
 
 /// Maximum number of secrets that an exposure names. All are counted.
-const MAX_NAMED: usize = 1000;
+pub(super) const MAX_NAMED: usize = 1000;
 
 /// Maximum number of hosts, and of user names.
 const MAX_LOGINS: usize = 128;
@@ -67,6 +67,8 @@ impl<'e> Finding<'e> {
 pub(super) struct Findings<'e> {
     list: Vec<Finding<'e>>,
     kind: ExposureKind,
+    /// Number of credentials that are not in the list.
+    unlisted: usize,
 }
 
 /// What an alert says of the findings.
@@ -83,6 +85,14 @@ impl<'e> Findings<'e> {
     pub(super) fn add(&mut self, finding: Finding<'e>) {
         self.kind = self.kind.max(finding.kind);
         self.list.push(finding);
+    }
+
+    /// Adds some of `count` known credentials that were presumably exposed.
+    pub(super) fn add_presumed(&mut self, known: &[KnownCredential<'_>], count: usize) {
+        for KnownCredential { namespace, name, evidence } in known {
+            self.add(Finding::known(ExposureKind::Presumed, namespace, name, *evidence));
+        }
+        self.unlisted += count - known.len();
     }
 
     /// Presumes an exposure of credentials that are not known by name.
@@ -103,6 +113,7 @@ impl<'e> Findings<'e> {
         // Credentials that the event only names are not among those that it handed over.
         if self.kind == ExposureKind::Payload {
             self.list.retain(|finding| finding.kind == ExposureKind::Payload);
+            self.unlisted = 0;
         }
         let mut seen = HashSet::new();
         self.list.retain(|finding| seen.insert((finding.namespace.clone(), finding.name.clone())));
@@ -111,10 +122,10 @@ impl<'e> Findings<'e> {
         let (logins, lacks_logins) = select_logins(named);
         Selection {
             secrets: named.iter().map(|finding| format!("{}/{}", finding.namespace, finding.name)).collect(),
-            count: self.list.len() as u64,
+            count: (self.list.len() + self.unlisted) as u64,
             evidence: self.list.iter().map(|finding| finding.evidence).max(),
             logins,
-            is_truncated: self.list.len() > MAX_NAMED || lacks_logins,
+            is_truncated: self.list.len() > MAX_NAMED || self.unlisted > 0 || lacks_logins,
         }
     }
 }

@@ -449,3 +449,31 @@ fn types_are_learned_from_what_was_persisted() {
     crate::detection::registry::learn(&mut Event::new(text.as_bytes()), &names, &mut state);
     assert_eq!(state.evidence("p", "x", &names), Some(Evidence::Type));
 }
+
+#[test]
+fn presumed_reads_of_many_credentials_name_some_of_each_namespace() {
+    let mut state = ClusterState::default();
+    let names = NamePatterns::default();
+    for number in 0..5000 {
+        state.record_type("aaa", &number.to_string(), true, None, &names);
+    }
+    state.record_type("production", "real", true, None, &names);
+    let text = event("list", "", "", "200", "").replace(r#","namespace":"p""#, "");
+    let exposure = read(&text, &names, Some(&mut state));
+    assert_eq!((exposure.count, exposure.secrets.len(), exposure.is_truncated), (5001, 1000, true));
+    assert!(exposure.secrets[..2].contains(&"production/real".to_owned()));
+    // A namespace whose name is the beginning of another's.
+    assert_eq!(
+        read(&event("list", "", "", "200", "").replace(r#""p""#, r#""prod""#), &names, Some(&mut state))
+            .count,
+        0
+    );
+}
+
+#[test]
+fn a_secret_without_a_name_is_reported() {
+    let body = DOCKER.replace(r#""name":"x","#, "");
+    let list = format!(r#","responseObject":{{"kind":"SecretList","items":[{body}]}}"#);
+    let exposure = read(&event("list", "", "", "200", &list), &NamePatterns::default(), None);
+    assert_eq!((exposure.kind, exposure.secrets), (ExposureKind::Payload, vec!["p/*".to_owned()]));
+}
