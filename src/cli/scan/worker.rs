@@ -191,6 +191,14 @@ pub fn read_all(
                 }
             }
         }
+        if chunks.dropped() > 0 {
+            let input = super::super::visible(&input.name()).to_string();
+            tracing::warn!(
+                input,
+                bytes = chunks.dropped(),
+                "skipped the rest of split lines longer than --max-event-size"
+            );
+        }
         reading.bytes += chunks.bytes();
     }
     reading

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::sync::mpsc::{self, Sender};
 
 use crate::daemon::pipeline::Message;
+use crate::daemon::source::open_lines::OpenLines;
 
 const READ_BYTES: usize = 256 << 10;
 
@@ -13,6 +14,7 @@ pub(super) fn start(source: usize, max_record: usize, is_only_source: bool, inbo
     std::thread::spawn(move || {
         let mut input = std::io::stdin().lock();
         let mut pending = Vec::new();
+        let mut open_lines = OpenLines::default();
         let mut block = vec![0; READ_BYTES];
         let (ready_for_next, is_ready) = mpsc::sync_channel(1);
         loop {
@@ -32,8 +34,17 @@ pub(super) fn start(source: usize, max_record: usize, is_only_source: bool, inbo
                 None if pending.len() > max_record => pending.len(),
                 None => 0,
             };
-            if end > 0 {
-                let records: Vec<u8> = pending.drain(..end).collect();
+            if end > 0 || is_end {
+                let mut records: Vec<u8> = pending.drain(..end).collect();
+                let mut is_complete = open_lines.push(0, &mut records);
+                if is_end || open_lines.is_overdue(max_record) {
+                    let mut rest = Vec::new();
+                    is_complete |= open_lines.give_up(&mut rest);
+                    records.append(&mut rest);
+                }
+                if !is_complete {
+                    continue;
+                }
                 if inbox.send(Message::Records(source, records, ready_for_next.clone())).is_err()
                     || is_ready.recv().is_err()
                 {

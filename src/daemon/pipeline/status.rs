@@ -79,6 +79,12 @@ pub(super) fn log_incident(source: &str, incident: &Incident) {
             bytes,
             "log file was truncated before it was read, and no copy of it exists: events are lost"
         ),
+        Incident::Incomplete(path, bytes) => tracing::warn!(
+            source,
+            path = %path.display(),
+            bytes,
+            "dropped the rest of a line that was split by the container runtime: it was too long, or came too late"
+        ),
         Incident::Gap(path) => tracing::warn!(
             source,
             path = %path.display(),

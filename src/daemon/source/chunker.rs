@@ -7,7 +7,7 @@
 use std::io::{self, Read};
 
 use super::memory_budget::{MemoryBudget, Reservation};
-use crate::detection::audit::envelope::complete_prefix;
+use crate::detection::audit::envelope::{LineRole, LineTracker};
 
 /// Bytes read at once. Fits into the second-level cache of a core while it is searched and evaluated.
 const STEP: usize = 256 * 1024;
@@ -91,6 +91,9 @@ pub struct Chunks<R> {
     carry: Vec<u8>,
     /// The head of the current line was returned; skip the rest of it.
     skipping: bool,
+    tracker: LineTracker,
+    cuts: Cuts,
+    dropped: u64,
     ended: bool,
     /// A read error that is returned by the next call, after the bytes before it.
     error: Option<io::Error>,
@@ -108,6 +111,9 @@ impl<R: Read> Chunks<R> {
             eager,
             carry: Vec::new(),
             skipping: false,
+            tracker: LineTracker::default(),
+            cuts: Cuts::default(),
+            dropped: 0,
             ended: false,
             error: None,
             bytes: 0,
@@ -117,6 +123,11 @@ impl<R: Read> Chunks<R> {
     /// Bytes read so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes so far of lines that a container runtime split, behind the part that was returned as truncated.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Fills the buffer with the next chunk; `None` at the end.
@@ -133,6 +144,9 @@ impl<R: Read> Chunks<R> {
         self.carry.clear();
         loop {
             if self.ended {
+                self.track_lines(buffer);
+                self.track_last_line(buffer);
+                self.cuts = Cuts::default();
                 return Ok((buffer.filled > 0).then_some(Chunk::Records));
             }
             let before = buffer.filled;
@@ -148,6 +162,8 @@ impl<R: Read> Chunks<R> {
                 }
                 Err(error) => {
                     self.error = Some(error);
+                    self.track_lines(buffer);
+                    self.cuts = Cuts::default();
                     return Ok(Some(Chunk::Records));
                 }
             }
@@ -166,9 +182,10 @@ impl<R: Read> Chunks<R> {
             if buffer.filled < STEP && !self.eager {
                 continue;
             }
-            if let Some(cut) = self.cut(buffer.bytes(), before) {
+            if let Some(cut) = self.cut(buffer) {
                 self.carry.extend_from_slice(&buffer.bytes()[cut..]);
                 buffer.filled = cut;
+                self.cuts.remove_before(cut);
                 return Ok(Some(Chunk::Records));
             }
             if buffer.filled >= self.limit {
@@ -180,6 +197,11 @@ impl<R: Read> Chunks<R> {
                     None => self.skipping = true,
                 }
                 buffer.filled = self.limit;
+                self.cuts = Cuts::default();
+                if !self.track_last_line(buffer) {
+                    // The carry, if there is any, is read by the next call.
+                    return Ok(Some(Chunk::Records));
+                }
                 return Ok(Some(Chunk::Head));
             }
         }
@@ -201,33 +223,95 @@ impl<R: Read> Chunks<R> {
         Ok(read)
     }
 
-    /// Where to cut. Bytes before `fresh` were searched by an earlier call.
-    fn cut(&self, buffer: &[u8], fresh: usize) -> Option<usize> {
-        let end = self.record_boundary(buffer, fresh)?;
-        // Lines that a container runtime split stay together as long as there is room.
-        match complete_prefix(&buffer[..end], buffer.len() >= self.limit) {
-            0 if buffer.len() < self.limit => None,
-            0 => Some(end),
-            complete => Some(complete),
+    /// Where to cut: before the last line that starts a record while no line is open that a container runtime split.
+    fn cut(&mut self, buffer: &mut Buffer) -> Option<usize> {
+        self.track_lines(buffer);
+        let bytes = buffer.bytes();
+        let cuts = &self.cuts;
+        if self.eager && cuts.closed_end == bytes.len() && ends_whole(bytes) {
+            return Some(bytes.len());
         }
-    }
-
-    /// Returns the last position that starts a record.
-    fn record_boundary(&self, buffer: &[u8], fresh: usize) -> Option<usize> {
-        let from = fresh.saturating_sub(1);
-        if self.eager && ends_whole(buffer) {
-            return Some(buffer.len());
+        let is_closed = cuts.tracked == cuts.closed_end;
+        if is_closed && cuts.tracked > 0 && bytes.get(cuts.tracked) == Some(&b'{') {
+            return Some(cuts.tracked);
         }
-        let mut newlines = memchr::memrchr_iter(b'\n', &buffer[from..]).map(|found| from + found + 1);
-        if let Some(cut) = newlines.find(|&start| buffer.get(start) == Some(&b'{')) {
-            return Some(cut);
+        if cuts.record_start > 0 {
+            return Some(cuts.record_start);
         }
-        let text = buffer.strip_prefix(b"\xef\xbb\xbf").unwrap_or(buffer);
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let is_json = matches!(text.trim_ascii_start().first(), Some(b'{' | b'['));
-        if buffer.len() >= self.limit || (!is_json && (self.eager || buffer.len() >= MAX_TEXT)) {
-            return memchr::memrchr(b'\n', buffer).map(|newline| newline + 1);
+        let is_full = bytes.len() >= self.limit;
+        if is_full || (!is_json && (self.eager || bytes.len() >= MAX_TEXT)) {
+            if cuts.closed_end > 0 {
+                return Some(cuts.closed_end);
+            }
+            if is_full && cuts.tracked > 0 {
+                self.tracker.abandon();
+                return Some(cuts.tracked);
+            }
         }
         None
+    }
+
+    /// Follows a line that was not read to its end. Returns false if it continues a line that was given up; it is removed then.
+    fn track_last_line(&mut self, buffer: &mut Buffer) -> bool {
+        let start = self.cuts.tracked;
+        if start == buffer.filled {
+            return true;
+        }
+        let role = self.tracker.push(&buffer.bytes()[start..]);
+        self.tracker.abandon();
+        if role == LineRole::Abandoned {
+            self.dropped += (buffer.filled - start) as u64;
+            buffer.filled = start;
+        }
+        role != LineRole::Abandoned
+    }
+
+    /// Follows the lines that were read since the last call, and removes what continues a line that was given up.
+    fn track_lines(&mut self, buffer: &mut Buffer) {
+        let cuts = &mut self.cuts;
+        while let Some(length) = memchr::memchr(b'\n', &buffer.bytes()[cuts.searched..]) {
+            let (start, end) = (cuts.tracked, cuts.searched + length + 1);
+            let line = &buffer.bytes[start..end - 1];
+            if cuts.closed_end == start && start > 0 && line.first() == Some(&b'{') {
+                cuts.record_start = start;
+            }
+            if self.tracker.push(line) == LineRole::Abandoned {
+                buffer.bytes.copy_within(end..buffer.filled, start);
+                buffer.filled -= end - start;
+                self.dropped += (end - start) as u64;
+                cuts.searched = start;
+                continue;
+            }
+            (cuts.tracked, cuts.searched) = (end, end);
+            if !self.tracker.is_open() {
+                cuts.closed_end = end;
+            }
+        }
+        cuts.searched = buffer.filled;
+    }
+}
+
+/// What is known of the lines in a buffer, as offsets.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cuts {
+    /// The end of the last whole line.
+    tracked: usize,
+    /// Line breaks were searched up to here.
+    searched: usize,
+    /// The end of the last line after which no line is open.
+    closed_end: usize,
+    /// The last line before `tracked` that starts a record while no line is open; 0 if there is none.
+    record_start: usize,
+}
+
+impl Cuts {
+    /// Makes the offsets relative to what is left of the buffer.
+    fn remove_before(&mut self, cut: usize) {
+        for offset in [&mut self.tracked, &mut self.searched, &mut self.closed_end, &mut self.record_start] {
+            *offset = offset.saturating_sub(cut);
+        }
     }
 }
 
@@ -328,6 +412,41 @@ mod tests {
     }
 
     #[test]
+    fn no_cut_is_inside_a_line_that_was_split() {
+        let cri = |tag: &str, text: &str| format!("2026-11-23T04:00:00Z stdout {tag} {text}\n");
+        let record = |text: &str| format!("{{\"log\":\"{text}\",\"stream\":\"stdout\"}}\n");
+        let long = "x".repeat(16 << 10);
+        let split_cri = [cri("P", &format!("{{\"a\":[\"{long}")), cri("P", "{"), cri("F", "\"]}")].concat();
+        let split_docker = [record(&format!("{{\\\"a\\\":[\\\"{long}")), record("\\\"]}\\n")].concat();
+        for unit in [split_cri, split_docker] {
+            let text = unit.repeat(40);
+            for (eager, limit) in [(true, 1 << 20), (false, 1 << 20), (false, 100_000)] {
+                let all = chunks(Pieces(text.as_bytes(), vec![1000, 77, 20_000], 0), limit, eager);
+                let joined: Vec<u8> = all.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+                assert_eq!(joined, text.as_bytes());
+                for (_, bytes) in &all {
+                    assert_eq!(bytes.len() % unit.len(), 0, "eager {eager}, limit {limit}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_split_line_beyond_the_limit_is_dropped() {
+        let cri = |tag: &str, text: &str| format!("2026-11-23T04:00:00Z stdout {tag} {text}\n");
+        let piece = cri("P", &format!("{{\"v\":\"{}\"}},", "x".repeat(16 << 10)));
+        let start = cri("P", "{\"a\":[");
+        let (forged, whole) = (cri("F", "{\"kind\":\"Event\"}]}"), cri("F", "{}"));
+        let text = [&start[..], &piece.repeat(40), &forged, &whole.repeat(30_000)].concat();
+        let all = chunks(text.as_bytes(), 300_000, false);
+        let joined: Vec<u8> = all.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+        let joined = String::from_utf8(joined).unwrap();
+        assert!(joined.starts_with(&start) && joined.ends_with(&whole));
+        assert_eq!(joined.matches(" F {}").count(), 30_000);
+        assert!(!joined.contains("Event"));
+    }
+
+    #[test]
     fn an_indented_record_stays_whole() {
         let record = format!("{{\n{}}}\n", "  \"a\": 1,\n".repeat(100_000));
         let text = record.repeat(3);
@@ -351,9 +470,6 @@ mod tests {
                     assert_eq!(bytes.len() % line.len(), 0, "{size}");
                 }
             }
-            // There is no room for all of it; nothing is lost.
-            let parts = chunks(text.as_bytes(), 100_000, false);
-            assert_eq!(parts.iter().map(|(_, bytes)| bytes.len()).sum::<usize>(), text.len());
         }
     }
 }

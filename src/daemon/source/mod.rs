@@ -12,6 +12,7 @@ pub(crate) mod follow;
 pub(crate) mod input;
 pub(crate) mod kafka;
 pub(crate) mod memory_budget;
+pub(crate) mod open_lines;
 pub(crate) mod rotation;
 pub(crate) mod watch;
 pub mod webhook;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{Detector, Options, Stats};
-use crate::detection::audit::envelope::complete_prefix;
+use crate::detection::audit::envelope::LineTracker;
 use crate::detection::audit::steps;
 use crate::detection::rules;
 
@@ -59,6 +59,20 @@ fn patch() -> (String, usize, usize) {
 
 fn users(alerts: &[Value]) -> Vec<&str> {
     alerts.iter().map(|alert| alert["event"]["user"]["username"].as_str().unwrap_or_default()).collect()
+}
+
+/// The end of the last line after which no line is open.
+fn complete_prefix(text: &str) -> usize {
+    let mut tracker = LineTracker::default();
+    let (mut end, mut closed) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        end += line.len();
+        tracker.push(line.trim_end_matches('\n').as_bytes());
+        if !tracker.is_open() {
+            closed = end;
+        }
+    }
+    closed
 }
 
 #[test]
@@ -170,7 +184,7 @@ fn interleaved_streams_are_joined_by_stream() {
         })
         .collect();
     let whole = text.concat();
-    let cuts: Vec<usize> = ends.iter().map(|end| complete_prefix(&whole.as_bytes()[..*end], false)).collect();
+    let cuts: Vec<usize> = ends.iter().map(|end| complete_prefix(&whole[..*end])).collect();
     assert_eq!(cuts, [0, 0, 0, 0, 0, ends[5], ends[6]]);
 }
 
@@ -351,7 +365,7 @@ fn reading_takes_time_in_proportion_to_the_input() {
             steps::take();
             evaluate(&detector, text.as_bytes());
             detector.session().message(text.as_bytes(), &mut |_| {});
-            complete_prefix(text.as_bytes(), true);
+            complete_prefix(&text);
             steps::take()
         };
         let (once, twice) = (work(400), work(800));

@@ -267,10 +267,10 @@ mod tests {
     #[test]
     fn addresses_need_a_host_and_a_port() {
         for good in ["a:514", "10.0.0.1:514", "[::1]:514"] {
-            assert!(checked(good).is_ok(), "{good}");
+            assert!(check_address(good).is_ok(), "{good}");
         }
         for bad in ["", "a", ":514", "a:", "a:0", "a:65536", "::1:514", "a:b"] {
-            assert!(checked(bad).is_err(), "{bad}");
+            assert!(check_address(bad).is_err(), "{bad}");
         }
     }
 }

@@ -12,7 +12,6 @@ use super::file_id::{FileId, FileState};
 use super::step::Step;
 use crate::daemon::source::input::Input;
 use crate::daemon::source::{decompress, rotation};
-use crate::detection::audit::envelope::complete_prefix;
 
 /// Bytes read per system call.
 const READ_SIZE: usize = 256 * 1024;
@@ -232,13 +231,6 @@ impl TrackedFile {
             let from = before.min(self.partial.len());
             if let Some(end) = memchr::memrchr(b'\n', &self.partial[from..]) {
                 let end = from + end + 1;
-                let is_full = self.partial.len() > max_record;
-                let end = match complete_prefix(&self.partial[..end], is_full) {
-                    // All lines are pieces of one that a container runtime split.
-                    0 if !is_full => continue,
-                    0 => end,
-                    complete => complete,
-                };
                 buffer.extend_from_slice(&self.partial[..end]);
                 self.partial.drain(..end);
                 self.offset += end as u64;

@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 pub use checkpoint::{Checkpoint, Fingerprint};
 pub use step::{Incident, StartAt, Step};
 
+use super::open_lines::OpenLines;
 use super::rotation;
 use checkpoint::FilePrefix;
 use file::TrackedFile;
@@ -55,6 +56,17 @@ struct NewFile {
     start: Fingerprint,
 }
 
+/// What was read, with the number of its file.
+enum Read {
+    /// Whole lines.
+    Lines(u64),
+    /// The first bytes of a line.
+    Head(u64),
+    /// A file is to be closed of which lines are held back.
+    Closing,
+    Nothing,
+}
+
 /// Follows one log: a path, and the files that rotation made of it.
 #[derive(Debug)]
 pub struct LogFollower {
@@ -73,6 +85,8 @@ pub struct LogFollower {
     /// Checkpoints of the last run whose files were not found yet.
     previous: Vec<Checkpoint>,
     is_first_scan: bool,
+    /// Lines that were read and wait for their rest.
+    open_lines: OpenLines,
     incidents: Vec<Incident>,
 }
 
@@ -89,6 +103,7 @@ impl LogFollower {
             skipped: HashMap::new(),
             previous: checkpoints,
             is_first_scan: true,
+            open_lines: OpenLines::default(),
             incidents: Vec::new(),
         }
     }
@@ -100,7 +115,7 @@ impl LogFollower {
 
     /// Bytes on disk that were not read yet.
     pub fn lag(&self) -> u64 {
-        self.tracked.iter().map(TrackedFile::lag).sum()
+        self.tracked.iter().map(|file| file.lag() + self.open_lines.held_of(file.number)).sum()
     }
 
     /// Whether a file of this log is open.
@@ -130,12 +145,13 @@ impl LogFollower {
         let older = self.finished.partition_point(|(number, _)| *number < oldest);
         let from = older.min(self.finished.len().saturating_sub(MIN_FINISHED_CHECKPOINTS));
         let done = self.finished.iter().skip(from).map(|(_, checkpoint)| checkpoint);
-        self.previous
-            .iter()
-            .chain(done)
-            .cloned()
-            .chain(self.tracked.iter().map(TrackedFile::checkpoint))
-            .collect()
+        let open = self.tracked.iter().map(|file| {
+            let checkpoint = file.checkpoint();
+            // The rest of these lines is not there yet: the next run reads them again.
+            let offset = checkpoint.offset.saturating_sub(self.open_lines.held_of(file.number));
+            Checkpoint { offset, ..checkpoint }
+        });
+        self.previous.iter().chain(done).cloned().chain(open).collect()
     }
 
     /// Lists the files of this log, opens new ones and detects truncation.
@@ -303,6 +319,45 @@ impl LogFollower {
     /// Appends the next records to the empty `buffer`. They count as read once [`LogFollower::checkpoints`] are stored. An
     /// unreadable file is closed and reported.
     pub fn next(&mut self, buffer: &mut Vec<u8>) -> Step {
+        loop {
+            let read = self.read_next(buffer);
+            let is_done = match read {
+                Read::Lines(file) => self.open_lines.push(file, buffer),
+                Read::Head(file) => match self.push_head(file, buffer) {
+                    Some(step) => return step,
+                    None => false,
+                },
+                Read::Closing => self.open_lines.give_up(buffer),
+                Read::Nothing => false,
+            };
+            let dropped = self.open_lines.take_dropped();
+            if dropped > 0 {
+                self.incidents.push(Incident::Incomplete(self.live.clone(), dropped));
+            }
+            if is_done || self.open_lines.is_overdue(self.max_record) && self.open_lines.give_up(buffer) {
+                return Step::Records;
+            }
+            if matches!(read, Read::Nothing) {
+                return Step::Idle;
+            }
+        }
+    }
+
+    /// Handles the head of a line that is too long or was never finished. It may continue lines that are held back.
+    fn push_head(&mut self, file: u64, buffer: &mut Vec<u8>) -> Option<Step> {
+        if self.open_lines.is_empty() {
+            return self.open_lines.push_unfinished(buffer).then_some(Step::Head);
+        }
+        buffer.push(b'\n');
+        self.open_lines.push(file, buffer);
+        let mut rest = Vec::new();
+        self.open_lines.give_up(&mut rest);
+        buffer.append(&mut rest);
+        (!buffer.is_empty()).then_some(Step::Records)
+    }
+
+    /// Reads the next block of any open file.
+    fn read_next(&mut self, buffer: &mut Vec<u8>) -> Read {
         let now = Instant::now();
         let mut at = 0;
         while at < self.tracked.len() {
@@ -310,7 +365,8 @@ impl LogFollower {
             let file = &mut self.tracked[at];
             match file.read(buffer, self.max_record) {
                 Ok(Step::Idle) => {}
-                Ok(step) => return step,
+                Ok(Step::Records) => return Read::Lines(file.number),
+                Ok(Step::Head) => return Read::Head(file.number),
                 Err(error) => {
                     let path = file.path.clone();
                     if let Some(file) = self.tracked.remove(at) {
@@ -329,10 +385,13 @@ impl LogFollower {
                     && !file.was_replaced()
                     && (now.duration_since(file.last_growth) > CLOSE_DELAY
                         || !has_room && file.has_no_partial_line());
+            if is_over && self.open_lines.held_of(file.number) > 0 {
+                return Read::Closing;
+            }
             if is_over {
                 // A line that was never finished is evaluated as far as it was written.
                 if file.take_partial_line(buffer) {
-                    return Step::Head;
+                    return Read::Head(file.number);
                 }
                 if let Some(file) = self.tracked.remove(at) {
                     tracing::debug!(?file, "read to its end");
@@ -342,7 +401,7 @@ impl LogFollower {
             }
             at += 1;
         }
-        Step::Idle
+        Read::Nothing
     }
 }
 

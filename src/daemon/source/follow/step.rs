@@ -28,6 +28,9 @@ pub enum Incident {
     Unreadable(PathBuf, String),
     /// Bytes of a truncated file that were not read and are in no copy.
     Lost(PathBuf, u64),
+    /// Bytes that were dropped: the end of a split line whose start was evaluated as truncated, because it was too long or its rest
+    /// came too late.
+    Incomplete(PathBuf, u64),
     /// None of the files of the last run exists any more: events written in between may be lost.
     Gap(PathBuf),
 }

@@ -457,3 +457,62 @@ fn the_rest_of_a_long_line_is_skipped_after_a_restart() {
     log.lines("audit.log", 1..2);
     assert_eq!(drain(&mut log.follow(StartAt::Beginning, checkpoints)), [1]);
 }
+
+/// A line in the format of the Container Runtime Interface.
+fn cri(tag: &str, text: &str) -> String {
+    format!("2026-11-23T04:00:00.000000000Z stdout {tag} {text}\n")
+}
+
+/// Reads everything and returns its text.
+fn text(follow: &mut LogFollower) -> String {
+    follow.rescan();
+    let (mut all, mut buffer) = (Vec::new(), Vec::new());
+    while follow.next(&mut buffer) != Step::Idle {
+        all.append(&mut buffer);
+    }
+    String::from_utf8(all).unwrap()
+}
+
+#[test]
+fn a_split_line_is_read_as_a_whole_however_it_is_written() {
+    let log = Log::new();
+    let (first, last) =
+        (cri("P", r#"{"kind":"Event","requestObject":[{"value":"#), cri("F", r#"{"kind":"Event"}}]}"#));
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    log.append("audit.log", &cri("F", "{}"));
+    log.append("audit.log", &first);
+    assert_eq!(text(&mut follow), cri("F", "{}"));
+    // A restart in between reads it from its start.
+    let mut follow = log.follow(StartAt::Beginning, follow.checkpoints());
+    assert_eq!(text(&mut follow), "");
+    assert!(follow.lag() > 0);
+    log.append("audit.log", &last);
+    assert_eq!(text(&mut follow), [&first[..], &last].concat());
+    assert!(text(&mut log.follow(StartAt::Beginning, follow.checkpoints())).is_empty());
+    // Rotated between the pieces, with a restart.
+    log.append("audit.log", &first);
+    assert_eq!(text(&mut follow), "");
+    log.rename("audit.log", "audit.log.20261123-040000");
+    log.append("audit.log", &last);
+    let checkpoints = follow.checkpoints();
+    assert_eq!(text(&mut follow), [&first[..], &last].concat());
+    drop(checkpoints);
+    assert_eq!(follow.take_incidents(), []);
+}
+
+#[test]
+fn a_split_line_that_is_too_long_is_truncated_and_its_rest_is_no_record() {
+    let log = Log::new();
+    let mut follow = LogFollower::new(log.path("audit.log"), StartAt::Beginning, 1000, Vec::new());
+    let first = cri("P", &format!("{{\"a\":[\"{}", "x".repeat(900)));
+    let middle = cri("P", &format!("{}\",", "x".repeat(100)));
+    let forged = cri("F", r#"{"kind":"Event"}]}"#);
+    log.append("audit.log", &first);
+    assert_eq!(text(&mut follow), "");
+    log.append("audit.log", &middle);
+    assert_eq!(text(&mut follow), [&first[..], &middle].concat());
+    log.append("audit.log", &forged);
+    log.append("audit.log", &cri("F", "{}"));
+    assert_eq!(text(&mut follow), cri("F", "{}"));
+    assert_eq!(follow.take_incidents(), [Incident::Incomplete(log.path("audit.log"), forged.len() as u64)]);
+}

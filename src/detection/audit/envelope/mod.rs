@@ -23,6 +23,7 @@
 
 mod encoding;
 mod google;
+mod line_tracker;
 mod otel;
 mod partial;
 mod shape;
@@ -35,7 +36,7 @@ mod truncated;
 
 use std::collections::BTreeMap;
 
-pub use partial::complete_prefix;
+pub use line_tracker::{LineRole, LineTracker};
 
 use super::event;
 use super::json::{JsonError, Raw, Type};
@@ -109,7 +110,7 @@ impl Unwrapper {
     }
 
     /// Unwraps the records of a buffer; `None` if nothing is wrapped. The buffer starts and ends at record boundaries: see
-    /// [`complete_prefix`].
+    /// [`LineTracker`].
     pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut out = None;
         self.records(bytes, 0, &mut out);

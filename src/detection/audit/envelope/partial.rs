@@ -116,6 +116,14 @@ impl OpenLines {
         self.lines.is_empty()
     }
 
+    pub(super) fn streams(&self) -> impl Iterator<Item = &[u8]> {
+        self.lines.iter().map(|line| &line.stream[..])
+    }
+
+    pub(super) fn contains(&self, stream: &[u8]) -> bool {
+        self.streams().any(|open| open == stream)
+    }
+
     /// Adds a piece. `stream` names the stream, and is called only if that matters.
     pub(super) fn push(&mut self, stream: impl Fn() -> Vec<u8>, piece: Piece<'_>, limit: usize) -> Joined {
         if self.lines.is_empty() && is_whole(piece) {
@@ -237,56 +245,8 @@ fn is_whole(piece: Piece<'_>) -> bool {
     }
 }
 
-/// How many lines at the end of a buffer are read to find where it can be cut.
-const CUT_WINDOW: usize = 64;
-
-/// The length of the longest part of a buffer, from its start, after which no line is open: where the buffer can be cut so that
-/// each part can be read by itself. The buffer has to consist of whole lines. 0 if there is no such place among its last lines, or,
-/// with `is_full`, in the whole buffer: reading all of it is for a caller that has no room for more.
-pub fn complete_prefix(buffer: &[u8], is_full: bool) -> usize {
-    let first = &buffer[..memchr::memchr(b'\n', buffer).unwrap_or(buffer.len())];
-    let is_container_log = CriLine::parse(first).is_some() || piece_of(first, |_, _| ()).is_some();
-    if !is_container_log {
-        return complete_raw_prefix(buffer);
-    }
-    let text = buffer.strip_suffix(b"\n").unwrap_or(buffer);
-    let last = memchr::memrchr(b'\n', text).map_or(text, |newline| &text[newline + 1..]);
-    let last =
-        CriLine::parse(last).map(|line| line.piece.end).or_else(|| piece_of(last, |_, piece| piece.end));
-    if last == Some(PieceEnd::Continued) && !is_full {
-        // The next line is needed in any case: reading the ones before would be repeated for each piece.
-        return 0;
-    }
-    let window = memchr::memrchr_iter(b'\n', text).nth(CUT_WINDOW - 1).map_or(0, |newline| newline + 1);
-    match last_closed(&buffer[window..]) {
-        0 if window == 0 => 0,
-        0 if is_full => last_closed(buffer),
-        0 => 0,
-        length => window + length,
-    }
-}
-
-/// The end of the last line after which no line is open.
-fn last_closed(buffer: &[u8]) -> usize {
-    let mut open = OpenLines::default();
-    let (mut closed, mut end) = (0, 0);
-    for line in buffer.split_inclusive(|byte| *byte == b'\n') {
-        end += line.len();
-        let content = line.strip_suffix(b"\n").unwrap_or(line);
-        if let Some(cri) = CriLine::parse(content) {
-            open.push(|| cri.stream.to_vec(), cri.piece, usize::MAX);
-        } else {
-            piece_of(content, |stream, piece| open.push(|| stream.clone(), piece, usize::MAX));
-        }
-        if open.is_empty() {
-            closed = end;
-        }
-    }
-    closed
-}
-
 /// Calls `take` with the stream and the piece in a shipper's record of a container log, if the line is one.
-fn piece_of<T>(line: &[u8], take: impl FnOnce(Vec<u8>, Piece<'_>) -> T) -> Option<T> {
+pub(super) fn piece_of<T>(line: &[u8], take: impl FnOnce(Vec<u8>, Piece<'_>) -> T) -> Option<T> {
     if !line.starts_with(b"{") || line.starts_with(super::PLAIN_START) {
         return None;
     }
@@ -324,24 +284,4 @@ pub(super) fn stream_of(record: Raw<'_>) -> Vec<u8> {
         stream.extend_from_slice(value.map(Raw::bytes).unwrap_or_default());
     }
     stream
-}
-
-/// The same for events that nothing wraps. A line that was cut where a value is expected may continue on the next line.
-fn complete_raw_prefix(buffer: &[u8]) -> usize {
-    let mut end = buffer.len();
-    for _ in 0..CUT_WINDOW {
-        let text = buffer[..end].trim_ascii_end();
-        let start = memchr::memrchr(b'\n', text).map_or(0, |newline| newline + 1);
-        let line = &text[start..];
-        let is_open = match line.last() {
-            Some(b':' | b'[') => line.first() == Some(&b'{'),
-            Some(b',') => line.first() == Some(&b'{') && Raw::first(line).is_err(),
-            _ => false,
-        };
-        if !is_open {
-            return end;
-        }
-        end = start;
-    }
-    buffer.len()
 }

@@ -1,0 +1,149 @@
+//! Follows a log line by line, and tells where no line is open that a container runtime split: where the log can be cut.
+//!
+//! Takes the lines of a log in their order; returns the role of each. Keeps no text: the state of each open line is small, and
+//! their number is bounded. Whoever cuts the log elsewhere would read the rest of a split line as a record of its own, of which a
+//! client can choose the text.
+
+use super::PLAIN_START;
+use super::partial::{CriLine, Joined, OpenLines, Piece, piece_of};
+use crate::detection::audit::json::Raw;
+
+/// Shippers' records of pieces are longer: runtimes split lines at 8 KiB or more.
+const MIN_PIECE_RECORD: usize = 4 * 1024;
+
+/// What a line of a log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineRole {
+    /// A record, or a piece of one.
+    Record,
+    /// A continuation of a line that was given up: not a record.
+    Abandoned,
+}
+
+/// The open lines of a log.
+#[derive(Clone, Debug, Default)]
+pub struct LineTracker {
+    open: OpenLines,
+    /// Streams whose open line was given up.
+    abandoned: Vec<Vec<u8>>,
+    /// The last line was not wrapped and ends where JSON continues.
+    is_raw_open: bool,
+}
+
+impl LineTracker {
+    /// Whether a line is open whose rest is worth waiting for.
+    pub fn is_open(&self) -> bool {
+        self.is_raw_open || self.open.streams().any(|stream| !self.is_abandoned(stream))
+    }
+
+    /// Gives up the lines that are open: their continuations are [`LineRole::Abandoned`].
+    pub fn abandon(&mut self) {
+        self.is_raw_open = false;
+        self.abandoned = self.open.streams().map(<[u8]>::to_vec).collect();
+    }
+
+    /// Adds a line, without its line break.
+    pub fn push(&mut self, line: &[u8]) -> LineRole {
+        self.is_raw_open = false;
+        if line.starts_with(PLAIN_START) {
+            self.is_raw_open = is_raw_open(line);
+            return LineRole::Record;
+        }
+        if let Some(cri) = CriLine::parse(line) {
+            return self.push_piece(cri.stream.to_vec(), cri.piece);
+        }
+        if self.open.is_empty() && line.len() < MIN_PIECE_RECORD {
+            self.is_raw_open = is_raw_open(line);
+            return LineRole::Record;
+        }
+        let mut role = None;
+        piece_of(line, |stream, piece| role = Some(self.push_piece(stream, piece)));
+        role.unwrap_or_else(|| {
+            self.is_raw_open = is_raw_open(line);
+            LineRole::Record
+        })
+    }
+
+    fn push_piece(&mut self, stream: Vec<u8>, piece: Piece<'_>) -> LineRole {
+        let was_open = self.open.contains(&stream);
+        // Without room for text: only the state of the line is kept.
+        let joined = self.open.push(|| stream.clone(), piece, 0);
+        let is_continuation = was_open && joined == Joined::Incomplete;
+        if !self.is_abandoned(&stream) {
+            return LineRole::Record;
+        }
+        if !is_continuation || !self.open.contains(&stream) {
+            self.abandoned.retain(|abandoned| *abandoned != stream);
+        }
+        if is_continuation { LineRole::Abandoned } else { LineRole::Record }
+    }
+
+    fn is_abandoned(&self, stream: &[u8]) -> bool {
+        self.abandoned.iter().any(|abandoned| abandoned == stream)
+    }
+}
+
+/// Whether an event that nothing wraps was cut where a value is expected, so that it may continue on the next line.
+fn is_raw_open(line: &[u8]) -> bool {
+    let line = line.trim_ascii_end();
+    match line.last() {
+        Some(b':' | b'[') => line.first() == Some(&b'{'),
+        Some(b',') => line.first() == Some(&b'{') && Raw::first(line).is_err(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cri(stream: &str, tag: &str, text: &str) -> Vec<u8> {
+        format!("2026-11-23T04:00:00.000000000Z {stream} {tag} {text}").into_bytes()
+    }
+
+    #[test]
+    fn a_line_is_open_from_its_first_piece_to_its_last() {
+        let mut tracker = LineTracker::default();
+        for (stream, tag, text, is_open) in [
+            ("stdout", "F", r#"{"a":1}"#, false),
+            ("stdout", "P", r#"{"a":["#, true),
+            // Another stream in between, and text that looks like an event.
+            ("stderr", "F", "I1123 a log line", true),
+            ("stderr", "P", "W1123 a long", true),
+            ("stdout", "P", r#"{"kind":"Event"},"#, true),
+            ("stdout", "F", r#"{"kind":"Event"}]}"#, true),
+            ("stderr", "F", " line", false),
+        ] {
+            assert_eq!(tracker.push(&cri(stream, tag, text)), LineRole::Record);
+            assert_eq!(tracker.is_open(), is_open, "{stream} {tag} {text}");
+        }
+    }
+
+    #[test]
+    fn continuations_of_a_line_that_was_given_up_are_no_records() {
+        let mut tracker = LineTracker::default();
+        tracker.push(&cri("stdout", "P", r#"{"a":["#));
+        tracker.abandon();
+        assert!(!tracker.is_open());
+        assert_eq!(tracker.push(&cri("stderr", "F", "x")), LineRole::Record);
+        assert_eq!(tracker.push(&cri("stdout", "P", r#"{"kind":"Event"},"#)), LineRole::Abandoned);
+        assert_eq!(tracker.push(&cri("stdout", "F", r#"{"kind":"Event"}]}"#)), LineRole::Abandoned);
+        assert_eq!(tracker.push(&cri("stdout", "F", r#"{"a":1}"#)), LineRole::Record);
+        assert!(!tracker.is_open());
+    }
+
+    #[test]
+    fn records_of_docker_without_a_line_break_are_open() {
+        let record = |text: &str| serde_json::json!({"log": text, "stream": "stdout"}).to_string();
+        let mut tracker = LineTracker::default();
+        let start = format!("{{\"a\":[\"{}", "x".repeat(16 * 1024));
+        tracker.push(record(&start).as_bytes());
+        assert!(tracker.is_open());
+        tracker.push(record("\"]}\n").as_bytes());
+        assert!(!tracker.is_open());
+        tracker.push(br#"{"kind":"Event","requestObject":["#);
+        assert!(tracker.is_open());
+        tracker.push(br#"{"kind":"Event"}"#);
+        assert!(!tracker.is_open());
+    }
+}
