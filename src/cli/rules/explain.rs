@@ -12,6 +12,7 @@ use clap::Args;
 use super::super::{rule_files, visible};
 use super::events;
 use crate::detection::audit::event::{Event, Member};
+use crate::detection::audit::redact::RedactionKey;
 use crate::detection::engine::alert_context::AlertContext;
 use crate::detection::engine::explain::{ExplainContext, Explanation, Part, explain};
 use crate::detection::engine::extract::InputContext;
@@ -100,7 +101,7 @@ impl Explain {
             let input = InputContext { position: 1, hostname: "" };
             let background = ExplainContext { names, cluster_state: &cluster_state, input };
             let explanation = explain(&rule.condition, &mut event, background);
-            let incident = AlertContext::new(&mut event, Rc::default());
+            let incident = AlertContext::new(&mut event, Rc::default(), &RedactionKey::default());
             let text = |raw: Option<std::borrow::Cow<'_, [u8]>>| {
                 visible(&String::from_utf8_lossy(&raw.unwrap_or_default()))
             };

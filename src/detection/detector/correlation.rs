@@ -13,6 +13,7 @@ use super::stats::{Stats, malformed};
 use super::{Detector, OnAlert};
 use crate::detection::alert::push_hex;
 use crate::detection::audit::event::Event;
+use crate::detection::audit::redact::ShowList;
 use crate::detection::audit::time::ReferenceClock;
 use crate::detection::correlate::{Correlator, Decision, Fired, Observation, Throttle};
 use crate::detection::engine::alert::Alert;
@@ -71,7 +72,7 @@ impl AlertEmitter<'_, '_> {
     /// Emits the alerts of all rules that an event matched, and of the correlations that these matches complete.
     pub fn emit_matches(&mut self, eval: &mut EvalContext<'_, '_, '_>, matches: &[usize]) {
         let exposure = eval.exposure();
-        let incident = AlertContext::new(eval.event, exposure);
+        let incident = AlertContext::new(eval.event, exposure, &eval.plan.redaction_key);
         let time = self.state.time(&incident);
         let mut pending = Pending::new();
         for &matched in matches {
@@ -106,8 +107,10 @@ impl AlertEmitter<'_, '_> {
     ) {
         while let Some((feed, id)) = pending.pop_front() {
             let correlation = &self.detector.plan.correlations[feed.correlation];
-            let values =
-                correlation.field.map(|field| texts(eval.redacted(field).value())).unwrap_or_default();
+            let values = correlation
+                .field
+                .map(|field| texts(eval.redacted(field, &correlation.alert.show).value()))
+                .unwrap_or_default();
             let is_tumbling = self.state.correlator.is_tumbling(feed.correlation);
             let mut observation = Observation {
                 source: feed.source,
@@ -171,7 +174,9 @@ impl AlertEmitter<'_, '_> {
     fn emit_remote(&mut self, fired: &Fired, remote: &RemoteMatch) {
         let mut event = Event::new(&remote.event);
         let mut cache = EvalCache::with_exposure(&self.detector.plan, remote.exposure.clone());
-        let incident = AlertContext::new(&mut event, remote.exposure.clone()).with_hash(remote.hash);
+        let incident =
+            AlertContext::new(&mut event, remote.exposure.clone(), &self.detector.plan.redaction_key)
+                .with_hash(remote.hash);
         self.emit_without_event(fired, &mut event, &mut cache, &incident);
     }
 
@@ -188,7 +193,7 @@ impl AlertEmitter<'_, '_> {
                 let (cache, event) = (&mut cache, &mut event);
                 EvalContext { plan, cache, event, input, cluster_state: None, window: None }.exposure()
             };
-            let incident = AlertContext::new(&mut event, exposure);
+            let incident = AlertContext::new(&mut event, exposure, &self.detector.plan.redaction_key);
             self.emit_without_event(fired, &mut event, &mut cache, &incident);
         }
     }
@@ -273,7 +278,8 @@ fn window(correlation: &CorrelationPlan, fired: &Fired) -> WindowSummary {
 
 /// The values of several operands, each joined to one text. A missing value is the empty text.
 fn key(eval: &mut EvalContext<'_, '_, '_>, operands: &[OperandId]) -> Vec<Box<[u8]>> {
-    operands.iter().map(|&operand| texts(eval.redacted(operand).value()).join(&b',').into()).collect()
+    let mut text = |&operand: &OperandId| texts(eval.redacted(operand, &ShowList::EMPTY).value()).join(&b',');
+    operands.iter().map(|operand| text(operand).into()).collect()
 }
 
 fn texts(value: &Value<'_>) -> Vec<Box<[u8]>> {

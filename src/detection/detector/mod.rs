@@ -26,6 +26,7 @@ mod tests;
 use crate::detection::alert::Priority;
 use crate::detection::audit::buffer_scan::BufferScanner;
 use crate::detection::audit::event::Event;
+use crate::detection::audit::redact::RedactionKey;
 use crate::detection::correlate::{Correlator, Throttle};
 use crate::detection::engine::alert::Alert;
 use crate::detection::engine::evaluator::Evaluator;
@@ -58,6 +59,8 @@ pub struct Options {
     pub is_in_time_order: bool,
     /// How to share correlation groups with other replicas; none if this process has all groups.
     pub repartition: Option<repartition::Settings>,
+    /// Key of the hashes of redacted values. Replicas that share groups need the same.
+    pub redaction_key: RedactionKey,
 }
 
 impl Default for Options {
@@ -71,6 +74,7 @@ impl Default for Options {
             hostname: String::new(),
             is_in_time_order: true,
             repartition: None,
+            redaction_key: RedactionKey::default(),
         }
     }
 }
@@ -93,7 +97,8 @@ pub struct Detector {
 impl Detector {
     /// Compiles the rules.
     pub fn new(rules: &RuleSet, options: Options) -> Self {
-        let plan = Plan::new(rules, options.minimum);
+        let mut plan = Plan::new(rules, options.minimum);
+        plan.redaction_key = options.redaction_key.clone();
         let has_range = options.since.is_some() || options.until.is_some();
         // Counting the events of a time range takes the time of each, so lines cannot be skipped by the prefilter.
         let prefilter = if has_range { None } else { Prefilter::new(&plan) };

@@ -460,7 +460,7 @@ impl<'d> ParallelPass<'d> {
                 window: None,
             };
             let exposure = eval.exposure();
-            let incident = AlertContext::new(eval.event, exposure);
+            let incident = AlertContext::new(eval.event, exposure, &plan.redaction_key);
             let hostname = &self.detector.options.hostname;
             for &matched in &self.matches {
                 let alert = Alert::new(&plan.rules[matched], &mut eval, &incident, hostname);

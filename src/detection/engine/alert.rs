@@ -8,11 +8,12 @@ use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::alert_context::{AlertContext, shown};
+use super::alert_context::AlertContext;
 use super::evaluator::{EvalContext, WindowSummary};
 use super::plan::{OutputPiece, RulePlan};
 use super::value::{Redacted, Text, Value};
 use crate::detection::alert::{AlertId, Priority, push_hex};
+use crate::detection::audit::redact::Place;
 use crate::detection::audit::time;
 use crate::detection::registry::{Exposure, ExposureKind};
 use crate::text::escape::{escape_json, push_json_string};
@@ -41,7 +42,7 @@ impl<'a> Alert<'a> {
         hostname: &'a str,
     ) -> Self {
         let fields: Vec<Redacted<'e>> =
-            rule.output_fields.iter().map(|field| eval.redacted(field.operand)).collect();
+            rule.output_fields.iter().map(|field| eval.redacted(field.operand, &rule.show)).collect();
         let mut message = Vec::with_capacity(256);
         let push = |index: usize, out: &mut Vec<u8>| {
             let value = &fields[index];
@@ -117,36 +118,36 @@ impl<'a> Alert<'a> {
 
     /// Returns `user.username`, the authenticated user.
     pub fn user(&self) -> Option<String> {
-        shown(self.context.members.user)
+        self.context.text(Place::USER, self.context.members.user)
     }
 
     /// Returns `impersonatedUser.username`.
     pub fn impersonated(&self) -> Option<String> {
-        shown(self.context.members.impersonated)
+        self.context.text(Place::USER, self.context.members.impersonated)
     }
 
     /// Returns the last of `sourceIPs`: the address of the peer, the only one that the client cannot forge.
     pub fn client(&self) -> Option<String> {
-        shown(self.context.members.client)
+        self.context.text(Place::PLAIN, self.context.members.client)
     }
 
     /// Returns `userAgent`, which the client chooses.
     pub fn agent(&self) -> Option<String> {
-        shown(self.context.members.agent)
+        self.context.text(Place::PLAIN, self.context.members.agent)
     }
 
     pub fn verb(&self) -> Option<String> {
-        shown(self.context.members.verb)
+        self.context.text(Place::PLAIN, self.context.members.verb)
     }
 
     /// Returns `objectRef.namespace`.
     pub fn namespace(&self) -> Option<String> {
-        shown(self.context.members.object.namespace)
+        self.context.text(Place::PLAIN, self.context.members.object.namespace)
     }
 
     /// Returns `objectRef.name`.
     pub fn name(&self) -> Option<String> {
-        shown(self.context.members.object.name)
+        self.context.text(Place::PLAIN, self.context.members.object.name)
     }
 
     /// Returns the SHA-256 of the event's content.

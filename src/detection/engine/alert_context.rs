@@ -9,7 +9,7 @@ use super::value::Text;
 use crate::detection::audit::event::{Event, Member, ObjectRef};
 use crate::detection::audit::event_id;
 use crate::detection::audit::json::Raw;
-use crate::detection::audit::redact::Place;
+use crate::detection::audit::redact::{Place, RedactionKey, Redactor, ShowList};
 use crate::detection::audit::time;
 use crate::detection::registry::Exposure;
 use crate::text::escape::{is_plain_string, push_json_string};
@@ -30,7 +30,11 @@ pub struct AlertContext<'e> {
     pub(super) target: String,
     /// Where the event pieces who asked for what.
     pub(super) members: Members<'e>,
+    redaction_key: RedactionKey,
 }
+
+/// Nothing is shown in spite of redaction: what all alerts of an event share belongs to no rule.
+static NO_PATHS: ShowList = ShowList::EMPTY;
 
 /// Members of the event that are rendered on demand.
 #[derive(Clone, Copy, Debug)]
@@ -46,17 +50,19 @@ pub(super) struct Members<'e> {
 
 impl<'e> AlertContext<'e> {
     /// Collects the context of an event; reads the event to its end.
-    pub fn new(event: &mut Event<'e>, exposure: Rc<Exposure>) -> Self {
+    pub fn new(event: &mut Event<'e>, exposure: Rc<Exposure>, redaction_key: &RedactionKey) -> Self {
+        let redactor = Redactor::new(redaction_key, &NO_PATHS);
         let content = event_id::content(event.bytes());
         AlertContext {
             time: event.time().unwrap_or(0),
             content,
             hash: OnceCell::new(),
-            summary: summary(event),
+            summary: summary(event, redactor),
             exposure,
-            actor: actor(event),
-            target: target(event),
+            actor: actor(event, redactor),
+            target: target(event, redactor),
             members: Members::of(event),
+            redaction_key: redaction_key.clone(),
         }
     }
 }
@@ -94,6 +100,15 @@ impl AlertContext<'_> {
         self.time
     }
 
+    fn redactor(&self) -> Redactor<'_> {
+        Redactor::new(&self.redaction_key, &NO_PATHS)
+    }
+
+    /// Returns the redacted text of a member.
+    pub(super) fn text(&self, place: Place, member: Option<Raw<'_>>) -> Option<String> {
+        lossy(member.map(|raw| self.redactor().show(place, raw)))
+    }
+
     /// Returns the SHA-256 of the event's content.
     pub fn hash(&self) -> &[u8; 32] {
         self.hash.get_or_init(|| event_id::hash(self.content))
@@ -120,7 +135,7 @@ impl AlertContext<'_> {
         if self.members.code.is_some() {
             push_key(&mut head, "responseStatus");
             let mut status = Vec::new();
-            push_member(&mut status, "code", self.members.code, Place::Plain);
+            push_member(&mut status, "code", self.members.code, Place::PLAIN, self.redactor());
             close(&mut status, 0);
             head.extend_from_slice(&status);
         }
@@ -132,22 +147,22 @@ impl AlertContext<'_> {
 }
 
 /// Renders the members of the event that every alert contains.
-fn summary(event: &mut Event<'_>) -> Vec<u8> {
+fn summary(event: &mut Event<'_>, redactor: Redactor<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     let texts = [("auditID", Member::AuditId), ("stage", Member::Stage), ("verb", Member::Verb)];
     for (name, member) in texts {
-        push_member(&mut out, name, event.get(member), Place::Plain);
+        push_member(&mut out, name, event.get(member), Place::PLAIN, redactor);
     }
     for (name, member) in [("user", Member::User), ("impersonatedUser", Member::ImpersonatedUser)] {
         if let Some(user) = event.get(member) {
             push_key(&mut out, name);
             let start = out.len();
-            push_parts(&mut out, user, &["username", "uid", "groups"]);
+            push_parts(&mut out, user, &["username", "uid", "groups"], Place::USER, redactor);
             close(&mut out, start);
         }
     }
-    push_member(&mut out, "sourceIPs", event.get(Member::SourceIps), Place::Plain);
-    push_member(&mut out, "userAgent", event.get(Member::UserAgent), Place::Plain);
+    push_member(&mut out, "sourceIPs", event.get(Member::SourceIps), Place::PLAIN, redactor);
+    push_member(&mut out, "userAgent", event.get(Member::UserAgent), Place::PLAIN, redactor);
     if let Some(object) = event.get(Member::ObjectRef) {
         push_key(&mut out, "objectRef");
         let start = out.len();
@@ -155,11 +170,13 @@ fn summary(event: &mut Event<'_>) -> Vec<u8> {
             &mut out,
             object,
             &["resource", "namespace", "name", "apiGroup", "apiVersion", "subresource"],
+            Place::PLAIN,
+            redactor,
         );
         close(&mut out, start);
     }
-    push_member(&mut out, "code", event.path(&["responseStatus", "code"]), Place::Plain);
-    push_member(&mut out, "requestURI", event.get(Member::RequestUri), Place::Uri);
+    push_member(&mut out, "code", event.path(&["responseStatus", "code"]), Place::PLAIN, redactor);
+    push_member(&mut out, "requestURI", event.get(Member::RequestUri), Place::URI, redactor);
     if event.is_truncated() {
         push_key(&mut out, "truncated");
         out.extend_from_slice(b"true");
@@ -175,15 +192,15 @@ fn push_key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b"\":");
 }
 
-fn push_member(out: &mut Vec<u8>, name: &str, value: Option<Raw<'_>>, place: Place) {
+fn push_member(out: &mut Vec<u8>, name: &str, value: Option<Raw<'_>>, place: Place, redactor: Redactor<'_>) {
     if let Some(value) = value {
         push_key(out, name);
-        push_raw(out, value, place);
+        push_raw(out, value, place, redactor);
     }
 }
 
 /// Appends the named members of an object in its own order, each once, without the closing brace.
-fn push_parts(out: &mut Vec<u8>, object: Raw<'_>, names: &[&str]) {
+fn push_parts(out: &mut Vec<u8>, object: Raw<'_>, names: &[&str], place: Place, redactor: Redactor<'_>) {
     let start = out.len();
     let mut seen = 0_u32;
     for (key, value) in object.members().map_while(Result::ok) {
@@ -196,7 +213,7 @@ fn push_parts(out: &mut Vec<u8>, object: Raw<'_>, names: &[&str]) {
         out.push(b'"');
         out.extend_from_slice(names[at].as_bytes());
         out.extend_from_slice(b"\":");
-        push_raw(out, value, Place::Plain);
+        push_raw(out, value, place, redactor);
     }
 }
 
@@ -211,11 +228,11 @@ fn close(out: &mut Vec<u8>, start: usize) {
 const MAX_ITEMS: usize = 64;
 
 /// Appends a value of the event as JSON: valid numbers stay numbers, arrays become lists of strings, anything else a string.
-fn push_raw(out: &mut Vec<u8>, value: Raw<'_>, place: Place) {
+fn push_raw(out: &mut Vec<u8>, value: Raw<'_>, place: Place, redactor: Redactor<'_>) {
     use crate::detection::audit::json::Type;
     match value.kind() {
         // Fast path: a string without escapes is copied.
-        Type::String if place == Place::Plain && is_plain_string(value.bytes()) => {
+        Type::String if place.is_plain() && is_plain_string(value.bytes()) => {
             out.extend_from_slice(value.bytes());
         }
         Type::Array => {
@@ -224,15 +241,15 @@ fn push_raw(out: &mut Vec<u8>, value: Raw<'_>, place: Place) {
                 if i > 0 {
                     out.push(b',');
                 }
-                push_json_string(&place.show(item), out);
+                push_json_string(&redactor.show(place, item), out);
             }
             out.push(b']');
         }
         Type::Scalar => match std::str::from_utf8(value.bytes()).map(str::parse::<u32>) {
             Ok(Ok(number)) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
-            _ => push_json_string(&place.show(value), out),
+            _ => push_json_string(&redactor.show(place, value), out),
         },
-        _ => push_json_string(&place.show(value), out),
+        _ => push_json_string(&redactor.show(place, value), out),
     }
 }
 
@@ -240,13 +257,14 @@ fn lossy(text: Option<Text<'_>>) -> Option<String> {
     text.map(|text| String::from_utf8_lossy(&text).into_owned())
 }
 
-pub(super) fn shown(raw: Option<Raw<'_>>) -> Option<String> {
-    lossy(raw.map(|raw| Place::Plain.show(raw)))
-}
-
-fn actor(event: &mut Event<'_>) -> String {
+fn actor(event: &mut Event<'_>, redactor: Redactor<'_>) -> String {
     let mut name = |member| {
-        lossy(event.get(member).and_then(|user| user.get("username")).map(|raw| Place::Plain.show(raw)))
+        lossy(
+            event
+                .get(member)
+                .and_then(|user| user.get("username"))
+                .map(|raw| redactor.show(Place::USER, raw)),
+        )
     };
     let user = name(Member::User).filter(|user| !user.is_empty()).unwrap_or_else(|| "(nobody)".to_owned());
     match name(Member::ImpersonatedUser) {
@@ -255,16 +273,17 @@ fn actor(event: &mut Event<'_>) -> String {
     }
 }
 
-fn target(event: &mut Event<'_>) -> String {
+fn target(event: &mut Event<'_>, redactor: Redactor<'_>) -> String {
     let object = event.object();
     let Some(resource) = object.resource else {
-        return lossy(event.get(Member::RequestUri).map(|raw| Place::Uri.show(raw))).unwrap_or_default();
+        return lossy(event.get(Member::RequestUri).map(|raw| redactor.show(Place::URI, raw)))
+            .unwrap_or_default();
     };
     let mut target = String::with_capacity(64);
     let mut push = |before: &str, raw: Option<Raw<'_>>, after: &str| {
         if let Some(raw) = raw {
             target.push_str(before);
-            target.push_str(&String::from_utf8_lossy(&Place::Plain.show(raw)));
+            target.push_str(&String::from_utf8_lossy(&redactor.show(Place::PLAIN, raw)));
             target.push_str(after);
         }
     };

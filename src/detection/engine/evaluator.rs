@@ -16,6 +16,7 @@ use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, RightPlan};
 use super::value::{Redacted, Value};
 use super::{compare, transform};
 use crate::detection::audit::event::{Event, Member};
+use crate::detection::audit::redact::{Redactor, ShowList};
 use crate::detection::audit::time;
 use crate::detection::audit::time::Clock;
 use crate::detection::registry::{self, ClusterState, Exposure, ExposureKind, OrderDependency, RequestInfo};
@@ -199,28 +200,34 @@ impl<'e> EvalContext<'_, '_, 'e> {
         self.cache.values[operand] = (self.cache.number, value);
     }
 
-    /// Returns the redacted value of an operand.
-    pub fn redacted(&mut self, operand: OperandId) -> Redacted<'e> {
-        Redacted::trusted(self.redacted_value(operand))
+    /// Returns the redacted value of an operand, for an output that shows these paths.
+    pub fn redacted(&mut self, operand: OperandId, show: &ShowList) -> Redacted<'e> {
+        Redacted::trusted(self.redacted_value(operand, show))
     }
 
-    fn redacted_value(&mut self, operand: OperandId) -> Value<'e> {
+    fn redacted_value(&mut self, operand: OperandId, show: &ShowList) -> Value<'e> {
         let plan = self.plan;
         match &plan.operands[operand] {
             // Cached, or useful to the next rule that matches.
             OperandPlan::Field(reader) if reader.is_never_redacted() && self.is_short(operand) => {
                 self.cache.values[operand].1.clone()
             }
-            OperandPlan::Field(reader) => reader.read(self.event, &self.input, View::Redacted),
-            // Exposures hold no secret: both views are the same.
-            OperandPlan::Registry(_) => self.value(operand).clone(),
+            OperandPlan::Field(reader) => {
+                let redactor = Redactor::new(&plan.redaction_key, show);
+                reader.read(self.event, &self.input, View::Redacted(redactor))
+            }
+            // Names, of which a client can choose some.
+            OperandPlan::Registry(_) => {
+                let redactor = Redactor::new(&plan.redaction_key, show);
+                self.value(operand).clone().map_texts(|text| redactor.name(text))
+            }
             OperandPlan::Correlation(part) => {
                 self.window.as_ref().map_or(Value::Missing, |window| window.value(*part))
             }
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
             OperandPlan::Call(transformer, arguments, option) => {
                 let values: Vec<Value<'e>> =
-                    arguments.iter().map(|&argument| self.redacted_value(argument)).collect();
+                    arguments.iter().map(|&argument| self.redacted_value(argument, show)).collect();
                 let values: Vec<&Value<'e>> = values.iter().collect();
                 transform::apply(*transformer, &values, option.as_deref())
             }

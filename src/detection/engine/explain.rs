@@ -7,6 +7,7 @@ use super::extract::InputContext;
 use super::plan::Plan;
 use super::value::{Redacted, Value};
 use crate::detection::audit::event::Event;
+use crate::detection::audit::redact::ShowList;
 use crate::detection::registry::{ClusterState, OrderDependency};
 use crate::detection::rules::ast::{Check, Expr};
 use crate::text::name_patterns::NamePatterns;
@@ -102,8 +103,8 @@ fn check(check: &Check, event: &mut Event<'_>, context: ExplainContext<'_>) -> (
     eval.exposure();
     let holds = eval.passes(0);
     let (left, right) = plan.operands_in(0);
-    let saw = text(&eval.redacted(left));
-    let against = right.and_then(|right| text(&eval.redacted(right)));
+    let saw = text(&eval.redacted(left, &ShowList::EMPTY));
+    let against = right.and_then(|right| text(&eval.redacted(right, &ShowList::EMPTY)));
     (Part::Check { comparison: check.to_string(), left: saw, right: against }, holds)
 }
 

@@ -10,7 +10,7 @@ use super::value::{Text, Value};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Pointer, Raw, Type};
 use crate::detection::audit::outcome::Outcome;
-use crate::detection::audit::redact::{self, Place};
+use crate::detection::audit::redact::{self, Place, RedactionKey, Redactor, ShowList};
 use crate::detection::audit::time::Clock;
 use crate::detection::audit::{time, uri};
 use crate::detection::rules::ast::{FieldArgument, FieldRef};
@@ -18,12 +18,12 @@ use crate::detection::rules::fields::{Containers, Part, Source, Subjects};
 use crate::text::escape::MAX_SHOWN_LEN;
 
 /// The purpose for which a value is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
+#[derive(Clone, Copy, Debug)]
+pub enum View<'r> {
     /// For conditions: the value itself.
     Full,
-    /// For outputs: secrets are redacted.
-    Redacted,
+    /// For outputs: redacted.
+    Redacted(Redactor<'r>),
 }
 
 /// Metadata of an event that its text does not contain.
@@ -46,45 +46,70 @@ pub struct FieldReader {
     is_never_redacted: bool,
 }
 
-/// A JSON value together with its place in the event, which decides how it is redacted.
+/// A JSON value together with its place in the event, which decides how it is redacted. Without redaction the place is not
+/// tracked.
 #[derive(Clone, Copy)]
-struct PlacedValue<'a> {
+struct PlacedValue<'a, 'r> {
     raw: Raw<'a>,
     place: Place,
+    view: View<'r>,
 }
 
-impl<'a> PlacedValue<'a> {
+impl<'a, 'r> PlacedValue<'a, 'r> {
     fn get(self, key: &str) -> Option<Self> {
-        Some(PlacedValue { raw: self.raw.get(key)?, place: self.place.member(key.as_bytes(), self.raw) })
+        Some(self.at_member(key, self.raw.get(key)?))
+    }
+
+    fn at_member(self, key: &str, raw: Raw<'a>) -> Self {
+        let place = match self.view {
+            View::Full => Place::PLAIN,
+            View::Redacted(redactor) => redactor.member(self.place, key.as_bytes(), self.raw),
+        };
+        PlacedValue { raw, place, view: self.view }
     }
 
     fn path(self, keys: &[&str]) -> Option<Self> {
         keys.iter().try_fold(self, |found, key| found.get(key))
     }
 
-    fn text(self, view: View) -> Text<'a> {
-        match view {
+    fn text(self) -> Text<'a> {
+        match self.view {
             // Fast path for short values that are never redacted.
-            View::Redacted if self.place == Place::Plain && self.raw.bytes().len() <= MAX_SHOWN_LEN => {
+            View::Redacted(_) if self.place.is_plain() && self.raw.bytes().len() <= MAX_SHOWN_LEN => {
                 self.raw.text()
             }
             View::Full => self.raw.text(),
-            View::Redacted => self.place.show(self.raw),
+            View::Redacted(redactor) => redactor.show(self.place, self.raw),
         }
     }
 
-    fn items(self) -> impl Iterator<Item = PlacedValue<'a>> {
-        let place = self.place.item();
-        self.raw.items().map_while(Result::ok).map(move |raw| PlacedValue { raw, place })
+    fn items(self) -> impl Iterator<Item = PlacedValue<'a, 'r>> {
+        self.raw.items().map_while(Result::ok).enumerate().map(move |(index, raw)| {
+            let place = match self.view {
+                View::Full => Place::PLAIN,
+                View::Redacted(redactor) => redactor.item(self.place, index, raw),
+            };
+            PlacedValue { raw, place, view: self.view }
+        })
     }
 }
 
-fn top<'a>(event: &mut Event<'a>, key: &str) -> Option<PlacedValue<'a>> {
-    let raw = event.member_by_name(key)?;
-    Some(PlacedValue { raw, place: Place::Event.member(key.as_bytes(), raw) })
+/// Returns the event itself, without reading it.
+fn root<'a, 'r>(raw: Raw<'a>, view: View<'r>) -> PlacedValue<'a, 'r> {
+    let place = match view {
+        View::Full => Place::PLAIN,
+        View::Redacted(redactor) => redactor.event(),
+    };
+    PlacedValue { raw, place, view }
 }
 
-fn path<'a>(event: &mut Event<'a>, keys: &[&str]) -> Option<PlacedValue<'a>> {
+fn top<'a, 'r>(event: &mut Event<'a>, key: &str, view: View<'r>) -> Option<PlacedValue<'a, 'r>> {
+    let raw = event.member_by_name(key)?;
+    // The place of a member of the event does not depend on its siblings, which need not be read.
+    Some(root(Raw::assume(b""), view).at_member(key, raw))
+}
+
+fn path<'a, 'r>(event: &mut Event<'a>, keys: &[&str], view: View<'r>) -> Option<PlacedValue<'a, 'r>> {
     // Most rules read parts of objectRef, which the event parses only once.
     if let ["objectRef", part] = keys {
         let object = event.object();
@@ -95,10 +120,10 @@ fn path<'a>(event: &mut Event<'a>, keys: &[&str]) -> Option<PlacedValue<'a>> {
             "subresource" => object.subresource,
             _ => event.get(Member::ObjectRef)?.get(part).filter(|raw| raw.bytes() != b"\"\""),
         };
-        return raw.map(|raw| PlacedValue { raw, place: Place::Plain });
+        return raw.map(|raw| PlacedValue { raw, place: Place::PLAIN, view });
     }
     let (first, rest) = keys.split_first()?;
-    top(event, first)?.path(rest)
+    top(event, first, view)?.path(rest)
 }
 
 impl FieldReader {
@@ -117,10 +142,13 @@ impl FieldReader {
             _ => reader.static_path(),
         };
         // Outside of bodies the keys alone determine the place. Bodies are never exempt from redaction.
+        let (key, show) = (RedactionKey::default(), ShowList::default());
+        let redactor = Redactor::new(&key, &show);
         let place = path.map(|path| {
-            path.iter().fold(Place::Event, |place, key| place.member(key.as_bytes(), Raw::assume(b"")))
+            path.iter()
+                .fold(redactor.event(), |place, key| redactor.member(place, key.as_bytes(), Raw::assume(b"")))
         });
-        reader.is_never_redacted = place == Some(Place::Plain);
+        reader.is_never_redacted = place.is_some_and(Place::is_plain);
         reader
     }
 
@@ -162,24 +190,22 @@ impl FieldReader {
     }
 
     /// Reads the value from an event.
-    pub fn read<'a>(&self, event: &mut Event<'a>, input: &InputContext<'_>, view: View) -> Value<'a> {
+    pub fn read<'a>(&self, event: &mut Event<'a>, input: &InputContext<'_>, view: View<'_>) -> Value<'a> {
         match self.source {
-            Source::Path(keys) => Value::text(path(event, keys).map(|found| found.text(view))),
-            Source::Pointer => Value::text(self.at_pointer(event).map(|found| found.text(view))),
+            Source::Path(keys) => Value::text(path(event, keys, view).map(PlacedValue::text)),
+            Source::Pointer => Value::text(self.at_pointer(event, view).map(PlacedValue::text)),
             Source::Elements(keys) => {
-                let Some(found) = path(event, keys) else { return Value::Missing };
-                Value::list(self.selected(found.items()).map(|found| found.text(view)).collect())
+                let Some(found) = path(event, keys, view) else { return Value::Missing };
+                Value::list(self.selected(found.items()).map(PlacedValue::text).collect())
             }
             Source::Whole | Source::WholeIndented => whole(event, self.source, view),
             Source::UriParameter => {
                 let Some(uri) = event.text(Member::RequestUri) else { return Value::Missing };
-                let value = uri::parameter(&uri, self.key.as_bytes()).map(Cow::into_owned);
-                match view {
-                    View::Redacted if value.is_some() && redact::is_secret_parameter(self.key.as_bytes()) => {
-                        Value::Text(Cow::Borrowed(redact::REDACTED.as_bytes()))
-                    }
-                    _ => Value::text(value.map(Cow::Owned)),
-                }
+                let value = uri::parameter(&uri, self.key.as_bytes()).map(|value| match view {
+                    View::Full => value.into_owned(),
+                    View::Redacted(redactor) => redactor.parameter(self.key.as_bytes(), value).into_owned(),
+                });
+                Value::text(value.map(Cow::Owned))
             }
             Source::PodName => {
                 let object = event.object();
@@ -188,9 +214,7 @@ impl FieldReader {
                 if !pods || object.subresource.is_some() {
                     return Value::Missing;
                 }
-                Value::text(
-                    path(event, &["responseObject", "metadata", "name"]).map(|found| found.text(view)),
-                )
+                Value::text(path(event, &["responseObject", "metadata", "name"], view).map(PlacedValue::text))
             }
             Source::Container(which, part) => self.containers(event, which, part, view),
             Source::FirstContainer(part) => {
@@ -201,7 +225,8 @@ impl FieldReader {
                 }
             }
             Source::AnyPrivileged => {
-                let Some(containers) = array(path(event, &["requestObject", "spec", "containers"])) else {
+                let Some(containers) = array(path(event, &["requestObject", "spec", "containers"], view))
+                else {
                     return Value::Missing;
                 };
                 let privileged = containers.items().any(|container| {
@@ -214,22 +239,22 @@ impl FieldReader {
             Source::Subjects(which) => subjects(event, which, view),
             Source::AlwaysTrue => boolean(true),
             Source::RoleRules(key) => {
-                let Some(rules) = array(path(event, &["requestObject", "rules"])) else {
+                let Some(rules) = array(path(event, &["requestObject", "rules"], view)) else {
                     return Value::Missing;
                 };
                 let texts = self
                     .selected(rules.items())
                     .filter_map(|rule| array(rule.get(key)))
                     .flat_map(PlacedValue::items);
-                Value::list(texts.map(|found| found.text(view)).collect())
+                Value::list(texts.map(PlacedValue::text).collect())
             }
             Source::Volume(keys) => {
-                let Some(volumes) = volumes(event) else { return Value::Missing };
+                let Some(volumes) = volumes(event, view) else { return Value::Missing };
                 let texts = self.selected(volumes.items()).filter_map(|volume| volume.path(keys));
-                Value::list(texts.map(|found| found.text(view)).collect())
+                Value::list(texts.map(PlacedValue::text).collect())
             }
             Source::VolumeTypes => {
-                let Some(volumes) = volumes(event) else { return Value::Missing };
+                let Some(volumes) = volumes(event, view) else { return Value::Missing };
                 let keys = self.selected(volumes.items()).flat_map(|volume| {
                     volume
                         .raw
@@ -237,11 +262,17 @@ impl FieldReader {
                         .map_while(Result::ok)
                         .map(|(key, _)| key.text())
                         .filter(|key| **key != *b"name")
+                        .map(move |key| match view {
+                            View::Full => key,
+                            View::Redacted(redactor) => {
+                                Cow::Owned(redactor.key(volume.place, &key).into_owned())
+                            }
+                        })
                 });
                 Value::list(keys.collect())
             }
             Source::HasHostPath => {
-                let Some(volumes) = volumes(event) else { return Value::Missing };
+                let Some(volumes) = volumes(event, view) else { return Value::Missing };
                 let wanted = self.key.as_bytes();
                 let mut paths = volumes.items().filter_map(|volume| volume.path(&["hostPath", "path"]));
                 boolean(paths.any(|path| match wanted.strip_suffix(b"*") {
@@ -252,7 +283,7 @@ impl FieldReader {
             Source::Nanoseconds => time_number(event, |time| time),
             Source::Seconds => time_number(event, |time| time.div_euclid(1_000_000_000)),
             Source::SubsecondNanoseconds => time_number(event, |time| time.rem_euclid(1_000_000_000)),
-            Source::Clock(Clock::Time) if view == View::Full => time_number(event, |time| time),
+            Source::Clock(Clock::Time) if matches!(view, View::Full) => time_number(event, |time| time),
             Source::Clock(clock) => match event.time() {
                 Some(time) => Value::Text(Cow::Owned(time::format(clock, time).into_bytes())),
                 None => Value::Missing,
@@ -261,24 +292,26 @@ impl FieldReader {
             Source::Constant(text) => Value::Text(Cow::Borrowed(text.as_bytes())),
             Source::Hostname => Value::Text(Cow::Owned(input.hostname.as_bytes().to_vec())),
             Source::ClientAddress => {
-                let addresses = path(event, &["sourceIPs"]);
-                Value::text(addresses.and_then(|found| found.items().last()).map(|found| found.text(view)))
+                let addresses = path(event, &["sourceIPs"], view);
+                Value::text(addresses.and_then(|found| found.items().last()).map(PlacedValue::text))
             }
             Source::Extra => {
-                let Some(values) = path(event, &["user", "extra", &self.key]) else { return Value::Missing };
-                Value::list(values.items().map(|found| found.text(view)).collect())
+                let Some(values) = path(event, &["user", "extra", &self.key], view) else {
+                    return Value::Missing;
+                };
+                Value::list(values.items().map(PlacedValue::text).collect())
             }
             Source::UserKind => {
-                let name = path(event, &["user", "username"]).map(|found| found.text(View::Full));
+                let name = path(event, &["user", "username"], View::Full).map(PlacedValue::text);
                 Value::Text(Cow::Borrowed(user_kind(&name.unwrap_or_default()).as_bytes()))
             }
             Source::Actor => {
-                let user = path(event, &["user", "username"]).map(|found| found.text(view));
-                match path(event, &["impersonatedUser", "username"]) {
+                let user = path(event, &["user", "username"], view).map(PlacedValue::text);
+                match path(event, &["impersonatedUser", "username"], view) {
                     Some(impersonated) => {
                         let mut both = user.unwrap_or_default().into_owned();
                         both.extend_from_slice(b" as ");
-                        both.extend_from_slice(&impersonated.text(view));
+                        both.extend_from_slice(&impersonated.text());
                         Value::Text(Cow::Owned(both))
                     }
                     None => Value::text(user),
@@ -297,41 +330,52 @@ impl FieldReader {
         }
     }
 
-    fn at_pointer<'a>(&self, event: &mut Event<'a>) -> Option<PlacedValue<'a>> {
+    fn at_pointer<'a, 'r>(&self, event: &mut Event<'a>, view: View<'r>) -> Option<PlacedValue<'a, 'r>> {
         let tokens = self.pointer.as_ref()?.tokens();
         let Some((first, rest)) = tokens.split_first() else {
-            return Some(PlacedValue { raw: Raw::assume(event.bytes()), place: Place::Event });
+            return Some(root(Raw::assume(event.bytes()), view));
         };
-        rest.iter().try_fold(top(event, first)?, |found, token| {
-            Some(PlacedValue { raw: found.raw.step(token)?, place: found.place.step(token, found.raw) })
+        rest.iter().try_fold(top(event, first, view)?, |found, token| {
+            let raw = found.raw.step(token)?;
+            let place = match view {
+                View::Full => Place::PLAIN,
+                View::Redacted(redactor) => redactor.step(found.place, token, found.raw, raw),
+            };
+            Some(PlacedValue { raw, place, view })
         })
     }
 
     /// Returns all elements, or the one at the index of the argument.
-    fn selected<'a>(
+    fn selected<'a, 'r>(
         &self,
-        items: impl Iterator<Item = PlacedValue<'a>>,
-    ) -> impl Iterator<Item = PlacedValue<'a>> {
+        items: impl Iterator<Item = PlacedValue<'a, 'r>>,
+    ) -> impl Iterator<Item = PlacedValue<'a, 'r>> {
         let (from, count) = self.index.map_or((0, usize::MAX), |index| (index, 1));
         items.skip(from).take(count)
     }
 
-    fn containers<'a>(&self, event: &mut Event<'a>, which: Containers, part: Part, view: View) -> Value<'a> {
-        let Some(spec) = path(event, &["requestObject", "spec"]) else { return Value::Missing };
+    fn containers<'a>(
+        &self,
+        event: &mut Event<'a>,
+        which: Containers,
+        part: Part,
+        view: View<'_>,
+    ) -> Value<'a> {
+        let Some(spec) = path(event, &["requestObject", "spec"], view) else { return Value::Missing };
         let Some(containers) = array(spec.get(which.key())) else { return Value::Missing };
         let mut texts: Vec<Text<'a>> = Vec::new();
         for container in self.selected(containers.items()) {
             match part {
-                Part::Path(keys) => texts.extend(container.path(keys).map(|found| found.text(view))),
+                Part::Path(keys) => texts.extend(container.path(keys).map(PlacedValue::text)),
                 Part::Image | Part::Repository => {
-                    let Some(image) = container.get("image").map(|found| found.text(view)) else {
+                    let Some(image) = container.get("image").map(PlacedValue::text) else {
                         return Value::Missing;
                     };
                     texts.push(if part == Part::Repository { repository(image) } else { image });
                 }
                 Part::Joined(key) => {
                     let Some(words) = array(container.get(key)) else { continue };
-                    let words: Vec<_> = words.items().map(|found| found.text(view)).collect();
+                    let words: Vec<_> = words.items().map(PlacedValue::text).collect();
                     texts.push(Cow::Owned(words.join(&b' ')));
                 }
                 Part::HostPort => {
@@ -339,11 +383,11 @@ impl FieldReader {
                     let ports = ports
                         .items()
                         .filter_map(|port| port.get("hostPort").or_else(|| port.get("containerPort")));
-                    texts.extend(ports.map(|found| found.text(view)));
+                    texts.extend(ports.map(PlacedValue::text));
                 }
                 Part::Effective(key) => {
                     let value = container.get(key).or_else(|| spec.get(key));
-                    texts.push(value.map_or(Cow::Borrowed(b"0"), |found| found.text(view)));
+                    texts.push(value.map_or(Cow::Borrowed(b"0"), |found| found.text()));
                 }
             }
         }
@@ -363,12 +407,12 @@ pub fn user_kind(name: &[u8]) -> &'static str {
     }
 }
 
-fn array(found: Option<PlacedValue<'_>>) -> Option<PlacedValue<'_>> {
+fn array<'a, 'r>(found: Option<PlacedValue<'a, 'r>>) -> Option<PlacedValue<'a, 'r>> {
     found.filter(|found| found.raw.kind() == Type::Array)
 }
 
-fn volumes<'a>(event: &mut Event<'a>) -> Option<PlacedValue<'a>> {
-    array(path(event, &["requestObject", "spec", "volumes"]))
+fn volumes<'a, 'r>(event: &mut Event<'a>, view: View<'r>) -> Option<PlacedValue<'a, 'r>> {
+    array(path(event, &["requestObject", "spec", "volumes"], view))
 }
 
 fn boolean(value: bool) -> Value<'static> {
@@ -379,32 +423,36 @@ fn time_number(event: &mut Event<'_>, read: impl Fn(i64) -> i64) -> Value<'stati
     event.time().map_or(Value::Missing, |time| Value::Number(read(time)))
 }
 
-fn whole<'a>(event: &mut Event<'a>, source: Source, view: View) -> Value<'a> {
+fn whole<'a>(event: &mut Event<'a>, source: Source, view: View<'_>) -> Value<'a> {
     let raw = Raw::assume(event.bytes());
     Value::Text(match (source, view) {
         (Source::WholeIndented, View::Full) => Cow::Owned(redact::indented(raw)),
-        (Source::WholeIndented, View::Redacted) => Cow::Owned(Place::Event.show_indented(raw)),
+        (Source::WholeIndented, View::Redacted(redactor)) => {
+            Cow::Owned(redactor.show_indented(redactor.event(), raw))
+        }
         (_, View::Full) => Cow::Borrowed(raw.bytes()),
-        (_, View::Redacted) => Place::Event.show(raw),
+        (_, View::Redacted(redactor)) => redactor.show(redactor.event(), raw),
     })
 }
 
-fn subjects<'a>(event: &mut Event<'a>, which: Subjects, view: View) -> Value<'a> {
+fn subjects<'a>(event: &mut Event<'a>, which: Subjects, view: View<'_>) -> Value<'a> {
     let kind: &[u8] = match which {
         Subjects::Users => b"User",
         Subjects::Groups => b"Group",
         Subjects::ServiceAccounts | Subjects::NamespacedServiceAccounts => b"ServiceAccount",
     };
-    let Some(subjects) = array(path(event, &["requestObject", "subjects"])) else { return Value::Missing };
+    let Some(subjects) = array(path(event, &["requestObject", "subjects"], view)) else {
+        return Value::Missing;
+    };
     let names = subjects
         .items()
         .filter(|subject| subject.get("kind").is_some_and(|found| *found.raw.text() == *kind))
         .filter_map(|subject| {
-            let name = subject.get("name")?.text(view);
+            let name = subject.get("name")?.text();
             if which != Subjects::NamespacedServiceAccounts {
                 return Some(name);
             }
-            let mut both = subject.get("namespace")?.text(view).into_owned();
+            let mut both = subject.get("namespace")?.text().into_owned();
             both.push(b':');
             both.extend_from_slice(&name);
             Some(Cow::Owned(both))
@@ -431,7 +479,7 @@ mod tests {
     use super::*;
     use crate::detection::rules::fields;
 
-    fn read(name: &str, argument: Option<FieldArgument>, event: &str, view: View) -> Vec<String> {
+    fn read(name: &str, argument: Option<FieldArgument>, event: &str, view: View<'_>) -> Vec<String> {
         let reader = FieldReader::new(&FieldRef { field: fields::find(name).unwrap(), argument });
         let value = reader.read(&mut Event::new(event.as_bytes()), &InputContext::default(), view);
         value.texts().iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()
@@ -465,16 +513,28 @@ mod tests {
 
     #[test]
     fn conditions_see_values_that_outputs_redact() {
+        let redaction_key = RedactionKey::default();
         let event = r#"{"requestURI":"/a?token=loot","requestObject":{"data":{"password":"loot"}}}"#;
         let key = |key: &str| Some(FieldArgument::Key(key.to_owned()));
         for (name, argument, hidden) in [
-            ("ka.req.configmap.obj", None, r#"{"password":"<redacted>"}"#),
-            ("jevt.value", key("/requestObject/data/password"), "<redacted>"),
-            ("ka.uri.param", key("token"), "<redacted>"),
-            ("ka.uri", None, "/a?token=<redacted>"),
+            (
+                "ka.req.configmap.obj",
+                None,
+                r#"{"password":"<redacted string of 4 bytes, hash 8dbe265dd312>"}"#,
+            ),
+            (
+                "jevt.value",
+                key("/requestObject/data/password"),
+                "<redacted string of 4 bytes, hash 8dbe265dd312>",
+            ),
+            ("ka.uri.param", key("token"), "<redacted string of 4 bytes, hash 8dbe265dd312>"),
+            ("ka.uri", None, "/a?token=<redacted string of 4 bytes, hash 8dbe265dd312>"),
         ] {
             assert!(read(name, argument.clone(), event, View::Full)[0].contains("loot"));
-            assert_eq!(read(name, argument, event, View::Redacted), [hidden]);
+            assert_eq!(
+                read(name, argument, event, View::Redacted(Redactor::new(&redaction_key, &ShowList::EMPTY))),
+                [hidden]
+            );
         }
         // Cached full values must not be reused for outputs of these fields.
         let patch = "/annotations/patch.webhook.admission.k8s.io~1round_0_index_0";
@@ -488,7 +548,10 @@ mod tests {
             );
         }
         for name in ["jevt.obj", "evt.plugininfo"] {
-            assert!(!read(name, None, event, View::Redacted)[0].contains("loot"));
+            assert!(
+                !read(name, None, event, View::Redacted(Redactor::new(&redaction_key, &ShowList::EMPTY)))[0]
+                    .contains("loot")
+            );
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::compare::{Compare, TextTest, Texts};
 use super::extract::FieldReader;
 use crate::detection::alert::Priority;
+use crate::detection::audit::redact::{RedactionKey, ShowList};
 use crate::detection::rules::ast::{
     Bounds, Check, CorrelationKind, Expr, Feed, FieldRef, Operand, Operator, Piece, Right, Rule, RuleSet,
     Template, Transformer,
@@ -99,6 +100,8 @@ pub struct RulePlan {
     pub output: Box<[OutputPiece]>,
     /// The fields of the output by spelling, each once.
     pub output_fields: Box<[OutputField]>,
+    /// Paths that the output shows in spite of redaction.
+    pub show: ShowList,
     /// Sorted.
     pub tags: Vec<String>,
     pub throttle: Option<ThrottlePlan>,
@@ -172,6 +175,8 @@ pub struct Plan {
     pub needs_cluster_state: bool,
     /// Name patterns of registry credentials.
     pub names: NamePatterns,
+    /// Key of the hashes of redacted values.
+    pub redaction_key: RedactionKey,
     /// Version of the rule set.
     version: Arc<str>,
     costs: Vec<u32>,
@@ -276,6 +281,7 @@ impl Plan {
             condition,
             output,
             output_fields,
+            show: rule.show.clone(),
             tags: rule.tags.clone(),
             throttle,
             feeds: Vec::new(),
@@ -304,6 +310,7 @@ impl Plan {
                 condition: Node::Constant(false),
                 output,
                 output_fields,
+                show: correlation.show.clone(),
                 tags: correlation.tags.clone(),
                 throttle: None,
                 feeds: Vec::new(),

@@ -62,6 +62,15 @@ impl<'a> Value<'a> {
         text.map_or(Value::Missing, Value::Text)
     }
 
+    /// Replaces each string.
+    pub fn map_texts(self, map: impl Fn(Text<'a>) -> Text<'a>) -> Self {
+        match self {
+            Value::Text(text) => Value::Text(map(text)),
+            Value::List(texts) => Value::List(texts.into_iter().map(map).collect()),
+            other => other,
+        }
+    }
+
     /// Returns the strings of the value: none, one, or those of the list.
     pub fn texts(&self) -> &[Text<'a>] {
         match self {

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::GeneralPurposeConfig;
 
-use super::docker_config::{DATA_KEYS, add_logins, has_login, host_of};
+use super::docker_config::{DATA_KEYS, add_logins, checked_username, has_login, host_of};
 use super::{RequestInfo, is};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
@@ -289,7 +289,7 @@ impl KeyHints {
         }
         self.has_password |= contains_any(key, &["password", "passwd", "token", "secret"]);
         if contains_any(key, &["username", "user", "login"]) && !contains_any(key, &["password", "token"]) {
-            self.username.get_or_insert_with(|| value.to_owned());
+            self.username.get_or_insert_with(|| checked_username(value));
         }
         let host = host_of(value);
         let is_host = host.contains('.') && !host.contains(char::is_whitespace);

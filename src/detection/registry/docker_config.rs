@@ -3,10 +3,13 @@
 //! Takes texts that may be docker configurations and returns their logins without passwords ([`Login`]). A password or token
 //! must never leave this file.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::content::{Login, decode_base64};
 use crate::detection::audit::json::{Raw, Type};
+use crate::detection::audit::redact::{REDACTED, is_host, is_user_name};
 
 /// The types of secrets that hold registry credentials.
 pub(super) const SECRET_TYPES: [&[u8]; 2] = [b"kubernetes.io/dockerconfigjson", b"kubernetes.io/dockercfg"];
@@ -35,16 +38,42 @@ pub(super) fn add_logins(text: &[u8], is_known_format: bool, limit: usize, login
         if login.kind() != Type::Object || !is_framed && !is_known_format && !is_server(&server) {
             continue;
         }
-        let username = login.get("username").and_then(Raw::string).filter(|name| !name.is_empty());
-        // `auth` is base64 of `user:password`; only the part before the colon is used.
-        let encoded = || {
-            let auth = decode_base64(login.get("auth"))?;
-            let end = memchr::memchr(b':', &auth)?;
-            Some(String::from_utf8_lossy(&auth[..end]).into_owned())
-        };
-        let username = username.map(|name| String::from_utf8_lossy(&name).into_owned()).or_else(encoded);
-        logins.push(Login::new(Some(host_of(&String::from_utf8_lossy(&server))), username));
+        let host = Some(host_of(&String::from_utf8_lossy(&server)));
+        logins.push(Login::new(host, username_of(login)));
     }
+}
+
+/// Returns the user name of a login, or [`REDACTED`] if it is a token in the place of one: some registries take a token as the
+/// user, with an empty or fixed password.
+fn username_of(login: Raw<'_>) -> Option<String> {
+    let member = |name: &str| login.get(name).and_then(Raw::string).filter(|text| !text.is_empty());
+    // `auth` is base64 of `user:password`.
+    let auth = decode_base64(login.get("auth"));
+    let (encoded_name, encoded_password) = match &auth {
+        Some(auth) => {
+            let end = memchr::memchr(b':', auth).unwrap_or(auth.len());
+            (&auth[..end], auth.get(end + 1..).unwrap_or_default())
+        }
+        None => (&[][..], &[][..]),
+    };
+    let name = member("username").unwrap_or(Cow::Borrowed(encoded_name));
+    if name.is_empty() {
+        return None;
+    }
+    let is_secret = |password: &[u8]| !matches!(password, b"" | b"x-oauth-basic" | b"x-access-token");
+    // A user name alone is one: there is no password that it could be in the place of.
+    let is_alone = auth.is_none() && login.get("password").is_none();
+    let has_password = is_alone
+        || is_secret(encoded_password)
+        || member("password").is_some_and(|password| is_secret(&password))
+        || member("identitytoken").is_some()
+        || member("registrytoken").is_some();
+    Some(if has_password { checked_username(&String::from_utf8_lossy(&name)) } else { REDACTED.to_owned() })
+}
+
+/// Returns a user name, or [`REDACTED`] if it looks like a token.
+pub(super) fn checked_username(name: &str) -> String {
+    if is_user_name(name.as_bytes()) { name.to_owned() } else { REDACTED.to_owned() }
 }
 
 /// Returns whether a text is a docker configuration, of either format, with a login.
@@ -73,11 +102,12 @@ fn is_server(key: &[u8]) -> bool {
 }
 
 /// Returns the host of a server's address: `index.docker.io` of `https://index.docker.io/v1/`. A user name and password
-/// before an `@` are dropped.
+/// before an `@` are dropped, and so are path and query. What is not a host becomes [`REDACTED`].
 pub(super) fn host_of(server: &str) -> String {
     let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
-    let authority = rest.split('/').next().unwrap_or(rest);
-    authority.rsplit('@').next().unwrap_or(authority).to_owned()
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    if is_host(host.as_bytes()) { host.to_owned() } else { REDACTED.to_owned() }
 }
 
 #[cfg(test)]
@@ -112,9 +142,32 @@ mod tests {
         assert_eq!((hosts(&legacy), legacy[0].username.as_deref()), (vec!["quay.io"], Some("a")));
         let url = read(".dockercfg", r#"{"https://bot:loot@quay.io/v1":{}}"#);
         assert!(hosts(&url) == ["quay.io"] && !format!("{url:?}").contains("loot"));
+        for (server, host) in [
+            ("https://ghcr.io/v2?token=loot", "ghcr.io"),
+            ("ghcr.io?loot", "ghcr.io"),
+            ("lo.o t", "<redacted>"),
+        ] {
+            let config = format!(r#"{{"{server}":{{"username":"a","password":"loot"}}}}"#);
+            assert_eq!(hosts(&read(".dockercfg", &config)), [host]);
+        }
         assert!(read(".dockerconfigjson", "no json").is_empty());
         let plain = Raw::assume(br#"{"stringData":{".dockercfg":"{\"quay.io\":{}}"}}"#);
         assert_eq!(hosts(&logins_of(plain, 100)), ["quay.io"]);
+    }
+
+    #[test]
+    fn redacts_tokens_in_the_place_of_user_names() {
+        let name = |auth: &str, more: &str| {
+            let auth = STANDARD.encode(auth);
+            let config = format!(r#"{{"ghcr.io":{{"auth":"{auth}"{more}}}}}"#);
+            read(".dockercfg", &config)[0].username.clone()
+        };
+        for auth in ["loot:", "loot:x-oauth-basic", "loot", "x9Kd7Qm2Zp4Lw8Rt5Vb1:loot"] {
+            assert_eq!(name(auth, "").as_deref(), Some("<redacted>"), "{auth}");
+        }
+        let azure = "00000000-0000-0000-0000-000000000000";
+        let with_token = name(&format!("{azure}:"), r#","identitytoken":"loot""#);
+        assert_eq!(with_token.as_deref(), Some(azure));
     }
 
     #[test]

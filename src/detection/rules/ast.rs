@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::detection::alert::Priority;
+use crate::detection::audit::redact::ShowList;
 use crate::detection::rules::fields::{Field, Kind};
 use crate::text::name_patterns::NamePatterns;
 
@@ -320,6 +321,8 @@ pub struct Rule {
     /// A disabled rule is loaded and checked, but never evaluated.
     pub enabled: bool,
     pub throttle: Option<Throttle>,
+    /// Paths that the output shows in spite of redaction.
+    pub show: ShowList,
     /// Location of the first definition.
     pub location: Location,
 }
@@ -426,6 +429,8 @@ pub struct Correlation {
     pub tags: Vec<String>,
     /// A disabled correlation is loaded and checked, but never evaluated.
     pub enabled: bool,
+    /// Paths that the output shows in spite of redaction.
+    pub show: ShowList,
     /// Location of the first definition.
     pub location: Location,
 }

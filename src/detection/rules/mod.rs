@@ -117,9 +117,10 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
         let before = resolver.diagnostics.len();
         resolver.unknown_fields = false;
         let throttle = resolver.throttle(rule);
+        let show = resolver.show(&rule.show);
         states.insert(&rule.name, RuleState::Failed);
-        match resolver.rule(rule).and_then(|(condition, output)| Ok((condition, output, throttle?))) {
-            Ok((condition, output, throttle)) => {
+        match resolver.rule(rule).and_then(|(condition, output)| Ok((condition, output, throttle?, show?))) {
+            Ok((condition, output, throttle, show)) => {
                 let (index, enabled) = (rules.len(), rule.enabled);
                 states.insert(&rule.name, RuleState::Valid { index, enabled });
                 let mut tags = rule.tags.clone();
@@ -135,6 +136,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
                     tags,
                     enabled: rule.enabled,
                     throttle,
+                    show,
                     location,
                 };
                 rules.push((resolved, rule.span.clone()));

@@ -32,6 +32,7 @@ pub fn correlation(
         priority: Priority::Error,
         tags: Vec::new(),
         enabled: true,
+        show: crate::detection::audit::redact::ShowList::EMPTY,
         location: Location { file: "r.yaml".into(), line: 1 },
     }
 }

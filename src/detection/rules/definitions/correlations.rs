@@ -45,6 +45,8 @@ pub struct CorrelationDefinition {
     /// Unsorted.
     pub tags: Vec<String>,
     pub enabled: bool,
+    /// See [`RuleDefinition::show`](super::RuleDefinition::show).
+    pub show: Vec<Located>,
 }
 
 /// The condition of a correlation.
@@ -65,7 +67,7 @@ pub struct ThrottleDefinition {
     pub every: i64,
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "correlation",
     "desc",
     "type",
@@ -77,10 +79,11 @@ const KEYS: [&str; 12] = [
     "priority",
     "tags",
     "enabled",
+    "show",
     "override",
 ];
 
-const OVERRIDES: [(&str, bool); 10] = [
+const OVERRIDES: [(&str, bool); 11] = [
     ("desc", true),
     ("type", false),
     ("rules", true),
@@ -91,6 +94,7 @@ const OVERRIDES: [(&str, bool); 10] = [
     ("priority", false),
     ("tags", true),
     ("enabled", false),
+    ("show", true),
 ];
 
 /// Keywords of comparisons.
@@ -108,6 +112,7 @@ struct Given {
     priority: Option<Priority>,
     tags: Vec<String>,
     enabled: Option<bool>,
+    show: Option<Vec<Located>>,
 }
 
 impl Reader<'_, '_> {
@@ -160,6 +165,7 @@ impl Reader<'_, '_> {
         let priority = self.priority(item);
         let tags = self.tags(item);
         let enabled = self.boolean(item, "enabled");
+        let show = self.show(item);
         Ok(Given {
             desc: desc?.and_then(|node| node.text()).map(str::to_owned),
             kind: kind?,
@@ -171,6 +177,7 @@ impl Reader<'_, '_> {
             priority: priority?,
             tags: tags?,
             enabled: enabled?,
+            show: show?,
         })
     }
 
@@ -208,6 +215,7 @@ impl Reader<'_, '_> {
             priority,
             tags: given.tags,
             enabled: given.enabled.unwrap_or(true),
+            show: given.show.unwrap_or_default(),
         })
     }
 
@@ -225,6 +233,11 @@ impl Reader<'_, '_> {
                 .maybe_help(help),
         );
         Err(())
+    }
+
+    /// Reads the paths that an output shows in spite of redaction.
+    pub(super) fn show(&mut self, item: &Node) -> Read<Option<Vec<Located>>> {
+        self.names(item, "show", "expected [/requestObject/spec/source] and the like")
     }
 
     /// Reads a sequence of strings, or a single string.
@@ -351,9 +364,11 @@ impl CorrelationDefinition {
             Some(output) => self.output = output,
             None => {}
         }
-        for (key, own, new) in
-            [("rules", &mut self.rules, given.rules), ("group-by", &mut self.group_by, given.group_by)]
-        {
+        for (key, own, new) in [
+            ("rules", &mut self.rules, given.rules),
+            ("group-by", &mut self.group_by, given.group_by),
+            ("show", &mut self.show, given.show),
+        ] {
             if let Some(new) = new {
                 if !appends(key) {
                     own.clear();

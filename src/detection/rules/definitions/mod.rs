@@ -81,6 +81,8 @@ pub struct RuleDefinition {
     /// `skip-if-unknown-filter`: skip the rule instead of reporting unknown fields.
     pub skip_if_unknown: bool,
     pub throttle: Option<ThrottleDefinition>,
+    /// Paths that the output shows in spite of redaction: JSON pointers, or `ka.uri.param[NAME]`.
+    pub show: Vec<Located>,
 }
 
 /// All definitions.
@@ -100,7 +102,7 @@ pub struct Definitions {
 
 const ITEMS: [&str; 6] =
     ["rule", "macro", "list", "correlation", "required_engine_version", "required_plugin_versions"];
-const RULE_KEYS: [&str; 16] = [
+const RULE_KEYS: [&str; 17] = [
     "rule",
     "condition",
     "output",
@@ -117,6 +119,7 @@ const RULE_KEYS: [&str; 16] = [
     "capture_duration",
     "skip-if-unknown-filter",
     "throttle",
+    "show",
 ];
 const MACRO_KEYS: [&str; 4] = ["macro", "condition", "override", "append"];
 const LIST_KEYS: [&str; 4] = ["list", "items", "override", "append"];

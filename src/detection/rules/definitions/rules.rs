@@ -24,6 +24,7 @@ impl Reader<'_, '_> {
             ("capture_duration", false),
             ("skip-if-unknown-filter", false),
             ("throttle", false),
+            ("show", true),
         ];
         let (change, overrides) = self.change(item, "rule", &keys)?;
         let tags = self.tags(item)?;
@@ -31,6 +32,7 @@ impl Reader<'_, '_> {
         let enabled = self.boolean(item, "enabled")?;
         let skip_if_unknown = self.boolean(item, "skip-if-unknown-filter")?;
         let throttle = self.throttle(item)?;
+        let show = self.show(item)?;
         self.boolean(item, "warn_evttypes")?;
         // An invalid priority was reported; continue, to report further errors of the rule.
         let priority = self.priority(item).unwrap_or(Some(Priority::Debug));
@@ -74,6 +76,7 @@ impl Reader<'_, '_> {
                 exceptions,
                 skip_if_unknown: skip_if_unknown.unwrap_or(false),
                 throttle,
+                show: show.unwrap_or_default(),
             };
             return self.define_rule(rule, known);
         }
@@ -120,6 +123,12 @@ impl Reader<'_, '_> {
         rule.skip_if_unknown = skip_if_unknown.unwrap_or(rule.skip_if_unknown);
         if item.get("throttle").is_some() {
             rule.throttle = throttle;
+        }
+        if let Some(show) = show {
+            if !appends("show") {
+                rule.show.clear();
+            }
+            rule.show.extend(show);
         }
         if item.get("exceptions").is_some() {
             if !appends("exceptions") {

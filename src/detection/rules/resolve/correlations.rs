@@ -250,6 +250,7 @@ impl<'d> Resolver<'d> {
         let named = self.unambiguous(definition);
         let enough = self.check_rule_count(definition);
         let group_by = self.fields(&definition.group_by, "group-by", span);
+        let show = self.show(&definition.show);
         let condition = self.correlation_condition(definition);
         self.in_correlation = true;
         let output = self.output(&definition.output);
@@ -264,6 +265,7 @@ impl<'d> Resolver<'d> {
             kind,
             feeds: Vec::new(),
             group_by: group_by?,
+            show: show?,
             timespan: definition.timespan,
             field,
             bounds,

@@ -9,6 +9,7 @@ pub use correlations::RuleState;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::detection::audit::redact::ShowList;
 use crate::detection::rules::ast::{
     self, Expr, FieldArgument, FieldRef, Operand, Operator, Right, Template, Transformer,
 };
@@ -125,6 +126,22 @@ impl<'d> Resolver<'d> {
                 .maybe_help(error.help),
         );
         Reported
+    }
+
+    /// Resolves the paths that an output shows in spite of redaction.
+    ///
+    /// # Errors
+    /// If one of them is invalid.
+    pub fn show(&mut self, items: &[Located]) -> Result<ShowList, Reported> {
+        let mut show = ShowList::default();
+        for item in items {
+            if let Err(expected) = show.add(item.text()) {
+                let message = format!("`{}` is not a path that can be shown", item.text());
+                self.report(Diagnostic::error("show", message, item.whole()).label(expected));
+                return Err(Reported);
+            }
+        }
+        Ok(show)
     }
 
     /// Resolves the condition of a rule with its exceptions, and its output.
