@@ -252,31 +252,31 @@ struct Job {
     buffer: Buffer,
 }
 
-/// A chunk that was scouted.
-struct Done {
+/// A chunk after the parallel pass.
+struct EvaluatedChunk {
     number: u64,
-    /// Nothing when it panicked.
-    findings: Option<Findings>,
-    /// Its bytes where there are events for the ordered; else empty, for another chunk.
+    /// `None` if the evaluation panicked.
+    output: Option<ChunkOutput>,
+    /// The records if there are deferred events, otherwise empty and free for another chunk.
     buffer: Buffer,
 }
 
-/// What a pass found in a chunk.
+/// The output of the parallel pass for one chunk.
 #[derive(Default)]
-struct Findings {
-    /// The records without what wrapped them; nothing where nothing did.
-    plain: Option<Vec<u8>>,
-    /// Alerts, as they are printed.
+struct ChunkOutput {
+    /// The records without their wrappers; `None` if they are not wrapped.
+    unwrapped: Option<Vec<u8>>,
+    /// Formatted alerts.
     alerts: Vec<u8>,
     deferred: Vec<DeferredRecord>,
 }
 
-/// An event for the ordered.
+/// An event for the ordered pass.
 struct DeferredRecord {
-    /// So many bytes of alerts come before it.
+    /// Length of the alerts that precede it, in bytes.
     after: usize,
-    /// Where it stands in the plain records, or in the buffer.
-    place: Range<usize>,
+    /// Its range in the unwrapped records or, if there are none, in the buffer.
+    range: Range<usize>,
     deferred: DeferredEvent,
 }
 
@@ -298,7 +298,7 @@ fn many_threads(
     }
     let (submit, jobs) = mpsc::channel::<Job>();
     let jobs = Mutex::new(jobs);
-    let (finish, done) = mpsc::channel::<Done>();
+    let (finish, done) = mpsc::channel::<EvaluatedChunk>();
     let style = (scan.format, screen.color);
 
     std::thread::scope(|scope| {
@@ -344,39 +344,45 @@ fn panicked() -> io::Error {
     io::Error::other("a thread panicked: not all events were evaluated. Please report this as a bug")
 }
 
-fn work(detector: &Detector, jobs: &Mutex<Receiver<Job>>, finish: &Sender<Done>, style: Style) -> Tally {
+fn work(
+    detector: &Detector,
+    jobs: &Mutex<Receiver<Job>>,
+    finish: &Sender<EvaluatedChunk>,
+    style: Style,
+) -> Tally {
     let mut pass = detector.parallel_pass();
     let mut tally = Tally::default();
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut job) = job else { return tally };
         // The printing thread waits for every chunk in turn, so a panic must produce a result too.
-        let findings = catch_unwind(AssertUnwindSafe(|| explore(&mut pass, &job, style, &mut tally))).ok();
-        if findings.as_ref().is_none_or(|findings| findings.deferred.is_empty()) {
+        let output =
+            catch_unwind(AssertUnwindSafe(|| evaluate_chunk(&mut pass, &job, style, &mut tally))).ok();
+        if output.as_ref().is_none_or(|output| output.deferred.is_empty()) {
             // Release the memory now: the reader may be waiting for this buffer's share of the allowance.
             job.buffer.clear();
         }
-        if finish.send(Done { number: job.number, findings, buffer: job.buffer }).is_err() {
+        if finish.send(EvaluatedChunk { number: job.number, output, buffer: job.buffer }).is_err() {
             return tally;
         }
     }
 }
 
-fn explore(pass: &mut ParallelPass<'_>, job: &Job, style: Style, tally: &mut Tally) -> Findings {
-    let mut findings = Findings::default();
-    let plain = match job.kind {
+fn evaluate_chunk(pass: &mut ParallelPass<'_>, job: &Job, style: Style, tally: &mut Tally) -> ChunkOutput {
+    let mut output = ChunkOutput::default();
+    let unwrapped = match job.kind {
         Chunk::Records => pass.unwrap(job.buffer.bytes()),
         Chunk::Head => pass.unwrap_head(job.buffer.bytes()),
     };
-    let bytes = plain.as_deref().unwrap_or(job.buffer.bytes());
-    let mut on_output = |found: Output<'_, '_>| match found {
-        Output::Alert(alert) => print_alert(alert, style, tally, &mut findings.alerts),
+    let bytes = unwrapped.as_deref().unwrap_or(job.buffer.bytes());
+    let mut on_output = |item: Output<'_, '_>| match item {
+        Output::Alert(alert) => print_alert(alert, style, tally, &mut output.alerts),
         Output::Deferred(event, deferred) => {
             let text = event.bytes();
             // An event is a part of its buffer.
             let start = text.as_ptr().addr() - bytes.as_ptr().addr();
-            let place = start..start + text.len();
-            findings.deferred.push(DeferredRecord { after: findings.alerts.len(), place, deferred });
+            let range = start..start + text.len();
+            output.deferred.push(DeferredRecord { after: output.alerts.len(), range, deferred });
         }
     };
     match job.kind {
@@ -384,42 +390,43 @@ fn explore(pass: &mut ParallelPass<'_>, job: &Job, style: Style, tally: &mut Tal
         Chunk::Head => pass.head(bytes, &mut on_output),
     }
     tally.counts.add(&pass.take_stats());
-    if !findings.deferred.is_empty() {
-        findings.plain = plain;
+    if !output.deferred.is_empty() {
+        output.unwrapped = unwrapped;
     }
-    findings
+    output
 }
 
-/// Judges what the scouts left, prints in the order of reading, and gives buffers back.
+/// Runs the ordered pass over deferred events, prints alerts in input order and returns the buffers.
 fn finish_in_order(
     detector: &Detector,
     screen: &mut Screen,
-    done: &Receiver<Done>,
+    done: &Receiver<EvaluatedChunk>,
     free: &Sender<Buffer>,
     style: Style,
     tally: &mut Tally,
 ) -> io::Result<()> {
     let mut ordered = detector.ordered_pass();
+    // Chunks that were evaluated before their turn.
     let mut early = BTreeMap::new();
     let mut next = 0;
     let mut out = Vec::new();
     for one in done {
         early.insert(one.number, one);
         while let Some(mut one) = early.remove(&next) {
-            let findings = one.findings.ok_or_else(panicked)?;
+            let output = one.output.ok_or_else(panicked)?;
             out.clear();
             let mut printed = 0;
             let mut cache = ordered.cache();
-            let records = findings.plain.as_deref().unwrap_or(one.buffer.bytes());
-            for record in findings.deferred {
-                out.extend_from_slice(&findings.alerts[printed..record.after]);
+            let records = output.unwrapped.as_deref().unwrap_or(one.buffer.bytes());
+            for record in output.deferred {
+                out.extend_from_slice(&output.alerts[printed..record.after]);
                 printed = record.after;
-                let mut event = Event::new(&records[record.place]);
+                let mut event = Event::new(&records[record.range]);
                 ordered.judge(&mut cache, &mut event, record.deferred, &mut |alert| {
                     print_alert(alert, style, tally, &mut out);
                 });
             }
-            out.extend_from_slice(&findings.alerts[printed..]);
+            out.extend_from_slice(&output.alerts[printed..]);
             screen.write(&out)?;
             one.buffer.clear();
             // The reader may have finished.

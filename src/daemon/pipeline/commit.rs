@@ -80,7 +80,7 @@ impl Pipeline {
             }
             std::thread::sleep(RETRY_INTERVAL);
         };
-        // Before anybody is told that it is stored: SQLite writes to a removed file without an error.
+        // Before the batch is acknowledged: SQLite writes to a removed file without an error.
         if let Err(error) = self.store.check_path() {
             self.report_removal(error)?;
         }

@@ -3,8 +3,8 @@
 //! A Kafka transaction and the local store are two stores, and a crash may happen between them. So the output of a batch is
 //! committed in two phases: it is prepared in the local store, then the Kafka transaction commits alerts and offsets, then the
 //! local store applies what was prepared. After a crash, the group's offsets and their metadata say whether the transaction was
-//! committed. If so, the prepared output is applied; otherwise it is discarded, and the messages are evaluated again by whoever has
-//! the partition then.
+//! committed. If so, the prepared output is applied; otherwise it is discarded, and the messages are evaluated again by the
+//! replica that has the partition then.
 
 use std::time::Instant;
 

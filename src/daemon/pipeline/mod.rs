@@ -247,7 +247,7 @@ impl Pipeline {
     }
 
     fn process_message(&mut self, message: Message, session: &mut Session<'_>) -> Result<Flow, store::Error> {
-        // In all of these, whoever waits on the channel may have ended.
+        // In all of these, the receiver of the reply may have ended.
         match message {
             Message::Wake => {
                 self.handles.wake_pending.store(false, Ordering::Release);

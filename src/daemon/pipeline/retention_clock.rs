@@ -2,7 +2,7 @@
 //!
 //! In: the wall clock and the monotonic clock. Out: the time that ages are counted from. A wall clock that is set 400 days ahead by
 //! mistake must not delete all alerts. So a jump, also between two runs, is believed only after the process has run for
-//! [`CONFIRMATION`] with it; until then time goes on as before. The state is stored, so that restarts neither confirm a jump nor
+//! [`CONFIRMATION`] with it; until then time advances as before. The state is stored, so that restarts neither confirm a jump nor
 //! start the confirmation again.
 
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::detection::state::StateChange;
 /// How long the process has to run after a jump until the new time is believed.
 const CONFIRMATION: Duration = Duration::from_secs(24 * 3600);
 
-/// Deviations between wall clock and monotonic clock up to this are no jump: time synchronization, and the time between two runs of
+/// Deviations between wall clock and monotonic clock up to this do not count as a jump: time synchronization, and the time between two runs of
 /// a restart.
 const TOLERANCE: Duration = Duration::from_secs(600);
 

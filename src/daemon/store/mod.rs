@@ -9,7 +9,7 @@
 //! sink has delivered. [`acknowledge`] marks alerts as seen by a person.
 //!
 //! All texts in the file may be chosen by an attacker, and the file may be damaged: values are checked when they are read, and
-//! nothing here panics on them. Nothing is escaped here; that is up to whoever shows a text.
+//! nothing here panics on them. Nothing is escaped here; that is up to the code that shows a text.
 
 mod acknowledgements;
 mod cursor;

@@ -1,7 +1,7 @@
 //! The state of JSON text that ends somewhere: in a string, before a value, after one.
 //!
 //! Takes a record piece by piece; returns where its outermost container closes, and whether other text can continue it. By this an
-//! event that a client nested into a body is told from one that a writer started after it was interrupted: the former is at a
+//! event that a client nested into a body is distinguished from one that a writer started after it was interrupted: the former is at a
 //! place where the grammar allows a value, the latter is not. Each byte is read once.
 
 use super::steps;

@@ -43,7 +43,7 @@ impl Outcome {
     }
 }
 
-/// Returns the HTTP status of an event, a number or a text; none if it is missing or is no HTTP status.
+/// Returns the HTTP status of an event, a number or a text; none if it is missing or not an HTTP status.
 pub(crate) fn code(event: &mut Event<'_>) -> Option<u16> {
     status_code(event.get(Member::ResponseStatus)?)
 }

@@ -50,7 +50,7 @@ impl Glob {
     /// Whether the whole of `text` fits.
     pub fn matches(&self, text: &[u8]) -> bool {
         let (mut token, mut at) = (0, 0);
-        // Where to go on when what follows the last star does not fit: only the last star can matter.
+        // Where to continue if what follows the last star does not match: only the last star can matter.
         let mut retry = None;
         loop {
             let fits = match self.tokens.get(token) {

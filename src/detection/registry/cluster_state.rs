@@ -154,7 +154,7 @@ pub struct ClusterState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
     pub credentials: usize,
-    /// Secrets that are no credentials although their name matches a pattern.
+    /// Secrets without evidence of a credential although their name matches a pattern.
     pub other_secrets: usize,
     pub pods: usize,
     pub roles: usize,

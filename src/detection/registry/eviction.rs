@@ -102,7 +102,7 @@ mod tests {
         assert!(survives(of(1, 0), |number| {
             (format!("mine{}/{number}", number % 100), of(1, number as u64 / 100 % 100 + 2))
         }));
-        // Nor does one of weaker evidence evict stronger evidence, whoever has written it.
+        // Nor does one of weaker evidence evict stronger evidence, regardless of its writer.
         assert!(survives(of(3, 2), |number| (format!("mine{number}/x"), of(1, 2))));
         assert!(!survives(of(0, 1), |number| (format!("mine/{number}"), of(1, 2))));
     }

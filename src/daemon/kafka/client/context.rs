@@ -34,15 +34,15 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         if let Some(code) = error.rdkafka_error_code() {
-            let told = (error_kind(code), reason.to_owned());
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+            let last = (error_kind(code), reason.to_owned());
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
         }
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         token(self.oauth_token_file.as_deref()).inspect_err(|error| {
-            let told = (KafkaErrorKind::Authentication, error.to_string());
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+            let last = (KafkaErrorKind::Authentication, error.to_string());
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
         })
     }
 }

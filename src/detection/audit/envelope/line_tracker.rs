@@ -1,7 +1,7 @@
 //! Follows a log line by line, and tells where no line is open that a container runtime split: where the log can be cut.
 //!
 //! Takes the lines of a log in their order; returns the role of each. Keeps no text: the state of each open line is small, and
-//! their number is bounded. Whoever cuts the log elsewhere would read the rest of a split line as a record of its own, of which a
+//! their number is bounded. Cutting the log elsewhere would read the rest of a split line as a record of its own, of which a
 //! client can choose the text.
 
 use super::PLAIN_START;

@@ -65,7 +65,7 @@ fn string(text: &[u8]) -> Vec<u8> {
 }
 
 /// Adds `objectRef` to an event whose text ends before it, from the request URI. Further down the event is read as truncated all the
-/// same. `None` if the text is complete, is no event, has an object, or has no URI that names one.
+/// same. `None` if the text is complete, is not an event, has an object, or has no URI that names one.
 pub(super) fn with_target(text: &[u8]) -> Option<Vec<u8>> {
     let mut cursor = Cursor::new(text, b'{');
     let mut read_to = 0;

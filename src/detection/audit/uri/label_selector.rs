@@ -71,7 +71,7 @@ enum Token {
     Word(Vec<u8>),
     /// An operator or a bracket: one of [`SYMBOLS`].
     Symbol(&'static [u8]),
-    /// Symbols that are no operator.
+    /// Symbols that do not form an operator.
     Malformed,
     End,
 }

@@ -15,7 +15,7 @@ fn groups_are_bounded_and_counted() {
     for number in 0..2000 {
         let observation = Observation { key: key(number), ..seen(0, 0, number, &[]) };
         assert!(correlator.observe(0, &observation).is_none());
-        // Who goes on is not forgotten.
+        // A group with new observations is not evicted.
         let observation = Observation { key: key(0), ..seen(0, 0, 0, &[]) };
         assert!(correlator.observe(0, &observation).is_none());
     }

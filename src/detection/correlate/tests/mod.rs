@@ -11,7 +11,7 @@ use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind, Feed, L
 
 pub const SECOND: i64 = 1_000_000_000;
 
-/// A correlation of so many rules over so many seconds.
+/// A correlation of this number of rules, with a timespan in seconds.
 pub fn correlation(
     kind: CorrelationKind,
     feeds: usize,

@@ -56,7 +56,7 @@ fn unmentioned_throttled_alerts_are_due() {
 #[test]
 fn evicted_combinations_keep_their_counts() {
     let mut throttle = Throttle::with_capacity(&rules(), 100);
-    let (mut shown, mut told) = (0, 0);
+    let (mut shown, mut reported) = (0, 0);
     let mut number = 7_u64;
     for step in 0..20_000_i64 {
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -64,17 +64,17 @@ fn evicted_combinations_keep_their_counts() {
         match throttle.decide(0, &[key.to_le_bytes()], step * SECOND / 100) {
             Decision::Emit { throttled } => {
                 shown += 1;
-                told += throttled;
+                reported += throttled;
             }
             Decision::Throttle => {}
         }
         if step % 1000 == 0 {
-            told += throttle.due(step * SECOND / 100).iter().map(|held| held.count).sum::<u64>();
+            reported += throttle.due(step * SECOND / 100).iter().map(|held| held.count).sum::<u64>();
         }
         assert!(throttle.keys() <= 100 && throttle.ending() <= 100);
     }
-    told += throttle.finish().iter().map(|held| held.count).sum::<u64>();
-    assert_eq!(shown + told, 20_000);
+    reported += throttle.finish().iter().map(|held| held.count).sum::<u64>();
+    assert_eq!(shown + reported, 20_000);
     assert!(throttle.evicted() > 0);
 }
 
