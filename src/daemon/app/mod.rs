@@ -73,7 +73,7 @@ pub(crate) async fn run(
         latest_seq: latest_seq_receiver,
     };
 
-    let (sources, receivers, watcher) = sources::start(&context, &store)?;
+    let (sources, receivers) = sources::start(&context, &store)?;
     let sinks = sinks::start(&context)?;
     let consumers = kafka::start_consumers(&context, &store)?;
     let transactions = kafka::transactions(&context, &consumers)?;
@@ -124,7 +124,6 @@ pub(crate) async fn run(
     if let Some(server) = server {
         server.stop(SHUTDOWN_GRACE).await;
     }
-    drop(watcher);
     result?;
     if !matches!(joined, Ok(Ok(()))) {
         bail!(

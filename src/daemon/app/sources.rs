@@ -12,12 +12,11 @@ use crate::daemon::source::follow::StartAt;
 use crate::daemon::source::watch::DirectoryWatcher;
 use crate::daemon::store::Store;
 
-/// Returns the sources for the pipeline, the webhook receivers, and the watcher of log directories, which works until it is
-/// dropped.
+/// Returns the sources for the pipeline, and the webhook receivers.
 pub(super) fn start(
     context: &Context<'_>,
     store: &Store,
-) -> anyhow::Result<(Sources, Vec<webhook::Receiver>, DirectoryWatcher)> {
+) -> anyhow::Result<(Sources, Vec<webhook::Receiver>)> {
     let mut sources = Sources::default();
     let mut receivers = Vec::new();
     let max_record = context.config.max_event_size;
@@ -48,7 +47,7 @@ pub(super) fn start(
             }
         }
     }
-    let mut watcher = DirectoryWatcher::new({
+    let watcher = DirectoryWatcher::new({
         let (inbox, wake_pending) = (context.inbox.clone(), context.handles.wake_pending.clone());
         move || {
             if !wake_pending.swap(true, Ordering::AcqRel) {
@@ -57,6 +56,6 @@ pub(super) fn start(
             }
         }
     });
-    watcher.watch(sources.directories());
-    Ok((sources, receivers, watcher))
+    sources.set_watcher(watcher);
+    Ok((sources, receivers))
 }

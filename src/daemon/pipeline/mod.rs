@@ -298,6 +298,10 @@ impl Pipeline {
         }
         source.files.rescan();
         self.handles.status.set_log_found(&source.name, source.files.is_open());
+        let missing = source.files.missing_directory();
+        let problem =
+            missing.map(|directory| format!("log directory {} does not exist", directory.display()));
+        self.handles.status.set_source_problem(&source.name, problem);
         let mut output = BatchOutput::default();
         let mut bytes = 0;
         let mut is_drained = false;
@@ -322,6 +326,8 @@ impl Pipeline {
         if is_drained {
             source.next_poll = Instant::now() + source.poll_interval;
         }
+        self.sources.watch_directories();
+        let source = &self.sources.files[index];
         if bytes == 0 {
             return Ok(false);
         }

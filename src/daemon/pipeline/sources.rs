@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::daemon::metrics::WebhookMetrics;
 use crate::daemon::source::files::Files;
+use crate::daemon::source::watch::DirectoryWatcher;
 
 /// All sources. Those of files come first, so that a file source has the same index in `names` and in `files`.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub(crate) struct Sources {
     pub(super) files: Vec<FileSource>,
     /// By index of the source; `None` for sources that are not webhooks.
     webhooks: Vec<Option<WebhookMetrics>>,
+    /// Watches the directories of log files, if there are any.
+    watcher: Option<DirectoryWatcher>,
 }
 
 /// A source that follows log files.
@@ -62,8 +65,17 @@ impl Sources {
         self.files.iter_mut().for_each(|source| source.next_poll = now);
     }
 
-    /// The directories whose changes are worth a wake-up.
-    pub(crate) fn directories(&self) -> impl Iterator<Item = std::path::PathBuf> {
-        self.files.iter().flat_map(|source| source.files.directories())
+    pub(crate) fn set_watcher(&mut self, watcher: DirectoryWatcher) {
+        self.watcher = Some(watcher);
+        self.watch_directories();
+    }
+
+    /// Watches the directories that exist now.
+    pub(super) fn watch_directories(&mut self) {
+        let directories = self.files.iter().flat_map(|source| source.files.directories());
+        if self.watcher.as_mut().is_some_and(|watcher| watcher.watch(directories)) {
+            // Files may have been created in a new directory before it was watched.
+            self.poll_now();
+        }
     }
 }

@@ -85,6 +85,11 @@ pub(super) fn log_incident(source: &str, incident: &Incident) {
             bytes,
             "dropped the rest of a line that was split by the container runtime: it was too long, or came too late"
         ),
+        Incident::DirectoryRemoved(path) => tracing::error!(
+            source,
+            directory = %path.display(),
+            "log directory was removed; waiting until it exists again"
+        ),
         Incident::Gap(path) => tracing::warn!(
             source,
             path = %path.display(),

@@ -27,6 +27,9 @@ pub struct Files {
     missing_since: BTreeMap<PathBuf, Instant>,
     forget_after: Duration,
     is_first_scan: bool,
+    /// Directories of plain names, and whether they existed at the last scan.
+    directory_exists: BTreeMap<PathBuf, bool>,
+    incidents: Vec<Incident>,
 }
 
 /// A log that matched a pattern is forgotten when none of its files existed for this long. Until then it may reappear, as when a
@@ -69,11 +72,14 @@ impl Files {
             missing_since: BTreeMap::new(),
             forget_after: FORGET_AFTER,
             is_first_scan: true,
+            directory_exists: BTreeMap::new(),
+            incidents: Vec::new(),
         }
     }
 
     /// Expands names and patterns, and lists the files of each log.
     pub fn rescan(&mut self) {
+        self.check_directories();
         let (inputs, _) = discover::inputs(&self.names);
         let found = inputs.into_iter().filter_map(|input| match input {
             Input::File(path) => Some(rotation::live(&path)),
@@ -142,22 +148,33 @@ impl Files {
         serde_json::to_vec(&all).unwrap_or_default()
     }
 
-    /// Directories to watch for changes.
+    /// Directories to watch for changes. One that does not exist is represented by the nearest one above it, so that its creation
+    /// is noticed.
     pub fn directories(&self) -> Vec<PathBuf> {
-        let mut directories: Vec<PathBuf> = self
-            .names
-            .iter()
-            .map(PathBuf::from)
-            .chain(self.logs.keys().cloned())
-            .map(|path| match path.parent() {
-                Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-                _ => PathBuf::from("."),
-            })
-            .filter(|folder| folder.is_dir())
-            .collect();
+        let paths = self.names.iter().map(PathBuf::from).chain(self.logs.keys().cloned());
+        let existing =
+            |path: PathBuf| path.ancestors().skip(1).find(|directory| directory.is_dir()).map(Path::to_owned);
+        let mut directories: Vec<PathBuf> = paths.filter_map(existing).collect();
         directories.sort();
         directories.dedup();
         directories
+    }
+
+    /// A directory of a log that does not exist.
+    pub fn missing_directory(&self) -> Option<&Path> {
+        self.directory_exists.iter().find(|(_, exists)| !**exists).map(|(directory, _)| directory.as_path())
+    }
+
+    /// Checks the directories of plain names. Open files of a removed directory can still be read, but nothing new appears in it.
+    fn check_directories(&mut self) {
+        let names = self.names.iter().map(Path::new).filter(|name| !is_pattern(name));
+        for directory in names.filter_map(Path::parent) {
+            let exists = directory.is_dir();
+            let existed = self.directory_exists.insert(directory.to_owned(), exists);
+            if existed == Some(true) && !exists {
+                self.incidents.push(Incident::DirectoryRemoved(directory.to_owned()));
+            }
+        }
     }
 
     /// Bytes on disk that were not returned yet.
@@ -172,7 +189,9 @@ impl Files {
 
     /// Problems since the last call.
     pub fn take_incidents(&mut self) -> Vec<Incident> {
-        self.logs.values_mut().flat_map(LogFollower::take_incidents).collect()
+        let mut incidents = std::mem::take(&mut self.incidents);
+        incidents.extend(self.logs.values_mut().flat_map(LogFollower::take_incidents));
+        incidents
     }
 }
 

@@ -3,16 +3,17 @@
 //! A notification says only that something may have changed. Notifications can be lost, late or unsupported (network file
 //! systems), so callers poll as well.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::follow::FileId;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 #[derive(Debug)]
 pub struct DirectoryWatcher {
     /// `None` if the kernel has no watches left: callers only poll.
     watcher: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
+    watched: BTreeMap<PathBuf, FileId>,
 }
 
 impl DirectoryWatcher {
@@ -27,26 +28,41 @@ impl DirectoryWatcher {
         if let Err(error) = &watcher {
             tracing::warn!(%error, "file notifications are not available; polling instead");
         }
-        DirectoryWatcher { watcher: watcher.ok(), watched: BTreeSet::new() }
+        DirectoryWatcher { watcher: watcher.ok(), watched: BTreeMap::new() }
     }
 
-    /// Replaces the watched directories.
-    pub fn watch(&mut self, directories: impl IntoIterator<Item = PathBuf>) {
-        let Some(watcher) = &mut self.watcher else { return };
-        let wanted: BTreeSet<PathBuf> = directories.into_iter().collect();
-        for directory in self.watched.difference(&wanted) {
-            // A directory that was removed is not watched any more.
-            let _ = watcher.unwatch(directory);
-        }
-        let mut watched: BTreeSet<PathBuf> = self.watched.intersection(&wanted).cloned().collect();
-        for directory in wanted.difference(&self.watched) {
-            match watcher.watch(directory, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(watched.insert(directory.clone())),
+    /// Replaces the watched directories. Returns whether a directory is watched now that was not before: what happened in it until
+    /// then was not notified.
+    pub fn watch(&mut self, directories: impl IntoIterator<Item = PathBuf>) -> bool {
+        let Some(watcher) = &mut self.watcher else { return false };
+        // A directory that was removed and created again is another one, and has to be watched again.
+        let wanted: BTreeMap<PathBuf, FileId> = directories
+            .into_iter()
+            .filter_map(|directory| FileId::of(&directory).ok().map(|id| (directory, id)))
+            .collect();
+        self.watched.retain(|directory, id| {
+            let is_wanted = wanted.get(directory) == Some(id);
+            if !is_wanted {
+                // Fails for a directory that was removed: the kernel has forgotten it.
+                let _ = watcher.unwatch(directory);
+            }
+            is_wanted
+        });
+        let mut has_new = false;
+        for (directory, id) in wanted {
+            if self.watched.contains_key(&directory) {
+                continue;
+            }
+            match watcher.watch(&directory, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    has_new = true;
+                    self.watched.insert(directory, id);
+                }
                 Err(error) => {
                     tracing::debug!(directory = %directory.display(), %error, "cannot watch a directory; polling it");
                 }
             }
         }
-        self.watched = watched;
+        has_new
     }
 }

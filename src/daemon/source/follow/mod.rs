@@ -28,13 +28,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use checkpoint::{Checkpoint, Fingerprint};
+pub use file_id::FileId;
 pub use step::{Incident, StartAt, Step};
 
 use super::open_lines::OpenLines;
 use super::rotation;
 use checkpoint::FilePrefix;
 use file::TrackedFile;
-use file_id::{FileId, FileState};
+use file_id::FileState;
 
 /// A rotated file is closed when nothing was written to it for this long.
 const CLOSE_DELAY: Duration = Duration::from_secs(60);

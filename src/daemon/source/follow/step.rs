@@ -31,6 +31,8 @@ pub enum Incident {
     /// Bytes that were dropped: the end of a split line whose start was evaluated as truncated, because it was too long or its rest
     /// came too late.
     Incomplete(PathBuf, u64),
+    /// The directory of a log was removed.
+    DirectoryRemoved(PathBuf),
     /// None of the files of the last run exists any more: events written in between may be lost.
     Gap(PathBuf),
 }

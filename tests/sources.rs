@@ -1,0 +1,275 @@
+//! Files and the webhook as sources of the daemon: directories that appear and disappear, lines that a container runtime split,
+//! untrusted clients.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{RULE, event, pullwatch, wait_for as wait};
+
+/// A directory with rules, and a daemon that runs in it.
+struct Daemon {
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Daemon {
+    /// `sources` is YAML, in which `@` stands for the directory.
+    fn start(sources: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("rule.yaml"), RULE).unwrap();
+        let config = format!(
+            "sources: {sources}\nsinks: []\nrules: '@/rule.yaml'\nstate_dir: '@/state'\nserver: {{listen: '127.0.0.1:0'}}\n"
+        );
+        let config = config.replace('@', &folder.path().display().to_string());
+        fs::write(folder.path().join("pullwatch.yaml"), config).unwrap();
+        let mut daemon = Daemon { folder, child: None, log: Arc::default() };
+        daemon.restart();
+        daemon
+    }
+
+    fn restart(&mut self) {
+        self.kill();
+        self.log.lock().unwrap().clear();
+        let mut command = pullwatch();
+        command.arg("run").arg("--config").arg(self.path("pullwatch.yaml"));
+        command.env("PULLWATCH_LOG", "info").stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (stderr, log) = (child.stderr.take().unwrap(), self.log.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut log = log.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        self.child = Some(child);
+        wait("the daemon runs", || self.logged("serving metrics"));
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn logged(&self, part: &str) -> bool {
+        self.log.lock().unwrap().contains(part)
+    }
+
+    fn log_lines(&self, part: &str) -> Vec<String> {
+        self.log.lock().unwrap().lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    }
+
+    /// The address in a line of the log.
+    fn address(&self, part: &str) -> String {
+        let line = self.log_lines(part).remove(0);
+        let at = line.find("127.0.0.1:").unwrap();
+        line[at..].split(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').next().unwrap().to_owned()
+    }
+
+    fn get(&self, path: &str) -> String {
+        request(&self.address("serving metrics"), &format!("GET {path} HTTP/1.1\r\n"), b"")
+    }
+
+    /// Sum of all series with this prefix.
+    fn metric(&self, series: &str) -> f64 {
+        let text = self.get("/metrics");
+        text.lines()
+            .filter(|line| line.starts_with(series))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    fn alerts(&self) -> f64 {
+        self.metric("pullwatch_alerts_total")
+    }
+
+    fn post(&self, headers: &str, body: &[u8]) -> String {
+        let start = format!("POST / HTTP/1.1\r\n{headers}Content-Length: {}\r\n", body.len());
+        request(&self.address("receiving audit events"), &start, body)
+    }
+}
+
+/// Sends a request and returns the response.
+fn request(address: &str, start: &str, body: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = format!("{start}Host: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    let mut response = Vec::new();
+    let _ = stream.read_to_end(&mut response);
+    String::from_utf8_lossy(&response).into_owned()
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+fn line(number: usize) -> String {
+    format!("{}\n", event(&number.to_string(), "get", "registry"))
+}
+
+#[test]
+fn a_log_directory_that_appears_later_is_watched() {
+    // Without notifications it would be read in an hour.
+    let daemon = Daemon::start("[{paths: ['@/logs/audit/audit.log'], poll: 1h}]");
+    wait("the missing directory is reported", || daemon.get("/readyz").contains("does not exist"));
+    fs::create_dir_all(daemon.path("logs/audit")).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    fs::write(daemon.path("logs/audit/audit.log"), line(0)).unwrap();
+    wait("the log is read", || daemon.alerts() >= 1.0);
+    wait("it is ready", || daemon.get("/readyz").starts_with("HTTP/1.1 200"));
+    // And so is one that replaces it.
+    fs::rename(daemon.path("logs/audit"), daemon.path("logs/old")).unwrap();
+    fs::create_dir_all(daemon.path("logs/audit")).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    fs::write(daemon.path("logs/audit/audit.log"), line(1)).unwrap();
+    wait("the new log is read", || daemon.alerts() >= 2.0);
+}
+
+#[test]
+fn a_log_directory_that_is_removed_is_reported() {
+    let mut daemon = Daemon::start("[{paths: ['@/logs/audit.log'], poll: 100ms}]");
+    fs::create_dir(daemon.path("logs")).unwrap();
+    fs::write(daemon.path("logs/audit.log"), line(0)).unwrap();
+    wait("the log is read", || daemon.alerts() >= 1.0);
+    daemon.restart();
+    wait("it is ready", || daemon.get("/readyz").starts_with("HTTP/1.1 200"));
+    let errors = daemon.metric("pullwatch_source_errors_total");
+    fs::remove_dir_all(daemon.path("logs")).unwrap();
+    wait("the removal is logged", || daemon.logged("log directory was removed"));
+    wait("it is counted", || daemon.metric("pullwatch_source_errors_total") > errors);
+    let ready = daemon.get("/readyz");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("does not exist"), "{ready}");
+    fs::create_dir(daemon.path("logs")).unwrap();
+    fs::write(daemon.path("logs/audit.log"), line(1)).unwrap();
+    wait("the new log is read", || daemon.alerts() >= 1.0);
+    wait("it is ready again", || daemon.get("/readyz").starts_with("HTTP/1.1 200"));
+}
+
+/// A JSON patch whose value is an event, split by the runtime at the start of that event.
+#[test]
+fn a_piece_of_a_split_line_is_never_an_event_of_its_own() {
+    let forged = event("forged", "get", "registry");
+    let start = event("own", "patch", "registry");
+    let start = start.strip_suffix('}').unwrap();
+    let first =
+        format!("2026-11-23T04:00:00Z stdout P {start},\"requestObject\":[{{\"op\":\"add\",\"value\":\n");
+    let last = format!("2026-11-23T04:00:00Z stdout F {forged}}}]}}\n");
+    let whole = format!("2026-11-23T04:00:00Z stdout F {}\n", event("whole", "get", "registry"));
+    let mut daemon = Daemon::start("[{paths: ['@/audit.log'], poll: 50ms}]");
+    let append = |daemon: &Daemon, text: &str| {
+        let mut log =
+            fs::OpenOptions::new().create(true).append(true).open(daemon.path("audit.log")).unwrap();
+        log.write_all(text.as_bytes()).unwrap();
+    };
+    append(&daemon, &whole);
+    append(&daemon, &first);
+    wait("the whole line is read", || daemon.alerts() >= 1.0);
+    // The position that is stored now must not be between the pieces.
+    daemon.restart();
+    append(&daemon, &last);
+    append(&daemon, &whole.replace("whole", "second"));
+    wait("the rest is read", || daemon.alerts() >= 1.0);
+    std::thread::sleep(Duration::from_millis(300));
+    let alerts = pullwatch()
+        .args(["alerts", "list", "--format", "json", "--state-dir"])
+        .arg(daemon.path("state"))
+        .output()
+        .unwrap();
+    let alerts = String::from_utf8(alerts.stdout).unwrap();
+    assert!(alerts.contains("\"whole\"") && alerts.contains("\"second\""), "{alerts}");
+    assert!(!alerts.contains("\"auditID\":\"forged\""), "{alerts}");
+}
+
+#[test]
+fn the_same_event_from_file_and_webhook_is_counted_once() {
+    let daemon =
+        Daemon::start("[{paths: ['@/audit.log'], poll: 50ms}, {type: webhook, listen: '127.0.0.1:0'}]");
+    let response = daemon.post(JSON, event("a", "get", "registry").as_bytes());
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    fs::write(daemon.path("audit.log"), format!("{}\n", event("a", "get", "registry")) + &line(1)).unwrap();
+    wait("both are read", || daemon.alerts() >= 2.0);
+    assert!((daemon.alerts() - 2.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn a_refused_token_is_logged_with_the_address_at_a_limited_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "0123456789abcdef").unwrap();
+    let daemon = Daemon::start(&format!(
+        "[{{type: webhook, listen: '127.0.0.1:0', token_file: '{}'}}]",
+        token.display()
+    ));
+    for _ in 0..5 {
+        let response = daemon.post(&format!("{JSON}Authorization: Bearer wrong\r\n"), b"[{}]");
+        assert!(response.starts_with("HTTP/1.1 403"), "{response}");
+        assert!(daemon.post(JSON, b"[{}]").starts_with("HTTP/1.1 401"));
+    }
+    let lines = daemon.log_lines("webhook request refused");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains("127.0.0.1")), "{lines:?}");
+    assert!(!daemon.logged("0123456789abcdef"));
+    assert!((daemon.metric("pullwatch_webhook_requests_total{code=\"403\"") - 5.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn a_flood_of_idle_connections_does_not_lock_out_the_apiserver() {
+    let daemon = Daemon::start("[{type: webhook, listen: '127.0.0.1:0'}]");
+    let address = daemon.address("receiving audit events");
+    let mut held = Vec::new();
+    for number in 0..200 {
+        let mut idle = TcpStream::connect(&address).unwrap();
+        if number % 2 == 0 {
+            let _ = idle.write_all(b"POST / HTTP/1.1\r\n");
+        }
+        held.push(idle);
+        if number % 20 == 19 {
+            let response = daemon.post(JSON, event(&number.to_string(), "get", "registry").as_bytes());
+            assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        }
+    }
+    assert!(daemon.logged("connection limit reached"));
+}
+
+#[test]
+fn requests_of_a_web_page_are_refused() {
+    let daemon = Daemon::start("[{type: webhook, listen: '127.0.0.1:0'}]");
+    let body = event("a", "get", "registry");
+    assert!(daemon.post("Content-Type: text/plain\r\n", body.as_bytes()).starts_with("HTTP/1.1 415"));
+    assert!(daemon.post("", body.as_bytes()).starts_with("HTTP/1.1 415"));
+    let origin = format!("{JSON}Origin: https://evil.example\r\n");
+    assert!(daemon.post(&origin, body.as_bytes()).starts_with("HTTP/1.1 403"));
+    let get = |host: &str| {
+        let mut stream = TcpStream::connect(daemon.address("serving metrics")).unwrap();
+        write!(stream, "GET /api/v1/alerts HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
+    };
+    assert!(get("localhost").starts_with("HTTP/1.1 200"));
+    for host in ["pullwatch", "printer.local", "evil.example.com"] {
+        assert!(get(host).starts_with("HTTP/1.1 403"), "{host}");
+    }
+}
