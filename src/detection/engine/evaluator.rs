@@ -262,6 +262,9 @@ impl<'e> EvalContext<'_, '_, 'e> {
             Value::list(texts.into_iter().map(|text| Cow::Owned(text.into_bytes())).collect())
         };
         let word = |word: &'static str| Value::Text(word.as_bytes().into());
+        let text = |text: Option<String>| {
+            text.map_or(Value::Missing, |text| Value::Text(Cow::Owned(text.into_bytes())))
+        };
         let names = &self.plan.names;
         let request = self.request();
         let cluster_state = self.cluster_state.as_deref_mut();
@@ -275,6 +278,17 @@ impl<'e> EvalContext<'_, '_, 'e> {
                 list(registry::referenced_credentials(self.event, &request, names, cluster_state))
             }
             Registry::Granted => list(registry::granted_verbs(self.event, &request, cluster_state)),
+            Registry::Privileges => list(registry::privileges(self.event, &request, cluster_state)),
+            Registry::Role => text(registry::bound_role(self.event, &request)),
+            Registry::Subjects => list(registry::subjects(self.event, &request)),
+            Registry::AggregatedInto => {
+                let roles = registry::aggregated_into(self.event, &request);
+                list(roles.into_iter().map(str::to_owned).collect())
+            }
+            Registry::PullSecrets => list(registry::pull_secrets(self.event)),
+            Registry::HostPaths => list(registry::mounted_host_paths(self.event)),
+            Registry::CloudIdentities => list(registry::cloud_identities(self.event, &request)),
+            Registry::KubeletPath => text(registry::kubelet_path(self.event, &request, cluster_state)),
             Registry::DryRun => word(request.dry_run()),
             Registry::Evicted => list(cluster_state.map(|state| state.evicted_now()).unwrap_or_default()),
             Registry::PodSecurity => registry::pod_security_change(self.event, &request, cluster_state)
@@ -345,6 +359,14 @@ fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
         | Registry::Referenced
         | Registry::ImageHosts
         | Registry::Granted
+        | Registry::Privileges
+        | Registry::Role
+        | Registry::Subjects
+        | Registry::AggregatedInto
+        | Registry::PullSecrets
+        | Registry::HostPaths
+        | Registry::CloudIdentities
+        | Registry::KubeletPath
         | Registry::PodSecurity
         | Registry::DryRun
         | Registry::Evicted => Value::Missing,

@@ -303,7 +303,11 @@ impl FieldReader {
             }
             Source::UserKind => {
                 let name = path(event, &["user", "username"], View::Full).map(PlacedValue::text);
-                Value::Text(Cow::Borrowed(user_kind(&name.unwrap_or_default()).as_bytes()))
+                let mut groups =
+                    path(event, &["user", "groups"], View::Full).into_iter().flat_map(|found| found.items());
+                let is_kubelet = groups.any(|group| *group.text() == *KUBELET_GROUP);
+                let kind = user_kind(&name.unwrap_or_default(), is_kubelet);
+                Value::Text(Cow::Borrowed(kind.as_bytes()))
             }
             Source::Actor => {
                 let user = path(event, &["user", "username"], view).map(PlacedValue::text);
@@ -395,13 +399,23 @@ impl FieldReader {
     }
 }
 
+/// The group of all kubelets.
+const KUBELET_GROUP: &[u8] = b"system:nodes";
+
 /// Classifies a user by the shape of its name. The prefix `system:` is reserved: such names only come from certificates and
-/// tokens of the cluster.
-pub fn user_kind(name: &[u8]) -> &'static str {
+/// tokens of the cluster. Like the node authorizer, this takes a kubelet for one only if it is in the group of kubelets:
+/// a certificate can carry its name without.
+pub fn user_kind(name: &[u8], is_kubelet: bool) -> &'static str {
     match name {
         b"" | b"system:anonymous" => "anonymous",
         name if name.starts_with(b"system:serviceaccount:") => "serviceaccount",
-        name if name.starts_with(b"system:node:") => "node",
+        name if name.starts_with(b"system:node:") => {
+            if is_kubelet {
+                "node"
+            } else {
+                "human"
+            }
+        }
         name if name.starts_with(b"system:") => "system",
         _ => "human",
     }

@@ -391,7 +391,16 @@ impl Plan {
             Operand::Field(FieldRef { field: Field { source: Source::Registry(part), .. }, .. }) => {
                 self.needs_cluster_state |= !matches!(
                     part,
-                    Registry::ByType | Registry::Copied | Registry::ImageHosts | Registry::DryRun
+                    Registry::ByType
+                        | Registry::Copied
+                        | Registry::ImageHosts
+                        | Registry::Role
+                        | Registry::Subjects
+                        | Registry::AggregatedInto
+                        | Registry::PullSecrets
+                        | Registry::HostPaths
+                        | Registry::CloudIdentities
+                        | Registry::DryRun
                 );
                 OperandPlan::Registry(*part)
             }
@@ -422,6 +431,13 @@ impl Plan {
                 Registry::Copied
                 | Registry::Referenced
                 | Registry::Granted
+                | Registry::Privileges
+                | Registry::Role
+                | Registry::Subjects
+                | Registry::AggregatedInto
+                | Registry::PullSecrets
+                | Registry::HostPaths
+                | Registry::CloudIdentities
                 | Registry::ImageHosts
                 | Registry::PodSecurity,
             )

@@ -126,10 +126,22 @@ pub fn reads(field: &FieldRef) -> Part {
             | Registry::Referenced
             | Registry::ImageHosts
             | Registry::Granted
+            | Registry::Privileges
+            | Registry::Role
+            | Registry::Subjects
+            | Registry::AggregatedInto
+            | Registry::PullSecrets
+            | Registry::HostPaths
+            | Registry::CloudIdentities
             | Registry::PodSecurity,
         ) => Part::RequestObject,
         Source::Registry(
-            Registry::Scope | Registry::ByType | Registry::DryRun | Registry::Truncated | Registry::Evicted,
+            Registry::Scope
+            | Registry::ByType
+            | Registry::DryRun
+            | Registry::KubeletPath
+            | Registry::Truncated
+            | Registry::Evicted,
         ) => Part::Head,
         // Only in outputs of correlations.
         Source::Correlation(_) => Part::Head,
@@ -195,7 +207,8 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
         Source::Outcome => AbstractValue::one_of(&["success", "failure"]),
         Source::UserKind => match &event.scenario.actor.name {
             UserName::Known(name) | UserName::StartsWith(name) => {
-                AbstractValue::text(user_kind(name.as_bytes()))
+                // A kubelet counts as one only in its group, which is not modeled.
+                AbstractValue::one_of(&[user_kind(name.as_bytes(), true), user_kind(name.as_bytes(), false)])
             }
             UserName::Any | UserName::Other => {
                 AbstractValue::one_of(&["human", "serviceaccount", "node", "system", "anonymous"])
@@ -233,9 +246,30 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
         }
         Registry::Referenced | Registry::ImageHosts => return if_sent(),
         Registry::Copied if matches!(&*request.resource, "secrets" | "configmaps") => return if_sent(),
-        Registry::Granted if request.group == "rbac.authorization.k8s.io" => return if_sent(),
+        Registry::Granted
+        | Registry::Privileges
+        | Registry::Role
+        | Registry::Subjects
+        | Registry::AggregatedInto
+            if request.group == "rbac.authorization.k8s.io" =>
+        {
+            return if_sent();
+        }
+        Registry::KubeletPath if (&*request.resource, &*request.subresource) == ("nodes", "proxy") => {
+            return AbstractValue::Unknown;
+        }
+        Registry::PullSecrets | Registry::HostPaths => return if_sent(),
+        Registry::CloudIdentities if request.resource == "serviceaccounts" => return if_sent(),
         Registry::PodSecurity if request.resource == "namespaces" => return if_sent(),
-        Registry::Copied | Registry::Granted | Registry::PodSecurity => return AbstractValue::Missing,
+        Registry::Copied
+        | Registry::Granted
+        | Registry::Privileges
+        | Registry::Role
+        | Registry::Subjects
+        | Registry::AggregatedInto
+        | Registry::CloudIdentities
+        | Registry::KubeletPath
+        | Registry::PodSecurity => return AbstractValue::Missing,
         _ => {}
     }
     if !event.is_exposure() {

@@ -309,15 +309,19 @@ impl ClusterState {
         &mut self,
         namespace: &str,
         pod: &str,
-        mut secrets: BTreeSet<Box<str>>,
+        mut secrets: Vec<Box<str>>,
         are_all: bool,
     ) {
         let key = key(namespace, pod);
         if !are_all && let Some(known) = self.pods.get(&*key) {
-            secrets.extend(known.iter().cloned());
+            secrets.extend(known.iter().filter(|name| !secrets.contains(name)).cloned().collect::<Vec<_>>());
+        }
+        if secrets.len() > MAX_SECRETS_PER_POD {
+            secrets.truncate(MAX_SECRETS_PER_POD - 1);
+            secrets.push("*".into());
         }
         self.make_room_for_pod(&key);
-        self.pods.set(&key, secrets.into_iter().take(MAX_SECRETS_PER_POD).collect());
+        self.pods.set(&key, secrets.into());
     }
 
     /// Pods that hold a known credential outlive others.
@@ -337,10 +341,13 @@ impl ClusterState {
         self.evicted += make_room(&mut self.pods, MAX_PODS, key, standing).len() as u64;
     }
 
-    /// Roles that grant reads outlive others.
+    /// Roles that grant reads, or permissions through which others are gained, outlive others.
     fn set_role(&mut self, key: &str, verbs: Vec<String>) {
-        let grants_reads =
-            |verbs: &Vec<String>| verbs.iter().any(|verb| matches!(&**verb, "*" | "get" | "list" | "watch"));
+        let grants_reads = |verbs: &Vec<String>| {
+            verbs
+                .iter()
+                .any(|verb| matches!(&**verb, "*" | "get" | "list" | "watch") || verb.starts_with('+'))
+        };
         let standing =
             |_: &str, verbs: &Vec<String>| Standing { class: u8::from(grants_reads(verbs)), writer: 0 };
         self.evicted += make_room(&mut self.roles, MAX_ROLES, key, standing).len() as u64;

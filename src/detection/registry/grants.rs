@@ -1,30 +1,45 @@
-//! Which verbs on secrets a role grants, and whom a binding grants them.
+//! What a role grants on secrets and beyond, and whom a binding grants it.
 //!
-//! Takes roles and bindings and returns the verbs on secrets. The verbs of roles are recorded in the cluster state, since a
-//! binding only names its role.
+//! Takes roles and bindings, whole or as patches, and returns the verbs on secrets, the permissions through which a subject
+//! gains others, the subjects of a binding, and the default roles into which a role is aggregated. What roles grant is
+//! recorded in the cluster state, since a binding only names its role and a patch leaves out what it does not change.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use super::cluster_state::ClusterState;
+use super::patch::{Write, Written, last, writes};
+use super::privileges::{self, Grant, Grants};
 use super::request_info::Deletion;
 use super::{RequestInfo, is, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 
-/// Cluster roles of every cluster that grant verbs on secrets (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`).
-const BUILT_IN_ROLES: [(&str, &[&str]); 3] = [
-    ("cluster-admin", &["*"]),
-    ("admin", &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]),
-    ("edit", &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]),
+/// The roles of every cluster, by `namespace/name`; the namespace of a cluster role is empty.
+static BUILT_IN_ROLES: LazyLock<HashMap<String, Grants>> = LazyLock::new(|| {
+    // The first line says where the table is from.
+    let roles = include_str!("built_in_roles.jsonl").lines().skip(1).map(|line| Raw::assume(line.as_bytes()));
+    roles
+        .map(|role| {
+            let [namespace, name] = ["namespace", "name"].map(|key| text(role.get(key)).unwrap_or_default());
+            let mut grants = Grants::new();
+            if let Some(rules) = role.get("rules") {
+                privileges::add_rules(rules, &mut grants);
+            }
+            (format!("{namespace}/{name}"), grants)
+        })
+        .collect()
+});
+
+/// The default roles that other roles are aggregated into, and the labels that do so.
+const AGGREGATION_LABELS: [(&str, &str); 3] = [
+    ("admin", "rbac.authorization.k8s.io/aggregate-to-admin"),
+    ("edit", "rbac.authorization.k8s.io/aggregate-to-edit"),
+    ("view", "rbac.authorization.k8s.io/aggregate-to-view"),
 ];
 
-/// The verbs of the API on secrets, which are kept whatever else a role lists.
-const API_VERBS: [&str; 9] =
-    ["*", "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-
-/// Maximum number of other verbs of a role, and their maximum length. A role with more counts as granting all verbs.
-const MAX_OTHER_VERBS: usize = 32;
-const MAX_VERB_LEN: usize = 32;
+/// Marks entries of the cluster state about bindings. No namespace has a colon.
+const BINDING: &str = "binding:";
 
 /// Returns the verbs on secrets, sorted, that a written role grants, or the role of a written binding.
 pub(crate) fn granted_verbs(
@@ -32,77 +47,263 @@ pub(crate) fn granted_verbs(
     request: &RequestInfo,
     state: Option<&mut ClusterState>,
 ) -> Vec<String> {
-    if is_role(request) {
-        return body(event).map(verbs_of).unwrap_or_default();
+    let grants = grants(event, request, state).into_iter();
+    grants
+        .filter_map(|grant| match grant {
+            Grant::OnSecrets(verb) => Some(verb.to_owned()),
+            Grant::Privilege(_) => None,
+        })
+        .collect()
+}
+
+/// Returns the permissions, sorted, through which the subjects of a written role, or of the role of a written binding, gain
+/// others.
+pub(crate) fn privileges(
+    event: &mut Event<'_>,
+    request: &RequestInfo,
+    state: Option<&mut ClusterState>,
+) -> Vec<String> {
+    let grants = grants(event, request, state).into_iter();
+    grants
+        .filter_map(|grant| match grant {
+            Grant::OnSecrets(_) => None,
+            Grant::Privilege(name) => Some(name.to_owned()),
+        })
+        .collect()
+}
+
+/// Returns the name of the role of a binding.
+pub(crate) fn bound_role(event: &mut Event<'_>, request: &RequestInfo) -> Option<String> {
+    if !is_binding(request) {
+        return None;
     }
-    let Some(role) = body(event).and_then(|body| body.get("roleRef")) else { return Vec::new() };
-    let Some(name) = text(role.get("name")) else { return Vec::new() };
-    let is_cluster_role = is(role.get("kind"), "ClusterRole");
-    if is_cluster_role && let Some((_, verbs)) = BUILT_IN_ROLES.iter().find(|(built_in, _)| *built_in == name)
-    {
-        return verbs.iter().map(|verb| (*verb).to_owned()).collect();
+    let (body, _) = body(event)?;
+    text(body.path(&["roleRef", "name"]))
+}
+
+/// Returns the names of the subjects of a written binding, those of the system first. Service accounts have their user name.
+pub(crate) fn subjects(event: &mut Event<'_>, request: &RequestInfo) -> Vec<String> {
+    if !is_binding(request) {
+        return Vec::new();
     }
-    let namespace = if is_cluster_role { "" } else { &request.namespace };
-    state.and_then(|state| state.verbs_of_role(namespace, &name)).unwrap_or_default()
+    let Some((body, _)) = body(event) else { return Vec::new() };
+    let mut names = Vec::new();
+    for write in writes(body) {
+        let Written::Value(value) = write.value else { continue };
+        let keys: Vec<&[u8]> = write.path.iter().map(|key| &**key).collect();
+        match keys[..] {
+            [] => names.extend(last(value, "subjects").into_iter().flat_map(names_of)),
+            [b"subjects"] => names.extend(names_of(value)),
+            [b"subjects", _] => names.extend(name_of(value)),
+            [b"subjects", _, b"name"] => names.extend(text(Some(value))),
+            _ => {}
+        }
+    }
+    names.sort_unstable_by_key(|name| (!name.starts_with("system:"), name.clone()));
+    names.dedup();
+    names
+}
+
+fn names_of(subjects: Raw<'_>) -> impl Iterator<Item = String> {
+    subjects.items().map_while(Result::ok).filter_map(name_of)
+}
+
+fn name_of(subject: Raw<'_>) -> Option<String> {
+    let name = text(last(subject, "name"))?;
+    if is(last(subject, "kind"), "ServiceAccount") {
+        let namespace = text(last(subject, "namespace")).unwrap_or_default();
+        return Some(format!("system:serviceaccount:{namespace}:{name}"));
+    }
+    Some(name)
+}
+
+/// Returns the default roles into which a written cluster role is aggregated by its labels.
+pub(crate) fn aggregated_into(event: &mut Event<'_>, request: &RequestInfo) -> Vec<&'static str> {
+    if request.resource != "clusterroles" {
+        return Vec::new();
+    }
+    body(event).map(|(body, _)| aggregated_by_labels(&writes(body))).unwrap_or_default()
+}
+
+fn aggregated_by_labels(writes: &[Write<'_>]) -> Vec<&'static str> {
+    let is_set = |label: &str| {
+        // Of several operations of a JSON patch on one place the last decides.
+        let written = writes.iter().filter_map(|write| write.at(&["metadata", "labels", label])).last();
+        match written {
+            Some(Written::Value(value)) => is(Some(value), "true"),
+            Some(Written::Unknown) => true,
+            Some(Written::Removed) | None => false,
+        }
+    };
+    AGGREGATION_LABELS.iter().filter(|(_, label)| is_set(label)).map(|(role, _)| *role).collect()
 }
 
 fn is_role(request: &RequestInfo) -> bool {
     matches!(&*request.resource, "roles" | "clusterroles")
 }
 
-/// The response if it is the whole role or binding; else the request, which may be a patch. The response to a failure is a
-/// `Status`, and clients can ask for a `Table` or `PartialObjectMetadata`, which say nothing of rules.
-fn body<'a>(event: &mut Event<'a>) -> Option<Raw<'a>> {
-    let is_whole = |body: &Raw<'_>| ["rules", "roleRef", "items"].iter().any(|key| body.get(key).is_some());
-    let response = event.get(Member::ResponseObject).filter(is_whole);
-    response.or_else(|| event.get(Member::RequestObject)).or_else(|| event.get(Member::ResponseObject))
+fn is_binding(request: &RequestInfo) -> bool {
+    matches!(&*request.resource, "rolebindings" | "clusterrolebindings")
 }
 
-/// Returns the verbs on secrets in a role's rules, or in the values of a JSON patch.
-fn verbs_of(body: Raw<'_>) -> Vec<String> {
-    let mut verbs = BTreeSet::new();
-    if body.kind() == Type::Array {
-        for operation in body.items().map_while(Result::ok) {
-            if let Some(value) = operation.get("value") {
-                add_verbs(value, &mut verbs);
-                value.items().map_while(Result::ok).for_each(|rule| add_verbs(rule, &mut verbs));
+/// The namespace of a role or binding; empty if it is one of the cluster.
+fn namespace_of(request: &RequestInfo) -> &str {
+    if request.resource.starts_with("cluster") { "" } else { &request.namespace }
+}
+
+/// The response and true if it is the whole role or binding; else the request, which may be a patch. The response to a
+/// failure is a `Status`, and clients can ask for a `Table` or `PartialObjectMetadata`, which say nothing of rules.
+fn body<'a>(event: &mut Event<'a>) -> Option<(Raw<'a>, bool)> {
+    let is_whole = |body: &Raw<'_>| ["rules", "roleRef", "items"].iter().any(|key| body.get(key).is_some());
+    if let Some(response) = event.get(Member::ResponseObject).filter(is_whole) {
+        return Some((response, true));
+    }
+    let request = event.get(Member::RequestObject).or_else(|| event.get(Member::ResponseObject));
+    request.map(|request| (request, false))
+}
+
+/// What a written role grants, or the role of a written binding.
+fn grants(event: &mut Event<'_>, request: &RequestInfo, state: Option<&mut ClusterState>) -> Grants {
+    if !request.is_built_in() {
+        return Grants::new();
+    }
+    if is_role(request) {
+        let Some((body, is_whole)) = body(event) else { return Grants::new() };
+        let role = RoleWrite::of(body);
+        let known = if is_whole { None } else { state.and_then(|state| recorded(state, request)) };
+        return role.granted(known, request.verb == "patch" && !is_whole);
+    }
+    if !is_binding(request) {
+        return Grants::new();
+    }
+    let role = body(event).and_then(|(body, _)| body.get("roleRef"));
+    let Some((name, is_cluster_role)) =
+        role.and_then(|role| Some((text(role.get("name"))?, is(role.get("kind"), "ClusterRole"))))
+    else {
+        // A patch leaves out the role, which cannot change. Most built-in bindings have the name of their role.
+        let known = state.and_then(|state| {
+            state.verbs_of_role(&format!("{BINDING}{}", namespace_of(request)), &request.name)
+        });
+        return match known {
+            Some(known) => from_texts(&known),
+            None => built_in("", &request.name),
+        };
+    };
+    let namespace = if is_cluster_role { "" } else { &*request.namespace };
+    let mut grants = built_in(namespace, &name);
+    let known = state.and_then(|state| state.verbs_of_role(namespace, &name)).unwrap_or_default();
+    grants.extend(from_texts(&known));
+    grants
+}
+
+fn built_in(namespace: &str, name: &str) -> Grants {
+    BUILT_IN_ROLES.get(&format!("{namespace}/{name}")).cloned().unwrap_or_default()
+}
+
+fn recorded(state: &mut ClusterState, request: &RequestInfo) -> Option<Grants> {
+    let known = state.verbs_of_role(namespace_of(request), &request.name)?;
+    Some(from_texts(&known))
+}
+
+fn from_texts(texts: &[String]) -> Grants {
+    texts.iter().filter_map(|text| Grant::from_text(text)).collect()
+}
+
+/// What a request writes into a role.
+struct RoleWrite {
+    grants: Grants,
+    /// Whether it replaces all rules.
+    replaces_rules: bool,
+    /// Whether it labels the role so that default roles contain it.
+    is_aggregated: bool,
+}
+
+impl RoleWrite {
+    fn of(body: Raw<'_>) -> Self {
+        let writes = writes(body);
+        let mut grants = Grants::new();
+        for write in &writes {
+            privileges::add_write(write, &mut grants);
+            add_aggregation(write, &mut grants);
+        }
+        let replaces_rules =
+            writes.iter().any(|write| matches!(write.at(&["rules"]), Some(Written::Value(_))));
+        RoleWrite { grants, replaces_rules, is_aggregated: !aggregated_by_labels(&writes).is_empty() }
+    }
+
+    /// What the role grants after the request, if `known` was recorded before it. An unknown role that a patch aggregates
+    /// into a default role is presumed to grant reads.
+    fn granted(mut self, known: Option<Grants>, is_patch: bool) -> Grants {
+        if is_patch && !self.replaces_rules {
+            match known {
+                Some(known) => self.grants.extend(known),
+                None if self.is_aggregated => privileges::presume_secrets(&mut self.grants),
+                None => {}
             }
         }
+        self.grants
     }
-    let rules = body.get("rules").into_iter().flat_map(Raw::items).map_while(Result::ok);
-    rules.for_each(|rule| add_verbs(rule, &mut verbs));
-    verbs.into_iter().collect()
 }
 
-fn add_verbs(rule: Raw<'_>, verbs: &mut BTreeSet<String>) {
-    let contains = |key: &str, accepted: &[&str]| {
-        rule.get(key)
-            .into_iter()
-            .flat_map(Raw::items)
-            .map_while(Result::ok)
-            .any(|item| accepted.iter().any(|text| is(Some(item), text)))
+/// Adds what the built-in roles grant that an aggregation rule selects. Roles of one's own that it selects were evaluated
+/// when they were written, and the aggregated role is when its controller fills it.
+fn add_aggregation(write: &Write<'_>, grants: &mut Grants) {
+    let Some(written) = write.at(&["aggregationRule"]) else {
+        if write.path.first().is_some_and(|key| **key == *b"aggregationRule") {
+            match (write.path.len(), write.value) {
+                (2, Written::Value(selectors)) => add_selectors(selectors, grants),
+                (3, Written::Value(selector)) => add_selector(selector, grants),
+                (_, Written::Removed) => {}
+                _ => privileges::presume_secrets(grants),
+            }
+        }
+        return;
     };
-    if !contains("apiGroups", &["", "*"]) || !contains("resources", &["secrets", "*"]) {
+    match written {
+        Written::Value(rule) => {
+            if let Some(selectors) = last(rule, "clusterRoleSelectors") {
+                add_selectors(selectors, grants);
+            }
+        }
+        Written::Unknown => privileges::presume_secrets(grants),
+        Written::Removed => {}
+    }
+}
+
+fn add_selectors(selectors: Raw<'_>, grants: &mut Grants) {
+    selectors.items().map_while(Result::ok).for_each(|selector| add_selector(selector, grants));
+}
+
+fn add_selector(selector: Raw<'_>, grants: &mut Grants) {
+    let has_expressions =
+        last(selector, "matchExpressions").is_some_and(|expressions| expressions.items().next().is_some());
+    let labels: Vec<_> =
+        last(selector, "matchLabels").into_iter().flat_map(Raw::members).map_while(Result::ok).collect();
+    let is_bootstrap = |key: &[u8]| key == b"kubernetes.io/bootstrapping";
+    if has_expressions || labels.iter().all(|(key, _)| is_bootstrap(&key.text())) {
+        grants.extend(built_in("", "cluster-admin"));
         return;
     }
-    let granted = rule.get("verbs").into_iter().flat_map(Raw::items).map_while(Result::ok);
-    for verb in granted.filter_map(|verb| text(Some(verb))) {
-        if API_VERBS.contains(&&*verb) {
-            verbs.insert(verb);
-        } else if verb.len() <= MAX_VERB_LEN && verbs.len() < API_VERBS.len() + MAX_OTHER_VERBS {
-            verbs.insert(verb);
-        } else {
-            verbs.insert("*".to_owned());
+    for (role, label) in AGGREGATION_LABELS {
+        if labels.iter().all(|(key, _)| key.is(label) || is_bootstrap(&key.text())) {
+            grants.extend(built_in("", role));
         }
     }
 }
 
-/// Records the verbs of a role, or of a list of roles.
+/// Records what a role grants, or the roles of a list, or the role of a binding.
 pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
-    if !is_role(request) || !request.may_have_persisted() || !request.is_built_in() {
+    if !request.may_have_persisted() || !request.is_built_in() {
         return;
     }
-    let namespace = if request.resource == "clusterroles" { "" } else { &*request.namespace };
+    if is_binding(request) {
+        learn_binding(event, request, state);
+        return;
+    }
+    if !is_role(request) {
+        return;
+    }
+    let namespace = namespace_of(request);
     let name = &*request.name;
     match &*request.verb {
         "delete" => {
@@ -114,26 +315,51 @@ pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo, state: &mut Cl
         "deletecollection" => return,
         _ => {}
     }
-    let Some(body) = body(event) else { return };
+    let Some((body, is_whole)) = body(event) else { return };
     if let Some(items) = body.get("items").filter(|items| items.kind() == Type::Array) {
         for role in items.items().map_while(Result::ok) {
             let metadata = |key: &str| text(role.get("metadata").and_then(|metadata| metadata.get(key)));
             if let Some(name) = metadata("name") {
+                let namespace = metadata("namespace");
+                let grants = RoleWrite::of(role).grants;
                 state.record_role(
-                    metadata("namespace").as_deref().unwrap_or(namespace),
+                    namespace.as_deref().unwrap_or(namespace_of(request)),
                     &name,
-                    verbs_of(role),
+                    to_texts(grants),
                 );
             }
         }
     } else if !name.is_empty() {
-        let verbs = verbs_of(body);
-        // A patch says what it adds, and not which verbs the role had before; its response is the whole role.
-        if request.verb == "patch" && body.get("rules").is_none() {
-            state.add_verbs_to_role(namespace, name, verbs);
-        } else if !verbs.is_empty() || body.get("rules").is_some() {
-            state.record_role(namespace, name, verbs);
+        let role = RoleWrite::of(body);
+        if is_whole || role.replaces_rules || matches!(&*request.verb, "create" | "update") {
+            state.record_role(namespace, name, to_texts(role.grants));
+        } else {
+            // A patch says what it adds, and not what the role granted before.
+            state.add_verbs_to_role(namespace, name, to_texts(role.grants));
         }
+    }
+}
+
+fn to_texts(grants: Grants) -> Vec<String> {
+    grants.into_iter().map(Grant::to_text).collect()
+}
+
+/// Records what the role of a binding grants, for patches of the binding.
+fn learn_binding(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
+    if request.name.is_empty() || !matches!(&*request.verb, "create" | "update" | "patch" | "get" | "delete")
+    {
+        return;
+    }
+    let namespace = format!("{BINDING}{}", namespace_of(request));
+    if request.verb == "delete" {
+        if request.deletion(event) == Deletion::Proven {
+            state.record_role(&namespace, &request.name, Vec::new());
+        }
+        return;
+    }
+    let grants = grants(event, request, Some(state));
+    if !grants.is_empty() {
+        state.record_role(&namespace, &request.name, to_texts(grants));
     }
 }
 
@@ -186,18 +412,179 @@ mod tests {
     }
 
     #[test]
-    fn verbs_behind_many_others_are_found_and_too_many_count_as_all() {
+    fn verbs_behind_many_others_are_found() {
         let mut state = ClusterState::default();
-        let role = |verbs: Vec<String>| {
-            let verbs = verbs.iter().map(|verb| format!("\"{verb}\"")).collect::<Vec<_>>().join(",");
-            format!(r#"{{"rules":[{{"apiGroups":[""],"resources":["secrets"],"verbs":[{verbs}]}}]}}"#)
+        let verbs: Vec<String> = (0..1000).map(|number| format!("\"v{number}\"")).collect();
+        let role = format!(
+            r#"{{"rules":[{{"apiGroups":[""],"resources":["secrets"],"verbs":[{},"get"]}}]}}"#,
+            verbs.join(",")
+        );
+        assert_eq!(of(&mut state, "roles", "r", &role), ["get"]);
+    }
+
+    fn patched(
+        state: &mut ClusterState,
+        resource: &str,
+        patch: &str,
+        response: &str,
+    ) -> (Vec<String>, Vec<String>) {
+        let event = format!(
+            r#"{{"verb":"patch","objectRef":{{"resource":"{resource}","name":"r"}},"responseStatus":{{"code":200}},"requestObject":{patch},"responseObject":{response}}}"#
+        );
+        let mut event = Event::new(event.as_bytes());
+        let request = RequestInfo::of(&mut event);
+        learn(&mut event, &request, state);
+        (granted_verbs(&mut event, &request, Some(state)), privileges(&mut event, &request, Some(state)))
+    }
+
+    #[test]
+    fn every_kind_of_patch_grants_what_it_writes() {
+        let rules = |verb: &str| {
+            format!(r#"{{"rules":[{{"apiGroups":[""],"resources":["secrets"],"verbs":["{verb}"]}}]}}"#)
         };
-        let numbered = |count: usize| (0..count).map(|number| format!("v{number}")).collect::<Vec<_>>();
-        let few = of(&mut state, "roles", "r", &role([numbered(30), vec!["get".to_owned()]].concat()));
-        assert!(few.contains(&"get".to_owned()) && !few.contains(&"*".to_owned()));
-        let many = of(&mut state, "roles", "r", &role([numbered(60), vec!["get".to_owned()]].concat()));
-        assert!(many.contains(&"get".to_owned()) && many.contains(&"*".to_owned()) && many.len() < 50);
-        assert_eq!(of(&mut state, "roles", "r", &role(vec!["g".repeat(40)])), ["*"]);
+        for (patch, response, expected) in [
+            // Merge patch, strategic merge patch and apply.
+            (rules("watch"), "null".to_owned(), &["watch"][..]),
+            // JSON patch, at any depth.
+            (r#"[{"op":"test","path":"/x","value":1},{"op":"add","path":"/rules/0/verbs/-","value":"get"}]"#.to_owned(), "null".to_owned(), &["get"]),
+            (r#"[{"op":"add","path":"/rules/0/resources/-","value":"secrets"}]"#.to_owned(), "null".to_owned(), &["get", "list", "watch"]),
+            (r#"[{"op":"move","from":"/metadata/annotations/a","path":"/rules"}]"#.to_owned(), "null".to_owned(), &["get", "list", "watch"]),
+            // The response is the whole role.
+            (r#"[{"op":"add","path":"/rules/0/verbs/-","value":"get"}]"#.to_owned(), rules("list"), &["list"]),
+            (r#"{"metadata":{"labels":{"a":"b"}}}"#.to_owned(), rules("list"), &["list"]),
+            // Into a default role, without rules.
+            (r#"{"metadata":{"labels":{"rbac.authorization.k8s.io/aggregate-to-view":"true"}}}"#.to_owned(), "null".to_owned(), &["get", "list", "watch"]),
+            (r#"{"metadata":{"labels":{"a":"b"}}}"#.to_owned(), "null".to_owned(), &[]),
+        ] {
+            let (verbs, _) = patched(&mut ClusterState::default(), "clusterroles", &patch, &response);
+            assert_eq!(verbs, expected, "{patch} {response}");
+        }
+        // What was known before stays.
+        let mut state = ClusterState::default();
+        of(&mut state, "clusterroles", "r", &rules("delete"));
+        assert_eq!(
+            patched(&mut state, "clusterroles", r#"{"metadata":{"labels":{"a":"b"}}}"#, "null").0,
+            ["delete"]
+        );
+    }
+
+    #[test]
+    fn aggregation_rules_grant_what_they_select() {
+        let of = |rule: &str| {
+            patched(
+                &mut ClusterState::default(),
+                "clusterroles",
+                &format!(r#"{{"aggregationRule":{rule}}}"#),
+                "null",
+            )
+        };
+        let labels = |labels: &str| format!(r#"{{"clusterRoleSelectors":[{{"matchLabels":{labels}}}]}}"#);
+        for everything in [
+            r#"{"clusterRoleSelectors":[{}]}"#.to_owned(),
+            r#"{"clusterRoleSelectors":[{"matchExpressions":[{"key":"a","operator":"DoesNotExist"}]}]}"#
+                .to_owned(),
+            labels(r#"{"kubernetes.io/bootstrapping":"rbac-defaults"}"#),
+        ] {
+            assert_eq!(of(&everything).0, ["*"], "{everything}");
+        }
+        let edit = of(&labels(r#"{"rbac.authorization.k8s.io/aggregate-to-edit":"true"}"#));
+        assert!(edit.0.contains(&"get".to_owned()) && edit.1.contains(&"impersonate".to_owned()));
+        assert!(of(&labels(r#"{"rbac.authorization.k8s.io/aggregate-to-view":"true"}"#)).0.is_empty());
+        assert!(of(&labels(r#"{"example.com/part":"true"}"#)).0.is_empty());
+    }
+
+    #[test]
+    fn built_in_roles_grant_what_kubernetes_gives_them() {
+        for (role, verbs, privileges) in [
+            (
+                "system:controller:generic-garbage-collector",
+                &["delete", "get", "list", "patch", "update", "watch"][..],
+                "nodes/proxy",
+            ),
+            (
+                "system:controller:namespace-controller",
+                &["delete", "deletecollection", "get", "list", "watch"],
+                "pods/exec",
+            ),
+            ("system:controller:resourcequota-controller", &["list", "watch"], ""),
+            ("system:controller:persistent-volume-binder", &["get"], ""),
+            ("system:controller:expand-controller", &["get"], ""),
+            ("system:controller:legacy-service-account-token-cleaner", &["delete", "patch"], ""),
+            (
+                "system:controller:storage-version-migrator-controller",
+                &["list", "patch"],
+                "certificatesigningrequests/approval",
+            ),
+            ("system:node", &["get", "list", "watch"], "serviceaccounts/token"),
+            (
+                "system:kube-controller-manager",
+                &["create", "delete", "get", "list", "update", "watch"],
+                "serviceaccounts/token",
+            ),
+            (
+                "system:aggregate-to-edit",
+                &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+                "impersonate",
+            ),
+            ("system:kubelet-api-admin", &[], "nodes/proxy"),
+            ("system:controller:clusterrole-aggregation-controller", &[], "escalate"),
+            ("system:certificates.k8s.io:kube-apiserver-client-kubelet-approver", &[], "signers"),
+            ("view", &[], ""),
+        ] {
+            let grants = built_in("", role);
+            let mut granted = Vec::new();
+            let mut gained = Vec::new();
+            for grant in grants {
+                match grant {
+                    Grant::OnSecrets(verb) => granted.push(verb),
+                    Grant::Privilege(name) => gained.push(name),
+                }
+            }
+            assert_eq!(granted, verbs, "{role}");
+            assert!(
+                if privileges.is_empty() { gained.is_empty() } else { gained.contains(&privileges) },
+                "{role} {gained:?}"
+            );
+        }
+        assert!(!built_in("kube-system", "system:controller:token-cleaner").is_empty());
+        assert!(built_in("", "system:controller:token-cleaner").is_empty());
+    }
+
+    #[test]
+    fn subjects_and_roles_of_bindings_are_read_from_any_body() {
+        let read = |verb: &str, bodies: &str, state: Option<&mut ClusterState>| {
+            let event = format!(
+                r#"{{"verb":"{verb}","objectRef":{{"resource":"clusterrolebindings","name":"cluster-admin"}},"responseStatus":{{"code":200}},{bodies}}}"#
+            );
+            let mut event = Event::new(event.as_bytes());
+            let request = RequestInfo::of(&mut event);
+            (
+                subjects(&mut event, &request),
+                bound_role(&mut event, &request),
+                granted_verbs(&mut event, &request, state),
+            )
+        };
+        let add = r#""requestObject":[{"op":"add","path":"/subjects/-","value":{"kind":"Group","name":"system:authenticated"}}]"#;
+        // The role cannot change, and the patch leaves it out: it has the name of the binding.
+        assert_eq!(
+            read("patch", add, None),
+            (vec!["system:authenticated".to_owned()], None, vec!["*".to_owned()])
+        );
+        let whole = format!(
+            r#"{add},"responseObject":{{"roleRef":{{"kind":"ClusterRole","name":"edit"}},"subjects":[{{"kind":"User","name":"eve"}},{{"kind":"ServiceAccount","namespace":"p","name":"s"}}]}}"#
+        );
+        let (subjects, role, verbs) = read("patch", &whole, None);
+        assert_eq!(subjects, ["system:serviceaccount:p:s", "eve"]);
+        assert_eq!((role.as_deref(), verbs.len()), (Some("edit"), 8));
+    }
+
+    #[test]
+    fn a_binding_is_known_to_later_patches() {
+        let mut state = ClusterState::default();
+        of(&mut state, "clusterrolebindings", "r", r#"{"roleRef":{"kind":"ClusterRole","name":"edit"}}"#);
+        let patch = r#"[{"op":"add","path":"/subjects/0","value":{"kind":"User","name":"eve"}}]"#;
+        assert_eq!(patched(&mut state, "clusterrolebindings", patch, "null").0.len(), 8);
+        assert!(patched(&mut ClusterState::default(), "clusterrolebindings", patch, "null").0.is_empty());
     }
 
     #[test]

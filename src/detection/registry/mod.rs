@@ -15,9 +15,13 @@ mod eviction;
 mod exposure;
 mod findings;
 mod grants;
+mod host_paths;
 mod long_running;
+mod node_proxy;
 mod ordering;
+mod patch;
 mod pod_security;
+mod privileges;
 mod references;
 mod request_info;
 mod secret_view;
@@ -26,10 +30,13 @@ pub use cluster_state::{ClusterState, Evidence};
 pub(crate) use content::copied_configuration_keys;
 pub(crate) use exposure::selects_credential_types;
 pub use exposure::{Exposure, ExposureKind, ReadScope};
-pub(crate) use grants::granted_verbs;
+pub(crate) use grants::{aggregated_into, bound_role, granted_verbs, privileges, subjects};
+pub(crate) use node_proxy::kubelet_path;
 pub(crate) use ordering::{OrderDependency, STATE_LITERALS};
 pub(crate) use pod_security::change as pod_security_change;
-pub(crate) use references::{image_hosts, referenced_credentials};
+pub(crate) use references::{
+    cloud_identities, host_paths as mounted_host_paths, image_hosts, pull_secrets, referenced_credentials,
+};
 pub(crate) use request_info::RequestInfo;
 
 use sha2::{Digest as _, Sha256};
@@ -51,11 +58,6 @@ fn is(raw: Option<Raw<'_>>, expected: &str) -> bool {
     })
 }
 
-/// The response and the request object. The response comes first: it is the whole object where the request may be a patch.
-fn bodies<'a>(event: &mut Event<'a>) -> impl Iterator<Item = Raw<'a>> {
-    [event.get(Member::ResponseObject), event.get(Member::RequestObject)].into_iter().flatten()
-}
-
 /// Learns from an event what its own evaluation may depend on, and returns what it exposed.
 pub(crate) fn observe(
     event: &mut Event<'_>,
@@ -66,9 +68,11 @@ pub(crate) fn observe(
     state.start_event(writer(event, request));
     match &*request.resource {
         "secrets" => return Exposure::of(event, request, names, Some(state)),
-        "roles" | "clusterroles" => grants::learn(event, request, state),
-        "rolebindings" | "clusterrolebindings" | "namespaces" => {}
-        _ => references::learn(event, request, state),
+        "roles" | "clusterroles" | "rolebindings" | "clusterrolebindings" => {
+            grants::learn(event, request, state)
+        }
+        "namespaces" | "nodes" => {}
+        _ => references::learn(event, request, names, state),
     }
     Exposure::default()
 }

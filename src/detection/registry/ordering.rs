@@ -23,11 +23,18 @@ pub enum OrderDependency {
 
 /// Each line that changes cluster state contains one of these literals, or an escape that spells a part of one. The
 /// prefilter must not skip such lines.
-pub(crate) const STATE_LITERALS: [&str; 5] =
-    ["ecret", "\"delete\"", "\"roles\"", "\"clusterroles\"", "\"namespaces\""];
+pub(crate) const STATE_LITERALS: [&str; 7] = [
+    "ecret",
+    "\"delete\"",
+    "\"roles\"",
+    "\"clusterroles\"",
+    "\"rolebindings\"",
+    "\"clusterrolebindings\"",
+    "\"namespaces\"",
+];
 
-/// Resources with a pod template.
-const WORKLOADS: [&str; 8] = [
+/// Resources that name secrets to mount: those with a pod template, and volumes.
+const WORKLOADS: [&str; 9] = [
     "deployments",
     "replicasets",
     "statefulsets",
@@ -36,6 +43,7 @@ const WORKLOADS: [&str; 8] = [
     "jobs",
     "cronjobs",
     "podtemplates",
+    "persistentvolumes",
 ];
 
 impl OrderDependency {
@@ -51,10 +59,10 @@ impl OrderDependency {
         }
         match (&*resource, text(object.subresource).as_deref()) {
             ("secrets", None) => OrderDependency::Always,
-            ("pods", Some("exec" | "attach" | "portforward" | "proxy")) => OrderDependency::Always,
-            ("pods", None | Some("ephemeralcontainers")) | ("serviceaccounts", None) => {
-                OrderDependency::IfNamesSecrets
-            }
+            // What the pod holds is cluster state, whatever the event shows.
+            ("pods", Some("exec" | "attach" | "portforward" | "proxy" | "ephemeralcontainers"))
+            | ("nodes", Some("proxy")) => OrderDependency::Always,
+            ("pods" | "serviceaccounts", None) => OrderDependency::IfNamesSecrets,
             (resource, None) if WORKLOADS.contains(&resource) => OrderDependency::IfNamesSecrets,
             ("roles" | "clusterroles" | "rolebindings" | "clusterrolebindings" | "namespaces", None) => {
                 OrderDependency::IfShowsObjects

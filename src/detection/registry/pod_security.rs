@@ -4,27 +4,33 @@
 //! of each namespace is recorded in the cluster state.
 
 use super::cluster_state::ClusterState;
-use super::{RequestInfo, bodies, is, text};
+use super::patch::{Written, last, writes};
+use super::{RequestInfo, is, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 
 const ENFORCE_LABEL: &str = "pod-security.kubernetes.io/enforce";
 
-/// The path of the label in a JSON patch (RFC 6901 escapes the slash).
-const ENFORCE_LABEL_PATH: &str = "/metadata/labels/pod-security.kubernetes.io~1enforce";
+const ENFORCE_LABEL_KEYS: [&str; 3] = ["metadata", "labels", ENFORCE_LABEL];
+
+/// A level that a patch takes from elsewhere in the object. Like every level that the server does not know, it enforces
+/// nothing.
+const UNKNOWN_LEVEL: &str = "unknown";
 
 /// What an object or patch says of the label.
 enum Label {
     Unchanged,
-    /// The object does not have it, or the patch removes it.
-    Absent,
+    /// The patch removes it.
+    Removed,
+    /// The whole object does not have it.
+    Missing,
     Level(String),
 }
 
 impl Label {
     /// The label of a whole namespace.
     fn of(namespace: Raw<'_>) -> Self {
-        text(namespace.path(&["metadata", "labels", ENFORCE_LABEL])).map_or(Label::Absent, Label::Level)
+        text(namespace.path(&ENFORCE_LABEL_KEYS)).map_or(Label::Missing, Label::Level)
     }
 }
 
@@ -42,16 +48,13 @@ pub(crate) fn change(
         return None;
     }
     let before = state.and_then(|state| state.enforced_level(&request.name));
-    let requested = event.get(Member::RequestObject).map_or(Label::Unchanged, requested_label);
+    let requested = event
+        .get(Member::RequestObject)
+        .map_or(Label::Unchanged, |body| requested_label(body, &request.verb));
     let response = event.get(Member::ResponseObject).filter(|body| is(body.get("kind"), "Namespace"));
     let after = match response.map_or(Label::Unchanged, Label::of) {
-        // A response without the label is a change only if it was there before, or if this request removed it.
-        Label::Absent
-            if !matches!(requested, Label::Absent) && before.as_deref().is_none_or(str::is_empty) =>
-        {
-            return None;
-        }
         Label::Unchanged => requested,
+        Label::Missing if matches!(requested, Label::Removed) => requested,
         label => label,
     };
     let strictness = |level: &str| match level {
@@ -60,8 +63,10 @@ pub(crate) fn change(
         _ => 0,
     };
     match (before.as_deref(), after) {
-        (_, Label::Unchanged) | (Some("" | "privileged"), Label::Absent) => None,
-        (_, Label::Absent) => Some("removed"),
+        (_, Label::Unchanged)
+        | (None | Some("" | "privileged"), Label::Missing)
+        | (Some("" | "privileged"), Label::Removed) => None,
+        (_, Label::Removed | Label::Missing) => Some("removed"),
         // Without the label the cluster's default applies, which only `privileged` can lower.
         (None | Some(""), Label::Level(after)) if strictness(&after) == 0 => Some("lowered"),
         (None | Some(""), Label::Level(_)) => Some("raised"),
@@ -74,22 +79,35 @@ pub(crate) fn change(
 }
 
 /// What a request asks for. A patch may leave the label unchanged.
-fn requested_label(request: Raw<'_>) -> Label {
+fn requested_label(request: Raw<'_>, verb: &str) -> Label {
     if request.kind() == Type::Array {
-        let operations = request.items().map_while(Result::ok);
-        return operations
-            .filter(|operation| is(operation.get("path"), ENFORCE_LABEL_PATH))
-            .map(|operation| match text(operation.get("value")) {
-                Some(level) if !is(operation.get("op"), "remove") => Label::Level(level),
-                _ => Label::Absent,
-            })
-            .last()
-            .unwrap_or(Label::Unchanged);
+        let written = writes(request).into_iter().filter_map(|write| write.at(&ENFORCE_LABEL_KEYS)).last();
+        return match written {
+            Some(Written::Value(value)) => text(Some(value)).map_or(Label::Removed, Label::Level),
+            Some(Written::Removed) => Label::Removed,
+            Some(Written::Unknown) => Label::Level(UNKNOWN_LEVEL.to_owned()),
+            None => Label::Unchanged,
+        };
     }
-    match request.path(&["metadata", "labels", ENFORCE_LABEL]) {
-        Some(value) => text(Some(value)).map_or(Label::Absent, Label::Level),
-        None => Label::Unchanged,
+    let mut value = request;
+    for key in ENFORCE_LABEL_KEYS {
+        let Some(member) = last(value, key) else {
+            // A strategic merge patch replaces or deletes the whole map with this key.
+            if last(value, "$patch").is_some() {
+                return Label::Removed;
+            }
+            // An applied object is whole, and the server removes what its author applied before and has left out.
+            let is_whole =
+                verb == "update" || last(request, "apiVersion").is_some() && last(request, "kind").is_some();
+            return if is_whole { Label::Missing } else { Label::Unchanged };
+        };
+        // A merge patch deletes with null.
+        if member.kind() == Type::Scalar {
+            return Label::Removed;
+        }
+        value = member;
     }
+    text(Some(value)).map_or(Label::Removed, Label::Level)
 }
 
 /// Records the label of a namespace, or of a list of namespaces.
@@ -97,24 +115,33 @@ pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo, state: &mut Cl
     if request.resource != "namespaces" || !request.may_have_persisted() || !request.is_built_in() {
         return;
     }
-    for body in bodies(event) {
-        if let Some(items) = body.get("items").filter(|items| items.kind() == Type::Array) {
-            for item in items.items().map_while(Result::ok) {
-                if let Some(name) = text(item.path(&["metadata", "name"])) {
-                    let level = text(item.path(&["metadata", "labels", ENFORCE_LABEL]));
-                    state.record_namespace(&name, level.unwrap_or_default());
-                }
+    let response = event.get(Member::ResponseObject);
+    if let Some(items) = response.and_then(|response| response.get("items")) {
+        for item in items.items().map_while(Result::ok) {
+            if let Some(name) = text(item.path(&["metadata", "name"])) {
+                state.record_namespace(&name, text(item.path(&ENFORCE_LABEL_KEYS)).unwrap_or_default());
             }
-        } else if !request.name.is_empty() {
-            let label =
-                if is(body.get("kind"), "Namespace") { Label::of(body) } else { requested_label(body) };
-            match label {
-                Label::Unchanged => continue,
-                Label::Absent => state.record_namespace(&request.name, String::new()),
-                Label::Level(level) => state.record_namespace(&request.name, level),
-            }
-            break;
         }
+        return;
+    }
+    if request.name.is_empty() {
+        return;
+    }
+    let response = response.filter(|response| is(response.get("kind"), "Namespace"));
+    let label = match response {
+        Some(response) => Label::of(response),
+        None => match event.get(Member::RequestObject) {
+            Some(body) if request.verb == "create" => Label::of(body),
+            Some(body) => requested_label(body, &request.verb),
+            None => Label::Unchanged,
+        },
+    };
+    match label {
+        Label::Unchanged => {}
+        // Whether the author of an applied object had applied the label is not known.
+        Label::Missing if request.verb == "patch" && response.is_none() => {}
+        Label::Removed | Label::Missing => state.record_namespace(&request.name, String::new()),
+        Label::Level(level) => state.record_namespace(&request.name, level),
     }
 }
 
@@ -154,15 +181,39 @@ mod tests {
         for (verb, request, change) in [
             ("patch", patch("null"), Some("removed")),
             ("patch", patch("\"privileged\""), Some("lowered")),
-            ("patch", format!(r#"[{{"op":"remove","path":"{ENFORCE_LABEL_PATH}"}}]"#), Some("removed")),
+            ("patch", format!(r#"[{{"op":"remove","path":"/metadata/labels/pod-security.kubernetes.io~1enforce"}}]"#), Some("removed")),
             (
                 "patch",
-                format!(r#"[{{"op":"replace","path":"{ENFORCE_LABEL_PATH}","value":"privileged"}}]"#),
+                format!(r#"[{{"op":"replace","path":"/metadata/labels/pod-security.kubernetes.io~1enforce","value":"privileged"}}]"#),
                 Some("lowered"),
             ),
+            ("patch", r#"{"metadata":{"labels":null}}"#.to_owned(), Some("removed")),
+            ("patch", r#"{"metadata":{"labels":{"$patch":"replace","a":"b"}}}"#.to_owned(), Some("removed")),
+            ("patch", r#"[{"op":"replace","path":"/metadata/labels","value":{"a":"b"}}]"#.to_owned(), Some("removed")),
+            ("patch", r#"[{"op":"remove","path":"/metadata/labels"}]"#.to_owned(), Some("removed")),
+            ("patch", r#"[{"op":"test","path":"/a","value":1},{"op":"add","path":"/metadata/labels","value":{"pod-security.kubernetes.io/enforce":"privileged"}}]"#.to_owned(), Some("lowered")),
+            ("patch", r#"[{"op":"copy","from":"/metadata/labels/a","path":"/metadata/labels/pod-security.kubernetes.io~1enforce"}]"#.to_owned(), Some("lowered")),
+            ("patch", r#"[{"op":"add","path":"/metadata/annotations/a","value":"b"}]"#.to_owned(), None),
+            ("update", bare.to_owned(), None),
             ("create", namespace("privileged"), None),
         ] {
             assert_eq!(of(&mut ClusterState::default(), verb, &request, "null"), change, "{verb} {request}");
         }
+    }
+
+    #[test]
+    fn an_object_without_the_label_removes_one_that_is_known() {
+        let mut state = ClusterState::default();
+        let named = |label: &str| {
+            format!(
+                r#"{{"apiVersion":"v1","kind":"Namespace","metadata":{{"name":"p","labels":{{{label}}}}}}}"#
+            )
+        };
+        let restricted = named(r#""pod-security.kubernetes.io/enforce":"restricted""#);
+        assert_eq!(of(&mut state, "update", &restricted, "null"), Some("raised"));
+        // Applied without it, and updated without it, where no response is logged.
+        assert_eq!(of(&mut state, "patch", &named(""), "null"), Some("removed"));
+        assert_eq!(of(&mut state, "update", &named(""), "null"), Some("removed"));
+        assert_eq!(of(&mut state, "update", &named(""), "null"), None);
     }
 }

@@ -1,13 +1,20 @@
-//! Which secrets a pod, a workload or a service account names: to pull images with, and as volume or environment variable.
+//! What a pod, a workload, a volume or a service account names: secrets to pull images with, secrets that it mounts, paths
+//! of the host, registries of images, roles of a cloud.
 //!
-//! Takes request and response objects and returns the credentials among the secrets that they name, and the registries of
-//! their images. References and the secrets of pods are recorded in the cluster state. Only names enter it.
+//! Takes request and response objects and returns the credentials among the secrets that they name, and the rest as it is.
+//! References and the secrets of pods are recorded in the cluster state. Only names and paths enter it.
+//!
+//! What a request asks for counts where it is logged: the server adds a token to each pod, and the response to a patch shows
+//! all that was there before. Where a patch does not say what it writes, the response decides; where that is not logged
+//! either, the worse is presumed.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::cluster_state::{ClusterState, MAX_SECRETS_PER_POD};
+use super::cluster_state::ClusterState;
+use super::patch::{Write, Written, is_index, last, writes};
 use super::request_info::Deletion;
-use super::{RequestInfo, is, text};
+use super::{RequestInfo, host_paths, is, node_proxy, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 use crate::text::name_patterns::NamePatterns;
@@ -15,94 +22,220 @@ use crate::text::name_patterns::NamePatterns;
 /// Maximum nesting that is searched. The deepest name of a secret, in the template of a cron job, is at half of this.
 const MAX_DEPTH: usize = 32;
 
-/// The secrets that an object names.
+/// Maximum number of names of each kind that are read from one object, which has at most 3 MiB. More count as unknown.
+const MAX_NAMES: usize = 10_000;
+
+/// Stands for secrets or paths that are not known.
+const UNKNOWN: &str = "*";
+
+/// Annotations of service accounts that name a role of a cloud.
+const CLOUD_IDENTITIES: [&str; 4] = [
+    "azure.workload.identity/client-id",
+    "eks.amazonaws.com/role-arn",
+    "iam.gke.io/gcp-service-account",
+    "pod-identity.alibabacloud.com/role-name",
+];
+
+/// A secret by name. The namespace is empty if it is that of the object.
+type SecretName = (Box<str>, Box<str>);
+
+/// What an object names.
 #[derive(Debug, Default)]
 struct References {
     /// Secrets in `imagePullSecrets`.
     image_pull: BTreeSet<Box<str>>,
-    /// Secrets in volumes, projected volumes and environments.
-    mounted: BTreeSet<Box<str>>,
+    /// Secrets in volumes, projected volumes, environments and references of storage drivers.
+    mounted: BTreeSet<SecretName>,
+    host_paths: BTreeSet<Box<str>>,
+    images: BTreeSet<Box<str>>,
+    /// Whether there may be more of each: a patch takes a value from the object before it, or there are too many.
+    is_partial: bool,
 }
 
 impl References {
-    /// Collects the names at any depth: pod specs are at different places in each kind of workload, in lists and in
-    /// patches, but their keys are the same. Metadata is left out: keys of annotations are free text.
-    fn of(value: Raw<'_>) -> Self {
+    /// Collects what an object, or a patch of one, names.
+    fn of(body: Raw<'_>) -> Self {
         let mut references = References::default();
-        if could_name_secrets(value) {
-            references.walk(value, MAX_DEPTH);
+        for write in writes(body) {
+            references.add_write(&write);
         }
         references
     }
 
-    fn walk(&mut self, value: Raw<'_>, depth: usize) {
+    fn add_write(&mut self, write: &Write<'_>) {
+        let keys: Vec<&[u8]> = write.path.iter().map(|key| &**key).filter(|key| !is_index(key)).collect();
+        if keys.iter().any(|key| is_free_text(key)) {
+            return;
+        }
+        let depth = MAX_DEPTH.saturating_sub(write.path.len());
+        match write.value {
+            Written::Removed => {}
+            Written::Unknown => self.is_partial = true,
+            Written::Value(value) => {
+                let (parent, key) = match keys[..] {
+                    [] => (&b""[..], &b""[..]),
+                    [key] => (&b""[..], key),
+                    [.., parent, key] => (parent, key),
+                };
+                self.add(parent, key, value, depth);
+            }
+        }
+    }
+
+    /// Adds what a value names that is the member `key` of an object which is itself the member `parent`. Arrays are
+    /// transparent: their elements have the key of the array.
+    fn add(&mut self, parent: &[u8], key: &[u8], value: Raw<'_>, depth: usize) {
         if depth == 0 {
+            self.is_partial = true;
             return;
         }
         match value.kind() {
             Type::Object => {
-                for (key, member) in value.members().map_while(Result::ok) {
-                    match &*key.text() {
-                        b"imagePullSecrets" => self.add_image_pull(member),
-                        b"secretName" => add(&mut self.mounted, Some(member)),
-                        b"secretRef" | b"secretKeyRef" => add(&mut self.mounted, member.get("name")),
-                        // A volume's `secret` has a `secretName`, a projected volume's a `name`.
-                        b"secret" => {
-                            add(&mut self.mounted, member.get("name"));
-                            add(&mut self.mounted, member.get("secretName"));
-                        }
-                        // Without references, large or free text.
-                        b"metadata" | b"status" => {}
-                        // The path of a JSON patch operation (RFC 6902) says what its value is.
-                        b"value" if patches_image_pull_secrets(value) => self.add_image_pull(member),
-                        _ => self.walk(member, depth - 1),
+                self.add_secrets_of(key, value);
+                for (name, member) in value.members().map_while(Result::ok) {
+                    let name = name.text();
+                    if !is_free_text(&name) && !matches!(&*name, b"name" | b"secretName") {
+                        self.add(key, &name, member, depth - 1);
                     }
                 }
             }
             Type::Array => {
                 for item in value.items().map_while(Result::ok) {
-                    self.walk(item, depth - 1);
+                    self.add(parent, key, item, depth - 1);
                 }
             }
-            Type::String | Type::Scalar => {}
+            Type::String => self.add_text(parent, key, value),
+            Type::Scalar => {}
         }
     }
 
-    fn add_image_pull(&mut self, secrets: Raw<'_>) {
-        add(&mut self.image_pull, secrets.get("name"));
-        for secret in secrets.items().map_while(Result::ok) {
-            add(&mut self.image_pull, secret.get("name"));
+    /// Adds the secrets that an object names itself.
+    fn add_secrets_of(&mut self, key: &[u8], object: Raw<'_>) {
+        let [name, secret_name] = ["name", "secretName"].map(|name| name_in(last(object, name)));
+        if key == b"imagePullSecrets"
+            && let Some(name) = name
+        {
+            insert(&mut self.image_pull, name, &mut self.is_partial);
+        } else if is_secret_reference(key)
+            && let Some(name) = name
+        {
+            let namespace = name_in(last(object, "namespace")).unwrap_or_default();
+            insert(&mut self.mounted, (namespace, name), &mut self.is_partial);
+        }
+        // Volumes of secrets, and of Azure, which have a namespace in persistent volumes.
+        if let Some(name) = secret_name {
+            let namespace = name_in(last(object, "secretNamespace")).unwrap_or_default();
+            insert(&mut self.mounted, (namespace, name), &mut self.is_partial);
+        }
+    }
+
+    /// Adds what a text names, by its key and that of the object around it.
+    fn add_text(&mut self, parent: &[u8], key: &[u8], value: Raw<'_>) {
+        match (parent, key) {
+            (b"imagePullSecrets", b"name") => {
+                if let Some(name) = name_in(Some(value)) {
+                    insert(&mut self.image_pull, name, &mut self.is_partial);
+                }
+            }
+            (parent, b"name") if !is_secret_reference(parent) => {}
+            (_, b"name" | b"secretName") => {
+                if let Some(name) = name_in(Some(value)) {
+                    insert(&mut self.mounted, (Box::default(), name), &mut self.is_partial);
+                }
+            }
+            (b"hostPath" | b"local", b"path") => {
+                if let Some(path) = text(Some(value)) {
+                    insert(&mut self.host_paths, path.into(), &mut self.is_partial);
+                }
+            }
+            // Volumes of images, and containers.
+            (b"image", b"reference") | (_, b"image") => {
+                if let Some(image) = text(Some(value)).filter(|image| !image.is_empty()) {
+                    insert(&mut self.images, image.into(), &mut self.is_partial);
+                }
+            }
+            _ => {}
         }
     }
 }
 
-fn add(names: &mut BTreeSet<Box<str>>, name: Option<Raw<'_>>) {
-    if names.len() < MAX_SECRETS_PER_POD
-        && let Some(name) = text(name).filter(|name| !name.is_empty() && name.len() <= 253)
+/// Returns whether the member of this name is metadata, or a map whose keys are free text.
+fn is_free_text(key: &[u8]) -> bool {
+    const FREE_TEXT: [&[u8]; 7] = [
+        b"metadata",
+        b"status",
+        b"nodeSelector",
+        b"matchLabels",
+        b"selector",
+        b"volumeAttributes",
+        b"options",
+    ];
+    FREE_TEXT.contains(&key)
+}
+
+/// Returns whether the member of this name is a reference to a secret: `secretRef`, `secretKeyRef`, the `secret` of a
+/// projected volume, `nodePublishSecretRef` and its like.
+fn is_secret_reference(key: &[u8]) -> bool {
+    matches!(key, b"secret" | b"secretRef" | b"secretKeyRef") || key.ends_with(b"SecretRef")
+}
+
+/// The name of an object, if it can be one.
+fn name_in(value: Option<Raw<'_>>) -> Option<Box<str>> {
+    text(value).filter(|name| !name.is_empty() && name.len() <= 253).map(String::into_boxed_str)
+}
+
+fn insert<T: Ord>(names: &mut BTreeSet<T>, name: T, is_partial: &mut bool) {
+    if names.len() < MAX_NAMES {
+        names.insert(name);
+    } else {
+        *is_partial = true;
+    }
+}
+
+/// What a request asks for; the response where the request is not logged or does not say it.
+fn requested(event: &mut Event<'_>) -> References {
+    let response = event.get(Member::ResponseObject).filter(|body| is_whole(*body));
+    let Some(request) = event.get(Member::RequestObject) else {
+        return response.map(References::of).unwrap_or_default();
+    };
+    let mut references = References::of(request);
+    if references.is_partial
+        && let Some(response) = response
     {
-        names.insert(name.into());
+        let mut all = References::of(response);
+        references.image_pull.append(&mut all.image_pull);
+        references.mounted.append(&mut all.mounted);
+        references.host_paths.append(&mut all.host_paths);
+        references.images.append(&mut all.images);
+        references.is_partial = all.is_partial;
     }
-}
-
-fn patches_image_pull_secrets(operation: Raw<'_>) -> bool {
-    operation
-        .get("path")
-        .and_then(Raw::string)
-        .is_some_and(|path| memchr::memmem::find(&path, b"/imagePullSecrets").is_some())
+    references
 }
 
 /// Returns whether a value can name a secret at all: each key that does so contains these letters, unless they are escaped.
 pub(super) fn could_name_secrets(value: Raw<'_>) -> bool {
-    ["ecret", "\\u006", "\\u007"]
-        .iter()
-        .any(|letters| memchr::memmem::find(value.bytes(), letters.as_bytes()).is_some())
+    contains_any(value, &["ecret", "\\u006", "\\u007"])
+}
+
+/// Returns whether a value can name a path of the host, or takes one from the object that it patches.
+fn could_name_host_paths(value: Raw<'_>) -> bool {
+    contains_any(value, &["hostPath", "local", "\"from\"", "\\u00"])
+}
+
+fn contains_any(value: Raw<'_>, letters: &[&str]) -> bool {
+    letters.iter().any(|letters| memchr::memmem::find(value.bytes(), letters.as_bytes()).is_some())
 }
 
 /// Records what a pod, a workload or a service account names, or a list of them.
 ///
 /// The response is the persisted object. A request says only what was added, and only where the response is not logged or
 /// left out by the client (`as=Table`, `as=PartialObjectMetadata`).
-pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
+pub(super) fn learn(
+    event: &mut Event<'_>,
+    request: &RequestInfo,
+    names: &NamePatterns,
+    state: &mut ClusterState,
+) {
     if !request.may_have_persisted() || !request.is_built_in() {
         return;
     }
@@ -120,14 +253,16 @@ pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo, state: &mut Cl
     let response = event.get(Member::ResponseObject).filter(|body| is_whole(*body));
     let Some(body) = response.or_else(|| event.get(Member::RequestObject)) else { return };
     let Some(items) = body.get("items").filter(|items| items.kind() == Type::Array) else {
-        record(body, is_pod, response.is_some(), &request.namespace, &request.name, state);
+        let pod = is_pod.then_some(&*request.name);
+        record(body, pod, response.is_some(), &request.namespace, names, state);
         return;
     };
     for item in items.items().map_while(Result::ok) {
         let metadata = |key: &str| text(item.get("metadata").and_then(|metadata| metadata.get(key)));
         let namespace = metadata("namespace");
         let name = metadata("name").unwrap_or_default();
-        record(item, is_pod, true, namespace.as_deref().unwrap_or(&request.namespace), &name, state);
+        let pod = is_pod.then_some(&*name);
+        record(item, pod, true, namespace.as_deref().unwrap_or(&request.namespace), names, state);
     }
 }
 
@@ -139,94 +274,145 @@ fn is_whole(response: Raw<'_>) -> bool {
 
 fn record(
     object: Raw<'_>,
-    is_pod: bool,
+    pod: Option<&str>,
     is_whole: bool,
     namespace: &str,
-    name: &str,
+    names: &NamePatterns,
     state: &mut ClusterState,
 ) {
+    if !could_name_secrets(object) {
+        return;
+    }
     let references = References::of(object);
     for name in &references.image_pull {
         state.record_reference(namespace, name);
     }
-    if is_pod && !name.is_empty() && !references.mounted.is_empty() {
-        state.record_pod(namespace, name, references.mounted, is_whole);
+    let Some(pod) = pod.filter(|pod| !pod.is_empty()) else { return };
+    // Credentials first: the state keeps a bounded number per pod, and the names of the others are free.
+    let (mut secrets, others): (Vec<_>, Vec<_>) = references
+        .mounted
+        .into_iter()
+        .map(|(_, name)| name)
+        .partition(|name| state.evidence(namespace, name, names).is_some());
+    if references.is_partial {
+        secrets.insert(0, UNKNOWN.into());
+    }
+    secrets.extend(others);
+    if !secrets.is_empty() {
+        state.record_pod(namespace, pod, secrets, is_whole);
     }
 }
 
-/// Returns the credentials, as `namespace/name`, that a written pod or workload mounts, and those that a pod holds on which
-/// a subresource such as exec is used.
+/// Returns the credentials, as `namespace/name`, that a written pod, workload or volume mounts, and those that a pod holds
+/// on which a subresource such as exec is used, or which a request through `nodes/proxy` names. `namespace/*` stands for
+/// credentials that are not known.
 pub(crate) fn referenced_credentials(
     event: &mut Event<'_>,
     request: &RequestInfo,
     names: &NamePatterns,
     mut state: Option<&mut ClusterState>,
 ) -> Vec<String> {
-    let namespace = &request.namespace;
-    let mut mounted: Vec<Box<str>> = Vec::new();
-    if !request.subresource.is_empty()
-        && request.resource == "pods"
-        && request.has_name
+    let mut mounted: BTreeSet<SecretName> = BTreeSet::new();
+    let mut is_partial = false;
+    let pod = if node_proxy::is_node_proxy(request) {
+        node_proxy::pod(event)
+    } else if !request.subresource.is_empty() && request.resource == "pods" && request.has_name {
+        Some((request.namespace.clone(), request.name.clone()))
+    } else {
+        None
+    };
+    if let Some((namespace, pod)) = &pod
         && let Some(state) = state.as_deref_mut()
-        // A long-running request has one event or two, depending on the policy, and counts once.
-        && (request.subresource == "ephemeralcontainers" || state.is_first_of_request(event))
+        // A long-running request has one event or two, depending on the policy, and counts once. Requests through nodes/proxy
+        // are counted by their path.
+        && (request.subresource == "ephemeralcontainers"
+            || node_proxy::is_node_proxy(request)
+            || state.is_first_of_request(event))
     {
-        mounted.extend(state.secrets_of_pod(namespace, &request.name));
+        let secrets = state.secrets_of_pod(namespace, pod);
+        mounted.extend(secrets.iter().map(|name| (namespace.clone().into_boxed_str(), name.clone())));
     }
-    if let Some(body) = requested_object(event) {
-        mounted.extend(References::of(body).mounted);
+    if pod.is_none() || request.subresource == "ephemeralcontainers" {
+        let references = requested(event);
+        mounted.extend(references.mounted);
+        is_partial = references.is_partial;
     }
-    mounted.sort_unstable();
-    mounted.dedup();
-    mounted
+    let mut credentials: Vec<String> = mounted
         .into_iter()
-        .filter(|name| match state.as_deref_mut() {
-            Some(state) => state.evidence(namespace, name, names).is_some(),
-            None => names.matches(name),
+        .map(|(namespace, name)| {
+            if namespace.is_empty() {
+                (Cow::from(&*request.namespace), name)
+            } else {
+                (Cow::from(String::from(namespace)), name)
+            }
         })
-        .map(|name| format!("{namespace}/{name}"))
+        .filter(|(namespace, name)| {
+            &**name == UNKNOWN
+                || match state.as_deref_mut() {
+                    Some(state) => state.evidence(namespace, name, names).is_some(),
+                    None => names.matches(name),
+                }
+        })
+        .map(|(namespace, name)| format!("{namespace}/{name}"))
+        .collect();
+    if is_partial {
+        credentials.push(format!("{}/{UNKNOWN}", request.namespace));
+    }
+    credentials.sort_unstable();
+    credentials.dedup();
+    credentials
+}
+
+/// Returns the secrets to pull images with that a written service account or workload names. `*` stands for some that are
+/// not known.
+pub(crate) fn pull_secrets(event: &mut Event<'_>) -> Vec<String> {
+    let references = requested(event);
+    let names = references.image_pull.into_iter().map(String::from);
+    names.chain(references.is_partial.then(|| UNKNOWN.to_owned())).collect()
+}
+
+/// Returns the paths of the host that a written pod, workload or volume mounts and under which credentials are. `*` stands
+/// for some that are not known.
+pub(crate) fn host_paths(event: &mut Event<'_>) -> Vec<String> {
+    let bodies = [event.get(Member::RequestObject), event.get(Member::ResponseObject)];
+    if !bodies.into_iter().flatten().any(could_name_host_paths) {
+        return Vec::new();
+    }
+    let references = requested(event);
+    let paths =
+        references.host_paths.into_iter().filter(|path| host_paths::holds_credentials(path.as_bytes()));
+    paths.map(String::from).chain(references.is_partial.then(|| UNKNOWN.to_owned())).collect()
+}
+
+/// Returns the annotations that give a written service account a role of a cloud, as `key=value`. `?` stands for a value that
+/// is not known.
+pub(crate) fn cloud_identities(event: &mut Event<'_>, request: &RequestInfo) -> Vec<String> {
+    let body = event.get(Member::RequestObject).or_else(|| event.get(Member::ResponseObject));
+    let Some(body) = body.filter(|_| request.resource == "serviceaccounts") else { return Vec::new() };
+    let writes = writes(body);
+    CLOUD_IDENTITIES
+        .iter()
+        .filter_map(|annotation| {
+            let written =
+                writes.iter().filter_map(|write| write.at(&["metadata", "annotations", annotation])).last();
+            match written? {
+                Written::Value(value) => text(Some(value)).map(|value| format!("{annotation}={value}")),
+                Written::Unknown => Some(format!("{annotation}=?")),
+                Written::Removed => None,
+            }
+        })
         .collect()
 }
 
-/// The object as the client sent it, since the server adds a token to it; the response where the request is not logged.
-fn requested_object<'a>(event: &mut Event<'a>) -> Option<Raw<'a>> {
-    event.get(Member::RequestObject).or_else(|| event.get(Member::ResponseObject))
-}
-
-/// Returns the registries of the images of a pod or workload, sorted and without duplicates.
+/// Returns the registries of the images of a pod or workload, sorted and without duplicates. `*` stands for some that are
+/// not known.
 pub(crate) fn image_hosts(event: &mut Event<'_>) -> Vec<String> {
-    let mut hosts = BTreeSet::new();
-    if let Some(body) = requested_object(event) {
-        walk_images(body, MAX_DEPTH, &mut hosts);
+    let references = requested(event);
+    let mut hosts: BTreeSet<&str> = references.images.iter().map(|image| image_host(image)).collect();
+    if references.is_partial {
+        hosts.insert(UNKNOWN);
     }
-    hosts.into_iter().collect()
-}
-
-fn walk_images(value: Raw<'_>, depth: usize, hosts: &mut BTreeSet<String>) {
-    if depth == 0 || hosts.len() >= MAX_SECRETS_PER_POD {
-        return;
-    }
-    match value.kind() {
-        Type::Object => {
-            for (key, member) in value.members().map_while(Result::ok) {
-                match &*key.text() {
-                    b"image" if member.kind() == Type::String => {
-                        if let Some(image) = text(Some(member)).filter(|image| !image.is_empty()) {
-                            hosts.insert(image_host(&image).to_owned());
-                        }
-                    }
-                    b"managedFields" | b"status" => {}
-                    _ => walk_images(member, depth - 1, hosts),
-                }
-            }
-        }
-        Type::Array => {
-            for item in value.items().map_while(Result::ok) {
-                walk_images(item, depth - 1, hosts);
-            }
-        }
-        Type::String | Type::Scalar => {}
-    }
+    hosts.into_iter().map(str::to_owned).collect()
 }
 
 /// Returns the registry of an image. The part before the first slash is a host only if it looks like one; other images are
@@ -265,7 +451,7 @@ mod tests {
     fn record_event(state: &mut ClusterState, event: &str) {
         let mut event = Event::new(event.as_bytes());
         let request = RequestInfo::of(&mut event);
-        learn(&mut event, &request, state);
+        learn(&mut event, &request, &names(&["reg*"]), state);
     }
 
     #[test]
@@ -291,6 +477,148 @@ mod tests {
             r#"[{"op":"add","path":"/spec/volumes/-","value":{"name":"v","secret":{"secretName":"reg-a"}}}]"#;
         assert_eq!(taken("deployments", patch.to_owned()), ["p/reg-a"]);
         assert!(taken("pods", format!("{}1{}", "[".repeat(5000), "]".repeat(5000))).is_empty());
+    }
+
+    #[test]
+    fn patches_are_read_in_meaning() {
+        let taken = |patch: &str| {
+            let event = event("patch", "deployments", "w", patch);
+            credentials_of(&event, &names(&["reg-*"]), None)
+        };
+        let volumes = "/spec/template/spec/volumes";
+        for patch in [
+            r#"{"spec":{"template":{"spec":{"volumes":[{"name":"v","$retainKeys":["secret"],"secret":{"secretName":"reg-a"}}]}}}}"#.to_owned(),
+            format!(r#"[{{"op":"replace","path":"{volumes}/0/secret/secretName","value":"reg-a"}}]"#),
+            format!(r#"[{{"op":"replace","path":"{volumes}/0/secret","value":{{"secretName":"reg-a"}}}}]"#),
+            format!(r#"[{{"op":"test","path":"/x","value":1}},{{"op":"add","path":"{volumes}","value":[{{"secret":{{"secretName":"reg-a"}}}}]}}]"#),
+            r#"[{"op":"add","path":"/spec/template/spec/containers/0/envFrom/-","value":{"secretRef":{"name":"reg-a"}}}]"#.to_owned(),
+            r#"[{"op":"add","path":"/spec/template/spec/containers/0/env/0/valueFrom/secretKeyRef/name","value":"reg-a"}]"#.to_owned(),
+            format!(r#"[{{"op":"add","path":"{volumes}/0/projected/sources/0/secret/name","value":"reg-a"}}]"#),
+            format!(r#"[{{"op":"add","path":"/metadata/annotations","value":{{"a":"reg-a"}}}},{{"op":"move","from":"/metadata/annotations/a","path":"{volumes}/0/secret/secretName"}}]"#),
+            format!(r#"[{{"op":"add","path":"{volumes}/-","value":{{"csi":{{"driver":"d","nodePublishSecretRef":{{"name":"reg-a"}}}}}}}}]"#),
+            format!(r#"[{{"op":"add","path":"{volumes}/-","value":{{"azureFile":{{"secretName":"reg-a"}}}}}}]"#),
+            format!(r#"[{{"op":"add","path":"{volumes}/-","value":{{"rbd":{{"secretRef":{{"name":"reg-a"}}}}}}}}]"#),
+        ] {
+            assert_eq!(taken(&patch), ["p/reg-a"], "{patch}");
+        }
+        // A value of the object before the patch is not known.
+        let copied = format!(
+            r#"[{{"op":"copy","from":"/metadata/annotations/a","path":"{volumes}/0/secret/secretName"}}]"#
+        );
+        assert_eq!(taken(&copied), ["p/*"]);
+        for other in [
+            r#"{"metadata":{"annotations":{"secretName":"reg-a"}}}"#,
+            r#"{"spec":{"template":{"metadata":{"annotations":{"secretName":"reg-a"}},"spec":{"nodeSelector":{"secretName":"reg-a"}}}}}"#,
+            r#"[{"op":"add","path":"/metadata/annotations/secretName","value":"reg-a"}]"#,
+            r#"[{"op":"remove","path":"/spec/template/spec/volumes/0/secret/secretName"}]"#,
+            r#"[{"op":"copy","from":"/metadata/labels/a","path":"/metadata/labels/b"}]"#,
+            r#"{"spec":{"template":{"spec":{"containers":[{"name":"reg-a","env":[{"name":"reg-a","value":"x"}]}]}}}}"#,
+        ] {
+            assert!(taken(other).is_empty(), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_response_decides_what_a_patch_does_not_say() {
+        let patch =
+            r#"[{"op":"copy","from":"/metadata/annotations/a","path":"/spec/volumes/0/secret/secretName"}]"#;
+        let event = event("patch", "pods", "w", patch).replace(
+            "\"requestObject\"",
+            r#""responseObject":{"kind":"Pod","spec":{"volumes":[{"secret":{"secretName":"reg-a"}}]}},"requestObject""#,
+        );
+        assert_eq!(credentials_of(&event, &names(&["reg-*"]), None), ["p/reg-a"]);
+    }
+
+    #[test]
+    fn persistent_volumes_name_secrets_of_any_namespace() {
+        let event = event(
+            "create",
+            "persistentvolumes",
+            "v",
+            r#"{"spec":{"csi":{"nodePublishSecretRef":{"name":"reg-a","namespace":"prod"},"volumeAttributes":{"secretName":"reg-b"}},"azureFile":{"secretName":"reg-c","secretNamespace":"q"}}}"#,
+        );
+        assert_eq!(credentials_of(&event, &names(&["reg-*"]), None), ["prod/reg-a", "q/reg-c"]);
+    }
+
+    #[test]
+    fn credentials_are_recorded_before_the_names_of_decoys() {
+        let mut state = ClusterState::default();
+        let names = names(&["reg*"]);
+        let decoys: Vec<String> =
+            (0..200).map(|number| format!(r#"{{"secret":{{"secretName":"a{number}"}}}}"#)).collect();
+        let pod = format!(
+            r#"{{"spec":{{"volumes":[{},{{"secret":{{"secretName":"regcred"}}}}]}}}}"#,
+            decoys.join(",")
+        );
+        record_event(&mut state, &event("create", "pods", "w", &pod));
+        let exec = r#"{"verb":"get","objectRef":{"resource":"pods","namespace":"p","name":"w","subresource":"exec"}}"#;
+        assert_eq!(credentials_of(exec, &names, Some(&mut state)), ["p/*", "p/regcred"]);
+    }
+
+    #[test]
+    fn paths_of_the_host_are_found_in_any_body() {
+        let of = |resource: &str, body: &str| {
+            let event = event("create", resource, "w", body);
+            host_paths(&mut Event::new(event.as_bytes()))
+        };
+        assert_eq!(
+            of(
+                "pods",
+                r#"{"spec":{"volumes":[{"hostPath":{"path":"/var/lib/kubelet"}},{"hostPath":{"path":"/var/log"}}]}}"#
+            ),
+            ["/var/lib/kubelet"]
+        );
+        assert_eq!(
+            of("daemonsets", r#"{"spec":{"template":{"spec":{"volumes":[{"hostPath":{"path":"/"}}]}}}}"#),
+            ["/"]
+        );
+        assert_eq!(
+            of("persistentvolumes", r#"{"spec":{"local":{"path":"/run/containerd"}}}"#),
+            ["/run/containerd"]
+        );
+        assert_eq!(
+            of(
+                "deployments",
+                r#"[{"op":"replace","path":"/spec/template/spec/volumes/0/hostPath/path","value":"/etc/kubernetes"}]"#
+            ),
+            ["/etc/kubernetes"]
+        );
+        assert!(
+            of(
+                "pods",
+                r#"{"metadata":{"annotations":{"hostPath":"/"}},"spec":{"volumes":[{"emptyDir":{}}]}}"#
+            )
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn service_accounts_get_pull_secrets_and_roles_of_a_cloud() {
+        let of = |body: &str| {
+            let event = event("patch", "serviceaccounts", "d", body);
+            let mut event = Event::new(event.as_bytes());
+            let request = RequestInfo::of(&mut event);
+            (pull_secrets(&mut event), cloud_identities(&mut event, &request))
+        };
+        for body in [
+            r#"{"imagePullSecrets":[{"name":"a"}]}"#,
+            r#"[{"op":"test","path":"/metadata/name","value":"d"},{"op":"add","path":"/imagePullSecrets/-","value":{"name":"a"}}]"#,
+            r#"[{"op":"add","path":"/imagePullSecrets","value":[{"name":"a"}]}]"#,
+            r#"[{"op":"replace","path":"/imagePullSecrets/0/name","value":"a"}]"#,
+        ] {
+            assert_eq!(of(body).0, ["a"], "{body}");
+        }
+        for body in [
+            r#"{"metadata":{"annotations":{"eks.amazonaws.com/role-arn":"r"}}}"#,
+            r#"[{"op":"add","path":"/metadata/annotations/eks.amazonaws.com~1role-arn","value":"r"}]"#,
+            r#"[{"op":"add","path":"/x","value":1},{"op":"replace","path":"/metadata/annotations","value":{"eks.amazonaws.com/role-arn":"r"}}]"#,
+        ] {
+            assert_eq!(of(body).1, ["eks.amazonaws.com/role-arn=r"], "{body}");
+        }
+        assert_eq!(
+            of(r#"[{"op":"remove","path":"/metadata/annotations/eks.amazonaws.com~1role-arn"}]"#),
+            (vec![], vec![])
+        );
     }
 
     #[test]

@@ -193,6 +193,14 @@ pub enum Registry {
     Referenced,
     ImageHosts,
     Granted,
+    Privileges,
+    Role,
+    Subjects,
+    AggregatedInto,
+    PullSecrets,
+    HostPaths,
+    CloudIdentities,
+    KubeletPath,
     PodSecurity,
     Truncated,
     Evicted,
@@ -599,7 +607,7 @@ static AUDIT: [Field; 13] = [
     text(
         "audit.user.kind",
         Source::UserKind,
-        "by the shape of user.username: node, serviceaccount, system (a part of the cluster), anonymous, human",
+        "by the shape of user.username: node (if user.groups has system:nodes), serviceaccount, system (a part of the cluster), anonymous, human",
     ),
     list(
         "audit.impuser.groups",
@@ -638,7 +646,7 @@ static AUDIT: [Field; 13] = [
     ),
 ];
 
-static REGISTRY: [Field; 15] = [
+static REGISTRY: [Field; 23] = [
     text(
         "registry.exposure",
         Source::Registry(Registry::Exposure),
@@ -686,6 +694,46 @@ static REGISTRY: [Field; 15] = [
         "registry.granted",
         Source::Registry(Registry::Granted),
         "verbs on secrets that a created or changed role grants, or the role of a created or changed binding",
+    ),
+    list(
+        "registry.privileges",
+        Source::Registry(Registry::Privileges),
+        "permissions of a created or changed role, or of the role of a created or changed binding, through which its subjects gain others: escalate, bind, impersonate, nodes/proxy, pods/exec …",
+    ),
+    text(
+        "registry.role",
+        Source::Registry(Registry::Role),
+        "the role of a created or changed binding, as far as the event shows it",
+    ),
+    list(
+        "registry.subjects",
+        Source::Registry(Registry::Subjects),
+        "the users, groups and service accounts (as user names) of a created or changed binding, or that a patch adds to one",
+    ),
+    list(
+        "registry.aggregated_into",
+        Source::Registry(Registry::AggregatedInto),
+        "the default roles (view, edit, admin) that contain a created or changed cluster role, by its labels",
+    ),
+    list(
+        "registry.pull_secrets",
+        Source::Registry(Registry::PullSecrets),
+        "names in imagePullSecrets of a created or changed service account or workload; * if some are unknown",
+    ),
+    list(
+        "registry.host_paths",
+        Source::Registry(Registry::HostPaths),
+        "paths of the host that a created or changed workload or persistent volume mounts and under which credentials are; * if some are unknown",
+    ),
+    list(
+        "registry.cloud_identities",
+        Source::Registry(Registry::CloudIdentities),
+        "annotations of a created or changed service account that give it a role of a cloud (EKS, GKE, AKS, ACK), as key=value",
+    ),
+    text(
+        "registry.kubelet_path",
+        Source::Registry(Registry::KubeletPath),
+        "the path of the kubelet's API that a request through nodes/proxy asks for, in the first event of the request",
     ),
     text(
         "registry.pod_security",

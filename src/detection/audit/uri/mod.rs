@@ -43,6 +43,11 @@ fn decode_percent(text: &[u8], is_query: bool) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
+/// The path of a URI, percent-decoded.
+pub(crate) fn decoded_path(uri: &[u8]) -> Cow<'_, [u8]> {
+    decode_percent(memchr::memchr(b'?', uri).map_or(uri, |question| &uri[..question]), false)
+}
+
 /// Percent-decodes a part of a query. A `%` without two hex digits is kept as it is.
 pub(crate) fn decode(text: &[u8]) -> Cow<'_, [u8]> {
     decode_percent(text, true)

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Regenerates src/detection/registry/built_in_roles.jsonl: what the roles that every Kubernetes cluster has grant on secrets,
+and which of their permissions let a subject gain others.
+
+usage: built_in_roles.py CHECKOUT TAG...     CHECKOUT is a clone of kubernetes/kubernetes, TAG for example v1.20.2 v1.36.0
+       built_in_roles.py --check CHECKOUT TAG...     exit with status 1 if the file does not have all that the tags have
+
+Reads plugin/pkg/auth/authorizer/rbac/bootstrappolicy/testdata/*.yaml of each tag, which Kubernetes' own tests keep equal to
+policy.go, controller_policy.go and namespace_policy.go. The rules of a role are those of all tags together, and of all roles
+that its aggregation rule selects. Entries of the file that no tag has are kept: a role may have been removed since.
+Needs git and PyYAML.
+"""
+import json, pathlib, subprocess, sys
+import yaml
+
+SOURCE = "plugin/pkg/auth/authorizer/rbac/bootstrappolicy/testdata"
+OUTPUT = pathlib.Path(__file__).resolve().parents[2] / "src/detection/registry/built_in_roles.jsonl"
+
+# The resources that src/detection/registry/privileges.rs knows, by API group.
+RELEVANT = {
+    "": {"secrets", "users", "groups", "serviceaccounts", "serviceaccounts/token", "nodes/proxy", "pods/exec", "pods/attach",
+         "pods/portforward", "pods/proxy", "pods/ephemeralcontainers"},
+    "rbac.authorization.k8s.io": {"roles", "clusterroles"},
+    "authentication.k8s.io": {"uids", "userextras"},
+    "certificates.k8s.io": {"certificatesigningrequests/approval", "certificatesigningrequests/status", "signers"},
+    "admissionregistration.k8s.io": {"mutatingwebhookconfigurations", "validatingwebhookconfigurations",
+                                     "mutatingadmissionpolicies", "mutatingadmissionpolicybindings"},
+}
+
+
+def git(checkout, *arguments):
+    return subprocess.run(["git", "-C", checkout, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def roles_of(checkout, tag):
+    """The roles of one version by kind, namespace and name, and the labels that each aggregated role selects."""
+    rules, labels, selectors = {}, {}, {}
+    for path in git(checkout, "ls-tree", "--name-only", tag, SOURCE + "/").split():
+        if not path.endswith(".yaml") or "role" not in path or "binding" in path:
+            continue
+        for item in yaml.safe_load(git(checkout, "show", f"{tag}:{path}"))["items"]:
+            metadata = item["metadata"]
+            key = (item["kind"], metadata.get("namespace", ""), metadata["name"])
+            rules.setdefault(key, []).extend(item.get("rules") or [])
+            labels.setdefault(key, {}).update(metadata.get("labels") or {})
+            for selector in (item.get("aggregationRule") or {}).get("clusterRoleSelectors") or []:
+                selectors.setdefault(key, []).append(selector["matchLabels"])
+    # Aggregated roles select each other: edit is a part of admin, view of edit.
+    for _ in selectors:
+        for key, wanted in selectors.items():
+            for other, has in labels.items():
+                if other != key and any(labels_of.items() <= has.items() for labels_of in wanted):
+                    rules[key] = rules[key] + [rule for rule in rules[other] if rule not in rules[key]]
+    return rules
+
+
+def relevant(rule):
+    """The rules of the table that a role's rule makes: one per group, with the resources and verbs that matter."""
+    for group in rule.get("apiGroups") or []:
+        known = set().union(*RELEVANT.values()) if group == "*" else RELEVANT.get(group, set())
+        resources = {r for r in rule.get("resources") or [] if r in known or r == "*" or r.startswith("*/") and any(k.endswith(r[1:]) for k in known)}
+        for resource in resources:
+            for verb in rule["verbs"]:
+                yield group, resource, verb
+
+
+def main():
+    arguments = sys.argv[1:]
+    check = arguments[:1] == ["--check"]
+    checkout, *tags = arguments[check:]
+    permissions, versions = {}, []
+    if OUTPUT.exists():
+        head, *lines = map(json.loads, OUTPUT.read_text().splitlines())
+        versions = head["versions"]
+        for role in lines:
+            key = (role["kind"], role["namespace"], role["name"])
+            permissions[key] = {p for rule in role["rules"] for p in relevant(rule)}
+    before = {key: set(value) for key, value in permissions.items()}
+    for tag in tags:
+        for key, rules in roles_of(checkout, tag).items():
+            found = {permission for rule in rules for permission in relevant(rule)}
+            if found:
+                permissions.setdefault(key, set()).update(found)
+    if check:
+        missing = {key: sorted(value - before.get(key, set())) for key, value in permissions.items() if value - before.get(key, set())}
+        for key, value in missing.items():
+            print(f"missing: {key}: {value}")
+        sys.exit(bool(missing))
+    head = {"source": f"kubernetes/kubernetes {SOURCE}", "versions": sorted({*versions, *tags})}
+    with OUTPUT.open("w") as output:
+        print(json.dumps(head), file=output)
+        for (kind, namespace, name), granted in sorted(permissions.items()):
+            by_verbs = {}
+            for group in sorted({p[0] for p in granted}):
+                for resource in sorted({p[1] for p in granted if p[0] == group}):
+                    verbs = tuple(sorted(p[2] for p in granted if p[:2] == (group, resource)))
+                    by_verbs.setdefault((group, verbs), []).append(resource)
+            rules = [{"apiGroups": [group], "resources": resources, "verbs": list(verbs)} for (group, verbs), resources in by_verbs.items()]
+            print(json.dumps({"kind": kind, "namespace": namespace, "name": name, "rules": rules}), file=output)
+
+
+main()
