@@ -33,7 +33,12 @@ pub struct LineTracker {
 impl LineTracker {
     /// Whether a line is open whose rest is worth waiting for.
     pub fn is_open(&self) -> bool {
-        self.is_raw_open || self.open.streams().any(|stream| !self.is_abandoned(stream))
+        self.is_raw_open || self.has_open_piece()
+    }
+
+    /// The same for records that are apart from each other, as messages of a queue: an event that nothing wraps is whole.
+    pub fn has_open_piece(&self) -> bool {
+        self.open.streams().any(|stream| !self.is_abandoned(stream))
     }
 
     /// Gives up the lines that are open: their continuations are [`LineRole::Abandoned`].

@@ -10,9 +10,14 @@ use tokio::sync::oneshot;
 use super::super::batch::Builder;
 use super::super::position::Position;
 use super::super::{Batch, Outcome, Partitions};
+use super::split_messages::{MAX_HELD_BYTES, SplitMessages};
+use crate::daemon::log_limit::LogLimit;
 
 /// Maximum number of groups of offsets that wait for the sinks. Beyond that the two newest are merged.
 const MAX_PENDING_COMMITS: usize = 1024;
+
+/// With more partitions than this full of split lines, all give up waiting: a bound of memory.
+const MAX_HELD_PARTITIONS: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
 pub struct PartitionState {
@@ -43,6 +48,9 @@ pub struct ConsumerState {
     builder: Builder,
     /// Positions after the collected messages.
     positions: Partitions<Position>,
+    /// Messages that wait for the rest of a split line; the positions are before them.
+    split: Partitions<SplitMessages>,
+    split_log: LogLimit,
     messages: u64,
     empty: u64,
     /// Timestamp of the newest message, in milliseconds since 1970.
@@ -99,6 +107,7 @@ impl ConsumerState {
                 taken = Accepted::Rewound;
                 assigned.committed = -1;
                 assigned.stored = offset;
+                self.split.remove(topic, partition);
             }
             assigned.seen = offset + 1;
             if assigned.stored < 0 {
@@ -106,20 +115,67 @@ impl ConsumerState {
             }
             committed = assigned.committed;
         }
-        match payload {
+        self.messages += 1;
+        let is_complete = match payload {
             Some(payload) if self.exchange.as_deref() == Some(topic) => {
                 self.builder.add_match(partition, offset, payload);
+                true
             }
-            Some(payload) if !payload.is_empty() => self.builder.add(payload),
-            _ => self.empty += 1,
+            Some(payload) if !payload.is_empty() => {
+                if self.split.get(topic, partition).is_none() {
+                    self.split.set(topic, partition, SplitMessages::default());
+                }
+                let builder = &mut self.builder;
+                let split = self.split.get_mut(topic, partition);
+                split.is_none_or(|split| split.push(payload, &mut |message| builder.add(message)))
+            }
+            _ => {
+                self.empty += 1;
+                self.split.get(topic, partition).is_none_or(SplitMessages::is_empty)
+            }
+        };
+        if is_complete {
+            self.set_position(topic, partition, Position { next: offset + 1, committed });
+        } else {
+            self.give_up_overdue();
         }
-        self.messages += 1;
-        let position = Position { next: offset + 1, committed };
+        taken
+    }
+
+    fn set_position(&mut self, topic: &str, partition: i32, position: Position) {
         match self.positions.get_mut(topic, partition) {
             Some(known) => *known = position,
             None => self.positions.set(topic, partition, position),
         }
-        taken
+    }
+
+    /// Gives up waiting for the rest of lines that are too long, or whose rest does not come.
+    pub fn give_up_overdue(&mut self) {
+        let held: usize = self.split.iter().map(|(_, _, split)| split.held_bytes()).sum();
+        let is_overdue = |split: &SplitMessages| {
+            !split.is_empty() && (split.is_overdue() || held > MAX_HELD_PARTITIONS * MAX_HELD_BYTES)
+        };
+        let overdue: Vec<(String, i32)> = self
+            .split
+            .iter()
+            .filter(|(_, _, split)| is_overdue(split))
+            .map(|(topic, partition, _)| (topic.to_owned(), partition))
+            .collect();
+        for (topic, partition) in overdue {
+            let builder = &mut self.builder;
+            if let Some(split) = self.split.get_mut(&topic, partition) {
+                split.give_up(&mut |message| builder.add(message));
+            }
+            tracing::warn!(
+                topic,
+                partition,
+                "the rest of a line that was split by the container runtime did not arrive"
+            );
+            if let Some(assigned) = self.assigned.get(&topic, partition).copied() {
+                let position = Position { next: assigned.seen, committed: assigned.committed };
+                self.set_position(&topic, partition, position);
+            }
+        }
     }
 
     pub fn has_room(&mut self) -> bool {
@@ -267,6 +323,7 @@ impl ConsumerState {
     /// Commits nothing more of this partition.
     pub fn revoked(&mut self, topic: &str, partition: i32) {
         self.assigned.remove(topic, partition);
+        self.split.remove(topic, partition);
         self.epoch += 1;
         self.rebalance_generation += 1;
         for (_, offsets) in &mut self.pending_commits {
@@ -282,6 +339,7 @@ impl ConsumerState {
     pub fn discard_unstored(&mut self) {
         self.builder.clear();
         self.positions = Partitions::default();
+        self.split = Partitions::default();
         self.assigned.for_each(|assigned| {
             assigned.needs_rewind |= assigned.stored >= 0 && assigned.seen > assigned.stored;
             assigned.seen = assigned.seen.min(assigned.stored);
@@ -377,5 +435,31 @@ mod tests {
         state.assign("audit", 0, 7, None);
         state.revoked("audit", 0);
         assert_eq!(collected(&mut state), "kept");
+    }
+
+    #[test]
+    fn pieces_of_a_split_line_are_one_message_and_no_position_is_between_them() {
+        let mut state = with_two_partitions();
+        let first = br#"2026-11-23T04:00:00Z stdout P {"kind":"Event","a":["#;
+        let last = br#"2026-11-23T04:00:00Z stdout F {"kind":"Event"}]}"#;
+        state.put("audit", 0, 7, Some(b"before"));
+        state.put("audit", 0, 8, Some(first));
+        assert_eq!(state.positions.get("audit", 0).map(|position| position.next), Some(8));
+        assert_eq!(collected(&mut state), "before");
+        // Another partition does not wait.
+        state.put("audit", 1, 7, Some(b"other"));
+        assert!(process(&mut state, |batch| Some(stored(batch))));
+        state.put("audit", 0, 9, Some(last));
+        assert_eq!(collected(&mut state), String::from_utf8([&first[..], b"\n", last].concat()).unwrap());
+        assert_eq!(state.positions.get("audit", 0).map(|position| position.next), Some(10));
+        // Without the last one it is read again from the first.
+        assert!(process(&mut state, |batch| Some(stored(batch))));
+        state.put("audit", 0, 10, Some(first));
+        state.discard_unstored();
+        assert_eq!(state.to_rewind().collect::<Vec<_>>(), [("audit", 0, 10)]);
+        state.rewound("audit", 0);
+        // An event that nothing wraps is whole, wherever it ends.
+        state.put("audit", 0, 10, Some(br#"{"kind":"Event","a":["#));
+        assert_eq!(state.positions.get("audit", 0).map(|position| position.next), Some(11));
     }
 }

@@ -4,6 +4,7 @@ mod context;
 mod in_flight;
 mod membership;
 mod repartition;
+mod split_messages;
 mod start_offset;
 
 use std::sync::Arc;
@@ -186,6 +187,7 @@ impl ConsumerLoop<'_> {
                 },
                 _ = tick.tick() => {
                     self.context().commit(&**self.client, CommitMode::Async);
+                    self.context().state().give_up_overdue();
                     is_paused = self.apply_backpressure(has_room, is_paused);
                     if topics_checked_at.elapsed() >= TOPIC_CHECK_INTERVAL {
                         topics_checked_at = tokio::time::Instant::now();
