@@ -16,6 +16,7 @@ mod show;
 mod uri;
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
@@ -190,12 +191,16 @@ impl<'r> Redactor<'r> {
     /// Returns the place of the member `key` of `parent`, which is at `place`.
     #[must_use]
     pub fn member(self, place: Place, key: &[u8], parent: Raw<'_>) -> Place {
+        self.member_of(place, key, &Parent::new(parent))
+    }
+
+    fn member_of(self, place: Place, key: &[u8], parent: &Parent<'_>) -> Place {
         if place.is_plain() {
             return place;
         }
         let (node, secrecy) =
             if std::ptr::eq(place.node, &raw const schema::PATCH_OPERATION) && key == b"value" {
-                patched(parent)
+                parent.patched()
             } else {
                 let (node, is_known) = place.node.member(key);
                 let secrecy = match secrecy_of(key, parent) {
@@ -330,13 +335,14 @@ impl<'r> Redactor<'r> {
         };
         out.push(open);
         if open == b'{' {
+            let parent = Parent::new(value);
             for (key, member) in value.members().map_while(Result::ok) {
                 separate(out);
                 let key = key.text();
                 out.push(b'"');
                 escape_json(&self.key(place, &key), out);
                 out.extend_from_slice(if inner.is_some() { b"\": " } else { b"\":" });
-                self.write(self.member(place, &key, value), member, below, out);
+                self.write(self.member_of(place, &key, &parent), member, below, out);
             }
         } else {
             for (index, item) in value.items().map_while(Result::ok).enumerate() {
@@ -375,14 +381,35 @@ impl<'r> Redactor<'r> {
     }
 }
 
+/// An object, and what it says of its members. That is determined once for all of them: an object can repeat a key a million times.
+struct Parent<'v> {
+    value: Raw<'v>,
+    patched: OnceCell<(&'static Node, Secrecy)>,
+    is_config_map: OnceCell<bool>,
+}
+
+impl<'v> Parent<'v> {
+    fn new(value: Raw<'v>) -> Self {
+        Parent { value, patched: OnceCell::new(), is_config_map: OnceCell::new() }
+    }
+
+    fn patched(&self) -> (&'static Node, Secrecy) {
+        *self.patched.get_or_init(|| patched(self.value))
+    }
+
+    fn is_config_map(&self) -> bool {
+        *self.is_config_map.get_or_init(|| is_config_map(self.value))
+    }
+}
+
 /// How much a key of an object says about its value.
-fn secrecy_of(key: &[u8], parent: Raw<'_>) -> Secrecy {
+fn secrecy_of(key: &[u8], parent: &Parent<'_>) -> Secrecy {
     let key: String = key
         .iter()
         .filter(|byte| byte.is_ascii_alphanumeric())
         .map(|byte| char::from(byte.to_ascii_lowercase()))
         .collect();
-    if matches!(&*key, "data" | "binarydata") && is_config_map(parent) {
+    if matches!(&*key, "data" | "binarydata") && parent.is_config_map() {
         return Secrecy::Suspicious;
     }
     if SECRET_KEYS.contains(&&*key) {
@@ -415,7 +442,11 @@ fn patched(operation: Raw<'_>) -> (&'static Node, Secrecy) {
         if is_index && !is_known && place.0.other_members.is_none() {
             continue;
         }
-        let secrecy = if is_known { Secrecy::None } else { secrecy_of(token.as_bytes(), Raw::assume(b"")) };
+        let secrecy = if is_known {
+            Secrecy::None
+        } else {
+            secrecy_of(token.as_bytes(), &Parent::new(Raw::assume(b"")))
+        };
         place = (node, place.1.max(secrecy));
     }
     place
