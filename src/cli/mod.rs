@@ -39,13 +39,13 @@ Examples:
   pullwatch scan /var/log/kubernetes/audit/      scan all audit logs of a directory
   pullwatch scan audit.log.gz --format json      print one JSON alert per line
   pullwatch report audit-*.log.gz --format html --output report.html
-                                                 report who read which credential and which registries to rotate
+                                                 report exposed credentials and registries to rotate
   pullwatch baseline audit-*.log.gz              propose exceptions for recurring reads
   pullwatch rules check my-rules.yaml            check rules for errors and warnings
   pullwatch rules explain --rule 'Secrets Listed' event.json
                                                  show why a rule matches an event or not
   pullwatch policy check audit-policy.yaml       find rules that an audit policy makes blind
-  pullwatch alerts list --since 24h              list the alerts that the daemon stored in the last 24 hours
+  pullwatch alerts list --since 24h              list alerts stored in the last 24 hours
 
 Run `pullwatch COMMAND --help` for details and more examples."
 )]

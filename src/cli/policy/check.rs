@@ -37,7 +37,7 @@ Examples:
                                                with the flags of your apiserver
   pullwatch policy check policy.yaml --format json | jq '.rules[] | select(.verdict == \"blind\")'
   pullwatch policy check --recommend > audit-policy.yaml
-                                               generate a policy for the loaded rules that logs no credentials
+                                               generate a policy that logs no credentials
 
 Exit status: 0 no blind rules, 1 at least one rule is blind, 2 error in the policy or the rules.")]
 pub struct Check {

@@ -26,7 +26,7 @@ use crate::text::yaml::{self, Node};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Test file:
-  rule_files: [../rules.d]         # relative to this file; default: ./rules.d, else the built-in rules
+  rule_files: [../rules.d]         # relative to this file; default: ./rules.d or built-in
   rule_matching: all               # or first
   tests:
     - name: reports a list of all secrets

@@ -39,7 +39,7 @@ Examples:
   pullwatch scan audit.log --format json | jq .rule    one JSON object per line
   pullwatch scan audit.log --since 2h --priority error last two hours, errors and above
   pullwatch scan audit.log --rules rules.d --rules mine.yaml
-                                                       rules from several files, loaded in this order
+                                                       rules from several files
   pullwatch scan audit.log --fail-on warning -q        exit 1 if any alert of priority warning or higher fired
 
 Exit status: 0 success, 1 an alert of the --fail-on priority or higher fired, 2 error or unreadable input.")]

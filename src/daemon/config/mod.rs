@@ -1,10 +1,11 @@
 //! The configuration file of `pullwatch run`.
 //!
 //! Takes the text of a YAML file and returns a [`Config`] with all defaults filled in, or diagnostics with positions. Every key is
-//! optional, so that an empty file is valid; `samples/pullwatch.yaml` is a complete example. Values may refer to environment variables
+//! optional, so that an empty file is valid; [`keys`] documents all keys, `samples/pullwatch.yaml` is a complete example. Values may refer to environment variables
 //! (`${NAME}`, `${NAME:-default}`). Secrets do not belong in this file but in the environment, or in files that keys ending in `_file`
 //! name.
 
+pub mod keys;
 mod read;
 
 use std::net::SocketAddr;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Config, SourceKind};
+use super::super::{Config, SourceKind, keys};
 use super::Reader;
 use crate::daemon::kafka::{self, Cluster, Role};
 use crate::daemon::secret::Secret;
@@ -13,24 +13,9 @@ use crate::text::yaml::Node;
 /// Upper bound of `correlate.partitions`: no deployment has more replicas.
 const MAX_PARTITIONS: usize = 1024;
 
-/// Keys of both sources and sinks.
-const CLUSTER_KEYS: [&str; 4] = ["brokers", "properties", "property_files", "oauth_token_file"];
-
 impl Reader<'_> {
     pub(super) fn kafka_source(&mut self, node: &Node) -> Option<Settings> {
-        let own = [
-            "name",
-            "type",
-            "topics",
-            "group",
-            "instance_id",
-            "start_at",
-            "commit",
-            "exactly_once",
-            "correlate",
-        ];
-        let known: Vec<&str> = own.into_iter().chain(CLUSTER_KEYS).collect();
-        self.keys(node, "a kafka source", &known);
+        self.keys(node, &keys::KAFKA_SOURCE);
         let default = Settings::default();
         let topics = self.texts(node, "topics");
         if topics.is_empty() {
@@ -55,7 +40,7 @@ impl Reader<'_> {
 
     fn correlate(&mut self, node: &Node) -> Option<Correlate> {
         let found = node.get("correlate").filter(|node| !node.is_null())?;
-        self.keys(found, "`correlate`", &["topic", "partitions", "lateness"]);
+        self.keys(found, &keys::CORRELATE);
         let mut partitions = 16;
         if let (Some(text), Some(place)) = (self.text(found, "partitions"), found.get("partitions")) {
             match text.parse() {
@@ -119,9 +104,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn kafka_sink(&mut self, node: &Node) -> Option<Kind> {
-        let own = ["topic", "key", "compression"];
-        let known: Vec<&str> = own.into_iter().chain(CLUSTER_KEYS).collect();
-        self.sink_keys(node, "a kafka sink", &known);
+        self.keys(node, &keys::KAFKA_SINK);
         let keys = [("actor", Key::Actor), ("id", Key::Id), ("rule", Key::Rule), ("none", Key::None)];
         Some(Kind::Kafka(Kafka {
             cluster: self.cluster(node, Role::Producer)?,

@@ -7,7 +7,7 @@ mod values;
 
 use std::path::PathBuf;
 
-use super::{Config, Server};
+use super::{Config, Server, keys};
 use crate::detection::rules::Matching;
 use crate::text::diagnostics::{Diagnostic, Severity, SourceFile, Span};
 use crate::text::yaml::{self, Node};
@@ -72,21 +72,7 @@ impl Reader<'_> {
     }
 
     fn config(&mut self, root: &Node, config: &mut Config) {
-        self.keys(
-            root,
-            "the configuration",
-            &[
-                "state_dir",
-                "rules",
-                "rule_matching",
-                "priority",
-                "max_event_size",
-                "sources",
-                "sinks",
-                "server",
-                "store",
-            ],
-        );
+        self.keys(root, &keys::ROOT);
         config.state_dir = self.path(root, "state_dir").or(config.state_dir.take());
         config.rules = self.texts(root, "rules").into_iter().map(PathBuf::from).collect();
         let matching = [("all", Matching::All), ("first", Matching::First)];
@@ -111,7 +97,7 @@ impl Reader<'_> {
                 config.server = None;
             }
             Some(node) => {
-                self.keys(node, "`server`", &["listen", "hosts", "token_file", "tls"]);
+                self.keys(node, &keys::SERVER);
                 let default = Server::default();
                 config.server = Some(Server {
                     listen: self.parsed(node, "listen", "expected 127.0.0.1:9417").unwrap_or(default.listen),
@@ -123,7 +109,7 @@ impl Reader<'_> {
             None => {}
         }
         if let Some(node) = root.get("store") {
-            self.keys(node, "`store`", &["max_age", "max_size"]);
+            self.keys(node, &keys::STORE);
             config.store.max_age = self.duration(node, "max_age").unwrap_or(config.store.max_age);
             config.store.max_size =
                 self.size(node, "max_size", 1 << 20, 1 << 50).unwrap_or(config.store.max_size);

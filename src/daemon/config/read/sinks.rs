@@ -2,15 +2,13 @@
 
 use std::path::PathBuf;
 
+use super::super::keys;
 use super::{Reader, numbered};
 use crate::daemon::sink::{
     Body, DeadLetter, Facility, File, Format, Http, Kind, Retry, Secret, SinkConfig, Stdout, Syslog,
     SyslogFormat, TlsSettings, Transport,
 };
 use crate::text::yaml::Node;
-
-const COMMON_KEYS: [&str; 8] =
-    ["name", "type", "priority", "rules", "exclude_rules", "retry", "timeout", "dead_letter"];
 
 const TYPES: [&str; 5] = ["stdout", "file", "http", "kafka", "syslog"];
 
@@ -43,23 +41,18 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn sink_keys(&mut self, node: &Node, what: &str, own: &[&str]) {
-        let known: Vec<&str> = COMMON_KEYS.iter().chain(own).copied().collect();
-        self.keys(node, what, &known);
-    }
-
     fn format(&mut self, node: &Node, default: Format) -> Format {
         let formats = [("auto", Format::Auto), ("json", Format::Json), ("text", Format::Text)];
         self.word(node, "format", &formats).unwrap_or(default)
     }
 
     fn stdout(&mut self, node: &Node) -> Kind {
-        self.sink_keys(node, "a stdout sink", &["format"]);
+        self.keys(node, &keys::STDOUT_SINK);
         Kind::Stdout(Stdout { format: self.format(node, Format::Auto) })
     }
 
     fn file_sink(&mut self, node: &Node) -> Option<Kind> {
-        self.sink_keys(node, "a file sink", &["path", "format", "sync"]);
+        self.keys(node, &keys::FILE_SINK);
         Some(Kind::File(File {
             path: PathBuf::from(self.required(node, "path")?),
             format: self.format(node, Format::Json),
@@ -68,24 +61,7 @@ impl Reader<'_> {
     }
 
     fn http(&mut self, node: &Node) -> Option<Kind> {
-        self.sink_keys(
-            node,
-            "an http sink",
-            &[
-                "url",
-                "url_file",
-                "body",
-                "batch",
-                "headers",
-                "header_files",
-                "bearer_token_file",
-                "tls",
-                "gzip",
-                "connect_timeout",
-                "proxy",
-                "retry_statuses",
-            ],
-        );
+        self.keys(node, &keys::HTTP_SINK);
         let default = Http::default();
         let mut headers = Vec::new();
         for (key, is_file) in [("headers", false), ("header_files", true)] {
@@ -122,7 +98,7 @@ impl Reader<'_> {
     fn body(&mut self, node: &Node) -> Body {
         let (mut alerts, mut bytes) = (100, 1 << 20);
         if let Some(batch) = node.get("batch") {
-            self.keys(batch, "`batch`", &["alerts", "bytes"]);
+            self.keys(batch, &keys::BATCH);
             alerts = self.parsed(batch, "alerts", "expected a number of alerts").unwrap_or(alerts);
             let size = self.size(batch, "bytes", 1, 1 << 30);
             bytes = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(bytes);
@@ -136,20 +112,7 @@ impl Reader<'_> {
     }
 
     fn syslog(&mut self, node: &Node) -> Option<Kind> {
-        self.sink_keys(
-            node,
-            "a syslog sink",
-            &[
-                "address",
-                "tls",
-                "facility",
-                "app_name",
-                "hostname",
-                "format",
-                "structured_data",
-                "max_datagram",
-            ],
-        );
+        self.keys(node, &keys::SYSLOG_SINK);
         let default = Syslog::default();
         let facilities: Vec<(&str, Facility)> =
             Facility::ALL.iter().map(|(facility, name)| (*name, *facility)).collect();
@@ -200,7 +163,7 @@ impl Reader<'_> {
         let Some(node) = parent.get("tls").filter(|node| !node.is_null()) else {
             return TlsSettings::default();
         };
-        self.keys(node, "`tls`", &["ca", "certificate", "key", "server_name"]);
+        self.keys(node, &keys::CLIENT_TLS);
         TlsSettings {
             ca: self.path(node, "ca"),
             certificate: self.path(node, "certificate"),
@@ -212,7 +175,7 @@ impl Reader<'_> {
     fn retry(&mut self, parent: &Node) -> Retry {
         let mut retry = Retry::default();
         if let Some(node) = parent.get("retry") {
-            self.keys(node, "`retry`", &["initial", "max", "max_retry_after", "max_age"]);
+            self.keys(node, &keys::RETRY);
             retry.initial = self.duration(node, "initial").unwrap_or(retry.initial);
             retry.max = self.duration(node, "max").unwrap_or(retry.max);
             retry.max_retry_after = self.duration(node, "max_retry_after").unwrap_or(retry.max_retry_after);
@@ -232,7 +195,7 @@ impl Reader<'_> {
                 _ => Some(dead_letter),
             };
         }
-        self.keys(node, "`dead_letter`", &["path", "max_size"]);
+        self.keys(node, &keys::DEAD_LETTER);
         dead_letter.path = self.path(node, "path").unwrap_or(dead_letter.path);
         dead_letter.max_bytes = self.size(node, "max_size", 1, 1 << 50).unwrap_or(dead_letter.max_bytes);
         Some(dead_letter)

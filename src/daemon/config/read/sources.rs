@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::{FileSource, ServerTls, Source, SourceKind, WebhookSource};
+use super::super::{FileSource, ServerTls, Source, SourceKind, WebhookSource, keys};
 use super::{Reader, numbered};
 use crate::text::yaml::Node;
 
@@ -12,7 +12,7 @@ impl Reader<'_> {
         let name = self.text(node, "name").unwrap_or_else(|| numbered(&kind, at));
         let kind = match kind.as_str() {
             "file" => {
-                self.keys(node, "a file source", &["name", "type", "paths", "start_at", "poll"]);
+                self.keys(node, &keys::FILE_SOURCE);
                 let from = [("beginning", false), ("end", true)];
                 let default = FileSource::default();
                 SourceKind::File(FileSource {
@@ -22,11 +22,7 @@ impl Reader<'_> {
                 })
             }
             "webhook" => {
-                self.keys(
-                    node,
-                    "a webhook source",
-                    &["name", "type", "listen", "path", "tls", "token_file", "max_body"],
-                );
+                self.keys(node, &keys::WEBHOOK_SOURCE);
                 let default = WebhookSource::default();
                 let max_body = self.size(node, "max_body", 1 << 10, 1 << 30);
                 SourceKind::Webhook(WebhookSource {
@@ -40,7 +36,7 @@ impl Reader<'_> {
                 })
             }
             "stdin" => {
-                self.keys(node, "a stdin source", &["name", "type"]);
+                self.keys(node, &keys::STDIN_SOURCE);
                 SourceKind::Stdin
             }
             "kafka" => SourceKind::Kafka(self.kafka_source(node)?),
@@ -51,7 +47,7 @@ impl Reader<'_> {
 
     pub(super) fn tls(&mut self, parent: &Node) -> Option<ServerTls> {
         let node = parent.get("tls").filter(|node| !node.is_null())?;
-        self.keys(node, "`tls`", &["certificate", "key", "client_ca"]);
+        self.keys(node, &keys::SERVER_TLS);
         let certificate = self.required(node, "certificate");
         let key = self.required(node, "key");
         Some(ServerTls {

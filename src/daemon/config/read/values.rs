@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::super::keys::Section;
 use super::Reader;
 use crate::daemon::sink::Secret;
 use crate::detection::alert::Priority;
@@ -13,7 +14,8 @@ use crate::text::yaml::{self, Node};
 
 impl Reader<'_> {
     /// Reports unknown keys.
-    pub(super) fn keys(&mut self, node: &Node, what: &str, known: &[&str]) {
+    pub(super) fn keys(&mut self, node: &Node, section: &Section) {
+        let (what, known) = (section.name, section.names());
         let Some(entries) = node.mapping() else {
             self.error(node, format!("{what} must be a mapping"), "expected `key: value`");
             return;

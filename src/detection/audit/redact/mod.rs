@@ -83,7 +83,7 @@ const SUSPICIOUS_KEY_PARTS: [&str; 9] =
 /// Key of the hashes of redacted values.
 ///
 /// The daemon keeps a random one per installation, so that nobody without its state directory can test a guess of a secret. The
-/// default is a fixed, public key, so that the output of `scan` is a function of its input: whoever reads that output can test
+/// default is a fixed, public key, so that the output of `scan` is a function of its input: a reader of that output can test
 /// guesses.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedactionKey([u8; 32]);
