@@ -1,4 +1,4 @@
-//! Events in the wrappers of log shippers and clouds: the same verdicts as without them.
+//! Events in the wrappers of log shippers and clouds have the same alerts as without them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,8 +10,8 @@ use std::io::Write as _;
 use common::{alerts, project, pullwatch, said, scan};
 use serde_json::{Value, json};
 
-/// Rule and id of each alert that a sample makes.
-fn judged(name: &str, more: &[&str]) -> Vec<(String, String)> {
+/// Rule and id of each alert of a sample.
+fn rules_and_ids(name: &str, more: &[&str]) -> Vec<(String, String)> {
     let path = project("samples/envelopes").join(name).display().to_string();
     let output = scan(&[&[&*path], more].concat());
     let text = |alert: &Value, key: &str| alert[key].as_str().unwrap().to_owned();
@@ -20,7 +20,7 @@ fn judged(name: &str, more: &[&str]) -> Vec<(String, String)> {
 
 #[test]
 fn an_event_has_the_same_alerts_in_every_wrapper() {
-    let raw = judged("raw.jsonl", &[]);
+    let raw = rules_and_ids("raw.jsonl", &[]);
     assert_eq!(raw.len(), 3);
     for name in [
         "fluent-bit.jsonl",
@@ -35,14 +35,14 @@ fn an_event_has_the_same_alerts_in_every_wrapper() {
         "lambda-kinesis.jsonl",
         "lambda-logs.jsonl",
     ] {
-        assert_eq!(judged(name, &[]), raw, "{name}");
-        assert_eq!(judged(name, &["--threads", "3"]), raw, "{name}, on several threads");
+        assert_eq!(rules_and_ids(name, &[]), raw, "{name}");
+        assert_eq!(rules_and_ids(name, &["--threads", "3"]), raw, "{name}, on several threads");
     }
-    // Their text is another, and so are their ids.
+    // Their text differs, and so do their ids.
     for name in ["viaq.jsonl", "viaq-sorted.jsonl"] {
         let rules =
             |alerts: Vec<(String, String)>| alerts.into_iter().map(|(rule, _)| rule).collect::<Vec<_>>();
-        assert_eq!(rules(judged(name, &[])), rules(raw.clone()), "{name}");
+        assert_eq!(rules(rules_and_ids(name, &[])), rules(raw.clone()), "{name}");
     }
 }
 
@@ -56,7 +56,7 @@ fn every_sample_is_tested() {
 }
 
 #[test]
-fn what_google_logs_is_an_audit_event_in_other_words() {
+fn reads_entries_of_google_cloud_logging() {
     let path = project("samples/envelopes/google.jsonl").display().to_string();
     let found = alerts(&scan(&[&path]));
     let rules: Vec<&str> = found.iter().map(|alert| alert["rule"].as_str().unwrap()).collect();
@@ -69,13 +69,13 @@ fn what_google_logs_is_an_audit_event_in_other_words() {
     assert_eq!(read["user"]["groups"], json!(["system:authenticated"]));
     assert_eq!(read["objectRef"]["resource"], "secrets");
     assert_eq!((&read["code"], &found[2]["event"]["code"]), (&json!(200), &json!(403)));
-    // A list of all namespaces names none.
+    // A list across all namespaces has no namespace.
     assert_eq!(found[3]["registry"]["scope"], "cluster");
-    assert_eq!(judged("pubsub.jsonl", &[]), judged("google.jsonl", &[])[..2]);
+    assert_eq!(rules_and_ids("pubsub.jsonl", &[]), rules_and_ids("google.jsonl", &[])[..2]);
 }
 
 #[test]
-fn what_is_no_audit_event_is_counted_by_reason() {
+fn counts_records_without_an_event_by_reason() {
     let folder = tempfile::tempdir().unwrap();
     let counted = |text: &str| {
         let path = folder.path().join("log");
@@ -101,7 +101,7 @@ fn what_is_no_audit_event_is_counted_by_reason() {
 }
 
 #[test]
-fn a_wrapped_event_that_was_cut_is_judged_by_its_head() {
+fn evaluates_a_truncated_wrapped_event_by_its_beginning() {
     let raw = fs::read_to_string(project("samples/envelopes/raw.jsonl")).unwrap();
     let list = raw.lines().nth(1).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -112,7 +112,7 @@ fn a_wrapped_event_that_was_cut_is_judged_by_its_head() {
         "messageType": "DATA_MESSAGE", "logStream": "kube-apiserver-audit-1",
         "logEvents": [{"message": format!("{}[Truncated...]", &list[..list.find("responseObject").unwrap() + 40])}],
     });
-    // Wherever the line ends, in the middle of an escape too.
+    // Wherever the line ends, also inside an escape.
     for end in (end..end + 12).chain([record.len() - 1]) {
         fs::write(&path, &record[..end]).unwrap();
         let found = alerts(&scan(&[path.to_str().unwrap()]));

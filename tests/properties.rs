@@ -13,14 +13,14 @@ fn load(text: &str) -> rules::Loaded {
     let file = SourceFile { name: "r.yaml".into(), text: text.to_owned() };
     let loaded =
         rules::load(std::slice::from_ref(&file), &rules::Options { matching: rules::Matching::First });
-    // Whatever is said can be shown.
+    // Every diagnostic can be rendered.
     let shown = rules::render(&loaded.diagnostics, &[file], false);
     assert!(loaded.diagnostics.is_empty() || !shown.is_empty());
     loaded
 }
 
-/// What a session makes of some text: alerts, and what it counted.
-fn judge(detector: &Detector, bytes: &[u8]) -> (Vec<String>, pullwatch::detection::detector::Stats) {
+/// The alerts of a text, and the statistics.
+fn evaluate(detector: &Detector, bytes: &[u8]) -> (Vec<String>, pullwatch::detection::detector::Stats) {
     let mut session = detector.session();
     let mut alerts = Vec::new();
     session.chunk(bytes, &mut |alert| {
@@ -35,7 +35,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_engine_agrees_with_a_plain_reading(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn the_engine_agrees_with_a_naive_one(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         naive::check(&bytes);
     }
 
@@ -53,7 +53,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_judged_and_every_alert_is_json(
+    fn evaluates_any_bytes_and_every_alert_is_json(
         bytes in proptest::collection::vec(any::<u8>(), 0..60),
         at in 0_usize..700,
         length in 0_usize..40,
@@ -64,21 +64,21 @@ proptest! {
         let at = at.min(line.len());
         let end = (at + length).min(line.len());
         let text = [&line[..at], &bytes, &line[end..], b"\n", &line, b"\n"].concat();
-        let (alerts, _) = judge(&detector, &text);
+        let (alerts, _) = evaluate(&detector, &text);
         for alert in &alerts {
             let parsed: serde_json::Value = serde_json::from_str(alert).unwrap();
             prop_assert_eq!(&parsed["rule"], "r");
             prop_assert!(!alert.chars().any(char::is_control));
         }
-        // The line that was left alone is not lost, whatever stands before it.
+        // The unchanged line is evaluated, whatever precedes it.
         prop_assert!(alerts.iter().any(|alert| alert.contains("\"auditID\":\"a1\"")));
     }
 
-    /// Lines that the prefilter passes over are lines without an alert.
+    /// The prefilter skips no line that has an alert.
     #[test]
-    fn candidates_first_loses_nothing(seeds in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..120), 1..12)) {
+    fn the_prefilter_skips_no_match(seeds in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..120), 1..12)) {
         let rule = |condition: &str| format!("- rule: r\n  desc: d\n  condition: {condition}\n  output: x\n  priority: INFO\n");
-        // The same meaning twice: once with a literal to search for, once hidden from the prefilter.
+        // Two equal conditions: one has a literal to search for, the other has none.
         let quick = load(&rule("ka.target.name contains registry"));
         let slow = load(&rule("ka.target.name contains registry or toupper(ka.target.name) contains REGISTRY and ka.target.name contains registry"));
         let text: Vec<u8> = seeds
@@ -96,7 +96,7 @@ proptest! {
             })
             .collect();
         let ids = |loaded: &rules::Loaded| {
-            let (alerts, counts) = judge(&Detector::new(&loaded.rules, Options::default()), &text);
+            let (alerts, counts) = evaluate(&Detector::new(&loaded.rules, Options::default()), &text);
             (alerts.len(), counts.events)
         };
         prop_assert_eq!(ids(&quick), ids(&slow));

@@ -1,10 +1,11 @@
-//! Any bytes as a log: nothing panics, every alert is JSON, under a rule that asks for much and under the shipped rules with
-//! all that they learn.
+//! Any bytes as a log: nothing panics, every alert is JSON, and the work is in proportion to the input; with a rule that reads
+//! every member, and with the shipped rules and their cluster state.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use pullwatch::detection::audit::steps;
 use pullwatch::detection::detector::{Detector, Options};
 use pullwatch::detection::rules::{self, SourceFile};
 
@@ -33,4 +34,23 @@ fuzz_target!(|bytes: &[u8]| {
         session.head(bytes, &mut on_alert);
         session.finish(&mut on_alert);
     }
+    is_linear(bytes);
 });
+
+/// Repeats the input, as lines and without line breaks, and compares the steps for twice as much of it.
+fn is_linear(bytes: &[u8]) {
+    if bytes.is_empty() || bytes.len() > 512 {
+        return;
+    }
+    for unit in [bytes.to_vec(), [bytes, b"\n"].concat()] {
+        let repeats = 4096 / unit.len() + 8;
+        let work = |repeats: usize| {
+            let text = unit.repeat(repeats);
+            steps::take();
+            SHIPPED.session().chunk(&text, &mut |_| {});
+            steps::take()
+        };
+        let (once, twice) = (work(repeats), work(repeats * 2));
+        assert!(twice <= once * 5 / 2 + 50_000, "{once} steps, {twice} for twice the input");
+    }
+}

@@ -1,5 +1,5 @@
-//! What wraps events: any bytes are unwrapped without a panic and within the limit, and an event that is wrapped, in whatever and
-//! however deep, makes the alert that it makes by itself.
+//! Wrappers: any bytes are unwrapped without a panic and within the limit; an event has the same alert in any wrapper, at any
+//! depth; and a line that is split into pieces is one event wherever it is split, whatever a client wrote into it.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -33,7 +33,7 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().expect("memory takes all")
 }
 
-/// One wrapper more.
+/// Wraps a text once more.
 fn wrap(text: String, how: u8) -> String {
     let event = || -> Value { serde_json::from_str(&text).expect("it is JSON") };
     let whole = match how % 8 {
@@ -53,7 +53,7 @@ fn wrap(text: String, how: u8) -> String {
 fuzz_target!(|bytes: &[u8]| {
     let mut unwrapper = Unwrapper::new(LIMIT);
     for plain in [unwrapper.unwrap(bytes), unwrapper.unwrap_message(bytes), unwrapper.unwrap_head(bytes)] {
-        // Google's entries become longer: what their fields are called is spelt out.
+        // Entries of Google become longer, since member names are written out.
         assert!(plain.is_none_or(|plain| plain.len() <= 16 * (bytes.len() + LIMIT)));
     }
     let Some((&how, rest)) = bytes.split_first() else { return };
@@ -63,8 +63,39 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(expected.len(), 1);
     let once = wrap(event, how);
     assert_eq!(alerts(once.as_bytes()), expected, "{once}");
-    // Shippers wrap what shippers wrapped.
+    // Shippers wrap records of other shippers.
     let twice = wrap(once, (how >> 4) % 2);
     assert_eq!(alerts(twice.as_bytes()), expected, "{twice}");
     assert_eq!(alerts(&gzip(&twice)), expected, "{twice}");
+    is_one_event_in_pieces(how, rest);
 });
+
+/// Splits an event with another event nested into its body, and checks that the nested one is not read.
+fn is_one_event_in_pieces(how: u8, rest: &[u8]) {
+    let nested = json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "auditID": "n", "verb": "get", "user": {"username": "nested"}});
+    let body = json!([{"op": "add", "path": "/x", "value": nested}, String::from_utf8_lossy(rest), nested]);
+    let outer = json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "auditID": "o", "requestObject": body, "user": {"username": "outer"}, "verb": "get"}).to_string();
+    let mut ends: Vec<usize> =
+        rest.iter().map(|byte| outer.floor_char_boundary(outer.len() * usize::from(*byte) / 256)).collect();
+    ends.push(outer.len());
+    ends.sort_unstable();
+    let (mut log, mut start) = (String::new(), 0);
+    for end in ends.iter().copied() {
+        let piece = &outer[start..end];
+        let is_last = end == outer.len();
+        start = end;
+        let tag = if is_last { "F" } else { "P" };
+        let record = match how % 3 {
+            0 => format!("2026-11-23T03:46:20.8Z stdout {tag} {piece}"),
+            1 => json!({"time": "t", "stream": "stdout", "logtag": tag, "log": piece}).to_string(),
+            _ => json!({"log": format!("2026-11-23T03:46:20.8Z stdout {tag} {piece}")}).to_string(),
+        };
+        log.push_str(&record);
+        log.push('\n');
+        if is_last {
+            break;
+        }
+    }
+    let found = alerts(log.as_bytes());
+    assert!(found.len() == 1 && found[0].1.contains("outer"), "{found:?}: {log}");
+}

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Detector, Options, Stats};
@@ -375,5 +376,61 @@ fn reading_takes_time_in_proportion_to_the_input() {
         };
         let (once, twice) = (work(400), work(800));
         assert!(twice <= once * 5 / 2 + 20_000, "{name}: {once} steps, {twice} for twice the input");
+    }
+}
+
+/// What hostile input is made of.
+const TOKENS: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\\",
+    "\\\"",
+    "\n",
+    " ",
+    "\"a\"",
+    "\"log\":",
+    "\"message\":",
+    "\"items\":",
+    "\"kind\":\"EventList\"",
+    "{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\"",
+    "\"requestObject\":",
+    "\"responseObject\":\"{",
+    "\"requestURI\":\"/api/v1/secrets?",
+    "\"auditID\":\"a\"",
+    "{\"log\":\"",
+    "\"stream\":\"stdout\"",
+    "2026-11-23T03:46:20.8Z stdout P ",
+    "2026-11-23T03:46:20.8Z stderr F ",
+    "\\u0022",
+    "\\ud800",
+    "\u{fffd}",
+    "&",
+    "%",
+    "\"records\":",
+    "\"body\":",
+    "\"kubernetes\":{\"audit\":",
+    "<134>1 ",
+];
+
+proptest! {
+    /// The same for repetitions of any text of such tokens.
+    #[test]
+    fn reading_any_repetition_takes_time_in_proportion(unit in proptest::collection::vec(proptest::sample::select(TOKENS), 1..8)) {
+        static DETECTOR: std::sync::LazyLock<Detector> = std::sync::LazyLock::new(|| detector(1 << 24));
+        let unit = unit.concat();
+        let work = |n: usize| {
+            let text = unit.repeat(n);
+            steps::take();
+            evaluate(&DETECTOR, text.as_bytes());
+            complete_prefix(&text);
+            steps::take()
+        };
+        let (once, twice) = (work(150), work(300));
+        prop_assert!(twice <= once * 5 / 2 + 20_000, "{:?}: {} steps, {} for twice the input", unit, once, twice);
     }
 }

@@ -1,14 +1,15 @@
-//! Google's audit log entries, made into audit events.
+//! Audit log entries of Google Cloud Logging.
 //!
-//! An entry says the same in other words: the method's last part is the verb, the resource's name is the path behind `/apis/`, the status
-//! is one of gRPC. What it does not say is left out: the groups of people, the headers of the request. Sources: the reference of
-//! `LogEntry` and `google.cloud.audit.AuditLog`, and `google/rpc/code.proto` for the codes.
+//! Takes a `LogEntry` with a `google.cloud.audit.AuditLog` payload; returns the audit event of the same request. The last part of the
+//! method is the verb, the name of the resource is the path after `/apis/`, the status is one of gRPC. What an entry does not
+//! contain is omitted: the groups of people, the headers of the request. Sources: the reference of both types, and
+//! `google/rpc/code.proto` for the codes.
 
 use super::super::json::{Raw, Type};
 use super::skipped;
 use crate::text::escape::push_json_string;
 
-/// What the name of a resource says: `core/v1/namespaces/NS/secrets/NAME`, `core/v1/secrets`.
+/// The object that a resource name identifies: `core/v1/namespaces/NS/secrets/NAME`, `core/v1/secrets`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Target<'n> {
     group: &'n str,
@@ -25,7 +26,7 @@ impl<'n> Target<'n> {
         let (group, version) = (parts.next()?, parts.next()?);
         let parts: Vec<&str> = parts.collect();
         let (namespace, rest) = match parts[..] {
-            // Those are subresources of the namespace itself.
+            // Subresources of the namespace itself.
             ["namespaces", _, "status" | "finalize"] => ("", &parts[..]),
             ["namespaces", namespace, _, ..] => (namespace, &parts[2..]),
             _ => ("", &parts[..]),
@@ -42,7 +43,7 @@ impl<'n> Target<'n> {
         })
     }
 
-    /// The path of a request for it.
+    /// The path of a request for the object.
     fn path(&self) -> String {
         let mut path =
             if self.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", self.group) };
@@ -62,7 +63,7 @@ impl<'n> Target<'n> {
     }
 }
 
-/// The status of HTTP that the apiserver had for one of gRPC. Those that it never has are errors of the server.
+/// The HTTP status of the apiserver that became a gRPC status. Codes that it never returns count as server errors.
 fn http_status(code: i64, verb: &str) -> u16 {
     match code {
         0 if verb == "create" => 201,
@@ -81,7 +82,7 @@ fn http_status(code: i64, verb: &str) -> u16 {
     }
 }
 
-/// The groups that a user is in by its name alone.
+/// The groups that a user is in because of its name.
 fn groups(user: &str) -> Vec<String> {
     let authenticated = "system:authenticated".to_owned();
     if let Some(account) = user.strip_prefix("system:serviceaccount:") {
@@ -98,11 +99,11 @@ fn groups(user: &str) -> Vec<String> {
     vec![authenticated]
 }
 
-/// Makes an audit event of an entry.
+/// Builds the audit event of an entry.
 ///
 /// # Errors
-/// With a reason of [`skipped`] where it is of another service, or its resource is not named.
-pub fn event(entry: Raw<'_>, payload: Raw<'_>) -> Result<Vec<u8>, &'static str> {
+/// Returns a reason of [`skipped`] if the entry is of another service or has no resource name.
+pub(super) fn event(entry: Raw<'_>, payload: Raw<'_>) -> Result<Vec<u8>, &'static str> {
     let text = |value: Option<Raw<'_>>| -> String {
         let text = value.and_then(Raw::string).unwrap_or_default();
         String::from_utf8_lossy(&text).into_owned()
@@ -198,7 +199,7 @@ pub fn event(entry: Raw<'_>, payload: Raw<'_>) -> Result<Vec<u8>, &'static str> 
     Ok(out)
 }
 
-/// Appends a member; nothing for an empty text.
+/// Appends a member, unless its value is empty.
 fn push(out: &mut Vec<u8>, key: &str, value: &str) {
     if !value.is_empty() {
         out.extend_from_slice(format!(",\"{key}\":").as_bytes());
@@ -206,7 +207,7 @@ fn push(out: &mut Vec<u8>, key: &str, value: &str) {
     }
 }
 
-/// Appends an object, whose `@type` (`core.k8s.io/v1.Secret`) says its kind.
+/// Appends an object, with its kind from `@type` (`core.k8s.io/v1.Secret`).
 fn push_object(object: Raw<'_>, out: &mut Vec<u8>) {
     let compact = object.compact();
     let kind = object.get("@type").and_then(Raw::string).unwrap_or_default();
@@ -227,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resources_are_read_from_their_names() {
+    fn reads_objects_from_resource_names() {
         let target = |name| Target::read(name).map(|target| (target.path(), target.namespace, target.name));
         for (name, path, namespace, object) in [
             ("core/v1/namespaces/a/secrets/b", "/api/v1/namespaces/a/secrets/b", "a", "b"),

@@ -169,14 +169,17 @@ impl Unwrapper {
     /// Unwraps the records of a buffer. `out` stays `None` as long as nothing is wrapped.
     fn records(&mut self, bytes: &[u8], depth: usize, out: &mut Option<Vec<u8>>) {
         // All before `done` is in `out`, if that is not `None`.
-        let (mut done, mut at) = (0, 0);
+        let (mut done, mut at, mut end) = (0, 0, 0);
         // All events of a log are alike.
         let is_viaq = is_viaq(bytes);
         let has_strings = stringified::may_be_in(bytes);
         let mut next_object = 0;
         while at < bytes.len() {
-            let end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
-            steps::add(end - at);
+            // A line with several records is searched once.
+            if at >= end {
+                end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
+                steps::add(end - at);
+            }
             let line = &bytes[at..end];
             if line.starts_with(PLAIN_START) && !is_viaq {
                 let changed =

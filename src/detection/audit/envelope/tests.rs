@@ -11,7 +11,7 @@ const EVENT: &str =
     r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a","user":{"username":"a\"\\ä\n"}}"#;
 
 #[test]
-fn raw_events_are_left_alone() {
+fn leaves_raw_events_alone() {
     for text in [
         EVENT.to_owned(),
         format!("{EVENT}\n{EVENT}\n"),
@@ -27,7 +27,7 @@ fn raw_events_are_left_alone() {
 }
 
 #[test]
-fn wrapped_and_raw_records_keep_their_order() {
+fn keeps_the_order_of_wrapped_and_raw_records() {
     let wrapped = json!({ "log": EVENT }).to_string();
     let text = format!("{EVENT}\n{wrapped}\n\n{EVENT}\n[{wrapped},{wrapped}]\n");
     assert_eq!(unwrapped(&text).unwrap(), format!("{EVENT}\n").repeat(5));
@@ -36,14 +36,14 @@ fn wrapped_and_raw_records_keep_their_order() {
 }
 
 #[test]
-fn openshift_moves_the_level_and_it_is_moved_back() {
+fn restores_the_level_that_openshift_moved() {
     let text = r#"{"kind":"Event","level":"info","auditID":"a","k8s_audit_level":"Metadata"}"#;
     let plain = r#"{"kind":"Event","level":"Metadata","auditID":"a"}"#;
     assert_eq!(unwrapped(text).unwrap(), format!("{plain}\n"));
 }
 
 #[test]
-fn a_body_of_keys_and_values_is_an_event() {
+fn reads_a_body_of_keys_and_values() {
     let body = json!({"body": {"kvlistValue": {"values": [
         {"key": "auditID", "value": {"stringValue": "a"}},
         {"key": "user", "value": {"kvlistValue": {"values": [{"key": "groups", "value": {"arrayValue": {"values": [{"stringValue": "b"}]}}}]}}},
@@ -55,7 +55,7 @@ fn a_body_of_keys_and_values_is_an_event() {
 }
 
 #[test]
-fn wrappers_in_wrappers_have_an_end() {
+fn limits_nested_wrappers() {
     let wrap = |text: &str| json!({ "log": text }).to_string();
     let text = (0..4).fold(EVENT.to_owned(), |text, _| wrap(&text));
     assert_eq!(unwrapped(&text).unwrap(), format!("{EVENT}\n"));
@@ -66,7 +66,7 @@ fn wrappers_in_wrappers_have_an_end() {
 }
 
 #[test]
-fn a_message_may_be_empty_or_compressed() {
+fn reads_empty_and_compressed_messages() {
     use std::io::Write as _;
     let mut unwrapper = Unwrapper::new(1 << 20);
     assert_eq!(unwrapper.unwrap_message(b" "), Some(Vec::new()));
@@ -78,7 +78,7 @@ fn a_message_may_be_empty_or_compressed() {
     assert_eq!(unwrapper.unwrap_message(EVENT.as_bytes()), None);
 }
 
-/// What wrappers are made of.
+/// Parts of wrappers.
 const TOKENS: &[&str] = &[
     "{",
     "}",
@@ -105,7 +105,7 @@ const TOKENS: &[&str] = &[
 
 proptest! {
     #[test]
-    fn a_text_comes_out_as_it_went_in(name in ".*", wraps in 1_usize..4) {
+    fn unwraps_the_original_text(name in ".*", wraps in 1_usize..4) {
         let event = json!({"kind": "Event", "auditID": "a", "name": name}).to_string();
         let text = (0..wraps).fold(event.clone(), |text, at| {
             let key = ["log", "message"][at % 2];
@@ -122,5 +122,34 @@ proptest! {
         let _ = unwrapper.unwrap(&bytes);
         let _ = unwrapper.unwrap_message(&bytes);
         let _ = unwrapper.unwrap_head(&bytes[..cut.min(bytes.len())]);
+    }
+}
+
+proptest! {
+    /// A line is the same event wherever a runtime splits it, whatever a client wrote into it.
+    #[test]
+    fn joins_a_line_that_is_split_anywhere(text in ".{0,20}", mut ends in proptest::collection::vec(0_usize..600, 0..6), how in 0_u8..4) {
+        let nested = json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "auditID": "n", "verb": "get"});
+        let body = json!([{"op": "add", "path": "/x", "value": nested}, text, nested, "\\\"{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\"}"]);
+        let outer = json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "auditID": "o", "requestObject": body}).to_string();
+        ends.iter_mut().for_each(|end| *end = outer.floor_char_boundary(*end % outer.len()));
+        ends.push(outer.len());
+        ends.sort_unstable();
+        let (mut log, mut start) = (String::new(), 0);
+        for end in ends {
+            let piece = &outer[start..end];
+            start = end;
+            let tag = if end == outer.len() { "F" } else { "P" };
+            let cri = format!("2026-11-23T03:46:20.8Z stdout {tag} {piece}");
+            log += &match how {
+                0 => cri,
+                1 => json!({"time": "t", "stream": "stdout", "logtag": tag, "log": piece}).to_string(),
+                2 => json!({"partial_message": tag == "P", "message": piece}).to_string(),
+                _ => json!({ "log": cri }).to_string(),
+            };
+            log.push('\n');
+        }
+        // A shipper that marks pieces marks the last one by the absence of the mark.
+        prop_assert_eq!(unwrapped(&log), Some(format!("{outer}\n")), "{}", log);
     }
 }
