@@ -181,7 +181,7 @@ fn is_credential(key: &str, value: &[u8]) -> bool {
         return false;
     }
     has_login(value)
-        || is_registry_file(key) && is_registry_configuration(value)
+        || is_registry_file(key) && is_registry_configuration(key, value)
         || is_google_key(value) && names_registry(key)
         || names_registry(key) && names_password(key) && value.len() <= MAX_PLAIN_LEN
 }
@@ -193,9 +193,10 @@ fn is_registry_file(key: &str) -> bool {
         .any(|file| key.ends_with(file))
 }
 
-fn is_registry_configuration(value: &[u8]) -> bool {
+fn is_registry_configuration(key: &str, value: &[u8]) -> bool {
     let contains = |text: &str| memchr::memmem::find(value, text.as_bytes()).is_some();
-    (contains("registr") || contains("[host"))
+    let is_only_for_registries = key.contains("registries") || key.ends_with("hosts.toml");
+    (is_only_for_registries || contains("registr"))
         && ["password", "auth", "identitytoken", "token"].into_iter().any(contains)
 }
 
@@ -336,7 +337,7 @@ mod tests {
             ("", vec![("key.json", GOOGLE)], false),
             (
                 "",
-                vec![("registries.yaml", "configs:\n  registry.local:\n    auth:\n      password: loot\n")],
+                vec![("registries.yaml", "configs:\n  reg.local:\n    auth:\n      password: loot\n")],
                 true,
             ),
             ("", vec![("DOCKER_PASSWORD", "loot")], true),
