@@ -988,13 +988,13 @@ fn a_full_store_pauses_reading_and_keeps_the_membership() {
     }
     assert!(place.stored().len() < written - 2000);
     let gone = ["revoked", "lost"].map(|what| {
-        daemon.metric(&format!("pullwatch_kafka_rebalances_total{{source=\"kafka\",event=\"{what}\""))
+        daemon.metric(&format!("pullwatch_kafka_rebalances_total{{event=\"{what}\",source=\"kafka\""))
     });
     assert!(gone.iter().sum::<f64>() < 1.0, "{gone:?} {:#?}", daemon.log());
     unlimit(&daemon);
     wait_for("all are stored", || place.stored().len() >= written);
     assert_eq!(not_once(&place.stored(), written), []);
-    let assigned = daemon.metric("pullwatch_kafka_rebalances_total{source=\"kafka\",event=\"assigned\"");
+    let assigned = daemon.metric("pullwatch_kafka_rebalances_total{event=\"assigned\",source=\"kafka\"");
     assert!((assigned - 1.0).abs() < f64::EPSILON, "{assigned}");
     assert_eq!(daemon.stop(), Some(0));
 }
@@ -1080,15 +1080,16 @@ fn a_match_that_is_too_large_does_not_block_others() {
             "{}, exactly_once: {is_exact}, correlate: {{topic: '{exchange}'}}",
             source(&events, &events)
         );
-        let read = |number: usize, user: &str| {
-            Some(event(&number.to_string(), "get", "registry").replace("mallory", user).into_bytes())
+        let read = |number: usize, user: &str, agent: &str| {
+            let event = event(&number.to_string(), "get", "registry");
+            Some(event.replace("mallory", user).replace("curl/8", agent).into_bytes())
         };
         // Incompressible.
         let parts = (0..1500_u32).map(|number| number.wrapping_mul(2_654_435_761).to_string());
         let long = parts.collect::<Vec<_>>().concat();
-        let mut messages: Vec<_> = (0..9).map(|number| read(number, "mallory")).collect();
-        messages.push(read(9, &long));
-        messages.push(read(10, "mallory"));
+        let mut messages: Vec<_> = (0..9).map(|number| read(number, "mallory", "curl/8")).collect();
+        messages.push(read(9, "trudy", &long));
+        messages.push(read(10, "mallory", "curl/8"));
         cluster.write(&events, &messages);
         let daemon = place.start(&settings, &sink);
         wait_for("the others meet", || place.many() == [("mallory".to_owned(), 10)]);

@@ -166,11 +166,14 @@ impl ConsumerState {
             if let Some(split) = self.split.get_mut(&topic, partition) {
                 split.give_up(&mut |message| builder.add(message));
             }
-            tracing::warn!(
-                topic,
-                partition,
-                "the rest of a line that was split by the container runtime did not arrive"
-            );
+            if let Some(suppressed) = self.split_log.admit() {
+                tracing::warn!(
+                    topic,
+                    partition,
+                    suppressed,
+                    "a line that the container runtime split is too long, or its rest did not arrive: evaluated as truncated"
+                );
+            }
             if let Some(assigned) = self.assigned.get(&topic, partition).copied() {
                 let position = Position { next: assigned.seen, committed: assigned.committed };
                 self.set_position(&topic, partition, position);
