@@ -249,9 +249,14 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
         load.count > self.limit / divisor || load.weight > self.weight_limit / divisor
     }
 
-    /// Evicts one entry if the map exceeds a limit, and returns it. The last entry is never evicted.
+    /// Whether entries have to be evicted. A single entry may exceed the limits.
+    pub fn exceeds_limits(&self) -> bool {
+        self.entries.len() > 1 && self.exceeds(self.total, 1)
+    }
+
+    /// Evicts one entry if the map exceeds a limit, and returns it.
     pub fn evict(&mut self) -> Option<(K, V)> {
-        if self.entries.len() <= 1 || !self.exceeds(self.total, 1) {
+        if !self.exceeds_limits() {
             return None;
         }
         let lowest = u32::from(self.exceeds(self.protected, 2));

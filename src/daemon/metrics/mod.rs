@@ -68,6 +68,7 @@ const EVICTIONS: [(&str, &str); 9] = [
     (evicted::CLUSTER_STATE, "cluster_state"),
     (evicted::CREDENTIALS, "credentials"),
     (evicted::GROUPS, "correlation_groups"),
+    (evicted::ADVANCED_GROUPS, "advanced_correlation_groups"),
     (evicted::OBSERVATIONS, "observations"),
     (evicted::LATE, "late_matches"),
     (evicted::THROTTLES, "throttles"),

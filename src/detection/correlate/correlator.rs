@@ -33,25 +33,64 @@ pub(super) struct CorrelationGroups {
     pub groups: LruMap<Digest, Group>,
     /// Closing time of each group's first tumbling window; empty for sliding windows.
     pub due: BTreeSet<(i64, Digest)>,
+    /// The time after which each group cannot affect anything; without groups that have an open tumbling window.
+    pub ends: BTreeSet<(i64, Digest)>,
 }
 
 impl CorrelationGroups {
     /// Changes a group, and updates what is derived from it.
     pub fn change<T>(&mut self, key: Digest, change: impl FnOnce(&Spec, &mut Group) -> T) -> T {
         let group = self.groups.touch(&key);
-        let before = group.due(&self.spec);
+        let before = (group.due(&self.spec), group.end(&self.spec));
         let result = change(&self.spec, group);
-        if self.spec.is_tumbling() {
-            let after = group.due(&self.spec);
-            if before != after {
-                self.due.extend(after.map(|due| (due, key)));
-                before.and_then(|due| self.due.take(&(due, key)));
-            }
-        }
-        let weight = group.weight();
-        self.groups.set_weight(&key, weight);
+        self.update_indexes(key, before);
         result
     }
+
+    /// Updates what is derived from a group that had these times ([`Group::due`], [`Group::end`]) before it changed.
+    pub fn update_indexes(&mut self, key: Digest, before: (Option<i64>, Option<i64>)) {
+        let Some(group) = self.groups.peek_mut(&key) else { return };
+        let (weight, rank) = (group.weight(), group.rank(&self.spec));
+        let (due, end) = (group.due(&self.spec), group.end(&self.spec));
+        if self.spec.is_tumbling() {
+            move_in_index(&mut self.due, key, before.0, due);
+        }
+        move_in_index(&mut self.ends, key, before.1, end);
+        self.groups.set_weight(&key, weight);
+        self.groups.set_rank(&key, rank);
+    }
+
+    /// Removes a group.
+    pub fn remove(&mut self, key: &Digest) -> Option<Group> {
+        let group = self.groups.remove(key)?;
+        self.forget_indexes(key, &group);
+        Some(group)
+    }
+
+    fn forget_indexes(&mut self, key: &Digest, group: &Group) {
+        group.due(&self.spec).and_then(|due| self.due.take(&(due, *key)));
+        group.end(&self.spec).and_then(|end| self.ends.take(&(end, *key)));
+    }
+
+    /// Removes the group that ended first, if that was before a time.
+    fn remove_ended(&mut self, before: i64) -> Option<(Digest, Group)> {
+        while let Some((end, key)) = self.ends.first().copied().filter(|(end, _)| *end < before) {
+            let is_current =
+                self.groups.peek_mut(&key).is_some_and(|group| group.end(&self.spec) == Some(end));
+            if is_current {
+                return self.remove(&key).map(|group| (key, group));
+            }
+            self.ends.remove(&(end, key));
+        }
+        None
+    }
+}
+
+fn move_in_index(index: &mut BTreeSet<(i64, Digest)>, key: Digest, before: Option<i64>, after: Option<i64>) {
+    if before != after {
+        before.and_then(|time| index.take(&(time, key)));
+    }
+    index.extend(after.map(|time| (time, key)));
 }
 
 impl Correlator {
@@ -78,7 +117,13 @@ impl Correlator {
                 (MAX_OBSERVATIONS / share).max(spec.capacity().saturating_mul(2).saturating_add(1024)),
             );
             let definition = definition(correlation, |feed| format!("{feed:?}"));
-            all.push(CorrelationGroups { spec, definition, groups, due: BTreeSet::new() });
+            all.push(CorrelationGroups {
+                spec,
+                definition,
+                groups,
+                due: BTreeSet::new(),
+                ends: BTreeSet::new(),
+            });
         }
         Correlator {
             correlations: all,
@@ -156,15 +201,14 @@ impl Correlator {
             while let Some((_, key)) = entry.due.first().copied().filter(|(due, _)| is_due(*due)) {
                 entry.due.pop_first();
                 let Some(group) = entry.groups.peek_mut(&key) else { continue };
+                let before = (None, group.end(&entry.spec));
                 while group.due(&entry.spec).is_some_and(&is_due) {
                     closed.extend(group.close_first(&entry.spec).map(|fired| (key, fired)));
                     if let (Some(markers), Some(until)) = (&mut self.markers, group.closed_until()) {
                         markers.push(WindowMarker::closed(correlation, key, until));
                     }
                 }
-                entry.due.extend(group.due(&entry.spec).map(|due| (due, key)));
-                let weight = group.weight();
-                entry.groups.set_weight(&key, weight);
+                entry.update_indexes(key, before);
                 entry.groups.mark_changed(&key);
             }
             if !closed.is_empty() {
@@ -174,12 +218,21 @@ impl Correlator {
         Vec::new()
     }
 
-    /// Evicts groups of a correlation until it is within its limits.
+    /// Removes groups of a correlation until it is within its limits: first those that cannot affect anything anymore,
+    /// then those that are furthest from satisfying the condition ([`Group::rank`]).
     pub(super) fn make_room(&mut self, correlation: usize) {
         let Some(entry) = self.correlations.get_mut(correlation) else { return };
-        while let Some((key, group)) = entry.groups.evict() {
-            self.stats.evicted_groups += 1;
-            group.due(&entry.spec).and_then(|due| entry.due.take(&(due, key)));
+        while entry.groups.exceeds_limits() {
+            let (key, group) = match entry.remove_ended(self.now) {
+                Some(ended) => ended,
+                None => {
+                    let Some((key, group)) = entry.groups.evict() else { return };
+                    entry.forget_indexes(&key, &group);
+                    self.stats.evicted_groups += 1;
+                    self.stats.evicted_advanced_groups += u64::from(group.rank(&entry.spec) > 0);
+                    (key, group)
+                }
+            };
             self.stored.gone(entry.definition, key, &group);
         }
     }
@@ -199,13 +252,8 @@ impl Correlator {
     pub fn expire(&mut self, before: i64) {
         self.finish_restore();
         for entry in &mut self.correlations {
-            let keys: Vec<Digest> = entry.groups.keys().copied().collect();
-            for key in keys {
-                let is_over =
-                    entry.groups.peek_mut(&key).is_some_and(|group| group.is_over(&entry.spec, before));
-                if is_over && let Some(group) = entry.groups.remove(&key) {
-                    self.stored.gone(entry.definition, key, &group);
-                }
+            while let Some((key, group)) = entry.remove_ended(before) {
+                self.stored.gone(entry.definition, key, &group);
             }
         }
     }

@@ -39,7 +39,11 @@
 //!
 //! Values are kept by digest (SHA-256, cut to 128 bits), a few of them as text. A full group first drops what cannot
 //! affect any window (of equal values all but the latest; of a sequence what is in no best chain), then its oldest
-//! observations. If all groups together exceed their limits, a group is evicted.
+//! observations.
+//!
+//! If the groups of a correlation exceed their limits, those go first that cannot affect anything anymore. Then a group is
+//! evicted, which is counted: groups that already hold a part of what the condition needs outlive a flood of groups that
+//! hold less, as long as they take at most half of the limits ([`LruMap`](crate::detection::lru::LruMap)).
 //!
 //! # Saved state
 //!
@@ -160,4 +164,6 @@ pub struct CorrelationStats {
     /// Observations dropped by full groups, and values beyond the capacity of a group.
     pub dropped: u64,
     pub evicted_groups: u64,
+    /// Those among them that had a part of what their condition needs ([`Group::rank`](group::Group::rank)).
+    pub evicted_advanced_groups: u64,
 }

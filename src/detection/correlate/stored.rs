@@ -122,11 +122,7 @@ impl Correlator {
             let entry = &mut self.correlations[index];
             let Some(group) = entry.groups.peek_mut(&key) else { continue };
             group.finish_restore(&entry.spec);
-            if entry.spec.is_tumbling() {
-                entry.due.extend(group.due(&entry.spec).map(|due| (due, key)));
-            }
-            let weight = group.weight();
-            entry.groups.set_weight(&key, weight);
+            entry.update_indexes(key, (None, None));
             correlations.insert(index);
         }
         for index in correlations {
@@ -148,6 +144,7 @@ impl Correlator {
             if let Some(own) = same {
                 own.groups.take_over(entry.groups);
                 own.due = entry.due;
+                own.ends = entry.ends;
                 continue;
             }
             dropped += entry.groups.len() as u64;

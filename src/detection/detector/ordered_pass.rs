@@ -130,6 +130,7 @@ impl<'d> OrderedPass<'d> {
             (evicted::CLUSTER_STATE, self.cluster_state.evicted()),
             (evicted::CREDENTIALS, self.cluster_state.evicted_credentials()),
             (evicted::GROUPS, lost.evicted_groups),
+            (evicted::ADVANCED_GROUPS, lost.evicted_advanced_groups),
             (evicted::OBSERVATIONS, lost.dropped),
             (evicted::LATE, lost.too_late),
             (evicted::THROTTLES, throttle.evicted()),

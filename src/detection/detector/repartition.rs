@@ -395,4 +395,5 @@ fn add(all: &mut correlate::CorrelationStats, one: &correlate::CorrelationStats)
     all.repeated += one.repeated;
     all.dropped += one.dropped;
     all.evicted_groups += one.evicted_groups;
+    all.evicted_advanced_groups += one.evicted_advanced_groups;
 }

@@ -40,6 +40,8 @@ pub mod evicted {
     pub const CREDENTIALS: &str = "known registry credentials";
     /// Groups of correlations.
     pub const GROUPS: &str = "correlation groups";
+    /// Groups of correlations that already held a part of what the condition needs. They are also counted as groups.
+    pub const ADVANCED_GROUPS: &str = "correlation groups close to their condition";
     /// Observations for which a group had no room.
     pub const OBSERVATIONS: &str = "matches in full correlation groups";
     /// Observations that came after their window had closed.

@@ -118,14 +118,43 @@ impl Group {
         8 + self.entries.len() + self.values.len() + self.suppressed.len() + bytes / ENTRY
     }
 
-    /// Whether nothing in it can affect an observation at this time or later.
-    pub fn is_over(&self, spec: &Spec, now: i64) -> bool {
-        let is_open = spec.is_tumbling() && !self.entries.is_empty();
-        let end = self.newest.max(self.closed_until);
+    /// The time after which nothing in the group can affect an observation; none while a tumbling window is open.
+    pub fn end(&self, spec: &Spec) -> Option<i64> {
+        if spec.is_tumbling() && !self.entries.is_empty() {
+            return None;
+        }
         let suppressed = self.suppressed.last_key_value().map(|(_, until)| *until);
-        let matters =
-            |end: i64| end.saturating_add(spec.timespan).saturating_add(spec.allowed_lateness) >= now;
-        !is_open && !end.max(suppressed).is_some_and(matters)
+        let last = self.newest.max(self.closed_until).max(suppressed).unwrap_or(i64::MIN);
+        Some(last.saturating_add(spec.timespan).saturating_add(spec.allowed_lateness))
+    }
+
+    /// How much of what the condition needs the group has, in thousandths. Groups of a higher rank are evicted later.
+    ///
+    /// It is 0 for less than half and less than two of what is needed, so that new groups always find room; for groups
+    /// that fired, since losing them repeats an alert and hides none; and for tumbling windows, which all matter equally.
+    pub fn rank(&self, spec: &Spec) -> u32 {
+        let is_suppressed = self.newest.is_some_and(|newest| {
+            self.suppressed.range(..=newest).next_back().is_some_and(|(_, until)| newest <= *until)
+        });
+        if spec.is_tumbling() || is_suppressed {
+            return 0;
+        }
+        let needed = spec.needed();
+        let progress = match spec.kind {
+            CorrelationKind::EventCount => self.entries.len(),
+            CorrelationKind::ValueCount | CorrelationKind::Temporal => self.values.len(),
+            // A sequence has to start with its first rule.
+            CorrelationKind::TemporalOrdered => {
+                let sources = u32::try_from(spec.feeds).unwrap_or(u32::MAX);
+                (0..sources).take_while(|&source| self.values.contains_key(&Digest::number(source))).count()
+            }
+        }
+        .min(needed);
+        if progress < 2 && progress.saturating_mul(2) < needed {
+            return 0;
+        }
+        let thousandths = progress as u128 * 1000 / needed.max(1) as u128;
+        u32::try_from(thousandths).unwrap_or(1000).max(u32::from(progress > 0))
     }
 
     /// Adds an observation. Returns false if it does not count.

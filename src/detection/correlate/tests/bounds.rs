@@ -29,6 +29,77 @@ fn groups_are_bounded_and_counted() {
     assert_eq!((correlator.groups(), correlator.weight()), (0, 0));
 }
 
+/// The groups of five denials, of a sequence of three rules, and of four values, each flooded by 60,000 other groups
+/// between any two of its steps from the second on.
+#[test]
+fn flood_of_groups_does_not_hide_one_close_to_its_condition() {
+    for (kind, sources, needed) in
+        [(Kind::EventCount, 1, 5), (Kind::TemporalOrdered, 3, 3), (Kind::ValueCount, 1, 4)]
+    {
+        let rules: Vec<_> = (0..7).map(|_| correlation(kind, sources, 3600, needed, None)).collect();
+        let mut correlator = Correlator::new(&rules);
+        let (mut number, mut fired) = (0_u64, Vec::new());
+        let mut identity = 0_u64;
+        for step in 0..usize::try_from(needed).unwrap() {
+            number += 1;
+            let value = format!("{step}");
+            let source = step % sources;
+            let key = vec![b"mallory".as_slice().into()];
+            fired.extend(correlator.observe(0, &Observation { key, ..seen(source, 0, number, &[&value]) }));
+            // One step alone is as much as each group of the flood has.
+            if step == 0 {
+                continue;
+            }
+            for _ in 0..60_000 {
+                number += 1;
+                identity += 1;
+                let key = vec![identity.to_le_bytes().as_slice().into()];
+                let source = sources - 1;
+                fired.extend(correlator.observe(0, &Observation { key, ..seen(source, 1, number, &["x"]) }));
+            }
+        }
+        assert_eq!(fired.len(), 1, "{kind}");
+        assert!(correlator.groups() <= MAX_GROUPS / 7 && correlator.stats().evicted_groups > 100_000);
+    }
+}
+
+/// Groups that hold much must not keep new ones from growing.
+#[test]
+fn advanced_groups_leave_room_for_new_ones() {
+    let mut correlator = Correlator::new(&[correlation(Kind::EventCount, 1, 3600, 5, None)]);
+    let mut number = 0_u64;
+    for identity in 0..100_000_u64 {
+        for _ in 0..4 {
+            number += 1;
+            let key = vec![identity.to_le_bytes().as_slice().into()];
+            assert!(correlator.observe(0, &Observation { key, ..seen(0, 0, number, &[]) }).is_none());
+        }
+    }
+    assert!(correlator.stats().evicted_advanced_groups > 10_000);
+    let fires = (0..5).filter(|step| {
+        let key = vec![b"mallory".as_slice().into()];
+        correlator.observe(0, &Observation { key, ..seen(0, 1, 1_000_000 + step, &[]) }).is_some()
+    });
+    assert_eq!(fires.count(), 1);
+}
+
+/// Groups whose window is over are removed first, and do not count as evicted.
+#[test]
+fn groups_that_ended_make_room_for_others() {
+    let mut correlator = Correlator::new(&[correlation(Kind::EventCount, 1, 10, 5, None)]);
+    for identity in 0..200_000_u64 {
+        let seconds = i64::try_from(identity / 1000).unwrap();
+        let key = vec![identity.to_le_bytes().as_slice().into()];
+        for number in 0..3 {
+            correlator.observe(
+                0,
+                &Observation { key: key.clone(), ..seen(0, seconds, identity * 3 + number, &[]) },
+            );
+        }
+    }
+    assert_eq!(correlator.stats().evicted_groups, 0);
+}
+
 #[test]
 fn long_lists_in_many_groups_are_bounded() {
     let rules: Vec<_> = (0..16).map(|_| correlation(Kind::ValueCount, 1, 1000, 10_000, None)).collect();
