@@ -64,7 +64,7 @@ const TRUNCATED: [(&str, &str); 3] =
     [(truncated::CUT, "cut"), (truncated::TOO_LONG, "too_long"), (truncated::APISERVER, "apiserver")];
 
 /// Label values of the kinds in [`evicted`].
-const EVICTIONS: [(&str, &str); 9] = [
+const EVICTIONS: [(&str, &str); 10] = [
     (evicted::CLUSTER_STATE, "cluster_state"),
     (evicted::CREDENTIALS, "credentials"),
     (evicted::GROUPS, "correlation_groups"),
