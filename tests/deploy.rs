@@ -1,6 +1,5 @@
-//! What is shipped to run beside others: the composition of containers, Prometheus' rules, the dashboard. No container runs here; what
-//! can be held against the code is, and Prometheus' own tools judge the rest where they are installed (Debian: prometheus,
-//! prometheus-alertmanager).
+//! The deployment files: docker-compose.yml, Prometheus rules, dashboard. Runs no container; checks the files against the code, and with
+//! Prometheus' own tools if they are installed (Debian: prometheus, prometheus-alertmanager).
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,7 +22,7 @@ fn text(path: &str) -> String {
     fs::read_to_string(project(path)).unwrap()
 }
 
-/// Every string under a key, wherever it is.
+/// Collects every string under a key, at any depth.
 fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a str>) {
     match value {
         Value::Object(members) => {
@@ -39,7 +38,7 @@ fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a str>) {
     }
 }
 
-/// The metric with this name, or the histogram that has this series.
+/// Returns the metric with this name, or the histogram with this series.
 fn metric(name: &str) -> Option<&'static Definition> {
     let exact = TABLE.iter().find(|metric| metric.name == name);
     exact.or_else(|| {
@@ -48,17 +47,17 @@ fn metric(name: &str) -> Option<&'static Definition> {
     })
 }
 
-/// Holds an expression against the table: its metrics are there, and have the labels that it selects by. Returns the metrics.
-fn judge(expression: &str, wrong: &mut Vec<String>) -> BTreeSet<&'static str> {
+/// Checks an expression against the table: its metrics exist and have the labels that it uses. Returns the metrics.
+fn check_expression(expression: &str, wrong: &mut Vec<String>) -> BTreeSet<&'static str> {
     let name = Regex::new(r"\b((?:pullwatch|process)_\w+)(?:\{([^}]*)\})?").unwrap();
     let label = Regex::new(r#"(\w+)\s*(?:=~|!~|!=|=)\s*""#).unwrap();
     let grouped = Regex::new(r"\bby \(([^)]*)\)").unwrap();
     let mut used = BTreeSet::new();
-    // Those of the scrape, and the bound of a bucket.
+    // Labels of the scrape, and the bound of a bucket.
     let mut there = BTreeSet::from(["instance", "job", "le"]);
     for found in name.captures_iter(expression) {
         let Some(definition) = metric(&found[1]) else {
-            wrong.push(format!("there is no metric {}, in {expression}", &found[1]));
+            wrong.push(format!("unknown metric {}, in {expression}", &found[1]));
             continue;
         };
         used.insert(definition.name);
@@ -72,26 +71,26 @@ fn judge(expression: &str, wrong: &mut Vec<String>) -> BTreeSet<&'static str> {
         let counts = definition.kind == "counter" || found[1] != *definition.name;
         let rated = Regex::new(&format!(r"(rate|increase)\({}\b", &found[1])).unwrap().is_match(expression);
         if rated && !counts {
-            wrong.push(format!("{} is no counter, in {expression}", definition.name));
+            wrong.push(format!("{} is not a counter, in {expression}", definition.name));
         }
     }
     for list in grouped.captures_iter(expression) {
         for asked in list[1].split(',').map(str::trim).filter(|asked| !there.contains(asked)) {
-            wrong.push(format!("nothing has a label {asked}, in {expression}"));
+            wrong.push(format!("unknown label {asked}, in {expression}"));
         }
     }
     used
 }
 
 #[test]
-fn dashboard_and_alert_rules_use_metrics_and_labels_that_exist() {
+fn dashboard_and_alerting_rules_use_existing_metrics_and_labels() {
     let dashboard: Value = serde_json::from_str(&text(DASHBOARD)).unwrap();
     let mut expressions = Vec::new();
     all(&dashboard, "expr", &mut expressions);
     all(&dashboard, "definition", &mut expressions);
     assert!(expressions.len() > 30, "{}", expressions.len());
     let alerts = text(ALERTS);
-    // Each rule's expression, which may go over several lines, up to its next key.
+    // The expression of each rule, possibly on several lines, up to the next key.
     let rule = Regex::new(r"(?s)\n +expr: (.*?)\n +(?:for|labels):").unwrap();
     let rules: Vec<_> = rule.captures_iter(&alerts).map(|found| found[1].to_owned()).collect();
     assert_eq!(rules.len(), alerts.matches("- alert: ").count());
@@ -99,24 +98,24 @@ fn dashboard_and_alert_rules_use_metrics_and_labels_that_exist() {
     let mut wrong = Vec::new();
     let mut used = BTreeSet::new();
     for expression in expressions.into_iter().chain(rules.iter().map(String::as_str)) {
-        used.extend(judge(expression, &mut wrong));
+        used.extend(check_expression(expression, &mut wrong));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // What loses something, or shows that nothing works, is watched.
+    // Metrics of losses and failures must be used.
     for must in TABLE.iter().map(|metric| metric.name) {
         let loss =
             ["malformed", "truncated", "evictions", "dead_letters", "dropped", "errors", "full", "failures"];
         if loss.iter().any(|loss| must.contains(loss)) {
-            assert!(used.contains(must), "{must} is neither on the dashboard nor in a rule");
+            assert!(used.contains(must), "{must} is used neither on the dashboard nor in an alerting rule");
         }
     }
 }
 
 #[test]
-fn a_metric_or_a_label_that_is_not_there_is_found() {
+fn detects_unknown_metrics_and_labels() {
     let wrong = |expression| {
         let mut wrong = Vec::new();
-        judge(expression, &mut wrong);
+        check_expression(expression, &mut wrong);
         wrong.len()
     };
     assert_eq!(wrong("sum by (rule) (rate(pullwatch_alerts_total{priority=\"Error\"}[5m]))"), 0);
@@ -131,10 +130,10 @@ fn a_metric_or_a_label_that_is_not_there_is_found() {
     assert_eq!(wrong("rate(pullwatch_store_size_bytes[5m])"), 1);
 }
 
-/// Runs a tool of Prometheus; false where it is not installed.
+/// Runs a tool of Prometheus; returns false if it is not installed.
 fn tool(name: &str, arguments: &[&str]) -> bool {
     let Ok(output) = Command::new(name).args(arguments).current_dir(project("")).output() else {
-        eprintln!("not run, since {name} is not installed: {name} {}", arguments.join(" "));
+        eprintln!("skipped, {name} is not installed: {name} {}", arguments.join(" "));
         return false;
     };
     let says = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -143,7 +142,7 @@ fn tool(name: &str, arguments: &[&str]) -> bool {
 }
 
 #[test]
-fn prometheus_and_alertmanager_take_their_configurations() {
+fn prometheus_and_alertmanager_accept_their_configurations() {
     if tool("promtool", &["check", "config", "samples/compose/prometheus.yml"]) {
         tool("promtool", &["check", "rules", ALERTS]);
         tool("promtool", &["test", "rules", "tests/deploy/alerts.test.yml"]);
@@ -152,7 +151,7 @@ fn prometheus_and_alertmanager_take_their_configurations() {
 }
 
 #[test]
-fn the_composition_is_pinned_and_bound_to_the_loopback_and_its_files_are_there() {
+fn compose_images_are_pinned_ports_are_on_loopback_and_mounts_exist() {
     let compose = text("docker-compose.yml");
     let images = Regex::new(r"(?m)^\s*(?:image|x-kafka-image): (?:&[\w-]+ )?([^*\s]+)$").unwrap();
     let images: Vec<_> = images.captures_iter(&compose).map(|found| found[1].to_owned()).collect();
@@ -161,7 +160,7 @@ fn the_composition_is_pinned_and_bound_to_the_loopback_and_its_files_are_there()
     for image in &images {
         assert!(pinned.is_match(image), "{image} is not pinned");
     }
-    // Tests and composition have the same Kafka.
+    // Tests and docker-compose.yml use the same Kafka.
     let pom = text("tests/kafka/pom.xml");
     let kafka =
         Regex::new("<kafka.version>(.+)</kafka.version>").unwrap().captures(&pom).unwrap()[1].to_owned();
@@ -183,7 +182,7 @@ fn the_composition_is_pinned_and_bound_to_the_loopback_and_its_files_are_there()
 }
 
 #[test]
-fn the_composition_gives_pullwatch_rules_that_it_takes() {
+fn the_compose_rules_load() {
     let rules = ["rules", "check", "--strict", "rules.d", "samples/compose/rules.d"];
     let output = pullwatch().args(rules).current_dir(project("")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -191,7 +190,7 @@ fn the_composition_gives_pullwatch_rules_that_it_takes() {
 
 #[test]
 #[cfg_attr(not(feature = "kafka"), ignore = "this build does not support Kafka")]
-fn the_composition_gives_pullwatch_a_configuration_that_it_takes() {
+fn the_compose_configuration_is_valid() {
     let config = ["config", "check", "samples/compose/pullwatch.yaml"];
     let output = pullwatch().args(config).current_dir(project("")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -199,7 +198,7 @@ fn the_composition_gives_pullwatch_a_configuration_that_it_takes() {
 
 #[test]
 #[cfg(unix)]
-fn the_generator_writes_events_of_now_that_were_never_seen() {
+fn the_generator_writes_new_events_with_current_times() {
     let mut generator = Command::new("sh")
         .arg(project("samples/compose/generate.sh"))
         .env("SAMPLES", project("samples/audit"))

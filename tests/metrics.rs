@@ -1,4 +1,4 @@
-//! What the daemon counts, as Prometheus would read it from the real binary.
+//! The metrics of a running daemon, as Prometheus scrapes them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,11 +9,10 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
-use common::pullwatch;
+use common::{pullwatch, wait_for};
 
-/// A daemon, and where it listens.
+/// A running daemon and the address of its server.
 struct Daemon {
     child: Child,
     address: String,
@@ -29,7 +28,7 @@ impl Drop for Daemon {
 }
 
 impl Daemon {
-    /// Reads the sample log, in a folder without rules of its own.
+    /// Follows the sample log, in a directory without rule files.
     fn start() -> Daemon {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("audit.log");
@@ -50,7 +49,7 @@ impl Daemon {
         let serving = lines.find(|line| line.contains("serving metrics")).unwrap();
         let serving: serde_json::Value = serde_json::from_str(&serving).unwrap();
         let address = serving["address"].as_str().unwrap().to_owned();
-        // Whoever writes to a pipe that nobody reads waits.
+        // A pipe that is not read would block the daemon.
         std::thread::spawn(move || lines.for_each(drop));
         Daemon { child, address, log_size, folder }
     }
@@ -63,7 +62,7 @@ impl Daemon {
         answer
     }
 
-    /// All series by their name and labels.
+    /// Values by series, as `name{labels}`.
     fn metrics(&self) -> BTreeMap<String, f64> {
         let text = self.get("/metrics");
         let series =
@@ -76,17 +75,15 @@ impl Daemon {
 }
 
 #[test]
-fn a_read_log_shows_in_every_gauge_and_counter() {
+fn reports_a_read_log_in_gauges_and_counters() {
     let daemon = Daemon::start();
-    let metrics = loop {
-        let metrics = daemon.metrics();
+    let mut metrics = BTreeMap::new();
+    wait_for("all alerts are delivered", || {
+        metrics = daemon.metrics();
         let delivered = metrics.get(r#"pullwatch_sink_deliveries_total{sink="stdout"}"#);
         let is_read = metrics[r#"pullwatch_source_bytes_total{source="audit"}"#] >= daemon.log_size;
-        if is_read && delivered > Some(&0.0) && delivered == metrics.get("pullwatch_store_alerts") {
-            break metrics;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    };
+        is_read && delivered > Some(&0.0) && delivered == metrics.get("pullwatch_store_alerts")
+    });
     let value = |name: &str| *metrics.get(name).unwrap_or_else(|| panic!("no {name} in {metrics:#?}"));
     let sum = |name: &str| {
         metrics.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum::<f64>()
@@ -110,7 +107,7 @@ fn a_read_log_shows_in_every_gauge_and_counter() {
 }
 
 #[test]
-fn a_match_that_comes_too_late_is_counted_while_it_runs() {
+fn counts_late_matches_while_running() {
     let daemon = Daemon::start();
     let path = daemon.folder.path().join("audit.log");
     let log = fs::read_to_string(&path).unwrap();
@@ -124,20 +121,18 @@ fn a_match_that_comes_too_late_is_counted_while_it_runs() {
         log.lines().filter(lists).map(|line| line.replace("2026-11-23", "2025-11-23") + "\n").collect();
     let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
     file.write_all(late.as_bytes()).unwrap();
-    while daemon.metrics()[r#"pullwatch_evictions_total{kind="late_matches"}"#] < 1.0 {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_for("the match is counted", || {
+        daemon.metrics()[r#"pullwatch_evictions_total{kind="late_matches"}"#] >= 1.0
+    });
 }
 
 #[test]
-fn every_metric_that_is_documented_is_there() {
+fn exports_every_documented_metric() {
     let daemon = Daemon::start();
-    while daemon.metrics()["pullwatch_rules_loaded"] < 1.0 {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for("rules are loaded", || daemon.metrics()["pullwatch_rules_loaded"] >= 1.0);
     let text = daemon.get("/metrics");
     for metric in pullwatch::daemon::metrics::TABLE {
-        // What only a webhook, a file of certificates or a throttle brings has no series before.
+        // Series that depend on a webhook, a Kafka source, certificate files or credentials do not exist yet.
         let is_there = text.contains(&format!("# TYPE {} {}", metric.name, metric.kind));
         let needs_more = ["_webhook_", "_kafka_", "_secret_file_", "_credential_", "_http_requests"];
         assert!(is_there || needs_more.iter().any(|part| metric.name.contains(part)), "{}", metric.name);

@@ -1,4 +1,4 @@
-//! The daemon on real files: stops, rules that change, standard input. What kills and rotations do to it is in `crash/`.
+//! The daemon on real files: restarts, rule reloads, standard input. Crashes and rotation are tested in `crash/`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{RULE, event, pullwatch};
+use common::{RULE, event, pullwatch, wait_for};
 use pullwatch::daemon::store::{Filter, Reader};
 
-/// A place for a log, rules and a state directory.
+/// A directory with a log, rules and a state directory.
 struct Place {
     folder: tempfile::TempDir,
 }
@@ -69,11 +69,9 @@ impl Place {
         counts
     }
 
-    /// Waits until the store holds so many alerts.
+    /// Waits until the store holds this number of alerts.
     fn wait_for(&self, count: usize) {
-        while self.stored().len() < count {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_for("alerts are stored", || self.stored().len() >= count);
     }
 }
 
