@@ -32,6 +32,7 @@ pub trait Feed: Send + 'static {
 pub struct FeedError(Box<dyn std::error::Error + Send + Sync>);
 
 impl FeedError {
+    /// Wraps an error of what is behind the feed.
     pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         FeedError(error.into())
     }

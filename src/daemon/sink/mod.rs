@@ -38,8 +38,8 @@ pub(crate) use feed::StoreFeed;
 pub use feed::{Feed, FeedClosed, FeedError};
 pub(crate) use kafka::TransactionalProducer;
 pub use metrics::SinkMetrics;
-pub use worker::Reopen;
-pub use worker::{Sink, SinkError, run};
+
+pub use worker::{Reopen, Sink, SinkError, run};
 
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use crate::daemon::sink::error::SettingsError;
 use crate::daemon::sink::failure::{Failure, Reason};
 use crate::daemon::sink::tls::{Tls, server_name};
 
-/// The name of a receiver of datagrams is last_check up again after so long: nothing else would tell that it moved.
+/// How long the resolved address of a receiver of datagrams is used. Nothing else would show that the receiver moved.
 const DNS_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long to wait for the server to reject the client certificate. With TLS 1.3 the client can write before that.

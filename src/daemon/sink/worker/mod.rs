@@ -119,6 +119,7 @@ impl Sink {
         Ok(Sink { config, filter, destination, counts, reopen: Reopen::default() })
     }
 
+    /// Returns a handle that makes the sink open its file again.
     pub fn reopen(&self) -> Reopen {
         self.reopen.clone()
     }
