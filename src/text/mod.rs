@@ -6,8 +6,8 @@
 
 pub mod diagnostics;
 pub mod escape;
-pub mod located;
-pub mod name_patterns;
+pub(crate) mod located;
+pub(crate) mod name_patterns;
 pub(crate) mod suggest;
-pub mod timespan;
-pub mod yaml;
+pub(crate) mod timespan;
+pub(crate) mod yaml;

@@ -4,16 +4,16 @@
 //! that is safe to show. Nothing of rules, I/O or cluster state may enter this module, and no field that a client chooses is
 //! trusted.
 
-pub mod buffer_scan;
+pub(crate) mod buffer_scan;
 pub mod envelope;
 pub mod event;
 pub mod event_id;
-pub mod json;
+pub(crate) mod json;
 pub(crate) mod json_prefix;
-pub mod literals;
+pub(crate) mod literals;
 pub(crate) mod outcome;
-pub mod redact;
+pub(crate) mod redact;
 #[cfg_attr(not(fuzzing), doc(hidden))]
 pub mod steps;
 pub mod time;
-pub mod uri;
+pub(crate) mod uri;

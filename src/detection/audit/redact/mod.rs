@@ -25,7 +25,7 @@ use super::json::{Pointer, Raw, Type};
 use crate::text::escape::{MAX_SHOWN_LEN, escape_json};
 pub(crate) use check::{is_host, is_user as is_user_name};
 use schema::Node;
-pub use show::{MAX_SHOW_PATHS, ShowList};
+pub use show::ShowList;
 
 /// Replaces a redacted value of which not even the length is shown.
 pub const REDACTED: &str = "<redacted>";

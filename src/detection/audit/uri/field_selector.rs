@@ -46,11 +46,6 @@ impl FieldSelector {
         Ok(FieldSelector { requirements })
     }
 
-    /// Whether it selects every object.
-    pub(crate) fn is_everything(&self) -> bool {
-        self.requirements.is_empty()
-    }
-
     /// Whether an object whose `field` has this value can match. What the selector says of other fields is not considered.
     pub(crate) fn may_match(&self, field: &str, value: &[u8]) -> bool {
         self.requirements

@@ -1,15 +1,14 @@
 //! Request URIs, read as the kube-apiserver reads them.
 //!
-//! Takes `requestURI` as the client wrote it. Returns query parameters ([`query`]), field and label selectors
-//! ([`field_selector`], [`label_selector`]) and what the path names ([`path`]), each exactly as Go's `net/url`,
-//! `k8s.io/apimachinery` and `k8s.io/apiserver` read it, so that what excludes a request from suspicion is what the apiserver
-//! did. Where versions of the apiserver read a query differently, [`query::Readings`] holds every reading.
-//! Nothing lenient may enter: a guess at what a client meant is a way to evade a rule.
+//! Takes `requestURI` as the client wrote it. Returns query parameters ([`query`]), field selectors ([`field_selector`]) and what
+//! the path names ([`path`]), each exactly as Go's `net/url`, `k8s.io/apimachinery` and `k8s.io/apiserver` read it, so that what
+//! excludes a request from suspicion is what the apiserver did. Where versions of the apiserver read a query differently,
+//! [`query::Readings`] holds every reading. Label selectors are not read: the labels of secrets are unknown, so they exclude
+//! nothing. Nothing lenient may enter: a guess at what a client meant is a way to evade a rule.
 
 use std::borrow::Cow;
 
 pub(crate) mod field_selector;
-pub(crate) mod label_selector;
 pub(crate) mod path;
 pub(crate) mod query;
 
@@ -82,17 +81,6 @@ pub(crate) fn parameter<'a>(uri: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>>
     })
 }
 
-/// All values of a query parameter, with malformed parts kept. For suspicion only: never to exclude a request from it.
-pub(crate) fn lenient_parameters(uri: &[u8], name: &[u8]) -> Vec<Vec<u8>> {
-    query_part(uri)
-        .split(|byte| matches!(byte, b'&' | b';'))
-        .filter_map(|parameter| {
-            let equals = memchr::memchr(b'=', parameter)?;
-            (*decode(&parameter[..equals]) == *name).then(|| decode(&parameter[equals + 1..]).into_owned())
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +95,5 @@ mod tests {
         assert_eq!(parameter(uri, b"x").unwrap(), &b""[..]);
         assert_eq!(parameter(uri, b"nosuch"), None);
         assert_eq!(parameter(b"/api?a=%zz&b=1", b"b"), None);
-        assert_eq!(lenient_parameters(b"/api?a=%zz&%62=%31;b=2&c", b"b"), [b"1", b"2"]);
     }
 }

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 
 use super::field_selector::FieldSelector;
-use super::label_selector::LabelSelector;
 use super::{decode, is_well_encoded, query_part};
 
 /// The number of parameters above which current versions of Go return none at all (`GODEBUG=urlmaxqueryparams`).
@@ -57,12 +56,6 @@ impl<'a> Query<'a> {
         self.first(key).map(|value| !(value == b"0" || is_false(value)))
     }
 
-    /// An integer option. `Err` if it is malformed: the apiserver answers 400.
-    pub(crate) fn integer(&self, key: &str) -> Option<Result<i64, std::num::ParseIntError>> {
-        // What is not UTF-8 becomes a character that no integer has.
-        self.first(key).map(|value| String::from_utf8_lossy(value).parse())
-    }
-
     /// Whether the query asks for a dry run. For a deletion this holds only if the request had no body: the apiserver ignores
     /// the options of the query if there is one.
     pub(crate) fn is_dry_run(&self) -> bool {
@@ -72,11 +65,6 @@ impl<'a> Query<'a> {
     /// The field selector. `Err` if it is malformed: the apiserver answers 400. An absent or empty one selects everything.
     pub(crate) fn field_selector(&self) -> Result<FieldSelector, super::field_selector::Malformed> {
         FieldSelector::parse(self.first("fieldSelector").unwrap_or_default())
-    }
-
-    /// The label selector. `Err` if it is malformed: the apiserver answers 400. An absent or empty one selects everything.
-    pub(crate) fn label_selector(&self) -> Result<LabelSelector, super::label_selector::Malformed> {
-        LabelSelector::parse(self.first("labelSelector").unwrap_or_default())
     }
 }
 
@@ -139,15 +127,6 @@ impl<'a> Readings<'a> {
             query
                 .field_selector()
                 .is_ok_and(|selector| selector.required(field).any(|value| values.contains(&value)))
-        })
-    }
-
-    /// Whether neither selector restricts the request, in any reading.
-    pub(crate) fn selects_everything(&self) -> bool {
-        self.all(|query| {
-            query.field_selector().is_ok_and(|selector| selector.is_everything())
-                && query.label_selector().is_ok_and(|selector| selector.is_everything())
-                && query.first("shardSelector").unwrap_or_default().is_empty()
         })
     }
 }
@@ -232,18 +211,10 @@ mod tests {
         let readings = Readings::of(uri);
         let query = readings.current();
         assert!(query.is_dry_run() && !Readings::of(b"/x?dryrun=All").current().is_dry_run());
-        assert!(query.integer("limit").unwrap().is_err() && query.integer("n").unwrap().is_err());
-        assert_eq!(Readings::of(b"/x?limit=%2B5").current().integer("limit"), Some(Ok(5)));
         assert_eq!(query.first("continue"), Some(&b"+"[..]));
         assert_eq!(query.first("a b"), Some(&b"A"[..]));
         assert_eq!((query.flag("f"), query.flag("absent")), (Some(false), None));
         assert_eq!(query.all("limit").count(), 2);
-        assert!(
-            Readings::of(b"/x").selects_everything()
-                && Readings::of(b"/x?labelSelector=").selects_everything()
-        );
-        assert!(!Readings::of(b"/x?label%53elector=a").selects_everything());
-        assert!(!Readings::of(b"/x?labelSelector=(").selects_everything());
     }
 
     #[test]
