@@ -107,7 +107,7 @@ fn limit(connections: &Connections, stream: TcpStream) -> io::Result<LimitedStre
 
 /// A connection that is closed when its client reads nothing for too long, or when another one needs its place.
 #[derive(Debug)]
-pub(crate) struct LimitedStream {
+pub struct LimitedStream {
     stream: TcpStream,
     /// Runs while the client reads nothing.
     stalled: Option<Pin<Box<Sleep>>>,

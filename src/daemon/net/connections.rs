@@ -43,7 +43,7 @@ struct Connection {
 
 /// The open connections of a port.
 #[derive(Clone, Debug)]
-pub(crate) struct Connections {
+pub struct Connections {
     limits: Arc<Limits>,
     state: Arc<Mutex<State>>,
 }

@@ -55,30 +55,30 @@ impl LineTracker {
             return LineRole::Record;
         }
         if let Some(cri) = CriLine::parse(line) {
-            return self.push_piece(cri.stream.to_vec(), cri.piece);
+            return self.push_piece(cri.stream, cri.piece);
         }
         if self.open.is_empty() && line.len() < MIN_PIECE_RECORD {
             self.is_raw_open = is_raw_open(line);
             return LineRole::Record;
         }
         let mut role = None;
-        piece_of(line, |stream, piece| role = Some(self.push_piece(stream, piece)));
+        piece_of(line, |stream, piece| role = Some(self.push_piece(&stream, piece)));
         role.unwrap_or_else(|| {
             self.is_raw_open = is_raw_open(line);
             LineRole::Record
         })
     }
 
-    fn push_piece(&mut self, stream: Vec<u8>, piece: Piece<'_>) -> LineRole {
-        let was_open = self.open.contains(&stream);
+    fn push_piece(&mut self, stream: &[u8], piece: Piece<'_>) -> LineRole {
+        let was_open = self.open.contains(stream);
         // Without room for text: only the state of the line is kept.
-        let joined = self.open.push(|| stream.clone(), piece, 0);
+        let joined = self.open.push(|| stream.to_vec(), piece, 0);
         let is_continuation = was_open && joined == Joined::Incomplete;
-        if !self.is_abandoned(&stream) {
+        if !self.is_abandoned(stream) {
             return LineRole::Record;
         }
-        if !is_continuation || !self.open.contains(&stream) {
-            self.abandoned.retain(|abandoned| *abandoned != stream);
+        if !is_continuation || !self.open.contains(stream) {
+            self.abandoned.retain(|abandoned| abandoned != stream);
         }
         if is_continuation { LineRole::Abandoned } else { LineRole::Record }
     }

@@ -95,7 +95,8 @@ impl Consumer {
         let thread = std::thread::Builder::new()
             .name("kafka".to_owned())
             .spawn(move || {
-                runtime.block_on(ConsumerLoop { client: &loop_client, phase: phase_receiver, settings }.run())
+                runtime
+                    .block_on(ConsumerLoop { client: &loop_client, phase: phase_receiver, settings }.run());
             })
             .map_err(Error::Thread)?;
         Ok(Consumer { client, phase, thread })
