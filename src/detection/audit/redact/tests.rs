@@ -117,7 +117,7 @@ fn shows_the_paths_of_a_rule_but_no_secrets() {
     assert!(shown_with(parameter, &["ka.uri.param[command]"]).contains("command=-c&input=<"));
     let mut list = ShowList::default();
     assert!(list.add("requestObject").is_err() && list.add("/").is_err() && list.add("ka.uri").is_err());
-    for _ in 0..MAX_SHOW_PATHS {
+    for _ in 0..super::show::MAX_SHOW_PATHS {
         list.add("/a").unwrap();
     }
     assert!(list.add("/a").is_err() && list.all_candidates() == u32::MAX);
