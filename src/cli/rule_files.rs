@@ -79,7 +79,7 @@ pub fn load(paths: &[PathBuf], matching: Matching) -> anyhow::Result<Loaded> {
 /// Loads rules from files already read, like [`load`].
 pub fn load_files(files: &[SourceFile], matching: Matching) -> anyhow::Result<Loaded> {
     let loaded = rules::load(files, &rules::Options { matching });
-    tracing::info!(files = files.len(), rules = loaded.rules.rules.len(), "loaded rules");
+    tracing::debug!(files = files.len(), rules = loaded.rules.rules.len(), "loaded rules");
     let errors = loaded.count(Severity::Error);
     if errors > 0 {
         let wrong: Vec<_> = loaded

@@ -1,13 +1,15 @@
 //! Text that people write and read.
 //!
 //! Takes text of rule files, audit policies and configuration files, and of events; returns YAML nodes with positions, diagnostics,
-//! parsed durations and name patterns, and text that is safe to print. It is the lowest layer: rules, policies, configuration and
+//! parsed durations, sizes and name patterns, and text that is safe to print. It is the lowest layer: rules, policies, configuration and
 //! outputs use it, and nothing of theirs may enter it.
 
 pub mod diagnostics;
 pub mod escape;
 pub(crate) mod located;
 pub(crate) mod name_patterns;
+#[cfg(feature = "daemon")]
+pub(crate) mod size;
 pub(crate) mod suggest;
 pub(crate) mod timespan;
 pub(crate) mod yaml;

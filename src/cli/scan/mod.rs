@@ -21,6 +21,7 @@ use crate::detection::alert::Priority;
 use crate::detection::audit::redact::RedactionKey;
 use crate::detection::detector::{Detector, Options};
 use crate::detection::rules::Matching;
+use crate::text::size;
 
 /// Scan audit logs and print alerts
 ///
@@ -120,16 +121,10 @@ pub(super) fn priority(word: &str) -> Result<Priority, String> {
 const EVENT_SIZES: std::ops::RangeInclusive<usize> = 1024..=(u32::MAX as usize / 2);
 
 pub(super) fn size(text: &str) -> Result<usize, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
-        "" | "B" => 1,
-        "K" | "KB" | "KIB" => 1 << 10,
-        "M" | "MB" | "MIB" => 1 << 20,
-        "G" | "GB" | "GIB" => 1 << 30,
-        _ => return Err("invalid size: expected a number of bytes, such as 64M".to_owned()),
-    };
-    let size = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
-    size.filter(|size| EVENT_SIZES.contains(size))
+    let size = size::parse(text).ok_or("invalid size: expected a number of bytes, such as 64M")?;
+    usize::try_from(size)
+        .ok()
+        .filter(|size| EVENT_SIZES.contains(size))
         .ok_or_else(|| "size out of range: expected 1K to 2047M".to_owned())
 }
 

@@ -8,6 +8,7 @@ use super::Reader;
 use crate::daemon::sink::Secret;
 use crate::detection::alert::Priority;
 use crate::text::diagnostics::{Diagnostic, Span};
+use crate::text::size;
 use crate::text::suggest::did_you_mean;
 use crate::text::timespan;
 use crate::text::yaml::{self, Node};
@@ -230,7 +231,7 @@ impl Reader<'_> {
 
     pub(super) fn size(&mut self, node: &Node, key: &str, min: u64, max: u64) -> Option<u64> {
         let text = self.text(node, key)?;
-        let size = bytes(&text).filter(|size| (min..=max).contains(size));
+        let size = size::parse(&text).filter(|size| (min..=max).contains(size));
         if let (None, Some(found)) = (size, node.get(key)) {
             self.error(
                 found,
@@ -240,20 +241,6 @@ impl Reader<'_> {
         }
         size
     }
-}
-
-/// Parses a size in bytes: `64M`, `1 GiB`, `1000`.
-fn bytes(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let factor: u64 = match text[digits.len()..].to_ascii_uppercase().as_str() {
-        "" | "B" => 1,
-        "K" | "KB" | "KIB" => 1 << 10,
-        "M" | "MB" | "MIB" => 1 << 20,
-        "G" | "GB" | "GIB" => 1 << 30,
-        _ => return None,
-    };
-    digits.trim().parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// Expands environment variables: `${NAME}`, `${NAME:-default}`. `$$` is a literal dollar sign.
