@@ -25,6 +25,8 @@ pub(super) struct Maintenance {
     retention_clock: Option<RetentionClock>,
     /// When to check that the store still has its path.
     pub(super) next_store_check: Option<Instant>,
+    /// Event digests stored since retention was applied: a flood must not grow them for a whole interval.
+    pub(super) unchecked_digests: usize,
     /// Limits the log lines about alerts that were deleted undelivered.
     undelivered_log: LogLimit,
     /// Evictions of the session that the metrics already count, by kind.
@@ -88,6 +90,7 @@ impl Pipeline {
 
     /// Deletes alerts beyond the retention limits, a small step. Returns whether more is to be deleted.
     pub(super) fn apply_retention(&mut self) -> Result<bool, store::Error> {
+        self.maintenance.unchecked_digests = 0;
         let retained = self.retention_time().and_then(|now| self.store.retain(&self.retention, now));
         // Last: deleting may make room for it.
         let retained = retained.and_then(|retained| self.save_retention_clock().map(|()| retained));

@@ -56,6 +56,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Number of stored event digests after which retention is applied ahead of time.
+const MAX_UNCHECKED_DIGESTS: usize = 100_000;
+
 /// Minimum time between refreshes of the gauges, some of which iterate over all learned state.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -213,7 +216,8 @@ impl Pipeline {
             for source in 0..self.sources.files.len() {
                 is_idle &= !self.read_files(source, session, &mut buffer)?;
             }
-            if Instant::now() >= next_retention {
+            let has_many_digests = self.maintenance.unchecked_digests >= MAX_UNCHECKED_DIGESTS;
+            if has_many_digests || Instant::now() >= next_retention {
                 match self.close_windows(session)? {
                     Flow::Continue => {}
                     Flow::Restart => return Ok(End::Restart),

@@ -73,6 +73,7 @@ impl Pipeline {
                 let _ = batch.done.send(Outcome::Busy);
                 return Ok(Flow::Stop);
             }
+            self.maintenance.unchecked_digests += digests.len();
             stored += digests.len() as u64;
             batch.progress.set(total, stored);
             self.handles.status.heartbeat();

@@ -12,7 +12,7 @@ use crate::detection::alert::StoredAlert;
 
 /// Appends lines to the file at a path.
 #[derive(Debug)]
-pub struct FileSink {
+pub(crate) struct FileSink {
     settings: config::File,
     /// `None` before the first delivery, after [`FileSink::close`], and while a write runs.
     open: Option<OpenFile>,
@@ -26,17 +26,17 @@ struct OpenFile {
 }
 
 impl FileSink {
-    pub fn new(settings: &config::File) -> Self {
+    pub(crate) fn new(settings: &config::File) -> Self {
         FileSink { settings: settings.clone(), open: None }
     }
 
     /// Closes the file. The next delivery opens the path again.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.open = None;
     }
 
     /// Appends all alerts.
-    pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
+    pub(crate) async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         let mut lines = Vec::new();
         let mut ends = Vec::with_capacity(alerts.len());
         for alert in alerts {
@@ -132,7 +132,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 /// Whether appended bytes start a new line. True for pipes and devices, which cannot be read back.
-pub fn starts_new_line(file: &File) -> io::Result<bool> {
+pub(crate) fn starts_new_line(file: &File) -> io::Result<bool> {
     let metadata = file.metadata()?;
     let Some(last) = metadata.len().checked_sub(1).filter(|_| metadata.is_file()) else { return Ok(true) };
     let mut byte = [0];

@@ -28,7 +28,7 @@ const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
 /// Sends requests to one URL.
 #[derive(Debug)]
-pub struct HttpSink {
+pub(crate) struct HttpSink {
     settings: Http,
     url: Url,
     headers: HeaderMap,
@@ -42,7 +42,7 @@ impl HttpSink {
     ///
     /// # Errors
     /// When the settings cannot work.
-    pub fn new(settings: &Http) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: &Http) -> Result<Self, SettingsError> {
         let url = Url::parse(settings.url.reveal()).map_err(|_| SettingsError::Url("it cannot be parsed"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(SettingsError::Url("expected http or https"));
@@ -60,7 +60,7 @@ impl HttpSink {
     }
 
     /// Sends one request with as many alerts as fit.
-    pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
+    pub(crate) async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         self.refresh();
         let mut headers = self.headers.clone();
         if let Some(token) = self.token().await? {

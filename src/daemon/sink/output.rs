@@ -9,7 +9,7 @@ use crate::detection::alert::StoredAlert;
 
 /// Writes lines to a writer whose reader may pause or go away.
 #[derive(Debug)]
-pub struct Output<W> {
+pub(crate) struct Output<W> {
     writer: W,
     format: Format,
     buffer: Vec<u8>,
@@ -18,12 +18,12 @@ pub struct Output<W> {
 }
 
 impl<W: AsyncWrite + Unpin> Output<W> {
-    pub fn new(writer: W, format: Format) -> Self {
+    pub(crate) fn new(writer: W, format: Format) -> Self {
         Output { writer, format, buffer: Vec::new(), ends_mid_line: false }
     }
 
     /// Writes all alerts.
-    pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
+    pub(crate) async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         self.buffer.clear();
         if self.ends_mid_line {
             // Otherwise the next alert would be read as the rest of that line, and both be lost.
@@ -52,7 +52,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
 }
 
 /// Appends an alert and a line break.
-pub fn write_alert(format: Format, alert: &StoredAlert, out: &mut Vec<u8>) {
+pub(crate) fn write_alert(format: Format, alert: &StoredAlert, out: &mut Vec<u8>) {
     match format {
         Format::Auto | Format::Json => {
             out.extend_from_slice(&alert.json);

@@ -19,7 +19,7 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// TLS settings, and the client configuration built from the files they name.
 #[derive(Debug)]
-pub struct Tls {
+pub(crate) struct Tls {
     settings: TlsSettings,
     config: Arc<ClientConfig>,
     watched: WatchedFiles,
@@ -31,20 +31,20 @@ impl Tls {
     ///
     /// # Errors
     /// When a file cannot be read or has the wrong content.
-    pub fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
+    pub(crate) fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
         let paths = [&settings.ca, &settings.certificate, &settings.key];
         let watched = WatchedFiles::new(paths.into_iter().flatten().cloned().collect())?;
         let config = Arc::new(client(settings)?);
         Ok(Tls { settings: settings.clone(), config, watched, last_check: Instant::now() })
     }
 
-    pub fn config(&self) -> &Arc<ClientConfig> {
+    pub(crate) fn config(&self) -> &Arc<ClientConfig> {
         &self.config
     }
 
     /// Reloads the files if they changed, and returns whether the configuration is new. Invalid files, such as half-written ones,
     /// change nothing.
-    pub fn refresh(&mut self) -> bool {
+    pub(crate) fn refresh(&mut self) -> bool {
         if self.last_check.elapsed() < RELOAD_INTERVAL {
             return false;
         }
@@ -141,7 +141,7 @@ fn pem_error(path: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
 ///
 /// # Errors
 /// When it is neither.
-pub fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
+pub(crate) fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(name.to_owned()).map_err(|_| TlsError::Name(name.to_owned()))
 }
 

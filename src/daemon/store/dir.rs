@@ -42,17 +42,17 @@ fn choose(
 }
 
 /// The path of the database in a state directory.
-pub fn file(dir: &Path) -> PathBuf {
+pub(super) fn file(dir: &Path) -> PathBuf {
     dir.join(FILE)
 }
 
 /// Creates the directory and its parents with mode 0700. A directory that exists keeps its mode.
-pub fn create(dir: &Path) -> Result<(), Error> {
+pub(super) fn create(dir: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).at(dir)
 }
 
 /// Takes the lock. It lasts as long as the file is open: the kernel releases it however the process ends.
-pub fn lock(dir: &Path) -> Result<File, Error> {
+pub(super) fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join(LOCK);
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).at(&path)?;
@@ -65,7 +65,7 @@ pub fn lock(dir: &Path) -> Result<File, Error> {
 
 /// Creates an empty database file with mode 0600 if there is none: SQLite would use the umask.
 /// Returns whether there was one without content.
-pub fn create_file(path: &Path) -> Result<bool, Error> {
+pub(super) fn create_file(path: &Path) -> Result<bool, Error> {
     match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
         Ok(_) => Ok(false),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -80,22 +80,22 @@ pub fn create_file(path: &Path) -> Result<bool, Error> {
 
 /// The permission bits of a directory that any user can write to: they can replace the store. With the sticky bit, which `/tmp`
 /// has, they cannot.
-pub fn world_writable(dir: &Path) -> Result<Option<u32>, Error> {
+pub(super) fn world_writable(dir: &Path) -> Result<Option<u32>, Error> {
     let mode = fs::metadata(dir).at(dir)?.permissions().mode() & 0o7777;
     Ok((mode & 0o002 != 0 && mode & 0o1000 == 0).then_some(mode))
 }
 
 /// Tells a file from others, also from one that has its name later.
-pub type FileIdentity = (u64, u64);
+pub(super) type FileIdentity = (u64, u64);
 
 /// Returns the identity of the file that has this path now.
-pub fn identity(path: &Path) -> std::io::Result<FileIdentity> {
+pub(super) fn identity(path: &Path) -> std::io::Result<FileIdentity> {
     fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// Renames a damaged database and its log. The log is renamed first: after a kill in between, the database is moved aside at the next
 /// start, and no new database is opened with an old log.
-pub fn set_aside(path: &Path, now: i64) -> Result<PathBuf, Error> {
+pub(super) fn set_aside(path: &Path, now: i64) -> Result<PathBuf, Error> {
     let when: String = time::format(Clock::Iso8601, now)
         .split('.')
         .next()
@@ -129,7 +129,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Size of the database and its log on the disk, in bytes.
-pub fn bytes(path: &Path) -> u64 {
+pub(super) fn bytes(path: &Path) -> u64 {
     ["", "-wal"]
         .iter()
         .filter_map(|suffix| fs::metadata(with_suffix(path, suffix)).ok())

@@ -18,6 +18,9 @@ const SLICE: i64 = 50;
 /// This many of the latest alerts are kept whatever the size: learned state takes room too, and must not cost all alerts.
 const MIN_ALERTS: i64 = 100;
 
+/// Size of the row of an event's digest and its index entry, in bytes.
+const DIGEST_BYTES: usize = 80;
+
 /// Size of an alert's row without its texts, and of its entries in three indexes, in bytes.
 const ROW_OVERHEAD: usize = 160;
 
@@ -41,8 +44,11 @@ pub(super) fn payload(alert: &NewAlert) -> usize {
 /// Upper estimate of the pages that a batch needs, in bytes.
 pub(super) fn estimate(batch: &Batch<'_>) -> u64 {
     let alerts: usize = batch.alerts.iter().map(|alert| payload(alert) + ROW_OVERHEAD).sum();
+    // A prepared Kafka transaction is one change with all its alerts.
+    let changes: usize = batch.changes.iter().map(|change| change.value.as_ref().map_or(0, Vec::len)).sum();
     // Rows of an overflow chain, and pages that a random insertion splits, are not full.
-    u64::try_from(alerts + alerts / 4 + batch.seen.len() * 64).unwrap_or(u64::MAX)
+    let rows = alerts + changes;
+    u64::try_from(rows + rows / 4 + batch.seen.len() * DIGEST_BYTES).unwrap_or(u64::MAX)
 }
 
 /// The maximum size and the cursors of the sinks, as of one transaction.

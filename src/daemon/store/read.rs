@@ -349,14 +349,14 @@ fn number(priority: Priority) -> &'static u8 {
 }
 
 /// All state entries of a kind, by key.
-pub fn state(connection: &Connection, kind: &str) -> rusqlite::Result<Vec<StateEntry>> {
+pub(super) fn state(connection: &Connection, kind: &str) -> rusqlite::Result<Vec<StateEntry>> {
     let mut statement =
         connection.prepare_cached("SELECT key, value FROM state WHERE kind = ?1 ORDER BY key")?;
     statement.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// A text column. The file may be damaged: bytes that are not UTF-8 are replaced, NULL reads as empty.
-pub fn text(row: &Row<'_>, column: usize) -> Result<String, rusqlite::Error> {
+pub(super) fn text(row: &Row<'_>, column: usize) -> Result<String, rusqlite::Error> {
     let value = row.get_ref(column)?;
     let bytes = value.as_bytes_or_null()?.unwrap_or_default();
     Ok(String::from_utf8_lossy(bytes).into_owned())

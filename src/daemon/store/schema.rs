@@ -10,10 +10,10 @@ use super::Error;
 use super::error::WithPath as _;
 
 /// Application id in the file's header (`plwt`): tells the database from those of other programs.
-pub const APPLICATION_ID: i32 = 0x706c_7774;
+pub(super) const APPLICATION_ID: i32 = 0x706c_7774;
 
 /// Element n migrates version n to version n+1. Never change one that was released.
-pub const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &["
 CREATE TABLE alerts (
     -- Never reused, even after all alerts were deleted: sinks keep it as their cursor.
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -41,13 +41,13 @@ CREATE TABLE acks (
 "];
 
 /// The version that this program reads and writes.
-pub fn current_version() -> u32 {
+pub(super) fn current_version() -> u32 {
     u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
 }
 
 /// The origin of a file, from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(super) enum Origin {
     /// It has no content.
     Empty,
     /// A store of this version.
@@ -57,7 +57,7 @@ pub enum Origin {
 }
 
 /// Opens a connection that can write. The file must exist.
-pub fn connect(path: &Path, busy: Duration) -> Result<Connection, Error> {
+pub(super) fn connect(path: &Path, busy: Duration) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).at(path)?;
     // SQLite falls back to read-only access without an error, and would fail with the first batch.
@@ -72,7 +72,7 @@ pub fn connect(path: &Path, busy: Duration) -> Result<Connection, Error> {
 }
 
 /// Opens a read-only connection. The file must exist, in the current version.
-pub fn connect_read_only(dir: &Path, path: &Path, busy: Duration) -> Result<Connection, Error> {
+pub(super) fn connect_read_only(dir: &Path, path: &Path, busy: Duration) -> Result<Connection, Error> {
     require_file(dir, path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).at(path)?;
@@ -82,7 +82,7 @@ pub fn connect_read_only(dir: &Path, path: &Path, busy: Duration) -> Result<Conn
 }
 
 /// Opens a connection that writes beside the daemon. The file must exist, in the current version.
-pub fn connect_existing(dir: &Path, path: &Path, busy: Duration) -> Result<Connection, Error> {
+pub(super) fn connect_existing(dir: &Path, path: &Path, busy: Duration) -> Result<Connection, Error> {
     require_file(dir, path)?;
     let connection = connect(path, busy)?;
     require_current_version(&connection, path)?;
@@ -120,7 +120,7 @@ fn require_current_version(connection: &Connection, path: &Path) -> Result<(), E
 }
 
 /// Reads the origin and the version of a file.
-pub fn origin(connection: &Connection) -> Result<Origin, rusqlite::Error> {
+pub(super) fn origin(connection: &Connection) -> Result<Origin, rusqlite::Error> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
@@ -132,7 +132,11 @@ pub fn origin(connection: &Connection) -> Result<Origin, rusqlite::Error> {
 }
 
 /// Migrates a file from version `from` to the current one, in one transaction.
-pub fn migrate(connection: &mut Connection, from: u32, migrations: &[&str]) -> Result<(), rusqlite::Error> {
+pub(super) fn migrate(
+    connection: &mut Connection,
+    from: u32,
+    migrations: &[&str],
+) -> Result<(), rusqlite::Error> {
     let done = usize::try_from(from).unwrap_or(usize::MAX);
     if done >= migrations.len() {
         return Ok(());

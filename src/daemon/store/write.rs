@@ -212,7 +212,7 @@ impl Store {
 }
 
 /// Begins a transaction that writes. Waits for other writers here, and nowhere later.
-pub fn begin(connection: &mut Connection) -> Result<Transaction<'_>, rusqlite::Error> {
+pub(super) fn begin(connection: &mut Connection) -> Result<Transaction<'_>, rusqlite::Error> {
     if !connection.is_autocommit() {
         // A transaction whose end failed would make all later ones fail.
         connection.execute_batch("ROLLBACK")?;

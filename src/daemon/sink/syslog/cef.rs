@@ -10,7 +10,7 @@ use crate::detection::alert::{Priority, StoredAlert, push_hex};
 use crate::text::escape::visible;
 
 /// Returns the line of an alert. Values are truncated to the maximum length of their key in the format's dictionary.
-pub fn write(alert: &StoredAlert) -> String {
+pub(crate) fn write(alert: &StoredAlert) -> String {
     let rule = header(truncate_str(&alert.rule, 512));
     let mut out = format!(
         "CEF:0|pullwatch|pullwatch|{}|{rule}|{rule}|{}|",

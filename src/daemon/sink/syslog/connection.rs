@@ -26,7 +26,7 @@ const TLS_REJECTION_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Opens connections.
 #[derive(Debug)]
-pub enum Connector {
+pub(crate) enum Connector {
     Udp(String),
     Tcp(String),
     Tls(String, ServerName<'static>, Box<Tls>),
@@ -36,7 +36,7 @@ pub enum Connector {
 
 /// An open connection.
 #[derive(Debug)]
-pub enum Connection {
+pub(crate) enum Connection {
     /// With the time of the name resolution.
     Udp(Instant, UdpSocket),
     Tcp(TcpStream),
@@ -50,7 +50,7 @@ impl Connector {
     ///
     /// # Errors
     /// When the settings cannot work.
-    pub fn new(transport: &Transport) -> Result<Self, SettingsError> {
+    pub(crate) fn new(transport: &Transport) -> Result<Self, SettingsError> {
         Ok(match transport {
             Transport::Udp(address) => Connector::Udp(check_address(address)?.to_owned()),
             Transport::Tcp(address) => Connector::Tcp(check_address(address)?.to_owned()),
@@ -64,14 +64,14 @@ impl Connector {
     }
 
     /// Reloads renewed certificates, and returns whether there are any.
-    pub fn refresh(&mut self) -> bool {
+    pub(crate) fn refresh(&mut self) -> bool {
         match self {
             Connector::Tls(_, _, tls) => tls.refresh(),
             _ => false,
         }
     }
 
-    pub async fn connect(&self) -> Result<Connection, Failure> {
+    pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
         let connection = match self {
             Connector::Udp(address) => udp(address).await,
             Connector::Tcp(address) => tcp(address).await.map(Connection::Tcp),
@@ -191,7 +191,7 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Resu
 
 impl Connection {
     /// Whether the connection is usable, as far as is known.
-    pub async fn is_alive(&mut self) -> bool {
+    pub(crate) async fn is_alive(&mut self) -> bool {
         match self {
             Connection::Udp(since, _) => since.elapsed() < DNS_REFRESH_INTERVAL,
             Connection::Tcp(stream) => is_open(stream).await,
@@ -202,12 +202,12 @@ impl Connection {
     }
 
     /// Whether it is a stream, on which messages are framed.
-    pub fn is_stream(&self) -> bool {
+    pub(crate) fn is_stream(&self) -> bool {
         !matches!(self, Connection::Udp(..) | Connection::UnixDatagram(_))
     }
 
     /// Appends a message with the framing of the transport.
-    pub fn frame(&self, message: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn frame(&self, message: &[u8], out: &mut Vec<u8>) {
         if matches!(self, Connection::UnixStream(_)) {
             // The only framing that local daemons support. Messages contain no line breaks.
             out.extend_from_slice(message);
@@ -220,7 +220,7 @@ impl Connection {
     }
 
     /// Writes to a stream.
-    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Connection::Tcp(stream) => write(stream, bytes).await,
             Connection::Tls(stream) => write(stream, bytes).await,
@@ -230,12 +230,12 @@ impl Connection {
     }
 
     /// Whether errors of sending are about datagrams that were sent earlier.
-    pub fn has_deferred_errors(&self) -> bool {
+    pub(crate) fn has_deferred_errors(&self) -> bool {
         matches!(self, Connection::Udp(..))
     }
 
     /// The error of a datagram that was sent earlier, if it has arrived; for example, that nobody listens.
-    pub fn deferred_error(&self) -> Option<io::Error> {
+    pub(crate) fn deferred_error(&self) -> Option<io::Error> {
         match self {
             Connection::Udp(_, socket) => socket.take_error().unwrap_or_else(Some),
             _ => None,
@@ -243,7 +243,7 @@ impl Connection {
     }
 
     /// Sends a datagram.
-    pub async fn send(&mut self, message: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, message: &[u8]) -> io::Result<()> {
         match self {
             Connection::Udp(_, socket) => socket.send(message).await.map(|_| ()),
             Connection::UnixDatagram(socket) => socket.send(message).await.map(|_| ()),
@@ -255,7 +255,7 @@ impl Connection {
 }
 
 /// Whether a message was too long for a datagram (EMSGSIZE, which has no `ErrorKind`).
-pub fn is_too_long(error: &io::Error) -> bool {
+pub(crate) fn is_too_long(error: &io::Error) -> bool {
     let number = if cfg!(target_os = "linux") { 90 } else { 40 };
     error.raw_os_error() == Some(number)
 }

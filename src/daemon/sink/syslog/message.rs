@@ -17,7 +17,7 @@ const MAX_VALUE_BYTES: usize = 512;
 
 /// The parts that all messages of a sink share.
 #[derive(Debug)]
-pub struct Writer {
+pub(crate) struct Writer {
     facility: usize,
     /// ` HOSTNAME APP-NAME PROCID MSGID `
     sender: String,
@@ -30,7 +30,7 @@ impl Writer {
     ///
     /// # Errors
     /// When a name is not allowed.
-    pub fn new(settings: &Syslog) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: &Syslog) -> Result<Self, SettingsError> {
         let host = match &settings.hostname {
             Some(name) => checked("host name", name, 255, "")?.to_owned(),
             // The machine's name may not be allowed in syslog. `-` is the nil value.
@@ -54,7 +54,7 @@ impl Writer {
     ///
     /// There is no byte order mark before the text, although RFC 5424 asks for one: receivers pass it on, and JSON parsers reject
     /// it.
-    pub fn write(&self, alert: &StoredAlert, max_len: usize, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn write(&self, alert: &StoredAlert, max_len: usize, out: &mut Vec<u8>) -> bool {
         let from = out.len();
         let priority = self.facility * 8 + alert.priority as usize;
         out.extend_from_slice(format!("<{priority}>1 ").as_bytes());

@@ -18,7 +18,7 @@ const MAX_WRITE_BYTES: usize = 256 << 10;
 
 /// Sends messages to one receiver.
 #[derive(Debug)]
-pub struct SyslogSink {
+pub(crate) struct SyslogSink {
     writer: Writer,
     connector: Connector,
     /// `None` while a write runs: if the write is dropped halfway, so is the connection, and no message follows half of another.
@@ -32,7 +32,7 @@ impl SyslogSink {
     ///
     /// # Errors
     /// When the settings cannot work.
-    pub fn new(settings: &config::Syslog, truncated: IntCounter) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: &config::Syslog, truncated: IntCounter) -> Result<Self, SettingsError> {
         Ok(SyslogSink {
             writer: Writer::new(settings)?,
             connector: Connector::new(&settings.transport)?,
@@ -44,7 +44,7 @@ impl SyslogSink {
     }
 
     /// Sends as many alerts as fit into one write.
-    pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
+    pub(crate) async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         let mut old = self.connection.take();
         if let Some(connection) = &mut old
             && (self.connector.refresh() || !connection.is_alive().await)
