@@ -263,8 +263,17 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             self.add_target(ExposureKind::None);
             return;
         }
-        let is_shown =
-            objects.response.is_some() && !(objects.is_cut && self.findings.kind() == ExposureKind::None);
+        let is_table = objects.response.is_some_and(|response| super::is(response.get("kind"), "Table"));
+        let may_continue = match self.findings.kind() {
+            ExposureKind::Payload => false,
+            ExposureKind::Metadata => !is_table,
+            _ => true,
+        };
+        let is_shown = objects.response.is_some() && !(objects.is_cut && may_continue);
+        if !is_shown {
+            // What a part of the response showed of a secret without its data does not replace the presumption.
+            self.findings = Findings::default();
+        }
         match access {
             Access::Watch => self.presume(sends_initial_events(&self.target.uri)),
             Access::Read | Access::Delete if !is_shown => self.presume(true),

@@ -142,7 +142,12 @@ pub(super) fn for_each_secret<'e>(object: Raw<'e>, mut each: impl FnMut(&SecretV
         has_items = true;
         each(&SecretView::of_row(row));
     }
-    if has_items || object.get("items").is_some() || object.get("rows").is_some() {
+    // A list that was cut off before its items is not a secret.
+    let is_list = object.get("kind").is_some_and(|kind| {
+        let kind = kind.text();
+        kind.ends_with(b"List") || *kind == *b"Table"
+    });
+    if has_items || is_list || object.get("items").is_some() || object.get("rows").is_some() {
         return;
     }
     match object.get("object").filter(|inner| inner.kind() == Type::Object) {

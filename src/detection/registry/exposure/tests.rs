@@ -95,6 +95,13 @@ fn presumes_credentials_behind_the_end_of_a_truncated_line() {
     }
     let end = whole.rfind(",\"type\"").unwrap();
     assert_eq!(of(&format!("{}}}", &whole[..end])).kind, ExposureKind::Payload);
+    // A list of one name, cut off anywhere before its items: the list is not taken for the secret.
+    let names = NamePatterns::new(["regcred"]).unwrap();
+    let one = whole.replace(r#""namespace":"p""#, r#""namespace":"p","name":"regcred""#);
+    let start = one.find("responseObject").unwrap() + "responseObject".len() + 2;
+    for end in start..one.find("items").unwrap() {
+        assert_eq!(read(&one[..end], &names, None).kind, ExposureKind::Presumed, "{}", &one[..end]);
+    }
 }
 
 #[test]
