@@ -167,7 +167,7 @@ async fn each_outcome_has_a_response() {
     }
     // The pipeline does not answer.
     let response = post(&hook, "{}").await;
-    assert_eq!(error(response).await, (503, "the batch was not stored in time, retry".to_owned()));
+    assert_eq!(error(response).await, (503, "the batch is queued, retry".to_owned()));
     // The pipeline has ended.
     drop(deliveries);
     assert_eq!(post(&hook, "{}").await.status(), 503);

@@ -44,6 +44,7 @@ impl<K: Eq + Hash> LogLimits<K> {
     }
 
     /// Lets the next message of this kind through: the incident is over, another one is news.
+    #[cfg_attr(not(feature = "kafka"), allow(dead_code))]
     pub(crate) fn reset(&mut self, kind: &K) {
         self.0.remove(kind);
     }

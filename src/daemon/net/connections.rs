@@ -267,7 +267,7 @@ mod tests {
         assert!(is_open(&connections, peer(1, 2)) && !is_open(&connections, peer(2, 1)));
         let _again = connections.open(peer(1, 3)).unwrap();
         assert!(!is_open(&connections, peer(3, 1)));
-        // A stranger does not replace what has a known client.
+        // A new client does not replace a connection of a known one.
         assert!(connections.open(peer(4, 1)).is_none());
     }
 

@@ -38,11 +38,11 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
     let deadline = Instant::now() + BROKER_TIMEOUT;
     let prefix = context.prefix(consumer, until(deadline));
     let stored = stored(context, &prefix);
-    let mut asked = TopicPartitionList::with_capacity(given.count());
+    let mut list = TopicPartitionList::with_capacity(given.count());
     for one in given.elements() {
-        asked.add_partition(one.topic(), one.partition());
+        list.add_partition(one.topic(), one.partition());
     }
-    let group = match consumer.committed_offsets(asked, until(deadline)) {
+    let group = match consumer.committed_offsets(list, until(deadline)) {
         Ok(group) => Some(group),
         Err(error) => {
             context.report(KafkaErrorKind::Other, &format!("cannot read the offsets of the group: {error}"));
