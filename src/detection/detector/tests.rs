@@ -210,6 +210,24 @@ fn an_event_after_an_interruption_is_read() {
 }
 
 #[test]
+fn records_that_a_shipper_truncated_do_not_hide_each_other() {
+    let detector = detector(1 << 20);
+    let own = |user: &str| event(user, "/api/v1/secrets", "");
+    let until = |text: &str, end: &str| {
+        json!({"message": &text[..text.find(end).unwrap() + end.len()]}).to_string() + "\n"
+    };
+    // The first ends where the second, by the grammar, could be a value in it.
+    let log = until(&own("alice"), "\"responseStatus\":")
+        + &until(&own("bob"), "\"code\":2")
+        + &until(&own("carol"), "}}");
+    let (alerts, stats) = evaluate(&detector, log.as_bytes());
+    assert_eq!(stats.events, 3, "{stats:?}");
+    for user in ["alice", "bob", "carol"] {
+        assert!(users(&alerts).contains(&user), "{user}: {:?}", users(&alerts));
+    }
+}
+
+#[test]
 fn an_event_that_is_cut_anywhere_is_reported() {
     let detector = detector(1 << 20);
     let own = event("mallory", "/api/v1/namespaces/production/secrets?limit=500", "");

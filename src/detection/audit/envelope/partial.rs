@@ -212,8 +212,7 @@ impl OpenLines {
         let mut lines = Vec::new();
         for (start, end) in line.starts.iter().copied().zip(ends) {
             let text = &line.text[start..end];
-            let is_event = Raw::first(text).is_ok_and(|value| value.bytes().len() == text.trim_ascii().len());
-            if start == 0 || is_json(text) && is_event {
+            if start == 0 || is_json(text) {
                 lines.push(text.to_vec());
             } else {
                 self.dropped_pieces += 1;
