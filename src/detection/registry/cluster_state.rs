@@ -6,7 +6,7 @@
 //! the data of a secret.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -245,7 +245,8 @@ impl ClusterState {
             } else if writer != 0 && before != writer {
                 secret.writer = 0;
             }
-            change(secret) | (secret.writer != before)
+            let has_changed = change(secret);
+            has_changed || secret.writer != before
         });
     }
 
@@ -331,9 +332,11 @@ impl ClusterState {
             let namespace = pod.split_once('/').unwrap_or_default().0;
             names.iter().any(|name| {
                 let secret = secrets.peek(&*self::key(namespace, name));
-                secret.is_some_and(|secret| secret.evidence().is_some())
+                // The mark of a pod that holds more secrets than are kept.
+                &**name == "*" || secret.is_some_and(|secret| secret.evidence().is_some())
             })
         };
+        #[allow(clippy::borrowed_box)] // The map's values are boxes.
         let standing = |pod: &str, names: &Box<[Box<str>]>| Standing {
             class: u8::from(holds_credential(pod, names)),
             writer: 0,

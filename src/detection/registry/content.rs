@@ -68,7 +68,7 @@ pub(super) fn decode_base64(value: Option<Raw<'_>>) -> Option<Vec<u8>> {
 }
 
 /// Returns the object that `kubectl apply` stored in an annotation of this one.
-pub(super) fn last_applied<'e>(object: Raw<'e>) -> Option<Cow<'e, [u8]>> {
+pub(super) fn last_applied(object: Raw<'_>) -> Option<Cow<'_, [u8]>> {
     let annotations = object.get("metadata")?.get("annotations")?;
     annotations.get(LAST_APPLIED)?.string().filter(|text| text.len() <= MAX_VALUE_LEN)
 }

@@ -128,7 +128,7 @@ pub(crate) fn aggregated_into(event: &mut Event<'_>, request: &RequestInfo) -> V
 fn aggregated_by_labels(writes: &[Write<'_>]) -> Vec<&'static str> {
     let is_set = |label: &str| {
         // Of several operations of a JSON patch on one place the last decides.
-        let written = writes.iter().filter_map(|write| write.at(&["metadata", "labels", label])).last();
+        let written = writes.iter().filter_map(|write| write.at(&["metadata", "labels", label])).next_back();
         match written {
             Some(Written::Value(value)) => is(Some(value), "true"),
             Some(Written::Unknown) => true,

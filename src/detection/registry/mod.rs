@@ -69,7 +69,7 @@ pub(crate) fn observe(
     match &*request.resource {
         "secrets" => return Exposure::of(event, request, names, Some(state)),
         "roles" | "clusterroles" | "rolebindings" | "clusterrolebindings" => {
-            grants::learn(event, request, state)
+            grants::learn(event, request, state);
         }
         "namespaces" | "nodes" => {}
         _ => references::learn(event, request, names, state),

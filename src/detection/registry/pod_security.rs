@@ -81,7 +81,8 @@ pub(crate) fn change(
 /// What a request asks for. A patch may leave the label unchanged.
 fn requested_label(request: Raw<'_>, verb: &str) -> Label {
     if request.kind() == Type::Array {
-        let written = writes(request).into_iter().filter_map(|write| write.at(&ENFORCE_LABEL_KEYS)).last();
+        let written =
+            writes(request).into_iter().filter_map(|write| write.at(&ENFORCE_LABEL_KEYS)).next_back();
         return match written {
             Some(Written::Value(value)) => text(Some(value)).map_or(Label::Removed, Label::Level),
             Some(Written::Removed) => Label::Removed,

@@ -393,8 +393,10 @@ pub(crate) fn cloud_identities(event: &mut Event<'_>, request: &RequestInfo) -> 
     CLOUD_IDENTITIES
         .iter()
         .filter_map(|annotation| {
-            let written =
-                writes.iter().filter_map(|write| write.at(&["metadata", "annotations", annotation])).last();
+            let written = writes
+                .iter()
+                .filter_map(|write| write.at(&["metadata", "annotations", annotation]))
+                .next_back();
             match written? {
                 Written::Value(value) => text(Some(value)).map(|value| format!("{annotation}={value}")),
                 Written::Unknown => Some(format!("{annotation}=?")),

@@ -11,7 +11,7 @@ use super::{is, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 use crate::detection::audit::outcome::{self, Outcome};
-use crate::detection::audit::uri::query::Readings;
+use crate::detection::audit::uri::query::{Query, Readings};
 
 /// Whether a request asked for a dry run, which persists nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl RequestInfo {
         let by_query = match event.text(Member::RequestUri) {
             Some(uri) => {
                 let readings = Readings::of(&uri);
-                match (readings.all(|query| query.is_dry_run()), readings.any(|query| query.is_dry_run())) {
+                match (readings.all(Query::is_dry_run), readings.any(Query::is_dry_run)) {
                     (true, _) => DryRun::Yes,
                     (false, true) => DryRun::Unknown,
                     (false, false) => DryRun::No,
