@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pullwatch::daemon::store::Reader;
@@ -16,6 +16,9 @@ use crate::webhook::{batch, post_for_response};
 
 /// Length of the output of each alert, in bytes: an event of 400 bytes yields two alerts of more than 40 KB each.
 const OUTPUT_BYTES: usize = 20_000;
+
+/// Floods take the disk and the processor for themselves: one runs at a time, so that other tests keep to their timeouts.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A webhook whose alerts are about two hundred times as large as its events.
 struct Hook {
@@ -73,6 +76,7 @@ fn peak_of_a_batch(events: usize) -> u64 {
 
 #[test]
 fn memory_does_not_grow_with_the_output_of_a_batch() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     // 20 MB and 160 MB of alerts.
     let (small, large) = (peak_of_a_batch(250), peak_of_a_batch(2000));
     assert!(large < small * 3 / 2, "{small} bytes for 250 events, {large} for 2000");
@@ -86,6 +90,7 @@ fn disk_usage(dir: &Path) -> u64 {
 
 #[test]
 fn the_maximum_size_holds_at_any_moment_and_lost_alerts_are_counted_per_sink() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     const MAX_SIZE: u64 = 32 << 20;
     // Nobody listens at its address, so that it delivers nothing.
     let sink = format!("{{type: http, name: dead, url: \"http://127.0.0.1:{}/\"}}", free_port());
@@ -116,6 +121,7 @@ fn the_maximum_size_holds_at_any_moment_and_lost_alerts_are_counted_per_sink() {
 
 #[test]
 fn a_batch_that_is_stored_in_parts_is_stored_once_whenever_it_is_killed() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = Hook::new(&["{type: file, name: devnull, path: /dev/null}".to_owned()], "");
     let mut random = Random(71);
     let mut partial = 0;
@@ -145,6 +151,7 @@ fn a_batch_that_is_stored_in_parts_is_stored_once_whenever_it_is_killed() {
 
 #[test]
 fn a_sender_that_waits_in_vain_learns_what_is_stored() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = Hook::new(&["{type: file, name: devnull, path: /dev/null}".to_owned()], "");
     let child = hook.start();
     // Another process that holds the lock makes the store as slow as a disk can be.

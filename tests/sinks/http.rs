@@ -241,6 +241,6 @@ async fn no_secret_is_logged() {
     rig.stop().await.unwrap();
     drop(guard);
     let text = std::fs::read_to_string(log.path()).unwrap();
-    assert!(text.contains("retrying") && text.contains("alert sent to dead letter"));
+    assert!(text.contains("retrying") && text.contains("alert dropped"));
     assert_eq!(text.lines().find(|line| line.contains("hunter2")), None);
 }

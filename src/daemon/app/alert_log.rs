@@ -26,17 +26,17 @@ impl AlertLog for StoreLog {
             limit: Some(u32::try_from(query.limit).unwrap_or(u32::MAX)),
             before_seq: query.before,
         };
-        let listed = self.0.with(|reader| reader.list(&filter)).map_err(log_error)?;
+        let listed = self.0.with(|reader| reader.list(&filter)).map_err(|error| log_error(&error))?;
         // The store's filter matches a part of the actor's name, the query the whole name.
         Ok(listed.into_iter().map(|one| one.alert).filter(|alert| query.matches(alert)).collect())
     }
 
     fn after(&self, seq: i64, limit: usize) -> Result<Vec<StoredAlert>, LogError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        self.0.with(|reader| reader.after(seq, limit)).map_err(log_error)
+        self.0.with(|reader| reader.after(seq, limit)).map_err(|error| log_error(&error))
     }
 }
 
-fn log_error(error: crate::daemon::store::Error) -> LogError {
+fn log_error(error: &crate::daemon::store::Error) -> LogError {
     LogError(error.to_string())
 }

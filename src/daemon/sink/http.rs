@@ -91,7 +91,7 @@ impl HttpSink {
             match client(&self.settings, self.tls.as_ref()) {
                 Ok(client) => self.client = client,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot use the renewed certificates; the previous ones stay in use")
+                    tracing::warn!(%error, "cannot use the renewed certificates; the previous ones stay in use");
                 }
             }
         }
