@@ -66,23 +66,23 @@ const SEARCHED: &[(&str, &[&str])] = &[
 /// A text, and where each of its lines starts in it.
 struct Text {
     name: String,
-    text: String,
+    joined: String,
     starts: Vec<usize>,
 }
 
 impl Text {
     /// Joins the lines, without what marks them as comments, so that phrases are found across line breaks.
     fn new(name: &str, content: &str) -> Self {
-        let (mut text, mut starts) = (String::new(), Vec::new());
+        let (mut joined, mut starts) = (String::new(), Vec::new());
         for line in content.lines() {
-            starts.push(text.len());
+            starts.push(joined.len());
             let line = line.trim();
             let line =
                 ["//!", "///", "//", "#"].iter().find_map(|mark| line.strip_prefix(mark)).unwrap_or(line);
-            text.push_str(line.trim());
-            text.push(' ');
+            joined.push_str(line.trim());
+            joined.push(' ');
         }
-        Text { name: name.to_owned(), text, starts }
+        Text { name: name.to_owned(), joined, starts }
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -103,9 +103,9 @@ impl Search {
 
     fn run(&self, text: &Text, found: &mut String) {
         for (regex, phrase, instead) in &self.phrases {
-            for hit in regex.find_iter(&text.text) {
-                let before = text.text[..hit.start()].trim_end().to_ascii_lowercase();
-                let after = text.text[hit.end()..].trim_start();
+            for hit in regex.find_iter(&text.joined) {
+                let before = text.joined[..hit.start()].trim_end().to_ascii_lowercase();
+                let after = text.joined[hit.end()..].trim_start();
                 let is_usual = |&(usual, precedes, follows): &(&str, &str, &str)| {
                     usual == *phrase && before.ends_with(precedes) && after.starts_with(follows)
                 };
@@ -123,7 +123,9 @@ fn files(path: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
     if path.is_dir() {
         let mut entries: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
         entries.sort();
-        entries.iter().for_each(|entry| files(entry, endings, found));
+        for entry in &entries {
+            files(entry, endings, found);
+        }
     } else if endings.iter().any(|ending| path.to_string_lossy().ends_with(ending)) {
         found.push(path.to_owned());
     }
@@ -165,7 +167,9 @@ fn texts_avoid_the_phrases_that_the_style_rules_out() {
         texts.push(Text::new(&name, &fs::read_to_string(path).unwrap()));
     }
     let (search, mut found) = (Search::new(), String::new());
-    texts.iter().for_each(|text| search.run(text, &mut found));
+    for text in &texts {
+        search.run(text, &mut found);
+    }
     assert!(found.is_empty(), "{} phrases:\n{found}", found.lines().count());
 }
 

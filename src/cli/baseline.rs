@@ -62,8 +62,8 @@ impl Baseline {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let files = self.input.rule_files()?;
         let Collected { rules, habits, times, unit, is_complete } = match &self.state_dir {
-            Some(dir) => Self::from_store(dir, &files)?,
-            None => self.from_logs(&files)?,
+            Some(dir) => Self::read_store(dir, &files)?,
+            None => self.read_logs(&files)?,
         };
         let span = match (times.first, times.last) {
             (Some(first), Some(last)) => last.saturating_sub(first),
@@ -89,14 +89,14 @@ impl Baseline {
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(2) })
     }
 
-    fn from_logs(&self, files: &[SourceFile]) -> anyhow::Result<Collected> {
+    fn read_logs(&self, files: &[SourceFile]) -> anyhow::Result<Collected> {
         let mut habits = ReadCounts::default();
         let (rules, facts) = self.input.read(files.to_vec(), &mut |read| habits.add(read))?;
         let is_complete = facts.failures.is_empty();
         Ok(Collected { rules, habits, times: facts.times, unit: "event", is_complete })
     }
 
-    fn from_store(dir: &Path, files: &[SourceFile]) -> anyhow::Result<Collected> {
+    fn read_store(dir: &Path, files: &[SourceFile]) -> anyhow::Result<Collected> {
         let rules = rule_files::load_files(files, Matching::All)?.rules;
         let mut kept = RecurringReads::new(&rules);
         let now = unix_nanos();

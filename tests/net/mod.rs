@@ -3,6 +3,8 @@
 // Not every test uses everything; in a test a panic is the right response.
 #![allow(dead_code, clippy::unwrap_used)]
 
+// A test may have it in `common` too.
+#[allow(clippy::duplicate_mod)]
 #[path = "../common/wait.rs"]
 mod wait;
 

@@ -192,7 +192,7 @@ pub fn read_all(
             }
         }
         if chunks.dropped() > 0 {
-            let input = super::super::visible(&input.name()).to_string();
+            let input = super::super::visible(&input.name());
             tracing::warn!(
                 input,
                 bytes = chunks.dropped(),
