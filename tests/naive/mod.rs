@@ -239,7 +239,9 @@ fn read(operand: &Operand, event: &Value) -> Option<Read> {
         Operand::Field(field) => match (field.field.source, &field.argument) {
             (Source::Path(keys), _) => {
                 let value = keys.iter().try_fold(event, |value, key| value.get(key))?;
-                Some(Read::Texts(vec![plain(value)]))
+                // An empty member of the object is an absent one.
+                let is_absent = keys[0] == "objectRef" && value.as_str() == Some("");
+                (!is_absent).then(|| Read::Texts(vec![plain(value)]))
             }
             (Source::Elements(keys), _) => {
                 let value = keys.iter().try_fold(event, |value, key| value.get(key))?.as_array()?;
