@@ -1,12 +1,19 @@
-//! Secrets never leave: a marker is planted in every place of an event that can hold one, and all that comes out of the
-//! process is searched for it, as it is, in base64 and escaped.
+//! Secrets never leave pullwatch: markers are planted wherever an event can hold a secret, and all outputs are searched for them,
+//! plain, in base64 and escaped.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::{alerts, pullwatch, scan};
@@ -132,6 +139,167 @@ fn events(markers: &mut Markers) -> Vec<Value> {
     events
 }
 
+/// An event of each kind of object and place that has leaked once, or could: environments of every shape, charts and applications,
+/// text in other formats, annotations of tools, messages, command lines, patches of every type, URIs, names.
+fn more_events(markers: &mut Markers) -> Vec<Value> {
+    let template = |id: usize, verb: &str, resource: &str, request: Value, response: Value| {
+        json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "RequestResponse", "auditID": format!("m{id}"),
+            "stage": "ResponseComplete", "requestURI": "/apis/example.com/v1/x", "verb": verb, "user": {"username": "mallory"},
+            "sourceIPs": ["192.0.2.1"], "objectRef": {"resource": resource, "namespace": "prod", "name": "x"},
+            "responseStatus": {"code": 200}, "requestObject": request, "responseObject": response,
+            "requestReceivedTimestamp": "2026-01-01T00:00:00.000000Z", "stageTimestamp": "2026-01-01T00:00:00.000001Z"})
+    };
+    let mut bodies = vec![
+        (
+            "helmreleases",
+            json!({"kind": "HelmRelease", "spec": {"values": {"env": {"DB_PASS": markers.next(), "password": markers.next()},
+            "extraEnv": [{"name": "P", "value": markers.next()}], "registryPassword": markers.next(), "client_secret": markers.next(),
+            "access_token": markers.next(), "AWS_SECRET_ACCESS_KEY": markers.next(), "list": [markers.next(), {"deep": [[markers.next()]]}]}}}),
+        ),
+        (
+            "applications",
+            json!({"kind": "Application", "spec": {"source": {"repoURL": format!("https://bot:{}@git.example.com/x", markers.next()),
+            "helm": {"values": format!("password: {}\nnested:\n  token: {}\n", markers.next(), markers.next()),
+                "parameters": [{"name": "p", "value": markers.next()}], "valuesObject": {"x": markers.next()}},
+            "plugin": {"env": [{"name": "X", "value": markers.next()}]}, "kustomize": {"patches": [{"patch": markers.next()}]}}}}),
+        ),
+        (
+            "pods",
+            json!({"kind": "Pod", "spec": {"containers": [{"name": "c", "image": format!("bot:{}@registry.example.com/x", markers.next()),
+            "command": ["sh", "-c", format!("curl -H 'Authorization: {}'", markers.next())], "args": [format!("--token={}", markers.next())],
+            "env": [format!("PASSWORD={}", markers.next())], "lifecycle": {"postStart": {"exec": {"command": [markers.next()]}}},
+            "livenessProbe": {"httpGet": {"path": format!("/x?key={}", markers.next()), "httpHeaders": [{"name": "A", "value": markers.next()}]}}}],
+            "volumes": [{"name": "v", "flexVolume": {"options": {"x": markers.next()}}, "csi": {"driver": "d", "volumeAttributes": {"x": markers.next()}}}],
+            "hostAliases": [{"hostnames": [markers.next()]}]}}),
+        ),
+        (
+            "pods",
+            json!({"kind": "Pod", "spec": {"containers": [{"env": {"A": markers.next()}}], "initContainers": {"env": [[markers.next()]]}}}),
+        ),
+        (
+            "routes",
+            json!({"kind": "Route", "spec": {"tls": {"key": markers.next(), "certificate": markers.next()}},
+            "metadata": {"annotations": {"openshift.io/token-secret.value": markers.next(), "kapp.k14s.io/original": json!({"data": {"x": markers.next()}}).to_string(),
+                "objectset.rio.cattle.io/applied": markers.next(), "example.com/x": markers.next()},
+                "managedFields": [{"fieldsV1": {"f:spec": {format!("v:\"{}\"", markers.next()): {}}}}]}}),
+        ),
+        (
+            "databases",
+            json!({"apiVersion": "example.com/v1", "kind": "Database", "spec": {"connectionString": format!("postgres://u:{}@h/d", markers.next()),
+            "users": {"a": {"credential": markers.next()}}, "items": [markers.next()], "data": [markers.next()], "config": json!({"a": markers.next()}).to_string()},
+            "status": {"message": markers.next(), "conditions": [{"type": "Ready", "message": markers.next()}], "adminKey": markers.next()},
+            "extra": markers.next(), "encoded": markers.encoded()}),
+        ),
+        (
+            "secrets",
+            json!({"kind": "Status", "status": "Failure", "message": format!("cannot be handled: {{\"x\":\"{}\"}}", markers.next()),
+            "details": {"causes": [{"reason": "Invalid", "message": markers.next(), "field": "data"}]}}),
+        ),
+        ("secrets", json!(json!({"data": {"x": markers.next()}}).to_string())),
+        ("secrets", json!([markers.next(), {"data": markers.next()}, [markers.next()]])),
+        ("events", json!({"kind": "Event", "message": markers.next(), "note": markers.next()})),
+        (
+            "certificatesigningrequests",
+            json!({"kind": "CertificateSigningRequest", "spec": {"request": markers.encoded()}, "status": {"certificate": markers.encoded()}}),
+        ),
+        (
+            "webhooks",
+            json!({"kind": "MutatingWebhookConfiguration", "webhooks": [{"name": "w", "clientConfig": {"url": format!("https://x/?k={}", markers.next()), "caBundle": markers.encoded()}}]}),
+        ),
+        (
+            "tables",
+            json!({"kind": "Table", "columnDefinitions": [{"name": "A", "description": markers.next()}], "rows": [{"cells": [markers.next(), [markers.next()]], "object": {"spec": {"x": markers.next()}}}]}),
+        ),
+        (
+            "configmaps",
+            json!({"kind": "ConfigMap", "data": {"app.yaml": format!("password: {}", markers.next())}, "binaryData": {"x": markers.encoded()}}),
+        ),
+        (
+            "x",
+            json!({"auths": {format!("https://ghcr.io/v2?token={}", markers.next()): {"auth": markers.next()}}}),
+        ),
+        // Patches: JSON patches of every depth, merge and strategic patches, server-side apply.
+        (
+            "deployments",
+            json!([
+            {"op": "add", "path": "/spec/template/spec/containers/0/env/0/value", "value": markers.next()},
+            {"op": "add", "path": "/spec/template/spec/containers/-", "value": {"name": "c", "image": "nginx", "env": [{"name": "A", "value": markers.next()}], "args": [markers.next()]}},
+            {"op": "add", "path": "/spec/template/spec/containers/0/args/0", "value": markers.next()},
+            {"op": "test", "path": "/metadata/annotations/example.com~1x", "value": markers.next()},
+            {"op": "replace", "path": "", "value": {"data": {"x": markers.next()}, "spec": {"x": markers.next()}}},
+            {"op": "add", "path": "/metadata/labels/a", "path": "/data/x", "value": markers.next()},
+            {"op": "add", "path": format!("/data/{}?", markers.next()), "value": "x"}]),
+        ),
+        (
+            "deployments",
+            json!({"spec": {"template": {"spec": {"$setElementOrder/containers": [{"name": "c"}], "containers": [{"name": "c", "$patch": "merge",
+            "env": [{"name": "A", "value": markers.next()}, {"$patch": "delete", "name": "B", "value": markers.next()}]}]}}}}),
+        ),
+        (
+            "configmaps",
+            json!({"data": {"x": markers.next()}, "metadata": {"annotations": {"x": markers.next()}}}),
+        ),
+        (
+            "deployments",
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x", "managedFields": null},
+            "spec": {"x": markers.next(), "template": {"metadata": {"annotations": {"x": markers.next()}}}}}),
+        ),
+    ];
+    let twice =
+        format!("{{\"kind\":\"ConfigMap\",\"kind\":\"Secret\",\"data\":{{\"x\":\"{}\"}}}}", markers.next());
+    bodies.push(("secrets", serde_json::from_str(&twice).unwrap()));
+    let mut events: Vec<Value> = Vec::new();
+    for (resource, body) in bodies {
+        let verb = if body.is_array() { "patch" } else { "create" };
+        events.push(template(events.len(), verb, resource, body.clone(), Value::Null));
+        events.push(template(events.len(), "get", resource, Value::Null, body));
+    }
+    for query in [
+        "private_token=M",
+        "X-Amz-Signature=M",
+        "sig=M",
+        "token[]=M",
+        "token%5B%5D=M",
+        "command=sh&command=-c&command=M",
+        "M",
+        "%4d=1&limit=M",
+        "fieldSelector=a%3bM",
+        "continue=M",
+        "limit=1;x=M",
+        "watch=M",
+        "x=1#M",
+        "a=b?c=M",
+        "command=M",
+        "M%20=1",
+        "dryRun=M+x",
+    ] {
+        let mut event = template(events.len(), "connect", "pods", Value::Null, Value::Null);
+        event["requestURI"] =
+            json!(format!("/api/v1/namespaces/p/pods/x/exec?{}", query.replace('M', &markers.next())));
+        events.push(event);
+    }
+    let mut token = || format!("ghp_{}ABCDEF0123", markers.next());
+    let mut names = template(events.len(), "list", "secrets", Value::Null, Value::Null);
+    names["user"] = json!({"username": token(), "groups": ["a", token()], "uid": token(), "extra": {"a": [token()], token(): ["b"]}});
+    names["impersonatedUser"] = json!({"username": token(), "groups": [token()]});
+    names["requestURI"] =
+        json!(format!("/api/v1/namespaces/x/services/y/proxy/{}?{}={}", token(), token(), token()));
+    names["requestObject"] = json!({"kind": "RoleBinding", "subjects": [{"kind": "User", "name": token()}], "metadata": {"labels": {"a": token()}, "name": token()}});
+    names["annotations"] = json!({"example.com/x": token(), "authentication.openshift.io/username": token()});
+    names["responseStatus"] =
+        json!({"code": 400, "message": token(), "details": {"causes": [{"message": token()}]}});
+    names["unknownMember"] = json!(token());
+    events.push(names);
+    let login = STANDARD.encode(format!("{}:x-oauth-basic", markers.next()));
+    let empty = STANDARD.encode(format!("{}:", markers.next()));
+    let docker = json!({"auths": {format!("https://ghcr.io/v2?token={}", markers.next()): {"auth": login}, "quay.io": {"auth": empty},
+        format!("bot:{}@docker.io", markers.next()): {"username": format!("ghp_{}ABCDEF0123", markers.next()), "password": markers.next()}}});
+    let secret = json!({"kind": "Secret", "type": "kubernetes.io/dockerconfigjson", "metadata": {"name": "regcred", "namespace": "prod"},
+        "data": {".dockerconfigjson": STANDARD.encode(docker.to_string())}});
+    events.push(template(events.len(), "get", "secrets", Value::Null, secret));
+    events
+}
+
 const EVERYTHING: &str = r"
 - rule: Everything
   desc: Prints all that a rule can print.
@@ -146,6 +314,11 @@ const EVERYTHING: &str = r"
     %jevt.value[/responseObject/metadata/annotations] %jevt.value[/annotations]
     %jevt.value[/annotations/patch.webhook.admission.k8s.io~1round_0_index_0]
     %toupper(jevt.value[/responseObject/data/token]) %b64(jevt.value[/responseObject/data/token]) %200jevt.value[/requestObject]
+    %ka.req.pod.containers.command %ka.req.pod.containers.args %ka.req.pod.containers.image %ka.req.binding.subjects
+    %ka.req.binding.subjects.user_names %ka.uri.param[command] %ka.uri.param[private_token] %ka.uri.param[limit] %ka.user.name %ka.user.groups
+    %ka.impuser.name %audit.user.extra[a] %audit.user.uid %ka.req.pod.volumes.volume_type
+    %jevt.value[/requestObject/spec] %jevt.value[/requestObject/spec/values/env/DB_PASS] %jevt.value[/responseStatus]
+    %jevt.value[/responseStatus/message] %jevt.value[/user] %jevt.value[/unknownMember] %jevt.value[/requestObject/2/value]
     %concat(jevt.value[/requestObject/stringData/password], ka.verb) %registry.secrets %registry.hosts %registry.usernames
     %registry.copied %registry.referenced %audit.actor
   priority: INFO
@@ -154,7 +327,8 @@ const EVERYTHING: &str = r"
 #[test]
 fn no_secret_leaves() {
     let mut markers = Markers::default();
-    let events = events(&mut markers);
+    let mut events = events(&mut markers);
+    events.extend(more_events(&mut markers));
     let spellings = markers.spellings();
     let lines: Vec<String> = events.iter().map(|event| format!("{event}\n")).collect();
     let log = lines.concat();
@@ -193,18 +367,170 @@ fn no_secret_leaves() {
     for event in &events {
         let event = event.to_string();
         run(&["rules", "explain", "-vv", "--rules", &all, "--rule", "Everything", &event]);
-        run(&["rules", "explain", "--rule", "Registry Credential Copied", &event]);
+    }
+    for event in events.iter().filter(|event| event["objectRef"]["resource"] == "configmaps") {
+        run(&["rules", "explain", "--rule", "Registry Credential Copied", &event.to_string()]);
     }
     let found = scan(&["--rules", &all, &log]);
     assert_eq!(alerts(&found).len(), events.len(), "{}", common::said(&found));
+    let spellings = AhoCorasick::new(&spellings).unwrap();
     for text in said {
-        let text = String::from_utf8(text).unwrap();
-        for spelling in &spellings {
-            if let Some(at) = text.find(spelling.as_str()) {
-                let around = text.get(at.saturating_sub(200)..).unwrap_or_default();
-                panic!("{spelling} left: {}", around.chars().take(400).collect::<String>());
-            }
+        assert_clean(&text, &spellings);
+    }
+}
+
+/// Fails if a marker is in an output, in any spelling.
+fn assert_clean(output: &[u8], spellings: &AhoCorasick) {
+    if let Some(found) = spellings.find(output) {
+        let around = &output[found.start().saturating_sub(200)..(found.end() + 200).min(output.len())];
+        panic!("a marker left: {}", String::from_utf8_lossy(around));
+    }
+}
+
+/// A receiver that rejects all alerts, so that they become dead letters. Returns its port and what it receives.
+fn rejecting_receiver() -> (u16, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let all = received.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let all = all.clone();
+            std::thread::spawn(move || {
+                stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+                let mut buffer = [0; 65536];
+                while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                    all.lock().unwrap().extend_from_slice(&buffer[..length]);
+                    let answer =
+                        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                    if buffer[..length].ends_with(b"}") || buffer[..length].ends_with(b"}\n") {
+                        let _ = stream.write_all(answer);
+                        return;
+                    }
+                }
+            });
         }
+    });
+    (port, received)
+}
+
+/// A receiver of datagrams.
+fn datagram_receiver() -> (u16, Arc<Mutex<Vec<u8>>>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let all = received.clone();
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 65536];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            all.lock().unwrap().extend_from_slice(&buffer[..length]);
+        }
+    });
+    (port, received)
+}
+
+/// Sends a GET request; returns what arrives until the end, or within a second.
+fn get(port: u16, path: &str) -> Vec<u8> {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return Vec::new() };
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let (mut answer, mut buffer) = (Vec::new(), [0; 65536]);
+    // A stream does not end by itself.
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        answer.extend_from_slice(&buffer[..length]);
+        if Instant::now() > deadline {
+            break;
+        }
+    }
+    answer
+}
+
+#[test]
+fn no_secret_leaves_the_daemon() {
+    let mut markers = Markers::default();
+    let mut events = events(&mut markers);
+    events.extend(more_events(&mut markers));
+    let spellings = markers.spellings();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let lines: Vec<String> = events.iter().map(|event| format!("{event}\n")).collect();
+    fs::write(path("audit.log"), lines.concat()).unwrap();
+    fs::write(path("all.yaml"), format!("{EVERYTHING}{GROUPED}")).unwrap();
+    let (http, posted) = rejecting_receiver();
+    let (udp, datagrams) = datagram_receiver();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let syslog = |format: &str| {
+        format!(
+            "{{type: syslog, name: syslog-{format}, address: 'udp://127.0.0.1:{udp}', format: {format}, max_datagram: 60K}}"
+        )
+    };
+    let config = format!(
+        "sources: [{{type: file, name: log, poll: 200ms, paths: [{}]}}]\nrules: [{}, {}]\nstate_dir: {}\nserver: {{listen: 127.0.0.1:{port}}}\nsinks:\n  - {{type: file, name: json, path: {}, format: json}}\n  - {{type: file, name: text, path: {}, format: text}}\n  - {{type: http, name: http, url: 'http://127.0.0.1:{http}/', body: alert}}\n  - {}\n  - {}\n  - {}\n",
+        path("audit.log"),
+        path("all.yaml"),
+        common::project("rules.d").display(),
+        path("state"),
+        path("alerts.jsonl"),
+        path("alerts.txt"),
+        syslog("json"),
+        syslog("cef"),
+        syslog("text"),
+    );
+    fs::write(path("pullwatch.yaml"), config).unwrap();
+    // Not beside the log that is followed: at trace level, its directory's changes would be logged to it.
+    let logs = tempfile::tempdir().unwrap();
+    let log = logs.path().join("stderr");
+    let mut child = pullwatch()
+        .args(["run", "-vv", "--config", &path("pullwatch.yaml")])
+        .env("PULLWATCH_LOG", "trace")
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let dead_letters = folder.path().join("state/dead-letters.jsonl");
+    let count =
+        |file: &Path| fs::read(file).map_or(0, |text| text.iter().filter(|&&byte| byte == b'\n').count());
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while count(&dead_letters) < events.len() || count(Path::new(&path("alerts.jsonl"))) < events.len() {
+        assert!(
+            Instant::now() < deadline && child.try_wait().unwrap().is_none(),
+            "{}",
+            fs::read_to_string(&log).unwrap()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut outputs: Vec<Vec<u8>> = [
+        "/metrics",
+        "/readyz",
+        "/healthz",
+        "/",
+        "/api/v1/alerts?limit=1000",
+        "/api/v1/alerts/stream?after=0",
+    ]
+    .iter()
+    .map(|request| get(port, request))
+    .collect();
+    assert!(outputs.iter().all(|answer| answer.starts_with(b"HTTP/1.1 200")));
+    let status = std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(status.success() && child.wait().unwrap().success());
+    outputs.push(posted.lock().unwrap().clone());
+    outputs.push(datagrams.lock().unwrap().clone());
+    assert!(outputs.iter().all(|output| !output.is_empty()));
+    let mut files = vec![log, path("alerts.jsonl").into(), path("alerts.txt").into()];
+    files.extend(fs::read_dir(folder.path().join("state")).unwrap().map(|entry| entry.unwrap().path()));
+    assert!(files.iter().any(|file: &PathBuf| file.ends_with("pullwatch.db")));
+    outputs.extend(files.iter().map(|file| fs::read(file).unwrap()));
+    for arguments in [["list", "--format", "json"], ["list", "--format", "table"]] {
+        let state = path("state");
+        outputs.push(
+            pullwatch().arg("alerts").args(arguments).args(["--state-dir", &state]).output().unwrap().stdout,
+        );
+    }
+    let spellings = AhoCorasick::new(&spellings).unwrap();
+    for output in outputs {
+        assert_clean(&output, &spellings);
     }
 }
 
@@ -224,7 +550,8 @@ fn no_secret_is_handed_to_other_replicas() {
     use pullwatch::detection::detector::{Detector, Options, repartition::Settings};
     use pullwatch::detection::rules::{self, SourceFile};
     let mut markers = Markers::default();
-    let events = events(&mut markers);
+    let mut events = events(&mut markers);
+    events.extend(more_events(&mut markers));
     let spellings = markers.spellings();
     let file = SourceFile { name: "r.yaml".into(), text: format!("{EVERYTHING}{GROUPED}") };
     let loaded = rules::load(std::slice::from_ref(&file), &rules::Options::default());

@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use super::rule_files;
 use crate::daemon::app::{self, RuleLoader, Signals};
 use crate::daemon::config::{Config, FileSource, Source, SourceKind, WELL_KNOWN_PATHS};
+use crate::daemon::redaction_key;
 use crate::daemon::sink::{Format, Kind};
 use crate::daemon::store::{self, Store};
 
@@ -87,11 +88,10 @@ impl Run {
         let dir = config.state_dir.clone().unwrap_or_else(store::default_dir);
         let hostname = gethostname::gethostname().to_string_lossy().into_owned();
         let rule_paths = config.rules.clone();
-        let loader = RuleLoader::new(&config, hostname, Arc::new(move || rule_files::read(&rule_paths)));
+        let mut loader = RuleLoader::new(&config, hostname, Arc::new(move || rule_files::read(&rule_paths)));
         let loaded = rule_files::load(&config.rules, config.matching)?;
         rule_files::ensure_not_empty(&loaded)?;
         tracing::info!(rules = loaded.rules.rules.len(), version = %loaded.rules.version, "rules loaded");
-        let initial_rules = loader.with_options(loaded.rules);
         let opened = Store::open(
             &dir,
             &store::Options { max_bytes: Some(config.store.max_size), ..Default::default() },
@@ -112,6 +112,8 @@ impl Run {
                 "any user can write to the state directory and replace the store: run chmod 700 on it"
             );
         }
+        loader.set_redaction_key(redaction_key::load_or_create(&dir)?);
+        let initial_rules = loader.with_options(loaded.rules);
         let result = runtime.block_on(app::run(&config, &dir, opened.store, initial_rules, loader, signals));
         runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
         result?;

@@ -10,6 +10,7 @@ mod log_limit;
 pub mod metrics;
 pub mod net;
 pub mod pipeline;
+pub(crate) mod redaction_key;
 pub mod secret;
 pub mod server;
 pub mod sink;

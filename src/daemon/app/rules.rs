@@ -11,6 +11,7 @@ use super::{Context, kafka};
 use crate::daemon::config::Config;
 use crate::daemon::pipeline::{Message, Rules};
 use crate::daemon::source::watch::DirectoryWatcher;
+use crate::detection::audit::redact::RedactionKey;
 use crate::detection::detector::Options;
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::rules::{self, Matching, Severity, SourceFile};
@@ -42,6 +43,11 @@ impl RuleLoader {
             ..Options::default()
         };
         RuleLoader { read, paths: config.rules.clone(), matching: config.matching, options }
+    }
+
+    /// Sets the key of the hashes of redacted values.
+    pub(crate) fn set_redaction_key(&mut self, key: RedactionKey) {
+        self.options.redaction_key = key;
     }
 
     /// The pipeline's input for rules that were loaded.

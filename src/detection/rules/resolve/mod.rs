@@ -346,8 +346,8 @@ impl<'d> Resolver<'d> {
             let was_unknown = self.unknown_fields;
             let _ = self.resolve_macro(name, known, None);
             self.unknown_fields = was_unknown;
-            // What is wrong with it stops no rule.
-            for diagnostic in &mut self.diagnostics[before..] {
+            // As in the reference: a condition that does not parse is an error even if it is not used, and an unknown name is not.
+            for diagnostic in self.diagnostics[before..].iter_mut().filter(|one| one.code != "condition") {
                 diagnostic.severity = Severity::Warning;
             }
             let message = format!("macro `{name}` is not used");
@@ -693,5 +693,45 @@ mod tests {
         }
         text += "- {macro: m0, condition: ka.verb in (l39)}\n";
         assert_eq!(errors(text + RULE), ["too-large"]);
+    }
+
+    #[test]
+    fn rejects_what_the_reference_rejects_and_nothing_else() {
+        let rule = "\n- {rule: r, desc: d, condition: ka.verb = get, output: o, priority: INFO}\n";
+        for (text, is_valid) in [
+            ("- {list: l, items: [a, [b]]}", false),
+            ("- {list: l, items: [a, {b: c}]}", false),
+            ("- {list: l, items: {a: b}}", false),
+            ("- {list: l, items: a}", false),
+            ("- {list: l, items: [a, 1, true]}", true),
+            // Conditions of macros are parsed even if they are not used, but their names are not looked up.
+            ("- {macro: m, condition: ka.verb =}", false),
+            ("- {macro: m, condition: ''}", false),
+            ("- {macro: m, condition: ka.verb in (}", false),
+            ("- {macro: m, condition: [a]}", false),
+            ("- {macro: m, condition: nosuch and ka.nosuch = x}", true),
+            ("- {macro: m, condition: ka.verb =}\n- {macro: m, condition: ka.verb = get}", true),
+        ] {
+            let text = format!("{text}{rule}");
+            let file = SourceFile { name: "r.yaml".into(), text: text.clone() };
+            let loaded = crate::detection::rules::load(&[file], &Options::default());
+            assert_eq!(!loaded.has_errors(), is_valid, "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_the_paths_that_a_rule_shows() {
+        let rule = |show: &str| {
+            let text = format!(
+                "- {{rule: r, desc: d, condition: ka.verb = get, output: o, priority: INFO, show: {show}}}"
+            );
+            let file = SourceFile { name: "r.yaml".into(), text };
+            crate::detection::rules::load(&[file], &Options::default())
+        };
+        assert!(!rule("[/requestObject/spec/*/x, 'ka.uri.param[command]']").has_errors());
+        assert!(!rule("/requestObject").has_errors() && !rule("[]").has_errors());
+        for wrong in ["[requestObject]", "[/]", "[ka.uri]", "[[a]]", "{a: b}"] {
+            assert!(rule(wrong).has_errors(), "{wrong}");
+        }
     }
 }
