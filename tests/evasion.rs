@@ -4,6 +4,8 @@
 //! in them as well. A report is an alert at Notice or above for the audit id of the attack, by a rule that is not about the
 //! audit log itself.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -108,7 +110,7 @@ fn every_file_of_attacks_is_tested() {
     let files: BTreeSet<String> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".jsonl"))
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "jsonl"))
         .collect();
     assert_eq!(files, ATTACKS.iter().map(|(file, _)| (*file).to_owned()).collect());
 }

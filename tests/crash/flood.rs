@@ -90,8 +90,8 @@ fn disk_usage(dir: &Path) -> u64 {
 
 #[test]
 fn the_maximum_size_holds_at_any_moment_and_lost_alerts_are_counted_per_sink() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     const MAX_SIZE: u64 = 32 << 20;
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     // Nobody listens at its address, so that it delivers nothing.
     let sink = format!("{{type: http, name: dead, url: \"http://127.0.0.1:{}/\"}}", free_port());
     let hook = Hook::new(&[sink], "store: {max_size: 32M}");

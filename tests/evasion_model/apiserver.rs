@@ -275,25 +275,25 @@ pub fn request_info(request: &Request) -> Option<(RequestInfo, bool)> {
     let is_watch_path = parts[0] == "watch";
     if is_watch_path {
         parts.remove(0);
-        info.verb = "watch".to_owned();
+        "watch".clone_into(&mut info.verb);
     } else {
-        info.verb = match request.method {
+        let verb = match request.method {
             "POST" => "create",
             "GET" => "get",
             "PUT" => "update",
             "PATCH" => "patch",
             "DELETE" => "delete",
             _ => "",
-        }
-        .to_owned();
+        };
+        verb.clone_into(&mut info.verb);
     }
     if parts.first() == Some(&"namespaces") && parts.len() > 2 {
-        info.namespace = parts[1].to_owned();
+        parts[1].clone_into(&mut info.namespace);
         parts.drain(..2);
     }
-    info.resource = parts.first().copied().unwrap_or_default().to_owned();
-    info.name = parts.get(1).copied().unwrap_or_default().to_owned();
-    info.subresource = parts.get(2).copied().unwrap_or_default().to_owned();
+    parts.first().copied().unwrap_or_default().clone_into(&mut info.resource);
+    parts.get(1).copied().unwrap_or_default().clone_into(&mut info.name);
+    parts.get(2).copied().unwrap_or_default().clone_into(&mut info.subresource);
     if info.name.is_empty() && info.verb == "get" {
         let options = list_options(&query);
         let is_watch = match &options {
@@ -302,7 +302,7 @@ pub fn request_info(request: &Request) -> Option<(RequestInfo, bool)> {
                 query.get("watch").and_then(|values| values.first()).is_some_and(|value| parse_bool(value))
             }
         };
-        info.verb = if is_watch { "watch" } else { "list" }.to_owned();
+        if is_watch { "watch" } else { "list" }.clone_into(&mut info.verb);
         let fields = options.map(|options| options.fields).unwrap_or_default();
         let exact = fields.iter().find(|one| one.field == "metadata.name" && one.is_equal);
         if let Some(one) = exact.filter(|one| {
@@ -312,7 +312,7 @@ pub fn request_info(request: &Request) -> Option<(RequestInfo, bool)> {
         }
     }
     if info.name.is_empty() && info.verb == "delete" {
-        info.verb = "deletecollection".to_owned();
+        "deletecollection".clone_into(&mut info.verb);
     }
     Some((info, is_watch_path))
 }

@@ -200,7 +200,8 @@ fn escaped(path: &str, choices: &mut Choices<'_>) -> String {
     let mut out = String::new();
     for (at, byte) in path.bytes().enumerate() {
         if at > 4 && choices.one_in(5) {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing to a String does not fail.
+            let _ = std::fmt::Write::write_fmt(&mut out, format_args!("%{byte:02X}"));
         } else {
             out.push(char::from(byte));
         }

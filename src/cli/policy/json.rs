@@ -81,7 +81,7 @@ pub fn findings(findings: &Findings) -> Value {
             let names = |rules: &[std::sync::Arc<str>]| -> Vec<String> {
                 rules.iter().map(ToString::to_string).collect()
             };
-            json!({"tag": tag.tag, "seeing": names(&tag.seeing), "blind": names(&tag.blind)})
+            json!({"tag": tag.name, "seeing": names(&tag.seeing), "blind": names(&tag.blind)})
         })
         .collect();
     let hidden: Value = findings

@@ -57,7 +57,7 @@ fn tags(findings: &Findings) -> anyhow::Result<()> {
     for tag in lost {
         let how = if tag.seeing.is_empty() { "completely" } else { "partly" };
         let blind: Vec<&str> = tag.blind.iter().map(|rule| &**rule).collect();
-        table.add_row([visible(&tag.tag), how.to_owned(), visible(&blind.join(", "))]);
+        table.add_row([visible(&tag.name), how.to_owned(), visible(&blind.join(", "))]);
     }
     table::print(&table)
 }

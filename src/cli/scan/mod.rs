@@ -43,7 +43,8 @@ Examples:
                                                        rules from several files
   pullwatch scan audit.log --fail-on warning -q        exit 1 if any alert of priority warning or higher fired
 
-Exit status: 0 success, 1 an alert of the --fail-on priority or higher fired, 2 error or unreadable input.")]
+Exit status: 0 success, 1 an alert of the --fail-on priority or higher fired or no rule was left to evaluate,
+2 error or unreadable input.")]
 pub struct Scan {
     /// Files, directories or glob patterns to read, or - for standard input
     ///
@@ -148,7 +149,12 @@ impl Scan {
             self.paths.clone()
         };
         let loaded = rule_files::load(&self.rules, matching)?;
-        rule_files::ensure_not_empty(&loaded)?;
+        let why_empty = loaded.why_empty();
+        if let Some(reason) = &why_empty {
+            rule_files::show(&format!(
+                "pullwatch: no rule to evaluate: {reason}; see `pullwatch rules check`\n"
+            ));
+        }
         let hostname = gethostname::gethostname().to_string_lossy().into_owned();
         let (inputs, errors) = discover::inputs(&names);
         let options = Options {
@@ -187,7 +193,7 @@ impl Scan {
         }
         let fired =
             self.fail_on.is_some_and(|limit| report.tally.highest().is_some_and(|highest| highest <= limit));
-        Ok(match (failures.is_empty(), fired) {
+        Ok(match (failures.is_empty(), fired || why_empty.is_some()) {
             (false, _) => ExitCode::from(2),
             (true, true) => ExitCode::from(1),
             (true, false) => ExitCode::SUCCESS,

@@ -436,7 +436,7 @@ mod tests {
             r#""user":{"username":"2026-11-23T04:15:07.230739Z","groups":["}}"],"extra":{"a":["}}"]}},"impersonatedUser":{"username":"\"stageTimestamp\":\"2026-11-23T04:15:07.230739Z"},"sourceIPs":["1"],"userAgent":"}}","objectRef":"#,
         );
         for end in 0..event.len() {
-            assert!(!ends_like_an_event(event[..end].as_bytes()), "{}", &event[..end]);
+            assert!(!ends_like_an_event(&event.as_bytes()[..end]), "{}", &event[..end]);
         }
         assert!(ends_like_an_event(br#"{"code":200},"stageTimestamp":"2026-11-23T04:15:07.230739Z"}"#));
         assert!(ends_like_an_event(b"{\"annotations\":{\"a\":\"b\"}}\r\n"));

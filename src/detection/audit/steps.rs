@@ -9,7 +9,7 @@ thread_local! {
 }
 
 /// Counts steps of this thread.
-#[inline(always)]
+#[inline]
 pub(crate) fn add(steps: usize) {
     #[cfg(any(test, fuzzing))]
     COUNT.with(|count| count.set(count.get() + steps as u64));

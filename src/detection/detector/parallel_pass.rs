@@ -308,7 +308,7 @@ impl<'d> ParallelPass<'d> {
                 }
                 Ok(_) => self.count_malformed(malformed::NO_EVENT, 1),
                 Err(JsonError::Truncated) => {
-                    self.truncated_record(buffer, cursor.remainder(), reason, depth + 1)
+                    self.truncated_record(buffer, cursor.remainder(), reason, depth + 1);
                 }
                 Err(JsonError::Syntax) => self.count_malformed(malformed::SYNTAX, 1),
             }

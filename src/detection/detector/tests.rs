@@ -94,14 +94,11 @@ fn reads_no_event_that_a_client_nested_into_another() {
     };
     let cri = |pieces: &[&str]| -> String {
         let last = pieces.len() - 1;
-        pieces
-            .iter()
-            .enumerate()
-            .map(|(at, piece)| {
-                let tag = if at == last { "F" } else { "P" };
-                format!("2026-11-23T03:46:20.873000000Z stdout {tag} {piece}\n")
-            })
-            .collect()
+        let line = |(at, piece): (usize, &&str)| {
+            let tag = if at == last { "F" } else { "P" };
+            format!("2026-11-23T03:46:20.873000000Z stdout {tag} {piece}\n")
+        };
+        pieces.iter().enumerate().map(line).collect::<Vec<_>>().concat()
     };
     let in_log = |lines: String| -> String {
         lines
@@ -233,14 +230,14 @@ fn an_event_that_is_cut_anywhere_is_reported() {
     let own = event("mallory", "/api/v1/namespaces/production/secrets?limit=500", "");
     let object = own.find(r#""objectRef""#).unwrap();
     for end in own.find("auditID").unwrap()..own.len() {
-        let (alerts, stats) = evaluate(&detector, own[..end].as_bytes());
+        let (alerts, stats) = evaluate(&detector, &own.as_bytes()[..end]);
         assert_eq!(stats.events, 1, "{}: {stats:?}", &own[..end]);
         assert!(stats.malformed.is_empty(), "{}: {stats:?}", &own[..end]);
         if end < object {
             assert!(rules_of(&alerts).contains(&"Audit Event Cut Before Its Target"), "{}", &own[..end]);
         }
     }
-    let (alerts, _) = evaluate(&detector, own[..object].as_bytes());
+    let (alerts, _) = evaluate(&detector, &own.as_bytes()[..object]);
     let cut = alerts.iter().find(|alert| alert["rule"] == "Audit Event Cut Before Its Target").unwrap();
     assert_eq!(cut["event"]["objectRef"]["resource"], "secrets");
     assert_eq!(cut["event"]["objectRef"]["namespace"], "production");
@@ -306,8 +303,11 @@ fn objects_that_a_producer_wrote_as_text_are_read_and_redacted() {
     }
 }
 
+/// A name, and an input that grows with a number.
+type Shape = (&'static str, Box<dyn Fn(usize) -> String>);
+
 /// Inputs that grow with a number.
-fn shapes() -> Vec<(&'static str, Box<dyn Fn(usize) -> String>)> {
+fn shapes() -> Vec<Shape> {
     const START: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#;
     let escaped = |text: String| json!({"log": text}).to_string();
     let repeated = |unit: &'static str| move |n: usize| unit.repeat(n);

@@ -304,7 +304,7 @@ impl FieldReader {
             Source::UserKind => {
                 let name = path(event, &["user", "username"], View::Full).map(PlacedValue::text);
                 let mut groups =
-                    path(event, &["user", "groups"], View::Full).into_iter().flat_map(|found| found.items());
+                    path(event, &["user", "groups"], View::Full).into_iter().flat_map(PlacedValue::items);
                 let is_kubelet = groups.any(|group| *group.text() == *KUBELET_GROUP);
                 let kind = user_kind(&name.unwrap_or_default(), is_kubelet);
                 Value::Text(Cow::Borrowed(kind.as_bytes()))
@@ -391,7 +391,7 @@ impl FieldReader {
                 }
                 Part::Effective(key) => {
                     let value = container.get(key).or_else(|| spec.get(key));
-                    texts.push(value.map_or(Cow::Borrowed(b"0"), |found| found.text()));
+                    texts.push(value.map_or(Cow::Borrowed(b"0"), PlacedValue::text));
                 }
             }
         }
@@ -409,13 +409,7 @@ pub fn user_kind(name: &[u8], is_kubelet: bool) -> &'static str {
     match name {
         b"" | b"system:anonymous" => "anonymous",
         name if name.starts_with(b"system:serviceaccount:") => "serviceaccount",
-        name if name.starts_with(b"system:node:") => {
-            if is_kubelet {
-                "node"
-            } else {
-                "human"
-            }
-        }
+        name if name.starts_with(b"system:node:") && is_kubelet => "node",
         name if name.starts_with(b"system:") => "system",
         _ => "human",
     }

@@ -251,8 +251,8 @@ fn failed_logins(policy: &Policy) -> Option<Hidden> {
 /// Coverage of the rules with one MITRE ATT&CK tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// The tag, such as T1552.007.
-    pub tag: String,
+    /// For example T1552.007.
+    pub name: String,
     /// Rules that can fire.
     pub seeing: Vec<Arc<str>>,
     /// Rules that cannot.
@@ -270,7 +270,7 @@ pub fn tags(coverage: &[Coverage]) -> Vec<Tag> {
     for rule in coverage {
         for tag in rule.tags.iter().filter(|tag| is_technique(tag)) {
             let entry = tags.entry(tag).or_insert_with(|| Tag {
-                tag: tag.clone(),
+                name: tag.clone(),
                 seeing: Vec::new(),
                 blind: Vec::new(),
             });

@@ -363,7 +363,8 @@ mod tests {
         let logins = logins_of(Raw::assume(text.as_bytes()), 10);
         let login = |host: &str, user: &str| Login { host: Some(host.into()), username: Some(user.into()) };
         assert_eq!(logins, [login("ghcr.io", "bot")]);
-        let decoys: String = (0..20_000).map(|number| format!("\"d{number}.example\":{{}},")).collect();
+        let decoys: Vec<String> = (0..20_000).map(|number| format!("\"d{number}.example\":{{}},")).collect();
+        let decoys = decoys.concat();
         let config = format!(r#"{{"auths":{{{decoys}"ghcr.io":{{"auth":"eA=="}}}}}}"#);
         let text = secret("", &[("x", &config)]);
         assert!(

@@ -182,10 +182,10 @@ mod tests {
         for (verb, request, change) in [
             ("patch", patch("null"), Some("removed")),
             ("patch", patch("\"privileged\""), Some("lowered")),
-            ("patch", format!(r#"[{{"op":"remove","path":"/metadata/labels/pod-security.kubernetes.io~1enforce"}}]"#), Some("removed")),
+            ("patch", r#"[{"op":"remove","path":"/metadata/labels/pod-security.kubernetes.io~1enforce"}]"#.to_string(), Some("removed")),
             (
                 "patch",
-                format!(r#"[{{"op":"replace","path":"/metadata/labels/pod-security.kubernetes.io~1enforce","value":"privileged"}}]"#),
+                r#"[{"op":"replace","path":"/metadata/labels/pod-security.kubernetes.io~1enforce","value":"privileged"}]"#.to_string(),
                 Some("lowered"),
             ),
             ("patch", r#"{"metadata":{"labels":null}}"#.to_owned(), Some("removed")),

@@ -126,7 +126,7 @@ fn a_rule_that_mixes_sources_is_an_error() {
     }
     // The macro's errors are reported for the rule that is not skipped.
     let text = "- macro: m\n  condition: proc.name = a\n".to_owned()
-        + &rule("m").replace("R", "S")
+        + &rule("m").replace('R', "S")
         + &rule("m and ka.verb = get");
     assert!(load_text(&text).has_errors());
 }

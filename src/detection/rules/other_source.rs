@@ -16,7 +16,12 @@ const FAMILIES: [&str; 12] =
 /// Whether a rule is about system calls.
 pub fn is_about_system_calls(rule: &RuleDefinition, definitions: &Definitions) -> bool {
     let mut texts = vec![rule.condition.text()];
-    texts.extend(rule.exceptions.iter().flat_map(|exception| &exception.fields).map(|field| field.text()));
+    texts.extend(
+        rule.exceptions
+            .iter()
+            .flat_map(|exception| &exception.fields)
+            .map(crate::text::located::Located::text),
+    );
     let mut expanded = HashSet::new();
     let mut has_foreign = false;
     while let Some(text) = texts.pop() {

@@ -3,8 +3,6 @@
 //! Takes the text of an event; returns it with such objects in place of the strings, so that what reads and redacts bodies sees
 //! their members. The apiserver writes objects; some shippers do not.
 
-use std::borrow::Cow;
-
 use super::super::event::Member;
 use super::super::json::{Cursor, Raw, Type};
 use super::super::steps;
@@ -48,7 +46,7 @@ pub(super) fn expand(event: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn trim<'t>(text: &'t Cow<'_, [u8]>) -> &'t [u8] {
+fn trim(text: &[u8]) -> &[u8] {
     text.trim_ascii()
 }
 

@@ -132,7 +132,9 @@ proptest! {
         let nested = json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "auditID": "n", "verb": "get"});
         let body = json!([{"op": "add", "path": "/x", "value": nested}, text, nested, "\\\"{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\"}"]);
         let outer = json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "auditID": "o", "requestObject": body}).to_string();
-        ends.iter_mut().for_each(|end| *end = outer.floor_char_boundary(*end % outer.len()));
+        for end in &mut ends {
+            *end = outer.floor_char_boundary(*end % outer.len());
+        }
         ends.push(outer.len());
         ends.sort_unstable();
         let (mut log, mut start) = (String::new(), 0);

@@ -147,7 +147,7 @@ mod tests {
 
     fn completed(until: &str) -> Option<String> {
         let end = EVENT.find(until).unwrap() + until.len();
-        with_target(EVENT[..end].as_bytes()).map(|text| String::from_utf8(text).unwrap())
+        with_target(&EVENT.as_bytes()[..end]).map(|text| String::from_utf8(text).unwrap())
     }
 
     #[test]

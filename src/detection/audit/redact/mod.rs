@@ -268,7 +268,7 @@ impl<'r> Redactor<'r> {
     }
 
     /// Returns a name that was taken out of an event, or what replaces it if it is not one.
-    pub fn name<'v>(self, text: Cow<'v, [u8]>) -> Cow<'v, [u8]> {
+    pub fn name(self, text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
         if check::is_free_name(&text) { text } else { self.placeholder(&text).into_bytes().into() }
     }
 

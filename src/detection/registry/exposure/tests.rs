@@ -244,7 +244,7 @@ fn a_response_counts_whatever_the_verb_and_the_status_are() {
         ("deletecollection", "500", list),
     ] {
         let query = if verb == "create" { "?dryRun=All" } else { "" };
-        let name = if verb.ends_with("t") && verb != "get" { "" } else { "x" };
+        let name = if verb.ends_with('t') && verb != "get" { "" } else { "x" };
         let text = event(verb, name, query, code, &format!(r#","responseObject":{response}"#));
         let exposure = read(&text, &NamePatterns::default(), None);
         assert_eq!(
