@@ -19,7 +19,7 @@ pub struct Secret {
 
 impl Secret {
     pub fn is_credential(&self) -> bool {
-        self.kind.starts_with("kubernetes.io/docker")
+        self.kind.starts_with("kubernetes.io/docker") || self.data.1 == DOCKER
     }
 
     pub fn key(&self) -> String {
@@ -31,7 +31,7 @@ impl Secret {
 const DOCKER: &str =
     "eyJhdXRocyI6IHsiZ2hjci5pbyI6IHsidXNlcm5hbWUiOiAiYm90IiwgInBhc3N3b3JkIjogIk1BUktQVyJ9fX0=";
 
-pub const SECRETS: [Secret; 5] = [
+pub const SECRETS: [Secret; 6] = [
     Secret {
         namespace: "production",
         name: "app",
@@ -52,6 +52,14 @@ pub const SECRETS: [Secret; 5] = [
         kind: "kubernetes.io/tls",
         data: ("tls.key", "c2VjcmV0"),
         labels: &[],
+    },
+    // A login in a secret of another type, as build tools have it.
+    Secret {
+        namespace: "staging",
+        name: "builder",
+        kind: "Opaque",
+        data: ("config.json", DOCKER),
+        labels: &[("app", "web")],
     },
     Secret {
         namespace: "staging",

@@ -59,6 +59,7 @@ const PARAMETERS: &[&str] = &[
     "fieldSelector=type%3D%3Dkubernetes.io%2Fdockerconfigjson",
     "fieldSelector=metadata.name%3Dprod-images",
     "fieldSelector=metadata.name%3Dapp",
+    "fieldSelector=metadata.name=builder",
     "fieldSelector=metadata.name!=app",
     "fieldSelector=metadata.namespace%3Dstaging",
     "fieldSelector=metadata.namespace=production,metadata.name=prod-images",
@@ -151,6 +152,7 @@ fn request(choices: &mut Choices<'_>) -> Request {
         ("staging", "images"),
         ("staging", ""),
         ("production", "app"),
+        ("staging", "builder"),
     ]);
     let mut path = String::from("/api/v1");
     if method == "GET" && choices.one_in(6) {
@@ -399,6 +401,7 @@ pub fn check(bytes: &[u8]) -> Result<Vec<String>, Evasion> {
             ("mallory", None),
             ("system:serviceaccount:default:app", None),
             ("mallory", Some("bob")),
+            ("system:anonymous", None),
             ("mallory", Some("system:serviceaccount:default:app")),
         ]);
         let stages = choices.pick(&[
