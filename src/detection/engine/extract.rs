@@ -410,6 +410,7 @@ pub fn user_kind(name: &[u8], is_kubelet: bool) -> &'static str {
         b"" | b"system:anonymous" => "anonymous",
         name if name.starts_with(b"system:serviceaccount:") => "serviceaccount",
         name if name.starts_with(b"system:node:") && is_kubelet => "node",
+        name if name.starts_with(b"system:node:") => "human",
         name if name.starts_with(b"system:") => "system",
         _ => "human",
     }
@@ -504,6 +505,14 @@ mod tests {
         ] {
             assert_eq!(*repository(Cow::Borrowed(image.as_bytes())), *name.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_kubelet_is_one_only_in_its_group() {
+        assert_eq!(user_kind(b"system:node:a", true), "node");
+        assert_eq!(user_kind(b"system:node:a", false), "human");
+        assert_eq!(user_kind(b"system:kube-scheduler", true), "system");
+        assert_eq!(user_kind(b"system:serviceaccount:a:b", true), "serviceaccount");
     }
 
     #[test]
