@@ -11,7 +11,7 @@ use super::cluster_state::ClusterState;
 use super::patch::{Write, Written, last, writes};
 use super::privileges::{self, Grant, Grants};
 use super::request_info::Deletion;
-use super::{RequestInfo, is, text};
+use super::{RequestInfo, is, shown, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 
@@ -78,7 +78,7 @@ pub(crate) fn bound_role(event: &mut Event<'_>, request: &RequestInfo) -> Option
         return None;
     }
     let (body, _) = body(event)?;
-    text(body.path(&["roleRef", "name"]))
+    text(body.path(&["roleRef", "name"])).map(shown)
 }
 
 /// Returns the names of the subjects of a written binding, those of the system first. Service accounts have their user name.
@@ -101,7 +101,7 @@ pub(crate) fn subjects(event: &mut Event<'_>, request: &RequestInfo) -> Vec<Stri
     }
     names.sort_unstable_by_key(|name| (!name.starts_with("system:"), name.clone()));
     names.dedup();
-    names
+    names.into_iter().map(shown).collect()
 }
 
 fn names_of(subjects: Raw<'_>) -> impl Iterator<Item = String> {

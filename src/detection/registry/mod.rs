@@ -43,10 +43,16 @@ use sha2::{Digest as _, Sha256};
 
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::Raw;
+use crate::detection::audit::redact::{REDACTED, is_user_name};
 use crate::text::name_patterns::NamePatterns;
 
 fn text(raw: Option<Raw<'_>>) -> Option<String> {
     raw.and_then(Raw::string).map(|text| String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Returns a name or path that a client chose, unless it looks like a token in the place of one.
+fn shown(text: String) -> String {
+    if is_user_name(text.as_bytes()) { text } else { REDACTED.to_owned() }
 }
 
 /// Returns whether a value is this text, in any JSON spelling.

@@ -3,7 +3,7 @@
 //! Takes an event of the subresource and returns the path that it asks the kubelet for, and the pod in it, as in
 //! `/run/NAMESPACE/POD/CONTAINER`.
 
-use super::{ClusterState, RequestInfo};
+use super::{ClusterState, RequestInfo, shown};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::uri;
 
@@ -24,7 +24,7 @@ pub(crate) fn kubelet_path(
     if !is_node_proxy(request) || state.is_some_and(|state| !state.is_first_of_request(event)) {
         return None;
     }
-    Some(path(event))
+    Some(shown(path(event)))
 }
 
 /// Returns the namespace and the name of the pod in the path.

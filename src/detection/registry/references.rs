@@ -14,9 +14,10 @@ use std::collections::BTreeSet;
 use super::cluster_state::ClusterState;
 use super::patch::{Write, Written, is_index, last, writes};
 use super::request_info::Deletion;
-use super::{RequestInfo, host_paths, is, node_proxy, text};
+use super::{RequestInfo, host_paths, is, node_proxy, shown, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
+use crate::detection::audit::redact::{REDACTED, is_host};
 use crate::text::name_patterns::NamePatterns;
 
 /// Maximum nesting that is searched. The deepest name of a secret, in the template of a cron job, is at half of this.
@@ -367,7 +368,7 @@ pub(crate) fn referenced_credentials(
 /// not known.
 pub(crate) fn pull_secrets(event: &mut Event<'_>) -> Vec<String> {
     let references = requested(event);
-    let names = references.image_pull.into_iter().map(String::from);
+    let names = references.image_pull.into_iter().map(String::from).map(shown);
     names.chain(references.is_partial.then(|| UNKNOWN.to_owned())).collect()
 }
 
@@ -381,10 +382,10 @@ pub(crate) fn host_paths(event: &mut Event<'_>) -> Vec<String> {
     let references = requested(event);
     let paths =
         references.host_paths.into_iter().filter(|path| host_paths::holds_credentials(path.as_bytes()));
-    paths.map(String::from).chain(references.is_partial.then(|| UNKNOWN.to_owned())).collect()
+    paths.map(String::from).map(shown).chain(references.is_partial.then(|| UNKNOWN.to_owned())).collect()
 }
 
-/// Returns the annotations that give a written service account a role of a cloud, as `key=value`. `?` stands for a value that
+/// Returns the annotations that give a written service account a role of a cloud, as `key=value`. `*` stands for a value that
 /// is not known.
 pub(crate) fn cloud_identities(event: &mut Event<'_>, request: &RequestInfo) -> Vec<String> {
     let body = event.get(Member::RequestObject).or_else(|| event.get(Member::ResponseObject));
@@ -398,8 +399,10 @@ pub(crate) fn cloud_identities(event: &mut Event<'_>, request: &RequestInfo) -> 
                 .filter_map(|write| write.at(&["metadata", "annotations", annotation]))
                 .next_back();
             match written? {
-                Written::Value(value) => text(Some(value)).map(|value| format!("{annotation}={value}")),
-                Written::Unknown => Some(format!("{annotation}=?")),
+                Written::Value(value) => {
+                    text(Some(value)).map(|value| format!("{annotation}={}", shown(value)))
+                }
+                Written::Unknown => Some(format!("{annotation}={UNKNOWN}")),
                 Written::Removed => None,
             }
         })
@@ -411,6 +414,11 @@ pub(crate) fn cloud_identities(event: &mut Event<'_>, request: &RequestInfo) -> 
 pub(crate) fn image_hosts(event: &mut Event<'_>) -> Vec<String> {
     let references = requested(event);
     let mut hosts: BTreeSet<&str> = references.images.iter().map(|image| image_host(image)).collect();
+    // A name of an image can have a login in front of its host.
+    if hosts.iter().any(|host| !is_host(host.as_bytes())) {
+        hosts.retain(|host| is_host(host.as_bytes()));
+        hosts.insert(REDACTED);
+    }
     if references.is_partial {
         hosts.insert(UNKNOWN);
     }
@@ -592,6 +600,30 @@ mod tests {
             )
             .is_empty()
         );
+    }
+
+    #[test]
+    fn tokens_in_the_place_of_names_are_not_shown() {
+        let token = "ghp_0123456789ABCDEFabcdef0123456789ABCD";
+        let body = format!(
+            r#"{{"metadata":{{"annotations":{{"eks.amazonaws.com/role-arn":"{token}"}}}},"imagePullSecrets":[{{"name":"{token}"}}],
+            "spec":{{"volumes":[{{"hostPath":{{"path":"/var/lib/kubelet/{token}"}}}}],"containers":[{{"image":"bot:{token}@registry.example/app"}}]}}}}"#
+        );
+        let event = event("create", "serviceaccounts", "d", &body);
+        let mut event = Event::new(event.as_bytes());
+        let request = RequestInfo::of(&mut event);
+        let all = [
+            pull_secrets(&mut event),
+            host_paths(&mut event),
+            cloud_identities(&mut event, &request),
+            image_hosts(&mut event),
+        ];
+        for texts in &all {
+            assert!(
+                texts.len() == 1 && texts[0].contains(REDACTED) && !texts[0].contains(token),
+                "{texts:?}"
+            );
+        }
     }
 
     #[test]
