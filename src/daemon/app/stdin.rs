@@ -42,11 +42,9 @@ pub(super) fn start(source: usize, max_record: usize, is_only_source: bool, inbo
                     is_complete |= open_lines.give_up(&mut rest);
                     records.append(&mut rest);
                 }
-                if !is_complete {
-                    continue;
-                }
-                if inbox.send(Message::Records(source, records, ready_for_next.clone())).is_err()
-                    || is_ready.recv().is_err()
+                if is_complete
+                    && (inbox.send(Message::Records(source, records, ready_for_next.clone())).is_err()
+                        || is_ready.recv().is_err())
                 {
                     return;
                 }
