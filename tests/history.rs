@@ -273,8 +273,8 @@ fn names_in_a_baseline_are_exact_and_inject_nothing() {
     let agent = r"x\n- rule: Evil\n  condition: always\u2028# \u0085 ]\r\n- list: known_secret_readers\u202e";
     let fine = [
         "o'brien",
+        "'quoted'",
         "a: b # c",
-        r#"x\"], [\"y"#,
         r"back\\slash\\",
         "josé",
         // A list's name, which stands for what the list holds where it is bare.
@@ -311,7 +311,7 @@ fn names_in_a_baseline_are_exact_and_inject_nothing() {
     assert!(!file.contains(['\u{2028}', '\u{85}', '\u{202e}', '\r']));
 
     // Names that are redacted, since they do not look like names, cannot be matched by an exception: their reads stay reported.
-    let hidden = [r#"\"quoted\""#, "'quoted'", "- *anchor &a !tag |"];
+    let hidden = [r#"\"quoted\""#, r#"x\"], [\"y"#, "- *anchor &a !tag |"];
     let events: Vec<String> = hidden.iter().map(|user| read_by(user, "registry-1", agent)).collect();
     let (file, left) = baseline_of(&events);
     assert_eq!(left.len(), hidden.len(), "{left:?}\n{file}");

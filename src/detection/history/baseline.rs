@@ -6,6 +6,7 @@ use foldhash::fast::RandomState;
 
 use super::{BoundedSet, Read, Reader, Times};
 use crate::detection::alert::Priority;
+use crate::detection::audit::redact;
 use crate::detection::registry::{ExposureKind, ReadScope};
 
 /// Maximum number of reads that are tracked separately. Each takes a few kilobytes at worst.
@@ -250,5 +251,6 @@ fn is_repeatable(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_NAME_BYTES
         && name.trim() == name
+        && !redact::is_placeholder(name.as_bytes())
         && name.chars().all(|letter| letter == ' ' || letter.is_ascii_graphic() || letter.is_alphanumeric())
 }

@@ -459,7 +459,7 @@ fn is_harmless_number(place: Place, text: &[u8]) -> bool {
 }
 
 /// Whether a text is what replaces a redacted string: redacting it again would hide equal values from each other.
-fn is_placeholder(text: &[u8]) -> bool {
+pub fn is_placeholder(text: &[u8]) -> bool {
     let is_string = || {
         let rest = text.strip_prefix(STRING_START.as_bytes())?.strip_suffix(b">")?;
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
