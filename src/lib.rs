@@ -50,6 +50,9 @@
 //! `examples/embed.rs` evaluates a log from standard input with the shipped rules. Everything outside of this page is internal
 //! and changes without notice.
 
+// Parts of the library (reports, policies, saved state) are used by the commands and the daemon alone.
+#![cfg_attr(not(feature = "daemon"), allow(dead_code, unused_imports))]
+
 mod embed;
 
 // Hidden modules are public for main.rs and for the integration tests, benchmarks and fuzz targets, which run single parts

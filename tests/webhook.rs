@@ -470,8 +470,18 @@ async fn idle_connections_do_not_lock_out_a_sender_at_the_same_address() {
         // All but the latest are closed.
         let mut closed = held.remove(0);
         assert!(matches!(closed.read(&mut answer).await, Ok(0) | Err(_)));
-        // A new connection of the sender works as well.
-        assert_eq!(post(&hook, "[{}]").await.status(), 200);
+        // A new connection of the sender works as well. On a busy machine it may be the one that is closed; an apiserver tries
+        // a batch five times.
+        let mut status = None;
+        for _ in 0..5 {
+            let request =
+                client().post(hook.url("/")).header("content-type", "application/json").body("[{}]");
+            if let Ok(response) = request.send().await {
+                status = Some(response.status().as_u16());
+                break;
+            }
+        }
+        assert_eq!(status, Some(200));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Alerts of matches, as JSON and as text.
 //!
 //! Takes a match, returns the alert. Every value of the event in it went through
-//! [`Place::show`](crate::detection::audit::redact::Place::show): a value that is not redacted must never enter.
+//! [`Redactor::show`](crate::detection::audit::redact::Redactor::show): a value that is not redacted must never enter.
 
 use std::borrow::Cow;
 use std::rc::Rc;

@@ -25,7 +25,7 @@ pub enum Value<'a> {
 /// A value without secrets.
 ///
 /// Only the evaluator creates one, from the redacted view of a field (see
-/// [`Place::show`](crate::detection::audit::redact::Place::show)).
+/// [`Redactor::show`](crate::detection::audit::redact::Redactor::show)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redacted<'a>(Value<'a>);
 
