@@ -458,7 +458,7 @@ async fn idle_connections_do_not_lock_out_a_sender_at_the_same_address() {
         kept.write_all(request).await.unwrap();
         let length = kept.read(&mut answer).await.unwrap();
         assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
-        // Somebody else behind the same address floods: with connections that send nothing, and with halves of requests.
+        // A flood from the same address: connections that send nothing, and halves of requests.
         let mut held = Vec::new();
         for number in 0..50 {
             let mut idle = TcpStream::connect(hook.receiver.address()).await.unwrap();
@@ -467,21 +467,14 @@ async fn idle_connections_do_not_lock_out_a_sender_at_the_same_address() {
             }
             held.push(idle);
         }
-        // All but the latest are closed.
-        let mut closed = held.remove(0);
-        assert!(matches!(closed.read(&mut answer).await, Ok(0) | Err(_)));
-        // A new connection of the sender works as well. On a busy machine it may be the one that is closed; an apiserver tries
-        // a batch five times.
-        let mut status = None;
-        for _ in 0..5 {
-            let request =
-                client().post(hook.url("/")).header("content-type", "application/json").body("[{}]");
-            if let Ok(response) = request.send().await {
-                status = Some(response.status().as_u16());
-                break;
-            }
-        }
-        assert_eq!(status, Some(200));
+        // Tasks of their own register the connections, in any order. Two places are left for idle ones.
+        let is_closed = |stream: &TcpStream| {
+            let read = stream.try_read(&mut [0; 16]);
+            !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+        };
+        wait_until(async || held.iter().filter(|stream| is_closed(stream)).count() >= 48).await;
+        // A new connection of the sender works as well.
+        assert_eq!(post(&hook, "[{}]").await.status(), 200);
     }
 }
 

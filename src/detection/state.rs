@@ -1,6 +1,6 @@
 //! Saved state of a detector, so that a restarted one continues as if it had never stopped.
 //!
-//! [`crate::detection::registry`] and [`crate::detection::correlate`] report changes as [`StateChange`]s and restore
+//! [`crate::detection::registry`] and `correlate` report changes as [`StateChange`]s and restore
 //! entries. This module has what both need: the kinds of entries, a tracker of changes, and encodings. It does no I/O.
 //! Entries that are read back are untrusted: invalid ones are rejected.
 //!
@@ -31,7 +31,7 @@ pub mod kind {
 
     /// The position in a partition of a Kafka topic. Belongs to the Kafka source and not to the detector.
     pub const PARTITION: &str = "partition";
-    /// A recurring read ([`crate::detection::history`]). 16 bytes of key, about 100 of value, and up to 2 KB for daily
+    /// A recurring read (`detection::history`). 16 bytes of key, about 100 of value, and up to 2 KB for daily
     /// reads.
     pub const RECURRING_READ: &str = "habit";
     /// The effects of a pending Kafka transaction.

@@ -114,7 +114,7 @@ pub struct RequestInfo {
 pub struct Answer {
     pub info: RequestInfo,
     pub code: u16,
-    /// The answer goes on until one side ends it.
+    /// The response does not end until one side closes the connection.
     pub is_long_running: bool,
     /// Secrets whose data the answer contains.
     pub handed_over: Vec<Secret>,

@@ -16,7 +16,7 @@ const DEFAULT_LIMIT: usize = 100;
 pub struct AlertQuery {
     /// Only alerts with a lower sequence number, for the next page.
     pub before: Option<i64>,
-    /// Maximum number of alerts, from 1 to [`MAX_LIMIT`].
+    /// Maximum number of alerts, from 1 to `MAX_LIMIT`.
     pub limit: usize,
     /// Exact rule name.
     pub rule: Option<String>,

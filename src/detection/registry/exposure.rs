@@ -160,7 +160,10 @@ impl Exposure {
             ExposureKind::None if is_denied(event, request) => ExposureKind::Denied,
             kind => kind,
         };
+        // The credentials in the head of a truncated list may be decoys for those behind its end.
+        let has_more = objects.is_cut && reader.target.is_collection && kind == ExposureKind::Payload;
         let Selection { secrets, count, evidence, logins, is_truncated } = reader.findings.select();
+        let is_truncated = is_truncated || has_more;
         Exposure { kind, scope, secrets, count, evidence, logins, is_truncated }
     }
 }

@@ -5,7 +5,7 @@
 //! text, so its alerts have the same ids with any wrapper. Google's entries contain no audit event; one is built from them.
 //!
 //! Wrappers may be nested up to a depth, and what is compressed is unpacked up to a limit. Lines that a runtime split are joined
-//! ([`partial`]); the beginning of a truncated event is completed ([`truncated`]). A wrapper without an event is counted under a
+//! (`partial`); the beginning of a truncated event is completed (`truncated`). A wrapper without an event is counted under a
 //! reason ([`skipped`]); what is not a wrapper is left to the reader of events. All work is linear in the size of a buffer. No text
 //! inside a record may become a record of its own.
 //!

@@ -95,6 +95,12 @@ fn presumes_credentials_behind_the_end_of_a_truncated_line() {
     }
     let end = whole.rfind(",\"type\"").unwrap();
     assert_eq!(of(&format!("{}}}", &whole[..end])).kind, ExposureKind::Payload);
+    // A credential at the head of a truncated list says nothing of the rest.
+    let two = whole.replace(DOCKER, &format!("{DOCKER},{DOCKER}"));
+    let end = two.rfind("\"type\"").unwrap();
+    let exposure = of(&two[..end]);
+    assert_eq!((exposure.kind, exposure.is_truncated), (ExposureKind::Payload, true));
+    assert!(!of(&two).is_truncated);
     // A list of one name, cut off anywhere before its items: the list is not taken for the secret.
     let names = NamePatterns::new(["regcred"]).unwrap();
     let one = whole.replace(r#""namespace":"p""#, r#""namespace":"p","name":"regcred""#);
