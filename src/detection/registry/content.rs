@@ -73,10 +73,33 @@ pub(super) fn last_applied(object: Raw<'_>) -> Option<Cow<'_, [u8]>> {
     annotations.get(LAST_APPLIED)?.string().filter(|text| text.len() <= MAX_VALUE_LEN)
 }
 
+/// The members of a secret or config map that matter here, found in one pass over the object.
+struct Parts<'e> {
+    metadata: Option<Raw<'e>>,
+    data: Option<Raw<'e>>,
+    string_data: Option<Raw<'e>>,
+    binary_data: Option<Raw<'e>>,
+}
+
+impl<'e> Parts<'e> {
+    fn of(object: Raw<'e>) -> Self {
+        let [metadata, data, string_data, binary_data] =
+            object.get_all(["metadata", "data", "stringData", "binaryData"]);
+        Parts { metadata, data, string_data, binary_data }
+    }
+
+    /// Whether the data has a key.
+    fn has_key(&self, key: &str) -> bool {
+        [self.data, self.string_data].into_iter().flatten().any(|data| data.get(key).is_some())
+    }
+}
+
 /// Calls a function with each key and value of an object's data, until it returns false.
-fn for_each_value(object: Raw<'_>, is_encoded: bool, mut each: impl FnMut(&str, &[u8]) -> bool) {
-    for (part, is_encoded) in [("data", is_encoded), ("stringData", false), ("binaryData", true)] {
-        let Some(data) = object.get(part) else { continue };
+fn for_each_value(parts: &Parts<'_>, is_encoded: bool, mut each: impl FnMut(&str, &[u8]) -> bool) {
+    for (data, is_encoded) in
+        [(parts.data, is_encoded), (parts.string_data, false), (parts.binary_data, true)]
+    {
+        let Some(data) = data else { continue };
         for (key, value) in data.members().map_while(Result::ok) {
             let key = String::from_utf8_lossy(&key.text()).into_owned();
             let Some(raw) = value.string().filter(|value| value.len() <= MAX_VALUE_LEN) else { continue };
@@ -110,9 +133,10 @@ fn could_be_configuration(key: &str, value: &[u8], is_encoded: bool) -> bool {
 
 /// Returns whether an object's data is a registry credential. Its values are base64 in secrets, plain in config maps.
 pub(super) fn has_registry_credential(object: Raw<'_>, is_encoded: bool) -> bool {
-    let mut found = is_repository(object);
+    let parts = Parts::of(object);
+    let mut found = is_repository(&parts);
     let mut keys = KeyHints::default();
-    for_each_value(object, is_encoded, |key, value| {
+    for_each_value(&parts, is_encoded, |key, value| {
         found |= is_credential(key, value);
         keys.add(key, value);
         !found
@@ -135,12 +159,13 @@ pub(super) fn logins_of(secret: Raw<'_>, limit: usize) -> Vec<Login> {
 
 fn add_logins_of(secret: Raw<'_>, limit: usize, logins: &mut Vec<Login>) {
     let mut keys = KeyHints::default();
-    for_each_value(secret, true, |key, value| {
+    let parts = Parts::of(secret);
+    for_each_value(&parts, true, |key, value| {
         add_logins(value, DATA_KEYS.contains(&key), limit, logins);
         keys.add(key, value);
         logins.len() < limit
     });
-    if logins.is_empty() && (keys.registry.is_some() || is_repository(secret)) {
+    if logins.is_empty() && (keys.registry.is_some() || is_repository(&parts)) {
         let host = keys.registry.or(keys.url);
         if host.is_some() {
             logins.push(Login::new(host, keys.username));
@@ -158,7 +183,7 @@ pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &Request
     if is_credential_type(body.get("type")) == Some(true) {
         return keys;
     }
-    for_each_value(body, request.resource == "secrets", |key, value| {
+    for_each_value(&Parts::of(body), request.resource == "secrets", |key, value| {
         if keys.len() < MAX_KEYS && is_credential(key, value) {
             keys.push(key.to_owned());
         }
@@ -235,20 +260,17 @@ fn names_password(key: &str) -> bool {
 }
 
 /// Returns whether an object is the repository credential of Argo CD, or one of Flux.
-fn is_repository(object: Raw<'_>) -> bool {
-    let metadata = object.get("metadata");
-    let label = metadata
-        .and_then(|metadata| metadata.get("labels"))
-        .and_then(|labels| labels.get("argocd.argoproj.io/secret-type"));
-    let data = |key: &str| {
-        ["data", "stringData"].iter().any(|part| object.get(part).is_some_and(|data| data.get(key).is_some()))
-    };
-    let has_password = ["password", "bearerToken", "gcpServiceAccountKey"].into_iter().any(data);
+fn is_repository(parts: &Parts<'_>) -> bool {
+    let [namespace, labels] =
+        parts.metadata.map(|metadata| metadata.get_all(["namespace", "labels"])).unwrap_or_default();
+    let label = labels.and_then(|labels| labels.get("argocd.argoproj.io/secret-type"));
     let is_argo = ["repository", "repo-creds", "repository-write", "repo-write-creds"]
         .iter()
         .any(|kind| is(label, kind));
-    let is_flux = is(metadata.and_then(|metadata| metadata.get("namespace")), "flux-system");
-    is_argo && has_password || is_flux && data("username") && data("password")
+    let has_password =
+        || ["password", "bearerToken", "gcpServiceAccountKey"].into_iter().any(|key| parts.has_key(key));
+    is_argo && has_password()
+        || is(namespace, "flux-system") && parts.has_key("username") && parts.has_key("password")
 }
 
 /// Registries whose address tells that a password beside it is one for them.

@@ -420,11 +420,12 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
         if !self.request.may_have_persisted() {
             return;
         }
-        if let Some(state) = &mut self.state {
-            let has_content = secret.shows_data().then(|| secret.has_content());
-            if let Some(is_credential) = secret.is_of_credential_type() {
-                state.record_type(namespace, name, is_credential, has_content, self.names);
-            }
+        if let Some(state) = &mut self.state
+            && let Some(is_credential) = secret.is_of_credential_type()
+        {
+            // The type is the stronger evidence; the content is searched only without it.
+            let has_content = (!is_credential && secret.shows_data()).then(|| secret.has_content());
+            state.record_type(namespace, name, is_credential, has_content, self.names);
         }
     }
 
