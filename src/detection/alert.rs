@@ -73,6 +73,35 @@ pub fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Names of members that the JSON of an alert may have at its top level or in `output_fields`, and that a static label must
+/// not have. A label `cluster` is the name of the cluster where the log does not say it.
+pub const RESERVED_MEMBERS: [&str; 24] = [
+    "acknowledged",
+    "actor",
+    "correlation",
+    "credential",
+    "event",
+    "exposure",
+    "held_back",
+    "hostname",
+    "id",
+    "namespace",
+    "output",
+    "output_fields",
+    "priority",
+    "registry",
+    "registry_host",
+    "rule",
+    "rule_set",
+    "seq",
+    "source",
+    "stored",
+    "tags",
+    "time",
+    "time_source",
+    "verb",
+];
+
 /// An alert that has not been stored yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAlert {

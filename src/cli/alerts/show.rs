@@ -54,7 +54,7 @@ impl Show {
 }
 
 /// Members that the heading shows, or that repeat it: the rule's output contains its output fields.
-const HEADING: [&str; 10] = [
+const HEADING: [&str; 17] = [
     "hostname",
     "output",
     "output_fields",
@@ -65,6 +65,13 @@ const HEADING: [&str; 10] = [
     "time",
     "id",
     "acknowledged",
+    "actor",
+    "credential",
+    "namespace",
+    "registry_host",
+    "exposure",
+    "verb",
+    "cluster",
 ];
 
 /// Members with a section of their own, most important first; all other members follow.
@@ -96,7 +103,7 @@ fn page(listed: &Listed, object: &Map<String, Value>) -> String {
         ("id".to_owned(), id),
         ("acknowledged".to_owned(), acknowledged),
     ];
-    for name in ["tags", "hostname"] {
+    for name in ["credential", "cluster", "tags", "hostname"] {
         if let Some(value) = object.get(name).and_then(scalar) {
             head.push((name.to_owned(), value));
         }

@@ -167,6 +167,7 @@ impl Scan {
             hostname,
             is_in_time_order: inputs.len() <= 1,
             redaction_key: RedactionKey::default(),
+            labels: Vec::new(),
         };
         let detector = Detector::new(&loaded.rules, options);
 

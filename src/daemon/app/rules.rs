@@ -39,6 +39,7 @@ impl RuleLoader {
             minimum: config.priority,
             max_event_size: config.max_event_size,
             hostname,
+            labels: config.labels.clone(),
             repartition: kafka::repartition_settings(config),
             ..Options::default()
         };

@@ -103,6 +103,13 @@ pub(crate) const ROOT: Section = Section {
             "Maximum event size. Longer lines are evaluated by their first part.",
         ),
         key(
+            "labels",
+            "mapping",
+            "{}",
+            "Static labels of all alerts, such as `{cluster: prod-eu}`: in JSON, text, structured data, CEF, record headers and labels of \
+             receivers. At most 16.",
+        ),
+        key(
             "sources",
             "sequence",
             "[{type: file, name: audit}]",

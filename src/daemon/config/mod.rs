@@ -31,6 +31,8 @@ pub struct Config {
     pub priority: Priority,
     /// In bytes; longer lines are evaluated by their first part.
     pub max_event_size: usize,
+    /// Static labels of all alerts, as names and values.
+    pub labels: Vec<(String, String)>,
     pub sources: Vec<Source>,
     pub sinks: Vec<SinkConfig>,
     /// `None` if disabled (`server: false`).
@@ -46,6 +48,7 @@ impl Default for Config {
             matching: Matching::All,
             priority: Priority::Debug,
             max_event_size: 64 << 20,
+            labels: Vec::new(),
             sources: vec![Source { name: "audit".to_owned(), kind: SourceKind::File(FileSource::default()) }],
             sinks: vec![SinkConfig { dead_letter: Some(DeadLetter::default()), ..SinkConfig::default() }],
             server: Some(Server::default()),

@@ -71,8 +71,7 @@ impl AlertEmitter<'_, '_> {
 
     /// Emits the alerts of all rules that an event matched, and of the correlations that these matches complete.
     pub fn emit_matches(&mut self, eval: &mut EvalContext<'_, '_, '_>, matches: &[usize]) {
-        let exposure = eval.exposure();
-        let incident = AlertContext::new(eval.event, exposure, &eval.plan.redaction_key);
+        let incident = eval.alert_context();
         let time = self.state.time(&incident);
         let mut pending = Pending::new();
         for &matched in matches {
@@ -176,7 +175,8 @@ impl AlertEmitter<'_, '_> {
         let mut cache = EvalCache::with_exposure(&self.detector.plan, remote.exposure.clone());
         let incident =
             AlertContext::new(&mut event, remote.exposure.clone(), &self.detector.plan.redaction_key)
-                .with_hash(remote.hash);
+                .with_hash(remote.hash)
+                .with_fields_of(&remote.event);
         self.emit_without_event(fired, &mut event, &mut cache, &incident);
     }
 
@@ -193,7 +193,8 @@ impl AlertEmitter<'_, '_> {
                 let (cache, event) = (&mut cache, &mut event);
                 EvalContext { plan, cache, event, input, cluster_state: None, window: None }.exposure()
             };
-            let incident = AlertContext::new(&mut event, exposure, &self.detector.plan.redaction_key);
+            let incident = AlertContext::new(&mut event, exposure, &self.detector.plan.redaction_key)
+                .with_fields_of(note);
             self.emit_without_event(fired, &mut event, &mut cache, &incident);
         }
     }

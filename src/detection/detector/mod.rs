@@ -61,6 +61,9 @@ pub struct Options {
     pub repartition: Option<repartition::Settings>,
     /// Key of the hashes of redacted values. Replicas that share groups need the same.
     pub redaction_key: RedactionKey,
+    /// Static labels that all alerts carry, as names and values. The names must not be in
+    /// [`RESERVED_MEMBERS`](crate::detection::alert::RESERVED_MEMBERS).
+    pub labels: Vec<(String, String)>,
 }
 
 impl Default for Options {
@@ -75,6 +78,7 @@ impl Default for Options {
             is_in_time_order: true,
             repartition: None,
             redaction_key: RedactionKey::default(),
+            labels: Vec::new(),
         }
     }
 }
@@ -99,6 +103,7 @@ impl Detector {
     pub fn new(rules: &RuleSet, options: Options) -> Self {
         let mut plan = Plan::new(rules, options.minimum);
         plan.redaction_key = options.redaction_key.clone();
+        plan.labels.clone_from(&options.labels);
         let has_range = options.since.is_some() || options.until.is_some();
         // Counting the events of a time range takes the time of each, so lines cannot be skipped by the prefilter.
         let prefilter = if has_range { None } else { Prefilter::new(&plan) };

@@ -13,7 +13,6 @@ use crate::detection::audit::json::{Cursor, JsonError, Raw, Type};
 use crate::detection::audit::json_prefix::JsonPrefix;
 use crate::detection::audit::steps;
 use crate::detection::engine::alert::Alert;
-use crate::detection::engine::alert_context::AlertContext;
 use crate::detection::engine::evaluator::{EvalCache, EvalContext, Evaluator};
 use crate::detection::engine::extract::InputContext;
 
@@ -459,8 +458,7 @@ impl<'d> ParallelPass<'d> {
                 cluster_state: None,
                 window: None,
             };
-            let exposure = eval.exposure();
-            let incident = AlertContext::new(eval.event, exposure, &plan.redaction_key);
+            let incident = eval.alert_context();
             let hostname = &self.detector.options.hostname;
             for &matched in &self.matches {
                 let alert = Alert::new(&plan.rules[matched], &mut eval, &incident, hostname);

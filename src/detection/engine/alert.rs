@@ -24,6 +24,8 @@ pub struct Alert<'a> {
     rule: &'a RulePlan,
     context: &'a AlertContext<'a>,
     hostname: &'a str,
+    /// Static labels.
+    labels: &'a [(String, String)],
     fields: Vec<Redacted<'a>>,
     /// The formatted output, without time and priority.
     message: Vec<u8>,
@@ -35,9 +37,9 @@ pub struct Alert<'a> {
 
 impl<'a> Alert<'a> {
     /// Creates the alert of a rule that the event of `eval` matched.
-    pub fn new<'e: 'a>(
+    pub fn new<'p: 'a, 'e: 'a>(
         rule: &'a RulePlan,
-        eval: &mut EvalContext<'_, '_, 'e>,
+        eval: &mut EvalContext<'p, '_, 'e>,
         context: &'a AlertContext<'a>,
         hostname: &'a str,
     ) -> Self {
@@ -65,7 +67,8 @@ impl<'a> Alert<'a> {
                 }
             }
         }
-        Alert { rule, context, hostname, fields, message, window: eval.window.clone(), throttled: 0 }
+        let labels = &eval.plan.labels;
+        Alert { rule, context, hostname, labels, fields, message, window: eval.window.clone(), throttled: 0 }
     }
 
     /// Adds the number of alerts of the rule that were throttled before this one.
@@ -200,7 +203,9 @@ impl<'a> Alert<'a> {
         }
         out.extend_from_slice(b"],\"time\":\"");
         time::write_rfc3339(out, self.context.time);
-        out.extend_from_slice(b"\",\"id\":\"");
+        out.push(b'"');
+        self.write_scalars(out, |_| false);
+        out.extend_from_slice(b",\"id\":\"");
         self.push_id(out);
         // Hexadecimal digits need no escaping.
         out.extend_from_slice(b"\",\"rule_set\":\"");
@@ -216,6 +221,32 @@ impl<'a> Alert<'a> {
             out.extend_from_slice(itoa::Buffer::new().format(self.throttled).as_bytes());
         }
         out.push(b'}');
+    }
+
+    /// Returns the name of the cluster, if it is known.
+    pub fn cluster(&self) -> Option<&'a str> {
+        self.labels.iter().find(|(name, _)| name == "cluster").map(|(_, value)| &**value)
+    }
+
+    /// Appends the fields that every alert has, and the static labels, unless they are there.
+    fn write_scalars(&self, out: &mut Vec<u8>, is_there: impl Fn(&str) -> bool) {
+        let mut push = |name: &str, value: Option<&str>| {
+            if is_there(name) {
+                return;
+            }
+            out.push(b',');
+            push_json_string(name.as_bytes(), out);
+            out.push(b':');
+            match value {
+                Some(value) => push_json_string(value.as_bytes(), out),
+                None => out.extend_from_slice(b"null"),
+            }
+        };
+        self.context.fields.for_each(&self.context.actor, &mut push);
+        push("cluster", self.cluster());
+        for (name, value) in self.labels.iter().filter(|(name, _)| name != "cluster") {
+            push(name, Some(value));
+        }
     }
 
     fn write_fields(&self, out: &mut Vec<u8>) {
@@ -250,6 +281,7 @@ impl<'a> Alert<'a> {
                 }
             }
         }
+        self.write_scalars(out, |name| self.rule.output_fields.iter().any(|field| *field.spelling == *name));
         out.push(b'}');
     }
 }

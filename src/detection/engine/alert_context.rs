@@ -5,6 +5,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use super::alert_fields::AlertFields;
 use super::value::Text;
 use crate::detection::audit::event::{Event, Member, ObjectRef};
 use crate::detection::audit::event_id;
@@ -28,6 +29,7 @@ pub struct AlertContext<'e> {
     pub(super) exposure: Rc<Exposure>,
     pub(super) actor: String,
     pub(super) target: String,
+    pub(super) fields: AlertFields,
     /// Where the event pieces who asked for what.
     pub(super) members: Members<'e>,
     redaction_key: RedactionKey,
@@ -53,6 +55,10 @@ impl<'e> AlertContext<'e> {
     pub fn new(event: &mut Event<'e>, exposure: Rc<Exposure>, redaction_key: &RedactionKey) -> Self {
         let redactor = Redactor::new(redaction_key, &NO_PATHS);
         let content = event_id::content(event.bytes());
+        let members = Members::of(event);
+        let show = |member: Option<Raw<'_>>| lossy(member.map(|raw| redactor.show(Place::PLAIN, raw)));
+        let fields =
+            AlertFields::new(&exposure, show(members.object.namespace), show(members.verb), redactor);
         AlertContext {
             time: event.time().unwrap_or(0),
             content,
@@ -61,7 +67,8 @@ impl<'e> AlertContext<'e> {
             exposure,
             actor: actor(event, redactor),
             target: target(event, redactor),
-            members: Members::of(event),
+            fields,
+            members,
             redaction_key: redaction_key.clone(),
         }
     }
@@ -121,6 +128,22 @@ impl AlertContext<'_> {
         AlertContext { hash: OnceCell::from(hash), ..self }
     }
 
+    /// Sets the credentials that the event is about without exposing them, as `namespace/name`.
+    #[must_use]
+    pub fn with_referenced(mut self, credentials: &[Text<'_>]) -> Self {
+        let redactor = Redactor::new(&self.redaction_key, &NO_PATHS);
+        self.fields.add_referenced(credentials, redactor);
+        self
+    }
+
+    /// Sets the scalar fields that a [`redacted_head`](AlertContext::redacted_head) contains, for a context that was created
+    /// from one.
+    #[must_use]
+    pub fn with_fields_of(mut self, head: &[u8]) -> Self {
+        self.fields.restore(head);
+        self
+    }
+
     /// Returns the registry credentials that the event exposed.
     pub fn exposure(&self) -> &Exposure {
         &self.exposure
@@ -139,6 +162,7 @@ impl AlertContext<'_> {
             close(&mut status, 0);
             head.extend_from_slice(&status);
         }
+        self.fields.save(&mut head);
         head.extend_from_slice(b",\"stageTimestamp\":\"");
         time::write_rfc3339(&mut head, self.time);
         head.extend_from_slice(b"\"}");

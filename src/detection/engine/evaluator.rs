@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 
+use super::alert_context::AlertContext;
 use super::extract::{InputContext, View};
 use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, RightPlan};
 use super::value::{Redacted, Value};
@@ -247,6 +248,22 @@ impl<'e> EvalContext<'_, '_, 'e> {
             self.cache.exposure = (self.cache.number, Rc::new(exposure));
         }
         self.cache.exposure.1.clone()
+    }
+
+    /// Returns what all alerts of the event share.
+    pub fn alert_context(&mut self) -> AlertContext<'e> {
+        let exposure = self.exposure();
+        let context = AlertContext::new(self.event, exposure, &self.plan.redaction_key);
+        // Only what a rule has read already: reading it records that a long-running request was seen.
+        let referenced = self.plan.operands.iter().enumerate().find_map(|(operand, plan)| {
+            let (number, value) = &self.cache.values[operand];
+            let is_referenced = matches!(plan, OperandPlan::Registry(Registry::Referenced));
+            (is_referenced && *number == self.cache.number).then_some(value)
+        });
+        match referenced {
+            Some(value) => context.with_referenced(value.texts()),
+            None => context,
+        }
     }
 
     /// The request of the event, read once.

@@ -11,6 +11,7 @@
 
 pub mod alert;
 pub mod alert_context;
+mod alert_fields;
 pub mod compare;
 pub mod evaluator;
 // Used by the commands only.

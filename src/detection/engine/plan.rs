@@ -177,6 +177,8 @@ pub struct Plan {
     pub names: NamePatterns,
     /// Key of the hashes of redacted values.
     pub redaction_key: RedactionKey,
+    /// Static labels of all alerts, as names and values.
+    pub labels: Vec<(String, String)>,
     /// Version of the rule set.
     version: Arc<str>,
     costs: Vec<u32>,

@@ -41,6 +41,12 @@ pub enum ExposureKind {
 }
 
 impl ExposureKind {
+    /// Parses a value of `registry.exposure`.
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        let all = [Self::None, Self::Denied, Self::Metadata, Self::Presumed, Self::Payload];
+        all.into_iter().find(|kind| kind.name() == word)
+    }
+
     /// Returns the value of `registry.exposure`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,6 +1,7 @@
 //! Reads the text of a configuration file to a [`Config`], or to diagnostics with positions.
 
 mod kafka;
+mod labels;
 mod sinks;
 mod sources;
 mod values;
@@ -81,6 +82,7 @@ impl Reader<'_> {
         if let Some(size) = self.size(root, "max_event_size", 1 << 10, 1 << 30) {
             config.max_event_size = usize::try_from(size).unwrap_or(usize::MAX);
         }
+        config.labels = self.labels(root);
         if let Some(sources) = self.items(root, "sources") {
             config.sources =
                 sources.iter().enumerate().filter_map(|(at, node)| self.source(node, at)).collect();
