@@ -24,6 +24,9 @@ pub mod kind {
     pub const NAMESPACE: &str = "namespace";
     /// A long-running request, by hash. 16 bytes of key, about 22 of value.
     pub const REQUEST: &str = "request";
+    /// The profile of an identity that reads secrets; the share that it is evicted from and its names. A few hundred bytes,
+    /// a few thousand at most.
+    pub const READER: &str = "reader";
     /// A part of a correlation's group.
     pub const WINDOW: &str = "window";
     /// A combination of values of a throttle. 32 bytes of key, about 100 of value.
@@ -38,10 +41,11 @@ pub mod kind {
     pub const PREPARED: &str = "prepared";
 
     /// Everything that is learned from alerts and events.
-    pub const LEARNED: [&str; 8] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, WINDOW, THROTTLE, RECURRING_READ];
+    pub const LEARNED: [&str; 9] =
+        [SECRET, POD, ROLE, NAMESPACE, REQUEST, READER, WINDOW, THROTTLE, RECURRING_READ];
 
     /// All kinds of the detector.
-    pub const ALL: [&str; 7] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, WINDOW, THROTTLE];
+    pub const ALL: [&str; 8] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, READER, WINDOW, THROTTLE];
 }
 
 /// A change of a stored entry.

@@ -64,8 +64,9 @@ const TRUNCATED: [(&str, &str); 3] =
     [(truncated::CUT, "cut"), (truncated::TOO_LONG, "too_long"), (truncated::APISERVER, "apiserver")];
 
 /// Label values of the kinds in [`evicted`].
-const EVICTIONS: [(&str, &str); 10] = [
+const EVICTIONS: [(&str, &str); 11] = [
     (evicted::CLUSTER_STATE, "cluster_state"),
+    (evicted::READERS, "reader_profiles"),
     (evicted::CREDENTIALS, "credentials"),
     (evicted::GROUPS, "correlation_groups"),
     (evicted::ADVANCED_GROUPS, "advanced_correlation_groups"),

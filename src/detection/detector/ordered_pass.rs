@@ -129,6 +129,7 @@ impl<'d> OrderedPass<'d> {
         [
             (evicted::CLUSTER_STATE, self.cluster_state.evicted()),
             (evicted::CREDENTIALS, self.cluster_state.evicted_credentials()),
+            (evicted::READERS, self.cluster_state.readers().evicted()),
             (evicted::GROUPS, lost.evicted_groups),
             (evicted::ADVANCED_GROUPS, lost.evicted_advanced_groups),
             (evicted::OBSERVATIONS, lost.dropped),

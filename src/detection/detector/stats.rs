@@ -38,6 +38,8 @@ pub mod evicted {
     pub const CLUSTER_STATE: &str = "cluster state (secrets, pods, roles, namespaces)";
     /// Registry credentials of the cluster state that were known by type or content.
     pub const CREDENTIALS: &str = "known registry credentials";
+    /// Profiles of identities that read secrets. What they do next is new.
+    pub const READERS: &str = "reader profiles";
     /// Groups of correlations.
     pub const GROUPS: &str = "correlation groups";
     /// Groups of correlations that already held a part of what the condition needs. They are also counted as groups.

@@ -21,7 +21,7 @@ use crate::detection::audit::redact::{Redactor, ShowList};
 use crate::detection::audit::time;
 use crate::detection::audit::time::Clock;
 use crate::detection::registry::{self, ClusterState, Exposure, ExposureKind, OrderDependency, RequestInfo};
-use crate::detection::rules::fields::{Correlation, Registry};
+use crate::detection::rules::fields::{Correlation, Reader, Registry};
 use crate::text::escape::MAX_SHOWN_LEN;
 use crate::text::timespan;
 
@@ -185,6 +185,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
         let value = match &plan.operands[operand] {
             OperandPlan::Field(reader) => reader.read(self.event, &self.input, View::Full),
             OperandPlan::Registry(part) => self.registry(*part),
+            OperandPlan::Reader(part) => self.reader(*part),
             // Only outputs of correlations have these fields, never a condition.
             OperandPlan::Correlation(_) => Value::Missing,
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
@@ -218,7 +219,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
                 reader.read(self.event, &self.input, View::Redacted(redactor))
             }
             // Names, of which a client can choose some.
-            OperandPlan::Registry(_) => {
+            OperandPlan::Registry(_) | OperandPlan::Reader(_) => {
                 let redactor = Redactor::new(&plan.redaction_key, show);
                 self.value(operand).clone().map_texts(|text| redactor.name(text))
             }
@@ -311,6 +312,38 @@ impl<'e> EvalContext<'_, '_, 'e> {
             Registry::PodSecurity => registry::pod_security_change(self.event, &request, cluster_state)
                 .map_or(Value::Missing, word),
             _ => exposed(part, &self.exposure()),
+        }
+    }
+
+    /// How the read of the event compares with the profile of its identity; missing for all other events.
+    fn reader(&mut self, part: Reader) -> Value<'static> {
+        // Determined together with the exposure, before any rule is evaluated.
+        self.exposure();
+        let Some(assessment) = self.cluster_state.as_deref().and_then(ClusterState::reader) else {
+            return Value::Missing;
+        };
+        let word = |word: &'static str| Value::Text(word.as_bytes().into());
+        let boolean = |holds: bool| word(if holds { "true" } else { "false" });
+        let text = |text: &Option<String>| {
+            text.as_ref().map_or(Value::Missing, |text| Value::Text(Cow::Owned(text.clone().into_bytes())))
+        };
+        let list = |texts: Vec<String>| {
+            Value::list(texts.into_iter().map(|text| Cow::Owned(text.into_bytes())).collect())
+        };
+        match part {
+            Reader::Status => word(assessment.status.name()),
+            Reader::IsNew => boolean(assessment.is_new),
+            Reader::NewVerb => text(&assessment.new_verb),
+            Reader::NewScope => text(&assessment.new_scope),
+            Reader::NewProgram => text(&assessment.new_program),
+            Reader::NewClient => text(&assessment.new_client),
+            Reader::NewCredential => list(assessment.new_credentials.clone()),
+            Reader::Deviation => list(assessment.deviations()),
+            Reader::DaysSeen => Value::Number(assessment.days_seen.into()),
+            Reader::Trusted => boolean(assessment.is_trusted()),
+            Reader::Program => text(&assessment.program),
+            Reader::Network => text(&assessment.network),
+            Reader::Controller => assessment.controller.map_or(Value::Missing, word),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::detection::rules::ast::{
     Bounds, Check, CorrelationKind, Expr, Feed, FieldRef, Operand, Operator, Piece, Right, Rule, RuleSet,
     Template, Transformer,
 };
-use crate::detection::rules::fields::{Correlation, Field, Kind, Registry, Source};
+use crate::detection::rules::fields::{Correlation, Field, Kind, Reader, Registry, Source};
 use crate::detection::rules::number;
 use crate::text::name_patterns::NamePatterns;
 
@@ -30,6 +30,8 @@ pub enum OperandPlan {
     Field(FieldReader),
     /// From the registry credentials that the event exposed.
     Registry(Registry),
+    /// From the profile of the identity that read secrets.
+    Reader(Reader),
     /// From the window of a correlation.
     Correlation(Correlation),
     /// A constant.
@@ -406,6 +408,10 @@ impl Plan {
                 );
                 OperandPlan::Registry(*part)
             }
+            Operand::Field(FieldRef { field: Field { source: Source::Reader(part), .. }, .. }) => {
+                self.needs_cluster_state = true;
+                OperandPlan::Reader(*part)
+            }
             Operand::Field(FieldRef { field: Field { source: Source::Correlation(part), .. }, .. }) => {
                 OperandPlan::Correlation(*part)
             }
@@ -445,7 +451,7 @@ impl Plan {
             )
             | OperandPlan::Correlation(_) => 7,
             // Determined once per event for all rules.
-            OperandPlan::Registry(_) => 5,
+            OperandPlan::Registry(_) | OperandPlan::Reader(_) => 5,
             OperandPlan::Call(_, arguments, _) => {
                 arguments.iter().map(|&argument| self.operand_cost(argument)).max().unwrap_or(0) + 1
             }

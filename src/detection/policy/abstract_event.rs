@@ -10,7 +10,7 @@ use super::requests::{OTHER, Request, UNKNOWN_GROUP};
 use super::scenarios::{Name, Place, Scenario, UserName};
 use crate::detection::engine::extract::{FieldReader, user_kind};
 use crate::detection::rules::ast::FieldRef;
-use crate::detection::rules::fields::{Registry, Source};
+use crate::detection::rules::fields::{Reader, Registry, Source};
 
 /// The part of an event that a field reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,6 +143,7 @@ pub fn reads(field: &FieldRef) -> Part {
             | Registry::Truncated
             | Registry::Evicted,
         ) => Part::Head,
+        Source::Reader(_) => Part::Head,
         // Only in outputs of correlations.
         Source::Correlation(_) => Part::Head,
         Source::ClientAddress
@@ -182,6 +183,9 @@ pub fn lacks(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Option<Part> {
 pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> AbstractValue {
     if let Source::Registry(part) = field.field.source {
         return registry(part, event);
+    }
+    if let Source::Reader(part) = field.field.source {
+        return reader(part, event);
     }
     if !event.has(reads(field)) {
         return AbstractValue::Missing;
@@ -227,6 +231,20 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
         Source::Nanoseconds | Source::Seconds | Source::SubsecondNanoseconds | Source::Clock(_) => {
             AbstractValue::Other
         }
+        _ => AbstractValue::Unknown,
+    }
+}
+
+/// What is known of the profile of a reader. The question is which attacks a log shows, so what is read is not routine.
+fn reader(part: Reader, event: &HypotheticalEvent<'_>) -> AbstractValue {
+    if !event.is_about_secrets() || !matches!(&*event.request.verb, "get" | "list" | "watch") {
+        return AbstractValue::Missing;
+    }
+    match part {
+        Reader::Status => AbstractValue::one_of(&["unprofiled", "new", "deviating", "mismatch"]),
+        Reader::IsNew => AbstractValue::one_of(&["true", "false"]),
+        Reader::Trusted => AbstractValue::text("false"),
+        Reader::DaysSeen => AbstractValue::There,
         _ => AbstractValue::Unknown,
     }
 }

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::eviction::{Standing, make_room};
 use super::long_running::LongRunningRequests;
+use super::readers::{Assessment, Read, ReaderProfiles};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::time::ReferenceClock;
 use crate::detection::lru::LruMap;
@@ -140,6 +141,9 @@ pub struct ClusterState {
     /// Pod Security's `enforce` label by namespace; empty if the namespace is known to have none.
     namespaces: LruMap<Arc<str>, String>,
     long_running: LongRunningRequests,
+    readers: ReaderProfiles,
+    /// Whether the event being learned from is the one of its request that is reported.
+    is_counted: bool,
     /// Hash of the identity that sent the event being learned from, if it writes objects; else 0.
     writer: u64,
     evicted: u64,
@@ -169,6 +173,8 @@ impl Default for ClusterState {
             roles: LruMap::new(MAX_ROLES),
             namespaces: LruMap::new(MAX_NAMESPACES),
             long_running: LongRunningRequests::default(),
+            readers: ReaderProfiles::default(),
+            is_counted: false,
             writer: 0,
             evicted: 0,
             evicted_credentials: 0,
@@ -224,6 +230,38 @@ impl ClusterState {
     pub(super) fn start_event(&mut self, writer: u64) {
         self.writer = writer;
         self.evicted_now.clear();
+        self.is_counted = false;
+        self.readers.start_event();
+    }
+
+    /// Records that the current event is the one of its request that is reported.
+    pub(super) fn count_request(&mut self) {
+        self.is_counted = true;
+    }
+
+    /// Returns whether the current event is the one of its request that is reported.
+    pub(super) fn is_counted(&self) -> bool {
+        self.is_counted
+    }
+
+    /// Compares a read with the profile of its identity, and learns from it.
+    pub(super) fn observe_read(&mut self, read: &Read<'_>) {
+        self.readers.observe(read);
+    }
+
+    /// Returns how the read of the current event compares with the profile of its identity; none if it is no read.
+    pub(crate) fn reader(&self) -> Option<&Assessment> {
+        self.readers.current()
+    }
+
+    /// Returns the profiles of identities that read secrets.
+    pub fn readers(&self) -> &ReaderProfiles {
+        &self.readers
+    }
+
+    /// Returns the profiles of identities that read secrets, to set which are trusted.
+    pub fn readers_mut(&mut self) -> &mut ReaderProfiles {
+        &mut self.readers
     }
 
     /// Changes what is known of a secret. `change` returns whether it is different now.
@@ -531,6 +569,7 @@ impl ClusterState {
         self.roles.track();
         self.namespaces.track();
         self.long_running.track();
+        self.readers.track();
     }
 
     /// Returns the changes since the last call; none unless [tracked](ClusterState::track).
@@ -541,6 +580,7 @@ impl ClusterState {
         self.roles.take_changes(kind::ROLE, &mut changes);
         self.namespaces.take_changes(kind::NAMESPACE, &mut changes);
         self.long_running.take_changes(&mut changes);
+        self.readers.take_changes(&mut changes);
         changes
     }
 
@@ -552,6 +592,7 @@ impl ClusterState {
             kind::ROLE => self.roles.restore(key, value, |verbs| !verbs.is_empty()),
             kind::NAMESPACE => self.namespaces.restore(key, value, |_| true),
             kind::REQUEST => self.long_running.restore(key, value),
+            kind::READER => self.readers.restore(key, value),
             _ => false,
         }
     }

@@ -141,6 +141,9 @@ impl Exposure {
         if !is_counted(event, &stage, access, state.as_deref_mut()) {
             return Exposure::default();
         }
+        if let Some(state) = &mut state {
+            state.count_request();
+        }
         let target = Target::of(event, request);
         let scope = target.scope(access);
         let bodies = [Member::ResponseObject, Member::RequestObject].map(|member| event.get(member));

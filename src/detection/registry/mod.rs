@@ -22,6 +22,7 @@ mod ordering;
 mod patch;
 mod pod_security;
 mod privileges;
+mod readers;
 mod references;
 mod request_info;
 mod secret_view;
@@ -34,6 +35,7 @@ pub(crate) use grants::{aggregated_into, bound_role, granted_verbs, privileges, 
 pub(crate) use node_proxy::kubelet_path;
 pub(crate) use ordering::{OrderDependency, STATE_LITERALS};
 pub(crate) use pod_security::change as pod_security_change;
+pub use readers::{Controller, Profile, ReaderProfiles, TrustedReader, controllers};
 pub(crate) use references::{
     cloud_identities, host_paths as mounted_host_paths, image_hosts, pull_secrets, referenced_credentials,
 };
@@ -73,7 +75,15 @@ pub(crate) fn observe(
 ) -> Exposure {
     state.start_event(writer(event, request));
     match &*request.resource {
-        "secrets" => return Exposure::of(event, request, names, Some(state)),
+        "secrets" => {
+            let exposure = Exposure::of(event, request, names, Some(state));
+            if state.is_counted()
+                && let Some(read) = readers::Read::of(event, request, &exposure)
+            {
+                state.observe_read(&read);
+            }
+            return exposure;
+        }
         "roles" | "clusterroles" | "rolebindings" | "clusterrolebindings" => {
             grants::learn(event, request, state);
         }

@@ -160,6 +160,8 @@ pub enum Source {
     Outcome,
     /// A property of the event that is about registry credentials.
     Registry(Registry),
+    /// How a read of secrets compares with the profile of its identity.
+    Reader(Reader),
     /// A property of the window of a correlation; no event has it.
     Correlation(Correlation),
 }
@@ -205,6 +207,25 @@ pub enum Registry {
     Truncated,
     Evicted,
     DryRun,
+}
+
+/// How a read compares with what its identity did before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Reader {
+    Status,
+    IsNew,
+    NewVerb,
+    NewScope,
+    NewProgram,
+    NewClient,
+    NewCredential,
+    Deviation,
+    DaysSeen,
+    Trusted,
+    Program,
+    Network,
+    Controller,
 }
 
 /// A field of the rule language.
@@ -752,6 +773,74 @@ static REGISTRY: [Field; 23] = [
     ),
 ];
 
+static READER: [Field; 13] = [
+    text(
+        "reader.status",
+        Source::Reader(Reader::Status),
+        "how a get, list or watch of secrets compares with what its identity did before: routine (the same on three distinct days, or what a well-known platform controller is expected to do), trusted (a person decided so), metadata (a watch after a list that returned no data), new (a service account that is known for less than three days), repeated (the same, and reported that day already), deviating, mismatch (the account of a platform controller does what the controller does not), unprofiled (no service account)",
+    ),
+    text(
+        "reader.is_new",
+        Source::Reader(Reader::IsNew),
+        "true if the identity, which is user and impersonated user, never read secrets before, else false",
+    ),
+    text(
+        "reader.new_verb",
+        Source::Reader(Reader::NewVerb),
+        "the verb, if it is new to the identity: get where it only listed or watched, or the reverse",
+    ),
+    text(
+        "reader.new_scope",
+        Source::Reader(Reader::NewScope),
+        "the scope, if it is new to the identity: cluster, namespace:NAME or secret:NAMESPACE",
+    ),
+    text(
+        "reader.new_program",
+        Source::Reader(Reader::NewProgram),
+        "the product token of the user agent, if it is new to the identity",
+    ),
+    text(
+        "reader.new_client",
+        Source::Reader(Reader::NewClient),
+        "the network of the client, if it is new to the identity and no new pod explains it",
+    ),
+    list(
+        "reader.new_credential",
+        Source::Reader(Reader::NewCredential),
+        "the registry credentials, as namespace/name, that the identity reads by name for the first time",
+    ),
+    list(
+        "reader.deviation",
+        Source::Reader(Reader::Deviation),
+        "everything that is new or unexpected: program NAME, verb NAME, scope NAME, client NETWORK, credential NAME",
+    ),
+    number(
+        "reader.days_seen",
+        Source::Reader(Reader::DaysSeen),
+        "number of distinct days (UTC) on which the identity read secrets, this one included",
+    ),
+    text(
+        "reader.trusted",
+        Source::Reader(Reader::Trusted),
+        "true if a person decided to trust the identity with this read (`pullwatch readers trust`), else false",
+    ),
+    text(
+        "reader.program",
+        Source::Reader(Reader::Program),
+        "the product token of the user agent: kubectl, argocd-application-controller …; (none) without user agent",
+    ),
+    text(
+        "reader.network",
+        Source::Reader(Reader::Network),
+        "the network of the client: /24 for IPv4, /64 for IPv6, the address itself for loopback",
+    ),
+    text(
+        "reader.controller",
+        Source::Reader(Reader::Controller),
+        "the well-known platform controller whose service account the identity is",
+    ),
+];
+
 /// Fields for outputs of correlations; rules cannot use them.
 static CORRELATION: [Field; 7] = [
     number("correlation.count", Source::Correlation(Correlation::Count), "number of alerts in the window"),
@@ -787,6 +876,7 @@ pub fn all() -> impl Iterator<Item = &'static Field> {
         .chain(&TIMES)
         .chain(&AUDIT)
         .chain(&REGISTRY)
+        .chain(&READER)
 }
 
 /// Returns the field with this name.

@@ -1,0 +1,511 @@
+//! The profiles of all identities that read secrets, and how a read compares with them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::catalog;
+use super::profile::{LastDeviation, Profile};
+use super::read::{Breadth, Read, service_account};
+use crate::detection::lru::LruMap;
+use crate::detection::registry::eviction::{Standing, make_room};
+use crate::detection::state::{StateChange, kind};
+
+/// Maximum number of identities. A profile takes a few kilobytes at most.
+const MAX_PROFILES: usize = 4096;
+
+/// Maximum number of trusted identities.
+const MAX_TRUSTED: usize = 1000;
+
+/// Time between two stored values of a profile of which only counts changed, in nanoseconds.
+const STORE_INTERVAL: i64 = 3_600_000_000_000;
+
+/// Product tokens of clients that people use, and of the default user agents of libraries for scripts. An identity whose
+/// programs were others does not get used to one of these.
+const INTERACTIVE_PROGRAMS: [&str; 22] = [
+    "kubectl",
+    "curl",
+    "Wget",
+    "HTTPie",
+    "k9s",
+    "Lens",
+    "Headlamp",
+    "Mozilla",
+    "PostmanRuntime",
+    "python-requests",
+    "helm",
+    "Helm",
+    "python",
+    "Python-urllib",
+    "OpenAPI-Generator",
+    "fabric8-kubernetes-client",
+    "Go-http-client",
+    "okhttp",
+    "node-fetch",
+    "axios",
+    "Java",
+    "kubernetes-client",
+];
+
+fn is_interactive(program: &str) -> bool {
+    program.starts_with("kubectl-") || INTERACTIVE_PROGRAMS.contains(&program)
+}
+
+/// How a read compares with what is known of its identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Not a service account: a person, an anonymous client, a node, a part of the control plane, or an impersonation.
+    /// Nothing that it does is routine.
+    #[default]
+    Unprofiled,
+    /// It did the same on three distinct days, or is a platform controller that does what it is expected to do.
+    Routine,
+    /// A person decided to trust exactly this.
+    Trusted,
+    /// A watch after a list that handed over no data.
+    Metadata,
+    /// It is not known for three days, and read the same today already.
+    Repeated,
+    /// It is not known for three days.
+    New,
+    /// It is known for three days, and does something else.
+    Deviating,
+    /// The account of a platform controller does what that controller does not.
+    Mismatch,
+}
+
+impl Status {
+    /// Returns the value of `reader.status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Status::Unprofiled => "unprofiled",
+            Status::Routine => "routine",
+            Status::Trusted => "trusted",
+            Status::Metadata => "metadata",
+            Status::Repeated => "repeated",
+            Status::New => "new",
+            Status::Deviating => "deviating",
+            Status::Mismatch => "mismatch",
+        }
+    }
+}
+
+/// How a read compares with the profile of its identity, as it was before the read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Assessment {
+    pub status: Status,
+    pub is_new: bool,
+    /// The values that are new; none for what is not.
+    pub new_verb: Option<String>,
+    pub new_scope: Option<String>,
+    pub new_program: Option<String>,
+    pub new_client: Option<String>,
+    pub new_credentials: Vec<String>,
+    /// Number of distinct days with reads, the day of this one included.
+    pub days_seen: u16,
+    pub program: Option<String>,
+    pub network: Option<String>,
+    /// The platform controller that the account belongs to.
+    pub controller: Option<&'static str>,
+    /// What differs from the controller's expected behavior.
+    pub mismatches: Vec<String>,
+}
+
+impl Assessment {
+    /// Whether a person trusts the identity with this.
+    pub fn is_trusted(&self) -> bool {
+        self.status == Status::Trusted
+    }
+
+    /// What is new or unexpected, each with the name of its aspect.
+    pub fn deviations(&self) -> Vec<String> {
+        let one =
+            |aspect: &str, value: &Option<String>| value.as_ref().map(|value| format!("{aspect} {value}"));
+        let mut all = self.mismatches.clone();
+        let new = [
+            one("program", &self.new_program),
+            one("verb", &self.new_verb),
+            one("scope", &self.new_scope),
+            one("client", &self.new_client),
+        ];
+        all.extend(
+            new.into_iter()
+                .flatten()
+                .chain(self.new_credentials.iter().map(|name| format!("credential {name}"))),
+        );
+        all.dedup();
+        all
+    }
+}
+
+/// A decision of a person to trust an identity with what it did until then.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedReader {
+    /// Verbs, scopes, programs and client networks; a list without values trusts none.
+    pub verbs: Vec<String>,
+    pub scopes: Vec<String>,
+    pub programs: Vec<String>,
+    pub clients: Vec<String>,
+}
+
+impl TrustedReader {
+    /// Trusts what a profile contains.
+    pub fn of(profile: &Profile) -> Self {
+        let [verbs, scopes, programs, clients, _] = profile
+            .facets()
+            .map(|(_, values)| values.into_iter().map(|(value, ..)| value.to_owned()).collect());
+        TrustedReader { verbs, scopes, programs, clients }
+    }
+
+    fn covers(&self, read: &Read<'_>, is_explained: bool) -> bool {
+        let has = |list: &[String], value: Option<&str>| {
+            value.is_some_and(|value| list.iter().any(|one| one == value))
+        };
+        has(&self.verbs, Some(&read.verb))
+            && (has(&self.scopes, Some(&read.scope))
+                || read.breadth < Breadth::Cluster && has(&self.scopes, Some("cluster")))
+            && has(&self.programs, read.program.as_deref())
+            && (is_explained || has(&self.clients, read.network.as_deref()))
+    }
+}
+
+/// The profiles of all identities. Bounded; see [`make_room`]: identities of one namespace, and those that one user
+/// impersonates, displace each other, and new ones never displace those that are established.
+#[derive(Clone, Debug)]
+pub struct ReaderProfiles {
+    profiles: LruMap<Arc<str>, Profile>,
+    trusted: BTreeMap<String, TrustedReader>,
+    evicted: u64,
+    /// How the read of the current event compares.
+    current: Option<Assessment>,
+}
+
+impl Default for ReaderProfiles {
+    fn default() -> Self {
+        ReaderProfiles {
+            profiles: LruMap::new(MAX_PROFILES),
+            trusted: BTreeMap::new(),
+            evicted: 0,
+            current: None,
+        }
+    }
+}
+
+/// The key of an identity: the share that it is evicted from, a slash, and the names. Names cannot contain a line break
+/// there, so that a user cannot pass for an impersonation.
+fn key(user: &str, impersonated: Option<&str>) -> String {
+    let plain = |name: &str| name.replace('\\', "\\\\").replace('\n', "\\n");
+    let share = match (impersonated, service_account(user)) {
+        (Some(_), _) => format!("as:{}", plain(user).replace('/', "|")),
+        (None, Some((namespace, _))) => format!("sa:{namespace}"),
+        (None, None) if user.starts_with("system:node:") => "node".to_owned(),
+        (None, None) => "user".to_owned(),
+    };
+    match impersonated {
+        Some(other) => format!("{share}/{}\n{}", plain(user), plain(other)),
+        None => format!("{share}/{}", plain(user)),
+    }
+}
+
+impl ReaderProfiles {
+    pub fn len(&self) -> usize {
+        self.profiles.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of evicted profiles.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// All profiles, each with its user and the user that it impersonates.
+    pub fn iter(&self) -> impl Iterator<Item = (String, Option<String>, &Profile)> {
+        self.profiles.iter_with_use().map(|(key, _, profile)| {
+            let names = key.split_once('/').map_or(&**key, |(_, names)| names);
+            let plain = |name: &str| name.replace("\\n", "\n").replace("\\\\", "\\");
+            match names.split_once('\n') {
+                Some((user, other)) => (plain(user), Some(plain(other)), profile),
+                None => (plain(names), None, profile),
+            }
+        })
+    }
+
+    /// Sets the service accounts that a person trusts, by user name. Others are not trusted anymore.
+    pub fn set_trusted(&mut self, trusted: impl IntoIterator<Item = (String, TrustedReader)>) {
+        self.trusted = trusted.into_iter().take(MAX_TRUSTED).collect();
+    }
+
+    /// Forgets the read of the event before.
+    pub(in crate::detection::registry) fn start_event(&mut self) {
+        self.current = None;
+    }
+
+    /// How the read of the current event compares; none if it is no read.
+    pub(crate) fn current(&self) -> Option<&Assessment> {
+        self.current.as_ref()
+    }
+
+    /// Compares a read with the profile of its identity, and learns from it.
+    pub(in crate::detection::registry) fn observe(&mut self, read: &Read<'_>) {
+        let key = key(&read.user, read.impersonated.as_deref());
+        let trusted = self.trusted.get(&read.user).filter(|_| read.impersonated.is_none());
+        let assessment = assess(self.profiles.get(&*key), trusted, read);
+        let evicted = make_room(&mut self.profiles, MAX_PROFILES, &key, |_, profile| Standing {
+            class: u8::from(profile.is_established() && profile.is_service_account),
+            writer: 0,
+        });
+        self.evicted += evicted.len() as u64;
+        self.profiles.change(&key, Profile::default, |profile| learn(profile, read, &assessment));
+        self.current = Some(assessment);
+    }
+
+    pub(in crate::detection::registry) fn track(&mut self) {
+        self.profiles.track();
+    }
+
+    pub(in crate::detection::registry) fn take_changes(&mut self, changes: &mut Vec<StateChange>) {
+        self.profiles.take_changes(kind::READER, changes);
+    }
+
+    pub fn restore(&mut self, key: &[u8], value: &[u8]) -> bool {
+        self.profiles.restore(key, value, Profile::is_valid)
+    }
+}
+
+/// The two ways to read: one secret that the request names, or many.
+fn is_bulk(verb: &str) -> bool {
+    verb != "get"
+}
+
+fn assess(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Read<'_>) -> Assessment {
+    let blank = Profile::default();
+    let is_new = profile.is_none_or(|profile| profile.reads == 0);
+    let profile = profile.unwrap_or(&blank);
+    let is_established = profile.is_established();
+    let (is_moved, is_explained) = client(profile, read, is_established);
+    let mut assessment = Assessment { is_new, ..Assessment::default() };
+    assessment.program.clone_from(&read.program);
+    assessment.network.clone_from(&read.network);
+    assessment.days_seen = match read.day() {
+        Some(day) if profile.last_day.is_none_or(|last| day > last) => profile.days.saturating_add(1),
+        _ => profile.days.max(1),
+    };
+    let is_known = |facet: &super::profile::Facet, value: &str| {
+        if is_established { facet.is_routine(value) } else { facet.is_known(value) }
+    };
+    if !is_new {
+        let known_verb = if is_bulk(&read.verb) {
+            ["list", "watch"].into_iter().any(|verb| is_known(&profile.verbs, verb))
+        } else {
+            is_known(&profile.verbs, &read.verb)
+        };
+        assessment.new_verb = (!known_verb).then(|| read.verb.clone());
+        let known_scope = is_known(&profile.scopes, &read.scope)
+            || read.breadth == Breadth::Namespace && is_known(&profile.scopes, "cluster");
+        assessment.new_scope = (!known_scope).then(|| read.scope.clone());
+        let known_program = read.program.as_ref().is_some_and(|program| is_known(&profile.programs, program));
+        let shown = || read.program.clone().unwrap_or_else(|| "(not a product token)".to_owned());
+        assessment.new_program = (!known_program).then(shown);
+        assessment.new_client = is_moved.then(|| client_name(profile, read));
+    }
+    // Who reads many credentials by name in a namespace reads further ones there.
+    let reads_many =
+        is_established && profile.credentials.is_full() && profile.scopes.is_routine(&read.scope);
+    if !reads_many {
+        let new = read.credentials.iter().filter(|name| !is_known(&profile.credentials, name));
+        assessment.new_credentials = new.cloned().collect();
+    }
+    if read.impersonated.is_none()
+        && let Some(controller) = catalog::find(&read.user)
+    {
+        assessment.controller = Some(controller.name());
+        if !read.is_service_account {
+            assessment.mismatches.push("user is not a service account".to_owned());
+        }
+        assessment.mismatches.extend(controller.mismatches(read));
+    }
+    assessment.status = status(profile, trusted, read, &assessment, is_explained);
+    assessment
+}
+
+/// Returns whether the client is elsewhere than before, and whether its pod is the reason.
+fn client(profile: &Profile, read: &Read<'_>, is_established: bool) -> (bool, bool) {
+    let Some(network) = &read.network else { return (true, false) };
+    let is_known = if is_established {
+        profile.networks.is_routine(network)
+    } else {
+        profile.networks.is_known(network)
+    };
+    match &read.pod {
+        Some(pod) => match profile.network_of_pod(pod) {
+            // A pod keeps its address.
+            Some(known) => (known != network && !is_known, known == network),
+            // A new pod may run on another node, unless pods never were the reason.
+            None => {
+                let is_explained = !profile.pods.is_empty() || profile.networks.is_empty();
+                (!is_explained && !is_known, is_explained)
+            }
+        },
+        None if !profile.pods.is_empty() => (true, false),
+        None => (!is_known, false),
+    }
+}
+
+fn client_name(profile: &Profile, read: &Read<'_>) -> String {
+    let network = read.network.as_deref().unwrap_or("(unknown)");
+    if read.pod.is_none() && !profile.pods.is_empty() {
+        return format!("{network} without a pod");
+    }
+    network.to_owned()
+}
+
+fn status(
+    profile: &Profile,
+    trusted: Option<&TrustedReader>,
+    read: &Read<'_>,
+    assessment: &Assessment,
+    is_explained: bool,
+) -> Status {
+    if read.is_service_account && trusted.is_some_and(|trusted| trusted.covers(read, is_explained)) {
+        return Status::Trusted;
+    }
+    if assessment.controller.is_some() {
+        let is_expected = assessment.mismatches.is_empty() && assessment.new_client.is_none();
+        return if is_expected { Status::Routine } else { Status::Mismatch };
+    }
+    if !read.is_service_account {
+        return Status::Unprofiled;
+    }
+    let is_script = read.program.as_deref().is_none_or(is_interactive);
+    // Without a day nothing is known to be of today.
+    if let Some(day) = read.day() {
+        let is_metadata = |stream: String| profile.is_metadata_list(&stream, day);
+        if read.verb == "watch" && !is_script && read.stream().is_some_and(is_metadata) {
+            return Status::Metadata;
+        }
+    }
+    let is_same = assessment.new_verb.is_none()
+        && assessment.new_scope.is_none()
+        && assessment.new_program.is_none()
+        && assessment.new_client.is_none()
+        && assessment.new_credentials.is_empty();
+    if profile.is_established() {
+        return if is_same { Status::Routine } else { Status::Deviating };
+    }
+    let is_repeated = read.day().is_some_and(|day| was_reported(profile, read, assessment, day, is_script));
+    if is_repeated { Status::Repeated } else { Status::New }
+}
+
+/// Returns whether a read of this day that was reported says all that this one would.
+fn was_reported(
+    profile: &Profile,
+    read: &Read<'_>,
+    assessment: &Assessment,
+    day: i64,
+    is_script: bool,
+) -> bool {
+    let same_way = if is_bulk(&read.verb) { &["list", "watch"][..] } else { &["get"] };
+    let has_program = read.program.as_ref().is_some_and(|program| profile.programs.exposed_on(program, day));
+    let scope = if is_script {
+        let all_known = read.credentials.iter().all(|name| profile.credentials.exposed_on(name, day));
+        all_known && profile.scopes.exposed_on(&read.scope, day)
+    } else {
+        let widest = profile
+            .scopes
+            .iter()
+            .filter(|(_, seen)| seen.exposed == Some(day))
+            .map(|(scope, _)| breadth(scope));
+        widest.max().is_some_and(|widest| read.breadth <= widest)
+    };
+    scope
+        && has_program
+        && assessment.new_client.is_none()
+        && same_way.iter().any(|verb| profile.verbs.exposed_on(verb, day))
+}
+
+fn breadth(scope: &str) -> Breadth {
+    match scope {
+        "cluster" => Breadth::Cluster,
+        scope if scope.starts_with("namespace:") => Breadth::Namespace,
+        _ => Breadth::Secret,
+    }
+}
+
+/// Learns from a read. Returns whether the profile is worth storing.
+fn learn(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) -> bool {
+    let day = read.day();
+    let mut is_changed = profile.reads == 0;
+    profile.reads = profile.reads.saturating_add(1);
+    if let Some(time) = read.time {
+        is_changed |= profile.last.is_none_or(|last| time.saturating_sub(last) >= STORE_INTERVAL);
+        if is_changed || profile.last.is_some_and(|last| last > time) {
+            profile.last = profile.last.max(Some(time));
+        }
+        profile.first = Some(profile.first.map_or(time, |first| first.min(time)));
+    }
+    profile.is_service_account = read.is_service_account;
+    let is_different = matches!(assessment.status, Status::Deviating | Status::Mismatch);
+    if is_different && read.exposes {
+        let what = assessment.deviations().into_iter().take(8).map(Into::into).collect();
+        profile.deviation = Some(LastDeviation { time: read.time, what });
+        is_changed = true;
+    }
+    if let Some(stream) = read.stream() {
+        if read.is_metadata
+            && let Some(day) = day
+        {
+            is_changed |= profile.learn_metadata_list(&stream, day);
+        } else if read.exposes && read.verb == "list" {
+            is_changed |= profile.forget_metadata_list(&stream);
+        }
+    }
+    // What another program does in the name of an identity says nothing of that identity, nor what a controller's account does
+    // that the controller does not.
+    let is_foreign = !assessment.is_new && assessment.new_program.is_some() && is_foreign(profile, read);
+    if let Some(program) = &read.program {
+        is_changed |= profile.programs.learn(program, day, read.exposes, is_foreign);
+        is_changed |= is_foreign && day.is_none();
+    }
+    if is_foreign || is_barred(profile, read) || !assessment.mismatches.is_empty() {
+        return is_changed;
+    }
+    is_changed |= profile.verbs.learn(&read.verb, day, read.exposes, false);
+    is_changed |= profile.scopes.learn(&read.scope, day, read.exposes, false);
+    if let Some(network) = &read.network {
+        // A controller that has moved has a new pod; whatever else comes from elsewhere is not it.
+        let is_elsewhere = assessment.controller.is_some() && assessment.new_client.is_some();
+        is_changed |= profile.networks.learn(network, day, read.exposes, is_elsewhere);
+        if assessment.new_client.is_none()
+            && let Some(pod) = &read.pod
+        {
+            is_changed |= profile.learn_pod(pod, network);
+        }
+    }
+    for credential in read.credentials {
+        is_changed |= profile.credentials.learn(credential, day, true, false);
+    }
+    if let Some(day) = day
+        && profile.last_day.is_none_or(|last| day > last)
+        && !is_different
+    {
+        profile.days = profile.days.saturating_add(1);
+        profile.last_day = Some(day);
+        is_changed = true;
+    }
+    is_changed
+}
+
+/// Returns whether a program that is new to an identity must not become routine by itself: every program that joins an
+/// established profile, and interactive ones where the others are not.
+fn is_foreign(profile: &Profile, read: &Read<'_>) -> bool {
+    let Some(program) = &read.program else { return true };
+    let has_others = profile.programs.iter().any(|(known, seen)| !seen.is_barred && !is_interactive(known));
+    profile.is_established() || is_interactive(program) && has_others
+}
+
+fn is_barred(profile: &Profile, read: &Read<'_>) -> bool {
+    let Some(program) = &read.program else { return true };
+    profile.programs.get(program).is_none_or(|seen| seen.is_barred)
+}

@@ -1,0 +1,181 @@
+//! One read of secrets, as far as profiles are about it.
+
+use crate::detection::audit::event::{Event, Member};
+use crate::detection::audit::json::{Raw, Type};
+use crate::detection::audit::redact::is_user_name;
+use crate::detection::audit::uri::query::Readings;
+use crate::detection::registry::exposure::{Exposure, ExposureKind, ReadScope};
+use crate::detection::registry::request_info::RequestInfo;
+use crate::detection::registry::{is, text};
+
+/// Longer product tokens are not compared, in bytes.
+const MAX_PROGRAM_BYTES: usize = 64;
+
+/// Lists with longer selectors are not compared with watches, in bytes.
+const MAX_SELECTOR_BYTES: usize = 200;
+
+/// Events from before Kubernetes existed (2014-06-06) have no day.
+const MIN_DAY: i64 = 16_227;
+
+const DAY: i64 = 86_400_000_000_000;
+
+/// How many secrets a read covers, fewest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::detection::registry) enum Breadth {
+    Secret,
+    Namespace,
+    Cluster,
+}
+
+/// A read of secrets that succeeded, or may have.
+#[derive(Clone, Debug)]
+pub(in crate::detection::registry) struct Read<'x> {
+    pub user: String,
+    pub impersonated: Option<String>,
+    /// Whether user name and groups are those of a service account, and nobody is impersonated.
+    pub is_service_account: bool,
+    /// get, list or watch.
+    pub verb: String,
+    pub breadth: Breadth,
+    /// `cluster`, `namespace:NAME` or `secret:NAMESPACE`.
+    pub scope: String,
+    /// The product token of the user agent; `(none)` without user agent. None if it is no token that may be kept.
+    pub program: Option<String>,
+    /// The network of the client; none if the address is unknown.
+    pub network: Option<String>,
+    /// The pod that the token is bound to.
+    pub pod: Option<String>,
+    /// Credentials that the request named and that were or may have been handed over.
+    pub credentials: &'x [String],
+    /// Whether a credential was or may have been handed over.
+    pub exposes: bool,
+    /// Whether the response is logged and holds metadata alone.
+    pub is_metadata: bool,
+    /// The label and the field selector; none if versions of the apiserver read different ones.
+    pub selector: Option<String>,
+    /// In nanoseconds since 1970; none if it is implausible.
+    pub time: Option<i64>,
+}
+
+impl<'x> Read<'x> {
+    /// Returns the read that an event is about; none if it is none.
+    pub fn of(event: &mut Event<'_>, request: &RequestInfo, exposure: &'x Exposure) -> Option<Self> {
+        let is_read = matches!(&*request.verb, "get" | "list" | "watch");
+        if !is_read || !request.is_about_secrets() || !request.may_have_succeeded() {
+            return None;
+        }
+        let user = event.get(Member::User);
+        let name = text(user.and_then(|user| user.get("username"))).unwrap_or_default();
+        let impersonated = text(event.path(&["impersonatedUser", "username"]));
+        let is_service_account = impersonated.is_none()
+            && event.get(Member::ImpersonatedUser).is_none()
+            && service_account(&name).is_some()
+            && user.is_some_and(|user| {
+                user.items_of("groups").any(|group| is(Some(group), "system:serviceaccounts"))
+            });
+        let (breadth, scope) = match exposure.scope {
+            ReadScope::Cluster => (Breadth::Cluster, "cluster".to_owned()),
+            ReadScope::Namespace => (Breadth::Namespace, format!("namespace:{}", request.namespace)),
+            ReadScope::Secret => (Breadth::Secret, format!("secret:{}", request.namespace)),
+        };
+        let exposes = matches!(exposure.kind, ExposureKind::Payload | ExposureKind::Presumed);
+        let selector = event.text(Member::RequestUri).map_or(Some(String::new()), |uri| selectors(&uri));
+        Some(Read {
+            user: name,
+            impersonated,
+            is_service_account,
+            verb: request.verb.clone(),
+            breadth,
+            scope,
+            program: program(event),
+            network: event.get(Member::SourceIps).and_then(network),
+            pod: bound_pod(event),
+            credentials: if breadth == Breadth::Secret && exposes { &exposure.secrets } else { &[] },
+            exposes,
+            is_metadata: !exposes && is_metadata(event),
+            selector,
+            time: event.time().filter(|time| time.div_euclid(DAY) >= MIN_DAY),
+        })
+    }
+
+    /// The day of the event, in days since 1970.
+    pub fn day(&self) -> Option<i64> {
+        self.time.map(|time| time.div_euclid(DAY))
+    }
+
+    /// What a list and the watch that continues it have in common.
+    pub fn stream(&self) -> Option<String> {
+        let selector = self.selector.as_ref().filter(|selector| selector.len() <= MAX_SELECTOR_BYTES)?;
+        let (program, network) = (self.program.as_ref()?, self.network.as_ref()?);
+        Some(format!("{program} {network} {} {selector}", self.scope))
+    }
+}
+
+/// Namespace and name of a service account, from its user name.
+pub(super) fn service_account(user: &str) -> Option<(&str, &str)> {
+    let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    let is_name = |text: &str| !text.is_empty() && !text.contains([':', '/', '\n']);
+    (is_name(namespace) && is_name(name)).then_some((namespace, name))
+}
+
+/// The product token of the user agent.
+fn program(event: &mut Event<'_>) -> Option<String> {
+    let Some(agent) = event.text(Member::UserAgent).filter(|agent| !agent.is_empty()) else {
+        return Some("(none)".to_owned());
+    };
+    let end =
+        agent.iter().position(|byte| *byte == b'/' || byte.is_ascii_whitespace()).unwrap_or(agent.len());
+    let token = std::str::from_utf8(&agent[..end]).ok()?;
+    let is_token = !token.is_empty()
+        && token.len() <= MAX_PROGRAM_BYTES
+        && token.bytes().all(|byte| byte.is_ascii_graphic())
+        && is_user_name(token.as_bytes());
+    is_token.then(|| token.to_owned())
+}
+
+/// The network of the peer's address: /24 for IPv4, /64 for IPv6, the address itself for loopback addresses.
+fn network(addresses: Raw<'_>) -> Option<String> {
+    let last = addresses.items().map_while(Result::ok).last()?;
+    let address: std::net::IpAddr = std::str::from_utf8(&last.string()?).ok()?.parse().ok()?;
+    Some(match address.to_canonical() {
+        address if address.is_loopback() => address.to_string(),
+        std::net::IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            format!("{a}.{b}.{c}.0/24")
+        }
+        std::net::IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{}/64", std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    })
+}
+
+/// The selectors of a request, which have to be the same in every reading of its query.
+fn selectors(uri: &[u8]) -> Option<String> {
+    let readings = Readings::of(uri);
+    let both = ["labelSelector", "fieldSelector"].map(|name| {
+        let value = readings.current().first(name).unwrap_or_default();
+        readings
+            .all(|query| query.first(name).unwrap_or_default() == value)
+            .then(|| String::from_utf8_lossy(value))
+    });
+    let [labels, fields] = both;
+    Some(format!("{}&{}", labels?, fields?))
+}
+
+/// The pod that a token is bound to, as the apiserver verified it.
+fn bound_pod(event: &mut Event<'_>) -> Option<String> {
+    let extra = event.path(&["user", "extra"])?;
+    ["authentication.kubernetes.io/pod-uid", "authentication.kubernetes.io/pod-name"]
+        .into_iter()
+        .find_map(|key| text(extra.items_of(key).next()).filter(|pod| !pod.is_empty()))
+}
+
+/// Whether the logged response holds metadata alone.
+fn is_metadata(event: &mut Event<'_>) -> bool {
+    let Some(response) = event.get(Member::ResponseObject).filter(|response| response.kind() == Type::Object)
+    else {
+        return false;
+    };
+    is(response.get("kind"), "PartialObjectMetadataList") && event.finish().is_ok()
+}
