@@ -4,14 +4,17 @@
 
 mod net;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use net::{Authority, client, tls_client, wait_until, write_tls};
 use pullwatch::daemon::metrics::Metrics;
-use pullwatch::daemon::server::{AlertLog, AlertQuery, Backend, Check, Health, LogError, Server, Settings};
-use pullwatch::detection::alert::Priority;
-use pullwatch::detection::alert::StoredAlert;
+use pullwatch::daemon::server::{
+    Acknowledgement, AlertLog, AlertPage, AlertQuery, Backend, Check, Found, Health, LogError, RuleStatus,
+    ServedAlert, Server, Settings, SinkStatus, SourceStatus, StatusSource,
+};
+use pullwatch::detection::alert::{AlertId, Priority, StoredAlert};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -21,21 +24,70 @@ use tokio::sync::watch;
 #[derive(Default)]
 struct Log {
     alerts: Mutex<Vec<StoredAlert>>,
+    acks: Mutex<HashMap<AlertId, Acknowledgement>>,
     is_broken: Mutex<bool>,
 }
 
+fn served(alert: &StoredAlert, acks: &HashMap<AlertId, Acknowledgement>) -> ServedAlert {
+    ServedAlert { alert: alert.clone(), acknowledgement: acks.get(&alert.id).cloned() }
+}
+
 impl AlertLog for Log {
-    fn list(&self, query: &AlertQuery) -> Result<Vec<StoredAlert>, LogError> {
+    fn list(&self, query: &AlertQuery) -> Result<AlertPage, LogError> {
         if *self.is_broken.lock().unwrap() {
             return Err(LogError("disk".to_owned()));
         }
-        let alerts = self.alerts.lock().unwrap();
-        Ok(alerts.iter().rev().filter(|alert| query.matches(alert)).take(query.limit).cloned().collect())
+        let (alerts, acks) = (self.alerts.lock().unwrap(), self.acks.lock().unwrap());
+        let matching = || alerts.iter().rev().filter(|alert| query.matches(alert));
+        let page: Vec<_> = matching().take(query.limit).map(|alert| served(alert, &acks)).collect();
+        let next = (matching().count() > page.len()).then(|| page.last().map(|one| one.alert.seq)).flatten();
+        Ok(AlertPage { alerts: page, next })
+    }
+
+    fn get(&self, id_prefix: &str) -> Result<Found, LogError> {
+        let (alerts, acks) = (self.alerts.lock().unwrap(), self.acks.lock().unwrap());
+        let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let found: Vec<_> = alerts.iter().filter(|alert| hex(&alert.id).starts_with(id_prefix)).collect();
+        Ok(match found[..] {
+            [] => Found::None,
+            [one] => Found::One(Box::new(served(one, &acks))),
+            _ => Found::Several,
+        })
+    }
+
+    fn acknowledge(&self, id: &AlertId, acknowledgement: &Acknowledgement) -> Result<(), LogError> {
+        self.acks.lock().unwrap().entry(*id).or_insert_with(|| acknowledgement.clone());
+        Ok(())
     }
 
     fn after(&self, seq: i64, limit: usize) -> Result<Vec<StoredAlert>, LogError> {
         let alerts = self.alerts.lock().unwrap();
         Ok(alerts.iter().filter(|alert| alert.seq > seq).take(limit).cloned().collect())
+    }
+}
+
+/// A rule, a source and a sink.
+struct Parts;
+
+impl StatusSource for Parts {
+    fn sources(&self) -> Vec<SourceStatus> {
+        vec![SourceStatus { name: "audit".to_owned(), kind: "file", ..SourceStatus::default() }]
+    }
+
+    fn sinks(&self) -> Result<Vec<SinkStatus>, LogError> {
+        Ok(vec![SinkStatus { name: "siem".to_owned(), kind: "http", ..SinkStatus::default() }])
+    }
+
+    fn rules(&self) -> Vec<RuleStatus> {
+        vec![RuleStatus { name: "Odd".to_owned(), state: "enabled", ..RuleStatus::default() }]
+    }
+
+    fn rule(&self, name: &str) -> Option<RuleStatus> {
+        self.rules().into_iter().find(|rule| rule.name == name)
+    }
+
+    fn rule_set(&self) -> String {
+        "0123456789ab".to_owned()
     }
 }
 
@@ -75,6 +127,7 @@ fn start(settings: Settings) -> World {
         metrics: Metrics::new(&[]).unwrap(),
         alerts: log.clone(),
         health: checks.clone(),
+        status: Arc::new(Parts),
         latest_seq: receiver,
     };
     World { server: Server::start(settings, backend).unwrap(), log, checks, latest_seq }
@@ -97,7 +150,7 @@ impl World {
         let seq = i64::try_from(alerts.len()).unwrap() + 1;
         alerts.push(StoredAlert {
             seq,
-            id: [7; 16],
+            id: [u8::try_from(seq % 256).unwrap(); 16],
             time: seq * 1_000_000_000,
             stored: 0,
             rule: if seq % 2 == 0 { "Even" } else { "Odd" }.to_owned(),
@@ -125,7 +178,7 @@ async fn read_until(response: &mut reqwest::Response, seen: &mut String, text: &
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn serves_metrics_and_the_index_page() {
+async fn serves_metrics_and_the_page() {
     let world = start(settings());
     let response = client().get(world.url("/metrics")).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -135,14 +188,22 @@ async fn serves_metrics_and_the_index_page() {
     assert!(text.contains("pullwatch_http_requests_total{code=\"200\",path=\"/metrics\"} 0"));
     let page = client().get(world.url("/")).send().await.unwrap();
     assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
     let page = String::from_utf8(page.bytes().await.unwrap().to_vec()).unwrap();
-    for link in page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
-        let response = client().get(world.url(link)).send().await.unwrap();
-        assert_eq!(response.status(), 200, "{link}");
-    }
+    // One request: nothing is loaded from elsewhere.
+    assert!(!page.contains(" src=") && !page.contains("url(") && !page.contains("@import"));
+    let compressed = client().get(world.url("/")).header("accept-encoding", "br, gzip").send().await.unwrap();
+    assert_eq!(compressed.headers()["content-encoding"], "gzip");
+    let etag = compressed.headers()["etag"].clone();
+    let compressed = compressed.bytes().await.unwrap();
+    assert!(compressed.len() < 60_000, "{}", compressed.len());
+    let known = client().get(world.url("/")).header("if-none-match", etag).send().await.unwrap();
+    assert_eq!(known.status(), 304);
     let text = client().get(world.url("/metrics")).send().await.unwrap().bytes().await.unwrap();
     let text = String::from_utf8_lossy(&text);
-    assert!(text.contains("pullwatch_http_requests_total{code=\"200\",path=\"/metrics\"} 2"), "{text}");
+    assert!(text.contains("pullwatch_http_requests_total{code=\"200\",path=\"/metrics\"} 1"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +215,7 @@ async fn errors_have_a_reason() {
     assert_eq!(response.status(), 405);
     assert_eq!(response.headers()["allow"], "GET,HEAD");
     let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
-    assert_eq!(body["error"], "method not allowed: use GET");
+    assert_eq!(body["error"], "method not allowed: use GET, or POST to acknowledge");
     assert_eq!(world.get("/api/v1/alerts?limit=x").await.0, 400);
     assert_eq!(world.get("/api/v1/alerts?usr=eve").await.0, 400);
     assert_eq!(world.get("/api/v1/alerts/stream?after=-1").await.0, 400);
@@ -200,8 +261,8 @@ async fn lists_alerts_in_pages() {
     let seqs: Vec<_> =
         page["alerts"].as_array().unwrap().iter().map(|alert| alert["seq"].as_i64().unwrap()).collect();
     assert_eq!(seqs, [14, 12, 10]);
-    assert_eq!(page["alerts"][0]["id"], "07".repeat(16));
-    let (_, page) = world.get("/api/v1/alerts?priority=warning&user=eve").await;
+    assert_eq!(page["alerts"][0]["id"], "0e".repeat(16));
+    let (_, page) = world.get("/api/v1/alerts?priority=warning&actor=eve").await;
     assert_eq!(page["alerts"].as_array().unwrap().len(), 12);
     *world.log.is_broken.lock().unwrap() = true;
     assert_eq!(world.get("/api/v1/alerts").await.0, 503);
@@ -275,11 +336,21 @@ async fn a_token_is_required_except_for_probes() {
     let file = folder.path().join("token");
     std::fs::write(&file, "correct-horse-battery").unwrap();
     let world = start(Settings { token_file: Some(file), ..settings() });
-    for path in ["/", "/metrics", "/api/v1/alerts", "/api/v1/alerts/stream", "/nothing"] {
+    for path in [
+        "/metrics",
+        "/api/v1/status",
+        "/api/v1/exposures",
+        "/api/v1/openapi.json",
+        "/api/v1/alerts",
+        "/api/v1/alerts/stream",
+        "/nothing",
+    ] {
         assert_eq!(world.get(path).await.0, 401, "{path}");
         let response = client().get(world.url(path)).bearer_auth("wrong-horse-battery").send().await.unwrap();
         assert_eq!(response.status(), 403, "{path}");
     }
+    // The page holds no data: it asks for the token.
+    assert_eq!(client().get(world.url("/")).send().await.unwrap().status(), 200);
     let (code, body) = world.get("/readyz").await;
     assert_eq!((code, body.to_string()), (200, "{\"ok\":true}".to_owned()));
     let response =
@@ -317,6 +388,7 @@ async fn reports_an_address_in_use() {
         metrics: Metrics::new(&[]).unwrap(),
         alerts: world.log.clone(),
         health: world.checks.clone(),
+        status: Arc::new(Parts),
         latest_seq: world.latest_seq.subscribe(),
     };
     let error =

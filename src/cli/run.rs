@@ -57,7 +57,8 @@ pub struct Run {
     #[arg(short, long, value_enum)]
     format: Option<Lines>,
 
-    /// Listen address for metrics, health checks and the alert API
+    /// Listen address for the page, metrics, health checks and the API, instead of the configured one [default:
+    /// $PULLWATCH_LISTEN, else 127.0.0.1:9417]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 }
@@ -70,6 +71,9 @@ enum Lines {
     /// One JSON object per line
     Json,
 }
+
+/// Environment variable with the listen address.
+const LISTEN_VARIABLE: &str = "PULLWATCH_LISTEN";
 
 /// Time that blocked threads have on shutdown: one may wait for standard input, or for a pipe that is not read.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
@@ -120,6 +124,25 @@ impl Run {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// The listen address of the command line, or else of the environment.
+    fn listen(&self) -> anyhow::Result<Option<SocketAddr>> {
+        if self.listen.is_some() {
+            return Ok(self.listen);
+        }
+        match std::env::var(LISTEN_VARIABLE) {
+            Ok(text) if !text.is_empty() => match text.parse() {
+                Ok(address) => Ok(Some(address)),
+                Err(_) => {
+                    bail!(
+                        "invalid {LISTEN_VARIABLE} `{text}`: expected an address and a port such as 127.0.0.1:9417"
+                    )
+                }
+            },
+            Ok(_) | Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(error) => Err(error).context(LISTEN_VARIABLE),
+        }
+    }
+
     fn config(&self) -> anyhow::Result<Config> {
         let mut config = match &self.config {
             Some(path) => match super::config::read(path)? {
@@ -142,7 +165,7 @@ impl Run {
         if !self.rules.is_empty() {
             config.rules.clone_from(&self.rules);
         }
-        if let (Some(listen), Some(server)) = (self.listen, &mut config.server) {
+        if let (Some(listen), Some(server)) = (self.listen()?, &mut config.server) {
             server.listen = listen;
         }
         if let Some(lines) = self.format {

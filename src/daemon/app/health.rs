@@ -37,7 +37,7 @@ impl Health for Status {
             ),
             check(
                 "sinks",
-                !self.sink_failed.load(Ordering::Relaxed),
+                self.ended_sinks().is_empty(),
                 "a sink ended; its alerts are kept in the store: restart pullwatch to deliver them",
                 false,
             ),

@@ -11,6 +11,7 @@ mod server;
 mod signals;
 mod sinks;
 mod sources;
+mod status;
 mod stdin;
 mod webhook;
 
@@ -92,13 +93,15 @@ pub(crate) async fn run(
         Pipeline::new(store, retention, sources, messages, latest_seq, context.handles.clone());
     pipeline.set_kafka(transactions, exchange);
     let version = initial_rules.set.version.clone();
+    let loaded_rules = status::LoadedRules::default();
+    loaded_rules.set(&initial_rules);
     let (ended, pipeline_ended) = tokio::sync::oneshot::channel();
     let worker = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
         // The receiver is dropped once a signal arrived.
         let _ = ended.send(pipeline.run(initial_rules));
     })?;
-    let server = server::start(&context)?;
-    let reloader = rules::watch(&context, loader, version);
+    let server = server::start(&context, loaded_rules.clone())?;
+    let reloader = rules::watch(&context, loader, version, loaded_rules);
     tracing::info!(state_dir = %state_dir.display(), "running");
 
     let result = signals.wait(pipeline_ended, &reloader, &sinks).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::status::LoadedRules;
 use super::{Context, kafka};
 use crate::daemon::config::Config;
 use crate::daemon::pipeline::{Message, Rules};
@@ -100,7 +101,12 @@ impl RuleReloader {
 }
 
 /// Reloads rules when their files change, and sends valid ones to the pipeline. Invalid ones leave those in use unchanged.
-pub(super) fn watch(context: &Context<'_>, loader: RuleLoader, mut version: Arc<str>) -> RuleReloader {
+pub(super) fn watch(
+    context: &Context<'_>,
+    loader: RuleLoader,
+    mut version: Arc<str>,
+    loaded: LoadedRules,
+) -> RuleReloader {
     let (inbox, handles) = (context.inbox.clone(), context.handles.clone());
     let requested = Arc::new(Notify::new());
     let has_changed = Arc::new(AtomicBool::new(false));
@@ -125,6 +131,7 @@ pub(super) fn watch(context: &Context<'_>, loader: RuleLoader, mut version: Arc<
                 match reload {
                     Ok(Ok(Some(rules))) => {
                         version = rules.set.version.clone();
+                        loaded.set(&rules);
                         tracing::info!(rules = rules.set.rules.len(), %version, "rules reloaded");
                         handles.metrics.rules_reloaded(true);
                         handles.status.rules_stale.store(false, Ordering::Relaxed);

@@ -1,7 +1,5 @@
 //! Starts the sinks.
 
-use std::sync::atomic::Ordering;
-
 use anyhow::Context as _;
 use tokio::sync::watch;
 
@@ -54,10 +52,10 @@ pub(super) fn start(context: &Context<'_>) -> anyhow::Result<Sinks> {
     for (sink, config) in sinks.into_iter().zip(configs) {
         let feed = StoreFeed::new(context.state_dir.to_owned(), config.name.clone());
         let (latest_seq, stop_requested) = (context.latest_seq.clone(), stop_requested.clone());
-        let status = context.handles.status.clone();
+        let (status, name) = (context.handles.status.clone(), config.name.clone());
         tasks.push(tokio::spawn(async move {
             if let Err(error) = sink.run(feed, latest_seq, stop_requested).await {
-                status.sink_failed.store(true, Ordering::Relaxed);
+                status.set_sink_ended(&name);
                 tracing::error!(%error, "sink ended; its alerts are kept in the store");
             }
         }));

@@ -484,9 +484,14 @@ pub(crate) const CLIENT_TLS: Section = Section {
 pub(crate) const SERVER: Section = Section {
     path: "server",
     name: "`server`",
-    description: "HTTP server for `/metrics`, `/healthz`, `/readyz` and `/api/v1/alerts`.",
+    description: "HTTP server for the page at `/`, `/metrics`, `/healthz`, `/readyz` and the API under `/api/v1/`.",
     keys: &[
-        key("listen", "address:port", "127.0.0.1:9417", "Listen address."),
+        key(
+            "listen",
+            "address:port",
+            "127.0.0.1:9417",
+            "Listen address; `--listen` and `$PULLWATCH_LISTEN` take precedence.",
+        ),
         key(
             "hosts",
             "host names",
@@ -497,7 +502,7 @@ pub(crate) const SERVER: Section = Section {
             "token_file",
             "path",
             "",
-            "File with the bearer token that clients must send. If unset, none is required.",
+            "File with the bearer token that clients must send; acknowledging requires one. If unset, none is required.",
         ),
         key("tls", "mapping", "", "TLS, see `tls` of listeners. If unset, plain HTTP."),
     ],

@@ -18,8 +18,8 @@ pub(crate) struct Status {
     pub(crate) store_removed: AtomicBool,
     /// The rule files on disk are invalid; the previous rules are in use.
     pub(crate) rules_stale: AtomicBool,
-    /// A sink ended without a request to stop.
-    pub(crate) sink_failed: AtomicBool,
+    /// Names of sinks that ended without a request to stop.
+    ended_sinks: Mutex<BTreeSet<String>>,
     /// Names of the file sources whose log does not exist.
     missing_logs: Mutex<BTreeSet<String>>,
     /// What prevents other sources from working, by name.
@@ -35,6 +35,16 @@ impl Status {
     /// Nanoseconds since the last heartbeat.
     pub(crate) fn heartbeat_age(&self) -> i64 {
         unix_nanos().saturating_sub(self.last_heartbeat.load(Ordering::Relaxed))
+    }
+
+    /// Records that a sink ended without a request to stop.
+    pub(crate) fn set_sink_ended(&self, sink: &str) {
+        self.ended_sinks.lock().unwrap_or_else(PoisonError::into_inner).insert(sink.to_owned());
+    }
+
+    /// Names of sinks that ended without a request to stop.
+    pub(crate) fn ended_sinks(&self) -> BTreeSet<String> {
+        self.ended_sinks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sets what prevents a source from working, or clears it.

@@ -2,23 +2,32 @@
 //!
 //! | path | response |
 //! | --- | --- |
-//! | `/` | a page with links to the other paths |
+//! | `/` | a page that shows alerts, exposures and status |
 //! | `/metrics` | metrics in the Prometheus text format |
 //! | `/healthz` | liveness: 503 if a restart would help |
 //! | `/readyz` | readiness: 200 if all checks pass (sources readable, store writable, rules current) |
 //! | `/api/v1/alerts` | alerts, newest first, in pages |
 //! | `/api/v1/alerts/stream` | alerts as they are stored, as server-sent events |
+//! | `/api/v1/alerts/ID` | one alert, with an explanation |
+//! | `/api/v1/alerts/ID/ack` | acknowledges an alert (POST) |
+//! | `/api/v1/exposures` | who read which credential, and which registries to rotate |
+//! | `/api/v1/status` | sources, sinks and rules |
+//! | `/api/v1/openapi.json` | description of the API |
 //!
-//! Read-only: no request changes state, and responses contain only what the store has, which is redacted. Takes the store and the pipeline
-//! through the traits [`AlertLog`] and [`Health`].
+//! One request changes state: an acknowledgement, which requires a token. Responses contain only what the store has, which is redacted,
+//! and the loaded rules. Takes the store and the pipeline through the traits [`AlertLog`], [`Health`] and [`StatusSource`].
 //!
-//! If a token is configured, every path requires it except for the status of `/healthz` and `/readyz`, since probes cannot send one.
+//! If a token is configured, every path requires it except for the status of `/healthz` and `/readyz`, since probes cannot send one, and
+//! for the page, which holds no data: a browser cannot send a token with the first request.
 
 mod alerts;
+mod exposures;
 mod health;
 mod host;
+mod page;
 mod query;
 mod response;
+mod status;
 mod stream;
 
 use std::net::SocketAddr;
@@ -27,22 +36,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
-use axum::response::{Html, IntoResponse as _, Response};
-use axum::routing::get;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
 use tokio::sync::{Semaphore, watch};
 
 pub use health::{Check, Health};
-pub use query::AlertQuery;
+pub use query::{AlertQuery, Pattern};
+pub use status::{RuleStatus, SinkStatus, SourceStatus, StatusSource};
 
 use crate::daemon::metrics::{ListenerMetrics, Metrics};
 use crate::daemon::net::listener::ListenerConfig;
 use crate::daemon::net::token::TokenCheck;
 use crate::daemon::net::{Connections, Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
-use crate::detection::alert::StoredAlert;
+use crate::detection::alert::{AlertId, StoredAlert};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -89,13 +101,60 @@ impl Default for Settings {
 #[error("{0}")]
 pub struct LogError(pub String);
 
+/// That an alert was seen by a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// In nanoseconds since 1970-01-01T00:00:00Z.
+    pub at: i64,
+    /// Name of the person, as they gave it; not verified.
+    pub by: String,
+    /// May be empty.
+    pub note: String,
+}
+
+/// An alert as the server returns it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedAlert {
+    pub alert: StoredAlert,
+    pub acknowledgement: Option<Acknowledgement>,
+}
+
+/// A page of alerts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlertPage {
+    /// Newest first, at most the query's limit. May be fewer although there are more: see `next`.
+    pub alerts: Vec<ServedAlert>,
+    /// The query's `before` for the next page; `None` if this is the last one.
+    pub next: Option<i64>,
+}
+
+/// The alerts whose id starts with certain digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    None,
+    One(Box<ServedAlert>),
+    Several,
+}
+
 /// Access to stored alerts. Methods may block; they are called on blocking threads.
 pub trait AlertLog: Send + Sync {
-    /// Returns the alerts that match a query, newest first, at most `query.limit`.
+    /// Returns the alerts that match a query.
     ///
     /// # Errors
     /// If the alerts cannot be read.
-    fn list(&self, query: &AlertQuery) -> Result<Vec<StoredAlert>, LogError>;
+    fn list(&self, query: &AlertQuery) -> Result<AlertPage, LogError>;
+
+    /// Returns the alert whose id starts with these hexadecimal digits.
+    ///
+    /// # Errors
+    /// If the alerts cannot be read.
+    fn get(&self, id_prefix: &str) -> Result<Found, LogError>;
+
+    /// Acknowledges an alert, unless it is acknowledged already or does not exist.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn acknowledge(&self, id: &AlertId, acknowledgement: &Acknowledgement) -> Result<(), LogError>;
 
     /// Returns up to `limit` alerts with a higher sequence number, in ascending order.
     ///
@@ -110,6 +169,7 @@ pub struct Backend {
     pub metrics: Arc<Metrics>,
     pub alerts: Arc<dyn AlertLog>,
     pub health: Arc<dyn Health>,
+    pub status: Arc<dyn StatusSource>,
     /// Notifies of newly stored alerts; the value is not used.
     pub latest_seq: watch::Receiver<i64>,
 }
@@ -131,12 +191,47 @@ struct AppState {
     metrics: ListenerMetrics,
     connections: Connections,
     queries: Arc<Semaphore>,
+    /// One at a time: it reads many alerts.
+    exposure_queries: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     is_stopping: watch::Receiver<bool>,
 }
 
 /// Values of the metric label `path`.
-const PATHS: [&str; 6] = ["/", "/metrics", "/healthz", "/readyz", "/api/v1/alerts", "/api/v1/alerts/stream"];
+const PATHS: [&str; 11] = [
+    "/",
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/api/v1/alerts",
+    "/api/v1/alerts/stream",
+    ONE_ALERT,
+    ACK,
+    "/api/v1/exposures",
+    "/api/v1/status",
+    "/api/v1/openapi.json",
+];
+
+/// Path of one alert, as a route and as a label.
+const ONE_ALERT: &str = "/api/v1/alerts/{id}";
+
+/// Path of the acknowledgement of an alert.
+const ACK: &str = "/api/v1/alerts/{id}/ack";
+
+/// Maximum size of the body of a request in bytes.
+const MAX_BODY: usize = 16 << 10;
+
+/// The label of a path.
+fn label(path: &str) -> &'static str {
+    if let Some(known) = PATHS.into_iter().find(|known| *known == path) {
+        return known;
+    }
+    match path.strip_prefix("/api/v1/alerts/").map(|rest| rest.split_once('/')) {
+        Some(None) => ONE_ALERT,
+        Some(Some((_, "ack"))) => ACK,
+        _ => "other",
+    }
+}
 
 /// A running server.
 #[derive(Debug)]
@@ -167,6 +262,7 @@ impl Server {
             metrics: metrics.clone(),
             connections,
             queries: Arc::new(Semaphore::new(MAX_QUERIES)),
+            exposure_queries: Arc::new(Semaphore::new(1)),
             streams: Arc::new(Semaphore::new(settings.streams)),
             is_stopping,
             settings,
@@ -190,23 +286,32 @@ impl Server {
 
 fn router(state: Arc<AppState>) -> Router {
     Router::new()
-        .route("/", get(index))
+        .route("/", get(page::show))
         .route("/metrics", get(metrics))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/api/v1/alerts", get(alerts::list))
         .route("/api/v1/alerts/stream", get(stream::follow))
+        .route(ONE_ALERT, get(alerts::show))
+        .route(ACK, post(alerts::acknowledge))
+        .route("/api/v1/exposures", get(exposures::show))
+        .route("/api/v1/status", get(status::show))
+        .route("/api/v1/openapi.json", get(page::openapi))
         .fallback(async || response::error(StatusCode::NOT_FOUND, "not found"))
         .method_not_allowed_fallback(async || {
-            response::error(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: use GET")
+            response::error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method not allowed: use GET, or POST to acknowledge",
+            )
         })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(state.clone(), guard))
         .with_state(state)
 }
 
 /// Applied to every request: checks host and token, limits the time, sets security headers and counts.
 async fn guard(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
-    let path = PATHS.into_iter().find(|path| *path == request.uri().path()).unwrap_or("other");
+    let path = label(request.uri().path());
     let token = state.check_token(&request);
     let is_probe = matches!(path, "/healthz" | "/readyz");
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
@@ -215,7 +320,7 @@ async fn guard(State(state): State<Arc<AppState>>, request: Request, next: Next)
         state.token.is_none() && !is_probe && !host::is_accepted(&request, &state.settings.hosts);
     let mut response = if is_foreign_host {
         response::error(StatusCode::FORBIDDEN, "host not accepted: add it to `server.hosts`, or set a token")
-    } else if token == TokenCheck::Valid || is_probe {
+    } else if token == TokenCheck::Valid || is_probe || path == "/" {
         match tokio::time::timeout(state.settings.request_timeout, next.run(request)).await {
             Ok(response) => response,
             Err(_) => response::error(StatusCode::SERVICE_UNAVAILABLE, "request timed out"),
@@ -227,11 +332,12 @@ async fn guard(State(state): State<Arc<AppState>>, request: Request, next: Next)
     };
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
-    );
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // The page has its own.
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     state.metrics.answered(path, response.status().as_u16());
     response
 }
@@ -262,8 +368,4 @@ impl AppState {
 async fn metrics(State(state): State<Arc<AppState>>) -> Response {
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(CONTENT_TYPE, content_type)], state.backend.metrics.render()).into_response()
-}
-
-async fn index() -> Html<&'static str> {
-    Html(include_str!("index.html"))
 }

@@ -5,6 +5,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
+use super::LogError;
+
 pub(super) fn json_body(status: StatusCode, body: &Value) -> Response {
     let content_type = HeaderValue::from_static("application/json");
     (status, [(CONTENT_TYPE, content_type)], format!("{body}\n")).into_response()
@@ -18,4 +20,15 @@ pub(super) fn unauthorized() -> Response {
     let mut response = error(StatusCode::UNAUTHORIZED, "bearer token required");
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
+}
+
+/// The store cannot be read or written now. Details may contain paths and go to the log alone.
+pub(super) fn unavailable(error: &LogError) -> Response {
+    tracing::warn!(%error, "failed to read alerts");
+    self::error(StatusCode::SERVICE_UNAVAILABLE, "alerts are temporarily unavailable")
+}
+
+/// Formats nanoseconds since 1970-01-01T00:00:00Z.
+pub(super) fn timestamp(nanoseconds: i64) -> Option<String> {
+    jiff::Timestamp::from_nanosecond(i128::from(nanoseconds)).ok().map(|time| time.to_string())
 }

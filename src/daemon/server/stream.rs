@@ -59,14 +59,8 @@ pub(super) async fn follow(
         None => {
             let newest = AlertQuery { limit: 1, ..AlertQuery::default() };
             match state.query(move |alerts| alerts.list(&newest)).await {
-                Ok(alerts) => alerts.first().map_or(0, |alert| alert.seq),
-                Err(error) => {
-                    tracing::warn!(%error, "failed to read alerts");
-                    return response::error(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "alerts are temporarily unavailable",
-                    );
-                }
+                Ok(page) => page.alerts.first().map_or(0, |one| one.alert.seq),
+                Err(error) => return response::unavailable(&error),
             }
         }
     };

@@ -21,6 +21,8 @@ const FROM: &str = "alerts LEFT JOIN acks ON acks.id = alerts.id";
 /// Selects alerts. The default selects all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// Only alerts whose id starts so.
+    pub id: Option<IdPrefix>,
     /// Only alerts of this rule.
     pub rule: Option<String>,
     /// Minimum priority.
@@ -310,6 +312,10 @@ impl Reader {
 fn conditions(filter: &Filter) -> (String, Vec<(&'static str, &dyn ToSql)>) {
     let mut text = String::from("TRUE");
     let mut parameters: Vec<(&'static str, &dyn ToSql)> = Vec::new();
+    if let Some(id) = &filter.id {
+        text.push_str(" AND alerts.id BETWEEN :first_id AND :last_id");
+        parameters.extend([(":first_id", &id.first as &dyn ToSql), (":last_id", &id.last)]);
+    }
     if let Some(rule) = &filter.rule {
         text.push_str(" AND alerts.rule = :rule");
         parameters.push((":rule", rule));

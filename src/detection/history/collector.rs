@@ -125,7 +125,7 @@ impl<'a> Read<'a> {
 }
 
 /// A rule that is throttled across all readers reports something about the log or the cluster, not about a reader.
-pub(super) fn is_per_reader(rule: &Rule) -> bool {
+pub(crate) fn is_per_reader(rule: &Rule) -> bool {
     let Some(throttle) = &rule.throttle else { return true };
     throttle.per.iter().any(|operand| match operand {
         Operand::Field(field) => {

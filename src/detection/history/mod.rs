@@ -14,15 +14,22 @@ mod exceptions;
 mod ledger;
 mod recurring;
 mod report;
+mod rotation;
+mod stored;
+mod views;
 
 use std::collections::BTreeSet;
 
 pub use baseline::{Baseline, Criteria, Proposal, ReadTarget, Recurrence};
+pub(crate) use collector::is_per_reader;
 pub use collector::{Collector, Read, around};
 pub use exceptions::{Header, write as write_exceptions};
 pub use ledger::{Ledger, Reading};
 pub use recurring::RecurringReads;
 pub use report::{Denial, HandedOver, Registry, Report, WholeScope};
+pub use rotation::{REPLACE_SECRET, RegistryKind, Rotation};
+pub use stored::{StoredFacts, StoredReads};
+pub use views::{Answer, CredentialView, ReaderView};
 
 /// Maximum length of a text from an event in bytes; a client can send a million.
 const MAX_TEXT_BYTES: usize = 256;

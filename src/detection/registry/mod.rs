@@ -29,6 +29,7 @@ mod secret_view;
 
 pub use cluster_state::{ClusterState, Evidence};
 pub(crate) use content::copied_configuration_keys;
+pub use docker_config::RegistryLogins;
 pub(crate) use exposure::selects_credential_types;
 pub use exposure::{Exposure, ExposureKind, ReadScope};
 pub(crate) use grants::{aggregated_into, bound_role, granted_verbs, privileges, subjects};
