@@ -463,7 +463,7 @@ fn no_secret_leaves_the_daemon() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let syslog = |format: &str| {
         format!(
-            "{{type: syslog, name: syslog-{format}, address: 'udp://127.0.0.1:{udp}', format: {format}, max_datagram: 60K}}"
+            "{{type: syslog, name: syslog-{format}, address: 'udp://127.0.0.1:{udp}', format: {format}, max_message: 60K}}"
         )
     };
     let config = format!(

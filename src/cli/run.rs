@@ -171,7 +171,7 @@ impl Run {
         if let Some(lines) = self.format {
             for sink in &mut config.sinks {
                 if let Kind::Stdout(stdout) = &mut sink.kind {
-                    stdout.format = if lines == Lines::Json { Format::Json } else { Format::Text };
+                    stdout.format = if lines == Lines::Json { Format::Falco } else { Format::Text };
                 }
             }
         }

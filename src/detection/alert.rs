@@ -75,7 +75,7 @@ pub fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// Names of members that the JSON of an alert may have at its top level or in `output_fields`, and that a static label must
 /// not have. A label `cluster` is the name of the cluster where the log does not say it.
-pub const RESERVED_MEMBERS: [&str; 24] = [
+pub const RESERVED_MEMBERS: [&str; 25] = [
     "acknowledged",
     "actor",
     "correlation",
@@ -94,6 +94,7 @@ pub const RESERVED_MEMBERS: [&str; 24] = [
     "rule",
     "rule_set",
     "seq",
+    "shortened",
     "source",
     "stored",
     "tags",

@@ -18,4 +18,5 @@ mod lru;
 pub mod policy;
 pub mod registry;
 pub mod rules;
+pub mod shorten;
 pub mod state;

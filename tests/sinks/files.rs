@@ -23,7 +23,7 @@ fn line(seq: i64) -> String {
 async fn a_file_that_is_moved_or_removed_is_opened_anew() {
     let directory = tempfile::tempdir().unwrap();
     let (path, moved) = (directory.path().join("alerts"), directory.path().join("alerts.1"));
-    let rig = start(&path, Format::Json, &Memory::with([alert(1)]));
+    let rig = start(&path, Format::Falco, &Memory::with([alert(1)]));
     rig.reaches(1).await;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     std::fs::rename(&path, &moved).unwrap();
@@ -46,7 +46,7 @@ async fn a_file_that_is_moved_or_removed_is_opened_anew() {
 async fn a_signal_lets_go_of_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("alerts");
-    let rig = start(&path, Format::Json, &Memory::with([alert(1)]));
+    let rig = start(&path, Format::Falco, &Memory::with([alert(1)]));
     rig.reaches(1).await;
     let is_held = || {
         let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
@@ -66,7 +66,7 @@ async fn what_a_kill_cut_off_stays_a_line_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("alerts");
     std::fs::write(&path, "{\"half").unwrap();
-    let rig = start(&path, Format::Json, &Memory::with([alert(1)]));
+    let rig = start(&path, Format::Falco, &Memory::with([alert(1)]));
     rig.reaches(1).await;
     assert_eq!(lines(&path), ["{\"half".to_owned(), line(1)]);
     rig.stop().await.unwrap();
@@ -77,7 +77,7 @@ async fn a_full_disk_is_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     let (path, real) = (directory.path().join("alerts"), directory.path().join("real"));
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-    let rig = start(&path, Format::Json, &Memory::with([alert(1), alert(2)]));
+    let rig = start(&path, Format::Falco, &Memory::with([alert(1), alert(2)]));
     wait_until(async || rig.count("failures_total", Some("disk_full")) > 1).await;
     assert_eq!(rig.memory.cursor(), 0);
     // Room again.

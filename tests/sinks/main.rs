@@ -7,6 +7,7 @@ mod files;
 mod http;
 mod rig;
 mod server;
+mod sizes;
 mod syslog;
 mod tls;
 #[path = "../common/wait.rs"]

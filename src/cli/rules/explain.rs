@@ -19,6 +19,7 @@ use crate::detection::engine::extract::InputContext;
 use crate::detection::registry::{self, ClusterState};
 use crate::detection::rules::Matching;
 use crate::detection::rules::ast::Feed;
+use crate::detection::shorten::Limits;
 
 /// Show why a rule matches an event or not
 ///
@@ -101,7 +102,8 @@ impl Explain {
             let input = InputContext { position: 1, hostname: "" };
             let background = ExplainContext { names, cluster_state: &cluster_state, input };
             let explanation = explain(&rule.condition, &mut event, background);
-            let incident = AlertContext::new(&mut event, Rc::default(), &RedactionKey::default());
+            let incident =
+                AlertContext::new(&mut event, Rc::default(), &RedactionKey::default(), Limits::default());
             let text = |raw: Option<std::borrow::Cow<'_, [u8]>>| {
                 visible(&String::from_utf8_lossy(&raw.unwrap_or_default()))
             };

@@ -18,7 +18,6 @@ use super::rule_files;
 use crate::daemon::source::discover;
 use crate::daemon::source::input::Input;
 use crate::detection::alert::Priority;
-use crate::detection::audit::redact::RedactionKey;
 use crate::detection::detector::{Detector, Options};
 use crate::detection::rules::Matching;
 use crate::text::size;
@@ -166,8 +165,7 @@ impl Scan {
             max_event_size: self.max_event_size,
             hostname,
             is_in_time_order: inputs.len() <= 1,
-            redaction_key: RedactionKey::default(),
-            labels: Vec::new(),
+            ..Options::default()
         };
         let detector = Detector::new(&loaded.rules, options);
 

@@ -39,6 +39,7 @@ impl RuleLoader {
             matching: config.matching,
             minimum: config.priority,
             max_event_size: config.max_event_size,
+            limits: config.limits,
             hostname,
             labels: config.labels.clone(),
             repartition: kafka::repartition_settings(config),

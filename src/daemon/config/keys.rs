@@ -110,6 +110,18 @@ pub(crate) const ROOT: Section = Section {
              receivers. At most 16.",
         ),
         key(
+            "max_string",
+            "size, 64 bytes to 64M",
+            "1K",
+            "Maximum size of a string from a request in an alert; longer ones end with the number of bytes left out.",
+        ),
+        key(
+            "max_alert",
+            "size, 1K to 64M",
+            "64K",
+            "Maximum size of an alert; a longer one is shortened, the least important parts first.",
+        ),
+        key(
             "sources",
             "sequence",
             "[{type: file, name: audit}]",
@@ -294,6 +306,13 @@ pub(crate) const SINK: Section = Section {
         key("retry", "mapping", "", "Retries of failed deliveries, see `retry`."),
         key("timeout", "duration", "10s", "Timeout of one delivery over the network."),
         key(
+            "max_message",
+            "size, 480 bytes or more",
+            "",
+            "Maximum size of a message; longer ones are shortened, the least important parts first, marked and counted. Default: `8K` \
+             for syslog, `message.max.bytes` for Kafka, otherwise `max_alert`.",
+        ),
+        key(
             "dead_letter",
             "mapping or boolean",
             "true",
@@ -348,9 +367,9 @@ pub(crate) const STDOUT_SINK: Section = Section {
     description: "Standard output.",
     keys: &[key(
         "format",
-        "`auto`, `json` or `text`",
+        "`auto`, `falco`, `cef` or `text`",
         "auto",
-        "Output format; `auto` is text on a terminal, otherwise JSON.",
+        "Output format; `auto` is text on a terminal, otherwise `falco`.",
     )],
     includes: &[&SINK],
 };
@@ -361,7 +380,7 @@ pub(crate) const FILE_SINK: Section = Section {
     description: "A file, reopened after rotation and on SIGHUP.",
     keys: &[
         key("path", "path", "", "File to append to. Required."),
-        key("format", "`json` or `text`", "json", "Output format."),
+        key("format", "`falco`, `cef` or `text`", "falco", "Output format."),
         key("sync", "boolean", "false", "Sync the file to disk before alerts count as delivered."),
     ],
     includes: &[&SINK],
@@ -380,6 +399,7 @@ pub(crate) const HTTP_SINK: Section = Section {
             "alert",
             "Request body: one alert, a JSON array, or one JSON object per line.",
         ),
+        key("format", "`falco`, `cef` or `text`", "falco", "Format of the alerts in it."),
         key("batch", "mapping", "", "Maximum batch of `array` and `lines`, see `batch`."),
         key("headers", "mapping", "{}", "Additional request headers."),
         key("header_files", "mapping", "{}", "Additional request headers whose values are read from files."),
@@ -432,6 +452,7 @@ pub(crate) const KAFKA_SINK: Section = Section {
             "lz4",
             "Compression of record batches.",
         ),
+        key("format", "`falco`, `cef` or `text`", "falco", "Format of records."),
     ],
     includes: &[&SINK, &KAFKA_CLUSTER],
 };
@@ -451,18 +472,12 @@ pub(crate) const SYSLOG_SINK: Section = Section {
         key("facility", "facility of RFC 5424", "authpriv", "Facility."),
         key("app_name", "string", "pullwatch", "APP-NAME."),
         key("hostname", "string", "", "HOSTNAME. Default: the host name of the machine."),
-        key("format", "`json`, `cef` or `text`", "json", "Format of messages."),
+        key("format", "`falco`, `cef` or `text`", "falco", "Format of messages."),
         key(
             "structured_data",
             "SD-ID or `false`",
             "pullwatch@32473",
             "SD-ID of the structured data; `false` sends none.",
-        ),
-        key(
-            "max_datagram",
-            "size, 480 to 65507 bytes",
-            "8K",
-            "Maximum message size over UDP and Unix datagram sockets; longer messages are truncated, marked and counted.",
         ),
     ],
     includes: &[&SINK],

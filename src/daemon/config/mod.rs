@@ -18,6 +18,7 @@ use crate::daemon::sink::{DeadLetter, SinkConfig};
 use crate::daemon::source::kafka;
 use crate::detection::alert::Priority;
 use crate::detection::rules::Matching;
+use crate::detection::shorten::Limits;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -33,6 +34,8 @@ pub struct Config {
     pub max_event_size: usize,
     /// Static labels of all alerts, as names and values.
     pub labels: Vec<(String, String)>,
+    /// Keys `max_string` and `max_alert`.
+    pub limits: Limits,
     pub sources: Vec<Source>,
     pub sinks: Vec<SinkConfig>,
     /// `None` if disabled (`server: false`).
@@ -49,6 +52,7 @@ impl Default for Config {
             priority: Priority::Debug,
             max_event_size: 64 << 20,
             labels: Vec::new(),
+            limits: Limits::default(),
             sources: vec![Source { name: "audit".to_owned(), kind: SourceKind::File(FileSource::default()) }],
             sinks: vec![SinkConfig { dead_letter: Some(DeadLetter::default()), ..SinkConfig::default() }],
             server: Some(Server::default()),

@@ -201,7 +201,7 @@ metrics! {
     sink_dropped: counter "pullwatch_sink_dropped_total" ["sink", "reason"]
         "Undeliverable alerts that could not be written to the dead-letter file, by reason.";
     sink_truncated: counter "pullwatch_sink_truncated_total" ["sink"]
-        "Syslog messages truncated to fit into a datagram.";
+        "Messages shortened to the limit of the sink (`max_message`).";
     sink_backlog: gauge "pullwatch_sink_backlog_alerts" ["sink"]
         "Stored alerts not yet delivered (upper bound: includes alerts that the filters exclude).";
     sink_last_success: seconds "pullwatch_sink_last_success_timestamp_seconds" ["sink"]

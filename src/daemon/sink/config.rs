@@ -28,6 +28,9 @@ pub struct SinkConfig {
     /// Timeout of one delivery over the network, from name resolution to the end of the response. Does not apply to standard output
     /// and files: a reader may pause.
     pub timeout: Duration,
+    /// Maximum length of a message, in bytes. Longer ones are shortened, marked and counted. The limit of the kind of receiver if
+    /// `None`.
+    pub max_message: Option<usize>,
     /// How long a sink may deliver stored alerts after a request to stop.
     pub grace: Duration,
 }
@@ -43,6 +46,7 @@ impl Default for SinkConfig {
             retry: Retry::default(),
             dead_letter: None,
             timeout: Duration::from_secs(10),
+            max_message: None,
             grace: Duration::from_secs(5),
         }
     }
@@ -66,13 +70,25 @@ pub enum Kind {
 /// The format of an alert.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// Text on a terminal, JSON otherwise.
+    /// Text on a terminal, [`Format::Falco`] otherwise.
     #[default]
     Auto,
-    /// One JSON object per line.
-    Json,
+    /// Falco's JSON, with further members.
+    Falco,
     /// One human-readable line, without control characters.
     Text,
+    /// ArcSight's Common Event Format, version 0.
+    Cef,
+}
+
+impl Format {
+    /// The media type of a message.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Auto | Format::Falco => "application/json",
+            Format::Text | Format::Cef => "text/plain",
+        }
+    }
 }
 
 /// Settings for standard output.
@@ -100,6 +116,8 @@ pub struct Http {
     pub url: Secret,
     /// Content of a request.
     pub body: Body,
+    /// Format of the alerts in it.
+    pub format: Format,
     /// Additional headers of each request.
     pub headers: Vec<(String, Secret)>,
     /// File with a bearer token, read for each request.
@@ -121,6 +139,7 @@ impl Default for Http {
         Http {
             url: Secret::default(),
             body: Body::default(),
+            format: Format::Falco,
             headers: Vec::new(),
             bearer_token_file: None,
             tls: TlsSettings::default(),
@@ -178,13 +197,11 @@ pub struct Syslog {
     pub app_name: String,
     /// HOSTNAME of the messages; the host name of the machine if `None`.
     pub hostname: Option<String>,
-    /// Format of the message.
-    pub format: SyslogFormat,
+    /// Format of the message; as [`Format::Text`], rule and output.
+    pub format: Format,
     /// SD-ID of the structured data: a name, `@` and an IANA enterprise number. The default is the number for examples. No
     /// structured data if `None`.
     pub structured_data: Option<String>,
-    /// Maximum size of a message over UDP and datagram sockets, in bytes. Longer ones are truncated, marked and counted.
-    pub max_datagram: usize,
 }
 
 impl Default for Syslog {
@@ -194,10 +211,8 @@ impl Default for Syslog {
             facility: Facility::AuthPriv,
             app_name: "pullwatch".to_owned(),
             hostname: None,
-            format: SyslogFormat::Json,
+            format: Format::Falco,
             structured_data: Some("pullwatch@32473".to_owned()),
-            // The default limit of rsyslog and syslog-ng.
-            max_datagram: 8192,
         }
     }
 }
@@ -216,18 +231,6 @@ pub enum Transport {
     Tls(String, TlsSettings),
     /// The local socket, datagram or stream. On a stream each message ends with a line break.
     Unix(PathBuf),
-}
-
-/// Format of a syslog message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SyslogFormat {
-    /// The alert as JSON.
-    #[default]
-    Json,
-    /// ArcSight's Common Event Format, version 0.
-    Cef,
-    /// Rule and output.
-    Text,
 }
 
 /// The facilities of RFC 5424.
@@ -351,6 +354,8 @@ pub struct Kafka {
     pub key: Key,
     /// Compression of the records.
     pub compression: Compression,
+    /// Format of the records.
+    pub format: Format,
 }
 
 /// Key of a record.

@@ -9,7 +9,7 @@ use super::file::FileSink;
 use super::http::HttpSink;
 use super::kafka::KafkaSink;
 use super::metrics::Counts;
-use super::output::Output;
+use super::output::{Output, Shape};
 use super::syslog::SyslogSink;
 use crate::detection::alert::StoredAlert;
 
@@ -29,17 +29,25 @@ impl Destination {
     /// # Errors
     /// When the settings cannot work.
     pub(crate) fn new(config: &SinkConfig, counts: &Counts) -> Result<Self, SettingsError> {
+        let shape =
+            |format| Shape { format, max_len: config.max_message, shortened: counts.shortened.clone() };
         Ok(match &config.kind {
             Kind::Stdout(settings) => {
                 let is_interactive = settings.format == Format::Auto && io::stdout().is_terminal();
                 let format = if is_interactive { Format::Text } else { settings.format };
-                Destination::Output(Output::new(tokio::io::stdout(), format))
+                Destination::Output(Output::new(tokio::io::stdout(), shape(format)))
             }
-            Kind::File(settings) => Destination::File(FileSink::new(settings)),
-            Kind::Http(settings) => Destination::Http(Box::new(HttpSink::new(settings)?)),
-            Kind::Kafka(settings) => Destination::Kafka(Box::new(KafkaSink::new(settings, config.timeout)?)),
+            Kind::File(settings) => Destination::File(FileSink::new(settings, shape(settings.format))),
+            Kind::Http(settings) => {
+                Destination::Http(Box::new(HttpSink::new(settings, shape(settings.format))?))
+            }
+            Kind::Kafka(settings) => Destination::Kafka(Box::new(KafkaSink::new(
+                settings,
+                config.timeout,
+                shape(settings.format),
+            )?)),
             Kind::Syslog(settings) => {
-                Destination::Syslog(Box::new(SyslogSink::new(settings, counts.truncated.clone())?))
+                Destination::Syslog(Box::new(SyslogSink::new(settings, &shape(settings.format))?))
             }
         })
     }

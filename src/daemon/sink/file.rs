@@ -7,13 +7,14 @@ use std::path::Path;
 
 use super::config;
 use super::failure::{Failure, Reason};
-use super::output::write_alert;
+use super::output::{Shape, write_lines};
 use crate::detection::alert::StoredAlert;
 
 /// Appends lines to the file at a path.
 #[derive(Debug)]
 pub(crate) struct FileSink {
     settings: config::File,
+    shape: Shape,
     /// `None` before the first delivery, after [`FileSink::close`], and while a write runs.
     open: Option<OpenFile>,
 }
@@ -26,8 +27,8 @@ struct OpenFile {
 }
 
 impl FileSink {
-    pub(crate) fn new(settings: &config::File) -> Self {
-        FileSink { settings: settings.clone(), open: None }
+    pub(crate) fn new(settings: &config::File, shape: Shape) -> Self {
+        FileSink { settings: settings.clone(), shape, open: None }
     }
 
     /// Closes the file. The next delivery opens the path again.
@@ -39,17 +40,17 @@ impl FileSink {
     pub(crate) async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         let mut lines = Vec::new();
         let mut ends = Vec::with_capacity(alerts.len());
-        for alert in alerts {
-            write_alert(self.settings.format, alert, &mut lines);
-            ends.push(lines.len());
-        }
+        let failure = write_lines(&self.shape, alerts, &mut lines, &mut ends);
         let (open, path, sync) = (self.open.take(), self.settings.path.clone(), self.settings.sync);
         let write = tokio::task::spawn_blocking(move || write(open, &path, sync, &lines, &ends));
         let Ok((open, result)) = write.await else {
             return Err(Failure::transient(Reason::Io, "the write was aborted"));
         };
         self.open = open;
-        result
+        match (result, failure) {
+            (Ok(_), Some(failure)) => Err(failure),
+            (result, _) => result,
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use reqwest::{Client, Response, StatusCode, Url};
 use super::config::{Body, Http};
 use super::error::{SettingsError, TlsError};
 use super::failure::{Failure, Reason, Remedy};
+use super::format;
+use super::output::Shape;
 use super::tls::Tls;
 use crate::detection::alert::StoredAlert;
 
@@ -26,10 +28,20 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum size of a token file.
 const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
+/// A message is not shortened below this length, in bytes, whatever the receiver says.
+const MIN_MESSAGE_BYTES: usize = 512;
+
+/// The response to a request.
+struct Answer {
+    status: StatusCode,
+    outcome: Result<usize, Failure>,
+}
+
 /// Sends requests to one URL.
 #[derive(Debug)]
 pub(crate) struct HttpSink {
     settings: Http,
+    shape: Shape,
     url: Url,
     headers: HeaderMap,
     /// Present only if something is encrypted: a machine without certificate authorities can still use `http`.
@@ -42,7 +54,7 @@ impl HttpSink {
     ///
     /// # Errors
     /// When the settings cannot work.
-    pub(crate) fn new(settings: &Http) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: &Http, shape: Shape) -> Result<Self, SettingsError> {
         let url = Url::parse(settings.url.reveal()).map_err(|_| SettingsError::Url("it cannot be parsed"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(SettingsError::Url("expected http or https"));
@@ -56,7 +68,7 @@ impl HttpSink {
         let tls = (url.scheme() == "https" || proxy_encrypts).then(|| Tls::new(&settings.tls)).transpose()?;
         let client = client(settings, tls.as_ref())?;
         let headers = headers(settings)?;
-        Ok(HttpSink { settings: settings.clone(), url, headers, tls, client })
+        Ok(HttpSink { settings: settings.clone(), shape, url, headers, tls, client })
     }
 
     /// Sends one request with as many alerts as fit.
@@ -66,11 +78,27 @@ impl HttpSink {
         if let Some(token) = self.token().await? {
             headers.insert(AUTHORIZATION, token);
         }
-        let (count, body) = body(self.settings.body, alerts);
+        let mut max_len = self.shape.max_len;
+        loop {
+            let shape = Shape { max_len, ..self.shape.clone() };
+            let (count, body) = body(self.settings.body, alerts, &shape)?;
+            let length = body.len();
+            let result = self.send(headers.clone(), body, count).await?;
+            // The receiver's limit is below the configured one: it would never accept this alert as it is.
+            if result.status == StatusCode::PAYLOAD_TOO_LARGE && count == 1 && length > MIN_MESSAGE_BYTES {
+                max_len = Some(length / 2);
+                continue;
+            }
+            return result.outcome;
+        }
+    }
+
+    /// Sends a request with this number of alerts.
+    async fn send(&self, headers: HeaderMap, body: Vec<u8>, count: usize) -> Result<Answer, Failure> {
         let body = if self.settings.gzip { gzip(&body).map_err(|error| Failure::io(&error))? } else { body };
         let request = self.client.post(self.url.clone()).headers(headers).body(body);
         let mut response = request.send().await.map_err(failure)?;
-        let result = self.classify(&response, count);
+        let answer = Answer { status: response.status(), outcome: self.classify(&response, count) };
         // Only the status counts: a body that breaks off or never ends changes nothing.
         let rest = async {
             let mut length = 0;
@@ -82,7 +110,7 @@ impl HttpSink {
             }
         };
         let _ = tokio::time::timeout(RESPONSE_TIMEOUT, rest).await;
-        result
+        Ok(answer)
     }
 
     /// Builds a new client if certificates were renewed.
@@ -203,7 +231,7 @@ fn headers(settings: &Http) -> Result<HeaderMap, SettingsError> {
 }
 
 /// Returns a body with as many alerts as fit, at least one, and their number.
-fn body(body: Body, alerts: &[StoredAlert]) -> (usize, Vec<u8>) {
+fn body(body: Body, alerts: &[StoredAlert], shape: &Shape) -> Result<(usize, Vec<u8>), Failure> {
     let (max_alerts, bytes, [open, between, close]) = match body {
         Body::Alert => (1, usize::MAX, ["", "", ""]),
         Body::Array { alerts, bytes } => (alerts, bytes, ["[", ",", "]"]),
@@ -212,18 +240,25 @@ fn body(body: Body, alerts: &[StoredAlert]) -> (usize, Vec<u8>) {
     let mut out = Vec::from(open);
     let mut count = 0;
     for alert in alerts.iter().take(max_alerts) {
-        let more = between.len() + alert.json.len() + close.len();
+        let (message, is_short) = match format::message(shape.format, alert, shape.max_len) {
+            Ok(message) => message,
+            Err(failure) if count == 0 => return Err(failure),
+            // The next request has it, and fails.
+            Err(_) => break,
+        };
+        let more = between.len() + message.len() + close.len();
         if count > 0 && out.len() + more > bytes {
             break;
         }
         if count > 0 {
             out.extend_from_slice(between.as_bytes());
         }
-        out.extend_from_slice(&alert.json);
+        out.extend_from_slice(&message);
+        shape.shortened.inc_by(u64::from(is_short));
         count += 1;
     }
     out.extend_from_slice(close.as_bytes());
-    (count, out)
+    Ok((count, out))
 }
 
 fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -263,24 +298,32 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::sink::config::Secret;
+    use crate::daemon::sink::config::{Format, Secret};
     use crate::daemon::sink::tests::alert;
+
+    fn shape() -> Shape {
+        Shape {
+            format: Format::Falco,
+            max_len: None,
+            shortened: prometheus::IntCounter::new("shortened", "-").unwrap(),
+        }
+    }
 
     #[test]
     fn bodies_contain_as_many_alerts_as_fit() {
         let alerts: Vec<_> = (1..=4).map(alert).collect();
         let size = alerts[0].json.len();
-        let (count, array) = body(Body::Array { alerts: 3, bytes: usize::MAX }, &alerts);
+        let (count, array) = body(Body::Array { alerts: 3, bytes: usize::MAX }, &alerts, &shape()).unwrap();
         assert_eq!(count, 3);
         assert_eq!(serde_json::from_slice::<Vec<serde_json::Value>>(&array).unwrap().len(), 3);
         for (bytes, expected) in [(1, 1), (size * 2 + 3, 2), (size * 2 + 2, 1)] {
-            let (count, array) = body(Body::Array { alerts: 3, bytes }, &alerts);
+            let (count, array) = body(Body::Array { alerts: 3, bytes }, &alerts, &shape()).unwrap();
             assert_eq!(count, expected);
             assert!(array.len() <= bytes || count == 1);
         }
-        let (count, lines) = body(Body::Lines { alerts: 9, bytes: usize::MAX }, &alerts);
+        let (count, lines) = body(Body::Lines { alerts: 9, bytes: usize::MAX }, &alerts, &shape()).unwrap();
         assert_eq!((count, String::from_utf8(lines).unwrap().lines().count()), (4, 4));
-        assert_eq!(body(Body::Alert, &alerts), (1, alerts[0].json.clone()));
+        assert_eq!(body(Body::Alert, &alerts, &shape()).unwrap(), (1, alerts[0].json.clone()));
     }
 
     #[test]
@@ -297,11 +340,11 @@ mod tests {
             headers: vec![("X-Key".into(), Secret::new("hunter2\r\nX-Other: 1"))],
             ..Http::default()
         };
-        let error = HttpSink::new(&bad_header).unwrap_err().to_string();
+        let error = HttpSink::new(&bad_header, shape()).unwrap_err().to_string();
         assert!(error.contains("X-Key") && !error.contains("hunter2"));
         for url in ["", "example.com", "ftp://example.com", "unix:/run/x"] {
             let settings = Http { url: Secret::new(url), ..Http::default() };
-            assert!(matches!(HttpSink::new(&settings), Err(SettingsError::Url(_))));
+            assert!(matches!(HttpSink::new(&settings, shape()), Err(SettingsError::Url(_))));
         }
     }
 }

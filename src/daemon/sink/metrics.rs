@@ -54,7 +54,7 @@ impl SinkMetrics {
             dead_letters: DeadLetterReason::ALL
                 .map(|reason| self.dead_letters.with_label_values(&[sink, reason.name()])),
             dropped: DropReason::ALL.map(|reason| self.dropped.with_label_values(&[sink, reason.name()])),
-            truncated: one(&self.truncated),
+            shortened: one(&self.truncated),
             backlog: self.backlog.with_label_values(&[sink]),
             last_success: self.last_success.with_label_values(&[sink]),
             duration: self.duration.with_label_values(&[sink]),
@@ -73,8 +73,8 @@ pub(crate) struct Counts {
     pub(crate) retries: IntCounter,
     dead_letters: [IntCounter; DeadLetterReason::ALL.len()],
     dropped: [IntCounter; DropReason::ALL.len()],
-    /// Syslog messages that were truncated.
-    pub(crate) truncated: IntCounter,
+    /// Messages that were shortened to the sink's limit.
+    pub(crate) shortened: IntCounter,
     /// Alerts in the store that the sink has not processed.
     pub(crate) backlog: IntGauge,
     last_success: Gauge,

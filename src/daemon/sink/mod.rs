@@ -19,6 +19,7 @@ mod failure;
 mod feed;
 mod file;
 mod filter;
+mod format;
 mod http;
 pub(crate) mod kafka;
 mod metrics;
@@ -30,7 +31,7 @@ mod worker;
 
 pub use config::{
     Body, Compression, DeadLetter, Facility, File, Format, Http, Kafka, Key, Kind, Retry, Secret, SinkConfig,
-    Stdout, Syslog, SyslogFormat, TlsSettings, Transport,
+    Stdout, Syslog, TlsSettings, Transport,
 };
 pub(crate) use dead_letter::DropReason;
 pub use error::{SettingsError, TlsError};

@@ -1,25 +1,26 @@
 //! Writes alerts to standard output.
 
+use prometheus::IntCounter;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::config::Format;
 use super::failure::{Failure, Reason, Remedy};
-use super::text;
+use super::format;
 use crate::detection::alert::StoredAlert;
 
 /// Writes lines to a writer whose reader may pause or go away.
 #[derive(Debug)]
 pub(crate) struct Output<W> {
     writer: W,
-    format: Format,
+    shape: Shape,
     buffer: Vec<u8>,
     /// The last write may have ended inside a line.
     ends_mid_line: bool,
 }
 
 impl<W: AsyncWrite + Unpin> Output<W> {
-    pub(crate) fn new(writer: W, format: Format) -> Self {
-        Output { writer, format, buffer: Vec::new(), ends_mid_line: false }
+    pub(crate) fn new(writer: W, shape: Shape) -> Self {
+        Output { writer, shape, buffer: Vec::new(), ends_mid_line: false }
     }
 
     /// Writes all alerts.
@@ -30,9 +31,8 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             self.buffer.push(b'\n');
         }
         self.ends_mid_line = true;
-        for alert in alerts {
-            write_alert(self.format, alert, &mut self.buffer);
-        }
+        let mut ends = Vec::with_capacity(alerts.len());
+        let failure = write_lines(&self.shape, alerts, &mut self.buffer, &mut ends);
         let written = match self.writer.write_all(&self.buffer).await {
             Ok(()) => self.writer.flush().await,
             Err(error) => Err(error),
@@ -40,7 +40,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         match written {
             Ok(()) => {
                 self.ends_mid_line = false;
-                Ok(alerts.len())
+                failure.map_or(Ok(ends.len()), Err)
             }
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                 let detail = "the reader of standard output is gone (broken pipe)";
@@ -51,15 +51,36 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     }
 }
 
-/// Appends an alert and a line break.
-pub(crate) fn write_alert(format: Format, alert: &StoredAlert, out: &mut Vec<u8>) {
-    match format {
-        Format::Auto | Format::Json => {
-            out.extend_from_slice(&alert.json);
-            out.push(b'\n');
+/// Appends alerts, each with a line break, up to the first that cannot be rendered. Returns the failure of that one. `ends` gets
+/// the end of each line.
+pub(crate) fn write_lines(
+    shape: &Shape,
+    alerts: &[StoredAlert],
+    out: &mut Vec<u8>,
+    ends: &mut Vec<usize>,
+) -> Option<Failure> {
+    for alert in alerts {
+        match format::message(shape.format, alert, shape.max_len) {
+            Ok((line, is_short)) => {
+                out.extend_from_slice(&line);
+                out.push(b'\n');
+                shape.shortened.inc_by(u64::from(is_short));
+                ends.push(out.len());
+            }
+            Err(failure) => return Some(failure.after(ends.len())),
         }
-        Format::Text => text::write_line(alert, out),
     }
+    None
+}
+
+/// How a sink renders alerts.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) format: Format,
+    /// Maximum length of a message, in bytes.
+    pub(crate) max_len: Option<usize>,
+    /// Counts shortened messages.
+    pub(crate) shortened: IntCounter,
 }
 
 #[cfg(test)]
@@ -69,10 +90,14 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
     use tokio::net::unix::pipe;
 
+    fn shape(format: Format) -> Shape {
+        Shape { format, max_len: None, shortened: IntCounter::new("shortened", "-").unwrap() }
+    }
+
     #[tokio::test]
     async fn writes_one_line_per_alert() {
         let (writer, mut reader) = pipe::pipe().unwrap();
-        let mut output = Output::new(writer, Format::Json);
+        let mut output = Output::new(writer, shape(Format::Falco));
         assert_eq!(output.deliver(&[alert(1), alert(2)]).await.unwrap(), 2);
         drop(output);
         let mut text = String::new();
@@ -84,7 +109,7 @@ mod tests {
     #[tokio::test]
     async fn starts_a_new_line_after_a_partial_write() {
         let (writer, mut reader) = tokio::io::duplex(10);
-        let mut output = Output::new(writer, Format::Json);
+        let mut output = Output::new(writer, shape(Format::Falco));
         let alerts = [alert(1)];
         let cut = tokio::select! {
             biased;
@@ -109,7 +134,7 @@ mod tests {
     async fn a_broken_pipe_ends_the_sink() {
         let (writer, reader) = pipe::pipe().unwrap();
         drop(reader);
-        let failure = Output::new(writer, Format::Text).deliver(&[alert(1)]).await.unwrap_err();
+        let failure = Output::new(writer, shape(Format::Text)).deliver(&[alert(1)]).await.unwrap_err();
         assert_eq!(failure.remedy, Remedy::End);
         assert!(failure.detail.contains("broken pipe"));
     }

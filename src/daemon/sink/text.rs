@@ -5,14 +5,14 @@ use crate::detection::audit::time;
 use crate::detection::audit::time::Clock;
 use crate::text::escape::visible;
 
-/// Appends `2026-11-23 03:45:32.270  WARNING        Rule: message` and a line break, in the format of `pullwatch scan`.
-pub(crate) fn write_line(alert: &StoredAlert, out: &mut Vec<u8>) {
+/// Returns `2026-11-23 03:45:32.270  WARNING        Rule: message`, in the format of `pullwatch scan`.
+pub(crate) fn line(alert: &StoredAlert) -> String {
     let mut time = time::format(Clock::DateTime, alert.time);
     // Milliseconds are precise enough for people.
     time.truncate("2026-11-23 03:45:32.270".len());
     let priority = alert.priority.name().to_ascii_uppercase();
     let (rule, message) = (visible(&alert.rule), visible(alert.message.trim()));
-    out.extend_from_slice(format!("{time}  {priority:<13}  {rule}: {message}\n").as_bytes());
+    format!("{time}  {priority:<13}  {rule}: {message}")
 }
 
 /// Returns the longest prefix of at most `max_len` bytes.

@@ -173,10 +173,14 @@ impl AlertEmitter<'_, '_> {
     fn emit_remote(&mut self, fired: &Fired, remote: &RemoteMatch) {
         let mut event = Event::new(&remote.event);
         let mut cache = EvalCache::with_exposure(&self.detector.plan, remote.exposure.clone());
-        let incident =
-            AlertContext::new(&mut event, remote.exposure.clone(), &self.detector.plan.redaction_key)
-                .with_hash(remote.hash)
-                .with_fields_of(&remote.event);
+        let incident = AlertContext::new(
+            &mut event,
+            remote.exposure.clone(),
+            &self.detector.plan.redaction_key,
+            self.detector.plan.limits,
+        )
+        .with_hash(remote.hash)
+        .with_fields_of(&remote.event);
         self.emit_without_event(fired, &mut event, &mut cache, &incident);
     }
 
@@ -193,8 +197,13 @@ impl AlertEmitter<'_, '_> {
                 let (cache, event) = (&mut cache, &mut event);
                 EvalContext { plan, cache, event, input, cluster_state: None, window: None }.exposure()
             };
-            let incident = AlertContext::new(&mut event, exposure, &self.detector.plan.redaction_key)
-                .with_fields_of(note);
+            let incident = AlertContext::new(
+                &mut event,
+                exposure,
+                &self.detector.plan.redaction_key,
+                self.detector.plan.limits,
+            )
+            .with_fields_of(note);
             self.emit_without_event(fired, &mut event, &mut cache, &incident);
         }
     }

@@ -34,6 +34,7 @@ use crate::detection::engine::plan::Plan;
 use crate::detection::engine::prefilter::Prefilter;
 use crate::detection::rules::Matching;
 use crate::detection::rules::ast::{Correlation, RuleSet};
+use crate::detection::shorten::Limits;
 
 pub use ordered_pass::OrderedPass;
 pub use parallel_pass::ParallelPass;
@@ -64,6 +65,8 @@ pub struct Options {
     /// Static labels that all alerts carry, as names and values. The names must not be in
     /// [`RESERVED_MEMBERS`](crate::detection::alert::RESERVED_MEMBERS).
     pub labels: Vec<(String, String)>,
+    /// Limits of what alerts show.
+    pub limits: Limits,
 }
 
 impl Default for Options {
@@ -79,6 +82,7 @@ impl Default for Options {
             repartition: None,
             redaction_key: RedactionKey::default(),
             labels: Vec::new(),
+            limits: Limits::default(),
         }
     }
 }
@@ -104,6 +108,7 @@ impl Detector {
         let mut plan = Plan::new(rules, options.minimum);
         plan.redaction_key = options.redaction_key.clone();
         plan.labels.clone_from(&options.labels);
+        plan.limits = options.limits;
         let has_range = options.since.is_some() || options.until.is_some();
         // Counting the events of a time range takes the time of each, so lines cannot be skipped by the prefilter.
         let prefilter = if has_range { None } else { Prefilter::new(&plan) };

@@ -16,6 +16,7 @@ use crate::detection::alert::{AlertId, Priority, push_hex};
 use crate::detection::audit::redact::Place;
 use crate::detection::audit::time;
 use crate::detection::registry::{Exposure, ExposureKind};
+use crate::detection::shorten;
 use crate::text::escape::{escape_json, push_json_string};
 
 /// The alert of a match, which borrows from the event.
@@ -43,8 +44,11 @@ impl<'a> Alert<'a> {
         context: &'a AlertContext<'a>,
         hostname: &'a str,
     ) -> Self {
-        let fields: Vec<Redacted<'e>> =
-            rule.output_fields.iter().map(|field| eval.redacted(field.operand, &rule.show)).collect();
+        let fields: Vec<Redacted<'e>> = rule
+            .output_fields
+            .iter()
+            .map(|field| eval.redacted(field.operand, &rule.show).shortened(context.limits.max_string))
+            .collect();
         let mut message = Vec::with_capacity(256);
         let push = |index: usize, out: &mut Vec<u8>| {
             let value = &fields[index];
@@ -101,7 +105,11 @@ impl<'a> Alert<'a> {
 
     /// Returns the output of the rule. It may contain any text that a client can send: escape it for where it goes.
     pub fn message(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.message)
+        let message = String::from_utf8_lossy(&self.message);
+        match shorten::str(&message, self.context.limits.max_alert) {
+            Cow::Borrowed(_) => message,
+            Cow::Owned(short) => Cow::Owned(short),
+        }
     }
 
     /// Returns the user of the request, followed by ` as ` and the impersonated user if there is one.
@@ -178,8 +186,17 @@ impl<'a> Alert<'a> {
         push_hex(&self.id_bytes(), out);
     }
 
-    /// Appends the alert as one line of JSON, without the line break.
+    /// Appends the alert as one line of JSON, without the line break, in at most [`Limits::max_alert`](shorten::Limits) bytes.
     pub fn write_json(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.write_whole(out);
+        if let Cow::Owned(short) = shorten::json(&out[start..], self.context.limits.max_alert) {
+            out.truncate(start);
+            out.extend_from_slice(&short);
+        }
+    }
+
+    fn write_whole(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"hostname\":");
         push_json_string(self.hostname.as_bytes(), out);
         out.extend_from_slice(b",\"output\":\"");

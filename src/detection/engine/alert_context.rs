@@ -2,6 +2,7 @@
 //!
 //! Takes an event, returns an [`AlertContext`]. Everything that is rendered here is redacted.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
@@ -13,6 +14,7 @@ use crate::detection::audit::json::Raw;
 use crate::detection::audit::redact::{Place, RedactionKey, Redactor, ShowList};
 use crate::detection::audit::time;
 use crate::detection::registry::Exposure;
+use crate::detection::shorten::{self, Limits};
 use crate::text::escape::{is_plain_string, push_json_string};
 
 /// Context that all alerts of one event share.
@@ -33,6 +35,7 @@ pub struct AlertContext<'e> {
     /// Where the event pieces who asked for what.
     pub(super) members: Members<'e>,
     redaction_key: RedactionKey,
+    pub(super) limits: Limits,
 }
 
 /// Nothing is shown in spite of redaction: what all alerts of an event share belongs to no rule.
@@ -52,13 +55,22 @@ pub(super) struct Members<'e> {
 
 impl<'e> AlertContext<'e> {
     /// Collects the context of an event; reads the event to its end.
-    pub fn new(event: &mut Event<'e>, exposure: Rc<Exposure>, redaction_key: &RedactionKey) -> Self {
-        let redactor = Redactor::new(redaction_key, &NO_PATHS);
+    pub fn new(
+        event: &mut Event<'e>,
+        exposure: Rc<Exposure>,
+        redaction_key: &RedactionKey,
+        limits: Limits,
+    ) -> Self {
+        let redactor = Shown { redactor: Redactor::new(redaction_key, &NO_PATHS), max: limits.max_string };
         let content = event_id::content(event.bytes());
         let members = Members::of(event);
         let show = |member: Option<Raw<'_>>| lossy(member.map(|raw| redactor.show(Place::PLAIN, raw)));
-        let fields =
-            AlertFields::new(&exposure, show(members.object.namespace), show(members.verb), redactor);
+        let fields = AlertFields::new(
+            &exposure,
+            show(members.object.namespace),
+            show(members.verb),
+            redactor.redactor,
+        );
         AlertContext {
             time: event.time().unwrap_or(0),
             content,
@@ -70,6 +82,7 @@ impl<'e> AlertContext<'e> {
             fields,
             members,
             redaction_key: redaction_key.clone(),
+            limits,
         }
     }
 }
@@ -107,13 +120,13 @@ impl AlertContext<'_> {
         self.time
     }
 
-    fn redactor(&self) -> Redactor<'_> {
-        Redactor::new(&self.redaction_key, &NO_PATHS)
+    fn redactor(&self) -> Shown<'_> {
+        Shown { redactor: Redactor::new(&self.redaction_key, &NO_PATHS), max: self.limits.max_string }
     }
 
     /// Returns the redacted text of a member.
     pub(super) fn text(&self, place: Place, member: Option<Raw<'_>>) -> Option<String> {
-        lossy(member.map(|raw| self.redactor().show(place, raw)))
+        lossy(member.map(|raw| self.redactor().redactor.show(place, raw)))
     }
 
     /// Returns the SHA-256 of the event's content.
@@ -170,8 +183,26 @@ impl AlertContext<'_> {
     }
 }
 
+/// Reads redacted values, and limits their length.
+#[derive(Clone, Copy)]
+struct Shown<'k> {
+    redactor: Redactor<'k>,
+    /// Maximum length of a value, in bytes.
+    max: usize,
+}
+
+impl Shown<'_> {
+    fn show<'r>(&self, place: Place, raw: Raw<'r>) -> Text<'r> {
+        let text = self.redactor.show(place, raw);
+        match shorten::text(&text, self.max) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(short) => Cow::Owned(short),
+        }
+    }
+}
+
 /// Renders the members of the event that every alert contains.
-fn summary(event: &mut Event<'_>, redactor: Redactor<'_>) -> Vec<u8> {
+fn summary(event: &mut Event<'_>, redactor: Shown<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     let texts = [("auditID", Member::AuditId), ("stage", Member::Stage), ("verb", Member::Verb)];
     for (name, member) in texts {
@@ -216,7 +247,7 @@ fn push_key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b"\":");
 }
 
-fn push_member(out: &mut Vec<u8>, name: &str, value: Option<Raw<'_>>, place: Place, redactor: Redactor<'_>) {
+fn push_member(out: &mut Vec<u8>, name: &str, value: Option<Raw<'_>>, place: Place, redactor: Shown<'_>) {
     if let Some(value) = value {
         push_key(out, name);
         push_raw(out, value, place, redactor);
@@ -224,7 +255,7 @@ fn push_member(out: &mut Vec<u8>, name: &str, value: Option<Raw<'_>>, place: Pla
 }
 
 /// Appends the named members of an object in its own order, each once, without the closing brace.
-fn push_parts(out: &mut Vec<u8>, object: Raw<'_>, names: &[&str], place: Place, redactor: Redactor<'_>) {
+fn push_parts(out: &mut Vec<u8>, object: Raw<'_>, names: &[&str], place: Place, redactor: Shown<'_>) {
     let start = out.len();
     let mut seen = 0_u32;
     for (key, value) in object.members().map_while(Result::ok) {
@@ -252,11 +283,13 @@ fn close(out: &mut Vec<u8>, start: usize) {
 const MAX_ITEMS: usize = 64;
 
 /// Appends a value of the event as JSON: valid numbers stay numbers, arrays become lists of strings, anything else a string.
-fn push_raw(out: &mut Vec<u8>, value: Raw<'_>, place: Place, redactor: Redactor<'_>) {
+fn push_raw(out: &mut Vec<u8>, value: Raw<'_>, place: Place, redactor: Shown<'_>) {
     use crate::detection::audit::json::Type;
     match value.kind() {
         // Fast path: a string without escapes is copied.
-        Type::String if place.is_plain() && is_plain_string(value.bytes()) => {
+        Type::String
+            if place.is_plain() && value.bytes().len() <= redactor.max && is_plain_string(value.bytes()) =>
+        {
             out.extend_from_slice(value.bytes());
         }
         Type::Array => {
@@ -281,7 +314,7 @@ fn lossy(text: Option<Text<'_>>) -> Option<String> {
     text.map(|text| String::from_utf8_lossy(&text).into_owned())
 }
 
-fn actor(event: &mut Event<'_>, redactor: Redactor<'_>) -> String {
+fn actor(event: &mut Event<'_>, redactor: Shown<'_>) -> String {
     let mut name = |member| {
         lossy(
             event
@@ -297,7 +330,7 @@ fn actor(event: &mut Event<'_>, redactor: Redactor<'_>) -> String {
     }
 }
 
-fn target(event: &mut Event<'_>, redactor: Redactor<'_>) -> String {
+fn target(event: &mut Event<'_>, redactor: Shown<'_>) -> String {
     let object = event.object();
     let Some(resource) = object.resource else {
         return lossy(event.get(Member::RequestUri).map(|raw| redactor.show(Place::URI, raw)))

@@ -254,7 +254,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
     /// Returns what all alerts of the event share.
     pub fn alert_context(&mut self) -> AlertContext<'e> {
         let exposure = self.exposure();
-        let context = AlertContext::new(self.event, exposure, &self.plan.redaction_key);
+        let context = AlertContext::new(self.event, exposure, &self.plan.redaction_key, self.plan.limits);
         // Only what a rule has read already: reading it records that a long-running request was seen.
         let referenced = self.plan.operands.iter().enumerate().find_map(|(operand, plan)| {
             let (number, value) = &self.cache.values[operand];

@@ -16,6 +16,7 @@ use crate::detection::rules::ast::{
 };
 use crate::detection::rules::fields::{Correlation, Field, Kind, Reader, Registry, Source};
 use crate::detection::rules::number;
+use crate::detection::shorten::Limits;
 use crate::text::name_patterns::NamePatterns;
 
 /// Index of an operand in its plan.
@@ -181,6 +182,8 @@ pub struct Plan {
     pub redaction_key: RedactionKey,
     /// Static labels of all alerts, as names and values.
     pub labels: Vec<(String, String)>,
+    /// Limits of what alerts show.
+    pub limits: Limits,
     /// Version of the rule set.
     version: Arc<str>,
     costs: Vec<u32>,

@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::detection::shorten;
+
 /// Bytes that are borrowed from an event or derived from it.
 pub type Text<'a> = Cow<'a, [u8]>;
 
@@ -37,6 +39,17 @@ impl<'a> Redacted<'a> {
 
     pub fn value(&self) -> &Value<'a> {
         &self.0
+    }
+
+    /// Limits the length of each string.
+    pub fn shortened(self, max_string: usize) -> Self {
+        if self.0.texts().iter().all(|text| text.len() <= max_string) {
+            return self;
+        }
+        Redacted(self.0.map_texts(|text| match shorten::text(&text, max_string) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(short) => Cow::Owned(short),
+        }))
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::{Config, SourceKind, keys};
 use super::Reader;
 use crate::daemon::kafka::{self, Cluster, Role};
 use crate::daemon::secret::Secret;
-use crate::daemon::sink::{Compression, Kafka, Key, Kind};
+use crate::daemon::sink::{Compression, Format, Kafka, Key, Kind};
 use crate::daemon::source::kafka::{Commit, Correlate, Settings, StartAt};
 use crate::text::yaml::Node;
 
@@ -110,6 +110,7 @@ impl Reader<'_> {
             cluster: self.cluster(node, Role::Producer)?,
             topic: self.required(node, "topic")?,
             key: self.word(node, "key", &keys).unwrap_or_default(),
+            format: self.format(node, Format::Falco),
             compression: self.word(node, "compression", &Compression::ALL).unwrap_or_default(),
         }))
     }

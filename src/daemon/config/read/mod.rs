@@ -83,6 +83,13 @@ impl Reader<'_> {
             config.max_event_size = usize::try_from(size).unwrap_or(usize::MAX);
         }
         config.labels = self.labels(root);
+        for (key, min, limit) in [
+            ("max_string", 64, &mut config.limits.max_string),
+            ("max_alert", 1 << 10, &mut config.limits.max_alert),
+        ] {
+            let size = self.size(root, key, min, 64 << 20);
+            *limit = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(*limit);
+        }
         if let Some(sources) = self.items(root, "sources") {
             config.sources =
                 sources.iter().enumerate().filter_map(|(at, node)| self.source(node, at)).collect();
@@ -130,7 +137,7 @@ mod tests {
 
     use super::super::SourceKind;
     use super::*;
-    use crate::daemon::sink::{Body, DeadLetter, Facility, Kind, SyslogFormat, TlsSettings, Transport};
+    use crate::daemon::sink::{Body, DeadLetter, Facility, Format, Kind, TlsSettings, Transport};
 
     fn read_text(text: &str) -> Read {
         let file = SourceFile { name: "pullwatch.yaml".into(), text: text.to_owned() };
@@ -182,7 +189,7 @@ mod tests {
         let Kind::Syslog(syslog) = &config.sinks[1].kind else { panic!() };
         let tls = TlsSettings { ca: Some("/ca".into()), ..TlsSettings::default() };
         assert_eq!(syslog.transport, Transport::Tls("siem:6514".to_owned(), tls));
-        assert_eq!((syslog.facility, syslog.format), (Facility::Local3, SyslogFormat::Cef));
+        assert_eq!((syslog.facility, syslog.format), (Facility::Local3, Format::Cef));
         assert_eq!((&syslog.structured_data, &config.sinks[1].dead_letter), (&None, &None));
         assert_eq!(config.sinks[2].dead_letter, Some(DeadLetter::default()));
         // The debug output of a configuration contains no secrets.

@@ -6,7 +6,7 @@ use super::super::keys;
 use super::{Reader, numbered};
 use crate::daemon::sink::{
     Body, DeadLetter, Facility, File, Format, Http, Kind, Retry, Secret, SinkConfig, Stdout, Syslog,
-    SyslogFormat, TlsSettings, Transport,
+    TlsSettings, Transport,
 };
 use crate::text::yaml::Node;
 
@@ -37,12 +37,19 @@ impl Reader<'_> {
             retry: self.retry(node),
             dead_letter: self.dead_letter(node),
             timeout: self.duration(node, "timeout").unwrap_or(default.timeout),
+            max_message: self
+                .size(node, "max_message", 480, 1 << 30)
+                .and_then(|size| usize::try_from(size).ok()),
             ..default
         })
     }
 
-    fn format(&mut self, node: &Node, default: Format) -> Format {
-        let formats = [("auto", Format::Auto), ("json", Format::Json), ("text", Format::Text)];
+    pub(super) fn format(&mut self, node: &Node, default: Format) -> Format {
+        // `json` is a synonym.
+        let formats =
+            [("falco", Format::Falco), ("json", Format::Falco), ("text", Format::Text), ("cef", Format::Cef)];
+        let auto = [("auto", Format::Auto)].into_iter().filter(|_| default == Format::Auto);
+        let formats: Vec<_> = auto.chain(formats).collect();
         self.word(node, "format", &formats).unwrap_or(default)
     }
 
@@ -55,7 +62,7 @@ impl Reader<'_> {
         self.keys(node, &keys::FILE_SINK);
         Some(Kind::File(File {
             path: PathBuf::from(self.required(node, "path")?),
-            format: self.format(node, Format::Json),
+            format: self.format(node, Format::Falco),
             sync: self.boolean(node, "sync").unwrap_or(false),
         }))
     }
@@ -85,6 +92,7 @@ impl Reader<'_> {
         Some(Kind::Http(Http {
             url: self.secret(node, "url")?,
             body: self.body(node),
+            format: self.format(node, Format::Falco),
             headers,
             bearer_token_file: self.path(node, "bearer_token_file"),
             tls: self.client_tls(node),
@@ -116,24 +124,18 @@ impl Reader<'_> {
         let default = Syslog::default();
         let facilities: Vec<(&str, Facility)> =
             Facility::ALL.iter().map(|(facility, name)| (*name, *facility)).collect();
-        let formats =
-            [("json", SyslogFormat::Json), ("cef", SyslogFormat::Cef), ("text", SyslogFormat::Text)];
         let structured_data = match self.boolean_or_text(node, "structured_data") {
             Some(Ok(false)) => None,
             Some(Err(id)) => Some(id),
             Some(Ok(true)) | None => default.structured_data,
         };
-        let max_datagram = self.size(node, "max_datagram", 480, 65_507);
         Some(Kind::Syslog(Syslog {
             transport: self.transport(node)?,
             facility: self.word(node, "facility", &facilities).unwrap_or(default.facility),
             app_name: self.text(node, "app_name").unwrap_or(default.app_name),
             hostname: self.text(node, "hostname"),
-            format: self.word(node, "format", &formats).unwrap_or_default(),
+            format: self.format(node, Format::Falco),
             structured_data,
-            max_datagram: max_datagram
-                .and_then(|size| usize::try_from(size).ok())
-                .unwrap_or(default.max_datagram),
         }))
     }
 

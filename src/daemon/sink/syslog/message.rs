@@ -1,16 +1,12 @@
 //! Writes syslog messages (RFC 5424).
 
-use crate::daemon::sink::config::{Syslog, SyslogFormat};
+use crate::daemon::sink::config::{Format, Syslog};
 use crate::daemon::sink::error::SettingsError;
-use crate::daemon::sink::text::truncate_str;
+use crate::daemon::sink::format;
 use crate::detection::alert::{StoredAlert, push_hex};
 use crate::detection::audit::time;
+use crate::detection::shorten;
 use crate::text::escape::visible;
-
-use super::cef;
-
-/// End of a truncated message.
-const TRUNCATION_MARK: &str = "...[truncated]";
 
 /// Maximum length of a value of structured data before escaping, in bytes.
 const MAX_VALUE_BYTES: usize = 512;
@@ -22,7 +18,7 @@ pub(crate) struct Writer {
     /// ` HOSTNAME APP-NAME PROCID MSGID `
     sender: String,
     structured_data: Option<String>,
-    format: SyslogFormat,
+    format: Format,
 }
 
 impl Writer {
@@ -50,11 +46,11 @@ impl Writer {
         })
     }
 
-    /// Appends a message of at max_len `max_len` bytes, at least 480; returns whether it was truncated.
+    /// Appends a message of at most `max_len` bytes; returns whether it was shortened, or `None` if it cannot be that short.
     ///
     /// There is no byte order mark before the text, although RFC 5424 asks for one: receivers pass it on, and JSON parsers reject
     /// it.
-    pub(crate) fn write(&self, alert: &StoredAlert, max_len: usize, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn write(&self, alert: &StoredAlert, max_len: usize, out: &mut Vec<u8>) -> Option<bool> {
         let from = out.len();
         let priority = self.facility * 8 + alert.priority as usize;
         out.extend_from_slice(format!("<{priority}>1 ").as_bytes());
@@ -65,33 +61,29 @@ impl Writer {
         out.push(b'Z');
         out.extend_from_slice(self.sender.as_bytes());
         let sender_end = out.len();
-        match &self.structured_data {
-            Some(id) => push_data(id, alert, out),
-            None => out.push(b'-'),
-        }
-        out.push(b' ');
-        let message = self.message(alert);
-        if out.len() - from + message.len() <= max_len {
-            out.extend_from_slice(message.as_bytes());
-            return false;
-        }
-        if out.len() - from + TRUNCATION_MARK.len() > max_len {
-            // Not even the structured data fits.
+        // A message that is too long leaves the structured data less room, but some.
+        for max_value in [MAX_VALUE_BYTES, 128, 48, 0] {
             out.truncate(sender_end);
-            out.extend_from_slice(b"- ");
+            match &self.structured_data {
+                Some(id) if max_value > 0 => push_data(id, alert, max_value, out),
+                _ => out.push(b'-'),
+            }
+            out.push(b' ');
+            let room = max_len.saturating_sub(out.len() - from);
+            let message = match self.format {
+                Format::Text => format::fit(alert, room, |alert| {
+                    format!("{}: {}", visible(&alert.rule), visible(alert.message.trim())).into_bytes()
+                }),
+                format => format::render(format, alert, room),
+            };
+            if let Some((message, is_short)) = message
+                && (room > max_len / 2 || max_value == 0)
+            {
+                out.extend_from_slice(&message);
+                return Some(is_short);
+            }
         }
-        let room = max_len.saturating_sub(out.len() - from + TRUNCATION_MARK.len());
-        out.extend_from_slice(truncate_str(&message, room).as_bytes());
-        out.extend_from_slice(TRUNCATION_MARK.as_bytes());
-        true
-    }
-
-    fn message(&self, alert: &StoredAlert) -> String {
-        match self.format {
-            SyslogFormat::Json => String::from_utf8_lossy(&alert.json).into_owned(),
-            SyslogFormat::Cef => cef::write(alert),
-            SyslogFormat::Text => format!("{}: {}", visible(&alert.rule), visible(alert.message.trim())),
-        }
+        None
     }
 }
 
@@ -109,7 +101,7 @@ fn checked<'t>(
     Err(SettingsError::Name { what, text: text.to_owned(), max_len, except })
 }
 
-fn push_data(id: &str, alert: &StoredAlert, out: &mut Vec<u8>) {
+fn push_data(id: &str, alert: &StoredAlert, max_value: usize, out: &mut Vec<u8>) {
     out.push(b'[');
     out.extend_from_slice(id.as_bytes());
     out.extend_from_slice(b" id=\"");
@@ -125,7 +117,7 @@ fn push_data(id: &str, alert: &StoredAlert, out: &mut Vec<u8>) {
         out.push(b' ');
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"=\"");
-        push_value(truncate_str(value, MAX_VALUE_BYTES), out);
+        push_value(&shorten::str(value, max_value), out);
         out.push(b'"');
     }
     out.push(b']');
@@ -151,14 +143,13 @@ mod tests {
 
     fn written(settings: &Syslog, alert: &StoredAlert, max_len: usize) -> (bool, String) {
         let mut out = Vec::new();
-        let cut = Writer::new(settings).unwrap().write(alert, max_len, &mut out);
+        let cut = Writer::new(settings).unwrap().write(alert, max_len, &mut out).unwrap();
         (cut, String::from_utf8(out).unwrap())
     }
 
     #[test]
     fn a_message_has_all_parts() {
-        let settings =
-            Syslog { hostname: Some("node-1".into()), format: SyslogFormat::Text, ..Syslog::default() };
+        let settings = Syslog { hostname: Some("node-1".into()), format: Format::Text, ..Syslog::default() };
         let (cut, text) = written(&settings, &alert(1), usize::MAX);
         let process = std::process::id();
         assert!(!cut);
@@ -181,13 +172,13 @@ mod tests {
             message: HOSTILE.into(),
             ..alert(1)
         };
-        for format in [SyslogFormat::Text, SyslogFormat::Cef, SyslogFormat::Json] {
+        for format in [Format::Text, Format::Cef, Format::Falco] {
             let settings = Syslog { format, ..Syslog::default() };
             for max_len in [usize::MAX, 3000, 1000, 480] {
                 let (cut, text) = written(&settings, &hostile, max_len);
                 assert!(!text.chars().any(is_disruptive), "{text:?}");
                 assert!(text.len() <= max_len);
-                assert_eq!(cut, text.ends_with(TRUNCATION_MARK));
+                assert_eq!(cut, text.contains("omitted]") || text.contains("shortened"), "{text}");
                 // The first `]` that is not escaped, outside or inside quotes, ends the structured data.
                 let data = text.split_once(" alert ").unwrap().1;
                 if data.starts_with('[') {
@@ -233,9 +224,9 @@ mod tests {
         fn no_text_exceeds_the_limit(text in any::<String>(), times in 0_usize..50, max_len in 480_usize..3000) {
             let text = text.repeat(times);
             let alert = StoredAlert { actor: text.clone(), target: text.clone(), message: text, ..alert(1) };
-            for format in [SyslogFormat::Text, SyslogFormat::Cef] {
+            for format in [Format::Text, Format::Cef] {
                 let (cut, written) = written(&Syslog { format, ..Syslog::default() }, &alert, max_len);
-                prop_assert!(written.len() <= max_len && cut == written.ends_with(TRUNCATION_MARK));
+                prop_assert!(written.len() <= max_len && (!cut || written.contains("omitted]")));
             }
         }
     }

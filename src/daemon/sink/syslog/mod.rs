@@ -1,6 +1,5 @@
-//! Sends alerts to a syslog receiver: `message` writes them, `connection` transports them, `cef` is one of the formats.
+//! Sends alerts to a syslog receiver: `message` writes them, `connection` transports them.
 
-mod cef;
 mod connection;
 mod message;
 
@@ -9,12 +8,24 @@ use prometheus::IntCounter;
 use super::config;
 use super::error::SettingsError;
 use super::failure::Failure;
+use super::format;
+use super::output::Shape;
 use crate::detection::alert::StoredAlert;
 use connection::{Connection, Connector};
 use message::Writer;
 
 /// Maximum size of one write to a stream; a single message may exceed it.
 const MAX_WRITE_BYTES: usize = 256 << 10;
+
+/// Default maximum length of a message, in bytes: that of rsyslog and syslog-ng, which split or cut longer messages on every
+/// transport.
+const DEFAULT_MAX_MESSAGE: usize = 8192;
+
+/// Receivers must accept messages of this length, in bytes (RFC 5424, 6.1).
+const MIN_MESSAGE_BYTES: usize = 480;
+
+/// Maximum length of a datagram over IPv4, in bytes.
+const MAX_DATAGRAM_BYTES: usize = 65_507;
 
 /// Sends messages to one receiver.
 #[derive(Debug)]
@@ -23,8 +34,9 @@ pub(crate) struct SyslogSink {
     connector: Connector,
     /// `None` while a write runs: if the write is dropped halfway, so is the connection, and no message follows half of another.
     connection: Option<Connection>,
-    max_datagram: usize,
-    truncated: IntCounter,
+    /// Maximum length of a message, in bytes.
+    max_message: usize,
+    shortened: IntCounter,
 }
 
 impl SyslogSink {
@@ -32,14 +44,13 @@ impl SyslogSink {
     ///
     /// # Errors
     /// When the settings cannot work.
-    pub(crate) fn new(settings: &config::Syslog, truncated: IntCounter) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: &config::Syslog, shape: &Shape) -> Result<Self, SettingsError> {
         Ok(SyslogSink {
             writer: Writer::new(settings)?,
             connector: Connector::new(&settings.transport)?,
             connection: None,
-            // Receivers must accept 480 (RFC 5424, 6.1); a datagram over IPv4 has at most 65,507.
-            max_datagram: settings.max_datagram.clamp(480, 65_507),
-            truncated,
+            max_message: shape.max_len.unwrap_or(DEFAULT_MAX_MESSAGE).max(MIN_MESSAGE_BYTES),
+            shortened: shape.shortened.clone(),
         })
     }
 
@@ -69,10 +80,17 @@ impl SyslogSink {
         let mut count = 0;
         for alert in alerts {
             message.clear();
-            self.writer.write(alert, usize::MAX, &mut message);
+            let Some(is_short) = self.writer.write(alert, self.max_message, &mut message) else {
+                if count == 0 {
+                    return Err(format::too_long(self.max_message));
+                }
+                // The next delivery starts with it.
+                break;
+            };
             if count > 0 && bytes.len() + message.len() > MAX_WRITE_BYTES {
                 break;
             }
+            self.shortened.inc_by(u64::from(is_short));
             connection.frame(&message, &mut bytes);
             count += 1;
         }
@@ -83,18 +101,20 @@ impl SyslogSink {
     async fn datagrams(&self, connection: &mut Connection, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         let mut message = Vec::new();
         for (done, alert) in alerts.iter().enumerate() {
-            let mut max_len = self.max_datagram;
+            let mut max_len = self.max_message.min(MAX_DATAGRAM_BYTES);
             loop {
                 message.clear();
-                let is_truncated = self.writer.write(alert, max_len, &mut message);
+                let Some(is_short) = self.writer.write(alert, max_len, &mut message) else {
+                    return Err(format::too_long(max_len).after(done));
+                };
                 match connection.send(&message).await {
                     Ok(()) => {
-                        self.truncated.inc_by(u64::from(is_truncated));
+                        self.shortened.inc_by(u64::from(is_short));
                         break;
                     }
                     // The path's limit is below the configured one: it would never accept this message.
-                    Err(error) if connection::is_too_long(&error) && max_len > 480 => {
-                        max_len = (max_len / 2).max(480);
+                    Err(error) if connection::is_too_long(&error) && max_len > MIN_MESSAGE_BYTES => {
+                        max_len = (max_len / 2).max(MIN_MESSAGE_BYTES);
                     }
                     // The error is about a datagram that was sent earlier; it is unknown which.
                     Err(error) if connection.has_deferred_errors() => return Err(Failure::io(&error)),

@@ -13,9 +13,11 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use crate::daemon::kafka::client::{self, Context, LastError, error_kind};
 use crate::daemon::kafka::{self};
-use crate::daemon::sink::config::{Kafka, Key};
+use crate::daemon::sink::config::{Format, Kafka, Key};
 use crate::daemon::sink::error::SettingsError;
 use crate::daemon::sink::failure::{Failure, Reason, Remedy};
+use crate::daemon::sink::format;
+use crate::daemon::sink::output::Shape;
 use crate::detection::alert::StoredAlert;
 
 pub use transaction::TransactionalProducer;
@@ -26,6 +28,7 @@ const DEFAULTS: [(&str, &str); 3] =
 
 pub struct KafkaSink {
     settings: Kafka,
+    shape: Shape,
     config: ClientConfig,
     last: LastError,
     /// Created on first use, and again after a fatal error.
@@ -49,8 +52,39 @@ pub fn config(settings: &Kafka, timeout: Duration) -> ClientConfig {
     client::config(&settings.cluster, &DEFAULTS, &owned)
 }
 
-pub fn record<'a>(settings: &'a Kafka, alert: &'a StoredAlert, key: &'a str) -> FutureRecord<'a, str, [u8]> {
-    let record = FutureRecord::to(&settings.topic).payload(&alert.json[..]).headers(headers(alert));
+/// Default of `message.max.bytes`.
+const MAX_MESSAGE_BYTES: usize = 1_000_000;
+
+/// What a record has besides its payload, its key and the name of the rule, in bytes; more than librdkafka counts.
+const RECORD_OVERHEAD: usize = 1024;
+
+/// A record is not shortened below this length, in bytes, whatever the broker says.
+const MIN_MESSAGE_BYTES: usize = 512;
+
+/// Maximum length of a record's payload.
+pub fn max_payload(config: &ClientConfig, max_message: Option<usize>) -> usize {
+    let client = config.get("message.max.bytes").and_then(|text| text.parse().ok());
+    client.unwrap_or(MAX_MESSAGE_BYTES).min(max_message.unwrap_or(usize::MAX))
+}
+
+/// Renders the payload of a record, so that the record with its key and headers has at most `max_len` bytes.
+pub fn payload<'a>(
+    format: Format,
+    alert: &'a StoredAlert,
+    key: &str,
+    max_len: usize,
+) -> Result<format::Message<'a>, Failure> {
+    let around = key.len() + alert.rule.len() + RECORD_OVERHEAD;
+    format::message(format, alert, Some(max_len.saturating_sub(around).max(MIN_MESSAGE_BYTES)))
+}
+
+pub fn record<'a>(
+    settings: &'a Kafka,
+    alert: &'a StoredAlert,
+    key: &'a str,
+    payload: &'a [u8],
+) -> FutureRecord<'a, str, [u8]> {
+    let record = FutureRecord::to(&settings.topic).payload(payload).headers(headers(settings, alert));
     if settings.key == Key::None { record } else { record.key(key) }
 }
 
@@ -71,13 +105,13 @@ fn hex(id: &[u8]) -> String {
     })
 }
 
-fn headers(alert: &StoredAlert) -> OwnedHeaders {
+fn headers(settings: &Kafka, alert: &StoredAlert) -> OwnedHeaders {
     let (priority, id) = (alert.priority.name(), hex(&alert.id));
     let all = [
         ("rule", alert.rule.as_str()),
         ("priority", priority),
         ("alert_id", &id),
-        ("content_type", "application/json"),
+        ("content_type", settings.format.content_type()),
     ];
     all.into_iter()
         .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
@@ -88,10 +122,15 @@ impl KafkaSink {
     ///
     /// # Errors
     /// If they are invalid.
-    pub fn new(settings: &Kafka, timeout: Duration) -> Result<Self, SettingsError> {
+    pub fn new(settings: &Kafka, timeout: Duration, shape: Shape) -> Result<Self, SettingsError> {
         let config = config(settings, timeout);
-        let mut sink =
-            KafkaSink { settings: settings.clone(), config, last: LastError::default(), producer: None };
+        let mut sink = KafkaSink {
+            settings: settings.clone(),
+            shape,
+            config,
+            last: LastError::default(),
+            producer: None,
+        };
         sink.producer().map_err(|error| SettingsError::Kafka(client::property_error(&error)))?;
         // A producer connects at once.
         sink.producer = None;
@@ -108,7 +147,22 @@ impl KafkaSink {
 
     /// Sends all alerts and waits for their acknowledgements.
     pub async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
-        let settings = self.settings.clone();
+        let mut max_len = max_payload(&self.config, self.shape.max_len);
+        loop {
+            match self.attempt(alerts, max_len).await {
+                // The topic's limit is below the client's: it would never accept this alert as it is.
+                Err(Failure { remedy: Remedy::GiveUp(1), reason: Reason::Rejected, .. })
+                    if alerts.len() == 1 && max_len > 2 * MIN_MESSAGE_BYTES =>
+                {
+                    max_len = max_len.min(alerts[0].json.len() + RECORD_OVERHEAD) / 2;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(&mut self, alerts: &[StoredAlert], max_len: usize) -> Result<usize, Failure> {
+        let (settings, shape) = (self.settings.clone(), self.shape.clone());
         let producer = match self.producer() {
             Ok(producer) => producer,
             Err(error) => return Err(Failure::transient(Reason::Io, client::property_error(&error))),
@@ -117,8 +171,17 @@ impl KafkaSink {
         let mut refused = None;
         for alert in alerts {
             let key = key(&settings, alert);
-            match producer.send_result(record(&settings, alert, &key)) {
-                Ok(acknowledged) => sent.push(acknowledged),
+            let (payload, is_short) = match payload(shape.format, alert, &key, max_len) {
+                Ok(message) => message,
+                Err(failure) if sent.is_empty() => return Err(failure),
+                // The next delivery starts with it.
+                Err(_) => break,
+            };
+            match producer.send_result(record(&settings, alert, &key, &payload)) {
+                Ok(acknowledged) => {
+                    shape.shortened.inc_by(u64::from(is_short));
+                    sent.push(acknowledged);
+                }
                 Err((error, _)) => {
                     refused = Some(error);
                     break;

@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{config, key, record};
+use super::{config, key, max_payload, payload, record};
 use crate::daemon::kafka::client::{self, Context, LastError, error_kind};
 use crate::daemon::kafka::{self, PartitionOffset, TxnOutcome};
 use crate::daemon::log_limit::LogLimits;
@@ -168,11 +168,17 @@ impl TransactionalProducer {
                 continue;
             }
             let key = key(&self.settings, alert);
+            let max_len = max_payload(&self.config, self.sink.max_message);
+            let Ok((payload, is_short)) = payload(self.settings.format, alert, &key, max_len) else {
+                self.send_to_dead_letter(alert);
+                continue;
+            };
             loop {
-                match producer.send_result(record(&self.settings, alert, &key)) {
+                match producer.send_result(record(&self.settings, alert, &key, &payload)) {
                     Ok(acknowledged) => {
                         self.track(&producer, &mut sent, (alert.id, acknowledged))?;
                         delivered += 1;
+                        self.counts.shortened.inc_by(u64::from(is_short));
                         break;
                     }
                     Err((KafkaError::MessageProduction(Code::QueueFull), _)) => {

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::daemon::sink::text::truncate_str;
 use crate::detection::alert::{Priority, StoredAlert, push_hex};
+use crate::detection::shorten;
 use crate::text::escape::visible;
 
 /// Returns the line of an alert. Values are truncated to the maximum length of their key in the format's dictionary.
 pub(crate) fn write(alert: &StoredAlert) -> String {
-    let rule = header(truncate_str(&alert.rule, 512));
+    let rule = header(&shorten::str(&alert.rule, 512));
     let mut out = format!(
         "CEF:0|pullwatch|pullwatch|{}|{rule}|{rule}|{}|",
         header(env!("CARGO_PKG_VERSION")),
@@ -24,7 +24,7 @@ pub(crate) fn write(alert: &StoredAlert) -> String {
     let _ = write!(out, "rt={} externalId={} cat=k8s_audit", when / 1_000_000, String::from_utf8_lossy(&id));
     let mut push = |key: &str, value: &str, max_len: usize| {
         if !value.is_empty() {
-            let _ = write!(out, " {key}={}", extension(truncate_str(value, max_len)));
+            let _ = write!(out, " {key}={}", extension(&shorten::str(value, max_len)));
         }
     };
     push("suser", &alert.actor, 1023);

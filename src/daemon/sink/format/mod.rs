@@ -1,0 +1,85 @@
+//! Renders alerts in the formats of receivers, within their limits.
+//!
+//! Takes a stored alert and a maximum length, returns one message without a line break. There is one file per format. Values may be
+//! chosen by an attacker: each format escapes them, and a message that is too long is rendered again from a shortened alert, so
+//! that it stays valid.
+
+mod cef;
+
+use std::borrow::Cow;
+
+use super::config::Format;
+use super::failure::{Failure, Reason, Remedy};
+use super::text;
+use crate::detection::alert::StoredAlert;
+use crate::detection::shorten::{self, MIN_ALERT};
+
+/// Maximum number of attempts to shorten one alert. Each takes it closer to its limit.
+const MAX_ATTEMPTS: usize = 16;
+
+/// A message, and whether it was shortened.
+pub(crate) type Message<'a> = (Cow<'a, [u8]>, bool);
+
+/// Renders an alert in at most `max_len` bytes. Returns `None` if the format cannot be that short.
+pub(crate) fn render(format: Format, alert: &StoredAlert, max_len: usize) -> Option<Message<'_>> {
+    match format {
+        // It is stored in this format.
+        Format::Auto | Format::Falco => {
+            let json = shorten::json(&alert.json, max_len);
+            let is_short = matches!(json, Cow::Owned(_));
+            (json.len() <= max_len).then_some((json, is_short))
+        }
+        Format::Text => fit(alert, max_len, |alert| text::line(alert).into_bytes()),
+        Format::Cef => fit(alert, max_len, |alert| cef::write(alert).into_bytes()),
+    }
+}
+
+/// Renders an alert, shortening it until the result has at most `max_len` bytes.
+pub(crate) fn fit(
+    alert: &StoredAlert,
+    max_len: usize,
+    render: impl Fn(&StoredAlert) -> Vec<u8>,
+) -> Option<Message<'_>> {
+    let whole = render(alert);
+    if whole.len() <= max_len {
+        return Some((Cow::Owned(whole), false));
+    }
+    let mut target = alert.json.len().max(alert.message.len()).min(max_len);
+    for _ in 0..MAX_ATTEMPTS {
+        let short = render(&shorten::stored(alert, target));
+        if short.len() <= max_len {
+            return Some((Cow::Owned(short), true));
+        }
+        if target <= MIN_ALERT {
+            break;
+        }
+        // What a format adds is about proportional to the alert.
+        let next = target.saturating_mul(max_len) / short.len();
+        target = next.min(target / 16 * 15).max(MIN_ALERT);
+    }
+    // Hostile texts may be several times as long when escaped.
+    [32, 16, 8, 4, 0].into_iter().find_map(|max| {
+        let bare = render(&shorten::bare(alert, max));
+        (bare.len() <= max_len).then_some((Cow::Owned(bare), true))
+    })
+}
+
+/// The failure of an alert that does not fit into the sink's limit at all.
+pub(crate) fn too_long(max_len: usize) -> Failure {
+    Failure {
+        delivered: 0,
+        reason: Reason::Rejected,
+        remedy: Remedy::GiveUp(1),
+        detail: format!("the alert cannot be shortened to {max_len} bytes: raise `max_message`"),
+    }
+}
+
+/// Renders an alert; the error is for the delivery of this alert.
+pub(crate) fn message<'a>(
+    format: Format,
+    alert: &'a StoredAlert,
+    max_len: Option<usize>,
+) -> Result<Message<'a>, Failure> {
+    let max_len = max_len.unwrap_or(usize::MAX);
+    render(format, alert, max_len).ok_or_else(|| too_long(max_len))
+}
