@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::rule_files;
-use super::scan::{bounds, report_failure, size, worker};
+use super::scan::{LogArgs, bounds, report_failure, size, worker};
 use crate::daemon::source::chunker::{Buffer, Chunk};
 use crate::daemon::source::discover;
 use crate::daemon::source::input::Input;
@@ -43,6 +43,9 @@ pub struct LogInput {
     /// Maximum event size in bytes (suffixes K, M, G); longer lines are evaluated by their first part
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = size)]
     max_event_size: usize,
+
+    #[command(flatten)]
+    log: LogArgs,
 
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
@@ -108,15 +111,17 @@ impl LogInput {
             report_failure(failure);
         }
         let mut session = detector.session();
+        session.set_log(&Arc::new(self.log.context()));
         let read = Arc::new(AtomicU64::new(0));
         let mut screen = worker::Screen::new(&inputs, read.clone());
         let reading =
-            worker::read_all(self.max_event_size, &inputs, &read, Buffer::default(), |kind, buffer| {
+            worker::read_all(self.max_event_size, &inputs, &read, Buffer::default(), |part, buffer| {
+                session.begin_input(part.input, part.received);
                 for time in edges(buffer.bytes()) {
                     facts.times.widen(Some(time).filter(|&time| self.is_in_range(time)));
                 }
                 let mut on_alert = |alert: &Alert<'_>| collector.add_alert(alert, take);
-                match kind {
+                match part.kind {
                     Chunk::Records => session.chunk(buffer.bytes(), &mut on_alert),
                     Chunk::Head => session.head(buffer.bytes(), &mut on_alert),
                 }

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
 use super::rule_files;
+use super::scan::LogArgs;
 use crate::daemon::app::{self, RuleLoader, Signals};
 use crate::daemon::config::{Config, FileSource, Source, SourceKind, WELL_KNOWN_PATHS};
 use crate::daemon::redaction_key;
@@ -56,6 +57,9 @@ pub struct Run {
     /// Output format of the stdout sink
     #[arg(short, long, value_enum)]
     format: Option<Lines>,
+
+    #[command(flatten)]
+    log: LogArgs,
 
     /// Listen address for the page, metrics, health checks and the API, instead of the configured one [default:
     /// $PULLWATCH_LISTEN, else 127.0.0.1:9417]
@@ -153,10 +157,14 @@ impl Run {
         };
         if !self.paths.is_empty() {
             config.sources = if self.paths == ["-"] {
-                vec![Source { name: "stdin".to_owned(), kind: SourceKind::Stdin }]
+                vec![Source { name: "stdin".to_owned(), log: self.log.context(), kind: SourceKind::Stdin }]
             } else {
                 let files = FileSource { paths: self.paths.clone(), ..FileSource::default() };
-                vec![Source { name: "audit".to_owned(), kind: SourceKind::File(files) }]
+                vec![Source {
+                    name: "audit".to_owned(),
+                    log: self.log.context(),
+                    kind: SourceKind::File(files),
+                }]
             };
         }
         if let Some(dir) = &self.state_dir {

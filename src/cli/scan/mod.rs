@@ -12,13 +12,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 
 use super::rule_files;
 use crate::daemon::source::discover;
 use crate::daemon::source::input::Input;
 use crate::detection::alert::Priority;
-use crate::detection::detector::{Detector, Options};
+use crate::detection::audit::envelope;
+use crate::detection::detector::{Detector, LogContext, Options};
 use crate::detection::rules::Matching;
 use crate::text::size;
 
@@ -88,9 +90,36 @@ pub struct Scan {
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = size)]
     max_event_size: usize,
 
+    #[command(flatten)]
+    log: LogArgs,
+
     /// Do not print the summary
     #[arg(short, long, visible_alias = "no-summary")]
     quiet: bool,
+}
+
+/// What is known of the logs to read.
+#[derive(Clone, Debug, Args)]
+pub struct LogArgs {
+    /// Name of the cluster, for events whose wrapper does not name it
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+
+    /// Wrapper that events must be in; records in another one are counted and not evaluated
+    #[arg(long, value_name = "FORMAT", value_parser = input_format(), default_value = "auto")]
+    input_format: envelope::Format,
+}
+
+impl LogArgs {
+    /// The same for the detector.
+    pub fn context(&self) -> LogContext {
+        LogContext { cluster: self.cluster.clone(), format: self.input_format }
+    }
+}
+
+fn input_format() -> impl clap::builder::TypedValueParser<Value = envelope::Format> {
+    PossibleValuesParser::new(envelope::Format::ALL.map(|(name, _)| name))
+        .map(|name| envelope::Format::named(&name).unwrap_or_default())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -129,6 +158,10 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
 }
 
 impl Scan {
+    fn log(&self) -> LogContext {
+        self.log.context()
+    }
+
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let started = Instant::now();
         if let (Some(since), Some(until)) = (self.since, self.until) {

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -21,7 +21,8 @@ use crate::daemon::source::chunker::{Buffer, Chunk, Chunks, long_record_budget};
 use crate::daemon::source::decompress;
 use crate::daemon::source::input::Input;
 use crate::detection::audit::event::Event;
-use crate::detection::detector::{DeferredEvent, Detector, Output, ParallelPass};
+use crate::detection::audit::origin::{Records, Unwrapped, last_time};
+use crate::detection::detector::{DeferredEvent, Detector, LogContext, Output, ParallelPass};
 use crate::detection::engine::alert::Alert;
 
 /// The result of a scan.
@@ -146,16 +147,36 @@ pub struct Reading {
     pub empty: Vec<String>,
 }
 
+/// Where a chunk comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Index of the input.
+    pub input: usize,
+    /// When the input was written to last, in nanoseconds since 1970; of standard input, now.
+    pub received: Option<i64>,
+    pub kind: Chunk,
+}
+
+/// When an input was written to last.
+fn received(input: &Input) -> Option<i64> {
+    let modified = match input {
+        Input::File(path) => std::fs::metadata(path).ok()?.modified().ok()?,
+        Input::Stdin => SystemTime::now(),
+    };
+    let age = modified.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(age.as_nanos()).ok()
+}
+
 /// Reads all inputs and passes each chunk to `take`, which returns the buffer for the next chunk, or `None` to stop early.
 pub fn read_all(
     max_event_size: usize,
     inputs: &[Input],
     read: &Arc<AtomicU64>,
     mut buffer: Buffer,
-    mut take: impl FnMut(Chunk, Buffer) -> Option<Buffer>,
+    mut take: impl FnMut(Part, Buffer) -> Option<Buffer>,
 ) -> Reading {
     let mut reading = Reading::default();
-    for input in inputs {
+    for (number, input) in inputs.iter().enumerate() {
         let mut fail = |error: &io::Error| {
             let failure = format!("{}: {error}", input.name());
             super::report_failure(&failure);
@@ -170,9 +191,10 @@ pub fn read_all(
             }
         };
         let mut chunks = Chunks::new(reader, max_event_size, *input == Input::Stdin);
+        let received = received(input);
         loop {
             match chunks.next(&mut buffer) {
-                Ok(Some(kind)) => match take(kind, buffer) {
+                Ok(Some(kind)) => match take(Part { input: number, received, kind }, buffer) {
                     Some(next) => buffer = next,
                     None => {
                         reading.bytes += chunks.bytes();
@@ -225,10 +247,12 @@ fn one_thread(
     let mut result = Ok(());
     let style = (scan.format, screen.color);
     let tally = &mut report.tally;
-    let reading = read_all(scan.max_event_size, inputs, read, Buffer::default(), |kind, buffer| {
+    session.set_log(&Arc::new(scan.log()));
+    let reading = read_all(scan.max_event_size, inputs, read, Buffer::default(), |part, buffer| {
+        session.begin_input(part.input, part.received);
         out.clear();
         let mut on_alert = |alert: &Alert<'_>| print_alert(alert, style, tally, &mut out);
-        match kind {
+        match part.kind {
             Chunk::Records => session.chunk(buffer.bytes(), &mut on_alert),
             Chunk::Head => session.head(buffer.bytes(), &mut on_alert),
         }
@@ -248,13 +272,14 @@ fn one_thread(
 /// A chunk to evaluate.
 struct Job {
     number: u64,
-    kind: Chunk,
+    part: Part,
     buffer: Buffer,
 }
 
 /// A chunk after the parallel pass.
 struct EvaluatedChunk {
     number: u64,
+    part: Part,
     /// `None` if the evaluation panicked.
     output: Option<ChunkOutput>,
     /// The records if there are deferred events, otherwise empty and free for another chunk.
@@ -265,7 +290,9 @@ struct EvaluatedChunk {
 #[derive(Default)]
 struct ChunkOutput {
     /// The records without their wrappers; `None` if they are not wrapped.
-    unwrapped: Option<Vec<u8>>,
+    unwrapped: Option<Unwrapped>,
+    /// The time of the last event.
+    last_time: Option<i64>,
     /// Formatted alerts.
     alerts: Vec<u8>,
     deferred: Vec<DeferredRecord>,
@@ -300,14 +327,15 @@ fn many_threads(
     let jobs = Mutex::new(jobs);
     let (finish, done) = mpsc::channel::<EvaluatedChunk>();
     let style = (scan.format, screen.color);
+    let log = Arc::new(scan.log());
 
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
             let submit = submit;
             let mut number = 0;
             let Ok(first) = buffers.recv() else { return Reading::default() };
-            read_all(scan.max_event_size, inputs, read, first, |kind, buffer| {
-                submit.send(Job { number, kind, buffer }).ok()?;
+            read_all(scan.max_event_size, inputs, read, first, |part, buffer| {
+                submit.send(Job { number, part, buffer }).ok()?;
                 number += 1;
                 // Buffers stop coming back when printing has failed.
                 buffers.recv().ok()
@@ -317,11 +345,12 @@ fn many_threads(
             .map(|_| {
                 let finish = finish.clone();
                 let jobs = &jobs;
-                scope.spawn(move || work(detector, jobs, &finish, style))
+                let log = &log;
+                scope.spawn(move || work(detector, log, jobs, &finish, style))
             })
             .collect();
         drop(finish);
-        let result = finish_in_order(detector, screen, &done, &free, style, &mut report.tally);
+        let result = finish_in_order(detector, &log, screen, &done, &free, style, &mut report.tally);
         // Without a sender of buffers the reader stops; without a receiver of results the workers stop.
         drop((free, done));
         budget.close();
@@ -346,35 +375,47 @@ fn panicked() -> io::Error {
 
 fn work(
     detector: &Detector,
+    log: &Arc<LogContext>,
     jobs: &Mutex<Receiver<Job>>,
     finish: &Sender<EvaluatedChunk>,
     style: Style,
 ) -> Tally {
     let mut pass = detector.parallel_pass();
+    pass.set_log(log);
     let mut tally = Tally::default();
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut job) = job else { return tally };
         // The printing thread waits for every chunk in turn, so a panic must produce a result too.
         let output =
-            catch_unwind(AssertUnwindSafe(|| evaluate_chunk(&mut pass, &job, style, &mut tally))).ok();
+            catch_unwind(AssertUnwindSafe(|| evaluate_chunk(&mut pass, log, &job, style, &mut tally))).ok();
         if output.as_ref().is_none_or(|output| output.deferred.is_empty()) {
             // Release the memory now: the reader may be waiting for this buffer's share of the allowance.
             job.buffer.clear();
         }
-        if finish.send(EvaluatedChunk { number: job.number, output, buffer: job.buffer }).is_err() {
+        if finish
+            .send(EvaluatedChunk { number: job.number, part: job.part, output, buffer: job.buffer })
+            .is_err()
+        {
             return tally;
         }
     }
 }
 
-fn evaluate_chunk(pass: &mut ParallelPass<'_>, job: &Job, style: Style, tally: &mut Tally) -> ChunkOutput {
+fn evaluate_chunk(
+    pass: &mut ParallelPass<'_>,
+    log: &LogContext,
+    job: &Job,
+    style: Style,
+    tally: &mut Tally,
+) -> ChunkOutput {
     let mut output = ChunkOutput::default();
-    let unwrapped = match job.kind {
+    let unwrapped = match job.part.kind {
         Chunk::Records => pass.unwrap(job.buffer.bytes()),
         Chunk::Head => pass.unwrap_head(job.buffer.bytes()),
     };
-    let bytes = unwrapped.as_deref().unwrap_or(job.buffer.bytes());
+    let records = Records::new(unwrapped.as_ref(), job.buffer.bytes()).with_cluster(log.cluster());
+    let bytes = records.bytes;
     let mut on_output = |item: Output<'_, '_>| match item {
         Output::Alert(alert) => print_alert(alert, style, tally, &mut output.alerts),
         Output::Deferred(event, deferred) => {
@@ -385,10 +426,11 @@ fn evaluate_chunk(pass: &mut ParallelPass<'_>, job: &Job, style: Style, tally: &
             output.deferred.push(DeferredRecord { after: output.alerts.len(), range, deferred });
         }
     };
-    match job.kind {
-        Chunk::Records => pass.chunk(bytes, &mut on_output),
-        Chunk::Head => pass.head(bytes, &mut on_output),
+    match job.part.kind {
+        Chunk::Records => pass.chunk(records, &mut on_output),
+        Chunk::Head => pass.head(records, &mut on_output),
     }
+    output.last_time = last_time(bytes);
     tally.counts.add(&pass.take_stats());
     if !output.deferred.is_empty() {
         output.unwrapped = unwrapped;
@@ -399,6 +441,7 @@ fn evaluate_chunk(pass: &mut ParallelPass<'_>, job: &Job, style: Style, tally: &
 /// Runs the ordered pass over deferred events, prints alerts in input order and returns the buffers.
 fn finish_in_order(
     detector: &Detector,
+    log: &LogContext,
     screen: &mut Screen,
     done: &Receiver<EvaluatedChunk>,
     free: &Sender<Buffer>,
@@ -409,6 +452,7 @@ fn finish_in_order(
     // Chunks that were evaluated before their turn.
     let mut early = BTreeMap::new();
     let mut next = 0;
+    let mut input = None;
     let mut out = Vec::new();
     for one in done {
         early.insert(one.number, one);
@@ -417,16 +461,24 @@ fn finish_in_order(
             out.clear();
             let mut printed = 0;
             let mut cache = ordered.cache();
-            let records = output.unwrapped.as_deref().unwrap_or(one.buffer.bytes());
+            if input != Some(one.part.input) {
+                input = Some(one.part.input);
+                ordered.begin_log();
+                ordered.set_received(one.part.received);
+            }
+            let records =
+                Records::new(output.unwrapped.as_ref(), one.buffer.bytes()).with_cluster(log.cluster());
             for record in output.deferred {
                 out.extend_from_slice(&output.alerts[printed..record.after]);
                 printed = record.after;
-                let mut event = Event::new(&records[record.range]);
+                let mut event = Event::new(&records.bytes[record.range.clone()]);
+                event.set_origin(records.origin_at(record.range.start));
                 ordered.judge(&mut cache, &mut event, record.deferred, &mut |alert| {
                     print_alert(alert, style, tally, &mut out);
                 });
             }
             out.extend_from_slice(&output.alerts[printed..]);
+            ordered.set_previous_time(output.last_time);
             screen.write(&out)?;
             one.buffer.clear();
             // The reader may have finished.

@@ -26,7 +26,7 @@ pub(super) fn start(
                 let position = store.position(&source.name)?;
                 let start_at = if settings.from_end { StartAt::End } else { StartAt::Beginning };
                 let files = Files::new(&settings.paths, start_at, max_record, position.as_deref());
-                sources.add_files(&source.name, files, settings.poll);
+                sources.add_files(&source.name, source.log.clone(), files, settings.poll);
             }
             SourceKind::Webhook(settings) => {
                 let metrics = WebhookMetrics::new(context.handles.metrics.clone(), &source.name);
@@ -37,13 +37,13 @@ pub(super) fn start(
                 tracing::info!(source = source.name, address = %receiver.address(), "receiving audit events");
                 webhook::forward(index, batches, context.inbox.clone());
                 receivers.push(receiver);
-                sources.add_webhook(&source.name, metrics);
+                sources.add_webhook(&source.name, source.log.clone(), metrics);
             }
-            SourceKind::Kafka(_) => sources.add(&source.name),
+            SourceKind::Kafka(_) => sources.add(&source.name, source.log.clone()),
             SourceKind::Stdin => {
                 let is_only_source = context.config.sources.len() == 1;
                 stdin::start(index, max_record, is_only_source, context.inbox.clone());
-                sources.add(&source.name);
+                sources.add(&source.name, source.log.clone());
             }
         }
     }

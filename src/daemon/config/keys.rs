@@ -147,6 +147,13 @@ pub(crate) const SOURCE: Section = Section {
             "Names the source in metrics and its position in the store; a new name starts from scratch. Default: the type, with a \
              number from the second source on.",
         ),
+        key(
+            "format",
+            "`auto`, `raw`, `cri`, `text`, `json`, `azure`, `cloudwatch`, `google`, `otlp` or `openshift`",
+            "auto",
+            "Wrapper that events must be in. Records in another one are counted and not evaluated.",
+        ),
+        key("cluster", "string", "", "Name of the cluster, for events whose wrapper does not name it."),
     ],
     includes: &[],
 };

@@ -17,6 +17,7 @@ pub use read::{Read, read};
 use crate::daemon::sink::{DeadLetter, SinkConfig};
 use crate::daemon::source::kafka;
 use crate::detection::alert::Priority;
+use crate::detection::detector::LogContext;
 use crate::detection::rules::Matching;
 use crate::detection::shorten::Limits;
 
@@ -53,7 +54,11 @@ impl Default for Config {
             max_event_size: 64 << 20,
             labels: Vec::new(),
             limits: Limits::default(),
-            sources: vec![Source { name: "audit".to_owned(), kind: SourceKind::File(FileSource::default()) }],
+            sources: vec![Source {
+                name: "audit".to_owned(),
+                log: LogContext::default(),
+                kind: SourceKind::File(FileSource::default()),
+            }],
             sinks: vec![SinkConfig { dead_letter: Some(DeadLetter::default()), ..SinkConfig::default() }],
             server: Some(Server::default()),
             store: Store::default(),
@@ -66,6 +71,7 @@ impl Default for Config {
 pub struct Source {
     /// Unique. Names the position in the store, and the series in metrics.
     pub name: String,
+    pub log: LogContext,
     /// Key `type`.
     pub kind: SourceKind,
 }

@@ -50,6 +50,8 @@ const MALFORMED: [(&str, &str); 8] = [
 const SKIPPED: [(&str, &str); skipped::ALL.len()] = [
     (skipped::OTHER_LOG, "other_log"),
     (skipped::OTHER_KIND, "other_kind"),
+    (skipped::OTHER_STREAM, "other_stream"),
+    (skipped::OTHER_FORMAT, "other_format"),
     (skipped::CONTROL, "control_message"),
     (skipped::TOO_BIG, "left_out_by_sender"),
     (skipped::EMPTY, "empty"),

@@ -52,6 +52,7 @@ impl Pipeline {
         let mut output = BatchOutput::default();
         let started = Instant::now();
         session.set_now(unix_nanos());
+        session.set_log(&self.sources.log(source));
         if !self.sync_assignment(session) {
             return Ok(Flow::Stop);
         }

@@ -42,6 +42,7 @@ use crate::daemon::store::{self, Store};
 use crate::daemon::time::unix_nanos;
 use crate::detection::alert::Priority;
 use crate::detection::audit::event::Event;
+use crate::detection::audit::origin::Records;
 use crate::detection::detector::{Detector, Options, Session};
 use crate::detection::engine::alert::Alert;
 use crate::detection::rules::ast::RuleSet;
@@ -350,6 +351,7 @@ impl Pipeline {
     ) {
         let started = Instant::now();
         session.set_now(unix_nanos());
+        session.set_log(&self.sources.log(source));
         let recurring_reads = &mut self.maintenance.recurring_reads;
         let mut on_alert = |alert: &Alert<'_>| {
             output.push_alert(alert);
@@ -360,6 +362,24 @@ impl Pipeline {
             Step::Records | Step::Idle => session.chunk(bytes, &mut on_alert),
         }
         self.finish_evaluation(&self.sources.name(source), bytes.len(), session, started, output);
+    }
+
+    /// Evaluates one event that nothing wraps any more, and adds what it yields to `output`.
+    fn evaluate_event(
+        &mut self,
+        source: usize,
+        session: &mut Session<'_>,
+        event: Records<'_>,
+        output: &mut BatchOutput,
+    ) {
+        let started = Instant::now();
+        session.set_now(unix_nanos());
+        let recurring_reads = &mut self.maintenance.recurring_reads;
+        session.records(event, &mut |alert: &Alert<'_>| {
+            output.push_alert(alert);
+            recurring_reads.note(alert);
+        });
+        self.finish_evaluation(&self.sources.name(source), event.bytes.len(), session, started, output);
     }
 
     /// Updates the metrics of a source, and takes what was learned from the session.

@@ -1,10 +1,12 @@
 //! The sources of a pipeline, by index.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::daemon::metrics::WebhookMetrics;
 use crate::daemon::source::files::Files;
 use crate::daemon::source::watch::DirectoryWatcher;
+use crate::detection::detector::LogContext;
 
 /// All sources. Those of files come first, so that a file source has the same index in `names` and in `files`.
 #[derive(Debug, Default)]
@@ -13,6 +15,8 @@ pub(crate) struct Sources {
     pub(super) files: Vec<FileSource>,
     /// By index of the source; `None` for sources that are not webhooks.
     webhooks: Vec<Option<WebhookMetrics>>,
+    /// By index of the source: what is known of its log.
+    logs: Vec<Arc<LogContext>>,
     /// Watches the directories of log files, if there are any.
     watcher: Option<DirectoryWatcher>,
 }
@@ -29,7 +33,7 @@ pub(super) struct FileSource {
 
 impl Sources {
     /// Adds a source of files. Must be called before sources of other kinds are added.
-    pub(crate) fn add_files(&mut self, name: &str, files: Files, poll_interval: Duration) {
+    pub(crate) fn add_files(&mut self, name: &str, log: LogContext, files: Files, poll_interval: Duration) {
         debug_assert_eq!(self.names.len(), self.files.len(), "file sources come first");
         self.files.push(FileSource {
             name: name.to_owned(),
@@ -37,22 +41,29 @@ impl Sources {
             poll_interval,
             next_poll: Instant::now(),
         });
-        self.add(name);
+        self.add(name, log);
     }
 
-    pub(crate) fn add_webhook(&mut self, name: &str, metrics: WebhookMetrics) {
+    pub(crate) fn add_webhook(&mut self, name: &str, log: LogContext, metrics: WebhookMetrics) {
         self.names.push(name.to_owned());
+        self.logs.push(Arc::new(log));
         self.webhooks.push(Some(metrics));
     }
 
     /// Adds a source of any other kind.
-    pub(crate) fn add(&mut self, name: &str) {
+    pub(crate) fn add(&mut self, name: &str, log: LogContext) {
         self.names.push(name.to_owned());
+        self.logs.push(Arc::new(log));
         self.webhooks.push(None);
     }
 
     pub(super) fn name(&self, source: usize) -> String {
         self.names.get(source).cloned().unwrap_or_default()
+    }
+
+    /// What is known of the log of a source.
+    pub(super) fn log(&self, source: usize) -> Arc<LogContext> {
+        self.logs.get(source).cloned().unwrap_or_default()
     }
 
     pub(super) fn webhook_metrics(&self, source: usize) -> Option<&WebhookMetrics> {

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use super::output::BatchOutput;
 use super::{Flow, Pipeline};
-use crate::daemon::source::follow::Step;
 use crate::daemon::source::webhook::{Outcome, WebhookBatch, split_events};
 use crate::daemon::store;
+use crate::detection::audit::origin::Records;
 use crate::detection::detector::Session;
 
 /// Maximum number of events whose digests are stored in one transaction.
@@ -21,12 +21,14 @@ impl Pipeline {
         batch: WebhookBatch,
         session: &mut Session<'_>,
     ) -> Result<Flow, store::Error> {
+        session.set_log(&self.sources.log(source));
         let unwrapped = session.unwrap(&batch.body);
-        let body = unwrapped.as_deref().unwrap_or(&batch.body);
+        let records = Records::new(unwrapped.as_ref(), &batch.body);
+        let body = records.bytes;
         let events = match split_events(body) {
             Ok(events) => events,
             // An envelope without events, such as a control message.
-            Err(_) if unwrapped.as_ref().is_some_and(Vec::is_empty) => Vec::new(),
+            Err(_) if unwrapped.is_some() && body.is_empty() => Vec::new(),
             Err(reason) => {
                 // Here and below: the sender may have closed the connection.
                 let _ = batch.done.send(Outcome::Invalid(reason));
@@ -61,7 +63,7 @@ impl Pipeline {
         let mut digests: Vec<[u8; 16]> = Vec::new();
         for (at, (digest, range)) in new.iter().enumerate() {
             // One at a time: an `EventList` is one line, which may exceed the maximum size of an event.
-            self.evaluate(source, session, &body[range.clone()], Step::Records, &mut output);
+            self.evaluate_event(source, session, records.part(range.clone()), &mut output);
             digests.push(*digest);
             let is_last = at + 1 == new.len();
             if !output.is_full() && digests.len() < MAX_DIGESTS_PER_PART && !is_last {

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::json::{Cursor, JsonError, Key, Raw};
+use super::origin::{Origin, TimeSource};
 use super::time;
 
 /// A top-level member of an event that rules or detection use.
@@ -157,6 +158,7 @@ pub struct Event<'a> {
     members: [Option<Raw<'a>>; Member::COUNT],
     object: Option<ObjectRef<'a>>,
     has_duplicates: bool,
+    origin: Origin<'a>,
 }
 
 impl fmt::Debug for Event<'_> {
@@ -176,6 +178,7 @@ impl<'a> Event<'a> {
             members: [None; Member::COUNT],
             object: None,
             has_duplicates: false,
+            origin: Origin::default(),
         }
     }
 
@@ -356,11 +359,38 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// The time of the event in nanoseconds since 1970-01-01T00:00:00Z: `stageTimestamp`, else `requestReceivedTimestamp`.
+    /// Sets what is known of the event beside its text.
+    #[inline]
+    pub fn set_origin(&mut self, origin: Origin<'a>) {
+        self.origin = origin;
+    }
+
+    /// Sets a time for an event that has none.
+    pub(crate) fn set_time(&mut self, time: Option<(i64, TimeSource)>) {
+        self.origin.time = self.origin.time.or(time);
+    }
+
+    /// The name of the cluster: the annotation `cluster_name`, else what the wrapper or the configuration says.
+    pub fn cluster(&mut self) -> Option<Cow<'a, [u8]>> {
+        let annotation = self.path(&["annotations", "cluster_name"]).and_then(Raw::string);
+        annotation.filter(|name| !name.is_empty()).or(self.origin.cluster.map(Cow::Borrowed))
+    }
+
+    /// The time of the event in nanoseconds since 1970-01-01T00:00:00Z: `stageTimestamp`, else `requestReceivedTimestamp`, else what is
+    /// known beside its text.
     pub fn time(&mut self) -> Option<i64> {
-        [Member::StageTimestamp, Member::RequestReceivedTimestamp]
-            .into_iter()
-            .find_map(|member| time::parse(&self.get(member)?.string()?))
+        self.time_and_source().map(|(time, _)| time)
+    }
+
+    /// The time of the event, and where it comes from.
+    pub fn time_and_source(&mut self) -> Option<(i64, TimeSource)> {
+        let own = [
+            (Member::StageTimestamp, TimeSource::Stage),
+            (Member::RequestReceivedTimestamp, TimeSource::RequestReceived),
+        ];
+        own.into_iter()
+            .find_map(|(member, source)| Some((time::parse(&self.get(member)?.string()?)?, source)))
+            .or(self.origin.time)
     }
 }
 

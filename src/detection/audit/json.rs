@@ -487,6 +487,19 @@ impl<'a> Cursor<'a> {
         Some((name, Raw::assume(rest)))
     }
 
+    /// The member in which the text ends, after [`JsonError::Truncated`]: its name, not unescaped, and the beginning of its value, which may
+    /// be a string.
+    #[cold]
+    pub fn truncated_member(&self) -> Option<(&'a [u8], Raw<'a>)> {
+        let rest = self.remainder();
+        if rest.is_empty() {
+            return None;
+        }
+        let before = self.bytes.get(..self.at)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
+        let name = before.strip_suffix(b"\"")?.rsplit(|&byte| byte == b'"').next()?;
+        Some((name, Raw::assume(rest)))
+    }
+
     /// The index after what was read.
     pub fn position(&self) -> usize {
         self.at

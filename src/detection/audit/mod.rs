@@ -11,6 +11,7 @@ pub mod event_id;
 pub(crate) mod json;
 pub(crate) mod json_prefix;
 pub(crate) mod literals;
+pub mod origin;
 pub(crate) mod outcome;
 pub(crate) mod redact;
 #[cfg_attr(not(fuzzing), doc(hidden))]

@@ -23,9 +23,13 @@ pub mod stats;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::detection::alert::Priority;
 use crate::detection::audit::buffer_scan::BufferScanner;
+use crate::detection::audit::envelope::Format;
 use crate::detection::audit::event::Event;
+use crate::detection::audit::origin::{Records, TimeSource, Unwrapped, last_time};
 use crate::detection::audit::redact::RedactionKey;
 use crate::detection::correlate::{Correlator, Throttle};
 use crate::detection::engine::alert::Alert;
@@ -159,7 +163,12 @@ impl Detector {
 
     /// Starts a session that evaluates everything in input order.
     pub fn session(&self) -> Session<'_> {
-        Session { parallel: self.parallel_pass(), ordered: self.ordered_pass() }
+        Session {
+            parallel: self.parallel_pass(),
+            ordered: self.ordered_pass(),
+            log: Arc::default(),
+            input: None,
+        }
     }
 
     /// Starts a pass over events that are independent of each other.
@@ -193,6 +202,24 @@ impl Detector {
 pub struct Session<'d> {
     parallel: ParallelPass<'d>,
     ordered: OrderedPass<'d>,
+    log: Arc<LogContext>,
+    input: Option<usize>,
+}
+
+/// What is known of the log that records come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogContext {
+    /// The name of the cluster, for events whose wrapper does not name it.
+    pub cluster: Option<String>,
+    /// The wrapper that events must be in.
+    pub format: Format,
+}
+
+impl LogContext {
+    /// The name of the cluster.
+    pub fn cluster(&self) -> Option<&[u8]> {
+        self.cluster.as_deref().map(str::as_bytes)
+    }
 }
 
 /// Receives alerts.
@@ -214,29 +241,52 @@ pub struct DeferredEvent {
     position: u64,
     /// The event lies outside the requested time range: it updates the cluster state and emits no alert.
     updates_state_only: bool,
+    /// A time for an event that has none, from the event before it.
+    time: Option<(i64, TimeSource)>,
 }
 
 /// Receives the output of a parallel pass.
 pub type OnOutput<'f, 'c> = &'f mut dyn FnMut(Output<'_, 'c>);
 
 impl Session<'_> {
+    /// Sets the log that the next records come from.
+    pub fn set_log(&mut self, log: &Arc<LogContext>) {
+        if !Arc::ptr_eq(&self.log, log) {
+            self.log = log.clone();
+            self.parallel.set_log(log);
+            self.ordered.begin_log();
+        }
+    }
+
+    /// Starts the input of this number, if it is another one than before: its first event has no event before it. `received` is when it
+    /// was written to last.
+    pub fn begin_input(&mut self, input: usize, received: Option<i64>) {
+        if self.input != Some(input) {
+            self.input = Some(input);
+            self.ordered.begin_log();
+            self.ordered.set_received(received);
+        }
+    }
+
     /// Evaluates every record of a buffer that starts and ends at record boundaries, in whatever wrapper.
     pub fn chunk(&mut self, bytes: &[u8], on_alert: OnAlert<'_>) {
         let plain = self.parallel.unwrap(bytes);
-        self.records(plain.as_deref().unwrap_or(bytes), on_alert);
+        self.records(Records::new(plain.as_ref(), bytes), on_alert);
     }
 
     /// Evaluates all events of one queue message, which may have any shape, span lines or be compressed as a whole.
     pub fn message(&mut self, message: &[u8], on_alert: OnAlert<'_>) {
         let plain = self.parallel.unwrap_message(message);
-        self.records(plain.as_deref().unwrap_or(message), on_alert);
+        self.records(Records::new(plain.as_ref(), message), on_alert);
     }
 
     /// Evaluates an event by the first bytes of its record, which is longer than the limit.
     pub fn head(&mut self, head: &[u8], on_alert: OnAlert<'_>) {
         let plain = self.parallel.unwrap_head(head);
+        let log = self.log.clone();
+        let records = Records::new(plain.as_ref(), head).with_cluster(log.cluster());
         let mut cache = self.ordered.cache();
-        self.parallel.head(plain.as_deref().unwrap_or(head), &mut |found| match found {
+        self.parallel.head(records, &mut |found| match found {
             Output::Alert(alert) => on_alert(alert),
             Output::Deferred(event, deferred) => self.ordered.judge(&mut cache, event, deferred, on_alert),
         });
@@ -255,16 +305,20 @@ impl Session<'_> {
     }
 
     /// Unwraps the records of a buffer; none if they have no wrapper. For callers that look at single events.
-    pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+    pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Unwrapped> {
         self.parallel.unwrap(bytes)
     }
 
-    fn records(&mut self, bytes: &[u8], on_alert: OnAlert<'_>) {
+    /// Evaluates records that nothing wraps any more.
+    pub fn records(&mut self, records: Records<'_>, on_alert: OnAlert<'_>) {
+        let log = self.log.clone();
+        let records = records.with_cluster(log.cluster());
         let mut cache = self.ordered.cache();
-        self.parallel.chunk(bytes, &mut |found| match found {
+        self.parallel.chunk(records, &mut |found| match found {
             Output::Alert(alert) => on_alert(alert),
             Output::Deferred(event, deferred) => self.ordered.judge(&mut cache, event, deferred, on_alert),
         });
+        self.ordered.set_previous_time(last_time(records.bytes));
     }
 
     /// Emits what is still open at the end of all input.

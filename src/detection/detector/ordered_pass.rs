@@ -11,6 +11,7 @@ use super::snapshot::Tracking;
 use super::stats::{Stats, evicted};
 use super::{DeferredEvent, Detector, OnAlert};
 use crate::detection::audit::event::Event;
+use crate::detection::audit::origin::TimeSource;
 use crate::detection::engine::evaluator::{EvalCache, EvalContext, Evaluator};
 use crate::detection::engine::extract::InputContext;
 use crate::detection::registry::{self, ClusterState};
@@ -24,6 +25,10 @@ pub struct OrderedPass<'d> {
     pub(super) correlation: CorrelationState,
     pub(super) tracking: Tracking,
     matches: Vec<usize>,
+    /// The time of the last event of the log before the current records.
+    previous_time: Option<i64>,
+    /// When the current records were received.
+    pub(super) received: Option<i64>,
 }
 
 impl<'d> OrderedPass<'d> {
@@ -35,7 +40,25 @@ impl<'d> OrderedPass<'d> {
             correlation: CorrelationState::new(detector),
             tracking: Tracking::default(),
             matches: Vec::new(),
+            previous_time: None,
+            received: None,
         }
+    }
+
+    /// Starts another log: its first event has no event before it.
+    pub fn begin_log(&mut self) {
+        self.previous_time = None;
+    }
+
+    /// Sets when the next records were received, in nanoseconds since 1970-01-01T00:00:00Z: the time of events for which there is no better
+    /// one.
+    pub fn set_received(&mut self, time: Option<i64>) {
+        self.received = time;
+    }
+
+    /// Sets the time of the last event of records that were read, if they have one.
+    pub fn set_previous_time(&mut self, time: Option<i64>) {
+        self.previous_time = time.or(self.previous_time);
     }
 
     fn emitter<'p>(&'p mut self, on_alert: OnAlert<'p>) -> AlertEmitter<'p, 'd> {
@@ -57,6 +80,11 @@ impl<'d> OrderedPass<'d> {
     ) {
         cache.next_event();
         self.matches.clear();
+        event.set_time(deferred.time);
+        if event.time().is_none() {
+            let previous = self.previous_time.map(|time| (time, TimeSource::PreviousEvent));
+            event.set_time(previous.or(self.received.map(|time| (time, TimeSource::Receipt))));
+        }
         let input = InputContext { position: deferred.position, hostname: &self.detector.options.hostname };
         let plan = &self.detector.plan;
         let mut eval = EvalContext { plan, cache, event, input, cluster_state: None, window: None };

@@ -5,12 +5,13 @@
 //! order. It counts every record that it cannot evaluate.
 
 use super::stats::{Stats, malformed, truncated};
-use super::{DeferredEvent, Detector, OnOutput, Output};
+use super::{DeferredEvent, Detector, LogContext, OnOutput, Output};
 use crate::detection::audit::buffer_scan::BufferScan;
 use crate::detection::audit::envelope::Unwrapper;
 use crate::detection::audit::event::{self, Event, Member, ends_like_an_event};
 use crate::detection::audit::json::{Cursor, JsonError, Raw, Type};
 use crate::detection::audit::json_prefix::JsonPrefix;
+use crate::detection::audit::origin::{Records, TimeSource, Unwrapped, last_time};
 use crate::detection::audit::steps;
 use crate::detection::engine::alert::Alert;
 use crate::detection::engine::evaluator::{EvalCache, EvalContext, Evaluator};
@@ -69,6 +70,9 @@ pub struct ParallelPass<'d> {
 /// One buffer while it is read.
 struct Buffer<'c, 'f> {
     bytes: &'c [u8],
+    records: Records<'c>,
+    /// The time of the last event before the offset, once it was searched for.
+    neighbor: (usize, Option<i64>),
     scan: BufferScan,
     /// Start of the next line that begins with `{`, as far as it was searched.
     next_object: usize,
@@ -99,22 +103,29 @@ impl<'d> ParallelPass<'d> {
     }
 
     /// Unwraps the records of a buffer, for [`ParallelPass::chunk`]; none if they have no wrapper.
-    pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+    pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Unwrapped> {
         let plain = self.unwrapper.unwrap(bytes);
         self.count_skipped();
         plain
     }
 
     /// Unwraps one queue message, which may be compressed as a whole.
-    pub fn unwrap_message(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+    pub fn unwrap_message(&mut self, message: &[u8]) -> Option<Unwrapped> {
         let plain = self.unwrapper.unwrap_message(message);
         self.count_skipped();
         plain
     }
 
     /// Unwraps the head of a record that is longer than the limit, for [`ParallelPass::head`].
-    pub fn unwrap_head(&mut self, head: &[u8]) -> Option<Vec<u8>> {
-        self.unwrapper.unwrap_head(head)
+    pub fn unwrap_head(&mut self, head: &[u8]) -> Option<Unwrapped> {
+        let plain = self.unwrapper.unwrap_head(head);
+        self.count_skipped();
+        plain
+    }
+
+    /// Sets the log that the next records come from.
+    pub fn set_log(&mut self, log: &LogContext) {
+        self.unwrapper.set_format(log.format);
     }
 
     fn count_skipped(&mut self) {
@@ -135,8 +146,9 @@ impl<'d> ParallelPass<'d> {
     }
 
     /// Evaluates every record of a buffer that starts and ends at record boundaries.
-    pub fn chunk<'c>(&mut self, bytes: &'c [u8], on_output: OnOutput<'_, 'c>) {
-        let mut buffer = self.open(bytes, on_output);
+    pub fn chunk<'c>(&mut self, records: Records<'c>, on_output: OnOutput<'_, 'c>) {
+        let bytes = records.bytes;
+        let mut buffer = self.open(records, on_output);
         let detector = self.detector;
         let prefilter = detector.prefilter.as_ref().filter(|_| self.prefilter_switch.is_worthwhile());
         let mut candidate = None;
@@ -180,9 +192,9 @@ impl<'d> ParallelPass<'d> {
     }
 
     /// Evaluates an event by the first bytes of its record, which is longer than the limit.
-    pub fn head<'c>(&mut self, head: &'c [u8], on_output: OnOutput<'_, 'c>) {
+    pub fn head<'c>(&mut self, head: Records<'c>, on_output: OnOutput<'_, 'c>) {
         let mut buffer = self.open(head, on_output);
-        self.truncated_record(&mut buffer, head, truncated::TOO_LONG, 0);
+        self.truncated_record(&mut buffer, head.bytes, truncated::TOO_LONG, 0);
         self.count_notes(&buffer);
     }
 
@@ -191,10 +203,12 @@ impl<'d> ParallelPass<'d> {
         std::mem::take(&mut self.stats)
     }
 
-    fn open<'c, 'f>(&self, bytes: &'c [u8], on_output: OnOutput<'f, 'c>) -> Buffer<'c, 'f> {
-        let scan = self.detector.scanner.search(bytes);
+    fn open<'c, 'f>(&self, records: Records<'c>, on_output: OnOutput<'f, 'c>) -> Buffer<'c, 'f> {
+        let scan = self.detector.scanner.search(records.bytes);
         Buffer {
-            bytes,
+            bytes: records.bytes,
+            records,
+            neighbor: (0, None),
             scan,
             next_object: 0,
             not_continued: 0,
@@ -322,6 +336,7 @@ impl<'d> ParallelPass<'d> {
         depth: usize,
     ) -> Result<(), JsonError> {
         let mut event = Event::new(bytes);
+        event.set_origin(buffer.records.origin_of(bytes));
         if !bytes.starts_with(PLAIN_START) {
             match event.text(Member::Kind).as_deref() {
                 Some(b"Event") => {}
@@ -363,7 +378,10 @@ impl<'d> ParallelPass<'d> {
         reason: &'static str,
         depth: usize,
     ) {
-        let text = bytes.trim_ascii();
+        // NUL bytes are what a crash or a truncation of the file leaves of a line.
+        let is_blank = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
+        let end = bytes.iter().rposition(|byte| !is_blank(byte)).map_or(0, |at| at + 1);
+        let text = bytes[..end].trim_ascii();
         // A lone bracket opens a list that is written one element per line.
         if text.is_empty() || text == b"[" {
             return;
@@ -372,6 +390,7 @@ impl<'d> ParallelPass<'d> {
             return self.elements(buffer, Raw::assume(text), reason, depth + 1);
         }
         let mut event = Event::new(text);
+        event.set_origin(buffer.records.origin_of(text));
         if event.finish() == Err(JsonError::Syntax) {
             return self.count_malformed(malformed::SYNTAX, 1);
         }
@@ -398,6 +417,10 @@ impl<'d> ParallelPass<'d> {
         reason: &'static str,
     ) {
         *self.stats.truncated.entry(reason).or_default() += 1;
+        if event.time().is_none() {
+            let neighbor = buffer.neighbor_time(event);
+            event.set_time(neighbor.map(|time| (time, TimeSource::PreviousEvent)));
+        }
         self.match_rules(buffer, event);
         self.report(buffer, event);
     }
@@ -434,6 +457,10 @@ impl<'d> ParallelPass<'d> {
     fn report<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) {
         let updates_state_only = self.detector.is_outside_range(event);
         let input = self.input();
+        // The ordered pass knows what was read before this buffer.
+        if !self.matches.is_empty() && event.time().is_none() {
+            self.is_deferred = true;
+        }
         if updates_state_only {
             self.stats.outside_time_range += 1;
         } else {
@@ -444,9 +471,10 @@ impl<'d> ParallelPass<'d> {
             }
         }
         if self.is_deferred {
+            let time = event.time_and_source().filter(|(_, source)| *source == TimeSource::PreviousEvent);
             (buffer.on_output)(Output::Deferred(
                 event,
-                DeferredEvent { position: input.position, updates_state_only },
+                DeferredEvent { position: input.position, updates_state_only, time },
             ));
         } else if !self.matches.is_empty() {
             let plan = &self.detector.plan;
@@ -481,6 +509,25 @@ enum Extent {
 }
 
 impl Buffer<'_, '_> {
+    /// The time of the last whole event before this one in the buffer. Each line is searched once.
+    fn neighbor_time(&mut self, event: &mut Event<'_>) -> Option<i64> {
+        let start = event.bytes().as_ptr().addr().saturating_sub(self.bytes.as_ptr().addr());
+        let start = start.min(self.bytes.len());
+        let (searched, known) = self.neighbor;
+        let mut end = start;
+        let mut found = None;
+        while found.is_none() && end > searched {
+            let line_start = memchr::memrchr(b'\n', &self.bytes[..end - 1]).map_or(0, |at| at + 1);
+            let line = &self.bytes[line_start..end];
+            steps::add(line.len());
+            found = last_time(line);
+            end = line_start;
+        }
+        let time = found.or(known);
+        self.neighbor = (start.max(searched), time);
+        time
+    }
+
     /// Finds the end of the record that starts at `at`.
     ///
     /// Where a writer was interrupted, another event may start in the middle of a line; and a line may have been cut into

@@ -107,6 +107,7 @@ impl OrderedPass<'_> {
     /// claimed time.
     pub fn set_now(&mut self, now: i64) {
         let clock = ReferenceClock::at(now);
+        self.received = Some(now);
         self.correlation.clock = clock;
         self.correlation.correlator.set_clock(clock);
         if let Some(repartition) = &mut self.correlation.repartition {

@@ -13,6 +13,7 @@ use super::evaluator::{EvalContext, WindowSummary};
 use super::plan::{OutputPiece, RulePlan};
 use super::value::{Redacted, Text, Value};
 use crate::detection::alert::{AlertId, Priority, push_hex};
+use crate::detection::audit::origin::TimeSource;
 use crate::detection::audit::redact::Place;
 use crate::detection::audit::time;
 use crate::detection::registry::{Exposure, ExposureKind};
@@ -101,6 +102,11 @@ impl<'a> Alert<'a> {
     /// Returns the time of the event, in nanoseconds since 1970; 0 where the event has none.
     pub fn time(&self) -> i64 {
         self.context.time
+    }
+
+    /// Returns where the time comes from, if not from the event's `stageTimestamp`.
+    pub fn time_source(&self) -> Option<TimeSource> {
+        self.context.time_source
     }
 
     /// Returns the output of the rule. It may contain any text that a client can send: escape it for where it goes.
@@ -221,6 +227,11 @@ impl<'a> Alert<'a> {
         out.extend_from_slice(b"],\"time\":\"");
         time::write_rfc3339(out, self.context.time);
         out.push(b'"');
+        if let Some(source) = self.context.time_source {
+            out.extend_from_slice(b",\"time_source\":\"");
+            out.extend_from_slice(source.name().as_bytes());
+            out.push(b'"');
+        }
         self.write_scalars(out, |_| false);
         out.extend_from_slice(b",\"id\":\"");
         self.push_id(out);
@@ -240,9 +251,10 @@ impl<'a> Alert<'a> {
         out.push(b'}');
     }
 
-    /// Returns the name of the cluster, if it is known.
+    /// Returns the name of the cluster, if it is known: from the event, its wrapper, its source or the static labels.
     pub fn cluster(&self) -> Option<&'a str> {
-        self.labels.iter().find(|(name, _)| name == "cluster").map(|(_, value)| &**value)
+        let label = || self.labels.iter().find(|(name, _)| name == "cluster").map(|(_, value)| &**value);
+        self.context.cluster.as_deref().or_else(label)
     }
 
     /// Appends the fields that every alert has, and the static labels, unless they are there.

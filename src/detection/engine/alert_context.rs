@@ -11,6 +11,7 @@ use super::value::Text;
 use crate::detection::audit::event::{Event, Member, ObjectRef};
 use crate::detection::audit::event_id;
 use crate::detection::audit::json::Raw;
+use crate::detection::audit::origin::TimeSource;
 use crate::detection::audit::redact::{Place, RedactionKey, Redactor, ShowList};
 use crate::detection::audit::time;
 use crate::detection::registry::Exposure;
@@ -22,6 +23,10 @@ use crate::text::escape::{is_plain_string, push_json_string};
 pub struct AlertContext<'e> {
     /// In nanoseconds since 1970; 0 where the event has no time.
     pub(super) time: i64,
+    /// Where the time comes from, if not from the event's `stageTimestamp`.
+    pub(super) time_source: Option<TimeSource>,
+    /// The name of the cluster, if it is known.
+    pub(super) cluster: Option<String>,
     /// The content of the event, without the members that a webhook omits.
     pub(super) content: &'e [u8],
     /// SHA-256 of the content, computed on demand.
@@ -71,8 +76,11 @@ impl<'e> AlertContext<'e> {
             show(members.verb),
             redactor.redactor,
         );
+        let time = event.time_and_source();
         AlertContext {
-            time: event.time().unwrap_or(0),
+            time: time.map_or(0, |(time, _)| time),
+            time_source: time.map(|(_, source)| source).filter(|source| *source != TimeSource::Stage),
+            cluster: event.cluster().map(|name| shown_cluster(&name)),
             content,
             hash: OnceCell::new(),
             summary: summary(event, redactor),
@@ -85,6 +93,12 @@ impl<'e> AlertContext<'e> {
             limits,
         }
     }
+}
+
+/// The name of a cluster as alerts show it. Names of clouds are shorter; paths of resources are not shown whole.
+fn shown_cluster(name: &[u8]) -> String {
+    const MAX_LEN: usize = 256;
+    String::from_utf8_lossy(&name[..name.len().min(MAX_LEN)]).into_owned()
 }
 
 impl<'e> Members<'e> {

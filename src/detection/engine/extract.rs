@@ -291,6 +291,7 @@ impl FieldReader {
             Source::Position => Value::Number(i64::try_from(input.position).unwrap_or(i64::MAX)),
             Source::Constant(text) => Value::Text(Cow::Borrowed(text.as_bytes())),
             Source::Hostname => Value::Text(Cow::Owned(input.hostname.as_bytes().to_vec())),
+            Source::Cluster => Value::text(event.cluster()),
             Source::ClientAddress => {
                 let addresses = path(event, &["sourceIPs"], view);
                 Value::text(addresses.and_then(|found| found.items().last()).map(PlacedValue::text))

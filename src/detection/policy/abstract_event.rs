@@ -164,7 +164,8 @@ pub fn reads(field: &FieldRef) -> Part {
         | Source::Clock(_)
         | Source::Position
         | Source::Constant(_)
-        | Source::Hostname => Part::Head,
+        | Source::Hostname
+        | Source::Cluster => Part::Head,
     }
 }
 

@@ -142,6 +142,8 @@ pub enum Source {
     Constant(&'static str),
     /// The name of the host pullwatch runs on.
     Hostname,
+    /// The name of the cluster.
+    Cluster,
     /// The last of `sourceIPs`: the address of the peer.
     ClientAddress,
     /// The values of the key given as the argument in `user.extra`.
@@ -408,7 +410,11 @@ static GENERAL: [Field; 67] = [
         Source::Path(&["annotations", "pod-security.kubernetes.io/audit-violations"]),
         "annotation pod-security.kubernetes.io/audit-violations",
     ),
-    text("ka.cluster.name", Source::Path(&["annotations", "cluster_name"]), "annotation cluster_name"),
+    text(
+        "ka.cluster.name",
+        Source::Cluster,
+        "annotation cluster_name, else the cluster that the wrapper of the event names, else the configured one (--cluster, sources[].cluster)",
+    ),
     text(
         "ka.response.code",
         Source::Path(&["responseStatus", "code"]),

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use super::super::{FileSource, ServerTls, Source, SourceKind, WebhookSource, keys};
 use super::{Reader, numbered};
+use crate::detection::audit::envelope::Format;
+use crate::detection::detector::LogContext;
 use crate::text::yaml::Node;
 
 impl Reader<'_> {
@@ -42,7 +44,11 @@ impl Reader<'_> {
             "kafka" => SourceKind::Kafka(self.kafka_source(node)?),
             other => return self.unknown_type(node, other, &["file", "webhook", "kafka", "stdin"]),
         };
-        Some(Source { name, kind })
+        let log = LogContext {
+            cluster: self.text(node, "cluster"),
+            format: self.word(node, "format", &Format::ALL).unwrap_or_default(),
+        };
+        Some(Source { name, log, kind })
     }
 
     pub(super) fn tls(&mut self, parent: &Node) -> Option<ServerTls> {

@@ -5,6 +5,7 @@
 //! client can choose the text.
 
 use super::PLAIN_START;
+use super::context::Context;
 use super::partial::{CriLine, Joined, OpenLines, Piece, piece_of};
 use crate::detection::audit::json::Raw;
 
@@ -57,7 +58,7 @@ impl LineTracker {
         if let Some(cri) = CriLine::parse(line) {
             return self.push_piece(cri.stream, cri.piece);
         }
-        if self.open.is_empty() && line.len() < MIN_PIECE_RECORD {
+        if self.open.is_empty() && line.len() < MIN_PIECE_RECORD && line.starts_with(b"{") {
             self.is_raw_open = is_raw_open(line);
             return LineRole::Record;
         }
@@ -72,7 +73,7 @@ impl LineTracker {
     fn push_piece(&mut self, stream: &[u8], piece: Piece<'_>) -> LineRole {
         let was_open = self.open.contains(stream);
         // Without room for text: only the state of the line is kept.
-        let joined = self.open.push(|| stream.to_vec(), piece, 0);
+        let joined = self.open.push(|| stream.to_vec(), piece, &Context::default(), 0);
         let is_continuation = was_open && joined == Joined::Incomplete;
         if !self.is_abandoned(stream) {
             return LineRole::Record;

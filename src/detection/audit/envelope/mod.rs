@@ -1,47 +1,50 @@
-//! Takes audit events out of the records of log shippers, container runtimes and clouds.
+//! Takes audit events out of the records of log shippers, container runtimes, log stores and clouds.
 //!
-//! Takes a buffer of records in any wrapper; returns the events, one a line. The wrapper is recognized by its shape, record by
-//! record. Raw events, arrays and `EventList`s are left as they are, which costs one comparison per line. An event keeps its
-//! text, so its alerts have the same ids with any wrapper. Google's entries contain no audit event; one is built from them.
+//! Takes a buffer of records in any wrapper; returns the events, one a line, and what their wrappers said about them: the cluster, and a
+//! time for an event that has none. Raw events, arrays and `EventList`s are left as they are, which costs one comparison per line. An
+//! event keeps its text, so its alerts have the same ids with any wrapper. Google's entries contain no audit event; one is built from
+//! them.
 //!
-//! Wrappers may be nested up to a depth, and what is compressed is unpacked up to a limit. Lines that a runtime split are joined
-//! (`partial`); the beginning of a truncated event is completed (`truncated`). A wrapper without an event is counted under a
-//! reason ([`skipped`]); what is not a wrapper is left to the reader of events. All work is linear in the size of a buffer. No text
-//! inside a record may become a record of its own.
+//! One rule reads all wrappers: from the outside in, up to a depth, through the members that are known to hold a record or a line
+//! ([`shape`]), and through text that has the shape of a header ([`prefix`]). An event ends the search, and so does every other object of
+//! Kubernetes: what is in them is text of a client. No text inside a record may become a record of its own.
 //!
-//! | wrapper | recognized by |
-//! | --- | --- |
-//! | Container runtime (CRI) | `<time> stdout\|stderr P\|F <content>` |
-//! | Fluent Bit, docker | `log`, a string |
-//! | Vector, Filebeat, Elastic Agent | `message`, a string |
-//! | Filebeat, parsed | `kubernetes.audit` |
-//! | OpenTelemetry logs | `resourceLogs`, or a record's `body` |
-//! | Azure diagnostic records | `records[].properties` |
-//! | CloudWatch Logs subscription | `logEvents`; in Firehose, Kinesis and Lambda as base64 of gzip |
-//! | Google Cloud Logging | `protoPayload`; in Pub/Sub as base64 |
-//! | OpenShift ViaQ | `k8s_audit_level` in the event |
+//! Where a wrapper names the stream that a record comes from, only those of the apiserver count ([`stream`]). Lines that a runtime split
+//! are joined ([`partial`]); the beginning of a truncated event is completed ([`truncated`]); what is compressed is unpacked up to a limit.
+//! A wrapper without an event is counted under a reason ([`skipped`]); what is not a wrapper is left to the reader of events. All work is
+//! linear in the size of a buffer.
 
+mod annotations;
+mod context;
 mod encoding;
+mod format;
 mod google;
 mod line_tracker;
+mod object;
 mod otel;
 mod partial;
+mod prefix;
 mod shape;
+mod stream;
 mod stringified;
-mod syslog;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod times;
 mod truncated;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+pub use format::Format;
 pub use line_tracker::{LineRole, LineTracker};
 
 use super::event;
 use super::json::{JsonError, Raw, Type};
+use super::origin::Unwrapped;
 use super::steps;
-use crate::text::escape::push_json_string;
+use context::Context;
+use format::Wrapper;
 use partial::{CriLine, Joined, OpenLines, Piece};
 use shape::Shape;
 
@@ -49,8 +52,12 @@ use shape::Shape;
 pub mod skipped {
     /// A line of another log.
     pub const OTHER_LOG: &str = "line of another log";
-    /// Azure's other categories, CloudWatch's other streams, Google's other services.
+    /// Azure's other categories, Google's other services, and the like.
     pub const OTHER_KIND: &str = "record of another kind";
+    /// A record of another pod, container or log stream than the apiserver's.
+    pub const OTHER_STREAM: &str = "record of another stream than the apiserver's";
+    /// A record that is not in the configured format.
+    pub const OTHER_FORMAT: &str = "record not in the format of its source";
     /// A message by which a cloud tests a connection.
     pub const CONTROL: &str = "control message";
     /// An object that Azure found too large to send.
@@ -67,8 +74,19 @@ pub mod skipped {
     pub const PIECE: &str = "piece of a line whose start is missing";
 
     /// All reasons.
-    pub const ALL: [&str; 9] =
-        [OTHER_LOG, OTHER_KIND, CONTROL, TOO_BIG, EMPTY, UNREADABLE, TOO_DEEP, TOO_LARGE, PIECE];
+    pub const ALL: [&str; 11] = [
+        OTHER_LOG,
+        OTHER_KIND,
+        OTHER_STREAM,
+        OTHER_FORMAT,
+        CONTROL,
+        TOO_BIG,
+        EMPTY,
+        UNREADABLE,
+        TOO_DEEP,
+        TOO_LARGE,
+        PIECE,
+    ];
 }
 
 /// The start of a line with one event in the apiserver's format.
@@ -85,15 +103,47 @@ const TRUNCATION_MARK: &[u8] = b"[Truncated...]";
 pub struct Unwrapper {
     /// The most bytes that are unpacked of one record, and the longest line that is joined from pieces.
     limit: usize,
+    format: Format,
     skipped: BTreeMap<&'static str, u64>,
     /// Within one buffer.
     open_lines: OpenLines,
+    /// The cluster of the last record, since most records are of the same.
+    cluster: Option<Arc<[u8]>>,
+}
+
+/// The result of unwrapping a buffer.
+#[derive(Debug, Default)]
+struct Output {
+    unwrapped: Unwrapped,
+    /// Something was wrapped. Until then nothing is copied.
+    is_used: bool,
+}
+
+impl Output {
+    /// Appends text that nothing wraps any more.
+    fn push(&mut self, text: &[u8], context: &Context) {
+        self.is_used = true;
+        if !text.is_empty() {
+            self.unwrapped.mark(context.cluster.as_ref(), context.time);
+            self.unwrapped.bytes.extend_from_slice(text);
+        }
+    }
+
+    fn end_line(&mut self) {
+        if self.unwrapped.bytes.last().is_some_and(|last| *last != b'\n') {
+            self.unwrapped.bytes.push(b'\n');
+        }
+    }
+
+    fn finish(self) -> Option<Unwrapped> {
+        self.is_used.then_some(self.unwrapped)
+    }
 }
 
 /// What starts at a position of a buffer.
 enum Start {
-    /// A wrapper of this length, with this text in it.
-    Wrapper(usize, Vec<u8>),
+    /// A wrapper of this length.
+    Wrapper(usize),
     /// Something else; a wrapper can follow after this length at the earliest.
     Other(usize),
 }
@@ -101,7 +151,18 @@ enum Start {
 impl Unwrapper {
     /// An unwrapper that unpacks at most `limit` bytes of each record.
     pub fn new(limit: usize) -> Self {
-        Unwrapper { limit, skipped: BTreeMap::new(), open_lines: OpenLines::default() }
+        Unwrapper {
+            limit,
+            format: Format::Auto,
+            skipped: BTreeMap::new(),
+            open_lines: OpenLines::default(),
+            cluster: None,
+        }
+    }
+
+    /// Restricts what is read to a format.
+    pub fn set_format(&mut self, format: Format) {
+        self.format = format;
     }
 
     /// The number of skipped records by reason since the last call.
@@ -109,42 +170,41 @@ impl Unwrapper {
         std::mem::take(&mut self.skipped)
     }
 
+    fn outermost(&self) -> Context {
+        Context { is_admitted: self.format.admits_raw(), ..Context::default() }
+    }
+
     /// Unwraps the records of a buffer; `None` if nothing is wrapped. The buffer starts and ends at record boundaries: see
     /// [`LineTracker`].
-    pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let mut out = None;
-        self.records(bytes, 0, &mut out);
+    pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Unwrapped> {
+        let mut out = Output::default();
+        self.records(bytes, 0, &self.outermost(), &mut out);
         self.finish_lines(&mut out);
-        out
+        out.finish()
     }
 
     /// Unwraps one message of a queue, which may be compressed as a whole.
-    pub fn unwrap_message(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+    pub fn unwrap_message(&mut self, message: &[u8]) -> Option<Unwrapped> {
         if message.trim_ascii().is_empty() {
             self.skip(skipped::EMPTY);
-            return Some(Vec::new());
+            return Some(Unwrapped::default());
         }
         if !encoding::is_gzip(message) {
             return self.unwrap(message);
         }
-        let mut out = Vec::new();
-        self.unpack(message, 0, &mut out);
-        let mut out = Some(out);
+        let mut out = Output { is_used: true, ..Output::default() };
+        self.unpack(message, 0, &self.outermost(), &mut out);
         self.finish_lines(&mut out);
-        out
+        out.finish()
     }
 
     /// Unwraps the beginning of a record that exceeds the limit.
-    pub fn unwrap_head(&mut self, head: &[u8]) -> Option<Vec<u8>> {
-        if head.starts_with(PLAIN_START) {
-            return truncated::with_target(head);
-        }
-        let cri = CriLine::parse(head).map(|line| line.piece.text);
-        let text = match cri {
-            Some(text) => Some(text.to_vec()),
-            None => truncated::unwrap(head),
-        };
-        text.map(|text| truncated::with_target(&text).unwrap_or(text))
+    pub fn unwrap_head(&mut self, head: &[u8]) -> Option<Unwrapped> {
+        let mut out = Output::default();
+        // The text ends in the middle: what nothing wraps is left to the reader of events.
+        self.records(head, 0, &self.outermost(), &mut out);
+        self.finish_lines(&mut out);
+        out.finish()
     }
 
     fn skip(&mut self, reason: &'static str) {
@@ -152,13 +212,9 @@ impl Unwrapper {
     }
 
     /// Reads what there is of lines whose last piece is missing.
-    fn finish_lines(&mut self, out: &mut Option<Vec<u8>>) {
-        if !self.open_lines.is_empty() {
-            let lines = self.open_lines.finish();
-            let out = out.get_or_insert_default();
-            for line in lines {
-                self.text(&line, 0, out);
-            }
+    fn finish_lines(&mut self, out: &mut Output) {
+        for line in self.open_lines.finish() {
+            self.text(&line.text, 0, &line.context, out);
         }
         let dropped = std::mem::take(&mut self.open_lines.dropped_pieces);
         if dropped > 0 {
@@ -166,12 +222,23 @@ impl Unwrapper {
         }
     }
 
-    /// Unwraps the records of a buffer. `out` stays `None` as long as nothing is wrapped.
-    fn records(&mut self, bytes: &[u8], depth: usize, out: &mut Option<Vec<u8>>) {
-        // All before `done` is in `out`, if that is not `None`.
+    /// Appends the part of a buffer that nothing wraps, unless it has to be wrapped.
+    fn raw(&mut self, text: &[u8], context: &Context, out: &mut Output) {
+        if context.is_admitted {
+            return out.push(text, context);
+        }
+        out.is_used = true;
+        for _ in text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+            self.skip(skipped::OTHER_FORMAT);
+        }
+    }
+
+    /// Unwraps the records of a buffer. As long as nothing is wrapped, nothing is copied.
+    fn records(&mut self, bytes: &[u8], depth: usize, context: &Context, out: &mut Output) {
+        // All before `done` is in `out`, if that is used.
         let (mut done, mut at, mut end) = (0, 0, 0);
         // All events of a log are alike.
-        let is_viaq = is_viaq(bytes);
+        let is_changed = is_viaq(bytes) || annotations::may_be_in(bytes);
         let has_strings = stringified::may_be_in(bytes);
         let mut next_object = 0;
         while at < bytes.len() {
@@ -181,30 +248,41 @@ impl Unwrapper {
                 steps::add(end - at);
             }
             let line = &bytes[at..end];
-            if line.starts_with(PLAIN_START) && !is_viaq {
+            if line.starts_with(PLAIN_START) && !is_changed {
                 let changed =
                     if event::ends_like_an_event(line) { None } else { truncated::with_target(line) };
                 let changed = changed.or_else(|| if has_strings { stringified::expand(line) } else { None });
                 if let Some(text) = changed {
-                    let out = out.get_or_insert_with(|| Vec::with_capacity(bytes.len()));
-                    out.extend_from_slice(&bytes[done..at]);
-                    out.extend_from_slice(text.trim_ascii_end());
-                    out.push(b'\n');
+                    self.raw(&bytes[done..at], context, out);
+                    self.raw(text.trim_ascii_end(), context, out);
+                    out.end_line();
                     done = bytes.len().min(end + 1);
                 }
                 at = end + 1;
                 continue;
             }
-            if let Some(line) = CriLine::parse(line) {
-                let out = out.get_or_insert_with(|| Vec::with_capacity(bytes.len()));
-                out.extend_from_slice(&bytes[done..at]);
-                self.piece(|| line.stream.to_vec(), line.piece, depth, out);
-                at = end + 1;
-                done = bytes.len().min(at);
+            // The hole that remains when a file is truncated under its writer.
+            if line.first() == Some(&0) {
+                let hole = line.iter().take_while(|byte| **byte == 0).count();
+                steps::add(hole);
+                self.raw(&bytes[done..at], context, out);
+                out.is_used = true;
+                at += hole;
+                done = at;
                 continue;
             }
             let start = at + usize::from(line.starts_with(b"\xef\xbb\xbf")) * 3;
-            if !matches!(bytes.get(start), Some(b'{' | b'[')) {
+            if !matches!(bytes.get(start), Some(b'{' | b'[')) || pod_prefix(line) {
+                let length = self.line(
+                    line,
+                    |unwrapper, out| unwrapper.raw(&bytes[done..at], context, out),
+                    depth,
+                    context,
+                    out,
+                );
+                if length {
+                    done = bytes.len().min(end + 1);
+                }
                 at = end + 1;
                 continue;
             }
@@ -214,11 +292,9 @@ impl Unwrapper {
                 next_object = found.map_or(bytes.len(), |found| start + found + 1);
                 steps::add(next_object - start);
             }
-            match self.record(&bytes[start..next_object], has_strings, depth) {
-                Start::Wrapper(length, mut text) => {
-                    let out = out.get_or_insert_with(|| Vec::with_capacity(bytes.len()));
-                    out.extend_from_slice(&bytes[done..at]);
-                    out.append(&mut text);
+            let before = &bytes[done..at];
+            match self.record(&bytes[start..next_object], before, has_strings, depth, context, out) {
+                Start::Wrapper(length) => {
                     at = start + length;
                     // The end of the line, and the separator of a list.
                     while bytes.get(at).is_some_and(|byte| byte.is_ascii_whitespace() || *byte == b',') {
@@ -233,168 +309,190 @@ impl Unwrapper {
                 }
             }
         }
-        if let Some(out) = out {
-            out.extend_from_slice(&bytes[done.min(bytes.len())..]);
+        if out.is_used || !context.is_admitted {
+            self.raw(&bytes[done.min(bytes.len())..], context, out);
         }
     }
 
-    /// Reads the record at the start of `bytes`, which end before the next record.
-    fn record(&mut self, bytes: &[u8], has_strings: bool, depth: usize) -> Start {
-        match Raw::first(bytes) {
-            Ok(record) => {
-                let is_wrapper =
-                    match record.kind() {
-                        Type::Object => Shape::of(record).is_wrapper(),
-                        // The first element decides for a list.
-                        _ => record.items().next().and_then(Result::ok).is_some_and(|first| {
-                            first.kind() == Type::Object && Shape::of(first).is_wrapper()
-                        }),
-                    };
-                if !is_wrapper {
-                    let length = record.bytes().len();
-                    if has_strings && let Some(mut text) = stringified::expand(record.bytes()) {
-                        text.push(b'\n');
-                        return Start::Wrapper(length, text);
-                    }
-                    return Start::Other(length);
-                }
-                let mut out = Vec::new();
-                self.value(record, depth, &mut out);
-                Start::Wrapper(record.bytes().len(), out)
+    /// Unwraps a line of a container log, or one with a header. `before` appends what precedes it. Returns false if it is neither.
+    fn line(
+        &mut self,
+        line: &[u8],
+        before: impl FnOnce(&mut Self, &mut Output),
+        depth: usize,
+        context: &Context,
+        out: &mut Output,
+    ) -> bool {
+        if let Some(line) = CriLine::parse(line) {
+            before(self, out);
+            out.is_used = true;
+            let mut inner = self.admit(Wrapper::Cri, context);
+            inner.time = times::text(line.time).or(context.time);
+            self.piece(|| line.stream.to_vec(), line.piece, depth, &inner, out);
+            return true;
+        }
+        let line = line.trim_ascii_end();
+        let Some(prefix) = prefix::strip(line) else { return false };
+        before(self, out);
+        out.is_used = true;
+        if let Err(reason) = stream::check(&prefix) {
+            self.skip(reason);
+            return true;
+        }
+        let wrapper = if prefix.log_stream.is_some() { Wrapper::Cloudwatch } else { Wrapper::Text };
+        let mut inner = self.admit(wrapper, context);
+        // Exports of CloudWatch to S3 have the time alone.
+        inner.is_admitted |= self.format == Format::Cloudwatch && prefix.stream.is_empty();
+        inner.time = prefix.time.or(context.time);
+        match CriLine::parse(prefix.text) {
+            Some(line) => {
+                let stream = || [&partial::stream_of_prefix(prefix.stream), line.stream].concat();
+                self.piece(stream, line.piece, depth, &inner, out);
             }
-            Err(JsonError::Truncated) => {
-                // The line feed before the next record is not a part of it.
-                let text = bytes.trim_ascii_end();
-                match truncated::unwrap(text) {
-                    Some(text) => Start::Wrapper(bytes.len(), truncated::with_target(&text).unwrap_or(text)),
-                    None => Start::Other(text.len()),
-                }
+            None => {
+                let piece = Piece::after_prefix(prefix.text);
+                self.piece(|| partial::stream_of_prefix(prefix.stream), piece, depth, &inner, out);
             }
-            Err(JsonError::Syntax) => Start::Other(1),
+        }
+        true
+    }
+
+    /// The context of what is in a wrapper.
+    fn admit(&self, wrapper: Wrapper, context: &Context) -> Context {
+        Context { is_admitted: context.is_admitted || self.format.admits(wrapper), ..context.clone() }
+    }
+
+    /// Reads the record at the start of `bytes`, which end before the next record. `before` is the text before it that was not copied yet.
+    fn record(
+        &mut self,
+        bytes: &[u8],
+        before: &[u8],
+        has_strings: bool,
+        depth: usize,
+        context: &Context,
+        out: &mut Output,
+    ) -> Start {
+        let (record, is_truncated) = match Raw::first(bytes) {
+            Ok(record) => (record, false),
+            // The line feed before the next record is not a part of it.
+            Err(JsonError::Truncated) => (Raw::assume(bytes.trim_ascii_end()), true),
+            Err(JsonError::Syntax) => return Start::Other(1),
+        };
+        let length = if is_truncated { bytes.len() } else { record.bytes().len() };
+        if self.format == Format::Raw {
+            return Start::Other(record.bytes().len());
+        }
+        let is_wrapper = match record.kind() {
+            Type::Object => Shape::of(record).is_wrapper() || annotations::is_dedotted(record),
+            // The first element decides for a list.
+            _ => truncated::items(record).next().is_some_and(|first| {
+                first.kind() == Type::Object
+                    && (Shape::of(first).is_wrapper() || annotations::is_dedotted(first))
+            }),
+        };
+        if is_wrapper {
+            self.raw(before, context, out);
+            out.is_used = true;
+            self.value(record, depth, context, out);
+            return Start::Wrapper(length);
+        }
+        let changed = if is_truncated {
+            truncated::with_target(record.bytes())
+        } else if has_strings {
+            stringified::expand(record.bytes())
+        } else {
+            None
+        };
+        match changed {
+            Some(text) => {
+                self.raw(before, context, out);
+                self.raw(&text, context, out);
+                out.end_line();
+                Start::Wrapper(length)
+            }
+            None => Start::Other(record.bytes().len()),
         }
     }
 
     /// Unwraps a record, or a list of them.
-    fn value(&mut self, value: Raw<'_>, depth: usize, out: &mut Vec<u8>) {
+    fn value(&mut self, value: Raw<'_>, depth: usize, context: &Context, out: &mut Output) {
         match value.kind() {
             _ if depth > MAX_DEPTH => self.skip(skipped::TOO_DEEP),
             Type::Array => {
-                for item in value.items().map_while(Result::ok) {
-                    self.value(item, depth + 1, out);
+                for item in truncated::items(value) {
+                    self.value(item, depth + 1, context, out);
                 }
             }
-            Type::Object => self.object(value, depth, out),
-            Type::String => self.text(&value.string().unwrap_or_default(), depth, out),
+            Type::Object => self.object(value, depth, context, out),
+            Type::String => self.text(&truncated::string_of(value), depth, context, out),
             Type::Scalar => self.skip(skipped::OTHER_LOG),
         }
     }
 
-    fn object(&mut self, record: Raw<'_>, depth: usize, out: &mut Vec<u8>) {
-        let shape = Shape::of(record);
-        if shape.is_event {
-            let start = out.len();
-            match shape.viaq_level {
-                Some(level) => push_with_level(record, level, out),
-                None => out.extend_from_slice(&record.compact()),
-            }
-            if stringified::may_be_in(&out[start..])
-                && let Some(text) = stringified::expand(&out[start..])
-            {
-                out.truncate(start);
-                out.extend_from_slice(&text);
-            }
-            out.push(b'\n');
-        } else if let Some(payload) = shape.proto_payload {
-            match google::event(record, payload) {
-                Ok(event) => {
-                    out.extend_from_slice(&event);
-                    out.push(b'\n');
-                }
-                Err(reason) => self.skip(reason),
-            }
-        } else if let Some(events) = shape.log_events {
-            self.cloudwatch(record, events, depth, out);
-        } else if let Some(audit) = shape.kubernetes.and_then(|kubernetes| kubernetes.get("audit")) {
-            self.value(audit, depth + 1, out);
-        } else if let Some(logs) = shape.resource_logs {
-            for record in items_at(logs, &["scopeLogs", "logRecords"]) {
-                self.value(record, depth + 1, out);
-            }
-        } else if let Some(records) = shape.records {
-            self.value(records, depth + 1, out);
-        } else if let Some(properties) = shape.properties {
-            self.azure(record, properties, depth, out);
-        } else if let Some(kinesis) = shape.kinesis.or(shape.awslogs) {
-            self.value(kinesis, depth + 1, out);
-        } else if let Some(body) = shape.body {
-            self.body(body, depth, out);
-        } else if let Some(text) = shape.container_text() {
-            let piece = Piece::of_record(&shape, &text);
-            match CriLine::parse(piece.text) {
-                Some(line) => {
-                    let stream = || [&partial::stream_of(record)[..], line.stream].concat();
-                    self.piece(stream, line.piece, depth + 1, out);
-                }
-                None => self.piece(|| partial::stream_of(record), piece, depth + 1, out),
-            }
-        } else if let Some(message) = shape.message {
-            // Pub/Sub has an object there.
-            self.value(message, depth + 1, out);
-        } else if let Some(data) = shape.data.and_then(Raw::string) {
-            self.base64(&data, depth, out);
-        } else {
-            self.skip(skipped::OTHER_KIND);
-        }
-    }
-
     /// Unwraps a line of a container log, once all its pieces are there.
-    fn piece(&mut self, stream: impl Fn() -> Vec<u8>, piece: Piece<'_>, depth: usize, out: &mut Vec<u8>) {
-        let (lines, is_whole) = match self.open_lines.push(stream, piece, self.limit) {
+    fn piece(
+        &mut self,
+        stream: impl Fn() -> Vec<u8>,
+        piece: Piece<'_>,
+        depth: usize,
+        context: &Context,
+        out: &mut Output,
+    ) {
+        let (lines, is_whole) = match self.open_lines.push(stream, piece, context, self.limit) {
             Joined::Incomplete => return,
             Joined::Piece => (Vec::new(), true),
             Joined::Lines(lines) => (lines, false),
             Joined::LinesAndPiece(lines) => (lines, true),
         };
         for line in lines {
-            self.text(&line, depth, out);
+            self.text(&line.text, depth, &line.context, out);
         }
         if is_whole {
-            self.text(piece.text, depth, out);
+            self.text(piece.text, depth, context, out);
         }
     }
 
     /// Unwraps a text in which an event should be.
-    fn text(&mut self, text: &[u8], depth: usize, out: &mut Vec<u8>) {
-        let text = text.trim_ascii();
+    fn text(&mut self, text: &[u8], depth: usize, context: &Context, out: &mut Output) {
+        let is_blank = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
+        let start = text.iter().position(|byte| !is_blank(byte)).unwrap_or(text.len());
+        let end = text.iter().rposition(|byte| !is_blank(byte)).map_or(start, |at| at + 1);
+        let text = &text[start..end];
         let text = text.strip_suffix(TRUNCATION_MARK).unwrap_or(text);
-        let text = match text.first() {
-            None => return self.skip(skipped::EMPTY),
-            Some(b'{' | b'[') => text,
-            Some(_) => match syslog::message(text) {
-                Some(message) => message,
-                None => return self.skip(skipped::OTHER_LOG),
-            },
-        };
         if depth >= MAX_DEPTH {
             return self.skip(skipped::TOO_DEEP);
         }
-        let mut inner = None;
-        self.records(text, depth + 1, &mut inner);
-        out.extend_from_slice(inner.as_deref().unwrap_or(text));
-        if out.last().is_some_and(|last| *last != b'\n') {
-            out.push(b'\n');
+        match text.first() {
+            None => self.skip(skipped::EMPTY),
+            Some(b'{' | b'[') if !pod_prefix(text) => {
+                self.records(text, depth + 1, context, out);
+                out.end_line();
+            }
+            // Some encode a text twice.
+            Some(b'"') => match Raw::first(text) {
+                Ok(inner) if inner.bytes().len() == text.len() => self.value(inner, depth + 1, context, out),
+                _ => self.skip(skipped::OTHER_LOG),
+            },
+            Some(_) => {
+                // One line: in a text of several, a client may have chosen where they break.
+                let is_read = memchr::memchr(b'\n', text).is_none()
+                    && self.line(text, |_, _| {}, depth + 1, context, out);
+                if !is_read {
+                    self.skip(skipped::OTHER_LOG);
+                }
+            }
         }
     }
 
-    fn base64(&mut self, text: &[u8], depth: usize, out: &mut Vec<u8>) {
+    fn base64(&mut self, text: &[u8], depth: usize, context: &Context, out: &mut Output) {
         match encoding::base64(text) {
-            Some(bytes) if encoding::is_gzip(&bytes) => self.unpack(&bytes, depth + 1, out),
-            Some(bytes) => self.text(&bytes, depth + 1, out),
+            Some(bytes) if encoding::is_gzip(&bytes) => self.unpack(&bytes, depth + 1, context, out),
+            Some(bytes) => self.text(&bytes, depth + 1, context, out),
             None => self.skip(skipped::UNREADABLE),
         }
     }
 
-    fn unpack(&mut self, bytes: &[u8], depth: usize, out: &mut Vec<u8>) {
+    fn unpack(&mut self, bytes: &[u8], depth: usize, context: &Context, out: &mut Output) {
         let unpacked = encoding::gunzip(bytes, self.limit);
         match unpacked.end {
             encoding::End::Complete => {}
@@ -403,60 +501,7 @@ impl Unwrapper {
         }
         // The part that could be unpacked is evaluated.
         if !unpacked.bytes.is_empty() {
-            self.text(&unpacked.bytes, depth, out);
-        }
-    }
-
-    /// Unwraps a batch of CloudWatch Logs. Audit events are in streams of their own.
-    fn cloudwatch(&mut self, record: Raw<'_>, events: Raw<'_>, depth: usize, out: &mut Vec<u8>) {
-        let [kind, stream] = record.get_all(["messageType", "logStream"]);
-        if kind.and_then(Raw::string).as_deref() == Some(b"CONTROL_MESSAGE") {
-            return self.skip(skipped::CONTROL);
-        }
-        let is_other =
-            stream.and_then(Raw::string).is_some_and(|stream| !stream.starts_with(b"kube-apiserver-audit"));
-        for event in events.items().map_while(Result::ok) {
-            match event.get("message") {
-                _ if is_other => self.skip(skipped::OTHER_KIND),
-                Some(message) => self.value(message, depth + 1, out),
-                None => self.skip(skipped::OTHER_KIND),
-            }
-        }
-    }
-
-    /// Unwraps a diagnostic record of Azure. Its properties may be a string of JSON.
-    fn azure(&mut self, record: Raw<'_>, properties: Raw<'_>, depth: usize, out: &mut Vec<u8>) {
-        let category = record.get("category").and_then(Raw::string).unwrap_or_default();
-        if !category.is_empty() && !category.starts_with(b"kube-audit") {
-            return self.skip(skipped::OTHER_KIND);
-        }
-        let text = properties.string();
-        let properties = text.as_deref().map_or(properties, Raw::assume);
-        match properties.get("log") {
-            Some(log) if log.string().is_some_and(|log| log.starts_with(b"skipped-too-big")) => {
-                self.skip(skipped::TOO_BIG);
-            }
-            Some(log) => self.value(log, depth + 1, out),
-            None => self.skip(skipped::OTHER_KIND),
-        }
-    }
-
-    /// Unwraps the body of an OpenTelemetry log record: a string, or the members of an event as a list of keys and values.
-    fn body(&mut self, body: Raw<'_>, depth: usize, out: &mut Vec<u8>) {
-        let [text, list] = body.get_all(["stringValue", "kvlistValue"]);
-        match (text, list) {
-            (Some(text), _) => self.value(text, depth + 1, out),
-            (None, Some(_)) => {
-                let mut event = Vec::new();
-                if otel::push_any_value(body, 0, &mut event) {
-                    self.text(&event, depth + 1, out);
-                } else {
-                    self.skip(skipped::TOO_DEEP);
-                }
-            }
-            // Some exporters write the body without its type.
-            _ if matches!(body.kind(), Type::Object | Type::String) => self.value(body, depth + 1, out),
-            _ => self.skip(skipped::OTHER_LOG),
+            self.text(&unpacked.bytes, depth, context, out);
         }
     }
 }
@@ -464,40 +509,18 @@ impl Unwrapper {
 /// Whether the first event has the member of ViaQ, whose metadata is at the end.
 fn is_viaq(bytes: &[u8]) -> bool {
     const KEY: &[u8] = b"\"k8s_audit_level\"";
+    memchr::memmem::find(first_tail(bytes), KEY).is_some()
+}
+
+/// The end of the first line.
+fn first_tail(bytes: &[u8]) -> &[u8] {
     const TAIL: usize = 1024;
     let line = &bytes[..memchr::memchr(b'\n', bytes).unwrap_or(bytes.len())];
-    memchr::memmem::find(&line[line.len().saturating_sub(TAIL)..], KEY).is_some()
+    &line[line.len().saturating_sub(TAIL)..]
 }
 
-/// Appends an event with its audit level, which ViaQ moved to another member.
-fn push_with_level(event: Raw<'_>, level: Raw<'_>, out: &mut Vec<u8>) {
-    out.push(b'{');
-    let mut is_first = true;
-    let mut has_level = false;
-    for (key, value) in event.members().map_while(Result::ok) {
-        if key.is("k8s_audit_level") {
-            continue;
-        }
-        if !std::mem::take(&mut is_first) {
-            out.push(b',');
-        }
-        push_json_string(&key.text(), out);
-        out.push(b':');
-        let is_level = key.is("level") && !std::mem::replace(&mut has_level, true);
-        out.extend_from_slice(&if is_level { level } else { value }.compact());
-    }
-    out.push(b'}');
-}
-
-/// The values at a path of keys through arrays of objects.
-fn items_at<'a>(list: Raw<'a>, path: &[&str]) -> Vec<Raw<'a>> {
-    let mut items: Vec<Raw<'a>> = list.items().map_while(Result::ok).collect();
-    for key in path {
-        items = items
-            .into_iter()
-            .filter_map(|item| item.get(key))
-            .flat_map(|list| list.items().map_while(Result::ok))
-            .collect();
-    }
-    items
+/// Whether a line starts with a bracket that is no array: of `kubectl logs --prefix`, or of a clock since boot.
+fn pod_prefix(line: &[u8]) -> bool {
+    line.starts_with(b"[pod/")
+        || matches!(line, [b'[', b' ' | b'0'..=b'9', ..]) && prefix::strip(line).is_some()
 }

@@ -8,6 +8,15 @@ use crate::text::escape::push_json_string;
 /// The deepest nesting of a value. It bounds the recursion.
 const MAX_VALUE_DEPTH: usize = 100;
 
+/// The text of an attribute.
+pub(super) fn text_attribute<'a>(attributes: Raw<'a>, name: &str) -> Option<std::borrow::Cow<'a, [u8]>> {
+    let mut attributes = attributes.items().map_while(Result::ok);
+    let attribute = attributes.find(|attribute| {
+        attribute.get("key").and_then(Raw::string).is_some_and(|key| *key == *name.as_bytes())
+    })?;
+    attribute.path(&["value", "stringValue"])?.string()
+}
+
 /// Appends an `AnyValue` of OpenTelemetry as plain JSON. Returns false if it nests too deep.
 pub(super) fn push_any_value(value: Raw<'_>, depth: usize, out: &mut Vec<u8>) -> bool {
     if depth > MAX_VALUE_DEPTH {

@@ -9,7 +9,9 @@
 
 use super::super::json::Raw;
 use super::super::json_prefix::JsonPrefix;
-use super::shape::Shape;
+use super::context::Context;
+use super::prefix;
+use super::shape::{Shape, Slot};
 
 /// The size at which container runtimes split a line, in bytes.
 const SPLIT_SIZE: usize = 16 * 1024;
@@ -38,16 +40,29 @@ impl<'a> Piece<'a> {
     /// The piece in a shipper's record, by its marks and its text.
     pub(super) fn of_record(shape: &Shape<'_>, text: &'a [u8]) -> Self {
         let is_true = |mark: Option<Raw<'_>>| mark.is_some_and(|mark| *mark.text() == *b"true");
-        let end = match shape.log_tag.map(Raw::text).as_deref().and_then(<[u8]>::first) {
+        let end = match shape.get(Slot::LogTag).map(Raw::text).as_deref().and_then(<[u8]>::first) {
             Some(b'P') => PieceEnd::Continued,
             Some(b'F') => PieceEnd::Final,
-            _ if is_true(shape.partial_last) => PieceEnd::Final,
-            _ if is_true(shape.partial) => PieceEnd::Continued,
+            _ if is_true(shape.get(Slot::PartialLast)) => PieceEnd::Final,
+            _ if is_true(shape.get(Slot::Partial)) => PieceEnd::Continued,
+            // The journal splits lines, too.
+            _ if shape.get(Slot::LineBreak).is_some_and(|mark| *mark.text() == *b"line-max") => {
+                PieceEnd::Continued
+            }
             _ if text.ends_with(b"\n") => PieceEnd::Final,
-            _ if text.len() >= SPLIT_SIZE => PieceEnd::Continued,
+            _ if text.len() >= SPLIT_SIZE && !(is_json(text) && Raw::first(text).is_ok()) => {
+                PieceEnd::Continued
+            }
             _ => PieceEnd::Unknown,
         };
         Piece { text, end }
+    }
+}
+
+impl<'a> Piece<'a> {
+    /// The text after a header. Senders of syslog split long lines and mark nothing.
+    pub(super) fn after_prefix(text: &'a [u8]) -> Self {
+        Piece { text, end: PieceEnd::Unknown }
     }
 }
 
@@ -55,6 +70,7 @@ impl<'a> Piece<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CriLine<'a> {
     pub(super) stream: &'a [u8],
+    pub(super) time: &'a [u8],
     pub(super) piece: Piece<'a>,
 }
 
@@ -71,7 +87,7 @@ impl<'a> CriLine<'a> {
             _ => return None,
         };
         let is_cri = time.get(10) == Some(&b'T') && matches!(stream, b"stdout" | b"stderr");
-        is_cri.then_some(CriLine { stream, piece: Piece { text: content, end } })
+        is_cri.then_some(CriLine { stream, time, piece: Piece { text: content, end } })
     }
 }
 
@@ -88,6 +104,15 @@ struct OpenLine {
     is_marked: bool,
     /// The line exceeded the limit. What was read of it was returned; the rest is dropped.
     is_oversized: bool,
+    /// Of the first piece.
+    context: Context,
+}
+
+/// A line that was joined, or what there is of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) text: Vec<u8>,
+    pub(super) context: Context,
 }
 
 /// What to read after a piece was added.
@@ -98,9 +123,9 @@ pub(super) enum Joined {
     /// The piece itself: it is a whole line.
     Piece,
     /// These lines.
-    Lines(Vec<Vec<u8>>),
+    Lines(Vec<Line>),
     /// These lines, and then the piece itself.
-    LinesAndPiece(Vec<Vec<u8>>),
+    LinesAndPiece(Vec<Line>),
 }
 
 /// The open lines of all streams of a log, the oldest first.
@@ -125,19 +150,25 @@ impl OpenLines {
     }
 
     /// Adds a piece. `stream` names the stream, and is called only if that matters.
-    pub(super) fn push(&mut self, stream: impl Fn() -> Vec<u8>, piece: Piece<'_>, limit: usize) -> Joined {
+    pub(super) fn push(
+        &mut self,
+        stream: impl Fn() -> Vec<u8>,
+        piece: Piece<'_>,
+        context: &Context,
+        limit: usize,
+    ) -> Joined {
         if self.lines.is_empty() && is_whole(piece) {
             return Joined::Piece;
         }
         let stream = stream();
         let Some(at) = self.lines.iter().position(|line| line.stream == stream) else {
-            return self.open(stream, piece, limit);
+            return self.open(stream, piece, context, limit);
         };
         let line = &mut self.lines[at];
         if line.json.is_some_and(|json| !json.can_continue_with(piece.text)) {
             // The rest of the open line is missing.
             let mut lines = self.remove(at);
-            return match self.open(stream, piece, limit) {
+            return match self.open(stream, piece, context, limit) {
                 Joined::Piece => Joined::LinesAndPiece(lines),
                 Joined::Lines(more) => {
                     lines.extend(more);
@@ -156,20 +187,20 @@ impl OpenLines {
             line.text.extend_from_slice(&piece.text[..piece.text.len().min(room)]);
             if piece.text.len() > room && !is_complete {
                 line.is_oversized = true;
-                lines.push(std::mem::take(&mut line.text));
+                lines.push(Line { text: std::mem::take(&mut line.text), context: line.context.clone() });
             }
         }
         if is_complete {
             let line = self.lines.remove(at);
             if !line.is_oversized {
-                lines.push(line.text);
+                lines.push(Line { text: line.text, context: line.context });
             }
         }
         if lines.is_empty() { Joined::Incomplete } else { Joined::Lines(lines) }
     }
 
     /// Opens a line with its first piece.
-    fn open(&mut self, stream: Vec<u8>, piece: Piece<'_>, limit: usize) -> Joined {
+    fn open(&mut self, stream: Vec<u8>, piece: Piece<'_>, context: &Context, limit: usize) -> Joined {
         if is_whole(piece) {
             return Joined::Piece;
         }
@@ -184,7 +215,7 @@ impl OpenLines {
         let is_oversized = piece.text.len() > limit;
         let mut text = piece.text[..piece.text.len().min(limit)].to_vec();
         if is_oversized {
-            lines.push(std::mem::take(&mut text));
+            lines.push(Line { text: std::mem::take(&mut text), context: context.clone() });
         }
         self.lines.push(OpenLine {
             stream,
@@ -193,18 +224,19 @@ impl OpenLines {
             json,
             is_marked: piece.end == PieceEnd::Continued,
             is_oversized,
+            context: context.clone(),
         });
         if lines.is_empty() { Joined::Incomplete } else { Joined::Lines(lines) }
     }
 
     /// Gives up waiting for the rest of a line, and returns what to read of it.
-    fn remove(&mut self, at: usize) -> Vec<Vec<u8>> {
+    fn remove(&mut self, at: usize) -> Vec<Line> {
         let line = self.lines.remove(at);
         if line.is_oversized {
             return Vec::new();
         }
         if line.is_marked || line.starts.len() == 1 {
-            return vec![line.text];
+            return vec![Line { text: line.text, context: line.context }];
         }
         // Nothing marked the pieces and the text did not close: they were records of their own, of which the first was
         // truncated.
@@ -213,7 +245,7 @@ impl OpenLines {
         for (start, end) in line.starts.iter().copied().zip(ends) {
             let text = &line.text[start..end];
             if start == 0 || is_json(text) {
-                lines.push(text.to_vec());
+                lines.push(Line { text: text.to_vec(), context: line.context.clone() });
             } else {
                 self.dropped_pieces += 1;
             }
@@ -222,7 +254,7 @@ impl OpenLines {
     }
 
     /// Gives up waiting for the rest of all lines.
-    pub(super) fn finish(&mut self) -> Vec<Vec<u8>> {
+    pub(super) fn finish(&mut self) -> Vec<Line> {
         let mut lines = Vec::new();
         while !self.lines.is_empty() {
             lines.extend(self.remove(0));
@@ -244,9 +276,13 @@ fn is_whole(piece: Piece<'_>) -> bool {
     }
 }
 
-/// Calls `take` with the stream and the piece in a shipper's record of a container log, if the line is one.
+/// Calls `take` with the stream and the piece in a line that holds a piece: with a header before it, or in a shipper's record.
 pub(super) fn piece_of<T>(line: &[u8], take: impl FnOnce(Vec<u8>, Piece<'_>) -> T) -> Option<T> {
-    if !line.starts_with(b"{") || line.starts_with(super::PLAIN_START) {
+    if !line.starts_with(b"{") {
+        let prefix = prefix::strip(line)?;
+        return Some(take(stream_of_prefix(prefix.stream), Piece::after_prefix(prefix.text)));
+    }
+    if line.starts_with(super::PLAIN_START) {
         return None;
     }
     let record = Raw::first(line).ok()?;
@@ -254,7 +290,7 @@ pub(super) fn piece_of<T>(line: &[u8], take: impl FnOnce(Vec<u8>, Piece<'_>) -> 
     if !shape.is_wrapper() {
         return None;
     }
-    let text = shape.container_text()?;
+    let text = shape.line()?;
     let piece = Piece::of_record(&shape, &text);
     Some(match CriLine::parse(piece.text) {
         Some(cri) => take([&stream_of(record)[..], cri.stream].concat(), cri.piece),
@@ -262,9 +298,14 @@ pub(super) fn piece_of<T>(line: &[u8], take: impl FnOnce(Vec<u8>, Piece<'_>) -> 
     })
 }
 
+/// The name of the stream of lines with a header.
+pub(super) fn stream_of_prefix(stream: &[u8]) -> Vec<u8> {
+    [b"prefix ", stream].concat()
+}
+
 /// The members of a shipper's record that name the stream of a line.
 pub(super) fn stream_of(record: Raw<'_>) -> Vec<u8> {
-    const KEYS: [&str; 11] = [
+    const KEYS: [&str; 15] = [
         "stream",
         "file",
         "tag",
@@ -276,6 +317,10 @@ pub(super) fn stream_of(record: Raw<'_>) -> Vec<u8> {
         "partial_id",
         "kubernetes",
         "docker",
+        "labels",
+        "_STREAM_ID",
+        "_SYSTEMD_UNIT",
+        "_PID",
     ];
     let mut stream = Vec::new();
     for value in record.get_all(KEYS) {

@@ -1,124 +1,455 @@
 //! The shapes of wrappers.
 //!
-//! Takes a JSON object; returns the members by which a wrapper is recognized, found in one pass.
+//! Takes a JSON object, which may end in the middle; returns the members by which a wrapper is recognized, found in one pass.
 
 use std::borrow::Cow;
 
-use super::super::json::{Raw, Type};
+use super::super::json::{Cursor, JsonError, Raw, Type};
+use super::{prefix, truncated};
+
+/// A member by which a wrapper is recognized, or that holds what is wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    // Wrappers with a form of their own.
+    ProtoPayload,
+    LogEvents,
+    Kubernetes,
+    ResourceLogs,
+    Records,
+    Properties,
+    Kinesis,
+    AwsLogs,
+    Events,
+    Results,
+    Values,
+    Body,
+    DataBase64,
+    // Members that hold a record, a line, or a list of them.
+    Hits,
+    SourceObject,
+    Streams,
+    TextPayload,
+    JsonPayload,
+    Log,
+    Message,
+    JournalMessage,
+    AtMessage,
+    FullMessage,
+    ShortMessage,
+    Line,
+    RawText,
+    Content,
+    LogColumn,
+    Payload,
+    Value,
+    Data,
+    Result,
+    Event,
+    Original,
+    Parsed,
+    Fields,
+    // What describes a record.
+    Level,
+    LogTag,
+    Partial,
+    PartialLast,
+    LineBreak,
+    Time(u8),
+}
+
+/// The number of slots.
+const SLOTS: usize = 64;
+
+/// The first slot for a time; there is one for each of [`TIMES`].
+const FIRST_TIME: usize = 48;
+
+/// Members that hold the time of a record, the most exact one first.
+const TIMES: [&[u8]; 12] = [
+    b"__REALTIME_TIMESTAMP",
+    b"__time__",
+    b"_time",
+    b"timeUnixNano",
+    b"observedTimeUnixNano",
+    b"time",
+    b"timestamp",
+    b"@timestamp",
+    b"ts",
+    b"date",
+    b"TimeGenerated",
+    b"eventTime",
+];
+
+impl Slot {
+    fn index(self) -> usize {
+        match self {
+            Slot::Time(at) => FIRST_TIME + usize::from(at),
+            Slot::ProtoPayload => 0,
+            Slot::LogEvents => 1,
+            Slot::Kubernetes => 2,
+            Slot::ResourceLogs => 3,
+            Slot::Records => 4,
+            Slot::Properties => 5,
+            Slot::Kinesis => 6,
+            Slot::AwsLogs => 7,
+            Slot::Events => 8,
+            Slot::Results => 9,
+            Slot::Values => 10,
+            Slot::Body => 11,
+            Slot::DataBase64 => 12,
+            Slot::Hits => 13,
+            Slot::SourceObject => 14,
+            Slot::Streams => 15,
+            Slot::TextPayload => 16,
+            Slot::JsonPayload => 17,
+            Slot::Log => 18,
+            Slot::Message => 19,
+            Slot::JournalMessage => 20,
+            Slot::AtMessage => 21,
+            Slot::FullMessage => 22,
+            Slot::ShortMessage => 23,
+            Slot::Line => 24,
+            Slot::RawText => 25,
+            Slot::Content => 26,
+            Slot::LogColumn => 27,
+            Slot::Payload => 28,
+            Slot::Value => 29,
+            Slot::Data => 30,
+            Slot::Result => 31,
+            Slot::Event => 32,
+            Slot::Original => 33,
+            Slot::Parsed => 34,
+            Slot::Fields => 35,
+            Slot::Level => 36,
+            Slot::LogTag => 37,
+            Slot::Partial => 38,
+            Slot::PartialLast => 39,
+            Slot::LineBreak => 40,
+        }
+    }
+
+    fn named(name: &[u8]) -> Option<Self> {
+        let slot = match name {
+            b"protoPayload" => Slot::ProtoPayload,
+            b"logEvents" => Slot::LogEvents,
+            b"kubernetes" => Slot::Kubernetes,
+            b"resourceLogs" => Slot::ResourceLogs,
+            b"records" | b"Records" => Slot::Records,
+            b"properties" => Slot::Properties,
+            b"kinesis" => Slot::Kinesis,
+            b"awslogs" => Slot::AwsLogs,
+            b"events" => Slot::Events,
+            b"results" => Slot::Results,
+            b"values" => Slot::Values,
+            b"body" => Slot::Body,
+            b"data_base64" => Slot::DataBase64,
+            b"hits" => Slot::Hits,
+            b"_source" => Slot::SourceObject,
+            b"streams" => Slot::Streams,
+            b"textPayload" => Slot::TextPayload,
+            b"jsonPayload" => Slot::JsonPayload,
+            b"log" => Slot::Log,
+            b"message" => Slot::Message,
+            b"MESSAGE" => Slot::JournalMessage,
+            b"@message" => Slot::AtMessage,
+            b"full_message" => Slot::FullMessage,
+            b"short_message" => Slot::ShortMessage,
+            b"line" => Slot::Line,
+            b"_raw" => Slot::RawText,
+            b"content" => Slot::Content,
+            b"log_s" => Slot::LogColumn,
+            b"payload" => Slot::Payload,
+            b"value" => Slot::Value,
+            b"data" => Slot::Data,
+            b"result" => Slot::Result,
+            b"event" => Slot::Event,
+            b"original" => Slot::Original,
+            b"log_processed" => Slot::Parsed,
+            b"fields" => Slot::Fields,
+            b"k8s_audit_level" => Slot::Level,
+            b"logtag" => Slot::LogTag,
+            b"partial_message" | b"_partial" => Slot::Partial,
+            b"partial_last" => Slot::PartialLast,
+            b"_LINE_BREAK" => Slot::LineBreak,
+            _ => {
+                let at = TIMES.iter().position(|time| *time == name)?;
+                return u8::try_from(at).ok().map(Slot::Time);
+            }
+        };
+        Some(slot)
+    }
+}
+
+/// Members that hold a record, a line or a list of them, in the order in which they are tried. Of several, the first one that can hold
+/// an event is read: shippers keep the text beside what they parsed.
+pub(super) const CARRIERS: [Slot; 23] = [
+    Slot::Hits,
+    Slot::SourceObject,
+    Slot::Streams,
+    Slot::TextPayload,
+    Slot::JsonPayload,
+    Slot::Log,
+    Slot::Message,
+    Slot::JournalMessage,
+    Slot::AtMessage,
+    Slot::FullMessage,
+    Slot::ShortMessage,
+    Slot::Line,
+    Slot::RawText,
+    Slot::Content,
+    Slot::LogColumn,
+    Slot::Payload,
+    Slot::Value,
+    Slot::Data,
+    Slot::Result,
+    Slot::Event,
+    Slot::Original,
+    Slot::Parsed,
+    Slot::Fields,
+];
+
+/// What an object is, apart from a wrapper.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Content {
+    /// An audit event, or a list of them, or something else that no event is searched for in: the search ends here.
+    Final,
+    #[default]
+    Unknown,
+}
 
 /// The members of a record by which its wrapper is recognized.
-#[derive(Default)]
+#[derive(Clone)]
 pub(super) struct Shape<'a> {
-    pub(super) is_event: bool,
-    pub(super) is_other: bool,
-    pub(super) viaq_level: Option<Raw<'a>>,
-    pub(super) log: Option<Raw<'a>>,
-    pub(super) message: Option<Raw<'a>>,
-    pub(super) kubernetes: Option<Raw<'a>>,
-    pub(super) resource_logs: Option<Raw<'a>>,
-    pub(super) body: Option<Raw<'a>>,
-    pub(super) records: Option<Raw<'a>>,
-    pub(super) log_events: Option<Raw<'a>>,
-    pub(super) awslogs: Option<Raw<'a>>,
-    pub(super) proto_payload: Option<Raw<'a>>,
-    pub(super) data: Option<Raw<'a>>,
-    pub(super) kinesis: Option<Raw<'a>>,
-    pub(super) properties: Option<Raw<'a>>,
-    /// The tags of a container runtime.
-    pub(super) log_tag: Option<Raw<'a>>,
-    /// Whether the line continues in the next record.
-    pub(super) partial: Option<Raw<'a>>,
-    /// Whether the record is the last one of a line.
-    pub(super) partial_last: Option<Raw<'a>>,
+    pub(super) content: Content,
+    slots: [Option<Raw<'a>>; SLOTS],
+    /// An event under another name, as Fluent Bit's `Merge_Log_Key` sets it.
+    merged: Option<Raw<'a>>,
+    /// Another member tells that the record is one of OpenTelemetry.
+    is_log_record: bool,
 }
+
+/// How an audit event starts.
+const EVENT_START: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
 
 impl<'a> Shape<'a> {
     pub(super) fn of(record: Raw<'a>) -> Self {
-        let mut shape = Shape::default();
-        for (key, value) in record.members().map_while(Result::ok) {
-            let text = key.text();
-            let slot = match &*text {
-                b"kind" => {
-                    match value.string().as_deref() {
-                        Some(b"Event") => shape.is_event = true,
-                        Some(_) => shape.is_other = true,
-                        None => {}
-                    }
-                    continue;
-                }
-                b"auditID" => {
-                    shape.is_event = true;
-                    continue;
-                }
-                b"k8s_audit_level" => &mut shape.viaq_level,
-                b"log" => &mut shape.log,
-                b"message" => &mut shape.message,
-                b"kubernetes" => &mut shape.kubernetes,
-                b"resourceLogs" => &mut shape.resource_logs,
-                b"body" => &mut shape.body,
-                b"records" | b"Records" => &mut shape.records,
-                b"logEvents" => &mut shape.log_events,
-                b"awslogs" => &mut shape.awslogs,
-                b"protoPayload" => &mut shape.proto_payload,
-                b"data" => &mut shape.data,
-                b"kinesis" => &mut shape.kinesis,
-                b"properties" => &mut shape.properties,
-                b"logtag" => &mut shape.log_tag,
-                b"partial_message" | b"_partial" => &mut shape.partial,
-                b"partial_last" => &mut shape.partial_last,
-                _ => continue,
+        let mut shape =
+            Shape { content: Content::Unknown, slots: [None; SLOTS], merged: None, is_log_record: false };
+        let (mut kind, mut has_version, mut has_audit_id, mut parts) = (None, false, false, 0);
+        let mut is_shipped = false;
+        let mut cursor = Cursor::new(record.bytes(), b'{');
+        loop {
+            let (name, value) = match cursor.member() {
+                Some(Ok((key, value))) => (key.text(), value),
+                Some(Err(JsonError::Truncated)) => match cursor.truncated_member() {
+                    Some((name, value)) => (Cow::Borrowed(name), value),
+                    None => break,
+                },
+                Some(Err(JsonError::Syntax)) | None => break,
             };
-            // Of repeated members the first counts.
-            slot.get_or_insert(value);
+            match &*name {
+                b"kind" => kind = kind.or(value.string()),
+                b"apiVersion" => has_version |= value.kind() == Type::String,
+                b"auditID" => has_audit_id = true,
+                b"level" | b"stage" | b"verb" | b"requestURI" | b"items" | b"objectRef" => parts += 1,
+                b"severityText"
+                | b"severityNumber"
+                | b"severity_text"
+                | b"attributes"
+                | b"timeUnixNano"
+                | b"observedTimeUnixNano" => shape.is_log_record = true,
+                b"stream" | b"time" | b"@timestamp" | b"date" | b"kubernetes" => is_shipped = true,
+                _ => {}
+            }
+            if let Some(slot) = Slot::named(&name) {
+                // Of repeated members the first counts.
+                shape.slots[slot.index()].get_or_insert(value);
+            } else if shape.merged.is_none()
+                && value.bytes().starts_with(EVENT_START)
+                && !is_request_part(&name)
+            {
+                shape.merged = Some(value);
+            }
+        }
+        if !is_shipped {
+            shape.merged = None;
+        }
+        let is_event = match kind.as_deref() {
+            Some(b"Event" | b"EventList") => has_version || parts > 0 || !shape.has_carrier(),
+            // An object of Kubernetes: a client chose what is in it.
+            Some(_) => has_version,
+            None => false,
+        };
+        if has_audit_id || is_event {
+            shape.content = Content::Final;
         }
         shape
     }
 
-    /// Whether the record is a wrapper.
-    pub(super) fn is_wrapper(&self) -> bool {
-        if self.is_event {
-            return self.viaq_level.is_some();
-        }
-        let is_text = |value: Option<Raw<'_>>| value.is_some_and(|value| value.kind() == Type::String);
-        let is_open = |value: Option<Raw<'_>>| {
-            value.is_some_and(|value| matches!(value.kind(), Type::Object | Type::Array))
-        };
-        !self.is_other
-            && (is_text(self.log)
-                || self.message.is_some()
-                || is_text(self.data)
-                || is_open(self.body)
-                || [
-                    self.resource_logs,
-                    self.records,
-                    self.log_events,
-                    self.awslogs,
-                    self.proto_payload,
-                    self.kinesis,
-                ]
-                .into_iter()
-                .any(is_open)
-                || self.kubernetes.is_some_and(|value| value.get("audit").is_some()))
+    pub(super) fn get(&self, slot: Slot) -> Option<Raw<'a>> {
+        self.slots[slot.index()]
     }
 
-    /// The text of a record that holds a line of a log, if none of its members takes precedence.
-    pub(super) fn container_text(&self) -> Option<Cow<'a, [u8]>> {
-        let others = [
-            self.proto_payload,
-            self.log_events,
-            self.kubernetes.and_then(|kubernetes| kubernetes.get("audit")),
-            self.resource_logs,
-            self.records,
-            self.properties,
-            self.kinesis,
-            self.awslogs,
-            self.body,
-        ];
-        if self.is_event || others.iter().any(Option::is_some) {
+    fn has(&self, slot: Slot, kinds: &[Type]) -> bool {
+        self.get(slot).is_some_and(|value| kinds.contains(&value.kind()))
+    }
+
+    /// Whether a member could hold an event.
+    fn has_carrier(&self) -> bool {
+        const OPEN: &[Type] = &[Type::Object, Type::Array];
+        const TEXT: &[Type] = &[Type::String];
+        let has_own_form = [
+            Slot::ProtoPayload,
+            Slot::LogEvents,
+            Slot::ResourceLogs,
+            Slot::Records,
+            Slot::Kinesis,
+            Slot::AwsLogs,
+            Slot::Events,
+            Slot::Results,
+            Slot::Values,
+            Slot::Hits,
+            Slot::SourceObject,
+            Slot::Streams,
+        ]
+        .into_iter()
+        .any(|slot| self.has(slot, OPEN));
+        has_own_form
+            || self.merged.is_some()
+            || self.has(Slot::DataBase64, TEXT)
+            || self.body().is_some()
+            || self.azure_log().is_some()
+            || self.kubernetes_audit().is_some()
+            || CARRIERS.into_iter().any(|slot| {
+                // A description of a file, and Elastic's description of an event, are objects too.
+                self.get(slot).is_some_and(|value| match value.kind() {
+                    Type::String | Type::Array => true,
+                    Type::Object => !matches!(slot, Slot::Log | Slot::Event) || holds_event(value),
+                    Type::Scalar => false,
+                })
+            })
+    }
+
+    /// Whether the record is a wrapper.
+    pub(super) fn is_wrapper(&self) -> bool {
+        match self.content {
+            Content::Final => self.get(Slot::Level).is_some(),
+            Content::Unknown => self.has_carrier(),
+        }
+    }
+
+    /// The properties of a diagnostic record of Azure.
+    pub(super) fn azure_log(&self) -> Option<Raw<'a>> {
+        self.get(Slot::Properties).filter(|properties| match properties.kind() {
+            Type::Object => properties.get("log").is_some(),
+            Type::String => true,
+            _ => false,
+        })
+    }
+
+    /// The body of a log record of OpenTelemetry. Other records have members of this name that hold what a client sent.
+    pub(super) fn body(&self) -> Option<Raw<'a>> {
+        self.get(Slot::Body).filter(|body| match body.kind() {
+            Type::Object => {
+                self.is_log_record || body.get_all(["stringValue", "kvlistValue"]).iter().any(Option::is_some)
+            }
+            Type::String => self.is_log_record,
+            _ => false,
+        })
+    }
+
+    /// The event that Elastic parsed.
+    pub(super) fn kubernetes_audit(&self) -> Option<Raw<'a>> {
+        self.get(Slot::Kubernetes).and_then(|kubernetes| kubernetes.get("audit"))
+    }
+
+    /// The value of the first member of a time.
+    pub(super) fn time(&self) -> Option<Raw<'a>> {
+        self.slots[FIRST_TIME..FIRST_TIME + TIMES.len()].iter().flatten().next().copied()
+    }
+
+    /// The member that holds an event, or a wrapper of one: the first of [`CARRIERS`] that can.
+    pub(super) fn carrier(&self) -> Option<Raw<'a>> {
+        // A line of a log: what stands beside it was derived from it.
+        let lines = || {
+            let slots = [Slot::Log, Slot::Message, Slot::JournalMessage].into_iter();
+            slots.filter_map(|slot| self.get(slot)).filter(|value| value.kind() == Type::String)
+        };
+        if let Some(line) = lines().find(|line| can_hold_event(*line)).or_else(|| lines().next()) {
+            return Some(line);
+        }
+        let values = || CARRIERS.into_iter().filter_map(|slot| self.get(slot));
+        values()
+            .find(|value| can_hold_event(*value))
+            .or(self.merged)
+            // Then the text says why there is none.
+            .or_else(|| values().find(|value| value.kind() == Type::String))
+            .or_else(|| values().next())
+    }
+
+    /// The text of a record that holds a line of a log.
+    pub(super) fn line(&self) -> Option<Cow<'a, [u8]>> {
+        if self.content == Content::Final || self.has_own_form() {
             return None;
         }
-        // A `log` that is an object describes a file; the text is in `message`.
-        let log = self.log.filter(|log| log.kind() == Type::String);
-        log.or(self.message).and_then(Raw::string)
+        self.carrier().filter(|value| value.kind() == Type::String).map(truncated::string_of)
     }
+
+    /// Whether a member precedes all that hold a line.
+    fn has_own_form(&self) -> bool {
+        [
+            Slot::ProtoPayload,
+            Slot::LogEvents,
+            Slot::ResourceLogs,
+            Slot::Records,
+            Slot::Kinesis,
+            Slot::AwsLogs,
+            Slot::Events,
+            Slot::Results,
+            Slot::Values,
+        ]
+        .into_iter()
+        .any(|slot| self.get(slot).is_some())
+            || self.body().is_some()
+            || self.kubernetes_audit().is_some()
+            || self.azure_log().is_some()
+    }
+}
+
+/// Whether an object is an event or contains one under a known name.
+fn holds_event(object: Raw<'_>) -> bool {
+    const KEYS: [&str; 5] = ["auditID", "kind", "original", "message", "log"];
+    object.get_all(KEYS).iter().any(Option::is_some)
+}
+
+/// Whether a member looks like a record, a list of records, or a line with one.
+fn can_hold_event(value: Raw<'_>) -> bool {
+    match value.kind() {
+        Type::Object => Shape::of(value).can_be_read(),
+        Type::Array => value
+            .items()
+            .next()
+            .and_then(Result::ok)
+            .is_none_or(|first| !matches!(first.kind(), Type::String) || can_hold_event(first)),
+        Type::String => {
+            let text = truncated::string_of(value);
+            let text = text.trim_ascii();
+            matches!(text.first(), Some(b'{' | b'[')) || prefix::strip(text).is_some()
+        }
+        Type::Scalar => false,
+    }
+}
+
+impl Shape<'_> {
+    /// Whether the object is an event or a wrapper.
+    fn can_be_read(&self) -> bool {
+        self.content == Content::Final || self.has_carrier()
+    }
+}
+
+/// Whether a member is named as what a client sent: an event in it is none of the apiserver.
+fn is_request_part(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    [&b"request"[..], b"response", b"body", b"header", b"param", b"query", b"arg", b"input", b"object"]
+        .iter()
+        .any(|word| memchr::memmem::find(&name, word).is_some())
 }

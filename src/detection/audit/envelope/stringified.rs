@@ -18,12 +18,32 @@ pub(super) fn may_be_in(text: &[u8]) -> bool {
 
 /// Replaces the strings. `None` if there are none, or the event is malformed.
 pub(super) fn expand(event: &[u8]) -> Option<Vec<u8>> {
+    let objects = [Member::RequestObject, Member::ResponseObject];
+    expand_members(event, |member| objects.contains(&member))
+}
+
+/// Replaces the strings of all members that hold an object or a list: some log stores know texts alone.
+pub(super) fn expand_all(event: &[u8]) -> Option<Vec<u8>> {
+    const OPEN: [Member; 8] = [
+        Member::User,
+        Member::ImpersonatedUser,
+        Member::SourceIps,
+        Member::ObjectRef,
+        Member::ResponseStatus,
+        Member::RequestObject,
+        Member::ResponseObject,
+        Member::Annotations,
+    ];
+    expand_members(event, |member| OPEN.contains(&member))
+}
+
+fn expand_members(event: &[u8], is_open: impl Fn(Member) -> bool) -> Option<Vec<u8>> {
     let mut objects = Vec::new();
     let mut cursor = Cursor::new(event, b'{');
     while let Some(member) = cursor.member() {
         let Ok((key, value)) = member else { break };
         if value.kind() == Type::String
-            && matches!(Member::named(&key.text()), Some(Member::RequestObject | Member::ResponseObject))
+            && Member::named(&key.text()).is_some_and(&is_open)
             && let Some(text) = value.string()
             && is_whole(&text)
         {

@@ -4,7 +4,9 @@ use serde_json::json;
 use super::*;
 
 fn unwrapped(text: &str) -> Option<String> {
-    Unwrapper::new(1 << 20).unwrap(text.as_bytes()).map(|plain| String::from_utf8(plain).unwrap())
+    Unwrapper::new(1 << 20)
+        .unwrap(text.as_bytes())
+        .map(|plain| String::from_utf8(plain.bytes().to_vec()).unwrap())
 }
 
 const EVENT: &str =
@@ -18,7 +20,7 @@ fn leaves_raw_events_alone() {
         format!("[{EVENT},\n{EVENT}]"),
         format!(r#"{{"kind":"EventList","items":[{EVENT}]}}"#),
         r#"{"auditID":"a","message":"x"}"#.to_owned(),
-        r#"{"kind":"Pod","message":"x"}"#.to_owned(),
+        r#"{"kind":"Pod","apiVersion":"v1","message":"x"}"#.to_owned(),
         "no JSON\n".to_owned(),
         String::new(),
     ] {
@@ -61,7 +63,7 @@ fn limits_nested_wrappers() {
     assert_eq!(unwrapped(&text).unwrap(), format!("{EVENT}\n"));
     let text = (0..12).fold("{}".to_owned(), |text, _| wrap(&text));
     let mut unwrapper = Unwrapper::new(1 << 20);
-    assert_eq!(unwrapper.unwrap(text.as_bytes()).unwrap(), b"");
+    assert_eq!(unwrapper.unwrap(text.as_bytes()).unwrap().bytes(), b"");
     assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::TOO_DEEP, 1)]));
 }
 
@@ -69,13 +71,13 @@ fn limits_nested_wrappers() {
 fn reads_empty_and_compressed_messages() {
     use std::io::Write as _;
     let mut unwrapper = Unwrapper::new(1 << 20);
-    assert_eq!(unwrapper.unwrap_message(b" "), Some(Vec::new()));
+    assert_eq!(unwrapper.unwrap_message(b" ").unwrap().bytes(), b"");
     assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::EMPTY, 1)]));
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(EVENT.as_bytes()).unwrap();
     let packed = encoder.finish().unwrap();
-    assert_eq!(unwrapper.unwrap_message(&packed).unwrap(), format!("{EVENT}\n").as_bytes());
-    assert_eq!(unwrapper.unwrap_message(EVENT.as_bytes()), None);
+    assert_eq!(unwrapper.unwrap_message(&packed).unwrap().bytes(), format!("{EVENT}\n").as_bytes());
+    assert!(unwrapper.unwrap_message(EVENT.as_bytes()).is_none());
 }
 
 /// Parts of wrappers.

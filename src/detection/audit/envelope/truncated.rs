@@ -1,50 +1,35 @@
 //! Records whose text ends in the middle.
 //!
-//! Takes the beginning of a record; returns the beginning of the event in it, completed by what an event says twice: where the text
-//! ends before `objectRef`, the object is read from the request URI. A client controls the length of much that precedes
+//! Takes the beginning of a value; returns what there is of it. The beginning of an event is completed by what an event says twice: where
+//! the text ends before `objectRef`, the object is read from the request URI. A client controls the length of much that precedes
 //! `objectRef`, so an event must never be lost for being cut before it.
+
+use std::borrow::Cow;
 
 use super::super::event::Member;
 use super::super::json::{Cursor, JsonError, Raw};
 use super::super::uri::path::Target;
 use crate::text::escape::push_json_string;
 
-/// The event in a wrapper that ends in the middle. `None` if the record is not a wrapper of an event.
-pub(super) fn unwrap(record: &[u8]) -> Option<Vec<u8>> {
-    let mut cursor = Cursor::new(record, b'{');
-    let mut read_to = 0;
-    let mut complete = None;
-    while let Some(member) = cursor.member() {
-        match member {
-            Ok((key, _)) if key.is("kind") || key.is("auditID") => return None,
-            Ok((key, value)) => {
-                if key.is("log") || key.is("message") {
-                    complete = complete.or_else(|| value.string());
-                }
-                read_to = cursor.position();
-            }
-            Err(JsonError::Syntax) => return None,
-            Err(JsonError::Truncated) => break,
-        }
+/// The content of a string, whose text may end in the middle. Empty for other values.
+pub(super) fn string_of(value: Raw<'_>) -> Cow<'_, [u8]> {
+    let Some(inner) = value.bytes().strip_prefix(b"\"") else { return Cow::Borrowed(b"") };
+    match Raw::first(value.bytes()) {
+        Ok(whole) => whole.string().unwrap_or_default(),
+        Err(_) => Cow::Owned(string(inner)),
     }
-    let mut text = match complete {
-        Some(text) => text.into_owned(),
-        None => {
-            // Between two members there is little more than a comma.
-            const MAX_SEPARATOR_LEN: usize = 64;
-            let member = record.get(read_to..)?;
-            let text = [&b"\"log\":\""[..], b"\"message\":\""].into_iter().find_map(|key| {
-                let at = memchr::memmem::find(&member[..member.len().min(MAX_SEPARATOR_LEN)], key)?;
-                member.get(at + key.len()..)
-            })?;
-            string(text)
+}
+
+/// The elements of an array, the last of which may end in the middle.
+pub(super) fn items(list: Raw<'_>) -> impl Iterator<Item = Raw<'_>> {
+    let mut cursor = Cursor::new(list.bytes(), b'[');
+    std::iter::from_fn(move || match cursor.item()? {
+        Ok(item) => Some(item),
+        Err(JsonError::Truncated) => {
+            Some(Raw::assume(cursor.remainder())).filter(|item| !item.bytes().is_empty())
         }
-    };
-    if !text.trim_ascii_start().starts_with(b"{") {
-        return None;
-    }
-    text.push(b'\n');
-    Some(text)
+        Err(JsonError::Syntax) => None,
+    })
 }
 
 /// The content of a string whose text ends in the middle. `text` starts after the opening quote.

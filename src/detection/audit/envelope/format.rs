@@ -1,0 +1,83 @@
+//! The formats that a source can be restricted to.
+
+/// The format of a log: which wrappers its events are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Any wrapper that is recognized, or none.
+    #[default]
+    Auto,
+    /// No wrapper: events as the apiserver writes them.
+    Raw,
+    /// Lines of a container log (Container Runtime Interface).
+    Cri,
+    /// Lines with a header: syslog, the journal, `kubectl logs`, fluentd's files.
+    Text,
+    /// JSON of log shippers and log stores: Fluent Bit, Vector, Filebeat, Loki, Elasticsearch, Splunk and the like.
+    Json,
+    /// Diagnostic records of Azure.
+    Azure,
+    /// CloudWatch Logs: subscriptions, exports, the AWS command line.
+    Cloudwatch,
+    /// Audit log entries of Google Cloud Logging.
+    Google,
+    /// OpenTelemetry logs.
+    Otlp,
+    /// OpenShift's ViaQ.
+    Openshift,
+}
+
+/// A kind of wrapper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrapper {
+    Cri,
+    Text,
+    Json,
+    Azure,
+    Cloudwatch,
+    Google,
+    Otlp,
+    Openshift,
+}
+
+impl Format {
+    /// All formats, with their names in configurations.
+    pub const ALL: [(&'static str, Format); 10] = [
+        ("auto", Format::Auto),
+        ("raw", Format::Raw),
+        ("cri", Format::Cri),
+        ("text", Format::Text),
+        ("json", Format::Json),
+        ("azure", Format::Azure),
+        ("cloudwatch", Format::Cloudwatch),
+        ("google", Format::Google),
+        ("otlp", Format::Otlp),
+        ("openshift", Format::Openshift),
+    ];
+
+    /// The format of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(own, _)| *own == name).map(|(_, format)| format)
+    }
+
+    /// Whether events need no wrapper.
+    pub(super) fn admits_raw(self) -> bool {
+        matches!(self, Format::Auto | Format::Raw)
+    }
+
+    /// Whether an event in this wrapper is of the format.
+    pub(super) fn admits(self, wrapper: Wrapper) -> bool {
+        match self {
+            Format::Auto => true,
+            Format::Raw => false,
+            Format::Cri => wrapper == Wrapper::Cri,
+            Format::Text => wrapper == Wrapper::Text,
+            Format::Json => wrapper == Wrapper::Json,
+            Format::Azure => wrapper == Wrapper::Azure,
+            Format::Cloudwatch => wrapper == Wrapper::Cloudwatch,
+            Format::Google => wrapper == Wrapper::Google,
+            Format::Otlp => wrapper == Wrapper::Otlp,
+            Format::Openshift => wrapper == Wrapper::Openshift,
+        }
+    }
+}

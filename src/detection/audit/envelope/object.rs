@@ -1,0 +1,365 @@
+//! Steps from a JSON object to what it wraps.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::super::json::{Raw, Type};
+use super::context::Context;
+use super::format::{Format, Wrapper};
+use super::partial::{self, CriLine, Piece};
+use super::shape::{Content, Shape, Slot};
+use super::{Output, Unwrapper, annotations, google, otel, skipped, stream, stringified, times, truncated};
+use crate::text::escape::push_json_string;
+
+impl Unwrapper {
+    /// Unwraps an object.
+    pub(super) fn object(&mut self, record: Raw<'_>, depth: usize, context: &Context, out: &mut Output) {
+        let shape = Shape::of(record);
+        if shape.content == Content::Final {
+            return self.event(record, &shape, context, out);
+        }
+        if stream::is_foreign(record) {
+            return self.skip(skipped::OTHER_STREAM);
+        }
+        let mut context = self.describe(record, &shape, context);
+        if let Some(payload) = shape.get(Slot::ProtoPayload) {
+            self.google(record, payload, &context, out);
+        } else if let Some(events) = shape.get(Slot::LogEvents).or(shape.get(Slot::Events)) {
+            context.is_admitted |= self.format == Format::Cloudwatch;
+            self.cloudwatch(record, events, depth, &context, out);
+        } else if let Some(results) = shape.get(Slot::Results).filter(|list| list.kind() == Type::Array) {
+            self.results(results, depth, &context, out);
+        } else if let Some(audit) = shape.kubernetes_audit() {
+            self.value(audit, depth + 1, &self.admit(Wrapper::Json, &context), out);
+        } else if let Some(logs) = shape.get(Slot::ResourceLogs) {
+            self.resource_logs(logs, depth, &context, out);
+        } else if let Some(records) = shape.get(Slot::Records) {
+            self.value(records, depth + 1, &context, out);
+        } else if let Some(properties) = shape.azure_log() {
+            self.azure(record, properties, depth, &context, out);
+        } else if let Some(inner) = shape.get(Slot::Kinesis).or(shape.get(Slot::AwsLogs)) {
+            self.value(inner, depth + 1, &context, out);
+        } else if let Some(values) = shape.get(Slot::Values).filter(|list| list.kind() == Type::Array) {
+            self.loki(values, depth, &self.admit(Wrapper::Json, &context), out);
+        } else if let Some(body) = shape.body() {
+            self.body(body, depth, &self.admit(Wrapper::Otlp, &context), out);
+        } else if let Some(text) = shape.get(Slot::DataBase64).and_then(Raw::string) {
+            self.base64(&text, depth, &self.admit(Wrapper::Json, &context), out);
+        } else {
+            self.carrier(record, &shape, depth, &context, out);
+        }
+    }
+
+    /// Steps into the member that holds a record or a line.
+    fn carrier(
+        &mut self,
+        record: Raw<'_>,
+        shape: &Shape<'_>,
+        depth: usize,
+        context: &Context,
+        out: &mut Output,
+    ) {
+        let Some(carrier) = shape.carrier() else { return self.skip(skipped::OTHER_KIND) };
+        let is_data = shape.get(Slot::Data) == Some(carrier);
+        // Pub/Sub, Kinesis and Firehose carry anything; they make no format.
+        let is_transport = is_data && carrier.kind() == Type::String
+            || carrier.kind() == Type::Object && carrier.get("data").is_some();
+        let inner = if is_transport { context.clone() } else { self.admit(Wrapper::Json, context) };
+        if let Some(bytes) = journal_bytes(carrier) {
+            return self.text(&bytes, depth + 1, &inner, out);
+        }
+        if carrier.kind() != Type::String {
+            return self.value(carrier, depth + 1, &inner, out);
+        }
+        let text = truncated::string_of(carrier);
+        if is_data && !matches!(text.trim_ascii().first(), Some(b'{' | b'[')) {
+            return self.base64(&text, depth, &inner, out);
+        }
+        let piece = Piece::of_record(shape, &text);
+        match CriLine::parse(piece.text) {
+            Some(line) => {
+                let mut inner = self.admit(Wrapper::Cri, &inner);
+                inner.time = times::text(line.time).or(inner.time);
+                let stream = || [&partial::stream_of(record)[..], line.stream].concat();
+                self.piece(stream, line.piece, depth + 1, &inner, out);
+            }
+            None => self.piece(|| partial::stream_of(record), piece, depth + 1, &inner, out),
+        }
+    }
+
+    /// Appends an event, or a list of events, or another object that is left to the reader of events.
+    fn event(&mut self, record: Raw<'_>, shape: &Shape<'_>, context: &Context, out: &mut Output) {
+        let mut context = context.clone();
+        if let Some(openshift) = record.get("openshift") {
+            let name = openshift.get("cluster_id").and_then(Raw::string);
+            context.cluster = name.map(|name| self.cluster_named(&name)).or(context.cluster);
+        }
+        let level = shape.get(Slot::Level);
+        if level.is_some() {
+            context = self.admit(Wrapper::Openshift, &context);
+        }
+        let mut text = match level {
+            Some(level) => {
+                let mut text = Vec::with_capacity(record.bytes().len());
+                push_with_level(record, level, &mut text);
+                text
+            }
+            None => record.compact().into_owned(),
+        };
+        if let Some(plain) = annotations::with_dots(&text) {
+            text = plain;
+        }
+        if let Some(expanded) = stringified::expand_all(&text) {
+            text = expanded;
+        }
+        if let Some(completed) = truncated::with_target(&text) {
+            text = completed;
+        }
+        self.raw(&text, &context, out);
+        out.end_line();
+    }
+
+    /// What a record says about the cluster and the time.
+    fn describe(&mut self, record: Raw<'_>, shape: &Shape<'_>, context: &Context) -> Context {
+        let time = shape.time().and_then(times::of).or(context.time);
+        let cluster = cluster_of(record).map(|name| self.cluster_named(&name));
+        Context { time, cluster: cluster.or_else(|| context.cluster.clone()), ..*context }
+    }
+
+    /// The name of a cluster, shared with the records before if it is the same.
+    fn cluster_named(&mut self, name: &[u8]) -> Arc<[u8]> {
+        match &self.cluster {
+            Some(known) if **known == *name => known.clone(),
+            _ => self.cluster.insert(Arc::from(name)).clone(),
+        }
+    }
+
+    /// Builds the audit event of an entry of Google Cloud Logging.
+    fn google(&mut self, entry: Raw<'_>, payload: Raw<'_>, context: &Context, out: &mut Output) {
+        let is_other = entry
+            .get("logName")
+            .and_then(Raw::string)
+            .is_some_and(|name| memchr::memmem::find(&name, b"cloudaudit.googleapis.com").is_none());
+        if is_other {
+            return self.skip(skipped::OTHER_STREAM);
+        }
+        match google::event(entry, payload) {
+            Ok(event) => {
+                self.raw(&event, &self.admit(Wrapper::Google, context), out);
+                out.end_line();
+            }
+            Err(reason) => self.skip(reason),
+        }
+    }
+
+    /// Unwraps a batch of CloudWatch Logs, or what the AWS command line returns of it. Audit events are in streams of their own.
+    fn cloudwatch(
+        &mut self,
+        record: Raw<'_>,
+        events: Raw<'_>,
+        depth: usize,
+        context: &Context,
+        out: &mut Output,
+    ) {
+        let [kind, stream] = record.get_all(["messageType", "logStream"]);
+        if kind.and_then(Raw::string).as_deref() == Some(b"CONTROL_MESSAGE") {
+            return self.skip(skipped::CONTROL);
+        }
+        let is_other = |stream: Option<Raw<'_>>| {
+            stream.and_then(Raw::string).is_some_and(|stream| !stream::is_apiserver_stream(&stream))
+        };
+        let all_are_other = is_other(stream);
+        for event in truncated::items(events) {
+            let shape = Shape::of(event);
+            if all_are_other || is_other(event.get("logStreamName")) {
+                self.skip(skipped::OTHER_STREAM);
+                continue;
+            }
+            let context = self.describe(event, &shape, context);
+            match shape.get(Slot::Message) {
+                Some(message) => self.value(message, depth + 1, &context, out),
+                None => self.value(event, depth + 1, &context, out),
+            }
+        }
+    }
+
+    /// Unwraps results of a query: of Splunk, which are records, or of CloudWatch Logs Insights, which are lists of fields.
+    fn results(&mut self, results: Raw<'_>, depth: usize, context: &Context, out: &mut Output) {
+        for row in truncated::items(results) {
+            if row.kind() != Type::Array {
+                self.value(row, depth + 1, context, out);
+                continue;
+            }
+            let mut context = self.admit(Wrapper::Cloudwatch, context);
+            let mut message = None;
+            let mut is_other = false;
+            for field in truncated::items(row) {
+                let [name, value] = field.get_all(["field", "value"]);
+                match name.and_then(Raw::string).as_deref() {
+                    Some(b"@message") => message = value,
+                    Some(b"@timestamp") => context.time = value.and_then(times::of).or(context.time),
+                    Some(b"@logStream") => {
+                        is_other = value
+                            .and_then(Raw::string)
+                            .is_some_and(|name| !stream::is_apiserver_stream(&name));
+                    }
+                    Some(b"@log") => {
+                        let name = value.and_then(Raw::string);
+                        let name =
+                            name.as_deref().and_then(of_log_group).map(|name| self.cluster_named(name));
+                        context.cluster = name.or(context.cluster);
+                    }
+                    _ => {}
+                }
+            }
+            match message {
+                _ if is_other => self.skip(skipped::OTHER_STREAM),
+                Some(message) => self.value(message, depth + 1, &context, out),
+                None => self.skip(skipped::OTHER_KIND),
+            }
+        }
+    }
+
+    /// Unwraps lines of Loki: pairs of a time and a line.
+    fn loki(&mut self, values: Raw<'_>, depth: usize, context: &Context, out: &mut Output) {
+        for pair in truncated::items(values) {
+            let mut pair = truncated::items(pair);
+            let time = pair.next().and_then(times::of);
+            match pair.next() {
+                Some(line) => {
+                    let context = Context { time: time.or(context.time), ..context.clone() };
+                    self.value(line, depth + 1, &context, out);
+                }
+                None => self.skip(skipped::OTHER_KIND),
+            }
+        }
+    }
+
+    /// Unwraps a diagnostic record of Azure. Its properties may be a string of JSON.
+    fn azure(
+        &mut self,
+        record: Raw<'_>,
+        properties: Raw<'_>,
+        depth: usize,
+        context: &Context,
+        out: &mut Output,
+    ) {
+        let category = record.get("category").and_then(Raw::string).unwrap_or_default();
+        if !category.is_empty() && !matches!(&*category, b"kube-audit" | b"kube-audit-admin") {
+            return self.skip(skipped::OTHER_KIND);
+        }
+        let text = properties.string();
+        let properties = text.as_deref().map_or(properties, Raw::assume);
+        let [log, pod] = properties.get_all(["log", "pod"]);
+        let is_other = pod.and_then(Raw::string).is_some_and(|pod| !pod.starts_with(b"kube-apiserver"));
+        match log {
+            _ if is_other => self.skip(skipped::OTHER_STREAM),
+            Some(log) if log.string().is_some_and(|log| log.starts_with(b"skipped-too-big")) => {
+                self.skip(skipped::TOO_BIG);
+            }
+            Some(log) => self.value(log, depth + 1, &self.admit(Wrapper::Azure, context), out),
+            None => self.skip(skipped::OTHER_KIND),
+        }
+    }
+
+    /// Unwraps logs of OpenTelemetry: resources, scopes, records.
+    fn resource_logs(&mut self, logs: Raw<'_>, depth: usize, context: &Context, out: &mut Output) {
+        for resource in truncated::items(logs) {
+            let attributes = resource.path(&["resource", "attributes"]);
+            let is_other = attributes.is_some_and(stream::is_foreign_resource);
+            let mut context = context.clone();
+            let name = attributes.and_then(|attributes| otel::text_attribute(attributes, "k8s.cluster.name"));
+            context.cluster = name.map(|name| self.cluster_named(&name)).or(context.cluster);
+            let scopes = resource.get("scopeLogs").into_iter().flat_map(truncated::items);
+            for record in scopes.filter_map(|scope| scope.get("logRecords")).flat_map(truncated::items) {
+                let is_other = is_other || record.get("attributes").is_some_and(stream::is_foreign_resource);
+                match record.get("body") {
+                    _ if is_other => self.skip(skipped::OTHER_STREAM),
+                    Some(_) => self.value(record, depth + 1, &context, out),
+                    None => self.skip(skipped::OTHER_KIND),
+                }
+            }
+        }
+    }
+
+    /// Unwraps the body of an OpenTelemetry log record: a string, or the members of an event as a list of keys and values.
+    fn body(&mut self, body: Raw<'_>, depth: usize, context: &Context, out: &mut Output) {
+        let [text, list] = body.get_all(["stringValue", "kvlistValue"]);
+        match (text, list) {
+            (Some(text), _) => self.value(text, depth + 1, context, out),
+            (None, Some(_)) => {
+                let mut event = Vec::new();
+                if otel::push_any_value(body, 0, &mut event) {
+                    self.text(&event, depth + 1, context, out);
+                } else {
+                    self.skip(skipped::TOO_DEEP);
+                }
+            }
+            // Some exporters write the body without its type.
+            _ => self.value(body, depth + 1, context, out),
+        }
+    }
+}
+
+/// The text of a field of the journal that is not UTF-8: a list of bytes.
+fn journal_bytes(value: Raw<'_>) -> Option<Vec<u8>> {
+    let mut items = (value.kind() == Type::Array).then(|| value.items())?.map_while(Result::ok).peekable();
+    if items.peek()?.kind() != Type::Scalar {
+        return None;
+    }
+    items.map(|item| std::str::from_utf8(item.bytes()).ok()?.parse().ok()).collect()
+}
+
+/// The name of the cluster in a record of a cloud.
+fn cluster_of(record: Raw<'_>) -> Option<Vec<u8>> {
+    let [log_group, resource_id, resource, orchestrator, log] =
+        record.get_all(["logGroup", "resourceId", "resource", "orchestrator", "@log"]);
+    let text = |value: Option<Raw<'_>>| value.and_then(Raw::string).map(Cow::into_owned);
+    if let Some(name) = text(log_group.or(log)).as_deref().and_then(of_log_group) {
+        return Some(name.to_vec());
+    }
+    if let Some(name) = text(resource_id).as_deref().and_then(of_resource_id) {
+        return Some(name.to_vec());
+    }
+    let name = resource
+        .and_then(|resource| resource.path(&["labels", "cluster_name"]))
+        .or(orchestrator.and_then(|orchestrator| orchestrator.path(&["cluster", "name"])));
+    text(name).filter(|name| !name.is_empty())
+}
+
+/// Of `/aws/eks/NAME/cluster`, with the number of the account before it or not.
+fn of_log_group(group: &[u8]) -> Option<&[u8]> {
+    const START: &[u8] = b"/aws/eks/";
+    let at = memchr::memmem::find(group, START)?;
+    let name = group[at + START.len()..].strip_suffix(b"/cluster")?;
+    (!name.is_empty() && !name.contains(&b'/')).then_some(name)
+}
+
+/// Of `/subscriptions/…/providers/Microsoft.ContainerService/managedClusters/NAME`, in any case.
+fn of_resource_id(id: &[u8]) -> Option<&[u8]> {
+    let mut parts = id.split(|byte| *byte == b'/');
+    parts.find(|part| {
+        [&b"managedclusters"[..], b"connectedclusters"].iter().any(|name| part.eq_ignore_ascii_case(name))
+    })?;
+    parts.next().filter(|name| !name.is_empty())
+}
+
+/// Appends an event with its audit level, which ViaQ moved to another member.
+fn push_with_level(event: Raw<'_>, level: Raw<'_>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    let mut is_first = true;
+    let mut has_level = false;
+    for (key, value) in event.members().map_while(Result::ok) {
+        if key.is("k8s_audit_level") {
+            continue;
+        }
+        if !std::mem::take(&mut is_first) {
+            out.push(b',');
+        }
+        push_json_string(&key.text(), out);
+        out.push(b':');
+        let is_level = key.is("level") && !std::mem::replace(&mut has_level, true);
+        out.extend_from_slice(&if is_level { level } else { value }.compact());
+    }
+    out.push(b'}');
+}
