@@ -169,11 +169,13 @@ fn static_labels_are_in_the_alert_and_in_its_fields() {
         path
     };
     write("rules.yaml", common::RULE);
+    let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let config = write(
         "pullwatch.yaml",
         &format!(
-            "state_dir: {0}/state\nrules: {0}/rules.yaml\nlabels: {{cluster: prod-eu, team: '${{TEAM}}'}}\nsources: [{{type: stdin}}]\nserver: false\nsinks: [{{type: stdout, format: json}}]\n",
-            dir.path().display()
+            "state_dir: {0}/state\nrules: {0}/rules.yaml\nlabels: {{cluster: prod-eu, team: '${{TEAM}}'}}\nsources: [{{type: stdin}}]\nserver: false\nsinks: [{{type: stdout, format: json}}, {{type: file, path: {0}/text, format: text}}, {{type: syslog, address: 'udp://{1}', format: cef}}]\n",
+            dir.path().display(),
+            receiver.local_addr().unwrap(),
         ),
     );
     let mut child = pullwatch()
@@ -192,11 +194,20 @@ fn static_labels_are_in_the_alert_and_in_its_fields() {
         assert_eq!(members["team"], "registry", "{}", found[0]);
     }
 
+    let text = std::fs::read_to_string(dir.path().join("text")).unwrap();
+    assert!(text.trim_end().ends_with(" [cluster=prod-eu team=registry]"), "{text}");
+    let mut datagram = [0; 4096];
+    let length = receiver.recv(&mut datagram).unwrap();
+    let message = String::from_utf8_lossy(&datagram[..length]).into_owned();
+    assert!(message.contains(r#" cluster="prod-eu" team="registry"]"#), "{message}");
+    assert!(message.contains(" pullwatchCluster=prod-eu pullwatchTeam=registry"), "{message}");
+
     for (labels, message) in [
         ("{actor: x}", "reserved"),
         ("{severity: x}", "reserved"),
         ("{a-b: x}", "invalid label name"),
         ("{a: ''}", "invalid value"),
+        ("{sink: x}\nmetrics: {labels: true}", "have a label"),
     ] {
         let config = write("bad.yaml", &format!("labels: {labels}\n"));
         let output = pullwatch().args(["config", "check"]).arg(config).output().unwrap();

@@ -55,10 +55,16 @@ impl Daemon {
     }
 
     fn get(&self, path: &str) -> String {
+        String::from_utf8(self.get_with(path, "")).unwrap()
+    }
+
+    /// Sends a request with these headers, each with a line break.
+    fn get_with(&self, path: &str, headers: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
         answer
     }
 
@@ -104,6 +110,49 @@ fn reports_a_read_log_in_gauges_and_counters() {
         assert!(value(zero).abs() < f64::EPSILON, "{zero}");
     }
     assert!(daemon.get("/readyz").contains(r#""ok":true"#));
+}
+
+#[test]
+fn counts_exposures_by_actor_and_by_credential() {
+    let daemon = Daemon::start();
+    let mut metrics = BTreeMap::new();
+    wait_for("the log is read", || {
+        metrics = daemon.metrics();
+        metrics[r#"pullwatch_source_bytes_total{source="audit"}"#] >= daemon.log_size
+    });
+    let sum = |name: &str, label: &str| {
+        let series = metrics.iter().filter(|(series, _)| series.starts_with(name) && series.contains(label));
+        series.map(|(_, value)| value).sum::<f64>()
+    };
+    assert!(sum("pullwatch_actor_exposures_total{", r#"actor="mallory""#) > 1.0, "{metrics:#?}");
+    assert!(sum("pullwatch_credential_exposures_total{", r#"namespace="production""#) > 1.0, "{metrics:#?}");
+    assert!(
+        sum("pullwatch_actor_exposures_total{", "") >= sum("pullwatch_actor_exposures_total{", "mallory")
+    );
+    assert!((metrics[r#"pullwatch_source_up{source="audit"}"#] - 1.0).abs() < f64::EPSILON);
+    fs::remove_file(daemon.folder.path().join("audit.log")).unwrap();
+    wait_for("the source is down", || daemon.metrics()[r#"pullwatch_source_up{source="audit"}"#] < 1.0);
+}
+
+#[test]
+fn metrics_are_compressed_and_in_openmetrics_on_request() {
+    let daemon = Daemon::start();
+    let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n";
+    let answer = String::from_utf8(daemon.get_with("/metrics", accept)).unwrap();
+    assert!(answer.contains("application/openmetrics-text; version=1.0.0; charset=utf-8"), "{answer}");
+    assert!(answer.trim_end().ends_with("# EOF") && answer.contains("# TYPE pullwatch_store_errors counter"));
+    let plain = daemon.get("/metrics");
+    assert!(plain.contains("text/plain; version=0.0.4") && !plain.contains("# EOF"));
+
+    let answer = daemon.get_with("/metrics", "Accept-Encoding: gzip, deflate\r\n");
+    let head = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+    let headers = String::from_utf8_lossy(&answer[..head]).to_lowercase();
+    assert!(headers.contains("content-encoding: gzip"), "{headers}");
+    let start = answer.windows(2).position(|magic| magic == [0x1f, 0x8b]).unwrap();
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&answer[start..]).read_to_string(&mut text).unwrap();
+    assert!(text.contains("pullwatch_build_info"), "{text}");
+    assert!(answer.len() * 3 < plain.len(), "{} of {}", answer.len(), plain.len());
 }
 
 #[test]

@@ -56,6 +56,7 @@ impl ConsumerObserver for Observer {
     }
 
     fn trouble(&self, what: Option<String>) {
+        self.metrics.set_up(what.is_none());
         self.status.set_source_problem(&self.source, what);
     }
 }

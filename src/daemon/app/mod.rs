@@ -28,7 +28,7 @@ pub(crate) use rules::RuleLoader;
 pub(crate) use signals::Signals;
 
 use crate::daemon::config::Config;
-use crate::daemon::metrics::Metrics;
+use crate::daemon::metrics::{self, Metrics};
 use crate::daemon::pipeline::{Handles, Message, Pipeline, Rules, Status};
 use crate::daemon::source::kafka::Consumer;
 use crate::daemon::store::{self, Cursor, Start, Store};
@@ -65,7 +65,7 @@ pub(crate) async fn run(
         config,
         state_dir,
         handles: Handles {
-            metrics: Metrics::new(&source_names)?,
+            metrics: Metrics::with_settings(&source_names, &metrics_settings(config))?,
             status: Arc::new(Status::default()),
             should_stop: Arc::new(AtomicBool::new(false)),
             wake_pending: Arc::new(AtomicBool::new(false)),
@@ -134,6 +134,13 @@ pub(crate) async fn run(
         );
     }
     Ok(())
+}
+
+fn metrics_settings(config: &Config) -> metrics::Settings {
+    metrics::Settings {
+        identities: config.metrics.identities,
+        labels: if config.metrics.labels { config.labels.clone() } else { Vec::new() },
+    }
 }
 
 /// Removes the cursors of sinks that are no longer configured, which would count as a backlog.

@@ -66,6 +66,7 @@ pub const SECTIONS: &[&Section] = &[
     &SYSLOG_SINK,
     &CLIENT_TLS,
     &SERVER,
+    &METRICS,
     &SERVER_TLS,
     &STORE,
 ];
@@ -129,6 +130,7 @@ pub(crate) const ROOT: Section = Section {
         ),
         key("sinks", "sequence", "[{type: stdout}]", "Receivers of alerts, see `sinks[]`."),
         key("server", "mapping or `false`", "", "HTTP server, see `server`; `false` disables it."),
+        key("metrics", "mapping", "", "Names and labels in metrics, see `metrics`."),
         key("store", "mapping", "", "Retention of stored alerts, see `store`."),
     ],
     includes: &[],
@@ -548,6 +550,23 @@ pub(crate) const SERVER_TLS: Section = Section {
     includes: &[],
 };
 
+pub(crate) const METRICS: Section = Section {
+    path: "metrics",
+    name: "`metrics`",
+    description: "What `/metrics` contains.",
+    keys: &[
+        key(
+            "identities",
+            "boolean",
+            "true",
+            "Whether metrics name actors and credentials (`pullwatch_actor_exposures_total`, `pullwatch_credential_exposures_total`, \
+             `pullwatch_credential_last_rotation_timestamp_seconds`).",
+        ),
+        key("labels", "boolean", "false", "Whether every metric has the static `labels`."),
+    ],
+    includes: &[],
+};
+
 pub(crate) const STORE: Section = Section {
     path: "store",
     name: "`store`",
@@ -593,7 +612,7 @@ mod tests {
                 format!("sinks: [{{type: http, url: 'http://a', body: array, batch: {{{entry}}}}}]")
             }
             "sinks[].tls" => format!("sinks: [{{type: http, url: 'https://a', tls: {{{entry}}}}}]"),
-            "server" | "store" => format!("{}: {{{entry}}}", section.path),
+            "server" | "store" | "metrics" => format!("{}: {{{entry}}}", section.path),
             "server.tls and sources[].tls" => format!("server: {{tls: {{certificate: c, key: k, {entry}}}}}"),
             path => match path.split_once(" with type: ").unwrap() {
                 ("sources[]", "kafka") => source(kafka),

@@ -37,6 +37,8 @@ pub struct Config {
     pub labels: Vec<(String, String)>,
     /// Keys `max_string` and `max_alert`.
     pub limits: Limits,
+    /// What metrics contain.
+    pub metrics: Metrics,
     pub sources: Vec<Source>,
     pub sinks: Vec<SinkConfig>,
     /// `None` if disabled (`server: false`).
@@ -59,10 +61,26 @@ impl Default for Config {
                 log: LogContext::default(),
                 kind: SourceKind::File(FileSource::default()),
             }],
+            metrics: Metrics::default(),
             sinks: vec![SinkConfig { dead_letter: Some(DeadLetter::default()), ..SinkConfig::default() }],
             server: Some(Server::default()),
             store: Store::default(),
         }
+    }
+}
+
+/// What metrics contain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Whether names of users and credentials are label values.
+    pub identities: bool,
+    /// Whether all metrics have the static labels.
+    pub labels: bool,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics { identities: true, labels: false }
     }
 }
 

@@ -14,6 +14,11 @@ pub(crate) struct KafkaMetrics {
 }
 
 impl KafkaMetrics {
+    /// Sets whether the consumer is connected.
+    pub(crate) fn set_up(&self, is_up: bool) {
+        self.metrics.set_source_up(&self.source, is_up);
+    }
+
     pub(crate) fn new(metrics: Arc<Metrics>, source: &str) -> Self {
         let all = &metrics.instruments;
         for counter in [&all.kafka_messages, &all.kafka_empty] {

@@ -4,23 +4,29 @@
 //! [`TABLE`] lists all metrics with their labels.
 //!
 //! Label values come from closed sets: names of sources, sinks and rules are in the configuration; reasons and codes are constants.
-//! There are two exceptions: namespace and name of at most [`MAX_ROTATIONS`] registry credentials, each cut to a bounded length, and
-//! the topics that Kafka assigned to this process. No other value out of an event may become a label.
+//! The exceptions are bounded in number and length: namespace and name of at most [`MAX_ROTATIONS`] registry credentials, credentials
+//! and actors of at most [`MAX_SERIES`] exposures each, and the topics that Kafka assigned to this process. No other value out of an
+//! event may become a label, and these only if [`Settings::identities`] is set.
 //!
 //! Series are created at 0 on start, so that the first failure is an increase.
 
+mod exposition;
+mod identities;
 mod kafka;
 mod observers;
 mod process;
 mod rotations;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
+pub use exposition::Exposition;
+pub(crate) use identities::Exposed;
+pub use identities::MAX_SERIES;
 pub(crate) use kafka::KafkaMetrics;
 pub use observers::{ListenerMetrics, WebhookMetrics};
 pub use rotations::MAX_ROTATIONS;
@@ -30,6 +36,7 @@ use crate::daemon::time::since_epoch;
 use crate::detection::alert::Priority;
 use crate::detection::audit::envelope::skipped;
 use crate::detection::detector::{Stats, evicted, malformed, truncated};
+use identities::{Identities, REST};
 use process::ProcessMetrics;
 use rotations::Rotations;
 use table::Instruments;
@@ -133,12 +140,29 @@ pub struct RuleNames {
     pub version: String,
 }
 
+/// What may be exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether names of users and credentials are label values.
+    pub identities: bool,
+    /// Constant labels of all metrics, as names and values.
+    pub labels: Vec<(String, String)>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { identities: true, labels: Vec::new() }
+    }
+}
+
 /// All metrics of the daemon.
 pub struct Metrics {
     registry: Registry,
     instruments: Instruments,
     rules: RwLock<RuleNames>,
     rotations: Mutex<Rotations>,
+    /// `None` if names must not be label values.
+    identities: Option<Mutex<Identities>>,
     process: ProcessMetrics,
 }
 
@@ -158,13 +182,23 @@ impl Metrics {
     /// # Errors
     /// If the table holds an invalid or a duplicate name, which a test excludes.
     pub fn new(sources: &[String]) -> Result<Arc<Self>, prometheus::Error> {
-        let registry = Registry::new();
+        Self::with_settings(sources, &Settings::default())
+    }
+
+    /// Registers all metrics and creates the series of these sources.
+    ///
+    /// # Errors
+    /// If the table holds an invalid or a duplicate name, or a constant label has the name of another label.
+    pub fn with_settings(sources: &[String], settings: &Settings) -> Result<Arc<Self>, prometheus::Error> {
+        let labels: HashMap<String, String> = settings.labels.iter().cloned().collect();
+        let registry = Registry::new_custom(None, (!labels.is_empty()).then_some(labels))?;
         let instruments = Instruments::register(&registry)?;
         let metrics = Metrics {
             registry,
             instruments,
             rules: RwLock::default(),
             rotations: Mutex::default(),
+            identities: settings.identities.then(Mutex::default),
             process: ProcessMetrics::default(),
         };
         metrics.start(sources);
@@ -189,6 +223,7 @@ impl Metrics {
             for counter in [&all.events, &all.bytes, &all.source_errors] {
                 counter.with_label_values(&[source]).reset();
             }
+            all.source_up.with_label_values(&[source]).set(1);
             all.lag_bytes.with_label_values(&[source]).set(0);
             all.lag_seconds.with_label_values(&[source]).set(0.0);
             for (_, reason) in MALFORMED {
@@ -200,6 +235,10 @@ impl Metrics {
             for (_, reason) in TRUNCATED {
                 all.truncated.with_label_values(&[source, reason]).reset();
             }
+        }
+        if self.identities.is_some() {
+            all.credential_exposures.with_label_values(&[REST; 4]).reset();
+            all.actor_exposures.with_label_values(&[REST; 3]).reset();
         }
         for (_, kind) in EVICTIONS {
             all.evictions.with_label_values(&[kind]).reset();
@@ -222,6 +261,11 @@ impl Metrics {
 
     pub(crate) fn source_error(&self, source: &str) {
         self.instruments.source_errors.with_label_values(&[source]).inc();
+    }
+
+    /// Sets whether a source is readable or connected.
+    pub(crate) fn set_source_up(&self, source: &str, is_up: bool) {
+        self.instruments.source_up.with_label_values(&[source]).set(i64::from(is_up));
     }
 
     /// Adds what a detector counted in the records of this source since the last call
@@ -280,6 +324,17 @@ impl Metrics {
         }
     }
 
+    /// Counts an event that exposed registry credentials.
+    pub(crate) fn exposed(&self, exposed: &Exposed) {
+        let Some(identities) = &self.identities else { return };
+        let mut identities = identities.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = &self.instruments;
+        all.actor_exposures.with_label_values(&identities.actor(exposed)).inc();
+        for secret in &exposed.secrets {
+            all.credential_exposures.with_label_values(&identities.credential(secret, exposed)).inc();
+        }
+    }
+
     pub(crate) fn set_tracked(&self, kind: TrackedKind, count: usize) {
         self.instruments.tracked.with_label_values(&[kind.label()]).set(int(count as u64));
     }
@@ -287,6 +342,9 @@ impl Metrics {
     /// Records that a registry credential was written at this time (nanoseconds since 1970-01-01T00:00:00Z). Beyond
     /// [`MAX_ROTATIONS`] credentials, the one with the oldest time is evicted.
     pub(crate) fn credential_rotated(&self, namespace: &str, secret: &str, time: i64) {
+        if self.identities.is_none() {
+            return;
+        }
         let mut rotations = self.rotations.lock().unwrap_or_else(PoisonError::into_inner);
         let all = &self.instruments;
         let change = rotations.rotated(namespace, secret, time);
@@ -369,6 +427,14 @@ impl Metrics {
             tracing::error!(%error, "failed to encode metrics");
         }
         String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Renders all metrics in a format.
+    pub fn render_as(&self, format: Exposition) -> String {
+        match format {
+            Exposition::Text => self.render(),
+            Exposition::OpenMetrics => exposition::to_open_metrics(&self.render()),
+        }
     }
 }
 

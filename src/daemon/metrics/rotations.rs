@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::identities::label_value;
+
 /// Upper bound of exported credentials: each is a time series.
 pub const MAX_ROTATIONS: usize = 1000;
 
@@ -23,21 +25,9 @@ pub(super) struct Change {
     pub(super) evicted: Option<Name>,
 }
 
-/// Returns a label value out of a name in an event, which an attacker may choose freely: no control characters, bounded length.
-fn label_value(name: &str) -> String {
-    let mut value = String::new();
-    for letter in name.chars().filter(|letter| !letter.is_control()) {
-        if value.len() + letter.len_utf8() > MAX_NAME_LEN {
-            break;
-        }
-        value.push(letter);
-    }
-    value
-}
-
 impl Rotations {
     pub(super) fn rotated(&mut self, namespace: &str, secret: &str, time: i64) -> Change {
-        let name = (label_value(namespace), label_value(secret));
+        let name = (label_value(namespace, MAX_NAME_LEN), label_value(secret, MAX_NAME_LEN));
         let mut change = Change::default();
         if let Some(known) = self.times.get_mut(&name) {
             // Events may arrive out of order: the newest time wins.
@@ -66,6 +56,8 @@ impl Rotations {
     }
 
     pub(super) fn deleted(&mut self, namespace: &str, secret: &str) -> Option<Name> {
-        self.times.remove_entry(&(label_value(namespace), label_value(secret))).map(|(name, _)| name)
+        self.times
+            .remove_entry(&(label_value(namespace, MAX_NAME_LEN), label_value(secret, MAX_NAME_LEN)))
+            .map(|(name, _)| name)
     }
 }

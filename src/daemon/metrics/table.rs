@@ -154,6 +154,8 @@ metrics! {
         "Events evaluated with parts missing, by reason.";
     source_errors: counter "pullwatch_source_errors_total" ["source"]
         "Read errors, such as a file that cannot be opened or a lost connection.";
+    source_up: gauge "pullwatch_source_up" ["source"]
+        "1 if the source is readable or connected, otherwise 0.";
     lag_bytes: gauge "pullwatch_source_lag_bytes" ["source"]
         "Bytes available and not yet read.";
     lag_seconds: seconds "pullwatch_source_lag_seconds" ["source"]
@@ -172,6 +174,10 @@ metrics! {
         "Cluster objects tracked, by kind.";
     rotation: seconds "pullwatch_credential_last_rotation_timestamp_seconds" ["namespace", "secret"]
         "Unix time at which a registry credential was last seen written. At most 1000 credentials, the newest.";
+    credential_exposures: counter "pullwatch_credential_exposures_total" ["namespace", "secret", "exposure", "verb"]
+        "Events with an alert that exposed a registry credential, by credential. At most 1000 series; others count as _other_.";
+    actor_exposures: counter "pullwatch_actor_exposures_total" ["actor", "exposure", "verb"]
+        "Events with an alert that exposed registry credentials, by actor. At most 1000 series; others count as _other_.";
     rules_loaded: gauge "pullwatch_rules_loaded" []
         "Rules and correlations loaded.";
     rule_set: gauge "pullwatch_rule_set_info" ["version"]

@@ -14,6 +14,7 @@ fn metrics_with_all_series() -> Arc<Metrics> {
         version: "abc".to_owned(),
     });
     metrics.credential_rotated("default", "regcred", 1_790_000_000_000_000_000);
+    metrics.exposed(&exposed("alice", "prod/regcred"));
     let _ = WebhookMetrics::new(metrics.clone(), "hook");
     KafkaMetrics::new(metrics.clone(), "kafka").lag("audit", 0, 1);
     let _ = ListenerMetrics::new(metrics.clone(), &["/metrics"]);
@@ -153,4 +154,55 @@ fn a_webhook_source_has_its_series() {
     assert!(text.contains(r#"pullwatch_webhook_requests_total{code="200",source="hook"} 0"#));
     assert!(text.contains(r#"pullwatch_source_bytes_total{source="hook"} 10"#));
     assert!(text.contains(r#"pullwatch_webhook_duplicate_events_total{source="hook"} 3"#));
+}
+
+fn exposed(actor: &str, secret: &str) -> Exposed {
+    Exposed {
+        actor: actor.to_owned(),
+        kind: crate::detection::registry::ExposureKind::Payload,
+        verb: "get".to_owned(),
+        secrets: vec![secret.to_owned()],
+    }
+}
+
+#[test]
+fn exposures_beyond_the_limit_share_a_series_and_none_is_reset() {
+    let metrics = metrics();
+    for i in 0..2500 {
+        metrics.exposed(&exposed(&format!("user-{i}"), &format!("ns/secret-{i}")));
+    }
+    metrics.exposed(&exposed("user-0", "ns/secret-0"));
+    let text = metrics.render();
+    let series = |name: &str| text.matches(&format!("\npullwatch_{name}_exposures_total{{")).count();
+    assert_eq!((series("credential"), series("actor")), (MAX_SERIES + 1, MAX_SERIES + 1));
+    for line in [
+        r#"pullwatch_actor_exposures_total{actor="user-0",exposure="payload",verb="get"} 2"#,
+        r#"pullwatch_actor_exposures_total{actor="_other_",exposure="_other_",verb="_other_"} 1500"#,
+        r#"pullwatch_credential_exposures_total{exposure="payload",namespace="ns",secret="secret-0",verb="get"} 2"#,
+        r#"pullwatch_credential_exposures_total{exposure="_other_",namespace="_other_",secret="_other_",verb="_other_"} 1500"#,
+    ] {
+        assert!(text.contains(line), "{line}");
+    }
+}
+
+#[test]
+fn names_can_be_left_out_and_labels_added() {
+    let settings = Settings { identities: false, labels: vec![("cluster".to_owned(), "prod-eu".to_owned())] };
+    let metrics = Metrics::with_settings(&["audit".to_owned()], &settings).unwrap();
+    metrics.exposed(&exposed("alice", "prod/regcred"));
+    metrics.credential_rotated("prod", "regcred", 1);
+    let text = metrics.render();
+    assert!(!text.contains("alice") && !text.contains("regcred"), "{text}");
+    let series: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(series.len() > 30 && series.iter().all(|line| line.contains(r#"cluster="prod-eu""#)), "{text}");
+}
+
+#[test]
+fn verbs_and_names_that_clients_choose_are_bounded() {
+    let metrics = metrics();
+    let hostile = Exposed { verb: "x".repeat(5000), ..exposed(&"é\n".repeat(3000), &"y".repeat(5000)) };
+    metrics.exposed(&hostile);
+    let text = metrics.render();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains(r#"verb="other""#)).collect();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.len() < 800), "{lines:?}");
 }

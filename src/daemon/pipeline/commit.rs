@@ -97,6 +97,11 @@ impl Pipeline {
         {
             self.handles.metrics.alert_stored(*rule, *time);
         }
+        for (alert, exposed) in &output.exposed {
+            if committed.is_new.get(*alert).copied().unwrap_or_default() {
+                self.handles.metrics.exposed(exposed);
+            }
+        }
         for change in output.changes.iter().filter(|change| change.kind == kind::SECRET) {
             if let (None, Some((namespace, secret))) = (&change.value, secret_name(&change.key)) {
                 self.handles.metrics.credential_deleted(namespace, secret);

@@ -303,6 +303,7 @@ impl Pipeline {
         }
         source.files.rescan();
         self.handles.status.set_log_found(&source.name, source.files.is_open());
+        self.handles.metrics.set_source_up(&source.name, source.files.is_open());
         let missing = source.files.missing_directory();
         let problem =
             missing.map(|directory| format!("log directory {} does not exist", directory.display()));

@@ -1,9 +1,11 @@
 //! What evaluating input yields, before it is stored.
 
+use crate::daemon::metrics::Exposed;
 use crate::detection::alert::NewAlert;
 use crate::detection::detector::Session;
 use crate::detection::detector::repartition::Outgoing;
 use crate::detection::engine::alert::Alert;
+use crate::detection::registry::ExposureKind;
 use crate::detection::state::StateChange;
 
 /// Size of an output, in bytes, from which it is stored before more input is evaluated. Input is cheap for an attacker: 28 MB of
@@ -17,6 +19,10 @@ pub(super) struct BatchOutput {
     /// Index of the rule and time of the event of each alert, for the metrics. May be shorter than `alerts`: alerts that an
     /// earlier process prepared have no entry.
     pub(super) alert_rules: Vec<(usize, i64)>,
+    /// What events exposed, with the index of the first alert of the event.
+    pub(super) exposed: Vec<(usize, Exposed)>,
+    /// Hash of the event of the last alert, since an event may have several.
+    pub(super) last_event: Option<[u8; 32]>,
     pub(super) changes: Vec<StateChange>,
     /// Matches and window markers for the topic through which replicas exchange them.
     pub(super) outbox: Vec<Outgoing>,
@@ -29,6 +35,7 @@ impl BatchOutput {
         let mut json = Vec::with_capacity(1024);
         alert.write_json(&mut json);
         self.alert_rules.push((alert.rule(), alert.time()));
+        self.note_exposure(alert);
         let alert = NewAlert {
             id: alert.id_bytes(),
             time: alert.time(),
@@ -42,6 +49,26 @@ impl BatchOutput {
         self.bytes += size_of::<NewAlert>() + alert.json.capacity() + alert.message.len();
         self.bytes += alert.rule.len() + alert.actor.len() + alert.target.len();
         self.alerts.push(alert);
+    }
+
+    /// Notes what an event exposed, once for all its alerts. The alert of a correlation repeats what the alerts of its events say.
+    fn note_exposure(&mut self, alert: &Alert<'_>) {
+        let exposure = alert.exposure();
+        if alert.is_correlation() || exposure.kind == ExposureKind::None {
+            return;
+        }
+        let event = *alert.event_hash();
+        if self.last_event.replace(event) == Some(event) {
+            return;
+        }
+        let exposed = Exposed {
+            actor: alert.actor().to_owned(),
+            kind: exposure.kind,
+            verb: alert.verb().unwrap_or_default(),
+            secrets: exposure.secrets.clone(),
+        };
+        self.bytes += exposed.size();
+        self.exposed.push((self.alerts.len(), exposed));
     }
 
     pub(super) fn push_changes(&mut self, changes: impl IntoIterator<Item = StateChange>) {
@@ -68,6 +95,7 @@ impl BatchOutput {
         let alerts = BatchOutput {
             alerts: std::mem::take(&mut self.alerts),
             alert_rules: std::mem::take(&mut self.alert_rules),
+            exposed: std::mem::take(&mut self.exposed),
             ..BatchOutput::default()
         };
         self.bytes = 0;

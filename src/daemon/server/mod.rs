@@ -38,9 +38,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -50,7 +51,7 @@ pub use health::{Check, Health};
 pub use query::{AlertQuery, Pattern};
 pub use status::{RuleStatus, SinkStatus, SourceStatus, StatusSource};
 
-use crate::daemon::metrics::{ListenerMetrics, Metrics};
+use crate::daemon::metrics::{Exposition, ListenerMetrics, Metrics};
 use crate::daemon::net::listener::ListenerConfig;
 use crate::daemon::net::token::TokenCheck;
 use crate::daemon::net::{Connections, Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
@@ -365,7 +366,18 @@ impl AppState {
     }
 }
 
-async fn metrics(State(state): State<Arc<AppState>>) -> Response {
-    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(CONTENT_TYPE, content_type)], state.backend.metrics.render()).into_response()
+async fn metrics(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {
+    let text =
+        |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+    let format = Exposition::negotiate(text(ACCEPT));
+    let body = state.backend.metrics.render_as(format);
+    let mut response = if response::accepts_gzip(text(ACCEPT_ENCODING)) {
+        response::gzip(body.as_bytes())
+    } else {
+        body.into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    response
 }

@@ -1,6 +1,8 @@
-//! JSON responses.
+//! JSON responses, and compression.
 
-use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use std::io::Write as _;
+
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
@@ -31,4 +33,26 @@ pub(super) fn unavailable(error: &LogError) -> Response {
 /// Formats nanoseconds since 1970-01-01T00:00:00Z.
 pub(super) fn timestamp(nanoseconds: i64) -> Option<String> {
     jiff::Timestamp::from_nanosecond(i128::from(nanoseconds)).ok().map(|time| time.to_string())
+}
+
+/// Whether an `Accept-Encoding` header names gzip without a weight of 0.
+pub(super) fn accepts_gzip(header: &str) -> bool {
+    header.split(',').any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"))
+            && !parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0)))
+    })
+}
+
+/// A compressed response.
+pub(super) fn gzip(body: &[u8]) -> Response {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    match encoder.write_all(body).and_then(|()| encoder.finish()) {
+        Ok(compressed) => {
+            let gzip = HeaderValue::from_static("gzip");
+            ([(CONTENT_ENCODING, gzip)], compressed).into_response()
+        }
+        // Writing to a Vec does not fail.
+        Err(_) => body.to_vec().into_response(),
+    }
 }

@@ -17,6 +17,7 @@ mod destination;
 mod error;
 mod failure;
 mod feed;
+mod fields;
 mod file;
 mod filter;
 mod format;

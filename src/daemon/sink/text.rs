@@ -1,5 +1,6 @@
 //! Alerts as lines of text for people. All values may be chosen by an attacker: control characters are made visible.
 
+use super::fields::Fields;
 use crate::detection::alert::StoredAlert;
 use crate::detection::audit::time;
 use crate::detection::audit::time::Clock;
@@ -12,7 +13,15 @@ pub(crate) fn line(alert: &StoredAlert) -> String {
     time.truncate("2026-11-23 03:45:32.270".len());
     let priority = alert.priority.name().to_ascii_uppercase();
     let (rule, message) = (visible(&alert.rule), visible(alert.message.trim()));
-    format!("{time}  {priority:<13}  {rule}: {message}")
+    format!("{time}  {priority:<13}  {rule}: {message}{}", labels(alert))
+}
+
+/// The labels of an alert, as ` [cluster=prod-eu team=registry]`; empty without labels.
+fn labels(alert: &StoredAlert) -> String {
+    let fields = Fields::of(alert);
+    let labels: Vec<String> =
+        fields.labels().map(|(name, value)| format!("{}={}", visible(name), visible(value))).collect();
+    if labels.is_empty() { String::new() } else { format!(" [{}]", labels.join(" ")) }
 }
 
 /// Returns the longest prefix of at most `max_len` bytes.

@@ -86,6 +86,11 @@ impl<'a> Alert<'a> {
         self
     }
 
+    /// Returns whether this is the alert of a correlation.
+    pub fn is_correlation(&self) -> bool {
+        self.window.is_some()
+    }
+
     /// Returns the index of the rule in the rule set.
     pub fn rule(&self) -> usize {
         self.rule.index

@@ -1,6 +1,7 @@
 //! The static labels of alerts.
 
 use super::Reader;
+use crate::daemon::metrics::TABLE;
 use crate::detection::alert::RESERVED_MEMBERS;
 use crate::text::yaml::Node;
 
@@ -55,6 +56,19 @@ impl Reader<'_> {
             );
         }
         labels
+    }
+
+    /// Reports labels that have the name of a label of some metric.
+    pub(super) fn check_metric_labels(&mut self, root: &Node) {
+        for entry in self.entries(root, "labels") {
+            if TABLE.iter().any(|metric| metric.labels.contains(&&*entry.key)) {
+                self.error(
+                    &entry.value,
+                    format!("metrics have a label `{}` of their own", entry.key),
+                    "choose another name, or set `metrics.labels: false`",
+                );
+            }
+        }
     }
 }
 

@@ -117,6 +117,15 @@ impl Reader<'_> {
             }
             None => {}
         }
+        if let Some(node) = root.get("metrics") {
+            self.keys(node, &keys::METRICS);
+            let metrics = &mut config.metrics;
+            metrics.identities = self.boolean(node, "identities").unwrap_or(metrics.identities);
+            metrics.labels = self.boolean(node, "labels").unwrap_or(metrics.labels);
+            if metrics.labels {
+                self.check_metric_labels(root);
+            }
+        }
         if let Some(node) = root.get("store") {
             self.keys(node, &keys::STORE);
             config.store.max_age = self.duration(node, "max_age").unwrap_or(config.store.max_age);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+use crate::daemon::sink::fields::Fields;
 use crate::detection::alert::{Priority, StoredAlert, push_hex};
 use crate::detection::shorten;
 use crate::text::escape::visible;
@@ -47,8 +48,22 @@ pub(crate) fn write(alert: &StoredAlert) -> String {
         push("cs1", &alert.target, 4000);
         push("cs1Label", "target", 45);
     }
+    for (name, value) in Fields::of(alert).labels() {
+        push(&label_key(name), value, 1023);
+    }
     push("msg", alert.message.trim(), 1023);
     out
+}
+
+/// The key of a static label: keys that are not in the format's dictionary start with the product's name.
+fn label_key(name: &str) -> String {
+    let mut key = String::from("pullwatch");
+    for part in name.split('_').filter(|part| !part.is_empty()) {
+        let (first, rest) = part.split_at(1);
+        key.push_str(&first.to_ascii_uppercase());
+        key.push_str(rest);
+    }
+    key
 }
 
 /// CEF severity, from 0 to 10.

@@ -2,6 +2,7 @@
 
 use crate::daemon::sink::config::{Format, Syslog};
 use crate::daemon::sink::error::SettingsError;
+use crate::daemon::sink::fields::Fields;
 use crate::daemon::sink::format;
 use crate::detection::alert::{StoredAlert, push_hex};
 use crate::detection::audit::time;
@@ -116,6 +117,14 @@ fn push_data(id: &str, alert: &StoredAlert, max_value: usize, out: &mut Vec<u8>)
     for (name, value) in values {
         out.push(b' ');
         out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"=\"");
+        push_value(&shorten::str(value, max_value), out);
+        out.push(b'"');
+    }
+    for (name, value) in Fields::of(alert).labels() {
+        // Names are letters, digits and underscores; PARAM-NAME has at most 32 of them.
+        out.push(b' ');
+        out.extend_from_slice(&name.as_bytes()[..name.len().min(32)]);
         out.extend_from_slice(b"=\"");
         push_value(&shorten::str(value, max_value), out);
         out.push(b'"');

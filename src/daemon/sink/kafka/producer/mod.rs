@@ -16,6 +16,7 @@ use crate::daemon::kafka::{self};
 use crate::daemon::sink::config::{Format, Kafka, Key};
 use crate::daemon::sink::error::SettingsError;
 use crate::daemon::sink::failure::{Failure, Reason, Remedy};
+use crate::daemon::sink::fields::Fields;
 use crate::daemon::sink::format;
 use crate::daemon::sink::output::Shape;
 use crate::detection::alert::StoredAlert;
@@ -113,7 +114,9 @@ fn headers(settings: &Kafka, alert: &StoredAlert) -> OwnedHeaders {
         ("alert_id", &id),
         ("content_type", settings.format.content_type()),
     ];
+    let fields = Fields::of(alert);
     all.into_iter()
+        .chain(fields.labels())
         .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
 }
 
