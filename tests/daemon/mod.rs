@@ -5,6 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -40,7 +41,13 @@ impl Daemon {
 
     /// Follows a log with this content.
     pub fn on_log(log: &[u8], options: &[&str]) -> Daemon {
+        Self::prepared(log, options, |_| ())
+    }
+
+    /// As `on_log`; `prepare` gets the state directory before the daemon starts.
+    pub fn prepared(log: &[u8], options: &[&str], prepare: impl FnOnce(&Path)) -> Daemon {
         let folder = tempfile::tempdir().unwrap();
+        prepare(&folder.path().join("state"));
         std::fs::write(folder.path().join("audit.log"), log).unwrap();
         let mut config = "sources: [{type: file, paths: [audit.log]}]\nsinks: []\n".to_owned();
         let token = options.contains(&"token").then_some(TOKEN);
