@@ -7,6 +7,8 @@
 mod alerts;
 mod baseline;
 mod config;
+mod demo;
+mod health;
 mod manual;
 mod policy;
 mod replay;
@@ -36,6 +38,7 @@ use tracing_subscriber::EnvFilter;
     arg_required_else_help = true,
     after_help = "\
 Examples:
+  pullwatch demo                                 see what it does, on an embedded audit log
   pullwatch scan /var/log/kubernetes/audit/      scan all audit logs of a directory
   pullwatch scan audit.log.gz --format json      print one JSON alert per line
   pullwatch report audit-*.log.gz --format html --output report.html
@@ -87,6 +90,8 @@ enum Command {
     Policy(policy::Policy),
     #[command(subcommand)]
     Config(config::Configuration),
+    Health(health::Health),
+    Demo(demo::Demo),
     Completions(manual::Completions),
     Man(manual::Man),
 }
@@ -108,18 +113,7 @@ pub fn run() -> ExitCode {
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
     start_log(cli.verbose, matches!(cli.command, Command::Run(_)));
-    let result = match cli.command {
-        Command::Scan(scan) => scan.run(),
-        Command::Run(run) => run.run(),
-        Command::Report(report) => report.run(),
-        Command::Baseline(baseline) => baseline.run(),
-        Command::Alerts(alerts) => alerts.run(),
-        Command::Rules(rules) => rules.run(),
-        Command::Policy(policy) => policy.run(),
-        Command::Config(config) => config.run(),
-        Command::Completions(completions) => completions.run(&mut Cli::command()),
-        Command::Man(man) => man.run(&Cli::command()),
-    };
+    let result = dispatch(cli.command);
     match result {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -130,6 +124,24 @@ pub fn run() -> ExitCode {
             rule_files::show(&format!("pullwatch: {}\n", lines.join("\n")));
             ExitCode::from(2)
         }
+    }
+}
+
+/// Runs a command.
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Scan(scan) => scan.run(),
+        Command::Run(run) => run.run(),
+        Command::Report(report) => report.run(),
+        Command::Baseline(baseline) => baseline.run(),
+        Command::Alerts(alerts) => alerts.run(),
+        Command::Rules(rules) => rules.run(),
+        Command::Policy(policy) => policy.run(),
+        Command::Config(config) => config.run(),
+        Command::Health(health) => health.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Completions(completions) => completions.run(&mut Cli::command()),
+        Command::Man(man) => man.run(&Cli::command()),
     }
 }
 

@@ -22,6 +22,7 @@ use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
 use anyhow::bail;
+use sd_notify::NotifyState;
 use tokio::sync::watch;
 
 pub(crate) use rules::RuleLoader;
@@ -103,8 +104,10 @@ pub(crate) async fn run(
     let server = server::start(&context, loaded_rules.clone())?;
     let reloader = rules::watch(&context, loader, version, loaded_rules);
     tracing::info!(state_dir = %state_dir.display(), "running");
+    notify_service_manager(NotifyState::Ready);
 
     let result = signals.wait(pipeline_ended, &reloader, &sinks).await;
+    notify_service_manager(NotifyState::Stopping);
 
     // Sources first, so that nothing new arrives; then the pipeline, so that the sinks have all alerts; then the sinks, so that
     // Kafka offsets that wait for deliveries can be committed.
@@ -140,6 +143,13 @@ fn metrics_settings(config: &Config) -> metrics::Settings {
     metrics::Settings {
         identities: config.metrics.identities,
         labels: if config.metrics.labels { config.labels.clone() } else { Vec::new() },
+    }
+}
+
+/// Tells systemd the state of a service with `Type=notify`. Does nothing where the environment names no `NOTIFY_SOCKET`.
+fn notify_service_manager(state: NotifyState) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot report the state to systemd");
     }
 }
 

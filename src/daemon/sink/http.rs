@@ -202,7 +202,7 @@ fn client(settings: &Http, tls: Option<&Tls>) -> Result<Client, SettingsError> {
 }
 
 /// A configuration without trusted authorities, for clients that do not encrypt. Without one, reqwest looks for a default provider.
-fn client_config_without_roots() -> Result<rustls::ClientConfig, SettingsError> {
+pub(crate) fn client_config_without_roots() -> Result<rustls::ClientConfig, SettingsError> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

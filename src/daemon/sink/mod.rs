@@ -38,8 +38,10 @@ pub(crate) use dead_letter::DropReason;
 pub use error::{SettingsError, TlsError};
 pub(crate) use feed::StoreFeed;
 pub use feed::{Feed, FeedClosed, FeedError};
+pub(crate) use http::client_config_without_roots;
 pub(crate) use kafka::TransactionalProducer;
 pub use metrics::SinkMetrics;
+pub(crate) use tls::Tls;
 
 pub use worker::{Reopen, Sink, SinkError, run};
 
