@@ -9,6 +9,7 @@ mod baseline;
 mod config;
 mod demo;
 mod health;
+mod inventory;
 mod manual;
 mod policy;
 mod replay;
@@ -48,6 +49,8 @@ Examples:
   pullwatch rules explain --rule 'Secrets Listed' event.json
                                                  show why a rule matches an event or not
   pullwatch policy check audit-policy.yaml       find rules that an audit policy makes blind
+  kubectl get secrets -A | pullwatch inventory import
+                                                 declare the registry credentials of the cluster
   pullwatch alerts list --since 24h              list alerts stored in the last 24 hours
 
 Run `pullwatch COMMAND --help` for details and more examples."
@@ -88,6 +91,8 @@ enum Command {
     Rules(rules::Rules),
     #[command(subcommand)]
     Policy(policy::Policy),
+    #[command(subcommand)]
+    Inventory(inventory::Inventories),
     #[command(subcommand)]
     Config(config::Configuration),
     Health(health::Health),
@@ -137,6 +142,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Alerts(alerts) => alerts.run(),
         Command::Rules(rules) => rules.run(),
         Command::Policy(policy) => policy.run(),
+        Command::Inventory(inventory) => inventory.run(),
         Command::Config(config) => config.run(),
         Command::Health(health) => health.run(),
         Command::Demo(demo) => demo.run(),

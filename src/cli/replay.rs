@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::rule_files;
 use super::scan::{LogArgs, bounds, report_failure, size, worker};
+use crate::daemon::inventory;
 use crate::daemon::source::chunker::{Buffer, Chunk};
 use crate::daemon::source::discover;
 use crate::daemon::source::input::Input;
@@ -31,6 +32,10 @@ pub struct LogInput {
     /// Rule file or directory of rule files; repeatable, later definitions override earlier ones
     #[arg(short, long = "rules", value_name = "PATH")]
     pub rules: Vec<PathBuf>,
+
+    /// File with what is known of the cluster, such as the output of kubectl get secrets -A; repeatable (see pullwatch inventory)
+    #[arg(long, value_name = "PATH")]
+    inventory: Vec<PathBuf>,
 
     /// Only events at or after this time: 2026-11-23T10:00:00Z, 2026-11-23, or an age such as 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = bounds::parse)]
@@ -98,6 +103,7 @@ impl LogInput {
             since: self.since,
             until: self.until,
             max_event_size: self.max_event_size,
+            inventory: inventory::load(&self.inventory)?,
             ..Options::default()
         };
         let detector = Detector::new(&rules, options);

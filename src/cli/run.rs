@@ -54,6 +54,10 @@ pub struct Run {
     #[arg(short, long = "rules", value_name = "PATH")]
     rules: Vec<PathBuf>,
 
+    /// File with what is known of the cluster, such as the output of kubectl get secrets -A; repeatable (see pullwatch inventory)
+    #[arg(long, value_name = "PATH")]
+    inventory: Vec<PathBuf>,
+
     /// Output format of the stdout sink
     #[arg(short, long, value_enum)]
     format: Option<Lines>,
@@ -96,7 +100,8 @@ impl Run {
         let dir = config.state_dir.clone().unwrap_or_else(store::default_dir);
         let hostname = gethostname::gethostname().to_string_lossy().into_owned();
         let rule_paths = config.rules.clone();
-        let mut loader = RuleLoader::new(&config, hostname, Arc::new(move || rule_files::read(&rule_paths)));
+        let read_rules = Arc::new(move || rule_files::read(&rule_paths));
+        let mut loader = RuleLoader::new(&config, &dir, hostname, read_rules)?;
         let loaded = rule_files::load(&config.rules, config.matching)?;
         rule_files::ensure_not_empty(&loaded)?;
         tracing::info!(rules = loaded.rules.rules.len(), version = %loaded.rules.version, "rules loaded");
@@ -172,6 +177,9 @@ impl Run {
         }
         if !self.rules.is_empty() {
             config.rules.clone_from(&self.rules);
+        }
+        if !self.inventory.is_empty() {
+            config.inventory.clone_from(&self.inventory);
         }
         if let (Some(listen), Some(server)) = (self.listen()?, &mut config.server) {
             server.listen = listen;

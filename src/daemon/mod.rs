@@ -5,6 +5,7 @@
 
 pub(crate) mod app;
 pub mod config;
+pub(crate) mod inventory;
 pub(crate) mod kafka;
 mod log_limit;
 pub mod metrics;

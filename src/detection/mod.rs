@@ -14,6 +14,7 @@ pub(crate) mod correlate;
 pub mod detector;
 pub(crate) mod engine;
 pub(crate) mod history;
+pub mod inventory;
 mod lru;
 pub mod policy;
 pub mod registry;

@@ -16,6 +16,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 
 use super::rule_files;
+use crate::daemon::inventory;
 use crate::daemon::source::discover;
 use crate::daemon::source::input::Input;
 use crate::detection::alert::Priority;
@@ -69,6 +70,10 @@ pub struct Scan {
     /// Minimum rule priority; lower-priority rules are disabled
     #[arg(short, long, value_name = "MIN", value_parser = priority, default_value = "debug")]
     priority: Priority,
+
+    /// File with what is known of the cluster, such as the output of kubectl get secrets -A; repeatable (see pullwatch inventory)
+    #[arg(long, value_name = "PATH")]
+    inventory: Vec<PathBuf>,
 
     /// Only events at or after this time: 2026-11-23T10:00:00Z, 2026-11-23, or an age such as 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = bounds::parse)]
@@ -198,6 +203,7 @@ impl Scan {
             max_event_size: self.max_event_size,
             hostname,
             is_in_time_order: inputs.len() <= 1,
+            inventory: inventory::load(&self.inventory)?,
             ..Options::default()
         };
         let detector = Detector::new(&loaded.rules, options);

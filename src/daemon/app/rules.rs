@@ -1,15 +1,16 @@
 //! Loads rules at the start, and reloads them when their files change or on request.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
 use super::status::LoadedRules;
 use super::{Context, kafka};
 use crate::daemon::config::Config;
+use crate::daemon::inventory;
 use crate::daemon::pipeline::{Message, Rules};
 use crate::daemon::source::watch::DirectoryWatcher;
 use crate::detection::audit::redact::RedactionKey;
@@ -19,6 +20,9 @@ use crate::detection::rules::{self, Matching, Severity, SourceFile};
 
 /// Time without changes after which rule files are reloaded: editors write a file in several steps, and tools several files.
 const QUIET_PERIOD: Duration = Duration::from_millis(300);
+
+/// How often inventory files are looked at.
+const INVENTORY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Reads the rule files anew.
 pub(crate) type ReadRuleFiles = Arc<dyn Fn() -> anyhow::Result<Vec<SourceFile>> + Send + Sync>;
@@ -31,10 +35,20 @@ pub(crate) struct RuleLoader {
     paths: Vec<PathBuf>,
     matching: Matching,
     options: Options,
+    /// Configured inventory files.
+    inventory: Vec<PathBuf>,
+    state_dir: PathBuf,
 }
 
 impl RuleLoader {
-    pub(crate) fn new(config: &Config, hostname: String, read: ReadRuleFiles) -> Self {
+    /// # Errors
+    /// If the inventory cannot be read.
+    pub(crate) fn new(
+        config: &Config,
+        state_dir: &Path,
+        hostname: String,
+        read: ReadRuleFiles,
+    ) -> anyhow::Result<Self> {
         let options = Options {
             matching: config.matching,
             minimum: config.priority,
@@ -43,9 +57,17 @@ impl RuleLoader {
             hostname,
             labels: config.labels.clone(),
             repartition: kafka::repartition_settings(config),
+            inventory: inventory::load_with_imported(&config.inventory, state_dir)?,
             ..Options::default()
         };
-        RuleLoader { read, paths: config.rules.clone(), matching: config.matching, options }
+        Ok(RuleLoader {
+            read,
+            paths: config.rules.clone(),
+            matching: config.matching,
+            options,
+            inventory: config.inventory.clone(),
+            state_dir: state_dir.to_owned(),
+        })
     }
 
     /// Sets the key of the hashes of redacted values.
@@ -58,11 +80,12 @@ impl RuleLoader {
         Rules { set, options: self.options.clone() }
     }
 
-    /// Reads and loads the rules. Returns `None` if they are the same as those of `version`.
+    /// Reads and loads the rules and the inventory. Returns `None` if the rules are the same as those of `version`, and the
+    /// inventory is the one in use.
     ///
     /// # Errors
-    /// The diagnostics, if the rules are invalid.
-    fn reload(&self, version: &str) -> Result<Option<Rules>, String> {
+    /// The diagnostics, if the rules are invalid, or why the inventory cannot be read.
+    fn reload(&mut self, version: &str) -> Result<Option<Rules>, String> {
         let files = (self.read)().map_err(|error| format!("{error:#}"))?;
         let loaded = rules::load(&files, &rules::Options { matching: self.matching });
         let errors: Vec<_> =
@@ -73,8 +96,21 @@ impl RuleLoader {
         if let Some(reason) = loaded.why_empty() {
             return Err(format!("no rule to evaluate: {reason}"));
         }
-        let is_new = *loaded.rules.version != *version;
+        let inventory = inventory::load_with_imported(&self.inventory, &self.state_dir)
+            .map_err(|error| format!("{error:#}"))?;
+        let is_new = *loaded.rules.version != *version || self.options.inventory != inventory;
+        self.options.inventory = inventory;
         Ok(is_new.then(|| self.with_options(loaded.rules)))
+    }
+
+    /// When the inventory files were changed last.
+    fn inventory_times(&self) -> Vec<Option<(SystemTime, u64)>> {
+        let imported = inventory::imported_path(&self.state_dir);
+        let times = self.inventory.iter().chain([&imported]).map(|path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        });
+        times.collect()
     }
 
     /// The directories whose changes may change the rules.
@@ -104,7 +140,7 @@ impl RuleReloader {
 /// Reloads rules when their files change, and sends valid ones to the pipeline. Invalid ones leave those in use unchanged.
 pub(super) fn watch(
     context: &Context<'_>,
-    loader: RuleLoader,
+    mut loader: RuleLoader,
     mut version: Arc<str>,
     loaded: LoadedRules,
 ) -> RuleReloader {
@@ -119,21 +155,36 @@ pub(super) fn watch(
         }
     });
     watcher.watch(loader.directories());
+    let mut times = loader.inventory_times();
     tokio::spawn({
         let requested = requested.clone();
         async move {
             loop {
-                requested.notified().await;
+                // Inventories may be in directories in which much changes, such as the state directory.
+                while tokio::time::timeout(INVENTORY_POLL_INTERVAL, requested.notified()).await.is_err() {
+                    let now = loader.inventory_times();
+                    if std::mem::replace(&mut times, now) != times {
+                        break;
+                    }
+                }
                 while has_changed.swap(false, Ordering::AcqRel) {
                     tokio::time::sleep(QUIET_PERIOD).await;
                 }
-                let (loader, current) = (loader.clone(), version.clone());
-                let reload = tokio::task::spawn_blocking(move || loader.reload(&current)).await;
+                let (mut own, current) = (loader.clone(), version.clone());
+                let reload = tokio::task::spawn_blocking(move || {
+                    let reloaded = own.reload(&current);
+                    (own, reloaded)
+                });
+                let reload = reload.await.map(|(own, reloaded)| {
+                    loader = own;
+                    reloaded
+                });
                 match reload {
                     Ok(Ok(Some(rules))) => {
                         version = rules.set.version.clone();
                         loaded.set(&rules);
-                        tracing::info!(rules = rules.set.rules.len(), %version, "rules reloaded");
+                        let inventory = rules.options.inventory.len();
+                        tracing::info!(rules = rules.set.rules.len(), inventory, %version, "rules reloaded");
                         handles.metrics.rules_reloaded(true);
                         handles.status.rules_stale.store(false, Ordering::Relaxed);
                         if inbox.send(Message::ReloadRules(Box::new(rules))).is_err() {
@@ -144,7 +195,9 @@ pub(super) fn watch(
                     Ok(Err(diagnostics)) => {
                         handles.metrics.rules_reloaded(false);
                         handles.status.rules_stale.store(true, Ordering::Relaxed);
-                        tracing::error!("invalid rules; the previous rules stay in use:\n{diagnostics}");
+                        tracing::error!(
+                            "invalid rules or inventory; the previous ones stay in use:\n{diagnostics}"
+                        );
                     }
                     Err(error) => tracing::error!(%error, "the reload of rules panicked"),
                 }

@@ -91,6 +91,13 @@ pub(crate) const ROOT: Section = Section {
              else the built-in rules.",
         ),
         key(
+            "inventory",
+            "paths",
+            "",
+            "Files with what is known of the cluster (output of `kubectl get secrets -A`, manifests, `pullwatch inventory export`), \
+             beside what `pullwatch inventory import` stored; reloaded on change and on SIGHUP.",
+        ),
+        key(
             "rule_matching",
             "`all` or `first`",
             "all",

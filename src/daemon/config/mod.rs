@@ -27,6 +27,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// Rule files and directories; if empty, `./rules.d` or else the built-in rules.
     pub rules: Vec<PathBuf>,
+    /// Files with what is declared of the cluster, beside the imported inventory.
+    pub inventory: Vec<PathBuf>,
     /// Key `rule_matching`.
     pub matching: Matching,
     /// Minimum rule priority; lower-priority rules are disabled.
@@ -51,6 +53,7 @@ impl Default for Config {
         Config {
             state_dir: None,
             rules: Vec::new(),
+            inventory: Vec::new(),
             matching: Matching::All,
             priority: Priority::Debug,
             max_event_size: 64 << 20,

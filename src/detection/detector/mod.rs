@@ -36,6 +36,7 @@ use crate::detection::engine::alert::Alert;
 use crate::detection::engine::evaluator::Evaluator;
 use crate::detection::engine::plan::Plan;
 use crate::detection::engine::prefilter::Prefilter;
+use crate::detection::registry::Inventory;
 use crate::detection::rules::Matching;
 use crate::detection::rules::ast::{Correlation, RuleSet};
 use crate::detection::shorten::Limits;
@@ -71,6 +72,8 @@ pub struct Options {
     pub labels: Vec<(String, String)>,
     /// Limits of what alerts show.
     pub limits: Limits,
+    /// What is declared of the cluster.
+    pub inventory: Arc<Inventory>,
 }
 
 impl Default for Options {
@@ -87,6 +90,7 @@ impl Default for Options {
             redaction_key: RedactionKey::default(),
             labels: Vec::new(),
             limits: Limits::default(),
+            inventory: Arc::default(),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::detection::registry::{self, ClusterState};
 /// Evaluates deferred events in input order.
 #[derive(Debug)]
 pub struct OrderedPass<'d> {
-    detector: &'d Detector,
+    pub(super) detector: &'d Detector,
     evaluator: Evaluator,
     pub(super) cluster_state: ClusterState,
     pub(super) correlation: CorrelationState,
@@ -33,10 +33,12 @@ pub struct OrderedPass<'d> {
 
 impl<'d> OrderedPass<'d> {
     pub(super) fn new(detector: &'d Detector) -> Self {
+        let mut cluster_state = ClusterState::default();
+        cluster_state.set_inventory(detector.options.inventory.clone());
         OrderedPass {
             detector,
             evaluator: detector.evaluator(),
-            cluster_state: ClusterState::default(),
+            cluster_state,
             correlation: CorrelationState::new(detector),
             tracking: Tracking::default(),
             matches: Vec::new(),

@@ -122,6 +122,7 @@ impl OrderedPass<'_> {
         let is_tracked = self.tracking.is_tracked || old.tracking.is_tracked;
         let was_tracked = old.tracking.is_tracked;
         self.cluster_state = old.cluster_state;
+        self.cluster_state.set_inventory(self.detector.options.inventory.clone());
         self.tracking = old.tracking;
         self.tracking.rejected += self.correlation.correlator.take_over(old.correlation.correlator);
         self.tracking.rejected += self.correlation.throttle.take_over(old.correlation.throttle);

@@ -6,13 +6,15 @@
 //! the data of a secret.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::docker_config::RegistryLogins;
 use super::eviction::{Standing, make_room};
+use super::inventory::{DeclaredSecret, Inventory};
 use super::long_running::LongRunningRequests;
 use super::readers::{Assessment, Read, ReaderProfiles};
 use crate::detection::audit::event::{Event, Member};
@@ -44,10 +46,15 @@ const MAX_EVICTED: usize = 100;
 pub enum Evidence {
     /// Its name matches a pattern, and nothing better is known.
     Name,
+    /// A credential of another namespace has its name: pull secrets are copied into many namespaces.
+    #[serde(rename = "same-name")]
+    SameName,
     /// An `imagePullSecrets` list names it.
     Reference,
     /// Its type says nothing, but its data is a registry credential.
     Content,
+    /// The inventory declares it.
+    Inventory,
     /// Its type was logged.
     Type,
 }
@@ -57,8 +64,10 @@ impl Evidence {
     pub const fn name(self) -> &'static str {
         match self {
             Evidence::Name => "name",
+            Evidence::SameName => "same-name",
             Evidence::Reference => "reference",
             Evidence::Content => "content",
+            Evidence::Inventory => "inventory",
             Evidence::Type => "type",
         }
     }
@@ -93,6 +102,13 @@ struct SecretState {
     /// Whether it may have been deleted, which no event proves.
     #[serde(rename = "deleted", default, skip_serializing_if = "std::ops::Not::not")]
     may_be_deleted: bool,
+    /// When it was certainly deleted, if the inventory declares it: what was declared before does not hold for the next
+    /// secret of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gone: Option<i64>,
+    /// When it was created, if the inventory declares it with another type: the new one may have any type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created: Option<i64>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // The signature that serde asks for.
@@ -116,9 +132,14 @@ impl SecretState {
             Some(Evidence::Type) => 3,
             Some(Evidence::Content) => CREDENTIAL_CLASS,
             Some(Evidence::Reference) => 1,
-            Some(Evidence::Name) | None => 0,
+            _ => 0,
         };
         Standing { class, writer: self.writer }
+    }
+
+    /// Returns whether something of it says that it is a credential, or that it is not.
+    fn is_known(self) -> bool {
+        self.is_credential.is_some() || self.has_content || self.is_referenced
     }
 
     /// Returns whether it is a credential, if only by its name: the time of writes is kept for credentials alone.
@@ -133,7 +154,11 @@ const CREDENTIAL_CLASS: u8 = 2;
 /// What was learned so far. Bounded: entries are evicted, and counted.
 #[derive(Clone, Debug)]
 pub struct ClusterState {
+    /// What was declared; consulted where nothing better was learned.
+    inventory: Arc<Inventory>,
     secrets: LruMap<Arc<str>, SecretState>,
+    /// Number of learned credentials by name, over all namespaces.
+    names: HashMap<Box<str>, u32, foldhash::fast::RandomState>,
     /// Secrets that a pod holds as volume or in its environment.
     pods: LruMap<Arc<str>, Box<[Box<str>]>>,
     /// Verbs on secrets that a role grants.
@@ -168,7 +193,9 @@ pub struct Sizes {
 impl Default for ClusterState {
     fn default() -> Self {
         ClusterState {
+            inventory: Arc::default(),
             secrets: LruMap::new(MAX_SECRETS),
+            names: HashMap::default(),
             pods: LruMap::new(MAX_PODS),
             roles: LruMap::new(MAX_ROLES),
             namespaces: LruMap::new(MAX_NAMESPACES),
@@ -197,10 +224,12 @@ impl ClusterState {
 
     /// Returns the number of objects by kind. Iterates over all secrets.
     pub fn sizes(&self) -> Sizes {
-        let credentials = self.credentials_with_times().count();
+        let learned = self.secrets.starting_with("");
+        let learned_credentials =
+            learned.filter(|(_, secret)| secret.is_known_credential() && !secret.may_be_deleted).count();
         Sizes {
-            credentials,
-            other_secrets: self.secrets.len() - credentials,
+            credentials: self.credentials_with_times().count(),
+            other_secrets: self.secrets.len() - learned_credentials,
             pods: self.pods.len(),
             roles: self.roles.len(),
             namespaces: self.namespaces.len(),
@@ -268,6 +297,11 @@ impl ClusterState {
     fn change_secret(&mut self, key: &str, change: impl FnOnce(&mut SecretState) -> bool) {
         let evicted = make_room(&mut self.secrets, MAX_SECRETS, key, |_, secret| secret.standing());
         self.evicted += evicted.len() as u64;
+        for (key, class) in &evicted {
+            if *class > 0 {
+                self.count_name(key, false);
+            }
+        }
         for (key, _) in evicted.into_iter().filter(|(_, class)| *class >= CREDENTIAL_CLASS) {
             self.evicted_credentials += 1;
             if self.evicted_now.len() < MAX_EVICTED {
@@ -276,6 +310,7 @@ impl ClusterState {
         }
         let writer = self.writer;
         let is_new = !self.secrets.contains(key);
+        let had_evidence = self.has_learned_evidence(key);
         self.secrets.change(key, SecretState::default, |secret| {
             let before = secret.writer;
             if is_new {
@@ -286,6 +321,38 @@ impl ClusterState {
             let has_changed = change(secret);
             has_changed || secret.writer != before
         });
+        let has_evidence = self.has_learned_evidence(key);
+        if has_evidence != had_evidence {
+            self.count_name(key, has_evidence);
+        }
+    }
+
+    fn has_learned_evidence(&self, key: &str) -> bool {
+        self.secrets.peek(key).is_some_and(|secret| secret.evidence().is_some())
+    }
+
+    /// Counts a credential, or one less, under its name.
+    fn count_name(&mut self, key: &str, is_added: bool) {
+        let name = key.split_once('/').unwrap_or_default().1;
+        match (self.names.get_mut(name), is_added) {
+            (Some(count), true) => *count += 1,
+            (Some(count), false) if *count > 1 => *count -= 1,
+            (Some(_), false) => {
+                self.names.remove(name);
+            }
+            (None, true) => {
+                self.names.insert(name.into(), 1);
+            }
+            (None, false) => {}
+        }
+    }
+
+    /// Forgets what was learned of a secret.
+    fn forget_secret(&mut self, key: &str) {
+        if self.has_learned_evidence(key) {
+            self.count_name(key, false);
+        }
+        self.secrets.remove(key);
     }
 
     /// Records the type of a secret, and whether its data is a registry credential, where it is shown.
@@ -303,6 +370,8 @@ impl ClusterState {
             && has_content != Some(true)
             && !names.matches(name)
             && self.secrets.get(&*key).is_none()
+            && self.inventory.secret(&key).is_none()
+            && !self.has_credential_named(name)
         {
             return;
         }
@@ -397,17 +466,27 @@ impl ClusterState {
 
     /// Returns the names of the secrets that a pod holds.
     pub(super) fn secrets_of_pod(&mut self, namespace: &str, pod: &str) -> Box<[Box<str>]> {
-        self.pods.get(&*key(namespace, pod)).cloned().unwrap_or_default()
+        let key = key(namespace, pod);
+        if let Some(secrets) = self.pods.get(&*key) {
+            return secrets.clone();
+        }
+        self.inventory.pods.get(&*key).map(|pod| pod.value.clone()).unwrap_or_default()
     }
 
     pub(super) fn remove_pod(&mut self, namespace: &str, pod: &str) {
-        self.pods.remove(&*key(namespace, pod));
+        let key = key(namespace, pod);
+        if self.inventory.pods.contains_key(&*key) {
+            // An entry of its own, so that the inventory's does not count.
+            self.pods.set(&key, Box::default());
+        } else {
+            self.pods.remove(&*key);
+        }
     }
 
     /// Records the verbs on secrets that a role grants; none removes the role.
     pub(super) fn record_role(&mut self, namespace: &str, role: &str, verbs: Vec<String>) {
         let key = key(namespace, role);
-        if verbs.is_empty() {
+        if verbs.is_empty() && !self.inventory.roles.contains_key(&*key) {
             self.roles.remove(&*key);
         } else {
             self.set_role(&key, verbs);
@@ -427,7 +506,9 @@ impl ClusterState {
 
     /// Returns the verbs on secrets that a role grants.
     pub(super) fn verbs_of_role(&mut self, namespace: &str, role: &str) -> Option<Vec<String>> {
-        self.roles.get(&*key(namespace, role)).cloned()
+        let key = key(namespace, role);
+        let learned = self.roles.get(&*key).cloned();
+        learned.or_else(|| self.inventory.roles.get(&*key).map(|role| role.value.clone()))
     }
 
     /// Records the `enforce` label of a namespace; empty for none.
@@ -437,17 +518,79 @@ impl ClusterState {
 
     /// Returns the `enforce` label of a namespace: empty if it has none, `None` if the namespace is unknown.
     pub(super) fn enforced_level(&mut self, namespace: &str) -> Option<String> {
-        self.namespaces.get(namespace).cloned()
+        let learned = self.namespaces.get(namespace).cloned();
+        learned.or_else(|| self.inventory.namespaces.get(namespace).map(|declared| declared.value.clone()))
     }
 
     /// Returns why a secret counts as a registry credential; none if it does not.
     pub(super) fn evidence(&mut self, namespace: &str, name: &str, names: &NamePatterns) -> Option<Evidence> {
-        match self.secrets.get(&*key(namespace, name)).copied() {
-            Some(secret) if secret.is_credential.is_some() || secret.has_content || secret.is_referenced => {
-                secret.evidence()
-            }
-            _ => names.matches(name).then_some(Evidence::Name),
+        let key = key(namespace, name);
+        let learned = self.secrets.get(&*key).copied().unwrap_or_default();
+        let declared = self.declared(&key, learned);
+        if let Some(evidence) = combined_evidence(learned, declared) {
+            return Some(evidence);
         }
+        if learned.is_known() || declared.is_some_and(|secret| secret.is_credential().is_some()) {
+            return None;
+        }
+        if self.has_credential_named(name) {
+            return Some(Evidence::SameName);
+        }
+        names.matches(name).then_some(Evidence::Name)
+    }
+
+    /// Returns what the inventory says of a secret, unless it was deleted, or created with another type, since.
+    fn declared(&self, key: &str, learned: SecretState) -> Option<&DeclaredSecret> {
+        let declared = self.inventory.secret(key)?;
+        let time = Some(self.inventory.time(declared));
+        let is_replaced = learned.created > time && declared.is_credential() != Some(true);
+        (learned.gone <= time && !is_replaced).then_some(declared)
+    }
+
+    /// Returns whether a secret of this name is a credential in any namespace.
+    fn has_credential_named(&self, name: &str) -> bool {
+        self.names.contains_key(name) || self.inventory.has_credential_named(name)
+    }
+
+    /// Returns whether the inventory declares a secret to be a credential for a reason that its type does not refute.
+    pub(super) fn is_declared_of_any_type(&self, namespace: &str, name: &str, shows_data: bool) -> bool {
+        let key = key(namespace, name);
+        let learned = self.secrets.peek(&*key).copied().unwrap_or_default();
+        self.declared(&key, learned)
+            .is_some_and(|secret| secret.is_asserted || secret.has_content && !shows_data)
+    }
+
+    /// Returns the registries and user names of a secret that the inventory declares.
+    pub(super) fn declared_logins(&self, namespace: &str, name: &str) -> Option<RegistryLogins> {
+        let key = key(namespace, name);
+        let learned = self.secrets.peek(&*key).copied().unwrap_or_default();
+        let declared = self.declared(&key, learned)?;
+        (!declared.hosts.is_empty() || !declared.usernames.is_empty()).then(|| declared.into())
+    }
+
+    /// Returns the credentials whose keys have a prefix, in key order, each with its evidence and what was learned of it.
+    fn known_credentials<'s>(
+        &'s self,
+        prefix: &str,
+    ) -> impl Iterator<Item = (&'s str, Evidence, SecretState)> {
+        let mut learned = self.secrets.starting_with(prefix).peekable();
+        let mut declared = self.inventory.credentials_starting_with(prefix).peekable();
+        std::iter::from_fn(move || {
+            loop {
+                let key = match (learned.peek(), declared.peek()) {
+                    (None, None) => return None,
+                    (Some((key, _)), None) | (None, Some((key, _))) => *key,
+                    (Some((one, _)), Some((other, _))) => (*one).min(*other),
+                };
+                let own = learned.next_if(|(other, _)| *other == key);
+                let own = own.map(|(_, secret)| *secret).unwrap_or_default();
+                let declared = declared.next_if(|(other, _)| *other == key);
+                let declared = declared.and_then(|_| self.declared(key, own));
+                if let Some(evidence) = combined_evidence(own, declared) {
+                    return Some((key, evidence, own));
+                }
+            }
+        })
     }
 
     /// Returns known credentials of a namespace, or of the cluster, that `accept` accepts by name and evidence, and the
@@ -462,8 +605,7 @@ impl ClusterState {
         let prefix = namespace.map(|namespace| key(namespace, "")).unwrap_or_default();
         let (mut count, mut place, mut current) = (0, 0, "");
         let mut selected: BinaryHeap<(Reverse<Evidence>, usize, KnownCredential<'_>)> = BinaryHeap::new();
-        for (key, secret) in self.secrets.starting_with(&prefix) {
-            let Some(evidence) = secret.evidence() else { continue };
+        for (key, evidence, _) in self.known_credentials(&prefix) {
             let (namespace, name) = key.split_once('/').unwrap_or_default();
             if !accept(name, evidence) {
                 continue;
@@ -486,27 +628,43 @@ impl ClusterState {
     #[cfg(test)]
     pub(super) fn credentials(&self, namespace: Option<&str>) -> impl Iterator<Item = (&str, Evidence)> {
         let prefix = namespace.map(|namespace| key(namespace, "")).unwrap_or_default();
-        let secrets = self.secrets.starting_with("").filter(move |(key, _)| key.starts_with(&prefix));
-        secrets.filter_map(|(key, secret)| Some((key, secret.evidence()?)))
+        let known = self.known_credentials("").filter(move |(key, ..)| key.starts_with(&prefix));
+        known.map(|(key, evidence, _)| (key, evidence))
     }
 
     /// Forgets a deleted secret: the next one of that name may be something else.
-    pub(super) fn remove_secret(&mut self, namespace: &str, name: &str) {
-        self.secrets.remove(&*key(namespace, name));
+    pub(super) fn remove_secret(&mut self, namespace: &str, name: &str, time: Option<i64>) {
+        let key = key(namespace, name);
+        self.forget_secret(&key);
+        if let Some(time) = time.filter(|_| self.inventory.secret(&key).is_some()) {
+            let time = self.clock.clamp(time);
+            self.change_secret(&key, |secret| {
+                secret.gone = Some(time);
+                true
+            });
+        }
+    }
+
+    /// Records that a secret was created. What the inventory says of its type may be of the one before it.
+    pub(super) fn record_creation(&mut self, namespace: &str, name: &str, time: i64) {
+        let key = key(namespace, name);
+        if self.inventory.secret(&key).is_some_and(|secret| secret.is_credential() != Some(true)) {
+            let time = Some(self.clock.clamp(time));
+            self.change_secret(&key, |secret| secret.created.replace(time.unwrap_or_default()) != time);
+        }
     }
 
     /// Forgets a secret that does not exist, if its deletion was only to be proven.
-    pub(super) fn remove_absent_secret(&mut self, namespace: &str, name: &str) {
-        let key = key(namespace, name);
-        if self.secrets.get(&*key).is_some_and(|secret| secret.may_be_deleted) {
-            self.secrets.remove(&*key);
+    pub(super) fn remove_absent_secret(&mut self, namespace: &str, name: &str, time: Option<i64>) {
+        if self.secrets.get(&*key(namespace, name)).is_some_and(|secret| secret.may_be_deleted) {
+            self.remove_secret(namespace, name, time);
         }
     }
 
     /// Records that a secret may have been deleted. It stays known.
     pub(super) fn record_unproven_deletion(&mut self, namespace: &str, name: &str) {
         let key = key(namespace, name);
-        if self.secrets.get(&*key).is_some() {
+        if self.secrets.get(&*key).is_some() || self.inventory.secret(&key).is_some() {
             self.change_secret(&key, |secret| !std::mem::replace(&mut secret.may_be_deleted, true));
         }
     }
@@ -551,10 +709,20 @@ impl ClusterState {
     /// nanoseconds since 1970 (time of the event), if one was seen. Includes secrets that only their name gives away, if
     /// a write to them was seen, and leaves out those that may have been deleted.
     pub fn credentials_with_times(&self) -> impl Iterator<Item = (&str, Option<i64>)> {
-        let secrets = self.secrets.starting_with("");
-        secrets
-            .filter(|(_, secret)| secret.is_known_credential() && !secret.may_be_deleted)
+        let by_name = self.secrets.starting_with("").filter(|(key, secret)| {
+            secret.is_known_credential()
+                && combined_evidence(**secret, self.declared(key, **secret)).is_none()
+        });
+        let by_name = by_name.map(|(key, secret)| (key, *secret));
+        let known = self.known_credentials("").map(|(key, _, secret)| (key, secret));
+        merge_sorted(known, by_name)
+            .filter(|(_, secret)| !secret.may_be_deleted)
             .map(|(key, secret)| (key, secret.written))
+    }
+
+    /// Sets what is declared of the cluster, in place of what was declared before.
+    pub(crate) fn set_inventory(&mut self, inventory: Arc<Inventory>) {
+        self.inventory = inventory;
     }
 
     /// Sets the clock that limits the times of writes.
@@ -587,15 +755,59 @@ impl ClusterState {
     /// Restores a stored entry; entries may come in any order. Returns false if this version cannot read it.
     pub(crate) fn restore(&mut self, kind: &str, key: &[u8], value: &[u8]) -> bool {
         match kind {
-            kind::SECRET => self.secrets.restore(key, value, |_| true),
+            kind::SECRET => self.restore_secret(key, value),
             kind::POD => self.pods.restore(key, value, |secrets| secrets.len() <= MAX_SECRETS_PER_POD),
-            kind::ROLE => self.roles.restore(key, value, |verbs| !verbs.is_empty()),
+            kind::ROLE => self.roles.restore(key, value, |_| true),
             kind::NAMESPACE => self.namespaces.restore(key, value, |_| true),
             kind::REQUEST => self.long_running.restore(key, value),
             kind::READER => self.readers.restore(key, value),
             _ => false,
         }
     }
+
+    fn restore_secret(&mut self, key: &[u8], value: &[u8]) -> bool {
+        // The map evicts by itself where the store has more than the limit, which this version did not write.
+        if self.secrets.len() >= MAX_SECRETS
+            && std::str::from_utf8(key).is_ok_and(|key| !self.secrets.contains(key))
+        {
+            return false;
+        }
+        let text = std::str::from_utf8(key).unwrap_or_default();
+        let had_evidence = self.has_learned_evidence(text);
+        let is_restored = self.secrets.restore(key, value, |_| true);
+        let has_evidence = self.has_learned_evidence(text);
+        if had_evidence != has_evidence {
+            self.count_name(text, has_evidence);
+        }
+        is_restored
+    }
+}
+
+/// Returns why a secret counts as a credential, by what was learned and declared of it alone. The type that was seen
+/// overrides all other evidence.
+fn combined_evidence(learned: SecretState, declared: Option<&DeclaredSecret>) -> Option<Evidence> {
+    let is_declared = declared.is_some_and(|secret| match learned.is_credential {
+        Some(_) => secret.is_credential_of_any_type(),
+        None => secret.is_credential() == Some(true),
+    });
+    match learned.evidence() {
+        Some(Evidence::Type) => Some(Evidence::Type),
+        _ if is_declared => Some(Evidence::Inventory),
+        learned => learned,
+    }
+}
+
+/// Merges two sequences in key order.
+fn merge_sorted<'k, T>(
+    one: impl Iterator<Item = (&'k str, T)>,
+    other: impl Iterator<Item = (&'k str, T)>,
+) -> impl Iterator<Item = (&'k str, T)> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    std::iter::from_fn(move || match (one.peek(), other.peek()) {
+        (Some((first, _)), Some((second, _))) if second < first => other.next(),
+        (Some(_), _) => one.next(),
+        (None, _) => other.next(),
+    })
 }
 
 #[cfg(test)]

@@ -171,7 +171,10 @@ impl Exposure {
         };
         // The credentials in the head of a truncated list may be decoys for those behind its end.
         let has_more = objects.is_cut && reader.target.is_collection && kind == ExposureKind::Payload;
-        let Selection { secrets, count, evidence, logins, is_truncated } = reader.findings.select();
+        let state = reader.state.as_deref();
+        let declared =
+            |namespace: &str, name: &str| state.and_then(|state| state.declared_logins(namespace, name));
+        let Selection { secrets, count, evidence, logins, is_truncated } = reader.findings.select(declared);
         let is_truncated = is_truncated || has_more;
         Exposure { kind, scope, secrets, count, evidence, logins, is_truncated }
     }
@@ -385,7 +388,16 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
         let evidence = secret.evidence().or(match before {
             // Of another type, so that a reference or a name says nothing.
             Some(before) if secret.shows_type() => {
-                (before == Evidence::Content && !secret.shows_data()).then_some(before)
+                let shows_data = secret.shows_data();
+                let holds = match before {
+                    Evidence::Content => !shows_data,
+                    Evidence::Inventory => self
+                        .state
+                        .as_deref()
+                        .is_some_and(|state| state.is_declared_of_any_type(&namespace, &name, shows_data)),
+                    _ => false,
+                };
+                holds.then_some(before)
             }
             before => before,
         });
@@ -448,6 +460,9 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
         match &*self.request.verb {
             "create" | "update" | "patch" => {
                 if let Some(time) = event.time() {
+                    if self.request.verb == "create" {
+                        state.record_creation(namespace, name, time);
+                    }
                     state.record_write(namespace, name, time, self.names);
                 }
             }
@@ -463,12 +478,13 @@ pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo, state
     if !request.is_about_secrets() {
         return;
     }
+    let time = event.time();
     if request.proves_absence(event) {
-        state.remove_absent_secret(&request.namespace, &request.name);
+        state.remove_absent_secret(&request.namespace, &request.name, time);
     }
     match (request.deletion(event), &*request.verb) {
         (Deletion::None, _) => {}
-        (Deletion::Proven, "delete") => state.remove_secret(&request.namespace, &request.name),
+        (Deletion::Proven, "delete") => state.remove_secret(&request.namespace, &request.name, time),
         (Deletion::Unproven, "delete") => state.record_unproven_deletion(&request.namespace, &request.name),
         // The response is the list of what was deleted. With finalizers some may remain.
         (Deletion::Proven, _) => {
@@ -477,7 +493,7 @@ pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo, state
                 let part = |key: &str| text(metadata.get(key));
                 let namespace = part("namespace").unwrap_or_else(|| request.namespace.clone());
                 if let Some(name) = part("name").filter(|_| !has_finalizers(metadata)) {
-                    state.remove_secret(&namespace, &name);
+                    state.remove_secret(&namespace, &name, time);
                 }
             }
         }

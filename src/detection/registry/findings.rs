@@ -109,7 +109,8 @@ impl<'e> Findings<'e> {
         self.kind
     }
 
-    pub(super) fn select(mut self) -> Selection {
+    /// Selects what an alert names. `declared` returns the logins of a credential that the event does not show.
+    pub(super) fn select(mut self, declared: impl Fn(&str, &str) -> Option<RegistryLogins>) -> Selection {
         // Credentials that the event only names are not among those that it handed over.
         if self.kind == ExposureKind::Payload {
             self.list.retain(|finding| finding.kind == ExposureKind::Payload);
@@ -119,7 +120,7 @@ impl<'e> Findings<'e> {
         self.list.retain(|finding| seen.insert((finding.namespace.clone(), finding.name.clone())));
         sort(&mut self.list);
         let named = &self.list[..self.list.len().min(MAX_NAMED)];
-        let (logins, lacks_logins) = select_logins(named);
+        let (logins, lacks_logins) = select_logins(named, declared);
         Selection {
             secrets: named.iter().map(|finding| format!("{}/{}", finding.namespace, finding.name)).collect(),
             count: (self.list.len() + self.unlisted) as u64,
@@ -147,14 +148,19 @@ fn sort(list: &mut Vec<Finding<'_>>) {
 }
 
 /// Returns the logins of these credentials, and whether some are left out.
-fn select_logins(findings: &[Finding<'_>]) -> (RegistryLogins, bool) {
+fn select_logins(
+    findings: &[Finding<'_>],
+    declared: impl Fn(&str, &str) -> Option<RegistryLogins>,
+) -> (RegistryLogins, bool) {
     let mut selected = RegistryLogins::default();
     let mut is_truncated = false;
     let mut rest: Vec<std::vec::IntoIter<Login>> = findings
         .iter()
-        .filter_map(|finding| finding.secret)
-        .map(|secret| {
-            let mut logins = logins_of(secret, MAX_LOGINS_PER_SECRET + 1);
+        .filter_map(|finding| match finding.secret {
+            Some(secret) => Some(logins_of(secret, MAX_LOGINS_PER_SECRET + 1)),
+            None => declared(&finding.namespace, &finding.name).map(paired),
+        })
+        .map(|mut logins| {
             is_truncated |= logins.len() > MAX_LOGINS_PER_SECRET;
             logins.truncate(MAX_LOGINS_PER_SECRET);
             logins.into_iter()
@@ -180,4 +186,10 @@ fn select_logins(findings: &[Finding<'_>]) -> (RegistryLogins, bool) {
         });
     }
     (selected, is_truncated)
+}
+
+/// Hosts and user names that are not known to belong together, as logins.
+fn paired(logins: RegistryLogins) -> Vec<Login> {
+    let hosts = logins.hosts.into_iter().map(|host| Login::new(Some(host), None));
+    hosts.chain(logins.usernames.into_iter().map(|username| Login::new(None, Some(username)))).collect()
 }

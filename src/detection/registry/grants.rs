@@ -196,6 +196,31 @@ fn grants(event: &mut Event<'_>, request: &RequestInfo, state: Option<&mut Clust
     grants
 }
 
+/// Returns what a role of an inventory grants, as the cluster state records it.
+pub(super) fn declared_grants(role: Raw<'_>) -> Vec<String> {
+    to_texts(RoleWrite::of(role).grants)
+}
+
+/// Returns what a binding of an inventory grants. `known` returns what a role, by `namespace/name`, grants.
+pub(super) fn declared_binding(
+    binding: Raw<'_>,
+    namespace: &str,
+    known: impl Fn(&str) -> Option<Vec<String>>,
+) -> Vec<String> {
+    let role = binding.get("roleRef");
+    let Some(name) = role.and_then(|role| text(role.get("name"))) else { return Vec::new() };
+    let is_cluster_role = is(role.and_then(|role| role.get("kind")), "ClusterRole");
+    let namespace = if is_cluster_role { "" } else { namespace };
+    let mut grants = built_in(namespace, &name);
+    grants.extend(from_texts(&known(&format!("{namespace}/{name}")).unwrap_or_default()));
+    to_texts(grants)
+}
+
+/// Returns the namespace under which the cluster state records the bindings of a namespace.
+pub(super) fn binding_namespace(namespace: &str) -> String {
+    format!("{BINDING}{namespace}")
+}
+
 fn built_in(namespace: &str, name: &str) -> Grants {
     BUILT_IN_ROLES.get(&format!("{namespace}/{name}")).cloned().unwrap_or_default()
 }

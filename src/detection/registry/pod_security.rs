@@ -111,6 +111,14 @@ fn requested_label(request: Raw<'_>, verb: &str) -> Label {
     text(Some(value)).map_or(Label::Removed, Label::Level)
 }
 
+/// Returns the label of a whole namespace, as the cluster state records it: empty for none.
+pub(super) fn enforced_label(namespace: Raw<'_>) -> String {
+    match Label::of(namespace) {
+        Label::Level(level) => level,
+        _ => String::new(),
+    }
+}
+
 /// Records the label of a namespace, or of a list of namespaces.
 pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
     if request.resource != "namespaces" || !request.may_have_persisted() || !request.is_built_in() {

@@ -160,6 +160,26 @@ impl References {
     }
 }
 
+/// The secrets that an object of an inventory names.
+#[derive(Debug, Default)]
+pub(super) struct DeclaredReferences {
+    /// Secrets in `imagePullSecrets`.
+    pub(super) image_pull: BTreeSet<Box<str>>,
+    /// Secrets of its own namespace that it mounts; `*` if there are more.
+    pub(super) mounted: Vec<Box<str>>,
+}
+
+/// Returns the secrets that an object of an inventory names.
+pub(super) fn declared(object: Raw<'_>) -> DeclaredReferences {
+    if !could_name_secrets(object) {
+        return DeclaredReferences::default();
+    }
+    let References { image_pull, mounted, is_partial, .. } = References::of(object);
+    let unknown = is_partial.then(|| UNKNOWN.into());
+    let mounted = unknown.into_iter().chain(mounted.into_iter().map(|(_, name)| name)).collect();
+    DeclaredReferences { image_pull, mounted }
+}
+
 /// Returns whether the member of this name is metadata, or a map whose keys are free text.
 fn is_free_text(key: &[u8]) -> bool {
     const FREE_TEXT: [&[u8]; 7] = [

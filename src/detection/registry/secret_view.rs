@@ -62,6 +62,11 @@ impl<'e> SecretView<'e> {
         self.raw
     }
 
+    /// Returns its type, if it is shown.
+    pub(super) fn type_name(&self) -> Option<String> {
+        text(self.secret_type)
+    }
+
     pub(super) fn shows_type(&self) -> bool {
         self.secret_type.and_then(Raw::string).is_some()
     }

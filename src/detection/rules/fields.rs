@@ -695,7 +695,7 @@ static REGISTRY: [Field; 23] = [
     text(
         "registry.evidence",
         Source::Registry(Registry::Evidence),
-        "why the secrets count as registry credentials: type (observed), reference (named by imagePullSecrets), name (matches a name pattern)",
+        "why the secrets count as registry credentials: type (observed), inventory (declared), content (its data), reference (named by imagePullSecrets), same-name (a credential of another namespace has its name), name (matches a name pattern)",
     ),
     text(
         "registry.by_type",

@@ -76,6 +76,7 @@ impl Reader<'_> {
         self.keys(root, &keys::ROOT);
         config.state_dir = self.path(root, "state_dir").or(config.state_dir.take());
         config.rules = self.texts(root, "rules").into_iter().map(PathBuf::from).collect();
+        config.inventory = self.texts(root, "inventory").into_iter().map(PathBuf::from).collect();
         let matching = [("all", Matching::All), ("first", Matching::First)];
         config.matching = self.word(root, "rule_matching", &matching).unwrap_or(config.matching);
         config.priority = self.priority(root).unwrap_or(config.priority);

@@ -1,0 +1,224 @@
+use base64::Engine as _;
+
+use super::*;
+use crate::detection::registry::inventory::{DeclaredSecret, MAX_ENTRIES};
+
+fn settings() -> Settings {
+    let origin = Origin { source: "test".to_owned(), time: 1_000_000_000 };
+    Settings { origin, namespace: None, asserts_credentials: false }
+}
+
+fn inventory(text: &str) -> Inventory {
+    let mut inventory = Inventory::default();
+    read(text.as_bytes(), &settings(), &mut inventory).unwrap();
+    inventory
+}
+
+fn credentials(text: &str) -> Vec<String> {
+    inventory(text).credentials().map(|(key, _)| key.to_owned()).collect()
+}
+
+fn error(text: &str) -> (usize, String) {
+    let error = read(text.as_bytes(), &settings(), &mut Inventory::default()).unwrap_err();
+    (error.line, error.message)
+}
+
+#[test]
+fn reads_tables_of_kubectl() {
+    for (table, expected) in [
+        (
+            "NAMESPACE   NAME   TYPE                             DATA   AGE\nprod        x7     kubernetes.io/dockerconfigjson   1      3d\nprod        tls    kubernetes.io/tls                2      3d\n",
+            vec!["prod/x7"],
+        ),
+        (
+            "NAME   TYPE                      DATA   AGE\nx7     kubernetes.io/dockercfg   1      3d2h\n",
+            vec!["*/x7"],
+        ),
+        ("NS     SECRET   TYPE\nprod   x7       kubernetes.io/dockercfg\n", vec!["prod/x7"]),
+        // Without headings.
+        ("prod   x7   kubernetes.io/dockercfg   1   3d\nprod   y   Opaque   1   3d\n", vec!["prod/x7"]),
+        ("prod kubernetes.io/dockercfg\n", vec!["*/prod"]),
+        // Several resources, with labels, and with Windows line ends.
+        (
+            "NAMESPACE   NAME              TYPE                      DATA   AGE   LABELS\r\nprod        secret/x7         kubernetes.io/dockercfg   1      3d    <none>\r\n\r\nNAMESPACE   NAME                 SECRETS   AGE\r\n",
+            vec!["prod/x7"],
+        ),
+        ("NS     NAME   PULL\nprod   web    a,b\nprod   other  <none>\n", vec!["prod/a", "prod/b"]),
+        ("No resources found\n", vec![]),
+    ] {
+        if table.contains("SECRETS   AGE") {
+            // The second table is one of service accounts, which shows no names.
+            assert!(error(table).1.contains("service accounts"), "{table}");
+            continue;
+        }
+        assert_eq!(credentials(table), expected, "{table}");
+    }
+}
+
+#[test]
+fn names_alone_are_credentials_if_a_person_says_so() {
+    let names = "secret/a\nsecret/b\npod/c\n";
+    assert!(credentials(names).is_empty());
+    let mut inventory = Inventory::default();
+    let settings = Settings { namespace: Some("shop".to_owned()), asserts_credentials: true, ..settings() };
+    let summary = read(names.as_bytes(), &settings, &mut inventory).unwrap();
+    assert_eq!((summary.objects, summary.ignored, summary.untyped), (2, 1, 0));
+    let keys: Vec<&str> = inventory.credentials().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["shop/a", "shop/b"]);
+}
+
+#[test]
+fn reads_objects_and_lists_in_json_and_yaml() {
+    for (text, expected) in [
+        (
+            r#"{"kind":"List","items":[{"kind":"Secret","metadata":{"namespace":"p","name":"a"},"type":"kubernetes.io/dockercfg"},
+               {"kind":"ServiceAccount","metadata":{"namespace":"q","name":"default"},"imagePullSecrets":[{"name":"b"}]}]}"#,
+            vec!["p/a", "q/b"],
+        ),
+        (
+            r#"{"kind":"SecretList","items":[{"metadata":{"namespace":"p","name":"a"},"type":"kubernetes.io/dockercfg"}]}"#,
+            vec!["p/a"],
+        ),
+        // Values one after the other, and a list without a kind.
+        (
+            r#"{"kind":"Secret","metadata":{"namespace":"p","name":"a"},"type":"kubernetes.io/dockercfg"}
+               [{"kind":"Pod","metadata":{"namespace":"p","name":"w"},"spec":{"imagePullSecrets":[{"name":"c"}]}}]"#,
+            vec!["p/a", "p/c"],
+        ),
+        (
+            "# comment\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: p}\ntype: kubernetes.io/dockerconfigjson\n---\nkind: CronJob\nmetadata: {name: j, namespace: p}\nspec: {jobTemplate: {spec: {template: {spec: {imagePullSecrets: [{name: d}]}}}}}\n",
+            vec!["p/a", "p/d"],
+        ),
+        (
+            "kind: SealedSecret\nmetadata: {name: s, namespace: p}\nspec: {template: {type: kubernetes.io/dockerconfigjson}}\n",
+            vec!["p/s"],
+        ),
+        (
+            "kind: ExternalSecret\nmetadata: {name: s, namespace: p}\nspec: {target: {name: t, template: {type: kubernetes.io/dockerconfigjson}}}\n",
+            vec!["p/t"],
+        ),
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- kind: Secret\n  metadata: {name: a, namespace: p}\n  type: kubernetes.io/dockercfg\n",
+            vec!["p/a"],
+        ),
+    ] {
+        assert_eq!(credentials(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn reads_what_helm_prints_around_manifests() {
+    let text = "NAME: my\nNAMESPACE: shop\nHOOKS:\n---\n# Source: my/hook.yaml\nkind: Job\nmetadata: {name: h, namespace: p}\nspec: {template: {spec: {imagePullSecrets: [{name: a}]}}}\nMANIFEST:\n---\n# Source: my/sa.yaml\nkind: ServiceAccount\nmetadata: {name: s, namespace: p}\nimagePullSecrets:\n- name: b\n\nNOTES:\nkind: of you to read this\n---\n{{ not yaml\n";
+    assert_eq!(credentials(text), ["p/a", "p/b"]);
+}
+
+#[test]
+fn roles_and_bindings_are_read_in_any_order() {
+    let text = r#"{"kind":"List","items":[
+        {"kind":"RoleBinding","metadata":{"namespace":"p","name":"b"},"roleRef":{"kind":"Role","name":"r"},"subjects":[]},
+        {"kind":"Role","metadata":{"namespace":"p","name":"r"},"rules":[{"apiGroups":[""],"resources":["secrets"],"verbs":["get"]}]},
+        {"kind":"ClusterRole","metadata":{"name":"none"},"rules":[]},
+        {"kind":"ClusterRoleBinding","metadata":{"name":"c"},"roleRef":{"kind":"ClusterRole","name":"cluster-admin"}}]}"#;
+    let inventory = inventory(text);
+    let keys: Vec<&str> = inventory.roles.keys().map(|key| &**key).collect();
+    assert_eq!(keys, ["binding:/c", "binding:p/b", "p/r"]);
+    assert_eq!(inventory.roles["binding:p/b"].value, ["get"]);
+}
+
+#[test]
+fn keeps_hosts_and_user_names_and_no_data() {
+    const MARKERS: [&str; 5] = ["hunter2", "hunter3", "hunter4", "hunter5", "hunter6"];
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let config = encode(&format!(
+        r#"{{"auths":{{"https://reg.example.com/v1":{{"username":"bob","password":"{}","auth":"{}"}}}}}}"#,
+        MARKERS[0],
+        encode(&format!("bob:{}", MARKERS[0]))
+    ));
+    let applied = format!(r#"{{\"stringData\":{{\"p\":\"{}\"}}}}"#, MARKERS[1]);
+    let text = format!(
+        r#"{{"kind":"List","items":[{{"kind":"Secret","metadata":{{"namespace":"p","name":"a","annotations":{{"note":"{}","kubectl.kubernetes.io/last-applied-configuration":"{applied}"}},"labels":{{"l":"{}"}}}},"type":"kubernetes.io/dockerconfigjson","data":{{".dockerconfigjson":"{config}","x":"{}"}},"stringData":{{"y":"{}"}}}}]}}"#,
+        MARKERS[2],
+        MARKERS[3],
+        encode(MARKERS[4]),
+        MARKERS[4],
+    );
+    let inventory = inventory(&text);
+    let (key, secret) = inventory.credentials().next().unwrap();
+    assert_eq!(
+        (key, &secret.hosts[..], &secret.usernames[..]),
+        ("p/a", &["reg.example.com".to_owned()][..], &["bob".to_owned()][..])
+    );
+    let kept = format!("{inventory:?}{}", export(&inventory));
+    for marker in MARKERS {
+        assert!(!kept.contains(marker) && !kept.contains(&encode(marker)), "{marker}");
+    }
+}
+
+#[test]
+fn an_export_can_be_imported_again() {
+    let mut all = inventory(
+        r#"{"kind":"List","items":[
+            {"kind":"Secret","metadata":{"namespace":"p","name":"a"},"type":"Opaque","stringData":{"config.json":"{\"auths\":{\"r.io\":{\"username\":\"u\",\"password\":\"p\"}}}"}},
+            {"kind":"Pod","metadata":{"namespace":"p","name":"w"},"spec":{"imagePullSecrets":[{"name":"c"}],"volumes":[{"secret":{"secretName":"a"}}]}},
+            {"kind":"Namespace","metadata":{"name":"p","labels":{"pod-security.kubernetes.io/enforce":"restricted"}}},
+            {"kind":"ClusterRole","metadata":{"name":"r"},"rules":[{"apiGroups":[""],"resources":["secrets"],"verbs":["*"]}]}]}"#,
+    );
+    let mut later = settings();
+    later.origin = Origin { source: "later".to_owned(), time: 5_000_000_000 };
+    read(b"NAMESPACE  NAME  TYPE\np  t  kubernetes.io/tls\n", &later, &mut all).unwrap();
+    assert_eq!((all.secrets().count(), all.pods.len(), all.roles.len(), all.namespaces.len()), (3, 1, 1, 1));
+    let mut again = inventory(&export(&all));
+    assert_eq!(again, all);
+    again.remove_unused_origins();
+    assert_eq!(inventory(&export(&again)), again);
+}
+
+#[test]
+fn a_later_declaration_replaces_what_it_says() {
+    let mut all = inventory(
+        "NAMESPACE  NAME  TYPE  DATA\np  a  kubernetes.io/dockercfg  1\np  b  kubernetes.io/tls  1\n",
+    );
+    read(b"NAMESPACE  NAME  TYPE  DATA\np  a  Opaque  1\n", &settings(), &mut all).unwrap();
+    assert_eq!(all.credentials().count(), 0);
+    // A name alone says less than the type that is known.
+    read(b"NAMESPACE  NAME\np  b\n", &settings(), &mut all).unwrap();
+    let b = all.secrets().find(|(key, _)| *key == "p/b").unwrap().1;
+    assert_eq!(b.secret_type.as_deref(), Some("kubernetes.io/tls"));
+}
+
+#[test]
+fn errors_name_the_line() {
+    for (text, line, part) in [
+        ("", 1, "empty"),
+        ("hello\n", 1, "not recognized"),
+        ("NAMESPACE  NAME  TYPE\np  a  Opaque\np\n", 3, "columns"),
+        ("NAMESPACE  NAME  READY  STATUS\np  a  1/1  Running\n", 1, "-o json"),
+        ("{\"kind\":\"List\",\n\"items\":[\n{]}", 3, "JSON"),
+        ("{\"kind\":\"Secret\"}\n{\"x\":1}\n", 2, "without `kind`"),
+        ("kind: A\n---\nkind: Secret\nmetadata:\n  name: [\n---\n", 6, "YAML"),
+        ("kind: Secret\nmetadata:\n  name: {{ .Values.x }}\n", 3, "helm template"),
+        ("apiVersion: v1\nspec: {}\n", 1, "no object"),
+        ("{\"kind\":\"PullwatchInventory\",\n\"apiVersion\":\"pullwatch/v9\"}", 2, "version"),
+        ("{\"kind\":\"PullwatchInventory\",\n\"apiVersion\":1}", 2, "not a valid inventory"),
+    ] {
+        let (at, message) = error(text);
+        assert!(at == line && message.contains(part), "{text}: line {at}: {message}");
+    }
+    assert!(
+        read(b"\xff\xfeN\0", &settings(), &mut Inventory::default()).unwrap_err().message.contains("UTF-16")
+    );
+}
+
+#[test]
+fn entries_and_aliases_are_bounded() {
+    let mut inventory = Inventory::default();
+    for number in 0..MAX_ENTRIES {
+        inventory.add_secret(&format!("p/{number}"), DeclaredSecret::default()).unwrap();
+    }
+    assert!(inventory.add_secret("p/x", DeclaredSecret::default()).is_err());
+    let mut bomb = "kind: Secret\nl0: &l0 [aaaaaaaaaaaaaaaa, a]\n".to_owned();
+    for level in 1..40 {
+        bomb += &format!("l{level}: &l{level} [*l{0}, *l{0}]\n", level - 1);
+    }
+    assert!(error(&bomb).1.contains("aliases"));
+}
