@@ -100,7 +100,7 @@ impl Health for Checks {
 }
 
 fn check(name: &str, ok: bool, is_liveness: bool) -> Check {
-    Check { name: name.to_owned(), ok, reason: format!("about {name}"), is_liveness }
+    Check { name: name.to_owned(), ok, reason: format!("about {name}"), is_liveness, is_critical: true }
 }
 
 struct World {
@@ -236,6 +236,11 @@ async fn health_checks_report_failures() {
     assert_eq!(body["ok"], false);
     assert_eq!(body["checks"][1]["name"], "store");
     assert_eq!(body["checks"][1]["reason"], "about store");
+    assert_eq!(body["status"], "unavailable");
+    // What does not keep it from taking events is no reason to take it out of service.
+    world.checks.0.lock().unwrap()[1].is_critical = false;
+    let (code, body) = world.get("/readyz").await;
+    assert_eq!((code, &body["ok"], &body["status"]), (200, &false.into(), &"degraded".into()));
     world.checks.0.lock().unwrap()[0].ok = false;
     assert_eq!(world.get("/healthz").await.0, 503);
 }
@@ -352,7 +357,7 @@ async fn a_token_is_required_except_for_probes() {
     // The page holds no data: it asks for the token.
     assert_eq!(client().get(world.url("/")).send().await.unwrap().status(), 200);
     let (code, body) = world.get("/readyz").await;
-    assert_eq!((code, body.to_string()), (200, "{\"ok\":true}".to_owned()));
+    assert_eq!((code, body.to_string()), (200, "{\"ok\":true,\"status\":\"ok\"}".to_owned()));
     let response =
         client().get(world.url("/readyz")).bearer_auth("correct-horse-battery").send().await.unwrap();
     assert!(String::from_utf8_lossy(&response.bytes().await.unwrap()).contains("about store"));

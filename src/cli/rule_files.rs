@@ -14,7 +14,10 @@ const DEFAULT: &str = "rules.d";
 /// Maximum size of a rule file, in bytes. Rules are written by hand; a larger file is something else.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
-/// Reads the named rule files, and the `*.yaml` and `*.yml` files of named directories in name order. If none are named, reads those of
+/// Stands for the built-in rules among the paths of rule files.
+const BUILT_IN: &str = "builtin";
+
+/// Reads the named rule files, the built-in rules for `builtin`, and the `*.yaml` and `*.yml` files of named directories in name order. If none are named, reads those of
 /// `./rules.d` or, if there is no such directory, the built-in rules.
 pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<SourceFile>> {
     if paths.is_empty() {
@@ -26,6 +29,10 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<SourceFile>> {
     }
     let mut files = Vec::new();
     for path in paths {
+        if path == Path::new(BUILT_IN) {
+            files.extend(shipped::files());
+            continue;
+        }
         let metadata =
             std::fs::metadata(path).with_context(|| format!("cannot read rules from {}", path.display()))?;
         if !metadata.is_dir() {
@@ -89,7 +96,10 @@ pub fn load_files(files: &[SourceFile], matching: Matching) -> anyhow::Result<Lo
             .cloned()
             .collect();
         show(&rules::render(&wrong, files, true));
-        bail!("failed to load rules: {}", plural(errors, "error"));
+        bail!(
+            "failed to load rules: {}; rules that extend the shipped ones need `--rules builtin` before them",
+            plural(errors, "error")
+        );
     }
     let warnings = loaded.count(Severity::Warning);
     if warnings > 0 && std::io::stderr().is_terminal() {

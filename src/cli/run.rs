@@ -34,7 +34,7 @@ Examples:
   kubectl logs -f audit-relay | pullwatch run -  read standard input
   curl http://127.0.0.1:9417/metrics             metrics; also /healthz, /readyz, /api/v1/alerts
 
-Signals: SIGHUP reloads rules and reopens output files; SIGTERM and SIGINT shut down gracefully.
+Signals: SIGHUP reloads the configuration and the rules, and reopens output files; SIGTERM and SIGINT shut down gracefully.
 
 Exit status: 0 stopped by a signal or at the end of standard input, 2 error.")]
 pub struct Run {
@@ -99,9 +99,7 @@ impl Run {
         let config = self.config()?;
         let dir = config.state_dir.clone().unwrap_or_else(store::default_dir);
         let hostname = gethostname::gethostname().to_string_lossy().into_owned();
-        let rule_paths = config.rules.clone();
-        let read_rules = Arc::new(move || rule_files::read(&rule_paths));
-        let mut loader = RuleLoader::new(&config, &dir, hostname, read_rules)?;
+        let mut loader = RuleLoader::new(&config, &dir, hostname, Arc::new(rule_files::read))?;
         let loaded = rule_files::load(&config.rules, config.matching)?;
         rule_files::ensure_not_empty(&loaded)?;
         tracing::info!(rules = loaded.rules.rules.len(), version = %loaded.rules.version, "rules loaded");
@@ -127,7 +125,16 @@ impl Run {
         }
         loader.set_redaction_key(redaction_key::load_or_create(&dir)?);
         let initial_rules = loader.with_options(loaded.rules);
-        let result = runtime.block_on(app::run(&config, &dir, opened.store, initial_rules, loader, signals));
+        let read_config = Arc::new(move || self.config());
+        let result = runtime.block_on(app::run(
+            &config,
+            &dir,
+            opened.store,
+            initial_rules,
+            loader,
+            read_config,
+            signals,
+        ));
         runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
         result?;
         Ok(ExitCode::SUCCESS)
@@ -197,7 +204,9 @@ impl Run {
             {
                 let Some(path) = WELL_KNOWN_PATHS.iter().find(|path| Path::new(path).exists()) else {
                     bail!(
-                        "no audit log found at a well-known path ({}): name one (pullwatch run PATH) or a configuration file (--config)",
+                        "no audit log found at a well-known path ({}): name one (pullwatch run PATH) or a configuration file (--config). \
+                         Audit logging is off by default: the apiserver needs --audit-log-path and --audit-policy-file, and \
+                         `pullwatch policy check --recommend` writes a policy",
                         WELL_KNOWN_PATHS.join(", ")
                     );
                 };

@@ -3,6 +3,7 @@
 mod ack;
 mod json;
 mod list;
+mod resend;
 mod show;
 
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use crate::daemon::store::{self, IdMatch, IdPrefix, Listed, Reader};
 use crate::detection::alert::AlertId;
 use crate::detection::audit::time::{self, Clock};
 
-/// List, show and acknowledge alerts stored by `run`
+/// List, show, acknowledge and resend alerts stored by `run`
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
@@ -23,11 +24,14 @@ Examples:
   pullwatch alerts list --unacknowledged --priority error
                                                unacknowledged alerts, errors and above
   pullwatch alerts show 289c2a7a               one alert with all details
-  pullwatch alerts ack 289c2a7a --note 'drill' acknowledge it")]
+  pullwatch alerts ack 289c2a7a --note 'drill' acknowledge it
+  pullwatch alerts resend --config pullwatch.yaml --sink siem --dead-letters
+                                               deliver undeliverable alerts again")]
 pub enum Alerts {
     List(list::List),
     Show(show::Show),
     Ack(ack::Acknowledge),
+    Resend(resend::Resend),
 }
 
 impl Alerts {
@@ -36,6 +40,7 @@ impl Alerts {
             Alerts::List(list) => list.run(),
             Alerts::Show(show) => show.run(),
             Alerts::Ack(ack) => ack.run(),
+            Alerts::Resend(resend) => resend.run(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod check;
 mod events;
 mod explain;
+mod export;
 mod fields;
 mod list;
 mod test;
@@ -22,13 +23,15 @@ Examples:
   pullwatch rules fields ka.req.pod            list fields by name
   pullwatch rules explain --rule 'Secrets Listed' event.json
                                                show why a rule matches an event or not
-  pullwatch rules test my-tests.yaml           run unit tests for rules")]
+  pullwatch rules test my-tests.yaml           run unit tests for rules
+  pullwatch rules export rules.d               write the built-in rules to a directory")]
 pub enum Rules {
     Check(check::Check),
     List(list::List),
     Fields(fields::Fields),
     Explain(explain::Explain),
     Test(test::Test),
+    Export(export::Export),
 }
 
 impl Rules {
@@ -39,6 +42,7 @@ impl Rules {
             Rules::Fields(fields) => fields.run(),
             Rules::Explain(explain) => explain.run(),
             Rules::Test(test) => test.run(),
+            Rules::Export(export) => export.run(),
         }
     }
 }

@@ -20,11 +20,13 @@ impl Health for Status {
             None
         };
         let problems = self.source_problems();
+        let sinks = self.sink_problems();
         let check = |name: &str, ok: bool, reason: &str, is_liveness: bool| Check {
             name: name.to_owned(),
             ok,
             reason: if ok { String::new() } else { reason.to_owned() },
             is_liveness,
+            is_critical: is_liveness || name == "store",
         };
         vec![
             check("pipeline", !is_stalled, "pipeline loop stalled", true),
@@ -36,11 +38,12 @@ impl Health for Status {
                 false,
             ),
             check(
-                "sinks",
-                self.ended_sinks().is_empty(),
-                "a sink ended; its alerts are kept in the store: restart pullwatch to deliver them",
+                "configuration",
+                !self.config_stale.load(Ordering::Relaxed),
+                "the configuration file is invalid; the previous configuration is in use",
                 false,
             ),
+            check("sinks", sinks.is_empty(), &sinks.join("; "), false),
             check("sources", problems.is_empty(), &problems.join("; "), false),
         ]
     }

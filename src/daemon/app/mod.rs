@@ -6,6 +6,7 @@
 mod alert_log;
 mod health;
 mod kafka;
+mod reload;
 mod rules;
 mod server;
 mod signals;
@@ -25,6 +26,7 @@ use anyhow::bail;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
+pub(crate) use reload::ReadConfig;
 pub(crate) use rules::RuleLoader;
 pub(crate) use signals::Signals;
 
@@ -55,6 +57,7 @@ pub(crate) async fn run(
     mut store: Store,
     initial_rules: Rules,
     loader: RuleLoader,
+    read_config: ReadConfig,
     signals: Signals,
 ) -> anyhow::Result<()> {
     let transactional_sink = kafka::transactional_sink(config).map(|sink| sink.name.clone());
@@ -76,7 +79,7 @@ pub(crate) async fn run(
     };
 
     let (sources, receivers) = sources::start(&context, &store)?;
-    let sinks = sinks::start(&context)?;
+    let mut sinks = sinks::start(&context)?;
     let consumers = kafka::start_consumers(&context, &store)?;
     let transactions = kafka::transactions(&context, &consumers)?;
     let exchange = kafka::exchange(&context, &consumers);
@@ -106,7 +109,11 @@ pub(crate) async fn run(
     tracing::info!(state_dir = %state_dir.display(), "running");
     notify_service_manager(NotifyState::Ready);
 
-    let result = signals.wait(pipeline_ended, &reloader, &sinks).await;
+    let result = {
+        let mut reload =
+            reload::Reload::new(config.clone(), read_config, context.handles.clone(), &reloader, &mut sinks);
+        signals.wait(pipeline_ended, &mut reload).await
+    };
     notify_service_manager(NotifyState::Stopping);
 
     // Sources first, so that nothing new arrives; then the pipeline, so that the sinks have all alerts; then the sinks, so that

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
@@ -25,7 +25,7 @@ const QUIET_PERIOD: Duration = Duration::from_millis(300);
 const INVENTORY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Reads the rule files anew.
-pub(crate) type ReadRuleFiles = Arc<dyn Fn() -> anyhow::Result<Vec<SourceFile>> + Send + Sync>;
+pub(crate) type ReadRuleFiles = Arc<dyn Fn(&[PathBuf]) -> anyhow::Result<Vec<SourceFile>> + Send + Sync>;
 
 /// Where rules are read from, and how they are evaluated.
 #[derive(Clone)]
@@ -70,6 +70,24 @@ impl RuleLoader {
         })
     }
 
+    /// The same with other settings. What needs a restart stays.
+    fn reconfigured(&self, config: &Config) -> Self {
+        RuleLoader {
+            read: self.read.clone(),
+            paths: config.rules.clone(),
+            matching: config.matching,
+            options: Options {
+                matching: config.matching,
+                minimum: config.priority,
+                limits: config.limits,
+                labels: config.labels.clone(),
+                ..self.options.clone()
+            },
+            inventory: config.inventory.clone(),
+            state_dir: self.state_dir.clone(),
+        }
+    }
+
     /// Sets the key of the hashes of redacted values.
     pub(crate) fn set_redaction_key(&mut self, key: RedactionKey) {
         self.options.redaction_key = key;
@@ -86,7 +104,7 @@ impl RuleLoader {
     /// # Errors
     /// The diagnostics, if the rules are invalid, or why the inventory cannot be read.
     fn reload(&mut self, version: &str) -> Result<Option<Rules>, String> {
-        let files = (self.read)().map_err(|error| format!("{error:#}"))?;
+        let files = (self.read)(&self.paths).map_err(|error| format!("{error:#}"))?;
         let loaded = rules::load(&files, &rules::Options { matching: self.matching });
         let errors: Vec<_> =
             loaded.diagnostics.iter().filter(|one| one.severity == Severity::Error).cloned().collect();
@@ -125,14 +143,23 @@ impl RuleLoader {
 }
 
 /// Reloads rules on request. Watches their directories until it is dropped.
-#[derive(Debug)]
 pub(super) struct RuleReloader {
     requested: Arc<Notify>,
-    _watcher: Mutex<DirectoryWatcher>,
+    watcher: Mutex<DirectoryWatcher>,
+    /// The loader in use, and whether its settings changed since the last reload.
+    loader: Arc<Mutex<(RuleLoader, bool)>>,
 }
 
 impl RuleReloader {
     pub(super) fn request(&self) {
+        self.requested.notify_one();
+    }
+
+    /// Reloads the rules with the settings of this configuration.
+    pub(super) fn reconfigure(&self, config: &Config) {
+        let mut loader = self.loader.lock().unwrap_or_else(PoisonError::into_inner);
+        *loader = (loader.0.reconfigured(config), true);
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner).watch(loader.0.directories());
         self.requested.notify_one();
     }
 }
@@ -140,7 +167,7 @@ impl RuleReloader {
 /// Reloads rules when their files change, and sends valid ones to the pipeline. Invalid ones leave those in use unchanged.
 pub(super) fn watch(
     context: &Context<'_>,
-    mut loader: RuleLoader,
+    loader: RuleLoader,
     mut version: Arc<str>,
     loaded: LoadedRules,
 ) -> RuleReloader {
@@ -156,13 +183,14 @@ pub(super) fn watch(
     });
     watcher.watch(loader.directories());
     let mut times = loader.inventory_times();
+    let loader = Arc::new(Mutex::new((loader, false)));
     tokio::spawn({
-        let requested = requested.clone();
+        let (requested, loader) = (requested.clone(), loader.clone());
         async move {
             loop {
                 // Inventories may be in directories in which much changes, such as the state directory.
                 while tokio::time::timeout(INVENTORY_POLL_INTERVAL, requested.notified()).await.is_err() {
-                    let now = loader.inventory_times();
+                    let now = loader.lock().unwrap_or_else(PoisonError::into_inner).0.inventory_times();
                     if std::mem::replace(&mut times, now) != times {
                         break;
                     }
@@ -170,13 +198,21 @@ pub(super) fn watch(
                 while has_changed.swap(false, Ordering::AcqRel) {
                     tokio::time::sleep(QUIET_PERIOD).await;
                 }
-                let (mut own, current) = (loader.clone(), version.clone());
+                let (mut own, has_other_settings) = {
+                    let mut loader = loader.lock().unwrap_or_else(PoisonError::into_inner);
+                    (loader.0.clone(), std::mem::take(&mut loader.1))
+                };
+                // Any version differs from the empty one.
+                let current = if has_other_settings { Arc::from("") } else { version.clone() };
                 let reload = tokio::task::spawn_blocking(move || {
                     let reloaded = own.reload(&current);
                     (own, reloaded)
                 });
                 let reload = reload.await.map(|(own, reloaded)| {
-                    loader = own;
+                    let mut loader = loader.lock().unwrap_or_else(PoisonError::into_inner);
+                    loader.0.options.inventory = own.options.inventory;
+                    // Settings that could not be applied are applied with the next valid rules.
+                    loader.1 |= has_other_settings && reloaded.is_err();
                     reloaded
                 });
                 match reload {
@@ -204,5 +240,5 @@ pub(super) fn watch(
             }
         }
     });
-    RuleReloader { requested, _watcher: Mutex::new(watcher) }
+    RuleReloader { requested, watcher: Mutex::new(watcher), loader }
 }

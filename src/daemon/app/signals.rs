@@ -1,11 +1,10 @@
-//! Handles signals: SIGTERM and SIGINT stop the daemon, SIGHUP reloads rules and reopens the files of sinks.
+//! Handles signals: SIGTERM and SIGINT stop the daemon, SIGHUP reloads configuration and rules, and reopens the files of sinks.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot::Receiver;
 
-use super::rules::RuleReloader;
-use super::sinks::Sinks;
+use super::reload::Reload;
 use crate::daemon::store;
 
 /// The signal handlers. A signal that arrives before [`Signals::wait`] is not lost.
@@ -29,8 +28,7 @@ impl Signals {
     pub(super) async fn wait(
         mut self,
         mut pipeline_ended: Receiver<Result<(), store::Error>>,
-        reloader: &RuleReloader,
-        sinks: &Sinks,
+        reload: &mut Reload<'_>,
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
@@ -39,10 +37,7 @@ impl Signals {
                     return Ok(());
                 }
                 _ = self.interrupt.recv() => return Ok(()),
-                _ = self.hang_up.recv() => {
-                    reloader.request();
-                    sinks.reopen();
-                }
+                _ = self.hang_up.recv() => reload.run().await,
                 ended = &mut pipeline_ended => {
                     return match ended {
                         Ok(result) => Ok(result?),

@@ -1,64 +1,152 @@
-//! Starts the sinks.
+//! Starts the sinks, and applies other settings while they run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
 
 use super::{Context, SHUTDOWN_GRACE, kafka};
-use crate::daemon::sink::{Reopen, Sink, SinkConfig, SinkMetrics, StoreFeed};
+use crate::daemon::pipeline::Status;
+use crate::daemon::sink::{DeliveryObserver as _, Reopen, Sink, SinkConfig, SinkMetrics, StoreFeed};
+use crate::daemon::store::Cursor;
 
 /// Running sinks.
 pub(super) struct Sinks {
+    running: Vec<Running>,
+    starter: Starter,
+}
+
+/// One running sink.
+struct Running {
+    config: SinkConfig,
     stop: watch::Sender<bool>,
-    reopen: Vec<Reopen>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    reopen: Reopen,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// What sinks are started from.
+struct Starter {
+    state_dir: PathBuf,
+    metrics: SinkMetrics,
+    latest_seq: watch::Receiver<i64>,
+    status: Arc<Status>,
+    /// Name of the sink whose alerts are committed in Kafka transactions.
+    transactional: Option<String>,
+}
+
+impl Starter {
+    /// Checks the settings of a sink.
+    fn check(&self, config: &SinkConfig) -> anyhow::Result<Sink> {
+        let mut config = SinkConfig { grace: SHUTDOWN_GRACE, ..config.clone() };
+        if let Some(dead_letter) = &mut config.dead_letter {
+            dead_letter.path = self.state_dir.join(&dead_letter.path);
+        }
+        let name = config.name.clone();
+        let sink = Sink::new(config, &self.metrics).with_context(|| format!("sink {name}"))?;
+        Ok(sink.observed_by(self.status.clone()))
+    }
+
+    fn start(&self, sink: Sink, config: SinkConfig) -> Running {
+        let feed = StoreFeed::new(self.state_dir.clone(), config.name.clone());
+        let (stop, stop_requested) = watch::channel(false);
+        let reopen = sink.reopen();
+        let latest_seq = self.latest_seq.clone();
+        let (status, name) = (self.status.clone(), config.name.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = sink.run(feed, latest_seq, stop_requested).await {
+                status.set_sink_ended(&name);
+                tracing::error!(%error, "sink ended; its alerts are kept in the store");
+            }
+        });
+        Running { config, stop, reopen, task }
+    }
+}
+
+impl Running {
+    /// Lets the sink deliver what is stored, within its grace period, and waits for its end.
+    async fn stop(self) {
+        // No receiver means that it has ended.
+        let _ = self.stop.send(true);
+        // A panic was reported by the panic hook.
+        let _ = self.task.await;
+    }
 }
 
 impl Sinks {
     /// Makes file sinks open their path again.
     pub(super) fn reopen(&self) {
-        self.reopen.iter().for_each(Reopen::reopen);
+        self.running.iter().for_each(|sink| sink.reopen.reopen());
     }
 
-    /// Lets the sinks deliver what is stored, within their grace period, and waits for their end.
+    /// Lets all sinks deliver what is stored, within their grace period, and waits for their end.
     pub(super) async fn stop(self) {
-        // No receiver means that all of them have ended.
-        let _ = self.stop.send(true);
-        for task in self.tasks {
-            // A panic was reported by the panic hook.
-            let _ = task.await;
+        for sink in &self.running {
+            let _ = sink.stop.send(true);
         }
+        for sink in self.running {
+            sink.stop().await;
+        }
+    }
+
+    /// Applies other settings: stops sinks that changed or are gone, and starts those that changed or are new. A sink continues at
+    /// its cursor. Returns the number of sinks that changed.
+    ///
+    /// # Errors
+    /// If settings cannot work; then nothing was changed.
+    pub(super) async fn apply(&mut self, configs: &[SinkConfig]) -> anyhow::Result<usize> {
+        let is_ours = |config: &&SinkConfig| Some(&config.name) != self.starter.transactional.as_ref();
+        let is_running = |config: &SinkConfig| self.running.iter().any(|sink| sink.config == *config);
+        let mut new = Vec::new();
+        for config in configs.iter().filter(is_ours).filter(|config| !is_running(config)) {
+            new.push((self.starter.check(config)?, config.clone()));
+        }
+        let (kept, ended): (Vec<Running>, Vec<Running>) =
+            std::mem::take(&mut self.running).into_iter().partition(|sink| configs.contains(&sink.config));
+        self.running = kept;
+        let removed: Vec<String> = ended.iter().map(|sink| sink.config.name.clone()).collect();
+        let changed =
+            new.len() + removed.iter().filter(|name| !new.iter().any(|(_, new)| new.name == **name)).count();
+        for sink in &ended {
+            let _ = sink.stop.send(true);
+        }
+        for sink in ended {
+            sink.stop().await;
+        }
+        for name in removed {
+            self.starter.status.recovered(&name);
+            self.starter.status.forget_ended_sink(&name);
+            if configs.iter().all(|config| config.name != name) {
+                self.starter.metrics.forget(&name);
+                let (dir, sink) = (self.starter.state_dir.clone(), name.clone());
+                let removed = tokio::task::spawn_blocking(move || Cursor::remove(&dir, &sink)).await;
+                if let Ok(Err(error)) = removed {
+                    tracing::warn!(%error, sink = name, "cannot remove the cursor of a removed sink");
+                }
+            }
+        }
+        for (sink, config) in new {
+            let running = self.starter.start(sink, config);
+            self.running.push(running);
+        }
+        Ok(changed)
     }
 }
 
 /// Checks the settings of all sinks, then starts them. The sink whose alerts are committed in Kafka transactions is left to the
 /// pipeline.
 pub(super) fn start(context: &Context<'_>) -> anyhow::Result<Sinks> {
-    let metrics = SinkMetrics::new(&context.handles.metrics);
-    let (stop, stop_requested) = watch::channel(false);
-    let transactional = kafka::transactional_sink(context.config).map(|sink| &sink.name);
-    let configs: Vec<&SinkConfig> =
-        context.config.sinks.iter().filter(|sink| Some(&sink.name) != transactional).collect();
-    let mut sinks = Vec::new();
-    for config in &configs {
-        let mut config = SinkConfig { grace: SHUTDOWN_GRACE, ..(*config).clone() };
-        if let Some(dead_letter) = &mut config.dead_letter {
-            dead_letter.path = context.state_dir.join(&dead_letter.path);
-        }
-        let name = config.name.clone();
-        sinks.push(Sink::new(config, &metrics).with_context(|| format!("sink {name}"))?);
-    }
-    let reopen = sinks.iter().map(Sink::reopen).collect();
-    let mut tasks = Vec::new();
-    for (sink, config) in sinks.into_iter().zip(configs) {
-        let feed = StoreFeed::new(context.state_dir.to_owned(), config.name.clone());
-        let (latest_seq, stop_requested) = (context.latest_seq.clone(), stop_requested.clone());
-        let (status, name) = (context.handles.status.clone(), config.name.clone());
-        tasks.push(tokio::spawn(async move {
-            if let Err(error) = sink.run(feed, latest_seq, stop_requested).await {
-                status.set_sink_ended(&name);
-                tracing::error!(%error, "sink ended; its alerts are kept in the store");
-            }
-        }));
-    }
-    Ok(Sinks { stop, reopen, tasks })
+    let starter = Starter {
+        state_dir: context.state_dir.to_owned(),
+        metrics: SinkMetrics::new(&context.handles.metrics),
+        latest_seq: context.latest_seq.clone(),
+        status: context.handles.status.clone(),
+        transactional: kafka::transactional_sink(context.config).map(|sink| sink.name.clone()),
+    };
+    let configs =
+        context.config.sinks.iter().filter(|sink| Some(&sink.name) != starter.transactional.as_ref());
+    let checked: Vec<(Sink, SinkConfig)> =
+        configs.map(|config| Ok((starter.check(config)?, config.clone()))).collect::<anyhow::Result<_>>()?;
+    let running = checked.into_iter().map(|(sink, config)| starter.start(sink, config)).collect();
+    Ok(Sinks { running, starter })
 }

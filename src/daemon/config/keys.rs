@@ -87,7 +87,7 @@ pub(crate) const ROOT: Section = Section {
             "rules",
             "paths",
             "",
-            "Rule files and directories, loaded in this order; reloaded on change and on SIGHUP. Default: `./rules.d` if it exists, \
+            "Rule files and directories, loaded in this order, and `builtin` for the built-in rules; reloaded on change and on SIGHUP. Default: `./rules.d` if it exists, \
              else the built-in rules.",
         ),
         key(
@@ -357,6 +357,12 @@ pub(crate) const RETRY: Section = Section {
             "",
             "Alerts stored longer ago are not retried and go to the dead-letter file. If unset, retries do not end.",
         ),
+        key(
+            "max_refusals",
+            "number",
+            "10",
+            "Alerts that the receiver may refuse in a row before the sink pauses until one is accepted; `0`: it never pauses.",
+        ),
     ],
     includes: &[],
 };
@@ -398,6 +404,13 @@ pub(crate) const FILE_SINK: Section = Section {
         key("path", "path", "", "File to append to. Required."),
         key("format", "`falco`, `cef` or `text`", "falco", "Output format."),
         key("sync", "boolean", "false", "Sync the file to disk before alerts count as delivered."),
+        key("mode", "octal digits", "0600", "Permissions of the file when it is created."),
+        key(
+            "group",
+            "name or number",
+            "",
+            "Group of the file when it is created. Default: that of the process.",
+        ),
     ],
     includes: &[&SINK],
 };

@@ -5,6 +5,7 @@
 //! (`${NAME}`, `${NAME:-default}`). Secrets do not belong in this file but in the environment, or in files that keys ending in `_file`
 //! name.
 
+pub mod check;
 pub mod keys;
 mod read;
 
@@ -12,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use read::{Read, read};
+pub use read::{Read, read, read_offline};
 
 use crate::daemon::sink::{DeadLetter, SinkConfig};
 use crate::daemon::source::kafka;
@@ -110,11 +111,24 @@ pub enum SourceKind {
 }
 
 /// Well-known paths of the apiserver's audit log; the first existing one is the default.
-pub const WELL_KNOWN_PATHS: [&str; 4] = [
+pub const WELL_KNOWN_PATHS: [&str; 12] = [
     "/var/log/kubernetes/audit/audit.log",
     "/var/log/kubernetes/audit.log",
     "/var/log/kube-apiserver/audit.log",
+    // Guides of kind and minikube.
+    "/var/log/kubernetes/kube-apiserver-audit.log",
+    // Clusters on GCE by kube-up.
+    "/var/log/kube-apiserver-audit.log",
     "/var/log/audit/kube/audit.log",
+    // Talos.
+    "/var/log/audit/kube/kube-apiserver.log",
+    "/var/lib/rancher/rke2/server/logs/audit.log",
+    "/var/lib/rancher/k3s/server/logs/audit.log",
+    // Guides of k0s.
+    "/var/log/k0s/audit.log",
+    // Guides of MicroK8s.
+    "/var/log/apiserver/audit.log",
+    "/var/snap/microk8s/common/var/log/audit.log",
 ];
 
 /// Settings of a file source.

@@ -389,6 +389,11 @@ impl Metrics {
     }
 
     /// Stats a reload of changed rule files.
+    /// Records how the last reload of the configuration went.
+    pub(crate) fn config_reloaded(&self, success: bool) {
+        self.instruments.config_last_reload.with_label_values::<&str>(&[]).set(i64::from(success));
+    }
+
     pub(crate) fn rules_reloaded(&self, success: bool) {
         self.instruments.rule_reloads.with_label_values(&[result(success)]).inc();
     }

@@ -182,6 +182,8 @@ metrics! {
         "Rules and correlations loaded.";
     rule_set: gauge "pullwatch_rule_set_info" ["version"]
         "Always 1, labeled with a hash of the loaded rules.";
+    config_last_reload: gauge "pullwatch_config_last_reload_successful" []
+        "1 if the last reload of the configuration succeeded, 0 if it was invalid and the previous one stays in use.";
     rule_reloads: counter "pullwatch_rule_reloads_total" ["result"]
         "Reloads of changed rule files, by result (success or failure).";
     store_bytes: gauge "pullwatch_store_size_bytes" []
@@ -206,6 +208,8 @@ metrics! {
         "Undeliverable alerts, by reason; written to the dead-letter file unless pullwatch_sink_dropped_total counts them.";
     sink_dropped: counter "pullwatch_sink_dropped_total" ["sink", "reason"]
         "Undeliverable alerts that could not be written to the dead-letter file, by reason.";
+    sink_paused: gauge "pullwatch_sink_paused" ["sink"]
+        "1 while a sink waits because its receiver refuses everything.";
     sink_truncated: counter "pullwatch_sink_truncated_total" ["sink"]
         "Messages shortened to the limit of the sink (`max_message`).";
     sink_backlog: gauge "pullwatch_sink_backlog_alerts" ["sink"]

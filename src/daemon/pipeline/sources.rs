@@ -83,6 +83,9 @@ impl Sources {
 
     /// Watches the directories that exist now.
     pub(super) fn watch_directories(&mut self) {
+        if let Some(watcher) = &self.watcher {
+            watcher.set_names(self.files.iter().flat_map(|source| source.files.name_prefixes()).collect());
+        }
         let directories = self.files.iter().flat_map(|source| source.files.directories());
         if self.watcher.as_mut().is_some_and(|watcher| watcher.watch(directories)) {
             // Files may have been created in a new directory before it was watched.

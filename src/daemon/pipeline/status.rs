@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::daemon::sink::DeliveryObserver;
 use crate::daemon::source::follow::Incident;
 use crate::daemon::time::unix_nanos;
+use crate::detection::audit::time::{self, Clock};
 
 /// Shared between the pipeline and sources, which write it, and the health checks, which read it.
 #[derive(Debug, Default)]
@@ -18,15 +20,55 @@ pub(crate) struct Status {
     pub(crate) store_removed: AtomicBool,
     /// The rule files on disk are invalid; the previous rules are in use.
     pub(crate) rules_stale: AtomicBool,
+    /// The configuration file is invalid; the previous one is in use.
+    pub(crate) config_stale: AtomicBool,
     /// Names of sinks that ended without a request to stop.
     ended_sinks: Mutex<BTreeSet<String>>,
+    /// What prevents sinks from delivering, by name.
+    failing_sinks: Mutex<BTreeMap<String, FailingSink>>,
     /// Names of the file sources whose log does not exist.
     missing_logs: Mutex<BTreeSet<String>>,
     /// What prevents other sources from working, by name.
     source_problems: Mutex<BTreeMap<String, String>>,
 }
 
+/// A sink that does not deliver.
+#[derive(Debug)]
+struct FailingSink {
+    /// In nanoseconds since 1970-01-01T00:00:00Z.
+    since: i64,
+    /// Alerts that wait.
+    waiting: i64,
+    detail: String,
+}
+
+impl DeliveryObserver for Status {
+    fn failing(&self, sink: &str, waiting: i64, detail: &str) {
+        let mut failing = self.failing_sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = failing.get(sink).map_or_else(unix_nanos, |known| known.since);
+        failing.insert(sink.to_owned(), FailingSink { since, waiting, detail: detail.to_owned() });
+    }
+
+    fn recovered(&self, sink: &str) {
+        self.failing_sinks.lock().unwrap_or_else(PoisonError::into_inner).remove(sink);
+    }
+}
+
 impl Status {
+    /// What prevents sinks from delivering: since when, and how many alerts wait.
+    pub(crate) fn sink_problems(&self) -> Vec<String> {
+        let ended = self.ended_sinks();
+        let ended = ended.iter().map(|sink| {
+            format!("{sink}: ended; its alerts are kept in the store: restart pullwatch to deliver them")
+        });
+        let failing = self.failing_sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let failing = failing.iter().map(|(sink, problem)| {
+            let since = time::format(Clock::DateTimeSeconds, problem.since);
+            format!("{sink}: not delivering since {since}Z, {} waiting: {}", problem.waiting, problem.detail)
+        });
+        ended.chain(failing).collect()
+    }
+
     /// Records that the pipeline makes progress, or waits for something that it knows of.
     pub(super) fn heartbeat(&self) {
         self.last_heartbeat.store(unix_nanos(), Ordering::Relaxed);
@@ -40,6 +82,11 @@ impl Status {
     /// Records that a sink ended without a request to stop.
     pub(crate) fn set_sink_ended(&self, sink: &str) {
         self.ended_sinks.lock().unwrap_or_else(PoisonError::into_inner).insert(sink.to_owned());
+    }
+
+    /// Forgets that a sink ended: it is started again, or removed.
+    pub(crate) fn forget_ended_sink(&self, sink: &str) {
+        self.ended_sinks.lock().unwrap_or_else(PoisonError::into_inner).remove(sink);
     }
 
     /// Names of sinks that ended without a request to stop.
@@ -78,10 +125,15 @@ impl Status {
     }
 }
 
+/// What to do about a log that cannot be read: the apiserver creates it with mode 0600, owned by root.
+const PERMISSION_HINT: &str = ": run as root with all capabilities dropped, or give read access with an ACL on the directory \
+     (setfacl -d -m u:pullwatch:r DIRECTORY), or use the audit webhook";
+
 pub(super) fn log_incident(source: &str, incident: &Incident) {
     match incident {
         Incident::Unreadable(path, error) => {
-            tracing::error!(source, path = %path.display(), error, "cannot read log file; skipped until it changes");
+            let hint = if error.to_string().contains("ermission denied") { PERMISSION_HINT } else { "" };
+            tracing::error!(source, path = %path.display(), error, "cannot read log file; skipped until it changes{hint}");
         }
         Incident::Lost(path, bytes) => tracing::error!(
             source,

@@ -20,6 +20,8 @@ pub struct Check {
     pub reason: String,
     /// Whether a failure makes `/healthz` fail: only if a restart would help. A full store or an unavailable source does not.
     pub is_liveness: bool,
+    /// Whether a failure means that no events are taken. Otherwise it is a degradation.
+    pub is_critical: bool,
 }
 
 /// Provides health checks. Must return at once, from state in memory: no I/O.
@@ -35,7 +37,7 @@ pub(super) async fn alive(State(state): State<Arc<AppState>>, request: Request) 
     respond(&checks, state.check_token(&request) == TokenCheck::Valid)
 }
 
-/// `/readyz`: fails if any check fails.
+/// `/readyz`: fails if no events are taken. What else is wrong is in the body, as `degraded`.
 pub(super) async fn ready(State(state): State<Arc<AppState>>, request: Request) -> Response {
     respond(&state.backend.health.checks(), state.check_token(&request) == TokenCheck::Valid)
 }
@@ -43,7 +45,12 @@ pub(super) async fn ready(State(state): State<Arc<AppState>>, request: Request) 
 /// Reasons may contain file names and addresses and are therefore only sent to clients with a valid token.
 fn respond(checks: &[Check], with_reasons: bool) -> Response {
     let ok = checks.iter().all(|check| check.ok);
-    let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let takes_events = checks.iter().all(|check| check.ok || !check.is_critical);
+    let (status, word) = match (ok, takes_events) {
+        (true, _) => (StatusCode::OK, "ok"),
+        (false, true) => (StatusCode::OK, "degraded"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    };
     let mut body = json!({ "ok": ok });
     if with_reasons {
         let checks: Vec<Value> = checks
@@ -52,5 +59,6 @@ fn respond(checks: &[Check], with_reasons: bool) -> Response {
             .collect();
         body["checks"] = Value::Array(checks);
     }
+    body["status"] = json!(word);
     response::json_body(status, &body)
 }

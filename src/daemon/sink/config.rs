@@ -107,6 +107,10 @@ pub struct File {
     pub format: Format,
     /// Sync to the disk before alerts count as delivered.
     pub sync: bool,
+    /// Permissions of a file that is created; 0600 if `None`.
+    pub mode: Option<u32>,
+    /// Group of a file that is created: a name or a number.
+    pub group: Option<String>,
 }
 
 /// An HTTP server that receives alerts by `POST`. Redirects are not followed.
@@ -314,6 +318,8 @@ pub struct Retry {
     pub max_retry_after: Duration,
     /// Alerts that were stored longer ago are sent to the dead-letter file instead.
     pub max_age: Option<Duration>,
+    /// Number of alerts that the receiver may refuse in a row before the sink pauses; 0: it never pauses.
+    pub max_refusals: u32,
 }
 
 impl Default for Retry {
@@ -323,6 +329,7 @@ impl Default for Retry {
             max: Duration::from_secs(60),
             max_retry_after: Duration::from_secs(300),
             max_age: None,
+            max_refusals: 10,
         }
     }
 }

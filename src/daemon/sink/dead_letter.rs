@@ -3,10 +3,11 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 
 use super::config::DeadLetter;
 use super::file::starts_new_line;
-use crate::detection::alert::StoredAlert;
+use crate::detection::alert::{Priority, StoredAlert};
 use crate::detection::audit::time;
 use crate::text::escape::push_json_string;
 
@@ -105,4 +106,113 @@ pub(crate) fn append(settings: &DeadLetter, line: &[u8]) -> io::Result<bool> {
     file.write_all(&bytes)?;
     file.sync_data()?;
     Ok(true)
+}
+
+/// The dead letters of all sinks that share a file, taken out of it to be sent again.
+///
+/// The file is renamed first, so that the daemon continues with a new one. What is not delivered is appended to it again; if the
+/// process is killed before that, the renamed file is found by the next call.
+#[derive(Debug)]
+pub(crate) struct DeadLetterFile {
+    settings: DeadLetter,
+    taken: PathBuf,
+    /// Lines to put back: first those that are sent again, in order, then all others.
+    sent_again: Vec<String>,
+    others: Vec<String>,
+}
+
+impl DeadLetterFile {
+    /// Takes all lines. Returns `None` if there is no file.
+    ///
+    /// # Errors
+    /// If the file cannot be renamed or read.
+    pub(crate) fn take(settings: &DeadLetter) -> io::Result<Option<Self>> {
+        let mut name = settings.path.clone().into_os_string();
+        name.push(".resending");
+        let taken = PathBuf::from(name);
+        // The file of a call that was killed comes first.
+        if !taken.exists() {
+            match std::fs::rename(&settings.path, &taken) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                result => result?,
+            }
+        }
+        let text = String::from_utf8_lossy(&std::fs::read(&taken)?).into_owned();
+        let others = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        Ok(Some(DeadLetterFile { settings: settings.clone(), taken, sent_again: Vec::new(), others }))
+    }
+
+    /// Returns the alerts of a sink, in order. Those that cannot be encoded stay in the file.
+    pub(crate) fn alerts_of(&mut self, sink: &str) -> Vec<StoredAlert> {
+        let mut alerts = Vec::new();
+        for line in std::mem::take(&mut self.others) {
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            match (value["sink"].as_str() == Some(sink)).then(|| read_alert(&value["alert"])).flatten() {
+                Some(alert) => {
+                    alerts.push(alert);
+                    self.sent_again.push(line);
+                }
+                None => self.others.push(line),
+            }
+        }
+        alerts
+    }
+
+    /// Puts back what was not delivered. The first `delivered` alerts were delivered, or are dead letters anew.
+    ///
+    /// # Errors
+    /// If the file cannot be written; the renamed file is kept then.
+    pub(crate) fn put_back(self, delivered: usize) -> io::Result<()> {
+        let rest: Vec<String> = self.sent_again.into_iter().skip(delivered).chain(self.others).collect();
+        if !rest.is_empty() {
+            let text = rest.join("\n") + "\n";
+            // What was in the file fits into it.
+            let settings = DeadLetter { max_bytes: u64::MAX, ..self.settings };
+            append(&settings, text.as_bytes())?;
+        }
+        std::fs::remove_file(&self.taken)
+    }
+}
+
+/// Reads an alert from its JSON.
+fn read_alert(json: &serde_json::Value) -> Option<StoredAlert> {
+    let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
+    let mut id = [0; 16];
+    let digits = json["id"].as_str().unwrap_or_default().as_bytes();
+    for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    let object = &json["event"]["objectRef"];
+    let parts = ["resource", "namespace", "name"].map(|key| object[key].as_str().unwrap_or_default());
+    let target = match parts {
+        [resource, "", ""] => resource.to_owned(),
+        [resource, "", name] => format!("{resource} {name}"),
+        [resource, namespace, name] => format!("{resource} {namespace}/{name}"),
+    };
+    let actor = match json["actor"].as_str() {
+        Some(actor) => actor,
+        None => json["event"]["user"]["username"].as_str().unwrap_or_default(),
+    };
+    // `output` starts with the time and the priority.
+    let (output, priority) = (text("output"), Priority::parse(&text("priority"))?);
+    let marker = format!(": {} ", priority.name());
+    let message = output.split_once(&marker).map_or(output.as_str(), |(_, message)| message).to_owned();
+    let time = text("time")
+        .parse::<jiff::Timestamp>()
+        .map_or(0, |time| i64::try_from(time.as_nanosecond()).unwrap_or(0));
+    let mut bytes = Vec::new();
+    crate::detection::shorten::write(json, &mut bytes);
+    let rule = json["rule"].as_str()?.to_owned();
+    Some(StoredAlert {
+        seq: 0,
+        id,
+        time,
+        stored: time,
+        rule,
+        priority,
+        actor: actor.to_owned(),
+        target,
+        json: bytes,
+        message,
+    })
 }

@@ -37,7 +37,7 @@ impl Destination {
                 let format = if is_interactive { Format::Text } else { settings.format };
                 Destination::Output(Output::new(tokio::io::stdout(), shape(format)))
             }
-            Kind::File(settings) => Destination::File(FileSink::new(settings, shape(settings.format))),
+            Kind::File(settings) => Destination::File(FileSink::new(settings, shape(settings.format))?),
             Kind::Http(settings) => {
                 Destination::Http(Box::new(HttpSink::new(settings, shape(settings.format))?))
             }

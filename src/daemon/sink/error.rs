@@ -24,6 +24,9 @@ pub enum SettingsError {
     /// Invalid URL of the proxy. It may hold a secret, and is not shown.
     #[error("invalid URL of the proxy")]
     Proxy,
+    /// A group that the system does not have.
+    #[error("unknown group `{0}`: expected a name in /etc/group, or a number")]
+    Group(String),
     /// A number that must be positive.
     #[error("{0} must be greater than 0")]
     Zero(&'static str),

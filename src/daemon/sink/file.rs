@@ -2,10 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::config;
+use super::error::SettingsError;
 use super::failure::{Failure, Reason};
 use super::output::{Shape, write_lines};
 use crate::detection::alert::StoredAlert;
@@ -15,8 +16,30 @@ use crate::detection::alert::StoredAlert;
 pub(crate) struct FileSink {
     settings: config::File,
     shape: Shape,
+    creation: Creation,
     /// `None` before the first delivery, after [`FileSink::close`], and while a write runs.
     open: Option<OpenFile>,
+}
+
+/// Permissions and group of a file that is created.
+#[derive(Clone, Copy, Debug)]
+struct Creation {
+    mode: u32,
+    group: Option<u32>,
+}
+
+/// Returns the number of a group, by its name in the system's group file or by the number itself.
+fn group_id(group: &str) -> Result<u32, SettingsError> {
+    if let Ok(number) = group.parse() {
+        return Ok(number);
+    }
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let mut entries = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let number = entries.find_map(|entry| match entry[..] {
+        [name, _, number, ..] if name == group => number.parse().ok(),
+        _ => None,
+    });
+    number.ok_or_else(|| SettingsError::Group(group.to_owned()))
 }
 
 #[derive(Debug)]
@@ -27,8 +50,14 @@ struct OpenFile {
 }
 
 impl FileSink {
-    pub(crate) fn new(settings: &config::File, shape: Shape) -> Self {
-        FileSink { settings: settings.clone(), shape, open: None }
+    /// Checks the settings. Opens nothing.
+    ///
+    /// # Errors
+    /// If the group does not exist.
+    pub(crate) fn new(settings: &config::File, shape: Shape) -> Result<Self, SettingsError> {
+        let group = settings.group.as_deref().map(group_id).transpose()?;
+        let creation = Creation { mode: settings.mode.unwrap_or(0o600), group };
+        Ok(FileSink { settings: settings.clone(), shape, creation, open: None })
     }
 
     /// Closes the file. The next delivery opens the path again.
@@ -42,7 +71,8 @@ impl FileSink {
         let mut ends = Vec::with_capacity(alerts.len());
         let failure = write_lines(&self.shape, alerts, &mut lines, &mut ends);
         let (open, path, sync) = (self.open.take(), self.settings.path.clone(), self.settings.sync);
-        let write = tokio::task::spawn_blocking(move || write(open, &path, sync, &lines, &ends));
+        let creation = self.creation;
+        let write = tokio::task::spawn_blocking(move || write(open, &path, creation, sync, &lines, &ends));
         let Ok((open, result)) = write.await else {
             return Err(Failure::transient(Reason::Io, "the write was aborted"));
         };
@@ -59,13 +89,14 @@ impl FileSink {
 fn write(
     open: Option<OpenFile>,
     path: &Path,
+    creation: Creation,
     sync: bool,
     lines: &[u8],
     ends: &[usize],
 ) -> (Option<OpenFile>, Result<usize, Failure>) {
     let open = match open.filter(|open| is_at(&open.file, path)) {
         Some(open) => Ok(open),
-        None => OpenFile::new(path),
+        None => OpenFile::new(path, creation),
     };
     let mut open = match open {
         Ok(open) => open,
@@ -91,8 +122,28 @@ fn io_failure(path: &Path, error: &io::Error) -> Failure {
 }
 
 impl OpenFile {
-    fn new(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    fn new(path: &Path, creation: Creation) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true);
+        let file = match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Nobody else can open it before its group and mode are set.
+                let file = match options.create_new(true).mode(0o600).open(path) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        return OpenFile::new(path, creation);
+                    }
+                    file => file?,
+                };
+                if creation.group.is_some() {
+                    std::os::unix::fs::fchown(&file, None, creation.group)?;
+                }
+                if creation.mode != 0o600 {
+                    file.set_permissions(std::fs::Permissions::from_mode(creation.mode))?;
+                }
+                file
+            }
+            file => file?,
+        };
         let ends_mid_line = !starts_new_line(&file)?;
         Ok(OpenFile { file, ends_mid_line })
     }

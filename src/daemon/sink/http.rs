@@ -16,7 +16,7 @@ use super::error::{SettingsError, TlsError};
 use super::failure::{Failure, Reason, Remedy};
 use super::format;
 use super::output::Shape;
-use super::tls::Tls;
+use super::tls::{Tls, explained};
 use crate::detection::alert::StoredAlert;
 
 /// Maximum size of a response that is drained, so that the connection can be reused. The content is ignored.
@@ -284,7 +284,7 @@ fn failure(error: reqwest::Error) -> Failure {
         () if error.is_timeout() => Reason::Timeout,
         () => Reason::Connection,
     };
-    Failure::transient(reason, detail)
+    Failure::transient(reason, explained(detail))
 }
 
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {

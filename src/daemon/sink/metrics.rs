@@ -20,6 +20,7 @@ pub struct SinkMetrics {
     dead_letters: IntCounterVec,
     dropped: IntCounterVec,
     truncated: IntCounterVec,
+    paused: IntGaugeVec,
     backlog: IntGaugeVec,
     last_success: GaugeVec,
     duration: HistogramVec,
@@ -37,10 +38,18 @@ impl SinkMetrics {
             dead_letters: all.sink_dead_letters.clone(),
             dropped: all.sink_dropped.clone(),
             truncated: all.sink_truncated.clone(),
+            paused: all.sink_paused.clone(),
             backlog: all.sink_backlog.clone(),
             last_success: all.sink_last_success.clone(),
             duration: all.sink_duration.clone(),
         }
+    }
+
+    /// Removes the gauges of a sink that was removed from the configuration: they would no longer change.
+    pub(crate) fn forget(&self, sink: &str) {
+        // An error means that there is no such series.
+        let _ = self.backlog.remove_label_values(&[sink]);
+        let _ = self.paused.remove_label_values(&[sink]);
     }
 
     /// The metrics of one sink. All its series exist from now on, so that a first failure is an increase and not a new series.
@@ -55,6 +64,7 @@ impl SinkMetrics {
                 .map(|reason| self.dead_letters.with_label_values(&[sink, reason.name()])),
             dropped: DropReason::ALL.map(|reason| self.dropped.with_label_values(&[sink, reason.name()])),
             shortened: one(&self.truncated),
+            paused: self.paused.with_label_values(&[sink]),
             backlog: self.backlog.with_label_values(&[sink]),
             last_success: self.last_success.with_label_values(&[sink]),
             duration: self.duration.with_label_values(&[sink]),
@@ -75,6 +85,8 @@ pub(crate) struct Counts {
     dropped: [IntCounter; DropReason::ALL.len()],
     /// Messages that were shortened to the sink's limit.
     pub(crate) shortened: IntCounter,
+    /// 1 while the receiver refuses everything.
+    pub(crate) paused: IntGauge,
     /// Alerts in the store that the sink has not processed.
     pub(crate) backlog: IntGauge,
     last_success: Gauge,

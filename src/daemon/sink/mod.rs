@@ -34,7 +34,7 @@ pub use config::{
     Body, Compression, DeadLetter, Facility, File, Format, Http, Kafka, Key, Kind, Retry, Secret, SinkConfig,
     Stdout, Syslog, TlsSettings, Transport,
 };
-pub(crate) use dead_letter::DropReason;
+pub(crate) use dead_letter::{DeadLetterFile, DropReason};
 pub use error::{SettingsError, TlsError};
 pub(crate) use feed::StoreFeed;
 pub use feed::{Feed, FeedClosed, FeedError};
@@ -43,7 +43,7 @@ pub(crate) use kafka::TransactionalProducer;
 pub use metrics::SinkMetrics;
 pub(crate) use tls::Tls;
 
-pub use worker::{Reopen, Sink, SinkError, run};
+pub use worker::{DeliveryObserver, Reopen, Sink, SinkError, run};
 
 #[cfg(test)]
 mod tests;

@@ -187,6 +187,38 @@ impl ServerCertVerifier for ServerNameOverride {
     }
 }
 
+/// What an error of TLS means and what to do, by the words of rustls.
+const EXPLANATIONS: [(&str, &str); 7] = [
+    (
+        "CaUsedAsEndEntity",
+        "the receiver presents a certificate of an authority as its own, as self-signed certificates often are: issue one with \
+         CA:FALSE (openssl req -x509 -addext basicConstraints=CA:FALSE), and name it or its authority in `tls.ca`",
+    ),
+    (
+        "UnknownIssuer",
+        "the receiver's certificate is of an authority that is not trusted: name that authority in `tls.ca`",
+    ),
+    (
+        "NotValidForName",
+        "the receiver's certificate is for other names: set `tls.server_name`, or use one of them in the address",
+    ),
+    ("Expired", "the receiver's certificate has expired, or the clock of this machine is wrong"),
+    ("NotValidYet", "the receiver's certificate is not valid yet, or the clock of this machine is wrong"),
+    (
+        "CertificateRequired",
+        "the receiver requires a client certificate: set `tls.certificate` and `tls.key`",
+    ),
+    ("InvalidContentType", "the receiver does not speak TLS on this port"),
+];
+
+/// Adds to the text of an error what it means.
+pub(crate) fn explained(detail: String) -> String {
+    match EXPLANATIONS.iter().find(|(word, _)| detail.contains(word)) {
+        Some((_, explanation)) => format!("{explanation} ({detail})"),
+        None => detail,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -148,6 +148,20 @@ impl Files {
         serde_json::to_vec(&all).unwrap_or_default()
     }
 
+    /// Beginnings of the names of the logs and their rotated files: changes of other files in the same directories mean nothing.
+    pub fn name_prefixes(&self) -> Vec<OsString> {
+        let prefix = |name: &OsString| {
+            let path = Path::new(name);
+            let Some(file) = path.file_name().filter(|_| !path.is_dir()) else { return OsString::new() };
+            let text = file.to_string_lossy();
+            match text.find(['*', '?', '[', '{', '\\']) {
+                Some(end) => text[..end].into(),
+                None => path.file_stem().unwrap_or(file).to_owned(),
+            }
+        };
+        self.names.iter().map(prefix).collect()
+    }
+
     /// Directories to watch for changes. One that does not exist is represented by the nearest one above it, so that its creation
     /// is noticed.
     pub fn directories(&self) -> Vec<PathBuf> {

@@ -50,6 +50,18 @@ impl Cursor {
         Ok(Cursor { connection, path, sink: sink.to_owned() })
     }
 
+    /// Forgets a sink: what it has not delivered no longer counts as a backlog.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn remove(dir: &Path, sink: &str) -> Result<(), Error> {
+        let path = dir::file(dir);
+        let connection = schema::connect_existing(dir, &path, BUSY_TIMEOUT)?;
+        connection.execute("DELETE FROM cursors WHERE sink = ?1", [sink]).at(&path)?;
+        Ok(())
+    }
+
     /// `seq` of the last alert that was delivered, 0 if none was. [`Reader::after`](super::Reader::after) returns the next ones.
     ///
     /// # Errors

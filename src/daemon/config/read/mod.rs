@@ -24,7 +24,17 @@ pub struct Read {
 
 /// Reads a configuration. Positions refer to file 0. `variable` returns the value of an environment variable.
 pub fn read(file: &SourceFile, variable: &dyn Fn(&str) -> Option<String>) -> Read {
-    let mut reader = Reader { text: &file.text, variable, diagnostics: Vec::new() };
+    read_with(Reader { text: &file.text, variable, with_files: true, diagnostics: Vec::new() })
+}
+
+/// Reads a configuration without the files that it names, and without the environment: variables that are not set have a
+/// placeholder as value.
+pub fn read_offline(file: &SourceFile) -> Read {
+    let variable = |_: &str| Some("offline".to_owned());
+    read_with(Reader { text: &file.text, variable: &variable, with_files: false, diagnostics: Vec::new() })
+}
+
+fn read_with(mut reader: Reader<'_>) -> Read {
     let config = reader.file();
     let mut diagnostics = reader.diagnostics;
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.range.start);
@@ -35,6 +45,8 @@ pub fn read(file: &SourceFile, variable: &dyn Fn(&str) -> Option<String>) -> Rea
 struct Reader<'f> {
     text: &'f str,
     variable: &'f dyn Fn(&str) -> Option<String>,
+    /// Whether files that the configuration names are read.
+    with_files: bool,
     diagnostics: Vec<Diagnostic>,
 }
 

@@ -64,7 +64,20 @@ impl Reader<'_> {
             path: PathBuf::from(self.required(node, "path")?),
             format: self.format(node, Format::Falco),
             sync: self.boolean(node, "sync").unwrap_or(false),
+            mode: self.mode(node),
+            group: self.text(node, "group"),
         }))
+    }
+
+    /// Permissions in octal digits.
+    fn mode(&mut self, node: &Node) -> Option<u32> {
+        let text = self.text(node, "mode")?;
+        let digits = text.trim_start_matches("0o");
+        let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777 && mode & 0o200 != 0);
+        if let (None, Some(found)) = (mode, node.get("mode")) {
+            self.error(found, format!("invalid `mode`: `{text}`"), "expected octal digits such as \"0640\"");
+        }
+        mode
     }
 
     fn http(&mut self, node: &Node) -> Option<Kind> {
@@ -182,6 +195,8 @@ impl Reader<'_> {
             retry.max = self.duration(node, "max").unwrap_or(retry.max);
             retry.max_retry_after = self.duration(node, "max_retry_after").unwrap_or(retry.max_retry_after);
             retry.max_age = self.duration(node, "max_age");
+            let expected = "expected a number of alerts, or 0";
+            retry.max_refusals = self.parsed(node, "max_refusals", expected).unwrap_or(retry.max_refusals);
         }
         retry
     }

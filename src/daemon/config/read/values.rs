@@ -129,6 +129,9 @@ impl Reader<'_> {
 
     /// Reads a file, without surrounding whitespace.
     pub(super) fn content(&mut self, place: &Node, path: &str) -> Option<Secret> {
+        if !self.with_files {
+            return Some(Secret::new("https://offline.invalid/"));
+        }
         match std::fs::read_to_string(path) {
             Ok(text) => Some(Secret::new(text.trim())),
             Err(error) => {

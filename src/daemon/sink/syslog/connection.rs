@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use crate::daemon::sink::config::Transport;
 use crate::daemon::sink::error::SettingsError;
 use crate::daemon::sink::failure::{Failure, Reason};
-use crate::daemon::sink::tls::{Tls, server_name};
+use crate::daemon::sink::tls::{Tls, explained, server_name};
 
 /// How long the resolved address of a receiver of datagrams is used. Nothing else would show that the receiver moved.
 const DNS_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
@@ -140,7 +140,9 @@ async fn tcp(address: &str) -> io::Result<TcpStream> {
 
 async fn encrypted(connect: tokio_rustls::Connect<TcpStream>) -> Result<TlsStream<TcpStream>, Failure> {
     let failure = |error: io::Error| match error.get_ref() {
-        Some(inner) if inner.is::<rustls::Error>() => Failure::transient(Reason::Tls, &error),
+        Some(inner) if inner.is::<rustls::Error>() => {
+            Failure::transient(Reason::Tls, explained(error.to_string()))
+        }
         _ => Failure::io(&error),
     };
     let mut stream = connect.await.map_err(failure)?;

@@ -40,6 +40,19 @@ impl DeliveryLog {
         }
     }
 
+    /// Logs that the sink pauses.
+    pub(super) fn paused(&mut self, refused: u32, detail: &str) {
+        self.outage_logged = true;
+        let (sink, detail) = (&*self.sink, shown(detail));
+        tracing::error!(
+            sink,
+            detail,
+            refused,
+            "receiver refuses everything; the sink is paused until it accepts an alert. Refused alerts are in the dead letters: \
+             `pullwatch alerts resend` sends them again"
+        );
+    }
+
     /// Logs the end of an outage.
     pub(super) fn attempt_succeeded(&mut self) {
         if std::mem::take(&mut self.outage_logged) {

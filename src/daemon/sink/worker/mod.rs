@@ -37,6 +37,16 @@ pub struct Sink {
     destination: Destination,
     counts: Counts,
     reopen: Reopen,
+    observer: Option<Arc<dyn DeliveryObserver>>,
+}
+
+/// Is told when a sink stops delivering and when it delivers again: for health checks. Must return at once.
+pub trait DeliveryObserver: Send + Sync + std::fmt::Debug {
+    /// Deliveries fail. `waiting` is the number of alerts that are not delivered.
+    fn failing(&self, sink: &str, waiting: i64, detail: &str);
+
+    /// A delivery succeeded.
+    fn recovered(&self, sink: &str);
 }
 
 /// Makes a sink open its file again: for `SIGHUP`.
@@ -116,7 +126,14 @@ impl Sink {
         let filter = Filter::new(&config)?;
         let counts = metrics.of(&config.name);
         let destination = Destination::new(&config, &counts)?;
-        Ok(Sink { config, filter, destination, counts, reopen: Reopen::default() })
+        Ok(Sink { config, filter, destination, counts, reopen: Reopen::default(), observer: None })
+    }
+
+    /// Reports failing deliveries to an observer.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn DeliveryObserver>) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Returns a handle that makes the sink open its file again.
@@ -150,6 +167,7 @@ impl Sink {
             cursor: 0,
             max_batch_len,
             batch_len: max_batch_len,
+            refused_in_a_row: 0,
             sink: self,
         };
         match worker.run().await {
@@ -178,6 +196,8 @@ struct Worker<F> {
     /// All alerts up to this `seq` are delivered, filtered or in the dead letters.
     cursor: i64,
     max_batch_len: usize,
+    /// Alerts that the receiver refused since it last accepted one.
+    refused_in_a_row: u32,
     /// Current limit of one delivery: below `max_batch_len` while an alert that the receiver refuses is being isolated.
     batch_len: usize,
 }
@@ -267,9 +287,11 @@ impl<F: Feed> Worker<F> {
         if done > 0 {
             self.sink.counts.success(done, unix_nanos());
             self.backoff.reset();
+            self.refused_in_a_row = 0;
         }
         let Some(failure) = failure else {
             self.log.attempt_succeeded();
+            self.report_recovery();
             self.batch_len = self.batch_len.saturating_mul(2).min(self.max_batch_len);
             return Ok(done);
         };
@@ -284,7 +306,18 @@ impl<F: Feed> Worker<F> {
                 self.sink.counts.retries.inc();
             }
             Remedy::GiveUp(0 | 1) => {
-                self.send_to_dead_letter(&alerts[done], DeadLetterReason::Rejected, &failure.detail).await?;
+                let refused = &alerts[done];
+                self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
+                let max = self.sink.config.retry.max_refusals;
+                let is_delivered = max > 0 && self.refused_in_a_row > max && {
+                    if done > 0 {
+                        self.save_cursor(alerts[done - 1].seq).await?;
+                    }
+                    self.pause(refused, &failure).await?
+                };
+                if !is_delivered {
+                    self.send_to_dead_letter(refused, DeadLetterReason::Rejected, &failure.detail).await?;
+                }
                 done += 1;
             }
             // Any of them may be the one that is refused: the batch is halved until one is left.
@@ -313,10 +346,66 @@ impl<F: Feed> Worker<F> {
         }
     }
 
+    /// Waits while a receiver refuses everything, so that a wrong token or URL does not empty the queue into the dead letters.
+    /// Returns true if it accepted the alert after all, and false if it accepts others.
+    async fn pause(&mut self, refused: &StoredAlert, failure: &Failure) -> Result<bool, End> {
+        let detail = format!(
+            "paused: the receiver refused {} alerts in a row: {}",
+            self.refused_in_a_row, failure.detail
+        );
+        self.log.paused(self.refused_in_a_row, &failure.detail);
+        self.sink.counts.paused.set(1);
+        let accepted = loop {
+            let failure = Failure::transient(Reason::Rejected, &detail);
+            self.wait_to_retry(&failure, None).await?;
+            self.sink.counts.retries.inc();
+            if self.undeliverable_reason(refused).is_some() {
+                break false;
+            }
+            if self.attempt(std::slice::from_ref(refused)).await?.is_ok() {
+                break true;
+            }
+            // A client that can make alerts which the receiver refuses must not stop the others: another alert shows whether it
+            // accepts any. It is delivered again in its turn.
+            let latest = *self.latest_seq.borrow();
+            let newest = self.call_feed(move |feed| feed.after(latest.max(1) - 1, 1)).await?;
+            let other = newest.into_iter().find(|other| {
+                other.seq != refused.seq
+                    && self.sink.filter.matches(other)
+                    && self.undeliverable_reason(other).is_none()
+            });
+            if let Some(other) = other
+                && self.attempt(&[other]).await?.is_ok()
+            {
+                // The receiver may have recovered in between.
+                break self.attempt(std::slice::from_ref(refused)).await?.is_ok();
+            }
+        };
+        self.sink.counts.paused.set(0);
+        self.refused_in_a_row = 0;
+        self.backoff.reset();
+        if accepted {
+            self.sink.counts.success(1, unix_nanos());
+        }
+        self.log.attempt_succeeded();
+        self.report_recovery();
+        Ok(accepted)
+    }
+
+    fn report_recovery(&self) {
+        if let Some(observer) = &self.sink.observer {
+            observer.recovered(&self.sink.config.name);
+        }
+    }
+
     /// Waits until the next attempt is due. After a request to stop there is no next attempt.
     async fn wait_to_retry(&mut self, failure: &Failure, retry_after: Option<Duration>) -> Result<(), End> {
         let delay = self.backoff.next_delay(retry_after);
         self.log.attempt_failed(failure, self.backoff.failures(), delay);
+        if let Some(observer) = &self.sink.observer {
+            let waiting = (*self.latest_seq.borrow() - self.cursor).max(0);
+            observer.failing(&self.sink.config.name, waiting, &failure.detail);
+        }
         let sleep = tokio::time::sleep(delay);
         tokio::pin!(sleep);
         let mut has_sender = true;
