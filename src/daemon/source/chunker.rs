@@ -71,6 +71,19 @@ impl Buffer {
         &mut self.bytes[self.filled..end]
     }
 
+    /// Replaces NUL bytes at the end by a line break. A file that is truncated under its writer has a hole up to the old position, which may
+    /// be as long as all that was written before; no line contains one. A short hole that ends before the buffer does is left.
+    fn close_hole(&mut self) {
+        if self.bytes().last() != Some(&0) {
+            return;
+        }
+        self.filled = self.bytes().iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+        if self.bytes().last().is_some_and(|last| *last != b'\n') {
+            self.bytes[self.filled] = b'\n';
+            self.filled += 1;
+        }
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         self.room(bytes.len()).copy_from_slice(bytes);
         self.filled += bytes.len();
@@ -220,6 +233,7 @@ impl<R: Read> Chunks<R> {
         };
         buffer.filled += read;
         self.bytes += read as u64;
+        buffer.close_hole();
         Ok(read)
     }
 

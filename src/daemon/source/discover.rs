@@ -14,6 +14,7 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::input::Input;
 use super::rotation;
+use crate::detection::audit::envelope;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -27,6 +28,10 @@ pub enum Error {
         "{0}: no audit log in this directory (looked for *.log*, *.json, *.jsonl, *.ndjson; plain, .gz or .zst)"
     )]
     NoLogs(String),
+    #[error(
+        "{0}: all logs here are of other pods than an apiserver's, which could forge events; to read one anyway, name the file"
+    )]
+    OtherPods(String),
     #[error("{0}: {1}")]
     Io(String, io::Error),
 }
@@ -64,9 +69,10 @@ impl Search {
             return;
         }
         let mut files = Vec::new();
+        let errors = self.errors.len();
+        let is_named = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir());
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
-                let errors = self.errors.len();
                 self.directory(path, 0, &mut files);
                 if files.is_empty() && errors == self.errors.len() {
                     self.errors.push(Error::NoLogs(shown));
@@ -80,6 +86,14 @@ impl Search {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.errors.push(Error::Missing(shown)),
             Err(error) => self.errors.push(Error::Io(shown, error)),
+        }
+        // Any pod can print an event to its own log. A file that is named is read all the same.
+        let had_files = !files.is_empty();
+        if !is_named {
+            files.retain(|file| !envelope::is_log_of_other_pod(file.as_os_str().as_encoded_bytes()));
+        }
+        if had_files && files.is_empty() && errors == self.errors.len() {
+            self.errors.push(Error::OtherPods(path.display().to_string()));
         }
         for file in rotation::in_time_order(files) {
             if self.seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())) {

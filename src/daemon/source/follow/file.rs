@@ -229,11 +229,17 @@ impl TrackedFile {
                 }
             }
             let from = before.min(self.partial.len());
-            if let Some(end) = memchr::memrchr(b'\n', &self.partial[from..]) {
+            // A NUL byte ends a line, too: a file that is truncated under its writer has a hole up to the old position, which may be as
+            // long as all that was written before.
+            if let Some(end) = memchr::memrchr2(b'\n', 0, &self.partial[from..]) {
                 let end = from + end + 1;
-                buffer.extend_from_slice(&self.partial[..end]);
+                let hole = self.partial[..end].iter().take_while(|byte| **byte == 0).count();
+                buffer.extend_from_slice(&self.partial[hole..end]);
                 self.partial.drain(..end);
                 self.offset += end as u64;
+                if buffer.is_empty() {
+                    continue;
+                }
                 return Ok(Step::Records);
             }
             if self.partial.len() > max_record {

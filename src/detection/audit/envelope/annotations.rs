@@ -10,11 +10,6 @@ use crate::text::escape::push_json_string;
 /// Deeper objects are left as they are.
 const MAX_DEPTH: usize = 16;
 
-/// Whether the first of a buffer's events looks as if its annotations were changed: all events of a log are alike.
-pub(super) fn may_be_in(bytes: &[u8]) -> bool {
-    memchr::memmem::find(super::first_tail(bytes), b"_k8s_io/").is_some()
-}
-
 /// Whether an event has annotations that were changed.
 pub(super) fn is_dedotted(record: Raw<'_>) -> bool {
     record.get("annotations").is_some_and(is_changed)

@@ -238,7 +238,7 @@ impl Unwrapper {
         // All before `done` is in `out`, if that is used.
         let (mut done, mut at, mut end) = (0, 0, 0);
         // All events of a log are alike.
-        let is_changed = is_viaq(bytes) || annotations::may_be_in(bytes);
+        let is_changed = is_changed(bytes);
         let has_strings = stringified::may_be_in(bytes);
         let mut next_object = 0;
         while at < bytes.len() {
@@ -323,6 +323,9 @@ impl Unwrapper {
         context: &Context,
         out: &mut Output,
     ) -> bool {
+        if self.format == Format::Raw {
+            return false;
+        }
         if let Some(line) = CriLine::parse(line) {
             before(self, out);
             out.is_used = true;
@@ -506,17 +509,23 @@ impl Unwrapper {
     }
 }
 
-/// Whether the first event has the member of ViaQ, whose metadata is at the end.
-fn is_viaq(bytes: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"k8s_audit_level\"";
-    memchr::memmem::find(first_tail(bytes), KEY).is_some()
+/// Whether a path names the log of a container that is not an apiserver: below `/var/log/containers` or `/var/log/pods`.
+pub fn is_log_of_other_pod(path: &[u8]) -> bool {
+    stream::is_other_path(path)
 }
 
-/// The end of the first line.
-fn first_tail(bytes: &[u8]) -> &[u8] {
-    const TAIL: usize = 1024;
-    let line = &bytes[..memchr::memchr(b'\n', bytes).unwrap_or(bytes.len())];
-    &line[line.len().saturating_sub(TAIL)..]
+/// Whether shippers changed the events of a buffer, or added members to them, which are at the end: all events of a log are alike.
+fn is_changed(bytes: &[u8]) -> bool {
+    /// The member of ViaQ, metadata of Kubernetes, names of annotations without dots.
+    const MARKS: [&[u8]; 3] = [b"\"k8s_audit_level\"", b"\"kubernetes\":{", b"_k8s_io/"];
+    const TAIL: usize = 2048;
+    let text = bytes.trim_ascii_end();
+    let first = &text[..memchr::memchr(b'\n', text).unwrap_or(text.len())];
+    [first, text].into_iter().any(|text| {
+        let tail = &text[text.len().saturating_sub(TAIL)..];
+        let line = &tail[memchr::memrchr(b'\n', tail).map_or(0, |at| at + 1)..];
+        MARKS.iter().any(|mark| memchr::memmem::find(line, mark).is_some())
+    })
 }
 
 /// Whether a line starts with a bracket that is no array: of `kubectl logs --prefix`, or of a clock since boot.

@@ -15,13 +15,13 @@ impl Unwrapper {
     /// Unwraps an object.
     pub(super) fn object(&mut self, record: Raw<'_>, depth: usize, context: &Context, out: &mut Output) {
         let shape = Shape::of(record);
-        if shape.content == Content::Final {
-            return self.event(record, &shape, context, out);
-        }
         if stream::is_foreign(record) {
             return self.skip(skipped::OTHER_STREAM);
         }
         let mut context = self.describe(record, &shape, context);
+        if shape.content == Content::Final {
+            return self.event(record, &shape, &context, out);
+        }
         if let Some(payload) = shape.get(Slot::ProtoPayload) {
             self.google(record, payload, &context, out);
         } else if let Some(events) = shape.get(Slot::LogEvents).or(shape.get(Slot::Events)) {
@@ -93,6 +93,10 @@ impl Unwrapper {
         if let Some(openshift) = record.get("openshift") {
             let name = openshift.get("cluster_id").and_then(Raw::string);
             context.cluster = name.map(|name| self.cluster_named(&name)).or(context.cluster);
+        }
+        // A shipper put its members beside those of the event.
+        if shape.is_shipped() {
+            context = self.admit(Wrapper::Json, &context);
         }
         let level = shape.get(Slot::Level);
         if level.is_some() {
@@ -250,11 +254,11 @@ impl Unwrapper {
         }
         let text = properties.string();
         let properties = text.as_deref().map_or(properties, Raw::assume);
-        let [log, pod] = properties.get_all(["log", "pod"]);
+        let (log, pod) = (truncated::get(properties, "log"), properties.get("pod"));
         let is_other = pod.and_then(Raw::string).is_some_and(|pod| !pod.starts_with(b"kube-apiserver"));
         match log {
             _ if is_other => self.skip(skipped::OTHER_STREAM),
-            Some(log) if log.string().is_some_and(|log| log.starts_with(b"skipped-too-big")) => {
+            Some(log) if log.bytes().starts_with(b"\"skipped-too-big") => {
                 self.skip(skipped::TOO_BIG);
             }
             Some(log) => self.value(log, depth + 1, &self.admit(Wrapper::Azure, context), out),
@@ -270,10 +274,12 @@ impl Unwrapper {
             let mut context = context.clone();
             let name = attributes.and_then(|attributes| otel::text_attribute(attributes, "k8s.cluster.name"));
             context.cluster = name.map(|name| self.cluster_named(&name)).or(context.cluster);
-            let scopes = resource.get("scopeLogs").into_iter().flat_map(truncated::items);
-            for record in scopes.filter_map(|scope| scope.get("logRecords")).flat_map(truncated::items) {
+            let scopes = truncated::get(resource, "scopeLogs").into_iter().flat_map(truncated::items);
+            for record in
+                scopes.filter_map(|scope| truncated::get(scope, "logRecords")).flat_map(truncated::items)
+            {
                 let is_other = is_other || record.get("attributes").is_some_and(stream::is_foreign_resource);
-                match record.get("body") {
+                match truncated::get(record, "body") {
                     _ if is_other => self.skip(skipped::OTHER_STREAM),
                     Some(_) => self.value(record, depth + 1, &context, out),
                     None => self.skip(skipped::OTHER_KIND),
@@ -284,7 +290,7 @@ impl Unwrapper {
 
     /// Unwraps the body of an OpenTelemetry log record: a string, or the members of an event as a list of keys and values.
     fn body(&mut self, body: Raw<'_>, depth: usize, context: &Context, out: &mut Output) {
-        let [text, list] = body.get_all(["stringValue", "kvlistValue"]);
+        let (text, list) = (truncated::get(body, "stringValue"), body.get("kvlistValue"));
         match (text, list) {
             (Some(text), _) => self.value(text, depth + 1, context, out),
             (None, Some(_)) => {
@@ -312,13 +318,13 @@ fn journal_bytes(value: Raw<'_>) -> Option<Vec<u8>> {
 
 /// The name of the cluster in a record of a cloud.
 fn cluster_of(record: Raw<'_>) -> Option<Vec<u8>> {
-    let [log_group, resource_id, resource, orchestrator, log] =
-        record.get_all(["logGroup", "resourceId", "resource", "orchestrator", "@log"]);
+    let [log_group, resource_id, resource_column, resource, orchestrator, log] =
+        record.get_all(["logGroup", "resourceId", "ResourceId", "resource", "orchestrator", "@log"]);
     let text = |value: Option<Raw<'_>>| value.and_then(Raw::string).map(Cow::into_owned);
     if let Some(name) = text(log_group.or(log)).as_deref().and_then(of_log_group) {
         return Some(name.to_vec());
     }
-    if let Some(name) = text(resource_id).as_deref().and_then(of_resource_id) {
+    if let Some(name) = text(resource_id.or(resource_column)).as_deref().and_then(of_resource_id) {
         return Some(name.to_vec());
     }
     let name = resource

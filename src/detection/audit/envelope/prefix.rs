@@ -46,17 +46,18 @@ pub(super) fn strip(line: &[u8]) -> Option<Prefix<'_>> {
     }
     let head = &line[..line.len().min(MAX_HEADER_LEN)];
     let mut start = json_start(head, 0)?;
-    let mut header = &line[..start];
+    let header = &line[..start];
     // The labels of a line in the output of logcli.
     if line.get(start + 1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'}') {
         let (clock, _) = next_token(header);
         time::parse(clock)?;
-        start = json_start(head, start + 1)?;
-        let labels = header.len();
-        if !line[labels..start].trim_ascii_end().ends_with(b"}") {
-            return None;
-        }
-        header = &line[..labels];
+        let labels = &head[start..];
+        let end = if labels.starts_with(b"{} {") {
+            Some(1)
+        } else {
+            memchr::memmem::find(labels, b"\"} {").map(|at| at + 1)
+        };
+        start += end? + 2;
     }
     let text = &line[start..];
     read(header, text).map(|prefix| Prefix { text, ..prefix })

@@ -225,6 +225,10 @@ pub(super) struct Shape<'a> {
     merged: Option<Raw<'a>>,
     /// Another member tells that the record is one of OpenTelemetry.
     is_log_record: bool,
+    /// An event at the root of a record, to which a shipper added members, or whose objects are texts.
+    is_decorated: bool,
+    /// An event has a time of its own.
+    has_time: bool,
 }
 
 /// How an audit event starts.
@@ -232,8 +236,14 @@ const EVENT_START: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
 
 impl<'a> Shape<'a> {
     pub(super) fn of(record: Raw<'a>) -> Self {
-        let mut shape =
-            Shape { content: Content::Unknown, slots: [None; SLOTS], merged: None, is_log_record: false };
+        let mut shape = Shape {
+            content: Content::Unknown,
+            slots: [None; SLOTS],
+            merged: None,
+            is_log_record: false,
+            is_decorated: false,
+            has_time: false,
+        };
         let (mut kind, mut has_version, mut has_audit_id, mut parts) = (None, false, false, 0);
         let mut is_shipped = false;
         let mut cursor = Cursor::new(record.bytes(), b'{');
@@ -250,14 +260,22 @@ impl<'a> Shape<'a> {
                 b"kind" => kind = kind.or(value.string()),
                 b"apiVersion" => has_version |= value.kind() == Type::String,
                 b"auditID" => has_audit_id = true,
-                b"level" | b"stage" | b"verb" | b"requestURI" | b"items" | b"objectRef" => parts += 1,
+                b"level" | b"stage" | b"verb" | b"requestURI" | b"items" => parts += 1,
+                b"objectRef" => {
+                    parts += 1;
+                    shape.is_decorated |= value.kind() == Type::String;
+                }
                 b"severityText"
                 | b"severityNumber"
                 | b"severity_text"
                 | b"attributes"
                 | b"timeUnixNano"
                 | b"observedTimeUnixNano" => shape.is_log_record = true,
-                b"stream" | b"time" | b"@timestamp" | b"date" | b"kubernetes" => is_shipped = true,
+                b"kubernetes" => (is_shipped, shape.is_decorated) = (true, true),
+                b"tag" | b"file" | b"filename" | b"CONTAINER_NAME" => shape.is_decorated = true,
+                b"stream" | b"time" | b"@timestamp" | b"date" => is_shipped = true,
+                b"user" | b"responseStatus" if value.kind() == Type::String => shape.is_decorated = true,
+                b"stageTimestamp" => shape.has_time = true,
                 _ => {}
             }
             if let Some(slot) = Slot::named(&name) {
@@ -332,15 +350,24 @@ impl<'a> Shape<'a> {
     /// Whether the record is a wrapper.
     pub(super) fn is_wrapper(&self) -> bool {
         match self.content {
-            Content::Final => self.get(Slot::Level).is_some(),
+            Content::Final => {
+                self.get(Slot::Level).is_some()
+                    || self.is_decorated
+                    || !self.has_time && self.time().is_some()
+            }
             Content::Unknown => self.has_carrier(),
         }
+    }
+
+    /// Whether a shipper added members to the event.
+    pub(super) fn is_shipped(&self) -> bool {
+        self.is_decorated || self.time().is_some()
     }
 
     /// The properties of a diagnostic record of Azure.
     pub(super) fn azure_log(&self) -> Option<Raw<'a>> {
         self.get(Slot::Properties).filter(|properties| match properties.kind() {
-            Type::Object => properties.get("log").is_some(),
+            Type::Object => truncated::get(*properties, "log").is_some(),
             Type::String => true,
             _ => false,
         })
@@ -350,7 +377,8 @@ impl<'a> Shape<'a> {
     pub(super) fn body(&self) -> Option<Raw<'a>> {
         self.get(Slot::Body).filter(|body| match body.kind() {
             Type::Object => {
-                self.is_log_record || body.get_all(["stringValue", "kvlistValue"]).iter().any(Option::is_some)
+                self.is_log_record
+                    || ["stringValue", "kvlistValue"].iter().any(|key| truncated::get(*body, key).is_some())
             }
             Type::String => self.is_log_record,
             _ => false,
@@ -359,7 +387,7 @@ impl<'a> Shape<'a> {
 
     /// The event that Elastic parsed.
     pub(super) fn kubernetes_audit(&self) -> Option<Raw<'a>> {
-        self.get(Slot::Kubernetes).and_then(|kubernetes| kubernetes.get("audit"))
+        self.get(Slot::Kubernetes).and_then(|kubernetes| truncated::get(kubernetes, "audit"))
     }
 
     /// The value of the first member of a time.

@@ -115,6 +115,11 @@ pub(super) fn check(prefix: &Prefix<'_>) -> Result<(), &'static str> {
     if is_other { Err(skipped::OTHER_STREAM) } else { Ok(()) }
 }
 
+/// Whether a path names the log of a container that is not an apiserver.
+pub(super) fn is_other_path(path: &[u8]) -> bool {
+    Pod::of_path(path).is_some_and(|pod| !pod.is_apiserver())
+}
+
 /// Whether a record names another source than an apiserver.
 pub(super) fn is_foreign(record: Raw<'_>) -> bool {
     const FILES: [&str; 5] = ["file", "filename", "path", "source", "log_file"];

@@ -38,6 +38,138 @@ fn keeps_the_order_of_wrapped_and_raw_records() {
 }
 
 #[test]
+fn records_of_other_streams_are_counted() {
+    let event: serde_json::Value = serde_json::from_str(EVENT).unwrap();
+    for record in [
+        json!({"log": EVENT, "kubernetes": {"namespace_name": "default", "pod_name": "web-0"}}).to_string(),
+        json!({"log": EVENT, "tag": "kube.var.log.containers.web-0_default_web-1.log"}).to_string(),
+        json!({"logStream": "authenticator-1", "logEvents": [{"message": EVENT}]}).to_string(),
+        json!({"events": [{"logStreamName": "authenticator-1", "message": EVENT}]}).to_string(),
+        json!({"category": "kube-audit", "properties": {"log": EVENT, "pod": "web-0"}}).to_string(),
+        json!({"logName": "projects/p/logs/stdout", "protoPayload": {"serviceName": "k8s.io"}}).to_string(),
+        json!({"resource": {"type": "k8s_container", "labels": {"pod_name": "web-0"}}, "textPayload": EVENT}).to_string(),
+        json!({"auditID": "a", "level": "Metadata", "stageTimestamp": "t", "kubernetes": {"pod_name": "web-0"}})
+            .to_string(),
+        format!("[pod/web-0/web] {EVENT}"),
+        format!("2026-11-23T03:46:20.873Z authenticator-1 {EVENT}"),
+    ] {
+        let mut unwrapper = Unwrapper::new(1 << 20);
+        assert_eq!(unwrapper.unwrap(record.as_bytes()).unwrap().bytes(), b"", "{record}");
+        assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::OTHER_STREAM, 1)]), "{record}");
+    }
+    // The metadata of a shipper stands behind an event whose members it merged.
+    let merged =
+        json!({"zz": 1, "kubernetes": {"namespace_name": "default", "pod_name": "web-0"}}).to_string();
+    let merged = format!("{},{}\n", EVENT.trim_end_matches('}').to_owned() + "}", &merged[1..]);
+    let mut unwrapper = Unwrapper::new(1 << 20);
+    assert_eq!(unwrapper.unwrap(merged.as_bytes()).unwrap().bytes(), b"", "{merged}");
+    drop(event);
+}
+
+#[test]
+fn only_records_of_the_configured_format_are_read() {
+    let azure = json!({"category": "kube-audit", "properties": {"log": EVENT}}).to_string();
+    let cri = format!("2026-11-23T03:46:20.873Z stdout F {EVENT}");
+    let cloudwatch =
+        json!({"logStream": "kube-apiserver-audit-1", "logEvents": [{"message": EVENT}]}).to_string();
+    let json = json!({ "log": EVENT }).to_string();
+    let records = [
+        (EVENT.to_owned(), Format::Raw),
+        (azure, Format::Azure),
+        (cri, Format::Cri),
+        (cloudwatch, Format::Cloudwatch),
+        (json, Format::Json),
+        (format!("k8s-audit: {EVENT}"), Format::Text),
+    ];
+    for (text, own) in &records {
+        for (_, format) in Format::ALL {
+            let mut unwrapper = Unwrapper::new(1 << 20);
+            unwrapper.set_format(format);
+            let plain = unwrapper.unwrap(text.as_bytes());
+            let plain = plain.as_ref().map_or(text.as_bytes(), Unwrapped::bytes);
+            let is_read = plain.starts_with(EVENT.as_bytes());
+            assert_eq!(is_read, format == Format::Auto || format == *own, "{text} as {format:?}");
+        }
+    }
+}
+
+#[test]
+fn the_first_member_that_holds_an_event_is_read_once() {
+    let event: serde_json::Value = serde_json::from_str(EVENT).unwrap();
+    for record in [
+        json!({"@timestamp": "t", "message": EVENT, "event": {"original": EVENT}}),
+        json!({"time": "t", "log": EVENT, "log_processed": event}),
+        json!({"short_message": EVENT, "full_message": EVENT}),
+        json!({"log": {"file": {"path": "/a"}}, "message": EVENT}),
+        json!({"event": {"original": EVENT, "kind": "event"}}),
+        json!({"kind": "Record", "payload": EVENT}),
+    ] {
+        assert_eq!(unwrapped(&record.to_string()).unwrap(), format!("{EVENT}\n"), "{record}");
+    }
+}
+
+#[test]
+fn nothing_is_searched_in_what_a_client_sent() {
+    let event: serde_json::Value = serde_json::from_str(EVENT).unwrap();
+    for record in [
+        json!({"kind": "Pod", "apiVersion": "v1", "message": EVENT}),
+        json!({"kind": "Event", "apiVersion": "v1", "involvedObject": {}, "message": EVENT}),
+        json!({"auditID": "a", "requestBody": event, "message": EVENT}),
+        json!({"stream": "stdout", "requestBody": event}),
+        json!({"time": "t", "body": event}),
+        json!({"level": "info", "user_agent": EVENT, "msg": EVENT}),
+        json!({"message": "text", "data": event}),
+    ] {
+        let plain = unwrapped(&record.to_string()).unwrap_or_else(|| record.to_string());
+        assert!(!plain.starts_with(r#"{"kind":"Event","apiVersion":"audit"#), "{record}: {plain}");
+    }
+}
+
+#[test]
+fn wrappers_name_the_cluster_and_the_time() {
+    for (record, cluster, time) in [
+        (
+            json!({"logGroup": "/aws/eks/c1/cluster", "logEvents": [{"timestamp": 1_795_405_580_873_i64, "message": EVENT}]}),
+            Some("c1"),
+            true,
+        ),
+        (
+            json!({"time": "2026-11-23T03:46:20.873Z", "resourceId": "/S/0/PROVIDERS/M/MANAGEDCLUSTERS/C2", "properties": {"log": EVENT}}),
+            Some("C2"),
+            true,
+        ),
+        (json!({"orchestrator": {"cluster": {"name": "c3"}}, "message": EVENT}), Some("c3"), false),
+        (json!({"log": EVENT}), None, false),
+    ] {
+        let unwrapped = Unwrapper::new(1 << 20).unwrap(record.to_string().as_bytes()).unwrap();
+        let origin = unwrapped.records().origin_at(0);
+        assert_eq!(origin.cluster, cluster.map(str::as_bytes), "{record}");
+        assert_eq!(origin.time.map(|(time, _)| time), time.then_some(1_795_405_580_873_000_000), "{record}");
+    }
+}
+
+#[test]
+fn reads_what_there_is_of_a_truncated_wrapper() {
+    for record in [
+        json!({"records": [{"category": "kube-audit", "properties": {"log": EVENT}}, {"x": 1}]}),
+        json!({"logEvents": [{"message": EVENT}, {"message": "x"}]}),
+        json!({"hits": {"hits": [{"_source": {"message": EVENT}}]}}),
+        json!({"log": EVENT}),
+    ] {
+        let text = record.to_string();
+        let end = text.find("user").unwrap() + 20;
+        let plain = unwrapped(&text[..end]).unwrap();
+        assert!(plain.starts_with(&EVENT[..60]), "{plain}");
+    }
+}
+
+#[test]
+fn holes_of_a_truncated_file_are_no_text() {
+    let text = format!("\0\0\0{EVENT}\n{EVENT}\n\0\0\n\0{EVENT}\n");
+    assert_eq!(unwrapped(&text).unwrap().replace("\n\n", "\n"), format!("{EVENT}\n").repeat(3));
+}
+
+#[test]
 fn restores_the_level_that_openshift_moved() {
     let text = r#"{"kind":"Event","level":"info","auditID":"a","k8s_audit_level":"Metadata"}"#;
     let plain = r#"{"kind":"Event","level":"Metadata","auditID":"a"}"#;

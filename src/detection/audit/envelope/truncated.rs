@@ -20,6 +20,22 @@ pub(super) fn string_of(value: Raw<'_>) -> Cow<'_, [u8]> {
     }
 }
 
+/// The value of the first member of this name, which may end in the middle.
+pub(super) fn get<'a>(object: Raw<'a>, name: &str) -> Option<Raw<'a>> {
+    let mut cursor = Cursor::new(object.bytes(), b'{');
+    loop {
+        match cursor.member()? {
+            Ok((key, value)) if key.is(name) => return Some(value),
+            Ok(_) => {}
+            Err(JsonError::Truncated) => {
+                let (key, value) = cursor.truncated_member()?;
+                return (key == name.as_bytes()).then_some(value);
+            }
+            Err(JsonError::Syntax) => return None,
+        }
+    }
+}
+
 /// The elements of an array, the last of which may end in the middle.
 pub(super) fn items(list: Raw<'_>) -> impl Iterator<Item = Raw<'_>> {
     let mut cursor = Cursor::new(list.bytes(), b'[');
