@@ -82,6 +82,17 @@ fn the_daemon_reports_ready_and_stopping_to_systemd_and_its_health_to_the_comman
 }
 
 #[test]
+fn an_address_beyond_loopback_from_the_environment_requires_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("audit.log"), "").unwrap();
+    let mut run = pullwatch();
+    run.arg("run").arg(folder.path().join("audit.log")).arg("--state-dir").arg(folder.path().join("state"));
+    let output = run.env("PULLWATCH_LISTEN", "0.0.0.0:0").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("set `server.token_file` in the configuration"), "{}", said(&output));
+}
+
+#[test]
 fn health_names_what_is_wrong_with_its_arguments() {
     let output = pullwatch().args(["health", "ftp://127.0.0.1/"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

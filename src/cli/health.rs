@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use reqwest::Url;
 
+use super::run::listen_of_environment;
 use crate::daemon::config::Server;
 use crate::daemon::sink::{Tls, TlsSettings, client_config_without_roots};
 
@@ -25,7 +26,7 @@ Examples:
 
 Exit status: 0 healthy, 1 unhealthy or no answer, 2 error.")]
 pub struct Health {
-    /// URL of the daemon's HTTP server; default: the address of --config, or http://127.0.0.1:9417
+    /// URL of the daemon's HTTP server; default: the address of $PULLWATCH_LISTEN or --config, else http://127.0.0.1:9417
     url: Option<Url>,
 
     /// Configuration file of the daemon

@@ -86,6 +86,22 @@ const LISTEN_VARIABLE: &str = "PULLWATCH_LISTEN";
 /// Time that blocked threads have on shutdown: one may wait for standard input, or for a pipe that is not read.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// The listen address in the environment. An empty text means none.
+pub(super) fn listen_of_environment() -> anyhow::Result<Option<SocketAddr>> {
+    match std::env::var(LISTEN_VARIABLE) {
+        Ok(text) if !text.is_empty() => match text.parse() {
+            Ok(address) => Ok(Some(address)),
+            Err(_) => {
+                bail!(
+                    "invalid {LISTEN_VARIABLE} `{text}`: expected an address and a port such as 127.0.0.1:9417"
+                )
+            }
+        },
+        Ok(_) | Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(error) => Err(error).context(LISTEN_VARIABLE),
+    }
+}
+
 impl Run {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -142,21 +158,7 @@ impl Run {
 
     /// The listen address of the command line, or else of the environment.
     fn listen(&self) -> anyhow::Result<Option<SocketAddr>> {
-        if self.listen.is_some() {
-            return Ok(self.listen);
-        }
-        match std::env::var(LISTEN_VARIABLE) {
-            Ok(text) if !text.is_empty() => match text.parse() {
-                Ok(address) => Ok(Some(address)),
-                Err(_) => {
-                    bail!(
-                        "invalid {LISTEN_VARIABLE} `{text}`: expected an address and a port such as 127.0.0.1:9417"
-                    )
-                }
-            },
-            Ok(_) | Err(std::env::VarError::NotPresent) => Ok(None),
-            Err(error) => Err(error).context(LISTEN_VARIABLE),
-        }
+        if self.listen.is_some() { Ok(self.listen) } else { listen_of_environment() }
     }
 
     fn config(&self) -> anyhow::Result<Config> {
@@ -189,6 +191,16 @@ impl Run {
             config.inventory.clone_from(&self.inventory);
         }
         if let (Some(listen), Some(server)) = (self.listen()?, &mut config.server) {
+            // The container image sets the variable, where nobody decided who can connect.
+            if self.listen.is_none()
+                && !listen.ip().to_canonical().is_loopback()
+                && server.token_file.is_none()
+            {
+                bail!(
+                    "{LISTEN_VARIABLE} is {listen}, so anyone who can reach this address could read alerts: set `server.token_file` in the \
+                     configuration, or set {LISTEN_VARIABLE} to an empty text and `server.listen` to an address of your choice"
+                );
+            }
             server.listen = listen;
         }
         if let Some(lines) = self.format {

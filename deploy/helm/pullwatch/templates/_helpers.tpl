@@ -77,8 +77,9 @@ ports:
 {{- if eq .Values.mode "webhook" }}
   - {name: webhook, containerPort: {{ .Values.webhook.port }}}
 {{- end }}
-{{- if or .Values.extraEnv (eq .Values.mode "kafka") }}
 env:
+  # The image listens on all addresses and requires a token. Here the configuration decides.
+  - {name: PULLWATCH_LISTEN, value: ""}
 {{- if eq .Values.mode "kafka" }}
   # Member id of the consumer group: after a restart a replica gets its partitions back at once.
   - name: POD_NAME
@@ -87,7 +88,6 @@ env:
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . | indent 2 }}
-{{- end }}
 {{- end }}
 livenessProbe:
   httpGet: {path: /healthz, port: http}
