@@ -187,3 +187,24 @@ fn exports_every_documented_metric() {
         assert!(is_there || needs_more.iter().any(|part| metric.name.contains(part)), "{}", metric.name);
     }
 }
+
+#[test]
+fn a_source_without_audit_events_degrades_until_events_arrive() {
+    let daemon = Daemon::start();
+    let log = daemon.folder.path().join("audit.log");
+    let append = |text: &str| {
+        fs::OpenOptions::new().append(true).open(&log).unwrap().write_all(text.as_bytes()).unwrap();
+    };
+    let degraded = || daemon.metrics()[r#"pullwatch_source_degraded{source="audit"}"#];
+    wait_for("the log is read", || daemon.metrics()[r#"pullwatch_source_lag_bytes{source="audit"}"#] == 0.0);
+    assert_eq!(degraded(), 0.0);
+    assert!(daemon.get("/readyz").contains(r#""status":"ok""#));
+    append(&"<133>Oct  7 16:19:19 m7 app: password=hunter2 {\n".repeat(20_000));
+    wait_for("the source is degraded", || degraded() == 1.0);
+    let ready = daemon.get("/readyz");
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    assert!(ready.contains(r#""status":"degraded""#) && ready.contains("audit: ") && ready.contains("<133>Oct  7"), "{ready}");
+    assert!(!ready.contains("hunter"), "{ready}");
+    append("{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",\"level\":\"Metadata\",\"auditID\":\"a\",\"verb\":\"get\"}\n");
+    wait_for("the source has recovered", || degraded() == 0.0);
+}

@@ -40,7 +40,7 @@ Examples:
 
 The header of the file lists what is never proposed, and why.
 
-Exit status: 0 success, 2 error or unreadable input.")]
+Exit status: 0 success, 2 error, unreadable input, or input in which no record is an audit event.")]
 pub struct Baseline {
     #[command(flatten)]
     input: LogInput,
@@ -92,7 +92,7 @@ impl Baseline {
     fn read_logs(&self, files: &[SourceFile]) -> anyhow::Result<Collected> {
         let mut habits = ReadCounts::default();
         let (rules, facts) = self.input.read(files.to_vec(), &mut |read| habits.add(read))?;
-        let is_complete = facts.failures.is_empty();
+        let is_complete = facts.is_complete();
         Ok(Collected { rules, habits, times: facts.times, unit: "event", is_complete })
     }
 

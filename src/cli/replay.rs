@@ -73,6 +73,13 @@ pub struct LogFacts {
     pub empty: Vec<String>,
 }
 
+impl LogFacts {
+    /// Whether all inputs were read, and audit events found in them.
+    pub fn is_complete(&self) -> bool {
+        self.failures.is_empty() && !self.counts.is_without_events()
+    }
+}
+
 impl LogInput {
     pub fn rule_files(&self) -> anyhow::Result<Vec<SourceFile>> {
         rule_files::read(&self.rules)
@@ -138,6 +145,9 @@ impl LogInput {
         screen.bar.finish_and_clear();
         session.finish(&mut |alert| collector.add_alert(alert, take));
         facts.counts.add(&session.take_stats());
+        if facts.counts.is_without_events() {
+            report_failure(&facts.counts.describe_non_events());
+        }
         facts.times.count = facts.counts.events;
         facts.bytes = reading.bytes;
         facts.failures.extend(reading.failures);

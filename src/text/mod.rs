@@ -8,6 +8,7 @@ pub mod diagnostics;
 pub mod escape;
 pub(crate) mod located;
 pub(crate) mod name_patterns;
+pub(crate) mod numbers;
 #[cfg(feature = "daemon")]
 pub(crate) mod size;
 pub(crate) mod suggest;

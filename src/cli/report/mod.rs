@@ -33,7 +33,7 @@ Exposure:
   presumed   the response may have contained the credential, but is not in the log
   metadata   names only
 
-Exit status: 0 success, 2 error or unreadable input.")]
+Exit status: 0 success, 2 error, unreadable input, or input in which no record is an audit event.")]
 pub struct Report {
     #[command(flatten)]
     input: LogInput,
@@ -79,6 +79,6 @@ impl Report {
             Format::Html => html::write(&page),
         };
         self.input.write(&text)?;
-        Ok(if page.facts.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+        Ok(if page.facts.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(2) })
     }
 }

@@ -46,7 +46,7 @@ Examples:
   pullwatch scan audit.log --fail-on warning -q        exit 1 if any alert of priority warning or higher fired
 
 Exit status: 0 success, 1 an alert of the --fail-on priority or higher fired or no rule was left to evaluate,
-2 error or unreadable input.")]
+2 error, unreadable input, or input in which no record is an audit event.")]
 pub struct Scan {
     /// Files, directories or glob patterns to read, or - for standard input
     ///
@@ -229,9 +229,14 @@ impl Scan {
         if !self.quiet {
             summary::print(&outcome);
         }
+        let counts = &report.tally.counts;
+        if counts.is_without_events() {
+            // A scan that evaluated nothing looks like one that found nothing.
+            report_failure(&counts.describe_non_events());
+        }
         let fired =
             self.fail_on.is_some_and(|limit| report.tally.highest().is_some_and(|highest| highest <= limit));
-        Ok(match (failures.is_empty(), fired || why_empty.is_some()) {
+        Ok(match (failures.is_empty() && !counts.is_without_events(), fired || why_empty.is_some()) {
             (false, _) => ExitCode::from(2),
             (true, true) => ExitCode::from(1),
             (true, false) => ExitCode::SUCCESS,

@@ -19,7 +19,8 @@ impl Health for Status {
         } else {
             None
         };
-        let problems = self.source_problems();
+        let mut problems = self.source_problems();
+        problems.extend(self.degradations());
         let sinks = self.sink_problems();
         let check = |name: &str, ok: bool, reason: &str, is_liveness: bool| Check {
             name: name.to_owned(),

@@ -66,6 +66,8 @@ const SKIPPED: [(&str, &str); skipped::ALL.len()] = [
     (skipped::TOO_DEEP, "too_deep"),
     (skipped::TOO_LARGE, "too_large"),
     (skipped::PIECE, "piece"),
+    (skipped::KUBERNETES_EVENT, "kubernetes_event"),
+    (skipped::OTHER_AUDIT_LOG, "other_audit_log"),
 ];
 
 /// Label values of the reasons in [`truncated`].
@@ -224,6 +226,7 @@ impl Metrics {
                 counter.with_label_values(&[source]).reset();
             }
             all.source_up.with_label_values(&[source]).set(1);
+            all.degraded.with_label_values(&[source]).set(0);
             all.lag_bytes.with_label_values(&[source]).set(0);
             all.lag_seconds.with_label_values(&[source]).set(0.0);
             for (_, reason) in MALFORMED {
@@ -301,6 +304,11 @@ impl Metrics {
     /// Records how long the evaluation of a batch took.
     pub(crate) fn observe_evaluation(&self, time: Duration) {
         self.instruments.match_latency.with_label_values::<&str>(&[]).observe(time.as_secs_f64());
+    }
+
+    /// Sets whether the records of a source are not audit events, all of them or most.
+    pub(crate) fn set_degraded(&self, source: &str, is_degraded: bool) {
+        self.instruments.degraded.with_label_values(&[source]).set(i64::from(is_degraded));
     }
 
     /// Sets how far a source is behind: bytes not yet read, and the age of the newest evaluated event.

@@ -152,6 +152,8 @@ metrics! {
         "Records of log shippers and cloud services that hold no audit event, by reason.";
     truncated: counter "pullwatch_source_truncated_events_total" ["source", "reason"]
         "Events evaluated with parts missing, by reason.";
+    degraded: gauge "pullwatch_source_degraded" ["source"]
+        "1 while the records of a source are not audit events, all of them or most, otherwise 0.";
     source_errors: counter "pullwatch_source_errors_total" ["source"]
         "Read errors, such as a file that cannot be opened or a lost connection.";
     source_up: gauge "pullwatch_source_up" ["source"]
@@ -234,6 +236,10 @@ metrics! {
         "Webhook batches passed to the pipeline.";
     webhook_duplicates: counter "pullwatch_webhook_duplicate_events_total" ["source"]
         "Events dropped because an event with the same content was received before.";
+    webhook_dropped_events: counter "pullwatch_webhook_dropped_events_total" ["source"]
+        "Events of batches larger than max_body that were read and not evaluated before a limit of time or memory; a lower bound.";
+    webhook_dropped_bytes: counter "pullwatch_webhook_dropped_bytes_total" ["source"]
+        "Bytes of batches larger than max_body that were received or announced and not evaluated before a limit of time or memory.";
     webhook_memory: gauge "pullwatch_webhook_memory_bytes" ["source"]
         "Bytes held by batches that are being received, queued or evaluated.";
     file_reloads: counter "pullwatch_secret_file_reloads_total" ["listener", "result"]

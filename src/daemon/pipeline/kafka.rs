@@ -91,7 +91,7 @@ impl Pipeline {
                 }
             }
         }
-        self.finish_evaluation(&self.sources.name(source), batch.bytes.len(), session, started, &mut output);
+        self.finish_evaluation(source, batch.bytes.len(), session, started, &mut output);
         let is_transactional = self.transactions.is_some();
         let flow = if is_transactional {
             let offsets = batch.positions.iter().map(|(topic, partition, position)| PartitionOffset {

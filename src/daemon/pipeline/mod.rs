@@ -10,6 +10,7 @@
 //! store does not accept writes nothing is taken from a source.
 
 mod commit;
+mod event_yield;
 mod kafka;
 mod maintenance;
 mod output;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use event_yield::{EventYield, Verdict};
 use maintenance::{Maintenance, secret_name};
 use output::BatchOutput;
 use repartition::ExchangeState;
@@ -228,6 +230,7 @@ impl Pipeline {
                 next_retention = Instant::now() + if has_more { Duration::ZERO } else { RETENTION_INTERVAL };
             }
             self.check_store()?;
+            self.check_yields();
             if self.maintenance.next_gauges.is_some_and(|at| Instant::now() >= at) {
                 self.maintenance.next_gauges = None;
                 self.refresh_gauges(session)?;
@@ -286,7 +289,8 @@ impl Pipeline {
     fn idle_timeout(&self, next_retention: Instant) -> Duration {
         let polls = self.sources.files.iter().map(|source| source.next_poll);
         let others = [self.maintenance.next_gauges, self.maintenance.next_store_check];
-        let next = polls.chain([next_retention]).chain(others.into_iter().flatten()).min();
+        let checks = self.sources.yields.iter().filter_map(EventYield::next_check);
+        let next = polls.chain([next_retention]).chain(others.into_iter().flatten()).chain(checks).min();
         next.map_or(RETENTION_INTERVAL, |next| next.saturating_duration_since(Instant::now()))
     }
 
@@ -362,7 +366,7 @@ impl Pipeline {
             Step::Head => session.head(bytes, &mut on_alert),
             Step::Records | Step::Idle => session.chunk(bytes, &mut on_alert),
         }
-        self.finish_evaluation(&self.sources.name(source), bytes.len(), session, started, output);
+        self.finish_evaluation(source, bytes.len(), session, started, output);
     }
 
     /// Evaluates one event that nothing wraps any more, and adds what it yields to `output`.
@@ -386,17 +390,51 @@ impl Pipeline {
     /// Updates the metrics of a source, and takes what was learned from the session.
     fn finish_evaluation(
         &mut self,
-        source: &str,
+        source: usize,
         bytes: usize,
         session: &mut Session<'_>,
         started: Instant,
         output: &mut BatchOutput,
     ) {
-        self.handles.metrics.add_bytes(source, bytes as u64);
-        self.handles.metrics.add_counts(source, &session.take_stats());
+        let name = self.sources.name(source);
+        let counts = session.take_stats();
+        self.handles.metrics.add_bytes(&name, bytes as u64);
+        self.handles.metrics.add_counts(&name, &counts);
+        if let Some(event_yield) = self.sources.yields.get_mut(source) {
+            let verdict = event_yield.add(&counts, Instant::now());
+            self.report_yield(source, verdict);
+        }
         self.handles.metrics.observe_evaluation(started.elapsed());
         output.take_from(session);
         output.push_changes(self.maintenance.recurring_reads.take_changes());
+    }
+
+    /// Logs that the records of a source are not audit events, or are again, and updates metrics and health checks.
+    fn report_yield(&self, source: usize, verdict: Verdict) {
+        let name = self.sources.name(source);
+        let (description, is_logged) = match verdict {
+            Verdict::Unchanged => return,
+            Verdict::Degraded(description, is_logged) => (Some(description), is_logged),
+            Verdict::Recovered => (None, true),
+        };
+        match &description {
+            Some(description) if is_logged => tracing::warn!(source = name, "{description}"),
+            None => tracing::info!(source = name, "the records are audit events again"),
+            Some(_) => {}
+        }
+        self.handles.metrics.set_degraded(&name, description.is_some());
+        self.handles.status.set_degraded(&name, description);
+    }
+
+    /// Decides about sources whose records are not audit events, although no more records arrive.
+    fn check_yields(&mut self) {
+        let now = Instant::now();
+        for source in 0..self.sources.yields.len() {
+            if self.sources.yields[source].next_check().is_some_and(|at| now >= at) {
+                let verdict = self.sources.yields[source].check(now);
+                self.report_yield(source, verdict);
+            }
+        }
     }
 
     /// Closes windows that end by the clock, although no event arrives.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::event_yield::EventYield;
 use crate::daemon::metrics::WebhookMetrics;
 use crate::daemon::source::files::Files;
 use crate::daemon::source::watch::DirectoryWatcher;
@@ -13,6 +14,8 @@ use crate::detection::detector::LogContext;
 pub(crate) struct Sources {
     pub(super) names: Vec<String>,
     pub(super) files: Vec<FileSource>,
+    /// How many records are audit events, by index of the source.
+    pub(super) yields: Vec<EventYield>,
     /// By index of the source; `None` for sources that are not webhooks.
     webhooks: Vec<Option<WebhookMetrics>>,
     /// By index of the source: what is known of its log.
@@ -47,6 +50,7 @@ impl Sources {
     pub(crate) fn add_webhook(&mut self, name: &str, log: LogContext, metrics: WebhookMetrics) {
         self.names.push(name.to_owned());
         self.logs.push(Arc::new(log));
+        self.yields.push(EventYield::default());
         self.webhooks.push(Some(metrics));
     }
 
@@ -54,6 +58,7 @@ impl Sources {
     pub(crate) fn add(&mut self, name: &str, log: LogContext) {
         self.names.push(name.to_owned());
         self.logs.push(Arc::new(log));
+        self.yields.push(EventYield::default());
         self.webhooks.push(None);
     }
 

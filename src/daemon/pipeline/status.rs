@@ -30,6 +30,8 @@ pub(crate) struct Status {
     missing_logs: Mutex<BTreeSet<String>>,
     /// What prevents other sources from working, by name.
     source_problems: Mutex<BTreeMap<String, String>>,
+    /// Sources that work and yield no audit events, or few, each with a description.
+    degraded: Mutex<BTreeMap<String, String>>,
 }
 
 /// A sink that does not deliver.
@@ -101,6 +103,21 @@ impl Status {
             Some(problem) => problems.insert(source.to_owned(), problem),
             None => problems.remove(source),
         };
+    }
+
+    /// Sets that the records of a source are not audit events, or clears it.
+    pub(super) fn set_degraded(&self, source: &str, description: Option<String>) {
+        let mut degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
+        match description {
+            Some(description) => degraded.insert(source.to_owned(), description),
+            None => degraded.remove(source),
+        };
+    }
+
+    /// What is degraded although pullwatch works, as `source: description`.
+    pub(crate) fn degradations(&self) -> Vec<String> {
+        let degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
+        degraded.iter().map(|(source, description)| format!("{source}: {description}")).collect()
     }
 
     /// Problems of all sources, as `source: problem`.

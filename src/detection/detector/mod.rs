@@ -14,6 +14,7 @@
 //! can stop the rest.
 
 mod correlation;
+mod non_events;
 mod ordered_pass;
 mod parallel_pass;
 pub mod repartition;

@@ -4,6 +4,7 @@
 //! It takes buffers that are cut at record boundaries, and hands alerts and deferred events to a callback in input
 //! order. It counts every record that it cannot evaluate.
 
+use super::non_events::other_event;
 use super::stats::{Stats, malformed, truncated};
 use super::{DeferredEvent, Detector, LogContext, OnOutput, Output};
 use crate::detection::audit::buffer_scan::BufferScan;
@@ -85,8 +86,8 @@ struct Buffer<'c, 'f> {
 /// Longer lines are not skipped: in a shorter one no member is [oversized](Event::oversized).
 const MAX_SKIPPED_LEN: usize = event::MIN_OVERSIZED_LEN;
 
-/// How a line starts that holds one event as the apiserver writes it.
-const PLAIN_START: &[u8] = br#"{"kind":"Event","#;
+/// How a line starts that holds one event as the apiserver writes it. Events of other APIs start so up to the version.
+const PLAIN_START: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
 
 impl<'d> ParallelPass<'d> {
     pub(super) fn new(detector: &'d Detector) -> Self {
@@ -105,14 +106,14 @@ impl<'d> ParallelPass<'d> {
     /// Unwraps the records of a buffer, for [`ParallelPass::chunk`]; none if they have no wrapper.
     pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Unwrapped> {
         let plain = self.unwrapper.unwrap(bytes);
-        self.count_skipped();
+        self.count_skipped(bytes);
         plain
     }
 
     /// Unwraps one queue message, which may be compressed as a whole.
     pub fn unwrap_message(&mut self, message: &[u8]) -> Option<Unwrapped> {
         let plain = self.unwrapper.unwrap_message(message);
-        self.count_skipped();
+        self.count_skipped(message);
         plain
     }
 
@@ -128,10 +129,23 @@ impl<'d> ParallelPass<'d> {
         self.unwrapper.set_format(log.format);
     }
 
-    fn count_skipped(&mut self) {
+    fn count_skipped(&mut self, bytes: &[u8]) {
         for (reason, count) in self.unwrapper.take_skipped() {
             *self.stats.skipped.entry(reason).or_default() += count;
+            self.stats.note_shape(reason, bytes);
         }
+    }
+
+    /// Counts a whole record that holds no audit event.
+    fn count_non_event(&mut self, reason: &'static str, record: &[u8]) {
+        self.count_malformed(reason, 1);
+        self.stats.note_shape(reason, record);
+    }
+
+    /// Counts an event of another log.
+    fn count_other_event(&mut self, reason: &'static str, record: &[u8]) {
+        *self.stats.skipped.entry(reason).or_default() += 1;
+        self.stats.note_shape(reason, record);
     }
 
     /// Adds the counts of another pass.
@@ -256,7 +270,7 @@ impl<'d> ParallelPass<'d> {
                 end + 1
             }
             Some(_) => {
-                self.count_malformed(malformed::NOT_JSON, 1);
+                self.count_non_event(malformed::NOT_JSON, line);
                 end + 1
             }
         }
@@ -316,14 +330,14 @@ impl<'d> ParallelPass<'d> {
             match item {
                 Ok(item) if item.kind() == Type::Object => {
                     if self.object(buffer, item.bytes(), depth + 1).is_err() {
-                        self.count_malformed(malformed::SYNTAX, 1);
+                        self.count_non_event(malformed::SYNTAX, item.bytes());
                     }
                 }
-                Ok(_) => self.count_malformed(malformed::NO_EVENT, 1),
+                Ok(item) => self.count_non_event(malformed::NO_EVENT, item.bytes()),
                 Err(JsonError::Truncated) => {
                     self.truncated_record(buffer, cursor.remainder(), reason, depth + 1);
                 }
-                Err(JsonError::Syntax) => self.count_malformed(malformed::SYNTAX, 1),
+                Err(JsonError::Syntax) => self.count_non_event(malformed::SYNTAX, list.bytes()),
             }
         }
     }
@@ -350,9 +364,14 @@ impl<'d> ParallelPass<'d> {
                 None if event.get(Member::AuditId).is_some() => {}
                 _ => {
                     event.finish()?;
-                    self.count_malformed(malformed::NO_EVENT, 1);
+                    self.count_non_event(malformed::NO_EVENT, bytes);
                     return Ok(());
                 }
+            }
+            if let Some(reason) = other_event(&mut event) {
+                event.finish()?;
+                self.count_other_event(reason, bytes);
+                return Ok(());
             }
             event.state()?;
         }
@@ -392,7 +411,10 @@ impl<'d> ParallelPass<'d> {
         let mut event = Event::new(text);
         event.set_origin(buffer.records.origin_of(text));
         if event.finish() == Err(JsonError::Syntax) {
-            return self.count_malformed(malformed::SYNTAX, 1);
+            return self.count_non_event(malformed::SYNTAX, text);
+        }
+        if let Some(reason) = other_event(&mut event) {
+            return self.count_other_event(reason, text);
         }
         let is_audit = event.get(Member::AuditId).is_some()
             || event.text(Member::ApiVersion).is_none_or(|version| version.starts_with(b"audit.k8s.io/"));
@@ -405,8 +427,8 @@ impl<'d> ParallelPass<'d> {
             // The audit id may be longer than what there is of the line.
             Some(b"Event") if is_audit => self.truncated_event(buffer, &mut event, reason),
             None if event.get(Member::AuditId).is_some() => self.truncated_event(buffer, &mut event, reason),
-            None => self.count_malformed(malformed::SYNTAX, 1),
-            Some(_) => self.count_malformed(malformed::NO_EVENT, 1),
+            None => self.count_non_event(malformed::SYNTAX, text),
+            Some(_) => self.count_non_event(malformed::NO_EVENT, text),
         }
     }
 

@@ -70,6 +70,9 @@ pub struct Stats {
     /// Records of wrappers that held no audit event, by reason
     /// ([`skipped`](crate::detection::audit::envelope::skipped)).
     pub skipped: BTreeMap<&'static str, u64>,
+    /// What a record looks like that was counted under one of the reasons of `malformed` and `skipped`, by reason; without what could
+    /// be a secret.
+    pub shapes: BTreeMap<&'static str, String>,
     /// Events of which only a part was evaluated, by reason ([`truncated`]).
     pub truncated: BTreeMap<&'static str, u64>,
     /// What was evicted or dropped, by kind ([`evicted`]).
@@ -91,6 +94,13 @@ impl Stats {
         }
         for (reason, count) in &other.truncated {
             *self.truncated.entry(reason).or_default() += count;
+        }
+        for (reason, shape) in &other.shapes {
+            // The least one, so that the result does not depend on the order in which threads finish.
+            let kept = self.shapes.entry(reason).or_insert_with(|| shape.clone());
+            if shape < kept {
+                kept.clone_from(shape);
+            }
         }
         for (what, count) in &other.evicted {
             *self.evicted.entry(what).or_default() += count;

@@ -73,8 +73,13 @@ pub mod skipped {
     /// A piece of a line that a container runtime split, without the pieces before it.
     pub const PIECE: &str = "piece of a line whose start is missing";
 
+    /// An Event of the Kubernetes API (core or events.k8s.io).
+    pub const KUBERNETES_EVENT: &str = "Event object of the Kubernetes API";
+    /// A record of the audit log of another program, such as Rancher.
+    pub const OTHER_AUDIT_LOG: &str = "audit record of another program";
+
     /// All reasons.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 13] = [
         OTHER_LOG,
         OTHER_KIND,
         OTHER_STREAM,
@@ -86,6 +91,8 @@ pub mod skipped {
         TOO_DEEP,
         TOO_LARGE,
         PIECE,
+        KUBERNETES_EVENT,
+        OTHER_AUDIT_LOG,
     ];
 }
 
