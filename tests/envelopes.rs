@@ -227,6 +227,63 @@ fn reads_entries_of_google_cloud_logging() {
 }
 
 #[test]
+fn entries_of_google_are_converted_as_by_falcos_plugin() {
+    let entry = |resource: &str, verb: &str, authentication: Value, operation: Value, status: Value| {
+        let method = format!("io.k8s.core.v1.pods.{verb}");
+        json!({
+            "insertId": "x1", "timestamp": "2026-10-07T16:19:19Z", "operation": operation,
+            "protoPayload": {
+                "@type": "type.googleapis.com/google.cloud.audit.AuditLog", "serviceName": "k8s.io", "methodName": method,
+                "resourceName": resource, "authenticationInfo": authentication, "status": status,
+            },
+        })
+        .to_string()
+    };
+    let rules = "- rule: Any\n  desc: d\n  condition: ka.verb exists\n  priority: INFO\n  \
+                 output: '%ka.stage %ka.response.code %ka.user.name %ka.verb'\n";
+    let folder = tempfile::tempdir().unwrap();
+    let (log, file) = (folder.path().join("google.log"), folder.path().join("any.yaml"));
+    fs::write(&file, rules).unwrap();
+    let mallory = json!({"principalEmail": "mallory"});
+    let once = json!({"first": true, "last": true});
+    let exec = "core/v1/namespaces/a/pods/b/exec";
+    for (text, expected) in [
+        (entry(exec, "exec.create", mallory.clone(), once.clone(), json!({})), "ResponseStarted 101 mallory create"),
+        (
+            entry(&exec.replace("exec", "attach"), "attach.create", mallory.clone(), Value::Null, json!({})),
+            "ResponseStarted 101 mallory create",
+        ),
+        (
+            entry(exec, "exec.create", mallory.clone(), once.clone(), json!({"code": 7})),
+            "ResponseStarted 403 mallory create",
+        ),
+        (
+            entry(exec, "exec.create", mallory, json!({"last": true}), json!({})),
+            "ResponseComplete 101 mallory create",
+        ),
+        (
+            entry("core/v1/namespaces/a/pods/b", "get", json!({"authoritySelector": "x"}), once.clone(), json!({})),
+            "ResponseComplete 200 system:anonymous get",
+        ),
+        (
+            entry(
+                "core/v1/namespaces/a/pods/b",
+                "get",
+                json!({"principalSubject": "principal://iam.googleapis.com/x/subject/eve"}),
+                once,
+                json!({}),
+            ),
+            "ResponseComplete 200 principal://iam.googleapis.com/x/subject/eve get",
+        ),
+    ] {
+        fs::write(&log, text).unwrap();
+        let found = alerts(&scan(&["--rules", &file.display().to_string(), &log.display().to_string()]));
+        assert_eq!(found.len(), 1);
+        assert!(found[0]["output"].as_str().unwrap().ends_with(expected), "{} {expected}", found[0]["output"]);
+    }
+}
+
+#[test]
 fn counts_records_without_an_event_by_reason() {
     let folder = tempfile::tempdir().unwrap();
     let counted = |text: &str| {

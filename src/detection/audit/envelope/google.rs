@@ -128,7 +128,10 @@ pub(super) fn event(entry: Raw<'_>, payload: Raw<'_>) -> Result<Vec<u8>, &'stati
     let target = Target::read(&resource).ok_or(skipped::OTHER_KIND)?;
     let method = text(method);
     let verb = method.rsplit('.').next().unwrap_or_default();
-    let user = text(authentication.and_then(|info| info.get("principalEmail")));
+    // Identities of a federation have a subject instead of an address; who has neither did not authenticate.
+    let principal = |key| Some(text(authentication.and_then(|info| info.get(key)))).filter(|name| !name.is_empty());
+    let user = principal("principalEmail").or_else(|| principal("principalSubject"));
+    let user = user.unwrap_or_else(|| "system:anonymous".to_owned());
     let status_code = status.and_then(|status| status.get("code"));
     let code = status_code.and_then(|code| std::str::from_utf8(code.bytes()).ok()?.parse().ok()).unwrap_or(0);
     let is_denied = authorization
@@ -146,7 +149,14 @@ pub(super) fn event(entry: Raw<'_>, payload: Raw<'_>) -> Result<Vec<u8>, &'stati
     let is_true = |key: &str| {
         operation.and_then(|operation| operation.get(key)).is_some_and(|value| value.bytes() == b"true")
     };
-    let stage = if is_true("first") && !is_true("last") { "ResponseStarted" } else { "ResponseComplete" };
+    // As Falco's plugin for GKE: one entry says that a stream to a container was opened, and no other says that it ended.
+    let is_stream = matches!(target.subresource, "exec" | "attach");
+    let is_end = is_true("last") && !is_true("first");
+    let is_start = is_true("first") && !is_true("last");
+    let stage = if is_start || (is_stream && !is_end) { "ResponseStarted" } else { "ResponseComplete" };
+
+    // A stream is opened by an upgrade of the connection.
+    let http_status = if is_stream && code == 0 { 101 } else { http_status(code, verb) };
 
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#);
@@ -181,7 +191,7 @@ pub(super) fn event(entry: Raw<'_>, payload: Raw<'_>) -> Result<Vec<u8>, &'stati
     push(&mut out, "subresource", target.subresource);
     out.extend_from_slice(br#"},"responseStatus":{"metadata":{}"#);
     push(&mut out, "message", &text(status.and_then(|status| status.get("message"))));
-    out.extend_from_slice(format!(",\"code\":{}}}", http_status(code, verb)).as_bytes());
+    out.extend_from_slice(format!(",\"code\":{}}}", http_status).as_bytes());
     for (key, object) in [("requestObject", request), ("responseObject", response)] {
         if let Some(object) = object.filter(|object| object.kind() == Type::Object) {
             out.extend_from_slice(format!(",\"{key}\":").as_bytes());
