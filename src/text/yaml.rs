@@ -135,12 +135,23 @@ impl Node {
 /// # Errors
 /// If it is not YAML, or exceeds a limit.
 pub fn parse(text: &str) -> Result<Documents, Error> {
+    // The parser is known to panic on a tag that a comma follows, and on other malformed text.
+    std::panic::catch_unwind(|| parse_events(text)).unwrap_or_else(|_| {
+        let message = "malformed YAML that the parser cannot locate, such as a tag directly before a comma";
+        Err(Error { message: message.to_owned(), range: 0..0 })
+    })
+}
+
+fn parse_events(text: &str) -> Result<Documents, Error> {
     let content = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // The parser panics where a block scalar ends without a line break.
+    let has_last_break = content.ends_with(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']);
+    let terminated = if has_last_break { Cow::from(content) } else { Cow::from(format!("{content}\n")) };
     let skipped = text.len() - content.len();
     let byte =
         |index: u64| usize::try_from(index).map_or(text.len(), |index| (index + skipped).min(text.len()));
     let mut builder = Builder { documents: Documents::default(), anchors: HashMap::new(), stack: Vec::new() };
-    let mut input = content.as_bytes();
+    let mut input = terminated.as_bytes();
     let mut parser = Parser::new();
     parser.set_encoding(Encoding::Utf8);
     parser.set_input_string(&mut input);
@@ -148,7 +159,11 @@ pub fn parse(text: &str) -> Result<Documents, Error> {
         match event {
             Ok(event) => {
                 let range = byte(event.start_mark.index)..byte(event.end_mark.index);
-                builder.event(event.data, range)?;
+                let mut data = event.data;
+                if !has_last_break && event.end_mark.index >= content.len() as u64 {
+                    remove_added_break(&mut data);
+                }
+                builder.event(data, range)?;
             }
             Err(error) => {
                 // An error of the reader has no mark: a character that YAML does not allow.
@@ -163,6 +178,16 @@ pub fn parse(text: &str) -> Result<Documents, Error> {
         }
     }
     Ok(builder.documents)
+}
+
+/// Removes the line break that was added behind the last line of a file from the block scalar that ends there.
+fn remove_added_break(event: &mut EventData) {
+    if let EventData::Scalar { value, style: ScalarStyle::Literal | ScalarStyle::Folded, .. } = event
+        && value.ends_with('\n')
+        && value.trim_end_matches('\n') != ""
+    {
+        value.pop();
+    }
 }
 
 /// The position of the first control character that YAML forbids.
@@ -377,8 +402,34 @@ pub fn boolean(text: &str) -> Option<bool> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod suite;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_may_end_without_a_line_break() {
+        for (text, expected) in [
+            ("k: |\n  x", "x"),
+            ("k: |+\n  x", "x"),
+            ("k: |\n  x\n", "x\n"),
+            ("k: >\n  x\n  y", "x y"),
+            ("k: |", ""),
+            ("k: x", "x"),
+        ] {
+            let documents = parse(text).unwrap();
+            assert_eq!(documents.roots[0].get("k").unwrap().text(), Some(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn malformed_text_is_an_error_and_no_panic() {
+        for text in ["k: [!a,b]", "k: !%ff x", "k: \"a\\", "k: 'a", "\u{feff}\u{1}", "%", "- !<a", "&"] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn merge_keys_do_not_replace_own_entries() {
