@@ -205,6 +205,9 @@ fn a_source_without_audit_events_degrades_until_events_arrive() {
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     assert!(ready.contains(r#""status":"degraded""#) && ready.contains("audit: ") && ready.contains("<133>Oct  7"), "{ready}");
     assert!(!ready.contains("hunter"), "{ready}");
-    append("{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",\"level\":\"Metadata\",\"auditID\":\"a\",\"verb\":\"get\"}\n");
-    wait_for("the source has recovered", || degraded() == 0.0);
+    let event = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","verb":"get"}"#;
+    wait_for("the source has recovered", || {
+        append(&format!("{event}\n"));
+        degraded() == 0.0
+    });
 }

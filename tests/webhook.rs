@@ -76,6 +76,11 @@ fn pipeline(mut deliveries: mpsc::Receiver<WebhookBatch>) -> Arc<AtomicU64> {
     let counter = stored.clone();
     std::thread::spawn(move || {
         while let Some(delivery) = deliveries.blocking_recv() {
+            if delivery.is_head {
+                counter.fetch_add(1, Ordering::SeqCst);
+                let _ = delivery.done.send(Outcome::Stored { events: 1 });
+                continue;
+            }
             let outcome = match split_events(&delivery.body) {
                 Ok(events) => {
                     counter.fetch_add(events.len() as u64, Ordering::SeqCst);
@@ -266,6 +271,65 @@ async fn refuses_other_paths_methods_and_content_types() {
     let response = post("/k8s-audit").header("content-encoding", "br").send().await.unwrap();
     assert_eq!(response.headers()["accept-encoding"], "gzip");
     assert_eq!(error(response).await.0, 415);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_body_is_evaluated_in_parts_and_long_events_by_their_beginning() {
+    let (hook, mut deliveries) = start(Settings { max_body: 1 << 20, ..settings() });
+    let (sender, parts) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while let Some(delivery) = deliveries.blocking_recv() {
+            let events = if delivery.is_head { 1 } else { split_events(&delivery.body).unwrap().len() as u64 };
+            sender.send((delivery.is_head, String::from_utf8(delivery.body).unwrap())).unwrap();
+            let _ = delivery.done.send(Outcome::Stored { events });
+        }
+    });
+    let item = |id: &str, pad: usize| format!(r#"{{"level":"Metadata","auditID":"{id}","x":"{}"}}"#, "x".repeat(pad));
+    let items = [item("small-1", 3), item("large", 5 << 20), item("small-2", 3)].join(",");
+    let body = format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{items}]}}"#);
+    let requests = [
+        client().post(hook.url("/")).body(body.clone()),
+        client().post(hook.url("/")).header("content-encoding", "gzip").body(gzip(body.as_bytes())),
+    ];
+    for request in requests {
+        let response = request.send().await.unwrap();
+        assert_eq!((response.status().as_u16(), response.text().await.unwrap()), (200, r#"{"events":3}"#.to_owned()));
+        let parts: Vec<(bool, String)> = parts.try_iter().collect();
+        assert_eq!(parts.iter().map(|(is_head, _)| *is_head).collect::<Vec<_>>(), [false, true, false]);
+        assert!(parts[0].1.contains("small-1") && parts[2].1.contains("small-2"));
+        let head = &parts[1].1;
+        assert!(head.starts_with(r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"large""#));
+        assert!(head.len() < 1 << 20);
+    }
+    // Its brackets do not close: what was complete is stored.
+    let broken = format!("[{},{}", item("a", 2 << 20), item("b", 1));
+    let (code, said) = error(post(&hook, broken).await).await;
+    assert_eq!((code, said.as_str()), (400, "the JSON of the body is truncated"));
+    assert_eq!(parts.try_iter().count(), 2);
+    assert!(!hook.metrics.render().contains("pullwatch_webhook_dropped_events_total{source=\"hook\"} 0"));
+    wait_until(async || hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 0")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_body_that_does_not_end_is_answered_and_counted() {
+    let settings = Settings {
+        max_body: 100_000,
+        read_timeout: Duration::from_secs(1),
+        store_timeout: Duration::from_millis(500),
+        ..settings()
+    };
+    let (hook, deliveries) = start(settings);
+    let stored = pipeline(deliveries);
+    let mut request =
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 9000000\r\n\r\n".to_vec();
+    request.extend_from_slice(br#"{"kind":"EventList","items":[{"auditID":"a"},{"auditID":"b","x":""#);
+    request.extend(std::iter::repeat_n(b'x', 200_000));
+    let answer = raw(&hook, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    let metrics = hook.metrics.render();
+    assert!(metrics.contains("pullwatch_webhook_dropped_events_total{source=\"hook\"} 2"), "{metrics}");
+    assert!(metrics.contains("pullwatch_webhook_dropped_bytes_total{source=\"hook\"} 9000000"), "{metrics}");
+    assert_eq!(stored.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,8 @@ impl WebhookMetrics {
         }
         all.webhook_batches.with_label_values(&[source]).reset();
         all.webhook_duplicates.with_label_values(&[source]).reset();
+        all.webhook_dropped_events.with_label_values(&[source]).reset();
+        all.webhook_dropped_bytes.with_label_values(&[source]).reset();
         all.webhook_memory.with_label_values(&[source]).set(0);
         for success in [true, false] {
             all.file_reloads.with_label_values(&[source, result(success)]).reset();
@@ -48,6 +50,12 @@ impl WebhookObserver for WebhookMetrics {
 
     fn memory(&self, change: i64) {
         self.metrics.instruments.webhook_memory.with_label_values(&[self.source.as_str()]).add(change);
+    }
+
+    fn dropped(&self, events: u64, bytes: u64) {
+        let source = [self.source.as_str()];
+        self.metrics.instruments.webhook_dropped_events.with_label_values(&source).inc_by(events);
+        self.metrics.instruments.webhook_dropped_bytes.with_label_values(&source).inc_by(bytes);
     }
 
     fn reloaded(&self, success: bool) {

@@ -384,7 +384,7 @@ impl Pipeline {
             output.push_alert(alert);
             recurring_reads.note(alert);
         });
-        self.finish_evaluation(&self.sources.name(source), event.bytes.len(), session, started, output);
+        self.finish_evaluation(source, event.bytes.len(), session, started, output);
     }
 
     /// Updates the metrics of a source, and takes what was learned from the session.

@@ -5,8 +5,10 @@ use std::ops::Range;
 
 use super::output::BatchOutput;
 use super::{Flow, Pipeline};
+use crate::daemon::source::follow::Step;
 use crate::daemon::source::webhook::{Outcome, WebhookBatch, split_events};
 use crate::daemon::store;
+use crate::detection::audit::event_id;
 use crate::detection::audit::origin::Records;
 use crate::detection::detector::Session;
 
@@ -22,6 +24,9 @@ impl Pipeline {
         session: &mut Session<'_>,
     ) -> Result<Flow, store::Error> {
         session.set_log(&self.sources.log(source));
+        if batch.is_head {
+            return self.process_webhook_head(source, batch, session);
+        }
         let unwrapped = session.unwrap(&batch.body);
         let records = Records::new(unwrapped.as_ref(), &batch.body);
         let body = records.bytes;
@@ -83,6 +88,40 @@ impl Pipeline {
             digests.clear();
         }
         let _ = batch.done.send(Outcome::Stored { events: total });
+        Ok(Flow::Continue)
+    }
+
+    /// Evaluates and stores the beginning of an event that is too long, unless it was stored before, and replies to the sender.
+    fn process_webhook_head(
+        &mut self,
+        source: usize,
+        batch: WebhookBatch,
+        session: &mut Session<'_>,
+    ) -> Result<Flow, store::Error> {
+        let digest = event_id::digest(&batch.body);
+        let was_seen = match self.store.was_seen(&digest) {
+            Ok(was_seen) => was_seen,
+            Err(error) if error.is_transient() => {
+                self.handles.metrics.store_error();
+                let _ = batch.done.send(Outcome::Busy);
+                return Ok(Flow::Continue);
+            }
+            Err(error) => return Err(error),
+        };
+        if was_seen {
+            if let Some(metrics) = self.sources.webhook_metrics(source) {
+                metrics.duplicates(1);
+            }
+        } else {
+            let mut output = BatchOutput::default();
+            self.evaluate(source, session, &batch.body, Step::Head, &mut output);
+            if !self.commit(None, &[digest], &output)? {
+                let _ = batch.done.send(Outcome::Busy);
+                return Ok(Flow::Stop);
+            }
+            self.maintenance.unchecked_digests += 1;
+        }
+        let _ = batch.done.send(Outcome::Stored { events: 1 });
         Ok(Flow::Continue)
     }
 }

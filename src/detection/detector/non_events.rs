@@ -21,7 +21,7 @@ const FOREIGN: [&str; 5] = [
 ];
 
 /// Maximum length of a shape, in characters.
-const MAX_SHAPE_LEN: usize = 40;
+const MAX_SHAPE_LEN: usize = 60;
 
 /// Maximum number of keys shown of an object.
 const MAX_KEYS: usize = 6;
@@ -229,9 +229,9 @@ mod tests {
     #[test]
     fn shapes_tell_formats_apart_and_hide_values() {
         for (record, expected) in [
-            (r#"<133>Oct  7 16:19:19 master-7 k8s-audit: {"kind":"Event","password":"x"}"#, "<133>Oct  7 16:00:00 xxxxxx-0 k8s-audit: …"),
+            (r#"<133>Oct  7 16:19:19 master-7 k8s-audit: {"kind":"Event","password":"x"}"#, "<133>Oct  7 16:00:00 xxxxxx-0 k8s-audit: {"),
             (r#"2026-10-07T16:19:19Z stdout F {"a"#, "0000-00-00x00:00:00x stdout F {"),
-            ("password=hunter2 token: eyJhbGciOiJSUzI1NiJ9", "xxxxxxxx=xxxxxx0 xxxxx: xxxxxxxxxxxxxxxx…"),
+            ("password=hunter2 token: eyJhbGciOiJSUzI1NiJ9", "xxxxxxxx=xxxxxx0 xxxxx: xxxxxxxxxxxxxxx0xxx0"),
             ("s3cr3t", "x0xx0x"),
             (r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"secret-name"}}"#, "{kind: Pod, apiVersion, metadata}"),
             (r#"{"kind":"hunter","ghp_16C7e42F292c6912E7710c838347Ae178B4a":1,"a":2}"#, "{kind, …, a}"),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::response::Reply;
-use super::{HandlerState, Outcome, Progress, WebhookBatch, body};
+use super::{HandlerState, Outcome, Progress, WebhookBatch, body, large};
 use crate::daemon::net::token::TokenCheck;
 use crate::daemon::source::memory_budget::Reservation;
 
@@ -26,6 +27,7 @@ pub(super) async fn receive(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
+    let started = Instant::now();
     let (head, body) = request.into_parts();
     let mut chunks = body::chunks(body);
     let limit = shared.settings.max_body;
@@ -38,10 +40,16 @@ pub(super) async fn receive(
             match timeout(shared.settings.read_timeout, reading).await {
                 Err(_) => Reply::BodyTimeout,
                 Ok(Err(reply)) => rest(&shared, &mut chunks, reply, limit.saturating_mul(2)).await,
-                Ok(Ok((bytes, reservation))) => submit(&shared, peer, bytes, reservation).await,
+                Ok(Ok(body::Received::Whole(bytes, reservation))) => {
+                    submit(&shared, peer, bytes, false, reservation, shared.settings.store_timeout).await
+                }
+                Ok(Ok(body::Received::Large(large))) => {
+                    let announced = content_length(&head.headers);
+                    large::receive(&shared, peer, large, &mut chunks, announced, started).await
+                }
             }
         }
-        Err(reply @ (Reply::TooLarge { .. } | Reply::Stopping)) => {
+        Err(reply @ Reply::Stopping) => {
             rest(&shared, &mut chunks, reply, limit.saturating_mul(2)).await
         }
         Err(reply) => rest(&shared, &mut chunks, reply, MAX_UNAUTHENTICATED_DRAIN).await,
@@ -125,26 +133,32 @@ fn check_head(
         Some("gzip" | "x-gzip") => true,
         Some(_) => return Err(Reply::WrongEncoding),
     };
-    let max_bytes = shared.settings.max_body;
-    let announced = text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > max_bytes as u64) {
-        return Err(Reply::TooLarge { max_bytes });
-    }
     Ok(is_gzip)
 }
 
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
 /// Hands a body to the pipeline and waits for the outcome.
-async fn submit(shared: &HandlerState, peer: SocketAddr, body: Vec<u8>, reservation: Reservation) -> Reply {
+pub(super) async fn submit(
+    shared: &HandlerState,
+    peer: SocketAddr,
+    body: Vec<u8>,
+    is_head: bool,
+    reservation: Reservation,
+    store_timeout: Duration,
+) -> Reply {
     let (done, outcome) = oneshot::channel();
     let bytes = body.len();
     let progress = Arc::new(Progress::default());
-    let batch = WebhookBatch { body, peer, done, progress: progress.clone(), reservation };
+    let batch = WebhookBatch { body, is_head, peer, done, progress: progress.clone(), reservation };
     match shared.queue.try_send(batch) {
         Ok(()) => shared.observer.submitted(bytes),
         Err(TrySendError::Full(_)) => return Reply::Overloaded,
         Err(TrySendError::Closed(_)) => return Reply::Stopping,
     }
-    match timeout(shared.settings.store_timeout, outcome).await {
+    match timeout(store_timeout, outcome).await {
         // The pipeline continues. If the batch is sent again, its events are recognized.
         Err(_) => {
             let (events, stored) = progress.get();

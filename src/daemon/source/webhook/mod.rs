@@ -20,6 +20,8 @@ mod body;
 mod dedup;
 mod events;
 mod handler;
+mod items;
+mod large;
 mod response;
 
 use std::mem::Discriminant;
@@ -30,7 +32,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use dedup::RecentEvents;
 pub use events::{Events, InvalidBody, MAX_EVENTS, split_events};
@@ -41,6 +43,9 @@ use super::memory_budget::{MemoryBudget, Reservation};
 use crate::daemon::log_limit::LogLimits;
 use crate::daemon::net::listener::ListenerConfig;
 use crate::daemon::net::{Connections, Limits, Listener, NetError, RELOAD_INTERVAL, Tls, Token, listen};
+
+/// What a large body takes beside twice the limit, in bytes.
+const LARGE_BODY_MEMORY: usize = 512 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -53,9 +58,10 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// File with the bearer token that apiservers must send.
     pub token_file: Option<PathBuf>,
-    /// Maximum body size in bytes, compressed and decompressed. A batch of 400 events of 100 KB is 40 MB.
+    /// Maximum size in bytes, compressed and decompressed, of a body that is evaluated as a whole. A batch of 400 events of 100 KB is
+    /// 40 MB. A larger body is evaluated in parts while it arrives, and events in it that are longer than an eighth by their beginning.
     pub max_body: usize,
-    /// Memory for all bodies together, in bytes: being read, queued and being evaluated. At least `max_body`.
+    /// Memory for all bodies together, in bytes: being read, queued and being evaluated. At least twice `max_body`.
     pub memory: usize,
     /// Maximum number of queued bodies.
     pub queue: usize,
@@ -105,8 +111,10 @@ pub enum Outcome {
 /// A batch on its way to the pipeline. If `done` is dropped without an outcome, the response is 503.
 #[derive(Debug)]
 pub struct WebhookBatch {
-    /// The decompressed body.
+    /// The decompressed body, or a part of a large one.
     pub body: Vec<u8>,
+    /// `body` is the beginning of one event that is too long.
+    pub is_head: bool,
     pub peer: SocketAddr,
     pub done: oneshot::Sender<Outcome>,
     /// How much of the batch is stored, for a sender that does not wait for the outcome.
@@ -144,6 +152,9 @@ pub trait WebhookObserver: Send + Sync {
     /// Bytes of the memory budget that were reserved, or released if negative. Called from many threads; the sum is right in any
     /// order.
     fn memory(&self, change: i64);
+    /// A body ended by a limit of time or memory with this many events and decompressed bytes not evaluated; at least these are lost
+    /// if the sender does not send it again.
+    fn dropped(&self, events: u64, bytes: u64);
     /// A certificate or token file changed; whether it was loaded.
     fn reloaded(&self, success: bool);
 }
@@ -157,6 +168,8 @@ struct HandlerState {
     observer: Arc<dyn WebhookObserver>,
     log_limits: Mutex<LogLimits<Discriminant<Reply>>>,
     is_stopping: AtomicBool,
+    /// Limits how many large bodies are evaluated at a time, because each may take all of the time that a sender waits.
+    large_bodies: Semaphore,
 }
 
 /// A running webhook.
@@ -181,7 +194,7 @@ impl Receiver {
         mut settings: Settings,
         observer: Arc<dyn WebhookObserver>,
     ) -> Result<(Self, mpsc::Receiver<WebhookBatch>), NetError> {
-        settings.memory = settings.memory.max(settings.max_body);
+        settings.memory = settings.memory.max(settings.max_body.saturating_mul(2).saturating_add(LARGE_BODY_MEMORY));
         let token = settings.token_file.clone().map(Token::load).transpose()?;
         let has_clients = settings.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
         if token.is_none() && !has_clients && !settings.address.ip().is_loopback() {
@@ -210,6 +223,7 @@ impl Receiver {
             observer: observer.clone(),
             log_limits: Mutex::default(),
             is_stopping: AtomicBool::new(false),
+            large_bodies: Semaphore::new(large::MAX_LARGE_BODIES),
             settings,
         });
         let router = Router::new().fallback(handler::receive).with_state(shared.clone());

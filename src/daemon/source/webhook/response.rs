@@ -91,8 +91,8 @@ impl Reply {
             Reply::BodyTimeout => "timed out while reading the body".to_owned(),
             Reply::TooLarge { max_bytes } => {
                 format!(
-                    "the body is larger than {max_bytes} bytes: lower the apiserver's \
-                     --audit-webhook-batch-max-size, or raise the limit"
+                    "the body is larger than {max_bytes} bytes and consists of something other than events: \
+                     check the sender"
                 )
             }
             Reply::CrossOrigin => "requests with an Origin header are refused".to_owned(),
