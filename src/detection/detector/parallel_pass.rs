@@ -120,7 +120,7 @@ impl<'d> ParallelPass<'d> {
     /// Unwraps the head of a record that is longer than the limit, for [`ParallelPass::head`].
     pub fn unwrap_head(&mut self, head: &[u8]) -> Option<Unwrapped> {
         let plain = self.unwrapper.unwrap_head(head);
-        self.count_skipped();
+        self.count_skipped(head);
         plain
     }
 
