@@ -602,7 +602,7 @@ async fn concurrent_batches_are_all_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn repeated_events_are_recognized_by_content_not_by_audit_id() {
-    let (hook, mut deliveries) = start(Settings { store_timeout: Duration::from_millis(200), ..settings() });
+    let (hook, mut deliveries) = start(Settings { store_timeout: Duration::from_secs(3), ..settings() });
     let mut seen = RecentEvents::default();
     let mut take = |delivery: &WebhookBatch| {
         let events = split_events(&delivery.body).unwrap();
