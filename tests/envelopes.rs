@@ -248,7 +248,10 @@ fn entries_of_google_are_converted_as_by_falcos_plugin() {
     let once = json!({"first": true, "last": true});
     let exec = "core/v1/namespaces/a/pods/b/exec";
     for (text, expected) in [
-        (entry(exec, "exec.create", mallory.clone(), once.clone(), json!({})), "ResponseStarted 101 mallory create"),
+        (
+            entry(exec, "exec.create", mallory.clone(), once.clone(), json!({})),
+            "ResponseStarted 101 mallory create",
+        ),
         (
             entry(&exec.replace("exec", "attach"), "attach.create", mallory.clone(), Value::Null, json!({})),
             "ResponseStarted 101 mallory create",
@@ -262,7 +265,13 @@ fn entries_of_google_are_converted_as_by_falcos_plugin() {
             "ResponseComplete 101 mallory create",
         ),
         (
-            entry("core/v1/namespaces/a/pods/b", "get", json!({"authoritySelector": "x"}), once.clone(), json!({})),
+            entry(
+                "core/v1/namespaces/a/pods/b",
+                "get",
+                json!({"authoritySelector": "x"}),
+                once.clone(),
+                json!({}),
+            ),
             "ResponseComplete 200 system:anonymous get",
         ),
         (
@@ -279,7 +288,11 @@ fn entries_of_google_are_converted_as_by_falcos_plugin() {
         fs::write(&log, text).unwrap();
         let found = alerts(&scan(&["--rules", &file.display().to_string(), &log.display().to_string()]));
         assert_eq!(found.len(), 1);
-        assert!(found[0]["output"].as_str().unwrap().ends_with(expected), "{} {expected}", found[0]["output"]);
+        assert!(
+            found[0]["output"].as_str().unwrap().ends_with(expected),
+            "{} {expected}",
+            found[0]["output"]
+        );
     }
 }
 

@@ -203,9 +203,15 @@ fn a_source_without_audit_events_degrades_until_events_arrive() {
     wait_for("the source is degraded", || degraded() == 1.0);
     let ready = daemon.get("/readyz");
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
-    assert!(ready.contains(r#""status":"degraded""#) && ready.contains("audit: ") && ready.contains("<133>Oct  7"), "{ready}");
+    assert!(
+        ready.contains(r#""status":"degraded""#)
+            && ready.contains("audit: ")
+            && ready.contains("<133>Oct  7"),
+        "{ready}"
+    );
     assert!(!ready.contains("hunter"), "{ready}");
-    let event = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","verb":"get"}"#;
+    let event =
+        r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","verb":"get"}"#;
     wait_for("the source has recovered", || {
         append(&format!("{event}\n"));
         degraded() == 0.0

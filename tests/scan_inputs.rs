@@ -273,18 +273,31 @@ fn threads_share_the_memory_limit_for_long_lines() {
 fn input_without_audit_events_is_an_error_that_says_what_it_looks_like() {
     let lab = Lab::new();
     let core = r#"{"kind":"Event","apiVersion":"v1","metadata":{"name":"web-0.17"},"involvedObject":{"kind":"Pod"},"message":"m"}"#;
-    let new_core = r#"{"kind":"Event","apiVersion":"events.k8s.io/v1","regarding":{"kind":"Pod"},"note":"m"}"#;
+    let new_core =
+        r#"{"kind":"Event","apiVersion":"events.k8s.io/v1","regarding":{"kind":"Pod"},"note":"m"}"#;
     let rancher = r#"{"auditID":"30022177","requestURI":"/v3/secrets","sourceIPs":["::1"],"user":{"name":"user-1","group":["g"]},"verb":"GET","stage":"RequestReceived","stageTimestamp":"2018-07-20 10:22:43 +0800"}"#;
     let cases = [
-        (core.to_owned(), "Event object of the Kubernetes API", "{kind: Event, apiVersion, metadata, involvedObject, message}"),
+        (
+            core.to_owned(),
+            "Event object of the Kubernetes API",
+            "{kind: Event, apiVersion, metadata, involvedObject, message}",
+        ),
         (format!("{new_core}\n{new_core}\n"), "2 of 2 records", "kubectl get events"),
         (rancher.to_owned(), "audit record of another program", "Rancher"),
-        ("<133>Oct  7 16:19:19 m7 app: password=hunter2\n".repeat(1500), "1,500 of 1,500 records", "<133>Oct  7 16:00:00 x0 xxx: "),
+        (
+            "<133>Oct  7 16:19:19 m7 app: password=hunter2\n".repeat(1500),
+            "1,500 of 1,500 records",
+            "<133>Oct  7 16:00:00 x0 xxx: ",
+        ),
         (r#"{"kind":"Pod","s3cr3tkey":"hunter2"}"#.to_owned(), "not an audit event", "{kind: Pod, …}"),
     ];
     for (content, reason, look) in &cases {
         lab.write("logs/audit.log", content);
-        for command in [&["scan", "-q", "--rules", "rules", "logs"][..], &["report", "--rules", "rules", "logs"], &["baseline", "--rules", "rules", "logs"]] {
+        for command in [
+            &["scan", "-q", "--rules", "rules", "logs"][..],
+            &["report", "--rules", "rules", "logs"],
+            &["baseline", "--rules", "rules", "logs"],
+        ] {
             let run = pullwatch().args(command).current_dir(lab.0.path()).output().unwrap();
             let text = said(&run);
             assert_eq!(run.status.code(), Some(2), "{command:?} {text}");

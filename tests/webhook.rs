@@ -279,26 +279,35 @@ async fn a_large_body_is_evaluated_in_parts_and_long_events_by_their_beginning()
     let (sender, parts) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         while let Some(delivery) = deliveries.blocking_recv() {
-            let events = if delivery.is_head { 1 } else { split_events(&delivery.body).unwrap().len() as u64 };
+            let events =
+                if delivery.is_head { 1 } else { split_events(&delivery.body).unwrap().len() as u64 };
             sender.send((delivery.is_head, String::from_utf8(delivery.body).unwrap())).unwrap();
             let _ = delivery.done.send(Outcome::Stored { events });
         }
     });
-    let item = |id: &str, pad: usize| format!(r#"{{"level":"Metadata","auditID":"{id}","x":"{}"}}"#, "x".repeat(pad));
+    let item = |id: &str, pad: usize| {
+        format!(r#"{{"level":"Metadata","auditID":"{id}","x":"{}"}}"#, "x".repeat(pad))
+    };
     let items = [item("small-1", 3), item("large", 5 << 20), item("small-2", 3)].join(",");
-    let body = format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{items}]}}"#);
+    let body =
+        format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{items}]}}"#);
     let requests = [
         client().post(hook.url("/")).body(body.clone()),
         client().post(hook.url("/")).header("content-encoding", "gzip").body(gzip(body.as_bytes())),
     ];
     for request in requests {
         let response = request.send().await.unwrap();
-        assert_eq!((response.status().as_u16(), response.text().await.unwrap()), (200, r#"{"events":3}"#.to_owned()));
+        assert_eq!(
+            (response.status().as_u16(), response.text().await.unwrap()),
+            (200, r#"{"events":3}"#.to_owned())
+        );
         let parts: Vec<(bool, String)> = parts.try_iter().collect();
         assert_eq!(parts.iter().map(|(is_head, _)| *is_head).collect::<Vec<_>>(), [false, true, false]);
         assert!(parts[0].1.contains("small-1") && parts[2].1.contains("small-2"));
         let head = &parts[1].1;
-        assert!(head.starts_with(r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"large""#));
+        assert!(head.starts_with(
+            r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"large""#
+        ));
         assert!(head.len() < 1 << 20);
     }
     // Its brackets do not close: what was complete is stored.
@@ -307,7 +316,8 @@ async fn a_large_body_is_evaluated_in_parts_and_long_events_by_their_beginning()
     assert_eq!((code, said.as_str()), (400, "the JSON of the body is truncated"));
     assert_eq!(parts.try_iter().count(), 2);
     assert!(!hook.metrics.render().contains("pullwatch_webhook_dropped_events_total{source=\"hook\"} 0"));
-    wait_until(async || hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 0")).await;
+    wait_until(async || hook.metrics.render().contains("pullwatch_webhook_memory_bytes{source=\"hook\"} 0"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -203,7 +203,12 @@ pub(crate) const WEBHOOK_SOURCE: Section = Section {
             "",
             "File with the bearer token that the apiserver must send. If unset, none is required.",
         ),
-        key("max_body", "size, 1K to 1G", "64M", "Maximum size of a request body that is evaluated as a whole; a larger one is evaluated in parts, and long events in it by their beginning."),
+        key(
+            "max_body",
+            "size, 1K to 1G",
+            "64M",
+            "Maximum size of a request body that is evaluated as a whole; a larger one is evaluated in parts, and long events in it by their beginning.",
+        ),
     ],
     includes: &[&SOURCE],
 };

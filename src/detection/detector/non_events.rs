@@ -34,12 +34,78 @@ const MAX_READ: usize = 4096;
 
 /// Words that say of which program or format a line is, and that cannot be a secret.
 const VOCABULARY: [&str; 72] = [
-    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec", "mon", "tue", "wed",
-    "thu", "fri", "sat", "sun", "t", "z", "f", "p", "i", "e", "w", "d", "utc", "gmt", "stdout", "stderr",
-    "trace", "debug", "info", "notice", "warn", "warning", "error", "fatal", "critical", "k8s", "kube",
-    "kubernetes", "apiserver", "audit", "kubelet", "controller", "manager", "scheduler", "etcd", "rancher",
-    "openshift", "syslog", "systemd", "journal", "kernel", "containerd", "docker", "crio", "fluentd",
-    "fluent", "bit", "vector", "filebeat", "json", "log", "logs", "event", "http", "https", "get", "post",
+    "jan",
+    "feb",
+    "mar",
+    "apr",
+    "may",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "oct",
+    "nov",
+    "dec",
+    "mon",
+    "tue",
+    "wed",
+    "thu",
+    "fri",
+    "sat",
+    "sun",
+    "t",
+    "z",
+    "f",
+    "p",
+    "i",
+    "e",
+    "w",
+    "d",
+    "utc",
+    "gmt",
+    "stdout",
+    "stderr",
+    "trace",
+    "debug",
+    "info",
+    "notice",
+    "warn",
+    "warning",
+    "error",
+    "fatal",
+    "critical",
+    "k8s",
+    "kube",
+    "kubernetes",
+    "apiserver",
+    "audit",
+    "kubelet",
+    "controller",
+    "manager",
+    "scheduler",
+    "etcd",
+    "rancher",
+    "openshift",
+    "syslog",
+    "systemd",
+    "journal",
+    "kernel",
+    "containerd",
+    "docker",
+    "crio",
+    "fluentd",
+    "fluent",
+    "bit",
+    "vector",
+    "filebeat",
+    "json",
+    "log",
+    "logs",
+    "event",
+    "http",
+    "https",
+    "get",
+    "post",
 ];
 
 impl Stats {
@@ -131,9 +197,11 @@ pub(super) fn other_event(event: &mut Event<'_>) -> Option<&'static str> {
     }
     let has_kind = event.get(Member::Kind).is_some();
     if event.get(Member::AuditId).is_none() {
-        let is_of_api =
-            version.as_deref().is_some_and(|version| version == b"v1" || version.starts_with(b"events.k8s.io/"));
-        let has_subject = ["involvedObject", "regarding"].iter().any(|name| event.member_by_name(name).is_some());
+        let is_of_api = version
+            .as_deref()
+            .is_some_and(|version| version == b"v1" || version.starts_with(b"events.k8s.io/"));
+        let has_subject =
+            ["involvedObject", "regarding"].iter().any(|name| event.member_by_name(name).is_some());
         return (has_kind && (is_of_api || has_subject)).then_some(skipped::KUBERNETES_EVENT);
     }
     if has_kind || event.get(Member::ObjectRef).is_some() {
@@ -178,8 +246,7 @@ fn object_shape(object: &[u8]) -> String {
 
 /// Kinds of objects that are taken for audit events, as the value of `kind`.
 fn kind_of(name: &str, value: Raw<'_>) -> Option<&'static str> {
-    const KINDS: [&str; 8] =
-        ["Event", "EventList", "List", "Pod", "Policy", "Secret", "ConfigMap", "Status"];
+    const KINDS: [&str; 8] = ["Event", "EventList", "List", "Pod", "Policy", "Secret", "ConfigMap", "Status"];
     let text = value.text();
     (name == "kind").then(|| KINDS.into_iter().find(|kind| kind.as_bytes() == &*text)).flatten()
 }
@@ -229,11 +296,17 @@ mod tests {
     #[test]
     fn shapes_tell_formats_apart_and_hide_values() {
         for (record, expected) in [
-            (r#"<133>Oct  7 16:19:19 master-7 k8s-audit: {"kind":"Event","password":"x"}"#, "<133>Oct  7 16:00:00 xxxxxx-0 k8s-audit: {"),
+            (
+                r#"<133>Oct  7 16:19:19 master-7 k8s-audit: {"kind":"Event","password":"x"}"#,
+                "<133>Oct  7 16:00:00 xxxxxx-0 k8s-audit: {",
+            ),
             (r#"2026-10-07T16:19:19Z stdout F {"a"#, "0000-00-00x00:00:00x stdout F {"),
             ("password=hunter2 token: eyJhbGciOiJSUzI1NiJ9", "xxxxxxxx=xxxxxx0 xxxxx: xxxxxxxxxxxxxxx0xxx0"),
             ("s3cr3t", "x0xx0x"),
-            (r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"secret-name"}}"#, "{kind: Pod, apiVersion, metadata}"),
+            (
+                r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"secret-name"}}"#,
+                "{kind: Pod, apiVersion, metadata}",
+            ),
             (r#"{"kind":"hunter","ghp_16C7e42F292c6912E7710c838347Ae178B4a":1,"a":2}"#, "{kind, …, a}"),
             ("\u{1b}[2J`x\u{202e}", "?[0x?x?"),
             ("", ""),

@@ -14,15 +14,16 @@ const DEVIATIONS: [(&str, &[&str]); 8] = [
     (
         "a key must be a scalar and must not be absent: every key of a rule, policy or configuration file is text",
         &[
-            "2JQS", "4FJ6", "6BFJ", "6M2F", "6PBE", "9MMW", "CFD4", "KK5P", "LX3P", "M2N8/00", "M2N8/01", "M5DY", "NHX8",
-            "NKF9", "Q9WF", "RZP5", "S3PD", "SBG9", "SM9W/01", "UKK6/00", "V9D5", "X38W", "XW4D",
+            "2JQS", "4FJ6", "6BFJ", "6M2F", "6PBE", "9MMW", "CFD4", "KK5P", "LX3P", "M2N8/00", "M2N8/01",
+            "M5DY", "NHX8", "NKF9", "Q9WF", "RZP5", "S3PD", "SBG9", "SM9W/01", "UKK6/00", "V9D5", "X38W",
+            "XW4D",
         ],
     ),
     (
         "as libyaml, tabs are not accepted where they could be taken for indentation",
         &[
-            "6BCT", "6CA3", "96NN/00", "96NN/01", "A2M4", "DK95/00", "DK95/03", "DK95/04", "Q5MG", "R4YG", "Y79Y/001",
-            "Y79Y/010",
+            "6BCT", "6CA3", "96NN/00", "96NN/01", "A2M4", "DK95/00", "DK95/03", "DK95/04", "Q5MG", "R4YG",
+            "Y79Y/001", "Y79Y/010",
         ],
     ),
     (
@@ -32,8 +33,8 @@ const DEVIATIONS: [(&str, &[&str]); 8] = [
     (
         "as libyaml, a colon in a flow collection directly precedes its value and is on the line of its key",
         &[
-            "4ABK", "4MUZ/00", "4MUZ/01", "4MUZ/02", "58MP", "5MUD", "5T43", "652Z", "9SA2", "DBG4", "FRK4", "HM87/00",
-            "HM87/01", "K3WX", "NJ66", "UT92", "VJP3/01",
+            "4ABK", "4MUZ/00", "4MUZ/01", "4MUZ/02", "58MP", "5MUD", "5T43", "652Z", "9SA2", "DBG4", "FRK4",
+            "HM87/00", "HM87/01", "K3WX", "NJ66", "UT92", "VJP3/01",
         ],
     ),
     ("as libyaml, names of anchors are letters, digits, `-` and `_`", &["2SXE", "8XYN", "W5VH", "Y2GN"]),
@@ -45,8 +46,8 @@ const DEVIATIONS: [(&str, &[&str]); 8] = [
         "as libyaml, wrong indentation, comments without a space and directives without `...` are accepted; and a last line of \
          blanks in a literal is dropped",
         &[
-            "9C9N", "9HCY", "9JBA", "CVW2", "DK95/01", "EB22", "G5U8", "L24T/01", "MUS6/00", "MUS6/01", "QB6E", "RHX7", "S98Z",
-            "SU5Z", "X4QW", "Y79Y/003", "YJV2",
+            "9C9N", "9HCY", "9JBA", "CVW2", "DK95/01", "EB22", "G5U8", "L24T/01", "MUS6/00", "MUS6/01",
+            "QB6E", "RHX7", "S98Z", "SU5Z", "X4QW", "Y79Y/003", "YJV2",
         ],
     ),
     (

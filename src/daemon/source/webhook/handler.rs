@@ -49,9 +49,7 @@ pub(super) async fn receive(
                 }
             }
         }
-        Err(reply @ Reply::Stopping) => {
-            rest(&shared, &mut chunks, reply, limit.saturating_mul(2)).await
-        }
+        Err(reply @ Reply::Stopping) => rest(&shared, &mut chunks, reply, limit.saturating_mul(2)).await,
         Err(reply) => rest(&shared, &mut chunks, reply, MAX_UNAUTHENTICATED_DRAIN).await,
     };
     let status = reply.status();

@@ -292,7 +292,9 @@ fn with_kind(item: Vec<u8>) -> Vec<u8> {
     const KIND: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","#;
     let names_kind = item.starts_with(b"{\"kind\":") || item.starts_with(b"{\"apiVersion\":");
     match item.split_first() {
-        Some((b'{', rest)) if !names_kind && rest.trim_ascii_start().starts_with(b"\"") => [KIND, rest].concat(),
+        Some((b'{', rest)) if !names_kind && rest.trim_ascii_start().starts_with(b"\"") => {
+            [KIND, rest].concat()
+        }
         _ => item,
     }
 }
@@ -326,7 +328,9 @@ mod tests {
         let head = format!("head {{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",{}", &long[1..40]);
         let (a, c) = (r#"{"auditID":"a]},[\"\\"}"#, r#"{"auditID":"c","o":{"items":[2]}}"#);
         for body in [
-            format!(r#"{{"kind":"EventList","metadata":{{"items":[7]}},"items":[{a},{long} , {c}],"k":"v"}}"#),
+            format!(
+                r#"{{"kind":"EventList","metadata":{{"items":[7]}},"items":[{a},{long} , {c}],"k":"v"}}"#
+            ),
             format!("[{a},{long},{c}]"),
             format!("{a}\n{long}{c}\n"),
             format!(r#"{{"items" : [{a},{long},{c}],"items":3,"kind":"EventList"}}"#),

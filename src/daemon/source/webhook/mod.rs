@@ -194,7 +194,8 @@ impl Receiver {
         mut settings: Settings,
         observer: Arc<dyn WebhookObserver>,
     ) -> Result<(Self, mpsc::Receiver<WebhookBatch>), NetError> {
-        settings.memory = settings.memory.max(settings.max_body.saturating_mul(2).saturating_add(LARGE_BODY_MEMORY));
+        settings.memory =
+            settings.memory.max(settings.max_body.saturating_mul(2).saturating_add(LARGE_BODY_MEMORY));
         let token = settings.token_file.clone().map(Token::load).transpose()?;
         let has_clients = settings.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
         if token.is_none() && !has_clients && !settings.address.ip().is_loopback() {

@@ -129,7 +129,8 @@ pub(super) fn event(entry: Raw<'_>, payload: Raw<'_>) -> Result<Vec<u8>, &'stati
     let method = text(method);
     let verb = method.rsplit('.').next().unwrap_or_default();
     // Identities of a federation have a subject instead of an address; who has neither did not authenticate.
-    let principal = |key| Some(text(authentication.and_then(|info| info.get(key)))).filter(|name| !name.is_empty());
+    let principal =
+        |key| Some(text(authentication.and_then(|info| info.get(key)))).filter(|name| !name.is_empty());
     let user = principal("principalEmail").or_else(|| principal("principalSubject"));
     let user = user.unwrap_or_else(|| "system:anonymous".to_owned());
     let status_code = status.and_then(|status| status.get("code"));
