@@ -197,6 +197,43 @@ fn filters_select_and_pages_are_complete() {
 }
 
 #[test]
+fn a_report_on_the_store_answers_as_one_on_the_log() {
+    let daemon = Daemon::start(&[]);
+    daemon.wait_for_alerts();
+    let report = |arguments: &[&str]| -> Value {
+        let output = common::pullwatch()
+            .current_dir(daemon.folder.path())
+            .arg("report")
+            .args(arguments)
+            .args(["--format", "json"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", common::said(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let (stored, logged) = (report(&["--state-dir", "state"]), report(&["audit.log"]));
+    // Whole scopes that a rule reported are alerts too.
+    assert_eq!(stored["answer"], logged["answer"]);
+    assert_eq!(stored["registries"], logged["registries"]);
+    let pairs = |report: &Value| -> std::collections::BTreeSet<String> {
+        let pair = |one: &Value| format!("{} {} {}", one["credential"], one["user"], one["impersonated"]);
+        report["reported"].as_array().unwrap().iter().map(pair).collect()
+    };
+    assert_eq!(pairs(&stored), pairs(&logged));
+    assert_eq!(stored["log"], Value::Null);
+    let summary = daemon.get("/api/v1/exposures").1["summary"].clone();
+    assert_eq!(summary["actors"], stored["answer"]["readers"]);
+    for name in ["credentials", "registries", "credentials_without_registry", "whole_scopes"] {
+        assert_eq!(summary[name], stored["answer"][name], "{name}");
+    }
+    assert_eq!(report(&["--state-dir", "state", "--since", "1h"])["answer"]["credentials"], 0);
+    let refused = common::pullwatch().args(["report", "--state-dir", "state", "audit.log"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let missing = common::pullwatch().args(["report", "--state-dir", "/nonexistent"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(2));
+}
+
+#[test]
 fn acknowledging_requires_a_token() {
     let without = Daemon::start(&[]);
     without.wait_for_alerts();

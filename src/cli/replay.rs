@@ -91,9 +91,7 @@ impl LogInput {
         files: Vec<SourceFile>,
         take: &mut dyn FnMut(&Read<'_>),
     ) -> anyhow::Result<(RuleSet, LogFacts)> {
-        if let (Some(since), Some(until)) = (self.since, self.until) {
-            anyhow::ensure!(since < until, "invalid time range: --since must be earlier than --until");
-        }
+        self.check_time_range()?;
         let names = if self.paths.is_empty() {
             anyhow::ensure!(
                 !std::io::stdin().is_terminal(),
@@ -155,7 +153,14 @@ impl LogInput {
         Ok((rules, facts))
     }
 
-    fn is_in_range(&self, time: i64) -> bool {
+    pub fn check_time_range(&self) -> anyhow::Result<()> {
+        if let (Some(since), Some(until)) = (self.since, self.until) {
+            anyhow::ensure!(since < until, "invalid time range: --since must be earlier than --until");
+        }
+        Ok(())
+    }
+
+    pub fn is_in_range(&self, time: i64) -> bool {
         self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
     }
 

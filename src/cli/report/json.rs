@@ -4,33 +4,34 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::Page;
-use crate::detection::audit::time;
+use super::sections::rfc3339;
+use super::{Origin, Page};
 use crate::detection::history::{
-    BoundedSet, Denial, HandedOver, Reader, Reading, Registry, Times, WholeScope,
+    BoundedSet, Denial, HandedOver, Reader, ReaderView, Reading, Registry, RegistryKind, Times, WholeScope,
 };
 use crate::text::escape::is_disruptive;
 
 pub fn write(page: &Page) -> anyhow::Result<String> {
-    let (report, facts) = (&page.report, &page.facts);
+    let report = &page.report;
+    let answer = report.answer();
     let exposures =
         |exposures: &[HandedOver]| -> Value { exposures.iter().map(|one| credential(page, one)).collect() };
     let value = json!({
-        "log": {
-            "inputs": facts.inputs,
-            "bytes": facts.bytes,
-            "events": facts.counts.events,
-            "first": when(facts.times.first),
-            "last": when(facts.times.last),
-            "outside_time_range": facts.counts.outside_time_range,
-            "malformed": facts.counts.malformed,
-            "truncated": facts.counts.truncated,
-            "forgotten": facts.counts.evicted,
-            "not_read": facts.failures,
-            "empty": facts.empty,
-            "answers_shown": report.answers_shown,
-            "answers_hidden": report.answers_hidden,
+        "answer": {
+            "credentials": answer.credentials,
+            "readers": answer.readers,
+            "registries": answer.registries,
+            "credentials_without_registry": answer.credentials_without_registry,
+            "whole_scopes": answer.whole_scopes,
         },
+        "log": log(page),
+        "store": match &page.origin {
+            Origin::Log(_) => Value::Null,
+            Origin::Store { alerts, times } => {
+                json!({ "alerts": alerts, "first": when(times.first), "last": when(times.last) })
+            }
+        },
+        "readers": report.readers().iter().map(|view| reader(page, view)).collect::<Value>(),
         "registries": report.registries.iter().map(registry).collect::<Value>(),
         "registries_of_known_readers_alone": report.expected_registries,
         "reported": exposures(&report.reported),
@@ -44,6 +45,43 @@ pub fn write(page: &Page) -> anyhow::Result<String> {
         },
     });
     Ok(escape_control(&serde_json::to_string_pretty(&value)?))
+}
+
+fn log(page: &Page) -> Value {
+    let Origin::Log(facts) = &page.origin else { return Value::Null };
+    json!({
+        "inputs": facts.inputs,
+        "bytes": facts.bytes,
+        "events": facts.counts.events,
+        "first": when(facts.times.first),
+        "last": when(facts.times.last),
+        "outside_time_range": facts.counts.outside_time_range,
+        "malformed": facts.counts.malformed,
+        "truncated": facts.counts.truncated,
+        "forgotten": facts.counts.evicted,
+        "not_read": facts.failures,
+        "empty": facts.empty,
+        "answers_shown": page.report.answers_shown,
+        "answers_hidden": page.report.answers_hidden,
+    })
+}
+
+/// One reader over all credentials.
+fn reader(page: &Page, view: &ReaderView<'_>) -> Value {
+    let mut credentials: Vec<&str> = view.credentials.iter().map(|one| one.credential.as_str()).collect();
+    credentials.dedup();
+    let mut value = json!({
+        "credentials": credentials,
+        "payload": view.payload,
+        "presumed": view.presumed,
+        "metadata": view.metadata,
+        "whole_scopes": view.scopes.len(),
+        "denied": view.denied.map_or(0, |denial| denial.reading.times.count),
+        "rules": page.rule_names(&view.rules),
+    });
+    add_reader(&mut value, &view.reader);
+    add_times(&mut value, view.times);
+    value
 }
 
 /// Writes characters that could control a terminal as JSON escapes. They only occur inside strings: outside there is only ASCII.
@@ -98,8 +136,19 @@ fn registry(registry: &Registry) -> Value {
             value
         })
         .collect();
+    let kind = match &registry.host {
+        Some(host) => RegistryKind::of(host, registry.usernames.texts.iter().map(String::as_str)),
+        None => RegistryKind::Other,
+    };
+    let rotation = kind.rotation();
     let mut value = json!({
         "host": registry.host,
+        "rotation": {
+            "kind": rotation.kind,
+            "step": rotation.step,
+            "command": rotation.command,
+            "link": rotation.link,
+        },
         "usernames": samples(&registry.usernames),
         "usernames_are_for_one_or_some_registries": registry.usernames_are_uncertain,
         "credentials": registry.credentials,
@@ -141,8 +190,5 @@ fn samples(set: &BoundedSet) -> Value {
 }
 
 fn when(time: Option<i64>) -> Value {
-    let Some(time) = time else { return Value::Null };
-    let mut text = Vec::with_capacity(30);
-    time::write_rfc3339(&mut text, time);
-    String::from_utf8_lossy(&text).into()
+    time.map(rfc3339).into()
 }

@@ -1,23 +1,25 @@
 //! `pullwatch report`: reports reads of registry credentials and the registries to rotate.
 
+mod csv;
 mod html;
 mod json;
 mod sections;
+mod stored;
 mod table;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
 use super::replay::{LogFacts, LogInput};
-use crate::detection::history::{self, Ledger};
-use crate::detection::rules::ast::RuleSet;
+use crate::detection::history::{self, Ledger, Times};
 
 /// Report who read which registry credential, and which registries to rotate
 ///
 /// Reads audit logs and reports which credentials were exposed to whom, how often, from where and with which certainty;
-/// which registries need a rotation; and what the logs cannot show. Expected readers, which no rule reports, are listed
-/// separately.
+/// which registries need a rotation, and how; and what the logs cannot show. Expected readers, which no rule reports, are
+/// listed separately. With --state-dir it reads the alerts that `run` stored instead of a log.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,6 +27,10 @@ Examples:
   pullwatch report audit.log --since 7d                last seven days
   pullwatch report 'audit-*.log.gz' --format html --output report.html
                                                        a self-contained HTML page
+  pullwatch report --state-dir /var/lib/pullwatch --since 24h
+                                                       what `run` stored, also from a webhook or Kafka
+  pullwatch report audit.log --format csv --output report.csv
+                                                       one row per reader and credential
   pullwatch report audit.log --format json | jq '.registries[].host'
                                                        registries to rotate
 
@@ -37,6 +43,10 @@ Exit status: 0 success, 2 error, unreadable input, or input in which no record i
 pub struct Report {
     #[command(flatten)]
     input: LogInput,
+
+    /// Report on the alerts that `run` stored in this directory, instead of a log
+    #[arg(long, value_name = "DIR", conflicts_with = "paths")]
+    state_dir: Option<PathBuf>,
 
     /// Output format
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
@@ -51,34 +61,57 @@ enum Format {
     Json,
     /// A self-contained HTML page for a browser or printer
     Html,
+    /// One row per reader and credential, for a spreadsheet
+    Csv,
+}
+
+/// What a report was made from.
+enum Origin {
+    Log(Box<LogFacts>),
+    /// The alerts that `run` stored.
+    Store {
+        alerts: u64,
+        times: Times,
+    },
 }
 
 /// The content of the report in every format.
 struct Page {
     report: history::Report,
-    facts: LogFacts,
-    rules: RuleSet,
+    origin: Origin,
+    /// Names of the rules, by index.
+    rules: Vec<String>,
 }
 
 impl Page {
     fn rule_names(&self, rules: &std::collections::BTreeSet<usize>) -> Vec<&str> {
-        rules.iter().filter_map(|&rule| self.rules.rules.get(rule)).map(|rule| &*rule.name).collect()
+        rules.iter().filter_map(|&rule| self.rules.get(rule)).map(String::as_str).collect()
     }
 }
 
 impl Report {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let mut ledger = Ledger::default();
-        let (rules, mut facts) = self.input.read(self.input.rule_files()?, &mut |read| ledger.add(read))?;
-        facts.times.widen(ledger.times().first);
-        facts.times.widen(ledger.times().last);
-        let page = Page { report: ledger.report(), facts, rules };
+        let page = match &self.state_dir {
+            Some(dir) => stored::read(dir, &self.input)?,
+            None => self.read_log()?,
+        };
         let text = match self.format {
             Format::Table => table::write(&page),
             Format::Json => json::write(&page)?,
             Format::Html => html::write(&page),
+            Format::Csv => csv::write(&page),
         };
         self.input.write(&text)?;
-        Ok(if page.facts.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+        let is_incomplete = matches!(&page.origin, Origin::Log(facts) if !facts.is_complete());
+        Ok(if is_incomplete { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    }
+
+    fn read_log(&self) -> anyhow::Result<Page> {
+        let mut ledger = Ledger::default();
+        let (rules, mut facts) = self.input.read(self.input.rule_files()?, &mut |read| ledger.add(read))?;
+        facts.times.widen(ledger.times().first);
+        facts.times.widen(ledger.times().last);
+        let rules = rules.rules.iter().map(|rule| rule.name.to_string()).collect();
+        Ok(Page { report: ledger.report(), origin: Origin::Log(Box::new(facts)), rules })
     }
 }

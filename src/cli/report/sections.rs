@@ -1,34 +1,49 @@
-//! The report as sections, rows and sentences, independent of the output format. Names are raw values out of events: each format must
+//! The report as sections, entries and sentences, independent of the output format. Names are raw values out of events: each format must
 //! escape them.
 
-use std::fmt::Write as _;
-
-use super::Page;
+use super::{Origin, Page};
 use crate::cli::scan::summary::{bytes, grouped};
 use crate::detection::audit::time::{self, Clock};
-use crate::detection::history::{BoundedSet, HandedOver, Reading, Registry, Times};
+use crate::detection::history::{
+    BoundedSet, CredentialView, Denial, Reader, ReaderView, Reading, Registry, RegistryKind, Rotation, Times,
+    WholeScope,
+};
 
-/// A table cell. Texts may come from events.
+/// A number or a short text of an entry.
 pub enum Cell {
-    Text(String),
     Number(u64),
-    /// One line each.
-    Texts(Vec<String>),
+    Text(String),
 }
 
-/// A titled table.
+/// One reader, credential, registry or rule.
+#[derive(Default)]
+pub struct Entry {
+    /// May come from an event.
+    pub name: String,
+    /// One per heading.
+    pub cells: Vec<Cell>,
+    /// Further facts, each a title and texts that may come from events.
+    pub details: Vec<(&'static str, Vec<String>)>,
+    pub rotation: Option<Rotation>,
+}
+
+/// A titled list.
 pub struct Section {
     pub title: &'static str,
-    /// Explanation above the table.
+    /// Explanation above the list.
     pub intro: String,
-    /// Column headings.
+    /// Headings of the cells; the name comes last.
     pub head: &'static [&'static str],
-    /// Each row has one cell per column.
-    pub rows: Vec<Vec<Cell>>,
+    pub name: &'static str,
+    pub entries: Vec<Entry>,
+    /// Whether a terminal shows the details: not if they repeat those of another section.
+    pub has_details: bool,
 }
 
 /// The whole report.
 pub struct Document {
+    /// The result in one or a few sentences.
+    pub answer: Vec<String>,
     /// What was read.
     pub facts: Vec<String>,
     pub sections: Vec<Section>,
@@ -36,38 +51,63 @@ pub struct Document {
     pub limitations: Vec<String>,
 }
 
-/// Maximum number of texts in one cell.
+/// Maximum number of file names in a list.
 const MAX_TEXTS: usize = 5;
 
-/// Maximum number of credentials or readers in one cell of the registries.
-const MAX_HOLDERS: usize = 20;
+/// Maximum number of credentials or readers in a list.
+const MAX_NAMES: usize = 50;
 
 impl Page {
     pub fn document(&self) -> Document {
         Document {
+            answer: self.answer(),
             facts: self.facts(),
             sections: vec![
+                self.readers(),
+                self.credentials(),
                 self.registries(),
-                self.exposures(
-                    "Exposures reported by a rule",
-                    "Reads of registry credentials that matched a rule.",
-                    &self.report.reported,
-                ),
                 self.scopes(),
                 self.denied(),
-                self.exposures(
-                    "Exposures to expected readers",
-                    "Reads that no rule reports: kubelets that pull images, controllers, and readers named in lists and \
-                     exceptions.",
-                    &self.report.expected,
-                ),
+                self.expected(),
+                self.rules(),
             ],
             limitations: self.limitations(),
         }
     }
 
+    fn answer(&self) -> Vec<String> {
+        let answer = self.report.answer();
+        if answer.readers == 0 {
+            return vec!["No registry credential was exposed to a reader that a rule reports.".to_owned()];
+        }
+        let mut lines = vec![format!(
+            "{} exposed to {}; {} to rotate.",
+            count(answer.credentials, "credential", "credentials"),
+            count(answer.readers, "reader", "readers"),
+            count(answer.registries, "registry", "registries")
+        )];
+        if answer.credentials_without_registry > 0 {
+            lines.push(format!(
+                "The log does not show the registry of {}: rotate these too.",
+                count(answer.credentials_without_registry, "credential", "credentials")
+            ));
+        }
+        if answer.whole_scopes > 0 {
+            lines.push(format!(
+                "{} of whole namespaces or of the cluster without a logged response: there may be further credentials.",
+                count(usize::try_from(answer.whole_scopes).unwrap_or(usize::MAX), "read", "reads")
+            ));
+        }
+        lines
+    }
+
     fn facts(&self) -> Vec<String> {
-        let facts = &self.facts;
+        let facts = match &self.origin {
+            Origin::Store { alerts, times } => {
+                return vec![format!("{} stored alerts, {}", grouped(*alerts), span(*times))];
+            }
+            Origin::Log(facts) => facts,
+        };
         #[allow(clippy::cast_precision_loss)] // Rounded for display.
         let size = bytes(facts.bytes as f64);
         let files = facts.inputs.len() as u64;
@@ -89,171 +129,206 @@ impl Page {
         lines
     }
 
+    fn readers(&self) -> Section {
+        Section {
+            title: "Readers",
+            intro: "Readers that a rule reports, those who got most first. PAYLOAD counts credentials that the log shows in a response, \
+                    PRESUMED those that may have been in one."
+                .to_owned(),
+            head: &["PAYLOAD", "PRESUMED", "CREDENTIALS", "LAST"],
+            name: "READER",
+            entries: self.report.readers().iter().map(reader_entry).collect(),
+            has_details: true,
+        }
+    }
+
+    fn credentials(&self) -> Section {
+        let entry = |view: &CredentialView<'_>| Entry {
+            name: view.credential.to_owned(),
+            cells: vec![
+                Cell::Number(view.payload),
+                Cell::Number(view.presumed),
+                Cell::Number(view.readers.len() as u64),
+                when(view.times.last),
+            ],
+            details: vec![
+                ("registries", view.registries.iter().map(ToString::to_string).collect()),
+                ("possible registries", view.possible_registries.iter().map(ToString::to_string).collect()),
+                ("readers", shortened(view.readers.iter().map(|reader| reader.name()).collect())),
+                ("first", times_text(view.times.first)),
+            ],
+            ..Entry::default()
+        };
+        Section {
+            title: "Credentials",
+            intro: "What they read, most exposed first.".to_owned(),
+            head: &["PAYLOAD", "PRESUMED", "READERS", "LAST"],
+            name: "CREDENTIAL",
+            entries: self.report.credentials().iter().map(entry).collect(),
+            has_details: false,
+        }
+    }
+
     fn registries(&self) -> Section {
-        let mut intro = "Registries whose credentials were exposed to a reader that a rule reports, most exposed first. Rotate the \
-                         credentials of each. The host is known if the log shows the credential itself, for example when it was \
-                         created. PAYLOAD counts responses that contained a credential of the registry, PRESUMED those that may have."
+        let mut intro = "Rotate the credentials of each: revoke the login at the registry, create a new one, and replace it in every \
+                         secret. The host is known if the log shows the credential itself, for example when it was created."
             .to_owned();
         if self.report.expected_registries > 0 {
-            let more = grouped(self.report.expected_registries as u64);
-            // Writing to a String does not fail.
-            let _ = write!(intro, " {more} more registries were read by expected readers only.");
+            intro.push_str(&format!(
+                " {} more registries were read by expected readers only.",
+                grouped(self.report.expected_registries as u64)
+            ));
         }
-        let row = |registry: &Registry| {
-            let host = registry.host.clone().unwrap_or_else(|| "(not logged)".to_owned());
-            let mut holders: Vec<String> = registry.credentials.iter().cloned().collect();
-            if !registry.possible_credentials.is_empty() {
-                holders.push("one or more of:".to_owned());
-                holders.extend(registry.possible_credentials.iter().cloned());
+        let entry = |registry: &Registry| {
+            let usernames = registry.usernames.texts.iter().map(String::as_str);
+            let kind = match &registry.host {
+                Some(host) => RegistryKind::of(host, usernames),
+                None => RegistryKind::Other,
+            };
+            let users = if registry.usernames_are_uncertain { "one or more of the users" } else { "users" };
+            Entry {
+                name: registry.host.clone().unwrap_or_else(|| "(not logged)".to_owned()),
+                cells: vec![
+                    Cell::Number(registry.payload),
+                    Cell::Number(registry.presumed),
+                    Cell::Number(registry.readers.len() as u64),
+                    when(registry.times.last),
+                ],
+                details: vec![
+                    (users, samples(&registry.usernames)),
+                    ("credentials", shortened(registry.credentials.iter().cloned().collect())),
+                    (
+                        "one or more of the credentials",
+                        shortened(registry.possible_credentials.iter().cloned().collect()),
+                    ),
+                    ("exposed to", shortened(registry.readers.iter().map(Reader::name).collect())),
+                    ("first", times_text(registry.times.first)),
+                ],
+                rotation: Some(kind.rotation()),
             }
-            let mut usernames = samples(&registry.usernames);
-            if let (true, Cell::Texts(names)) = (registry.usernames_are_uncertain, &mut usernames)
-                && !names.is_empty()
-            {
-                names.insert(0, "one or more of:".to_owned());
-            }
-            vec![
-                Cell::Text(host),
-                usernames,
-                shortened(holders, MAX_HOLDERS),
-                Cell::Number(registry.payload),
-                Cell::Number(registry.presumed),
-                shortened(
-                    registry.readers.iter().map(crate::detection::history::Reader::name).collect(),
-                    MAX_HOLDERS,
-                ),
-                when(registry.times.first),
-                when(registry.times.last),
-            ]
         };
         Section {
             title: "Registries to rotate",
             intro,
-            head: &[
-                "REGISTRY",
-                "USERNAME",
-                "CREDENTIALS",
-                "PAYLOAD",
-                "PRESUMED",
-                "EXPOSED TO",
-                "FIRST",
-                "LAST",
-            ],
-            rows: self.report.registries.iter().map(row).collect(),
-        }
-    }
-
-    fn exposures(&self, title: &'static str, intro: &str, rows: &[HandedOver]) -> Section {
-        let row = |one: &HandedOver| {
-            let reading = &one.reading;
-            let rules = self.rule_names(&reading.rules);
-            let mut row = vec![
-                Cell::Text(one.credential.clone()),
-                Cell::Text(one.reader.name()),
-                Cell::Number(reading.payload),
-                Cell::Number(reading.presumed),
-                Cell::Number(reading.metadata),
-                samples(&reading.verbs),
-            ];
-            row.extend(circumstances(reading));
-            row.push(Cell::Texts(rules.into_iter().map(str::to_owned).collect()));
-            row
-        };
-        Section {
-            title,
-            intro: intro.to_owned(),
-            head: &[
-                "CREDENTIAL",
-                "READER",
-                "PAYLOAD",
-                "PRESUMED",
-                "METADATA",
-                "VERB",
-                "SOURCE IP",
-                "USER AGENT",
-                "FIRST",
-                "LAST",
-                "RULES",
-            ],
-            rows: rows.iter().map(row).collect(),
+            head: &["PAYLOAD", "PRESUMED", "READERS", "LAST"],
+            name: "REGISTRY",
+            entries: self.report.registries.iter().map(entry).collect(),
+            has_details: true,
         }
     }
 
     fn scopes(&self) -> Section {
-        let row = |one: &crate::detection::history::WholeScope| {
-            let scope = match &one.namespace {
-                Some(namespace) => format!("namespace {namespace}"),
-                None => "cluster".to_owned(),
-            };
-            let mut row = vec![
-                Cell::Text(scope),
-                Cell::Text(one.reader.name()),
-                Cell::Text(one.verb.clone()),
+        let entry = |one: &WholeScope| Entry {
+            name: format!("{} {} by {}", one.verb, scope_name(one), one.reader.name()),
+            cells: vec![
                 Cell::Number(one.reading.times.count),
                 Cell::Text(if one.is_reported { "yes" } else { "no" }.to_owned()),
-            ];
-            row.extend(circumstances(&one.reading));
-            row
+                when(one.reading.times.last),
+            ],
+            details: circumstances(&one.reading),
+            ..Entry::default()
         };
         Section {
             title: "Namespace-wide and cluster-wide reads without a logged response",
             intro: "Lists and watches that exposed every secret in scope; the log does not show which. Credentials known at that \
                     time count as presumed above; there may be others."
                 .to_owned(),
-            head: &[
-                "SCOPE",
-                "READER",
-                "VERB",
-                "COUNT",
-                "REPORTED",
-                "SOURCE IP",
-                "USER AGENT",
-                "FIRST",
-                "LAST",
-            ],
-            rows: self.report.scopes.iter().map(row).collect(),
+            head: &["COUNT", "REPORTED", "LAST"],
+            name: "READ",
+            entries: self.report.scopes.iter().map(entry).collect(),
+            has_details: false,
         }
     }
 
     fn denied(&self) -> Section {
-        let row = |one: &crate::detection::history::Denial| {
-            let mut row = vec![
-                Cell::Text(one.reader.name()),
-                Cell::Number(one.reading.times.count),
-                samples(&one.reading.targets),
-            ];
-            row.extend(circumstances(&one.reading));
-            row
+        let entry = |one: &Denial| {
+            let mut details = vec![("requested", samples(&one.reading.targets))];
+            details.extend(circumstances(&one.reading));
+            Entry {
+                name: one.reader.name(),
+                cells: vec![Cell::Number(one.reading.times.count), when(one.reading.times.last)],
+                details,
+                ..Entry::default()
+            }
         };
         Section {
             title: "Denied requests",
             intro: "Denied attempts to read secrets. A single one may be a mistake; many are a search."
                 .to_owned(),
-            head: &["READER", "COUNT", "REQUESTED", "SOURCE IP", "USER AGENT", "FIRST", "LAST"],
-            rows: self.report.denied.iter().map(row).collect(),
+            head: &["COUNT", "LAST"],
+            name: "READER",
+            entries: self.report.denied.iter().map(entry).collect(),
+            has_details: true,
+        }
+    }
+
+    fn expected(&self) -> Section {
+        Section {
+            title: "Exposures to expected readers",
+            intro: match self.origin {
+                Origin::Log(_) => {
+                    "Reads that no rule reports: kubelets that pull images, controllers, and readers named in lists and exceptions."
+                }
+                Origin::Store { .. } => {
+                    "The store holds what rules reported; a report on the log also shows reads that no rule reports."
+                }
+            }
+            .to_owned(),
+            head: &["PAYLOAD", "PRESUMED", "CREDENTIALS", "LAST"],
+            name: "READER",
+            entries: self.report.expected_readers().iter().map(reader_entry).collect(),
+            has_details: true,
+        }
+    }
+
+    /// The rules that reported readers, once for all of them.
+    fn rules(&self) -> Section {
+        let readers = self.report.readers();
+        let entry = |(rule, name): (usize, &String)| {
+            let by: Vec<String> = readers
+                .iter()
+                .filter(|view| view.rules.contains(&rule))
+                .map(|view| view.reader.name())
+                .collect();
+            (!by.is_empty()).then(|| Entry {
+                name: name.clone(),
+                cells: vec![Cell::Number(by.len() as u64)],
+                details: vec![("readers", shortened(by))],
+                ..Entry::default()
+            })
+        };
+        Section {
+            title: "Rules",
+            intro: "Rules that reported these readers.".to_owned(),
+            head: &["READERS"],
+            name: "RULE",
+            entries: self.rules.iter().enumerate().filter_map(entry).collect(),
+            has_details: false,
         }
     }
 
     fn limitations(&self) -> Vec<String> {
-        let (report, facts) = (&self.report, &self.facts);
+        let report = &self.report;
         let mut lines = Vec::new();
-        for (reason, count) in &facts.counts.malformed {
-            lines.push(format!("malformed records: {} {reason}", grouped(*count)));
-        }
-        for (reason, count) in &facts.counts.truncated {
-            lines.push(format!("truncated events: {} {reason}", grouped(*count)));
-        }
-        for (what, count) in &facts.counts.evicted {
-            lines.push(format!("evicted to stay within memory limits: {} {what}", grouped(*count)));
-        }
-        for failure in &facts.failures {
-            lines.push(format!("unreadable input: {failure}"));
-        }
-        for name in facts.empty.iter().take(MAX_TEXTS) {
-            lines.push(format!("empty input: {name}"));
-        }
-        if facts.empty.len() > MAX_TEXTS {
-            lines.push(format!("empty inputs: {} more", grouped((facts.empty.len() - MAX_TEXTS) as u64)));
+        if let Origin::Log(facts) = &self.origin {
+            for (reason, count) in &facts.counts.malformed {
+                lines.push(format!("malformed records: {} {reason}", grouped(*count)));
+            }
+            for (reason, count) in &facts.counts.truncated {
+                lines.push(format!("truncated events: {} {reason}", grouped(*count)));
+            }
+            for (what, count) in &facts.counts.evicted {
+                lines.push(format!("evicted to stay within memory limits: {} {what}", grouped(*count)));
+            }
+            for failure in &facts.failures {
+                lines.push(format!("unreadable input: {failure}"));
+            }
+            for name in facts.empty.iter().take(MAX_TEXTS) {
+                lines.push(format!("empty input: {name}"));
+            }
+            if facts.empty.len() > MAX_TEXTS {
+                lines.push(format!("empty inputs: {} more", grouped((facts.empty.len() - MAX_TEXTS) as u64)));
+            }
         }
         for (count, what) in [
             (report.other_readers, "events of readers beyond the limit"),
@@ -271,7 +346,15 @@ impl Page {
                 grouped(report.answers_hidden)
             ));
         }
-        lines.push("reads before the log starts, after it ends, or in missing files".to_owned());
+        lines.push(
+            match self.origin {
+                Origin::Log(_) => "reads before the log starts, after it ends, or in missing files",
+                Origin::Store { .. } => {
+                    "reads whose alerts are no longer stored, or were suppressed by a throttle, and reads that no rule reported"
+                }
+            }
+            .to_owned(),
+        );
         lines.push(
             "access that bypasses the API (etcd and its backups, files on nodes, pods with a mounted credential), and requests \
              that the audit policy does not log"
@@ -281,30 +364,75 @@ impl Page {
     }
 }
 
-/// Source IPs, user agents, first and last time.
-fn circumstances(reading: &Reading) -> [Cell; 4] {
-    [samples(&reading.clients), samples(&reading.agents), when(reading.times.first), when(reading.times.last)]
+/// One reader over all credentials.
+fn reader_entry(view: &ReaderView<'_>) -> Entry {
+    let mut credentials: Vec<String> = view.credentials.iter().map(|one| one.credential.clone()).collect();
+    credentials.dedup();
+    let number = credentials.len();
+    let scopes = view.scopes.iter().map(|one| format!("{} {}", one.verb, scope_name(one))).collect();
+    Entry {
+        name: view.reader.name(),
+        cells: vec![
+            Cell::Number(view.payload),
+            Cell::Number(view.presumed),
+            Cell::Number(number as u64),
+            when(view.times.last),
+        ],
+        details: vec![
+            ("credentials", shortened(credentials)),
+            ("whole scopes", shortened(scopes)),
+            ("verbs", samples(&view.verbs)),
+            ("source IPs", samples(&view.clients)),
+            ("user agents", samples(&view.agents)),
+            ("first", times_text(view.times.first)),
+        ],
+        ..Entry::default()
+    }
 }
 
-fn samples(set: &BoundedSet) -> Cell {
-    let mut texts: Vec<String> = set.texts.iter().take(MAX_TEXTS).cloned().collect();
-    if set.has_more || set.texts.len() > MAX_TEXTS {
+fn scope_name(scope: &WholeScope) -> String {
+    match &scope.namespace {
+        Some(namespace) => format!("namespace {namespace}"),
+        None => "cluster".to_owned(),
+    }
+}
+
+fn circumstances(reading: &Reading) -> Vec<(&'static str, Vec<String>)> {
+    vec![
+        ("verbs", samples(&reading.verbs)),
+        ("source IPs", samples(&reading.clients)),
+        ("user agents", samples(&reading.agents)),
+        ("first", times_text(reading.times.first)),
+    ]
+}
+
+fn samples(set: &BoundedSet) -> Vec<String> {
+    let mut texts: Vec<String> = set.texts.iter().cloned().collect();
+    if set.has_more {
         texts.push("and more".to_owned());
     }
-    Cell::Texts(texts)
+    texts
 }
 
-fn shortened(mut texts: Vec<String>, limit: usize) -> Cell {
-    if texts.len() > limit {
-        let more = texts.len() - limit;
-        texts.truncate(limit);
+fn shortened(mut texts: Vec<String>) -> Vec<String> {
+    if texts.len() > MAX_NAMES {
+        let more = texts.len() - MAX_NAMES;
+        texts.truncate(MAX_NAMES);
         texts.push(format!("and {} more", grouped(more as u64)));
     }
-    Cell::Texts(texts)
+    texts
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number as u64), if number == 1 { one } else { many })
 }
 
 fn when(time: Option<i64>) -> Cell {
     Cell::Text(time.map_or_else(|| "(unknown)".to_owned(), format_time))
+}
+
+fn times_text(time: Option<i64>) -> Vec<String> {
+    time.map(format_time).into_iter().collect()
 }
 
 fn span(times: Times) -> String {
@@ -317,4 +445,11 @@ fn span(times: Times) -> String {
 /// `2026-11-23 03:46:30Z`
 fn format_time(time: i64) -> String {
     time::format(Clock::DateTimeSeconds, time) + "Z"
+}
+
+/// `2026-11-23T03:46:30.000000000Z`
+pub fn rfc3339(time: i64) -> String {
+    let mut text = Vec::with_capacity(30);
+    time::write_rfc3339(&mut text, time);
+    String::from_utf8_lossy(&text).into_owned()
 }

@@ -29,7 +29,7 @@ pub use recurring::RecurringReads;
 pub use report::{Denial, HandedOver, Registry, Report, WholeScope};
 pub use rotation::{REPLACE_SECRET, RegistryKind, Rotation};
 pub use stored::{StoredFacts, StoredReads};
-pub use views::{Answer, CredentialView, ReaderView};
+pub use views::{CredentialView, ReaderView};
 
 /// Maximum length of a text from an event in bytes; a client can send a million.
 const MAX_TEXT_BYTES: usize = 256;

@@ -32,7 +32,8 @@ pub struct Rotation {
 }
 
 impl RegistryKind {
-    pub const ALL: [RegistryKind; 10] = [
+    #[cfg(test)]
+    const ALL: [RegistryKind; 10] = [
         RegistryKind::Acr,
         RegistryKind::ArtifactRegistry,
         RegistryKind::DockerHub,
@@ -170,10 +171,12 @@ impl RegistryKind {
     }
 }
 
-/// The last step of every rotation: the new login replaces the old one in each secret.
-pub const REPLACE_SECRET: &str = "kubectl -n NAMESPACE create secret docker-registry NAME --docker-server=REGISTRY \
-                                  --docker-username=USER --docker-password=\"$PASSWORD\" --dry-run=client -o yaml | \
-                                  kubectl apply -f -";
+/// The last step of every rotation: the new login replaces the old one in each secret. Lines of a shell command.
+pub const REPLACE_SECRET: [&str; 3] = [
+    "kubectl -n NAMESPACE create secret docker-registry NAME \\",
+    "  --docker-server=HOST --docker-username=USER --docker-password=\"$PASSWORD\" \\",
+    "  --dry-run=client -o yaml | kubectl apply -f -",
+];
 
 #[cfg(test)]
 mod tests {

@@ -29,9 +29,9 @@ pub struct ReaderView<'r> {
     pub payload: u64,
     pub presumed: u64,
     pub metadata: u64,
-    /// Credentials that a rule reported, those with payloads first.
+    /// Credentials, those with payloads first.
     pub credentials: Vec<&'r HandedOver>,
-    /// Reported reads of whole scopes without a logged answer.
+    /// Reads of whole scopes without a logged answer.
     pub scopes: Vec<&'r WholeScope>,
     pub denied: Option<&'r Denial>,
     pub times: Times,
@@ -77,37 +77,12 @@ impl Report {
 
     /// The readers that a rule reported, those who got most first.
     pub fn readers(&self) -> Vec<ReaderView<'_>> {
-        let mut views: BTreeMap<&Reader, ReaderView<'_>> = BTreeMap::new();
-        for one in &self.reported {
-            let view = views.entry(&one.reader).or_default();
-            view.payload += one.reading.payload;
-            view.presumed += one.reading.presumed;
-            view.metadata += one.reading.metadata;
-            view.add(&one.reading);
-            view.credentials.push(one);
-        }
-        for scope in self.scopes.iter().filter(|scope| scope.is_reported) {
-            let view = views.entry(&scope.reader).or_default();
-            view.add(&scope.reading);
-            view.scopes.push(scope);
-        }
-        for denial in &self.denied {
-            if let Some(view) = views.get_mut(&denial.reader) {
-                view.denied = Some(denial);
-            }
-        }
-        let mut views: Vec<ReaderView<'_>> = views
-            .into_iter()
-            .map(|(reader, mut view)| {
-                view.reader = reader.clone();
-                view
-            })
-            .collect();
-        // Stable: readers with the same numbers stay in the order of their names.
-        views.sort_by_key(|view| {
-            std::cmp::Reverse((view.payload, view.presumed, view.scopes.len(), view.metadata))
-        });
-        views
+        reader_views(&self.reported, self.scopes.iter().filter(|scope| scope.is_reported), &self.denied)
+    }
+
+    /// The readers of what no rule reported, those who got most first.
+    pub fn expected_readers(&self) -> Vec<ReaderView<'_>> {
+        reader_views(&self.expected, self.scopes.iter().filter(|scope| !scope.is_reported), &[])
     }
 
     /// The credentials that a rule reported as read, those with payloads first.
@@ -146,6 +121,39 @@ impl Report {
         });
         views
     }
+}
+
+fn reader_views<'r>(
+    exposures: &'r [HandedOver],
+    scopes: impl Iterator<Item = &'r WholeScope>,
+    denied: &'r [Denial],
+) -> Vec<ReaderView<'r>> {
+    let mut views: BTreeMap<&Reader, ReaderView<'_>> = BTreeMap::new();
+    for one in exposures {
+        let view = views.entry(&one.reader).or_default();
+        view.payload += one.reading.payload;
+        view.presumed += one.reading.presumed;
+        view.metadata += one.reading.metadata;
+        view.add(&one.reading);
+        view.credentials.push(one);
+    }
+    for scope in scopes {
+        let view = views.entry(&scope.reader).or_default();
+        view.add(&scope.reading);
+        view.scopes.push(scope);
+    }
+    for denial in denied {
+        if let Some(view) = views.get_mut(&denial.reader) {
+            view.denied = Some(denial);
+        }
+    }
+    let named = |(reader, view): (&Reader, ReaderView<'r>)| ReaderView { reader: reader.clone(), ..view };
+    let mut views: Vec<ReaderView<'_>> = views.into_iter().map(named).collect();
+    // Stable: readers with the same numbers stay in the order of their names.
+    views.sort_by_key(|view| {
+        std::cmp::Reverse((view.payload, view.presumed, view.scopes.len(), view.metadata))
+    });
+    views
 }
 
 impl ReaderView<'_> {

@@ -1,0 +1,38 @@
+//! A report on the alerts that `run` stored: for sources without a log, such as a webhook or Kafka.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::{Origin, Page};
+use crate::cli::replay::LogInput;
+use crate::cli::rule_files;
+use crate::daemon::store::Reader;
+use crate::detection::history::{StoredReads, Times, is_per_reader};
+use crate::detection::rules::Matching;
+
+/// Number of alerts read at once.
+const PAGE_SIZE: u32 = 500;
+
+/// Reads the store of a directory; the daemon may run meanwhile.
+pub fn read(dir: &Path, input: &LogInput) -> anyhow::Result<Page> {
+    input.check_time_range()?;
+    // A rule says whether its alerts are about readers. One that is no longer there counts as if they were.
+    let rules = rule_files::load_files(&input.rule_files()?, Matching::All)?.rules;
+    let per_reader: HashMap<&str, bool> =
+        rules.rules.iter().map(|rule| (&*rule.name, is_per_reader(rule))).collect();
+    let store = Reader::open(dir)?;
+    let mut reads = StoredReads::default();
+    let (mut alerts, mut times, mut last) = (0, Times::default(), 0);
+    loop {
+        let page = store.after(last, PAGE_SIZE)?;
+        let Some(newest) = page.last() else { break };
+        last = newest.seq;
+        for alert in page.iter().filter(|alert| input.is_in_range(alert.time)) {
+            alerts += 1;
+            times.widen(Some(alert.time).filter(|&time| time != 0));
+            reads.add(alert, per_reader.get(alert.rule.as_str()).copied().unwrap_or(true));
+        }
+    }
+    let (ledger, rules) = reads.finish();
+    Ok(Page { report: ledger.report(), origin: Origin::Store { alerts, times }, rules })
+}
