@@ -275,10 +275,10 @@ impl Correlator {
 
 /// Digest of what identifies a correlation. Its output and priority are not part of that.
 fn definition(correlation: &Correlation, name: impl Fn(Feed) -> String) -> Digest {
-    let Correlation { kind, timespan, bounds, .. } = correlation;
+    let Correlation { kind, timespan, bounds, min_alerts, .. } = correlation;
     let mut identity = vec![
         correlation.name.to_string(),
-        format!("{kind} {timespan} {} {:?}", bounds.at_least, bounds.at_most),
+        format!("{kind} {timespan} {} {:?} {min_alerts}", bounds.at_least, bounds.at_most),
         correlation.field.as_ref().map(ToString::to_string).unwrap_or_default(),
         correlation.group_by.len().to_string(),
     ];

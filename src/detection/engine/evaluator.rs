@@ -290,6 +290,11 @@ impl<'e> EvalContext<'_, '_, 'e> {
             Registry::ByType => {
                 word(if registry::selects_credential_types(self.event) { "true" } else { "false" })
             }
+            Registry::OwnDeletion => {
+                let is_own = registry::is_of_own_deletion(self.event, &request, cluster_state);
+                word(if is_own { "true" } else { "false" })
+            }
+            Registry::Target => text(registry::named_secret(&request)),
             Registry::Copied => list(registry::copied_configuration_keys(self.event, &request)),
             Registry::ImageHosts => list(registry::image_hosts(self.event)),
             Registry::Referenced => {
@@ -405,6 +410,8 @@ fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
         Registry::Truncated => Value::Text(b"false".into()),
         // Not parts of an exposure.
         Registry::ByType
+        | Registry::OwnDeletion
+        | Registry::Target
         | Registry::Copied
         | Registry::Referenced
         | Registry::ImageHosts

@@ -110,7 +110,7 @@ pub struct RulePlan {
     pub throttle: Option<ThrottlePlan>,
     /// The correlations that its matches feed.
     pub feeds: Vec<FeedPlan>,
-    /// Whether matches only feed correlations and make no alert, because the priority is below the minimum.
+    /// Whether matches only feed correlations and make no alert, because the rule says so or its priority is below the minimum.
     pub correlation_only: bool,
 }
 
@@ -244,7 +244,7 @@ impl Plan {
             let rule = &rules.rules[index];
             let mut planned = plan.rule(index, rule, &mut interned);
             planned.feeds = feeds.remove(&Feed::Rule(index)).unwrap_or_default();
-            planned.correlation_only = rule.priority > minimum;
+            planned.correlation_only = rule.priority > minimum || !rule.makes_alerts;
             plan.rules.push(planned);
         }
         for &index in &wanted.correlations {
@@ -399,6 +399,7 @@ impl Plan {
                 self.needs_cluster_state |= !matches!(
                     part,
                     Registry::ByType
+                        | Registry::Target
                         | Registry::Copied
                         | Registry::ImageHosts
                         | Registry::Role

@@ -138,6 +138,8 @@ pub fn reads(field: &FieldRef) -> Part {
         Source::Registry(
             Registry::Scope
             | Registry::ByType
+            | Registry::OwnDeletion
+            | Registry::Target
             | Registry::DryRun
             | Registry::KubeletPath
             | Registry::Truncated
@@ -256,9 +258,11 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
     let if_sent =
         || if event.has(Part::RequestObject) { AbstractValue::Unknown } else { AbstractValue::Missing };
     match part {
-        Registry::ByType | Registry::Truncated => return AbstractValue::one_of(&["true", "false"]),
+        Registry::ByType | Registry::OwnDeletion | Registry::Truncated => {
+            return AbstractValue::one_of(&["true", "false"]);
+        }
         Registry::DryRun => return AbstractValue::one_of(&["true", "false", "unknown"]),
-        Registry::Evicted => return AbstractValue::Unknown,
+        Registry::Evicted | Registry::Target => return AbstractValue::Unknown,
         // The secrets of a pod were learned when it was created.
         Registry::Referenced if request.resource == "pods" && !request.subresource.is_empty() => {
             return AbstractValue::Unknown;

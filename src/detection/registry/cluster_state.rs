@@ -18,6 +18,7 @@ use super::inventory::{DeclaredSecret, Inventory};
 use super::long_running::LongRunningRequests;
 use super::readers::{Assessment, Read, ReaderProfiles};
 use crate::detection::audit::event::{Event, Member};
+use crate::detection::audit::json::Raw;
 use crate::detection::audit::time::ReferenceClock;
 use crate::detection::lru::LruMap;
 use crate::detection::state::{StateChange, kind};
@@ -679,6 +680,17 @@ impl ClusterState {
         }
     }
 
+    /// Records that an identity asked for the deletion of a secret.
+    pub(super) fn record_deletion_by(&mut self, event: &mut Event<'_>, namespace: &str, name: &str) {
+        let deletion = deletion_by(event, namespace, name);
+        self.long_running.insert(deletion);
+    }
+
+    /// Returns whether the identity of an event has asked for the deletion of a secret.
+    pub(super) fn was_deleted_by(&self, event: &mut Event<'_>, namespace: &str, name: &str) -> bool {
+        self.long_running.contains(&deletion_by(event, namespace, name))
+    }
+
     /// Returns whether this is the first event of a long-running request, and remembers the request.
     ///
     /// The key is a hash of what a client cannot choose all of: the time at which the request was received, who sent it, from
@@ -795,6 +807,22 @@ fn combined_evidence(learned: SecretState, declared: Option<&DeclaredSecret>) ->
         _ if is_declared => Some(Evidence::Inventory),
         learned => learned,
     }
+}
+
+/// A hash of an identity and the secret that it deleted. It shares a bounded set with long-running requests.
+fn deletion_by(event: &mut Event<'_>, namespace: &str, name: &str) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    hash.update(b"deletion");
+    let user = |member: Member| event.get(member).and_then(|user| user.get("username")).map(Raw::text);
+    let [user, impersonated] =
+        [Member::User, Member::ImpersonatedUser].map(user).map(Option::unwrap_or_default);
+    for part in [&*user, &*impersonated, namespace.as_bytes(), name.as_bytes()] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let mut deletion = [0; 16];
+    deletion.copy_from_slice(&hash.finalize()[..16]);
+    deletion
 }
 
 /// Merges two sequences in key order.

@@ -348,7 +348,8 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             return;
         }
         self.findings.presume();
-        if includes_existing {
+        // Which credentials carry a label is not known. That somebody asked for those that do is what there is to say.
+        if includes_existing && !readings.requires_label() {
             self.findings.add_presumed(&known, count);
         }
     }
@@ -479,6 +480,9 @@ pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo, state
         return;
     }
     let time = event.time();
+    if request.verb == "delete" && request.has_name && request.deletion(event) != Deletion::None {
+        state.record_deletion_by(event, &request.namespace, &request.name);
+    }
     if request.proves_absence(event) {
         state.remove_absent_secret(&request.namespace, &request.name, time);
     }

@@ -38,6 +38,11 @@ impl LongRunningRequests {
         true
     }
 
+    /// Returns whether a request was added, and is not forgotten.
+    pub(super) fn contains(&self, request: &RequestHash) -> bool {
+        self.young.contains_key(request) || self.old.contains_key(request)
+    }
+
     fn start_generation(&mut self) {
         self.generation = self.generation.saturating_add(1);
         let dropped = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));

@@ -118,6 +118,23 @@ pub(crate) fn learn_after_evaluation(event: &mut Event<'_>, request: &RequestInf
     pod_security::learn(event, request, state);
 }
 
+/// Returns whether the identity of an event has asked itself for the deletion of the secret that the event names.
+pub(crate) fn is_of_own_deletion(
+    event: &mut Event<'_>,
+    request: &RequestInfo,
+    state: Option<&mut ClusterState>,
+) -> bool {
+    request.is_about_secrets()
+        && !request.name.is_empty()
+        && state.is_some_and(|state| state.was_deleted_by(event, &request.namespace, &request.name))
+}
+
+/// Returns the secret that a request names, as `namespace/name`.
+pub(crate) fn named_secret(request: &RequestInfo) -> Option<String> {
+    (request.is_about_secrets() && !request.name.is_empty())
+        .then(|| shown(format!("{}/{}", request.namespace, request.name)))
+}
+
 /// Learns from an event without evaluating it.
 pub(crate) fn learn(event: &mut Event<'_>, names: &NamePatterns, state: &mut ClusterState) {
     if OrderDependency::of(event).applies_to(event) {

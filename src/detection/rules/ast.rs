@@ -321,6 +321,8 @@ pub struct Rule {
     /// A disabled rule is loaded and checked, but never evaluated.
     pub enabled: bool,
     pub throttle: Option<Throttle>,
+    /// Whether matches make alerts; if not, they only feed correlations.
+    pub makes_alerts: bool,
     /// Paths that the output shows in spite of redaction.
     pub show: ShowList,
     /// Location of the first definition.
@@ -422,6 +424,8 @@ pub struct Correlation {
     pub field: Option<Operand>,
     /// The condition. Ignored by the temporal types, where each rule must match.
     pub bounds: Bounds,
+    /// Minimum number of alerts in a window whose values are counted.
+    pub min_alerts: u64,
     /// Unlike the output of a rule, it may contain [`Source::Correlation`](crate::detection::rules::fields::Source).
     pub output: Template,
     pub priority: Priority,

@@ -193,6 +193,8 @@ pub enum Registry {
     Usernames,
     Evidence,
     ByType,
+    OwnDeletion,
+    Target,
     Copied,
     Referenced,
     ImageHosts,
@@ -615,7 +617,7 @@ static HOST_PORTS: [Field; 2] = [
 ];
 
 /// Fields that the reference does not have.
-static AUDIT: [Field; 13] = [
+static AUDIT: [Field; 16] = [
     text("audit.level", Source::Path(&["level"]), "level: Metadata, Request or RequestResponse"),
     text(
         "audit.client",
@@ -631,6 +633,21 @@ static AUDIT: [Field; 13] = [
         source: Source::Extra,
         reads: "user.extra of that key, such as authentication.kubernetes.io/pod-name",
     },
+    list(
+        "audit.user.credential_id",
+        Source::Elements(&["user", "extra", "authentication.kubernetes.io/credential-id"]),
+        "which certificate (X509SHA256=…) or token (JTI=…) the user authenticated with, from Kubernetes 1.30 on",
+    ),
+    list(
+        "audit.user.pod",
+        Source::Elements(&["user", "extra", "authentication.kubernetes.io/pod-name"]),
+        "the pod that the token of a service account is bound to; absent for tokens that no kubelet requested",
+    ),
+    list(
+        "audit.user.node",
+        Source::Elements(&["user", "extra", "authentication.kubernetes.io/node-name"]),
+        "the node of the pod that the token of a service account is bound to",
+    ),
     text(
         "audit.user.kind",
         Source::UserKind,
@@ -673,7 +690,7 @@ static AUDIT: [Field; 13] = [
     ),
 ];
 
-static REGISTRY: [Field; 23] = [
+static REGISTRY: [Field; 25] = [
     text(
         "registry.exposure",
         Source::Registry(Registry::Exposure),
@@ -701,6 +718,16 @@ static REGISTRY: [Field; 23] = [
         "registry.by_type",
         Source::Registry(Registry::ByType),
         "true if a field selector of the request selects registry credentials only; else false",
+    ),
+    text(
+        "registry.own_deletion",
+        Source::Registry(Registry::OwnDeletion),
+        "true if the identity has itself asked for the deletion of the secret that the request names; else false",
+    ),
+    text(
+        "registry.target",
+        Source::Registry(Registry::Target),
+        "the secret that the request names, as namespace/name",
     ),
     list(
         "registry.copied",

@@ -136,6 +136,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
                     tags,
                     enabled: rule.enabled,
                     throttle,
+                    makes_alerts: rule.makes_alerts,
                     show,
                     location,
                 };

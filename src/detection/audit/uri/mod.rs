@@ -3,12 +3,13 @@
 //! Takes `requestURI` as the client wrote it. Returns query parameters ([`query`]), field selectors ([`field_selector`]) and what
 //! the path names ([`path`]), each exactly as Go's `net/url`, `k8s.io/apimachinery` and `k8s.io/apiserver` read it, so that what
 //! excludes a request from suspicion is what the apiserver did. Where versions of the apiserver read a query differently,
-//! [`query::Readings`] holds every reading. Label selectors are not read: the labels of secrets are unknown, so they exclude
-//! nothing. Nothing lenient may enter: a guess at what a client meant is a way to evade a rule.
+//! [`query::Readings`] holds every reading. Of label selectors ([`label_selector`]) it is read which labels they require: the labels of
+//! secrets are unknown, so a selector decides which credentials are named, and never that none was read. Nothing lenient may enter: a guess at what a client meant is a way to evade a rule.
 
 use std::borrow::Cow;
 
 pub(crate) mod field_selector;
+mod label_selector;
 pub(crate) mod path;
 pub(crate) mod query;
 

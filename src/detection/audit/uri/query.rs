@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::field_selector::FieldSelector;
+use super::label_selector::required_labels;
 use super::{decode, is_well_encoded, query_part};
 
 /// The number of parameters above which current versions of Go return none at all (`GODEBUG=urlmaxqueryparams`).
@@ -121,6 +122,15 @@ impl<'a> Readings<'a> {
             query
                 .field_selector()
                 .is_ok_and(|selector| values.iter().all(|value| !selector.may_match(field, value)))
+        })
+    }
+
+    /// Whether the label selector certainly leaves only objects that carry a certain label with a certain value. A malformed one
+    /// leaves all.
+    pub(crate) fn requires_label(&self) -> bool {
+        self.all(|query| {
+            let selector = query.first("labelSelector").unwrap_or_default();
+            required_labels(selector).is_ok_and(|labels| !labels.is_empty())
         })
     }
 

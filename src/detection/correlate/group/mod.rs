@@ -26,6 +26,8 @@ pub struct Spec {
     /// In nanoseconds.
     pub timespan: i64,
     pub bounds: Bounds,
+    /// Minimum number of alerts in a window whose values are counted.
+    pub min_alerts: usize,
     /// In nanoseconds.
     pub allowed_lateness: i64,
 }
@@ -37,6 +39,7 @@ impl Spec {
             feeds: correlation.feeds.len(),
             timespan: correlation.timespan.max(1),
             bounds: correlation.bounds,
+            min_alerts: usize::try_from(correlation.min_alerts).unwrap_or(usize::MAX),
             allowed_lateness: allowed_lateness.max(0),
         }
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::super::{CorrelationStats, Digest, Fired, Observation};
 use super::{Entry, Group, Spec};
+use crate::detection::alert::AlertId;
 use crate::detection::rules::ast::CorrelationKind;
 
 /// Maximum number of suppressed intervals of a group. More exist only with an allowed lateness of hours; then the
@@ -145,6 +146,8 @@ impl Group {
 enum Tally {
     /// Number of observations of each value, and how many distinct values are needed.
     Values(BTreeMap<Digest, u32>, usize),
+    /// The same, with the number of observations of each alert, and how many alerts are needed.
+    ValuesOfAlerts(BTreeMap<Digest, u32>, usize, BTreeMap<AlertId, u32>, usize),
     /// For each source, the latest start of a sequence that reached it.
     Sequence(Vec<Option<i64>>),
 }
@@ -153,6 +156,9 @@ impl Tally {
     fn new(spec: &Spec) -> Self {
         match spec.kind {
             CorrelationKind::TemporalOrdered => Tally::Sequence(vec![None; spec.feeds]),
+            CorrelationKind::ValueCount if spec.min_alerts > 1 => {
+                Tally::ValuesOfAlerts(BTreeMap::new(), spec.needed(), BTreeMap::new(), spec.min_alerts)
+            }
             _ => Tally::Values(BTreeMap::new(), spec.needed()),
         }
     }
@@ -160,6 +166,10 @@ impl Tally {
     fn add(&mut self, entry: &Entry) {
         match self {
             Tally::Values(values, _) => *values.entry(entry.value).or_default() += 1,
+            Tally::ValuesOfAlerts(values, _, alerts, _) => {
+                *values.entry(entry.value).or_default() += 1;
+                *alerts.entry(entry.id).or_default() += 1;
+            }
             Tally::Sequence(starts) => {
                 let source = entry.source as usize;
                 let start = match source.checked_sub(1) {
@@ -175,22 +185,35 @@ impl Tally {
 
     fn remove(&mut self, entry: &Entry) {
         // Sequences that start too early are recognized by their start.
-        if let Tally::Values(values, _) = self
-            && let Some(count) = values.get_mut(&entry.value)
-        {
-            *count -= 1;
-            if *count == 0 {
-                values.remove(&entry.value);
+        match self {
+            Tally::Values(values, _) => subtract(values, &entry.value),
+            Tally::ValuesOfAlerts(values, _, alerts, _) => {
+                subtract(values, &entry.value);
+                subtract(alerts, &entry.id);
             }
+            Tally::Sequence(_) => {}
         }
     }
 
     fn is_enough(&self, from: i64) -> bool {
         match self {
             Tally::Values(values, needed) => values.len() >= *needed,
+            Tally::ValuesOfAlerts(values, needed, alerts, min_alerts) => {
+                values.len() >= *needed && alerts.len() >= *min_alerts
+            }
             Tally::Sequence(starts) => {
                 starts.last().is_some_and(|start| start.is_some_and(|start| start >= from))
             }
+        }
+    }
+}
+
+/// Counts one less of a key.
+fn subtract<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }

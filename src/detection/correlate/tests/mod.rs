@@ -28,6 +28,7 @@ pub fn correlation(
         timespan: seconds * SECOND,
         field: None,
         bounds: Bounds { at_least, at_most },
+        min_alerts: 1,
         output: Template::default(),
         priority: Priority::Error,
         tags: Vec::new(),

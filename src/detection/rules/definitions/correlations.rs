@@ -13,7 +13,7 @@
 //! ```
 //!
 //! The keywords are those of Sigma. `condition` compares with `gte`, `gt`, `lte`, `lt` or `eq`, or a range of them; `value_count`
-//! has the `field` whose distinct values it counts, and the two `temporal` types have no condition: each of their rules must
+//! has the `field` whose distinct values it counts, and may have `min_alerts`, the number of alerts that they have to come from, and the two `temporal` types have no condition: each of their rules must
 //! match. An output may contain any field, read from the event that completed the window, and `%correlation.…`.
 //!
 //! A later definition of the same name replaces the earlier one and keeps its position; `override` works as for rules.
@@ -57,6 +57,8 @@ pub struct ConditionDefinition {
     pub field: Option<Located>,
     /// The range that satisfies it, if there is one.
     pub bounds: Option<Bounds>,
+    /// Minimum number of alerts whose values are counted.
+    pub min_alerts: Option<u64>,
 }
 
 /// A limit on the alerts of a rule: `throttle: {per: [ka.user.name], every: 10m}`.
@@ -285,15 +287,17 @@ impl Reader<'_, '_> {
         };
         let field = self.scalar(node, "field")?.map(|node| self.located(node));
         let mut bounds: Option<Bounds> = None;
+        let mut min_alerts = None;
         let mut wrong = false;
         for entry in entries.iter().filter(|entry| entry.key != "field") {
-            if !COMPARISONS.contains(&&*entry.key) {
+            let is_min_alerts = entry.key == "min_alerts";
+            if !is_min_alerts && !COMPARISONS.contains(&&*entry.key) {
                 let place = self.key_span(entry);
-                let help = did_you_mean(&entry.key, COMPARISONS.into_iter().chain(["field"]));
+                let help = did_you_mean(&entry.key, COMPARISONS.into_iter().chain(["field", "min_alerts"]));
                 let message = format!("`{}` is not a key of a correlation's condition", entry.key);
                 self.report(
                     Diagnostic::error("correlation", message, place)
-                        .label("expected field, gte, gt, lte, lt or eq")
+                        .label("expected field, gte, gt, lte, lt, eq or min_alerts")
                         .maybe_help(help),
                 );
                 wrong = true;
@@ -312,6 +316,10 @@ impl Reader<'_, '_> {
                 wrong = true;
                 continue;
             };
+            if is_min_alerts {
+                min_alerts = Some(number);
+                continue;
+            }
             let bounds = bounds.get_or_insert_default();
             let (least, most) = match entry.key.as_str() {
                 "gte" => (number, None),
@@ -328,7 +336,7 @@ impl Reader<'_, '_> {
                 (one, other) => one.or(other),
             };
         }
-        if wrong { Err(()) } else { Ok(Some(ConditionDefinition { span, field, bounds })) }
+        if wrong { Err(()) } else { Ok(Some(ConditionDefinition { span, field, bounds, min_alerts })) }
     }
 
     pub(super) fn throttle(&mut self, item: &Node) -> Read<Option<ThrottleDefinition>> {

@@ -81,6 +81,8 @@ pub struct RuleDefinition {
     /// `skip-if-unknown-filter`: skip the rule instead of reporting unknown fields.
     pub skip_if_unknown: bool,
     pub throttle: Option<ThrottleDefinition>,
+    /// Whether matches make alerts; if not, they only feed correlations.
+    pub makes_alerts: bool,
     /// Paths that the output shows in spite of redaction: JSON pointers, or `ka.uri.param[NAME]`.
     pub show: Vec<Located>,
 }
@@ -102,7 +104,7 @@ pub struct Definitions {
 
 const ITEMS: [&str; 6] =
     ["rule", "macro", "list", "correlation", "required_engine_version", "required_plugin_versions"];
-const RULE_KEYS: [&str; 17] = [
+const RULE_KEYS: [&str; 18] = [
     "rule",
     "condition",
     "output",
@@ -119,6 +121,7 @@ const RULE_KEYS: [&str; 17] = [
     "capture_duration",
     "skip-if-unknown-filter",
     "throttle",
+    "alert",
     "show",
 ];
 const MACRO_KEYS: [&str; 4] = ["macro", "condition", "override", "append"];

@@ -24,6 +24,7 @@ impl Reader<'_, '_> {
             ("capture_duration", false),
             ("skip-if-unknown-filter", false),
             ("throttle", false),
+            ("alert", false),
             ("show", true),
         ];
         let (change, overrides) = self.change(item, "rule", &keys)?;
@@ -32,6 +33,7 @@ impl Reader<'_, '_> {
         let enabled = self.boolean(item, "enabled")?;
         let skip_if_unknown = self.boolean(item, "skip-if-unknown-filter")?;
         let throttle = self.throttle(item)?;
+        let makes_alerts = self.boolean(item, "alert")?;
         let show = self.show(item)?;
         self.boolean(item, "warn_evttypes")?;
         // An invalid priority was reported; continue, to report further errors of the rule.
@@ -76,6 +78,7 @@ impl Reader<'_, '_> {
                 exceptions,
                 skip_if_unknown: skip_if_unknown.unwrap_or(false),
                 throttle,
+                makes_alerts: makes_alerts.unwrap_or(true),
                 show: show.unwrap_or_default(),
             };
             return self.define_rule(rule, known);
@@ -120,6 +123,7 @@ impl Reader<'_, '_> {
         }
         rule.priority = priority.unwrap_or(rule.priority);
         rule.enabled = enabled.unwrap_or(rule.enabled);
+        rule.makes_alerts = makes_alerts.unwrap_or(rule.makes_alerts);
         rule.skip_if_unknown = skip_if_unknown.unwrap_or(rule.skip_if_unknown);
         if item.get("throttle").is_some() {
             rule.throttle = throttle;

@@ -269,6 +269,7 @@ impl<'d> Resolver<'d> {
             timespan: definition.timespan,
             field,
             bounds,
+            min_alerts: definition.condition.as_ref().and_then(|condition| condition.min_alerts).unwrap_or(1),
             output: output?,
             priority: definition.priority,
             tags,
@@ -354,6 +355,10 @@ impl<'d> Resolver<'d> {
                 return fail(message, &field.whole(), "leave it out, or count with `value_count`".to_owned());
             }
         };
+        if condition.min_alerts.is_some() && (!wants_field || bounds.at_most.is_some()) {
+            let message = "`min_alerts` is for `value_count` without an upper bound".to_owned();
+            return fail(message, &condition.span, "leave it out".to_owned());
+        }
         // A window starts with an alert, so its count is at least one.
         if bounds.at_most.is_some_and(|most| most < bounds.at_least.max(1)) {
             self.report(
