@@ -168,7 +168,7 @@ impl FieldReader {
 
     /// Whether the value is derived from the users of the event.
     pub fn is_user_derived(&self) -> bool {
-        matches!(self.source, Source::UserKind | Source::Actor | Source::Extra)
+        matches!(self.source, Source::UserKind | Source::Actor | Source::Extra | Source::UserExtra(_))
     }
 
     /// Whether the value depends on the form of the event alone: see [`Event::anomalies`].
@@ -301,6 +301,10 @@ impl FieldReader {
                     return Value::Missing;
                 };
                 Value::list(values.items().map(PlacedValue::text).collect())
+            }
+            Source::UserExtra(key) => {
+                let values = path(event, &["user", "extra", key], view);
+                Value::text(values.and_then(|found| found.items().next()).map(PlacedValue::text))
             }
             Source::UserKind => {
                 let name = path(event, &["user", "username"], View::Full).map(PlacedValue::text);

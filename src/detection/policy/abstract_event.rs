@@ -150,6 +150,7 @@ pub fn reads(field: &FieldRef) -> Part {
         Source::Correlation(_) => Part::Head,
         Source::ClientAddress
         | Source::Extra
+        | Source::UserExtra(_)
         | Source::UserKind
         | Source::Actor
         | Source::Truncated

@@ -158,6 +158,8 @@ pub enum Source {
     TargetMissing,
     /// Names of members that are longer than usual.
     Oversized,
+    /// The first value of `user.extra` of this key.
+    UserExtra(&'static str),
     /// Whether the request succeeded.
     Outcome,
     /// A property of the event that is about registry credentials.
@@ -633,19 +635,19 @@ static AUDIT: [Field; 16] = [
         source: Source::Extra,
         reads: "user.extra of that key, such as authentication.kubernetes.io/pod-name",
     },
-    list(
+    text(
         "audit.user.credential_id",
-        Source::Elements(&["user", "extra", "authentication.kubernetes.io/credential-id"]),
+        Source::UserExtra("authentication.kubernetes.io/credential-id"),
         "which certificate (X509SHA256=…) or token (JTI=…) the user authenticated with, from Kubernetes 1.30 on",
     ),
-    list(
+    text(
         "audit.user.pod",
-        Source::Elements(&["user", "extra", "authentication.kubernetes.io/pod-name"]),
+        Source::UserExtra("authentication.kubernetes.io/pod-name"),
         "the pod that the token of a service account is bound to; absent for tokens that no kubelet requested",
     ),
-    list(
+    text(
         "audit.user.node",
-        Source::Elements(&["user", "extra", "authentication.kubernetes.io/node-name"]),
+        Source::UserExtra("authentication.kubernetes.io/node-name"),
         "the node of the pod that the token of a service account is bound to",
     ),
     text(
