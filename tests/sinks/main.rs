@@ -5,6 +5,7 @@
 mod delivery;
 mod files;
 mod http;
+mod loki;
 mod rig;
 mod server;
 mod sizes;

@@ -84,6 +84,8 @@ fn sink_kind(kind: &Kind) -> &'static str {
         Kind::File(_) => "file",
         Kind::Http(_) => "http",
         Kind::Syslog(_) => "syslog",
+        Kind::Alertmanager(_) => "alertmanager",
+        Kind::Loki(_) => "loki",
         Kind::Kafka(_) => "kafka",
     }
 }

@@ -61,9 +61,13 @@ pub const SECTIONS: &[&Section] = &[
     &STDOUT_SINK,
     &FILE_SINK,
     &HTTP_SINK,
+    &HTTP_CLIENT,
+    &BASIC_AUTH,
     &BATCH,
     &KAFKA_SINK,
     &SYSLOG_SINK,
+    &ALERTMANAGER_SINK,
+    &LOKI_SINK,
     &CLIENT_TLS,
     &SERVER,
     &METRICS,
@@ -313,7 +317,12 @@ pub(crate) const SINK: Section = Section {
     name: "a sink",
     description: "Keys common to all sinks.",
     keys: &[
-        key("type", "`stdout`, `file`, `http`, `kafka` or `syslog`", "", "Type of the sink. Required."),
+        key(
+            "type",
+            "`stdout`, `file`, `http`, `kafka`, `syslog`, `alertmanager` or `loki`",
+            "",
+            "Type of the sink. Required.",
+        ),
         key(
             "name",
             "string, unique",
@@ -435,13 +444,7 @@ pub(crate) const HTTP_SINK: Section = Section {
         ),
         key("format", "`falco`, `cef` or `text`", "falco", "Format of the alerts in it."),
         key("batch", "mapping", "", "Maximum batch of `array` and `lines`, see `batch`."),
-        key("headers", "mapping", "{}", "Additional request headers."),
-        key("header_files", "mapping", "{}", "Additional request headers whose values are read from files."),
-        key("bearer_token_file", "path", "", "File with a bearer token, read before each request."),
-        key("tls", "mapping", "", "TLS for https URLs, see `tls` of sinks."),
         key("gzip", "boolean", "false", "Compress request bodies."),
-        key("connect_timeout", "duration", "5s", "Timeout of connecting."),
-        key("proxy", "URL", "", "HTTP proxy. Proxies in the environment are not used."),
         key(
             "retry_statuses",
             "sequence of 300 to 599",
@@ -449,7 +452,86 @@ pub(crate) const HTTP_SINK: Section = Section {
             "Status codes to retry, in addition to 408, 425, 429 and 5xx.",
         ),
     ],
-    includes: &[&SINK],
+    includes: &[&SINK, &HTTP_CLIENT],
+};
+
+pub(crate) const HTTP_CLIENT: Section = Section {
+    path: "sinks[] with type: http, alertmanager or loki",
+    name: "an HTTP client",
+    description: "Requests of the sinks that use HTTP.",
+    keys: &[
+        key("headers", "mapping", "{}", "Additional request headers."),
+        key("header_files", "mapping", "{}", "Additional request headers whose values are read from files."),
+        key("bearer_token_file", "path", "", "File with a bearer token, read before each request."),
+        key("tls", "mapping", "", "TLS for https URLs, see `tls` of sinks."),
+        key("connect_timeout", "duration", "5s", "Timeout of connecting."),
+        key("proxy", "URL", "", "HTTP proxy. Proxies in the environment are not used."),
+        key("basic_auth", "mapping", "", "User name and password, see `basic_auth`."),
+    ],
+    includes: &[],
+};
+
+pub(crate) const BASIC_AUTH: Section = Section {
+    path: "sinks[].basic_auth",
+    name: "`basic_auth`",
+    description: "Basic authentication.",
+    keys: &[
+        key("username", "string", "", "User name. Required."),
+        key("password", "string", "", "Password. Required, or `password_file`."),
+        key("password_file", "path", "", "File with the password."),
+    ],
+    includes: &[],
+};
+
+pub(crate) const ALERTMANAGER_SINK: Section = Section {
+    path: "sinks[] with type: alertmanager",
+    name: "an alertmanager sink",
+    description: "Prometheus Alertmanager (API v2). Labels are `alertname`, `severity`, `actor`, `credential`, `namespace`, `registry`, \
+                  `cluster` and the static labels.",
+    keys: &[
+        key(
+            "urls",
+            "sequence of URLs",
+            "",
+            "All Alertmanagers of a cluster, without the path of the API. Required.",
+        ),
+        key("resolve_after", "duration", "1h", "How long an alert fires after its last event."),
+        key(
+            "severities",
+            "mapping of priority to string",
+            "{}",
+            "Label `severity`. Default: `critical` for critical and above, `warning` for error and warning, otherwise `info`.",
+        ),
+        key("page_url", "URL", "", "URL of pullwatch's page, for links to alerts (`generatorURL`)."),
+        key(
+            "runbook_url",
+            "URL",
+            "",
+            "Annotation `runbook_url`; `{rule}` stands for the rule's name in lower case with hyphens.",
+        ),
+    ],
+    includes: &[&SINK, &HTTP_CLIENT],
+};
+
+pub(crate) const LOKI_SINK: Section = Section {
+    path: "sinks[] with type: loki",
+    name: "a loki sink",
+    description: "Grafana Loki, or VictoriaLogs. Labels are `job`, `rule`, `priority`, `cluster` and the static labels; the rest is \
+                  structured metadata.",
+    keys: &[
+        key(
+            "url",
+            "URL",
+            "",
+            "URL of the push API, such as `http://loki:3100/loki/api/v1/push`. Required, or `url_file`.",
+        ),
+        key("url_file", "path", "", "File with the URL, if it contains a token."),
+        key("tenant", "string", "", "Tenant (`X-Scope-OrgID`)."),
+        key("job", "string", "pullwatch", "Label `job`."),
+        key("format", "`text`, `falco` or `cef`", "text", "Format of lines; `json` means `falco`."),
+        key("gzip", "boolean", "true", "Compress request bodies."),
+    ],
+    includes: &[&SINK, &HTTP_CLIENT],
 };
 
 pub(crate) const BATCH: Section = Section {
@@ -636,6 +718,12 @@ mod tests {
             "sinks[].batch" => {
                 format!("sinks: [{{type: http, url: 'http://a', body: array, batch: {{{entry}}}}}]")
             }
+            "sinks[] with type: http, alertmanager or loki" => sink("http, url: 'http://a'"),
+            "sinks[].basic_auth" => {
+                format!(
+                    "sinks: [{{type: http, url: 'https://a', basic_auth: {{username: u, password: p, {entry}}}}}]"
+                )
+            }
             "sinks[].tls" => format!("sinks: [{{type: http, url: 'https://a', tls: {{{entry}}}}}]"),
             "server" | "store" | "metrics" => format!("{}: {{{entry}}}", section.path),
             "server.tls and sources[].tls" => format!("server: {{tls: {{certificate: c, key: k, {entry}}}}}"),
@@ -643,7 +731,8 @@ mod tests {
                 ("sources[]", "kafka") => source(kafka),
                 ("sources[]", kind) => source(kind),
                 (_, "file") => sink("file, path: /a"),
-                (_, "http") => sink("http, url: 'http://a'"),
+                (_, kind @ ("http" | "loki")) => sink(&format!("{kind}, url: 'http://a'")),
+                (_, "alertmanager") => sink("alertmanager, urls: ['http://a']"),
                 (_, "kafka") => sink("kafka, brokers: 'a:1', topic: t"),
                 (_, kind) => sink(kind),
             },

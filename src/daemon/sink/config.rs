@@ -65,6 +65,10 @@ pub enum Kind {
     Syslog(Syslog),
     /// A Kafka topic.
     Kafka(Kafka),
+    /// Alertmanagers.
+    Alertmanager(Alertmanager),
+    /// Grafana Loki.
+    Loki(Loki),
 }
 
 /// The format of an alert.
@@ -151,6 +155,78 @@ impl Default for Http {
             connect_timeout: Duration::from_secs(5),
             proxy: None,
             retry_statuses: Vec::new(),
+        }
+    }
+}
+
+/// Alertmanagers that receive alerts over the API v2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alertmanager {
+    /// URLs of all Alertmanagers of a cluster, without the path of the API. They may contain passwords, and are never shown.
+    pub urls: Vec<Secret>,
+    /// Headers, credentials and TLS of the requests. Its URL is not used.
+    pub http: Http,
+    /// How long an alert fires after its last event.
+    pub resolve_after: Duration,
+    /// The label `severity` by priority.
+    pub severities: Severities,
+    /// URL of pullwatch's page, for links to alerts.
+    pub page_url: Option<String>,
+    /// URL of a runbook; `{rule}` stands for the name of the rule, in lower case with hyphens.
+    pub runbook_url: Option<String>,
+}
+
+impl Default for Alertmanager {
+    fn default() -> Self {
+        Alertmanager {
+            urls: Vec::new(),
+            http: Http::default(),
+            resolve_after: Duration::from_secs(3600),
+            severities: Severities::default(),
+            page_url: None,
+            runbook_url: None,
+        }
+    }
+}
+
+/// The severity of each priority, in the order of [`Priority::ALL`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Severities(pub [String; 8]);
+
+impl Default for Severities {
+    fn default() -> Self {
+        let names = ["critical", "critical", "critical", "warning", "warning", "info", "info", "info"];
+        Severities(names.map(str::to_owned))
+    }
+}
+
+impl Severities {
+    /// The severity of a priority.
+    pub fn of(&self, priority: Priority) -> &str {
+        &self.0[priority as usize]
+    }
+}
+
+/// A Grafana Loki, or another server with its push API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loki {
+    /// URL of the push API, headers, credentials and TLS.
+    pub http: Http,
+    /// Value of the header `X-Scope-OrgID`.
+    pub tenant: Option<String>,
+    /// The label `job`.
+    pub job: String,
+    /// Format of the lines.
+    pub format: Format,
+}
+
+impl Default for Loki {
+    fn default() -> Self {
+        Loki {
+            http: Http { gzip: true, ..Http::default() },
+            tenant: None,
+            job: "pullwatch".to_owned(),
+            format: Format::Text,
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::io::{self, IsTerminal as _};
 
+use super::alertmanager::{self, AlertmanagerSink};
 use super::config::{Body, Format, Http, Kind, SinkConfig};
 use super::error::SettingsError;
 use super::failure::Failure;
 use super::file::FileSink;
 use super::http::HttpSink;
 use super::kafka::KafkaSink;
+use super::loki::{self, LokiSink};
 use super::metrics::Counts;
 use super::output::{Output, Shape};
 use super::syslog::SyslogSink;
@@ -21,6 +23,8 @@ pub(crate) enum Destination {
     Http(Box<HttpSink>),
     Syslog(Box<SyslogSink>),
     Kafka(Box<KafkaSink>),
+    Alertmanager(Box<AlertmanagerSink>),
+    Loki(Box<LokiSink>),
 }
 
 impl Destination {
@@ -46,6 +50,12 @@ impl Destination {
                 config.timeout,
                 shape(settings.format),
             )?)),
+            Kind::Alertmanager(settings) => {
+                Destination::Alertmanager(Box::new(AlertmanagerSink::new(settings, &shape(Format::Falco))?))
+            }
+            Kind::Loki(settings) => {
+                Destination::Loki(Box::new(LokiSink::new(settings, shape(settings.format))?))
+            }
             Kind::Syslog(settings) => {
                 Destination::Syslog(Box::new(SyslogSink::new(settings, &shape(settings.format))?))
             }
@@ -65,13 +75,15 @@ impl Destination {
             Destination::Http(http) => http.deliver(alerts).await,
             Destination::Syslog(syslog) => syslog.deliver(alerts).await,
             Destination::Kafka(kafka) => kafka.deliver(alerts).await,
+            Destination::Alertmanager(alertmanager) => alertmanager.deliver(alerts).await,
+            Destination::Loki(loki) => loki.deliver(alerts).await,
         }
     }
 
     /// Whether a delivery is aborted after the sink's timeout. Only network destinations are: writes to files and standard
     /// output would be left half done, and Kafka's client has a timeout per record.
     pub(crate) fn has_timeout(&self) -> bool {
-        matches!(self, Destination::Http(_) | Destination::Syslog(_))
+        !matches!(self, Destination::Output(_) | Destination::File(_) | Destination::Kafka(_))
     }
 
     /// Closes a file, so that the next delivery opens the path again.
@@ -89,6 +101,8 @@ pub(crate) fn max_batch_len(kind: &Kind) -> usize {
         Kind::Http(Http { body: Body::Array { alerts, .. } | Body::Lines { alerts, .. }, .. }) => {
             (*alerts).max(1)
         }
+        Kind::Alertmanager(_) => alertmanager::MAX_ALERTS,
+        Kind::Loki(_) => loki::MAX_ALERTS,
         Kind::Stdout(_) | Kind::File(_) | Kind::Syslog(_) | Kind::Kafka(_) => 256,
     }
 }

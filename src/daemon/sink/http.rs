@@ -93,6 +93,16 @@ impl HttpSink {
         }
     }
 
+    /// Sends a body that was made elsewhere, with this number of alerts.
+    pub(crate) async fn post(&mut self, body: Vec<u8>, count: usize) -> Result<usize, Failure> {
+        self.refresh();
+        let mut headers = self.headers.clone();
+        if let Some(token) = self.token().await? {
+            headers.insert(AUTHORIZATION, token);
+        }
+        self.send(headers, body, count).await?.outcome
+    }
+
     /// Sends a request with this number of alerts.
     async fn send(&self, headers: HeaderMap, body: Vec<u8>, count: usize) -> Result<Answer, Failure> {
         let body = if self.settings.gzip { gzip(&body).map_err(|error| Failure::io(&error))? } else { body };

@@ -10,6 +10,7 @@
 //! [`Sink::new`] checks the settings and [`Sink::run`] is the loop; there is one file per kind of destination. What must never
 //! enter: audit events. Alerts are redacted before they are stored.
 
+mod alertmanager;
 mod backoff;
 mod config;
 mod dead_letter;
@@ -23,6 +24,7 @@ mod filter;
 mod format;
 mod http;
 pub(crate) mod kafka;
+mod loki;
 mod metrics;
 mod output;
 mod syslog;
@@ -31,8 +33,8 @@ mod tls;
 mod worker;
 
 pub use config::{
-    Body, Compression, DeadLetter, Facility, File, Format, Http, Kafka, Key, Kind, Retry, Secret, SinkConfig,
-    Stdout, Syslog, TlsSettings, Transport,
+    Alertmanager, Body, Compression, DeadLetter, Facility, File, Format, Http, Kafka, Key, Kind, Loki, Retry,
+    Secret, Severities, SinkConfig, Stdout, Syslog, TlsSettings, Transport,
 };
 pub(crate) use dead_letter::{DeadLetterFile, DropReason};
 pub use error::{SettingsError, TlsError};

@@ -1,5 +1,6 @@
 //! Reads the text of a configuration file to a [`Config`], or to diagnostics with positions.
 
+mod grafana;
 mod kafka;
 mod labels;
 mod sinks;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+
 use super::super::keys;
 use super::{Reader, numbered};
 use crate::daemon::sink::{
@@ -10,7 +12,7 @@ use crate::daemon::sink::{
 };
 use crate::text::yaml::Node;
 
-const TYPES: [&str; 5] = ["stdout", "file", "http", "kafka", "syslog"];
+const TYPES: [&str; 7] = ["stdout", "file", "http", "kafka", "syslog", "alertmanager", "loki"];
 
 /// Highest status code of HTTP.
 const MAX_STATUS: u16 = 599;
@@ -25,6 +27,8 @@ impl Reader<'_> {
             "http" => self.http(node)?,
             "kafka" => self.kafka_sink(node)?,
             "syslog" => self.syslog(node)?,
+            "alertmanager" => self.alertmanager(node),
+            "loki" => self.loki(node)?,
             other => return self.unknown_type(node, other, &TYPES),
         };
         let default = SinkConfig::default();
@@ -82,6 +86,25 @@ impl Reader<'_> {
 
     fn http(&mut self, node: &Node) -> Option<Kind> {
         self.keys(node, &keys::HTTP_SINK);
+        let mut retry_statuses = Vec::new();
+        for text in self.texts(node, "retry_statuses") {
+            match text.parse() {
+                Ok(status @ 300..=MAX_STATUS) => retry_statuses.push(status),
+                _ => self.error(node, format!("invalid `retry_statuses`: `{text}`"), "expected 300 to 599"),
+            }
+        }
+        Some(Kind::Http(Http {
+            url: self.secret(node, "url")?,
+            body: self.body(node),
+            format: self.format(node, Format::Falco),
+            gzip: self.boolean(node, "gzip").unwrap_or(false),
+            retry_statuses,
+            ..self.http_client(node)
+        }))
+    }
+
+    /// What the sinks that send HTTP requests share.
+    pub(super) fn http_client(&mut self, node: &Node) -> Http {
         let default = Http::default();
         let mut headers = Vec::new();
         for (key, is_file) in [("headers", false), ("header_files", true)] {
@@ -95,25 +118,25 @@ impl Reader<'_> {
                 headers.extend(value.map(|value| (entry.key.clone(), value)));
             }
         }
-        let mut retry_statuses = Vec::new();
-        for text in self.texts(node, "retry_statuses") {
-            match text.parse() {
-                Ok(status @ 300..=MAX_STATUS) => retry_statuses.push(status),
-                _ => self.error(node, format!("invalid `retry_statuses`: `{text}`"), "expected 300 to 599"),
-            }
-        }
-        Some(Kind::Http(Http {
-            url: self.secret(node, "url")?,
-            body: self.body(node),
-            format: self.format(node, Format::Falco),
+        headers.extend(self.basic_auth(node).map(|value| ("Authorization".to_owned(), value)));
+        Http {
             headers,
             bearer_token_file: self.path(node, "bearer_token_file"),
             tls: self.client_tls(node),
-            gzip: self.boolean(node, "gzip").unwrap_or(false),
             connect_timeout: self.duration(node, "connect_timeout").unwrap_or(default.connect_timeout),
             proxy: self.text(node, "proxy").map(Secret::new),
-            retry_statuses,
-        }))
+            ..default
+        }
+    }
+
+    /// The value of `Authorization` for a user name and a password.
+    fn basic_auth(&mut self, parent: &Node) -> Option<Secret> {
+        let node = parent.get("basic_auth").filter(|node| !node.is_null())?;
+        self.keys(node, &keys::BASIC_AUTH);
+        let user = self.required(node, "username")?;
+        let password = self.secret(node, "password")?;
+        let pair = format!("{user}:{}", password.reveal());
+        Some(Secret::new(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))))
     }
 
     fn body(&mut self, node: &Node) -> Body {

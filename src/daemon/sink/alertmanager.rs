@@ -1,0 +1,239 @@
+//! Sends alerts to Alertmanager (API v2).
+//!
+//! In: stored alerts. Out: the same alerts for each of several Alertmanagers. Labels identify an alert there: they contain who
+//! read which credential, and nothing that differs between two reads of the same reader, so that a second read renews the first
+//! alert and a second reader is an alert of its own. Alertmanager resolves an alert at its `endsAt`, which every read moves; this
+//! needs neither state nor a running pullwatch.
+
+use serde_json::{Map, Value, json};
+
+use super::config::Alertmanager;
+use super::error::SettingsError;
+use super::failure::{Failure, Reason, Remedy};
+use super::fields::Fields;
+use super::http::HttpSink;
+use super::output::Shape;
+use crate::daemon::secret::Secret;
+use crate::daemon::time::unix_nanos;
+use crate::detection::alert::{StoredAlert, push_hex};
+use crate::detection::audit::time;
+use crate::detection::shorten;
+use crate::text::escape::visible;
+
+/// Maximum number of alerts in a request.
+pub(crate) const MAX_ALERTS: usize = 64;
+
+/// Maximum length of a label's value, and of the description, in bytes. Templates of chats cut far earlier.
+const MAX_LABEL_BYTES: usize = 1024;
+const MAX_DESCRIPTION_BYTES: usize = 8 << 10;
+
+/// Path of the API below the URL of an Alertmanager.
+const PATH: &str = "api/v2/alerts";
+
+/// Statuses that say that the request was wrong, and not an alert in it.
+const WRONG_REQUEST: [u16; 6] = [401, 403, 404, 405, 407, 415];
+
+/// Sends alerts to all Alertmanagers of a cluster.
+#[derive(Debug)]
+pub(crate) struct AlertmanagerSink {
+    settings: Alertmanager,
+    receivers: Vec<HttpSink>,
+    /// Whether the last delivery to each of them failed.
+    is_failing: Vec<bool>,
+}
+
+impl AlertmanagerSink {
+    /// Checks the settings. Sends nothing.
+    ///
+    /// # Errors
+    /// When the settings cannot work.
+    pub(crate) fn new(settings: &Alertmanager, shape: &Shape) -> Result<Self, SettingsError> {
+        if settings.urls.is_empty() {
+            return Err(SettingsError::Url("expected at least one in `urls`"));
+        }
+        let receivers: Result<Vec<_>, _> = settings
+            .urls
+            .iter()
+            .map(|url| {
+                let mut http = settings.http.clone();
+                http.url = Secret::new(format!("{}/{PATH}", url.reveal().trim_end_matches('/')));
+                http.retry_statuses = WRONG_REQUEST.to_vec();
+                HttpSink::new(&http, shape.clone())
+            })
+            .collect();
+        let receivers = receivers?;
+        Ok(AlertmanagerSink {
+            settings: settings.clone(),
+            is_failing: vec![false; receivers.len()],
+            receivers,
+        })
+    }
+
+    /// Sends these alerts to every Alertmanager. One that accepts them is enough: the members of a cluster share notifications,
+    /// and one that is down must not hold up the others.
+    pub(crate) async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
+        let now = unix_nanos();
+        let list: Vec<Value> = alerts.iter().map(|alert| self.alert(alert, now)).collect();
+        let body = Value::Array(list).to_string().into_bytes();
+        let requests = self.receivers.iter_mut().map(|receiver| receiver.post(body.clone(), alerts.len()));
+        let outcomes = futures_util::future::join_all(requests).await;
+        let is_accepted = outcomes.iter().any(Result::is_ok);
+        let mut worst: Option<Failure> = None;
+        for (at, outcome) in outcomes.into_iter().enumerate() {
+            let was_failing = std::mem::replace(&mut self.is_failing[at], outcome.is_err());
+            match outcome {
+                Err(failure) => {
+                    if is_accepted && !was_failing {
+                        tracing::warn!(
+                            number = at + 1,
+                            reason = failure.reason.name(),
+                            detail = failure.detail,
+                            "one of several Alertmanagers does not accept alerts; the others do"
+                        );
+                    }
+                    // A refusal of the alert itself counts more than a receiver that cannot be reached.
+                    if worst.as_ref().is_none_or(|worst| worst.reason != Reason::Rejected) {
+                        worst = Some(failure);
+                    }
+                }
+                Ok(_) if was_failing => tracing::info!(number = at + 1, "Alertmanager accepts alerts again"),
+                Ok(_) => {}
+            }
+        }
+        match worst {
+            Some(failure) if !is_accepted => Err(failure),
+            // Alertmanager keeps the valid alerts of a request and refuses it for the others.
+            Some(failure) if matches!(failure.remedy, Remedy::GiveUp(2..)) => Err(failure),
+            _ => Ok(alerts.len()),
+        }
+    }
+
+    /// An alert as the API takes it.
+    fn alert(&self, alert: &StoredAlert, now: i64) -> Value {
+        let fields = Fields::of(alert);
+        let severity = self.settings.severities.of(alert.priority);
+        let mut labels = Map::new();
+        let mut push = |name: &str, value: &str| {
+            if !value.is_empty() && !labels.contains_key(name) {
+                labels.insert(name.to_owned(), visible(&shorten::str(value, MAX_LABEL_BYTES)).into());
+            }
+        };
+        push("alertname", &alert.rule);
+        push("severity", severity);
+        push("actor", &alert.actor);
+        let texts = [
+            ("credential", &fields.credential),
+            ("namespace", &fields.namespace),
+            ("registry", &fields.registry),
+        ];
+        for (name, value) in texts {
+            push(name, value.as_deref().unwrap_or_default());
+        }
+        for (name, value) in fields.labels() {
+            push(name, value);
+        }
+        let mut id = Vec::with_capacity(32);
+        push_hex(&alert.id, &mut id);
+        let id = String::from_utf8_lossy(&id).into_owned();
+        let mut annotations = Map::new();
+        let mut summary = format!("{}: {}", alert.rule, alert.actor);
+        if let Some(credential) = &fields.credential {
+            summary.push_str(" (");
+            summary.push_str(credential);
+            summary.push(')');
+        }
+        annotations.insert("summary".to_owned(), visible(&shorten::str(&summary, MAX_LABEL_BYTES)).into());
+        let description = shorten::str(alert.message.trim(), MAX_DESCRIPTION_BYTES);
+        annotations.insert("description".to_owned(), visible(&description).into());
+        annotations.insert("priority".to_owned(), alert.priority.name().into());
+        annotations.insert("alert_id".to_owned(), id.as_str().into());
+        for (name, value) in [("verb", &fields.verb), ("exposure", &fields.exposure)] {
+            if let Some(value) = value {
+                annotations.insert(name.to_owned(), visible(&shorten::str(value, MAX_LABEL_BYTES)).into());
+            }
+        }
+        if let Some(url) = &self.settings.runbook_url {
+            annotations.insert("runbook_url".to_owned(), url.replace("{rule}", &slug(&alert.rule)).into());
+        }
+        let start = if alert.time == 0 { alert.stored } else { alert.time }.min(now);
+        let resolve_after = i64::try_from(self.settings.resolve_after.as_nanos()).unwrap_or(i64::MAX);
+        let mut object = json!({
+            "labels": labels,
+            "annotations": annotations,
+            "startsAt": timestamp(start),
+            "endsAt": timestamp(now.saturating_add(resolve_after)),
+        });
+        if let Some(url) = &self.settings.page_url {
+            object["generatorURL"] = format!("{}/#/alerts/{id}", url.trim_end_matches('/')).into();
+        }
+        object
+    }
+}
+
+fn timestamp(nanoseconds: i64) -> String {
+    let mut text = Vec::with_capacity(30);
+    time::write_rfc3339(&mut text, nanoseconds);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// The name of a rule as the anchor of a heading: lower case, hyphens between words.
+fn slug(rule: &str) -> String {
+    let words = rule.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-").to_ascii_lowercase()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::daemon::sink::config::Format;
+    use crate::daemon::sink::tests::{HOSTILE, alert};
+
+    fn sink() -> AlertmanagerSink {
+        let settings = Alertmanager {
+            urls: vec![Secret::new("http://a:9093/prefix/")],
+            page_url: Some("https://pullwatch.example/".to_owned()),
+            runbook_url: Some("https://runbooks.example/{rule}".to_owned()),
+            ..Alertmanager::default()
+        };
+        let shortened = prometheus::IntCounter::new("a", "a").unwrap();
+        AlertmanagerSink::new(&settings, &Shape { format: Format::Falco, max_len: None, shortened }).unwrap()
+    }
+
+    #[test]
+    fn labels_say_who_read_what_and_nothing_else() {
+        let json = r#"{"credential":"prod/regcred","namespace":"prod","registry_host":"ghcr.io","exposure":"payload","verb":"get","cluster":"c1","team":"t","id":"x"}"#;
+        let stored = StoredAlert { json: json.into(), ..alert(1) };
+        let object = sink().alert(&stored, 1_795_405_600_000_000_000);
+        assert_eq!(
+            object["labels"],
+            json!({
+                "alertname": "Secret Read", "severity": "warning", "actor": "alice", "credential": "prod/regcred",
+                "namespace": "prod", "registry": "ghcr.io", "cluster": "c1", "team": "t",
+            })
+        );
+        assert_eq!(object["annotations"]["runbook_url"], "https://runbooks.example/secret-read");
+        assert_eq!(
+            object["generatorURL"],
+            "https://pullwatch.example/#/alerts/00000000000000000000000000000001"
+        );
+        assert_eq!(object["startsAt"], "2026-11-23T03:45:32.270783000Z");
+        assert_eq!(object["endsAt"], "2026-11-23T04:46:40.000000000Z");
+        // A later read of the same reader has the same labels.
+        let later = StoredAlert { time: stored.time + 1, seq: 2, id: [7; 16], ..stored };
+        assert_eq!(sink().alert(&later, 0)["labels"], object["labels"]);
+    }
+
+    #[test]
+    fn hostile_values_are_bounded_and_visible() {
+        let hostile = StoredAlert {
+            actor: HOSTILE.repeat(100),
+            rule: HOSTILE.into(),
+            message: HOSTILE.repeat(1000),
+            ..alert(1)
+        };
+        let text = sink().alert(&hostile, 1).to_string();
+        assert!(!text.chars().any(crate::text::escape::is_disruptive), "{text}");
+        assert!(text.len() < 120_000, "{}", text.len());
+    }
+}

@@ -1,0 +1,113 @@
+//! Alerts in a real Alertmanager, seen through amtool, its API and its notifications.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::common::wait_for;
+use crate::rig::{Daemon, Hook, free_port, get_json, program, serve};
+
+#[test]
+fn readers_are_alerts_of_their_own_that_are_grouped_silenced_inhibited_and_resolved() {
+    let (Some(server), Some(amtool)) = (program("prometheus-alertmanager"), program("amtool")) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let hook = Hook::start();
+    let config = dir.path().join("alertmanager.yml");
+    fs::write(
+        &config,
+        format!(
+            "route: {{receiver: hook, group_by: [alertname, actor], group_wait: 100ms, group_interval: 1s, repeat_interval: 1h}}\ninhibit_rules:\n- source_matchers: [alertname=\"ClusterMaintenance\"]\n  target_matchers: [actor=\"dave\"]\n  equal: [cluster]\nreceivers:\n- name: hook\n  webhook_configs: [{{url: '{}'}}]\n",
+            hook.url
+        ),
+    )
+    .unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let _server = serve(
+        Command::new(server)
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.path={}", dir.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--cluster.listen-address="),
+        &address,
+        "/-/ready",
+    );
+    let amtool = |arguments: &[&str]| {
+        let url = format!("--alertmanager.url=http://{address}");
+        let output = Command::new(&amtool).arg(url).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // The second Alertmanager of the cluster is down, which must not hold up the first.
+    let sinks = format!(
+        "- {{type: alertmanager, urls: ['http://{address}', 'http://127.0.0.1:{}'], resolve_after: 20s, page_url: 'https://pullwatch.example', runbook_url: 'https://runbooks.example/{{rule}}', retry: {{initial: 50ms, max: 200ms}}}}",
+        free_port()
+    );
+    let mut daemon = Daemon::start(&sinks, "");
+
+    daemon.read("a1", "mallory", "registry-1");
+    wait_for("a notification about mallory", || hook.has("firing", "mallory"));
+    let alerts = hook.alerts();
+    let labels = alerts[0]["labels"].as_object().unwrap();
+    let names: Vec<&str> = labels.keys().map(String::as_str).collect();
+    assert_eq!(names, ["actor", "alertname", "cluster", "credential", "namespace", "severity"], "{alerts:?}");
+    assert_eq!(labels["alertname"], "Registry Secret Access");
+    assert_eq!((&labels["severity"], &labels["cluster"]), (&"warning".into(), &"prod-eu".into()));
+    assert_eq!((&labels["credential"], &labels["namespace"]), (&"prod/registry-1".into(), &"prod".into()));
+    let annotations = &alerts[0]["annotations"];
+    assert_eq!(annotations["summary"], "Registry Secret Access: mallory (prod/registry-1)");
+    assert_eq!(annotations["description"], "Registry secret accessed (id=a1)");
+    assert_eq!(annotations["runbook_url"], "https://runbooks.example/registry-secret-access");
+    let id = annotations["alert_id"].as_str().unwrap();
+    assert_eq!(alerts[0]["generatorURL"], format!("https://pullwatch.example/#/alerts/{id}"));
+
+    // Another reader of the same credential, while the first alert fires.
+    daemon.read("a2", "eve", "registry-1");
+    wait_for("a notification about eve", || hook.has("firing", "eve"));
+    // The same reader again renews the alert; another credential joins its group.
+    daemon.read("a3", "eve", "registry-1");
+    daemon.read("a4", "eve", "registry-2");
+    wait_for("both credentials are in the group of eve", || {
+        let groups = get_json(&address, "/api/v2/alerts/groups");
+        let of_eve = groups.as_array().unwrap().iter().find(|group| group["labels"]["actor"] == "eve");
+        of_eve.is_some_and(|group| group["alerts"].as_array().unwrap().len() == 2)
+    });
+    let queried: Value = serde_json::from_str(&amtool(&[
+        "alert",
+        "query",
+        "-o",
+        "json",
+        "actor=eve",
+        "credential=prod/registry-2",
+    ]))
+    .unwrap();
+    assert_eq!(queried.as_array().unwrap().len(), 1, "{queried}");
+
+    amtool(&["silence", "add", "--author=test", "--comment=known", "--duration=1h", "actor=carol"]);
+    amtool(&["alert", "add", "alertname=ClusterMaintenance", "cluster=prod-eu"]);
+    daemon.read("a5", "carol", "registry-1");
+    daemon.read("a6", "dave", "registry-1");
+    let status = |actor: &str| {
+        let alerts = get_json(&address, "/api/v2/alerts");
+        let found =
+            alerts.as_array().unwrap().iter().find(|alert| alert["labels"]["actor"] == actor).cloned();
+        found.map(|alert| alert["status"].clone()).unwrap_or_default()
+    };
+    wait_for("carol is silenced and dave inhibited", || {
+        let count = |status: &Value, list: &str| status[list].as_array().map_or(0, Vec::len);
+        count(&status("carol"), "silencedBy") == 1 && count(&status("dave"), "inhibitedBy") == 1
+    });
+
+    // Alerts are resolved also while pullwatch is down, and stay so after its restart.
+    daemon.kill();
+    wait_for("mallory's alert is resolved", || hook.has("resolved", "mallory"));
+    wait_for("eve's alert is resolved", || hook.has("resolved", "eve"));
+    daemon.restart();
+    daemon.read("a7", "frank", "registry-1");
+    wait_for("a notification about frank", || hook.has("firing", "frank"));
+    let firing = hook.alerts().iter().filter(|alert| alert["labels"]["actor"] == "mallory").count();
+    assert_eq!(firing, 2, "one notification that it fires and one that it is resolved: {:?}", hook.alerts());
+    assert!(!hook.has("firing", "carol") && !hook.has("firing", "dave"));
+}
