@@ -54,7 +54,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut unwrapper = Unwrapper::new(LIMIT);
     for plain in [unwrapper.unwrap(bytes), unwrapper.unwrap_message(bytes), unwrapper.unwrap_head(bytes)] {
         // Entries of Google become longer, since member names are written out.
-        assert!(plain.is_none_or(|plain| plain.len() <= 16 * (bytes.len() + LIMIT)));
+        assert!(plain.is_none_or(|plain| plain.bytes().len() <= 16 * (bytes.len() + LIMIT)));
     }
     let Some((&how, rest)) = bytes.split_first() else { return };
     let name = String::from_utf8_lossy(rest);
