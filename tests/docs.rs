@@ -10,6 +10,7 @@ use std::fs;
 use common::{project, pullwatch};
 use pullwatch::daemon::config::keys::{SECTIONS, Section};
 use pullwatch::daemon::metrics::TABLE;
+use pullwatch::detection::registry::controllers;
 use pullwatch::detection::rules::ast::{Feed, RuleSet};
 use pullwatch::detection::rules::fields::{self, Argument, Field};
 use pullwatch::detection::rules::{self, SourceFile};
@@ -249,4 +250,31 @@ fn commands_page_is_current() {
     let mut page = String::from("# Commands\n\nThe output of `--help` of every command.\n");
     help(&[], &mut page);
     check("commands.md", &page);
+}
+
+#[test]
+fn controllers_page_is_current() {
+    let mut page = String::from(
+        "# Platform controllers\n\nHow well-known controllers read secrets. A read by one of these service accounts that matches its entry in every \
+         aspect is routine from the first day; anything else that the account reads is reported as *Controller Account Used Outside Its Expected \
+         Behavior*. See [Readers](../readers.md).\n\nAn account is `namespace/name`. A program is the product token of the user agent, without regard \
+         to case; `*` stands for any rest. A scope includes narrower ones.\n\n\
+         | controller | accounts | programs | verbs | scope | source |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
+    let codes =
+        |texts: &[String]| texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
+    for one in controllers() {
+        writeln!(
+            page,
+            "| {} | {} | {} | {} | {} | {} |",
+            cell(one.name()),
+            codes(one.accounts()),
+            codes(one.programs()),
+            one.verbs().join(", "),
+            one.scope(),
+            cell(one.source()),
+        )
+        .unwrap();
+    }
+    check("controllers.md", &page);
 }

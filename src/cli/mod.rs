@@ -10,8 +10,10 @@ mod config;
 mod demo;
 mod health;
 mod inventory;
+mod learned;
 mod manual;
 mod policy;
+mod readers;
 mod replay;
 mod report;
 mod rule_files;
@@ -45,6 +47,7 @@ Examples:
   pullwatch report audit-*.log.gz --format html --output report.html
                                                  report exposed credentials and registries to rotate
   pullwatch baseline audit-*.log.gz              propose exceptions for recurring reads
+  pullwatch readers list                         show who reads secrets, and how
   pullwatch rules check my-rules.yaml            check rules for errors and warnings
   pullwatch rules explain --rule 'Secrets Listed' event.json
                                                  show why a rule matches an event or not
@@ -85,6 +88,8 @@ enum Command {
     Run(run::Run),
     Report(report::Report),
     Baseline(baseline::Baseline),
+    #[command(subcommand)]
+    Readers(readers::Readers),
     #[command(subcommand)]
     Alerts(alerts::Alerts),
     #[command(subcommand)]
@@ -139,6 +144,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(run) => run.run(),
         Command::Report(report) => report.run(),
         Command::Baseline(baseline) => baseline.run(),
+        Command::Readers(readers) => readers.run(),
         Command::Alerts(alerts) => alerts.run(),
         Command::Rules(rules) => rules.run(),
         Command::Policy(policy) => policy.run(),

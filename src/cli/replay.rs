@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicU64;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::rule_files;
 use super::scan::{LogArgs, bounds, report_failure, size, worker};
+use super::{learned, rule_files};
 use crate::daemon::inventory;
 use crate::daemon::source::chunker::{Buffer, Chunk};
 use crate::daemon::source::discover;
@@ -52,6 +52,10 @@ pub struct LogInput {
     #[command(flatten)]
     log: LogArgs,
 
+    /// What to start from; set by the commands that can.
+    #[arg(skip)]
+    pub learned: Option<PathBuf>,
+
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -81,6 +85,11 @@ impl LogFacts {
 }
 
 impl LogInput {
+    /// Whether a log is named.
+    pub fn has_paths(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
     pub fn rule_files(&self) -> anyhow::Result<Vec<SourceFile>> {
         rule_files::read(&self.rules)
     }
@@ -111,7 +120,7 @@ impl LogInput {
             inventory: inventory::load(&self.inventory)?,
             ..Options::default()
         };
-        let detector = Detector::new(&rules, options);
+        let detector = learned::start(Detector::new(&rules, options), self.learned.as_deref())?;
         let (inputs, errors) = discover::inputs(&names);
         let mut facts = LogFacts {
             inputs: inputs.iter().map(Input::name).collect(),

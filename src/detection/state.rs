@@ -37,6 +37,8 @@ pub mod kind {
     /// A recurring read (`detection::history`). 16 bytes of key, about 100 of value, and up to 2 KB for daily
     /// reads.
     pub const RECURRING_READ: &str = "habit";
+    /// A decision of a person to trust a reader; the key is its user name. Written by a command, and read by the daemon.
+    pub const TRUST: &str = "trust";
     /// The effects of a pending Kafka transaction.
     pub const PREPARED: &str = "prepared";
 

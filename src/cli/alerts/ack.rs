@@ -59,7 +59,7 @@ impl Acknowledge {
 }
 
 /// The name of the current user; with sudo, the invoking user.
-fn user() -> String {
+pub fn user() -> String {
     ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
         .filter_map(|name| std::env::var(name).ok())

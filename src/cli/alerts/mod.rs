@@ -6,6 +6,8 @@ mod list;
 mod resend;
 mod show;
 
+pub(super) use ack::user;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -55,11 +57,11 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.state_dir.clone().unwrap_or_else(store::default_dir)
     }
 
-    fn reader(&self) -> anyhow::Result<Reader> {
+    pub(super) fn reader(&self) -> anyhow::Result<Reader> {
         Ok(Reader::open(&self.path())?)
     }
 }

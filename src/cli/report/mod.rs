@@ -44,8 +44,8 @@ pub struct Report {
     #[command(flatten)]
     input: LogInput,
 
-    /// Report on the alerts that `run` stored in this directory, instead of a log
-    #[arg(long, value_name = "DIR", conflicts_with = "paths")]
+    /// Without a log: report on the alerts that `run` stored in this directory. With one: start from what `run` has learned there
+    #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 
     /// Output format
@@ -90,10 +90,13 @@ impl Page {
 }
 
 impl Report {
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(mut self) -> anyhow::Result<ExitCode> {
         let page = match &self.state_dir {
-            Some(dir) => stored::read(dir, &self.input)?,
-            None => self.read_log()?,
+            Some(dir) if !self.input.has_paths() => stored::read(dir, &self.input)?,
+            dir => {
+                self.input.learned.clone_from(dir);
+                self.read_log()?
+            }
         };
         let text = match self.format {
             Format::Table => table::write(&page),

@@ -15,7 +15,7 @@ use std::time::Instant;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 
-use super::rule_files;
+use super::{learned, rule_files};
 use crate::daemon::inventory;
 use crate::daemon::source::discover;
 use crate::daemon::source::input::Input;
@@ -54,6 +54,10 @@ pub struct Scan {
     /// ones. A rotated set is read oldest first, and each file once.
     #[arg(value_name = "PATH|DIR|GLOB|-")]
     paths: Vec<OsString>,
+
+    /// Start from what `pullwatch run` has learned in this state directory: credentials, readers and who is trusted
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
 
     /// Output format of alerts
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
@@ -206,7 +210,7 @@ impl Scan {
             inventory: inventory::load(&self.inventory)?,
             ..Options::default()
         };
-        let detector = Detector::new(&loaded.rules, options);
+        let detector = learned::start(Detector::new(&loaded.rules, options), self.state_dir.as_deref())?;
 
         let mut failures: Vec<String> = errors.iter().map(ToString::to_string).collect();
         for failure in &failures {

@@ -13,7 +13,12 @@ use crate::daemon::store::{self, Batch, Undelivered};
 use crate::daemon::time::unix_nanos;
 use crate::detection::detector::{Session, evicted};
 use crate::detection::history::RecurringReads;
+use crate::detection::registry::TrustedReader;
 use crate::detection::rules::ast::RuleSet;
+use crate::detection::state::kind;
+
+/// Time between two reads of the decisions to trust readers.
+const TRUST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// State of the periodic work, and what is learned from alerts beside the session.
 #[derive(Debug, Default)]
@@ -29,6 +34,8 @@ pub(super) struct Maintenance {
     pub(super) unchecked_digests: usize,
     /// Limits the log lines about alerts that were deleted undelivered.
     undelivered_log: LogLimit,
+    /// When to read the decisions to trust readers again.
+    next_trust: Option<Instant>,
     /// Evictions of the session that the metrics already count, by kind.
     counted_evictions: BTreeMap<&'static str, u64>,
 }
@@ -37,6 +44,7 @@ impl Maintenance {
     /// A session starts with these rules and the stored reads.
     pub(super) fn begin_session(&mut self, rules: &RuleSet, reads: &[store::StateEntry]) {
         self.counted_evictions.clear();
+        self.next_trust = None;
         self.recurring_reads = RecurringReads::new(rules);
         let now = unix_nanos();
         for (key, value) in reads {
@@ -60,6 +68,23 @@ impl Maintenance {
 }
 
 impl Pipeline {
+    /// Takes over the decisions of people to trust readers, at most once a second.
+    pub(super) fn load_trusted_readers(&mut self, session: &mut Session<'_>) {
+        let now = Instant::now();
+        if self.maintenance.next_trust.is_some_and(|at| now < at) {
+            return;
+        }
+        self.maintenance.next_trust = Some(now + TRUST_INTERVAL);
+        match self.store.state(kind::TRUST) {
+            Ok(entries) => {
+                let decisions = entries.iter().filter_map(|(key, value)| TrustedReader::decode(key, value));
+                session.cluster_state_mut().readers_mut().set_trusted(decisions);
+            }
+            // Nothing is trusted that was not before.
+            Err(_) => self.handles.metrics.store_error(),
+        }
+    }
+
     /// Refreshes the gauges of learned state and of the store.
     pub(super) fn refresh_gauges(&mut self, session: &Session<'_>) -> Result<(), store::Error> {
         let metrics = &self.handles.metrics;

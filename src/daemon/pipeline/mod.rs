@@ -355,6 +355,7 @@ impl Pipeline {
         output: &mut BatchOutput,
     ) {
         let started = Instant::now();
+        self.load_trusted_readers(session);
         session.set_now(unix_nanos());
         session.set_log(&self.sources.log(source));
         let recurring_reads = &mut self.maintenance.recurring_reads;

@@ -21,6 +21,7 @@ mod open;
 mod read;
 mod retain;
 mod schema;
+mod trust;
 mod write;
 
 pub use acknowledgements::{Ack, acknowledge};
@@ -32,6 +33,7 @@ pub use limit::Undelivered;
 pub use open::{Opened, Options};
 pub use read::{Filter, IdMatch, IdPrefix, Listed, Reader, SinkStats, Stats};
 pub use retain::{Retained, Retention};
+pub use trust::set_trust;
 pub use write::{Batch, Committed, StateEntry, Store, StoreSize};
 
 pub use crate::detection::state::StateChange;

@@ -37,7 +37,7 @@ use crate::detection::engine::alert::Alert;
 use crate::detection::engine::evaluator::Evaluator;
 use crate::detection::engine::plan::Plan;
 use crate::detection::engine::prefilter::Prefilter;
-use crate::detection::registry::Inventory;
+use crate::detection::registry::{ClusterState, Inventory};
 use crate::detection::rules::Matching;
 use crate::detection::rules::ast::{Correlation, RuleSet};
 use crate::detection::shorten::Limits;
@@ -107,6 +107,8 @@ pub struct Detector {
     /// Copied into each session.
     correlator: Correlator,
     throttle: Throttle,
+    /// What each session starts from.
+    initial_state: ClusterState,
     /// Set if matches are repartitioned: the correlator of one partition, to be copied, and the correlations.
     repartitioned: Option<(Correlator, Vec<Correlation>)>,
 }
@@ -149,11 +151,19 @@ impl Detector {
             correlator,
             throttle: Throttle::new(&rules.rules),
             repartitioned,
+            initial_state: ClusterState::default(),
             scanner: BufferScanner::new(),
             plan,
             prefilter,
             options,
         }
+    }
+
+    /// Starts each session from what was learned before.
+    #[must_use]
+    pub fn starting_from(mut self, state: ClusterState) -> Self {
+        self.initial_state = state;
+        self
     }
 
     /// Whether a rule reads an event's position in the input, which requires that one session sees all input in order.

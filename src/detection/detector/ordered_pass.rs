@@ -33,7 +33,7 @@ pub struct OrderedPass<'d> {
 
 impl<'d> OrderedPass<'d> {
     pub(super) fn new(detector: &'d Detector) -> Self {
-        let mut cluster_state = ClusterState::default();
+        let mut cluster_state = detector.initial_state.clone();
         cluster_state.set_inventory(detector.options.inventory.clone());
         OrderedPass {
             detector,

@@ -177,6 +177,11 @@ impl Session<'_> {
         self.ordered.cluster_state()
     }
 
+    /// The cluster state, to set which readers are trusted.
+    pub fn cluster_state_mut(&mut self) -> &mut ClusterState {
+        &mut self.ordered.cluster_state
+    }
+
     /// See [`OrderedPass::evicted`].
     pub fn evicted(&self) -> BTreeMap<&'static str, u64> {
         self.ordered.evicted()

@@ -344,9 +344,11 @@ impl<'e> EvalContext<'_, '_, 'e> {
             Reader::NewClient => text(&assessment.new_client),
             Reader::NewCredential => list(assessment.new_credentials.clone()),
             Reader::Deviation => list(assessment.deviations()),
+            Reader::Repeats => Value::Number(assessment.repeats.into()),
             Reader::DaysSeen => Value::Number(assessment.days_seen.into()),
             Reader::Trusted => boolean(assessment.is_trusted()),
             Reader::Program => text(&assessment.program),
+            Reader::Scope => Value::Text(Cow::Owned(assessment.scope.clone().into_bytes())),
             Reader::Network => text(&assessment.network),
             Reader::Controller => assessment.controller.map_or(Value::Missing, word),
         }

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use super::{BoundedSet, Read, Reader, Times};
 use crate::detection::alert::Priority;
 use crate::detection::audit::redact;
-use crate::detection::registry::{ExposureKind, ReadScope};
+use crate::detection::registry::{ExposureKind, ReadScope, is_interactive_agent, service_account};
 
 /// Maximum number of reads that are tracked separately. Each takes a few kilobytes at worst.
 const MAX_RECURRENCES: usize = 10_000;
@@ -79,8 +79,10 @@ pub struct Refusals {
     pub anonymous: u64,
     /// A rule of priority error or higher matched.
     pub high_priority: u64,
-    /// A person listed or watched the whole cluster.
-    pub human_reads_cluster: u64,
+    /// By a person. What people do is never routine.
+    pub person: u64,
+    /// By a service account with an interactive client: an exception would fit its stolen token as well.
+    pub by_hand: u64,
     /// Verbs other than get, list and watch: patches and deletions do more than read.
     pub other_verb: u64,
     /// A name is missing, too long, or cannot be repeated exactly in a rule file.
@@ -218,9 +220,13 @@ fn refusal<'r>(read: &Read<'_>, refusals: &'r mut Refusals) -> Option<&'r mut u6
     if !matches!(read.verb.as_str(), "get" | "list" | "watch") {
         return Some(&mut refusals.other_verb);
     }
-    let is_person = !impersonated.as_deref().unwrap_or(user).starts_with("system:");
-    if is_person && read.exposure.scope == ReadScope::Cluster {
-        return Some(&mut refusals.human_reads_cluster);
+    if !impersonated.as_deref().unwrap_or(user).starts_with("system:") {
+        return Some(&mut refusals.person);
+    }
+    let is_account = service_account(user).is_some()
+        || impersonated.as_deref().is_some_and(|other| service_account(other).is_some());
+    if is_account && is_interactive_agent(read.agent.as_deref().unwrap_or_default()) {
+        return Some(&mut refusals.by_hand);
     }
     None
 }

@@ -248,7 +248,7 @@ fn reader(part: Reader, event: &HypotheticalEvent<'_>) -> AbstractValue {
         Reader::Status => AbstractValue::one_of(&["unprofiled", "new", "deviating", "mismatch"]),
         Reader::IsNew => AbstractValue::one_of(&["true", "false"]),
         Reader::Trusted => AbstractValue::text("false"),
-        Reader::DaysSeen => AbstractValue::There,
+        Reader::DaysSeen | Reader::Repeats => AbstractValue::There,
         _ => AbstractValue::Unknown,
     }
 }

@@ -275,8 +275,9 @@ impl ClusterState {
     }
 
     /// Compares a read with the profile of its identity, and learns from it.
-    pub(super) fn observe_read(&mut self, read: &Read<'_>) {
-        self.readers.observe(read);
+    pub(super) fn observe_read(&mut self, mut read: Read<'_>) {
+        read.time = read.time.map(|time| self.clock.clamp(time));
+        self.readers.observe(&read);
     }
 
     /// Returns how the read of the current event compares with the profile of its identity; none if it is no read.

@@ -227,10 +227,12 @@ pub enum Reader {
     NewClient,
     NewCredential,
     Deviation,
+    Repeats,
     DaysSeen,
     Trusted,
     Program,
     Network,
+    Scope,
     Controller,
 }
 
@@ -808,7 +810,7 @@ static REGISTRY: [Field; 25] = [
     ),
 ];
 
-static READER: [Field; 13] = [
+static READER: [Field; 15] = [
     text(
         "reader.status",
         Source::Reader(Reader::Status),
@@ -850,6 +852,11 @@ static READER: [Field; 13] = [
         "everything that is new or unexpected: program NAME, verb NAME, scope NAME, client NETWORK, credential NAME",
     ),
     number(
+        "reader.repeats",
+        Source::Reader(Reader::Repeats),
+        "number of earlier reads of the same credential, or with the same scope, by the identity on that day, at most 5",
+    ),
+    number(
         "reader.days_seen",
         Source::Reader(Reader::DaysSeen),
         "number of distinct days (UTC) on which the identity read secrets, this one included",
@@ -868,6 +875,11 @@ static READER: [Field; 13] = [
         "reader.network",
         Source::Reader(Reader::Network),
         "the network of the client: /24 for IPv4, /64 for IPv6, the address itself for loopback",
+    ),
+    text(
+        "reader.scope",
+        Source::Reader(Reader::Scope),
+        "the scope of the read: cluster, namespace:NAME, or secret:NAMESPACE for single secrets of a namespace",
     ),
     text(
         "reader.controller",

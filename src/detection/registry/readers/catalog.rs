@@ -21,11 +21,14 @@ pub struct Controller {
     name: String,
     /// Service accounts as `namespace/name`.
     accounts: Vec<String>,
-    /// Product tokens of the user agent.
+    /// Product tokens of the user agent, without regard to case; one that ends in `*` is a prefix.
     programs: Vec<String>,
     verbs: Vec<String>,
     /// The widest scope: secret, namespace or cluster.
     scope: String,
+    /// Whether its replicas run on several nodes, or its tokens are bound to no pod, so that its addresses say nothing.
+    #[serde(default)]
+    moves: bool,
     /// Where account, program and permissions are from.
     source: String,
 }
@@ -88,10 +91,24 @@ impl Controller {
         }
     }
 
+    /// Returns whether the networks of its clients say nothing.
+    pub(super) fn moves(&self) -> bool {
+        self.moves
+    }
+
+    fn runs(&self, program: &str) -> bool {
+        self.programs.iter().any(|known| match known.strip_suffix('*') {
+            Some(prefix) => {
+                program.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            }
+            None => program.eq_ignore_ascii_case(known),
+        })
+    }
+
     /// Returns what in a read differs from the expected behavior, each with the name of its aspect.
     pub(super) fn mismatches(&self, read: &Read<'_>) -> Vec<String> {
         let mut all = Vec::new();
-        if !read.program.as_ref().is_some_and(|program| self.programs.contains(program)) {
+        if !read.program.as_ref().is_some_and(|program| self.runs(program)) {
             all.push(format!("program {}", read.program.as_deref().unwrap_or("(not a product token)")));
         }
         if !self.verbs.contains(&read.verb) {

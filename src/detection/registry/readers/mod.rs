@@ -13,9 +13,12 @@ mod read;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod trust;
 
 pub use catalog::{Controller, all as controllers};
 pub use profile::Profile;
-pub(crate) use profiles::Assessment;
-pub use profiles::{ReaderProfiles, TrustedReader};
+pub use profiles::ReaderProfiles;
+pub(crate) use profiles::{Assessment, is_interactive_agent};
 pub(super) use read::Read;
+pub(crate) use read::service_account;
+pub use trust::TrustedReader;

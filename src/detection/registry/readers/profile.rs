@@ -32,14 +32,37 @@ pub(super) struct Seen {
     /// The last day on which a read with this value handed over a credential.
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     pub exposed: Option<i64>,
+    /// Number of reads with this value that handed over a credential on that day, at most [`MAX_REPEATS`].
+    #[serde(rename = "c", default, skip_serializing_if = "is_zero")]
+    pub repeats: u8,
     /// Whether it becomes no routine by itself: a person has to decide.
     #[serde(rename = "x", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_barred: bool,
 }
 
+/// Whether a number of days, up to the last one, is enough without a day.
+fn has_days_before(days: u16, last: Option<i64>, day: Option<i64>) -> bool {
+    let includes_day = day.is_some() && last == day;
+    days.saturating_sub(u16::from(includes_day)) >= ROUTINE_DAYS
+}
+
+/// Repeats of a read on one day that are told apart.
+pub(super) const MAX_REPEATS: u8 = 5;
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // The signature that serde asks for.
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
 impl Seen {
+    /// Whether it was seen on enough days.
     pub fn is_routine(self) -> bool {
         self.days >= ROUTINE_DAYS && !self.is_barred
+    }
+
+    /// Whether it was seen on enough days before this one.
+    fn was_routine_before(self, day: Option<i64>) -> bool {
+        self.is_routine() && has_days_before(self.days, Some(self.last), day)
     }
 }
 
@@ -53,8 +76,9 @@ impl Facet {
         self.0.get(value).copied()
     }
 
-    pub fn is_routine(&self, value: &str) -> bool {
-        self.get(value).is_some_and(Seen::is_routine)
+    /// Returns whether a value was seen on enough days before this one.
+    pub fn was_routine_before(&self, value: &str, day: Option<i64>) -> bool {
+        self.get(value).is_some_and(|seen| seen.was_routine_before(day))
     }
 
     /// Returns whether a value was seen and may become routine.
@@ -80,6 +104,11 @@ impl Facet {
         self.get(value).is_some_and(|seen| seen.exposed == Some(day))
     }
 
+    /// Returns the number of reads with this value that handed over a credential on a day.
+    pub fn repeats_on(&self, value: &str, day: i64) -> u8 {
+        self.get(value).filter(|seen| seen.exposed == Some(day)).map_or(0, |seen| seen.repeats)
+    }
+
     /// Adds a value that was seen on a day. Returns whether this is worth storing.
     pub fn learn(&mut self, value: &str, day: Option<i64>, exposes: bool, is_barred: bool) -> bool {
         if value.len() > MAX_VALUE_BYTES || !self.make_room(value) {
@@ -96,6 +125,10 @@ impl Facet {
             }
             if exposes && seen.exposed.is_none_or(|last| day > last) {
                 seen.exposed = Some(day);
+                seen.repeats = 0;
+            }
+            if exposes && seen.exposed == Some(day) {
+                seen.repeats = MAX_REPEATS.min(seen.repeats + 1);
             }
         }
         is_new || *seen != before
@@ -165,6 +198,11 @@ impl Profile {
     /// Whether what it does may be routine.
     pub(super) fn is_established(&self) -> bool {
         self.days >= ROUTINE_DAYS
+    }
+
+    /// Whether what it does on a day may be routine.
+    pub(super) fn was_established_before(&self, day: Option<i64>) -> bool {
+        has_days_before(self.days, self.last_day, day)
     }
 
     pub(super) fn is_valid(&self) -> bool {

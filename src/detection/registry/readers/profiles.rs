@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::catalog;
 use super::profile::{LastDeviation, Profile};
 use super::read::{Breadth, Read, service_account};
+use super::trust::TrustedReader;
 use crate::detection::lru::LruMap;
 use crate::detection::registry::eviction::{Standing, make_room};
 use crate::detection::state::{StateChange, kind};
@@ -47,7 +48,15 @@ const INTERACTIVE_PROGRAMS: [&str; 22] = [
 ];
 
 fn is_interactive(program: &str) -> bool {
-    program.starts_with("kubectl-") || INTERACTIVE_PROGRAMS.contains(&program)
+    program.is_empty()
+        || program == "(none)"
+        || program.starts_with("kubectl-")
+        || INTERACTIVE_PROGRAMS.contains(&program)
+}
+
+/// Returns whether a user agent is that of a client that people or scripts use, or none at all.
+pub(crate) fn is_interactive_agent(agent: &str) -> bool {
+    is_interactive(agent.split(['/', ' ', '\t']).next().unwrap_or_default())
 }
 
 /// How a read compares with what is known of its identity.
@@ -100,12 +109,17 @@ pub(crate) struct Assessment {
     pub new_program: Option<String>,
     pub new_client: Option<String>,
     pub new_credentials: Vec<String>,
+    /// Number of earlier reads of the same on that day, at most [`MAX_REPEATS`](super::profile::MAX_REPEATS).
+    pub repeats: u8,
     /// Number of distinct days with reads, the day of this one included.
     pub days_seen: u16,
     pub program: Option<String>,
     pub network: Option<String>,
+    pub scope: String,
     /// The platform controller that the account belongs to.
     pub controller: Option<&'static str>,
+    /// Whether a person decided that what it does is not routine.
+    pub is_distrusted: bool,
     /// What differs from the controller's expected behavior.
     pub mismatches: Vec<String>,
 }
@@ -121,50 +135,21 @@ impl Assessment {
         let one =
             |aspect: &str, value: &Option<String>| value.as_ref().map(|value| format!("{aspect} {value}"));
         let mut all = self.mismatches.clone();
-        let new = [
-            one("program", &self.new_program),
-            one("verb", &self.new_verb),
-            one("scope", &self.new_scope),
-            one("client", &self.new_client),
-        ];
-        all.extend(
-            new.into_iter()
-                .flatten()
-                .chain(self.new_credentials.iter().map(|name| format!("credential {name}"))),
-        );
-        all.dedup();
+        if self.is_distrusted {
+            all.push("reader distrusted".to_owned());
+        }
+        all.extend(one("client", &self.new_client));
+        // Of a controller only what it does not do is unexpected.
+        if self.controller.is_none() {
+            let new = [
+                one("program", &self.new_program),
+                one("verb", &self.new_verb),
+                one("scope", &self.new_scope),
+            ];
+            let credentials = self.new_credentials.iter().map(|name| format!("credential {name}"));
+            all.extend(new.into_iter().flatten().chain(credentials));
+        }
         all
-    }
-}
-
-/// A decision of a person to trust an identity with what it did until then.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TrustedReader {
-    /// Verbs, scopes, programs and client networks; a list without values trusts none.
-    pub verbs: Vec<String>,
-    pub scopes: Vec<String>,
-    pub programs: Vec<String>,
-    pub clients: Vec<String>,
-}
-
-impl TrustedReader {
-    /// Trusts what a profile contains.
-    pub fn of(profile: &Profile) -> Self {
-        let [verbs, scopes, programs, clients, _] = profile
-            .facets()
-            .map(|(_, values)| values.into_iter().map(|(value, ..)| value.to_owned()).collect());
-        TrustedReader { verbs, scopes, programs, clients }
-    }
-
-    fn covers(&self, read: &Read<'_>, is_explained: bool) -> bool {
-        let has = |list: &[String], value: Option<&str>| {
-            value.is_some_and(|value| list.iter().any(|one| one == value))
-        };
-        has(&self.verbs, Some(&read.verb))
-            && (has(&self.scopes, Some(&read.scope))
-                || read.breadth < Breadth::Cluster && has(&self.scopes, Some("cluster")))
-            && has(&self.programs, read.program.as_deref())
-            && (is_explained || has(&self.clients, read.network.as_deref()))
     }
 }
 
@@ -283,17 +268,18 @@ fn assess(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Rea
     let blank = Profile::default();
     let is_new = profile.is_none_or(|profile| profile.reads == 0);
     let profile = profile.unwrap_or(&blank);
-    let is_established = profile.is_established();
+    let is_established = profile.was_established_before(read.day());
     let (is_moved, is_explained) = client(profile, read, is_established);
     let mut assessment = Assessment { is_new, ..Assessment::default() };
     assessment.program.clone_from(&read.program);
     assessment.network.clone_from(&read.network);
+    assessment.scope.clone_from(&read.scope);
     assessment.days_seen = match read.day() {
         Some(day) if profile.last_day.is_none_or(|last| day > last) => profile.days.saturating_add(1),
         _ => profile.days.max(1),
     };
     let is_known = |facet: &super::profile::Facet, value: &str| {
-        if is_established { facet.is_routine(value) } else { facet.is_known(value) }
+        if is_established { facet.was_routine_before(value, read.day()) } else { facet.is_known(value) }
     };
     if !is_new {
         let known_verb = if is_bulk(&read.verb) {
@@ -311,11 +297,17 @@ fn assess(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Rea
         assessment.new_client = is_moved.then(|| client_name(profile, read));
     }
     // Who reads many credentials by name in a namespace reads further ones there.
-    let reads_many =
-        is_established && profile.credentials.is_full() && profile.scopes.is_routine(&read.scope);
+    let reads_many = is_established
+        && profile.credentials.is_full()
+        && profile.scopes.was_routine_before(&read.scope, read.day());
     if !reads_many {
         let new = read.credentials.iter().filter(|name| !is_known(&profile.credentials, name));
         assessment.new_credentials = new.cloned().collect();
+    }
+    if let Some(day) = read.day() {
+        let of = |name: &String| profile.credentials.repeats_on(name, day);
+        let by_name = read.credentials.iter().map(of).min();
+        assessment.repeats = by_name.unwrap_or_else(|| profile.scopes.repeats_on(&read.scope, day));
     }
     if read.impersonated.is_none()
         && let Some(controller) = catalog::find(&read.user)
@@ -325,7 +317,12 @@ fn assess(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Rea
             assessment.mismatches.push("user is not a service account".to_owned());
         }
         assessment.mismatches.extend(controller.mismatches(read));
+        if controller.moves() {
+            assessment.new_client = None;
+        }
     }
+    assessment.is_distrusted =
+        read.is_service_account && trusted.is_some_and(|trusted| trusted.is_distrusted);
     assessment.status = status(profile, trusted, read, &assessment, is_explained);
     assessment
 }
@@ -334,7 +331,7 @@ fn assess(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Rea
 fn client(profile: &Profile, read: &Read<'_>, is_established: bool) -> (bool, bool) {
     let Some(network) = &read.network else { return (true, false) };
     let is_known = if is_established {
-        profile.networks.is_routine(network)
+        profile.networks.was_routine_before(network, read.day())
     } else {
         profile.networks.is_known(network)
     };
@@ -371,6 +368,9 @@ fn status(
     if read.is_service_account && trusted.is_some_and(|trusted| trusted.covers(read, is_explained)) {
         return Status::Trusted;
     }
+    if assessment.is_distrusted {
+        return Status::Deviating;
+    }
     if assessment.controller.is_some() {
         let is_expected = assessment.mismatches.is_empty() && assessment.new_client.is_none();
         return if is_expected { Status::Routine } else { Status::Mismatch };
@@ -391,7 +391,7 @@ fn status(
         && assessment.new_program.is_none()
         && assessment.new_client.is_none()
         && assessment.new_credentials.is_empty();
-    if profile.is_established() {
+    if profile.was_established_before(read.day()) {
         return if is_same { Status::Routine } else { Status::Deviating };
     }
     let is_repeated = read.day().is_some_and(|day| was_reported(profile, read, assessment, day, is_script));
@@ -502,7 +502,7 @@ fn learn(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) -> boo
 fn is_foreign(profile: &Profile, read: &Read<'_>) -> bool {
     let Some(program) = &read.program else { return true };
     let has_others = profile.programs.iter().any(|(known, seen)| !seen.is_barred && !is_interactive(known));
-    profile.is_established() || is_interactive(program) && has_others
+    profile.was_established_before(read.day()) || is_interactive(program) && has_others
 }
 
 fn is_barred(profile: &Profile, read: &Read<'_>) -> bool {

@@ -112,7 +112,7 @@ impl<'x> Read<'x> {
 }
 
 /// Namespace and name of a service account, from its user name.
-pub(super) fn service_account(user: &str) -> Option<(&str, &str)> {
+pub(crate) fn service_account(user: &str) -> Option<(&str, &str)> {
     let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
     let is_name = |text: &str| !text.is_empty() && !text.contains([':', '/', '\n']);
     (is_name(namespace) && is_name(name)).then_some((namespace, name))

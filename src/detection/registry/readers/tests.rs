@@ -160,7 +160,7 @@ fn another_program_never_becomes_routine_by_itself_nor_teaches_anything() {
     // With the program forged in the end, scope and address are still new.
     let forged = Step { agent: OPERATOR.agent, ..stolen };
     assert_eq!(cluster.at("2026-11-29T10", &forged), Status::Deviating);
-    assert_eq!(cluster.deviations(), ["scope cluster", "client 192.0.2.0/24"]);
+    assert_eq!(cluster.deviations(), ["client 192.0.2.0/24", "scope cluster"]);
     // Nor does an interactive program that comes along from the first day on.
     let mut cluster = Cluster::new();
     for day in 1..=20 {
