@@ -99,15 +99,23 @@ impl Health {
         Ok(ExitCode::from(code))
     }
 
-    /// The server's settings in the configuration file, or the defaults.
+    /// The server's settings in the configuration file, or the defaults; the environment's address takes precedence, as for `run`.
     fn server(&self) -> anyhow::Result<Server> {
-        let Some(path) = &self.config else { return Ok(Server::default()) };
-        let (Some(config), _) = super::config::read(path)? else {
-            bail!("{} cannot be used", path.display())
+        let mut server = match &self.config {
+            None => Server::default(),
+            Some(path) => {
+                let (Some(config), _) = super::config::read(path)? else {
+                    bail!("{} cannot be used", path.display())
+                };
+                config.server.with_context(|| {
+                    format!("{} disables the HTTP server (`server: false`)", path.display())
+                })?
+            }
         };
-        config
-            .server
-            .with_context(|| format!("{} disables the HTTP server (`server: false`)", path.display()))
+        if let Some(listen) = listen_of_environment()? {
+            server.listen = listen;
+        }
+        Ok(server)
     }
 }
 

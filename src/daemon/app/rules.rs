@@ -56,6 +56,7 @@ impl RuleLoader {
             limits: config.limits,
             hostname,
             labels: config.labels.clone(),
+            repeats_fields: true,
             repartition: kafka::repartition_settings(config),
             inventory: inventory::load_with_imported(&config.inventory, state_dir)?,
             ..Options::default()

@@ -71,6 +71,9 @@ pub struct Options {
     /// Static labels that all alerts carry, as names and values. The names must not be in
     /// [`RESERVED_MEMBERS`](crate::detection::alert::RESERVED_MEMBERS).
     pub labels: Vec<(String, String)>,
+    /// Whether `output_fields` repeats the fields that every alert has at its top level, for receivers that drop members that they do
+    /// not know. Otherwise `output_fields` holds what the rule's output names, as in the reference engine.
+    pub repeats_fields: bool,
     /// Limits of what alerts show.
     pub limits: Limits,
     /// What is declared of the cluster.
@@ -90,6 +93,7 @@ impl Default for Options {
             repartition: None,
             redaction_key: RedactionKey::default(),
             labels: Vec::new(),
+            repeats_fields: false,
             limits: Limits::default(),
             inventory: Arc::default(),
         }
@@ -119,6 +123,7 @@ impl Detector {
         let mut plan = Plan::new(rules, options.minimum);
         plan.redaction_key = options.redaction_key.clone();
         plan.labels.clone_from(&options.labels);
+        plan.repeats_fields = options.repeats_fields;
         plan.limits = options.limits;
         let has_range = options.since.is_some() || options.until.is_some();
         // Counting the events of a time range takes the time of each, so lines cannot be skipped by the prefilter.

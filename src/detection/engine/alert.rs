@@ -28,6 +28,8 @@ pub struct Alert<'a> {
     hostname: &'a str,
     /// Static labels.
     labels: &'a [(String, String)],
+    /// Whether `output_fields` repeats the fields that every alert has.
+    repeats_fields: bool,
     fields: Vec<Redacted<'a>>,
     /// The formatted output, without time and priority.
     message: Vec<u8>,
@@ -73,7 +75,18 @@ impl<'a> Alert<'a> {
             }
         }
         let labels = &eval.plan.labels;
-        Alert { rule, context, hostname, labels, fields, message, window: eval.window.clone(), throttled: 0 }
+        let repeats_fields = eval.plan.repeats_fields;
+        Alert {
+            rule,
+            context,
+            hostname,
+            labels,
+            repeats_fields,
+            fields,
+            message,
+            window: eval.window.clone(),
+            throttled: 0,
+        }
     }
 
     /// Adds the number of alerts of the rule that were throttled before this one.
@@ -315,7 +328,11 @@ impl<'a> Alert<'a> {
                 }
             }
         }
-        self.write_scalars(out, |name| self.rule.output_fields.iter().any(|field| *field.spelling == *name));
+        if self.repeats_fields {
+            self.write_scalars(out, |name| {
+                self.rule.output_fields.iter().any(|field| *field.spelling == *name)
+            });
+        }
         out.push(b'}');
     }
 }

@@ -182,6 +182,8 @@ pub struct Plan {
     pub redaction_key: RedactionKey,
     /// Static labels of all alerts, as names and values.
     pub labels: Vec<(String, String)>,
+    /// Whether `output_fields` repeats the fields that every alert has.
+    pub repeats_fields: bool,
     /// Limits of what alerts show.
     pub limits: Limits,
     /// Version of the rule set.
