@@ -92,8 +92,8 @@ fn fields_page_is_current() {
 #[test]
 fn metrics_page_is_current() {
     let mut page = String::from(
-        "# Metrics\n\nServed at `/metrics` in the Prometheus text format. Alerting rules are in `samples/compose/alerts.yml`, a dashboard in \
-         `samples/compose/grafana`.\n\n| metric | type | labels | description |\n| --- | --- | --- | --- |\n",
+        "# Metrics\n\nServed at `/metrics` in the Prometheus text format. Alerting rules are in `samples/compose/alerts.yml`, dashboards in \
+         `samples/grafana/dashboards`.\n\n| metric | type | labels | description |\n| --- | --- | --- | --- |\n",
     );
     for metric in TABLE {
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();

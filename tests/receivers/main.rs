@@ -6,5 +6,6 @@
 mod alertmanager;
 #[path = "../common/mod.rs"]
 mod common;
+mod grafana;
 mod loki;
 mod rig;

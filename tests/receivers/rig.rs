@@ -126,10 +126,26 @@ pub struct Daemon {
 impl Daemon {
     /// Writes the configuration: these sinks, and further keys.
     pub fn start(sinks: &str, more: &str) -> Daemon {
+        Self::start_with(common::RULE, sinks, more)
+    }
+
+    /// With the rules that the binary contains.
+    pub fn with_built_in_rules(sinks: &str, more: &str) -> Daemon {
+        let mut daemon = Self::start_with(common::RULE, sinks, more);
+        daemon.kill();
+        let config = daemon.dir.path().join("pullwatch.yaml");
+        let text = fs::read_to_string(&config).unwrap();
+        let rules = format!("{}/rules.yaml", daemon.dir.path().display());
+        fs::write(&config, text.replace(&rules, "builtin")).unwrap();
+        daemon.restart();
+        daemon
+    }
+
+    fn start_with(rules: &str, sinks: &str, more: &str) -> Daemon {
         let dir = tempfile::tempdir().unwrap();
         let address = format!("127.0.0.1:{}", free_port());
         let path = dir.path().display();
-        fs::write(dir.path().join("rules.yaml"), common::RULE).unwrap();
+        fs::write(dir.path().join("rules.yaml"), rules).unwrap();
         fs::write(dir.path().join("audit.log"), "").unwrap();
         fs::write(
             dir.path().join("pullwatch.yaml"),
