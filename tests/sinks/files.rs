@@ -8,7 +8,10 @@ use pullwatch::daemon::sink::{File, Format, Kind};
 use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, wait_until};
 
 fn start(path: &Path, format: Format, memory: &Memory) -> Rig {
-    Rig::start(config(Kind::File(File { path: path.to_owned(), format, sync: true })), memory)
+    Rig::start(
+        config(Kind::File(File { path: path.to_owned(), format, sync: true, ..File::default() })),
+        memory,
+    )
 }
 
 fn lines(path: &Path) -> Vec<String> {

@@ -6,6 +6,7 @@ mod delivery;
 mod files;
 mod http;
 mod loki;
+mod receivers;
 mod rig;
 mod server;
 mod sizes;

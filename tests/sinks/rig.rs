@@ -111,6 +111,7 @@ pub fn config(kind: Kind) -> SinkConfig {
             max: Duration::from_millis(20),
             max_retry_after: Duration::from_millis(30),
             max_age: None,
+            ..Retry::default()
         },
         timeout: Duration::from_secs(20),
         grace: Duration::from_secs(20),

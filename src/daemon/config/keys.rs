@@ -61,6 +61,11 @@ pub const SECTIONS: &[&Section] = &[
     &STDOUT_SINK,
     &FILE_SINK,
     &HTTP_SINK,
+    &HTTP_REQUEST,
+    &TEMPLATE,
+    &ELASTICSEARCH_SINK,
+    &SPLUNK_SINK,
+    &OTLP_SINK,
     &HTTP_CLIENT,
     &BASIC_AUTH,
     &BATCH,
@@ -319,7 +324,7 @@ pub(crate) const SINK: Section = Section {
     keys: &[
         key(
             "type",
-            "`stdout`, `file`, `http`, `kafka`, `syslog`, `alertmanager` or `loki`",
+            "`stdout`, `file`, `http`, `elasticsearch`, `splunk_hec`, `otlp`, `kafka`, `syslog`, `alertmanager` or `loki`",
             "",
             "Type of the sink. Required.",
         ),
@@ -403,7 +408,7 @@ pub(crate) const STDOUT_SINK: Section = Section {
     description: "Standard output.",
     keys: &[key(
         "format",
-        "`auto`, `falco`, `cef` or `text`",
+        "`auto`, `falco`, `ecs`, `ocsf`, `cef` or `text`",
         "auto",
         "Output format; `auto` is text on a terminal, otherwise `falco`.",
     )],
@@ -416,9 +421,9 @@ pub(crate) const FILE_SINK: Section = Section {
     description: "A file, reopened after rotation and on SIGHUP.",
     keys: &[
         key("path", "path", "", "File to append to. Required."),
-        key("format", "`falco`, `cef` or `text`", "falco", "Output format."),
+        key("format", "`falco`, `ecs`, `ocsf`, `cef` or `text`", "falco", "Output format."),
         key("sync", "boolean", "false", "Sync the file to disk before alerts count as delivered."),
-        key("mode", "octal digits", "0600", "Permissions of the file when it is created."),
+        key("mode", "octal digits", "", "Permissions of the file when it is created. Default: `0600`."),
         key(
             "group",
             "name or number",
@@ -434,16 +439,49 @@ pub(crate) const HTTP_SINK: Section = Section {
     name: "an http sink",
     description: "An HTTP receiver of POST requests. Redirects are not followed.",
     keys: &[
-        key("url", "URL", "", "URL of the receiver. Required, or `url_file`."),
-        key("url_file", "path", "", "File with the URL, if it contains a token."),
         key(
             "body",
-            "`alert`, `array` or `lines`",
+            "`alert`, `array`, `lines`, or a mapping with `template`",
             "alert",
-            "Request body: one alert, a JSON array, or one JSON object per line.",
+            "Request body: one alert, a JSON array, one JSON object per line, or a template for one alert, see `body`.",
         ),
-        key("format", "`falco`, `cef` or `text`", "falco", "Format of the alerts in it."),
-        key("batch", "mapping", "", "Maximum batch of `array` and `lines`, see `batch`."),
+        key("format", "`falco`, `ecs`, `ocsf`, `cef` or `text`", "falco", "Format of the alerts in it."),
+    ],
+    includes: &[&SINK, &HTTP_REQUEST, &HTTP_CLIENT],
+};
+
+pub(crate) const TEMPLATE: Section = Section {
+    path: "sinks[].body",
+    name: "`body`",
+    description: "A JSON template. `%name` and `%{name:LIMIT}` in its strings are replaced by values of the alert: `rule`, `priority`, `message`, `actor`, \
+                  `target`, `credential`, `registry_host`, `namespace`, `exposure`, `verb`, `cluster`, `time`, `id`, `fingerprint`, any member \
+                  (`event.userAgent`, `registry.hosts`) or output field (`ka.target.name`); `%%` is a percent sign.",
+    keys: &[
+        key(
+            "template",
+            "JSON, or `slack`, `teams`, `pagerduty`, `opsgenie` or `discord`",
+            "",
+            "The template, or the name of the one for a service. Required.",
+        ),
+        key(
+            "values",
+            "mapping",
+            "{}",
+            "Further names and their values, such as the `routing_key` of PagerDuty.",
+        ),
+        key("value_files", "mapping", "{}", "Further names whose values are read from files."),
+    ],
+    includes: &[],
+};
+
+pub(crate) const HTTP_REQUEST: Section = Section {
+    path: "sinks[] with type: http, elasticsearch, splunk_hec or otlp",
+    name: "a sink over HTTP",
+    description: "Requests with several alerts.",
+    keys: &[
+        key("url", "URL", "", "URL of the receiver. Required, or `url_file`."),
+        key("url_file", "path", "", "File with the URL, if it contains a token."),
+        key("batch", "mapping", "", "Maximum batch of requests with several alerts, see `batch`."),
         key("gzip", "boolean", "false", "Compress request bodies."),
         key(
             "retry_statuses",
@@ -452,7 +490,37 @@ pub(crate) const HTTP_SINK: Section = Section {
             "Status codes to retry, in addition to 408, 425, 429 and 5xx.",
         ),
     ],
-    includes: &[&SINK, &HTTP_CLIENT],
+    includes: &[],
+};
+
+pub(crate) const ELASTICSEARCH_SINK: Section = Section {
+    path: "sinks[] with type: elasticsearch",
+    name: "an elasticsearch sink",
+    description: "Elasticsearch or OpenSearch: bulk requests that create documents whose id is the alert's id. A repeat is no second document.",
+    keys: &[
+        key("data_stream", "string", "logs-pullwatch.alert-default", "Data stream or index."),
+        key("format", "`falco`, `ecs`, `ocsf`, `cef` or `text`", "ecs", "Format of the documents."),
+        key("api_key", "string", "", "API key, as Elasticsearch encodes it; or `api_key_file`."),
+        key("api_key_file", "path", "", "File with the API key."),
+    ],
+    includes: &[&SINK, &HTTP_REQUEST, &HTTP_CLIENT],
+};
+
+pub(crate) const SPLUNK_SINK: Section = Section {
+    path: "sinks[] with type: splunk_hec",
+    name: "a splunk_hec sink",
+    description: "Splunk's HTTP Event Collector.",
+    keys: &[
+        key("token", "string", "", "Token of the collector. Required, or `token_file`."),
+        key("token_file", "path", "", "File with the token."),
+        key("index", "string", "", "Index. Default: that of the token."),
+        key("source", "string", "pullwatch", "Source of the events."),
+        key("sourcetype", "string", "pullwatch:alert", "Source type of the events."),
+        key("host", "string", "", "Host of the events. Default: the host name of the machine."),
+        key("ack", "boolean", "false", "Wait for acknowledgements of the indexer (`useACK` of the token)."),
+        key("format", "`falco`, `ecs`, `ocsf`, `cef` or `text`", "falco", "Format of the events."),
+    ],
+    includes: &[&SINK, &HTTP_REQUEST, &HTTP_CLIENT],
 };
 
 pub(crate) const HTTP_CLIENT: Section = Section {
@@ -528,10 +596,23 @@ pub(crate) const LOKI_SINK: Section = Section {
         key("url_file", "path", "", "File with the URL, if it contains a token."),
         key("tenant", "string", "", "Tenant (`X-Scope-OrgID`)."),
         key("job", "string", "pullwatch", "Label `job`."),
-        key("format", "`text`, `falco` or `cef`", "text", "Format of lines; `json` means `falco`."),
+        key(
+            "format",
+            "`text`, `falco`, `ecs`, `ocsf` or `cef`",
+            "text",
+            "Format of lines; `json` means `falco`.",
+        ),
         key("gzip", "boolean", "true", "Compress request bodies."),
     ],
     includes: &[&SINK, &HTTP_CLIENT],
+};
+
+pub(crate) const OTLP_SINK: Section = Section {
+    path: "sinks[] with type: otlp",
+    name: "an otlp sink",
+    description: "Logs of the OpenTelemetry protocol over HTTP, as protobuf: collectors and most vendors.",
+    keys: &[],
+    includes: &[&SINK, &HTTP_REQUEST, &HTTP_CLIENT],
 };
 
 pub(crate) const BATCH: Section = Section {
@@ -568,7 +649,7 @@ pub(crate) const KAFKA_SINK: Section = Section {
             "lz4",
             "Compression of record batches.",
         ),
-        key("format", "`falco`, `cef` or `text`", "falco", "Format of records."),
+        key("format", "`falco`, `ecs`, `ocsf`, `cef` or `text`", "falco", "Format of records."),
     ],
     includes: &[&SINK, &KAFKA_CLUSTER],
 };
@@ -588,7 +669,7 @@ pub(crate) const SYSLOG_SINK: Section = Section {
         key("facility", "facility of RFC 5424", "authpriv", "Facility."),
         key("app_name", "string", "pullwatch", "APP-NAME."),
         key("hostname", "string", "", "HOSTNAME. Default: the host name of the machine."),
-        key("format", "`falco`, `cef` or `text`", "falco", "Format of messages."),
+        key("format", "`falco`, `ecs`, `ocsf`, `cef` or `text`", "falco", "Format of messages."),
         key(
             "structured_data",
             "SD-ID or `false`",
@@ -724,6 +805,10 @@ mod tests {
                     "sinks: [{{type: http, url: 'https://a', basic_auth: {{username: u, password: p, {entry}}}}}]"
                 )
             }
+            "sinks[].body" => {
+                format!("sinks: [{{type: http, url: 'http://a', body: {{template: slack, {entry}}}}}]")
+            }
+            "sinks[] with type: http, elasticsearch, splunk_hec or otlp" => sink("http, url: 'http://a'"),
             "sinks[].tls" => format!("sinks: [{{type: http, url: 'https://a', tls: {{{entry}}}}}]"),
             "server" | "store" | "metrics" => format!("{}: {{{entry}}}", section.path),
             "server.tls and sources[].tls" => format!("server: {{tls: {{certificate: c, key: k, {entry}}}}}"),
@@ -731,7 +816,10 @@ mod tests {
                 ("sources[]", "kafka") => source(kafka),
                 ("sources[]", kind) => source(kind),
                 (_, "file") => sink("file, path: /a"),
-                (_, kind @ ("http" | "loki")) => sink(&format!("{kind}, url: 'http://a'")),
+                (_, kind @ ("http" | "loki" | "elasticsearch" | "otlp")) => {
+                    sink(&format!("{kind}, url: 'http://a'"))
+                }
+                (_, "splunk_hec") => sink("splunk_hec, url: 'http://a', token: t"),
                 (_, "alertmanager") => sink("alertmanager, urls: ['http://a']"),
                 (_, "kafka") => sink("kafka, brokers: 'a:1', topic: t"),
                 (_, kind) => sink(kind),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::format::template::Template;
 use crate::daemon::kafka::Cluster;
 pub use crate::daemon::secret::Secret;
 use crate::detection::alert::Priority;
@@ -83,13 +84,17 @@ pub enum Format {
     Text,
     /// ArcSight's Common Event Format, version 0.
     Cef,
+    /// Elastic Common Schema, version 8.
+    Ecs,
+    /// Detection Finding of the Open Cybersecurity Schema Framework.
+    Ocsf,
 }
 
 impl Format {
     /// The media type of a message.
     pub fn content_type(self) -> &'static str {
         match self {
-            Format::Auto | Format::Falco => "application/json",
+            Format::Auto | Format::Falco | Format::Ecs | Format::Ocsf => "application/json",
             Format::Text | Format::Cef => "text/plain",
         }
     }
@@ -232,7 +237,7 @@ impl Default for Loki {
 }
 
 /// Content of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Body {
     /// One alert (`application/json`), as falcosidekick expects it.
     #[default]
@@ -251,6 +256,55 @@ pub enum Body {
         /// Maximum size in bytes before compression; a single alert may exceed it.
         bytes: usize,
     },
+    /// One alert in a template.
+    Template(Box<Template>),
+    /// A bulk request of Elasticsearch and OpenSearch.
+    Bulk {
+        /// Name of the data stream or index.
+        data_stream: String,
+        /// As above.
+        alerts: usize,
+        /// As above.
+        bytes: usize,
+    },
+    /// Events for Splunk's HTTP Event Collector.
+    Splunk {
+        /// Name of the index; the token's default if `None`.
+        index: Option<String>,
+        /// Source of the events.
+        source: String,
+        /// Source type of the events.
+        sourcetype: String,
+        /// Host of the events; the host name of the machine if `None`.
+        host: Option<String>,
+        /// Wait for acknowledgements of the indexer.
+        ack: bool,
+        /// As above.
+        alerts: usize,
+        /// As above.
+        bytes: usize,
+    },
+    /// Log records of the OpenTelemetry protocol.
+    Otlp {
+        /// As above.
+        alerts: usize,
+        /// As above.
+        bytes: usize,
+    },
+}
+
+impl Body {
+    /// Maximum number of alerts, and maximum size in bytes.
+    pub fn batch(&self) -> (usize, usize) {
+        match self {
+            Body::Alert | Body::Template(_) => (1, usize::MAX),
+            Body::Array { alerts, bytes }
+            | Body::Lines { alerts, bytes }
+            | Body::Bulk { alerts, bytes, .. }
+            | Body::Splunk { alerts, bytes, .. }
+            | Body::Otlp { alerts, bytes } => (*alerts, *bytes),
+        }
+    }
 }
 
 /// TLS settings of a client. The server's certificate is always verified.

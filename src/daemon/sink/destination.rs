@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _};
 
 use super::alertmanager::{self, AlertmanagerSink};
-use super::config::{Body, Format, Http, Kind, SinkConfig};
+use super::config::{Format, Kind, SinkConfig};
 use super::error::SettingsError;
 use super::failure::Failure;
 use super::file::FileSink;
@@ -97,10 +97,7 @@ impl Destination {
 /// Maximum number of alerts in one delivery.
 pub(crate) fn max_batch_len(kind: &Kind) -> usize {
     match kind {
-        Kind::Http(Http { body: Body::Alert, .. }) => 1,
-        Kind::Http(Http { body: Body::Array { alerts, .. } | Body::Lines { alerts, .. }, .. }) => {
-            (*alerts).max(1)
-        }
+        Kind::Http(http) => http.body.batch().0.max(1),
         Kind::Alertmanager(_) => alertmanager::MAX_ALERTS,
         Kind::Loki(_) => loki::MAX_ALERTS,
         Kind::Stdout(_) | Kind::File(_) | Kind::Syslog(_) | Kind::Kafka(_) => 256,

@@ -128,12 +128,7 @@ impl OpenFile {
         let file = match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // Nobody else can open it before its group and mode are set.
-                let file = match options.create_new(true).mode(0o600).open(path) {
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                        return OpenFile::new(path, creation);
-                    }
-                    file => file?,
-                };
+                let file = options.create(true).mode(0o600).open(path)?;
                 if creation.group.is_some() {
                     std::os::unix::fs::fchown(&file, None, creation.group)?;
                 }

@@ -14,7 +14,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 use super::config::{Body, Http};
 use super::error::{SettingsError, TlsError};
 use super::failure::{Failure, Reason, Remedy};
-use super::format;
+use super::http_body::{self, Encoded};
 use super::output::Shape;
 use super::tls::{Tls, explained};
 use crate::detection::alert::StoredAlert;
@@ -31,10 +31,17 @@ const MAX_TOKEN_BYTES: u64 = 64 << 10;
 /// A message is not shortened below this length, in bytes, whatever the receiver says.
 const MIN_MESSAGE_BYTES: usize = 512;
 
+/// Maximum size of a response whose content says what happened to each alert.
+const MAX_RESULT_BYTES: usize = 8 << 20;
+
+/// Time between two queries for an acknowledgement.
+const ACK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// The response to a request.
 struct Answer {
     status: StatusCode,
-    outcome: Result<usize, Failure>,
+    retry_after: Option<Duration>,
+    body: Vec<u8>,
 }
 
 /// Sends requests to one URL.
@@ -59,11 +66,11 @@ impl HttpSink {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(SettingsError::Url("expected http or https"));
         }
-        if let Body::Array { alerts, bytes } | Body::Lines { alerts, bytes } = settings.body
-            && (alerts == 0 || bytes == 0)
-        {
+        let (alerts, bytes) = settings.body.batch();
+        if alerts == 0 || bytes == 0 {
             return Err(SettingsError::Zero("the size of a batch"));
         }
+        let url = endpoint(url, &settings.body);
         let proxy_encrypts = settings.proxy.as_ref().is_some_and(|url| url.reveal().starts_with("https:"));
         let tls = (url.scheme() == "https" || proxy_encrypts).then(|| Tls::new(&settings.tls)).transpose()?;
         let client = client(settings, tls.as_ref())?;
@@ -81,15 +88,18 @@ impl HttpSink {
         let mut max_len = self.shape.max_len;
         loop {
             let shape = Shape { max_len, ..self.shape.clone() };
-            let (count, body) = body(self.settings.body, alerts, &shape)?;
-            let length = body.len();
-            let result = self.send(headers.clone(), body, count).await?;
+            let Encoded { count, bytes } = http_body::encode(&self.settings.body, alerts, &shape)?;
+            let length = bytes.len();
+            let answer = self.send(self.url.clone(), headers.clone(), bytes).await?;
             // The receiver's limit is below the configured one: it would never accept this alert as it is.
-            if result.status == StatusCode::PAYLOAD_TOO_LARGE && count == 1 && length > MIN_MESSAGE_BYTES {
+            if answer.status == StatusCode::PAYLOAD_TOO_LARGE && count == 1 && length > MIN_MESSAGE_BYTES {
                 max_len = Some(length / 2);
                 continue;
             }
-            return result.outcome;
+            self.classify(&answer, count)?;
+            let done = http_body::accepted(&self.settings.body, &answer.body, count)?;
+            self.wait_for_acknowledgement(&headers, &answer).await?;
+            return Ok(done);
         }
     }
 
@@ -100,27 +110,50 @@ impl HttpSink {
         if let Some(token) = self.token().await? {
             headers.insert(AUTHORIZATION, token);
         }
-        self.send(headers, body, count).await?.outcome
+        let answer = self.send(self.url.clone(), headers, body).await?;
+        self.classify(&answer, count)
     }
 
-    /// Sends a request with this number of alerts.
-    async fn send(&self, headers: HeaderMap, body: Vec<u8>, count: usize) -> Result<Answer, Failure> {
+    /// Sends a request, and reads the response as far as it matters.
+    async fn send(&self, url: Url, headers: HeaderMap, body: Vec<u8>) -> Result<Answer, Failure> {
         let body = if self.settings.gzip { gzip(&body).map_err(|error| Failure::io(&error))? } else { body };
-        let request = self.client.post(self.url.clone()).headers(headers).body(body);
-        let mut response = request.send().await.map_err(failure)?;
-        let answer = Answer { status: response.status(), outcome: self.classify(&response, count) };
-        // Only the status counts: a body that breaks off or never ends changes nothing.
+        let mut response = self.client.post(url).headers(headers).body(body).send().await.map_err(failure)?;
+        let mut answer =
+            Answer { status: response.status(), retry_after: retry_after(&response), body: Vec::new() };
+        let max_len = match self.settings.body {
+            Body::Bulk { .. } | Body::Splunk { .. } | Body::Otlp { .. } => MAX_RESULT_BYTES,
+            _ => MAX_RESPONSE_BYTES,
+        };
         let rest = async {
-            let mut length = 0;
             while let Ok(Some(chunk)) = response.chunk().await {
-                length += chunk.len();
-                if length > MAX_RESPONSE_BYTES {
+                answer.body.extend_from_slice(&chunk);
+                if answer.body.len() > max_len {
                     break;
                 }
             }
         };
+        // Where only the status counts, a body that breaks off or never ends changes nothing.
         let _ = tokio::time::timeout(RESPONSE_TIMEOUT, rest).await;
         Ok(answer)
+    }
+
+    /// Waits until Splunk's indexer has acknowledged the events of a request. Ends with the timeout of the delivery.
+    async fn wait_for_acknowledgement(&self, headers: &HeaderMap, answer: &Answer) -> Result<(), Failure> {
+        let Body::Splunk { ack: true, .. } = self.settings.body else { return Ok(()) };
+        let Some(id) = http_body::splunk_ack_id(&answer.body) else {
+            let detail = "the response has no ackId: enable indexer acknowledgement for the token, or set `ack: false`";
+            return Err(Failure::transient(Reason::Unexpected, detail));
+        };
+        let mut url = self.url.clone();
+        url.set_path(&url.path().replace("/event", "/ack"));
+        loop {
+            let query = format!("{{\"acks\":[{id}]}}").into_bytes();
+            let answer = self.send(url.clone(), headers.clone(), query).await?;
+            if http_body::splunk_is_acknowledged(answer.status, &answer.body, id) {
+                return Ok(());
+            }
+            tokio::time::sleep(ACK_INTERVAL).await;
+        }
     }
 
     /// Builds a new client if certificates were renewed.
@@ -155,20 +188,46 @@ impl HttpSink {
     }
 
     /// What a status means for the alerts of the request.
-    fn classify(&self, response: &Response, count: usize) -> Result<usize, Failure> {
-        let status = response.status();
+    fn classify(&self, answer: &Answer, count: usize) -> Result<usize, Failure> {
+        let status = answer.status;
         let (reason, remedy) = match status.as_u16() {
             200..=299 => return Ok(count),
-            429 => (Reason::Throttled, Remedy::Retry(retry_after(response))),
-            408 | 425 | 500..=599 => (Reason::Server, Remedy::Retry(retry_after(response))),
+            429 => (Reason::Throttled, Remedy::Retry(answer.retry_after)),
+            408 | 425 | 500..=599 => (Reason::Server, Remedy::Retry(answer.retry_after)),
             code if self.settings.retry_statuses.contains(&code) => {
-                (Reason::Rejected, Remedy::Retry(retry_after(response)))
+                (Reason::Rejected, Remedy::Retry(answer.retry_after))
             }
             400..=499 => (Reason::Rejected, Remedy::GiveUp(count)),
             _ => (Reason::Unexpected, Remedy::Retry(None)),
         };
         Err(Failure { delivered: 0, reason, remedy, detail: status_text(status) })
     }
+}
+
+/// Adds the path of the receiver's API to a URL that has none.
+fn endpoint(mut url: Url, body: &Body) -> Url {
+    let is_bare = matches!(url.path(), "" | "/");
+    match body {
+        Body::Bulk { .. } => {
+            if !url.path().ends_with("/_bulk") {
+                let path = format!("{}/_bulk", url.path().trim_end_matches('/'));
+                url.set_path(&path);
+            }
+            // A result for each item, and nothing else.
+            url.query_pairs_mut().append_pair("filter_path", "errors,items.*.status,items.*.error.type");
+        }
+        Body::Splunk { .. } if is_bare => url.set_path("/services/collector/event"),
+        Body::Otlp { .. } if is_bare => url.set_path("/v1/logs"),
+        _ => {}
+    }
+    url
+}
+
+/// A random channel for acknowledgements, as a UUID.
+fn channel() -> HeaderValue {
+    let digits = format!("{:032x}", rand::random::<u128>());
+    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+    HeaderValue::from_str(&parts.join("-")).unwrap_or_else(|_| HeaderValue::from_static("pullwatch"))
 }
 
 fn status_text(status: StatusCode) -> String {
@@ -222,10 +281,15 @@ pub(crate) fn client_config_without_roots() -> Result<rustls::ClientConfig, Sett
 
 fn headers(settings: &Http) -> Result<HeaderMap, SettingsError> {
     let mut headers = HeaderMap::new();
-    let content = match settings.body {
-        Body::Alert | Body::Array { .. } => "application/json",
-        Body::Lines { .. } => "application/x-ndjson",
+    let content = match &settings.body {
+        Body::Alert => settings.format.content_type(),
+        Body::Array { .. } | Body::Template(_) | Body::Splunk { .. } => "application/json",
+        Body::Lines { .. } | Body::Bulk { .. } => "application/x-ndjson",
+        Body::Otlp { .. } => "application/x-protobuf",
     };
+    if let Body::Splunk { ack: true, .. } = settings.body {
+        headers.insert("x-splunk-request-channel", channel());
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
     if settings.gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -238,37 +302,6 @@ fn headers(settings: &Http) -> Result<HeaderMap, SettingsError> {
         headers.insert(name, value);
     }
     Ok(headers)
-}
-
-/// Returns a body with as many alerts as fit, at least one, and their number.
-fn body(body: Body, alerts: &[StoredAlert], shape: &Shape) -> Result<(usize, Vec<u8>), Failure> {
-    let (max_alerts, bytes, [open, between, close]) = match body {
-        Body::Alert => (1, usize::MAX, ["", "", ""]),
-        Body::Array { alerts, bytes } => (alerts, bytes, ["[", ",", "]"]),
-        Body::Lines { alerts, bytes } => (alerts, bytes, ["", "\n", "\n"]),
-    };
-    let mut out = Vec::from(open);
-    let mut count = 0;
-    for alert in alerts.iter().take(max_alerts) {
-        let (message, is_short) = match format::message(shape.format, alert, shape.max_len) {
-            Ok(message) => message,
-            Err(failure) if count == 0 => return Err(failure),
-            // The next request has it, and fails.
-            Err(_) => break,
-        };
-        let more = between.len() + message.len() + close.len();
-        if count > 0 && out.len() + more > bytes {
-            break;
-        }
-        if count > 0 {
-            out.extend_from_slice(between.as_bytes());
-        }
-        out.extend_from_slice(&message);
-        shape.shortened.inc_by(u64::from(is_short));
-        count += 1;
-    }
-    out.extend_from_slice(close.as_bytes());
-    Ok((count, out))
 }
 
 fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -321,19 +354,23 @@ mod tests {
 
     #[test]
     fn bodies_contain_as_many_alerts_as_fit() {
+        let body = |body: &Body, alerts: &[StoredAlert]| {
+            let encoded = http_body::encode(body, alerts, &shape()).unwrap();
+            (encoded.count, encoded.bytes)
+        };
         let alerts: Vec<_> = (1..=4).map(alert).collect();
         let size = alerts[0].json.len();
-        let (count, array) = body(Body::Array { alerts: 3, bytes: usize::MAX }, &alerts, &shape()).unwrap();
+        let (count, array) = body(&Body::Array { alerts: 3, bytes: usize::MAX }, &alerts);
         assert_eq!(count, 3);
         assert_eq!(serde_json::from_slice::<Vec<serde_json::Value>>(&array).unwrap().len(), 3);
-        for (bytes, expected) in [(1, 1), (size * 2 + 3, 2), (size * 2 + 2, 1)] {
-            let (count, array) = body(Body::Array { alerts: 3, bytes }, &alerts, &shape()).unwrap();
+        for (bytes, expected) in [(1, 1), (size * 2 + 4, 2), (size * 2 + 2, 1)] {
+            let (count, array) = body(&Body::Array { alerts: 3, bytes }, &alerts);
             assert_eq!(count, expected);
             assert!(array.len() <= bytes || count == 1);
         }
-        let (count, lines) = body(Body::Lines { alerts: 9, bytes: usize::MAX }, &alerts, &shape()).unwrap();
+        let (count, lines) = body(&Body::Lines { alerts: 9, bytes: usize::MAX }, &alerts);
         assert_eq!((count, String::from_utf8(lines).unwrap().lines().count()), (4, 4));
-        assert_eq!(body(Body::Alert, &alerts, &shape()).unwrap(), (1, alerts[0].json.clone()));
+        assert_eq!(body(&Body::Alert, &alerts), (1, alerts[0].json.clone()));
     }
 
     #[test]

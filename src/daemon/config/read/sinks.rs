@@ -8,11 +8,22 @@ use super::super::keys;
 use super::{Reader, numbered};
 use crate::daemon::sink::{
     Body, DeadLetter, Facility, File, Format, Http, Kind, Retry, Secret, SinkConfig, Stdout, Syslog,
-    TlsSettings, Transport,
+    Template, TlsSettings, Transport,
 };
 use crate::text::yaml::Node;
 
-const TYPES: [&str; 7] = ["stdout", "file", "http", "kafka", "syslog", "alertmanager", "loki"];
+const TYPES: [&str; 10] = [
+    "stdout",
+    "file",
+    "http",
+    "elasticsearch",
+    "splunk_hec",
+    "otlp",
+    "kafka",
+    "syslog",
+    "alertmanager",
+    "loki",
+];
 
 /// Highest status code of HTTP.
 const MAX_STATUS: u16 = 599;
@@ -25,6 +36,9 @@ impl Reader<'_> {
             "stdout" => self.stdout(node),
             "file" => self.file_sink(node)?,
             "http" => self.http(node)?,
+            "elasticsearch" => self.elasticsearch(node)?,
+            "splunk_hec" => self.splunk(node)?,
+            "otlp" => self.otlp(node)?,
             "kafka" => self.kafka_sink(node)?,
             "syslog" => self.syslog(node)?,
             "alertmanager" => self.alertmanager(node),
@@ -50,8 +64,14 @@ impl Reader<'_> {
 
     pub(super) fn format(&mut self, node: &Node, default: Format) -> Format {
         // `json` is a synonym.
-        let formats =
-            [("falco", Format::Falco), ("json", Format::Falco), ("text", Format::Text), ("cef", Format::Cef)];
+        let formats = [
+            ("falco", Format::Falco),
+            ("json", Format::Falco),
+            ("text", Format::Text),
+            ("cef", Format::Cef),
+            ("ecs", Format::Ecs),
+            ("ocsf", Format::Ocsf),
+        ];
         let auto = [("auto", Format::Auto)].into_iter().filter(|_| default == Format::Auto);
         let formats: Vec<_> = auto.chain(formats).collect();
         self.word(node, "format", &formats).unwrap_or(default)
@@ -86,6 +106,56 @@ impl Reader<'_> {
 
     fn http(&mut self, node: &Node) -> Option<Kind> {
         self.keys(node, &keys::HTTP_SINK);
+        let body = self.body(node);
+        let format = self.format(node, Format::Falco);
+        self.http_request(node).map(|http| Kind::Http(Http { body, format, ..http }))
+    }
+
+    fn elasticsearch(&mut self, node: &Node) -> Option<Kind> {
+        self.keys(node, &keys::ELASTICSEARCH_SINK);
+        let (alerts, bytes) = self.batch(node);
+        let data_stream =
+            self.text(node, "data_stream").unwrap_or_else(|| "logs-pullwatch.alert-default".to_owned());
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+        if data_stream.is_empty() || !data_stream.bytes().all(is_name) {
+            let message = format!("invalid `data_stream`: `{data_stream}`");
+            self.error(node, message, "expected lower-case letters, digits, `-`, `_` and `.`");
+        }
+        let mut http = self.http_request(node)?;
+        if let Some(key) = self.optional_secret(node, "api_key") {
+            http.headers.push(("Authorization".to_owned(), Secret::new(format!("ApiKey {}", key.reveal()))));
+        }
+        let format = self.format(node, Format::Ecs);
+        Some(Kind::Http(Http { body: Body::Bulk { data_stream, alerts, bytes }, format, ..http }))
+    }
+
+    fn splunk(&mut self, node: &Node) -> Option<Kind> {
+        self.keys(node, &keys::SPLUNK_SINK);
+        let (alerts, bytes) = self.batch(node);
+        let token = self.secret(node, "token")?;
+        let body = Body::Splunk {
+            index: self.text(node, "index"),
+            source: self.text(node, "source").unwrap_or_else(|| "pullwatch".to_owned()),
+            sourcetype: self.text(node, "sourcetype").unwrap_or_else(|| "pullwatch:alert".to_owned()),
+            host: self.text(node, "host"),
+            ack: self.boolean(node, "ack").unwrap_or(false),
+            alerts,
+            bytes,
+        };
+        let format = self.format(node, Format::Falco);
+        let mut http = self.http_request(node)?;
+        http.headers.push(("Authorization".to_owned(), Secret::new(format!("Splunk {}", token.reveal()))));
+        Some(Kind::Http(Http { body, format, ..http }))
+    }
+
+    fn otlp(&mut self, node: &Node) -> Option<Kind> {
+        self.keys(node, &keys::OTLP_SINK);
+        let (alerts, bytes) = self.batch(node);
+        self.http_request(node).map(|http| Kind::Http(Http { body: Body::Otlp { alerts, bytes }, ..http }))
+    }
+
+    /// What the sinks that send several alerts in one request share.
+    fn http_request(&mut self, node: &Node) -> Option<Http> {
         let mut retry_statuses = Vec::new();
         for text in self.texts(node, "retry_statuses") {
             match text.parse() {
@@ -93,14 +163,12 @@ impl Reader<'_> {
                 _ => self.error(node, format!("invalid `retry_statuses`: `{text}`"), "expected 300 to 599"),
             }
         }
-        Some(Kind::Http(Http {
+        Some(Http {
             url: self.secret(node, "url")?,
-            body: self.body(node),
-            format: self.format(node, Format::Falco),
             gzip: self.boolean(node, "gzip").unwrap_or(false),
             retry_statuses,
             ..self.http_client(node)
-        }))
+        })
     }
 
     /// What the sinks that send HTTP requests share.
@@ -139,7 +207,8 @@ impl Reader<'_> {
         Some(Secret::new(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))))
     }
 
-    fn body(&mut self, node: &Node) -> Body {
+    /// Maximum number of alerts, and maximum size in bytes, of a request.
+    fn batch(&mut self, node: &Node) -> (usize, usize) {
         let (mut alerts, mut bytes) = (100, 1 << 20);
         if let Some(batch) = node.get("batch") {
             self.keys(batch, &keys::BATCH);
@@ -147,12 +216,64 @@ impl Reader<'_> {
             let size = self.size(batch, "bytes", 1, 1 << 30);
             bytes = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(bytes);
         }
-        let bodies = [
-            ("alert", Body::Alert),
-            ("array", Body::Array { alerts, bytes }),
-            ("lines", Body::Lines { alerts, bytes }),
-        ];
-        self.word(node, "body", &bodies).unwrap_or_default()
+        (alerts, bytes)
+    }
+
+    fn body(&mut self, node: &Node) -> Body {
+        let (alerts, bytes) = self.batch(node);
+        if let Some(found) = node.get("body").filter(|body| body.mapping().is_some()) {
+            return self.template(found).map_or(Body::Alert, |template| Body::Template(Box::new(template)));
+        }
+        match self.text(node, "body").as_deref() {
+            None | Some("alert") => Body::Alert,
+            Some("array") => Body::Array { alerts, bytes },
+            Some("lines") => Body::Lines { alerts, bytes },
+            Some(other) => {
+                let place = node.get("body").map_or(node, |place| place);
+                self.error(
+                    place,
+                    format!("invalid `body`: `{other}`"),
+                    "expected alert or array or lines or {template: …}",
+                );
+                Body::Alert
+            }
+        }
+    }
+
+    /// `body: {template: …, values: …, value_files: …}`.
+    fn template(&mut self, node: &Node) -> Option<Template> {
+        self.keys(node, &keys::TEMPLATE);
+        let mut values = Vec::new();
+        for (key, is_file) in [("values", false), ("value_files", true)] {
+            for entry in self.entries(node, key) {
+                let value = self.value(&entry.value, &entry.key);
+                let value = if is_file {
+                    value.and_then(|path| self.content(&entry.value, &path))
+                } else {
+                    value.map(Secret::new)
+                };
+                values.extend(value.map(|value| (entry.key.clone(), value)));
+            }
+        }
+        let text = self.required(node, "template")?;
+        match Template::new(&text, values) {
+            Ok(template) => Some(template),
+            Err(reason) => {
+                let place = node.get("template").map_or(node, |place| place);
+                self.error(
+                    place,
+                    format!("invalid `template`: {reason}"),
+                    "expected JSON with %fields, or a service",
+                );
+                None
+            }
+        }
+    }
+
+    /// A secret that may be missing: the value of the key, or the content of the file that `<key>_file` names.
+    fn optional_secret(&mut self, node: &Node, key: &str) -> Option<Secret> {
+        let is_there = node.get(key).is_some() || node.get(&format!("{key}_file")).is_some();
+        if is_there { self.secret(node, key) } else { None }
     }
 
     fn syslog(&mut self, node: &Node) -> Option<Kind> {

@@ -44,11 +44,39 @@ pub(crate) fn write(alert: &StoredAlert) -> String {
         }
         _ => {}
     }
-    if !alert.target.is_empty() {
-        push("cs1", &alert.target, 4000);
-        push("cs1Label", "target", 45);
+    push("duser", event["impersonatedUser"]["username"].as_str().unwrap_or_default(), 1023);
+    push("dvchost", json["hostname"].as_str().unwrap_or_default(), 100);
+    push("outcome", outcome(&event["code"]), 63);
+    push("request", event["requestURI"].as_str().unwrap_or_default(), 1023);
+    push("sproc", program(event["userAgent"].as_str().unwrap_or_default()), 1023);
+    push("pullwatchTarget", &alert.target, 1023);
+    let fields = Fields::of(alert);
+    let registry = &json["registry"];
+    let credentials = match shorten::list(&registry["secrets"], 1023) {
+        list if list.is_empty() => fields.credential.clone().unwrap_or_default(),
+        list => list,
+    };
+    let custom = [
+        ("credentials", credentials),
+        ("registries", shorten::list(&registry["hosts"], 1023)),
+        ("exposure", fields.exposure.clone().unwrap_or_default()),
+        ("namespace", fields.namespace.clone().unwrap_or_default()),
+        ("tags", shorten::list(&json["tags"], 1023)),
+        ("cluster", fields.cluster.clone().unwrap_or_default()),
+    ];
+    for (number, (label, value)) in (1..).zip(&custom) {
+        if !value.is_empty() {
+            push(&format!("cs{number}"), value, 1023);
+            push(&format!("cs{number}Label"), label, 1023);
+        }
     }
-    for (name, value) in Fields::of(alert).labels() {
+    let count =
+        registry["count"].as_u64().or_else(|| registry["secrets"].as_array().map(|list| list.len() as u64));
+    if let Some(count) = count {
+        push("cn1", &count.to_string(), 20);
+        push("cn1Label", "credentials", 1023);
+    }
+    for (name, value) in fields.labels().filter(|(name, _)| *name != "cluster") {
         push(&label_key(name), value, 1023);
     }
     push("msg", alert.message.trim(), 1023);
@@ -64,6 +92,20 @@ fn label_key(name: &str) -> String {
         key.push_str(rest);
     }
     key
+}
+
+/// Whether a request succeeded, by the status of its response.
+fn outcome(code: &Value) -> &'static str {
+    match code.as_u64() {
+        Some(100..=399) => "success",
+        Some(_) => "failure",
+        None => "",
+    }
+}
+
+/// The program of a user agent: what precedes its version.
+fn program(agent: &str) -> &str {
+    agent.split(['/', ' ']).next().unwrap_or_default()
 }
 
 /// CEF severity, from 0 to 10.
@@ -117,7 +159,7 @@ mod tests {
             format!(
                 "CEF:0|pullwatch|pullwatch|{version}|Secret Read|Secret Read|6|rt=1795405532270 \
                  externalId=00000000000000000000000000000001 cat=k8s_audit suser=alice act=get \
-                 requestClientApplication=kubectl src=10.0.0.1 cs1=secrets a/b cs1Label=target msg=alice read b"
+                 requestClientApplication=kubectl src=10.0.0.1 sproc=kubectl pullwatchTarget=secrets a/b msg=alice read b"
             )
         );
     }

@@ -5,6 +5,11 @@
 //! that it stays valid.
 
 mod cef;
+mod ecs;
+mod ocsf;
+pub(crate) mod otlp;
+pub mod template;
+mod view;
 
 use std::borrow::Cow;
 
@@ -31,6 +36,8 @@ pub(crate) fn render(format: Format, alert: &StoredAlert, max_len: usize) -> Opt
         }
         Format::Text => fit(alert, max_len, |alert| text::line(alert).into_bytes()),
         Format::Cef => fit(alert, max_len, |alert| cef::write(alert).into_bytes()),
+        Format::Ecs => fit(alert, max_len, ecs::write),
+        Format::Ocsf => fit(alert, max_len, ocsf::write),
     }
 }
 

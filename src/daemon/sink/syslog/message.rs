@@ -187,7 +187,7 @@ mod tests {
                 let (cut, text) = written(&settings, &hostile, max_len);
                 assert!(!text.chars().any(is_disruptive), "{text:?}");
                 assert!(text.len() <= max_len);
-                assert_eq!(cut, text.contains("omitted]") || text.contains("shortened"), "{text}");
+                assert!(!cut || text.contains("omitted]") || text.contains("shortened"), "{text}");
                 // The first `]` that is not escaped, outside or inside quotes, ends the structured data.
                 let data = text.split_once(" alert ").unwrap().1;
                 if data.starts_with('[') {

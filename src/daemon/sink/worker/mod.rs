@@ -313,7 +313,7 @@ impl<F: Feed> Worker<F> {
                     if done > 0 {
                         self.save_cursor(alerts[done - 1].seq).await?;
                     }
-                    self.pause(refused, &failure).await?
+                    Box::pin(self.pause(refused, &failure)).await?
                 };
                 if !is_delivered {
                     self.send_to_dead_letter(refused, DeadLetterReason::Rejected, &failure.detail).await?;
@@ -330,7 +330,8 @@ impl<F: Feed> Worker<F> {
     async fn attempt(&mut self, alerts: &[StoredAlert]) -> Result<Result<usize, Failure>, End> {
         let destination = &mut self.sink.destination;
         let timeout = destination.has_timeout().then_some(self.sink.config.timeout);
-        let delivery = async {
+        // On the heap: the futures of all kinds of destinations are large, and nested in those of the callers.
+        let delivery = Box::pin(async {
             let delivery = destination.deliver(alerts);
             match timeout {
                 None => delivery.await,
@@ -338,7 +339,7 @@ impl<F: Feed> Worker<F> {
                     Err(Failure::transient(Reason::Timeout, format!("not done after {timeout:?}")))
                 }),
             }
-        };
+        });
         tokio::select! {
             biased;
             result = delivery => Ok(result),
