@@ -29,7 +29,7 @@ impl Unwrapper {
             self.cloudwatch(record, events, depth, &context, out);
         } else if let Some(results) = shape.get(Slot::Results).filter(|list| list.kind() == Type::Array) {
             self.results(results, depth, &context, out);
-        } else if let Some(audit) = shape.kubernetes_audit() {
+        } else if let Some(audit) = shape.parsed_by_elastic() {
             self.value(audit, depth + 1, &self.admit(Wrapper::Json, &context), out);
         } else if let Some(logs) = shape.get(Slot::ResourceLogs) {
             self.resource_logs(logs, depth, &context, out);
@@ -248,7 +248,8 @@ impl Unwrapper {
         context: &Context,
         out: &mut Output,
     ) {
-        let category = record.get("category").and_then(Raw::string).unwrap_or_default();
+        let [category, column] = record.get_all(["category", "Category"]);
+        let category = category.or(column).and_then(Raw::string).unwrap_or_default();
         if !category.is_empty() && !matches!(&*category, b"kube-audit" | b"kube-audit-admin") {
             return self.skip(skipped::OTHER_KIND);
         }

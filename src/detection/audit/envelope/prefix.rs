@@ -44,6 +44,12 @@ pub(super) fn strip(line: &[u8]) -> Option<Prefix<'_>> {
     if let Some(text) = line.strip_prefix(b"MESSAGE=").filter(|text| text.starts_with(b"{")) {
         return Some(Prefix { text, stream: b"MESSAGE", ..Prefix::default() });
     }
+    // Octet counting of RFC 6587.
+    let digits = line.iter().take(8).take_while(|byte| byte.is_ascii_digit()).count();
+    let line = match &line[digits..] {
+        [b' ', rest @ ..] if digits > 0 && rest.starts_with(b"<") => rest,
+        _ => line,
+    };
     let head = &line[..line.len().min(MAX_HEADER_LEN)];
     let mut start = json_start(head, 0)?;
     let header = &line[..start];
@@ -59,15 +65,31 @@ pub(super) fn strip(line: &[u8]) -> Option<Prefix<'_>> {
         };
         start += end? + 2;
     }
+    // RFC 5424 lets a message start with the mark of its encoding.
+    let header = header.strip_suffix(b"\xef\xbb\xbf").unwrap_or(header);
     let text = &line[start..];
+    // A header before a line of a container log.
+    if let Some(at) = container_log(header) {
+        let text = &line[at..];
+        return read(&header[..at], text).map(|prefix| Prefix { text, ..prefix });
+    }
     read(header, text).map(|prefix| Prefix { text, ..prefix })
+}
+
+/// Where `<time> stdout F ` starts at the end of a header.
+fn container_log(header: &[u8]) -> Option<usize> {
+    let before = [&b" stdout F "[..], b" stdout P ", b" stderr F ", b" stderr P "]
+        .iter()
+        .find_map(|end| header.strip_suffix(*end))?;
+    let at = memchr::memrchr(b' ', before)? + 1;
+    is_clock(&before[at..]).then_some(at)
 }
 
 /// The first brace from an offset on that follows a blank or a tab.
 fn json_start(head: &[u8], from: usize) -> Option<usize> {
-    memchr::memchr_iter(b'{', &head[from..])
-        .map(|at| from + at)
-        .find(|at| *at > 0 && matches!(head[at - 1], b' ' | b'\t'))
+    memchr::memchr_iter(b'{', &head[from..]).map(|at| from + at).find(|at| {
+        *at > 0 && (matches!(head[at - 1], b' ' | b'\t') || head[..*at].ends_with(b" \xef\xbb\xbf"))
+    })
 }
 
 fn read<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
@@ -109,6 +131,20 @@ fn read<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
             Some(Prefix { stream, time: clock_of(clock), log_stream: Some(stream), ..Prefix::default() })
         }
         [name, b"|"] if is_audit && is_word(name) => of(name, None),
+        // `awslogs get`, `aws logs tail` of several groups.
+        [group, stream] if group.starts_with(b"/aws/") => {
+            Some(Prefix { stream, log_stream: Some(stream), ..Prefix::default() })
+        }
+        [clock, group, stream] if is_clock(clock) && group.starts_with(b"/aws/") => {
+            Some(Prefix { stream, time: clock_of(clock), log_stream: Some(stream), ..Prefix::default() })
+        }
+        // A date and a time of day in two words; with a zone and a tag, as fluentd writes to standard output.
+        [date, clock] if is_date(date) && is_time_of_day(clock) => {
+            of(b"", clock_of(&[date, b"T", clock].concat()))
+        }
+        [date, clock, zone, tag] if is_date(date) && is_time_of_day(clock) && is_tag(tag) => {
+            of(tag, clock_of(&[date, b"T", clock, zone].concat()))
+        }
         // `stern`.
         [pod, container] if is_audit && is_word(pod) && container == b"kube-apiserver" => Some(Prefix {
             stream: pod,
@@ -117,11 +153,33 @@ fn read<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
         }),
         [clock, host, tag] if is_uptime(clock) && is_word(host) && is_tag(tag) => of(tag, None),
         // Syslog with an ISO timestamp, `journalctl -o short-iso` and `short-unix`.
-        [clock, host, tag] if is_tag(tag) && is_word(host) => {
-            let time = if is_clock(clock) { clock_of(clock) } else { Some(times::epoch(clock)?) };
-            of(tag, time)
-        }
+        [clock, host, tag] if is_clock(clock) && is_tag(tag) && is_word(host) => of(tag, clock_of(clock)),
+        [clock, host, tag] if is_tag(tag) && is_word(host) => of(tag, Some(times::epoch(clock)?)),
         [b"[", clock, host, tag] if clock.ends_with(b"]") && is_word(host) && is_tag(tag) => of(tag, None),
+        // The same without a colon after the tag.
+        [clock, host, tag] if priority && is_clock(clock) && is_word(host) && is_word(tag) => {
+            of(tag, clock_of(clock))
+        }
+        // RFC 3164 without a host, and with a year.
+        [month, day, clock, tag]
+            if priority
+                && MONTHS.contains(&month)
+                && is_number(day)
+                && is_time_of_day(clock)
+                && is_tag(tag) =>
+        {
+            of(tag, None)
+        }
+        [month, day, year, clock, host, tag]
+            if MONTHS.contains(&month)
+                && is_number(day)
+                && is_number(year)
+                && is_time_of_day(clock)
+                && is_word(host)
+                && is_tag(tag) =>
+        {
+            of(tag, None)
+        }
         // RFC 3164. It has no year.
         [month, day, clock, host, tag]
             if MONTHS.contains(&month)
@@ -161,6 +219,7 @@ fn read<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
 fn tabbed<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
     let fields: Vec<&[u8]> = header.strip_suffix(b"\t")?.split(|byte| *byte == b'\t').collect();
     match fields[..] {
+        [clock] if is_clock(clock) => Some(Prefix { time: clock_of(clock), ..Prefix::default() }),
         [clock, tag] if is_clock(clock) && is_word(tag) => {
             Some(Prefix { stream: tag, time: clock_of(clock), pod: Pod::of_tag(tag), ..Prefix::default() })
         }
@@ -220,14 +279,19 @@ fn is_number(token: &[u8]) -> bool {
     !token.is_empty() && token.len() <= 20 && token.iter().all(u8::is_ascii_digit)
 }
 
-/// A host name that is no plain word.
+/// A host name that is no plain word, or one that is usual.
 fn is_host(token: &[u8]) -> bool {
-    let is_part =
-        |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
-    token.iter().all(is_part)
-        && token.first().is_some_and(u8::is_ascii_alphanumeric)
-        && token.last().is_some_and(u8::is_ascii_alphanumeric)
-        && token.iter().any(|byte| !byte.is_ascii_lowercase())
+    const USUAL: [&[u8]; 5] = [b"localhost", b"master", b"controlplane", b"minikube", b"server"];
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    USUAL.contains(&token)
+        || token.iter().all(is_part)
+            && token.first().is_some_and(u8::is_ascii_alphanumeric)
+            && token.last().is_some_and(u8::is_ascii_alphanumeric)
+            && token.iter().any(|byte| !byte.is_ascii_alphabetic())
+}
+
+fn is_date(token: &[u8]) -> bool {
+    token.len() == 10 && token.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-')
 }
 
 /// A date and a time of day, in one word.
@@ -296,6 +360,17 @@ mod tests {
             "CreateTime:1795405580873\tPartition:1\tnull\t",
             "EVENTS\t36\t1795405580999\tkube-apiserver-audit-4f\t",
             "MESSAGE=",
+            "90 <134>1 2026-11-23T03:46:20Z h a - - - ",
+            "<134>1 2026-11-23T03:46:20Z h a - - - \u{feff}",
+            "<13>2026-11-23T03:46:20Z cp1 audit ",
+            "<13>Nov 23 03:46:20 k8s-audit: ",
+            "<13>Nov 23 2026 03:46:20 cp1 k8s-audit: ",
+            "2026-11-23 03:46:20.873 ",
+            "2026-11-23 03:46:20.000000000 +0000 kube.audit: ",
+            "2026-11-23T03:46:20.873Z\t",
+            "2026-11-23T03:46:20.873Z /aws/eks/prod/cluster kube-apiserver-audit-0f ",
+            "/aws/eks/prod/cluster kube-apiserver-audit-0f ",
+            "master ",
         ] {
             let line = format!("{header}{EVENT}");
             assert_eq!(strip(line.as_bytes()).map(|found| found.text), Some(EVENT.as_bytes()), "{header}");

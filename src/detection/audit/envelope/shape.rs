@@ -14,6 +14,7 @@ pub(super) enum Slot {
     ProtoPayload,
     LogEvents,
     Kubernetes,
+    Azure,
     ResourceLogs,
     Records,
     Properties,
@@ -64,7 +65,7 @@ const SLOTS: usize = 64;
 const FIRST_TIME: usize = 48;
 
 /// Members that hold the time of a record, the most exact one first.
-const TIMES: [&[u8]; 12] = [
+const TIMES: [&[u8]; 13] = [
     b"__REALTIME_TIMESTAMP",
     b"__time__",
     b"_time",
@@ -77,6 +78,7 @@ const TIMES: [&[u8]; 12] = [
     b"date",
     b"TimeGenerated",
     b"eventTime",
+    b"Timestamp",
 ];
 
 impl Slot {
@@ -124,6 +126,7 @@ impl Slot {
             Slot::Partial => 38,
             Slot::PartialLast => 39,
             Slot::LineBreak => 40,
+            Slot::Azure => 41,
         }
     }
 
@@ -132,15 +135,16 @@ impl Slot {
             b"protoPayload" => Slot::ProtoPayload,
             b"logEvents" => Slot::LogEvents,
             b"kubernetes" => Slot::Kubernetes,
+            b"azure" => Slot::Azure,
             b"resourceLogs" => Slot::ResourceLogs,
-            b"records" | b"Records" => Slot::Records,
-            b"properties" => Slot::Properties,
+            b"records" | b"Records" | b"messages" => Slot::Records,
+            b"properties" | b"Properties" => Slot::Properties,
             b"kinesis" => Slot::Kinesis,
             b"awslogs" => Slot::AwsLogs,
             b"events" => Slot::Events,
             b"results" => Slot::Results,
             b"values" => Slot::Values,
-            b"body" => Slot::Body,
+            b"body" | b"Body" => Slot::Body,
             b"data_base64" => Slot::DataBase64,
             b"hits" => Slot::Hits,
             b"_source" => Slot::SourceObject,
@@ -155,7 +159,7 @@ impl Slot {
             b"short_message" => Slot::ShortMessage,
             b"line" => Slot::Line,
             b"_raw" => Slot::RawText,
-            b"content" => Slot::Content,
+            b"content" | b"contents" | b"__CONTENT__" => Slot::Content,
             b"log_s" => Slot::LogColumn,
             b"payload" => Slot::Payload,
             b"value" => Slot::Value,
@@ -268,6 +272,8 @@ impl<'a> Shape<'a> {
                 b"severityText"
                 | b"severityNumber"
                 | b"severity_text"
+                | b"SeverityText"
+                | b"Attributes"
                 | b"attributes"
                 | b"timeUnixNano"
                 | b"observedTimeUnixNano" => shape.is_log_record = true,
@@ -336,7 +342,7 @@ impl<'a> Shape<'a> {
             || self.has(Slot::DataBase64, TEXT)
             || self.body().is_some()
             || self.azure_log().is_some()
-            || self.kubernetes_audit().is_some()
+            || self.parsed_by_elastic().is_some()
             || CARRIERS.into_iter().any(|slot| {
                 // A description of a file, and Elastic's description of an event, are objects too.
                 self.get(slot).is_some_and(|value| match value.kind() {
@@ -385,9 +391,10 @@ impl<'a> Shape<'a> {
         })
     }
 
-    /// The event that Elastic parsed.
-    pub(super) fn kubernetes_audit(&self) -> Option<Raw<'a>> {
-        self.get(Slot::Kubernetes).and_then(|kubernetes| truncated::get(kubernetes, "audit"))
+    /// What Elastic parsed: an event, or a diagnostic record of Azure.
+    pub(super) fn parsed_by_elastic(&self) -> Option<Raw<'a>> {
+        let audit = self.get(Slot::Kubernetes).and_then(|kubernetes| truncated::get(kubernetes, "audit"));
+        audit.or_else(|| self.get(Slot::Azure).and_then(|azure| truncated::get(azure, "platformlogs")))
     }
 
     /// The value of the first member of a time.
@@ -438,7 +445,7 @@ impl<'a> Shape<'a> {
         .into_iter()
         .any(|slot| self.get(slot).is_some())
             || self.body().is_some()
-            || self.kubernetes_audit().is_some()
+            || self.parsed_by_elastic().is_some()
             || self.azure_log().is_some()
     }
 }
