@@ -197,6 +197,25 @@ fn filters_select_and_pages_are_complete() {
 }
 
 #[test]
+fn the_status_shows_what_does_not_work() {
+    let daemon = Daemon::start(&[]);
+    daemon.wait_for_alerts();
+    // Nothing listens there.
+    daemon.reconfigure(
+        "sources: [{type: file, paths: [audit.log]}]\nsinks: [{type: http, name: siem, url: 'http://127.0.0.1:9/'}]\n",
+    );
+    common::wait_for("the sink", || daemon.get("/api/v1/status").1["sinks"][0]["name"] == "siem");
+    daemon.append(&common::sample("request-response.log.gz"));
+    daemon.append(common::event("new", "get", "regcred").as_bytes());
+    daemon.append(b"\n");
+    common::wait_for("its problem", || daemon.get("/api/v1/status").1["sinks"][0]["ok"] == false);
+    let status = daemon.get("/api/v1/status");
+    check_answer("/api/v1/status", "get", &status);
+    assert!(status.1["sinks"][0]["backlog"].as_u64().unwrap() > 0, "{}", status.1);
+    assert!(status.1["sinks"][0]["problem"].is_string());
+}
+
+#[test]
 fn a_report_on_the_store_answers_as_one_on_the_log() {
     let daemon = Daemon::start(&[]);
     daemon.wait_for_alerts();
@@ -277,16 +296,13 @@ fn the_environment_sets_the_address_and_a_warning_names_the_risk() {
     let daemon = Daemon::start(&["everywhere", "token"]);
     daemon.wait_for_alerts();
     assert!(!daemon.log.lock().unwrap().iter().any(|line| line.contains("anyone who can reach")));
-    let output = common::pullwatch()
-        .args(["run", "-", "--state-dir"])
-        .arg(tempfile::tempdir().unwrap().path())
-        .env("PULLWATCH_LISTEN", "nowhere")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        common::said(&output).contains("invalid PULLWATCH_LISTEN `nowhere`"),
-        "{}",
+    let refused = |listen: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = ["run", "-", "--state-dir", folder.path().to_str().unwrap()];
+        let output = common::pullwatch().args(arguments).env("PULLWATCH_LISTEN", listen).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
         common::said(&output)
-    );
+    };
+    assert!(refused("nowhere").contains("invalid PULLWATCH_LISTEN `nowhere`"));
+    assert!(refused("0.0.0.0:0").contains("set `server.token_file`"));
 }

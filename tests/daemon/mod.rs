@@ -55,12 +55,21 @@ impl Daemon {
             std::fs::write(folder.path().join("token"), token).unwrap();
             config.push_str("server: {token_file: token}\n");
         }
+        // The environment may not open the server to others without a token; the file may.
+        let is_open = options.contains(&"everywhere");
+        if is_open && token.is_none() {
+            config.push_str("server: {listen: '0.0.0.0:0'}\n");
+        }
+        let listen = match (is_open, token) {
+            (true, None) => "",
+            (true, Some(_)) => "0.0.0.0:0",
+            (false, _) => "127.0.0.1:0",
+        };
         std::fs::write(folder.path().join("pullwatch.yaml"), config).unwrap();
-        let host = if options.contains(&"everywhere") { "0.0.0.0" } else { "127.0.0.1" };
         let mut child = pullwatch()
             .current_dir(folder.path())
             .args(["run", "--config", "pullwatch.yaml", "--state-dir", "state"])
-            .env("PULLWATCH_LISTEN", format!("{host}:0"))
+            .env("PULLWATCH_LISTEN", listen)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -81,6 +90,13 @@ impl Daemon {
     pub fn append(&self, bytes: &[u8]) {
         let path = self.folder.path().join("audit.log");
         std::fs::OpenOptions::new().append(true).open(path).unwrap().write_all(bytes).unwrap();
+    }
+
+    /// Replaces the configuration and reloads it.
+    pub fn reconfigure(&self, config: &str) {
+        std::fs::write(self.folder.path().join("pullwatch.yaml"), config).unwrap();
+        let status = std::process::Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status();
+        assert!(status.unwrap().success());
     }
 
     pub fn get(&self, path: &str) -> (u16, Value) {

@@ -99,19 +99,22 @@ pub(crate) async fn run(
     let version = initial_rules.set.version.clone();
     let loaded_rules = status::LoadedRules::default();
     loaded_rules.set(&initial_rules);
+    let configured_sinks = status::ConfiguredSinks::default();
+    configured_sinks.set(&config.sinks);
     let (ended, pipeline_ended) = tokio::sync::oneshot::channel();
     let worker = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
         // The receiver is dropped once a signal arrived.
         let _ = ended.send(pipeline.run(initial_rules));
     })?;
-    let server = server::start(&context, loaded_rules.clone())?;
+    let server = server::start(&context, loaded_rules.clone(), configured_sinks.clone())?;
     let reloader = rules::watch(&context, loader, version, loaded_rules);
     tracing::info!(state_dir = %state_dir.display(), "running");
     notify_service_manager(NotifyState::Ready);
 
     let result = {
         let mut reload =
-            reload::Reload::new(config.clone(), read_config, context.handles.clone(), &reloader, &mut sinks);
+            reload::Reload::new(config.clone(), read_config, context.handles.clone(), &reloader, &mut sinks)
+                .shown_as(configured_sinks);
         signals.wait(pipeline_ended, &mut reload).await
     };
     notify_service_manager(NotifyState::Stopping);

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::rules::RuleReloader;
 use super::sinks::Sinks;
+use super::status::ConfiguredSinks;
 use crate::daemon::config::{Config, SourceKind};
 use crate::daemon::pipeline::Handles;
 
@@ -21,6 +22,8 @@ pub(super) struct Reload<'a> {
     handles: Handles,
     rules: &'a RuleReloader,
     sinks: &'a mut Sinks,
+    /// What the server shows.
+    configured_sinks: ConfiguredSinks,
 }
 
 impl<'a> Reload<'a> {
@@ -32,7 +35,13 @@ impl<'a> Reload<'a> {
         sinks: &'a mut Sinks,
     ) -> Self {
         handles.metrics.config_reloaded(true);
-        Reload { current, read, handles, rules, sinks }
+        Reload { current, read, handles, rules, sinks, configured_sinks: ConfiguredSinks::default() }
+    }
+
+    /// Shows the configured sinks there.
+    pub(super) fn shown_as(mut self, configured_sinks: ConfiguredSinks) -> Self {
+        self.configured_sinks = configured_sinks;
+        self
     }
 
     /// Reads the configuration and applies what changed.
@@ -66,6 +75,7 @@ impl<'a> Reload<'a> {
         } else {
             let changed = self.sinks.apply(&config.sinks).await?;
             next.sinks.clone_from(&config.sinks);
+            self.configured_sinks.set(&config.sinks);
             if changed > 0 {
                 tracing::info!(changed, "sinks reloaded");
             }

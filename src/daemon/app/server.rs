@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Context;
 use super::alert_log::StoreLog;
-use super::status::{LoadedRules, Overview};
+use super::status::{ConfiguredSinks, LoadedRules, Overview};
 use crate::daemon::config::ServerTls;
 use crate::daemon::net::Tls;
 use crate::daemon::server::{Backend, Server, Settings};
@@ -18,7 +18,11 @@ pub(super) fn tls(tls: Option<&ServerTls>) -> Option<Tls> {
 }
 
 /// Returns `None` if the configuration turns the server off.
-pub(super) fn start(context: &Context<'_>, rules: LoadedRules) -> anyhow::Result<Option<Server>> {
+pub(super) fn start(
+    context: &Context<'_>,
+    rules: LoadedRules,
+    sinks: ConfiguredSinks,
+) -> anyhow::Result<Option<Server>> {
     let Some(config) = &context.config.server else { return Ok(None) };
     let settings = Settings {
         address: config.listen,
@@ -37,6 +41,7 @@ pub(super) fn start(context: &Context<'_>, rules: LoadedRules) -> anyhow::Result
             context.handles.metrics.clone(),
             context.handles.status.clone(),
             rules,
+            sinks,
         )),
         latest_seq: context.latest_seq.clone(),
     };

@@ -9,7 +9,7 @@ use crate::daemon::config::{Config, SourceKind};
 use crate::daemon::metrics::Metrics;
 use crate::daemon::pipeline::{Rules, Status};
 use crate::daemon::server::{LogError, RuleStatus, SinkStatus, SourceStatus, StatusSource};
-use crate::daemon::sink::Kind;
+use crate::daemon::sink::{Kind, SinkConfig};
 use crate::daemon::store::LazyReader;
 use crate::detection::alert::Priority;
 use crate::detection::history::is_per_reader;
@@ -30,10 +30,21 @@ impl LoadedRules {
     }
 }
 
+/// The configured sinks, replaced by each reload.
+#[derive(Clone, Default)]
+pub(super) struct ConfiguredSinks(Arc<RwLock<Vec<(String, &'static str)>>>);
+
+impl ConfiguredSinks {
+    pub(super) fn set(&self, sinks: &[SinkConfig]) {
+        let all = sinks.iter().map(|one| (one.name.clone(), sink_kind(&one.kind))).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+}
+
 /// Reads the state of the daemon's parts.
 pub(super) struct Overview {
     sources: Vec<(String, &'static str)>,
-    sinks: Vec<(String, &'static str)>,
+    sinks: ConfiguredSinks,
     metrics: Arc<Metrics>,
     status: Arc<Status>,
     reader: LazyReader,
@@ -47,6 +58,7 @@ impl Overview {
         metrics: Arc<Metrics>,
         status: Arc<Status>,
         rules: LoadedRules,
+        sinks: ConfiguredSinks,
     ) -> Self {
         let source = |kind: &SourceKind| match kind {
             SourceKind::File(_) => "file",
@@ -56,7 +68,7 @@ impl Overview {
         };
         Overview {
             sources: config.sources.iter().map(|one| (one.name.clone(), source(&one.kind))).collect(),
-            sinks: config.sinks.iter().map(|one| (one.name.clone(), sink_kind(&one.kind))).collect(),
+            sinks,
             metrics,
             status,
             reader: LazyReader::new(state_dir),
@@ -105,6 +117,13 @@ fn sums(counter: &prometheus::IntCounterVec, label: &str) -> HashMap<String, u64
     sums
 }
 
+/// The problem of a part, from those of all parts as `name: problem`. A name may start with another one and a colon, so that this may
+/// be the problem of that one too.
+fn problem_of(name: &str, problems: &[String]) -> Option<String> {
+    let of_this = |problem: &String| Some(problem.strip_prefix(name)?.strip_prefix(": ")?.to_owned());
+    problems.iter().find_map(of_this)
+}
+
 fn of(sums: &HashMap<String, u64>, name: &str) -> u64 {
     sums.get(name).copied().unwrap_or(0)
 }
@@ -112,16 +131,16 @@ fn of(sums: &HashMap<String, u64>, name: &str) -> u64 {
 impl StatusSource for Overview {
     fn sources(&self) -> Vec<SourceStatus> {
         let all = self.metrics.instruments();
-        let problems = self.status.source_problems();
+        let mut problems = self.status.source_problems();
+        problems.extend(self.status.degradations());
         let malformed = sums(&all.malformed, "source");
         let one = |(name, kind): &(String, &'static str)| {
-            let prefix = format!("{name}: ");
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // At least 0.
             let lag_seconds = all.lag_seconds.with_label_values(&[name.as_str()]).get() as u64;
             SourceStatus {
                 name: name.clone(),
                 kind,
-                problem: problems.iter().find_map(|problem| Some(problem.strip_prefix(&prefix)?.to_owned())),
+                problem: problem_of(name, &problems),
                 events: all.events.with_label_values(&[name.as_str()]).get(),
                 malformed: of(&malformed, name),
                 lag_seconds,
@@ -133,7 +152,7 @@ impl StatusSource for Overview {
     fn sinks(&self) -> Result<Vec<SinkStatus>, LogError> {
         let all = self.metrics.instruments();
         let stats = self.reader.with(|reader| reader.stats()).map_err(|error| LogError(error.to_string()))?;
-        let ended = self.status.ended_sinks();
+        let problems = self.status.sink_problems();
         let (delivered, failures, dropped) = (
             sums(&all.sink_deliveries, "sink"),
             sums(&all.sink_failures, "sink"),
@@ -150,9 +169,7 @@ impl StatusSource for Overview {
             SinkStatus {
                 name: name.clone(),
                 kind,
-                problem: ended
-                    .contains(name)
-                    .then(|| "ended; restart pullwatch to deliver its alerts".to_owned()),
+                problem: problem_of(name, &problems),
                 backlog: known.map_or(0, |sink| sink.backlog),
                 delivered: of(&delivered, name),
                 failures: of(&failures, name),
@@ -160,7 +177,8 @@ impl StatusSource for Overview {
                 last_success,
             }
         };
-        Ok(self.sinks.iter().map(one).collect())
+        let sinks = self.sinks.0.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(sinks.iter().map(one).collect())
     }
 
     fn rules(&self) -> Vec<RuleStatus> {

@@ -34,7 +34,7 @@ async function health() {
     // 503 is an answer too.
     const response = await request("readyz");
     const body = await response.json();
-    [text, kind] = body.ok ? ["healthy", "good"] : ["problem", "bad"];
+    [text, kind] = body.ok ? ["healthy", "good"] : body.status === "degraded" ? ["degraded", "warn"] : ["unavailable", "bad"];
   } catch {
     // Unreachable.
   }
