@@ -231,21 +231,47 @@ fn without_correlations(alerts: Vec<Value>) -> Vec<Value> {
     alerts.into_iter().filter(|alert| alert.get("correlation").is_none()).collect()
 }
 
+/// A sample whose busiest reader is no person: what people read is never proposed.
+fn sample_without_people(name: &str) -> Vec<u8> {
+    String::from_utf8(sample(name)).unwrap().replace("\"mallory\"", "\"system:mallory\"").into_bytes()
+}
+
+/// The shipped rules without throttles, so that each read is an alert.
+fn unthrottled_rules(folder: &Path) -> String {
+    let copy = folder.join("rules");
+    fs::create_dir(&copy).unwrap();
+    for file in fs::read_dir(project("rules.d")).unwrap() {
+        let path = file.unwrap().path();
+        let (mut text, mut is_throttle) = (String::new(), false);
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            is_throttle = line == "  throttle:" || is_throttle && line.starts_with("    ");
+            if !is_throttle {
+                text += line;
+                text.push('\n');
+            }
+        }
+        fs::write(copy.join(path.file_name().unwrap()), text).unwrap();
+    }
+    copy.display().to_string()
+}
+
 #[test]
 fn baseline_excepts_exactly_the_recurring_reads() {
     let mut silenced = 0;
     for name in ["request-response.log.gz", "metadata.log.gz", "kubernetes-1.36.log.gz", "objects.log.gz"] {
         for min_count in [1, 2] {
-            let folder = folder(sample(name));
+            let folder = folder(sample_without_people(name));
+            let rules = unthrottled_rules(folder.path());
             let log = folder.path().join("audit.log").display().to_string();
             let baseline = folder.path().join("baseline.yaml").display().to_string();
-            let (code, out, _) = run(
-                folder.path(),
-                &["baseline", &log, "--min-count", &min_count.to_string(), "--output", &baseline],
-            );
-            assert_eq!((code, out.as_str()), (Some(0), ""));
-            let before = without_correlations(alerts(&scan(&["--rules", &rules(), &log])));
-            let output = scan(&["--rules", &rules(), "--rules", &baseline, &log]);
+            let output = pullwatch()
+                .args(["baseline", &log, "--min-count", &min_count.to_string(), "--output", &baseline])
+                .args(["--rules", &rules])
+                .output()
+                .unwrap();
+            assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b""[..]));
+            let before = without_correlations(alerts(&scan(&["--rules", &rules, &log])));
+            let output = scan(&["--rules", &rules, "--rules", &baseline, &log]);
             assert_eq!(output.status.code(), Some(0), "{}", said(&output));
             let after: Vec<String> =
                 without_correlations(alerts(&output)).iter().map(|alert| alert["id"].to_string()).collect();
@@ -260,14 +286,14 @@ fn baseline_excepts_exactly_the_recurring_reads() {
             // Behind its own exceptions nothing is left to propose.
             let again = pullwatch()
                 .args(["baseline", &log, "--min-count", &min_count.to_string()])
-                .args(["--rules", &rules(), "--rules", &baseline])
+                .args(["--rules", &rules, "--rules", &baseline])
                 .output()
                 .unwrap();
             let text = String::from_utf8(again.stdout.clone()).unwrap();
             assert!(text.contains("# Proposed: 0."), "{text}");
         }
     }
-    assert!(silenced > 0, "{silenced}");
+    assert!(silenced > 100, "{silenced}");
 }
 
 /// An event by somebody, on a secret of that name, with a user agent; each as it stands in JSON.
@@ -431,9 +457,9 @@ fn days_count() {
 
 #[test]
 fn daemon_keeps_recurring_reads() {
-    let log = String::from_utf8(sample("request-response.log.gz")).unwrap();
+    let log = String::from_utf8(sample_without_people("request-response.log.gz")).unwrap();
     let folder = folder(&log);
-    let shipped = rules();
+    let shipped = unthrottled_rules(folder.path());
     fs::write(folder.path().join("other.yaml"), RULE).unwrap();
     // Stopped in the middle, and with other rules in between, which change nothing.
     let middle = log[..log.len() / 2].rfind('\n').unwrap() + 1;
