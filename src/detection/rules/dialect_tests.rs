@@ -143,3 +143,133 @@ fn says_why_no_rule_is_left() {
     );
     assert_eq!(load_text(&wrong).diagnostics[0].help, ["did you mean `k8s_audit`?"]);
 }
+
+/// Conditions, after the reference's own parser tests.
+#[test]
+fn conditions_are_read_as_by_the_reference() {
+    for condition in [
+        // Strings.
+        r#"ka.user.name = "a \x41\x7e""#,
+        r#"ka.user.name = "old\ blank""#,
+        r#"ka.user.name = 'it\'s'"#,
+        r#"ka.user.name = 'both \\''"#,
+        r#"ka.user.name = "\b\f\n\r\t\/\\x""#,
+        "ka.user.name = not",
+        "ka.user.name = a.b.c",
+        "ka.user.name = [a]{b}<c>*",
+        // Modifiers are words of their own; elsewhere they are values.
+        "ka.user.name = oneof (a, b)",
+        "ka.user.name = oneof\t(a)",
+        "ka.user.name =  anyof ( a , b )",
+        "ka.user.name startswith allof (a)",
+        "ka.user.name = oneof",
+        "ka.user.name =oneof",
+        "ka.user.name = oneof_them",
+        // White space and parentheses.
+        "(ka.verb=get)and(ka.verb exists)",
+        "not(ka.verb=get)or not not ka.verb exists",
+        "((((((((((ka.verb=get))))))))))",
+        // Lists.
+        "ka.verb in ()",
+        "ka.verb in (get, 'list', \"watch\", ka.user.name)",
+        "ka.verb in ( get,list )",
+        // Transformers and fields on the right.
+        "tolower(ka.user.name) = toupper(ka.verb)",
+        "b64( tolower( ka.user.name ) ) = x",
+        "ka.user.name = val(ka.verb)",
+        "ka.user.name in val(ka.user.groups)",
+        "join(\"->\", (toupper(ka.user.name), 'x')) = a",
+    ] {
+        let loaded = load_text(&format!("- rule: R\n  desc: d\n  output: o\n  priority: INFO\n  condition: >\n    {condition}\n"));
+        assert!(!loaded.has_errors(), "{condition}\n{:?}", loaded.diagnostics);
+    }
+    for condition in [
+        r#"ka.user.name = "bad \q""#,
+        r#"ka.user.name = "bad \x4""#,
+        r#"ka.user.name = "no byte \xff""#,
+        r#"ka.user.name = "other quote \' ""#,
+        // The last quote follows a backslash, so it does not close.
+        r#"ka.user.name = "a\\""#,
+        "ka.user.name = 'open",
+        "ka.user.name = a,",
+        "ka.user.name = a=",
+        "ka.user.name =oneof (a)",
+        "ka.user.name =anyof(a)",
+        "ka.user.name == allof(a)",
+        "ka.user.name contains oneof(a, b)",
+        "ka.user.name = ONEOF (a)",
+        "ka.user.name = oneof_them (a)",
+        "ka.user.name = oneof (a,)",
+        "ka.user.name = oneof (,a)",
+        "ka.user.name = oneof (a",
+        "ka.user.name > oneof (1)",
+        "ka.user.name in oneof (a)",
+        "ka.verb in (get,,list)",
+        "ka.verb in get, list",
+        "ka.verb = get and",
+        "and ka.verb = get",
+        "not",
+        "()",
+        "(ka.verb = get",
+        "ka.verb = get)",
+        "ka.verb == = get",
+        "join() = a",
+        "tolower(get) = a",
+        "tolower(ka.verb = a",
+    ] {
+        let text = format!("- rule: R\n  desc: d\n  output: o\n  priority: INFO\n  condition: >\n    {condition}\n");
+        assert!(load_text(&text).has_errors(), "{condition}");
+    }
+}
+
+/// Definitions and what changes them, after the reference's own loader tests.
+#[test]
+fn definitions_are_combined_as_by_the_reference() {
+    let get = rule("ka.verb = get");
+    let exception = "  exceptions: [{name: e, fields: [ka.user.name], comps: [=], values: [[a]]}]\n";
+    for more in [
+        "- rule: R\n  condition: or ka.verb = list\n  append: true\n",
+        "- rule: R\n  condition: or ka.verb = list\n  output: more\n  desc: more\n  override: {condition: append, output: append, desc: append}\n",
+        "- rule: R\n  condition: ka.verb = list\n  priority: ERROR\n  enabled: false\n  override: {condition: replace, priority: replace, enabled: replace}\n",
+        "- rule: R\n  enabled: false\n",
+        "- rule: R\n  tags: [x]\n  override: {tags: append}\n",
+        "- rule: R\n  tags: [x]\n  override: {tags: replace}\n",
+        "- rule: R\n  exceptions: [{name: f, fields: [ka.verb], comps: [=]}]\n  override: {exceptions: append}\n",
+        "- rule: R\n  warn_evttypes: false\n  override: {warn_evttypes: replace}\n",
+        "- rule: R\n  capture_duration: 5000\n  override: {capture_duration: replace}\n",
+        "- rule: R\n  desc: again\n  condition: ka.verb = list\n  output: o\n  priority: INFO\n",
+        "- macro: m\n  condition: ka.verb = get\n- macro: m\n  condition: or ka.verb = list\n  append: true\n",
+        "- list: l\n  items: [a]\n- list: l\n  items: [b]\n  append: true\n",
+        "- list: l\n  items: [a]\n  unknown: b\n",
+        "- macro: m\n  condition: ka.verb = get\n  priority: INFO\n",
+        "- required_engine_version: 0.26.0\n",
+        "- required_engine_version: 13\n",
+        "- list: l\n  items: [\"it's\", 'a \"b\"', c d]\n",
+    ] {
+        let text = format!("{get}{more}");
+        let loaded = load_text(&text);
+        assert!(!loaded.has_errors(), "{text}\n{:?}", loaded.diagnostics);
+    }
+    for more in [
+        "- rule: R\n  priority: ERROR\n  override: {priority: append}\n",
+        "- rule: R\n  condition: or ka.verb = list\n  append: true\n  override: {condition: append}\n",
+        "- rule: R\n  condition: ka.verb = list\n  override: {condition: sometimes}\n",
+        "- rule: R\n  override: {desc: replace}\n",
+        "- rule: R\n  desc: x\n  output: y\n  override: {desc: replace}\n",
+        "- rule: R\n  desc: x\n  override: {desc: replace, enabled: replace}\n",
+        "- rule: S\n  condition: or ka.verb = list\n  append: true\n",
+        "- rule: S\n  condition: ka.verb = list\n  override: {condition: replace}\n",
+        "- rule: S\n  condition: or ka.verb = list\n  override: {condition: append}\n",
+        "- macro: m\n  condition: or ka.verb = list\n  append: true\n",
+        "- list: l\n  items: [a]\n  append: true\n",
+        "- rule: R\n  exceptions: [{name: f, comps: [=]}]\n  override: {exceptions: append}\n",
+        "- required_engine_version: seven\n",
+        "- rule: R\n  capture_duration: long\n  override: {capture_duration: replace}\n",
+    ] {
+        let text = format!("{get}{more}");
+        assert!(load_text(&text).has_errors(), "{text}");
+    }
+    let duration = get.clone() + "  capture_duration: not_a_number\n";
+    assert!(load_text(&duration).has_errors());
+    assert!(!load_text(&(get + exception)).has_errors());
+}

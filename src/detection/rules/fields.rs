@@ -665,7 +665,7 @@ static AUDIT: [Field; 16] = [
     text(
         "audit.actor",
         Source::Actor,
-        "user.username, followed by ` as ` and impersonatedUser.username if the user is impersonated",
+        "user.username, followed by ` as ` and impersonatedUser.username if the user is impersonated, or by ` (outside of its group)` if it has the name of a service account and not its groups",
     ),
     text(
         "audit.truncated",

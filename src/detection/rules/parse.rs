@@ -435,8 +435,10 @@ impl<'t> Parser<'t> {
                 self.number_or_operand()?
             }
             _ => {
+                let before = self.at;
                 self.skip_spaces();
-                quantifier = self.quantifier();
+                // Without a blank before it, the word is a value, as in the reference.
+                quantifier = if self.at > before { self.quantifier() } else { None };
                 if quantifier.is_some() { self.list_or_name()? } else { self.text_or_operand()? }
             }
         };
@@ -650,11 +652,14 @@ impl<'t> Parser<'t> {
             return Err(self.expected("a value is missing", "a value"));
         };
         let mut text = String::new();
+        let mut follows_backslash = false;
         while let Some((at, letter)) = letters.next() {
-            if letter == quote {
+            // As in the reference, a quote directly behind a backslash closes nothing, even if the backslash is escaped itself.
+            if letter == quote && !std::mem::take(&mut follows_backslash) {
                 self.at = start + at + 1;
                 return Ok(Word { text, range: start..self.at, quoted: true });
             }
+            follows_backslash = false;
             if letter != '\\' {
                 text.push(letter);
                 continue;
@@ -665,7 +670,17 @@ impl<'t> Parser<'t> {
                 Some((_, 'r')) => text.push('\r'),
                 Some((_, 'b')) => text.push('\u{8}'),
                 Some((_, 'f')) => text.push('\u{c}'),
-                Some((_, '\\')) => text.push('\\'),
+                Some((_, '\\')) => {
+                    text.push('\\');
+                    follows_backslash = true;
+                }
+                // Old rules escape a blank; the reference reads it as a backslash.
+                Some((_, ' ')) => text.push('\\'),
+                // Other bytes are no text.
+                Some((_, 'x')) if let Some(byte) = ascii_byte(&rest[at + 2..]) => {
+                    text.push(char::from(byte));
+                    letters.nth(1);
+                }
                 Some((_, '/')) => text.push('/'),
                 Some((_, escaped)) if escaped == quote => text.push(quote),
                 Some((_, escaped)) => {
@@ -702,6 +717,12 @@ fn arity(transformer: Transformer) -> &'static str {
     }
 }
 
+/// The ASCII character that two hexadecimal digits at the start of a text stand for.
+fn ascii_byte(text: &str) -> Option<u8> {
+    let digits = text.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+    u8::from_str_radix(digits, 16).ok().filter(u8::is_ascii)
+}
+
 /// Whether a text is one unquoted value. Names of lists that are not need [`condition_with_lists`].
 pub fn is_unquoted_value(text: &str) -> bool {
     !text.is_empty()
@@ -712,9 +733,9 @@ pub fn is_unquoted_value(text: &str) -> bool {
 /// `ka.user.name = oneof and …`.
 fn list_follows(rest: &str) -> bool {
     let next = rest.trim_start_matches(SPACES);
-    next.starts_with('(')
-        || next.len() < rest.len()
-            && identifier_length(next).is_some_and(|end| !matches!(&next[..end], "and" | "or" | "not"))
+    next.len() < rest.len()
+        && (next.starts_with('(')
+            || identifier_length(next).is_some_and(|end| !matches!(&next[..end], "and" | "or" | "not")))
 }
 
 /// Returns the length of the identifier at the start of a text: a letter, then letters, digits and underscores.

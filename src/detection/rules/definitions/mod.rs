@@ -317,6 +317,21 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// Checks `capture_duration`, in milliseconds, which has no effect.
+    fn capture_duration(&mut self, item: &Node) -> Read<()> {
+        let Some(node) = self.scalar(item, "capture_duration")? else { return Ok(()) };
+        if node.text().unwrap_or_default().parse::<u32>().is_ok() {
+            return Ok(());
+        }
+        let span = self.span(node);
+        self.fail(
+            "not-a-number",
+            "`capture_duration` is a number of milliseconds".to_owned(),
+            span,
+            "expected a number such as 5000",
+        )
+    }
+
     fn boolean(&mut self, item: &Node, key: &str) -> Read<Option<bool>> {
         let Some(node) = self.scalar(item, key)? else { return Ok(None) };
         match yaml::boolean(node.text().unwrap_or_default()) {

@@ -36,6 +36,7 @@ impl Reader<'_, '_> {
         let makes_alerts = self.boolean(item, "alert")?;
         let show = self.show(item)?;
         self.boolean(item, "warn_evttypes")?;
+        self.capture_duration(item)?;
         // An invalid priority was reported; continue, to report further errors of the rule.
         let priority = self.priority(item).unwrap_or(Some(Priority::Debug));
         let known = self.definitions.rule_index.get(name).copied();
