@@ -312,3 +312,22 @@ fn input_without_audit_events_is_an_error_that_says_what_it_looks_like() {
     lab.write("logs/audit.log", "\n");
     assert_eq!(lab.scan(&["logs"]).status.code(), Some(0));
 }
+
+#[test]
+fn a_line_that_is_cut_where_a_value_is_expected_costs_no_later_event() {
+    let lab = Lab::new();
+    let first = event("first", "get", "registry-1");
+    for end in [":", "[", ",", ":{"] {
+        let cut = &first[..first.rfind(end).unwrap_or(first.len() - 2) + end.len()];
+        for count in [1, 2, 40] {
+            let expected: Vec<String> = (0..count).map(|number| format!("n{number}")).collect();
+            let lines: Vec<String> = expected.iter().map(|id| event(id, "get", "registry-1")).collect();
+            lab.write("audit.log", format!("{cut}\n{}\n", lines.join("\n")));
+            for threads in ["1", "3"] {
+                let found = ids(&lab.scan(&["audit.log", "--threads", threads]));
+                let later: Vec<String> = found.into_iter().filter(|id| id != "first").collect();
+                assert_eq!(later, expected, "{end} {count}");
+            }
+        }
+    }
+}

@@ -323,7 +323,12 @@ impl FieldReader {
                         both.extend_from_slice(&impersonated.text());
                         Value::Text(Cow::Owned(both))
                     }
-                    None => Value::text(user),
+                    None => match user {
+                        Some(user) if is_outside_of_service_accounts(event) => {
+                            Value::Text(Cow::Owned([&user, OUTSIDE_OF_GROUP].concat()))
+                        }
+                        user => Value::text(user),
+                    },
                 }
             }
             Source::Truncated => boolean(event.is_truncated()),
@@ -402,6 +407,23 @@ impl FieldReader {
         }
         Value::list(texts)
     }
+}
+
+/// Follows the name of a service account that is in none of the groups of service accounts, so that no list of trusted actors
+/// contains it.
+const OUTSIDE_OF_GROUP: &[u8] = b" (outside of its group)";
+
+/// Whether the user has the name of a service account, and groups other than those that the apiserver gives to every service
+/// account: a certificate can carry the name without.
+fn is_outside_of_service_accounts(event: &mut Event<'_>) -> bool {
+    const GROUP: &[u8] = b"system:serviceaccounts";
+    let Some(name) = path(event, &["user", "username"], View::Full).map(PlacedValue::text) else { return false };
+    let Some(account) = name.strip_prefix(b"system:serviceaccount:") else { return false };
+    let namespace = account.split(|byte| *byte == b':').next().unwrap_or_default();
+    // Whom the apiserver has authenticated has a group at least; test events may have none.
+    let Some(groups) = path(event, &["user", "groups"], View::Full) else { return event.is_truncated() };
+    let has = |group: &[u8]| groups.items().any(|one| *one.text() == *group);
+    !(has(GROUP) && has(&[GROUP, b":", namespace].concat()))
 }
 
 /// The group of all kubelets.
@@ -510,6 +532,21 @@ mod tests {
         ] {
             assert_eq!(*repository(Cow::Borrowed(image.as_bytes())), *name.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_service_account_is_one_only_in_its_groups() {
+        let outside = |user: &str| {
+            is_outside_of_service_accounts(&mut Event::new(format!("{{\"user\":{user}}}").as_bytes()))
+        };
+        let user = |groups: &str| format!(r#"{{"username":"system:serviceaccount:a:b","groups":[{groups}]}}"#);
+        let (all, own) = (r#""system:serviceaccounts""#, r#""system:serviceaccounts:a""#);
+        assert!(!outside(&user(&format!(r#"{all},{own},"system:authenticated""#))));
+        assert!(outside(&user(r#""system:authenticated""#)));
+        assert!(outside(&user(all)) && outside(&user(own)) && outside(&user("")));
+        assert!(outside(&user(&format!(r#"{all},"system:serviceaccounts:b""#))));
+        assert!(!outside(r#"{"username":"jane","groups":["x"]}"#));
+        assert!(!outside(r#"{"username":"system:serviceaccount:a:b"}"#));
     }
 
     #[test]
