@@ -72,9 +72,19 @@ impl Receiver {
 
     /// A sink that sends here.
     pub fn sink(&self, name: &str, rest: &str) -> String {
+        self.sink_with_timeout(name, "500ms", rest)
+    }
+
+    /// A sink that waits for each answer as long as a loaded machine may need: a delivery that times out is sent again, although the
+    /// receiver may have it.
+    pub fn patient_sink(&self, name: &str, rest: &str) -> String {
+        self.sink_with_timeout(name, "60s", rest)
+    }
+
+    fn sink_with_timeout(&self, name: &str, timeout: &str, rest: &str) -> String {
         format!(
-            "{{type: http, name: {name}, url: \"http://127.0.0.1:{}/\", body: lines, timeout: 500ms, connect_timeout: 500ms, \
-             retry: {{initial: 20ms, max: 200ms}}{rest}}}",
+            "{{type: http, name: {name}, url: \"http://127.0.0.1:{}/\", body: lines, timeout: {timeout}, \
+             connect_timeout: {timeout}, retry: {{initial: 20ms, max: 200ms}}{rest}}}",
             self.port
         )
     }

@@ -22,8 +22,8 @@ fn nobody_holds_up_the_one_that_is_well_and_what_is_refused_is_a_dead_letter() {
             dead.to_owned(),
             slow.sink("slow", ", batch: {alerts: 10, bytes: 1M}"),
             hanging.sink("hanging", ""),
-            choosy.sink("choosy", ", dead_letter: {path: dead.jsonl}"),
-            good.sink("good", ""),
+            choosy.patient_sink("choosy", ", dead_letter: {path: dead.jsonl}"),
+            good.patient_sink("good", ""),
         ],
     );
     let child = place.start();
@@ -66,7 +66,7 @@ fn nobody_holds_up_the_one_that_is_well_and_what_is_refused_is_a_dead_letter() {
 fn told_to_stop_under_load_it_delivers_all_that_is_stored_and_exits_in_order() {
     let place = Place::new();
     let good = Receiver::start(&[], 0);
-    place.configure(&place.log(), &[good.sink("good", "")]);
+    place.configure(&place.log(), &[good.patient_sink("good", "")]);
     let (mut ledger, mut writer) = (Ledger::default(), Writer::new(place.folder.path(), 37));
     for _ in 0..4 {
         let child = place.start();
