@@ -23,6 +23,17 @@ pub(crate) struct OpenLines {
 }
 
 impl OpenLines {
+    /// Continues after a restart, behind these bytes of the log. A line that is open at their end was given up: lines that are worth
+    /// waiting for are read again.
+    pub(crate) fn resume(&mut self, before: &[u8]) {
+        // The first line may have been cut by the length of what is looked at.
+        let lines = before.split(|byte| *byte == b'\n').skip(1);
+        for line in lines.filter(|line| !line.is_empty()) {
+            self.tracker.push(line);
+        }
+        self.tracker.abandon();
+    }
+
     /// Adds a block of whole lines. Moves what can be evaluated now into `block`, and returns whether there is anything.
     pub(crate) fn push(&mut self, file: u64, block: &mut Vec<u8>) -> bool {
         let (mut at, mut closed_at) = (0, 0);
@@ -158,5 +169,12 @@ mod tests {
         assert_eq!(push(&mut lines, 1, &[&last[..], &whole].concat()), whole);
         assert_eq!(lines.take_dropped(), last.len() as u64);
         assert_eq!(push(&mut lines, 1, &last), last);
+        // A restart in between changes nothing.
+        let mut resumed = OpenLines::default();
+        resumed.resume([&whole[7..], &whole, &first].concat().as_bytes());
+        assert_eq!(push(&mut resumed, 1, &[&last[..], &whole].concat()), whole);
+        let mut resumed = OpenLines::default();
+        resumed.resume([&whole[7..], &first, &last].concat().as_bytes());
+        assert_eq!(push(&mut resumed, 1, &whole), whole);
     }
 }

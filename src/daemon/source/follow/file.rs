@@ -85,6 +85,21 @@ impl TrackedFile {
         })
     }
 
+    /// The last bytes before the position, at most so many. Empty for compressed files, which nobody writes to.
+    pub fn read_before(&mut self, most: u64) -> io::Result<Vec<u8>> {
+        let Content::Plain(file) = &mut self.content else { return Ok(Vec::new()) };
+        let from = self.offset.saturating_sub(most);
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(from))?;
+        file.by_ref().take(self.offset - from).read_to_end(&mut bytes)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        if from == 0 {
+            // The first line is whole.
+            bytes.insert(0, b'\n');
+        }
+        Ok(bytes)
+    }
+
     pub fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
             device: self.id.device,

@@ -57,6 +57,10 @@ struct NewFile {
     start: Fingerprint,
 }
 
+/// Bytes before the position of the last run that are read again for the lines that were given up. A piece of a line has at most
+/// 16 KiB of content.
+const MAX_LOOK_BACK: u64 = 256 << 10;
+
 /// What was read, with the number of its file.
 enum Read {
     /// Whole lines.
@@ -86,6 +90,8 @@ pub struct LogFollower {
     /// Checkpoints of the last run whose files were not found yet.
     previous: Vec<Checkpoint>,
     is_first_scan: bool,
+    /// A file was opened, so that `open_lines` knows what precedes its position.
+    is_resumed: bool,
     /// Lines that were read and wait for their rest.
     open_lines: OpenLines,
     incidents: Vec<Incident>,
@@ -104,6 +110,7 @@ impl LogFollower {
             skipped: HashMap::new(),
             previous: checkpoints,
             is_first_scan: true,
+            is_resumed: false,
             open_lines: OpenLines::default(),
             incidents: Vec::new(),
         }
@@ -232,6 +239,11 @@ impl LogFollower {
         match TrackedFile::open(&path, checkpoint.as_ref()) {
             Ok(mut file) => {
                 tracing::debug!(?file, number, "reading");
+                if !std::mem::replace(&mut self.is_resumed, true) {
+                    // An error shows up again when the file is read.
+                    let before = file.read_before(MAX_LOOK_BACK).unwrap_or_default();
+                    self.open_lines.resume(&before);
+                }
                 file.number = number;
                 self.tracked.push_back(file);
             }

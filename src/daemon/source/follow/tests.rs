@@ -516,3 +516,28 @@ fn a_split_line_that_is_too_long_is_truncated_and_its_rest_is_no_record() {
     assert_eq!(text(&mut follow), cri("F", "{}"));
     assert_eq!(follow.take_incidents(), [Incident::Incomplete(log.path("audit.log"), forged.len() as u64)]);
 }
+
+#[test]
+fn the_rest_of_a_line_that_was_given_up_is_no_record_after_a_restart_either() {
+    let log = Log::new();
+    let piece = |tag: &str, text: &str| format!("2026-11-23T04:00:00Z stdout {tag} {text}\n");
+    let follow = |checkpoints| LogFollower::new(log.path("audit.log"), StartAt::Beginning, 1024, checkpoints);
+    let read = |follow: &mut LogFollower| {
+        let (mut text, mut buffer) = (String::new(), Vec::new());
+        follow.rescan();
+        while follow.next(&mut buffer) != Step::Idle {
+            text.push_str(std::str::from_utf8(&buffer).unwrap());
+            buffer.clear();
+        }
+        text
+    };
+    let long = piece("P", &format!("{{\"a\":[\"{}", "x".repeat(900)));
+    log.append("audit.log", &piece("F", "{}"));
+    log.append("audit.log", &long.repeat(2));
+    let mut first = follow(Vec::new());
+    assert!(read(&mut first).ends_with(&long), "it is longer than the limit");
+    let checkpoints = first.checkpoints();
+    let forged = piece("F", "{\"kind\":\"Event\"}");
+    log.append("audit.log", &(forged.clone() + &piece("F", "{\"b\":1}")));
+    assert_eq!(read(&mut follow(checkpoints)), piece("F", "{\"b\":1}"));
+}
