@@ -44,7 +44,15 @@ pub(super) async fn receive(
     let deadline = started + settings.read_timeout + settings.store_timeout;
     let mut progress = Progress::default();
     let parts = submit_parts(shared, peer, &mut large, chunks, deadline, &mut progress);
-    let reply = timeout_at(deadline.into(), parts).await.unwrap_or(Reply::BodyTimeout);
+    let reply = match timeout_at(deadline.into(), parts).await {
+        Ok(reply) => reply,
+        // The apiserver sends it again after a 503, and gets further: what is stored is recognized quickly.
+        Err(_) if progress.stored > 0 => {
+            let events = progress.stored + large.pending_items();
+            Reply::StoreTimeout { events, stored: progress.stored }
+        }
+        Err(_) => Reply::BodyTimeout,
+    };
     let source = &settings.name;
     let total = large.total();
     if let Reply::Stored { events } = reply {
