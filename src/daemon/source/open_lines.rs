@@ -165,7 +165,7 @@ mod tests {
         assert!(lines.is_overdue(10) && !lines.is_overdue(1000));
         let mut block = Vec::new();
         assert!(lines.give_up(&mut block));
-        assert_eq!((block, lines.is_empty()), (first.into_bytes(), true));
+        assert_eq!((block, lines.is_empty()), (first.clone().into_bytes(), true));
         assert_eq!(push(&mut lines, 1, &[&last[..], &whole].concat()), whole);
         assert_eq!(lines.take_dropped(), last.len() as u64);
         assert_eq!(push(&mut lines, 1, &last), last);

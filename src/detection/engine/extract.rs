@@ -417,7 +417,9 @@ const OUTSIDE_OF_GROUP: &[u8] = b" (outside of its group)";
 /// account: a certificate can carry the name without.
 fn is_outside_of_service_accounts(event: &mut Event<'_>) -> bool {
     const GROUP: &[u8] = b"system:serviceaccounts";
-    let Some(name) = path(event, &["user", "username"], View::Full).map(PlacedValue::text) else { return false };
+    let Some(name) = path(event, &["user", "username"], View::Full).map(PlacedValue::text) else {
+        return false;
+    };
     let Some(account) = name.strip_prefix(b"system:serviceaccount:") else { return false };
     let namespace = account.split(|byte| *byte == b':').next().unwrap_or_default();
     // Whom the apiserver has authenticated has a group at least; test events may have none.
@@ -539,7 +541,8 @@ mod tests {
         let outside = |user: &str| {
             is_outside_of_service_accounts(&mut Event::new(format!("{{\"user\":{user}}}").as_bytes()))
         };
-        let user = |groups: &str| format!(r#"{{"username":"system:serviceaccount:a:b","groups":[{groups}]}}"#);
+        let user =
+            |groups: &str| format!(r#"{{"username":"system:serviceaccount:a:b","groups":[{groups}]}}"#);
         let (all, own) = (r#""system:serviceaccounts""#, r#""system:serviceaccounts:a""#);
         assert!(!outside(&user(&format!(r#"{all},{own},"system:authenticated""#))));
         assert!(outside(&user(r#""system:authenticated""#)));

@@ -180,7 +180,9 @@ fn conditions_are_read_as_by_the_reference() {
         "ka.user.name in val(ka.user.groups)",
         "join(\"->\", (toupper(ka.user.name), 'x')) = a",
     ] {
-        let loaded = load_text(&format!("- rule: R\n  desc: d\n  output: o\n  priority: INFO\n  condition: >\n    {condition}\n"));
+        let loaded = load_text(&format!(
+            "- rule: R\n  desc: d\n  output: o\n  priority: INFO\n  condition: >\n    {condition}\n"
+        ));
         assert!(!loaded.has_errors(), "{condition}\n{:?}", loaded.diagnostics);
     }
     for condition in [
@@ -217,7 +219,8 @@ fn conditions_are_read_as_by_the_reference() {
         "tolower(get) = a",
         "tolower(ka.verb = a",
     ] {
-        let text = format!("- rule: R\n  desc: d\n  output: o\n  priority: INFO\n  condition: >\n    {condition}\n");
+        let text =
+            format!("- rule: R\n  desc: d\n  output: o\n  priority: INFO\n  condition: >\n    {condition}\n");
         assert!(load_text(&text).has_errors(), "{condition}");
     }
 }
