@@ -6,8 +6,9 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::process::Output;
 
-use common::{alerts, event, project, pullwatch, scan};
+use common::{alerts, event, pullwatch};
 use serde_json::Value;
 
 const FIELDS: [&str; 7] =
@@ -35,27 +36,36 @@ fn falcosidekick_labels(alert: &Value) -> BTreeMap<String, String> {
     labels
 }
 
-/// The alerts of a log with these rules.
-fn alerts_of(rules: &str, log: &str) -> Vec<Value> {
+/// The alerts of the daemon for a log, with these rules or with the built-in ones.
+fn alerts_of(rules: Option<&str>, log: &[u8]) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("rules.yaml"), rules).unwrap();
-    std::fs::write(dir.path().join("audit.log"), log).unwrap();
-    let rules = dir.path().join("rules.yaml");
-    let output = pullwatch()
-        .args(["scan", "--format", "json", "-q", "--rules"])
-        .arg(&rules)
-        .arg(dir.path().join("audit.log"))
-        .output()
+    std::fs::write(dir.path().join("rules.yaml"), rules.unwrap_or_default()).unwrap();
+    let folder = dir.path().display();
+    let rules = if rules.is_some() { format!("{folder}/rules.yaml") } else { "builtin".to_owned() };
+    let config = dir.path().join("pullwatch.yaml");
+    std::fs::write(
+        &config,
+        format!("state_dir: {folder}/state\nrules: {rules}\nsources: [{{type: stdin}}]\nserver: false\nsinks: [{{type: file, path: {folder}/alerts.jsonl}}]\n"),
+    )
+    .unwrap();
+    let mut child = pullwatch()
+        .args(["run", "--config"])
+        .arg(&config)
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
         .unwrap();
-    alerts(&output)
+    child.stdin.take().unwrap().write_all(log).unwrap();
+    assert!(child.wait().unwrap().success());
+    let stdout = std::fs::read(dir.path().join("alerts.jsonl")).unwrap();
+    alerts(&Output { stdout, stderr: Vec::new(), status: std::process::ExitStatus::default() })
 }
 
 #[test]
 fn every_alert_of_every_sample_has_the_same_scalar_fields() {
     let mut rules = std::collections::BTreeSet::new();
     for sample in ["kubernetes-1.36", "metadata", "objects", "request-response"] {
-        let path = project(&format!("samples/audit/{sample}.log.gz"));
-        for alert in alerts(&scan(&["-q", path.to_str().unwrap()])) {
+        for alert in alerts_of(None, &common::sample(&format!("{sample}.log.gz"))) {
             for name in FIELDS {
                 let (top, field) = (alert.get(name), alert["output_fields"].get(name));
                 assert!(top.is_some() && top == field, "{name}: {alert}");
@@ -86,7 +96,7 @@ fn fields_do_not_depend_on_the_output_of_the_rule() {
         r#""sourceIPs""#,
         r#""impersonatedUser":{"username":"system:serviceaccount:prod:ci"},"sourceIPs""#,
     );
-    let found = alerts_of(rules, &(impersonated + "\n"));
+    let found = alerts_of(Some(rules), (impersonated + "\n").as_bytes());
     let labels = falcosidekick_labels(&found[0]);
     assert_eq!(labels["actor"], "mallory as system:serviceaccount:prod:ci");
     assert_eq!(labels["credential"], "prod/regcred");
@@ -119,7 +129,7 @@ fn the_first_credential_is_the_one_with_the_strongest_evidence() {
                 items.join(",")
             ),
         );
-    let found = alerts_of(rules, &(list + "\n"));
+    let found = alerts_of(Some(rules), (list + "\n").as_bytes());
     let labels = falcosidekick_labels(&found[0]);
     assert_eq!(labels["credential"], "prod/z (+1 more)", "{}", found[0]);
     assert_eq!(labels["registry_host"], "ghcr.io (+1 more)");
@@ -150,13 +160,18 @@ fn correlations_have_them_too() {
     // That the secret is a credential is known by a reference alone, which the head of the event does not show.
     let pod = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Request","auditID":"p","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/prod/pods","verb":"create","user":{"username":"ci"},"objectRef":{"resource":"pods","namespace":"prod","name":"p","apiVersion":"v1"},"responseStatus":{"code":201},"requestObject":{"kind":"Pod","spec":{"containers":[{"name":"c","image":"a"}],"imagePullSecrets":[{"name":"hidden"}]}},"stageTimestamp":"2026-11-23T09:59:00.000100Z"}"#;
     let log = format!("{pod}\n{}\n{}\n", event("a1", "get", "hidden"), event("a2", "get", "hidden"));
-    let found = alerts_of(rules, &log);
+    // A scan ends all windows.
+    let dir = tempfile::tempdir().unwrap();
+    let (rule_file, log_file) = (dir.path().join("rules.yaml"), dir.path().join("audit.log"));
+    std::fs::write(&rule_file, rules).unwrap();
+    std::fs::write(&log_file, log).unwrap();
+    let found =
+        alerts(&common::scan(&["-q", "--rules", rule_file.to_str().unwrap(), log_file.to_str().unwrap()]));
     for name in ["R", "Sliding", "Tumbling"] {
         let alert = found.iter().find(|alert| alert["rule"] == name).unwrap_or_else(|| panic!("{name}"));
-        let labels = falcosidekick_labels(alert);
-        assert_eq!(labels["actor"], "mallory", "{alert}");
-        assert_eq!(labels["credential"], "prod/hidden", "{alert}");
-        assert_eq!(labels["exposure"], "presumed", "{alert}");
+        assert_eq!(alert["actor"], "mallory", "{alert}");
+        assert_eq!(alert["credential"], "prod/hidden", "{alert}");
+        assert_eq!(alert["exposure"], "presumed", "{alert}");
     }
 }
 
@@ -200,7 +215,10 @@ fn static_labels_are_in_the_alert_and_in_its_fields() {
     let length = receiver.recv(&mut datagram).unwrap();
     let message = String::from_utf8_lossy(&datagram[..length]).into_owned();
     assert!(message.contains(r#" cluster="prod-eu" team="registry"]"#), "{message}");
-    assert!(message.contains(" pullwatchCluster=prod-eu pullwatchTeam=registry"), "{message}");
+    assert!(
+        message.contains(" cs6=prod-eu cs6Label=cluster ") && message.contains(" pullwatchTeam=registry "),
+        "{message}"
+    );
 
     for (labels, message) in [
         ("{actor: x}", "reserved"),
