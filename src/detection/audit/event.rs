@@ -134,6 +134,7 @@ pub(crate) fn ends_like_an_event(line: &[u8]) -> bool {
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs)]
 pub struct ObjectRef<'a> {
+    pub api_group: Option<Raw<'a>>,
     pub resource: Option<Raw<'a>>,
     pub namespace: Option<Raw<'a>>,
     pub name: Option<Raw<'a>>,
@@ -265,6 +266,7 @@ impl<'a> Event<'a> {
                     continue;
                 }
                 let slot = match &*key.text() {
+                    b"apiGroup" => &mut object.api_group,
                     b"resource" => &mut object.resource,
                     b"namespace" => &mut object.namespace,
                     b"name" => &mut object.name,

@@ -338,6 +338,26 @@ impl<'a> Raw<'a> {
         found
     }
 
+    /// The same of an object that may be truncated: also the index of the name in whose value the text ends, and what there is of that
+    /// value.
+    pub fn get_all_or_cut<const N: usize>(
+        self,
+        keys: [&str; N],
+    ) -> ([Option<Raw<'a>>; N], Option<(usize, Raw<'a>)>) {
+        let mut found = [None; N];
+        let mut cursor = Cursor::new(self.0, b'{');
+        while let Some(Ok(name)) = cursor.key() {
+            let at = keys.iter().position(|key| name.is(key)).filter(|at| found[*at].is_none());
+            let rest = Raw(cursor.remainder());
+            match (cursor.value(), at) {
+                (Ok(value), Some(at)) => found[at] = Some(value),
+                (Ok(_), None) => {}
+                (Err(_), at) => return (found, at.map(|at| (at, rest))),
+            }
+        }
+        (found, None)
+    }
+
     /// Iterates over the elements of the array that is the value of a member, up to the end of the text. It does not search for the
     /// end of the array first, which may be megabytes away.
     pub fn items_of(self, key: &str) -> impl Iterator<Item = Raw<'a>> {

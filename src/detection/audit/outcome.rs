@@ -29,8 +29,14 @@ impl Outcome {
     }
 
     pub(crate) fn of(event: &mut Event<'_>) -> Self {
-        let Some(status) = event.get(Member::ResponseStatus) else { return Outcome::Unknown };
-        match status_code(status) {
+        Self::with_code(event).0
+    }
+
+    /// Also returns the HTTP status, a number or a text; none if it is missing or not an HTTP status.
+    pub(crate) fn with_code(event: &mut Event<'_>) -> (Self, Option<u16>) {
+        let Some(status) = event.get(Member::ResponseStatus) else { return (Outcome::Unknown, None) };
+        let code = status_code(status);
+        let outcome = match code {
             Some(101 | 200..=299) => Outcome::Success,
             Some(504) => Outcome::Unknown,
             Some(_) => Outcome::Failure,
@@ -39,13 +45,9 @@ impl Outcome {
                 Some(b"Failure") => Outcome::Failure,
                 _ => Outcome::Unknown,
             },
-        }
+        };
+        (outcome, code)
     }
-}
-
-/// Returns the HTTP status of an event, a number or a text; none if it is missing or not an HTTP status.
-pub(crate) fn code(event: &mut Event<'_>) -> Option<u16> {
-    status_code(event.get(Member::ResponseStatus)?)
 }
 
 fn status_code(status: Raw<'_>) -> Option<u16> {
@@ -81,6 +83,7 @@ mod tests {
             assert_eq!(Outcome::of(&mut Event::new(text.as_bytes())), expected, "{status}");
         }
         assert_eq!(Outcome::of(&mut Event::new(b"{}")), Outcome::Unknown);
-        assert_eq!(code(&mut Event::new(br#"{"responseStatus":{"code":"404"}}"#)), Some(404));
+        let mut event = Event::new(br#"{"responseStatus":{"code":"404"}}"#);
+        assert_eq!(Outcome::with_code(&mut event), (Outcome::Failure, Some(404)));
     }
 }

@@ -98,7 +98,7 @@ impl<'d> OrderedPass<'d> {
             eval.exposure();
         }
         if !deferred.updates_state_only {
-            self.evaluator.evaluate(&mut eval, &residual, &mut self.matches);
+            residual.evaluate(&mut eval, &mut self.matches);
             if !self.matches.is_empty() {
                 let state = &mut self.correlation;
                 AlertEmitter { detector: self.detector, state, on_alert }

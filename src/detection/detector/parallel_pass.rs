@@ -468,7 +468,7 @@ impl<'d> ParallelPass<'d> {
         if residual.order_dependency.applies_to(eval.event) {
             self.is_deferred = true;
         } else if !is_outside {
-            self.evaluator.evaluate(&mut eval, &residual, &mut self.matches);
+            residual.evaluate(&mut eval, &mut self.matches);
             // Throttles and correlations depend on the order of matches.
             self.is_deferred =
                 self.matches.iter().any(|&rule| self.detector.plan.rules[rule].needs_ordered_pass());
@@ -539,7 +539,12 @@ impl Buffer<'_, '_> {
         let mut end = start;
         let mut found = None;
         while found.is_none() && end > searched {
-            let line_start = memchr::memrchr(b'\n', &self.bytes[..end - 1]).map_or(0, |at| at + 1);
+            let line_start = match memchr::memrchr(b'\n', &self.bytes[searched..end - 1]) {
+                Some(at) => searched + at + 1,
+                None if searched == 0 || self.bytes[searched - 1] == b'\n' => searched,
+                // Inside of a line whose start was searched: it holds more than one whole event.
+                None => break,
+            };
             let line = &self.bytes[line_start..end];
             steps::add(line.len());
             found = last_time(line);

@@ -26,11 +26,27 @@ use crate::text::escape::MAX_SHOWN_LEN;
 use crate::text::timespan;
 
 /// The rules that an event with a certain head can still match.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ResidualRules {
-    rules: Rc<[Residual]>,
+    rules: Box<[Residual]>,
     /// Whether events with this head depend on the order of the input.
     pub order_dependency: OrderDependency,
+    /// Whether only the first matching rule counts.
+    first: bool,
+}
+
+impl ResidualRules {
+    /// Appends the indices (in the plan) of the matching rules to `matches`.
+    pub fn evaluate(&self, eval: &mut EvalContext<'_, '_, '_>, matches: &mut Vec<usize>) {
+        for residual in &self.rules {
+            if eval.holds(&residual.condition) {
+                matches.push(residual.rule);
+                if self.first {
+                    return;
+                }
+            }
+        }
+    }
 }
 
 /// The condition of a rule after partial evaluation with the head of an event.
@@ -55,17 +71,21 @@ pub struct EvalCache<'e> {
     number: u64,
     results: Vec<(u64, bool)>,
     values: Vec<(u64, Value<'e>)>,
+    /// Redacted values of fields, as rules see them that show nothing in spite of redaction.
+    redacted: Vec<(u64, Value<'e>)>,
     exposure: (u64, Rc<Exposure>),
-    request: (u64, Rc<RequestInfo>),
+    request: (u64, Rc<RequestInfo<'e>>),
 }
 
 impl EvalCache<'_> {
     /// Creates a cache for the operands and comparisons of a plan.
     pub fn new(plan: &Plan) -> Self {
+        let stale = || (0..plan.operands.len()).map(|_| (0, Value::Missing)).collect();
         EvalCache {
             number: 1,
             results: vec![(0, false); plan.checks.len()],
-            values: (0..plan.operands.len()).map(|_| (0, Value::Missing)).collect(),
+            values: stale(),
+            redacted: stale(),
             exposure: (0, Rc::default()),
             request: (0, Rc::default()),
         }
@@ -215,8 +235,16 @@ impl<'e> EvalContext<'_, '_, 'e> {
                 self.cache.values[operand].1.clone()
             }
             OperandPlan::Field(reader) => {
+                let (number, known) = &self.cache.redacted[operand];
+                if *number == self.cache.number && show.is_empty() {
+                    return known.clone();
+                }
                 let redactor = Redactor::new(&plan.redaction_key, show);
-                reader.read(self.event, &self.input, View::Redacted(redactor))
+                let value = reader.read(self.event, &self.input, View::Redacted(redactor));
+                if show.is_empty() {
+                    self.cache.redacted[operand] = (self.cache.number, value.clone());
+                }
+                value
             }
             // Names, of which a client can choose some.
             OperandPlan::Registry(_) | OperandPlan::Reader(_) => {
@@ -268,7 +296,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
     }
 
     /// The request of the event, read once.
-    pub fn request(&mut self) -> Rc<RequestInfo> {
+    pub fn request(&mut self) -> Rc<RequestInfo<'e>> {
         if self.cache.request.0 != self.cache.number {
             self.cache.request = (self.cache.number, Rc::new(RequestInfo::of(self.event)));
         }
@@ -437,35 +465,20 @@ fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
 pub struct Evaluator {
     /// Whether only the first matching rule counts.
     first: bool,
-    heads: HashMap<Box<[u8]>, ResidualRules, RandomState>,
+    /// By head; the place in `residuals`.
+    heads: HashMap<Box<[u8]>, usize, RandomState>,
+    residuals: Vec<ResidualRules>,
     head: Vec<u8>,
 }
 
 impl Evaluator {
     /// Creates an evaluator with an empty cache. With `first`, only the first matching rule in load order counts.
     pub fn new(first: bool) -> Self {
-        Evaluator { first, heads: HashMap::default(), head: Vec::new() }
-    }
-
-    /// Appends the indices (in the plan) of the matching rules to `matches`.
-    pub fn evaluate(
-        &self,
-        eval: &mut EvalContext<'_, '_, '_>,
-        residual: &ResidualRules,
-        matches: &mut Vec<usize>,
-    ) {
-        for residual in residual.rules.iter() {
-            if eval.holds(&residual.condition) {
-                matches.push(residual.rule);
-                if self.first {
-                    return;
-                }
-            }
-        }
+        Evaluator { first, heads: HashMap::default(), residuals: Vec::new(), head: Vec::new() }
     }
 
     /// Returns the rules that an event with this head can still match.
-    pub fn residual_rules(&mut self, eval: &mut EvalContext<'_, '_, '_>) -> ResidualRules {
+    pub fn residual_rules(&mut self, eval: &mut EvalContext<'_, '_, '_>) -> &ResidualRules {
         self.head.clear();
         self.head.push(eval.event.anomalies());
         let object = {
@@ -479,21 +492,27 @@ impl Evaluator {
             self.head.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
             self.head.extend_from_slice(bytes);
         }
-        if self.head.len() > MAX_HEAD_LEN {
-            return Self::partial_evaluation(eval);
-        }
-        if let Some(residual) = self.heads.get(&*self.head) {
-            return residual.clone();
-        }
-        if self.heads.len() == MAX_HEADS {
-            self.heads.clear();
-        }
-        let residual = Self::partial_evaluation(eval);
-        self.heads.insert(self.head.as_slice().into(), residual.clone());
-        residual
+        let known = self.heads.get(&*self.head).copied();
+        let at = known.unwrap_or_else(|| self.add(eval));
+        &self.residuals[at]
     }
 
-    fn partial_evaluation(eval: &mut EvalContext<'_, '_, '_>) -> ResidualRules {
+    /// Evaluates the head of an event that is not cached.
+    #[cold]
+    fn add(&mut self, eval: &mut EvalContext<'_, '_, '_>) -> usize {
+        if self.residuals.len() >= MAX_HEADS {
+            self.heads.clear();
+            self.residuals.clear();
+        }
+        let at = self.residuals.len();
+        self.residuals.push(self.partial_evaluation(eval));
+        if self.head.len() <= MAX_HEAD_LEN {
+            self.heads.insert(self.head.as_slice().into(), at);
+        }
+        at
+    }
+
+    fn partial_evaluation(&self, eval: &mut EvalContext<'_, '_, '_>) -> ResidualRules {
         let plan = eval.plan;
         let mut rules = Vec::new();
         for (rule, planned) in plan.rules.iter().enumerate() {
@@ -504,6 +523,6 @@ impl Evaluator {
         }
         let order_dependency =
             if plan.needs_cluster_state { OrderDependency::of(eval.event) } else { OrderDependency::None };
-        ResidualRules { rules: rules.into(), order_dependency }
+        ResidualRules { rules: rules.into(), order_dependency, first: self.first }
     }
 }

@@ -114,6 +114,7 @@ fn path<'a, 'r>(event: &mut Event<'a>, keys: &[&str], view: View<'r>) -> Option<
     if let ["objectRef", part] = keys {
         let object = event.object();
         let raw = match *part {
+            "apiGroup" => object.api_group,
             "resource" => object.resource,
             "namespace" => object.namespace,
             "name" => object.name,

@@ -7,7 +7,9 @@
 //! and user names leave this file.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::GeneralPurposeConfig;
@@ -22,6 +24,9 @@ const MAX_VALUE_LEN: usize = 4 << 20;
 
 /// Larger values are read only if they look like a configuration.
 const MAX_PLAIN_LEN: usize = 4096;
+
+/// Maximum length of a value that is an address or a name, in bytes.
+const MAX_HINT_LEN: usize = 512;
 
 /// Maximum number of keys that are named as copies.
 const MAX_KEYS: usize = 64;
@@ -67,22 +72,22 @@ pub(super) fn decode_base64(value: Option<Raw<'_>>) -> Option<Vec<u8>> {
     if text.len() > MAX_VALUE_LEN { None } else { BASE64.decode(text.trim_ascii()).ok() }
 }
 
-/// Returns the object that `kubectl apply` stored in an annotation of this one.
-pub(super) fn last_applied(object: Raw<'_>) -> Option<Cow<'_, [u8]>> {
-    let annotations = object.get("metadata")?.get("annotations")?;
+/// Returns the object that `kubectl apply` stored in an annotation.
+pub(super) fn last_applied(annotations: Raw<'_>) -> Option<Cow<'_, [u8]>> {
     annotations.get(LAST_APPLIED)?.string().filter(|text| text.len() <= MAX_VALUE_LEN)
 }
 
 /// The members of a secret or config map that matter here, found in one pass over the object.
-struct Parts<'e> {
-    metadata: Option<Raw<'e>>,
-    data: Option<Raw<'e>>,
-    string_data: Option<Raw<'e>>,
-    binary_data: Option<Raw<'e>>,
+#[derive(Debug)]
+pub(super) struct Parts<'e> {
+    pub(super) metadata: Option<Raw<'e>>,
+    pub(super) data: Option<Raw<'e>>,
+    pub(super) string_data: Option<Raw<'e>>,
+    pub(super) binary_data: Option<Raw<'e>>,
 }
 
 impl<'e> Parts<'e> {
-    fn of(object: Raw<'e>) -> Self {
+    pub(super) fn of(object: Raw<'e>) -> Self {
         let [metadata, data, string_data, binary_data] =
             object.get_all(["metadata", "data", "stringData", "binaryData"]);
         Parts { metadata, data, string_data, binary_data }
@@ -94,20 +99,24 @@ impl<'e> Parts<'e> {
     }
 }
 
-/// Calls a function with each key and value of an object's data, until it returns false.
+/// Calls a function with each key and value of an object's data that can matter, until it returns false.
 fn for_each_value(parts: &Parts<'_>, is_encoded: bool, mut each: impl FnMut(&str, &[u8]) -> bool) {
     for (data, is_encoded) in
         [(parts.data, is_encoded), (parts.string_data, false), (parts.binary_data, true)]
     {
         let Some(data) = data else { continue };
         for (key, value) in data.members().map_while(Result::ok) {
-            let key = String::from_utf8_lossy(&key.text()).into_owned();
+            let key = key.text();
+            let key = String::from_utf8_lossy(&key);
             let Some(raw) = value.string().filter(|value| value.len() <= MAX_VALUE_LEN) else { continue };
             if raw.len() > MAX_PLAIN_LEN && !could_be_configuration(&key, &raw, is_encoded) {
                 continue;
             }
             let decoded;
             let value = if is_encoded {
+                if !is_worth_decoding(&key, &raw) {
+                    continue;
+                }
                 decoded = BASE64.decode(raw.trim_ascii()).unwrap_or_default();
                 &*decoded
             } else {
@@ -118,6 +127,21 @@ fn for_each_value(parts: &Parts<'_>, is_encoded: bool, mut each: impl FnMut(&str
             }
         }
     }
+}
+
+/// Returns whether what base64 spells can be a credential, a name or an address. Decoding takes most of the time that a secret
+/// takes, and most values are certificates and tokens, which are neither.
+fn is_worth_decoding(key: &str, raw: &[u8]) -> bool {
+    let raw = raw.trim_ascii();
+    // White space at the end does not count for the length of a hint.
+    let ends_in_white_space = || {
+        let last = raw.len().is_multiple_of(4).then(|| BASE64.decode(&raw[raw.len() - 4..]).ok()).flatten();
+        last.is_none_or(|last| last.last().is_none_or(u8::is_ascii_whitespace))
+    };
+    raw.len() / 4 * 3 <= MAX_HINT_LEN + 3
+        || could_be_configuration(key, raw, true)
+        || names_registry(key)
+        || ends_in_white_space()
 }
 
 /// Returns whether a large value is worth decoding: JSON starts with `{`, in base64 `e`, or with white space.
@@ -131,12 +155,11 @@ fn could_be_configuration(key: &str, value: &[u8], is_encoded: bool) -> bool {
     is_json || is_registry_file(key)
 }
 
-/// Returns whether an object's data is a registry credential. Its values are base64 in secrets, plain in config maps.
-pub(super) fn has_registry_credential(object: Raw<'_>, is_encoded: bool) -> bool {
-    let parts = Parts::of(object);
-    let mut found = is_repository(&parts);
+/// Returns whether the data of a secret is a registry credential.
+pub(super) fn has_registry_credential(parts: &Parts<'_>) -> bool {
+    let mut found = is_repository(parts);
     let mut keys = KeyHints::default();
-    for_each_value(&parts, is_encoded, |key, value| {
+    for_each_value(parts, true, |key, value| {
         found |= is_credential(key, value);
         keys.add(key, value);
         !found
@@ -149,7 +172,8 @@ pub(super) fn has_registry_credential(object: Raw<'_>, is_encoded: bool) -> bool
 pub(super) fn logins_of(secret: Raw<'_>, limit: usize) -> Vec<Login> {
     let mut logins = Vec::new();
     add_logins_of(secret, limit, &mut logins);
-    if let Some(applied) = last_applied(secret)
+    let annotations = secret.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    if let Some(applied) = annotations.and_then(last_applied)
         && let Ok(applied) = Raw::first(&applied)
     {
         add_logins_of(applied, limit, &mut logins);
@@ -175,7 +199,7 @@ fn add_logins_of(secret: Raw<'_>, limit: usize, logins: &mut Vec<Login>) {
 
 /// Returns the keys of a written object's data that hold a registry credential although the object's type does not say so:
 /// a copy of a credential.
-pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &RequestInfo) -> Vec<String> {
+pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Vec<String> {
     let mut keys = Vec::new();
     let Some(body) = event.get(Member::RequestObject).filter(|body| body.kind() == Type::Object) else {
         return keys;
@@ -231,32 +255,45 @@ fn is_google_key(value: &[u8]) -> bool {
         .is_ok_and(|json| json.get("private_key").is_some() && json.get("client_email").is_some())
 }
 
-fn contains_any(key: &str, parts: &[&str]) -> bool {
-    let key = key.to_ascii_lowercase();
-    parts.iter().any(|part| key.contains(part))
+/// Words in any case. Compiling constants does not fail; without a searcher every text contains one.
+struct Words(LazyLock<Option<AhoCorasick>>);
+
+impl Words {
+    fn are_in(&self, text: &str) -> bool {
+        self.0.as_ref().is_none_or(|words| words.is_match(text))
+    }
 }
 
+macro_rules! words {
+    ($($word:literal),+) => {
+        Words(LazyLock::new(|| AhoCorasick::builder().ascii_case_insensitive(true).build([$($word),+]).ok()))
+    };
+}
+
+static REGISTRY_WORDS: Words = words![
+    "registry",
+    "docker",
+    "kaniko",
+    "ghcr",
+    "gcr",
+    "ecr_",
+    "_ecr",
+    "quay",
+    "harbor",
+    "artifactory",
+    "_json_key"
+];
+static PASSWORD_WORDS: Words = words!["password", "passwd", "token", "auth", "credential"];
+static SECRET_WORDS: Words = words!["password", "passwd", "token", "secret"];
+static USER_WORDS: Words = words!["user", "login"];
+static NO_USER_WORDS: Words = words!["password", "token"];
+
 fn names_registry(key: &str) -> bool {
-    contains_any(
-        key,
-        &[
-            "registry",
-            "docker",
-            "kaniko",
-            "ghcr",
-            "gcr",
-            "ecr_",
-            "_ecr",
-            "quay",
-            "harbor",
-            "artifactory",
-            "_json_key",
-        ],
-    )
+    REGISTRY_WORDS.are_in(key)
 }
 
 fn names_password(key: &str) -> bool {
-    contains_any(key, &["password", "passwd", "token", "auth", "credential"])
+    PASSWORD_WORDS.are_in(key)
 }
 
 /// Returns whether an object is the repository credential of Argo CD, or one of Flux.
@@ -307,11 +344,11 @@ struct KeyHints {
 impl KeyHints {
     fn add(&mut self, key: &str, value: &[u8]) {
         let Ok(value) = std::str::from_utf8(value.trim_ascii()) else { return };
-        if value.is_empty() || value.len() > 512 {
+        if value.is_empty() || value.len() > MAX_HINT_LEN {
             return;
         }
-        self.has_password |= contains_any(key, &["password", "passwd", "token", "secret"]);
-        if contains_any(key, &["username", "user", "login"]) && !contains_any(key, &["password", "token"]) {
+        self.has_password |= SECRET_WORDS.are_in(key);
+        if USER_WORDS.are_in(key) && !NO_USER_WORDS.are_in(key) {
             self.username.get_or_insert_with(|| checked_username(value));
         }
         let host = host_of(value);
@@ -376,7 +413,7 @@ mod tests {
             ("", vec![("config.json", r#"{"a":1}"#)], false),
         ] {
             let text = secret(metadata, &data);
-            let found = has_registry_credential(Raw::first(text.as_bytes()).unwrap(), true);
+            let found = has_registry_credential(&Parts::of(Raw::first(text.as_bytes()).unwrap()));
             assert_eq!(found, expected, "{metadata} {data:?}");
             let logins = logins_of(Raw::assume(text.as_bytes()), 10);
             assert!(!format!("{logins:?}").contains("loot"));
@@ -390,7 +427,7 @@ mod tests {
         let config = format!(r#"{{"auths":{{{decoys}"ghcr.io":{{"auth":"eA=="}}}}}}"#);
         let text = secret("", &[("x", &config)]);
         assert!(
-            has_registry_credential(Raw::assume(text.as_bytes()), true),
+            has_registry_credential(&Parts::of(Raw::assume(text.as_bytes()))),
             "behind many servers without a login"
         );
     }

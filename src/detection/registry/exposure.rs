@@ -6,6 +6,8 @@
 //! credential in the scope of the request. Types and contents that the event shows are recorded in the cluster state on the
 //! way. The data of a secret must never enter the result: hosts and user names alone.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::cluster_state::{ClusterState, Evidence};
@@ -13,10 +15,10 @@ use super::docker_config::{RegistryLogins, SECRET_TYPES};
 use super::findings::{Finding, Findings, MAX_NAMED, Selection};
 use super::request_info::{Deletion, has_finalizers};
 use super::secret_view::{SecretView, for_each_secret, unquoted};
-use super::{RequestInfo, text};
+use super::{RequestInfo, borrowed_text, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{JsonError, Raw, Type};
-use crate::detection::audit::outcome::{self, Outcome};
+use crate::detection::audit::outcome::Outcome;
 use crate::detection::audit::uri::query::Readings;
 use crate::text::name_patterns::NamePatterns;
 
@@ -127,9 +129,9 @@ impl Access {
 impl Exposure {
     /// Returns what an event is about and what it exposed. A watch counts once: when it starts, or, where the policy omits
     /// the start, when it ends. Without cluster state only the event itself counts.
-    pub(crate) fn of(
-        event: &mut Event<'_>,
-        request: &RequestInfo,
+    pub(crate) fn of<'e>(
+        event: &mut Event<'e>,
+        request: &RequestInfo<'e>,
         names: &NamePatterns,
         mut state: Option<&mut ClusterState>,
     ) -> Self {
@@ -137,8 +139,8 @@ impl Exposure {
             return Exposure::default();
         }
         let Some(access) = Access::of(&request.verb) else { return Exposure::default() };
-        let stage = text(event.get(Member::Stage)).unwrap_or_default();
-        if !is_counted(event, &stage, access, state.as_deref_mut()) {
+        let stage = borrowed_text(event.get(Member::Stage)).unwrap_or_default();
+        if !is_counted(event, request, &stage, access, state.as_deref_mut()) {
             return Exposure::default();
         }
         if let Some(state) = &mut state {
@@ -161,12 +163,12 @@ impl Exposure {
         let mut reader = ExposureReader { names, state, request, target, findings: Findings::default() };
         // The handler may have panicked after it had written a part of the response. When the time is up, nothing but that is
         // written.
-        let may_have_answered = request.may_have_succeeded() && outcome::code(event) != Some(504)
+        let may_have_answered = request.may_have_succeeded() && request.code != Some(504)
             || stage == "Panic" && access == Access::Read;
         reader.read(&objects, access, may_have_answered);
         reader.record_access(event);
         let kind = match reader.findings.kind() {
-            ExposureKind::None if is_denied(event, request) => ExposureKind::Denied,
+            ExposureKind::None if is_denied(request) => ExposureKind::Denied,
             kind => kind,
         };
         // The credentials in the head of a truncated list may be decoys for those behind its end.
@@ -180,8 +182,8 @@ impl Exposure {
     }
 }
 
-fn is_denied(event: &mut Event<'_>, request: &RequestInfo) -> bool {
-    !request.may_have_succeeded() && matches!(outcome::code(event), Some(401 | 403))
+fn is_denied(request: &RequestInfo<'_>) -> bool {
+    !request.may_have_succeeded() && matches!(request.code, Some(401 | 403))
 }
 
 /// The request and response objects of an event.
@@ -192,35 +194,41 @@ struct Objects<'e> {
 }
 
 /// Returns whether this stage of a request is the one to report.
-fn is_counted(event: &mut Event<'_>, stage: &str, access: Access, state: Option<&mut ClusterState>) -> bool {
+fn is_counted(
+    event: &mut Event<'_>,
+    request: &RequestInfo<'_>,
+    stage: &str,
+    access: Access,
+    state: Option<&mut ClusterState>,
+) -> bool {
     match (stage, access, state) {
         ("ResponseStarted" | "ResponseComplete" | "Panic", Access::Watch, Some(state)) => {
             state.is_first_of_request(event)
         }
         ("ResponseStarted", Access::Watch, None) => true,
         // A request that failed authentication has no other stage.
-        ("ResponseStarted", ..) => outcome::code(event) == Some(401),
+        ("ResponseStarted", ..) => request.code == Some(401),
         ("ResponseComplete" | "Panic", _, _) => access != Access::Watch,
         _ => false,
     }
 }
 
 /// The secrets that a request selects.
-struct Target {
+struct Target<'e> {
     /// Empty if the request selects many.
-    name: String,
+    name: Cow<'e, str>,
     /// Empty for the whole cluster.
-    namespace: String,
-    uri: Vec<u8>,
+    namespace: Cow<'e, str>,
+    uri: Cow<'e, [u8]>,
     is_collection: bool,
 }
 
-impl Target {
-    fn of(event: &mut Event<'_>, request: &RequestInfo) -> Self {
-        let uri = event.text(Member::RequestUri).unwrap_or_default().into_owned();
+impl<'e> Target<'e> {
+    fn of(event: &mut Event<'e>, request: &RequestInfo<'e>) -> Self {
+        let uri = event.text(Member::RequestUri).unwrap_or_default();
         let mut namespace = request.namespace.clone();
         if namespace.is_empty() {
-            namespace = selected_namespace(&uri).unwrap_or_default();
+            namespace = selected_namespace(&uri).unwrap_or_default().into();
         }
         Target { name: request.name.clone(), namespace, uri, is_collection: !request.has_name }
     }
@@ -253,8 +261,8 @@ fn selected_namespace(uri: &[u8]) -> Option<String> {
 struct ExposureReader<'n, 's, 'r, 'e> {
     names: &'n NamePatterns,
     state: Option<&'s mut ClusterState>,
-    request: &'r RequestInfo,
-    target: Target,
+    request: &'r RequestInfo<'e>,
+    target: Target<'e>,
     findings: Findings<'e>,
 }
 
@@ -314,7 +322,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             && self.findings.is_empty()
             && let Some(evidence) = self.evidence(&namespace, &name)
         {
-            self.findings.add(Finding::known(kind, &namespace, &name, evidence));
+            self.findings.add(Finding::known(kind, namespace, name, evidence));
         }
     }
 
@@ -362,7 +370,12 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             self.findings.add_presumed(&known, count);
         }
         if self.findings.is_empty() && self.names.matches(name) {
-            self.findings.add(Finding::known(ExposureKind::Presumed, "*", name, Evidence::Name));
+            self.findings.add(Finding::known(
+                ExposureKind::Presumed,
+                "*".into(),
+                name.clone(),
+                Evidence::Name,
+            ));
         }
     }
 
@@ -375,7 +388,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             if !secret.has_data() {
                 return;
             }
-            name.push('*');
+            name = "*".into();
         }
         let namespace = secret.namespace.clone().unwrap_or_else(|| self.target.namespace.clone());
         let kind = match (secret.has_data(), self.is_write()) {
@@ -404,7 +417,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
         });
         if let Some(evidence) = evidence {
             let is_known = before.is_some_and(|before| before > Evidence::Name);
-            self.findings.add(Finding::shown(kind, &namespace, &name, evidence, is_known, secret.raw()));
+            self.findings.add(Finding::shown(kind, namespace, name, evidence, is_known, secret.raw()));
         }
     }
 
@@ -433,7 +446,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
         self.record_type(&namespace, &name, secret);
         if let Some(evidence) = secret.evidence() {
             let kind = ExposureKind::None;
-            self.findings.add(Finding::shown(kind, &namespace, &name, evidence, false, secret.raw()));
+            self.findings.add(Finding::shown(kind, namespace, name, evidence, false, secret.raw()));
         }
     }
 
@@ -475,7 +488,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
 
 /// Removes deleted secrets from the cluster state: later ones of the same name may be something else. A secret whose
 /// deletion is not proven stays known.
-pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
+pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut ClusterState) {
     if !request.is_about_secrets() {
         return;
     }
@@ -483,7 +496,7 @@ pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo, state
     if request.verb == "delete" && request.has_name && request.deletion(event) != Deletion::None {
         state.record_deletion_by(event, &request.namespace, &request.name);
     }
-    if request.proves_absence(event) {
+    if request.proves_absence() {
         state.remove_absent_secret(&request.namespace, &request.name, time);
     }
     match (request.deletion(event), &*request.verb) {
@@ -495,7 +508,7 @@ pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo, state
             let items = event.get(Member::ResponseObject).into_iter().flat_map(|list| list.items_of("items"));
             for metadata in items.filter_map(|item| item.get("metadata")) {
                 let part = |key: &str| text(metadata.get(key));
-                let namespace = part("namespace").unwrap_or_else(|| request.namespace.clone());
+                let namespace = part("namespace").unwrap_or_else(|| request.namespace.clone().into_owned());
                 if let Some(name) = part("name").filter(|_| !has_finalizers(metadata)) {
                     state.remove_secret(&namespace, &name, time);
                 }

@@ -5,6 +5,7 @@
 //! evidence first, and one of each namespace after the other, so that decoys in one namespace do not displace the
 //! credentials of others. Hosts are taken one of each credential after the other for the same reason.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::cluster_state::{Evidence, KnownCredential};
@@ -26,8 +27,8 @@ const MAX_LOGINS_PER_SECRET: usize = 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Finding<'e> {
     kind: ExposureKind,
-    namespace: Box<str>,
-    name: Box<str>,
+    namespace: Cow<'e, str>,
+    name: Cow<'e, str>,
     evidence: Evidence,
     /// Whether more than its name spoke for it before the event.
     is_known: bool,
@@ -37,28 +38,26 @@ pub(super) struct Finding<'e> {
 
 impl<'e> Finding<'e> {
     /// A secret that the event does not show.
-    pub(super) fn known(kind: ExposureKind, namespace: &str, name: &str, evidence: Evidence) -> Self {
+    pub(super) fn known(
+        kind: ExposureKind,
+        namespace: Cow<'e, str>,
+        name: Cow<'e, str>,
+        evidence: Evidence,
+    ) -> Self {
         let is_known = evidence > Evidence::Name;
-        Finding { kind, namespace: namespace.into(), name: name.into(), evidence, is_known, secret: None }
+        Finding { kind, namespace, name, evidence, is_known, secret: None }
     }
 
     /// A secret that the event shows.
     pub(super) fn shown(
         kind: ExposureKind,
-        namespace: &str,
-        name: &str,
+        namespace: Cow<'e, str>,
+        name: Cow<'e, str>,
         evidence: Evidence,
         is_known: bool,
         secret: Raw<'e>,
     ) -> Self {
-        Finding {
-            kind,
-            namespace: namespace.into(),
-            name: name.into(),
-            evidence,
-            is_known,
-            secret: Some(secret),
-        }
+        Finding { kind, namespace, name, evidence, is_known, secret: Some(secret) }
     }
 }
 
@@ -90,6 +89,7 @@ impl<'e> Findings<'e> {
     /// Adds some of `count` known credentials that were presumably exposed.
     pub(super) fn add_presumed(&mut self, known: &[KnownCredential<'_>], count: usize) {
         for KnownCredential { namespace, name, evidence } in known {
+            let [namespace, name] = [namespace, name].map(|text| Cow::Owned((*text).to_owned()));
             self.add(Finding::known(ExposureKind::Presumed, namespace, name, *evidence));
         }
         self.unlisted += count - known.len();
@@ -116,9 +116,11 @@ impl<'e> Findings<'e> {
             self.list.retain(|finding| finding.kind == ExposureKind::Payload);
             self.unlisted = 0;
         }
-        let mut seen = HashSet::new();
-        self.list.retain(|finding| seen.insert((finding.namespace.clone(), finding.name.clone())));
-        sort(&mut self.list);
+        if self.list.len() > 1 {
+            let mut seen = HashSet::new();
+            self.list.retain(|finding| seen.insert((finding.namespace.clone(), finding.name.clone())));
+            sort(&mut self.list);
+        }
         let named = &self.list[..self.list.len().min(MAX_NAMED)];
         let (logins, lacks_logins) = select_logins(named, declared);
         Selection {
@@ -133,7 +135,7 @@ impl<'e> Findings<'e> {
 
 fn sort(list: &mut Vec<Finding<'_>>) {
     let rank = |finding: &Finding<'_>| (!finding.is_known, std::cmp::Reverse(finding.evidence));
-    let mut places: HashMap<(bool, Evidence, Box<str>), usize> = HashMap::new();
+    let mut places: HashMap<(bool, Evidence, Cow<'_, str>), usize> = HashMap::new();
     let mut placed: Vec<(usize, Finding<'_>)> = std::mem::take(list)
         .into_iter()
         .map(|finding| {

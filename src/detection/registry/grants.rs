@@ -44,7 +44,7 @@ const BINDING: &str = "binding:";
 /// Returns the verbs on secrets, sorted, that a written role grants, or the role of a written binding.
 pub(crate) fn granted_verbs(
     event: &mut Event<'_>,
-    request: &RequestInfo,
+    request: &RequestInfo<'_>,
     state: Option<&mut ClusterState>,
 ) -> Vec<String> {
     let grants = grants(event, request, state).into_iter();
@@ -60,7 +60,7 @@ pub(crate) fn granted_verbs(
 /// others.
 pub(crate) fn privileges(
     event: &mut Event<'_>,
-    request: &RequestInfo,
+    request: &RequestInfo<'_>,
     state: Option<&mut ClusterState>,
 ) -> Vec<String> {
     let grants = grants(event, request, state).into_iter();
@@ -73,7 +73,7 @@ pub(crate) fn privileges(
 }
 
 /// Returns the name of the role of a binding.
-pub(crate) fn bound_role(event: &mut Event<'_>, request: &RequestInfo) -> Option<String> {
+pub(crate) fn bound_role(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Option<String> {
     if !is_binding(request) {
         return None;
     }
@@ -82,7 +82,7 @@ pub(crate) fn bound_role(event: &mut Event<'_>, request: &RequestInfo) -> Option
 }
 
 /// Returns the names of the subjects of a written binding, those of the system first. Service accounts have their user name.
-pub(crate) fn subjects(event: &mut Event<'_>, request: &RequestInfo) -> Vec<String> {
+pub(crate) fn subjects(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Vec<String> {
     if !is_binding(request) {
         return Vec::new();
     }
@@ -118,7 +118,7 @@ fn name_of(subject: Raw<'_>) -> Option<String> {
 }
 
 /// Returns the default roles into which a written cluster role is aggregated by its labels.
-pub(crate) fn aggregated_into(event: &mut Event<'_>, request: &RequestInfo) -> Vec<&'static str> {
+pub(crate) fn aggregated_into(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Vec<&'static str> {
     if request.resource != "clusterroles" {
         return Vec::new();
     }
@@ -138,16 +138,16 @@ fn aggregated_by_labels(writes: &[Write<'_>]) -> Vec<&'static str> {
     AGGREGATION_LABELS.iter().filter(|(_, label)| is_set(label)).map(|(role, _)| *role).collect()
 }
 
-fn is_role(request: &RequestInfo) -> bool {
+fn is_role(request: &RequestInfo<'_>) -> bool {
     matches!(&*request.resource, "roles" | "clusterroles")
 }
 
-fn is_binding(request: &RequestInfo) -> bool {
+fn is_binding(request: &RequestInfo<'_>) -> bool {
     matches!(&*request.resource, "rolebindings" | "clusterrolebindings")
 }
 
 /// The namespace of a role or binding; empty if it is one of the cluster.
-fn namespace_of(request: &RequestInfo) -> &str {
+fn namespace_of<'r>(request: &'r RequestInfo<'_>) -> &'r str {
     if request.resource.starts_with("cluster") { "" } else { &request.namespace }
 }
 
@@ -163,7 +163,7 @@ fn body<'a>(event: &mut Event<'a>) -> Option<(Raw<'a>, bool)> {
 }
 
 /// What a written role grants, or the role of a written binding.
-fn grants(event: &mut Event<'_>, request: &RequestInfo, state: Option<&mut ClusterState>) -> Grants {
+fn grants(event: &mut Event<'_>, request: &RequestInfo<'_>, state: Option<&mut ClusterState>) -> Grants {
     if !request.is_built_in() {
         return Grants::new();
     }
@@ -225,7 +225,7 @@ fn built_in(namespace: &str, name: &str) -> Grants {
     BUILT_IN_ROLES.get(&format!("{namespace}/{name}")).cloned().unwrap_or_default()
 }
 
-fn recorded(state: &mut ClusterState, request: &RequestInfo) -> Option<Grants> {
+fn recorded(state: &mut ClusterState, request: &RequestInfo<'_>) -> Option<Grants> {
     let known = state.verbs_of_role(namespace_of(request), &request.name)?;
     Some(from_texts(&known))
 }
@@ -317,7 +317,7 @@ fn add_selector(selector: Raw<'_>, grants: &mut Grants) {
 }
 
 /// Records what a role grants, or the roles of a list, or the role of a binding.
-pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
+pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut ClusterState) {
     if !request.may_have_persisted() || !request.is_built_in() {
         return;
     }
@@ -370,7 +370,7 @@ fn to_texts(grants: Grants) -> Vec<String> {
 }
 
 /// Records what the role of a binding grants, for patches of the binding.
-fn learn_binding(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
+fn learn_binding(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut ClusterState) {
     if request.name.is_empty() || !matches!(&*request.verb, "create" | "update" | "patch" | "get" | "delete")
     {
         return;

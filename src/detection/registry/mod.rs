@@ -45,6 +45,8 @@ pub(crate) use references::{
 };
 pub(crate) use request_info::RequestInfo;
 
+use std::borrow::Cow;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::detection::audit::event::{Event, Member};
@@ -53,7 +55,15 @@ use crate::detection::audit::redact::{REDACTED, is_user_name};
 use crate::text::name_patterns::NamePatterns;
 
 fn text(raw: Option<Raw<'_>>) -> Option<String> {
-    raw.and_then(Raw::string).map(|text| String::from_utf8_lossy(&text).into_owned())
+    borrowed_text(raw).map(Cow::into_owned)
+}
+
+/// Like [`text`], without a copy where the event has the text as it is.
+fn borrowed_text(raw: Option<Raw<'_>>) -> Option<Cow<'_, str>> {
+    raw.and_then(Raw::string).map(|text| match text {
+        Cow::Borrowed(text) => String::from_utf8_lossy(text),
+        Cow::Owned(text) => Cow::Owned(String::from_utf8_lossy(&text).into_owned()),
+    })
 }
 
 /// Returns a name or path that a client chose, unless it looks like a token in the place of one.
@@ -71,9 +81,9 @@ fn is(raw: Option<Raw<'_>>, expected: &str) -> bool {
 }
 
 /// Learns from an event what its own evaluation may depend on, and returns what it exposed.
-pub(crate) fn observe(
-    event: &mut Event<'_>,
-    request: &RequestInfo,
+pub(crate) fn observe<'e>(
+    event: &mut Event<'e>,
+    request: &RequestInfo<'e>,
     names: &NamePatterns,
     state: &mut ClusterState,
 ) -> Exposure {
@@ -98,7 +108,7 @@ pub(crate) fn observe(
 }
 
 /// Returns a hash of who sent a request that writes objects; 0 for one that reads them.
-fn writer(event: &mut Event<'_>, request: &RequestInfo) -> u64 {
+fn writer(event: &mut Event<'_>, request: &RequestInfo<'_>) -> u64 {
     if !matches!(&*request.verb, "create" | "update" | "patch") {
         return 0;
     }
@@ -114,7 +124,11 @@ fn writer(event: &mut Event<'_>, request: &RequestInfo) -> u64 {
 }
 
 /// Applies what an event removes or replaces. The rules see the state before it, so this comes after their evaluation.
-pub(crate) fn learn_after_evaluation(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
+pub(crate) fn learn_after_evaluation(
+    event: &mut Event<'_>,
+    request: &RequestInfo<'_>,
+    state: &mut ClusterState,
+) {
     exposure::remove_deleted(event, request, state);
     pod_security::learn(event, request, state);
 }

@@ -10,7 +10,7 @@ use crate::detection::audit::uri;
 /// Paths of the kubelet's API that name a pod next: `/exec/NAMESPACE/POD/CONTAINER`.
 const POD_PATHS: [&str; 6] = ["run", "exec", "attach", "portForward", "containerLogs", "checkpoint"];
 
-pub(super) fn is_node_proxy(request: &RequestInfo) -> bool {
+pub(super) fn is_node_proxy(request: &RequestInfo<'_>) -> bool {
     request.resource == "nodes" && request.subresource == "proxy"
 }
 
@@ -18,7 +18,7 @@ pub(super) fn is_node_proxy(request: &RequestInfo) -> bool {
 /// of a request.
 pub(crate) fn kubelet_path(
     event: &mut Event<'_>,
-    request: &RequestInfo,
+    request: &RequestInfo<'_>,
     state: Option<&mut ClusterState>,
 ) -> Option<String> {
     if !is_node_proxy(request) || state.is_some_and(|state| !state.is_first_of_request(event)) {

@@ -60,6 +60,17 @@ pub(super) fn last<'a>(object: Raw<'a>, name: &str) -> Option<Raw<'a>> {
     object.members().map_while(Result::ok).filter(|(key, _)| key.is(name)).map(|(_, value)| value).last()
 }
 
+/// The same for several names, in one pass over the object.
+pub(super) fn last_of_each<'a, const N: usize>(object: Raw<'a>, names: [&str; N]) -> [Option<Raw<'a>>; N] {
+    let mut found = [None; N];
+    for (key, value) in object.members().map_while(Result::ok) {
+        if let Some(at) = names.iter().position(|name| key.is(name)) {
+            found[at] = Some(value);
+        }
+    }
+    found
+}
+
 /// Returns the values that a request object writes.
 pub(super) fn writes(body: Raw<'_>) -> Vec<Write<'_>> {
     if body.kind() != Type::Array {

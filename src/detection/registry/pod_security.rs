@@ -37,7 +37,7 @@ impl Label {
 /// Returns `removed`, `lowered` or `raised`; none if nothing changed, or if the event does not show it.
 pub(crate) fn change(
     event: &mut Event<'_>,
-    request: &RequestInfo,
+    request: &RequestInfo<'_>,
     state: Option<&mut ClusterState>,
 ) -> Option<&'static str> {
     if request.resource != "namespaces"
@@ -120,7 +120,7 @@ pub(super) fn enforced_label(namespace: Raw<'_>) -> String {
 }
 
 /// Records the label of a namespace, or of a list of namespaces.
-pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo, state: &mut ClusterState) {
+pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut ClusterState) {
     if request.resource != "namespaces" || !request.may_have_persisted() || !request.is_built_in() {
         return;
     }

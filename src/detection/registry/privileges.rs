@@ -3,9 +3,10 @@
 //! Takes the `rules` of a role, or what a patch writes of them, and returns a set of [`Grant`]s. Of a patch that shows a part
 //! of a rule only, such as one verb, the other parts are presumed to be those that grant most.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::patch::{Write, Written, last};
+use super::patch::{Write, Written, last, last_of_each};
 use crate::detection::audit::json::{Raw, Type};
 
 /// The verbs of the API on secrets. Other verbs grant nothing.
@@ -108,15 +109,16 @@ impl Grant {
 pub(super) type Grants = BTreeSet<Grant>;
 
 /// One of the lists of texts of a rule, of which only membership matters.
-struct Texts<'a>(Vec<Raw<'a>>);
+struct Texts<'a>(Vec<Cow<'a, [u8]>>);
 
 impl<'a> Texts<'a> {
-    fn of(rule: Raw<'a>, key: &str) -> Self {
-        Texts(last(rule, key).map(|list| list.items().map_while(Result::ok).collect()).unwrap_or_default())
+    fn of(list: Option<Raw<'a>>) -> Self {
+        let items = list.into_iter().flat_map(Raw::items).map_while(Result::ok);
+        Texts(items.filter_map(Raw::string).collect())
     }
 
     fn any(&self, accepts: impl Fn(&[u8]) -> bool) -> bool {
-        self.0.iter().any(|text| text.string().is_some_and(|text| accepts(&text)))
+        self.0.iter().any(|text| accepts(text))
     }
 
     fn has(&self, expected: &str) -> bool {
@@ -145,9 +147,7 @@ impl<'a> Texts<'a> {
 
 /// Adds what one rule of a role grants.
 pub(super) fn add_rule(rule: Raw<'_>, grants: &mut Grants) {
-    let groups = Texts::of(rule, "apiGroups");
-    let resources = Texts::of(rule, "resources");
-    let verbs = Texts::of(rule, "verbs");
+    let [groups, resources, verbs] = last_of_each(rule, ["apiGroups", "resources", "verbs"]).map(Texts::of);
     if groups.has(CORE) && resources.has_resource("secrets") {
         grants.extend(
             SECRET_VERBS
@@ -192,9 +192,9 @@ pub(super) fn add_write(write: &Write<'_>, grants: &mut Grants) {
         [_, _] => add_rule(value, grants),
         [_, _, part, ..] => {
             let texts = if value.kind() == Type::Array {
-                Texts(value.items().map_while(Result::ok).collect())
+                Texts::of(Some(value))
             } else {
-                Texts(vec![value])
+                Texts(value.string().into_iter().collect())
             };
             add_part(part, &texts, grants);
         }

@@ -253,7 +253,7 @@ fn contains_any(value: Raw<'_>, letters: &[&str]) -> bool {
 /// left out by the client (`as=Table`, `as=PartialObjectMetadata`).
 pub(super) fn learn(
     event: &mut Event<'_>,
-    request: &RequestInfo,
+    request: &RequestInfo<'_>,
     names: &NamePatterns,
     state: &mut ClusterState,
 ) {
@@ -329,7 +329,7 @@ fn record(
 /// credentials that are not known.
 pub(crate) fn referenced_credentials(
     event: &mut Event<'_>,
-    request: &RequestInfo,
+    request: &RequestInfo<'_>,
     names: &NamePatterns,
     mut state: Option<&mut ClusterState>,
 ) -> Vec<String> {
@@ -338,7 +338,7 @@ pub(crate) fn referenced_credentials(
     let pod = if node_proxy::is_node_proxy(request) {
         node_proxy::pod(event)
     } else if !request.subresource.is_empty() && request.resource == "pods" && request.has_name {
-        Some((request.namespace.clone(), request.name.clone()))
+        Some((request.namespace.to_string(), request.name.to_string()))
     } else {
         None
     };
@@ -407,7 +407,7 @@ pub(crate) fn host_paths(event: &mut Event<'_>) -> Vec<String> {
 
 /// Returns the annotations that give a written service account a role of a cloud, as `key=value`. `*` stands for a value that
 /// is not known.
-pub(crate) fn cloud_identities(event: &mut Event<'_>, request: &RequestInfo) -> Vec<String> {
+pub(crate) fn cloud_identities(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Vec<String> {
     let body = event.get(Member::RequestObject).or_else(|| event.get(Member::ResponseObject));
     let Some(body) = body.filter(|_| request.resource == "serviceaccounts") else { return Vec::new() };
     let writes = writes(body);

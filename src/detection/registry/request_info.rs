@@ -7,10 +7,12 @@
 //! have ended. Facts that raise suspicion are learned from requests that [may have been
 //! persisted](RequestInfo::may_have_persisted); facts are forgotten only if the event [proves](RequestInfo::deletion) it.
 
-use super::{is, text};
+use std::borrow::Cow;
+
+use super::{borrowed_text, is};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
-use crate::detection::audit::outcome::{self, Outcome};
+use crate::detection::audit::outcome::Outcome;
 use crate::detection::audit::uri::query::{Query, Readings};
 
 /// Whether a request asked for a dry run, which persists nothing.
@@ -36,40 +38,45 @@ pub(super) enum Deletion {
 
 /// What a request was about. Texts are empty where the event does not have them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestInfo {
+pub struct RequestInfo<'e> {
     /// Empty for the core group, and where it is not logged.
-    api_group: String,
-    pub(super) resource: String,
-    pub(super) subresource: String,
+    api_group: Cow<'e, str>,
+    pub(super) resource: Cow<'e, str>,
+    pub(super) subresource: Cow<'e, str>,
     /// Empty for cluster-scoped objects and for requests across all namespaces.
-    pub(super) namespace: String,
+    pub(super) namespace: Cow<'e, str>,
     /// The name of the object; the generated one, from the response, where the request has none.
-    pub(super) name: String,
+    pub(super) name: Cow<'e, str>,
     /// Whether the request named one object, in its path or by a selector.
     pub(super) has_name: bool,
-    pub(super) verb: String,
+    pub(super) verb: Cow<'e, str>,
     pub(super) outcome: Outcome,
+    /// The HTTP status.
+    pub(super) code: Option<u16>,
     dry_run: DryRun,
 }
 
-impl RequestInfo {
+impl<'e> RequestInfo<'e> {
     /// Reads the request of an event.
-    pub fn of(event: &mut Event<'_>) -> Self {
+    pub fn of(event: &mut Event<'e>) -> Self {
         let object = event.object();
-        let verb = text(event.get(Member::Verb)).unwrap_or_default();
+        let text = |raw| borrowed_text(raw).unwrap_or_default();
+        let verb = text(event.get(Member::Verb));
+        let (outcome, code) = Outcome::with_code(event);
         let mut request = RequestInfo {
-            api_group: text(event.path(&["objectRef", "apiGroup"])).unwrap_or_default(),
-            resource: text(object.resource).unwrap_or_default(),
-            subresource: text(object.subresource).unwrap_or_default(),
-            namespace: text(object.namespace).unwrap_or_default(),
-            name: text(object.name).unwrap_or_default(),
-            outcome: Outcome::of(event),
+            api_group: text(object.api_group),
+            resource: text(object.resource),
+            subresource: text(object.subresource),
+            namespace: text(object.namespace),
+            name: text(object.name),
+            outcome,
+            code,
             verb,
             ..RequestInfo::default()
         };
         request.has_name = !request.name.is_empty();
         if !request.has_name && request.verb == "create" {
-            request.name = text(event.path(&["responseObject", "metadata", "name"])).unwrap_or_default();
+            request.name = text(event.path(&["responseObject", "metadata", "name"]));
         }
         request.read_dry_run(event);
         request
@@ -153,8 +160,8 @@ impl RequestInfo {
     }
 
     /// Returns whether the response proves that an object of this name does not exist.
-    pub(super) fn proves_absence(&self, event: &mut Event<'_>) -> bool {
-        self.verb == "get" && self.has_name && !self.namespace.is_empty() && outcome::code(event) == Some(404)
+    pub(super) fn proves_absence(&self) -> bool {
+        self.verb == "get" && self.has_name && !self.namespace.is_empty() && self.code == Some(404)
     }
 }
 
@@ -212,7 +219,7 @@ mod tests {
         )
     }
 
-    fn read(event: &str) -> (RequestInfo, Deletion) {
+    fn read(event: &str) -> (RequestInfo<'_>, Deletion) {
         let mut event = Event::new(event.as_bytes());
         let request = RequestInfo::of(&mut event);
         let deletion = request.deletion(&mut event);
@@ -286,7 +293,8 @@ mod tests {
             ("delete", "?dryRun=All", "unknown", true),
             ("get", "?dryRun=All", "false", true),
         ] {
-            let (request, _) = read(&event("Metadata", verb, query, 200, ""));
+            let text = event("Metadata", verb, query, 200, "");
+            let (request, _) = read(&text);
             assert_eq!(
                 (request.dry_run(), request.may_have_persisted()),
                 (expected, persisted),

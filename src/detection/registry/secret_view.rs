@@ -9,21 +9,20 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use super::cluster_state::Evidence;
-use super::content::{decode_base64, has_registry_credential, is_credential_type, last_applied};
+use super::content::{Parts, decode_base64, has_registry_credential, is_credential_type, last_applied};
 use super::docker_config::DATA_KEYS;
-use super::text;
+use super::{borrowed_text, text};
 use crate::detection::audit::json::{Raw, Type};
 
 /// What one object shows of a secret.
 #[derive(Debug)]
 pub(super) struct SecretView<'e> {
     raw: Raw<'e>,
-    pub(super) name: Option<String>,
-    pub(super) namespace: Option<String>,
+    pub(super) name: Option<Cow<'e, str>>,
+    pub(super) namespace: Option<Cow<'e, str>>,
     /// Its type; of the cell of a table where the object does not show it.
     secret_type: Option<Raw<'e>>,
-    data: Option<Raw<'e>>,
-    string_data: Option<Raw<'e>>,
+    parts: Parts<'e>,
     /// The object that `kubectl apply` stored in an annotation, which metadata carries along.
     applied: Option<Cow<'e, [u8]>>,
     has_content: OnceCell<bool>,
@@ -31,19 +30,23 @@ pub(super) struct SecretView<'e> {
 
 impl<'e> SecretView<'e> {
     pub(super) fn of(object: Raw<'e>) -> Self {
-        let [metadata, data, string_data, secret_type] =
-            object.get_all(["metadata", "data", "stringData", "type"]);
-        let [name, namespace] =
-            metadata.map(|metadata| metadata.get_all(["name", "namespace"])).unwrap_or_default();
-        let is_object = |value: &Raw<'_>| value.kind() == Type::Object;
+        let [metadata, data, string_data, binary_data, secret_type] =
+            object.get_all(["metadata", "data", "stringData", "binaryData", "type"]);
+        Self::of_parts(object, Parts { metadata, data, string_data, binary_data }, secret_type)
+    }
+
+    fn of_parts(raw: Raw<'e>, parts: Parts<'e>, secret_type: Option<Raw<'e>>) -> Self {
+        let [name, namespace, annotations] = parts
+            .metadata
+            .map(|metadata| metadata.get_all(["name", "namespace", "annotations"]))
+            .unwrap_or_default();
         SecretView {
-            raw: object,
-            name: text(name).filter(|name| !name.is_empty()),
-            namespace: text(namespace).filter(|namespace| !namespace.is_empty()),
+            raw,
+            name: borrowed_text(name).filter(|name| !name.is_empty()),
+            namespace: borrowed_text(namespace).filter(|namespace| !namespace.is_empty()),
             secret_type,
-            data: data.filter(is_object),
-            string_data: string_data.filter(is_object),
-            applied: last_applied(object),
+            applied: annotations.and_then(last_applied),
+            parts,
             has_content: OnceCell::new(),
         }
     }
@@ -53,7 +56,7 @@ impl<'e> SecretView<'e> {
         let [object, cells] = row.get_all(["object", "cells"]);
         let cell = |at: usize| cells.and_then(|cells| cells.items().map_while(Result::ok).nth(at));
         let mut secret = SecretView::of(object.filter(|object| object.kind() == Type::Object).unwrap_or(row));
-        secret.name = secret.name.or_else(|| text(cell(0)));
+        secret.name = secret.name.or_else(|| borrowed_text(cell(0)));
         secret.secret_type = secret.secret_type.or_else(|| cell(1));
         secret
     }
@@ -76,35 +79,41 @@ impl<'e> SecretView<'e> {
         is_credential_type(self.secret_type)
     }
 
+    fn data(&self) -> Option<Raw<'e>> {
+        self.parts.data.filter(|data| data.kind() == Type::Object)
+    }
+
+    fn string_data(&self) -> Option<Raw<'e>> {
+        self.parts.string_data.filter(|data| data.kind() == Type::Object)
+    }
+
     /// Returns whether the object has data, if only empty one.
     pub(super) fn shows_data(&self) -> bool {
-        self.data.is_some() || self.string_data.is_some()
+        self.data().is_some() || self.string_data().is_some()
     }
 
     /// Returns whether the object hands over data, directly or in the annotation of `kubectl apply`.
     pub(super) fn has_data(&self) -> bool {
         let has_members = |data: Option<Raw<'_>>| data.is_some_and(|data| data.members().next().is_some());
-        has_members(self.data) || has_members(self.string_data) || self.applied_has_content()
+        has_members(self.data()) || has_members(self.string_data()) || self.applied_has_content()
     }
 
     /// Returns whether its data is a registry credential.
     pub(super) fn has_content(&self) -> bool {
-        *self
-            .has_content
-            .get_or_init(|| has_registry_credential(self.raw, true) || self.applied_has_content())
+        *self.has_content.get_or_init(|| has_registry_credential(&self.parts) || self.applied_has_content())
     }
 
     fn applied_has_content(&self) -> bool {
         self.applied.as_ref().is_some_and(|applied| {
             DATA_KEYS.iter().any(|key| memchr::memmem::find(applied, key.as_bytes()).is_some())
-                || Raw::first(applied).is_ok_and(|applied| has_registry_credential(applied, true))
+                || Raw::first(applied).is_ok_and(|applied| has_registry_credential(&Parts::of(applied)))
         })
     }
 
     /// Returns what the object itself says of being a registry credential.
     pub(super) fn evidence(&self) -> Option<Evidence> {
         // The type comes last and may be missing from a truncated line.
-        let has_key = || self.data.is_some_and(|data| DATA_KEYS.iter().any(|key| data.get(key).is_some()));
+        let has_key = || self.data().is_some_and(|data| DATA_KEYS.iter().any(|key| data.get(key).is_some()));
         match self.is_of_credential_type() {
             Some(true) => Some(Evidence::Type),
             None if has_key() => Some(Evidence::Type),
@@ -114,15 +123,15 @@ impl<'e> SecretView<'e> {
 
     /// Returns whether all data of another view of the secret is in this one.
     pub(super) fn includes_data_of(&self, other: &SecretView<'_>) -> bool {
-        let own = by_key(self.data);
-        let own_plain = by_key(self.string_data);
+        let own = by_key(self.data());
+        let own_plain = by_key(self.string_data());
         let is_included = |(key, value): (&Vec<u8>, &Raw<'_>)| {
             own.get(key).is_some_and(|own| own.text() == value.text())
                 || own_plain
                     .get(key)
                     .is_some_and(|own| decode_base64(Some(*value)).is_some_and(|value| *own.text() == *value))
         };
-        by_key(other.data).iter().all(is_included)
+        by_key(other.data()).iter().all(is_included)
             && (!other.applied_has_content() || other.applied == self.applied)
     }
 }
@@ -132,38 +141,46 @@ fn by_key(data: Option<Raw<'_>>) -> HashMap<Vec<u8>, Raw<'_>> {
     members.map(|(key, value)| (key.text().into_owned(), value)).collect()
 }
 
-/// Calls a function with each secret of an object.
+/// Calls a function with each secret of an object, which is read once.
 pub(super) fn for_each_secret<'e>(object: Raw<'e>, mut each: impl FnMut(&SecretView<'e>)) {
-    if is_status(object) {
+    const KEYS: [&str; 9] =
+        ["kind", "items", "rows", "object", "metadata", "data", "stringData", "binaryData", "type"];
+    let (found, cut) = object.get_all_or_cut(KEYS);
+    let [kind, items, rows, inner, metadata, data, string_data, binary_data, secret_type] = found;
+    if super::is(kind, "Status") {
         return;
-    }
-    // Arrays that are cut off are read up to their end.
-    let mut has_items = false;
-    for item in object.items_of("items") {
-        has_items = true;
-        each(&SecretView::of(item));
-    }
-    for row in object.items_of("rows") {
-        has_items = true;
-        each(&SecretView::of_row(row));
     }
     // A list that was cut off before its items is not a secret.
-    let is_list = object.get("kind").is_some_and(|kind| {
-        let kind = kind.text();
-        kind.ends_with(b"List") || *kind == *b"Table"
-    });
-    if has_items || is_list || object.get("items").is_some() || object.get("rows").is_some() {
+    let mut is_list = items.is_some()
+        || rows.is_some()
+        || kind.is_some_and(|kind| {
+            let kind = kind.text();
+            kind.ends_with(b"List") || *kind == *b"Table"
+        });
+    // Arrays that are cut off are read up to their end.
+    let elements = |array: Option<Raw<'e>>, name: &str| {
+        let cut = cut.filter(|(at, _)| KEYS[*at] == name).map(|(_, value)| value);
+        array.or(cut).into_iter().flat_map(Raw::items).map_while(Result::ok)
+    };
+    for item in elements(items, "items") {
+        is_list = true;
+        each(&SecretView::of(item));
+    }
+    for row in elements(rows, "rows") {
+        is_list = true;
+        each(&SecretView::of_row(row));
+    }
+    if is_list {
         return;
     }
-    match object.get("object").filter(|inner| inner.kind() == Type::Object) {
+    match inner.filter(|inner| inner.kind() == Type::Object) {
         // The event of a watch.
-        Some(inner) if object.get("metadata").is_none() => each(&SecretView::of(inner)),
-        _ => each(&SecretView::of(object)),
+        Some(inner) if metadata.is_none() => each(&SecretView::of(inner)),
+        _ => {
+            let parts = Parts { metadata, data, string_data, binary_data };
+            each(&SecretView::of_parts(object, parts, secret_type));
+        }
     }
-}
-
-fn is_status(object: Raw<'_>) -> bool {
-    super::is(object.get("kind"), "Status")
 }
 
 /// Returns the JSON that a string holds, as some tools log objects.

@@ -108,7 +108,9 @@ pub(crate) fn is_user(text: &[u8]) -> bool {
 /// Whether a text is a name that may have any characters but those of queries and objects. It may be random.
 pub(super) fn is_free_name(text: &[u8]) -> bool {
     text.len() <= MAX_NAME_LEN
-        && !text.iter().any(|byte| byte.is_ascii_control() || matches!(byte, b'?' | b'&' | b'"' | b'{'))
+        && !text.iter().fold(false, |found, byte| {
+            found | byte.is_ascii_control() | matches!(byte, b'?' | b'&' | b'"' | b'{')
+        })
         && !has_known_token(text)
 }
 
@@ -168,26 +170,39 @@ pub(super) fn is_program(text: &[u8]) -> bool {
     PROGRAMS.contains(&name)
 }
 
+/// Whether a text is long and varied enough to contain a token of any kind. Most names are not.
+#[inline]
+fn could_contain_token(text: &[u8]) -> bool {
+    text.len() >= MIN_TOKEN_LEN
+        // Without an early exit, so that many bytes are compared at once.
+        && text.iter().fold(false, |found, byte| found | byte.is_ascii_digit() | byte.is_ascii_uppercase())
+}
+
 /// Whether a word of the text has the form of a well-known kind of token.
 fn has_known_token(text: &[u8]) -> bool {
-    text.split(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'~'))).any(
-        |word| {
-            word.len() >= MIN_TOKEN_LEN
-                && TOKEN_PREFIXES.iter().any(|prefix| word.starts_with(prefix))
-                && word.iter().any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
-        },
-    )
+    could_contain_token(text)
+        && text
+            .split(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'~')))
+            .any(|word| {
+                word.len() >= MIN_TOKEN_LEN
+                    && TOKEN_PREFIXES.iter().any(|prefix| word.starts_with(prefix))
+                    && word.iter().any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
+            })
 }
 
 /// Whether a text contains something that looks like a token: a well-known kind, or a long random word.
 pub(super) fn looks_like_token(text: &[u8]) -> bool {
-    has_known_token(text)
-        || text
-            .split(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_' | b'=')))
-            .any(is_random)
+    could_contain_token(text)
+        && (has_known_token(text)
+            || text
+                .split(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_' | b'=')))
+                .any(is_random))
 }
 
 fn is_random(word: &[u8]) -> bool {
+    if word.len() < MIN_RANDOM_LEN {
+        return false;
+    }
     let count = |test: fn(&u8) -> bool| word.iter().filter(|byte| test(byte)).count();
     let digits = count(u8::is_ascii_digit);
     if word.len() >= MIN_HEX_LEN
@@ -200,8 +215,7 @@ fn is_random(word: &[u8]) -> bool {
     // Names written in camel case change between cases too, but not around several digits.
     let class = |byte: u8| (byte.is_ascii_digit(), byte.is_ascii_uppercase());
     let changes = word.windows(2).filter(|pair| class(pair[0]) != class(pair[1])).count();
-    word.len() >= MIN_RANDOM_LEN
-        && digits >= 2
+    digits >= 2
         && count(u8::is_ascii_uppercase) >= 2
         && count(u8::is_ascii_lowercase) >= 2
         && changes * 3 >= word.len()

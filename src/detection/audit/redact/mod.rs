@@ -18,10 +18,12 @@ mod uri;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
+use std::sync::LazyLock;
 
 use sha2::{Digest as _, Sha256};
 
 use super::json::{Pointer, Raw, Type};
+use super::literals::Literals;
 use crate::text::escape::{MAX_SHOWN_LEN, escape_json};
 pub(crate) use check::{is_host, is_user as is_user_name};
 use schema::Node;
@@ -202,14 +204,15 @@ impl<'r> Redactor<'r> {
             if std::ptr::eq(place.node, &raw const schema::PATCH_OPERATION) && key == b"value" {
                 parent.patched()
             } else {
-                let (node, is_known) = place.node.member(key);
-                let secrecy = match secrecy_of(key, parent) {
-                    _ if is_known || place.is_event() => Secrecy::None,
-                    // The keys of labels and the like are anybody's choice.
-                    Secrecy::Suspicious if place.node.other_members.is_some() => Secrecy::None,
-                    secrecy => secrecy,
-                };
-                (node, secrecy)
+                match place.node.member(key) {
+                    (node, true) => (node, Secrecy::None),
+                    (node, false) if place.is_event() => (node, Secrecy::None),
+                    (node, false) => match secrecy_of(key, parent) {
+                        // The keys of labels and the like are anybody's choice.
+                        Secrecy::Suspicious if place.node.other_members.is_some() => (node, Secrecy::None),
+                        secrecy => (node, secrecy),
+                    },
+                }
             };
         self.descend(place, key, node, place.secrecy.max(secrecy))
     }
@@ -402,20 +405,21 @@ impl<'v> Parent<'v> {
     }
 }
 
+/// Finds [`SUSPICIOUS_KEY_PARTS`]: one pass over a key. Compiling constants does not fail; without a searcher, every key is suspicious.
+static SUSPICIOUS_PARTS: LazyLock<Option<Literals>> = LazyLock::new(|| Literals::new(&SUSPICIOUS_KEY_PARTS));
+
 /// How much a key of an object says about its value.
 fn secrecy_of(key: &[u8], parent: &Parent<'_>) -> Secrecy {
-    let key: String = key
-        .iter()
-        .filter(|byte| byte.is_ascii_alphanumeric())
-        .map(|byte| char::from(byte.to_ascii_lowercase()))
-        .collect();
-    if matches!(&*key, "data" | "binarydata") && parent.is_config_map() {
+    let key: Vec<u8> =
+        key.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
+    if matches!(&*key, b"data" | b"binarydata") && parent.is_config_map() {
         return Secrecy::Suspicious;
     }
-    if SECRET_KEYS.contains(&&*key) {
+    if SECRET_KEYS.iter().any(|secret| secret.as_bytes() == key) {
         return Secrecy::Secret;
     }
-    let is_suspicious = SUSPICIOUS_KEY_PARTS.iter().any(|part| key.contains(part)) || key == "env";
+    let is_suspicious =
+        key == b"env" || SUSPICIOUS_PARTS.as_ref().is_none_or(|parts| parts.find(&key, 0).is_some());
     if is_suspicious { Secrecy::Suspicious } else { Secrecy::None }
 }
 

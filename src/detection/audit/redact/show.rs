@@ -22,6 +22,11 @@ impl ShowList {
     /// Shows nothing.
     pub const EMPTY: ShowList = ShowList { paths: Vec::new(), parameters: Vec::new() };
 
+    /// Whether nothing is shown in spite of redaction.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty() && self.parameters.is_empty()
+    }
+
     /// Adds an item: a JSON pointer (RFC 6901) into the event, with `*` for any key or index, or `ka.uri.param[NAME]`.
     ///
     /// # Errors

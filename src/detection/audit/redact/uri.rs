@@ -96,6 +96,14 @@ pub(super) fn uri<'u>(redactor: Redactor<'_>, uri: Cow<'u, [u8]>) -> Cow<'u, [u8
         Some(question) => (&uri[..question], Some(&uri[question + 1..])),
         None => (&uri[..], None),
     };
+    // Fast path for the usual path: nothing is decoded or copied.
+    if query.is_none()
+        && memchr::memchr(b'%', path).is_none()
+        && memchr::memchr3(b'@', b'=', b'#', path).is_none()
+        && !path.split(|&byte| byte == b'/').any(check::looks_like_token)
+    {
+        return uri;
+    }
     let mut out = Vec::with_capacity(uri.len());
     let mut is_redacted = false;
     for (i, segment) in path.split(|&byte| byte == b'/').enumerate() {

@@ -84,7 +84,7 @@ impl<'x> Read<'x> {
             user: name,
             impersonated,
             is_service_account,
-            verb: request.verb.clone(),
+            verb: request.verb.to_string(),
             breadth,
             scope,
             program: program(event),
