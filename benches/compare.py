@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
-"""Compares pullwatch with grep on one large audit log: whole processes, page cache warm, one thread.
+"""Compares pullwatch with grep, jq and rsigma on large audit logs: whole processes, page cache warm. Prints Markdown tables.
 
-usage: compare.py [--megabytes N] [--runs N] [--log FILE] [--rules FILE]...
+usage: compare.py [--megabytes N] [--runs N] [--binary FILE] [--rules FILE]...
 
-Without --log a log is generated from the sample log (make_log.py). Each --rules adds a row. Every command runs once to warm up and then
-N times; the fastest run counts, since other load on the machine only slows it down. Ratios are to grep in the same run.
+Two logs are made from the recorded samples (make_log.py): one in which 1 % of the events are about secrets, and one that consists of a
+recorded attack, in which 61 % are. Each --rules adds a row. Peers that are not installed are left out (jq, rsigma).
+
+Every command runs once to warm up and then N times, in turn; the fastest run counts, since other load on the machine only slows it down.
+CPU time is that of the process, user and system: it depends less on other load than the time that passes. Ratios are to grep in the same
+run.
 """
 import argparse
+import gzip
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-BINARY = os.path.join(HERE, "..", "target", "release", "pullwatch")
 PATTERN = '"verb":"(get|list|watch)".*"resource":"secrets".*registry'
 SPECIFICATION = """\
 - rule: Registry Secret Access
@@ -29,62 +34,114 @@ SPECIFICATION = """\
   priority: WARNING
   tags: [k8s, secrets, registry]
 """
+JQ = """
+select((.verb == "get" or .verb == "list" or .verb == "watch")
+  and .objectRef.resource == "secrets" and ((.objectRef.name // "") | contains("registry")))
+"""
+SIGMA = """\
+title: Registry Secret Access
+logsource: {product: kubernetes, service: audit}
+detection:
+  selection:
+    verb: [get, list, watch]
+    objectRef.resource: secrets
+    objectRef.name|contains: registry
+  condition: selection
+level: medium
+"""
 
 
-def run(command, folder):
-    """Returns the wall-clock seconds and the peak resident memory in KiB."""
+def run(command, stdin, folder):
+    """Returns the seconds that passed, the seconds of CPU time and the peak resident memory in KiB."""
     # With /dev/null as its output grep stops at the first match, so it writes to a file.
-    out = os.path.join(folder, "out") if command[0] == "grep" else os.devnull
-    with open(out, "wb") as out, open(os.devnull, "wb") as nothing:
+    path = os.path.join(folder, "out") if command[0] == "grep" else os.devnull
+    environment = {**os.environ, "LC_ALL": "C"}
+    with open(path, "wb") as out, open(os.devnull, "wb") as nothing, open(stdin or os.devnull, "rb") as source:
         start = time.perf_counter()
-        child = subprocess.Popen(command, stdout=out, stderr=nothing)
-        memory = 0
-        while child.poll() is None:
-            try:
-                with open(f"/proc/{child.pid}/status") as status:
-                    memory = max([memory] + [int(line.split()[1]) for line in status if line.startswith("VmHWM:")])
-            except (OSError, ValueError):
-                pass
-            time.sleep(0.002)
+        child = subprocess.Popen(command, stdin=source, stdout=out, stderr=nothing, env=environment)
+        _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - start
-    if child.returncode not in (0, 1):
-        sys.exit(f"{command} failed with exit status {child.returncode}")
-    return seconds, memory
+    if os.waitstatus_to_exitcode(status) not in (0, 1):
+        sys.exit(f"{command} failed")
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+
+
+def measure(rows, runs, folder):
+    """Returns for each row the least of each measure."""
+    best = {name: (float("inf"), float("inf"), 0) for name, *_ in rows}
+    for turn in range(runs + 1):
+        # In turn, so that a slow moment of the machine affects all commands alike.
+        for name, command, stdin, is_slow in rows:
+            if is_slow and turn > 1:
+                continue
+            seconds, cpu, memory = run(command, stdin, folder)
+            if turn or is_slow:
+                old = best[name]
+                best[name] = (min(old[0], seconds), min(old[1], cpu), max(old[2], memory))
+    return best
+
+
+def print_table(title, size, best):
+    print(f"\n| {title} | GB/s | to `grep` | GB per second of CPU time | to `grep` | MiB resident |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    grep = best["`grep -cE`"]
+    for name, (seconds, cpu, memory) in best.items():
+        print(
+            f"| {name} | {size / seconds / 1e9:.2f} | {grep[0] / seconds:.2f}× | {size / cpu / 1e9:.2f} | {grep[1] / cpu:.2f}× "
+            f"| {memory / 1024:.0f} |"
+        )
+
+
+def compressed(log, folder):
+    """The log as four gzip files."""
+    with open(log, "rb") as file:
+        lines = file.readlines()
+    paths = []
+    for part in range(4):
+        path = os.path.join(folder, f"part-{part}.log.gz")
+        with gzip.open(path, "wb", compresslevel=6) as out:
+            out.writelines(lines[part * len(lines) // 4 : (part + 1) * len(lines) // 4])
+        paths.append(path)
+    return paths
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--megabytes", type=int, default=256)
     options.add_argument("--runs", type=int, default=7)
-    options.add_argument("--log")
+    options.add_argument("--binary", default=os.path.join(HERE, "..", "target", "release", "pullwatch"))
     options.add_argument("--rules", action="append", default=[])
     options = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        log = options.log or os.path.join(folder, "audit.log")
-        if not options.log:
-            subprocess.run([sys.executable, os.path.join(HERE, "make_log.py"), log, str(options.megabytes)], check=True)
-        rule = os.path.join(folder, "rule.yaml")
-        with open(rule, "w") as file:
-            file.write(SPECIFICATION)
-        scan = [BINARY, "scan", "--quiet", "--threads", "1", "--format", "json"]
-        rows = [
-            ("grep -cE", ["grep", "-cE", PATTERN, log]),
-            ("pullwatch, one rule", scan + ["--rules", rule, log]),
-            ("pullwatch, shipped rules", scan + ["--rules", os.path.join(HERE, "..", "rules.d"), log]),
-        ]
-        rows += [(f"pullwatch, {os.path.basename(path)}", scan + ["--rules", path, log]) for path in options.rules]
-        best = {name: (float("inf"), 0) for name, _ in rows}
-        for turn in range(options.runs + 1):
-            # In turn, so that a slow moment of the machine affects all commands alike.
-            for name, command in rows:
-                seconds, memory = run(command, folder)
-                if turn:
-                    best[name] = (min(best[name][0], seconds), max(best[name][1], memory))
-        size = os.path.getsize(log)
-        grep = best["grep -cE"][0]
-        print(f"{'':40} {'GB/s':>6} {'to grep':>8} {'MiB resident':>13}")
-        for name, (seconds, memory) in best.items():
-            print(f"{name:40} {size / seconds / 1e9:6.2f} {grep / seconds:7.1f}x {memory / 1024:13.1f}")
+        rule, sigma = os.path.join(folder, "rule.yaml"), os.path.join(folder, "sigma.yml")
+        for path, text in [(rule, SPECIFICATION), (sigma, SIGMA)]:
+            with open(path, "w") as file:
+                file.write(text)
+        shipped = os.path.join(HERE, "..", "rules.d")
+
+        def scan(rules, threads, *logs):
+            return [options.binary, "scan", "--quiet", "--threads", str(threads), "--format", "json", "--rules", rules, *logs]
+
+        for title, flags in [("1 % of the events about secrets", ["--secrets", "1"]), ("61 % about secrets", [])]:
+            log = os.path.join(folder, "audit.log")
+            make = [sys.executable, os.path.join(HERE, "make_log.py"), "--megabytes", str(options.megabytes), *flags, log]
+            subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+            size = os.path.getsize(log)
+            rows = [("`grep -cE`", ["grep", "-cE", PATTERN, log], None, False)]
+            if shutil.which("jq"):
+                rows.append(("`jq`, the same condition", ["jq", "-c", JQ, log], None, True))
+            if shutil.which("rsigma"):
+                rows.append(("`rsigma`, the same rule", ["rsigma", "engine", "eval", "-r", sigma], log, True))
+            rows.append(("one rule on verb, resource and name", scan(rule, 1, log), None, False))
+            rows.append(("shipped rules", scan(shipped, 1, log), None, False))
+            rows.append(("shipped rules, two threads", scan(shipped, 2, log), None, False))
+            rows += [(os.path.basename(path), scan(path, 1, log), None, False) for path in options.rules]
+            if flags:
+                parts = compressed(log, folder)
+                rows.append(("shipped rules, four gzip files", scan(shipped, 1, *parts), None, False))
+                rows.append(("shipped rules, four gzip files, two threads", scan(shipped, 2, *parts), None, False))
+            print_table(title, size, measure(rows, options.runs, folder))
 
 
-main()
+if __name__ == "__main__":
+    main()
