@@ -145,6 +145,9 @@ fn the_description_names_all_parameters() {
     }
 }
 
+/// Whether a filter has to select an alert.
+type Test<'t> = &'t dyn Fn(&Value) -> bool;
+
 #[test]
 fn filters_select_and_pages_are_complete() {
     let daemon = Daemon::start(&[]);
@@ -153,7 +156,6 @@ fn filters_select_and_pages_are_complete() {
     let all = all["alerts"].as_array().unwrap().clone();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let has = |list: &Value, name: &str| list.as_array().is_some_and(|list| list.contains(&json!(name)));
-    type Test<'t> = &'t dyn Fn(&Value) -> bool;
     let cases: [(&str, Test<'_>); 9] = [
         ("actor=mallory", &|one| text(&one["actor"]) == "mallory"),
         ("actor=*mal*", &|one| text(&one["actor"]).contains("mal")),
@@ -256,10 +258,10 @@ fn a_report_on_the_store_answers_as_one_on_the_log() {
 fn acknowledging_requires_a_token() {
     let without = Daemon::start(&[]);
     without.wait_for_alerts();
-    let id = |daemon: &Daemon| text(&daemon.get("/api/v1/alerts?limit=1").1["alerts"][0]["id"]);
-    fn text(value: &Value) -> String {
-        value.as_str().unwrap().to_owned()
-    }
+    let id = |daemon: &Daemon| {
+        let page = daemon.get("/api/v1/alerts?limit=1").1;
+        page["alerts"][0]["id"].as_str().unwrap().to_owned()
+    };
     let path = format!("/api/v1/alerts/{}/ack", id(&without));
     let refused = without.post(&path, &json!({ "by": "ada" }).to_string());
     assert_eq!(refused.0, 403, "{}", refused.1);

@@ -46,7 +46,7 @@ impl AlertLog for Log {
 
     fn get(&self, id_prefix: &str) -> Result<Found, LogError> {
         let (alerts, acks) = (self.alerts.lock().unwrap(), self.acks.lock().unwrap());
-        let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |id: &AlertId| format!("{:032x}", u128::from_be_bytes(*id));
         let found: Vec<_> = alerts.iter().filter(|alert| hex(&alert.id).starts_with(id_prefix)).collect();
         Ok(match found[..] {
             [] => Found::None,

@@ -1,7 +1,7 @@
 //! A headless Chromium, driven by the DevTools protocol over a pipe: no port, no WebSocket, no other dependency.
 
 // A panic fails the test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

@@ -1,6 +1,8 @@
 //! The report as sections, entries and sentences, independent of the output format. Names are raw values out of events: each format must
 //! escape them.
 
+use std::fmt::Write as _;
+
 use super::{Origin, Page};
 use crate::cli::scan::summary::{bytes, grouped};
 use crate::detection::audit::time::{self, Clock};
@@ -174,10 +176,9 @@ impl Page {
                          secret. The host is known if the log shows the credential itself, for example when it was created."
             .to_owned();
         if self.report.expected_registries > 0 {
-            intro.push_str(&format!(
-                " {} more registries were read by expected readers only.",
-                grouped(self.report.expected_registries as u64)
-            ));
+            let more = grouped(self.report.expected_registries as u64);
+            // Writing to a String does not fail.
+            let _ = write!(intro, " {more} more registries were read by expected readers only.");
         }
         let entry = |registry: &Registry| {
             let usernames = registry.usernames.texts.iter().map(String::as_str);

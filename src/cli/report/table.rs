@@ -91,7 +91,9 @@ fn render_section(out: &mut String, section: &Section, width: usize, is_terminal
     }
     if section.entries.iter().any(|entry| entry.rotation.is_some()) {
         push_line(out, "  Then, for each secret:");
-        REPLACE_SECRET.iter().for_each(|line| push_line(out, &format!("    {line}")));
+        for line in REPLACE_SECRET {
+            push_line(out, &format!("    {line}"));
+        }
     }
 }
 
