@@ -43,9 +43,10 @@ pub(super) fn to_open_metrics(text: &str) -> String {
         if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
             let family = if kind == "counter" { name.strip_suffix("_total").unwrap_or(name) } else { name };
             if let Some((_, text)) = help.take() {
-                out.push_str(&format!("# HELP {family} {}\n", text.replace('"', "\\\"")));
+                let text = text.replace('"', "\\\"");
+                out.extend(["# HELP ", family, " ", &text, "\n"]);
             }
-            out.push_str(&format!("# TYPE {family} {kind}\n"));
+            out.extend(["# TYPE ", family, " ", kind, "\n"]);
             continue;
         }
         out.push_str(line);

@@ -55,6 +55,8 @@ impl Default for SinkConfig {
 
 /// The destination of a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
+// There are few sinks, and each is made once.
+#[allow(clippy::large_enum_variant)]
 pub enum Kind {
     /// Standard output.
     Stdout(Stdout),
