@@ -404,6 +404,19 @@ mod tests {
     }
 
     #[test]
+    fn a_hole_takes_no_record_with_it() {
+        let hole = "\0".repeat(700_000);
+        let text = format!("{hole}{{\"a\":1}}\n{{\"b\":{hole}{{\"c\":3}}\n");
+        for (limit, eager) in [(100_000, false), (1 << 20, false), (1 << 20, true)] {
+            let all = chunks(text.as_bytes(), limit, eager);
+            assert!(all.iter().all(|(kind, _)| *kind == Chunk::Records));
+            let joined: Vec<u8> =
+                all.into_iter().flat_map(|(_, bytes)| bytes).filter(|byte| *byte != 0).collect();
+            assert_eq!(String::from_utf8(joined).unwrap(), "{\"a\":1}\n{\"b\":\n{\"c\":3}\n");
+        }
+    }
+
+    #[test]
     fn an_indented_record_stays_whole_when_read_slowly() {
         let record = "{\n  \"a\": {\n    \"b\": {}\n  },\n  \"c\": {\n    \"d\": 1\n  }\n}\n";
         let text = record.repeat(3);

@@ -175,6 +175,25 @@ fn copytruncate_loses_nothing_that_is_in_the_copy() {
 }
 
 #[test]
+fn a_writer_that_keeps_its_offset_leaves_a_hole_and_no_event_is_lost() {
+    let log = Log::new();
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    log.lines("audit.log", 0..20_000);
+    assert_eq!(drain(&mut follow), numbers(0..20_000));
+    let size = fs::metadata(log.path("audit.log")).unwrap().len();
+    fs::copy(log.path("audit.log"), log.path("audit.log.1")).unwrap();
+    // The hole is longer than a record may be, and than what is read at once.
+    assert!(size > 1 << 20);
+    let file = OpenOptions::new().write(true).open(log.path("audit.log")).unwrap();
+    file.set_len(0).unwrap();
+    file.set_len(size).unwrap();
+    log.lines("audit.log", 20_000..20_010);
+    assert_eq!(drain(&mut follow), numbers(20_000..20_010));
+    log.lines("audit.log", 20_010..20_020);
+    assert_eq!(drain(&mut follow), numbers(20_010..20_020));
+}
+
+#[test]
 fn a_file_rewritten_between_scan_and_read_is_read_from_its_copy() {
     for read_before in [0, 30] {
         let log = Log::new();

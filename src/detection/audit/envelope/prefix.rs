@@ -118,7 +118,7 @@ fn read<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
         // `kubectl logs --prefix`, with and without `--timestamps`.
         [pod] if pod_of(pod).is_some() => Some(Prefix { stream: pod, pod: pod_of(pod), ..Prefix::default() }),
         [pod, clock] if pod_of(pod).is_some() => {
-            Some(Prefix { stream: pod, pod: pod_of(pod), time: Some(clock_of(clock)?), ..Prefix::default() })
+            Some(Prefix { time: Some(clock_of(clock)?), stream: pod, pod: pod_of(pod), ..Prefix::default() })
         }
         [tag] if is_tag(tag) => of(tag, None),
         // `kubectl logs --timestamps`, exports of CloudWatch to S3.
