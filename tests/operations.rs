@@ -328,6 +328,11 @@ fn check_finds_what_run_refuses_or_regrets() {
         ("rules: /no/such/rules.yaml".to_owned(), 1, "/no/such/rules.yaml"),
         (format!("server: {{token_file: {}}}", place.shown("short")), 1, "at least 16 characters"),
         ("server: {tls: {certificate: /no/c, key: /no/k}}".to_owned(), 1, "`certificate`: cannot read /no/c"),
+        (
+            format!("sources: [{{type: webhook, token_file: {}}}]", place.shown("long")),
+            0,
+            "the apiserver sends its token over TLS only",
+        ),
         ("sinks: [{type: stdout, rules: ['No Such Rule']}]".to_owned(), 0, "no rule has a name that matches"),
         (
             format!(

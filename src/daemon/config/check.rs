@@ -77,6 +77,11 @@ fn listeners(config: &Config, offline: bool, found: &mut Vec<Finding>) {
     for source in &config.sources {
         if let SourceKind::Webhook(webhook) = &source.kind {
             let name = format!("source {}", source.name);
+            if webhook.token_file.is_some() && webhook.tls.is_none() {
+                let message = "`token_file` without `tls`: the apiserver sends its token over TLS only, so that each batch is refused, \
+                               unless a proxy in front of this address terminates TLS";
+                found.push(Finding::warning(format!("{name}: {message}")));
+            }
             all.push((name, webhook.listen, webhook.tls.as_ref(), webhook.token_file.as_ref()));
         }
     }
