@@ -75,7 +75,7 @@ impl Check {
         if let Some(config) = &config {
             let mut findings = check::findings(config, self.offline);
             if !self.offline {
-                findings.extend(self.rules(config));
+                findings.extend(Self::rules(config));
             }
             for finding in &findings {
                 let severity = if finding.is_error { "error" } else { "warning" };
@@ -104,7 +104,7 @@ impl Check {
     }
 
     /// Loads the rules, and compares the patterns of sinks with their names.
-    fn rules(&self, config: &Config) -> Vec<check::Finding> {
+    fn rules(config: &Config) -> Vec<check::Finding> {
         let files = match super::rule_files::read(&config.rules) {
             Ok(files) => files,
             Err(error) => return vec![check::Finding::error(format!("rules: {error:#}"))],

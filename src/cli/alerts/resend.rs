@@ -102,7 +102,7 @@ impl Resend {
             dead_letter.path = dir.join(&dead_letter.path);
         }
         if self.dead_letters {
-            return self.dead_letters(sink);
+            return Self::send_dead_letters(sink);
         }
         let reader = Reader::open(&dir)?;
         let alerts = match &self.since {
@@ -140,7 +140,7 @@ impl Resend {
         Ok(sink)
     }
 
-    fn dead_letters(&self, sink: SinkConfig) -> anyhow::Result<ExitCode> {
+    fn send_dead_letters(sink: SinkConfig) -> anyhow::Result<ExitCode> {
         let Some(settings) = sink.dead_letter.clone() else {
             bail!("sink {} has no dead-letter file: `dead_letter` is false", sink.name)
         };

@@ -149,7 +149,7 @@ const PERMISSION_HINT: &str = ": run as root with all capabilities dropped, or g
 pub(super) fn log_incident(source: &str, incident: &Incident) {
     match incident {
         Incident::Unreadable(path, error) => {
-            let hint = if error.to_string().contains("ermission denied") { PERMISSION_HINT } else { "" };
+            let hint = if error.contains("ermission denied") { PERMISSION_HINT } else { "" };
             tracing::error!(source, path = %path.display(), error, "cannot read log file; skipped until it changes{hint}");
         }
         Incident::Lost(path, bytes) => tracing::error!(

@@ -82,11 +82,11 @@ pub(crate) fn too_long(max_len: usize) -> Failure {
 }
 
 /// Renders an alert; the error is for the delivery of this alert.
-pub(crate) fn message<'a>(
+pub(crate) fn message(
     format: Format,
-    alert: &'a StoredAlert,
+    alert: &StoredAlert,
     max_len: Option<usize>,
-) -> Result<Message<'a>, Failure> {
+) -> Result<Message<'_>, Failure> {
     let max_len = max_len.unwrap_or(usize::MAX);
     render(format, alert, max_len).ok_or_else(|| too_long(max_len))
 }

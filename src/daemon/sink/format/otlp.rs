@@ -47,7 +47,9 @@ fn any(value: &Value) -> Vec<u8> {
         }
         Value::Array(items) => {
             let mut array = Vec::new();
-            items.iter().for_each(|item| bytes(1, &any(item), &mut array));
+            for item in items {
+                bytes(1, &any(item), &mut array);
+            }
             bytes(5, &array, &mut out);
         }
         other => bytes(1, other.to_string().as_bytes(), &mut out),
@@ -135,7 +137,9 @@ pub(crate) fn request(records: &[Vec<u8>], hostname: &str) -> Vec<u8> {
     bytes(1, b"pullwatch", &mut scope);
     let mut logs = Vec::new();
     bytes(1, &scope, &mut logs);
-    records.iter().for_each(|record| bytes(2, record, &mut logs));
+    for record in records {
+        bytes(2, record, &mut logs);
+    }
     let mut resource_logs = Vec::new();
     bytes(1, &resource, &mut resource_logs);
     bytes(2, &logs, &mut resource_logs);

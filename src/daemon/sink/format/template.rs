@@ -160,7 +160,7 @@ impl Template {
             return value.reveal().to_owned();
         }
         let alert = view.alert;
-        let known = match name {
+        match name {
             "id" => view.id.clone(),
             "rule" => alert.rule.clone(),
             "priority" => alert.priority.name().to_owned(),
@@ -175,9 +175,8 @@ impl Template {
                 let hostname = view.text("/hostname").as_str().unwrap_or("pullwatch").to_owned();
                 view.fields.cluster.clone().unwrap_or(hostname)
             }
-            _ => return shown(field(name, view)),
-        };
-        known
+            _ => shown(field(name, view)),
+        }
     }
 }
 

@@ -36,7 +36,7 @@ impl<'a> View<'a> {
 
     /// The text at a JSON pointer; null if there is none.
     pub(crate) fn text(&self, pointer: &str) -> Value {
-        self.json.pointer(pointer).and_then(Value::as_str).map_or(Value::Null, |text| text.into())
+        self.json.pointer(pointer).and_then(Value::as_str).map_or(Value::Null, Into::into)
     }
 
     /// The texts of a list.
