@@ -165,7 +165,9 @@ fn an_event_without_a_time_has_that_of_its_wrapper() {
         let keys: [(&[u8], u8); 2] = [(b"requestReceivedTimestamp", b'R'), (b"stageTimestamp", b'S')];
         for (key, other) in keys {
             let places: Vec<usize> = memchr::memmem::find_iter(&text, key).collect();
-            places.into_iter().for_each(|at| text[at] = other);
+            for at in places {
+                text[at] = other;
+            }
         }
         // Bytes in a list.
         let text = String::from_utf8(text).unwrap().replace("115,116,97,103,101,84", "83,116,97,103,101,84");

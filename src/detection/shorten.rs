@@ -6,6 +6,7 @@
 //! hide itself. Who did what, what was exposed and which registries to rotate are shortened last.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use serde_json::Value;
 
@@ -150,7 +151,7 @@ pub fn list(array: &Value, max: usize) -> String {
             let before = marked.as_ref().and_then(items_marker);
             let rest = (items.len() - i) as u64;
             let more = before.map_or(rest, |before| before.saturating_add(rest - 1));
-            out.push_str(&format!(",{MARKER_OPEN}{more}{ITEMS_CLOSE}"));
+            let _ = write!(out, ",{MARKER_OPEN}{more}{ITEMS_CLOSE}");
             break;
         }
         if i > 0 {
@@ -336,7 +337,7 @@ fn limit_text(text: &mut String, max: usize) {
     let end = end.min(kept.len());
     let omitted = omitted_before.saturating_add((kept.len() - end) as u64);
     text.truncate(end);
-    text.push_str(&format!("{MARKER_OPEN}{omitted}{BYTES_CLOSE}"));
+    let _ = write!(text, "{MARKER_OPEN}{omitted}{BYTES_CLOSE}");
 }
 
 fn limit_list(items: &mut Vec<Value>, max: usize) {

@@ -184,7 +184,7 @@ fn parse_events(text: &str) -> Result<Documents, Error> {
 fn remove_added_break(event: &mut EventData) {
     if let EventData::Scalar { value, style: ScalarStyle::Literal | ScalarStyle::Folded, .. } = event
         && value.ends_with('\n')
-        && value.trim_end_matches('\n') != ""
+        && !value.trim_end_matches('\n').is_empty()
     {
         value.pop();
     }

@@ -136,11 +136,12 @@ impl Drop for Daemon {
     }
 }
 
-/// Waits until it listens for signals: before its `main` nothing can.
+/// Waits until it listens for signals: before its `main` nothing can. SIGHUP is the last that it registers; of the one that it is
+/// registering, the handler is there a moment before its receiver.
 fn listens(child: &Child) {
     let catches = |line: &str| {
         let mask = line.strip_prefix("SigCgt:").map(|mask| u64::from_str_radix(mask.trim(), 16).unwrap());
-        mask.is_some_and(|mask| mask & (1 << 14) != 0)
+        mask.is_some_and(|mask| mask & 1 != 0)
     };
     let status = format!("/proc/{}/status", child.id());
     wait_for("it listens", || fs::read_to_string(&status).unwrap().lines().any(catches));

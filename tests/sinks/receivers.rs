@@ -140,7 +140,7 @@ fn check_ocsf(schema: &Value, attributes: &Value, value: &Value, at: &str) {
             let kind = attribute["type"].as_str().unwrap();
             match kind {
                 "string_t" | "hostname_t" | "ip_t" | "url_t" | "username_t" | "uuid_t" => {
-                    assert!(item.is_string(), "{at}: {item}")
+                    assert!(item.is_string(), "{at}: {item}");
                 }
                 "integer_t" | "long_t" | "timestamp_t" => {
                     assert!(item.is_i64() || item.is_u64(), "{at}: {item}");
@@ -292,6 +292,7 @@ async fn elasticsearch_gets_each_alert_once_and_refuses_single_ones() {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         let mut items = Vec::new();
+        #[allow(clippy::map_entry, reason = "the conditions between decide as well")]
         for pair in lines.chunks(2) {
             let id = pair[0]["create"]["_id"].as_str().unwrap().to_owned();
             assert_eq!(pair[0]["create"]["_index"], "logs-pullwatch.alert-default");

@@ -396,7 +396,6 @@ impl Metrics {
         *rules = new;
     }
 
-    /// Stats a reload of changed rule files.
     /// Records how the last reload of the configuration went.
     pub(crate) fn config_reloaded(&self, success: bool) {
         self.instruments.config_last_reload.with_label_values::<&str>(&[]).set(i64::from(success));

@@ -15,6 +15,7 @@ fn metrics_with_all_series() -> Arc<Metrics> {
     });
     metrics.credential_rotated("default", "regcred", 1_790_000_000_000_000_000);
     metrics.exposed(&exposed("alice", "prod/regcred"));
+    metrics.config_reloaded(true);
     let _ = WebhookMetrics::new(metrics.clone(), "hook");
     KafkaMetrics::new(metrics.clone(), "kafka").lag("audit", 0, 1);
     let _ = ListenerMetrics::new(metrics.clone(), &["/metrics"]);

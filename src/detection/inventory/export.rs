@@ -38,11 +38,13 @@ struct Source {
     time: String,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn is_false(flag: &bool) -> bool {
     !flag
 }
 
 #[derive(Serialize, Deserialize)]
+#[allow(clippy::struct_field_names, reason = "`type` is a keyword")]
 struct Secret {
     namespace: String,
     name: String,
@@ -99,7 +101,7 @@ pub fn export(inventory: &Inventory) -> String {
         pods: inventory
             .pods
             .iter()
-            .map(|(key, pod)| entry(key, pod.value.iter().map(|name| name.to_string()).collect(), pod.origin))
+            .map(|(key, pod)| entry(key, pod.value.iter().map(ToString::to_string).collect(), pod.origin))
             .collect(),
         roles: inventory
             .roles

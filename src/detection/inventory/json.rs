@@ -40,7 +40,7 @@ fn values(text: &str) -> Result<Vec<(usize, Raw<'_>)>, Error> {
             None => return Ok(values),
         }
         let end = start + stream.byte_offset();
-        values.push((start, Raw::assume(text[start..end].as_bytes())));
+        values.push((start, Raw::assume(&text.as_bytes()[start..end])));
         start = end;
     }
 }

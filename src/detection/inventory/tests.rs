@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use base64::Engine as _;
 
 use super::*;
@@ -218,7 +220,7 @@ fn entries_and_aliases_are_bounded() {
     assert!(inventory.add_secret("p/x", DeclaredSecret::default()).is_err());
     let mut bomb = "kind: Secret\nl0: &l0 [aaaaaaaaaaaaaaaa, a]\n".to_owned();
     for level in 1..40 {
-        bomb += &format!("l{level}: &l{level} [*l{0}, *l{0}]\n", level - 1);
+        let _ = writeln!(bomb, "l{level}: &l{level} [*l{0}, *l{0}]", level - 1);
     }
     assert!(error(&bomb).1.contains("aliases"));
 }

@@ -656,8 +656,8 @@ impl ClusterState {
     pub(super) fn record_creation(&mut self, namespace: &str, name: &str, time: i64) {
         let key = key(namespace, name);
         if self.inventory.secret(&key).is_some_and(|secret| secret.is_credential() != Some(true)) {
-            let time = Some(self.clock.clamp(time));
-            self.change_secret(&key, |secret| secret.created.replace(time.unwrap_or_default()) != time);
+            let time = self.clock.clamp(time);
+            self.change_secret(&key, |secret| secret.created.replace(time) != Some(time));
         }
     }
 

@@ -97,6 +97,9 @@ pub struct Declared<T> {
     pub origin: usize,
 }
 
+/// The names in a list, such as the secrets of a pod.
+type Names = Box<[Box<str>]>;
+
 /// See the [module](self). Keys are `namespace/name`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
@@ -104,7 +107,7 @@ pub struct Inventory {
     /// Secrets that are registry credentials.
     credentials: BTreeMap<Box<str>, DeclaredSecret>,
     other_secrets: BTreeMap<Box<str>, DeclaredSecret>,
-    pub(crate) pods: BTreeMap<Box<str>, Declared<Box<[Box<str>]>>>,
+    pub(crate) pods: BTreeMap<Box<str>, Declared<Names>>,
     /// Verbs on secrets and privileges, as the cluster state keeps them, of roles and of the roles of bindings.
     pub(crate) roles: BTreeMap<Box<str>, Declared<Vec<String>>>,
     /// Pod Security's `enforce` label; empty for none.

@@ -151,8 +151,8 @@ fn conditions_are_read_as_by_the_reference() {
         // Strings.
         r#"ka.user.name = "a \x41\x7e""#,
         r#"ka.user.name = "old\ blank""#,
-        r#"ka.user.name = 'it\'s'"#,
-        r#"ka.user.name = 'both \\''"#,
+        r"ka.user.name = 'it\'s'",
+        r"ka.user.name = 'both \\''",
         r#"ka.user.name = "\b\f\n\r\t\/\\x""#,
         "ka.user.name = not",
         "ka.user.name = a.b.c",

@@ -32,6 +32,7 @@ enum Place {
 
 /// See the module.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about the text before this byte")]
 pub(super) struct Splitter {
     /// Maximum length of an item, and of a part before the item that completes it.
     max_item: usize,

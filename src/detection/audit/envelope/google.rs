@@ -192,7 +192,7 @@ pub(super) fn event(entry: Raw<'_>, payload: Raw<'_>) -> Result<Vec<u8>, &'stati
     push(&mut out, "subresource", target.subresource);
     out.extend_from_slice(br#"},"responseStatus":{"metadata":{}"#);
     push(&mut out, "message", &text(status.and_then(|status| status.get("message"))));
-    out.extend_from_slice(format!(",\"code\":{}}}", http_status).as_bytes());
+    out.extend_from_slice(format!(",\"code\":{http_status}}}").as_bytes());
     for (key, object) in [("requestObject", request), ("responseObject", response)] {
         if let Some(object) = object.filter(|object| object.kind() == Type::Object) {
             out.extend_from_slice(format!(",\"{key}\":").as_bytes());

@@ -113,7 +113,7 @@ fn read<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
         tokens.pop();
     }
     let is_audit = text.starts_with(EVENT_START);
-    let of = |stream: &'a [u8], time| Some(Prefix { stream, time, ..Prefix::default() });
+    let of = |stream: &'a [u8], time| Some(Prefix { time, stream, ..Prefix::default() });
     match tokens[..] {
         // `kubectl logs --prefix`, with and without `--timestamps`.
         [pod] if pod_of(pod).is_some() => Some(Prefix { stream: pod, pod: pod_of(pod), ..Prefix::default() }),

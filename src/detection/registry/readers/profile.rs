@@ -14,6 +14,9 @@ pub(super) const ROUTINE_DAYS: u16 = 3;
 /// whenever it occurs.
 const MAX_VALUES: usize = 48;
 
+/// A value of a facet, the number of distinct days it was seen on, and whether it is routine.
+pub type SeenValue<'a> = (&'a str, u16, bool);
+
 /// Maximum number of pods whose network is known.
 const MAX_PODS: usize = 16;
 
@@ -289,7 +292,7 @@ impl Profile {
     }
 
     /// The values of each aspect, with the number of distinct days and whether it is routine.
-    pub fn facets(&self) -> [(&'static str, Vec<(&str, u16, bool)>); 5] {
+    pub fn facets(&self) -> [(&'static str, Vec<SeenValue<'_>>); 5] {
         [
             ("verb", Self::listed(&self.verbs)),
             ("scope", Self::listed(&self.scopes)),
@@ -299,7 +302,7 @@ impl Profile {
         ]
     }
 
-    fn listed(facet: &Facet) -> Vec<(&str, u16, bool)> {
+    fn listed(facet: &Facet) -> Vec<SeenValue<'_>> {
         facet.iter().map(|(value, seen)| (value, seen.days, seen.is_routine())).collect()
     }
 }

@@ -237,7 +237,7 @@ fn a_platform_controller_is_routine_at_once_if_everything_matches() {
 
 #[test]
 fn a_new_pod_explains_a_new_address_and_nothing_else_does() {
-    let pod = |pod, address| Step { pod, address, ..ARGO };
+    let pod = |pod, address| Step { address, pod, ..ARGO };
     let mut cluster = Cluster::new();
     assert_eq!(cluster.days(1..=1, &pod("a", "10.0.1.5")), [Status::Routine]);
     assert_eq!(cluster.days(1..=1, &pod("b", "10.0.2.5")), [Status::Routine]);

@@ -63,6 +63,7 @@ pub enum Cell {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of the rule file")]
 pub struct RuleDefinition {
     pub name: String,
     /// Location of the name.
