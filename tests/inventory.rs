@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -287,7 +288,7 @@ fn names_that_say_nothing_are_recognized_at_level_metadata_with_an_inventory() {
     let silent: Vec<String> = log.iter().map(|line| with_silent_names(line)).collect();
     let mut table = "NAMESPACE  NAME  TYPE\n".to_owned();
     for ((namespace, name), secret_type) in types(&lines(&sample("request-response.log.gz"))) {
-        table += &format!("{namespace}  {}  {secret_type}\n", with_silent_names(&name));
+        writeln!(table, "{namespace}  {}  {secret_type}", with_silent_names(&name)).unwrap();
     }
     let full = found(&log, Some(&table_with_telling_names()));
     let with = found(&silent, Some(&table));
@@ -307,7 +308,7 @@ fn names_that_say_nothing_are_recognized_at_level_metadata_with_an_inventory() {
 fn table_with_telling_names() -> String {
     let mut table = "NAMESPACE  NAME  TYPE\n".to_owned();
     for ((namespace, name), secret_type) in types(&lines(&sample("request-response.log.gz"))) {
-        table += &format!("{namespace}  {name}  {secret_type}\n");
+        writeln!(table, "{namespace}  {name}  {secret_type}").unwrap();
     }
     table
 }

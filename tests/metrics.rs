@@ -197,10 +197,10 @@ fn a_source_without_audit_events_degrades_until_events_arrive() {
     };
     let degraded = || daemon.metrics()[r#"pullwatch_source_degraded{source="audit"}"#];
     wait_for("the log is read", || daemon.metrics()[r#"pullwatch_source_lag_bytes{source="audit"}"#] == 0.0);
-    assert_eq!(degraded(), 0.0);
+    assert!(degraded() < 0.5);
     assert!(daemon.get("/readyz").contains(r#""status":"ok""#));
     append(&"<133>Oct  7 16:19:19 m7 app: password=hunter2 {\n".repeat(20_000));
-    wait_for("the source is degraded", || degraded() == 1.0);
+    wait_for("the source is degraded", || degraded() > 0.5);
     let ready = daemon.get("/readyz");
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     assert!(

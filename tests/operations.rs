@@ -111,6 +111,7 @@ impl Place {
         fs::read_to_string(self.path(name)).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
+    #[allow(clippy::unused_self, reason = "reads like the other actions in this place")]
     fn run(&self, arguments: &[&str]) -> std::process::Output {
         pullwatch().args(arguments).output().unwrap()
     }

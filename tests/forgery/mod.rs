@@ -34,7 +34,7 @@ impl Choices<'_> {
     /// A position in a text.
     fn position(&mut self, text: &str) -> usize {
         let at = self.next() << 8 | self.next();
-        text.floor_char_boundary(at % (text.len() + 1))
+        (0..=at % (text.len() + 1)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
     }
 }
 
@@ -141,7 +141,7 @@ fn split(text: &str, choices: &mut Choices<'_>) -> String {
     let count = choices.next() % 4;
     let mut ends: Vec<usize> = (0..count).map(|_| choices.position(text)).collect();
     // Where a client would like it.
-    if choices.next() % 2 == 0 {
+    if choices.next().is_multiple_of(2) {
         ends.extend(text.match_indices("{\"kind\"").skip(1).map(|(at, _)| at));
     }
     ends.push(text.len());
