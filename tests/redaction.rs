@@ -467,7 +467,7 @@ fn no_secret_leaves_the_daemon() {
         )
     };
     let config = format!(
-        "sources: [{{type: file, name: log, poll: 200ms, paths: [{}]}}]\nrules: [{}, {}]\nstate_dir: {}\nserver: {{listen: 127.0.0.1:{port}}}\nsinks:\n  - {{type: file, name: json, path: {}, format: json}}\n  - {{type: file, name: text, path: {}, format: text}}\n  - {{type: http, name: http, url: 'http://127.0.0.1:{http}/', body: alert}}\n  - {}\n  - {}\n  - {}\n",
+        "sources: [{{type: file, name: log, poll: 200ms, paths: [{}]}}]\nrules: [{}, {}]\nstate_dir: {}\nserver: {{listen: 127.0.0.1:{port}}}\nsinks:\n  - {{type: file, name: json, path: {}, format: json}}\n  - {{type: file, name: text, path: {}, format: text}}\n  - {{type: http, name: http, url: 'http://127.0.0.1:{http}/', body: alert, retry: {{max_refusals: 0}}}}\n  - {}\n  - {}\n  - {}\n",
         path("audit.log"),
         path("all.yaml"),
         common::project("rules.d").display(),

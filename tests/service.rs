@@ -164,7 +164,7 @@ fn copies_of_alerting_rules_and_dashboards_in_deploy_are_current() {
         ("deploy/kubernetes/monitoring/prometheus-rule.yaml".to_owned(), rule),
         ("deploy/helm/pullwatch/files/alerts.yml".to_owned(), alerts),
     ];
-    for entry in fs::read_dir(project("samples/compose/grafana/dashboards")).unwrap() {
+    for entry in fs::read_dir(project("samples/grafana/dashboards")).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
         let text = fs::read_to_string(entry.path()).unwrap();

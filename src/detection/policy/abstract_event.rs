@@ -245,7 +245,7 @@ fn reader(part: Reader, event: &HypotheticalEvent<'_>) -> AbstractValue {
         return AbstractValue::Missing;
     }
     match part {
-        Reader::Status => AbstractValue::one_of(&["unprofiled", "new", "deviating", "mismatch"]),
+        Reader::Status => AbstractValue::one_of(&["unprofiled", "new", "deviating", "mismatch", "routine"]),
         Reader::IsNew => AbstractValue::one_of(&["true", "false"]),
         Reader::Trusted => AbstractValue::text("false"),
         Reader::DaysSeen | Reader::Repeats => AbstractValue::There,
