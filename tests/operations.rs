@@ -306,6 +306,7 @@ fn alerts_that_are_refused_one_by_one_do_not_stop_the_others() {
 fn check_finds_what_run_refuses_or_regrets() {
     let place = Place::new();
     fs::write(place.path("short"), "abc").unwrap();
+    fs::write(place.path("long"), "a-token-of-32-characters-or-more").unwrap();
     let path = place.shown("pullwatch.yaml");
     let check = |text: &str, arguments: &[&str]| {
         fs::write(place.path("pullwatch.yaml"), text).unwrap();

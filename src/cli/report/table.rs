@@ -9,7 +9,7 @@ use crate::cli::scan::summary::grouped;
 use crate::cli::{table, visible};
 use crate::detection::history::REPLACE_SECRET;
 
-/// Width of the output if it is no terminal, and of sentences on wider terminals.
+/// Width of the output if it is not a terminal, and of sentences on wider terminals.
 const DEFAULT_WIDTH: usize = 100;
 
 /// Names longer than this are cut in details, in characters; a client can send a long user agent.

@@ -156,7 +156,7 @@ fn metrics_settings(config: &Config) -> metrics::Settings {
     }
 }
 
-/// Tells systemd the state of a service with `Type=notify`. Does nothing where the environment names no `NOTIFY_SOCKET`.
+/// Reports the state of a service with `Type=notify` to systemd, if the environment names a `NOTIFY_SOCKET`.
 fn notify_service_manager(state: NotifyState) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "cannot report the state to systemd");

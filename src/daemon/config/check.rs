@@ -1,6 +1,6 @@
 //! Finds what `run` would refuse, and what would be regretted, in a configuration whose text is valid.
 //!
-//! Takes a configuration, returns findings. Reads files and directories that it names, unless it is told not to; opens nothing
+//! Takes a configuration, returns findings. Reads files and directories that it names, unless that is turned off; opens nothing
 //! for writing and connects to nothing.
 
 use std::collections::BTreeMap;

@@ -496,7 +496,7 @@ pub(crate) const HTTP_REQUEST: Section = Section {
 pub(crate) const ELASTICSEARCH_SINK: Section = Section {
     path: "sinks[] with type: elasticsearch",
     name: "an elasticsearch sink",
-    description: "Elasticsearch or OpenSearch: bulk requests that create documents whose id is the alert's id. A repeat is no second document.",
+    description: "Elasticsearch or OpenSearch: bulk requests that create documents whose id is the alert's id. A repeat does not make a second document.",
     keys: &[
         key("data_stream", "string", "logs-pullwatch.alert-default", "Data stream or index."),
         key("format", "`falco`, `ecs`, `ocsf`, `cef` or `text`", "ecs", "Format of the documents."),

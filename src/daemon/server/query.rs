@@ -164,7 +164,7 @@ impl AlertQuery {
         Ok(query)
     }
 
-    /// Returns whether an alert matches, except for `acknowledged`, which is no part of the alert. Every implementation of `AlertLog`
+    /// Returns whether an alert matches, except for `acknowledged`, which is not part of the alert. Every implementation of `AlertLog`
     /// must agree with it.
     pub fn matches(&self, alert: &StoredAlert) -> bool {
         self.before.is_none_or(|before| alert.seq < before)

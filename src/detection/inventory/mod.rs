@@ -1,8 +1,8 @@
 //! Reads inventories: what people know of a cluster, in the forms in which kubectl and Helm print it.
 //!
 //! Takes text, and returns an [`Inventory`]: tables of `kubectl get`, names (`-o name`), JSON and YAML of objects and lists,
-//! manifests, the output of Helm, and what [`export`] wrote. The objects are read by the code that reads those of events
-//! ([`registry::inventory`](crate::detection::registry::inventory)). Errors name a line. It does no I/O.
+//! manifests, the output of Helm, and what `export` wrote. The objects are read by the code that reads those of events
+//! (`registry::inventory`). Errors name a line. It does no I/O.
 
 mod export;
 mod json;

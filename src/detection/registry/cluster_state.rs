@@ -285,7 +285,7 @@ impl ClusterState {
         self.readers.observe(&read);
     }
 
-    /// Returns how the read of the current event compares with the profile of its identity; none if it is no read.
+    /// Returns how the read of the current event compares with the profile of its identity; none if it is not a read.
     pub(crate) fn reader(&self) -> Option<&Assessment> {
         self.readers.current()
     }

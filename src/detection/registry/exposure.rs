@@ -356,7 +356,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             return;
         }
         self.findings.presume();
-        // Which credentials carry a label is not known. That somebody asked for those that do is what there is to say.
+        // Which credentials carry a label is not known. The request is reported, without names.
         if includes_existing && !readings.requires_label() {
             self.findings.add_presumed(&known, count);
         }

@@ -100,7 +100,7 @@ pub struct Declared<T> {
 /// The names in a list, such as the secrets of a pod.
 type Names = Box<[Box<str>]>;
 
-/// See the [module](self). Keys are `namespace/name`.
+/// What is declared. Keys are `namespace/name`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     pub(crate) origins: Vec<Origin>,

@@ -676,7 +676,7 @@ impl<'t> Parser<'t> {
                 }
                 // Old rules escape a blank; the reference reads it as a backslash.
                 Some((_, ' ')) => text.push('\\'),
-                // Other bytes are no text.
+                // Other bytes are not text.
                 Some((_, 'x')) if let Some(byte) = ascii_byte(&rest[at + 2..]) => {
                     text.push(char::from(byte));
                     letters.nth(1);

@@ -40,7 +40,7 @@ pub struct Sink {
     observer: Option<Arc<dyn DeliveryObserver>>,
 }
 
-/// Is told when a sink stops delivering and when it delivers again: for health checks. Must return at once.
+/// Is notified when a sink stops delivering and when it delivers again: for health checks. Must return at once.
 pub trait DeliveryObserver: Send + Sync + std::fmt::Debug {
     /// Deliveries fail. `waiting` is the number of alerts that are not delivered.
     fn failing(&self, sink: &str, waiting: i64, detail: &str);

@@ -85,7 +85,7 @@ impl TrackedFile {
         })
     }
 
-    /// The last bytes before the position, at most so many. Empty for compressed files, which nobody writes to.
+    /// The last bytes before the position, at most `most`. Empty for compressed files, which nobody writes to.
     pub fn read_before(&mut self, most: u64) -> io::Result<Vec<u8>> {
         let Content::Plain(file) = &mut self.content else { return Ok(Vec::new()) };
         let from = self.offset.saturating_sub(most);

@@ -130,7 +130,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// So many bytes were taken, and so many were decompressed in all.
+    /// Number of bytes that were taken, and number that were decompressed in total.
     async fn note(&mut self, taken: usize, decompressed: u64) {
         self.input += taken;
         if self.input >= GROW_STEP || decompressed >= self.output + GROW_STEP as u64 {

@@ -6,11 +6,11 @@
 //! them.
 //!
 //! One rule reads all wrappers: from the outside in, up to a depth, through the members that are known to hold a record or a line
-//! ([`shape`]), and through text that has the shape of a header ([`prefix`]). An event ends the search, and so does every other object of
+//! (`shape`), and through text that has the shape of a header (`prefix`). An event ends the search, and so does every other object of
 //! Kubernetes: what is in them is text of a client. No text inside a record may become a record of its own.
 //!
-//! Where a wrapper names the stream that a record comes from, only those of the apiserver count ([`stream`]). Lines that a runtime split
-//! are joined ([`partial`]); the beginning of a truncated event is completed ([`truncated`]); what is compressed is unpacked up to a limit.
+//! Where a wrapper names the stream that a record comes from, only those of the apiserver count (`stream`). Lines that a runtime split
+//! are joined (`partial`); the beginning of a truncated event is completed (`truncated`); what is compressed is unpacked up to a limit.
 //! A wrapper without an event is counted under a reason ([`skipped`]); what is not a wrapper is left to the reader of events. All work is
 //! linear in the size of a buffer.
 
@@ -535,7 +535,7 @@ fn is_changed(bytes: &[u8]) -> bool {
     })
 }
 
-/// Whether a line starts with a bracket that is no array: of `kubectl logs --prefix`, or of a clock since boot.
+/// Whether a line starts with a bracket that does not open an array: of `kubectl logs --prefix`, or of a clock since boot.
 fn pod_prefix(line: &[u8]) -> bool {
     line.starts_with(b"[pod/")
         || matches!(line, [b'[', b' ' | b'0'..=b'9', ..]) && prefix::strip(line).is_some()

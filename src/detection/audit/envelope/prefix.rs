@@ -279,7 +279,7 @@ fn is_number(token: &[u8]) -> bool {
     !token.is_empty() && token.len() <= 20 && token.iter().all(u8::is_ascii_digit)
 }
 
-/// A host name that is no plain word, or one that is usual.
+/// A host name that is not a plain word, or one that is usual.
 fn is_host(token: &[u8]) -> bool {
     const USUAL: [&[u8]; 5] = [b"localhost", b"master", b"controlplane", b"minikube", b"server"];
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');

@@ -404,7 +404,7 @@ impl<'a> Shape<'a> {
 
     /// The member that holds an event, or a wrapper of one: the first of [`CARRIERS`] that can.
     pub(super) fn carrier(&self) -> Option<Raw<'a>> {
-        // A line of a log: what stands beside it was derived from it.
+        // A line of a log: the members beside it were derived from it.
         let lines = || {
             let slots = [Slot::Log, Slot::Message, Slot::JournalMessage].into_iter();
             slots.filter_map(|slot| self.get(slot)).filter(|value| value.kind() == Type::String)

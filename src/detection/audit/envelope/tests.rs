@@ -57,7 +57,7 @@ fn records_of_other_streams_are_counted() {
         assert_eq!(unwrapper.unwrap(record.as_bytes()).unwrap().bytes(), b"", "{record}");
         assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::OTHER_STREAM, 1)]), "{record}");
     }
-    // The metadata of a shipper stands behind an event whose members it merged.
+    // The metadata of a shipper follows an event whose members it merged.
     let merged =
         json!({"zz": 1, "kubernetes": {"namespace_name": "default", "pod_name": "web-0"}}).to_string();
     let merged = format!("{},{}\n", EVENT.trim_end_matches('}').to_owned() + "}", &merged[1..]);

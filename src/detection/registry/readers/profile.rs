@@ -49,7 +49,7 @@ fn has_days_before(days: u16, last: Option<i64>, day: Option<i64>) -> bool {
     days.saturating_sub(u16::from(includes_day)) >= ROUTINE_DAYS
 }
 
-/// Repeats of a read on one day that are told apart.
+/// Repeats of a read on one day that are distinguished.
 pub(super) const MAX_REPEATS: u8 = 5;
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // The signature that serde asks for.

@@ -153,7 +153,7 @@ impl Assessment {
     }
 }
 
-/// The profiles of all identities. Bounded; see [`make_room`]: identities of one namespace, and those that one user
+/// The profiles of all identities. Bounded; see `make_room`: identities of one namespace, and those that one user
 /// impersonates, displace each other, and new ones never displace those that are established.
 #[derive(Clone, Debug)]
 pub struct ReaderProfiles {
@@ -227,7 +227,7 @@ impl ReaderProfiles {
         self.current = None;
     }
 
-    /// How the read of the current event compares; none if it is no read.
+    /// How the read of the current event compares; none if it is not a read.
     pub(crate) fn current(&self) -> Option<&Assessment> {
         self.current.as_ref()
     }

@@ -39,7 +39,7 @@ pub(in crate::detection::registry) struct Read<'x> {
     pub breadth: Breadth,
     /// `cluster`, `namespace:NAME` or `secret:NAMESPACE`.
     pub scope: String,
-    /// The product token of the user agent; `(none)` without user agent. None if it is no token that may be kept.
+    /// The product token of the user agent; `(none)` without user agent. None if it is not a token that may be kept.
     pub program: Option<String>,
     /// The network of the client; none if the address is unknown.
     pub network: Option<String>,

@@ -175,7 +175,7 @@ fn another_program_never_becomes_routine_by_itself_nor_teaches_anything() {
             ["helm/v3", "kubectl/v1"].map(|agent| cluster.days(day..=day, &Step { agent, ..OPERATOR }));
         assert_eq!(status.iter().all(|status| status[0] == Status::Routine), day > 3, "{day}");
     }
-    // A user agent that is no product token is new each time.
+    // A user agent that is not a product token is new each time.
     let mut cluster = Cluster::new();
     let agent = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJlc2lnbmF0dXJl";
     assert!(!cluster.days(1..=9, &Step { agent, ..OPERATOR }).contains(&Status::Routine));
