@@ -287,7 +287,7 @@ fn a_stolen_account_of_an_unknown_controller_is_reported_on_every_day() {
     let mut thefts = BTreeSet::new();
     for day in 1..=20 {
         let mut today = routine(day, &mut id);
-        // From the third day on somebody uses the token with another program, in the same network.
+        // From the third day on the token is used with another program, in the same network.
         if day >= 3 {
             let user = "system:serviceaccount:team-0:operator-0";
             let pod = format!("team-0:operator-0-{day}-2");

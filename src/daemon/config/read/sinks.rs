@@ -174,18 +174,7 @@ impl Reader<'_> {
     /// What the sinks that send HTTP requests share.
     pub(super) fn http_client(&mut self, node: &Node) -> Http {
         let default = Http::default();
-        let mut headers = Vec::new();
-        for (key, is_file) in [("headers", false), ("header_files", true)] {
-            for entry in self.entries(node, key) {
-                let value = self.value(&entry.value, &entry.key);
-                let value = if is_file {
-                    value.and_then(|path| self.content(&entry.value, &path))
-                } else {
-                    value.map(Secret::new)
-                };
-                headers.extend(value.map(|value| (entry.key.clone(), value)));
-            }
-        }
+        let mut headers = self.named_values(node, "headers", "header_files");
         headers.extend(self.basic_auth(node).map(|value| ("Authorization".to_owned(), value)));
         Http {
             headers,
@@ -240,11 +229,10 @@ impl Reader<'_> {
         }
     }
 
-    /// `body: {template: …, values: …, value_files: …}`.
-    fn template(&mut self, node: &Node) -> Option<Template> {
-        self.keys(node, &keys::TEMPLATE);
+    /// Names and values: those under one key are written there, those under the other are read from the files that it names.
+    fn named_values(&mut self, node: &Node, written: &str, files: &str) -> Vec<(String, Secret)> {
         let mut values = Vec::new();
-        for (key, is_file) in [("values", false), ("value_files", true)] {
+        for (key, is_file) in [(written, false), (files, true)] {
             for entry in self.entries(node, key) {
                 let value = self.value(&entry.value, &entry.key);
                 let value = if is_file {
@@ -255,6 +243,13 @@ impl Reader<'_> {
                 values.extend(value.map(|value| (entry.key.clone(), value)));
             }
         }
+        values
+    }
+
+    /// `body: {template: …, values: …, value_files: …}`.
+    fn template(&mut self, node: &Node) -> Option<Template> {
+        self.keys(node, &keys::TEMPLATE);
+        let values = self.named_values(node, "values", "value_files");
         let text = self.required(node, "template")?;
         match Template::new(&text, values) {
             Ok(template) => Some(template),

@@ -187,7 +187,7 @@ function polled(title, path, show, head) {
       if (!isEnded) clear(body, failure(error));
     }
   };
-  // Not while somebody selects or has the focus in it.
+  // No refresh while text is selected or an element of the view has the focus.
   const isBusy = () => body.contains(document.activeElement) || String(getSelection()) !== "";
   const timer = setInterval(() => { if (!document.hidden && !isBusy()) load(false); }, 30000);
   load(true);

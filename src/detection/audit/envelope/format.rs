@@ -8,6 +8,13 @@ pub enum Format {
     Auto,
     /// No wrapper: events as the apiserver writes them.
     Raw,
+    /// This wrapper alone.
+    In(Wrapper),
+}
+
+/// A kind of wrapper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrapper {
     /// Lines of a container log (Container Runtime Interface).
     Cri,
     /// Lines with a header: syslog, the journal, `kubectl logs`, fluentd's files.
@@ -26,32 +33,19 @@ pub enum Format {
     Openshift,
 }
 
-/// A kind of wrapper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wrapper {
-    Cri,
-    Text,
-    Json,
-    Azure,
-    Cloudwatch,
-    Google,
-    Otlp,
-    Openshift,
-}
-
 impl Format {
     /// All formats, with their names in configurations.
     pub const ALL: [(&'static str, Format); 10] = [
         ("auto", Format::Auto),
         ("raw", Format::Raw),
-        ("cri", Format::Cri),
-        ("text", Format::Text),
-        ("json", Format::Json),
-        ("azure", Format::Azure),
-        ("cloudwatch", Format::Cloudwatch),
-        ("google", Format::Google),
-        ("otlp", Format::Otlp),
-        ("openshift", Format::Openshift),
+        ("cri", Format::In(Wrapper::Cri)),
+        ("text", Format::In(Wrapper::Text)),
+        ("json", Format::In(Wrapper::Json)),
+        ("azure", Format::In(Wrapper::Azure)),
+        ("cloudwatch", Format::In(Wrapper::Cloudwatch)),
+        ("google", Format::In(Wrapper::Google)),
+        ("otlp", Format::In(Wrapper::Otlp)),
+        ("openshift", Format::In(Wrapper::Openshift)),
     ];
 
     /// The format of this name.
@@ -70,14 +64,7 @@ impl Format {
         match self {
             Format::Auto => true,
             Format::Raw => false,
-            Format::Cri => wrapper == Wrapper::Cri,
-            Format::Text => wrapper == Wrapper::Text,
-            Format::Json => wrapper == Wrapper::Json,
-            Format::Azure => wrapper == Wrapper::Azure,
-            Format::Cloudwatch => wrapper == Wrapper::Cloudwatch,
-            Format::Google => wrapper == Wrapper::Google,
-            Format::Otlp => wrapper == Wrapper::Otlp,
-            Format::Openshift => wrapper == Wrapper::Openshift,
+            Format::In(own) => own == wrapper,
         }
     }
 }

@@ -352,7 +352,7 @@ impl Unwrapper {
         let wrapper = if prefix.log_stream.is_some() { Wrapper::Cloudwatch } else { Wrapper::Text };
         let mut inner = self.admit(wrapper, context);
         // Exports of CloudWatch to S3 have the time alone.
-        inner.is_admitted |= self.format == Format::Cloudwatch && prefix.stream.is_empty();
+        inner.is_admitted |= self.format == Format::In(Wrapper::Cloudwatch) && prefix.stream.is_empty();
         inner.time = prefix.time.or(context.time);
         match CriLine::parse(prefix.text) {
             Some(line) => {

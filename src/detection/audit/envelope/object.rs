@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::json::{Raw, Type};
 use super::context::Context;
-use super::format::{Format, Wrapper};
+use super::format::Wrapper;
 use super::partial::{self, CriLine, Piece};
 use super::shape::{Content, Shape, Slot};
 use super::{Output, Unwrapper, annotations, google, otel, skipped, stream, stringified, times, truncated};
@@ -18,15 +18,14 @@ impl Unwrapper {
         if stream::is_foreign(record) {
             return self.skip(skipped::OTHER_STREAM);
         }
-        let mut context = self.describe(record, &shape, context);
+        let context = self.describe(record, &shape, context);
         if shape.content == Content::Final {
             return self.event(record, &shape, &context, out);
         }
         if let Some(payload) = shape.get(Slot::ProtoPayload) {
             self.google(record, payload, &context, out);
         } else if let Some(events) = shape.get(Slot::LogEvents).or(shape.get(Slot::Events)) {
-            context.is_admitted |= self.format == Format::Cloudwatch;
-            self.cloudwatch(record, events, depth, &context, out);
+            self.cloudwatch(record, events, depth, &self.admit(Wrapper::Cloudwatch, &context), out);
         } else if let Some(results) = shape.get(Slot::Results).filter(|list| list.kind() == Type::Array) {
             self.results(results, depth, &context, out);
         } else if let Some(audit) = shape.parsed_by_elastic() {

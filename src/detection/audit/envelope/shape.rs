@@ -183,6 +183,19 @@ impl Slot {
     }
 }
 
+/// Members of wrappers that are unwrapped in a way of their own.
+const OWN_FORMS: [Slot; 9] = [
+    Slot::ProtoPayload,
+    Slot::LogEvents,
+    Slot::ResourceLogs,
+    Slot::Records,
+    Slot::Kinesis,
+    Slot::AwsLogs,
+    Slot::Events,
+    Slot::Results,
+    Slot::Values,
+];
+
 /// Members that hold a record, a line or a list of them, in the order in which they are tried. Of several, the first one that can hold
 /// an event is read: shippers keep the text beside what they parsed.
 pub(super) const CARRIERS: [Slot; 23] = [
@@ -321,23 +334,8 @@ impl<'a> Shape<'a> {
     fn has_carrier(&self) -> bool {
         const OPEN: &[Type] = &[Type::Object, Type::Array];
         const TEXT: &[Type] = &[Type::String];
-        let has_own_form = [
-            Slot::ProtoPayload,
-            Slot::LogEvents,
-            Slot::ResourceLogs,
-            Slot::Records,
-            Slot::Kinesis,
-            Slot::AwsLogs,
-            Slot::Events,
-            Slot::Results,
-            Slot::Values,
-            Slot::Hits,
-            Slot::SourceObject,
-            Slot::Streams,
-        ]
-        .into_iter()
-        .any(|slot| self.has(slot, OPEN));
-        has_own_form
+        let mut open = OWN_FORMS.into_iter().chain([Slot::Hits, Slot::SourceObject, Slot::Streams]);
+        open.any(|slot| self.has(slot, OPEN))
             || self.merged.is_some()
             || self.has(Slot::DataBase64, TEXT)
             || self.body().is_some()
@@ -431,19 +429,7 @@ impl<'a> Shape<'a> {
 
     /// Whether a member precedes all that hold a line.
     fn has_own_form(&self) -> bool {
-        [
-            Slot::ProtoPayload,
-            Slot::LogEvents,
-            Slot::ResourceLogs,
-            Slot::Records,
-            Slot::Kinesis,
-            Slot::AwsLogs,
-            Slot::Events,
-            Slot::Results,
-            Slot::Values,
-        ]
-        .into_iter()
-        .any(|slot| self.get(slot).is_some())
+        OWN_FORMS.into_iter().any(|slot| self.get(slot).is_some())
             || self.body().is_some()
             || self.parsed_by_elastic().is_some()
             || self.azure_log().is_some()

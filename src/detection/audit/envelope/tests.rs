@@ -75,11 +75,11 @@ fn only_records_of_the_configured_format_are_read() {
     let json = json!({ "log": EVENT }).to_string();
     let records = [
         (EVENT.to_owned(), Format::Raw),
-        (azure, Format::Azure),
-        (cri, Format::Cri),
-        (cloudwatch, Format::Cloudwatch),
-        (json, Format::Json),
-        (format!("k8s-audit: {EVENT}"), Format::Text),
+        (azure, Format::In(Wrapper::Azure)),
+        (cri, Format::In(Wrapper::Cri)),
+        (cloudwatch, Format::In(Wrapper::Cloudwatch)),
+        (json, Format::In(Wrapper::Json)),
+        (format!("k8s-audit: {EVENT}"), Format::In(Wrapper::Text)),
     ];
     for (text, own) in &records {
         for (_, format) in Format::ALL {

@@ -1,5 +1,6 @@
 //! What becomes routine, and what does not.
 
+use super::is_interactive_agent;
 use super::profiles::Status;
 use crate::detection::audit::event::Event;
 use crate::detection::registry::{ClusterState, learn};
@@ -288,4 +289,17 @@ fn a_restored_profile_is_the_same() {
     }
     assert_eq!(again.days(5..=5, &OPERATOR), [Status::Routine]);
     assert_eq!(again.days(5..=5, &Step { agent: "curl/8", ..OPERATOR }), [Status::Deviating]);
+}
+
+#[test]
+fn the_interactive_clients_of_the_shipped_rules_are_interactive_here_too() {
+    let files = crate::shipped::files();
+    let list = files.iter().find_map(|file| file.text.split_once("- list: interactive_clients\n")).unwrap().1;
+    let items = list.split_once('[').and_then(|(_, rest)| rest.split_once(']')).unwrap().0;
+    let clients: Vec<&str> = items.split(',').map(str::trim).collect();
+    assert!(clients.len() > 10, "{clients:?}");
+    for client in clients {
+        let separator = if client.ends_with(['/', '-']) { "" } else { "/" };
+        assert!(is_interactive_agent(&format!("{client}{separator}1.0 (linux)")), "{client}");
+    }
 }
