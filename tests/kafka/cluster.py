@@ -199,7 +199,8 @@ class Cluster:
             home = self.home(node)
             os.makedirs(home)
             properties = write(os.path.join(home, "server.properties"), self.properties(node))
-            arguments = ["format", "-t", self.cluster, "-c", properties]
+            # One argument with its option: an id may start with a dash.
+            arguments = ["format", f"--cluster-id={self.cluster}", "-c", properties]
             if self.options.sasl:
                 for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
                     arguments += ["--add-scram", f"{mechanism}=[name={self.user},password={self.password}]"]
