@@ -106,17 +106,16 @@ pub(crate) async fn run(
         // The receiver is dropped once a signal arrived.
         let _ = ended.send(pipeline.run(initial_rules));
     })?;
-    let server = server::start(&context, loaded_rules.clone(), configured_sinks.clone())?;
-    let reloader = rules::watch(&context, loader, version, loaded_rules);
+    let reloader = rules::watch(&context, loader, version, loaded_rules.clone());
+    let mut reload =
+        reload::Reload::new(config.clone(), read_config, context.handles.clone(), &reloader, &mut sinks)
+            .shown_as(configured_sinks.clone());
+    // Last, so that whoever gets an answer finds the metrics set and changes of rules noticed.
+    let server = server::start(&context, loaded_rules, configured_sinks)?;
     tracing::info!(state_dir = %state_dir.display(), "running");
     notify_service_manager(NotifyState::Ready);
 
-    let result = {
-        let mut reload =
-            reload::Reload::new(config.clone(), read_config, context.handles.clone(), &reloader, &mut sinks)
-                .shown_as(configured_sinks);
-        signals.wait(pipeline_ended, &mut reload).await
-    };
+    let result = signals.wait(pipeline_ended, &mut reload).await;
     notify_service_manager(NotifyState::Stopping);
 
     // Sources first, so that nothing new arrives; then the pipeline, so that the sinks have all alerts; then the sinks, so that
