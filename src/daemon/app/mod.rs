@@ -110,7 +110,7 @@ pub(crate) async fn run(
     let mut reload =
         reload::Reload::new(config.clone(), read_config, context.handles.clone(), &reloader, &mut sinks)
             .shown_as(configured_sinks.clone());
-    // Last, so that whoever gets an answer finds the metrics set and changes of rules noticed.
+    // Last, so that a client that gets an answer finds the metrics set and changes of rules noticed.
     let server = server::start(&context, loaded_rules, configured_sinks)?;
     tracing::info!(state_dir = %state_dir.display(), "running");
     notify_service_manager(NotifyState::Ready);
