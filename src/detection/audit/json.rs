@@ -44,6 +44,7 @@ struct Block {
 }
 
 impl Block {
+    #[inline]
     fn of(bytes: &[u8; 64]) -> Self {
         let mut block = Block { quotes: 0, backslashes: 0, opens: 0, closes: 0 };
         // `[` and `{`, `]` and `}` differ in this bit alone.
@@ -169,15 +170,26 @@ fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), JsonError> {
     Err(JsonError::Truncated)
 }
 
-#[cold]
+/// The same for a string of which a backslash at `at` is the first one. Logs inside JSON have an escape every few bytes: a search for each
+/// would take several times as long as these masks.
 fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), JsonError> {
-    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
-        at += found;
-        steps::add(found + 1);
-        if bytes[at] == b'"' {
-            return Ok((at + 1, true));
+    let mut carry = 0_u64;
+    let mut tail = [b' '; 64];
+    while at < bytes.len() {
+        steps::add(64);
+        let rest = &bytes[at..];
+        let chunk = if let Some(chunk) = rest.first_chunk::<64>() {
+            chunk
+        } else {
+            tail[..rest.len()].copy_from_slice(rest);
+            &tail
+        };
+        let block = Block::of(chunk);
+        let quotes = block.quotes & !escaped(block.backslashes, &mut carry);
+        if quotes != 0 {
+            return Ok((at + quotes.trailing_zeros() as usize + 1, true));
         }
-        at += 2;
+        at += 64;
     }
     Err(JsonError::Truncated)
 }
@@ -397,48 +409,79 @@ impl<'a> Raw<'a> {
 /// Decodes the escapes of a string. Lone surrogates and invalid escapes become U+FFFD.
 fn unescape(inner: &[u8]) -> Cow<'_, [u8]> {
     let Some(first) = memchr::memchr(b'\\', inner) else { return Cow::Borrowed(inner) };
-    let mut out = Vec::with_capacity(inner.len());
+    steps::add(inner.len());
+    let mut out = Vec::with_capacity(inner.len() + LANE);
     out.extend_from_slice(&inner[..first]);
     let mut at = first;
-    steps::add(inner.len());
-    while at < inner.len() {
-        if inner[at] != b'\\' {
-            let end = memchr::memchr(b'\\', &inner[at..]).map_or(inner.len(), |found| at + found);
-            out.extend_from_slice(&inner[at..end]);
-            at = end;
+    // A copy of a fixed length is faster than one of the exact length: what is too much is removed again.
+    while let Some(lane) = inner.get(at..).and_then(<[u8]>::first_chunk::<LANE>) {
+        let backslashes = u8x16::new(*lane).simd_eq(u8x16::splat(b'\\')).to_bitmask();
+        let before = out.len();
+        out.extend_from_slice(lane);
+        if backslashes == 0 {
+            at += LANE;
             continue;
         }
-        at += 2;
-        let plain = match inner.get(at - 1) {
-            Some(b'n') => b'\n',
-            Some(b't') => b'\t',
-            Some(b'r') => b'\r',
-            Some(b'b') => 8,
-            Some(b'f') => 12,
-            Some(&byte @ (b'"' | b'\\' | b'/')) => byte,
-            Some(b'u') => {
-                let unit = hex4(inner, at);
-                at += if unit.is_some() { 4 } else { 0 };
-                let mut point = unit.map_or(0xfffd, u32::from);
-                if (0xd800..0xdc00).contains(&point)
-                    && inner.get(at..at + 2) == Some(b"\\u")
-                    && let Some(low @ 0xdc00..=0xdfff) = hex4(inner, at + 2).map(u32::from)
-                {
-                    at += 6;
-                    point = 0x10000 + ((point - 0xd800) << 10) + (low - 0xdc00);
-                }
-                let letter = char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
-                out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
-                continue;
-            }
-            _ => {
-                out.extend_from_slice("\u{fffd}".as_bytes());
-                continue;
-            }
-        };
-        out.push(plain);
+        let plain = backslashes.trailing_zeros() as usize;
+        out.truncate(before + plain);
+        at += plain;
+        // By far the most frequent escapes of JSON inside JSON.
+        if let Some(&byte @ (b'"' | b'\\')) = inner.get(at + 1) {
+            out.push(byte);
+            at += 2;
+        } else {
+            at = push_escape(inner, at, &mut out);
+        }
+    }
+    while let Some(&byte) = inner.get(at) {
+        if byte == b'\\' {
+            at = push_escape(inner, at, &mut out);
+        } else {
+            out.push(byte);
+            at += 1;
+        }
     }
     Cow::Owned(out)
+}
+
+/// The bytes that are compared at once.
+const LANE: usize = 16;
+
+/// Appends what the escape at `at` stands for. Returns the index after it.
+fn push_escape(inner: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
+    let at = at + 2;
+    let plain = match inner.get(at - 1) {
+        Some(&byte @ (b'"' | b'\\' | b'/')) => byte,
+        Some(b'n') => b'\n',
+        Some(b't') => b'\t',
+        Some(b'r') => b'\r',
+        Some(b'b') => 8,
+        Some(b'f') => 12,
+        Some(b'u') => return push_unicode_escape(inner, at, out),
+        _ => {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+            return at;
+        }
+    };
+    out.push(plain);
+    at
+}
+
+/// The same for `\u`, the four digits of which start at `at`.
+fn push_unicode_escape(inner: &[u8], mut at: usize, out: &mut Vec<u8>) -> usize {
+    let unit = hex4(inner, at);
+    at += if unit.is_some() { 4 } else { 0 };
+    let mut point = unit.map_or(0xfffd, u32::from);
+    if (0xd800..0xdc00).contains(&point)
+        && inner.get(at..at + 2) == Some(b"\\u")
+        && let Some(low @ 0xdc00..=0xdfff) = hex4(inner, at + 2).map(u32::from)
+    {
+        at += 6;
+        point = 0x10000 + ((point - 0xd800) << 10) + (low - 0xdc00);
+    }
+    let letter = char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
+    out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+    at
 }
 
 fn hex4(bytes: &[u8], at: usize) -> Option<u16> {

@@ -34,7 +34,9 @@ mod times;
 mod truncated;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use memchr::memmem::Finder;
 
 pub use format::Format;
 pub use line_tracker::{LineRole, LineTracker};
@@ -98,6 +100,9 @@ pub mod skipped {
 
 /// The start of a line with one event in the apiserver's format.
 const PLAIN_START: &[u8] = br#"{"kind":"Event","#;
+
+/// Where the next record starts at the earliest.
+static NEXT_OBJECT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n{"));
 
 /// The most nested steps into wrappers, of which each wrapper takes two or three.
 const MAX_DEPTH: usize = 16;
@@ -295,7 +300,7 @@ impl Unwrapper {
             }
             // A record ends before the next line that starts with a brace.
             if next_object <= start {
-                let found = memchr::memmem::find(&bytes[start..], b"\n{");
+                let found = NEXT_OBJECT.find(&bytes[start..]);
                 next_object = found.map_or(bytes.len(), |found| start + found + 1);
                 steps::add(next_object - start);
             }
@@ -392,10 +397,11 @@ impl Unwrapper {
         if self.format == Format::Raw {
             return Start::Other(record.bytes().len());
         }
-        let is_wrapper = match record.kind() {
-            Type::Object => Shape::of(record).is_wrapper() || annotations::is_dedotted(record),
+        let shape = (record.kind() == Type::Object).then(|| Shape::of(record));
+        let is_wrapper = match &shape {
+            Some(shape) => shape.is_wrapper() || annotations::is_dedotted(record),
             // The first element decides for a list.
-            _ => truncated::items(record).next().is_some_and(|first| {
+            None => truncated::items(record).next().is_some_and(|first| {
                 first.kind() == Type::Object
                     && (Shape::of(first).is_wrapper() || annotations::is_dedotted(first))
             }),
@@ -403,7 +409,10 @@ impl Unwrapper {
         if is_wrapper {
             self.raw(before, context, out);
             out.is_used = true;
-            self.value(record, depth, context, out);
+            match &shape {
+                Some(shape) if depth <= MAX_DEPTH => self.object(record, shape, depth, context, out),
+                _ => self.value(record, depth, context, out),
+            }
             return Start::Wrapper(length);
         }
         let changed = if is_truncated {
@@ -433,7 +442,7 @@ impl Unwrapper {
                     self.value(item, depth + 1, context, out);
                 }
             }
-            Type::Object => self.object(value, depth, context, out),
+            Type::Object => self.object(value, &Shape::of(value), depth, context, out),
             Type::String => self.text(&truncated::string_of(value), depth, context, out),
             Type::Scalar => self.skip(skipped::OTHER_LOG),
         }
@@ -524,14 +533,17 @@ pub fn is_log_of_other_pod(path: &[u8]) -> bool {
 /// Whether shippers changed the events of a buffer, or added members to them, which are at the end: all events of a log are alike.
 fn is_changed(bytes: &[u8]) -> bool {
     /// The member of ViaQ, metadata of Kubernetes, names of annotations without dots.
-    const MARKS: [&[u8]; 3] = [b"\"k8s_audit_level\"", b"\"kubernetes\":{", b"_k8s_io/"];
+    static MARKS: LazyLock<[Finder<'static>; 3]> = LazyLock::new(|| {
+        [&b"\"k8s_audit_level\""[..], b"\"kubernetes\":{", b"_k8s_io/"].map(|mark| Finder::new(mark))
+    });
     const TAIL: usize = 2048;
     let text = bytes.trim_ascii_end();
-    let first = &text[..memchr::memchr(b'\n', text).unwrap_or(text.len())];
-    [first, text].into_iter().any(|text| {
+    let line_end = memchr::memchr(b'\n', text);
+    let first = line_end.map(|end| &text[..end]);
+    first.into_iter().chain([text]).any(|text| {
         let tail = &text[text.len().saturating_sub(TAIL)..];
         let line = &tail[memchr::memrchr(b'\n', tail).map_or(0, |at| at + 1)..];
-        MARKS.iter().any(|mark| memchr::memmem::find(line, mark).is_some())
+        MARKS.iter().any(|mark| mark.find(line).is_some())
     })
 }
 

@@ -13,14 +13,20 @@ use crate::text::escape::push_json_string;
 
 impl Unwrapper {
     /// Unwraps an object.
-    pub(super) fn object(&mut self, record: Raw<'_>, depth: usize, context: &Context, out: &mut Output) {
-        let shape = Shape::of(record);
+    pub(super) fn object(
+        &mut self,
+        record: Raw<'_>,
+        shape: &Shape<'_>,
+        depth: usize,
+        context: &Context,
+        out: &mut Output,
+    ) {
         if stream::is_foreign(record) {
             return self.skip(skipped::OTHER_STREAM);
         }
-        let context = self.describe(record, &shape, context);
+        let context = self.describe(record, shape, context);
         if shape.content == Content::Final {
-            return self.event(record, &shape, &context, out);
+            return self.event(record, shape, &context, out);
         }
         if let Some(payload) = shape.get(Slot::ProtoPayload) {
             self.google(record, payload, &context, out);
@@ -45,7 +51,7 @@ impl Unwrapper {
         } else if let Some(text) = shape.get(Slot::DataBase64).and_then(Raw::string) {
             self.base64(&text, depth, &self.admit(Wrapper::Json, &context), out);
         } else {
-            self.carrier(record, &shape, depth, &context, out);
+            self.carrier(record, shape, depth, &context, out);
         }
     }
 

@@ -3,6 +3,10 @@
 //! Takes the text of an event; returns it with such objects in place of the strings, so that what reads and redacts bodies sees
 //! their members. The apiserver writes objects; some shippers do not.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::super::event::Member;
 use super::super::json::{Cursor, Raw, Type};
 use super::super::steps;
@@ -12,8 +16,9 @@ const MARK: &[u8] = b"Object\":\"";
 
 /// Whether a text contains an event with such an object. Events with whitespace between their tokens are not considered.
 pub(super) fn may_be_in(text: &[u8]) -> bool {
+    static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
     steps::add(text.len());
-    memchr::memmem::find(text, MARK).is_some()
+    FINDER.find(text).is_some()
 }
 
 /// Replaces the strings. `None` if there are none, or the event is malformed.
