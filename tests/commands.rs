@@ -222,3 +222,24 @@ fn lists_fields() {
         assert!(out.contains(field), "{field}");
     }
 }
+
+#[test]
+fn empty_results_say_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().display().to_string();
+    let log = folder.path().join("empty.log");
+    fs::write(&log, "").unwrap();
+
+    let secrets = folder.path().join("secrets.json");
+    fs::write(&secrets, r#"{"kind": "List", "apiVersion": "v1", "items": []}"#).unwrap();
+    let secrets = secrets.display().to_string();
+    let (code, _, err) = run(&["inventory", "import", &secrets, "--state-dir", &state]);
+    assert_eq!(code, Some(0), "{err}");
+
+    let (_, out, err) = run(&["inventory", "list", "--state-dir", &state]);
+    assert!(!format!("{out}{err}").contains("NAMESPACE"), "{out}{err}");
+    assert!(format!("{out}{err}").starts_with("registry credentials: 0;"), "{out}{err}");
+    let (code, out, _) = run(&["report", &log.display().to_string()]);
+    assert_eq!(code, Some(0));
+    assert!(out.starts_with("No event was read: "), "{out}");
+}

@@ -356,6 +356,9 @@ fn readers_are_listed_and_trusted_from_the_store_of_run() {
     let mut id = 0;
     run(&[event(&read, 1, 0, &mut id)]);
     assert_eq!(loud(), 1);
+    let (code, list, hint) = readers(&["list", "--user", "nobody-else"]);
+    assert_eq!((code, list.as_str()), (Some(0), ""));
+    assert!(hint.starts_with("no reader whose name contains `nobody-else`"), "{hint}");
     let (code, list, _) = readers(&["list"]);
     assert!(code == Some(0) && list.contains(operator) && list.contains("shop-operator"), "{list}");
     let (code, _, error) = readers(&["trust", "jane", "--why", "x"]);

@@ -253,7 +253,9 @@ impl List {
                 origin.map_or_else(|| "-".to_owned(), |origin| visible(&origin.source)),
             ]);
         }
-        print(&rows)?;
+        if rows.row_count() > 0 {
+            print(&rows)?;
+        }
         show(&format!(
             "registry credentials: {}; pods with secrets: {}; roles and bindings: {}\n",
             inventory.credentials().count(),

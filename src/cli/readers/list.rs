@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{StateDir, Stored, name, when};
-use crate::cli::{table, visible};
+use crate::cli::{rule_files, table, visible};
 use crate::detection::registry::{Profile, TrustedReader};
 
 /// List identities that read secrets
@@ -70,6 +70,15 @@ impl List {
                     && stored.trusted.get(&user).is_some_and(|trusted| !trusted.is_distrusted);
                 writeln!(out, "{}", object(&user, other.as_deref(), profile, trusted))?;
             }
+            return Ok(ExitCode::SUCCESS);
+        }
+        if rows.is_empty() {
+            let hint = match &self.user {
+                Some(text) => format!("no reader whose name contains `{}`\n", visible(text)),
+                None => "no readers: `pullwatch run` stored no read of a secret in this state directory\n"
+                    .to_owned(),
+            };
+            rule_files::show(&hint);
             return Ok(ExitCode::SUCCESS);
         }
         let head =

@@ -80,6 +80,11 @@ impl Page {
     fn answer(&self) -> Vec<String> {
         let answer = self.report.answer();
         if answer.readers == 0 {
+            if let Origin::Log(facts) = &self.origin
+                && facts.counts.events == 0
+            {
+                return vec!["No event was read: this says nothing about exposures.".to_owned()];
+            }
             return vec!["No registry credential was exposed to a reader that a rule reports.".to_owned()];
         }
         let mut lines = vec![format!(
