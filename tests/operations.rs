@@ -386,3 +386,61 @@ fn built_in_rules_are_available_by_name() {
     );
     assert_eq!(place.run(&["rules", "export", &directory]).status.code(), Some(2));
 }
+
+#[test]
+fn a_sink_takes_the_redacted_events_behind_alerts() {
+    let mut place = Place::new();
+    let events = format!(
+        "{{type: file, name: events, path: {}, events: {{rules: ['Registry*']}}, max_message: 8K}}",
+        place.shown("events.jsonl")
+    );
+    place.configure(&[place.file_sink("alerts"), events], "");
+    place.start();
+    place.read_secret("1");
+    // A response that is far longer than what is forwarded.
+    let item = |number: usize| {
+        serde_json::json!({"metadata": {"name": format!("registry-{number}"), "namespace": "web"}, "type": "Opaque",
+            "data": {"password": "S3cretOfAnApplication"}})
+    };
+    let mut large: serde_json::Value = serde_json::from_str(&event("2", "get", "registry")).unwrap();
+    large["level"] = "RequestResponse".into();
+    large["userAgent"] = "${jndi:ldap://x}\u{202e}\r\n".into();
+    large["responseObject"] =
+        serde_json::json!({"kind": "SecretList", "items": (0..5_000).map(item).collect::<Vec<_>>()});
+    place.append(&format!("{large}\n"));
+    wait_for("both sinks have both", || {
+        place.lines("alerts.jsonl").len() == 2 && place.lines("events.jsonl").len() == 2
+    });
+    let parsed = |name: &str| -> Vec<serde_json::Value> {
+        place.lines(name).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (alerts, events) = (parsed("alerts.jsonl"), parsed("events.jsonl"));
+    for (alert, event) in alerts.iter().zip(&events) {
+        assert!(alert.get("audit_event").is_none(), "{alert}");
+        assert_eq!(
+            (event["kind"].as_str(), event["apiVersion"].as_str()),
+            (Some("Event"), Some("audit.k8s.io/v1"))
+        );
+        assert_eq!(event["auditID"], alert["event"]["auditID"]);
+        assert_eq!(event["pullwatch"]["rule"], alert["rule"]);
+        assert_eq!(event["pullwatch"]["alert_id"], alert["id"]);
+    }
+    let lines = place.lines("events.jsonl");
+    assert!(lines.iter().all(|line| line.len() <= 8 << 10));
+    assert!(!lines.concat().contains("S3cret") && !lines.concat().contains('\u{202e}'));
+    // The start of the list is there, and how much is missing.
+    let text = &lines[1];
+    assert!(text.contains("registry-0") && text.contains(" more]"), "{text}");
+    // The store keeps the event: alerts of the API and the page show it.
+    assert!(place.get("/api/v1/alerts").unwrap().contains("audit_event"));
+
+    for sink in [
+        "{type: file, name: a, path: a, format: cef, events: {rules: '*'}}",
+        "{type: file, name: a, path: a, events: {}}",
+    ] {
+        place.configure(&[sink.to_owned()], "");
+        let output = place.run(&["config", "check", "--offline", &place.shown("pullwatch.yaml")]);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert!(said(&output).contains("events"), "{}", said(&output));
+    }
+}

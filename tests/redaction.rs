@@ -468,13 +468,14 @@ fn no_secret_leaves_the_daemon() {
         )
     };
     let config = format!(
-        "sources: [{{type: file, name: log, poll: 200ms, paths: [{}]}}]\nrules: [{}, {}]\nstate_dir: {}\nserver: {{listen: 127.0.0.1:{port}}}\nsinks:\n  - {{type: file, name: json, path: {}, format: json}}\n  - {{type: file, name: text, path: {}, format: text}}\n  - {{type: http, name: http, url: 'http://127.0.0.1:{http}/', body: alert, retry: {{max_refusals: 0}}}}\n  - {}\n  - {}\n  - {}\n",
+        "sources: [{{type: file, name: log, poll: 200ms, paths: [{}]}}]\nrules: [{}, {}]\nstate_dir: {}\nserver: {{listen: 127.0.0.1:{port}}}\nsinks:\n  - {{type: file, name: json, path: {}, format: json}}\n  - {{type: file, name: text, path: {}, format: text}}\n  - {{type: file, name: events, path: {}, events: {{rules: '*'}}}}\n  - {{type: http, name: http, url: 'http://127.0.0.1:{http}/', body: alert, retry: {{max_refusals: 0}}}}\n  - {}\n  - {}\n  - {}\n",
         path("audit.log"),
         path("all.yaml"),
         common::project("rules.d").display(),
         path("state"),
         path("alerts.jsonl"),
         path("alerts.txt"),
+        path("events.jsonl"),
         syslog("json"),
         syslog("cef"),
         syslog("text"),
@@ -493,7 +494,8 @@ fn no_secret_leaves_the_daemon() {
     let dead_letters = folder.path().join("state/dead-letters.jsonl");
     let count = |file: &Path| fs::read(file).map_or(0, |text| text.split(|&byte| byte == b'\n').count() - 1);
     let deadline = Instant::now() + Duration::from_secs(120);
-    while count(&dead_letters) < events.len() || count(Path::new(&path("alerts.jsonl"))) < events.len() {
+    let has_all = |name: &str| count(Path::new(&path(name))) >= events.len();
+    while count(&dead_letters) < events.len() || !has_all("alerts.jsonl") || !has_all("events.jsonl") {
         assert!(
             Instant::now() < deadline && child.try_wait().unwrap().is_none(),
             "{}",
@@ -518,7 +520,8 @@ fn no_secret_leaves_the_daemon() {
     outputs.push(posted.lock().unwrap().clone());
     outputs.push(datagrams.lock().unwrap().clone());
     assert!(outputs.iter().all(|output| !output.is_empty()));
-    let mut files = vec![log, path("alerts.jsonl").into(), path("alerts.txt").into()];
+    let mut files =
+        vec![log, path("alerts.jsonl").into(), path("alerts.txt").into(), path("events.jsonl").into()];
     files.extend(fs::read_dir(folder.path().join("state")).unwrap().map(|entry| entry.unwrap().path()));
     assert!(files.iter().any(|file: &PathBuf| file.ends_with("pullwatch.db")));
     outputs.extend(files.iter().map(|file| fs::read(file).unwrap()));

@@ -73,11 +73,16 @@ pub fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Name of the member that holds the redacted event, in alerts of rules that a sink takes events of. It is a part of what is stored and
+/// served; sinks deliver either the event or the alert without it.
+pub const AUDIT_EVENT: &str = "audit_event";
+
 /// Names of members that the JSON of an alert may have at its top level or in `output_fields`, and that a static label must
 /// not have. A label `cluster` is the name of the cluster where the log does not say it.
-pub const RESERVED_MEMBERS: [&str; 25] = [
+pub const RESERVED_MEMBERS: [&str; 26] = [
     "acknowledged",
     "actor",
+    "audit_event",
     "correlation",
     "credential",
     "event",

@@ -165,6 +165,8 @@ pub fn list(array: &Value, max: usize) -> String {
 /// How important a member of an alert is; the least is shortened first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
+    /// The whole event, of which the other members are a summary.
+    Event,
     /// Repeats what other members say.
     Fields,
     /// About the request, and chosen by the client.
@@ -177,8 +179,15 @@ enum Rank {
     Essential,
 }
 
-const RANKS: [Rank; 6] =
-    [Rank::Fields, Rank::Request, Rank::Details, Rank::Output, Rank::Credentials, Rank::Essential];
+const RANKS: [Rank; 7] = [
+    Rank::Event,
+    Rank::Fields,
+    Rank::Request,
+    Rank::Details,
+    Rank::Output,
+    Rank::Credentials,
+    Rank::Essential,
+];
 
 /// Scalars about who, what and exposure, wherever they are.
 const ESSENTIAL: [&str; 7] =
@@ -186,6 +195,7 @@ const ESSENTIAL: [&str; 7] =
 
 fn rank(path: &[&str]) -> Rank {
     match path {
+        ["audit_event", ..] => Rank::Event,
         ["output_fields", name, ..] if ESSENTIAL.contains(name) => Rank::Essential,
         ["output_fields", ..] => Rank::Fields,
         ["event", "requestURI" | "userAgent" | "sourceIPs" | "auditID" | "stage", ..]
@@ -234,7 +244,7 @@ fn shorten(alert: &mut Value, max: usize) -> Vec<u8> {
 
 /// Removes whole members, for limits that are below what receivers accept.
 fn remove(alert: &mut Value, max: usize) -> Vec<u8> {
-    for rank in [Rank::Fields, Rank::Request, Rank::Details] {
+    for rank in [Rank::Event, Rank::Fields, Rank::Request, Rank::Details] {
         retain(alert, rank);
         let out = rendered(alert);
         if out.len() <= max {

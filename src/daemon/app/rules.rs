@@ -17,6 +17,7 @@ use crate::detection::audit::redact::RedactionKey;
 use crate::detection::detector::Options;
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::rules::{self, Matching, Severity, SourceFile};
+use crate::text::name_patterns::NamePatterns;
 
 /// Time without changes after which rule files are reloaded: editors write a file in several steps, and tools several files.
 const QUIET_PERIOD: Duration = Duration::from_millis(300);
@@ -40,6 +41,11 @@ pub(crate) struct RuleLoader {
     state_dir: PathBuf,
 }
 
+/// The rules whose events a sink takes.
+fn event_rules(config: &Config) -> anyhow::Result<NamePatterns> {
+    Ok(NamePatterns::new(config.sinks.iter().flat_map(|sink| &sink.events).map(String::as_str))?)
+}
+
 impl RuleLoader {
     /// # Errors
     /// If the inventory cannot be read.
@@ -57,6 +63,7 @@ impl RuleLoader {
             hostname,
             labels: config.labels.clone(),
             repeats_fields: true,
+            event_rules: event_rules(config)?,
             repartition: kafka::repartition_settings(config),
             inventory: inventory::load_with_imported(&config.inventory, state_dir)?,
             ..Options::default()
@@ -82,6 +89,8 @@ impl RuleLoader {
                 minimum: config.priority,
                 limits: config.limits,
                 labels: config.labels.clone(),
+                // Patterns that do not compile are an error of their sink.
+                event_rules: event_rules(config).unwrap_or_default(),
                 ..self.options.clone()
             },
             inventory: config.inventory.clone(),

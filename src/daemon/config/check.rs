@@ -56,7 +56,9 @@ pub fn findings(config: &Config, offline: bool) -> Vec<Finding> {
 pub fn patterns(config: &Config, rules: &[String]) -> Vec<Finding> {
     let mut found = Vec::new();
     for sink in &config.sinks {
-        for (key, patterns) in [("rules", &sink.include), ("exclude_rules", &sink.exclude)] {
+        let all =
+            [("rules", &sink.include), ("exclude_rules", &sink.exclude), ("events.rules", &sink.events)];
+        for (key, patterns) in all {
             for pattern in patterns {
                 let Ok(compiled) = NamePatterns::new([pattern.as_str()]) else { continue };
                 if !rules.iter().any(|rule| compiled.matches(rule)) {

@@ -56,6 +56,7 @@ pub const SECTIONS: &[&Section] = &[
     &CORRELATE,
     &STDIN_SOURCE,
     &SINK,
+    &EVENTS,
     &RETRY,
     &DEAD_LETTER,
     &STDOUT_SINK,
@@ -338,6 +339,12 @@ pub(crate) const SINK: Section = Section {
         key("priority", "priority", "debug", "Minimum alert priority."),
         key("rules", "glob patterns", "", "Rule names to include. Default: all."),
         key("exclude_rules", "glob patterns", "[]", "Rule names to exclude."),
+        key(
+            "events",
+            "mapping",
+            "",
+            "Deliver the audit events behind alerts, redacted, instead of alerts, see `events`.",
+        ),
         key("retry", "mapping", "", "Retries of failed deliveries, see `retry`."),
         key("timeout", "duration", "10s", "Timeout of one delivery over the network."),
         key(
@@ -354,6 +361,21 @@ pub(crate) const SINK: Section = Section {
             "File for undeliverable alerts, see `dead_letter`; `false` drops them.",
         ),
     ],
+    includes: &[],
+};
+
+pub(crate) const EVENTS: Section = Section {
+    path: "sinks[].events",
+    name: "`events`",
+    description: "Of a sink of type `stdout`, `file`, `http` without a template, `kafka`, `syslog` or `loki` in JSON: deliver audit events instead of alerts. Each \
+                  event has the form of `audit.k8s.io/v1`, redacted like outputs of rules, and a member `pullwatch` with `rule` and `alert_id`. There is one for each \
+                  alert: a rule with a throttle passes on what it does not throttle.",
+    keys: &[key(
+        "rules",
+        "glob patterns",
+        "",
+        "Names of rules and correlations whose events are delivered. Required.",
+    )],
     includes: &[],
 };
 
@@ -794,6 +816,7 @@ mod tests {
                 format!("sources: [{{type: {kafka}, correlate: {{topic: t, {entry}}}}}]")
             }
             "sinks[]" => sink("stdout"),
+            "sinks[].events" => format!("sinks: [{{type: stdout, events: {{rules: a, {entry}}}}}]"),
             "sinks[].retry" => format!("sinks: [{{type: stdout, retry: {{{entry}}}}}]"),
             "sinks[].dead_letter" => format!("sinks: [{{type: stdout, dead_letter: {{{entry}}}}}]"),
             "sinks[].batch" => {

@@ -22,6 +22,8 @@ pub struct SinkConfig {
     pub include: Vec<String>,
     /// No alerts of rules whose name matches one of these patterns; takes precedence over `include`.
     pub exclude: Vec<String>,
+    /// Deliver the redacted events of alerts of rules whose name matches one of these patterns, instead of alerts. Empty for alerts.
+    pub events: Vec<String>,
     /// Delays between attempts.
     pub retry: Retry,
     /// File for alerts that cannot be delivered. Without it they are counted and dropped.
@@ -44,6 +46,7 @@ impl Default for SinkConfig {
             min_priority: Priority::Debug,
             include: Vec::new(),
             exclude: Vec::new(),
+            events: Vec::new(),
             retry: Retry::default(),
             dead_letter: None,
             timeout: Duration::from_secs(10),

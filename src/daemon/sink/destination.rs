@@ -37,7 +37,8 @@ impl Destination {
             |format| Shape { format, max_len: config.max_message, shortened: counts.shortened.clone() };
         Ok(match &config.kind {
             Kind::Stdout(settings) => {
-                let is_interactive = settings.format == Format::Auto && io::stdout().is_terminal();
+                let is_interactive =
+                    settings.format == Format::Auto && config.events.is_empty() && io::stdout().is_terminal();
                 let format = if is_interactive { Format::Text } else { settings.format };
                 Destination::Output(Output::new(tokio::io::stdout(), shape(format)))
             }

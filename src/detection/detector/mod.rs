@@ -41,6 +41,7 @@ use crate::detection::registry::{ClusterState, Inventory};
 use crate::detection::rules::Matching;
 use crate::detection::rules::ast::{Correlation, RuleSet};
 use crate::detection::shorten::Limits;
+use crate::text::name_patterns::NamePatterns;
 
 pub use ordered_pass::OrderedPass;
 pub use parallel_pass::ParallelPass;
@@ -74,6 +75,8 @@ pub struct Options {
     /// Whether `output_fields` repeats the fields that every alert has at its top level, for receivers that drop members that they do
     /// not know. Otherwise `output_fields` holds what the rule's output names, as in the reference engine.
     pub repeats_fields: bool,
+    /// Rules and correlations whose alerts contain the event that they are about, redacted, as a member `audit_event`.
+    pub event_rules: NamePatterns,
     /// Limits of what alerts show.
     pub limits: Limits,
     /// What is declared of the cluster.
@@ -94,6 +97,7 @@ impl Default for Options {
             redaction_key: RedactionKey::default(),
             labels: Vec::new(),
             repeats_fields: false,
+            event_rules: NamePatterns::default(),
             limits: Limits::default(),
             inventory: Arc::default(),
         }
@@ -125,6 +129,7 @@ impl Detector {
         plan.labels.clone_from(&options.labels);
         plan.repeats_fields = options.repeats_fields;
         plan.limits = options.limits;
+        plan.include_events(&options.event_rules);
         let has_range = options.since.is_some() || options.until.is_some();
         // Counting the events of a time range takes the time of each, so lines cannot be skipped by the prefilter.
         let prefilter = if has_range { None } else { Prefilter::new(&plan) };

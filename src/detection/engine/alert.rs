@@ -33,6 +33,8 @@ pub struct Alert<'a> {
     fields: Vec<Redacted<'a>>,
     /// The formatted output, without time and priority.
     message: Vec<u8>,
+    /// The redacted event, if the alerts of the rule contain it.
+    audit_event: Option<Vec<u8>>,
     /// The window, for the alert of a correlation.
     window: Option<Rc<WindowSummary>>,
     /// Alerts of the rule that were throttled since the last one.
@@ -84,6 +86,9 @@ impl<'a> Alert<'a> {
             repeats_fields,
             fields,
             message,
+            audit_event: rule
+                .includes_event
+                .then(|| eval.redacted_event(&rule.show, context.limits.max_alert)),
             window: eval.window.clone(),
             throttled: 0,
         }
@@ -265,6 +270,10 @@ impl<'a> Alert<'a> {
         if self.throttled > 0 {
             out.extend_from_slice(b",\"held_back\":");
             out.extend_from_slice(itoa::Buffer::new().format(self.throttled).as_bytes());
+        }
+        if let Some(event) = &self.audit_event {
+            out.extend_from_slice(b",\"audit_event\":");
+            out.extend_from_slice(event);
         }
         out.push(b'}');
     }

@@ -17,6 +17,7 @@ use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, RightPlan};
 use super::value::{Redacted, Value};
 use super::{compare, transform};
 use crate::detection::audit::event::{Event, Member};
+use crate::detection::audit::json::Raw;
 use crate::detection::audit::redact::{Redactor, ShowList};
 use crate::detection::audit::time;
 use crate::detection::audit::time::Clock;
@@ -225,6 +226,12 @@ impl<'e> EvalContext<'_, '_, 'e> {
     /// Returns the redacted value of an operand, for an output that shows these paths.
     pub fn redacted(&mut self, operand: OperandId, show: &ShowList) -> Redacted<'e> {
         Redacted::trusted(self.redacted_value(operand, show))
+    }
+
+    /// Returns the event as compact JSON, redacted except for what the list shows, of about `limit` bytes at most.
+    pub fn redacted_event(&mut self, show: &ShowList, limit: usize) -> Vec<u8> {
+        let redactor = Redactor::new(&self.plan.redaction_key, show);
+        redactor.json(redactor.event(), Raw::assume(self.event.bytes()), limit)
     }
 
     fn redacted_value(&mut self, operand: OperandId, show: &ShowList) -> Value<'e> {

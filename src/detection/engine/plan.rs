@@ -110,8 +110,19 @@ pub struct RulePlan {
     pub throttle: Option<ThrottlePlan>,
     /// The correlations that its matches feed.
     pub feeds: Vec<FeedPlan>,
+    /// Whether its alerts contain the event, redacted.
+    pub includes_event: bool,
     /// Whether matches only feed correlations and make no alert, because the rule says so or its priority is below the minimum.
     pub correlation_only: bool,
+}
+
+impl Plan {
+    /// Sets whose alerts contain the event: rules and correlations with a name that matches.
+    pub fn include_events(&mut self, names: &NamePatterns) {
+        for rule in self.rules.iter_mut().chain(self.correlations.iter_mut().map(|one| &mut one.alert)) {
+            rule.includes_event = names.matches(&rule.name);
+        }
+    }
 }
 
 impl RulePlan {
@@ -294,6 +305,7 @@ impl Plan {
             tags: rule.tags.clone(),
             throttle,
             feeds: Vec::new(),
+            includes_event: false,
             correlation_only: false,
         }
     }
@@ -323,6 +335,7 @@ impl Plan {
                 tags: correlation.tags.clone(),
                 throttle: None,
                 feeds: Vec::new(),
+                includes_event: false,
                 correlation_only: false,
             },
             kind: correlation.kind,

@@ -45,6 +45,7 @@ impl Reader<'_> {
             "loki" => self.loki(node)?,
             other => return self.unknown_type(node, other, &TYPES),
         };
+        let events = self.events(node, &kind);
         let default = SinkConfig::default();
         Some(SinkConfig {
             name,
@@ -52,6 +53,7 @@ impl Reader<'_> {
             min_priority: self.priority(node).unwrap_or(default.min_priority),
             include: self.texts(node, "rules"),
             exclude: self.texts(node, "exclude_rules"),
+            events,
             retry: self.retry(node),
             dead_letter: self.dead_letter(node),
             timeout: self.duration(node, "timeout").unwrap_or(default.timeout),
@@ -60,6 +62,34 @@ impl Reader<'_> {
                 .and_then(|size| usize::try_from(size).ok()),
             ..default
         })
+    }
+
+    /// The rules whose events a sink delivers.
+    fn events(&mut self, parent: &Node, kind: &Kind) -> Vec<String> {
+        let Some(node) = parent.get("events").filter(|node| !node.is_null()) else { return Vec::new() };
+        self.keys(node, &keys::EVENTS);
+        let rules = self.texts(node, "rules");
+        if rules.is_empty() {
+            self.error(node, "`events` names no rules", "add `rules:` with names or patterns");
+        }
+        let is_json = |format: Format| matches!(format, Format::Auto | Format::Falco);
+        let is_possible = match kind {
+            Kind::Stdout(stdout) => is_json(stdout.format),
+            Kind::File(file) => is_json(file.format),
+            Kind::Http(http) => {
+                is_json(http.format)
+                    && matches!(http.body, Body::Alert | Body::Array { .. } | Body::Lines { .. })
+            }
+            Kind::Kafka(kafka) => is_json(kafka.format),
+            Kind::Syslog(syslog) => is_json(syslog.format),
+            Kind::Loki(loki) => is_json(loki.format),
+            Kind::Alertmanager(_) => false,
+        };
+        if !is_possible {
+            let expected = "a sink that delivers JSON of its own: stdout, file, http, kafka, syslog or loki with `format: falco`";
+            self.error(node, "this sink cannot deliver `events`", format!("expected {expected}"));
+        }
+        rules
     }
 
     pub(super) fn format(&mut self, node: &Node, default: Format) -> Format {

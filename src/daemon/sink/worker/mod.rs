@@ -328,6 +328,8 @@ impl<F: Feed> Worker<F> {
     }
 
     async fn attempt(&mut self, alerts: &[StoredAlert]) -> Result<Result<usize, Failure>, End> {
+        let content = self.sink.filter.content(alerts);
+        let alerts = &*content;
         let destination = &mut self.sink.destination;
         let timeout = destination.has_timeout().then_some(self.sink.config.timeout);
         // On the heap: the futures of all kinds of destinations are large, and nested in those of the callers.

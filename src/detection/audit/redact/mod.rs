@@ -252,16 +252,29 @@ impl<'r> Redactor<'r> {
             Type::String | Type::Scalar => truncate(self.scalar(place, value)),
             Type::Object | Type::Array => {
                 let mut out = Vec::new();
-                self.write(place, value, Shape { depth: 0, indent: None, limit: MAX_SHOWN_LEN }, &mut out);
+                self.write(place, value, Shape { limit: MAX_SHOWN_LEN, ..Shape::default() }, &mut out);
                 truncate(Cow::Owned(out))
             }
         }
     }
 
+    /// Returns the redacted value as compact JSON. What exceeds about `limit` bytes is left out, element by element: a last element
+    /// `"...[12 more]"`, or a last member `"..."`, says how many.
+    pub fn json(self, place: Place, value: Raw<'_>, limit: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(place, value, Shape { limit, escapes: true, ..Shape::default() }, &mut out);
+        out
+    }
+
     /// Like [`Redactor::show`], but as JSON that is indented by two spaces.
     pub fn show_indented(self, place: Place, value: Raw<'_>) -> Vec<u8> {
         let mut out = Vec::new();
-        self.write(place, value, Shape { depth: 0, indent: Some(0), limit: MAX_SHOWN_LEN }, &mut out);
+        self.write(
+            place,
+            value,
+            Shape { indent: Some(0), limit: MAX_SHOWN_LEN, ..Shape::default() },
+            &mut out,
+        );
         truncate(Cow::Owned(out)).into_owned()
     }
 
@@ -311,13 +324,10 @@ impl<'r> Redactor<'r> {
 
     /// Appends the redacted value as JSON. Recursion ends at [`MAX_DEPTH`].
     fn write(self, place: Place, value: Raw<'_>, shape: Shape, out: &mut Vec<u8>) {
-        let Shape { depth, indent, limit } = shape;
-        if out.len() > limit {
-            return;
-        }
+        let Shape { depth, indent, limit, escapes } = shape;
         let (open, close) = match value.kind() {
             Type::String | Type::Scalar => {
-                self.write_scalar(place, value, out);
+                self.write_scalar(place, value, escapes, out);
                 return;
             }
             Type::Object | Type::Array if depth == MAX_DEPTH => {
@@ -328,7 +338,7 @@ impl<'r> Redactor<'r> {
             Type::Array => (b'[', b']'),
         };
         let inner = indent.map(|indent| indent + 2);
-        let below = Shape { depth: depth + 1, indent: inner, limit };
+        let below = Shape { depth: depth + 1, indent: inner, ..shape };
         let mut empty = true;
         let mut separate = |out: &mut Vec<u8>| {
             if !std::mem::take(&mut empty) {
@@ -339,8 +349,14 @@ impl<'r> Redactor<'r> {
         out.push(open);
         if open == b'{' {
             let parent = Parent::new(value);
-            for (key, member) in value.members().map_while(Result::ok) {
+            let mut members = value.members().map_while(Result::ok);
+            while let Some((key, member)) = members.next() {
                 separate(out);
+                if out.len() > limit {
+                    let rest = members.count() + 1;
+                    out.extend_from_slice(format!("\"...\":\"[{rest} more]\"").as_bytes());
+                    break;
+                }
                 let key = key.text();
                 out.push(b'"');
                 escape_json(&self.key(place, &key), out);
@@ -348,8 +364,14 @@ impl<'r> Redactor<'r> {
                 self.write(self.member_of(place, &key, &parent), member, below, out);
             }
         } else {
-            for (index, item) in value.items().map_while(Result::ok).enumerate() {
+            let mut items = value.items().map_while(Result::ok).enumerate();
+            while let Some((index, item)) = items.next() {
                 separate(out);
+                if out.len() > limit {
+                    let rest = items.count() + 1;
+                    out.extend_from_slice(format!("\"...[{rest} more]\"").as_bytes());
+                    break;
+                }
                 self.write(self.item(place, index, item), item, below, out);
             }
         }
@@ -359,11 +381,11 @@ impl<'r> Redactor<'r> {
         out.push(close);
     }
 
-    fn write_scalar(self, place: Place, value: Raw<'_>, out: &mut Vec<u8>) {
+    fn write_scalar(self, place: Place, value: Raw<'_>, escapes: bool, out: &mut Vec<u8>) {
         match (value.kind(), self.scalar(place, value)) {
             // Keeps the spelling of the source.
             (Type::Scalar, Cow::Borrowed(text)) if text == value.bytes() => out.extend_from_slice(text),
-            (Type::String, text) if value.string().is_some_and(|own| own == text) => {
+            (Type::String, text) if !escapes && value.string().is_some_and(|own| own == text) => {
                 out.extend_from_slice(value.bytes());
             }
             (_, text) => {
@@ -474,20 +496,22 @@ pub fn is_placeholder(text: &[u8]) -> bool {
 }
 
 /// The format of a value that is written.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Shape {
     depth: usize,
     /// Spaces before each line; `None` for compact JSON.
     indent: Option<usize>,
     /// Writing stops once the output is longer than this, in bytes.
     limit: usize,
+    /// Escape strings anew, as alerts do, instead of keeping the spelling of the source.
+    escapes: bool,
 }
 
 /// An object or array without redaction, indented by two spaces. For conditions only: the result must not leave pullwatch.
 pub fn indented(value: Raw<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let (key, show) = (RedactionKey::default(), ShowList::default());
-    let shape = Shape { depth: 0, indent: Some(0), limit: usize::MAX };
+    let shape = Shape { indent: Some(0), limit: usize::MAX, ..Shape::default() };
     Redactor::new(&key, &show).write(Place::PLAIN, value, shape, &mut out);
     out
 }

@@ -167,14 +167,16 @@ impl TransactionalProducer {
                 self.send_to_dead_letter(alert);
                 continue;
             }
+            let content = self.filter.content(std::slice::from_ref(alert));
+            let shown = content.first().unwrap_or(alert);
             let key = key(&self.settings, alert);
             let max_len = max_payload(&self.config, self.sink.max_message);
-            let Ok((payload, is_short)) = payload(self.settings.format, alert, &key, max_len) else {
+            let Ok((payload, is_short)) = payload(self.settings.format, shown, &key, max_len) else {
                 self.send_to_dead_letter(alert);
                 continue;
             };
             loop {
-                match producer.send_result(record(&self.settings, alert, &key, &payload)) {
+                match producer.send_result(record(&self.settings, shown, &key, &payload)) {
                     Ok(acknowledged) => {
                         self.track(&producer, &mut sent, (alert.id, acknowledged))?;
                         delivered += 1;
