@@ -337,6 +337,35 @@ async fn elasticsearch_gets_each_alert_once_and_refuses_single_ones() {
 }
 
 #[tokio::test]
+async fn results_count_however_late_they_come_and_responses_without_them_are_failures() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = tokio::spawn(async move {
+        let result = json!({"errors": false, "items": [{"create": {"status": 201}}]}).to_string();
+        let head =
+            format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", result.len());
+        // The first response breaks off, the second is slow.
+        for body in [&result[..9], &result[..]] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"}\n") {
+                stream.read_buf(&mut request).await.unwrap();
+            }
+            stream.write_all(head.as_bytes()).await.unwrap();
+            if body.len() == result.len() {
+                tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+            }
+            stream.write_all(body.as_bytes()).await.unwrap();
+        }
+    });
+    let body = Body::Bulk { data_stream: "logs-a-b".to_owned(), alerts: 100, bytes: 1 << 20 };
+    let rig = Rig::start(config(Kind::Http(http(address, body, Format::Ecs))), &Memory::with([alert(1)]));
+    rig.reaches(1).await;
+    served.await.unwrap();
+    assert_eq!((rig.count("deliveries_total", None), rig.count("retries_total", None)), (1, 1));
+}
+
+#[tokio::test]
 async fn splunk_events_have_their_metadata_and_are_acknowledged() {
     let mut polls = 0;
     let (address, requests) = receiver(move |(head, body)| {

@@ -299,6 +299,11 @@ pub enum Body {
 }
 
 impl Body {
+    /// Whether the body of a response says what happened to the alerts of its request.
+    pub(crate) fn has_results(&self) -> bool {
+        matches!(self, Body::Bulk { .. } | Body::Splunk { ack: true, .. } | Body::Otlp { .. })
+    }
+
     /// Maximum number of alerts, and maximum size in bytes.
     pub fn batch(&self) -> (usize, usize) {
         match self {

@@ -120,20 +120,22 @@ impl HttpSink {
         let mut response = self.client.post(url).headers(headers).body(body).send().await.map_err(failure)?;
         let mut answer =
             Answer { status: response.status(), retry_after: retry_after(&response), body: Vec::new() };
-        let max_len = match self.settings.body {
-            Body::Bulk { .. } | Body::Splunk { .. } | Body::Otlp { .. } => MAX_RESULT_BYTES,
-            _ => MAX_RESPONSE_BYTES,
-        };
+        let max_len = if self.settings.body.has_results() { MAX_RESULT_BYTES } else { MAX_RESPONSE_BYTES };
         let rest = async {
-            while let Ok(Some(chunk)) = response.chunk().await {
+            while answer.body.len() <= max_len
+                && let Some(chunk) = response.chunk().await?
+            {
                 answer.body.extend_from_slice(&chunk);
-                if answer.body.len() > max_len {
-                    break;
-                }
             }
+            Ok(())
         };
-        // Where only the status counts, a body that breaks off or never ends changes nothing.
-        let _ = tokio::time::timeout(RESPONSE_TIMEOUT, rest).await;
+        // Where the content says what happened to each alert, the sink's timeout is the limit.
+        if self.settings.body.has_results() {
+            rest.await.map_err(failure)?;
+        } else {
+            // Where only the status counts, a body that breaks off or never ends changes nothing.
+            let _ = tokio::time::timeout(RESPONSE_TIMEOUT, rest).await;
+        }
         Ok(answer)
     }
 

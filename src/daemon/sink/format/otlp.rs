@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::view::View;
 use crate::detection::alert::{Priority, StoredAlert};
+use crate::text::escape::visible;
 
 /// Wire types of protobuf.
 const VARINT: u64 = 0;
@@ -35,7 +36,8 @@ fn fixed64(field: u64, value: i64, out: &mut Vec<u8>) {
 fn any(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     match value {
-        Value::String(text) => bytes(1, text.as_bytes(), &mut out),
+        // Collectors and their backends print what they get: a terminal must not obey it.
+        Value::String(text) => bytes(1, visible(text).as_bytes(), &mut out),
         Value::Bool(value) => {
             varint(2 << 3 | VARINT, &mut out);
             varint(u64::from(*value), &mut out);

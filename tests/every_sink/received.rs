@@ -1,0 +1,145 @@
+//! What a receiver has, and what is wrong with it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+/// How a receiver behaves at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// Accepts what comes.
+    Accept,
+    /// Accepts it after a while.
+    Slow,
+    /// Has no capacity: 429 and 503.
+    Busy,
+    /// Is not there: it accepts no connections, and closes those that are open.
+    Down,
+    /// Refuses everything: 403.
+    Refuse,
+}
+
+/// Each failure is followed by a recovery.
+const MOODS: [Mood; 8] = [
+    Mood::Accept,
+    Mood::Slow,
+    Mood::Accept,
+    Mood::Busy,
+    Mood::Accept,
+    Mood::Down,
+    Mood::Accept,
+    Mood::Refuse,
+];
+
+/// The alerts of one receiver.
+#[derive(Debug)]
+pub struct Received {
+    pub name: &'static str,
+    /// Maximum length of a message, in bytes.
+    max_len: usize,
+    /// Index in [`MOODS`].
+    mood: AtomicUsize,
+    /// It accepts everything from now on.
+    is_calm: AtomicBool,
+    alerts: Mutex<HashMap<String, usize>>,
+    wrong: Mutex<Vec<String>>,
+}
+
+impl Received {
+    pub fn new(name: &'static str, max_len: usize, first_mood: usize) -> Arc<Self> {
+        Arc::new(Received {
+            name,
+            max_len,
+            mood: AtomicUsize::new(first_mood),
+            is_calm: AtomicBool::new(false),
+            alerts: Mutex::default(),
+            wrong: Mutex::default(),
+        })
+    }
+
+    pub fn mood(&self) -> Mood {
+        if self.is_calm.load(Ordering::SeqCst) {
+            return Mood::Accept;
+        }
+        MOODS[self.mood.load(Ordering::SeqCst) % MOODS.len()]
+    }
+
+    pub fn next_mood(&self) {
+        self.mood.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn calm(&self) {
+        self.is_calm.store(true, Ordering::SeqCst);
+    }
+
+    /// Accepts an alert that arrived as this message.
+    pub fn accept(&self, id: Option<&str>, message: &[u8]) {
+        let Some(id) = id.filter(|id| id.len() == 32) else {
+            return self.wrong(format!("no id: {}", String::from_utf8_lossy(message)));
+        };
+        if message.len() > self.max_len {
+            self.wrong(format!("{id}: {} bytes", message.len()));
+        }
+        match std::str::from_utf8(message) {
+            Err(_) => self.wrong(format!("{id}: no UTF-8")),
+            Ok(text) if text.chars().any(pullwatch::text::escape::is_disruptive) => {
+                self.wrong(format!("{id}: disruptive characters: {text}"));
+            }
+            Ok(_) => {}
+        }
+        *self.alerts.lock().unwrap().entry(id.to_owned()).or_default() += 1;
+    }
+
+    /// Accepts an alert that arrived as JSON, with its id at a JSON pointer.
+    pub fn accept_json(&self, message: &[u8], pointer: &str) {
+        match serde_json::from_slice::<Value>(message) {
+            Ok(value) => self.accept(value.pointer(pointer).and_then(Value::as_str), message),
+            Err(error) => self.wrong(format!("{error}: {}", String::from_utf8_lossy(message))),
+        }
+    }
+
+    pub fn has(&self, id: &str) -> bool {
+        self.alerts.lock().unwrap().contains_key(id)
+    }
+
+    pub fn wrong(&self, what: impl Into<String>) {
+        let mut what = what.into();
+        what.truncate(what.floor_char_boundary(2000));
+        self.wrong.lock().unwrap().push(what);
+    }
+
+    /// Number of different alerts.
+    pub fn count(&self) -> usize {
+        self.alerts.lock().unwrap().len()
+    }
+
+    /// Number of alerts that arrived more than once.
+    pub fn repeated(&self) -> usize {
+        self.alerts.lock().unwrap().values().filter(|count| **count > 1).count()
+    }
+
+    /// Every alert arrived, no other did, and each was valid and within the limit.
+    pub fn check(&self, ids: &HashMap<String, (usize, String)>, is_complete: bool) {
+        let wrong = self.wrong.lock().unwrap();
+        assert!(
+            wrong.is_empty(),
+            "{}: {} messages are wrong, the first {}",
+            self.name,
+            wrong.len(),
+            wrong[0]
+        );
+        let alerts = self.alerts.lock().unwrap();
+        let foreign: Vec<_> = alerts.keys().filter(|id| !ids.contains_key(*id)).take(3).collect();
+        assert!(foreign.is_empty(), "{}: {foreign:?} are not in the store", self.name);
+        let missing: Vec<_> = ids.iter().filter(|(id, _)| !alerts.contains_key(*id)).collect();
+        assert!(
+            missing.is_empty() || !is_complete,
+            "{}: {} alerts are missing, such as {:?}",
+            self.name,
+            missing.len(),
+            &missing[..missing.len().min(3)]
+        );
+    }
+}
