@@ -388,6 +388,22 @@ fn built_in_rules_are_available_by_name() {
 }
 
 #[test]
+fn bodies_of_json_take_no_format_that_is_not() {
+    let place = Place::new();
+    for (sink, is_valid) in [
+        ("{type: http, name: a, url: 'http://a', body: array, format: cef}", false),
+        ("{type: elasticsearch, name: a, url: 'http://a', format: text}", false),
+        ("{type: http, name: a, url: 'http://a', body: lines, format: cef}", true),
+        ("{type: http, name: a, url: 'http://a', body: array, format: ocsf}", true),
+    ] {
+        place.configure(&[sink.to_owned()], "");
+        let output = place.run(&["config", "check", "--offline", &place.shown("pullwatch.yaml")]);
+        assert_eq!(output.status.success(), is_valid, "{sink}: {}", said(&output));
+        assert!(is_valid || said(&output).contains("expected `format: falco`"), "{}", said(&output));
+    }
+}
+
+#[test]
 fn a_sink_takes_the_redacted_events_behind_alerts() {
     let mut place = Place::new();
     let events = format!(

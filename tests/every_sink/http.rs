@@ -14,9 +14,9 @@ use crate::received::{Mood, Received};
 /// What requests contain, and what their responses say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// One alert in Falco's JSON.
+    /// One alert.
     Alert,
-    /// An array of alerts in Falco's JSON.
+    /// An array of alerts.
     Array,
     /// One alert per line.
     Lines,
@@ -24,6 +24,12 @@ pub enum Protocol {
     Slack,
     /// Events API v2.
     PagerDuty,
+    /// Adaptive cards.
+    Teams,
+    /// Alert API v2.
+    Opsgenie,
+    /// Webhooks.
+    Discord,
     /// `_bulk` of Elasticsearch.
     Bulk,
     /// HTTP Event Collector with acknowledgements.
@@ -127,17 +133,31 @@ impl Server {
     fn accept(&self, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let received = &self.received;
         match self.protocol {
-            Protocol::Alert => received.accept_json(body, "/id"),
+            Protocol::Alert => received.accept_message(body),
             Protocol::Lines => {
                 let lines = body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-                lines.for_each(|line| received.accept_json(line, "/id"));
+                lines.for_each(|line| received.accept_message(line));
             }
-            Protocol::Array => self.each(body, "", |alert, text| received.accept(alert["id"].as_str(), text)),
+            Protocol::Array => self.each(body, "", |_, text| received.accept_message(text)),
             Protocol::Alertmanager => self.each(body, "", |alert, text| {
                 received.accept(alert["annotations"]["alert_id"].as_str(), text);
             }),
             Protocol::Slack => self.slack(body),
             Protocol::PagerDuty => received.accept_json(body, "/payload/custom_details/id"),
+            Protocol::Opsgenie => received.accept_json(body, "/details/id"),
+            Protocol::Discord => {
+                received.accept_json(body, "/embeds/0/footer/text");
+                let text = String::from_utf8_lossy(body);
+                if text.contains(" @everyone") || text.contains(" [a](http") {
+                    received.wrong(format!("markup for Discord: {text}"));
+                }
+            }
+            Protocol::Teams => {
+                let card = serde_json::from_slice::<Value>(body).unwrap_or_default();
+                let last =
+                    card.pointer("/attachments/0/content/body/2/inlines/0/text").and_then(Value::as_str);
+                received.accept(last.and_then(|text| text.rsplit_once("· ")).map(|(_, id)| id), body);
+            }
             Protocol::Bulk => return (200, self.bulk(body)),
             Protocol::Splunk => return (200, self.splunk(path, body)),
             Protocol::Otlp => crate::otlp::records(body, |record| {
@@ -182,11 +202,10 @@ impl Server {
                 items.push(json!({"create": {"status": 409, "error": {"type": "version_conflict_engine_exception"}}}));
                 continue;
             }
-            let document: Value = serde_json::from_slice(pair[1]).unwrap_or_default();
-            if document["event"]["id"].as_str() != Some(id) {
-                self.received.wrong(format!("another id in {document}"));
+            self.received.accept_message(pair[1]);
+            if !self.received.has(id) {
+                self.received.wrong(format!("another id than {id}"));
             }
-            self.received.accept(Some(id), pair[1]);
             items.push(json!({"create": {"status": 201}}));
         }
         let errors = items.iter().any(|item| item["create"]["error"].is_object());
@@ -202,7 +221,11 @@ impl Server {
         for event in serde_json::Deserializer::from_slice(body).into_iter::<Value>() {
             match event {
                 Ok(event) => {
-                    self.received.accept(event["fields"]["alert_id"].as_str(), &text(&event["event"]));
+                    let id = event["fields"]["alert_id"].as_str();
+                    match &event["event"] {
+                        Value::String(line) => self.received.accept(id, line.as_bytes()),
+                        object => self.received.accept(id, &text(object)),
+                    }
                 }
                 Err(error) => self.received.wrong(error.to_string()),
             }
@@ -223,6 +246,7 @@ impl Server {
                 if self.entries.lock().unwrap().insert(whole) {
                     let line = entry[1].as_str().unwrap_or_default();
                     self.received.accept(entry[2]["alert_id"].as_str(), line.as_bytes());
+                    self.received.check_format(line);
                 }
             }
         });

@@ -56,11 +56,10 @@ pub fn start(received: Arc<Received>) -> String {
             let id = record.headers().and_then(|headers| {
                 headers.iter().find(|header| header.key == "alert_id").and_then(|header| header.value)
             });
-            let payload = record.payload().unwrap_or_default();
-            match id {
-                Some(id) if record.key() == Some(id) => received.accept_json(payload, "/id"),
-                _ => received.wrong("no id in the headers, or another key"),
+            if id.is_none() || record.key() != id {
+                received.wrong("no id in the headers, or another key");
             }
+            received.accept_message(record.payload().unwrap_or_default());
         }
     });
     started.recv().unwrap()

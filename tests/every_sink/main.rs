@@ -7,6 +7,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod hostile;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -15,6 +16,7 @@ mod received;
 #[path = "../crash/rig.rs"]
 mod rig;
 mod streams;
+mod text;
 
 use std::fs;
 use std::io::Write as _;
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use common::WAIT_TIMEOUT;
 use http::{Protocol, Server};
+use pullwatch::daemon::sink::Format;
 use received::Received;
 use rig::{Daemon, Ledger, Place, RULES, Random, stop, times};
 
@@ -57,7 +60,7 @@ struct Receivers {
     all: Vec<Arc<Received>>,
     servers: Vec<Arc<Server>>,
     stdout: Arc<Received>,
-    files: [(Arc<Received>, PathBuf, &'static str); 2],
+    files: [(Arc<Received>, PathBuf); 2],
     /// Datagrams may get lost.
     udp: Arc<Received>,
 }
@@ -66,8 +69,8 @@ impl Receivers {
     /// Starts all receivers, and writes the configuration with a sink for each.
     fn start(place: &Place) -> Self {
         let mut all = Vec::new();
-        let mut receiver = |name, max_len| {
-            let received = Received::new(name, max_len, all.len());
+        let mut receiver = |name: &str, max_len, format| {
+            let received = Received::new(name, max_len, format, all.len());
             all.push(received.clone());
             received
         };
@@ -105,40 +108,43 @@ impl Receivers {
             ("loki", Protocol::Loki, 256 << 10, "loki, url: \"{url}/loki/api/v1/push\""),
             ("alertmanager", Protocol::Alertmanager, MAX_ALERT, "alertmanager, urls: [\"{url}\"]"),
         ] {
-            let server = Server::start(protocol, receiver(name, max_len));
+            let format = match protocol {
+                Protocol::Bulk => Format::Ecs,
+                Protocol::Loki => Format::Text,
+                _ => Format::Falco,
+            };
+            let server = Server::start(protocol, receiver(name, max_len, format));
             let kind = kind.replace("{url}", &format!("http://127.0.0.1:{}", server.port));
             sinks.push(format!("{{name: {name}, type: {kind}, connect_timeout: 2s, {quick}}}"));
             servers.push(server);
         }
-        let port = streams::tcp(receiver("syslog-tcp", 8192));
+        let port = streams::tcp(receiver("syslog-tcp", 8192, Format::Cef));
         sinks.push(format!(
             "{{name: syslog-tcp, type: syslog, address: \"tcp://127.0.0.1:{port}\", format: cef, {quick}}}"
         ));
-        let udp = receiver("syslog-udp", 8192);
+        let udp = receiver("syslog-udp", 8192, Format::Text);
         let port = streams::udp(udp.clone());
         sinks.push(format!(
             "{{name: syslog-udp, type: syslog, address: \"udp://127.0.0.1:{port}\", format: text, {quick}}}"
         ));
         let socket = place.path("log.sock");
-        streams::unix(&socket, receiver("syslog-unix", 8192));
+        streams::unix(&socket, receiver("syslog-unix", 8192, Format::Falco));
         sinks.push(format!(
             "{{name: syslog-unix, type: syslog, address: \"unix://{}\", {quick}}}",
             socket.display()
         ));
         sinks.push("{name: stdout, type: stdout, format: falco}".to_owned());
-        let stdout = receiver("stdout", MAX_ALERT);
-        let files =
-            [("ecs", 8192, "/event/id"), ("ocsf", 8192, "/metadata/uid")].map(|(name, max_len, pointer)| {
-                let path = place.path(name);
-                let at = path.display();
-                sinks.push(format!(
-                    "{{name: {name}, type: file, path: {at}, format: {name}, max_message: {max_len}}}"
-                ));
-                (receiver(name, max_len), path, pointer)
-            });
+        let stdout = receiver("stdout", MAX_ALERT, Format::Falco);
+        let files = [("ecs", Format::Ecs), ("ocsf", Format::Ocsf)].map(|(name, format)| {
+            let path = place.path(name);
+            let at = path.display();
+            sinks
+                .push(format!("{{name: {name}, type: file, path: {at}, format: {name}, max_message: 8192}}"));
+            (receiver(name, 8192, format), path)
+        });
         #[cfg(feature = "kafka")]
         {
-            let brokers = kafka::start(receiver("kafka", 8192));
+            let brokers = kafka::start(receiver("kafka", 8192, Format::Falco));
             sinks.push(format!(
                 "{{name: kafka, type: kafka, brokers: [\"{brokers}\"], topic: {}, key: id, max_message: 8192, timeout: 5s, \
                  properties: {{reconnect.backoff.max.ms: \"200\"}}, retry: {{initial: 10ms, max: 100ms}}}}",
@@ -239,7 +245,7 @@ fn resend(place: &Place, servers: &[Arc<Server>]) {
         let output = Command::new(command(place).get_program())
             .args(["alerts", "resend", "--config"])
             .arg(place.path("pullwatch.yaml"))
-            .args(["--sink", server.received.name, "--dead-letters"])
+            .args(["--sink", &server.received.name, "--dead-letters"])
             .output()
             .unwrap();
         assert!(output.status.success(), "{}: {}", server.received.name, common::said(&output));
@@ -295,15 +301,15 @@ fn every_receiver_has_every_alert_after_outages_and_kills() {
     eprintln!("{alerts} alerts, {} s", started.elapsed().as_secs());
     ledger.assert_exact(0..events);
     resend(&place, &receivers.servers);
-    for (received, path, pointer) in &receivers.files {
-        streams::file(path, received, pointer, KILLS);
+    for (received, path) in &receivers.files {
+        streams::file(path, received, KILLS);
     }
     for received in &receivers.all {
         let is_complete = !Arc::ptr_eq(received, &receivers.udp);
         // What is in the kernel's and the mock cluster's buffers arrives.
         if is_complete {
             wait_while_progressing(
-                received.name,
+                &received.name,
                 || received.count(),
                 || received.count() >= ledger.ids.len(),
             );
@@ -311,7 +317,7 @@ fn every_receiver_has_every_alert_after_outages_and_kills() {
         eprintln!("{}: {} alerts, {} of them repeated", received.name, received.count(), received.repeated());
         received.check(&ledger.ids, is_complete);
         // These recognize a repeat by its id, or by being equal.
-        if matches!(received.name, "elastic" | "loki") {
+        if matches!(&*received.name, "elastic" | "loki") {
             assert_eq!(received.repeated(), 0, "{}", received.name);
         }
     }

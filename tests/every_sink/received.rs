@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use pullwatch::daemon::sink::Format;
 use serde_json::Value;
 
 /// How a receiver behaves at present.
@@ -36,9 +37,10 @@ const MOODS: [Mood; 8] = [
 /// The alerts of one receiver.
 #[derive(Debug)]
 pub struct Received {
-    pub name: &'static str,
+    pub name: String,
     /// Maximum length of a message, in bytes.
     max_len: usize,
+    format: Format,
     /// Index in [`MOODS`].
     mood: AtomicUsize,
     /// It accepts everything from now on.
@@ -48,10 +50,11 @@ pub struct Received {
 }
 
 impl Received {
-    pub fn new(name: &'static str, max_len: usize, first_mood: usize) -> Arc<Self> {
+    pub fn new(name: &str, max_len: usize, format: Format, first_mood: usize) -> Arc<Self> {
         Arc::new(Received {
-            name,
+            name: name.to_owned(),
             max_len,
+            format,
             mood: AtomicUsize::new(first_mood),
             is_calm: AtomicBool::new(false),
             alerts: Mutex::default(),
@@ -90,6 +93,53 @@ impl Received {
             Ok(_) => {}
         }
         *self.alerts.lock().unwrap().entry(id.to_owned()).or_default() += 1;
+    }
+
+    /// Accepts a message in the receiver's format.
+    pub fn accept_message(&self, message: &[u8]) {
+        match self.format {
+            Format::Falco => self.accept_json(message, "/id"),
+            Format::Ecs => self.accept_json(message, "/event/id"),
+            Format::Ocsf => self.accept_json(message, "/metadata/uid"),
+            Format::Cef => match crate::text::cef_id(&String::from_utf8_lossy(message)) {
+                Ok(id) => self.accept(Some(&id), message),
+                Err(reason) => self.wrong(format!("{reason}: {}", String::from_utf8_lossy(message))),
+            },
+            // It has no id.
+            _ => {
+                let count = self.count();
+                self.accept(Some(&format!("{count:032}")), message);
+            }
+        }
+    }
+
+    /// Checks that a text is in the receiver's format.
+    pub fn check_format(&self, text: &str) {
+        let is_valid = match self.format {
+            Format::Text => true,
+            Format::Cef => crate::text::cef_id(text).is_ok(),
+            _ => serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object()),
+        };
+        if !is_valid {
+            self.wrong(format!("not in its format: {text}"));
+        }
+    }
+
+    /// Whether messages contain the alert's id.
+    pub fn has_ids(&self) -> bool {
+        self.format != Format::Text
+    }
+
+    /// Nothing that arrived was wrong.
+    pub fn check_messages(&self) {
+        let wrong = self.wrong.lock().unwrap();
+        assert!(
+            wrong.is_empty(),
+            "{}: {} messages are wrong, the first {}",
+            self.name,
+            wrong.len(),
+            wrong[0]
+        );
     }
 
     /// Accepts an alert that arrived as JSON, with its id at a JSON pointer.

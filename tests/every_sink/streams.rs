@@ -25,10 +25,13 @@ fn rest(received: &Received) {
 
 /// Accepts a syslog message, with its id in the structured data.
 fn syslog(received: &Received, message: &[u8]) {
-    let text = String::from_utf8_lossy(message);
-    let is_valid = text.starts_with('<') && text.contains(">1 ") && text.contains("[pullwatch@32473 id=\"");
-    let id = text.split_once(" id=\"").and_then(|(_, rest)| rest.get(..32));
-    received.accept(id.filter(|_| is_valid), message);
+    match crate::text::syslog(&String::from_utf8_lossy(message)) {
+        Ok((id, text)) => {
+            received.accept(Some(&id), message);
+            received.check_format(text);
+        }
+        Err(reason) => received.wrong(format!("{reason}: {}", String::from_utf8_lossy(message))),
+    }
 }
 
 /// Syslog over TCP with octet counting. When it is down it ends its side of the connection and reads what is still on the way, as a
@@ -105,21 +108,21 @@ pub fn stdout(output: ChildStdout, received: Arc<Received>) -> std::thread::Join
             line.clear();
             let Ok(1..) = reader.read_until(b'\n', &mut line) else { return };
             if line.pop_if(|byte| *byte == b'\n').is_some() {
-                received.accept_json(&line, "/id");
+                received.accept_message(&line);
             }
         }
     })
 }
 
 /// Reads the lines of a file. Each kill may leave one line that ends early; the next starts a line of its own.
-pub fn file(path: &Path, received: &Received, pointer: &str, kills: usize) {
+pub fn file(path: &Path, received: &Received, kills: usize) {
     let text = std::fs::read(path).unwrap();
     let mut broken = 0;
     for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-        if serde_json::from_slice::<serde::de::IgnoredAny>(line).is_err() && broken < kills {
+        if broken < kills && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_err() {
             broken += 1;
             continue;
         }
-        received.accept_json(line, pointer);
+        received.accept_message(line);
     }
 }

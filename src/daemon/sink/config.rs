@@ -96,6 +96,11 @@ pub enum Format {
 }
 
 impl Format {
+    /// Whether a message is a JSON object.
+    pub fn is_json(self) -> bool {
+        self.content_type() == "application/json"
+    }
+
     /// The media type of a message.
     pub fn content_type(self) -> &'static str {
         match self {

@@ -45,6 +45,11 @@ pub enum SettingsError {
     /// An address without a port, or without a host.
     #[error("invalid address `{0}`: expected host:port")]
     Address(String),
+    /// A format that is not JSON, in a body that is.
+    #[error(
+        "`body: array` and Elasticsearch take JSON: expected `format: falco`, `ecs` or `ocsf`, or `body: lines`"
+    )]
+    Format,
     /// Properties of the Kafka client.
     #[error(transparent)]
     Kafka(#[from] crate::daemon::kafka::Error),

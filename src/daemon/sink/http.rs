@@ -70,6 +70,9 @@ impl HttpSink {
         if alerts == 0 || bytes == 0 {
             return Err(SettingsError::Zero("the size of a batch"));
         }
+        if !settings.format.is_json() && matches!(settings.body, Body::Array { .. } | Body::Bulk { .. }) {
+            return Err(SettingsError::Format);
+        }
         let url = endpoint(url, &settings.body);
         let proxy_encrypts = settings.proxy.as_ref().is_some_and(|url| url.reveal().starts_with("https:"));
         let tls = (url.scheme() == "https" || proxy_encrypts).then(|| Tls::new(&settings.tls)).transpose()?;
@@ -285,6 +288,7 @@ fn headers(settings: &Http) -> Result<HeaderMap, SettingsError> {
     let mut headers = HeaderMap::new();
     let content = match &settings.body {
         Body::Alert => settings.format.content_type(),
+        Body::Lines { .. } if !settings.format.is_json() => settings.format.content_type(),
         Body::Array { .. } | Body::Template(_) | Body::Splunk { .. } => "application/json",
         Body::Lines { .. } | Body::Bulk { .. } => "application/x-ndjson",
         Body::Otlp { .. } => "application/x-protobuf",

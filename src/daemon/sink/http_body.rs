@@ -122,7 +122,7 @@ fn splunk_event(body: &Body, alert: &StoredAlert, shape: &Shape, message: &[u8])
     shorten::write(&meta, &mut out);
     out.pop();
     out.extend_from_slice(b",\"event\":");
-    if shape.format.content_type() == "application/json" {
+    if shape.format.is_json() {
         out.extend_from_slice(message);
     } else {
         crate::text::escape::push_json_string(message, &mut out);

@@ -163,5 +163,6 @@ fn metadata(alert: &StoredAlert, fields: &Fields) -> Map<String, Value> {
 }
 
 fn value(text: &str) -> Value {
-    visible(&shorten::str(text, MAX_VALUE_BYTES)).into()
+    // Characters that are made visible are several times as long: the limit is for what Loki gets.
+    shorten::str(&visible(text), MAX_VALUE_BYTES).into()
 }

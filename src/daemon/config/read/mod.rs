@@ -10,6 +10,7 @@ mod values;
 use std::path::PathBuf;
 
 use super::{Config, Server, keys};
+use crate::daemon::sink::Kind;
 use crate::detection::rules::Matching;
 use crate::text::diagnostics::{Diagnostic, Severity, SourceFile, Span};
 use crate::text::yaml::{self, Node};
@@ -113,6 +114,12 @@ impl Reader<'_> {
             config.sinks = sinks.iter().enumerate().filter_map(|(at, node)| self.sink(node, at)).collect();
             self.unique(sinks, config.sinks.iter().map(|sink| sink.name.clone()).collect());
         }
+        // Formats that add to an alert stay within its limit, too. Syslog and Kafka have limits of their own.
+        for sink in &mut config.sinks {
+            if !matches!(sink.kind, Kind::Syslog(_) | Kind::Kafka(_)) {
+                sink.max_message.get_or_insert(config.limits.max_alert);
+            }
+        }
         self.check_exactly_once(root, config);
         self.check_repartition(root, config);
         match root.get("server") {
@@ -160,7 +167,7 @@ mod tests {
 
     use super::super::SourceKind;
     use super::*;
-    use crate::daemon::sink::{Body, DeadLetter, Facility, Format, Kind, TlsSettings, Transport};
+    use crate::daemon::sink::{Body, DeadLetter, Facility, Format, TlsSettings, Transport};
 
     fn read_text(text: &str) -> Read {
         let file = SourceFile { name: "pullwatch.yaml".into(), text: text.to_owned() };
