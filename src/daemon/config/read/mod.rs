@@ -83,6 +83,12 @@ impl Reader<'_> {
         for root in documents.roots.iter().filter(|root| !root.is_null()) {
             self.config(root, &mut config);
         }
+        // Formats that add to an alert stay within its limit, too. Syslog and Kafka have limits of their own.
+        for sink in &mut config.sinks {
+            if !matches!(sink.kind, Kind::Syslog(_) | Kind::Kafka(_)) {
+                sink.max_message.get_or_insert(config.limits.max_alert);
+            }
+        }
         Some(config)
     }
 
@@ -113,12 +119,6 @@ impl Reader<'_> {
         if let Some(sinks) = self.items(root, "sinks") {
             config.sinks = sinks.iter().enumerate().filter_map(|(at, node)| self.sink(node, at)).collect();
             self.unique(sinks, config.sinks.iter().map(|sink| sink.name.clone()).collect());
-        }
-        // Formats that add to an alert stay within its limit, too. Syslog and Kafka have limits of their own.
-        for sink in &mut config.sinks {
-            if !matches!(sink.kind, Kind::Syslog(_) | Kind::Kafka(_)) {
-                sink.max_message.get_or_insert(config.limits.max_alert);
-            }
         }
         self.check_exactly_once(root, config);
         self.check_repartition(root, config);
