@@ -12,6 +12,7 @@ mod health;
 mod inventory;
 mod learned;
 mod manual;
+mod networks;
 mod policy;
 mod readers;
 mod replay;

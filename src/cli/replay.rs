@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::scan::{LogArgs, bounds, report_failure, size, worker};
 use super::{learned, rule_files};
+use crate::cli::networks::NetworkArgs;
 use crate::daemon::inventory;
 use crate::daemon::source::chunker::{Buffer, Chunk};
 use crate::daemon::source::discover;
@@ -36,6 +37,9 @@ pub struct LogInput {
     /// File with what is known of the cluster, such as the output of kubectl get secrets -A; repeatable (see pullwatch inventory)
     #[arg(long, value_name = "PATH")]
     inventory: Vec<PathBuf>,
+
+    #[command(flatten)]
+    networks: NetworkArgs,
 
     /// Only events at or after this time: 2026-11-23T10:00:00Z, 2026-11-23, or an age such as 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = bounds::parse)]
@@ -117,6 +121,7 @@ impl LogInput {
             since: self.since,
             until: self.until,
             max_event_size: self.max_event_size,
+            networks: self.networks.networks(),
             inventory: inventory::load(&self.inventory)?,
             ..Options::default()
         };

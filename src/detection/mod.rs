@@ -16,6 +16,7 @@ pub(crate) mod engine;
 pub(crate) mod history;
 pub mod inventory;
 mod lru;
+pub mod networks;
 pub mod policy;
 pub mod registry;
 pub mod rules;

@@ -99,7 +99,7 @@ impl Explain {
                 registry::learn(&mut event, names, &mut cluster_state);
                 continue;
             }
-            let input = InputContext { position: 1, hostname: "" };
+            let input = InputContext { position: 1, ..InputContext::default() };
             let background = ExplainContext { names, cluster_state: &cluster_state, input };
             let explanation = explain(&rule.condition, &mut event, background);
             let incident =

@@ -14,6 +14,7 @@ use super::super::{rule_files, visible};
 use super::events;
 use crate::detection::detector::{Detector, Options};
 use crate::detection::engine::alert::Alert;
+use crate::detection::networks::{Network, Networks};
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::rules::{Matching, SourceFile};
 use crate::text::yaml::{self, Node};
@@ -40,6 +41,10 @@ Test file:
     - name: ignores a controller
       file: controller.jsonl       # events from a file
       alerts: []
+    - name: reports a token outside of the cluster
+      networks: {pods: [10.244.0.0/16], nodes: [192.168.5.0/24]}
+      file: stolen.jsonl
+      alerts: [{rule: Service Account Token Used Outside The Cluster}]
     - name: ignores a reader of our list
       rules: |                     # additional rules for this test, loaded last
         - list: allowed_secret_readers
@@ -102,6 +107,7 @@ struct Suite {
 struct Case {
     name: String,
     rules: Arc<RuleSet>,
+    networks: Networks,
     events: Vec<u8>,
     expected: Vec<Expected>,
 }
@@ -183,7 +189,10 @@ impl Suite {
 
     /// Runs a test and returns its failures; empty if it passes.
     fn run(&self, test: &Case) -> anyhow::Result<Vec<String>> {
-        let detector = Detector::new(&test.rules, Options { matching: self.matching, ..Options::default() });
+        let detector = Detector::new(
+            &test.rules,
+            Options { matching: self.matching, networks: test.networks.clone(), ..Options::default() },
+        );
         let mut session = detector.session();
         let mut alerts: Vec<Value> = Vec::new();
         let mut unreadable = None;
@@ -225,7 +234,7 @@ impl Case {
         rules: &Arc<RuleSet>,
         matching: Matching,
     ) -> anyhow::Result<Self> {
-        known_keys(node, &["name", "rules", "events", "file", "alerts"])?;
+        known_keys(node, &["name", "rules", "networks", "events", "file", "alerts"])?;
         let name = text(node, "name")?.context("`name` is missing")?.to_owned();
         let rules = match text(node, "rules")? {
             None => rules.clone(),
@@ -258,8 +267,20 @@ impl Case {
             .iter()
             .map(|node| Expected::read(node))
             .collect::<anyhow::Result<_>>()?;
-        Ok(Case { name, rules, events, expected })
+        Ok(Case { name, rules, networks: networks(node)?, events, expected })
     }
+}
+
+/// The networks of the cluster in a test.
+fn networks(test: &Node) -> anyhow::Result<Networks> {
+    let Some(node) = test.get("networks") else { return Ok(Networks::default()) };
+    known_keys(node, &["pods", "nodes"])?;
+    let list = |key: &str| -> anyhow::Result<Vec<Network>> {
+        let nodes = node.get(key).map(|list| list.sequence().context("`networks` must hold sequences"));
+        let nodes = nodes.transpose()?.unwrap_or_default();
+        nodes.iter().map(|network| Ok(network.text().unwrap_or_default().parse()?)).collect()
+    };
+    Ok(Networks { pods: list("pods")?, nodes: list("nodes")? })
 }
 
 /// Adds the members that nearly every event has and few tests are about.

@@ -16,6 +16,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 
 use super::{learned, rule_files};
+use crate::cli::networks::NetworkArgs;
 use crate::daemon::inventory;
 use crate::daemon::source::discover;
 use crate::daemon::source::input::Input;
@@ -78,6 +79,9 @@ pub struct Scan {
     /// File with what is known of the cluster, such as the output of kubectl get secrets -A; repeatable (see pullwatch inventory)
     #[arg(long, value_name = "PATH")]
     inventory: Vec<PathBuf>,
+
+    #[command(flatten)]
+    networks: NetworkArgs,
 
     /// Only events at or after this time: 2026-11-23T10:00:00Z, 2026-11-23, or an age such as 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = bounds::parse)]
@@ -207,6 +211,7 @@ impl Scan {
             max_event_size: self.max_event_size,
             hostname,
             is_in_time_order: inputs.len() <= 1,
+            networks: self.networks.networks(),
             inventory: inventory::load(&self.inventory)?,
             ..Options::default()
         };

@@ -64,6 +64,7 @@ impl RuleLoader {
             labels: config.labels.clone(),
             repeats_fields: true,
             event_rules: event_rules(config)?,
+            networks: config.networks.clone(),
             repartition: kafka::repartition_settings(config),
             inventory: inventory::load_with_imported(&config.inventory, state_dir)?,
             ..Options::default()
@@ -89,6 +90,7 @@ impl RuleLoader {
                 minimum: config.priority,
                 limits: config.limits,
                 labels: config.labels.clone(),
+                networks: config.networks.clone(),
                 // Patterns that do not compile are an error of their sink.
                 event_rules: event_rules(config).unwrap_or_default(),
                 ..self.options.clone()

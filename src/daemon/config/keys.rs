@@ -56,6 +56,7 @@ pub const SECTIONS: &[&Section] = &[
     &CORRELATE,
     &STDIN_SOURCE,
     &SINK,
+    &NETWORKS,
     &EVENTS,
     &RETRY,
     &DEAD_LETTER,
@@ -107,6 +108,7 @@ pub(crate) const ROOT: Section = Section {
             "Files with what is known of the cluster (output of `kubectl get secrets -A`, manifests, `pullwatch inventory export`), \
              beside what `pullwatch inventory import` stored; reloaded on change and on SIGHUP.",
         ),
+        key("networks", "mapping", "", "The networks of the cluster, see `networks`."),
         key(
             "rule_matching",
             "`all` or `first`",
@@ -760,6 +762,19 @@ pub(crate) const SERVER_TLS: Section = Section {
     includes: &[],
 };
 
+pub(crate) const NETWORKS: Section = Section {
+    path: "networks",
+    name: "`networks`",
+    description: "From where pods and nodes reach the apiserver, in CIDR notation. With one of them, rules report tokens of pods that are used outside of the \
+                  cluster, and with `nodes` node identities that are used outside of these. Name the addresses that the apiserver sees: of load balancers, \
+                  gateways and proxies too. Loopback addresses count as nodes.",
+    keys: &[
+        key("pods", "networks", "[]", "Networks of pods, such as `10.244.0.0/16`."),
+        key("nodes", "networks", "[]", "Networks of nodes, and of what connects in their name."),
+    ],
+    includes: &[],
+};
+
 pub(crate) const METRICS: Section = Section {
     path: "metrics",
     name: "`metrics`",
@@ -833,7 +848,7 @@ mod tests {
             }
             "sinks[] with type: http, elasticsearch, splunk_hec or otlp" => sink("http, url: 'http://a'"),
             "sinks[].tls" => format!("sinks: [{{type: http, url: 'https://a', tls: {{{entry}}}}}]"),
-            "server" | "store" | "metrics" => format!("{}: {{{entry}}}", section.path),
+            "server" | "store" | "metrics" | "networks" => format!("{}: {{{entry}}}", section.path),
             "server.tls and sources[].tls" => format!("server: {{tls: {{certificate: c, key: k, {entry}}}}}"),
             path => match path.split_once(" with type: ").unwrap() {
                 ("sources[]", "kafka") => source(kafka),

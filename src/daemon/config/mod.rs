@@ -19,6 +19,7 @@ use crate::daemon::sink::{DeadLetter, SinkConfig};
 use crate::daemon::source::kafka;
 use crate::detection::alert::Priority;
 use crate::detection::detector::LogContext;
+use crate::detection::networks::Networks;
 use crate::detection::rules::Matching;
 use crate::detection::shorten::Limits;
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub rules: Vec<PathBuf>,
     /// Files with what is declared of the cluster, beside the imported inventory.
     pub inventory: Vec<PathBuf>,
+    /// The networks of the cluster.
+    pub networks: Networks,
     /// Key `rule_matching`.
     pub matching: Matching,
     /// Minimum rule priority; lower-priority rules are disabled.
@@ -55,6 +58,7 @@ impl Default for Config {
             state_dir: None,
             rules: Vec::new(),
             inventory: Vec::new(),
+            networks: Networks::default(),
             matching: Matching::All,
             priority: Priority::Debug,
             max_event_size: 64 << 20,

@@ -66,7 +66,7 @@ type Pending = VecDeque<(FeedPlan, [u8; 16])>;
 
 impl AlertEmitter<'_, '_> {
     fn input(&self) -> InputContext<'_> {
-        InputContext { position: 0, hostname: &self.detector.options.hostname }
+        self.detector.input(0)
     }
 
     /// Emits the alerts of all rules that an event matched, and of the correlations that these matches complete.
@@ -217,7 +217,7 @@ impl AlertEmitter<'_, '_> {
     ) {
         let detector = self.detector;
         let correlation = &detector.plan.correlations[fired.correlation];
-        let input = InputContext { position: 0, hostname: &detector.options.hostname };
+        let input = detector.input(0);
         let window = Some(Rc::new(window(correlation, fired)));
         let mut eval = EvalContext { plan: &detector.plan, cache, event, input, cluster_state: None, window };
         let pending = self.emit_correlation(correlation, &mut eval, incident);

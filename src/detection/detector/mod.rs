@@ -35,8 +35,10 @@ use crate::detection::audit::redact::RedactionKey;
 use crate::detection::correlate::{Correlator, Throttle};
 use crate::detection::engine::alert::Alert;
 use crate::detection::engine::evaluator::Evaluator;
+use crate::detection::engine::extract::InputContext;
 use crate::detection::engine::plan::Plan;
 use crate::detection::engine::prefilter::Prefilter;
+use crate::detection::networks::Networks;
 use crate::detection::registry::{ClusterState, Inventory};
 use crate::detection::rules::Matching;
 use crate::detection::rules::ast::{Correlation, RuleSet};
@@ -79,6 +81,8 @@ pub struct Options {
     pub event_rules: NamePatterns,
     /// Limits of what alerts show.
     pub limits: Limits,
+    /// The networks of the cluster.
+    pub networks: Networks,
     /// What is declared of the cluster.
     pub inventory: Arc<Inventory>,
 }
@@ -99,6 +103,7 @@ impl Default for Options {
             repeats_fields: false,
             event_rules: NamePatterns::default(),
             limits: Limits::default(),
+            networks: Networks::default(),
             inventory: Arc::default(),
         }
     }
@@ -204,6 +209,12 @@ impl Detector {
     /// Starts a pass over deferred events.
     pub fn ordered_pass(&self) -> OrderedPass<'_> {
         OrderedPass::new(self)
+    }
+
+    /// What rules may ask about the event at this position, beside its text.
+    fn input(&self, position: u64) -> InputContext<'_> {
+        let Options { hostname, networks, .. } = &self.options;
+        InputContext { position, hostname, networks: Some(networks) }
     }
 
     fn evaluator(&self) -> Evaluator {

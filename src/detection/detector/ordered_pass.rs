@@ -13,7 +13,6 @@ use super::{DeferredEvent, Detector, OnAlert};
 use crate::detection::audit::event::Event;
 use crate::detection::audit::origin::TimeSource;
 use crate::detection::engine::evaluator::{EvalCache, EvalContext, Evaluator};
-use crate::detection::engine::extract::InputContext;
 use crate::detection::registry::{self, ClusterState};
 
 /// Evaluates deferred events in input order.
@@ -87,7 +86,7 @@ impl<'d> OrderedPass<'d> {
             let previous = self.previous_time.map(|time| (time, TimeSource::PreviousEvent));
             event.set_time(previous.or(self.received.map(|time| (time, TimeSource::Receipt))));
         }
-        let input = InputContext { position: deferred.position, hostname: &self.detector.options.hostname };
+        let input = self.detector.input(deferred.position);
         let plan = &self.detector.plan;
         let mut eval = EvalContext { plan, cache, event, input, cluster_state: None, window: None };
         let residual = self.evaluator.residual_rules(&mut eval);

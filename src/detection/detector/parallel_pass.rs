@@ -518,7 +518,7 @@ impl<'d> ParallelPass<'d> {
     }
 
     fn input(&self) -> InputContext<'d> {
-        InputContext { position: self.position + 1, hostname: &self.detector.options.hostname }
+        self.detector.input(self.position + 1)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::detection::audit::outcome::Outcome;
 use crate::detection::audit::redact::{self, Place, RedactionKey, Redactor, ShowList};
 use crate::detection::audit::time::Clock;
 use crate::detection::audit::{time, uri};
+use crate::detection::networks::Networks;
 use crate::detection::rules::ast::{FieldArgument, FieldRef};
 use crate::detection::rules::fields::{Containers, Part, Source, Subjects};
 use crate::text::escape::MAX_SHOWN_LEN;
@@ -33,6 +34,8 @@ pub struct InputContext<'h> {
     pub position: u64,
     /// Name of the host that pullwatch runs on.
     pub hostname: &'h str,
+    /// The networks of the cluster.
+    pub networks: Option<&'h Networks>,
 }
 
 /// A field with its argument, prepared for reading.
@@ -296,6 +299,14 @@ impl FieldReader {
             Source::ClientAddress => {
                 let addresses = path(event, &["sourceIPs"], view);
                 Value::text(addresses.and_then(|found| found.items().last()).map(PlacedValue::text))
+            }
+            Source::ClientNetwork => {
+                let addresses = path(event, &["sourceIPs"], View::Full);
+                let address = addresses.and_then(|found| found.items().last()).map(PlacedValue::text);
+                let place = address
+                    .zip(input.networks)
+                    .and_then(|(address, networks)| networks.place_of(&String::from_utf8_lossy(&address)));
+                Value::text(place.map(|place| Cow::Borrowed(place.as_bytes())))
             }
             Source::Extra => {
                 let Some(values) = path(event, &["user", "extra", &self.key], view) else {

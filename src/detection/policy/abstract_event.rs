@@ -149,6 +149,7 @@ pub fn reads(field: &FieldRef) -> Part {
         // Only in outputs of correlations.
         Source::Correlation(_) => Part::Head,
         Source::ClientAddress
+        | Source::ClientNetwork
         | Source::Extra
         | Source::UserExtra(_)
         | Source::UserKind
@@ -209,6 +210,7 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
             AbstractValue::Missing
         }
         Source::ClientAddress => AbstractValue::There,
+        Source::ClientNetwork => AbstractValue::one_of(&["pods", "nodes", "outside"]),
         Source::Truncated | Source::TargetMissing => AbstractValue::one_of(&["true", "false"]),
         Source::Oversized => AbstractValue::Unknown,
         Source::Outcome if event.stage == Stage::RequestReceived => AbstractValue::text("unknown"),

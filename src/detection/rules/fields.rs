@@ -146,6 +146,8 @@ pub enum Source {
     Cluster,
     /// The last of `sourceIPs`: the address of the peer.
     ClientAddress,
+    /// The network of the client.
+    ClientNetwork,
     /// The values of the key given as the argument in `user.extra`.
     Extra,
     /// The kind of the user, by the shape of its name.
@@ -621,12 +623,17 @@ static HOST_PORTS: [Field; 2] = [
 ];
 
 /// Fields that the reference does not have.
-static AUDIT: [Field; 16] = [
+static AUDIT: [Field; 17] = [
     text("audit.level", Source::Path(&["level"]), "level: Metadata, Request or RequestResponse"),
     text(
         "audit.client",
         Source::ClientAddress,
         "the last of sourceIPs: the address of the peer, the only one that the client cannot forge",
+    ),
+    text(
+        "audit.client.network",
+        Source::ClientNetwork,
+        "where audit.client is: pods, nodes or outside, by `networks` of the configuration; absent without it",
     ),
     text("audit.target.group", Source::Path(&["objectRef", "apiGroup"]), "objectRef.apiGroup"),
     text("audit.user.uid", Source::Path(&["user", "uid"]), "user.uid"),

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use super::{Config, Server, keys};
 use crate::daemon::sink::Kind;
+use crate::detection::networks::{InvalidNetwork, Network, Networks};
 use crate::detection::rules::Matching;
 use crate::text::diagnostics::{Diagnostic, Severity, SourceFile, Span};
 use crate::text::yaml::{self, Node};
@@ -92,11 +93,32 @@ impl Reader<'_> {
         Some(config)
     }
 
+    fn networks(&mut self, root: &Node) -> Networks {
+        let Some(node) = root.get("networks").filter(|node| !node.is_null()) else {
+            return Networks::default();
+        };
+        self.keys(node, &keys::NETWORKS);
+        let mut list = |key: &str| -> Vec<Network> {
+            let texts = self.texts(node, key);
+            let parse = |text: &String| match text.trim().parse() {
+                Ok(network) => Some(network),
+                Err(InvalidNetwork) => {
+                    let place = node.get(key).map_or(node, |place| place);
+                    self.error(place, format!("invalid network: `{text}`"), InvalidNetwork.to_string());
+                    None
+                }
+            };
+            texts.iter().filter_map(parse).collect()
+        };
+        Networks { pods: list("pods"), nodes: list("nodes") }
+    }
+
     fn config(&mut self, root: &Node, config: &mut Config) {
         self.keys(root, &keys::ROOT);
         config.state_dir = self.path(root, "state_dir").or(config.state_dir.take());
         config.rules = self.texts(root, "rules").into_iter().map(PathBuf::from).collect();
         config.inventory = self.texts(root, "inventory").into_iter().map(PathBuf::from).collect();
+        config.networks = self.networks(root);
         let matching = [("all", Matching::All), ("first", Matching::First)];
         config.matching = self.word(root, "rule_matching", &matching).unwrap_or(config.matching);
         config.priority = self.priority(root).unwrap_or(config.priority);
