@@ -247,6 +247,43 @@ fn rejects_an_empty_time_range() {
 }
 
 #[test]
+fn compressed_files_that_are_read_at_once_give_the_output_of_one_thread() {
+    let lab = Lab::new();
+    let time = |number: usize| format!("2026-11-23T1{}:00", number % 10);
+    for number in 0..9 {
+        let line = event("ID", "get", "registry-1").replace("2026-11-23T10:00", &time(number)) + "\n";
+        let lines: String = (0..3000).map(|n| line.replace("\"ID\"", &format!("\"{number}-{n}\""))).collect();
+        let name = format!("{number}.log");
+        match number % 3 {
+            0 => lab.write(&format!("{name}.gz"), gzip(lines.as_bytes())),
+            1 => lab.write(&format!("{name}.zst"), zstd::encode_all(lines.as_bytes(), 1).unwrap()),
+            _ => lab.write(&name, &lines),
+        }
+    }
+    // Torn, unsupported and empty ones between them.
+    let whole = fs::read(lab.path("3.log.gz")).unwrap();
+    lab.write("3.log.gz", &whole[..whole.len() / 2]);
+    lab.write("4a.log", b"\xfd7zXZ\0\0\x04rest");
+    lab.write("6a.log", "");
+    let names =
+        ["0.log.gz", "1.log.zst", "2.log", "3.log.gz", "4.log.zst", "4a.log", "5.log", "6.log.gz", "6a.log"];
+    let scan =
+        |threads: &str| lab.scan(&[&["--threads", threads], &names[..], &["7.log.zst", "8.log"]].concat());
+    let said_without_times = |output: &Output| {
+        let said = said(output);
+        said.lines().filter(|line| !line.contains(" events, ")).collect::<Vec<_>>().join("\n")
+    };
+    let one = scan("1");
+    assert!(ids(&one).len() > 20_000 && one.status.code() == Some(2));
+    for threads in ["2", "3", "8"] {
+        let many = scan(threads);
+        assert!(many.stdout == one.stdout, "output differs with {threads} threads");
+        assert_eq!(said_without_times(&many), said_without_times(&one));
+        assert_eq!(many.status.code(), Some(2));
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn threads_share_the_memory_limit_for_long_lines() {
     let lab = Lab::new();

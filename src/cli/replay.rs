@@ -9,7 +9,9 @@ use std::sync::atomic::AtomicU64;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::scan::{LogArgs, bounds, report_failure, size, worker};
+use super::scan::reading::read_all;
+use super::scan::screen::Screen;
+use super::scan::{LogArgs, bounds, report_failure, size};
 use super::{learned, rule_files};
 use crate::cli::networks::NetworkArgs;
 use crate::daemon::inventory;
@@ -138,22 +140,21 @@ impl LogInput {
         let mut session = detector.session();
         session.set_log(&Arc::new(self.log.context()));
         let read = Arc::new(AtomicU64::new(0));
-        let mut screen = worker::Screen::new(&inputs, read.clone());
-        let reading =
-            worker::read_all(self.max_event_size, &inputs, &read, Buffer::default(), |part, buffer| {
-                session.begin_input(part.input, part.received);
-                for time in edges(buffer.bytes()) {
-                    facts.times.widen(Some(time).filter(|&time| self.is_in_range(time)));
-                }
-                let mut on_alert = |alert: &Alert<'_>| collector.add_alert(alert, take);
-                match part.kind {
-                    Chunk::Records => session.chunk(buffer.bytes(), &mut on_alert),
-                    Chunk::Head => session.head(buffer.bytes(), &mut on_alert),
-                }
-                facts.counts.add(&session.take_stats());
-                screen.progress();
-                Some(buffer)
-            });
+        let mut screen = Screen::new(&inputs, read.clone());
+        let reading = read_all(self.max_event_size, &inputs, &read, Buffer::default(), |part, buffer| {
+            session.begin_input(part.input, part.received);
+            for time in edges(buffer.bytes()) {
+                facts.times.widen(Some(time).filter(|&time| self.is_in_range(time)));
+            }
+            let mut on_alert = |alert: &Alert<'_>| collector.add_alert(alert, take);
+            match part.kind {
+                Chunk::Records => session.chunk(buffer.bytes(), &mut on_alert),
+                Chunk::Head => session.head(buffer.bytes(), &mut on_alert),
+            }
+            facts.counts.add(&session.take_stats());
+            screen.progress();
+            Some(buffer)
+        });
         screen.bar.finish_and_clear();
         session.finish(&mut |alert| collector.add_alert(alert, take));
         facts.counts.add(&session.take_stats());

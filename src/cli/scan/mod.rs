@@ -1,10 +1,13 @@
 //! `pullwatch scan`: evaluates the rules over audit logs, prints alerts and a summary.
 
 pub(super) mod bounds;
+pub(super) mod reading;
+pub(super) mod screen;
 pub(super) mod summary;
 mod tally;
 pub(super) mod text;
-pub(super) mod worker;
+mod threads;
+mod worker;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;

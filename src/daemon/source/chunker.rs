@@ -6,6 +6,8 @@
 
 use std::io::{self, Read};
 
+use memmap2::{MmapMut, MmapOptions};
+
 use super::memory_budget::{MemoryBudget, Reservation};
 use crate::detection::audit::envelope::{LineRole, LineTracker};
 
@@ -35,40 +37,75 @@ pub fn long_record_budget(max_record: usize) -> MemoryBudget {
 #[derive(Debug, Default)]
 pub struct Buffer {
     /// Longer than `filled`: reading into initialized memory needs no clearing.
-    bytes: Vec<u8>,
+    usual: Vec<u8>,
+    /// Memory for a long record, in place of `usual`. A mapping of its own goes back to the system when it is dropped; an allocator keeps
+    /// what a thread freed, so that each thread which ever read a long record would hold as much.
+    long: Option<MmapMut>,
+    /// Length of the longest record with what is read behind it.
+    max_len: usize,
     filled: usize,
     /// What it grew by for a long record.
     reserved: Reservation,
 }
 
 impl Buffer {
-    pub fn sharing(budget: &MemoryBudget) -> Self {
-        Buffer { reserved: budget.reservation(), ..Buffer::default() }
+    /// Empties the buffer. What it will grow by for a long record comes from this budget.
+    pub fn share(&mut self, budget: &MemoryBudget) {
+        self.clear();
+        self.reserved = budget.reservation();
     }
 
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.filled]
+        &self.long.as_deref().unwrap_or(&self.usual)[..self.filled]
+    }
+
+    /// All memory, of which the first bytes are filled.
+    fn memory(&mut self) -> &mut [u8] {
+        self.long.as_deref_mut().unwrap_or(&mut self.usual)
+    }
+
+    /// Whether it grew for a long record.
+    pub fn is_long(&self) -> bool {
+        self.long.is_some() || self.usual.len() > MAX_REUSED
     }
 
     /// Empties the buffer, and frees what it grew by for a long record.
     pub fn clear(&mut self) {
         self.filled = 0;
-        if self.bytes.len() > MAX_REUSED {
-            self.bytes = Vec::new();
+        self.long = None;
+        if self.is_long() {
+            self.usual = Vec::new();
         }
         self.reserved.release();
     }
 
     /// Space for this many more bytes, behind those that are filled.
     fn room(&mut self, size: usize) -> &mut [u8] {
-        let end = self.filled + size;
-        if self.bytes.len() < end {
-            let long = end.saturating_sub(MAX_REUSED);
-            self.reserved.grow(long.saturating_sub(self.reserved.bytes()));
-            self.bytes.reserve_exact(end - self.bytes.len());
-            self.bytes.resize(end, 0);
+        let (start, end) = (self.filled, self.filled + size);
+        let long = end.saturating_sub(MAX_REUSED);
+        if long > self.reserved.bytes() {
+            self.reserved.grow(long - self.reserved.bytes());
         }
-        &mut self.bytes[self.filled..end]
+        if self.memory().len() < end && (long == 0 || !self.map_long(end)) {
+            self.usual.reserve_exact(end - self.usual.len());
+            self.usual.resize(end, 0);
+        }
+        &mut self.memory()[start..end]
+    }
+
+    /// Moves the bytes to a mapping for the longest record. Of a mapping only what was written takes memory. Returns false if the system
+    /// gives none.
+    fn map_long(&mut self, size: usize) -> bool {
+        let size = size.max(self.max_len);
+        let Ok(mut long) = MmapOptions::new().len(size).no_reserve_swap().map_anon() else {
+            if let Some(long) = self.long.take() {
+                self.usual = long.to_vec();
+            }
+            return false;
+        };
+        long[..self.filled].copy_from_slice(self.bytes());
+        self.long = Some(long);
+        true
     }
 
     /// Replaces NUL bytes at the end by a line break. A file that is truncated under its writer has a hole up to the old position, which may
@@ -79,7 +116,8 @@ impl Buffer {
         }
         self.filled = self.bytes().iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
         if self.bytes().last().is_some_and(|last| *last != b'\n') {
-            self.bytes[self.filled] = b'\n';
+            let end = self.filled;
+            self.memory()[end] = b'\n';
             self.filled += 1;
         }
     }
@@ -149,6 +187,7 @@ impl<R: Read> Chunks<R> {
     /// If reading fails. Bytes that were read before are returned first.
     pub fn next(&mut self, buffer: &mut Buffer) -> io::Result<Option<Chunk>> {
         buffer.clear();
+        buffer.max_len = self.limit.saturating_add(STEP);
         if let Some(error) = self.error.take() {
             self.ended = true;
             return Err(error);
@@ -184,7 +223,8 @@ impl<R: Read> Chunks<R> {
                 // The buffer was empty before this read, since the head was returned.
                 match memchr::memchr(b'\n', buffer.bytes()) {
                     Some(newline) => {
-                        buffer.bytes.copy_within(newline + 1..buffer.filled, 0);
+                        let filled = buffer.filled;
+                        buffer.memory().copy_within(newline + 1..filled, 0);
                         buffer.filled -= newline + 1;
                         self.skipping = false;
                     }
@@ -287,12 +327,13 @@ impl<R: Read> Chunks<R> {
         let cuts = &mut self.cuts;
         while let Some(length) = memchr::memchr(b'\n', &buffer.bytes()[cuts.searched..]) {
             let (start, end) = (cuts.tracked, cuts.searched + length + 1);
-            let line = &buffer.bytes[start..end - 1];
+            let line = &buffer.bytes()[start..end - 1];
             if cuts.closed_end == start && start > 0 && line.first() == Some(&b'{') {
                 cuts.record_start = start;
             }
             if self.tracker.push(line) == LineRole::Abandoned {
-                buffer.bytes.copy_within(end..buffer.filled, start);
+                let filled = buffer.filled;
+                buffer.memory().copy_within(end..filled, start);
                 buffer.filled -= end - start;
                 self.dropped += (end - start) as u64;
                 cuts.searched = start;
