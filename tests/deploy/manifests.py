@@ -19,39 +19,11 @@ import tempfile
 import jsonschema
 import yaml
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-TOOLS = ROOT / "target" / "tools" / "go"
-KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.1"
-HELM = "helm.sh/helm/v3/cmd/helm@v3.19.5"
+from render import CHART, HELM, definition_files, everything, install, module, run
+
 # The oldest and the newest version that the manifests are written for.
 KUBERNETES = ["v1.29.6", "v1.37.2"]
-CUSTOM_RESOURCES = {
-    "github.com/cert-manager/cert-manager@v1.21.2": "deploy/crds/*.yaml",
-    "github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd/*.yaml",
-    "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases/*.yaml",
-}
-MODES = ["daemonset", "webhook", "kafka"]
 failures = []
-# A definition has a plain `=` as a value, which YAML 1.1 gives a type of its own.
-yaml.SafeLoader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)
-
-
-def run(*command, **options):
-    done = subprocess.run(command, capture_output=True, text=True, **options)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))}: status {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def install(package):
-    binary = TOOLS / package.split("@")[0].removesuffix("/v5").rsplit("/", 1)[1]
-    if not binary.exists():
-        run("go", "install", package, env={**os.environ, "GOBIN": str(TOOLS), "GOFLAGS": "-buildvcs=false"})
-    return binary
-
-
-def module(name):
-    return pathlib.Path(json.loads(run("go", "mod", "download", "-json", name, cwd=tempfile.gettempdir()))["Dir"])
 
 
 def strict(schema):
@@ -84,19 +56,15 @@ def kubernetes(version):
 
 def custom_resources():
     kinds = {}
-    for name, pattern in CUSTOM_RESOURCES.items():
-        files = list(module(name).glob(pattern))
-        if not files:
-            raise SystemExit(f"{name} has no {pattern}")
-        for path in files:
-            for document in yaml.safe_load_all(path.read_text()):
-                if not document or document.get("kind") != "CustomResourceDefinition":
-                    continue
-                spec = document["spec"]
-                for version in spec["versions"]:
-                    schema = strict(version["schema"]["openAPIV3Schema"])
-                    schema.setdefault("properties", {})["metadata"] = {"type": "object"}
-                    kinds[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = schema
+    for path in definition_files():
+        for document in yaml.safe_load_all(path.read_text()):
+            if not document or document.get("kind") != "CustomResourceDefinition":
+                continue
+            spec = document["spec"]
+            for version in spec["versions"]:
+                schema = strict(version["schema"]["openAPIV3Schema"])
+                schema.setdefault("properties", {})["metadata"] = {"type": "object"}
+                kinds[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = schema
     return kinds
 
 
@@ -148,34 +116,13 @@ def check_workload(where, documents):
                 failures.append(f"{where}: the selector does not match the pod's labels")
 
 
-def documents(text):
-    return [document for document in yaml.safe_load_all(text) if document]
-
-
 binary = pathlib.Path(sys.argv[1]).resolve()
 OFFLINE = ["--offline"] if "--offline" in run(binary, "config", "check", "--help") else []
-TOOLS.mkdir(parents=True, exist_ok=True)
-kustomize, helm = install(KUSTOMIZE), install(HELM)
-chart = ROOT / "deploy/helm/pullwatch"
-run(helm, "lint", "--strict", chart)
-
-rendered = {}
-for mode in MODES:
-    rendered[f"kustomize {mode}"] = documents(run(kustomize, "build", ROOT / "deploy/kubernetes" / mode))
-with tempfile.TemporaryDirectory(dir=ROOT / "deploy/kubernetes") as folder:
-    overlay = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": ["../daemonset"], "components": ["../monitoring"]}
-    (pathlib.Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    rendered["kustomize daemonset with monitoring"] = documents(run(kustomize, "build", folder))
-rendered["kustomize kafka keda.yaml"] = [yaml.safe_load((ROOT / "deploy/kubernetes/kafka/keda.yaml").read_text())]
-rendered["static pod patch"] = [yaml.safe_load((ROOT / "deploy/kubernetes/static-pod/kube-apiserver+strategic.yaml").read_text())]
-everything = "podMonitor.create=true,prometheusRule.create=true,dashboards.create=true,cluster=example,server.tokenSecret=pullwatch-server"
-for mode in [*MODES, "static-pod"]:
-    for values in ["", everything]:
-        arguments = ["template", "pullwatch", chart, "--namespace", "pullwatch", "--kube-version", "1.29.0", "--set", f"mode={mode}"]
-        text = run(helm, *arguments, *(["--set", values] if values else []))
-        rendered[f"helm {mode}{' with everything' if values else ''}"] = documents(text)
+helm = install(HELM)
+run(helm, "lint", "--strict", CHART)
+rendered = everything()
 for name, text in [("mode", "mode=none"), ("an unknown value", "replicaz=1")]:
-    refused = subprocess.run([helm, "template", chart, "--kube-version", "1.29.0", "--set", text], capture_output=True, text=True)
+    refused = subprocess.run([helm, "template", CHART, "--kube-version", "1.29.0", "--set", text], capture_output=True, text=True)
     if refused.returncode == 0:
         failures.append(f"the chart accepts {text}: the schema of its values has a gap")
 

@@ -1,0 +1,74 @@
+"""A kube-apiserver with its etcd, for checks that need no node and no controller."""
+
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+TOKEN = "token-of-the-administrator"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def binary(name, variable):
+    found = os.environ.get(variable) or shutil.which(name)
+    if not found:
+        print(f"not run: there is no {name} on the PATH or in {variable}")
+        sys.exit(3)
+    return found
+
+
+class ApiServer:
+    """The processes end with `stop`."""
+
+    def __init__(self, folder):
+        self.folder, self.processes, self.port = folder, [], free_port()
+        self.kubectl_binary = binary("kubectl", "KUBECTL")
+        self.apiserver, self.etcd = binary("kube-apiserver", "KUBE_APISERVER"), binary("etcd", "ETCD")
+        self.version = subprocess.run([self.apiserver, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+    def spawn(self, name, *command):
+        log = open(self.folder / f"{name}.out", "wb")
+        self.processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder))
+
+    def start(self):
+        folder, client, peer = self.folder, free_port(), free_port()
+        (folder / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
+        (folder / "tokens.csv").chmod(0o600)
+        subprocess.run(["openssl", "genrsa", "-out", folder / "sa.key", "2048"], check=True, capture_output=True)
+        self.spawn("etcd", self.etcd, "--data-dir", folder / "etcd", "--listen-client-urls", f"http://127.0.0.1:{client}",
+                   "--advertise-client-urls", f"http://127.0.0.1:{client}", "--listen-peer-urls", f"http://127.0.0.1:{peer}",
+                   "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}", "--initial-cluster", f"default=http://127.0.0.1:{peer}",
+                   "--unsafe-no-fsync")
+        self.spawn("apiserver", self.apiserver, f"--etcd-servers=http://127.0.0.1:{client}", f"--secure-port={self.port}",
+                   "--bind-address=127.0.0.1", f"--cert-dir={folder}/certs", f"--token-auth-file={folder}/tokens.csv", "--authorization-mode=RBAC",
+                   "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={folder}/sa.key",
+                   f"--service-account-signing-key-file={folder}/sa.key", "--service-cluster-ip-range=10.0.0.0/24", "--allow-privileged=true")
+        for _ in range(600):
+            if any(process.poll() is not None for process in self.processes):
+                raise SystemExit("a process ended: " + "\n".join(p.read_text(errors="replace")[-1500:] for p in folder.glob("*.out")))
+            if (folder / "certs/apiserver.crt").exists() and self.kubectl("get", "--raw", "/readyz").returncode == 0:
+                return
+            time.sleep(0.5)
+        raise SystemExit("the apiserver did not become ready")
+
+    def kubectl(self, *arguments, stdin=None):
+        return subprocess.run([self.kubectl_binary, "--server", f"https://127.0.0.1:{self.port}", "--token", TOKEN,
+                               "--certificate-authority", self.folder / "certs/apiserver.crt", "--cache-dir", self.folder / "cache", *arguments],
+                              capture_output=True, text=True, input=stdin, env={**os.environ, "KUBECONFIG": os.devnull})
+
+    def stop(self):
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in reversed(self.processes):
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
