@@ -258,20 +258,31 @@ fn controllers_page_is_current() {
         "# Platform controllers\n\nHow well-known controllers read secrets. A read by one of these service accounts that matches its entry in every \
          aspect is routine from the first day; anything else that the account reads is reported as *Controller Account Used Outside Its Expected \
          Behavior*. See [Readers](../readers.md).\n\nAn account is `namespace/name`. A program is the product token of the user agent, without regard \
-         to case; `*` stands for any rest. A scope includes narrower ones.\n\n\
-         | controller | accounts | programs | verbs | scope | source |\n| --- | --- | --- | --- | --- | --- |\n",
+         to case; `*` stands for any rest. A scope is the widest one: `cluster` (all namespaces at once), `namespace` (one at a time), `secret` (single \
+         secrets of any namespace) or `own` (secrets of the account's namespace). With labels, the request has to select by one of them.\n\n\
+         | controller | accounts | programs | reads | source |\n| --- | --- | --- | --- | --- |\n",
     );
     let codes =
         |texts: &[String]| texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
     for one in controllers() {
+        let reads: Vec<String> = one
+            .reads()
+            .iter()
+            .map(|read| {
+                let labels = match read.labels() {
+                    [] => String::new(),
+                    labels => format!(" with label {}", codes(labels)),
+                };
+                format!("{}: {}{labels}", read.verbs().join(", "), read.scope())
+            })
+            .collect();
         writeln!(
             page,
-            "| {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} |",
             cell(one.name()),
             codes(one.accounts()),
             codes(one.programs()),
-            one.verbs().join(", "),
-            one.scope(),
+            if reads.is_empty() { "none".to_owned() } else { reads.join("; ") },
             cell(one.source()),
         )
         .unwrap();

@@ -7,61 +7,13 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use common::reads::{Read, evaluate, event, is_loud};
 use common::{alerts, pullwatch, sample, scan};
-use serde_json::{Value, json};
-
-/// A read of secrets at an hour of a day.
-struct Read<'a> {
-    user: &'a str,
-    agent: &'a str,
-    address: &'a str,
-    pod: Option<&'a str>,
-    verb: &'a str,
-    /// `namespace`, `namespace/name`, or empty for the cluster.
-    target: &'a str,
-    query: &'a str,
-}
+use serde_json::Value;
 
 const DAYS: std::ops::RangeInclusive<u8> = 1..=7;
 
-/// An event at level Metadata, as the apiserver writes it.
-fn event(read: &Read<'_>, day: u8, minute: usize, id: &mut u32) -> String {
-    *id += 1;
-    let (namespace, name) = read.target.split_once('/').unwrap_or((read.target, ""));
-    let mut target = json!({"resource": "secrets", "apiVersion": "v1"});
-    if !namespace.is_empty() {
-        target["namespace"] = namespace.into();
-    }
-    if !name.is_empty() {
-        target["name"] = name.into();
-    }
-    let mut user = json!({"username": read.user, "groups": ["system:authenticated"]});
-    if let Some((_, account)) = read.user.split_once("system:serviceaccount:") {
-        let group = format!("system:serviceaccounts:{}", account.split(':').next().unwrap());
-        user["groups"] = json!(["system:serviceaccounts", group, "system:authenticated"]);
-    }
-    if let Some(pod) = read.pod {
-        user["extra"] = json!({"authentication.kubernetes.io/pod-uid": [pod]});
-    }
-    let time =
-        format!("2024-10-{day:02}T{:02}:{:02}:00.{:06}Z", 1 + minute / 60, minute % 60, *id % 1_000_000);
-    let path = match (namespace, name) {
-        ("", _) => "/api/v1/secrets".to_owned(),
-        (namespace, "") => format!("/api/v1/namespaces/{namespace}/secrets"),
-        (namespace, name) => format!("/api/v1/namespaces/{namespace}/secrets/{name}"),
-    };
-    let stage = if read.verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
-    json!({
-        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": format!("benign-{id}"),
-        "stage": stage, "requestURI": format!("{path}?{}", read.query), "verb": read.verb, "user": user,
-        "sourceIPs": [read.address], "userAgent": read.agent, "objectRef": target,
-        "responseStatus": {"metadata": {}, "code": 200}, "requestReceivedTimestamp": time, "stageTimestamp": time,
-        "annotations": {"authorization.k8s.io/decision": "allow"},
-    })
-    .to_string()
-}
-
-/// Controllers of the catalog: account, user agent, whether it also reads by name.
+/// Controllers of the catalog: account, user agent.
 const CATALOGED: [(&str, &str); 13] = [
     ("ingress-nginx:ingress-nginx", "nginx-ingress-controller/v1.9.4 (linux/amd64) ingress-nginx/846d251"),
     (
@@ -79,8 +31,8 @@ const CATALOGED: [(&str, &str); 13] = [
     ("flux-system:source-controller", "source-controller/v1.1.2 (linux/amd64) kubernetes/$Format"),
     ("argocd:argocd-applicationset-controller", "argocd-applicationset-controller/v2.9"),
     (
-        "kube-system:namespace-controller",
-        "kube-controller-manager/v1.33.1 (linux/amd64) kubernetes/abc/namespace-controller",
+        "kube-system:generic-garbage-collector",
+        "kube-controller-manager/v1.33.1 (linux/amd64) kubernetes/abc/metadata-informers",
     ),
 ];
 
@@ -161,23 +113,6 @@ fn is_benign(event: &Value) -> bool {
         )
         || user(event) == "system:serviceaccount:external-secrets:external-secrets"
         || user(event) == "system:serviceaccount:argocd:argocd-application-controller"
-}
-
-const LOUD: [&str; 5] = ["Emergency", "Alert", "Critical", "Error", "Warning"];
-
-fn is_loud(alert: &Value) -> bool {
-    LOUD.contains(&alert["priority"].as_str().unwrap())
-}
-
-/// Alerts of a scan of a log.
-fn evaluate(log: &[String]) -> Vec<Value> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("audit.log");
-    std::fs::write(&path, log.join("\n")).unwrap();
-    let rules = common::project("rules.d");
-    let output = scan(&["--rules", rules.to_str().unwrap(), path.to_str().unwrap()]);
-    assert!(output.stderr.is_empty() || output.status.code() != Some(2), "{}", common::said(&output));
-    alerts(&output)
 }
 
 fn by_time(mut lines: Vec<String>) -> Vec<String> {

@@ -3,6 +3,7 @@
 // Not every test uses all helpers; a panic fails the test.
 #![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
+pub mod reads;
 mod wait;
 
 use std::io::Read as _;

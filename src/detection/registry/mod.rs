@@ -38,7 +38,7 @@ pub use inventory::Inventory;
 pub(crate) use node_proxy::kubelet_path;
 pub(crate) use ordering::{OrderDependency, STATE_LITERALS};
 pub(crate) use pod_security::change as pod_security_change;
-pub use readers::{Controller, Profile, ReaderProfiles, TrustedReader, controllers};
+pub use readers::{Controller, ExpectedRead, Profile, ReaderProfiles, TrustedReader, controllers};
 pub(crate) use readers::{is_interactive_agent, service_account};
 pub(crate) use references::{
     cloud_identities, host_paths as mounted_host_paths, image_hosts, pull_secrets, referenced_credentials,

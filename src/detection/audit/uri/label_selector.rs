@@ -76,6 +76,14 @@ fn tokens(mut rest: &[u8]) -> Vec<Token<'_>> {
     }
 }
 
+/// A label that every selected object carries.
+#[derive(Clone, Copy, Debug)]
+struct Required<'s> {
+    label: &'s [u8],
+    /// Whether its value is one of those that the selector names.
+    has_value: bool,
+}
+
 /// Reads the tokens of one selector.
 struct Parser<'s> {
     tokens: Vec<Token<'s>>,
@@ -104,7 +112,7 @@ impl<'s> Parser<'s> {
     }
 
     /// Reads a requirement. Returns its label if it selects only objects that carry it.
-    fn requirement(&mut self) -> Result<Option<&'s [u8]>, Malformed> {
+    fn requirement(&mut self) -> Result<Option<Required<'s>>, Malformed> {
         let is_negated = self.peek() == Token::Not;
         if is_negated {
             self.take();
@@ -115,13 +123,14 @@ impl<'s> Parser<'s> {
         }
         // What follows a negated label is refused by the caller, unless it is a comma.
         if is_negated || matches!(self.peek(), Token::End | Token::Comma) {
-            return Ok(None);
+            return Ok((!is_negated).then_some(Required { label, has_value: false }));
         }
+        let required = Required { label, has_value: true };
         match self.take_operator() {
             Token::Keyword(word) => {
                 let values = self.values()?;
                 check(!values.is_empty() && values.iter().all(|value| is_label_value(value)))?;
-                Ok((word == b"in").then_some(label))
+                Ok((word == b"in").then_some(required))
             }
             Token::Operator(operator) => {
                 let value = self.exact_value()?;
@@ -134,7 +143,7 @@ impl<'s> Parser<'s> {
                     }
                     operator => {
                         check(is_label_value(value))?;
-                        Ok((operator != b"!=").then_some(label))
+                        Ok((operator != b"!=").then_some(required))
                     }
                 }
             }
@@ -201,6 +210,16 @@ fn check(holds: bool) -> Result<(), Malformed> {
 
 /// Returns the labels, in their order, that every selected object carries with a certain value. An empty selector requires none.
 pub(crate) fn required_labels(selector: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
+    let labels = requirements(selector)?;
+    Ok(labels.into_iter().filter(|one| one.has_value).map(|one| one.label).collect())
+}
+
+/// Returns the labels, in their order, that every selected object carries, whatever the value is.
+pub(crate) fn carried_labels(selector: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
+    Ok(requirements(selector)?.into_iter().map(|one| one.label).collect())
+}
+
+fn requirements(selector: &[u8]) -> Result<Vec<Required<'_>>, Malformed> {
     check(selector.len() <= MAX_SELECTOR_LEN)?;
     let mut parser = Parser { tokens: tokens(selector), at: 0 };
     let mut labels = Vec::new();
@@ -287,6 +306,23 @@ mod tests {
             ("owner=helm\0,x", vec!["owner"]),
         ] {
             assert_eq!(read(selector).unwrap(), expected, "{selector}");
+        }
+    }
+
+    #[test]
+    fn a_name_alone_requires_a_label_with_any_value() {
+        for (selector, expected) in [
+            ("owner", &["owner"][..]),
+            ("owner,app=x, tier in (a)", &["owner", "app", "tier"]),
+            ("!owner,app!=x,tier notin (a)", &[]),
+            ("", &[]),
+        ] {
+            let labels = carried_labels(selector.as_bytes()).unwrap();
+            assert_eq!(
+                labels,
+                expected.iter().map(|label| label.as_bytes()).collect::<Vec<_>>(),
+                "{selector}"
+            );
         }
     }
 

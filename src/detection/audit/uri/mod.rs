@@ -13,6 +13,8 @@ mod label_selector;
 pub(crate) mod path;
 pub(crate) mod query;
 
+pub(crate) use label_selector::carried_labels;
+
 /// Percent-decodes text; in a query `+` is a space. A `%` without two hex digits is kept, where Go reports an error: callers
 /// that need Go's answer ask [`is_well_encoded`] first.
 fn decode_percent(text: &[u8], is_query: bool) -> Cow<'_, [u8]> {

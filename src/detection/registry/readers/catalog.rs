@@ -9,12 +9,13 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::read::{Breadth, Read};
+use super::read::{Breadth, Read, service_account};
+use crate::detection::audit::uri::carried_labels;
 
 /// One controller a line.
 const CONTROLLERS: &str = include_str!("controllers.jsonl");
 
-/// How a controller reads secrets.
+/// A well-known controller.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Controller {
@@ -23,14 +24,90 @@ pub struct Controller {
     accounts: Vec<String>,
     /// Product tokens of the user agent, without regard to case; one that ends in `*` is a prefix.
     programs: Vec<String>,
-    verbs: Vec<String>,
-    /// The widest scope: secret, namespace or cluster.
-    scope: String,
+    /// How it reads secrets; empty if it reads none.
+    reads: Vec<ExpectedRead>,
     /// Whether its replicas run on several nodes, or its tokens are bound to no pod, so that its addresses say nothing.
     #[serde(default)]
     moves: bool,
     /// Where account, program and permissions are from.
     source: String,
+}
+
+/// One way in which a controller reads secrets.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedRead {
+    verbs: Vec<String>,
+    scope: ExpectedScope,
+    /// The selector of the request has to require one of these labels; none if any selector will do.
+    #[serde(default)]
+    labels: Vec<String>,
+}
+
+/// The widest scope of a read. A narrower one is expected too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ExpectedScope {
+    /// Secrets of the namespace of the account.
+    Own,
+    /// Single secrets of any namespace.
+    Secret,
+    /// One namespace at a time.
+    Namespace,
+    /// All namespaces at once.
+    Cluster,
+}
+
+impl ExpectedScope {
+    fn includes(self, read: &Read<'_>) -> bool {
+        match self {
+            ExpectedScope::Own => {
+                let namespace = read.scope.split_once(':').map(|(_, namespace)| namespace);
+                let own = service_account(&read.user).map(|(namespace, _)| namespace);
+                own.is_some() && namespace == own
+            }
+            ExpectedScope::Secret => read.breadth == Breadth::Secret,
+            ExpectedScope::Namespace => read.breadth <= Breadth::Namespace,
+            ExpectedScope::Cluster => true,
+        }
+    }
+}
+
+impl ExpectedRead {
+    /// Returns the verbs: get, list, watch.
+    pub fn verbs(&self) -> &[String] {
+        &self.verbs
+    }
+
+    /// Returns the widest scope: own (the namespace of the account), secret, namespace or cluster.
+    pub fn scope(&self) -> &'static str {
+        match self.scope {
+            ExpectedScope::Own => "own",
+            ExpectedScope::Secret => "secret",
+            ExpectedScope::Namespace => "namespace",
+            ExpectedScope::Cluster => "cluster",
+        }
+    }
+
+    /// Returns the labels of which the request has to require one; none if any selector will do.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    fn has_verb(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|known| known == verb)
+    }
+
+    /// Whether the selector leaves only secrets that carry one of the labels.
+    fn selects(&self, read: &Read<'_>) -> bool {
+        let selector = read.selector.as_ref().and_then(|both| both.split_once('&')).map(|(labels, _)| labels);
+        self.labels.is_empty()
+            || selector.is_some_and(|selector| {
+                carried_labels(selector.as_bytes()).is_ok_and(|carried| {
+                    carried.iter().any(|label| self.labels.iter().any(|known| known.as_bytes() == *label))
+                })
+            })
+    }
 }
 
 static CATALOG: LazyLock<Vec<Controller>> =
@@ -68,27 +145,14 @@ impl Controller {
         &self.programs
     }
 
-    /// Returns the verbs with which it reads secrets.
-    pub fn verbs(&self) -> &[String] {
-        &self.verbs
-    }
-
-    /// Returns the widest scope of its reads: secret, namespace or cluster.
-    pub fn scope(&self) -> &str {
-        &self.scope
+    /// Returns how it reads secrets; nothing if it reads none.
+    pub fn reads(&self) -> &[ExpectedRead] {
+        &self.reads
     }
 
     /// Returns where the entry is from.
     pub fn source(&self) -> &str {
         &self.source
-    }
-
-    fn breadth(&self) -> Breadth {
-        match &*self.scope {
-            "cluster" => Breadth::Cluster,
-            "namespace" => Breadth::Namespace,
-            _ => Breadth::Secret,
-        }
     }
 
     /// Returns whether the networks of its clients say nothing.
@@ -111,11 +175,15 @@ impl Controller {
         if !read.program.as_ref().is_some_and(|program| self.runs(program)) {
             all.push(format!("program {}", read.program.as_deref().unwrap_or("(not a product token)")));
         }
-        if !self.verbs.contains(&read.verb) {
+        let expected: Vec<&ExpectedRead> = self.reads.iter().filter(|one| one.has_verb(&read.verb)).collect();
+        let in_scope: Vec<&ExpectedRead> =
+            expected.iter().copied().filter(|one| one.scope.includes(read)).collect();
+        if expected.is_empty() {
             all.push(format!("verb {}", read.verb));
-        }
-        if read.breadth > self.breadth() {
+        } else if in_scope.is_empty() {
             all.push(format!("scope {}", read.scope));
+        } else if !in_scope.iter().any(|one| one.selects(read)) {
+            all.push("selector without the expected label".to_owned());
         }
         all
     }
@@ -124,6 +192,7 @@ impl Controller {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::is_interactive_agent;
     use super::*;
 
     #[test]
@@ -134,15 +203,48 @@ mod tests {
         let accounts: usize = lines.iter().map(|one| one.accounts.len()).sum();
         assert_eq!(accounts, ACCOUNTS.len());
         for one in &lines {
-            assert!(
-                !one.programs.is_empty() && !one.verbs.is_empty() && one.source.contains('/'),
-                "{}",
-                one.name
-            );
-            assert!(matches!(&*one.scope, "secret" | "namespace" | "cluster"), "{}", one.name);
-            assert!(one.accounts.iter().all(|account| account.split('/').count() == 2), "{}", one.name);
-            assert!(one.verbs.iter().all(|verb| matches!(&**verb, "get" | "list" | "watch")), "{}", one.name);
-            assert!(one.programs.iter().all(|program| !program.contains(['/', ' '])), "{}", one.name);
+            let name = &one.name;
+            assert!(!one.programs.is_empty() && one.source.contains('/'), "{name}");
+            for account in &one.accounts {
+                let user = format!("system:serviceaccount:{}", account.replace('/', ":"));
+                assert!(service_account(&user).is_some(), "{name}: {account}");
+            }
+            for read in &one.reads {
+                assert!(!read.verbs.is_empty(), "{name}");
+                assert!(read.verbs.iter().all(|verb| matches!(&**verb, "get" | "list" | "watch")), "{name}");
+                // One secret by name: a scope beyond it says nothing more, and a selector does not apply.
+                let is_get = read.has_verb("get");
+                assert!(!is_get || read.verbs.len() == 1 && read.labels.is_empty(), "{name}");
+                assert!(
+                    !is_get || matches!(read.scope, ExpectedScope::Secret | ExpectedScope::Own),
+                    "{name}"
+                );
+            }
+        }
+    }
+
+    /// A program that scripts and people run as well proves nothing: its reads have to be limited by what they select.
+    #[test]
+    fn programs_are_specific_or_their_reads_are_limited_by_labels() {
+        for one in CATALOG.iter() {
+            for program in &one.programs {
+                let prefix = program.trim_end_matches('*');
+                assert!(!program.contains(['/', ' ']) && prefix.len() > 1, "{}: {program}", one.name);
+                if is_interactive_agent(prefix) {
+                    assert!(one.reads.iter().all(|read| !read.labels.is_empty()), "{}: {program}", one.name);
+                }
+                for agent in [
+                    "curl",
+                    "kubectl",
+                    "python-requests",
+                    "Python-urllib",
+                    "Go-http-client",
+                    "Mozilla",
+                    "(none)",
+                ] {
+                    assert!(!one.runs(agent), "{}: {program}", one.name);
+                }
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ mod read;
 mod tests;
 mod trust;
 
-pub use catalog::{Controller, all as controllers};
+pub use catalog::{Controller, ExpectedRead, all as controllers};
 pub use profile::Profile;
 pub use profiles::ReaderProfiles;
 pub(crate) use profiles::{Assessment, is_interactive_agent};
