@@ -53,7 +53,7 @@ impl Rules {
     }
 }
 
-/// Rule files that cannot be used. `Display` prints all diagnostics with their source lines.
+/// Invalid rule files. `Display` prints all diagnostics with their source lines.
 #[derive(Debug)]
 pub struct RuleErrors {
     rendered: String,

@@ -143,7 +143,7 @@ impl Dice {
     }
 }
 
-/// What replicas say together. With `kills`, one that loses a partition may have judged more than it committed.
+/// What replicas say together. With `kills`, one that loses a partition may have evaluated more than it committed.
 fn together(rules: &RuleSet, log: &[u8], seed: u64, kills: bool) -> (Vec<(String, String, String)>, usize) {
     const NOW: i64 = 4_000_000_000_000_000_000;
     let repartition = Some(Settings { partitions: PARTITIONS, allowed_lateness: LATENESS });
@@ -182,7 +182,7 @@ fn together(rules: &RuleSet, log: &[u8], seed: u64, kills: bool) -> (Vec<(String
         queue.put(out);
         if dice.below(20) == 0 {
             let partition = i32::try_from(dice.below(PARTITIONS)).unwrap();
-            // One that is killed had judged what nobody knows of but by the queue.
+            // A replica that is killed had evaluated matches that only the queue knows of.
             let is_killed = kills && dice.below(4) == 0;
             drain(&mut queue, &mut replicas, partition, !is_killed);
             if is_killed || dice.below(4) == 0 {

@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -416,6 +416,48 @@ fn rejecting_receiver() -> (u16, Arc<Mutex<Vec<u8>>>) {
     (port, received)
 }
 
+/// A receiver that accepts all alerts, as each product answers. Returns its port and what it receives.
+fn accepting_receiver() -> (u16, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let all = received.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, all) = (std::io::BufReader::new(stream.unwrap()), all.clone());
+            std::thread::spawn(move || {
+                loop {
+                    let mut length = 0;
+                    loop {
+                        let mut line = String::new();
+                        if stream.read_line(&mut line).unwrap_or(0) == 0 {
+                            return;
+                        }
+                        all.lock().unwrap().extend_from_slice(line.as_bytes());
+                        if line == "\r\n" {
+                            break;
+                        }
+                        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                            length = value.trim().parse().unwrap();
+                        }
+                    }
+                    let mut body = vec![0; length];
+                    stream.read_exact(&mut body).unwrap();
+                    // Elasticsearch answers for each item.
+                    let lines = body.split(|&byte| byte == b'\n');
+                    let items = lines.filter(|line| line.starts_with(b"{\"create\"")).count();
+                    let items = vec![r#"{"create":{"status":201}}"#; items].join(",");
+                    all.lock().unwrap().extend_from_slice(&body);
+                    let answer = format!("{{\"code\":0,\"errors\":false,\"items\":[{items}]}}");
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+                    stream.get_mut().write_all(format!("{head}{answer}").as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    (port, received)
+}
+
 /// A receiver of datagrams.
 fn datagram_receiver() -> (u16, Arc<Mutex<Vec<u8>>>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -467,8 +509,24 @@ fn no_secret_leaves_the_daemon() {
             "{{type: syslog, name: syslog-{format}, address: 'udp://127.0.0.1:{udp}', format: {format}, max_message: 60K}}"
         )
     };
+    let (products, sent) = accepting_receiver();
+    let url = format!("http://127.0.0.1:{products}");
+    let receivers = [
+        format!("{{type: loki, name: loki, url: '{url}/loki/api/v1/push', gzip: false, format: falco}}"),
+        format!("{{type: alertmanager, name: alertmanager, urls: ['{url}']}}"),
+        format!("{{type: elasticsearch, name: elasticsearch, url: '{url}'}}"),
+        format!("{{type: splunk_hec, name: splunk, url: '{url}', token: t}}"),
+        format!("{{type: otlp, name: otlp, url: '{url}/v1/logs'}}"),
+        format!("{{type: http, name: slack, url: '{url}/slack', body: {{template: slack}}}}"),
+        format!(
+            "{{type: http, name: pagerduty, url: '{url}/pd', body: {{template: pagerduty, values: {{routing_key: r}}}}}}"
+        ),
+        format!("{{type: file, name: ecs, path: {}, format: ecs}}", path("ecs.jsonl")),
+        format!("{{type: file, name: ocsf, path: {}, format: ocsf}}", path("ocsf.jsonl")),
+    ]
+    .map(|sink| format!("  - {sink}\n"));
     let config = format!(
-        "sources: [{{type: file, name: log, poll: 200ms, paths: [{}]}}]\nrules: [{}, {}]\nstate_dir: {}\nserver: {{listen: 127.0.0.1:{port}}}\nsinks:\n  - {{type: file, name: json, path: {}, format: json}}\n  - {{type: file, name: text, path: {}, format: text}}\n  - {{type: file, name: events, path: {}, events: {{rules: '*'}}}}\n  - {{type: http, name: http, url: 'http://127.0.0.1:{http}/', body: alert, retry: {{max_refusals: 0}}}}\n  - {}\n  - {}\n  - {}\n",
+        "sources: [{{type: file, name: log, poll: 200ms, paths: [{}]}}]\nrules: [{}, {}]\nstate_dir: {}\nserver: {{listen: 127.0.0.1:{port}}}\nsinks:\n  - {{type: file, name: json, path: {}, format: json}}\n  - {{type: file, name: text, path: {}, format: text}}\n  - {{type: file, name: events, path: {}, events: {{rules: '*'}}}}\n  - {{type: http, name: http, url: 'http://127.0.0.1:{http}/', body: alert, retry: {{max_refusals: 0}}}}\n  - {}\n  - {}\n  - {}\n{}",
         path("audit.log"),
         path("all.yaml"),
         common::project("rules.d").display(),
@@ -479,6 +537,7 @@ fn no_secret_leaves_the_daemon() {
         syslog("json"),
         syslog("cef"),
         syslog("text"),
+        receivers.concat(),
     );
     fs::write(path("pullwatch.yaml"), config).unwrap();
     // Not beside the log that is followed: at trace level, its directory's changes would be logged to it.
@@ -503,12 +562,21 @@ fn no_secret_leaves_the_daemon() {
         );
         std::thread::sleep(Duration::from_millis(100));
     }
+    let backlog = |sink: &str| format!("pullwatch_sink_backlog_alerts{{sink=\"{sink}\"}} 0\n");
+    let names =
+        ["loki", "alertmanager", "elasticsearch", "splunk", "otlp", "slack", "pagerduty", "ecs", "ocsf"];
+    common::wait_for("each receiver has all alerts", || {
+        let metrics = String::from_utf8(get(port, "/metrics")).unwrap();
+        names.iter().all(|name| metrics.contains(&backlog(name)))
+    });
     let mut outputs: Vec<Vec<u8>> = [
         "/metrics",
         "/readyz",
         "/healthz",
         "/",
         "/api/v1/alerts?limit=1000",
+        "/api/v1/exposures",
+        "/api/v1/status",
         "/api/v1/alerts/stream?after=0",
     ]
     .iter()
@@ -519,9 +587,16 @@ fn no_secret_leaves_the_daemon() {
     assert!(status.success() && child.wait().unwrap().success());
     outputs.push(posted.lock().unwrap().clone());
     outputs.push(datagrams.lock().unwrap().clone());
+    outputs.push(sent.lock().unwrap().clone());
     assert!(outputs.iter().all(|output| !output.is_empty()));
-    let mut files =
-        vec![log, path("alerts.jsonl").into(), path("alerts.txt").into(), path("events.jsonl").into()];
+    let mut files = vec![
+        log,
+        path("alerts.jsonl").into(),
+        path("alerts.txt").into(),
+        path("events.jsonl").into(),
+        path("ecs.jsonl").into(),
+        path("ocsf.jsonl").into(),
+    ];
     files.extend(fs::read_dir(folder.path().join("state")).unwrap().map(|entry| entry.unwrap().path()));
     assert!(files.iter().any(|file: &PathBuf| file.ends_with("pullwatch.db")));
     outputs.extend(files.iter().map(|file| fs::read(file).unwrap()));

@@ -87,7 +87,7 @@ fn restored<'d>(detector: &'d Detector, store: &Store) -> Session<'d> {
 }
 
 /// The alerts of a session about some events.
-fn judge(session: &mut Session<'_>, text: &str) -> Vec<String> {
+fn evaluate(session: &mut Session<'_>, text: &str) -> Vec<String> {
     let mut alerts = Vec::new();
     session.chunk(text.as_bytes(), &mut |alert| {
         let mut json = Vec::new();
@@ -204,7 +204,7 @@ proptest! {
             for (number, (step, what, who, which, action)) in events.into_iter().enumerate() {
                 seconds += step;
                 let event = event(number, seconds, what, who, which);
-                prop_assert_eq!(judge(&mut straight, &event), judge(&mut broken, &event));
+                prop_assert_eq!(evaluate(&mut straight, &event), evaluate(&mut broken, &event));
                 if action > 1 {
                     store(&mut stored, broken.take_changes());
                 }
@@ -256,7 +256,7 @@ proptest! {
                 refused += u64::from(!session.restore(kind, &key, &value));
             }
             assert_eq!(session.evicted().get(evicted::STATE).copied().unwrap_or(0), refused);
-            judge(&mut session, &event(1, 0, 0, 0, 0));
+            evaluate(&mut session, &event(1, 0, 0, 0, 0));
         });
     }
 }
@@ -268,7 +268,7 @@ fn full(detector: &Detector) -> (Session<'_>, Store) {
     let mut stored = Store::new();
     for number in 0..200_usize {
         let at = u8::try_from(number).unwrap();
-        judge(&mut session, &event(number, i64::from(at / 8), at % 18, at % 3, at.wrapping_mul(37) % 64));
+        evaluate(&mut session, &event(number, i64::from(at / 8), at % 18, at % 3, at.wrapping_mul(37) % 64));
         store(&mut stored, session.take_changes());
     }
     (session, stored)
@@ -317,7 +317,7 @@ fn credentials_are_not_stored() {
     let mut session = detector.session();
     session.track();
     let body = r#","responseObject":{"kind":"Secret","metadata":{"name":"x"},"data":{".dockerconfigjson":"TE9PVExPT1Q="},"type":"kubernetes.io/dockerconfigjson"},"user""#;
-    judge(&mut session, &event(1, 0, 0, 0, 0).replacen(",\"user\"", body, 1));
+    evaluate(&mut session, &event(1, 0, 0, 0, 0).replacen(",\"user\"", body, 1));
     let changes = session.take_changes();
     let kinds: Vec<_> = changes.iter().map(|change| change.kind).collect();
     for kind in [kind::SECRET, kind::WINDOW, kind::THROTTLE] {
@@ -357,9 +357,9 @@ fn one_event_from_the_future_does_not_make_others_late() {
     let detector = detector(RULES);
     let now = 1_777_888_800_000_000_000;
     let reads = |session: &mut Session<'_>| -> usize {
-        let mut alerts = judge(session, &event(0, 400_000_000, 0, 0, 0));
+        let mut alerts = evaluate(session, &event(0, 400_000_000, 0, 0, 0));
         for number in 1..5 {
-            alerts.extend(judge(session, &event(number, 1, 0, 0, 0)));
+            alerts.extend(evaluate(session, &event(number, 1, 0, 0, 0)));
         }
         alerts.iter().filter(|alert| alert.contains("\"rule\":\"Many\"")).count()
     };
@@ -367,18 +367,18 @@ fn one_event_from_the_future_does_not_make_others_late() {
     let mut session = detector.session();
     session.set_now(now);
     assert_eq!(reads(&mut session), 1);
-    judge(&mut session, &event(9, 400_000_000, 6, 0, 2));
+    evaluate(&mut session, &event(9, 400_000_000, 6, 0, 2));
     let known: Vec<_> = session.cluster_state().credentials_with_times().collect();
     assert_eq!(known, [("p/y", Some(now))]);
     // Neither does what was stored while nobody looked at the clock.
     let mut session = detector.session();
     session.track();
-    judge(&mut session, &event(0, 400_000_000, 0, 0, 1));
+    evaluate(&mut session, &event(0, 400_000_000, 0, 0, 1));
     let mut stored = Store::new();
     store(&mut stored, session.take_changes());
     let mut session = restored(&detector, &stored);
     session.set_now(now);
-    let mut alerts = judge(&mut session, &event(1, 0, 0, 0, 0));
-    alerts.extend(judge(&mut session, &event(2, 1, 6, 0, 0)));
+    let mut alerts = evaluate(&mut session, &event(1, 0, 0, 0, 0));
+    alerts.extend(evaluate(&mut session, &event(2, 1, 6, 0, 0)));
     assert!(!alerts.iter().any(|alert| alert.contains("\"rule\":\"Few\"")), "{alerts:?}");
 }

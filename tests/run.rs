@@ -142,7 +142,7 @@ fn rules_are_read_again_and_broken_ones_leave_the_old_ones_in_use() {
 }
 
 #[test]
-fn standard_input_is_judged_to_its_end() {
+fn standard_input_is_evaluated_to_its_end() {
     let place = Place::new();
     let mut child = pullwatch()
         .args(["run", "-", "--format", "json", "--listen", "127.0.0.1:0", "--state-dir"])

@@ -105,7 +105,7 @@ impl Health {
             None => Server::default(),
             Some(path) => {
                 let (Some(config), _) = super::config::read(path)? else {
-                    bail!("{} cannot be used", path.display())
+                    bail!("invalid configuration file: {}", path.display())
                 };
                 config.server.with_context(|| {
                     format!("{} disables the HTTP server (`server: false`)", path.display())

@@ -165,7 +165,7 @@ impl Run {
         let mut config = match &self.config {
             Some(path) => match super::config::read(path)? {
                 (Some(config), _) => config,
-                (None, _) => bail!("{} cannot be used", path.display()),
+                (None, _) => bail!("invalid configuration file: {}", path.display()),
             },
             None => Config::default(),
         };

@@ -26,7 +26,7 @@ fn a_damaged_store_is_set_aside_and_all_goes_on() {
     }
     writer.events(10);
     let child = place.start();
-    // The position is gone with it: all that is there is judged anew, to the same alerts.
+    // The position is gone with it: everything is evaluated again, with the same alerts.
     let mut anew = Ledger::default();
     anew.wait(&place.state, 60);
     anew.assert_exact(0..60);

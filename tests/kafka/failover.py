@@ -404,10 +404,10 @@ def run(options, torture, events):
             if replica.runs():
                 replica.process.kill()
                 replica.process.wait()
-    return judge(options, torture, feeder, output, expected, lag, took)
+    return compare(options, torture, feeder, output, expected, lag, took)
 
 
-def judge(options, torture, feeder, output, expected, lag, took):
+def compare(options, torture, feeder, output, expected, lag, took):
     """Errors and measurements."""
     wrong = torture.wrong
     missing = sorted(expected - output.seen.keys())

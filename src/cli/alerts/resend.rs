@@ -95,7 +95,7 @@ impl Feed for Queue {
 impl Resend {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let (config, _) = crate::cli::config::read(&self.config)?;
-        let Some(config) = config else { bail!("{} cannot be used", self.config.display()) };
+        let Some(config) = config else { bail!("invalid configuration file: {}", self.config.display()) };
         let dir = self.state_dir(&config);
         let mut sink = self.sink_config(&config)?;
         if let Some(dead_letter) = &mut sink.dead_letter {

@@ -55,7 +55,7 @@ impl ConsumerObserver for Observer {
         self.metrics.behind(age);
     }
 
-    fn trouble(&self, what: Option<String>) {
+    fn report_problem(&self, what: Option<String>) {
         self.metrics.set_up(what.is_none());
         self.status.set_source_problem(&self.source, what);
     }

@@ -44,7 +44,7 @@ pub trait ConsumerObserver: Send + Sync {
     /// Age of the newest evaluated message while there are more; otherwise 0.
     fn behind(&self, age: Duration);
     /// Why it does not read now; `None` if it does.
-    fn trouble(&self, what: Option<String>);
+    fn report_problem(&self, what: Option<String>);
 }
 
 /// What a consumer needs from the daemon.

@@ -191,7 +191,7 @@ fn tumbling_group_is_bounded_without_advance() {
         let mut correlator = Correlator::new(&[correlation(kind, 1, 2, 0, Some(1))]);
         let mut fired = 0;
         let note: Box<[u8]> = vec![0; MAX_NOTE_BYTES].into();
-        // Every window holds one, so that none can be forgotten: they are judged early.
+        // Every window holds one, so that none can be forgotten: they are evaluated early.
         for (at, seconds) in (0..5000).zip((0..).step_by(3)) {
             let observation = Observation { note: Some(note.clone()), ..seen(0, seconds, at, &["x"]) };
             fired += usize::from(correlator.observe(0, &observation).is_some());

@@ -218,7 +218,7 @@ impl Context {
 
     fn publish_problems(&self, problems: &BTreeMap<KafkaErrorKind, String>) {
         let hints: Vec<&str> = problems.values().map(String::as_str).collect();
-        self.observer.trouble((!hints.is_empty()).then(|| hints.join("; ")));
+        self.observer.report_problem((!hints.is_empty()).then(|| hints.join("; ")));
     }
 
     pub fn has_problem(&self, reason: KafkaErrorKind) -> bool {

@@ -217,7 +217,7 @@ impl ConsumerLoop<'_> {
             );
             self.context()
                 .observer
-                .trouble(Some(format!("cannot create the exchange topic {topic}: {error}")));
+                .report_problem(Some(format!("cannot create the exchange topic {topic}: {error}")));
             tokio::select! {
                 _ = self.phase.changed() => {}
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
@@ -226,10 +226,10 @@ impl ConsumerLoop<'_> {
                 return false;
             }
         }
-        self.context().observer.trouble(None);
+        self.context().observer.report_problem(None);
         if let Err(error) = self.client.subscribe(&topics(&self.settings)) {
             self.context().report(KafkaErrorKind::Other, &error.to_string());
-            self.context().observer.trouble(Some(format!("invalid topics: {error}")));
+            self.context().observer.report_problem(Some(format!("invalid topics: {error}")));
         }
         true
     }
