@@ -77,6 +77,13 @@ impl Place {
         wait_for("the daemon runs", || self.get("/healthz").is_some());
     }
 
+    /// Kills the daemon.
+    fn stop_hard(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+
     fn hang_up(&self) {
         let id = self.daemon.as_ref().unwrap().id().to_string();
         assert!(std::process::Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
@@ -385,6 +392,84 @@ fn built_in_rules_are_available_by_name() {
         fs::read(common::project("rules.d/10-reads.yaml")).unwrap()
     );
     assert_eq!(place.run(&["rules", "export", &directory]).status.code(), Some(2));
+}
+
+/// A server that answers 202 and keeps the bodies of requests.
+fn keep_bodies() -> (u16, Arc<Mutex<Vec<serde_json::Value>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let bodies: Arc<Mutex<Vec<serde_json::Value>>> = Arc::default();
+    let kept = bodies.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+            while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                request.extend_from_slice(&buffer[..length]);
+                let text = String::from_utf8_lossy(&request);
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                let length = head.lines().find_map(|line| {
+                    line.to_lowercase().strip_prefix("content-length: ").map(|length| length.parse().unwrap())
+                });
+                if length.is_some_and(|length: usize| body.len() >= length) {
+                    kept.lock().unwrap().push(serde_json::from_str(body).unwrap());
+                    break;
+                }
+            }
+            // A client that was killed does not wait for it.
+            let _ =
+                stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    (port, bodies)
+}
+
+#[test]
+fn incidents_are_resolved_after_their_last_alert_whether_or_not_it_was_restarted() {
+    let mut place = Place::new();
+    let (port, bodies) = keep_bodies();
+    let sink = format!(
+        "{{type: http, name: pager, url: 'http://127.0.0.1:{port}/v2/enqueue', body: {{template: pagerduty, values: {{routing_key: R0}}, resolve_after: 2s}}}}"
+    );
+    place.configure(&[sink], "");
+    place.start();
+    let actions = |action: &str| -> Vec<serde_json::Value> {
+        let bodies = bodies.lock().unwrap();
+        bodies.iter().filter(|body| body["event_action"] == action).cloned().collect()
+    };
+    // Two reads of one credential are one incident, and so is one of another reader.
+    let read = |id: &str, user: &str| event(id, "get", "registry").replace("mallory", user) + "\n";
+    place.append(&[read("1", "mallory"), read("2", "mallory"), read("3", "eve")].concat());
+    wait_for("three alerts open two incidents", || actions("trigger").len() == 3);
+    wait_for("both are resolved", || actions("resolve").len() == 2);
+    let (opened, resolved) = (actions("trigger"), actions("resolve"));
+    assert_eq!(opened[0]["dedup_key"], opened[1]["dedup_key"]);
+    assert_ne!(opened[0]["dedup_key"], opened[2]["dedup_key"]);
+    for (opened, resolved) in opened[1..].iter().zip(&resolved) {
+        // What the Events API v2 requires of the end of an incident, and nothing else.
+        assert_eq!(
+            *resolved,
+            serde_json::json!({"routing_key": "R0", "event_action": "resolve", "dedup_key": opened["dedup_key"]})
+        );
+    }
+    // One that was opened before a kill is resolved after it, and none a second time.
+    place.append(&read("4", "trent"));
+    wait_for("another incident", || actions("trigger").len() == 4);
+    place.stop_hard();
+    place.start();
+    wait_for("it is resolved", || actions("resolve").len() >= 3);
+    let keys: std::collections::BTreeSet<String> =
+        actions("resolve").iter().map(|body| body["dedup_key"].to_string()).collect();
+    assert_eq!((keys.len(), actions("trigger").len()), (3, 4));
+    assert!(keys.contains(&actions("trigger")[3]["dedup_key"].to_string()));
+    // Alerts that are not due are no backlog.
+    wait_for("no backlog", || place.metric("pullwatch_sink_backlog_alerts{sink=\"pager/resolve\"} 0"));
+
+    let sink = "{type: http, name: a, url: 'http://a', body: {template: slack, resolve_after: 1h}}";
+    place.configure(&[sink.to_owned()], "");
+    let output = place.run(&["config", "check", "--offline", &place.shown("pullwatch.yaml")]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("only incidents of PagerDuty"), "{}", said(&output));
 }
 
 #[test]

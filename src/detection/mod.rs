@@ -15,7 +15,7 @@ pub mod detector;
 pub(crate) mod engine;
 pub(crate) mod history;
 pub mod inventory;
-mod lru;
+pub(crate) mod lru;
 pub mod networks;
 pub mod policy;
 pub mod registry;

@@ -195,6 +195,8 @@ impl Server {
     fn bulk(&self, body: &[u8]) -> Vec<u8> {
         let lines: Vec<&[u8]> = body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
         let mut items = Vec::new();
+        // One request after the other: that of a killed daemon may still be here when the next one sends it again.
+        let _alone = self.entries.lock().unwrap();
         for pair in lines.chunks(2) {
             let action: Value = serde_json::from_slice(pair[0]).unwrap_or_default();
             let id = action["create"]["_id"].as_str().unwrap_or_default();

@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
 
 use super::{Context, SHUTDOWN_GRACE, kafka};
 use crate::daemon::pipeline::Status;
-use crate::daemon::sink::{DeliveryObserver as _, Reopen, Sink, SinkConfig, SinkMetrics, StoreFeed};
+use crate::daemon::sink::resolve::{self, ResolveFeed};
+use crate::daemon::sink::{
+    DeliveryObserver as _, Reopen, Sink, SinkConfig, SinkError, SinkMetrics, StoreFeed,
+};
 use crate::daemon::store::Cursor;
 
 /// Running sinks.
@@ -23,6 +27,15 @@ struct Running {
     stop: watch::Sender<bool>,
     reopen: Reopen,
     task: tokio::task::JoinHandle<()>,
+    /// Resolves what the sink opens.
+    resolving: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// A sink whose settings were checked.
+struct Checked {
+    sink: Sink,
+    config: SinkConfig,
+    resolving: Option<(Sink, ResolveFeed, Duration)>,
 }
 
 /// What sinks are started from.
@@ -37,8 +50,19 @@ struct Starter {
 
 impl Starter {
     /// Checks the settings of a sink.
-    fn check(&self, config: &SinkConfig) -> anyhow::Result<Sink> {
-        let mut config = SinkConfig { grace: SHUTDOWN_GRACE, ..config.clone() };
+    fn check(&self, config: &SinkConfig) -> anyhow::Result<Checked> {
+        let sink = self.sink(config.clone())?;
+        let resolving = match resolve::resolving(config) {
+            None => None,
+            Some((other, after)) => {
+                Some((self.sink(other)?, ResolveFeed::new(&self.state_dir, config, after)?, after))
+            }
+        };
+        Ok(Checked { sink, config: config.clone(), resolving })
+    }
+
+    fn sink(&self, config: SinkConfig) -> anyhow::Result<Sink> {
+        let mut config = SinkConfig { grace: SHUTDOWN_GRACE, ..config };
         if let Some(dead_letter) = &mut config.dead_letter {
             dead_letter.path = self.state_dir.join(&dead_letter.path);
         }
@@ -47,19 +71,33 @@ impl Starter {
         Ok(sink.observed_by(self.status.clone()))
     }
 
-    fn start(&self, sink: Sink, config: SinkConfig) -> Running {
+    fn start(&self, checked: Checked) -> Running {
+        let Checked { sink, config, resolving } = checked;
         let feed = StoreFeed::new(self.state_dir.clone(), config.name.clone());
         let (stop, stop_requested) = watch::channel(false);
         let reopen = sink.reopen();
-        let latest_seq = self.latest_seq.clone();
-        let (status, name) = (self.status.clone(), config.name.clone());
-        let task = tokio::spawn(async move {
-            if let Err(error) = sink.run(feed, latest_seq, stop_requested).await {
+        let resolving = resolving.map(|(sink, feed, after)| {
+            let (ticks, due) = watch::channel(0);
+            tokio::spawn(resolve::tick(ticks, after));
+            self.spawn(format!("{}/resolve", config.name), sink.run(feed, due, stop_requested.clone()))
+        });
+        let run = sink.run(feed, self.latest_seq.clone(), stop_requested);
+        let task = self.spawn(config.name.clone(), run);
+        Running { config, stop, reopen, task, resolving }
+    }
+
+    fn spawn(
+        &self,
+        name: String,
+        run: impl Future<Output = Result<(), SinkError>> + Send + 'static,
+    ) -> tokio::task::JoinHandle<()> {
+        let status = self.status.clone();
+        tokio::spawn(async move {
+            if let Err(error) = run.await {
                 status.set_sink_ended(&name);
                 tracing::error!(%error, "sink ended; its alerts are kept in the store");
             }
-        });
-        Running { config, stop, reopen, task }
+        })
     }
 }
 
@@ -70,6 +108,9 @@ impl Running {
         let _ = self.stop.send(true);
         // A panic was reported by the panic hook.
         let _ = self.task.await;
+        if let Some(task) = self.resolving {
+            let _ = task.await;
+        }
     }
 }
 
@@ -99,14 +140,14 @@ impl Sinks {
         let is_running = |config: &SinkConfig| self.running.iter().any(|sink| sink.config == *config);
         let mut new = Vec::new();
         for config in configs.iter().filter(is_ours).filter(|config| !is_running(config)) {
-            new.push((self.starter.check(config)?, config.clone()));
+            new.push(self.starter.check(config)?);
         }
         let (kept, ended): (Vec<Running>, Vec<Running>) =
             std::mem::take(&mut self.running).into_iter().partition(|sink| configs.contains(&sink.config));
         self.running = kept;
         let removed: Vec<String> = ended.iter().map(|sink| sink.config.name.clone()).collect();
-        let changed =
-            new.len() + removed.iter().filter(|name| !new.iter().any(|(_, new)| new.name == **name)).count();
+        let changed = new.len()
+            + removed.iter().filter(|name| !new.iter().any(|new| new.config.name == **name)).count();
         for sink in &ended {
             let _ = sink.stop.send(true);
         }
@@ -114,10 +155,14 @@ impl Sinks {
             sink.stop().await;
         }
         for name in removed {
-            self.starter.status.recovered(&name);
-            self.starter.status.forget_ended_sink(&name);
+            let resolving = format!("{name}/resolve");
+            for name in [&name, &resolving] {
+                self.starter.status.recovered(name);
+                self.starter.status.forget_ended_sink(name);
+            }
             if configs.iter().all(|config| config.name != name) {
                 self.starter.metrics.forget(&name);
+                self.starter.metrics.forget(&resolving);
                 let (dir, sink) = (self.starter.state_dir.clone(), name.clone());
                 let removed = tokio::task::spawn_blocking(move || Cursor::remove(&dir, &sink)).await;
                 if let Ok(Err(error)) = removed {
@@ -125,9 +170,8 @@ impl Sinks {
                 }
             }
         }
-        for (sink, config) in new {
-            let running = self.starter.start(sink, config);
-            self.running.push(running);
+        for checked in new {
+            self.running.push(self.starter.start(checked));
         }
         Ok(changed)
     }
@@ -145,8 +189,7 @@ pub(super) fn start(context: &Context<'_>) -> anyhow::Result<Sinks> {
     };
     let configs =
         context.config.sinks.iter().filter(|sink| Some(&sink.name) != starter.transactional.as_ref());
-    let checked: Vec<(Sink, SinkConfig)> =
-        configs.map(|config| Ok((starter.check(config)?, config.clone()))).collect::<anyhow::Result<_>>()?;
-    let running = checked.into_iter().map(|(sink, config)| starter.start(sink, config)).collect();
+    let checked: Vec<Checked> = configs.map(|config| starter.check(config)).collect::<anyhow::Result<_>>()?;
+    let running = checked.into_iter().map(|checked| starter.start(checked)).collect();
     Ok(Sinks { running, starter })
 }

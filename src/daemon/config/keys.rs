@@ -494,6 +494,12 @@ pub(crate) const TEMPLATE: Section = Section {
             "Further names and their values, such as the `routing_key` of PagerDuty.",
         ),
         key("value_files", "mapping", "{}", "Further names whose values are read from files."),
+        key(
+            "resolve_after",
+            "duration",
+            "",
+            "With `pagerduty`: resolve an incident this time after its last alert was delivered. Default: never.",
+        ),
     ],
     includes: &[],
 };

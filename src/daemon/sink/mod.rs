@@ -28,6 +28,7 @@ pub(crate) mod kafka;
 mod loki;
 mod metrics;
 mod output;
+pub(crate) mod resolve;
 mod syslog;
 pub(crate) mod text;
 mod tls;

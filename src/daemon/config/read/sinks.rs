@@ -281,7 +281,12 @@ impl Reader<'_> {
         self.keys(node, &keys::TEMPLATE);
         let values = self.named_values(node, "values", "value_files");
         let text = self.required(node, "template")?;
-        match Template::new(&text, values) {
+        let resolve_after = self.duration(node, "resolve_after");
+        let template = Template::new(&text, values).and_then(|template| match resolve_after {
+            Some(after) => template.resolve_after(after),
+            None => Ok(template),
+        });
+        match template {
             Ok(template) => Some(template),
             Err(reason) => {
                 let place = node.get("template").map_or(node, |place| place);

@@ -3,11 +3,14 @@
 //! A template is JSON whose strings contain `%name` or `%{name:LIMIT}`. It is parsed before anything is put into it, and written as
 //! JSON afterwards: no value can leave its string. Templates for services also neutralize the service's own markup.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::view::View;
 use crate::daemon::secret::Secret;
+use crate::daemon::sink::fields::Fields;
 use crate::detection::alert::{Priority, StoredAlert, push_hex};
 use crate::detection::shorten;
 
@@ -18,6 +21,10 @@ pub struct Template {
     markup: Markup,
     /// Further names and their values, such as keys of a service.
     values: Vec<(String, Secret)>,
+    /// The body that resolves what this one opens, if the service has one.
+    resolution: Option<Value>,
+    /// When an incident is resolved, after its last alert; never if `None`.
+    resolve_after: Option<Duration>,
 }
 
 /// What a service reads as more than text.
@@ -48,6 +55,10 @@ const PAGERDUTY: &str = r#"{"routing_key": "%routing_key", "event_action": "trig
   "timestamp": "%time", "component": "%{target:255}", "group": "%{namespace:255}", "class": "%{rule:255}",
   "custom_details": {"message": "%{message:8000}", "actor": "%{actor:1000}", "target": "%{target:1000}", "exposure": "%exposure", "credential": "%{credential:1000}",
   "registries": "%{registry.hosts:2000}", "credentials": "%{registry.secrets:4000}", "id": "%id"}}}"#;
+
+/// The end of an incident: the dedup key says which.
+const PAGERDUTY_RESOLVE: &str =
+    r#"{"routing_key": "%routing_key", "event_action": "resolve", "dedup_key": "%fingerprint"}"#;
 
 /// Opsgenie: `POST /v2/alerts`.
 const OPSGENIE: &str = r#"{"message": "%{rule:60}: %{actor:64}", "alias": "%fingerprint", "description": "%{message:12000}", "source": "pullwatch", "entity": "%{target:500}",
@@ -81,7 +92,29 @@ impl Template {
         if text == PAGERDUTY && !values.iter().any(|(name, _)| name == "routing_key") {
             return Err("`values` or `value_files` must have `routing_key`".to_owned());
         }
-        Ok(Template { json, markup, values })
+        let resolution = if text == PAGERDUTY {
+            Some(serde_json::from_str(PAGERDUTY_RESOLVE).map_err(|error| error.to_string())?)
+        } else {
+            None
+        };
+        Ok(Template { json, markup, values, resolution, resolve_after: None })
+    }
+
+    /// Resolves incidents when this time has passed since their last alert.
+    ///
+    /// # Errors
+    /// If the service has no resolution.
+    pub fn resolve_after(self, after: Duration) -> Result<Self, String> {
+        if self.resolution.is_none() {
+            return Err("only incidents of PagerDuty can be resolved".to_owned());
+        }
+        Ok(Template { resolve_after: Some(after), ..self })
+    }
+
+    /// The template of resolutions and the time after which they are due, if incidents are to be resolved.
+    pub(crate) fn resolving(&self) -> Option<(Template, Duration)> {
+        let (json, after) = (self.resolution.clone()?, self.resolve_after?);
+        Some((Template { json, resolution: None, resolve_after: None, ..self.clone() }, after))
     }
 
     /// Writes the body for an alert.
@@ -168,7 +201,11 @@ impl Template {
             "actor" => alert.actor.clone(),
             "target" => alert.target.clone(),
             "time" => view.time(),
-            "fingerprint" => fingerprint(view),
+            "fingerprint" => {
+                let mut out = Vec::with_capacity(32);
+                push_hex(&fingerprint(alert), &mut out);
+                String::from_utf8_lossy(&out).into_owned()
+            }
             "pagerduty_severity" => pagerduty_severity(alert.priority).to_owned(),
             "opsgenie_priority" => opsgenie_priority(alert.priority).to_owned(),
             "cluster_or_hostname" => {
@@ -198,16 +235,19 @@ fn shown(value: Option<&Value>) -> String {
 }
 
 /// Equal for alerts of one rule, actor, target and credential: repeats of them are one incident.
-fn fingerprint(view: &View<'_>) -> String {
+pub(crate) type Fingerprint = [u8; 16];
+
+/// The fingerprint of an alert.
+pub(crate) fn fingerprint(alert: &StoredAlert) -> Fingerprint {
     let mut hash = Sha256::new();
-    let credential = view.fields.credential.as_deref().unwrap_or_default();
-    for part in [&*view.alert.rule, &*view.alert.actor, &*view.alert.target, credential] {
+    let credential = Fields::of(alert).credential.unwrap_or_default();
+    for part in [&*alert.rule, &*alert.actor, &*alert.target, &*credential] {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
-    let mut out = Vec::new();
-    push_hex(&hash.finalize()[..16], &mut out);
-    String::from_utf8_lossy(&out).into_owned()
+    let mut out = Fingerprint::default();
+    out.copy_from_slice(&hash.finalize()[..16]);
+    out
 }
 
 fn pagerduty_severity(priority: Priority) -> &'static str {
