@@ -3,6 +3,10 @@
 //! Each entry is the service account of a controller as its chart or manifest installs it, the programs that it runs, and how
 //! it reads, with the source of each statement. A read by such an account has to match all of it; the name alone is
 //! nothing.
+//!
+//! An entry takes its accounts from the chart or the manifests with their usual release names and namespaces, its reads from the code
+//! (what goes through a cache is listed and watched, not read by name) and its programs from what sets the user agent: the client, or
+//! for client-go the file name of the binary. What the sources do not show is left out.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -204,7 +208,16 @@ mod tests {
         assert_eq!(accounts, ACCOUNTS.len());
         for one in &lines {
             let name = &one.name;
-            assert!(!one.programs.is_empty() && one.source.contains('/'), "{name}");
+            assert!(!one.programs.is_empty(), "{name}");
+            for source in one.source.split("; ") {
+                let (repository, paths) = source.split_once(": ").unwrap();
+                let (repository, commit) = repository.split_once('@').unwrap();
+                assert!(repository.starts_with("github.com/") && !paths.is_empty(), "{name}: {source}");
+                assert!(
+                    commit.len() == 12 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                    "{name}: {source}"
+                );
+            }
             for account in &one.accounts {
                 let user = format!("system:serviceaccount:{}", account.replace('/', ":"));
                 assert!(service_account(&user).is_some(), "{name}: {account}");
