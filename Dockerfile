@@ -5,8 +5,8 @@
 #   docker buildx build --platform linux/amd64,linux/arm64 -t pullwatch .
 #   docker run --read-only -v state:/var/lib/pullwatch -v ./pullwatch.yaml:/etc/pullwatch/pullwatch.yaml:ro pullwatch
 #
-# The release workflow passes the digest of this base.
-ARG BUILD_IMAGE=rust:1.95.0-bookworm
+# The digest is that of the index with the images of all platforms.
+ARG BUILD_IMAGE=rust:1.95.0-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1
 FROM ${BUILD_IMAGE} AS build
 RUN apt-get update && apt-get install -y --no-install-recommends musl-tools cmake && rm -rf /var/lib/apt/lists/* \
     && rustup target add "$(uname -m)-unknown-linux-musl"
