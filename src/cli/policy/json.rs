@@ -91,7 +91,7 @@ pub fn findings(findings: &Findings) -> Value {
             json!({
                 "technique": hidden.name,
                 "tag": hidden.tag,
-                "sight": hidden.visibility.name(),
+                "visibility": hidden.visibility.name(),
                 "line": hidden.line,
                 "requests": requests(&hidden.requests),
             })

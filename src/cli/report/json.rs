@@ -58,7 +58,7 @@ fn log(page: &Page) -> Value {
         "outside_time_range": facts.counts.outside_time_range,
         "malformed": facts.counts.malformed,
         "truncated": facts.counts.truncated,
-        "forgotten": facts.counts.evicted,
+        "evicted": facts.counts.evicted,
         "not_read": facts.failures,
         "empty": facts.empty,
         "answers_shown": page.report.answers_shown,
@@ -155,7 +155,7 @@ fn registry(registry: &Registry) -> Value {
         "perhaps_credentials": registry.possible_credentials,
         "payload": registry.payload,
         "presumed": registry.presumed,
-        "given_to": readers,
+        "exposed_to": readers,
     });
     add_times(&mut value, registry.times);
     value

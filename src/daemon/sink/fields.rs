@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn unknown_texts_are_labels() {
-        let json = r#"{"hostname":"n","output_fields":{"team":"x"},"tags":["a"],"actor":"a","credential":"p/s","namespace":null,"registry_host":"ghcr.io","exposure":"payload","verb":"get","cluster":"c","team":"t","held_back":3}"#;
+        let json = r#"{"hostname":"n","output_fields":{"team":"x"},"tags":["a"],"actor":"a","credential":"p/s","namespace":null,"registry_host":"ghcr.io","exposure":"payload","verb":"get","cluster":"c","team":"t","throttled":3}"#;
         let fields = Fields::of(&StoredAlert { json: json.into(), ..alert(1) });
         assert_eq!(fields.credential.as_deref(), Some("p/s"));
         assert_eq!((fields.namespace.as_deref(), fields.registry.as_deref()), (None, Some("ghcr.io")));

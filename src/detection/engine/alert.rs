@@ -268,7 +268,7 @@ impl<'a> Alert<'a> {
             write_window(window, out);
         }
         if self.throttled > 0 {
-            out.extend_from_slice(b",\"held_back\":");
+            out.extend_from_slice(b",\"throttled\":");
             out.extend_from_slice(itoa::Buffer::new().format(self.throttled).as_bytes());
         }
         if let Some(event) = &self.audit_event {
