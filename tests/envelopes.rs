@@ -49,6 +49,7 @@ const SAMPLES: &[(&str, Option<&str>, Time)] = &[
     ("cloudwatch-s3-export.log", None, Time::Wrapper),
     ("cloudwatch.jsonl", Some("prod"), Time::Wrapper),
     ("compose.log", None, Time::Receipt),
+    ("console-export.csv", None, Time::Wrapper),
     ("containerd.jsonl", None, Time::Wrapper),
     ("cri-split.log", None, Time::Wrapper),
     ("cri.log", None, Time::Wrapper),
@@ -93,6 +94,7 @@ const SAMPLES: &[(&str, Option<&str>, Time)] = &[
     ("stern.log", None, Time::Receipt),
     ("syslog-rfc3164.log", None, Time::Receipt),
     ("syslog-rfc5424.log", None, Time::Wrapper),
+    ("text-as-json.jsonl", None, Time::Receipt),
     ("vector.jsonl", None, Time::Wrapper),
     ("wrapper-with-kind.jsonl", None, Time::Wrapper),
     // The text of the events differs, and so do their ids.

@@ -16,6 +16,7 @@
 
 mod annotations;
 mod context;
+mod csv;
 mod encoding;
 mod format;
 mod google;
@@ -347,6 +348,24 @@ impl Unwrapper {
             return true;
         }
         let line = line.trim_ascii_end();
+        if let Some(field) = csv::event(line) {
+            before(self, out);
+            out.is_used = true;
+            let mut inner = self.admit(Wrapper::Text, context);
+            inner.time = field.time.or(context.time);
+            self.text(&field.event, depth, &inner, out);
+            return true;
+        }
+        // A line that is a text in JSON.
+        if line.starts_with(b"\"{")
+            && let Ok(text) = Raw::first(line)
+            && text.bytes().len() == line.len()
+        {
+            before(self, out);
+            out.is_used = true;
+            self.value(text, depth, &self.admit(Wrapper::Json, context), out);
+            return true;
+        }
         let Some(prefix) = prefix::strip(line) else { return false };
         before(self, out);
         out.is_used = true;

@@ -32,6 +32,7 @@ pub(super) enum Slot {
     TextPayload,
     JsonPayload,
     Log,
+    Json,
     Message,
     JournalMessage,
     AtMessage,
@@ -127,6 +128,7 @@ impl Slot {
             Slot::PartialLast => 39,
             Slot::LineBreak => 40,
             Slot::Azure => 41,
+            Slot::Json => 42,
         }
     }
 
@@ -152,6 +154,7 @@ impl Slot {
             b"textPayload" => Slot::TextPayload,
             b"jsonPayload" => Slot::JsonPayload,
             b"log" => Slot::Log,
+            b"json" => Slot::Json,
             b"message" => Slot::Message,
             b"MESSAGE" => Slot::JournalMessage,
             b"@message" => Slot::AtMessage,
@@ -198,7 +201,7 @@ const OWN_FORMS: [Slot; 9] = [
 
 /// Members that hold a record, a line or a list of them, in the order in which they are tried. Of several, the first one that can hold
 /// an event is read: shippers keep the text beside what they parsed.
-pub(super) const CARRIERS: [Slot; 23] = [
+pub(super) const CARRIERS: [Slot; 24] = [
     Slot::Hits,
     Slot::SourceObject,
     Slot::Streams,
@@ -222,6 +225,7 @@ pub(super) const CARRIERS: [Slot; 23] = [
     Slot::Original,
     Slot::Parsed,
     Slot::Fields,
+    Slot::Json,
 ];
 
 /// What an object is, apart from a wrapper.
