@@ -167,7 +167,9 @@ fn with_files(folder: &Path, block: &str) -> String {
     for found in named.captures_iter(block) {
         let path = folder.join(&found[1]);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, "a-token-of-32-characters-or-more").unwrap();
+        let is_url = found[1].ends_with("-url");
+        fs::write(path, if is_url { "https://hooks.example/x" } else { "a-token-of-32-characters-or-more" })
+            .unwrap();
     }
     named.replace_all(block, format!("{}/$1", folder.display())).into_owned()
 }

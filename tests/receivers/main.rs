@@ -8,4 +8,5 @@ mod alertmanager;
 mod common;
 mod grafana;
 mod loki;
+mod protocols;
 mod rig;
