@@ -195,7 +195,11 @@ fn hostile_values_are_inert_in_every_format_through_every_sink() {
         Some(
             alerts
                 .iter()
-                .map(|alert| alert.id.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+                .map(|alert| {
+                    let mut hex = Vec::new();
+                    pullwatch::detection::alert::push_hex(&alert.id, &mut hex);
+                    String::from_utf8(hex).unwrap()
+                })
                 .collect::<Vec<_>>(),
         )
     };

@@ -111,7 +111,7 @@ impl Server {
             let (status, answer) = match self.received.mood() {
                 Mood::Down => return Ok(()),
                 Mood::Refuse => (403, Vec::new()),
-                Mood::Busy => (if number % 2 == 0 { 429 } else { 503 }, Vec::new()),
+                Mood::Busy => (if number.is_multiple_of(2) { 429 } else { 503 }, Vec::new()),
                 mood => {
                     if mood == Mood::Slow {
                         std::thread::sleep(Duration::from_millis(20));
@@ -268,7 +268,7 @@ fn head(reader: &mut impl std::io::BufRead) -> std::io::Result<Option<(String, u
     for line in reader.by_ref().lines() {
         let line = line?;
         if path.is_empty() {
-            path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+            line.split(' ').nth(1).unwrap_or_default().clone_into(&mut path);
         }
         let lower = line.to_ascii_lowercase();
         if let Some(value) = lower.strip_prefix("content-length:") {

@@ -166,7 +166,9 @@ impl Receivers {
         std::thread::spawn(move || {
             while !flag.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(200));
-                all.iter().for_each(|received| received.next_mood());
+                for received in &all {
+                    received.next_mood();
+                }
             }
         });
         Moods(is_over)

@@ -156,7 +156,8 @@ impl Received {
 
     pub fn wrong(&self, what: impl Into<String>) {
         let mut what = what.into();
-        what.truncate(what.floor_char_boundary(2000));
+        let end = (0..=what.len().min(2000)).rev().find(|end| what.is_char_boundary(*end));
+        what.truncate(end.unwrap_or_default());
         self.wrong.lock().unwrap().push(what);
     }
 

@@ -116,7 +116,7 @@ enum Step<'i> {
 
 /// What is next in the order of the input.
 enum Printable<'i> {
-    Chunk(EvaluatedChunk),
+    Chunk(Box<EvaluatedChunk>),
     /// An input that was read to its end.
     End(Box<OpenInput<'i>>),
 }
@@ -256,7 +256,7 @@ impl<'i> Steps<'i> {
                 self.next.1 += 1;
                 self.waiting[input] -= chunk.size();
                 self.all_waiting -= chunk.size();
-                Printable::Chunk(chunk)
+                Printable::Chunk(Box::new(chunk))
             }
             None => {
                 let progress = self.inputs.get_mut(input)?;
@@ -510,7 +510,7 @@ impl Printer<'_, '_> {
             printed = record.after;
             let mut event = Event::new(&records.bytes[record.range.clone()]);
             event.set_origin(records.origin_at(record.range.start));
-            ordered.judge(&mut cache, &mut event, record.deferred, &mut |alert| {
+            ordered.evaluate(&mut cache, &mut event, record.deferred, &mut |alert| {
                 print_alert(alert, *style, tally, out);
             });
         }

@@ -324,7 +324,7 @@ impl Session<'_> {
         let mut cache = self.ordered.cache();
         self.parallel.head(records, &mut |found| match found {
             Output::Alert(alert) => on_alert(alert),
-            Output::Deferred(event, deferred) => self.ordered.judge(&mut cache, event, deferred, on_alert),
+            Output::Deferred(event, deferred) => self.ordered.evaluate(&mut cache, event, deferred, on_alert),
         });
     }
 
@@ -352,7 +352,7 @@ impl Session<'_> {
         let mut cache = self.ordered.cache();
         self.parallel.chunk(records, &mut |found| match found {
             Output::Alert(alert) => on_alert(alert),
-            Output::Deferred(event, deferred) => self.ordered.judge(&mut cache, event, deferred, on_alert),
+            Output::Deferred(event, deferred) => self.ordered.evaluate(&mut cache, event, deferred, on_alert),
         });
         self.ordered.set_previous_time(last_time(records.bytes));
     }

@@ -72,7 +72,7 @@ impl<'d> OrderedPass<'d> {
     }
 
     /// Evaluates an event, emits its alerts and updates the cluster state with it.
-    pub(crate) fn judge<'c>(
+    pub(crate) fn evaluate<'c>(
         &mut self,
         cache: &mut EvalCache<'c>,
         event: &mut Event<'c>,

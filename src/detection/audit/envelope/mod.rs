@@ -552,9 +552,8 @@ pub fn is_log_of_other_pod(path: &[u8]) -> bool {
 /// Whether shippers changed the events of a buffer, or added members to them, which are at the end: all events of a log are alike.
 fn is_changed(bytes: &[u8]) -> bool {
     /// The member of ViaQ, metadata of Kubernetes, names of annotations without dots.
-    static MARKS: LazyLock<[Finder<'static>; 3]> = LazyLock::new(|| {
-        [&b"\"k8s_audit_level\""[..], b"\"kubernetes\":{", b"_k8s_io/"].map(|mark| Finder::new(mark))
-    });
+    static MARKS: LazyLock<[Finder<'static>; 3]> =
+        LazyLock::new(|| [&b"\"k8s_audit_level\""[..], b"\"kubernetes\":{", b"_k8s_io/"].map(Finder::new));
     const TAIL: usize = 2048;
     let text = bytes.trim_ascii_end();
     let line_end = memchr::memchr(b'\n', text);
