@@ -228,7 +228,7 @@ fn invalid_files_are_errors_and_odd_ones_warnings() {
         ("apiVersion: audit.k8s.io/v1\nkind: Policy\n", "the policy has no rules"),
         (
             "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: None\n- level: None\n  level: None\n",
-            "given twice",
+            "duplicate key",
         ),
         (
             "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: None, users: eve}\n",

@@ -5,6 +5,7 @@
 //! outputs use it, and nothing of theirs may enter it.
 
 pub mod diagnostics;
+pub(crate) mod document;
 pub mod escape;
 pub(crate) mod located;
 pub(crate) mod name_patterns;

@@ -5,9 +5,10 @@
 
 use super::model::{GroupResources, Level, Policy, PolicyRule, Stage};
 use super::requests;
-use crate::text::diagnostics::{Diagnostic, Severity, SourceFile, Span};
+use crate::text::diagnostics::{Diagnostic, SourceFile, Span};
+use crate::text::document::DocumentReader;
 use crate::text::suggest::did_you_mean;
-use crate::text::yaml::{self, Entry, Node};
+use crate::text::yaml::{Entry, Node};
 
 const POLICY_KEYS: [&str; 6] = ["apiVersion", "kind", "metadata", "omitStages", "omitManagedFields", "rules"];
 const RULE_KEYS: [&str; 9] = [
@@ -40,11 +41,9 @@ pub struct Read {
 
 /// Parses a policy. Positions are in file 0.
 pub fn read(file: &SourceFile) -> Read {
-    let mut reader = Reader { text: &file.text, diagnostics: Vec::new(), texts: 0 };
+    let mut reader = Reader { document: DocumentReader::new(0, &file.text), texts: 0 };
     let policy = reader.file();
-    let mut diagnostics = reader.diagnostics;
-    diagnostics.sort_by_key(|diagnostic| diagnostic.span.range.start);
-    let has_errors = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    let (mut diagnostics, has_errors) = reader.document.finish();
     if has_errors {
         // If part of a rule was not understood, it is unknown what the rule matches.
         diagnostics.retain(|diagnostic| diagnostic.code != "unreachable");
@@ -53,77 +52,41 @@ pub fn read(file: &SourceFile) -> Read {
 }
 
 struct Reader<'f> {
-    text: &'f str,
-    diagnostics: Vec<Diagnostic>,
+    document: DocumentReader<'f>,
     texts: usize,
 }
 
 impl Reader<'_> {
-    fn span(&self, node: &Node) -> Span {
-        // A block that spans many lines is shown by its first.
-        let first = self.text.get(node.range.clone()).and_then(|text| text.find('\n'));
-        let end = first.map_or(node.range.end, |length| node.range.start + length);
-        Span { file: 0, range: node.range.start..end }
-    }
-
-    fn line(&self, at: usize) -> usize {
-        let before = self.text.as_bytes().get(..at).unwrap_or_default();
-        memchr::memchr_iter(b'\n', before).count() + 1
-    }
-
-    fn error(&mut self, code: &'static str, message: impl Into<String>, node: &Node, label: &str) {
-        let span = self.span(node);
-        self.diagnostics.push(Diagnostic::error(code, message, span).label(label));
-    }
-
     fn file(&mut self) -> Option<Policy> {
-        let nowhere = Span { file: 0, range: 0..0 };
-        let documents = match yaml::parse(self.text) {
-            Ok(documents) => documents,
-            Err(error) => {
-                let span = Span { file: 0, range: error.range };
-                let message = format!("not valid YAML: {}", error.message);
-                self.diagnostics.push(Diagnostic::error("yaml", message, span));
-                return None;
-            }
-        };
-        for (key, range) in &documents.repeated_keys {
-            let span = Span { file: 0, range: range.clone() };
-            self.diagnostics.push(Diagnostic::error("repeated-key", format!("`{key}` is given twice"), span));
-        }
+        let documents = self.document.documents()?;
         let mut roots = documents.roots.iter().filter(|root| !root.is_null());
         let Some(root) = roots.next() else {
-            self.diagnostics.push(Diagnostic::error("empty", "the file contains no policy", nowhere));
+            let span = self.document.start();
+            self.document.report(Diagnostic::error("empty", "the file contains no policy", span));
             return None;
         };
         if let Some(second) = roots.next() {
-            self.error("documents", "a policy file must contain one document", second, "second document");
+            self.document.error(
+                "documents",
+                second,
+                "a policy file must contain one document",
+                "second document",
+            );
         }
         self.policy(root)
     }
 
-    /// The entries of a mapping; reports unknown keys.
+    /// The entries of a mapping; reports unknown keys, with which the apiserver does not start.
     fn entries<'n>(&mut self, node: &'n Node, what: &str, keys: &[&str]) -> Option<&'n [Entry]> {
-        let Some(entries) = node.mapping() else {
-            self.error("no-mapping", format!("{what} must be a mapping"), node, "expected `key: value`");
-            return None;
-        };
-        for entry in entries.iter().filter(|entry| !keys.contains(&&*entry.key)) {
-            let span = Span { file: 0, range: entry.key_range.clone() };
-            let message = format!("unknown key `{}` in {what}; the apiserver rejects the policy", entry.key);
-            let help = did_you_mean(&entry.key, keys.iter().copied())
-                .unwrap_or_else(|| format!("known keys: {}", keys.join(", ")));
-            self.diagnostics.push(Diagnostic::error("unknown-key", message, span).help(help));
-        }
-        Some(entries)
+        self.document.entries(node, what, keys, "; the apiserver rejects the policy")
     }
 
     fn policy(&mut self, root: &Node) -> Option<Policy> {
         self.entries(root, "a policy", &POLICY_KEYS)?;
         match root.get("apiVersion") {
             Some(node) if matches!(node.text(), Some("audit.k8s.io/v1beta1" | "audit.k8s.io/v1alpha1")) => {
-                let span = self.span(node);
-                self.diagnostics.push(
+                let span = self.document.span(node);
+                self.document.report(
                     Diagnostic::warning("old-version", "Kubernetes 1.24 and later reject this version", span)
                         .label("write `audit.k8s.io/v1`"),
                 );
@@ -137,33 +100,29 @@ impl Reader<'_> {
         let mut policy = Policy::default();
         if let Some(node) = root.get("omitStages") {
             policy.omit_stages = self.stages(node);
-            policy.omit_stages_line = self.line(node.range.start);
+            policy.omit_stages_line = self.document.line(node.range.start);
         }
-        let rules = match root.get("rules").filter(|node| !node.is_null()) {
-            Some(node) => match node.sequence() {
-                Some(rules) => rules,
-                None => {
-                    self.error("no-sequence", "`rules` must be a sequence", node, "expected `- level: …`");
-                    return None;
-                }
-            },
-            None => &[],
-        };
+        let rules = self.document.items(root, "rules", "expected `- level: …`").ok()?.unwrap_or_default();
         if rules.is_empty() {
-            self.error("no-rules", "the policy has no rules; the apiserver rejects it", root, "no `rules`");
+            self.document.error(
+                "no-rules",
+                root,
+                "the policy has no rules; the apiserver rejects it",
+                "no `rules`",
+            );
             return None;
         }
         let mut all: Option<Span> = None;
         for node in rules {
             if self.texts > MAX_TEXTS || policy.rules.len() == MAX_RULES {
                 let message = format!("more than {MAX_RULES} rules, or more than {MAX_TEXTS} values");
-                self.error("too-large", message, node, "limit exceeded here");
+                self.document.error("too-large", node, message, "limit exceeded here");
                 return None;
             }
             let Some(rule) = self.rule(node) else { continue };
-            let span = self.span(node);
+            let span = self.document.span(node);
             match &all {
-                Some(earlier) => self.diagnostics.push(
+                Some(earlier) => self.document.report(
                     Diagnostic::warning("unreachable", "an earlier rule matches every request", span)
                         .label("never reached")
                         .other(earlier.clone(), "matches everything"),
@@ -180,26 +139,26 @@ impl Reader<'_> {
         match root.get(key) {
             Some(node) if node.text() == Some(wanted) => {}
             Some(node) => {
-                self.error(
+                self.document.error(
                     "no-policy",
-                    format!("not an audit policy that a kube-apiserver accepts: unexpected `{key}`"),
                     node,
-                    &format!("expected `{wanted}`"),
+                    format!("not an audit policy that a kube-apiserver accepts: unexpected `{key}`"),
+                    format!("expected `{wanted}`"),
                 );
             }
             None => {
                 let message = format!("not an audit policy: `{key}` is missing");
-                self.error("no-policy", message, root, &format!("expected `{key}: {wanted}`"));
+                self.document.error("no-policy", root, message, format!("expected `{key}: {wanted}`"));
             }
         }
     }
 
     fn boolean(&mut self, node: &Node) {
         if !node.is_null() && !matches!(node.text(), Some("true" | "false")) {
-            self.error(
+            self.document.error(
                 "no-boolean",
-                "`omitManagedFields` must be true or false",
                 node,
+                "`omitManagedFields` must be true or false",
                 "expected true or false",
             );
         }
@@ -210,7 +169,7 @@ impl Reader<'_> {
             return Vec::new();
         }
         let Some(items) = node.sequence() else {
-            self.error("no-sequence", "expected a sequence of texts", node, "expected `[…]`");
+            self.document.error("no-sequence", node, "expected a sequence of texts", "expected `[…]`");
             return Vec::new();
         };
         self.texts += items.len() + 1;
@@ -221,7 +180,7 @@ impl Reader<'_> {
         for item in items {
             match item.text() {
                 Some(text) => texts.push(text.to_owned()),
-                None => self.error("no-text", "expected a text", item, "not a text"),
+                None => self.document.error("no-text", item, "expected a text", "not a text"),
             }
         }
         texts
@@ -235,9 +194,9 @@ impl Reader<'_> {
                 Some(stage) => stages.push(stage),
                 None => {
                     let help = nearest(word, &Stage::ALL.map(Stage::name));
-                    let span = self.span(item);
+                    let span = self.document.span(item);
                     let message = format!("unknown stage `{word}`");
-                    self.diagnostics.push(Diagnostic::error("unknown-stage", message, span).help(help));
+                    self.document.report(Diagnostic::error("unknown-stage", message, span).help(help));
                 }
             }
         }
@@ -253,14 +212,14 @@ impl Reader<'_> {
                 None => {
                     let word = level.text().unwrap_or("this");
                     let help = nearest(word, &Level::ALL.map(Level::name));
-                    let span = self.span(level);
+                    let span = self.document.span(level);
                     let message = format!("unknown level `{word}`");
-                    self.diagnostics.push(Diagnostic::error("unknown-level", message, span).help(help));
+                    self.document.report(Diagnostic::error("unknown-level", message, span).help(help));
                     return None;
                 }
             },
             None => {
-                self.error("no-level", "a rule must have a level", node, "no `level`");
+                self.document.error("no-level", node, "a rule must have a level", "no `level`");
                 return None;
             }
         };
@@ -280,25 +239,13 @@ impl Reader<'_> {
             omit_stages: Vec::new(),
             omit_stages_line: 0,
         };
-        rule.line = self.line(node.range.start);
+        rule.line = self.document.line(node.range.start);
         if let Some(stages) = node.get("omitStages") {
             rule.omit_stages = self.stages(stages);
-            rule.omit_stages_line = self.line(stages.range.start);
+            rule.omit_stages_line = self.document.line(stages.range.start);
         }
-        if let Some(resources) = node.get("resources").filter(|node| !node.is_null()) {
-            match resources.sequence() {
-                Some(entries) => {
-                    rule.resources = entries.iter().filter_map(|entry| self.resources(entry)).collect();
-                }
-                None => {
-                    self.error(
-                        "no-sequence",
-                        "`resources` must be a sequence",
-                        resources,
-                        "expected `- group: …`",
-                    );
-                }
-            }
+        if let Ok(Some(entries)) = self.document.items(node, "resources", "expected `- group: …`") {
+            rule.resources = entries.iter().filter_map(|entry| self.resources(entry)).collect();
         }
         if let Some(urls) = node.get("nonResourceURLs") {
             self.urls(urls, &rule);
@@ -308,8 +255,8 @@ impl Reader<'_> {
 
     fn urls(&mut self, node: &Node, rule: &PolicyRule) {
         if !rule.non_resource_urls.is_empty() && (!rule.resources.is_empty() || !rule.namespaces.is_empty()) {
-            let span = self.span(node);
-            self.diagnostics.push(
+            let span = self.document.span(node);
+            self.document.report(
                 Diagnostic::error("both", "a rule matches resources or other paths, not both", span)
                     .label("beside `resources` or `namespaces`")
                     .help("split it into two rules"),
@@ -318,12 +265,17 @@ impl Reader<'_> {
         for item in node.sequence().unwrap_or_default() {
             let url = item.text().unwrap_or("*");
             if url != "*" && !url.starts_with('/') {
-                self.error("path", "a path must start with `/`", item, "expected `/…`");
+                self.document.error("path", item, "a path must start with `/`", "expected `/…`");
             }
             let mut before = url.chars();
             before.next_back();
             if before.as_str().contains('*') {
-                self.error("wildcard", "`*` must be the last character", item, "`*` inside the path");
+                self.document.error(
+                    "wildcard",
+                    item,
+                    "`*` must be the last character",
+                    "`*` inside the path",
+                );
             }
         }
     }
@@ -334,18 +286,18 @@ impl Reader<'_> {
             Some(group) if !group.is_null() => match group.text() {
                 Some(text) => {
                     if !text.is_empty() && !is_subdomain(text) {
-                        let span = self.span(group);
+                        let span = self.document.span(group);
                         let message = format!("invalid API group `{text}`");
                         let help = text.split_once('/').map_or_else(
                             || "a group is a lower-case domain name; the core group is \"\"".to_owned(),
                             |(group, _)| format!("a group has no version: `{group}`"),
                         );
-                        self.diagnostics.push(Diagnostic::error("group", message, span).help(help));
+                        self.document.report(Diagnostic::error("group", message, span).help(help));
                     }
                     text.to_owned()
                 }
                 None => {
-                    self.error("no-text", "expected a text", group, "not a text");
+                    self.document.error("no-text", group, "expected a text", "not a text");
                     String::new()
                 }
             },
@@ -354,7 +306,7 @@ impl Reader<'_> {
         let mut list = |key: &str| node.get(key).map(|node| self.texts(node)).unwrap_or_default();
         let entry = GroupResources { group, resources: list("resources"), names: list("resourceNames") };
         if !entry.names.is_empty() && entry.resources.is_empty() {
-            self.error("names", "`resourceNames` requires `resources`", node, "no `resources`");
+            self.document.error("names", node, "`resourceNames` requires `resources`", "no `resources`");
         }
         for item in node.get("resources").and_then(|node| node.sequence()).unwrap_or_default() {
             let Some(pattern) = item.text() else { continue };
@@ -363,8 +315,8 @@ impl Reader<'_> {
             if !groups.is_empty() && !groups.contains(&&*entry.group) {
                 let here = if entry.group.is_empty() { "the core group" } else { &entry.group };
                 let help = format!("it is in group `{}`", groups.join("`, `"));
-                let span = self.span(item);
-                self.diagnostics.push(
+                let span = self.document.span(item);
+                self.document.report(
                     Diagnostic::warning("wrong-group", format!("{here} has no `{resource}`"), span)
                         .label("matches nothing")
                         .help(help),
@@ -399,6 +351,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::text::diagnostics::Severity;
 
     fn words() -> impl Strategy<Value = &'static str> {
         prop::sample::select(vec![

@@ -13,7 +13,8 @@ use super::{Config, Server, keys};
 use crate::daemon::sink::Kind;
 use crate::detection::networks::{InvalidNetwork, Network, Networks};
 use crate::detection::rules::Matching;
-use crate::text::diagnostics::{Diagnostic, Severity, SourceFile, Span};
+use crate::text::diagnostics::{Diagnostic, SourceFile};
+use crate::text::document::DocumentReader;
 use crate::text::yaml::{self, Node};
 
 /// The result of reading a configuration file.
@@ -27,59 +28,36 @@ pub struct Read {
 
 /// Reads a configuration. Positions refer to file 0. `variable` returns the value of an environment variable.
 pub fn read(file: &SourceFile, variable: &dyn Fn(&str) -> Option<String>) -> Read {
-    read_with(Reader { text: &file.text, variable, with_files: true, diagnostics: Vec::new() })
+    read_with(Reader { document: DocumentReader::new(0, &file.text), variable, with_files: true })
 }
 
 /// Reads a configuration without the files that it names, and without the environment: variables that are not set have a
 /// placeholder as value.
 pub fn read_offline(file: &SourceFile) -> Read {
     let variable = |_: &str| Some("offline".to_owned());
-    read_with(Reader { text: &file.text, variable: &variable, with_files: false, diagnostics: Vec::new() })
+    read_with(Reader { document: DocumentReader::new(0, &file.text), variable: &variable, with_files: false })
 }
 
 fn read_with(mut reader: Reader<'_>) -> Read {
     let config = reader.file();
-    let mut diagnostics = reader.diagnostics;
-    diagnostics.sort_by_key(|diagnostic| diagnostic.span.range.start);
-    let has_errors = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    let (diagnostics, has_errors) = reader.document.finish();
     Read { config: config.filter(|_| !has_errors), diagnostics }
 }
 
 struct Reader<'f> {
-    text: &'f str,
+    document: DocumentReader<'f>,
     variable: &'f dyn Fn(&str) -> Option<String>,
     /// Whether files that the configuration names are read.
     with_files: bool,
-    diagnostics: Vec<Diagnostic>,
 }
 
 impl Reader<'_> {
-    fn span(&self, node: &Node) -> Span {
-        // Of a block of several lines, only the first is shown.
-        let first = self.text.get(node.range.clone()).and_then(|text| text.find('\n'));
-        let end = first.map_or(node.range.end, |length| node.range.start + length);
-        Span { file: 0, range: node.range.start..end }
-    }
-
     fn error(&mut self, node: &Node, message: impl Into<String>, label: impl Into<String>) {
-        let span = self.span(node);
-        self.diagnostics.push(Diagnostic::error("config", message, span).label(label));
+        self.document.error("config", node, message, label);
     }
 
     fn file(&mut self) -> Option<Config> {
-        let documents = match yaml::parse(self.text) {
-            Ok(documents) => documents,
-            Err(error) => {
-                let span = Span { file: 0, range: error.range };
-                let message = format!("not valid YAML: {}", error.message);
-                self.diagnostics.push(Diagnostic::error("yaml", message, span));
-                return None;
-            }
-        };
-        for (key, range) in &documents.repeated_keys {
-            let span = Span { file: 0, range: range.clone() };
-            self.diagnostics.push(Diagnostic::error("config", format!("duplicate key `{key}`"), span));
-        }
+        let documents = self.document.documents()?;
         let mut config = Config::default();
         for root in documents.roots.iter().filter(|root| !root.is_null()) {
             self.config(root, &mut config);

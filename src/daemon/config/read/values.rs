@@ -7,7 +7,7 @@ use super::super::keys::Section;
 use super::Reader;
 use crate::daemon::sink::Secret;
 use crate::detection::alert::Priority;
-use crate::text::diagnostics::{Diagnostic, Span};
+use crate::text::diagnostics::Diagnostic;
 use crate::text::size;
 use crate::text::suggest::did_you_mean;
 use crate::text::timespan;
@@ -16,27 +16,15 @@ use crate::text::yaml::{self, Node};
 impl Reader<'_> {
     /// Reports unknown keys.
     pub(super) fn keys(&mut self, node: &Node, section: &Section) {
-        let (what, known) = (section.name, section.names());
-        let Some(entries) = node.mapping() else {
-            self.error(node, format!("{what} must be a mapping"), "expected `key: value`");
-            return;
-        };
-        for entry in entries.iter().filter(|entry| !known.contains(&&*entry.key)) {
-            let span = Span { file: 0, range: entry.key_range.clone() };
-            let help = did_you_mean(&entry.key, known.iter().copied())
-                .unwrap_or_else(|| format!("valid keys: {}", known.join(", ")));
-            let message = format!("unknown key `{}` in {what}", entry.key);
-            self.diagnostics
-                .push(Diagnostic::error("unknown-key", message, span).label("unknown key").help(help));
-        }
+        self.document.entries(node, section.name, &section.names(), "");
     }
 
     pub(super) fn unknown_type<T>(&mut self, node: &Node, word: &str, known: &[&str]) -> Option<T> {
         let place = node.get("type").map_or(node, |node| node);
-        let span = self.span(place);
+        let span = self.document.span(place);
         let message =
             if word.is_empty() { "`type` is missing".to_owned() } else { format!("unknown type `{word}`") };
-        self.diagnostics.push(
+        self.document.report(
             Diagnostic::error("config", message, span)
                 .label(format!("expected {}", known.join(", ")))
                 .maybe_help(did_you_mean(word, known.iter().copied())),
@@ -54,12 +42,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn items<'n>(&mut self, node: &'n Node, key: &str) -> Option<&'n [std::sync::Arc<Node>]> {
-        let found = node.get(key).filter(|node| !node.is_null())?;
-        let items = found.sequence();
-        if items.is_none() {
-            self.error(found, format!("`{key}` must be a sequence"), "expected `- type: …`");
-        }
-        items
+        self.document.items(node, key, "expected `- type: …`").ok().flatten()
     }
 
     /// Reads a scalar and expands environment variables in it.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::detection::alert::Priority;
 use crate::text::diagnostics::{Diagnostic, SourceFile, Span};
+use crate::text::document::first_line;
 use crate::text::located::Located;
 use crate::text::suggest::did_you_mean;
 use crate::text::yaml::{self, Entry, Node};
@@ -216,10 +217,7 @@ impl Reader<'_, '_> {
     }
 
     fn span(&self, node: &Node) -> Span {
-        // Only the first line of a block is highlighted.
-        let first = self.text.get(node.range.clone()).and_then(|text| text.find('\n'));
-        let end = first.map_or(node.range.end, |length| node.range.start + length);
-        Span { file: self.file, range: node.range.start..end }
+        first_line(self.file, self.text, node)
     }
 
     fn key_span(&self, entry: &Entry) -> Span {
