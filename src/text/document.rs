@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn reports_duplicate_and_unknown_keys_and_wrong_forms_in_the_order_of_the_file() {
-        let text = "list: x\nlits: []\nlist: y\n";
+        let text = "list: x\nlost: []\nlist: y\n";
         let mut reader = DocumentReader::new(3, text);
         let documents = reader.documents().unwrap();
         let root = &documents.roots[0];
@@ -145,7 +145,7 @@ mod tests {
         let (diagnostics, has_errors) = reader.finish();
         let found: Vec<_> = diagnostics.iter().map(|one| (one.code, one.span.range.start)).collect();
         assert_eq!(found, [("no-sequence", 6), ("unknown-key", 8), ("repeated-key", 17)]);
-        assert_eq!(diagnostics[1].message, "unknown key `lits` in a file; it is rejected");
+        assert_eq!(diagnostics[1].message, "unknown key `lost` in a file; it is rejected");
         assert_eq!(diagnostics[1].help, ["did you mean `list`?"]);
         assert!(has_errors && diagnostics.iter().all(|one| one.span.file == 3));
     }

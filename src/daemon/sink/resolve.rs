@@ -54,7 +54,7 @@ pub(crate) async fn tick(ticks: watch::Sender<i64>, resolve_after: Duration) {
     loop {
         tokio::select! {
             () = ticks.closed() => return,
-            // The value is that of no alert: what is not due is no backlog.
+            // Zero is never the value of an alert: incidents that are not due do not count as a backlog.
             _ = interval.tick() => { ticks.send_replace(0); }
         }
     }

@@ -262,7 +262,7 @@ impl<'a> Event<'a> {
         if let Some(raw) = self.get(Member::ObjectRef) {
             for (key, value) in raw.members().map_while(Result::ok) {
                 // The apiserver omits empty members; other producers may not.
-                if value.bytes() == b"\"\"" {
+                if matches!(value.bytes(), b"\"\"" | b"null") {
                     continue;
                 }
                 let slot = match &*key.text() {
@@ -445,9 +445,9 @@ mod tests {
     #[test]
     fn empty_members_of_the_object_are_absent() {
         let mut event =
-            Event::new(br#"{"objectRef":{"name":"","resource":"secrets","subresource":"","namespace":"p"}}"#);
+            Event::new(br#"{"objectRef":{"name":"","resource":"secrets","subresource":null,"apiGroup":"","namespace":"p"}}"#);
         let object = event.object();
-        assert!(object.name.is_none() && object.subresource.is_none());
+        assert!(object.name.is_none() && object.subresource.is_none() && object.api_group.is_none());
         assert_eq!(object.namespace.unwrap().bytes(), b"\"p\"");
     }
 

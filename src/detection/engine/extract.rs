@@ -122,7 +122,10 @@ fn path<'a, 'r>(event: &mut Event<'a>, keys: &[&str], view: View<'r>) -> Option<
             "namespace" => object.namespace,
             "name" => object.name,
             "subresource" => object.subresource,
-            _ => event.get(Member::ObjectRef)?.get(part).filter(|raw| raw.bytes() != b"\"\""),
+            _ => event
+                .get(Member::ObjectRef)?
+                .get(part)
+                .filter(|raw| !matches!(raw.bytes(), b"\"\"" | b"null")),
         };
         return raw.map(|raw| PlacedValue { raw, place: Place::PLAIN, view });
     }

@@ -42,7 +42,7 @@ const MODIFY: &[&str] = &["patch", "update"];
 /// The verbs of requests to one object, which are all that a proxy passes on.
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
-static PRIVILEGES: [Privilege; 23] = [
+static PRIVILEGES: [Privilege; 27] = [
     // Write roles and bindings beyond one's own permissions.
     privilege("escalate", RBAC, "roles", &["escalate"]),
     privilege("escalate", RBAC, "clusterroles", &["escalate"]),
@@ -52,6 +52,10 @@ static PRIVILEGES: [Privilege; 23] = [
     privilege("impersonate", CORE, "users", &["impersonate"]),
     privilege("impersonate", CORE, "groups", &["impersonate"]),
     privilege("impersonate", CORE, "serviceaccounts", &["impersonate"]),
+    privilege("impersonate", "authentication.k8s.io", "users", &["impersonate"]),
+    privilege("impersonate", "authentication.k8s.io", "groups", &["impersonate"]),
+    privilege("impersonate", "authentication.k8s.io", "serviceaccounts", &["impersonate"]),
+    privilege("impersonate", "authentication.k8s.io", "nodes", &["impersonate"]),
     privilege("impersonate", "authentication.k8s.io", "uids", &["impersonate"]),
     privilege("impersonate", "authentication.k8s.io", "", &["impersonate"]),
     privilege("serviceaccounts/token", CORE, "serviceaccounts/token", &["create"]),
@@ -275,6 +279,8 @@ mod tests {
             ("", "pods", "impersonate", &[]),
             ("authentication.k8s.io", "userextras/scopes", "impersonate", &["+impersonate"]),
             ("authentication.k8s.io", "uids", "*", &["+impersonate"]),
+            ("authentication.k8s.io", "users", "impersonate:user-info", &["+impersonate"]),
+            ("authentication.k8s.io", "serviceaccounts", "impersonate:serviceaccount", &["+impersonate"]),
             ("authentication.k8s.io", "tokenreviews", "create", &[]),
             ("", "serviceaccounts/token", "create", &["+serviceaccounts/token"]),
             ("", "*/token", "create", &["+serviceaccounts/token"]),
