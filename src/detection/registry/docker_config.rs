@@ -30,7 +30,7 @@ pub struct RegistryLogins {
 pub(super) fn add_logins(text: &[u8], is_known_format: bool, limit: usize, logins: &mut Vec<Login>) {
     let Ok(config) = Raw::first(text) else { return };
     let Some((servers, is_framed)) = servers_of(config) else { return };
-    for (server, login) in servers.members().map_while(Result::ok) {
+    for (server, login) in servers.into_iter().flat_map(|servers| servers.members().map_while(Result::ok)) {
         if logins.len() >= limit {
             return;
         }
@@ -46,9 +46,9 @@ pub(super) fn add_logins(text: &[u8], is_known_format: bool, limit: usize, login
 /// Returns the user name of a login, or [`REDACTED`] if it is a token in the place of one: some registries take a token as the
 /// user, with an empty or fixed password.
 fn username_of(login: Raw<'_>) -> Option<String> {
-    let member = |name: &str| login.get(name).and_then(Raw::string).filter(|text| !text.is_empty());
+    let member = |name| texts(login, name).next();
     // `auth` is base64 of `user:password`.
-    let auth = decode_base64(login.get("auth"));
+    let auth = decode_base64(named(login, "auth").next());
     let (encoded_name, encoded_password) = match &auth {
         Some(auth) => {
             let end = memchr::memchr(b':', auth).unwrap_or(auth.len());
@@ -62,7 +62,7 @@ fn username_of(login: Raw<'_>) -> Option<String> {
     }
     let is_secret = |password: &[u8]| !matches!(password, b"" | b"x-oauth-basic" | b"x-access-token");
     // A user name alone is one: there is no password that it could be in the place of.
-    let is_alone = auth.is_none() && login.get("password").is_none();
+    let is_alone = auth.is_none() && named(login, "password").next().is_none();
     let has_password = is_alone
         || is_secret(encoded_password)
         || member("password").is_some_and(|password| is_secret(&password))
@@ -80,20 +80,31 @@ pub(super) fn checked_username(name: &str) -> String {
 pub(super) fn has_login(text: &[u8]) -> bool {
     let Ok(config) = Raw::first(text) else { return false };
     let Some((servers, is_framed)) = servers_of(config) else { return false };
-    servers.members().map_while(Result::ok).any(|(server, login)| {
-        let is_login = ["auth", "password", "identitytoken", "registrytoken"]
-            .iter()
-            .any(|key| login.get(key).and_then(Raw::string).is_some_and(|value| !value.is_empty()));
+    servers.into_iter().flat_map(|servers| servers.members().map_while(Result::ok)).any(|(server, login)| {
+        let keys = ["auth", "password", "identitytoken", "registrytoken"];
+        let is_login = keys.into_iter().any(|key| texts(login, key).next().is_some());
         is_login && (is_framed || is_server(&server.text()))
     })
 }
 
+/// The members of an object with a name in any case, all of them: so Go reads them, and with it everything that pulls images.
+fn named<'a>(object: Raw<'a>, name: &'static str) -> impl Iterator<Item = Raw<'a>> {
+    let members = object.members().map_while(Result::ok);
+    members.filter(|(key, _)| key.text().eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+}
+
+/// Their texts that are not empty.
+fn texts<'a>(object: Raw<'a>, name: &'static str) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    named(object, name).filter_map(Raw::string).filter(|text| !text.is_empty())
+}
+
 /// Returns the servers of a configuration, and whether they are in `auths`. The legacy format has no enclosing key.
-fn servers_of(config: Raw<'_>) -> Option<(Raw<'_>, bool)> {
+fn servers_of(config: Raw<'_>) -> Option<(Vec<Raw<'_>>, bool)> {
     if config.kind() != Type::Object {
         return None;
     }
-    Some(config.get("auths").map_or((config, false), |auths| (auths, true)))
+    let auths: Vec<Raw<'_>> = named(config, "auths").collect();
+    Some(if auths.is_empty() { (vec![config], false) } else { (auths, true) })
 }
 
 /// In the legacy format the keys must look like servers.
@@ -175,6 +186,8 @@ mod tests {
         for (text, expected) in [
             (r#"{"auths":{"ghcr.io":{"auth":"eA=="}}}"#, true),
             (r#"{"auths":{"ghcr.io":{"identitytoken":"x"}}}"#, true),
+            (r#"{"Auths":{"ghcr.io":{"AUTH":"eA=="}}}"#, true),
+            (r#"{"auths":{},"auths":{"ghcr.io":{"auth":"","auth":"eA=="}}}"#, true),
             (r#"{"auths":{"ghcr.io":{}},"credsStore":"ecr-login"}"#, false),
             (r#"{"auths":{"ghcr.io":{"auth":""}}}"#, false),
             (r#"{"ghcr.io":{"password":"x"}}"#, true),

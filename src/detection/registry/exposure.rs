@@ -297,6 +297,10 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             // What a part of the response showed of a secret without its data does not replace the presumption.
             self.findings = Findings::default();
         }
+        // The head of a truncated list shows some; the others in its scope may be behind its end.
+        if objects.is_cut && access == Access::Read && self.target.name.is_empty() && is_shown {
+            self.presume(true);
+        }
         match access {
             Access::Watch => self.presume(sends_initial_events(&self.target.uri)),
             Access::Read | Access::Delete if !is_shown => self.presume(true),

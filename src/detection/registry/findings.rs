@@ -111,10 +111,10 @@ impl<'e> Findings<'e> {
 
     /// Selects what an alert names. `declared` returns the logins of a credential that the event does not show.
     pub(super) fn select(mut self, declared: impl Fn(&str, &str) -> Option<RegistryLogins>) -> Selection {
-        // Credentials that the event only names are not among those that it handed over.
+        // Credentials that the event only names are not among those that it handed over. Behind the end of a truncated list there may
+        // be others, which are presumed.
         if self.kind == ExposureKind::Payload {
-            self.list.retain(|finding| finding.kind == ExposureKind::Payload);
-            self.unlisted = 0;
+            self.list.retain(|finding| finding.kind >= ExposureKind::Presumed);
         }
         if self.list.len() > 1 {
             let mut seen = HashSet::new();

@@ -111,6 +111,24 @@ fn presumes_credentials_behind_the_end_of_a_truncated_line() {
 }
 
 #[test]
+fn a_truncated_list_names_what_it_shows_and_what_may_be_behind_its_end() {
+    let names = NamePatterns::default();
+    let mut state = ClusterState::default();
+    for (namespace, name) in [("p", "x"), ("p", "later"), ("q", "other")] {
+        state.record_type(namespace, name, true, None, &names);
+    }
+    let whole = format!(
+        r#"{{"stage":"ResponseComplete","verb":"list","objectRef":{{"resource":"secrets","namespace":"p"}},"responseStatus":{{"code":200}},"responseObject":{{"kind":"SecretList","items":[{DOCKER},{DOCKER}]}}}}"#
+    );
+    let cut = &whole[..whole.rfind("\"type\"").unwrap()];
+    let exposure = read(cut, &names, Some(&mut state));
+    assert_eq!((exposure.kind, exposure.is_truncated), (ExposureKind::Payload, true));
+    assert_eq!((exposure.secrets, exposure.count), (vec!["p/x".to_owned(), "p/later".to_owned()], 2));
+    // A list that is there as a whole shows all.
+    assert_eq!(read(&whole, &names, Some(&mut state)).secrets, ["p/x"]);
+}
+
+#[test]
 fn presumed_reads_name_known_credentials() {
     let names = NamePatterns::new(["*regcred*"]).unwrap();
     let mut state = ClusterState::default();
