@@ -240,7 +240,7 @@ fn read(operand: &Operand, event: &Value) -> Option<Read> {
             (Source::Path(keys), _) => {
                 let value = keys.iter().try_fold(event, |value, key| value.get(key))?;
                 // An empty member of the object is an absent one.
-                let is_absent = keys[0] == "objectRef" && value.as_str() == Some("");
+                let is_absent = keys[0] == "objectRef" && (value.as_str() == Some("") || value.is_null());
                 (!is_absent).then(|| Read::Texts(vec![plain(value)]))
             }
             (Source::Elements(keys), _) => {
