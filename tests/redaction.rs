@@ -388,36 +388,8 @@ fn assert_clean(output: &[u8], spellings: &AhoCorasick) {
     }
 }
 
-/// A receiver that rejects all alerts, so that they become dead letters. Returns its port and what it receives.
-fn rejecting_receiver() -> (u16, Arc<Mutex<Vec<u8>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let received = Arc::new(Mutex::new(Vec::new()));
-    let all = received.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let all = all.clone();
-            std::thread::spawn(move || {
-                stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-                let mut buffer = vec![0; 65536];
-                while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                    all.lock().unwrap().extend_from_slice(&buffer[..length]);
-                    let answer =
-                        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                    if buffer[..length].ends_with(b"}") || buffer[..length].ends_with(b"}\n") {
-                        let _ = stream.write_all(answer);
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    (port, received)
-}
-
-/// A receiver that accepts all alerts, as each product answers. Returns its port and what it receives.
-fn accepting_receiver() -> (u16, Arc<Mutex<Vec<u8>>>) {
+/// A receiver over HTTP; `answer` returns the status and the body for the body of a request. Returns its port and what it receives.
+fn http_receiver(answer: fn(&[u8]) -> (&'static str, String)) -> (u16, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let received = Arc::new(Mutex::new(Vec::new()));
@@ -443,19 +415,27 @@ fn accepting_receiver() -> (u16, Arc<Mutex<Vec<u8>>>) {
                     }
                     let mut body = vec![0; length];
                     stream.read_exact(&mut body).unwrap();
-                    // Elasticsearch answers for each item.
-                    let lines = body.split(|&byte| byte == b'\n');
-                    let items = lines.filter(|line| line.starts_with(b"{\"create\"")).count();
-                    let items = vec![r#"{"create":{"status":201}}"#; items].join(",");
                     all.lock().unwrap().extend_from_slice(&body);
-                    let answer = format!("{{\"code\":0,\"errors\":false,\"items\":[{items}]}}");
-                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
-                    stream.get_mut().write_all(format!("{head}{answer}").as_bytes()).unwrap();
+                    let (status, body) = answer(&body);
+                    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
+                    stream.get_mut().write_all(format!("{head}{body}").as_bytes()).unwrap();
                 }
             });
         }
     });
     (port, received)
+}
+
+/// Refuses all alerts, so that they become dead letters.
+fn refusal(_: &[u8]) -> (&'static str, String) {
+    ("400 Bad Request", String::new())
+}
+
+/// Accepts all alerts as each product does: Elasticsearch answers for each item, Splunk with a code.
+fn acceptance(body: &[u8]) -> (&'static str, String) {
+    let items = body.split(|&byte| byte == b'\n').filter(|line| line.starts_with(b"{\"create\"")).count();
+    let items = vec![r#"{"create":{"status":201}}"#; items].join(",");
+    ("200 OK", format!("{{\"code\":0,\"errors\":false,\"items\":[{items}]}}"))
 }
 
 /// A receiver of datagrams.
@@ -501,7 +481,7 @@ fn no_secret_leaves_the_daemon() {
     let lines: Vec<String> = events.iter().map(|event| format!("{event}\n")).collect();
     fs::write(path("audit.log"), lines.concat()).unwrap();
     fs::write(path("all.yaml"), format!("{EVERYTHING}{GROUPED}")).unwrap();
-    let (http, posted) = rejecting_receiver();
+    let (http, posted) = http_receiver(refusal);
     let (udp, datagrams) = datagram_receiver();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let syslog = |format: &str| {
@@ -509,7 +489,7 @@ fn no_secret_leaves_the_daemon() {
             "{{type: syslog, name: syslog-{format}, address: 'udp://127.0.0.1:{udp}', format: {format}, max_message: 60K}}"
         )
     };
-    let (products, sent) = accepting_receiver();
+    let (products, sent) = http_receiver(acceptance);
     let url = format!("http://127.0.0.1:{products}");
     let receivers = [
         format!("{{type: loki, name: loki, url: '{url}/loki/api/v1/push', gzip: false, format: falco}}"),

@@ -283,27 +283,40 @@ fn compressed_files_that_are_read_at_once_give_the_output_of_one_thread() {
     }
 }
 
+/// An event with a response of 6 MB.
+fn long_event(id: &str) -> String {
+    let line = event(id, "get", "registry-1");
+    let (head, tail) = line.split_at(line.find(r#""requestReceived"#).unwrap());
+    format!("{head}\"responseObject\":{{\"data\":\"{}\"}},{tail}\n", "x".repeat(6_000_000))
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn threads_share_the_memory_limit_for_long_lines() {
     let lab = Lab::new();
-    let (head, tail) = {
-        let line = event("ID", "get", "registry-1");
-        let at = line.find(r#""requestReceived"#).unwrap();
-        (line[..at].to_owned(), line[at..].to_owned())
-    };
-    let mut log = Vec::new();
-    for number in 0..10 {
-        let head = head.replace("\"ID\"", &format!("\"{number}\""));
-        write!(log, "{head}\"responseObject\":{{\"data\":\"").unwrap();
-        log.resize(log.len() + 6_000_000, b'x');
-        writeln!(log, "\"}},{tail}").unwrap();
-    }
-    lab.write("a.log", log);
+    lab.write("a.log", (0..10).map(|number| long_event(&number.to_string())).collect::<String>());
     let (peak, found) = peak_memory(&mut lab.command(&["--threads", "8", "--max-event-size", "7M", "a.log"]));
     assert_eq!(found, (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
     // Each of 24 buffers could hold 7 MiB.
     assert!(peak < 56 << 20, "{peak} bytes");
+}
+
+/// Long records of inputs that were read ahead wait for their turn; so do not all inputs that there are.
+#[test]
+#[cfg(target_os = "linux")]
+fn long_lines_that_wait_for_their_turn_count_toward_the_memory_limit() {
+    let lab = Lab::new();
+    let line = event("first", "get", "other");
+    lab.write("logs/00.log", format!("{line}\n").repeat(20_000_000 / line.len()));
+    for number in 10..50 {
+        lab.write(&format!("logs/{number}.log"), long_event(&number.to_string()));
+    }
+    let rules = common::project("rules.d").display().to_string();
+    let arguments = ["--threads", "4", "--max-event-size", "7M", "--rules", &rules, "logs"];
+    let (peak, found) = peak_memory(&mut lab.command(&arguments));
+    assert!(found.contains(&"49".to_owned()), "{found:?}");
+    // 40 records of 6 MB are twice as much.
+    assert!(peak < 128 << 20, "{peak} bytes");
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl LogInput {
             since: self.since,
             until: self.until,
             max_event_size: self.max_event_size,
-            networks: self.networks.networks(),
+            networks: self.networks.networks()?,
             inventory: inventory::load(&self.inventory)?,
             ..Options::default()
         };

@@ -49,28 +49,45 @@ impl FromStr for Network {
     }
 }
 
-/// The networks of pods and nodes, as far as they are configured.
+/// The networks of pods and nodes; the default knows none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
-    /// The networks that pods have their addresses from.
-    pub pods: Vec<Network>,
-    /// The networks of nodes, and of what else connects in their name: gateways, load balancers.
-    pub nodes: Vec<Network>,
+    pods: Vec<Network>,
+    nodes: Vec<Network>,
 }
 
+/// The networks of pods or those of nodes are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "name the networks of both pods and nodes: with one of them alone, the others would count as outside of the cluster"
+)]
+pub struct IncompleteNetworks;
+
 impl Networks {
-    /// Returns where an address is: `pods`, `nodes` or `outside`; `nodes` for the loopback addresses of the control plane. `None`
-    /// if nothing is configured. What is not an address is outside.
+    /// The networks that pods have their addresses from, and those of nodes and of what else connects in their name: gateways, load
+    /// balancers. Both may overlap.
+    ///
+    /// # Errors
+    /// If only one of them is known.
+    pub fn new(pods: Vec<Network>, nodes: Vec<Network>) -> Result<Self, IncompleteNetworks> {
+        if pods.is_empty() != nodes.is_empty() {
+            return Err(IncompleteNetworks);
+        }
+        Ok(Networks { pods, nodes })
+    }
+
+    /// Returns where an address is: `nodes` (the loopback addresses of the control plane too), else `pods`, else `outside`. `None` if no
+    /// network is known. What is not an address is outside.
     pub fn place_of(&self, address: &str) -> Option<&'static str> {
-        if self.pods.is_empty() && self.nodes.is_empty() {
+        if self.nodes.is_empty() {
             return None;
         }
         let Ok(address) = address.parse::<IpAddr>() else { return Some("outside") };
         let is_in = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
-        Some(if is_in(&self.pods) {
-            "pods"
-        } else if is_in(&self.nodes) || address.to_canonical().is_loopback() {
+        Some(if is_in(&self.nodes) || address.to_canonical().is_loopback() {
             "nodes"
+        } else if is_in(&self.pods) {
+            "pods"
         } else {
             "outside"
         })
@@ -84,11 +101,7 @@ mod tests {
 
     #[test]
     fn addresses_are_in_the_network_with_the_longest_equal_prefix() {
-        let list = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        let networks = Networks {
-            pods: list(&["10.244.0.0/16", "fd00:10:244::/56"]),
-            nodes: list(&["192.168.5.128/25"]),
-        };
+        let networks = known(&["10.244.0.0/16", "fd00:10:244::/56"], &["192.168.5.128/25"]);
         for (address, expected) in [
             ("10.244.255.1", "pods"),
             ("::ffff:10.244.255.1", "pods"),
@@ -106,9 +119,30 @@ mod tests {
             assert_eq!(networks.place_of(address), Some(expected), "{address}");
         }
         assert_eq!(Networks::default().place_of("10.0.0.1"), None);
-        let everything = Networks { pods: list(&["0.0.0.0/0"]), nodes: list(&["::/0"]) };
+        let everything = known(&["0.0.0.0/0"], &["::/0"]);
         assert_eq!(everything.place_of("203.0.113.7"), Some("pods"));
         assert_eq!(everything.place_of("2001:db8::7"), Some("nodes"));
+    }
+
+    fn known(pods: &[&str], nodes: &[&str]) -> Networks {
+        let [pods, nodes] =
+            [pods, nodes].map(|texts| texts.iter().map(|text| text.parse().unwrap()).collect());
+        Networks::new(pods, nodes).unwrap()
+    }
+
+    /// Where pods have addresses of the nodes' network, as in many clouds, a node is not taken for a pod.
+    #[test]
+    fn an_address_of_both_is_one_of_nodes() {
+        let shared = known(&["10.0.0.0/16"], &["10.0.0.0/16"]);
+        assert_eq!(shared.place_of("10.0.3.4"), Some("nodes"));
+        assert_eq!(shared.place_of("203.0.113.7"), Some("outside"));
+    }
+
+    #[test]
+    fn one_of_them_alone_is_refused() {
+        let network = || vec!["10.0.0.0/16".parse().unwrap()];
+        assert_eq!(Networks::new(network(), Vec::new()), Err(IncompleteNetworks));
+        assert_eq!(Networks::new(Vec::new(), network()), Err(IncompleteNetworks));
     }
 
     #[test]

@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -22,6 +21,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+
+from cluster import ApiServer, free_port
 
 TOKEN = "story-token-of-{}"
 DOCKER = base64.b64encode(json.dumps({"auths": {"registry.example:5000": {"username": "robot", "password": "hunter2-hunter2"}}}).encode()).decode()
@@ -61,53 +62,19 @@ rules:
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def binary(name, variable):
-    found = os.environ.get(variable) or shutil.which(name)
-    if not found:
-        print(f"not run: there is no {name} on the PATH or in {variable}")
-        sys.exit(3)
-    return found
-
-
-class Cluster:
-    """Processes that end with this object."""
+class Cluster(ApiServer):
+    """An apiserver with audit log and webhook, and pullwatch beside it."""
 
     def __init__(self, pullwatch, folder, shows_objects):
-        self.folder, self.processes, self.shows_objects = folder, [], shows_objects
-        self.port, self.server, self.webhook = free_port(), free_port(), free_port()
-        self.pullwatch = pullwatch
-        self.kubectl_binary = binary("kubectl", "KUBECTL")
-        self.apiserver, self.etcd = binary("kube-apiserver", "KUBE_APISERVER"), binary("etcd", "ETCD")
-
-    def spawn(self, name, *command):
-        log = open(self.folder / f"{name}.out", "wb")
-        self.processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder))
-
-    def stop(self):
-        for process in reversed(self.processes):
-            process.terminate()
-        for process in reversed(self.processes):
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        super().__init__(folder)
+        self.pullwatch, self.shows_objects = pullwatch, shows_objects
+        self.server, self.webhook = free_port(), free_port()
 
     def start(self):
-        folder, client, peer = self.folder, free_port(), free_port()
+        folder = self.folder
         policy = EVERYTHING if self.shows_objects else subprocess.run(
             [self.pullwatch, "policy", "check", "--recommend"], capture_output=True, text=True, check=True).stdout
         (folder / "policy.yaml").write_text(policy)
-        users = ["admin", DENIED, *(user for user, _, _ in STEPS)]
-        rows = [f'{TOKEN.format(user)},{user},{user},"{"system:masters" if user == "admin" else "readers" if user != DENIED else "nobody"}"' for user in users]
-        (folder / "tokens.csv").write_text("\n".join(rows) + "\n")
-        (folder / "tokens.csv").chmod(0o600)
-        subprocess.run(["openssl", "genrsa", "-out", folder / "sa.key", "2048"], check=True, capture_output=True)
         # The apiserver sends its token over TLS only.
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
                         "-keyout", folder / "tls.key", "-out", folder / "tls.crt", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
@@ -129,28 +96,11 @@ sinks:
   - {{type: file, name: file, path: {folder}/alerts.jsonl, format: json}}
 server: {{listen: "127.0.0.1:{self.server}"}}
 """)
-        self.spawn("etcd", self.etcd, "--data-dir", folder / "etcd", "--listen-client-urls", f"http://127.0.0.1:{client}",
-                   "--advertise-client-urls", f"http://127.0.0.1:{client}", "--listen-peer-urls", f"http://127.0.0.1:{peer}",
-                   "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}", "--initial-cluster", f"default=http://127.0.0.1:{peer}",
-                   "--unsafe-no-fsync")
         self.spawn("pullwatch", self.pullwatch, "run", "--config", folder / "pullwatch.yaml")
-        self.spawn("apiserver", self.apiserver, f"--etcd-servers=http://127.0.0.1:{client}", f"--secure-port={self.port}",
-                   "--bind-address=127.0.0.1", f"--cert-dir={folder}/certs", f"--token-auth-file={folder}/tokens.csv", "--authorization-mode=RBAC",
-                   "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={folder}/sa.key",
-                   f"--service-account-signing-key-file={folder}/sa.key", "--service-cluster-ip-range=10.0.0.0/24",
-                   "--disable-admission-plugins=ServiceAccount",
-                   f"--audit-policy-file={folder}/policy.yaml", f"--audit-log-path={folder}/audit.log",
-                   f"--audit-webhook-config-file={folder}/webhook.yaml", "--audit-webhook-batch-max-wait=1s")
-        for _ in range(600):
-            if any(process.poll() is not None for process in self.processes):
-                raise SystemExit("a process ended: " + "\n".join(p.read_text(errors="replace")[-1500:] for p in folder.glob("*.out")))
-            try:
-                if self.http("admin", "GET", "/readyz")[0] == 200:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.2)
-        raise SystemExit("the apiserver did not become ready")
+        groups = {"admin": "system:masters", DENIED: "nobody", **{user: "readers" for user, _, _ in STEPS}}
+        super().start("--disable-admission-plugins=ServiceAccount", f"--audit-policy-file={folder}/policy.yaml",
+                      f"--audit-log-path={folder}/audit.log", f"--audit-webhook-config-file={folder}/webhook.yaml", "--audit-webhook-batch-max-wait=1s",
+                      users=[(TOKEN.format(user), user, group) for user, group in groups.items()])
 
     def context(self):
         return ssl.create_default_context(cafile=str(self.folder / "certs/apiserver.crt"))
@@ -163,11 +113,6 @@ server: {{listen: "127.0.0.1:{self.server}"}}
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
-
-    def kubectl(self, user, *arguments):
-        return subprocess.run([self.kubectl_binary, "--server", f"https://127.0.0.1:{self.port}", "--token", TOKEN.format(user),
-                               "--certificate-authority", self.folder / "certs/apiserver.crt", "--cache-dir", self.folder / "cache", *arguments],
-                              capture_output=True, text=True, env={**os.environ, "KUBECONFIG": os.devnull})
 
     def create(self, path, body):
         status, answer = self.http("admin", "POST", path, body)
@@ -200,7 +145,7 @@ def tell(cluster):
     time.sleep(1)  # The authorizer learns the binding from its own watch.
     for user, what, _ in STEPS:
         if isinstance(what, list):
-            done = cluster.kubectl(user, *what)
+            done = cluster.kubectl(*what, token=TOKEN.format(user))
             if done.returncode:
                 raise SystemExit(f"{user}: {done.stderr}")
         else:
@@ -208,7 +153,7 @@ def tell(cluster):
             status, answer = cluster.http(user, "GET" if verb == "WATCH" else verb, path, body)
             if status != 200:
                 raise SystemExit(f"{user}: {status} {answer[:300]}")
-    if cluster.kubectl(DENIED, "get", "secret", "-n", "shop", "web-pull").returncode == 0:
+    if cluster.kubectl("get", "secret", "-n", "shop", "web-pull", token=TOKEN.format(DENIED)).returncode == 0:
         raise SystemExit("the denied user was not denied")
 
 

@@ -19,6 +19,8 @@ import tempfile
 import yaml
 
 import render
+
+sys.path.insert(0, str(render.ROOT / "tests/apiserver"))
 from cluster import ApiServer
 
 # A kube-apiserver's static pod as kubeadm writes it with kubeadm.yaml, reduced to what the patch refers to.
@@ -144,7 +146,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="pullwatch-server-") as folder:
         server = ApiServer(pathlib.Path(folder))
         try:
-            server.start()
+            server.start("--allow-privileged=true")
             definitions = install_definitions(server)
             # A controller would create it.
             apply(server, [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "kube-system"}}], dry_run=False)

@@ -173,14 +173,7 @@ impl Received {
 
     /// Every alert arrived, no other did, and each was valid and within the limit.
     pub fn check(&self, ids: &HashMap<String, (usize, String)>, is_complete: bool) {
-        let wrong = self.wrong.lock().unwrap();
-        assert!(
-            wrong.is_empty(),
-            "{}: {} messages are wrong, the first {}",
-            self.name,
-            wrong.len(),
-            wrong[0]
-        );
+        self.check_messages();
         let alerts = self.alerts.lock().unwrap();
         let foreign: Vec<_> = alerts.keys().filter(|id| !ids.contains_key(*id)).take(3).collect();
         assert!(foreign.is_empty(), "{}: {foreign:?} are not in the store", self.name);

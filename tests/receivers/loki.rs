@@ -1,35 +1,18 @@
 //! Alerts in VictoriaLogs, which has Loki's push API.
 
-use std::process::Command;
-
-use serde_json::Value;
-
 use crate::common::wait_for;
-use crate::rig::{Daemon, free_port, program, serve, try_get};
+use crate::rig::{Daemon, VictoriaLogs};
 
 #[test]
 fn entries_can_be_found_by_actor_and_by_credential() {
-    let Some(server) = program("victoria-logs") else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let address = format!("127.0.0.1:{}", free_port());
-    let _server = serve(
-        Command::new(server)
-            .arg(format!("-httpListenAddr={address}"))
-            .arg(format!("-storageDataPath={}", dir.path().display())),
-        &address,
-        "/health",
-    );
+    let Some(server) = VictoriaLogs::start() else { return };
+    let address = &server.address;
     let sinks = format!("- {{type: loki, url: 'http://{address}/insert/loki/api/v1/push'}}");
     let daemon = Daemon::start(&sinks, "");
     daemon.read("a1", "mallory", "registry-1");
     daemon.read("a2", "eve", "registry-1");
     daemon.read("a3", "eve", "registry-2");
-    let query = |query: &str| -> Vec<Value> {
-        let query = query.replace(' ', "%20").replace('"', "%22").replace('/', "%2F").replace('|', "%7C");
-        let (_, body) = try_get(&address, &format!("/select/logsql/query?query={query}")).unwrap();
-        // Chunks of the transfer coding are lines of their own.
-        body.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(Value::is_object).collect()
-    };
+    let query = |query: &str| server.query(query);
     wait_for("all entries are there", || query("{job=\"pullwatch\"}").len() == 3);
     let of_one = query("{job=\"pullwatch\"} actor:=\"mallory\"");
     assert_eq!(of_one.len(), 1, "{of_one:?}");

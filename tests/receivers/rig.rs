@@ -65,6 +65,41 @@ pub fn get_json(address: &str, path: &str) -> Value {
     serde_json::from_str(&body).unwrap_or_else(|_| panic!("{status} {path}: {body}"))
 }
 
+/// A VictoriaLogs with a store of its own.
+pub struct VictoriaLogs {
+    pub address: String,
+    _server: Process,
+    _store: tempfile::TempDir,
+}
+
+impl VictoriaLogs {
+    /// `None` if it is not installed. It keeps entries of any age: alerts have the time of their event.
+    pub fn start() -> Option<Self> {
+        let server = program("victoria-logs")?;
+        let store = tempfile::tempdir().unwrap();
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = Command::new(server);
+        command.args([format!("-httpListenAddr={address}"), "-retentionPeriod=100y".to_owned()]);
+        command.arg(format!("-storageDataPath={}", store.path().display()));
+        let server = serve(&mut command, &address, "/health");
+        Some(VictoriaLogs { address, _server: server, _store: store })
+    }
+
+    /// The entries that a query of LogsQL finds.
+    pub fn query(&self, query: &str) -> Vec<Value> {
+        let encoded: String = query
+            .bytes()
+            .map(|byte| match byte {
+                byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+                byte => format!("%{byte:02X}"),
+            })
+            .collect();
+        let (_, body) = try_get(&self.address, &format!("/select/logsql/query?query={encoded}")).unwrap();
+        // Chunks of the transfer coding are lines of their own.
+        body.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(Value::is_object).collect()
+    }
+}
+
 /// Records the bodies of requests.
 #[derive(Clone)]
 pub struct Hook {

@@ -280,7 +280,7 @@ fn networks(test: &Node) -> anyhow::Result<Networks> {
         let nodes = nodes.transpose()?.unwrap_or_default();
         nodes.iter().map(|network| Ok(network.text().unwrap_or_default().parse()?)).collect()
     };
-    Ok(Networks { pods: list("pods")?, nodes: list("nodes")? })
+    Ok(Networks::new(list("pods")?, list("nodes")?)?)
 }
 
 /// Adds the members that nearly every event has and few tests are about.

@@ -214,7 +214,7 @@ impl Scan {
             max_event_size: self.max_event_size,
             hostname,
             is_in_time_order: inputs.len() <= 1,
-            networks: self.networks.networks(),
+            networks: self.networks.networks()?,
             inventory: inventory::load(&self.inventory)?,
             ..Options::default()
         };

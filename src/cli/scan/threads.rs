@@ -30,7 +30,7 @@ use crate::detection::detector::{DeferredEvent, Detector, LogContext, OrderedPas
 /// Chunks that are being read, wait for evaluation or are being evaluated, per thread.
 const CHUNKS_PER_THREAD: usize = 3;
 
-/// Output that waits for its turn, in bytes: that of the current input, and that of the inputs behind it.
+/// What was evaluated and waits for its turn, in bytes: of the current input, and of the inputs behind it.
 const MAX_WAITING: usize = 32 << 20;
 
 /// Inputs that are being read at once. Each may hold a record of `--max-event-size`.
@@ -140,7 +140,7 @@ struct EvaluatedChunk {
     unwrapped: Option<Unwrapped>,
     /// Otherwise the text of deferred events.
     records: Vec<u8>,
-    /// Otherwise the chunk itself, if it holds a long record: its memory is accounted for until it is printed.
+    /// Otherwise the chunk itself, if it holds a long record: its part of the input's budget is taken until it is printed.
     long: Option<Buffer>,
     /// The time of the last event.
     last_time: Option<i64>,
@@ -151,6 +151,7 @@ impl EvaluatedChunk {
         self.alerts.capacity()
             + self.records.capacity()
             + self.unwrapped.as_ref().map_or(0, |unwrapped| unwrapped.bytes().len())
+            + self.long.as_ref().map_or(0, |long| long.bytes().len())
             + self.deferred.capacity() * size_of::<DeferredRecord>()
             + size_of::<Self>()
     }

@@ -79,7 +79,7 @@ impl Starter {
         let resolving = resolving.map(|(sink, feed, after)| {
             let (ticks, due) = watch::channel(0);
             tokio::spawn(resolve::tick(ticks, after));
-            self.spawn(format!("{}/resolve", config.name), sink.run(feed, due, stop_requested.clone()))
+            self.spawn(resolve::resolving_name(&config.name), sink.run(feed, due, stop_requested.clone()))
         });
         let run = sink.run(feed, self.latest_seq.clone(), stop_requested);
         let task = self.spawn(config.name.clone(), run);
@@ -155,7 +155,7 @@ impl Sinks {
             sink.stop().await;
         }
         for name in removed {
-            let resolving = format!("{name}/resolve");
+            let resolving = resolve::resolving_name(&name);
             for name in [&name, &resolving] {
                 self.starter.status.recovered(name);
                 self.starter.status.forget_ended_sink(name);

@@ -371,7 +371,8 @@ pub(crate) const EVENTS: Section = Section {
     name: "`events`",
     description: "Of a sink of type `stdout`, `file`, `http` without a template, `kafka`, `syslog` or `loki` in JSON: deliver audit events instead of alerts. Each \
                   event has the form of `audit.k8s.io/v1`, redacted like outputs of rules, and a member `pullwatch` with `rule` and `alert_id`. There is one for each \
-                  alert: a rule with a throttle passes on what it does not throttle.",
+                  alert: a rule with a throttle passes on what it does not throttle. An event that does not fit into `max_alert` has `shortened` in that member. \
+                  The store keeps the events with the alerts.",
     keys: &[key(
         "rules",
         "glob patterns",
@@ -771,9 +772,9 @@ pub(crate) const SERVER_TLS: Section = Section {
 pub(crate) const NETWORKS: Section = Section {
     path: "networks",
     name: "`networks`",
-    description: "From where pods and nodes reach the apiserver, in CIDR notation. With one of them, rules report tokens of pods that are used outside of the \
-                  cluster, and with `nodes` node identities that are used outside of these. Name the addresses that the apiserver sees: of load balancers, \
-                  gateways and proxies too. Loopback addresses count as nodes.",
+    description: "From where pods and nodes reach the apiserver, in CIDR notation. Rules report tokens of pods that are used outside of both, and identities of \
+                  nodes that are used outside of `nodes`. Name the addresses that the apiserver sees: of load balancers, gateways and proxies too. An address \
+                  of both counts as one of nodes, and so do loopback addresses. Both are required.",
     keys: &[
         key("pods", "networks", "[]", "Networks of pods, such as `10.244.0.0/16`."),
         key("nodes", "networks", "[]", "Networks of nodes, and of what connects in their name."),

@@ -16,6 +16,7 @@ use super::error::SettingsError;
 use super::feed::{Feed, FeedError, StoreFeed};
 use super::filter::Filter;
 use super::format::template::{Fingerprint, fingerprint};
+use crate::daemon::log_limit::LogLimit;
 use crate::daemon::time::unix_nanos;
 use crate::detection::alert::StoredAlert;
 use crate::detection::lru::LruMap;
@@ -35,13 +36,18 @@ const MAX_INTERVAL: Duration = Duration::from_secs(10);
 /// Minimum time between two looks at what is due.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Name of the sink that resolves what the sink of this name opens.
+pub(crate) fn resolving_name(sink: &str) -> String {
+    format!("{sink}/resolve")
+}
+
 /// The settings of the sink that resolves what this one opens, if it is to be resolved; and after which time.
 pub(crate) fn resolving(config: &SinkConfig) -> Option<(SinkConfig, Duration)> {
     let Kind::Http(http) = &config.kind else { return None };
     let Body::Template(template) = &http.body else { return None };
     let (template, after) = template.resolving()?;
     let http = super::Http { body: Body::Template(Box::new(template)), ..http.clone() };
-    let name = format!("{}/resolve", config.name);
+    let name = resolving_name(&config.name);
     // A resolution that the receiver refuses is counted; sending it later would close what was opened since.
     let config = SinkConfig { name, kind: Kind::Http(http), dead_letter: None, ..config.clone() };
     Some((config, after))
@@ -77,6 +83,9 @@ pub(crate) struct ResolveFeed {
     marks: VecDeque<Mark>,
     /// Everything up to this `seq` is resolved or superseded.
     skipped: i64,
+    /// Name of the sink that opens incidents.
+    sink: String,
+    evictions: LogLimit,
 }
 
 /// At `at` (in unix nanoseconds), all alerts up to `seq` were delivered.
@@ -109,6 +118,8 @@ impl ResolveFeed {
             latest: LruMap::new(MAX_FINGERPRINTS),
             marks: VecDeque::new(),
             skipped: 0,
+            sink: config.name.clone(),
+            evictions: LogLimit::default(),
         })
     }
 
@@ -144,8 +155,20 @@ impl ResolveFeed {
             self.ahead = last.seq;
             for alert in page.iter().filter(|alert| self.filter.matches(alert)) {
                 *self.latest.touch(&fingerprint(alert)) = alert.seq;
+                let mut evicted = 0;
                 while self.latest.exceeds_limits() {
                     self.latest.evict();
+                    evicted += 1;
+                }
+                if evicted > 0
+                    && let Some(suppressed) = self.evictions.admit()
+                {
+                    tracing::warn!(
+                        sink = self.sink,
+                        suppressed,
+                        "more than {MAX_FINGERPRINTS} incidents are open: the oldest are not resolved by pullwatch. Close them in the service, \
+                         or let `rules` and `priority` of the sink select fewer alerts"
+                    );
                 }
             }
         }

@@ -44,6 +44,21 @@ struct Block {
 }
 
 impl Block {
+    /// The block that starts at `at`; behind the end of the text are blanks.
+    #[inline]
+    fn at(bytes: &[u8], at: usize) -> Self {
+        steps::add(64);
+        let rest = &bytes[at..];
+        match rest.first_chunk::<64>() {
+            Some(chunk) => Block::of(chunk),
+            None => {
+                let mut tail = [b' '; 64];
+                tail[..rest.len()].copy_from_slice(rest);
+                Block::of(&tail)
+            }
+        }
+    }
+
     #[inline]
     fn of(bytes: &[u8; 64]) -> Self {
         let mut block = Block { quotes: 0, backslashes: 0, opens: 0, closes: 0 };
@@ -96,17 +111,8 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
 fn container_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     let (mut depth, mut inside, mut carry) = (0_u64, 0_u64, 0_u64);
     let mut at = start;
-    let mut tail = [b' '; 64];
     while at < bytes.len() {
-        steps::add(64);
-        let rest = &bytes[at..];
-        let chunk = if let Some(chunk) = rest.first_chunk::<64>() {
-            chunk
-        } else {
-            tail[..rest.len()].copy_from_slice(rest);
-            &tail
-        };
-        let block = Block::of(chunk);
+        let block = Block::at(bytes, at);
         let quotes = block.quotes & !escaped(block.backslashes, &mut carry);
         let strings = prefix_xor(quotes) ^ inside;
         // All ones if a string continues in the next block.
@@ -174,17 +180,8 @@ fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), JsonError> {
 /// would take several times as long as these masks.
 fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), JsonError> {
     let mut carry = 0_u64;
-    let mut tail = [b' '; 64];
     while at < bytes.len() {
-        steps::add(64);
-        let rest = &bytes[at..];
-        let chunk = if let Some(chunk) = rest.first_chunk::<64>() {
-            chunk
-        } else {
-            tail[..rest.len()].copy_from_slice(rest);
-            &tail
-        };
-        let block = Block::of(chunk);
+        let block = Block::at(bytes, at);
         let quotes = block.quotes & !escaped(block.backslashes, &mut carry);
         if quotes != 0 {
             return Ok((at + quotes.trailing_zeros() as usize + 1, true));

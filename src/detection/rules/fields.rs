@@ -633,7 +633,7 @@ static AUDIT: [Field; 17] = [
     text(
         "audit.client.network",
         Source::ClientNetwork,
-        "where audit.client is: pods, nodes or outside, by `networks` of the configuration; absent without it",
+        "where audit.client is: nodes, pods or outside, by `networks` of the configuration; absent without it",
     ),
     text("audit.target.group", Source::Path(&["objectRef", "apiGroup"]), "objectRef.apiGroup"),
     text("audit.user.uid", Source::Path(&["user", "uid"]), "user.uid"),

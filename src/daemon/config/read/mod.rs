@@ -76,7 +76,7 @@ impl Reader<'_> {
             return Networks::default();
         };
         self.keys(node, &keys::NETWORKS);
-        let mut list = |key: &str| -> Vec<Network> {
+        let mut list = |key: &str| -> Option<Vec<Network>> {
             let texts = self.texts(node, key);
             let parse = |text: &String| match text.trim().parse() {
                 Ok(network) => Some(network),
@@ -86,9 +86,14 @@ impl Reader<'_> {
                     None
                 }
             };
-            texts.iter().filter_map(parse).collect()
+            texts.iter().map(parse).collect()
         };
-        Networks { pods: list("pods"), nodes: list("nodes") }
+        // What is invalid was reported.
+        let (Some(pods), Some(nodes)) = (list("pods"), list("nodes")) else { return Networks::default() };
+        Networks::new(pods, nodes).unwrap_or_else(|error| {
+            self.error(node, "incomplete `networks`", error.to_string());
+            Networks::default()
+        })
     }
 
     fn config(&mut self, root: &Node, config: &mut Config) {
@@ -172,6 +177,20 @@ mod tests {
     fn read_text(text: &str) -> Read {
         let file = SourceFile { name: "pullwatch.yaml".into(), text: text.to_owned() };
         read(&file, &|name| (name == "HOST").then(|| "siem".to_owned()))
+    }
+
+    #[test]
+    fn networks_are_those_of_pods_and_of_nodes() {
+        let read = read_text("networks: {pods: [10.244.0.0/16], nodes: 192.168.5.0/24}");
+        assert_eq!(read.config.unwrap().networks.place_of("192.168.5.1"), Some("nodes"));
+        for (text, message) in [
+            ("networks: {pods: [10.244.0.0/16]}", "incomplete `networks`"),
+            ("networks: {pods: [10.244.0.0], nodes: [192.168.5.0/24]}", "invalid network: `10.244.0.0`"),
+        ] {
+            let read = read_text(text);
+            assert!(read.config.is_none(), "{text}");
+            assert_eq!(read.diagnostics[0].message, message, "{text}");
+        }
     }
 
     #[test]

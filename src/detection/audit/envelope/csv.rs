@@ -1,15 +1,25 @@
 //! Events in a field of comma-separated values (RFC 4180), as the consoles of Splunk, CloudWatch and Azure export them.
 //!
 //! Takes a line; returns the event in its first field that starts as the apiserver writes events. Fields are read from the start of
-//! the line, so that text inside a field is never taken for a field. A record that spans several lines is not read: events do not.
+//! the line, so that text inside a field is never taken for a field. Before the event only times, numbers and words are accepted: a
+//! line of another log has text of a client there, which could end in a field of its own. A record that spans several lines is not
+//! read: events do not.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use super::super::steps;
 use super::times;
 
 /// How the field of an event starts, with the quotes doubled.
 const EVENT_START: &[u8] = br#""{""kind"":""Event"",""apiVersion"":""audit.k8s.io/"#;
 
-/// Most fields before that of the event. An export has a few columns.
+/// Maximum number of fields before that of the event. An export has a few columns.
 const MAX_FIELDS: usize = 32;
+
+/// Maximum length of a field before that of the event, in bytes: a name of a host, a path, a time.
+const MAX_FIELD_LEN: usize = 256;
 
 /// The event of a line.
 pub(super) struct Field {
@@ -19,8 +29,10 @@ pub(super) struct Field {
 }
 
 pub(super) fn event(line: &[u8]) -> Option<Field> {
+    static START: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(EVENT_START));
+    steps::add(line.len());
     // Most lines of other logs end here.
-    memchr::memmem::find(line, EVENT_START)?;
+    START.find(line)?;
     let mut time = None;
     let mut rest = line;
     for _ in 0..MAX_FIELDS {
@@ -30,10 +42,22 @@ pub(super) fn event(line: &[u8]) -> Option<Field> {
             return Some(Field { event: unquote(field), time });
         }
         let text = unquote(field);
+        if !is_plain(&text) {
+            return None;
+        }
         time = time.or_else(|| times::text(&text)).or_else(|| times::epoch(&text));
         rest = rest.get(end + 1..)?;
     }
     None
+}
+
+/// Whether a field is a word, a number, a path or a time, which may have blanks and commas in it.
+fn is_plain(text: &[u8]) -> bool {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.:/@+".contains(byte);
+    let is_time = |byte: &u8| byte.is_ascii_digit() || b" ,.:/-+TZAPMUCG".contains(byte);
+    text.len() <= MAX_FIELD_LEN
+        && (text.iter().all(is_word)
+            || text.first().is_some_and(u8::is_ascii_digit) && text.iter().all(is_time))
 }
 
 /// Where the field at the start of `rest` ends: at a comma, or at the end of the line.
@@ -84,7 +108,10 @@ mod tests {
         for line in [
             EVENT.to_owned(),
             format!("2026-11-23T04:00:00.000Z,{EVENT}"),
-            format!("\"2026-11-23T04:00:00.000Z\",\"a, \"\"b\"\"\",,kube-audit,{EVENT},\"more\""),
+            format!(
+                "\"2026-11-23T04:00:00.000Z\",\"/var/log/audit.log\",,kube-audit,{EVENT},\"a, \"\"b\"\"\""
+            ),
+            format!("0,\"11/23/2026, 3:46:20.873 AM\",{EVENT}").replace("0,", "2026-11-23T04:00:00Z,"),
             format!("{EVENT}\r"),
         ] {
             let field = event(line.as_bytes()).unwrap();
@@ -101,6 +128,11 @@ mod tests {
     fn text_inside_a_field_is_no_field() {
         for line in [
             format!("a {EVENT}"),
+            // Lines of another log, of which a client chose the rest.
+            format!("2026-11-23T04:00:00Z host app: hello,{EVENT}"),
+            format!("\"GET / HTTP/1.1\",{EVENT}"),
+            format!("192.0.2.1 - - [23/Nov/2026:04:00:00 +0000],{EVENT}"),
+            format!("{},{EVENT}", "a".repeat(MAX_FIELD_LEN + 1)),
             format!("\"GET / x,{}\",1", EVENT.replace('"', "\"\"")),
             format!("\"a\"b,{EVENT}"),
             format!("{}{EVENT}", "a,".repeat(MAX_FIELDS)),

@@ -1,14 +1,14 @@
-"""A kube-apiserver with its etcd, for checks that need no node and no controller."""
+"""A kube-apiserver with its etcd, for checks that need no node and no controller. Binaries are taken from the environment (KUBE_APISERVER,
+ETCD, KUBECTL) or PATH; without one of them the process exits with status 3."""
 
 import os
-import pathlib
 import shutil
 import socket
 import subprocess
 import sys
 import time
 
-TOKEN = "token-of-the-administrator"
+ADMINISTRATOR = ("token-of-the-administrator", "admin", "system:masters")
 
 
 def free_port():
@@ -38,9 +38,11 @@ class ApiServer:
         log = open(self.folder / f"{name}.out", "wb")
         self.processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder))
 
-    def start(self):
+    def start(self, *flags, users=(ADMINISTRATOR,)):
+        """Users are a token, a name and a group each; the first is the administrator."""
         folder, client, peer = self.folder, free_port(), free_port()
-        (folder / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
+        self.token = users[0][0]
+        (folder / "tokens.csv").write_text("".join(f'{token},{name},{name},"{group}"\n' for token, name, group in users))
         (folder / "tokens.csv").chmod(0o600)
         subprocess.run(["openssl", "genrsa", "-out", folder / "sa.key", "2048"], check=True, capture_output=True)
         self.spawn("etcd", self.etcd, "--data-dir", folder / "etcd", "--listen-client-urls", f"http://127.0.0.1:{client}",
@@ -50,7 +52,7 @@ class ApiServer:
         self.spawn("apiserver", self.apiserver, f"--etcd-servers=http://127.0.0.1:{client}", f"--secure-port={self.port}",
                    "--bind-address=127.0.0.1", f"--cert-dir={folder}/certs", f"--token-auth-file={folder}/tokens.csv", "--authorization-mode=RBAC",
                    "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={folder}/sa.key",
-                   f"--service-account-signing-key-file={folder}/sa.key", "--service-cluster-ip-range=10.0.0.0/24", "--allow-privileged=true")
+                   f"--service-account-signing-key-file={folder}/sa.key", "--service-cluster-ip-range=10.0.0.0/24", *flags)
         for _ in range(600):
             if any(process.poll() is not None for process in self.processes):
                 raise SystemExit("a process ended: " + "\n".join(p.read_text(errors="replace")[-1500:] for p in folder.glob("*.out")))
@@ -59,8 +61,8 @@ class ApiServer:
             time.sleep(0.5)
         raise SystemExit("the apiserver did not become ready")
 
-    def kubectl(self, *arguments, stdin=None):
-        return subprocess.run([self.kubectl_binary, "--server", f"https://127.0.0.1:{self.port}", "--token", TOKEN,
+    def kubectl(self, *arguments, stdin=None, token=None):
+        return subprocess.run([self.kubectl_binary, "--server", f"https://127.0.0.1:{self.port}", "--token", token or self.token,
                                "--certificate-authority", self.folder / "certs/apiserver.crt", "--cache-dir", self.folder / "cache", *arguments],
                               capture_output=True, text=True, input=stdin, env={**os.environ, "KUBECONFIG": os.devnull})
 
