@@ -1,8 +1,9 @@
 //! The state of the daemon for the health checks, and log messages about sources.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::daemon::sink::DeliveryObserver;
 use crate::daemon::source::follow::Incident;
@@ -12,8 +13,7 @@ use crate::detection::audit::time::{self, Clock};
 /// Shared between the pipeline and sources, which write it, and the health checks, which read it.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
-    /// When the pipeline's loop last made progress, in nanoseconds since 1970.
-    last_heartbeat: AtomicI64,
+    heartbeat: Heartbeat,
     /// The store is full or locked; the pipeline retries.
     pub(crate) store_stalled: AtomicBool,
     /// The store was removed while it was open.
@@ -32,6 +32,17 @@ pub(crate) struct Status {
     source_problems: Mutex<BTreeMap<String, String>>,
     /// Sources that work and yield no audit events, or few, each with a description.
     degraded: Mutex<BTreeMap<String, String>>,
+}
+
+/// When the pipeline's loop last made progress. A pipeline that has not begun its first pass counts from the start of the
+/// daemon, and steps of the system clock do not matter.
+#[derive(Debug)]
+struct Heartbeat(Mutex<Instant>);
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
 }
 
 /// A sink that does not deliver.
@@ -73,12 +84,12 @@ impl Status {
 
     /// Records that the pipeline makes progress, or waits for something that it knows of.
     pub(super) fn heartbeat(&self) {
-        self.last_heartbeat.store(unix_nanos(), Ordering::Relaxed);
+        *self.heartbeat.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Nanoseconds since the last heartbeat.
-    pub(crate) fn heartbeat_age(&self) -> i64 {
-        unix_nanos().saturating_sub(self.last_heartbeat.load(Ordering::Relaxed))
+    /// Time since the last heartbeat.
+    pub(crate) fn heartbeat_age(&self) -> Duration {
+        self.heartbeat.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// Records that a sink ended without a request to stop.
