@@ -65,7 +65,7 @@ def catch_up(binary, log):
 
 
 def flow(binary, seconds, rate):
-    written, told, delays = {}, set(), []
+    written, alerted, delays = {}, set(), []
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "audit.log")
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -76,8 +76,8 @@ def flow(binary, seconds, rate):
                 now = time.monotonic()
                 audit_id = json.loads(line)["event"]["auditID"]
                 # A correlation says an event again.
-                if audit_id not in told:
-                    told.add(audit_id)
+                if audit_id not in alerted:
+                    alerted.add(audit_id)
                     delays.append(now - written[audit_id])
 
         reader = threading.Thread(target=read)

@@ -224,9 +224,9 @@ fn replicas_together_emit_what_one_emits_alone() {
         // Which others a window holds that alerts of windows feed goes by which came first; all else is the same.
         let mut plain = expected.clone();
         plain.retain(|(rule, _, _)| rule != "Both");
-        let mut told: Alerts = alerts.into_iter().collect();
-        told.retain(|(rule, _, _)| rule != "Both");
-        assert_eq!(told, plain, "seed {seed}");
+        let mut single_events: Alerts = alerts.into_iter().collect();
+        single_events.retain(|(rule, _, _)| rule != "Both");
+        assert_eq!(single_events, plain, "seed {seed}");
     }
 }
 
@@ -236,9 +236,9 @@ fn kill_repeats_alerts_and_loses_none() {
     let expected = alone(&rules, &log);
     for seed in 0..5 {
         let (alerts, _) = together(&rules, &log, seed, true);
-        let told: BTreeSet<_> = alerts.iter().map(|(rule, id, _)| (rule, id)).collect();
+        let fired: BTreeSet<_> = alerts.iter().map(|(rule, id, _)| (rule, id)).collect();
         let wanted: BTreeSet<_> = expected.iter().map(|(rule, id, _)| (rule, id)).collect();
-        assert_eq!(told, wanted, "seed {seed}");
+        assert_eq!(fired, wanted, "seed {seed}");
     }
 }
 

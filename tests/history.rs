@@ -180,7 +180,7 @@ fn html_report_is_self_contained_and_escapes_hostile_names() {
     }
 }
 
-/// What the baseline has to silence, told from alerts alone.
+/// What the baseline has to silence, derived from alerts alone.
 fn habits(alerts: &[Value], min_count: usize) -> BTreeSet<String> {
     let event = |alert: &Value| alert["event"].to_string();
     let grave: BTreeSet<String> = alerts
@@ -296,7 +296,7 @@ fn baseline_excepts_exactly_the_recurring_reads() {
     assert!(silenced > 100, "{silenced}");
 }
 
-/// An event by somebody, on a secret of that name, with a user agent; each as it stands in JSON.
+/// An event of a user, a secret name and a user agent, each as JSON text.
 fn read_by(user: &str, name: &str, agent: &str) -> String {
     event("a1", "get", "registry-1")
         .replace("\"mallory\"", &format!("\"{user}\""))

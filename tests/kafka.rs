@@ -40,7 +40,7 @@ enum Cluster {
 /// The address of a mock cluster, and a channel that creates topics.
 fn mock() -> (String, mpsc::Sender<(String, i32, mpsc::Sender<()>)>) {
     let (topics, wanted) = mpsc::channel::<(String, i32, mpsc::Sender<()>)>();
-    let (address, told) = mpsc::channel();
+    let (address, received) = mpsc::channel();
     std::thread::spawn(move || {
         let mock = MockCluster::new(1).unwrap();
         address.send(mock.bootstrap_servers()).unwrap();
@@ -49,7 +49,7 @@ fn mock() -> (String, mpsc::Sender<(String, i32, mpsc::Sender<()>)>) {
             done.send(()).unwrap();
         }
     });
-    (told.recv().unwrap(), topics)
+    (received.recv().unwrap(), topics)
 }
 
 /// The CA of brokers and clients.
@@ -388,7 +388,7 @@ fn events_are_stored_once_through_kills_and_offsets_are_committed() {
     cluster.events(&topic, written..written + 1);
     wait_for("the new one is stored", || place.stored().len() > written);
     assert!((daemon.metric("pullwatch_kafka_messages_total") - 1.0).abs() < f64::EPSILON);
-    wait_for("the lag of each partition is told", || {
+    wait_for("the lag of each partition", || {
         daemon.get("/metrics").matches("pullwatch_kafka_lag_messages{").count() == 3
     });
     assert_eq!(daemon.stop(), Some(0));
@@ -735,7 +735,7 @@ fn replicas_evaluate_correlations_together(is_exact: bool) {
         written
     };
     let places = [Place::with_correlation(), Place::with_correlation(), Place::with_correlation()];
-    let told = || -> Vec<(String, u64)> { places.iter().flat_map(Place::many).collect() };
+    let fired = || -> Vec<(String, u64)> { places.iter().flat_map(Place::many).collect() };
     let stored = || -> usize { places.iter().map(|place| place.stored().len()).sum() };
     let is_committed = |events_written: usize, matches: usize| {
         let all = |topic: &str| usize::try_from(cluster.committed(&events, topic, 4)).unwrap();
@@ -751,10 +751,10 @@ fn replicas_evaluate_correlations_together(is_exact: bool) {
     let all = write("eve", 9);
     let all = all.max(write("mallory", 9));
     wait_for("what is no alert of a correlation is stored", || stored() >= all);
-    assert_eq!(told(), []);
+    assert_eq!(fired(), []);
     let all = write("mallory", 7);
-    wait_for("the window is full", || told().len() == 1);
-    assert_eq!(told(), [("mallory".to_owned(), 10)]);
+    wait_for("the window is full", || fired().len() == 1);
+    assert_eq!(fired(), [("mallory".to_owned(), 10)]);
     wait_for("all is committed", || stored() > all && is_committed(all, all));
     first.kill();
     second.kill();
@@ -762,18 +762,18 @@ fn replicas_evaluate_correlations_together(is_exact: bool) {
     let third = places[2].start(&settings, &sink);
     write("mallory", 8);
     let all = write("eve", 1);
-    wait_for("the other window is full", || told().len() == 2);
-    assert_eq!(told()[1], ("eve".to_owned(), 10));
+    wait_for("the other window is full", || fired().len() == 2);
+    assert_eq!(fired()[1], ("eve".to_owned(), 10));
     let all = all.max(write("eve", 5));
     wait_for("all is stored", || stored() >= all + 2 && is_committed(all, all));
     assert_eq!(third.stop(), Some(0));
-    assert_eq!(told().len(), 2, "{:?}", told());
+    assert_eq!(fired().len(), 2, "{:?}", fired());
     assert_eq!(stored(), all + 2);
     if is_exact {
         let records = cluster.read(&alerts, 2, all + 2);
         assert_eq!(records.len(), all + 2);
-        let told: Vec<_> = records.iter().filter_map(|(_, _, json)| many(json)).collect();
-        assert_eq!(told.len(), 2, "{told:?}");
+        let fired: Vec<_> = records.iter().filter_map(|(_, _, json)| many(json)).collect();
+        assert_eq!(fired.len(), 2, "{fired:?}");
     }
 }
 

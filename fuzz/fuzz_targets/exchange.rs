@@ -1,4 +1,4 @@
-//! What replicas hand each other: whoever may write to the topic may be anybody.
+//! Messages between replicas. Any client with write access to the topic may have sent them.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -19,7 +19,7 @@ static DETECTOR: LazyLock<Detector> = LazyLock::new(|| {
     Detector::new(&rules::load(&[file], &rules::Options::default()).rules, Options { repartition, ..Options::default() })
 });
 
-/// Real messages: of each correlation a match, and what was told of a window.
+/// Real messages: a match of each correlation, and the outcome of a window.
 static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let mut session = DETECTOR.session();
     let mut sent = Vec::new();

@@ -13,7 +13,7 @@ fn killed_at_any_moment_each_alert_is_stored_once_and_delivered() {
     place.configure(&place.log(), &[moody.sink("moody", ""), sound.sink("sound", "")]);
     let kills = times("PULLWATCH_KILLS", 15);
     let folder = place.folder.path().to_owned();
-    // Writing goes on whether somebody reads or not.
+    // The writer does not wait for a reader.
     let (round, rounds) = mpsc::channel();
     let (done, is_done) = mpsc::channel();
     let writing = std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Somebody who writes a log and rotates it, in all the ways there are.
+//! A process that writes a log and rotates it in each supported way.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};

@@ -119,12 +119,12 @@ def watch(cluster, control, owner):
             waits.append(os.pidfd_open(owner))
         except ProcessLookupError:
             return
-    told = set()
+    reported = set()
     while True:
         ready, _, _ = select.select(waits, [], [], 1.0)
         for node, process in cluster.running.items():
-            if process.poll() not in (None, -signal.SIGKILL) and (node, process.pid) not in told:
-                told.add((node, process.pid))
+            if process.poll() not in (None, -signal.SIGKILL) and (node, process.pid) not in reported:
+                reported.add((node, process.pid))
                 print(f"broker {node} ended ({process.returncode})", file=sys.stderr)
         if any(each is not control for each in ready):
             return

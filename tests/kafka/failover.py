@@ -340,12 +340,12 @@ def run(options, torture, events):
     for number, replica in enumerate(replicas):
         replica.wake = began + number * min(5.0, options.seconds / 10)
     torture.broker_due = began + min(15.0, options.seconds / 6)
-    told = 0.0
+    last_report = 0.0
 
     def progress():
-        nonlocal told
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
+        nonlocal last_report
+        if time.monotonic() - last_report > 10:
+            last_report = time.monotonic()
             say(f"{feeder.sent} sent, {len(output.seen)} of {len(expected)} alerts, lag {torture.lag()}, "
                 f"{sum(r.runs() for r in replicas)} replicas, broker down: {torture.down}")
 

@@ -1,4 +1,4 @@
-//! An HTTP server that does what it is told, and other ends of sockets.
+//! An HTTP server whose answers a test sets, and other ends of sockets.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -41,7 +41,7 @@ pub enum Answer {
     Cut,
     /// 400 where the body holds this, 200 otherwise; not used up.
     RefuseBodiesWith(&'static str),
-    /// Say nothing until told.
+    /// Do not answer until the test permits it.
     Hold(Arc<tokio::sync::Notify>),
 }
 

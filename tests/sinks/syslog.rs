@@ -117,13 +117,13 @@ async fn a_stream_may_be_encrypted() {
     let nobody = TlsSettings { ca: Some(authority.ca()), ..TlsSettings::default() };
     let known = TlsSettings { certificate: Some(certificate), key: Some(key), ..nobody.clone() };
     let acceptor = authority.acceptor("127.0.0.1", true);
-    let (told, mut messages) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut messages) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, _)) = receiver.accept().await {
             // Who is not let in is closed on.
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
             while let Some(message) = counted(&mut stream).await {
-                told.send(message).unwrap();
+                sender.send(message).unwrap();
             }
         }
     });

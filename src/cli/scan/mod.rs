@@ -1,7 +1,9 @@
 //! `pullwatch scan`: evaluates the rules over audit logs, prints alerts and a summary.
 
 pub(super) mod bounds;
+mod print;
 pub(super) mod reading;
+mod result;
 pub(super) mod screen;
 pub(super) mod summary;
 mod tally;

@@ -16,10 +16,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Scan;
+use super::print::{Style, print_alert};
 use super::reading::{InputReader, Part, Reading};
+use super::result::Report;
 use super::screen::Screen;
 use super::tally::Tally;
-use super::worker::{Report, Style, print_alert};
 use crate::daemon::source::chunker::{Buffer, Chunk, long_record_budget};
 use crate::daemon::source::input::Input;
 use crate::daemon::source::memory_budget::MemoryBudget;

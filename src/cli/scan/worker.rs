@@ -4,26 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::reading::{Reading, read_all};
+use super::print::print_alert;
+use super::reading::read_all;
+use super::result::Report;
 use super::screen::Screen;
-use super::tally::Tally;
-use super::{Format, Scan, text, threads};
+use super::{Scan, threads};
 use crate::daemon::source::chunker::{Buffer, Chunk};
 use crate::daemon::source::input::Input;
 use crate::detection::detector::Detector;
 use crate::detection::engine::alert::Alert;
-
-/// The result of a scan.
-#[derive(Debug, Default)]
-pub struct Report {
-    pub tally: Tally,
-    /// Inputs that could not be read completely, each with the reason.
-    pub failures: Vec<String>,
-    /// Names of empty inputs.
-    pub empty: Vec<String>,
-    /// The reader of standard output closed the pipe; the rest of the input was not read.
-    pub pipe_closed: bool,
-}
 
 /// Scans all inputs and prints alerts.
 ///
@@ -46,28 +35,6 @@ pub fn run(scan: &Scan, detector: &Detector, inputs: &[Input]) -> anyhow::Result
         other => other?,
     }
     Ok(report)
-}
-
-/// Output format, and whether to use color.
-pub(super) type Style = (Format, bool);
-
-pub(super) fn print_alert(alert: &Alert<'_>, style: Style, tally: &mut Tally, out: &mut Vec<u8>) {
-    tally.alert(alert);
-    match style {
-        (Format::Json, _) => {
-            alert.write_json(out);
-            out.push(b'\n');
-        }
-        (Format::Text, color) => text::write(alert, color, out),
-    }
-}
-
-impl Report {
-    pub(super) fn add(&mut self, reading: Reading) {
-        self.tally.bytes += reading.bytes;
-        self.failures.extend(reading.failures);
-        self.empty.extend(reading.empty);
-    }
 }
 
 fn one_thread(

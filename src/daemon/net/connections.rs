@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Limits;
-use super::connection_limit::Closer;
+use super::closer::Closer;
 use crate::daemon::log_limit::LogLimit;
 
 /// Number of clients that are remembered as having authenticated.

@@ -4,8 +4,10 @@
 //! for its first request, kilobytes of headers, one of a bounded number of connections. Certificates, keys and tokens are files,
 //! and are read again when their content changes. Must never enter: what is served.
 
+pub(crate) mod closer;
 pub(crate) mod connection_limit;
 pub(crate) mod connections;
+pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod tls;
 pub(crate) mod token;
@@ -14,8 +16,8 @@ pub(crate) mod watched_files;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use connection_limit::Limits;
 pub(crate) use connections::Connections;
+pub use limits::Limits;
 pub use listener::{Listener, listen};
 pub use tls::Tls;
 pub use token::Token;

@@ -85,7 +85,7 @@ pub(super) fn world_writable(dir: &Path) -> Result<Option<u32>, Error> {
     Ok((mode & 0o002 != 0 && mode & 0o1000 == 0).then_some(mode))
 }
 
-/// Tells a file from others, also from one that has its name later.
+/// Distinguishes a file from others, also from one that has its name later.
 pub(super) type FileIdentity = (u64, u64);
 
 /// Returns the identity of the file that has this path now.

@@ -110,26 +110,6 @@ const LENGTH_LIMITS: [(Member, usize); 5] = [
     (Member::UserAgent, 2 * MIN_OVERSIZED_LEN),
 ];
 
-/// Whether a line that starts with an event visibly ends as a complete event of the apiserver does: with its annotations, or with
-/// `stageTimestamp`. If not, it may be complete all the same. An event that is cut before `objectRef` never ends so, whatever a
-/// client chooses: in a string every quote is escaped, and no object before `objectRef` contains an object of strings.
-#[inline]
-pub(crate) fn ends_like_an_event(line: &[u8]) -> bool {
-    const TIMESTAMP: &[u8] = br#""stageTimestamp":""#;
-    const TIMESTAMP_LEN: usize = r#"2026-11-23T04:15:07.230739Z"}"#.len();
-    match line.trim_ascii_end() {
-        // The quote closes a string: it is not escaped, and opens none.
-        [.., before, b'"', b'}', b'}'] => {
-            !matches!(before, b'\\' | b':' | b',' | b'[' | b'{' | b' ' | b'\t' | b'\r' | b'\n')
-        }
-        text @ [.., b'Z', b'"', b'}'] => {
-            let end = text.len().saturating_sub(TIMESTAMP_LEN);
-            text[..end].ends_with(TIMESTAMP)
-        }
-        _ => false,
-    }
-}
-
 /// The members of `objectRef` that identify an object.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs)]
@@ -459,19 +439,6 @@ mod tests {
         let kind = event.path(&["responseObject", "kind"]).unwrap();
         assert_eq!(kind.bytes(), b"\"SecretList\"");
         assert_eq!(event.get(Member::Annotations), None);
-    }
-
-    #[test]
-    fn no_event_that_is_cut_before_its_object_looks_complete() {
-        let event = concat!(
-            r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"}}x\"}}","stage":"ResponseComplete","requestURI":"/x","verb":"get","#,
-            r#""user":{"username":"2026-11-23T04:15:07.230739Z","groups":["}}"],"extra":{"a":["}}"]}},"impersonatedUser":{"username":"\"stageTimestamp\":\"2026-11-23T04:15:07.230739Z"},"sourceIPs":["1"],"userAgent":"}}","objectRef":"#,
-        );
-        for end in 0..event.len() {
-            assert!(!ends_like_an_event(&event.as_bytes()[..end]), "{}", &event[..end]);
-        }
-        assert!(ends_like_an_event(br#"{"code":200},"stageTimestamp":"2026-11-23T04:15:07.230739Z"}"#));
-        assert!(ends_like_an_event(b"{\"annotations\":{\"a\":\"b\"}}\r\n"));
     }
 
     #[test]

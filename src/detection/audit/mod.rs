@@ -7,6 +7,7 @@
 pub(crate) mod buffer_scan;
 pub mod envelope;
 pub mod event;
+pub(crate) mod event_end;
 pub mod event_id;
 pub(crate) mod json;
 pub(crate) mod json_prefix;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::event::ends_like_an_event;
+use super::event_end::ends_like_an_event;
 use super::time;
 
 /// Where the time of an event comes from, the most exact one first.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::group::{Group, Spec};
-use super::handoff::WindowMarker;
 use super::stored::Stored;
+use super::window_marker::WindowMarker;
 use super::{
     CorrelationStats, DEFAULT_ALLOWED_LATENESS, Digest, Fired, MAX_GROUPS, MAX_OBSERVATIONS, MIN_GROUPS,
     Observation,

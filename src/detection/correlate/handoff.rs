@@ -3,34 +3,10 @@
 //! A new owner of a group replays its observations ([`Correlator::replay`]) and the outcomes of its windows
 //! ([`Correlator::apply_marker`]), and continues where the previous owner stopped, without repeating an alert.
 
+use super::correlator::CorrelationGroups;
+use super::window_marker::{WindowMarker, WindowOutcome};
 use super::{CorrelationStats, Correlator, Digest, Observation};
 use crate::detection::rules::ast::Correlation;
-
-/// The outcome of a window, for the next owner of its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowMarker {
-    pub correlation: usize,
-    pub group: Digest,
-    pub what: WindowOutcome,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WindowOutcome {
-    /// It fired; the times of its first and last observation.
-    Fired(i64, i64),
-    /// It was closed, whatever it held; the time of its end.
-    Closed(i64),
-}
-
-impl WindowMarker {
-    pub(super) fn fired(correlation: usize, group: Digest, first: i64, last: i64) -> Self {
-        WindowMarker { correlation, group, what: WindowOutcome::Fired(first, last) }
-    }
-
-    pub(super) fn closed(correlation: usize, group: Digest, until: i64) -> Self {
-        WindowMarker { correlation, group, what: WindowOutcome::Closed(until) }
-    }
-}
 
 impl Correlator {
     /// One of several correlators that share the limits and record the outcomes of their windows. Allowed lateness in
@@ -84,7 +60,7 @@ impl Correlator {
 
     /// How far before an observation, in nanoseconds, others can lie that affect it or a later one.
     pub fn lookback(&self) -> i64 {
-        let lookback = |entry: &super::correlator::CorrelationGroups| {
+        let lookback = |entry: &CorrelationGroups| {
             let (timespan, allowed_lateness) = (entry.spec.timespan, entry.spec.allowed_lateness);
             timespan.saturating_mul(3).saturating_add(allowed_lateness.saturating_mul(2))
         };

@@ -62,14 +62,15 @@ mod group;
 mod handoff;
 mod stored;
 mod throttle;
+mod window_marker;
 
 #[cfg(test)]
 mod tests;
 
 pub use correlator::Correlator;
 pub use digest::Digest;
-pub use handoff::{WindowMarker, WindowOutcome};
 pub use throttle::{Decision, Throttle};
+pub use window_marker::{WindowMarker, WindowOutcome};
 
 use crate::detection::alert::AlertId;
 

@@ -4,7 +4,7 @@ use serde::de::IgnoredAny;
 
 use super::{Error, line_at};
 use crate::detection::audit::json::{Raw, Type};
-use crate::detection::registry::inventory::{Added, Builder, Phase};
+use crate::detection::registry::declared_objects::{Added, Builder, Phase};
 
 pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> Result<(), Error> {
     let values = values(text)?;

@@ -5,7 +5,7 @@
 
 use super::{Error, MAX_YAML};
 use crate::detection::audit::json::{Raw, Type};
-use crate::detection::registry::inventory::{Added, Builder, Phase};
+use crate::detection::registry::declared_objects::{Added, Builder, Phase};
 use crate::text::yaml::{self, Node, Value};
 
 /// Maximum size of a document as JSON: aliases can multiply the text of a document.

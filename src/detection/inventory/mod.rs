@@ -12,8 +12,9 @@ mod table;
 pub use export::export;
 
 use crate::detection::registry::Inventory;
+use crate::detection::registry::declared_objects::Builder;
+use crate::detection::registry::inventory::Full;
 pub use crate::detection::registry::inventory::Origin;
-use crate::detection::registry::inventory::{Builder, Full};
 
 /// Maximum size of an input in bytes: JSON of 50,000 pods.
 pub const MAX_INPUT: usize = 512 << 20;

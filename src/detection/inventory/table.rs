@@ -4,7 +4,8 @@
 //! one's own in `-o custom-columns`) by what the cells look like.
 
 use super::Error;
-use crate::detection::registry::inventory::{Builder, DeclaredSecret, Full, checked_type, is_name};
+use crate::detection::registry::declared_objects::Builder;
+use crate::detection::registry::inventory::{DeclaredSecret, Full, checked_type, is_name};
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,16 +11,12 @@ use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
-use base64::engine::GeneralPurpose;
-use base64::engine::general_purpose::GeneralPurposeConfig;
 
 use super::docker_config::{DATA_KEYS, add_logins, checked_username, has_login, host_of};
+use super::login::{BASE64, Login, MAX_VALUE_LEN};
 use super::{RequestInfo, is};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
-
-/// Maximum size of a value that is read, in bytes of base64. The API allows 1 MiB for all data of a secret.
-const MAX_VALUE_LEN: usize = 4 << 20;
 
 /// Larger values are read only if they look like a configuration.
 const MAX_PLAIN_LEN: usize = 4096;
@@ -33,44 +29,6 @@ const MAX_KEYS: usize = 64;
 
 /// The annotation in which `kubectl apply` stores the whole object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// One login of a registry credential. Never a password or a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Login {
-    pub(super) host: Option<String>,
-    pub(super) username: Option<String>,
-}
-
-/// Maximum length of a host or a user name in bytes. Names of hosts have at most 253 characters.
-const MAX_NAME_LEN: usize = 256;
-
-impl Login {
-    pub(super) fn new(host: Option<String>, username: Option<String>) -> Self {
-        let [host, username] = [host, username].map(|name| {
-            name.map(|mut name| {
-                if name.len() > MAX_NAME_LEN {
-                    let end =
-                        (0..=MAX_NAME_LEN).rev().find(|end| name.is_char_boundary(*end)).unwrap_or_default();
-                    name.truncate(end);
-                    name.push('…');
-                }
-                name
-            })
-        });
-        Login { host, username }
-    }
-}
-
-/// Base64 as Go's encoder writes it, and with the padding left out.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
-);
-
-pub(super) fn decode_base64(value: Option<Raw<'_>>) -> Option<Vec<u8>> {
-    let text = value?.string()?;
-    if text.len() > MAX_VALUE_LEN { None } else { BASE64.decode(text.trim_ascii()).ok() }
-}
 
 /// Returns the object that `kubectl apply` stored in an annotation.
 pub(super) fn last_applied(annotations: Raw<'_>) -> Option<Cow<'_, [u8]>> {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::content::{Login, decode_base64};
+use super::login::{Login, decode_base64};
 use crate::detection::audit::json::{Raw, Type};
 use crate::detection::audit::redact::{REDACTED, is_host, is_user_name};
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster_state::{ClusterState, Evidence};
 use super::docker_config::{RegistryLogins, SECRET_TYPES};
+use super::exposure_kind::ExposureKind;
 use super::findings::{Finding, Findings, MAX_NAMED, Selection};
 use super::request_info::{Deletion, has_finalizers};
 use super::secret_view::{SecretView, for_each_secret, unquoted};
@@ -24,42 +25,6 @@ use crate::text::name_patterns::NamePatterns;
 
 /// The type of secrets without a type of their own, which may hold anything.
 const OPAQUE: &[u8] = b"Opaque";
-
-/// How surely credentials were handed over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExposureKind {
-    /// No registry credential was involved.
-    #[default]
-    None,
-    /// The request was denied.
-    Denied,
-    /// Names, and perhaps types, but no data.
-    Metadata,
-    /// A full read was possible, and the log does not show the response.
-    Presumed,
-    /// The response contained credentials.
-    Payload,
-}
-
-impl ExposureKind {
-    /// Parses a value of `registry.exposure`.
-    pub(crate) fn parse(word: &str) -> Option<Self> {
-        let all = [Self::None, Self::Denied, Self::Metadata, Self::Presumed, Self::Payload];
-        all.into_iter().find(|kind| kind.name() == word)
-    }
-
-    /// Returns the value of `registry.exposure`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            ExposureKind::None => "none",
-            ExposureKind::Denied => "denied",
-            ExposureKind::Metadata => "metadata",
-            ExposureKind::Presumed => "presumed",
-            ExposureKind::Payload => "payload",
-        }
-    }
-}
 
 /// The range of secrets that a request covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,9 +9,10 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::cluster_state::{Evidence, KnownCredential};
-use super::content::{Login, logins_of};
+use super::content::logins_of;
 use super::docker_config::RegistryLogins;
-use super::exposure::ExposureKind;
+use super::exposure_kind::ExposureKind;
+use super::login::Login;
 use crate::detection::audit::json::Raw;
 
 /// Maximum number of secrets that an exposure names. All are counted.

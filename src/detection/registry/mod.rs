@@ -10,13 +10,16 @@
 
 mod cluster_state;
 mod content;
+pub(crate) mod declared_objects;
 mod docker_config;
 mod eviction;
 mod exposure;
+mod exposure_kind;
 mod findings;
 mod grants;
 mod host_paths;
 pub(crate) mod inventory;
+mod login;
 mod long_running;
 mod node_proxy;
 mod ordering;
@@ -32,7 +35,8 @@ pub use cluster_state::{ClusterState, Evidence};
 pub(crate) use content::copied_configuration_keys;
 pub use docker_config::RegistryLogins;
 pub(crate) use exposure::selects_credential_types;
-pub use exposure::{Exposure, ExposureKind, ReadScope};
+pub use exposure::{Exposure, ReadScope};
+pub use exposure_kind::ExposureKind;
 pub(crate) use grants::{aggregated_into, bound_role, granted_verbs, privileges, subjects};
 pub use inventory::Inventory;
 pub(crate) use node_proxy::kubelet_path;

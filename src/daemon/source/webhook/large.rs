@@ -12,9 +12,9 @@ use tokio::time::timeout_at;
 
 use super::HandlerState;
 use super::body::LargeBody;
-use super::handler::submit;
 use super::items::Part;
 use super::response::Reply;
+use super::submit::submit;
 
 /// Maximum number of large bodies that are evaluated at a time. More are answered 429, and sent again.
 pub(super) const MAX_LARGE_BODIES: usize = 2;

@@ -23,6 +23,7 @@ mod handler;
 mod items;
 mod large;
 mod response;
+mod submit;
 
 use std::mem::Discriminant;
 use std::net::SocketAddr;

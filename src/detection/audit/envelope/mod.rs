@@ -24,6 +24,7 @@ mod line_tracker;
 mod object;
 mod otel;
 mod partial;
+mod pod;
 mod prefix;
 mod shape;
 mod stream;
@@ -42,7 +43,7 @@ use memchr::memmem::Finder;
 pub use format::Format;
 pub use line_tracker::{LineRole, LineTracker};
 
-use super::event;
+use super::event_end::ends_like_an_event;
 use super::json::{JsonError, Raw, Type};
 use super::origin::Unwrapped;
 use super::steps;
@@ -262,8 +263,7 @@ impl Unwrapper {
             }
             let line = &bytes[at..end];
             if line.starts_with(PLAIN_START) && !is_changed {
-                let changed =
-                    if event::ends_like_an_event(line) { None } else { truncated::with_target(line) };
+                let changed = if ends_like_an_event(line) { None } else { truncated::with_target(line) };
                 let changed = changed.or_else(|| if has_strings { stringified::expand(line) } else { None });
                 if let Some(text) = changed {
                     self.raw(&bytes[done..at], context, out);

@@ -5,7 +5,7 @@
 //! consumer. A line of another log can quote what a client sent: JSON in the middle of such a line is never an event.
 
 use super::super::time;
-use super::stream::Pod;
+use super::pod::Pod;
 use super::times;
 
 /// The longest header, in bytes.

@@ -4,7 +4,8 @@ use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 use crate::detection::audit::redact::is_user_name;
 use crate::detection::audit::uri::query::Readings;
-use crate::detection::registry::exposure::{Exposure, ExposureKind, ReadScope};
+use crate::detection::registry::exposure::{Exposure, ReadScope};
+use crate::detection::registry::exposure_kind::ExposureKind;
 use crate::detection::registry::request_info::RequestInfo;
 use crate::detection::registry::{is, text};
 

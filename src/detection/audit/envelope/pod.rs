@@ -1,0 +1,96 @@
+//! The pod that wrote a record, as paths, tags, container names and labels name it.
+
+use super::super::json::Raw;
+
+/// The container that wrote a line, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pod<'a> {
+    pub(super) namespace: Option<&'a [u8]>,
+    pub(super) name: Option<&'a [u8]>,
+    pub(super) container: Option<&'a [u8]>,
+}
+
+/// Namespaces in which only those who manage the control plane can create pods.
+const NAMESPACES: [&[u8]; 4] =
+    [b"kube-system", b"openshift-kube-apiserver", b"openshift-apiserver", b"openshift-oauth-apiserver"];
+
+impl<'a> Pod<'a> {
+    /// Whether the container is an apiserver: its name says so, and its namespace is one of the control plane. What is not known does not
+    /// count against it.
+    pub(super) fn is_apiserver(&self) -> bool {
+        let is_named = |name: &[u8]| {
+            [
+                &b"kube-apiserver"[..],
+                b"apiserver",
+                b"openshift-apiserver",
+                b"oauth-openshift",
+                b"oauth-apiserver",
+            ]
+            .iter()
+            .any(|start| name.starts_with(start))
+        };
+        self.namespace.is_none_or(|namespace| NAMESPACES.contains(&namespace))
+            && self.name.is_none_or(is_named)
+            && self.container.is_none_or(|name| is_named(name) || name == b"audit-logs" || name == b"audit")
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.name.is_some() || self.container.is_some()
+    }
+
+    /// Of the path of a container log: `…/containers/POD_NAMESPACE_CONTAINER-ID.log`, `…/pods/NAMESPACE_POD_UID/CONTAINER/0.log`.
+    pub(super) fn of_path(path: &'a [u8]) -> Option<Self> {
+        let after = |mark: &[u8]| memchr::memmem::rfind(path, mark).map(|at| &path[at + mark.len()..]);
+        if let Some(name) = after(b"/containers/") {
+            return Self::of_file_name(name);
+        }
+        let mut parts = after(b"/pods/")?.split(|byte| *byte == b'/');
+        let mut names = parts.next()?.split(|byte| *byte == b'_');
+        let (namespace, name) = (names.next()?, names.next()?);
+        Some(Pod { namespace: Some(namespace), name: Some(name), container: parts.next() })
+    }
+
+    /// Of `POD_NAMESPACE_CONTAINER-ID.log`.
+    fn of_file_name(name: &'a [u8]) -> Option<Self> {
+        let mut parts = name.split(|byte| *byte == b'_');
+        let (pod, namespace, rest) = (parts.next()?, parts.next()?, parts.next()?);
+        let end = memchr::memrchr(b'-', rest)?;
+        Some(Pod { namespace: Some(namespace), name: Some(pod), container: Some(&rest[..end]) })
+    }
+
+    /// Of a tag of Fluent Bit or fluentd: `kube.var.log.containers.POD_NAMESPACE_CONTAINER-ID.log`.
+    pub(super) fn of_tag(tag: &'a [u8]) -> Option<Self> {
+        const MARK: &[u8] = b"containers.";
+        let at = memchr::memmem::find(tag, MARK)?;
+        Self::of_file_name(&tag[at + MARK.len()..])
+    }
+
+    /// Of the name of a container of the kubelet's docker: `k8s_CONTAINER_POD_NAMESPACE_UID_0`.
+    pub(super) fn of_docker(name: &'a [u8]) -> Option<Self> {
+        let mut parts =
+            name.strip_prefix(b"/").unwrap_or(name).strip_prefix(b"k8s_")?.split(|byte| *byte == b'_');
+        let (container, pod, namespace) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Pod { namespace: Some(namespace), name: Some(pod), container: Some(container) })
+    }
+
+    /// Of an object of names and values.
+    pub(super) fn of_object(object: Raw<'a>) -> Self {
+        let mut pod = Pod::default();
+        for (key, value) in object.members().map_while(Result::ok) {
+            let text = value.bytes().strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""));
+            // Names of Kubernetes need no escapes; another text is the name of no apiserver.
+            let slot = match &*key.text() {
+                b"namespace_name" | b"namespace" | b"pod_namespace" | b"k8s.namespace.name" => {
+                    &mut pod.namespace
+                }
+                b"pod_name" | b"pod" | b"k8s.pod.name" => &mut pod.name,
+                b"container_name" | b"container" | b"k8s.container.name" => &mut pod.container,
+                _ => continue,
+            };
+            let inner = || value.get("name").map(Raw::bytes);
+            let text = text.or_else(|| inner()?.strip_prefix(b"\"")?.strip_suffix(b"\""));
+            *slot = slot.or(text);
+        }
+        pod
+    }
+}
