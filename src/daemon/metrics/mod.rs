@@ -319,7 +319,7 @@ impl Metrics {
 
     // Alerts and cluster state.
 
-    /// Stats a stored alert of the rule with this index. `event_time` is in nanoseconds since 1970-01-01T00:00:00Z, 0 if unknown.
+    /// Counts a stored alert of the rule with this index. `event_time` is in nanoseconds since 1970-01-01T00:00:00Z, 0 if unknown.
     pub(crate) fn alert_stored(&self, rule: usize, event_time: i64) {
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
         let Some((name, priority)) = rules.rules.get(rule) else { return };
