@@ -20,7 +20,7 @@ use super::{RequestInfo, borrowed_text, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{JsonError, Raw, Type};
 use crate::detection::audit::outcome::Outcome;
-use crate::detection::audit::uri::query::Readings;
+use crate::detection::audit::uri::query::{Query, Readings};
 use crate::text::name_patterns::NamePatterns;
 
 /// The type of secrets without a type of their own, which may hold anything.
@@ -499,12 +499,19 @@ pub(crate) fn selects_credential_types(event: &mut Event<'_>) -> bool {
     Readings::of(&uri).may_require_field("type", &SECRET_TYPES)
 }
 
-/// Returns whether a watch sends existing objects before changes: it does unless it continues from a resource version.
+/// Returns whether a watch may send existing objects before changes: it does unless it continues from a resource version.
 fn sends_initial_events(uri: &[u8]) -> bool {
-    Readings::of(uri).any(|query| {
-        matches!(query.first("resourceVersion"), None | Some(b"" | b"0"))
-            || query.flag("sendInitialEvents").unwrap_or_default()
-    })
+    Readings::of(uri).any(asks_for_initial_events)
+}
+
+/// Returns whether a watch sends existing objects in every reading of its query.
+pub(super) fn certainly_sends_initial_events(uri: &[u8]) -> bool {
+    Readings::of(uri).all(asks_for_initial_events)
+}
+
+fn asks_for_initial_events(query: &Query<'_>) -> bool {
+    matches!(query.first("resourceVersion"), None | Some(b"" | b"0"))
+        || query.flag("sendInitialEvents").unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -186,6 +186,9 @@ pub struct Profile {
     pub(super) networks: Facet,
     /// Credentials that were read by name.
     pub(super) credentials: Facet,
+    /// Scope and program of lists that handed over every secret of their scope.
+    #[serde(default, skip_serializing_if = "Facet::is_empty")]
+    pub(super) listed: Facet,
     /// The network of each pod that the identity's tokens were bound to, the latest last.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) pods: VecDeque<(Box<str>, Box<str>)>,
@@ -209,7 +212,7 @@ impl Profile {
     }
 
     pub(super) fn is_valid(&self) -> bool {
-        [&self.verbs, &self.scopes, &self.programs, &self.networks, &self.credentials]
+        [&self.verbs, &self.scopes, &self.programs, &self.networks, &self.credentials, &self.listed]
             .into_iter()
             .all(Facet::is_valid)
             && self.pods.len() <= MAX_PODS

@@ -407,22 +407,36 @@ fn was_reported(
     is_script: bool,
 ) -> bool {
     let same_way = if is_bulk(&read.verb) { &["list", "watch"][..] } else { &["get"] };
+    let has_verb = |verbs: &[&str]| verbs.iter().any(|verb| profile.verbs.exposed_on(verb, day));
     let has_program = read.program.as_ref().is_some_and(|program| profile.programs.exposed_on(program, day));
-    let scope = if is_script {
+    if !has_program || assessment.new_client.is_some() {
+        return false;
+    }
+    if is_script {
         let all_known = read.credentials.iter().all(|name| profile.credentials.exposed_on(name, day));
-        all_known && profile.scopes.exposed_on(&read.scope, day)
-    } else {
-        let widest = profile
-            .scopes
-            .iter()
-            .filter(|(_, seen)| seen.exposed == Some(day))
-            .map(|(scope, _)| breadth(scope));
-        widest.max().is_some_and(|widest| read.breadth <= widest)
-    };
-    scope
-        && has_program
-        && assessment.new_client.is_none()
-        && same_way.iter().any(|verb| profile.verbs.exposed_on(verb, day))
+        return all_known && profile.scopes.exposed_on(&read.scope, day) && has_verb(same_way);
+    }
+    // What a list handed over is not handed over once more by name: controllers that keep all secrets of a scope get some of
+    // them again before they write.
+    if was_listed(profile, read, day) {
+        return true;
+    }
+    let exposing = profile.scopes.iter().filter(|(_, seen)| seen.exposed == Some(day));
+    let widest = exposing.map(|(scope, _)| breadth(scope)).max();
+    widest.is_some_and(|widest| read.breadth <= widest) && has_verb(same_way)
+}
+
+/// Returns whether all secrets of the namespace of a named one were handed over to the same program on a day.
+fn was_listed(profile: &Profile, read: &Read<'_>, day: i64) -> bool {
+    let namespace = read.scope.strip_prefix("secret:").filter(|namespace| !namespace.is_empty());
+    let (Some(namespace), Some(program)) = (namespace, &read.program) else { return false };
+    let scopes = ["cluster".to_owned(), format!("namespace:{namespace}")];
+    scopes.iter().any(|scope| profile.listed.exposed_on(&list_key(scope, program), day))
+}
+
+/// What is kept of a list.
+fn list_key(scope: &str, program: &str) -> String {
+    format!("{scope} {program}")
 }
 
 fn breadth(scope: &str) -> Breadth {
@@ -471,7 +485,9 @@ fn learn(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) -> boo
     if is_foreign || is_barred(profile, read) || !assessment.mismatches.is_empty() {
         return is_changed;
     }
-    is_changed |= profile.verbs.learn(&read.verb, day, read.exposes, false);
+    // What a list already handed over does not make reads by name of other secrets known.
+    let is_news = !day.is_some_and(|day| was_listed(profile, read, day));
+    is_changed |= profile.verbs.learn(&read.verb, day, read.exposes && is_news, false);
     is_changed |= profile.scopes.learn(&read.scope, day, read.exposes, false);
     if let Some(network) = &read.network {
         // A controller that has moved has a new pod; whatever else comes from elsewhere is not it.
@@ -482,6 +498,11 @@ fn learn(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) -> boo
         {
             is_changed |= profile.learn_pod(pod, network);
         }
+    }
+    if read.is_whole_scope
+        && let Some(program) = &read.program
+    {
+        is_changed |= profile.listed.learn(&list_key(&read.scope, program), day, true, false);
     }
     for credential in read.credentials {
         is_changed |= profile.credentials.learn(credential, day, true, false);

@@ -4,7 +4,7 @@ use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 use crate::detection::audit::redact::is_user_name;
 use crate::detection::audit::uri::query::Readings;
-use crate::detection::registry::exposure::{Exposure, ReadScope};
+use crate::detection::registry::exposure::{Exposure, ReadScope, certainly_sends_initial_events};
 use crate::detection::registry::exposure_kind::ExposureKind;
 use crate::detection::registry::request_info::RequestInfo;
 use crate::detection::registry::{is, text};
@@ -50,6 +50,8 @@ pub(in crate::detection::registry) struct Read<'x> {
     pub credentials: &'x [String],
     /// Whether a credential was or may have been handed over.
     pub exposes: bool,
+    /// Whether it handed over, or may have, every secret of a namespace or the cluster.
+    pub is_whole_scope: bool,
     /// Whether the response is logged and holds metadata alone.
     pub is_metadata: bool,
     /// The label and the field selector; none if versions of the apiserver read different ones.
@@ -80,7 +82,12 @@ impl<'x> Read<'x> {
             ReadScope::Secret => (Breadth::Secret, format!("secret:{}", request.namespace)),
         };
         let exposes = matches!(exposure.kind, ExposureKind::Payload | ExposureKind::Presumed);
-        let selector = event.text(Member::RequestUri).map_or(Some(String::new()), |uri| selectors(&uri));
+        let uri = event.text(Member::RequestUri);
+        let selector = uri.as_ref().map_or(Some(String::new()), |uri| selectors(uri));
+        let has_existing =
+            request.verb == "list" || uri.as_ref().is_some_and(|uri| certainly_sends_initial_events(uri));
+        let is_whole_scope =
+            exposes && breadth != Breadth::Secret && has_existing && selector.as_deref() == Some("&");
         Some(Read {
             user: name,
             impersonated,
@@ -93,6 +100,7 @@ impl<'x> Read<'x> {
             pod: bound_pod(event),
             credentials: if breadth == Breadth::Secret && exposes { &exposure.secrets } else { &[] },
             exposes,
+            is_whole_scope,
             is_metadata: !exposes && is_metadata(event),
             selector,
             time: event.time().filter(|time| time.div_euclid(DAY) >= MIN_DAY),

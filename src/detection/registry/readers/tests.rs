@@ -250,6 +250,49 @@ fn a_new_pod_explains_a_new_address_and_nothing_else_does() {
 }
 
 #[test]
+fn a_token_without_a_pod_differs_where_all_others_had_one() {
+    let pod = |pod, address| Step { address, pod, ..OPERATOR };
+    let minted = pod("", "10.0.2.5");
+    let mut cluster = Cluster::new();
+    // On the first day, and on every later one: it does not become routine.
+    assert_eq!(cluster.days(1..=1, &pod("a", "10.0.1.5")), [Status::New]);
+    assert_eq!(cluster.days(1..=1, &pod("b", "10.0.2.5")), [Status::Repeated]);
+    assert_eq!(cluster.days(1..=1, &minted), [Status::New]);
+    assert_eq!(cluster.deviations(), ["client 10.0.2.0/24 without a pod"]);
+    cluster.days(2..=3, &pod("b", "10.0.2.5"));
+    for day in 4..=12 {
+        assert_eq!(cluster.days(day..=day, &pod("b", "10.0.2.5")), [Status::Routine], "{day}");
+        assert_eq!(cluster.days(day..=day, &minted), [Status::Deviating], "{day}");
+        assert_eq!(cluster.deviations(), ["client 10.0.2.0/24 without a pod"]);
+    }
+    // Nor where the address is not logged.
+    assert_eq!(cluster.days(13..=13, &pod("", "")), [Status::Deviating]);
+}
+
+#[test]
+fn a_secret_that_was_listed_is_no_news_by_name() {
+    let named = |namespace, name| Step { verb: "get", namespace, name, ..OPERATOR };
+    let mut cluster = Cluster::new();
+    assert_eq!(cluster.days(1..=1, &OPERATOR), [Status::New]);
+    assert_eq!(cluster.days(1..=1, &named("shop", "pull")), [Status::Repeated]);
+    // Of another namespace, with another program, from elsewhere, and on another day without a list.
+    assert_eq!(cluster.days(1..=1, &named("prod", "pull")), [Status::New]);
+    assert_eq!(cluster.days(1..=1, &Step { agent: "loader/1", ..named("shop", "pull-2") }), [Status::New]);
+    assert_eq!(cluster.days(1..=1, &Step { agent: "curl/8", ..named("shop", "pull-3") }), [Status::New]);
+    assert_eq!(cluster.days(1..=1, &Step { address: "192.0.2.9", ..named("shop", "pull-4") }), [Status::New]);
+    assert_eq!(cluster.days(2..=2, &named("shop", "pull-5")), [Status::New]);
+    // A list by label handed over what carries the label.
+    let mut cluster = Cluster::new();
+    cluster.days(1..=1, &Step { query: "labelSelector=app%3Dx", ..OPERATOR });
+    assert_eq!(cluster.days(1..=1, &named("shop", "pull")), [Status::New]);
+    // A person's list says nothing of what the person gets.
+    let person = Step { user: "jane", groups: "developers", ..OPERATOR };
+    cluster.days(1..=1, &person);
+    let get = Step { user: "jane", groups: "developers", ..named("shop", "pull") };
+    assert_eq!(cluster.days(1..=1, &get), [Status::Unprofiled]);
+}
+
+#[test]
 fn a_watch_after_a_list_of_metadata_hands_over_none() {
     let watch = Step { verb: "watch", query: "labelSelector=a%3Db&sendInitialEvents=true", ..OPERATOR };
     let list = Step { query: "labelSelector=a%3Db", response: "PartialObjectMetadataList", ..OPERATOR };
