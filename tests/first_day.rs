@@ -199,7 +199,7 @@ fn with_response(line: &str) -> String {
         let is_label = event["requestURI"].as_str().unwrap().contains("labelSelector");
         let in_scope = |one: &&str| !is_label && (namespace.is_empty() || **one == *namespace);
         let items: Vec<Value> =
-            namespaces.iter().copied().filter(|one| in_scope(&one)).map(credential).collect();
+            namespaces.iter().copied().filter(|one| in_scope(one)).map(credential).collect();
         json!({"kind": "SecretList", "apiVersion": "v1", "metadata": {"resourceVersion": "4711"}, "items": items})
     };
     event.to_string()

@@ -6,9 +6,11 @@
 //!
 //! A batch whose output is large is stored in parts; `commit` says why a crash between two parts is harmless.
 //!
-//! All of it runs on one thread, one batch after the other, so that the order of events is the order of their evaluation. While the
-//! store does not accept writes nothing is taken from a source.
+//! One thread evaluates and stores, one batch after the other, so that the order of events is the order of their evaluation. While a
+//! file source is behind, a second one screens what was read ahead (`catch_up`). While the store does not accept writes nothing is
+//! taken from a source.
 
+mod catch_up;
 mod commit;
 mod event_yield;
 mod kafka;
@@ -119,6 +121,8 @@ pub(crate) struct Pipeline {
     latest_seq: watch::Sender<i64>,
     handles: Handles,
     maintenance: Maintenance,
+    /// Whether a second thread may help where a source is behind.
+    has_second_core: bool,
 }
 
 /// Why the session of one rule set ended.
@@ -163,6 +167,7 @@ impl Pipeline {
             latest_seq,
             handles,
             maintenance: Maintenance::default(),
+            has_second_core: catch_up::has_second_core(),
         }
     }
 
@@ -302,7 +307,8 @@ impl Pipeline {
         buffer: &mut Vec<u8>,
     ) -> Result<bool, store::Error> {
         let source = &mut self.sources.files[index];
-        if Instant::now() < source.next_poll {
+        // After a stop was requested, a batch may have been left unstored: nothing behind it may be stored.
+        if Instant::now() < source.next_poll || self.handles.should_stop() {
             return Ok(false);
         }
         source.files.rescan();
@@ -312,6 +318,9 @@ impl Pipeline {
         let problem =
             missing.map(|directory| format!("log directory {} does not exist", directory.display()));
         self.handles.status.set_source_problem(&source.name, problem);
+        if source.is_behind && self.has_second_core && !session.detector().needs_positions() {
+            return self.catch_up(index, session);
+        }
         let mut output = BatchOutput::default();
         let mut bytes = 0;
         let mut is_drained = false;
@@ -325,14 +334,9 @@ impl Pipeline {
             bytes += buffer.len();
             self.evaluate(index, session, buffer, step, &mut output);
         }
+        let lag = self.report_progress(index, 0, buffer);
         let source = &mut self.sources.files[index];
-        for incident in source.files.take_incidents() {
-            log_incident(&source.name, &incident);
-            self.handles.metrics.source_error(&source.name);
-        }
-        let lag = source.files.lag();
-        let age = if lag == 0 { Duration::ZERO } else { last_event_age(buffer) };
-        self.handles.metrics.set_lag(&source.name, lag, age);
+        source.is_behind = !is_drained && (bytes >= MAX_BATCH_BYTES || lag > MAX_BATCH_BYTES as u64);
         if is_drained {
             source.next_poll = Instant::now() + source.poll_interval;
         }
@@ -368,6 +372,27 @@ impl Pipeline {
             Step::Records | Step::Idle => session.chunk(bytes, &mut on_alert),
         }
         self.finish_evaluation(source, bytes.len(), session, started, output);
+    }
+
+    /// Evaluates what screening left of a buffer, and adds what it yields to `output`.
+    fn evaluate_screened(
+        &mut self,
+        source: usize,
+        session: &mut Session<'_>,
+        ready: &catch_up::Ready,
+        output: &mut BatchOutput,
+    ) {
+        let now = Instant::now();
+        let started = now.checked_sub(ready.took).unwrap_or(now);
+        self.load_trusted_readers(session);
+        session.set_now(unix_nanos());
+        session.set_log(&self.sources.log(source));
+        let recurring_reads = &mut self.maintenance.recurring_reads;
+        session.screened(&ready.screened, &ready.bytes, &mut |alert: &Alert<'_>| {
+            output.push_alert(alert);
+            recurring_reads.note(alert);
+        });
+        self.finish_evaluation(source, ready.bytes.len(), session, started, output);
     }
 
     /// Evaluates one event that nothing wraps any more, and adds what it yields to `output`.

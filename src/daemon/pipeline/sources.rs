@@ -32,6 +32,8 @@ pub(super) struct FileSource {
     /// How often the files are read if no change notification arrives.
     pub(super) poll_interval: Duration,
     pub(super) next_poll: Instant,
+    /// More than a batch was left unread at the last reading.
+    pub(super) is_behind: bool,
 }
 
 impl Sources {
@@ -43,6 +45,7 @@ impl Sources {
             files,
             poll_interval,
             next_poll: Instant::now(),
+            is_behind: false,
         });
         self.add(name, log);
     }

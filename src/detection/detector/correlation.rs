@@ -97,6 +97,16 @@ impl AlertEmitter<'_, '_> {
         self.correlate(eval, &incident, pending);
     }
 
+    /// Emits the alerts of rules without throttle and correlations, which an event matched that nothing depends on. Does not move event
+    /// time forward, as the parallel pass does not.
+    pub fn emit_independent(&mut self, eval: &mut EvalContext<'_, '_, '_>, matches: &[usize]) {
+        let incident = eval.alert_context();
+        for &matched in matches {
+            let rule = &self.detector.plan.rules[matched];
+            (self.on_alert)(&Alert::new(rule, eval, &incident, &self.detector.options.hostname));
+        }
+    }
+
     /// Feeds matches to correlations, and the alerts of these to further ones. The loader refuses cycles.
     fn correlate(
         &mut self,

@@ -18,6 +18,7 @@ mod non_events;
 mod ordered_pass;
 mod parallel_pass;
 pub mod repartition;
+mod screening;
 mod snapshot;
 pub mod stats;
 #[cfg(test)]
@@ -47,6 +48,7 @@ use crate::text::name_patterns::NamePatterns;
 
 pub use ordered_pass::OrderedPass;
 pub use parallel_pass::ParallelPass;
+pub use screening::{Screened, Screening};
 pub use stats::{Stats, evicted, malformed, truncated};
 
 /// How a detector evaluates, apart from its rules.
@@ -277,6 +279,8 @@ pub struct DeferredEvent {
     position: u64,
     /// The event lies outside the requested time range: it updates the cluster state and emits no alert.
     updates_state_only: bool,
+    /// The event does not depend on others, and does not affect them: only its alerts have a place in the order.
+    is_independent: bool,
     /// A time for an event that has none, from the event before it.
     time: Option<(i64, TimeSource)>,
 }

@@ -100,8 +100,12 @@ impl<'d> OrderedPass<'d> {
             residual.evaluate(&mut eval, &mut self.matches);
             if !self.matches.is_empty() {
                 let state = &mut self.correlation;
-                AlertEmitter { detector: self.detector, state, on_alert }
-                    .emit_matches(&mut eval, &self.matches);
+                let mut emitter = AlertEmitter { detector: self.detector, state, on_alert };
+                if deferred.is_independent {
+                    emitter.emit_independent(&mut eval, &self.matches);
+                } else {
+                    emitter.emit_matches(&mut eval, &self.matches);
+                }
             }
         }
         if concerns {

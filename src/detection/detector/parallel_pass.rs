@@ -65,6 +65,8 @@ pub struct ParallelPass<'d> {
     matches: Vec<usize>,
     /// Whether the current event goes to the ordered pass.
     is_deferred: bool,
+    /// Whether every event that matches a rule goes there.
+    defers_matches: bool,
     prefilter_switch: PrefilterSwitch,
     unwrapper: Unwrapper,
 }
@@ -99,6 +101,7 @@ impl<'d> ParallelPass<'d> {
             position: 0,
             matches: Vec::new(),
             is_deferred: false,
+            defers_matches: false,
             prefilter_switch: PrefilterSwitch::default(),
             unwrapper: Unwrapper::new(detector.options.max_event_size),
         }
@@ -123,6 +126,15 @@ impl<'d> ParallelPass<'d> {
         let plain = self.unwrapper.unwrap_head(head);
         self.count_skipped(head);
         plain
+    }
+
+    pub(super) fn detector(&self) -> &'d Detector {
+        self.detector
+    }
+
+    /// Defers every event that matches a rule from now on, so that the output is deferred events alone.
+    pub(super) fn defer_matches(&mut self) {
+        self.defers_matches = true;
     }
 
     /// Sets the log that the next records come from.
@@ -471,8 +483,8 @@ impl<'d> ParallelPass<'d> {
         } else if !is_outside {
             residual.evaluate(&mut eval, &mut self.matches);
             // Throttles and correlations depend on the order of matches.
-            self.is_deferred =
-                self.matches.iter().any(|&rule| self.detector.plan.rules[rule].needs_ordered_pass());
+            let needs_order = |&rule: &usize| self.detector.plan.rules[rule].needs_ordered_pass();
+            self.is_deferred = self.matches.iter().any(needs_order);
         }
     }
 
@@ -484,6 +496,7 @@ impl<'d> ParallelPass<'d> {
         if !self.matches.is_empty() && event.time().is_none() {
             self.is_deferred = true;
         }
+        let is_independent = !self.is_deferred;
         if updates_state_only {
             self.stats.outside_time_range += 1;
         } else {
@@ -493,11 +506,11 @@ impl<'d> ParallelPass<'d> {
                 self.count_malformed(malformed::REPEATED, 1);
             }
         }
-        if self.is_deferred {
+        if self.is_deferred || self.defers_matches && !self.matches.is_empty() {
             let time = event.time_and_source().filter(|(_, source)| *source == TimeSource::PreviousEvent);
             (buffer.on_output)(Output::Deferred(
                 event,
-                DeferredEvent { position: input.position, updates_state_only, time },
+                DeferredEvent { position: input.position, updates_state_only, is_independent, time },
             ));
         } else if !self.matches.is_empty() {
             let plan = &self.detector.plan;

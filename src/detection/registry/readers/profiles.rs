@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::catalog;
 use super::profile::{LastDeviation, Profile};
-use super::read::{Breadth, Read, service_account};
+use super::read::{Breadth, Read, list_key, service_account};
 use super::trust::TrustedReader;
 use crate::detection::lru::LruMap;
 use crate::detection::registry::eviction::{Standing, make_room};
@@ -434,11 +434,6 @@ fn was_listed(profile: &Profile, read: &Read<'_>, day: i64) -> bool {
     scopes.iter().any(|scope| profile.listed.exposed_on(&list_key(scope, program), day))
 }
 
-/// What is kept of a list.
-fn list_key(scope: &str, program: &str) -> String {
-    format!("{scope} {program}")
-}
-
 fn breadth(scope: &str) -> Breadth {
     match scope {
         "cluster" => Breadth::Cluster,
@@ -499,10 +494,8 @@ fn learn(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) -> boo
             is_changed |= profile.learn_pod(pod, network);
         }
     }
-    if read.is_whole_scope
-        && let Some(program) = &read.program
-    {
-        is_changed |= profile.listed.learn(&list_key(&read.scope, program), day, true, false);
+    if let Some(list) = &read.listed {
+        is_changed |= profile.listed.learn(list, day, true, false);
     }
     for credential in read.credentials {
         is_changed |= profile.credentials.learn(credential, day, true, false);

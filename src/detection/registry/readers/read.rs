@@ -50,14 +50,19 @@ pub(in crate::detection::registry) struct Read<'x> {
     pub credentials: &'x [String],
     /// Whether a credential was or may have been handed over.
     pub exposes: bool,
-    /// Whether it handed over, or may have, every secret of a namespace or the cluster.
-    pub is_whole_scope: bool,
+    /// The scope of which it handed over every secret, or may have, with the program ([`list_key`]).
+    pub listed: Option<String>,
     /// Whether the response is logged and holds metadata alone.
     pub is_metadata: bool,
     /// The label and the field selector; none if versions of the apiserver read different ones.
     pub selector: Option<String>,
     /// In nanoseconds since 1970; none if it is implausible.
     pub time: Option<i64>,
+}
+
+/// What a profile keeps of a list: its scope, and the program that it was handed over to.
+pub(super) fn list_key(scope: &str, program: &str) -> String {
+    format!("{scope} {program}")
 }
 
 impl<'x> Read<'x> {
@@ -88,6 +93,8 @@ impl<'x> Read<'x> {
             request.verb == "list" || uri.as_ref().is_some_and(|uri| certainly_sends_initial_events(uri));
         let is_whole_scope =
             exposes && breadth != Breadth::Secret && has_existing && selector.as_deref() == Some("&");
+        let program = program(event);
+        let listed = program.as_deref().filter(|_| is_whole_scope).map(|program| list_key(&scope, program));
         Some(Read {
             user: name,
             impersonated,
@@ -95,12 +102,12 @@ impl<'x> Read<'x> {
             verb: request.verb.to_string(),
             breadth,
             scope,
-            program: program(event),
+            program,
             network: event.get(Member::SourceIps).and_then(network),
             pod: bound_pod(event),
             credentials: if breadth == Breadth::Secret && exposes { &exposure.secrets } else { &[] },
             exposes,
-            is_whole_scope,
+            listed,
             is_metadata: !exposes && is_metadata(event),
             selector,
             time: event.time().filter(|time| time.div_euclid(DAY) >= MIN_DAY),

@@ -1,0 +1,245 @@
+//! Reads a backlog with a second core.
+//!
+//! While a file source is behind, the pipeline reads ahead, and a helper thread screens what was read: it finds records, removes wrappers
+//! and picks the events that the ordered pass has to evaluate. The pipeline evaluates these in the order of the input, commits, and
+//! screens, too, when it has nothing else to do. Both take the oldest buffer that nobody has taken.
+//!
+//! What reading ahead does not change: a buffer has the position behind it, and the store gets the position of the last buffer that was
+//! evaluated. What was read beyond it is in memory alone, and lost in a crash as if it had not been read. Memory is bounded by
+//! [`MAX_AHEAD`] bytes and one record. One round ends after [`MAX_TIME`], so that other sources and messages have their turn, with all
+//! that was read evaluated and stored; so there is no thread, and nothing read ahead, when the pipeline rests or rules change.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::output::BatchOutput;
+use super::{MAX_BATCH_BYTES, Pipeline, last_event_age, log_incident};
+use crate::daemon::source::follow::Step;
+use crate::daemon::store;
+use crate::detection::detector::{Screened, Screening, Session};
+
+/// Bytes that are read and not evaluated, at most.
+const MAX_AHEAD: usize = MAX_BATCH_BYTES;
+
+/// How long the pipeline reads before it turns to other sources and to messages.
+const MAX_TIME: Duration = Duration::from_millis(250);
+
+/// What was read at once.
+#[derive(Debug)]
+struct Unscreened {
+    number: u64,
+    bytes: Vec<u8>,
+    step: Step,
+    /// The position of the source behind it.
+    position: Vec<u8>,
+}
+
+/// The same after screening.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) bytes: Vec<u8>,
+    pub(super) screened: Screened,
+    /// How long screening took.
+    pub(super) took: Duration,
+    position: Vec<u8>,
+}
+
+/// What the two threads share.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Unscreened>,
+    ready: BTreeMap<u64, Ready>,
+    /// No more is read, or a thread panicked.
+    is_over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, unscreened: Unscreened) {
+        self.lock().waiting.push_back(unscreened);
+        self.changed.notify_all();
+    }
+
+    fn screen(&self, screening: &mut Screening<'_>, unscreened: Unscreened) {
+        let started = Instant::now();
+        let Unscreened { number, bytes, step, position } = unscreened;
+        let screened = match step {
+            Step::Head => screening.head(&bytes),
+            Step::Records | Step::Idle => screening.chunk(&bytes),
+        };
+        let ready = Ready { bytes, screened, took: started.elapsed(), position };
+        self.lock().ready.insert(number, ready);
+        self.changed.notify_all();
+    }
+
+    /// Screens until it is over.
+    fn help(&self, screening: &mut Screening<'_>) {
+        let _end = End(self);
+        let mut queue = self.lock();
+        while !queue.is_over {
+            match queue.waiting.pop_front() {
+                Some(unscreened) => {
+                    drop(queue);
+                    self.screen(screening, unscreened);
+                    queue = self.lock();
+                }
+                None => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// Waits for a buffer, and screens others until it is there. `None` if the helper panicked.
+    fn take(&self, number: u64, screening: &mut Screening<'_>) -> Option<Ready> {
+        let mut queue = self.lock();
+        loop {
+            if let Some(ready) = queue.ready.remove(&number) {
+                return Some(ready);
+            }
+            if let Some(unscreened) = queue.waiting.pop_front() {
+                drop(queue);
+                self.screen(screening, unscreened);
+                queue = self.lock();
+            } else if queue.is_over {
+                return None;
+            } else {
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+/// Ends the other thread's wait, also when this one panics.
+struct End<'s>(&'s Shared);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_over = true;
+        self.0.changed.notify_all();
+    }
+}
+
+/// What was read in one round and not evaluated yet.
+#[derive(Debug, Default)]
+struct Ahead {
+    /// Number of the next buffer to read.
+    read: u64,
+    /// Number of the next buffer to evaluate.
+    next: u64,
+    bytes: usize,
+    is_over: bool,
+    is_drained: bool,
+}
+
+impl Ahead {
+    fn is_empty(&self) -> bool {
+        self.next == self.read
+    }
+}
+
+/// Whether the machine has a core for a second thread.
+pub(super) fn has_second_core() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1)
+}
+
+impl Pipeline {
+    /// Reads, evaluates and stores batches of a file source for a while, with a second thread. Returns false if a stop was requested
+    /// before all of it was stored.
+    pub(super) fn catch_up(&mut self, index: usize, session: &mut Session<'_>) -> Result<bool, store::Error> {
+        let detector = session.detector();
+        let log = self.sources.log(index);
+        let shared = Shared::default();
+        std::thread::scope(|scope| {
+            let helper = std::thread::Builder::new().name("catch-up".to_owned());
+            let mut screening = detector.screening(&log);
+            // Without a helper the pipeline does everything.
+            let _ = helper.spawn_scoped(scope, || shared.help(&mut detector.screening(&log)));
+            let _end = End(&shared);
+            self.read_ahead(index, session, &shared, &mut screening)
+        })
+    }
+
+    fn read_ahead(
+        &mut self,
+        index: usize,
+        session: &mut Session<'_>,
+        shared: &Shared,
+        screening: &mut Screening<'_>,
+    ) -> Result<bool, store::Error> {
+        let deadline = Instant::now() + MAX_TIME;
+        let mut ahead = Ahead::default();
+        let name = self.sources.name(index);
+        loop {
+            let mut output = BatchOutput::default();
+            let (mut bytes, mut position, mut last) = (0, Vec::new(), Vec::new());
+            while bytes < MAX_BATCH_BYTES && !output.is_full() {
+                self.fill(index, shared, &mut ahead, deadline);
+                if ahead.is_empty() {
+                    break;
+                }
+                let Some(ready) = shared.take(ahead.next, screening) else { return Ok(false) };
+                ahead.next += 1;
+                ahead.bytes -= ready.bytes.len();
+                bytes += ready.bytes.len();
+                self.evaluate_screened(index, session, &ready, &mut output);
+                (position, last) = (ready.position, ready.bytes);
+            }
+            self.fill(index, shared, &mut ahead, deadline);
+            self.handles.status.heartbeat();
+            self.report_progress(index, ahead.bytes as u64, &last);
+            if bytes == 0 {
+                break;
+            }
+            if !self.commit(Some((&name, &position)), &[], &output)? {
+                return Ok(false);
+            }
+        }
+        tracing::debug!(source = name, buffers = ahead.read, "caught up with a second thread");
+        let source = &mut self.sources.files[index];
+        if ahead.is_drained {
+            source.next_poll = Instant::now() + source.poll_interval;
+        }
+        source.is_behind = !ahead.is_drained;
+        Ok(ahead.read > 0)
+    }
+
+    /// Reads until enough waits for evaluation.
+    fn fill(&mut self, index: usize, shared: &Shared, ahead: &mut Ahead, deadline: Instant) {
+        ahead.is_over |= Instant::now() >= deadline || self.should_stop();
+        while !ahead.is_over && ahead.bytes < MAX_AHEAD {
+            let mut bytes = Vec::new();
+            let files = &mut self.sources.files[index].files;
+            let step = files.next(&mut bytes);
+            if step == Step::Idle {
+                (ahead.is_over, ahead.is_drained) = (true, true);
+                return;
+            }
+            ahead.bytes += bytes.len();
+            let number = ahead.read;
+            ahead.read += 1;
+            shared.push(Unscreened { number, bytes, step, position: files.position() });
+        }
+    }
+
+    /// Reports problems of a source and how far it is behind, with this much read and not evaluated.
+    pub(super) fn report_progress(&mut self, index: usize, ahead: u64, last: &[u8]) -> u64 {
+        let source = &mut self.sources.files[index];
+        for incident in source.files.take_incidents() {
+            log_incident(&source.name, &incident);
+            self.handles.metrics.source_error(&source.name);
+        }
+        let lag = source.files.lag() + ahead;
+        let age = if lag == 0 { Duration::ZERO } else { last_event_age(last) };
+        self.handles.metrics.set_lag(&source.name, lag, age);
+        lag
+    }
+}
