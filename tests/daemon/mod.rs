@@ -136,18 +136,28 @@ impl Daemon {
         (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
 
-    /// Waits until the log was read; returns the number of alerts.
+    /// Waits until the log was evaluated and its alerts are stored; returns the number of alerts.
     pub fn wait_for_alerts(&self) -> usize {
         let count = || self.get("/api/v1/alerts?limit=1000").1["alerts"].as_array().unwrap().len();
         let mut last = 0;
         wait_for("all alerts", || {
             std::thread::sleep(std::time::Duration::from_millis(200));
+            let size = std::fs::metadata(self.folder.path().join("audit.log")).unwrap().len();
+            // In this order: a part of the log is counted when it is evaluated, and the lag is set when its alerts are stored.
+            let is_read = self.metric("pullwatch_source_bytes_total") == Some(size);
+            let is_stored = self.metric("pullwatch_source_lag_bytes") == Some(0);
             let now = count();
-            let is_done =
-                now > 0 && now == last && self.get("/api/v1/status").1["sources"][0]["lag_seconds"] == 0;
+            let is_done = is_read && is_stored && now > 0 && now == last;
             last = now;
             is_done
         });
         last
+    }
+
+    /// The value of the first time series of a metric.
+    fn metric(&self, name: &str) -> Option<u64> {
+        let (_, text) = self.send("GET", "/metrics", self.token, "");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('{'))?;
+        line.rsplit(' ').next()?.parse().ok()
     }
 }

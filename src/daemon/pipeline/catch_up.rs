@@ -195,12 +195,12 @@ impl Pipeline {
             }
             self.fill(index, shared, &mut ahead, deadline);
             self.handles.status.heartbeat();
+            if bytes > 0 && !self.commit(Some((&name, &position)), &[], &output)? {
+                return Ok(false);
+            }
             self.report_progress(index, ahead.bytes as u64, &last);
             if bytes == 0 {
                 break;
-            }
-            if !self.commit(Some((&name, &position)), &[], &output)? {
-                return Ok(false);
             }
         }
         tracing::debug!(source = name, buffers = ahead.read, "caught up with a second thread");

@@ -334,6 +334,14 @@ impl Pipeline {
             bytes += buffer.len();
             self.evaluate(index, session, buffer, step, &mut output);
         }
+        if bytes > 0 {
+            let source = &self.sources.files[index];
+            let (name, position) = (source.name.clone(), source.files.position());
+            if !self.commit(Some((&name, &position)), &[], &output)? {
+                return Ok(false);
+            }
+        }
+        // A source without lag is one whose events are stored.
         let lag = self.report_progress(index, 0, buffer);
         let source = &mut self.sources.files[index];
         source.is_behind = !is_drained && (bytes >= MAX_BATCH_BYTES || lag > MAX_BATCH_BYTES as u64);
@@ -341,12 +349,7 @@ impl Pipeline {
             source.next_poll = Instant::now() + source.poll_interval;
         }
         self.sources.watch_directories();
-        let source = &self.sources.files[index];
-        if bytes == 0 {
-            return Ok(false);
-        }
-        let (name, position) = (source.name.clone(), source.files.position());
-        self.commit(Some((&name, &position)), &[], &output)
+        Ok(bytes > 0)
     }
 
     /// Evaluates records and adds what they yield to `output`.
