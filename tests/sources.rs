@@ -273,3 +273,125 @@ fn requests_of_a_web_page_are_refused() {
         assert!(get(host).starts_with("HTTP/1.1 403"), "{host}");
     }
 }
+
+/// A log that rotates as the apiserver's does with `--audit-log-maxsize=1 --audit-log-maxbackup=3`.
+struct RotatedLog {
+    folder: PathBuf,
+    written: usize,
+    rotations: usize,
+}
+
+impl RotatedLog {
+    const MAX_SIZE: u64 = 1 << 20;
+    const MAX_BACKUPS: usize = 3;
+
+    fn backups(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<PathBuf> =
+            files.filter(|path| path.to_str().unwrap().contains("audit-2026")).collect();
+        files.sort();
+        files
+    }
+
+    /// Writes one event of 8 KiB.
+    fn write(&mut self) {
+        let event = event(&format!("event-{:05}", self.written), "get", "registry");
+        let padding = "x".repeat(8192 - event.len());
+        let line = event
+            .replace("\"annotations\":{", &format!("\"annotations\":{{\"padding\":\"{padding}\","))
+            + "\n";
+        self.written += 1;
+        let live = self.folder.join("audit.log");
+        if fs::metadata(&live).is_ok_and(|file| file.len() + line.len() as u64 > Self::MAX_SIZE) {
+            self.rotations += 1;
+            let name = format!("audit-2026-11-23T10-{:02}-00.000.log", self.rotations);
+            fs::rename(&live, self.folder.join(name)).unwrap();
+            let backups = self.backups();
+            for oldest in backups.iter().take(backups.len().saturating_sub(Self::MAX_BACKUPS)) {
+                fs::remove_file(oldest).unwrap();
+            }
+        }
+        let mut log = fs::OpenOptions::new().create(true).append(true).open(live).unwrap();
+        log.write_all(line.as_bytes()).unwrap();
+    }
+
+    fn is_full(&self) -> bool {
+        fs::metadata(self.folder.join("audit.log")).unwrap().len() + 16_384 > Self::MAX_SIZE
+    }
+
+    /// Numbers of the events in the files that are there.
+    fn kept(&self) -> Vec<usize> {
+        let mut files = self.backups();
+        files.push(self.folder.join("audit.log"));
+        files.iter().flat_map(|path| numbers(&fs::read_to_string(path).unwrap())).collect()
+    }
+}
+
+/// Numbers of the events that a text mentions, in ascending order.
+fn numbers(text: &str) -> Vec<usize> {
+    let found = text.match_indices("\"event-").map(|(at, _)| text[at + 7..at + 12].parse().unwrap());
+    found.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
+
+/// The least that fits is what is promised: the position is at the end of a full file, which is the first one to be deleted.
+#[test]
+fn a_downtime_up_to_the_bound_of_the_flags_loses_nothing_and_a_longer_one_is_reported() {
+    let mut daemon = Daemon::start("[{paths: ['@/logs/audit.log'], poll: 50ms}]");
+    fs::create_dir(daemon.path("logs")).unwrap();
+    let flags = "--audit-policy-file=/p --audit-log-path=/logs/audit.log --audit-log-maxsize=1 --audit-log-maxbackup=3";
+    fs::write(daemon.path("flags"), flags).unwrap();
+    let check = pullwatch()
+        .args(["config", "check", "--apiserver-flags"])
+        .args([daemon.path("flags"), daemon.path("pullwatch.yaml")])
+        .output()
+        .unwrap();
+    let check = String::from_utf8(check.stdout).unwrap();
+    assert!(check.contains("until 3 MiB of log were written"), "{check}");
+
+    let mut log = RotatedLog { folder: daemon.path("logs"), written: 0, rotations: 0 };
+    let stored = |daemon: &Daemon| {
+        let output = pullwatch()
+            .args(["alerts", "list", "--format", "json", "--limit", "100000", "--state-dir"])
+            .arg(daemon.path("state"))
+            .output()
+            .unwrap();
+        numbers(&String::from_utf8(output.stdout).unwrap())
+    };
+    log.write();
+    while !log.is_full() {
+        log.write();
+    }
+    wait("the first file is read", || stored(&daemon).len() == log.written);
+
+    daemon.kill();
+    let mut bytes = 0;
+    while bytes + 8193 * (RotatedLog::MAX_BACKUPS as u64 + 1)
+        <= RotatedLog::MAX_BACKUPS as u64 * RotatedLog::MAX_SIZE
+    {
+        log.write();
+        bytes += 8193;
+    }
+    daemon.restart();
+    wait("all that was written while it was down is stored", || stored(&daemon).len() == log.written);
+    assert!(!daemon.logged("events written in between may be lost"), "{}", daemon.log.lock().unwrap());
+    assert!(daemon.metric("pullwatch_source_errors_total") < 1.0);
+
+    while !log.is_full() {
+        log.write();
+    }
+    wait("the last file is read", || stored(&daemon).len() == log.written);
+    let before = log.written;
+    daemon.kill();
+    let rotations = log.rotations;
+    while log.rotations < rotations + RotatedLog::MAX_BACKUPS + 2 {
+        log.write();
+    }
+    let kept = log.kept();
+    assert!(kept[0] > before, "the log of the bound and more was written");
+    daemon.restart();
+    wait("the loss is logged", || daemon.logged("events written in between may be lost"));
+    wait("the loss is counted", || daemon.metric("pullwatch_source_errors_total") >= 1.0);
+    let expected: Vec<usize> = (0..before).chain(kept).collect();
+    wait("what is left is stored", || stored(&daemon).len() >= expected.len());
+    assert_eq!(stored(&daemon), expected);
+}

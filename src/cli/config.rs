@@ -1,12 +1,14 @@
 //! `pullwatch config`: checks the configuration file of `pullwatch run`.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use super::apiserver_flags::ApiserverFlags;
+use super::downtime::Downtime;
 use super::rule_files::{plural, show};
 use crate::daemon::config::{self, Config, check};
 use crate::detection::rules::{self, Severity, SourceFile};
@@ -45,6 +47,8 @@ pub struct Example {}
 Examples:
   pullwatch config check pullwatch.yaml
   pullwatch config check --offline pullwatch.yaml   on another machine: leave files alone
+  pullwatch config check pullwatch.yaml --apiserver-flags /etc/kubernetes/manifests/kube-apiserver.yaml
+                                                    how long pullwatch may be down before events are lost
 
 Exit status: 0 valid, 1 invalid, 2 the file could not be read.")]
 pub struct Check {
@@ -54,6 +58,11 @@ pub struct Check {
     /// Check the text alone: read no rules, certificates, tokens or other files that it names
     #[arg(long)]
     offline: bool,
+
+    /// File with the apiserver's flags: its static pod manifest, a kubeadm, K3s or RKE2 configuration, a systemd unit, or a
+    /// list of flags, such as /proc/PID/cmdline; computes how long pullwatch may be down before events are lost
+    #[arg(long, value_name = "FILE")]
+    apiserver_flags: Option<PathBuf>,
 }
 
 impl Configuration {
@@ -70,12 +79,18 @@ impl Configuration {
 
 impl Check {
     fn run(self) -> anyhow::Result<ExitCode> {
+        let flags = self.apiserver_flags.as_deref().map(read_flags).transpose()?;
         let (config, mut errors) = read_with(&self.path, !self.offline)?;
         let mut warnings = 0;
+        let mut downtime = Downtime::default();
         if let Some(config) = &config {
             let mut findings = check::findings(config, self.offline);
             if !self.offline {
                 findings.extend(Self::rules(config));
+            }
+            if let Some(flags) = &flags {
+                downtime = Downtime::new(config, flags, self.offline);
+                findings.append(&mut downtime.findings);
             }
             for finding in &findings {
                 let severity = if finding.is_error { "error" } else { "warning" };
@@ -100,6 +115,12 @@ impl Check {
             )?,
             None => writeln!(out, "{counted}")?,
         }
+        if !downtime.lines.is_empty() {
+            writeln!(out, "\nHow long pullwatch may be down before events are lost:")?;
+        }
+        for line in &downtime.lines {
+            writeln!(out, "{line}")?;
+        }
         Ok(ExitCode::from(u8::from(errors > 0)))
     }
 
@@ -119,6 +140,23 @@ impl Check {
         let correlations = loaded.rules.correlations.iter().map(|rule| rule.name.to_string());
         check::patterns(config, &rules.chain(correlations).collect::<Vec<_>>())
     }
+}
+
+/// Reads the flags of an apiserver. The size is limited, since a manifest is written by hand; a larger file is something else.
+fn read_flags(path: &std::path::Path) -> anyhow::Result<ApiserverFlags> {
+    const MAX_FILE_SIZE: u64 = 1 << 20;
+    let name = path.display();
+    let file = std::fs::File::open(path).with_context(|| format!("cannot read {name}"))?;
+    let mut text = Vec::new();
+    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut text).with_context(|| format!("cannot read {name}"))?;
+    anyhow::ensure!(
+        text.len() as u64 <= MAX_FILE_SIZE,
+        "{name} is larger than 1 MiB: expected flags of kube-apiserver"
+    );
+    let flags = ApiserverFlags::read(&String::from_utf8_lossy(&text));
+    flags.with_context(|| {
+        format!("no flags of kube-apiserver in {name}: expected its static pod manifest, a kubeadm, K3s or RKE2 configuration, or a list of flags")
+    })
 }
 
 /// Reads a configuration file and prints its diagnostics. Returns the configuration, if it is valid, and the number of errors.

@@ -5,9 +5,11 @@
 //! command checks for is true (`--fail-on`, a failed check), 2 error.
 
 mod alerts;
+mod apiserver_flags;
 mod baseline;
 mod config;
 mod demo;
+mod downtime;
 mod health;
 mod inventory;
 mod learned;

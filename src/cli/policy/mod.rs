@@ -4,7 +4,7 @@ mod check;
 mod findings;
 mod json;
 mod report;
-mod wording;
+pub(super) mod wording;
 
 use std::process::ExitCode;
 

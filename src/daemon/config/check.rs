@@ -29,7 +29,7 @@ impl Finding {
         Finding { is_error: true, message: message.into() }
     }
 
-    fn warning(message: impl Into<String>) -> Self {
+    pub fn warning(message: impl Into<String>) -> Self {
         Finding { is_error: false, message: message.into() }
     }
 }

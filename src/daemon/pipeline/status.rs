@@ -169,6 +169,12 @@ pub(super) fn log_incident(source: &str, incident: &Incident) {
             bytes,
             "log file was truncated before it was read, and no copy of it exists: events are lost"
         ),
+        Incident::Deleted(path, bytes) => tracing::error!(
+            source,
+            path = %path.display(),
+            bytes,
+            "a rotated file of this log was deleted before it was read to its end: events are lost"
+        ),
         Incident::Incomplete(path, bytes) => tracing::warn!(
             source,
             path = %path.display(),

@@ -145,7 +145,15 @@ impl LogFollower {
             }
             None => {}
         }
-        // The files of the remaining checkpoints do not exist any more.
+        // The files of the remaining checkpoints do not exist any more. If none of the known files does, that is reported above.
+        if first_known.is_some() {
+            let unread = |checkpoint: &Checkpoint| checkpoint.size.saturating_sub(checkpoint.offset);
+            let deleted = self.previous.iter().filter(|checkpoint| !checkpoint.is_finished);
+            let bytes: u64 = deleted.map(unread).sum();
+            if bytes > 0 {
+                self.incidents.push(Incident::Deleted(self.live.clone(), bytes));
+            }
+        }
         self.previous.clear();
         for file in files {
             self.open_new(file);

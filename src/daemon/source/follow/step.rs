@@ -28,6 +28,8 @@ pub enum Incident {
     Unreadable(PathBuf, String),
     /// Bytes of a truncated file that were not read and are in no copy.
     Lost(PathBuf, u64),
+    /// Bytes of a rotated file that was deleted before they were read.
+    Deleted(PathBuf, u64),
     /// Bytes that were dropped: the end of a split line whose start was evaluated as truncated, because it was too long or its rest
     /// came too late.
     Incomplete(PathBuf, u64),

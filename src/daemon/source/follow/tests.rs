@@ -1,5 +1,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -144,6 +145,32 @@ fn resumes_after_a_restart() {
     let mut follow = log.follow(StartAt::End, checkpoints);
     assert_eq!(drain(&mut follow), numbers(12..15));
     assert_eq!(follow.take_incidents(), [Incident::Gap(log.path("audit.log"))]);
+}
+
+#[test]
+fn an_unread_part_of_a_file_that_was_deleted_is_reported() {
+    let log = Log::new();
+    let rotated = "audit-2026-11-23T01-00-00.000.log";
+    log.lines(rotated, 0..5);
+    log.lines("audit.log", 5..10);
+    let mut follow = log.follow(StartAt::Beginning, Vec::new());
+    assert_eq!(drain(&mut follow), numbers(0..10));
+    let mut checkpoints = follow.checkpoints();
+    // The last run was stopped in the middle of the older file.
+    let older = fs::metadata(log.path(rotated)).unwrap();
+    let at = checkpoints.iter().position(|one| one.inode == older.ino()).unwrap();
+    checkpoints[at].is_finished = false;
+    checkpoints[at].size = older.len();
+    fs::remove_file(log.path(rotated)).unwrap();
+    // It was read to its end.
+    checkpoints[at].offset = older.len();
+    let mut follow = log.follow(StartAt::Beginning, checkpoints.clone());
+    assert!(drain(&mut follow).is_empty());
+    assert_eq!(follow.take_incidents(), []);
+    checkpoints[at].offset = older.len() - 7;
+    let mut follow = log.follow(StartAt::Beginning, checkpoints);
+    assert!(drain(&mut follow).is_empty());
+    assert_eq!(follow.take_incidents(), [Incident::Deleted(log.path("audit.log"), 7)]);
 }
 
 #[test]
