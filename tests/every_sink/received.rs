@@ -1,6 +1,7 @@
 //! What a receiver has, and what is wrong with it.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -105,10 +106,12 @@ impl Received {
                 Ok(id) => self.accept(Some(&id), message),
                 Err(reason) => self.wrong(format!("{reason}: {}", String::from_utf8_lossy(message))),
             },
-            // It has no id.
+            // It has no id: a message that is sent again, because its confirmation came too late, has the same text.
             _ => {
-                let count = self.count();
-                self.accept(Some(&format!("{count:032}")), message);
+                self.check_format(&String::from_utf8_lossy(message));
+                let mut hasher = DefaultHasher::new();
+                message.hash(&mut hasher);
+                self.accept(Some(&format!("{:032x}", hasher.finish())), message);
             }
         }
     }
@@ -116,7 +119,7 @@ impl Received {
     /// Checks that a text is in the receiver's format.
     pub fn check_format(&self, text: &str) {
         let is_valid = match self.format {
-            Format::Text => true,
+            Format::Text => has_time_and_severity(text),
             Format::Cef => crate::text::cef_id(text).is_ok(),
             _ => serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object()),
         };
@@ -166,6 +169,11 @@ impl Received {
         self.alerts.lock().unwrap().len()
     }
 
+    /// Number of messages, with those that arrived more than once.
+    pub fn messages(&self) -> usize {
+        self.alerts.lock().unwrap().values().sum()
+    }
+
     /// Number of alerts that arrived more than once.
     pub fn repeated(&self) -> usize {
         self.alerts.lock().unwrap().values().filter(|count| **count > 1).count()
@@ -186,4 +194,16 @@ impl Received {
             &missing[..missing.len().min(3)]
         );
     }
+}
+
+/// Whether a text begins as an alert does: the time with its zone, and the severity.
+fn has_time_and_severity(text: &str) -> bool {
+    let mut words = text.split_whitespace();
+    let mut next = || words.next().unwrap_or_default();
+    let (day, time, severity) = (next(), next(), next());
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit() || b"-:.".contains(&byte));
+    day.len() == 10
+        && is_number(day)
+        && time.strip_suffix('Z').is_some_and(|time| time.len() == 12 && is_number(time))
+        && severity.bytes().all(|byte| byte.is_ascii_uppercase())
 }
