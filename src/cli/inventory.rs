@@ -13,7 +13,7 @@ use super::visible;
 use crate::daemon::inventory as files;
 use crate::daemon::store;
 use crate::daemon::time::unix_nanos;
-use crate::detection::audit::time::{self, Clock};
+use crate::detection::audit::time;
 use crate::detection::inventory::{self, Origin, Settings};
 use crate::detection::registry::Inventory;
 
@@ -274,7 +274,7 @@ fn age(now: i64, time: i64) -> String {
         120..7_200 => format!("{}m", seconds / 60),
         7_200..172_800 => format!("{}h", seconds / 3_600),
         172_800..31_536_000 => format!("{}d", seconds / 86_400),
-        _ => time::format(Clock::DateTimeSeconds, time),
+        _ => time::utc_seconds(time),
     }
 }
 

@@ -103,6 +103,6 @@ async fn text_stays_on_its_line_and_moves_no_cursor() {
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().count(), 2);
     assert!(!text.replace('\n', "").chars().any(pullwatch::text::escape::is_disruptive));
-    assert!(text.ends_with("2026-11-23 03:45:32.270  WARNING        Secret Read: alice read b\n"), "{text}");
+    assert!(text.ends_with("2026-11-23 03:45:32.270Z  WARNING        Secret Read: alice read b\n"), "{text}");
     rig.stop().await.unwrap();
 }

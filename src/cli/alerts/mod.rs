@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 
 use crate::daemon::store::{self, IdMatch, IdPrefix, Listed, Reader};
 use crate::detection::alert::AlertId;
-use crate::detection::audit::time::{self, Clock};
+use crate::detection::audit::time;
 
 /// List, show, acknowledge and resend alerts stored by `run`
 #[derive(Debug, Subcommand)]
@@ -108,5 +108,5 @@ fn short(id: &AlertId) -> String {
 
 /// Formats a time in UTC (`2026-11-23 03:47:18Z`); `-` if it is unknown (0).
 fn when(nanoseconds: i64) -> String {
-    if nanoseconds == 0 { "-".to_owned() } else { time::format(Clock::DateTimeSeconds, nanoseconds) + "Z" }
+    if nanoseconds == 0 { "-".to_owned() } else { time::utc_seconds(nanoseconds) }
 }

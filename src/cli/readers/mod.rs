@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::alerts::StateDir;
-use crate::detection::audit::time::{self, Clock};
+use crate::detection::audit::time;
 use crate::detection::registry::{ReaderProfiles, TrustedReader};
 use crate::detection::state::kind;
 
@@ -66,7 +66,7 @@ impl Stored {
 
 /// A day and hour in UTC, or `-`.
 fn when(time: Option<i64>) -> String {
-    time.map_or_else(|| "-".to_owned(), |time| time::format(Clock::DateTimeSeconds, time) + "Z")
+    time.map_or_else(|| "-".to_owned(), time::utc_seconds)
 }
 
 /// The name of an identity for people.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::{Origin, Page};
 use crate::cli::scan::summary::{bytes, grouped};
-use crate::detection::audit::time::{self, Clock};
+use crate::detection::audit::time;
 use crate::detection::history::{
     BoundedSet, CredentialView, Denial, Reader, ReaderView, Reading, Registry, RegistryKind, Rotation, Times,
     WholeScope,
@@ -434,23 +434,18 @@ fn count(number: usize, one: &str, many: &str) -> String {
 }
 
 fn when(time: Option<i64>) -> Cell {
-    Cell::Text(time.map_or_else(|| "(unknown)".to_owned(), format_time))
+    Cell::Text(time.map_or_else(|| "(unknown)".to_owned(), time::utc_seconds))
 }
 
 fn times_text(time: Option<i64>) -> Vec<String> {
-    time.map(format_time).into_iter().collect()
+    time.map(time::utc_seconds).into_iter().collect()
 }
 
 fn span(times: Times) -> String {
     match (times.first, times.last) {
-        (Some(first), Some(last)) => format!("{} to {}", format_time(first), format_time(last)),
+        (Some(first), Some(last)) => format!("{} to {}", time::utc_seconds(first), time::utc_seconds(last)),
         _ => "at unknown times".to_owned(),
     }
-}
-
-/// `2026-11-23 03:46:30Z`
-fn format_time(time: i64) -> String {
-    time::format(Clock::DateTimeSeconds, time) + "Z"
 }
 
 /// `2026-11-23T03:46:30.000000000Z`

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::cli::visible;
 use crate::detection::alert::Priority;
-use crate::detection::audit::time::{self, Clock};
+use crate::detection::audit::time;
 use crate::detection::engine::alert::Alert;
 
 pub fn style(priority: Priority) -> Style {
@@ -21,10 +21,7 @@ pub fn style(priority: Priority) -> Style {
 
 /// Appends `2026-11-23 03:45:32.270Z  WARNING  Rule: output` and a line break. Times are in UTC.
 pub fn write(alert: &Alert<'_>, color: bool, out: &mut Vec<u8>) {
-    let mut when = time::format(Clock::DateTime, alert.time());
-    // Milliseconds are precise enough to read.
-    when.truncate("2026-11-23 03:45:32.270".len());
-    when.push('Z');
+    let when = time::utc_milliseconds(alert.time());
     let name = alert.priority().name().to_ascii_uppercase();
     let rule = visible(alert.rule_name());
     let message = visible(alert.message().trim());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::daemon::sink::DeliveryObserver;
 use crate::daemon::source::follow::Incident;
 use crate::daemon::time::unix_nanos;
-use crate::detection::audit::time::{self, Clock};
+use crate::detection::audit::time;
 
 /// Shared between the pipeline and sources, which write it, and the health checks, which read it.
 #[derive(Debug, Default)]
@@ -76,8 +76,8 @@ impl Status {
         });
         let failing = self.failing_sinks.lock().unwrap_or_else(PoisonError::into_inner);
         let failing = failing.iter().map(|(sink, problem)| {
-            let since = time::format(Clock::DateTimeSeconds, problem.since);
-            format!("{sink}: not delivering since {since}Z, {} waiting: {}", problem.waiting, problem.detail)
+            let since = time::utc_seconds(problem.since);
+            format!("{sink}: not delivering since {since}, {} waiting: {}", problem.waiting, problem.detail)
         });
         ended.chain(failing).collect()
     }

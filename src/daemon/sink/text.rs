@@ -3,14 +3,11 @@
 use super::fields::Fields;
 use crate::detection::alert::StoredAlert;
 use crate::detection::audit::time;
-use crate::detection::audit::time::Clock;
 use crate::text::escape::visible;
 
-/// Returns `2026-11-23 03:45:32.270  WARNING        Rule: message`, in the format of `pullwatch scan`.
+/// Returns `2026-11-23 03:45:32.270Z  WARNING        Rule: message`, in the format of `pullwatch scan`.
 pub(crate) fn line(alert: &StoredAlert) -> String {
-    let mut time = time::format(Clock::DateTime, alert.time);
-    // Milliseconds are precise enough for people.
-    time.truncate("2026-11-23 03:45:32.270".len());
+    let time = time::utc_milliseconds(alert.time);
     let priority = alert.priority.name().to_ascii_uppercase();
     let (rule, message) = (visible(&alert.rule), visible(alert.message.trim()));
     format!("{time}  {priority:<13}  {rule}: {message}{}", labels(alert))

@@ -167,6 +167,19 @@ pub fn format(clock: Clock, nanoseconds: i64) -> String {
     }
 }
 
+/// Formats a time for people: `2026-11-23 03:45:32Z`.
+pub fn utc_seconds(nanoseconds: i64) -> String {
+    format(Clock::DateTimeSeconds, nanoseconds) + "Z"
+}
+
+/// Formats a time for people: `2026-11-23 03:45:32.270Z`.
+pub fn utc_milliseconds(nanoseconds: i64) -> String {
+    let mut text = format(Clock::DateTime, nanoseconds);
+    text.truncate("2026-11-23 03:45:32.270".len());
+    text.push('Z');
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,6 @@ use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::Raw;
 use crate::detection::audit::redact::{Redactor, ShowList};
 use crate::detection::audit::time;
-use crate::detection::audit::time::Clock;
 use crate::detection::registry::{self, ClusterState, Exposure, ExposureKind, OrderDependency, RequestInfo};
 use crate::detection::rules::fields::{Correlation, Reader, Registry};
 use crate::text::escape::MAX_SHOWN_LEN;
@@ -150,8 +149,8 @@ impl WindowSummary {
             Correlation::Count => number(self.count),
             Correlation::ValueCount => number(self.value_count),
             Correlation::Values => list(&self.values),
-            Correlation::First => text(time::format(Clock::DateTimeSeconds, self.first)),
-            Correlation::Last => text(time::format(Clock::DateTimeSeconds, self.last)),
+            Correlation::First => text(time::utc_seconds(self.first)),
+            Correlation::Last => text(time::utc_seconds(self.last)),
             Correlation::Rules => list(&self.rules),
             Correlation::Timespan => text(timespan::format(self.timespan)),
         }

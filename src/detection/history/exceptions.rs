@@ -10,7 +10,6 @@ use std::fmt::Write as _;
 use super::baseline::{Criteria, MAX_DAYS, Proposal, Proposals, ReadTarget, Recurrence, Refusals};
 use super::{BoundedSet, Times};
 use crate::detection::audit::time;
-use crate::detection::audit::time::Clock;
 use crate::detection::rules::ast::RuleSet;
 use crate::text::escape::push_json_string;
 
@@ -202,7 +201,7 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
 }
 
 fn date(time: Option<i64>) -> String {
-    time.map_or_else(|| "(unknown)".to_owned(), |time| time::format(Clock::DateTimeSeconds, time))
+    time.map_or_else(|| "(unknown)".to_owned(), time::utc_seconds)
 }
 
 fn samples(set: &BoundedSet) -> String {

@@ -904,8 +904,16 @@ static CORRELATION: [Field; 7] = [
         "number of distinct values of the condition's field in the window",
     ),
     list("correlation.values", Source::Correlation(Correlation::Values), "a sample of these values, sorted"),
-    text("correlation.first", Source::Correlation(Correlation::First), "time of the window's first alert"),
-    text("correlation.last", Source::Correlation(Correlation::Last), "time of the window's last alert"),
+    text(
+        "correlation.first",
+        Source::Correlation(Correlation::First),
+        "time of the window's first alert: 2026-11-23 10:00:00Z",
+    ),
+    text(
+        "correlation.last",
+        Source::Correlation(Correlation::Last),
+        "time of the window's last alert: 2026-11-23 10:00:00Z",
+    ),
     list(
         "correlation.rules",
         Source::Correlation(Correlation::Rules),
