@@ -108,7 +108,9 @@ impl Received {
             },
             // It has no id: a message that is sent again, because its confirmation came too late, has the same text.
             _ => {
-                self.check_format(&String::from_utf8_lossy(message));
+                if !has_time_and_severity(&String::from_utf8_lossy(message)) {
+                    self.wrong(format!("no text of an alert: {}", String::from_utf8_lossy(message)));
+                }
                 let mut hasher = DefaultHasher::new();
                 message.hash(&mut hasher);
                 self.accept(Some(&format!("{:032x}", hasher.finish())), message);
@@ -119,7 +121,7 @@ impl Received {
     /// Checks that a text is in the receiver's format.
     pub fn check_format(&self, text: &str) {
         let is_valid = match self.format {
-            Format::Text => has_time_and_severity(text),
+            Format::Text => true,
             Format::Cef => crate::text::cef_id(text).is_ok(),
             _ => serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object()),
         };
