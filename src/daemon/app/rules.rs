@@ -231,9 +231,6 @@ pub(super) fn watch(
                     Ok(Ok(Some(rules))) => {
                         version = rules.set.version.clone();
                         loaded.set(&rules);
-                        let inventory = rules.options.inventory.len();
-                        tracing::info!(rules = rules.set.rules.len(), inventory, %version, "rules reloaded");
-                        handles.metrics.rules_reloaded(true);
                         handles.status.rules_stale.store(false, Ordering::Relaxed);
                         if inbox.send(Message::ReloadRules(Box::new(rules))).is_err() {
                             return;

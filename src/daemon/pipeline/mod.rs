@@ -190,6 +190,7 @@ impl Pipeline {
         if !self.recover_prepared()? {
             return Ok(());
         }
+        let mut is_reload = false;
         loop {
             let detector = Detector::new(&rules.set, rules.options.clone());
             self.handles.metrics.set_rules(RuleNames {
@@ -205,10 +206,19 @@ impl Pipeline {
                 }
             }
             self.maintenance.begin_session(&rules.set, &self.store.state(kind::RECURRING_READ)?);
+            if std::mem::take(&mut is_reload) {
+                // Here and not where they were read: every event from now on is evaluated by them.
+                let inventory = rules.options.inventory.len();
+                tracing::info!(rules = rules.set.rules.len(), inventory, version = %rules.set.version, "rules reloaded");
+                self.handles.metrics.rules_reloaded(true);
+            }
             match self.run_session(&mut session)? {
                 End::Stop => return Ok(()),
                 End::Restart => {}
-                End::ReloadRules(new) => rules = *new,
+                End::ReloadRules(new) => {
+                    rules = *new;
+                    is_reload = true;
+                }
             }
         }
     }

@@ -148,7 +148,7 @@ fn write_header(out: &mut String, proposals: &Proposals, header: &Header) {
         "\
 # Recurring reads of registry credentials, as rule exceptions for review.
 #
-# Source: {} {what}, {} to {} (UTC).
+# Source: {} {what}, {} to {}.
 # Proposed: reads that a rule reported at least {} times, on at least {} (UTC).
 # Delete what should still be reported, commit the rest, and load the file after the same rules:
 #
