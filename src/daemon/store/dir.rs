@@ -51,13 +51,25 @@ pub(super) fn create(dir: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).at(dir)
 }
 
-/// Takes the lock. It lasts as long as the file is open: the kernel releases it however the process ends.
-pub(super) fn lock(dir: &Path) -> Result<File, Error> {
+/// The lock of a state directory, until it is dropped. The kernel releases it however the process ends.
+#[derive(Debug)]
+pub(super) struct DirLock(File);
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that another thread is starting has a copy of the descriptor until it executes
+        // its program, and holds the lock with it. If this fails, closing is what is left.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the lock.
+pub(super) fn lock(dir: &Path) -> Result<DirLock, Error> {
     let path = dir.join(LOCK);
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).at(&path)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(DirLock(file)),
         Err(TryLockError::WouldBlock) => Err(Error::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(error)) => Err(Error::of_io(&path, error)),
     }
@@ -150,6 +162,18 @@ mod tests {
         assert_eq!(choose(None, false, state, home.clone()), PathBuf::from("/state/pullwatch"));
         assert_eq!(choose(None, false, path("odd"), home), PathBuf::from("/home/ada/.local/state/pullwatch"));
         assert_eq!(choose(None, false, None, None), PathBuf::from("/var/lib/pullwatch"));
+    }
+
+    #[test]
+    fn a_copy_of_the_descriptor_does_not_keep_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        // As a child process has one for a moment.
+        let copy = held.0.try_clone().unwrap();
+        assert!(matches!(lock(dir.path()), Err(Error::InUse { .. })));
+        drop(held);
+        drop(lock(dir.path()).unwrap());
+        drop(copy);
     }
 
     #[test]

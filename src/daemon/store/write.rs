@@ -1,11 +1,10 @@
 //! The daemon's access: it commits batches, and reads what a start needs to resume.
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
-use super::dir::{self, FileIdentity};
+use super::dir::{self, DirLock, FileIdentity};
 use super::error::{WithPath as _, query};
 use super::limit::{self, Undelivered};
 use super::{Error, StateChange};
@@ -68,7 +67,7 @@ pub struct Store {
     /// The database file that the connection has open.
     identity: FileIdentity,
     // Dropped after the connection, in the order of the fields.
-    _lock: File,
+    _lock: DirLock,
 }
 
 impl Store {
@@ -76,7 +75,7 @@ impl Store {
         connection: Connection,
         path: PathBuf,
         max_bytes: Option<u64>,
-        lock: File,
+        lock: DirLock,
     ) -> Result<Self, Error> {
         let identity = dir::identity(&path).at(&path)?;
         Ok(Store { connection, path, max_bytes, identity, _lock: lock })
