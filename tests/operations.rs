@@ -209,14 +209,18 @@ fn a_hangup_applies_sinks_labels_and_limits_without_loss() {
     place.read_secret("more");
     both(count + 1);
 
-    // A sink that is removed leaves no backlog; one that stays repeats nothing.
+    // A sink that is removed leaves neither a backlog nor a time that only grows older; one that stays repeats nothing.
     place.configure(&[place.file_sink("first")], "");
     place.hang_up();
     wait_for("it succeeded", || place.metric("pullwatch_config_last_reload_successful 1"));
     place.read_secret("last");
     wait_for("the first has all", || place.lines("first.jsonl").len() == count + 2);
     assert_eq!(place.lines("second.jsonl").len(), count + 1);
-    assert!(!place.get("/metrics").unwrap().contains("pullwatch_sink_backlog_alerts{sink=\"second\"}"));
+    let metrics = place.get("/metrics").unwrap();
+    for gauge in ["backlog_alerts", "paused", "last_success_timestamp_seconds"] {
+        let of = |sink: &str| format!("pullwatch_sink_{gauge}{{sink=\"{sink}\"}}");
+        assert!(metrics.contains(&of("first")) && !metrics.contains(&of("second")), "{gauge}: {metrics}");
+    }
 }
 
 #[test]

@@ -50,6 +50,7 @@ impl SinkMetrics {
         // An error means that there is no such series.
         let _ = self.backlog.remove_label_values(&[sink]);
         let _ = self.paused.remove_label_values(&[sink]);
+        let _ = self.last_success.remove_label_values(&[sink]);
     }
 
     /// The metrics of one sink. All its series exist from now on, so that a first failure is an increase and not a new series.
