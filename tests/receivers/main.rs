@@ -6,6 +6,7 @@
 mod alertmanager;
 #[path = "../common/mod.rs"]
 mod common;
+mod dashboards;
 mod grafana;
 mod loki;
 mod protocols;

@@ -109,6 +109,11 @@ pub struct Hook {
 
 impl Hook {
     pub fn start() -> Hook {
+        Self::answering("200 OK")
+    }
+
+    /// Answers every request with this status.
+    pub fn answering(status: &'static str) -> Hook {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let hook =
             Hook { url: format!("http://{}/", listener.local_addr().unwrap()), bodies: Arc::default() };
@@ -131,8 +136,7 @@ impl Hook {
                         break;
                     }
                 }
-                let _ =
-                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             }
         });
         hook
