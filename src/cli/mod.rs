@@ -32,6 +32,7 @@ pub use crate::text::escape::visible;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Detect reads of registry credentials in Kubernetes audit logs
 ///
@@ -176,7 +177,19 @@ fn start_log(verbose: u8, is_daemon: bool) {
         1 => "info",
         _ => "debug",
     };
-    let filter = EnvFilter::try_from_env("PULLWATCH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let wanted = std::env::var("PULLWATCH_LOG").ok().filter(|filter| !filter.is_empty());
+    let parsed = wanted.as_deref().map(EnvFilter::try_new).transpose();
+    let (mut filter, invalid) = match parsed {
+        Ok(filter) => (filter.unwrap_or_else(|| EnvFilter::new(level)), None),
+        Err(error) => (EnvFilter::new(level), Some(error)),
+    };
+    // At this level the crate logs each notification of the file system: a log in a watched directory would cause one with each line.
+    // Who asks for `notify::inotify=trace` gets it.
+    if filter.max_level_hint() == Some(LevelFilter::TRACE)
+        && let Ok(directive) = "notify=info".parse()
+    {
+        filter = filter.add_directive(directive);
+    }
     // A log that cannot be written (full disk, closed pipe) must not end the process.
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -187,6 +200,9 @@ fn start_log(verbose: u8, is_daemon: bool) {
     } else {
         let has_color = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
         log.with_ansi(has_color).init();
+    }
+    if let Some(error) = invalid {
+        tracing::warn!(%error, level, "PULLWATCH_LOG is no valid filter, such as `info` or `pullwatch=debug`: using the default");
     }
 }
 
