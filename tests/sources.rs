@@ -1,5 +1,5 @@
-//! Files and the webhook as sources of the daemon: directories that appear and disappear, lines that a container runtime split,
-//! untrusted clients.
+//! Files and the webhook as sources of the daemon: directories that appear and disappear, logs that may not be read, neighbors of the
+//! log, lines that a container runtime split, untrusted clients.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,8 +8,9 @@ mod common;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,9 +45,24 @@ impl Daemon {
     }
 
     fn restart(&mut self) {
+        self.restart_as(pullwatch());
+    }
+
+    /// Without the capability of root to read what its owner may not.
+    fn restart_without_capabilities(&mut self) {
+        let binary = pullwatch();
+        let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+        if !is_root {
+            return self.restart_as(binary);
+        }
+        let mut command = Command::new("setpriv");
+        command.arg("--bounding-set=-dac_override,-dac_read_search").arg(binary.get_program());
+        self.restart_as(command);
+    }
+
+    fn restart_as(&mut self, mut command: Command) {
         self.kill();
         self.log.lock().unwrap().clear();
-        let mut command = pullwatch();
         command.arg("run").arg("--config").arg(self.path("pullwatch.yaml"));
         command.env("PULLWATCH_LOG", "info").stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -165,6 +181,94 @@ fn a_log_directory_that_is_removed_is_reported() {
     fs::write(daemon.path("logs/audit.log"), line(1)).unwrap();
     wait("the new log is read", || daemon.alerts() >= 1.0);
     wait("it is ready again", || daemon.get("/readyz").contains("\"status\":\"ok\""));
+}
+
+/// The audit log as kubeadm leaves it: readable by root alone, and pullwatch runs without the capability to pass over that.
+#[test]
+fn a_log_that_may_not_be_read_is_down_with_the_remedy_until_it_may_be_read() {
+    let mut daemon = Daemon::start("[{paths: ['@/logs/audit.log'], poll: 100ms}]");
+    daemon.kill();
+    fs::create_dir(daemon.path("logs")).unwrap();
+    let log = daemon.path("logs/audit.log");
+    fs::write(&log, line(0)).unwrap();
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o000)).unwrap();
+    daemon.restart_without_capabilities();
+    let up = || {
+        daemon
+            .get("/metrics")
+            .lines()
+            .find_map(|line| line.strip_prefix("pullwatch_source_up{").map(str::to_owned))
+    };
+    wait("the source is down", || up().is_some_and(|series| series.ends_with(" 0")));
+    wait("the reason is logged", || daemon.logged("ermission denied"));
+    assert!(daemon.logged("run as root with all capabilities dropped"), "{}", daemon.log.lock().unwrap());
+    let ready = daemon.get("/readyz");
+    assert!(ready.contains("\"status\":\"degraded\"") && ready.contains("ermission denied"), "{ready}");
+    assert!(!ready.contains("not found") && !daemon.logged("not found"), "{ready}");
+    assert!(daemon.alerts() < 1.0);
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).unwrap();
+    wait("the log is read", || daemon.alerts() >= 1.0);
+    wait("the source is up", || up().is_some_and(|series| series.ends_with(" 1")));
+}
+
+/// How often the thread that reads and evaluates woke up.
+fn pipeline_wakeups(daemon: &Daemon) -> u64 {
+    let mut wakeups = None;
+    let tasks = format!("/proc/{}/task", daemon.child.as_ref().unwrap().id());
+    for task in fs::read_dir(tasks).unwrap().flatten() {
+        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        if let Some(switches) = switches.filter(|_| name.trim_end() == "pipeline") {
+            *wakeups.get_or_insert(0) += switches.trim().parse::<u64>().unwrap();
+        }
+    }
+    wakeups.expect("there is no pipeline")
+}
+
+#[test]
+fn writes_to_a_neighbor_of_the_log_do_not_wake_the_daemon() {
+    let daemon = Daemon::start("[{paths: ['@/logs/audit.log'], poll: 1h}]");
+    fs::create_dir(daemon.path("logs")).unwrap();
+    fs::write(daemon.path("logs/audit.log"), line(0)).unwrap();
+    wait("the log is read", || daemon.alerts() >= 1.0);
+    let mut neighbor = fs::File::create(daemon.path("logs/etcd.log")).unwrap();
+    let before = pipeline_wakeups(&daemon);
+    for _ in 0..5_000 {
+        neighbor.write_all(b"text\n").unwrap();
+        // Writes that follow each other at once are one notification.
+        std::thread::yield_now();
+    }
+    // What is written to the log after that is read by a notification, which comes after those of the neighbor.
+    let mut log = fs::OpenOptions::new().append(true).open(daemon.path("logs/audit.log")).unwrap();
+    log.write_all(line(1).as_bytes()).unwrap();
+    wait("the second event is read", || daemon.alerts() >= 2.0);
+    let wakeups = pipeline_wakeups(&daemon) - before;
+    assert!(wakeups < 100, "5,000 writes to a neighbor woke the daemon {wakeups} times");
+}
+
+#[test]
+fn a_trace_log_in_the_watched_directory_does_not_feed_itself() {
+    let mut daemon = Daemon::start("[{paths: ['@/logs/audit.log'], poll: 1h}]");
+    let config = daemon.path("pullwatch.yaml");
+    daemon.kill();
+    fs::create_dir(daemon.path("logs")).unwrap();
+    fs::write(daemon.path("logs/audit.log"), line(0)).unwrap();
+    let path = daemon.path("logs/pullwatch.log");
+    let mut command = pullwatch();
+    command.arg("run").arg("--config").arg(config).env("PULLWATCH_LOG", "trace");
+    command.stdout(Stdio::null()).stderr(fs::File::create(&path).unwrap());
+    daemon.child = Some(command.spawn().unwrap());
+    let said = || fs::read_to_string(&path).unwrap();
+    wait("the daemon runs", || said().contains("serving metrics"));
+    *daemon.log.lock().unwrap() = said();
+    wait("the log is read", || daemon.alerts() >= 1.0);
+    // If each line caused another one, there would be no end to them.
+    wait("the daemon has nothing to say", || {
+        let before = said().lines().count();
+        std::thread::sleep(Duration::from_millis(500));
+        said().lines().count() - before < 50
+    });
 }
 
 /// A JSON patch whose value is an event, split by the runtime at the start of that event.

@@ -322,11 +322,14 @@ impl Pipeline {
             return Ok(false);
         }
         source.files.rescan();
-        self.handles.status.set_log_found(&source.name, source.files.is_open());
-        self.handles.metrics.set_source_up(&source.name, source.files.is_open());
+        let unreadable = source.files.unreadable();
+        let is_open = source.files.is_open();
+        self.handles.status.set_log_found(&source.name, is_open || unreadable.is_some());
+        self.handles.metrics.set_source_up(&source.name, is_open && unreadable.is_none());
         let missing = source.files.missing_directory();
-        let problem =
-            missing.map(|directory| format!("log directory {} does not exist", directory.display()));
+        let problem = missing
+            .map(|directory| format!("log directory {} does not exist", directory.display()))
+            .or_else(|| unreadable.map(|(path, error)| status::unreadable(path, error)));
         self.handles.status.set_source_problem(&source.name, problem);
         if source.is_behind && self.has_second_core && !session.detector().needs_positions() {
             return self.catch_up(index, session);

@@ -1,6 +1,7 @@
 //! The state of the daemon for the health checks, and log messages about sources.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -157,10 +158,20 @@ impl Status {
 const PERMISSION_HINT: &str = ": run as root with all capabilities dropped, or give read access with an ACL on the directory \
      (setfacl -d -m u:pullwatch:r DIRECTORY), or use the audit webhook";
 
+/// What to do about a file that cannot be read.
+fn hint(error: &str) -> &'static str {
+    if error.contains("ermission denied") { PERMISSION_HINT } else { "" }
+}
+
+/// Describes a log file that cannot be read.
+pub(super) fn unreadable(path: &Path, error: &str) -> String {
+    format!("cannot read log file {}: {error}{}", path.display(), hint(error))
+}
+
 pub(super) fn log_incident(source: &str, incident: &Incident) {
     match incident {
         Incident::Unreadable(path, error) => {
-            let hint = if error.contains("ermission denied") { PERMISSION_HINT } else { "" };
+            let hint = hint(error);
             tracing::error!(source, path = %path.display(), error, "cannot read log file; skipped until it changes{hint}");
         }
         Incident::Lost(path, bytes) => tracing::error!(

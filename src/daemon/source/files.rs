@@ -196,6 +196,11 @@ impl Files {
         self.logs.values().map(LogFollower::lag).sum()
     }
 
+    /// A log of which no file can be opened, and why.
+    pub fn unreadable(&self) -> Option<(&Path, &str)> {
+        self.logs.values().find_map(LogFollower::unreadable)
+    }
+
     /// Whether a log file exists and is open.
     pub fn is_open(&self) -> bool {
         self.logs.values().any(LogFollower::is_open)

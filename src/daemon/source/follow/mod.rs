@@ -87,6 +87,8 @@ pub struct LogFollower {
     number: u64,
     /// Files that are ignored as long as their metadata does not change.
     skipped: HashMap<FileId, FileState>,
+    /// The last file that could not be opened, and why, until one can.
+    unreadable: Option<(PathBuf, String)>,
     /// Checkpoints of the last run whose files were not found yet.
     previous: Vec<Checkpoint>,
     is_first_scan: bool,
@@ -108,6 +110,7 @@ impl LogFollower {
             finished: VecDeque::new(),
             number: 0,
             skipped: HashMap::new(),
+            unreadable: None,
             previous: checkpoints,
             is_first_scan: true,
             is_resumed: false,
@@ -129,6 +132,11 @@ impl LogFollower {
     /// Whether a file of this log is open.
     pub fn is_open(&self) -> bool {
         !self.tracked.is_empty()
+    }
+
+    /// The file that could not be opened, and why, if none is open.
+    pub fn unreadable(&self) -> Option<(&Path, &str)> {
+        self.unreadable.as_ref().filter(|_| !self.is_open()).map(|(path, error)| (&**path, &**error))
     }
 
     /// Whether no file of this log exists any more.
@@ -239,6 +247,7 @@ impl LogFollower {
         match TrackedFile::open(&path, checkpoint.as_ref()) {
             Ok(mut file) => {
                 tracing::debug!(?file, number, "reading");
+                self.unreadable = None;
                 if !std::mem::replace(&mut self.is_resumed, true) {
                     // An error shows up again when the file is read.
                     let before = file.read_before(MAX_LOOK_BACK).unwrap_or_default();
@@ -272,6 +281,7 @@ impl LogFollower {
         if error.kind() == io::ErrorKind::NotFound {
             return;
         }
+        self.unreadable = Some((path.clone(), error.to_string()));
         let incident = Incident::Unreadable(path, error.to_string());
         if !self.incidents.contains(&incident) {
             self.incidents.push(incident);
