@@ -211,6 +211,25 @@ fn a_log_that_may_not_be_read_is_down_with_the_remedy_until_it_may_be_read() {
     wait("the source is up", || up().is_some_and(|series| series.ends_with(" 1")));
 }
 
+#[test]
+fn a_directory_that_may_not_be_listed_is_down_with_the_remedy_until_it_may_be_listed() {
+    let mut daemon = Daemon::start("[{paths: ['@/logs/audit.log'], poll: 100ms}]");
+    daemon.kill();
+    let logs = daemon.path("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(daemon.path("logs/audit.log"), line(0)).unwrap();
+    fs::set_permissions(&logs, fs::Permissions::from_mode(0o000)).unwrap();
+    daemon.restart_without_capabilities();
+    wait("the reason is logged", || daemon.logged("run as root with all capabilities dropped"));
+    let ready = daemon.get("/readyz");
+    assert!(ready.contains("ermission denied") && !ready.contains("not found"), "{ready}");
+    let errors = daemon.metric("pullwatch_source_errors_total");
+    assert!((errors - 1.0).abs() < 0.1, "{errors}");
+    fs::set_permissions(&logs, fs::Permissions::from_mode(0o700)).unwrap();
+    wait("the log is read", || daemon.alerts() >= 1.0);
+    wait("it is ready", || daemon.get("/readyz").contains("\"status\":\"ok\""));
+}
+
 /// How often the thread that reads and evaluates woke up.
 fn pipeline_wakeups(daemon: &Daemon) -> u64 {
     let mut wakeups = None;

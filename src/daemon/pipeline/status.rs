@@ -165,14 +165,14 @@ fn hint(error: &str) -> &'static str {
 
 /// Describes a log file that cannot be read.
 pub(super) fn unreadable(path: &Path, error: &str) -> String {
-    format!("cannot read log file {}: {error}{}", path.display(), hint(error))
+    format!("cannot read {}: {error}{}", path.display(), hint(error))
 }
 
 pub(super) fn log_incident(source: &str, incident: &Incident) {
     match incident {
         Incident::Unreadable(path, error) => {
             let hint = hint(error);
-            tracing::error!(source, path = %path.display(), error, "cannot read log file; skipped until it changes{hint}");
+            tracing::error!(source, path = %path.display(), error, "cannot read log file or its directory; skipped until it changes{hint}");
         }
         Incident::Lost(path, bytes) => tracing::error!(
             source,

@@ -87,8 +87,10 @@ pub struct LogFollower {
     number: u64,
     /// Files that are ignored as long as their metadata does not change.
     skipped: HashMap<FileId, FileState>,
-    /// The last file that could not be opened, and why, until one can.
+    /// The last file that could not be opened, or the directory that could not be listed, and why, until one can.
     unreadable: Option<(PathBuf, String)>,
+    /// The directory could be listed the last time.
+    is_listed: bool,
     /// Checkpoints of the last run whose files were not found yet.
     previous: Vec<Checkpoint>,
     is_first_scan: bool,
@@ -111,6 +113,7 @@ impl LogFollower {
             number: 0,
             skipped: HashMap::new(),
             unreadable: None,
+            is_listed: true,
             previous: checkpoints,
             is_first_scan: true,
             is_resumed: false,
@@ -134,7 +137,7 @@ impl LogFollower {
         !self.tracked.is_empty()
     }
 
-    /// The file that could not be opened, and why, if none is open.
+    /// What cannot be read, and why, if no file is open.
     pub fn unreadable(&self) -> Option<(&Path, &str)> {
         self.unreadable.as_ref().filter(|_| !self.is_open()).map(|(path, error)| (&**path, &**error))
     }
@@ -172,6 +175,10 @@ impl LogFollower {
 
     /// Lists the files of this log, opens new ones and detects truncation.
     pub fn rescan(&mut self) {
+        let is_gone = |path: &Path| {
+            std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        self.unreadable.take_if(|(path, _)| is_gone(path));
         self.handle_truncation();
         let files = self.files();
         for file in &mut self.tracked {
@@ -199,12 +206,24 @@ impl LogFollower {
     }
 
     /// The log and its rotated files, oldest first.
-    fn files(&self) -> Vec<PathBuf> {
+    fn files(&mut self) -> Vec<PathBuf> {
         let folder = match self.live.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                // Once, until it can be listed.
+                if std::mem::replace(&mut self.is_listed, false) {
+                    self.report_unreadable(folder.to_owned(), &error);
+                }
+                return Vec::new();
+            }
+        };
+        if !std::mem::replace(&mut self.is_listed, true) {
+            self.unreadable = None;
+        }
         let files = entries
             .filter_map(Result::ok)
             .map(|entry| entry.path())
