@@ -14,6 +14,7 @@ WORKDIR /build
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/build/target \
     target="$(uname -m)-unknown-linux-musl" \
+    && . deploy/packages/musl.env \
     && cargo build --locked --release --bin pullwatch --target "$target" \
     && cp "target/$target/release/pullwatch" /pullwatch && strip --strip-all /pullwatch
 # The root of the image: the binary, trusted certificate authorities, the user, and an empty state directory.

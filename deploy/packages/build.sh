@@ -13,6 +13,10 @@ rm -rf "$out"
 mkdir -p "$out/man"
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2> /dev/null || date +%s)}
 
+case $target in
+*-musl) . deploy/packages/musl.env ;;
+esac
+
 # With debug information, which goes to a file of its own: gdb and addr2line find it by the link in the binary.
 CARGO_PROFILE_RELEASE_STRIP=none cargo build --locked --release --bin pullwatch ${target:+--target "$target"}
 built=target/${target:+$target/}release/pullwatch
