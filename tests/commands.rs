@@ -248,5 +248,5 @@ fn empty_results_say_what_is_missing() {
 fn an_invalid_log_filter_is_reported_and_the_default_used() {
     let output = pullwatch().args(["rules", "list"]).env("PULLWATCH_LOG", "pullwatch=loud").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && said.contains("PULLWATCH_LOG is no valid filter"), "{said}");
+    assert!(output.status.success() && said.contains("PULLWATCH_LOG is not a valid filter"), "{said}");
 }

@@ -202,7 +202,7 @@ fn start_log(verbose: u8, is_daemon: bool) {
         log.with_ansi(has_color).init();
     }
     if let Some(error) = invalid {
-        tracing::warn!(%error, level, "PULLWATCH_LOG is no valid filter, such as `info` or `pullwatch=debug`: using the default");
+        tracing::warn!(%error, level, "PULLWATCH_LOG is not a valid filter, such as `info` or `pullwatch=debug`: using the default");
     }
 }
 
