@@ -126,6 +126,11 @@ fn the_bound_of_the_webhook_is_the_time_of_the_retries() {
         (" --audit-webhook-mode=blocking", 0, &["each audited request waits up to 1m37s; use batch"]),
         (" --audit-webhook-mode=blocking-strict", 0, &["fails if its RequestReceived stage is audited"]),
         (" --audit-webhook-mode=async", 1, &["unknown mode `async`"]),
+        (
+            " --audit-webhook-batch-throttle-qps=fast",
+            1,
+            &["--audit-webhook-batch-throttle-qps: invalid number `fast`"],
+        ),
     ] {
         let (found, text) = check.run(HOOK, &manifest("v1.34.1", &format!("{path}{flags}")));
         assert_eq!(found, code, "{flags}: {text}");

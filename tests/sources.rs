@@ -212,6 +212,28 @@ fn a_log_that_may_not_be_read_is_down_with_the_remedy_until_it_may_be_read() {
 }
 
 #[test]
+fn an_open_rotated_file_does_not_hide_that_the_log_may_not_be_read() {
+    let mut daemon = Daemon::start("[{paths: ['@/logs/audit.log'], poll: 100ms}]");
+    daemon.kill();
+    fs::create_dir(daemon.path("logs")).unwrap();
+    let rotated = daemon.path("logs/audit-2026-11-23T01-00-00.000.log");
+    fs::write(&rotated, line(0)).unwrap();
+    let log = daemon.path("logs/audit.log");
+    fs::write(&log, line(1)).unwrap();
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o000)).unwrap();
+    daemon.restart_without_capabilities();
+    wait("the rotated file is read", || daemon.alerts() >= 1.0);
+    let ready = daemon.get("/readyz");
+    assert!(ready.contains("ermission denied"), "{ready}");
+    assert!(daemon.metric("pullwatch_source_up") < 0.5);
+    // A rotated file that may not be read is logged and counted; the log itself is read.
+    fs::set_permissions(&rotated, fs::Permissions::from_mode(0o000)).unwrap();
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).unwrap();
+    wait("the log is read", || daemon.alerts() >= 2.0);
+    wait("the source is up", || daemon.metric("pullwatch_source_up") > 0.5);
+}
+
+#[test]
 fn a_directory_that_may_not_be_listed_is_down_with_the_remedy_until_it_may_be_listed() {
     let mut daemon = Daemon::start("[{paths: ['@/logs/audit.log'], poll: 100ms}]");
     daemon.kill();

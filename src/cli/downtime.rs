@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::apiserver_flags::ApiserverFlags;
@@ -93,7 +94,7 @@ impl Downtime {
     }
 
     /// The value of a flag that is a number, at least 0.
-    fn number(&mut self, flags: &ApiserverFlags, name: &str) -> Option<u64> {
+    fn number<T: FromStr>(&mut self, flags: &ApiserverFlags, name: &str) -> Option<T> {
         let text = flags.get(name)?;
         let number = text.parse();
         if number.is_err() {
@@ -221,8 +222,7 @@ impl Downtime {
                 let buffer = self.number(flags, "audit-webhook-batch-buffer-size").unwrap_or(DEFAULT_BUFFER_SIZE);
                 let batch = self.number(flags, "audit-webhook-batch-max-size").unwrap_or(DEFAULT_BATCH_SIZE);
                 let is_throttled = flags.get("audit-webhook-batch-throttle-enable") != Some("false");
-                let batches = flags.get("audit-webhook-batch-throttle-qps").and_then(|text| text.parse::<f64>().ok());
-                let batches = batches.unwrap_or(DEFAULT_BATCHES_PER_SECOND);
+                let batches = self.number(flags, "audit-webhook-batch-throttle-qps").unwrap_or(DEFAULT_BATCHES_PER_SECOND);
                 self.lines.push("  batches that wait for their next try are in the apiserver's memory: its restart loses them".to_owned());
                 if is_throttled {
                     self.lines.push(format!(

@@ -177,8 +177,8 @@ fn start_log(verbose: u8, is_daemon: bool) {
         1 => "info",
         _ => "debug",
     };
-    let wanted = std::env::var("PULLWATCH_LOG").ok().filter(|filter| !filter.is_empty());
-    let parsed = wanted.as_deref().map(EnvFilter::try_new).transpose();
+    let wanted = std::env::var_os("PULLWATCH_LOG").filter(|filter| !filter.is_empty());
+    let parsed = wanted.map(|filter| EnvFilter::try_new(filter.to_string_lossy())).transpose();
     let (mut filter, invalid) = match parsed {
         Ok(filter) => (filter.unwrap_or_else(|| EnvFilter::new(level)), None),
         Err(error) => (EnvFilter::new(level), Some(error)),

@@ -196,7 +196,7 @@ impl Files {
         self.logs.values().map(LogFollower::lag).sum()
     }
 
-    /// A log of which no file can be opened, and why.
+    /// What keeps new events of a log from being read, and why.
     pub fn unreadable(&self) -> Option<(&Path, &str)> {
         self.logs.values().find_map(LogFollower::unreadable)
     }

@@ -22,7 +22,7 @@ mod step;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -87,8 +87,8 @@ pub struct LogFollower {
     number: u64,
     /// Files that are ignored as long as their metadata does not change.
     skipped: HashMap<FileId, FileState>,
-    /// The last file that could not be opened, or the directory that could not be listed, and why, until one can.
-    unreadable: Option<(PathBuf, String)>,
+    /// Files that could not be opened, and the directory if it could not be listed, and why, until they can or are gone.
+    unreadable: BTreeMap<PathBuf, String>,
     /// The directory could be listed the last time.
     is_listed: bool,
     /// Checkpoints of the last run whose files were not found yet.
@@ -112,7 +112,7 @@ impl LogFollower {
             finished: VecDeque::new(),
             number: 0,
             skipped: HashMap::new(),
-            unreadable: None,
+            unreadable: BTreeMap::new(),
             is_listed: true,
             previous: checkpoints,
             is_first_scan: true,
@@ -137,9 +137,11 @@ impl LogFollower {
         !self.tracked.is_empty()
     }
 
-    /// What cannot be read, and why, if no file is open.
+    /// What keeps new events from being read, and why: the file that the apiserver writes, or the directory, cannot be read, or another
+    /// file cannot and none is open. A rotated file beside an open one is an [incident](Incident) alone.
     pub fn unreadable(&self) -> Option<(&Path, &str)> {
-        self.unreadable.as_ref().filter(|_| !self.is_open()).map(|(path, error)| (&**path, &**error))
+        let hides_new = |path: &Path| path == self.live || !self.is_listed || !self.is_open();
+        self.unreadable.iter().map(|(path, error)| (&**path, &**error)).find(|(path, _)| hides_new(path))
     }
 
     /// Whether no file of this log exists any more.
@@ -178,7 +180,7 @@ impl LogFollower {
         let is_gone = |path: &Path| {
             std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         };
-        self.unreadable.take_if(|(path, _)| is_gone(path));
+        self.unreadable.retain(|path, _| !is_gone(path));
         self.handle_truncation();
         let files = self.files();
         for file in &mut self.tracked {
@@ -215,15 +217,15 @@ impl LogFollower {
             Ok(entries) => entries,
             Err(error) => {
                 // Once, until it can be listed.
+                let folder = folder.to_owned();
                 if std::mem::replace(&mut self.is_listed, false) {
-                    self.report_unreadable(folder.to_owned(), &error);
+                    self.report_unreadable(folder, &error);
                 }
                 return Vec::new();
             }
         };
-        if !std::mem::replace(&mut self.is_listed, true) {
-            self.unreadable = None;
-        }
+        self.is_listed = true;
+        self.unreadable.remove(folder);
         let files = entries
             .filter_map(Result::ok)
             .map(|entry| entry.path())
@@ -266,7 +268,7 @@ impl LogFollower {
         match TrackedFile::open(&path, checkpoint.as_ref()) {
             Ok(mut file) => {
                 tracing::debug!(?file, number, "reading");
-                self.unreadable = None;
+                self.unreadable.remove(&path);
                 if !std::mem::replace(&mut self.is_resumed, true) {
                     // An error shows up again when the file is read.
                     let before = file.read_before(MAX_LOOK_BACK).unwrap_or_default();
@@ -300,7 +302,7 @@ impl LogFollower {
         if error.kind() == io::ErrorKind::NotFound {
             return;
         }
-        self.unreadable = Some((path.clone(), error.to_string()));
+        self.unreadable.insert(path.clone(), error.to_string());
         let incident = Incident::Unreadable(path, error.to_string());
         if !self.incidents.contains(&incident) {
             self.incidents.push(incident);
