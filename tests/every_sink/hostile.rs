@@ -93,7 +93,7 @@ impl Set {
             Protocol::Alertmanager,
             64 << 10,
             Format::Falco,
-            "alertmanager, urls: [\"URL\"]",
+            "alertmanager, urls: [\"URL\"], resend_interval: false",
         );
         set
     }

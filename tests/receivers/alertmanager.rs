@@ -1,12 +1,26 @@
 //! Alerts in a real Alertmanager, seen through amtool, its API and its notifications.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::common::wait_for;
-use crate::rig::{Daemon, Hook, free_port, get_json, program, serve};
+use crate::rig::{Daemon, Hook, Process, free_port, get_json, program, serve};
+
+/// Starts an Alertmanager.
+fn alertmanager(program: &Path, config: &Path, data: &Path, address: &str) -> Process {
+    serve(
+        Command::new(program)
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.path={}", data.display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--cluster.listen-address="),
+        address,
+        "/-/ready",
+    )
+}
 
 #[test]
 fn readers_are_alerts_of_their_own_that_are_grouped_silenced_inhibited_and_resolved() {
@@ -25,15 +39,7 @@ fn readers_are_alerts_of_their_own_that_are_grouped_silenced_inhibited_and_resol
     )
     .unwrap();
     let address = format!("127.0.0.1:{}", free_port());
-    let _server = serve(
-        Command::new(server)
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.path={}", dir.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .arg("--cluster.listen-address="),
-        &address,
-        "/-/ready",
-    );
+    let _server = alertmanager(&server, &config, &dir.path().join("data"), &address);
     let amtool = |arguments: &[&str]| {
         let url = format!("--alertmanager.url=http://{address}");
         let output = Command::new(&amtool).arg(url).args(arguments).output().unwrap();
@@ -110,4 +116,60 @@ fn readers_are_alerts_of_their_own_that_are_grouped_silenced_inhibited_and_resol
     let firing = hook.alerts().iter().filter(|alert| alert["labels"]["actor"] == "mallory").count();
     assert_eq!(firing, 2, "one notification that it fires and one that it is resolved: {:?}", hook.alerts());
     assert!(!hook.has("firing", "carol") && !hook.has("firing", "dave"));
+}
+
+#[test]
+fn an_alertmanager_that_lost_its_data_gets_active_alerts_again() {
+    let Some(program) = program("prometheus-alertmanager") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("alertmanager.yml");
+    let hook = Hook::start();
+    fs::write(
+        &config,
+        format!(
+            "route: {{receiver: hook, group_by: [actor], group_wait: 100ms}}\nreceivers:\n- name: hook\n  webhook_configs: [{{url: '{}'}}]\n",
+            hook.url
+        ),
+    )
+    .unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let start = |data: &str| alertmanager(&program, &config, &dir.path().join(data), &address);
+    let server = start("data");
+    let sink = format!(
+        "- {{type: alertmanager, urls: ['http://{address}'], resend_interval: 1s, page_url: 'https://pullwatch.example', retry: {{initial: 50ms, max: 200ms}}}}"
+    );
+    let mut daemon = Daemon::start(&sink, "");
+    // What identifies an alert, what it says, and when it starts and ends.
+    let alerts = || {
+        let alerts = get_json(&address, "/api/v2/alerts");
+        let mut alerts: Vec<Value> = alerts.as_array().unwrap().clone();
+        for alert in &mut alerts {
+            alert.as_object_mut().unwrap().retain(|name, _| name != "updatedAt" && name != "status");
+        }
+        alerts.sort_by_key(|alert| alert["labels"]["actor"].to_string());
+        alerts
+    };
+    daemon.read("a1", "eve", "registry-1");
+    daemon.read("a2", "mallory", "registry-1");
+    wait_for("both alerts are there", || alerts().len() == 2);
+    wait_for("a notification for each", || hook.has("firing", "eve") && hook.has("firing", "mallory"));
+    let before = alerts();
+    drop(server);
+
+    let server = start("lost-once");
+    wait_for("both alerts are there again", || alerts().len() == 2);
+    assert_eq!(alerts(), before);
+    drop(server);
+
+    // Both restart.
+    daemon.kill();
+    let _server = start("lost-twice");
+    daemon.restart();
+    wait_for("both alerts are there again", || alerts().len() == 2);
+    assert_eq!(alerts(), before);
+    let count = |actor: &str| hook.alerts().iter().filter(|alert| alert["labels"]["actor"] == actor).count();
+    wait_for("it notifies again, since it lost what it had notified of", || {
+        count("eve") == 3 && count("mallory") == 3
+    });
+    assert!(!hook.has("resolved", "eve") && !hook.has("resolved", "mallory"));
 }

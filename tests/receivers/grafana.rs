@@ -131,12 +131,14 @@ fn expressions(instance: &str) -> Vec<(String, String)> {
     found
 }
 
-/// A daemon that fails in the ways that panels show: a sink whose receiver refuses everything, and one whose receiver is down.
-fn failing_daemon(refusing: &Hook) -> Daemon {
+/// A daemon that fails in the ways that panels show: a sink whose receiver refuses everything, and one whose receiver is down. Another
+/// sink sends active alerts again.
+fn failing_daemon(refusing: &Hook, accepting: &Hook) -> Daemon {
     let sinks = format!(
         "- {{type: stdout, format: json}}\n- {{type: stdout, name: critical, format: json, priority: critical}}\n\
-         - {{type: http, name: refusing, url: '{}'}}\n- {{type: http, name: down, url: 'http://127.0.0.1:1/'}}",
-        refusing.url
+         - {{type: http, name: refusing, url: '{}'}}\n- {{type: http, name: down, url: 'http://127.0.0.1:1/'}}\n\
+         - {{type: alertmanager, urls: ['{}'], resend_interval: 1s}}",
+        refusing.url, accepting.url
     );
     let mut daemon = Daemon::with_built_in_rules(&sinks, "");
     daemon.kill();
@@ -170,7 +172,8 @@ fn has_data(address: &str, expression: &str) -> bool {
 #[test]
 fn every_panel_has_data() {
     let refusing = Hook::answering("400 Bad Request");
-    let mut daemon = failing_daemon(&refusing);
+    let accepting = Hook::start();
+    let mut daemon = failing_daemon(&refusing, &accepting);
     let dir = tempfile::tempdir().unwrap();
     let Some((_prometheus, address)) = prometheus(dir.path(), &daemon.address, "127.0.0.1:1") else { return };
     let stop = Arc::new(AtomicBool::new(false));

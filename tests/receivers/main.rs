@@ -10,4 +10,5 @@ mod dashboards;
 mod grafana;
 mod loki;
 mod protocols;
+mod resend;
 mod rig;

@@ -9,6 +9,8 @@ use tokio::sync::watch;
 
 use super::{Context, SHUTDOWN_GRACE, kafka};
 use crate::daemon::pipeline::Status;
+use crate::daemon::sink::deliveries;
+use crate::daemon::sink::resend::Resender;
 use crate::daemon::sink::resolve::{self, ResolveFeed};
 use crate::daemon::sink::{
     DeliveryObserver as _, Reopen, Sink, SinkConfig, SinkError, SinkMetrics, StoreFeed,
@@ -29,6 +31,8 @@ struct Running {
     task: tokio::task::JoinHandle<()>,
     /// Resolves what the sink opens.
     resolving: Option<tokio::task::JoinHandle<()>>,
+    /// Sends active alerts again.
+    resending: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// A sink whose settings were checked.
@@ -36,6 +40,7 @@ struct Checked {
     sink: Sink,
     config: SinkConfig,
     resolving: Option<(Sink, ResolveFeed, Duration)>,
+    resender: Option<Resender>,
 }
 
 /// What sinks are started from.
@@ -58,7 +63,8 @@ impl Starter {
                 Some((self.sink(other)?, ResolveFeed::new(&self.state_dir, config, after)?, after))
             }
         };
-        Ok(Checked { sink, config: config.clone(), resolving })
+        let resender = sink.resender(&self.metrics).with_context(|| format!("sink {}", config.name))?;
+        Ok(Checked { sink, config: config.clone(), resolving, resender })
     }
 
     fn sink(&self, config: SinkConfig) -> anyhow::Result<Sink> {
@@ -72,8 +78,8 @@ impl Starter {
     }
 
     fn start(&self, checked: Checked) -> Running {
-        let Checked { sink, config, resolving } = checked;
-        let feed = StoreFeed::new(self.state_dir.clone(), config.name.clone());
+        let Checked { sink, config, resolving, resender } = checked;
+        let feed = || StoreFeed::new(self.state_dir.clone(), config.name.clone());
         let (stop, stop_requested) = watch::channel(false);
         let reopen = sink.reopen();
         let resolving = resolving.map(|(sink, feed, after)| {
@@ -81,9 +87,13 @@ impl Starter {
             tokio::spawn(resolve::tick(ticks, after));
             self.spawn(resolve::resolving_name(&config.name), sink.run(feed, due, stop_requested.clone()))
         });
-        let run = sink.run(feed, self.latest_seq.clone(), stop_requested);
+        let resending = resender.map(|resender| {
+            resender.keep_in(&self.state_dir);
+            tokio::spawn(resender.run(feed(), stop_requested.clone()))
+        });
+        let run = sink.run(feed(), self.latest_seq.clone(), stop_requested);
         let task = self.spawn(config.name.clone(), run);
-        Running { config, stop, reopen, task, resolving }
+        Running { config, stop, reopen, task, resolving, resending }
     }
 
     fn spawn(
@@ -108,7 +118,7 @@ impl Running {
         let _ = self.stop.send(true);
         // A panic was reported by the panic hook.
         let _ = self.task.await;
-        if let Some(task) = self.resolving {
+        for task in [self.resolving, self.resending].into_iter().flatten() {
             let _ = task.await;
         }
     }
@@ -164,7 +174,12 @@ impl Sinks {
                 self.starter.metrics.forget(&name);
                 self.starter.metrics.forget(&resolving);
                 let (dir, sink) = (self.starter.state_dir.clone(), name.clone());
-                let removed = tokio::task::spawn_blocking(move || Cursor::remove(&dir, &sink)).await;
+                let removed = tokio::task::spawn_blocking(move || {
+                    // Without the cursor, all alerts are delivered again: what is left of it is not needed.
+                    let _ = std::fs::remove_file(deliveries::file(&dir, &sink));
+                    Cursor::remove(&dir, &sink)
+                });
+                let removed = removed.await;
                 if let Ok(Err(error)) = removed {
                     tracing::warn!(%error, sink = name, "cannot remove the cursor of a removed sink");
                 }

@@ -596,6 +596,12 @@ pub(crate) const ALERTMANAGER_SINK: Section = Section {
         ),
         key("resolve_after", "duration", "1h", "How long an alert fires after its last event."),
         key(
+            "resend_interval",
+            "duration or `false`",
+            "1m",
+            "Interval at which active alerts are sent again, for an Alertmanager that lost them; `false`: never.",
+        ),
+        key(
             "severities",
             "mapping of priority to string",
             "{}",

@@ -92,6 +92,9 @@ const EVICTIONS: [(&str, &str); 11] = [
 /// Registry credentials whose last rotation is no longer exported.
 const ROTATIONS: &str = "credential_rotations";
 
+/// Active alerts that are not sent to Alertmanager again.
+pub(crate) const ACTIVE_ALERTS: &str = "active_alerts";
+
 /// Label value of a reason that is missing in the tables above; a test excludes that.
 const OTHER: &str = "other";
 
@@ -247,6 +250,7 @@ impl Metrics {
             all.evictions.with_label_values(&[kind]).reset();
         }
         all.evictions.with_label_values(&[ROTATIONS]).reset();
+        all.evictions.with_label_values(&[ACTIVE_ALERTS]).reset();
         for kind in TrackedKind::ALL {
             all.tracked.with_label_values(&[kind.label()]).set(0);
         }
@@ -451,7 +455,7 @@ impl Metrics {
 }
 
 /// Value of the label `result`.
-const fn result(success: bool) -> &'static str {
+pub(crate) const fn result(success: bool) -> &'static str {
     if success { "success" } else { "failure" }
 }
 

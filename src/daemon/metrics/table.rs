@@ -218,6 +218,10 @@ metrics! {
         "Stored alerts not yet delivered (upper bound: includes alerts that the filters exclude).";
     sink_last_success: seconds "pullwatch_sink_last_success_timestamp_seconds" ["sink"]
         "Unix time of the last successful delivery; 0 before the first.";
+    sink_active: gauge "pullwatch_sink_active_alerts" ["sink"]
+        "Alerts that an alertmanager sink sends again at each interval, because they have not ended.";
+    sink_resends: counter "pullwatch_sink_resends_total" ["sink", "result"]
+        "Active alerts sent again, counted for each Alertmanager, by result (success or failure); not in pullwatch_sink_deliveries_total.";
     sink_duration: attempt "pullwatch_sink_delivery_duration_seconds" ["sink"]
         "Duration of delivery attempts.";
     kafka_messages: counter "pullwatch_kafka_messages_total" ["source"]

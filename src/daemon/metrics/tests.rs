@@ -19,7 +19,8 @@ fn metrics_with_all_series() -> Arc<Metrics> {
     let _ = WebhookMetrics::new(metrics.clone(), "hook");
     KafkaMetrics::new(metrics.clone(), "kafka").lag("audit", 0, 1);
     let _ = ListenerMetrics::new(metrics.clone(), &["/metrics"]);
-    let _ = crate::daemon::sink::SinkMetrics::new(&metrics).of("stdout");
+    let sinks = crate::daemon::sink::SinkMetrics::new(&metrics);
+    let _ = (sinks.of("stdout"), sinks.of_resends("alertmanager"));
     metrics
 }
 

@@ -3,16 +3,22 @@
 //! In: stored alerts. Out: the same alerts for each of several Alertmanagers. Labels identify an alert there: they contain who
 //! read which credential, and nothing that differs between two reads of the same reader, so that a second read renews the first
 //! alert and a second reader is an alert of its own. Alertmanager resolves an alert at its `endsAt`, which every read moves; this
-//! needs neither state nor a running pullwatch.
+//! does not need a running pullwatch. Alertmanager keeps alerts in memory only: `resend` sends those that are active again.
+
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::config::Alertmanager;
+use super::deliveries::Deliveries;
 use super::error::SettingsError;
 use super::failure::{Failure, Reason, Remedy};
 use super::fields::Fields;
+use super::format::template::Fingerprint;
 use super::http::HttpSink;
 use super::output::Shape;
+use crate::daemon::log_limit::LogLimit;
 use crate::daemon::secret::Secret;
 use crate::daemon::time::unix_nanos;
 use crate::detection::alert::{StoredAlert, push_hex};
@@ -37,9 +43,12 @@ const WRONG_REQUEST: [u16; 6] = [401, 403, 404, 405, 407, 415];
 #[derive(Debug)]
 pub(crate) struct AlertmanagerSink {
     settings: Alertmanager,
+    shape: Shape,
     receivers: Vec<HttpSink>,
     /// Whether the last delivery to each of them failed.
     is_failing: Vec<bool>,
+    deliveries: Arc<Deliveries>,
+    unsaved: LogLimit,
 }
 
 impl AlertmanagerSink {
@@ -47,7 +56,11 @@ impl AlertmanagerSink {
     ///
     /// # Errors
     /// When the settings cannot work.
-    pub(crate) fn new(settings: &Alertmanager, shape: &Shape) -> Result<Self, SettingsError> {
+    pub(crate) fn new(
+        settings: &Alertmanager,
+        shape: &Shape,
+        deliveries: Arc<Deliveries>,
+    ) -> Result<Self, SettingsError> {
         if settings.urls.is_empty() {
             return Err(SettingsError::Url("expected at least one in `urls`"));
         }
@@ -64,16 +77,34 @@ impl AlertmanagerSink {
         let receivers = receivers?;
         Ok(AlertmanagerSink {
             settings: settings.clone(),
+            shape: shape.clone(),
             is_failing: vec![false; receivers.len()],
             receivers,
+            deliveries,
+            unsaved: LogLimit::default(),
         })
+    }
+
+    /// The Alertmanagers, in the order of the configuration.
+    pub(super) fn receivers(&mut self) -> &mut [HttpSink] {
+        &mut self.receivers
+    }
+
+    /// The same Alertmanagers, over connections of their own.
+    pub(super) fn again(&self) -> Result<Self, SettingsError> {
+        Self::new(&self.settings, &self.shape, self.deliveries.clone())
+    }
+
+    pub(super) fn deliveries(&self) -> &Arc<Deliveries> {
+        &self.deliveries
     }
 
     /// Sends these alerts to every Alertmanager. One that accepts them is enough: the members of a cluster share notifications,
     /// and one that is down must not hold up the others.
     pub(crate) async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, Failure> {
         let now = unix_nanos();
-        let list: Vec<Value> = alerts.iter().map(|alert| self.alert(alert, now)).collect();
+        let ends = self.deliveries.ends(now);
+        let list: Vec<Value> = alerts.iter().map(|alert| self.alert(alert, ends)).collect();
         let body = Value::Array(list).to_string().into_bytes();
         let requests = self.receivers.iter_mut().map(|receiver| receiver.post(body.clone(), alerts.len()));
         let outcomes = futures_util::future::join_all(requests).await;
@@ -104,13 +135,35 @@ impl AlertmanagerSink {
             Some(failure) if !is_accepted => Err(failure),
             // Alertmanager keeps the valid alerts of a request and refuses it for the others.
             Some(failure) if matches!(failure.remedy, Remedy::GiveUp(2..)) => Err(failure),
-            _ => Ok(alerts.len()),
+            _ => {
+                if let Some(first) = alerts.first() {
+                    self.record(first.seq, ends, now).await;
+                }
+                Ok(alerts.len())
+            }
         }
     }
 
-    /// An alert as the API takes it.
-    fn alert(&self, alert: &StoredAlert, now: i64) -> Value {
-        let fields = Fields::of(alert);
+    /// Records a delivery, before the cursor is saved: after a kill in between, alerts are delivered again, with another end.
+    async fn record(&mut self, first: i64, ends: i64, now: i64) {
+        if !self.deliveries.record(first, ends, now) {
+            return;
+        }
+        let deliveries = self.deliveries.clone();
+        let saved = tokio::task::spawn_blocking(move || deliveries.save()).await;
+        if let Ok(Err(error)) = saved
+            && let Some(suppressed) = self.unsaved.admit()
+        {
+            tracing::warn!(
+                %error,
+                suppressed,
+                "cannot record a delivery in the state directory; after a restart, its alerts may not be sent again"
+            );
+        }
+    }
+
+    /// The labels of an alert, by which Alertmanager identifies it.
+    fn labels(&self, alert: &StoredAlert, fields: &Fields) -> Map<String, Value> {
         let severity = self.settings.severities.of(alert.priority);
         let mut labels = Map::new();
         let mut push = |name: &str, value: &str| {
@@ -132,6 +185,21 @@ impl AlertmanagerSink {
         for (name, value) in fields.labels() {
             push(name, value);
         }
+        labels
+    }
+
+    /// Identifies the alert that this one is, or renews, in Alertmanager.
+    pub(super) fn fingerprint(&self, alert: &StoredAlert) -> Fingerprint {
+        let labels = Value::Object(self.labels(alert, &Fields::of(alert)));
+        let mut out = Fingerprint::default();
+        out.copy_from_slice(&Sha256::digest(labels.to_string())[..16]);
+        out
+    }
+
+    /// An alert as the API takes it. `ends` is in unix nanoseconds. The same alert and end always make the same object.
+    pub(super) fn alert(&self, alert: &StoredAlert, ends: i64) -> Value {
+        let fields = Fields::of(alert);
+        let labels = self.labels(alert, &fields);
         let mut id = Vec::with_capacity(32);
         push_hex(&alert.id, &mut id);
         let id = String::from_utf8_lossy(&id).into_owned();
@@ -156,13 +224,13 @@ impl AlertmanagerSink {
         if let Some(url) = &self.settings.runbook_url {
             annotations.insert("runbook_url".to_owned(), url.replace("{rule}", &slug(&alert.rule)).into());
         }
-        let start = if alert.time == 0 { alert.stored } else { alert.time }.min(now);
-        let resolve_after = i64::try_from(self.settings.resolve_after.as_nanos()).unwrap_or(i64::MAX);
+        // The clock of an apiserver may be ahead, and that of this machine may have been set back.
+        let start = if alert.time == 0 { alert.stored } else { alert.time }.min(alert.stored).min(ends);
         let mut object = json!({
             "labels": labels,
             "annotations": annotations,
             "startsAt": timestamp(start),
-            "endsAt": timestamp(now.saturating_add(resolve_after)),
+            "endsAt": timestamp(ends),
         });
         if let Some(url) = &self.settings.page_url {
             object["generatorURL"] = format!("{}/#/alerts/{id}", url.trim_end_matches('/')).into();
@@ -198,14 +266,16 @@ mod tests {
             ..Alertmanager::default()
         };
         let shortened = prometheus::IntCounter::new("a", "a").unwrap();
-        AlertmanagerSink::new(&settings, &Shape { format: Format::Falco, max_len: None, shortened }).unwrap()
+        let shape = Shape { format: Format::Falco, max_len: None, shortened };
+        let deliveries = Arc::new(Deliveries::new(settings.resolve_after));
+        AlertmanagerSink::new(&settings, &shape, deliveries).unwrap()
     }
 
     #[test]
     fn labels_say_who_read_what_and_nothing_else() {
         let json = r#"{"credential":"prod/regcred","namespace":"prod","registry_host":"ghcr.io","exposure":"payload","verb":"get","cluster":"c1","team":"t","id":"x"}"#;
         let stored = StoredAlert { json: json.into(), ..alert(1) };
-        let object = sink().alert(&stored, 1_795_405_600_000_000_000);
+        let object = sink().alert(&stored, 1_795_409_200_000_000_000);
         assert_eq!(
             object["labels"],
             json!({
@@ -221,8 +291,14 @@ mod tests {
         assert_eq!(object["startsAt"], "2026-11-23T03:45:32.270783000Z");
         assert_eq!(object["endsAt"], "2026-11-23T04:46:40.000000000Z");
         // A later read of the same reader has the same labels.
-        let later = StoredAlert { time: stored.time + 1, seq: 2, id: [7; 16], ..stored };
+        let later = StoredAlert { time: stored.time + 1, seq: 2, id: [7; 16], ..stored.clone() };
         assert_eq!(sink().alert(&later, 0)["labels"], object["labels"]);
+        assert_eq!(sink().fingerprint(&later), sink().fingerprint(&stored));
+        let other = StoredAlert { actor: "bob".to_owned(), ..later };
+        assert_ne!(sink().fingerprint(&other), sink().fingerprint(&stored));
+        // An event from the future starts when it was stored.
+        let ahead = StoredAlert { time: other.stored + 1, ..other };
+        assert_eq!(sink().alert(&ahead, i64::MAX)["startsAt"], "2026-11-23T03:45:32.280000000Z");
     }
 
     #[test]

@@ -183,6 +183,8 @@ pub struct Alertmanager {
     pub http: Http,
     /// How long an alert fires after its last event.
     pub resolve_after: Duration,
+    /// Interval at which active alerts are sent again; never if `None`.
+    pub resend_interval: Option<Duration>,
     /// The label `severity` by priority.
     pub severities: Severities,
     /// URL of pullwatch's page, for links to alerts.
@@ -197,6 +199,7 @@ impl Default for Alertmanager {
             urls: Vec::new(),
             http: Http::default(),
             resolve_after: Duration::from_secs(3600),
+            resend_interval: Some(Duration::from_secs(60)),
             severities: Severities::default(),
             page_url: None,
             runbook_url: None,

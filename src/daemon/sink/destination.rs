@@ -1,9 +1,11 @@
 //! The kinds of destinations behind one interface: settings in, alerts delivered or a [`Failure`] out.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
 
 use super::alertmanager::{self, AlertmanagerSink};
 use super::config::{Format, Kind, SinkConfig};
+use super::deliveries::Deliveries;
 use super::error::SettingsError;
 use super::failure::Failure;
 use super::file::FileSink;
@@ -52,7 +54,9 @@ impl Destination {
                 shape(settings.format),
             )?)),
             Kind::Alertmanager(settings) => {
-                Destination::Alertmanager(Box::new(AlertmanagerSink::new(settings, &shape(Format::Falco))?))
+                let deliveries = Arc::new(Deliveries::new(settings.resolve_after));
+                let sink = AlertmanagerSink::new(settings, &shape(Format::Falco), deliveries)?;
+                Destination::Alertmanager(Box::new(sink))
             }
             Kind::Loki(settings) => {
                 Destination::Loki(Box::new(LokiSink::new(settings, shape(settings.format))?))

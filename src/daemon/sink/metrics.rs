@@ -8,7 +8,7 @@ use prometheus::{
 
 use super::dead_letter::{DeadLetterReason, DropReason};
 use super::failure::Reason;
-use crate::daemon::metrics::Metrics;
+use crate::daemon::metrics::{ACTIVE_ALERTS, Metrics, result};
 
 /// The metrics of all sinks.
 #[derive(Clone, Debug)]
@@ -24,6 +24,9 @@ pub struct SinkMetrics {
     backlog: IntGaugeVec,
     last_success: GaugeVec,
     duration: HistogramVec,
+    resends: IntCounterVec,
+    active: IntGaugeVec,
+    evictions: IntCounterVec,
 }
 
 impl SinkMetrics {
@@ -42,6 +45,9 @@ impl SinkMetrics {
             backlog: all.sink_backlog.clone(),
             last_success: all.sink_last_success.clone(),
             duration: all.sink_duration.clone(),
+            resends: all.sink_resends.clone(),
+            active: all.sink_active.clone(),
+            evictions: all.evictions.clone(),
         }
     }
 
@@ -51,6 +57,17 @@ impl SinkMetrics {
         let _ = self.backlog.remove_label_values(&[sink]);
         let _ = self.paused.remove_label_values(&[sink]);
         let _ = self.last_success.remove_label_values(&[sink]);
+        let _ = self.active.remove_label_values(&[sink]);
+    }
+
+    /// The metrics of a sink that sends active alerts again.
+    pub(crate) fn of_resends(&self, sink: &str) -> ResendCounts {
+        ResendCounts {
+            accepted: self.resends.with_label_values(&[sink, result(true)]),
+            failed: self.resends.with_label_values(&[sink, result(false)]),
+            active: self.active.with_label_values(&[sink]),
+            evicted: self.evictions.with_label_values(&[ACTIVE_ALERTS]),
+        }
     }
 
     /// The metrics of one sink. All its series exist from now on, so that a first failure is an increase and not a new series.
@@ -121,6 +138,33 @@ impl Counts {
     /// Records the duration of an attempt.
     pub(crate) fn attempt(&self, duration: Duration) {
         self.duration.observe(duration.as_secs_f64());
+    }
+}
+
+/// The metrics of active alerts that are sent again.
+#[derive(Debug)]
+pub(crate) struct ResendCounts {
+    accepted: IntCounter,
+    failed: IntCounter,
+    active: IntGauge,
+    evicted: IntCounter,
+}
+
+impl ResendCounts {
+    /// Counts alerts that an Alertmanager got again, and those that it did not.
+    pub(crate) fn sent(&self, accepted: usize, failed: usize) {
+        self.accepted.inc_by(u64::try_from(accepted).unwrap_or_default());
+        self.failed.inc_by(u64::try_from(failed).unwrap_or_default());
+    }
+
+    /// Sets the number of active alerts.
+    pub(crate) fn set_active(&self, alerts: usize) {
+        self.active.set(i64::try_from(alerts).unwrap_or(i64::MAX));
+    }
+
+    /// Counts active alerts that are not sent again because there are too many.
+    pub(crate) fn evicted(&self, alerts: u64) {
+        self.evicted.inc_by(alerts);
     }
 }
 

@@ -1,10 +1,15 @@
 //! The settings of Alertmanager and Loki sinks.
 
+use std::time::Duration;
+
 use super::super::keys;
 use super::Reader;
 use crate::daemon::sink::{Alertmanager, Format, Http, Kind, Loki, Secret};
 use crate::detection::alert::Priority;
 use crate::text::yaml::Node;
+
+/// Every active alert is sent at this interval.
+const MIN_RESEND_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Reader<'_> {
     pub(super) fn alertmanager(&mut self, node: &Node) -> Kind {
@@ -27,10 +32,24 @@ impl Reader<'_> {
                 ),
             }
         }
+        let resend_interval = match self.boolean_or_text(node, "resend_interval") {
+            Some(Ok(false)) => None,
+            Some(Err(_)) => {
+                let interval = self.duration(node, "resend_interval");
+                if interval.is_some_and(|interval| interval < MIN_RESEND_INTERVAL)
+                    && let Some(found) = node.get("resend_interval")
+                {
+                    self.error(found, "`resend_interval` is too short", "expected 1s or more, or false");
+                }
+                interval
+            }
+            Some(Ok(true)) | None => default.resend_interval,
+        };
         Kind::Alertmanager(Alertmanager {
             urls,
             http: self.http_client(node),
             resolve_after: self.duration(node, "resolve_after").unwrap_or(default.resolve_after),
+            resend_interval,
             severities,
             page_url: self.text(node, "page_url"),
             runbook_url: self.text(node, "runbook_url"),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::backoff::Backoff;
-use super::config::SinkConfig;
+use super::config::{Kind, SinkConfig};
 use super::dead_letter::{self, DeadLetterReason, DropReason};
 use super::destination::{self, Destination};
 use super::error::SettingsError;
@@ -21,6 +21,7 @@ use super::failure::{Failure, Reason, Remedy};
 use super::feed::{BlockingFeed, Feed, FeedClosed, FeedError};
 use super::filter::Filter;
 use super::metrics::{Counts, SinkMetrics};
+use super::resend::{self, Resender};
 use crate::daemon::time::unix_nanos;
 use crate::detection::alert::StoredAlert;
 use log::DeliveryLog;
@@ -38,6 +39,8 @@ pub struct Sink {
     counts: Counts,
     reopen: Reopen,
     observer: Option<Arc<dyn DeliveryObserver>>,
+    /// Whether the receiver fails, or refuses everything.
+    is_failing: Arc<AtomicBool>,
 }
 
 /// Is notified when a sink stops delivering and when it delivers again: for health checks. Must return at once.
@@ -126,7 +129,38 @@ impl Sink {
         let filter = Filter::new(&config)?;
         let counts = metrics.of(&config.name);
         let destination = Destination::new(&config, &counts)?;
-        Ok(Sink { config, filter, destination, counts, reopen: Reopen::default(), observer: None })
+        Ok(Sink {
+            config,
+            filter,
+            destination,
+            counts,
+            reopen: Reopen::default(),
+            observer: None,
+            is_failing: Arc::default(),
+        })
+    }
+
+    /// What sends active alerts of this sink again, if its receiver needs that and the settings ask for it.
+    ///
+    /// # Errors
+    /// When the settings cannot work.
+    pub(crate) fn resender(&self, metrics: &SinkMetrics) -> Result<Option<Resender>, SettingsError> {
+        let (Destination::Alertmanager(sink), Kind::Alertmanager(settings)) =
+            (&self.destination, &self.config.kind)
+        else {
+            return Ok(None);
+        };
+        let Some(interval) = settings.resend_interval else { return Ok(None) };
+        Ok(Some(Resender::new(resend::Settings {
+            sink: self.config.name.clone(),
+            alertmanagers: sink.again()?,
+            deliveries: sink.deliveries().clone(),
+            is_failing: self.is_failing.clone(),
+            filter: Filter::new(&self.config)?,
+            timeout: self.config.timeout,
+            interval,
+            counts: metrics.of_resends(&self.config.name),
+        })))
     }
 
     /// Reports failing deliveries to an observer.
@@ -216,6 +250,8 @@ impl<F: Feed> Worker<F> {
             } else if self.shutdown.is_requested() {
                 return Ok(());
             } else {
+                // What could not be delivered may have gone to the dead letters.
+                self.set_failing(false);
                 tokio::select! {
                     changed = self.latest_seq.changed() => {
                         if changed.is_err() {
@@ -286,6 +322,7 @@ impl<F: Feed> Worker<F> {
         };
         if done > 0 {
             self.sink.counts.success(done, unix_nanos());
+            self.set_failing(false);
             self.backoff.reset();
             self.refused_in_a_row = 0;
         }
@@ -298,6 +335,7 @@ impl<F: Feed> Worker<F> {
         self.sink.counts.failure(failure.reason);
         match failure.remedy {
             Remedy::Retry(after) => {
+                self.set_failing(true);
                 if done > 0 {
                     // Before the wait: a kill during it must not repeat what was delivered.
                     self.save_cursor(alerts[done - 1].seq).await?;
@@ -357,6 +395,7 @@ impl<F: Feed> Worker<F> {
             self.refused_in_a_row, failure.detail
         );
         self.log.paused(self.refused_in_a_row, &failure.detail);
+        self.set_failing(true);
         self.sink.counts.paused.set(1);
         let accepted = loop {
             let failure = Failure::transient(Reason::Rejected, &detail);
@@ -385,6 +424,7 @@ impl<F: Feed> Worker<F> {
             }
         };
         self.sink.counts.paused.set(0);
+        self.set_failing(false);
         self.refused_in_a_row = 0;
         self.backoff.reset();
         if accepted {
@@ -393,6 +433,10 @@ impl<F: Feed> Worker<F> {
         self.log.attempt_succeeded();
         self.report_recovery();
         Ok(accepted)
+    }
+
+    fn set_failing(&self, is_failing: bool) {
+        self.sink.is_failing.store(is_failing, Ordering::Release);
     }
 
     fn report_recovery(&self) {
