@@ -9,6 +9,8 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Stdio};
 
+use regex::Regex;
+
 use common::{project, pullwatch, said, wait_for};
 
 /// A port that was free a moment ago.
@@ -183,5 +185,20 @@ fn copies_of_alerting_rules_and_dashboards_in_deploy_are_current() {
         }
         let found = fs::read_to_string(project(&path)).unwrap_or_default();
         assert!(found == text, "{path} is stale: PULLWATCH_UPDATE_DOCS=1 cargo test --test service");
+    }
+}
+
+/// The conditions of Grafana's alert rules about exposures and alerts are those of Prometheus.
+#[test]
+fn alert_rules_of_grafana_have_the_conditions_of_the_alerting_rules() {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let alerts = words(&fs::read_to_string(project("samples/compose/alerts.yml")).unwrap());
+    let rules = fs::read_to_string(project("samples/grafana/provisioning/alerting/rules.yaml")).unwrap();
+    let rule = Regex::new(r"(?s)expr: >-\n(.*?)\n +- refId: C").unwrap();
+    let conditions: Vec<_> = rule.captures_iter(&rules).map(|found| words(&found[1])).collect();
+    let shared: Vec<_> = conditions.iter().filter(|condition| condition.contains("increase(")).collect();
+    assert_eq!(shared.len(), 3, "{conditions:?}");
+    for condition in shared {
+        assert!(alerts.contains(&format!("expr: > {condition} labels:")), "{condition}");
     }
 }
