@@ -243,6 +243,47 @@ fn a_stolen_account_of_an_unknown_controller_is_reported_on_every_day() {
     assert_eq!(reported, thefts);
 }
 
+/// The accounts of some operators are used by their pods and, with a token that a pipeline requested, from outside of them.
+#[test]
+fn an_account_with_two_kinds_of_tokens_becomes_quiet_and_others_stay_reported() {
+    let read = |name: &'static str, address: &'static str, pod: Option<&'static str>| Read {
+        user: name,
+        agent: "shop-operator/v1.2",
+        address,
+        pod,
+        verb: "list",
+        target: "shop",
+        query: "",
+    };
+    let (mixed, bound) = ("system:serviceaccount:shop:operator", "system:serviceaccount:shop:web");
+    let (mut lines, mut id, mut thefts) = (Vec::new(), 0, BTreeSet::new());
+    for day in DAYS {
+        lines.push(event(&read(mixed, "10.0.1.7", Some("a")), day, 0, &mut id));
+        lines.push(event(&read(mixed, "10.0.2.9", None), day, 1, &mut id));
+        lines.push(event(&read(mixed, "10.0.2.9", None), day, 2, &mut id));
+        lines.push(event(&read(bound, "10.0.1.8", Some("b")), day, 3, &mut id));
+        if day >= 3 {
+            lines.push(event(&read(bound, "10.0.1.8", None), day, 4, &mut id));
+            thefts.insert(format!("benign-{id}"));
+        }
+    }
+    let found = evaluate(&lines);
+    let mut quiet_days: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut reported = BTreeSet::new();
+    for alert in found.iter().filter(|alert| is_loud(alert)) {
+        let id = alert["event"]["auditID"].as_str().unwrap();
+        if thefts.contains(id) {
+            reported.insert(id.to_owned());
+        } else {
+            let day = &alert["time"].as_str().unwrap()[8..10];
+            *quiet_days.entry(day).or_default() += 1;
+        }
+    }
+    assert_eq!(reported, thefts);
+    // Both ways of the one and the one way of the other, on each of the first three days.
+    assert_eq!(quiet_days, BTreeMap::from([("01", 3), ("02", 3), ("03", 3)]));
+}
+
 #[test]
 fn readers_are_listed_and_trusted_from_the_store_of_run() {
     let folder = tempfile::tempdir().unwrap();

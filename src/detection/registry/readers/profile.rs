@@ -17,6 +17,9 @@ const MAX_VALUES: usize = 48;
 /// A value of a facet, the number of distinct days it was seen on, and whether it is routine.
 pub type SeenValue<'a> = (&'a str, u16, bool);
 
+/// The value of [`Profile::podless`].
+pub(super) const WITHOUT_POD: &str = "-";
+
 /// Maximum number of pods whose network is known.
 const MAX_PODS: usize = 16;
 
@@ -192,6 +195,9 @@ pub struct Profile {
     /// The network of each pod that the identity's tokens were bound to, the latest last.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) pods: VecDeque<(Box<str>, Box<str>)>,
+    /// Reads with tokens that were bound to no pod: one value, [`WITHOUT_POD`].
+    #[serde(default, skip_serializing_if = "Facet::is_empty")]
+    pub(super) podless: Facet,
     /// The lists that handed over no data: program, network and scope of the last ones. A watch that continues one hands over
     /// none either.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
@@ -212,9 +218,8 @@ impl Profile {
     }
 
     pub(super) fn is_valid(&self) -> bool {
-        [&self.verbs, &self.scopes, &self.programs, &self.networks, &self.credentials, &self.listed]
-            .into_iter()
-            .all(Facet::is_valid)
+        let facets = [&self.verbs, &self.scopes, &self.programs, &self.networks, &self.credentials];
+        facets.into_iter().chain([&self.listed, &self.podless]).all(Facet::is_valid)
             && self.pods.len() <= MAX_PODS
             && self.metadata_lists.len() <= MAX_PODS
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::catalog;
-use super::profile::{LastDeviation, Profile};
+use super::profile::{LastDeviation, Profile, WITHOUT_POD};
 use super::read::{Breadth, Read, list_key, service_account};
 use super::trust::TrustedReader;
 use crate::detection::lru::LruMap;
@@ -294,7 +294,7 @@ fn assess(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Rea
         let known_program = read.program.as_ref().is_some_and(|program| is_known(&profile.programs, program));
         let shown = || read.program.clone().unwrap_or_else(|| "(not a product token)".to_owned());
         assessment.new_program = (!known_program).then(shown);
-        assessment.new_client = is_moved.then(|| client_name(profile, read));
+        assessment.new_client = is_moved.then(|| client_name(profile, read, is_established));
     }
     // Who reads many credentials by name in a namespace reads further ones there.
     let reads_many = is_established
@@ -345,14 +345,24 @@ fn client(profile: &Profile, read: &Read<'_>, is_established: bool) -> (bool, bo
                 (!is_explained && !is_known, is_explained)
             }
         },
-        None if !profile.pods.is_empty() => (true, false),
-        None => (!is_known, false),
+        None => (!is_known || is_new_without_pod(profile, read, is_established), false),
     }
 }
 
-fn client_name(profile: &Profile, read: &Read<'_>) -> String {
+/// Returns whether the token of a read is bound to no pod, as those are that a person or a script requests, while others of
+/// its identity were, and such tokens are none of its ways.
+fn is_new_without_pod(profile: &Profile, read: &Read<'_>, is_established: bool) -> bool {
+    let is_known = if is_established {
+        profile.podless.was_routine_before(WITHOUT_POD, read.day())
+    } else {
+        profile.podless.is_known(WITHOUT_POD)
+    };
+    read.pod.is_none() && !profile.pods.is_empty() && !is_known
+}
+
+fn client_name(profile: &Profile, read: &Read<'_>, is_established: bool) -> String {
     let network = read.network.as_deref().unwrap_or("(unknown)");
-    if read.pod.is_none() && !profile.pods.is_empty() {
+    if is_new_without_pod(profile, read, is_established) {
         return format!("{network} without a pod");
     }
     network.to_owned()
@@ -409,7 +419,10 @@ fn was_reported(
     let same_way = if is_bulk(&read.verb) { &["list", "watch"][..] } else { &["get"] };
     let has_verb = |verbs: &[&str]| verbs.iter().any(|verb| profile.verbs.exposed_on(verb, day));
     let has_program = read.program.as_ref().is_some_and(|program| profile.programs.exposed_on(program, day));
-    if !has_program || assessment.new_client.is_some() {
+    // Tokens that are bound to a pod and those that are not are reported separately, as programs are.
+    let has_binding =
+        read.pod.is_some() || profile.pods.is_empty() || profile.podless.exposed_on(WITHOUT_POD, day);
+    if !has_program || !has_binding || assessment.new_client.is_some() {
         return false;
     }
     if is_script {
@@ -477,8 +490,13 @@ fn learn(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) -> boo
         is_changed |= profile.programs.learn(program, day, read.exposes, is_foreign);
         is_changed |= is_foreign && day.is_none();
     }
-    if is_foreign || is_barred(profile, read) || !assessment.mismatches.is_empty() {
+    // Nor does a token without a pod where all others had one: a person or a script requested it.
+    let is_minted = is_different && is_new_without_pod(profile, read, profile.was_established_before(day));
+    if is_foreign || is_minted || is_barred(profile, read) || !assessment.mismatches.is_empty() {
         return is_changed;
+    }
+    if read.pod.is_none() && assessment.controller.is_none() {
+        is_changed |= profile.podless.learn(WITHOUT_POD, day, read.exposes, false);
     }
     // What a list already handed over does not make reads by name of other secrets known.
     let is_news = !day.is_some_and(|day| was_listed(profile, read, day));

@@ -270,6 +270,61 @@ fn a_token_without_a_pod_differs_where_all_others_had_one() {
 }
 
 #[test]
+fn tokens_with_and_without_a_pod_on_three_distinct_days_are_both_routine() {
+    let bound = Step { pod: "a", ..OPERATOR };
+    for steps in [[&bound, &OPERATOR], [&OPERATOR, &bound]] {
+        let mut cluster = Cluster::new();
+        // Each is reported on each of these days, and what it repeats on the same day is not.
+        for day in 1..=3 {
+            assert_eq!(cluster.days(day..=day, steps[0]), [Status::New], "{day}");
+            let second = cluster.days(day..=day, steps[1]);
+            // What comes with the token of a pod is covered by what came without, as other pods are.
+            let expected = if steps[1].pod.is_empty() { Status::New } else { Status::Repeated };
+            assert_eq!(second, [expected], "{day}");
+            for step in steps {
+                assert_eq!(cluster.days(day..=day, step), [Status::Repeated], "{day}");
+            }
+        }
+        for day in 4..=9 {
+            for step in steps {
+                assert_eq!(cluster.days(day..=day, step), [Status::Routine], "{day}");
+            }
+        }
+        // From elsewhere it differs by its network alone.
+        assert_eq!(cluster.days(10..=10, &Step { address: "192.0.2.1", ..OPERATOR }), [Status::Deviating]);
+        assert_eq!(cluster.deviations(), ["client 192.0.2.0/24"]);
+    }
+    // Two days are not enough, and once the identity is known for three days, none is added.
+    let mut cluster = Cluster::new();
+    cluster.days(1..=3, &bound);
+    cluster.days(2..=3, &OPERATOR);
+    for day in 4..=12 {
+        assert_eq!(cluster.days(day..=day, &bound), [Status::Routine], "{day}");
+        assert_eq!(cluster.days(day..=day, &OPERATOR), [Status::Deviating], "{day}");
+    }
+    // A platform controller's account has one way.
+    let mut cluster = Cluster::new();
+    cluster.days(1..=3, &ARGO);
+    cluster.days(1..=3, &Step { pod: "a", ..ARGO });
+    assert_eq!(cluster.days(4..=9, &ARGO), [Status::Mismatch; 6]);
+}
+
+#[test]
+fn a_token_without_a_pod_that_differs_teaches_nothing() {
+    let bound = Step { pod: "a", ..OPERATOR };
+    let mut cluster = Cluster::new();
+    cluster.days(1..=4, &bound);
+    let minted = Step { namespace: "", address: "192.0.2.1", ..OPERATOR };
+    for day in 5..=28 {
+        assert_eq!(cluster.days(day..=day, &minted), [Status::Deviating], "{day}");
+        assert_eq!(cluster.days(day..=day, &bound), [Status::Routine], "{day}");
+    }
+    // With the token of a pod in the end, scope and address are still new.
+    assert_eq!(cluster.at("2026-11-29T10", &Step { pod: "a", ..minted }), Status::Deviating);
+    assert_eq!(cluster.deviations(), ["client 192.0.2.0/24", "scope cluster"]);
+}
+
+#[test]
 fn a_secret_that_was_listed_is_no_news_by_name() {
     let named = |namespace, name| Step { verb: "get", namespace, name, ..OPERATOR };
     let mut cluster = Cluster::new();
