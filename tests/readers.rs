@@ -284,6 +284,60 @@ fn an_account_with_two_kinds_of_tokens_becomes_quiet_and_others_stay_reported() 
     assert_eq!(quiet_days, BTreeMap::from([("01", 3), ("02", 3), ("03", 3)]));
 }
 
+/// That the Node authorizer decides is learned from the first read that it allowed, and kept over a restart.
+#[test]
+fn a_secret_that_no_pod_on_the_node_uses_is_reported_over_a_restart() {
+    let node = |name: &str, minute, reason: &str, id: &mut u32| {
+        let user = format!("system:node:{name}");
+        let read = Read {
+            user: &user,
+            agent: "kubelet/v1.33.1 (linux/amd64) kubernetes/8adc0f0",
+            address: "192.168.5.7",
+            pod: None,
+            verb: "get",
+            target: "shop/registry-credentials",
+            query: "",
+        };
+        let mut read: Value = serde_json::from_str(&event(&read, 1, minute, id)).unwrap();
+        read["user"]["groups"] = serde_json::json!(["system:nodes", "system:authenticated"]);
+        read["annotations"]["authorization.k8s.io/reason"] = reason.into();
+        read.to_string()
+    };
+    let by_rbac = r#"RBAC: allowed by ClusterRoleBinding "nodes" of ClusterRole "reads-secrets" to Group "system:nodes""#;
+    let folder = tempfile::tempdir().unwrap();
+    let (log, state) = (folder.path().join("audit.log"), folder.path().join("state"));
+    let mut id = 0;
+    let runs = [
+        // A cluster in which RBAC decides about nodes.
+        ([node("n1", 0, by_rbac, &mut id), node("n2", 1, by_rbac, &mut id)], 0),
+        ([node("n1", 2, "", &mut id), node("n2", 3, "", &mut id)], 0),
+        ([node("n1", 4, by_rbac, &mut id), node("n3", 5, by_rbac, &mut id)], 2),
+    ];
+    let mut before = 0;
+    for (lines, expected) in runs {
+        std::fs::write(&log, lines.join("\n") + "\n").unwrap();
+        let input = std::fs::File::open(&log).unwrap();
+        let run = pullwatch()
+            .args(["run", "-", "--state-dir", state.to_str().unwrap()])
+            .stdin(input)
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let list = pullwatch()
+            .args(["alerts", "list", "--priority", "warning", "--format", "json", "--limit", "0"])
+            .args(["--state-dir", state.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let found = alerts(&list);
+        assert!(
+            found.iter().all(|alert| alert["rule"] == "Unrelated Secret Read With Kubelet Identity"),
+            "{found:#?}"
+        );
+        assert_eq!(found.len() - before, expected);
+        before = found.len();
+    }
+}
+
 #[test]
 fn readers_are_listed_and_trusted_from_the_store_of_run() {
     let folder = tempfile::tempdir().unwrap();

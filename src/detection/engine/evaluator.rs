@@ -385,6 +385,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
             Reader::Scope => Value::Text(Cow::Owned(assessment.scope.clone().into_bytes())),
             Reader::Network => text(&assessment.network),
             Reader::Controller => assessment.controller.map_or(Value::Missing, word),
+            Reader::UsedOnNode => assessment.used_on_node.map_or(Value::Missing, boolean),
         }
     }
 

@@ -248,7 +248,7 @@ fn reader(part: Reader, event: &HypotheticalEvent<'_>) -> AbstractValue {
     }
     match part {
         Reader::Status => AbstractValue::one_of(&["unprofiled", "new", "deviating", "mismatch", "routine"]),
-        Reader::IsNew => AbstractValue::one_of(&["true", "false"]),
+        Reader::IsNew | Reader::UsedOnNode => AbstractValue::one_of(&["true", "false"]),
         Reader::Trusted => AbstractValue::text("false"),
         Reader::DaysSeen | Reader::Repeats => AbstractValue::There,
         _ => AbstractValue::Unknown,

@@ -236,6 +236,7 @@ pub enum Reader {
     Network,
     Scope,
     Controller,
+    UsedOnNode,
 }
 
 /// A field of the rule language.
@@ -817,7 +818,7 @@ static REGISTRY: [Field; 25] = [
     ),
 ];
 
-static READER: [Field; 15] = [
+static READER: [Field; 16] = [
     text(
         "reader.status",
         Source::Reader(Reader::Status),
@@ -892,6 +893,11 @@ static READER: [Field; 15] = [
         "reader.controller",
         Source::Reader(Reader::Controller),
         "the well-known platform controller whose service account the identity is",
+    ),
+    text(
+        "reader.used_on_node",
+        Source::Reader(Reader::UsedOnNode),
+        "of a node that reads one secret: true if the Node authorizer allowed it, because a pod on that node uses the secret; false if RBAC did, although the Node authorizer has allowed such reads in this cluster",
     ),
 ];
 

@@ -202,6 +202,9 @@ pub struct Profile {
     /// none either.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) metadata_lists: VecDeque<(Box<str>, i64)>,
+    /// Whether it is a node to which the Node authorizer has allowed a secret.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_authorized_node: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) deviation: Option<LastDeviation>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::catalog;
 use super::profile::{LastDeviation, Profile, WITHOUT_POD};
-use super::read::{Breadth, Read, list_key, service_account};
+use super::read::{Breadth, NodeAccess, Read, list_key, service_account};
 use super::trust::TrustedReader;
 use crate::detection::lru::LruMap;
 use crate::detection::registry::eviction::{Standing, make_room};
@@ -122,6 +122,8 @@ pub(crate) struct Assessment {
     pub is_distrusted: bool,
     /// What differs from the controller's expected behavior.
     pub mismatches: Vec<String>,
+    /// Whether a pod on the node that reads a secret uses it, as far as the authorizer that allowed the read says.
+    pub used_on_node: Option<bool>,
 }
 
 impl Assessment {
@@ -160,6 +162,8 @@ pub struct ReaderProfiles {
     profiles: LruMap<Arc<str>, Profile>,
     trusted: BTreeMap<String, TrustedReader>,
     evicted: u64,
+    /// Whether the Node authorizer decides in this cluster: one node has a profile that says so, or had one.
+    has_node_authorizer: bool,
     /// How the read of the current event compares.
     current: Option<Assessment>,
 }
@@ -170,6 +174,7 @@ impl Default for ReaderProfiles {
             profiles: LruMap::new(MAX_PROFILES),
             trusted: BTreeMap::new(),
             evicted: 0,
+            has_node_authorizer: false,
             current: None,
         }
     }
@@ -236,7 +241,14 @@ impl ReaderProfiles {
     pub(in crate::detection::registry) fn observe(&mut self, read: &Read<'_>) {
         let key = key(&read.user, read.impersonated.as_deref());
         let trusted = self.trusted.get(&read.user).filter(|_| read.impersonated.is_none());
-        let assessment = assess(self.profiles.get(&*key), trusted, read);
+        let mut assessment = assess(self.profiles.get(&*key), trusted, read);
+        assessment.used_on_node = match read.node_access {
+            Some(NodeAccess::Pod) => Some(true),
+            // Without the Node authorizer it says nothing of the pods on the node.
+            Some(NodeAccess::Rbac) => self.has_node_authorizer.then_some(false),
+            None => None,
+        };
+        self.has_node_authorizer |= read.node_access == Some(NodeAccess::Pod);
         let evicted = make_room(&mut self.profiles, MAX_PROFILES, &key, |_, profile| Standing {
             class: u8::from(profile.is_established() && profile.is_service_account),
             writer: 0,
@@ -255,7 +267,13 @@ impl ReaderProfiles {
     }
 
     pub fn restore(&mut self, key: &[u8], value: &[u8]) -> bool {
-        self.profiles.restore(key, value, Profile::is_valid)
+        let mut is_authorized_node = false;
+        let is_restored = self.profiles.restore(key, value, |profile| {
+            is_authorized_node = profile.is_authorized_node;
+            profile.is_valid()
+        });
+        self.has_node_authorizer |= is_restored && is_authorized_node;
+        is_restored
     }
 }
 
@@ -468,6 +486,9 @@ fn learn(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) -> boo
         profile.first = Some(profile.first.map_or(time, |first| first.min(time)));
     }
     profile.is_service_account = read.is_service_account;
+    if read.node_access == Some(NodeAccess::Pod) {
+        is_changed |= !std::mem::replace(&mut profile.is_authorized_node, true);
+    }
     let is_different = matches!(assessment.status, Status::Deviating | Status::Mismatch);
     if is_different && read.exposes {
         let what = assessment.deviations().into_iter().take(8).map(Into::into).collect();

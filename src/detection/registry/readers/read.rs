@@ -28,6 +28,15 @@ pub(in crate::detection::registry) enum Breadth {
     Cluster,
 }
 
+/// Which authorizer allowed a node to read one secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::detection::registry) enum NodeAccess {
+    /// The Node authorizer, because a pod that is bound to the node uses the secret. It gives no reason.
+    Pod,
+    /// RBAC, which is asked if the Node authorizer is not enabled or knows of no such pod.
+    Rbac,
+}
+
 /// A read of secrets that succeeded, or may have.
 #[derive(Clone, Debug)]
 pub(in crate::detection::registry) struct Read<'x> {
@@ -46,6 +55,8 @@ pub(in crate::detection::registry) struct Read<'x> {
     pub network: Option<String>,
     /// The pod that the token is bound to.
     pub pod: Option<String>,
+    /// Which authorizer allowed it, if it is the read of one secret by a node.
+    pub node_access: Option<NodeAccess>,
     /// Credentials that the request named and that were or may have been handed over.
     pub credentials: &'x [String],
     /// Whether a credential was or may have been handed over.
@@ -86,6 +97,7 @@ impl<'x> Read<'x> {
             ReadScope::Namespace => (Breadth::Namespace, format!("namespace:{}", request.namespace)),
             ReadScope::Secret => (Breadth::Secret, format!("secret:{}", request.namespace)),
         };
+        let node_access = if breadth == Breadth::Secret { node_access(event) } else { None };
         let exposes = matches!(exposure.kind, ExposureKind::Payload | ExposureKind::Presumed);
         let uri = event.text(Member::RequestUri);
         let selector = uri.as_ref().map_or(Some(String::new()), |uri| selectors(uri));
@@ -105,6 +117,7 @@ impl<'x> Read<'x> {
             program,
             network: event.get(Member::SourceIps).and_then(network),
             pod: bound_pod(event),
+            node_access,
             credentials: if breadth == Breadth::Secret && exposes { &exposure.secrets } else { &[] },
             exposes,
             listed,
@@ -185,6 +198,25 @@ fn bound_pod(event: &mut Event<'_>) -> Option<String> {
     ["authentication.kubernetes.io/pod-uid", "authentication.kubernetes.io/pod-name"]
         .into_iter()
         .find_map(|key| text(extra.items_of(key).next()).filter(|pod| !pod.is_empty()))
+}
+
+/// Which authorizer allowed the request of a node, as the apiserver says in its annotations.
+fn node_access(event: &mut Event<'_>) -> Option<NodeAccess> {
+    let user = event.get(Member::User)?;
+    let has_group = |name| user.items_of("groups").any(|group| is(Some(group), name));
+    let is_node = text(user.get("username")).is_some_and(|name| name.starts_with("system:node:"))
+        && has_group("system:nodes");
+    // No authorizer is asked about members of system:masters.
+    if !is_node || has_group("system:masters") || event.get(Member::ImpersonatedUser).is_some() {
+        return None;
+    }
+    if !is(event.path(&["annotations", "authorization.k8s.io/decision"]), "allow") {
+        return None;
+    }
+    match &*text(event.path(&["annotations", "authorization.k8s.io/reason"]))? {
+        "" => Some(NodeAccess::Pod),
+        reason => reason.starts_with("RBAC: ").then_some(NodeAccess::Rbac),
+    }
 }
 
 /// Whether the logged response holds metadata alone.
