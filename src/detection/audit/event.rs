@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::apiserver_head::ApiserverHead;
 use super::json::{Cursor, JsonError, Key, Raw};
 use super::origin::{Origin, TimeSource};
 use super::time;
@@ -152,7 +153,7 @@ impl<'a> Event<'a> {
     /// An event whose text starts at the first byte of `bytes`. What follows it in `bytes` is ignored.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Event {
+        let mut event = Event {
             bytes,
             cursor: Cursor::new(bytes, b'{'),
             reading: Reading::Open,
@@ -160,7 +161,16 @@ impl<'a> Event<'a> {
             object: None,
             has_duplicates: false,
             origin: Origin::default(),
+        };
+        if let Some(head) = ApiserverHead::read(bytes) {
+            event.members[Member::Kind as usize] = Some(head.kind);
+            event.members[Member::ApiVersion as usize] = Some(head.api_version);
+            event.members[Member::Level as usize] = Some(head.level);
+            event.members[Member::AuditId as usize] = Some(head.audit_id);
+            event.members[Member::Stage as usize] = Some(head.stage);
+            event.cursor.continue_from(head.end);
         }
+        event
     }
 
     /// Reads members up to `wanted`, or all.

@@ -109,7 +109,7 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
 
 /// Returns the index after the bracket that closes the one at `start`.
 fn container_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
-    let (mut depth, mut inside, mut carry) = (0_u64, 0_u64, 0_u64);
+    let (mut depth, mut inside, mut carry) = (0_usize, 0_u64, 0_u64);
     let mut at = start;
     while at < bytes.len() {
         let block = Block::at(bytes, at);
@@ -117,27 +117,19 @@ fn container_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
         let strings = prefix_xor(quotes) ^ inside;
         // All ones if a string continues in the next block.
         inside = 0_u64.wrapping_sub(strings >> 63);
-        let opens = block.opens & !strings;
-        let mut closes = block.closes & !strings;
-        let closing = u64::from(closes.count_ones());
-        if depth > closing {
-            // Whatever their order, this block cannot bring the depth to zero.
-            depth += u64::from(opens.count_ones());
-            depth -= closing;
-        } else {
-            let mut seen = 0_u32;
-            while closes != 0 {
-                let place = closes.trailing_zeros();
-                let before = (opens & ((1_u64 << place) - 1)).count_ones();
-                seen += 1;
-                let level = depth + u64::from(before);
-                if level <= u64::from(seen) {
-                    return Ok(at + place as usize + 1);
-                }
-                closes &= closes - 1;
+        // One bracket after the other: there are few in a block, and counting bits takes longer without an instruction for it, which not
+        // every machine has.
+        let mut brackets = (block.opens | block.closes) & !strings;
+        while brackets != 0 {
+            let bracket = brackets & brackets.wrapping_neg();
+            if block.opens & bracket != 0 {
+                depth += 1;
+            } else if depth <= 1 {
+                return Ok(at + bracket.trailing_zeros() as usize + 1);
+            } else {
+                depth -= 1;
             }
-            depth += u64::from(opens.count_ones());
-            depth -= u64::from(seen);
+            brackets ^= bracket;
         }
         at += 64;
     }
@@ -153,14 +145,10 @@ fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), JsonError> {
     // Most strings of an event are shorter than 16 bytes: a call of memchr would take longer than this comparison.
     while let Some(lane) = bytes.get(at..).and_then(<[u8]>::first_chunk::<16>) {
         let lane = u8x16::new(*lane);
-        let quotes = lane.simd_eq(quote).to_bitmask();
-        let backslashes = lane.simd_eq(backslash).to_bitmask();
-        if quotes | backslashes != 0 {
-            let first = (quotes | backslashes).trailing_zeros();
-            if quotes >> first & 1 == 1 {
-                return Ok((at + first as usize + 1, false));
-            }
-            return escaped_string_end(bytes, at + first as usize);
+        let found = (lane.simd_eq(quote) | lane.simd_eq(backslash)).to_bitmask();
+        if found != 0 {
+            at += found.trailing_zeros() as usize;
+            return if bytes[at] == b'"' { Ok((at + 1, false)) } else { escaped_string_end(bytes, at) };
         }
         at += 16;
         steps::add(16);
@@ -560,6 +548,12 @@ impl<'a> Cursor<'a> {
         Some((name, Raw::assume(rest)))
     }
 
+    /// Continues after a member or element that was read otherwise.
+    pub(super) fn continue_from(&mut self, at: usize) {
+        self.at = at;
+        self.fresh = false;
+    }
+
     /// The index after what was read.
     pub fn position(&self) -> usize {
         self.at
@@ -619,21 +613,30 @@ impl<'a> Cursor<'a> {
     /// The name of the next member of an object. The cursor is then before its value.
     #[inline]
     fn key(&mut self) -> Option<Result<Key<'a>, JsonError>> {
-        match self.advance(b'}') {
-            Ok(false) => return None,
-            Err(broken) => return Some(Err(broken)),
-            Ok(true) => {}
-        }
-        match self.bytes.get(self.at) {
-            Some(b'"') => {}
-            None => return Some(self.stop(JsonError::Truncated)),
-            Some(_) => return Some(self.stop(JsonError::Syntax)),
+        if !self.done && !self.fresh && matches!(self.bytes.get(self.at..), Some([b',', b'"', ..])) {
+            // Without whitespace, as nearly always.
+            self.at += 1;
+        } else {
+            match self.advance(b'}') {
+                Ok(false) => return None,
+                Err(broken) => return Some(Err(broken)),
+                Ok(true) => {}
+            }
+            match self.bytes.get(self.at) {
+                Some(b'"') => {}
+                None => return Some(self.stop(JsonError::Truncated)),
+                Some(_) => return Some(self.stop(JsonError::Syntax)),
+            }
         }
         let (end, escaped) = match string_end(self.bytes, self.at) {
             Ok(found) => found,
             Err(broken) => return Some(self.stop(broken)),
         };
         let key = Key { inner: &self.bytes[self.at + 1..end - 1], escaped };
+        if let Some([b':', b'"' | b'{' | b'[', ..]) = self.bytes.get(end..) {
+            self.at = end + 1;
+            return Some(Ok(key));
+        }
         self.at = skip_whitespace(self.bytes, end);
         match self.bytes.get(self.at) {
             Some(b':') => self.at = skip_whitespace(self.bytes, self.at + 1),

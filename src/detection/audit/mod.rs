@@ -4,6 +4,7 @@
 //! that is safe to show. Nothing of rules, I/O or cluster state may enter this module, and no field that a client chooses is
 //! trusted.
 
+pub(crate) mod apiserver_head;
 pub(crate) mod buffer_scan;
 pub mod envelope;
 pub mod event;

@@ -35,7 +35,7 @@ use crate::detection::audit::origin::{Records, TimeSource, Unwrapped, last_time}
 use crate::detection::audit::redact::RedactionKey;
 use crate::detection::correlate::{Correlator, Throttle};
 use crate::detection::engine::alert::Alert;
-use crate::detection::engine::evaluator::Evaluator;
+use crate::detection::engine::evaluator::{Evaluator, ignores_stage};
 use crate::detection::engine::extract::InputContext;
 use crate::detection::engine::plan::Plan;
 use crate::detection::engine::prefilter::Prefilter;
@@ -116,6 +116,8 @@ impl Default for Options {
 pub struct Detector {
     plan: Plan,
     prefilter: Option<Prefilter>,
+    /// Whether no event of the stage RequestReceived has an outcome.
+    ignores_received: bool,
     scanner: BufferScanner,
     options: Options,
     rule_names: Vec<String>,
@@ -140,6 +142,7 @@ impl Detector {
         let has_range = options.since.is_some() || options.until.is_some();
         // Counting the events of a time range takes the time of each, so lines cannot be skipped by the prefilter.
         let prefilter = if has_range { None } else { Prefilter::new(&plan) };
+        let ignores_received = !has_range && ignores_stage(&plan, InputContext::default(), "RequestReceived");
         let names = rules.rules.iter().map(|rule| &rule.name);
         let names = names.chain(rules.correlations.iter().map(|correlation| &correlation.name));
         let correlations: Vec<_> = plan
@@ -172,6 +175,7 @@ impl Detector {
             scanner: BufferScanner::new(),
             plan,
             prefilter,
+            ignores_received,
             options,
         }
     }

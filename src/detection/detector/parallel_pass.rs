@@ -7,6 +7,7 @@
 use super::non_events::other_event;
 use super::stats::{Stats, malformed, truncated};
 use super::{DeferredEvent, Detector, LogContext, OnOutput, Output};
+use crate::detection::audit::apiserver_head::ApiserverHead;
 use crate::detection::audit::buffer_scan::BufferScan;
 use crate::detection::audit::envelope::Unwrapper;
 use crate::detection::audit::event::{self, Event, Member};
@@ -91,6 +92,12 @@ const MAX_SKIPPED_LEN: usize = event::MIN_OVERSIZED_LEN;
 
 /// How a line starts that holds one event as the apiserver writes it. Events of other APIs start so up to the version.
 const PLAIN_START: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
+
+/// Whether a line is one whole event without anomalies, by its form alone.
+#[inline]
+fn is_skippable(line: &[u8]) -> bool {
+    line.starts_with(PLAIN_START) && line.len() <= MAX_SKIPPED_LEN && ends_like_an_event(line)
+}
 
 impl<'d> ParallelPass<'d> {
     pub(super) fn new(detector: &'d Detector) -> Self {
@@ -194,24 +201,29 @@ impl<'d> ParallelPass<'d> {
                 continue;
             }
             let line = &bytes[at..end];
-            if let Some(prefilter) = prefilter
-                && line.starts_with(PLAIN_START)
-                && line.len() <= MAX_SKIPPED_LEN
-                && ends_like_an_event(line)
+            if (detector.ignores_received || prefilter.is_some())
+                && is_skippable(line)
+                && !buffer.has_inner_start(at, end)
             {
-                let next = match candidate {
-                    Some(next) if next >= at => next,
-                    _ => prefilter.find(bytes, at).unwrap_or(usize::MAX),
-                };
-                candidate = Some(next);
-                self.prefilter_switch.lines += 1;
-                if next >= end && !buffer.has_inner_start(at, end) {
+                let is_ignored = detector.ignores_received
+                    && ApiserverHead::read(line).is_some_and(|head| head.is_request_received());
+                let is_skipped = is_ignored
+                    || prefilter.is_some_and(|prefilter| {
+                        let next = match candidate {
+                            Some(next) if next >= at => next,
+                            _ => prefilter.find(bytes, at).unwrap_or(usize::MAX),
+                        };
+                        candidate = Some(next);
+                        self.prefilter_switch.lines += 1;
+                        self.prefilter_switch.candidates += u64::from(next < end);
+                        next >= end
+                    });
+                if is_skipped {
                     self.stats.events += 1;
                     self.position += 1;
                     at = end + 1;
                     continue;
                 }
-                self.prefilter_switch.candidates += 1;
             }
             at = self.line(&mut buffer, at, text_end.max(at), end);
         }

@@ -15,6 +15,42 @@ fn detector(max_event_size: usize) -> Detector {
     Detector::new(&loaded.rules, Options { max_event_size, ..Options::default() })
 }
 
+/// Events of the stage RequestReceived are skipped because of this: nearly half of a log whose policy does not omit them.
+#[test]
+fn no_shipped_rule_concerns_requests_that_were_only_received() {
+    assert!(detector(1 << 20).ignores_received);
+    let rule = "- {rule: r, desc: d, priority: INFO, output: x, condition: 'ka.stage = RequestReceived and ka.verb = get'}";
+    let files = [rules::SourceFile { name: "r".into(), text: rule.to_owned() }];
+    let detector = Detector::new(&rules::load(&files, &rules::Options::default()).rules, Options::default());
+    assert!(!detector.ignores_received);
+    let received = event("alice", "/api/v1/secrets", "")
+        .replace("ResponseComplete", "RequestReceived")
+        .replace(r#""auditID":"a""#, r#""auditID":"4d5f8e2a-7c1b-4a90-9d3e-0123456789ab""#)
+        .replace(r#""verb":"list""#, r#""verb":"get""#);
+    assert_eq!(rules_of(&evaluate(&detector, received.as_bytes()).0), ["r"]);
+}
+
+/// Events are skipped by their stage only if their form is beyond suspicion, and each is counted.
+#[test]
+fn skipped_events_are_counted_and_anomalies_among_them_reported() {
+    let id = r#""auditID":"4d5f8e2a-7c1b-4a90-9d3e-0123456789ab""#;
+    let received = event("alice", "/api/v1/secrets", "")
+        .replace("ResponseComplete", "RequestReceived")
+        .replace(r#""auditID":"a""#, id);
+    let long = received.replace("curl", &"A".repeat(5000));
+    let cut = &received[..received.find(r#","objectRef""#).unwrap()];
+    let torn = format!("{}{}", &received[..300], event("mallory", "/api/v1/secrets", ""));
+    let (alerts, stats) =
+        evaluate(&detector(1 << 20), format!("{received}\n{long}\n{cut}\n{torn}\n{received}\n").as_bytes());
+    let rules = rules_of(&alerts);
+    for expected in
+        ["Oversized Request Field In Audit Event", "Audit Event Cut Before Its Target", "Secrets Listed"]
+    {
+        assert!(rules.contains(&expected), "{expected}: {rules:?}");
+    }
+    assert_eq!(stats.events, 6);
+}
+
 /// The alerts of a text, and what was counted.
 fn evaluate(detector: &Detector, text: &[u8]) -> (Vec<Value>, Stats) {
     let mut session = detector.session();

@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 
 use super::alert_context::AlertContext;
 use super::extract::{InputContext, View};
-use super::plan::{CheckId, Node, OperandId, OperandPlan, Plan, RightPlan};
+use super::plan::{Basis, CheckId, Node, OperandId, OperandPlan, Plan, RightPlan};
 use super::value::{Redacted, Value};
 use super::{compare, transform};
 use crate::detection::audit::event::{Event, Member};
@@ -393,26 +393,41 @@ impl<'e> EvalContext<'_, '_, 'e> {
         self.value(operand).texts().iter().all(|text| text.len() <= MAX_SHOWN_LEN)
     }
 
-    /// Partially evaluates a condition: replaces the comparisons of the head by their results.
-    fn reduce(&mut self, node: &Node) -> Node {
+    /// Partially evaluates a condition: replaces the comparisons that the known members decide by their results.
+    fn reduce(&mut self, node: &Node, known: Known) -> Node {
         match node {
             Node::Constant(value) => Node::Constant(*value),
-            Node::Check(check) if self.plan.checks[*check].is_head => Node::Constant(self.passes(*check)),
+            Node::Check(check) if self.is_decided(*check, known) => Node::Constant(self.passes(*check)),
             Node::Check(check) => Node::Check(*check),
-            Node::Not(inner) => match self.reduce(inner) {
+            Node::Not(inner) => match self.reduce(inner, known) {
                 Node::Constant(value) => Node::Constant(!value),
                 residual => Node::Not(Box::new(residual)),
             },
-            Node::All(nodes) => self.reduce_all(nodes, false, Node::All),
-            Node::Any(nodes) => self.reduce_all(nodes, true, Node::Any),
+            Node::All(nodes) => self.reduce_all(nodes, known, false, Node::All),
+            Node::Any(nodes) => self.reduce_all(nodes, known, true, Node::Any),
+        }
+    }
+
+    fn is_decided(&mut self, check: CheckId, known: Known) -> bool {
+        match self.plan.checks[check].basis {
+            Basis::Stage => true,
+            Basis::Head => known == Known::Head,
+            Basis::Exposure => !registry::is_answered(self.event),
+            Basis::Event => false,
         }
     }
 
     /// Partially evaluates a conjunction or disjunction. One operand with the value `decisive` decides it.
-    fn reduce_all(&mut self, nodes: &[Node], decisive: bool, join: impl Fn(Box<[Node]>) -> Node) -> Node {
+    fn reduce_all(
+        &mut self,
+        nodes: &[Node],
+        known: Known,
+        decisive: bool,
+        join: impl Fn(Box<[Node]>) -> Node,
+    ) -> Node {
         let mut residuals = Vec::new();
         for node in nodes {
-            match self.reduce(node) {
+            match self.reduce(node, known) {
                 Node::Constant(value) if value == decisive => return Node::Constant(decisive),
                 Node::Constant(_) => {}
                 residual => residuals.push(residual),
@@ -424,6 +439,25 @@ impl<'e> EvalContext<'_, '_, 'e> {
             _ => join(residuals.into()),
         }
     }
+}
+
+/// The members of an event by which a condition is partially evaluated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Head,
+    Stage,
+}
+
+/// Returns whether no rule can match an event of this stage, and no learned state changes with it, whatever else it contains. The event
+/// has to be without [anomalies](Event::anomalies).
+pub fn ignores_stage(plan: &Plan, input: InputContext<'_>, stage: &str) -> bool {
+    let text = format!(r#"{{"stage":"{stage}"}}"#);
+    let mut event = Event::new(text.as_bytes());
+    let mut cache = EvalCache::new(plan);
+    let mut eval =
+        EvalContext { plan, cache: &mut cache, event: &mut event, input, cluster_state: None, window: None };
+    !registry::is_answered(eval.event)
+        && plan.rules.iter().all(|rule| eval.reduce(&rule.condition, Known::Stage) == Node::Constant(false))
 }
 
 /// Returns one property of an exposure as a value.
@@ -523,7 +557,7 @@ impl Evaluator {
         let plan = eval.plan;
         let mut rules = Vec::new();
         for (rule, planned) in plan.rules.iter().enumerate() {
-            match eval.reduce(&planned.condition) {
+            match eval.reduce(&planned.condition, Known::Head) {
                 Node::Constant(false) => {}
                 condition => rules.push(Residual { rule, condition }),
             }

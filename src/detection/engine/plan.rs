@@ -46,8 +46,20 @@ pub enum OperandPlan {
 pub struct CheckPlan {
     pub left: OperandId,
     pub right: RightPlan,
-    /// Whether it depends on members of [`HEAD`] and on the anomalies of the event alone.
-    pub is_head: bool,
+    pub basis: Basis,
+}
+
+/// What of an event decides a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// Its stage, or its anomalies.
+    Stage,
+    /// Another member of [`HEAD`].
+    Head,
+    /// Which credentials it exposed: none before the response.
+    Exposure,
+    /// Anything.
+    Event,
 }
 
 /// The right-hand side of a comparison.
@@ -392,14 +404,15 @@ impl Plan {
             Right::Text(text) => RightPlan::Constant(constant(check, std::slice::from_ref(text))),
             Right::List(texts) => RightPlan::Constant(constant(check, texts)),
         };
-        let is_head = matches!(right, RightPlan::Constant(_))
-            && matches!(&self.operands[left], OperandPlan::Field(access)
-                if access.is_anomaly() || access.static_path().is_some_and(|path| HEAD.contains(&&*path)));
+        let basis = match right {
+            RightPlan::Constant(_) => self.basis(left),
+            RightPlan::Operand(..) => Basis::Event,
+        };
         let mut cost = self.operand_cost(left);
         if let RightPlan::Operand(_, right) = right {
             cost = cost.max(self.operand_cost(right));
         }
-        self.checks.push(CheckPlan { left, right, is_head });
+        self.checks.push(CheckPlan { left, right, basis });
         self.costs.push(cost);
         interned.checks.insert(check, self.checks.len() - 1);
         self.checks.len() - 1
@@ -447,6 +460,20 @@ impl Plan {
         self.operands.push(plan);
         interned.operands.insert(operand, self.operands.len() - 1);
         self.operands.len() - 1
+    }
+
+    /// What decides the value of an operand.
+    fn basis(&self, operand: OperandId) -> Basis {
+        match &self.operands[operand] {
+            OperandPlan::Registry(Registry::Exposure) => Basis::Exposure,
+            OperandPlan::Field(access) if access.is_anomaly() => Basis::Stage,
+            OperandPlan::Field(access) => match access.static_path().as_deref() {
+                Some(["stage"]) => Basis::Stage,
+                Some(path) if HEAD.contains(&path) => Basis::Head,
+                _ => Basis::Event,
+            },
+            _ => Basis::Event,
+        }
     }
 
     /// Estimates how far an event must be read for an operand.

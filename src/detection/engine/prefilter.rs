@@ -8,7 +8,7 @@
 //! literals are searched for as well, and a line with one is a candidate. A line that could match must never be skipped.
 
 use super::compare::{Compare, TextTest, Texts};
-use super::plan::{Node, OperandPlan, Plan, RightPlan};
+use super::plan::{Basis, Node, OperandPlan, Plan, RightPlan};
 use crate::detection::audit::literals::Literals;
 use crate::detection::registry;
 
@@ -126,7 +126,7 @@ fn required_literals(plan: &Plan, node: &Node) -> Option<RequiredLiterals> {
                 _ => return None,
             };
             // Many events share the values of their heads.
-            let is_common = check.is_head;
+            let is_common = matches!(check.basis, Basis::Stage | Basis::Head);
             literals
                 .iter()
                 .all(|literal| is_rare(literal))

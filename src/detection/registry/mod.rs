@@ -40,7 +40,7 @@ pub use exposure_kind::ExposureKind;
 pub(crate) use grants::{aggregated_into, bound_role, granted_verbs, privileges, subjects};
 pub use inventory::Inventory;
 pub(crate) use node_proxy::kubelet_path;
-pub(crate) use ordering::{OrderDependency, STATE_LITERALS};
+pub(crate) use ordering::{OrderDependency, STATE_LITERALS, is_answered};
 pub(crate) use pod_security::change as pod_security_change;
 pub use readers::{Controller, ExpectedRead, Profile, ReaderProfiles, TrustedReader, controllers};
 pub(crate) use readers::{is_interactive_agent, service_account};

@@ -52,9 +52,7 @@ impl OrderDependency {
     pub fn of(event: &mut Event<'_>) -> Self {
         let object = event.object();
         let Some(resource) = text(object.resource) else { return OrderDependency::None };
-        // The stage RequestReceived shows less than the stages after it.
-        let stage = text(event.get(Member::Stage));
-        if !matches!(stage.as_deref(), Some("ResponseStarted" | "ResponseComplete" | "Panic")) {
+        if !is_answered(event) {
             return OrderDependency::None;
         }
         match (&*resource, text(object.subresource).as_deref()) {
@@ -83,6 +81,13 @@ impl OrderDependency {
             OrderDependency::IfShowsObjects => objects(event).into_iter().flatten().next().is_some(),
         }
     }
+}
+
+/// Whether the stage of an event is one in which the response was at least begun. The stage before, RequestReceived, shows less, exposes
+/// nothing and changes no state.
+pub(crate) fn is_answered(event: &mut Event<'_>) -> bool {
+    let stage = text(event.get(Member::Stage));
+    matches!(stage.as_deref(), Some("ResponseStarted" | "ResponseComplete" | "Panic"))
 }
 
 /// The request and response objects. At level Metadata there are none, which is known without reading to the event's end.
