@@ -20,6 +20,22 @@ pub(crate) fn ends_like_an_event(line: &[u8]) -> bool {
     }
 }
 
+/// Whether a line ends as an event of the stage RequestReceived does: with twice the same time. In later stages the times differ, so that the
+/// end of an answered event is not taken for one, where the end of this event was lost. Some of these events have annotations, and do
+/// not end so.
+#[inline]
+pub(crate) fn ends_like_a_received_event(line: &[u8]) -> bool {
+    const TIME_LEN: usize = "2026-11-23T04:15:07.230739Z".len();
+    let times = || {
+        let text = line.trim_ascii_end().strip_suffix(br#"Z"}"#)?;
+        let (text, stage) = text.split_last_chunk::<{ TIME_LEN - 1 }>()?;
+        let text = text.strip_suffix(br#"Z","stageTimestamp":""#)?;
+        let (text, received) = text.split_last_chunk::<{ TIME_LEN - 1 }>()?;
+        text.ends_with(br#","requestReceivedTimestamp":""#).then_some((received, stage))
+    };
+    times().is_some_and(|(received, stage)| received == stage)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,5 +51,18 @@ mod tests {
         }
         assert!(ends_like_an_event(br#"{"code":200},"stageTimestamp":"2026-11-23T04:15:07.230739Z"}"#));
         assert!(ends_like_an_event(b"{\"annotations\":{\"a\":\"b\"}}\r\n"));
+    }
+    #[test]
+    fn an_answered_event_does_not_end_like_a_received_one() {
+        let line = |received: &str, stage: &str, rest: &str| {
+            let end =
+                format!(r#""requestReceivedTimestamp":"{received}","stageTimestamp":"{stage}"{rest}}}"#);
+            ends_like_a_received_event(format!(r#"{{"objectRef":{{"resource":"pods"}},{end}"#).as_bytes())
+        };
+        let (early, late) = ("2026-11-23T04:15:07.230739Z", "2026-11-23T04:15:07.230740Z");
+        assert!(line(early, early, ""));
+        assert!(!line(early, late, ""));
+        assert!(!line(early, early, r#","annotations":{"a":"b"}"#));
+        assert!(!line("2026", "2026", "") && !ends_like_a_received_event(b""));
     }
 }

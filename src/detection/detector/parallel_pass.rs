@@ -11,7 +11,7 @@ use crate::detection::audit::apiserver_head::ApiserverHead;
 use crate::detection::audit::buffer_scan::BufferScan;
 use crate::detection::audit::envelope::Unwrapper;
 use crate::detection::audit::event::{self, Event, Member};
-use crate::detection::audit::event_end::ends_like_an_event;
+use crate::detection::audit::event_end::{ends_like_a_received_event, ends_like_an_event};
 use crate::detection::audit::json::{Cursor, JsonError, Raw, Type};
 use crate::detection::audit::json_prefix::JsonPrefix;
 use crate::detection::audit::origin::{Records, TimeSource, Unwrapped, last_time};
@@ -206,6 +206,7 @@ impl<'d> ParallelPass<'d> {
                 && !buffer.has_inner_start(at, end)
             {
                 let is_ignored = detector.ignores_received
+                    && ends_like_a_received_event(line)
                     && ApiserverHead::read(line).is_some_and(|head| head.is_request_received());
                 let is_skipped = is_ignored
                     || prefilter.is_some_and(|prefilter| {

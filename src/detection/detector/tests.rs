@@ -33,10 +33,7 @@ fn no_shipped_rule_concerns_requests_that_were_only_received() {
 /// Events are skipped by their stage only if their form is beyond suspicion, and each is counted.
 #[test]
 fn skipped_events_are_counted_and_anomalies_among_them_reported() {
-    let id = r#""auditID":"4d5f8e2a-7c1b-4a90-9d3e-0123456789ab""#;
-    let received = event("alice", "/api/v1/secrets", "")
-        .replace("ResponseComplete", "RequestReceived")
-        .replace(r#""auditID":"a""#, id);
+    let received = received("alice", "/api/v1/secrets");
     let long = received.replace("curl", &"A".repeat(5000));
     let cut = &received[..received.find(r#","objectRef""#).unwrap()];
     let torn = format!("{}{}", &received[..300], event("mallory", "/api/v1/secrets", ""));
@@ -49,6 +46,41 @@ fn skipped_events_are_counted_and_anomalies_among_them_reported() {
         assert!(rules.contains(&expected), "{expected}: {rules:?}");
     }
     assert_eq!(stats.events, 6);
+}
+
+/// The rules that an event can match are derived once for all events with its stage, verb and resource: what is read for that must not
+/// decide how an event is counted.
+#[test]
+fn equal_events_are_counted_alike() {
+    let rule = "- {rule: r, desc: d, priority: INFO, output: x, condition: registry.exposure = payload}";
+    let files = [rules::SourceFile { name: "r".into(), text: rule.to_owned() }];
+    let detector = Detector::new(&rules::load(&files, &rules::Options::default()).rules, Options::default());
+    let cut = received("alice", "/api/v1/secrets").replace("4d5f", "");
+    let cut = cut.replace(r#"},"requestReceived"#, r#"},"responseStatus":{"metadata":{}"#);
+    let cut = &cut[..cut.find("Timestamp").unwrap()];
+    let (_, once) = evaluate(&detector, format!("{cut}\n").as_bytes());
+    let (_, twice) = evaluate(&detector, format!("{cut}\n{cut}\n").as_bytes());
+    let counts = |stats: &Stats| (stats.events, stats.truncated.values().sum::<u64>());
+    let (events, truncated) = counts(&once);
+    assert_eq!(counts(&twice), (2 * events, 2 * truncated));
+}
+
+/// Where a part of a log is lost, the start of an event that was only received may be followed by the end of an answered one.
+#[test]
+fn an_answered_event_is_not_skipped_with_one_that_was_only_received() {
+    let detector = detector(1 << 20);
+    let received = received("alice", "/api/v1/pods");
+    let answered = event("mallory", "/api/v1/secrets", "");
+    let at = answered.find(r#","annotations""#).unwrap();
+    for answered in [answered.clone(), format!("{}}}", &answered[..at])] {
+        let head = &received[..received.find(r#","sourceIPs""#).unwrap() - 5];
+        let tail = &answered[answered.find(r#"},"responseStatus""#).unwrap()..];
+        let (_, stats) = evaluate(&detector, format!("{head}{tail}\n").as_bytes());
+        assert_eq!(
+            (stats.events, stats.malformed.len() + stats.truncated.len()),
+            (stats.truncated.len() as u64, 1)
+        );
+    }
 }
 
 /// The alerts of a text, and what was counted.
@@ -74,6 +106,16 @@ fn event(user: &str, uri: &str, body: &str) -> String {
     format!(
         r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Request","auditID":"a","stage":"ResponseComplete","requestURI":"{uri}","verb":"list","user":{{"username":"{user}","groups":["contractors"]}},"sourceIPs":["10.0.0.66"],"userAgent":"curl","objectRef":{{"resource":"secrets","apiVersion":"v1"}},"responseStatus":{{"metadata":{{}},"code":200}}{body},"requestReceivedTimestamp":"2026-11-23T04:00:01.000685Z","stageTimestamp":"2026-11-23T04:00:01.000822Z","annotations":{{"authorization.k8s.io/decision":"allow"}}}}"#
     )
+}
+
+/// The same event when the request is received.
+fn received(user: &str, uri: &str) -> String {
+    let event = event(user, uri, "")
+        .replace("ResponseComplete", "RequestReceived")
+        .replace(r#""auditID":"a""#, r#""auditID":"4d5f8e2a-7c1b-4a90-9d3e-0123456789ab""#)
+        .replace(r#","responseStatus":{"metadata":{},"code":200}"#, "")
+        .replace("01.000822Z", "01.000685Z");
+    format!("{}}}", &event[..event.find(r#","annotations""#).unwrap()])
 }
 
 /// A patch of something harmless by mallory, which contains a whole event of alice, and where that starts and ends.

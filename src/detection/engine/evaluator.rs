@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 
 use super::alert_context::AlertContext;
 use super::extract::{InputContext, View};
-use super::plan::{Basis, CheckId, Node, OperandId, OperandPlan, Plan, RightPlan};
+use super::plan::{Basis, CheckId, CheckPlan, Node, OperandId, OperandPlan, Plan, RightPlan};
 use super::value::{Redacted, Value};
 use super::{compare, transform};
 use crate::detection::audit::event::{Event, Member};
@@ -397,8 +397,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
     fn reduce(&mut self, node: &Node, known: Known) -> Node {
         match node {
             Node::Constant(value) => Node::Constant(*value),
-            Node::Check(check) if self.is_decided(*check, known) => Node::Constant(self.passes(*check)),
-            Node::Check(check) => Node::Check(*check),
+            Node::Check(check) => self.decide(*check, known).map_or(Node::Check(*check), Node::Constant),
             Node::Not(inner) => match self.reduce(inner, known) {
                 Node::Constant(value) => Node::Constant(!value),
                 residual => Node::Not(Box::new(residual)),
@@ -408,12 +407,17 @@ impl<'e> EvalContext<'_, '_, 'e> {
         }
     }
 
-    fn is_decided(&mut self, check: CheckId, known: Known) -> bool {
-        match self.plan.checks[check].basis {
-            Basis::Stage => true,
-            Basis::Head => known == Known::Head,
-            Basis::Exposure => !registry::is_answered(self.event),
-            Basis::Event => false,
+    /// The result of a comparison that the known members decide. Only they are read, so that what is found further on in an event does
+    /// not depend on the events before it.
+    fn decide(&mut self, check: CheckId, known: Known) -> Option<bool> {
+        let CheckPlan { right, basis, .. } = &self.plan.checks[check];
+        match (basis, right) {
+            (Basis::Stage, _) => Some(self.passes(check)),
+            (Basis::Head, _) if known == Known::Head => Some(self.passes(check)),
+            (Basis::Exposure, RightPlan::Constant(compare)) if !registry::is_answered(self.event) => {
+                Some(compare.passes(&exposed(Registry::Exposure, &Exposure::default())))
+            }
+            _ => None,
         }
     }
 
