@@ -13,6 +13,7 @@
 mod exposition;
 mod identities;
 mod kafka;
+mod number;
 mod observers;
 mod process;
 mod rotations;
@@ -37,6 +38,7 @@ use crate::detection::alert::Priority;
 use crate::detection::audit::envelope::skipped;
 use crate::detection::detector::{Stats, evicted, malformed, truncated};
 use identities::{Identities, REST};
+use number::int;
 use process::ProcessMetrics;
 use rotations::Rotations;
 use table::Instruments;
@@ -175,10 +177,6 @@ impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Metrics({} in the table)", TABLE.len())
     }
-}
-
-fn int(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 impl Metrics {

@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::int;
+use super::number::int;
 use super::table::Instruments;
 
 /// Clock ticks per second in `/proc/self/stat`: 100 on every architecture that Linux exports this file on (`USER_HZ`).

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::error::{WithPath as _, query};
-use super::{AlertId, Error, dir, schema, write};
+use super::{AlertId, Error, dir, schema};
 
 /// How long to wait for the daemon's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ pub struct Ack {
 pub fn acknowledge(dir: &Path, ids: &[AlertId], ack: &Ack) -> Result<Vec<AlertId>, Error> {
     let path = dir::file(dir);
     let mut connection = schema::connect_existing(dir, &path, BUSY_TIMEOUT)?;
-    let transaction = write::begin(&mut connection).at(&path)?;
+    let transaction = schema::begin(&mut connection).at(&path)?;
     let mut acknowledged = Vec::new();
     for id in ids {
         let new = query(&path, || {

@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, Transaction};
 
-use super::Batch;
+use super::batch::{Batch, Undelivered};
 use crate::detection::alert::NewAlert;
 
 /// Bytes of alerts after whose insertion the size is checked again.
@@ -27,9 +27,6 @@ const ROW_OVERHEAD: usize = 160;
 /// Room for the log of some transactions, as far as a small maximum size allows that.
 const MIN_LOG_BYTES: u64 = 4 << 20;
 const MAX_LOG_BYTES: u64 = 32 << 20;
-
-/// Alerts that were deleted before a sink had delivered them, by name of the sink.
-pub type Undelivered = Vec<(String, u64)>;
 
 /// The part of the maximum size that is set apart for the write-ahead log, in bytes.
 pub(super) fn log_budget(max_bytes: u64) -> u64 {

@@ -12,6 +12,7 @@
 //! nothing here panics on them. Nothing is escaped here; that is up to the code that shows a text.
 
 mod acknowledgements;
+mod batch;
 mod cursor;
 mod dir;
 mod error;
@@ -25,16 +26,16 @@ mod trust;
 mod write;
 
 pub use acknowledgements::{Ack, acknowledge};
+pub use batch::{Batch, Committed, StateEntry, StoreSize, Undelivered};
 pub use cursor::{Cursor, Start};
 pub use dir::default_dir;
 pub use error::Error;
 pub(crate) use lazy::LazyReader;
-pub use limit::Undelivered;
 pub use open::{Opened, Options};
 pub use read::{Filter, IdMatch, IdPrefix, Listed, Reader, SinkStats, Stats};
 pub use retain::{Retained, Retention};
 pub use trust::set_trust;
-pub use write::{Batch, Committed, StateEntry, Store, StoreSize};
+pub use write::Store;
 
 pub use crate::detection::state::StateChange;
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
 
+use super::batch::Undelivered;
 use super::error::WithPath as _;
-use super::limit::{self, Limit, Undelivered, pragma};
-use super::write::begin;
-use super::{Error, Store};
+use super::limit::{self, Limit, pragma};
+use super::{Error, Store, schema};
 
 /// Maximum number of alerts that a step deletes by age. 500 take some milliseconds.
 const MAX_ALERTS_PER_STEP: i64 = 500;
@@ -64,7 +64,7 @@ impl Store {
     /// Nothing is deleted then.
     pub fn retain(&mut self, retention: &Retention, now: i64) -> Result<Retained, Error> {
         let path = &self.path;
-        let transaction = begin(&mut self.connection).at(path)?;
+        let transaction = schema::begin(&mut self.connection).at(path)?;
         let mut retained = step(&transaction, retention, now).at(path)?;
         transaction.commit().at(path)?;
         retained.has_more |= return_free_pages(&self.connection).at(path)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::error::{WithPath as _, query};
-use super::{Error, dir, schema, write};
+use super::{Error, dir, schema};
 use crate::detection::state::kind;
 
 /// How long to wait for the daemon's transaction.
@@ -19,7 +19,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn set_trust(dir: &Path, user: &str, decision: Option<&[u8]>) -> Result<bool, Error> {
     let path = dir::file(dir);
     let mut connection = schema::connect_existing(dir, &path, BUSY_TIMEOUT)?;
-    let transaction = write::begin(&mut connection).at(&path)?;
+    let transaction = schema::begin(&mut connection).at(&path)?;
     let removed = query(&path, || {
         let mut statement = transaction.prepare_cached("DELETE FROM state WHERE kind = ?1 AND key = ?2")?;
         statement.execute((kind::TRUST, user.as_bytes()))

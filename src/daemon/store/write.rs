@@ -2,61 +2,12 @@
 
 use std::path::PathBuf;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
+use super::batch::{Batch, Committed, StateEntry, StoreSize};
 use super::dir::{self, DirLock, FileIdentity};
 use super::error::{WithPath as _, query};
-use super::limit::{self, Undelivered};
-use super::{Error, StateChange};
-use crate::detection::alert::NewAlert;
-
-/// What is stored in one transaction.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Batch<'a> {
-    /// Name of the source and its position after the batch, in a form that only the source reads.
-    pub source: Option<(&'a str, &'a [u8])>,
-    /// Alerts of the batch, in order.
-    pub alerts: &'a [NewAlert],
-    /// Changes of learned state, in order.
-    pub changes: &'a [StateChange],
-    /// Digests of the events, to recognize them if a webhook's sender repeats them.
-    pub seen: &'a [[u8; 16]],
-    /// Time of the commit, in nanoseconds since 1970-01-01T00:00:00Z.
-    pub now: i64,
-}
-
-/// The result of a commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Committed {
-    /// For each alert of the batch, whether it is stored now; false if an alert with its id was stored before.
-    pub is_new: Vec<bool>,
-    /// Alerts that were deleted to stay below the maximum size before every sink had delivered them.
-    pub undelivered: Undelivered,
-}
-
-impl Committed {
-    /// Number of alerts that are stored now.
-    pub fn new_alerts(&self) -> usize {
-        self.is_new.iter().filter(|is_new| **is_new).count()
-    }
-
-    /// Number of alerts that were stored before.
-    pub fn duplicates(&self) -> usize {
-        self.is_new.len() - self.new_alerts()
-    }
-}
-
-/// Key and value of an entry of learned state.
-pub type StateEntry = (Vec<u8>, Vec<u8>);
-
-/// Size of a store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StoreSize {
-    /// Number of alerts.
-    pub alerts: u64,
-    /// Size on the disk in bytes, including the write-ahead log.
-    pub bytes: u64,
-}
+use super::{Error, limit, schema};
 
 /// The store of a directory, open for writing. A lock allows one per directory.
 #[derive(Debug)]
@@ -104,7 +55,7 @@ impl Store {
     pub fn commit(&mut self, batch: &Batch<'_>) -> Result<Committed, Error> {
         let path = &self.path;
         let max_bytes = self.max_bytes;
-        let transaction = begin(&mut self.connection).at(path)?;
+        let transaction = schema::begin(&mut self.connection).at(path)?;
         let committed = write(&transaction, batch, max_bytes).at(path)?;
         transaction.commit().at(path)?;
         Ok(committed)
@@ -203,20 +154,11 @@ impl Store {
     /// No cursor is removed then.
     pub fn keep_sinks(&mut self, names: &[&str]) -> Result<u64, Error> {
         let path = &self.path;
-        let transaction = begin(&mut self.connection).at(path)?;
+        let transaction = schema::begin(&mut self.connection).at(path)?;
         let removed = remove_other_cursors(&transaction, names).at(path)?;
         transaction.commit().at(path)?;
         Ok(removed)
     }
-}
-
-/// Begins a transaction that writes. Waits for other writers here, and nowhere later.
-pub(super) fn begin(connection: &mut Connection) -> Result<Transaction<'_>, rusqlite::Error> {
-    if !connection.is_autocommit() {
-        // A transaction whose end failed would make all later ones fail.
-        connection.execute_batch("ROLLBACK")?;
-    }
-    connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
 fn write(

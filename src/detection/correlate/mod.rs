@@ -60,6 +60,7 @@ mod correlator;
 mod digest;
 mod group;
 mod handoff;
+mod persist;
 mod stored;
 mod throttle;
 mod window_marker;

@@ -24,6 +24,7 @@ pub mod stats;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod tracking;
 
 use std::sync::Arc;
 

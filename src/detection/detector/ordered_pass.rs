@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use super::correlation::{AlertEmitter, CorrelationState};
 use super::repartition::Repartition;
-use super::snapshot::Tracking;
 use super::stats::{Stats, evicted};
+use super::tracking::Tracking;
 use super::{DeferredEvent, Detector, OnAlert};
 use crate::detection::audit::event::Event;
 use crate::detection::audit::origin::TimeSource;

@@ -35,28 +35,12 @@
 //! assert_eq!(known, [("p/x", Some(1_777_888_800_000_000_000))]);
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{OnAlert, OrderedPass, Session};
 use crate::detection::audit::time::ReferenceClock;
 use crate::detection::registry::ClusterState;
 use crate::detection::state::{StateChange, kind};
-
-/// What an ordered pass knows about its store.
-#[derive(Debug, Default)]
-pub(super) struct Tracking {
-    is_tracked: bool,
-    /// Entries that could not be restored and have to be removed from the store.
-    foreign: BTreeSet<(&'static str, Vec<u8>)>,
-    rejected: u64,
-}
-
-impl Tracking {
-    /// How many entries, windows and throttles could not be restored.
-    pub fn rejected(&self) -> u64 {
-        self.rejected
-    }
-}
 
 impl OrderedPass<'_> {
     /// Records from now on what changes, for [`OrderedPass::take_changes`]. Call it before restoring: existing state

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::docker_config::RegistryLogins;
 use super::eviction::{Standing, make_room};
+use super::evidence::Evidence;
 use super::inventory::{DeclaredSecret, Inventory};
 use super::long_running::LongRunningRequests;
 use super::readers::{Assessment, Read, ReaderProfiles};
@@ -40,39 +41,6 @@ const MAX_NAMESPACES: usize = 10_000;
 
 /// Maximum number of evicted credentials of one event that are named.
 const MAX_EVICTED: usize = 100;
-
-/// Why a secret counts as a registry credential, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Evidence {
-    /// Its name matches a pattern, and nothing better is known.
-    Name,
-    /// A credential of another namespace has its name: pull secrets are copied into many namespaces.
-    #[serde(rename = "same-name")]
-    SameName,
-    /// An `imagePullSecrets` list names it.
-    Reference,
-    /// Its type says nothing, but its data is a registry credential.
-    Content,
-    /// The inventory declares it.
-    Inventory,
-    /// Its type was logged.
-    Type,
-}
-
-impl Evidence {
-    /// Returns the value of `registry.evidence`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Evidence::Name => "name",
-            Evidence::SameName => "same-name",
-            Evidence::Reference => "reference",
-            Evidence::Content => "content",
-            Evidence::Inventory => "inventory",
-            Evidence::Type => "type",
-        }
-    }
-}
 
 /// A secret that is known to be a registry credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

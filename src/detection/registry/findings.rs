@@ -8,9 +8,10 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use super::cluster_state::{Evidence, KnownCredential};
+use super::cluster_state::KnownCredential;
 use super::content::logins_of;
 use super::docker_config::RegistryLogins;
+use super::evidence::Evidence;
 use super::exposure_kind::ExposureKind;
 use super::login::Login;
 use crate::detection::audit::json::Raw;

@@ -13,8 +13,10 @@ mod content;
 pub(crate) mod declared_objects;
 mod docker_config;
 mod eviction;
+mod evidence;
 mod exposure;
 mod exposure_kind;
+mod exposure_reader;
 mod findings;
 mod grants;
 mod host_paths;
@@ -30,13 +32,15 @@ mod readers;
 mod references;
 mod request_info;
 mod secret_view;
+mod watch_query;
 
-pub use cluster_state::{ClusterState, Evidence};
+pub use cluster_state::ClusterState;
 pub(crate) use content::copied_configuration_keys;
 pub use docker_config::RegistryLogins;
-pub(crate) use exposure::selects_credential_types;
+pub use evidence::Evidence;
 pub use exposure::{Exposure, ReadScope};
 pub use exposure_kind::ExposureKind;
+pub(crate) use exposure_reader::selects_credential_types;
 pub(crate) use grants::{aggregated_into, bound_role, granted_verbs, privileges, subjects};
 pub use inventory::Inventory;
 pub(crate) use node_proxy::kubelet_path;
@@ -133,7 +137,7 @@ pub(crate) fn learn_after_evaluation(
     request: &RequestInfo<'_>,
     state: &mut ClusterState,
 ) {
-    exposure::remove_deleted(event, request, state);
+    exposure_reader::remove_deleted(event, request, state);
     pod_security::learn(event, request, state);
 }
 

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
-use super::cluster_state::Evidence;
 use super::content::{Parts, has_registry_credential, is_credential_type, last_applied};
 use super::docker_config::DATA_KEYS;
+use super::evidence::Evidence;
 use super::login::decode_base64;
 use super::{borrowed_text, text};
 use crate::detection::audit::json::{Raw, Type};

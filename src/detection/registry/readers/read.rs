@@ -4,9 +4,10 @@ use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 use crate::detection::audit::redact::is_user_name;
 use crate::detection::audit::uri::query::Readings;
-use crate::detection::registry::exposure::{Exposure, ReadScope, certainly_sends_initial_events};
+use crate::detection::registry::exposure::{Exposure, ReadScope};
 use crate::detection::registry::exposure_kind::ExposureKind;
 use crate::detection::registry::request_info::RequestInfo;
+use crate::detection::registry::watch_query::certainly_sends_initial_events;
 use crate::detection::registry::{is, text};
 
 /// Longer product tokens are not compared, in bytes.
