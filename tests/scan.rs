@@ -323,6 +323,32 @@ fn exit_codes_are_a_contract() {
     assert!(said(&output).contains("unknown field `ka.nosuch`"), "{}", said(&output));
 }
 
+/// Rules of another source beside those that are evaluated cost one line, not silence.
+#[test]
+fn names_rules_that_are_skipped_because_of_their_source() {
+    let (folder, rules) = folder();
+    let log = write(folder.path(), "audit.log", event("1", "get", "registry"));
+    let other = "- {rule: \"Shell in\\x1ba container\", desc: d, condition: proc.name = bash, output: x, priority: INFO}\n";
+    let typing_error =
+        "- {rule: t, desc: d, condition: ka.verb = get, output: x, priority: INFO, source: k8saudit}\n";
+    write(folder.path(), "other.yaml", other);
+    write(folder.path(), "wrong.yaml", typing_error);
+    let [other, wrong] =
+        ["other.yaml", "wrong.yaml"].map(|name| folder.path().join(name).display().to_string());
+    let output = scan(&["--rules", &rules, "--rules", &other, "--rules", &wrong, &log]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let skipped: Vec<String> =
+        said(&output).lines().filter(|line| line.contains("skipped")).map(str::to_owned).collect();
+    assert_eq!(skipped.len(), 1, "{skipped:?}");
+    assert!(
+        skipped[0].contains("`t`") && skipped[0].contains("Shell in") && !skipped[0].contains('\u{1b}'),
+        "{skipped:?}"
+    );
+    let output = scan(&["--rules", &wrong, &log]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("did you mean `source: k8s_audit`?"), "{}", said(&output));
+}
+
 #[test]
 fn filters_by_time_and_priority() {
     let (folder, rules) = folder();

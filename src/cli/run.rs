@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::rule_files;
 use super::scan::LogArgs;
-use crate::daemon::app::{self, RuleLoader, Signals};
+use crate::daemon::app::{self, RuleLoader, Signals, warn_of_skipped};
 use crate::daemon::config::{Config, FileSource, Source, SourceKind, WELL_KNOWN_PATHS};
 use crate::daemon::redaction_key;
 use crate::daemon::sink::{Format, Kind};
@@ -118,6 +118,7 @@ impl Run {
         let mut loader = RuleLoader::new(&config, &dir, hostname, Arc::new(rule_files::read))?;
         let loaded = rule_files::load(&config.rules, config.matching)?;
         rule_files::ensure_not_empty(&loaded)?;
+        warn_of_skipped(&loaded);
         tracing::info!(rules = loaded.rules.rules.len(), version = %loaded.rules.version, "rules loaded");
         let opened = Store::open(
             &dir,

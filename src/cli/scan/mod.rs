@@ -200,6 +200,9 @@ impl Scan {
         };
         let loaded = rule_files::load(&self.rules, matching)?;
         let why_empty = loaded.why_empty();
+        if let Some(skipped) = loaded.skipped().filter(|_| why_empty.is_none()) {
+            rule_files::show(&format!("pullwatch: {skipped}; see `pullwatch rules check`\n"));
+        }
         if let Some(reason) = &why_empty {
             rule_files::show(&format!(
                 "pullwatch: no rule to evaluate: {reason}; see `pullwatch rules check`\n"

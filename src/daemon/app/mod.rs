@@ -27,7 +27,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 
 pub(crate) use reload::ReadConfig;
-pub(crate) use rules::RuleLoader;
+pub(crate) use rules::{RuleLoader, warn_of_skipped};
 pub(crate) use signals::Signals;
 
 use crate::daemon::config::Config;

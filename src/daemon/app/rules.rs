@@ -16,7 +16,7 @@ use crate::daemon::source::watch::DirectoryWatcher;
 use crate::detection::audit::redact::RedactionKey;
 use crate::detection::detector::Options;
 use crate::detection::rules::ast::RuleSet;
-use crate::detection::rules::{self, Matching, Severity, SourceFile};
+use crate::detection::rules::{self, Loaded, Matching, Severity, SourceFile};
 use crate::text::name_patterns::NamePatterns;
 
 /// Time without changes after which rule files are reloaded: editors write a file in several steps, and tools several files.
@@ -129,6 +129,9 @@ impl RuleLoader {
         let inventory = inventory::load_with_imported(&self.inventory, &self.state_dir)
             .map_err(|error| format!("{error:#}"))?;
         let is_new = *loaded.rules.version != *version || self.options.inventory != inventory;
+        if *loaded.rules.version != *version {
+            warn_of_skipped(&loaded);
+        }
         self.options.inventory = inventory;
         Ok(is_new.then(|| self.with_options(loaded.rules)))
     }
@@ -151,6 +154,13 @@ impl RuleLoader {
             if path.is_dir() { Some(path.clone()) } else { path.parent().map(std::path::Path::to_owned) }
         };
         paths.iter().filter_map(directory).filter(|directory| directory.is_dir()).collect()
+    }
+}
+
+/// Logs which rules are not evaluated because of their source.
+pub(crate) fn warn_of_skipped(loaded: &Loaded) {
+    if let Some(skipped) = loaded.skipped() {
+        tracing::warn!("{skipped}; see `pullwatch rules check`");
     }
 }
 

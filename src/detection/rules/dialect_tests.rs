@@ -139,8 +139,9 @@ fn says_why_no_rule_is_left() {
     let wrong = rule("ka.verb = get") + "  source: k8saudit\n";
     assert_eq!(
         reason(&wrong),
-        "the rules have the source `k8saudit`, and pullwatch evaluates those of `k8s_audit`"
+        "the rules have the source `k8saudit`, and pullwatch evaluates those of `k8s_audit`; did you mean `source: k8s_audit`?"
     );
+    assert!(!reason(&wrong.replace("k8saudit", "aws_cloudtrail")).contains("did you mean"));
     assert_eq!(load_text(&wrong).diagnostics[0].help, ["did you mean `k8s_audit`?"]);
 }
 

@@ -30,6 +30,8 @@ pub mod template;
 pub use crate::text::diagnostics::{Diagnostic, Severity, SourceFile, render};
 
 use crate::text::diagnostics::Span;
+use crate::text::escape::visible;
+use crate::text::suggest::did_you_mean;
 use ast::{Location, Rule, RuleSet};
 use definitions::{Definitions, RuleDefinition, SOURCE};
 use resolve::{Reported, Resolver, RuleState};
@@ -65,7 +67,12 @@ pub struct Loaded {
     pub macros: usize,
     /// Sources of rules that were skipped because they are not about audit events, each once.
     pub other_sources: Vec<String>,
+    /// The names of these rules.
+    pub skipped_rules: Vec<String>,
 }
+
+/// Maximum number of skipped rules that are named.
+const MAX_SKIPPED_NAMES: usize = 5;
 
 impl Loaded {
     /// Whether the rule set must not be used.
@@ -85,12 +92,33 @@ impl Loaded {
             [] => "all rules are disabled".to_owned(),
             sources => {
                 let sources: Vec<String> = sources.iter().map(|source| format!("`{source}`")).collect();
+                let is_misspelled =
+                    self.other_sources.iter().any(|source| did_you_mean(source, [SOURCE]).is_some());
+                let hint =
+                    if is_misspelled { format!("; did you mean `source: {SOURCE}`?") } else { String::new() };
                 format!(
-                    "the rules have the source {}, and pullwatch evaluates those of `{SOURCE}`",
+                    "the rules have the source {}, and pullwatch evaluates those of `{SOURCE}`{hint}",
                     sources.join(", ")
                 )
             }
         })
+    }
+
+    /// Returns which rules were skipped because they are not about audit events; `None` if there are none.
+    pub fn skipped(&self) -> Option<String> {
+        let mut names: Vec<String> = self
+            .skipped_rules
+            .iter()
+            .take(MAX_SKIPPED_NAMES)
+            .map(|name| format!("`{}`", visible(name)))
+            .collect();
+        let others = self.skipped_rules.len() - names.len();
+        if others > 0 {
+            names.push(format!("and {others} more"));
+        }
+        let noun = if self.skipped_rules.len() == 1 { "rule" } else { "rules" };
+        (!names.is_empty())
+            .then(|| format!("skipped {noun} of another source than `{SOURCE}`: {}", names.join(", ")))
     }
 
     /// Returns the number of diagnostics of a severity.
@@ -184,6 +212,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
         .map(|rule| (rule, rule.source.as_str()))
         .chain(about_system_calls.into_iter().map(|rule| (rule, "syscall")))
         .collect();
+    let skipped_rules = skipped.iter().map(|(rule, _)| rule.name.clone()).collect();
     resolver.unused(&skipped.iter().map(|(rule, _)| rule.span.file).collect());
     let mut other_sources: Vec<String> = skipped.iter().map(|(_, source)| (*source).to_owned()).collect();
     other_sources.sort_unstable();
@@ -203,6 +232,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
         diagnostics,
         lists: definitions.lists.values().filter(|list| !list.is_prelude).count(),
         other_sources,
+        skipped_rules,
         macros: definitions.macros.values().filter(|known| !known.is_prelude).count(),
     }
 }
