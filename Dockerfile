@@ -16,12 +16,13 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     target="$(uname -m)-unknown-linux-musl" \
     && . deploy/packages/musl.env \
     && cargo build --locked --release --bin pullwatch --target "$target" \
-    && cp "target/$target/release/pullwatch" /pullwatch && strip --strip-all /pullwatch
+    && cp "target/$target/release/pullwatch" /pullwatch && strip --strip-all /pullwatch \
+    && check_size /pullwatch
 # The root of the image: the binary, trusted certificate authorities, the user, and an empty state directory.
 RUN root=/root-of-image \
     && install -D /pullwatch $root/usr/local/bin/pullwatch \
     && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt $root/etc/ssl/certs/ca-certificates.crt \
-    && install -d $root/etc/pullwatch \
+    && install -d $root/etc/pullwatch $root/var/lib \
     && install -d -m 1777 $root/tmp \
     && echo 'pullwatch:x:65532:65532::/var/lib/pullwatch:/sbin/nologin' > $root/etc/passwd \
     && echo 'pullwatch:x:65532:' > $root/etc/group \

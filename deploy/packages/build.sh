@@ -22,6 +22,9 @@ CARGO_PROFILE_RELEASE_STRIP=none cargo build --locked --release --bin pullwatch 
 built=target/${target:+$target/}release/pullwatch
 objcopy --only-keep-debug --compress-debug-sections "$built" "$out/pullwatch.debug"
 objcopy --strip-all --add-gnu-debuglink="$out/pullwatch.debug" "$built" "$out/pullwatch"
+case $target in
+*-musl) check_size "$out/pullwatch" ;;
+esac
 # Where the packages take it from.
 install -D "$out/pullwatch" target/release/pullwatch
 
