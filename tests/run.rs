@@ -70,7 +70,7 @@ impl Place {
     }
 
     /// Waits until the store holds this number of alerts.
-    fn wait_for(&self, count: usize) {
+    fn wait_for_alerts(&self, count: usize) {
         wait_for("alerts are stored", || self.stored().len() >= count);
     }
 }
@@ -106,7 +106,7 @@ fn a_second_one_is_refused_and_so_is_what_makes_no_sense() {
     let place = Place::new();
     place.events(0..1);
     let child = place.command().spawn().unwrap();
-    place.wait_for(1);
+    place.wait_for_alerts(1);
     let second = place.command().stderr(Stdio::piped()).output().unwrap();
     assert_eq!(second.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another pullwatch"));
@@ -120,17 +120,17 @@ fn rules_are_read_again_and_broken_ones_leave_the_old_ones_in_use() {
     let place = Place::new();
     place.events(0..1);
     let child = place.command().spawn().unwrap();
-    place.wait_for(1);
+    place.wait_for_alerts(1);
     let write = |text: &str| fs::write(place.path("rules.d/rule.yaml"), text).unwrap();
     write("- rule: broken\n");
     std::thread::sleep(Duration::from_secs(1));
     place.events(1..2);
-    place.wait_for(2);
+    place.wait_for_alerts(2);
     write(&RULE.replace("Registry Secret Access", "Another Name"));
     // Until the new rules are in use events make alerts of the old name.
     for number in 2.. {
         place.events(number..number + 1);
-        place.wait_for(number + 1);
+        place.wait_for_alerts(number + 1);
         let reader = Reader::open(&place.path("state")).unwrap();
         let newest = reader.list(&Filter { limit: Some(1), ..Filter::default() }).unwrap();
         if newest[0].alert.rule == "Another Name" {
@@ -181,9 +181,9 @@ fn the_end_of_standard_input_ends_no_other_source() {
     let mut input = child.stdin.take().unwrap();
     writeln!(input, "{}", event("0", "get", "registry")).unwrap();
     drop(input);
-    place.wait_for(1);
+    place.wait_for_alerts(1);
     place.events(1..3);
-    place.wait_for(3);
+    place.wait_for_alerts(3);
     assert_eq!(stop(child), Some(0));
 }
 

@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use crate::daemon::source::chunker::{Buffer, Chunk, Chunks};
 use crate::daemon::source::decompress;
 use crate::daemon::source::input::Input;
+use crate::daemon::time::unix_nanos;
 
 /// The result of reading inputs.
 #[derive(Debug, Default)]
@@ -25,18 +26,18 @@ pub struct Reading {
 pub struct Part {
     /// Index of the input.
     pub input: usize,
-    /// When the input was written to last, in nanoseconds since 1970; of standard input, now.
+    /// Modification time of the input in nanoseconds since 1970; the current time for standard input.
     pub received: Option<i64>,
     pub kind: Chunk,
 }
 
-/// When an input was written to last.
+/// Modification time of an input in nanoseconds since 1970; the current time for standard input.
 fn received(input: &Input) -> Option<i64> {
     let modified = match input {
         Input::File(path) => std::fs::metadata(path).ok()?.modified().ok()?,
-        Input::Stdin => SystemTime::now(),
+        Input::Stdin => return Some(unix_nanos()),
     };
-    let age = modified.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let age = modified.duration_since(UNIX_EPOCH).ok()?;
     i64::try_from(age.as_nanos()).ok()
 }
 
