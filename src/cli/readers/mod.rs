@@ -69,8 +69,8 @@ fn when(time: Option<i64>) -> String {
     time.map_or_else(|| "-".to_owned(), time::utc_seconds)
 }
 
-/// The name of an identity for people.
+/// The display name of an identity.
 fn name(user: &str, impersonated: Option<&str>) -> String {
-    let user = if user.is_empty() { "(nobody)" } else { user };
+    let user = if user.is_empty() { "(unknown)" } else { user };
     impersonated.map_or_else(|| user.to_owned(), |other| format!("{user} as {other}"))
 }

@@ -20,7 +20,7 @@ pub struct Show {
     #[arg(value_name = "USER")]
     user: String,
 
-    /// The user that it impersonates
+    /// User that the reader impersonates
     #[arg(long, value_name = "USER")]
     impersonated: Option<String>,
 

@@ -1,4 +1,4 @@
-//! Finds what `run` would refuse, and what would be regretted, in a configuration whose text is valid.
+//! Finds errors that `run` would refuse, and risky settings, in a configuration whose text is valid.
 //!
 //! Takes a configuration, returns findings. Reads files and directories that it names, unless that is turned off; opens nothing
 //! for writing and connects to nothing.
@@ -104,7 +104,7 @@ fn listeners(config: &Config, offline: bool, found: &mut Vec<Finding>) {
                 found.push(Finding::warning(format!("{name}: {address} {message}")));
             }
             if token.is_none() && !has_client_ca {
-                let message = "accepts everybody: set `token_file`, or `client_ca` in `tls`";
+                let message = "accepts requests from any client: set `token_file`, or `client_ca` in `tls`";
                 found.push(Finding::warning(format!("{name}: {address} {message}")));
             }
         }

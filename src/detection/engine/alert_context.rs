@@ -181,7 +181,7 @@ impl AlertContext<'_> {
     pub fn redacted_head(&self) -> Vec<u8> {
         let mut head = self.summary.clone();
         head.pop();
-        // The summary has `code` at its top level, an event in `responseStatus`.
+        // The summary has `code` at its top level; an audit event has it in `responseStatus`.
         if self.members.code.is_some() {
             push_key(&mut head, "responseStatus");
             let mut status = Vec::new();
@@ -337,7 +337,7 @@ fn actor(event: &mut Event<'_>, redactor: Shown<'_>) -> String {
                 .map(|raw| redactor.show(Place::USER, raw)),
         )
     };
-    let user = name(Member::User).filter(|user| !user.is_empty()).unwrap_or_else(|| "(nobody)".to_owned());
+    let user = name(Member::User).filter(|user| !user.is_empty()).unwrap_or_else(|| "(unknown)".to_owned());
     match name(Member::ImpersonatedUser) {
         Some(other) => format!("{user} as {other}"),
         None => user,

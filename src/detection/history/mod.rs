@@ -45,7 +45,7 @@ pub struct Reader {
 impl Reader {
     /// For people: `user`, or `user as impersonated`.
     pub fn name(&self) -> String {
-        let user = if self.user.is_empty() { "(nobody)" } else { &self.user };
+        let user = if self.user.is_empty() { "(unknown)" } else { &self.user };
         match &self.impersonated {
             Some(other) => format!("{user} as {other}"),
             None => user.to_owned(),

@@ -32,7 +32,7 @@ function alertRow(one, isFresh) {
     h("span", { class: "time" }, timeElement(one.time)),
     h("span", { class: "priority-cell" }, priority(one.priority), one.acknowledged ? h("span", { class: "pill good" }, "ack") : null),
     h("a", { class: "rule", href: "#/alerts/" + encodeURIComponent(one.id) }, visible(one.rule, 200)),
-    h("span", { class: "actor" }, h("span", { class: "hidden" }, "by "), val(one.actor || "(nobody)", 200)),
+    h("span", { class: "actor" }, h("span", { class: "hidden" }, "by "), val(one.actor || "(unknown)", 200)),
     h("span", { class: "credential" }, val(what, 200)),
     h("span", { class: "kind" }, visible(one.exposure === "none" ? "" : one.exposure, 20)));
 }
@@ -94,7 +94,7 @@ function alertsView() {
     follow(after, stream.signal, (seq, alert) => {
       const one = summary(seq, alert, null);
       if (passes(filters, one)) pending.push(one);
-      // What nobody looks at is dropped here and read again from the server.
+      // The oldest pending alerts are dropped; they are read from the server again when they are shown.
       if (pending.length > MAX_ROWS) pending.shift();
     }, (isLive) => {
       live.textContent = isLive ? "live" : "disconnected";
