@@ -116,7 +116,7 @@ struct Collected {
     times: Times,
     /// Noun for what `times` counts.
     unit: &'static str,
-    /// All inputs were read completely.
+    /// Whether all inputs were read completely.
     is_complete: bool,
 }
 

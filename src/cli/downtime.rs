@@ -130,7 +130,7 @@ impl Downtime {
             ));
         }
         let has_defaults = flags.minor.is_none_or(|minor| minor >= DEFAULTS_SINCE);
-        // Without a version, the smaller bound.
+        // An unknown version is assumed to have default limits, which gives the shorter time.
         let mut limit = |name, default| match self.number(flags, name) {
             None if has_defaults => default,
             value => value.unwrap_or(0),
@@ -255,11 +255,11 @@ fn retry_window(first: Duration) -> (f64, f64) {
     (least, least * (1.0 + JITTER))
 }
 
-/// Bytes a second that are written to a log.
+/// Rate at which a log grows, in bytes per second.
 #[derive(Debug, PartialEq)]
 struct Rate {
     average: f64,
-    /// Of the file that was filled in the shortest time: a burst is what ends a downtime early.
+    /// Rate of the file that was filled in the shortest time, since a burst determines how long the daemon may be down.
     fastest: f64,
 }
 

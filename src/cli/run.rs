@@ -192,7 +192,7 @@ impl Run {
             config.inventory.clone_from(&self.inventory);
         }
         if let (Some(listen), Some(server)) = (self.listen()?, &mut config.server) {
-            // The container image sets the variable, where nobody decided who can connect.
+            // The container image sets the variable, so it is not necessarily intended that remote clients can connect.
             if self.listen.is_none()
                 && !listen.ip().to_canonical().is_loopback()
                 && server.token_file.is_none()

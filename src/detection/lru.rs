@@ -210,7 +210,7 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
             self.protected.add(entry.weight);
         }
         entry.rank = rank;
-        // A restored use may be taken by an entry of that rank.
+        // Entries of equal rank need distinct times of use, and a restored one may be in use already.
         if self.order.contains_key(&(rank, entry.used)) {
             self.clock += 1;
             entry.used = self.clock;
@@ -293,7 +293,7 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
         *self = LruMap { limit: self.limit, weight_limit: self.weight_limit, ..other };
     }
 
-    /// The entry of a key, which is inserted with a use of now if it is missing.
+    /// Returns the entry of a key. Inserts it, as the most recently used, if it is missing.
     fn entry_or_default(&mut self, key: &K) -> &mut Entry<V>
     where
         V: Default,

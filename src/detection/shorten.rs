@@ -92,8 +92,8 @@ pub fn json(json: &[u8], max: usize) -> Cow<'_, [u8]> {
     Cow::Owned(shorten(&mut alert, max))
 }
 
-/// Returns an alert whose JSON has at most `max` bytes, and whose texts are shortened with it. What a cut message no longer says
-/// about who, what and which registries is added to it.
+/// Shortens a stored alert: its JSON to at most `max` bytes, the actor and the target to an eighth of that, and the message to
+/// three quarters. If the message was cut and no longer contains the actor, the target or the registries, they are appended to it.
 pub fn stored(alert: &StoredAlert, max: usize) -> StoredAlert {
     let short = json(&alert.json, max).into_owned();
     let part = (max / 8).max(MIN_TEXT);
@@ -167,9 +167,9 @@ pub fn list(array: &Value, max: usize) -> String {
 enum Rank {
     /// The whole event, of which the other members are a summary.
     Event,
-    /// Repeats what other members say.
+    /// Duplicates information of other members.
     Fields,
-    /// About the request, and chosen by the client.
+    /// Properties of the request that the client chooses.
     Request,
     /// Lists for an investigation.
     Details,

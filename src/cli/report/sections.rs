@@ -46,7 +46,7 @@ pub struct Section {
 pub struct Document {
     /// The result in one or a few sentences.
     pub answer: Vec<String>,
-    /// What was read.
+    /// Describes the input: its size, time range and names, one line each.
     pub facts: Vec<String>,
     pub sections: Vec<Section>,
     /// What the report cannot show, and why.

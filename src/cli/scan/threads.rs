@@ -1,7 +1,7 @@
 //! A scan on several threads.
 //!
 //! Each thread takes whatever step is due: print the next chunk in input order, else evaluate a chunk that was read, else read the
-//! next chunk of an input. So there is no thread that waits while another has all the work, and the steps that cannot be shared
+//! next chunk of an input. So no thread idles while another has work queued, and the steps that cannot be shared
 //! (one input is read by one thread at a time, deferred events are evaluated in order) limit the speed only if they take longer than
 //! everything else. Inputs behind the current one are read ahead, so that several compressed files are decompressed at once.
 //!
@@ -100,7 +100,7 @@ fn panicked() -> io::Error {
 /// Hands out steps to threads.
 struct Scheduler<'s, 'd, 'i> {
     steps: Mutex<Steps<'i>>,
-    /// A step may be due, or there are none left.
+    /// Notified when a step may have become due, and when none are left.
     changed: Condvar,
     /// Held by one thread at a time: see [`Steps::is_printing`].
     printer: Mutex<Printer<'s, 'd>>,
@@ -162,7 +162,7 @@ impl EvaluatedChunk {
 struct DeferredRecord {
     /// Length of the alerts that precede it, in bytes.
     after: usize,
-    /// Its range in what the chunk keeps of the records.
+    /// Range of the event in the record bytes that the chunk retains.
     range: Range<usize>,
     deferred: DeferredEvent,
 }

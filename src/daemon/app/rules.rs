@@ -25,7 +25,7 @@ const QUIET_PERIOD: Duration = Duration::from_millis(300);
 /// How often inventory files are looked at.
 const INVENTORY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Reads the rule files anew.
+/// Reads all rule files from disk: those at the given paths, or the defaults if there are none.
 pub(crate) type ReadRuleFiles = Arc<dyn Fn(&[PathBuf]) -> anyhow::Result<Vec<SourceFile>> + Send + Sync>;
 
 /// Where rules are read from, and how they are evaluated.
@@ -79,7 +79,7 @@ impl RuleLoader {
         })
     }
 
-    /// The same with other settings. What needs a restart stays.
+    /// A copy with the settings of a changed configuration. Settings that only a restart can change keep their values.
     fn reconfigured(&self, config: &Config) -> Self {
         RuleLoader {
             read: self.read.clone(),

@@ -51,7 +51,7 @@ pub(super) fn start(
         let (inbox, wake_pending) = (context.inbox.clone(), context.handles.wake_pending.clone());
         move || {
             if !wake_pending.swap(true, Ordering::AcqRel) {
-                // The pipeline may have ended.
+                // Fails only if the pipeline has ended.
                 let _ = inbox.send(Message::Wake);
             }
         }

@@ -15,7 +15,8 @@ use crate::daemon::log_limit::LogLimit;
 /// Number of clients that are remembered as having authenticated.
 const MAX_KNOWN_CLIENTS: usize = 256;
 
-/// Connections as limits count them: an IPv4 address, or an IPv6 network of 64 bits, of which one host has all addresses.
+/// A client as the limits per client count it: an IPv4 address, or an IPv6 /64 network, since a single host can use all of its
+/// addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Client(IpAddr);
 
@@ -33,7 +34,7 @@ impl From<IpAddr> for Client {
 #[derive(Debug)]
 struct Connection {
     client: Client,
-    /// The order of the last events: when it was opened, or when a request began or ended.
+    /// Sequence number of the latest event of this connection (opened, request began, request ended).
     last_event: u64,
     is_authenticated: bool,
     /// Requests in progress.

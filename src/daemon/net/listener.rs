@@ -24,7 +24,7 @@ pub struct ListenerConfig {
     /// Port 0 chooses a free one.
     pub address: SocketAddr,
     pub tls: Option<Tls>,
-    /// Its file is checked for changes.
+    /// Bearer token that clients must send. Its file is checked for changes.
     pub token: Option<Token>,
     /// How often files are checked for changes.
     pub reload_interval: Duration,

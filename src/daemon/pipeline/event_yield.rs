@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use crate::detection::detector::Stats;
 
-/// Records after which a window is decided.
+/// Maximum number of records in a window.
 const MAX_WINDOW_RECORDS: u64 = 1000;
 
-/// Records after which the first window is decided, if none of them is an audit event.
+/// Number of records after which the first window ends, if none of them is an audit event.
 const FIRST_WINDOW_RECORDS: u64 = 10;
 
-/// Time after which a window is decided that has records of unknown kinds.
+/// Maximum duration of a window that has records of unknown kinds.
 const WINDOW_TIME: Duration = Duration::from_secs(5);
 
-/// Time after which a window is decided whose records are all of known other kinds. An export that a cloud service shares among
-/// many logs may have no audit event for a while.
+/// Maximum duration of a window whose records are all of known other kinds. It is longer, because a cloud service's export that
+/// several logs share may contain no audit event for a while.
 const QUIET_WINDOW_TIME: Duration = Duration::from_secs(60);
 
 /// Time between two log lines about a source that stays degraded.
@@ -71,7 +71,7 @@ impl EventYield {
         if self.window.foreign_records() > 0 { WINDOW_TIME } else { QUIET_WINDOW_TIME }
     }
 
-    /// Decides the window if it is complete.
+    /// If the current window is complete, returns its verdict about the source and starts the next window.
     pub(super) fn check(&mut self, now: Instant) -> Verdict {
         let Some(started) = self.started else { return Verdict::Unchanged };
         let (events, foreign) = (self.window.events, self.window.foreign_records());

@@ -132,7 +132,7 @@ impl Pipeline {
         }
     }
 
-    /// The time that ages of alerts are counted from.
+    /// The current time for retention by age; see [`RetentionClock`].
     fn retention_time(&mut self) -> Result<i64, store::Error> {
         let (now, at) = (unix_nanos(), Instant::now());
         let clock = match &mut self.maintenance.retention_clock {

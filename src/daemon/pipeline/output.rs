@@ -19,9 +19,10 @@ pub(super) struct BatchOutput {
     /// Index of the rule and time of the event of each alert, for the metrics. May be shorter than `alerts`: alerts that an
     /// earlier process prepared have no entry.
     pub(super) alert_rules: Vec<(usize, i64)>,
-    /// What events exposed, with the index of the first alert of the event.
+    /// What each event exposed, with the index in `alerts` of the first alert about the event.
     pub(super) exposed: Vec<(usize, Exposed)>,
-    /// Hash of the event of the last alert, since an event may have several.
+    /// Hash of the event that the most recent alert is about. Several alerts may be about one event; what it exposed is recorded
+    /// once.
     pub(super) last_event: Option<[u8; 32]>,
     pub(super) changes: Vec<StateChange>,
     /// Matches and window markers for the topic through which replicas exchange them.

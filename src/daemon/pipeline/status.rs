@@ -83,7 +83,7 @@ impl Status {
         ended.chain(failing).collect()
     }
 
-    /// Records that the pipeline makes progress, or waits for something that it knows of.
+    /// Records that the pipeline loop is alive: it made progress, or waits for an expected event.
     pub(super) fn heartbeat(&self) {
         *self.heartbeat.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }

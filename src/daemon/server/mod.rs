@@ -70,7 +70,7 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// Maximum number of alert streams.
     pub streams: usize,
-    /// Interval of comments in a stream without alerts.
+    /// Interval at which a stream without alerts sends a comment, to keep the connection open.
     pub heartbeat: Duration,
     /// A stream whose client accepts no data for this long is closed.
     pub stalled: Duration,
@@ -102,12 +102,12 @@ impl Default for Settings {
 #[error("{0}")]
 pub struct LogError(pub String);
 
-/// That an alert was seen by a person.
+/// The acknowledgement of an alert by an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledgement {
     /// In nanoseconds since 1970-01-01T00:00:00Z.
     pub at: i64,
-    /// Name of the person, as they gave it; not verified.
+    /// Name that the operator stated; not verified.
     pub by: String,
     /// May be empty.
     pub note: String,
@@ -192,7 +192,7 @@ struct AppState {
     metrics: ListenerMetrics,
     connections: Connections,
     queries: Arc<Semaphore>,
-    /// One at a time: it reads many alerts.
+    /// Allows one such query at a time, since it reads many alerts.
     exposure_queries: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     is_stopping: watch::Receiver<bool>,
@@ -222,7 +222,7 @@ const ACK: &str = "/api/v1/alerts/{id}/ack";
 /// Maximum size of the body of a request in bytes.
 const MAX_BODY: usize = 16 << 10;
 
-/// The label of a path.
+/// The value of the metric label `path` for a request path. Unknown paths share one value.
 fn label(path: &str) -> &'static str {
     if let Some(known) = PATHS.into_iter().find(|known| *known == path) {
         return known;

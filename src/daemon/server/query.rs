@@ -65,7 +65,7 @@ pub struct AlertQuery {
     pub actor: Option<Pattern>,
     /// A credential as `namespace/name`.
     pub credential: Option<Pattern>,
-    /// The namespace of the request or of a credential.
+    /// Namespace of the request or of one of its credentials.
     pub namespace: Option<Pattern>,
     /// The host of a registry.
     pub registry: Option<Pattern>,

@@ -455,12 +455,12 @@ impl Facility {
     }
 }
 
-/// Delays between attempts: random, up to a limit that doubles with each failure.
+/// Exponential backoff with full jitter: the delay is random, up to a limit that doubles with each failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Limit after the first failure.
     pub initial: Duration,
-    /// Maximum of the limit.
+    /// Maximum to which the limit grows.
     pub max: Duration,
     /// Maximum delay that a receiver can request with `Retry-After`.
     pub max_retry_after: Duration,

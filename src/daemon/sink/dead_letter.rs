@@ -16,7 +16,7 @@ use crate::text::escape::push_json_string;
 pub(crate) enum DeadLetterReason {
     /// The receiver refused it for good.
     Rejected,
-    /// Its JSON is not one line with one object.
+    /// The alert's JSON is not a single object on a single line.
     Unencodable,
     /// It waited longer than `max_age`.
     TooOld,

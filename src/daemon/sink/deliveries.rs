@@ -219,7 +219,7 @@ mod tests {
             [14, 15, 20].map(|seq| ends(&deliveries, seq)),
             [Some(256 * SECOND), Some(again), Some(again)]
         );
-        // A clock that was set back does not make alerts end later than it says.
+        // After the clock was set back, new periods are computed from the new time.
         assert_eq!(deliver(&deliveries, 30, SECOND), 257 * SECOND);
     }
 

@@ -72,9 +72,9 @@ pub enum TlsError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A certificate without a key, or a key without a certificate.
+    /// Only one of client certificate and private key is configured.
     #[error("certificate and key must be set together")]
-    Half,
+    IncompleteKeyPair,
     /// The system has no certificate authorities.
     #[error("the system has no certificate authorities: name a file with `ca`")]
     NoRoots,

@@ -135,7 +135,7 @@ impl LokiSink {
     }
 }
 
-/// What an entry says of its alert, beside the line.
+/// The structured metadata of a log entry.
 fn metadata(alert: &StoredAlert, fields: &Fields) -> Map<String, Value> {
     let mut id = Vec::with_capacity(32);
     push_hex(&alert.id, &mut id);

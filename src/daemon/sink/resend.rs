@@ -216,7 +216,7 @@ impl Resender {
         let content = filter.content(alerts);
         let list = content.iter().filter_map(|alert| {
             let ends = deliveries.of(alert.seq)?.ends;
-            // One that has ended meanwhile is resolved.
+            // An alert whose period has ended meanwhile is left out: the receiver counts it as resolved.
             (ends > now).then(|| alertmanagers.alert(alert, ends))
         });
         let list: Vec<Value> = list.collect();

@@ -94,7 +94,7 @@ fn client(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
                 .with_client_auth_cert(chain, secret)
                 .map_err(|error| TlsError::File { path: key.clone(), reason: error.to_string() })
         }
-        _ => Err(TlsError::Half),
+        _ => Err(TlsError::IncompleteKeyPair),
     }
 }
 

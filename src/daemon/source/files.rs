@@ -289,7 +289,7 @@ mod tests {
             names.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
         };
         assert_eq!(left(&files), ["a.log", "named.log"]);
-        // The same for a log that disappeared while the daemon was down.
+        // A log that disappeared while the daemon was down is forgotten the same way.
         let mut files = Files::new(&names, StartAt::Beginning, 1000, Some(&position));
         files.forget_after = Duration::ZERO;
         drain(&mut files);

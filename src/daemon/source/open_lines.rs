@@ -119,7 +119,7 @@ impl OpenLines {
         self.files.iter().filter(|(number, _)| *number == file).map(|(_, held)| *held as u64).sum()
     }
 
-    /// Bytes of continuations that were dropped since the last call.
+    /// Returns the number of bytes of continuation lines that were dropped since the last call.
     pub(crate) fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }

@@ -34,7 +34,7 @@ pub enum Member {
     RequestReceivedTimestamp,
     StageTimestamp,
     Annotations,
-    /// Not of the apiserver: precedes an `objectRef` that was read from the request URI.
+    /// Not a member that the apiserver writes: marks an `objectRef` that was derived from the request URI.
     DerivedTarget,
 }
 

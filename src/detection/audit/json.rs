@@ -89,7 +89,7 @@ fn prefix_xor(mut bits: u64) -> u64 {
     bits ^ (bits << 32)
 }
 
-/// Every other bit, from the first.
+/// Mask of the bits at even positions.
 const EVEN: u64 = 0x5555_5555_5555_5555;
 
 /// The bytes that are escaped: those that follow a backslash which is not escaped itself. `carry` is 1 if the first byte of the
@@ -614,7 +614,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     fn key(&mut self) -> Option<Result<Key<'a>, JsonError>> {
         if !self.done && !self.fresh && matches!(self.bytes.get(self.at..), Some([b',', b'"', ..])) {
-            // Without whitespace, as nearly always.
+            // Fast path: no whitespace, as in almost all events.
             self.at += 1;
         } else {
             match self.advance(b'}') {

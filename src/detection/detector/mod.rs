@@ -303,8 +303,8 @@ impl Session<'_> {
         }
     }
 
-    /// Starts the input of this number, if it is another one than before: its first event has no event before it. `received` is when it
-    /// was written to last.
+    /// Selects the input that the next buffers come from. If it differs from the previous one, the next event starts a new log.
+    /// `received` is the modification time of the input.
     pub fn begin_input(&mut self, input: usize, received: Option<i64>) {
         if self.input != Some(input) {
             self.input = Some(input);

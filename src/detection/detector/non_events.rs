@@ -29,7 +29,7 @@ const MAX_KEYS: usize = 6;
 /// Maximum length of a key that is shown, in bytes.
 const MAX_KEY_LEN: usize = 20;
 
-/// Bytes of a record that are read for its shape.
+/// Maximum number of bytes of a record that are examined to describe its shape.
 const MAX_READ: usize = 4096;
 
 /// Words that say of which program or format a line is, and that cannot be a secret.

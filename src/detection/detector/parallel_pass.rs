@@ -276,7 +276,7 @@ impl<'d> ParallelPass<'d> {
     fn line(&mut self, buffer: &mut Buffer<'_, '_>, at: usize, text_end: usize, end: usize) -> usize {
         let line = &buffer.bytes[at..text_end];
         let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start();
-        // Fast path for the common eval: a line that is one whole event.
+        // Fast path for the common case: a line that is one whole event.
         if text.first() == Some(&b'{')
             && text.last() == Some(&b'}')
             && !buffer.has_inner_start(at, end)

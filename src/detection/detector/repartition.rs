@@ -49,12 +49,12 @@ pub struct Outgoing {
     pub is_close_marker: bool,
 }
 
-/// How far a replay reaches.
+/// The end of the replay of a partition of the repartition topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Until {
     /// Matches before this offset were evaluated by an earlier owner.
     pub offset: i64,
-    /// Markers at or after that offset count too, since they were committed together with what they report.
+    /// Window markers at or after that offset are applied too, since they were committed together with the alerts they report.
     pub is_final: bool,
 }
 
@@ -274,7 +274,7 @@ impl Repartition {
         self.assigned.get(&partition).is_some_and(|owned| !owned.offset_is_tentative || owned.next == offset)
     }
 
-    /// Takes over a partition from an offset on, without any groups yet.
+    /// Takes over a partition from an offset on, with no correlation groups.
     pub fn assign(&mut self, partition: i32, next: i64) {
         self.revoke(partition);
         let owned = Partition {

@@ -2,7 +2,7 @@
 //! other rules.
 //!
 //! A restored session emits the same alerts as one that never stopped, with two exceptions: positions of events in the
-//! input start again from 1, and what was used last is known a little less exactly (see
+//! input start again from 1, and the order of last use is slightly less exact (see
 //! [`crate::detection::registry`]).
 //!
 //! ```

@@ -38,15 +38,15 @@ pub mod evicted {
     pub const CLUSTER_STATE: &str = "cluster state (secrets, pods, roles, namespaces)";
     /// Registry credentials of the cluster state that were known by type or content.
     pub const CREDENTIALS: &str = "known registry credentials";
-    /// Profiles of identities that read secrets. What they do next is new.
+    /// Profiles of identities that read secrets. The next read of such an identity counts as its first.
     pub const READERS: &str = "reader profiles";
     /// Groups of correlations.
     pub const GROUPS: &str = "correlation groups";
-    /// Groups of correlations that already held a part of what the condition needs. They are also counted as groups.
+    /// Correlation groups that already had some of the matches that the condition requires. [`GROUPS`] counts them too.
     pub const ADVANCED_GROUPS: &str = "correlation groups close to their condition";
-    /// Observations for which a group had no room.
+    /// Matches that were dropped because their correlation group had reached its maximum size.
     pub const OBSERVATIONS: &str = "matches in full correlation groups";
-    /// Observations that came after their window had closed.
+    /// Matches that arrived after their window had closed.
     pub const LATE: &str = "matches too late for their window";
     /// Matches of another replica for correlations that this rule set does not have.
     pub const FOREIGN_RULE_SET: &str = "matches of other rule sets";
@@ -70,14 +70,14 @@ pub struct Stats {
     /// Records of wrappers that held no audit event, by reason
     /// ([`skipped`](crate::detection::audit::envelope::skipped)).
     pub skipped: BTreeMap<&'static str, u64>,
-    /// What a record looks like that was counted under one of the reasons of `malformed` and `skipped`, by reason; without what could
-    /// be a secret.
+    /// For each reason in `malformed` and `skipped`, the shape of one record that was counted under it: its structure, without
+    /// values that could be secret.
     pub shapes: BTreeMap<&'static str, String>,
     /// Events of which only a part was evaluated, by reason ([`truncated`]).
     pub truncated: BTreeMap<&'static str, u64>,
     /// What was evicted or dropped, by kind ([`evicted`]).
     pub evicted: BTreeMap<&'static str, u64>,
-    /// Throttled alerts that no later alert mentions, by index of the rule.
+    /// Throttled alerts that no later alert has reported as suppressed, by index of the rule.
     pub throttled: BTreeMap<usize, u64>,
 }
 

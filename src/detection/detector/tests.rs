@@ -140,7 +140,7 @@ fn users(alerts: &[Value]) -> Vec<&str> {
     alerts.iter().map(|alert| alert["event"]["user"]["username"].as_str().unwrap_or_default()).collect()
 }
 
-/// The end of the last line after which no line is open.
+/// Length of the longest prefix that ends with a complete line, with no line of any stream unfinished.
 fn complete_prefix(text: &str) -> usize {
     let mut tracker = LineTracker::default();
     let (mut end, mut closed) = (0, 0);
@@ -339,7 +339,7 @@ fn a_field_that_a_client_filled_is_reported() {
             ),
         ),
     ] {
-        // Also for requests that no other rule is about.
+        // The same for a resource that no other rule matches.
         for text in [text.clone(), text.replace("secrets", "endpoints")] {
             let (alerts, _) = evaluate(&detector, text.as_bytes());
             assert!(

@@ -41,7 +41,7 @@ pub enum TextTest {
     Order(Operator, Box<[u8]>),
     /// `contains`
     Contains(Box<memmem::Finder<'static>>),
-    /// `icontains`, the text in lower eval.
+    /// `icontains`, with the text in lowercase.
     IContains(Box<memmem::Finder<'static>>),
     /// `startswith`
     StartsWith(Box<[u8]>),

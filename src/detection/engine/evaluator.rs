@@ -113,7 +113,7 @@ pub struct EvalContext<'p, 's, 'e> {
     pub input: InputContext<'p>,
     /// State learned from earlier events; `None` for an event that does not depend on it.
     pub cluster_state: Option<&'s mut ClusterState>,
-    /// The window of the correlation, for the alert of one.
+    /// Summary of the window, if the alert is that of a correlation; `None` for a rule.
     pub window: Option<Rc<WindowSummary>>,
 }
 

@@ -19,7 +19,7 @@ pub struct Explanation {
     pub holds: bool,
 }
 
-/// The kinds of parts of a condition.
+/// A node of an evaluated condition: a logical operator, a macro, an exception or a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     And(Vec<Explanation>),
@@ -38,7 +38,7 @@ pub enum Part {
     },
 }
 
-/// Everything that an explanation depends on, besides condition and event.
+/// The inputs of an explanation other than the condition and the event.
 #[derive(Clone, Copy)]
 pub struct ExplainContext<'b> {
     /// Name patterns of registry credentials.

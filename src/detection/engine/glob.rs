@@ -17,7 +17,7 @@ enum Token {
 }
 
 impl Glob {
-    /// Reads a pattern. Every text is one: a bracket that is not closed stands for itself.
+    /// Compiles a pattern. Never fails: a bracket that is not closed matches itself.
     pub fn new(pattern: &[u8], ignore_case: bool) -> Self {
         let pattern = if ignore_case { pattern.to_ascii_lowercase() } else { pattern.to_vec() };
         let mut tokens = Vec::new();

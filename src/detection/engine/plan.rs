@@ -1,7 +1,7 @@
 //! Compilation of a rule set: operands, comparisons and the order in which they are evaluated.
 //!
 //! Takes a checked rule set, returns a [`Plan`]. Equal operands and equal comparisons of all rules are shared, so that each is
-//! evaluated once per event. The cheapest operands of a conjunction or disjunction come first. Nothing of an event enters.
+//! evaluated once per event. The cheapest operands of a conjunction or disjunction come first. A plan depends on no event.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -187,9 +187,9 @@ pub const HEAD: [&[&str]; 4] =
 /// A compiled rule set.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Each operand once. The arguments of a call come before it.
+    /// All operands without duplicates. The arguments of a function call precede the call.
     pub operands: Vec<OperandPlan>,
-    /// Each comparison once.
+    /// All comparisons without duplicates.
     pub checks: Vec<CheckPlan>,
     /// In load order.
     pub rules: Vec<RulePlan>,

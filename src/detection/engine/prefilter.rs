@@ -24,7 +24,7 @@ const MAX_LITERALS: usize = 24;
 /// Shorter literals occur in too many lines.
 const MIN_LITERAL_LEN: usize = 4;
 
-/// Literals that most lines contain.
+/// Literals that occur in most events and are therefore useless for skipping lines.
 const COMMON_LITERALS: [&str; 8] = [
     "ResponseComplete",
     "RequestReceived",
@@ -125,7 +125,7 @@ fn required_literals(plan: &Plan, node: &Node) -> Option<RequiredLiterals> {
                 }
                 _ => return None,
             };
-            // Many events share the values of their heads.
+            // Many events have equal values in the members at their start, so that these literals exclude few lines.
             let is_common = matches!(check.basis, Basis::Stage | Basis::Head);
             literals
                 .iter()

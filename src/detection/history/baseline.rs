@@ -93,7 +93,7 @@ pub struct Refusals {
     pub rare: u64,
 }
 
-/// Counts the reads that rules reported.
+/// Counts recurring reads that rules reported, as candidates for exceptions.
 #[derive(Debug, Default)]
 pub struct Baseline {
     recurrences: HashMap<Proposal, Recurrence, RandomState>,

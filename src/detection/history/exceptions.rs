@@ -22,7 +22,7 @@ const WEEK: i64 = 7 * 86_400_000_000_000;
 /// What the file says about its origin.
 #[derive(Clone, Debug)]
 pub struct Header {
-    /// Time span of what was counted, and how much it was.
+    /// Number and time span of the events or reads that were counted.
     pub log: Times,
     /// What was counted, in the plural.
     pub what: &'static str,

@@ -58,7 +58,7 @@ struct StoredRecurrence {
     days: Vec<i64>,
     clients: Vec<String>,
     agents: Vec<String>,
-    /// Whether clients, and user agents, were left out.
+    /// Whether the lists of clients and of user agents are incomplete.
     more: (bool, bool),
 }
 

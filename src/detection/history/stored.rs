@@ -202,7 +202,7 @@ impl StoredReads {
             return Some(index);
         }
         if self.names.len() >= MAX_RULES {
-            // Still a rule that reported the read: the last one stands for all others.
+            // The read stays reported by a rule: beyond the limit, the last name represents all others.
             return self.names.len().checked_sub(1);
         }
         self.names.push(rule.to_owned());
@@ -257,7 +257,7 @@ mod tests {
             reads.add(&alert(rule, 1, READ), rule != "About The Log");
         }
         reads.add(&alert("C", 2, &READ.replace("\"1\"", "\"2\"")), true);
-        // The correlation of the same event.
+        // An alert of a correlation about the same event does not count as another read.
         reads.add(&alert("D", 3, &READ.replace("\"registry\"", "\"correlation\":{},\"registry\"")), true);
         let (ledger, names) = reads.finish();
         assert_eq!(names, ["A", "B", "C"]);

@@ -80,7 +80,7 @@ impl Report {
         reader_views(&self.reported, self.scopes.iter().filter(|scope| scope.is_reported), &self.denied)
     }
 
-    /// The readers of what no rule reported, those who got most first.
+    /// Readers whose reads no rule reported, those with the most payloads first.
     pub fn expected_readers(&self) -> Vec<ReaderView<'_>> {
         reader_views(&self.expected, self.scopes.iter().filter(|scope| !scope.is_reported), &[])
     }

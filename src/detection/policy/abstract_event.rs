@@ -241,7 +241,7 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
     }
 }
 
-/// What is known of the profile of a reader. The question is which attacks a log shows, so what is read is not routine.
+/// Returns the possible values of a `reader.*` field. Coverage is about attacks, so no reader counts as trusted.
 fn reader(part: Reader, event: &HypotheticalEvent<'_>) -> AbstractValue {
     if !event.is_about_secrets() || !matches!(&*event.request.verb, "get" | "list" | "watch") {
         return AbstractValue::Missing;

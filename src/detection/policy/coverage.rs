@@ -12,7 +12,7 @@ use super::scenarios::{Scenario, scenarios};
 use super::tristate::Condition;
 use crate::detection::rules::ast::{FieldRef, Rule, RuleSet};
 
-/// How much of what a rule needs a policy logs.
+/// Whether an audit policy logs enough for a rule to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// It cannot fire.
@@ -48,7 +48,7 @@ pub enum Cause {
     NotLogged(Level),
     /// It is logged at the first level; the second is needed.
     Level(Level, Level),
-    /// It is not logged at this stage.
+    /// The policy omits this stage.
     Stage(Stage),
     /// It is logged when the request ends, not when it starts.
     OnlyAtEnd,
@@ -109,7 +109,7 @@ impl Coverage {
 #[derive(Debug)]
 pub struct Needs<'r> {
     pub rule: &'r Rule,
-    /// The fields that it reads, with whether its condition does.
+    /// The fields that the rule reads, each with whether its condition reads it, and not only its output.
     pub fields: Vec<(&'r FieldRef, bool)>,
     literals: requests::Literals,
     condition: Condition,

@@ -151,7 +151,7 @@ impl Request {
         !self.resource.is_empty()
     }
 
-    /// Whether it is answered until one side ends it.
+    /// Whether the apiserver treats the request as long-running: the response continues until client or server closes it.
     pub fn is_long_running(&self) -> bool {
         self.verb == "watch"
             || (self.is_resource()
@@ -176,7 +176,7 @@ impl Request {
         self.is_resource() && !self.is_long_running()
     }
 
-    /// Whether one answer may contain any number of objects.
+    /// Whether the response may contain more than one object.
     pub fn answers_many(&self) -> bool {
         self.answers_object() && matches!(&*self.verb, "list" | "deletecollection")
     }

@@ -48,7 +48,7 @@ pub enum Name {
     Any,
     /// The request has no name.
     Absent,
-    /// A name that is not mentioned.
+    /// A name that neither the policy nor the rule mentions.
     Other,
     Named(String),
 }
@@ -122,7 +122,7 @@ impl Actor {
 }
 
 impl Scenario {
-    /// Any user, namespace and name: what cannot hold here holds in no scenario.
+    /// Any user, namespace and name. A condition that cannot hold here cannot hold in any other scenario.
     pub fn any() -> Self {
         let actor = Actor { name: UserName::Any, groups: Vec::new(), label: String::new() };
         Scenario { actor, place: Place::Anywhere, name: Name::Any }

@@ -31,7 +31,7 @@ impl Tristate {
     }
 }
 
-/// A compiled condition.
+/// The condition of a rule, compiled for three-valued evaluation.
 #[derive(Debug)]
 pub enum Condition {
     All(Vec<Condition>),

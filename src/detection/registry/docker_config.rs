@@ -14,10 +14,10 @@ use crate::detection::audit::redact::{REDACTED, is_host, is_user_name};
 /// The types of secrets that hold registry credentials.
 pub(super) const SECRET_TYPES: [&[u8]; 2] = [b"kubernetes.io/dockerconfigjson", b"kubernetes.io/dockercfg"];
 
-/// The keys of their data, in the same order.
+/// The key in `data` of each type in [`SECRET_TYPES`], in the same order.
 pub(super) const DATA_KEYS: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
 
-/// Which registries, and as whom. Never a password or a token.
+/// The registries and user names of a Docker configuration, never passwords or tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryLogins {
     /// Registry hosts, without scheme and path, each once.

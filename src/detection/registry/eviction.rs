@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn a_flood_evicts_its_own_entries() {
         let of = |class: u8, writer: u64| Standing { class, writer };
-        // From one namespace with one identity or many, with one identity in many namespaces, with a hundred of both.
+        // A flood from one namespace by one identity, by many identities, from many namespaces by one identity, and from a hundred of each.
         assert!(survives(of(1, 1), |number| (format!("mine/{number}"), of(1, 2))));
         assert!(survives(of(1, 1), |number| (format!("mine/{number}"), of(1, number as u64 + 2))));
         assert!(survives(of(1, 1), |number| (format!("mine{number}/x"), of(1, 2))));

@@ -13,7 +13,7 @@ pub enum Evidence {
     SameName,
     /// An `imagePullSecrets` list names it.
     Reference,
-    /// Its type says nothing, but its data is a registry credential.
+    /// Its type is generic, such as `Opaque`, but its data contains a registry credential.
     Content,
     /// The inventory declares it.
     Inventory,

@@ -15,7 +15,7 @@ use super::{RequestInfo, is, shown, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 
-/// The roles of every cluster, by `namespace/name`; the namespace of a cluster role is empty.
+/// The roles that exist in every cluster by default, by `namespace/name`; the namespace of a cluster role is empty.
 static BUILT_IN_ROLES: LazyLock<HashMap<String, Grants>> = LazyLock::new(|| {
     // The first line says where the table is from.
     let roles = include_str!("built_in_roles.jsonl").lines().skip(1).map(|line| Raw::assume(line.as_bytes()));
@@ -237,9 +237,9 @@ fn from_texts(texts: &[String]) -> Grants {
 /// What a request writes into a role.
 struct RoleWrite {
     grants: Grants,
-    /// Whether it replaces all rules.
+    /// Whether the write replaces all rules of the role.
     replaces_rules: bool,
-    /// Whether it labels the role so that default roles contain it.
+    /// Whether the write sets a label by which the role is aggregated into a default role.
     is_aggregated: bool,
 }
 

@@ -31,11 +31,11 @@ pub struct Origin {
 pub struct DeclaredSecret {
     /// Its type, if it is known.
     pub secret_type: Option<String>,
-    /// Whether its data was a registry credential.
+    /// Whether the secret's data contained a registry credential.
     pub has_content: bool,
     /// Whether an `imagePullSecrets` list names it.
     pub is_referenced: bool,
-    /// Whether a person declared that it is a registry credential.
+    /// Whether an operator declared the secret to be a registry credential.
     pub is_asserted: bool,
     pub hosts: Vec<String>,
     pub usernames: Vec<String>,

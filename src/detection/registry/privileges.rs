@@ -233,7 +233,7 @@ fn add_part(part: &[u8], texts: &Texts<'_>, grants: &mut Grants) {
             let telling = PRIVILEGES
                 .iter()
                 .filter(|privilege| !privilege.resource.is_empty() && texts.has_resource(privilege.resource))
-                // Most roles that name these may not escalate or bind.
+                // Naming the resource of `escalate` or `bind` says little: most roles that do so lack these verbs.
                 .filter(|privilege| {
                     !matches!(privilege.name, "escalate" | "bind") || texts.has_resource("*")
                 });

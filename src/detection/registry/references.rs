@@ -26,7 +26,7 @@ const MAX_DEPTH: usize = 32;
 /// Maximum number of names of each kind that are read from one object, which has at most 3 MiB. More count as unknown.
 const MAX_NAMES: usize = 10_000;
 
-/// Stands for secrets or paths that are not known.
+/// Placeholder for secrets or paths that the event does not show.
 const UNKNOWN: &str = "*";
 
 /// Annotations of service accounts that name a role of a cloud.
@@ -384,16 +384,16 @@ pub(crate) fn referenced_credentials(
     credentials
 }
 
-/// Returns the secrets to pull images with that a written service account or workload names. `*` stands for some that are
-/// not known.
+/// Returns the image pull secrets that the service account or workload in a write request references. Contains `*` if there may
+/// be more that the event does not show.
 pub(crate) fn pull_secrets(event: &mut Event<'_>) -> Vec<String> {
     let references = requested(event);
     let names = references.image_pull.into_iter().map(String::from).map(shown);
     names.chain(references.is_partial.then(|| UNKNOWN.to_owned())).collect()
 }
 
-/// Returns the paths of the host that a written pod, workload or volume mounts and under which credentials are. `*` stands
-/// for some that are not known.
+/// Returns the host paths that the pod, workload or volume in a write request mounts and that give access to credentials.
+/// Contains `*` if there may be more that the event does not show.
 pub(crate) fn host_paths(event: &mut Event<'_>) -> Vec<String> {
     let bodies = [event.get(Member::RequestObject), event.get(Member::ResponseObject)];
     if !bodies.into_iter().flatten().any(could_name_host_paths) {

@@ -126,7 +126,8 @@ impl<'e> RequestInfo<'e> {
         self.outcome != Outcome::Failure
     }
 
-    /// Returns whether what the request asked for may be in the cluster now. Holds for reads.
+    /// Returns whether the cluster may now be in the state that the request asked for: it may have succeeded and was not a dry run.
+    /// True for reads too.
     pub(super) fn may_have_persisted(&self) -> bool {
         self.may_have_succeeded() && self.dry_run != DryRun::Yes
     }

@@ -86,7 +86,7 @@ impl Connector {
                 Ok(socket)
             }) {
                 Ok(socket) => Ok(Connection::UnixDatagram(socket)),
-                // It may be a stream socket; then that attempt has the meaningful error.
+                // The socket may be a stream socket instead; then the error of the second attempt is the relevant one.
                 Err(error) => match UnixStream::connect(path).await {
                     Ok(stream) => Ok(Connection::UnixStream(stream)),
                     Err(other) if other.kind() == io::ErrorKind::ConnectionRefused => Err(other),

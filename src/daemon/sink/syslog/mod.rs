@@ -112,7 +112,7 @@ impl SyslogSink {
                         self.shortened.inc_by(u64::from(is_short));
                         break;
                     }
-                    // The path's limit is below the configured one: it would never accept this message.
+                    // The network path or socket has a lower limit than the configured one, and would reject this message every time.
                     Err(error) if connection::is_too_long(&error) && max_len > MIN_MESSAGE_BYTES => {
                         max_len = (max_len / 2).max(MIN_MESSAGE_BYTES);
                     }

@@ -101,7 +101,7 @@ fn a_renamed_file_is_read_to_its_end_and_the_new_one_from_its_start() {
     assert_eq!(drain(&mut follow), [3, 4, 8, 5, 6, 7]);
     log.lines("audit-2026-11-23T04-37-59.162.log", 9..10);
     assert_eq!(drain(&mut follow), numbers(9..10));
-    // Compression changes nothing.
+    // A rotated file that is compressed later is not read again.
     log.compress("audit-2026-11-23T04-37-59.162.log", "audit-2026-11-23T04-37-59.162.log.gz");
     assert!(drain(&mut follow).is_empty());
     log.lines("audit.log", 10..12);

@@ -14,7 +14,7 @@ pub struct RecentEvents {
 }
 
 impl Default for RecentEvents {
-    /// Five minutes of 300 events per second.
+    /// Capacity for about five minutes at 300 events per second.
     fn default() -> Self {
         RecentEvents::new(100_000)
     }

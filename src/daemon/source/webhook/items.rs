@@ -30,7 +30,7 @@ enum Place {
     Elements,
 }
 
-/// See the module.
+/// State machine that finds the items in a body, byte by byte.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts about the text before this byte")]
 pub(super) struct Splitter {

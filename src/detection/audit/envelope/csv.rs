@@ -128,7 +128,7 @@ mod tests {
     fn text_inside_a_field_is_no_field() {
         for line in [
             format!("a {EVENT}"),
-            // Lines of another log, of which a client chose the rest.
+            // Lines of another log whose end a client controls.
             format!("2026-11-23T04:00:00Z host app: hello,{EVENT}"),
             format!("\"GET / HTTP/1.1\",{EVENT}"),
             format!("192.0.2.1 - - [23/Nov/2026:04:00:00 +0000],{EVENT}"),

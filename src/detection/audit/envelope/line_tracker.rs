@@ -113,7 +113,7 @@ mod tests {
         for (stream, tag, text, is_open) in [
             ("stdout", "F", r#"{"a":1}"#, false),
             ("stdout", "P", r#"{"a":["#, true),
-            // Another stream in between, and text that looks like an event.
+            // Lines of another stream in between, and a continuation that looks like an event.
             ("stderr", "F", "I1123 a log line", true),
             ("stderr", "P", "W1123 a long", true),
             ("stdout", "P", r#"{"kind":"Event"},"#, true),

@@ -72,7 +72,7 @@ pub mod skipped {
     pub const UNREADABLE: &str = "unreadable packing";
     /// More nested wrappers than the limit.
     pub const TOO_DEEP: &str = "wrapped too often";
-    /// It unpacked to more than the limit; up to there it was evaluated.
+    /// A compressed record whose decompressed size exceeds the limit; the part within the limit was evaluated.
     pub const TOO_LARGE: &str = "unpacks to more than --max-event-size (evaluated up to there)";
     /// A piece of a line that a container runtime split, without the pieces before it.
     pub const PIECE: &str = "piece of a line whose start is missing";

@@ -347,7 +347,8 @@ fn of_log_group(group: &[u8]) -> Option<&[u8]> {
     (!name.is_empty() && !name.contains(&b'/')).then_some(name)
 }
 
-/// Of `/subscriptions/…/providers/Microsoft.ContainerService/managedClusters/NAME`, in any case.
+/// Returns the cluster name `NAME` in an Azure resource id such as
+/// `/subscriptions/…/providers/Microsoft.ContainerService/managedClusters/NAME`. Letter case does not matter.
 fn of_resource_id(id: &[u8]) -> Option<&[u8]> {
     let mut parts = id.split(|byte| *byte == b'/');
     parts.find(|part| {

@@ -276,7 +276,8 @@ fn is_whole(piece: Piece<'_>) -> bool {
     }
 }
 
-/// Calls `take` with the stream and the piece in a line that holds a piece: with a header before it, or in a shipper's record.
+/// Extracts the piece that a line contains, from behind a container runtime's header or from a member of a log shipper's
+/// record, and passes its stream and the piece to `take`. Returns `None` for lines in neither form.
 pub(super) fn piece_of<T>(line: &[u8], take: impl FnOnce(Vec<u8>, Piece<'_>) -> T) -> Option<T> {
     if !line.starts_with(b"{") {
         let prefix = prefix::strip(line)?;

@@ -225,7 +225,7 @@ fn tabbed<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
         }
         [create, ref more @ ..] if create.starts_with(b"CreateTime:") && more.len() <= 4 => {
             let time = times::epoch(&create[b"CreateTime:".len()..])?;
-            // A client chooses no key of a producer of audit events; other keys are not accepted.
+            // Producers of audit events set no key, so only `null` is accepted: a client could choose the text of another key.
             let is_meta = |field: &&[u8]| {
                 [&b"Partition:"[..], b"Offset:", b"null"].iter().any(|start| field.starts_with(start))
             };

@@ -163,7 +163,7 @@ impl Place {
         Place { node, secrecy: Secrecy::None, candidates: 0, depth: 0, is_shown: false }
     }
 
-    /// Whether nothing is redacted here.
+    /// Whether values at this place are shown without redaction.
     pub fn is_plain(self) -> bool {
         std::ptr::eq(self.node, &raw const schema::PLAIN)
     }
@@ -406,7 +406,8 @@ impl<'r> Redactor<'r> {
     }
 }
 
-/// An object, and what it says of its members. That is determined once for all of them: an object can repeat a key a million times.
+/// An object, with the properties that decide how its members are redacted. They are computed once per object: an object can
+/// repeat a key a million times.
 struct Parent<'v> {
     value: Raw<'v>,
     patched: OnceCell<(&'static Node, Secrecy)>,

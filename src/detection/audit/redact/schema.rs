@@ -8,10 +8,10 @@ use super::check::Check;
 /// A position in an event or object.
 #[derive(Debug)]
 pub(super) struct Node {
-    /// The strings that may be shown here, or in an array here.
+    /// Decides which strings may be shown at this place, or as elements of an array at this place.
     pub check: Check,
     pub members: &'static [(&'static str, &'static Node)],
-    /// All members that are not named, of a map.
+    /// Schema of the members that `members` does not name, if the object is a map.
     pub other_members: Option<&'static Node>,
 }
 

@@ -14,7 +14,7 @@ const MAX_NAME_LEN: usize = 63;
 /// Maximum length of the prefix of a label's name, in bytes.
 const MAX_PREFIX_LEN: usize = 253;
 
-/// Longer selectors count as malformed, so that they narrow nothing. In bytes.
+/// Maximum length of a selector in bytes. A longer one counts as malformed, and is treated as one that selects everything.
 const MAX_SELECTOR_LEN: usize = 16 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

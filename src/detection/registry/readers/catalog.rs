@@ -43,7 +43,7 @@ pub struct Controller {
 pub struct ExpectedRead {
     verbs: Vec<String>,
     scope: ExpectedScope,
-    /// The selector of the request has to require one of these labels; none if any selector will do.
+    /// The request's label selector must require one of these labels. Empty if any selector is accepted.
     #[serde(default)]
     labels: Vec<String>,
 }

@@ -178,10 +178,11 @@ pub struct Profile {
     pub(super) last: Option<i64>,
     /// Number of reads.
     pub(super) reads: u64,
-    /// Number of distinct days with a read that did not differ, and the last of them.
+    /// Number of distinct days with at least one read that did not deviate from the profile.
     pub(super) days: u16,
+    /// The latest of these days.
     pub(super) last_day: Option<i64>,
-    /// Whether it is a service account, as the groups of its user say.
+    /// Whether the identity is a service account, according to its groups.
     pub(super) is_service_account: bool,
     pub(super) verbs: Facet,
     pub(super) scopes: Facet,
@@ -189,7 +190,7 @@ pub struct Profile {
     pub(super) networks: Facet,
     /// Credentials that were read by name.
     pub(super) credentials: Facet,
-    /// Scope and program of lists that handed over every secret of their scope.
+    /// Scope and program of lists that returned every secret of their scope.
     #[serde(default, skip_serializing_if = "Facet::is_empty")]
     pub(super) listed: Facet,
     /// The network of each pod that the identity's tokens were bound to, the latest last.
@@ -231,7 +232,7 @@ impl Profile {
         self.pods.iter().find(|(known, _)| **known == *pod).map(|(_, network)| &**network)
     }
 
-    /// Records the network of a pod. Returns whether it was not known.
+    /// Records the network of a pod. Returns true if the pod was unknown.
     pub(super) fn learn_pod(&mut self, pod: &str, network: &str) -> bool {
         if pod.len() > MAX_VALUE_BYTES || self.network_of_pod(pod).is_some() {
             return false;

@@ -17,11 +17,11 @@ const MAX_PROFILES: usize = 4096;
 /// Maximum number of trusted identities.
 const MAX_TRUSTED: usize = 1000;
 
-/// Time between two stored values of a profile of which only counts changed, in nanoseconds.
+/// Minimum time between two writes of a profile to the store if only its counters changed, in nanoseconds.
 const STORE_INTERVAL: i64 = 3_600_000_000_000;
 
-/// Product tokens of clients that people use, and of the default user agents of libraries for scripts. An identity whose
-/// programs were others does not get used to one of these.
+/// Product tokens of clients that people use, and of the default user agents of libraries for scripts. Use of one of them never
+/// becomes routine for an identity with other programs in its profile.
 const INTERACTIVE_PROGRAMS: [&str; 22] = [
     "kubectl",
     "curl",
@@ -63,22 +63,22 @@ pub(crate) fn is_interactive_agent(agent: &str) -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Status {
     /// Not a service account: a person, an anonymous client, a node, a part of the control plane, or an impersonation.
-    /// Nothing that it does is routine.
+    /// Its reads are never routine.
     #[default]
     Unprofiled,
-    /// It did the same on three distinct days, or is a platform controller that does what it is expected to do.
+    /// The identity made equal reads on three distinct days, or is a platform controller and this read is expected of it.
     Routine,
-    /// A person decided to trust exactly this.
+    /// An operator marked exactly this read as trusted.
     Trusted,
-    /// A watch after a list that handed over no data.
+    /// A watch that continues a list whose response contained only metadata, so that no secret data was returned.
     Metadata,
-    /// It is not known for three days, and read the same today already.
+    /// The identity has been known for less than three days, and made an equal read earlier the same day.
     Repeated,
-    /// It is not known for three days.
+    /// The identity has been known for less than three days.
     New,
-    /// It is known for three days, and does something else.
+    /// The identity has been known for three days or longer, and this read differs from its profile.
     Deviating,
-    /// The account of a platform controller does what that controller does not.
+    /// The identity is the account of a platform controller, and this read is not one that the controller makes.
     Mismatch,
 }
 
@@ -111,14 +111,14 @@ pub(crate) struct Assessment {
     pub new_credentials: Vec<String>,
     /// Number of earlier reads of the same on that day, at most [`MAX_REPEATS`](super::profile::MAX_REPEATS).
     pub repeats: u8,
-    /// Number of distinct days with reads, the day of this one included.
+    /// Number of distinct days on which the identity read secrets, including the day of this read.
     pub days_seen: u16,
     pub program: Option<String>,
     pub network: Option<String>,
     pub scope: String,
     /// The platform controller that the account belongs to.
     pub controller: Option<&'static str>,
-    /// Whether a person decided that what it does is not routine.
+    /// Whether an operator marked the identity as distrusted, so that its reads are never routine.
     pub is_distrusted: bool,
     /// What differs from the controller's expected behavior.
     pub mismatches: Vec<String>,
@@ -277,7 +277,7 @@ impl ReaderProfiles {
     }
 }
 
-/// The two ways to read: one secret that the request names, or many.
+/// Whether a verb reads many secrets at once (`list`, `watch`) instead of the one that the request names.
 fn is_bulk(verb: &str) -> bool {
     verb != "get"
 }
@@ -407,7 +407,7 @@ fn status(
         return Status::Unprofiled;
     }
     let is_script = read.program.as_deref().is_none_or(is_interactive);
-    // Without a day nothing is known to be of today.
+    // Without a time, it is unknown which earlier reads were on the same day.
     if let Some(day) = read.day() {
         let is_metadata = |stream: String| profile.is_metadata_list(&stream, day);
         if read.verb == "watch" && !is_script && read.stream().is_some_and(is_metadata) {

@@ -119,7 +119,7 @@ fn events_without_a_plausible_time_make_nothing_routine() {
             assert_eq!(cluster.at(hour, &OPERATOR), Status::New);
         }
     }
-    // Nor do days that run backwards.
+    // Days in descending order do not make a read routine either.
     let mut cluster = Cluster::new();
     for day in (1..=28).rev() {
         assert_eq!(cluster.at(&format!("2026-11-{day:02}T10"), &OPERATOR), Status::New);
@@ -231,7 +231,7 @@ fn a_platform_controller_is_routine_at_once_if_everything_matches() {
         }
     }
     assert_eq!(cluster.days(13..=13, &ARGO), [Status::Routine]);
-    // The namespace is a part of the match.
+    // A service account of the same name in another namespace is not the controller.
     let named_alike = Step { user: "system:serviceaccount:evil:argocd-application-controller", ..ARGO };
     assert_eq!(cluster.days(1..=1, &named_alike), [Status::New]);
 }
@@ -340,7 +340,7 @@ fn a_secret_that_was_listed_is_no_news_by_name() {
     let mut cluster = Cluster::new();
     cluster.days(1..=1, &Step { query: "labelSelector=app%3Dx", ..OPERATOR });
     assert_eq!(cluster.days(1..=1, &named("shop", "pull")), [Status::New]);
-    // A person's list says nothing of what the person gets.
+    // A list by a user who is not a service account does not make later reads by that user routine.
     let person = Step { user: "jane", groups: "developers", ..OPERATOR };
     cluster.days(1..=1, &person);
     let get = Step { user: "jane", groups: "developers", ..named("shop", "pull") };

@@ -69,7 +69,7 @@ pub struct Resolver<'d> {
     definitions: &'d Definitions,
     macros: HashMap<&'d str, Resolved>,
     used_lists: HashSet<&'d str>,
-    /// Names of lists that contain spaces or the like.
+    /// Lists whose names are not identifiers, for example because they contain spaces.
     unusual_lists: Vec<&'d str>,
     pub diagnostics: Vec<Diagnostic>,
     /// Whether the current rule uses unknown fields.

@@ -79,7 +79,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
         };
         let offset = match wanted {
             Some(wanted) => Some(lookup.existing_offset(&topic, partition, wanted, is_exchange)),
-            // The group's offset could not be read, which is not the same as none: librdkafka asks again.
+            // The lookup of the group's committed offset failed, which does not mean that there is none. librdkafka retries it.
             None if !is_known => None,
             // Matches of other replicas are read from the start, whatever `start_at` says.
             None if is_exchange => Some(Offset::Beginning),
