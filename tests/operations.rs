@@ -243,9 +243,18 @@ fn a_receiver_that_refuses_everything_pauses_the_sink_and_dead_letters_are_sent_
     assert!(ready.contains("siem: not delivering since") && ready.contains("17 waiting: paused"), "{ready}");
     assert!(place.log().contains("receiver refuses everything"));
 
+    // The latest alert is sent ahead, to see whether the receiver refuses it as well. If that is when the receiver recovers, it comes again in its turn.
+    let ids = || -> std::collections::BTreeSet<String> {
+        let id = |body: &String| {
+            serde_json::from_str::<serde_json::Value>(body).unwrap()["event"]["auditID"].to_string()
+        };
+        accepted.lock().unwrap().iter().map(id).collect()
+    };
+    let accepted_count = || accepted.lock().unwrap().len();
     status.store(200, Ordering::SeqCst);
-    wait_for("the rest is delivered", || accepted.lock().unwrap().len() == 17);
+    wait_for("the rest is delivered", || ids().len() == 17);
     wait_for("it is not paused", || place.metric("pullwatch_sink_paused{sink=\"siem\"} 0"));
+    wait_for("nothing waits", || place.metric("pullwatch_sink_backlog_alerts{sink=\"siem\"} 0"));
     assert_eq!(dead_letters(), 3);
     assert!(place.get("/readyz").unwrap().contains("\"status\":\"ok\""));
 
@@ -258,18 +267,13 @@ fn a_receiver_that_refuses_everything_pauses_the_sink_and_dead_letters_are_sent_
     status.store(200, Ordering::SeqCst);
     let output = place.run(&resend);
     assert!(output.status.success(), "{}", said(&output));
-    assert_eq!((dead_letters(), accepted.lock().unwrap().len()), (0, 20));
-    let ids: std::collections::BTreeSet<String> = accepted
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|body| serde_json::from_str::<serde_json::Value>(body).unwrap()["event"]["auditID"].to_string())
-        .collect();
-    assert_eq!(ids.len(), 20);
+    assert_eq!((dead_letters(), ids().len()), (0, 20));
+    let before = accepted_count();
+    assert!(before <= 21, "{before}");
 
     let output = place.run(&["alerts", "resend", "--config", &config, "--sink", "siem", "--since", "1h"]);
     assert!(output.status.success(), "{}", said(&output));
-    assert_eq!(accepted.lock().unwrap().len(), 40);
+    assert_eq!((accepted_count() - before, ids().len()), (20, 20));
 }
 
 #[test]
