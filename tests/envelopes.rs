@@ -34,11 +34,14 @@ enum Time {
 /// Samples with the three events of `raw.jsonl`, the cluster that they name, and the time of the wrapper. All have the same alerts.
 const SAMPLES: &[(&str, Option<&str>, Time)] = &[
     ("alibaba-sls.jsonl", None, Time::Seconds),
+    ("audit-member.jsonl", None, Time::Wrapper),
     ("aws-filter-log-events.json", None, Time::Wrapper),
     ("aws-get-log-events.json", None, Time::Wrapper),
     ("aws-insights-export.json", Some("prod"), Time::Wrapper),
     ("aws-insights-results.json", Some("prod"), Time::Wrapper),
+    ("aws-logs-tail-json.log", None, Time::Wrapper),
     ("aws-logs-tail.log", None, Time::Wrapper),
+    ("aws-messages.json", None, Time::Receipt),
     ("aws-text.log", None, Time::Receipt),
     ("azure-array.json", Some("AKS"), Time::Wrapper),
     ("azure-event-hubs.jsonl", Some("AKS"), Time::Wrapper),
@@ -46,6 +49,7 @@ const SAMPLES: &[(&str, Option<&str>, Time)] = &[
     ("azure-log-analytics.jsonl", Some("AKS"), Time::Wrapper),
     ("azure-record.jsonl", Some("AKS"), Time::Wrapper),
     ("cloudevents.jsonl", None, Time::Wrapper),
+    ("cloudwatch-insights.csv", Some("prod"), Time::Wrapper),
     ("cloudwatch-s3-export.log", None, Time::Wrapper),
     ("cloudwatch.jsonl", Some("prod"), Time::Wrapper),
     ("compose.log", None, Time::Receipt),
@@ -56,7 +60,9 @@ const SAMPLES: &[(&str, Option<&str>, Time)] = &[
     ("docker.jsonl", None, Time::Wrapper),
     ("elastic-agent.jsonl", Some("prod"), Time::Wrapper),
     ("elastic-annotations.jsonl", None, Time::Wrapper),
+    ("elastic-dotted.jsonl", None, Time::Wrapper),
     ("elasticdump.jsonl", None, Time::Wrapper),
+    ("elasticsearch-msearch.json", None, Time::Wrapper),
     ("elasticsearch-search.json", Some("prod"), Time::Wrapper),
     ("filebeat-parsed.jsonl", None, Time::Wrapper),
     ("filebeat.jsonl", None, Time::Wrapper),
@@ -68,17 +74,28 @@ const SAMPLES: &[(&str, Option<&str>, Time)] = &[
     ("fluentd-file.log", None, Time::Seconds),
     ("gelf.jsonl", None, Time::Wrapper),
     ("google-ops-agent.jsonl", None, Time::Wrapper),
+    ("grafana-download.json", None, Time::Wrapper),
+    ("grafana-download.txt", None, Time::Wrapper),
+    ("grafana-query.json", None, Time::Wrapper),
+    ("journalctl-delta.log", None, Time::Receipt),
     ("journalctl-full.log", None, Time::Wrapper),
     ("journalctl-iso.log", None, Time::Wrapper),
     ("journalctl-unix.log", None, Time::Wrapper),
+    ("journalctl-verbose.log", None, Time::Receipt),
     ("journalctl.log", None, Time::Receipt),
+    ("journald-seq.json", None, Time::Wrapper),
+    ("journald-sse.log", None, Time::Wrapper),
     ("journald.jsonl", None, Time::Wrapper),
     ("kafka-console-consumer.log", None, Time::Wrapper),
+    ("kcat-format.log", None, Time::Receipt),
     ("kcat.jsonl", None, Time::Wrapper),
+    ("kibana-export.csv", None, Time::Wrapper),
     ("kubectl-logs-prefix.log", None, Time::Wrapper),
     ("kubectl-logs.log", None, Time::Wrapper),
     ("lambda-kinesis.jsonl", Some("prod"), Time::Untested),
     ("lambda-logs.jsonl", Some("prod"), Time::Untested),
+    ("log-analytics-tables.json", Some("AKS"), Time::Wrapper),
+    ("log-analytics.csv", Some("AKS"), Time::Wrapper),
     ("logcli.log", None, Time::Wrapper),
     ("loki-logcli.jsonl", None, Time::Wrapper),
     ("loki-push.json", None, Time::Wrapper),
@@ -90,6 +107,8 @@ const SAMPLES: &[(&str, Option<&str>, Time)] = &[
     ("rsyslog.log", None, Time::Wrapper),
     ("splunk-export.jsonl", None, Time::Wrapper),
     ("splunk-hec.jsonl", None, Time::Wrapper),
+    ("splunk-json-cols.json", None, Time::Wrapper),
+    ("splunk-json-rows.json", None, Time::Wrapper),
     ("splunk-results.json", None, Time::Wrapper),
     ("stern.log", None, Time::Receipt),
     ("syslog-rfc3164.log", None, Time::Receipt),
@@ -208,6 +227,26 @@ fn an_event_without_any_time_has_that_of_the_event_before_it() {
             assert_eq!(list["time_source"], "previous_event");
             assert_eq!(list["time"], found[0]["time"], "with {threads} threads");
         }
+    }
+}
+
+#[test]
+fn the_header_of_an_export_names_the_columns_of_all_its_lines() {
+    let raw = fs::read_to_string(sample("raw.jsonl")).unwrap();
+    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("export.csv");
+    let list = quoted(raw.lines().nth(1).unwrap());
+    // Far enough from the header that it is in another buffer.
+    let filler = format!("kube-apiserver-cp1,{}\n", quoted("I1123 log.go:1] line")).repeat(60_000);
+    let lines = format!("web-0,{list}\nkube-apiserver-cp1,{list}\n");
+    fs::write(&path, format!("\"kubernetes.pod_name\",message\n{lines}{filler}{lines}")).unwrap();
+    for threads in ["1", "3"] {
+        let output = scan(&[path.to_str().unwrap(), "--threads", threads]);
+        // Of the two pairs of equal events the ones of another pod are no alerts.
+        let found = alerts(&output).iter().filter(|alert| alert["rule"] == "Secrets Listed").count();
+        assert_eq!(found, 2, "{}", said(&output));
+        assert!(said(&output).contains("2  record of another stream"), "{}", said(&output));
     }
 }
 

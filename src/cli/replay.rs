@@ -142,7 +142,7 @@ impl LogInput {
         let read = Arc::new(AtomicU64::new(0));
         let mut screen = Screen::new(&inputs, read.clone());
         let reading = read_all(self.max_event_size, &inputs, &read, Buffer::default(), |part, buffer| {
-            session.begin_input(part.input, part.received);
+            session.begin_input(part.input, part.received, part.columns.as_ref());
             for time in edges(buffer.bytes()) {
                 facts.times.widen(Some(time).filter(|&time| self.is_in_range(time)));
             }

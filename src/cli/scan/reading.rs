@@ -9,6 +9,7 @@ use crate::daemon::source::chunker::{Buffer, Chunk, Chunks};
 use crate::daemon::source::decompress;
 use crate::daemon::source::input::Input;
 use crate::daemon::time::unix_nanos;
+use crate::detection::audit::envelope::Columns;
 
 /// The result of reading inputs.
 #[derive(Debug, Default)]
@@ -22,13 +23,15 @@ pub struct Reading {
 }
 
 /// Where a chunk comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Part {
     /// Index of the input.
     pub input: usize,
     /// Modification time of the input in nanoseconds since 1970; the current time for standard input.
     pub received: Option<i64>,
     pub kind: Chunk,
+    /// The columns of an input of comma-separated values with a header.
+    pub columns: Option<Arc<Columns>>,
 }
 
 /// Modification time of an input in nanoseconds since 1970; the current time for standard input.
@@ -94,6 +97,7 @@ pub struct InputReader<'i> {
     number: usize,
     input: &'i Input,
     received: Option<i64>,
+    columns: Option<Arc<Columns>>,
     max_event_size: usize,
     /// Counts compressed bytes, for progress.
     read: Arc<AtomicU64>,
@@ -115,6 +119,7 @@ impl<'i> InputReader<'i> {
             number,
             input,
             received: None,
+            columns: None,
             max_event_size,
             read,
             chunks: None,
@@ -131,12 +136,20 @@ impl<'i> InputReader<'i> {
         if self.has_ended {
             return None;
         }
+        let is_first = self.chunks.is_none();
         let next = self.open().and_then(|chunks| chunks.next(buffer));
+        if is_first {
+            let line = buffer.bytes().split(|byte| *byte == b'\n').next().unwrap_or_default();
+            self.columns = Columns::of(line).map(Arc::new);
+        }
         if let Some(chunks) = &self.chunks {
             (self.bytes, self.dropped) = (chunks.bytes(), chunks.dropped());
         }
         match next {
-            Ok(Some(kind)) => return Some(Part { input: self.number, received: self.received, kind }),
+            Ok(Some(kind)) => {
+                let columns = self.columns.clone();
+                return Some(Part { input: self.number, received: self.received, kind, columns });
+            }
             Ok(None) => self.is_empty = self.bytes == 0,
             Err(error) => self.error = Some(error),
         }

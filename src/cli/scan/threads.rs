@@ -442,6 +442,7 @@ fn evaluate(
     tally: &mut Tally,
 ) -> EvaluatedChunk {
     let bytes = buffer.bytes();
+    pass.set_columns(part.columns.as_ref());
     let unwrapped = match part.kind {
         Chunk::Records => pass.unwrap(bytes),
         Chunk::Head => pass.unwrap_head(bytes),

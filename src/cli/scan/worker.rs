@@ -52,7 +52,7 @@ fn one_thread(
     let tally = &mut report.tally;
     session.set_log(&Arc::new(scan.log()));
     let reading = read_all(scan.max_event_size, inputs, read, Buffer::default(), |part, buffer| {
-        session.begin_input(part.input, part.received);
+        session.begin_input(part.input, part.received, part.columns.as_ref());
         out.clear();
         let mut on_alert = |alert: &Alert<'_>| print_alert(alert, style, tally, &mut out);
         match part.kind {

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use crate::detection::alert::Priority;
 use crate::detection::audit::buffer_scan::BufferScanner;
-use crate::detection::audit::envelope::Format;
+use crate::detection::audit::envelope::{Columns, Format};
 use crate::detection::audit::event::Event;
 use crate::detection::audit::origin::{Records, TimeSource, Unwrapped, last_time};
 use crate::detection::audit::redact::RedactionKey;
@@ -305,7 +305,10 @@ impl Session<'_> {
 
     /// Selects the input that the next buffers come from. If it differs from the previous one, the next event starts a new log.
     /// `received` is the modification time of the input.
-    pub fn begin_input(&mut self, input: usize, received: Option<i64>) {
+    ///
+    /// `columns` are those of an input of comma-separated values with a header.
+    pub fn begin_input(&mut self, input: usize, received: Option<i64>, columns: Option<&Arc<Columns>>) {
+        self.parallel.set_columns(columns);
         if self.input != Some(input) {
             self.input = Some(input);
             self.ordered.begin_log();

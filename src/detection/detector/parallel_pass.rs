@@ -4,12 +4,14 @@
 //! It takes buffers that are cut at record boundaries, and hands alerts and deferred events to a callback in input
 //! order. It counts every record that it cannot evaluate.
 
+use std::sync::Arc;
+
 use super::non_events::other_event;
 use super::stats::{Stats, malformed, truncated};
 use super::{DeferredEvent, Detector, LogContext, OnOutput, Output};
 use crate::detection::audit::apiserver_head::ApiserverHead;
 use crate::detection::audit::buffer_scan::BufferScan;
-use crate::detection::audit::envelope::Unwrapper;
+use crate::detection::audit::envelope::{Columns, Unwrapper};
 use crate::detection::audit::event::{self, Event, Member};
 use crate::detection::audit::event_end::{ends_like_a_received_event, ends_like_an_event};
 use crate::detection::audit::json::{Cursor, JsonError, Raw, Type};
@@ -147,6 +149,11 @@ impl<'d> ParallelPass<'d> {
     /// Sets the log that the next records come from.
     pub fn set_log(&mut self, log: &LogContext) {
         self.unwrapper.set_format(log.format);
+    }
+
+    /// Sets the columns of the log, if it is one of comma-separated values with a header.
+    pub fn set_columns(&mut self, columns: Option<&Arc<Columns>>) {
+        self.unwrapper.set_columns(columns);
     }
 
     fn count_skipped(&mut self, bytes: &[u8]) {

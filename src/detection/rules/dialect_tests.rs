@@ -26,6 +26,8 @@ fn loads_what_the_reference_loads() {
         rule("ka.user.name in (two words, x)") + "- list: two words\n  items: [a]\n",
         "-\n".to_owned() + &rule("ka.verb = get") + "-\n",
         rule("ka.verb = get") + "  source:\n",
+        rule("ka.verb = get") + "  source: ~\n",
+        rule("ka.verb = get") + "  source: null\n",
         rule("ka.verb = get") + "  source: ''\n",
         rule("ka.verb = get") + "  capture: true\n  capture_duration: 10\n",
         rule("ka.verb = get") + "- rule: R\n  capture: true\n  override: {capture: replace}\n",

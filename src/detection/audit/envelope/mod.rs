@@ -40,6 +40,7 @@ use std::sync::{Arc, LazyLock};
 
 use memchr::memmem::Finder;
 
+pub use csv::Columns;
 pub use format::Format;
 pub use line_tracker::{LineRole, LineTracker};
 
@@ -106,6 +107,9 @@ const PLAIN_START: &[u8] = br#"{"kind":"Event","#;
 /// Where the next record starts at the earliest.
 static NEXT_OBJECT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n{"));
 
+/// Where an indented record ends: on the first line that is not indented.
+static CLOSING_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n}"));
+
 /// The most nested steps into wrappers, of which each wrapper takes two or three.
 const MAX_DEPTH: usize = 16;
 
@@ -123,6 +127,8 @@ pub struct Unwrapper {
     open_lines: OpenLines,
     /// The cluster of the last record, since most records are of the same.
     cluster: Option<Arc<[u8]>>,
+    /// The columns of a log of comma-separated values.
+    columns: Option<Arc<Columns>>,
 }
 
 /// The result of unwrapping a buffer.
@@ -171,7 +177,13 @@ impl Unwrapper {
             skipped: BTreeMap::new(),
             open_lines: OpenLines::default(),
             cluster: None,
+            columns: None,
         }
+    }
+
+    /// Sets the columns of the log, if it is one of comma-separated values with a header: buffers after the first do not contain it.
+    pub fn set_columns(&mut self, columns: Option<&Arc<Columns>>) {
+        self.columns = columns.cloned();
     }
 
     /// Restricts what is read to a format.
@@ -192,8 +204,10 @@ impl Unwrapper {
     /// [`LineTracker`].
     pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Unwrapped> {
         let mut out = Output::default();
+        let columns = self.columns.clone();
         self.records(bytes, 0, &self.outermost(), &mut out);
         self.finish_lines(&mut out);
+        self.columns = columns;
         out.finish()
     }
 
@@ -254,7 +268,7 @@ impl Unwrapper {
         // All events of a log are alike.
         let is_changed = is_changed(bytes);
         let has_strings = stringified::may_be_in(bytes);
-        let mut next_object = 0;
+        let (mut next_object, mut next_close) = (0, 0);
         while at < bytes.len() {
             // A line with several records is searched once.
             if at >= end {
@@ -284,7 +298,20 @@ impl Unwrapper {
                 done = at;
                 continue;
             }
-            let start = at + usize::from(line.starts_with(b"\xef\xbb\xbf")) * 3;
+            if depth == 0
+                && at == 0
+                && self.format != Format::Raw
+                && let Some(columns) = Columns::of(line)
+            {
+                self.columns = Some(Arc::new(columns));
+                out.is_used = true;
+                at = end + 1;
+                done = bytes.len().min(at);
+                continue;
+            }
+            // The mark of an encoding, and the record separator of JSON text sequences (RFC 7464).
+            let mark = line.iter().take_while(|byte| **byte == 0x1e).count();
+            let start = at + if mark > 0 { mark } else { usize::from(line.starts_with(b"\xef\xbb\xbf")) * 3 };
             if !matches!(bytes.get(start), Some(b'{' | b'[')) || pod_prefix(line) {
                 let length = self.line(
                     line,
@@ -295,6 +322,31 @@ impl Unwrapper {
                 );
                 if length {
                     done = bytes.len().min(end + 1);
+                }
+                if depth == 0
+                    && !length
+                    && self.format != Format::Raw
+                    && bytes.get(end + 1) == Some(&b'{')
+                    && let Some(heading) = prefix::heading(line)
+                {
+                    let start = end + 1;
+                    if next_close <= start {
+                        let found = CLOSING_LINE.find(&bytes[start..]);
+                        next_close = found.map_or(bytes.len(), |found| start + found + 2);
+                        steps::add(next_close - start);
+                    }
+                    let line_end =
+                        memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |found| start + found);
+                    let is_one_line = Raw::first(&bytes[start..line_end]).is_ok();
+                    let record_end = if is_one_line { line_end } else { next_close };
+                    self.raw(&bytes[done..at], context, out);
+                    self.below_heading(&heading, &bytes[start..record_end], context, out);
+                    (at, done) = (record_end, record_end);
+                    // The next line, if the record ends its own.
+                    if bytes.get(at) == Some(&b'\n') {
+                        (at, done) = (at + 1, at + 1);
+                    }
+                    continue;
                 }
                 at = end + 1;
                 continue;
@@ -348,9 +400,22 @@ impl Unwrapper {
             return true;
         }
         let line = line.trim_ascii_end();
+        if depth == 0
+            && let Some(columns) = self.columns.clone()
+            && let Some(object) = columns.object(line)
+        {
+            before(self, out);
+            out.is_used = true;
+            self.value(Raw::assume(&object), depth, &self.admit(Wrapper::Text, context), out);
+            return true;
+        }
         if let Some(field) = csv::event(line) {
             before(self, out);
             out.is_used = true;
+            if let Some(reason) = field.source.skip_reason() {
+                self.skip(reason);
+                return true;
+            }
             let mut inner = self.admit(Wrapper::Text, context);
             inner.time = field.time.or(context.time);
             self.text(&field.event, depth, &inner, out);
@@ -366,7 +431,8 @@ impl Unwrapper {
             self.value(text, depth, &self.admit(Wrapper::Json, context), out);
             return true;
         }
-        let Some(prefix) = prefix::strip(line) else { return false };
+        let prefix = if depth == 0 { prefix::strip(line) } else { prefix::strip_nested(line) };
+        let Some(prefix) = prefix else { return false };
         before(self, out);
         out.is_used = true;
         if let Err(reason) = stream::check(&prefix) {
@@ -389,6 +455,23 @@ impl Unwrapper {
             }
         }
         true
+    }
+
+    /// Unwraps an indented record below a line that names its log stream.
+    fn below_heading(
+        &mut self,
+        heading: &prefix::Prefix<'_>,
+        record: &[u8],
+        context: &Context,
+        out: &mut Output,
+    ) {
+        out.is_used = true;
+        if let Err(reason) = stream::check(heading) {
+            return self.skip(reason);
+        }
+        let mut inner = self.admit(Wrapper::Cloudwatch, context);
+        inner.time = heading.time.or(context.time);
+        self.value(Raw::first(record).unwrap_or(Raw::assume(record)), 1, &inner, out);
     }
 
     /// The context of what is in a wrapper.
@@ -420,9 +503,11 @@ impl Unwrapper {
         let is_wrapper = match &shape {
             Some(shape) => shape.is_wrapper() || annotations::is_dedotted(record),
             // The first element decides for a list.
-            None => truncated::items(record).next().is_some_and(|first| {
-                first.kind() == Type::Object
-                    && (Shape::of(first).is_wrapper() || annotations::is_dedotted(first))
+            None => truncated::items(record).next().is_some_and(|first| match first.kind() {
+                Type::Object => Shape::of(first).is_wrapper() || annotations::is_dedotted(first),
+                // Texts: a query of the AWS command line for messages alone.
+                Type::String => truncated::string_of(first).trim_ascii_start().starts_with(b"{"),
+                _ => false,
             }),
         };
         if is_wrapper {

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::super::json::{Raw, Type};
+use super::super::steps;
 use super::context::Context;
 use super::format::Wrapper;
 use super::partial::{self, CriLine, Piece};
-use super::shape::{Content, Shape, Slot};
-use super::{Output, Unwrapper, annotations, google, otel, skipped, stream, stringified, times, truncated};
+use super::shape::{Content, Shape, Slot, Table};
+use super::stream::RecordSource;
+use super::{Output, Unwrapper, annotations, google, otel, skipped, stringified, times, truncated};
 use crate::text::escape::push_json_string;
 
 impl Unwrapper {
@@ -21,8 +23,10 @@ impl Unwrapper {
         context: &Context,
         out: &mut Output,
     ) {
-        if stream::is_foreign(record) {
-            return self.skip(skipped::OTHER_STREAM);
+        // A batch of CloudWatch names the stream of all its events, which are counted one by one.
+        let is_batch = shape.get(Slot::LogEvents).is_some();
+        if let Some(reason) = RecordSource::of(record).skip_reason().filter(|_| !is_batch) {
+            return self.skip(reason);
         }
         let context = self.describe(record, shape, context);
         if shape.content == Content::Final {
@@ -32,8 +36,12 @@ impl Unwrapper {
             self.google(record, payload, &context, out);
         } else if let Some(events) = shape.get(Slot::LogEvents).or(shape.get(Slot::Events)) {
             self.cloudwatch(record, events, depth, &self.admit(Wrapper::Cloudwatch, &context), out);
-        } else if let Some(results) = shape.get(Slot::Results).filter(|list| list.kind() == Type::Array) {
+        } else if let Some(results) =
+            shape.get(Slot::Results).filter(|results| matches!(results.kind(), Type::Array | Type::Object))
+        {
             self.results(results, depth, &context, out);
+        } else if let Some(table) = shape.table() {
+            self.table(&table, depth, &self.admit(Wrapper::Json, &context), out);
         } else if let Some(audit) = shape.parsed_by_elastic() {
             self.value(audit, depth + 1, &self.admit(Wrapper::Json, &context), out);
         } else if let Some(logs) = shape.get(Slot::ResourceLogs) {
@@ -170,17 +178,14 @@ impl Unwrapper {
         context: &Context,
         out: &mut Output,
     ) {
-        let [kind, stream] = record.get_all(["messageType", "logStream"]);
-        if kind.and_then(Raw::string).as_deref() == Some(b"CONTROL_MESSAGE") {
+        let kind = record.get("messageType").and_then(Raw::string);
+        if kind.as_deref() == Some(b"CONTROL_MESSAGE") {
             return self.skip(skipped::CONTROL);
         }
-        let is_other = |stream: Option<Raw<'_>>| {
-            stream.and_then(Raw::string).is_some_and(|stream| !stream::is_apiserver_stream(&stream))
-        };
-        let all_are_other = is_other(stream);
+        let all_are_other = RecordSource::of(record).is_other();
         for event in truncated::items(events) {
             let shape = Shape::of(event);
-            if all_are_other || is_other(event.get("logStreamName")) {
+            if all_are_other || RecordSource::of(event).is_other() {
                 self.skip(skipped::OTHER_STREAM);
                 continue;
             }
@@ -192,41 +197,69 @@ impl Unwrapper {
         }
     }
 
-    /// Unwraps results of a query: of Splunk, which are records, or of CloudWatch Logs Insights, which are lists of fields.
+    /// Unwraps results of a query: of Splunk, which are records; of Grafana, which are named; or of CloudWatch Logs Insights, where a row is a
+    /// list of named values.
     fn results(&mut self, results: Raw<'_>, depth: usize, context: &Context, out: &mut Output) {
+        if results.kind() == Type::Object {
+            for (_, result) in results.members().map_while(Result::ok) {
+                self.value(result, depth + 1, context, out);
+            }
+            return;
+        }
         for row in truncated::items(results) {
             if row.kind() != Type::Array {
                 self.value(row, depth + 1, context, out);
                 continue;
             }
-            let mut context = self.admit(Wrapper::Cloudwatch, context);
-            let mut message = None;
-            let mut is_other = false;
+            let mut record = RowObject::default();
             for field in truncated::items(row) {
-                let [name, value] = field.get_all(["field", "value"]);
-                match name.and_then(Raw::string).as_deref() {
-                    Some(b"@message") => message = value,
-                    Some(b"@timestamp") => context.time = value.and_then(times::of).or(context.time),
-                    Some(b"@logStream") => {
-                        is_other = value
-                            .and_then(Raw::string)
-                            .is_some_and(|name| !stream::is_apiserver_stream(&name));
-                    }
-                    Some(b"@log") => {
-                        let name = value.and_then(Raw::string);
-                        let name =
-                            name.as_deref().and_then(of_log_group).map(|name| self.cluster_named(name));
-                        context.cluster = name.or(context.cluster);
-                    }
-                    _ => {}
+                if let (Some(name), Some(value)) =
+                    (truncated::get(field, "field"), truncated::get(field, "value"))
+                {
+                    record.push(&truncated::string_of(name), value);
                 }
             }
-            match message {
-                _ if is_other => self.skip(skipped::OTHER_STREAM),
-                Some(message) => self.value(message, depth + 1, &context, out),
-                None => self.skip(skipped::OTHER_KIND),
-            }
+            self.row(record, depth, &self.admit(Wrapper::Cloudwatch, context), out);
         }
+    }
+
+    /// Unwraps the rows of a table.
+    fn table(&mut self, table: &Table<'_>, depth: usize, context: &Context, out: &mut Output) {
+        let names: Vec<Cow<'_, [u8]>> = table
+            .names
+            .items()
+            .map_while(Result::ok)
+            .map(|column| column.string().or_else(|| column.get("name")?.string()).unwrap_or_default())
+            .collect();
+        if !table.is_by_column {
+            for row in truncated::items(table.cells) {
+                let mut record = RowObject::default();
+                for (name, cell) in names.iter().zip(truncated::items(row)) {
+                    record.push(name, cell);
+                }
+                self.row(record, depth, context, out);
+            }
+            return;
+        }
+        let columns: Vec<Vec<Raw<'_>>> =
+            truncated::items(table.cells).map(|column| truncated::items(column).collect()).collect();
+        let count = columns.iter().map(Vec::len).max().unwrap_or(0);
+        for at in 0..count {
+            let mut record = RowObject::default();
+            for (name, column) in names.iter().zip(&columns) {
+                if let Some(cell) = column.get(at) {
+                    record.push(name, *cell);
+                }
+            }
+            self.row(record, depth, context, out);
+        }
+    }
+
+    /// Unwraps a row as a record with the names of the columns.
+    fn row(&mut self, record: RowObject, depth: usize, context: &Context, out: &mut Output) {
+        let text = record.finish();
+        steps::add(text.len());
+        self.value(Raw::assume(&text), depth + 1, context, out);
     }
 
     /// Unwraps lines of Loki: pairs of a time and a line.
@@ -275,8 +308,9 @@ impl Unwrapper {
     /// Unwraps logs of OpenTelemetry: resources, scopes, records.
     fn resource_logs(&mut self, logs: Raw<'_>, depth: usize, context: &Context, out: &mut Output) {
         for resource in truncated::items(logs) {
+            let is_other_resource = |attributes| RecordSource::of_attributes(attributes).is_other();
             let attributes = resource.path(&["resource", "attributes"]);
-            let is_other = attributes.is_some_and(stream::is_foreign_resource);
+            let is_other = attributes.is_some_and(is_other_resource);
             let mut context = context.clone();
             let name = attributes.and_then(|attributes| otel::text_attribute(attributes, "k8s.cluster.name"));
             context.cluster = name.map(|name| self.cluster_named(&name)).or(context.cluster);
@@ -284,7 +318,7 @@ impl Unwrapper {
             for record in
                 scopes.filter_map(|scope| truncated::get(scope, "logRecords")).flat_map(truncated::items)
             {
-                let is_other = is_other || record.get("attributes").is_some_and(stream::is_foreign_resource);
+                let is_other = is_other || record.get("attributes").is_some_and(is_other_resource);
                 match truncated::get(record, "body") {
                     _ if is_other => self.skip(skipped::OTHER_STREAM),
                     Some(_) => self.value(record, depth + 1, &context, out),
@@ -310,6 +344,37 @@ impl Unwrapper {
             // Some exporters write the body without its type.
             _ => self.value(body, depth + 1, context, out),
         }
+    }
+}
+
+/// The text of an object that is built from the cells of a row.
+#[derive(Debug, Default)]
+struct RowObject {
+    text: Vec<u8>,
+    /// The last value ends in the middle, and so does the object.
+    is_truncated: bool,
+}
+
+impl RowObject {
+    fn push(&mut self, name: &[u8], value: Raw<'_>) {
+        if self.is_truncated {
+            return;
+        }
+        self.text.push(if self.text.is_empty() { b'{' } else { b',' });
+        push_json_string(name, &mut self.text);
+        self.text.push(b':');
+        self.text.extend_from_slice(value.bytes());
+        self.is_truncated = Raw::first(value.bytes()).is_err();
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        if self.text.is_empty() {
+            self.text.push(b'{');
+        }
+        if !self.is_truncated {
+            self.text.push(b'}');
+        }
+        self.text
     }
 }
 

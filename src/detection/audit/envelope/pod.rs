@@ -1,7 +1,5 @@
 //! The pod that wrote a record, as paths, tags, container names and labels name it.
 
-use super::super::json::Raw;
-
 /// The container that wrote a line, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pod<'a> {
@@ -34,6 +32,7 @@ impl<'a> Pod<'a> {
             && self.container.is_none_or(|name| is_named(name) || name == b"audit-logs" || name == b"audit")
     }
 
+    /// Whether a pod or a container is named.
     pub(super) fn is_known(&self) -> bool {
         self.name.is_some() || self.container.is_some()
     }
@@ -71,26 +70,5 @@ impl<'a> Pod<'a> {
             name.strip_prefix(b"/").unwrap_or(name).strip_prefix(b"k8s_")?.split(|byte| *byte == b'_');
         let (container, pod, namespace) = (parts.next()?, parts.next()?, parts.next()?);
         Some(Pod { namespace: Some(namespace), name: Some(pod), container: Some(container) })
-    }
-
-    /// Of an object of names and values.
-    pub(super) fn of_object(object: Raw<'a>) -> Self {
-        let mut pod = Pod::default();
-        for (key, value) in object.members().map_while(Result::ok) {
-            let text = value.bytes().strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""));
-            // Names of Kubernetes need no escapes; another text is the name of no apiserver.
-            let slot = match &*key.text() {
-                b"namespace_name" | b"namespace" | b"pod_namespace" | b"k8s.namespace.name" => {
-                    &mut pod.namespace
-                }
-                b"pod_name" | b"pod" | b"k8s.pod.name" => &mut pod.name,
-                b"container_name" | b"container" | b"k8s.container.name" => &mut pod.container,
-                _ => continue,
-            };
-            let inner = || value.get("name").map(Raw::bytes);
-            let text = text.or_else(|| inner()?.strip_prefix(b"\"")?.strip_suffix(b"\""));
-            *slot = slot.or(text);
-        }
-        pod
     }
 }

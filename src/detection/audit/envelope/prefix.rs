@@ -6,16 +6,14 @@
 
 use super::super::time;
 use super::pod::Pod;
-use super::times;
+use super::stream::RecordSource;
+use super::times::{self, MONTHS};
 
 /// The longest header, in bytes.
 const MAX_HEADER_LEN: usize = 1024;
 
 /// How an audit event starts. After a header that could be anything else, such as a host name, only this is accepted.
 const EVENT_START: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
-
-const MONTHS: [&[u8]; 12] =
-    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 const WEEKDAYS: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
 
@@ -31,18 +29,30 @@ pub(super) struct Prefix<'a> {
     /// The log stream of CloudWatch.
     pub(super) log_stream: Option<&'a [u8]>,
     pub(super) pod: Option<Pod<'a>>,
+    /// What labels in the header say.
+    pub(super) source: RecordSource,
 }
 
-/// Recognizes the header of a line, which must start with it.
+/// Recognizes the header of a line of a log, which must start with it.
 pub(super) fn strip(line: &[u8]) -> Option<Prefix<'_>> {
+    strip_at(line, true)
+}
+
+/// Recognizes the header of a line inside a wrapper. There a lone word is not a header: only commands that print whole lines write it.
+pub(super) fn strip_nested(line: &[u8]) -> Option<Prefix<'_>> {
+    strip_at(line, false)
+}
+
+fn strip_at(line: &[u8], is_outermost: bool) -> Option<Prefix<'_>> {
+    // The export format of the journal, and the verbose one, which indents fields.
+    let field = if is_outermost { line.strip_prefix(b"    ").unwrap_or(line) } else { line };
+    if let Some(text) = field.strip_prefix(b"MESSAGE=").filter(|text| text.starts_with(b"{")) {
+        return Some(Prefix { text, stream: b"MESSAGE", ..Prefix::default() });
+    }
     match line.first()? {
         b'{' | b'"' => return None,
         byte if byte.is_ascii_whitespace() => return None,
         _ => {}
-    }
-    // The export format of the journal.
-    if let Some(text) = line.strip_prefix(b"MESSAGE=").filter(|text| text.starts_with(b"{")) {
-        return Some(Prefix { text, stream: b"MESSAGE", ..Prefix::default() });
     }
     // Octet counting of RFC 6587.
     let digits = line.iter().take(8).take_while(|byte| byte.is_ascii_digit()).count();
@@ -54,16 +64,15 @@ pub(super) fn strip(line: &[u8]) -> Option<Prefix<'_>> {
     let mut start = json_start(head, 0)?;
     let header = &line[..start];
     // The labels of a line in the output of logcli.
+    let mut source = RecordSource::default();
     if line.get(start + 1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'}') {
         let (clock, _) = next_token(header);
         time::parse(clock)?;
-        let labels = &head[start..];
-        let end = if labels.starts_with(b"{} {") {
-            Some(1)
-        } else {
-            memchr::memmem::find(labels, b"\"} {").map(|at| at + 1)
-        };
-        start += end? + 2;
+        let end = read_labels(&head[start..], &mut source)?;
+        start += end + 1;
+        if head.get(start - 1..start + 1)? != b" {" {
+            return None;
+        }
     }
     // RFC 5424 lets a message start with the mark of its encoding.
     let header = header.strip_suffix(b"\xef\xbb\xbf").unwrap_or(header);
@@ -71,9 +80,48 @@ pub(super) fn strip(line: &[u8]) -> Option<Prefix<'_>> {
     // A header before a line of a container log.
     if let Some(at) = container_log(header) {
         let text = &line[at..];
-        return read(&header[..at], text).map(|prefix| Prefix { text, ..prefix });
+        return read(&header[..at], text, is_outermost).map(|prefix| Prefix { text, source, ..prefix });
     }
-    read(header, text).map(|prefix| Prefix { text, ..prefix })
+    read(header, text, is_outermost).map(|prefix| Prefix { text, source, ..prefix })
+}
+
+/// Recognizes a line of its own before an indented record, as `aws logs tail --format json` writes it: a time and a log stream.
+pub(super) fn heading(line: &[u8]) -> Option<Prefix<'_>> {
+    let mut tokens = line.strip_suffix(b" ")?.split(|byte| *byte == b' ');
+    match (tokens.next()?, tokens.next()?, tokens.next()) {
+        (clock, stream, None) if is_clock(clock) && is_word(stream) => {
+            Some(Prefix { stream, time: clock_of(clock), log_stream: Some(stream), ..Prefix::default() })
+        }
+        _ => None,
+    }
+}
+
+/// Reads labels as Loki writes them, `{name="value", …}`, and returns where they end.
+fn read_labels(labels: &[u8], source: &mut RecordSource) -> Option<usize> {
+    let mut at = 1;
+    if labels.get(at) == Some(&b'}') {
+        return Some(at + 1);
+    }
+    loop {
+        let name_len = memchr::memchr(b'=', labels.get(at..)?)?;
+        let name = labels[at..at + name_len].trim_ascii();
+        at += name_len + 1;
+        if name.is_empty() || labels.get(at) != Some(&b'"') {
+            return None;
+        }
+        let start = at + 1;
+        at = start;
+        while *labels.get(at)? != b'"' {
+            at += if labels[at] == b'\\' { 2 } else { 1 };
+        }
+        source.add(&[b"labels.", name].concat(), &labels[start..at]);
+        at += 1;
+        match labels.get(at)? {
+            b',' => at += 1,
+            b'}' => return Some(at + 1),
+            _ => return None,
+        }
+    }
 }
 
 /// Where `<time> stdout F ` starts at the end of a header.
@@ -92,7 +140,7 @@ fn json_start(head: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-fn read<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
+fn read<'a>(header: &'a [u8], text: &[u8], is_outermost: bool) -> Option<Prefix<'a>> {
     if let Some(prefix) = tabbed(header, text) {
         return Some(prefix);
     }
@@ -113,24 +161,32 @@ fn read<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
         tokens.pop();
     }
     let is_audit = text.starts_with(EVENT_START);
-    let of = |stream: &'a [u8], time| Some(Prefix { time, stream, ..Prefix::default() });
+    let of =
+        |stream: &'a [u8], time| Some(Prefix { time, stream, pod: Pod::of_tag(stream), ..Prefix::default() });
     match tokens[..] {
         // `kubectl logs --prefix`, with and without `--timestamps`.
         [pod] if pod_of(pod).is_some() => Some(Prefix { stream: pod, pod: pod_of(pod), ..Prefix::default() }),
         [pod, clock] if pod_of(pod).is_some() => {
             Some(Prefix { time: Some(clock_of(clock)?), stream: pod, pod: pod_of(pod), ..Prefix::default() })
         }
-        [tag] if is_tag(tag) => of(tag, None),
+        [tag] if is_own_tag(tag) => of(tag, None),
+        // `journalctl -o json-sse`: records of the journal.
+        [b"data:"] if is_outermost && !is_audit => of(b"", None),
         // `kubectl logs --timestamps`, exports of CloudWatch to S3.
         [clock] if is_clock(clock) => of(b"", clock_of(clock)),
         // `oc adm node-logs`.
-        [host] if is_audit && is_host(host) => of(host, None),
-        [clock, tag] if is_clock(clock) && is_tag(tag) => of(tag, clock_of(clock)),
+        [host] if is_outermost && is_audit && is_host(host) => of(host, None),
+        [clock, tag] if is_clock(clock) && is_own_tag(tag) => of(tag, clock_of(clock)),
         // `aws logs tail`.
         [clock, stream] if is_clock(clock) && is_word(stream) => {
             Some(Prefix { stream, time: clock_of(clock), log_stream: Some(stream), ..Prefix::default() })
         }
-        [name, b"|"] if is_audit && is_word(name) => of(name, None),
+        // Docker Compose names the container of each line.
+        [name, b"|"] if is_audit && is_word(name) => {
+            let container = if is_control_plane(name) { None } else { Some(name) };
+            let pod = Some(Pod { container, ..Pod::default() });
+            Some(Prefix { stream: name, pod, ..Prefix::default() })
+        }
         // `awslogs get`, `aws logs tail` of several groups.
         [group, stream] if group.starts_with(b"/aws/") => {
             Some(Prefix { stream, log_stream: Some(stream), ..Prefix::default() })
@@ -142,7 +198,12 @@ fn read<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
         [date, clock] if is_date(date) && is_time_of_day(clock) => {
             of(b"", clock_of(&[date, b"T", clock].concat()))
         }
-        [date, clock, zone, tag] if is_date(date) && is_time_of_day(clock) && is_tag(tag) => {
+        [date, clock, zone, tag]
+            if is_date(date)
+                && is_time_of_day(clock)
+                && is_tag(tag)
+                && (tag.contains(&b'.') || is_own_tag(tag)) =>
+        {
             of(tag, clock_of(&[date, b"T", clock, zone].concat()))
         }
         // `stern`.
@@ -156,6 +217,17 @@ fn read<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
         [clock, host, tag] if is_clock(clock) && is_tag(tag) && is_word(host) => of(tag, clock_of(clock)),
         [clock, host, tag] if is_tag(tag) && is_word(host) => of(tag, Some(times::epoch(clock)?)),
         [b"[", clock, host, tag] if clock.ends_with(b"]") && is_word(host) && is_tag(tag) => of(tag, None),
+        // `journalctl -o short-delta`: the time since boot, and since the line before.
+        [ref clocks @ .., host, tag] if is_delta(clocks) && is_word(host) && is_tag(tag) => of(tag, None),
+        // kcat with the format of its manual. Producers of audit events set no key.
+        [b"Topic", topic, partition, b"at", b"offset", offset, b"key", b":"]
+            if is_audit
+                && is_word(topic)
+                && is_bracketed_number(partition)
+                && is_number(trim_colon(offset)) =>
+        {
+            of(topic, None)
+        }
         // The same without a colon after the tag.
         [clock, host, tag] if priority && is_clock(clock) && is_word(host) && is_word(tag) => {
             of(tag, clock_of(clock))
@@ -220,6 +292,10 @@ fn tabbed<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
     let fields: Vec<&[u8]> = header.strip_suffix(b"\t")?.split(|byte| *byte == b'\t').collect();
     match fields[..] {
         [clock] if is_clock(clock) => Some(Prefix { time: clock_of(clock), ..Prefix::default() }),
+        // Grafana's download of logs as text: milliseconds, and the same as a date.
+        [millis, clock] if is_number(millis) && is_clock(clock) => {
+            Some(Prefix { time: times::epoch(millis), ..Prefix::default() })
+        }
         [clock, tag] if is_clock(clock) && is_word(tag) => {
             Some(Prefix { stream: tag, time: clock_of(clock), pod: Pod::of_tag(tag), ..Prefix::default() })
         }
@@ -273,6 +349,39 @@ fn is_word(token: &[u8]) -> bool {
 
 fn is_tag(token: &[u8]) -> bool {
     token.ends_with(b":") && token.len() > 1 && is_word(token)
+}
+
+/// The tag of an apiserver, or of a program that runs one. Where nothing but a time precedes the tag, others are words of a log
+/// message: `INFO:`, `User-Agent:`.
+fn is_own_tag(tag: &[u8]) -> bool {
+    is_tag(tag) && is_control_plane(tag)
+}
+
+/// Whether a name is that of a program or container of a control plane.
+fn is_control_plane(name: &[u8]) -> bool {
+    const PARTS: [&[u8]; 3] = [b"audit", b"apiserver", b"control-plane"];
+    const STARTS: [&[u8]; 6] = [b"k3s", b"k0s", b"k3d", b"rke2", b"minikube", b"server"];
+    PARTS.iter().any(|part| memchr::memmem::find(name, part).is_some())
+        || STARTS.iter().any(|start| name.starts_with(start))
+}
+
+fn trim_colon(token: &[u8]) -> &[u8] {
+    token.strip_suffix(b":").unwrap_or(token)
+}
+
+/// `[0]`
+fn is_bracketed_number(token: &[u8]) -> bool {
+    token.strip_prefix(b"[").and_then(|token| token.strip_suffix(b"]")).is_some_and(is_number)
+}
+
+/// `[1234.567890 <    0.000123 >]`, and without a time before it: `[<    0.000123 >]`.
+fn is_delta(tokens: &[&[u8]]) -> bool {
+    let text = tokens.concat();
+    let inner = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b">]"));
+    inner.is_some_and(|inner| {
+        memchr::memchr(b'<', inner).is_some()
+            && inner.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'<'))
+    })
 }
 
 fn is_number(token: &[u8]) -> bool {
@@ -371,6 +480,13 @@ mod tests {
             "2026-11-23T03:46:20.873Z /aws/eks/prod/cluster kube-apiserver-audit-0f ",
             "/aws/eks/prod/cluster kube-apiserver-audit-0f ",
             "master ",
+            "    MESSAGE=",
+            "2026-11-23T03:46:20Z k8s-audit: ",
+            "[ 1234.567890 <    0.000123 >] cp1 k3s[812]: ",
+            "[1234.567890 <0.000123>] cp1 k3s[812]: ",
+            "1795405580873\t2026-11-23T03:46:20.873Z\t",
+            "Topic k8s-audit [0] at offset 17: key : ",
+            "2026-11-23T03:46:20Z {job=\"audit\", host=\"cp \\\"} {1}\"} ",
         ] {
             let line = format!("{header}{EVENT}");
             assert_eq!(strip(line.as_bytes()).map(|found| found.text), Some(EVENT.as_bytes()), "{header}");
@@ -413,6 +529,14 @@ mod tests {
             "error ",
             "10.0.0.1 - - [23/Nov/2026:03:46:20 +0000] \"GET / HTTP/1.1\" 200 1 \"-\" ",
             "a\tb\tc\t",
+            // Words of a log message before what a client sent.
+            "INFO: ",
+            "User-Agent: ",
+            "2026-11-23 03:46:20 +0000 error: ",
+            "data: ",
+            "  MESSAGE=",
+            "Topic k8s-audit [0] at offset 17: key a: ",
+            "2026-11-23T03:46:20Z {job=\"audit\", x} ",
             "CreateTime:1795405580873\tkey\t",
             " ",
             "",
@@ -420,7 +544,13 @@ mod tests {
             let line = format!("{line}{EVENT}");
             assert_eq!(strip(line.as_bytes()), None, "{line}");
         }
-        // A host name may be any word: nothing but an audit event is accepted after it.
+        // A word after a time may be a log stream of CloudWatch, and then it is another one.
+        let line = format!("2026-11-23T03:46:20Z error: {EVENT}");
+        let prefix = strip(line.as_bytes());
+        assert!(prefix.and_then(|prefix| prefix.log_stream).is_some_and(|stream| stream == b"error:"));
+        // A host name may be any word: nothing but an audit event is accepted after it, and not inside a wrapper.
         assert_eq!(strip(b"master-0 {\"log\":\"x\"}"), None);
+        assert_eq!(strip_nested(format!("master-0 {EVENT}").as_bytes()), None);
+        assert!(strip(br#"data: {"__CURSOR":"a"}"#).is_some());
     }
 }

@@ -50,6 +50,11 @@ pub(super) enum Slot {
     Original,
     Parsed,
     Fields,
+    Audit,
+    // Tables: names of columns, and rows or columns of values.
+    Rows,
+    Columns,
+    Schema,
     // What describes a record.
     Level,
     LogTag,
@@ -66,7 +71,7 @@ const SLOTS: usize = 64;
 const FIRST_TIME: usize = 48;
 
 /// Members that hold the time of a record, the most exact one first.
-const TIMES: [&[u8]; 13] = [
+const TIMES: [&[u8]; 14] = [
     b"__REALTIME_TIMESTAMP",
     b"__time__",
     b"_time",
@@ -80,6 +85,7 @@ const TIMES: [&[u8]; 13] = [
     b"TimeGenerated",
     b"eventTime",
     b"Timestamp",
+    b"Time",
 ];
 
 impl Slot {
@@ -129,6 +135,10 @@ impl Slot {
             Slot::LineBreak => 40,
             Slot::Azure => 41,
             Slot::Json => 42,
+            Slot::Audit => 43,
+            Slot::Rows => 44,
+            Slot::Columns => 45,
+            Slot::Schema => 46,
         }
     }
 
@@ -139,7 +149,7 @@ impl Slot {
             b"kubernetes" => Slot::Kubernetes,
             b"azure" => Slot::Azure,
             b"resourceLogs" => Slot::ResourceLogs,
-            b"records" | b"Records" | b"messages" => Slot::Records,
+            b"records" | b"Records" | b"messages" | b"responses" | b"tables" | b"frames" => Slot::Records,
             b"properties" | b"Properties" => Slot::Properties,
             b"kinesis" => Slot::Kinesis,
             b"awslogs" => Slot::AwsLogs,
@@ -160,7 +170,7 @@ impl Slot {
             b"@message" => Slot::AtMessage,
             b"full_message" => Slot::FullMessage,
             b"short_message" => Slot::ShortMessage,
-            b"line" => Slot::Line,
+            b"line" | b"Line" => Slot::Line,
             b"_raw" => Slot::RawText,
             b"content" | b"contents" | b"__CONTENT__" => Slot::Content,
             b"log_s" => Slot::LogColumn,
@@ -169,9 +179,13 @@ impl Slot {
             b"data" => Slot::Data,
             b"result" => Slot::Result,
             b"event" => Slot::Event,
-            b"original" => Slot::Original,
+            b"original" | b"event.original" => Slot::Original,
             b"log_processed" => Slot::Parsed,
             b"fields" => Slot::Fields,
+            b"audit" | b"audit_event" | b"auditEvent" => Slot::Audit,
+            b"rows" => Slot::Rows,
+            b"columns" => Slot::Columns,
+            b"schema" => Slot::Schema,
             b"k8s_audit_level" => Slot::Level,
             b"logtag" => Slot::LogTag,
             b"partial_message" | b"_partial" => Slot::Partial,
@@ -201,7 +215,7 @@ const OWN_FORMS: [Slot; 9] = [
 
 /// Members that hold a record, a line or a list of them, in the order in which they are tried. Of several, the first one that can hold
 /// an event is read: shippers keep the text beside what they parsed.
-pub(super) const CARRIERS: [Slot; 24] = [
+pub(super) const CARRIERS: [Slot; 25] = [
     Slot::Hits,
     Slot::SourceObject,
     Slot::Streams,
@@ -226,6 +240,7 @@ pub(super) const CARRIERS: [Slot; 24] = [
     Slot::Parsed,
     Slot::Fields,
     Slot::Json,
+    Slot::Audit,
 ];
 
 /// What an object is, apart from a wrapper.
@@ -345,6 +360,7 @@ impl<'a> Shape<'a> {
             || self.body().is_some()
             || self.azure_log().is_some()
             || self.parsed_by_elastic().is_some()
+            || self.table().is_some()
             || CARRIERS.into_iter().any(|slot| {
                 // A description of a file, and Elastic's description of an event, are objects too.
                 self.get(slot).is_some_and(|value| match value.kind() {
@@ -370,6 +386,22 @@ impl<'a> Shape<'a> {
     /// Whether a shipper added members to the event.
     pub(super) fn is_shipped(&self) -> bool {
         self.is_decorated || self.time().is_some()
+    }
+
+    /// A table, if the record is one.
+    pub(super) fn table(&self) -> Option<Table<'a>> {
+        let list = |slot| self.get(slot).filter(|value| value.kind() == Type::Array);
+        let (fields, columns) = (list(Slot::Fields), list(Slot::Columns));
+        if let Some(cells) = list(Slot::Rows) {
+            return Some(Table { names: columns.or(fields)?, cells, is_by_column: false });
+        }
+        if let (Some(names), Some(cells)) = (fields, columns) {
+            return Some(Table { names, cells, is_by_column: true });
+        }
+        // A data frame of Grafana.
+        let names = truncated::get(self.get(Slot::Schema)?, "fields")?;
+        let cells = truncated::get(self.get(Slot::Data)?, "values")?;
+        Some(Table { names, cells, is_by_column: true })
     }
 
     /// The properties of a diagnostic record of Azure.
@@ -437,7 +469,23 @@ impl<'a> Shape<'a> {
             || self.body().is_some()
             || self.parsed_by_elastic().is_some()
             || self.azure_log().is_some()
+            || self.table().is_some()
     }
+}
+
+/// Results of a query as a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Table<'a> {
+    /// The names of the columns: texts, or objects with a member `name`.
+    pub(super) names: Raw<'a>,
+    /// A list of rows, or of columns.
+    pub(super) cells: Raw<'a>,
+    pub(super) is_by_column: bool,
+}
+
+/// Whether a column of this name can hold the text of records.
+pub(super) fn can_name_carrier(name: &[u8]) -> bool {
+    Slot::named(name).is_some_and(|slot| CARRIERS.contains(&slot) || slot == Slot::Body)
 }
 
 /// Whether an object is an event or contains one under a known name.
@@ -458,7 +506,7 @@ fn can_hold_event(value: Raw<'_>) -> bool {
         Type::String => {
             let text = truncated::string_of(value);
             let text = text.trim_ascii();
-            matches!(text.first(), Some(b'{' | b'[')) || prefix::strip(text).is_some()
+            matches!(text.first(), Some(b'{' | b'[')) || prefix::strip_nested(text).is_some()
         }
         Type::Scalar => false,
     }

@@ -1,12 +1,37 @@
 //! Which stream a record comes from, where its wrapper says so.
 //!
 //! Any pod can print an audit event to its own log. Where a wrapper names the pod, the file or the log stream that a record was read
-//! from, only those of the apiserver count.
+//! from, only those of the apiserver count. Takes the names and values of a wrapper, whether they are members of an object, nested
+//! or with dots in their names, labels, attributes, or columns of a table; returns whether they name another source.
 
-use super::super::json::Raw;
+use super::super::json::{Raw, Type};
 use super::pod::Pod;
 use super::prefix::Prefix;
 use super::skipped;
+
+/// Longer names are none of those that are known.
+const MAX_NAME_LEN: usize = 64;
+
+/// Objects whose members describe the source of a record.
+const SCOPES: [&str; 10] =
+    ["kubernetes", "k8s", "labels", "stream", "resource", "attributes", "fields", "log", "file", "docker"];
+
+/// How deep these objects nest: `resource.labels.pod_name`, `fields.kubernetes.pod.name`.
+const MAX_SCOPE_DEPTH: usize = 3;
+
+/// The categories of Azure's diagnostic records that hold other logs of a control plane.
+const OTHER_CATEGORIES: [&[u8]; 10] = [
+    b"kube-apiserver",
+    b"kube-controller-manager",
+    b"kube-scheduler",
+    b"cluster-autoscaler",
+    b"cloud-controller-manager",
+    b"guard",
+    b"csi-azuredisk-controller",
+    b"csi-azurefile-controller",
+    b"csi-snapshot-controller",
+    b"karpenter-events",
+];
 
 /// Whether a log stream of CloudWatch is one of the apiserver's audit events.
 pub(super) fn is_apiserver_stream(name: &[u8]) -> bool {
@@ -18,7 +43,8 @@ pub(super) fn is_apiserver_stream(name: &[u8]) -> bool {
 /// # Errors
 /// Returns the reason to skip the line if it is not the apiserver's.
 pub(super) fn check(prefix: &Prefix<'_>) -> Result<(), &'static str> {
-    let is_other = prefix.pod.is_some_and(|pod| !pod.is_apiserver())
+    let is_other = prefix.source.is_other()
+        || prefix.pod.is_some_and(|pod| !pod.is_apiserver())
         || prefix.log_stream.is_some_and(|stream| !is_apiserver_stream(stream));
     if is_other { Err(skipped::OTHER_STREAM) } else { Ok(()) }
 }
@@ -28,56 +54,198 @@ pub(super) fn is_other_path(path: &[u8]) -> bool {
     Pod::of_path(path).is_some_and(|pod| !pod.is_apiserver())
 }
 
-/// Whether a record names another source than an apiserver.
-pub(super) fn is_foreign(record: Raw<'_>) -> bool {
-    const FILES: [&str; 5] = ["file", "filename", "path", "source", "log_file"];
-    const TAGS: [&str; 4] = ["tag", "_tag", "fluentbit_tag", "@log_name"];
-    const CONTAINERS: [&str; 3] = ["CONTAINER_NAME", "_container_name", "container_name"];
-    let is_other = |pod: Option<Pod<'_>>| pod.is_some_and(|pod| pod.is_known() && !pod.is_apiserver());
-    record.members().map_while(Result::ok).any(|(key, value)| {
-        let key = key.text();
-        let is = |names: &[&str]| names.iter().any(|name| name.as_bytes() == &*key);
-        let Some(text) = value.string() else {
-            return match &*key {
-                b"kubernetes" | b"labels" | b"stream" => is_other(Some(Pod::of_object(value))),
-                // Labels of a monitored resource of Google.
-                b"resource" => {
-                    value.get("labels").is_some_and(|labels| is_other(Some(Pod::of_object(labels))))
-                }
-                b"log" => {
-                    let path = value.path(&["file", "path"]).and_then(Raw::string);
-                    is_other(path.as_deref().and_then(Pod::of_path))
-                }
-                _ => false,
-            };
-        };
-        (is(&FILES) && is_other(Pod::of_path(&text)))
-            || (is(&TAGS) && is_other(Pod::of_tag(&text)))
-            || (is(&CONTAINERS) && is_other(Pod::of_docker(&text)))
-            // What a node's agents collect of containers, in CloudWatch.
-            || (&*key == b"logStream" && is_other(Pod::of_tag(&text)))
-    })
+/// What a wrapper says about the source of a record. What is not known does not count against it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RecordSource {
+    /// Whether the namespace, the pod and the container that are named are those of an apiserver.
+    namespace: Option<bool>,
+    pod: Option<bool>,
+    container: Option<bool>,
+    /// A path, a tag or a log stream is of another log.
+    is_other: bool,
+    is_other_category: bool,
 }
 
-/// Whether the attributes of an OpenTelemetry resource name another source than an apiserver.
-pub(super) fn is_foreign_resource(attributes: Raw<'_>) -> bool {
-    let mut pod = Pod::default();
-    let mut is_other_file = false;
-    for attribute in attributes.items().map_while(Result::ok) {
-        let [key, value] = attribute.get_all(["key", "value"]);
-        let text = value.and_then(|value| value.get("stringValue")).map(Raw::bytes).unwrap_or_default();
-        let text = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text);
-        match key.and_then(Raw::string).as_deref() {
-            Some(b"k8s.namespace.name") => pod.namespace = Some(text),
-            Some(b"k8s.pod.name") => pod.name = Some(text),
-            Some(b"k8s.container.name") => pod.container = Some(text),
-            Some(b"log.file.path") => {
-                is_other_file |= Pod::of_path(text).is_some_and(|pod| !pod.is_apiserver());
+impl RecordSource {
+    /// What the members of a record say.
+    pub(super) fn of(record: Raw<'_>) -> Self {
+        let mut source = RecordSource::default();
+        source.add_members(record, &mut Vec::new(), 0);
+        source
+    }
+
+    /// What the attributes of an OpenTelemetry resource or record say.
+    pub(super) fn of_attributes(attributes: Raw<'_>) -> Self {
+        let mut source = RecordSource::default();
+        for attribute in attributes.items().map_while(Result::ok) {
+            let [key, value] = attribute.get_all(["key", "value"]);
+            let text = value.and_then(|value| value.get("stringValue")).and_then(Raw::string);
+            if let (Some(key), Some(text)) = (key.and_then(Raw::string), text) {
+                source.add(&[b"attributes.", &*key].concat(), &text);
             }
-            _ => {}
+        }
+        source
+    }
+
+    /// Whether the record comes from another source than an apiserver.
+    pub(super) fn is_other(self) -> bool {
+        self.skip_reason().is_some()
+    }
+
+    /// Why the record is skipped, if it comes from another source than an apiserver.
+    pub(super) fn skip_reason(self) -> Option<&'static str> {
+        let is_pod_known = self.pod.is_some() || self.container.is_some();
+        let is_other_pod = is_pod_known && [self.namespace, self.pod, self.container].contains(&Some(false));
+        match self {
+            _ if self.is_other || is_other_pod => Some(skipped::OTHER_STREAM),
+            _ if self.is_other_category => Some(skipped::OTHER_KIND),
+            _ => None,
         }
     }
-    is_other_file || pod.is_known() && !pod.is_apiserver()
+
+    fn add_members(&mut self, object: Raw<'_>, path: &mut Vec<u8>, depth: usize) {
+        let length = path.len();
+        for (key, value) in object.members().map_while(Result::ok) {
+            let key = key.text();
+            if length + key.len() > MAX_NAME_LEN {
+                continue;
+            }
+            path.extend_from_slice(&key);
+            match value.kind() {
+                Type::String => {
+                    if let Some(text) = value.string() {
+                        self.add(path, &text);
+                    }
+                }
+                // Elasticsearch returns every field of a document as a list.
+                Type::Array => {
+                    let first = value.items().next().and_then(Result::ok);
+                    if let Some(text) = first.filter(|_| is_known(path)).and_then(Raw::string) {
+                        self.add(path, &text);
+                    }
+                }
+                Type::Object if depth < MAX_SCOPE_DEPTH && is_scope(path, &key) => {
+                    path.push(b'.');
+                    self.add_members(value, path, depth + 1);
+                }
+                _ => {}
+            }
+            path.truncate(length);
+        }
+    }
+
+    /// Adds a value by its name: of a member, with dots between the names of nested objects, of a label or of a column.
+    pub(super) fn add(&mut self, name: &[u8], value: &[u8]) {
+        let Some(role) = Role::named(name) else { return };
+        let is_other = |pod: Option<Pod<'_>>| pod.is_some_and(|pod| pod.is_known() && !pod.is_apiserver());
+        let of = |namespace, name, container| Pod { namespace, name, container }.is_apiserver();
+        let add = |slot: &mut Option<bool>, is_apiserver| *slot = Some(slot.unwrap_or(true) && is_apiserver);
+        match role {
+            Role::Namespace => add(&mut self.namespace, of(Some(value), None, None)),
+            Role::Pod => add(&mut self.pod, of(None, Some(value), None)),
+            Role::Container if Pod::of_docker(value).is_some() => {
+                self.is_other |= is_other(Pod::of_docker(value));
+            }
+            Role::Container => add(&mut self.container, of(None, None, Some(value))),
+            Role::DockerName => self.is_other |= is_other(Pod::of_docker(value)),
+            Role::Path => self.is_other |= is_other(Pod::of_path(value)),
+            Role::Tag => self.is_other |= is_other(Pod::of_tag(value)),
+            Role::LogStream => self.is_other |= !is_apiserver_stream(value),
+            Role::Category => self.is_other_category |= OTHER_CATEGORIES.contains(&value),
+        }
+    }
+
+    /// Adds a value of a table without names, if its form says what it is.
+    pub(super) fn add_unnamed(&mut self, value: &[u8]) {
+        for name in [&b"file"[..], b"tag", b"_container_name", b"category"] {
+            self.add(name, value);
+        }
+        // The other log streams of a control plane of EKS.
+        let others =
+            [&b"kube-apiserver-"[..], b"authenticator-", b"kube-controller-manager-", b"kube-scheduler-"];
+        let is_stream = others.iter().any(|start| value.starts_with(start));
+        self.is_other |= is_stream && !is_apiserver_stream(value);
+    }
+}
+
+/// What a value is, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Namespace,
+    Pod,
+    Container,
+    /// The name of a container outside of what describes a pod: it decides only in the form that the kubelet gives it.
+    DockerName,
+    Path,
+    Tag,
+    /// A log stream of CloudWatch.
+    LogStream,
+    /// The category of a diagnostic record of Azure.
+    Category,
+}
+
+impl Role {
+    fn named(name: &[u8]) -> Option<Self> {
+        if name.len() > MAX_NAME_LEN {
+            return None;
+        }
+        // Shippers write the same name with dots, underscores or slashes, and in any letter case.
+        let mut plain = [0; MAX_NAME_LEN];
+        for (to, from) in plain.iter_mut().zip(name) {
+            *to = if matches!(from, b'_' | b'/') { b'.' } else { from.to_ascii_lowercase() };
+        }
+        let mut rest = &plain[..name.len()];
+        let strip = |rest: &mut &[u8], starts: &[&[u8]]| {
+            let found = starts.iter().find_map(|start| rest.strip_prefix(*start));
+            *rest = found.unwrap_or(rest);
+            found.is_some()
+        };
+        let mut is_scoped = strip(
+            &mut rest,
+            &[
+                b"resource.labels.",
+                b"resource.attributes.",
+                b"resource.",
+                b"attributes.",
+                b"labels.",
+                b"stream.",
+                b"fields.",
+            ],
+        );
+        is_scoped |= strip(&mut rest, &[b"kubernetes.", b"k8s."]);
+        let role = match rest {
+            b"namespace" | b"namespace.name" | b"pod.namespace" => Role::Namespace,
+            b"pod" | b"pod.name" => Role::Pod,
+            b"container" | b"container.name" if is_scoped => Role::Container,
+            b"container.name" | b".container.name" | b"docker.container.name" => Role::DockerName,
+            b"file" | b"filename" | b"file.name" | b"file.path" | b"path" | b"source" | b"log.file"
+            | b"log.path" | b"log.file.path" => Role::Path,
+            b"tag" | b".tag" | b"fluentbit.tag" | b"fluent.tag" | b"@log.name" => Role::Tag,
+            b"logstream"
+            | b"@logstream"
+            | b"logstreamname"
+            | b"aws.cloudwatch.log.stream"
+            | b"awscloudwatch.log.stream" => Role::LogStream,
+            b"category" => Role::Category,
+            _ => return None,
+        };
+        Some(role)
+    }
+}
+
+fn is_known(name: &[u8]) -> bool {
+    Role::named(name).is_some()
+}
+
+/// Whether the members of the object at a path, whose last name is `key`, describe the source of a record. The labels of a pod do not: who
+/// creates the pod chooses them.
+fn is_scope(path: &[u8], key: &[u8]) -> bool {
+    match key {
+        _ if path.len() == key.len() => SCOPES.iter().any(|scope| scope.as_bytes() == key),
+        b"labels" => path.starts_with(b"resource."),
+        _ => [&b"pod"[..], b"container", b"namespace", b"file", b"kubernetes", b"k8s", b"attributes"]
+            .contains(&key),
+    }
 }
 
 #[cfg(test)]
@@ -102,10 +270,26 @@ mod tests {
                 r#"{"kubernetes":{"pod_namespace":"kube-system","pod_name":"coredns-1","container_name":"coredns"}}"#,
                 true,
             ),
+            // The creator of a pod chooses its labels.
+            (
+                r#"{"kubernetes":{"labels":{"pod":"web"},"namespace_name":"kube-system","pod_name":"kube-apiserver-a"}}"#,
+                false,
+            ),
+            (r#"{"kubernetes.namespace_name":"default","kubernetes.pod_name":"web-0"}"#, true),
+            (r#"{"kubernetes.pod.name":"web-0"}"#, true),
+            (r#"{"kubernetes.namespace":"kube-system","kubernetes.pod.name":"kube-apiserver-cp1"}"#, false),
+            (r#"{"k8s.pod.name":"web-0"}"#, true),
+            (r#"{"fields":{"kubernetes.pod.name":["web-0"]}}"#, true),
+            (r#"{"fields":{"pod":"web-0","namespace":"default"},"source":"x"}"#, true),
+            (r#"{"fields":{"message":["x"]}}"#, false),
+            (r#"{"resource":{"attributes":{"k8s.pod.name":"web-0"}}}"#, true),
+            (r#"{"namespace":"default"}"#, false),
             (r#"{"file":"/var/log/kubernetes/audit.log"}"#, false),
             (r#"{"file":"/var/log/pods/default_web-0_1/web/0.log"}"#, true),
+            (r#"{"file":{"path":"/var/log/pods/default_web-0_1/web/0.log"}}"#, true),
             (r#"{"file":"/var/log/pods/kube-system_kube-apiserver-cp1_1/kube-apiserver/0.log"}"#, false),
             (r#"{"log":{"file":{"path":"/var/log/containers/web-0_default_web-12ab.log"}}}"#, true),
+            (r#"{"log.file.path":"/var/log/containers/web-0_default_web-12ab.log"}"#, true),
             (r#"{"tag":"kube.var.log.containers.web-0_default_web-12ab.log"}"#, true),
             (
                 r#"{"tag":"kube.var.log.containers.kube-apiserver-cp1_kube-system_kube-apiserver-12ab.log"}"#,
@@ -113,15 +297,43 @@ mod tests {
             ),
             (r#"{"tag":"audit"}"#, false),
             (r#"{"CONTAINER_NAME":"k8s_web_web-0_default_1_0"}"#, true),
+            (r#"{"CONTAINER_NAME":"k3d-a-server-0"}"#, false),
             (r#"{"labels":{"namespace":"default","pod":"web-0"}}"#, true),
             (r#"{"labels":{"job":"audit"}}"#, false),
+            (r#"{"labels":{"filename":"/var/log/pods/default_web-0_1/web/0.log"}}"#, true),
+            (r#"{"stream":{"filename":"/var/log/pods/default_web-0_1/web/0.log"}}"#, true),
+            (r#"{"stream":{"filename":"/var/log/kubernetes/audit.log"}}"#, false),
             (
                 r#"{"resource":{"type":"k8s_container","labels":{"namespace_name":"default","pod_name":"web-0"}}}"#,
                 true,
             ),
             (r#"{"logStream":"n-application.var.log.containers.web-0_default_web-12ab.log"}"#, true),
+            (r#"{"@logStream":"authenticator-1"}"#, true),
+            (r#"{"logStreamName":"kube-apiserver-audit-1"}"#, false),
+            (r#"{"aws.cloudwatch.log_stream":"kube-scheduler-1"}"#, true),
+            (r#"{"Category":"kube-scheduler"}"#, true),
+            (r#"{"Category":"kube-audit-admin"}"#, false),
         ] {
-            assert_eq!(is_foreign(Raw::assume(record.as_bytes())), is_other, "{record}");
+            assert_eq!(RecordSource::of(Raw::assume(record.as_bytes())).is_other(), is_other, "{record}");
+        }
+    }
+
+    #[test]
+    fn values_of_a_table_without_names_are_known_by_their_form() {
+        for (value, is_other) in [
+            ("/var/log/pods/default_web-0_1/web/0.log", true),
+            ("/var/log/kubernetes/audit.log", false),
+            ("n-application.var.log.containers.web-0_default_web-12ab.log", true),
+            ("authenticator-1f", true),
+            ("kube-apiserver-1f", true),
+            ("kube-apiserver-audit-1f", false),
+            ("kube-scheduler", true),
+            ("kube-audit", false),
+            ("2026-11-23T03:46:20Z", false),
+        ] {
+            let mut source = RecordSource::default();
+            source.add_unnamed(value.as_bytes());
+            assert_eq!(source.is_other(), is_other, "{value}");
         }
     }
 }

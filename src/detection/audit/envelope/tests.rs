@@ -51,11 +51,34 @@ fn records_of_other_streams_are_counted() {
         json!({"auditID": "a", "level": "Metadata", "stageTimestamp": "t", "kubernetes": {"pod_name": "web-0"}})
             .to_string(),
         format!("[pod/web-0/web] {EVENT}"),
+        format!("web-1  | {EVENT}"),
+        format!("2026-11-23T03:46:20Z {{job=\"pods\", pod=\"web-0\"}} {EVENT}"),
+        format!("2026-11-23 03:46:20.8 +0000 kube.var.log.containers.web-0_default_web-1.log: {EVENT}"),
+        format!("2026-11-23T03:46:20.873Z authenticator-1 \n{{\n    \"kind\": \"Event\",\n    \"auditID\": \"a\"\n}}"),
+        json!({"event.original": EVENT, "kubernetes.pod.name": "web-0"}).to_string(),
+        json!({"fields": ["_raw", "source"], "rows": [[EVENT, "/var/log/pods/default_web-0_1/web/0.log"]]}).to_string(),
+        json!({"fields": ["_raw", "source"], "columns": [[EVENT], ["/var/log/pods/default_web-0_1/web/0.log"]]})
+            .to_string(),
+        json!({"results": [[{"field": "@message", "value": EVENT}, {"field": "kubernetes.pod_name", "value": "web-0"}]]})
+            .to_string(),
+        json!({"status": "success", "data": {"result": [{"stream": {"filename": "/var/log/pods/default_web-0_1/web/0.log"}, "values": [["1", EVENT]]}]}})
+            .to_string(),
+        format!("pod,message\nweb-0,\"{}\"", EVENT.replace('"', "\"\"")),
+        format!("a,authenticator-1,\"{}\"", EVENT.replace('"', "\"\"")),
         format!("2026-11-23T03:46:20.873Z authenticator-1 {EVENT}"),
     ] {
         let mut unwrapper = Unwrapper::new(1 << 20);
         assert_eq!(unwrapper.unwrap(record.as_bytes()).unwrap().bytes(), b"", "{record}");
         assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::OTHER_STREAM, 1)]), "{record}");
+    }
+    // Another log of the control plane.
+    for record in [
+        json!({"Category": "kube-scheduler", "log_s": EVENT}).to_string(),
+        format!("Category,log_s\nkube-scheduler,\"{}\"", EVENT.replace('"', "\"\"")),
+    ] {
+        let mut unwrapper = Unwrapper::new(1 << 20);
+        assert_eq!(unwrapper.unwrap(record.as_bytes()).unwrap().bytes(), b"", "{record}");
+        assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::OTHER_KIND, 1)]), "{record}");
     }
     // The metadata of a shipper follows an event whose members it merged.
     let merged =
@@ -161,6 +184,19 @@ fn reads_what_there_is_of_a_truncated_wrapper() {
         let plain = unwrapped(&text[..end]).unwrap();
         assert!(plain.starts_with(&EVENT[..60]), "{plain}");
     }
+}
+
+#[test]
+fn indented_records_are_below_the_line_that_names_their_stream() {
+    let event: serde_json::Value = serde_json::from_str(EVENT).unwrap();
+    let heading = "2026-11-23T03:46:20.873000+00:00 kube-apiserver-audit-1 \n";
+    let indented = serde_json::to_string_pretty(&event).unwrap();
+    let other = format!("2026-11-23T03:46:20.873000+00:00 authenticator-1 \n{indented}\n");
+    let text = format!("{heading}{indented}\n{other}{heading}{EVENT}\n{heading}{indented}");
+    assert_eq!(unwrapped(&text).unwrap().replace("\n\n", "\n"), format!("{EVENT}\n").repeat(3));
+    // Without an end, what there is is read.
+    let cut = &indented[..indented.len() - 2];
+    assert!(unwrapped(&format!("{heading}{cut}\n")).unwrap().starts_with(&EVENT[..60]));
 }
 
 #[test]

@@ -9,6 +9,10 @@ use super::super::time;
 /// The longest text that is a time, in bytes.
 const MAX_LEN: usize = 40;
 
+/// The names of months as logs write them.
+pub(super) const MONTHS: [&[u8]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+
 /// The time in a member.
 pub(super) fn of(value: Raw<'_>) -> Option<i64> {
     match value.kind() {
@@ -29,7 +33,7 @@ pub(super) fn text(text: &[u8]) -> Option<i64> {
     if let Some(time) = time::parse(text) {
         return Some(time);
     }
-    let mut text = text.to_vec();
+    let mut text = kibana(text).unwrap_or_else(|| text.to_vec());
     if let Some(comma) = memchr::memchr(b',', &text) {
         text[comma] = b'.';
     }
@@ -43,6 +47,16 @@ pub(super) fn text(text: &[u8]) -> Option<i64> {
         _ => text.push(b'Z'),
     }
     time::parse(&text)
+}
+
+/// A time as Kibana shows it, `Nov 23, 2026 @ 03:46:20.873`, as a date and a time of day.
+fn kibana(text: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (date, clock) = text.split_once(" @ ")?;
+    let [month, day, year] = date.split(' ').collect::<Vec<_>>()[..] else { return None };
+    let month = MONTHS.iter().position(|name| *name == month.as_bytes())? + 1;
+    let day: u8 = day.strip_suffix(',')?.parse().ok()?;
+    Some(format!("{year}-{month:02}-{day:02}T{clock}").into_bytes())
 }
 
 /// A number since 1970, with a fraction or without.
@@ -84,6 +98,7 @@ mod tests {
             r#""2026-11-23T04:46:20.873+0100""#,
             r#""2026-11-23T03:46:20.873000+00""#,
             r#""2026-11-23 03:46:20.873 UTC""#,
+            r#""Nov 23, 2026 @ 03:46:20.873""#,
             "1795405580.873",
             "1795405580873",
             r#""1795405580873""#,

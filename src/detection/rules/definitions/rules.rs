@@ -63,8 +63,8 @@ impl Reader<'_, '_> {
                 // Reported like a missing `desc`; the rule is checked nevertheless.
                 let _ = self.required(item, "priority", "rule", &span);
             }
-            let source =
-                self.scalar(item, "source")?.and_then(|node| node.text()).filter(|source| !source.is_empty());
+            let source = self.scalar(item, "source")?.filter(|node| !node.is_null());
+            let source = source.and_then(|node| node.text()).filter(|source| !source.is_empty());
             let rule = RuleDefinition {
                 name: name.to_owned(),
                 span: span.clone(),
