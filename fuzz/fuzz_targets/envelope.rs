@@ -36,7 +36,7 @@ fn gzip(text: &str) -> Vec<u8> {
 /// Wraps a text once more.
 fn wrap(text: String, how: u8) -> String {
     let event = || -> Value { serde_json::from_str(&text).expect("it is JSON") };
-    let whole = match how % 8 {
+    let whole = match how % 11 {
         0 => json!({"log": text, "stream": "stdout"}),
         1 => json!({"message": text}),
         2 => json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": text}}]}]}]}),
@@ -45,6 +45,9 @@ fn wrap(text: String, how: u8) -> String {
         5 => json!({"data": base64::engine::general_purpose::STANDARD.encode(gzip(
             &json!({"messageType": "DATA_MESSAGE", "logEvents": [{"message": text}]}).to_string()))}),
         6 => json!([event()]),
+        7 => json!({"fields": ["_time", "_raw"], "rows": [["2026-11-23T03:46:20Z", text]]}),
+        8 => json!({"tables": [{"columns": [{"name": "log_s"}, {"name": "Category"}], "rows": [[text, "kube-audit"]]}]}),
+        9 => json!({"schema": {"fields": [{"name": "Line"}]}, "data": {"values": [[text]]}}),
         _ => json!({"kubernetes": {"audit": event()}}),
     };
     whole.to_string()

@@ -426,6 +426,30 @@ fn shapes() -> Vec<Shape> {
                 })
             }),
         ),
+        (
+            "rows of a table",
+            Box::new(|n| json!({"fields": ["a".repeat(n), "_raw"], "rows": vec![["", "{}"]; n]}).to_string()),
+        ),
+        (
+            "columns of a table",
+            Box::new(|n| {
+                let columns: Vec<Vec<&str>> =
+                    (0..n).map(|at| if at == 0 { vec!["{}"; n] } else { vec![] }).collect();
+                json!({"fields": vec!["_raw"; n], "columns": columns}).to_string()
+            }),
+        ),
+        ("unclosed tables", Box::new(repeated("{\"fields\":[\"_raw\"],\"rows\":[[\n"))),
+        (
+            "lines above unclosed records",
+            Box::new(repeated("2026-11-23T03:46:20.8Z kube-apiserver-audit-1 \n{\"a\":\n")),
+        ),
+        (
+            "lines above closed records",
+            Box::new(repeated("2026-11-23T03:46:20.8Z kube-apiserver-audit-1 \n{\n\"a\":1\n}\n")),
+        ),
+        ("a header and its lines", Box::new(|n| format!("a,message\n{}", "b,\"{\"\"a\"\":\"\n".repeat(n)))),
+        ("columns of a header", Box::new(|n| format!("{}message\n{}", "a,".repeat(n), ",".repeat(n)))),
+        ("labels of a line", Box::new(|n| format!("2026-11-23T03:46:20Z {{{}", "a=\"\\\"\",".repeat(n)))),
         ("lone surrogates", Box::new(|n| format!("{START},\"a\":\"{}\"}}", "\\ud800".repeat(n)))),
         ("backslashes", Box::new(|n| format!("{{\"log\":\"{}", "\\".repeat(n * 8)))),
         (
@@ -511,6 +535,12 @@ const TOKENS: &[&str] = &[
     "\"body\":",
     "\"kubernetes\":{\"audit\":",
     "<134>1 ",
+    "\"rows\":[[",
+    "\"columns\":[[",
+    "\"fields\":[\"_raw\"",
+    "2026-11-23T03:46:20.8Z kube-apiserver-audit-1 \n",
+    "message,",
+    "\x1e",
 ];
 
 proptest! {

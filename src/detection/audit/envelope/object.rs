@@ -241,15 +241,21 @@ impl Unwrapper {
             }
             return;
         }
-        let columns: Vec<Vec<Raw<'_>>> =
-            truncated::items(table.cells).map(|column| truncated::items(column).collect()).collect();
-        let count = columns.iter().map(Vec::len).max().unwrap_or(0);
-        for at in 0..count {
+        let mut columns: Vec<_> =
+            names.iter().zip(truncated::items(table.cells).map(truncated::items)).collect();
+        loop {
             let mut record = RowObject::default();
-            for (name, column) in names.iter().zip(&columns) {
-                if let Some(cell) = column.get(at) {
-                    record.push(name, *cell);
+            steps::add(columns.len());
+            // A column that has ended is not looked at again.
+            columns.retain_mut(|(name, column)| {
+                let cell = column.next();
+                if let Some(cell) = cell {
+                    record.push(name, cell);
                 }
+                cell.is_some()
+            });
+            if columns.is_empty() {
+                return;
             }
             self.row(record, depth, context, out);
         }
@@ -347,6 +353,9 @@ impl Unwrapper {
     }
 }
 
+/// Maximum length of the name of a column, in bytes. Each row repeats the names of its cells.
+const MAX_COLUMN_NAME_LEN: usize = 128;
+
 /// The text of an object that is built from the cells of a row.
 #[derive(Debug, Default)]
 struct RowObject {
@@ -357,7 +366,7 @@ struct RowObject {
 
 impl RowObject {
     fn push(&mut self, name: &[u8], value: Raw<'_>) {
-        if self.is_truncated {
+        if self.is_truncated || name.len() > MAX_COLUMN_NAME_LEN {
             return;
         }
         self.text.push(if self.text.is_empty() { b'{' } else { b',' });
