@@ -26,7 +26,7 @@ RUN root=/root-of-image \
     && install -d -m 1777 $root/tmp \
     && echo 'pullwatch:x:65532:65532::/var/lib/pullwatch:/sbin/nologin' > $root/etc/passwd \
     && echo 'pullwatch:x:65532:' > $root/etc/group \
-    && mkdir /state
+    && install -d -m 0700 /state/pullwatch
 
 FROM scratch
 ARG VERSION=0.1.0
@@ -39,7 +39,8 @@ LABEL org.opencontainers.image.title="pullwatch" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /root-of-image /
-COPY --from=build --chown=65532:65532 --chmod=0700 /state /var/lib/pullwatch
+# The directory is copied as a part of its parent: some builders create the destination itself with mode 0755.
+COPY --from=build --chown=65532:65532 /state /var/lib/
 ENV PULLWATCH_STATE_DIR=/var/lib/pullwatch \
     # All addresses: who can connect is decided by the container's network. Therefore `server.token_file` is required, unless this variable
     # is set to an empty text and the configuration decides.
