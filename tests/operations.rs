@@ -437,10 +437,12 @@ fn incidents_are_resolved_after_their_last_alert_whether_or_not_it_was_restarted
     place.stop_hard();
     place.start();
     wait_for("it is resolved", || actions("resolve").len() >= 3);
-    let keys: std::collections::BTreeSet<String> =
-        actions("resolve").iter().map(|body| body["dedup_key"].to_string()).collect();
-    assert_eq!((keys.len(), actions("trigger").len()), (3, 4));
-    assert!(keys.contains(&actions("trigger")[3]["dedup_key"].to_string()));
+    let keys = |action: &str| -> std::collections::BTreeSet<String> {
+        actions(action).iter().map(|body| body["dedup_key"].to_string()).collect()
+    };
+    assert_eq!((keys("resolve").len(), keys("resolve")), (3, keys("trigger")));
+    // The kill may come before the answer of the receiver is stored; then the alert is sent again, into the same incident.
+    assert!(actions("trigger")[4..].iter().all(|again| *again == actions("trigger")[3]));
     // Alerts that are not due are no backlog.
     wait_for("no backlog", || place.metric("pullwatch_sink_backlog_alerts{sink=\"pager/resolve\"} 0"));
 
