@@ -1,7 +1,8 @@
 """A kube-apiserver with its etcd, for checks that need no node and no controller. Binaries are taken from the environment (KUBE_APISERVER,
-ETCD, KUBECTL) or PATH; without one of them the process exits with status 3."""
+ETCD, KUBECTL), from PATH, or from what tests/apiserver/build/build.sh built; without one of them the process exits with status 3."""
 
 import os
+import pathlib
 import shutil
 import socket
 import subprocess
@@ -18,9 +19,10 @@ def free_port():
 
 
 def binary(name, variable):
-    found = os.environ.get(variable) or shutil.which(name)
+    built = pathlib.Path(__file__).parents[2] / "target/tools/bin"
+    found = os.environ.get(variable) or shutil.which(name) or shutil.which(name, path=built)
     if not found:
-        print(f"not run: there is no {name} on the PATH or in {variable}")
+        print(f"not run: there is no {name} on the PATH or in {variable}; tests/apiserver/build/build.sh builds it")
         sys.exit(3)
     return found
 

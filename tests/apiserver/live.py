@@ -4,9 +4,10 @@
 usage: live.py PATH/TO/pullwatch
 
 Starts etcd, kube-apiserver and pullwatch, which both follows the audit log and receives the audit webhook; once with the audit policy of
-`pullwatch policy check --recommend`, which logs no secret, and once with one that logs everything. Each step is done by a user of its own with kubectl or HTTP, so that alerts can be compared with what
-the step did. The binaries are taken from the environment (KUBE_APISERVER, ETCD, KUBECTL) or PATH. Exit 0 when every exposure was reported
-(with exactly its credentials, where the log shows them) and the quiet steps raised nothing, 1 when not, 3 when a binary is missing.
+`pullwatch policy check --recommend`, which logs no secret, and once with one that logs everything. Each step is done by a user of its own
+with kubectl or HTTP, so that alerts can be compared with what the step did. The binaries are taken from the environment (KUBE_APISERVER,
+ETCD, KUBECTL), from PATH, or from what build/build.sh built. Exit 0 when every exposure was reported (with exactly its credentials, where the
+log shows them) and the quiet steps raised nothing, 1 when not, 3 when a binary is missing.
 """
 
 import base64

@@ -3,8 +3,8 @@
 
 usage: server.py
 
-Starts etcd and kube-apiserver from the environment (KUBE_APISERVER, ETCD, KUBECTL) or PATH, installs the definitions of cert-manager, the
-Prometheus operator and KEDA, and applies every mode of the kustomizations and of the Helm chart with `--server-side --dry-run=server` and strict
+Starts etcd and kube-apiserver from the environment (KUBE_APISERVER, ETCD, KUBECTL), from PATH, or from what tests/apiserver/build/build.sh
+built, installs the definitions of cert-manager, the Prometheus operator and KEDA, and applies every mode of the kustomizations and of the Helm chart with `--server-side --dry-run=server` and strict
 validation. A workload only carries a template, which Pod Security does not refuse; therefore a pod of each template is created too, also as a
 dry run, in a namespace with the labels of the mode. Needs Go for kustomize and Helm. Exit 0 when the server takes everything, 1 when not,
 3 when a binary is missing.
