@@ -8,9 +8,10 @@ mod common;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -121,6 +122,10 @@ impl Daemon {
         self.metric("pullwatch_alerts_total")
     }
 
+    fn has_alerts(&self, number: usize) -> bool {
+        self.alerts() >= f64::from(u32::try_from(number).unwrap())
+    }
+
     fn post(&self, headers: &str, body: &[u8]) -> String {
         let start = format!("POST / HTTP/1.1\r\n{headers}Content-Length: {}\r\n", body.len());
         request(&self.address("receiving audit events"), &start, body)
@@ -155,12 +160,23 @@ fn a_log_directory_that_appears_later_is_watched() {
     fs::write(daemon.path("logs/audit/audit.log"), line(0)).unwrap();
     wait("the log is read", || daemon.alerts() >= 1.0);
     wait("it is ready", || daemon.get("/readyz").contains("\"status\":\"ok\""));
-    // And so is one that replaces it.
-    fs::rename(daemon.path("logs/audit"), daemon.path("logs/old")).unwrap();
-    fs::create_dir_all(daemon.path("logs/audit")).unwrap();
-    std::thread::sleep(Duration::from_millis(200));
-    fs::write(daemon.path("logs/audit/audit.log"), line(1)).unwrap();
-    wait("the new log is read", || daemon.alerts() >= 2.0);
+}
+
+/// Nothing happens to the log itself when its directory is renamed.
+#[test]
+fn a_log_directory_that_is_renamed_is_noticed_by_polling() {
+    let daemon = Daemon::start("[{paths: ['@/logs/audit.log'], poll: 100ms}]");
+    fs::create_dir(daemon.path("logs")).unwrap();
+    fs::write(daemon.path("logs/audit.log"), line(0)).unwrap();
+    wait("the log is read", || daemon.alerts() >= 1.0);
+    wait("the log alone is watched", || {
+        is_watched(&daemon, "logs/audit.log") && !is_watched(&daemon, "logs")
+    });
+    fs::rename(daemon.path("logs"), daemon.path("old")).unwrap();
+    fs::create_dir(daemon.path("logs")).unwrap();
+    append(&daemon.path("old/audit.log"), &line(1));
+    append(&daemon.path("logs/audit.log"), &line(2));
+    wait("both logs are read", || daemon.alerts() >= 3.0);
 }
 
 #[test]
@@ -171,6 +187,7 @@ fn a_log_directory_that_is_removed_is_reported() {
     wait("the log is read", || daemon.alerts() >= 1.0);
     daemon.restart();
     wait("it is ready", || daemon.get("/readyz").contains("\"status\":\"ok\""));
+    wait("the log is found", || daemon.metric("pullwatch_source_up") > 0.5);
     let errors = daemon.metric("pullwatch_source_errors_total");
     fs::remove_dir_all(daemon.path("logs")).unwrap();
     wait("the removal is logged", || daemon.logged("log directory was removed"));
@@ -252,40 +269,166 @@ fn a_directory_that_may_not_be_listed_is_down_with_the_remedy_until_it_may_be_li
     wait("it is ready", || daemon.get("/readyz").contains("\"status\":\"ok\""));
 }
 
-/// How often the thread that reads and evaluates woke up.
-fn pipeline_wakeups(daemon: &Daemon) -> u64 {
+/// How often the threads woke up whose name `counts`.
+fn wakeups_of(daemon: &Daemon, counts: impl Fn(&str) -> bool) -> u64 {
     let mut wakeups = None;
     let tasks = format!("/proc/{}/task", daemon.child.as_ref().unwrap().id());
     for task in fs::read_dir(tasks).unwrap().flatten() {
         let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
         let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        if let Some(switches) = switches.filter(|_| name.trim_end() == "pipeline") {
+        if let Some(switches) = switches.filter(|_| counts(name.trim_end())) {
             *wakeups.get_or_insert(0) += switches.trim().parse::<u64>().unwrap();
         }
     }
     wakeups.unwrap()
 }
 
-#[test]
-fn writes_to_a_neighbor_of_the_log_do_not_wake_the_daemon() {
-    let daemon = Daemon::start("[{paths: ['@/logs/audit.log'], poll: 1h}]");
-    fs::create_dir(daemon.path("logs")).unwrap();
-    fs::write(daemon.path("logs/audit.log"), line(0)).unwrap();
-    wait("the log is read", || daemon.alerts() >= 1.0);
-    let mut neighbor = fs::File::create(daemon.path("logs/etcd.log")).unwrap();
-    let before = pipeline_wakeups(&daemon);
+/// How often the threads woke up that receive notifications of file changes, and the one that reads and evaluates.
+fn wakeups(daemon: &Daemon) -> u64 {
+    // The kernel cuts the name `notify-rs inotify loop`.
+    wakeups_of(daemon, |thread| thread == "pipeline" || thread.starts_with("notify-rs"))
+}
+
+/// Whether the kernel notifies the daemon of changes of this file or directory.
+fn is_watched(daemon: &Daemon, name: &str) -> bool {
+    let Ok(metadata) = fs::metadata(daemon.path(name)) else { return false };
+    let descriptors = format!("/proc/{}/fdinfo", daemon.child.as_ref().unwrap().id());
+    let inode = format!(" ino:{:x} ", metadata.ino());
+    fs::read_dir(descriptors)
+        .unwrap()
+        .flatten()
+        .filter_map(|descriptor| fs::read_to_string(descriptor.path()).ok())
+        .any(|text| text.lines().any(|line| line.starts_with("inotify wd:") && line.contains(&inode)))
+}
+
+fn append(path: &Path, text: &str) {
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+/// Returns how often the daemon woke up while a file was written.
+fn wakeups_by_writes(daemon: &Daemon, name: &str) -> u64 {
+    let mut neighbor = fs::File::create(daemon.path(name)).unwrap();
+    let before = wakeups(daemon);
     for _ in 0..5_000 {
         neighbor.write_all(b"text\n").unwrap();
         // Writes that follow each other at once are one notification.
         std::thread::yield_now();
     }
-    // What is written to the log after that is read by a notification, which comes after those of the neighbor.
-    let mut log = fs::OpenOptions::new().append(true).open(daemon.path("logs/audit.log")).unwrap();
-    log.write_all(line(1).as_bytes()).unwrap();
-    wait("the second event is read", || daemon.alerts() >= 2.0);
-    let wakeups = pipeline_wakeups(&daemon) - before;
-    assert!(wakeups < 100, "5,000 writes to a neighbor woke the daemon {wakeups} times");
+    wakeups(daemon) - before
+}
+
+#[test]
+fn writes_to_a_neighbor_of_the_log_do_not_wake_the_daemon() {
+    let daemon = Daemon::start("[{paths: ['@/logs/audit.log'], poll: 1h}]");
+    fs::create_dir(daemon.path("logs")).unwrap();
+    let log = daemon.path("logs/audit.log");
+    fs::write(&log, line(0)).unwrap();
+    wait("the log is read", || daemon.alerts() >= 1.0);
+    for round in [1, 2] {
+        wait("the log alone is watched", || {
+            is_watched(&daemon, "logs/audit.log") && !is_watched(&daemon, "logs")
+        });
+        let wakeups = wakeups_by_writes(&daemon, "logs/etcd.log");
+        assert!(wakeups < 20, "5,000 writes to a neighbor woke the daemon {wakeups} times");
+        // The same after a rotation.
+        append(&log, &line(2 * round));
+        fs::rename(&log, daemon.path(&format!("logs/audit-2026-11-23T0{round}-00-00.000.log"))).unwrap();
+        wait("the directory is watched", || is_watched(&daemon, "logs"));
+        append(&log, &line(2 * round + 1));
+        wait("the new log is read", || daemon.has_alerts(2 * round + 1));
+    }
+}
+
+#[test]
+fn a_new_log_that_matches_a_pattern_is_noticed_at_once_and_other_files_do_not_wake_the_pipeline() {
+    let daemon = Daemon::start("[{paths: ['@/logs/*.log'], poll: 1h}]");
+    fs::create_dir(daemon.path("logs")).unwrap();
+    wait("the directory is watched", || is_watched(&daemon, "logs"));
+    for number in 0..3 {
+        fs::write(daemon.path(&format!("logs/{number}.log")), line(number)).unwrap();
+        wait("a new log is read", || daemon.has_alerts(number + 1));
+    }
+    let before = wakeups_of(&daemon, |thread| thread == "pipeline");
+    wakeups_by_writes(&daemon, "logs/notes.txt");
+    append(&daemon.path("logs/0.log"), &line(3));
+    wait("the first log is read", || daemon.alerts() >= 4.0);
+    let wakeups = wakeups_of(&daemon, |thread| thread == "pipeline") - before;
+    assert!(wakeups < 100, "5,000 writes to another file woke the pipeline {wakeups} times");
+}
+
+/// Each change is read by notifications alone: without them it would be read in an hour. Another file is written all the time.
+#[test]
+fn every_way_in_which_a_log_is_replaced_is_noticed_at_once() {
+    let daemon = Daemon::start("[{paths: ['@/logs/audit.log'], poll: 1h}]");
+    let path = |name: &str| daemon.path(&format!("logs/{name}"));
+    fs::create_dir(daemon.path("logs")).unwrap();
+    fs::create_dir(daemon.path("logs/targets")).unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writer = std::thread::spawn({
+        let (mut neighbor, is_over) = (fs::File::create(path("etcd.log")).unwrap(), is_over.clone());
+        move || {
+            while !is_over.load(Ordering::Relaxed) {
+                neighbor.write_all(b"text\n").unwrap();
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+    });
+    let log = path("audit.log");
+    let mut events = 0;
+    let mut write = |to: &Path, what: &str| {
+        append(to, &line(events));
+        events += 1;
+        wait(what, || daemon.has_alerts(events));
+    };
+    // A writer that is slower than the daemon needs the directory to be watched in between.
+    let pause = || std::thread::sleep(Duration::from_millis(100));
+    for (round, pause) in [|| {}, pause].iter().enumerate() {
+        write(&log, "a log that did not exist");
+        write(&log, "a write");
+        let rotated = path(&format!("audit-2026-11-23T0{round}-00-00.000.log"));
+        fs::rename(&log, &rotated).unwrap();
+        pause();
+        write(&log, "a renamed log");
+        write(&rotated, "a writer that did not reopen the log");
+        fs::remove_file(&log).unwrap();
+        pause();
+        write(&log, "a deleted log");
+        fs::write(path("new"), "").unwrap();
+        fs::rename(path("new"), &log).unwrap();
+        pause();
+        write(&log, "a log that was replaced by a rename");
+        fs::copy(&log, path("audit.log.1")).unwrap();
+        pause();
+        fs::File::create(&log).unwrap();
+        pause();
+        write(&log, "copytruncate");
+        fs::hard_link(&log, path("other-name")).unwrap();
+        write(&path("other-name"), "a write by another name");
+        fs::remove_file(path("other-name")).unwrap();
+        fs::remove_file(&log).unwrap();
+        // As of a container: the link is created first.
+        symlink("targets/0.log", &log).unwrap();
+        pause();
+        write(&path("targets/0.log"), "the target of a link");
+        write(&path("targets/0.log"), "a write to the target of a link");
+        fs::rename(path("targets/0.log"), path(&format!("targets/0.log.{round}"))).unwrap();
+        pause();
+        write(&path("targets/0.log"), "a target that was rotated");
+        fs::write(path("targets/1.log"), "").unwrap();
+        symlink("targets/1.log", path("link")).unwrap();
+        fs::rename(path("link"), &log).unwrap();
+        write(&path("targets/1.log"), "another target");
+        for name in ["audit.log", "targets/0.log", "targets/1.log"] {
+            fs::remove_file(path(name)).unwrap();
+        }
+        fs::remove_dir_all(path("targets")).unwrap();
+        pause();
+        fs::create_dir(path("targets")).unwrap();
+    }
+    is_over.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
 }
 
 #[test]

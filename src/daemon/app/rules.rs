@@ -12,7 +12,7 @@ use super::{Context, kafka};
 use crate::daemon::config::Config;
 use crate::daemon::inventory;
 use crate::daemon::pipeline::{Message, Rules};
-use crate::daemon::source::watch::DirectoryWatcher;
+use crate::daemon::source::watch::PathWatcher;
 use crate::detection::audit::redact::RedactionKey;
 use crate::detection::detector::Options;
 use crate::detection::rules::ast::RuleSet;
@@ -167,7 +167,7 @@ pub(crate) fn warn_of_skipped(loaded: &Loaded) {
 /// Reloads rules on request. Watches their directories until it is dropped.
 pub(super) struct RuleReloader {
     requested: Arc<Notify>,
-    watcher: Mutex<DirectoryWatcher>,
+    watcher: Mutex<PathWatcher>,
     /// The loader in use, and whether its settings changed since the last reload.
     loader: Arc<Mutex<(RuleLoader, bool)>>,
 }
@@ -181,7 +181,7 @@ impl RuleReloader {
     pub(super) fn reconfigure(&self, config: &Config) {
         let mut loader = self.loader.lock().unwrap_or_else(PoisonError::into_inner);
         *loader = (loader.0.reconfigured(config), true);
-        self.watcher.lock().unwrap_or_else(PoisonError::into_inner).watch(loader.0.directories());
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner).watch_all_of(loader.0.directories());
         self.requested.notify_one();
     }
 }
@@ -196,14 +196,14 @@ pub(super) fn watch(
     let (inbox, handles) = (context.inbox.clone(), context.handles.clone());
     let requested = Arc::new(Notify::new());
     let has_changed = Arc::new(AtomicBool::new(false));
-    let mut watcher = DirectoryWatcher::new({
+    let mut watcher = PathWatcher::new({
         let (requested, has_changed) = (requested.clone(), has_changed.clone());
         move || {
             has_changed.store(true, Ordering::Release);
             requested.notify_one();
         }
     });
-    watcher.watch(loader.directories());
+    watcher.watch_all_of(loader.directories());
     let mut times = loader.inventory_times();
     let loader = Arc::new(Mutex::new((loader, false)));
     tokio::spawn({

@@ -9,7 +9,7 @@ use crate::daemon::metrics::WebhookMetrics;
 use crate::daemon::pipeline::{Message, Sources};
 use crate::daemon::source::files::Files;
 use crate::daemon::source::follow::StartAt;
-use crate::daemon::source::watch::DirectoryWatcher;
+use crate::daemon::source::watch::PathWatcher;
 use crate::daemon::store::Store;
 
 /// Returns the sources for the pipeline, and the webhook receivers.
@@ -47,7 +47,7 @@ pub(super) fn start(
             }
         }
     }
-    let watcher = DirectoryWatcher::new({
+    let watcher = PathWatcher::new({
         let (inbox, wake_pending) = (context.inbox.clone(), context.handles.wake_pending.clone());
         move || {
             if !wake_pending.swap(true, Ordering::AcqRel) {

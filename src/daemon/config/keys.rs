@@ -196,7 +196,12 @@ pub(crate) const FILE_SOURCE: Section = Section {
             "beginning",
             "Where to start in new logs; `beginning` includes rotated files.",
         ),
-        key("poll", "duration", "1s", "Polling interval for file systems without change notifications."),
+        key(
+            "poll",
+            "duration",
+            "1s",
+            "Polling interval for what change notifications do not report: file systems without them, and a log directory that is renamed.",
+        ),
     ],
     includes: &[&SOURCE],
 };

@@ -142,7 +142,7 @@ pub struct FileSource {
     pub paths: Vec<String>,
     /// Key `start_at`: where to start in new logs.
     pub from_end: bool,
-    /// Polling interval for file systems without change notifications.
+    /// Polling interval for what change notifications do not report.
     pub poll: Duration,
 }
 

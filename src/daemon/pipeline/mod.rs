@@ -361,7 +361,7 @@ impl Pipeline {
         if is_drained {
             source.next_poll = Instant::now() + source.poll_interval;
         }
-        self.sources.watch_directories();
+        self.sources.watch();
         Ok(bytes > 0)
     }
 

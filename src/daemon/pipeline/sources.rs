@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use super::event_yield::EventYield;
 use crate::daemon::metrics::WebhookMetrics;
 use crate::daemon::source::files::Files;
-use crate::daemon::source::watch::DirectoryWatcher;
+use crate::daemon::source::watch::{PathWatcher, Targets};
 use crate::detection::detector::LogContext;
+
+/// How often files are read at least while notifications do not suffice.
+const PAUSED_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All sources. Those of files come first, so that a file source has the same index in `names` and in `files`.
 #[derive(Debug, Default)]
@@ -20,8 +23,8 @@ pub(crate) struct Sources {
     webhooks: Vec<Option<WebhookMetrics>>,
     /// By index of the source: what is known of its log.
     logs: Vec<Arc<LogContext>>,
-    /// Watches the directories of log files, if there are any.
-    watcher: Option<DirectoryWatcher>,
+    /// Watches logs, and the directories in which they are expected.
+    watcher: Option<PathWatcher>,
 }
 
 /// A source that follows log files.
@@ -84,19 +87,25 @@ impl Sources {
         self.files.iter_mut().for_each(|source| source.next_poll = now);
     }
 
-    pub(crate) fn set_watcher(&mut self, watcher: DirectoryWatcher) {
+    pub(crate) fn set_watcher(&mut self, watcher: PathWatcher) {
         self.watcher = Some(watcher);
-        self.watch_directories();
+        self.watch();
     }
 
-    /// Watches the directories that exist now.
-    pub(super) fn watch_directories(&mut self) {
-        if let Some(watcher) = &self.watcher {
-            watcher.set_names(self.files.iter().flat_map(|source| source.files.name_prefixes()).collect());
+    /// Watches the logs and directories that exist now.
+    pub(super) fn watch(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let mut targets = Targets::default();
+        for source in &self.files {
+            source.files.add_watch_targets(&mut targets);
         }
-        let directories = self.files.iter().flat_map(|source| source.files.directories());
-        if self.watcher.as_mut().is_some_and(|watcher| watcher.watch(directories)) {
-            // Files may have been created in a new directory before it was watched.
+        let has_new = watcher.watch(targets);
+        if watcher.needs_polling() {
+            let at = Instant::now() + PAUSED_POLL_INTERVAL;
+            self.files.iter_mut().for_each(|source| source.next_poll = source.next_poll.min(at));
+        }
+        if has_new {
+            // A file may have been written, renamed or created before it, or its directory, was watched.
             self.poll_now();
         }
     }

@@ -3,7 +3,7 @@
 //! Takes names, patterns and the stored position; returns buffers of whole records and the position to store. No file is opened
 //! here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use super::discover;
 use super::follow::{Checkpoint, Fingerprint, Incident, LogFollower, StartAt, Step};
 use super::input::Input;
 use super::rotation;
+use super::watch::Targets;
 
 #[derive(Debug)]
 pub struct Files {
@@ -35,6 +36,9 @@ pub struct Files {
 /// A log that matched a pattern is forgotten when none of its files existed for this long. Until then it may reappear, as when a
 /// volume is remounted.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
+
+/// Maximum number of symbolic links from a path to its file, as of Linux.
+const MAX_LINKS: usize = 40;
 
 /// A checkpoint as it is stored (JSON).
 #[derive(Serialize, Deserialize)]
@@ -148,30 +152,31 @@ impl Files {
         serde_json::to_vec(&all).unwrap_or_default()
     }
 
-    /// Beginnings of the names of the logs and their rotated files: changes of other files in the same directories mean nothing.
-    pub fn name_prefixes(&self) -> Vec<OsString> {
-        let prefix = |name: &OsString| {
-            let path = Path::new(name);
-            let Some(file) = path.file_name().filter(|_| !path.is_dir()) else { return OsString::new() };
-            let text = file.to_string_lossy();
-            match text.find(['*', '?', '[', '{', '\\']) {
-                Some(end) => text[..end].into(),
-                None => path.file_stem().unwrap_or(file).to_owned(),
+    /// Adds what to watch for changes: the logs, and the directories in which files of this source may appear.
+    pub fn add_watch_targets(&self, targets: &mut Targets) {
+        let mut named = BTreeSet::new();
+        for name in &self.names {
+            let path = PathBuf::from(name);
+            if path.is_dir() {
+                targets.directories.insert(path);
+            } else if is_pattern(&path) {
+                targets.directories.extend(existing_directory(&path));
+            } else {
+                named.insert(rotation::live(&path));
+                named.insert(path);
             }
-        };
-        self.names.iter().map(prefix).collect()
-    }
-
-    /// Directories to watch for changes. One that does not exist is represented by the nearest one above it, so that its creation
-    /// is noticed.
-    pub fn directories(&self) -> Vec<PathBuf> {
-        let paths = self.names.iter().map(PathBuf::from).chain(self.logs.keys().cloned());
-        let existing =
-            |path: PathBuf| path.ancestors().skip(1).find(|directory| directory.is_dir()).map(Path::to_owned);
-        let mut directories: Vec<PathBuf> = paths.filter_map(existing).collect();
-        directories.sort();
-        directories.dedup();
-        directories
+        }
+        for (path, log) in &self.logs {
+            targets.files.extend(log.rotated_paths().map(Path::to_owned));
+            if !named.contains(path) {
+                // Another log may appear beside it.
+                targets.directories.extend(existing_directory(path));
+            }
+        }
+        for path in named.into_iter().chain(self.logs.keys().cloned()) {
+            add_links(&path, targets);
+            targets.files.insert(path);
+        }
     }
 
     /// A directory of a log that does not exist.
@@ -211,6 +216,26 @@ impl Files {
         let mut incidents = std::mem::take(&mut self.incidents);
         incidents.extend(self.logs.values_mut().flat_map(LogFollower::take_incidents));
         incidents
+    }
+}
+
+/// The directory of a path, or the nearest one above it that exists, so that the creation of the others is noticed.
+fn existing_directory(path: &Path) -> Option<PathBuf> {
+    path.ancestors().skip(1).find(|directory| directory.is_dir()).map(Path::to_owned)
+}
+
+/// Adds the directories of the symbolic links from a path to its file, which the kernel does not watch as it does the file, and the
+/// directory of the file if it does not exist.
+fn add_links(path: &Path, targets: &mut Targets) {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let link = std::fs::read_link(&path).ok();
+        if link.is_some() || !path.exists() {
+            targets.directories.extend(existing_directory(&path));
+        }
+        let Some(target) = link else { return };
+        // An absolute target replaces the whole path.
+        path = path.with_file_name(target);
     }
 }
 

@@ -144,6 +144,14 @@ impl LogFollower {
         self.unreadable.iter().map(|(path, error)| (&**path, &**error)).find(|(path, _)| hides_new(path))
     }
 
+    /// Paths of the open files that may still grow, except of the log's own.
+    pub fn rotated_paths(&self) -> impl Iterator<Item = &Path> {
+        let may_grow = |file: &&TrackedFile| {
+            !file.is_live && !file.is_compressed() && FileId::of(&file.path).is_ok_and(|id| id == file.id)
+        };
+        self.tracked.iter().filter(may_grow).map(|file| &*file.path)
+    }
+
     /// Whether no file of this log exists any more.
     pub fn is_gone(&self) -> bool {
         self.tracked.is_empty() && self.skipped.is_empty()
