@@ -9,8 +9,8 @@ use std::io::Read as _;
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use pullwatch::detection::detector::{Detector, Options};
-use pullwatch::detection::rules::{self, SourceFile};
+use pullwatch::internals::detection::detector::{Detector, Options};
+use pullwatch::internals::detection::rules::{self, SourceFile};
 
 fn main() {
     divan::main();
@@ -64,7 +64,7 @@ fn last_member(bencher: Bencher) {
 /// The shipped rules.
 #[divan::bench]
 fn shipped(bencher: Bencher) {
-    bench_files(bencher, &pullwatch::shipped::files());
+    bench_files(bencher, &pullwatch::internals::shipped::files());
 }
 
 /// An alert for every event.

@@ -9,7 +9,7 @@ use std::io::Read as _;
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use pullwatch::detection::audit::event::{Event, Member};
+use pullwatch::internals::detection::audit::event::{Event, Member};
 
 fn main() {
     divan::main();

@@ -1,5 +1,5 @@
 //! The thinnest main.
 
 fn main() -> std::process::ExitCode {
-    pullwatch::cli::run()
+    pullwatch::run()
 }

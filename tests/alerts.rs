@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Output;
 
 use common::{project, pullwatch, said};
-use pullwatch::daemon::store::{Batch, Options, Store};
-use pullwatch::detection::alert::Priority;
-use pullwatch::detection::alert::{AlertId, NewAlert};
+use pullwatch::internals::daemon::store::{Batch, Options, Store};
+use pullwatch::internals::detection::alert::Priority;
+use pullwatch::internals::detection::alert::{AlertId, NewAlert};
 use serde_json::Value;
 
 const SECOND: i64 = 1_000_000_000;

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::{RULE, event, pullwatch, sample, wait_for};
-use pullwatch::daemon::store::Reader;
-use pullwatch::detection::detector::{Detector, LogContext, Options};
-use pullwatch::detection::rules;
-use pullwatch::shipped;
+use pullwatch::internals::daemon::store::Reader;
+use pullwatch::internals::detection::detector::{Detector, LogContext, Options};
+use pullwatch::internals::detection::rules;
+use pullwatch::internals::shipped;
 
 const SAMPLES: [&str; 4] =
     ["objects.log.gz", "request-response.log.gz", "metadata.log.gz", "kubernetes-1.36.log.gz"];
@@ -102,8 +102,8 @@ impl Place {
 
     fn has(&self, id: &str) -> bool {
         Reader::open(&self.path("state")).is_ok_and(|reader| {
-            let alerts =
-                reader.list(&pullwatch::daemon::store::Filter { limit: Some(20), ..Default::default() });
+            let alerts = reader
+                .list(&pullwatch::internals::daemon::store::Filter { limit: Some(20), ..Default::default() });
             let has = |json: &[u8]| memchr::memmem::find(json, id.as_bytes()).is_some();
             alerts.is_ok_and(|alerts| alerts.iter().any(|one| has(&one.alert.json)))
         })

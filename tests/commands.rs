@@ -32,8 +32,11 @@ fn the_shipped_rules_load_without_warnings_and_pass_their_tests() {
     let mut all: String = tests.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     // Tests with more events than one writes by hand.
     all += &fs::read_to_string(project("tests/evasion.rs")).unwrap();
-    let rules =
-        pullwatch::detection::rules::load(&shipped(), &pullwatch::detection::rules::Options::default()).rules;
+    let rules = pullwatch::internals::detection::rules::load(
+        &shipped(),
+        &pullwatch::internals::detection::rules::Options::default(),
+    )
+    .rules;
     let correlations = rules.correlations.iter().map(|one| (&one.name, one.enabled));
     // What a rule without alerts matches shows in the correlations that it feeds.
     let alerting = rules.rules.iter().map(|rule| (&rule.name, rule.enabled && rule.makes_alerts));
@@ -54,11 +57,11 @@ fn explaining_a_correlation_names_its_rules() {
     assert!(err.contains("  Repeated Secret Access Failures\n  Registry Credential Read"), "{err}");
 }
 
-fn shipped() -> Vec<pullwatch::detection::rules::SourceFile> {
+fn shipped() -> Vec<pullwatch::internals::detection::rules::SourceFile> {
     let mut paths: Vec<_> =
         fs::read_dir(project("rules.d")).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    let file = |path: &std::path::PathBuf| pullwatch::detection::rules::SourceFile {
+    let file = |path: &std::path::PathBuf| pullwatch::internals::detection::rules::SourceFile {
         name: path.display().to_string().into(),
         text: fs::read_to_string(path).unwrap(),
     };

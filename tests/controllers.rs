@@ -7,7 +7,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::reads::{Read, evaluate, event, is_loud};
-use pullwatch::detection::registry::{Controller, ExpectedRead, controllers};
+use pullwatch::internals::detection::registry::{Controller, ExpectedRead, controllers};
 use serde_json::Value;
 
 const CREDENTIAL: &str = "production/registry-credentials";

@@ -11,7 +11,7 @@ use std::io::Read as _;
 use std::process::{Command, Stdio};
 
 use common::{project, pullwatch};
-use pullwatch::daemon::metrics::{Definition, TABLE};
+use pullwatch::internals::daemon::metrics::{Definition, TABLE};
 use regex::Regex;
 use serde_json::Value;
 

@@ -8,12 +8,12 @@ use std::fmt::Write as _;
 use std::fs;
 
 use common::{project, pullwatch};
-use pullwatch::daemon::config::keys::{SECTIONS, Section};
-use pullwatch::daemon::metrics::TABLE;
-use pullwatch::detection::registry::controllers;
-use pullwatch::detection::rules::ast::{Feed, RuleSet};
-use pullwatch::detection::rules::fields::{self, Argument, Field};
-use pullwatch::detection::rules::{self, SourceFile};
+use pullwatch::internals::daemon::config::keys::{SECTIONS, Section};
+use pullwatch::internals::daemon::metrics::TABLE;
+use pullwatch::internals::detection::registry::controllers;
+use pullwatch::internals::detection::rules::ast::{Feed, RuleSet};
+use pullwatch::internals::detection::rules::fields::{self, Argument, Field};
+use pullwatch::internals::detection::rules::{self, SourceFile};
 
 /// Compares a page with its file, or writes the file.
 fn check(name: &str, page: &str) {

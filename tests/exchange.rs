@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 
-use pullwatch::detection::detector::repartition::{Outgoing, Settings, Until};
-use pullwatch::detection::detector::{Detector, Options, Session};
-use pullwatch::detection::rules::{self, SourceFile, ast::RuleSet};
+use pullwatch::internals::detection::detector::repartition::{Outgoing, Settings, Until};
+use pullwatch::internals::detection::detector::{Detector, Options, Session};
+use pullwatch::internals::detection::rules::{self, SourceFile, ast::RuleSet};
 
 const RULES: &str = "
 - {rule: Secret Read, desc: d, condition: 'ka.target.resource = secrets and ka.stage = ResponseComplete and ka.verb in (get, list)', output: r, priority: INFO}
@@ -75,7 +75,7 @@ type Alerts = BTreeSet<(String, String, String)>;
 
 fn collect(into: &mut Vec<(String, String, String)>) -> impl FnMut(&pullwatch::Alert<'_>) {
     move |alert| {
-        if alert.priority() == pullwatch::detection::alert::Priority::Error {
+        if alert.priority() == pullwatch::internals::detection::alert::Priority::Error {
             let mut json = Vec::new();
             alert.write_json(&mut json);
             into.push((alert.rule_name().to_owned(), alert.id(), String::from_utf8(json).unwrap()));
@@ -275,6 +275,9 @@ fn malformed_and_foreign_messages_are_counted() {
     }
     let counts = session.take_stats();
     assert_eq!(counts.malformed.values().sum::<u64>(), nonsense, "{counts:?}");
-    assert_eq!(session.evicted().get(pullwatch::detection::detector::evicted::FOREIGN_RULE_SET), Some(&1));
+    assert_eq!(
+        session.evicted().get(pullwatch::internals::detection::detector::evicted::FOREIGN_RULE_SET),
+        Some(&1)
+    );
     assert_eq!(alerts, 0);
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use brokers::Brokers;
 use common::{RULE, WAIT_TIMEOUT, event, pullwatch, wait_for};
 use net::Authority;
-use pullwatch::daemon::store::{Filter, Reader};
+use pullwatch::internals::daemon::store::{Filter, Reader};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};

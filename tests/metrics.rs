@@ -180,7 +180,7 @@ fn exports_every_documented_metric() {
     let daemon = Daemon::start();
     wait_for("rules are loaded", || daemon.metrics()["pullwatch_rules_loaded"] >= 1.0);
     let text = daemon.get("/metrics");
-    for metric in pullwatch::daemon::metrics::TABLE {
+    for metric in pullwatch::internals::daemon::metrics::TABLE {
         // Series that depend on a webhook, a Kafka source, certificate files, credentials or Alertmanager do not exist yet.
         let is_there = text.contains(&format!("# TYPE {} {}", metric.name, metric.kind));
         let needs_more = [

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use browser::Browser;
 use daemon::{Daemon, TOKEN};
-use pullwatch::daemon::store;
-use pullwatch::detection::alert::{NewAlert, Priority};
+use pullwatch::internals::daemon::store;
+use pullwatch::internals::detection::alert::{NewAlert, Priority};
 use serde_json::{Value, json};
 
 /// What clients may send as user, user agent, namespace and name.

@@ -9,10 +9,10 @@ use std::fs;
 use std::process::Stdio;
 
 use common::{project, pullwatch, sample};
-use pullwatch::detection::policy::model::{Attributes, Target, User};
-use pullwatch::detection::policy::requests::Request;
-use pullwatch::detection::policy::{Level, Policy, Stage, Verdict, coverage, read};
-use pullwatch::detection::rules::SourceFile;
+use pullwatch::internals::detection::policy::model::{Attributes, Target, User};
+use pullwatch::internals::detection::policy::requests::Request;
+use pullwatch::internals::detection::policy::{Level, Policy, Stage, Verdict, coverage, read};
+use pullwatch::internals::detection::rules::SourceFile;
 use serde_json::Value;
 
 /// The policy of the specification. It has no catch-all.
@@ -430,8 +430,11 @@ fn rules_that_fire_are_never_reported_as_blind() {
     let path = folder.path().join("rules.yaml");
     fs::write(&path, &rules).unwrap();
     let file = SourceFile { name: "rules.yaml".into(), text: rules };
-    let files: Vec<SourceFile> = pullwatch::shipped::files().into_iter().chain([file]).collect();
-    let loaded = pullwatch::detection::rules::load(&files, &pullwatch::detection::rules::Options::default());
+    let files: Vec<SourceFile> = pullwatch::internals::shipped::files().into_iter().chain([file]).collect();
+    let loaded = pullwatch::internals::detection::rules::load(
+        &files,
+        &pullwatch::internals::detection::rules::Options::default(),
+    );
     assert!(!loaded.has_errors());
     let shipped = project("rules.d").display().to_string();
     for (log, text) in [
@@ -453,9 +456,10 @@ fn rules_that_fire_are_never_reported_as_blind() {
             }
             let rule = coverage.iter().find(|one| alert["rule"] == *one.rule).unwrap();
             assert!(!matches!(rule.verdict, Verdict::Blind | Verdict::Withheld | Verdict::Never), "{alert}");
-            let is_known = pullwatch::detection::policy::requests::all().iter().any(|request: &Request| {
-                request.group == text("apiGroup") && request.target() == resource && request.verb == verb
-            });
+            let is_known =
+                pullwatch::internals::detection::policy::requests::all().iter().any(|request: &Request| {
+                    request.group == text("apiGroup") && request.target() == resource && request.verb == verb
+                });
             if is_known && object.is_object() {
                 let sees = rule.fires.iter().any(|request| {
                     request.group == text("apiGroup") && request.target() == resource && request.verb == verb

@@ -6,8 +6,8 @@ mod common;
 mod naive;
 
 use proptest::prelude::*;
-use pullwatch::detection::detector::{Detector, Options};
-use pullwatch::detection::rules::{self, SourceFile};
+use pullwatch::internals::detection::detector::{Detector, Options};
+use pullwatch::internals::detection::rules::{self, SourceFile};
 
 fn load(text: &str) -> rules::Loaded {
     let file = SourceFile { name: "r.yaml".into(), text: text.to_owned() };
@@ -20,7 +20,10 @@ fn load(text: &str) -> rules::Loaded {
 }
 
 /// The alerts of a text, and the statistics.
-fn evaluate(detector: &Detector, bytes: &[u8]) -> (Vec<String>, pullwatch::detection::detector::Stats) {
+fn evaluate(
+    detector: &Detector,
+    bytes: &[u8],
+) -> (Vec<String>, pullwatch::internals::detection::detector::Stats) {
     let mut session = detector.session();
     let mut alerts = Vec::new();
     session.chunk(bytes, &mut |alert| {

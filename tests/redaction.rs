@@ -605,8 +605,8 @@ const GROUPED: &str = r"
 
 #[test]
 fn no_secret_is_handed_to_other_replicas() {
-    use pullwatch::detection::detector::{Detector, Options, repartition::Settings};
-    use pullwatch::detection::rules::{self, SourceFile};
+    use pullwatch::internals::detection::detector::{Detector, Options, repartition::Settings};
+    use pullwatch::internals::detection::rules::{self, SourceFile};
     let mut markers = Markers::default();
     let mut events = events(&mut markers);
     events.extend(more_events(&mut markers));

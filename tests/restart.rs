@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use pullwatch::detection::detector::{Detector, Options, Session, evicted};
-use pullwatch::detection::rules::{self, SourceFile};
-use pullwatch::detection::state::{StateChange, kind};
+use pullwatch::internals::detection::detector::{Detector, Options, Session, evicted};
+use pullwatch::internals::detection::rules::{self, SourceFile};
+use pullwatch::internals::detection::state::{StateChange, kind};
 
 /// Rules that say all that is known, and look at several matches in each way.
 const RULES: &str = r"
@@ -99,7 +99,10 @@ fn evaluate(session: &mut Session<'_>, text: &str) -> Vec<String> {
 
 fn event(number: usize, seconds: i64, what: u8, who: u8, which: u8) -> String {
     let mut time = Vec::new();
-    pullwatch::detection::audit::time::write_rfc3339(&mut time, (1_777_888_800 + seconds) * 1_000_000_000);
+    pullwatch::internals::detection::audit::time::write_rfc3339(
+        &mut time,
+        (1_777_888_800 + seconds) * 1_000_000_000,
+    );
     let time = String::from_utf8(time).unwrap();
     let namespace = ["p", "q"][usize::from(which % 2)];
     let name = ["x", "y", "regcred", "registry-tls"][usize::from(which / 2 % 4)];
@@ -177,7 +180,7 @@ fn event(number: usize, seconds: i64, what: u8, who: u8, which: u8) -> String {
 /// Rules that show what pods, roles and namespaces taught come with the program.
 fn all_rules() -> String {
     let mut text = String::new();
-    for file in pullwatch::shipped::files() {
+    for file in pullwatch::internals::shipped::files() {
         text.push_str(&file.text);
         text.push('\n');
     }

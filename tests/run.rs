@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::{RULE, event, pullwatch, wait_for};
-use pullwatch::daemon::store::{Filter, Reader};
+use pullwatch::internals::daemon::store::{Filter, Reader};
 
 /// A directory with a log, rules and a state directory.
 struct Place {

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use net::{Authority, client, tls_client, wait_until, write_tls};
-use pullwatch::daemon::metrics::Metrics;
-use pullwatch::daemon::server::{
+use pullwatch::internals::daemon::metrics::Metrics;
+use pullwatch::internals::daemon::server::{
     Acknowledgement, AlertLog, AlertPage, AlertQuery, Backend, Check, Found, Health, LogError, RuleStatus,
     ServedAlert, Server, Settings, SinkStatus, SourceStatus, StatusSource,
 };
-use pullwatch::detection::alert::{AlertId, Priority, StoredAlert};
+use pullwatch::internals::detection::alert::{AlertId, Priority, StoredAlert};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

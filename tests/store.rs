@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pullwatch::daemon::store::{
+use pullwatch::internals::daemon::store::{
     Ack, Batch, Committed, Cursor, Error, Filter, IdMatch, IdPrefix, Opened, Options, Reader, Retention,
     Start, StateChange, Store, acknowledge,
 };
-use pullwatch::detection::alert::Priority;
-use pullwatch::detection::alert::{AlertId, NewAlert};
+use pullwatch::internals::detection::alert::Priority;
+use pullwatch::internals::detection::alert::{AlertId, NewAlert};
 use tempfile::TempDir;
 
 const SECOND: i64 = 1_000_000_000;

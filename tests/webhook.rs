@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use net::{Authority, client, http2_client, tls_client, wait_until, write_tls};
-use pullwatch::daemon::metrics::{Metrics, WebhookMetrics};
-use pullwatch::daemon::source::webhook::{
+use pullwatch::internals::daemon::metrics::{Metrics, WebhookMetrics};
+use pullwatch::internals::daemon::source::webhook::{
     InvalidBody, Outcome, Receiver, RecentEvents, Settings, WebhookBatch, split_events,
 };
-use pullwatch::detection::detector::{Detector, Options};
-use pullwatch::detection::rules;
+use pullwatch::internals::detection::detector::{Detector, Options};
+use pullwatch::internals::detection::rules;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -647,7 +647,7 @@ async fn repeated_events_are_recognized_by_content_not_by_audit_id() {
 /// A pipeline that drops duplicates evaluates event by event, with the same result as for the whole body.
 #[test]
 fn events_evaluated_one_by_one_cause_the_same_alerts() {
-    let loaded = rules::load(&pullwatch::shipped::files(), &rules::Options::default());
+    let loaded = rules::load(&pullwatch::internals::shipped::files(), &rules::Options::default());
     let detector = Detector::new(&loaded.rules, Options::default());
     let mut found = [(Vec::new(), 0), (Vec::new(), 0)];
     for number in [1, 2] {

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{project, pullwatch};
-use pullwatch::daemon::metrics::TABLE;
+use pullwatch::internals::daemon::metrics::TABLE;
 use regex::Regex;
 
 /// Phrases and what to write instead. Blanks match line breaks too; letter case does not matter.

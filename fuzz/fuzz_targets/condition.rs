@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pullwatch::detection::rules::{parse, posix, template};
+use pullwatch::internals::detection::rules::{parse, posix, template};
 
 fuzz_target!(|text: &str| {
     if let Err(error) = parse::condition(text) {

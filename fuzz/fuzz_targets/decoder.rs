@@ -5,9 +5,9 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use pullwatch::detection::audit::steps;
-use pullwatch::detection::detector::{Detector, Options};
-use pullwatch::detection::rules::{self, SourceFile};
+use pullwatch::internals::detection::audit::steps;
+use pullwatch::internals::detection::detector::{Detector, Options};
+use pullwatch::internals::detection::rules::{self, SourceFile};
 
 static DETECTOR: LazyLock<Detector> = LazyLock::new(|| {
     let text = "- rule: all\n  desc: d\n  condition: ka.auditid exists or not ka.verb = x\n  output: '%jevt.obj %ka.user.groups %ka.uri.param[a] %ka.req.pod.containers.image %evt.time.iso8601'\n  priority: INFO\n";
@@ -16,7 +16,7 @@ static DETECTOR: LazyLock<Detector> = LazyLock::new(|| {
 });
 
 static SHIPPED: LazyLock<Detector> = LazyLock::new(|| {
-    let loaded = rules::load(&pullwatch::shipped::files(), &rules::Options::default());
+    let loaded = rules::load(&pullwatch::internals::shipped::files(), &rules::Options::default());
     Detector::new(&loaded.rules, Options::default())
 });
 

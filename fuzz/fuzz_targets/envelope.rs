@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use libfuzzer_sys::fuzz_target;
-use pullwatch::detection::audit::envelope::Unwrapper;
-use pullwatch::detection::detector::{Detector, Options};
-use pullwatch::detection::rules::{self, SourceFile};
+use pullwatch::internals::detection::audit::envelope::Unwrapper;
+use pullwatch::internals::detection::detector::{Detector, Options};
+use pullwatch::internals::detection::rules::{self, SourceFile};
 use serde_json::{Value, json};
 
 static DETECTOR: LazyLock<Detector> = LazyLock::new(|| {

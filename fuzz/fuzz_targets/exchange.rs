@@ -4,9 +4,9 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use pullwatch::detection::detector::repartition::{Settings, Until};
-use pullwatch::detection::detector::{Detector, Options};
-use pullwatch::detection::rules::{self, SourceFile};
+use pullwatch::internals::detection::detector::repartition::{Settings, Until};
+use pullwatch::internals::detection::detector::{Detector, Options};
+use pullwatch::internals::detection::rules::{self, SourceFile};
 
 static DETECTOR: LazyLock<Detector> = LazyLock::new(|| {
     let text = "

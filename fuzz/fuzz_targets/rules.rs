@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pullwatch::detection::detector::{Detector, Options};
-use pullwatch::detection::rules::{self, SourceFile};
+use pullwatch::internals::detection::detector::{Detector, Options};
+use pullwatch::internals::detection::rules::{self, SourceFile};
 
 /// The YAML parser panics on some malformed texts, which `text::yaml` catches and reports. Those are no findings.
 fn allow_caught_panics() {

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pullwatch::detection::audit::event_id;
-use pullwatch::daemon::source::webhook::split_events;
+use pullwatch::internals::detection::audit::event_id;
+use pullwatch::internals::daemon::source::webhook::split_events;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut end = 0;

@@ -12,6 +12,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 pub struct SourceFile {
     /// The name shown in messages.
     pub name: Arc<str>,
+    /// The content.
     pub text: String,
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pullwatch::daemon::store::Reader;
+use pullwatch::internals::daemon::store::Reader;
 use serde_json::Value;
 
 use crate::common::wait_for;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use pullwatch::daemon::store::Reader;
+use pullwatch::internals::daemon::store::Reader;
 use serde_json::Value;
 
 use crate::common::{RULE, pullwatch, wait_for};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use pullwatch::daemon::store::Reader;
+use pullwatch::internals::daemon::store::Reader;
 
 use crate::common::wait_for;
 use crate::rig::{Ledger, Place, stop};

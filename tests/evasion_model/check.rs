@@ -5,8 +5,9 @@
 
 use std::sync::OnceLock;
 
-use pullwatch::detection::detector::{Detector, Options, Session};
-use pullwatch::{Priority, detection::rules, shipped};
+use pullwatch::Priority;
+use pullwatch::internals::detection::detector::{Detector, Options, Session};
+use pullwatch::internals::{detection::rules, shipped};
 use serde_json::{Value, json};
 
 use super::apiserver::{Accept, Answer, Form, Request, SECRETS, Secret, handle};

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use pullwatch::daemon::sink::Format;
+use pullwatch::internals::daemon::sink::Format;
 use serde_json::{Value, json};
 
 use crate::common::wait_for;
@@ -190,14 +190,14 @@ fn hostile_values_are_inert_in_every_format_through_every_sink() {
             .stderr(place.said_file()),
     );
     let ids = || {
-        let reader = pullwatch::daemon::store::Reader::open(&place.state).ok()?;
+        let reader = pullwatch::internals::daemon::store::Reader::open(&place.state).ok()?;
         let alerts = reader.after(0, 10_000).ok()?;
         Some(
             alerts
                 .iter()
                 .map(|alert| {
                     let mut hex = Vec::new();
-                    pullwatch::detection::alert::push_hex(&alert.id, &mut hex);
+                    pullwatch::internals::detection::alert::push_hex(&alert.id, &mut hex);
                     String::from_utf8(hex).unwrap()
                 })
                 .collect::<Vec<_>>(),

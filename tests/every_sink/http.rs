@@ -258,7 +258,7 @@ impl Server {
 /// A value as pullwatch writes it.
 fn text(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
-    pullwatch::detection::shorten::write(value, &mut out);
+    pullwatch::internals::detection::shorten::write(value, &mut out);
     out
 }
 

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use common::WAIT_TIMEOUT;
 use http::{Protocol, Server};
-use pullwatch::daemon::sink::Format;
+use pullwatch::internals::daemon::sink::Format;
 use received::Received;
 use rig::{Daemon, Ledger, Place, RULES, Random, stop, times};
 

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use pullwatch::daemon::sink::Format;
+use pullwatch::internals::daemon::sink::Format;
 use serde_json::Value;
 
 /// How a receiver behaves at present.
@@ -88,7 +88,7 @@ impl Received {
         }
         match std::str::from_utf8(message) {
             Err(_) => self.wrong(format!("{id}: no UTF-8")),
-            Ok(text) if text.chars().any(pullwatch::text::escape::is_disruptive) => {
+            Ok(text) if text.chars().any(pullwatch::internals::text::escape::is_disruptive) => {
                 self.wrong(format!("{id}: disruptive characters: {text}"));
             }
             Ok(_) => {}

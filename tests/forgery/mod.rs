@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use base64::Engine as _;
-use pullwatch::detection::detector::{Detector, Options};
-use pullwatch::detection::rules::{self, SourceFile};
+use pullwatch::internals::detection::detector::{Detector, Options};
+use pullwatch::internals::detection::rules::{self, SourceFile};
 use serde_json::{Value, json};
 
 static DETECTOR: LazyLock<Detector> = LazyLock::new(|| {

@@ -7,12 +7,12 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use pullwatch::detection::detector::{Detector, Options};
-use pullwatch::detection::rules::ast::{
+use pullwatch::internals::detection::detector::{Detector, Options};
+use pullwatch::internals::detection::rules::ast::{
     Check, Expr, FieldArgument, Operand, Operator, Quantifier, Right, Transformer,
 };
-use pullwatch::detection::rules::fields::Source;
-use pullwatch::detection::rules::{self, SourceFile};
+use pullwatch::internals::detection::rules::fields::Source;
+use pullwatch::internals::detection::rules::{self, SourceFile};
 use serde_json::Value;
 
 /// Derives choices from bytes; after the last byte, the first option.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use pullwatch::daemon::metrics::TABLE;
+use pullwatch::internals::daemon::metrics::TABLE;
 use regex::Regex;
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pullwatch::daemon::sink::{File, Kind, SinkConfig, SinkError};
-use pullwatch::detection::alert::Priority;
+use pullwatch::internals::daemon::sink::{File, Kind, SinkConfig, SinkError};
+use pullwatch::internals::detection::alert::Priority;
 
 use crate::http::to;
 use crate::rig::{Memory, Rig, alert, alert_of, config, wait_until};
@@ -136,26 +136,29 @@ async fn alerts_for_others_are_passed_over() {
 async fn a_feed_that_panics_ends_its_sink_with_an_error() {
     #[derive(Debug)]
     struct Panics;
-    impl pullwatch::daemon::sink::Feed for Panics {
+    impl pullwatch::internals::daemon::sink::Feed for Panics {
         fn after(
             &mut self,
             _: i64,
             _: usize,
-        ) -> Result<Vec<pullwatch::detection::alert::StoredAlert>, pullwatch::daemon::sink::FeedError>
-        {
+        ) -> Result<
+            Vec<pullwatch::internals::detection::alert::StoredAlert>,
+            pullwatch::internals::daemon::sink::FeedError,
+        > {
             panic!("on purpose")
         }
-        fn load(&mut self) -> Result<i64, pullwatch::daemon::sink::FeedError> {
+        fn load(&mut self) -> Result<i64, pullwatch::internals::daemon::sink::FeedError> {
             Ok(0)
         }
-        fn save(&mut self, _: i64) -> Result<(), pullwatch::daemon::sink::FeedError> {
+        fn save(&mut self, _: i64) -> Result<(), pullwatch::internals::daemon::sink::FeedError> {
             Ok(())
         }
     }
     let (_wake, woken) = tokio::sync::watch::channel(0);
     let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let metrics = pullwatch::daemon::metrics::Metrics::new(&[]).unwrap();
-    let metrics = Arc::new(pullwatch::daemon::sink::SinkMetrics::new(&metrics));
-    let result = pullwatch::daemon::sink::run(SinkConfig::default(), Panics, woken, stopped, metrics).await;
+    let metrics = pullwatch::internals::daemon::metrics::Metrics::new(&[]).unwrap();
+    let metrics = Arc::new(pullwatch::internals::daemon::sink::SinkMetrics::new(&metrics));
+    let result =
+        pullwatch::internals::daemon::sink::run(SinkConfig::default(), Panics, woken, stopped, metrics).await;
     assert!(matches!(result, Err(SinkError::Store { .. })));
 }

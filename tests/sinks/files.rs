@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use pullwatch::daemon::sink::{File, Format, Kind};
+use pullwatch::internals::daemon::sink::{File, Format, Kind};
 
 use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, wait_until};
 
@@ -102,7 +102,7 @@ async fn text_stays_on_its_line_and_moves_no_cursor() {
     rig.reaches(2).await;
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().count(), 2);
-    assert!(!text.replace('\n', "").chars().any(pullwatch::text::escape::is_disruptive));
+    assert!(!text.replace('\n', "").chars().any(pullwatch::internals::text::escape::is_disruptive));
     assert!(text.ends_with("2026-11-23 03:45:32.270Z  WARNING        Secret Read: alice read b\n"), "{text}");
     rig.stop().await.unwrap();
 }

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use pullwatch::daemon::sink::{Body, DeadLetter, Http, Kind, Retry, Secret, SinkConfig};
+use pullwatch::internals::daemon::sink::{Body, DeadLetter, Http, Kind, Retry, Secret, SinkConfig};
 use serde_json::Value;
 
 use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, wait_until};

@@ -2,8 +2,8 @@
 
 use std::io::Read as _;
 
-use pullwatch::daemon::sink::{Alertmanager, Http, Kind, Loki, Secret};
-use pullwatch::detection::alert::StoredAlert;
+use pullwatch::internals::daemon::sink::{Alertmanager, Http, Kind, Loki, Secret};
+use pullwatch::internals::detection::alert::StoredAlert;
 use serde_json::Value;
 
 use crate::rig::{Memory, Rig, alert, alert_of, config};

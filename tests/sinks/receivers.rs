@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use pullwatch::daemon::sink::{Body, File, Format, Http, Kind, Secret, Template};
-use pullwatch::detection::alert::StoredAlert;
+use pullwatch::internals::daemon::sink::{Body, File, Format, Http, Kind, Secret, Template};
+use pullwatch::internals::detection::alert::StoredAlert;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -28,7 +28,7 @@ fn full(seq: i64, name: &str) -> StoredAlert {
         "registry": {"exposure": "payload", "scope": "object", "secrets": ["prod/regcred"], "hosts": ["ghcr.io", name], "usernames": ["robot"]},
     });
     let mut json = Vec::new();
-    pullwatch::detection::shorten::write(&value, &mut json);
+    pullwatch::internals::detection::shorten::write(&value, &mut json);
     StoredAlert {
         rule: "Registry Credential Read".to_owned(),
         actor: name.to_owned(),
@@ -219,7 +219,7 @@ async fn hostile_values_are_inert_in_every_format_and_within_every_limit() {
             let alerts: Vec<_> =
                 (1..=3).map(|seq| full(seq, &hostile().repeat(usize::try_from(seq).unwrap() * 3))).collect();
             for line in rendered(format, alerts, max_len).await {
-                assert!(!line.chars().any(pullwatch::text::escape::is_disruptive), "{format:?}");
+                assert!(!line.chars().any(pullwatch::internals::text::escape::is_disruptive), "{format:?}");
                 assert!(max_len.is_none_or(|max_len| line.len() <= max_len), "{format:?} {}", line.len());
                 if format.content_type() == "application/json" {
                     assert!(serde_json::from_str::<Value>(&line).unwrap().is_object());

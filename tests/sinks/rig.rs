@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pullwatch::daemon::metrics::Metrics;
-use pullwatch::daemon::sink::{
+use pullwatch::internals::daemon::metrics::Metrics;
+use pullwatch::internals::daemon::sink::{
     Feed, FeedError, Kind, Reopen, Retry, Sink, SinkConfig, SinkError, SinkMetrics,
 };
-use pullwatch::detection::alert::Priority;
-use pullwatch::detection::alert::StoredAlert;
+use pullwatch::internals::detection::alert::Priority;
+use pullwatch::internals::detection::alert::StoredAlert;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -27,7 +27,7 @@ pub fn alert_of(seq: i64, rule: &str, priority: Priority, message: &str) -> Stor
         "source": "k8s_audit", "tags": [], "time": "2026-11-23T03:45:32.270783000Z", "seq": seq,
     });
     let mut escaped = Vec::new();
-    pullwatch::text::escape::escape_json(message.as_bytes(), &mut escaped);
+    pullwatch::internals::text::escape::escape_json(message.as_bytes(), &mut escaped);
     let plain = serde_json::to_string(message).unwrap();
     let json = json.to_string().replace(&plain, &format!("\"{}\"", String::from_utf8(escaped).unwrap()));
     let mut id = [0; 16];

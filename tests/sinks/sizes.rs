@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pullwatch::daemon::sink::{Body, File, Format, Http, Kind, Secret, Syslog, Transport};
-use pullwatch::detection::alert::{Priority, StoredAlert};
+use pullwatch::internals::daemon::sink::{Body, File, Format, Http, Kind, Secret, Syslog, Transport};
+use pullwatch::internals::detection::alert::{Priority, StoredAlert};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
@@ -32,7 +32,7 @@ fn long(seq: i64, credentials: usize, padding: &str) -> StoredAlert {
             "hosts": ["registry.example.com", "ghcr.io"], "usernames": ["robot"]},
     });
     let mut bytes = Vec::new();
-    pullwatch::detection::shorten::write(&alert, &mut bytes);
+    pullwatch::internals::detection::shorten::write(&alert, &mut bytes);
     StoredAlert {
         seq,
         id: u128::try_from(seq).unwrap().to_be_bytes(),
@@ -62,7 +62,7 @@ fn alerts() -> Vec<StoredAlert> {
 /// Checks that a message says who did what, and which registries to rotate.
 fn check(message: &str, format: Format, seq: i64, max_len: usize) {
     assert!(message.len() <= max_len, "{seq} {format:?}: {} > {max_len}", message.len());
-    assert!(!message.chars().any(pullwatch::text::escape::is_disruptive), "{seq} {format:?}");
+    assert!(!message.chars().any(pullwatch::internals::text::escape::is_disruptive), "{seq} {format:?}");
     assert!(message.contains("alice") && message.contains("secrets"), "{seq} {format:?}: {message}");
     match format {
         Format::Falco => {
@@ -187,7 +187,8 @@ async fn requests_are_shortened_below_an_unknown_limit_of_the_receiver() {
     });
     let http = Http { url: Secret::new(format!("http://{address}/")), body: Body::Alert, ..Http::default() };
     // As they are stored.
-    let alerts = alerts().into_iter().map(|alert| pullwatch::detection::shorten::stored(&alert, 64 << 10));
+    let alerts =
+        alerts().into_iter().map(|alert| pullwatch::internals::detection::shorten::stored(&alert, 64 << 10));
     let rig = Rig::start(config(Kind::Http(http)), &Memory::with(alerts));
     let bodies = tokio::time::timeout(Duration::from_secs(60), received).await.unwrap().unwrap();
     rig.reaches(5).await;

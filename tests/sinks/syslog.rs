@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use pullwatch::daemon::sink::{Facility, Format, Kind, SinkConfig, Syslog, TlsSettings, Transport};
-use pullwatch::text::escape::is_disruptive;
+use pullwatch::internals::daemon::sink::{
+    Facility, Format, Kind, SinkConfig, Syslog, TlsSettings, Transport,
+};
+use pullwatch::internals::text::escape::is_disruptive;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::{TcpListener, UdpSocket, UnixDatagram, UnixListener};
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pullwatch::daemon::sink::{Http, Kind, TlsSettings};
+use pullwatch::internals::daemon::sink::{Http, Kind, TlsSettings};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -160,8 +160,9 @@ async fn a_server_may_speak_http_2() {
 
 #[test]
 fn files_that_are_no_certificates_are_named_and_not_quoted() {
-    let metrics =
-        pullwatch::daemon::sink::SinkMetrics::new(&pullwatch::daemon::metrics::Metrics::new(&[]).unwrap());
+    let metrics = pullwatch::internals::daemon::sink::SinkMetrics::new(
+        &pullwatch::internals::daemon::metrics::Metrics::new(&[]).unwrap(),
+    );
     let authority = Authority::new();
     let (certificate, key) = authority.sign("client");
     let wrong = authority.ca().with_file_name("wrong.pem");
@@ -187,7 +188,7 @@ fn files_that_are_no_certificates_are_named_and_not_quoted() {
     ];
     for tls in cases {
         let config = config(Kind::Http(Http { tls: tls.clone(), ..to("https://127.0.0.1/") }));
-        let error = pullwatch::daemon::sink::Sink::new(config, &metrics).unwrap_err().to_string();
+        let error = pullwatch::internals::daemon::sink::Sink::new(config, &metrics).unwrap_err().to_string();
         assert!(!error.contains("hunter2"), "{error}");
         println!("{error}");
     }

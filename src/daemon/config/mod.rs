@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use read::{Read, read, read_offline};
+pub use read::{read, read_offline};
 
 use crate::daemon::sink::{DeadLetter, SinkConfig};
 use crate::daemon::source::kafka;

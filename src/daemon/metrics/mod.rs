@@ -27,10 +27,8 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 
 pub use exposition::Exposition;
 pub(crate) use identities::Exposed;
-pub use identities::MAX_SERIES;
 pub(crate) use kafka::KafkaMetrics;
 pub use observers::{ListenerMetrics, WebhookMetrics};
-pub use rotations::MAX_ROTATIONS;
 pub use table::{Definition, TABLE};
 
 use crate::daemon::time::since_epoch;

@@ -1,5 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::identities::MAX_SERIES;
+use super::rotations::MAX_ROTATIONS;
 use super::*;
 use crate::daemon::source::webhook::WebhookObserver as _;
 

@@ -38,12 +38,12 @@ mod worker;
 
 pub use config::{
     Alertmanager, Body, Compression, DeadLetter, Facility, File, Format, Http, Kafka, Key, Kind, Loki, Retry,
-    Secret, Severities, SinkConfig, Stdout, Syslog, TlsSettings, Transport,
+    Secret, SinkConfig, Stdout, Syslog, TlsSettings, Transport,
 };
 pub(crate) use dead_letter::{DeadLetterFile, DropReason};
 pub use error::{SettingsError, TlsError};
 pub(crate) use feed::StoreFeed;
-pub use feed::{Feed, FeedClosed, FeedError};
+pub use feed::{Feed, FeedError};
 pub use format::template::Template;
 pub(crate) use http::client_config_without_roots;
 pub(crate) use kafka::TransactionalProducer;

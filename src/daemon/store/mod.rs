@@ -26,14 +26,14 @@ mod trust;
 mod write;
 
 pub use acknowledgements::{Ack, acknowledge};
-pub use batch::{Batch, Committed, StateEntry, StoreSize, Undelivered};
+pub use batch::{Batch, Committed, StateEntry, Undelivered};
 pub use cursor::{Cursor, Start};
 pub use dir::default_dir;
 pub use error::Error;
 pub(crate) use lazy::LazyReader;
 pub use open::{Opened, Options};
-pub use read::{Filter, IdMatch, IdPrefix, Listed, Reader, SinkStats, Stats};
-pub use retain::{Retained, Retention};
+pub use read::{Filter, IdMatch, IdPrefix, Listed, Reader};
+pub use retain::Retention;
 pub use trust::set_trust;
 pub use write::Store;
 

@@ -114,10 +114,12 @@ impl<'a> Alert<'a> {
         self.rule.index
     }
 
+    /// Returns the name of the rule.
     pub fn rule_name(&self) -> &'a str {
         &self.rule.name
     }
 
+    /// Returns the priority of the rule.
     pub fn priority(&self) -> Priority {
         self.rule.priority
     }
@@ -176,6 +178,7 @@ impl<'a> Alert<'a> {
         self.context.text(Place::PLAIN, self.context.members.agent)
     }
 
+    /// Returns the verb of Kubernetes, as `get` or `deletecollection`.
     pub fn verb(&self) -> Option<String> {
         self.context.text(Place::PLAIN, self.context.members.verb)
     }
@@ -215,7 +218,7 @@ impl<'a> Alert<'a> {
         push_hex(&self.id_bytes(), out);
     }
 
-    /// Appends the alert as one line of JSON, without the line break, in at most [`Limits::max_alert`](shorten::Limits) bytes.
+    /// Appends the alert as one line of JSON, without the line break, in at most `max_alert` bytes of the limits.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         let start = out.len();
         self.write_whole(out);

@@ -37,7 +37,6 @@ mod watch_query;
 pub use cluster_state::ClusterState;
 pub(crate) use content::copied_configuration_keys;
 pub use docker_config::RegistryLogins;
-pub use evidence::Evidence;
 pub use exposure::{Exposure, ReadScope};
 pub use exposure_kind::ExposureKind;
 pub(crate) use exposure_reader::selects_credential_types;

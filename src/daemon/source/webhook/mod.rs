@@ -36,7 +36,7 @@ use axum::Router;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use dedup::RecentEvents;
-pub use events::{Events, InvalidBody, MAX_EVENTS, split_events};
+pub use events::{InvalidBody, split_events};
 pub use response::CODES;
 use response::Reply;
 

@@ -4,7 +4,7 @@ use axum::http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
-use super::InvalidBody;
+use super::events::InvalidBody;
 
 /// All status codes that a request can be answered with.
 pub const CODES: [u16; 11] = [200, 400, 401, 403, 404, 405, 408, 413, 415, 429, 503];

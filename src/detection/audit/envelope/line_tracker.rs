@@ -4,9 +4,9 @@
 //! their number is bounded. Cutting the log elsewhere would read the rest of a split line as a record of its own, of which a
 //! client can choose the text.
 
-use super::PLAIN_START;
 use super::context::Context;
 use super::partial::{CriLine, Joined, OpenLines, Piece, piece_of};
+use super::shape::PLAIN_START;
 use crate::detection::audit::json::Raw;
 
 /// Shippers' records of pieces are longer: runtimes split lines at 8 KiB or more.

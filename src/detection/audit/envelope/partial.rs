@@ -11,7 +11,7 @@ use super::super::json::Raw;
 use super::super::json_prefix::JsonPrefix;
 use super::context::Context;
 use super::prefix;
-use super::shape::{Shape, Slot};
+use super::shape::{PLAIN_START, Shape, Slot};
 
 /// The size at which container runtimes split a line, in bytes.
 const SPLIT_SIZE: usize = 16 * 1024;
@@ -283,7 +283,7 @@ pub(super) fn piece_of<T>(line: &[u8], take: impl FnOnce(Vec<u8>, Piece<'_>) -> 
         let prefix = prefix::strip(line)?;
         return Some(take(stream_of_prefix(prefix.stream), Piece::after_prefix(prefix.text)));
     }
-    if line.starts_with(super::PLAIN_START) {
+    if line.starts_with(PLAIN_START) {
         return None;
     }
     let record = Raw::first(line).ok()?;

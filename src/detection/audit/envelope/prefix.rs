@@ -6,7 +6,8 @@
 
 use super::super::time;
 use super::pod::Pod;
-use super::stream::RecordSource;
+use super::skipped;
+use super::stream::{self, RecordSource};
 use super::times::{self, MONTHS};
 
 /// The longest header, in bytes.
@@ -31,6 +32,19 @@ pub(super) struct Prefix<'a> {
     pub(super) pod: Option<Pod<'a>>,
     /// What labels in the header say.
     pub(super) source: RecordSource,
+}
+
+impl Prefix<'_> {
+    /// Checks what the header says of the stream.
+    ///
+    /// # Errors
+    /// Returns the reason to skip the line if it is not the apiserver's.
+    pub(super) fn check_stream(&self) -> Result<(), &'static str> {
+        let is_other = self.source.is_other()
+            || self.pod.is_some_and(|pod| !pod.is_apiserver())
+            || self.log_stream.is_some_and(|stream| !stream::is_apiserver_stream(stream));
+        if is_other { Err(skipped::OTHER_STREAM) } else { Ok(()) }
+    }
 }
 
 /// Recognizes the header of a line of a log, which must start with it.

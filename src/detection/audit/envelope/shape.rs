@@ -267,6 +267,9 @@ pub(super) struct Shape<'a> {
     has_time: bool,
 }
 
+/// The start of a line with one event in the apiserver's format.
+pub(super) const PLAIN_START: &[u8] = br#"{"kind":"Event","#;
+
 /// How an audit event starts.
 const EVENT_START: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
 

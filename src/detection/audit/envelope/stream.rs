@@ -6,7 +6,6 @@
 
 use super::super::json::{Raw, Type};
 use super::pod::Pod;
-use super::prefix::Prefix;
 use super::skipped;
 
 /// Longer names are none of those that are known.
@@ -36,17 +35,6 @@ const OTHER_CATEGORIES: [&[u8]; 10] = [
 /// Whether a log stream of CloudWatch is one of the apiserver's audit events.
 pub(super) fn is_apiserver_stream(name: &[u8]) -> bool {
     name.starts_with(b"kube-apiserver-audit")
-}
-
-/// Checks what a header says of the stream.
-///
-/// # Errors
-/// Returns the reason to skip the line if it is not the apiserver's.
-pub(super) fn check(prefix: &Prefix<'_>) -> Result<(), &'static str> {
-    let is_other = prefix.source.is_other()
-        || prefix.pod.is_some_and(|pod| !pod.is_apiserver())
-        || prefix.log_stream.is_some_and(|stream| !is_apiserver_stream(stream));
-    if is_other { Err(skipped::OTHER_STREAM) } else { Ok(()) }
 }
 
 /// Whether a path names the log of a container that is not an apiserver.

@@ -109,7 +109,6 @@ impl Reader<'_, '_> {
         match node.sequence() {
             None => self.scalar_cell(node),
             Some(nodes) => {
-                let span = self.span(node);
                 if let Some(wrong) = nodes.iter().find(|node| node.text().is_none()) {
                     let span = self.span(wrong);
                     return self.fail(
@@ -119,7 +118,7 @@ impl Reader<'_, '_> {
                         "expected a text",
                     );
                 }
-                Ok(Cell::Many(nodes.iter().map(|node| self.located(node)).collect(), span))
+                Ok(Cell::Many(nodes.iter().map(|node| self.located(node)).collect()))
             }
         }
     }

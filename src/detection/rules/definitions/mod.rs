@@ -6,7 +6,7 @@ mod exceptions;
 mod rules;
 mod versions;
 
-pub use correlations::{ConditionDefinition, CorrelationDefinition, ThrottleDefinition};
+pub use correlations::{CorrelationDefinition, ThrottleDefinition};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub struct Exception {
 pub enum Cell {
     /// A value, or the name of a list.
     One(Located),
-    Many(Vec<Located>, Span),
+    Many(Vec<Located>),
 }
 
 #[derive(Debug)]

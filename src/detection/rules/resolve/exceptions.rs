@@ -144,7 +144,7 @@ impl<'d> Resolver<'d> {
         for cell in cells {
             let texts = match cell {
                 Cell::One(text) => std::slice::from_ref(text),
-                Cell::Many(texts, _) => texts,
+                Cell::Many(texts) => texts,
             };
             for text in texts {
                 span = text.whole();
