@@ -160,11 +160,24 @@ fn prometheus_and_alertmanager_accept_their_configurations() {
 }
 
 #[test]
+fn every_alerting_rule_has_a_case_in_which_it_fires() {
+    let names = |path: &str, pattern: &str| -> BTreeSet<String> {
+        let pattern = Regex::new(pattern).unwrap();
+        pattern.captures_iter(&text(path)).map(|found| found[1].to_owned()).collect()
+    };
+    let rules = names(ALERTS, r"- alert: (\w+)");
+    let cases =
+        names("tests/deploy/alerts.test.yml", r"\n +alertname: (\w+)\n +exp_alerts:\n(?: +#.*\n)* +- ");
+    assert!(rules.len() > 30);
+    assert_eq!(rules.difference(&cases).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
 fn compose_images_are_pinned_ports_are_on_loopback_and_mounts_exist() {
     let compose = text("docker-compose.yml");
     let images = Regex::new(r"(?m)^\s*(?:image|x-kafka-image): (?:&[\w-]+ )?([^*\s]+)$").unwrap();
     let images: Vec<_> = images.captures_iter(&compose).map(|found| found[1].to_owned()).collect();
-    assert_eq!(images.len(), 5, "{images:?}");
+    assert_eq!(images.len(), 6, "{images:?}");
     let pinned = Regex::new(r"^[\w/]+:v?\d+\.\d+\.\d+$").unwrap();
     for image in &images {
         assert!(pinned.is_match(image), "{image} is not pinned");

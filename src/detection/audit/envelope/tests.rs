@@ -54,7 +54,7 @@ fn records_of_other_streams_are_counted() {
         format!("web-1  | {EVENT}"),
         format!("2026-11-23T03:46:20Z {{job=\"pods\", pod=\"web-0\"}} {EVENT}"),
         format!("2026-11-23 03:46:20.8 +0000 kube.var.log.containers.web-0_default_web-1.log: {EVENT}"),
-        format!("2026-11-23T03:46:20.873Z authenticator-1 \n{{\n    \"kind\": \"Event\",\n    \"auditID\": \"a\"\n}}"),
+        "2026-11-23T03:46:20.873Z authenticator-1 \n{\n    \"kind\": \"Event\",\n    \"auditID\": \"a\"\n}".to_owned(),
         json!({"event.original": EVENT, "kubernetes.pod.name": "web-0"}).to_string(),
         json!({"fields": ["_raw", "source"], "rows": [[EVENT, "/var/log/pods/default_web-0_1/web/0.log"]]}).to_string(),
         json!({"fields": ["_raw", "source"], "columns": [[EVENT], ["/var/log/pods/default_web-0_1/web/0.log"]]})
