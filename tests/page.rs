@@ -158,6 +158,150 @@ fn hostile_values_are_shown_as_text() {
     assert!(browser.messages.is_empty(), "{:#?}", browser.messages);
 }
 
+/// Texts whose contrast with their background is below 4.5 to 1 (WCAG 2.2, success criterion 1.4.3), each with the ratio.
+const LOW_CONTRAST: &str = r"(() => {
+    const rgb = (color) => color.match(/[\d.]+/g).map(Number);
+    const luminance = ([red, green, blue]) => {
+        const [r, g, b] = [red, green, blue].map((part) => {
+            const share = part / 255;
+            return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+        });
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const background = (element) => {
+        for (let at = element; at; at = at.parentElement) {
+            const color = rgb(getComputedStyle(at).backgroundColor);
+            if (color.length === 3 || color[3] === 1) return color;
+        }
+        return [255, 255, 255];
+    };
+    const hasText = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    return [...document.querySelectorAll('body *')]
+        .filter((element) => hasText(element) && element.checkVisibility() && element.id !== 'live')
+        .map((element) => {
+            const [one, other] = [rgb(getComputedStyle(element).color), background(element)].map(luminance);
+            const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+            return [element, ratio];
+        })
+        .filter(([, ratio]) => ratio < 4.5)
+        .map(([element, ratio]) => `${element.tagName}.${element.className} ${element.textContent.slice(0, 30)}: ${ratio.toFixed(2)}`)
+        .join('\n');
+})()";
+
+#[test]
+fn is_readable_at_every_width_in_both_color_schemes() {
+    let Some(mut browser) = Browser::start() else { return };
+    let daemon = Daemon::on_log(&log(), &[]);
+    common::wait_for("all alerts", || daemon.wait_for_alerts() >= HOSTILE.len());
+    let id = daemon.get("/api/v1/alerts?limit=1").1["alerts"][0]["id"].as_str().unwrap().to_owned();
+    let mut backgrounds = std::collections::BTreeSet::new();
+    for scheme in ["light", "dark"] {
+        browser.set_scheme(scheme);
+        for width in [390, 820, 1600] {
+            browser.set_width(width);
+            for (view, shown) in [
+                ("", "document.querySelectorAll('.rows > li').length > 5"),
+                ("#/exposures", "document.querySelector('details') !== null"),
+                (&*format!("#/alerts/{id}"), "document.querySelector('main pre[aria-label=Event]') !== null"),
+                ("#/status", "document.querySelectorAll('main details').length > 10"),
+            ] {
+                browser.open(&format!("http://{}/{view}", daemon.address));
+                browser.wait(shown);
+                let place = format!("{view} at {width} in {scheme}");
+                assert_harmless(&mut browser, &place);
+                assert_eq!(browser.evaluate(LOW_CONTRAST).unwrap(), "", "{place}");
+                // What a screen reader goes by.
+                let landmarks = "document.querySelectorAll('body > header, header nav[aria-label], main, [role=status][aria-live], main h1').length";
+                assert!(browser.evaluate(landmarks).unwrap().as_u64() >= Some(4), "{place}");
+            }
+        }
+        let background = browser.evaluate("getComputedStyle(document.body).backgroundColor").unwrap();
+        backgrounds.insert(background.to_string());
+    }
+    assert_eq!(backgrounds.len(), 2, "{backgrounds:?}");
+    // The check finds a text in the color of the page.
+    browser
+        .evaluate(
+            "document.querySelector('main h1').style.color = getComputedStyle(document.body).backgroundColor",
+        )
+        .unwrap();
+    assert!(browser.evaluate(LOW_CONTRAST).unwrap().as_str().unwrap().starts_with("H1"));
+}
+
+/// Alerts in the store before the page is opened.
+const STORED: usize = 10_000;
+
+fn store_many_alerts(dir: &Path) {
+    let mut store = store::Store::open(dir, &store::Options::default()).unwrap().store;
+    let time = 1_795_405_548_000_000_000;
+    for batch in 0..STORED / 1_000 {
+        let alerts: Vec<NewAlert> = (0..1_000)
+            .map(|at| {
+                let number = batch * 1_000 + at;
+                let json = json!({
+                    "hostname": "h", "output": format!("read {number}"), "priority": "Warning", "rule": "Stored", "source": "k8s_audit",
+                    "time": "2026-11-23T04:00:00Z", "output_fields": {}, "actor": format!("user {number}"),
+                });
+                let mut id = [7; 16];
+                id[..8].copy_from_slice(&number.to_be_bytes());
+                NewAlert {
+                    id,
+                    time,
+                    rule: "Stored".to_owned(),
+                    priority: Priority::Warning,
+                    actor: format!("user {number}"),
+                    target: "secret".to_owned(),
+                    json: json.to_string().into_bytes(),
+                    message: format!("read {number}"),
+                }
+            })
+            .collect();
+        store.commit(&store::Batch { alerts: &alerts, now: time, ..store::Batch::default() }).unwrap();
+    }
+}
+
+#[test]
+fn stays_responsive_with_many_alerts_while_more_arrive() {
+    let Some(mut browser) = Browser::start() else { return };
+    let daemon = Daemon::prepared(event(0, "first").as_bytes(), &[], store_many_alerts);
+    browser.open(&format!("http://{}/", daemon.address));
+    browser.wait("document.querySelectorAll('.rows > li').length > 40");
+    browser.wait("[...document.querySelectorAll('.pill')].some((one) => one.textContent === 'live')");
+    browser
+        .evaluate(
+            "window.drawn = 0; window.longest = 0; new PerformanceObserver((list) => { for (const one of list.getEntries()) window.longest = Math.max(window.longest, one.duration); }).observe({ entryTypes: ['longtask'] }); (function draw() { window.drawn += 1; requestAnimationFrame(draw); })()",
+        )
+        .unwrap();
+    // 100 alerts a second.
+    let mut drawn = 0;
+    for second in 0..5 {
+        let events: String =
+            (0..100).map(|at| event(1 + second * 100 + at, &format!("{second}-{at}-"))).collect();
+        daemon.append(events.as_bytes());
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        // The page answers, and has drawn since.
+        let now = browser.evaluate("window.drawn").unwrap().as_u64().unwrap();
+        assert!(now > drawn, "{now} frames after {drawn}");
+        drawn = now;
+    }
+    browser.wait("document.querySelector('.rows > li .actor').innerText.includes('user 4-99-')");
+    assert!(
+        browser.evaluate("document.querySelectorAll('.rows > li').length").unwrap().as_u64() <= Some(400)
+    );
+    // Of the stored and of the new ones.
+    for (actor, first) in [("user 9876", "user 9876"), ("2-50-", "user 2-50-")] {
+        browser
+            .evaluate(&format!(
+                "(() => {{ const input = document.querySelector('input[name=actor]'); input.value = '{actor}'; input.dispatchEvent(new Event('input')); }})()"
+            ))
+            .unwrap();
+        browser.wait(&format!(
+            "document.querySelectorAll('.rows > li').length > 0 && [...document.querySelectorAll('.rows > li .actor')].every((one) => one.innerText.includes('{first}'))"
+        ));
+    }
+    println!("longest task: {} ms, {drawn} frames", browser.evaluate("Math.round(window.longest)").unwrap());
+}
+
 #[test]
 fn the_policy_stops_what_gets_through() {
     let Some(mut browser) = Browser::start() else { return };

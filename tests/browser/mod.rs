@@ -108,6 +108,12 @@ impl Browser {
         self.call("Emulation.setDeviceMetricsOverride", &size);
     }
 
+    /// Sets the color scheme that the user prefers: `light` or `dark`.
+    pub fn set_scheme(&mut self, scheme: &str) {
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.call("Emulation.setEmulatedMedia", &features);
+    }
+
     /// Loads a page, also if only the fragment of its address differs.
     pub fn open(&mut self, url: &str) {
         self.call("Page.navigate", &json!({ "url": "about:blank" }));
