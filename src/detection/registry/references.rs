@@ -324,6 +324,16 @@ fn record(
     }
 }
 
+/// The name of the pod that a request for a subresource names. That of a request to its proxy may be `NAME:PORT` or `SCHEME:NAME:PORT`
+/// (`SplitSchemeNamePort` in k8s.io/apimachinery/pkg/util/net).
+fn pod_name<'n>(name: &'n str, subresource: &str) -> &'n str {
+    let parts: Vec<&str> = name.split(':').collect();
+    match parts[..] {
+        [pod, _] | [_, pod, _] if subresource == "proxy" => pod,
+        _ => name,
+    }
+}
+
 /// Returns the credentials, as `namespace/name`, that a written pod, workload or volume mounts, and those that a pod holds
 /// on which a subresource such as exec is used, or which a request through `nodes/proxy` names. `namespace/*` stands for
 /// credentials that are not known.
@@ -338,7 +348,7 @@ pub(crate) fn referenced_credentials(
     let pod = if node_proxy::is_node_proxy(request) {
         node_proxy::pod(event)
     } else if !request.subresource.is_empty() && request.resource == "pods" && request.has_name {
-        Some((request.namespace.to_string(), request.name.to_string()))
+        Some((request.namespace.to_string(), pod_name(&request.name, &request.subresource).to_owned()))
     } else {
         None
     };
