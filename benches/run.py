@@ -126,4 +126,5 @@ def main():
     print(f"  resident                   {memory:.1f} MiB at most, {cpu / options.seconds * 100:.1f} % of a core")
 
 
-main()
+if __name__ == "__main__":
+    main()

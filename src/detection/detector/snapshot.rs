@@ -7,8 +7,8 @@
 //!
 //! ```
 //! use std::collections::BTreeMap;
-//! use pullwatch::detection::detector::{Detector, Options};
-//! use pullwatch::{detection::rules, shipped};
+//! use pullwatch::internals::detection::detector::{Detector, Options};
+//! use pullwatch::internals::{detection::rules, shipped};
 //!
 //! // Only where a rule asks for `registry.*` or the like is anything learned.
 //! let rules = rules::load(&shipped::files(), &rules::Options::default()).rules;
