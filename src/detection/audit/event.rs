@@ -391,6 +391,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn any_text_has_bytes_and_no_members() {
+        for text in [&b""[..], b" ", b"\n\t", b"x", b"[", b"\"", b"{"] {
+            let mut event = Event::new(text);
+            assert!(text.starts_with(event.bytes()), "{text:?}");
+            assert_eq!(event.get(Member::Verb), None);
+            assert_eq!(event.object().name, None);
+        }
+    }
+
+    #[test]
     fn finds_members_in_any_order_and_spelling() {
         let mut event = Event::new(
             br#" {"objectRef" : {"name":"x","resource":"secrets"}, "v\u0065rb":"get","stage":"Panic","verb":"list"} "#,

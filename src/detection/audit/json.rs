@@ -519,7 +519,9 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub fn new(bytes: &'a [u8], open: u8) -> Self {
         let start = skip_whitespace(bytes, 0);
-        Cursor { bytes, at: start + 1, fresh: true, done: bytes.get(start) != Some(&open) }
+        // An empty text has no position after its first byte.
+        let at = bytes.len().min(start + 1);
+        Cursor { bytes, at, fresh: true, done: bytes.get(start) != Some(&open) }
     }
 
     /// The member in which the text ends, if its value is an object or an array: its name, not unescaped, and the beginning of its

@@ -198,7 +198,8 @@ impl AlertEmitter<'_, '_> {
     /// window's note.
     fn emit_closed(&mut self, closed: &[Fired]) {
         for fired in closed {
-            let note = fired.note.as_deref().unwrap_or(b"{\"kind\":\"Event\"}");
+            let note = fired.note.as_deref().filter(|note| !note.is_empty());
+            let note = note.unwrap_or(b"{\"kind\":\"Event\"}");
             let mut event = Event::new(note);
             let mut cache = EvalCache::new(&self.detector.plan);
             let exposure = {
