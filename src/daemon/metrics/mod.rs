@@ -4,8 +4,8 @@
 //! [`TABLE`] lists all metrics with their labels.
 //!
 //! Label values come from closed sets: names of sources, sinks and rules are in the configuration; reasons and codes are constants.
-//! The exceptions are bounded in number and length: namespace and name of at most [`MAX_ROTATIONS`] registry credentials, credentials
-//! and actors of at most [`MAX_SERIES`] exposures each, and the topics that Kafka assigned to this process. No other value out of an
+//! The exceptions are bounded in number and length: namespace and name of at most [`MAX_ROTATIONS`](rotations::MAX_ROTATIONS) registry credentials, credentials
+//! and actors of at most [`MAX_SERIES`](identities::MAX_SERIES) exposures each, and the topics that Kafka assigned to this process. No other value out of an
 //! event may become a label, and these only if [`Settings::identities`] is set.
 //!
 //! Series are created at 0 on start, so that the first failure is an increase.
@@ -348,7 +348,7 @@ impl Metrics {
     }
 
     /// Records that a registry credential was written at this time (nanoseconds since 1970-01-01T00:00:00Z). Beyond
-    /// [`MAX_ROTATIONS`] credentials, the one with the oldest time is evicted.
+    /// [`MAX_ROTATIONS`](rotations::MAX_ROTATIONS) credentials, the one with the oldest time is evicted.
     pub(crate) fn credential_rotated(&self, namespace: &str, secret: &str, time: i64) {
         if self.identities.is_none() {
             return;
