@@ -258,7 +258,8 @@ mod tests {
             (format!("/var/log/kubernetes/audit.log,{EVENT},a"), false),
             (format!("/var/log/pods/default_web-0_1/web/0.log,{EVENT}"), true),
             (format!("{EVENT},1,/var/log/pods/default_web-0_1/web/0.log"), true),
-            (format!("{EVENT},\"authenticator-1f\""), true),
+            (format!("{EVENT},\"authenticator-0123456789abcdef0123456789abcdef\""), true),
+            (format!("kube-apiserver-cp1,{EVENT}"), false),
         ] {
             assert_eq!(event(line.as_bytes()).unwrap().source.is_other(), is_other, "{line}");
         }

@@ -131,7 +131,8 @@ impl Unwrapper {
         }
     }
 
-    /// Sets the columns of the log, if it is one of comma-separated values with a header: buffers after the first do not contain it.
+    /// Sets the columns of the log, if it is one of comma-separated values with a header. They are those of its first line: a line of another
+    /// buffer may look like a header.
     pub fn set_columns(&mut self, columns: Option<&Arc<Columns>>) {
         self.columns = columns.cloned();
     }
@@ -154,10 +155,8 @@ impl Unwrapper {
     /// [`LineTracker`].
     pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Unwrapped> {
         let mut out = Output::default();
-        let columns = self.columns.clone();
         self.records(bytes, 0, &self.outermost(), &mut out);
         self.finish_lines(&mut out);
-        self.columns = columns;
         out.finish()
     }
 
@@ -251,9 +250,10 @@ impl Unwrapper {
             if depth == 0
                 && at == 0
                 && self.format != Format::Raw
-                && let Some(columns) = Columns::of(line)
+                && self.columns.is_some()
+                && Columns::of(line).as_ref() == self.columns.as_deref()
             {
-                self.columns = Some(Arc::new(columns));
+                // The header itself.
                 out.is_used = true;
                 at = end + 1;
                 done = bytes.len().min(at);

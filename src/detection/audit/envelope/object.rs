@@ -231,6 +231,18 @@ impl Unwrapper {
             .map_while(Result::ok)
             .map(|column| column.string().or_else(|| column.get("name")?.string()).unwrap_or_default())
             .collect();
+        // Grafana's labels of a stream are those of a column.
+        let labels = table.names.items().map_while(Result::ok).find_map(|column| column.get("labels"));
+        let mut described = RowObject::default();
+        if let Some(labels) = labels {
+            described.push(b"labels", labels);
+        }
+        if let Some(reason) = RecordSource::of(Raw::assume(&described.finish())).skip_reason() {
+            return self.skip(reason);
+        }
+        if truncated::items(table.cells).next().is_none() {
+            return self.skip(skipped::OTHER_KIND);
+        }
         if !table.is_by_column {
             for row in truncated::items(table.cells) {
                 let mut record = RowObject::default();

@@ -52,6 +52,8 @@ pub(super) struct RecordSource {
     /// A path, a tag or a log stream is of another log.
     is_other: bool,
     is_other_category: bool,
+    /// Another member is one of Azure's records: others have categories of their own.
+    is_azure: bool,
 }
 
 impl RecordSource {
@@ -86,7 +88,7 @@ impl RecordSource {
         let is_other_pod = is_pod_known && [self.namespace, self.pod, self.container].contains(&Some(false));
         match self {
             _ if self.is_other || is_other_pod => Some(skipped::OTHER_STREAM),
-            _ if self.is_other_category => Some(skipped::OTHER_KIND),
+            _ if self.is_other_category && self.is_azure => Some(skipped::OTHER_KIND),
             _ => None,
         }
     }
@@ -101,8 +103,12 @@ impl RecordSource {
             path.extend_from_slice(&key);
             match value.kind() {
                 Type::String => {
-                    if let Some(text) = value.string() {
-                        self.add(path, &text);
+                    let text = value.string().unwrap_or_default();
+                    self.add(path, &text);
+                    // Labels as a text of JSON, as exports of Grafana have them.
+                    if depth < MAX_SCOPE_DEPTH && text.starts_with(b"{") && is_scope(path, &key) {
+                        path.push(b'.');
+                        self.add_members(Raw::assume(&text), path, depth + 1);
                     }
                 }
                 // Elasticsearch returns every field of a document as a list.
@@ -139,20 +145,22 @@ impl RecordSource {
             Role::Path => self.is_other |= is_other(Pod::of_path(value)),
             Role::Tag => self.is_other |= is_other(Pod::of_tag(value)),
             Role::LogStream => self.is_other |= !is_apiserver_stream(value),
+            Role::AzureMember => self.is_azure = true,
             Role::Category => self.is_other_category |= OTHER_CATEGORIES.contains(&value),
         }
     }
 
     /// Adds a value of a table without names, if its form says what it is.
     pub(super) fn add_unnamed(&mut self, value: &[u8]) {
-        for name in [&b"file"[..], b"tag", b"_container_name", b"category"] {
+        for name in [&b"file"[..], b"tag", b"_container_name"] {
             self.add(name, value);
         }
-        // The other log streams of a control plane of EKS.
+        // The other log streams of a control plane of EKS, which end in a number: a pod may be named in the same way.
         let others =
             [&b"kube-apiserver-"[..], b"authenticator-", b"kube-controller-manager-", b"kube-scheduler-"];
-        let is_stream = others.iter().any(|start| value.starts_with(start));
-        self.is_other |= is_stream && !is_apiserver_stream(value);
+        let number = others.iter().find_map(|start| value.strip_prefix(*start));
+        self.is_other |=
+            number.is_some_and(|number| number.len() == 32 && number.iter().all(u8::is_ascii_hexdigit));
     }
 }
 
@@ -170,6 +178,8 @@ enum Role {
     LogStream,
     /// The category of a diagnostic record of Azure.
     Category,
+    /// A member by which such a record is recognized.
+    AzureMember,
 }
 
 impl Role {
@@ -215,6 +225,7 @@ impl Role {
             | b"aws.cloudwatch.log.stream"
             | b"awscloudwatch.log.stream" => Role::LogStream,
             b"category" => Role::Category,
+            b"resourceid" | b"operationname" | b"timegenerated" | b"log.s" => Role::AzureMember,
             _ => return None,
         };
         Some(role)
@@ -299,7 +310,9 @@ mod tests {
             (r#"{"@logStream":"authenticator-1"}"#, true),
             (r#"{"logStreamName":"kube-apiserver-audit-1"}"#, false),
             (r#"{"aws.cloudwatch.log_stream":"kube-scheduler-1"}"#, true),
-            (r#"{"Category":"kube-scheduler"}"#, true),
+            (r#"{"Category":"kube-scheduler","log_s":"x"}"#, true),
+            (r#"{"category":"kube-apiserver","log":"x"}"#, false),
+            (r#"{"labels":"{\"pod\":\"web-0\",\"namespace\":\"default\"}"}"#, true),
             (r#"{"Category":"kube-audit-admin"}"#, false),
         ] {
             assert_eq!(RecordSource::of(Raw::assume(record.as_bytes())).is_other(), is_other, "{record}");
@@ -312,10 +325,12 @@ mod tests {
             ("/var/log/pods/default_web-0_1/web/0.log", true),
             ("/var/log/kubernetes/audit.log", false),
             ("n-application.var.log.containers.web-0_default_web-12ab.log", true),
-            ("authenticator-1f", true),
-            ("kube-apiserver-1f", true),
-            ("kube-apiserver-audit-1f", false),
-            ("kube-scheduler", true),
+            ("authenticator-0123456789abcdef0123456789abcdef", true),
+            ("kube-apiserver-0123456789abcdef0123456789abcdef", true),
+            ("kube-apiserver-audit-0123456789abcdef0123456789abcdef", false),
+            // The name of a pod, and of a container.
+            ("kube-apiserver-cp1", false),
+            ("kube-apiserver", false),
             ("kube-audit", false),
             ("2026-11-23T03:46:20Z", false),
         ] {

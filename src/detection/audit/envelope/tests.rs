@@ -64,10 +64,12 @@ fn records_of_other_streams_are_counted() {
         json!({"status": "success", "data": {"result": [{"stream": {"filename": "/var/log/pods/default_web-0_1/web/0.log"}, "values": [["1", EVENT]]}]}})
             .to_string(),
         format!("pod,message\nweb-0,\"{}\"", EVENT.replace('"', "\"\"")),
-        format!("a,authenticator-1,\"{}\"", EVENT.replace('"', "\"\"")),
+        json!({"schema": {"fields": [{"name": "Line", "labels": {"pod": "web-0"}}]}, "data": {"values": [[EVENT]]}}).to_string(),
+        format!("a,authenticator-0123456789abcdef0123456789abcdef,\"{}\"", EVENT.replace('"', "\"\"")),
         format!("2026-11-23T03:46:20.873Z authenticator-1 {EVENT}"),
     ] {
         let mut unwrapper = Unwrapper::new(1 << 20);
+        unwrapper.set_columns(Columns::of(record.lines().next().unwrap().as_bytes()).map(Arc::new).as_ref());
         assert_eq!(unwrapper.unwrap(record.as_bytes()).unwrap().bytes(), b"", "{record}");
         assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::OTHER_STREAM, 1)]), "{record}");
     }
@@ -77,6 +79,7 @@ fn records_of_other_streams_are_counted() {
         format!("Category,log_s\nkube-scheduler,\"{}\"", EVENT.replace('"', "\"\"")),
     ] {
         let mut unwrapper = Unwrapper::new(1 << 20);
+        unwrapper.set_columns(Columns::of(record.lines().next().unwrap().as_bytes()).map(Arc::new).as_ref());
         assert_eq!(unwrapper.unwrap(record.as_bytes()).unwrap().bytes(), b"", "{record}");
         assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::OTHER_KIND, 1)]), "{record}");
     }
