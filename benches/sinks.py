@@ -44,6 +44,9 @@ class Receivers:
 
         class Http(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Headers and body in one packet: otherwise each answer waits 40 ms for an acknowledgement.
+            wbufsize = -1
+            disable_nagle_algorithm = True
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
