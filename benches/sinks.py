@@ -132,7 +132,8 @@ def main():
         daemon.port = port
         with open(out, "wb") as stdout, open(os.path.join(folder, "err"), "wb") as stderr:
             daemon.process = subprocess.Popen([os.path.abspath(options.binary), "run", "--config", config], cwd=folder, stdout=stdout, stderr=stderr)
-        daemon.metric("pullwatch_rules_loaded")
+        while daemon.metric("pullwatch_rules_loaded") < 1:
+            time.sleep(0.05)
         written, start = {}, time.monotonic()
         with open(log, "ab", buffering=0) as file:
             for number in range(total):
@@ -144,8 +145,7 @@ def main():
         while time.monotonic() < deadline and any(len(receivers.seen[name]) < total for name in names):
             time.sleep(0.1)
         memory = daemon.peak_memory()
-        daemon.process.terminate()
-        daemon.process.wait()
+        daemon.stop()
         with open(out, "rb") as stdout, open(os.path.join(folder, "alerts.jsonl"), "rb") as file:
             counts = {"stdout": len(set(READER.findall(stdout.read()))), "file": len(set(READER.findall(file.read())))}
     counts.update({name: len(receivers.seen[name]) for name in names})

@@ -43,10 +43,12 @@ fn regex(text: &str) -> Regex {
 /// Removes tests, comments and strings.
 fn code(text: &str) -> String {
     static TESTS: LazyLock<Regex> = LazyLock::new(|| regex(r"#\[cfg\(test\)\]\n(?:#\[.*\]\n)*mod \w+ \{"));
-    static COMMENTS: LazyLock<Regex> = LazyLock::new(|| regex(r"//.*"));
-    static STRINGS: LazyLock<Regex> = LazyLock::new(|| regex(r#""(?:\\.|[^"\\])*""#));
+    // In one pass, since each can contain what starts another: an address in a string, a quote in a comment.
+    static TEXTS: LazyLock<Regex> = LazyLock::new(|| {
+        regex(r###"r##"(?s:.*?)"##|r#"(?s:.*?)"#|\br"[^"]*"|"(?:\\(?s:.)|[^"\\])*"|'(?:\\.|[^'\\])'|//.*"###)
+    });
     let end = TESTS.find(text).map_or(text.len(), |found| found.start());
-    STRINGS.replace_all(&COMMENTS.replace_all(&text[..end], ""), "\"\"").into_owned()
+    TEXTS.replace_all(&text[..end], "").into_owned()
 }
 
 /// Splits a list at the commas outside of braces.
@@ -205,6 +207,11 @@ fn a_cycle_is_found() {
         ("use crate::b::Item;", "use super::a::{Other, More};"),
         ("fn f() { crate::b::run() }", "use crate::{\n    a::{self, Other},\n};"),
         ("use super::{c, b::{Item as Thing}};", "fn f(a: &super::a::Other) {}"),
+        (
+            "const A: &str = \"https://b\";\nuse crate::b::Item;",
+            "const Q: char = '\"';\nuse crate::a::Other;",
+        ),
+        ("const A: &str = r#\"\"\"#; // \"\nuse crate::b::Item;", "use crate::a::Other;"),
     ] {
         assert_eq!(cycle(&[("a", first), ("b", second), ("c", "")]), names(&["a", "b"]), "{first} {second}");
     }

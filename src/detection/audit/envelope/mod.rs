@@ -263,18 +263,18 @@ impl Unwrapper {
             let mark = line.iter().take_while(|byte| **byte == 0x1e).count();
             let start = at + if mark > 0 { mark } else { usize::from(line.starts_with(b"\xef\xbb\xbf")) * 3 };
             if !matches!(bytes.get(start), Some(b'{' | b'[')) || pod_prefix(line) {
-                let length = self.line(
+                let is_read = self.line(
                     line,
                     |unwrapper, out| unwrapper.raw(&bytes[done..at], context, out),
                     depth,
                     context,
                     out,
                 );
-                if length {
+                if is_read {
                     done = bytes.len().min(end + 1);
                 }
                 if depth == 0
-                    && !length
+                    && !is_read
                     && self.format != Format::Raw
                     && bytes.get(end + 1) == Some(&b'{')
                     && let Some(heading) = prefix::heading(line)
