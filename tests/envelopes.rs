@@ -251,6 +251,40 @@ fn the_header_of_an_export_names_the_columns_of_all_its_lines() {
 }
 
 #[test]
+fn indented_records_have_the_stream_of_the_line_above_them_wherever_a_buffer_ends() {
+    let tail = fs::read_to_string(sample("aws-logs-tail-json.log")).unwrap();
+    let other = tail.replace("kube-apiserver-audit-0f1e2d3c", "authenticator-0f1e2d3c");
+    let count = other.matches("authenticator").count();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tail.log");
+    let path = path.to_str().unwrap();
+    let without_blanks = |text: &str| text.replace(" \n{", "\n{");
+    let with_groups = |text: &str| text.replace("+00:00 ", "+00:00 /aws/eks/prod/cluster ");
+    for (own, other) in [
+        (tail.clone(), other.clone()),
+        (without_blanks(&tail), without_blanks(&other)),
+        (tail.replace('\n', "\r\n"), other.replace('\n', "\r\n")),
+        (tail.replace(" \n{", "\n\n{"), other.replace(" \n{", "\n\n{")),
+        (with_groups(&tail), with_groups(&other)),
+        (
+            tail.replace("\n{", "\n[\n  {").replace("\n}", "\n}\n]"),
+            other.replace("\n{", "\n[\n  {").replace("\n}", "\n  }\n]"),
+        ),
+    ] {
+        for repeat in [1, 500] {
+            fs::write(path, other.repeat(repeat) + &own).unwrap();
+            for threads in ["1", "3"] {
+                let output = scan(&[path, "--threads", threads]);
+                let found = alerts(&output);
+                assert_eq!(found.len(), 3, "{}: {}", other.lines().next().unwrap(), said(&output));
+                let counted = format!("{}  record of another stream", count * repeat);
+                assert!(said(&output).replace(',', "").contains(&counted), "{counted}: {}", said(&output));
+            }
+        }
+    }
+}
+
+#[test]
 fn reads_entries_of_google_cloud_logging() {
     let path = project("samples/envelopes/google.jsonl").display().to_string();
     let found = alerts(&scan(&[&path]));

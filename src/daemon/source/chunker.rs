@@ -1,8 +1,8 @@
 //! Cuts a byte stream into buffers at record boundaries, so that each buffer can be evaluated on its own, on any thread.
 //!
-//! A record starts on a line that starts with `{`: one event per line, or an indented event over many lines. A buffer is cut
-//! before the last such line; what is behind the cut starts the next buffer, and nothing else is copied. Must never enter:
-//! parsing of JSON.
+//! A record starts on a line that starts with `{`: one event per line, or an indented event over many lines; or on the line above it, if
+//! that names its stream. A buffer is cut before the last such line; what is behind the cut starts the next buffer, and nothing else is
+//! copied. Must never enter: parsing of JSON.
 
 use std::io::{self, Read};
 
@@ -328,10 +328,13 @@ impl<R: Read> Chunks<R> {
         while let Some(length) = memchr::memchr(b'\n', &buffer.bytes()[cuts.searched..]) {
             let (start, end) = (cuts.tracked, cuts.searched + length + 1);
             let line = &buffer.bytes()[start..end - 1];
-            if cuts.closed_end == start && start > 0 && line.first() == Some(&b'{') {
+            let (is_after_record, is_record) =
+                (cuts.closed_end == start && start > 0, line.first() == Some(&b'{'));
+            let role = self.tracker.push(line);
+            if is_after_record && (is_record || self.tracker.is_at_heading()) {
                 cuts.record_start = start;
             }
-            if self.tracker.push(line) == LineRole::Abandoned {
+            if role == LineRole::Abandoned {
                 let filled = buffer.filled;
                 buffer.memory().copy_within(end..filled, start);
                 buffer.filled -= end - start;
@@ -496,6 +499,39 @@ mod tests {
                     assert_eq!(bytes.len() % unit.len(), 0, "eager {eager}, limit {limit}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn no_cut_is_between_a_heading_and_its_record() {
+        for (blank, end, brackets) in
+            [(" ", "\n", ["{", "}"]), ("", "\r\n", ["{", "}"]), (" ", "\n\n", ["[", "]"])]
+        {
+            let [open, close] = brackets;
+            let heading = format!("2026-11-23T03:46:20.873000+00:00 authenticator-1{blank}");
+            let unit = [&heading, open, &"    \"a\": 1,".repeat(100), "    \"b\": 2", close].join(end)
+                + end.trim_end_matches("\n\n");
+            let unit = if unit.ends_with('\n') { unit } else { unit + "\n" };
+            let text = unit.repeat(3000);
+            for (eager, limit, size) in
+                [(true, 1 << 20, 77), (false, 1 << 20, 20_000), (false, 300_000, 1000)]
+            {
+                let all = chunks(Pieces(text.as_bytes(), vec![1000, 77, size], 0), limit, eager);
+                assert!(all.len() > 3);
+                let joined: Vec<u8> = all.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+                assert_eq!(joined, text.as_bytes());
+                for (_, bytes) in &all {
+                    assert_eq!(bytes.len() % unit.len(), 0, "eager {eager}, limit {limit}");
+                }
+            }
+        }
+        // A record that exceeds the limit keeps its heading; where it cannot, it is not read without.
+        let heading = "2026-11-23T03:46:20.873000+00:00 authenticator-1 \n";
+        let long = format!("{heading}{{\"a\":\"{}\"}}\n{{\"b\":1}}\n", "x".repeat(600_000));
+        for eager in [true, false] {
+            let all = chunks(long.as_bytes(), 100_000, eager);
+            let joined: Vec<u8> = all.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+            assert_eq!(String::from_utf8(joined).unwrap(), format!("{heading}{{\"b\":1}}\n"));
         }
     }
 

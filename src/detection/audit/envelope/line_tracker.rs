@@ -1,10 +1,12 @@
-//! Follows a log line by line, and tells where no line is open that a container runtime split: where the log can be cut.
+//! Follows a log line by line, and tells where the log can be cut: where no line is open that a container runtime split, and not between a
+//! heading and the record whose stream it names.
 //!
 //! Takes the lines of a log in their order; returns the role of each. Keeps no text: the state of each open line is small, and
 //! their number is bounded. Cutting the log elsewhere would read the rest of a split line as a record of its own, of which a
-//! client can choose the text.
+//! client can choose the text, or a record of another stream as one of the apiserver.
 
 use super::context::Context;
+use super::heading::{Below, Heading};
 use super::partial::{CriLine, Joined, OpenLines, Piece, piece_of};
 use super::shape::PLAIN_START;
 use crate::detection::audit::json::Raw;
@@ -17,8 +19,19 @@ const MIN_PIECE_RECORD: usize = 4 * 1024;
 pub enum LineRole {
     /// A record, or a piece of one.
     Record,
-    /// A continuation of a line that was given up: not a record.
+    /// A continuation of a line that was given up, or a record of another stream below a heading that was: not a record.
     Abandoned,
+}
+
+/// What is known of the lines below a heading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum BelowHeading {
+    #[default]
+    Nothing,
+    /// The last line that is not blank is a heading.
+    Heading { is_exact: bool, is_other: bool },
+    /// A record is open whose lines are indented.
+    Record,
 }
 
 /// The open lines of a log.
@@ -29,12 +42,21 @@ pub struct LineTracker {
     abandoned: Vec<Vec<u8>>,
     /// The last line was not wrapped and ends where JSON continues.
     is_raw_open: bool,
+    below: BelowHeading,
+    /// The heading of another stream was given up: its record must not be read without it.
+    is_heading_abandoned: bool,
 }
 
 impl LineTracker {
     /// Whether a line is open whose rest is worth waiting for.
     pub fn is_open(&self) -> bool {
-        self.is_raw_open || self.has_open_piece()
+        let is_below_heading = self.below != BelowHeading::Nothing && !self.is_heading_abandoned;
+        self.is_raw_open || is_below_heading || self.has_open_piece()
+    }
+
+    /// Whether the last line names the stream of a record below it.
+    pub fn is_at_heading(&self) -> bool {
+        matches!(self.below, BelowHeading::Heading { .. })
     }
 
     /// The same for records that are apart from each other, as messages of a queue: an event that nothing wraps is whole.
@@ -45,12 +67,21 @@ impl LineTracker {
     /// Gives up the lines that are open: their continuations are [`LineRole::Abandoned`].
     pub fn abandon(&mut self) {
         self.is_raw_open = false;
+        self.is_heading_abandoned = matches!(self.below, BelowHeading::Heading { is_other: true, .. });
+        if !self.is_heading_abandoned {
+            self.below = BelowHeading::Nothing;
+        }
         self.abandoned = self.open.streams().map(<[u8]>::to_vec).collect();
     }
 
     /// Adds a line, without its line break.
     pub fn push(&mut self, line: &[u8]) -> LineRole {
         self.is_raw_open = false;
+        if self.below != BelowHeading::Nothing
+            && let Some(role) = self.push_below_heading(line)
+        {
+            return role;
+        }
         if line.starts_with(PLAIN_START) {
             self.is_raw_open = is_raw_open(line);
             return LineRole::Record;
@@ -62,12 +93,50 @@ impl LineTracker {
             self.is_raw_open = is_raw_open(line);
             return LineRole::Record;
         }
+        if let Some(heading) = Heading::of(line) {
+            let is_other = heading.skip_reason().is_some();
+            self.below = BelowHeading::Heading { is_exact: heading.is_exact(), is_other };
+            return LineRole::Record;
+        }
         let mut role = None;
         piece_of(line, |stream, piece| role = Some(self.push_piece(&stream, piece)));
         role.unwrap_or_else(|| {
             self.is_raw_open = is_raw_open(line);
             LineRole::Record
         })
+    }
+
+    /// Adds a line below a heading. `None` if it does not belong to it.
+    #[cold]
+    fn push_below_heading(&mut self, line: &[u8]) -> Option<LineRole> {
+        let before = self.below;
+        let is_part = match before {
+            BelowHeading::Nothing => false,
+            BelowHeading::Heading { is_exact, .. } => match Heading::below(is_exact, line) {
+                Below::Blank => return Some(LineRole::Record),
+                Below::Indented => {
+                    self.below = BelowHeading::Record;
+                    true
+                }
+                Below::Line => {
+                    self.below = BelowHeading::Nothing;
+                    true
+                }
+                Below::Other => false,
+            },
+            BelowHeading::Record => {
+                let (is_part, is_open) = Heading::continues(line);
+                if !is_open {
+                    self.below = BelowHeading::Nothing;
+                }
+                is_part
+            }
+        };
+        let is_abandoned = self.is_heading_abandoned;
+        if !is_part || self.below == BelowHeading::Nothing {
+            (self.below, self.is_heading_abandoned) = (BelowHeading::Nothing, false);
+        }
+        is_part.then_some(if is_abandoned { LineRole::Abandoned } else { LineRole::Record })
     }
 
     fn push_piece(&mut self, stream: &[u8], piece: Piece<'_>) -> LineRole {
@@ -136,6 +205,51 @@ mod tests {
         assert_eq!(tracker.push(&cri("stdout", "F", r#"{"kind":"Event"}]}"#)), LineRole::Abandoned);
         assert_eq!(tracker.push(&cri("stdout", "F", r#"{"a":1}"#)), LineRole::Record);
         assert!(!tracker.is_open());
+    }
+
+    #[test]
+    fn a_heading_is_open_until_its_record_ends() {
+        const OWN: &str = "2026-11-23T03:46:20+00:00 kube-apiserver-audit-1 ";
+        const OTHER: &str = "2026-11-23T03:46:20+00:00 authenticator-1\r";
+        let push = |tracker: &mut LineTracker, line: &str| (tracker.push(line.as_bytes()), tracker.is_open());
+        for heading in [OWN, OTHER] {
+            let mut tracker = LineTracker::default();
+            for (line, is_open) in [
+                (heading, true),
+                ("\r", true),
+                ("{", true),
+                ("    \"a\": [", true),
+                ("    ]", true),
+                ("}", false),
+                (heading, true),
+                ("[", true),
+                ("]\r", false),
+                (heading, true),
+                // Another heading, and a record that was cut.
+                (heading, true),
+                ("{", true),
+                ("  \"a\":", true),
+                (heading, true),
+                ("a line of text", false),
+            ] {
+                assert_eq!(push(&mut tracker, line), (LineRole::Record, is_open), "{line}");
+            }
+            // The record of another stream is not read without its heading, and others are not lost.
+            push(&mut tracker, heading);
+            tracker.abandon();
+            let role = if heading == OWN { LineRole::Record } else { LineRole::Abandoned };
+            for line in ["{", "  \"a\": 1", "}"] {
+                assert_eq!(push(&mut tracker, line), (role, false), "{line}");
+            }
+            push(&mut tracker, heading);
+            tracker.abandon();
+            assert_eq!(push(&mut tracker, r#"{"kind":"Event","a":1}"#), (LineRole::Record, false));
+            assert_eq!(push(&mut tracker, "{"), (LineRole::Record, false));
+        }
+        let mut tracker = LineTracker::default();
+        push(&mut tracker, &OTHER.replace('\r', " "));
+        tracker.abandon();
+        assert_eq!(push(&mut tracker, r#"{"kind":"Event","a":1}"#), (LineRole::Abandoned, false));
     }
 
     #[test]

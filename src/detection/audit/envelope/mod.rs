@@ -20,6 +20,7 @@ mod csv;
 mod encoding;
 mod format;
 mod google;
+mod heading;
 mod line_tracker;
 mod object;
 mod otel;
@@ -51,14 +52,12 @@ use super::origin::Unwrapped;
 use super::steps;
 use context::Context;
 use format::Wrapper;
+use heading::Heading;
 use partial::{CriLine, Joined, OpenLines, Piece};
 use shape::{PLAIN_START, Shape};
 
 /// Where the next record starts at the earliest.
 static NEXT_OBJECT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n{"));
-
-/// Where an indented record ends: on the first line that is not indented.
-static CLOSING_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n}"));
 
 /// The most nested steps into wrappers, of which each wrapper takes two or three.
 const MAX_DEPTH: usize = 16;
@@ -217,7 +216,7 @@ impl Unwrapper {
         // All events of a log are alike.
         let is_changed = is_changed(bytes);
         let has_strings = stringified::may_be_in(bytes);
-        let (mut next_object, mut next_close) = (0, 0);
+        let mut next_object = 0;
         while at < bytes.len() {
             // A line with several records is searched once.
             if at >= end {
@@ -276,26 +275,15 @@ impl Unwrapper {
                 if depth == 0
                     && !is_read
                     && self.format != Format::Raw
-                    && bytes.get(end + 1) == Some(&b'{')
-                    && let Some(heading) = prefix::heading(line)
+                    && let Some(heading) = Heading::of(line)
+                    && let Some(record) = heading.record_below(bytes, end + 1)
                 {
-                    let start = end + 1;
-                    if next_close <= start {
-                        let found = CLOSING_LINE.find(&bytes[start..]);
-                        next_close = found.map_or(bytes.len(), |found| start + found + 2);
-                        steps::add(next_close - start);
-                    }
-                    let line_end =
-                        memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |found| start + found);
-                    let is_one_line = Raw::first(&bytes[start..line_end]).is_ok();
-                    let record_end = if is_one_line { line_end } else { next_close };
                     self.raw(&bytes[done..at], context, out);
-                    self.below_heading(&heading, &bytes[start..record_end], context, out);
-                    (at, done) = (record_end, record_end);
+                    at = record.end;
+                    self.below_heading(&heading, &bytes[record], context, out);
                     // The next line, if the record ends its own.
-                    if bytes.get(at) == Some(&b'\n') {
-                        (at, done) = (at + 1, at + 1);
-                    }
+                    at += usize::from(bytes.get(at) == Some(&b'\n'));
+                    (done, end) = (at, at);
                     continue;
                 }
                 at = end + 1;
@@ -408,15 +396,9 @@ impl Unwrapper {
     }
 
     /// Unwraps an indented record below a line that names its log stream.
-    fn below_heading(
-        &mut self,
-        heading: &prefix::Prefix<'_>,
-        record: &[u8],
-        context: &Context,
-        out: &mut Output,
-    ) {
+    fn below_heading(&mut self, heading: &Heading<'_>, record: &[u8], context: &Context, out: &mut Output) {
         out.is_used = true;
-        if let Err(reason) = heading.check_stream() {
+        if let Some(reason) = heading.skip_reason() {
             return self.skip(reason);
         }
         let mut inner = self.admit(Wrapper::Cloudwatch, context);

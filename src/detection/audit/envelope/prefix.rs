@@ -99,17 +99,6 @@ fn strip_at(line: &[u8], is_outermost: bool) -> Option<Prefix<'_>> {
     read(header, text, is_outermost).map(|prefix| Prefix { text, source, ..prefix })
 }
 
-/// Recognizes a line of its own before an indented record, as `aws logs tail --format json` writes it: a time and a log stream.
-pub(super) fn heading(line: &[u8]) -> Option<Prefix<'_>> {
-    let mut tokens = line.strip_suffix(b" ")?.split(|byte| *byte == b' ');
-    match (tokens.next()?, tokens.next()?, tokens.next()) {
-        (clock, stream, None) if is_clock(clock) && is_word(stream) => {
-            Some(Prefix { stream, time: clock_of(clock), log_stream: Some(stream), ..Prefix::default() })
-        }
-        _ => None,
-    }
-}
-
 /// Reads labels as Loki writes them, `{name="value", …}`, and returns where they end.
 fn read_labels(labels: &[u8], source: &mut RecordSource) -> Option<usize> {
     let mut at = 1;
@@ -348,7 +337,7 @@ fn pod_of(token: &[u8]) -> Option<Pod<'_>> {
 }
 
 /// A word of a header: no quote, bracket or other character of JSON.
-fn is_word(token: &[u8]) -> bool {
+pub(super) fn is_word(token: &[u8]) -> bool {
     token
         .first()
         .is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'/' | b'-' | b'*'))
@@ -418,7 +407,7 @@ fn is_date(token: &[u8]) -> bool {
 }
 
 /// A date and a time of day, in one word.
-fn is_clock(token: &[u8]) -> bool {
+pub(super) fn is_clock(token: &[u8]) -> bool {
     token.get(10) == Some(&b'T')
         && token.len() <= 40
         && token[..10].iter().all(|byte| byte.is_ascii_digit() || *byte == b'-')

@@ -55,6 +55,10 @@ fn records_of_other_streams_are_counted() {
         format!("2026-11-23T03:46:20Z {{job=\"pods\", pod=\"web-0\"}} {EVENT}"),
         format!("2026-11-23 03:46:20.8 +0000 kube.var.log.containers.web-0_default_web-1.log: {EVENT}"),
         "2026-11-23T03:46:20.873Z authenticator-1 \n{\n    \"kind\": \"Event\",\n    \"auditID\": \"a\"\n}".to_owned(),
+        "2026-11-23T03:46:20.873Z authenticator-1\n{\n    \"kind\": \"Event\",\n    \"auditID\": \"a\"\n}".to_owned(),
+        "2026-11-23T03:46:20.873Z authenticator-1\r\n\r\n{\r\n    \"kind\": \"Event\",\r\n    \"auditID\": \"a\"\r\n}\r\n".to_owned(),
+        format!("2026-11-23T03:46:20.873Z /k8s/app web-0 \n[\n    {EVENT}\n]\n"),
+        format!("2026-11-23T03:46:20.873Z 2026/11/23/[$LATEST]1 \n[\n    {EVENT}\n]\n"),
         json!({"event.original": EVENT, "kubernetes.pod.name": "web-0"}).to_string(),
         json!({"fields": ["_raw", "source"], "rows": [[EVENT, "/var/log/pods/default_web-0_1/web/0.log"]]}).to_string(),
         json!({"fields": ["_raw", "source"], "columns": [[EVENT], ["/var/log/pods/default_web-0_1/web/0.log"]]})
@@ -195,8 +199,11 @@ fn indented_records_are_below_the_line_that_names_their_stream() {
     let heading = "2026-11-23T03:46:20.873000+00:00 kube-apiserver-audit-1 \n";
     let indented = serde_json::to_string_pretty(&event).unwrap();
     let other = format!("2026-11-23T03:46:20.873000+00:00 authenticator-1 \n{indented}\n");
-    let text = format!("{heading}{indented}\n{other}{heading}{EVENT}\n{heading}{indented}");
-    assert_eq!(unwrapped(&text).unwrap().replace("\n\n", "\n"), format!("{EVENT}\n").repeat(3));
+    let cut = &other[..other.len() - 20];
+    let text = format!(
+        "{heading}{indented}\n{other}{heading}{EVENT}\n{cut}\n{heading}[\n  {EVENT}\n]\n{heading}{indented}"
+    );
+    assert_eq!(unwrapped(&text).unwrap().replace("\n\n", "\n"), format!("{EVENT}\n").repeat(4));
     // Without an end, what there is is read.
     let cut = &indented[..indented.len() - 2];
     assert!(unwrapped(&format!("{heading}{cut}\n")).unwrap().starts_with(&EVENT[..60]));
