@@ -285,6 +285,53 @@ fn indented_records_have_the_stream_of_the_line_above_them_wherever_a_buffer_end
 }
 
 #[test]
+fn members_that_a_shipper_added_to_an_event_name_its_stream_wherever_they_are() {
+    let raw = fs::read_to_string(sample("raw.jsonl")).unwrap();
+    let quiet = raw.lines().next().unwrap().replace("\"get\"", "\"watch\"").replace("secrets", "configmaps");
+    let list = raw.lines().nth(1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let path = path.to_str().unwrap();
+    let labels = format!("\"labels\":{{\"a\":\"{}\"}}", "x".repeat(3000));
+    for (member, is_other) in [
+        (r#""kubernetes":{"namespace_name":"default","pod_name":"web-0"}"#.to_owned(), true),
+        (format!(r#""kubernetes":{{"namespace_name":"default","pod_name":"web-0",{labels}}}"#), true),
+        (r#""kubernetes":{"namespace_name":"kube-system","pod_name":"kube-apiserver-a"}"#.to_owned(), false),
+        (r#""kubernetes.pod_name":"web-0""#.to_owned(), true),
+        (r#""kubernetes_pod_name":"web-0""#.to_owned(), true),
+        (r#""file":"/var/log/pods/default_web-0_1/web/0.log""#.to_owned(), true),
+        (r#""file":"/var/log/kubernetes/audit.log""#.to_owned(), false),
+        (r#""tag":"kube.var.log.containers.web-0_default_web-12ab.log""#.to_owned(), true),
+        (r#""tag":"audit""#.to_owned(), false),
+        (r#""pod":"web-0","namespace":"default""#.to_owned(), true),
+        (r#""authenticationMetadata":{"impersonationConstraint":"x"}"#.to_owned(), false),
+    ] {
+        let at_end = format!("{},{member}}}", &list[..list.len() - 1]);
+        let in_the_middle = list.replacen(",\"objectRef\"", &format!(",{member},\"objectRef\""), 1);
+        assert_ne!(in_the_middle, list);
+        for event in [at_end, in_the_middle] {
+            // Alone, and between events as the apiserver writes them.
+            for text in [format!("{event}\n"), format!("{quiet}\n{event}\n{quiet}\n")] {
+                fs::write(path, &text).unwrap();
+                for format in ["auto", "json"] {
+                    let output = scan(&[path, "--input-format", format]);
+                    let count =
+                        alerts(&output).iter().filter(|alert| alert["rule"] == "Secrets Listed").count();
+                    // Members of no shipper make no wrapper.
+                    let is_read = !is_other && (format == "auto" || !member.starts_with("\"auth"));
+                    assert_eq!(count, usize::from(is_read), "{format} {event}: {}", said(&output));
+                    assert!(
+                        !is_other || said(&output).contains("1  record of another stream"),
+                        "{format} {event}: {}",
+                        said(&output)
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn reads_entries_of_google_cloud_logging() {
     let path = project("samples/envelopes/google.jsonl").display().to_string();
     let found = alerts(&scan(&[&path]));

@@ -140,6 +140,7 @@ pub struct Event<'a> {
     members: [Option<Raw<'a>>; Member::COUNT],
     object: Option<ObjectRef<'a>>,
     has_duplicates: bool,
+    has_other_members: bool,
     origin: Origin<'a>,
 }
 
@@ -160,6 +161,7 @@ impl<'a> Event<'a> {
             members: [None; Member::COUNT],
             object: None,
             has_duplicates: false,
+            has_other_members: false,
             origin: Origin::default(),
         };
         if let Some(head) = ApiserverHead::read(bytes) {
@@ -192,7 +194,10 @@ impl<'a> Event<'a> {
 
     #[inline]
     fn insert(&mut self, key: Key<'a>, value: Raw<'a>) -> Option<Member> {
-        let member = Member::named(&key.text())?;
+        let Some(member) = Member::named(&key.text()) else {
+            self.has_other_members = true;
+            return None;
+        };
         let slot = &mut self.members[member as usize];
         if slot.is_some() {
             self.has_duplicates = true;
@@ -294,6 +299,11 @@ impl<'a> Event<'a> {
     /// Whether a member was repeated, as far as the event was read.
     pub fn has_duplicate_members(&self) -> bool {
         self.has_duplicates
+    }
+
+    /// Whether there are members that are not a [`Member`], as far as the event was read: a shipper may have added them.
+    pub fn has_other_members(&self) -> bool {
+        self.has_other_members
     }
 
     /// Whether a part of the event is missing: its line was truncated, or the apiserver removed the objects.

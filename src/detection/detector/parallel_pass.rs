@@ -11,7 +11,7 @@ use super::stats::{Stats, malformed, truncated};
 use super::{DeferredEvent, Detector, LogContext, OnOutput, Output};
 use crate::detection::audit::apiserver_head::ApiserverHead;
 use crate::detection::audit::buffer_scan::BufferScan;
-use crate::detection::audit::envelope::{Columns, Unwrapper};
+use crate::detection::audit::envelope::{self, Columns, Unwrapper};
 use crate::detection::audit::event::{self, Event, Member};
 use crate::detection::audit::event_end::{ends_like_a_received_event, ends_like_an_event};
 use crate::detection::audit::json::{Cursor, JsonError, Raw, Type};
@@ -416,10 +416,26 @@ impl<'d> ParallelPass<'d> {
         self.match_rules(buffer, event);
         if self.is_deferred || !self.matches.is_empty() {
             event.finish()?;
+            if self.is_of_other_stream(event) {
+                return Ok(());
+            }
         }
         event.state()?;
         self.report(buffer, event);
         Ok(())
+    }
+
+    /// Whether members that a shipper added to an event name another stream than an apiserver's. Counts the event if so. It must have been
+    /// read to its end.
+    fn is_of_other_stream(&mut self, event: &mut Event<'_>) -> bool {
+        if !event.has_other_members() {
+            return false;
+        }
+        let reason = envelope::skip_reason(event.bytes());
+        if let Some(reason) = reason {
+            self.count_other_event(reason, event.bytes());
+        }
+        reason.is_some()
     }
 
     /// Evaluates the available part of a record whose text ends early.
@@ -477,6 +493,9 @@ impl<'d> ParallelPass<'d> {
             event.set_time(neighbor.map(|time| (time, TimeSource::PreviousEvent)));
         }
         self.match_rules(buffer, event);
+        if (self.is_deferred || !self.matches.is_empty()) && self.is_of_other_stream(event) {
+            return;
+        }
         self.report(buffer, event);
     }
 

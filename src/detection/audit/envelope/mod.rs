@@ -214,7 +214,7 @@ impl Unwrapper {
         // All before `done` is in `out`, if that is used.
         let (mut done, mut at, mut end) = (0, 0, 0);
         // All events of a log are alike.
-        let is_changed = is_changed(bytes);
+        let is_changed = !context.is_admitted || is_changed(bytes);
         let has_strings = stringified::may_be_in(bytes);
         let mut next_object = 0;
         while at < bytes.len() {
@@ -224,10 +224,8 @@ impl Unwrapper {
                 steps::add(end - at);
             }
             let line = &bytes[at..end];
-            if line.starts_with(PLAIN_START) && !is_changed {
-                let changed = if ends_like_an_event(line) { None } else { truncated::with_target(line) };
-                let changed = changed.or_else(|| if has_strings { stringified::expand(line) } else { None });
-                if let Some(text) = changed {
+            if line.starts_with(PLAIN_START) && !is_changed && ends_like_an_event(line) {
+                if let Some(text) = has_strings.then(|| stringified::expand(line)).flatten() {
                     self.raw(&bytes[done..at], context, out);
                     self.raw(text.trim_ascii_end(), context, out);
                     out.end_line();
@@ -566,7 +564,15 @@ pub fn is_log_of_other_pod(path: &[u8]) -> bool {
     stream::is_other_path(path)
 }
 
-/// Whether shippers changed the events of a buffer, or added members to them, which are at the end: all events of a log are alike.
+/// Why an event is skipped whose other members say that it comes from another stream than an apiserver's: a shipper merged what a pod
+/// printed with what it knows of the pod. Such members can be anywhere: a pod chooses the place of those that it prints itself, and some
+/// shippers replace their values there.
+pub fn skip_reason(event: &[u8]) -> Option<&'static str> {
+    stream::RecordSource::of(Raw::assume(event)).skip_reason()
+}
+
+/// Whether shippers changed the events of a buffer, or added members to them, which are at the end: all events of a log are alike. Members
+/// of a single one are found when it is evaluated: see [`skip_reason`].
 fn is_changed(bytes: &[u8]) -> bool {
     /// The member of ViaQ, metadata of Kubernetes, names of annotations without dots.
     static MARKS: LazyLock<[Finder<'static>; 3]> =

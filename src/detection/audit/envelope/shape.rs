@@ -4,8 +4,9 @@
 
 use std::borrow::Cow;
 
+use super::super::event::Member;
 use super::super::json::{Cursor, JsonError, Raw, Type};
-use super::{prefix, truncated};
+use super::{prefix, stream, truncated};
 
 /// A member by which a wrapper is recognized, or that holds what is wrapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -317,7 +318,10 @@ impl<'a> Shape<'a> {
                 b"stream" | b"time" | b"@timestamp" | b"date" => is_shipped = true,
                 b"user" | b"responseStatus" if value.kind() == Type::String => shape.is_decorated = true,
                 b"stageTimestamp" => shape.has_time = true,
-                _ => {}
+                _ => {
+                    shape.is_decorated |=
+                        kind.is_some() && Member::named(&name).is_none() && stream::is_known(&name);
+                }
             }
             if let Some(slot) = Slot::named(&name) {
                 // Of repeated members the first counts.

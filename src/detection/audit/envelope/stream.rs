@@ -232,7 +232,8 @@ impl Role {
     }
 }
 
-fn is_known(name: &[u8]) -> bool {
+/// Whether a name says what its value tells of the source of a record.
+pub(super) fn is_known(name: &[u8]) -> bool {
     Role::named(name).is_some()
 }
 
