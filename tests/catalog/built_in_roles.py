@@ -3,14 +3,16 @@
 and which of their permissions let a subject gain others.
 
 usage: built_in_roles.py CHECKOUT TAG...     CHECKOUT is a clone of kubernetes/kubernetes, TAG for example v1.20.2 v1.36.0
-       built_in_roles.py --check CHECKOUT TAG...     exit with status 1 if the file does not have all that the tags have
+       built_in_roles.py modules TAG...     takes k8s.io/kubernetes at each tag from the Go module proxy, 10 to 40 MB each
+       built_in_roles.py --check …     exit with status 1 if the file does not have all that the tags have
 
 Reads plugin/pkg/auth/authorizer/rbac/bootstrappolicy/testdata/*.yaml of each tag, which Kubernetes' own tests keep equal to
 policy.go, controller_policy.go and namespace_policy.go. The rules of a role are those of all tags together, and of all roles
-that its aggregation rule selects. Entries of the file that no tag has are kept: a role may have been removed since.
-Needs git and PyYAML.
+that its aggregation rule selects. Entries of the file that no tag has are kept: a role may have been removed since. A new minor
+version is added with its last patch release; the file has one release at least of each from 1.20 on.
+Needs PyYAML, and git or Go.
 """
-import json, pathlib, subprocess, sys
+import json, os, pathlib, subprocess, sys, tempfile, zipfile
 import yaml
 
 SOURCE = "plugin/pkg/auth/authorizer/rbac/bootstrappolicy/testdata"
@@ -32,13 +34,32 @@ def git(checkout, *arguments):
     return subprocess.run(["git", "-C", checkout, *arguments], check=True, capture_output=True, text=True).stdout
 
 
+def files_of(checkout, tag):
+    """The files with roles of one version, by name."""
+    if checkout != "modules":
+        paths = git(checkout, "ls-tree", "--name-only", tag, SOURCE + "/").split()
+        return {path: lambda path=path: git(checkout, "show", f"{tag}:{path}") for path in paths}
+    # Each in a cache of its own: unpacked, a version has 300 MB.
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "GOMODCACHE": cache, "GOFLAGS": "-modcacherw"}
+        found = subprocess.run(["go", "mod", "download", "-json", f"k8s.io/kubernetes@{tag}"], cwd=cache, env=environment,
+                               check=True, capture_output=True, text=True)
+        with zipfile.ZipFile(json.loads(found.stdout)["Zip"]) as module:
+            texts = {path: module.read(path).decode() for path in module.namelist() if f"/{SOURCE}/" in path}
+    return {path: lambda text=text: text for path, text in texts.items()}
+
+
 def roles_of(checkout, tag):
     """The roles of one version by kind, namespace and name, and the labels that each aggregated role selects."""
     rules, labels, selectors = {}, {}, {}
-    for path in git(checkout, "ls-tree", "--name-only", tag, SOURCE + "/").split():
-        if not path.endswith(".yaml") or "role" not in path or "binding" in path:
+    files = files_of(checkout, tag)
+    if not files:
+        sys.exit(f"{tag} has no {SOURCE}")
+    for path, read in files.items():
+        name = path.rsplit("/", 1)[-1]
+        if not name.endswith(".yaml") or "role" not in name or "binding" in name:
             continue
-        for item in yaml.safe_load(git(checkout, "show", f"{tag}:{path}"))["items"]:
+        for item in yaml.safe_load(read())["items"]:
             metadata = item["metadata"]
             key = (item["kind"], metadata.get("namespace", ""), metadata["name"])
             rules.setdefault(key, []).extend(item.get("rules") or [])
@@ -57,6 +78,8 @@ def roles_of(checkout, tag):
 def relevant(rule):
     """The rules of the table that a role's rule makes: one per group, with the resources and verbs that matter."""
     for group in rule.get("apiGroups") or []:
+        if group != "*" and group not in RELEVANT:
+            continue
         known = set().union(*RELEVANT.values()) if group == "*" else RELEVANT.get(group, set())
         resources = {r for r in rule.get("resources") or [] if r in known or r == "*" or r.startswith("*/") and any(k.endswith(r[1:]) for k in known)}
         for resource in resources:
@@ -90,6 +113,8 @@ def main():
     with OUTPUT.open("w") as output:
         print(json.dumps(head), file=output)
         for (kind, namespace, name), granted in sorted(permissions.items()):
+            if not granted:
+                continue
             by_verbs = {}
             for group in sorted({p[0] for p in granted}):
                 for resource in sorted({p[1] for p in granted if p[0] == group}):

@@ -519,6 +519,14 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_roles_is_from_every_minor_version() {
+        let head = include_str!("built_in_roles.jsonl").lines().next().unwrap_or_default();
+        for minor in 20..=37 {
+            assert!(head.contains(&format!("\"v1.{minor}.")), "1.{minor} in {head}");
+        }
+    }
+
+    #[test]
     fn built_in_roles_grant_what_kubernetes_gives_them() {
         for (role, verbs, privileges) in [
             (
