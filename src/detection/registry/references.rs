@@ -410,9 +410,65 @@ pub(crate) fn host_paths(event: &mut Event<'_>) -> Vec<String> {
         return Vec::new();
     }
     let references = requested(event);
-    let paths =
-        references.host_paths.into_iter().filter(|path| host_paths::holds_credentials(path.as_bytes()));
-    paths.map(String::from).map(shown).chain(references.is_partial.then(|| UNKNOWN.to_owned())).collect()
+    let mut paths = references.host_paths;
+    let [request, response] = bodies;
+    let mut shown_in = request;
+    if let Some(patch) = request.filter(|_| is(event.get(Member::Verb), "patch"))
+        && let Some(response) = response.filter(|body| is_whole(*body))
+    {
+        shown_in = Some(response);
+        // A patch can make a mount writable without the path.
+        if contains_any(patch, &["olumeMounts", "readOnly", "\\u00"]) {
+            let all = References::of(response).host_paths.into_iter();
+            paths.extend(all.filter(|path| host_paths::serves_links(path.as_bytes())));
+        }
+    }
+    let object = shown_in.or(response);
+    paths.retain(|path| {
+        host_paths::holds_credentials(path.as_bytes())
+            || host_paths::serves_links(path.as_bytes())
+                && !object.is_some_and(|object| is_mounted_read_only(object, path))
+    });
+    let paths = paths.into_iter().map(String::from).map(shown);
+    paths.chain(references.is_partial.then(|| UNKNOWN.to_owned())).collect()
+}
+
+/// Returns whether an object shows that no container can write to a path of the host that it mounts.
+fn is_mounted_read_only(object: Raw<'_>, path: &str) -> bool {
+    let Some(spec) = pod_spec(object) else { return false };
+    let is_of_path = |volume: &Raw<'_>| {
+        last(*volume, "hostPath")
+            .and_then(|volume| last(volume, "path"))
+            .is_some_and(|own| is(Some(own), path))
+    };
+    let volumes: Option<Vec<_>> =
+        last_items(spec, "volumes").filter(is_of_path).map(|volume| last(volume, "name")?.string()).collect();
+    let Some(volumes) = volumes else { return false };
+    let containers = ["containers", "initContainers", "ephemeralContainers"]
+        .into_iter()
+        .flat_map(|kind| last_items(spec, kind));
+    let mut mounts = containers
+        .flat_map(|container| last_items(container, "volumeMounts"))
+        .filter(|mount| {
+            last(*mount, "name").and_then(Raw::string).is_some_and(|name| volumes.contains(&name))
+        })
+        .peekable();
+    mounts.peek().is_some()
+        && mounts.all(|mount| last(mount, "readOnly").is_some_and(|value| value.bytes() == b"true"))
+}
+
+/// The elements of the last member of this name.
+fn last_items<'a>(object: Raw<'a>, name: &str) -> impl Iterator<Item = Raw<'a>> + use<'a> {
+    last(object, name).into_iter().flat_map(Raw::items).map_while(Result::ok)
+}
+
+/// Returns the specification of the pods that a whole object makes.
+fn pod_spec(object: Raw<'_>) -> Option<Raw<'_>> {
+    let mut spec = last(object, "spec").or_else(|| last(object, "template"))?;
+    while let Some(next) = ["jobTemplate", "template", "spec"].into_iter().find_map(|key| last(spec, key)) {
+        spec = next;
+    }
+    Some(spec)
 }
 
 /// Returns the annotations that give a written service account a role of a cloud, as `key=value`. `*` stands for a value that
@@ -604,7 +660,7 @@ mod tests {
         assert_eq!(
             of(
                 "pods",
-                r#"{"spec":{"volumes":[{"hostPath":{"path":"/var/lib/kubelet"}},{"hostPath":{"path":"/var/log"}}]}}"#
+                r#"{"spec":{"volumes":[{"hostPath":{"path":"/var/lib/kubelet"}},{"hostPath":{"path":"/var/log/app"}}]}}"#
             ),
             ["/var/lib/kubelet"]
         );
@@ -630,6 +686,70 @@ mod tests {
             )
             .is_empty()
         );
+    }
+
+    #[test]
+    fn directories_of_logs_count_where_a_container_can_write() {
+        let log = r#"{"name":"log","hostPath":{"path":"/var/log"}}"#;
+        let spec = |volumes: &str, containers: &str| {
+            format!(r#"{{"volumes":[{volumes}],"containers":[{containers}]}}"#)
+        };
+        let mounts = |read_only: &str| {
+            format!(r#"{{"volumeMounts":[{{"name":"log","mountPath":"/log"{read_only}}}]}}"#)
+        };
+        let [writable, read_only] = [mounts(""), mounts(r#","readOnly":true"#)];
+        let of = |verb: &str, resource: &str, body: &str, response: &str| {
+            let event = event(verb, resource, "w", &format!("{body}{response}"));
+            host_paths(&mut Event::new(event.as_bytes()))
+        };
+        let response = |spec: &str| {
+            format!(r#","responseObject":{{"kind":"Deployment","spec":{{"template":{{"spec":{spec}}}}}}}"#)
+        };
+        let app = r#"{"name":"log","hostPath":{"path":"/var/log/app"}}"#;
+        for (resource, body, is_reported) in [
+            ("pods", format!(r#"{{"spec":{}}}"#, spec(log, &writable)), true),
+            ("pods", format!(r#"{{"spec":{}}}"#, spec(log, &read_only)), false),
+            ("pods", format!(r#"{{"spec":{}}}"#, spec(log, &format!("{read_only},{writable}"))), true),
+            ("pods", format!(r#"{{"spec":{}}}"#, spec(log, &mounts(r#","readOnly":false"#))), true),
+            (
+                "pods",
+                format!(r#"{{"spec":{}}}"#, spec(log, &mounts(r#","readOnly":true,"readOnly":false"#))),
+                true,
+            ),
+            ("pods", format!(r#"{{"spec":{}}}"#, spec(log, r#"{"name":"none"}"#)), true),
+            ("pods", format!(r#"{{"spec":{}}}"#, spec(app, &writable)), false),
+            (
+                "daemonsets",
+                format!(r#"{{"spec":{{"template":{{"spec":{}}}}}}}"#, spec(log, &read_only)),
+                false,
+            ),
+            ("daemonsets", format!(r#"{{"spec":{{"template":{{"spec":{}}}}}}}"#, spec(log, &writable)), true),
+            ("podtemplates", format!(r#"{{"template":{{"spec":{}}}}}"#, spec(log, &read_only)), false),
+            (
+                "cronjobs",
+                format!(
+                    r#"{{"spec":{{"jobTemplate":{{"spec":{{"template":{{"spec":{}}}}}}}}}}}"#,
+                    spec(log, &read_only)
+                ),
+                false,
+            ),
+            ("persistentvolumes", r#"{"spec":{"hostPath":{"path":"/var/log/pods"}}}"#.to_owned(), true),
+        ] {
+            assert_eq!(!of("create", resource, &body, "").is_empty(), is_reported, "{resource} {body}");
+        }
+        let patch = |readonly: bool| {
+            format!(
+                r#"[{{"op":"replace","path":"/spec/template/spec/containers/0/volumeMounts/0/readOnly","value":{readonly}}}]"#
+            )
+        };
+        for (patch, spec, is_reported) in [
+            (patch(false), spec(log, &writable), true),
+            (patch(true), spec(log, &read_only), false),
+            (r#"{"metadata":{"annotations":{"a":"b"}}}"#.to_owned(), spec(log, &writable), false),
+        ] {
+            let found = of("patch", "deployments", &patch, &response(&spec));
+            assert_eq!(!found.is_empty(), is_reported, "{patch} {spec}");
+        }
     }
 
     #[test]
