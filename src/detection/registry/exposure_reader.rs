@@ -90,8 +90,7 @@ impl Exposure {
         let mut reader = ExposureReader { names, state, request, target, findings: Findings::default() };
         // The handler may have panicked after it had written a part of the response. When the time is up, nothing but that is
         // written.
-        let may_have_answered = request.may_have_succeeded() && request.code != Some(504)
-            || stage == "Panic" && access == Access::Read;
+        let may_have_answered = request.may_have_succeeded() && request.code != Some(504) || stage == "Panic";
         reader.read(&objects, access, may_have_answered);
         reader.record_access(event);
         let kind = match reader.findings.kind() {

@@ -822,7 +822,7 @@ static READER: [Field; 16] = [
     text(
         "reader.status",
         Source::Reader(Reader::Status),
-        "how a get, list or watch of secrets compares with what its identity did before: routine (the same on three distinct days, or what a well-known platform controller is expected to do), trusted (a person decided so), metadata (a watch after a list that returned no data), new (a service account that is known for less than three days), repeated (the same, and reported that day already), deviating, mismatch (the account of a platform controller does what the controller does not), unprofiled (no service account)",
+        "how a read of secrets (get, list, watch, and writes that are answered with what is stored: patch, delete, deletecollection, dry runs) compares with what its identity did before: routine (the same on three distinct days, or what a well-known platform controller is expected to do), trusted (a person decided so), metadata (a watch after a list that returned no data), new (a service account that is known for less than three days), repeated (the same, and reported that day already), deviating, mismatch (the account of a platform controller does what the controller does not), unprofiled (no service account)",
     ),
     text(
         "reader.is_new",

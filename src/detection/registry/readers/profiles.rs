@@ -277,9 +277,9 @@ impl ReaderProfiles {
     }
 }
 
-/// Whether a verb reads many secrets at once (`list`, `watch`) instead of the one that the request names.
+/// Whether a verb is `list` or `watch`, which informers use in turn.
 fn is_bulk(verb: &str) -> bool {
-    verb != "get"
+    matches!(verb, "list" | "watch")
 }
 
 fn assess(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Read<'_>) -> Assessment {
@@ -434,7 +434,7 @@ fn was_reported(
     day: i64,
     is_script: bool,
 ) -> bool {
-    let same_way = if is_bulk(&read.verb) { &["list", "watch"][..] } else { &["get"] };
+    let same_way = if is_bulk(&read.verb) { &["list", "watch"][..] } else { &[&*read.verb] };
     let has_verb = |verbs: &[&str]| verbs.iter().any(|verb| profile.verbs.exposed_on(verb, day));
     let has_program = read.program.as_ref().is_some_and(|program| profile.programs.exposed_on(program, day));
     // Tokens that are bound to a pod and those that are not are reported separately, as programs are.

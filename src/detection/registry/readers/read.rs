@@ -38,14 +38,14 @@ pub(in crate::detection::registry) enum NodeAccess {
     Rbac,
 }
 
-/// A read of secrets that succeeded, or may have.
+/// A request that handed over secrets, or may have.
 #[derive(Clone, Debug)]
 pub(in crate::detection::registry) struct Read<'x> {
     pub user: String,
     pub impersonated: Option<String>,
     /// Whether user name and groups are those of a service account, and nobody is impersonated.
     pub is_service_account: bool,
-    /// get, list or watch.
+    /// get, list, watch, or a write that is answered with the stored object.
     pub verb: String,
     pub breadth: Breadth,
     /// `cluster`, `namespace:NAME` or `secret:NAMESPACE`.
@@ -80,8 +80,9 @@ pub(super) fn list_key(scope: &str, program: &str) -> String {
 impl<'x> Read<'x> {
     /// Returns the read that an event is about; none if it is none.
     pub fn of(event: &mut Event<'_>, request: &RequestInfo, exposure: &'x Exposure) -> Option<Self> {
-        let is_read = matches!(&*request.verb, "get" | "list" | "watch");
-        if !is_read || !request.is_about_secrets() || !request.may_have_succeeded() {
+        // A handler that panicked may have written its response before.
+        let may_have_answered = request.may_have_succeeded() || is(event.get(Member::Stage), "Panic");
+        if !is_read(request) || !request.is_about_secrets() || !may_have_answered {
             return None;
         }
         let user = event.get(Member::User);
@@ -102,8 +103,11 @@ impl<'x> Read<'x> {
         let exposes = matches!(exposure.kind, ExposureKind::Payload | ExposureKind::Presumed);
         let uri = event.text(Member::RequestUri);
         let selector = uri.as_ref().map_or(Some(String::new()), |uri| selectors(uri));
-        let has_existing =
-            request.verb == "list" || uri.as_ref().is_some_and(|uri| certainly_sends_initial_events(uri));
+        let has_existing = match &*request.verb {
+            "list" => true,
+            "watch" => uri.as_ref().is_some_and(|uri| certainly_sends_initial_events(uri)),
+            _ => false,
+        };
         let is_whole_scope =
             exposes && breadth != Breadth::Secret && has_existing && selector.as_deref() == Some("&");
         let program = program(event);
@@ -122,7 +126,7 @@ impl<'x> Read<'x> {
             credentials: if breadth == Breadth::Secret && exposes { &exposure.secrets } else { &[] },
             exposes,
             listed,
-            is_metadata: !exposes && is_metadata(event),
+            is_metadata: !exposes && request.verb == "list" && is_metadata(event),
             selector,
             time: event.time().filter(|time| time.div_euclid(DAY) >= MIN_DAY),
         })
@@ -138,6 +142,16 @@ impl<'x> Read<'x> {
         let selector = self.selector.as_ref().filter(|selector| selector.len() <= MAX_SELECTOR_BYTES)?;
         let (program, network) = (self.program.as_ref()?, self.network.as_ref()?);
         Some(format!("{program} {network} {} {selector}", self.scope))
+    }
+}
+
+/// Returns whether a request may be answered with what is stored. A create or an update is answered with what the client sent,
+/// which nobody needs a dry run for.
+fn is_read(request: &RequestInfo<'_>) -> bool {
+    match &*request.verb {
+        "get" | "list" | "watch" | "patch" | "delete" | "deletecollection" => true,
+        "create" | "update" => request.dry_run() != "false",
+        _ => false,
     }
 }
 
