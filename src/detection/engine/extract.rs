@@ -14,6 +14,7 @@ use crate::detection::audit::redact::{self, Place, RedactionKey, Redactor, ShowL
 use crate::detection::audit::time::Clock;
 use crate::detection::audit::{time, uri};
 use crate::detection::networks::Networks;
+use crate::detection::registry::{is_interactive_agent, runs_own_program};
 use crate::detection::rules::ast::{FieldArgument, FieldRef};
 use crate::detection::rules::fields::{Containers, Part, Source, Subjects};
 use crate::text::escape::MAX_SHOWN_LEN;
@@ -342,9 +343,20 @@ impl FieldReader {
                         Some(user) if is_outside_of_service_accounts(event) => {
                             Value::Text(Cow::Owned([&user, OUTSIDE_OF_GROUP].concat()))
                         }
+                        Some(user) if runs_own_program(event) == Some(false) => {
+                            Value::Text(Cow::Owned([&user, UNEXPECTED_PROGRAM].concat()))
+                        }
                         user => Value::text(user),
                     },
                 }
+            }
+            Source::UserProgram => Value::text(
+                runs_own_program(event)
+                    .map(|is_own| Cow::Borrowed(if is_own { &b"expected"[..] } else { &b"unexpected"[..] })),
+            ),
+            Source::Interactive => {
+                let agent = event.text(Member::UserAgent).unwrap_or_default();
+                boolean(is_interactive_agent(&String::from_utf8_lossy(&agent)))
             }
             Source::Truncated => boolean(event.is_truncated()),
             Source::TargetMissing => boolean(event.is_truncated_before_target()),
@@ -427,6 +439,9 @@ impl FieldReader {
 /// Follows the name of a service account that is in none of the groups of service accounts, so that no list of trusted actors
 /// contains it.
 const OUTSIDE_OF_GROUP: &[u8] = b" (outside of its group)";
+
+/// Follows the name of a component or platform controller whose identity another program uses, for the same reason.
+const UNEXPECTED_PROGRAM: &[u8] = b" (unexpected program)";
 
 /// Whether the user has the name of a service account, and groups other than those that the apiserver gives to every service
 /// account: a certificate can carry the name without.

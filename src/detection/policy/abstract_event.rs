@@ -154,6 +154,8 @@ pub fn reads(field: &FieldRef) -> Part {
         | Source::UserExtra(_)
         | Source::UserKind
         | Source::Actor
+        | Source::UserProgram
+        | Source::Interactive
         | Source::Truncated
         | Source::TargetMissing
         | Source::Oversized
@@ -211,7 +213,9 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
         }
         Source::ClientAddress => AbstractValue::There,
         Source::ClientNetwork => AbstractValue::one_of(&["pods", "nodes", "outside"]),
-        Source::Truncated | Source::TargetMissing => AbstractValue::one_of(&["true", "false"]),
+        Source::Truncated | Source::TargetMissing | Source::Interactive => {
+            AbstractValue::one_of(&["true", "false"])
+        }
         Source::Oversized => AbstractValue::Unknown,
         Source::Outcome if event.stage == Stage::RequestReceived => AbstractValue::text("unknown"),
         Source::Outcome => AbstractValue::one_of(&["success", "failure"]),

@@ -46,7 +46,7 @@ pub(crate) use node_proxy::kubelet_path;
 pub(crate) use ordering::{OrderDependency, STATE_LITERALS, is_answered};
 pub(crate) use pod_security::change as pod_security_change;
 pub use readers::{Controller, ExpectedRead, Profile, ReaderProfiles, TrustedReader, controllers};
-pub(crate) use readers::{is_interactive_agent, service_account};
+pub(crate) use readers::{is_interactive_agent, runs_own_program, service_account};
 pub(crate) use references::{
     cloud_identities, host_paths as mounted_host_paths, image_hosts, pull_secrets, referenced_credentials,
 };

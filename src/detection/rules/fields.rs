@@ -154,6 +154,10 @@ pub enum Source {
     UserKind,
     /// The name of the user, and that of the impersonated user.
     Actor,
+    /// Whether a component of the cluster uses a program of its own.
+    UserProgram,
+    /// Whether the user agent is that of a client that people or scripts use.
+    Interactive,
     /// Whether the event is truncated.
     Truncated,
     /// Whether the event was truncated before its object.
@@ -624,7 +628,7 @@ static HOST_PORTS: [Field; 2] = [
 ];
 
 /// Fields that the reference does not have.
-static AUDIT: [Field; 17] = [
+static AUDIT: [Field; 19] = [
     text("audit.level", Source::Path(&["level"]), "level: Metadata, Request or RequestResponse"),
     text(
         "audit.client",
@@ -665,6 +669,16 @@ static AUDIT: [Field; 17] = [
         Source::UserKind,
         "by the shape of user.username: node (if user.groups has system:nodes), serviceaccount, system (a part of the cluster), anonymous, human",
     ),
+    text(
+        "audit.user.program",
+        Source::UserProgram,
+        "of a component of the control plane (system:apiserver, system:kube-controller-manager) or a service account of the catalog of platform controllers: expected if the user agent is that of one of its programs, else unexpected; absent for other users",
+    ),
+    text(
+        "audit.interactive",
+        Source::Interactive,
+        "true if the user agent is that of a client that people use or the default of a library for scripts (kubectl, curl, helm, python-requests, Go-http-client …), or there is none; else false",
+    ),
     list(
         "audit.impuser.groups",
         Source::Elements(&["impersonatedUser", "groups"]),
@@ -673,7 +687,7 @@ static AUDIT: [Field; 17] = [
     text(
         "audit.actor",
         Source::Actor,
-        "user.username, followed by ` as ` and impersonatedUser.username if the user is impersonated, or by ` (outside of its group)` if it has the name of a service account and not its groups",
+        "user.username, followed by ` as ` and impersonatedUser.username if the user is impersonated, or by ` (outside of its group)` if it has the name of a service account and not its groups, or by ` (unexpected program)` if audit.user.program is unexpected",
     ),
     text(
         "audit.truncated",

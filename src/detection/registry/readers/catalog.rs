@@ -114,6 +114,24 @@ impl ExpectedRead {
     }
 }
 
+/// Users of the control plane that are not service accounts, with their programs, as [`Controller::programs`].
+///
+/// k3s, `MicroK8s` and `MicroShift` run both in one process. OpenShift runs a second program as the controller manager.
+const CONTROL_PLANE: [(&str, &[&str]); 2] = [
+    ("system:apiserver", &["kube-apiserver*", "k3s", "kubelite", "microshift", "hyperkube"]),
+    (
+        "system:kube-controller-manager",
+        &[
+            "kube-controller-manager*",
+            "k3s",
+            "kubelite",
+            "microshift",
+            "hyperkube",
+            "cluster-policy-controller",
+        ],
+    ),
+];
+
 static CATALOG: LazyLock<Vec<Controller>> =
     LazyLock::new(|| CONTROLLERS.lines().filter_map(|line| serde_json::from_str(line).ok()).collect());
 
@@ -126,6 +144,22 @@ static ACCOUNTS: LazyLock<BTreeMap<String, usize>> = LazyLock::new(|| {
 /// Returns the controller that a user name belongs to.
 pub(super) fn find(user: &str) -> Option<&'static Controller> {
     ACCOUNTS.get(user).and_then(|&index| CATALOG.get(index))
+}
+
+/// Returns whether a user runs a program, if it is one of the control plane or the account of a controller.
+pub(super) fn runs(user: &str, program: &str) -> Option<bool> {
+    if let Some((_, programs)) = CONTROL_PLANE.iter().find(|(name, _)| *name == user) {
+        return Some(programs.iter().any(|known| is_program(known, program)));
+    }
+    find(user).map(|controller| controller.runs(program))
+}
+
+/// Returns whether a product token is this one, without regard to case; one that ends in `*` is a prefix.
+fn is_program(known: &str, program: &str) -> bool {
+    match known.strip_suffix('*') {
+        Some(prefix) => program.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)),
+        None => program.eq_ignore_ascii_case(known),
+    }
 }
 
 /// Returns all controllers.
@@ -165,12 +199,7 @@ impl Controller {
     }
 
     fn runs(&self, program: &str) -> bool {
-        self.programs.iter().any(|known| match known.strip_suffix('*') {
-            Some(prefix) => {
-                program.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-            }
-            None => program.eq_ignore_ascii_case(known),
-        })
+        self.programs.iter().any(|known| is_program(known, program))
     }
 
     /// Returns what in a read differs from the expected behavior, each with the name of its aspect.
@@ -262,6 +291,23 @@ mod tests {
                     assert!(!one.runs(agent), "{}: {program}", one.name);
                 }
             }
+        }
+    }
+
+    /// An identity that the shipped rules except by name is excepted with its programs alone.
+    #[test]
+    fn every_identity_that_the_shipped_rules_know_has_programs() {
+        let files = crate::shipped::files();
+        let lines = files.iter().flat_map(|file| file.text.lines()).filter(|line| !line.starts_with('#'));
+        let words = lines.flat_map(|line| line.split(['[', ']', ',', ' ', '"']));
+        let is_identity = |word: &&str| {
+            word.starts_with("system:serviceaccount:")
+                || ["system:apiserver", "system:kube-controller-manager"].contains(word)
+        };
+        let names: Vec<&str> = words.filter(is_identity).collect();
+        assert!(names.len() > 20, "{names:?}");
+        for name in names {
+            assert_eq!(runs(name, "curl"), Some(false), "{name}");
         }
     }
 }

@@ -20,5 +20,5 @@ pub use profile::Profile;
 pub use profiles::ReaderProfiles;
 pub(crate) use profiles::{Assessment, is_interactive_agent};
 pub(super) use read::Read;
-pub(crate) use read::service_account;
+pub(crate) use read::{runs_own_program, service_account};
 pub use trust::TrustedReader;

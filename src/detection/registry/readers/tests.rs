@@ -390,14 +390,20 @@ fn a_restored_profile_is_the_same() {
 }
 
 #[test]
-fn the_interactive_clients_of_the_shipped_rules_are_interactive_here_too() {
-    let files = crate::shipped::files();
-    let list = files.iter().find_map(|file| file.text.split_once("- list: interactive_clients\n")).unwrap().1;
-    let items = list.split_once('[').and_then(|(_, rest)| rest.split_once(']')).unwrap().0;
-    let clients: Vec<&str> = items.split(',').map(str::trim).collect();
-    assert!(clients.len() > 10, "{clients:?}");
-    for client in clients {
-        let separator = if client.ends_with(['/', '-']) { "" } else { "/" };
-        assert!(is_interactive_agent(&format!("{client}{separator}1.0 (linux)")), "{client}");
+fn clients_of_people_and_scripts_are_interactive() {
+    for agent in [
+        "",
+        "kubectl/v1.32.4 (linux/amd64)",
+        "kubectl-view-secret/0.1",
+        "curl/8.5.0",
+        "Lens",
+        "python-requests/2.32.3",
+        "OpenAPI-Generator/28.1.0/python",
+        "fabric8-kubernetes-client/6.13.0",
+        "Go-http-client/2.0",
+        "okhttp/4.12.0",
+    ] {
+        assert!(is_interactive_agent(agent), "{agent}");
     }
+    assert!(!is_interactive_agent("shop-operator/v1.2.0") && !is_interactive_agent("kubelet/v1.36.3"));
 }

@@ -84,7 +84,7 @@ impl TrustedReader {
         // Writing to a String does not fail.
         let _ = write!(
             text,
-            "- macro: trusted_reader\n  condition: >\n    or (audit.actor = \"{user}\" and audit.user.kind = serviceaccount\n    \
+            "- macro: trusted_reader\n  condition: >\n    or (audit.actor in (\"{user}\", \"{user} (unexpected program)\")\n    and audit.user.kind = serviceaccount \
              and ka.verb in ({})\n    and reader.scope in ({})\n    and reader.program in ({})\n    and reader.network in ({}))\n  \
              override: {{condition: append}}\n",
             list(&self.verbs)?,
