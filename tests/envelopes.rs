@@ -332,6 +332,49 @@ fn members_that_a_shipper_added_to_an_event_name_its_stream_wherever_they_are() 
 }
 
 #[test]
+fn rows_are_read_with_the_header_of_their_table_alone() {
+    let raw = fs::read_to_string(sample("raw.jsonl")).unwrap();
+    let event = format!("\"{}\"", raw.lines().nth(1).unwrap().replace('"', "\"\""));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("export.csv");
+    let count = |text: &str| {
+        fs::write(&path, text).unwrap();
+        let output = scan(&[path.to_str().unwrap()]);
+        let found = alerts(&output).iter().filter(|alert| alert["rule"] == "Secrets Listed").count();
+        (found, said(&output))
+    };
+    for header in [
+        "pod,rate%,message",
+        "pod,\u{f6},message",
+        "pod,\"the rate, in %\",Message",
+        "PodName,Computer,LogMessage",
+        "Search of the week\n\npod,rate,MESSAGE",
+        "\u{feff}\"kubernetes.pod_name\",rate,AuditLog\r",
+    ] {
+        let (other, words) = count(&format!("{header}\nweb-0,5,{event}\n"));
+        assert_eq!(other, 0, "{header}");
+        assert!(words.contains("1  record of another stream"), "{header}: {words}");
+        assert_eq!(count(&format!("{header}\nkube-apiserver-a,5,{event}\n")).0, 1, "{header}");
+        // Rows with another number of fields.
+        for row in [format!("web-0,{event}"), format!("web-0,5,{event},1"), format!("5,{event},web-0,1,2")] {
+            let (found, words) = count(&format!("{header}\n{row}\n"));
+            assert_eq!(found, 0, "{header}: {row}");
+            assert!(words.contains("1  row that does not match"), "{header}: {words}");
+        }
+    }
+    // No column is known to hold events.
+    let (found, words) = count(&format!("pod,UserAgent\nkube-apiserver-a,{event}\n"));
+    assert!(found == 0 && words.contains("1  row that does not match"), "{words}");
+    // Parts of an export that were put together.
+    assert_eq!(
+        count(&format!("pod,message\nkube-apiserver-a,{event}\npod,message\nkube-apiserver-b,{event}\n")).0,
+        2
+    );
+    // Without a header.
+    assert_eq!(count(&format!("2026-11-23T04:00:00Z,a,{event}\n")).0, 1);
+}
+
+#[test]
 fn reads_entries_of_google_cloud_logging() {
     let path = project("samples/envelopes/google.jsonl").display().to_string();
     let found = alerts(&scan(&[&path]));

@@ -9,7 +9,7 @@ use crate::daemon::source::chunker::{Buffer, Chunk, Chunks};
 use crate::daemon::source::decompress;
 use crate::daemon::source::input::Input;
 use crate::daemon::time::unix_nanos;
-use crate::detection::audit::envelope::Columns;
+use crate::detection::audit::envelope::{Columns, HeaderSearch};
 
 /// The result of reading inputs.
 #[derive(Debug, Default)]
@@ -97,7 +97,7 @@ pub struct InputReader<'i> {
     number: usize,
     input: &'i Input,
     received: Option<i64>,
-    columns: Option<Arc<Columns>>,
+    header: HeaderSearch,
     max_event_size: usize,
     /// Counts compressed bytes, for progress.
     read: Arc<AtomicU64>,
@@ -119,7 +119,7 @@ impl<'i> InputReader<'i> {
             number,
             input,
             received: None,
-            columns: None,
+            header: HeaderSearch::default(),
             max_event_size,
             read,
             chunks: None,
@@ -136,18 +136,13 @@ impl<'i> InputReader<'i> {
         if self.has_ended {
             return None;
         }
-        let is_first = self.chunks.is_none();
         let next = self.open().and_then(|chunks| chunks.next(buffer));
-        if is_first {
-            let line = buffer.bytes().split(|byte| *byte == b'\n').next().unwrap_or_default();
-            self.columns = Columns::of(line).map(Arc::new);
-        }
+        let columns = self.header.read(buffer.bytes());
         if let Some(chunks) = &self.chunks {
             (self.bytes, self.dropped) = (chunks.bytes(), chunks.dropped());
         }
         match next {
             Ok(Some(kind)) => {
-                let columns = self.columns.clone();
                 return Some(Part { input: self.number, received: self.received, kind, columns });
             }
             Ok(None) => self.is_empty = self.bytes == 0,

@@ -59,6 +59,7 @@ const SKIPPED: [(&str, &str); skipped::ALL.len()] = [
     (skipped::OTHER_KIND, "other_kind"),
     (skipped::OTHER_STREAM, "other_stream"),
     (skipped::OTHER_FORMAT, "other_format"),
+    (skipped::OTHER_COLUMNS, "other_columns"),
     (skipped::CONTROL, "control_message"),
     (skipped::TOO_BIG, "left_out_by_sender"),
     (skipped::EMPTY, "empty"),

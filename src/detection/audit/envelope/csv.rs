@@ -1,13 +1,13 @@
 //! Comma-separated values (RFC 4180), as the consoles of Splunk, CloudWatch, Azure, Kibana and Grafana export them.
 //!
-//! Takes the lines of an export. If its header is known, a line becomes a JSON object with the names of the columns, which is read as
-//! every other record of a log store. Without the header, returns the event in the first field that starts as the apiserver writes
-//! events, and what the form of the other fields says about its source. Fields are read from the start of the line, so that text inside
-//! a field is never taken for a field. Without the header only times, numbers and words are accepted before the event: a line
-//! of another log has text of a client there, which could end in a field of its own. A record that spans several lines is not read:
-//! events do not.
+//! Takes the lines of an export. If it has a header, a line becomes a JSON object with the names of the columns, which is read as every
+//! other record of a log store; a line with an event and another number of fields is not read. Without a header, returns the
+//! event in the first field that starts as the apiserver writes events, and what the form of the other fields says about its source. Fields are
+//! read from the start of the line, so that text inside a field is never taken for a field. Without a header only times, numbers
+//! and words are accepted before the event: a line of another log has text of a client there, which could end in a field of its own. A
+//! record that spans several lines is not read: events do not.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use memchr::memmem::Finder;
 
@@ -19,6 +19,8 @@ use crate::text::escape::push_json_string;
 
 /// How the field of an event starts, with the quotes doubled.
 const EVENT_START: &[u8] = br#""{""kind"":""Event"",""apiVersion"":""audit.k8s.io/"#;
+
+static START: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(EVENT_START));
 
 /// Maximum number of fields before that of the event, if the header is not known.
 const MAX_FIELDS: usize = 32;
@@ -32,41 +34,99 @@ const MAX_NAME_LEN: usize = 128;
 /// Maximum length of a field before that of the event, in bytes: a name of a host, a path, a time.
 const MAX_FIELD_LEN: usize = 256;
 
+/// Maximum number of lines before a header: titles, and blank lines.
+const MAX_TITLE_LINES: usize = 8;
+
+/// Maximum number of words of the name of a column.
+const MAX_NAME_WORDS: usize = 6;
+
+/// How the names of columns end that hold events, in lower case, where no column has a name that is known for it.
+const CARRIER_ENDS: [&[u8]; 14] = [
+    b"log", b"logs", b"message", b"raw", b"event", b"audit", b"text", b"line", b"content", b"data",
+    b"payload", b"record", b"entry", b"json",
+];
+
+/// The name under which the event of such a column is read.
+const CARRIER: &[u8] = b"event.original";
+
 /// The names of the columns of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns {
+    /// The line with the names, without its end.
+    header: Vec<u8>,
     names: Vec<Vec<u8>>,
+    /// The index of a column that may hold events, if none has a name that is known for it.
+    presumed_carriers: Vec<usize>,
+    has_carrier: bool,
+}
+
+/// What a line of an export is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Row {
+    /// A record with the names of the columns, as an object of JSON.
+    Record(Vec<u8>),
+    /// A row with an event that does not match the header.
+    Mismatch,
+    /// Not a row.
+    Other,
 }
 
 impl Columns {
-    /// Reads the first line of a log. `None` if it is not a header that names a column for the text of records.
+    /// Reads a line that names the columns of an export. `None` if it does not look like one.
     pub fn of(line: &[u8]) -> Option<Self> {
-        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_end();
-        if !line.first().is_some_and(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'"' | b'@' | b'_'))
-        {
-            return None;
-        }
+        let line = trim_header(line);
         let mut names = Vec::new();
         for field in fields(line).take(MAX_COLUMNS + 1) {
             let name = unquote(field?);
-            let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@.:-/ []#()".contains(byte);
-            if name.len() > MAX_NAME_LEN || !name.iter().all(is_name) {
+            if !is_name(&name) {
                 return None;
             }
             // Azure names the time zone beside the column.
-            names.push(name.strip_suffix(b" [UTC]").unwrap_or(&name).to_vec());
+            let name = name.strip_suffix(b" [UTC]").unwrap_or(&name);
+            // Some consoles show names with capital letters.
+            let lower = name.to_ascii_lowercase();
+            let is_carrier = shape::can_name_carrier(&lower) && !shape::can_name_carrier(name);
+            names.push(if is_carrier { lower } else { name.to_vec() });
         }
-        let is_header = names.len() <= MAX_COLUMNS && names.iter().any(|name| shape::can_name_carrier(name));
-        (is_header && names.len() > 1).then_some(Columns { names })
+        let named = names.iter().filter(|name| !name.is_empty()).count();
+        if named < 2 || names.len() > MAX_COLUMNS {
+            return None;
+        }
+        let has_carrier = names.iter().any(|name| shape::can_name_carrier(name));
+        let presumed = names.iter().enumerate().filter(|(_, name)| !has_carrier && may_hold_event(name));
+        let presumed_carriers = presumed.map(|(at, _)| at).collect();
+        Some(Columns { header: line.to_vec(), names, presumed_carriers, has_carrier })
     }
 
-    /// A line as an object. `None` if it does not have a field for each column.
-    pub(super) fn object(&self, line: &[u8]) -> Option<Vec<u8>> {
+    /// Whether a line is the header.
+    pub(super) fn is_header(&self, line: &[u8]) -> bool {
+        trim_header(line) == self.header
+    }
+
+    /// Reads a line.
+    pub(super) fn row(&self, line: &[u8]) -> Row {
+        let has_event = || START.find(line).is_some();
+        steps::add(line.len());
+        if !self.has_carrier && !has_event() {
+            return Row::Other;
+        }
+        match self.object(line) {
+            Some(object) => Row::Record(object),
+            None if has_event() => Row::Mismatch,
+            None => Row::Other,
+        }
+    }
+
+    /// A line as an object. `None` if it does not have a field for each column, or an event in a column that holds none.
+    fn object(&self, line: &[u8]) -> Option<Vec<u8>> {
         steps::add(line.len());
         let mut object = vec![b'{'];
-        let mut count = 0;
+        let (mut count, mut has_event) = (0, self.has_carrier);
         for (at, field) in fields(line).enumerate() {
-            let (name, field) = (self.names.get(at)?, field?);
+            let (mut name, field) = (&self.names.get(at)?[..], field?);
+            if !has_event && field.starts_with(EVENT_START) && self.presumed_carriers.contains(&at) {
+                (name, has_event) = (CARRIER, true);
+            }
             if at > 0 {
                 object.push(b',');
             }
@@ -76,8 +136,67 @@ impl Columns {
             count += 1;
         }
         object.push(b'}');
-        (count == self.names.len()).then_some(object)
+        (count == self.names.len() && has_event).then_some(object)
     }
+}
+
+/// Searches a log for a header: its first line with several fields, below titles and blank lines. Later lines may look like one.
+#[derive(Clone, Debug)]
+pub struct HeaderSearch {
+    lines_left: usize,
+    columns: Option<Arc<Columns>>,
+}
+
+impl Default for HeaderSearch {
+    fn default() -> Self {
+        HeaderSearch { lines_left: MAX_TITLE_LINES + 1, columns: None }
+    }
+}
+
+impl HeaderSearch {
+    /// Reads the next lines of the log, and returns its columns, if they are known.
+    pub fn read(&mut self, buffer: &[u8]) -> Option<Arc<Columns>> {
+        let mut rest = buffer;
+        while self.lines_left > 0 && !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = trim_header(&rest[..end]);
+            rest = rest.get(end + 1..).unwrap_or_default();
+            self.lines_left -= 1;
+            self.columns = Columns::of(line).map(Arc::new);
+            let has_record =
+                matches!(line.trim_ascii_start().first(), Some(b'{' | b'[')) || START.find(line).is_some();
+            if self.columns.is_some() || has_record {
+                self.lines_left = 0;
+            }
+        }
+        self.columns.clone()
+    }
+}
+
+/// A line without the mark of its encoding and its end.
+fn trim_header(line: &[u8]) -> &[u8] {
+    line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_end()
+}
+
+/// Whether a field of a header is the name of a column and no value: short, without JSON, not a number, a time or a path.
+fn is_name(name: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(name) else { return false };
+    let count = |bracket: char| text.matches(bracket).count();
+    let is_balanced = count('(') == count(')') && count('[') == count(']');
+    let is_value = text.starts_with(|first: char| first.is_ascii_digit() || first == '/' || first == '-')
+        || times::text(name).is_some();
+    name.len() <= MAX_NAME_LEN
+        && is_balanced
+        && !is_value
+        && !text.contains(|letter: char| letter.is_control() || matches!(letter, '{' | '}' | '"' | '\\'))
+        && text.split_ascii_whitespace().count() <= MAX_NAME_WORDS
+}
+
+/// Whether a column of this name may hold events: others hold what a client sent, such as its user agent.
+fn may_hold_event(name: &[u8]) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let name = lower.strip_suffix(b"_s").unwrap_or(&lower);
+    CARRIER_ENDS.iter().any(|end| name.ends_with(end)) && !shape::is_request_part(name)
 }
 
 /// The event of a line.
@@ -89,9 +208,8 @@ pub(super) struct Field {
     pub(super) source: RecordSource,
 }
 
-/// The event of a line of an export whose header is not known.
+/// The event of a line of an export without a header.
 pub(super) fn event(line: &[u8]) -> Option<Field> {
-    static START: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(EVENT_START));
     steps::add(line.len());
     // Most lines of other logs end here.
     START.find(line)?;
@@ -238,18 +356,66 @@ mod tests {
     #[test]
     fn a_header_names_the_fields_of_a_line() {
         let columns = Columns::of("\u{feff}\"TimeGenerated [UTC]\",Category,\"log_s\"\r".as_bytes()).unwrap();
-        let object = columns.object(b"2026-11-23T04:00:00Z,kube-audit,\"{\"\"a\"\":1}\"").unwrap();
+        let row = columns.row(b"2026-11-23T04:00:00Z,kube-audit,\"{\"\"a\"\":1}\"");
+        let Row::Record(object) = row else { panic!("{row:?}") };
         assert_eq!(
             String::from_utf8(object).unwrap(),
             r#"{"TimeGenerated":"2026-11-23T04:00:00Z","Category":"kube-audit","log_s":"{\"a\":1}"}"#
         );
         for line in [&b"a,b"[..], b"a,b,c,d", b"a,b,\"c", b""] {
-            assert_eq!(columns.object(line), None);
+            assert_eq!(columns.row(line), Row::Other);
         }
-        for line in ["a,b", "message", "message,{\"a\":1}", "I1123 message, log", "{\"message\",a", ""] {
+        for line in [format!("a,{EVENT}"), format!("a,{EVENT},c,d"), format!("a,{EVENT},\"c")] {
+            assert_eq!(columns.row(line.as_bytes()), Row::Mismatch);
+        }
+        for line in [
+            "message",
+            "message,{\"a\":1}",
+            "I1123 log.go:1] message, log",
+            "{\"message\",a",
+            "",
+            "2026-11-23T04:00:00Z,message",
+            "a,/var/log",
+            ",,",
+        ] {
             assert_eq!(Columns::of(line.as_bytes()), None, "{line}");
         }
-        assert!(Columns::of(b"@timestamp,@message").is_some());
+        for line in ["@timestamp,@message", "a,b", "rate%,Message", "\"\u{f6}\",message", ",pod,message"] {
+            assert!(Columns::of(line.as_bytes()).is_some(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_column_of_another_name_holds_events_if_the_name_says_so() {
+        for (header, is_read) in [
+            ("PodName,AuditLog", true),
+            ("PodName,audit_log_s", true),
+            ("PodName,Raw event", true),
+            ("PodName,User agent", false),
+            ("PodName,AuditId", false),
+            ("PodName,request_data", false),
+        ] {
+            let columns = Columns::of(header.as_bytes()).unwrap();
+            let row = columns.row(format!("a,{EVENT}").as_bytes());
+            assert_eq!(matches!(&row, Row::Record(_)), is_read, "{header}");
+            assert_eq!(row == Row::Mismatch, !is_read, "{header}");
+            assert_eq!(columns.row(b"a,b"), Row::Other);
+        }
+    }
+
+    #[test]
+    fn a_header_is_the_first_line_with_several_fields() {
+        let find =
+            |text: &str| HeaderSearch::default().read(text.as_bytes()).map(|columns| columns.names.len());
+        assert_eq!(find("a,message\nb,c,message\n"), Some(2));
+        assert_eq!(find("Search of 2026-11-23\r\n\r\na,message\r\n"), Some(2));
+        assert_eq!(find(&format!("2026-11-23T04:00:00Z,{EVENT}\na,message\n")), None);
+        assert_eq!(find(&format!("{{\"kind\":\"Event\"}}\na,message\n")), None);
+        assert_eq!(find(&("a\n".repeat(MAX_TITLE_LINES + 1) + "a,message\n")), None);
+        // Line by line.
+        let mut search = HeaderSearch::default();
+        assert_eq!(search.read(b"title\n"), None);
+        assert!(search.read(b"a,message\n").is_some() && search.read(b"b,c,message\n").is_some());
     }
 
     #[test]

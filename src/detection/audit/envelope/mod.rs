@@ -42,7 +42,8 @@ use std::sync::{Arc, LazyLock};
 
 use memchr::memmem::Finder;
 
-pub use csv::Columns;
+use csv::Row;
+pub use csv::{Columns, HeaderSearch};
 pub use format::Format;
 pub use line_tracker::{LineRole, LineTracker};
 
@@ -130,8 +131,7 @@ impl Unwrapper {
         }
     }
 
-    /// Sets the columns of the log, if it is one of comma-separated values with a header. They are those of its first line: a line of another
-    /// buffer may look like a header.
+    /// Sets the columns of the log, if it is one of comma-separated values with a header. See [`HeaderSearch`].
     pub fn set_columns(&mut self, columns: Option<&Arc<Columns>>) {
         self.columns = columns.cloned();
     }
@@ -245,12 +245,11 @@ impl Unwrapper {
                 continue;
             }
             if depth == 0
-                && at == 0
                 && self.format != Format::Raw
-                && self.columns.is_some()
-                && Columns::of(line).as_ref() == self.columns.as_deref()
+                && self.columns.as_ref().is_some_and(|columns| columns.is_header(line))
             {
-                // The header itself.
+                // The header itself, again in each part of files that were put together.
+                self.raw(&bytes[done..at], context, out);
                 out.is_used = true;
                 at = end + 1;
                 done = bytes.len().min(at);
@@ -336,16 +335,25 @@ impl Unwrapper {
             return true;
         }
         let line = line.trim_ascii_end();
-        if depth == 0
-            && let Some(columns) = self.columns.clone()
-            && let Some(object) = columns.object(line)
-        {
-            before(self, out);
-            out.is_used = true;
-            self.value(Raw::assume(&object), depth, &self.admit(Wrapper::Text, context), out);
-            return true;
+        let columns = if depth == 0 { self.columns.clone() } else { None };
+        match columns.as_ref().map(|columns| columns.row(line)) {
+            Some(Row::Record(object)) => {
+                before(self, out);
+                out.is_used = true;
+                self.value(Raw::assume(&object), depth, &self.admit(Wrapper::Text, context), out);
+                return true;
+            }
+            Some(Row::Mismatch) => {
+                before(self, out);
+                out.is_used = true;
+                self.skip(skipped::OTHER_COLUMNS);
+                return true;
+            }
+            Some(Row::Other) | None => {}
         }
-        if let Some(field) = csv::event(line) {
+        if columns.is_none()
+            && let Some(field) = csv::event(line)
+        {
             before(self, out);
             out.is_used = true;
             if let Some(reason) = field.source.skip_reason() {

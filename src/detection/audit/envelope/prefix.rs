@@ -78,11 +78,11 @@ fn strip_at(line: &[u8], is_outermost: bool) -> Option<Prefix<'_>> {
     let mut start = json_start(head, 0)?;
     let header = &line[..start];
     // The labels of a line in the output of logcli.
-    let mut source = RecordSource::default();
+    let mut labels = RecordSource::default();
     if line.get(start + 1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'}') {
         let (clock, _) = next_token(header);
         time::parse(clock)?;
-        let end = read_labels(&head[start..], &mut source)?;
+        let end = read_labels(&head[start..], &mut labels)?;
         start += end + 1;
         if head.get(start - 1..start + 1)? != b" {" {
             return None;
@@ -94,9 +94,9 @@ fn strip_at(line: &[u8], is_outermost: bool) -> Option<Prefix<'_>> {
     // A header before a line of a container log.
     if let Some(at) = container_log(header) {
         let text = &line[at..];
-        return read(&header[..at], text, is_outermost).map(|prefix| Prefix { text, source, ..prefix });
+        return read(&header[..at], text, labels, is_outermost).map(|prefix| Prefix { text, ..prefix });
     }
-    read(header, text, is_outermost).map(|prefix| Prefix { text, source, ..prefix })
+    read(header, text, labels, is_outermost).map(|prefix| Prefix { text, ..prefix })
 }
 
 /// Reads labels as Loki writes them, `{name="value", …}`, and returns where they end.
@@ -127,6 +127,31 @@ fn read_labels(labels: &[u8], source: &mut RecordSource) -> Option<usize> {
     }
 }
 
+/// Reads the structured data of RFC 5424, `[ID name="value" …][…]`, as far as it is well-formed.
+fn read_structured_data(data: &[u8], source: &mut RecordSource) -> Option<()> {
+    let mut rest = data;
+    loop {
+        rest = rest.strip_prefix(b"[")?;
+        let end = rest.iter().position(|byte| matches!(byte, b' ' | b']'))?;
+        // The number of the organization that defined the name follows it.
+        let id = rest[..end].split(|byte| *byte == b'@').next()?;
+        rest = &rest[end..];
+        while let Some(parameter) = rest.strip_prefix(b" ") {
+            let name_len = memchr::memchr(b'=', parameter)?;
+            let (name, quoted) = (&parameter[..name_len], parameter.get(name_len + 1..)?);
+            let quoted = quoted.strip_prefix(b"\"")?;
+            let mut len = 0;
+            while *quoted.get(len)? != b'"' {
+                len += if quoted[len] == b'\\' { 2 } else { 1 };
+            }
+            source.add(name, &quoted[..len]);
+            source.add(&[id, b".", name].concat(), &quoted[..len]);
+            rest = &quoted[len + 1..];
+        }
+        rest = rest.strip_prefix(b"]")?;
+    }
+}
+
 /// Where `<time> stdout F ` starts at the end of a header.
 fn container_log(header: &[u8]) -> Option<usize> {
     let before = [&b" stdout F "[..], b" stdout P ", b" stderr F ", b" stderr P "]
@@ -143,7 +168,13 @@ fn json_start(head: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-fn read<'a>(header: &'a [u8], text: &[u8], is_outermost: bool) -> Option<Prefix<'a>> {
+/// Reads a header. `labels` are those after it.
+fn read<'a>(header: &'a [u8], text: &[u8], labels: RecordSource, is_outermost: bool) -> Option<Prefix<'a>> {
+    let prefix = read_words(header, text, is_outermost)?;
+    Some(if labels == RecordSource::default() { prefix } else { Prefix { source: labels, ..prefix } })
+}
+
+fn read_words<'a>(header: &'a [u8], text: &[u8], is_outermost: bool) -> Option<Prefix<'a>> {
     if let Some(prefix) = tabbed(header, text) {
         return Some(prefix);
     }
@@ -284,7 +315,11 @@ fn read<'a>(header: &'a [u8], text: &[u8], is_outermost: bool) -> Option<Prefix<
                 [] => false,
             };
             let is_header = is_data && is_word(host) && (is_clock(clock) || clock == b"-");
-            if is_header { of(app, clock_of(clock)) } else { None }
+            let mut source = RecordSource::default();
+            if let Some(at) = memchr::memmem::find(header, b" [") {
+                read_structured_data(&header[at + 1..], &mut source);
+            }
+            if is_header { of(app, clock_of(clock)).map(|prefix| Prefix { source, ..prefix }) } else { None }
         }
         _ => None,
     }
@@ -493,6 +528,24 @@ mod tests {
         ] {
             let line = format!("{header}{EVENT}");
             assert_eq!(strip(line.as_bytes()).map(|found| found.text), Some(EVENT.as_bytes()), "{header}");
+        }
+    }
+
+    #[test]
+    fn structured_data_names_the_stream() {
+        for (data, is_other) in [
+            (r#"[kubernetes pod_name="web-0" namespace_name="default"]"#, true),
+            (r#"[kubernetes@32473 pod_name="kube-apiserver-a" namespace_name="kube-system"]"#, false),
+            (r#"[origin software="a \"b\" [c\]"][meta pod="web-0"]"#, true),
+            (r#"[meta file="/var/log/pods/default_web-0_1/web/0.log"]"#, true),
+            (r#"[meta x="y"]"#, false),
+        ] {
+            let line = format!("<134>1 2026-11-23T03:46:20Z h a 1 - {data} {EVENT}");
+            assert_eq!(
+                strip(line.as_bytes()).map(|prefix| prefix.source.is_other()),
+                Some(is_other),
+                "{data}"
+            );
         }
     }
 

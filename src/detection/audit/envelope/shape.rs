@@ -166,7 +166,7 @@ impl Slot {
             b"jsonPayload" => Slot::JsonPayload,
             b"log" => Slot::Log,
             b"json" => Slot::Json,
-            b"message" => Slot::Message,
+            b"message" | b"Message" | b"LogMessage" | b"LogEntry" => Slot::Message,
             b"MESSAGE" => Slot::JournalMessage,
             b"@message" => Slot::AtMessage,
             b"full_message" => Slot::FullMessage,
@@ -527,7 +527,7 @@ impl Shape<'_> {
 }
 
 /// Whether a member is named as what a client sent: an event in it is none of the apiserver.
-fn is_request_part(name: &[u8]) -> bool {
+pub(super) fn is_request_part(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
     [&b"request"[..], b"response", b"body", b"header", b"param", b"query", b"arg", b"input", b"object"]
         .iter()

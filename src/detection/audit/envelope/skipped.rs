@@ -8,6 +8,8 @@ pub const OTHER_KIND: &str = "record of another kind";
 pub const OTHER_STREAM: &str = "record of another stream than the apiserver's";
 /// A record that is not in the configured format.
 pub const OTHER_FORMAT: &str = "record not in the format of its source";
+/// A row of comma-separated values with another number of fields than its header, or with an event in a column that holds none.
+pub const OTHER_COLUMNS: &str = "row that does not match the header of its table";
 /// A message by which a cloud tests a connection.
 pub const CONTROL: &str = "control message";
 /// An object that Azure found too large to send.
@@ -29,11 +31,12 @@ pub const KUBERNETES_EVENT: &str = "Event object of the Kubernetes API";
 pub const OTHER_AUDIT_LOG: &str = "audit record of another program";
 
 /// All reasons.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     OTHER_LOG,
     OTHER_KIND,
     OTHER_STREAM,
     OTHER_FORMAT,
+    OTHER_COLUMNS,
     CONTROL,
     TOO_BIG,
     EMPTY,

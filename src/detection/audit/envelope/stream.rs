@@ -11,12 +11,30 @@ use super::skipped;
 /// Longer names are none of those that are known.
 const MAX_NAME_LEN: usize = 64;
 
-/// Objects whose members describe the source of a record.
-const SCOPES: [&str; 10] =
-    ["kubernetes", "k8s", "labels", "stream", "resource", "attributes", "fields", "log", "file", "docker"];
+/// Objects whose members describe the source of a record, in lower case.
+const SCOPES: [&[u8]; 15] = [
+    b"kubernetes",
+    b"k8s",
+    b"labels",
+    b"stream",
+    b"resource",
+    b"attributes",
+    b"resourceattributes",
+    b"resource_attributes",
+    b"logattributes",
+    b"fields",
+    b"log",
+    b"file",
+    b"docker",
+    b"pod",
+    b"container",
+];
 
-/// How deep these objects nest: `resource.labels.pod_name`, `fields.kubernetes.pod.name`.
-const MAX_SCOPE_DEPTH: usize = 3;
+/// Of a list that describes the source of a record, no more elements are read.
+const MAX_LIST_LEN: usize = 256;
+
+/// How deep these objects nest: `resource.labels.pod_name`, `resource.attributes.k8s.pod.name`.
+const MAX_SCOPE_DEPTH: usize = 4;
 
 /// The categories of Azure's diagnostic records that hold other logs of a control plane.
 const OTHER_CATEGORIES: [&[u8]; 10] = [
@@ -67,14 +85,30 @@ impl RecordSource {
     /// What the attributes of an OpenTelemetry resource or record say.
     pub(super) fn of_attributes(attributes: Raw<'_>) -> Self {
         let mut source = RecordSource::default();
-        for attribute in attributes.items().map_while(Result::ok) {
-            let [key, value] = attribute.get_all(["key", "value"]);
-            let text = value.and_then(|value| value.get("stringValue")).and_then(Raw::string);
-            if let (Some(key), Some(text)) = (key.and_then(Raw::string), text) {
-                source.add(&[b"attributes.", &*key].concat(), &text);
+        source.add_list(attributes, &mut b"attributes.".to_vec());
+        source
+    }
+
+    /// Adds a list of names and values, each in an object, as OpenTelemetry and its exporters write attributes.
+    fn add_list(&mut self, list: Raw<'_>, path: &mut Vec<u8>) {
+        let length = path.len();
+        for attribute in list.items().map_while(Result::ok).take(MAX_LIST_LEN) {
+            let [key, value, exported_key, exported_value, name] =
+                attribute.get_all(["key", "value", "Key", "Value", "name"]);
+            let key = key.or(exported_key).or(name).and_then(Raw::string);
+            let text = value.or(exported_value).and_then(|value| match value.kind() {
+                Type::Object => {
+                    let texts = value.get_all(["stringValue", "string_value", "Value", "value"]);
+                    texts.into_iter().flatten().find_map(Raw::string)
+                }
+                _ => value.string(),
+            });
+            if let (Some(key), Some(text)) = (key, text) {
+                path.extend_from_slice(&key);
+                self.add(path, &text);
+                path.truncate(length);
             }
         }
-        source
     }
 
     /// Whether the record comes from another source than an apiserver.
@@ -111,12 +145,15 @@ impl RecordSource {
                         self.add_members(Raw::assume(&text), path, depth + 1);
                     }
                 }
-                // Elasticsearch returns every field of a document as a list.
-                Type::Array => {
-                    let first = value.items().next().and_then(Result::ok);
-                    if let Some(text) = first.filter(|_| is_known(path)).and_then(Raw::string) {
+                Type::Array if is_known(path) => {
+                    // Elasticsearch returns every field of a document as a list.
+                    if let Some(text) = value.items().next().and_then(Result::ok).and_then(Raw::string) {
                         self.add(path, &text);
                     }
+                }
+                Type::Array if depth < MAX_SCOPE_DEPTH && is_scope(path, &key) => {
+                    path.push(b'.');
+                    self.add_list(value, path);
                 }
                 Type::Object if depth < MAX_SCOPE_DEPTH && is_scope(path, &key) => {
                     path.push(b'.');
@@ -142,6 +179,12 @@ impl RecordSource {
             }
             Role::Container => add(&mut self.container, of(None, None, Some(value))),
             Role::DockerName => self.is_other |= is_other(Pod::of_docker(value)),
+            // Splunk's connector writes the name of the container into the type.
+            Role::SourceType => {
+                if let Some(container) = value.strip_prefix(b"kube:container:") {
+                    add(&mut self.container, of(None, None, Some(container)));
+                }
+            }
             Role::Path => self.is_other |= is_other(Pod::of_path(value)),
             Role::Tag => self.is_other |= is_other(Pod::of_tag(value)),
             Role::LogStream => self.is_other |= !is_apiserver_stream(value),
@@ -174,6 +217,8 @@ enum Role {
     DockerName,
     Path,
     Tag,
+    /// The type of a source of Splunk.
+    SourceType,
     /// A log stream of CloudWatch.
     LogStream,
     /// The category of a diagnostic record of Azure.
@@ -193,6 +238,11 @@ impl Role {
             *to = if matches!(from, b'_' | b'/') { b'.' } else { from.to_ascii_lowercase() };
         }
         let mut rest = &plain[..name.len()];
+        // Alibaba's tags, and underscores around a name.
+        rest = rest.strip_prefix(b"..tag..:").unwrap_or(rest);
+        while let [b'.', inner @ ..] | [inner @ .., b'.'] = rest {
+            rest = inner;
+        }
         let strip = |rest: &mut &[u8], starts: &[&[u8]]| {
             let found = starts.iter().find_map(|start| rest.strip_prefix(*start));
             *rest = found.unwrap_or(rest);
@@ -203,6 +253,8 @@ impl Role {
             &[
                 b"resource.labels.",
                 b"resource.attributes.",
+                b"resourceattributes.",
+                b"logattributes.",
                 b"resource.",
                 b"attributes.",
                 b"labels.",
@@ -210,15 +262,25 @@ impl Role {
                 b"fields.",
             ],
         );
-        is_scoped |= strip(&mut rest, &[b"kubernetes.", b"k8s."]);
+        // What precedes the name of the system names what has the fields of a record: `data.kubernetes.pod_name`.
+        for system in [&b"kubernetes."[..], b"k8s."] {
+            if let Some(at) =
+                memchr::memmem::rfind(rest, system).filter(|at| *at == 0 || rest[at - 1] == b'.')
+            {
+                (rest, is_scoped) = (&rest[at + system.len()..], true);
+            }
+        }
         let role = match rest {
-            b"namespace" | b"namespace.name" | b"pod.namespace" => Role::Namespace,
-            b"pod" | b"pod.name" => Role::Pod,
-            b"container" | b"container.name" if is_scoped => Role::Container,
-            b"container.name" | b".container.name" | b"docker.container.name" => Role::DockerName,
+            b"namespace" | b"namespace.name" | b"namespacename" | b"pod.namespace" | b"podnamespace"
+            | b"kube.namespace" => Role::Namespace,
+            b"pod" | b"pod.name" | b"podname" | b"pod.s" => Role::Pod,
+            b"container" | b"container.name" | b"containername" if is_scoped => Role::Container,
+            b"kube.container.name" => Role::Container,
+            b"container.name" | b"containername" | b"docker.container.name" => Role::DockerName,
             b"file" | b"filename" | b"file.name" | b"file.path" | b"path" | b"source" | b"log.file"
             | b"log.path" | b"log.file.path" => Role::Path,
-            b"tag" | b".tag" | b"fluentbit.tag" | b"fluent.tag" | b"@log.name" => Role::Tag,
+            b"sourcetype" => Role::SourceType,
+            b"tag" | b"fluentbit.tag" | b"fluent.tag" | b"fluentd.tag" | b"@log.name" => Role::Tag,
             b"logstream"
             | b"@logstream"
             | b"logstreamname"
@@ -241,10 +303,11 @@ pub(super) fn is_known(name: &[u8]) -> bool {
 /// creates the pod chooses them.
 fn is_scope(path: &[u8], key: &[u8]) -> bool {
     match key {
-        _ if path.len() == key.len() => SCOPES.iter().any(|scope| scope.as_bytes() == key),
+        _ if path.len() == key.len() => SCOPES.iter().any(|scope| scope.eq_ignore_ascii_case(key)),
         b"labels" => path.starts_with(b"resource."),
         _ => [&b"pod"[..], b"container", b"namespace", b"file", b"kubernetes", b"k8s", b"attributes"]
-            .contains(&key),
+            .iter()
+            .any(|scope| scope.eq_ignore_ascii_case(key)),
     }
 }
 
@@ -315,6 +378,32 @@ mod tests {
             (r#"{"category":"kube-apiserver","log":"x"}"#, false),
             (r#"{"labels":"{\"pod\":\"web-0\",\"namespace\":\"default\"}"}"#, true),
             (r#"{"Category":"kube-audit-admin"}"#, false),
+            (r#"{"Resource":{"k8s.pod.name":"web-0"}}"#, true),
+            (r#"{"Resource":[{"Key":"k8s.pod.name","Value":{"Type":"STRING","Value":"web-0"}}]}"#, true),
+            (r#"{"Resource":{"attributes":{"k8s":{"pod":{"name":"web-0"}}}}}"#, true),
+            (r#"{"ResourceAttributes":{"k8s.pod.name":"web-0"}}"#, true),
+            (r#"{"ResourceAttributes":{"k8s.pod.name":"kube-apiserver-a"}}"#, false),
+            (r#"{"Attributes":{"log.file.path":"/var/log/pods/default_web-0_1/web/0.log"}}"#, true),
+            (r#"{"LogAttributes":{"log.file.path":"/var/log/pods/default_web-0_1/web/0.log"}}"#, true),
+            (r#"{"attributes":[{"key":"k8s.pod.name","value":{"stringValue":"web-0"}}]}"#, true),
+            (r#"{"attributes":[{"key":"k8s.pod.name","value":"web-0"}]}"#, true),
+            (r#"{"attributes":[{"key":"k8s.pod.name","value":"kube-apiserver-a"}]}"#, false),
+            (r#"{"_pod_name_":"web-0","_namespace_":"default"}"#, true),
+            (r#"{"_pod_name_":"kube-apiserver-a","_namespace_":"kube-system"}"#, false),
+            (r#"{"__tag__:_pod_name_":"web-0"}"#, true),
+            (r#"{"__tag__:__path__":"/var/log/pods/default_web-0_1/web/0.log"}"#, true),
+            (r#"{"_kubernetes_pod_name":"web-0"}"#, true),
+            (r#"{"_k8s_namespace_name":"default","_k8s_pod_name":"kube-apiserver-a"}"#, true),
+            (r#"{"podName":"web-0"}"#, true),
+            (r#"{"PodName":"kube-apiserver-a","PodNamespace":"default"}"#, true),
+            (r#"{"pod":{"name":"web-0"}}"#, true),
+            (r#"{"pod":{"name":"kube-apiserver-a","namespace":"default"}}"#, true),
+            (r#"{"data.kubernetes.pod_name":"web-0"}"#, true),
+            (r#"{"docker.container.labels.io.kubernetes.pod.name":"web-0"}"#, true),
+            (r#"{"sourcetype":"kube:container:web"}"#, true),
+            (r#"{"sourcetype":"kube:container:kube-apiserver"}"#, false),
+            (r#"{"sourcetype":"kube:audit"}"#, false),
+            (r#"{"pod_s":"web-0"}"#, true),
         ] {
             assert_eq!(RecordSource::of(Raw::assume(record.as_bytes())).is_other(), is_other, "{record}");
         }
