@@ -58,6 +58,7 @@ const SKIPPED: [(&str, &str); skipped::ALL.len()] = [
     (skipped::OTHER_LOG, "other_log"),
     (skipped::OTHER_KIND, "other_kind"),
     (skipped::OTHER_STREAM, "other_stream"),
+    (skipped::NO_STREAM, "no_stream"),
     (skipped::OTHER_FORMAT, "other_format"),
     (skipped::OTHER_COLUMNS, "other_columns"),
     (skipped::CONTROL, "control_message"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::json::{Raw, Type};
 use super::super::steps;
 use super::context::Context;
-use super::format::Wrapper;
+use super::format::{Format, Wrapper};
 use super::partial::{self, CriLine, Piece};
 use super::shape::{Content, Shape, Slot, Table};
 use super::stream::RecordSource;
@@ -74,6 +74,10 @@ impl Unwrapper {
     ) {
         let Some(carrier) = shape.carrier() else { return self.skip(skipped::OTHER_KIND) };
         let is_data = shape.get(Slot::Data) == Some(carrier);
+        let is_named = || RecordSource::of(record).is_stream_named();
+        if context.is_admitted && self.lacks_stream(Wrapper::Cloudwatch, record, is_named) {
+            return self.skip(skipped::NO_STREAM);
+        }
         // Pub/Sub, Kinesis and Firehose carry anything; they make no format.
         let is_transport = is_data && carrier.kind() == Type::String
             || carrier.kind() == Type::Object && carrier.get("data").is_some();
@@ -98,6 +102,11 @@ impl Unwrapper {
             }
             None => self.piece(|| partial::stream_of(record), piece, depth + 1, &inner, out),
         }
+    }
+
+    /// Whether a record was cut before the name of its stream, where the format of the source says that each record has one.
+    fn lacks_stream(&self, wrapper: Wrapper, record: Raw<'_>, is_named: impl FnOnce() -> bool) -> bool {
+        self.format == Format::In(wrapper) && Raw::first(record.bytes()).is_err() && !is_named()
     }
 
     /// Appends an event, or a list of events, or another object that is left to the reader of events.
@@ -153,12 +162,15 @@ impl Unwrapper {
 
     /// Builds the audit event of an entry of Google Cloud Logging.
     fn google(&mut self, entry: Raw<'_>, payload: Raw<'_>, context: &Context, out: &mut Output) {
-        let is_other = entry
-            .get("logName")
-            .and_then(Raw::string)
-            .is_some_and(|name| memchr::memmem::find(&name, b"cloudaudit.googleapis.com").is_none());
-        if is_other {
+        let name = entry.get("logName").and_then(Raw::string);
+        if name
+            .as_ref()
+            .is_some_and(|name| memchr::memmem::find(name, b"cloudaudit.googleapis.com").is_none())
+        {
             return self.skip(skipped::OTHER_STREAM);
+        }
+        if self.lacks_stream(Wrapper::Google, entry, || name.is_some()) {
+            return self.skip(skipped::NO_STREAM);
         }
         match google::event(entry, payload) {
             Ok(event) => {
@@ -182,11 +194,18 @@ impl Unwrapper {
         if kind.as_deref() == Some(b"CONTROL_MESSAGE") {
             return self.skip(skipped::CONTROL);
         }
-        let all_are_other = RecordSource::of(record).is_other();
+        let of_all = RecordSource::of(record);
         for event in truncated::items(events) {
             let shape = Shape::of(event);
-            if all_are_other || RecordSource::of(event).is_other() {
-                self.skip(skipped::OTHER_STREAM);
+            let source = RecordSource::of(event);
+            let is_named = || of_all.is_stream_named() || source.is_stream_named();
+            let reason = if of_all.is_other() || source.is_other() {
+                Some(skipped::OTHER_STREAM)
+            } else {
+                self.lacks_stream(Wrapper::Cloudwatch, event, is_named).then_some(skipped::NO_STREAM)
+            };
+            if let Some(reason) = reason {
+                self.skip(reason);
                 continue;
             }
             let context = self.describe(event, &shape, context);
@@ -308,6 +327,9 @@ impl Unwrapper {
         let category = category.or(column).and_then(Raw::string).unwrap_or_default();
         if !category.is_empty() && !matches!(&*category, b"kube-audit" | b"kube-audit-admin") {
             return self.skip(skipped::OTHER_KIND);
+        }
+        if self.lacks_stream(Wrapper::Azure, record, || !category.is_empty()) {
+            return self.skip(skipped::NO_STREAM);
         }
         let text = properties.string();
         let properties = text.as_deref().map_or(properties, Raw::assume);

@@ -9,8 +9,13 @@ pub(super) struct Pod<'a> {
 }
 
 /// Namespaces in which only those who manage the control plane can create pods.
-const NAMESPACES: [&[u8]; 4] =
-    [b"kube-system", b"openshift-kube-apiserver", b"openshift-apiserver", b"openshift-oauth-apiserver"];
+const NAMESPACES: [&[u8]; 5] = [
+    b"kube-system",
+    b"openshift-kube-apiserver",
+    b"openshift-apiserver",
+    b"openshift-oauth-apiserver",
+    b"openshift-authentication",
+];
 
 impl<'a> Pod<'a> {
     /// Whether the container is an apiserver: its name says so, and its namespace is one of the control plane. What is not known does not

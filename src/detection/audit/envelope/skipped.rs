@@ -6,6 +6,8 @@ pub const OTHER_LOG: &str = "line of another log";
 pub const OTHER_KIND: &str = "record of another kind";
 /// A record of another pod, container or log stream than the apiserver's.
 pub const OTHER_STREAM: &str = "record of another stream than the apiserver's";
+/// A record that was cut before its log stream or category, which the configured format requires.
+pub const NO_STREAM: &str = "record that was cut before the name of its stream";
 /// A record that is not in the configured format.
 pub const OTHER_FORMAT: &str = "record not in the format of its source";
 /// A row of comma-separated values with another number of fields than its header, or with an event in a column that holds none.
@@ -31,10 +33,11 @@ pub const KUBERNETES_EVENT: &str = "Event object of the Kubernetes API";
 pub const OTHER_AUDIT_LOG: &str = "audit record of another program";
 
 /// All reasons.
-pub const ALL: [&str; 14] = [
+pub const ALL: [&str; 15] = [
     OTHER_LOG,
     OTHER_KIND,
     OTHER_STREAM,
+    NO_STREAM,
     OTHER_FORMAT,
     OTHER_COLUMNS,
     CONTROL,

@@ -36,6 +36,9 @@ const MAX_LIST_LEN: usize = 256;
 /// How deep these objects nest: `resource.labels.pod_name`, `resource.attributes.k8s.pod.name`.
 const MAX_SCOPE_DEPTH: usize = 4;
 
+/// Names of what a collector says of itself, such as `collector.k8s.pod.name`.
+const COLLECTORS: [&[u8]; 5] = [b"agent", b"collector", b"shipper", b"forwarder", b"observer"];
+
 /// The categories of Azure's diagnostic records that hold other logs of a control plane.
 const OTHER_CATEGORIES: [&[u8]; 10] = [
     b"kube-apiserver",
@@ -55,6 +58,12 @@ pub(super) fn is_apiserver_stream(name: &[u8]) -> bool {
     name.starts_with(b"kube-apiserver-audit")
 }
 
+/// Whether a container of docker is a node with a control plane, of k3d, kind or minikube.
+fn is_node(container: &[u8]) -> bool {
+    let is_of_k3d = container.starts_with(b"k3d-") && memchr::memmem::find(container, b"-server-").is_some();
+    is_of_k3d || container.ends_with(b"-control-plane") || container == b"minikube"
+}
+
 /// Whether a path names the log of a container that is not an apiserver.
 pub(super) fn is_other_path(path: &[u8]) -> bool {
     Pod::of_path(path).is_some_and(|pod| !pod.is_apiserver())
@@ -69,6 +78,8 @@ pub(super) struct RecordSource {
     container: Option<bool>,
     /// A path, a tag or a log stream is of another log.
     is_other: bool,
+    /// A log stream or a category is named, whichever.
+    is_stream_named: bool,
     is_other_category: bool,
     /// Another member is one of Azure's records: others have categories of their own.
     is_azure: bool,
@@ -127,6 +138,11 @@ impl RecordSource {
         }
     }
 
+    /// Whether a log stream of CloudWatch or a category of Azure is named.
+    pub(super) fn is_stream_named(self) -> bool {
+        self.is_stream_named
+    }
+
     fn add_members(&mut self, object: Raw<'_>, path: &mut Vec<u8>, depth: usize) {
         let length = path.len();
         for (key, value) in object.members().map_while(Result::ok) {
@@ -170,6 +186,7 @@ impl RecordSource {
         let Some(role) = Role::named(name) else { return };
         let is_other = |pod: Option<Pod<'_>>| pod.is_some_and(|pod| pod.is_known() && !pod.is_apiserver());
         let of = |namespace, name, container| Pod { namespace, name, container }.is_apiserver();
+        self.is_stream_named |= matches!(role, Role::LogStream | Role::Category);
         let add = |slot: &mut Option<bool>, is_apiserver| *slot = Some(slot.unwrap_or(true) && is_apiserver);
         match role {
             Role::Namespace => add(&mut self.namespace, of(Some(value), None, None)),
@@ -177,7 +194,7 @@ impl RecordSource {
             Role::Container if Pod::of_docker(value).is_some() => {
                 self.is_other |= is_other(Pod::of_docker(value));
             }
-            Role::Container => add(&mut self.container, of(None, None, Some(value))),
+            Role::Container => add(&mut self.container, is_node(value) || of(None, None, Some(value))),
             Role::DockerName => self.is_other |= is_other(Pod::of_docker(value)),
             // Splunk's connector writes the name of the container into the type.
             Role::SourceType => {
@@ -267,6 +284,9 @@ impl Role {
             if let Some(at) =
                 memchr::memmem::rfind(rest, system).filter(|at| *at == 0 || rest[at - 1] == b'.')
             {
+                if COLLECTORS.iter().any(|name| memchr::memmem::find(&rest[..at], name).is_some()) {
+                    return None;
+                }
                 (rest, is_scoped) = (&rest[at + system.len()..], true);
             }
         }
@@ -404,6 +424,21 @@ mod tests {
             (r#"{"sourcetype":"kube:container:kube-apiserver"}"#, false),
             (r#"{"sourcetype":"kube:audit"}"#, false),
             (r#"{"pod_s":"web-0"}"#, true),
+            // What a collector says of itself.
+            (r#"{"collector.k8s.pod.name":"otel-1"}"#, false),
+            (r#"{"agent":{"kubernetes":{"pod_name":"fluent-bit-1"}}}"#, false),
+            (r#"{"resource":{"attributes":{"collector.k8s.pod.name":"otel-1"}}}"#, false),
+            (r#"{"k8s.pod.name":"otel-1"}"#, true),
+            // Nodes that are containers.
+            (r#"{"labels":{"container":"k3d-a-server-0"}}"#, false),
+            (r#"{"labels":{"container":"minikube"}}"#, false),
+            (r#"{"labels":{"container":"kind-control-plane"}}"#, false),
+            (r#"{"labels":{"container":"k3d-a-agent-0"}}"#, true),
+            (r#"{"labels":{"container":"minikube","pod":"web-0"}}"#, true),
+            (
+                r#"{"kubernetes":{"namespace_name":"openshift-authentication","pod_name":"oauth-openshift-1"}}"#,
+                false,
+            ),
         ] {
             assert_eq!(RecordSource::of(Raw::assume(record.as_bytes())).is_other(), is_other, "{record}");
         }

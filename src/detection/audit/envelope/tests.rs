@@ -194,6 +194,53 @@ fn reads_what_there_is_of_a_truncated_wrapper() {
 }
 
 #[test]
+fn a_record_that_was_cut_before_its_stream_is_not_read_where_the_format_names_one() {
+    let cut = |record: serde_json::Value| {
+        let text = record.to_string();
+        text[..text.find("user").unwrap() + 20].to_owned()
+    };
+    let azure = json!({"properties": {"log": EVENT}});
+    let insights = json!({"results": [[{"field": "@message", "value": EVENT}]]});
+    let event = json!({"events": [{"message": EVENT}]});
+    for (text, wrapper) in [
+        (cut(azure), Wrapper::Azure),
+        (cut(insights), Wrapper::Cloudwatch),
+        (cut(event), Wrapper::Cloudwatch),
+        (cut(json!({"logEvents": [{"message": EVENT}]})), Wrapper::Cloudwatch),
+    ] {
+        let mut unwrapper = Unwrapper::new(1 << 20);
+        assert!(
+            unwrapper.unwrap(text.as_bytes()).unwrap().bytes().starts_with(&EVENT.as_bytes()[..60]),
+            "{text}"
+        );
+        unwrapper.set_format(Format::In(wrapper));
+        assert_eq!(unwrapper.unwrap(text.as_bytes()).unwrap().bytes(), b"", "{text}");
+        assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::NO_STREAM, 1)]), "{text}");
+    }
+    for (text, wrapper) in [
+        (cut(json!({"category": "kube-audit", "properties": {"log": EVENT}})), Wrapper::Azure),
+        (
+            format!(
+                r#"{{"logStream":"kube-apiserver-audit-1",{}"#,
+                &cut(json!({"logEvents": [{"message": EVENT}]}))[1..]
+            ),
+            Wrapper::Cloudwatch,
+        ),
+        (
+            cut(json!({"events": [{"logStreamName": "kube-apiserver-audit-1", "message": EVENT}]})),
+            Wrapper::Cloudwatch,
+        ),
+    ] {
+        let mut unwrapper = Unwrapper::new(1 << 20);
+        unwrapper.set_format(Format::In(wrapper));
+        assert!(
+            unwrapper.unwrap(text.as_bytes()).unwrap().bytes().starts_with(&EVENT.as_bytes()[..60]),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn indented_records_are_below_the_line_that_names_their_stream() {
     let event: serde_json::Value = serde_json::from_str(EVENT).unwrap();
     let heading = "2026-11-23T03:46:20.873000+00:00 kube-apiserver-audit-1 \n";
