@@ -78,9 +78,9 @@ pub(super) struct RecordSource {
     container: Option<bool>,
     /// A path, a tag or a log stream is of another log.
     is_other: bool,
-    /// A log stream or a category is named, whichever.
-    is_stream_named: bool,
-    is_other_category: bool,
+    /// Whether the category of Azure that is named is of another log.
+    is_other_category: Option<bool>,
+    has_log_stream: bool,
     /// Another member is one of Azure's records: others have categories of their own.
     is_azure: bool,
 }
@@ -133,14 +133,14 @@ impl RecordSource {
         let is_other_pod = is_pod_known && [self.namespace, self.pod, self.container].contains(&Some(false));
         match self {
             _ if self.is_other || is_other_pod => Some(skipped::OTHER_STREAM),
-            _ if self.is_other_category && self.is_azure => Some(skipped::OTHER_KIND),
+            _ if self.is_other_category == Some(true) && self.is_azure => Some(skipped::OTHER_KIND),
             _ => None,
         }
     }
 
     /// Whether a log stream of CloudWatch or a category of Azure is named.
     pub(super) fn is_stream_named(self) -> bool {
-        self.is_stream_named
+        self.has_log_stream || self.is_other_category.is_some()
     }
 
     fn add_members(&mut self, object: Raw<'_>, path: &mut Vec<u8>, depth: usize) {
@@ -186,7 +186,6 @@ impl RecordSource {
         let Some(role) = Role::named(name) else { return };
         let is_other = |pod: Option<Pod<'_>>| pod.is_some_and(|pod| pod.is_known() && !pod.is_apiserver());
         let of = |namespace, name, container| Pod { namespace, name, container }.is_apiserver();
-        self.is_stream_named |= matches!(role, Role::LogStream | Role::Category);
         let add = |slot: &mut Option<bool>, is_apiserver| *slot = Some(slot.unwrap_or(true) && is_apiserver);
         match role {
             Role::Namespace => add(&mut self.namespace, of(Some(value), None, None)),
@@ -204,9 +203,15 @@ impl RecordSource {
             }
             Role::Path => self.is_other |= is_other(Pod::of_path(value)),
             Role::Tag => self.is_other |= is_other(Pod::of_tag(value)),
-            Role::LogStream => self.is_other |= !is_apiserver_stream(value),
+            Role::LogStream => {
+                self.has_log_stream = true;
+                self.is_other |= !is_apiserver_stream(value);
+            }
             Role::AzureMember => self.is_azure = true,
-            Role::Category => self.is_other_category |= OTHER_CATEGORIES.contains(&value),
+            Role::Category => {
+                let is_other = self.is_other_category == Some(true) || OTHER_CATEGORIES.contains(&value);
+                self.is_other_category = Some(is_other);
+            }
         }
     }
 
