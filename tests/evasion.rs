@@ -35,6 +35,13 @@ const ATTACKS: &[(&str, &[&str])] = &[
     ("dryrun-role.jsonl", &["0023"]),
     ("dryrun-secret.jsonl", &["0012"]),
     ("empty-members.jsonl", &["0056"]),
+    (
+        "encoded-credentials.jsonl",
+        &[
+            "0501", "0502", "0503", "0504", "0505", "0506", "0507", "0508", "0509", "0510", "0511", "0512",
+            "0513", "0514", "0515", "0516", "0517", "0518", "0519", "0520", "0521",
+        ],
+    ),
     ("forget-pod.jsonl", &["0004"]),
     (
         "host-paths.jsonl",

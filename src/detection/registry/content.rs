@@ -2,9 +2,10 @@
 //!
 //! Takes an object and returns whether its data is a registry credential, under which keys, and for which registries and
 //! user names. Recognized are docker configurations under any key (`config.json` of kaniko, BuildKit, Podman and Helm,
-//! `DOCKER_AUTH_CONFIG` …), registry configurations of containerd and K3s, repository credentials of Argo CD and Flux,
-//! service account keys of Google that are named for a registry, and passwords beside the address of a registry. Only hosts
-//! and user names leave this file.
+//! `DOCKER_AUTH_CONFIG` …), in any encoding and inside of other texts (`encodings`, `embedded_config`), registry configurations of
+//! containerd and K3s, repository credentials of Argo CD and Flux, logins of Tekton, service account keys of Google that are named for a
+//! registry, and passwords beside the address of a registry or a user name that only registries have. Only hosts and user names leave
+//! this file.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -12,13 +13,15 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 
-use super::docker_config::{DATA_KEYS, add_logins, checked_username, has_login, host_of};
+use super::docker_config::{DATA_KEYS, checked_username, host_of};
+use super::embedded_config::{add_logins, has_login};
+use super::encodings::{could_be_text, decode_head, plain};
 use super::login::{BASE64, Login, MAX_VALUE_LEN};
 use super::{RequestInfo, is};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 
-/// Larger values are read only if they look like a configuration.
+/// Maximum length of a password.
 const MAX_PLAIN_LEN: usize = 4096;
 
 /// Maximum length of a value that is an address or a name, in bytes.
@@ -57,8 +60,8 @@ impl<'e> Parts<'e> {
     }
 }
 
-/// Calls a function with each key and value of an object's data that can matter, until it returns false.
-fn for_each_value(parts: &Parts<'_>, is_encoded: bool, mut each: impl FnMut(&str, &[u8]) -> bool) {
+/// Calls a function with each key of an object's data, and its value if that can matter, until it returns false.
+fn for_each_value(parts: &Parts<'_>, is_encoded: bool, mut each: impl FnMut(&str, Option<&[u8]>) -> bool) {
     for (data, is_encoded) in
         [(parts.data, is_encoded), (parts.string_data, false), (parts.binary_data, true)]
     {
@@ -67,20 +70,19 @@ fn for_each_value(parts: &Parts<'_>, is_encoded: bool, mut each: impl FnMut(&str
             let key = key.text();
             let key = String::from_utf8_lossy(&key);
             let Some(raw) = value.string().filter(|value| value.len() <= MAX_VALUE_LEN) else { continue };
-            if raw.len() > MAX_PLAIN_LEN && !could_be_configuration(&key, &raw, is_encoded) {
+            if raw.is_empty() {
                 continue;
             }
             let decoded;
-            let value = if is_encoded {
-                if !is_worth_decoding(&key, &raw) {
-                    continue;
-                }
+            let value = if is_encoded && !is_worth_decoding(&key, &raw) {
+                None
+            } else if is_encoded {
                 decoded = BASE64.decode(raw.trim_ascii()).unwrap_or_default();
-                &*decoded
+                Some(plain(&decoded))
             } else {
-                &*raw
+                Some(plain(&raw))
             };
-            if !each(&key, value) {
+            if !each(&key, value.as_deref()) {
                 return;
             }
         }
@@ -88,7 +90,7 @@ fn for_each_value(parts: &Parts<'_>, is_encoded: bool, mut each: impl FnMut(&str
 }
 
 /// Returns whether what base64 spells can be a credential, a name or an address. Decoding takes most of the time that a secret
-/// takes, and most values are certificates and tokens, which are neither.
+/// takes, and most values are certificates and keys, which are neither.
 fn is_worth_decoding(key: &str, raw: &[u8]) -> bool {
     let raw = raw.trim_ascii();
     // White space at the end does not count for the length of a hint.
@@ -97,20 +99,10 @@ fn is_worth_decoding(key: &str, raw: &[u8]) -> bool {
         last.is_none_or(|last| last.last().is_none_or(u8::is_ascii_whitespace))
     };
     raw.len() / 4 * 3 <= MAX_HINT_LEN + 3
-        || could_be_configuration(key, raw, true)
+        || is_registry_file(key)
         || names_registry(key)
+        || decode_head(raw).is_none_or(|head| could_be_text(&head))
         || ends_in_white_space()
-}
-
-/// Returns whether a large value is worth decoding: JSON starts with `{`, in base64 `e`, or with white space.
-fn could_be_configuration(key: &str, value: &[u8], is_encoded: bool) -> bool {
-    let first = value.trim_ascii().first();
-    let is_json = match first {
-        Some(b'e' | b'I' | b'C' | b'D') if is_encoded => true,
-        Some(b'{') => !is_encoded,
-        _ => false,
-    };
-    is_json || is_registry_file(key)
 }
 
 /// Returns whether the data of a secret is a registry credential.
@@ -118,11 +110,11 @@ pub(super) fn has_registry_credential(parts: &Parts<'_>) -> bool {
     let mut found = is_repository(parts);
     let mut keys = KeyHints::default();
     for_each_value(parts, true, |key, value| {
-        found |= is_credential(key, value);
+        found |= value.is_some_and(|value| is_credential(key, value));
         keys.add(key, value);
         !found
     });
-    found || keys.has_password && keys.registry.is_some()
+    found || keys.has_password && (keys.is_for_registry() || tekton_registry(parts).is_some())
 }
 
 /// Returns the logins of a secret, also of one that is only shown in the annotation of `kubectl apply`, up to a total of
@@ -143,13 +135,16 @@ fn add_logins_of(secret: Raw<'_>, limit: usize, logins: &mut Vec<Login>) {
     let mut keys = KeyHints::default();
     let parts = Parts::of(secret);
     for_each_value(&parts, true, |key, value| {
-        add_logins(value, DATA_KEYS.contains(&key), limit, logins);
+        if let Some(value) = value {
+            add_logins(value, DATA_KEYS.contains(&key), limit, logins);
+        }
         keys.add(key, value);
         logins.len() < limit
     });
-    if logins.is_empty() && (keys.registry.is_some() || is_repository(&parts)) {
-        let host = keys.registry.or(keys.url);
-        if host.is_some() {
+    let tekton = tekton_registry(&parts);
+    if logins.is_empty() && (keys.is_for_registry() || tekton.is_some() || is_repository(&parts)) {
+        let host = keys.registry.or(tekton).or(keys.url);
+        if host.is_some() || keys.has_registry_username {
             logins.push(Login::new(host, keys.username));
         }
     }
@@ -166,7 +161,7 @@ pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &Request
         return keys;
     }
     for_each_value(&Parts::of(body), request.resource == "secrets", |key, value| {
-        if keys.len() < MAX_KEYS && is_credential(key, value) {
+        if keys.len() < MAX_KEYS && value.is_some_and(|value| is_credential(key, value)) {
             keys.push(key.to_owned());
         }
         true
@@ -268,6 +263,30 @@ fn is_repository(parts: &Parts<'_>) -> bool {
         || is(namespace, "flux-system") && parts.has_key("username") && parts.has_key("password")
 }
 
+/// Returns the registry that Tekton uses a login for, by an annotation of its secret.
+fn tekton_registry(parts: &Parts<'_>) -> Option<String> {
+    let annotations = parts.metadata?.get("annotations")?;
+    let mut annotations = annotations.members().map_while(Result::ok);
+    let (_, server) = annotations.find(|(key, _)| key.text().starts_with(b"tekton.dev/docker-"))?;
+    Some(host_of(&String::from_utf8_lossy(&server.text())))
+}
+
+/// User names that only registries have: of robots of Harbor, deploy tokens of GitLab, and those in whose place clouds take a key or a
+/// token (ECR, Artifact Registry, ACR, IBM, NVIDIA).
+fn is_registry_username(name: &str) -> bool {
+    const NAMES: [&str; 8] = [
+        "AWS",
+        "_json_key",
+        "_json_key_base64",
+        "_token",
+        "oauth2accesstoken",
+        "00000000-0000-0000-0000-000000000000",
+        "iamapikey",
+        "$oauthtoken",
+    ];
+    NAMES.contains(&name) || name.starts_with("robot$") || name.starts_with("gitlab+deploy-token-")
+}
+
 /// Registries whose address tells that a password beside it is one for them.
 const REGISTRY_HOSTS: [&str; 16] = [
     "docker.io",
@@ -296,19 +315,30 @@ struct KeyHints {
     /// The host of another address.
     url: Option<String>,
     username: Option<String>,
+    has_registry_username: bool,
+    /// Whether it is a repository of charts in a registry, as Argo CD has it.
+    is_oci: bool,
     has_password: bool,
 }
 
 impl KeyHints {
-    fn add(&mut self, key: &str, value: &[u8]) {
-        let Ok(value) = std::str::from_utf8(value.trim_ascii()) else { return };
+    /// Whether a password beside these values is one for a registry.
+    fn is_for_registry(&self) -> bool {
+        self.registry.is_some() || self.has_registry_username || self.is_oci
+    }
+
+    /// Adds a key with its value, unless that cannot be one of these.
+    fn add(&mut self, key: &str, value: Option<&[u8]>) {
+        self.has_password |= SECRET_WORDS.are_in(key);
+        let Some(Ok(value)) = value.map(|value| std::str::from_utf8(value.trim_ascii())) else { return };
         if value.is_empty() || value.len() > MAX_HINT_LEN {
             return;
         }
-        self.has_password |= SECRET_WORDS.are_in(key);
         if USER_WORDS.are_in(key) && !NO_USER_WORDS.are_in(key) {
+            self.has_registry_username |= is_registry_username(value);
             self.username.get_or_insert_with(|| checked_username(value));
         }
+        self.is_oci |= key.eq_ignore_ascii_case("enableOCI") && value.eq_ignore_ascii_case("true");
         let host = host_of(value);
         let is_host = host.contains('.') && !host.contains(char::is_whitespace);
         if !is_host {
@@ -320,7 +350,7 @@ impl KeyHints {
             && (!host.ends_with(".amazonaws.com") || host.contains(".dkr.ecr."));
         if value.starts_with("oci://") || is_bare && (is_known || names_registry(key)) {
             self.registry.get_or_insert(host);
-        } else if value.contains("://") {
+        } else if value.contains("://") || key == "url" {
             self.url.get_or_insert(host);
         }
     }
@@ -342,6 +372,7 @@ mod tests {
     fn recognizes_registry_credentials_by_content() {
         const CONFIG: &str = r#"{"auths":{"ghcr.io":{"auth":"Ym90Omxvb3Q="}}}"#;
         const GOOGLE: &str = r#"{"type":"service_account","private_key":"loot","client_email":"a@b"}"#;
+        const TEKTON: &str = r#""annotations":{"tekton.dev/docker-0":"https://gcr.io"}"#;
         const ARGO: &str = r#""labels":{"argocd.argoproj.io/secret-type":"repo-creds"}"#;
         for (metadata, data, expected) in [
             ("", vec![(".dockerconfigjson", CONFIG)], true),
@@ -369,6 +400,52 @@ mod tests {
             ("", vec![("password", "loot"), ("image", "ghcr.io/team/app:1")], false),
             ("", vec![("config.json", r#"{"auths":{"ghcr.io":{}},"credsStore":"x"}"#)], false),
             ("", vec![("config.json", r#"{"a":1}"#)], false),
+            ("", vec![("config", &*format!("\u{feff}{CONFIG}"))], true),
+            ("", vec![("config", &*STANDARD.encode(CONFIG))], true),
+            ("", vec![("config", &*STANDARD.encode(STANDARD.encode(CONFIG)))], true),
+            ("", vec![("config.yaml", "auths:\n  ghcr.io:\n    auth: Ym90Omxvb3Q=\n")], true),
+            ("", vec![(".env", &*format!("# {}\nDOCKER_AUTH_CONFIG={CONFIG}\n", "x".repeat(9000)))], true),
+            (
+                "",
+                vec![("settings", &*format!(r#"{{"pad":"{}","docker":{CONFIG}}}"#, "x".repeat(9000)))],
+                true,
+            ),
+            ("", vec![("key", &*format!("-----BEGIN RSA PRIVATE KEY-----\n{}", "x".repeat(9000)))], false),
+            (TEKTON, vec![("username", "bot"), ("password", "loot")], true),
+            (TEKTON, vec![("ssh-privatekey", "x")], false),
+            (
+                r#""annotations":{"tekton.dev/git-0":"https://github.com"}"#,
+                vec![("username", "a"), ("password", "loot")],
+                false,
+            ),
+            ("", vec![("username", "robot$ci"), ("password", "loot")], true),
+            ("", vec![("user", "robot$team+ci"), ("token", "loot")], true),
+            ("", vec![("username", "robot"), ("password", "loot")], false),
+            ("", vec![("username", "robot$ci")], false),
+            ("", vec![("username", "AWS"), ("password", &*"loot".repeat(500))], true),
+            ("", vec![("username", "_json_key"), ("password", GOOGLE)], true),
+            ("", vec![("login", "00000000-0000-0000-0000-000000000000"), ("password", "loot")], true),
+            (
+                "",
+                vec![
+                    ("enableOCI", "true"),
+                    ("url", "charts.example.com/team"),
+                    ("username", "a"),
+                    ("password", "loot"),
+                ],
+                true,
+            ),
+            (
+                "",
+                vec![
+                    ("enableOCI", "false"),
+                    ("url", "charts.example.com/team"),
+                    ("username", "a"),
+                    ("password", "loot"),
+                ],
+                false,
+            ),
+            ("", vec![("registry", "registry.example.com"), ("password", &*"loot".repeat(500))], true),
         ] {
             let text = secret(metadata, &data);
             let found = has_registry_credential(&Parts::of(Raw::first(text.as_bytes()).unwrap()));
@@ -380,6 +457,28 @@ mod tests {
         let logins = logins_of(Raw::assume(text.as_bytes()), 10);
         let login = |host: &str, user: &str| Login { host: Some(host.into()), username: Some(user.into()) };
         assert_eq!(logins, [login("ghcr.io", "bot")]);
+        for (metadata, data, expected) in [
+            (TEKTON, vec![("username", "bot"), ("password", "loot")], [login("gcr.io", "bot")]),
+            (
+                "",
+                vec![("registry", "harbor.example.com"), ("username", "robot$ci"), ("password", "loot")],
+                [login("harbor.example.com", "robot$ci")],
+            ),
+            (
+                "",
+                vec![
+                    ("enableOCI", "true"),
+                    ("url", "charts.example.com/team"),
+                    ("username", "bot"),
+                    ("password", "loot"),
+                ],
+                [login("charts.example.com", "bot")],
+            ),
+            ("", vec![("config", &*STANDARD.encode(CONFIG))], [login("ghcr.io", "bot")]),
+        ] {
+            let text = secret(metadata, &data);
+            assert_eq!(logins_of(Raw::assume(text.as_bytes()), 10), expected, "{data:?}");
+        }
         let decoys: Vec<String> = (0..20_000).map(|number| format!("\"d{number}.example\":{{}},")).collect();
         let decoys = decoys.concat();
         let config = format!(r#"{{"auths":{{{decoys}"ghcr.io":{{"auth":"eA=="}}}}}}"#);

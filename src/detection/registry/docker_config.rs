@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
-use super::login::{Login, decode_base64};
+use super::login::{BASE64, Login, decode_base64};
 use crate::detection::audit::json::{Raw, Type};
 use crate::detection::audit::redact::{REDACTED, is_host, is_user_name};
 
@@ -16,6 +17,9 @@ pub(super) const SECRET_TYPES: [&[u8]; 2] = [b"kubernetes.io/dockerconfigjson", 
 
 /// The key in `data` of each type in [`SECRET_TYPES`], in the same order.
 pub(super) const DATA_KEYS: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
+
+/// The members of a login that hold a password or a token.
+const SECRET_KEYS: [&str; 4] = ["auth", "password", "identitytoken", "registrytoken"];
 
 /// The registries and user names of a Docker configuration, never passwords or tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +47,114 @@ pub(super) fn add_logins(text: &[u8], is_known_format: bool, limit: usize, login
     }
 }
 
+/// A server of a configuration that need not be a whole text in JSON.
+pub(super) struct Server<'t> {
+    name: Cow<'t, [u8]>,
+    login: ServerLogin<'t>,
+}
+
+enum ServerLogin<'t> {
+    Json(Raw<'t>),
+    Yaml(YamlLogin<'t>),
+}
+
+/// What lines of YAML say of a server.
+#[derive(Default)]
+struct YamlLogin<'t> {
+    username: Option<&'t [u8]>,
+    auth: Option<&'t [u8]>,
+    has_secret: bool,
+    has_password: bool,
+}
+
+impl<'t> Server<'t> {
+    /// A server of YAML; none if the key is not the address of one.
+    pub(super) fn named(name: &'t [u8]) -> Option<Self> {
+        let is_name = is_server(name) || name == b"localhost";
+        is_name.then(|| Server { name: name.into(), login: ServerLogin::Yaml(YamlLogin::default()) })
+    }
+
+    /// A server with a login that was not read further.
+    pub(super) fn unknown() -> Self {
+        let login = YamlLogin { has_secret: true, ..YamlLogin::default() };
+        Server { name: Cow::Borrowed(b""), login: ServerLogin::Yaml(login) }
+    }
+
+    /// Adds what a line of YAML says.
+    pub(super) fn add(&mut self, key: &[u8], value: &'t [u8]) {
+        let ServerLogin::Yaml(login) = &mut self.login else { return };
+        if matches!(value, b"" | b"null" | b"~") {
+            return;
+        }
+        login.has_secret |= is_secret_key(key);
+        if key.eq_ignore_ascii_case(b"username") {
+            login.username = Some(value);
+        } else if key.eq_ignore_ascii_case(b"auth") {
+            login.auth = Some(value);
+        } else if is_secret_key(key) {
+            login.has_password |= is_password(value);
+        }
+    }
+
+    pub(super) fn has_secret(&self) -> bool {
+        match &self.login {
+            ServerLogin::Json(login) => has_secret(*login),
+            ServerLogin::Yaml(login) => login.has_secret,
+        }
+    }
+
+    pub(super) fn login(&self) -> Login {
+        let host = (!self.name.is_empty()).then(|| host_of(&String::from_utf8_lossy(&self.name)));
+        Login::new(
+            host,
+            match &self.login {
+                ServerLogin::Json(login) => username_of(*login),
+                ServerLogin::Yaml(login) => login.username(),
+            },
+        )
+    }
+}
+
+impl YamlLogin<'_> {
+    fn username(&self) -> Option<String> {
+        let auth = self.auth.and_then(|auth| BASE64.decode(auth).ok()).unwrap_or_default();
+        let mut parts = auth.splitn(2, |byte| *byte == b':');
+        let (encoded_name, encoded_password) = (parts.next()?, parts.next().unwrap_or_default());
+        let name = self.username.unwrap_or(encoded_name);
+        if name.is_empty() {
+            return None;
+        }
+        let has_password = self.has_password || is_password(encoded_password);
+        Some(if has_password {
+            checked_username(&String::from_utf8_lossy(name))
+        } else {
+            REDACTED.to_owned()
+        })
+    }
+}
+
+/// Returns the servers of what is below `auths` in JSON.
+pub(super) fn servers_in(auths: Raw<'_>) -> impl Iterator<Item = Server<'_>> {
+    let members = auths.members().map_while(Result::ok).filter(|(_, login)| login.kind() == Type::Object);
+    members.map(|(name, login)| Server { name: name.text(), login: ServerLogin::Json(login) })
+}
+
+/// Returns the servers of a whole text in JSON, of either format.
+pub(super) fn servers_of_text(text: &[u8]) -> impl Iterator<Item = Server<'_>> {
+    let (servers, is_framed) = Raw::first(text).ok().and_then(servers_of).unwrap_or_default();
+    let servers = servers.into_iter().flat_map(servers_in);
+    servers.filter(move |server| is_framed || is_server(&server.name))
+}
+
+/// Returns whether a member of this name holds the password or the token of a login.
+pub(super) fn is_secret_key(key: &[u8]) -> bool {
+    SECRET_KEYS.iter().any(|known| key.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+fn has_secret(login: Raw<'_>) -> bool {
+    SECRET_KEYS.into_iter().any(|key| texts(login, key).next().is_some())
+}
+
 /// Returns the user name of a login, or [`REDACTED`] if it is a token in the place of one: some registries take a token as the
 /// user, with an empty or fixed password.
 fn username_of(login: Raw<'_>) -> Option<String> {
@@ -60,15 +172,19 @@ fn username_of(login: Raw<'_>) -> Option<String> {
     if name.is_empty() {
         return None;
     }
-    let is_secret = |password: &[u8]| !matches!(password, b"" | b"x-oauth-basic" | b"x-access-token");
     // A user name alone is one: there is no password that it could be in the place of.
     let is_alone = auth.is_none() && named(login, "password").next().is_none();
     let has_password = is_alone
-        || is_secret(encoded_password)
-        || member("password").is_some_and(|password| is_secret(&password))
+        || is_password(encoded_password)
+        || member("password").is_some_and(|password| is_password(&password))
         || member("identitytoken").is_some()
         || member("registrytoken").is_some();
     Some(if has_password { checked_username(&String::from_utf8_lossy(&name)) } else { REDACTED.to_owned() })
+}
+
+/// Returns whether a password is one: beside a token in the place of the user name it is empty or fixed.
+fn is_password(password: &[u8]) -> bool {
+    !matches!(password, b"" | b"x-oauth-basic" | b"x-access-token")
 }
 
 /// Returns a user name, or [`REDACTED`] if it looks like a token.
@@ -80,11 +196,10 @@ pub(super) fn checked_username(name: &str) -> String {
 pub(super) fn has_login(text: &[u8]) -> bool {
     let Ok(config) = Raw::first(text) else { return false };
     let Some((servers, is_framed)) = servers_of(config) else { return false };
-    servers.into_iter().flat_map(|servers| servers.members().map_while(Result::ok)).any(|(server, login)| {
-        let keys = ["auth", "password", "identitytoken", "registrytoken"];
-        let is_login = keys.into_iter().any(|key| texts(login, key).next().is_some());
-        is_login && (is_framed || is_server(&server.text()))
-    })
+    servers
+        .into_iter()
+        .flat_map(|servers| servers.members().map_while(Result::ok))
+        .any(|(server, login)| has_secret(login) && (is_framed || is_server(&server.text())))
 }
 
 /// The members of an object with a name in any case, all of them: so Go reads them, and with it everything that pulls images.
@@ -123,7 +238,6 @@ pub(super) fn host_of(server: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;

@@ -12,6 +12,8 @@ mod cluster_state;
 mod content;
 pub(crate) mod declared_objects;
 mod docker_config;
+mod embedded_config;
+mod encodings;
 mod eviction;
 mod evidence;
 mod exposure;

@@ -1,0 +1,379 @@
+//! Docker configurations inside of other texts: below another key of a document, as YAML, in a line of an environment file, in a string of
+//! a program's configuration, and in base64 in any of these.
+//!
+//! Takes a text and returns whether it has a login, and the logins without passwords. Each place is found by the word `auths`, by what base64
+//! makes of it, or by the key of a secret; a text without one of these costs one search.
+
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, Match};
+
+use super::docker_config::{self, Server};
+use super::encodings::decode;
+use super::login::Login;
+use crate::detection::audit::json::{Raw, Type};
+
+/// Maximum number of places in one text. Each is read up to its end, so that a text takes time in proportion to its length. A text with
+/// more counts as a login.
+const MAX_PLACES: usize = 64;
+
+/// Maximum nesting of texts in texts.
+const MAX_DEPTH: usize = 4;
+
+/// Maximum number of bytes before a key of YAML that are looked at.
+const MAX_INDENT: usize = 256;
+
+/// Minimum length of base64 that is decoded.
+const MIN_BASE64_LEN: usize = 16;
+
+/// What starts a configuration: its key, in three spellings, since a search without case is several times slower; the key of a secret in
+/// a manifest; its first bytes in base64, with the usual indentations.
+const PLACES: [&str; 11] = [
+    "auths",
+    "Auths",
+    "AUTHS",
+    "dockerconfigjson",
+    ".dockercfg",
+    "eyJhdXRocy",
+    "eyAiYXV0aHMi",
+    "ewoiYXV0aHMi",
+    "ewogICJhdXRocy",
+    "ewogICAgImF1dGhz",
+    "ewoJImF1dGhz",
+];
+
+/// The first one of [`PLACES`] that is a key of a secret, and the first one that is base64 itself.
+const FIRST_SECRET_KEY: usize = 3;
+const FIRST_BASE64: usize = 5;
+
+/// Compiling constants does not fail.
+static SEARCHER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(PLACES).ok());
+
+/// Returns whether a text is or contains a docker configuration with a login.
+pub(super) fn has_login(text: &[u8]) -> bool {
+    docker_config::has_login(text) || search(text, MAX_DEPTH, &mut |server| server.has_secret())
+}
+
+/// Appends the logins of a text that is or contains docker configurations, up to a total of `limit`.
+pub(super) fn add_logins(text: &[u8], is_known_format: bool, limit: usize, logins: &mut Vec<Login>) {
+    let before = logins.len();
+    docker_config::add_logins(text, is_known_format, limit, logins);
+    if logins.len() > before {
+        return;
+    }
+    search(text, MAX_DEPTH, &mut |server| {
+        if logins.len() < limit && server.has_secret() {
+            let login = server.login();
+            if login.host.is_some() && !logins.contains(&login) {
+                logins.push(login);
+            }
+        }
+        logins.len() >= limit
+    });
+}
+
+/// Calls a function with each server of each configuration in a text until it returns true. Returns whether it did, or there are too many
+/// places to look at.
+fn search(text: &[u8], depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool) -> bool {
+    let Some(searcher) = &*SEARCHER else { return true };
+    let (mut end, mut places, mut may_unescape) = (0, 0, depth > 0);
+    for place in searcher.find_iter(text) {
+        if place.start() < end {
+            continue;
+        }
+        if places == MAX_PLACES {
+            return true;
+        }
+        let outcome = if place.pattern().as_usize() >= FIRST_BASE64 {
+            read_base64(text, place.start(), depth, found)
+        } else {
+            read_place(text, &place, depth, found)
+        };
+        match outcome {
+            Place::Found => return true,
+            Place::Other => continue,
+            Place::ReadTo(read) => end = read,
+            // All other places may be escaped as well.
+            Place::Escaped if may_unescape => {
+                may_unescape = false;
+                let quoted = [b"\"", text, b"\""].concat();
+                let unescaped = Raw::assume(&quoted).string().unwrap_or_default();
+                if search(&unescaped, depth - 1, found) {
+                    return true;
+                }
+            }
+            Place::Escaped => {}
+        }
+        places += 1;
+    }
+    false
+}
+
+/// What a place turned out to be.
+enum Place {
+    Found,
+    /// A word of a text.
+    Other,
+    /// The text was read up to here.
+    ReadTo(usize),
+    /// It is in a string of another text.
+    Escaped,
+}
+
+fn read_place(text: &[u8], place: &Match, depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool) -> Place {
+    let is_servers = place.pattern().as_usize() < FIRST_SECRET_KEY;
+    if is_servers
+        && text[..place.start()]
+            .last()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(byte))
+    {
+        return Place::Other;
+    }
+    let mut at = place.end();
+    let is_escaped = text.get(at) == Some(&b'\\');
+    at += text[at..].iter().take_while(|byte| matches!(byte, b'\\' | b'"' | b'\'')).count();
+    at = skip_blanks(text, at);
+    if text.get(at) != Some(&b':') {
+        return Place::Other;
+    }
+    at = skip_blanks(text, at + 1);
+    if is_escaped || text.get(at) == Some(&b'\\') {
+        return Place::Escaped;
+    }
+    if !is_servers {
+        at += text[at..].iter().take_while(|byte| b"\"'|>- \t\r\n".contains(byte)).count();
+        return read_base64(text, at, depth, found);
+    }
+    match text.get(at) {
+        Some(b'{') => {
+            if let Ok(servers) = Raw::first(&text[at..])
+                && servers.kind() == Type::Object
+                && servers.members().next().is_some_and(|member| member.is_ok())
+            {
+                let is_found = docker_config::servers_in(servers).any(|server| found(&server));
+                return if is_found { Place::Found } else { Place::ReadTo(at + servers.bytes().len()) };
+            }
+            let end = flow_end(text, at);
+            if flow_has_secret(&text[at..end]) && found(&Server::unknown()) {
+                return Place::Found;
+            }
+            Place::ReadTo(end)
+        }
+        Some(b'\n' | b'\r' | b'#') => {
+            let before = &text[place.start().saturating_sub(MAX_INDENT)..place.start()];
+            let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let before = &before[start..];
+            let is_key = before.iter().all(|byte| matches!(byte, b' ' | b'-' | b'"' | b'\''));
+            if !is_key {
+                return Place::Other;
+            }
+            let indent = before.iter().filter(|byte| matches!(byte, b' ' | b'-')).count();
+            let (is_found, length) = read_block(&text[at..], indent, found);
+            if is_found { Place::Found } else { Place::ReadTo(at + length) }
+        }
+        _ => Place::Other,
+    }
+}
+
+fn skip_blanks(text: &[u8], at: usize) -> usize {
+    at + text[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
+}
+
+/// Reads base64 that starts at a place.
+fn read_base64(text: &[u8], start: usize, depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool) -> Place {
+    let is_letter = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+/=-_".contains(byte);
+    let end = start + text[start..].iter().take_while(is_letter).count();
+    if depth == 0 || end - start < MIN_BASE64_LEN {
+        return Place::ReadTo(end);
+    }
+    let Some(decoded) = decode(&text[start..end]) else { return Place::ReadTo(end) };
+    let is_found = docker_config::servers_of_text(&decoded).any(|server| found(&server))
+        || search(&decoded, depth - 1, found);
+    if is_found { Place::Found } else { Place::ReadTo(end) }
+}
+
+/// Returns the end of a mapping in the flow style of YAML.
+fn flow_end(text: &[u8], start: usize) -> usize {
+    let mut open = 0_usize;
+    for (at, byte) in text.iter().enumerate().skip(start) {
+        match byte {
+            b'{' => open += 1,
+            b'}' if open <= 1 => return at + 1,
+            b'}' => open -= 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn flow_has_secret(flow: &[u8]) -> bool {
+    flow.split(|byte| b"{},\n".contains(byte))
+        .filter_map(key_and_value)
+        .any(|(key, value)| is_secret(key, value))
+}
+
+/// Reads the servers below `auths` in a YAML block, which ends before the next line with the indentation of `auths`. Returns whether the
+/// function returned true, and the length of the block.
+fn read_block(block: &[u8], indent: usize, found: &mut dyn FnMut(&Server<'_>) -> bool) -> (bool, usize) {
+    let mut server: Option<(usize, Server<'_>)> = None;
+    let mut length = 0;
+    // The first line is the rest of that of `auths`.
+    for (number, line) in block.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let content = line.trim_ascii();
+        let own = line.iter().take_while(|byte| **byte == b' ').count();
+        if number > 0 && !content.is_empty() && !content.starts_with(b"#") {
+            if own <= indent {
+                break;
+            }
+            if server.as_ref().is_none_or(|(of_server, _)| own <= *of_server) {
+                if server.take().is_some_and(|(_, server)| found(&server)) {
+                    return (true, length);
+                }
+                server = server_of_line(content).map(|server| (own, server));
+            } else if let Some((_, server)) = &mut server
+                && let Some((key, value)) = key_and_value(content)
+            {
+                server.add(key, value);
+            }
+        }
+        length += line.len();
+    }
+    (server.is_some_and(|(_, server)| found(&server)), length)
+}
+
+/// Returns the server that a line of YAML starts, with what the line says of it itself.
+fn server_of_line(line: &[u8]) -> Option<Server<'_>> {
+    // An address has colons of its own: the key ends at the last one before a blank, a brace, or the end.
+    let is_end = |at: usize| line[at] == b':' && line.get(at + 1).is_none_or(u8::is_ascii_whitespace);
+    let end = (0..line.len()).find(|at| is_end(*at))?;
+    let mut server = Server::named(unquoted(&line[..end]))?;
+    for (key, value) in line[end + 1..].split(|byte| b"{},".contains(byte)).filter_map(key_and_value) {
+        server.add(key, value);
+    }
+    Some(server)
+}
+
+fn key_and_value(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = memchr::memchr(b':', text)?;
+    Some((unquoted(&text[..at]), unquoted(&text[at + 1..])))
+}
+
+fn unquoted(text: &[u8]) -> &[u8] {
+    let text = text.trim_ascii();
+    let inner =
+        [b'"', b'\''].into_iter().find_map(|quote| text.strip_prefix(&[quote])?.strip_suffix(&[quote]));
+    inner.unwrap_or(text)
+}
+
+fn is_secret(key: &[u8], value: &[u8]) -> bool {
+    docker_config::is_secret_key(key) && !matches!(value, b"" | b"null" | b"~")
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    const CONFIG: &str = r#"{"auths":{"ghcr.io":{"auth":"Ym90Omxvb3Q="}}}"#;
+
+    fn logins(text: &str) -> Vec<(Option<String>, Option<String>)> {
+        let mut logins = Vec::new();
+        add_logins(text.as_bytes(), false, 100, &mut logins);
+        assert!(!format!("{logins:?}").contains("loot"), "{text}");
+        logins.into_iter().map(|login| (login.host, login.username)).collect()
+    }
+
+    #[test]
+    fn finds_configurations_in_other_texts() {
+        let escaped = CONFIG.replace('"', "\\\"");
+        let encoded = STANDARD.encode(CONFIG);
+        let indented =
+            STANDARD.encode("{\n  \"auths\": {\n    \"ghcr.io\": {\n \"auth\":\"Ym90Omxvb3Q=\"}}}");
+        let legacy = STANDARD.encode(r#"{"ghcr.io":{"username":"bot","password":"loot"}}"#);
+        for text in [
+            CONFIG.to_owned(),
+            format!(r#"{{"registry":{{"a":1,"docker":{CONFIG}}}}}"#),
+            format!(r#"{{"settings":{{"credsStore":"x",{}}}}}"#, &CONFIG[1..CONFIG.len() - 1]),
+            format!("CI=1\nexport DOCKER_AUTH_CONFIG={CONFIG}\nX=2\n"),
+            format!("DOCKER_AUTH_CONFIG='{CONFIG}'\n"),
+            format!("DOCKER_AUTH_CONFIG=\"{escaped}\"\n"),
+            format!("[[runners]]\n  environment = [\"A=1\", \"DOCKER_AUTH_CONFIG={escaped}\"]\n"),
+            format!(r#"{{"DOCKER_AUTH_CONFIG":"{escaped}"}}"#),
+            format!(r#"{{"a":"{{\"b\":\"{}\"}}"}}"#, escaped.replace('\\', "\\\\").replace("\\\\\"", "\\\\\\\"")),
+            format!("DOCKER_CONFIG={encoded}\n"),
+            format!("imagePullSecret: {encoded}\n"),
+            format!("a: {indented}"),
+            format!("kind: Secret\ntype: kubernetes.io/dockerconfigjson\ndata:\n  .dockerconfigjson: \"{encoded}\"\n"),
+            format!("data:\n  .dockerconfigjson: |\n    {encoded}\n"),
+            format!("data:\n  .dockercfg: {legacy}\n"),
+            format!(r#"{{"manifest":"kind: Secret\ndata:\n  .dockerconfigjson: \"{encoded}\"\ntype: kubernetes.io/dockerconfigjson\n"}}"#),
+            "auths:\n  ghcr.io:\n    auth: Ym90Omxvb3Q=\n".to_owned(),
+            "a: 1\n\"auths\": # logins\n\n  # one\n  'https://ghcr.io/v2/':\n    username: bot\n    password: \"loot\"\nb: 2\n".to_owned(),
+            "x:\n  - auths:\n      ghcr.io:\n        username: bot\n        password: loot\n".to_owned(),
+            "auths:\n  ghcr.io: {username: bot, password: loot}\n".to_owned(),
+            r#"{"Auths":{"ghcr.io":{"Username":"bot","Password":"loot"}},"a":{"auths":{}}}"#.to_owned(),
+        ] {
+            assert!(has_login(text.as_bytes()), "{text}");
+            assert_eq!(logins(&text), [(Some("ghcr.io".to_owned()), Some("bot".to_owned()))], "{text}");
+        }
+        assert!(has_login(b"auths: {ghcr.io: {auth: Ym90Omxvb3Q=}}"));
+    }
+
+    #[test]
+    fn tokens_in_the_place_of_user_names_are_not_shown() {
+        let redacted = [(Some("ghcr.io".to_owned()), Some("<redacted>".to_owned()))];
+        for login in [
+            "username: loot\n    password: x-oauth-basic".to_owned(),
+            format!("auth: {}", STANDARD.encode("loot:")),
+            "username: ghp_0123456789ABCDEFabcdef0123456789ABCD\n    password: loot".to_owned(),
+        ] {
+            assert_eq!(logins(&format!("auths:\n  ghcr.io:\n    {login}\n")), redacted, "{login}");
+        }
+    }
+
+    #[test]
+    fn other_texts_have_no_login() {
+        for text in [
+            "auths: 1",
+            "auths:\n  ghcr.io:\n    email: a@b\nauth: loot\n",
+            "auths:\n  ghcr.io:\n    auth: \"\"\n",
+            "oauths:\n  ghcr.io:\n    auth: loot\n",
+            "see auths:\n  ghcr.io:\n    auth: loot\n",
+            "auths:\n  basic:\n    password: loot\n",
+            "the auths of dockerconfigjson: see eyJhdXRocyI6 there",
+            r#"{"a":{"auths":{"ghcr.io":{}}}}"#,
+            r#"{"auths":[1]}"#,
+            "password: loot",
+            "auths:",
+            "auths\\",
+            "auths:\\",
+            "auths: {",
+        ] {
+            assert!(!has_login(text.as_bytes()), "{text}");
+            assert!(logins(text).is_empty(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_can_be_read(parts in vec(select(&[
+            "auths", "\"auths\"", "Auths:", "{", "}", ":", "\\", "\"", "'", "\n", "  ", "- ", "ghcr.io:", "auth: x", "#", ".dockercfg",
+            "dockerconfigjson: ", "eyJhdXRocyI6", "eyJnaGNyLmlv", "|", "é", "password", ",",
+        ][..]), 0..24)) {
+            let text = parts.concat();
+            has_login(text.as_bytes());
+            logins(&text);
+        }
+    }
+
+    #[test]
+    fn a_text_with_very_many_places_counts_as_a_login() {
+        let decoys = "auths: 1\n".repeat(MAX_PLACES + 1);
+        assert!(has_login(format!("{decoys}{CONFIG}").as_bytes()));
+    }
+}
