@@ -337,6 +337,8 @@ impl<'e> EvalContext<'_, '_, 'e> {
             Registry::Granted => list(registry::granted_verbs(self.event, &request, cluster_state)),
             Registry::Privileges => list(registry::privileges(self.event, &request, cluster_state)),
             Registry::Role => text(registry::bound_role(self.event, &request)),
+            Registry::RoleKnown => registry::is_role_known(self.event, &request, cluster_state)
+                .map_or(Value::Missing, |is_known| word(if is_known { "true" } else { "false" })),
             Registry::Subjects => list(registry::subjects(self.event, &request)),
             Registry::AggregatedInto => {
                 let roles = registry::aggregated_into(self.event, &request);
@@ -493,6 +495,7 @@ fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
         | Registry::Granted
         | Registry::Privileges
         | Registry::Role
+        | Registry::RoleKnown
         | Registry::Subjects
         | Registry::AggregatedInto
         | Registry::PullSecrets

@@ -487,6 +487,7 @@ impl Plan {
                 | Registry::Granted
                 | Registry::Privileges
                 | Registry::Role
+                | Registry::RoleKnown
                 | Registry::Subjects
                 | Registry::AggregatedInto
                 | Registry::PullSecrets

@@ -120,10 +120,12 @@ fn roles_and_bindings_are_read_in_any_order() {
         {"kind":"RoleBinding","metadata":{"namespace":"p","name":"b"},"roleRef":{"kind":"Role","name":"r"},"subjects":[]},
         {"kind":"Role","metadata":{"namespace":"p","name":"r"},"rules":[{"apiGroups":[""],"resources":["secrets"],"verbs":["get"]}]},
         {"kind":"ClusterRole","metadata":{"name":"none"},"rules":[]},
+        {"kind":"ClusterRoleBinding","metadata":{"name":"d"},"roleRef":{"kind":"ClusterRole","name":"other"}},
         {"kind":"ClusterRoleBinding","metadata":{"name":"c"},"roleRef":{"kind":"ClusterRole","name":"cluster-admin"}}]}"#;
     let inventory = inventory(text);
     let keys: Vec<&str> = inventory.roles.keys().map(|key| &**key).collect();
-    assert_eq!(keys, ["binding:/c", "binding:p/b", "p/r"]);
+    // A role that grants nothing of interest is known, unlike the one that a binding names alone.
+    assert_eq!(keys, ["/none", "binding:/c", "binding:p/b", "p/r"]);
     assert_eq!(inventory.roles["binding:p/b"].value, ["get"]);
 }
 

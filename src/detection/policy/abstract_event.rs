@@ -128,6 +128,7 @@ pub fn reads(field: &FieldRef) -> Part {
             | Registry::Granted
             | Registry::Privileges
             | Registry::Role
+            | Registry::RoleKnown
             | Registry::Subjects
             | Registry::AggregatedInto
             | Registry::PullSecrets
@@ -281,6 +282,7 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
         Registry::Granted
         | Registry::Privileges
         | Registry::Role
+        | Registry::RoleKnown
         | Registry::Subjects
         | Registry::AggregatedInto
             if request.group == "rbac.authorization.k8s.io" =>
@@ -297,6 +299,7 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
         | Registry::Granted
         | Registry::Privileges
         | Registry::Role
+        | Registry::RoleKnown
         | Registry::Subjects
         | Registry::AggregatedInto
         | Registry::CloudIdentities

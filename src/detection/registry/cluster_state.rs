@@ -34,7 +34,7 @@ const MAX_PODS: usize = 20_000;
 /// Maximum number of secrets of one pod.
 pub(super) const MAX_SECRETS_PER_POD: usize = 64;
 
-/// Maximum number of roles that grant verbs on secrets.
+/// Maximum number of roles and bindings. Those that grant nothing of interest are evicted first.
 const MAX_ROLES: usize = 10_000;
 
 const MAX_NAMESPACES: usize = 10_000;
@@ -458,13 +458,19 @@ impl ClusterState {
         }
     }
 
-    /// Records the verbs on secrets that a role grants; none removes the role.
+    /// Records the verbs on secrets that a role grants. A role that grants none is known as well.
     pub(super) fn record_role(&mut self, namespace: &str, role: &str, verbs: Vec<String>) {
+        self.set_role(&key(namespace, role), verbs);
+    }
+
+    /// Forgets a deleted role.
+    pub(super) fn remove_role(&mut self, namespace: &str, role: &str) {
         let key = key(namespace, role);
-        if verbs.is_empty() && !self.inventory.roles.contains_key(&*key) {
-            self.roles.remove(&*key);
+        if self.inventory.roles.contains_key(&*key) {
+            // An entry of its own, so that the inventory's does not count.
+            self.set_role(&key, Vec::new());
         } else {
-            self.set_role(&key, verbs);
+            self.roles.remove(&*key);
         }
     }
 
@@ -479,7 +485,7 @@ impl ClusterState {
         self.set_role(&key(namespace, role), verbs);
     }
 
-    /// Returns the verbs on secrets that a role grants.
+    /// Returns the verbs on secrets that a role grants; none if the role is unknown.
     pub(super) fn verbs_of_role(&mut self, namespace: &str, role: &str) -> Option<Vec<String>> {
         let key = key(namespace, role);
         let learned = self.roles.get(&*key).cloned();

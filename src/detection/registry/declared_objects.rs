@@ -168,18 +168,15 @@ impl Builder<'_> {
         if !is_name(name) || !namespace.is_empty() && !is_name(namespace) {
             return Ok(false);
         }
-        // Of roles that grant nothing of interest it is enough that they are unknown.
-        if !grants.is_empty() {
-            let key = format!("{namespace}/{name}");
-            insert(&mut self.inventory.roles, "roles and bindings", &key, grants, self.origin)?;
-        }
+        let key = format!("{namespace}/{name}");
+        insert(&mut self.inventory.roles, "roles and bindings", &key, grants, self.origin)?;
         Ok(true)
     }
 
     fn add_binding(&mut self, object: Raw<'_>, namespace: &str, name: &str) -> Result<bool, Full> {
         let roles = &self.inventory.roles;
         let known = |key: &str| roles.get(key).map(|role| role.value.clone());
-        let grants = grants::declared_binding(object, namespace, known);
+        let Some(grants) = grants::declared_binding(object, namespace, known) else { return Ok(true) };
         self.add_role(&grants::binding_namespace(namespace), name, grants)
     }
 

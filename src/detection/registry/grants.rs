@@ -31,6 +31,28 @@ static BUILT_IN_ROLES: LazyLock<HashMap<String, Grants>> = LazyLock::new(|| {
         .collect()
 });
 
+/// Roles that exist by default and grant nothing of interest, which the table leaves out, by `namespace/name`. The last one is
+/// kubeadm's. Those that lead to a certificate of a node (`system:node-bootstrapper`) are missing on purpose.
+const HARMLESS_BUILT_IN_ROLES: [&str; 17] = [
+    "/system:auth-delegator",
+    "/system:basic-user",
+    "/system:discovery",
+    "/system:heapster",
+    "/system:kube-aggregator",
+    "/system:kube-dns",
+    "/system:kube-scheduler",
+    "/system:monitoring",
+    "/system:node-problem-detector",
+    "/system:node-proxier",
+    "/system:persistent-volume-provisioner",
+    "/system:public-info-viewer",
+    "/system:service-account-issuer-discovery",
+    "/system:volume-scheduler",
+    "kube-public/system:controller:bootstrap-signer",
+    "kube-system/extension-apiserver-authentication-reader",
+    "kube-public/kubeadm:bootstrap-signer-clusterinfo",
+];
+
 /// The default roles that other roles are aggregated into, and the labels that do so.
 const AGGREGATION_LABELS: [(&str, &str); 3] = [
     ("admin", "rbac.authorization.k8s.io/aggregate-to-admin"),
@@ -196,29 +218,64 @@ fn grants(event: &mut Event<'_>, request: &RequestInfo<'_>, state: Option<&mut C
     grants
 }
 
+/// Returns whether it is known what the role of a written binding grants: it is built in, or the log or an inventory has shown it.
+/// None if no binding is written.
+pub(crate) fn is_role_known(
+    event: &mut Event<'_>,
+    request: &RequestInfo<'_>,
+    state: Option<&mut ClusterState>,
+) -> Option<bool> {
+    if !is_binding(request) || !request.is_built_in() {
+        return None;
+    }
+    let role = body(event).and_then(|(body, _)| body.get("roleRef"));
+    let name = role.and_then(|role| text(role.get("name")));
+    // A patch leaves out the role, which cannot change. Most built-in bindings have the name of their role.
+    let (recorded_in, in_table, name) = match name {
+        Some(name) => {
+            let is_cluster_role = is(role.and_then(|role| role.get("kind")), "ClusterRole");
+            let namespace = if is_cluster_role { "" } else { &*request.namespace };
+            (namespace.to_owned(), namespace, name)
+        }
+        None => (binding_namespace(namespace_of(request)), "", request.name.to_string()),
+    };
+    let is_built_in = is_built_in(&format!("{in_table}/{name}"));
+    Some(is_built_in || state.is_some_and(|state| state.verbs_of_role(&recorded_in, &name).is_some()))
+}
+
 /// Returns what a role of an inventory grants, as the cluster state records it.
 pub(super) fn declared_grants(role: Raw<'_>) -> Vec<String> {
     to_texts(RoleWrite::of(role).grants)
 }
 
-/// Returns what a binding of an inventory grants. `known` returns what a role, by `namespace/name`, grants.
+/// Returns what a binding of an inventory grants; none if its role is unknown. `known` returns what a role, by `namespace/name`,
+/// grants.
 pub(super) fn declared_binding(
     binding: Raw<'_>,
     namespace: &str,
     known: impl Fn(&str) -> Option<Vec<String>>,
-) -> Vec<String> {
+) -> Option<Vec<String>> {
     let role = binding.get("roleRef");
-    let Some(name) = role.and_then(|role| text(role.get("name"))) else { return Vec::new() };
+    let name = role.and_then(|role| text(role.get("name")))?;
     let is_cluster_role = is(role.and_then(|role| role.get("kind")), "ClusterRole");
     let namespace = if is_cluster_role { "" } else { namespace };
+    let key = format!("{namespace}/{name}");
+    let known = known(&key);
+    if known.is_none() && !is_built_in(&key) {
+        return None;
+    }
     let mut grants = built_in(namespace, &name);
-    grants.extend(from_texts(&known(&format!("{namespace}/{name}")).unwrap_or_default()));
-    to_texts(grants)
+    grants.extend(from_texts(&known.unwrap_or_default()));
+    Some(to_texts(grants))
 }
 
 /// Returns the namespace under which the cluster state records the bindings of a namespace.
 pub(super) fn binding_namespace(namespace: &str) -> String {
     format!("{BINDING}{namespace}")
+}
+
+fn is_built_in(key: &str) -> bool {
+    BUILT_IN_ROLES.contains_key(key) || HARMLESS_BUILT_IN_ROLES.contains(&key)
 }
 
 fn built_in(namespace: &str, name: &str) -> Grants {
@@ -333,7 +390,7 @@ pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mu
     match &*request.verb {
         "delete" => {
             if !name.is_empty() && request.deletion(event) == Deletion::Proven {
-                state.record_role(namespace, name, Vec::new());
+                state.remove_role(namespace, name);
             }
             return;
         }
@@ -378,12 +435,13 @@ fn learn_binding(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut C
     let namespace = format!("{BINDING}{}", namespace_of(request));
     if request.verb == "delete" {
         if request.deletion(event) == Deletion::Proven {
-            state.record_role(&namespace, &request.name, Vec::new());
+            state.remove_role(&namespace, &request.name);
         }
         return;
     }
+    let is_known = is_role_known(event, request, Some(state)) == Some(true);
     let grants = grants(event, request, Some(state));
-    if !grants.is_empty() {
+    if is_known || !grants.is_empty() {
         state.record_role(&namespace, &request.name, to_texts(grants));
     }
 }

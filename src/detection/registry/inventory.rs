@@ -143,7 +143,7 @@ impl Inventory {
 
     /// Returns the number of roles and bindings that grant something of interest.
     pub fn role_count(&self) -> usize {
-        self.roles.len()
+        self.roles.values().filter(|role| !role.value.is_empty()).count()
     }
 
     /// Returns the origin of an entry.

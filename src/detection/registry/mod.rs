@@ -42,7 +42,7 @@ pub use docker_config::RegistryLogins;
 pub use exposure::{Exposure, ReadScope};
 pub use exposure_kind::ExposureKind;
 pub(crate) use exposure_reader::selects_credential_types;
-pub(crate) use grants::{aggregated_into, bound_role, granted_verbs, privileges, subjects};
+pub(crate) use grants::{aggregated_into, bound_role, granted_verbs, is_role_known, privileges, subjects};
 pub use inventory::Inventory;
 pub(crate) use node_proxy::kubelet_path;
 pub(crate) use ordering::{OrderDependency, STATE_LITERALS, is_answered};

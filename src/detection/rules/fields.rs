@@ -209,6 +209,7 @@ pub enum Registry {
     Granted,
     Privileges,
     Role,
+    RoleKnown,
     Subjects,
     AggregatedInto,
     PullSecrets,
@@ -716,7 +717,7 @@ static AUDIT: [Field; 19] = [
     ),
 ];
 
-static REGISTRY: [Field; 25] = [
+static REGISTRY: [Field; 26] = [
     text(
         "registry.exposure",
         Source::Registry(Registry::Exposure),
@@ -784,6 +785,11 @@ static REGISTRY: [Field; 25] = [
         "registry.role",
         Source::Registry(Registry::Role),
         "the role of a created or changed binding, as far as the event shows it",
+    ),
+    text(
+        "registry.role_known",
+        Source::Registry(Registry::RoleKnown),
+        "of a created or changed binding: true if it is known what its role grants, because the role is built in, or the log or an inventory has shown it; else false",
     ),
     list(
         "registry.subjects",
