@@ -339,6 +339,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
             Registry::Role => text(registry::bound_role(self.event, &request)),
             Registry::RoleKnown => registry::is_role_known(self.event, &request, cluster_state)
                 .map_or(Value::Missing, |is_known| word(if is_known { "true" } else { "false" })),
+            Registry::CertificateUser => text(registry::certificate_user(self.event, &request)),
             Registry::Subjects => list(registry::subjects(self.event, &request)),
             Registry::AggregatedInto => {
                 let roles = registry::aggregated_into(self.event, &request);
@@ -496,6 +497,7 @@ fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
         | Registry::Privileges
         | Registry::Role
         | Registry::RoleKnown
+        | Registry::CertificateUser
         | Registry::Subjects
         | Registry::AggregatedInto
         | Registry::PullSecrets

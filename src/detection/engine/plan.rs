@@ -431,6 +431,7 @@ impl Plan {
                         | Registry::Copied
                         | Registry::ImageHosts
                         | Registry::Role
+                        | Registry::CertificateUser
                         | Registry::Subjects
                         | Registry::AggregatedInto
                         | Registry::PullSecrets
@@ -488,6 +489,7 @@ impl Plan {
                 | Registry::Privileges
                 | Registry::Role
                 | Registry::RoleKnown
+                | Registry::CertificateUser
                 | Registry::Subjects
                 | Registry::AggregatedInto
                 | Registry::PullSecrets

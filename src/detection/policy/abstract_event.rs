@@ -129,6 +129,7 @@ pub fn reads(field: &FieldRef) -> Part {
             | Registry::Privileges
             | Registry::Role
             | Registry::RoleKnown
+            | Registry::CertificateUser
             | Registry::Subjects
             | Registry::AggregatedInto
             | Registry::PullSecrets
@@ -292,10 +293,12 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
         Registry::KubeletPath if (&*request.resource, &*request.subresource) == ("nodes", "proxy") => {
             return AbstractValue::Unknown;
         }
+        Registry::CertificateUser if request.resource == "certificatesigningrequests" => return if_sent(),
         Registry::PullSecrets | Registry::HostPaths => return if_sent(),
         Registry::CloudIdentities if request.resource == "serviceaccounts" => return if_sent(),
         Registry::PodSecurity if request.resource == "namespaces" => return if_sent(),
         Registry::Copied
+        | Registry::CertificateUser
         | Registry::Granted
         | Registry::Privileges
         | Registry::Role

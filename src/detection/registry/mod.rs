@@ -8,6 +8,7 @@
 //! Passwords and tokens must never enter it: of a docker configuration only hosts and user names are read. Rules are
 //! unknown here.
 
+mod certificate_request;
 mod cluster_state;
 mod content;
 pub(crate) mod declared_objects;
@@ -36,6 +37,7 @@ mod request_info;
 mod secret_view;
 mod watch_query;
 
+pub(crate) use certificate_request::certificate_user;
 pub use cluster_state::ClusterState;
 pub(crate) use content::copied_configuration_keys;
 pub use docker_config::RegistryLogins;

@@ -210,6 +210,7 @@ pub enum Registry {
     Privileges,
     Role,
     RoleKnown,
+    CertificateUser,
     Subjects,
     AggregatedInto,
     PullSecrets,
@@ -717,7 +718,7 @@ static AUDIT: [Field; 19] = [
     ),
 ];
 
-static REGISTRY: [Field; 26] = [
+static REGISTRY: [Field; 27] = [
     text(
         "registry.exposure",
         Source::Registry(Registry::Exposure),
@@ -800,6 +801,11 @@ static REGISTRY: [Field; 26] = [
         "registry.aggregated_into",
         Source::Registry(Registry::AggregatedInto),
         "the default roles (view, edit, admin) that contain a created or changed cluster role, by its labels",
+    ),
+    text(
+        "registry.certificate_user",
+        Source::Registry(Registry::CertificateUser),
+        "the user name (common name) in a created certificate signing request",
     ),
     list(
         "registry.pull_secrets",
