@@ -1,6 +1,5 @@
 //! One read of secrets, as far as profiles are about it.
 
-use super::catalog;
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 use crate::detection::audit::redact::is_user_name;
@@ -9,7 +8,7 @@ use crate::detection::registry::exposure::{Exposure, ReadScope};
 use crate::detection::registry::exposure_kind::ExposureKind;
 use crate::detection::registry::request_info::RequestInfo;
 use crate::detection::registry::watch_query::certainly_sends_initial_events;
-use crate::detection::registry::{borrowed_text, is, text};
+use crate::detection::registry::{is, text};
 
 /// Longer product tokens are not compared, in bytes.
 const MAX_PROGRAM_BYTES: usize = 64;
@@ -163,22 +162,8 @@ pub(crate) fn service_account(user: &str) -> Option<(&str, &str)> {
     (is_name(namespace) && is_name(name)).then_some((namespace, name))
 }
 
-/// Returns whether a component of the control plane, or a service account of the catalog of platform controllers, sends a request with
-/// a program of its own; none for any other user.
-pub(crate) fn runs_own_program(event: &mut Event<'_>) -> Option<bool> {
-    let user = event.get(Member::User)?;
-    let name = borrowed_text(user.get("username")).filter(|name| name.starts_with("system:"))?;
-    // Whom the apiserver has authenticated has a group at least; test events may have none, and no program.
-    let is_bare = user.get("groups").is_none() && event.get(Member::UserAgent).is_none();
-    if is_bare && !event.is_truncated() {
-        return catalog::runs(&name, "").map(|_| true);
-    }
-    let program = program(event).unwrap_or_default();
-    catalog::runs(&name, &program)
-}
-
 /// The product token of the user agent.
-fn program(event: &mut Event<'_>) -> Option<String> {
+pub(super) fn program(event: &mut Event<'_>) -> Option<String> {
     let Some(agent) = event.text(Member::UserAgent).filter(|agent| !agent.is_empty()) else {
         return Some("(none)".to_owned());
     };

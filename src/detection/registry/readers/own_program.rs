@@ -1,0 +1,20 @@
+//! Whether an identity of the cluster is used by a program of its own.
+
+use super::catalog;
+use super::read::program;
+use crate::detection::audit::event::{Event, Member};
+use crate::detection::registry::borrowed_text;
+
+/// Returns whether a component of the control plane, or a service account of the catalog of platform controllers, sends a request with
+/// a program of its own; none for any other user.
+pub(crate) fn runs_own_program(event: &mut Event<'_>) -> Option<bool> {
+    let user = event.get(Member::User)?;
+    let name = borrowed_text(user.get("username")).filter(|name| name.starts_with("system:"))?;
+    // Whom the apiserver has authenticated has a group at least; test events may have none, and no program.
+    let is_bare = user.get("groups").is_none() && event.get(Member::UserAgent).is_none();
+    if is_bare && !event.is_truncated() {
+        return catalog::runs(&name, "").map(|_| true);
+    }
+    let program = program(event).unwrap_or_default();
+    catalog::runs(&name, &program)
+}
