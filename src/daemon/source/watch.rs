@@ -405,4 +405,39 @@ mod tests {
             fs::remove_file(&file).unwrap();
         }
     }
+
+    /// The caller sleeps until it is called, watches again, and looks, as a follower does without its poll.
+    #[test]
+    fn a_directory_that_is_removed_and_created_again_is_noticed_at_any_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("logs");
+        let directory = root.join("audit");
+        let file = directory.join("audit.log");
+        for wanted in [targets(&[&file], &[]), targets(&[], &[&directory]), targets(&[&file], &[&directory])]
+        {
+            let (sender, changes) = mpsc::channel();
+            let mut watcher = PathWatcher::new(move || _ = sender.send(()));
+            for round in 0..300 {
+                let content = round.to_string();
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        // It may not be there yet.
+                        let _ = fs::remove_dir_all(if round % 2 == 0 { &root } else { &directory });
+                        for _ in 0..round % 20 {
+                            std::thread::yield_now();
+                        }
+                        fs::create_dir_all(&directory).unwrap();
+                        // Appears with its content: that is not notified for a directory.
+                        fs::write(root.join("new"), &content).unwrap();
+                        fs::rename(root.join("new"), &file).unwrap();
+                    });
+                    while !fs::read_to_string(&file).is_ok_and(|text| text == content) {
+                        if !watcher.watch(wanted.clone()) {
+                            changes.recv().unwrap();
+                        }
+                    }
+                });
+            }
+        }
+    }
 }
