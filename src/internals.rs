@@ -18,7 +18,7 @@ pub mod daemon {
     }
     pub mod server {
         pub use crate::daemon::server::{
-            Acknowledgement, AlertLog, AlertPage, AlertQuery, Backend, Check, Found, Health, LogError,
+            Acknowledgement, AlertLog, AlertPage, AlertQuery, Backend, Found, Health, HealthCheck, LogError,
             RuleStatus, ServedAlert, Server, Settings, SinkStatus, SourceStatus, StatusSource,
         };
     }
@@ -32,14 +32,14 @@ pub mod daemon {
     pub mod source {
         pub mod webhook {
             pub use crate::daemon::source::webhook::{
-                InvalidBody, Outcome, Receiver, RecentEvents, Settings, WebhookBatch, split_events,
+                BatchOutcome, InvalidBody, Receiver, RecentEvents, Settings, WebhookBatch, split_events,
             };
         }
     }
     pub mod store {
         pub use crate::daemon::store::{
-            Ack, Batch, Committed, Cursor, Error, Filter, IdMatch, IdPrefix, Opened, Options, Reader,
-            Retention, Start, StateChange, Store, acknowledge,
+            Ack, Batch, Committed, Cursor, Error, Filter, IdMatch, IdPrefix, Opened, Options, Retention,
+            Start, StateChange, Store, StoreReader, acknowledge,
         };
     }
 }
@@ -90,7 +90,8 @@ pub mod detection {
         pub use crate::detection::rules::{Loaded, Matching, Options, SourceFile, load, render};
         pub mod ast {
             pub use crate::detection::rules::ast::{
-                Check, Expr, Feed, FieldArgument, Operand, Operator, Quantifier, Right, RuleSet, Transformer,
+                Comparison, Expr, Feed, FieldArgument, Operand, Operator, Quantifier, Right, RuleSet,
+                Transformer,
             };
         }
         pub mod fields {

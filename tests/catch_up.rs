@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::{RULE, event, pullwatch, sample, wait_for};
-use pullwatch::internals::daemon::store::Reader;
+use pullwatch::internals::daemon::store::StoreReader;
 use pullwatch::internals::detection::detector::{Detector, LogContext, Options};
 use pullwatch::internals::detection::rules;
 use pullwatch::internals::shipped;
@@ -90,7 +90,7 @@ impl Place {
     /// What is stored, in order.
     fn stored(&self) -> Vec<String> {
         let mut all = Vec::new();
-        let Ok(reader) = Reader::open(&self.path("state")) else { return all };
+        let Ok(reader) = StoreReader::open(&self.path("state")) else { return all };
         let mut last = 0;
         while let Ok(page) = reader.after(last, 1000) {
             let Some(newest) = page.last() else { break };
@@ -101,7 +101,7 @@ impl Place {
     }
 
     fn has(&self, id: &str) -> bool {
-        Reader::open(&self.path("state")).is_ok_and(|reader| {
+        StoreReader::open(&self.path("state")).is_ok_and(|reader| {
             let alerts = reader
                 .list(&pullwatch::internals::daemon::store::Filter { limit: Some(20), ..Default::default() });
             let has = |json: &[u8]| memchr::memmem::find(json, id.as_bytes()).is_some();

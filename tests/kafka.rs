@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use brokers::Brokers;
 use common::{RULE, WAIT_TIMEOUT, event, pullwatch, wait_for};
 use net::Authority;
-use pullwatch::internals::daemon::store::{Filter, Reader};
+use pullwatch::internals::daemon::store::{Filter, StoreReader};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -330,7 +330,7 @@ impl Place {
 
     /// Audit ids of the stored alerts.
     fn stored(&self) -> Vec<String> {
-        let Ok(reader) = Reader::open(&self.path("state")) else { return Vec::new() };
+        let Ok(reader) = StoreReader::open(&self.path("state")) else { return Vec::new() };
         let all = reader.list(&Filter::default()).unwrap_or_default();
         all.iter().map(|one| id(std::str::from_utf8(&one.alert.json).unwrap())).collect()
     }
@@ -689,7 +689,7 @@ const MANY: &str = "- correlation: Many
 impl Place {
     /// Stored alerts of the correlation: user and number of matches.
     fn many(&self) -> Vec<(String, u64)> {
-        let Ok(reader) = Reader::open(&self.path("state")) else { return Vec::new() };
+        let Ok(reader) = StoreReader::open(&self.path("state")) else { return Vec::new() };
         let all = reader.list(&Filter::default()).unwrap_or_default();
         all.iter().filter_map(|one| many(std::str::from_utf8(&one.alert.json).unwrap())).collect()
     }

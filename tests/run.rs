@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::{RULE, event, pullwatch, wait_for};
-use pullwatch::internals::daemon::store::{Filter, Reader};
+use pullwatch::internals::daemon::store::{Filter, StoreReader};
 
 /// A directory with a log, rules and a state directory.
 struct Place {
@@ -59,7 +59,7 @@ impl Place {
 
     /// How often each event is in the store.
     fn stored(&self) -> BTreeMap<usize, usize> {
-        let Ok(reader) = Reader::open(&self.path("state")) else { return BTreeMap::new() };
+        let Ok(reader) = StoreReader::open(&self.path("state")) else { return BTreeMap::new() };
         let mut counts = BTreeMap::new();
         for one in reader.list(&Filter::default()).unwrap_or_default() {
             let alert: serde_json::Value = serde_json::from_slice(&one.alert.json).unwrap();
@@ -131,7 +131,7 @@ fn rules_are_read_again_and_broken_ones_leave_the_old_ones_in_use() {
     for number in 2.. {
         place.events(number..number + 1);
         place.wait_for_alerts(number + 1);
-        let reader = Reader::open(&place.path("state")).unwrap();
+        let reader = StoreReader::open(&place.path("state")).unwrap();
         let newest = reader.list(&Filter { limit: Some(1), ..Filter::default() }).unwrap();
         if newest[0].alert.rule == "Another Name" {
             break;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use net::{Authority, client, tls_client, wait_until, write_tls};
 use pullwatch::internals::daemon::metrics::Metrics;
 use pullwatch::internals::daemon::server::{
-    Acknowledgement, AlertLog, AlertPage, AlertQuery, Backend, Check, Found, Health, LogError, RuleStatus,
-    ServedAlert, Server, Settings, SinkStatus, SourceStatus, StatusSource,
+    Acknowledgement, AlertLog, AlertPage, AlertQuery, Backend, Found, Health, HealthCheck, LogError,
+    RuleStatus, ServedAlert, Server, Settings, SinkStatus, SourceStatus, StatusSource,
 };
 use pullwatch::internals::detection::alert::{AlertId, Priority, StoredAlert};
 use serde_json::Value;
@@ -91,16 +91,16 @@ impl StatusSource for Parts {
     }
 }
 
-struct Checks(Mutex<Vec<Check>>);
+struct Checks(Mutex<Vec<HealthCheck>>);
 
 impl Health for Checks {
-    fn checks(&self) -> Vec<Check> {
+    fn checks(&self) -> Vec<HealthCheck> {
         self.0.lock().unwrap().clone()
     }
 }
 
-fn check(name: &str, ok: bool, is_liveness: bool) -> Check {
-    Check { name: name.to_owned(), ok, reason: format!("about {name}"), is_liveness, is_critical: true }
+fn check(name: &str, ok: bool, is_liveness: bool) -> HealthCheck {
+    HealthCheck { name: name.to_owned(), ok, reason: format!("about {name}"), is_liveness, is_critical: true }
 }
 
 struct World {

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pullwatch::internals::daemon::store::{
-    Ack, Batch, Committed, Cursor, Error, Filter, IdMatch, IdPrefix, Opened, Options, Reader, Retention,
-    Start, StateChange, Store, acknowledge,
+    Ack, Batch, Committed, Cursor, Error, Filter, IdMatch, IdPrefix, Opened, Options, Retention, Start,
+    StateChange, Store, StoreReader, acknowledge,
 };
 use pullwatch::internals::detection::alert::Priority;
 use pullwatch::internals::detection::alert::{AlertId, NewAlert};
@@ -106,7 +106,7 @@ fn a_batch_is_stored_and_read_back() {
     assert_eq!(store.state("secret").unwrap(), [(b"a".to_vec(), b"3".to_vec())]);
     assert!(store.state("pod").unwrap().is_empty());
     assert!(store.was_seen(&[7; 16]).unwrap() && !store.was_seen(&[8; 16]).unwrap());
-    let kept = Reader::open(dir.path()).unwrap().after(0, 10).unwrap();
+    let kept = StoreReader::open(dir.path()).unwrap().after(0, 10).unwrap();
     assert_eq!(kept.iter().map(|alert| alert.id).collect::<Vec<_>>(), (0..5).map(id).collect::<Vec<_>>());
     assert!(kept.windows(2).all(|pair| pair[0].seq < pair[1].seq));
     assert_eq!((kept[0].stored, kept[4].priority), (5, Priority::Warning));
@@ -147,7 +147,7 @@ fn errors_name_the_unusable_path() {
     assert!(matches!(error, Error::Forbidden { .. }) && error.to_string().contains("--state-dir"), "{error}");
     let error = Store::open(&file, &Options::default()).unwrap_err();
     assert!(error.to_string().contains("file"), "{error}");
-    let error = Reader::open(dir.path()).unwrap_err();
+    let error = StoreReader::open(dir.path()).unwrap_err();
     assert!(matches!(error, Error::Missing { .. }) && error.to_string().contains("pullwatch run"), "{error}");
     assert!(Cursor::open(dir.path(), "sink", Start::Oldest).is_err());
     assert!(!dir.path().join("pullwatch.db").exists(), "looking makes nothing");
@@ -230,7 +230,7 @@ fn a_kill_leaves_all_of_a_batch_or_nothing() {
         assert!(count >= last, "round {round}: {count} after {last}");
         grew += u32::from(count > last);
         last = count;
-        let stats = Reader::open(dir.path()).unwrap().stats().unwrap();
+        let stats = StoreReader::open(dir.path()).unwrap().stats().unwrap();
         assert_eq!(stats.alerts, count, "round {round}");
         assert_eq!(store.state("count").unwrap().len() as u64, count, "round {round}");
         assert!(count == 0 || store.was_seen(&id(count - 1)).unwrap());
@@ -301,7 +301,7 @@ fn versions_are_recognized() {
     // One of ours from before there was a version 1.
     let old = self::dir();
     raw(old.path()).execute_batch("PRAGMA application_id = 0x706c7774; CREATE TABLE left (x)").unwrap();
-    assert!(matches!(Reader::open(old.path()), Err(Error::Older { found: 0, .. })));
+    assert!(matches!(StoreReader::open(old.path()), Err(Error::Older { found: 0, .. })));
     let opened = Store::open(old.path(), &Options::default()).unwrap();
     assert_eq!((opened.migrated_from, &opened.set_aside), (Some(0), &None));
     drop(opened);
@@ -311,7 +311,7 @@ fn versions_are_recognized() {
     raw(dir.path()).execute_batch("PRAGMA user_version = 99").unwrap();
     for error in [
         Store::open(dir.path(), &Options::default()).unwrap_err(),
-        Reader::open(dir.path()).unwrap_err(),
+        StoreReader::open(dir.path()).unwrap_err(),
         Cursor::open(dir.path(), "sink", Start::Oldest).unwrap_err(),
     ] {
         assert!(matches!(error, Error::Newer { found: 99, .. }), "{error}");
@@ -340,7 +340,7 @@ fn a_full_disk_loses_nothing() {
     assert!(matches!(error, Error::Full { .. }) && error.is_transient(), "{error}");
     assert!(count > 500);
     assert_eq!(counted(&store), count);
-    assert_eq!(Reader::open(dir.path()).unwrap().stats().unwrap().alerts, count);
+    assert_eq!(StoreReader::open(dir.path()).unwrap().stats().unwrap().alerts, count);
     // Again, and still nothing of it.
     let batch = alerts(count..count + 50);
     let batch = Batch { alerts: &batch, ..Batch::default() };
@@ -363,7 +363,7 @@ fn a_lock_timeout_is_transient() {
     let error = store.commit(&batch).unwrap_err();
     assert!(matches!(error, Error::Busy { .. }) && error.is_transient(), "{error}");
     // Looking needs no lock.
-    assert_eq!(Reader::open(dir.path()).unwrap().stats().unwrap().alerts, 0);
+    assert_eq!(StoreReader::open(dir.path()).unwrap().stats().unwrap().alerts, 0);
     other.execute_batch("COMMIT").unwrap();
     assert_eq!(store.commit(&batch).unwrap(), Committed { is_new: vec![true; 5], ..Committed::default() });
 }
@@ -401,7 +401,7 @@ fn retention_deletes_the_oldest_alerts_first() {
     let (deleted, undelivered, steps) = retain(&mut store, &ten_days);
     assert_eq!((deleted, undelivered), (600, vec![]));
     assert!(steps > 1, "in small steps");
-    let reader = Reader::open(dir.path()).unwrap();
+    let reader = StoreReader::open(dir.path()).unwrap();
     let stats = reader.stats().unwrap();
     assert_eq!((stats.alerts, stats.unacknowledged, stats.oldest), (1400, 1399, Some(6 * DAY)));
     assert_eq!(stats.sinks[0].backlog, 1400);
@@ -450,7 +450,7 @@ fn the_maximum_size_holds_after_every_commit() {
     let mut store = Store::open(dir.path(), &options).unwrap().store;
     // A sink that delivers nothing, and a reader, as sinks have them.
     let _cursor = Cursor::open(dir.path(), "siem", Start::Oldest).unwrap();
-    let reader = Reader::open(dir.path()).unwrap();
+    let reader = StoreReader::open(dir.path()).unwrap();
     let (mut largest, mut undelivered) = (0, 0);
     for batch in 0..60 {
         // Half a megabyte each, with state and digests.
@@ -538,7 +538,7 @@ fn sinks_and_readers_work_while_the_daemon_writes() {
         let sinks = ["a", "b"].map(|name| {
             let (path, done) = (dir.path(), &done);
             scope.spawn(move || {
-                let reader = Reader::open(path).unwrap();
+                let reader = StoreReader::open(path).unwrap();
                 let cursor = Cursor::open(path, name, Start::Oldest).unwrap();
                 let mut seen = Vec::new();
                 loop {
@@ -564,10 +564,10 @@ fn sinks_and_readers_work_while_the_daemon_writes() {
             assert!(sink.join().unwrap() == all, "each alert once, in order");
         }
     });
-    let stats = Reader::open(dir.path()).unwrap().stats().unwrap();
+    let stats = StoreReader::open(dir.path()).unwrap().stats().unwrap();
     assert!(stats.bytes > 0 && stats.sinks.iter().all(|sink| sink.backlog == 0));
     assert_eq!(store.keep_sinks(&["b"]).unwrap(), 1);
-    assert_eq!(Reader::open(dir.path()).unwrap().stats().unwrap().sinks.len(), 1);
+    assert_eq!(StoreReader::open(dir.path()).unwrap().stats().unwrap().sinks.len(), 1);
 }
 
 #[test]
@@ -580,7 +580,7 @@ fn sinks_start_as_configured_and_resume_at_their_cursor() {
     commit(&mut store, 10..15, 0);
     assert_eq!((load("new", Start::Newest), load("all", Start::Newest)), (10, 0));
     Cursor::open(dir.path(), "all", Start::Oldest).unwrap().save(12).unwrap();
-    let stats = Reader::open(dir.path()).unwrap().stats().unwrap();
+    let stats = StoreReader::open(dir.path()).unwrap().stats().unwrap();
     let sinks: Vec<_> = stats.sinks.iter().map(|sink| (&*sink.name, sink.seq, sink.backlog)).collect();
     assert_eq!(sinks, [("all", 12, 3), ("new", 10, 5)]);
 }
@@ -595,7 +595,7 @@ fn alerts_are_listed_by_filter() {
     let again = Ack { by: "eve".into(), ..ack.clone() };
     assert_eq!(acknowledge(dir.path(), &[id(4)], &again).unwrap(), [] as [AlertId; 0], "the first stands");
 
-    let reader = Reader::open(dir.path()).unwrap();
+    let reader = StoreReader::open(dir.path()).unwrap();
     let all = Filter::default();
     let found = |filter: &Filter| -> Vec<i64> {
         let found = reader.list(filter).unwrap();
@@ -662,7 +662,7 @@ fn hostile_texts_are_read_back_unchanged() {
         acknowledge(dir.path(), &[alert.id], &ack).unwrap();
         Cursor::open(dir.path(), text, Start::Oldest).unwrap().save(i64::MAX).unwrap();
 
-        let reader = Reader::open(dir.path()).unwrap();
+        let reader = StoreReader::open(dir.path()).unwrap();
         let filter =
             Filter { rule: Some(text.to_owned()), actor: Some(text.to_owned()), ..Filter::default() };
         let found = reader.list(&filter).unwrap();
@@ -676,7 +676,7 @@ fn hostile_texts_are_read_back_unchanged() {
     }
     assert_eq!(store.state("x").unwrap().len(), texts.len());
     assert_eq!(store.positions().unwrap().len(), texts.len());
-    let stats = Reader::open(dir.path()).unwrap().stats().unwrap();
+    let stats = StoreReader::open(dir.path()).unwrap().stats().unwrap();
     assert_eq!(stats.sinks.len(), texts.len());
     // The extremes of time break nothing.
     store.retain(&Retention::default(), i64::MIN).unwrap();
@@ -691,7 +691,7 @@ fn values_written_by_others_are_checked_when_read() {
     raw(dir.path())
         .execute_batch("UPDATE alerts SET rule = CAST(x'ff00fe' AS TEXT), priority = 77 WHERE seq = 1")
         .unwrap();
-    let found = Reader::open(dir.path()).unwrap().after(0, 10).unwrap();
+    let found = StoreReader::open(dir.path()).unwrap().after(0, 10).unwrap();
     assert_eq!((&*found[0].rule, found[0].priority), ("\u{fffd}\0\u{fffd}", Priority::Debug));
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use net::{Authority, client, http2_client, tls_client, wait_until, write_tls};
 use pullwatch::internals::daemon::metrics::{Metrics, WebhookMetrics};
 use pullwatch::internals::daemon::source::webhook::{
-    InvalidBody, Outcome, Receiver, RecentEvents, Settings, WebhookBatch, split_events,
+    BatchOutcome, InvalidBody, Receiver, RecentEvents, Settings, WebhookBatch, split_events,
 };
 use pullwatch::internals::detection::detector::{Detector, Options};
 use pullwatch::internals::detection::rules;
@@ -78,15 +78,15 @@ fn pipeline(mut deliveries: mpsc::Receiver<WebhookBatch>) -> Arc<AtomicU64> {
         while let Some(delivery) = deliveries.blocking_recv() {
             if delivery.is_head {
                 counter.fetch_add(1, Ordering::SeqCst);
-                let _ = delivery.done.send(Outcome::Stored { events: 1 });
+                let _ = delivery.done.send(BatchOutcome::Stored { events: 1 });
                 continue;
             }
             let outcome = match split_events(&delivery.body) {
                 Ok(events) => {
                     counter.fetch_add(events.len() as u64, Ordering::SeqCst);
-                    Outcome::Stored { events: events.len() as u64 }
+                    BatchOutcome::Stored { events: events.len() as u64 }
                 }
-                Err(reason) => Outcome::Invalid(reason),
+                Err(reason) => BatchOutcome::Invalid(reason),
             };
             let _ = delivery.done.send(outcome);
         }
@@ -147,7 +147,7 @@ async fn responds_only_when_the_batch_is_stored() {
     assert!(delivery.peer.ip().is_loopback());
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!asking.is_finished(), "answered before it was stored");
-    delivery.done.send(Outcome::Stored { events: 3 }).unwrap();
+    delivery.done.send(BatchOutcome::Stored { events: 3 }).unwrap();
     assert_eq!(asking.await.unwrap().unwrap().status(), 200);
 }
 
@@ -155,9 +155,9 @@ async fn responds_only_when_the_batch_is_stored() {
 async fn each_outcome_has_a_response() {
     let (hook, mut deliveries) = start(Settings { store_timeout: Duration::from_millis(300), ..settings() });
     for (outcome, code, retry) in [
-        (Some(Outcome::Invalid(InvalidBody::NoEvents)), 400, None),
-        (Some(Outcome::Full), 503, Some("10")),
-        (Some(Outcome::Busy), 503, Some("5")),
+        (Some(BatchOutcome::Invalid(InvalidBody::NoEvents)), 400, None),
+        (Some(BatchOutcome::Full), 503, Some("10")),
+        (Some(BatchOutcome::Busy), 503, Some("5")),
         (None, 503, Some("5")),
     ] {
         let asking = tokio::spawn(client().post(hook.url("/")).body("{}").send());
@@ -186,7 +186,7 @@ async fn a_full_queue_is_answered_429() {
     let response = post(&hook, "{}").await;
     assert_eq!(response.headers()["retry-after"], "1");
     assert_eq!(error(response).await.0, 429);
-    deliveries.recv().await.unwrap().done.send(Outcome::Stored { events: 1 }).unwrap();
+    deliveries.recv().await.unwrap().done.send(BatchOutcome::Stored { events: 1 }).unwrap();
     assert_eq!(first.await.unwrap().unwrap().status(), 200);
 }
 
@@ -204,7 +204,7 @@ async fn bodies_share_one_memory_budget() {
     // A batch counts until it is dropped.
     let delivery = deliveries.recv().await.unwrap();
     assert_eq!(error(post(&hook, megabyte.clone()).await).await.0, 429);
-    delivery.done.send(Outcome::Busy).unwrap();
+    delivery.done.send(BatchOutcome::Busy).unwrap();
     drop(delivery.reservation);
     waiting.push(tokio::spawn(client().post(hook.url("/")).body(megabyte).send()));
     wait_until(async || deliveries.len() == 3).await;
@@ -282,7 +282,7 @@ async fn a_large_body_is_evaluated_in_parts_and_long_events_by_their_beginning()
             let events =
                 if delivery.is_head { 1 } else { split_events(&delivery.body).unwrap().len() as u64 };
             sender.send((delivery.is_head, String::from_utf8(delivery.body).unwrap())).unwrap();
-            let _ = delivery.done.send(Outcome::Stored { events });
+            let _ = delivery.done.send(BatchOutcome::Stored { events });
         }
     });
     let item = |id: &str, pad: usize| {
@@ -562,7 +562,7 @@ async fn connections_with_a_request_in_progress_are_not_replaced() {
     wait_until(async || batches.len() == 3).await;
     assert!(client().post(hook.url("/")).body("[{}]").send().await.is_err());
     while let Ok(batch) = batches.try_recv() {
-        batch.done.send(Outcome::Stored { events: 1 }).unwrap();
+        batch.done.send(BatchOutcome::Stored { events: 1 }).unwrap();
     }
     for one in waiting {
         assert_eq!(one.await.unwrap().unwrap().status(), 200);
@@ -581,7 +581,7 @@ async fn pending_batches_are_answered_during_shutdown() {
     assert_eq!(error(response).await, (503, "shutting down".to_owned()));
     let stopping = tokio::spawn(hook.receiver.stop(Duration::from_secs(10)));
     tokio::time::sleep(Duration::from_millis(100)).await;
-    delivery.done.send(Outcome::Stored { events: 1 }).unwrap();
+    delivery.done.send(BatchOutcome::Stored { events: 1 }).unwrap();
     assert_eq!(asking.await.unwrap().unwrap().status(), 200);
     stopping.await.unwrap();
     assert!(client().post(&url).body("[{}]").send().await.is_err());
@@ -596,7 +596,7 @@ async fn concurrent_batches_are_all_answered() {
         while let Some(delivery) = deliveries.blocking_recv() {
             seen.fetch_max(deliveries.len(), Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(5));
-            let _ = delivery.done.send(Outcome::Stored { events: 1 });
+            let _ = delivery.done.send(BatchOutcome::Stored { events: 1 });
         }
     });
     let asked: Vec<_> =
@@ -633,14 +633,14 @@ async fn repeated_events_are_recognized_by_content_not_by_audit_id() {
     let asking = tokio::spawn(client().post(hook.url("/")).body(text.clone()).send());
     let again = deliveries.recv().await.unwrap();
     assert_eq!(take(&again), (all, 0));
-    again.done.send(Outcome::Stored { events: all as u64 }).unwrap();
+    again.done.send(BatchOutcome::Stored { events: all as u64 }).unwrap();
     assert_eq!(asking.await.unwrap().unwrap().status(), 200);
     let changed = text.replacen("\"requestURI\":\"/readyz\"", "\"requestURI\":\"/api/v1/secrets\"", 1);
     assert_ne!(changed, text);
     let asking = tokio::spawn(client().post(hook.url("/")).body(changed).send());
     let third = deliveries.recv().await.unwrap();
     assert_eq!(take(&third), (all, 1));
-    third.done.send(Outcome::Stored { events: all as u64 }).unwrap();
+    third.done.send(BatchOutcome::Stored { events: all as u64 }).unwrap();
     assert_eq!(asking.await.unwrap().unwrap().status(), 200);
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::replay::LogInput;
 use super::rule_files::{self, plural, show};
-use crate::daemon::store::Reader;
+use crate::daemon::store::StoreReader;
 use crate::daemon::time::unix_nanos;
 use crate::detection::history::{
     Baseline as ReadCounts, Criteria, Header, RecurringReads, Times, write_exceptions,
@@ -100,7 +100,7 @@ impl Baseline {
         let rules = rule_files::load_files(files, Matching::All)?.rules;
         let mut kept = RecurringReads::new(&rules);
         let now = unix_nanos();
-        for (key, value) in Reader::open(dir)?.state(kind::RECURRING_READ)? {
+        for (key, value) in StoreReader::open(dir)?.state(kind::RECURRING_READ)? {
             kept.restore(&key, &value, now);
         }
         let habits = kept.into_baseline();

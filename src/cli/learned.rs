@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::daemon::store::Reader;
+use crate::daemon::store::StoreReader;
 use crate::detection::detector::Detector;
 use crate::detection::registry::{ClusterState, TrustedReader};
 use crate::detection::state::kind;
@@ -10,7 +10,7 @@ use crate::detection::state::kind;
 /// Starts from the learned state of a directory, if there is one.
 pub fn start(detector: Detector, dir: Option<&Path>) -> anyhow::Result<Detector> {
     let Some(dir) = dir else { return Ok(detector) };
-    let reader = Reader::open(dir)?;
+    let reader = StoreReader::open(dir)?;
     let mut state = ClusterState::default();
     for kind in [kind::SECRET, kind::POD, kind::ROLE, kind::NAMESPACE, kind::READER] {
         for (key, value) in reader.state(kind)? {

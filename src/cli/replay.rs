@@ -21,7 +21,7 @@ use crate::daemon::source::input::Input;
 use crate::detection::audit::event::Event;
 use crate::detection::detector::{Detector, Options, Stats};
 use crate::detection::engine::alert::Alert;
-use crate::detection::history::{Collector, Read, Times, around};
+use crate::detection::history::{Collector, CredentialRead, Times, around};
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::rules::{Matching, SourceFile};
 
@@ -104,7 +104,7 @@ impl LogInput {
     pub fn read(
         &self,
         files: Vec<SourceFile>,
-        take: &mut dyn FnMut(&Read<'_>),
+        take: &mut dyn FnMut(&CredentialRead<'_>),
     ) -> anyhow::Result<(RuleSet, LogFacts)> {
         self.check_time_range()?;
         let names = if self.paths.is_empty() {

@@ -155,13 +155,13 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Reads what these functions wrote. Each method returns none if the data does not match.
 #[derive(Debug)]
-pub(crate) struct Reader<'b>(&'b [u8]);
+pub(crate) struct EntryDecoder<'b>(&'b [u8]);
 
-impl<'b> Reader<'b> {
+impl<'b> EntryDecoder<'b> {
     /// Reads a value after its version byte.
     pub fn new(bytes: &'b [u8]) -> Option<Self> {
         let (&version, rest) = bytes.split_first()?;
-        (version == VERSION).then_some(Reader(rest))
+        (version == VERSION).then_some(EntryDecoder(rest))
     }
 
     pub fn is_at_end(&self) -> bool {
@@ -207,15 +207,15 @@ mod tests {
             put_number(&mut bytes, number);
         }
         put_bytes(&mut bytes, b"text");
-        let mut reader = Reader::new(&bytes).unwrap();
+        let mut reader = EntryDecoder::new(&bytes).unwrap();
         for number in numbers {
             assert_eq!(reader.number(), Some(number));
         }
         assert_eq!((reader.bytes(), reader.is_at_end()), (Some(&b"text"[..]), true));
         assert_eq!((reader.number(), reader.bytes(), reader.array::<1>()), (None, None, None));
-        assert!(Reader::new(&[VERSION + 1]).is_none() && Reader::new(&[]).is_none());
-        assert!(Reader::new(&[VERSION, 200, 1]).unwrap().bytes().is_none());
-        assert!(Reader(&[0xff; 20]).number().is_none());
+        assert!(EntryDecoder::new(&[VERSION + 1]).is_none() && EntryDecoder::new(&[]).is_none());
+        assert!(EntryDecoder::new(&[VERSION, 200, 1]).unwrap().bytes().is_none());
+        assert!(EntryDecoder(&[0xff; 20]).number().is_none());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pullwatch::internals::daemon::store::Reader;
+use pullwatch::internals::daemon::store::StoreReader;
 use serde_json::Value;
 
 use crate::common::wait_for;
@@ -112,7 +112,7 @@ fn the_maximum_size_holds_at_any_moment_and_lost_alerts_are_counted_per_sink() {
     let peak = peak.load(Ordering::Relaxed);
     assert!(peak <= MAX_SIZE + MAX_SIZE / 20, "{peak} bytes of {MAX_SIZE}");
     assert!(peak > MAX_SIZE / 2, "{peak} bytes: the limit was not reached");
-    let kept = Reader::open(&hook.place.state).unwrap().stats().unwrap().alerts;
+    let kept = StoreReader::open(&hook.place.state).unwrap().stats().unwrap().alerts;
     let dropped = hook.place.metric("pullwatch_sink_dropped_total{reason=\"retention\",sink=\"dead\"}");
     assert_eq!(dropped, Some(3000.0 - f64::from(u32::try_from(kept).unwrap())));
     assert!(hook.place.said().contains("before the sink had delivered them"), "{}", hook.place.said());

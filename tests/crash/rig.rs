@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use pullwatch::internals::daemon::store::Reader;
+use pullwatch::internals::daemon::store::StoreReader;
 use serde_json::Value;
 
 use crate::common::{RULE, pullwatch, wait_for};
@@ -179,7 +179,7 @@ impl Ledger {
     /// Reads what is new. Says how many alerts there are.
     pub fn look(&mut self, state: &Path) -> usize {
         // There may be none yet, or none for a moment.
-        let Ok(reader) = Reader::open(state) else { return self.counts.len() };
+        let Ok(reader) = StoreReader::open(state) else { return self.counts.len() };
         while let Ok(page) = reader.after(self.last, 1000) {
             let Some(last) = page.last() else { break };
             self.last = last.seq;

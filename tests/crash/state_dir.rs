@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use pullwatch::internals::daemon::store::Reader;
+use pullwatch::internals::daemon::store::StoreReader;
 
 use crate::common::wait_for;
 use crate::rig::{Ledger, Place, stop};
@@ -101,7 +101,7 @@ fn a_clock_that_jumps_ahead_deletes_no_alerts() {
     assert_eq!(stop(child), Some(0));
     // Seen from the store, the clock is 400 days ahead of the last run.
     age_alerts(&place, 400, true);
-    let alerts = || Reader::open(&place.state).unwrap().stats().unwrap().alerts;
+    let alerts = || StoreReader::open(&place.state).unwrap().stats().unwrap().alerts;
     let child = place.start();
     writer.events(1);
     wait_for("one more", || alerts() == 102);

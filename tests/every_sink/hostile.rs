@@ -190,7 +190,7 @@ fn hostile_values_are_inert_in_every_format_through_every_sink() {
             .stderr(place.said_file()),
     );
     let ids = || {
-        let reader = pullwatch::internals::daemon::store::Reader::open(&place.state).ok()?;
+        let reader = pullwatch::internals::daemon::store::StoreReader::open(&place.state).ok()?;
         let alerts = reader.after(0, 10_000).ok()?;
         Some(
             alerts

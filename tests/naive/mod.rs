@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pullwatch::internals::detection::detector::{Detector, Options};
 use pullwatch::internals::detection::rules::ast::{
-    Check, Expr, FieldArgument, Operand, Operator, Quantifier, Right, Transformer,
+    Comparison, Expr, FieldArgument, Operand, Operator, Quantifier, Right, Transformer,
 };
 use pullwatch::internals::detection::rules::fields::Source;
 use pullwatch::internals::detection::rules::{self, SourceFile};
@@ -214,7 +214,7 @@ fn holds(expr: &Expr, event: &Value) -> bool {
         Expr::Or(parts) => parts.iter().any(|part| holds(part, event)),
         Expr::Not(inner) => !holds(inner, event),
         Expr::Macro { body, .. } | Expr::Exception { body, .. } => holds(body, event),
-        Expr::Check(check) => passes(check, event),
+        Expr::Comparison(comparison) => passes(comparison, event),
     }
 }
 
@@ -266,14 +266,14 @@ fn read(operand: &Operand, event: &Value) -> Option<Read> {
     }
 }
 
-fn passes(check: &Check, event: &Value) -> bool {
-    let Some(left) = read(&check.left, event) else { return false };
+fn passes(comparison: &Comparison, event: &Value) -> bool {
+    let Some(left) = read(&comparison.left, event) else { return false };
     let texts = match left {
         Read::Texts(texts) => texts,
         Read::Number(number) => {
-            let Right::Text(bound) = &check.right else { unreachable!("not generated") };
+            let Right::Text(bound) = &comparison.right else { unreachable!("not generated") };
             let bound: i64 = bound.parse().unwrap();
-            return match check.operator {
+            return match comparison.operator {
                 Operator::Less => number < bound,
                 Operator::GreaterOrEqual => number >= bound,
                 Operator::Equal => number == bound,
@@ -295,7 +295,7 @@ fn passes(check: &Check, event: &Value) -> bool {
             _ => unreachable!("not generated"),
         }
     };
-    match (&check.right, check.operator, check.quantifier) {
+    match (&comparison.right, comparison.operator, comparison.quantifier) {
         (Right::Nothing, ..) => true,
         (Right::Text(value), operator, None) => one(operator, value),
         (Right::Operand(operand), operator, None) => match read(operand, event) {

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::super::scan::{bounds, priority};
 use super::super::{rule_files, table, visible};
 use super::{StateDir, json, short, when};
-use crate::daemon::store::{Filter, Listed, Reader};
+use crate::daemon::store::{Filter, Listed, StoreReader};
 use crate::detection::alert::Priority;
 use crate::text::suggest;
 
@@ -106,7 +106,7 @@ impl List {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn table(&self, reader: &Reader, filter: &Filter) -> anyhow::Result<u64> {
+    fn table(&self, reader: &StoreReader, filter: &Filter) -> anyhow::Result<u64> {
         let mut table = table::table(&["TIME", "PRIORITY", "ID", "RULE", "USER", "TARGET", "ACKNOWLEDGED"]);
         let seen = self.for_each(reader, filter, |listed| {
             let alert = &listed.alert;
@@ -127,7 +127,7 @@ impl List {
         Ok(seen)
     }
 
-    fn json(&self, reader: &Reader, filter: &Filter) -> anyhow::Result<u64> {
+    fn json(&self, reader: &StoreReader, filter: &Filter) -> anyhow::Result<u64> {
         let mut out = BufWriter::new(std::io::stdout().lock());
         let seen = self.for_each(reader, filter, |listed| {
             Ok(writeln!(out, "{}", json::text(&json::object(listed), false)?)?)
@@ -139,7 +139,7 @@ impl List {
     /// Calls `show` for each alert, reading page by page to bound memory. Returns the number of alerts.
     fn for_each(
         &self,
-        reader: &Reader,
+        reader: &StoreReader,
         filter: &Filter,
         mut show: impl FnMut(&Listed) -> anyhow::Result<()>,
     ) -> anyhow::Result<u64> {
@@ -162,7 +162,7 @@ impl List {
     }
 
     /// Explains an empty list, and says how many alerts the limit cut off.
-    fn print_hint(&self, reader: &Reader, filter: &Filter, shown: u64) -> anyhow::Result<()> {
+    fn print_hint(&self, reader: &StoreReader, filter: &Filter, shown: u64) -> anyhow::Result<()> {
         if shown == 0 {
             let has_filter = *filter != Filter::default();
             let mut hint = if has_filter { "no matching alerts" } else { "no alerts" }.to_owned();

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 
-use crate::daemon::store::{self, IdMatch, IdPrefix, Listed, Reader};
+use crate::daemon::store::{self, IdMatch, IdPrefix, Listed, StoreReader};
 use crate::detection::alert::AlertId;
 use crate::detection::audit::time;
 
@@ -61,8 +61,8 @@ impl StateDir {
         self.state_dir.clone().unwrap_or_else(store::default_dir)
     }
 
-    pub(super) fn reader(&self) -> anyhow::Result<Reader> {
-        Ok(Reader::open(&self.path())?)
+    pub(super) fn reader(&self) -> anyhow::Result<StoreReader> {
+        Ok(StoreReader::open(&self.path())?)
     }
 }
 
@@ -73,7 +73,7 @@ fn prefix(text: &str) -> Result<(String, IdPrefix), String> {
 }
 
 /// Returns the only alert whose id has this prefix.
-fn find(reader: &Reader, (text, prefix): &(String, IdPrefix)) -> anyhow::Result<Listed> {
+fn find(reader: &StoreReader, (text, prefix): &(String, IdPrefix)) -> anyhow::Result<Listed> {
     match reader.get(prefix)? {
         IdMatch::One(listed) => Ok(*listed),
         IdMatch::None => {

@@ -17,7 +17,7 @@ use super::{StateDir, find, prefix};
 use crate::daemon::config::Config;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::sink::{DeadLetterFile, Feed, FeedError, Sink, SinkConfig, SinkMetrics};
-use crate::daemon::store::{IdPrefix, Reader};
+use crate::daemon::store::{IdPrefix, StoreReader};
 use crate::daemon::time::unix_nanos;
 use crate::detection::alert::StoredAlert;
 use crate::text::timespan;
@@ -104,7 +104,7 @@ impl Resend {
         if self.dead_letters {
             return Self::send_dead_letters(sink);
         }
-        let reader = Reader::open(&dir)?;
+        let reader = StoreReader::open(&dir)?;
         let alerts = match &self.since {
             Some(span) => since(&reader, span)?,
             None => self
@@ -161,7 +161,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// Returns the alerts stored in the time span before now.
-fn since(reader: &Reader, span: &str) -> anyhow::Result<Vec<StoredAlert>> {
+fn since(reader: &StoreReader, span: &str) -> anyhow::Result<Vec<StoredAlert>> {
     let span = timespan::parse(span).map_err(|expected| anyhow::anyhow!("invalid --since: {expected}"))?;
     let start = unix_nanos().saturating_sub(span);
     let (mut alerts, mut seq) = (Vec::new(), 0);

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Origin, Page};
 use crate::cli::replay::LogInput;
 use crate::cli::rule_files;
-use crate::daemon::store::Reader;
+use crate::daemon::store::StoreReader;
 use crate::detection::history::{StoredReads, Times, is_per_reader};
 use crate::detection::rules::Matching;
 
@@ -20,7 +20,7 @@ pub fn read(dir: &Path, input: &LogInput) -> anyhow::Result<Page> {
     let rules = rule_files::load_files(&input.rule_files()?, Matching::All)?.rules;
     let per_reader: HashMap<&str, bool> =
         rules.rules.iter().map(|rule| (&*rule.name, is_per_reader(rule))).collect();
-    let store = Reader::open(dir)?;
+    let store = StoreReader::open(dir)?;
     let mut reads = StoredReads::default();
     let (mut alerts, mut times, mut last) = (0, Times::default(), 0);
     loop {

@@ -14,7 +14,7 @@ use super::events;
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::redact::RedactionKey;
 use crate::detection::engine::alert_context::AlertContext;
-use crate::detection::engine::explain::{ExplainContext, Explanation, Part, explain};
+use crate::detection::engine::explain::{ExplainContext, ExplainedNode, Explanation, explain};
 use crate::detection::engine::extract::InputContext;
 use crate::detection::registry::{self, ClusterState};
 use crate::detection::rules::Matching;
@@ -150,27 +150,27 @@ impl Explain {
         let dim = Style::new().dimmed();
         write!(out, "{lead}{style}{mark}{style:#} ")?;
         let children: &[Explanation] = match &part.part {
-            Part::And(parts) => {
+            ExplainedNode::And(parts) => {
                 writeln!(out, "and")?;
                 parts
             }
-            Part::Or(parts) => {
+            ExplainedNode::Or(parts) => {
                 writeln!(out, "or")?;
                 parts
             }
-            Part::Not(inner) => {
+            ExplainedNode::Not(inner) => {
                 writeln!(out, "not")?;
                 std::slice::from_ref(&**inner)
             }
-            Part::Macro(name, body) => {
+            ExplainedNode::Macro(name, body) => {
                 writeln!(out, "{}", visible(name))?;
                 std::slice::from_ref(&**body)
             }
-            Part::Exception(name, body) => {
+            ExplainedNode::Exception(name, body) => {
                 writeln!(out, "exception {}", visible(name))?;
                 std::slice::from_ref(&**body)
             }
-            Part::Check { comparison, left, right } => {
+            ExplainedNode::Comparison { comparison, left, right } => {
                 let value =
                     left.as_deref().map_or("absent".to_owned(), |value| format!("is {}", short(value)));
                 write!(out, "{}  {dim}{value}{dim:#}", short(comparison))?;
@@ -183,7 +183,9 @@ impl Explain {
         };
         let children: Vec<_> = children
             .iter()
-            .filter(|child| !self.failing || matches!(part.part, Part::Not(_)) || child.holds == part.holds)
+            .filter(|child| {
+                !self.failing || matches!(part.part, ExplainedNode::Not(_)) || child.holds == part.holds
+            })
             .collect();
         for (at, child) in children.iter().enumerate() {
             let is_last = at + 1 == children.len();

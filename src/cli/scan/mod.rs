@@ -235,7 +235,7 @@ impl Scan {
             // The reader has seen enough, as with `head`: print no summary either.
             return Ok(ExitCode::SUCCESS);
         }
-        let outcome = summary::Outcome {
+        let result = summary::ScanResult {
             tally: &report.tally,
             failures: &failures,
             empty: &report.empty,
@@ -244,7 +244,7 @@ impl Scan {
             rule_names: detector.rule_names(),
         };
         if !self.quiet {
-            summary::print(&outcome);
+            summary::print(&result);
         }
         let counts = &report.tally.counts;
         if counts.is_without_events() {

@@ -24,7 +24,7 @@ pub struct Reading {
 
 /// Where a chunk comes from.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct ChunkOrigin {
     /// Index of the input.
     pub input: usize,
     /// Modification time of the input in nanoseconds since 1970; the current time for standard input.
@@ -50,7 +50,7 @@ pub fn read_all(
     inputs: &[Input],
     read: &Arc<AtomicU64>,
     mut buffer: Buffer,
-    mut take: impl FnMut(Part, Buffer) -> Option<Buffer>,
+    mut take: impl FnMut(ChunkOrigin, Buffer) -> Option<Buffer>,
 ) -> Reading {
     let mut reading = Reading::default();
     for (number, input) in inputs.iter().enumerate() {
@@ -132,7 +132,7 @@ impl<'i> InputReader<'i> {
     }
 
     /// Fills the buffer with the next chunk; `None` at the end, or where reading failed. The input is closed then.
-    pub fn next(&mut self, buffer: &mut Buffer) -> Option<Part> {
+    pub fn next(&mut self, buffer: &mut Buffer) -> Option<ChunkOrigin> {
         if self.has_ended {
             return None;
         }
@@ -143,7 +143,7 @@ impl<'i> InputReader<'i> {
         }
         match next {
             Ok(Some(kind)) => {
-                return Some(Part { input: self.number, received: self.received, kind, columns });
+                return Some(ChunkOrigin { input: self.number, received: self.received, kind, columns });
             }
             Ok(None) => self.is_empty = self.bytes == 0,
             Err(error) => self.error = Some(error),

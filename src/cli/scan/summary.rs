@@ -9,7 +9,7 @@ use crate::cli::rule_files::show;
 use crate::cli::visible;
 pub use crate::text::numbers::grouped;
 
-pub struct Outcome<'a> {
+pub struct ScanResult<'a> {
     pub tally: &'a Tally,
     /// Inputs that could not be read completely, each with the reason.
     pub failures: &'a [String],
@@ -28,18 +28,18 @@ const TOP: usize = 5;
 /// Names are cut to this many characters.
 const MAX_NAME_WIDTH: usize = 100;
 
-pub fn print(outcome: &Outcome<'_>) {
-    show(&render(outcome));
+pub fn print(result: &ScanResult<'_>) {
+    show(&render(result));
 }
 
-fn render(outcome: &Outcome<'_>) -> String {
-    let tally = outcome.tally;
+fn render(result: &ScanResult<'_>) -> String {
+    let tally = result.tally;
     let mut out = String::from("\n");
-    let seconds = outcome.elapsed.as_secs_f64();
+    let seconds = result.elapsed.as_secs_f64();
     #[allow(clippy::cast_precision_loss)] // Rounded for display.
     let size = tally.bytes as f64;
     let rate = size / seconds.max(1e-9);
-    let files = match outcome.files {
+    let files = match result.files {
         0 => String::new(),
         1 => " in 1 file".to_owned(),
         files => format!(" in {files} files"),
@@ -60,7 +60,7 @@ fn render(outcome: &Outcome<'_>) -> String {
     rules.sort_by_key(|&(&rule, &(priority, count))| (priority, std::cmp::Reverse(count), rule));
     for (&rule, &(priority, count)) in rules {
         let style = text::style(priority);
-        let name = outcome.rule_names.get(rule).map_or("", String::as_str);
+        let name = result.rule_names.get(rule).map_or("", String::as_str);
         let _ =
             writeln!(out, "{:>9}  {style}{:<13}{style:#}  {}", grouped(count), priority.name(), short(name));
     }
@@ -73,19 +73,19 @@ fn render(outcome: &Outcome<'_>) -> String {
     if !tally.counts.throttled.is_empty() {
         out.push_str("Throttled alerts:\n");
         for (&rule, &count) in &tally.counts.throttled {
-            let name = outcome.rule_names.get(rule).map_or("", String::as_str);
+            let name = result.rule_names.get(rule).map_or("", String::as_str);
             let _ = writeln!(out, "{:>9}  {}", grouped(count), short(name));
         }
     }
-    if !outcome.empty.is_empty() {
-        let _ = writeln!(out, "Empty inputs: {}", grouped(outcome.empty.len() as u64));
-        for name in outcome.empty.iter().take(TOP) {
+    if !result.empty.is_empty() {
+        let _ = writeln!(out, "Empty inputs: {}", grouped(result.empty.len() as u64));
+        for name in result.empty.iter().take(TOP) {
             let _ = writeln!(out, "           {}", visible(name));
         }
     }
-    if !outcome.failures.is_empty() {
+    if !result.failures.is_empty() {
         let _ = writeln!(out, "Unreadable inputs:");
-        for failure in outcome.failures {
+        for failure in result.failures {
             let _ = writeln!(out, "           {}", visible(failure));
         }
     }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Scan;
 use super::print::{Style, print_alert};
-use super::reading::{InputReader, Part, Reading};
+use super::reading::{ChunkOrigin, InputReader, Reading};
 use super::result::Report;
 use super::screen::Screen;
 use super::tally::Tally;
@@ -127,13 +127,13 @@ type Place = (usize, u64);
 
 struct ReadChunk {
     place: Place,
-    part: Part,
+    part: ChunkOrigin,
     buffer: Buffer,
 }
 
 /// A chunk after the parallel pass.
 struct EvaluatedChunk {
-    part: Part,
+    part: ChunkOrigin,
     /// Formatted alerts.
     alerts: Vec<u8>,
     deferred: Vec<DeferredRecord>,
@@ -436,7 +436,7 @@ impl Drop for StopOnPanic<'_, '_, '_, '_> {
 fn evaluate(
     pass: &mut ParallelPass<'_>,
     log: &LogContext,
-    part: Part,
+    part: ChunkOrigin,
     buffer: &Buffer,
     style: Style,
     tally: &mut Tally,

@@ -4,13 +4,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::daemon::pipeline::Status;
-use crate::daemon::server::{Check, Health};
+use crate::daemon::server::{Health, HealthCheck};
 
 /// Time without a heartbeat after which the pipeline counts as stalled.
 const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Health for Status {
-    fn checks(&self) -> Vec<Check> {
+    fn checks(&self) -> Vec<HealthCheck> {
         let is_stalled = self.heartbeat_age() > STALL_TIMEOUT;
         let store_problem = if self.store_removed.load(Ordering::Relaxed) {
             Some("the store was removed while pullwatch was running")
@@ -22,7 +22,7 @@ impl Health for Status {
         let mut problems = self.source_problems();
         problems.extend(self.degradations());
         let sinks = self.sink_problems();
-        let check = |name: &str, ok: bool, reason: &str, is_liveness: bool| Check {
+        let check = |name: &str, ok: bool, reason: &str, is_liveness: bool| HealthCheck {
             name: name.to_owned(),
             ok,
             reason: if ok { String::new() } else { reason.to_owned() },

@@ -10,7 +10,7 @@ use crate::daemon::metrics::Metrics;
 use crate::daemon::pipeline::{Rules, Status};
 use crate::daemon::server::{LogError, RuleStatus, SinkStatus, SourceStatus, StatusSource};
 use crate::daemon::sink::{Kind, SinkConfig};
-use crate::daemon::store::{LazyReader, Reader};
+use crate::daemon::store::{LazyReader, StoreReader};
 use crate::detection::alert::Priority;
 use crate::detection::history::is_per_reader;
 use crate::detection::rules::ast::{Correlation, CorrelationKind, Expr, Rule, RuleSet};
@@ -151,7 +151,7 @@ impl StatusSource for Overview {
 
     fn sinks(&self) -> Result<Vec<SinkStatus>, LogError> {
         let all = self.metrics.instruments();
-        let stats = self.reader.with(Reader::stats).map_err(|error| LogError(error.to_string()))?;
+        let stats = self.reader.with(StoreReader::stats).map_err(|error| LogError(error.to_string()))?;
         let problems = self.status.sink_problems();
         let (delivered, failures, dropped) = (
             sums(&all.sink_deliveries, "sink"),
@@ -269,8 +269,8 @@ fn write_condition(condition: &Expr, is_nested: bool, out: &mut String) {
             write_condition(part, true, out);
         }
         // Writing to a String does not fail.
-        Expr::Check(check) => {
-            let _ = write!(out, "{check}");
+        Expr::Comparison(comparison) => {
+            let _ = write!(out, "{comparison}");
         }
         Expr::Macro { name, .. } | Expr::Exception { name, .. } => out.push_str(name),
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::output::BatchOutput;
 use super::{Flow, Pipeline};
 use crate::daemon::source::follow::Step;
-use crate::daemon::source::webhook::{Outcome, WebhookBatch, split_events};
+use crate::daemon::source::webhook::{BatchOutcome, WebhookBatch, split_events};
 use crate::daemon::store;
 use crate::detection::audit::event_id;
 use crate::detection::audit::origin::Records;
@@ -36,7 +36,7 @@ impl Pipeline {
             Err(_) if unwrapped.is_some() && body.is_empty() => Vec::new(),
             Err(reason) => {
                 // Here and below: the sender may have closed the connection.
-                let _ = batch.done.send(Outcome::Invalid(reason));
+                let _ = batch.done.send(BatchOutcome::Invalid(reason));
                 return Ok(Flow::Continue);
             }
         };
@@ -52,7 +52,7 @@ impl Pipeline {
                 Ok(false) => new.push((*digest, range.clone())),
                 Err(error) if error.is_transient() => {
                     self.handles.metrics.store_error();
-                    let _ = batch.done.send(Outcome::Busy);
+                    let _ = batch.done.send(BatchOutcome::Busy);
                     return Ok(Flow::Continue);
                 }
                 Err(error) => return Err(error),
@@ -77,7 +77,7 @@ impl Pipeline {
             // While the store is stalled the receiver asks the sender to retry. The rest is stored once that is possible, and
             // all of it recognized when it is sent again.
             if !self.commit(None, &digests, &output)? {
-                let _ = batch.done.send(Outcome::Busy);
+                let _ = batch.done.send(BatchOutcome::Busy);
                 return Ok(Flow::Stop);
             }
             self.maintenance.unchecked_digests += digests.len();
@@ -87,7 +87,7 @@ impl Pipeline {
             output = BatchOutput::default();
             digests.clear();
         }
-        let _ = batch.done.send(Outcome::Stored { events: total });
+        let _ = batch.done.send(BatchOutcome::Stored { events: total });
         Ok(Flow::Continue)
     }
 
@@ -103,7 +103,7 @@ impl Pipeline {
             Ok(was_seen) => was_seen,
             Err(error) if error.is_transient() => {
                 self.handles.metrics.store_error();
-                let _ = batch.done.send(Outcome::Busy);
+                let _ = batch.done.send(BatchOutcome::Busy);
                 return Ok(Flow::Continue);
             }
             Err(error) => return Err(error),
@@ -116,12 +116,12 @@ impl Pipeline {
             let mut output = BatchOutput::default();
             self.evaluate(source, session, &batch.body, Step::Head, &mut output);
             if !self.commit(None, &[digest], &output)? {
-                let _ = batch.done.send(Outcome::Busy);
+                let _ = batch.done.send(BatchOutcome::Busy);
                 return Ok(Flow::Stop);
             }
             self.maintenance.unchecked_digests += 1;
         }
-        let _ = batch.done.send(Outcome::Stored { events: 1 });
+        let _ = batch.done.send(BatchOutcome::Stored { events: 1 });
         Ok(Flow::Continue)
     }
 }

@@ -12,7 +12,7 @@ use crate::daemon::net::token::TokenCheck;
 
 /// The result of one health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
+pub struct HealthCheck {
     /// What is checked: `rules`, `store`, `sources`.
     pub name: String,
     pub ok: bool,
@@ -27,7 +27,7 @@ pub struct Check {
 /// Provides health checks. Must return at once, from state in memory: no I/O.
 pub trait Health: Send + Sync {
     /// Returns the results of all checks.
-    fn checks(&self) -> Vec<Check>;
+    fn checks(&self) -> Vec<HealthCheck>;
 }
 
 /// `/healthz`: fails if the pipeline makes no progress.
@@ -43,7 +43,7 @@ pub(super) async fn ready(State(state): State<Arc<AppState>>, request: Request) 
 }
 
 /// Reasons may contain file names and addresses and are therefore only sent to clients with a valid token.
-fn respond(checks: &[Check], with_reasons: bool) -> Response {
+fn respond(checks: &[HealthCheck], with_reasons: bool) -> Response {
     let ok = checks.iter().all(|check| check.ok);
     let takes_events = checks.iter().all(|check| check.ok || !check.is_critical);
     let (status, word) = match (ok, takes_events) {

@@ -47,7 +47,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use tokio::sync::{Semaphore, watch};
 
-pub use health::{Check, Health};
+pub use health::{Health, HealthCheck};
 pub use query::{AlertQuery, Pattern};
 pub use status::{RuleStatus, SinkStatus, SourceStatus, StatusSource};
 

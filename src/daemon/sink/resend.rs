@@ -71,7 +71,7 @@ struct ReceiverState {
 
 /// What became of a request.
 #[derive(Default)]
-struct Outcome {
+struct PostResult {
     accepted: usize,
     failed: usize,
     /// The last failure.
@@ -245,8 +245,13 @@ impl Resender {
 
 /// Sends alerts in one request; if it is refused, each in one of its own, so that one that is refused or a limit of a proxy does not
 /// hold up the others.
-async fn post(receiver: &mut HttpSink, list: &[Value], limit: Duration, is_paused: &AtomicBool) -> Outcome {
-    let mut outcome = Outcome::default();
+async fn post(
+    receiver: &mut HttpSink,
+    list: &[Value],
+    limit: Duration,
+    is_paused: &AtomicBool,
+) -> PostResult {
+    let mut outcome = PostResult::default();
     let mut batches = vec![list];
     while let Some(batch) = batches.pop()
         && !is_paused.load(Ordering::Acquire)

@@ -62,7 +62,7 @@ impl Cursor {
         Ok(())
     }
 
-    /// `seq` of the last alert that was delivered, 0 if none was. [`Reader::after`](super::Reader::after) returns the next ones.
+    /// `seq` of the last alert that was delivered, 0 if none was. [`StoreReader::after`](super::StoreReader::after) returns the next ones.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@
 //! lost, and none is stored twice. What must never enter: events, rules, anything that is not redacted.
 //!
 //! There are four ways in. [`Store`] belongs to the daemon: it alone writes batches and deletes alerts, and a lock allows one per
-//! directory. [`Reader`] reads, also from another process, and neither waits for the daemon nor blocks it. [`Cursor`] keeps how far a
+//! directory. [`StoreReader`] reads, also from another process, and neither waits for the daemon nor blocks it. [`Cursor`] keeps how far a
 //! sink has delivered. [`acknowledge`] marks alerts as seen by a person.
 //!
 //! All texts in the file may be chosen by an attacker, and the file may be damaged: values are checked when they are read, and
@@ -32,7 +32,7 @@ pub use dir::default_dir;
 pub use error::Error;
 pub(crate) use lazy::LazyReader;
 pub use open::{Opened, Options};
-pub use read::{Filter, IdMatch, IdPrefix, Listed, Reader};
+pub use read::{Filter, IdMatch, IdPrefix, Listed, StoreReader};
 pub use retain::Retention;
 pub use trust::set_trust;
 pub use write::Store;

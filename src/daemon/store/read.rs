@@ -117,12 +117,12 @@ pub struct SinkStats {
 
 /// Reads a store, on a read-only connection of its own.
 #[derive(Debug)]
-pub struct Reader {
+pub struct StoreReader {
     connection: Connection,
     path: PathBuf,
 }
 
-impl Reader {
+impl StoreReader {
     /// Opens the store of a directory, whether or not a daemon is running.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl Reader {
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir::file(dir);
         let connection = schema::connect_read_only(dir, &path, BUSY_TIMEOUT)?;
-        Ok(Reader { connection, path })
+        Ok(StoreReader { connection, path })
     }
 
     /// Returns the next alerts after a sequence number, oldest first.

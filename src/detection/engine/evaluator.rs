@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 
 use super::alert_context::AlertContext;
 use super::extract::{InputContext, View};
-use super::plan::{Basis, CheckId, CheckPlan, Node, OperandId, OperandPlan, Plan, RightPlan};
+use super::plan::{Basis, ComparisonId, ComparisonPlan, Node, OperandId, OperandPlan, Plan, RightPlan};
 use super::value::{Redacted, Value};
 use super::{compare, transform};
 use crate::detection::audit::event::{Event, Member};
@@ -21,7 +21,7 @@ use crate::detection::audit::json::Raw;
 use crate::detection::audit::redact::{Redactor, ShowList};
 use crate::detection::audit::time;
 use crate::detection::registry::{self, ClusterState, Exposure, ExposureKind, OrderDependency, RequestInfo};
-use crate::detection::rules::fields::{Correlation, Reader, Registry};
+use crate::detection::rules::fields::{Correlation, ReaderField, Registry};
 use crate::text::escape::MAX_SHOWN_LEN;
 use crate::text::timespan;
 
@@ -83,7 +83,7 @@ impl EvalCache<'_> {
         let stale = || (0..plan.operands.len()).map(|_| (0, Value::Missing)).collect();
         EvalCache {
             number: 1,
-            results: vec![(0, false); plan.checks.len()],
+            results: vec![(0, false); plan.comparisons.len()],
             values: stale(),
             redacted: stale(),
             exposure: (0, Rc::default()),
@@ -163,7 +163,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
     pub fn holds(&mut self, node: &Node) -> bool {
         match node {
             Node::Constant(value) => *value,
-            Node::Check(check) => self.passes(*check),
+            Node::Comparison(comparison) => self.passes(*comparison),
             Node::Not(inner) => !self.holds(inner),
             Node::All(nodes) => nodes.iter().all(|node| self.holds(node)),
             Node::Any(nodes) => nodes.iter().any(|node| self.holds(node)),
@@ -171,22 +171,22 @@ impl<'e> EvalContext<'_, '_, 'e> {
     }
 
     /// Evaluates a comparison.
-    pub fn passes(&mut self, check: CheckId) -> bool {
-        let (number, result) = self.cache.results[check];
+    pub fn passes(&mut self, comparison: ComparisonId) -> bool {
+        let (number, result) = self.cache.results[comparison];
         if number == self.cache.number {
             return result;
         }
         let plan = self.plan;
-        let left = plan.checks[check].left;
+        let left = plan.comparisons[comparison].left;
         self.load(left);
-        let result = match &plan.checks[check].right {
+        let result = match &plan.comparisons[comparison].right {
             RightPlan::Constant(compare) => compare.passes(&self.cache.values[left].1),
             RightPlan::Operand(operator, right) => {
                 self.load(*right);
                 compare::values(*operator, &self.cache.values[left].1, &self.cache.values[*right].1)
             }
         };
-        self.cache.results[check] = (self.cache.number, result);
+        self.cache.results[comparison] = (self.cache.number, result);
         result
     }
 
@@ -358,7 +358,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
     }
 
     /// How the read of the event compares with the profile of its identity; missing for all other events.
-    fn reader(&mut self, part: Reader) -> Value<'static> {
+    fn reader(&mut self, part: ReaderField) -> Value<'static> {
         // Determined together with the exposure, before any rule is evaluated.
         self.exposure();
         let Some(assessment) = self.cluster_state.as_deref().and_then(ClusterState::reader) else {
@@ -373,22 +373,22 @@ impl<'e> EvalContext<'_, '_, 'e> {
             Value::list(texts.into_iter().map(|text| Cow::Owned(text.into_bytes())).collect())
         };
         match part {
-            Reader::Status => word(assessment.status.name()),
-            Reader::IsNew => boolean(assessment.is_new),
-            Reader::NewVerb => text(&assessment.new_verb),
-            Reader::NewScope => text(&assessment.new_scope),
-            Reader::NewProgram => text(&assessment.new_program),
-            Reader::NewClient => text(&assessment.new_client),
-            Reader::NewCredential => list(assessment.new_credentials.clone()),
-            Reader::Deviation => list(assessment.deviations()),
-            Reader::Repeats => Value::Number(assessment.repeats.into()),
-            Reader::DaysSeen => Value::Number(assessment.days_seen.into()),
-            Reader::Trusted => boolean(assessment.is_trusted()),
-            Reader::Program => text(&assessment.program),
-            Reader::Scope => Value::Text(Cow::Owned(assessment.scope.clone().into_bytes())),
-            Reader::Network => text(&assessment.network),
-            Reader::Controller => assessment.controller.map_or(Value::Missing, word),
-            Reader::UsedOnNode => assessment.used_on_node.map_or(Value::Missing, boolean),
+            ReaderField::Status => word(assessment.status.name()),
+            ReaderField::IsNew => boolean(assessment.is_new),
+            ReaderField::NewVerb => text(&assessment.new_verb),
+            ReaderField::NewScope => text(&assessment.new_scope),
+            ReaderField::NewProgram => text(&assessment.new_program),
+            ReaderField::NewClient => text(&assessment.new_client),
+            ReaderField::NewCredential => list(assessment.new_credentials.clone()),
+            ReaderField::Deviation => list(assessment.deviations()),
+            ReaderField::Repeats => Value::Number(assessment.repeats.into()),
+            ReaderField::DaysSeen => Value::Number(assessment.days_seen.into()),
+            ReaderField::Trusted => boolean(assessment.is_trusted()),
+            ReaderField::Program => text(&assessment.program),
+            ReaderField::Scope => Value::Text(Cow::Owned(assessment.scope.clone().into_bytes())),
+            ReaderField::Network => text(&assessment.network),
+            ReaderField::Controller => assessment.controller.map_or(Value::Missing, word),
+            ReaderField::UsedOnNode => assessment.used_on_node.map_or(Value::Missing, boolean),
         }
     }
 
@@ -400,7 +400,9 @@ impl<'e> EvalContext<'_, '_, 'e> {
     fn reduce(&mut self, node: &Node, known: Known) -> Node {
         match node {
             Node::Constant(value) => Node::Constant(*value),
-            Node::Check(check) => self.decide(*check, known).map_or(Node::Check(*check), Node::Constant),
+            Node::Comparison(comparison) => {
+                self.decide(*comparison, known).map_or(Node::Comparison(*comparison), Node::Constant)
+            }
             Node::Not(inner) => match self.reduce(inner, known) {
                 Node::Constant(value) => Node::Constant(!value),
                 residual => Node::Not(Box::new(residual)),
@@ -412,11 +414,11 @@ impl<'e> EvalContext<'_, '_, 'e> {
 
     /// The result of a comparison that the known members decide. Only they are read, so that what is found further on in an event does
     /// not depend on the events before it.
-    fn decide(&mut self, check: CheckId, known: Known) -> Option<bool> {
-        let CheckPlan { right, basis, .. } = &self.plan.checks[check];
+    fn decide(&mut self, comparison: ComparisonId, known: Known) -> Option<bool> {
+        let ComparisonPlan { right, basis, .. } = &self.plan.comparisons[comparison];
         match (basis, right) {
-            (Basis::Stage, _) => Some(self.passes(check)),
-            (Basis::Head, _) if known == Known::Head => Some(self.passes(check)),
+            (Basis::Stage, _) => Some(self.passes(comparison)),
+            (Basis::Head, _) if known == Known::Head => Some(self.passes(comparison)),
             (Basis::Exposure, RightPlan::Constant(compare)) if !registry::is_answered(self.event) => {
                 Some(compare.passes(&exposed(Registry::Exposure, &Exposure::default())))
             }

@@ -9,26 +9,26 @@ use super::value::{Redacted, Value};
 use crate::detection::audit::event::Event;
 use crate::detection::audit::redact::ShowList;
 use crate::detection::registry::{ClusterState, OrderDependency};
-use crate::detection::rules::ast::{Check, Expr};
+use crate::detection::rules::ast::{Comparison, Expr};
 use crate::text::name_patterns::NamePatterns;
 
 /// A part of a condition and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    pub part: Part,
+    pub part: ExplainedNode,
     pub holds: bool,
 }
 
 /// A node of an evaluated condition: a logical operator, a macro, an exception or a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum ExplainedNode {
     And(Vec<Explanation>),
     Or(Vec<Explanation>),
     Not(Box<Explanation>),
     Macro(String, Box<Explanation>),
     /// An exception: if it holds, the rule does not match.
     Exception(String, Box<Explanation>),
-    Check {
+    Comparison {
         /// The comparison as written, with lists and macros expanded.
         comparison: String,
         /// The redacted value of the left-hand side; `None` where the event has none.
@@ -58,36 +58,40 @@ pub fn explain(condition: &Expr, event: &mut Event<'_>, context: ExplainContext<
         Expr::And(parts) => {
             let parts = all(parts, event);
             let holds = parts.iter().all(|part| part.holds);
-            (Part::And(parts), holds)
+            (ExplainedNode::And(parts), holds)
         }
         Expr::Or(parts) => {
             let parts = all(parts, event);
             let holds = parts.iter().any(|part| part.holds);
-            (Part::Or(parts), holds)
+            (ExplainedNode::Or(parts), holds)
         }
         Expr::Not(inner) => {
             let inner = boxed(inner, event);
             let holds = !inner.holds;
-            (Part::Not(inner), holds)
+            (ExplainedNode::Not(inner), holds)
         }
         Expr::Macro { name, body } => {
             let body = boxed(body, event);
             let holds = body.holds;
-            (Part::Macro(name.to_string(), body), holds)
+            (ExplainedNode::Macro(name.to_string(), body), holds)
         }
         Expr::Exception { name, body } => {
             let body = boxed(body, event);
             let holds = body.holds;
-            (Part::Exception(name.to_string(), body), holds)
+            (ExplainedNode::Exception(name.to_string(), body), holds)
         }
-        Expr::Check(check) => self::check(check, event, context),
+        Expr::Comparison(comparison) => self::comparison(comparison, event, context),
     };
     Explanation { part, holds }
 }
 
 /// Judges one comparison by a plan of its own, so that an explanation pieces what the engine does.
-fn check(check: &Check, event: &mut Event<'_>, context: ExplainContext<'_>) -> (Part, bool) {
-    let plan = Plan::for_check(check, context.names);
+fn comparison(
+    comparison: &Comparison,
+    event: &mut Event<'_>,
+    context: ExplainContext<'_>,
+) -> (ExplainedNode, bool) {
+    let plan = Plan::for_comparison(comparison, context.names);
     let mut cache = EvalCache::new(&plan);
     // Each comparison evaluates the event anew, so it updates a copy of the state.
     let mut cluster_state = context.cluster_state.clone();
@@ -105,7 +109,7 @@ fn check(check: &Check, event: &mut Event<'_>, context: ExplainContext<'_>) -> (
     let (left, right) = plan.operands_in(0);
     let saw = text(&eval.redacted(left, &ShowList::EMPTY));
     let against = right.and_then(|right| text(&eval.redacted(right, &ShowList::EMPTY)));
-    (Part::Check { comparison: check.to_string(), left: saw, right: against }, holds)
+    (ExplainedNode::Comparison { comparison: comparison.to_string(), left: saw, right: against }, holds)
 }
 
 fn text(value: &Redacted<'_>) -> Option<String> {

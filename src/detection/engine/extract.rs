@@ -16,7 +16,7 @@ use crate::detection::audit::{time, uri};
 use crate::detection::networks::Networks;
 use crate::detection::registry::{is_interactive_agent, runs_own_program};
 use crate::detection::rules::ast::{FieldArgument, FieldRef};
-use crate::detection::rules::fields::{Containers, Part, Source, Subjects};
+use crate::detection::rules::fields::{ContainerPart, Containers, Source, Subjects};
 use crate::text::escape::MAX_SHOWN_LEN;
 
 /// The purpose for which a value is read.
@@ -190,7 +190,7 @@ impl FieldReader {
             Source::Path(_) | Source::Elements(_) | Source::Pointer | Source::PodName => true,
             Source::RoleRules(_) | Source::Volume(_) | Source::VolumeTypes => true,
             Source::Container(_, part) | Source::FirstContainer(part) => {
-                matches!(part, Part::Path(_) | Part::Image)
+                matches!(part, ContainerPart::Path(_) | ContainerPart::Image)
             }
             Source::Subjects(subjects) => subjects != Subjects::NamespacedServiceAccounts,
             _ => false,
@@ -399,7 +399,7 @@ impl FieldReader {
         &self,
         event: &mut Event<'a>,
         which: Containers,
-        part: Part,
+        part: ContainerPart,
         view: View<'_>,
     ) -> Value<'a> {
         let Some(spec) = path(event, &["requestObject", "spec"], view) else { return Value::Missing };
@@ -407,26 +407,26 @@ impl FieldReader {
         let mut texts: Vec<Text<'a>> = Vec::new();
         for container in self.selected(containers.items()) {
             match part {
-                Part::Path(keys) => texts.extend(container.path(keys).map(PlacedValue::text)),
-                Part::Image | Part::Repository => {
+                ContainerPart::Path(keys) => texts.extend(container.path(keys).map(PlacedValue::text)),
+                ContainerPart::Image | ContainerPart::Repository => {
                     let Some(image) = container.get("image").map(PlacedValue::text) else {
                         return Value::Missing;
                     };
-                    texts.push(if part == Part::Repository { repository(image) } else { image });
+                    texts.push(if part == ContainerPart::Repository { repository(image) } else { image });
                 }
-                Part::Joined(key) => {
+                ContainerPart::Joined(key) => {
                     let Some(words) = array(container.get(key)) else { continue };
                     let words: Vec<_> = words.items().map(PlacedValue::text).collect();
                     texts.push(Cow::Owned(words.join(&b' ')));
                 }
-                Part::HostPort => {
+                ContainerPart::HostPort => {
                     let Some(ports) = array(container.get("ports")) else { continue };
                     let ports = ports
                         .items()
                         .filter_map(|port| port.get("hostPort").or_else(|| port.get("containerPort")));
                     texts.extend(ports.map(PlacedValue::text));
                 }
-                Part::Effective(key) => {
+                ContainerPart::Effective(key) => {
                     let value = container.get(key).or_else(|| spec.get(key));
                     texts.push(value.map_or(Cow::Borrowed(b"0"), PlacedValue::text));
                 }

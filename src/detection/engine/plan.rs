@@ -11,10 +11,10 @@ use super::extract::FieldReader;
 use crate::detection::alert::Priority;
 use crate::detection::audit::redact::{RedactionKey, ShowList};
 use crate::detection::rules::ast::{
-    Bounds, Check, CorrelationKind, Expr, Feed, FieldRef, Operand, Operator, Piece, Right, Rule, RuleSet,
-    Template, Transformer,
+    Bounds, Comparison, CorrelationKind, Expr, Feed, FieldRef, Operand, Operator, Piece, Right, Rule,
+    RuleSet, Template, Transformer,
 };
-use crate::detection::rules::fields::{Correlation, Field, Kind, Reader, Registry, Source};
+use crate::detection::rules::fields::{Correlation, Field, Kind, ReaderField, Registry, Source};
 use crate::detection::rules::number;
 use crate::detection::shorten::Limits;
 use crate::text::name_patterns::NamePatterns;
@@ -22,7 +22,7 @@ use crate::text::name_patterns::NamePatterns;
 /// Index of an operand in its plan.
 pub type OperandId = usize;
 /// Index of a comparison in its plan.
-pub type CheckId = usize;
+pub type ComparisonId = usize;
 
 /// How to obtain a value.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub enum OperandPlan {
     /// From the registry credentials that the event exposed.
     Registry(Registry),
     /// From the profile of the identity that read secrets.
-    Reader(Reader),
+    Reader(ReaderField),
     /// From the window of a correlation.
     Correlation(Correlation),
     /// A constant.
@@ -43,7 +43,7 @@ pub enum OperandPlan {
 
 /// A compiled comparison.
 #[derive(Debug)]
-pub struct CheckPlan {
+pub struct ComparisonPlan {
     pub left: OperandId,
     pub right: RightPlan,
     pub basis: Basis,
@@ -75,7 +75,7 @@ pub enum RightPlan {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
     Constant(bool),
-    Check(CheckId),
+    Comparison(ComparisonId),
     Not(Box<Node>),
     All(Box<[Node]>),
     Any(Box<[Node]>),
@@ -190,7 +190,7 @@ pub struct Plan {
     /// All operands without duplicates. The arguments of a function call precede the call.
     pub operands: Vec<OperandPlan>,
     /// All comparisons without duplicates.
-    pub checks: Vec<CheckPlan>,
+    pub comparisons: Vec<ComparisonPlan>,
     /// In load order.
     pub rules: Vec<RulePlan>,
     /// Each correlation after those that feed it.
@@ -248,7 +248,7 @@ impl Selection {
 #[derive(Default)]
 struct Interned<'a> {
     operands: HashMap<&'a Operand, OperandId>,
-    checks: HashMap<&'a Check, CheckId>,
+    comparisons: HashMap<&'a Comparison, ComparisonId>,
 }
 
 impl Plan {
@@ -283,18 +283,18 @@ impl Plan {
     }
 
     /// Compiles a single comparison; its id is 0.
-    pub fn for_check(check: &Check, names: &NamePatterns) -> Self {
+    pub fn for_comparison(comparison: &Comparison, names: &NamePatterns) -> Self {
         let mut plan = Plan { names: names.clone(), ..Plan::default() };
-        plan.check(check, &mut Interned::default());
+        plan.comparison(comparison, &mut Interned::default());
         plan
     }
 
     /// Returns the operands of a comparison.
-    pub fn operands_in(&self, check: CheckId) -> (OperandId, Option<OperandId>) {
-        let check = &self.checks[check];
-        match check.right {
-            RightPlan::Constant(_) => (check.left, None),
-            RightPlan::Operand(_, right) => (check.left, Some(right)),
+    pub fn operands_in(&self, comparison: ComparisonId) -> (OperandId, Option<OperandId>) {
+        let comparison = &self.comparisons[comparison];
+        match comparison.right {
+            RightPlan::Constant(_) => (comparison.left, None),
+            RightPlan::Operand(_, right) => (comparison.left, Some(right)),
         }
     }
 
@@ -362,7 +362,7 @@ impl Plan {
     /// Compiles a condition. The loader bounds the recursion depth.
     fn node<'a>(&mut self, expr: &'a Expr, interned: &mut Interned<'a>) -> Node {
         match expr {
-            Expr::Check(check) => Node::Check(self.check(check, interned)),
+            Expr::Comparison(comparison) => Node::Comparison(self.comparison(comparison, interned)),
             Expr::Not(inner) => Node::Not(Box::new(self.node(inner, interned))),
             Expr::And(children) | Expr::Or(children) => {
                 let is_and = matches!(expr, Expr::And(_));
@@ -385,7 +385,7 @@ impl Plan {
     fn cost(&self, node: &Node) -> u32 {
         match node {
             Node::Constant(_) => 0,
-            Node::Check(check) => self.costs[*check],
+            Node::Comparison(comparison) => self.costs[*comparison],
             Node::Not(inner) => self.cost(inner),
             Node::All(nodes) | Node::Any(nodes) => {
                 nodes.iter().map(|node| self.cost(node)).max().unwrap_or(0)
@@ -393,16 +393,18 @@ impl Plan {
         }
     }
 
-    fn check<'a>(&mut self, check: &'a Check, interned: &mut Interned<'a>) -> CheckId {
-        if let Some(&id) = interned.checks.get(check) {
+    fn comparison<'a>(&mut self, comparison: &'a Comparison, interned: &mut Interned<'a>) -> ComparisonId {
+        if let Some(&id) = interned.comparisons.get(comparison) {
             return id;
         }
-        let left = self.operand(&check.left, interned);
-        let right = match &check.right {
-            Right::Operand(operand) => RightPlan::Operand(check.operator, self.operand(operand, interned)),
+        let left = self.operand(&comparison.left, interned);
+        let right = match &comparison.right {
+            Right::Operand(operand) => {
+                RightPlan::Operand(comparison.operator, self.operand(operand, interned))
+            }
             Right::Nothing => RightPlan::Constant(Compare::Exists),
-            Right::Text(text) => RightPlan::Constant(constant(check, std::slice::from_ref(text))),
-            Right::List(texts) => RightPlan::Constant(constant(check, texts)),
+            Right::Text(text) => RightPlan::Constant(constant(comparison, std::slice::from_ref(text))),
+            Right::List(texts) => RightPlan::Constant(constant(comparison, texts)),
         };
         let basis = match right {
             RightPlan::Constant(_) => self.basis(left),
@@ -412,10 +414,10 @@ impl Plan {
         if let RightPlan::Operand(_, right) = right {
             cost = cost.max(self.operand_cost(right));
         }
-        self.checks.push(CheckPlan { left, right, basis });
+        self.comparisons.push(ComparisonPlan { left, right, basis });
         self.costs.push(cost);
-        interned.checks.insert(check, self.checks.len() - 1);
-        self.checks.len() - 1
+        interned.comparisons.insert(comparison, self.comparisons.len() - 1);
+        self.comparisons.len() - 1
     }
 
     fn operand<'a>(&mut self, operand: &'a Operand, interned: &mut Interned<'a>) -> OperandId {
@@ -558,9 +560,9 @@ impl Plan {
     }
 }
 
-fn constant(check: &Check, values: &[String]) -> Compare {
-    let is_number = matches!(check.left.kind(), Kind::Number | Kind::Time);
-    match (check.operator, check.quantifier) {
+fn constant(comparison: &Comparison, values: &[String]) -> Compare {
+    let is_number = matches!(comparison.left.kind(), Kind::Number | Kind::Time);
+    match (comparison.operator, comparison.quantifier) {
         (Operator::Exists, _) => Compare::Exists,
         (Operator::In | Operator::Intersects, _) if is_number => {
             Compare::NumberIn(values.iter().filter_map(|value| number::parse(value)).collect())

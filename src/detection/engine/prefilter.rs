@@ -103,10 +103,10 @@ fn required_literals(plan: &Plan, node: &Node) -> Option<RequiredLiterals> {
             }
             Some(all)
         }
-        Node::Check(check) => {
-            let check = &plan.checks[*check];
-            let OperandPlan::Field(access) = &plan.operands[check.left] else { return None };
-            let RightPlan::Constant(compare) = &check.right else { return None };
+        Node::Comparison(comparison) => {
+            let comparison = &plan.comparisons[*comparison];
+            let OperandPlan::Field(access) = &plan.operands[comparison.left] else { return None };
+            let RightPlan::Constant(compare) = &comparison.right else { return None };
             if access.is_anomaly() && is_positive(compare) {
                 // Lines of such events are never skipped, whatever they contain.
                 return Some(RequiredLiterals { literals: Vec::new(), is_common: false });
@@ -126,7 +126,7 @@ fn required_literals(plan: &Plan, node: &Node) -> Option<RequiredLiterals> {
                 _ => return None,
             };
             // Many events have equal values in the members at their start, so that these literals exclude few lines.
-            let is_common = matches!(check.basis, Basis::Stage | Basis::Head);
+            let is_common = matches!(comparison.basis, Basis::Stage | Basis::Head);
             literals
                 .iter()
                 .all(|literal| is_rare(literal))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 
-use super::{BoundedSet, Read, Reader, Times};
+use super::{BoundedSet, CredentialRead, Reader, Times};
 use crate::detection::alert::Priority;
 use crate::detection::audit::redact;
 use crate::detection::registry::{ExposureKind, ReadScope, is_interactive_agent, service_account};
@@ -110,12 +110,12 @@ pub struct Proposals {
 
 impl Baseline {
     /// Adds one event.
-    pub fn add(&mut self, read: &Read<'_>) {
+    pub fn add(&mut self, read: &CredentialRead<'_>) {
         self.note(read, &mut |_| {});
     }
 
     /// Adds one event, and reports which reads changed.
-    pub(super) fn note(&mut self, read: &Read<'_>, changed: &mut dyn FnMut(&Proposal)) {
+    pub(super) fn note(&mut self, read: &CredentialRead<'_>, changed: &mut dyn FnMut(&Proposal)) {
         let count = match read.exposure.kind {
             ExposureKind::None => return,
             ExposureKind::Denied => {
@@ -194,7 +194,7 @@ impl Baseline {
 }
 
 impl Recurrence {
-    fn add(&mut self, read: &Read<'_>) {
+    fn add(&mut self, read: &CredentialRead<'_>) {
         self.times.add(read.time);
         if let Some(time) = read.time
             && self.days.len() < MAX_DAYS
@@ -207,7 +207,7 @@ impl Recurrence {
 }
 
 /// Why a read must not be proposed, however often it recurs.
-fn refusal<'r>(read: &Read<'_>, refusals: &'r mut Refusals) -> Option<&'r mut u64> {
+fn refusal<'r>(read: &CredentialRead<'_>, refusals: &'r mut Refusals) -> Option<&'r mut u64> {
     let Reader { user, impersonated } = &read.reader;
     let is_anonymous =
         |name: &str| name.is_empty() || name == "system:anonymous" || name == "system:unauthenticated";
@@ -232,7 +232,7 @@ fn refusal<'r>(read: &Read<'_>, refusals: &'r mut Refusals) -> Option<&'r mut u6
 }
 
 /// What an exception has to name to fit exactly these reads; none if no exception can.
-fn what(read: &Read<'_>) -> Option<ReadTarget> {
+fn what(read: &CredentialRead<'_>) -> Option<ReadTarget> {
     let Reader { user, impersonated } = &read.reader;
     // Without impersonation the exception compares `audit.actor`, which is `a as b` if a impersonates b: a user with
     // such a name would be ambiguous.

@@ -26,7 +26,7 @@ pub fn around(files: Vec<SourceFile>) -> Vec<SourceFile> {
 
 /// One event about registry credentials.
 #[derive(Debug)]
-pub struct Read<'a> {
+pub struct CredentialRead<'a> {
     pub reader: Reader,
     /// Address of the peer.
     pub client: Option<String>,
@@ -80,7 +80,7 @@ impl Collector {
     }
 
     /// Adds an alert. Alerts have to be in order; `take` receives each event about credentials once it is complete.
-    pub fn add_alert(&mut self, alert: &Alert<'_>, take: &mut dyn FnMut(&Read<'_>)) {
+    pub fn add_alert(&mut self, alert: &Alert<'_>, take: &mut dyn FnMut(&CredentialRead<'_>)) {
         let rule = alert.rule();
         if Some(rule) == self.opening {
             self.is_open = true;
@@ -88,10 +88,10 @@ impl Collector {
             self.highest_priority = None;
         } else if Some(rule) == self.closing {
             if std::mem::take(&mut self.is_open) {
-                take(&Read {
+                take(&CredentialRead {
                     rules: Cow::Borrowed(&self.rules),
                     highest_priority: self.highest_priority,
-                    ..Read::of(alert)
+                    ..CredentialRead::of(alert)
                 });
             }
         } else if self.is_open && self.per_reader.get(rule).copied().unwrap_or(false) {
@@ -106,10 +106,10 @@ pub(super) fn higher_priority(known: Option<Priority>, other: Priority) -> Prior
     known.map_or(other, |known| known.min(other))
 }
 
-impl<'a> Read<'a> {
+impl<'a> CredentialRead<'a> {
     /// What an alert says about its event, without the rules that matched.
     pub(super) fn of(alert: &'a Alert<'_>) -> Self {
-        Read {
+        CredentialRead {
             reader: Reader { user: alert.user().unwrap_or_default(), impersonated: alert.impersonated() },
             client: alert.client(),
             agent: alert.agent(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 
-use super::{BoundedSet, Read, Reader, Times, clip};
+use super::{BoundedSet, CredentialRead, Reader, Times, clip};
 use crate::detection::registry::{ExposureKind, ReadScope};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
@@ -51,7 +51,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    fn add(&mut self, read: &Read<'_>) {
+    fn add(&mut self, read: &CredentialRead<'_>) {
         self.times.add(read.time);
         match read.exposure.kind {
             ExposureKind::Payload => self.payload += 1,
@@ -116,7 +116,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Adds one event.
-    pub fn add(&mut self, read: &Read<'_>) {
+    pub fn add(&mut self, read: &CredentialRead<'_>) {
         self.learn_registries(read);
         let kind = read.exposure.kind;
         match kind {
@@ -186,7 +186,7 @@ impl Ledger {
 
     /// An answer with one credential shows which registries it is for; one with several only shows that some of them
     /// are.
-    fn learn_registries(&mut self, read: &Read<'_>) {
+    fn learn_registries(&mut self, read: &CredentialRead<'_>) {
         let exposure = &*read.exposure;
         let (is_one_host, is_one_secret) = (exposure.logins.hosts.len() == 1, exposure.count == 1);
         let is_handed_over = exposure.kind == ExposureKind::Payload && !read.rules.is_empty();
@@ -223,7 +223,7 @@ impl Ledger {
     }
 }
 
-fn target(read: &Read<'_>) -> String {
+fn target(read: &CredentialRead<'_>) -> String {
     let verb = &read.verb;
     match (&read.namespace, &read.name) {
         (Some(namespace), Some(name)) => format!("{verb} {namespace}/{name}"),
@@ -248,7 +248,7 @@ mod tests {
             count: 1,
             ..Exposure::default()
         };
-        ledger.add(&Read {
+        ledger.add(&CredentialRead {
             reader: Reader { user: user.to_owned(), impersonated: posed.map(str::to_owned) },
             client: None,
             agent: Some("x".repeat(10_000)),
@@ -269,7 +269,7 @@ mod tests {
             let mut exposure =
                 Exposure { kind, secrets: vec!["p/s".to_owned()], count: 1, ..Exposure::default() };
             exposure.logins.hosts.push(host);
-            ledger.add(&Read {
+            ledger.add(&CredentialRead {
                 reader: Reader { user: "mallory".to_owned(), impersonated: None },
                 client: None,
                 agent: None,

@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 
 pub use baseline::{Baseline, Criteria, Proposal, ReadTarget, Recurrence};
 pub(crate) use collector::is_per_reader;
-pub use collector::{Collector, Read, around};
+pub use collector::{Collector, CredentialRead, around};
 pub use exceptions::{Header, write as write_exceptions};
 pub use ledger::{Ledger, Reading};
 pub use recurring::RecurringReads;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline::DAY;
 use super::collector::{higher_priority, is_per_reader};
-use super::{Baseline, BoundedSet, Proposal, Read, ReadTarget, Reader, Recurrence, Times};
+use super::{Baseline, BoundedSet, CredentialRead, Proposal, ReadTarget, Reader, Recurrence, Times};
 use crate::detection::correlate::Digest;
 use crate::detection::engine::alert::Alert;
 use crate::detection::registry::ExposureKind;
@@ -34,7 +34,7 @@ pub struct RecurringReads {
 #[derive(Debug)]
 struct Open {
     event: [u8; 32],
-    read: Read<'static>,
+    read: CredentialRead<'static>,
 }
 
 /// A recurring read as it is stored.
@@ -78,8 +78,9 @@ impl RecurringReads {
         }
         if self.open.as_ref().is_none_or(|open| open.event != *alert.event_hash()) {
             self.close();
-            let read = Read::of(alert);
-            let read = Read { exposure: Cow::Owned(exposure.clone()), rules: Cow::default(), ..read };
+            let read = CredentialRead::of(alert);
+            let read =
+                CredentialRead { exposure: Cow::Owned(exposure.clone()), rules: Cow::default(), ..read };
             self.open = Some(Open { event: *alert.event_hash(), read });
         }
         if let Some(Open { read, .. }) = &mut self.open {

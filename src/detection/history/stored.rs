@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Ledger, Read, Reader};
+use super::{CredentialRead, Ledger, Reader};
 use crate::detection::alert::StoredAlert;
 use crate::detection::registry::{Exposure, ExposureKind, ReadScope, RegistryLogins};
 
@@ -213,7 +213,7 @@ impl StoredReads {
     fn close(&mut self) {
         let Some(OpenEvent { facts, time, rules }) = self.event.take() else { return };
         let rules: Vec<usize> = rules.into_iter().collect();
-        self.ledger.add(&Read {
+        self.ledger.add(&CredentialRead {
             reader: facts.reader,
             client: facts.client,
             agent: facts.agent,

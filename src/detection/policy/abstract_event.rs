@@ -10,7 +10,7 @@ use super::requests::{OTHER, Request, UNKNOWN_GROUP};
 use super::scenarios::{Name, Place, Scenario, UserName};
 use crate::detection::engine::extract::{FieldReader, user_kind};
 use crate::detection::rules::ast::FieldRef;
-use crate::detection::rules::fields::{Reader, Registry, Source};
+use crate::detection::rules::fields::{ReaderField, Registry, Source};
 
 /// The part of an event that a field reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -248,17 +248,19 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
 }
 
 /// Returns the possible values of a `reader.*` field. Coverage is about attacks, so no reader counts as trusted.
-fn reader(part: Reader, event: &HypotheticalEvent<'_>) -> AbstractValue {
+fn reader(part: ReaderField, event: &HypotheticalEvent<'_>) -> AbstractValue {
     if !event.is_about_secrets() {
         return AbstractValue::Missing;
     }
     match part {
         // Only a dry run is compared.
         _ if matches!(&*event.request.verb, "create" | "update") => AbstractValue::Unknown,
-        Reader::Status => AbstractValue::one_of(&["unprofiled", "new", "deviating", "mismatch", "routine"]),
-        Reader::IsNew | Reader::UsedOnNode => AbstractValue::one_of(&["true", "false"]),
-        Reader::Trusted => AbstractValue::text("false"),
-        Reader::DaysSeen | Reader::Repeats => AbstractValue::There,
+        ReaderField::Status => {
+            AbstractValue::one_of(&["unprofiled", "new", "deviating", "mismatch", "routine"])
+        }
+        ReaderField::IsNew | ReaderField::UsedOnNode => AbstractValue::one_of(&["true", "false"]),
+        ReaderField::Trusted => AbstractValue::text("false"),
+        ReaderField::DaysSeen | ReaderField::Repeats => AbstractValue::There,
         _ => AbstractValue::Unknown,
     }
 }

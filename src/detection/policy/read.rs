@@ -32,7 +32,7 @@ const MAX_RULES: usize = 500;
 
 /// The result of parsing.
 #[derive(Debug)]
-pub struct Read {
+pub struct ParsedPolicy {
     /// The policy; none if there is an error.
     pub policy: Option<Policy>,
     /// Errors and warnings, in file order.
@@ -40,23 +40,23 @@ pub struct Read {
 }
 
 /// Parses a policy. Positions are in file 0.
-pub fn read(file: &SourceFile) -> Read {
-    let mut reader = Reader { document: DocumentReader::new(0, &file.text), texts: 0 };
+pub fn read(file: &SourceFile) -> ParsedPolicy {
+    let mut reader = PolicyReader { document: DocumentReader::new(0, &file.text), texts: 0 };
     let policy = reader.file();
     let (mut diagnostics, has_errors) = reader.document.finish();
     if has_errors {
         // If part of a rule was not understood, it is unknown what the rule matches.
         diagnostics.retain(|diagnostic| diagnostic.code != "unreachable");
     }
-    Read { policy: policy.filter(|_| !has_errors), diagnostics }
+    ParsedPolicy { policy: policy.filter(|_| !has_errors), diagnostics }
 }
 
-struct Reader<'f> {
+struct PolicyReader<'f> {
     document: DocumentReader<'f>,
     texts: usize,
 }
 
-impl Reader<'_> {
+impl PolicyReader<'_> {
     fn file(&mut self) -> Option<Policy> {
         let documents = self.document.documents()?;
         let mut roots = documents.roots.iter().filter(|root| !root.is_null());

@@ -2,7 +2,7 @@
 
 use super::abstract_event;
 use super::requests::Literals;
-use crate::detection::rules::ast::{Check, Expr, FieldRef, Operand, Operator, Piece, Right, Rule};
+use crate::detection::rules::ast::{Comparison, Expr, FieldRef, Operand, Operator, Piece, Right, Rule};
 
 /// Calls `found` for every field of an operand.
 fn fields_of<'r>(operand: &'r Operand, found: &mut impl FnMut(&'r FieldRef)) {
@@ -17,12 +17,12 @@ fn fields_of<'r>(operand: &'r Operand, found: &mut impl FnMut(&'r FieldRef)) {
     }
 }
 
-fn checks_of<'r>(expr: &'r Expr, found: &mut impl FnMut(&'r Check)) {
+fn comparisons_of<'r>(expr: &'r Expr, found: &mut impl FnMut(&'r Comparison)) {
     match expr {
-        Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| checks_of(part, found)),
-        Expr::Not(inner) => checks_of(inner, found),
-        Expr::Macro { body, .. } | Expr::Exception { body, .. } => checks_of(body, found),
-        Expr::Check(check) => found(check),
+        Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| comparisons_of(part, found)),
+        Expr::Not(inner) => comparisons_of(inner, found),
+        Expr::Macro { body, .. } | Expr::Exception { body, .. } => comparisons_of(body, found),
+        Expr::Comparison(comparison) => found(comparison),
     }
 }
 
@@ -34,9 +34,9 @@ pub fn fields(rule: &Rule) -> Vec<(&FieldRef, bool)> {
             fields.push((field, in_condition));
         }
     };
-    checks_of(&rule.condition, &mut |check| {
-        fields_of(&check.left, &mut |field| add(field, true));
-        if let Right::Operand(right) = &check.right {
+    comparisons_of(&rule.condition, &mut |comparison| {
+        fields_of(&comparison.left, &mut |field| add(field, true));
+        if let Right::Operand(right) = &comparison.right {
             fields_of(right, &mut |field| add(field, true));
         }
     });
@@ -51,11 +51,11 @@ pub fn fields(rule: &Rule) -> Vec<(&FieldRef, bool)> {
 /// The texts that a condition compares with parts of the head of an event.
 pub fn literals(rule: &Rule) -> Literals {
     let mut literals = Literals::default();
-    checks_of(&rule.condition, &mut |check| {
-        let Operand::Field(field) = &check.left else { return };
+    comparisons_of(&rule.condition, &mut |comparison| {
+        let Operand::Field(field) = &comparison.left else { return };
         let Some(path) = abstract_event::path(field) else { return };
         let path: Vec<&str> = path.iter().map(|key| &**key).collect();
-        if !matches!(check.operator, Operator::Equal | Operator::In | Operator::Intersects) {
+        if !matches!(comparison.operator, Operator::Equal | Operator::In | Operator::Intersects) {
             return;
         }
         let list = match &*path {
@@ -69,7 +69,7 @@ pub fn literals(rule: &Rule) -> Literals {
             ["user", "groups"] => &mut literals.user_groups,
             _ => return,
         };
-        for value in check.right.values() {
+        for value in comparison.right.values() {
             if !list.contains(value) {
                 list.push(value.clone());
             }

@@ -8,7 +8,7 @@ use crate::detection::engine::compare::{self, Compare};
 use crate::detection::engine::plan::{Plan, RightPlan};
 use crate::detection::engine::transform;
 use crate::detection::engine::value::Value;
-use crate::detection::rules::ast::{Check, Expr, FieldRef, Operand, Operator, Right};
+use crate::detection::rules::ast::{Comparison, Expr, FieldRef, Operand, Operator, Right};
 
 use super::abstract_value::AbstractValue;
 use crate::text::name_patterns::NamePatterns;
@@ -43,7 +43,7 @@ pub enum Condition {
 /// A comparison and its plan.
 #[derive(Debug)]
 pub struct Test {
-    check: Check,
+    comparison: Comparison,
     plan: Plan,
 }
 
@@ -55,9 +55,9 @@ impl Condition {
             Expr::Or(parts) => Condition::Any(parts.iter().map(Condition::new).collect()),
             Expr::Not(inner) => Condition::Not(Box::new(Condition::new(inner))),
             Expr::Macro { body, .. } | Expr::Exception { body, .. } => Condition::new(body),
-            Expr::Check(check) => Condition::Test(Box::new(Test {
-                check: check.clone(),
-                plan: Plan::for_check(check, &NamePatterns::default()),
+            Expr::Comparison(comparison) => Condition::Test(Box::new(Test {
+                comparison: comparison.clone(),
+                plan: Plan::for_comparison(comparison, &NamePatterns::default()),
             })),
         }
     }
@@ -96,11 +96,11 @@ fn join(
 
 impl Test {
     fn evaluate(&self, value_of: &impl Fn(&FieldRef) -> AbstractValue) -> Tristate {
-        let left = operand(&self.check.left, value_of);
-        match self.plan.checks.first().map(|check| &check.right) {
+        let left = operand(&self.comparison.left, value_of);
+        match self.plan.comparisons.first().map(|comparison| &comparison.right) {
             Some(RightPlan::Constant(compare)) => self.with_constant(compare, &left),
             Some(RightPlan::Operand(operator, _)) => {
-                let Right::Operand(right) = &self.check.right else {
+                let Right::Operand(right) = &self.comparison.right else {
                     return Tristate::Unknown;
                 };
                 match (&left, &operand(right, value_of)) {
@@ -116,8 +116,8 @@ impl Test {
     }
 
     fn with_constant(&self, compare: &Compare, left: &AbstractValue) -> Tristate {
-        let constants = self.check.right.values();
-        let operator = self.check.operator;
+        let constants = self.comparison.right.values();
+        let operator = self.comparison.operator;
         match left {
             AbstractValue::Missing => Tristate::False,
             AbstractValue::Known(value) => Tristate::of(compare.passes(value)),
@@ -131,7 +131,7 @@ impl Test {
             }
             AbstractValue::Unknown => Tristate::Unknown,
             _ if operator == Operator::Exists => Tristate::True,
-            _ if self.check.quantifier.is_some() => Tristate::Unknown,
+            _ if self.comparison.quantifier.is_some() => Tristate::Unknown,
             AbstractValue::Other => match operator {
                 Operator::Equal | Operator::In | Operator::Intersects => Tristate::False,
                 Operator::NotEqual => Tristate::True,

@@ -226,14 +226,14 @@ impl Right {
 
 /// A type-checked comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Check {
+pub struct Comparison {
     pub left: Operand,
     pub operator: Operator,
     pub quantifier: Option<Quantifier>,
     pub right: Right,
 }
 
-impl fmt::Display for Check {
+impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.left, self.operator.name())?;
         if let Some(quantifier) = self.quantifier {
@@ -264,7 +264,7 @@ pub enum Expr {
     And(Vec<Expr>),
     Or(Vec<Expr>),
     Not(Box<Expr>),
-    Check(Check),
+    Comparison(Comparison),
     /// A macro, shared by all conditions that use it. Its name is kept for `explain`.
     Macro {
         name: Arc<str>,

@@ -64,7 +64,7 @@ impl Containers {
 
 /// The part of each container that a field reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
+pub enum ContainerPart {
     /// The value at a path; containers without it are skipped.
     Path(&'static [&'static str]),
     /// The image. If any container has none, the field is missing.
@@ -111,9 +111,9 @@ pub enum Source {
     /// `responseObject.metadata.name` of pods without subresource.
     PodName,
     /// Part of each container of a pod.
-    Container(Containers, Part),
+    Container(Containers, ContainerPart),
     /// Part of the first container of a pod (deprecated fields).
-    FirstContainer(Part),
+    FirstContainer(ContainerPart),
     /// `true` if any container is privileged, else `false`.
     AnyPrivileged,
     /// Names of a binding's subjects.
@@ -171,7 +171,7 @@ pub enum Source {
     /// A property of the event that is about registry credentials.
     Registry(Registry),
     /// How a read of secrets compares with the profile of its identity.
-    Reader(Reader),
+    Reader(ReaderField),
     /// A property of the window of a correlation; no event has it.
     Correlation(Correlation),
 }
@@ -226,7 +226,7 @@ pub enum Registry {
 /// How a read compares with what its identity did before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
-pub enum Reader {
+pub enum ReaderField {
     Status,
     IsNew,
     NewVerb,
@@ -283,72 +283,72 @@ macro_rules! containers {
         [
             indexed(
                 concat!($prefix, ".name"),
-                Source::Container($which, Part::Path(&["name"])),
+                Source::Container($which, ContainerPart::Path(&["name"])),
                 "each container's name",
             ),
             indexed(
                 concat!($prefix, ".image"),
-                Source::Container($which, Part::Image),
+                Source::Container($which, ContainerPart::Image),
                 "each container's image; missing if any container has none",
             ),
             indexed(
                 concat!($prefix, ".image.repository"),
-                Source::Container($which, Part::Repository),
+                Source::Container($which, ContainerPart::Repository),
                 "each container's image without tag and digest; missing if any container has none",
             ),
             indexed(
                 concat!($prefix, ".command"),
-                Source::Container($which, Part::Joined("command")),
+                Source::Container($which, ContainerPart::Joined("command")),
                 "each container's command, joined by spaces",
             ),
             indexed(
                 concat!($prefix, ".args"),
-                Source::Container($which, Part::Joined("args")),
+                Source::Container($which, ContainerPart::Joined("args")),
                 "each container's arguments, joined by spaces",
             ),
             indexed(
                 concat!($prefix, ".privileged"),
-                Source::Container($which, Part::Path(&["securityContext", "privileged"])),
+                Source::Container($which, ContainerPart::Path(&["securityContext", "privileged"])),
                 "each container's securityContext.privileged, where set",
             ),
             indexed(
                 concat!($prefix, ".allow_privilege_escalation"),
-                Source::Container($which, Part::Path(&["securityContext", "allowPrivilegeEscalation"])),
+                Source::Container($which, ContainerPart::Path(&["securityContext", "allowPrivilegeEscalation"])),
                 "each container's securityContext.allowPrivilegeEscalation, where set",
             ),
             indexed(
                 concat!($prefix, ".read_only_fs"),
-                Source::Container($which, Part::Path(&["securityContext", "readOnlyRootFilesystem"])),
+                Source::Container($which, ContainerPart::Path(&["securityContext", "readOnlyRootFilesystem"])),
                 "each container's securityContext.readOnlyRootFilesystem, where set",
             ),
             indexed(
                 concat!($prefix, ".run_as_user"),
-                Source::Container($which, Part::Path(&["securityContext", "runAsUser"])),
+                Source::Container($which, ContainerPart::Path(&["securityContext", "runAsUser"])),
                 "each container's securityContext.runAsUser, where set",
             ),
             indexed(
                 concat!($prefix, ".run_as_group"),
-                Source::Container($which, Part::Path(&["securityContext", "runAsGroup"])),
+                Source::Container($which, ContainerPart::Path(&["securityContext", "runAsGroup"])),
                 "each container's securityContext.runAsGroup, where set",
             ),
             indexed(
                 concat!($prefix, ".proc_mount"),
-                Source::Container($which, Part::Path(&["securityContext", "procMount"])),
+                Source::Container($which, ContainerPart::Path(&["securityContext", "procMount"])),
                 "each container's securityContext.procMount, where set",
             ),
             indexed(
                 concat!($prefix, ".eff_run_as_user"),
-                Source::Container($which, Part::Effective("runAsUser")),
+                Source::Container($which, ContainerPart::Effective("runAsUser")),
                 "each container's runAsUser beside its image, else the spec's, else 0; for securityContext use run_as_user",
             ),
             indexed(
                 concat!($prefix, ".eff_run_as_group"),
-                Source::Container($which, Part::Effective("runAsGroup")),
+                Source::Container($which, ContainerPart::Effective("runAsGroup")),
                 "each container's runAsGroup beside its image, else the spec's, else 0; for securityContext use run_as_group",
             ),
             indexed(
                 concat!($prefix, ".add_capabilities"),
-                Source::Container($which, Part::Path(&["securityContext", "capabilities", "add"])),
+                Source::Container($which, ContainerPart::Path(&["securityContext", "capabilities", "add"])),
                 "each container's added capabilities, as JSON",
             ),
         ]
@@ -567,12 +567,12 @@ static GENERAL: [Field; 67] = [
     ),
     text(
         "ka.req.container.image",
-        Source::FirstContainer(Part::Image),
+        Source::FirstContainer(ContainerPart::Image),
         "the first container's image (deprecated)",
     ),
     text(
         "ka.req.container.image.repository",
-        Source::FirstContainer(Part::Repository),
+        Source::FirstContainer(ContainerPart::Repository),
         "the first container's image without tag and digest (deprecated)",
     ),
     text(
@@ -619,12 +619,12 @@ static EPHEMERAL_CONTAINERS: [Field; 14] =
 static HOST_PORTS: [Field; 2] = [
     indexed(
         "ka.req.pod.containers.host_port",
-        Source::Container(Containers::Main, Part::HostPort),
+        Source::Container(Containers::Main, ContainerPart::HostPort),
         "every port's hostPort, else its containerPort",
     ),
     indexed(
         "ka.req.pod.initContainers.host_port",
-        Source::Container(Containers::Init, Part::HostPort),
+        Source::Container(Containers::Init, ContainerPart::HostPort),
         "every port's hostPort, else its containerPort",
     ),
 ];
@@ -847,82 +847,82 @@ static REGISTRY: [Field; 27] = [
 static READER: [Field; 16] = [
     text(
         "reader.status",
-        Source::Reader(Reader::Status),
+        Source::Reader(ReaderField::Status),
         "how a read of secrets (get, list, watch, and writes that are answered with what is stored: patch, delete, deletecollection, dry runs) compares with what its identity did before: routine (the same on three distinct days, or what a well-known platform controller is expected to do), trusted (a person decided so), metadata (a watch after a list that returned no data), new (a service account that is known for less than three days), repeated (the same, and reported that day already), deviating, mismatch (the account of a platform controller does what the controller does not), unprofiled (no service account)",
     ),
     text(
         "reader.is_new",
-        Source::Reader(Reader::IsNew),
+        Source::Reader(ReaderField::IsNew),
         "true if the identity, which is user and impersonated user, never read secrets before, else false",
     ),
     text(
         "reader.new_verb",
-        Source::Reader(Reader::NewVerb),
+        Source::Reader(ReaderField::NewVerb),
         "the verb, if it is new to the identity: get where it only listed or watched, or the reverse",
     ),
     text(
         "reader.new_scope",
-        Source::Reader(Reader::NewScope),
+        Source::Reader(ReaderField::NewScope),
         "the scope, if it is new to the identity: cluster, namespace:NAME or secret:NAMESPACE",
     ),
     text(
         "reader.new_program",
-        Source::Reader(Reader::NewProgram),
+        Source::Reader(ReaderField::NewProgram),
         "the product token of the user agent, if it is new to the identity",
     ),
     text(
         "reader.new_client",
-        Source::Reader(Reader::NewClient),
+        Source::Reader(ReaderField::NewClient),
         "the network of the client, if it is new to the identity and no new pod explains it",
     ),
     list(
         "reader.new_credential",
-        Source::Reader(Reader::NewCredential),
+        Source::Reader(ReaderField::NewCredential),
         "the registry credentials, as namespace/name, that the identity reads by name for the first time",
     ),
     list(
         "reader.deviation",
-        Source::Reader(Reader::Deviation),
+        Source::Reader(ReaderField::Deviation),
         "everything that is new or unexpected: program NAME, verb NAME, scope NAME, client NETWORK, credential NAME",
     ),
     number(
         "reader.repeats",
-        Source::Reader(Reader::Repeats),
+        Source::Reader(ReaderField::Repeats),
         "number of earlier reads of the same credential, or with the same scope, by the identity on that day, at most 5",
     ),
     number(
         "reader.days_seen",
-        Source::Reader(Reader::DaysSeen),
+        Source::Reader(ReaderField::DaysSeen),
         "number of distinct days (UTC) on which the identity read secrets, this one included",
     ),
     text(
         "reader.trusted",
-        Source::Reader(Reader::Trusted),
+        Source::Reader(ReaderField::Trusted),
         "true if a person decided to trust the identity with this read (`pullwatch readers trust`), else false",
     ),
     text(
         "reader.program",
-        Source::Reader(Reader::Program),
+        Source::Reader(ReaderField::Program),
         "the product token of the user agent: kubectl, argocd-application-controller …; (none) without user agent",
     ),
     text(
         "reader.network",
-        Source::Reader(Reader::Network),
+        Source::Reader(ReaderField::Network),
         "the network of the client: /24 for IPv4, /64 for IPv6, the address itself for loopback",
     ),
     text(
         "reader.scope",
-        Source::Reader(Reader::Scope),
+        Source::Reader(ReaderField::Scope),
         "the scope of the read: cluster, namespace:NAME, or secret:NAMESPACE for single secrets of a namespace",
     ),
     text(
         "reader.controller",
-        Source::Reader(Reader::Controller),
+        Source::Reader(ReaderField::Controller),
         "the well-known platform controller whose service account the identity is",
     ),
     text(
         "reader.used_on_node",
-        Source::Reader(Reader::UsedOnNode),
+        Source::Reader(ReaderField::UsedOnNode),
         "of a node that reads one secret: true if the Node authorizer allowed it, because a pod on that node uses the secret; false if RBAC did, although the Node authorizer has allowed such reads in this cluster",
     ),
 ];

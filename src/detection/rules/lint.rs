@@ -24,19 +24,23 @@ fn pointer(operand: &Operand) -> Option<String> {
 }
 
 /// Returns warnings about a single comparison.
-pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -> Vec<Diagnostic> {
+pub fn comparison(
+    written: &syntax::Comparison,
+    comparison: &ast::Comparison,
+    text: &Located,
+) -> Vec<Diagnostic> {
     let span = || text.span(&written.range);
     let mut found = Vec::new();
-    let values = check.right.values();
-    let is_equality = matches!(check.operator, Operator::Equal | Operator::In | Operator::Intersects);
-    if matches!(&check.right, Right::List(values) if values.is_empty())
-        && check.quantifier.is_none()
+    let values = comparison.right.values();
+    let is_equality = matches!(comparison.operator, Operator::Equal | Operator::In | Operator::Intersects);
+    if matches!(&comparison.right, Right::List(values) if values.is_empty())
+        && comparison.quantifier.is_none()
         && is_literally_empty(written)
     {
         found.push(never("nothing is in an empty list", span()));
     }
     if is_equality && !values.is_empty() {
-        let place = pointer(&check.left);
+        let place = pointer(&comparison.left);
         let all = |wrong: &dyn Fn(&str) -> bool| values.iter().all(|value| wrong(value));
         match place.as_deref() {
             Some("/stage") if all(&|value| !STAGES.contains(&value)) => {
@@ -61,7 +65,7 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
             }
             _ => {}
         }
-        if let Operand::Call { transformer, .. } = &check.left {
+        if let Operand::Call { transformer, .. } = &comparison.left {
             let wrong = match transformer {
                 Transformer::ToLower => all(&|value| value.chars().any(|letter| letter.is_ascii_uppercase())),
                 Transformer::ToUpper => all(&|value| value.chars().any(|letter| letter.is_ascii_lowercase())),
@@ -82,7 +86,7 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
         transformer: Transformer::ToLower | Transformer::ToUpper | Transformer::Basename,
         arguments,
         ..
-    } = &check.left
+    } = &comparison.left
         && let Some(argument) = arguments.first()
         && argument.kind() == fields::Kind::List
     {
@@ -91,11 +95,11 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
                 .help("compare the list itself, or join() it first"),
         );
     }
-    if check.left.kind() == fields::Kind::Number
+    if comparison.left.kind() == fields::Kind::Number
         && let [value] = values
         && let Some(number) = super::number::parse(value)
     {
-        let impossible = match check.operator {
+        let impossible = match comparison.operator {
             Operator::Less => number <= 0.0,
             Operator::LessOrEqual | Operator::Equal => number < 0.0,
             _ => false,
@@ -104,7 +108,7 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
             found.push(never("this number is never negative", span()));
         }
     }
-    if let (syntax::Right::Word(word), Right::Text(value)) = (&written.right, &check.right)
+    if let (syntax::Right::Word(word), Right::Text(value)) = (&written.right, &comparison.right)
         && !word.quoted
         && fields::find(value).is_some()
     {
@@ -115,22 +119,22 @@ pub fn comparison(written: &syntax::Check, check: &ast::Check, text: &Located) -
                 .help(format!("for the field write `val({value})`; for the text put it in quotes")),
         );
     }
-    if check.operator == Operator::Regex
-        && check.quantifier.is_none()
+    if comparison.operator == Operator::Regex
+        && comparison.quantifier.is_none()
         && let [pattern] = values
         && let Some(simpler) = simpler(pattern)
     {
         found.push(
             Diagnostic::warning("simple-regex", "a simpler operator does the same, faster", span())
                 .label("no regular expression needed")
-                .help(format!("write `{} {simpler}`", check.left)),
+                .help(format!("write `{} {simpler}`", comparison.left)),
         );
     }
     found
 }
 
 /// Whether a list is literally empty, as opposed to a named list that users can append to.
-fn is_literally_empty(written: &syntax::Check) -> bool {
+fn is_literally_empty(written: &syntax::Comparison) -> bool {
     matches!(&written.right, syntax::Right::List(words) if words.is_empty())
 }
 
@@ -181,15 +185,17 @@ pub fn conjunction(parts: &[Syntax], exprs: &[Expr], text: &Located) -> Vec<Diag
     let mut known: Vec<(&Operand, &str)> = Vec::new();
     let mut found = Vec::new();
     for (part, expr) in parts.iter().zip(exprs) {
-        let (Syntax::Check(written), Expr::Check(check)) = (part, expr) else { continue };
-        let (Operator::Equal, Right::Text(value)) = (check.operator, &check.right) else { continue };
-        match known.iter().find(|(operand, _)| **operand == check.left) {
+        let (Syntax::Comparison(written), Expr::Comparison(comparison)) = (part, expr) else { continue };
+        let (Operator::Equal, Right::Text(value)) = (comparison.operator, &comparison.right) else {
+            continue;
+        };
+        match known.iter().find(|(operand, _)| **operand == comparison.left) {
             Some((_, other)) if other != value => {
-                let message = format!("`{}` cannot be both `{other}` and `{value}`", check.left);
+                let message = format!("`{}` cannot be both `{other}` and `{value}`", comparison.left);
                 found.push(never(message, text.span(&written.range)).help("write `in (…)` for any of them"));
             }
             Some(_) => {}
-            None => known.push((&check.left, value)),
+            None => known.push((&comparison.left, value)),
         }
     }
     found

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::ast::{Operator, Quantifier, Transformer};
-use super::syntax::{Check, OPERATORS, Operand, Right, Syntax, TRANSFORMERS, Word};
+use super::syntax::{Comparison, OPERATORS, Operand, Right, Syntax, TRANSFORMERS, Word};
 use crate::text::suggest::closest;
 
 /// What separates words, as in the reference.
@@ -53,7 +53,7 @@ pub fn condition_with_lists(text: &str, unusual_names: &[&str]) -> Result<Syntax
     let condition = parser.or()?;
     parser.skip_spaces();
     if parser.at < text.len() {
-        return Err(parser.unexpected_end_of_check());
+        return Err(parser.unexpected_end_of_condition());
     }
     Ok(condition)
 }
@@ -181,8 +181,8 @@ impl<'t> Parser<'t> {
                 break;
             }
         }
-        let check = self.check()?;
-        Ok(if negated { Syntax::Not(Box::new(check)) } else { check })
+        let primary = self.primary()?;
+        Ok(if negated { Syntax::Not(Box::new(primary)) } else { primary })
     }
 
     /// Parses the rest of a parenthesized condition.
@@ -201,11 +201,11 @@ impl<'t> Parser<'t> {
                 help: Some("add a `)` where it should end".to_owned()),
             });
         }
-        Err(self.unexpected_end_of_check())
+        Err(self.unexpected_end_of_condition())
     }
 
     /// Reports text after a comparison that is neither `and` nor `or`.
-    fn unexpected_end_of_check(&self) -> Error {
+    fn unexpected_end_of_condition(&self) -> Error {
         let word = &self.text[self.current_range()];
         let mut error = self.expected(format!("`{word}` cannot follow here"), "`and`, `or`, or the end");
         error.help = match word {
@@ -221,7 +221,8 @@ impl<'t> Parser<'t> {
         error
     }
 
-    fn check(&mut self) -> Result<Syntax> {
+    /// Parses a condition without operators between conditions.
+    fn primary(&mut self) -> Result<Syntax> {
         self.skip_spaces();
         if self.consume("(") {
             return self.nested(Self::parenthesized);
@@ -443,7 +444,7 @@ impl<'t> Parser<'t> {
             }
         };
         let range = start..self.at;
-        Ok(Syntax::Check(Check { left, operator, operator_range, quantifier, right, range }))
+        Ok(Syntax::Comparison(Comparison { left, operator, operator_range, quantifier, right, range }))
     }
 
     fn operator(&mut self) -> Result<Operator> {

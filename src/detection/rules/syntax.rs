@@ -12,7 +12,7 @@ pub enum Syntax {
     Or(Vec<Syntax>),
     /// `not a`
     Not(Box<Syntax>),
-    Check(Check),
+    Comparison(Comparison),
     /// The name of a macro.
     Name(Word),
 }
@@ -29,7 +29,7 @@ pub struct Word {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Check {
+pub struct Comparison {
     pub left: Operand,
     pub operator: Operator,
     pub operator_range: Range<usize>,

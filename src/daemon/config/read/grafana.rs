@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::keys;
-use super::Reader;
+use super::ConfigReader;
 use crate::daemon::sink::{Alertmanager, Format, Http, Kind, Loki, Secret};
 use crate::detection::alert::Priority;
 use crate::text::yaml::Node;
@@ -11,7 +11,7 @@ use crate::text::yaml::Node;
 /// Every active alert is sent at this interval.
 const MIN_RESEND_INTERVAL: Duration = Duration::from_secs(1);
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     pub(super) fn alertmanager(&mut self, node: &Node) -> Kind {
         self.keys(node, &keys::ALERTMANAGER_SINK);
         let default = Alertmanager::default();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::{Config, SourceKind, keys};
-use super::Reader;
+use super::ConfigReader;
 use crate::daemon::kafka::{self, Cluster, Role};
 use crate::daemon::secret::Secret;
 use crate::daemon::sink::{Compression, Format, Kafka, Key, Kind};
@@ -13,7 +13,7 @@ use crate::text::yaml::Node;
 /// Upper bound of `correlate.partitions`: no deployment has more replicas.
 const MAX_PARTITIONS: usize = 1024;
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     pub(super) fn kafka_source(&mut self, node: &Node) -> Option<Settings> {
         self.keys(node, &keys::KAFKA_SOURCE);
         let default = Settings::default();

@@ -1,6 +1,6 @@
 //! The static labels of alerts.
 
-use super::Reader;
+use super::ConfigReader;
 use crate::daemon::metrics::TABLE;
 use crate::detection::alert::RESERVED_MEMBERS;
 use crate::text::yaml::Node;
@@ -16,7 +16,7 @@ const MAX_VALUE_LEN: usize = 256;
 const RESERVED_BY_RECEIVERS: [&str; 7] =
     ["alertname", "instance", "job", "le", "quantile", "severity", "version"];
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     pub(super) fn labels(&mut self, root: &Node) -> Vec<(String, String)> {
         let mut labels = Vec::new();
         for entry in self.entries(root, "labels") {

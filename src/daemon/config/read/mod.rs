@@ -19,7 +19,7 @@ use crate::text::yaml::{self, Node};
 
 /// The result of reading a configuration file.
 #[derive(Debug)]
-pub struct Read {
+pub struct ParsedConfig {
     /// `None` if there are errors.
     pub config: Option<Config>,
     /// In file order.
@@ -27,31 +27,35 @@ pub struct Read {
 }
 
 /// Reads a configuration. Positions refer to file 0. `variable` returns the value of an environment variable.
-pub fn read(file: &SourceFile, variable: &dyn Fn(&str) -> Option<String>) -> Read {
-    read_with(Reader { document: DocumentReader::new(0, &file.text), variable, with_files: true })
+pub fn read(file: &SourceFile, variable: &dyn Fn(&str) -> Option<String>) -> ParsedConfig {
+    read_with(ConfigReader { document: DocumentReader::new(0, &file.text), variable, with_files: true })
 }
 
 /// Reads a configuration without the files that it names, and without the environment: variables that are not set have a
 /// placeholder as value.
-pub fn read_offline(file: &SourceFile) -> Read {
+pub fn read_offline(file: &SourceFile) -> ParsedConfig {
     let variable = |_: &str| Some("offline".to_owned());
-    read_with(Reader { document: DocumentReader::new(0, &file.text), variable: &variable, with_files: false })
+    read_with(ConfigReader {
+        document: DocumentReader::new(0, &file.text),
+        variable: &variable,
+        with_files: false,
+    })
 }
 
-fn read_with(mut reader: Reader<'_>) -> Read {
+fn read_with(mut reader: ConfigReader<'_>) -> ParsedConfig {
     let config = reader.file();
     let (diagnostics, has_errors) = reader.document.finish();
-    Read { config: config.filter(|_| !has_errors), diagnostics }
+    ParsedConfig { config: config.filter(|_| !has_errors), diagnostics }
 }
 
-struct Reader<'f> {
+struct ConfigReader<'f> {
     document: DocumentReader<'f>,
     variable: &'f dyn Fn(&str) -> Option<String>,
     /// Whether files that the configuration names are read.
     with_files: bool,
 }
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     fn error(&mut self, node: &Node, message: impl Into<String>, label: impl Into<String>) {
         self.document.error("config", node, message, label);
     }
@@ -174,7 +178,7 @@ mod tests {
     use super::*;
     use crate::daemon::sink::{Body, DeadLetter, Facility, Format, TlsSettings, Transport};
 
-    fn read_text(text: &str) -> Read {
+    fn read_text(text: &str) -> ParsedConfig {
         let file = SourceFile { name: "pullwatch.yaml".into(), text: text.to_owned() };
         read(&file, &|name| (name == "HOST").then(|| "siem".to_owned()))
     }

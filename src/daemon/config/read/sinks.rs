@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use base64::Engine as _;
 
 use super::super::keys;
-use super::{Reader, numbered};
+use super::{ConfigReader, numbered};
 use crate::daemon::sink::{
     Body, DeadLetter, Facility, File, Format, Http, Kind, Retry, Secret, SinkConfig, Stdout, Syslog,
     Template, TlsSettings, Transport,
@@ -28,7 +28,7 @@ const TYPES: [&str; 10] = [
 /// Highest status code of HTTP.
 const MAX_STATUS: u16 = 599;
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     pub(super) fn sink(&mut self, node: &Node, at: usize) -> Option<SinkConfig> {
         let kind = self.text(node, "type").unwrap_or_default();
         let name = self.text(node, "name").unwrap_or_else(|| numbered(&kind, at));

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::super::{FileSource, ServerTls, Source, SourceKind, WebhookSource, keys};
-use super::{Reader, numbered};
+use super::{ConfigReader, numbered};
 use crate::detection::audit::envelope::Format;
 use crate::detection::detector::LogContext;
 use crate::text::yaml::Node;
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     pub(super) fn source(&mut self, node: &Node, at: usize) -> Option<Source> {
         let kind = self.text(node, "type").unwrap_or_else(|| "file".to_owned());
         let name = self.text(node, "name").unwrap_or_else(|| numbered(&kind, at));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::keys::Section;
-use super::Reader;
+use super::ConfigReader;
 use crate::daemon::sink::Secret;
 use crate::detection::alert::Priority;
 use crate::text::diagnostics::Diagnostic;
@@ -13,7 +13,7 @@ use crate::text::suggest::did_you_mean;
 use crate::text::timespan;
 use crate::text::yaml::{self, Node};
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     /// Reports unknown keys.
     pub(super) fn keys(&mut self, node: &Node, section: &Section) {
         self.document.entries(node, section.name, &section.names(), "");

@@ -62,7 +62,7 @@ struct NewFile {
 const MAX_LOOK_BACK: u64 = 256 << 10;
 
 /// What was read, with the number of its file.
-enum Read {
+enum ReadResult {
     /// Whole lines.
     Lines(u64),
     /// The first bytes of a line.
@@ -374,13 +374,13 @@ impl LogFollower {
         loop {
             let read = self.read_next(buffer);
             let is_done = match read {
-                Read::Lines(file) => self.open_lines.push(file, buffer),
-                Read::Head(file) => match self.push_head(file, buffer) {
+                ReadResult::Lines(file) => self.open_lines.push(file, buffer),
+                ReadResult::Head(file) => match self.push_head(file, buffer) {
                     Some(step) => return step,
                     None => false,
                 },
-                Read::Closing => self.open_lines.give_up(buffer),
-                Read::Nothing => false,
+                ReadResult::Closing => self.open_lines.give_up(buffer),
+                ReadResult::Nothing => false,
             };
             let dropped = self.open_lines.take_dropped();
             if dropped > 0 {
@@ -389,7 +389,7 @@ impl LogFollower {
             if is_done || self.open_lines.is_overdue(self.max_record) && self.open_lines.give_up(buffer) {
                 return Step::Records;
             }
-            if matches!(read, Read::Nothing) {
+            if matches!(read, ReadResult::Nothing) {
                 return Step::Idle;
             }
         }
@@ -409,7 +409,7 @@ impl LogFollower {
     }
 
     /// Reads the next block of any open file.
-    fn read_next(&mut self, buffer: &mut Vec<u8>) -> Read {
+    fn read_next(&mut self, buffer: &mut Vec<u8>) -> ReadResult {
         let now = Instant::now();
         let mut at = 0;
         while at < self.tracked.len() {
@@ -417,8 +417,8 @@ impl LogFollower {
             let file = &mut self.tracked[at];
             match file.read(buffer, self.max_record) {
                 Ok(Step::Idle) => {}
-                Ok(Step::Records) => return Read::Lines(file.number),
-                Ok(Step::Head) => return Read::Head(file.number),
+                Ok(Step::Records) => return ReadResult::Lines(file.number),
+                Ok(Step::Head) => return ReadResult::Head(file.number),
                 Err(error) => {
                     let path = file.path.clone();
                     if let Some(file) = self.tracked.remove(at) {
@@ -438,12 +438,12 @@ impl LogFollower {
                     && (now.duration_since(file.last_growth) > CLOSE_DELAY
                         || !has_room && file.has_no_partial_line());
             if is_over && self.open_lines.held_of(file.number) > 0 {
-                return Read::Closing;
+                return ReadResult::Closing;
             }
             if is_over {
                 // A line that was never finished is evaluated as far as it was written.
                 if file.take_partial_line(buffer) {
-                    return Read::Head(file.number);
+                    return ReadResult::Head(file.number);
                 }
                 if let Some(file) = self.tracked.remove(at) {
                     tracing::debug!(?file, "read to its end");
@@ -453,7 +453,7 @@ impl LogFollower {
             }
             at += 1;
         }
-        Read::Nothing
+        ReadResult::Nothing
     }
 }
 

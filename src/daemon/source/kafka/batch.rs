@@ -22,7 +22,7 @@ pub struct Batch {
     /// Incremented when partitions are revoked. If it differs from the consumer's, these positions may belong to another replica.
     pub epoch: u64,
     /// Receives the outcome. Dropped without one if the batch was not processed.
-    pub done: oneshot::Sender<Outcome>,
+    pub done: oneshot::Sender<BatchOutcome>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Segment {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum BatchOutcome {
     Stored {
         /// Sequence number of the newest alert in the store: those of this batch are up to here.
         latest_seq: i64,

@@ -21,7 +21,7 @@ mod partitions;
 mod position;
 mod settings;
 
-pub use batch::{Batch, Outcome, Segment};
+pub use batch::{Batch, BatchOutcome, Segment};
 pub use consumer::{Consumer, Membership, RepartitionTopic};
 pub use partitions::Partitions;
 pub use settings::{Commit, Correlate, Settings, StartAt};

@@ -8,7 +8,7 @@ use flate2::write::MultiGzDecoder;
 use futures_util::StreamExt as _;
 
 use super::InvalidBody;
-use super::items::{Part, Splitter};
+use super::items::{BodyPart, Splitter};
 use super::response::Reply;
 use crate::daemon::source::memory_budget::Reservation;
 
@@ -232,7 +232,7 @@ impl LargeBody {
     }
 
     /// The next part; `None` at the end of the body.
-    pub(super) async fn next_part(&mut self, body: &mut BodyDataStream) -> Result<Option<Part>, Reply> {
+    pub(super) async fn next_part(&mut self, body: &mut BodyDataStream) -> Result<Option<BodyPart>, Reply> {
         let mut pace = Pace { input: 0, output: self.total() };
         loop {
             let buffer = self.decoder.buffer();

@@ -12,7 +12,7 @@ const MAX_PART_ITEMS: usize = 20_000;
 
 /// A part of a body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum BodyPart {
     /// An array of whole items.
     Items(Vec<u8>),
     /// The beginning of an item that is longer than the limit, with the `kind` that an item of a list omits.
@@ -56,7 +56,7 @@ pub(super) struct Splitter {
     blanks: u64,
     part: Vec<u8>,
     part_items: usize,
-    ready: VecDeque<Part>,
+    ready: VecDeque<BodyPart>,
 }
 
 /// Length of `"items"`.
@@ -138,7 +138,7 @@ impl Splitter {
     }
 
     /// The next complete part.
-    pub(super) fn next_part(&mut self) -> Option<Part> {
+    pub(super) fn next_part(&mut self) -> Option<BodyPart> {
         self.ready.pop_front()
     }
 
@@ -262,7 +262,7 @@ impl Splitter {
         let item = std::mem::take(&mut self.item);
         if omitted > 0 {
             self.flush();
-            self.ready.push_back(Part::Head(with_kind(item)));
+            self.ready.push_back(BodyPart::Head(with_kind(item)));
             return;
         }
         let item = item.trim_ascii_end();
@@ -284,7 +284,7 @@ impl Splitter {
         let mut part = std::mem::take(&mut self.part);
         part.push(b']');
         self.part_items = 0;
-        self.ready.push_back(Part::Items(part));
+        self.ready.push_back(BodyPart::Items(part));
     }
 }
 
@@ -316,8 +316,8 @@ mod tests {
         let mut out = Vec::new();
         while let Some(part) = splitter.next_part() {
             out.push(match part {
-                Part::Items(items) => String::from_utf8(items).unwrap(),
-                Part::Head(head) => format!("head {}", String::from_utf8(head).unwrap()),
+                BodyPart::Items(items) => String::from_utf8(items).unwrap(),
+                BodyPart::Head(head) => format!("head {}", String::from_utf8(head).unwrap()),
             });
         }
         (out, is_complete)

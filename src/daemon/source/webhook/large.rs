@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 
 use super::HandlerState;
 use super::body::LargeBody;
-use super::items::Part;
+use super::items::BodyPart;
 use super::response::Reply;
 use super::submit::submit;
 
@@ -99,8 +99,8 @@ async fn submit_parts(
             Err(reply) => return reply,
         };
         let (body, is_head) = match part {
-            Part::Items(items) => (items, false),
-            Part::Head(head) => (head, true),
+            BodyPart::Items(items) => (items, false),
+            BodyPart::Head(head) => (head, true),
         };
         let mut reservation = shared.budget.reservation();
         if !reservation.try_grow(body.len()) {

@@ -7,7 +7,7 @@
 //! ```text
 //! apiserver ──► token, type, size ──► body, decompressed ──► queue ──► pipeline
 //!     ▲                                 within one budget   bounded    │ evaluates, stores
-//!     └──────────────── 200, 400, 429, 503 ◄──── Outcome ◄─────────────┘
+//!     └──────────────── 200, 400, 429, 503 ◄──── BatchOutcome ◄─────────────┘
 //! ```
 //!
 //! A retry repeats the whole batch, so events arrive twice whenever a response is lost. [`split_events`] identifies events by a
@@ -97,7 +97,7 @@ impl Default for Settings {
 
 /// The outcome of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum BatchOutcome {
     Stored {
         /// Number of events in it, including duplicates.
         events: u64,
@@ -117,7 +117,7 @@ pub struct WebhookBatch {
     /// `body` is the beginning of one event that is too long.
     pub is_head: bool,
     pub peer: SocketAddr,
-    pub done: oneshot::Sender<Outcome>,
+    pub done: oneshot::Sender<BatchOutcome>,
     /// How much of the batch is stored, for a sender that does not wait for the outcome.
     pub progress: Arc<Progress>,
     /// The memory of the body, released when this is dropped.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::response::Reply;
-use super::{HandlerState, Outcome, Progress, WebhookBatch};
+use super::{BatchOutcome, HandlerState, Progress, WebhookBatch};
 use crate::daemon::source::memory_budget::Reservation;
 
 /// Hands a body to the pipeline and waits for the outcome.
@@ -38,9 +38,9 @@ pub(super) async fn submit(
         }
         // Dropped without an outcome: it may not be stored.
         Ok(Err(_)) => Reply::Busy,
-        Ok(Ok(Outcome::Stored { events })) => Reply::Stored { events },
-        Ok(Ok(Outcome::Invalid(reason))) => Reply::Invalid(reason),
-        Ok(Ok(Outcome::Full)) => Reply::StoreFull,
-        Ok(Ok(Outcome::Busy)) => Reply::Busy,
+        Ok(Ok(BatchOutcome::Stored { events })) => Reply::Stored { events },
+        Ok(Ok(BatchOutcome::Invalid(reason))) => Reply::Invalid(reason),
+        Ok(Ok(BatchOutcome::Full)) => Reply::StoreFull,
+        Ok(Ok(BatchOutcome::Busy)) => Reply::Busy,
     }
 }

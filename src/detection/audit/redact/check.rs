@@ -5,7 +5,7 @@
 
 /// The strings that may be shown at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Check {
+pub(super) enum AllowedStrings {
     Hidden,
     /// Every string.
     Plain,
@@ -75,16 +75,16 @@ const PROGRAMS: [&str; 58] = [
 /// Directories of [`PROGRAMS`].
 const PROGRAM_DIRECTORIES: [&str; 5] = ["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/usr/local/bin/"];
 
-impl Check {
-    /// Whether a string may be shown. [`Check::Uri`] is not decided here.
+impl AllowedStrings {
+    /// Whether a string may be shown. [`AllowedStrings::Uri`] is not decided here.
     pub(super) fn allows(self, text: &[u8]) -> bool {
         match self {
-            Check::Hidden | Check::Number | Check::Uri => false,
-            Check::Plain => true,
-            Check::Name => is_name(text),
-            Check::User => is_user(text),
-            Check::Image => is_image(text),
-            Check::Pointer => is_pointer(text),
+            AllowedStrings::Hidden | AllowedStrings::Number | AllowedStrings::Uri => false,
+            AllowedStrings::Plain => true,
+            AllowedStrings::Name => is_name(text),
+            AllowedStrings::User => is_user(text),
+            AllowedStrings::Image => is_image(text),
+            AllowedStrings::Pointer => is_pointer(text),
         }
     }
 }

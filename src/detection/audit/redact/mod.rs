@@ -312,10 +312,10 @@ impl<'r> Redactor<'r> {
             };
         }
         if place.secrecy == Secrecy::None {
-            if place.node.check == check::Check::Uri {
+            if place.node.allowed == check::AllowedStrings::Uri {
                 return uri::uri(self, text);
             }
-            if place.node.check.allows(&text) {
+            if place.node.allowed.allows(&text) {
                 return text;
             }
         }
@@ -482,7 +482,7 @@ fn patched(operation: Raw<'_>) -> (&'static Node, Secrecy) {
 /// Whether a number may be shown: where one is expected, or a short one elsewhere.
 fn is_harmless_number(place: Place, text: &[u8]) -> bool {
     check::is_number(text)
-        && (place.node.check != check::Check::Hidden || text.len() <= MAX_UNKNOWN_NUMBER_LEN)
+        && (place.node.allowed != check::AllowedStrings::Hidden || text.len() <= MAX_UNKNOWN_NUMBER_LEN)
 }
 
 /// Whether a text is what replaces a redacted string: redacting it again would hide equal values from each other.

@@ -1,15 +1,15 @@
 //! The allowlist of redaction: the members of events and Kubernetes objects whose values are known to be harmless.
 //!
 //! A tree of [`Node`]s that mirrors the API types, without array levels. A member that is not in the tree is redacted, and so is a
-//! value that fails the [`Check`] of its node. Data of secrets, environments, command lines and free text must never enter.
+//! value that fails the [`AllowedStrings`] of its node. Data of secrets, environments, command lines and free text must never enter.
 
-use super::check::Check;
+use super::check::AllowedStrings;
 
 /// A position in an event or object.
 #[derive(Debug)]
 pub(super) struct Node {
     /// Decides which strings may be shown at this place, or as elements of an array at this place.
-    pub check: Check,
+    pub allowed: AllowedStrings,
     pub members: &'static [(&'static str, &'static Node)],
     /// Schema of the members that `members` does not name, if the object is a map.
     pub other_members: Option<&'static Node>,
@@ -27,25 +27,26 @@ impl Node {
 
 macro_rules! leaf {
     ($check:ident) => {
-        Node { check: Check::$check, members: &[], other_members: None }
+        Node { allowed: AllowedStrings::$check, members: &[], other_members: None }
     };
 }
 
 macro_rules! map {
     ($values:ident) => {
-        Node { check: Check::Hidden, members: &[], other_members: Some(&$values) }
+        Node { allowed: AllowedStrings::Hidden, members: &[], other_members: Some(&$values) }
     };
 }
 
 macro_rules! object {
     ($($key:literal: $node:ident),* $(,)?) => {
-        Node { check: Check::Hidden, members: &[$(($key, &$node)),*], other_members: None }
+        Node { allowed: AllowedStrings::Hidden, members: &[$(($key, &$node)),*], other_members: None }
     };
 }
 
 pub(super) static HIDDEN: Node = leaf!(Hidden);
 /// Parts of the head of an event. The apiserver, not the client's payload, determines their form.
-pub(super) static PLAIN: Node = Node { check: Check::Plain, members: &[], other_members: Some(&PLAIN) };
+pub(super) static PLAIN: Node =
+    Node { allowed: AllowedStrings::Plain, members: &[], other_members: Some(&PLAIN) };
 static NAME: Node = leaf!(Name);
 pub(super) static USER: Node = leaf!(User);
 static IMAGE: Node = leaf!(Image);
@@ -69,7 +70,7 @@ static EXTRA: Node = map!(USER);
 /// Audit annotations are written by the apiserver and by admission plugins. Those of mutating webhooks contain patches, and
 /// those of unknown plugins anything.
 static EVENT_ANNOTATIONS: Node = Node {
-    check: Check::Hidden,
+    allowed: AllowedStrings::Hidden,
     members: &[
         ("authorization.k8s.io/decision", &PLAIN),
         ("authorization.k8s.io/reason", &PLAIN),
@@ -201,7 +202,7 @@ static SPEC: Node = object! {
 static TYPED: Node = object! { "type": NAME };
 /// Of a workload, a label selector; of a service, the labels themselves.
 static SPEC_SELECTOR: Node = Node {
-    check: Check::Hidden,
+    allowed: AllowedStrings::Hidden,
     members: &[("matchLabels", &LABELS), ("matchExpressions", &EXPRESSIONS)],
     other_members: Some(&NAME),
 };
@@ -263,7 +264,7 @@ static TOKEN_PROJECTION: Node = object! { "audience": NAME, "expirationSeconds":
 /// Status of any kind. A token request has its token here, which is not in the list.
 static OBJECT_STATUS: Node = Node {
     // `status: Failure` of a `Status`.
-    check: Check::Name,
+    allowed: AllowedStrings::Name,
     members: &[
         ("phase", &NAME),
         ("allowed", &NUMBER),

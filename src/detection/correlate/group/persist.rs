@@ -18,7 +18,7 @@ use super::sliding::MAX_SUPPRESSED_INTERVALS;
 use super::tumbling::MAX_NOTES;
 use super::{Entry, Group, Spec};
 use crate::detection::rules::ast::CorrelationKind;
-use crate::detection::state::{Reader, VERSION, decode, encode, put_bytes, put_number};
+use crate::detection::state::{EntryDecoder, VERSION, decode, encode, put_bytes, put_number};
 
 /// Number of the part that every group has.
 pub const HEAD: u64 = 0;
@@ -273,7 +273,7 @@ fn encode_texts(texts: &BTreeMap<Digest, Box<[u8]>>) -> Vec<u8> {
 }
 
 fn decode_texts(bytes: &[u8]) -> Option<BTreeMap<Digest, Box<[u8]>>> {
-    let mut reader = Reader::new(bytes)?;
+    let mut reader = EntryDecoder::new(bytes)?;
     let mut texts = BTreeMap::new();
     while !reader.is_at_end() {
         let value = Digest(reader.array()?);
@@ -293,7 +293,7 @@ fn encode_notes(notes: &BTreeMap<i64, Box<[u8]>>) -> Vec<u8> {
 }
 
 fn decode_notes(bytes: &[u8]) -> Option<BTreeMap<i64, Box<[u8]>>> {
-    let mut reader = Reader::new(bytes)?;
+    let mut reader = EntryDecoder::new(bytes)?;
     let mut notes = BTreeMap::new();
     while !reader.is_at_end() {
         let time = i64::from_le_bytes(reader.array()?);
@@ -327,7 +327,7 @@ fn encode_entries<'e>(spec: &Spec, entries: impl Iterator<Item = &'e Entry>) -> 
 }
 
 fn decode_entries(spec: &Spec, bytes: &[u8]) -> Option<Vec<Entry>> {
-    let mut reader = Reader::new(bytes)?;
+    let mut reader = EntryDecoder::new(bytes)?;
     let mut entries: Vec<Entry> = Vec::new();
     while !reader.is_at_end() {
         let before = entries.last();

@@ -1,4 +1,4 @@
-//! Reader of correlations and throttles: conditions over several alerts, and limits on repeated alerts.
+//! DefinitionReader of correlations and throttles: conditions over several alerts, and limits on repeated alerts.
 //!
 //! ```yaml
 //! - correlation: Registry credentials harvested
@@ -18,7 +18,7 @@
 //!
 //! A later definition of the same name replaces the earlier one and keeps its position; `override` works as for rules.
 
-use super::{Change, Read, Reader};
+use super::{Change, DefinitionReader, Parsed};
 use crate::detection::alert::Priority;
 use crate::detection::rules::ast::{Bounds, CorrelationKind};
 use crate::text::diagnostics::{Diagnostic, Span};
@@ -117,8 +117,8 @@ struct Given {
     show: Option<Vec<Located>>,
 }
 
-impl Reader<'_, '_> {
-    pub(super) fn correlation(&mut self, item: &Node) -> Read<()> {
+impl DefinitionReader<'_, '_> {
+    pub(super) fn correlation(&mut self, item: &Node) -> Parsed<()> {
         self.unknown_keys(item, &KEYS);
         let (name, span) = self.name(item, "correlation")?;
         let (change, overrides) = self.change(item, "correlation", &OVERRIDES)?;
@@ -156,7 +156,7 @@ impl Reader<'_, '_> {
     }
 
     /// Reads all keys, and reports all errors.
-    fn given(&mut self, item: &Node) -> Read<Given> {
+    fn given(&mut self, item: &Node) -> Parsed<Given> {
         let desc = self.scalar(item, "desc");
         let kind = self.kind(item);
         let rules = self.names(item, "rules", "expected [Registry Credential Read] and the like");
@@ -184,7 +184,13 @@ impl Reader<'_, '_> {
     }
 
     /// Returns a definition; reports missing keys.
-    fn defined(&mut self, item: &Node, name: &str, span: &Span, given: Given) -> Read<CorrelationDefinition> {
+    fn defined(
+        &mut self,
+        item: &Node,
+        name: &str,
+        span: &Span,
+        given: Given,
+    ) -> Parsed<CorrelationDefinition> {
         let mut missing = false;
         for key in ["type", "rules", "timespan", "output", "priority"] {
             if item.get(key).is_none_or(|node| node.is_null()) {
@@ -221,7 +227,7 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn kind(&mut self, item: &Node) -> Read<Option<CorrelationKind>> {
+    fn kind(&mut self, item: &Node) -> Parsed<Option<CorrelationKind>> {
         let Some(node) = self.scalar(item, "type")? else { return Ok(None) };
         let word = node.text().unwrap_or_default();
         if let Some(kind) = CorrelationKind::ALL.into_iter().find(|kind| kind.name() == word) {
@@ -238,12 +244,12 @@ impl Reader<'_, '_> {
     }
 
     /// Reads the paths that an output shows in spite of redaction.
-    pub(super) fn show(&mut self, item: &Node) -> Read<Option<Vec<Located>>> {
+    pub(super) fn show(&mut self, item: &Node) -> Parsed<Option<Vec<Located>>> {
         self.names(item, "show", "expected [/requestObject/spec/source] and the like")
     }
 
     /// Reads a sequence of strings, or a single string.
-    fn names(&mut self, item: &Node, key: &str, expected: &str) -> Read<Option<Vec<Located>>> {
+    fn names(&mut self, item: &Node, key: &str, expected: &str) -> Parsed<Option<Vec<Located>>> {
         let Some(node) = item.get(key) else { return Ok(None) };
         if node.is_null() {
             return Ok(Some(Vec::new()));
@@ -259,7 +265,7 @@ impl Reader<'_, '_> {
         Ok(Some(nodes.iter().map(|node| self.located(node)).collect()))
     }
 
-    fn timespan(&mut self, item: &Node, key: &str) -> Read<Option<i64>> {
+    fn timespan(&mut self, item: &Node, key: &str) -> Parsed<Option<i64>> {
         let Some(node) = self.scalar(item, key)? else { return Ok(None) };
         let text = node.text().unwrap_or_default();
         match timespan::parse(text) {
@@ -271,7 +277,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn correlation_condition(&mut self, item: &Node) -> Read<Option<ConditionDefinition>> {
+    fn correlation_condition(&mut self, item: &Node) -> Parsed<Option<ConditionDefinition>> {
         let Some(node) = item.get("condition") else { return Ok(None) };
         if node.is_null() {
             return Ok(None);
@@ -339,7 +345,7 @@ impl Reader<'_, '_> {
         if wrong { Err(()) } else { Ok(Some(ConditionDefinition { span, field, bounds, min_alerts })) }
     }
 
-    pub(super) fn throttle(&mut self, item: &Node) -> Read<Option<ThrottleDefinition>> {
+    pub(super) fn throttle(&mut self, item: &Node) -> Parsed<Option<ThrottleDefinition>> {
         let Some(node) = item.get("throttle").filter(|node| !node.is_null()) else { return Ok(None) };
         let span = self.span(node);
         if node.mapping().is_none() {

@@ -1,12 +1,12 @@
-//! Reader of exceptions: fields, comparisons and rows of values.
+//! DefinitionReader of exceptions: fields, comparisons and rows of values.
 
-use super::{Cell, Exception, Read, Reader};
+use super::{Cell, DefinitionReader, Exception, Parsed};
 use crate::text::diagnostics::Diagnostic;
 use crate::text::located::Located;
 use crate::text::yaml::Node;
 
-impl Reader<'_, '_> {
-    pub(super) fn exceptions(&mut self, item: &Node) -> Read<Vec<Exception>> {
+impl DefinitionReader<'_, '_> {
+    pub(super) fn exceptions(&mut self, item: &Node) -> Parsed<Vec<Exception>> {
         let Some(node) = item.get("exceptions") else { return Ok(Vec::new()) };
         if node.is_null() {
             return Ok(Vec::new());
@@ -18,7 +18,7 @@ impl Reader<'_, '_> {
         nodes.iter().map(|node| self.exception(node)).collect()
     }
 
-    fn exception(&mut self, node: &Node) -> Read<Exception> {
+    fn exception(&mut self, node: &Node) -> Parsed<Exception> {
         self.unknown_keys(node, &["name", "fields", "comps", "values"]);
         let whole = self.span(node);
         let name = self.required(node, "name", "exception", &whole)?.text().unwrap_or_default().to_owned();
@@ -65,7 +65,7 @@ impl Reader<'_, '_> {
             // Without `fields` it appends to the exception of that name, which determines the form.
             if exception.is_scalar || (fields.is_none() && rows.iter().all(|row| row.text().is_some())) {
                 exception.is_scalar = true;
-                let cells = rows.iter().map(|row| self.scalar_cell(row)).collect::<Read<Vec<_>>>()?;
+                let cells = rows.iter().map(|row| self.scalar_cell(row)).collect::<Parsed<Vec<_>>>()?;
                 exception.rows.push(cells);
             } else {
                 for row in rows {
@@ -78,7 +78,7 @@ impl Reader<'_, '_> {
                             "expected one value for each field",
                         );
                     };
-                    let cells = cells.iter().map(|cell| self.cell(cell)).collect::<Read<Vec<_>>>()?;
+                    let cells = cells.iter().map(|cell| self.cell(cell)).collect::<Parsed<Vec<_>>>()?;
                     if fields.is_some() && cells.len() != exception.fields.len() {
                         let span = self.span(row);
                         let message =
@@ -92,7 +92,7 @@ impl Reader<'_, '_> {
         Ok(exception)
     }
 
-    fn scalar_cell(&mut self, node: &Node) -> Read<Cell> {
+    fn scalar_cell(&mut self, node: &Node) -> Parsed<Cell> {
         if node.text().is_some() {
             return Ok(Cell::One(self.located(node)));
         }
@@ -105,7 +105,7 @@ impl Reader<'_, '_> {
         )
     }
 
-    fn cell(&mut self, node: &Node) -> Read<Cell> {
+    fn cell(&mut self, node: &Node) -> Parsed<Cell> {
         match node.sequence() {
             None => self.scalar_cell(node),
             Some(nodes) => {
@@ -123,7 +123,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn texts(&mut self, node: &Node, key: &str) -> Read<Vec<Located>> {
+    fn texts(&mut self, node: &Node, key: &str) -> Parsed<Vec<Located>> {
         let nodes =
             node.sequence().map_or_else(|| vec![node], |nodes| nodes.iter().map(|node| &**node).collect());
         if nodes.is_empty() || nodes.iter().any(|node| node.text().is_none()) {
@@ -138,7 +138,7 @@ impl Reader<'_, '_> {
         Ok(nodes.into_iter().map(|node| self.located(node)).collect())
     }
 
-    pub(super) fn append_exceptions(&mut self, rule: usize, exceptions: Vec<Exception>) -> Read<()> {
+    pub(super) fn append_exceptions(&mut self, rule: usize, exceptions: Vec<Exception>) -> Parsed<()> {
         for new in exceptions {
             let rule = &mut self.definitions.rules[rule];
             let Some(own) = rule.exceptions.iter_mut().find(|own| own.name == new.name) else {

@@ -1,4 +1,4 @@
-//! Reader of definitions: takes YAML nodes, returns lists, macros, rules and correlations with `append` and `override`
+//! DefinitionReader of definitions: takes YAML nodes, returns lists, macros, rules and correlations with `append` and `override`
 //! applied in load order. Conditions are not parsed here.
 
 mod correlations;
@@ -141,14 +141,14 @@ enum Change {
 }
 
 /// The state of reading one file.
-struct Reader<'d, 'f> {
+struct DefinitionReader<'d, 'f> {
     definitions: &'d mut Definitions,
     file: usize,
     text: &'f str,
     is_prelude: bool,
 }
 
-type Read<T> = Result<T, ()>;
+type Parsed<T> = Result<T, ()>;
 
 impl Definitions {
     /// Adds the definitions of a file. `file` is its index among all files.
@@ -176,7 +176,7 @@ impl Definitions {
                 .label("ignored"),
             );
         }
-        let mut reader = Reader { definitions: self, file, text: &source.text, is_prelude };
+        let mut reader = DefinitionReader { definitions: self, file, text: &source.text, is_prelude };
         for root in &documents.roots {
             if root.is_null() {
                 continue;
@@ -200,7 +200,7 @@ impl Definitions {
     }
 }
 
-impl Reader<'_, '_> {
+impl DefinitionReader<'_, '_> {
     fn report(&mut self, diagnostic: Diagnostic) {
         self.definitions.diagnostics.push(diagnostic);
     }
@@ -211,7 +211,7 @@ impl Reader<'_, '_> {
         message: impl Into<String>,
         span: Span,
         label: &str,
-    ) -> Read<T> {
+    ) -> Parsed<T> {
         self.report(Diagnostic::error(code, message, span).label(label));
         Err(())
     }
@@ -283,7 +283,7 @@ impl Reader<'_, '_> {
     }
 
     /// Returns the scalar value of a key.
-    fn scalar<'n>(&mut self, item: &'n Node, key: &str) -> Read<Option<&'n Arc<Node>>> {
+    fn scalar<'n>(&mut self, item: &'n Node, key: &str) -> Parsed<Option<&'n Arc<Node>>> {
         match item.get(key) {
             None => Ok(None),
             Some(node) if node.text().is_some() => Ok(Some(node)),
@@ -300,7 +300,7 @@ impl Reader<'_, '_> {
         key: &'static str,
         what: &str,
         span: &Span,
-    ) -> Read<&'n Arc<Node>> {
+    ) -> Parsed<&'n Arc<Node>> {
         match self.scalar(item, key)? {
             Some(node) if !node.is_null() => Ok(node),
             Some(node) => {
@@ -317,7 +317,7 @@ impl Reader<'_, '_> {
     }
 
     /// Checks `capture_duration`, in milliseconds, which has no effect.
-    fn capture_duration(&mut self, item: &Node) -> Read<()> {
+    fn capture_duration(&mut self, item: &Node) -> Parsed<()> {
         let Some(node) = self.scalar(item, "capture_duration")? else { return Ok(()) };
         if node.text().unwrap_or_default().parse::<u32>().is_ok() {
             return Ok(());
@@ -331,7 +331,7 @@ impl Reader<'_, '_> {
         )
     }
 
-    fn boolean(&mut self, item: &Node, key: &str) -> Read<Option<bool>> {
+    fn boolean(&mut self, item: &Node, key: &str) -> Parsed<Option<bool>> {
         let Some(node) = self.scalar(item, key)? else { return Ok(None) };
         match yaml::boolean(node.text().unwrap_or_default()) {
             Some(value) => Ok(Some(value)),
@@ -347,7 +347,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn name<'n>(&mut self, item: &'n Node, kind: &'static str) -> Read<(&'n str, Span)> {
+    fn name<'n>(&mut self, item: &'n Node, kind: &'static str) -> Parsed<(&'n str, Span)> {
         let whole = self.span(item);
         let node = self.required(item, kind, kind, &whole)?;
         let span = self.span(node);
@@ -363,7 +363,7 @@ impl Reader<'_, '_> {
         item: &Node,
         kind: &str,
         keys: &[(&str, bool)],
-    ) -> Read<(Change, HashMap<String, bool>)> {
+    ) -> Parsed<(Change, HashMap<String, bool>)> {
         let appends = self.boolean(item, "append")?.unwrap_or(false);
         let Some(overrides) = item.get("override") else {
             if let Some(entry) = item.mapping().unwrap_or_default().iter().find(|entry| entry.key == "append")
@@ -443,7 +443,7 @@ impl Reader<'_, '_> {
         if wrong { Err(()) } else { Ok((Change::Override, changes)) }
     }
 
-    fn undefined<T>(&mut self, kind: &str, name: &str, span: Span, known: &[String]) -> Read<T> {
+    fn undefined<T>(&mut self, kind: &str, name: &str, span: Span, known: &[String]) -> Parsed<T> {
         let help = did_you_mean(name, known.iter().map(String::as_str));
         let message = format!("no {kind} `{name}` is defined that could be changed");
         self.report(
@@ -452,7 +452,7 @@ impl Reader<'_, '_> {
         Err(())
     }
 
-    fn list(&mut self, item: &Node) -> Read<()> {
+    fn list(&mut self, item: &Node) -> Parsed<()> {
         self.unknown_keys(item, &LIST_KEYS);
         let (name, span) = self.name(item, "list")?;
         let (change, overrides) = self.change(item, "list", &[("items", true)])?;
@@ -496,7 +496,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    fn macro_item(&mut self, item: &Node) -> Read<()> {
+    fn macro_item(&mut self, item: &Node) -> Parsed<()> {
         self.unknown_keys(item, &MACRO_KEYS);
         let (name, span) = self.name(item, "macro")?;
         let (change, overrides) = self.change(item, "macro", &[("condition", true)])?;
@@ -520,7 +520,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    fn priority(&mut self, item: &Node) -> Read<Option<Priority>> {
+    fn priority(&mut self, item: &Node) -> Parsed<Option<Priority>> {
         let Some(node) = self.scalar(item, "priority")? else { return Ok(None) };
         let word = node.text().unwrap_or_default();
         if let Some(priority) = Priority::parse(word) {
@@ -541,7 +541,7 @@ impl Reader<'_, '_> {
         Err(())
     }
 
-    fn tags(&mut self, item: &Node) -> Read<Vec<String>> {
+    fn tags(&mut self, item: &Node) -> Parsed<Vec<String>> {
         let Some(node) = item.get("tags") else { return Ok(Vec::new()) };
         if node.is_null() {
             return Ok(Vec::new());

@@ -1,14 +1,14 @@
-//! Reader of rules.
+//! DefinitionReader of rules.
 
-use super::{Change, RULE_KEYS, Read, Reader, RuleDefinition, SOURCE};
+use super::{Change, DefinitionReader, Parsed, RULE_KEYS, RuleDefinition, SOURCE};
 use crate::detection::alert::Priority;
 use crate::text::diagnostics::Diagnostic;
 use crate::text::suggest::did_you_mean;
 use crate::text::yaml::Node;
 
-impl Reader<'_, '_> {
+impl DefinitionReader<'_, '_> {
     /// Reads a rule: a definition, or a change of one.
-    pub(super) fn rule(&mut self, item: &Node) -> Read<()> {
+    pub(super) fn rule(&mut self, item: &Node) -> Parsed<()> {
         self.unknown_keys(item, &RULE_KEYS);
         let (name, span) = self.name(item, "rule")?;
         let keys = [
@@ -144,7 +144,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    fn define_rule(&mut self, rule: RuleDefinition, known: Option<usize>) -> Read<()> {
+    fn define_rule(&mut self, rule: RuleDefinition, known: Option<usize>) -> Parsed<()> {
         for exception in &rule.exceptions {
             if exception.fields.is_empty() {
                 let (span, message) =

@@ -1,10 +1,10 @@
 //! Versions that a rule file requires: of the language, and of plugins whose fields it uses.
 
-use super::{Read, Reader};
+use super::{DefinitionReader, Parsed};
 use crate::text::yaml::Node;
 
-impl Reader<'_, '_> {
-    pub(super) fn engine_version(&mut self, item: &Node) -> Read<()> {
+impl DefinitionReader<'_, '_> {
+    pub(super) fn engine_version(&mut self, item: &Node) -> Parsed<()> {
         let whole = self.span(item);
         let node = self.required(item, "required_engine_version", "item", &whole)?;
         let span = self.span(node);
@@ -29,7 +29,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    pub(super) fn plugin_versions(&mut self, item: &Node) -> Read<()> {
+    pub(super) fn plugin_versions(&mut self, item: &Node) -> Parsed<()> {
         let whole = self.span(item);
         let Some(requirements) = item.get("required_plugin_versions").and_then(|node| node.sequence()) else {
             return self.fail(

@@ -45,7 +45,7 @@ enum Reference {
 
 /// State of a correlation.
 #[derive(Clone, Copy)]
-enum Outcome {
+enum Resolution {
     Done { index: usize, live: bool },
     Failed,
     Skipped,
@@ -83,7 +83,7 @@ impl<'d> Resolver<'d> {
             parts.push(own.ok());
         }
 
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; definitions.len()];
+        let mut outcomes: Vec<Option<Resolution>> = vec![None; definitions.len()];
         let mut resolved = Vec::new();
         loop {
             let mut is_stuck = true;
@@ -91,14 +91,14 @@ impl<'d> Resolver<'d> {
                 if outcomes[at].is_some() {
                     continue;
                 }
-                let feeds: Option<Vec<Outcome>> = references[at]
+                let feeds: Option<Vec<Resolution>> = references[at]
                     .iter()
                     .map(|reference| match reference {
                         Reference::Rule(RuleState::Valid { index, enabled }) => {
-                            Some(Outcome::Done { index: *index, live: *enabled })
+                            Some(Resolution::Done { index: *index, live: *enabled })
                         }
-                        Reference::Rule(RuleState::Failed) | Reference::Failed => Some(Outcome::Failed),
-                        Reference::Rule(RuleState::Skipped) => Some(Outcome::Skipped),
+                        Reference::Rule(RuleState::Failed) | Reference::Failed => Some(Resolution::Failed),
+                        Reference::Rule(RuleState::Skipped) => Some(Resolution::Skipped),
                         Reference::Correlation(other) => outcomes[*other],
                     })
                     .collect();
@@ -127,22 +127,22 @@ impl<'d> Resolver<'d> {
         definition: &CorrelationDefinition,
         own: Option<Correlation>,
         references: &[Reference],
-        feeds: &[Outcome],
+        feeds: &[Resolution],
         resolved: &mut Vec<Correlation>,
-    ) -> Outcome {
+    ) -> Resolution {
         let name = &definition.name;
-        let Some(mut own) = own else { return Outcome::Failed };
-        if feeds.iter().any(|feed| matches!(feed, Outcome::Failed)) {
-            return Outcome::Failed;
+        let Some(mut own) = own else { return Resolution::Failed };
+        if feeds.iter().any(|feed| matches!(feed, Resolution::Failed)) {
+            return Resolution::Failed;
         }
         let mut lives = Vec::new();
         for (reference, feed) in references.iter().zip(feeds) {
-            let Outcome::Done { index, live } = *feed else {
+            let Resolution::Done { index, live } = *feed else {
                 let message = format!("correlation `{name}` uses a rule that is skipped; it is skipped too");
                 self.report(
                     Diagnostic::warning("skipped", message, definition.span.clone()).label("skipped"),
                 );
-                return Outcome::Skipped;
+                return Resolution::Skipped;
             };
             lives.push(live);
             own.feeds.push(match reference {
@@ -163,11 +163,16 @@ impl<'d> Resolver<'d> {
         }
         let live = own.enabled && can_fire;
         resolved.push(own);
-        Outcome::Done { index: resolved.len() - 1, live }
+        Resolution::Done { index: resolved.len() - 1, live }
     }
 
     /// Reports cycles among the correlations whose feeds cannot be resolved.
-    fn report_cycle(&mut self, open: usize, references: &[Vec<Reference>], outcomes: &mut [Option<Outcome>]) {
+    fn report_cycle(
+        &mut self,
+        open: usize,
+        references: &[Vec<Reference>],
+        outcomes: &mut [Option<Resolution>],
+    ) {
         let mut way = vec![open];
         loop {
             let at = way[way.len() - 1];
@@ -177,7 +182,7 @@ impl<'d> Resolver<'d> {
             });
             // There is one, otherwise it would have been resolved.
             let Some((which, next)) = next else {
-                outcomes[at] = Some(Outcome::Failed);
+                outcomes[at] = Some(Resolution::Failed);
                 return;
             };
             let Some(start) = way.iter().position(|seen| *seen == next) else {
@@ -193,7 +198,7 @@ impl<'d> Resolver<'d> {
                 Diagnostic::error("correlation-circle", message, span).label("the cycle closes here"),
             );
             for at in &way[start..] {
-                outcomes[*at] = Some(Outcome::Failed);
+                outcomes[*at] = Some(Resolution::Failed);
             }
             return;
         }

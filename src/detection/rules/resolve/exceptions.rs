@@ -179,8 +179,8 @@ impl<'d> Resolver<'d> {
             );
             return Err(Reported);
         };
-        let check = ast::Check { left: left.clone(), operator, quantifier, right };
-        self.types(&check, &span, &span)?;
-        Ok(Expr::Check(check))
+        let comparison = ast::Comparison { left: left.clone(), operator, quantifier, right };
+        self.types(&comparison, &span, &span)?;
+        Ok(Expr::Comparison(comparison))
     }
 }

@@ -221,9 +221,9 @@ impl<'d> Resolver<'d> {
                 let (inner, size) = self.expression(inner, text, scope)?;
                 Ok((Expr::Not(Box::new(inner)), Size::over([size])))
             }
-            Syntax::Check(check) => {
-                let check = self.check(check, text)?;
-                Ok((Expr::Check(check), Size::over([])))
+            Syntax::Comparison(comparison) => {
+                let comparison = self.comparison(comparison, text)?;
+                Ok((Expr::Comparison(comparison), Size::over([])))
             }
             Syntax::Name(name) => self.name(name, text, scope),
         }
@@ -287,7 +287,7 @@ impl<'d> Resolver<'d> {
             Some(Resolved::Done(body, size)) => {
                 let size = Size::over([*size]);
                 let expr = Expr::Macro { name: key.as_str().into(), body: body.clone() };
-                // Check the size here, before the next macro multiplies it.
+                // Comparison the size here, before the next macro multiplies it.
                 self.check_size(size, &span)?;
                 Ok((expr, size))
             }
@@ -384,10 +384,14 @@ impl<'d> Resolver<'d> {
         }
     }
 
-    fn check(&mut self, check: &syntax::Check, text: &'d Located) -> Result<ast::Check, Reported> {
-        let left = self.operand(&check.left, text);
-        let right = match &check.right {
-            syntax::Right::Nothing => Ok((Right::Nothing, check.operator_range.clone())),
+    fn comparison(
+        &mut self,
+        comparison: &syntax::Comparison,
+        text: &'d Located,
+    ) -> Result<ast::Comparison, Reported> {
+        let left = self.operand(&comparison.left, text);
+        let right = match &comparison.right {
+            syntax::Right::Nothing => Ok((Right::Nothing, comparison.operator_range.clone())),
             syntax::Right::Operand(operand) => {
                 self.operand(operand, text).map(|resolved| (Right::Operand(resolved), operand.range()))
             }
@@ -409,7 +413,7 @@ impl<'d> Resolver<'d> {
                 Ok((Right::Text(value.clone()), word.range.clone()))
             }
             syntax::Right::List(words) => {
-                let range = words.first().map_or(check.operator_range.clone(), |first| {
+                let range = words.first().map_or(comparison.operator_range.clone(), |first| {
                     first.range.start..words.last().map_or(first.range.end, |last| last.range.end)
                 });
                 self.words(words, text).map(|values| (Right::List(values), range))
@@ -430,9 +434,10 @@ impl<'d> Resolver<'d> {
             }
         };
         let (left, (right, right_range)) = (left?, right?);
-        let resolved = ast::Check { left, operator: check.operator, quantifier: check.quantifier, right };
-        self.types(&resolved, &text.span(&check.operator_range), &text.span(&right_range))?;
-        self.diagnostics.extend(lint::comparison(check, &resolved, text));
+        let resolved =
+            ast::Comparison { left, operator: comparison.operator, quantifier: comparison.quantifier, right };
+        self.types(&resolved, &text.span(&comparison.operator_range), &text.span(&right_range))?;
+        self.diagnostics.extend(lint::comparison(comparison, &resolved, text));
         Ok(resolved)
     }
 

@@ -10,17 +10,17 @@ impl Resolver<'_> {
     /// Checks the types of both sides of an operator.
     pub(super) fn types(
         &mut self,
-        check: &ast::Check,
+        comparison: &ast::Comparison,
         operator_span: &Span,
         right_span: &Span,
     ) -> Result<(), Reported> {
         use Operator as O;
-        let name = check.operator.name();
-        let kind = check.left.kind();
+        let name = comparison.operator.name();
+        let kind = comparison.left.kind();
         let takes = match kind {
-            Kind::List => matches!(check.operator, O::Exists | O::In | O::Intersects),
+            Kind::List => matches!(comparison.operator, O::Exists | O::In | O::Intersects),
             Kind::Number | Kind::Time => matches!(
-                check.operator,
+                comparison.operator,
                 O::Exists
                     | O::In
                     | O::Intersects
@@ -37,9 +37,9 @@ impl Resolver<'_> {
             let help = match kind {
                 Kind::List => format!(
                     "`{}` is a list: use `in` (all of them), `intersects` (any of them), or join() it",
-                    check.left
+                    comparison.left
                 ),
-                _ => format!("`{}` is a number: use =, !=, <, <=, >, >= or in", check.left),
+                _ => format!("`{}` is a number: use =, !=, <, <=, >, >= or in", comparison.left),
             };
             let message = format!("`{name}` does not take a {}", kind.name());
             self.report(
@@ -49,7 +49,7 @@ impl Resolver<'_> {
             );
             return Err(Reported);
         }
-        match (&check.right, check.operator) {
+        match (&comparison.right, comparison.operator) {
             (Right::Operand(_), O::PMatch | O::Regex) => {
                 let message = format!("`{name}` does not take a field on the right-hand side");
                 self.report(
@@ -58,7 +58,7 @@ impl Resolver<'_> {
                 return Err(Reported);
             }
             (Right::Text(_) | Right::List(_), O::Regex) => {
-                for pattern in check.right.values() {
+                for pattern in comparison.right.values() {
                     if let Err(why) = posix::compile(pattern) {
                         let message = format!("not a regular expression: {why}");
                         self.report(
@@ -70,8 +70,9 @@ impl Resolver<'_> {
                 }
             }
             (Right::Text(_) | Right::List(_), _) if matches!(kind, Kind::Number | Kind::Time) => {
-                if let Some(wrong) = check.right.values().iter().find(|value| !number::is_number(value)) {
-                    let message = format!("`{}` is a number, but `{wrong}` is not", check.left);
+                if let Some(wrong) = comparison.right.values().iter().find(|value| !number::is_number(value))
+                {
+                    let message = format!("`{}` is a number, but `{wrong}` is not", comparison.left);
                     self.report(
                         Diagnostic::error("types", message, right_span.clone()).label("expected a number"),
                     );
