@@ -410,7 +410,7 @@ mod tests {
         assert_eq!(find("a,message\nb,c,message\n"), Some(2));
         assert_eq!(find("Search of 2026-11-23\r\n\r\na,message\r\n"), Some(2));
         assert_eq!(find(&format!("2026-11-23T04:00:00Z,{EVENT}\na,message\n")), None);
-        assert_eq!(find(&format!("{{\"kind\":\"Event\"}}\na,message\n")), None);
+        assert_eq!(find("{\"kind\":\"Event\"}\na,message\n"), None);
         assert_eq!(find(&("a\n".repeat(MAX_TITLE_LINES + 1) + "a,message\n")), None);
         // Line by line.
         let mut search = HeaderSearch::default();
