@@ -35,6 +35,7 @@ mod readers;
 mod references;
 mod request_info;
 mod secret_view;
+mod storage_classes;
 mod watch_query;
 
 pub(crate) use certificate_request::certificate_user;

@@ -5,6 +5,7 @@
 //! that the output is the same for any number of threads.
 
 use super::references::could_name_secrets;
+use super::storage_classes;
 use super::{is, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::Raw;
@@ -33,8 +34,8 @@ pub(crate) const STATE_LITERALS: [&str; 7] = [
     "\"namespaces\"",
 ];
 
-/// Resources that name secrets to mount: those with a pod template, and volumes.
-const WORKLOADS: [&str; 9] = [
+/// Resources with a pod template, which names secrets to mount.
+const WORKLOADS: [&str; 8] = [
     "deployments",
     "replicasets",
     "statefulsets",
@@ -43,7 +44,6 @@ const WORKLOADS: [&str; 9] = [
     "jobs",
     "cronjobs",
     "podtemplates",
-    "persistentvolumes",
 ];
 
 impl OrderDependency {
@@ -61,7 +61,11 @@ impl OrderDependency {
             ("pods", Some("exec" | "attach" | "portforward" | "proxy" | "ephemeralcontainers"))
             | ("nodes", Some("proxy")) => OrderDependency::Always,
             ("pods" | "serviceaccounts", None) => OrderDependency::IfNamesSecrets,
-            (resource, None) if WORKLOADS.contains(&resource) => OrderDependency::IfNamesSecrets,
+            (resource, None)
+                if WORKLOADS.contains(&resource) || storage_classes::RESOURCES.contains(&resource) =>
+            {
+                OrderDependency::IfNamesSecrets
+            }
             ("roles" | "clusterroles" | "rolebindings" | "clusterrolebindings" | "namespaces", None) => {
                 OrderDependency::IfShowsObjects
             }

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use super::cluster_state::ClusterState;
 use super::patch::{Write, Written, is_index, last, writes};
 use super::request_info::Deletion;
-use super::{RequestInfo, host_paths, is, node_proxy, shown, text};
+use super::{RequestInfo, host_paths, is, node_proxy, shown, storage_classes, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 use crate::detection::audit::redact::{REDACTED, is_host};
@@ -334,7 +334,7 @@ fn pod_name<'n>(name: &'n str, subresource: &str) -> &'n str {
     }
 }
 
-/// Returns the credentials, as `namespace/name`, that a written pod, workload or volume mounts, and those that a pod holds
+/// Returns the credentials, as `namespace/name`, that a written pod, workload or volume mounts, or a class of storage names, and those that a pod holds
 /// on which a subresource such as exec is used, or which a request through `nodes/proxy` names. `namespace/*` stands for
 /// credentials that are not known.
 pub(crate) fn referenced_credentials(
@@ -343,6 +343,16 @@ pub(crate) fn referenced_credentials(
     names: &NamePatterns,
     mut state: Option<&mut ClusterState>,
 ) -> Vec<String> {
+    let is_class = request.subresource.is_empty() && storage_classes::RESOURCES.contains(&&*request.resource);
+    let named = if is_class {
+        storage_classes::named_credentials(event, names, state.as_deref_mut())
+    } else {
+        BTreeSet::new()
+    };
+    // The parameters of a class are not a volume.
+    if is_class && request.resource != "persistentvolumes" {
+        return named.into_iter().collect();
+    }
     let mut mounted: BTreeSet<SecretName> = BTreeSet::new();
     let mut is_partial = false;
     let pod = if node_proxy::is_node_proxy(request) {
@@ -385,6 +395,7 @@ pub(crate) fn referenced_credentials(
                 }
         })
         .map(|(namespace, name)| format!("{namespace}/{name}"))
+        .chain(named)
         .collect();
     if is_partial {
         credentials.push(format!("{}/{UNKNOWN}", request.namespace));
