@@ -346,6 +346,8 @@ fn rows_are_read_with_the_header_of_their_table_alone() {
     for header in [
         "pod,rate%,message",
         "pod,\u{f6},message",
+        "pod,95th,message",
+        "pod,\"rate of {a}\",message",
         "pod,\"the rate, in %\",Message",
         "PodName,Computer,LogMessage",
         "Search of the week\n\npod,rate,MESSAGE",
@@ -372,6 +374,37 @@ fn rows_are_read_with_the_header_of_their_table_alone() {
     );
     // Without a header.
     assert_eq!(count(&format!("2026-11-23T04:00:00Z,a,{event}\n")).0, 1);
+}
+
+#[test]
+fn an_event_behind_a_header_in_brackets_is_none() {
+    let raw = fs::read_to_string(sample("raw.jsonl")).unwrap();
+    let list = raw.lines().nth(1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    for header in [
+        "[pod/web-0/web] [pod/kube-apiserver-a/kube-apiserver] ",
+        "[pod/web-0/web] text ",
+        "[web-0] ",
+        "[web-0] text\n[web-0] ",
+        "[web-0 web] {",
+        "[ 1234.5] node web: text ",
+        "[INFO] \"",
+        "{web-0} ",
+        "{pod=\"web-0\"} ",
+    ] {
+        for before in ["", "\u{feff}"] {
+            fs::write(&path, format!("{before}{header}{list}\n")).unwrap();
+            let output = scan(&[path.to_str().unwrap()]);
+            assert!(alerts(&output).is_empty(), "{header}");
+        }
+    }
+    // A writer that was interrupted.
+    for start in [&list[..900], "[", "[{", "{", "[[{\"kind\":\"Event\",\"verb\":\"ge"] {
+        fs::write(&path, format!("{start}{list}\n")).unwrap();
+        let found = alerts(&scan(&[path.to_str().unwrap()]));
+        assert!(found.iter().any(|alert| alert["rule"] == "Secrets Listed"), "{start}");
+    }
 }
 
 #[test]

@@ -101,6 +101,14 @@ fn is_skippable(line: &[u8]) -> bool {
     line.starts_with(PLAIN_START) && line.len() <= MAX_SKIPPED_LEN && ends_like_an_event(line)
 }
 
+/// Whether a text that starts with a bracket can be JSON, by what follows its first brackets. Otherwise they are those of a header, such as
+/// `[pod/web-0/web] `, and what follows it was written by the pod: an event in it does not follow a record whose writer was interrupted.
+fn starts_json(text: &[u8]) -> bool {
+    let is_start = |byte: &u8| matches!(byte, b'{' | b'[') || byte.is_ascii_whitespace();
+    let next = text.iter().find(|byte| !is_start(byte));
+    next.is_none_or(|byte| matches!(byte, b'"' | b'}' | b']' | 0))
+}
+
 impl<'d> ParallelPass<'d> {
     pub(super) fn new(detector: &'d Detector) -> Self {
         ParallelPass {
@@ -293,10 +301,19 @@ impl<'d> ParallelPass<'d> {
         }
         match text.first() {
             None => end + 1,
-            Some(b'{' | b'[') => {
+            Some(b'{' | b'[') if starts_json(text) => {
                 let start = at + line.len()
                     - line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start().len();
                 self.record(buffer, start)
+            }
+            Some(first @ (b'{' | b'[')) => {
+                let reason = match first {
+                    b'{' => malformed::SYNTAX,
+                    _ if Raw::first(text).is_ok() => malformed::NO_EVENT,
+                    _ => malformed::NOT_JSON,
+                };
+                self.count_non_event(reason, line);
+                end + 1
             }
             // The end of a list that was written one element per line.
             _ if text.iter().all(|byte| matches!(byte, b']' | b'}' | b',') || byte.is_ascii_whitespace()) => {

@@ -29,13 +29,13 @@ const MAX_FIELDS: usize = 32;
 const MAX_COLUMNS: usize = 512;
 
 /// Maximum length of the name of a column, in bytes.
-const MAX_NAME_LEN: usize = 128;
+const MAX_NAME_LEN: usize = 256;
 
 /// Maximum length of a field before that of the event, in bytes: a name of a host, a path, a time.
 const MAX_FIELD_LEN: usize = 256;
 
 /// Maximum number of lines before a header: titles, and blank lines.
-const MAX_TITLE_LINES: usize = 8;
+const MAX_TITLE_LINES: usize = 32;
 
 /// Maximum number of words of the name of a column.
 const MAX_NAME_WORDS: usize = 6;
@@ -178,18 +178,24 @@ fn trim_header(line: &[u8]) -> &[u8] {
     line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_end()
 }
 
-/// Whether a field of a header is the name of a column and no value: short, without JSON, not a number, a time or a path.
+/// Whether a field of the first row of a table can be the name of a column: a short text that is not a number, a time, a path or JSON.
 fn is_name(name: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(name) else { return false };
-    let count = |bracket: char| text.matches(bracket).count();
-    let is_balanced = count('(') == count(')') && count('[') == count(']');
-    let is_value = text.starts_with(|first: char| first.is_ascii_digit() || first == '/' || first == '-')
-        || times::text(name).is_some();
+    let is_number = || name.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'));
+    let is_value = match name.first() {
+        None => false,
+        Some(first) if first.is_ascii_digit() || *first == b'-' => is_number() || is_time(name),
+        Some(first) => *first == b'/' || name.starts_with(b"{\"") || times::text(name).is_some(),
+    };
     name.len() <= MAX_NAME_LEN
-        && is_balanced
         && !is_value
-        && !text.contains(|letter: char| letter.is_control() || matches!(letter, '{' | '}' | '"' | '\\'))
-        && text.split_ascii_whitespace().count() <= MAX_NAME_WORDS
+        && !name.iter().any(u8::is_ascii_control)
+        && name.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count() <= MAX_NAME_WORDS
+}
+
+/// Whether a text has the form of a time: it starts with a digit.
+fn is_time(text: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_digit() || b" ,.:/-+TZAPMUCG".contains(byte);
+    text.first().is_some_and(u8::is_ascii_digit) && text.iter().all(is_part)
 }
 
 /// Whether a column of this name may hold events: others hold what a client sent, such as its user agent.
@@ -262,11 +268,7 @@ fn fields(line: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
 /// Whether a field is a word, a number, a path or a time, which may have blanks and commas in it.
 fn is_plain(text: &[u8]) -> bool {
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.:/@+".contains(byte);
-    let is_time = |byte: &u8| byte.is_ascii_digit() || b" ,.:/-+TZAPMUCG".contains(byte);
-    text.len() <= MAX_FIELD_LEN
-        && (text.iter().all(is_word)
-            || text.first().is_some_and(u8::is_ascii_digit) && text.iter().all(is_time)
-            || times::text(text).is_some())
+    text.len() <= MAX_FIELD_LEN && (text.iter().all(is_word) || is_time(text) || times::text(text).is_some())
 }
 
 /// Where the field at the start of `rest` ends: at a comma, or at the end of the line.
@@ -371,16 +373,24 @@ mod tests {
         for line in [
             "message",
             "message,{\"a\":1}",
-            "I1123 log.go:1] message, log",
             "{\"message\",a",
             "",
             "2026-11-23T04:00:00Z,message",
+            "1,message",
             "a,/var/log",
             ",,",
+            "a,a line of text with seven words",
         ] {
             assert_eq!(Columns::of(line.as_bytes()), None, "{line}");
         }
-        for line in ["@timestamp,@message", "a,b", "rate%,Message", "\"\u{f6}\",message", ",pod,message"] {
+        for line in [
+            "@timestamp,@message",
+            "a,b",
+            "rate%,Message",
+            "\"\u{f6}\",message",
+            ",pod,message",
+            "pod,95th,\"in {a}\",b]",
+        ] {
             assert!(Columns::of(line.as_bytes()).is_some(), "{line}");
         }
     }

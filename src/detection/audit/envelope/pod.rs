@@ -69,6 +69,22 @@ impl<'a> Pod<'a> {
         Self::of_file_name(&tag[at + MARK.len()..])
     }
 
+    /// Of `NAMESPACE/POD:CONTAINER`.
+    pub(super) fn of_instance(instance: &'a [u8]) -> Option<Self> {
+        let slash = memchr::memchr(b'/', instance)?;
+        let colon = slash + memchr::memchr(b':', &instance[slash..])?;
+        let (namespace, name) = (&instance[..slash], &instance[slash + 1..colon]);
+        let container = &instance[colon + 1..];
+        let is_name = |name: &[u8]| {
+            name.first().is_some_and(u8::is_ascii_alphanumeric)
+                && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+        };
+        // Not an address, whose last part is the number of a port.
+        let is_pod = [namespace, name, container].into_iter().all(is_name)
+            && !container.iter().all(u8::is_ascii_digit);
+        is_pod.then_some(Pod { namespace: Some(namespace), name: Some(name), container: Some(container) })
+    }
+
     /// Of the name of a container of the kubelet's docker: `k8s_CONTAINER_POD_NAMESPACE_UID_0`.
     pub(super) fn of_docker(name: &'a [u8]) -> Option<Self> {
         let mut parts =

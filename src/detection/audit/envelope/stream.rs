@@ -12,7 +12,16 @@ use super::skipped;
 const MAX_NAME_LEN: usize = 64;
 
 /// Objects whose members describe the source of a record, in lower case.
-const SCOPES: [&[u8]; 15] = [
+const SCOPES: [&[u8]; 24] = [
+    b"kube",
+    b"metadata",
+    b"@metadata",
+    b"meta",
+    b"tags",
+    b"attrs",
+    b"resources",
+    b"resources_string",
+    b"attributes_string",
     b"kubernetes",
     b"k8s",
     b"labels",
@@ -162,8 +171,9 @@ impl RecordSource {
                     }
                 }
                 Type::Array if is_known(path) => {
-                    // Elasticsearch returns every field of a document as a list.
-                    if let Some(text) = value.items().next().and_then(Result::ok).and_then(Raw::string) {
+                    // Elasticsearch returns every field of a document as a list. Tags are one.
+                    let count = if Role::named(path) == Some(Role::Tags) { MAX_LIST_LEN } else { 1 };
+                    for text in value.items().map_while(Result::ok).take(count).filter_map(Raw::string) {
                         self.add(path, &text);
                     }
                 }
@@ -202,7 +212,18 @@ impl RecordSource {
                 }
             }
             Role::Path => self.is_other |= is_other(Pod::of_path(value)),
-            Role::Tag => self.is_other |= is_other(Pod::of_tag(value)),
+            Role::Tag => self.is_other |= is_other(Pod::of_tag(value).or(Pod::of_docker(value))),
+            Role::Instance => self.is_other |= is_other(Pod::of_instance(value)),
+            Role::Tags => {
+                for tag in value.split(|byte| *byte == b',').take(MAX_LIST_LEN) {
+                    let mut parts = tag.trim_ascii().splitn(2, |byte| *byte == b':');
+                    if let (Some(name), Some(value)) = (parts.next(), parts.next())
+                        && Role::named(name) != Some(Role::Tags)
+                    {
+                        self.add(name, value);
+                    }
+                }
+            }
             Role::LogStream => {
                 self.has_log_stream = true;
                 self.is_other |= !is_apiserver_stream(value);
@@ -239,6 +260,10 @@ enum Role {
     DockerName,
     Path,
     Tag,
+    /// A target of Grafana's collector: `NAMESPACE/POD:CONTAINER`.
+    Instance,
+    /// Tags of Datadog: `NAME:VALUE`.
+    Tags,
     /// The type of a source of Splunk.
     SourceType,
     /// A log stream of CloudWatch.
@@ -278,30 +303,46 @@ impl Role {
                 b"resourceattributes.",
                 b"logattributes.",
                 b"resource.",
+                b"resources.string.",
+                b"resources.",
+                b"attributes.string.",
                 b"attributes.",
+                b"attrs.",
+                b"@metadata.",
+                b"metadata.",
+                b"meta.",
+                b"tags.",
                 b"labels.",
                 b"stream.",
                 b"fields.",
             ],
         );
         // What precedes the name of the system names what has the fields of a record: `data.kubernetes.pod_name`.
-        for system in [&b"kubernetes."[..], b"k8s."] {
-            if let Some(at) =
-                memchr::memmem::rfind(rest, system).filter(|at| *at == 0 || rest[at - 1] == b'.')
-            {
-                if COLLECTORS.iter().any(|name| memchr::memmem::find(&rest[..at], name).is_some()) {
-                    return None;
-                }
-                (rest, is_scoped) = (&rest[at + system.len()..], true);
+        let mut at = 0;
+        let mut system = None;
+        for segment in rest.split(|byte| *byte == b'.') {
+            let end = at + segment.len() + 1;
+            if matches!(segment, b"kubernetes" | b"k8s" | b"kube") && end < rest.len() {
+                system = Some((at, end));
             }
+            at = end;
+        }
+        if let Some((at, end)) = system {
+            let mut before = rest[..at].split(|byte| *byte == b'.');
+            if before.any(|segment| COLLECTORS.contains(&segment)) {
+                return None;
+            }
+            (rest, is_scoped) = (&rest[end..], true);
         }
         let role = match rest {
-            b"namespace" | b"namespace.name" | b"namespacename" | b"pod.namespace" | b"podnamespace"
-            | b"kube.namespace" => Role::Namespace,
+            b"namespace" | b"namespace.name" | b"namespacename" | b"pod.namespace" | b"podnamespace" => {
+                Role::Namespace
+            }
             b"pod" | b"pod.name" | b"podname" | b"pod.s" => Role::Pod,
             b"container" | b"container.name" | b"containername" if is_scoped => Role::Container,
-            b"kube.container.name" => Role::Container,
-            b"container.name" | b"containername" | b"docker.container.name" => Role::DockerName,
+            b"container.name" | b"containername" | b"docker.container.name" | b"name" => Role::DockerName,
+            b"instance" if is_scoped => Role::Instance,
+            b"ddtags" | b"tags" => Role::Tags,
             b"file" | b"filename" | b"file.name" | b"file.path" | b"path" | b"source" | b"log.file"
             | b"log.path" | b"log.file.path" => Role::Path,
             b"sourcetype" => Role::SourceType,
@@ -429,6 +470,24 @@ mod tests {
             (r#"{"sourcetype":"kube:container:kube-apiserver"}"#, false),
             (r#"{"sourcetype":"kube:audit"}"#, false),
             (r#"{"pod_s":"web-0"}"#, true),
+            (r#"{"metadata":{"kubernetes":{"pod_name":"web-0"}}}"#, true),
+            (r#"{"@metadata":{"pod":"web-0"}}"#, true),
+            (r#"{"ddtags":"env:a,pod_name:web-0,kube_namespace:default"}"#, true),
+            (r#"{"tags":["env:a","pod_name:web-0"]}"#, true),
+            (r#"{"tags":["pod_name:kube-apiserver-a","kube_namespace:kube-system"]}"#, false),
+            (r#"{"tags":"tags:tags:pod_name"}"#, false),
+            (r#"{"kube":{"pod":"web-0"}}"#, true),
+            (r#"{"resources_string":{"k8s.pod.name":"web-0"}}"#, true),
+            (r#"{"attributes_string":{"log.file.path":"/var/log/pods/default_web-0_1/web/0.log"}}"#, true),
+            (r#"{"Name":"k8s_web_web-0_default_1_0"}"#, true),
+            (r#"{"name":"audit"}"#, false),
+            (r#"{"attrs":{"io.kubernetes.pod.name":"web-0"}}"#, true),
+            (r#"{"attrs":{"tag":"k8s_web_web-0_default_1_0"}}"#, true),
+            (r#"{"labels":{"instance":"default/web-0:web"}}"#, true),
+            (r#"{"labels":{"instance":"kube-system/kube-apiserver-a:kube-apiserver"}}"#, false),
+            (r#"{"labels":{"instance":"cp-1:9100"}}"#, false),
+            (r#"{"labels":{"instance":"https://cp-1:6443"}}"#, false),
+            (r#"{"labels":{"instance":"a/cp-1:6443"}}"#, false),
             // What a collector says of itself.
             (r#"{"collector.k8s.pod.name":"otel-1"}"#, false),
             (r#"{"agent":{"kubernetes":{"pod_name":"fluent-bit-1"}}}"#, false),
