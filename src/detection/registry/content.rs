@@ -8,6 +8,7 @@
 //! this file.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
@@ -15,11 +16,12 @@ use base64::Engine as _;
 
 use super::docker_config::{DATA_KEYS, checked_username, host_of};
 use super::embedded_config::{add_logins, has_login};
-use super::encodings::{could_be_text, decode_head, plain};
+use super::encodings::{could_be_text, decode, decode_head, plain};
 use super::login::{BASE64, Login, MAX_VALUE_LEN};
+use super::patch::{Written, last_of_each, writes};
 use super::{RequestInfo, is};
 use crate::detection::audit::event::{Event, Member};
-use crate::detection::audit::json::{Raw, Type};
+use crate::detection::audit::json::Raw;
 
 /// Maximum length of a password.
 const MAX_PLAIN_LEN: usize = 4096;
@@ -29,6 +31,9 @@ const MAX_HINT_LEN: usize = 512;
 
 /// Maximum number of keys that are named as copies.
 const MAX_KEYS: usize = 64;
+
+/// The members of a secret or config map with its values: encoded in secrets, never, always.
+const MAPS: [&str; 3] = ["data", "stringData", "binaryData"];
 
 /// The annotation in which `kubectl apply` stores the whole object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -69,24 +74,31 @@ fn for_each_value(parts: &Parts<'_>, is_encoded: bool, mut each: impl FnMut(&str
         for (key, value) in data.members().map_while(Result::ok) {
             let key = key.text();
             let key = String::from_utf8_lossy(&key);
-            let Some(raw) = value.string().filter(|value| value.len() <= MAX_VALUE_LEN) else { continue };
-            if raw.is_empty() {
-                continue;
-            }
-            let decoded;
-            let value = if is_encoded && !is_worth_decoding(&key, &raw) {
-                None
-            } else if is_encoded {
-                decoded = BASE64.decode(raw.trim_ascii()).unwrap_or_default();
-                Some(plain(&decoded))
-            } else {
-                Some(plain(&raw))
-            };
-            if !each(&key, value.as_deref()) {
+            if !with_text(&key, value, is_encoded, |text| each(&key, text)) {
                 return;
             }
         }
     }
+}
+
+/// Calls a function with the text of a value if that can matter, else with none. Returns what the function did; true without a call for a value
+/// that is not a text, or too large.
+fn with_text(
+    key: &str,
+    value: Raw<'_>,
+    is_encoded: bool,
+    mut each: impl FnMut(Option<&[u8]>) -> bool,
+) -> bool {
+    let raw = value.string().filter(|value| !value.is_empty() && value.len() <= MAX_VALUE_LEN);
+    let Some(raw) = raw else { return true };
+    if !is_encoded {
+        return each(Some(&plain(&raw)));
+    }
+    if !is_worth_decoding(key, &raw) {
+        return each(None);
+    }
+    // Go's decoder ignores line breaks.
+    each(Some(&plain(&decode(&raw).unwrap_or_default())))
 }
 
 /// Returns whether what base64 spells can be a credential, a name or an address. Decoding takes most of the time that a secret
@@ -153,21 +165,48 @@ fn add_logins_of(secret: Raw<'_>, limit: usize, logins: &mut Vec<Login>) {
 /// Returns the keys of a written object's data that hold a registry credential although the object's type does not say so:
 /// a copy of a credential.
 pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Vec<String> {
-    let mut keys = Vec::new();
-    let Some(body) = event.get(Member::RequestObject).filter(|body| body.kind() == Type::Object) else {
-        return keys;
-    };
-    if is_credential_type(body.get("type")) == Some(true) {
-        return keys;
+    let mut keys = BTreeSet::new();
+    let Some(body) = event.get(Member::RequestObject) else { return Vec::new() };
+    let is_of_credential_type = |object: Raw<'_>| is_credential_type(object.get("type")) == Some(true);
+    // A patch leaves out the type, which cannot change.
+    if is_of_credential_type(body) || event.get(Member::ResponseObject).is_some_and(is_of_credential_type) {
+        return Vec::new();
     }
-    for_each_value(&Parts::of(body), request.resource == "secrets", |key, value| {
+    let is_encoded = request.resource == "secrets";
+    let mut add = |key: &str, value: Option<&[u8]>| {
         if keys.len() < MAX_KEYS && value.is_some_and(|value| is_credential(key, value)) {
-            keys.push(key.to_owned());
+            keys.insert(key.to_owned());
         }
         true
-    });
-    keys.sort_unstable();
-    keys
+    };
+    for write in writes(body) {
+        let Written::Value(value) = write.value else { continue };
+        match write.path.split_first().map(|(map, rest)| (&**map, rest)) {
+            None => {
+                let [data, string_data, binary_data] = last_of_each(value, MAPS);
+                let parts = Parts { metadata: None, data, string_data, binary_data };
+                for_each_value(&parts, is_encoded, &mut add);
+            }
+            Some((map, rest)) => {
+                let Some(at) = MAPS.iter().position(|name| name.as_bytes() == map) else { continue };
+                match rest {
+                    [] => {
+                        let map = |own: usize| (own == at).then_some(value);
+                        let parts =
+                            Parts { metadata: None, data: map(0), string_data: map(1), binary_data: map(2) };
+                        for_each_value(&parts, is_encoded, &mut add);
+                    }
+                    [key] => {
+                        let key = String::from_utf8_lossy(key);
+                        let is_encoded = at == 0 && is_encoded || at == 2;
+                        with_text(&key, value, is_encoded, |text| add(&key, text));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    keys.into_iter().collect()
 }
 
 /// Returns whether a secret's type is that of registry credentials; none where the type is not shown.
@@ -506,6 +545,20 @@ mod tests {
             keys("secrets", format!(r#"{{"type":"kubernetes.io/dockercfg","data":{{"b":"{config}"}}}}"#))
                 .is_empty()
         );
+        for patch in [
+            format!(r#"[{{"op":"add","path":"/data/b","value":"{config}"}}]"#),
+            format!(
+                r#"[{{"op":"test","path":"/x","value":1}},{{"op":"add","path":"/data","value":{{"b":"{config}"}}}}]"#
+            ),
+            format!(r#"{{"data":{{"a":"eA=="}},"data":{{"b":"{config}"}}}}"#),
+            format!(r#"{{"data":{{"b":"{}\n{}"}}}}"#, &config[..8], &config[8..]),
+        ] {
+            assert_eq!(keys("secrets", patch.clone()), ["b"], "{patch}");
+        }
+        let in_place = format!(
+            r#"{{"data":{{"b":"{config}"}}}},"responseObject":{{"type":"kubernetes.io/dockerconfigjson"}}"#
+        );
+        assert!(keys("secrets", in_place).is_empty());
         let plain = r#"{"data":{"x":"{\"auths\":{\"ghcr.io\":{\"auth\":\"eA==\"}}}"}}"#;
         assert_eq!(keys("configmaps", plain.to_owned()), ["x"]);
     }
