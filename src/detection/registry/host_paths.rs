@@ -71,8 +71,21 @@ const CREDENTIAL_PATHS: [&str; 53] = [
 const KUBELETS: [&str; 4] =
     ["/var/lib/kubelet", "/data/kubelet", "/var/data/kubelet", "/var/vcap/data/kubelet"];
 
-/// Directories below those above without credentials, which device plugins mount.
-const HARMLESS_PATHS: [&str; 3] = ["/dev/shm", "/dev/dri", "/dev/net/tun"];
+/// Directories and devices below those above without credentials: those that device plugins and sandboxes mount, and those in which
+/// distributions make the volumes of claims.
+const HARMLESS_PATHS: [&str; 11] = [
+    "/dev/shm",
+    "/dev/dri",
+    "/dev/kfd",
+    "/dev/kvm",
+    "/dev/fuse",
+    "/dev/kmsg",
+    "/dev/infiniband",
+    "/dev/hugepages",
+    "/dev/net/tun",
+    "/var/lib/rancher/k3s/storage",
+    "/var/snap/microk8s/common/default-storage",
+];
 
 /// Directories of a kubelet without credentials, which device plugins and storage drivers mount.
 const HARMLESS_IN_KUBELET: [&str; 5] =
@@ -193,6 +206,9 @@ mod tests {
             "/srv",
             "/srv/kubernetes",
             "/var/lib/minikube/certs",
+            "/var/lib/rancher/k3s",
+            "/var/lib/rancher/k3s/storage-of-others",
+            "/dev",
             "/var/lib/containers/storage",
             "/proc",
             "/proc/1/root",
@@ -240,6 +256,9 @@ mod tests {
             "/usr/bin/kubelet",
             "/usr/libexec/kubernetes/kubelet-plugins/volume/exec",
             "/dev/shm",
+            "/dev/kmsg",
+            "/var/lib/rancher/k3s/storage/pvc-1_shop_data",
+            "/var/snap/microk8s/common/default-storage/shop-data-pvc-1",
             "/etc/ssl/certs",
             "/var/lib/kubelets",
             "/home/alice/data",
