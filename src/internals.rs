@@ -39,7 +39,7 @@ pub mod daemon {
     pub mod store {
         pub use crate::daemon::store::{
             Ack, Batch, Committed, Cursor, Error, Filter, IdMatch, IdPrefix, Opened, Options, Retention,
-            Start, StateChange, Store, StoreReader, acknowledge,
+            SinkStart, StateChange, Store, StoreReader, acknowledge,
         };
     }
 }

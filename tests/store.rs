@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pullwatch::internals::daemon::store::{
-    Ack, Batch, Committed, Cursor, Error, Filter, IdMatch, IdPrefix, Opened, Options, Retention, Start,
+    Ack, Batch, Committed, Cursor, Error, Filter, IdMatch, IdPrefix, Opened, Options, Retention, SinkStart,
     StateChange, Store, StoreReader, acknowledge,
 };
 use pullwatch::internals::detection::alert::Priority;
@@ -149,7 +149,7 @@ fn errors_name_the_unusable_path() {
     assert!(error.to_string().contains("file"), "{error}");
     let error = StoreReader::open(dir.path()).unwrap_err();
     assert!(matches!(error, Error::Missing { .. }) && error.to_string().contains("pullwatch run"), "{error}");
-    assert!(Cursor::open(dir.path(), "sink", Start::Oldest).is_err());
+    assert!(Cursor::open(dir.path(), "sink", SinkStart::Oldest).is_err());
     assert!(!dir.path().join("pullwatch.db").exists(), "looking makes nothing");
 }
 
@@ -166,7 +166,7 @@ fn a_read_only_file_is_an_error_at_the_start() {
     fs::set_permissions(dir.path().join("pullwatch.db"), fs::Permissions::from_mode(0o400)).unwrap();
     let error = Store::open(dir.path(), &Options::default()).unwrap_err();
     assert!(matches!(error, Error::Forbidden { .. }), "{error}");
-    assert!(Cursor::open(dir.path(), "sink", Start::Oldest).is_err());
+    assert!(Cursor::open(dir.path(), "sink", SinkStart::Oldest).is_err());
 }
 
 /// Not a test: the process that is killed. It commits batches whose position, state and hashes count the alerts.
@@ -312,7 +312,7 @@ fn versions_are_recognized() {
     for error in [
         Store::open(dir.path(), &Options::default()).unwrap_err(),
         StoreReader::open(dir.path()).unwrap_err(),
-        Cursor::open(dir.path(), "sink", Start::Oldest).unwrap_err(),
+        Cursor::open(dir.path(), "sink", SinkStart::Oldest).unwrap_err(),
     ] {
         assert!(matches!(error, Error::Newer { found: 99, .. }), "{error}");
     }
@@ -375,9 +375,9 @@ fn retention_deletes_the_oldest_alerts_first() {
     for day in 0..20 {
         commit(&mut store, day * 100..day * 100 + 100, i64::try_from(day).unwrap() * DAY);
     }
-    let siem = Cursor::open(dir.path(), "siem", Start::Oldest).unwrap();
+    let siem = Cursor::open(dir.path(), "siem", SinkStart::Oldest).unwrap();
     siem.save(600).unwrap();
-    Cursor::open(dir.path(), "stdout", Start::Newest).unwrap();
+    Cursor::open(dir.path(), "stdout", SinkStart::Newest).unwrap();
     acknowledge(dir.path(), &[id(3), id(1500)], &Ack { at: 1, by: "ada".into(), note: String::new() })
         .unwrap();
     let retain = |store: &mut Store, retention: &Retention| {
@@ -449,7 +449,7 @@ fn the_maximum_size_holds_after_every_commit() {
     let options = Options { max_bytes: Some(max_bytes), ..Options::default() };
     let mut store = Store::open(dir.path(), &options).unwrap().store;
     // A sink that delivers nothing, and a reader, as sinks have them.
-    let _cursor = Cursor::open(dir.path(), "siem", Start::Oldest).unwrap();
+    let _cursor = Cursor::open(dir.path(), "siem", SinkStart::Oldest).unwrap();
     let reader = StoreReader::open(dir.path()).unwrap();
     let (mut largest, mut undelivered) = (0, 0);
     for batch in 0..60 {
@@ -539,7 +539,7 @@ fn sinks_and_readers_work_while_the_daemon_writes() {
             let (path, done) = (dir.path(), &done);
             scope.spawn(move || {
                 let reader = StoreReader::open(path).unwrap();
-                let cursor = Cursor::open(path, name, Start::Oldest).unwrap();
+                let cursor = Cursor::open(path, name, SinkStart::Oldest).unwrap();
                 let mut seen = Vec::new();
                 loop {
                     // Asked first: what was there when it ended is read below.
@@ -576,10 +576,10 @@ fn sinks_start_as_configured_and_resume_at_their_cursor() {
     let mut store = open(dir.path());
     commit(&mut store, 0..10, 0);
     let load = |name, start| Cursor::open(dir.path(), name, start).unwrap().load().unwrap();
-    assert_eq!((load("new", Start::Newest), load("all", Start::Oldest)), (10, 0));
+    assert_eq!((load("new", SinkStart::Newest), load("all", SinkStart::Oldest)), (10, 0));
     commit(&mut store, 10..15, 0);
-    assert_eq!((load("new", Start::Newest), load("all", Start::Newest)), (10, 0));
-    Cursor::open(dir.path(), "all", Start::Oldest).unwrap().save(12).unwrap();
+    assert_eq!((load("new", SinkStart::Newest), load("all", SinkStart::Newest)), (10, 0));
+    Cursor::open(dir.path(), "all", SinkStart::Oldest).unwrap().save(12).unwrap();
     let stats = StoreReader::open(dir.path()).unwrap().stats().unwrap();
     let sinks: Vec<_> = stats.sinks.iter().map(|sink| (&*sink.name, sink.seq, sink.backlog)).collect();
     assert_eq!(sinks, [("all", 12, 3), ("new", 10, 5)]);
@@ -660,7 +660,7 @@ fn hostile_texts_are_read_back_unchanged() {
         assert_eq!(store.commit(&batch).unwrap().new_alerts(), 1);
         let ack = Ack { at: i64::MIN, by: text.to_owned(), note: text.to_owned() };
         acknowledge(dir.path(), &[alert.id], &ack).unwrap();
-        Cursor::open(dir.path(), text, Start::Oldest).unwrap().save(i64::MAX).unwrap();
+        Cursor::open(dir.path(), text, SinkStart::Oldest).unwrap().save(i64::MAX).unwrap();
 
         let reader = StoreReader::open(dir.path()).unwrap();
         let filter =

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::Page;
-use super::sections::{Cell, Entry, Section};
+use super::sections::{Cell, ReportEntry, Section};
 use crate::cli::scan::summary::grouped;
 use crate::cli::visible;
 use crate::detection::history::REPLACE_SECRET;
@@ -77,7 +77,7 @@ fn render_section(out: &mut String, section: &Section) {
     out.push_str("</section>\n");
 }
 
-fn render_entry(out: &mut String, section: &Section, entry: &Entry) {
+fn render_entry(out: &mut String, section: &Section, entry: &ReportEntry) {
     out.push_str("<summary><bdi class=\"name\">");
     push_name(out, &entry.name);
     out.push_str("</bdi>");

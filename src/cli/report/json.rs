@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::sections::rfc3339;
-use super::{Origin, Page};
+use super::{Page, ReportSource};
 use crate::detection::history::{
     BoundedSet, Denial, HandedOver, Reader, ReaderView, Reading, Registry, RegistryKind, Times, WholeScope,
 };
@@ -26,8 +26,8 @@ pub fn write(page: &Page) -> anyhow::Result<String> {
         },
         "log": log(page),
         "store": match &page.origin {
-            Origin::Log(_) => Value::Null,
-            Origin::Store { alerts, times } => {
+            ReportSource::Log(_) => Value::Null,
+            ReportSource::Store { alerts, times } => {
                 json!({ "alerts": alerts, "first": when(times.first), "last": when(times.last) })
             }
         },
@@ -48,7 +48,7 @@ pub fn write(page: &Page) -> anyhow::Result<String> {
 }
 
 fn log(page: &Page) -> Value {
-    let Origin::Log(facts) = &page.origin else { return Value::Null };
+    let ReportSource::Log(facts) = &page.origin else { return Value::Null };
     json!({
         "inputs": facts.inputs,
         "bytes": facts.bytes,

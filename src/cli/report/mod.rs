@@ -66,7 +66,7 @@ enum Format {
 }
 
 /// What a report was made from.
-enum Origin {
+enum ReportSource {
     Log(Box<LogFacts>),
     /// The alerts that `run` stored.
     Store {
@@ -78,7 +78,7 @@ enum Origin {
 /// The content of the report in every format.
 struct Page {
     report: history::Report,
-    origin: Origin,
+    origin: ReportSource,
     /// Names of the rules, by index.
     rules: Vec<String>,
 }
@@ -105,7 +105,7 @@ impl Report {
             Format::Csv => csv::write(&page),
         };
         self.input.write(&text)?;
-        let is_incomplete = matches!(&page.origin, Origin::Log(facts) if !facts.is_complete());
+        let is_incomplete = matches!(&page.origin, ReportSource::Log(facts) if !facts.is_complete());
         Ok(if is_incomplete { ExitCode::from(2) } else { ExitCode::SUCCESS })
     }
 
@@ -115,6 +115,6 @@ impl Report {
         facts.times.widen(ledger.times().first);
         facts.times.widen(ledger.times().last);
         let rules = rules.rules.iter().map(|rule| rule.name.to_string()).collect();
-        Ok(Page { report: ledger.report(), origin: Origin::Log(Box::new(facts)), rules })
+        Ok(Page { report: ledger.report(), origin: ReportSource::Log(Box::new(facts)), rules })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Origin, Page};
+use super::{Page, ReportSource};
 use crate::cli::scan::summary::{bytes, grouped};
 use crate::detection::audit::time;
 use crate::detection::history::{
@@ -19,7 +19,7 @@ pub enum Cell {
 
 /// One reader, credential, registry or rule.
 #[derive(Default)]
-pub struct Entry {
+pub struct ReportEntry {
     /// May come from an event.
     pub name: String,
     /// One per heading.
@@ -37,7 +37,7 @@ pub struct Section {
     /// Headings of the cells; the name comes last.
     pub head: &'static [&'static str],
     pub name: &'static str,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ReportEntry>,
     /// Whether a terminal shows the details: not if they repeat those of another section.
     pub has_details: bool,
 }
@@ -80,7 +80,7 @@ impl Page {
     fn answer(&self) -> Vec<String> {
         let answer = self.report.answer();
         if answer.readers == 0 {
-            if let Origin::Log(facts) = &self.origin
+            if let ReportSource::Log(facts) = &self.origin
                 && facts.counts.events == 0
             {
                 return vec!["No event was read: this says nothing about exposures.".to_owned()];
@@ -110,10 +110,10 @@ impl Page {
 
     fn facts(&self) -> Vec<String> {
         let facts = match &self.origin {
-            Origin::Store { alerts, times } => {
+            ReportSource::Store { alerts, times } => {
                 return vec![format!("{} stored alerts, {}", grouped(*alerts), span(*times))];
             }
-            Origin::Log(facts) => facts,
+            ReportSource::Log(facts) => facts,
         };
         #[allow(clippy::cast_precision_loss)] // Rounded for display.
         let size = bytes(facts.bytes as f64);
@@ -150,7 +150,7 @@ impl Page {
     }
 
     fn credentials(&self) -> Section {
-        let entry = |view: &CredentialView<'_>| Entry {
+        let entry = |view: &CredentialView<'_>| ReportEntry {
             name: view.credential.to_owned(),
             cells: vec![
                 Cell::Number(view.payload),
@@ -164,7 +164,7 @@ impl Page {
                 ("readers", shortened(view.readers.iter().map(|reader| reader.name()).collect())),
                 ("first", times_text(view.times.first)),
             ],
-            ..Entry::default()
+            ..ReportEntry::default()
         };
         Section {
             title: "Credentials",
@@ -192,7 +192,7 @@ impl Page {
                 None => RegistryKind::Other,
             };
             let users = if registry.usernames_are_uncertain { "one or more of the users" } else { "users" };
-            Entry {
+            ReportEntry {
                 name: registry.host.clone().unwrap_or_else(|| "(not logged)".to_owned()),
                 cells: vec![
                     Cell::Number(registry.payload),
@@ -224,7 +224,7 @@ impl Page {
     }
 
     fn scopes(&self) -> Section {
-        let entry = |one: &WholeScope| Entry {
+        let entry = |one: &WholeScope| ReportEntry {
             name: format!("{} {} by {}", one.verb, scope_name(one), one.reader.name()),
             cells: vec![
                 Cell::Number(one.reading.times.count),
@@ -232,7 +232,7 @@ impl Page {
                 when(one.reading.times.last),
             ],
             details: circumstances(&one.reading),
-            ..Entry::default()
+            ..ReportEntry::default()
         };
         Section {
             title: "Namespace-wide and cluster-wide reads without a logged response",
@@ -250,11 +250,11 @@ impl Page {
         let entry = |one: &Denial| {
             let mut details = vec![("requested", samples(&one.reading.targets))];
             details.extend(circumstances(&one.reading));
-            Entry {
+            ReportEntry {
                 name: one.reader.name(),
                 cells: vec![Cell::Number(one.reading.times.count), when(one.reading.times.last)],
                 details,
-                ..Entry::default()
+                ..ReportEntry::default()
             }
         };
         Section {
@@ -272,10 +272,10 @@ impl Page {
         Section {
             title: "Exposures to expected readers",
             intro: match self.origin {
-                Origin::Log(_) => {
+                ReportSource::Log(_) => {
                     "Reads that no rule reports: kubelets that pull images, controllers, and readers named in lists and exceptions."
                 }
-                Origin::Store { .. } => {
+                ReportSource::Store { .. } => {
                     "The store holds what rules reported; a report on the log also shows reads that no rule reports."
                 }
             }
@@ -296,11 +296,11 @@ impl Page {
                 .filter(|view| view.rules.contains(&rule))
                 .map(|view| view.reader.name())
                 .collect();
-            (!by.is_empty()).then(|| Entry {
+            (!by.is_empty()).then(|| ReportEntry {
                 name: name.clone(),
                 cells: vec![Cell::Number(by.len() as u64)],
                 details: vec![("readers", shortened(by))],
-                ..Entry::default()
+                ..ReportEntry::default()
             })
         };
         Section {
@@ -316,7 +316,7 @@ impl Page {
     fn limitations(&self) -> Vec<String> {
         let report = &self.report;
         let mut lines = Vec::new();
-        if let Origin::Log(facts) = &self.origin {
+        if let ReportSource::Log(facts) = &self.origin {
             for (reason, count) in &facts.counts.malformed {
                 lines.push(format!("malformed records: {} {reason}", grouped(*count)));
             }
@@ -354,8 +354,8 @@ impl Page {
         }
         lines.push(
             match self.origin {
-                Origin::Log(_) => "reads before the log starts, after it ends, or in missing files",
-                Origin::Store { .. } => {
+                ReportSource::Log(_) => "reads before the log starts, after it ends, or in missing files",
+                ReportSource::Store { .. } => {
                     "reads whose alerts are no longer stored, or were suppressed by a throttle, and reads that no rule reported"
                 }
             }
@@ -371,12 +371,12 @@ impl Page {
 }
 
 /// One reader over all credentials.
-fn reader_entry(view: &ReaderView<'_>) -> Entry {
+fn reader_entry(view: &ReaderView<'_>) -> ReportEntry {
     let mut credentials: Vec<String> = view.credentials.iter().map(|one| one.credential.clone()).collect();
     credentials.dedup();
     let number = credentials.len();
     let scopes = view.scopes.iter().map(|one| format!("{} {}", one.verb, scope_name(one))).collect();
-    Entry {
+    ReportEntry {
         name: view.reader.name(),
         cells: vec![
             Cell::Number(view.payload),
@@ -392,7 +392,7 @@ fn reader_entry(view: &ReaderView<'_>) -> Entry {
             ("user agents", samples(&view.agents)),
             ("first", times_text(view.times.first)),
         ],
-        ..Entry::default()
+        ..ReportEntry::default()
     }
 }
 

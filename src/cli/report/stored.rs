@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{Origin, Page};
+use super::{Page, ReportSource};
 use crate::cli::replay::LogInput;
 use crate::cli::rule_files;
 use crate::daemon::store::StoreReader;
@@ -34,5 +34,5 @@ pub fn read(dir: &Path, input: &LogInput) -> anyhow::Result<Page> {
         }
     }
     let (ledger, rules) = reads.finish();
-    Ok(Page { report: ledger.report(), origin: Origin::Store { alerts, times }, rules })
+    Ok(Page { report: ledger.report(), origin: ReportSource::Store { alerts, times }, rules })
 }

@@ -4,7 +4,7 @@
 //! Details are below their row, broken between names only.
 
 use super::Page;
-use super::sections::{Cell, Entry, Section};
+use super::sections::{Cell, ReportEntry, Section};
 use crate::cli::scan::summary::grouped;
 use crate::cli::{table, visible};
 use crate::detection::history::REPLACE_SECRET;
@@ -97,7 +97,7 @@ fn render_section(out: &mut String, section: &Section, width: usize, is_terminal
     }
 }
 
-fn render_details(out: &mut String, entry: &Entry, width: usize) {
+fn render_details(out: &mut String, entry: &ReportEntry, width: usize) {
     const INDENT: &str = "      ";
     for (title, texts) in entry.details.iter().filter(|(_, texts)| !texts.is_empty()) {
         let mut names: Vec<String> = texts.iter().take(MAX_NAMES).map(|text| short(text)).collect();

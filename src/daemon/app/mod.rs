@@ -34,7 +34,7 @@ use crate::daemon::config::Config;
 use crate::daemon::metrics::{self, Metrics};
 use crate::daemon::pipeline::{Handles, Message, Pipeline, Rules, Status};
 use crate::daemon::source::kafka::Consumer;
-use crate::daemon::store::{self, Cursor, Start, Store};
+use crate::daemon::store::{self, Cursor, SinkStart, Store};
 
 /// Time that each component has to finish its work on shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -131,7 +131,7 @@ pub(crate) async fn run(
     sinks.stop().await;
     if let Some(sink) = transactional_sink {
         // If transactions are turned off later, the sink continues from here.
-        Cursor::open(state_dir, &sink, Start::Newest)?;
+        Cursor::open(state_dir, &sink, SinkStart::Newest)?;
     }
     for consumer in consumers {
         consumer.stop(SHUTDOWN_GRACE).await;

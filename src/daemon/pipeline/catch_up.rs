@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::output::BatchOutput;
 use super::{MAX_BATCH_BYTES, Pipeline, last_event_age, log_incident};
-use crate::daemon::source::follow::Step;
+use crate::daemon::source::follow::ReadStep;
 use crate::daemon::store;
 use crate::detection::detector::{Screened, Screening, Session};
 
@@ -30,7 +30,7 @@ const MAX_TIME: Duration = Duration::from_millis(250);
 struct Unscreened {
     number: u64,
     bytes: Vec<u8>,
-    step: Step,
+    step: ReadStep,
     /// The position of the source behind it.
     position: Vec<u8>,
 }
@@ -74,8 +74,8 @@ impl Shared {
         let started = Instant::now();
         let Unscreened { number, bytes, step, position } = unscreened;
         let screened = match step {
-            Step::Head => screening.head(&bytes),
-            Step::Records | Step::Idle => screening.chunk(&bytes),
+            ReadStep::Head => screening.head(&bytes),
+            ReadStep::Records | ReadStep::Idle => screening.chunk(&bytes),
         };
         let ready = Ready { bytes, screened, took: started.elapsed(), position };
         self.lock().ready.insert(number, ready);
@@ -84,7 +84,7 @@ impl Shared {
 
     /// Screens until it is over.
     fn help(&self, screening: &mut Screening<'_>) {
-        let _end = End(self);
+        let _end = EndGuard(self);
         let mut queue = self.lock();
         while !queue.is_over {
             match queue.waiting.pop_front() {
@@ -119,9 +119,9 @@ impl Shared {
 }
 
 /// Ends the other thread's wait, also when this one panics.
-struct End<'s>(&'s Shared);
+struct EndGuard<'s>(&'s Shared);
 
-impl Drop for End<'_> {
+impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().is_over = true;
         self.0.changed.notify_all();
@@ -163,7 +163,7 @@ impl Pipeline {
             let mut screening = detector.screening(&log);
             // Without a helper the pipeline does everything.
             let _ = helper.spawn_scoped(scope, || shared.help(&mut detector.screening(&log)));
-            let _end = End(&shared);
+            let _end = EndGuard(&shared);
             self.read_ahead(index, session, &shared, &mut screening)
         })
     }
@@ -219,7 +219,7 @@ impl Pipeline {
             let mut bytes = Vec::new();
             let files = &mut self.sources.files[index].files;
             let step = files.next(&mut bytes);
-            if step == Step::Idle {
+            if step == ReadStep::Idle {
                 (ahead.is_over, ahead.is_drained) = (true, true);
                 return;
             }

@@ -40,7 +40,7 @@ use status::log_incident;
 
 use crate::daemon::kafka::{MatchExchange, Transact};
 use crate::daemon::metrics::{Metrics, RuleNames};
-use crate::daemon::source::follow::Step;
+use crate::daemon::source::follow::ReadStep;
 use crate::daemon::source::webhook::WebhookBatch;
 use crate::daemon::store::{self, Store};
 use crate::daemon::time::unix_nanos;
@@ -126,7 +126,7 @@ pub(crate) struct Pipeline {
 }
 
 /// Why the session of one rule set ended.
-enum End {
+enum SessionEnd {
     Stop,
     /// The last batch was discarded: start again from the stored state.
     Restart,
@@ -213,9 +213,9 @@ impl Pipeline {
                 self.handles.metrics.rules_reloaded(true);
             }
             match self.run_session(&mut session)? {
-                End::Stop => return Ok(()),
-                End::Restart => {}
-                End::ReloadRules(new) => {
+                SessionEnd::Stop => return Ok(()),
+                SessionEnd::Restart => {}
+                SessionEnd::ReloadRules(new) => {
                     rules = *new;
                     is_reload = true;
                 }
@@ -223,7 +223,7 @@ impl Pipeline {
         }
     }
 
-    fn run_session(&mut self, session: &mut Session<'_>) -> Result<End, store::Error> {
+    fn run_session(&mut self, session: &mut Session<'_>) -> Result<SessionEnd, store::Error> {
         let mut buffer = Vec::new();
         let mut next_retention = Instant::now();
         self.maintenance.next_gauges = Some(next_retention);
@@ -238,8 +238,8 @@ impl Pipeline {
             if has_many_digests || Instant::now() >= next_retention {
                 match self.close_windows(session)? {
                     Flow::Continue => {}
-                    Flow::Restart => return Ok(End::Restart),
-                    Flow::Stop => return Ok(End::Stop),
+                    Flow::Restart => return Ok(SessionEnd::Restart),
+                    Flow::Stop => return Ok(SessionEnd::Stop),
                 }
                 let has_more = self.apply_retention()?;
                 next_retention = Instant::now() + if has_more { Duration::ZERO } else { RETENTION_INTERVAL };
@@ -254,17 +254,17 @@ impl Pipeline {
             let message = match self.inbox.recv_timeout(timeout) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return Ok(End::Stop),
+                Err(RecvTimeoutError::Disconnected) => return Ok(SessionEnd::Stop),
             };
             let flow = match message {
-                Message::Stop => return Ok(End::Stop),
-                Message::ReloadRules(rules) => return Ok(End::ReloadRules(rules)),
+                Message::Stop => return Ok(SessionEnd::Stop),
+                Message::ReloadRules(rules) => return Ok(SessionEnd::ReloadRules(rules)),
                 message => self.process_message(message, session)?,
             };
             match flow {
                 Flow::Continue => {}
-                Flow::Restart => return Ok(End::Restart),
-                Flow::Stop => return Ok(End::Stop),
+                Flow::Restart => return Ok(SessionEnd::Restart),
+                Flow::Stop => return Ok(SessionEnd::Stop),
             }
         }
     }
@@ -284,7 +284,7 @@ impl Pipeline {
             Message::KafkaBatch(source, batch) => self.process_kafka_batch(source, batch, session),
             Message::Records(source, records, ready_for_next) => {
                 let mut output = BatchOutput::default();
-                self.evaluate(source, session, &records, Step::Records, &mut output);
+                self.evaluate(source, session, &records, ReadStep::Records, &mut output);
                 if !self.commit(None, &[], &output)? {
                     tracing::error!(
                         source = self.sources.name(source),
@@ -340,7 +340,7 @@ impl Pipeline {
         while bytes < MAX_BATCH_BYTES && !output.is_full() {
             buffer.clear();
             let step = self.sources.files[index].files.next(buffer);
-            if step == Step::Idle {
+            if step == ReadStep::Idle {
                 is_drained = true;
                 break;
             }
@@ -371,7 +371,7 @@ impl Pipeline {
         source: usize,
         session: &mut Session<'_>,
         bytes: &[u8],
-        step: Step,
+        step: ReadStep,
         output: &mut BatchOutput,
     ) {
         let started = Instant::now();
@@ -384,8 +384,8 @@ impl Pipeline {
             recurring_reads.note(alert);
         };
         match step {
-            Step::Head => session.head(bytes, &mut on_alert),
-            Step::Records | Step::Idle => session.chunk(bytes, &mut on_alert),
+            ReadStep::Head => session.head(bytes, &mut on_alert),
+            ReadStep::Records | ReadStep::Idle => session.chunk(bytes, &mut on_alert),
         }
         self.finish_evaluation(source, bytes.len(), session, started, output);
     }

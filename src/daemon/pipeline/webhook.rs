@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::output::BatchOutput;
 use super::{Flow, Pipeline};
-use crate::daemon::source::follow::Step;
+use crate::daemon::source::follow::ReadStep;
 use crate::daemon::source::webhook::{BatchOutcome, WebhookBatch, split_events};
 use crate::daemon::store;
 use crate::detection::audit::event_id;
@@ -114,7 +114,7 @@ impl Pipeline {
             }
         } else {
             let mut output = BatchOutput::default();
-            self.evaluate(source, session, &batch.body, Step::Head, &mut output);
+            self.evaluate(source, session, &batch.body, ReadStep::Head, &mut output);
             if !self.commit(None, &[digest], &output)? {
                 let _ = batch.done.send(BatchOutcome::Busy);
                 return Ok(Flow::Stop);

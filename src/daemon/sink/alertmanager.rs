@@ -17,7 +17,7 @@ use super::failure::{Failure, Reason, Remedy};
 use super::fields::Fields;
 use super::format::template::Fingerprint;
 use super::http::HttpSink;
-use super::output::Shape;
+use super::output::Rendering;
 use crate::daemon::log_limit::LogLimit;
 use crate::daemon::secret::Secret;
 use crate::daemon::time::unix_nanos;
@@ -43,7 +43,7 @@ const WRONG_REQUEST: [u16; 6] = [401, 403, 404, 405, 407, 415];
 #[derive(Debug)]
 pub(crate) struct AlertmanagerSink {
     settings: Alertmanager,
-    shape: Shape,
+    shape: Rendering,
     receivers: Vec<HttpSink>,
     /// Whether the last delivery to each of them failed.
     is_failing: Vec<bool>,
@@ -58,7 +58,7 @@ impl AlertmanagerSink {
     /// When the settings cannot work.
     pub(crate) fn new(
         settings: &Alertmanager,
-        shape: &Shape,
+        shape: &Rendering,
         deliveries: Arc<Deliveries>,
     ) -> Result<Self, SettingsError> {
         if settings.urls.is_empty() {
@@ -266,7 +266,7 @@ mod tests {
             ..Alertmanager::default()
         };
         let shortened = prometheus::IntCounter::new("a", "a").unwrap();
-        let shape = Shape { format: Format::Falco, max_len: None, shortened };
+        let shape = Rendering { format: Format::Falco, max_len: None, shortened };
         let deliveries = Arc::new(Deliveries::new(settings.resolve_after));
         AlertmanagerSink::new(&settings, &shape, deliveries).unwrap()
     }

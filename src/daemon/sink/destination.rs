@@ -13,7 +13,7 @@ use super::http::HttpSink;
 use super::kafka::KafkaSink;
 use super::loki::{self, LokiSink};
 use super::metrics::Counts;
-use super::output::{Output, Shape};
+use super::output::{Output, Rendering};
 use super::syslog::SyslogSink;
 use crate::detection::alert::StoredAlert;
 
@@ -36,7 +36,7 @@ impl Destination {
     /// When the settings cannot work.
     pub(crate) fn new(config: &SinkConfig, counts: &Counts) -> Result<Self, SettingsError> {
         let shape =
-            |format| Shape { format, max_len: config.max_message, shortened: counts.shortened.clone() };
+            |format| Rendering { format, max_len: config.max_message, shortened: counts.shortened.clone() };
         Ok(match &config.kind {
             Kind::Stdout(settings) => {
                 let is_interactive =

@@ -59,7 +59,7 @@ impl StoreFeed {
     ) -> Result<T, FeedError> {
         let cursor = match self.cursor.take() {
             Some(cursor) => cursor,
-            None => Cursor::open(&self.dir, &self.sink, store::Start::Oldest).map_err(FeedError::new)?,
+            None => Cursor::open(&self.dir, &self.sink, store::SinkStart::Oldest).map_err(FeedError::new)?,
         };
         let value = call(&cursor).map_err(FeedError::new)?;
         self.cursor = Some(cursor);

@@ -8,14 +8,14 @@ use std::path::Path;
 use super::config;
 use super::error::SettingsError;
 use super::failure::{Failure, Reason};
-use super::output::{Shape, write_lines};
+use super::output::{Rendering, write_lines};
 use crate::detection::alert::StoredAlert;
 
 /// Appends lines to the file at a path.
 #[derive(Debug)]
 pub(crate) struct FileSink {
     settings: config::File,
-    shape: Shape,
+    shape: Rendering,
     creation: Creation,
     /// `None` before the first delivery, after [`FileSink::close`], and while a write runs.
     open: Option<OpenFile>,
@@ -54,7 +54,7 @@ impl FileSink {
     ///
     /// # Errors
     /// If the group does not exist.
-    pub(crate) fn new(settings: &config::File, shape: Shape) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: &config::File, shape: Rendering) -> Result<Self, SettingsError> {
         let group = settings.group.as_deref().map(group_id).transpose()?;
         let creation = Creation { mode: settings.mode.unwrap_or(0o600), group };
         Ok(FileSink { settings: settings.clone(), shape, creation, open: None })

@@ -15,7 +15,7 @@ use super::config::{Body, Http};
 use super::error::{SettingsError, TlsError};
 use super::failure::{Failure, Reason, Remedy};
 use super::http_body::{self, Encoded};
-use super::output::Shape;
+use super::output::Rendering;
 use super::tls::{Tls, explained};
 use crate::detection::alert::StoredAlert;
 
@@ -48,7 +48,7 @@ struct Answer {
 #[derive(Debug)]
 pub(crate) struct HttpSink {
     settings: Http,
-    shape: Shape,
+    shape: Rendering,
     url: Url,
     headers: HeaderMap,
     /// Present only if something is encrypted: a machine without certificate authorities can still use `http`.
@@ -61,7 +61,7 @@ impl HttpSink {
     ///
     /// # Errors
     /// When the settings cannot work.
-    pub(crate) fn new(settings: &Http, shape: Shape) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: &Http, shape: Rendering) -> Result<Self, SettingsError> {
         let url = Url::parse(settings.url.reveal()).map_err(|_| SettingsError::Url("it cannot be parsed"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(SettingsError::Url("expected http or https"));
@@ -90,7 +90,7 @@ impl HttpSink {
         }
         let mut max_len = self.shape.max_len;
         loop {
-            let shape = Shape { max_len, ..self.shape.clone() };
+            let shape = Rendering { max_len, ..self.shape.clone() };
             let Encoded { count, bytes } = http_body::encode(&self.settings.body, alerts, &shape)?;
             let length = bytes.len();
             let answer = self.send(self.url.clone(), headers.clone(), bytes).await?;
@@ -350,8 +350,8 @@ mod tests {
     use crate::daemon::sink::config::{Format, Secret};
     use crate::daemon::sink::tests::alert;
 
-    fn shape() -> Shape {
-        Shape {
+    fn shape() -> Rendering {
+        Rendering {
             format: Format::Falco,
             max_len: None,
             shortened: prometheus::IntCounter::new("shortened", "-").unwrap(),

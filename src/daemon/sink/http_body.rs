@@ -7,7 +7,7 @@ use super::config::Body;
 use super::failure::{Failure, Reason, Remedy};
 use super::fields::Fields;
 use super::format;
-use super::output::Shape;
+use super::output::Rendering;
 use crate::detection::alert::{StoredAlert, push_hex};
 use crate::detection::shorten;
 
@@ -21,7 +21,7 @@ pub(crate) struct Encoded {
 ///
 /// # Errors
 /// When the first alert cannot be shortened to the limit.
-pub(crate) fn encode(body: &Body, alerts: &[StoredAlert], shape: &Shape) -> Result<Encoded, Failure> {
+pub(crate) fn encode(body: &Body, alerts: &[StoredAlert], shape: &Rendering) -> Result<Encoded, Failure> {
     let (max_alerts, max_bytes) = body.batch();
     let [open, between, close] = match body {
         Body::Array { .. } => ["[", ",", "]"],
@@ -58,7 +58,7 @@ pub(crate) fn encode(body: &Body, alerts: &[StoredAlert], shape: &Shape) -> Resu
 }
 
 /// One alert in a body, and whether it was shortened.
-fn entry(body: &Body, alert: &StoredAlert, shape: &Shape) -> Result<(Vec<u8>, bool), Failure> {
+fn entry(body: &Body, alert: &StoredAlert, shape: &Rendering) -> Result<(Vec<u8>, bool), Failure> {
     let max_len = shape.max_len.unwrap_or(usize::MAX);
     let fitted = match body {
         Body::Template(template) => format::fit(alert, max_len, |alert| template.write(alert)),
@@ -88,7 +88,7 @@ fn hex(alert: &StoredAlert) -> String {
 }
 
 /// An event of the HTTP Event Collector.
-fn splunk_event(body: &Body, alert: &StoredAlert, shape: &Shape, message: &[u8]) -> Vec<u8> {
+fn splunk_event(body: &Body, alert: &StoredAlert, shape: &Rendering, message: &[u8]) -> Vec<u8> {
     let Body::Splunk { index, source, sourcetype, host, .. } = body else { return Vec::new() };
     let when = if alert.time == 0 { alert.stored } else { alert.time };
     // As text: a float would lose digits.

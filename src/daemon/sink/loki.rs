@@ -16,7 +16,7 @@ use super::failure::{Failure, Remedy};
 use super::fields::Fields;
 use super::format;
 use super::http::HttpSink;
-use super::output::Shape;
+use super::output::Rendering;
 use crate::daemon::secret::Secret;
 use crate::daemon::time::unix_nanos;
 use crate::detection::alert::{StoredAlert, push_hex};
@@ -47,7 +47,7 @@ const WRONG_REQUEST: [u16; 6] = [401, 403, 404, 405, 407, 415];
 #[derive(Debug)]
 pub(crate) struct LokiSink {
     settings: Loki,
-    shape: Shape,
+    shape: Rendering,
     http: HttpSink,
 }
 
@@ -56,14 +56,14 @@ impl LokiSink {
     ///
     /// # Errors
     /// When the settings cannot work.
-    pub(crate) fn new(settings: &Loki, shape: Shape) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: &Loki, shape: Rendering) -> Result<Self, SettingsError> {
         let mut http = settings.http.clone();
         http.retry_statuses = WRONG_REQUEST.to_vec();
         if let Some(tenant) = &settings.tenant {
             http.headers.push(("X-Scope-OrgID".to_owned(), Secret::new(tenant)));
         }
         let max_len = shape.max_len.map_or(MAX_LINE_BYTES, |max| max.min(MAX_LINE_BYTES));
-        let shape = Shape { max_len: Some(max_len), ..shape };
+        let shape = Rendering { max_len: Some(max_len), ..shape };
         Ok(LokiSink { settings: settings.clone(), http: HttpSink::new(&http, shape.clone())?, shape })
     }
 

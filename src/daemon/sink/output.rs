@@ -12,14 +12,14 @@ use crate::detection::alert::StoredAlert;
 #[derive(Debug)]
 pub(crate) struct Output<W> {
     writer: W,
-    shape: Shape,
+    shape: Rendering,
     buffer: Vec<u8>,
     /// The last write may have ended inside a line.
     ends_mid_line: bool,
 }
 
 impl<W: AsyncWrite + Unpin> Output<W> {
-    pub(crate) fn new(writer: W, shape: Shape) -> Self {
+    pub(crate) fn new(writer: W, shape: Rendering) -> Self {
         Output { writer, shape, buffer: Vec::new(), ends_mid_line: false }
     }
 
@@ -54,7 +54,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
 /// Appends alerts, each with a line break, up to the first that cannot be rendered. Returns the failure of that one. `ends` gets
 /// the end of each line.
 pub(crate) fn write_lines(
-    shape: &Shape,
+    shape: &Rendering,
     alerts: &[StoredAlert],
     out: &mut Vec<u8>,
     ends: &mut Vec<usize>,
@@ -75,7 +75,7 @@ pub(crate) fn write_lines(
 
 /// How a sink renders alerts.
 #[derive(Clone, Debug)]
-pub(crate) struct Shape {
+pub(crate) struct Rendering {
     pub(crate) format: Format,
     /// Maximum length of a message, in bytes.
     pub(crate) max_len: Option<usize>,
@@ -90,8 +90,8 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
     use tokio::net::unix::pipe;
 
-    fn shape(format: Format) -> Shape {
-        Shape { format, max_len: None, shortened: IntCounter::new("shortened", "-").unwrap() }
+    fn shape(format: Format) -> Rendering {
+        Rendering { format, max_len: None, shortened: IntCounter::new("shortened", "-").unwrap() }
     }
 
     #[tokio::test]

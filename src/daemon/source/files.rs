@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::discover;
-use super::follow::{Checkpoint, Fingerprint, Incident, LogFollower, StartAt, Step};
+use super::follow::{Checkpoint, Fingerprint, Incident, LogFollower, ReadStep, StartAt};
 use super::input::Input;
 use super::rotation;
 use super::watch::Targets;
@@ -128,14 +128,14 @@ impl Files {
     }
 
     /// Appends the next records of any log to the empty `buffer`.
-    pub fn next(&mut self, buffer: &mut Vec<u8>) -> Step {
+    pub fn next(&mut self, buffer: &mut Vec<u8>) -> ReadStep {
         for log in self.logs.values_mut() {
             match log.next(buffer) {
-                Step::Idle => {}
+                ReadStep::Idle => {}
                 step => return step,
             }
         }
-        Step::Idle
+        ReadStep::Idle
     }
 
     /// The position up to which everything was returned, to be stored together with the results.
@@ -281,7 +281,7 @@ mod tests {
         let mut all = String::new();
         let mut buffer = Vec::new();
         files.rescan();
-        while files.next(&mut buffer) != Step::Idle {
+        while files.next(&mut buffer) != ReadStep::Idle {
             all.push_str(std::str::from_utf8(&buffer).unwrap());
             buffer.clear();
         }

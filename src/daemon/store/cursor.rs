@@ -13,7 +13,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where a sink starts that the store does not know yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum SinkStart {
     /// After the latest alert: only alerts stored from now on.
     Newest,
     /// With the oldest stored alert.
@@ -34,17 +34,19 @@ impl Cursor {
     /// # Errors
     ///
     /// [`Error::Missing`] if there is no store, or if it cannot be written.
-    pub fn open(dir: &Path, sink: &str, start: Start) -> Result<Self, Error> {
+    pub fn open(dir: &Path, sink: &str, start: SinkStart) -> Result<Self, Error> {
         let path = dir::file(dir);
         let connection = schema::connect_existing(dir, &path, BUSY_TIMEOUT)?;
         let register = match start {
             // From the sequence, since the latest alert may have been deleted.
-            Start::Newest => {
+            SinkStart::Newest => {
                 "INSERT INTO cursors (sink, seq)
                  VALUES (?1, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'alerts'), 0))
                  ON CONFLICT (sink) DO NOTHING"
             }
-            Start::Oldest => "INSERT INTO cursors (sink, seq) VALUES (?1, 0) ON CONFLICT (sink) DO NOTHING",
+            SinkStart::Oldest => {
+                "INSERT INTO cursors (sink, seq) VALUES (?1, 0) ON CONFLICT (sink) DO NOTHING"
+            }
         };
         connection.execute(register, [sink]).at(&path)?;
         Ok(Cursor { connection, path, sink: sink.to_owned() })

@@ -27,7 +27,7 @@ mod write;
 
 pub use acknowledgements::{Ack, acknowledge};
 pub use batch::{Batch, Committed, StateEntry, Undelivered};
-pub use cursor::{Cursor, Start};
+pub use cursor::{Cursor, SinkStart};
 pub use dir::default_dir;
 pub use error::Error;
 pub(crate) use lazy::LazyReader;

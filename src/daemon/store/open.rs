@@ -8,7 +8,7 @@ use rusqlite::config::DbConfig;
 
 use super::error::WithPath as _;
 use super::limit::log_budget;
-use super::schema::{self, Origin};
+use super::schema::{self, FileOrigin};
 use super::{Error, Store, dir};
 use crate::daemon::time::unix_nanos;
 
@@ -87,15 +87,15 @@ fn prepare(path: &Path, options: &Options) -> Result<(Connection, Option<u32>), 
     let origin = schema::origin(&connection).at(path)?;
     let known = schema::current_version();
     let version = match origin {
-        Origin::Empty => 0,
-        Origin::Pullwatch(version) if version <= known => version,
-        Origin::Pullwatch(found) => return Err(Error::Newer { path: path.to_owned(), found, known }),
-        Origin::Foreign => return Err(Error::Foreign { path: path.to_owned() }),
+        FileOrigin::Empty => 0,
+        FileOrigin::Pullwatch(version) if version <= known => version,
+        FileOrigin::Pullwatch(found) => return Err(Error::Newer { path: path.to_owned(), found, known }),
+        FileOrigin::Foreign => return Err(Error::Foreign { path: path.to_owned() }),
     };
     if options.check && version > 0 {
         check(&connection, path)?;
     }
-    if origin == Origin::Empty {
+    if origin == FileOrigin::Empty {
         // Takes effect at once only in a file without pages; otherwise it needs the VACUUM.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").at(path)?;
         connection.execute_batch("VACUUM").at(path)?;
@@ -117,7 +117,7 @@ fn prepare(path: &Path, options: &Options) -> Result<(Connection, Option<u32>), 
     }
     schema::migrate(&mut connection, version, schema::MIGRATIONS).at(path)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).at(path)?;
-    let migrated = matches!(origin, Origin::Pullwatch(version) if version < known);
+    let migrated = matches!(origin, FileOrigin::Pullwatch(version) if version < known);
     Ok((connection, migrated.then_some(version)))
 }
 

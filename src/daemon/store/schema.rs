@@ -47,7 +47,7 @@ pub(super) fn current_version() -> u32 {
 
 /// The origin of a file, from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum FileOrigin {
     /// It has no content.
     Empty,
     /// A store of this version.
@@ -109,25 +109,25 @@ fn configure(connection: &Connection, busy: Duration) -> Result<(), rusqlite::Er
 fn require_current_version(connection: &Connection, path: &Path) -> Result<(), Error> {
     let known = current_version();
     match origin(connection).at(path)? {
-        Origin::Foreign => Err(Error::Foreign { path: path.to_owned() }),
-        Origin::Pullwatch(found) if found == known => Ok(()),
-        Origin::Pullwatch(found) if found > known => {
+        FileOrigin::Foreign => Err(Error::Foreign { path: path.to_owned() }),
+        FileOrigin::Pullwatch(found) if found == known => Ok(()),
+        FileOrigin::Pullwatch(found) if found > known => {
             Err(Error::Newer { path: path.to_owned(), found, known })
         }
-        Origin::Pullwatch(found) => Err(Error::Older { path: path.to_owned(), found, known }),
-        Origin::Empty => Err(Error::Older { path: path.to_owned(), found: 0, known }),
+        FileOrigin::Pullwatch(found) => Err(Error::Older { path: path.to_owned(), found, known }),
+        FileOrigin::Empty => Err(Error::Older { path: path.to_owned(), found: 0, known }),
     }
 }
 
 /// Reads the origin and the version of a file.
-pub(super) fn origin(connection: &Connection) -> Result<Origin, rusqlite::Error> {
+pub(super) fn origin(connection: &Connection) -> Result<FileOrigin, rusqlite::Error> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
     Ok(match (application, u32::try_from(version), objects) {
-        (APPLICATION_ID, Ok(version), _) => Origin::Pullwatch(version),
-        (0, Ok(0), 0) => Origin::Empty,
-        _ => Origin::Foreign,
+        (APPLICATION_ID, Ok(version), _) => FileOrigin::Pullwatch(version),
+        (0, Ok(0), 0) => FileOrigin::Empty,
+        _ => FileOrigin::Foreign,
     })
 }
 
@@ -166,16 +166,16 @@ mod tests {
     #[test]
     fn migrations_are_applied_in_order_and_atomically() {
         let mut connection = Connection::open_in_memory().unwrap();
-        assert_eq!(origin(&connection).unwrap(), Origin::Empty);
+        assert_eq!(origin(&connection).unwrap(), FileOrigin::Empty);
         let (one, two) = ("CREATE TABLE a (x);", "ALTER TABLE a ADD COLUMN y; INSERT INTO a VALUES (1, 2);");
         migrate(&mut connection, 0, &[one]).unwrap();
-        assert_eq!(origin(&connection).unwrap(), Origin::Pullwatch(1));
+        assert_eq!(origin(&connection).unwrap(), FileOrigin::Pullwatch(1));
         // A migration that fails changes nothing.
         migrate(&mut connection, 1, &[one, two, "CREATE TABLE b (x); CREATE TABLE a (x);"]).unwrap_err();
-        assert_eq!(origin(&connection).unwrap(), Origin::Pullwatch(1));
+        assert_eq!(origin(&connection).unwrap(), FileOrigin::Pullwatch(1));
         assert!(connection.prepare("SELECT y FROM a").is_err());
         migrate(&mut connection, 1, &[one, two]).unwrap();
-        assert_eq!(origin(&connection).unwrap(), Origin::Pullwatch(2));
+        assert_eq!(origin(&connection).unwrap(), FileOrigin::Pullwatch(2));
         let y: i64 = connection.query_row("SELECT y FROM a", (), |row| row.get(0)).unwrap();
         assert_eq!(y, 2);
         // Up to date.
@@ -187,9 +187,9 @@ mod tests {
     fn recognizes_databases_of_other_programs() {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE alerts (x)").unwrap();
-        assert_eq!(origin(&connection).unwrap(), Origin::Foreign);
+        assert_eq!(origin(&connection).unwrap(), FileOrigin::Foreign);
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("PRAGMA application_id = 5").unwrap();
-        assert_eq!(origin(&connection).unwrap(), Origin::Foreign);
+        assert_eq!(origin(&connection).unwrap(), FileOrigin::Foreign);
     }
 }

@@ -13,7 +13,9 @@ use foldhash::fast::RandomState;
 
 use super::alert_context::AlertContext;
 use super::extract::{InputContext, View};
-use super::plan::{Basis, ComparisonId, ComparisonPlan, Node, OperandId, OperandPlan, Plan, RightPlan};
+use super::plan::{
+    Basis, ComparisonId, ComparisonPlan, ConditionPlan, OperandId, OperandPlan, Plan, RightPlan,
+};
 use super::value::{Redacted, Value};
 use super::{compare, transform};
 use crate::detection::audit::event::{Event, Member};
@@ -54,7 +56,7 @@ impl ResidualRules {
 struct Residual {
     /// Index of the rule in the plan.
     rule: usize,
-    condition: Node,
+    condition: ConditionPlan,
 }
 
 /// Maximum number of cached heads. A cluster has a few hundred; more are made up by an attacker, and clear the cache.
@@ -160,13 +162,13 @@ impl WindowSummary {
 impl<'e> EvalContext<'_, '_, 'e> {
     /// Evaluates a condition.
     #[inline]
-    pub fn holds(&mut self, node: &Node) -> bool {
+    pub fn holds(&mut self, node: &ConditionPlan) -> bool {
         match node {
-            Node::Constant(value) => *value,
-            Node::Comparison(comparison) => self.passes(*comparison),
-            Node::Not(inner) => !self.holds(inner),
-            Node::All(nodes) => nodes.iter().all(|node| self.holds(node)),
-            Node::Any(nodes) => nodes.iter().any(|node| self.holds(node)),
+            ConditionPlan::Constant(value) => *value,
+            ConditionPlan::Comparison(comparison) => self.passes(*comparison),
+            ConditionPlan::Not(inner) => !self.holds(inner),
+            ConditionPlan::All(nodes) => nodes.iter().all(|node| self.holds(node)),
+            ConditionPlan::Any(nodes) => nodes.iter().any(|node| self.holds(node)),
         }
     }
 
@@ -397,18 +399,18 @@ impl<'e> EvalContext<'_, '_, 'e> {
     }
 
     /// Partially evaluates a condition: replaces the comparisons that the known members decide by their results.
-    fn reduce(&mut self, node: &Node, known: Known) -> Node {
+    fn reduce(&mut self, node: &ConditionPlan, known: Known) -> ConditionPlan {
         match node {
-            Node::Constant(value) => Node::Constant(*value),
-            Node::Comparison(comparison) => {
-                self.decide(*comparison, known).map_or(Node::Comparison(*comparison), Node::Constant)
-            }
-            Node::Not(inner) => match self.reduce(inner, known) {
-                Node::Constant(value) => Node::Constant(!value),
-                residual => Node::Not(Box::new(residual)),
+            ConditionPlan::Constant(value) => ConditionPlan::Constant(*value),
+            ConditionPlan::Comparison(comparison) => self
+                .decide(*comparison, known)
+                .map_or(ConditionPlan::Comparison(*comparison), ConditionPlan::Constant),
+            ConditionPlan::Not(inner) => match self.reduce(inner, known) {
+                ConditionPlan::Constant(value) => ConditionPlan::Constant(!value),
+                residual => ConditionPlan::Not(Box::new(residual)),
             },
-            Node::All(nodes) => self.reduce_all(nodes, known, false, Node::All),
-            Node::Any(nodes) => self.reduce_all(nodes, known, true, Node::Any),
+            ConditionPlan::All(nodes) => self.reduce_all(nodes, known, false, ConditionPlan::All),
+            ConditionPlan::Any(nodes) => self.reduce_all(nodes, known, true, ConditionPlan::Any),
         }
     }
 
@@ -429,21 +431,23 @@ impl<'e> EvalContext<'_, '_, 'e> {
     /// Partially evaluates a conjunction or disjunction. One operand with the value `decisive` decides it.
     fn reduce_all(
         &mut self,
-        nodes: &[Node],
+        nodes: &[ConditionPlan],
         known: Known,
         decisive: bool,
-        join: impl Fn(Box<[Node]>) -> Node,
-    ) -> Node {
+        join: impl Fn(Box<[ConditionPlan]>) -> ConditionPlan,
+    ) -> ConditionPlan {
         let mut residuals = Vec::new();
         for node in nodes {
             match self.reduce(node, known) {
-                Node::Constant(value) if value == decisive => return Node::Constant(decisive),
-                Node::Constant(_) => {}
+                ConditionPlan::Constant(value) if value == decisive => {
+                    return ConditionPlan::Constant(decisive);
+                }
+                ConditionPlan::Constant(_) => {}
                 residual => residuals.push(residual),
             }
         }
         match residuals.len() {
-            0 => Node::Constant(!decisive),
+            0 => ConditionPlan::Constant(!decisive),
             1 => residuals.swap_remove(0),
             _ => join(residuals.into()),
         }
@@ -466,7 +470,10 @@ pub fn ignores_stage(plan: &Plan, input: InputContext<'_>, stage: &str) -> bool 
     let mut eval =
         EvalContext { plan, cache: &mut cache, event: &mut event, input, cluster_state: None, window: None };
     !registry::is_answered(eval.event)
-        && plan.rules.iter().all(|rule| eval.reduce(&rule.condition, Known::Stage) == Node::Constant(false))
+        && plan
+            .rules
+            .iter()
+            .all(|rule| eval.reduce(&rule.condition, Known::Stage) == ConditionPlan::Constant(false))
 }
 
 /// Returns one property of an exposure as a value.
@@ -569,7 +576,7 @@ impl Evaluator {
         let mut rules = Vec::new();
         for (rule, planned) in plan.rules.iter().enumerate() {
             match eval.reduce(&planned.condition, Known::Head) {
-                Node::Constant(false) => {}
+                ConditionPlan::Constant(false) => {}
                 condition => rules.push(Residual { rule, condition }),
             }
         }

@@ -73,12 +73,12 @@ pub enum RightPlan {
 
 /// A condition over comparisons.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Node {
+pub enum ConditionPlan {
     Constant(bool),
     Comparison(ComparisonId),
-    Not(Box<Node>),
-    All(Box<[Node]>),
-    Any(Box<[Node]>),
+    Not(Box<ConditionPlan>),
+    All(Box<[ConditionPlan]>),
+    Any(Box<[ConditionPlan]>),
 }
 
 /// A piece of an output template.
@@ -111,7 +111,7 @@ pub struct RulePlan {
     /// Version of the rule set.
     pub rule_set: Arc<str>,
     pub priority: Priority,
-    pub condition: Node,
+    pub condition: ConditionPlan,
     pub output: Box<[OutputPiece]>,
     /// The fields of the output by spelling, each once.
     pub output_fields: Box<[OutputField]>,
@@ -340,7 +340,7 @@ impl Plan {
                 name: correlation.name.clone(),
                 rule_set: self.version.clone(),
                 priority: correlation.priority,
-                condition: Node::Constant(false),
+                condition: ConditionPlan::Constant(false),
                 output,
                 output_fields,
                 show: correlation.show.clone(),
@@ -360,34 +360,34 @@ impl Plan {
     }
 
     /// Compiles a condition. The loader bounds the recursion depth.
-    fn node<'a>(&mut self, expr: &'a Expr, interned: &mut Interned<'a>) -> Node {
+    fn node<'a>(&mut self, expr: &'a Expr, interned: &mut Interned<'a>) -> ConditionPlan {
         match expr {
-            Expr::Comparison(comparison) => Node::Comparison(self.comparison(comparison, interned)),
-            Expr::Not(inner) => Node::Not(Box::new(self.node(inner, interned))),
+            Expr::Comparison(comparison) => ConditionPlan::Comparison(self.comparison(comparison, interned)),
+            Expr::Not(inner) => ConditionPlan::Not(Box::new(self.node(inner, interned))),
             Expr::And(children) | Expr::Or(children) => {
                 let is_and = matches!(expr, Expr::And(_));
-                let mut nodes: Vec<Node> = Vec::new();
+                let mut nodes: Vec<ConditionPlan> = Vec::new();
                 for child in children {
                     match self.node(child, interned) {
                         // Flatten nested conjunctions and disjunctions.
-                        Node::All(inner) if is_and => nodes.extend(inner),
-                        Node::Any(inner) if !is_and => nodes.extend(inner),
+                        ConditionPlan::All(inner) if is_and => nodes.extend(inner),
+                        ConditionPlan::Any(inner) if !is_and => nodes.extend(inner),
                         node => nodes.push(node),
                     }
                 }
                 nodes.sort_by_key(|node| self.cost(node));
-                if is_and { Node::All(nodes.into()) } else { Node::Any(nodes.into()) }
+                if is_and { ConditionPlan::All(nodes.into()) } else { ConditionPlan::Any(nodes.into()) }
             }
             Expr::Macro { body, .. } | Expr::Exception { body, .. } => self.node(body, interned),
         }
     }
 
-    fn cost(&self, node: &Node) -> u32 {
+    fn cost(&self, node: &ConditionPlan) -> u32 {
         match node {
-            Node::Constant(_) => 0,
-            Node::Comparison(comparison) => self.costs[*comparison],
-            Node::Not(inner) => self.cost(inner),
-            Node::All(nodes) | Node::Any(nodes) => {
+            ConditionPlan::Constant(_) => 0,
+            ConditionPlan::Comparison(comparison) => self.costs[*comparison],
+            ConditionPlan::Not(inner) => self.cost(inner),
+            ConditionPlan::All(nodes) | ConditionPlan::Any(nodes) => {
                 nodes.iter().map(|node| self.cost(node)).max().unwrap_or(0)
             }
         }

@@ -8,7 +8,7 @@
 //! literals are searched for as well, and a line with one is a candidate. A line that could match must never be skipped.
 
 use super::compare::{Compare, TextTest, Texts};
-use super::plan::{Basis, Node, OperandPlan, Plan, RightPlan};
+use super::plan::{Basis, ConditionPlan, OperandPlan, Plan, RightPlan};
 use crate::detection::audit::literals::Literals;
 use crate::detection::registry;
 
@@ -86,15 +86,15 @@ fn escapes(byte: u8) -> Vec<Vec<u8>> {
 }
 
 /// Returns literals of which a line must contain at least one for the condition to hold; `None` where no such set is known.
-fn required_literals(plan: &Plan, node: &Node) -> Option<RequiredLiterals> {
+fn required_literals(plan: &Plan, node: &ConditionPlan) -> Option<RequiredLiterals> {
     match node {
-        Node::Constant(false) => Some(RequiredLiterals { literals: Vec::new(), is_common: false }),
-        Node::Constant(true) | Node::Not(_) => None,
-        Node::All(nodes) => nodes
+        ConditionPlan::Constant(false) => Some(RequiredLiterals { literals: Vec::new(), is_common: false }),
+        ConditionPlan::Constant(true) | ConditionPlan::Not(_) => None,
+        ConditionPlan::All(nodes) => nodes
             .iter()
             .filter_map(|node| required_literals(plan, node))
             .max_by_key(RequiredLiterals::selectivity),
-        Node::Any(nodes) => {
+        ConditionPlan::Any(nodes) => {
             let mut all = RequiredLiterals { literals: Vec::new(), is_common: false };
             for node in nodes {
                 let need = required_literals(plan, node)?;
@@ -103,7 +103,7 @@ fn required_literals(plan: &Plan, node: &Node) -> Option<RequiredLiterals> {
             }
             Some(all)
         }
-        Node::Comparison(comparison) => {
+        ConditionPlan::Comparison(comparison) => {
             let comparison = &plan.comparisons[*comparison];
             let OperandPlan::Field(access) = &plan.operands[comparison.left] else { return None };
             let RightPlan::Constant(compare) = &comparison.right else { return None };

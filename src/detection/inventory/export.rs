@@ -25,11 +25,11 @@ struct Document {
     #[serde(default)]
     secrets: Vec<Secret>,
     #[serde(default)]
-    pods: Vec<Entry>,
+    pods: Vec<ExportedObject>,
     #[serde(default)]
-    roles: Vec<Entry>,
+    roles: Vec<ExportedObject>,
     #[serde(default)]
-    namespaces: Vec<Entry>,
+    namespaces: Vec<ExportedObject>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,7 +66,7 @@ struct Secret {
 
 /// A pod with its secrets, a role or binding with what it grants, or a namespace with its Pod Security level.
 #[derive(Serialize, Deserialize)]
-struct Entry {
+struct ExportedObject {
     key: String,
     values: Vec<String>,
     #[serde(default)]
@@ -90,7 +90,11 @@ pub fn export(inventory: &Inventory) -> String {
             source: secret.origin,
         }
     };
-    let entry = |key: &str, values: Vec<String>, source: usize| Entry { key: key.to_owned(), values, source };
+    let entry = |key: &str, values: Vec<String>, source: usize| ExportedObject {
+        key: key.to_owned(),
+        values,
+        source,
+    };
     let document = Document {
         kind: KIND.to_owned(),
         api_version: API_VERSION.to_owned(),

@@ -7,7 +7,7 @@
 use super::abstract_value::AbstractValue;
 use super::model::{Level, Stage};
 use super::requests::{OTHER, Request, UNKNOWN_GROUP};
-use super::scenarios::{Name, Place, Scenario, UserName};
+use super::scenarios::{Name, NamespaceKind, Scenario, UserName};
 use crate::detection::engine::extract::{FieldReader, user_kind};
 use crate::detection::rules::ast::FieldRef;
 use crate::detection::rules::fields::{ReaderField, Registry, Source};
@@ -354,10 +354,10 @@ fn abstract_value_at(path: &[String], event: &HypotheticalEvent<'_>) -> Abstract
         ["objectRef", "apiGroup"] if request.group == UNKNOWN_GROUP => AbstractValue::Unknown,
         ["objectRef", "apiGroup"] => part(&request.group),
         ["objectRef", "namespace"] => match &scenario.place {
-            Place::Anywhere => AbstractValue::Unknown,
-            Place::Cluster => AbstractValue::Missing,
-            Place::Other => AbstractValue::Other,
-            Place::Named(name) => part(name),
+            NamespaceKind::Anywhere => AbstractValue::Unknown,
+            NamespaceKind::Cluster => AbstractValue::Missing,
+            NamespaceKind::Other => AbstractValue::Other,
+            NamespaceKind::Named(name) => part(name),
         },
         ["objectRef", "name"] => match &scenario.name {
             Name::Any => AbstractValue::Unknown,

@@ -31,7 +31,7 @@ pub struct Actor {
 
 /// The namespace of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum NamespaceKind {
     /// Unknown.
     Anywhere,
     /// No namespace, or all namespaces.
@@ -57,7 +57,7 @@ pub enum Name {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scenario {
     pub actor: Actor,
-    pub place: Place,
+    pub place: NamespaceKind,
     pub name: Name,
 }
 
@@ -125,12 +125,12 @@ impl Scenario {
     /// Any user, namespace and name. A condition that cannot hold here cannot hold in any other scenario.
     pub fn any() -> Self {
         let actor = Actor { name: UserName::Any, groups: Vec::new(), label: String::new() };
-        Scenario { actor, place: Place::Anywhere, name: Name::Any }
+        Scenario { actor, place: NamespaceKind::Anywhere, name: Name::Any }
     }
 
     /// A user, namespace and name that neither the policy nor the rule mentions.
     pub fn ordinary(request: &Request) -> Self {
-        let first = |of: Vec<Place>| of.into_iter().next().unwrap_or(Place::Cluster);
+        let first = |of: Vec<NamespaceKind>| of.into_iter().next().unwrap_or(NamespaceKind::Cluster);
         let place = first(places(request, &[]));
         let name = names(request, &[]).into_iter().next().unwrap_or(Name::Absent);
         Scenario { actor: Actor::ordinary(), place, name }
@@ -151,8 +151,8 @@ impl Scenario {
             parts.push(self.actor.label.clone());
         }
         match &self.place {
-            Place::Named(name) => parts.push(format!("in namespace {name}")),
-            Place::Cluster if ordinary.place != Place::Cluster => {
+            NamespaceKind::Named(name) => parts.push(format!("in namespace {name}")),
+            NamespaceKind::Cluster if ordinary.place != NamespaceKind::Cluster => {
                 parts.push("in all namespaces at once".to_owned());
             }
             _ => {}
@@ -177,9 +177,9 @@ impl Scenario {
                 resource: &request.resource,
                 subresource: &request.subresource,
                 namespace: match &self.place {
-                    Place::Cluster => "",
-                    Place::Named(name) => name,
-                    Place::Anywhere | Place::Other => UNNAMED,
+                    NamespaceKind::Cluster => "",
+                    NamespaceKind::Named(name) => name,
+                    NamespaceKind::Anywhere | NamespaceKind::Other => UNNAMED,
                 },
                 name: match &self.name {
                     Name::Absent => "",
@@ -194,18 +194,19 @@ impl Scenario {
     }
 }
 
-fn places(request: &Request, named: &[&str]) -> Vec<Place> {
-    let named = || named.iter().filter(|name| !name.is_empty()).map(|name| Place::Named((*name).to_owned()));
+fn places(request: &Request, named: &[&str]) -> Vec<NamespaceKind> {
+    let named =
+        || named.iter().filter(|name| !name.is_empty()).map(|name| NamespaceKind::Named((*name).to_owned()));
     // For authorization and audit, a request for one namespace is inside that namespace.
     let is_one_namespace = request.group.is_empty()
         && request.resource == "namespaces"
         && !matches!(&*request.verb, "list" | "watch" | "create" | "deletecollection");
     if !(request.is_namespaced || is_one_namespace) {
-        return vec![Place::Cluster];
+        return vec![NamespaceKind::Cluster];
     }
-    let mut places = vec![Place::Other];
+    let mut places = vec![NamespaceKind::Other];
     if matches!(&*request.verb, "list" | "watch") {
-        places.push(Place::Cluster);
+        places.push(NamespaceKind::Cluster);
     }
     places.extend(named());
     places

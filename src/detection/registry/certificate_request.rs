@@ -91,8 +91,16 @@ mod tests {
     #[test]
     fn the_last_common_name_of_the_subject_counts() {
         let element = |tag: u8, content: &[u8]| {
-            [&[tag, 0x82, u8::try_from(content.len() >> 8).unwrap(), (content.len() & 0xff) as u8], content]
-                .concat()
+            [
+                &[
+                    tag,
+                    0x82,
+                    u8::try_from(content.len() >> 8).unwrap(),
+                    u8::try_from(content.len() & 0xff).unwrap(),
+                ],
+                content,
+            ]
+            .concat()
         };
         let attribute = |oid: &[u8], text: &str| {
             let pair = [element(OBJECT_IDENTIFIER, oid), element(0x0c, text.as_bytes())].concat();

@@ -192,13 +192,13 @@ mod tests {
         state
     }
 
-    fn named(verb: &str, resource: &str, bodies: &str, mut state: Option<&mut ClusterState>) -> Vec<String> {
+    fn named(verb: &str, resource: &str, bodies: &str, state: Option<&mut ClusterState>) -> Vec<String> {
         let text = format!(
             r#"{{"kind":"Event","stage":"ResponseComplete","verb":"{verb}","objectRef":{{"resource":"{resource}","name":"c"}},"responseStatus":{{"code":200}},{bodies}}}"#
         );
         let mut event = Event::new(text.as_bytes());
         let request = RequestInfo::of(&mut event);
-        referenced_credentials(&mut event, &request, &names(), state.as_deref_mut())
+        referenced_credentials(&mut event, &request, &names(), state)
     }
 
     fn csi(name: &str, namespace: &str) -> String {

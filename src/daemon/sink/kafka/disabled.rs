@@ -10,7 +10,7 @@ use crate::daemon::sink::config::{Kafka, SinkConfig};
 use crate::daemon::sink::error::SettingsError;
 use crate::daemon::sink::failure::Failure;
 use crate::daemon::sink::metrics::SinkMetrics;
-use crate::daemon::sink::output::Shape;
+use crate::daemon::sink::output::Rendering;
 use crate::daemon::source::kafka::Settings;
 use crate::detection::alert::{NewAlert, StoredAlert};
 use crate::detection::detector::repartition::Outgoing;
@@ -21,7 +21,7 @@ pub enum KafkaSink {}
 impl KafkaSink {
     /// # Errors
     /// Always.
-    pub fn new(_: &Kafka, _: Duration, _: Shape) -> Result<Self, SettingsError> {
+    pub fn new(_: &Kafka, _: Duration, _: Rendering) -> Result<Self, SettingsError> {
         Err(SettingsError::Kafka(kafka::Error::Disabled))
     }
 

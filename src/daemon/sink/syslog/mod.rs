@@ -9,7 +9,7 @@ use super::config;
 use super::error::SettingsError;
 use super::failure::Failure;
 use super::format;
-use super::output::Shape;
+use super::output::Rendering;
 use crate::detection::alert::StoredAlert;
 use connection::{Connection, Connector};
 use message::Writer;
@@ -44,7 +44,7 @@ impl SyslogSink {
     ///
     /// # Errors
     /// When the settings cannot work.
-    pub(crate) fn new(settings: &config::Syslog, shape: &Shape) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: &config::Syslog, shape: &Rendering) -> Result<Self, SettingsError> {
         Ok(SyslogSink {
             writer: Writer::new(settings)?,
             connector: Connector::new(&settings.transport)?,

@@ -205,15 +205,15 @@ impl Sink {
             sink: self,
         };
         match worker.run().await {
-            Ok(()) | Err(End::Stopped) => Ok(()),
-            Err(End::NoReceiver(detail)) => Err(SinkError::Ended { sink, detail }),
-            Err(End::FeedClosed(error)) => Err(SinkError::Store { sink, error }),
+            Ok(()) | Err(WorkerEnd::Stopped) => Ok(()),
+            Err(WorkerEnd::NoReceiver(detail)) => Err(SinkError::Ended { sink, detail }),
+            Err(WorkerEnd::FeedClosed(error)) => Err(SinkError::Store { sink, error }),
         }
     }
 }
 
 /// Why the loop ends.
-enum End {
+enum WorkerEnd {
     Stopped,
     NoReceiver(String),
     FeedClosed(FeedClosed),
@@ -237,7 +237,7 @@ struct Worker<F> {
 }
 
 impl<F: Feed> Worker<F> {
-    async fn run(&mut self) -> Result<(), End> {
+    async fn run(&mut self) -> Result<(), WorkerEnd> {
         self.cursor = self.call_feed(F::load).await?;
         loop {
             let latest = *self.latest_seq.borrow_and_update();
@@ -266,7 +266,7 @@ impl<F: Feed> Worker<F> {
     }
 
     /// Delivers a page of alerts, without those that the sink's filter excludes.
-    async fn process_page(&mut self, page: Vec<StoredAlert>, latest: i64) -> Result<(), End> {
+    async fn process_page(&mut self, page: Vec<StoredAlert>, latest: i64) -> Result<(), WorkerEnd> {
         let Some(last) = page.last().map(|alert| alert.seq) else { return Ok(()) };
         let read = page.len();
         let matching: Vec<_> = page.into_iter().filter(|alert| self.sink.filter.matches(alert)).collect();
@@ -308,10 +308,10 @@ impl<F: Feed> Worker<F> {
     }
 
     /// Makes one attempt, waits if it failed, and returns the number of alerts that were delivered or sent to the dead letters.
-    async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, End> {
+    async fn deliver(&mut self, alerts: &[StoredAlert]) -> Result<usize, WorkerEnd> {
         self.reopen_if_asked();
         if self.shutdown.is_grace_expired() {
-            return Err(End::Stopped);
+            return Err(WorkerEnd::Stopped);
         }
         let start = Instant::now();
         let result = self.attempt(alerts).await?;
@@ -360,12 +360,12 @@ impl<F: Feed> Worker<F> {
             }
             // Any of them may be the one that is refused: the batch is halved until one is left.
             Remedy::GiveUp(suspects) => self.batch_len = suspects / 2,
-            Remedy::End => return Err(End::NoReceiver(failure.detail)),
+            Remedy::End => return Err(WorkerEnd::NoReceiver(failure.detail)),
         }
         Ok(done)
     }
 
-    async fn attempt(&mut self, alerts: &[StoredAlert]) -> Result<Result<usize, Failure>, End> {
+    async fn attempt(&mut self, alerts: &[StoredAlert]) -> Result<Result<usize, Failure>, WorkerEnd> {
         let content = self.sink.filter.content(alerts);
         let alerts = &*content;
         let destination = &mut self.sink.destination;
@@ -383,13 +383,13 @@ impl<F: Feed> Worker<F> {
         tokio::select! {
             biased;
             result = delivery => Ok(result),
-            () = self.shutdown.grace_expired() => Err(End::Stopped),
+            () = self.shutdown.grace_expired() => Err(WorkerEnd::Stopped),
         }
     }
 
     /// Waits while a receiver refuses everything, so that a wrong token or URL does not empty the queue into the dead letters.
     /// Returns true if it accepted the alert after all, and false if it accepts others.
-    async fn pause(&mut self, refused: &StoredAlert, failure: &Failure) -> Result<bool, End> {
+    async fn pause(&mut self, refused: &StoredAlert, failure: &Failure) -> Result<bool, WorkerEnd> {
         let detail = format!(
             "paused: the receiver refused {} alerts in a row: {}",
             self.refused_in_a_row, failure.detail
@@ -446,7 +446,11 @@ impl<F: Feed> Worker<F> {
     }
 
     /// Waits until the next attempt is due. After a request to stop there is no next attempt.
-    async fn wait_to_retry(&mut self, failure: &Failure, retry_after: Option<Duration>) -> Result<(), End> {
+    async fn wait_to_retry(
+        &mut self,
+        failure: &Failure,
+        retry_after: Option<Duration>,
+    ) -> Result<(), WorkerEnd> {
         let delay = self.backoff.next_delay(retry_after);
         self.log.attempt_failed(failure, self.backoff.failures(), delay);
         if let Some(observer) = &self.sink.observer {
@@ -462,7 +466,7 @@ impl<F: Feed> Worker<F> {
             self.set_backlog(latest);
             tokio::select! {
                 biased;
-                () = self.shutdown.requested() => return Err(End::Stopped),
+                () = self.shutdown.requested() => return Err(WorkerEnd::Stopped),
                 () = &mut sleep => return Ok(()),
                 changed = self.latest_seq.changed(), if has_sender => has_sender = changed.is_ok(),
             }
@@ -475,7 +479,7 @@ impl<F: Feed> Worker<F> {
         alert: &StoredAlert,
         reason: DeadLetterReason,
         detail: &str,
-    ) -> Result<(), End> {
+    ) -> Result<(), WorkerEnd> {
         self.log.undeliverable(reason, detail, self.sink.config.dead_letter.is_some());
         let Some(settings) = &self.sink.config.dead_letter else {
             self.sink.counts.dead_letter(reason);
@@ -505,7 +509,7 @@ impl<F: Feed> Worker<F> {
         }
     }
 
-    async fn save_cursor(&mut self, seq: i64) -> Result<(), End> {
+    async fn save_cursor(&mut self, seq: i64) -> Result<(), WorkerEnd> {
         if seq <= self.cursor {
             return Ok(());
         }
@@ -518,10 +522,10 @@ impl<F: Feed> Worker<F> {
     async fn call_feed<T: Send + 'static>(
         &mut self,
         call: impl FnOnce(&mut F) -> Result<T, FeedError> + Clone + Send + 'static,
-    ) -> Result<T, End> {
+    ) -> Result<T, WorkerEnd> {
         let mut has_failed = false;
         loop {
-            match self.feed.call(call.clone()).await.map_err(End::FeedClosed)? {
+            match self.feed.call(call.clone()).await.map_err(WorkerEnd::FeedClosed)? {
                 Ok(value) => {
                     if has_failed {
                         self.backoff.reset();

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::checkpoint::{Checkpoint, FilePrefix, Fingerprint};
 use super::file_id::{FileId, FileState};
-use super::step::Step;
+use super::step::ReadStep;
 use crate::daemon::source::input::Input;
 use crate::daemon::source::{decompress, rotation};
 
@@ -203,7 +203,7 @@ impl TrackedFile {
     }
 
     /// Appends all complete lines of the next block to `buffer`. A line longer than `max_record` is returned as its head.
-    pub fn read(&mut self, buffer: &mut Vec<u8>, max_record: usize) -> io::Result<Step> {
+    pub fn read(&mut self, buffer: &mut Vec<u8>, max_record: usize) -> io::Result<ReadStep> {
         loop {
             let before = self.partial.len();
             let read = match &mut self.content {
@@ -213,7 +213,7 @@ impl TrackedFile {
                 }
             };
             if read == 0 {
-                return Ok(Step::Idle);
+                return Ok(ReadStep::Idle);
             }
             let was_seen = self.start.length > 0 || self.offset + before as u64 > 0;
             if was_seen && self.size_if_same(self.partial.len()).is_none() {
@@ -221,7 +221,7 @@ impl TrackedFile {
                 // content are in a copy, which the next scan looks for.
                 self.partial.truncate(before);
                 (self.was_replaced, self.checked) = (true, None);
-                return Ok(Step::Idle);
+                return Ok(ReadStep::Idle);
             }
             self.last_growth = Instant::now();
             if self.start.is_short() {
@@ -255,14 +255,14 @@ impl TrackedFile {
                 if buffer.is_empty() {
                     continue;
                 }
-                return Ok(Step::Records);
+                return Ok(ReadStep::Records);
             }
             if self.partial.len() > max_record {
                 buffer.extend_from_slice(&self.partial[..max_record]);
                 self.offset += self.partial.len() as u64;
                 self.partial.clear();
                 self.in_skipped_line = true;
-                return Ok(Step::Head);
+                return Ok(ReadStep::Head);
             }
         }
     }

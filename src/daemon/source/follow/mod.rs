@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 pub use checkpoint::{Checkpoint, Fingerprint};
 pub use file_id::FileId;
-pub use step::{Incident, StartAt, Step};
+pub use step::{Incident, ReadStep, StartAt};
 
 use super::open_lines::OpenLines;
 use super::rotation;
@@ -370,7 +370,7 @@ impl LogFollower {
 
     /// Appends the next records to the empty `buffer`. They count as read once [`LogFollower::checkpoints`] are stored. An
     /// unreadable file is closed and reported.
-    pub fn next(&mut self, buffer: &mut Vec<u8>) -> Step {
+    pub fn next(&mut self, buffer: &mut Vec<u8>) -> ReadStep {
         loop {
             let read = self.read_next(buffer);
             let is_done = match read {
@@ -387,25 +387,25 @@ impl LogFollower {
                 self.incidents.push(Incident::Incomplete(self.live.clone(), dropped));
             }
             if is_done || self.open_lines.is_overdue(self.max_record) && self.open_lines.give_up(buffer) {
-                return Step::Records;
+                return ReadStep::Records;
             }
             if matches!(read, ReadResult::Nothing) {
-                return Step::Idle;
+                return ReadStep::Idle;
             }
         }
     }
 
     /// Handles the head of a line that is too long or was never finished. It may continue lines that are held back.
-    fn push_head(&mut self, file: u64, buffer: &mut Vec<u8>) -> Option<Step> {
+    fn push_head(&mut self, file: u64, buffer: &mut Vec<u8>) -> Option<ReadStep> {
         if self.open_lines.is_empty() {
-            return self.open_lines.push_unfinished(buffer).then_some(Step::Head);
+            return self.open_lines.push_unfinished(buffer).then_some(ReadStep::Head);
         }
         buffer.push(b'\n');
         self.open_lines.push(file, buffer);
         let mut rest = Vec::new();
         self.open_lines.give_up(&mut rest);
         buffer.append(&mut rest);
-        (!buffer.is_empty()).then_some(Step::Records)
+        (!buffer.is_empty()).then_some(ReadStep::Records)
     }
 
     /// Reads the next block of any open file.
@@ -416,9 +416,9 @@ impl LogFollower {
             let has_room = self.tracked.len() <= MAX_OPEN_FILES;
             let file = &mut self.tracked[at];
             match file.read(buffer, self.max_record) {
-                Ok(Step::Idle) => {}
-                Ok(Step::Records) => return ReadResult::Lines(file.number),
-                Ok(Step::Head) => return ReadResult::Head(file.number),
+                Ok(ReadStep::Idle) => {}
+                Ok(ReadStep::Records) => return ReadResult::Lines(file.number),
+                Ok(ReadStep::Head) => return ReadResult::Head(file.number),
                 Err(error) => {
                     let path = file.path.clone();
                     if let Some(file) = self.tracked.remove(at) {

@@ -14,7 +14,7 @@ pub enum StartAt {
 
 /// The outcome of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ReadStep {
     Records,
     /// The buffer holds the first bytes of a record that is longer than the limit, or that was never finished.
     Head,

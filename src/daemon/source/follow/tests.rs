@@ -55,7 +55,7 @@ fn drain(follow: &mut LogFollower) -> Vec<usize> {
     let mut numbers = Vec::new();
     let mut buffer = Vec::new();
     follow.rescan();
-    while follow.next(&mut buffer) != Step::Idle {
+    while follow.next(&mut buffer) != ReadStep::Idle {
         for line in buffer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
             let text = std::str::from_utf8(line).unwrap();
             numbers.push(text[27..35].parse().unwrap());
@@ -236,7 +236,7 @@ fn a_file_rewritten_between_scan_and_read_is_read_from_its_copy() {
         log.lines("audit.log", 40..100);
         let mut buffer = Vec::new();
         let mut found = Vec::new();
-        while follow.next(&mut buffer) != Step::Idle {
+        while follow.next(&mut buffer) != ReadStep::Idle {
             let text = String::from_utf8(std::mem::take(&mut buffer)).unwrap();
             found.extend(text.lines().map(|line| line[27..35].parse::<usize>().unwrap()));
         }
@@ -265,9 +265,9 @@ fn follows_changed_links_and_truncates_long_lines() {
     log.append("audit.log", &format!("{{{}", "y".repeat(600_000)));
     follow.rescan();
     let mut buffer = Vec::new();
-    assert_eq!(follow.next(&mut buffer), Step::Records);
+    assert_eq!(follow.next(&mut buffer), ReadStep::Records);
     buffer.clear();
-    assert_eq!(follow.next(&mut buffer), Step::Head);
+    assert_eq!(follow.next(&mut buffer), ReadStep::Head);
     assert_eq!(buffer.len(), 1000);
     log.append("audit.log", "y\n");
     log.lines("audit.log", 1..2);
@@ -399,7 +399,7 @@ fn a_file_truncated_between_scan_and_read_is_not_read_from_its_middle() {
     File::create(log.path("audit.log")).unwrap();
     log.lines("audit.log", 42..142);
     let mut buffer = Vec::new();
-    assert_eq!(follow.next(&mut buffer), Step::Idle);
+    assert_eq!(follow.next(&mut buffer), ReadStep::Idle);
     assert_eq!(drain(&mut follow), numbers(40..142));
     // Truncated after its fingerprint was taken and before anything was read.
     File::create(log.path("audit.log")).unwrap();
@@ -410,7 +410,7 @@ fn a_file_truncated_between_scan_and_read_is_not_read_from_its_middle() {
     File::create(log.path("audit.log")).unwrap();
     log.lines("audit.log", 200..300);
     let mut read = Vec::new();
-    assert_eq!(follow.next(&mut buffer), Step::Idle);
+    assert_eq!(follow.next(&mut buffer), ReadStep::Idle);
     read.extend(drain(&mut follow));
     assert_eq!(read, numbers(142..300));
     // Truncated to less than its fingerprint.
@@ -497,7 +497,7 @@ fn the_rest_of_a_long_line_is_skipped_after_a_restart() {
     log.append("audit.log", &format!("{{{}", "y".repeat(600_000)));
     follow.rescan();
     let mut buffer = Vec::new();
-    assert_eq!(follow.next(&mut buffer), Step::Head);
+    assert_eq!(follow.next(&mut buffer), ReadStep::Head);
     let checkpoints = follow.checkpoints();
     log.append("audit.log", "y\n");
     log.lines("audit.log", 1..2);
@@ -513,7 +513,7 @@ fn cri(tag: &str, text: &str) -> String {
 fn text(follow: &mut LogFollower) -> String {
     follow.rescan();
     let (mut all, mut buffer) = (Vec::new(), Vec::new());
-    while follow.next(&mut buffer) != Step::Idle {
+    while follow.next(&mut buffer) != ReadStep::Idle {
         all.append(&mut buffer);
     }
     String::from_utf8(all).unwrap()
@@ -571,7 +571,7 @@ fn the_rest_of_a_line_that_was_given_up_is_no_record_after_a_restart_either() {
     let read = |follow: &mut LogFollower| {
         let (mut text, mut buffer) = (String::new(), Vec::new());
         follow.rescan();
-        while follow.next(&mut buffer) != Step::Idle {
+        while follow.next(&mut buffer) != ReadStep::Idle {
             text.push_str(std::str::from_utf8(&buffer).unwrap());
             buffer.clear();
         }

@@ -18,7 +18,7 @@ use crate::daemon::sink::error::SettingsError;
 use crate::daemon::sink::failure::{Failure, Reason, Remedy};
 use crate::daemon::sink::fields::Fields;
 use crate::daemon::sink::format;
-use crate::daemon::sink::output::Shape;
+use crate::daemon::sink::output::Rendering;
 use crate::detection::alert::StoredAlert;
 
 pub use transaction::TransactionalProducer;
@@ -29,7 +29,7 @@ const DEFAULTS: [(&str, &str); 3] =
 
 pub struct KafkaSink {
     settings: Kafka,
-    shape: Shape,
+    shape: Rendering,
     config: ClientConfig,
     last: LastError,
     /// Created on first use, and again after a fatal error.
@@ -125,7 +125,7 @@ impl KafkaSink {
     ///
     /// # Errors
     /// If they are invalid.
-    pub fn new(settings: &Kafka, timeout: Duration, shape: Shape) -> Result<Self, SettingsError> {
+    pub fn new(settings: &Kafka, timeout: Duration, shape: Rendering) -> Result<Self, SettingsError> {
         let config = config(settings, timeout);
         let mut sink = KafkaSink {
             settings: settings.clone(),

@@ -14,7 +14,7 @@ use crate::daemon::kafka::KafkaErrorKind;
 const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
+enum StartOffset {
     /// At the group's offset; without one, as `start_at` says.
     Group,
     /// At the stored position, which is further.
@@ -23,13 +23,13 @@ enum Start {
     GroupReset,
 }
 
-fn decide(store: Option<Position>, group: Option<i64>) -> Start {
+fn decide(store: Option<Position>, group: Option<i64>) -> StartOffset {
     match (store, group) {
-        (None, _) => Start::Group,
-        (Some(store), None) => Start::Store(store.next),
-        (Some(store), Some(group)) if group < store.committed => Start::GroupReset,
-        (Some(store), Some(group)) if group >= store.next => Start::Group,
-        (Some(store), Some(_)) => Start::Store(store.next),
+        (None, _) => StartOffset::Group,
+        (Some(store), None) => StartOffset::Store(store.next),
+        (Some(store), Some(group)) if group < store.committed => StartOffset::GroupReset,
+        (Some(store), Some(group)) if group >= store.next => StartOffset::Group,
+        (Some(store), Some(_)) => StartOffset::Store(store.next),
     }
 }
 
@@ -64,7 +64,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
         // With transactions the group's offset decides; the store follows it.
         let store = stored.get(&topic, partition).copied().filter(|_| !context.is_transactional);
         let start = decide(store, committed);
-        if start == Start::GroupReset {
+        if start == StartOffset::GroupReset {
             tracing::warn!(
                 source = context.source,
                 topic,
@@ -74,8 +74,8 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
             );
         }
         let wanted = match start {
-            Start::Store(offset) => Some(offset),
-            Start::Group | Start::GroupReset => committed,
+            StartOffset::Store(offset) => Some(offset),
+            StartOffset::Group | StartOffset::GroupReset => committed,
         };
         let offset = match wanted {
             Some(wanted) => Some(lookup.existing_offset(&topic, partition, wanted, is_exchange)),
@@ -98,7 +98,7 @@ pub fn assign_start_offsets(context: &Context, consumer: &BaseConsumer<Context>,
         };
         let mut state = context.state();
         state.assign(&topic, partition, committed.unwrap_or(-1), first);
-        if let Start::Store(next) = start
+        if let StartOffset::Store(next) = start
             && first == Some(next)
         {
             state.resumed(&topic, partition, next);
@@ -215,18 +215,18 @@ mod tests {
     fn the_further_of_store_and_group_counts_unless_the_group_was_reset() {
         let store = |next, committed| Some(Position { next, committed });
         for (known, group, start) in [
-            (None, None, Start::Group),
-            (None, Some(5), Start::Group),
+            (None, None, StartOffset::Group),
+            (None, Some(5), StartOffset::Group),
             // Crash before the commit.
-            (store(10, 4), Some(4), Start::Store(10)),
-            (store(10, 4), Some(7), Start::Store(10)),
+            (store(10, 4), Some(4), StartOffset::Store(10)),
+            (store(10, 4), Some(7), StartOffset::Store(10)),
             // Another replica was further.
-            (store(10, 4), Some(30), Start::Group),
-            (store(10, 10), Some(10), Start::Group),
+            (store(10, 4), Some(30), StartOffset::Group),
+            (store(10, 10), Some(10), StartOffset::Group),
             // The group's offsets expired.
-            (store(10, 10), None, Start::Store(10)),
-            (store(10, -1), Some(0), Start::Store(10)),
-            (store(10, 8), Some(2), Start::GroupReset),
+            (store(10, 10), None, StartOffset::Store(10)),
+            (store(10, -1), Some(0), StartOffset::Store(10)),
+            (store(10, 8), Some(2), StartOffset::GroupReset),
         ] {
             assert_eq!(decide(known, group), start, "{known:?} {group:?}");
         }
