@@ -117,6 +117,8 @@ const SAMPLES: &[(&str, Option<&str>, Time)] = &[
     ("vector.jsonl", None, Time::Wrapper),
     ("wrapper-with-kind.jsonl", None, Time::Wrapper),
     // The text of the events differs, and so do their ids.
+    ("aks-audit.csv", Some("AKS"), Time::Untested),
+    ("aks-audit.jsonl", Some("AKS"), Time::Untested),
     ("alibaba-sls-fields.jsonl", None, Time::Seconds),
     ("fluent-bit-root.jsonl", None, Time::Wrapper),
     ("viaq-sorted.jsonl", Some("c"), Time::Wrapper),
@@ -127,8 +129,14 @@ const SAMPLES: &[(&str, Option<&str>, Time)] = &[
 ];
 
 /// The samples whose events have other ids than in `raw.jsonl`.
-const OTHER_IDS: [&str; 4] =
-    ["alibaba-sls-fields.jsonl", "fluent-bit-root.jsonl", "viaq-sorted.jsonl", "viaq.jsonl"];
+const OTHER_IDS: [&str; 6] = [
+    "aks-audit.csv",
+    "aks-audit.jsonl",
+    "alibaba-sls-fields.jsonl",
+    "fluent-bit-root.jsonl",
+    "viaq-sorted.jsonl",
+    "viaq.jsonl",
+];
 
 fn sample(name: &str) -> String {
     project("samples/envelopes").join(name).display().to_string()

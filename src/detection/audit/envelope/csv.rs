@@ -12,6 +12,7 @@ use std::sync::{Arc, LazyLock};
 use memchr::memmem::Finder;
 
 use super::super::steps;
+use super::azure_table;
 use super::shape;
 use super::stream::RecordSource;
 use super::times;
@@ -92,7 +93,9 @@ impl Columns {
         if named < 2 || names.len() > MAX_COLUMNS {
             return None;
         }
-        let has_carrier = names.iter().any(|name| shape::can_name_carrier(name));
+        let has_name = |name: &[u8]| names.iter().any(|own| own == name);
+        let has_carrier = names.iter().any(|name| shape::can_name_carrier(name))
+            || azure_table::COLUMNS.into_iter().all(has_name);
         let presumed = names.iter().enumerate().filter(|(_, name)| !has_carrier && may_hold_event(name));
         let presumed_carriers = presumed.map(|(at, _)| at).collect();
         Some(Columns { header: line.to_vec(), names, presumed_carriers, has_carrier })

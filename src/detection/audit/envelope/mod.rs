@@ -15,6 +15,7 @@
 //! linear in the size of a buffer.
 
 mod annotations;
+mod azure_table;
 mod context;
 mod csv;
 mod encoding;

@@ -10,7 +10,9 @@ use super::format::{Format, Wrapper};
 use super::partial::{self, CriLine, Piece};
 use super::shape::{Content, Shape, Slot, Table};
 use super::stream::RecordSource;
-use super::{Output, Unwrapper, annotations, google, otel, skipped, stringified, times, truncated};
+use super::{
+    Output, Unwrapper, annotations, azure_table, google, otel, skipped, stringified, times, truncated,
+};
 use crate::text::escape::push_json_string;
 
 impl Unwrapper {
@@ -32,7 +34,13 @@ impl Unwrapper {
         if shape.content == Content::Final {
             return self.event(record, shape, &context, out);
         }
-        if let Some(payload) = shape.get(Slot::ProtoPayload) {
+        if shape.is_azure_event() {
+            let event = azure_table::event(record);
+            // Exports have objects as texts.
+            let event = stringified::expand_all(&event).unwrap_or(event);
+            self.raw(&event, &self.admit(Wrapper::Azure, &context), out);
+            out.end_line();
+        } else if let Some(payload) = shape.get(Slot::ProtoPayload) {
             self.google(record, payload, &context, out);
         } else if let Some(events) = shape.get(Slot::LogEvents).or(shape.get(Slot::Events)) {
             self.cloudwatch(record, events, depth, &self.admit(Wrapper::Cloudwatch, &context), out);
@@ -432,13 +440,15 @@ fn journal_bytes(value: Raw<'_>) -> Option<Vec<u8>> {
 
 /// The name of the cluster in a record of a cloud.
 fn cluster_of(record: Raw<'_>) -> Option<Vec<u8>> {
-    let [log_group, resource_id, resource_column, resource, orchestrator, log] =
-        record.get_all(["logGroup", "resourceId", "ResourceId", "resource", "orchestrator", "@log"]);
+    let [log_group, resource_id, resource_column, table_column, resource, orchestrator, log] = record
+        .get_all(["logGroup", "resourceId", "ResourceId", "_ResourceId", "resource", "orchestrator", "@log"]);
     let text = |value: Option<Raw<'_>>| value.and_then(Raw::string).map(Cow::into_owned);
     if let Some(name) = text(log_group.or(log)).as_deref().and_then(of_log_group) {
         return Some(name.to_vec());
     }
-    if let Some(name) = text(resource_id.or(resource_column)).as_deref().and_then(of_resource_id) {
+    if let Some(name) =
+        text(resource_id.or(resource_column).or(table_column)).as_deref().and_then(of_resource_id)
+    {
         return Some(name.to_vec());
     }
     let name = resource

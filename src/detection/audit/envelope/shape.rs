@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::super::event::Member;
 use super::super::json::{Cursor, JsonError, Raw, Type};
-use super::{prefix, stream, truncated};
+use super::{azure_table, prefix, stream, truncated};
 
 /// A member by which a wrapper is recognized, or that holds what is wrapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,6 +266,8 @@ pub(super) struct Shape<'a> {
     is_decorated: bool,
     /// An event has a time of its own.
     has_time: bool,
+    /// How many columns it has of those by which an event in a table of Azure is recognized.
+    azure_columns: usize,
 }
 
 /// The start of a line with one event in the apiserver's format.
@@ -283,6 +285,7 @@ impl<'a> Shape<'a> {
             is_log_record: false,
             is_decorated: false,
             has_time: false,
+            azure_columns: 0,
         };
         let (mut kind, mut has_version, mut has_audit_id, mut parts) = (None, false, false, 0);
         let mut is_shipped = false;
@@ -318,6 +321,7 @@ impl<'a> Shape<'a> {
                 b"stream" | b"time" | b"@timestamp" | b"date" => is_shipped = true,
                 b"user" | b"responseStatus" if value.kind() == Type::String => shape.is_decorated = true,
                 b"stageTimestamp" => shape.has_time = true,
+                b"AuditId" | b"RequestUri" | b"Stage" | b"Verb" => shape.azure_columns += 1,
                 _ => {
                     shape.is_decorated |=
                         kind.is_some() && Member::named(&name).is_none() && stream::is_known(&name);
@@ -366,6 +370,7 @@ impl<'a> Shape<'a> {
             || self.has(Slot::DataBase64, TEXT)
             || self.body().is_some()
             || self.azure_log().is_some()
+            || self.is_azure_event()
             || self.parsed_by_elastic().is_some()
             || self.table().is_some()
             || CARRIERS.into_iter().any(|slot| {
@@ -418,6 +423,11 @@ impl<'a> Shape<'a> {
             Type::String => true,
             _ => false,
         })
+    }
+
+    /// Whether the record is an event in a table of Azure with a column for each member.
+    pub(super) fn is_azure_event(&self) -> bool {
+        self.content == Content::Unknown && self.azure_columns >= azure_table::COLUMNS.len()
     }
 
     /// The body of a log record of OpenTelemetry. Other records have members of this name that hold what a client sent.
@@ -476,6 +486,7 @@ impl<'a> Shape<'a> {
             || self.body().is_some()
             || self.parsed_by_elastic().is_some()
             || self.azure_log().is_some()
+            || self.is_azure_event()
             || self.table().is_some()
     }
 }

@@ -295,28 +295,25 @@ impl Role {
             *rest = found.unwrap_or(rest);
             found.is_some()
         };
-        let mut is_scoped = strip(
-            &mut rest,
-            &[
+        // Most names have none of these starts.
+        let starts: &[&[u8]] = match rest.first() {
+            Some(b'r') => &[
                 b"resource.labels.",
                 b"resource.attributes.",
                 b"resourceattributes.",
-                b"logattributes.",
                 b"resource.",
                 b"resources.string.",
                 b"resources.",
-                b"attributes.string.",
-                b"attributes.",
-                b"attrs.",
-                b"@metadata.",
-                b"metadata.",
-                b"meta.",
-                b"tags.",
-                b"labels.",
-                b"stream.",
-                b"fields.",
             ],
-        );
+            Some(b'a') => &[b"attributes.string.", b"attributes.", b"attrs."],
+            Some(b'l') => &[b"labels.", b"logattributes."],
+            Some(b'@' | b'm') => &[b"@metadata.", b"metadata.", b"meta."],
+            Some(b's') => &[b"stream."],
+            Some(b't') => &[b"tags."],
+            Some(b'f') => &[b"fields."],
+            _ => &[],
+        };
+        let mut is_scoped = strip(&mut rest, starts);
         // What precedes the name of the system names what has the fields of a record: `data.kubernetes.pod_name`.
         let mut at = 0;
         let mut system = None;

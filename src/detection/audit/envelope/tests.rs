@@ -60,6 +60,7 @@ fn records_of_other_streams_are_counted() {
         format!("2026-11-23T03:46:20.873Z /k8s/app web-0 \n[\n    {EVENT}\n]\n"),
         format!("2026-11-23T03:46:20.873Z 2026/11/23/[$LATEST]1 \n[\n    {EVENT}\n]\n"),
         json!({"event.original": EVENT, "kubernetes.pod.name": "web-0"}).to_string(),
+        json!({"AuditId": "a", "RequestUri": "/api", "Stage": "Panic", "Verb": "get", "PodName": "web-0"}).to_string(),
         json!({"fields": ["_raw", "source"], "rows": [[EVENT, "/var/log/pods/default_web-0_1/web/0.log"]]}).to_string(),
         json!({"fields": ["_raw", "source"], "columns": [[EVENT], ["/var/log/pods/default_web-0_1/web/0.log"]]})
             .to_string(),
