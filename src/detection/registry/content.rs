@@ -19,7 +19,7 @@ use super::embedded_config::{add_logins, has_login};
 use super::encodings::{could_be_text, decode, decode_head, plain};
 use super::login::{BASE64, Login, MAX_VALUE_LEN};
 use super::patch::{Written, last_of_each, writes};
-use super::{RequestInfo, is};
+use super::{RequestInfo, is, named_passwords};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::Raw;
 
@@ -225,6 +225,7 @@ fn is_credential(key: &str, value: &[u8]) -> bool {
         || is_registry_file(key) && is_registry_configuration(key, value)
         || is_google_key(value) && names_registry(key)
         || names_registry(key) && names_password(key) && value.len() <= MAX_PLAIN_LEN
+        || named_passwords::has_password(value, names_registry)
 }
 
 /// Files in which containerd, CRI-O and K3s keep the credentials of registries.
@@ -450,6 +451,9 @@ mod tests {
                 true,
             ),
             ("", vec![("key", &*format!("-----BEGIN RSA PRIVATE KEY-----\n{}", "x".repeat(9000)))], false),
+            ("", vec![(".env", "A=1\nCI_REGISTRY_USER=bot\nCI_REGISTRY_PASSWORD=loot\n")], true),
+            ("", vec![("values.yaml", "global:\n  dockerPassword: loot\n")], true),
+            ("", vec![(".env", "DB_PASSWORD=loot\n")], false),
             (TEKTON, vec![("username", "bot"), ("password", "loot")], true),
             (TEKTON, vec![("ssh-privatekey", "x")], false),
             (

@@ -26,6 +26,7 @@ mod host_paths;
 pub(crate) mod inventory;
 mod login;
 mod long_running;
+mod named_passwords;
 mod node_proxy;
 mod ordering;
 mod patch;

@@ -1,0 +1,102 @@
+//! Passwords in files of settings whose keys say that they are for a registry: `CI_REGISTRY_PASSWORD=…`, `dockerPassword: …`.
+//!
+//! Takes a text in any of the usual forms (environment files, YAML, JSON, TOML, properties) and returns whether it sets one.
+
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
+/// How the keys of passwords end, without the first letter, which may be in either case.
+const ENDS: [&str; 6] = ["assword", "ASSWORD", "asswd", "ASSWD", "oken", "OKEN"];
+
+/// Maximum length of a key before the word at its end.
+const MAX_KEY_LEN: usize = 64;
+
+/// Number of bytes of a value by which it is distinguished from a word of YAML or JSON.
+const MAX_WORD_LEN: usize = 8;
+
+/// Maximum number of words that are looked at. A text with more is not one of settings.
+const MAX_WORDS: usize = 10_000;
+
+/// Compiling constants does not fail.
+static SEARCHER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(ENDS).ok());
+
+/// Returns whether a text sets a password by a key that `is_of_registry` accepts.
+pub(super) fn has_password(text: &[u8], is_of_registry: impl Fn(&str) -> bool) -> bool {
+    let Some(searcher) = &*SEARCHER else { return false };
+    searcher.find_iter(text).take(MAX_WORDS).any(|word| {
+        sets_value(&text[word.end()..]) && {
+            let before = &text[word.start().saturating_sub(MAX_KEY_LEN)..word.start()];
+            let length = before.iter().rev().take_while(|byte| is_of_key(**byte)).count();
+            let key = &before[before.len() - length..];
+            std::str::from_utf8(key).is_ok_and(&is_of_registry)
+        }
+    })
+}
+
+fn is_of_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_-.".contains(&byte)
+}
+
+/// Returns whether the text behind a key sets a value: not an empty one, a variable, or a part of a template.
+fn sets_value(rest: &[u8]) -> bool {
+    let skip = |text: &[u8], bytes: &[u8]| text.iter().take_while(|byte| bytes.contains(byte)).count();
+    let rest = &rest[skip(rest, b"\\\"'")..];
+    let rest = &rest[skip(rest, b" \t")..];
+    let Some((b':' | b'=', rest)) = rest.split_first() else { return false };
+    let rest = &rest[skip(rest, b" \t")..];
+    let rest = match rest[skip(rest, b"\\")..].split_first() {
+        Some((b'"' | b'\'', value)) => value,
+        // A line break in a string of another text is a backslash and a letter.
+        _ if rest.starts_with(b"\\") => return false,
+        _ => rest,
+    };
+    let length = rest
+        .iter()
+        .take(MAX_WORD_LEN)
+        .take_while(|byte| !byte.is_ascii_whitespace() && !b"\\\"',}".contains(byte))
+        .count();
+    let value = &rest[..length];
+    !value.first().is_none_or(|byte| b"{[$<%*&#|>!~".contains(byte))
+        && !matches!(value, b"null" | b"true" | b"false")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_passwords_by_their_keys() {
+        let has = |text: &str| has_password(text.as_bytes(), |key| key.to_lowercase().contains("registry"));
+        for text in [
+            "CI_REGISTRY_PASSWORD=loot",
+            "A=1\nexport REGISTRY_TOKEN='loot'\n",
+            "image:\n  registryPassword: \"loot\"\n",
+            r#"{"a":{"registry_password": "loot"}}"#,
+            r#"{"values":"a: b\nregistryToken: \"loot\"\n"}"#,
+            "my.registry.passwd = loot",
+            "registry-password=loot",
+        ] {
+            assert!(has(text), "{text}");
+        }
+        for text in [
+            "DB_PASSWORD=loot",
+            "CI_REGISTRY_PASSWORD=",
+            "CI_REGISTRY_PASSWORD=\nA=loot",
+            "registryPassword: \"\"",
+            "registryPassword: null",
+            "registryPassword: ${PASSWORD}",
+            "registryPassword: {{ .Values.password }}",
+            r#"{"registryPassword":""}"#,
+            r#"{"values":"registryPassword: \nother: loot"}"#,
+            r#"{"values":"registryPassword: \"\"\nother: loot"}"#,
+            "registryPasswordKey: password",
+            "- name: REGISTRY_PASSWORD\n  value: x",
+            "the registry password",
+            "registryToken",
+            "registryToken:",
+        ] {
+            assert!(!has(text), "{text}");
+        }
+    }
+}
