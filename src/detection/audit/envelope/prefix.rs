@@ -82,7 +82,7 @@ fn strip_at(line: &[u8], is_outermost: bool) -> Option<Prefix<'_>> {
     if line.get(start + 1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'}') {
         let (clock, _) = next_token(header);
         time::parse(clock)?;
-        let end = read_labels(&head[start..], &mut labels)?;
+        let end = labels.add_labels(&head[start..])?;
         start += end + 1;
         if head.get(start - 1..start + 1)? != b" {" {
             return None;
@@ -97,34 +97,6 @@ fn strip_at(line: &[u8], is_outermost: bool) -> Option<Prefix<'_>> {
         return read(&header[..at], text, labels, is_outermost).map(|prefix| Prefix { text, ..prefix });
     }
     read(header, text, labels, is_outermost).map(|prefix| Prefix { text, ..prefix })
-}
-
-/// Reads labels as Loki writes them, `{name="value", …}`, and returns where they end.
-fn read_labels(labels: &[u8], source: &mut RecordSource) -> Option<usize> {
-    let mut at = 1;
-    if labels.get(at) == Some(&b'}') {
-        return Some(at + 1);
-    }
-    loop {
-        let name_len = memchr::memchr(b'=', labels.get(at..)?)?;
-        let name = labels[at..at + name_len].trim_ascii();
-        at += name_len + 1;
-        if name.is_empty() || labels.get(at) != Some(&b'"') {
-            return None;
-        }
-        let start = at + 1;
-        at = start;
-        while *labels.get(at)? != b'"' {
-            at += if labels[at] == b'\\' { 2 } else { 1 };
-        }
-        source.add(&[b"labels.", name].concat(), &labels[start..at]);
-        at += 1;
-        match labels.get(at)? {
-            b',' => at += 1,
-            b'}' => return Some(at + 1),
-            _ => return None,
-        }
-    }
 }
 
 /// Reads the structured data of RFC 5424, `[ID name="value" …][…]`, as far as it is well-formed.

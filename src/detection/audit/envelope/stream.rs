@@ -166,8 +166,12 @@ impl RecordSource {
                     self.add(path, &text);
                     // Labels as a text of JSON, as exports of Grafana have them.
                     if depth < MAX_SCOPE_DEPTH && text.starts_with(b"{") && is_scope(path, &key) {
-                        path.push(b'.');
-                        self.add_members(Raw::assume(&text), path, depth + 1);
+                        if text.starts_with(b"{\"") {
+                            path.push(b'.');
+                            self.add_members(Raw::assume(&text), path, depth + 1);
+                        } else {
+                            self.add_labels(&text);
+                        }
                     }
                 }
                 Type::Array if is_known(path) => {
@@ -191,14 +195,50 @@ impl RecordSource {
         }
     }
 
+    /// Adds labels as Loki writes them, `{name="value", …}`, and returns where they end.
+    pub(super) fn add_labels(&mut self, labels: &[u8]) -> Option<usize> {
+        let mut at = 1;
+        if labels.get(at) == Some(&b'}') {
+            return Some(at + 1);
+        }
+        loop {
+            let name_len = memchr::memchr(b'=', labels.get(at..)?)?;
+            let name = labels[at..at + name_len].trim_ascii();
+            at += name_len + 1;
+            if name.is_empty() || labels.get(at) != Some(&b'"') {
+                return None;
+            }
+            let start = at + 1;
+            at = start;
+            while *labels.get(at)? != b'"' {
+                at += if labels[at] == b'\\' { 2 } else { 1 };
+            }
+            self.add(&[b"labels.", name].concat(), &labels[start..at]);
+            at += 1;
+            match labels.get(at)? {
+                b',' => at += 1,
+                b'}' => return Some(at + 1),
+                _ => return None,
+            }
+        }
+    }
+
     /// Adds a value by its name: of a member, with dots between the names of nested objects, of a label or of a column.
     pub(super) fn add(&mut self, name: &[u8], value: &[u8]) {
         let Some(role) = Role::named(name) else { return };
+        // An empty cell of a table, or what its program writes there, such as a dash: a name starts with a letter or a digit.
+        let is_name = value.first().is_some_and(u8::is_ascii_alphanumeric);
+        let is_of_pod = matches!(role, Role::Namespace | Role::PodNamespace | Role::Pod | Role::Container);
+        if value.is_empty() || is_of_pod && !is_name {
+            return;
+        }
         let is_other = |pod: Option<Pod<'_>>| pod.is_some_and(|pod| pod.is_known() && !pod.is_apiserver());
         let of = |namespace, name, container| Pod { namespace, name, container }.is_apiserver();
         let add = |slot: &mut Option<bool>, is_apiserver| *slot = Some(slot.unwrap_or(true) && is_apiserver);
         match role {
             Role::Namespace => add(&mut self.namespace, of(Some(value), None, None)),
+            // Among what describes a pod it decides without the name of the pod.
+            Role::PodNamespace => self.is_other |= !of(Some(value), None, None),
             Role::Pod => add(&mut self.pod, of(None, Some(value), None)),
             Role::Container if Pod::of_docker(value).is_some() => {
                 self.is_other |= is_other(Pod::of_docker(value));
@@ -254,6 +294,8 @@ impl RecordSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Namespace,
+    /// The same among what describes a pod: below `kubernetes`.
+    PodNamespace,
     Pod,
     Container,
     /// The name of a container outside of what describes a pod: it decides only in the form that the kubelet gives it.
@@ -333,7 +375,11 @@ impl Role {
         }
         let role = match rest {
             b"namespace" | b"namespace.name" | b"namespacename" | b"pod.namespace" | b"podnamespace" => {
-                Role::Namespace
+                if system.is_some() {
+                    Role::PodNamespace
+                } else {
+                    Role::Namespace
+                }
             }
             b"pod" | b"pod.name" | b"podname" | b"pod.s" => Role::Pod,
             b"container" | b"container.name" | b"containername" if is_scoped => Role::Container,
@@ -467,6 +513,12 @@ mod tests {
             (r#"{"sourcetype":"kube:container:kube-apiserver"}"#, false),
             (r#"{"sourcetype":"kube:audit"}"#, false),
             (r#"{"pod_s":"web-0"}"#, true),
+            (r#"{"kubernetes.pod.name":"-","kubernetes.namespace":"","logStream":""}"#, false),
+            (r#"{"kubernetes":{"namespace_name":"default"}}"#, true),
+            (r#"{"kubernetes":{"namespace_name":"kube-system"}}"#, false),
+            (r#"{"k8s.namespace.name":"default"}"#, true),
+            (r#"{"labels":"{pod=\"web-0\"}"}"#, true),
+            (r#"{"stream":"{job=\"audit\"}"}"#, false),
             (r#"{"metadata":{"kubernetes":{"pod_name":"web-0"}}}"#, true),
             (r#"{"@metadata":{"pod":"web-0"}}"#, true),
             (r#"{"ddtags":"env:a,pod_name:web-0,kube_namespace:default"}"#, true),
