@@ -3,10 +3,11 @@
 #
 #   tests/deploy/image.sh             on the image that the Dockerfile names
 #   tests/deploy/image.sh --debian    on a clean Debian 12 with this machine's Rust toolchain, where no registry can be reached
+#   tests/deploy/image.sh --built     tries the image that the last build left
 #
-# As root; needs buildah, and debootstrap and rustup for --debian. Takes as long as a release build. Not a step of CI.
-# The image must be below 35 MB, contain nothing but what the Dockerfile lists, run the demonstration as its own user on a read-only
-# state, refuse to listen without a token, and report its health.
+# As root; needs buildah and readelf, and debootstrap and rustup for --debian. Takes as long as a release build. Not a step of CI.
+# The image must be below 35 MB, contain nothing but what the Dockerfile puts there, run the demonstration, refuse to listen on all
+# addresses without a token, report its health, and report a read of a registry credential that is appended to a log.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -44,7 +45,7 @@ if [ "${1:-}" = --debian ]; then
   arguments+=(--build-arg "BUILD_IMAGE=$base")
 fi
 
-buildah bud --isolation chroot --network host --format docker "${arguments[@]}" --build-arg REVISION=test -t "$image" .
+[ "${1:-}" = --built ] || buildah bud --isolation chroot --network host --format docker "${arguments[@]}" --build-arg REVISION=test -t "$image" .
 
 # What it is made of.
 container=$(buildah from "$image")
@@ -55,7 +56,7 @@ size=$(du -sb "$root" | cut -f 1)
 files=$(cd "$root" && find . -type f | sort | tr '\n' ' ')
 [ "$files" = "./etc/group ./etc/passwd ./etc/ssl/certs/ca-certificates.crt ./usr/local/bin/pullwatch " ] || fail "the image contains $files"
 [ "$(stat -c '%u:%g %a' "$root/var/lib/pullwatch")" = "65532:65532 700" ] || fail "state directory: $(stat -c '%u:%g %a' "$root/var/lib/pullwatch")"
-if ldd "$root/usr/local/bin/pullwatch" > /dev/null 2>&1; then fail "the binary is not static"; fi
+if readelf --program-headers --wide "$root/usr/local/bin/pullwatch" | grep -q INTERP; then fail "the binary is not static"; fi
 inspect() { buildah inspect --type image --format "{{$1}}" "$image"; }
 [ "$(inspect .Docker.Config.User)" = 65532:65532 ] || fail "user: $(inspect .Docker.Config.User)"
 inspect .Docker.Config.Healthcheck.Test | grep -q 'pullwatch health' || fail "no health check"
@@ -66,8 +67,8 @@ run() { buildah run --isolation chroot --network host "$@"; }
 run "$container" -- /usr/local/bin/pullwatch demo --no-serve > "$work/demo"
 grep -q 'Registry' "$work/demo" || fail "the demonstration reports nothing"
 mkdir "$work/etc"
-printf '{"kind":"Event"}\n' > "$work/etc/audit.log"
-printf 'sources: [{type: file, path: /etc/pullwatch/audit.log}]\nsinks: [{type: stdout}]\n' > "$work/etc/pullwatch.yaml"
+: > "$work/etc/audit.log"
+printf 'sources: [{type: file, paths: [/etc/pullwatch/audit.log]}]\nsinks: [{type: stdout}]\n' > "$work/etc/pullwatch.yaml"
 chmod -R a+rX "$work" "$work/etc"
 volume=(--volume "$work/etc:/etc/pullwatch:ro")
 if run "${volume[@]}" "$container" -- /usr/local/bin/pullwatch run --config /etc/pullwatch/pullwatch.yaml > "$work/refused" 2>&1; then
@@ -83,6 +84,13 @@ until run "$container" -- /usr/local/bin/pullwatch health; do
   kill -0 "$daemon" 2> /dev/null || { cat "$work/log" >&2; fail "the daemon ended"; }
   sleep 0.2
 done
+cat >> "$work/etc/audit.log" << 'EVENT'
+{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"11111111-2222-3333-4444-555555555555","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/shop/secrets/registry-login","verb":"get","user":{"username":"mallory","groups":["system:authenticated"]},"sourceIPs":["192.0.2.7"],"userAgent":"curl/8.5.0","objectRef":{"resource":"secrets","namespace":"shop","name":"registry-login","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":200},"requestReceivedTimestamp":"2026-11-25T10:00:00.000000Z","stageTimestamp":"2026-11-25T10:00:00.001000Z"}
+EVENT
+until grep -q 'Registry Credential Read' "$work/alerts"; do
+  kill -0 "$daemon" 2> /dev/null || { cat "$work/log" >&2; fail "the daemon ended"; }
+  sleep 0.2
+done
 pkill -TERM -f '^/usr/local/bin/pullwatch run --config /etc/pullwatch/pullwatch.yaml' || true
 wait "$daemon" || fail "the daemon ended with an error: $(tail -n 5 "$work/log")"
-echo "built, $size bytes, ran the demonstration, refused to run without a token, was healthy, and ended on a signal"
+echo "built, $size bytes, ran the demonstration, refused to run without a token, was healthy, reported a read, and ended on a signal"
