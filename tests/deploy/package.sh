@@ -47,15 +47,22 @@ done
 kill "$daemon"
 wait "$daemon"
 
-# An upgrade to the same version keeps what the operator wrote.
+# An upgrade keeps what the operator wrote, and starts from what was learned. The newer package differs in its version alone.
 echo '# mine' >> "$root/etc/pullwatch/pullwatch.yaml"
-in_root dpkg --install /pullwatch.deb
+dpkg-deb --raw-extract "$deb" "$root/newer"
+version=$(dpkg-deb --field "$deb" Version)
+sed -i "s/^Version: .*/Version: $version+newer/" "$root/newer/DEBIAN/control"
+dpkg-deb --build --root-owner-group "$root/newer" "$root/newer.deb" > /dev/null
+rm -rf "$root/newer"
+in_root dpkg --install /newer.deb
+[ "$(in_root dpkg-query --show --showformat '${Version}' pullwatch)" = "$version+newer" ]
 grep -q '# mine' "$root/etc/pullwatch/pullwatch.yaml"
+in_root pullwatch alerts list --state-dir /var/lib/pullwatch | grep -q 'Registry Credential Read' || { echo "the upgrade lost the alert" >&2; exit 1; }
 
 in_root dpkg --remove pullwatch
 [ -e "$root/etc/pullwatch/pullwatch.yaml" ] || { echo "the removal deleted the configuration" >&2; exit 1; }
 in_root dpkg --purge pullwatch
-rm -rf "$root/pullwatch.deb" "$root/alerts" "$root/daemon.log" "$root/var/log/kubernetes"
+rm -rf "$root/pullwatch.deb" "$root/newer.deb" "$root/alerts" "$root/daemon.log" "$root/var/log/kubernetes"
 after=$(files)
 if [ "$before" != "$after" ]; then
   diff <(echo "$before") <(echo "$after") >&2
