@@ -10,6 +10,7 @@
 # addresses without a token, report its health, and report a read of a registry credential that is appended to a log.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+event=tests/deploy/read.jsonl
 
 work=$(mktemp -d)
 image=localhost/pullwatch:test
@@ -84,9 +85,7 @@ until run "$container" -- /usr/local/bin/pullwatch health; do
   kill -0 "$daemon" 2> /dev/null || { cat "$work/log" >&2; fail "the daemon ended"; }
   sleep 0.2
 done
-cat >> "$work/etc/audit.log" << 'EVENT'
-{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"11111111-2222-3333-4444-555555555555","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/shop/secrets/registry-login","verb":"get","user":{"username":"mallory","groups":["system:authenticated"]},"sourceIPs":["192.0.2.7"],"userAgent":"curl/8.5.0","objectRef":{"resource":"secrets","namespace":"shop","name":"registry-login","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":200},"requestReceivedTimestamp":"2026-11-25T10:00:00.000000Z","stageTimestamp":"2026-11-25T10:00:00.001000Z"}
-EVENT
+cat "$event" >> "$work/etc/audit.log"
 until grep -q 'Registry Credential Read' "$work/alerts"; do
   kill -0 "$daemon" 2> /dev/null || { cat "$work/log" >&2; fail "the daemon ended"; }
   sleep 0.2

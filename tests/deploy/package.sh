@@ -7,6 +7,8 @@
 set -euo pipefail
 
 deb=$(realpath "$1")
+# A read of a registry credential.
+event=$(dirname "$0")/read.jsonl
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 debootstrap --variant=minbase bookworm "$root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" > /dev/null
@@ -37,9 +39,7 @@ until in_root pullwatch health --ready > /dev/null 2>&1; do
   kill -0 "$daemon" || { cat "$root/daemon.log" >&2; exit 1; }
   sleep 0.2
 done
-cat >> "$root/var/log/kubernetes/audit/audit.log" << 'EVENT'
-{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"11111111-2222-3333-4444-555555555555","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/shop/secrets/registry-login","verb":"get","user":{"username":"mallory","groups":["system:authenticated"]},"sourceIPs":["192.0.2.7"],"userAgent":"curl/8.5.0","objectRef":{"resource":"secrets","namespace":"shop","name":"registry-login","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":200},"requestReceivedTimestamp":"2026-11-25T10:00:00.000000Z","stageTimestamp":"2026-11-25T10:00:00.001000Z"}
-EVENT
+cat "$event" >> "$root/var/log/kubernetes/audit/audit.log"
 until grep -q '"rule":"Registry Credential Read"' "$root/alerts"; do
   kill -0 "$daemon" || { cat "$root/daemon.log" >&2; exit 1; }
   sleep 0.2

@@ -574,21 +574,22 @@ impl ClusterState {
         })
     }
 
-    /// Returns known credentials of a namespace, or of the cluster, that `accept` accepts by name and evidence, and the
+    /// Returns known credentials of a namespace, or of the cluster, that `accept` accepts, and the
     /// number of all of them. If there are more than `max`, those of stronger evidence come first, and one of each namespace
     /// after the other, so that a namespace with many does not displace others.
     pub(super) fn select_credentials(
         &self,
         namespace: Option<&str>,
         max: usize,
-        accept: impl Fn(&str, Evidence) -> bool,
+        accept: impl Fn(&KnownCredential<'_>) -> bool,
     ) -> (Vec<KnownCredential<'_>>, usize) {
         let prefix = namespace.map(|namespace| key(namespace, "")).unwrap_or_default();
         let (mut count, mut place, mut current) = (0, 0, "");
         let mut selected: BinaryHeap<(Reverse<Evidence>, usize, KnownCredential<'_>)> = BinaryHeap::new();
         for (key, evidence, _) in self.known_credentials(&prefix) {
             let (namespace, name) = key.split_once('/').unwrap_or_default();
-            if !accept(name, evidence) {
+            let credential = KnownCredential { namespace, name, evidence };
+            if !accept(&credential) {
                 continue;
             }
             count += 1;
@@ -596,10 +597,10 @@ impl ClusterState {
             current = namespace;
             let rank = (Reverse(evidence), place);
             if selected.len() < max {
-                selected.push((rank.0, rank.1, KnownCredential { namespace, name, evidence }));
+                selected.push((rank.0, rank.1, credential));
             } else if selected.peek().is_some_and(|last| rank < (last.0, last.1)) {
                 selected.pop();
-                selected.push((rank.0, rank.1, KnownCredential { namespace, name, evidence }));
+                selected.push((rank.0, rank.1, credential));
             }
         }
         (selected.into_sorted_vec().into_iter().map(|(_, _, credential)| credential).collect(), count)

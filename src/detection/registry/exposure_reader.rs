@@ -279,8 +279,8 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             }
             return;
         };
-        let (known, count) = state.select_credentials(scope, MAX_NAMED, |_, evidence| {
-            !excludes_types || evidence == Evidence::Content && !excludes_others
+        let (known, count) = state.select_credentials(scope, MAX_NAMED, |known| {
+            !excludes_types || known.evidence == Evidence::Content && !excludes_others
         });
         if excludes_types && count == 0 {
             return;
@@ -296,7 +296,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
     fn presume_name_in_all_namespaces(&mut self) {
         let name = &self.target.name;
         if let Some(state) = self.state.as_deref() {
-            let (known, count) = state.select_credentials(None, MAX_NAMED, |own, _| own == name);
+            let (known, count) = state.select_credentials(None, MAX_NAMED, |known| known.name == name);
             self.findings.add_presumed(&known, count);
         }
         if self.findings.is_empty() && self.names.matches(name) {

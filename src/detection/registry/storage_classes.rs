@@ -122,8 +122,10 @@ fn add_credentials(
             }
             return;
         }
-        let (known, _) = state.select_credentials(namespace.literal(), MAX_NAMED, |own, _| name.matches(own));
-        for known in known.into_iter().filter(|known| namespace.matches(known.namespace)) {
+        let (known, _) = state.select_credentials(namespace.literal(), MAX_NAMED, |known| {
+            namespace.matches(known.namespace) && name.matches(known.name)
+        });
+        for known in known {
             if credentials.len() < MAX_NAMED {
                 credentials.insert(format!("{}/{}", known.namespace, known.name));
             }
@@ -190,6 +192,22 @@ mod tests {
             observe(&mut event, &request, &names(), &mut state);
         }
         state
+    }
+
+    /// The bound of what is returned does not hide what matches.
+    #[test]
+    fn credentials_of_other_namespaces_do_not_displace_one_that_a_template_matches() {
+        let mut state = known();
+        for number in 0..3 * MAX_NAMED {
+            let text = format!(
+                r#"{{"kind":"Event","stage":"ResponseComplete","verb":"create","objectRef":{{"resource":"secrets","namespace":"mine-{number}","name":"a"}},"responseStatus":{{"code":201}},"requestObject":{{"type":"kubernetes.io/dockerconfigjson"}}}}"#
+            );
+            let mut event = Event::new(text.as_bytes());
+            let request = RequestInfo::of(&mut event);
+            observe(&mut event, &request, &names(), &mut state);
+        }
+        let body = format!(r#""requestObject":{}"#, csi("${pvc.name}", "st${pvc.labels}ge"));
+        assert_eq!(named("create", "storageclasses", &body, Some(&mut state)), ["stage/images"]);
     }
 
     fn named(verb: &str, resource: &str, bodies: &str, state: Option<&mut ClusterState>) -> Vec<String> {

@@ -805,7 +805,7 @@ static REGISTRY: [Field; 27] = [
     text(
         "registry.certificate_user",
         Source::Registry(Registry::CertificateUser),
-        "the user name (common name) in a created certificate signing request",
+        "the user name (common name) in a created certificate signing request; `several:` and all of them if there are different ones, (unreadable) without one",
     ),
     list(
         "registry.pull_secrets",

@@ -11,8 +11,7 @@ pub(crate) fn runs_own_program(event: &mut Event<'_>) -> Option<bool> {
     let user = event.get(Member::User)?;
     let name = borrowed_text(user.get("username")).filter(|name| name.starts_with("system:"))?;
     // Whom the apiserver has authenticated has a group at least; test events may have none, and no program.
-    let is_bare = user.get("groups").is_none() && event.get(Member::UserAgent).is_none();
-    if is_bare && !event.is_truncated() {
+    if event.get(Member::UserAgent).is_none() && user.get("groups").is_none() && !event.is_truncated() {
         return catalog::runs(&name, "").map(|_| true);
     }
     let program = program(event).unwrap_or_default();
