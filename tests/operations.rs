@@ -12,7 +12,7 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::{RULE, event, pullwatch, said, wait_for};
+use common::{RULE, event, free_port, pullwatch, said, wait_for};
 
 /// A directory with a log, a configuration and a daemon.
 struct Place {
@@ -34,7 +34,7 @@ impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("rule.yaml"), RULE).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let place = Place { folder, daemon: None, port };
         place.append("");
         place

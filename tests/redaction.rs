@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::{alerts, pullwatch, scan};
+use common::{alerts, free_port, pullwatch, scan};
 use serde_json::{Value, json};
 
 /// Hands out markers, each once.
@@ -483,7 +483,7 @@ fn no_secret_leaves_the_daemon() {
     fs::write(path("all.yaml"), format!("{EVERYTHING}{GROUPED}")).unwrap();
     let (http, posted) = http_receiver(refusal);
     let (udp, datagrams) = datagram_receiver();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let syslog = |format: &str| {
         format!(
             "{{type: syslog, name: syslog-{format}, address: 'udp://127.0.0.1:{udp}', format: {format}, max_message: 60K}}"

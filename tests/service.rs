@@ -5,17 +5,15 @@
 mod common;
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Stdio};
 
 use regex::Regex;
 
-use common::{project, pullwatch, said, wait_for};
+use common::{free_port, project, pullwatch, said, wait_for};
 
-/// A port that was free a moment ago.
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 fn terminate(daemon: &mut Child) {

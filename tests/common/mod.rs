@@ -3,6 +3,7 @@
 // Not every test uses all helpers; a panic fails the test.
 #![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
+mod port;
 pub mod reads;
 mod wait;
 
@@ -12,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+pub use port::{free_port, listener};
 pub use wait::{WAIT_TIMEOUT, wait_for, wait_until};
 
 /// The binary under test.

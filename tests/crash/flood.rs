@@ -10,8 +10,8 @@ use std::time::Duration;
 use pullwatch::internals::daemon::store::StoreReader;
 use serde_json::Value;
 
-use crate::common::wait_for;
-use crate::rig::{Daemon, Ledger, Place, Random, free_port, kill, stop};
+use crate::common::{free_port, wait_for};
+use crate::rig::{Daemon, Ledger, Place, Random, kill, stop};
 use crate::webhook::{batch, post_for_response};
 
 /// Length of the output of each alert, in bytes: an event of 400 bytes yields two alerts of more than 40 KB each.

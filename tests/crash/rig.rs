@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use pullwatch::internals::daemon::store::StoreReader;
 use serde_json::Value;
 
-use crate::common::{RULE, pullwatch, wait_for};
+use crate::common::{RULE, free_port, pullwatch, wait_for};
 
 /// Both rules match each event of [`crate::common::event`] whose name contains `registry`.
 pub const RULES: [&str; 2] = ["Registry Secret Access", "Second Look"];
@@ -37,11 +37,6 @@ impl Random {
 /// A number from the environment: how long a long form is.
 pub fn times(variable: &str, short: usize) -> usize {
     std::env::var(variable).ok().and_then(|times| times.parse().ok()).unwrap_or(short)
-}
-
-/// A port that is free now.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A folder with rules, a configuration, a log and a state directory.

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::event;
-use crate::common::wait_for;
+use crate::common::{event, free_port, wait_for};
 use crate::receiver::{FAILURES, Receiver};
-use crate::rig::{Ledger, Place, RULES, Random, free_port, kill, stop, times};
+use crate::rig::{Ledger, Place, RULES, Random, kill, stop, times};
 
 /// Sends one body. Returns the status, or nothing if the connection broke.
 fn post(port: u16, body: &[u8]) -> Option<u16> {

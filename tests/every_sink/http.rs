@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::common::{self, free_port, listener};
 use crate::received::{Mood, Received};
 
 /// What requests contain, and what their responses say.
@@ -54,8 +55,8 @@ pub struct Server {
 
 impl Server {
     pub fn start(protocol: Protocol, received: Arc<Received>) -> Arc<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let port = free_port();
+        let listener = listener(port);
         let server = Arc::new(Server {
             received,
             port,
@@ -75,7 +76,7 @@ impl Server {
             if self.received.mood() == Mood::Down {
                 listener = None;
             } else if listener.is_none() {
-                listener = TcpListener::bind(("127.0.0.1", self.port)).ok();
+                listener = Some(common::listener(self.port));
             }
             let Some(open) = &listener else {
                 std::thread::sleep(Duration::from_millis(5));
@@ -198,13 +199,22 @@ impl Server {
         // One request after the other: that of a killed daemon may still be here when the next one sends it again.
         let _alone = self.entries.lock().unwrap();
         for pair in lines.chunks(2) {
-            let action: Value = serde_json::from_slice(pair[0]).unwrap_or_default();
+            let &[action, document] = pair else {
+                self.received.wrong(format!(
+                    "{} lines in {} bytes, the last without a document: {}",
+                    lines.len(),
+                    body.len(),
+                    String::from_utf8_lossy(pair[0])
+                ));
+                continue;
+            };
+            let action: Value = serde_json::from_slice(action).unwrap_or_default();
             let id = action["create"]["_id"].as_str().unwrap_or_default();
             if self.received.has(id) {
                 items.push(json!({"create": {"status": 409, "error": {"type": "version_conflict_engine_exception"}}}));
                 continue;
             }
-            self.received.accept_message(pair[1]);
+            self.received.accept_message(document);
             if !self.received.has(id) {
                 self.received.wrong(format!("another id than {id}"));
             }

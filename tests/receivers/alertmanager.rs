@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::wait_for;
-use crate::rig::{Daemon, Hook, Process, free_port, get_json, program, serve};
+use crate::common::{free_port, wait_for};
+use crate::rig::{Daemon, Hook, Process, get_json, program, serve};
 
 /// Starts an Alertmanager.
 fn alertmanager(program: &Path, config: &Path, data: &Path, address: &str) -> Process {

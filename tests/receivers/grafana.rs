@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use regex::Regex;
 
-use crate::common::{event, project, sample, wait_for};
+use crate::common::{event, free_port, project, sample, wait_for};
 use crate::dashboards::{dashboards, queries};
-use crate::rig::{Daemon, Hook, Process, free_port, get_json, program, serve};
+use crate::rig::{Daemon, Hook, Process, get_json, program, serve};
 
 /// Metrics without series in this test, and why.
 const WITHOUT_SERIES: [(&str, &str); 1] = [("pullwatch_kafka_", "there is no Kafka source")];

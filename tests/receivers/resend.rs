@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::{WAIT_TIMEOUT, pullwatch, wait_for};
-use crate::rig::{Daemon, free_port, try_get};
+use crate::common::{WAIT_TIMEOUT, free_port, pullwatch, wait_for};
+use crate::rig::{Daemon, try_get};
 
 /// Requests with the alerts of one Alertmanager.
 #[derive(Clone)]

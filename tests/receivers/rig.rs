@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::common::{self, event, project, pullwatch, wait_for};
+use crate::common::{self, event, free_port, project, pullwatch, wait_for};
 
 /// A process that ends with its owner.
 pub struct Process(pub Child);
@@ -34,11 +34,6 @@ pub fn program(name: &str) -> Option<PathBuf> {
         eprintln!("skipped, {name} is not installed");
     }
     found
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Starts a server and waits until a path answers.
