@@ -18,7 +18,7 @@ use super::docker_config::{DATA_KEYS, checked_username, host_of};
 use super::embedded_config::{add_logins, has_login};
 use super::encodings::{could_be_text, decode, decode_head, plain};
 use super::login::{BASE64, Login, MAX_VALUE_LEN};
-use super::patch::{Written, last_of_each, writes};
+use super::patch::{Written, last, last_of_each, writes};
 use super::{RequestInfo, is, named_passwords};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::Raw;
@@ -183,9 +183,19 @@ pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &Request
         let Written::Value(value) = write.value else { continue };
         match write.path.split_first().map(|(map, rest)| (&**map, rest)) {
             None => {
+                let annotations =
+                    last_of_each(value, ["metadata"])[0].and_then(|metadata| last(metadata, "annotations"));
+                for (key, value) in annotations.into_iter().flat_map(Raw::members).map_while(Result::ok) {
+                    let key = String::from_utf8_lossy(&key.text()).into_owned();
+                    with_text(&key, value, false, |text| add(&key, text));
+                }
                 let [data, string_data, binary_data] = last_of_each(value, MAPS);
                 let parts = Parts { metadata: None, data, string_data, binary_data };
                 for_each_value(&parts, is_encoded, &mut add);
+            }
+            Some((b"metadata", [map, key])) if **map == *b"annotations" => {
+                let key = String::from_utf8_lossy(key);
+                with_text(&key, value, false, |text| add(&key, text));
             }
             Some((map, rest)) => {
                 let Some(at) = MAPS.iter().position(|name| name.as_bytes() == map) else { continue };
@@ -223,6 +233,7 @@ fn is_credential(key: &str, value: &[u8]) -> bool {
     }
     has_login(value)
         || is_registry_file(key) && is_registry_configuration(key, value)
+        || is_runtime_configuration(value)
         || is_google_key(value) && names_registry(key)
         || names_registry(key) && names_password(key) && value.len() <= MAX_PLAIN_LEN
         || named_passwords::has_password(value, names_registry)
@@ -240,6 +251,16 @@ fn is_registry_configuration(key: &str, value: &[u8]) -> bool {
     let is_only_for_registries = key.contains("registries") || key.ends_with("hosts.toml");
     (is_only_for_registries || contains("registr"))
         && ["password", "auth", "identitytoken", "token"].into_iter().any(contains)
+}
+
+/// Returns whether a value is a file of K3s, containerd or its hosts with a login, whatever its name.
+fn is_runtime_configuration(value: &[u8]) -> bool {
+    let contains = |text: &str| memchr::memmem::find(value, text.as_bytes()).is_some();
+    let has_line = |text: &[u8]| value.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == text);
+    let starts_line = |text: &str| value.starts_with(text.as_bytes()) || contains(&format!("\n{text}"));
+    contains("registry.configs") && named_passwords::has_password(value, |_| true)
+        || starts_line("configs:") && has_line(b"auth:") && named_passwords::has_password(value, |_| true)
+        || contains("[host.") && contains("header]") && contains("uthorization")
 }
 
 /// Returns whether a value is the key of a Google service account, the password of `_json_key`.

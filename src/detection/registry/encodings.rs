@@ -1,4 +1,5 @@
-//! The text of a value when the encodings around it are undone: byte order marks, UTF-16, gzip, and base64 on top of that of the API.
+//! The text of a value when the encodings around it are undone: byte order marks, UTF-16, gzip, zlib, hexadecimal, base32, and base64 on top
+//! of that of the API.
 //!
 //! Takes a value of a secret or config map and returns its text. Each layer is recognized by its first bytes, so that a value without
 //! one costs a comparison. The result is bounded by the length of the value and by [`MAX_UNZIPPED_LEN`].
@@ -7,7 +8,7 @@ use std::borrow::Cow;
 use std::io::Read as _;
 
 use base64::Engine as _;
-use flate2::read::MultiGzDecoder;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
 
 use super::login::BASE64;
 
@@ -32,13 +33,20 @@ const OTHER_TEXTS: [&[u8]; 4] = [b"-----BEGIN", b"eyJhbGci", b"eyJ0eXAi", b"eyJr
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 const GZIP: &[u8] = b"\x1f\x8b\x08";
 
+/// How a zlib stream of the usual window starts, at each level of compression.
+const ZLIB: [&[u8]; 4] = [b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"];
+
+fn is_zlib(value: &[u8]) -> bool {
+    ZLIB.iter().any(|start| value.starts_with(start))
+}
+
 /// Returns the text of a value without the encodings around it.
 pub(super) fn plain(value: &[u8]) -> Cow<'_, [u8]> {
     let mut text = Cow::Borrowed(value);
     let mut was_zipped = false;
     for _ in 0..MAX_LAYERS {
         // Gzip in gzip would multiply the ratio.
-        let is_zipped = text.starts_with(GZIP);
+        let is_zipped = text.starts_with(GZIP) || is_zlib(&text);
         let next = if is_zipped && was_zipped { None } else { layer(&text) };
         was_zipped |= is_zipped;
         match next {
@@ -55,20 +63,64 @@ fn layer(value: &[u8]) -> Option<Vec<u8>> {
         return Some(rest.to_vec());
     }
     if value.starts_with(GZIP) {
-        return Some(unzip(value));
+        return Some(unzip(MultiGzDecoder::new(value), value.len()));
+    }
+    if is_zlib(value) {
+        // A text may start with these letters.
+        return Some(unzip(ZlibDecoder::new(value), value.len())).filter(|text| !text.is_empty());
     }
     if let Some(is_little) = utf16_order(value) {
         return Some(from_utf16(value, is_little));
+    }
+    // Their letters are those of base64, too.
+    if let Some(text) = decode_digits(value, 4, hex_digit).or_else(|| decode_digits(value, 5, base32_digit)) {
+        return Some(text);
     }
     let head = decode_head(value)?;
     if could_be_text(&head) { decode(value) } else { None }
 }
 
-fn unzip(value: &[u8]) -> Vec<u8> {
-    let limit = MAX_UNZIPPED_LEN.min(value.len().saturating_mul(MAX_RATIO));
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+fn base32_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'2'..=b'7' => Some(byte - b'2' + 26),
+        _ => None,
+    }
+}
+
+/// Decodes digits of some bits each, in lines or in one; none if the text has another character, or spells no text.
+fn decode_digits(text: &[u8], bits: u32, digit: impl Fn(u8) -> Option<u8>) -> Option<Vec<u8>> {
+    let text = text.trim_ascii();
+    let text = &text[..text.len() - text.iter().rev().take_while(|byte| **byte == b'=').count()];
+    if text.len() < HEAD_LEN || !text.iter().take(HEAD_LEN).all(|byte| digit(*byte).is_some()) {
+        return None;
+    }
+    let mut decoded = Vec::new();
+    let (mut pending, mut length) = (0_u32, 0);
+    for byte in text.iter().filter(|byte| !byte.is_ascii_whitespace()) {
+        pending = pending << bits | u32::from(digit(*byte)?);
+        length += bits;
+        if length >= 8 {
+            length -= 8;
+            decoded.push((pending >> length).to_le_bytes()[0]);
+            pending &= (1 << length) - 1;
+            if decoded.len() == MIN_HEAD_LEN && !could_be_text(&decoded) {
+                return None;
+            }
+        }
+    }
+    Some(decoded)
+}
+
+fn unzip(stream: impl std::io::Read, len: usize) -> Vec<u8> {
+    let limit = MAX_UNZIPPED_LEN.min(len.saturating_mul(MAX_RATIO));
     let mut text = Vec::new();
     // What was read before an error counts.
-    let _ = MultiGzDecoder::new(value).take(limit as u64).read_to_end(&mut text);
+    let _ = stream.take(limit as u64).read_to_end(&mut text);
     text
 }
 
@@ -125,7 +177,7 @@ pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
 /// Returns whether the first bytes of a value may be those of a text, or of one of the layers. Keys, certificates and tokens of service
 /// accounts are none.
 pub(super) fn could_be_text(head: &[u8]) -> bool {
-    if head.starts_with(GZIP) || utf16_order(head).is_some() {
+    if head.starts_with(GZIP) || is_zlib(head) || utf16_order(head).is_some() {
         return true;
     }
     // A character may be cut at the end.
@@ -149,6 +201,26 @@ mod tests {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(text).unwrap();
         encoder.finish().unwrap()
+    }
+
+    fn deflate(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn hex(text: &[u8]) -> Vec<u8> {
+        text.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+    }
+
+    fn base32(text: &[u8]) -> Vec<u8> {
+        let bits: Vec<u8> =
+            text.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
+        let digit = |bits: &[u8]| {
+            let value = (0..5).fold(0, |value, bit| value << 1 | bits.get(bit).copied().unwrap_or_default());
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[usize::from(value)]
+        };
+        bits.chunks(5).map(digit).collect()
     }
 
     #[test]
@@ -180,6 +252,16 @@ mod tests {
             STANDARD.encode(zip(TEXT.as_bytes())).into_bytes(),
             STANDARD.encode(&little).into_bytes(),
             STANDARD.encode(&marked).into_bytes(),
+            hex(TEXT.as_bytes()),
+            hex(TEXT.as_bytes()).to_ascii_uppercase(),
+            hex(&zip(TEXT.as_bytes())),
+            STANDARD.encode(hex(TEXT.as_bytes())).into_bytes(),
+            base32(TEXT.as_bytes()),
+            [&base32(TEXT.as_bytes())[..64], b"\n", &base32(TEXT.as_bytes())[64..], b"===="].concat(),
+            STANDARD.encode(base32(TEXT.as_bytes())).into_bytes(),
+            deflate(TEXT.as_bytes()),
+            STANDARD.encode(deflate(TEXT.as_bytes())).into_bytes(),
+            hex(&deflate(TEXT.as_bytes())),
         ] {
             assert_eq!(String::from_utf8_lossy(&plain(&value)), TEXT);
         }
@@ -195,6 +277,9 @@ mod tests {
             "x9Kd7Qm2Zp4Lw8Rt5Vb1",
             "eyJhbGciOiJSUzI1NiJ9.eyJhIjoxfQ.c2ln",
             "\u{1}\u{2}",
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "JBSWY3DPEBLW64TMMQQQ",
+            "x^2 + y^2 is a text",
         ] {
             assert_eq!(plain(value.as_bytes()), value.as_bytes());
             assert!(matches!(plain(value.as_bytes()), Cow::Borrowed(_)), "{value}");
@@ -207,6 +292,8 @@ mod tests {
         let bomb = zip(&vec![b'a'; 8 << 20]);
         assert!(plain(&bomb).len() <= MAX_UNZIPPED_LEN.min(bomb.len() * MAX_RATIO));
         assert!(plain(&zip(&bomb)).starts_with(GZIP));
+        assert!(plain(&deflate(&vec![b'a'; 8 << 20])).len() <= MAX_UNZIPPED_LEN);
+        assert!(plain(&deflate(&zip(&bomb))).starts_with(GZIP));
         let cut = &zip(TEXT.as_bytes())[..40];
         assert!(TEXT.as_bytes().starts_with(&plain(cut)));
     }
