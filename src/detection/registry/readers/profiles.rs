@@ -70,7 +70,8 @@ pub(crate) enum Status {
     Routine,
     /// An operator marked exactly this read as trusted.
     Trusted,
-    /// A watch that continues a list whose response contained only metadata, so that no secret data was returned.
+    /// A watch that continues a list whose response contained only metadata, and that was reported on an earlier day. It may ask for
+    /// whole secrets all the same.
     Metadata,
     /// The identity has been known for less than three days, and made an equal read earlier the same day.
     Repeated,
@@ -407,13 +408,6 @@ fn status(
         return Status::Unprofiled;
     }
     let is_script = read.program.as_deref().is_none_or(is_interactive);
-    // Without a time, it is unknown which earlier reads were on the same day.
-    if let Some(day) = read.day() {
-        let is_metadata = |stream: String| profile.is_metadata_list(&stream, day);
-        if read.verb == "watch" && !is_script && read.stream().is_some_and(is_metadata) {
-            return Status::Metadata;
-        }
-    }
     let is_same = assessment.new_verb.is_none()
         && assessment.new_scope.is_none()
         && assessment.new_program.is_none()
@@ -422,8 +416,20 @@ fn status(
     if profile.was_established_before(read.day()) {
         return if is_same { Status::Routine } else { Status::Deviating };
     }
-    let is_repeated = read.day().is_some_and(|day| was_reported(profile, read, assessment, day, is_script));
-    if is_repeated { Status::Repeated } else { Status::New }
+    // Without a time, it is unknown which earlier reads were on the same day.
+    let Some(day) = read.day() else { return Status::New };
+    if was_reported(profile, read, assessment, day, is_script) {
+        return Status::Repeated;
+    }
+    // Whether a watch asks for metadata is not in the log, so the first one is reported like any other.
+    let is_metadata = |stream: String| profile.is_metadata_list(&stream, day);
+    let mut verbs = profile.verbs.iter();
+    let was_exposed = verbs.any(|(verb, seen)| is_bulk(verb) && seen.exposed.is_some_and(|last| last < day));
+    if is_same && was_exposed && read.verb == "watch" && !is_script && read.stream().is_some_and(is_metadata)
+    {
+        return Status::Metadata;
+    }
+    Status::New
 }
 
 /// Returns whether a read of this day that was reported says all that this one would.

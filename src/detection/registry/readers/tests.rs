@@ -348,19 +348,22 @@ fn a_secret_that_was_listed_is_no_news_by_name() {
 }
 
 #[test]
-fn a_watch_after_a_list_of_metadata_hands_over_none() {
+fn a_watch_after_a_list_of_metadata_is_reported_like_any_other_on_its_first_day() {
     let watch = Step { verb: "watch", query: "labelSelector=a%3Db&sendInitialEvents=true", ..OPERATOR };
     let list = Step { query: "labelSelector=a%3Db", response: "PartialObjectMetadataList", ..OPERATOR };
     let mut cluster = Cluster::new();
     cluster.days(1..=1, &list);
-    assert_eq!(cluster.days(1..=1, &watch), [Status::Metadata]);
+    assert_eq!(cluster.days(1..=1, &watch), [Status::New]);
+    assert_eq!(cluster.days(1..=1, &watch), [Status::Repeated]);
+    cluster.days(2..=2, &list);
+    assert_eq!(cluster.days(2..=2, &watch), [Status::Metadata]);
     for step in [
         Step { query: "", ..watch.clone() },
         Step { agent: "curl/8", ..watch.clone() },
         Step { address: "10.9.9.9", ..watch.clone() },
         Step { namespace: "", ..watch.clone() },
     ] {
-        assert_ne!(cluster.days(1..=1, &step), [Status::Metadata]);
+        assert_ne!(cluster.days(2..=2, &step), [Status::Metadata]);
     }
 }
 
