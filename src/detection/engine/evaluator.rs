@@ -349,6 +349,11 @@ impl<'e> EvalContext<'_, '_, 'e> {
             }
             Registry::PullSecrets => list(registry::pull_secrets(self.event)),
             Registry::HostPaths => list(registry::mounted_host_paths(self.event)),
+            Registry::HostPrivileges => list(registry::host_privileges(self.event, &request, cluster_state)),
+            Registry::Replicated => list(registry::replicated(self.event, &request)),
+            Registry::Emptied => {
+                word(if registry::is_emptied(self.event, &request) { "true" } else { "false" })
+            }
             Registry::CloudIdentities => list(registry::cloud_identities(self.event, &request)),
             Registry::KubeletPath => text(registry::kubelet_path(self.event, &request, cluster_state)),
             Registry::DryRun => word(request.dry_run()),
@@ -511,6 +516,9 @@ fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
         | Registry::AggregatedInto
         | Registry::PullSecrets
         | Registry::HostPaths
+        | Registry::HostPrivileges
+        | Registry::Replicated
+        | Registry::Emptied
         | Registry::CloudIdentities
         | Registry::KubeletPath
         | Registry::PodSecurity

@@ -438,6 +438,8 @@ impl Plan {
                         | Registry::AggregatedInto
                         | Registry::PullSecrets
                         | Registry::HostPaths
+                        | Registry::Replicated
+                        | Registry::Emptied
                         | Registry::CloudIdentities
                         | Registry::DryRun
                 );
@@ -496,6 +498,9 @@ impl Plan {
                 | Registry::AggregatedInto
                 | Registry::PullSecrets
                 | Registry::HostPaths
+                | Registry::HostPrivileges
+                | Registry::Replicated
+                | Registry::Emptied
                 | Registry::CloudIdentities
                 | Registry::ImageHosts
                 | Registry::PodSecurity,

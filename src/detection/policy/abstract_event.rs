@@ -134,6 +134,9 @@ pub fn reads(field: &FieldRef) -> Part {
             | Registry::AggregatedInto
             | Registry::PullSecrets
             | Registry::HostPaths
+            | Registry::HostPrivileges
+            | Registry::Replicated
+            | Registry::Emptied
             | Registry::CloudIdentities
             | Registry::PodSecurity,
         ) => Part::RequestObject,
@@ -276,8 +279,10 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
         }
         Registry::DryRun => return AbstractValue::one_of(&["true", "false", "unknown"]),
         Registry::Evicted | Registry::Target => return AbstractValue::Unknown,
-        // The secrets of a pod were learned when it was created.
-        Registry::Referenced if request.resource == "pods" && !request.subresource.is_empty() => {
+        // The secrets of a pod and its rights over its node were learned when it was created.
+        Registry::Referenced | Registry::HostPrivileges
+            if request.resource == "pods" && !request.subresource.is_empty() =>
+        {
             return AbstractValue::Unknown;
         }
         Registry::Referenced | Registry::ImageHosts => return if_sent(),
@@ -296,7 +301,12 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
             return AbstractValue::Unknown;
         }
         Registry::CertificateUser if request.resource == "certificatesigningrequests" => return if_sent(),
-        Registry::PullSecrets | Registry::HostPaths => return if_sent(),
+        Registry::PullSecrets | Registry::HostPaths | Registry::HostPrivileges => return if_sent(),
+        Registry::Replicated => return if_sent(),
+        Registry::Emptied if event.has(Part::RequestObject) => {
+            return AbstractValue::one_of(&["true", "false"]);
+        }
+        Registry::Emptied => return AbstractValue::text("false"),
         Registry::CloudIdentities if request.resource == "serviceaccounts" => return if_sent(),
         Registry::PodSecurity if request.resource == "namespaces" => return if_sent(),
         Registry::Copied

@@ -57,7 +57,7 @@ const CATALOG: &[Entry] = &[
     ("apiextensions.k8s.io", &["customresourcedefinitions"], ALL, false),
     ("apiregistration.k8s.io", &["apiservices"], ALL, false),
     ("networking.k8s.io", &["ingresses", "networkpolicies"], ALL, true),
-    ("storage.k8s.io", &["storageclasses", "volumeattributesclasses"], ALL, false),
+    ("storage.k8s.io", &["storageclasses", "volumeattributesclasses", "volumeattachments"], ALL, false),
     ("snapshot.storage.k8s.io", &["volumesnapshotclasses", "volumesnapshotcontents"], ALL, false),
     (
         "groupsnapshot.storage.k8s.io",
@@ -70,6 +70,11 @@ const CATALOG: &[Entry] = &[
     ("external-secrets.io", &["externalsecrets", "secretstores", "pushsecrets"], ALL, true),
     ("external-secrets.io", &["clusterexternalsecrets", "clustersecretstores"], ALL, false),
     ("bitnami.com", &["sealedsecrets"], ALL, true),
+    ("kyverno.io", &["policies"], ALL, true),
+    ("kyverno.io", &["clusterpolicies"], ALL, false),
+    ("policies.kyverno.io", &["namespacedgeneratingpolicies"], ALL, true),
+    ("policies.kyverno.io", &["generatingpolicies"], ALL, false),
+    ("velero.io", &["backupstoragelocations", "downloadrequests"], ALL, true),
 ];
 
 /// Verbs of requests to paths that are not resources.

@@ -37,6 +37,12 @@ pub(super) const MAX_SECRETS_PER_POD: usize = 64;
 /// Maximum number of roles and bindings. Those that grant nothing of interest are evicted first.
 const MAX_ROLES: usize = 10_000;
 
+/// What precedes a mark of the rights of a pod over its node, among the names of its secrets. No name of a secret starts with it.
+pub(super) const MARK: char = '+';
+
+/// Number of characters that the server adds to a prefix to make the name of a pod.
+pub(super) const GENERATED_SUFFIX_LEN: usize = 5;
+
 const MAX_NAMESPACES: usize = 10_000;
 
 /// Maximum number of evicted credentials of one event that are named.
@@ -128,7 +134,7 @@ pub struct ClusterState {
     secrets: LruMap<Arc<str>, SecretState>,
     /// Number of learned credentials by name, over all namespaces.
     names: HashMap<Box<str>, u32, foldhash::fast::RandomState>,
-    /// Secrets that a pod holds as volume or in its environment.
+    /// Secrets that a pod holds as volume or in its environment, and marks of its rights over its node.
     pods: LruMap<Arc<str>, Box<[Box<str>]>>,
     /// Verbs on secrets that a role grants.
     roles: LruMap<Arc<str>, Vec<String>>,
@@ -407,9 +413,10 @@ impl ClusterState {
         self.pods.set(&key, secrets.into());
     }
 
-    /// Pods that hold a known credential outlive others.
+    /// Pods that hold a known credential outlive those with rights over their node, and these outlive others.
     fn make_room_for_pod(&mut self, key: &str) {
         let secrets = &self.secrets;
+        let is_marked = |names: &[Box<str>]| names.iter().any(|name| name.starts_with(MARK));
         let holds_credential = |pod: &str, names: &[Box<str>]| {
             let namespace = pod.split_once('/').unwrap_or_default().0;
             names.iter().any(|name| {
@@ -420,7 +427,7 @@ impl ClusterState {
         };
         #[allow(clippy::borrowed_box)] // The map's values are boxes.
         let standing = |pod: &str, names: &Box<[Box<str>]>| Standing {
-            class: u8::from(holds_credential(pod, names)),
+            class: if holds_credential(pod, names) { 2 } else { u8::from(is_marked(names)) },
             writer: 0,
         };
         self.evicted += make_room(&mut self.pods, MAX_PODS, key, standing).len() as u64;
@@ -445,7 +452,15 @@ impl ClusterState {
         if let Some(secrets) = self.pods.get(&*key) {
             return secrets.clone();
         }
-        self.inventory.pods.get(&*key).map(|pod| pod.value.clone()).unwrap_or_default()
+        if let Some(pod) = self.inventory.pods.get(&*key) {
+            return pod.value.clone();
+        }
+        // One whose name the server made, and whose own creation did not show it.
+        let prefix = pod.len().checked_sub(GENERATED_SUFFIX_LEN).and_then(|end| pod.get(..end));
+        let prefix = prefix.filter(|prefix| !prefix.is_empty());
+        let generated =
+            prefix.and_then(|prefix| self.pods.get(&*self::key(namespace, &format!("{prefix}*"))));
+        generated.cloned().unwrap_or_default()
     }
 
     pub(super) fn remove_pod(&mut self, namespace: &str, pod: &str) {

@@ -2,7 +2,7 @@
 //!
 //! Takes objects as the apiserver returns them, one by one, and reads them with the code that reads the objects of events.
 
-use super::cluster_state::MAX_SECRETS_PER_POD;
+use super::cluster_state::{MARK, MAX_SECRETS_PER_POD};
 use super::content::logins_of;
 use super::inventory::{DeclaredSecret, Full, Inventory, checked_type, insert, is_name};
 use super::secret_view::{SecretView, for_each_secret};
@@ -225,7 +225,7 @@ impl Builder<'_> {
     fn secrets_of_pod(&self, namespace: &str, mounted: Vec<Box<str>>) -> Vec<Box<str>> {
         let is_credential = |name: &str| {
             let secret = self.inventory.secret(&format!("{namespace}/{name}"));
-            secret.and_then(DeclaredSecret::is_credential) == Some(true)
+            name.starts_with(MARK) || secret.and_then(DeclaredSecret::is_credential) == Some(true)
         };
         let (mut secrets, others): (Vec<_>, Vec<_>) =
             mounted.into_iter().filter(|name| is_name(name)).partition(|name| is_credential(name));

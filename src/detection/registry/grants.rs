@@ -218,6 +218,50 @@ fn grants(event: &mut Event<'_>, request: &RequestInfo<'_>, state: Option<&mut C
     grants
 }
 
+/// Returns whether a request leaves a role without rules, or a binding without subjects: they lose what a deletion would take. Aggregated
+/// roles have none until they are filled. If one of them is removed and the response is not logged, it is presumed to be the last.
+pub(crate) fn is_emptied(event: &mut Event<'_>, request: &RequestInfo<'_>) -> bool {
+    if !(is_role(request) || is_binding(request))
+        || !matches!(&*request.verb, "update" | "patch")
+        || !request.is_built_in()
+    {
+        return false;
+    }
+    let key = if is_role(request) { "rules" } else { "subjects" };
+    let has_none = |list: Option<Raw<'_>>| list.is_none_or(|list| list.items().next().is_none());
+    let is_empty = |object: Raw<'_>| has_none(last(object, key)) && last(object, "aggregationRule").is_none();
+    let is_whole = |body: &Raw<'_>| {
+        text(body.get("kind")).is_some_and(|kind| kind.ends_with("Role") || kind.ends_with("RoleBinding"))
+    };
+    if let Some(response) = event.get(Member::ResponseObject).filter(is_whole) {
+        return is_empty(response);
+    }
+    let Some(body) = event.get(Member::RequestObject) else { return false };
+    if request.verb == "update"
+        || body.kind() == Type::Object && is_whole(&body) && last(body, "apiVersion").is_some()
+    {
+        return is_empty(body);
+    }
+    match writes(body).iter().filter_map(|write| written_list(write, key)).next_back() {
+        Some(Written::Value(list)) => has_none(Some(list)),
+        Some(Written::Removed) => true,
+        Some(Written::Unknown) | None => false,
+    }
+}
+
+/// Returns what a request writes at a list of the object, or that an element of it is removed.
+fn written_list<'a>(write: &Write<'a>, key: &str) -> Option<Written<'a>> {
+    match (&*write.path, write.value) {
+        // In a merge patch a missing member means no change.
+        ([], Written::Value(value)) => last(value, key).map(Written::Value),
+        ([first], value) if **first == *key.as_bytes() => Some(value),
+        // What is left beside a removed rule or subject is not known.
+        ([first, _], Written::Removed) if **first == *key.as_bytes() => Some(Written::Removed),
+        ([first, ..], _) if **first == *key.as_bytes() => Some(Written::Unknown),
+        _ => None,
+    }
+}
+
 /// Returns whether it is known what the role of a written binding grants: it is built in, or the log or an inventory has shown it.
 /// None if no binding is written.
 pub(crate) fn is_role_known(
@@ -274,11 +318,19 @@ pub(super) fn binding_namespace(namespace: &str) -> String {
     format!("{BINDING}{namespace}")
 }
 
+/// The built-in role with which a kubelet's certificate for any node is approved. Nothing else that the table is made for is in it.
+const NODE_CLIENT_ROLE: &str = "system:certificates.k8s.io:certificatesigningrequests:nodeclient";
+
 fn is_built_in(key: &str) -> bool {
-    BUILT_IN_ROLES.contains_key(key) || HARMLESS_BUILT_IN_ROLES.contains(&key)
+    BUILT_IN_ROLES.contains_key(key)
+        || key.strip_prefix('/') == Some(NODE_CLIENT_ROLE)
+        || HARMLESS_BUILT_IN_ROLES.contains(&key)
 }
 
 fn built_in(namespace: &str, name: &str) -> Grants {
+    if namespace.is_empty() && name == NODE_CLIENT_ROLE {
+        return from_texts(&["+certificatesigningrequests/nodeclient".to_owned()]);
+    }
     BUILT_IN_ROLES.get(&format!("{namespace}/{name}")).cloned().unwrap_or_default()
 }
 

@@ -1,12 +1,12 @@
 //! Which paths of a host hold credentials: the secrets and tokens of pods, the kubelet's certificate, logins to registries,
-//! sockets of the container runtime.
+//! sockets of the container runtime; and from which paths the host runs code.
 //!
-//! Takes the path of a `hostPath` or `local` volume and returns whether a pod that mounts it can read credentials there, in
-//! the directory itself, above it, or below it.
+//! Takes the path of a `hostPath` or `local` volume and returns whether a pod that mounts it can read credentials there, or can
+//! let the host run code from there, in the directory itself, above it, or below it.
 
 /// Directories, files and sockets with credentials of their own or of all pods of the node. `*` is any one directory. The directory
 /// of a kubelet is recognized by its name.
-const CREDENTIAL_PATHS: [&str; 53] = [
+const CREDENTIAL_PATHS: [&str; 63] = [
     // Clients of the apiserver, and the control plane.
     "/etc/kubernetes",
     "/etc/origin",
@@ -24,6 +24,10 @@ const CREDENTIAL_PATHS: [&str; 53] = [
     "/var/snap/microk8s",
     "/var/snap/k8s",
     "/k",
+    "/system/secrets",
+    "/system/state",
+    // The partition of which Container-Optimized OS makes /var and /home.
+    "/mnt/stateful_partition",
     // What a cloud hands a new node, which may be the token that it joins with.
     "/var/lib/cloud",
     "/var/lib/waagent",
@@ -44,6 +48,14 @@ const CREDENTIAL_PATHS: [&str; 53] = [
     "/run/podman",
     "/run/buildkit",
     "/var/lib/buildkit",
+    // Sockets of services that start programs as root: systemd, virtual machines, containers, packages.
+    "/run/dbus",
+    "/run/systemd",
+    "/run/libvirt",
+    "/run/snapd.socket",
+    "/run/lxd",
+    "/var/lib/lxd",
+    "/var/snap/lxd",
     "/ProgramData/docker",
     "/ProgramData/containerd",
     "/pipe/docker_engine",
@@ -67,13 +79,82 @@ const CREDENTIAL_PATHS: [&str; 53] = [
     "/ostree",
 ];
 
+/// Directories and files from which the host runs code, or which decide what it runs: `*` is any one directory. A pod that can write to
+/// one of them is root on its node.
+const CODE_PATHS: [&str; 57] = [
+    // Programs and libraries.
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/usr",
+    "/boot",
+    "/opt/bin",
+    "/opt/cni",
+    "/opt/containerd",
+    "/opt/nri",
+    "/var/lib/cni/bin",
+    // What is started at a time, at boot, at login, for a device, for a network or a container.
+    "/etc/cron.d",
+    "/etc/cron.hourly",
+    "/etc/cron.daily",
+    "/etc/cron.weekly",
+    "/etc/cron.monthly",
+    "/etc/crontab",
+    "/etc/anacrontab",
+    "/var/spool/cron",
+    "/var/spool/at",
+    "/var/spool/anacron",
+    "/etc/systemd",
+    "/etc/init.d",
+    "/etc/init",
+    "/etc/rc.local",
+    "/etc/rc.d",
+    "/etc/inittab",
+    "/etc/profile",
+    "/etc/profile.d",
+    "/etc/bash.bashrc",
+    "/etc/bashrc",
+    "/etc/environment",
+    "/etc/default",
+    "/etc/sysconfig",
+    "/etc/udev",
+    "/etc/modprobe.d",
+    "/etc/modules-load.d",
+    "/etc/ld.so.preload",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/sysctl.conf",
+    "/etc/sysctl.d",
+    "/etc/logrotate.d",
+    "/etc/update-motd.d",
+    "/etc/NetworkManager",
+    "/etc/network",
+    "/etc/cni",
+    "/etc/cdi",
+    "/etc/nri",
+    // Who may log in, and as whom.
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/pam.d",
+    "/etc/ssh",
+    // The kernel starts what a control group or an event of a device names.
+    "/sys/fs/cgroup",
+    "/sys/kernel/uevent_helper",
+];
+
+/// Directories below those above from which nothing is run as root.
+const DATA_PATHS: [&str; 3] = ["/usr/share", "/usr/src", "/usr/lib/locale"];
+
 /// Directories of kubelets: volumes of all pods, the client certificate, logins to registries.
 const KUBELETS: [&str; 4] =
     ["/var/lib/kubelet", "/data/kubelet", "/var/data/kubelet", "/var/vcap/data/kubelet"];
 
 /// Directories and devices below those above without credentials: those that device plugins and sandboxes mount, and those in which
 /// distributions make the volumes of claims.
-const HARMLESS_PATHS: [&str; 11] = [
+const HARMLESS_PATHS: [&str; 13] = [
     "/dev/shm",
     "/dev/dri",
     "/dev/kfd",
@@ -83,6 +164,8 @@ const HARMLESS_PATHS: [&str; 11] = [
     "/dev/infiniband",
     "/dev/hugepages",
     "/dev/net/tun",
+    "/run/systemd/journal",
+    "/run/systemd/resolve",
     "/var/lib/rancher/k3s/storage",
     "/var/snap/microk8s/common/default-storage",
 ];
@@ -91,12 +174,14 @@ const HARMLESS_PATHS: [&str; 11] = [
 const HARMLESS_IN_KUBELET: [&str; 5] =
     ["device-plugins", "plugins", "plugins_registry", "pod-resources", "seccomp"];
 
-/// Directories and files with logins wherever they are: clients of registries and of apiservers keep them in a home directory, and any
-/// directory can be one.
-const LOGIN_NAMES: [&str; 3] = [".docker", ".dockercfg", ".kube"];
+/// Directories and files with logins wherever they are: clients of registries, of apiservers, of clouds and of other hosts keep them in
+/// a home directory, and any directory can be one.
+const LOGIN_NAMES: [&str; 8] =
+    [".docker", ".dockercfg", ".kube", ".aws", ".azure", ".ssh", ".netrc", ".git-credentials"];
 
-/// The directory of a login of Podman, Buildah and Skopeo below a home directory.
-const CONTAINERS_CONFIGURATION: [&str; 2] = [".config", "containers"];
+/// The directory of settings below a home directory, and those in it with logins: of Podman, Buildah and Skopeo, and of Google's client.
+const CONFIGURATION: &str = ".config";
+const CONFIGURATIONS_WITH_LOGIN: [&str; 2] = ["containers", "gcloud"];
 
 /// Directories in which the kubelet serves files, and in which it follows links.
 const LOG_DIRECTORIES: [&str; 2] = ["/var/log/pods", "/var/log/containers"];
@@ -109,8 +194,11 @@ pub(super) fn holds_credentials(path: &[u8]) -> bool {
     path.in_kubelet().is_some_and(is_in_kubelet)
         || KUBELETS.iter().any(|kubelet| path.is_above(kubelet))
         || path.parts.iter().any(|part| LOGIN_NAMES.contains(&&**part))
-        || path.parts.windows(2).any(|parts| parts == CONTAINERS_CONFIGURATION)
-        || path.parts.last().is_some_and(|part| part == CONTAINERS_CONFIGURATION[0])
+        || path
+            .parts
+            .windows(2)
+            .any(|parts| parts[0] == CONFIGURATION && CONFIGURATIONS_WITH_LOGIN.contains(&&*parts[1]))
+        || path.parts.last().is_some_and(|part| part == CONFIGURATION)
         || !HARMLESS_PATHS.iter().any(|harmless| path.is_below(harmless))
             && CREDENTIAL_PATHS.iter().any(|directory| path.is_below(directory) || path.is_above(directory))
 }
@@ -120,6 +208,13 @@ pub(super) fn holds_credentials(path: &[u8]) -> bool {
 pub(super) fn serves_links(path: &[u8]) -> bool {
     let Some(path) = HostPath::of(path) else { return true };
     LOG_DIRECTORIES.iter().any(|directory| path.is_below(directory)) || path.parts == ["var", "log"]
+}
+
+/// Returns whether a pod that can write to this path of the host can let the host run code: it is root on its node.
+pub(super) fn runs_code(path: &[u8]) -> bool {
+    let Some(path) = HostPath::of(path) else { return true };
+    !DATA_PATHS.iter().any(|harmless| path.is_below(harmless))
+        && CODE_PATHS.iter().any(|directory| path.is_below(directory) || path.is_above(directory))
 }
 
 /// A path of a host, in parts.
@@ -235,6 +330,13 @@ mod tests {
             "C:\\programdata\\Docker",
             "C:\\k\\config",
             "C:\\tmp\\..\\k",
+            "/root/.ssh",
+            "/home/alice/.ssh/id_ed25519",
+            "/opt/builds/.aws/credentials",
+            "/root/.config/gcloud",
+            "/run/systemd/private",
+            "/var/run/dbus/system_bus_socket",
+            "/mnt/stateful_partition/var/lib",
         ] {
             assert!(holds_credentials(path.as_bytes()), "{path}");
         }
@@ -266,10 +368,52 @@ mod tests {
             "/srv/data",
             "/mnt/disks",
             "/run/udev",
+            "/run/systemd/resolve",
+            "/home/alice/.config/nvim",
             "/var/lib/csi-hostpath-data",
             "/tmp",
         ] {
             assert!(!holds_credentials(path.as_bytes()), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_host_runs_code_from_directories_above_and_below() {
+        for path in [
+            "/etc/cron.d",
+            "/etc//cron.daily/./x",
+            "/etc",
+            "/var/spool",
+            "/etc/systemd/system/kubelet.service.d",
+            "/usr/local/bin/",
+            "/lib/modules",
+            "/opt",
+            "/opt/cni/bin",
+            "/etc/cni/net.d",
+            "/etc/passwd",
+            "/sys",
+            "/sys/fs/cgroup",
+            "/sys/fs/cgroup/rdma",
+            "/tmp/../etc",
+        ] {
+            assert!(runs_code(path.as_bytes()), "{path}");
+        }
+        for path in [
+            "/etc/localtime",
+            "/etc/ssl/certs",
+            "/etc/machine-id",
+            "/usr/share/zoneinfo",
+            "/usr/src",
+            "/opt/local-path-provisioner/pvc-1",
+            "/sys/class/net",
+            "/sys/fs/bpf",
+            "/var/log",
+            "/var/lib/node_exporter",
+            "/tmp",
+            "/mnt/disks",
+            "/etc/cron.days",
+        ] {
+            assert!(!runs_code(path.as_bytes()), "{path}");
         }
     }
 

@@ -23,6 +23,7 @@ mod exposure_reader;
 mod findings;
 mod grants;
 mod host_paths;
+mod host_privileges;
 pub(crate) mod inventory;
 mod login;
 mod long_running;
@@ -34,6 +35,7 @@ mod pod_security;
 mod privileges;
 mod readers;
 mod references;
+mod replication;
 mod request_info;
 mod secret_view;
 mod storage_classes;
@@ -46,7 +48,9 @@ pub use docker_config::RegistryLogins;
 pub use exposure::{Exposure, ReadScope};
 pub use exposure_kind::ExposureKind;
 pub(crate) use exposure_reader::selects_credential_types;
-pub(crate) use grants::{aggregated_into, bound_role, granted_verbs, is_role_known, privileges, subjects};
+pub(crate) use grants::{
+    aggregated_into, bound_role, granted_verbs, is_emptied, is_role_known, privileges, subjects,
+};
 pub use inventory::Inventory;
 pub(crate) use node_proxy::kubelet_path;
 pub(crate) use ordering::{OrderDependency, STATE_LITERALS, is_answered};
@@ -54,8 +58,10 @@ pub(crate) use pod_security::change as pod_security_change;
 pub use readers::{Controller, ExpectedRead, Profile, ReaderProfiles, TrustedReader, controllers};
 pub(crate) use readers::{is_interactive_agent, runs_own_program, service_account};
 pub(crate) use references::{
-    cloud_identities, host_paths as mounted_host_paths, image_hosts, pull_secrets, referenced_credentials,
+    cloud_identities, host_paths as mounted_host_paths, host_privileges, image_hosts, pull_secrets,
+    referenced_credentials,
 };
+pub(crate) use replication::replicated;
 pub(crate) use request_info::RequestInfo;
 
 use std::borrow::Cow;

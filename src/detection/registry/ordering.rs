@@ -4,6 +4,7 @@
 //! in any order. The answer depends on the first members of the event wherever that is enough. Both passes ask here, so
 //! that the output is the same for any number of threads.
 
+use super::host_privileges::could_have_host_privileges;
 use super::references::could_name_secrets;
 use super::storage_classes;
 use super::{is, text};
@@ -17,6 +18,8 @@ pub enum OrderDependency {
     None,
     /// Only events whose request or response object names a secret.
     IfNamesSecrets,
+    /// Only events whose request or response object names a secret, or gives a pod rights over its node.
+    IfHoldsSecrets,
     /// Only events with a request or response object.
     IfShowsObjects,
     Always,
@@ -24,8 +27,12 @@ pub enum OrderDependency {
 
 /// Each line that changes cluster state contains one of these literals, or an escape that spells a part of one. The
 /// prefilter must not skip such lines.
-pub(crate) const STATE_LITERALS: [&str; 7] = [
+pub(crate) const STATE_LITERALS: [&str; 11] = [
     "ecret",
+    "privileged",
+    "hostP",
+    "procMount",
+    "\"add\"",
     "\"delete\"",
     "\"roles\"",
     "\"clusterroles\"",
@@ -34,8 +41,8 @@ pub(crate) const STATE_LITERALS: [&str; 7] = [
     "\"namespaces\"",
 ];
 
-/// Resources with a pod template, which names secrets to mount.
-const WORKLOADS: [&str; 8] = [
+/// Resources with a pod template, or a volume, which names secrets to mount.
+const WORKLOADS: [&str; 9] = [
     "deployments",
     "replicasets",
     "statefulsets",
@@ -44,6 +51,8 @@ const WORKLOADS: [&str; 8] = [
     "jobs",
     "cronjobs",
     "podtemplates",
+    // A volume of its own in place of a persistent one.
+    "volumeattachments",
 ];
 
 impl OrderDependency {
@@ -60,7 +69,8 @@ impl OrderDependency {
             // What the pod holds is cluster state, whatever the event shows.
             ("pods", Some("exec" | "attach" | "portforward" | "proxy" | "ephemeralcontainers"))
             | ("nodes", Some("proxy")) => OrderDependency::Always,
-            ("pods" | "serviceaccounts", None) => OrderDependency::IfNamesSecrets,
+            ("pods", None) => OrderDependency::IfHoldsSecrets,
+            ("serviceaccounts", None) => OrderDependency::IfNamesSecrets,
             (resource, None)
                 if WORKLOADS.contains(&resource) || storage_classes::RESOURCES.contains(&resource) =>
             {
@@ -79,7 +89,15 @@ impl OrderDependency {
             OrderDependency::None => false,
             OrderDependency::Always => true,
             // A deletion removes state and need not show an object.
-            OrderDependency::IfNamesSecrets if is(event.get(Member::Verb), "delete") => true,
+            OrderDependency::IfNamesSecrets | OrderDependency::IfHoldsSecrets
+                if is(event.get(Member::Verb), "delete") =>
+            {
+                true
+            }
+            OrderDependency::IfHoldsSecrets => objects(event)
+                .into_iter()
+                .flatten()
+                .any(|object| could_name_secrets(object) || could_have_host_privileges(object)),
             OrderDependency::IfNamesSecrets => objects(event).into_iter().flatten().any(could_name_secrets),
             OrderDependency::IfShowsObjects if is(event.get(Member::Verb), "delete") => true,
             OrderDependency::IfShowsObjects => objects(event).into_iter().flatten().next().is_some(),

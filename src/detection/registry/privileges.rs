@@ -42,7 +42,7 @@ const MODIFY: &[&str] = &["patch", "update"];
 /// The verbs of requests to one object, which are all that a proxy passes on.
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
-static PRIVILEGES: [Privilege; 27] = [
+static PRIVILEGES: [Privilege; 29] = [
     // Write roles and bindings beyond one's own permissions.
     privilege("escalate", RBAC, "roles", &["escalate"]),
     privilege("escalate", RBAC, "clusterroles", &["escalate"]),
@@ -75,11 +75,21 @@ static PRIVILEGES: [Privilege; 27] = [
     ),
     privilege("certificatesigningrequests/status", CERTIFICATES, "certificatesigningrequests/status", MODIFY),
     privilege("signers", CERTIFICATES, "signers", &["approve", "sign"]),
+    // A kubelet's certificate for any node, which the controller manager approves by itself for those who have it. The one for
+    // `selfnodeclient` renews a node's own certificate, and gives others nothing.
+    privilege(
+        "certificatesigningrequests/nodeclient",
+        CERTIFICATES,
+        "certificatesigningrequests/nodeclient",
+        &["create"],
+    ),
     // See and change what others write.
     privilege("mutatingwebhookconfigurations", ADMISSION, "mutatingwebhookconfigurations", WRITE),
     privilege("validatingwebhookconfigurations", ADMISSION, "validatingwebhookconfigurations", WRITE),
     privilege("mutatingadmissionpolicies", ADMISSION, "mutatingadmissionpolicies", WRITE),
     privilege("mutatingadmissionpolicies", ADMISSION, "mutatingadmissionpolicybindings", WRITE),
+    // Answer in the apiserver's place for a whole API group.
+    privilege("apiservices", "apiregistration.k8s.io", "apiservices", WRITE),
 ];
 
 /// What a role grants.
@@ -296,6 +306,17 @@ mod tests {
                 &["+certificatesigningrequests/approval"],
             ),
             (CERTIFICATES, "signers", "approve", &["+signers"]),
+            (
+                CERTIFICATES,
+                "certificatesigningrequests/nodeclient",
+                "create",
+                &["+certificatesigningrequests/nodeclient"],
+            ),
+            (CERTIFICATES, "*/nodeclient", "*", &["+certificatesigningrequests/nodeclient"]),
+            (CERTIFICATES, "certificatesigningrequests/selfnodeclient", "create", &[]),
+            (CERTIFICATES, "certificatesigningrequests", "create", &[]),
+            ("apiregistration.k8s.io", "apiservices", "patch", &["+apiservices"]),
+            ("apiregistration.k8s.io", "apiservices", "list", &[]),
             (ADMISSION, "mutatingwebhookconfigurations", "patch", &["+mutatingwebhookconfigurations"]),
             (ADMISSION, "validatingwebhookconfigurations", "get", &[]),
         ] {

@@ -11,7 +11,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::cluster_state::ClusterState;
+use super::cluster_state::{ClusterState, GENERATED_SUFFIX_LEN, MARK};
+use super::host_privileges::{could_have_host_privileges, effective_privileges, privilege_of};
 use super::patch::{Write, Written, is_index, last, writes};
 use super::request_info::Deletion;
 use super::{RequestInfo, host_paths, is, node_proxy, shown, storage_classes, text};
@@ -25,6 +26,12 @@ const MAX_DEPTH: usize = 32;
 
 /// Maximum number of names of each kind that are read from one object, which has at most 3 MiB. More count as unknown.
 const MAX_NAMES: usize = 10_000;
+
+/// The mark of a pod that mounts a path of the host with credentials, or a writable one with code that the host runs.
+const HOST_PATH: &str = "hostPath";
+
+/// Maximum length of the prefix of which the server makes a name of 63 characters.
+const MAX_GENERATED_PREFIX_LEN: usize = 63 - GENERATED_SUFFIX_LEN;
 
 /// Placeholder for secrets or paths that the event does not show.
 const UNKNOWN: &str = "*";
@@ -48,6 +55,8 @@ struct References {
     /// Secrets in volumes, projected volumes, environments and references of storage drivers.
     mounted: BTreeSet<SecretName>,
     host_paths: BTreeSet<Box<str>>,
+    /// Settings that give rights over the node.
+    host_privileges: BTreeSet<&'static str>,
     images: BTreeSet<Box<str>>,
     /// Whether there may be more of each: a patch takes a value from the object before it, or there are too many.
     is_partial: bool,
@@ -108,6 +117,7 @@ impl References {
             Type::String => self.add_text(parent, key, value),
             Type::Scalar => {}
         }
+        self.host_privileges.extend(privilege_of(parent, key, value));
     }
 
     /// Adds the secrets that an object names itself.
@@ -165,18 +175,21 @@ impl References {
 pub(super) struct DeclaredReferences {
     /// Secrets in `imagePullSecrets`.
     pub(super) image_pull: BTreeSet<Box<str>>,
-    /// Secrets of its own namespace that it mounts; `*` if there are more.
+    /// Marks of rights over its node, and secrets of its own namespace that it mounts; `*` if there are more.
     pub(super) mounted: Vec<Box<str>>,
 }
 
 /// Returns the secrets that an object of an inventory names.
 pub(super) fn declared(object: Raw<'_>) -> DeclaredReferences {
-    if !could_name_secrets(object) {
+    if !could_name_secrets(object) && !could_have_host_privileges(object) {
         return DeclaredReferences::default();
     }
-    let References { image_pull, mounted, is_partial, .. } = References::of(object);
-    let unknown = is_partial.then(|| UNKNOWN.into());
-    let mounted = unknown.into_iter().chain(mounted.into_iter().map(|(_, name)| name)).collect();
+    let mut references = References::of(object);
+    let image_pull = std::mem::take(&mut references.image_pull);
+    let mounted = std::mem::take(&mut references.mounted).into_iter().map(|(_, name)| name);
+    let unknown = references.is_partial.then(|| UNKNOWN.into());
+    let marks = marks(object, references);
+    let mounted = marks.into_iter().chain(unknown).chain(mounted).collect();
     DeclaredReferences { image_pull, mounted }
 }
 
@@ -227,6 +240,7 @@ fn requested(event: &mut Event<'_>) -> References {
         references.image_pull.append(&mut all.image_pull);
         references.mounted.append(&mut all.mounted);
         references.host_paths.append(&mut all.host_paths);
+        references.host_privileges.append(&mut all.host_privileges);
         references.images.append(&mut all.images);
         references.is_partial = all.is_partial;
     }
@@ -274,7 +288,8 @@ pub(super) fn learn(
     let response = event.get(Member::ResponseObject).filter(|body| is_whole(*body));
     let Some(body) = response.or_else(|| event.get(Member::RequestObject)) else { return };
     let Some(items) = body.get("items").filter(|items| items.kind() == Type::Array) else {
-        let pod = is_pod.then_some(&*request.name);
+        let generated = if is_pod && request.name.is_empty() { generated_names(body) } else { None };
+        let pod = is_pod.then(|| generated.as_deref().unwrap_or(&request.name));
         record(body, pod, response.is_some(), &request.namespace, names, state);
         return;
     };
@@ -285,6 +300,17 @@ pub(super) fn learn(
         let pod = is_pod.then_some(&*name);
         record(item, pod, true, namespace.as_deref().unwrap_or(&request.namespace), names, state);
     }
+}
+
+/// Returns the name under which the cluster state has the pods whose names the server makes of a prefix, where the response is not logged:
+/// the prefix as the server shortens it (`maxGeneratedNameLength` in k8s.io/apiserver/pkg/storage/names), and a star.
+fn generated_names(pod: Raw<'_>) -> Option<String> {
+    let mut prefix =
+        text(last(last(pod, "metadata")?, "generateName")).filter(|prefix| !prefix.is_empty())?;
+    let end = (0..=MAX_GENERATED_PREFIX_LEN.min(prefix.len())).rfind(|end| prefix.is_char_boundary(*end));
+    prefix.truncate(end.unwrap_or_default());
+    prefix.push_str(UNKNOWN);
+    Some(prefix)
 }
 
 /// Returns whether a response shows what the object names, or is a list of objects.
@@ -301,23 +327,25 @@ fn record(
     names: &NamePatterns,
     state: &mut ClusterState,
 ) {
-    if !could_name_secrets(object) {
+    if !could_name_secrets(object) && !(pod.is_some() && could_have_host_privileges(object)) {
         return;
     }
-    let references = References::of(object);
+    let mut references = References::of(object);
     for name in &references.image_pull {
         state.record_reference(namespace, name);
     }
     let Some(pod) = pod.filter(|pod| !pod.is_empty()) else { return };
     // Credentials first: the state keeps a bounded number per pod, and the names of the others are free.
-    let (mut secrets, others): (Vec<_>, Vec<_>) = references
-        .mounted
+    let mounted = std::mem::take(&mut references.mounted);
+    let (mut secrets, others): (Vec<_>, Vec<_>) = mounted
         .into_iter()
         .map(|(_, name)| name)
         .partition(|name| state.evidence(namespace, name, names).is_some());
     if references.is_partial {
         secrets.insert(0, UNKNOWN.into());
     }
+    let marks = marks(object, references);
+    secrets.splice(0..0, marks);
     secrets.extend(others);
     if !secrets.is_empty() {
         state.record_pod(namespace, pod, secrets, is_whole);
@@ -371,7 +399,8 @@ pub(crate) fn referenced_credentials(
             || state.is_first_of_request(event))
     {
         let secrets = state.secrets_of_pod(namespace, pod);
-        mounted.extend(secrets.iter().map(|name| (namespace.clone().into_boxed_str(), name.clone())));
+        let names = secrets.iter().filter(|name| !name.starts_with(MARK));
+        mounted.extend(names.map(|name| (namespace.clone().into_boxed_str(), name.clone())));
     }
     if pod.is_none() || request.subresource == "ephemeralcontainers" {
         let references = requested(event);
@@ -420,9 +449,80 @@ pub(crate) fn host_paths(event: &mut Event<'_>) -> Vec<String> {
     if !bodies.into_iter().flatten().any(could_name_host_paths) {
         return Vec::new();
     }
-    let references = requested(event);
-    let mut paths = references.host_paths;
-    let [request, response] = bodies;
+    let mut mounts = requested_mounts(event);
+    let paths = std::mem::take(&mut mounts.references.host_paths);
+    let counts = |path: &str| {
+        host_paths::holds_credentials(path.as_bytes())
+            || host_paths::serves_links(path.as_bytes()) && !mounts.is_read_only(path)
+    };
+    let paths = paths.into_iter().filter(|path| counts(path)).map(String::from).map(shown);
+    paths.chain(mounts.references.is_partial.then(|| UNKNOWN.to_owned())).collect()
+}
+
+/// What a request mounts, and the object that shows how.
+#[derive(Debug)]
+struct Mounts<'e> {
+    references: References,
+    object: Option<Raw<'e>>,
+}
+
+impl Mounts<'_> {
+    /// Returns whether it shows that no container can write to a path of the host that it mounts.
+    fn is_read_only(&self, path: &str) -> bool {
+        self.object.is_some_and(|object| is_mounted_read_only(object, path))
+    }
+}
+
+/// Returns the rights over its node that a written pod or workload, or a volume, asks for, or that the pod has that a request enters.
+/// Contains `*` if there may be more that the event does not show.
+pub(crate) fn host_privileges(
+    event: &mut Event<'_>,
+    request: &RequestInfo<'_>,
+    state: Option<&mut ClusterState>,
+) -> Vec<String> {
+    let mut privileges: BTreeSet<String> = BTreeSet::new();
+    let is_entered = request.resource == "pods" && !request.subresource.is_empty();
+    if is_entered && let Some(state) = state {
+        let held = state.secrets_of_pod(&request.namespace, &request.name);
+        privileges.extend(held.iter().filter_map(|mark| mark.strip_prefix(MARK)).map(str::to_owned));
+    }
+    let bodies = [event.get(Member::RequestObject), event.get(Member::ResponseObject)];
+    if is_entered && request.subresource != "ephemeralcontainers"
+        || !bodies.into_iter().flatten().any(could_have_host_privileges)
+    {
+        return privileges.into_iter().collect();
+    }
+    let mounts = requested_mounts(event);
+    let references = &mounts.references;
+    privileges.extend(effective_privileges(&references.host_privileges).map(str::to_owned));
+    let code = references.host_paths.iter().filter(|path| runs_code(&mounts, path));
+    privileges.extend(code.map(|path| shown(String::from(&**path))));
+    privileges.extend(references.is_partial.then(|| UNKNOWN.to_owned()));
+    privileges.into_iter().collect()
+}
+
+/// Returns whether a mounted path gives the right to run code on the host. Those with credentials are reported as such.
+fn runs_code(mounts: &Mounts<'_>, path: &str) -> bool {
+    host_paths::runs_code(path.as_bytes())
+        && !host_paths::holds_credentials(path.as_bytes())
+        && !mounts.is_read_only(path)
+}
+
+/// Returns the marks of a pod, or of what a patch adds to it, which stay in the cluster state beside the names of its secrets.
+fn marks(object: Raw<'_>, references: References) -> Vec<Box<str>> {
+    let mut names: BTreeSet<&str> = effective_privileges(&references.host_privileges).collect();
+    let mounts = Mounts { references, object: Some(object) };
+    let paths = &mounts.references.host_paths;
+    if paths.iter().any(|path| host_paths::holds_credentials(path.as_bytes()) || runs_code(&mounts, path)) {
+        names.insert(HOST_PATH);
+    }
+    names.into_iter().map(|name| format!("{MARK}{name}").into()).collect()
+}
+
+/// Returns what a request mounts, with paths that a patch may have made writable.
+fn requested_mounts<'e>(event: &mut Event<'e>) -> Mounts<'e> {
+    let mut references = requested(event);
+    let [request, response] = [event.get(Member::RequestObject), event.get(Member::ResponseObject)];
     let mut shown_in = request;
     if let Some(patch) = request.filter(|_| is(event.get(Member::Verb), "patch"))
         && let Some(response) = response.filter(|body| is_whole(*body))
@@ -431,17 +531,12 @@ pub(crate) fn host_paths(event: &mut Event<'_>) -> Vec<String> {
         // A patch can make a mount writable without the path.
         if contains_any(patch, &["olumeMounts", "readOnly", "\\u00"]) {
             let all = References::of(response).host_paths.into_iter();
-            paths.extend(all.filter(|path| host_paths::serves_links(path.as_bytes())));
+            references.host_paths.extend(all.filter(|path| {
+                host_paths::serves_links(path.as_bytes()) || host_paths::runs_code(path.as_bytes())
+            }));
         }
     }
-    let object = shown_in.or(response);
-    paths.retain(|path| {
-        host_paths::holds_credentials(path.as_bytes())
-            || host_paths::serves_links(path.as_bytes())
-                && !object.is_some_and(|object| is_mounted_read_only(object, path))
-    });
-    let paths = paths.into_iter().map(String::from).map(shown);
-    paths.chain(references.is_partial.then(|| UNKNOWN.to_owned())).collect()
+    Mounts { references, object: shown_in.or(response) }
 }
 
 /// Returns whether an object shows that no container can write to a path of the host that it mounts.
@@ -645,6 +740,37 @@ mod tests {
             r#"{"spec":{"csi":{"nodePublishSecretRef":{"name":"reg-a","namespace":"prod"},"volumeAttributes":{"secretName":"reg-b"}},"azureFile":{"secretName":"reg-c","secretNamespace":"q"}}}"#,
         );
         assert_eq!(credentials_of(&event, &names(&["reg-*"]), None), ["prod/reg-a", "q/reg-c"]);
+    }
+
+    #[test]
+    fn pods_with_generated_names_are_known_by_their_prefix() {
+        let mut state = ClusterState::default();
+        let names = names(&["reg*"]);
+        let create = |prefix: &str| {
+            event(
+                "create",
+                "pods",
+                "",
+                &format!(
+                    r#"{{"metadata":{{"generateName":"{prefix}"}},"spec":{{"volumes":[{{"secret":{{"secretName":"regcred"}}}}]}}}}"#
+                ),
+            )
+        };
+        let entered = |state: &mut ClusterState, pod: &str| {
+            let event = event("create", "pods", pod, "null")
+                .replace("\"name\":\"", "\"subresource\":\"ephemeralcontainers\",\"name\":\"");
+            credentials_of(&event, &names, Some(state))
+        };
+        record_event(&mut state, &create("web-7d9f-"));
+        assert_eq!(entered(&mut state, "web-7d9f-x2x4z"), ["p/regcred"]);
+        for other in ["web-7d9f-", "web-7d9f-x2x4", "web-7d9f-x2x4z9", "web-x2x4z", "x2x4z"] {
+            assert!(entered(&mut state, other).is_empty(), "{other}");
+        }
+        let long = "w".repeat(80);
+        record_event(&mut state, &create(&long));
+        assert_eq!(entered(&mut state, &format!("{}x2x4z", &long[..58])), ["p/regcred"]);
+        // Whole characters.
+        record_event(&mut state, &create(&"ä".repeat(40)));
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl<'e> RequestInfo<'e> {
                 return matches!(&*self.api_group, "" | "apps" | "extensions");
             }
             "jobs" | "cronjobs" => "batch",
+            "volumeattachments" => "storage.k8s.io",
             _ => "",
         };
         self.api_group.is_empty() || self.api_group == group

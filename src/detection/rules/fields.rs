@@ -215,6 +215,9 @@ pub enum Registry {
     AggregatedInto,
     PullSecrets,
     HostPaths,
+    HostPrivileges,
+    Replicated,
+    Emptied,
     CloudIdentities,
     KubeletPath,
     PodSecurity,
@@ -718,7 +721,7 @@ static AUDIT: [Field; 19] = [
     ),
 ];
 
-static REGISTRY: [Field; 27] = [
+static REGISTRY: [Field; 30] = [
     text(
         "registry.exposure",
         Source::Registry(Registry::Exposure),
@@ -816,6 +819,21 @@ static REGISTRY: [Field; 27] = [
         "registry.host_paths",
         Source::Registry(Registry::HostPaths),
         "paths of the host that a created or changed workload or persistent volume mounts and under which credentials are; * if some are unknown",
+    ),
+    list(
+        "registry.host_privileges",
+        Source::Registry(Registry::HostPrivileges),
+        "rights over its node of a created or changed workload, by settings (privileged, hostPID, hostProcess, procMount, capabilities) and by writable paths from which the host runs code, or of a pod that exec, attach, portforward or ephemeralcontainers enters; * if some are unknown",
+    ),
+    list(
+        "registry.replicated",
+        Source::Registry(Registry::Replicated),
+        "what asks a controller for copies of secrets: annotations of a created or changed secret (Kubernetes Replicator, Reflector, Config Syncer) as key=value, `clone` for a policy of Kyverno",
+    ),
+    text(
+        "registry.emptied",
+        Source::Registry(Registry::Emptied),
+        "whether an update or a patch left a role without rules or a binding without subjects (true/false)",
     ),
     list(
         "registry.cloud_identities",
