@@ -322,6 +322,12 @@ fn check_finds_what_run_refuses_or_regrets() {
     let place = Place::new();
     fs::write(place.path("short"), "abc").unwrap();
     fs::write(place.path("long"), "a-token-of-32-characters-or-more").unwrap();
+    fs::create_dir_all(place.path("logs/pods")).unwrap();
+    fs::write(place.path("logs/audit.log"), "").unwrap();
+    std::os::unix::fs::symlink(place.path("logs/audit.log"), place.path("link")).unwrap();
+    std::os::unix::fs::symlink(place.path("logs"), place.path("other-name")).unwrap();
+    let folder = place.folder.path().display().to_string();
+    let kafka = "type: kafka, brokers: ['a:9092'], topics: [audit]";
     let path = place.shown("pullwatch.yaml");
     let check = |text: &str, arguments: &[&str]| {
         fs::write(place.path("pullwatch.yaml"), text).unwrap();
@@ -360,6 +366,64 @@ fn check_finds_what_run_refuses_or_regrets() {
             "alerts would be read as events",
         ),
         (format!("sources: [{{paths: {log}}}, {{paths: {log}, name: b}}]"), 1, "evaluated twice"),
+        // One log under two names: a pattern, a directory, a link, a rotated file of it.
+        (
+            format!(
+                "sources: [{{paths: {folder}/logs/audit.log}}, {{paths: '{folder}/logs/*.log', name: b}}]"
+            ),
+            1,
+            "evaluated twice",
+        ),
+        (
+            format!("sources: [{{paths: {folder}/logs/audit.log}}, {{paths: {folder}/other-name, name: b}}]"),
+            1,
+            "evaluated twice",
+        ),
+        (
+            format!("sources: [{{paths: {folder}/logs/audit.log}}, {{paths: {folder}/link, name: b}}]"),
+            1,
+            "evaluated twice",
+        ),
+        (
+            format!("sources: [{{paths: {folder}/logs/audit.log}}, {{paths: {folder}/logs/pods, name: b}}]"),
+            0,
+            "",
+        ),
+        (
+            format!(
+                "sources: [{{paths: {folder}/logs}}]\nsinks: [{{type: file, path: {folder}/other-name/pods/alerts.jsonl}}]"
+            ),
+            1,
+            "alerts would be read as events",
+        ),
+        (
+            format!(
+                "sources: [{{paths: {folder}/logs}}]\nsinks: [{{type: file, path: {folder}/logs/.hidden.jsonl}}]"
+            ),
+            0,
+            "",
+        ),
+        (
+            format!(
+                "sources: [{{paths: {folder}/logs/audit.log}}]\nsinks: [{{type: file, path: {folder}/link}}]"
+            ),
+            1,
+            "alerts would be read as events",
+        ),
+        (
+            format!(
+                "sources: [{{paths: {folder}/logs/audit.log}}]\nsinks: [{{type: file, path: {folder}/logs/audit.log.1}}]"
+            ),
+            1,
+            "alerts would be read as events",
+        ),
+        (format!("sources: [{{{kafka}}}, {{{kafka}, name: b, group: other}}]"), 1, "evaluated twice"),
+        (format!("sources: [{{{kafka}}}, {{{kafka}, name: b}}]"), 0, ""),
+        (
+            format!("sources: [{{{kafka}}}]\nsinks: [{{type: kafka, brokers: ['a:9092'], topic: audit}}]"),
+            1,
+            "alerts would be read as events",
+        ),
         ("server: {listen: '0.0.0.0:9417'}".to_owned(), 0, "without TLS"),
         ("sources: [{type: webhook, listen: '127.0.0.1:9417'}]".to_owned(), 1, "is the address of"),
     ] {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ServerTls, SourceKind};
+use super::{Config, ServerTls, SourceKind, overlap};
 use crate::daemon::metrics::Metrics;
 use crate::daemon::net::Token;
 use crate::daemon::sink::{
@@ -44,7 +44,7 @@ pub fn findings(config: &Config, offline: bool) -> Vec<Finding> {
         found.push(Finding::warning("no sinks and no server: alerts are only stored"));
     }
     listeners(config, offline, &mut found);
-    logs(config, &mut found);
+    found.extend(overlap::findings(config, offline));
     sinks(config, offline, &mut found);
     if !offline {
         files(config, &mut found);
@@ -134,47 +134,6 @@ fn listeners(config: &Config, offline: bool, found: &mut Vec<Finding>) {
 fn readable(what: &str, path: &Path, found: &mut Vec<Finding>) {
     if let Err(error) = std::fs::File::open(path) {
         found.push(Finding::error(format!("{what}: cannot read {}: {error}", path.display())));
-    }
-}
-
-/// Sources on one log, and sinks that write into a log that is watched.
-fn logs(config: &Config, found: &mut Vec<Finding>) {
-    let mut watched: Vec<(&str, PathBuf)> = Vec::new();
-    for source in &config.sources {
-        let SourceKind::File(file) = &source.kind else { continue };
-        for path in &file.paths {
-            let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
-            if let Some((other, _)) = watched.iter().find(|(_, known)| *known == path) {
-                found.push(Finding::error(format!(
-                    "source {}: {} is read by source {other} too: each event would be evaluated twice",
-                    source.name,
-                    path.display()
-                )));
-            }
-            watched.push((&source.name, path));
-        }
-    }
-    for sink in &config.sinks {
-        let written = match &sink.kind {
-            Kind::File(file) => Some(file.path.clone()),
-            _ => None,
-        };
-        let dead_letter =
-            sink.dead_letter.as_ref().filter(|one| one.path.is_absolute()).map(|one| one.path.clone());
-        for path in written.into_iter().chain(dead_letter) {
-            let path = std::path::absolute(&path).unwrap_or(path);
-            for (source, pattern) in &watched {
-                let is_matched = globset::Glob::new(&pattern.to_string_lossy())
-                    .is_ok_and(|glob| glob.compile_matcher().is_match(&path));
-                if is_matched || *pattern == path {
-                    found.push(Finding::error(format!(
-                        "sink {}: it writes to {}, which source {source} reads: alerts would be read as events",
-                        sink.name,
-                        path.display()
-                    )));
-                }
-            }
-        }
     }
 }
 

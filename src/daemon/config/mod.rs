@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod keys;
+mod overlap;
 mod read;
 
 use std::net::SocketAddr;

@@ -191,6 +191,14 @@ fn is_pattern(name: &str) -> bool {
     name.contains(['*', '?', '[', '{'])
 }
 
+/// Whether a file is among the logs of a directory, by its path alone.
+pub fn is_log_below(directory: &Path, file: &Path) -> bool {
+    file.strip_prefix(directory).is_ok_and(|below| {
+        below.components().all(|part| !is_hidden(Path::new(part.as_os_str())))
+            && below.file_name().is_some_and(|name| looks_like_log(&name.to_string_lossy()))
+    })
+}
+
 fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
