@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod alertmanager;
+mod collector;
 #[path = "../common/mod.rs"]
 mod common;
 mod dashboards;
