@@ -327,7 +327,7 @@ fn record(
     names: &NamePatterns,
     state: &mut ClusterState,
 ) {
-    if !could_name_secrets(object) && !(pod.is_some() && could_have_host_privileges(object)) {
+    if !(could_name_secrets(object) || pod.is_some() && could_have_host_privileges(object)) {
         return;
     }
     let mut references = References::of(object);
