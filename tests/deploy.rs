@@ -204,6 +204,43 @@ fn compose_images_are_pinned_ports_are_on_loopback_and_mounts_exist() {
 }
 
 #[test]
+fn a_release_has_what_manifests_and_pages_name() {
+    let version = env!("CARGO_PKG_VERSION");
+    let image = Regex::new(r"ghcr\.io/pullwatch/pullwatch:([\w.-]+)").unwrap();
+    let mut named = 0;
+    for path in [
+        "deploy/kubernetes/daemonset/daemonset.yaml",
+        "deploy/kubernetes/kafka/statefulset.yaml",
+        "deploy/kubernetes/static-pod/kube-apiserver+strategic.yaml",
+        "deploy/kubernetes/webhook/statefulset.yaml",
+        "docs/deploy/README.md",
+        "docs/deploy/packages.md",
+    ] {
+        let tags: Vec<_> =
+            image.captures_iter(&text(path)).map(|found| found[1].trim_end_matches('.').to_owned()).collect();
+        assert!(!tags.is_empty() && tags.iter().all(|tag| tag == version), "{path}: {tags:?}");
+        named += tags.len();
+    }
+    assert!(named >= 6, "{named}");
+
+    // The tag of the repository starts with a v, that of the image does not.
+    let workflow = text(".github/workflows/release.yml");
+    assert!(workflow.contains(r#"echo "version=${GITHUB_REF_NAME#v}" >> "$GITHUB_OUTPUT""#));
+    let tags = Regex::new(r"(?m)^ +tags: ghcr\.io/(.*)$").unwrap();
+    let tags: Vec<_> = tags.captures_iter(&workflow).map(|found| found[1].to_owned()).collect();
+    assert_eq!(tags, ["${{ github.repository }}:${{ steps.version.outputs.version }}"]);
+
+    // Every binary that a page names is one of the build's, and the other way round.
+    let built = Regex::new(r"(?m)^ +- \{runner: ubuntu-24\.04(-arm)?, name: ([\w-]+), ").unwrap();
+    let built: BTreeSet<_> = built.captures_iter(&workflow).map(|found| found[2].to_owned()).collect();
+    let page = text("docs/deploy/packages.md");
+    let binary = Regex::new(r"`pullwatch-linux-([\w-]+)`").unwrap();
+    let shown: BTreeSet<_> = binary.captures_iter(&page).map(|found| found[1].to_owned()).collect();
+    assert_eq!(built, shown);
+    assert_eq!(built.len(), 4);
+}
+
+#[test]
 fn the_compose_rules_load() {
     let rules = ["rules", "check", "--strict", "rules.d", "samples/compose/rules.d"];
     let output = pullwatch().args(rules).current_dir(project("")).output().unwrap();
