@@ -113,7 +113,7 @@ pub mod detection {
     pub mod state {
         pub use crate::detection::state::StateChange;
         pub mod kind {
-            pub use crate::detection::state::kind::{ALL, READER, SECRET, THROTTLE, WINDOW};
+            pub use crate::detection::state::kind::{ALL, NODE, READER, SECRET, THROTTLE, WINDOW};
         }
     }
 }

@@ -27,6 +27,8 @@ pub mod kind {
     /// The profile of an identity that reads secrets; the share that it is evicted from and its names. A few hundred bytes,
     /// a few thousand at most.
     pub const READER: &str = "reader";
+    /// A node and its addresses; `cluster/node`. About 100 bytes an address.
+    pub const NODE: &str = "node";
     /// A part of a correlation's group.
     pub const WINDOW: &str = "window";
     /// A combination of values of a throttle. 32 bytes of key, about 100 of value.
@@ -43,11 +45,11 @@ pub mod kind {
     pub const PREPARED: &str = "prepared";
 
     /// Everything that is learned from alerts and events.
-    pub const LEARNED: [&str; 9] =
-        [SECRET, POD, ROLE, NAMESPACE, REQUEST, READER, WINDOW, THROTTLE, RECURRING_READ];
+    pub const LEARNED: [&str; 10] =
+        [SECRET, POD, ROLE, NAMESPACE, REQUEST, READER, NODE, WINDOW, THROTTLE, RECURRING_READ];
 
     /// All kinds of the detector.
-    pub const ALL: [&str; 8] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, READER, WINDOW, THROTTLE];
+    pub const ALL: [&str; 9] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, READER, NODE, WINDOW, THROTTLE];
 }
 
 /// A change of a stored entry.

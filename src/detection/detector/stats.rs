@@ -34,8 +34,8 @@ pub mod truncated {
 
 /// What was evicted or dropped to stay within memory limits.
 pub mod evicted {
-    /// Secrets, pods, roles and namespaces of the cluster state.
-    pub const CLUSTER_STATE: &str = "cluster state (secrets, pods, roles, namespaces)";
+    /// Secrets, pods, roles, namespaces and addresses of nodes in the cluster state.
+    pub const CLUSTER_STATE: &str = "cluster state (secrets, pods, roles, namespaces, nodes)";
     /// Registry credentials of the cluster state that were known by type or content.
     pub const CREDENTIALS: &str = "known registry credentials";
     /// Profiles of identities that read secrets. The next read of such an identity counts as its first.

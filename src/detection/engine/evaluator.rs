@@ -23,7 +23,7 @@ use crate::detection::audit::json::Raw;
 use crate::detection::audit::redact::{Redactor, ShowList};
 use crate::detection::audit::time;
 use crate::detection::registry::{self, ClusterState, Exposure, ExposureKind, OrderDependency, RequestInfo};
-use crate::detection::rules::fields::{Correlation, ReaderField, Registry};
+use crate::detection::rules::fields::{ClientNodeField, Correlation, ReaderField, Registry};
 use crate::text::escape::MAX_SHOWN_LEN;
 use crate::text::timespan;
 
@@ -208,6 +208,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
             OperandPlan::Field(reader) => reader.read(self.event, &self.input, View::Full),
             OperandPlan::Registry(part) => self.registry(*part),
             OperandPlan::Reader(part) => self.reader(*part),
+            OperandPlan::ClientNode(part) => self.client_node(*part),
             // Only outputs of correlations have these fields, never a condition.
             OperandPlan::Correlation(_) => Value::Missing,
             OperandPlan::Text(text) => Value::Text(text.to_vec().into()),
@@ -255,7 +256,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
                 value
             }
             // Names, of which a client can choose some.
-            OperandPlan::Registry(_) | OperandPlan::Reader(_) => {
+            OperandPlan::Registry(_) | OperandPlan::Reader(_) | OperandPlan::ClientNode(_) => {
                 let redactor = Redactor::new(&plan.redaction_key, show);
                 self.value(operand).clone().map_texts(|text| redactor.name(text))
             }
@@ -396,6 +397,21 @@ impl<'e> EvalContext<'_, '_, 'e> {
             ReaderField::Network => text(&assessment.network),
             ReaderField::Controller => assessment.controller.map_or(Value::Missing, word),
             ReaderField::UsedOnNode => assessment.used_on_node.map_or(Value::Missing, boolean),
+        }
+    }
+
+    /// On which node the client is.
+    fn client_node(&mut self, part: ClientNodeField) -> Value<'static> {
+        // Determined together with the exposure, before any rule is evaluated.
+        self.exposure();
+        let Some(client) = self.cluster_state.as_deref().map(ClusterState::client_node) else {
+            return Value::Missing;
+        };
+        match (part, &client.name, client.is_own) {
+            (ClientNodeField::Name, Some(name), _) => Value::Text(Cow::Owned(name.clone().into_bytes())),
+            (ClientNodeField::IsOwn, _, Some(true)) => Value::Text(b"true".into()),
+            (ClientNodeField::IsOwn, _, Some(false)) => Value::Text(b"false".into()),
+            _ => Value::Missing,
         }
     }
 

@@ -14,7 +14,9 @@ use crate::detection::rules::ast::{
     Bounds, Comparison, CorrelationKind, Expr, Feed, FieldRef, Operand, Operator, Piece, Right, Rule,
     RuleSet, Template, Transformer,
 };
-use crate::detection::rules::fields::{Correlation, Field, Kind, ReaderField, Registry, Source};
+use crate::detection::rules::fields::{
+    ClientNodeField, Correlation, Field, Kind, ReaderField, Registry, Source,
+};
 use crate::detection::rules::number;
 use crate::detection::shorten::Limits;
 use crate::text::name_patterns::NamePatterns;
@@ -33,6 +35,7 @@ pub enum OperandPlan {
     Registry(Registry),
     /// From the profile of the identity that read secrets.
     Reader(ReaderField),
+    ClientNode(ClientNodeField),
     /// From the window of a correlation.
     Correlation(Correlation),
     /// A constant.
@@ -449,6 +452,10 @@ impl Plan {
                 self.needs_cluster_state = true;
                 OperandPlan::Reader(*part)
             }
+            Operand::Field(FieldRef { field: Field { source: Source::ClientNode(part), .. }, .. }) => {
+                self.needs_cluster_state = true;
+                OperandPlan::ClientNode(*part)
+            }
             Operand::Field(FieldRef { field: Field { source: Source::Correlation(part), .. }, .. }) => {
                 OperandPlan::Correlation(*part)
             }
@@ -507,7 +514,7 @@ impl Plan {
             )
             | OperandPlan::Correlation(_) => 7,
             // Determined once per event for all rules.
-            OperandPlan::Registry(_) | OperandPlan::Reader(_) => 5,
+            OperandPlan::Registry(_) | OperandPlan::Reader(_) | OperandPlan::ClientNode(_) => 5,
             OperandPlan::Call(_, arguments, _) => {
                 arguments.iter().map(|&argument| self.operand_cost(argument)).max().unwrap_or(0) + 1
             }

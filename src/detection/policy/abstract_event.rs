@@ -155,6 +155,7 @@ pub fn reads(field: &FieldRef) -> Part {
         Source::Correlation(_) => Part::Head,
         Source::ClientAddress
         | Source::ClientNetwork
+        | Source::ClientNode(_)
         | Source::Extra
         | Source::UserExtra(_)
         | Source::UserKind

@@ -1,5 +1,6 @@
 //! What was learned of the cluster from the events so far: which secrets are registry credentials, which secrets pods hold,
-//! which verbs on secrets roles grant, what Pod Security enforces in namespaces, which long-running requests were seen.
+//! which verbs on secrets roles grant, what Pod Security enforces in namespaces, which long-running requests were seen, which addresses
+//! nodes have.
 //!
 //! Takes facts from the other files of this module and returns them for later events; stores and restores them entry by
 //! entry. Every map is bounded; what is evicted is decided by evidence and by shares ([`eviction`](super::eviction)). Only names, types and verbs may enter it, never
@@ -17,6 +18,7 @@ use super::eviction::{Standing, make_room};
 use super::evidence::Evidence;
 use super::inventory::{DeclaredSecret, Inventory};
 use super::long_running::LongRunningRequests;
+use super::node_addresses::{ClientNode, NodeAddresses, NodeRequest};
 use super::readers::{Assessment, Read, ReaderProfiles};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::Raw;
@@ -142,6 +144,7 @@ pub struct ClusterState {
     namespaces: LruMap<Arc<str>, String>,
     long_running: LongRunningRequests,
     readers: ReaderProfiles,
+    nodes: NodeAddresses,
     /// Whether the event being learned from is the one of its request that is reported.
     is_counted: bool,
     /// Hash of the identity that sent the event being learned from, if it writes objects; else 0.
@@ -176,6 +179,7 @@ impl Default for ClusterState {
             namespaces: LruMap::new(MAX_NAMESPACES),
             long_running: LongRunningRequests::default(),
             readers: ReaderProfiles::default(),
+            nodes: NodeAddresses::default(),
             is_counted: false,
             writer: 0,
             evicted: 0,
@@ -222,7 +226,7 @@ impl ClusterState {
 
     /// Returns the number of entries that were evicted.
     pub fn evicted(&self) -> u64 {
-        self.evicted + self.namespaces.evicted()
+        self.evicted + self.namespaces.evicted() + self.nodes.evicted()
     }
 
     /// Returns the number of credentials, known by type or content, that were evicted.
@@ -241,6 +245,7 @@ impl ClusterState {
         self.evicted_now.clear();
         self.is_counted = false;
         self.readers.start_event();
+        self.nodes.start_event();
     }
 
     /// Records that the current event is the one of its request that is reported.
@@ -257,6 +262,22 @@ impl ClusterState {
     pub(super) fn observe_read(&mut self, mut read: Read<'_>) {
         read.time = read.time.map(|time| self.clock.clamp(time));
         self.readers.observe(&read);
+    }
+
+    /// Determines on which node a client is, and learns from its request if it `counts`.
+    pub(super) fn observe_node(&mut self, mut request: NodeRequest, counts: bool) {
+        request.time = request.time.map(|time| self.clock.clamp(time));
+        self.nodes.observe(&request, counts);
+    }
+
+    /// Forgets the addresses of a node that was deleted.
+    pub(super) fn remove_node(&mut self, event: &mut Event<'_>, name: &str) {
+        self.nodes.remove(event, name);
+    }
+
+    /// Returns on which node the client of the current event is.
+    pub(crate) fn client_node(&self) -> &ClientNode {
+        self.nodes.current()
     }
 
     /// Returns how the read of the current event compares with the profile of its identity; none if it is not a read.
@@ -746,6 +767,7 @@ impl ClusterState {
         self.namespaces.track();
         self.long_running.track();
         self.readers.track();
+        self.nodes.track();
     }
 
     /// Returns the changes since the last call; none unless [tracked](ClusterState::track).
@@ -757,6 +779,7 @@ impl ClusterState {
         self.namespaces.take_changes(kind::NAMESPACE, &mut changes);
         self.long_running.take_changes(&mut changes);
         self.readers.take_changes(&mut changes);
+        self.nodes.take_changes(&mut changes);
         changes
     }
 
@@ -769,6 +792,7 @@ impl ClusterState {
             kind::NAMESPACE => self.namespaces.restore(key, value, |_| true),
             kind::REQUEST => self.long_running.restore(key, value),
             kind::READER => self.readers.restore(key, value),
+            kind::NODE => self.nodes.restore(key, value),
             _ => false,
         }
     }

@@ -28,6 +28,7 @@ pub(crate) mod inventory;
 mod login;
 mod long_running;
 mod named_passwords;
+mod node_addresses;
 mod node_proxy;
 mod ordering;
 mod patch;
@@ -107,6 +108,9 @@ pub(crate) fn observe<'e>(
     state: &mut ClusterState,
 ) -> Exposure {
     state.start_event(writer(event, request));
+    if let Some(client) = node_addresses::NodeRequest::of(event) {
+        state.observe_node(client, ordering::shows_nodes(request));
+    }
     match &*request.resource {
         "secrets" => {
             let exposure = Exposure::of(event, request, names, Some(state));
@@ -120,7 +124,11 @@ pub(crate) fn observe<'e>(
         "roles" | "clusterroles" | "rolebindings" | "clusterrolebindings" => {
             grants::learn(event, request, state);
         }
-        "namespaces" | "nodes" => {}
+        "namespaces"
+        | "nodes"
+        | "selfsubjectaccessreviews"
+        | "selfsubjectrulesreviews"
+        | "certificatesigningrequests" => {}
         _ => references::learn(event, request, names, state),
     }
     Exposure::default()
@@ -149,6 +157,9 @@ pub(crate) fn learn_after_evaluation(
     state: &mut ClusterState,
 ) {
     exposure_reader::remove_deleted(event, request, state);
+    if request.has_deleted_node(event) {
+        state.remove_node(event, &request.name);
+    }
     pod_security::learn(event, request, state);
 }
 

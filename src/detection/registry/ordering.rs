@@ -5,7 +5,9 @@
 //! that the output is the same for any number of threads.
 
 use super::host_privileges::could_have_host_privileges;
+use super::node_addresses::is_of_node;
 use super::references::could_name_secrets;
+use super::request_info::RequestInfo;
 use super::storage_classes;
 use super::{is, text};
 use crate::detection::audit::event::{Event, Member};
@@ -20,15 +22,18 @@ pub enum OrderDependency {
     IfNamesSecrets,
     /// Only events whose request or response object names a secret, or gives a pod rights over its node.
     IfHoldsSecrets,
-    /// Only events with a request or response object.
+    /// Only events with a request or response object, and requests of nodes and pods.
     IfShowsObjects,
+    /// Only requests of nodes and pods, whose addresses are compared with what is known of nodes.
+    IfOfNode,
     Always,
 }
 
 /// Each line that changes cluster state contains one of these literals, or an escape that spells a part of one. The
 /// prefilter must not skip such lines.
-pub(crate) const STATE_LITERALS: [&str; 11] = [
+pub(crate) const STATE_LITERALS: [&str; 12] = [
     "ecret",
+    "\"token\"",
     "privileged",
     "hostP",
     "procMount",
@@ -76,6 +81,12 @@ impl OrderDependency {
             {
                 OrderDependency::IfNamesSecrets
             }
+            ("serviceaccounts", Some("token"))
+            | ("selfsubjectaccessreviews" | "selfsubjectrulesreviews", None) => OrderDependency::IfOfNode,
+            ("certificatesigningrequests", None) if !is_verb(event, &["get", "list", "watch"]) => {
+                OrderDependency::IfOfNode
+            }
+            ("nodes", None) if is_verb(event, &["delete"]) => OrderDependency::Always,
             ("roles" | "clusterroles" | "rolebindings" | "clusterrolebindings" | "namespaces", None) => {
                 OrderDependency::IfShowsObjects
             }
@@ -100,9 +111,24 @@ impl OrderDependency {
                 .any(|object| could_name_secrets(object) || could_have_host_privileges(object)),
             OrderDependency::IfNamesSecrets => objects(event).into_iter().flatten().any(could_name_secrets),
             OrderDependency::IfShowsObjects if is(event.get(Member::Verb), "delete") => true,
-            OrderDependency::IfShowsObjects => objects(event).into_iter().flatten().next().is_some(),
+            OrderDependency::IfShowsObjects => {
+                objects(event).into_iter().flatten().next().is_some() || is_of_node(event)
+            }
+            OrderDependency::IfOfNode => is_of_node(event),
         }
     }
+}
+
+/// Whether nodes are learned from a request like this: reads of secrets and requests for tokens, which kubelets send, and what
+/// controllers in pods send. All contain one of [`STATE_LITERALS`].
+pub(super) fn shows_nodes(request: &RequestInfo<'_>) -> bool {
+    matches!((&*request.resource, &*request.subresource), ("secrets", "") | ("serviceaccounts", "token"))
+        && request.code != Some(401)
+}
+
+fn is_verb(event: &mut Event<'_>, verbs: &[&str]) -> bool {
+    let verb = event.get(Member::Verb);
+    verbs.iter().any(|expected| is(verb, expected))
 }
 
 /// Whether the stage of an event is one in which the response was at least begun. The stage before, RequestReceived, shows less, exposes

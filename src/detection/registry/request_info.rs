@@ -161,6 +161,15 @@ impl<'e> RequestInfo<'e> {
         if is_proven { Deletion::Proven } else { Deletion::Unproven }
     }
 
+    /// Returns whether the event proves that the node that the request names was deleted.
+    pub(super) fn has_deleted_node(&self, event: &mut Event<'_>) -> bool {
+        self.resource == "nodes"
+            && self.subresource.is_empty()
+            && self.is_built_in()
+            && self.verb == "delete"
+            && self.deletion(event) == Deletion::Proven
+    }
+
     /// Returns whether the response proves that an object of this name does not exist.
     pub(super) fn proves_absence(&self) -> bool {
         self.verb == "get" && self.has_name && !self.namespace.is_empty() && self.code == Some(404)

@@ -172,6 +172,8 @@ pub enum Source {
     Registry(Registry),
     /// How a read of secrets compares with the profile of its identity.
     Reader(ReaderField),
+    /// On which node the client is.
+    ClientNode(ClientNodeField),
     /// A property of the window of a correlation; no event has it.
     Correlation(Correlation),
 }
@@ -246,6 +248,15 @@ pub enum ReaderField {
     Scope,
     Controller,
     UsedOnNode,
+}
+
+/// On which node a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientNodeField {
+    /// The node that alone has the client's address.
+    Name,
+    /// Whether it is the node of the client's token or certificate.
+    IsOwn,
 }
 
 /// A field of the rule language.
@@ -633,7 +644,7 @@ static HOST_PORTS: [Field; 2] = [
 ];
 
 /// Fields that the reference does not have.
-static AUDIT: [Field; 19] = [
+static AUDIT: [Field; 21] = [
     text("audit.level", Source::Path(&["level"]), "level: Metadata, Request or RequestResponse"),
     text(
         "audit.client",
@@ -644,6 +655,16 @@ static AUDIT: [Field; 19] = [
         "audit.client.network",
         Source::ClientNetwork,
         "where audit.client is: nodes, pods or outside, by `networks` of the configuration; absent without it",
+    ),
+    text(
+        "audit.client.node",
+        Source::ClientNode(ClientNodeField::Name),
+        "the node whose kubelet alone came from audit.client, for an hour at least; only for requests by nodes and by tokens of pods for secrets, tokens, certificates, permissions or access to pods",
+    ),
+    text(
+        "audit.client.own_node",
+        Source::ClientNode(ClientNodeField::IsOwn),
+        "true if audit.client.node is the node of the pod that the token is bound to, or the node that the user is; false if it is another one, and the former has addresses of its own; absent if that is unknown",
     ),
     text("audit.target.group", Source::Path(&["objectRef", "apiGroup"]), "objectRef.apiGroup"),
     text("audit.user.uid", Source::Path(&["user", "uid"]), "user.uid"),
