@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
 
-use crate::common::{project, wait_for};
-use crate::rig::{Daemon, Process, free_port};
+use crate::common::{free_port, project, wait_for};
+use crate::rig::{Daemon, Process};
 
 #[test]
 fn a_collector_gets_who_read_which_credential() {
