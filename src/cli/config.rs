@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::apiserver_flags::ApiserverFlags;
 use super::downtime::Downtime;
 use super::rule_files::{plural, show};
-use crate::daemon::config::{self, Config, check};
+use crate::daemon::config::{self, Config, Finding, check};
 use crate::detection::rules::{self, Severity, SourceFile};
 
 /// The complete configuration.
@@ -125,16 +125,16 @@ impl Check {
     }
 
     /// Loads the rules, and compares the patterns of sinks with their names.
-    fn rules(config: &Config) -> Vec<check::Finding> {
+    fn rules(config: &Config) -> Vec<Finding> {
         let files = match super::rule_files::read(&config.rules) {
             Ok(files) => files,
-            Err(error) => return vec![check::Finding::error(format!("rules: {error:#}"))],
+            Err(error) => return vec![Finding::error(format!("rules: {error:#}"))],
         };
         let loaded = rules::load(&files, &rules::Options { matching: config.matching });
         let errors = loaded.count(Severity::Error);
         if errors > 0 {
             let message = format!("rules: {}: run `pullwatch rules check`", plural(errors, "error"));
-            return vec![check::Finding::error(message)];
+            return vec![Finding::error(message)];
         }
         let rules = loaded.rules.rules.iter().map(|rule| rule.name.to_string());
         let correlations = loaded.rules.correlations.iter().map(|rule| rule.name.to_string());

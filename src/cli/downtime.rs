@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::apiserver_flags::ApiserverFlags;
 use super::policy::wording::bytes;
-use crate::daemon::config::check::Finding;
+use crate::daemon::config::Finding;
 use crate::daemon::config::{Config, SourceKind};
 use crate::daemon::source::rotation;
 use crate::detection::audit::event::Event;

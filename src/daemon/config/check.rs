@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::finding::Finding;
 use super::{Config, ServerTls, SourceKind, overlap};
 use crate::daemon::metrics::Metrics;
 use crate::daemon::net::Token;
@@ -14,25 +15,6 @@ use crate::daemon::sink::{
     Kind, SettingsError, Sink, SinkConfig, SinkMetrics, TlsError, TlsSettings, Transport,
 };
 use crate::text::name_patterns::NamePatterns;
-
-/// One finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// `run` refuses the configuration, or cannot work with it.
-    pub is_error: bool,
-    /// What is wrong, and what to do.
-    pub message: String,
-}
-
-impl Finding {
-    pub fn error(message: impl Into<String>) -> Self {
-        Finding { is_error: true, message: message.into() }
-    }
-
-    pub fn warning(message: impl Into<String>) -> Self {
-        Finding { is_error: false, message: message.into() }
-    }
-}
 
 /// Returns all findings that need no rules. With `offline`, files are left alone.
 pub fn findings(config: &Config, offline: bool) -> Vec<Finding> {

@@ -6,6 +6,7 @@
 //! name.
 
 pub mod check;
+mod finding;
 pub mod keys;
 mod overlap;
 mod read;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use finding::Finding;
 pub use read::{read, read_offline};
 
 use crate::daemon::sink::{DeadLetter, SinkConfig};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::check::Finding;
+use super::finding::Finding;
 use super::{Config, FileSource, SourceKind};
 use crate::daemon::sink::Kind;
 use crate::daemon::source::discover;
