@@ -24,7 +24,9 @@ RELEVANT = {
          "pods/portforward", "pods/proxy", "pods/ephemeralcontainers"},
     "rbac.authorization.k8s.io": {"roles", "clusterroles"},
     "authentication.k8s.io": {"uids", "userextras"},
-    "certificates.k8s.io": {"certificatesigningrequests/approval", "certificatesigningrequests/status", "signers"},
+    "certificates.k8s.io": {"certificatesigningrequests/approval", "certificatesigningrequests/nodeclient",
+                            "certificatesigningrequests/status", "signers"},
+    "apiregistration.k8s.io": {"apiservices"},
     "admissionregistration.k8s.io": {"mutatingwebhookconfigurations", "validatingwebhookconfigurations",
                                      "mutatingadmissionpolicies", "mutatingadmissionpolicybindings"},
 }

@@ -35,6 +35,7 @@ pub enum OperandPlan {
     Registry(Registry),
     /// From the profile of the identity that read secrets.
     Reader(ReaderField),
+    /// From the addresses of nodes.
     ClientNode(ClientNodeField),
     /// From the window of a correlation.
     Correlation(Correlation),

@@ -96,12 +96,14 @@ fn base32_digit(byte: u8) -> Option<u8> {
 fn decode_digits(text: &[u8], bits: u32, digit: impl Fn(u8) -> Option<u8>) -> Option<Vec<u8>> {
     let text = text.trim_ascii();
     let text = &text[..text.len() - text.iter().rev().take_while(|byte| **byte == b'=').count()];
-    if text.len() < HEAD_LEN || !text.iter().take(HEAD_LEN).all(|byte| digit(*byte).is_some()) {
+    let letters = || text.iter().filter(|byte| !byte.is_ascii_whitespace());
+    let digits = letters().take(HEAD_LEN).take_while(|byte| digit(**byte).is_some());
+    if digits.count() < HEAD_LEN {
         return None;
     }
     let mut decoded = Vec::new();
     let (mut pending, mut length) = (0_u32, 0);
-    for byte in text.iter().filter(|byte| !byte.is_ascii_whitespace()) {
+    for byte in letters() {
         pending = pending << bits | u32::from(digit(*byte)?);
         length += bits;
         if length >= 8 {
@@ -258,6 +260,9 @@ mod tests {
             STANDARD.encode(hex(TEXT.as_bytes())).into_bytes(),
             base32(TEXT.as_bytes()),
             [&base32(TEXT.as_bytes())[..64], b"\n", &base32(TEXT.as_bytes())[64..], b"===="].concat(),
+            // In lines shorter than what is looked at first.
+            hex(TEXT.as_bytes()).chunks(16).collect::<Vec<_>>().join(&b"\n"[..]),
+            base32(TEXT.as_bytes()).chunks(20).collect::<Vec<_>>().join(&b"\r\n"[..]),
             STANDARD.encode(base32(TEXT.as_bytes())).into_bytes(),
             deflate(TEXT.as_bytes()),
             STANDARD.encode(deflate(TEXT.as_bytes())).into_bytes(),

@@ -318,19 +318,11 @@ pub(super) fn binding_namespace(namespace: &str) -> String {
     format!("{BINDING}{namespace}")
 }
 
-/// The built-in role with which a kubelet's certificate for any node is approved. Nothing else that the table is made for is in it.
-const NODE_CLIENT_ROLE: &str = "system:certificates.k8s.io:certificatesigningrequests:nodeclient";
-
 fn is_built_in(key: &str) -> bool {
-    BUILT_IN_ROLES.contains_key(key)
-        || key.strip_prefix('/') == Some(NODE_CLIENT_ROLE)
-        || HARMLESS_BUILT_IN_ROLES.contains(&key)
+    BUILT_IN_ROLES.contains_key(key) || HARMLESS_BUILT_IN_ROLES.contains(&key)
 }
 
 fn built_in(namespace: &str, name: &str) -> Grants {
-    if namespace.is_empty() && name == NODE_CLIENT_ROLE {
-        return from_texts(&["+certificatesigningrequests/nodeclient".to_owned()]);
-    }
     BUILT_IN_ROLES.get(&format!("{namespace}/{name}")).cloned().unwrap_or_default()
 }
 

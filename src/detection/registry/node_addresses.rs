@@ -179,10 +179,7 @@ impl NodeRequest {
             text(last).and_then(|text| text.parse::<IpAddr>().ok()).map(|address| address.to_canonical());
         Some(NodeRequest {
             client,
-            cluster: event
-                .cluster()
-                .map(|name| String::from_utf8_lossy(&name).replace('/', "|"))
-                .unwrap_or_default(),
+            cluster: cluster(event),
             address: address.filter(|address| !address.is_loopback() && !address.is_unspecified()),
             time: event.time(),
         })
@@ -209,6 +206,11 @@ impl Default for NodeAddresses {
             current: ClientNode::default(),
         }
     }
+}
+
+/// The cluster of an event; empty without one. A slash would end it in a key.
+fn cluster(event: &mut Event<'_>) -> String {
+    event.cluster().map(|name| String::from_utf8_lossy(&name).replace('/', "|")).unwrap_or_default()
 }
 
 fn key(cluster: &str, node: &str) -> String {
@@ -354,10 +356,11 @@ impl NodeAddresses {
         });
         if !evicted.is_empty() {
             self.evicted += evicted.len() as u64;
-            for (key, _) in &evicted {
-                self.by_address.values_mut().for_each(|keys| _ = keys.remove(key));
-            }
-            self.by_address.retain(|_, keys| !keys.is_empty());
+            let nodes = &self.nodes;
+            self.by_address.retain(|_, keys| {
+                keys.retain(|key| nodes.contains(&**key));
+                !keys.is_empty()
+            });
         }
         let mut is_added = false;
         let mut is_full = false;
@@ -425,8 +428,7 @@ impl NodeAddresses {
 
     /// Forgets a node that was deleted: its addresses may become those of others.
     pub(super) fn remove(&mut self, event: &mut Event<'_>, node: &str) {
-        let cluster = event.cluster().map(|name| String::from_utf8_lossy(&name).replace('/', "|"));
-        let key = key(&cluster.unwrap_or_default(), node);
+        let key = key(&cluster(event), node);
         for claim in self.nodes.remove(&*key).unwrap_or_default() {
             self.unlink(&key, claim.address);
         }

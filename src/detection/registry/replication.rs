@@ -10,18 +10,23 @@ use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 
 /// Annotations of Kubernetes Replicator, Reflector and Config Syncer (Kubed), on the secret that is copied or on its copy.
-const ANNOTATIONS: [&str; 10] = [
-    "kubed.appscode.com/sync",
+const ANNOTATIONS: [&str; 12] = [
+    TO_NAMESPACES,
+    "kubed.appscode.com/sync-contexts",
     "reflector.v1.k8s.emberstack.com/reflection-allowed",
+    "reflector.v1.k8s.emberstack.com/reflection-allowed-namespaces",
     "reflector.v1.k8s.emberstack.com/reflection-auto-enabled",
+    "reflector.v1.k8s.emberstack.com/reflection-auto-namespaces",
     "reflector.v1.k8s.emberstack.com/reflects",
     "replicator.v1.mittwald.de/replicate-from",
     "replicator.v1.mittwald.de/replicate-to",
     "replicator.v1.mittwald.de/replicate-to-matching",
     "replicator.v1.mittwald.de/replication-allowed",
     "replicator.v1.mittwald.de/replication-allowed-namespaces",
-    "reflector.v1.k8s.emberstack.com/reflection-auto-namespaces",
 ];
+
+/// The label selector of the namespaces that Config Syncer copies to. An empty one selects all of them, and any word those with such a label.
+const TO_NAMESPACES: &str = "kubed.appscode.com/sync";
 
 /// Maximum nesting of a policy that is searched.
 const MAX_DEPTH: usize = 32;
@@ -47,7 +52,8 @@ pub(crate) fn replicated(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Ve
         let path = ["metadata", "annotations", annotation];
         match writes.iter().filter_map(|write| write.at(&path)).next_back() {
             Some(Written::Value(value)) => {
-                let value = text(Some(value)).filter(|value| !value.is_empty() && value != "false");
+                let is_off = |value: &str| matches!(value, "" | "false") && annotation != TO_NAMESPACES;
+                let value = text(Some(value)).filter(|value| !is_off(value));
                 found.extend(value.map(|value| format!("{annotation}={}", shown(value))));
             }
             Some(Written::Unknown) => {
@@ -122,8 +128,11 @@ mod tests {
         assert_eq!(of("secrets", "patch", patch), [format!("{to}=mallory")]);
         let copied = r#"[{"op":"copy","from":"/metadata/name","path":"/metadata/annotations/replicator.v1.mittwald.de~1replicate-to"}]"#;
         assert_eq!(of("secrets", "patch", copied), [format!("{to}=*")]);
-        let empty = annotated("kubed.appscode.com/sync", "");
-        assert!(of("secrets", "create", &empty).is_empty());
+        assert!(of("secrets", "create", &annotated(to, "")).is_empty());
+        for selector in ["", "false", "app=kubed"] {
+            let copied = annotated("kubed.appscode.com/sync", selector);
+            assert_eq!(of("secrets", "create", &copied), [format!("kubed.appscode.com/sync={selector}")]);
+        }
         assert!(
             of(
                 "secrets",
