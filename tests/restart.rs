@@ -27,6 +27,7 @@ const RULES: &str = r"
   condition: ka.verb = get
   output: get
   priority: INFO
+- {rule: Copies, desc: d, condition: registry.copies exists, output: '%registry.copies', priority: INFO}
 - correlation: Many
   type: event_count
   rules: [Gets]
@@ -162,6 +163,15 @@ fn event(number: usize, seconds: i64, what: u8, who: u8, which: u8) -> String {
                 body.to_owned(),
             )
         }
+        19 => {
+            let verb = ["create", "get", "list", "delete"][usize::from(which / 8 % 4)];
+            let body = if verb == "create" {
+                r#","requestObject":{"data":{"a":"auths:\n  ghcr.io:\n    auth: eA==\n"}}"#
+            } else {
+                ""
+            };
+            (verb, "ResponseComplete", format!(r#""resource":"configmaps","name":"{name}""#), body.to_owned())
+        }
         18 => {
             let account = r#""resource":"serviceaccounts","subresource":"token","name":"a""#;
             ("create", "ResponseComplete", account.to_owned(), String::new())
@@ -203,7 +213,7 @@ proptest! {
 
     #[test]
     fn a_stop_changes_nothing(events in proptest::collection::vec(
-        (prop_oneof![8 => 0..3_i64, 2 => -4..0_i64, 1 => -30..60_i64], 0..19_u8, 0..3_u8, 0..64_u8, 0..6_u8),
+        (prop_oneof![8 => 0..3_i64, 2 => -4..0_i64, 1 => -30..60_i64], 0..20_u8, 0..3_u8, 0..64_u8, 0..6_u8),
         1..80,
     )) {
         thread_local! {
@@ -256,7 +266,7 @@ proptest! {
     #[test]
     fn any_bytes_are_restored_or_refused(
         entries in proptest::collection::vec(
-            (0..9_usize, proptest::collection::vec(any::<u8>(), 0..50), proptest::collection::vec(any::<u8>(), 0..50)),
+            (0..10_usize, proptest::collection::vec(any::<u8>(), 0..50), proptest::collection::vec(any::<u8>(), 0..50)),
             0..20,
         ),
     ) {
@@ -282,7 +292,11 @@ fn full(detector: &Detector) -> (Session<'_>, Store) {
     let mut stored = Store::new();
     for number in 0..200_usize {
         let at = u8::try_from(number).unwrap();
-        let what = if at % 20 == 19 { 18 } else { at % 18 };
+        let what = match at % 20 {
+            18 => 19,
+            19 => 18,
+            _ => at % 18,
+        };
         evaluate(&mut session, &event(number, i64::from(at / 8), what, at % 3, at.wrapping_mul(37) % 64));
         store(&mut stored, session.take_changes());
     }

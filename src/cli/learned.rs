@@ -12,7 +12,7 @@ pub fn start(detector: Detector, dir: Option<&Path>) -> anyhow::Result<Detector>
     let Some(dir) = dir else { return Ok(detector) };
     let reader = StoreReader::open(dir)?;
     let mut state = ClusterState::default();
-    for kind in [kind::SECRET, kind::POD, kind::ROLE, kind::NAMESPACE, kind::READER, kind::NODE] {
+    for kind in [kind::SECRET, kind::POD, kind::ROLE, kind::NAMESPACE, kind::COPY, kind::READER, kind::NODE] {
         for (key, value) in reader.state(kind)? {
             state.restore(kind, &key, &value);
         }

@@ -22,6 +22,8 @@ pub mod kind {
     pub const ROLE: &str = "role";
     /// A namespace and its Pod Security level. About 45 bytes.
     pub const NAMESPACE: &str = "namespace";
+    /// An object other than a secret that holds a registry credential; `namespace/resource/name`. About 60 bytes.
+    pub const COPY: &str = "copy";
     /// A long-running request, by hash. 16 bytes of key, about 22 of value.
     pub const REQUEST: &str = "request";
     /// The profile of an identity that reads secrets; the share that it is evicted from and its names. A few hundred bytes,
@@ -45,11 +47,11 @@ pub mod kind {
     pub const PREPARED: &str = "prepared";
 
     /// Everything that is learned from alerts and events.
-    pub const LEARNED: [&str; 10] =
-        [SECRET, POD, ROLE, NAMESPACE, REQUEST, READER, NODE, WINDOW, THROTTLE, RECURRING_READ];
+    pub const LEARNED: [&str; 11] =
+        [SECRET, POD, ROLE, NAMESPACE, COPY, REQUEST, READER, NODE, WINDOW, THROTTLE, RECURRING_READ];
 
     /// All kinds of the detector.
-    pub const ALL: [&str; 9] = [SECRET, POD, ROLE, NAMESPACE, REQUEST, READER, NODE, WINDOW, THROTTLE];
+    pub const ALL: [&str; 10] = [SECRET, POD, ROLE, NAMESPACE, COPY, REQUEST, READER, NODE, WINDOW, THROTTLE];
 }
 
 /// A change of a stored entry.

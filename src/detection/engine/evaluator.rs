@@ -333,6 +333,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
             }
             Registry::Target => text(registry::named_secret(&request)),
             Registry::Copied => list(registry::copied_configuration_keys(self.event, &request)),
+            Registry::Copies => list(registry::copies(self.event, &request, cluster_state)),
             Registry::ImageHosts => list(registry::image_hosts(self.event)),
             Registry::Referenced => {
                 list(registry::referenced_credentials(self.event, &request, names, cluster_state))
@@ -521,6 +522,7 @@ fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
         | Registry::OwnDeletion
         | Registry::Target
         | Registry::Copied
+        | Registry::Copies
         | Registry::Referenced
         | Registry::ImageHosts
         | Registry::Granted

@@ -496,6 +496,7 @@ impl Plan {
             // These may read the request and response objects.
             OperandPlan::Registry(
                 Registry::Copied
+                | Registry::Copies
                 | Registry::Referenced
                 | Registry::Granted
                 | Registry::Privileges

@@ -119,7 +119,8 @@ pub fn reads(field: &FieldRef) -> Part {
             | Registry::Count
             | Registry::Hosts
             | Registry::Usernames
-            | Registry::Evidence,
+            | Registry::Evidence
+            | Registry::Copies,
         ) => Part::ResponseObject,
         Source::Registry(
             Registry::Copied
@@ -286,8 +287,9 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
         {
             return AbstractValue::Unknown;
         }
-        Registry::Referenced | Registry::ImageHosts => return if_sent(),
-        Registry::Copied if matches!(&*request.resource, "secrets" | "configmaps") => return if_sent(),
+        Registry::Referenced | Registry::ImageHosts | Registry::Copied => return if_sent(),
+        // Which config maps hold a credential was learned when they were written.
+        Registry::Copies if request.resource != "secrets" => return AbstractValue::Unknown,
         Registry::Granted
         | Registry::Privileges
         | Registry::Role
@@ -310,7 +312,7 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
         Registry::Emptied => return AbstractValue::text("false"),
         Registry::CloudIdentities if request.resource == "serviceaccounts" => return if_sent(),
         Registry::PodSecurity if request.resource == "namespaces" => return if_sent(),
-        Registry::Copied
+        Registry::Copies
         | Registry::CertificateUser
         | Registry::Granted
         | Registry::Privileges

@@ -47,6 +47,9 @@ pub(super) const GENERATED_SUFFIX_LEN: usize = 5;
 
 const MAX_NAMESPACES: usize = 10_000;
 
+/// Maximum number of objects other than secrets that hold a registry credential.
+const MAX_COPIES: usize = 10_000;
+
 /// Maximum number of evicted credentials of one event that are named.
 const MAX_EVICTED: usize = 100;
 
@@ -142,6 +145,8 @@ pub struct ClusterState {
     roles: LruMap<Arc<str>, Vec<String>>,
     /// Pod Security's `enforce` label by namespace; empty if the namespace is known to have none.
     namespaces: LruMap<Arc<str>, String>,
+    /// Objects other than secrets that hold a registry credential, by `namespace/resource/name`, each with a hash of who wrote it.
+    copies: LruMap<Arc<str>, u64>,
     long_running: LongRunningRequests,
     readers: ReaderProfiles,
     nodes: NodeAddresses,
@@ -177,6 +182,7 @@ impl Default for ClusterState {
             pods: LruMap::new(MAX_PODS),
             roles: LruMap::new(MAX_ROLES),
             namespaces: LruMap::new(MAX_NAMESPACES),
+            copies: LruMap::new(MAX_COPIES),
             long_running: LongRunningRequests::default(),
             readers: ReaderProfiles::default(),
             nodes: NodeAddresses::default(),
@@ -200,10 +206,15 @@ fn key(namespace: &str, name: &str) -> String {
     key
 }
 
+/// The key of an object other than a secret. The namespace comes first, since shares are by namespace.
+fn copy_key(resource: &str, namespace: &str, name: &str) -> String {
+    format!("{namespace}/{resource}/{name}")
+}
+
 impl ClusterState {
-    /// Returns the number of secrets, pods, roles and namespaces.
+    /// Returns the number of secrets, pods, roles, namespaces and copies of credentials.
     pub fn len(&self) -> usize {
-        self.secrets.len() + self.pods.len() + self.roles.len() + self.namespaces.len()
+        self.secrets.len() + self.pods.len() + self.roles.len() + self.namespaces.len() + self.copies.len()
     }
 
     /// Returns the number of objects by kind. Iterates over all secrets.
@@ -528,6 +539,43 @@ impl ClusterState {
         learned.or_else(|| self.inventory.roles.get(&*key).map(|role| role.value.clone()))
     }
 
+    /// Records that an object other than a secret holds a registry credential.
+    pub(super) fn record_copy(&mut self, resource: &str, namespace: &str, name: &str) {
+        let key = copy_key(resource, namespace, name);
+        if self.copies.get(&*key).is_some() {
+            return;
+        }
+        let standing = |_: &str, writer: &u64| Standing { class: 0, writer: *writer };
+        self.evicted += make_room(&mut self.copies, MAX_COPIES, &key, standing).len() as u64;
+        self.copies.set(&key, self.writer);
+    }
+
+    /// Records that an object other than a secret holds none, or is gone.
+    pub(super) fn remove_copy(&mut self, resource: &str, namespace: &str, name: &str) {
+        if self.copies.len() > 0 {
+            self.copies.remove(&*copy_key(resource, namespace, name));
+        }
+    }
+
+    /// Calls a function with the namespace and the name of each object of a resource that holds a registry credential: that of this name,
+    /// or all; those of a namespace, or all.
+    pub(super) fn copies(
+        &self,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+        each: &mut impl FnMut(&str, &str),
+    ) {
+        let prefix = if namespace.is_empty() { String::new() } else { copy_key(resource, namespace, "") };
+        for (key, _) in self.copies.starting_with(&prefix) {
+            let (own_namespace, rest) = key.split_once('/').unwrap_or_default();
+            let (own_resource, own_name) = rest.split_once('/').unwrap_or_default();
+            if own_resource == resource && (name.is_empty() || own_name == name) {
+                each(own_namespace, own_name);
+            }
+        }
+    }
+
     /// Records the `enforce` label of a namespace; empty for none.
     pub(super) fn record_namespace(&mut self, namespace: &str, enforced_level: String) {
         self.namespaces.set(namespace, enforced_level);
@@ -765,6 +813,7 @@ impl ClusterState {
         self.pods.track();
         self.roles.track();
         self.namespaces.track();
+        self.copies.track();
         self.long_running.track();
         self.readers.track();
         self.nodes.track();
@@ -777,6 +826,7 @@ impl ClusterState {
         self.pods.take_changes(kind::POD, &mut changes);
         self.roles.take_changes(kind::ROLE, &mut changes);
         self.namespaces.take_changes(kind::NAMESPACE, &mut changes);
+        self.copies.take_changes(kind::COPY, &mut changes);
         self.long_running.take_changes(&mut changes);
         self.readers.take_changes(&mut changes);
         self.nodes.take_changes(&mut changes);
@@ -790,6 +840,7 @@ impl ClusterState {
             kind::POD => self.pods.restore(key, value, |secrets| secrets.len() <= MAX_SECRETS_PER_POD),
             kind::ROLE => self.roles.restore(key, value, |_| true),
             kind::NAMESPACE => self.namespaces.restore(key, value, |_| true),
+            kind::COPY => self.copies.restore(key, value, |_| true),
             kind::REQUEST => self.long_running.restore(key, value),
             kind::READER => self.readers.restore(key, value),
             kind::NODE => self.nodes.restore(key, value),

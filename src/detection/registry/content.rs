@@ -32,6 +32,9 @@ const MAX_HINT_LEN: usize = 512;
 /// Maximum number of keys that are named as copies.
 const MAX_KEYS: usize = 64;
 
+/// The resource whose objects are read key by key, as secrets are.
+pub(super) const CONFIG_MAPS: &str = "configmaps";
+
 /// The members of a secret or config map with its values: encoded in secrets, never, always.
 const MAPS: [&str; 3] = ["data", "stringData", "binaryData"];
 
@@ -172,6 +175,9 @@ pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &Request
     if is_of_credential_type(body) || event.get(Member::ResponseObject).is_some_and(is_of_credential_type) {
         return Vec::new();
     }
+    if !matches!(&*request.resource, "secrets" | CONFIG_MAPS) {
+        return keys_of_custom_resource(body);
+    }
     let is_encoded = request.resource == "secrets";
     let mut add = |key: &str, value: Option<&[u8]>| {
         if keys.len() < MAX_KEYS && value.is_some_and(|value| is_credential(key, value)) {
@@ -217,6 +223,93 @@ pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &Request
         }
     }
     keys.into_iter().collect()
+}
+
+/// The same of a custom resource: the members below which a request writes one.
+fn keys_of_custom_resource(body: Raw<'_>) -> Vec<String> {
+    let mut keys = BTreeSet::new();
+    let mut add = |key: &[u8]| {
+        if keys.len() < MAX_KEYS {
+            keys.insert(String::from_utf8_lossy(key).into_owned());
+        }
+    };
+    for write in writes(body) {
+        let Written::Value(value) = write.value else { continue };
+        match write.path.first() {
+            Some(first) => {
+                // A text that replaces another one has its key in the path.
+                let key = write.path.last().map_or(&first[..], |last| &last[..]);
+                let setting = || {
+                    let value = value.string().unwrap_or_default();
+                    named_passwords::has_password(&[key, b"=", &*value].concat(), names_registry)
+                };
+                if is_copy(value, false) || setting() {
+                    add(first);
+                }
+            }
+            None => {
+                for (key, member) in value.members().map_while(Result::ok) {
+                    if is_copy(member, false) {
+                        add(&key.text());
+                    }
+                }
+            }
+        }
+    }
+    keys.into_iter().collect()
+}
+
+/// Returns whether an object other than a secret holds a registry credential: a config map in its data or in an annotation, another object
+/// anywhere in it.
+pub(super) fn is_copy(object: Raw<'_>, is_config_map: bool) -> bool {
+    if !is_config_map {
+        return is_credential_text(object.bytes()) || named_passwords::is_in_settings(object, names_registry);
+    }
+    let parts = Parts::of(object);
+    if has_copy(&parts) {
+        return true;
+    }
+    let annotations = parts.metadata.and_then(|metadata| metadata.get("annotations"));
+    let applied = annotations.and_then(last_applied);
+    applied
+        .as_ref()
+        .is_some_and(|applied| Raw::first(applied).is_ok_and(|applied| has_copy(&Parts::of(applied))))
+        || annotations.into_iter().flat_map(Raw::members).map_while(Result::ok).any(|(key, value)| {
+            let key = key.text();
+            let mut found = false;
+            with_text(&String::from_utf8_lossy(&key), value, false, |text| {
+                found = text.is_some_and(is_credential_text);
+                true
+            });
+            found
+        })
+}
+
+/// Returns whether the data of a config map is a registry credential. Its keys are names of settings more often than of passwords, so a
+/// key counts only if it ends like one.
+fn has_copy(parts: &Parts<'_>) -> bool {
+    let mut found = false;
+    for_each_value(parts, false, |key, value| {
+        found = value.is_some_and(|value| {
+            let value = value.trim_ascii();
+            let is_password = || {
+                names_registry(key)
+                    && value.len() <= MAX_PLAIN_LEN
+                    && named_passwords::has_password(&[key.as_bytes(), b"=", value].concat(), |_| true)
+            };
+            is_credential_text(value)
+                || is_registry_file(key) && is_registry_configuration(key, value)
+                || is_google_key(value) && names_registry(key)
+                || is_password()
+        });
+        !found
+    });
+    found
+}
+
+/// Returns whether a text is or contains a registry credential, whatever its name.
+fn is_credential_text(text: &[u8]) -> bool {
+    has_login(text) || is_runtime_configuration(text) || named_passwords::has_password(text, names_registry)
 }
 
 /// Returns whether a secret's type is that of registry credentials; none where the type is not shown.

@@ -11,6 +11,7 @@
 mod certificate_request;
 mod cluster_state;
 mod content;
+mod copies;
 pub(crate) mod declared_objects;
 mod docker_config;
 mod embedded_config;
@@ -45,6 +46,7 @@ mod watch_query;
 pub(crate) use certificate_request::certificate_user;
 pub use cluster_state::ClusterState;
 pub(crate) use content::copied_configuration_keys;
+pub(crate) use copies::copies;
 pub use docker_config::RegistryLogins;
 pub use exposure::{Exposure, ReadScope};
 pub use exposure_kind::ExposureKind;
@@ -129,6 +131,7 @@ pub(crate) fn observe<'e>(
         | "selfsubjectaccessreviews"
         | "selfsubjectrulesreviews"
         | "certificatesigningrequests" => {}
+        resource if copies::is_tracked(resource) => copies::learn(event, request, state),
         _ => references::learn(event, request, names, state),
     }
     Exposure::default()
@@ -157,6 +160,9 @@ pub(crate) fn learn_after_evaluation(
     state: &mut ClusterState,
 ) {
     exposure_reader::remove_deleted(event, request, state);
+    if copies::is_tracked(&request.resource) {
+        copies::remove_deleted(event, request, state);
+    }
     if request.has_deleted_node(event) {
         state.remove_node(event, &request.name);
     }

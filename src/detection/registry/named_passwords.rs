@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
 
+use crate::detection::audit::json::{Raw, Type};
+
 /// How the keys of passwords end, without the first letter, which may be in either case.
 const ENDS: [&str; 6] = ["assword", "ASSWORD", "asswd", "ASSWD", "oken", "OKEN"];
 
@@ -32,6 +34,56 @@ pub(super) fn has_password(text: &[u8], is_of_registry: impl Fn(&str) -> bool) -
             std::str::from_utf8(key).is_ok_and(&is_of_registry)
         }
     })
+}
+
+/// Maximum nesting of settings that is searched. Deeper ones count as a password.
+const MAX_DEPTH: usize = 32;
+
+/// Returns whether settings in JSON have a password for a registry: by its key, by that of the object around it, beside an address of a
+/// registry, or as the value of a named parameter.
+pub(super) fn is_in_settings(settings: Raw<'_>, is_of_registry: fn(&str) -> bool) -> bool {
+    is_in(settings, false, is_of_registry, MAX_DEPTH)
+}
+
+fn is_in(value: Raw<'_>, is_inside: bool, is_of_registry: fn(&str) -> bool, depth: usize) -> bool {
+    if depth == 0 {
+        return true;
+    }
+    match value.kind() {
+        Type::Object => {
+            let [name, parameter] = value.get_all(["name", "value"]);
+            let setting = |key: &[u8], value: &[u8], accepts: &dyn Fn(&str) -> bool| {
+                has_password(&[key, b"=", &value[..value.len().min(MAX_WORD_LEN)]].concat(), accepts)
+            };
+            if let (Some(name), Some(parameter)) =
+                (name.and_then(Raw::string), parameter.and_then(Raw::string))
+                && setting(&name, &parameter, &is_of_registry)
+            {
+                return true;
+            }
+            let (mut has_address, mut has_plain_password) = (false, false);
+            for (key, member) in value.members().map_while(Result::ok) {
+                let key = key.text();
+                let name = String::from_utf8_lossy(&key);
+                if let Some(text) = member.string() {
+                    let is_address = || text.iter().any(|byte| matches!(byte, b'.' | b':'));
+                    has_address |= is_of_registry(&name) && is_address();
+                    let is_plain = ["password", "passwd", "token"].contains(&&*name);
+                    has_plain_password |= is_plain && setting(&key, &text, &|_| true);
+                    if setting(&key, &text, &|key| is_inside || is_of_registry(key)) {
+                        return true;
+                    }
+                } else if is_in(member, is_of_registry(&name), is_of_registry, depth - 1) {
+                    return true;
+                }
+            }
+            has_address && has_plain_password
+        }
+        Type::Array => {
+            value.items().map_while(Result::ok).any(|item| is_in(item, is_inside, is_of_registry, depth - 1))
+        }
+        Type::String | Type::Scalar => false,
+    }
 }
 
 fn is_of_key(byte: u8) -> bool {
@@ -98,5 +150,35 @@ mod tests {
         ] {
             assert!(!has(text), "{text}");
         }
+    }
+
+    #[test]
+    fn finds_passwords_in_settings() {
+        let has = |settings: &str| {
+            let is_of_registry = |name: &str| name.to_lowercase().contains("registry");
+            is_in_settings(Raw::first(settings.as_bytes()).unwrap(), is_of_registry)
+        };
+        for settings in [
+            r#"{"registryPassword":"loot"}"#,
+            r#"{"a":[{"registry":{"password":"loot"}}]}"#,
+            r#"{"imageCredentials":{"registry":"quay.io","username":"a","password":"loot"}}"#,
+            r#"[{"name":"image.tag","value":"1"},{"name":"registry.password","value":"loot"}]"#,
+        ] {
+            assert!(has(settings), "{settings}");
+        }
+        for settings in [
+            r#"{"registryPassword":""}"#,
+            r#"{"registryPassword":"${PASSWORD}"}"#,
+            r#"{"registry":"quay.io","auth":{"password":"loot"}}"#,
+            r#"{"registry":"quay.io","adminPassword":"loot"}"#,
+            r#"{"registry":{"existingSecret":"loot"}}"#,
+            r#"[{"name":"registry","value":"quay.io"},{"name":"db.password","value":"loot"}]"#,
+            r#"[{"name":"registry.password","valueFrom":{"secretKeyRef":{"name":"x"}}}]"#,
+            "[]",
+        ] {
+            assert!(!has(settings), "{settings}");
+        }
+        let deep = format!("{}{}", r#"{"a":"#.repeat(MAX_DEPTH), "1") + &"}".repeat(MAX_DEPTH);
+        assert!(has(&deep), "what is not read counts");
     }
 }

@@ -4,6 +4,7 @@
 //! in any order. The answer depends on the first members of the event wherever that is enough. Both passes ask here, so
 //! that the output is the same for any number of threads.
 
+use super::copies;
 use super::host_privileges::could_have_host_privileges;
 use super::node_addresses::is_of_node;
 use super::references::could_name_secrets;
@@ -31,7 +32,7 @@ pub enum OrderDependency {
 
 /// Each line that changes cluster state contains one of these literals, or an escape that spells a part of one. The
 /// prefilter must not skip such lines.
-pub(crate) const STATE_LITERALS: [&str; 12] = [
+pub(crate) const STATE_LITERALS: [&str; 15] = [
     "ecret",
     "\"token\"",
     "privileged",
@@ -44,6 +45,10 @@ pub(crate) const STATE_LITERALS: [&str; 12] = [
     "\"rolebindings\"",
     "\"clusterrolebindings\"",
     "\"namespaces\"",
+    "\"configmaps\"",
+    // Of Argo CD, with their sets, of Flux and of K3s.
+    "\"applications",
+    "\"helm",
 ];
 
 /// Resources with a pod template, or a volume, which names secrets to mount.
@@ -80,6 +85,14 @@ impl OrderDependency {
                 if WORKLOADS.contains(&resource) || storage_classes::RESOURCES.contains(&resource) =>
             {
                 OrderDependency::IfNamesSecrets
+            }
+            // Which of them hold a credential is cluster state, whatever the event shows.
+            (resource, None | Some("status")) if copies::is_tracked(resource) => {
+                if is_verb(event, &["create", "update"]) {
+                    OrderDependency::IfShowsObjects
+                } else {
+                    OrderDependency::Always
+                }
             }
             ("serviceaccounts", Some("token"))
             | ("selfsubjectaccessreviews" | "selfsubjectrulesreviews", None) => OrderDependency::IfOfNode,

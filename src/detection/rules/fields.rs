@@ -206,6 +206,7 @@ pub enum Registry {
     OwnDeletion,
     Target,
     Copied,
+    Copies,
     Referenced,
     ImageHosts,
     Granted,
@@ -742,7 +743,7 @@ static AUDIT: [Field; 21] = [
     ),
 ];
 
-static REGISTRY: [Field; 30] = [
+static REGISTRY: [Field; 31] = [
     text(
         "registry.exposure",
         Source::Registry(Registry::Exposure),
@@ -784,7 +785,12 @@ static REGISTRY: [Field; 30] = [
     list(
         "registry.copied",
         Source::Registry(Registry::Copied),
-        "keys of a written secret or config map that hold a docker configuration under another type",
+        "keys of a written secret or config map that hold a docker configuration under another type, or members of a written custom resource that hold one",
+    ),
+    list(
+        "registry.copies",
+        Source::Registry(Registry::Copies),
+        "config maps and custom resources, as namespace/name, that hold a registry credential and that the response contained, or, where it is not logged, may have contained",
     ),
     list(
         "registry.referenced",
