@@ -16,10 +16,10 @@ use base64::Engine as _;
 
 use super::docker_config::{DATA_KEYS, checked_username, host_of};
 use super::embedded_config::{add_logins, has_login};
-use super::encodings::{could_be_text, decode, decode_head, plain};
+use super::encodings::{could_be_text, decode, decode_head, is_nested_too_deep, is_opaque, plain};
 use super::login::{BASE64, Login, MAX_VALUE_LEN};
 use super::patch::{Written, last, last_of_each, writes};
-use super::{RequestInfo, is, named_passwords};
+use super::{RequestInfo, is, login_commands, named_passwords};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::Raw;
 
@@ -124,8 +124,10 @@ fn is_worth_decoding(key: &str, raw: &[u8]) -> bool {
 pub(super) fn has_registry_credential(parts: &Parts<'_>) -> bool {
     let mut found = is_repository(parts);
     let mut keys = KeyHints::default();
+    let name = parts.metadata.and_then(|metadata| metadata.get("name")).map(Raw::text).unwrap_or_default();
+    let has_telling_name = std::str::from_utf8(&name).is_ok_and(names_configuration);
     for_each_value(parts, true, |key, value| {
-        found |= value.is_some_and(|value| is_credential(key, value));
+        found |= value.is_some_and(|value| is_credential(key, value) || has_telling_name && is_opaque(value));
         keys.add(key, value);
         !found
     });
@@ -300,6 +302,7 @@ fn has_copy(parts: &Parts<'_>) -> bool {
             is_credential_text(value)
                 || is_registry_file(key) && is_registry_configuration(key, value)
                 || is_google_key(value) && names_registry(key)
+                || is_opaque(value) && names_configuration(key)
                 || is_password()
         });
         !found
@@ -309,7 +312,17 @@ fn has_copy(parts: &Parts<'_>) -> bool {
 
 /// Returns whether a text is or contains a registry credential, whatever its name.
 fn is_credential_text(text: &[u8]) -> bool {
-    has_login(text) || is_runtime_configuration(text) || named_passwords::has_password(text, names_registry)
+    has_login(text)
+        || is_runtime_configuration(text)
+        || named_passwords::has_password(text, names_registry)
+        || login_commands::has_login(text, is_registry_host)
+        || is_nested_too_deep(text)
+}
+
+/// Returns whether a host is that of a registry, by its name alone.
+fn is_registry_host(host: &str) -> bool {
+    let host = host.split_once(':').map_or(host, |(host, _)| host);
+    is_known_registry(host) || names_registry(host)
 }
 
 /// Returns whether a secret's type is that of registry credentials; none where the type is not shown.
@@ -324,12 +337,17 @@ fn is_credential(key: &str, value: &[u8]) -> bool {
     if value.is_empty() {
         return false;
     }
-    has_login(value)
+    is_credential_text(value)
         || is_registry_file(key) && is_registry_configuration(key, value)
-        || is_runtime_configuration(value)
         || is_google_key(value) && names_registry(key)
         || names_registry(key) && names_password(key) && value.len() <= MAX_PLAIN_LEN
-        || named_passwords::has_password(value, names_registry)
+        || is_opaque(value) && names_configuration(key)
+}
+
+/// Returns whether a key says that its value is a docker configuration, whatever that is compressed or encrypted with.
+fn names_configuration(key: &str) -> bool {
+    const FILES: [&str; 4] = ["config.json", "auth.json", "dockercfg", "regcred"];
+    names_registry(key) || FILES.iter().any(|file| key.contains(file))
 }
 
 /// Files in which containerd, CRI-O and K3s keep the credentials of registries.
@@ -351,7 +369,12 @@ fn is_runtime_configuration(value: &[u8]) -> bool {
     let contains = |text: &str| memchr::memmem::find(value, text.as_bytes()).is_some();
     let has_line = |text: &[u8]| value.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == text);
     let starts_line = |text: &str| value.starts_with(text.as_bytes()) || contains(&format!("\n{text}"));
-    contains("registry.configs") && named_passwords::has_password(value, |_| true)
+    let sets_auth = || {
+        value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).any(|line| {
+            line.strip_prefix(b"auth").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"= \""))
+        })
+    };
+    contains("registry.configs") && (named_passwords::has_password(value, |_| true) || sets_auth())
         || starts_line("configs:") && has_line(b"auth:") && named_passwords::has_password(value, |_| true)
         || contains("[host.") && contains("header]") && contains("uthorization")
 }
@@ -461,6 +484,11 @@ const REGISTRY_HOSTS: [&str; 16] = [
     "cr.yandex",
 ];
 
+fn is_known_registry(host: &str) -> bool {
+    REGISTRY_HOSTS.iter().any(|known| host.ends_with(known))
+        && (!host.ends_with(".amazonaws.com") || host.contains(".dkr.ecr."))
+}
+
 /// What the single values of a secret say together.
 #[derive(Debug, Default)]
 struct KeyHints {
@@ -500,9 +528,7 @@ impl KeyHints {
         }
         let path = value.split_once(&*host).map_or("", |(_, path)| path);
         let is_bare = matches!(path.trim_matches('/'), "" | "v1" | "v2");
-        let is_known = REGISTRY_HOSTS.iter().any(|known| host.ends_with(known))
-            && (!host.ends_with(".amazonaws.com") || host.contains(".dkr.ecr."));
-        if value.starts_with("oci://") || is_bare && (is_known || names_registry(key)) {
+        if value.starts_with("oci://") || is_bare && (is_known_registry(&host) || names_registry(key)) {
             self.registry.get_or_insert(host);
         } else if value.contains("://") || key == "url" {
             self.url.get_or_insert(host);

@@ -1,5 +1,5 @@
 //! Docker configurations inside of other texts: below another key of a document, as YAML, in a line of an environment file, in a string of
-//! a program's configuration, and in base64 in any of these.
+//! a program's configuration, and in base64 or hexadecimal in any of these.
 //!
 //! Takes a text and returns whether it has a login, and the logins without passwords. Each place is found by the word `auths`, by what base64
 //! makes of it, or by the key of a secret; a text without one of these costs one search.
@@ -27,24 +27,26 @@ const MAX_INDENT: usize = 256;
 const MIN_BASE64_LEN: usize = 16;
 
 /// What starts a configuration: its key, in three spellings, since a search without case is several times slower; the key of a secret in
-/// a manifest; its first bytes in base64, with the usual indentations.
-const PLACES: [&str; 11] = [
+/// a manifest; the key in base64, after a multiple of three bytes and after one and two more, and in hexadecimal.
+const PLACES: [&str; 9] = [
     "auths",
     "Auths",
     "AUTHS",
     "dockerconfigjson",
     ".dockercfg",
-    "eyJhdXRocy",
-    "eyAiYXV0aHMi",
-    "ewoiYXV0aHMi",
-    "ewogICJhdXRocy",
-    "ewogICAgImF1dGhz",
-    "ewoJImF1dGhz",
+    "ImF1dGhzI",
+    "JhdXRocy",
+    "iYXV0aHMi",
+    "22617574687322",
 ];
 
-/// The first one of [`PLACES`] that is a key of a secret, and the first one that is base64 itself.
+/// The first one of [`PLACES`] that is a key of a secret, the first one that is base64 itself, and the one in hexadecimal.
 const FIRST_SECRET_KEY: usize = 3;
 const FIRST_BASE64: usize = 5;
+const HEXADECIMAL: usize = 8;
+
+/// Which letter of four of base64 each place in it starts with.
+const BASE64_OFFSETS: [usize; 3] = [0, 2, 3];
 
 /// Compiling constants does not fail.
 static SEARCHER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(PLACES).ok());
@@ -76,7 +78,7 @@ pub(super) fn add_logins(text: &[u8], is_known_format: bool, limit: usize, login
 /// places to look at.
 fn search(text: &[u8], depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool) -> bool {
     let Some(searcher) = &*SEARCHER else { return true };
-    let (mut end, mut places, mut may_unescape) = (0, 0, depth > 0);
+    let (mut end, mut places, mut may_unescape) = (0, 0, [depth > 0; 3]);
     for place in searcher.find_iter(text) {
         if place.start() < end {
             continue;
@@ -84,29 +86,30 @@ fn search(text: &[u8], depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool)
         if places == MAX_PLACES {
             return true;
         }
-        let outcome = if place.pattern().as_usize() >= FIRST_BASE64 {
-            read_base64(text, place.start(), depth, found)
-        } else {
-            read_place(text, &place, depth, found)
+        let outcome = match place.pattern().as_usize() {
+            HEXADECIMAL => read_hexadecimal(text, end, place.start(), depth, found),
+            pattern if pattern >= FIRST_BASE64 => {
+                let start = base64_start(text, end, place.start(), BASE64_OFFSETS[pattern - FIRST_BASE64]);
+                read_base64(text, start, depth, found)
+            }
+            _ => read_place(text, &place, depth, found),
         };
         match outcome {
             Place::Found => return true,
             Place::Other => continue,
             Place::ReadTo(read) => end = read,
             // All other places may be escaped as well.
-            Place::Escaped if may_unescape => {
-                may_unescape = false;
-                let quoted = [b"\"", text, b"\""].concat();
-                let unescaped = Raw::assume(&quoted).string().unwrap_or_default();
-                if search(&unescaped, depth - 1, found) {
+            Place::Escaped(escape) if std::mem::take(&mut may_unescape[escape as usize]) => {
+                if search(&unescaped(text, escape), depth - 1, found) {
                     return true;
                 }
             }
-            Place::Escaped => {}
+            Place::Escaped(_) => {}
         }
         places += 1;
     }
-    false
+    // The key of a configuration may be split by a line break, too.
+    depth > 0 && joined_lines(text).is_some_and(|joined| search(&joined, depth - 1, found))
 }
 
 /// What a place turned out to be.
@@ -117,7 +120,68 @@ enum Place {
     /// The text was read up to here.
     ReadTo(usize),
     /// It is in a string of another text.
-    Escaped,
+    Escaped(Escape),
+}
+
+/// How the quotes of a text are written in another one.
+#[derive(Clone, Copy)]
+enum Escape {
+    /// Backslashes, as in JSON.
+    Backslash,
+    /// `%22`, as in an address.
+    Percent,
+    /// `&quot;`, as in HTML and XML.
+    Entity,
+}
+
+fn unescaped(text: &[u8], escape: Escape) -> Vec<u8> {
+    match escape {
+        Escape::Backslash => {
+            let quoted = [b"\"", text, b"\""].concat();
+            Raw::assume(&quoted).string().unwrap_or_default().into_owned()
+        }
+        Escape::Percent => {
+            let mut out = Vec::with_capacity(text.len());
+            let mut rest = text;
+            while let Some((&first, tail)) = rest.split_first() {
+                let digits =
+                    tail.get(..2).filter(|_| first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+                let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                out.push(byte.unwrap_or(first));
+                rest = if byte.is_some() { &tail[2..] } else { tail };
+            }
+            out
+        }
+        Escape::Entity => String::from_utf8_lossy(text).replace("&quot;", "\"").into_bytes(),
+    }
+}
+
+/// Returns where the base64 starts of which a place is a part: what is before it in the same line, in whole groups of four letters.
+fn base64_start(text: &[u8], after: usize, place: usize, offset: usize) -> usize {
+    let before =
+        text[after..place].iter().rev().take_while(|byte| is_base64(**byte) && **byte != b'=').count();
+    place - before.checked_sub(offset).map_or(before, |before| offset + before / 4 * 4)
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+/=-_".contains(&byte)
+}
+
+/// Reads hexadecimal digits, of which a place is a part.
+fn read_hexadecimal(
+    text: &[u8],
+    after: usize,
+    place: usize,
+    depth: usize,
+    found: &mut dyn FnMut(&Server<'_>) -> bool,
+) -> Place {
+    let before = text[after..place].iter().rev().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let digits = text[place - before / 2 * 2..].iter().map_while(|byte| char::from(*byte).to_digit(16));
+    let digits: Vec<u32> = digits.collect();
+    let end = place - before / 2 * 2 + digits.len();
+    let decoded: Vec<u8> =
+        digits.as_chunks::<2>().0.iter().map(|[high, low]| (high * 16 + low).to_le_bytes()[0]).collect();
+    if depth > 0 && search(&decoded, depth - 1, found) { Place::Found } else { Place::ReadTo(end) }
 }
 
 fn read_place(text: &[u8], place: &Match, depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool) -> Place {
@@ -126,19 +190,31 @@ fn read_place(text: &[u8], place: &Match, depth: usize, found: &mut dyn FnMut(&S
         && text[..place.start()]
             .last()
             .is_some_and(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(byte))
+        && !text[..place.start()].ends_with(b"%22")
     {
         return Place::Other;
     }
     let mut at = place.end();
     let is_escaped = text.get(at) == Some(&b'\\');
     at += text[at..].iter().take_while(|byte| matches!(byte, b'\\' | b'"' | b'\'')).count();
+    for (quote, escape) in [(&b"&quot;"[..], Escape::Entity), (b"%22", Escape::Percent)] {
+        if text[place.end()..].starts_with(quote) {
+            return Place::Escaped(escape);
+        }
+    }
+    // A table of TOML.
+    if is_servers && text[at..].starts_with(b".") && text[..place.start()].ends_with(b"[") {
+        let (is_secret, length) = read_table(&text[at..]);
+        let is_found = is_secret && found(&Server::unknown());
+        return if is_found { Place::Found } else { Place::ReadTo(at + length) };
+    }
     at = skip_blanks(text, at);
     if text.get(at) != Some(&b':') {
         return Place::Other;
     }
     at = skip_blanks(text, at + 1);
     if is_escaped || text.get(at) == Some(&b'\\') {
-        return Place::Escaped;
+        return Place::Escaped(Escape::Backslash);
     }
     if !is_servers {
         at += text[at..].iter().take_while(|byte| b"\"'|>- \t\r\n".contains(byte)).count();
@@ -158,6 +234,10 @@ fn read_place(text: &[u8], place: &Match, depth: usize, found: &mut dyn FnMut(&S
                 return Place::Found;
             }
             Place::ReadTo(end)
+        }
+        // An alias of YAML.
+        Some(b'*') if text.get(at + 1).is_some_and(u8::is_ascii_alphanumeric) => {
+            if found(&Server::unknown()) { Place::Found } else { Place::ReadTo(at) }
         }
         Some(b'\n' | b'\r' | b'#') => {
             let before = &text[place.start().saturating_sub(MAX_INDENT)..place.start()];
@@ -181,15 +261,50 @@ fn skip_blanks(text: &[u8], at: usize) -> usize {
 
 /// Reads base64 that starts at a place.
 fn read_base64(text: &[u8], start: usize, depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool) -> Place {
-    let is_letter = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+/=-_".contains(byte);
-    let end = start + text[start..].iter().take_while(is_letter).count();
+    let end = start + text[start..].iter().take_while(|byte| is_base64(**byte)).count();
     if depth == 0 || end - start < MIN_BASE64_LEN {
         return Place::ReadTo(end);
     }
-    let Some(decoded) = decode(&text[start..end]) else { return Place::ReadTo(end) };
+    let letters = &text[start..end];
+    // What is cut off behind some letter counts as far as it goes.
+    let decoded = decode(letters).or_else(|| decode(&letters[..letters.len() / 4 * 4]));
+    let Some(decoded) = decoded else { return Place::ReadTo(end) };
     let is_found = docker_config::servers_of_text(&decoded).any(|server| found(&server))
         || search(&decoded, depth - 1, found);
     if is_found { Place::Found } else { Place::ReadTo(end) }
+}
+
+/// Returns the text with lines of base64 in one; none if there are none. A line break may be escaped.
+fn joined_lines(text: &[u8]) -> Option<Vec<u8>> {
+    let (mut joined, mut copied) = (Vec::new(), 0);
+    for at in memchr::memchr3_iter(b'\r', b'\n', b'\\', text) {
+        let length = line_break(&text[at..]);
+        let before = &text[copied.min(at)..at];
+        let is_behind_line = before.len() >= MIN_BASE64_LEN
+            && before[before.len() - MIN_BASE64_LEN..].iter().all(|byte| is_base64(*byte));
+        if at < copied || length == 0 || !is_behind_line {
+            continue;
+        }
+        let next = at + length;
+        let end = next + text[next..].iter().take_while(|byte| is_base64(**byte)).count();
+        let ends_line =
+            || line_break(&text[end..]) > 0 || text.get(end).is_none_or(|byte| b"\"'\\".contains(byte));
+        if end > next && ends_line() {
+            joined.extend_from_slice(before);
+            copied = next;
+        }
+    }
+    (!joined.is_empty()).then(|| {
+        joined.extend_from_slice(&text[copied..]);
+        joined
+    })
+}
+
+/// Returns the length of a line break with the indentation behind it; 0 if there is none.
+fn line_break(text: &[u8]) -> usize {
+    let breaks: [&[u8]; 4] = [b"\r\n", b"\n", b"\\r\\n", b"\\n"];
+    let length = breaks.into_iter().find(|one| text.starts_with(one)).map_or(0, <[u8]>::len);
+    if length == 0 { 0 } else { skip_blanks(text, length) }
 }
 
 /// Returns the end of a mapping in the flow style of YAML.
@@ -210,6 +325,22 @@ fn flow_has_secret(flow: &[u8]) -> bool {
     flow.split(|byte| b"{},\n".contains(byte))
         .filter_map(key_and_value)
         .any(|(key, value)| is_secret(key, value))
+}
+
+/// Reads a table of TOML up to the next one. Returns whether it has a password, and its length.
+fn read_table(table: &[u8]) -> (bool, usize) {
+    let (mut length, mut has_secret) = (0, false);
+    for (number, line) in table.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let content = line.trim_ascii();
+        if number > 0 && content.starts_with(b"[") {
+            break;
+        }
+        length += line.len();
+        if let Some(at) = memchr::memchr(b'=', content) {
+            has_secret |= number > 0 && is_secret(unquoted(&content[..at]), unquoted(&content[at + 1..]));
+        }
+    }
+    (has_secret, length)
 }
 
 /// Reads the servers below `auths` in a YAML block, which ends before the next line with the indentation of `auths`. Returns whether the
@@ -233,7 +364,8 @@ fn read_block(block: &[u8], indent: usize, found: &mut dyn FnMut(&Server<'_>) ->
             } else if let Some((_, server)) = &mut server
                 && let Some((key, value)) = key_and_value(content)
             {
-                server.add(key, value);
+                // What is merged from elsewhere may be a password.
+                server.add(if key == b"<<" { b"password" } else { key }, value);
             }
         }
         length += line.len();
@@ -247,6 +379,10 @@ fn server_of_line(line: &[u8]) -> Option<Server<'_>> {
     let is_end = |at: usize| line[at] == b':' && line.get(at + 1).is_none_or(u8::is_ascii_whitespace);
     let end = (0..line.len()).find(|at| is_end(*at))?;
     let mut server = Server::named(unquoted(&line[..end]))?;
+    let alias = line[end + 1..].trim_ascii();
+    if alias.starts_with(b"*") {
+        server.add(b"password", alias);
+    }
     for (key, value) in line[end + 1..].split(|byte| b"{},".contains(byte)).filter_map(key_and_value) {
         server.add(key, value);
     }
@@ -316,12 +452,33 @@ mod tests {
             "a: 1\n\"auths\": # logins\n\n  # one\n  'https://ghcr.io/v2/':\n    username: bot\n    password: \"loot\"\nb: 2\n".to_owned(),
             "x:\n  - auths:\n      ghcr.io:\n        username: bot\n        password: loot\n".to_owned(),
             "auths:\n  ghcr.io: {username: bot, password: loot}\n".to_owned(),
+            format!("echo {} | base64 -d", STANDARD.encode(format!(r#"{{"credsStore":"x",{}"#, &CONFIG[1..]))),
+            format!("data:application/json;base64,{}", STANDARD.encode(format!(r#"{{"credStore":"x",{}"#, &CONFIG[1..]))),
+            format!("x=a{}", STANDARD.encode(format!(r#"{{"credStores":"x",{}"#, &CONFIG[1..]))),
+            format!("data:\n  .dockerconfigjson: |\n    {}\n    {}\n  other: x\n", &encoded[..20], &encoded[20..]),
+            format!(r#"{{"a":"x {}\n{}\n"}}"#, &encoded[..40], &encoded[40..]),
+            {
+                let other = STANDARD.encode(format!(r#"{{"credsStore":"x",{}"#, &CONFIG[1..]));
+                let lines: Vec<String> = other.as_bytes().chunks(20).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+                format!("a: |\n    {}\nb: c\n", lines.join("\n    "))
+            },
+            format!("echo {} | xxd -r -p\n", CONFIG.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()),
+            format!("<a value='{}'/>", CONFIG.replace('"', "&quot;")),
+            format!("curl -d {}", CONFIG.replace('"', "%22").replace('{', "%7B").replace('}', "%7D")),
             r#"{"Auths":{"ghcr.io":{"Username":"bot","Password":"loot"}},"a":{"auths":{}}}"#.to_owned(),
         ] {
             assert!(has_login(text.as_bytes()), "{text}");
             assert_eq!(logins(&text), [(Some("ghcr.io".to_owned()), Some("bot".to_owned()))], "{text}");
         }
-        assert!(has_login(b"auths: {ghcr.io: {auth: Ym90Omxvb3Q=}}"));
+        for text in [
+            "auths: {ghcr.io: {auth: Ym90Omxvb3Q=}}",
+            "[auths.\"ghcr.io\"]\nauth = \"Ym90Omxvb3Q=\"\n",
+            "x: &x\n  username: bot\n  password: loot\nauths:\n  ghcr.io: *x\n",
+            "x: &x\n  ghcr.io: {auth: Ym90Omxvb3Q=}\nauths: *x\n",
+            "auths:\n  ghcr.io:\n    <<: *x\n",
+        ] {
+            assert!(has_login(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]
@@ -349,6 +506,12 @@ mod tests {
             r#"{"a":{"auths":{"ghcr.io":{}}}}"#,
             r#"{"auths":[1]}"#,
             "password: loot",
+            "[auths.\"ghcr.io\"]\nemail = \"a@b\"\n[other]\nauth = \"loot\"\n",
+            "auths:\n  ghcr.io: x\n",
+            "ImF1dGhzI",
+            "22617574687322",
+            "auths&quot;",
+            "auths%22",
             "auths:",
             "auths\\",
             "auths:\\",
@@ -363,7 +526,8 @@ mod tests {
         #[test]
         fn any_text_can_be_read(parts in vec(select(&[
             "auths", "\"auths\"", "Auths:", "{", "}", ":", "\\", "\"", "'", "\n", "  ", "- ", "ghcr.io:", "auth: x", "#", ".dockercfg",
-            "dockerconfigjson: ", "eyJhdXRocyI6", "eyJnaGNyLmlv", "|", "é", "password", ",",
+            "dockerconfigjson: ", "eyJhdXRocyI6", "eyJnaGNyLmlv", "|", "é", "password", ",", "[auths.", "=", "*x", "<<: ", "%22", "&quot;",
+            "22617574687322", "ImF1dGhzI", "iYXV0aHMi", "\\n",
         ][..]), 0..24)) {
             let text = parts.concat();
             has_login(text.as_bytes());

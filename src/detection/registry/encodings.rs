@@ -1,5 +1,5 @@
-//! The text of a value when the encodings around it are undone: byte order marks, UTF-16, gzip, zlib, hexadecimal, base32, and base64 on top
-//! of that of the API.
+//! The text of a value when the encodings around it are undone: byte order marks, UTF-16 and UTF-32, gzip, zlib, zip, hexadecimal, octal,
+//! percent signs, base32, strings and arrays of JSON, and base64 on top of that of the API.
 //!
 //! Takes a value of a secret or config map and returns its text. Each layer is recognized by its first bytes, so that a value without
 //! one costs a comparison. The result is bounded by the length of the value and by [`MAX_UNZIPPED_LEN`].
@@ -9,8 +9,10 @@ use std::io::Read as _;
 
 use base64::Engine as _;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use flate2::{Decompress, FlushDecompress, Status};
 
 use super::login::BASE64;
+use crate::detection::audit::json::{Raw, Type};
 
 /// Maximum number of layers that are undone.
 const MAX_LAYERS: usize = 4;
@@ -33,11 +35,44 @@ const OTHER_TEXTS: [&[u8]; 4] = [b"-----BEGIN", b"eyJhbGci", b"eyJ0eXAi", b"eyJr
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 const GZIP: &[u8] = b"\x1f\x8b\x08";
 
+const ZIP: &[u8] = b"PK\x03\x04";
+
+/// How data starts that is compressed or encrypted in a way that is not undone: bzip2, xz, zstd, LZ4, 7-Zip, `compress`, Snappy, `openssl enc`,
+/// age and GnuPG.
+const OPAQUE: [&[u8]; 10] = [
+    b"\xfd7zXZ\0",
+    b"\x28\xb5\x2f\xfd",
+    b"\x04\x22\x4d\x18",
+    b"7z\xbc\xaf\x27\x1c",
+    b"\x1f\x9d",
+    b"\xff\x06\0\0sNaPpY",
+    b"Salted__",
+    b"age-encryption.org/",
+    b"-----BEGIN AGE ENCRYPTED FILE",
+    b"-----BEGIN PGP MESSAGE",
+];
+
 /// How a zlib stream of the usual window starts, at each level of compression.
 const ZLIB: [&[u8]; 4] = [b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"];
 
 fn is_zlib(value: &[u8]) -> bool {
     ZLIB.iter().any(|start| value.starts_with(start))
+}
+
+/// Returns whether a text, as [`plain`] returns it, is compressed or encrypted, so that what it holds cannot be read.
+pub(super) fn is_opaque(text: &[u8]) -> bool {
+    // The size of its blocks and a number follow the magic bytes of bzip2, which are letters.
+    let is_bzip2 = || text.starts_with(b"BZh") && text.get(4..10).is_some_and(|start| start == b"1AY&SY");
+    text.starts_with(GZIP) || OPAQUE.iter().any(|start| text.starts_with(start)) || is_bzip2()
+}
+
+/// Returns whether a text, as [`plain`] returns it, is in more encodings than are undone. What nobody needs to encode so often is hidden.
+pub(super) fn is_nested_too_deep(text: &[u8]) -> bool {
+    !is_zip(text) && layer(text).is_some()
+}
+
+fn is_zip(text: &[u8]) -> bool {
+    text.starts_with(GZIP) || text.starts_with(ZIP) || is_zlib(text)
 }
 
 /// Returns the text of a value without the encodings around it.
@@ -46,7 +81,7 @@ pub(super) fn plain(value: &[u8]) -> Cow<'_, [u8]> {
     let mut was_zipped = false;
     for _ in 0..MAX_LAYERS {
         // Gzip in gzip would multiply the ratio.
-        let is_zipped = text.starts_with(GZIP) || is_zlib(&text);
+        let is_zipped = is_zip(&text);
         let next = if is_zipped && was_zipped { None } else { layer(&text) };
         was_zipped |= is_zipped;
         match next {
@@ -69,11 +104,21 @@ fn layer(value: &[u8]) -> Option<Vec<u8>> {
         // A text may start with these letters.
         return Some(unzip(ZlibDecoder::new(value), value.len())).filter(|text| !text.is_empty());
     }
+    if value.starts_with(ZIP) {
+        return Some(unzip_archive(value)).filter(|text| !text.is_empty());
+    }
+    if let Some(is_little) = utf32_order(value) {
+        return Some(from_utf32(value, is_little));
+    }
     if let Some(is_little) = utf16_order(value) {
         return Some(from_utf16(value, is_little));
     }
+    if let Some(text) = from_json(value).or_else(|| from_escapes(value)) {
+        return Some(text);
+    }
     // Their letters are those of base64, too.
-    if let Some(text) = decode_digits(value, 4, hex_digit).or_else(|| decode_digits(value, 5, base32_digit)) {
+    let digits: [(u32, fn(u8) -> Option<u8>); 3] = [(4, hex_digit), (5, base32_digit), (5, base32_hex_digit)];
+    if let Some(text) = digits.into_iter().find_map(|(bits, digit)| decode_digits(value, bits, digit)) {
         return Some(text);
     }
     let head = decode_head(value)?;
@@ -87,16 +132,23 @@ fn hex_digit(byte: u8) -> Option<u8> {
 fn base32_digit(byte: u8) -> Option<u8> {
     match byte {
         b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a'),
         b'2'..=b'7' => Some(byte - b'2' + 26),
         _ => None,
     }
+}
+
+/// The alphabet that keeps the order of what is encoded (RFC 4648).
+fn base32_hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(32).and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// Decodes digits of some bits each, in lines or in one; none if the text has another character, or spells no text.
 fn decode_digits(text: &[u8], bits: u32, digit: impl Fn(u8) -> Option<u8>) -> Option<Vec<u8>> {
     let text = text.trim_ascii();
     let text = &text[..text.len() - text.iter().rev().take_while(|byte| **byte == b'=').count()];
-    let letters = || text.iter().filter(|byte| !byte.is_ascii_whitespace());
+    // Some tools write bytes with colons between them.
+    let letters = || text.iter().filter(|byte| !byte.is_ascii_whitespace() && **byte != b':');
     let digits = letters().take(HEAD_LEN).take_while(|byte| digit(**byte).is_some());
     if digits.count() < HEAD_LEN {
         return None;
@@ -126,14 +178,149 @@ fn unzip(stream: impl std::io::Read, len: usize) -> Vec<u8> {
     text
 }
 
-/// Returns whether a text in UTF-16 is little-endian, by its mark or by its first two characters; none for other texts.
+/// Returns what the files of a zip archive hold, one behind the other. Each starts with its own header, so that the list at the end of the
+/// archive is not needed.
+fn unzip_archive(archive: &[u8]) -> Vec<u8> {
+    const HEADER_LEN: usize = 30;
+    let limit = MAX_UNZIPPED_LEN.min(archive.len().saturating_mul(MAX_RATIO));
+    let (mut at, mut text) = (0, Vec::new());
+    while let Some(start) = memchr::memmem::find(&archive[at..], ZIP)
+        && text.len() < limit
+    {
+        let header = at + start;
+        at = header + ZIP.len();
+        let Some(fields) = archive.get(header..header + HEADER_LEN) else { break };
+        let number = |at: usize| usize::from(u16::from_le_bytes([fields[at], fields[at + 1]]));
+        let data = header + HEADER_LEN + number(26) + number(28);
+        let Some(data_bytes) = archive.get(data..) else { continue };
+        if number(8) == 8 {
+            at = data + inflate(data_bytes, limit, &mut text);
+        } else {
+            // As it is, up to the next file.
+            let end = memchr::memmem::find(data_bytes, b"PK").unwrap_or(data_bytes.len());
+            text.extend_from_slice(&data_bytes[..end.min(limit - text.len())]);
+            at = data + end;
+        }
+        text.push(b'\n');
+    }
+    text
+}
+
+/// Appends what a deflate stream holds, up to a total of `limit`, and returns the length of what was read of the stream.
+fn inflate(stream: &[u8], limit: usize, text: &mut Vec<u8>) -> usize {
+    const CHUNK: usize = 16 << 10;
+    let mut inflater = Decompress::new(false);
+    loop {
+        let read = usize::try_from(inflater.total_in()).unwrap_or(usize::MAX).min(stream.len());
+        let before = text.len();
+        if before >= limit {
+            return read;
+        }
+        text.reserve(CHUNK);
+        let status = inflater.decompress_vec(&stream[read..], text, FlushDecompress::Finish);
+        let has_progress = text.len() > before || inflater.total_in() > read as u64;
+        if !matches!(status, Ok(Status::Ok | Status::BufError)) || !has_progress {
+            text.truncate(limit);
+            return usize::try_from(inflater.total_in()).unwrap_or(usize::MAX).min(stream.len());
+        }
+    }
+}
+
+/// Returns what a value holds that is a string of JSON, or an array of the numbers of bytes.
+fn from_json(value: &[u8]) -> Option<Vec<u8>> {
+    let value = value.trim_ascii();
+    if !matches!(value, [b'"', ..] | [b'[', b' ' | b'\n' | b'\r' | b'\t' | b'0'..=b'9', ..]) {
+        return None;
+    }
+    let json = Raw::first(value).ok()?;
+    match json.kind() {
+        Type::String => json.string().map(std::borrow::Cow::into_owned),
+        Type::Array => {
+            let bytes = json.items().map(|item| std::str::from_utf8(item.ok()?.bytes()).ok()?.parse().ok());
+            bytes.collect::<Option<Vec<u8>>>().filter(|bytes| could_be_text_of(bytes))
+        }
+        Type::Object | Type::Scalar => None,
+    }
+}
+
+/// Returns what a value spells byte for byte: `%7B…`, `\x7b…`, `0x7b,0x22…`, `\173…`.
+fn from_escapes(value: &[u8]) -> Option<Vec<u8>> {
+    let value = value.trim_ascii();
+    let (is_octal, mark): (bool, &[u8]) = match value {
+        [b'%', ..] => (false, b"%"),
+        [b'\\', b'x', ..] => (false, b"\\x"),
+        [b'0', b'x', ..] => (false, b"0x"),
+        [b'\\', b'0'..=b'3', ..] => (true, b"\\"),
+        _ => return None,
+    };
+    let (length, base) = if is_octal { (3, 8) } else { (2, 16) };
+    let mut text = Vec::new();
+    let mut rest = value;
+    while !rest.is_empty() {
+        let escaped = rest.strip_prefix(mark).and_then(|rest| rest.get(..length));
+        let escaped = escaped.and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(byte) = escaped.and_then(|digits| u8::from_str_radix(digits, base).ok()) {
+            text.push(byte);
+            rest = &rest[mark.len() + length..];
+            // One mark may be that of all bytes: `0x7b22…`.
+            if text.len() == 1 && mark == b"0x" && rest.first().is_some_and(u8::is_ascii_hexdigit) {
+                return decode_digits(&value[mark.len()..], 4, hex_digit);
+            }
+        } else {
+            if mark != b"0x" || !matches!(rest[0], b',' | b' ' | b'\n' | b'\r' | b'\t') {
+                text.push(rest[0]);
+            }
+            rest = &rest[1..];
+        }
+        if text.len() == MIN_HEAD_LEN && !could_be_text(&text) {
+            return None;
+        }
+    }
+    (text.len() >= MIN_HEAD_LEN && text.len() < value.len()).then_some(text)
+}
+
+/// Returns whether bytes are long enough and start like a text, or one of the layers.
+fn could_be_text_of(bytes: &[u8]) -> bool {
+    bytes.len() >= MIN_HEAD_LEN && could_be_text(&bytes[..bytes.len().min(HEAD_LEN)])
+}
+
+/// The same for UTF-32.
+fn utf32_order(value: &[u8]) -> Option<bool> {
+    match *value.first_chunk::<8>()? {
+        [0xff, 0xfe, 0, 0, ..] => Some(true),
+        [0, 0, 0xfe, 0xff, ..] => Some(false),
+        [first, 0, 0, 0, second, 0, 0, 0] if first != 0 && second != 0 => Some(true),
+        [0, 0, 0, first, 0, 0, 0, second] if first != 0 && second != 0 => Some(false),
+        _ => None,
+    }
+}
+
+fn from_utf32(value: &[u8], is_little: bool) -> Vec<u8> {
+    let units = value.as_chunks::<4>().0.iter().map(|unit| {
+        let unit = if is_little { u32::from_le_bytes(*unit) } else { u32::from_be_bytes(*unit) };
+        char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER)
+    });
+    let text: String = units.collect();
+    text.strip_prefix('\u{feff}').unwrap_or(&text).as_bytes().to_vec()
+}
+
+/// Returns whether a text in UTF-16 is little-endian, by its mark, or because most of its characters are Latin; none for other texts.
 fn utf16_order(value: &[u8]) -> Option<bool> {
     match *value.first_chunk::<4>()? {
-        [0xff, 0xfe, ..] => Some(true),
-        [0xfe, 0xff, ..] => Some(false),
-        [first, 0, second, 0] if first != 0 && second != 0 => Some(true),
-        [0, first, 0, second] if first != 0 && second != 0 => Some(false),
-        _ => None,
+        [0xff, 0xfe, ..] => return Some(true),
+        [0xfe, 0xff, ..] => return Some(false),
+        _ => {}
+    }
+    memchr::memchr(0, value)?;
+    let units = value.as_chunks::<2>().0;
+    let zeros = |at: usize| units.iter().filter(|unit| unit[at] == 0).count();
+    let is = |high: usize| zeros(high) * 2 > units.len() && zeros(1 - high) * 8 <= units.len();
+    if is(1) {
+        Some(true)
+    } else if is(0) {
+        Some(false)
+    } else {
+        None
     }
 }
 
@@ -179,9 +366,14 @@ pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
 /// Returns whether the first bytes of a value may be those of a text, or of one of the layers. Keys, certificates and tokens of service
 /// accounts are none.
 pub(super) fn could_be_text(head: &[u8]) -> bool {
-    if head.starts_with(GZIP) || is_zlib(head) || utf16_order(head).is_some() {
+    let head = head.strip_prefix(UTF8_MARK).unwrap_or(head);
+    if is_zip(head) || utf32_order(head).is_some() || utf16_order(head).is_some() || is_opaque(head) {
         return true;
     }
+    // A tar archive starts with the name of its first file, and zeros up to the hundredth byte.
+    let name_len = head.iter().position(|byte| *byte == 0).unwrap_or(head.len());
+    let head =
+        if name_len > 0 && head[name_len..].iter().all(|byte| *byte == 0) { &head[..name_len] } else { head };
     // A character may be cut at the end.
     let is_text = std::str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true);
     is_text
@@ -236,7 +428,34 @@ mod tests {
             .chunks(20)
             .map(|line| String::from_utf8_lossy(line).into_owned())
             .collect();
+        let utf32: Vec<u8> = TEXT.chars().flat_map(|letter| u32::from(letter).to_le_bytes()).collect();
+        let escaped = |mark: &str| -> Vec<u8> {
+            TEXT.bytes().flat_map(|byte| format!("{mark}{byte:02x}").into_bytes()).collect()
+        };
+        let octal: Vec<u8> = TEXT.bytes().flat_map(|byte| format!("\\{byte:03o}").into_bytes()).collect();
+        let colons: Vec<String> = TEXT.bytes().map(|byte| format!("{byte:02X}")).collect();
+        let bytes: Vec<String> = TEXT.bytes().map(|byte| byte.to_string()).collect();
+        let base32_hex = |text: &[u8]| -> Vec<u8> {
+            let from = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+            let place = |letter: u8| from.iter().position(|own| *own == letter).unwrap();
+            base32(text)
+                .into_iter()
+                .map(|letter| b"0123456789ABCDEFGHIJKLMNOPQRSTUV"[place(letter)])
+                .collect()
+        };
         for value in [
+            serde_json::to_vec(TEXT).unwrap(),
+            serde_json::to_vec(&serde_json::to_string(TEXT).unwrap()).unwrap(),
+            format!("[{}]", bytes.join(", ")).into_bytes(),
+            utf32,
+            escaped("%"),
+            escaped("\\x"),
+            [b"0x", &*hex(TEXT.as_bytes())].concat(),
+            octal,
+            colons.join(":").into_bytes(),
+            base32(TEXT.as_bytes()).to_ascii_lowercase(),
+            base32_hex(TEXT.as_bytes()),
+            base32_hex(TEXT.as_bytes()).to_ascii_lowercase(),
             TEXT.as_bytes().to_vec(),
             marked.clone(),
             little.clone(),
@@ -285,6 +504,10 @@ mod tests {
             "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
             "JBSWY3DPEBLW64TMMQQQ",
             "x^2 + y^2 is a text",
+            "0x9f86d081884c7d659a2feaa0c55ad015",
+            "[1, 2, 3]",
+            "[10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 150, 160, 170]",
+            "% of all",
         ] {
             assert_eq!(plain(value.as_bytes()), value.as_bytes());
             assert!(matches!(plain(value.as_bytes()), Cow::Borrowed(_)), "{value}");

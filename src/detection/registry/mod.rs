@@ -27,6 +27,7 @@ mod host_paths;
 mod host_privileges;
 pub(crate) mod inventory;
 mod login;
+mod login_commands;
 mod long_running;
 mod named_passwords;
 mod node_addresses;

@@ -17,16 +17,13 @@ const MAX_KEY_LEN: usize = 64;
 /// Number of bytes of a value by which it is distinguished from a word of YAML or JSON.
 const MAX_WORD_LEN: usize = 8;
 
-/// Maximum number of words that are looked at. A text with more is not one of settings.
-const MAX_WORDS: usize = 10_000;
-
 /// Compiling constants does not fail.
 static SEARCHER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(ENDS).ok());
 
 /// Returns whether a text sets a password by a key that `is_of_registry` accepts.
 pub(super) fn has_password(text: &[u8], is_of_registry: impl Fn(&str) -> bool) -> bool {
     let Some(searcher) = &*SEARCHER else { return false };
-    searcher.find_iter(text).take(MAX_WORDS).any(|word| {
+    searcher.find_iter(text).any(|word| {
         sets_value(&text[word.end()..]) && {
             let before = &text[word.start().saturating_sub(MAX_KEY_LEN)..word.start()];
             let length = before.iter().rev().take_while(|byte| is_of_key(**byte)).count();
@@ -131,6 +128,7 @@ mod tests {
         ] {
             assert!(has(text), "{text}");
         }
+        assert!(has(&format!("{}registryPassword: loot", "token ".repeat(20_000))), "behind many others");
         for text in [
             "DB_PASSWORD=loot",
             "CI_REGISTRY_PASSWORD=",
