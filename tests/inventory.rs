@@ -147,6 +147,98 @@ fn a_running_daemon_takes_over_an_inventory() {
     daemon.wait().unwrap();
 }
 
+/// A request for secrets at a time of an hour.
+fn request(id: &str, user: &Value, agent: &str, address: &str, minute: usize) -> String {
+    let time = format!("2026-01-01T00:{minute:02}:00.000000Z");
+    json!({
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": id, "stage": "ResponseComplete",
+        "requestURI": "/api/v1/namespaces/shop/secrets/settings", "verb": "get", "user": user, "sourceIPs": [address],
+        "userAgent": agent, "objectRef": {"resource": "secrets", "namespace": "shop", "name": "settings", "apiVersion": "v1"},
+        "responseStatus": {"code": 200}, "requestReceivedTimestamp": time, "stageTimestamp": time,
+        "annotations": {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": ""},
+    })
+    .to_string()
+}
+
+fn pod_on(node: &str) -> Value {
+    json!({
+        "username": "system:serviceaccount:shop:cart", "groups": ["system:serviceaccounts", "system:serviceaccounts:shop"],
+        "extra": {
+            "authentication.kubernetes.io/credential-id": [format!("JTI={node}")],
+            "authentication.kubernetes.io/pod-name": [format!("cart-{node}")],
+            "authentication.kubernetes.io/node-name": [node],
+        },
+    })
+}
+
+fn node(name: &str) -> Value {
+    json!({"username": format!("system:node:{name}"), "groups": ["system:nodes", "system:authenticated"]})
+}
+
+#[test]
+fn declared_nodes_are_where_their_tokens_and_certificates_are_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = |items: &[(&str, &str)]| {
+        let item = |(name, address): &(&str, &str)| {
+            json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": name},
+                "status": {"addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}]}})
+        };
+        json!({"kind": "List", "apiVersion": "v1", "items": items.iter().map(item).collect::<Vec<_>>()})
+            .to_string()
+    };
+    let objects = nodes(&[("server", "192.168.5.1"), ("agent-1", "192.168.5.2"), ("agent-2", "192.168.5.3")]);
+    let state = folder.path().join("state");
+    assert!(
+        out(&inventory(&state, &["import"], &objects))
+            .contains("3 objects read, 0 ignored: 0 registry credentials (0 new), 3 nodes")
+    );
+    let list = out(&inventory(&state, &["list"], ""));
+    assert!(list.contains("agent-2") && list.contains("192.168.5.3"), "{list}");
+    let declared = folder.path().join("nodes.json");
+    fs::write(&declared, out(&inventory(&state, &["export"], ""))).unwrap();
+    let kubelet = "kubelet/v1.36.3 (linux/amd64) kubernetes/x";
+    let log = [
+        // The kubelet of a server of K3s comes over loopback.
+        request("1", &node("server"), "k3s/v1.36.3+k3s1 (linux/amd64)", "127.0.0.1", 0),
+        request("stolen-1", &pod_on("agent-1"), "cart/1", "192.168.5.3", 0),
+        request("stolen-2", &pod_on("server"), "cart/1", "192.168.5.2", 1),
+        request("stolen-3", &pod_on("agent-1"), "cart/1", "192.168.5.1", 1),
+        request("2", &pod_on("agent-2"), "cart/1", "192.168.5.3", 2),
+        request("3", &pod_on("agent-2"), "cart/1", "10.42.2.7", 2),
+        request("4", &node("agent-1"), kubelet, "192.168.5.2", 3),
+        request("node-1", &node("agent-1"), kubelet, "192.168.5.1", 4),
+        // A node that is newer than the inventory.
+        request("5", &node("agent-9"), kubelet, "192.168.5.9", 5),
+        request("6", &pod_on("agent-9"), "cart/1", "192.168.5.9", 5),
+    ];
+    let path = folder.path().join("audit.log");
+    fs::write(&path, log.join("\n")).unwrap();
+    let reported = |arguments: &[&str]| {
+        let found = alerts(&scan(&[&[path.to_str().unwrap()], arguments].concat()));
+        let is_of_nodes = |alert: &&Value| {
+            let rule = alert["rule"].as_str().unwrap();
+            rule.ends_with("Its Pod's Node") || rule.ends_with("From Another Node")
+        };
+        let ids = found
+            .iter()
+            .filter(is_of_nodes)
+            .map(|alert| alert["event"]["auditID"].as_str().unwrap().to_owned());
+        ids.collect::<Vec<_>>()
+    };
+    assert!(reported(&[]).is_empty());
+    assert_eq!(
+        reported(&["--inventory", declared.to_str().unwrap()]),
+        ["stolen-1", "stolen-2", "stolen-3", "node-1"]
+    );
+    // One address that all have, as behind a gateway.
+    fs::write(
+        &declared,
+        nodes(&[("server", "192.168.5.1"), ("agent-1", "192.168.5.1"), ("agent-2", "192.168.5.1")]),
+    )
+    .unwrap();
+    assert!(reported(&["--inventory", declared.to_str().unwrap()]).is_empty());
+}
+
 fn lines(log: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(log).lines().map(str::to_owned).collect()
 }

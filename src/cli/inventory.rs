@@ -17,7 +17,7 @@ use crate::detection::audit::time;
 use crate::detection::inventory::{self, Origin, Settings};
 use crate::detection::registry::Inventory;
 
-/// Declare registry credentials and roles that exist before the log begins
+/// Declare registry credentials, roles and nodes that exist before the log begins
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
@@ -27,6 +27,8 @@ Examples:
                                                which roles read secrets
   kubectl get pods,serviceaccounts -A -o json | pullwatch inventory import
                                                which pods hold and pull with which secrets
+  kubectl get nodes -o json | pullwatch inventory import
+                                               which addresses nodes have
   helm template ./chart | pullwatch inventory import --namespace shop
                                                manifests before they are applied
   pullwatch inventory list                     registry credentials that are declared
@@ -42,8 +44,8 @@ pub enum Inventories {
 /// Add to the inventory of `run`
 ///
 /// Takes tables of kubectl (also -o wide, -o custom-columns, -o name), JSON and YAML of secrets, pods, service accounts,
-/// workloads, roles and bindings, manifests, and the output of Helm. Keeps names, types, references, registry hosts and user
-/// names, never data. A running daemon takes the inventory over within seconds.
+/// workloads, roles, bindings and nodes, manifests, and the output of Helm. Keeps names, types, references, registry hosts, user
+/// names and addresses of nodes, never data. A running daemon takes the inventory over within seconds.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -76,7 +78,7 @@ pub struct Import {
     state_dir: StateDir,
 }
 
-/// List the registry credentials of the inventory
+/// List the registry credentials and nodes of the inventory
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -182,10 +184,14 @@ impl Import {
         all.remove_unused_origins();
         let path = files::store(&dir, &all)?;
         let credentials = all.credentials().count();
+        let nodes = match all.nodes().count() {
+            0 => String::new(),
+            count => format!(", {}", plural(count, "node")),
+        };
         let mut out = std::io::stdout().lock();
         writeln!(
             out,
-            "{} read, {} ignored: {} ({} new) in {}",
+            "{} read, {} ignored: {} ({} new){nodes} in {}",
             plural(usize::try_from(total.objects).unwrap_or(usize::MAX), "object"),
             total.ignored,
             plural(credentials, "registry credential"),
@@ -256,11 +262,26 @@ impl List {
         if rows.row_count() > 0 {
             print(&rows)?;
         }
+        let mut nodes = table(&["NODE", "ADDRESSES", "AGE", "SOURCE"]);
+        for (name, node) in inventory.nodes() {
+            let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
+            let origin = inventory.node_origin(name);
+            nodes.add_row([
+                visible(name),
+                addresses.join(","),
+                origin.map_or_else(|| "-".to_owned(), |origin| age(now, origin.time)),
+                origin.map_or_else(|| "-".to_owned(), |origin| visible(&origin.source)),
+            ]);
+        }
+        if nodes.row_count() > 0 {
+            print(&nodes)?;
+        }
         show(&format!(
-            "registry credentials: {}; pods with secrets: {}; roles and bindings: {}\n",
+            "registry credentials: {}; pods with secrets: {}; roles and bindings: {}; nodes: {}\n",
             inventory.credentials().count(),
             inventory.pod_count(),
             inventory.role_count(),
+            inventory.nodes().count(),
         ));
         Ok(ExitCode::SUCCESS)
     }

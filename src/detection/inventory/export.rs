@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Origin, Summary, line_at};
 use crate::detection::audit::time;
 use crate::detection::registry::Inventory;
-use crate::detection::registry::inventory::{DeclaredSecret, Full, checked_type, insert, is_name};
+use crate::detection::registry::inventory::{
+    DeclaredNode, DeclaredSecret, Full, checked_type, insert, is_name,
+};
 
 /// `kind` of the document. No Kubernetes object has it.
 const KIND: &str = "PullwatchInventory";
@@ -30,6 +32,8 @@ struct Document {
     roles: Vec<ExportedObject>,
     #[serde(default)]
     namespaces: Vec<ExportedObject>,
+    #[serde(default)]
+    nodes: Vec<ExportedObject>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,7 +68,7 @@ struct Secret {
     source: usize,
 }
 
-/// A pod with its secrets, a role or binding with what it grants, or a namespace with its Pod Security level.
+/// A pod with its secrets, a role or binding with what it grants, a namespace with its Pod Security level, or a node with its addresses.
 #[derive(Serialize, Deserialize)]
 struct ExportedObject {
     key: String,
@@ -116,6 +120,13 @@ pub fn export(inventory: &Inventory) -> String {
             .namespaces
             .iter()
             .map(|(key, label)| entry(key, vec![label.value.clone()], label.origin))
+            .collect(),
+        nodes: inventory
+            .nodes
+            .iter()
+            .map(|(key, node)| {
+                entry(key, node.value.addresses.iter().map(ToString::to_string).collect(), node.origin)
+            })
             .collect(),
     };
     // Serialization only fails for maps with keys that are not strings, of which there are none.
@@ -198,6 +209,16 @@ pub(super) fn import(text: &str, inventory: &mut Inventory) -> Result<Summary, E
     for namespace in document.namespaces {
         let label = namespace.values.into_iter().next().unwrap_or_default();
         insert(&mut read.namespaces, "namespaces", &namespace.key, label, namespace.source).map_err(full)?;
+        summary.objects += 1;
+    }
+    for exported in document.nodes {
+        let mut node = DeclaredNode::default();
+        exported.values.iter().for_each(|address| node.add_address(address));
+        if !is_name(&exported.key) || node.addresses.is_empty() {
+            summary.ignored += 1;
+            continue;
+        }
+        insert(&mut read.nodes, "nodes", &exported.key, node, exported.source).map_err(full)?;
         summary.objects += 1;
     }
     inventory.merge(read).map_err(full)?;

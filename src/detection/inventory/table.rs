@@ -5,7 +5,7 @@
 
 use super::Error;
 use crate::detection::registry::declared_objects::Builder;
-use crate::detection::registry::inventory::{DeclaredSecret, Full, checked_type, is_name};
+use crate::detection::registry::inventory::{DeclaredNode, DeclaredSecret, Full, checked_type, is_name};
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ enum Column {
     Type,
     /// Names of secrets to pull images with.
     PullSecrets,
+    /// Addresses of a node.
+    Addresses,
     Other,
 }
 
@@ -28,6 +30,7 @@ impl Column {
             "NAME" | "SECRET" | "SECRETNAME" | "METADATANAME" => Column::Name,
             "TYPE" | "SECRETTYPE" => Column::Type,
             "PULL" => Column::PullSecrets,
+            "INTERNALIP" | "EXTERNALIP" => Column::Addresses,
             heading if heading.contains("PULLSECRET") => Column::PullSecrets,
             _ => Column::Other,
         }
@@ -35,9 +38,10 @@ impl Column {
 }
 
 /// Headings of tables of other resources, which do not show what is needed of them.
-const OTHER_TABLES: [(&str, &str); 6] = [
+const OTHER_TABLES: [(&str, &str); 7] = [
+    ("ROLES", "nodes"),
     ("READY", "pods or workloads"),
-    ("STATUS", "pods, nodes or namespaces"),
+    ("STATUS", "pods or namespaces"),
     ("ROLE", "bindings"),
     ("CREATED AT", "roles"),
     ("SECRETS", "service accounts"),
@@ -118,10 +122,15 @@ fn check_headings(columns: &[Column], cells: &[&str], line: usize) -> Result<(),
         let message = "no column NAME: name the columns NAMESPACE, NAME and TYPE";
         return Err(Error::new(line, message));
     }
-    if has(Column::Type) {
+    if has(Column::Type) || has(Column::Addresses) {
         return Ok(());
     }
     match OTHER_TABLES.iter().find(|(heading, _)| cells.contains(heading)) {
+        Some((_, resource @ "nodes")) => {
+            let message =
+                format!("a table of {resource}, which shows no addresses: use `-o wide` or `-o json`");
+            Err(Error::new(line, message))
+        }
         Some((_, resource)) => {
             let message = format!("a table of {resource}, which shows no secrets: use `-o json` for them");
             Err(Error::new(line, message))
@@ -195,6 +204,9 @@ fn add_row(columns: &[Column], cells: &[&str], builder: &mut Builder<'_>) -> Res
         return Ok(());
     }
     let name = cell(Column::Name).unwrap_or_default();
+    if columns.contains(&Column::Addresses) {
+        return add_node(columns, cells, name, builder);
+    }
     // Tables of several resources have the resource before the name.
     let (resource, name) = name.split_once('/').unwrap_or(("secret", name));
     if !matches!(resource, "secret" | "secrets") {
@@ -206,6 +218,29 @@ fn add_row(columns: &[Column], cells: &[&str], builder: &mut Builder<'_>) -> Res
     }
     let secret_type = cell(Column::Type).map(str::to_owned).and_then(checked_type);
     Ok(builder.add_named(&namespace, name, DeclaredSecret { secret_type, ..DeclaredSecret::default() })?)
+}
+
+/// Adds a row of `kubectl get nodes -o wide`.
+fn add_node(
+    columns: &[Column],
+    cells: &[&str],
+    name: &str,
+    builder: &mut Builder<'_>,
+) -> Result<(), Problem> {
+    let name = name.strip_prefix("node/").unwrap_or(name);
+    if !is_name(name) {
+        return Err(Problem::Row("the column NAME does not hold the name of a node".to_owned()));
+    }
+    let mut node = DeclaredNode::default();
+    for (_, cell) in columns.iter().zip(cells).filter(|(column, _)| **column == Column::Addresses) {
+        cell.split(',').for_each(|address| node.add_address(address.trim()));
+    }
+    if builder.add_node(name, &node)? {
+        builder.objects += 1;
+    } else {
+        builder.ignored += 1;
+    }
+    Ok(())
 }
 
 /// Adds a line of `kubectl get -o name`, such as `secret/regcred`.

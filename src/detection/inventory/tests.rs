@@ -165,16 +165,72 @@ fn an_export_can_be_imported_again() {
             {"kind":"Secret","metadata":{"namespace":"p","name":"a"},"type":"Opaque","stringData":{"config.json":"{\"auths\":{\"r.io\":{\"username\":\"u\",\"password\":\"p\"}}}"}},
             {"kind":"Pod","metadata":{"namespace":"p","name":"w"},"spec":{"imagePullSecrets":[{"name":"c"}],"volumes":[{"secret":{"secretName":"a"}}]}},
             {"kind":"Namespace","metadata":{"name":"p","labels":{"pod-security.kubernetes.io/enforce":"restricted"}}},
+            {"kind":"Node","metadata":{"name":"n"},"status":{"addresses":[{"type":"InternalIP","address":"10.0.0.1"},{"type":"ExternalIP","address":"fd00::1"}]}},
             {"kind":"ClusterRole","metadata":{"name":"r"},"rules":[{"apiGroups":[""],"resources":["secrets"],"verbs":["*"]}]}]}"#,
     );
     let mut later = settings();
     later.origin = Origin { source: "later".to_owned(), time: 5_000_000_000 };
     read(b"NAMESPACE  NAME  TYPE\np  t  kubernetes.io/tls\n", &later, &mut all).unwrap();
     assert_eq!((all.secrets().count(), all.pods.len(), all.roles.len(), all.namespaces.len()), (3, 1, 1, 1));
+    assert_eq!(all.nodes().count(), 1);
     let mut again = inventory(&export(&all));
     assert_eq!(again, all);
     again.remove_unused_origins();
     assert_eq!(inventory(&export(&again)), again);
+}
+
+fn nodes(text: &str) -> Vec<(String, String)> {
+    let inventory = inventory(text);
+    let nodes = inventory.nodes().map(|(name, node)| {
+        let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
+        (name.to_owned(), addresses.join(" "))
+    });
+    nodes.collect()
+}
+
+#[test]
+fn reads_the_addresses_of_nodes() {
+    let pair = |name: &str, addresses: &str| (name.to_owned(), addresses.to_owned());
+    let object = r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"n1"},"spec":{"podCIDRs":["10.42.0.0/24"]},"status":{"addresses":[
+        {"type":"InternalIP","address":"10.0.0.1"},{"type":"InternalIP","address":"FD00::1"},{"type":"ExternalIP","address":"203.0.113.1"},
+        {"type":"Hostname","address":"10.9.9.9"},{"type":"InternalDNS","address":"n1.local"},{"type":"InternalIP","address":"::ffff:10.0.0.1"},
+        {"type":"InternalIP","address":"127.0.0.1"},{"type":"InternalIP","address":"0.0.0.0"},{"type":"InternalIP","address":"x"},{"type":"InternalIP"},7]}}"#;
+    let expected = vec![pair("n1", "10.0.0.1 fd00::1 203.0.113.1")];
+    assert_eq!(nodes(object), expected);
+    assert_eq!(nodes(&format!(r#"{{"kind":"List","items":[{object}]}}"#)), expected);
+    assert_eq!(
+        nodes(
+            "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nstatus:\n  addresses:\n  - {address: 10.0.0.1, type: InternalIP}\n"
+        ),
+        [pair("n1", "10.0.0.1")]
+    );
+    // A manifest, and statuses that are none.
+    for text in [
+        r#"{"kind":"Node","metadata":{"name":"n1"}}"#,
+        r#"{"kind":"Node","metadata":{"name":"n1"},"status":{"addresses":{"type":"InternalIP"}}}"#,
+        r#"{"kind":"Node","metadata":{"name":"a/b"},"status":{"addresses":[{"type":"InternalIP","address":"10.0.0.1"}]}}"#,
+    ] {
+        assert_eq!(nodes(text), [], "{text}");
+    }
+    let table = "NAME   STATUS   ROLES                       AGE   VERSION        INTERNAL-IP   EXTERNAL-IP   OS-IMAGE             KERNEL-VERSION   CONTAINER-RUNTIME\n\
+                 n1     Ready    control-plane,etcd,master   3d    v1.33.1+k3s1   10.0.0.1      <none>        Ubuntu 24.04.1 LTS   6.8.0            containerd://2.0\n\
+                 n2     Ready    <none>                      3d    v1.33.1+k3s1   10.0.0.2      203.0.113.2   Ubuntu 24.04.1 LTS   6.8.0            containerd://2.0\n\
+                 n3     Ready    <none>                      3d    v1.33.1+k3s1   <none>        <none>        Ubuntu 24.04.1 LTS   6.8.0            containerd://2.0\n";
+    let expected = [pair("n1", "10.0.0.1"), pair("n2", "10.0.0.2 203.0.113.2")];
+    assert_eq!(nodes(table), expected);
+    // Several resources, and columns of one's own.
+    assert_eq!(
+        nodes(&format!("{}\nNAMESPACE  NAME  TYPE\np  secret/a  Opaque\n", table.replace("\nn", "\nnode/n"))),
+        expected
+    );
+    assert_eq!(nodes("NAME  INTERNAL-IP\nn1  10.0.0.1,fd00::1\n"), [pair("n1", "10.0.0.1 fd00::1")]);
+    let (line, message) =
+        error("NAME   STATUS   ROLES    AGE   VERSION\nn1     Ready    <none>   3d    v1.33.1\n");
+    assert!(line == 1 && message.contains("-o wide"), "{message}");
+    // More addresses than are kept.
+    let addresses: Vec<String> = (0..99).map(|number| format!("10.0.1.{number}")).collect();
+    let many = nodes(&format!("NAME  INTERNAL-IP\nn1  {}\n", addresses.join(",")));
+    assert_eq!(many[0].1.split(' ').count(), 16);
 }
 
 #[test]

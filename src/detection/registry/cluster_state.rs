@@ -283,7 +283,8 @@ impl ClusterState {
 
     /// Forgets the addresses of a node that was deleted.
     pub(super) fn remove_node(&mut self, event: &mut Event<'_>, name: &str) {
-        self.nodes.remove(event, name);
+        let time = event.time().map(|time| self.clock.clamp(time));
+        self.nodes.remove(event, name, time);
     }
 
     /// Returns on which node the client of the current event is.
@@ -799,6 +800,7 @@ impl ClusterState {
 
     /// Sets what is declared of the cluster, in place of what was declared before.
     pub(crate) fn set_inventory(&mut self, inventory: Arc<Inventory>) {
+        self.nodes.set_inventory(inventory.clone());
         self.inventory = inventory;
     }
 

@@ -4,7 +4,7 @@
 
 use super::cluster_state::{MARK, MAX_SECRETS_PER_POD};
 use super::content::logins_of;
-use super::inventory::{DeclaredSecret, Full, Inventory, checked_type, insert, is_name};
+use super::inventory::{DeclaredNode, DeclaredSecret, Full, Inventory, checked_type, insert, is_name};
 use super::secret_view::{SecretView, for_each_secret};
 use super::{grants, pod_security, references, text};
 use crate::detection::audit::json::{Raw, Type};
@@ -92,6 +92,7 @@ impl Builder<'_> {
                 insert(&mut self.inventory.namespaces, "namespaces", &name, label, self.origin)?;
                 true
             }
+            "Node" => self.add_node(&name, &node(object))?,
             _ => self.add_references(object, kind, &namespace, &name)?,
         };
         if added {
@@ -180,6 +181,15 @@ impl Builder<'_> {
         self.add_role(&grants::binding_namespace(namespace), name, grants)
     }
 
+    /// Adds a node with its addresses. Returns false if none is known, as in a manifest.
+    pub(crate) fn add_node(&mut self, name: &str, node: &DeclaredNode) -> Result<bool, Full> {
+        if !is_name(name) || node.addresses.is_empty() {
+            return Ok(false);
+        }
+        insert(&mut self.inventory.nodes, "nodes", name, node.clone(), self.origin)?;
+        Ok(true)
+    }
+
     /// Adds what a pod, a workload, a service account or a volume names. Returns false if it names no secret, and is of an
     /// unknown kind.
     fn add_references(
@@ -243,6 +253,18 @@ impl Builder<'_> {
 pub(crate) enum Phase {
     Objects,
     Bindings,
+}
+
+/// The addresses in the status of a node. Its host names say nothing of where its requests come from.
+fn node(object: Raw<'_>) -> DeclaredNode {
+    let mut node = DeclaredNode::default();
+    let addresses = object.path(&["status", "addresses"]);
+    for item in addresses.into_iter().flat_map(Raw::items).map_while(Result::ok) {
+        if matches!(text(item.get("type")).as_deref(), Some("InternalIP" | "ExternalIP")) {
+            node.add_address(&text(item.get("address")).unwrap_or_default());
+        }
+    }
+    node
 }
 
 /// The registry hosts and user names of a secret that shows its data.

@@ -1,11 +1,12 @@
-//! What is declared of the cluster, beside what is learned from its events: secrets, the pods that hold them, roles, bindings
-//! and the labels of namespaces.
+//! What is declared of the cluster, beside what is learned from its events: secrets, the pods that hold them, roles, bindings,
+//! the labels of namespaces and the addresses of nodes.
 //!
-//! Keeps names, types, registry hosts, user names and verbs, and where and when each entry was declared; never the data of a
+//! Keeps names, types, registry hosts, user names, verbs and addresses, and where and when each entry was declared; never the data of a
 //! secret. It is bounded, and no event changes it: a flood of events can evict what was learned, not what was declared.
 //! `declared_objects` fills it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::ops::Bound;
 
 use super::docker_config::{RegistryLogins, SECRET_TYPES};
@@ -79,12 +80,34 @@ impl DeclaredSecret {
     }
 }
 
-/// An entry of another kind: the secrets of a pod, the verbs of a role, the label of a namespace.
+/// An entry of another kind: the secrets of a pod, the verbs of a role, the label of a namespace, the addresses of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declared<T> {
     pub value: T,
     /// Index into [`Inventory::origins`].
     pub origin: usize,
+}
+
+/// Maximum number of addresses of a node. Further ones are not kept: they identify no node.
+pub(crate) const MAX_NODE_ADDRESSES: usize = 16;
+
+/// A node that was declared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeclaredNode {
+    /// From which it may reach the apiserver.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl DeclaredNode {
+    /// Adds an address, unless it is one that any host has.
+    pub(crate) fn add_address(&mut self, text: &str) {
+        let Ok(address) = text.parse::<IpAddr>() else { return };
+        let address = address.to_canonical();
+        let is_of_node = !address.is_loopback() && !address.is_unspecified() && !address.is_multicast();
+        if is_of_node && !self.addresses.contains(&address) && self.addresses.len() < MAX_NODE_ADDRESSES {
+            self.addresses.push(address);
+        }
+    }
 }
 
 /// The names in a list, such as the secrets of a pod.
@@ -102,6 +125,8 @@ pub struct Inventory {
     pub(crate) roles: BTreeMap<Box<str>, Declared<Vec<String>>>,
     /// Pod Security's `enforce` label; empty for none.
     pub(crate) namespaces: BTreeMap<Box<str>, Declared<String>>,
+    /// By name.
+    pub(crate) nodes: BTreeMap<Box<str>, Declared<DeclaredNode>>,
     /// The names of all credentials.
     names: BTreeSet<Box<str>>,
 }
@@ -121,6 +146,7 @@ impl Inventory {
             + self.pods.len()
             + self.roles.len()
             + self.namespaces.len()
+            + self.nodes.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -144,6 +170,22 @@ impl Inventory {
     /// Returns the number of roles and bindings that grant something of interest.
     pub fn role_count(&self) -> usize {
         self.roles.values().filter(|role| !role.value.is_empty()).count()
+    }
+
+    /// Returns the nodes with their addresses, in the order of their names.
+    pub fn nodes(&self) -> impl Iterator<Item = (&str, &DeclaredNode)> {
+        self.nodes.iter().map(|(name, node)| (&**name, &node.value))
+    }
+
+    /// Returns the origin of a node.
+    pub fn node_origin(&self, name: &str) -> Option<&Origin> {
+        self.origin(self.nodes.get(name)?.origin)
+    }
+
+    /// Returns a node, and when it was declared.
+    pub(super) fn node(&self, name: &str) -> Option<(&DeclaredNode, i64)> {
+        let node = self.nodes.get(name)?;
+        Some((&node.value, self.node_origin(name).map_or(i64::MAX, |origin| origin.time)))
     }
 
     /// Returns the origin of an entry.
@@ -176,6 +218,7 @@ impl Inventory {
         self.pods.values_mut().for_each(|entry| renumber(&mut entry.origin));
         self.roles.values_mut().for_each(|entry| renumber(&mut entry.origin));
         self.namespaces.values_mut().for_each(|entry| renumber(&mut entry.origin));
+        self.nodes.values_mut().for_each(|entry| renumber(&mut entry.origin));
         self.origins = origins;
     }
 
@@ -242,6 +285,9 @@ impl Inventory {
         }
         for (key, entry) in other.namespaces {
             insert(&mut self.namespaces, "namespaces", &key, entry.value, origin(entry.origin))?;
+        }
+        for (key, entry) in other.nodes {
+            insert(&mut self.nodes, "nodes", &key, entry.value, origin(entry.origin))?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod certificate_request;
 mod cluster_state;
 mod content;
 mod copies;
+mod declared_nodes;
 pub(crate) mod declared_objects;
 mod docker_config;
 mod embedded_config;

@@ -8,6 +8,9 @@
 //! balancer or a proxy many nodes have one address, which identifies none. Who holds the certificate of one node could make the address of
 //! another look shared by using it there. So a claim to an address that identifies a node already is contested: it counts only after
 //! [`MAX_CONTEST`], in which both nodes used the address and the second one was reported, or when the first node left.
+//!
+//! An address that the inventory declares for one node identifies it from the first event on, unless the requests of other kubelets show that it is that of
+//! a proxy on the node: an address of a control plane node is often one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,7 +18,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::declared_nodes::{DeclaredNodes, Holder};
 use super::eviction::{Standing, make_room};
+use super::inventory::Inventory;
 use super::{is, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::lru::LruMap;
@@ -91,12 +96,30 @@ impl Claim {
         self.last.saturating_sub(self.first) >= MIN_AGE
     }
 
+    fn has_lasted(&self) -> bool {
+        self.last.saturating_sub(self.first) >= MAX_CONTEST
+    }
+
     fn is_settled(&self) -> bool {
-        !self.contested || self.last.saturating_sub(self.first) >= MAX_CONTEST
+        !self.contested || self.has_lasted()
     }
 }
 
-type Claims = Vec<Claim>;
+/// What is known of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Node {
+    claims: Vec<Claim>,
+    /// When it was deleted, if the inventory declares it: what was declared before does not hold for the next node of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deleted: Option<i64>,
+}
+
+impl Node {
+    /// The addresses of its kubelet that are current.
+    fn kubelet_claims(&self, time: i64) -> impl Iterator<Item = &Claim> {
+        self.claims.iter().filter(move |claim| claim.by == Witness::Kubelet && claim.is_current(time))
+    }
+}
 
 /// Who sent a request, as the apiserver authenticated it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,9 +213,10 @@ impl NodeRequest {
 #[derive(Clone, Debug)]
 pub(super) struct NodeAddresses {
     /// By cluster and node, `cluster/node`.
-    nodes: LruMap<Arc<str>, Claims>,
+    nodes: LruMap<Arc<str>, Node>,
     /// The keys of the nodes with a claim to an address, by cluster and address.
     by_address: BTreeMap<(Box<str>, IpAddr), BTreeSet<Arc<str>>>,
+    declared: DeclaredNodes,
     evicted: u64,
     current: ClientNode,
 }
@@ -202,6 +226,7 @@ impl Default for NodeAddresses {
         NodeAddresses {
             nodes: LruMap::new(MAX_NODES),
             by_address: BTreeMap::new(),
+            declared: DeclaredNodes::default(),
             evicted: 0,
             current: ClientNode::default(),
         }
@@ -226,6 +251,11 @@ fn node_of(key: &str) -> &str {
 }
 
 impl NodeAddresses {
+    /// Sets which nodes are declared, in place of those before.
+    pub(super) fn set_inventory(&mut self, inventory: Arc<Inventory>) {
+        self.declared = DeclaredNodes::of(inventory);
+    }
+
     /// Forgets the client of the event before.
     pub(super) fn start_event(&mut self) {
         self.current = ClientNode::default();
@@ -267,7 +297,7 @@ impl NodeAddresses {
     ) -> impl Iterator<Item = (&Arc<str>, &Claim)> {
         let keys = self.by_address.get(&(Box::from(cluster), address)).into_iter().flatten();
         keys.filter_map(move |key| {
-            let claims = self.nodes.peek(&**key)?.iter();
+            let claims = self.nodes.peek(&**key)?.claims.iter();
             let current = claims.filter(|claim| claim.address == address && claim.is_current(time));
             current.min_by_key(|claim| (!claim.is_settled(), claim.by)).map(|claim| (key, claim))
         })
@@ -289,54 +319,156 @@ impl NodeAddresses {
         }
     }
 
-    /// Whether a node has an address that identifies it, and none that it shares with other kubelets, as behind a proxy.
+    /// The addresses that are declared for a node, if it was not deleted since.
+    fn declared_addresses(&self, cluster: &str, node: &str) -> Option<&[IpAddr]> {
+        let (declared, time) = self.declared.get(node)?;
+        let deleted = self.nodes.peek(&*key(cluster, node)).and_then(|node| node.deleted);
+        deleted.is_none_or(|deleted| deleted <= time).then_some(&declared.addresses)
+    }
+
+    /// The node for which alone an address is declared.
+    fn declared_holder(&self, cluster: &str, address: IpAddr) -> Holder<'_> {
+        self.declared.holder(address, |node| self.declared_addresses(cluster, node).is_some())
+    }
+
+    /// Whether the kubelet of a node was seen at an address that is declared for it.
+    fn is_at_declared_address(&self, key: &str, time: i64) -> bool {
+        let declared = self.declared_addresses(cluster_of(key), node_of(key)).unwrap_or_default();
+        let known = self.nodes.peek(key);
+        known.is_some_and(|node| node.kubelet_claims(time).any(|claim| declared.contains(&claim.address)))
+    }
+
+    /// Whether the kubelets of other nodes show that a declared address is that of a proxy on its node: those of declared nodes that have
+    /// not been seen at their own addresses, or any that stays there for [`MAX_CONTEST`]. Who holds the certificate of a node that reaches
+    /// the apiserver directly cannot make an address look like that.
+    fn is_of_proxy(&self, holder: &str, address: IpAddr, time: i64) -> bool {
+        let cluster = cluster_of(holder);
+        let keys = self.by_address.get(&(Box::from(cluster), address)).into_iter().flatten();
+        keys.filter(|key| ***key != *holder).any(|key| {
+            let Some(node) = self.nodes.peek(&**key) else { return false };
+            node.kubelet_claims(time).any(|claim| {
+                claim.address == address
+                    && (claim.has_lasted()
+                        || self.declared_addresses(cluster, node_of(key)).is_some()
+                            && !self.is_at_declared_address(key, time))
+            })
+        })
+    }
+
+    /// Whether the kubelet of a node was seen at an address that is declared for another one.
+    fn is_behind_other_node(&self, key: &str, time: i64) -> bool {
+        let is_of_other = |claim: &Claim| {
+            let holder = self.declared_holder(cluster_of(key), claim.address);
+            matches!(holder, Holder::Node(holder) if *holder != *node_of(key))
+        };
+        self.nodes.peek(key).is_some_and(|node| node.kubelet_claims(time).any(is_of_other))
+    }
+
+    /// Whether a node has an address that identifies it, and none that it shares with other kubelets, as behind a proxy, or one that is
+    /// declared.
     fn has_own_address(&self, key: &str, time: i64) -> bool {
-        let Some(claims) = self.nodes.peek(key) else { return false };
+        let Some(node) = self.nodes.peek(key) else { return false };
         let cluster = cluster_of(key);
-        let mut has_own = false;
-        for claim in claims.iter().filter(|claim| claim.by == Witness::Kubelet && claim.is_current(time)) {
-            has_own |= self.owner(cluster, claim.address, time).is_some_and(|(owner, _)| **owner == *key);
-            let is_shared = claim.is_settled()
-                && self
-                    .counted(cluster, claim.address, time, key)
-                    .iter()
-                    .any(|(_, other)| other.by == Witness::Kubelet && other.is_settled());
-            if is_shared {
-                return false;
+        let (mut has_own, mut has_shared) = (false, false);
+        for claim in node.kubelet_claims(time) {
+            match self.declared_holder(cluster, claim.address) {
+                Holder::Node(holder) if *holder == *node_of(key) => {
+                    if !self.is_of_proxy(key, claim.address, time) {
+                        return true;
+                    }
+                }
+                Holder::Node(_) | Holder::Several => {}
+                Holder::Unknown => {
+                    let owner = self.owner(cluster, claim.address, time);
+                    has_own |= owner.is_some_and(|(owner, _)| **owner == *key);
+                    let others = self.counted(cluster, claim.address, time, key);
+                    has_shared |= claim.is_settled()
+                        && others.iter().any(|(_, other)| other.by == Witness::Kubelet && other.is_settled());
+                }
             }
         }
-        has_own
+        has_own && !has_shared
     }
 
     fn locate(&self, request: &NodeRequest, address: IpAddr, time: i64) -> ClientNode {
+        match self.declared_holder(&request.cluster, address) {
+            Holder::Node(holder) => self.locate_at_declared(request, holder, address, time),
+            Holder::Several => ClientNode::default(),
+            Holder::Unknown => self.locate_at_learned(request, address, time),
+        }
+    }
+
+    fn locate_at_declared(
+        &self,
+        request: &NodeRequest,
+        holder: &str,
+        address: IpAddr,
+        time: i64,
+    ) -> ClientNode {
+        let holder_key = key(&request.cluster, holder);
+        if self.is_of_proxy(&holder_key, address, time) {
+            return ClientNode::default();
+        }
+        let node = request.client.node();
+        let key = key(&request.cluster, node);
+        let is_own = if node == holder {
+            Some(true)
+        } else if self.declared_addresses(&request.cluster, node).is_some() {
+            // The kubelet may go through a proxy on another node, as pods may then. Through which load balancer or gateway it goes otherwise
+            // says nothing of pods: their requests to the service of the apiserver leave from their node.
+            let is_other = self.has_own_address(&key, time)
+                || !matches!(request.client, Client::Node { is_kubelet: true, .. })
+                    && !self.is_behind_other_node(&key, time);
+            is_other.then_some(false)
+        } else {
+            // The address may have gone over to a node that is newer than the inventory.
+            let last = self.nodes.peek(&*holder_key).and_then(|node| {
+                node.kubelet_claims(time).find(|claim| claim.address == address).map(|claim| claim.last)
+            });
+            self.is_on_other_node(request, &key, address, time, last.unwrap_or(i64::MIN)).then_some(false)
+        };
+        ClientNode { name: Some(holder.to_owned()), is_own }
+    }
+
+    fn locate_at_learned(&self, request: &NodeRequest, address: IpAddr, time: i64) -> ClientNode {
         let Some((owner, claim)) = self.owner(&request.cluster, address, time) else {
             return ClientNode::default();
         };
         let key = key(&request.cluster, request.client.node());
-        let own = self.nodes.peek(&*key).and_then(|claims| {
-            claims
-                .iter()
-                .find(|own| own.address == address && own.by == Witness::Kubelet && own.is_current(time))
-        });
-        // The address went over to another node if the one that had it does not use it anymore.
-        let overlaps = own.map(|own| claim.last.saturating_sub(own.first) >= MIN_OVERLAP);
         let is_own = if **owner == *key {
             Some(true)
         } else {
-            let is_other = match (&request.client, overlaps) {
-                (Client::Node { .. }, Some(true)) => true,
-                (Client::Pod { .. }, Some(false)) => false,
-                _ => self.has_own_address(&key, time),
-            };
-            is_other.then_some(false)
+            self.is_on_other_node(request, &key, address, time, claim.last).then_some(false)
         };
         ClientNode { name: Some(node_of(owner).to_owned()), is_own }
     }
 
+    /// Whether a client that is not on its own node is on another one, of which the kubelet was last seen there at a time. The address went
+    /// over to the client's node if the one that had it does not use it anymore.
+    fn is_on_other_node(
+        &self,
+        request: &NodeRequest,
+        key: &str,
+        address: IpAddr,
+        time: i64,
+        last: i64,
+    ) -> bool {
+        let known = self.nodes.peek(key);
+        let own = known.and_then(|node| node.kubelet_claims(time).find(|claim| claim.address == address));
+        match (&request.client, own.map(|own| last.saturating_sub(own.first) >= MIN_OVERLAP)) {
+            (Client::Node { .. }, Some(true)) => true,
+            (Client::Pod { .. }, Some(false)) => false,
+            _ => self.has_own_address(key, time),
+        }
+    }
+
     /// Whether the token of a pod shows that the address of another node's kubelet does not identify that node: it is known for less than
-    /// [`MIN_AGE`], or shared anyway.
+    /// [`MIN_AGE`], or shared anyway. It shows nothing of an address that is declared.
     fn is_behind_proxy(&self, key: &str, address: IpAddr, time: i64) -> bool {
         let cluster = cluster_of(key);
+        if self.declared_holder(cluster, address) != Holder::Unknown {
+            return false;
+        }
         let has_kubelet = self
             .claims_to(cluster, address, time)
             .any(|(other, claim)| **other != *key && claim.by == Witness::Kubelet);
@@ -345,27 +477,21 @@ impl NodeAddresses {
 
     fn claim(&mut self, key: &str, address: IpAddr, by: Witness, time: i64) {
         let cluster = cluster_of(key);
-        let is_identified = self.owner(cluster, address, time).is_some_and(|(owner, _)| **owner != *key);
+        let is_identified = match self.declared_holder(cluster, address) {
+            Holder::Node(holder) => *holder != *node_of(key),
+            Holder::Several => false,
+            Holder::Unknown => self.owner(cluster, address, time).is_some_and(|(owner, _)| **owner != *key),
+        };
         if !self.make_room_for_claimant(key, address, time) {
             self.evicted += 1;
             return;
         }
-        let evicted = make_room(&mut self.nodes, MAX_NODES, key, |_, claims| Standing {
-            class: u8::from(claims.iter().any(Claim::is_mature)),
-            writer: 0,
-        });
-        if !evicted.is_empty() {
-            self.evicted += evicted.len() as u64;
-            let nodes = &self.nodes;
-            self.by_address.retain(|_, keys| {
-                keys.retain(|key| nodes.contains(&**key));
-                !keys.is_empty()
-            });
-        }
+        self.make_room_for_node(key);
         let mut is_added = false;
         let mut is_full = false;
         let mut removed = Vec::new();
-        self.nodes.change(key, Vec::new, |claims| {
+        self.nodes.change(key, Node::default, |node| {
+            let claims = &mut node.claims;
             if let Some(known) = claims.iter_mut().find(|claim| claim.address == address && claim.by == by) {
                 return known.extend_to(time, is_identified);
             }
@@ -390,6 +516,21 @@ impl NodeAddresses {
         }
     }
 
+    fn make_room_for_node(&mut self, key: &str) {
+        let evicted = make_room(&mut self.nodes, MAX_NODES, key, |_, node| Standing {
+            class: u8::from(node.claims.iter().any(Claim::is_mature)),
+            writer: 0,
+        });
+        if !evicted.is_empty() {
+            self.evicted += evicted.len() as u64;
+            let nodes = &self.nodes;
+            self.by_address.retain(|_, keys| {
+                keys.retain(|key| nodes.contains(&**key));
+                !keys.is_empty()
+            });
+        }
+    }
+
     /// Returns whether an address can have a claim by this node: it has one, or there is room for one more. Nodes that left make room.
     fn make_room_for_claimant(&mut self, key: &str, address: IpAddr, time: i64) -> bool {
         let Some(keys) = self.by_address.get(&(Box::from(cluster_of(key)), address)) else { return true };
@@ -397,14 +538,14 @@ impl NodeAddresses {
             return true;
         }
         let is_gone = |key: &Arc<str>| {
-            self.nodes.peek(&**key).is_none_or(|claims| {
-                claims.iter().all(|claim| claim.address != address || claim.has_ended(time))
+            self.nodes.peek(&**key).is_none_or(|node| {
+                node.claims.iter().all(|claim| claim.address != address || claim.has_ended(time))
             })
         };
         let gone: Vec<_> = keys.iter().filter(|key| is_gone(key)).cloned().collect();
         for key in &gone {
-            self.nodes.change(key, Vec::new, |claims| {
-                claims.retain(|claim| claim.address != address);
+            self.nodes.change(key, Node::default, |node| {
+                node.claims.retain(|claim| claim.address != address);
                 true
             });
             self.unlink(key, address);
@@ -414,7 +555,8 @@ impl NodeAddresses {
 
     /// Removes a node from those with a claim to an address, unless it has another one to it.
     fn unlink(&mut self, key: &str, address: IpAddr) {
-        if self.nodes.peek(key).is_some_and(|claims| claims.iter().any(|claim| claim.address == address)) {
+        let known = self.nodes.peek(key);
+        if known.is_some_and(|node| node.claims.iter().any(|claim| claim.address == address)) {
             return;
         }
         let place = (Box::from(cluster_of(key)), address);
@@ -427,10 +569,14 @@ impl NodeAddresses {
     }
 
     /// Forgets a node that was deleted: its addresses may become those of others.
-    pub(super) fn remove(&mut self, event: &mut Event<'_>, node: &str) {
+    pub(super) fn remove(&mut self, event: &mut Event<'_>, node: &str, time: Option<i64>) {
         let key = key(&cluster(event), node);
-        for claim in self.nodes.remove(&*key).unwrap_or_default() {
+        for claim in self.nodes.remove(&*key).unwrap_or_default().claims {
             self.unlink(&key, claim.address);
+        }
+        if let Some(time) = time.filter(|_| self.declared.get(node).is_some()) {
+            self.make_room_for_node(&key);
+            self.nodes.set(&key, Node { claims: Vec::new(), deleted: Some(time) });
         }
     }
 
@@ -449,13 +595,13 @@ impl NodeAddresses {
             return false;
         }
         let before = self.nodes.peek(name).cloned().unwrap_or_default();
-        if !self.nodes.restore(key, value, |claims: &Claims| claims.len() <= 2 * MAX_ADDRESSES) {
+        if !self.nodes.restore(key, value, |node: &Node| node.claims.len() <= 2 * MAX_ADDRESSES) {
             return false;
         }
-        for claim in before {
+        for claim in before.claims {
             self.unlink(name, claim.address);
         }
-        for claim in self.nodes.peek(name).cloned().unwrap_or_default() {
+        for claim in self.nodes.peek(name).cloned().unwrap_or_default().claims {
             let keys = self.by_address.entry((cluster_of(name).into(), claim.address)).or_default();
             keys.insert(Arc::from(name));
         }
@@ -483,317 +629,4 @@ impl Claim {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    const HOUR: i64 = 60;
-    const DAY: i64 = 24 * HOUR;
-
-    /// What was learned of one cluster; times are in minutes.
-    #[derive(Default)]
-    struct Cluster(NodeAddresses);
-
-    impl Cluster {
-        fn send(&mut self, client: Client, address: &str, minute: i64) -> ClientNode {
-            self.send_in("", client, address, minute)
-        }
-
-        fn send_in(&mut self, cluster: &str, client: Client, address: &str, minute: i64) -> ClientNode {
-            let address = Some(address.parse().unwrap());
-            let time = Some((1_000_000 + minute) * MINUTE);
-            self.0.start_event();
-            self.0.observe(&NodeRequest { client, cluster: cluster.to_owned(), address, time }, true);
-            self.0.current().clone()
-        }
-
-        fn kubelet(&mut self, node: &str, address: &str, minute: i64) -> Option<bool> {
-            let client = Client::Node { name: node.to_owned(), is_kubelet: true };
-            self.send(client, address, minute).is_own
-        }
-
-        fn pod(&mut self, node: &str, address: &str, minute: i64) -> Option<bool> {
-            self.send(Client::Pod { node: node.to_owned() }, address, minute).is_own
-        }
-
-        /// Two nodes that are known for an hour.
-        fn of_two() -> Self {
-            let mut cluster = Cluster::default();
-            for minute in [0, 45, 90] {
-                cluster.kubelet("n", "10.0.0.1", minute);
-                cluster.kubelet("m", "10.0.0.2", minute);
-            }
-            cluster
-        }
-
-        fn is_consistent(&self) -> bool {
-            let mut index: BTreeMap<(Box<str>, IpAddr), BTreeSet<Arc<str>>> = BTreeMap::new();
-            for (key, _, claims) in self.0.nodes.iter_with_use() {
-                for claim in claims {
-                    let place = (cluster_of(key).into(), claim.address);
-                    index.entry(place).or_default().insert(key.clone());
-                }
-            }
-            index == self.0.by_address
-        }
-    }
-
-    #[test]
-    fn a_token_is_on_its_node_or_on_another_one() {
-        let mut cluster = Cluster::of_two();
-        assert_eq!(cluster.pod("n", "10.0.0.1", 91), Some(true));
-        assert_eq!(cluster.pod("n", "10.0.0.2", 91), Some(false));
-        assert_eq!(
-            cluster.pod("n", "::ffff:10.0.0.2", 91),
-            None,
-            "addresses are canonical when they are read"
-        );
-        // An address of no kubelet, and a node of which none is known.
-        assert_eq!(cluster.pod("n", "10.0.0.3", 91), None);
-        assert_eq!(cluster.pod("k", "10.0.0.2", 91), None);
-        // A day without a sign of the kubelet.
-        assert_eq!(cluster.pod("n", "10.0.0.2", 90 + DAY), Some(false));
-        assert_eq!(cluster.pod("n", "10.0.0.2", 91 + DAY), None);
-        // Nodes of another cluster with the same names and addresses.
-        let other = cluster.send_in("c", Client::Pod { node: "n".to_owned() }, "10.0.0.2", 91);
-        assert_eq!(other, ClientNode::default());
-    }
-
-    #[test]
-    fn an_address_counts_after_an_hour() {
-        let mut cluster = Cluster::default();
-        for node in ["n", "m"] {
-            let address = if node == "n" { "10.0.0.1" } else { "10.0.0.2" };
-            cluster.kubelet(node, address, 0);
-            cluster.kubelet(node, address, 59);
-        }
-        assert_eq!(cluster.pod("n", "10.0.0.1", 59), None);
-        cluster.kubelet("m", "10.0.0.2", 64);
-        // The node of the token has no address of its own yet.
-        assert_eq!(cluster.pod("n", "10.0.0.2", 64), None);
-        cluster.kubelet("n", "10.0.0.1", 64);
-        assert_eq!(cluster.pod("n", "10.0.0.2", 65), Some(false));
-        // Events of another log, from before.
-        assert_eq!(cluster.pod("n", "10.0.0.2", -1), None);
-    }
-
-    #[test]
-    fn a_node_has_several_addresses() {
-        let mut cluster = Cluster::of_two();
-        for minute in [100, 150, 200] {
-            cluster.kubelet("n", "fd00::1", minute);
-        }
-        assert_eq!(cluster.pod("n", "fd00::1", 201), Some(true));
-        assert_eq!(cluster.pod("n", "10.0.0.1", 201), Some(true));
-        assert_eq!(cluster.pod("m", "fd00::1", 201), Some(false));
-    }
-
-    #[test]
-    fn shared_addresses_identify_no_node_nor_do_nodes_behind_them() {
-        let mut cluster = Cluster::of_two();
-        for minute in [0, 45, 90] {
-            cluster.kubelet("a", "10.9.0.1", minute);
-            cluster.kubelet("b", "10.9.0.1", minute + 5);
-            // A second address of the load balancer that only one kubelet has.
-            cluster.kubelet("b", "10.9.0.2", minute + 6);
-        }
-        for (node, address) in [("a", "10.9.0.1"), ("n", "10.9.0.1"), ("a", "10.9.0.2"), ("b", "10.0.0.2")] {
-            assert_eq!(cluster.pod(node, address, 97), None, "{node} {address}");
-        }
-        // A node that joins is one more of many.
-        assert_eq!(cluster.kubelet("c", "10.9.0.1", 100), None);
-        assert!(cluster.is_consistent());
-    }
-
-    #[test]
-    fn tokens_show_that_an_address_is_one_of_a_proxy_only_before_it_identifies_a_node() {
-        let mut cluster = Cluster::of_two();
-        cluster.kubelet("k", "10.9.0.1", 0);
-        cluster.pod("n", "10.9.0.1", 30);
-        cluster.kubelet("k", "10.9.0.1", 70);
-        assert_eq!(cluster.pod("n", "10.9.0.1", 71), None);
-        // Uses of a stolen token do not make it quiet.
-        for minute in (91..10 * DAY).step_by(50) {
-            cluster.kubelet("n", "10.0.0.1", minute);
-            cluster.kubelet("m", "10.0.0.2", minute);
-            assert_eq!(cluster.pod("n", "10.0.0.2", minute), Some(false));
-        }
-    }
-
-    #[test]
-    fn a_certificate_of_another_node_does_not_make_an_address_look_shared() {
-        let mut cluster = Cluster::of_two();
-        // The attacker is on m, and has the certificate of n. Each use is reported.
-        for minute in (95..3 * DAY).step_by(45) {
-            cluster.kubelet("n", "10.0.0.1", minute);
-            cluster.kubelet("m", "10.0.0.2", minute);
-            assert_eq!(cluster.kubelet("n", "10.0.0.2", minute), Some(false), "{minute}");
-            assert_ne!(cluster.pod("n", "10.0.0.2", minute), Some(true));
-            if minute > 95 + MIN_OVERLAP / MINUTE {
-                assert_eq!(cluster.pod("n", "10.0.0.2", minute), Some(false), "{minute}");
-            }
-            assert_eq!(cluster.pod("m", "10.0.0.2", minute), Some(true));
-        }
-        // After three days both have it.
-        for minute in [3 * DAY + 100, 3 * DAY + 145] {
-            cluster.kubelet("m", "10.0.0.2", minute);
-            cluster.kubelet("n", "10.0.0.2", minute);
-        }
-        assert_eq!(cluster.pod("m", "10.0.0.2", 3 * DAY + 146), None);
-    }
-
-    #[test]
-    fn a_new_identity_of_a_node_is_reported_where_the_other_one_stays() {
-        let mut cluster = Cluster::of_two();
-        // As after the creation of a node with an address that became free.
-        assert_eq!(cluster.kubelet("new", "10.0.0.2", 95), None);
-        assert_eq!(cluster.pod("new", "10.0.0.2", 96), None);
-        assert_eq!(cluster.pod("n", "10.0.0.2", 96), Some(false));
-        cluster.kubelet("m", "10.0.0.2", 120);
-        assert_eq!(cluster.kubelet("new", "10.0.0.2", 121), Some(false));
-        assert_eq!(cluster.pod("n", "10.0.0.2", 122), Some(false));
-    }
-
-    #[test]
-    fn a_free_address_goes_over_to_the_node_that_takes_it() {
-        let mut cluster = Cluster::of_two();
-        for minute in (100..3 * DAY).step_by(50) {
-            cluster.kubelet("n", "10.0.0.1", minute);
-            assert_eq!(cluster.pod("new", "10.0.0.2", minute).filter(|own| !own), None);
-            cluster.kubelet("new", "10.0.0.2", minute);
-        }
-        assert_eq!(cluster.pod("new", "10.0.0.2", 3 * DAY), Some(true));
-        assert_eq!(cluster.pod("n", "10.0.0.2", 3 * DAY), Some(false));
-    }
-
-    #[test]
-    fn addresses_in_use_are_not_displaced() {
-        let mut cluster = Cluster::of_two();
-        for number in 0..200 {
-            cluster.kubelet("m", &format!("10.7.0.{number}"), 100);
-        }
-        assert_eq!(cluster.pod("n", "10.0.0.2", 101), Some(false));
-        assert_eq!(cluster.0.nodes.peek("/m").unwrap().len(), MAX_ADDRESSES);
-        assert_eq!(cluster.0.evicted(), 200 - MAX_ADDRESSES as u64 + 1);
-        // Those that are not used anymore are.
-        cluster.kubelet("m", "10.7.1.1", 102 + 2 * DAY);
-        assert!(cluster.0.nodes.peek("/m").unwrap().iter().any(|claim| claim.first == claim.last));
-        assert!(cluster.is_consistent());
-    }
-
-    #[test]
-    fn everything_is_bounded() {
-        let mut cluster = Cluster::of_two();
-        for number in 0..2 * MAX_CLAIMANTS {
-            cluster.kubelet(&format!("x{number}"), "10.0.0.2", 95);
-        }
-        assert!(cluster.0.by_address.values().all(|keys| keys.len() <= MAX_CLAIMANTS));
-        assert_eq!(cluster.pod("n", "10.0.0.2", 96), Some(false));
-        // When they are gone, others have room.
-        cluster.kubelet("late", "10.0.0.2", 96 + 2 * DAY);
-        assert!(cluster.0.nodes.peek("/late").is_some_and(|claims| claims.len() == 1));
-        assert!(cluster.is_consistent());
-        for number in 0..MAX_NODES + 100 {
-            let [a, b] = [number / 250, number % 250];
-            cluster.kubelet(&format!("flood{number}"), &format!("10.1.{a}.{b}"), 96 + 2 * DAY);
-        }
-        assert!(cluster.0.nodes.len() <= MAX_NODES && cluster.0.evicted() > 0);
-        assert!(cluster.0.nodes.contains("/n") && cluster.is_consistent());
-    }
-
-    #[test]
-    fn what_was_learned_is_restored() {
-        let mut cluster = Cluster::of_two();
-        cluster.0.track();
-        let mut changes = Vec::new();
-        cluster.0.take_changes(&mut changes);
-        let mut restored = Cluster::default();
-        for change in &changes {
-            assert!(restored.0.restore(&change.key, change.value.as_ref().unwrap()));
-            assert!(restored.0.restore(&change.key, change.value.as_ref().unwrap()));
-        }
-        assert!(restored.is_consistent());
-        assert_eq!(restored.pod("n", "10.0.0.2", 91), Some(false));
-        assert!(!restored.0.restore(b"/n", b"{}") && !restored.0.restore(b"\xff", b""));
-        // Times that no event has.
-        let odd = format!(
-            r#"{{"v":1,"used":9,"is":[{{"address":"10.0.0.2","by":"kubelet","first":{},"last":{}}}]}}"#,
-            i64::MIN,
-            i64::MAX
-        );
-        assert!(restored.0.restore(b"/n", odd.as_bytes()));
-        restored.pod("n", "10.0.0.2", 91);
-        restored.kubelet("n", "10.0.0.2", 91);
-    }
-
-    fn of(event: &str) -> Option<NodeRequest> {
-        NodeRequest::of(&mut Event::new(event.as_bytes()))
-    }
-
-    fn request(user: &str, rest: &str) -> Option<NodeRequest> {
-        of(&format!(
-            r#"{{"user":{user},"sourceIPs":["203.0.113.9","10.0.0.1"],"userAgent":"kubelet/v1.36"{rest},"stageTimestamp":"2026-01-01T00:00:00Z"}}"#
-        ))
-    }
-
-    #[test]
-    fn only_authenticated_nodes_and_pods_are_read() {
-        let kubelet = request(r#"{"username":"system:node:n","groups":["system:nodes"]}"#, "").unwrap();
-        assert_eq!(kubelet.client, Client::Node { name: "n".to_owned(), is_kubelet: true });
-        assert_eq!(kubelet.address, Some("10.0.0.1".parse().unwrap()));
-        for (user, rest) in [
-            (r#"{"username":"system:node:n","groups":["system:masters"]}"#, ""),
-            (r#"{"username":"system:node:","groups":["system:nodes"]}"#, ""),
-            (r#"{"username":"system:node:a/b","groups":["system:nodes"]}"#, ""),
-            (
-                r#"{"username":"mallory","extra":{"authentication.kubernetes.io/pod-name":["p"],"authentication.kubernetes.io/node-name":["n"]}}"#,
-                "",
-            ),
-            // Bound to a node alone.
-            (
-                r#"{"username":"system:serviceaccount:a:b","extra":{"authentication.kubernetes.io/node-name":["n"]}}"#,
-                "",
-            ),
-            (r#"{"username":"system:serviceaccount:a:b"}"#, ""),
-            ("{}", ""),
-        ] {
-            assert_eq!(request(user, rest), None, "{user} {rest}");
-        }
-        let pod = r#"{"username":"system:serviceaccount:a:b","extra":{"authentication.kubernetes.io/pod-name":["p"],"authentication.kubernetes.io/node-name":["n"]}}"#;
-        assert_eq!(request(pod, "").unwrap().client, Client::Pod { node: "n".to_owned() });
-        // A client that impersonates another is where its own user is, and does not count as a kubelet.
-        let other = r#","impersonatedUser":{"username":"system:node:m","groups":["system:nodes"]}"#;
-        assert_eq!(request(pod, other).unwrap().client, Client::Pod { node: "n".to_owned() });
-        let node = r#"{"username":"system:node:n","groups":["system:nodes"]}"#;
-        let client = request(node, other).unwrap().client;
-        assert_eq!(client, Client::Node { name: "n".to_owned(), is_kubelet: false });
-        for (agent, expected) in
-            [("k3s/v1.30.1+k3s1 (linux/amd64)", true), ("kubelet", false), ("kubectl/v1", false), ("", false)]
-        {
-            let event = format!(r#"{{"user":{node},"userAgent":"{agent}"}}"#);
-            let client = of(&event).unwrap().client;
-            assert_eq!(client, Client::Node { name: "n".to_owned(), is_kubelet: expected }, "{agent}");
-        }
-        for (addresses, expected) in [
-            (r#"["10.0.0.1","127.0.0.1"]"#, None),
-            (r#"["10.0.0.1","::1"]"#, None),
-            (r#"["x"]"#, None),
-            ("[]", None),
-            (r#"["::ffff:10.0.0.1"]"#, Some("10.0.0.1")),
-        ] {
-            let event = format!(r#"{{"user":{node},"sourceIPs":{addresses}}}"#);
-            assert_eq!(
-                of(&event).unwrap().address,
-                expected.map(|text| text.parse().unwrap()),
-                "{addresses}"
-            );
-        }
-    }
-
-    /// The rules have the same list, for conditions about the program itself.
-    #[test]
-    fn programs_are_those_of_the_rules() {
-        let rules = include_str!("../../../rules.d/00-common.yaml");
-        let items: Vec<String> = KUBELET_PROGRAMS.iter().map(|program| format!("{program}/")).collect();
-        assert!(rules.contains(&format!("items: [{}]", items.join(", "))));
-    }
-}
+mod tests;

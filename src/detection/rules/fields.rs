@@ -660,12 +660,12 @@ static AUDIT: [Field; 21] = [
     text(
         "audit.client.node",
         Source::ClientNode(ClientNodeField::Name),
-        "the node whose kubelet alone came from audit.client, for an hour at least; only for requests by nodes and by tokens of pods for secrets, tokens, certificates, permissions or access to pods",
+        "the node for which alone the inventory declares audit.client, or whose kubelet alone came from there, for an hour at least; only for requests by nodes and by tokens of pods for secrets, tokens, certificates, permissions or access to pods",
     ),
     text(
         "audit.client.own_node",
         Source::ClientNode(ClientNodeField::IsOwn),
-        "true if audit.client.node is the node of the pod that the token is bound to, or the node that the user is; false if it is another one, and the former has addresses of its own; absent if that is unknown",
+        "true if audit.client.node is the node of the pod that the token is bound to, or the node that the user is; false if it is another one, and the former has addresses of its own, declared or learned; absent if that is unknown",
     ),
     text("audit.target.group", Source::Path(&["objectRef", "apiGroup"]), "objectRef.apiGroup"),
     text("audit.user.uid", Source::Path(&["user", "uid"]), "user.uid"),
