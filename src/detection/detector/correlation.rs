@@ -76,19 +76,23 @@ impl AlertEmitter<'_, '_> {
         let mut pending = Pending::new();
         for &matched in matches {
             let rule = &self.detector.plan.rules[matched];
+            let decision = match &rule.throttle {
+                Some(plan) => self.state.throttle.decide(rule.index, &key(eval, &plan.per), time),
+                None => Decision::Emit { throttled: 0 },
+            };
+            // Correlations count what a rule matched, not what it emits, unless it exists for them alone.
+            let is_throttled = !matches!(decision, Decision::Emit { .. });
+            if rule.correlation_only && is_throttled {
+                continue;
+            }
             let alert = Alert::new(rule, eval, &incident, &self.detector.options.hostname);
             if !rule.feeds.is_empty() {
                 let id = alert.id_bytes();
                 pending.extend(rule.feeds.iter().map(|feed| (*feed, id)));
             }
-            if rule.correlation_only {
-                continue;
-            }
-            let decision = match &rule.throttle {
-                Some(plan) => self.state.throttle.decide(rule.index, &key(eval, &plan.per), time),
-                None => Decision::Emit { throttled: 0 },
-            };
-            if let Decision::Emit { throttled } = decision {
+            if let Decision::Emit { throttled } = decision
+                && !rule.correlation_only
+            {
                 (self.on_alert)(&alert.with_throttled(throttled));
             }
         }
