@@ -525,8 +525,9 @@ fn learn(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) -> boo
     if read.pod.is_none() && assessment.controller.is_none() {
         is_changed |= profile.podless.learn(WITHOUT_POD, day, read.exposes, false);
     }
-    // What a list already handed over does not make reads by name of other secrets known.
-    let is_news = !day.is_some_and(|day| was_listed(profile, read, day));
+    // What a list already handed over does not make reads by name of other secrets known, unless the read is reported for its program.
+    let is_news = read.program.as_deref().is_none_or(is_interactive)
+        || !day.is_some_and(|day| was_listed(profile, read, day));
     is_changed |= profile.verbs.learn(&read.verb, day, read.exposes && is_news, false);
     is_changed |= profile.scopes.learn(&read.scope, day, read.exposes, false);
     if let Some(network) = &read.network {

@@ -347,6 +347,23 @@ fn a_secret_that_was_listed_is_no_news_by_name() {
     assert_eq!(cluster.days(1..=1, &get), [Status::Unprofiled]);
 }
 
+/// Operators are written with clients that scripts use as well: what these get by name after a list is reported, but not at each restart.
+#[test]
+fn a_generic_client_is_reported_once_a_day_for_a_secret_that_it_listed() {
+    let mut cluster = Cluster::new();
+    let list = Step { agent: "okhttp/4.12.0", namespace: "", pod: "a", ..OPERATOR };
+    let get = Step { verb: "get", namespace: "shop", name: "pull-1", ..list.clone() };
+    let restarted = Step { pod: "b", address: "10.0.2.7", ..list.clone() };
+    assert_eq!(cluster.at("2026-11-01T01", &list), Status::New);
+    assert_eq!(cluster.at("2026-11-01T01", &get), Status::New);
+    assert_eq!(cluster.at("2026-11-01T05", &restarted), Status::Repeated);
+    let restarted = Step { pod: "b", address: "10.0.2.7", ..get.clone() };
+    assert_eq!(cluster.at("2026-11-01T05", &restarted), Status::Repeated);
+    assert_eq!(cluster.at("2026-11-01T05", &Step { name: "pull-2", ..restarted.clone() }), Status::New);
+    assert_eq!(cluster.at("2026-11-01T06", &Step { agent: "curl/8", ..restarted.clone() }), Status::New);
+    assert_eq!(cluster.at("2026-11-01T06", &Step { verb: "patch", ..restarted }), Status::New);
+}
+
 #[test]
 fn a_watch_after_a_list_of_metadata_is_reported_like_any_other_on_its_first_day() {
     let watch = Step { verb: "watch", query: "labelSelector=a%3Db&sendInitialEvents=true", ..OPERATOR };
