@@ -1,4 +1,5 @@
-//! The first day of 36 identities that read secrets: what is in the catalog raises nothing, anything else one warning at most.
+//! The first day of 36 identities that read secrets: what is in the catalog raises nothing, anything else one warning at most. And what
+//! administrators, operators and deployers do beside, with what a thief of their credentials does.
 
 #![allow(clippy::unwrap_used)]
 
@@ -278,4 +279,329 @@ fn controllers_are_quiet_on_their_first_day() {
         }
         assert!(loud.is_empty(), "full: {is_full}, {loud:#?}");
     }
+}
+
+/// A request that is not a read of secrets alone, at level Metadata.
+struct Request {
+    id: String,
+    user: String,
+    agent: String,
+    address: String,
+    verb: String,
+    /// `group/resource/subresource`.
+    resource: String,
+    /// `namespace/name`.
+    target: String,
+    minute: usize,
+}
+
+impl Request {
+    fn new([id, user, agent, address, verb, resource, target]: [&str; 7], minute: usize) -> Self {
+        let [id, user, agent, address, verb, resource, target] =
+            [id, user, agent, address, verb, resource, target].map(str::to_owned);
+        Request { id, user, agent, address, verb, resource, target, minute }
+    }
+}
+
+fn request(request: &Request) -> Value {
+    let [group, resource, subresource] = request.resource.split('/').collect::<Vec<_>>()[..] else {
+        panic!()
+    };
+    let (namespace, name) = request.target.split_once('/').unwrap();
+    let mut target = json!({"resource": resource, "apiVersion": "v1", "name": name});
+    for (key, value) in [("namespace", namespace), ("apiGroup", group), ("subresource", subresource)] {
+        if !value.is_empty() {
+            target[key] = value.into();
+        }
+    }
+    let mut user = json!({"username": request.user, "groups": ["system:authenticated"]});
+    if let Some((_, account)) = request.user.split_once("system:serviceaccount:") {
+        let group = format!("system:serviceaccounts:{}", account.split(':').next().unwrap());
+        user["groups"] = json!(["system:serviceaccounts", group, "system:authenticated"]);
+        user["extra"] = json!({"authentication.kubernetes.io/pod-uid": [account]});
+    }
+    let time = format!("2024-10-01T{:02}:{:02}:00.000000Z", 1 + request.minute / 60, request.minute % 60);
+    json!({
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": request.id, "stage": "ResponseComplete",
+        "requestURI": format!("/api/v1/namespaces/{namespace}/{resource}/{name}/{subresource}"), "verb": request.verb, "user": user,
+        "sourceIPs": [request.address], "userAgent": request.agent, "objectRef": target,
+        "responseStatus": {"metadata": {}, "code": if request.verb == "create" { 201 } else { 200 }},
+        "requestReceivedTimestamp": time, "stageTimestamp": time, "annotations": {"authorization.k8s.io/decision": "allow"},
+    })
+}
+
+/// A log in the making. Audit ids say what each request is.
+#[derive(Default)]
+struct Log(Vec<(usize, String)>);
+
+impl Log {
+    fn add(&mut self, one: &Request) {
+        self.0.push((one.minute, request(one).to_string()));
+    }
+
+    fn add_changed(&mut self, one: &Request, change: impl FnOnce(&mut Value)) {
+        let mut event = request(one);
+        change(&mut event);
+        self.0.push((one.minute, event.to_string()));
+    }
+
+    /// The number of alerts at Warning or worse by audit id and rule.
+    fn loud(mut self) -> BTreeMap<(String, String), usize> {
+        self.0.sort_by_key(|(minute, _)| *minute);
+        let lines: Vec<String> = self.0.into_iter().map(|(_, line)| line).collect();
+        let mut loud = BTreeMap::new();
+        for alert in evaluate(&lines).iter().filter(|alert| is_loud(alert)) {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            *loud.entry((text(&alert["event"]["auditID"]), text(&alert["rule"]))).or_insert(0) += 1;
+        }
+        loud
+    }
+}
+
+fn expect(found: &BTreeMap<(String, String), usize>, expected: &[(&str, &str, usize)]) {
+    let expected: BTreeMap<(String, String), usize> =
+        expected.iter().map(|(id, rule, count)| (((*id).to_owned(), (*rule).to_owned()), *count)).collect();
+    assert_eq!(*found, expected);
+}
+
+const KUBECTL: &str = "kubectl/v1.33.1 (linux/amd64) kubernetes/8adc0f0";
+
+/// What several operators do with their own programs, as source code and charts have it.
+const TOKEN_REQUESTERS: [(&str, &str); 5] = [
+    ("cert-manager:cert-manager", "cert-manager-issuers/v1.15.1 (linux/amd64) cert-manager/abc"),
+    ("external-secrets:external-secrets", "external-secrets/v0.0.0 (linux/amd64) kubernetes/$Format"),
+    ("flux-system:source-controller", "source-controller/v1.6.0 (linux/amd64)"),
+    ("flux-system:kustomize-controller", "kustomize-controller/v1.6.0 (linux/amd64)"),
+    (
+        "vault-secrets-operator-system:vault-secrets-operator-controller-manager",
+        "vault-secrets-operator/v0.10.0 (linux/amd64) kubernetes/abc",
+    ),
+];
+
+#[test]
+fn an_administrator_who_impersonates_is_reported_once_a_day() {
+    let as_masters = |event: &mut Value| {
+        event["impersonatedUser"] =
+            json!({"username": "alice", "groups": ["system:masters", "system:authenticated"]});
+    };
+    let read = |id: &str, verb: &str, target: &str, address: &str, minute: usize| {
+        Request::new([id, "alice", KUBECTL, address, verb, "/secrets/", target], minute)
+    };
+    let mut log = Log::default();
+    for round in 0..20 {
+        for (id, verb, target) in
+            [("regcred", "get", "production/regcred"), ("one", "get", "production/settings")]
+        {
+            log.add_changed(&read(id, verb, target, "10.200.0.9", round * 30), as_masters);
+        }
+        let other = format!("production/other-{round}");
+        log.add_changed(&read("many", "get", &other, "10.200.0.9", round * 30 + 1), as_masters);
+    }
+    // From elsewhere, with another program, another verb, and many within a short time.
+    for (id, target) in [("far-regcred", "production/regcred"), ("far", "production/settings")] {
+        log.add_changed(&read(id, "get", target, "192.0.2.7", 700), as_masters);
+    }
+    log.add_changed(&read("curl", "get", "production/settings", "10.200.0.9", 710), |event| {
+        as_masters(event);
+        event["userAgent"] = "curl/8.5.0".into();
+    });
+    log.add_changed(&read("patch", "patch", "production/settings", "10.200.0.9", 720), as_masters);
+    for number in 0..6 {
+        let target = format!("staging/s{number}");
+        log.add_changed(&read("harvest", "get", &target, "10.200.0.9", 730), as_masters);
+    }
+    expect(
+        &log.loud(),
+        &[
+            ("curl", "Secret Read As Administrator", 1),
+            ("far", "Secret Read As Administrator", 1),
+            ("far-regcred", "Secrets Read Via Impersonation", 1),
+            ("harvest", "Secrets Read One By One Via Impersonation", 1),
+            ("one", "Secret Read As Administrator", 1),
+            ("patch", "Secret Read As Administrator", 1),
+            ("regcred", "Registry Credential Read", 1),
+            ("regcred", "Secrets Read Via Impersonation", 1),
+        ],
+    );
+}
+
+#[test]
+fn operators_request_tokens_of_the_accounts_that_their_resources_name() {
+    let mut log = Log::default();
+    let token = |id: &str, user: &str, agent: &str, target: &str, minute: usize| {
+        Request::new([id, user, agent, "10.244.1.7", "create", "/serviceaccounts/token", target], minute)
+    };
+    let mut expected = Vec::new();
+    let ids: Vec<[String; 3]> = TOKEN_REQUESTERS
+        .iter()
+        .map(|(account, _)| ["routine", "curl", "system"].map(|what| format!("{account} {what}")))
+        .collect();
+    for ((account, agent), [routine, curl, system]) in TOKEN_REQUESTERS.into_iter().zip(&ids) {
+        let user = user(account);
+        for minute in [0, 60, 120] {
+            log.add(&token(routine, &user, agent, "shop/vault-auth", minute));
+        }
+        // Its token with another program, and for an account that may do more than log in to a vault.
+        log.add(&token(curl, &user, "curl/8.5.0", "shop/vault-auth", 130));
+        log.add(&token(system, &user, agent, "kube-system/clusterrole-aggregation-controller", 140));
+        expected.push((&**curl, "Service Account Token Requested", 1));
+        expected.push((&**system, "Service Account Token Requested", 1));
+    }
+    // Each account once a day, however often its token is renewed.
+    let cloud = user("kube-system:cloud-controller-manager");
+    let agent = "aws-cloud-controller-manager/v1.33.0 (linux/amd64) kubernetes/$Format";
+    for minute in [10, 70, 130] {
+        log.add(&token("cloud", &cloud, agent, "kube-system/node-controller", minute));
+        log.add(&token("cloud", &cloud, agent, "kube-system/service-controller", minute));
+    }
+    expected.push(("cloud", "Service Account Token Requested", 2));
+    log.add(&token("cloud-other", &cloud, agent, "kube-system/namespace-controller", 20));
+    log.add(&token("cloud-curl", &cloud, "curl/8.5.0", "kube-system/node-controller", 140));
+    log.add(&token(
+        "ingress",
+        &user("ingress-nginx:ingress-nginx"),
+        "nginx-ingress-controller/v1.9.4",
+        "shop/vault-auth",
+        20,
+    ));
+    log.add(&token("person", "bob", KUBECTL, "shop/vault-auth", 20));
+    for id in ["cloud-curl", "cloud-other", "ingress", "person"] {
+        expected.push((id, "Service Account Token Requested", 1));
+    }
+    expect(&log.loud(), &expected);
+}
+
+#[test]
+fn managers_of_add_ons_delete_cluster_roles() {
+    let mut log = Log::default();
+    let delete = |id: &str, user: &str, agent: &str, minute: usize| {
+        Request::new(
+            [id, user, agent, "10.0.0.2", "delete", "rbac.authorization.k8s.io/clusterroles/", "/old"],
+            minute,
+        )
+    };
+    for minute in [0, 60] {
+        log.add(&delete("gke", "system:addon-manager", KUBECTL, minute));
+        log.add_changed(&delete("eks", "eks:addon-manager", "Go-http-client/2.0", minute), |event| {
+            event["user"]["uid"] = "aws-iam-authenticator:111122223333:AROA5PYP2AD2FVXU23CA6".into();
+        });
+    }
+    // The name in a client certificate, the name that is impersonated, and that of another identity.
+    log.add(&delete("certificate", "eks:addon-manager", "curl/8.5.0", 70));
+    for name in ["system:addon-manager", "eks:addon-manager"] {
+        log.add_changed(&delete("impersonated", "mallory", KUBECTL, 80), |event| {
+            event["impersonatedUser"] = json!({"username": name, "uid": "aws-iam-authenticator:1:A"});
+        });
+        log.add_changed(&delete("impersonating", name, KUBECTL, 90), |event| {
+            event["user"]["uid"] = "aws-iam-authenticator:1:A".into();
+            event["impersonatedUser"] = json!({"username": "bob"});
+        });
+    }
+    log.add(&delete("account", "system:serviceaccount:kube-system:addon-manager", KUBECTL, 100));
+    let rule = "Cluster Role Or Binding Deleted";
+    expect(
+        &log.loud(),
+        &[
+            ("account", rule, 1),
+            ("certificate", rule, 1),
+            ("impersonated", rule, 2),
+            ("impersonating", rule, 2),
+        ],
+    );
+}
+
+#[test]
+fn deletions_by_controllers_are_no_reads_one_by_one() {
+    let mut log = Log::default();
+    let agent = |account: &str| {
+        format!(
+            "kube-controller-manager/v1.33.1 (linux/amd64) kubernetes/abc/{}",
+            user(&format!("kube-system:{account}"))
+        )
+    };
+    let (namespaces, garbage) = ("namespace-controller", "generic-garbage-collector");
+    let of = |id: &str, account: &str, agent: &str, verb: &str, target: &str, minute: usize| {
+        let user = user(&format!("kube-system:{account}"));
+        request(&Request::new([id, &user, agent, "10.0.0.2", verb, "/secrets/", target], minute))
+    };
+    // `kubectl delete namespace`.
+    for verb in ["deletecollection", "list"] {
+        let event = of("namespace", namespaces, &agent(namespaces), verb, "team/", 10);
+        log.0.push((10, event.to_string().replace(",\"name\":\"\"", "")));
+    }
+    for number in 0..12 {
+        for verb in ["get", "patch", "delete"] {
+            let target = format!("team/owned-{number}");
+            let event = of("garbage", garbage, &agent(garbage), verb, &target, 20);
+            log.0.push((20, event.to_string()));
+        }
+        // The same account, with another program.
+        let event = of("stolen", garbage, "curl/8.5.0", "delete", &format!("shop/s{number}"), 40);
+        log.0.push((40, event.to_string()));
+    }
+    expect(&log.loud(), &[("stolen", "Secrets Read One By One", 1)]);
+}
+
+#[test]
+fn deployers_and_operators_update_secrets() {
+    let mut log = Log::default();
+    let of = |id: &str, user: &str, agent: &str, address: &str, verb: &str, target: &str, minute: usize| {
+        Request::new([id, user, agent, address, verb, "/secrets/", target], minute)
+    };
+    let mut upgrade = |user: &str, id: &str, address: &str, minute: usize| {
+        for number in 0..8 {
+            for verb in ["get", "patch"] {
+                let target = format!("shop/app-{number}");
+                log.add(&of(id, user, "Helm/3.14.0", address, verb, &target, minute));
+            }
+        }
+        log.add(&of(id, user, "Helm/3.14.0", address, "patch", "shop/regcred", minute));
+    };
+    for minute in [0, 60, 120, 180] {
+        upgrade("system:serviceaccount:ci:deployer", "helm", "10.244.3.9", minute);
+    }
+    // The same from elsewhere.
+    upgrade("system:serviceaccount:ci:deployer", "far", "192.0.2.7", 240);
+    let operators = [
+        (
+            "argocd:argocd-application-controller",
+            "argocd-application-controller/v0.0.0 (linux/amd64)",
+            "patch",
+        ),
+        ("external-secrets:external-secrets", "external-secrets/v0.0.0 (linux/amd64)", "update"),
+        ("flux-system:kustomize-controller", "kustomize-controller/v1.6.0 (linux/amd64)", "patch"),
+        ("flux-system:helm-controller", "helm-controller/v1.6.0 (linux/amd64)", "patch"),
+        ("kube-system:sealed-secrets-controller", "controller/v0.0.0 (linux/amd64)", "update"),
+        ("kyverno:kyverno-background-controller", "kyverno/v0.0.0 (linux/amd64)", "update"),
+        ("velero:velero", "velero-server/v1.12.1 (linux/amd64) 5c4fdfe", "patch"),
+    ];
+    let thefts: Vec<[String; 2]> = operators
+        .iter()
+        .map(|(account, ..)| ["curl", "far"].map(|what| format!("{account} {what}")))
+        .collect();
+    let mut expected = vec![
+        ("far", "Registry Credential Modified", 1),
+        ("far", "Secrets Read One By One", 1),
+        ("helm", "Registry Credential Modified", 1),
+        ("helm", "Secrets Read One By One", 1),
+    ];
+    for ((account, agent, verb), [curl, far]) in operators.into_iter().zip(&thefts) {
+        let user = user(account);
+        for minute in [300, 360, 420] {
+            for number in 0..8 {
+                for name in ["app", "regcred"] {
+                    let target = format!("team-{number}/{name}");
+                    log.add(&of("operator", &user, agent, "10.244.1.7", verb, &target, minute));
+                }
+            }
+        }
+        log.add(&of(curl, &user, "curl/8.5.0", "10.244.1.7", "patch", "team-1/regcred", 500));
+        expected.push((&**curl, "Controller Account Used Interactively To Write Secrets", 1));
+        if !account.starts_with("argocd") && !account.starts_with("external") && verb == "patch" {
+            // A patch that changes nothing is answered with the secret.
+            log.add(&of(far, &user, agent, "192.0.2.7", "patch", "team-1/regcred", 510));
+            expected.push((&**far, "Registry Credential Modified", 1));
+        }
+    }
+    expect(&log.loud(), &expected);
 }
