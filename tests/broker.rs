@@ -17,8 +17,11 @@ fn a_broker_keeps_messages_through_a_kill_and_ends_with_its_owner() {
     brokers.order(&["kill", "1"]);
     assert_eq!(brokers.order(&["status"]).trim(), r#"{"1": "ended (-9)"}"#);
     brokers.order(&["restart", "1"]);
-    let mut records: Vec<_> =
-        brokers.order(&["consume", "audit", "--count", "2"]).lines().map(str::to_owned).collect();
+    let mut records: Vec<_> = brokers
+        .order(&["consume", "audit", "--count", "2", "--timeout", "600"])
+        .lines()
+        .map(str::to_owned)
+        .collect();
     records.sort();
     assert_eq!(records, ["one", "two"]);
 

@@ -209,9 +209,9 @@ impl Cluster {
         list.set_all_offsets(Offset::Beginning).unwrap();
         consumer.assign(&list).unwrap();
         let mut found = Vec::new();
-        let (deadline, mut quiet) = (Instant::now() + WAIT_TIMEOUT, Instant::now());
+        let mut quiet = Instant::now();
         while found.len() < least || quiet.elapsed() < Duration::from_secs(2) {
-            assert!(Instant::now() < deadline, "{} of {least}", found.len());
+            assert!(quiet.elapsed() < WAIT_TIMEOUT, "{} of {least}", found.len());
             let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
             let Ok(message) = message else { continue };
             quiet = Instant::now();
@@ -506,14 +506,16 @@ fn an_unreachable_broker_is_reported_and_retried() {
     let place = Place::new();
     let source = "brokers: '127.0.0.1:1', topics: [audit], properties: {reconnect.backoff.max.ms: 500}";
     let sink = "- {type: kafka, brokers: '127.0.0.1:1', topic: alerts}\n";
+    let start = Instant::now();
     let mut daemon = place.start(source, sink);
     wait_for("logged", || daemon.has_logged("no broker answers"));
     wait_for("not ready", || daemon.get("/readyz").contains("kafka: no broker answers"));
     wait_for("retries", || daemon.metric("pullwatch_kafka_errors_total{reason=\"unreachable\"") > 5.0);
     assert!(daemon.child.try_wait().unwrap().is_none());
-    // Logged once a minute, however often it failed.
+    // Source and sink log it once a minute each, however often it failed.
+    let minutes = usize::try_from(start.elapsed().as_secs() / 60).unwrap();
     assert!(
-        daemon.log().iter().filter(|line| line.contains("no broker answers")).count() <= 3,
+        daemon.log().iter().filter(|line| line.contains("no broker answers")).count() <= 3 + 2 * minutes,
         "{:#?}",
         daemon.log()
     );
@@ -631,6 +633,15 @@ fn exactly_once_through_kills() {
     assert_eq!(other.len(), written);
 }
 
+/// Sets a flag when it is dropped.
+struct SetOnDrop<'f>(&'f AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[test]
 fn exactly_once_through_rebalances() {
     let cluster = cluster();
@@ -652,27 +663,27 @@ fn exactly_once_through_rebalances() {
     let written = std::thread::scope(|scope| {
         let feeder = scope.spawn(|| {
             let mut written = 0;
-            // Ends even if the other half fails.
-            let until = Instant::now() + 3 * WAIT_TIMEOUT;
-            while !is_over.load(Ordering::Acquire) && Instant::now() < until {
+            while !is_over.load(Ordering::Acquire) {
                 cluster.events(&events, written..written + 20);
                 written += 20;
             }
             written
         });
+        // The feeder ends even if this half fails.
+        let end = SetOnDrop(&is_over);
         for _ in 0..6 {
             let other = comes.start(&settings, &sink);
             wait_for("some partitions assigned", || other.has_logged("partitions assigned"));
             assert_eq!(other.stop(), Some(0));
         }
-        is_over.store(true, Ordering::Release);
+        drop(end);
         feeder.join().unwrap()
     });
     wait_for("all offsets are committed", || {
         cluster.committed(&events, &events, 4) == i64::try_from(written).unwrap()
     });
     assert_eq!(daemon.stop(), Some(0));
-    let ids: Vec<_> = cluster.read(&alerts, 2, 1).iter().map(|(_, _, value)| id(value)).collect();
+    let ids: Vec<_> = cluster.read(&alerts, 2, written).iter().map(|(_, _, value)| id(value)).collect();
     assert_eq!(not_once(&ids, written), []);
 }
 
@@ -969,8 +980,8 @@ fn a_full_store_pauses_reading_and_keeps_the_membership() {
         return;
     }
     let topic = cluster.topic("full", 2, &[]);
-    // A member that does not poll for this long is evicted.
-    let impatient = "properties: {session.timeout.ms: 6000, max.poll.interval.ms: 7000}";
+    // A member that does not poll for this long is evicted; one that does has to be able to on a loaded machine.
+    let impatient = "properties: {session.timeout.ms: 15000, max.poll.interval.ms: 16000}";
     let daemon = place.start_by(limited(), &format!("{}, {impatient}", source(&topic, &topic)), "");
     let is_full = || daemon.metric("pullwatch_store_full ") > 0.0;
     let mut written = 0;
@@ -981,7 +992,7 @@ fn a_full_store_pauses_reading_and_keeps_the_membership() {
     });
     cluster.events(&topic, written..written + 2000);
     written += 2000;
-    let until = Instant::now() + Duration::from_secs(15);
+    let until = Instant::now() + Duration::from_secs(25);
     while Instant::now() < until {
         assert!(is_full());
         std::thread::sleep(Duration::from_millis(200));
@@ -1097,8 +1108,9 @@ fn a_match_that_is_too_large_does_not_block_others() {
         cluster.write(&events, &messages);
         let daemon = place.start(&settings, &sink);
         wait_for("the others meet", || place.many() == [("mallory".to_owned(), 10)]);
-        assert!(daemon.has_logged("match dropped: too large for the topic"), "{:#?}", daemon.log());
+        wait_for("the drop is logged", || daemon.has_logged("match dropped: too large for the topic"));
         // The alert itself is stored.
+        wait_for("all are stored", || place.stored().len() >= 12);
         assert_eq!(place.stored().len(), 12);
         assert_eq!(cluster.read(&alerts, 1, 12).len(), 12);
         assert_eq!(daemon.stop(), Some(0));

@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -119,11 +119,12 @@ fn a_second_one_is_refused_and_so_is_what_makes_no_sense() {
 fn rules_are_read_again_and_broken_ones_leave_the_old_ones_in_use() {
     let place = Place::new();
     place.events(0..1);
-    let child = place.command().spawn().unwrap();
+    let child = place.command().stderr(fs::File::create(place.path("said")).unwrap()).spawn().unwrap();
     place.wait_for_alerts(1);
+    let said = |text: &str| fs::read_to_string(place.path("said")).unwrap().contains(text);
     let write = |text: &str| fs::write(place.path("rules.d/rule.yaml"), text).unwrap();
     write("- rule: broken\n");
-    std::thread::sleep(Duration::from_secs(1));
+    wait_for("the broken ones are refused", || said("invalid rules or inventory"));
     place.events(1..2);
     place.wait_for_alerts(2);
     write(&RULE.replace("Registry Secret Access", "Another Name"));
@@ -204,15 +205,9 @@ fn a_file_of_alerts_is_opened_again_when_it_was_rotated() {
         .spawn()
         .unwrap();
     let lines = |name: &str| fs::read_to_string(place.path(name)).unwrap_or_default().lines().count();
-    let wait = |name: &str, count: usize| {
-        while lines(name) < count {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
+    let wait = |name: &str, count: usize| wait_for(name, || lines(name) >= count);
     // The sink begins with what comes after it was first there.
-    while !Path::new(&place.path("state/pullwatch.db")).exists() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for("the store", || place.path("state/pullwatch.db").exists());
     place.events(0..2);
     wait("alerts.jsonl", 2);
     fs::rename(place.path("alerts.jsonl"), place.path("alerts.jsonl.1")).unwrap();

@@ -220,7 +220,7 @@ fn exits_on_a_closed_pipe_while_standard_input_is_idle() {
         let mut stdin = child.stdin.take().unwrap();
         writeln!(stdin, "{}", event("a1", "get", "registry-1")).unwrap();
         // Standard input stays open all the time.
-        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + common::WAIT_TIMEOUT;
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
                 break Some(status);

@@ -6,9 +6,9 @@ mod net;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use net::{Authority, client, tls_client, wait_until, write_tls};
+use net::{Authority, WAIT_TIMEOUT, client, tls_client, wait_until, write_tls};
 use pullwatch::internals::daemon::metrics::Metrics;
 use pullwatch::internals::daemon::server::{
     Acknowledgement, AlertLog, AlertPage, AlertQuery, Backend, Found, Health, HealthCheck, LogError,
@@ -172,9 +172,7 @@ async fn read_until(response: &mut reqwest::Response, seen: &mut String, text: &
             seen.push_str(std::str::from_utf8(&piece).unwrap());
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), reading)
-        .await
-        .unwrap_or_else(|_| panic!("no {text} in {seen}"));
+    tokio::time::timeout(WAIT_TIMEOUT, reading).await.unwrap_or_else(|_| panic!("no {text} in {seen}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,7 +328,7 @@ async fn disconnects_a_stalled_client() {
     wait_until(async || shows("pullwatch_http_alert_streams 0").await).await;
     // Its connection is closed before all alerts were sent.
     let mut rest = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+    let read = tokio::time::timeout(WAIT_TIMEOUT, stream.read_to_end(&mut rest)).await;
     assert!(read.is_ok(), "the connection is still open");
     assert!(rest.len() < 30_000_000, "{}", rest.len());
 }
@@ -377,13 +375,12 @@ async fn serves_over_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shutdown_closes_streams_quickly() {
+async fn shutdown_closes_streams_without_waiting_for_their_clients() {
     let world = start(settings());
     let mut response = client().get(world.url("/api/v1/alerts/stream")).send().await.unwrap();
-    let start = Instant::now();
-    world.server.stop(Duration::from_secs(10)).await;
+    let stopping = world.server.stop(10 * WAIT_TIMEOUT);
+    assert!(tokio::time::timeout(WAIT_TIMEOUT, stopping).await.is_ok(), "it waits for the client");
     while let Ok(Some(_)) = response.chunk().await {}
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -430,12 +427,13 @@ async fn rejects_foreign_host_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn closes_idle_connections() {
     let mut settings = settings();
-    settings.limits.idle = Duration::from_millis(300);
+    // The request has to arrive within this time too.
+    settings.limits.idle = Duration::from_secs(2);
     let world = start(settings);
     let mut stream = TcpStream::connect(world.server.address()).await.unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut all = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut all)).await;
+    let read = tokio::time::timeout(WAIT_TIMEOUT, stream.read_to_end(&mut all)).await;
     assert!(read.is_ok(), "the connection is still open");
     assert!(String::from_utf8_lossy(&all).starts_with("HTTP/1.1 200 OK"));
 }

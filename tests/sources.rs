@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{RULE, event, pullwatch, wait_for as wait};
+use common::{RULE, WAIT_TIMEOUT, event, pullwatch, wait_for as wait};
 
 /// A directory with rules, and a daemon that runs in it.
 struct Daemon {
@@ -135,7 +135,7 @@ impl Daemon {
 /// Sends a request and returns the response.
 fn request(address: &str, start: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let head = format!("{start}Host: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(body).unwrap();
@@ -192,8 +192,10 @@ fn a_log_directory_that_is_removed_is_reported() {
     fs::remove_dir_all(daemon.path("logs")).unwrap();
     wait("the removal is logged", || daemon.logged("log directory was removed"));
     wait("it is counted", || daemon.metric("pullwatch_source_errors_total") > errors);
-    let ready = daemon.get("/readyz");
-    assert!(ready.contains("\"status\":\"degraded\"") && ready.contains("does not exist"), "{ready}");
+    wait("readiness says so", || {
+        let ready = daemon.get("/readyz");
+        ready.contains("\"status\":\"degraded\"") && ready.contains("does not exist")
+    });
     fs::create_dir(daemon.path("logs")).unwrap();
     fs::write(daemon.path("logs/audit.log"), line(1)).unwrap();
     wait("the new log is read", || daemon.alerts() >= 1.0);
@@ -219,8 +221,11 @@ fn a_log_that_may_not_be_read_is_down_with_the_remedy_until_it_may_be_read() {
     wait("the source is down", || up().is_some_and(|series| series.ends_with(" 0")));
     wait("the reason is logged", || daemon.logged("ermission denied"));
     assert!(daemon.logged("run as root with all capabilities dropped"), "{}", daemon.log.lock().unwrap());
-    let ready = daemon.get("/readyz");
-    assert!(ready.contains("\"status\":\"degraded\"") && ready.contains("ermission denied"), "{ready}");
+    let mut ready = String::new();
+    wait("readiness says so", || {
+        ready = daemon.get("/readyz");
+        ready.contains("\"status\":\"degraded\"") && ready.contains("ermission denied")
+    });
     assert!(!ready.contains("not found") && !daemon.logged("not found"), "{ready}");
     assert!(daemon.alerts() < 1.0);
     fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).unwrap();
@@ -240,8 +245,7 @@ fn an_open_rotated_file_does_not_hide_that_the_log_may_not_be_read() {
     fs::set_permissions(&log, fs::Permissions::from_mode(0o000)).unwrap();
     daemon.restart_without_capabilities();
     wait("the rotated file is read", || daemon.alerts() >= 1.0);
-    let ready = daemon.get("/readyz");
-    assert!(ready.contains("ermission denied"), "{ready}");
+    wait("readiness says so", || daemon.get("/readyz").contains("ermission denied"));
     assert!(daemon.metric("pullwatch_source_up") < 0.5);
     // A rotated file that may not be read is logged and counted; the log itself is read.
     fs::set_permissions(&rotated, fs::Permissions::from_mode(0o000)).unwrap();
@@ -260,8 +264,13 @@ fn a_directory_that_may_not_be_listed_is_down_with_the_remedy_until_it_may_be_li
     fs::set_permissions(&logs, fs::Permissions::from_mode(0o000)).unwrap();
     daemon.restart_without_capabilities();
     wait("the reason is logged", || daemon.logged("run as root with all capabilities dropped"));
-    let ready = daemon.get("/readyz");
-    assert!(ready.contains("ermission denied") && !ready.contains("not found"), "{ready}");
+    let mut ready = String::new();
+    wait("readiness says so", || {
+        ready = daemon.get("/readyz");
+        ready.contains("ermission denied")
+    });
+    assert!(!ready.contains("not found"), "{ready}");
+    wait("it is counted", || daemon.metric("pullwatch_source_errors_total") > 0.5);
     let errors = daemon.metric("pullwatch_source_errors_total");
     assert!((errors - 1.0).abs() < 0.1, "{errors}");
     fs::set_permissions(&logs, fs::Permissions::from_mode(0o700)).unwrap();
@@ -307,16 +316,17 @@ fn append(path: &Path, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-/// Returns how often the daemon woke up while a file was written.
+/// Returns how often the daemon woke up while a file was written, without the wake-ups for its periodic work: it has some every five
+/// seconds, and on a loaded machine the writes take that long.
 fn wakeups_by_writes(daemon: &Daemon, name: &str) -> u64 {
     let mut neighbor = fs::File::create(daemon.path(name)).unwrap();
-    let before = wakeups(daemon);
+    let (before, start) = (wakeups(daemon), Instant::now());
     for _ in 0..5_000 {
         neighbor.write_all(b"text\n").unwrap();
         // Writes that follow each other at once are one notification.
         std::thread::yield_now();
     }
-    wakeups(daemon) - before
+    (wakeups(daemon) - before).saturating_sub(2 * start.elapsed().as_secs())
 }
 
 #[test]
@@ -350,11 +360,12 @@ fn a_new_log_that_matches_a_pattern_is_noticed_at_once_and_other_files_do_not_wa
         fs::write(daemon.path(&format!("logs/{number}.log")), line(number)).unwrap();
         wait("a new log is read", || daemon.has_alerts(number + 1));
     }
-    let before = wakeups_of(&daemon, |thread| thread == "pipeline");
+    let (before, start) = (wakeups_of(&daemon, |thread| thread == "pipeline"), Instant::now());
     wakeups_by_writes(&daemon, "logs/notes.txt");
     append(&daemon.path("logs/0.log"), &line(3));
     wait("the first log is read", || daemon.alerts() >= 4.0);
     let wakeups = wakeups_of(&daemon, |thread| thread == "pipeline") - before;
+    let wakeups = wakeups.saturating_sub(2 * start.elapsed().as_secs());
     assert!(wakeups < 100, "5,000 writes to another file woke the pipeline {wakeups} times");
 }
 
@@ -478,15 +489,17 @@ fn a_piece_of_a_split_line_is_never_an_event_of_its_own() {
     daemon.restart();
     append(&daemon, &last);
     append(&daemon, &whole.replace("whole", "second"));
-    wait("the rest is read", || daemon.alerts() >= 1.0);
-    std::thread::sleep(Duration::from_millis(300));
-    let alerts = pullwatch()
-        .args(["alerts", "list", "--format", "json", "--state-dir"])
-        .arg(daemon.path("state"))
-        .output()
-        .unwrap();
-    let alerts = String::from_utf8(alerts.stdout).unwrap();
-    assert!(alerts.contains("\"whole\"") && alerts.contains("\"second\""), "{alerts}");
+    let mut alerts = String::new();
+    wait("the rest is stored", || {
+        let output = pullwatch()
+            .args(["alerts", "list", "--format", "json", "--state-dir"])
+            .arg(daemon.path("state"))
+            .output()
+            .unwrap();
+        alerts = String::from_utf8(output.stdout).unwrap();
+        alerts.contains("\"second\"")
+    });
+    assert!(alerts.contains("\"whole\""), "{alerts}");
     assert!(!alerts.contains("\"auditID\":\"forged\""), "{alerts}");
 }
 
@@ -515,6 +528,7 @@ fn a_refused_token_is_logged_with_the_address_at_a_limited_rate() {
         assert!(response.starts_with("HTTP/1.1 403"), "{response}");
         assert!(daemon.post(JSON, b"[{}]").starts_with("HTTP/1.1 401"));
     }
+    wait("both kinds are logged", || daemon.log_lines("webhook request refused").len() >= 2);
     let lines = daemon.log_lines("webhook request refused");
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines.iter().all(|line| line.contains("127.0.0.1")), "{lines:?}");
@@ -538,7 +552,7 @@ fn a_flood_of_idle_connections_does_not_lock_out_the_apiserver() {
             assert!(response.starts_with("HTTP/1.1 200"), "{response}");
         }
     }
-    assert!(daemon.logged("connection limit reached"));
+    wait("it is logged", || daemon.logged("connection limit reached"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn dir() -> TempDir {
 }
 
 fn open(dir: &Path) -> Store {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(600);
     let Opened { store, set_aside, migrated_from, .. } = loop {
         match Store::open(dir, &Options::default()) {
             // A process that another test starts has our lock from its fork to its exec.
@@ -220,8 +220,18 @@ fn a_kill_leaves_all_of_a_batch_or_nothing() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // Some are killed while they start and recover, most in the middle of a batch.
-        std::thread::sleep(Duration::from_micros(10_000 + round * 7_919 % 60_000));
+        // Some are killed while they start and recover, most in the middle of a batch, however long the start takes here.
+        let deadline = Instant::now() + Duration::from_secs(600);
+        let has_written = || {
+            StoreReader::open(dir.path())
+                .and_then(|reader| reader.stats())
+                .is_ok_and(|stats| stats.alerts > last)
+        };
+        while !round.is_multiple_of(5) && !has_written() {
+            assert!(Instant::now() < deadline, "the child writes nothing");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_micros(round * 7_919 % 60_000));
         child.kill().unwrap();
         child.wait().unwrap();
 
@@ -238,7 +248,7 @@ fn a_kill_leaves_all_of_a_batch_or_nothing() {
         // What is kept can be added to.
         assert_eq!(store.commit(&Batch::default()).unwrap(), Committed::default());
     }
-    assert!(grew > 10, "the child was hardly ever killed while it wrote: {grew}");
+    assert!(grew >= 40, "the child was hardly ever killed while it wrote: {grew}");
     let verdict: String = raw(dir.path()).query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
     assert_eq!(verdict, "ok");
 }
@@ -695,20 +705,23 @@ fn values_written_by_others_are_checked_when_read() {
     assert_eq!((&*found[0].rule, found[0].priority), ("\u{fffd}\0\u{fffd}", Priority::Debug));
 }
 
+/// A commit waits for the disk, so that its time is that of the bytes it writes.
 #[test]
-fn a_commit_of_a_hundred_alerts_is_fast() {
+fn a_commit_writes_a_few_times_its_alerts_and_no_more_when_the_store_is_large() {
     let dir = dir();
     let mut store = open(dir.path());
-    let mut times: Vec<Duration> = (0..200)
-        .map(|batch| {
-            let alerts = alerts(batch * 100..batch * 100 + 100);
-            let start = Instant::now();
-            store.commit(&Batch { source: Some(("s", b"p")), alerts: &alerts, ..Batch::default() }).unwrap();
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    println!("median {:?}, p99 {:?}, worst {:?}", times[100], times[198], times[199]);
-    // Some milliseconds where nothing else runs; the limit is for machines that are busy.
-    assert!(times[100] < Duration::from_millis(50), "{:?}", times[100]);
+    let log = dir.path().join("pullwatch.db-wal");
+    let mut written = Vec::new();
+    for batch in 0..200 {
+        raw(dir.path()).execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        assert_eq!(fs::metadata(&log).unwrap().len(), 0);
+        let alerts = alerts(batch * 100..batch * 100 + 100);
+        store.commit(&Batch { source: Some(("s", b"p")), alerts: &alerts, ..Batch::default() }).unwrap();
+        written.push(fs::metadata(&log).unwrap().len());
+    }
+    let of_one = alert(0);
+    let size = (of_one.message.len() + of_one.target.len() + of_one.rule.len() + 64) as u64;
+    assert!(written.iter().all(|bytes| *bytes < 100 * size * 8), "{written:?}");
+    let [small, large] = [&written[10..60], &written[150..]].map(|some| some.iter().sum::<u64>());
+    assert!(large < small * 3 / 2, "{small} bytes for 50 commits to a small store, {large} to a large one");
 }

@@ -34,17 +34,19 @@ fn lift_limit(daemon: &Daemon) {
 /// Waits until the daemon says that its store is full, in every place where it does.
 fn assert_says_full(place: &Place) {
     wait_for("pullwatch_store_full is 1", || place.metric("pullwatch_store_full") == Some(1.0));
-    let (code, body) = place.ask("/readyz").unwrap();
-    assert_eq!(code, 503);
-    assert!(body.contains("store is not accepting writes: the disk is full"), "{body}");
+    wait_for("readiness says so", || {
+        place.ask("/readyz").is_some_and(|(code, body)| {
+            code == 503 && body.contains("store is not accepting writes: the disk is full")
+        })
+    });
     assert_eq!(place.ask("/healthz").unwrap().0, 200, "to start it anew would not help");
-    assert!(place.said().contains("store is not accepting writes; sources are paused"));
+    wait_for("it is logged", || place.said().contains("store is not accepting writes; sources are paused"));
 }
 
 fn assert_works_again(place: &Place) {
     wait_for("pullwatch_store_full is 0", || place.metric("pullwatch_store_full") == Some(0.0));
     wait_for("ready", || place.ask("/readyz").is_some_and(|(code, _)| code == 200));
-    assert!(place.said().contains("store is writable again"));
+    wait_for("it is logged", || place.said().contains("store is writable again"));
 }
 
 /// Fills the store, kills what waits, makes room, and sees that nothing is missing.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use pullwatch::internals::daemon::store::StoreReader;
 use serde_json::Value;
 
-use crate::common::{RULE, free_port, pullwatch, wait_for};
+use crate::common::{RULE, WAIT_TIMEOUT, free_port, pullwatch, wait_for};
 
 /// Both rules match each event of [`crate::common::event`] whose name contains `registry`.
 pub const RULES: [&str; 2] = ["Registry Secret Access", "Second Look"];
@@ -99,7 +99,7 @@ impl Place {
     /// Asks the daemon's own port; nothing while there is no answer.
     pub fn ask(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{event, free_port, wait_for};
+use crate::common::{WAIT_TIMEOUT, event, free_port, wait_for};
 use crate::receiver::{FAILURES, Receiver};
 use crate::rig::{Ledger, Place, RULES, Random, kill, stop, times};
 
@@ -18,7 +18,7 @@ fn post(port: u16, body: &[u8]) -> Option<u16> {
 /// Sends one body. Returns status and body of the response.
 pub fn post_for_response(port: u16, body: &[u8]) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let head = format!(
         "POST /?timeout=30s HTTP/1.1\r\nHost: pullwatch\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n",
@@ -94,13 +94,18 @@ fn acknowledged_batches_are_stored_once_and_others_at_most_once() {
         }
     }
     let child = place.start();
+    let taken = || batches.lock().unwrap().iter().filter(|(_, taken)| *taken).count();
+    let before = taken();
+    wait_for("a batch is taken", || taken() > before);
     is_over.store(true, Ordering::SeqCst);
     for sender in senders {
         sender.join().unwrap();
     }
+    // Batches that were given up may be stored nevertheless. One that comes after them is stored after them.
+    let first = sent.fetch_add(1, Ordering::SeqCst);
+    wait_for("the last batch is taken", || post(port, &batch(first..first + 1)) == Some(200));
+    batches.lock().unwrap().push((first..first + 1, true));
     let mut ledger = Ledger::default();
-    // Batches that were given up may have been stored nevertheless.
-    std::thread::sleep(Duration::from_millis(200));
     ledger.look(&place.state);
     let batches = batches.lock().unwrap();
     let mut stored = 0;

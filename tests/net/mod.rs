@@ -8,17 +8,15 @@
 #[path = "../common/wait.rs"]
 mod wait;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
-
 use pullwatch::internals::daemon::net::Tls;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[allow(unused_imports)]
-pub use wait::wait_until;
+pub use wait::{WAIT_TIMEOUT, wait_until};
 
 /// A certificate authority.
 pub struct Authority {
@@ -64,6 +62,13 @@ pub fn write_tls(folder: &Path, identity: &Identity, client_ca: Option<&Authorit
         key: file("tls.key", &identity.key),
         client_ca: client_ca.map(|authority| file("ca.crt", &authority.pem)),
     }
+}
+
+/// Replaces a file at once: who reads it meanwhile sees the old or the new content.
+pub fn replace(path: &Path, content: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, content).unwrap();
+    std::fs::rename(&new, path).unwrap();
 }
 
 fn config(
@@ -119,5 +124,5 @@ fn builder() -> reqwest::ClientBuilder {
         .default_headers(headers)
         .pool_max_idle_per_host(0)
         .no_proxy()
-        .timeout(Duration::from_secs(20))
+        .timeout(WAIT_TIMEOUT)
 }

@@ -133,12 +133,15 @@ fn active_alerts_are_sent_again_to_each_alertmanager_without_a_change() {
 
     // They are delivered once, and none waits.
     assert_eq!(metric(&daemon, "deliveries_total", ""), Some(3));
-    assert_eq!(metric(&daemon, "backlog_alerts", ""), Some(0));
+    wait_for("none waits", || metric(&daemon, "backlog_alerts", "") == Some(0));
     assert_eq!(metric(&daemon, "active_alerts", ""), Some(2));
     for result in ["success", "failure"] {
-        assert!(metric(&daemon, "resends_total", &format!("result=\"{result}\",")) > Some(0), "{result}");
+        let series = format!("result=\"{result}\",");
+        wait_for(result, || metric(&daemon, "resends_total", &series) > Some(0));
     }
-    assert_eq!(unasked.requests().iter().flatten().count(), 3);
+    let delivered_once = || unasked.requests().iter().flatten().count();
+    wait_for("the other sink has all", || delivered_once() >= 3);
+    assert_eq!(delivered_once(), 3);
 
     // After a kill they come from the store.
     let before = [first.of("a2")[0].clone(), first.of("a3")[0].clone()];
@@ -221,7 +224,7 @@ fn an_alert_that_went_to_the_dead_letters_is_not_sent_again_and_stops_nothing() 
     let receiver = Receiver::start();
     // A period of deliveries with the same end is a second long.
     let sink = format!(
-        "- {{type: alertmanager, name: am, urls: [{}], resolve_after: 4m, resend_interval: 1s, retry: {{initial: 20ms, max: 200ms, max_age: 2s}}}}",
+        "- {{type: alertmanager, name: am, urls: [{}], resolve_after: 4m, resend_interval: 1s, retry: {{initial: 20ms, max: 200ms, max_age: 8s}}}}",
         receiver.url()
     );
     let daemon = Daemon::start(&sink, "");

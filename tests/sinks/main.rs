@@ -6,6 +6,8 @@ mod delivery;
 mod files;
 mod http;
 mod loki;
+#[path = "../common/port.rs"]
+mod port;
 mod receivers;
 mod rig;
 mod server;

@@ -1,7 +1,5 @@
 //! No client makes an alert longer than a receiver takes: padded requests and long lists, in every format and sink.
 
-use std::time::Duration;
-
 use pullwatch::internals::daemon::sink::{Body, File, Format, Http, Kind, Secret, Syslog, Transport};
 use pullwatch::internals::detection::alert::{Priority, StoredAlert};
 use serde_json::{Value, json};
@@ -190,7 +188,7 @@ async fn requests_are_shortened_below_an_unknown_limit_of_the_receiver() {
     let alerts =
         alerts().into_iter().map(|alert| pullwatch::internals::detection::shorten::stored(&alert, 64 << 10));
     let rig = Rig::start(config(Kind::Http(http)), &Memory::with(alerts));
-    let bodies = tokio::time::timeout(Duration::from_secs(60), received).await.unwrap().unwrap();
+    let bodies = tokio::time::timeout(crate::wait::WAIT_TIMEOUT, received).await.unwrap().unwrap();
     rig.reaches(5).await;
     assert_eq!(rig.count("dead_letters_total", Some("rejected")), 0);
     rig.stop().await.unwrap();

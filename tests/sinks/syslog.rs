@@ -1,7 +1,5 @@
 //! Alerts to syslog receivers.
 
-use std::time::Duration;
-
 use pullwatch::internals::daemon::sink::{
     Facility, Format, Kind, SinkConfig, Syslog, TlsSettings, Transport,
 };
@@ -9,6 +7,7 @@ use pullwatch::internals::text::escape::is_disruptive;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::{TcpListener, UdpSocket, UnixDatagram, UnixListener};
 
+use crate::port::{free_port, listener};
 use crate::rig::{HOSTILE, Memory, Rig, alert, alert_of, config, wait_until};
 use crate::tls::Authority;
 
@@ -80,30 +79,48 @@ async fn datagrams_that_nobody_takes_are_sent_again() {
     rig.stop().await.unwrap();
 }
 
+/// Whether the kernel knows for a connection from one port of this host to another that its peer has ended it.
+fn has_learned_of_the_end(from: u16, to: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let state = table.lines().find_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let is_it =
+            columns[1].ends_with(&format!(":{from:04X}")) && columns[2].ends_with(&format!(":{to:04X}"));
+        is_it.then(|| columns[3].to_owned())
+    });
+    // Established. Once it is ended, it waits to be closed, or is gone.
+    state.is_none_or(|state| state != "01")
+}
+
 #[tokio::test]
 async fn a_stream_that_ends_is_opened_anew() {
-    let receiver = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = receiver.local_addr().unwrap();
-    let settings = syslog(Transport::Tcp(address.to_string()), Format::Falco);
+    let port = free_port();
+    let listen = || {
+        let listener = listener(port);
+        listener.set_nonblocking(true).unwrap();
+        TcpListener::from_std(listener).unwrap()
+    };
+    let receiver = listen();
+    let settings = syslog(Transport::Tcp(format!("127.0.0.1:{port}")), Format::Falco);
     let rig = Rig::start(settings, &Memory::with([alert(1), alert(2)]));
-    let (mut stream, _) = receiver.accept().await.unwrap();
+    let (mut stream, peer) = receiver.accept().await.unwrap();
     for seq in 1..=2 {
         check(&counted(&mut stream).await.unwrap(), seq);
     }
     rig.reaches(2).await;
     drop(stream);
     // Until the word of the end came, a write would go nowhere.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    wait_until(async || has_learned_of_the_end(peer.port(), port)).await;
     rig.add(alert(3));
-    let (mut stream, _) = receiver.accept().await.unwrap();
+    let (mut stream, peer) = receiver.accept().await.unwrap();
     check(&counted(&mut stream).await.unwrap(), 3);
     rig.reaches(3).await;
     drop((stream, receiver));
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    wait_until(async || has_learned_of_the_end(peer.port(), port)).await;
     rig.add(alert(4));
     wait_until(async || rig.count("failures_total", Some("connection")) > 1).await;
     assert_eq!(rig.memory.cursor(), 3);
-    let receiver = TcpListener::bind(address).await.unwrap();
+    let receiver = listen();
     let (mut stream, _) = receiver.accept().await.unwrap();
     check(&counted(&mut stream).await.unwrap(), 4);
     rig.reaches(4).await;
