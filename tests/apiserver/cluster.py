@@ -12,10 +12,17 @@ import time
 ADMINISTRATOR = ("token-of-the-administrator", "admin", "system:masters")
 
 
+# They hold their ports until the process ends: a port of nobody can become that of another process or of a connection.
+RESERVED = []
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port at which nobody listens. Only who sets SO_REUSEADDR, as servers do, can use it."""
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    RESERVED.append(probe)
+    return probe.getsockname()[1]
 
 
 def binary(name, variable):

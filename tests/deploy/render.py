@@ -4,7 +4,9 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
+import time
 
 import yaml
 
@@ -30,16 +32,27 @@ def run(*command, **options):
     return done.stdout
 
 
+def fetch(*command, **options):
+    """Runs a command that downloads, again after a failure: downloads fail for a moment now and then."""
+    for wait in (5, 20, 60):
+        done = subprocess.run(command, capture_output=True, text=True, **options)
+        if done.returncode == 0:
+            return done.stdout
+        print(f"failed, again in {wait} s: {' '.join(map(str, command))}\n{done.stderr}", file=sys.stderr)
+        time.sleep(wait)
+    return run(*command, **options)
+
+
 def install(package):
     TOOLS.mkdir(parents=True, exist_ok=True)
     binary = TOOLS / package.split("@")[0].removesuffix("/v5").rsplit("/", 1)[1]
     if not binary.exists():
-        run("go", "install", package, env={**os.environ, "GOBIN": str(TOOLS), "GOFLAGS": "-buildvcs=false"})
+        fetch("go", "install", package, env={**os.environ, "GOBIN": str(TOOLS), "GOFLAGS": "-buildvcs=false"})
     return binary
 
 
 def module(name):
-    return pathlib.Path(json.loads(run("go", "mod", "download", "-json", name, cwd=tempfile.gettempdir()))["Dir"])
+    return pathlib.Path(json.loads(fetch("go", "mod", "download", "-json", name, cwd=tempfile.gettempdir()))["Dir"])
 
 
 def definition_files():

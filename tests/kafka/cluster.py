@@ -24,7 +24,7 @@ JAVA = 17
 MISSING = 77
 UNFETCHED = 78
 LARGEST = 80 << 20
-STARTUP = 180
+STARTUP = 600
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "freeze": signal.SIGSTOP, "thaw": signal.SIGCONT}
 LOG4J = """\
 rootLogger.level = INFO
@@ -91,7 +91,13 @@ def fetch(there):
     part = tempfile.mkdtemp(prefix="jars-part-", dir=WORK)
     command = [maven, "-B", "-q", "-f", os.path.join(HERE, "pom.xml"), "dependency:copy-dependencies",
                "-DincludeScope=runtime", f"-DoutputDirectory={part}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # Downloads fail for a moment now and then.
+    for wait in (5, 20, 60, None):
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode == 0 or wait is None:
+            break
+        print(f"failed, again in {wait} s: {done.stdout.strip()[-300:]}", file=sys.stderr, flush=True)
+        time.sleep(wait)
     if done.returncode or not any(name.startswith("kafka_") for name in os.listdir(part)):
         shutil.rmtree(part)
         raise Failure("Maven cannot fetch Apache Kafka: " + done.stdout.strip()[-2000:], UNFETCHED)
