@@ -211,32 +211,52 @@ fn declared_nodes_are_where_their_tokens_and_certificates_are_used() {
         request("5", &node("agent-9"), kubelet, "192.168.5.9", 5),
         request("6", &pod_on("agent-9"), "cart/1", "192.168.5.9", 5),
     ];
-    let path = folder.path().join("audit.log");
-    fs::write(&path, log.join("\n")).unwrap();
-    let reported = |arguments: &[&str]| {
-        let found = alerts(&scan(&[&[path.to_str().unwrap()], arguments].concat()));
-        let is_of_nodes = |alert: &&Value| {
-            let rule = alert["rule"].as_str().unwrap();
-            rule.ends_with("Its Pod's Node") || rule.ends_with("From Another Node")
-        };
-        let ids = found
-            .iter()
-            .filter(is_of_nodes)
-            .map(|alert| alert["event"]["auditID"].as_str().unwrap().to_owned());
-        ids.collect::<Vec<_>>()
-    };
-    assert!(reported(&[]).is_empty());
-    assert_eq!(
-        reported(&["--inventory", declared.to_str().unwrap()]),
-        ["stolen-1", "stolen-2", "stolen-3", "node-1"]
-    );
+    assert!(used_from_another_node(&log, None).is_empty());
+    let stolen = ["node-1", "stolen-1", "stolen-2", "stolen-3"].map(str::to_owned);
+    assert_eq!(used_from_another_node(&log, Some(&declared)), BTreeSet::from(stolen));
     // One address that all have, as behind a gateway.
     fs::write(
         &declared,
         nodes(&[("server", "192.168.5.1"), ("agent-1", "192.168.5.1"), ("agent-2", "192.168.5.1")]),
     )
     .unwrap();
-    assert!(reported(&["--inventory", declared.to_str().unwrap()]).is_empty());
+    assert!(used_from_another_node(&log, Some(&declared)).is_empty());
+}
+
+/// The audit ids of what is reported as used from another node.
+fn used_from_another_node(log: &[String], inventory: Option<&Path>) -> BTreeSet<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    fs::write(&path, log.join("\n")).unwrap();
+    let mut arguments = vec![path.to_str().unwrap()];
+    arguments.extend(inventory.iter().flat_map(|path| ["--inventory", path.to_str().unwrap()]));
+    let alerts = alerts(&scan(&arguments));
+    let of_nodes = alerts.iter().filter(|alert| {
+        let rule = alert["rule"].as_str().unwrap();
+        rule.ends_with("Its Pod's Node") || rule.ends_with("From Another Node")
+    });
+    of_nodes.map(|alert| alert["event"]["auditID"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_log_that_starts_late_loses_no_use_from_another_node_with_an_inventory_of_nodes() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/evasion/nodes.jsonl");
+    let log: Vec<String> = fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = folder.path().join("nodes.txt");
+    fs::write(&nodes, "NAME  INTERNAL-IP\nn  192.168.5.1\nm  192.168.5.2\n").unwrap();
+    let early = used_from_another_node(&log, None);
+    assert_eq!(used_from_another_node(&log, Some(&nodes)), early);
+    let mut lost_without = 0;
+    for start in [1, 3, 6, 7, 9, 12, 17, 22, 60, 67, 69] {
+        let tail = &log[start..];
+        let is_in_tail = |id: &&String| tail.iter().any(|line| audit_id(line) == **id);
+        let wanted: BTreeSet<String> = early.iter().filter(is_in_tail).cloned().collect();
+        let with = used_from_another_node(tail, Some(&nodes));
+        assert!(wanted.is_subset(&with), "from line {start}: {:?}", wanted.difference(&with));
+        lost_without += wanted.difference(&used_from_another_node(tail, None)).count();
+    }
+    assert!(lost_without > 20, "the inventory made little difference: {lost_without}");
 }
 
 fn lines(log: &[u8]) -> Vec<String> {
