@@ -23,7 +23,7 @@ use crate::detection::audit::json::Raw;
 use crate::detection::audit::redact::{Redactor, ShowList};
 use crate::detection::audit::time;
 use crate::detection::registry::{self, ClusterState, Exposure, ExposureKind, OrderDependency, RequestInfo};
-use crate::detection::rules::fields::{ClientNodeField, Correlation, ReaderField, Registry};
+use crate::detection::rules::fields::{ClientNodeField, Correlation, ExposureField, ReaderField, Registry};
 use crate::text::escape::MAX_SHOWN_LEN;
 use crate::text::timespan;
 
@@ -206,6 +206,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
         let plan = self.plan;
         let value = match &plan.operands[operand] {
             OperandPlan::Field(reader) => reader.read(self.event, &self.input, View::Full),
+            OperandPlan::Exposure(part) => exposed(*part, &self.exposure()),
             OperandPlan::Registry(part) => self.registry(*part),
             OperandPlan::Reader(part) => self.reader(*part),
             OperandPlan::ClientNode(part) => self.client_node(*part),
@@ -256,7 +257,10 @@ impl<'e> EvalContext<'_, '_, 'e> {
                 value
             }
             // Names, of which a client can choose some.
-            OperandPlan::Registry(_) | OperandPlan::Reader(_) | OperandPlan::ClientNode(_) => {
+            OperandPlan::Exposure(_)
+            | OperandPlan::Registry(_)
+            | OperandPlan::Reader(_)
+            | OperandPlan::ClientNode(_) => {
                 let redactor = Redactor::new(&plan.redaction_key, show);
                 self.value(operand).clone().map_texts(|text| redactor.name(text))
             }
@@ -362,7 +366,6 @@ impl<'e> EvalContext<'_, '_, 'e> {
             Registry::Evicted => list(cluster_state.map(|state| state.evicted_now()).unwrap_or_default()),
             Registry::PodSecurity => registry::pod_security_change(self.event, &request, cluster_state)
                 .map_or(Value::Missing, word),
-            _ => exposed(part, &self.exposure()),
         }
     }
 
@@ -444,7 +447,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
             (Basis::Stage, _) => Some(self.passes(comparison)),
             (Basis::Head, _) if known == Known::Head => Some(self.passes(comparison)),
             (Basis::Exposure, RightPlan::Constant(compare)) if !registry::is_answered(self.event) => {
-                Some(compare.passes(&exposed(Registry::Exposure, &Exposure::default())))
+                Some(compare.passes(&exposed(ExposureField::Kind, &Exposure::default())))
             }
             _ => None,
         }
@@ -499,49 +502,24 @@ pub fn ignores_stage(plan: &Plan, input: InputContext<'_>, stage: &str) -> bool 
 }
 
 /// Returns one property of an exposure as a value.
-fn exposed(part: Registry, exposure: &Exposure) -> Value<'static> {
+fn exposed(part: ExposureField, exposure: &Exposure) -> Value<'static> {
     let list = |texts: &mut dyn Iterator<Item = &String>| {
         Value::list(texts.map(|text| Cow::Owned(text.clone().into_bytes())).collect())
     };
     match part {
-        Registry::Exposure => Value::Text(exposure.kind.name().as_bytes().into()),
-        Registry::Scope if exposure.kind == ExposureKind::None && exposure.count == 0 => Value::Missing,
-        Registry::Scope => Value::Text(exposure.scope.name().as_bytes().into()),
-        Registry::Secrets => list(&mut exposure.secrets.iter()),
-        Registry::Count => Value::Number(i64::try_from(exposure.count).unwrap_or(i64::MAX)),
-        Registry::Hosts => list(&mut exposure.logins.hosts.iter()),
-        Registry::Usernames => list(&mut exposure.logins.usernames.iter()),
-        Registry::Evidence => match exposure.evidence {
+        ExposureField::Kind => Value::Text(exposure.kind.name().as_bytes().into()),
+        ExposureField::Scope if exposure.kind == ExposureKind::None && exposure.count == 0 => Value::Missing,
+        ExposureField::Scope => Value::Text(exposure.scope.name().as_bytes().into()),
+        ExposureField::Secrets => list(&mut exposure.secrets.iter()),
+        ExposureField::Count => Value::Number(i64::try_from(exposure.count).unwrap_or(i64::MAX)),
+        ExposureField::Hosts => list(&mut exposure.logins.hosts.iter()),
+        ExposureField::Usernames => list(&mut exposure.logins.usernames.iter()),
+        ExposureField::Evidence => match exposure.evidence {
             Some(evidence) => Value::Text(evidence.name().as_bytes().into()),
             None => Value::Missing,
         },
-        Registry::Truncated if exposure.is_truncated => Value::Text(b"true".into()),
-        Registry::Truncated => Value::Text(b"false".into()),
-        // Not parts of an exposure.
-        Registry::ByType
-        | Registry::OwnDeletion
-        | Registry::Target
-        | Registry::Copied
-        | Registry::Copies
-        | Registry::Referenced
-        | Registry::ImageHosts
-        | Registry::Granted
-        | Registry::Privileges
-        | Registry::Role
-        | Registry::RoleKnown
-        | Registry::CertificateUser
-        | Registry::Subjects
-        | Registry::AggregatedInto
-        | Registry::PullSecrets
-        | Registry::HostPaths
-        | Registry::HostPrivileges
-        | Registry::Replicated
-        | Registry::Emptied
-        | Registry::CloudIdentities
-        | Registry::KubeletPath
-        | Registry::PodSecurity
-        | Registry::DryRun
-        | Registry::Evicted => Value::Missing,
+        ExposureField::Truncated if exposure.is_truncated => Value::Text(b"true".into()),
+        ExposureField::Truncated => Value::Text(b"false".into()),
     }
 }
 

@@ -365,7 +365,9 @@ impl FieldReader {
             }
             Source::Outcome => Value::Text(Outcome::of(event).name().as_bytes().into()),
             // The evaluator determines these, once per event.
-            Source::Registry(_) | Source::Reader(_) | Source::ClientNode(_) => Value::Missing,
+            Source::Exposure(_) | Source::Registry(_) | Source::Reader(_) | Source::ClientNode(_) => {
+                Value::Missing
+            }
             // No event has these.
             Source::Correlation(_) => Value::Missing,
         }

@@ -15,7 +15,7 @@ use crate::detection::rules::ast::{
     RuleSet, Template, Transformer,
 };
 use crate::detection::rules::fields::{
-    ClientNodeField, Correlation, Field, Kind, ReaderField, Registry, Source,
+    ClientNodeField, Correlation, ExposureField, Field, Kind, ReaderField, Registry, Source,
 };
 use crate::detection::rules::number;
 use crate::detection::shorten::Limits;
@@ -32,6 +32,8 @@ pub enum OperandPlan {
     /// From the event.
     Field(FieldReader),
     /// From the registry credentials that the event exposed.
+    Exposure(ExposureField),
+    /// From what else of the event is about registry credentials.
     Registry(Registry),
     /// From the profile of the identity that read secrets.
     Reader(ReaderField),
@@ -430,24 +432,12 @@ impl Plan {
         }
         let plan = match operand {
             Operand::Field(FieldRef { field: Field { source: Source::Registry(part), .. }, .. }) => {
-                self.needs_cluster_state |= !matches!(
-                    part,
-                    Registry::ByType
-                        | Registry::Target
-                        | Registry::Copied
-                        | Registry::ImageHosts
-                        | Registry::Role
-                        | Registry::CertificateUser
-                        | Registry::Subjects
-                        | Registry::AggregatedInto
-                        | Registry::PullSecrets
-                        | Registry::HostPaths
-                        | Registry::Replicated
-                        | Registry::Emptied
-                        | Registry::CloudIdentities
-                        | Registry::DryRun
-                );
+                self.needs_cluster_state |= part.depends_on_cluster_state();
                 OperandPlan::Registry(*part)
+            }
+            Operand::Field(FieldRef { field: Field { source: Source::Exposure(part), .. }, .. }) => {
+                self.needs_cluster_state = true;
+                OperandPlan::Exposure(*part)
             }
             Operand::Field(FieldRef { field: Field { source: Source::Reader(part), .. }, .. }) => {
                 self.needs_cluster_state = true;
@@ -478,7 +468,7 @@ impl Plan {
     /// What decides the value of an operand.
     fn basis(&self, operand: OperandId) -> Basis {
         match &self.operands[operand] {
-            OperandPlan::Registry(Registry::Exposure) => Basis::Exposure,
+            OperandPlan::Exposure(ExposureField::Kind) => Basis::Exposure,
             OperandPlan::Field(access) if access.is_anomaly() => Basis::Stage,
             OperandPlan::Field(access) => match access.static_path().as_deref() {
                 Some(["stage"]) => Basis::Stage,
@@ -494,29 +484,13 @@ impl Plan {
         match &self.operands[operand] {
             OperandPlan::Text(_) => 0,
             // These may read the request and response objects.
-            OperandPlan::Registry(
-                Registry::Copied
-                | Registry::Copies
-                | Registry::Referenced
-                | Registry::Granted
-                | Registry::Privileges
-                | Registry::Role
-                | Registry::RoleKnown
-                | Registry::CertificateUser
-                | Registry::Subjects
-                | Registry::AggregatedInto
-                | Registry::PullSecrets
-                | Registry::HostPaths
-                | Registry::HostPrivileges
-                | Registry::Replicated
-                | Registry::Emptied
-                | Registry::CloudIdentities
-                | Registry::ImageHosts
-                | Registry::PodSecurity,
-            )
-            | OperandPlan::Correlation(_) => 7,
+            OperandPlan::Registry(part) if part.reads_objects() => 7,
+            OperandPlan::Correlation(_) => 7,
             // Determined once per event for all rules.
-            OperandPlan::Registry(_) | OperandPlan::Reader(_) | OperandPlan::ClientNode(_) => 5,
+            OperandPlan::Exposure(_)
+            | OperandPlan::Registry(_)
+            | OperandPlan::Reader(_)
+            | OperandPlan::ClientNode(_) => 5,
             OperandPlan::Call(_, arguments, _) => {
                 arguments.iter().map(|&argument| self.operand_cost(argument)).max().unwrap_or(0) + 1
             }

@@ -10,7 +10,7 @@ use super::requests::{OTHER, Request, UNKNOWN_GROUP};
 use super::scenarios::{Name, NamespaceKind, Scenario, UserName};
 use crate::detection::engine::extract::{FieldReader, user_kind};
 use crate::detection::rules::ast::FieldRef;
-use crate::detection::rules::fields::{ReaderField, Registry, Source};
+use crate::detection::rules::fields::{ExposureField, ReaderField, Registry, Source};
 
 /// The part of an event that a field reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,45 +112,11 @@ pub fn reads(field: &FieldRef) -> Part {
         | Source::Volume(_)
         | Source::VolumeTypes
         | Source::HasHostPath => Part::RequestObject,
+        Source::Exposure(ExposureField::Scope | ExposureField::Truncated) => Part::Head,
         // Exact with the answer, presumed without.
-        Source::Registry(
-            Registry::Exposure
-            | Registry::Secrets
-            | Registry::Count
-            | Registry::Hosts
-            | Registry::Usernames
-            | Registry::Evidence
-            | Registry::Copies,
-        ) => Part::ResponseObject,
-        Source::Registry(
-            Registry::Copied
-            | Registry::Referenced
-            | Registry::ImageHosts
-            | Registry::Granted
-            | Registry::Privileges
-            | Registry::Role
-            | Registry::RoleKnown
-            | Registry::CertificateUser
-            | Registry::Subjects
-            | Registry::AggregatedInto
-            | Registry::PullSecrets
-            | Registry::HostPaths
-            | Registry::HostPrivileges
-            | Registry::Replicated
-            | Registry::Emptied
-            | Registry::CloudIdentities
-            | Registry::PodSecurity,
-        ) => Part::RequestObject,
-        Source::Registry(
-            Registry::Scope
-            | Registry::ByType
-            | Registry::OwnDeletion
-            | Registry::Target
-            | Registry::DryRun
-            | Registry::KubeletPath
-            | Registry::Truncated
-            | Registry::Evicted,
-        ) => Part::Head,
+        Source::Exposure(_) | Source::Registry(Registry::Copies) => Part::ResponseObject,
+        Source::Registry(part) if part.reads_objects() => Part::RequestObject,
+        Source::Registry(_) => Part::Head,
         Source::Reader(_) => Part::Head,
         // Only in outputs of correlations.
         Source::Correlation(_) => Part::Head,
@@ -187,7 +153,7 @@ pub fn lacks(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Option<Part> {
     let part = reads(field);
     let whole = HypotheticalEvent { level: Level::RequestResponse, ..*event };
     let is_about = match field.field.source {
-        Source::Registry(_) if part == Part::ResponseObject => whole.is_exposure(),
+        Source::Exposure(_) | Source::Registry(_) if part == Part::ResponseObject => whole.is_exposure(),
         _ => abstract_value(field, &whole) != AbstractValue::Missing,
     };
     (is_about && whole.has(part) && !event.has(part)).then_some(part)
@@ -195,6 +161,9 @@ pub fn lacks(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Option<Part> {
 
 /// What is known of a field's value in an event.
 pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> AbstractValue {
+    if let Source::Exposure(part) = field.field.source {
+        return exposure(part, event);
+    }
     if let Source::Registry(part) = field.field.source {
         return registry(part, event);
     }
@@ -270,26 +239,54 @@ fn reader(part: ReaderField, event: &HypotheticalEvent<'_>) -> AbstractValue {
     }
 }
 
+fn exposure(part: ExposureField, event: &HypotheticalEvent<'_>) -> AbstractValue {
+    if part == ExposureField::Truncated {
+        return AbstractValue::one_of(&["true", "false"]);
+    }
+    let has_answer = event.has(Part::ResponseObject);
+    if !event.is_exposure() {
+        return match part {
+            // The response to a write or a deletion can hold what the client did not send.
+            ExposureField::Kind if event.is_about_secrets() => AbstractValue::Unknown,
+            ExposureField::Kind => AbstractValue::text("none"),
+            ExposureField::Count => AbstractValue::There,
+            ExposureField::Secrets | ExposureField::Evidence | ExposureField::Scope
+                if event.is_about_secrets() =>
+            {
+                AbstractValue::Unknown
+            }
+            _ => AbstractValue::Missing,
+        };
+    }
+    match part {
+        ExposureField::Kind if has_answer => {
+            AbstractValue::one_of(&["payload", "metadata", "denied", "none"])
+        }
+        ExposureField::Kind => AbstractValue::one_of(&["presumed", "denied", "none"]),
+        ExposureField::Scope => AbstractValue::Unknown,
+        ExposureField::Count => AbstractValue::There,
+        ExposureField::Hosts | ExposureField::Usernames if !has_answer => AbstractValue::Missing,
+        _ => AbstractValue::Unknown,
+    }
+}
+
 fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
     let request = event.request;
-    let has_answer = event.has(Part::ResponseObject);
     let if_sent =
         || if event.has(Part::RequestObject) { AbstractValue::Unknown } else { AbstractValue::Missing };
     match part {
-        Registry::ByType | Registry::OwnDeletion | Registry::Truncated => {
-            return AbstractValue::one_of(&["true", "false"]);
-        }
-        Registry::DryRun => return AbstractValue::one_of(&["true", "false", "unknown"]),
-        Registry::Evicted | Registry::Target => return AbstractValue::Unknown,
+        Registry::ByType | Registry::OwnDeletion => AbstractValue::one_of(&["true", "false"]),
+        Registry::DryRun => AbstractValue::one_of(&["true", "false", "unknown"]),
+        Registry::Evicted | Registry::Target => AbstractValue::Unknown,
         // The secrets of a pod and its rights over its node were learned when it was created.
         Registry::Referenced | Registry::HostPrivileges
             if request.resource == "pods" && !request.subresource.is_empty() =>
         {
-            return AbstractValue::Unknown;
+            AbstractValue::Unknown
         }
-        Registry::Referenced | Registry::ImageHosts | Registry::Copied => return if_sent(),
+        Registry::Referenced | Registry::ImageHosts | Registry::Copied => if_sent(),
         // Which config maps hold a credential was learned when they were written.
-        Registry::Copies if request.resource != "secrets" => return AbstractValue::Unknown,
+        Registry::Copies if request.resource != "secrets" => AbstractValue::Unknown,
         Registry::Granted
         | Registry::Privileges
         | Registry::Role
@@ -298,20 +295,18 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
         | Registry::AggregatedInto
             if request.group == "rbac.authorization.k8s.io" =>
         {
-            return if_sent();
+            if_sent()
         }
         Registry::KubeletPath if (&*request.resource, &*request.subresource) == ("nodes", "proxy") => {
-            return AbstractValue::Unknown;
+            AbstractValue::Unknown
         }
-        Registry::CertificateUser if request.resource == "certificatesigningrequests" => return if_sent(),
-        Registry::PullSecrets | Registry::HostPaths | Registry::HostPrivileges => return if_sent(),
-        Registry::Replicated => return if_sent(),
-        Registry::Emptied if event.has(Part::RequestObject) => {
-            return AbstractValue::one_of(&["true", "false"]);
-        }
-        Registry::Emptied => return AbstractValue::text("false"),
-        Registry::CloudIdentities if request.resource == "serviceaccounts" => return if_sent(),
-        Registry::PodSecurity if request.resource == "namespaces" => return if_sent(),
+        Registry::CertificateUser if request.resource == "certificatesigningrequests" => if_sent(),
+        Registry::PullSecrets | Registry::HostPaths | Registry::HostPrivileges => if_sent(),
+        Registry::Replicated => if_sent(),
+        Registry::Emptied if event.has(Part::RequestObject) => AbstractValue::one_of(&["true", "false"]),
+        Registry::Emptied => AbstractValue::text("false"),
+        Registry::CloudIdentities if request.resource == "serviceaccounts" => if_sent(),
+        Registry::PodSecurity if request.resource == "namespaces" => if_sent(),
         Registry::Copies
         | Registry::CertificateUser
         | Registry::Granted
@@ -322,28 +317,7 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
         | Registry::AggregatedInto
         | Registry::CloudIdentities
         | Registry::KubeletPath
-        | Registry::PodSecurity => return AbstractValue::Missing,
-        _ => {}
-    }
-    if !event.is_exposure() {
-        return match part {
-            // The response to a write or a deletion can hold what the client did not send.
-            Registry::Exposure if event.is_about_secrets() => AbstractValue::Unknown,
-            Registry::Exposure => AbstractValue::text("none"),
-            Registry::Count => AbstractValue::There,
-            Registry::Secrets | Registry::Evidence | Registry::Scope if event.is_about_secrets() => {
-                AbstractValue::Unknown
-            }
-            _ => AbstractValue::Missing,
-        };
-    }
-    match part {
-        Registry::Exposure if has_answer => AbstractValue::one_of(&["payload", "metadata", "denied", "none"]),
-        Registry::Exposure => AbstractValue::one_of(&["presumed", "denied", "none"]),
-        Registry::Scope => AbstractValue::Unknown,
-        Registry::Count => AbstractValue::There,
-        Registry::Hosts | Registry::Usernames if !has_answer => AbstractValue::Missing,
-        _ => AbstractValue::Unknown,
+        | Registry::PodSecurity => AbstractValue::Missing,
     }
 }
 

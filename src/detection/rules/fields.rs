@@ -168,6 +168,8 @@ pub enum Source {
     UserExtra(&'static str),
     /// Whether the request succeeded.
     Outcome,
+    /// A property of the registry credentials that the event exposed.
+    Exposure(ExposureField),
     /// A property of the event that is about registry credentials.
     Registry(Registry),
     /// How a read of secrets compares with the profile of its identity.
@@ -191,17 +193,24 @@ pub enum Correlation {
     Timespan,
 }
 
-/// Properties of an event about registry credentials and what protects them.
+/// Properties of the registry credentials that an event exposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
-pub enum Registry {
-    Exposure,
+pub enum ExposureField {
+    Kind,
     Scope,
     Secrets,
     Count,
     Hosts,
     Usernames,
     Evidence,
+    Truncated,
+}
+
+/// Properties of an event about registry credentials and what protects them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Registry {
     ByType,
     OwnDeletion,
     Target,
@@ -224,9 +233,70 @@ pub enum Registry {
     CloudIdentities,
     KubeletPath,
     PodSecurity,
-    Truncated,
     Evicted,
     DryRun,
+}
+
+impl Registry {
+    /// Whether its value depends on the request object or the response object.
+    pub const fn reads_objects(self) -> bool {
+        match self {
+            Registry::Copied
+            | Registry::Copies
+            | Registry::Referenced
+            | Registry::ImageHosts
+            | Registry::Granted
+            | Registry::Privileges
+            | Registry::Role
+            | Registry::RoleKnown
+            | Registry::CertificateUser
+            | Registry::Subjects
+            | Registry::AggregatedInto
+            | Registry::PullSecrets
+            | Registry::HostPaths
+            | Registry::HostPrivileges
+            | Registry::Replicated
+            | Registry::Emptied
+            | Registry::CloudIdentities
+            | Registry::PodSecurity => true,
+            Registry::ByType
+            | Registry::OwnDeletion
+            | Registry::Target
+            | Registry::KubeletPath
+            | Registry::Evicted
+            | Registry::DryRun => false,
+        }
+    }
+
+    /// Whether its value depends on what earlier events showed.
+    pub const fn depends_on_cluster_state(self) -> bool {
+        match self {
+            Registry::OwnDeletion
+            | Registry::Copies
+            | Registry::Referenced
+            | Registry::Granted
+            | Registry::Privileges
+            | Registry::RoleKnown
+            | Registry::HostPrivileges
+            | Registry::KubeletPath
+            | Registry::PodSecurity
+            | Registry::Evicted => true,
+            Registry::ByType
+            | Registry::Target
+            | Registry::Copied
+            | Registry::ImageHosts
+            | Registry::Role
+            | Registry::CertificateUser
+            | Registry::Subjects
+            | Registry::AggregatedInto
+            | Registry::PullSecrets
+            | Registry::HostPaths
+            | Registry::Replicated
+            | Registry::Emptied
+            | Registry::CloudIdentities
+            | Registry::DryRun => false,
+        }
+    }
 }
 
 /// How a read compares with what its identity did before.
@@ -746,25 +816,33 @@ static AUDIT: [Field; 21] = [
 static REGISTRY: [Field; 31] = [
     text(
         "registry.exposure",
-        Source::Registry(Registry::Exposure),
+        Source::Exposure(ExposureField::Kind),
         "what the event exposed: payload (the response contained credentials), presumed (it may have, but is not in the log), metadata (only their names), denied, none",
     ),
     text(
         "registry.scope",
-        Source::Registry(Registry::Scope),
+        Source::Exposure(ExposureField::Scope),
         "scope of the request: secret, namespace, cluster",
     ),
     list(
         "registry.secrets",
-        Source::Registry(Registry::Secrets),
+        Source::Exposure(ExposureField::Secrets),
         "the credentials, as namespace/name, as far as the event shows them",
     ),
-    number("registry.count", Source::Registry(Registry::Count), "number of credentials"),
-    list("registry.hosts", Source::Registry(Registry::Hosts), "the registries that the credentials are for"),
-    list("registry.usernames", Source::Registry(Registry::Usernames), "the user names in the credentials"),
+    number("registry.count", Source::Exposure(ExposureField::Count), "number of credentials"),
+    list(
+        "registry.hosts",
+        Source::Exposure(ExposureField::Hosts),
+        "the registries that the credentials are for",
+    ),
+    list(
+        "registry.usernames",
+        Source::Exposure(ExposureField::Usernames),
+        "the user names in the credentials",
+    ),
     text(
         "registry.evidence",
-        Source::Registry(Registry::Evidence),
+        Source::Exposure(ExposureField::Evidence),
         "why the secrets count as registry credentials: type (observed), inventory (declared), content (its data), reference (named by imagePullSecrets), same-name (a credential of another namespace has its name), name (matches a name pattern)",
     ),
     text(
@@ -879,7 +957,7 @@ static REGISTRY: [Field; 31] = [
     ),
     text(
         "registry.truncated",
-        Source::Registry(Registry::Truncated),
+        Source::Exposure(ExposureField::Truncated),
         "true if registry.secrets, registry.hosts or registry.usernames leave some out, else false",
     ),
     list(
