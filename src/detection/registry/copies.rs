@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::cluster_state::ClusterState;
 use super::content::{CONFIG_MAPS, copied_configuration_keys, is_copy};
 use super::request_info::{Deletion, RequestInfo};
-use super::secret_view::{for_each_secret, unquoted};
+use super::secret_view::{for_each_secret, is_known_form, unquoted};
 use super::{shown, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{JsonError, Raw, Type};
@@ -56,7 +56,8 @@ fn for_each_shown(
         let name = if name.is_empty() { UNKNOWN.into() } else { name };
         each(object.raw(), namespace, name);
     });
-    event.finish() != Err(JsonError::Truncated)
+    let is_readable = request.resource != CONFIG_MAPS || is_known_form(body);
+    is_readable && event.finish() != Err(JsonError::Truncated)
 }
 
 /// Records which objects the event shows with a credential, and which without.

@@ -15,7 +15,7 @@ use super::exposure::{Exposure, ReadScope};
 use super::exposure_kind::ExposureKind;
 use super::findings::{Finding, Findings, MAX_NAMED, Selection};
 use super::request_info::{Deletion, has_finalizers};
-use super::secret_view::{SecretView, for_each_secret, unquoted};
+use super::secret_view::{SecretView, for_each_secret, is_known_form, unquoted};
 use super::watch_query::sends_initial_events;
 use super::{RequestInfo, borrowed_text, text};
 use crate::detection::audit::event::{Event, Member};
@@ -218,7 +218,9 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             ExposureKind::Metadata => !is_table,
             _ => true,
         };
-        let is_shown = objects.response.is_some() && !(objects.is_cut && may_continue);
+        // A line that was cut may lack what says of which form the object is.
+        let is_readable = |response| objects.is_cut || is_known_form(response);
+        let is_shown = objects.response.is_some_and(is_readable) && !(objects.is_cut && may_continue);
         if !is_shown {
             // What a part of the response showed of a secret without its data does not replace the presumption.
             self.findings = Findings::default();

@@ -184,6 +184,25 @@ pub(super) fn for_each_secret<'e>(object: Raw<'e>, mut each: impl FnMut(&SecretV
     }
 }
 
+/// Returns whether an object is of a form that is read here, so that secrets that it does not show were not handed over. What another
+/// kind holds (`runtime.Unknown` has the bytes of an object in another encoding) is not known.
+pub(super) fn is_known_form(object: Raw<'_>) -> bool {
+    let [kind, items, rows, inner, metadata] =
+        object.get_all(["kind", "items", "rows", "object", "metadata"]);
+    let has_parts = || [items, rows, inner, metadata].iter().any(Option::is_some);
+    match kind.map(Raw::text) {
+        None => has_parts(),
+        Some(kind) => {
+            kind.is_empty() && has_parts()
+                || kind.ends_with(b"List")
+                || matches!(
+                    &*kind,
+                    b"Secret" | b"ConfigMap" | b"Status" | b"Table" | b"PartialObjectMetadata"
+                )
+        }
+    }
+}
+
 /// Returns the JSON that a string holds, as some tools log objects.
 pub(super) fn unquoted(object: Option<Raw<'_>>) -> Option<Vec<u8>> {
     let text = object?.string()?;
