@@ -66,6 +66,11 @@ fn base32(value: &[u8]) -> Vec<u8> {
     bits.chunks(5).map(digit).collect()
 }
 
+/// Returns what a value was compressed to, unless it became so short that it is not read to its end.
+fn bounded(value: &[u8], compressed: Vec<u8>) -> Option<Vec<u8>> {
+    (value.len() <= 12 * compressed.len()).then_some(compressed)
+}
+
 /// Encodes a value once more; none if that would not be an encoding of it.
 fn encoded(value: &[u8], how: u8, was_zipped: bool) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(value).ok();
@@ -82,12 +87,12 @@ fn encoded(value: &[u8], how: u8, was_zipped: bool) -> Option<Vec<u8>> {
         9 if !was_zipped => {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(value).ok()?;
-            encoder.finish().ok()?
+            bounded(value, encoder.finish().ok()?)?
         }
         10 if !was_zipped => {
             let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
             encoder.write_all(value).ok()?;
-            encoder.finish().ok()?
+            bounded(value, encoder.finish().ok()?)?
         }
         // Zeros in a text come from UTF-16 alone, which nobody applies twice.
         11 | 12 if value.contains(&0) => return None,
