@@ -462,7 +462,7 @@ mod tests {
                 let lines: Vec<String> = other.as_bytes().chunks(20).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
                 format!("a: |\n    {}\nb: c\n", lines.join("\n    "))
             },
-            format!("echo {} | xxd -r -p\n", CONFIG.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()),
+            format!("echo {} | xxd -r -p\n", CONFIG.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()),
             format!("<a value='{}'/>", CONFIG.replace('"', "&quot;")),
             format!("curl -d {}", CONFIG.replace('"', "%22").replace('{', "%7B").replace('}', "%7D")),
             r#"{"Auths":{"ghcr.io":{"Username":"bot","Password":"loot"}},"a":{"auths":{}}}"#.to_owned(),

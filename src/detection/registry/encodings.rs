@@ -117,9 +117,11 @@ fn layer(value: &[u8]) -> Option<Vec<u8>> {
         return Some(text);
     }
     // Their letters are those of base64, too.
-    let digits: [(u32, fn(u8) -> Option<u8>); 3] = [(4, hex_digit), (5, base32_digit), (5, base32_hex_digit)];
-    if let Some(text) = digits.into_iter().find_map(|(bits, digit)| decode_digits(value, bits, digit)) {
-        return Some(text);
+    let digits = decode_digits(value, 4, hex_digit)
+        .or_else(|| decode_digits(value, 5, base32_digit))
+        .or_else(|| decode_digits(value, 5, base32_hex_digit));
+    if digits.is_some() {
+        return digits;
     }
     let head = decode_head(value)?;
     if could_be_text(&head) { decode(value) } else { None }

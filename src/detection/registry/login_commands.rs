@@ -81,7 +81,7 @@ fn has_flag(before: &[u8], after: &[u8]) -> bool {
             }
         })
     };
-    let has_user = [&b"--username"[..], b"-u"].into_iter().filter_map(value_of).next().is_some();
+    let has_user = [&b"--username"[..], b"-u"].into_iter().find_map(value_of).is_some();
     if has_user && [&b"--password"[..], b"-p"].into_iter().filter_map(value_of).any(is_password) {
         return true;
     }
