@@ -283,9 +283,9 @@ fn compressed_files_that_are_read_at_once_give_the_output_of_one_thread() {
     }
 }
 
-/// An event with a response of 6 MB.
+/// An event with a response of 6 MB, about a credential of its own: repeated reads of one are throttled.
 fn long_event(id: &str) -> String {
-    let line = event(id, "get", "registry-1");
+    let line = event(id, "get", &format!("registry-{id}"));
     let (head, tail) = line.split_at(line.find(r#""requestReceived"#).unwrap());
     format!("{head}\"responseObject\":{{\"data\":\"{}\"}},{tail}\n", "x".repeat(6_000_000))
 }
