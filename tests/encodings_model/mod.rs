@@ -19,6 +19,9 @@ const PASSWORD: &str = "MARK4TJ7PASSWORD";
 /// Maximum number of encodings around a configuration. The API adds one of its own to the values of secrets.
 const MAX_LAYERS: usize = 4;
 
+/// That of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Text before a configuration.
 const PREFIXES: [&str; 10] = [
     "",
@@ -101,7 +104,9 @@ fn encoded(value: &[u8], how: u8, was_zipped: bool) -> Option<Vec<u8>> {
         13 => serde_json::to_vec(text?).ok()?,
         14 => hex(value, "%"),
         15 => hex(value, "\\x"),
-        16 => [b"\xef\xbb\xbf", value].concat(),
+        // A byte order mark stands before a text, and once.
+        16 if value.starts_with(BYTE_ORDER_MARK) => return None,
+        16 => [BYTE_ORDER_MARK, text?.as_bytes()].concat(),
         _ => return None,
     })
 }

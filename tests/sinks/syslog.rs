@@ -1,5 +1,7 @@
 //! Alerts to syslog receivers.
 
+use std::time::Duration;
+
 use pullwatch::internals::daemon::sink::{
     Facility, Format, Kind, SinkConfig, Syslog, TlsSettings, Transport,
 };
@@ -92,6 +94,13 @@ fn has_learned_of_the_end(from: u16, to: u16) -> bool {
     state.is_none_or(|state| state != "01")
 }
 
+/// Waits until the sink can know that the receiver has ended a connection.
+async fn learns_of_the_end(from: u16, to: u16) {
+    wait_until(async || has_learned_of_the_end(from, to)).await;
+    // The runtime asks the kernel what happened only when all of its tasks wait.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
 #[tokio::test]
 async fn a_stream_that_ends_is_opened_anew() {
     let port = free_port();
@@ -110,13 +119,13 @@ async fn a_stream_that_ends_is_opened_anew() {
     rig.reaches(2).await;
     drop(stream);
     // Until the word of the end came, a write would go nowhere.
-    wait_until(async || has_learned_of_the_end(peer.port(), port)).await;
+    learns_of_the_end(peer.port(), port).await;
     rig.add(alert(3));
     let (mut stream, peer) = receiver.accept().await.unwrap();
     check(&counted(&mut stream).await.unwrap(), 3);
     rig.reaches(3).await;
     drop((stream, receiver));
-    wait_until(async || has_learned_of_the_end(peer.port(), port)).await;
+    learns_of_the_end(peer.port(), port).await;
     rig.add(alert(4));
     wait_until(async || rig.count("failures_total", Some("connection")) > 1).await;
     assert_eq!(rig.memory.cursor(), 3);
