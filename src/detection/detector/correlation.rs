@@ -77,12 +77,13 @@ impl AlertEmitter<'_, '_> {
         for &matched in matches {
             let rule = &self.detector.plan.rules[matched];
             let decision = match &rule.throttle {
-                Some(plan) => self.state.throttle.decide(rule.index, &key(eval, &plan.per), time),
-                None => Decision::Emit { throttled: 0 },
+                Some(plan) if !rule.correlation_only || rule.throttles_feeds => {
+                    self.state.throttle.decide(rule.index, &key(eval, &plan.per), time)
+                }
+                _ => Decision::Emit { throttled: 0 },
             };
-            // Correlations count what a rule matched, not what it emits, unless it exists for them alone.
-            let is_throttled = !matches!(decision, Decision::Emit { .. });
-            if rule.correlation_only && is_throttled {
+            // Correlations count what other rules matched, not what these emit.
+            if rule.throttles_feeds && !matches!(decision, Decision::Emit { .. }) {
                 continue;
             }
             let alert = Alert::new(rule, eval, &incident, &self.detector.options.hostname);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Detector, Options, Stats};
+use crate::detection::alert::Priority;
 use crate::detection::audit::envelope::LineTracker;
 use crate::detection::audit::steps;
 use crate::detection::rules;
@@ -46,6 +47,27 @@ fn skipped_events_are_counted_and_anomalies_among_them_reported() {
         assert!(rules.contains(&expected), "{expected}: {rules:?}");
     }
     assert_eq!(stats.events, 6);
+}
+
+/// Which rules make alerts decides nothing of what correlations count: only a rule that exists for them alone limits it by its throttle.
+#[test]
+fn correlations_count_throttled_matches_of_rules_below_the_minimum_priority() {
+    let text = "- {rule: r, desc: d, priority: INFO, output: x, condition: ka.verb = list, throttle: {per: [ka.user.name], every: 1h}}
+- {correlation: c, desc: d, priority: WARNING, output: x, type: event_count, rules: [r], group-by: [ka.user.name], timespan: 10m, condition: {gte: 3}}";
+    let files = |text: &str| [rules::SourceFile { name: "r".into(), text: text.to_owned() }];
+    let read = event("mallory", "/api/v1/secrets", "");
+    let three = ["1", "2", "3"].map(|id| read.replace(r#""auditID":"a""#, &format!(r#""auditID":"{id}""#)));
+    let three = three.join("\n");
+    let alerts = |text: &str, minimum| {
+        let loaded = rules::load(&files(text), &rules::Options::default());
+        let detector = Detector::new(&loaded.rules, Options { minimum, ..Options::default() });
+        let (alerts, stats) = evaluate(&detector, three.as_bytes());
+        (rules_of(&alerts).join(" "), stats.throttled.values().sum::<u64>())
+    };
+    assert_eq!(alerts(text, Priority::Debug).0, "r c");
+    assert_eq!(alerts(text, Priority::Warning), ("c".to_owned(), 0));
+    let silent = text.replace("output: x, condition: ka", "output: x, alert: false, condition: ka");
+    assert_eq!(alerts(&silent, Priority::Debug).0, "");
 }
 
 /// The rules that an event can match are derived once for all events with its stage, verb and resource: what is read for that must not

@@ -132,6 +132,8 @@ pub struct RulePlan {
     pub includes_event: bool,
     /// Whether matches only feed correlations and make no alert, because the rule says so or its priority is below the minimum.
     pub correlation_only: bool,
+    /// Whether its throttle limits what it feeds to correlations, since it exists for them alone (`alert: false`).
+    pub throttles_feeds: bool,
 }
 
 impl Plan {
@@ -276,6 +278,7 @@ impl Plan {
             let mut planned = plan.rule(index, rule, &mut interned);
             planned.feeds = feeds.remove(&Feed::Rule(index)).unwrap_or_default();
             planned.correlation_only = rule.priority > minimum || !rule.makes_alerts;
+            planned.throttles_feeds = !rule.makes_alerts;
             plan.rules.push(planned);
         }
         for &index in &wanted.correlations {
@@ -325,6 +328,7 @@ impl Plan {
             feeds: Vec::new(),
             includes_event: false,
             correlation_only: false,
+            throttles_feeds: false,
         }
     }
 
@@ -355,6 +359,7 @@ impl Plan {
                 feeds: Vec::new(),
                 includes_event: false,
                 correlation_only: false,
+                throttles_feeds: false,
             },
             kind: correlation.kind,
             timespan: correlation.timespan,

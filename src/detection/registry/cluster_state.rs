@@ -567,6 +567,12 @@ impl ClusterState {
         name: &str,
         each: &mut impl FnMut(&str, &str),
     ) {
+        if !namespace.is_empty() && !name.is_empty() {
+            if self.copies.peek(&*copy_key(resource, namespace, name)).is_some() {
+                each(namespace, name);
+            }
+            return;
+        }
         let prefix = if namespace.is_empty() { String::new() } else { copy_key(resource, namespace, "") };
         for (key, _) in self.copies.starting_with(&prefix) {
             let (own_namespace, rest) = key.split_once('/').unwrap_or_default();

@@ -76,7 +76,7 @@ pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mu
         if is_copy(object, is_config_map) {
             is_shown = true;
             state.record_copy(&request.resource, &namespace, &name);
-        } else if has_content && event_is_whole(object) {
+        } else if has_content && is_complete(object) {
             is_shown = true;
             state.remove_copy(&request.resource, &namespace, &name);
         }
@@ -88,7 +88,7 @@ pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mu
 }
 
 /// Returns whether an object is there up to its end: what is cut off may hold the credential.
-fn event_is_whole(object: Raw<'_>) -> bool {
+fn is_complete(object: Raw<'_>) -> bool {
     object.members().all(|member| member.is_ok())
 }
 

@@ -12,6 +12,7 @@ use super::docker_config::{self, Server};
 use super::encodings::decode;
 use super::login::Login;
 use crate::detection::audit::json::{Raw, Type};
+use crate::detection::audit::uri::decode_percent;
 
 /// Maximum number of places in one text. Each is read up to its end, so that a text takes time in proportion to its length. A text with
 /// more counts as a login.
@@ -140,18 +141,7 @@ fn unescaped(text: &[u8], escape: Escape) -> Vec<u8> {
             let quoted = [b"\"", text, b"\""].concat();
             Raw::assume(&quoted).string().unwrap_or_default().into_owned()
         }
-        Escape::Percent => {
-            let mut out = Vec::with_capacity(text.len());
-            let mut rest = text;
-            while let Some((&first, tail)) = rest.split_first() {
-                let digits =
-                    tail.get(..2).filter(|_| first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-                let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-                out.push(byte.unwrap_or(first));
-                rest = if byte.is_some() { &tail[2..] } else { tail };
-            }
-            out
-        }
+        Escape::Percent => decode_percent(text, false).into_owned(),
         Escape::Entity => String::from_utf8_lossy(text).replace("&quot;", "\"").into_bytes(),
     }
 }

@@ -186,6 +186,8 @@ fn unzip_archive(archive: &[u8]) -> Vec<u8> {
     const HEADER_LEN: usize = 30;
     let limit = MAX_UNZIPPED_LEN.min(archive.len().saturating_mul(MAX_RATIO));
     let (mut at, mut text) = (0, Vec::new());
+    // One for all files: its memory is a thousand times the length of a header, of which an archive may consist.
+    let mut inflater = Decompress::new(false);
     while let Some(start) = memchr::memmem::find(&archive[at..], ZIP)
         && text.len() < limit
     {
@@ -196,7 +198,8 @@ fn unzip_archive(archive: &[u8]) -> Vec<u8> {
         let data = header + HEADER_LEN + number(26) + number(28);
         let Some(data_bytes) = archive.get(data..) else { continue };
         if number(8) == 8 {
-            at = data + inflate(data_bytes, limit, &mut text);
+            inflater.reset(false);
+            at = data + inflate(&mut inflater, data_bytes, limit, &mut text);
         } else {
             // As it is, up to the next file.
             let end = memchr::memmem::find(data_bytes, b"PK").unwrap_or(data_bytes.len());
@@ -209,9 +212,8 @@ fn unzip_archive(archive: &[u8]) -> Vec<u8> {
 }
 
 /// Appends what a deflate stream holds, up to a total of `limit`, and returns the length of what was read of the stream.
-fn inflate(stream: &[u8], limit: usize, text: &mut Vec<u8>) -> usize {
+fn inflate(inflater: &mut Decompress, stream: &[u8], limit: usize, text: &mut Vec<u8>) -> usize {
     const CHUNK: usize = 16 << 10;
-    let mut inflater = Decompress::new(false);
     loop {
         let read = usize::try_from(inflater.total_in()).unwrap_or(usize::MAX).min(stream.len());
         let before = text.len();

@@ -59,12 +59,19 @@ fn is_of_program(before: &[u8]) -> bool {
     PROGRAMS.iter().any(|program| before.ends_with(program))
 }
 
-/// Returns the rest of a command, which ends with its line unless the line break is escaped.
+/// Returns the rest of a command, which ends with its line unless the line break is escaped. Blank lines behind such a one do not end it.
 fn command(text: &[u8]) -> &[u8] {
     let text = &text[..text.len().min(MAX_COMMAND_LEN)];
-    let ends =
-        (0..text.len()).find(|at| text[*at] == b'\n' && !text[..*at].trim_ascii_end().ends_with(b"\\"));
-    &text[..ends.unwrap_or(text.len())]
+    let (mut end, mut continues) = (0, false);
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        end += line.len();
+        let line = line.trim_ascii();
+        continues = line.ends_with(b"\\") || continues && line.is_empty();
+        if !continues {
+            break;
+        }
+    }
+    &text[..end]
 }
 
 fn has_flag(before: &[u8], after: &[u8]) -> bool {

@@ -17,7 +17,7 @@ pub(crate) use label_selector::carried_labels;
 
 /// Percent-decodes text; in a query `+` is a space. A `%` without two hex digits is kept, where Go reports an error: callers
 /// that need Go's answer ask [`is_well_encoded`] first.
-fn decode_percent(text: &[u8], is_query: bool) -> Cow<'_, [u8]> {
+pub(crate) fn decode_percent(text: &[u8], is_query: bool) -> Cow<'_, [u8]> {
     let is_encoded = |byte: &u8| *byte == b'%' || is_query && *byte == b'+';
     if !text.iter().any(is_encoded) {
         return Cow::Borrowed(text);
