@@ -348,7 +348,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
             Registry::RoleKnown => registry::is_role_known(self.event, &request, cluster_state)
                 .map_or(Value::Missing, |is_known| word(if is_known { "true" } else { "false" })),
             Registry::CertificateUser => text(registry::certificate_user(self.event, &request)),
-            Registry::Subjects => list(registry::subjects(self.event, &request)),
+            Registry::Subjects => list(registry::subjects(self.event, &request, cluster_state)),
             Registry::AggregatedInto => {
                 let roles = registry::aggregated_into(self.event, &request);
                 list(roles.into_iter().map(str::to_owned).collect())

@@ -74,7 +74,7 @@ const CATALOG: &[Entry] = &[
     ("kyverno.io", &["clusterpolicies"], ALL, false),
     ("policies.kyverno.io", &["namespacedgeneratingpolicies"], ALL, true),
     ("policies.kyverno.io", &["generatingpolicies"], ALL, false),
-    ("velero.io", &["backupstoragelocations", "downloadrequests"], ALL, true),
+    ("velero.io", &["backupstoragelocations", "downloadrequests", "restores"], ALL, true),
 ];
 
 /// Verbs of requests to paths that are not resources.

@@ -4,7 +4,7 @@
 //! gains others, the subjects of a binding, and the default roles into which a role is aggregated. What roles grant is
 //! recorded in the cluster state, since a binding only names its role and a patch leaves out what it does not change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use super::cluster_state::ClusterState;
@@ -63,6 +63,35 @@ const AGGREGATION_LABELS: [(&str, &str); 3] = [
 /// Marks entries of the cluster state about bindings. No namespace has a colon.
 const BINDING: &str = "binding:";
 
+/// Marks entries about roles that are bound to everybody: which bindings do so, with which subjects.
+const BOUND: &str = "bound:";
+
+/// Marks entries about bindings to everybody: which role they bind.
+const BOUND_ROLE: &str = "bound-role:";
+
+/// Maximum number of bindings to everybody that are remembered of one role.
+const MAX_BINDINGS: usize = 16;
+
+/// Subjects that stand for all clients, all users or all service accounts. `*` was such a user in RBAC's alpha version, and
+/// `system:authenticated:oauth` are the people of OpenShift.
+const ALL_USERS: [&str; 6] = [
+    "*",
+    "system:anonymous",
+    "system:authenticated",
+    "system:authenticated:oauth",
+    "system:serviceaccounts",
+    "system:unauthenticated",
+];
+
+/// The cluster roles that are bound to everybody by default.
+const BOUND_BY_DEFAULT: [(&str, &str); 5] = [
+    ("system:basic-user", "system:authenticated"),
+    ("system:discovery", "system:authenticated"),
+    ("system:public-info-viewer", "system:authenticated"),
+    ("system:public-info-viewer", "system:unauthenticated"),
+    ("system:service-account-issuer-discovery", "system:serviceaccounts"),
+];
+
 /// Returns the verbs on secrets, sorted, that a written role grants, or the role of a written binding.
 pub(crate) fn granted_verbs(
     event: &mut Event<'_>,
@@ -103,8 +132,16 @@ pub(crate) fn bound_role(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Op
     text(body.path(&["roleRef", "name"])).map(shown)
 }
 
-/// Returns the names of the subjects of a written binding, those of the system first. Service accounts have their user name.
-pub(crate) fn subjects(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Vec<String> {
+/// Returns the names of the subjects of a written binding, those of the system first. Service accounts have their user name. Of a written
+/// role, the subjects that stand for all users and to which it is known to be bound.
+pub(crate) fn subjects(
+    event: &mut Event<'_>,
+    request: &RequestInfo<'_>,
+    state: Option<&mut ClusterState>,
+) -> Vec<String> {
+    if is_role(request) && request.is_built_in() {
+        return all_users_bound_to(namespace_of(request), &request.name, state);
+    }
     if !is_binding(request) {
         return Vec::new();
     }
@@ -124,6 +161,16 @@ pub(crate) fn subjects(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Vec<
     names.sort_unstable_by_key(|name| (!name.starts_with("system:"), name.clone()));
     names.dedup();
     names.into_iter().map(shown).collect()
+}
+
+/// Returns the subjects that stand for all users and to which a role is bound.
+fn all_users_bound_to(namespace: &str, role: &str, state: Option<&mut ClusterState>) -> Vec<String> {
+    let recorded = state.and_then(|state| state.verbs_of_role(&format!("{BOUND}{namespace}"), role));
+    let recorded = recorded.unwrap_or_default();
+    let learned = recorded.iter().filter_map(|entry| entry.rsplit_once(' ')).map(|(_, subject)| subject);
+    let by_default = BOUND_BY_DEFAULT.iter().filter(|(name, _)| namespace.is_empty() && *name == role);
+    let subjects: BTreeSet<&str> = learned.chain(by_default.map(|(_, subject)| *subject)).collect();
+    subjects.into_iter().map(str::to_owned).collect()
 }
 
 fn names_of(subjects: Raw<'_>) -> impl Iterator<Item = String> {
@@ -480,13 +527,67 @@ fn learn_binding(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut C
     if request.verb == "delete" {
         if request.deletion(event) == Deletion::Proven {
             state.remove_role(&namespace, &request.name);
+            record_all_users(request, None, &[], state);
         }
         return;
     }
+    learn_all_users(event, request, state);
     let is_known = is_role_known(event, request, Some(state)) == Some(true);
     let grants = grants(event, request, Some(state));
     if is_known || !grants.is_empty() {
         state.record_role(&namespace, &request.name, to_texts(grants));
+    }
+}
+
+/// Records that a binding gives its role to all users, or that it no longer does.
+fn learn_all_users(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut ClusterState) {
+    let Some((body, is_whole)) = body(event) else { return };
+    let mut subjects = subjects(event, request, None);
+    subjects.retain(|subject| ALL_USERS.contains(&&**subject));
+    let role = body.get("roleRef");
+    let name = role.and_then(|role| text(role.get("name")));
+    let role = name.map(|name| {
+        let is_cluster_role = is(role.and_then(|role| role.get("kind")), "ClusterRole");
+        (if is_cluster_role { String::new() } else { request.namespace.to_string() }, name)
+    });
+    // A patch says whom it adds, and not who was there before.
+    if is_whole || request.verb != "patch" || !subjects.is_empty() {
+        record_all_users(request, role, &subjects, state);
+    }
+}
+
+/// Records which subjects that stand for all users a binding has; its role is the recorded one if the event does not show it.
+fn record_all_users(
+    request: &RequestInfo<'_>,
+    role: Option<(String, String)>,
+    subjects: &[String],
+    state: &mut ClusterState,
+) {
+    let bound_role = format!("{BOUND_ROLE}{}", namespace_of(request));
+    let recorded = state.verbs_of_role(&bound_role, &request.name);
+    if recorded.is_none() && subjects.is_empty() {
+        return;
+    }
+    let recorded = recorded.iter().flatten().find_map(|role| role.strip_prefix('+')?.split_once('/'));
+    // Most built-in bindings have the name of their role.
+    let (namespace, role) = role
+        .or_else(|| recorded.map(|(namespace, role)| (namespace.to_owned(), role.to_owned())))
+        .unwrap_or_else(|| (String::new(), request.name.to_string()));
+    let binding = format!("+{}/{} ", namespace_of(request), request.name);
+    let bound = format!("{BOUND}{namespace}");
+    let mut entries = state.verbs_of_role(&bound, &role).unwrap_or_default();
+    entries.retain(|entry| !entry.starts_with(&binding));
+    entries.extend(subjects.iter().map(|subject| format!("{binding}{subject}")));
+    entries.truncate(MAX_BINDINGS * ALL_USERS.len());
+    if entries.is_empty() {
+        state.remove_role(&bound, &role);
+    } else {
+        state.record_role(&bound, &role, entries);
+    }
+    if subjects.is_empty() {
+        state.remove_role(&bound_role, &request.name);
+    } else {
+        state.record_role(&bound_role, &request.name, vec![format!("+{namespace}/{role}")]);
     }
 }
 
@@ -694,7 +795,7 @@ mod tests {
             let mut event = Event::new(event.as_bytes());
             let request = RequestInfo::of(&mut event);
             (
-                subjects(&mut event, &request),
+                subjects(&mut event, &request, None),
                 bound_role(&mut event, &request),
                 granted_verbs(&mut event, &request, state),
             )

@@ -34,6 +34,8 @@ const fn privilege(
 }
 
 const CORE: &str = "";
+const APPS: &str = "apps";
+const BATCH: &str = "batch";
 const RBAC: &str = "rbac.authorization.k8s.io";
 const CERTIFICATES: &str = "certificates.k8s.io";
 const ADMISSION: &str = "admissionregistration.k8s.io";
@@ -42,7 +44,7 @@ const MODIFY: &[&str] = &["patch", "update"];
 /// The verbs of requests to one object, which are all that a proxy passes on.
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
-static PRIVILEGES: [Privilege; 29] = [
+static PRIVILEGES: [Privilege; 37] = [
     // Write roles and bindings beyond one's own permissions.
     privilege("escalate", RBAC, "roles", &["escalate"]),
     privilege("escalate", RBAC, "clusterroles", &["escalate"]),
@@ -66,6 +68,16 @@ static PRIVILEGES: [Privilege; 29] = [
     privilege("pods/portforward", CORE, "pods/portforward", &["create", "get"]),
     privilege("pods/proxy", CORE, "pods/proxy", PROXY),
     privilege("pods/ephemeralcontainers", CORE, "pods/ephemeralcontainers", MODIFY),
+    // Pods that mount any secret of their namespace, and run as any of its service accounts. An update of a pod changes its images, which
+    // see what it mounts.
+    privilege("workloads", CORE, "pods", WRITE),
+    privilege("workloads", CORE, "replicationcontrollers", WRITE),
+    privilege("workloads", APPS, "daemonsets", WRITE),
+    privilege("workloads", APPS, "deployments", WRITE),
+    privilege("workloads", APPS, "replicasets", WRITE),
+    privilege("workloads", APPS, "statefulsets", WRITE),
+    privilege("workloads", BATCH, "cronjobs", WRITE),
+    privilege("workloads", BATCH, "jobs", WRITE),
     // Client certificates of any identity.
     privilege(
         "certificatesigningrequests/approval",
@@ -243,9 +255,9 @@ fn add_part(part: &[u8], texts: &Texts<'_>, grants: &mut Grants) {
             let telling = PRIVILEGES
                 .iter()
                 .filter(|privilege| !privilege.resource.is_empty() && texts.has_resource(privilege.resource))
-                // Naming the resource of `escalate` or `bind` says little: most roles that do so lack these verbs.
+                // Naming the resource of `escalate`, `bind` or workloads says little: most roles that do so lack these verbs.
                 .filter(|privilege| {
-                    !matches!(privilege.name, "escalate" | "bind") || texts.has_resource("*")
+                    !matches!(privilege.name, "escalate" | "bind" | "workloads") || texts.has_resource("*")
                 });
             grants.extend(telling.map(|privilege| Grant::Privilege(privilege.name)));
         }
@@ -317,6 +329,15 @@ mod tests {
             (CERTIFICATES, "certificatesigningrequests", "create", &[]),
             ("apiregistration.k8s.io", "apiservices", "patch", &["+apiservices"]),
             ("apiregistration.k8s.io", "apiservices", "list", &[]),
+            ("", "pods", "create", &["+workloads"]),
+            ("", "pods", "update", &["+workloads"]),
+            ("", "pods", "delete", &[]),
+            (APPS, "deployments", "patch", &["+workloads"]),
+            (APPS, "deployments", "get", &[]),
+            (APPS, "*", "update", &["+workloads"]),
+            (BATCH, "cronjobs", "*", &["+workloads"]),
+            ("", "deployments", "create", &[]),
+            ("", "podtemplates", "create", &[]),
             (ADMISSION, "mutatingwebhookconfigurations", "patch", &["+mutatingwebhookconfigurations"]),
             (ADMISSION, "validatingwebhookconfigurations", "get", &[]),
         ] {

@@ -888,7 +888,7 @@ static REGISTRY: [Field; 31] = [
     list(
         "registry.privileges",
         Source::Registry(Registry::Privileges),
-        "permissions of a created or changed role, or of the role of a created or changed binding, through which its subjects gain others: escalate, bind, impersonate, nodes/proxy, pods/exec …",
+        "permissions of a created or changed role, or of the role of a created or changed binding, through which its subjects gain others: escalate, bind, impersonate, nodes/proxy, pods/exec, workloads (create pods or their templates) …",
     ),
     text(
         "registry.role",
@@ -903,7 +903,7 @@ static REGISTRY: [Field; 31] = [
     list(
         "registry.subjects",
         Source::Registry(Registry::Subjects),
-        "the users, groups and service accounts (as user names) of a created or changed binding, or that a patch adds to one",
+        "the users, groups and service accounts (as user names) of a created or changed binding, or that a patch adds to one; of a created or changed role, those of its known bindings that stand for all clients, users or service accounts",
     ),
     list(
         "registry.aggregated_into",
