@@ -10,6 +10,7 @@ mod common;
 mod dashboards;
 mod grafana;
 mod loki;
+mod opensearch;
 mod protocols;
 mod resend;
 mod rig;

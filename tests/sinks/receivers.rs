@@ -303,6 +303,13 @@ async fn elasticsearch_gets_each_alert_once_and_refuses_single_ones() {
                 json!({"status": 400, "error": {"type": "document_parsing_exception"}})
             } else if id.ends_with('6') && round <= 2 {
                 json!({"status": 429, "error": {"type": "es_rejected_execution_exception"}})
+            } else if round <= 3 && id.ends_with('7') {
+                // The state of the index, not the document; so are the next two.
+                json!({"status": 403, "error": {"type": "cluster_block_exception"}})
+            } else if round <= 4 && id.ends_with('8') {
+                json!({"status": 400, "error": {"type": "index_closed_exception"}})
+            } else if round <= 5 && id.ends_with('9') {
+                json!({"status": 404, "error": {"type": "index_not_found_exception"}})
             } else {
                 stored.insert(id, pair[1].clone());
                 json!({"status": 201})
@@ -331,6 +338,8 @@ async fn elasticsearch_gets_each_alert_once_and_refuses_single_ones() {
     );
     assert_eq!(rig.count("dead_letters_total", Some("rejected")), 1);
     assert_eq!(rig.count("failures_total", Some("throttled")), 1);
+    // The document and the three states of the index.
+    assert_eq!(rig.count("failures_total", Some("rejected")), 4);
     let requests = requests.lock().unwrap();
     assert!(requests[0].0.starts_with("POST /_bulk?filter_path="), "{}", requests[0].0);
     assert!(requests[0].0.to_ascii_lowercase().contains("content-type: application/x-ndjson"));

@@ -145,6 +145,10 @@ pub(crate) fn accepted(body: &Body, response: &[u8], count: usize) -> Result<usi
     }
 }
 
+/// Errors of an item that say nothing of its document: the index is blocked, closed, or not there.
+const INDEX_ERRORS: [&str; 3] =
+    ["cluster_block_exception", "index_closed_exception", "index_not_found_exception"];
+
 /// The results of the items of a bulk request, in their order. A document that exists already is a repeat.
 fn bulk_result(response: &[u8], count: usize) -> Result<usize, Failure> {
     let Ok(response) = serde_json::from_slice::<Value>(response) else {
@@ -173,6 +177,7 @@ fn bulk_result(response: &[u8], count: usize) -> Result<usize, Failure> {
         let (reason, remedy) = match status {
             200..=299 | 409 => continue,
             429 => (Reason::Throttled, Remedy::Retry(None)),
+            400..=499 if INDEX_ERRORS.contains(&error) => (Reason::Rejected, Remedy::Retry(None)),
             400..=499 => (Reason::Rejected, Remedy::GiveUp(1)),
             _ => (Reason::Server, Remedy::Retry(None)),
         };
