@@ -605,3 +605,48 @@ fn deployers_and_operators_update_secrets() {
     }
     expect(&log.loud(), &expected);
 }
+
+/// A controller that lacks a permission tries again for as long as it runs, and one that reads five credentials does so at each of its restarts.
+#[test]
+fn what_a_controller_repeats_all_day_is_reported_once() {
+    let mut log = Log::default();
+    let account = "system:serviceaccount:app:operator";
+    let of = |id: &str, agent: &str, address: &str, verb: &str, target: &str, minute: usize| {
+        Request::new([id, account, agent, address, verb, "/secrets/", target], minute)
+    };
+    let deny = |event: &mut Value| event["responseStatus"]["code"] = 403.into();
+    for minute in 0..600 {
+        log.add_changed(&of("denied", "app-operator/v1", "10.2.0.4", "get", "app/config", minute), deny);
+    }
+    for minute in 600..610 {
+        log.add_changed(&of("denied far", "app-operator/v1", "192.0.2.7", "get", "app/config", minute), deny);
+        let curl = of("denied curl", "curl/8.5.0", "10.2.0.4", "get", "app/config", minute + 30);
+        log.add_changed(&curl, deny);
+    }
+    for (restart, minute) in [700, 760, 820].into_iter().enumerate() {
+        for namespace in 0..6 {
+            let (address, target) = (format!("10.2.0.{restart}"), format!("team-{namespace}/regcred"));
+            log.add(&of("read", "app-operator/v1", &address, "get", &target, minute));
+        }
+    }
+    for namespace in 0..6 {
+        let (same, other) = (format!("team-{namespace}/regcred"), format!("shop-{namespace}/regcred"));
+        log.add(&of("read curl", "curl/8.5.0", "10.2.0.4", "get", &same, 880));
+        log.add(&of("read others", "app-operator/v1", "10.2.0.4", "get", &other, 940));
+    }
+    let failures = "Repeated Secret Access Failures";
+    let harvest = "Registry Credentials Harvested";
+    expect(
+        &log.loud(),
+        &[
+            ("denied", failures, 1),
+            ("denied curl", failures, 1),
+            ("denied far", failures, 1),
+            ("read", harvest, 1),
+            ("read", "Registry Credential Read", 1),
+            ("read curl", harvest, 1),
+            ("read curl", "Registry Credential Read", 1),
+            ("read others", harvest, 1),
+        ],
+    );
+}

@@ -1,4 +1,4 @@
-//! Throttles: limit how often a rule alerts for the same combination of values.
+//! Throttles: limit how often a rule or correlation alerts for the same combination of values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest;
 use crate::detection::lru::LruMap;
-use crate::detection::rules::ast::Rule;
+use crate::detection::rules::ast::{self, RuleSet};
 use crate::detection::state::{ChangeTracker, StateChange, decode, encode, kind};
 
 /// Maximum number of tracked combinations, over all rules.
@@ -36,7 +36,8 @@ pub struct Throttled {
     pub last: i64,
 }
 
-/// Throttles the alerts of rules that have a throttle.
+/// Throttles the alerts of rules and correlations that have a throttle. A correlation counts as a rule here, with an index that follows those
+/// of the rules.
 ///
 /// The first alert of each rule and combination of values is emitted. Those that follow within `every`, by event time, are
 /// throttled and counted; the first one `every` later or more is emitted with that count. A late alert is throttled too,
@@ -104,14 +105,14 @@ impl State {
 }
 
 impl Throttle {
-    pub fn new(rules: &[Rule]) -> Self {
+    pub fn new(rules: &RuleSet) -> Self {
         Self::with_capacity(rules, MAX_COMBINATIONS)
     }
 
-    pub(super) fn with_capacity(rules: &[Rule], limit: usize) -> Self {
+    pub(super) fn with_capacity(rules: &RuleSet, limit: usize) -> Self {
         Throttle {
-            every: rules.iter().map(|rule| rule.throttle.as_ref().map(|throttle| throttle.every)).collect(),
-            definitions: rules.iter().map(definition).collect(),
+            every: rules.throttles().map(|(_, throttle)| throttle.map(|throttle| throttle.every)).collect(),
+            definitions: rules.throttles().map(|(name, throttle)| definition(name, throttle)).collect(),
             states: LruMap::new(limit),
             ending: BTreeSet::new(),
             evicted_counts: BTreeMap::new(),
@@ -351,9 +352,9 @@ fn store_key(definition: Option<Digest>, key: Digest) -> Vec<u8> {
 }
 
 /// Digest of a rule's name and throttle.
-fn definition(rule: &Rule) -> Digest {
-    let mut parts = vec![rule.name.to_string()];
-    if let Some(throttle) = &rule.throttle {
+fn definition(name: &str, throttle: Option<&ast::Throttle>) -> Digest {
+    let mut parts = vec![name.to_owned()];
+    if let Some(throttle) = throttle {
         parts.push(throttle.every.to_string());
         parts.extend(throttle.per.iter().map(ToString::to_string));
     }

@@ -20,7 +20,7 @@ use crate::detection::engine::alert::Alert;
 use crate::detection::engine::alert_context::AlertContext;
 use crate::detection::engine::evaluator::{EvalCache, EvalContext, WindowSummary};
 use crate::detection::engine::extract::InputContext;
-use crate::detection::engine::plan::{CorrelationPlan, FeedPlan, OperandId};
+use crate::detection::engine::plan::{CorrelationPlan, FeedPlan, OperandId, RulePlan};
 use crate::detection::engine::value::Value;
 
 /// Everything that depends on several matches.
@@ -76,12 +76,7 @@ impl AlertEmitter<'_, '_> {
         let mut pending = Pending::new();
         for &matched in matches {
             let rule = &self.detector.plan.rules[matched];
-            let decision = match &rule.throttle {
-                Some(plan) if !rule.correlation_only || rule.throttles_feeds => {
-                    self.state.throttle.decide(rule.index, &key(eval, &plan.per), time)
-                }
-                _ => Decision::Emit { throttled: 0 },
-            };
+            let decision = self.decide(rule, eval, time);
             // Correlations count what other rules matched, not what these emit.
             if rule.throttles_feeds && !matches!(decision, Decision::Emit { .. }) {
                 continue;
@@ -153,12 +148,27 @@ impl AlertEmitter<'_, '_> {
         eval: &mut EvalContext<'_, '_, '_>,
         incident: &AlertContext<'_>,
     ) -> Pending {
+        let time = self.state.time(incident);
+        let decision = self.decide(&correlation.alert, eval, time);
         let alert = Alert::new(&correlation.alert, eval, incident, &self.detector.options.hostname);
-        if !correlation.alert.correlation_only {
-            (self.on_alert)(&alert);
-        }
         let id = alert.id_bytes();
+        if let Decision::Emit { throttled } = decision
+            && !correlation.alert.correlation_only
+        {
+            (self.on_alert)(&alert.with_throttled(throttled));
+        }
         correlation.alert.feeds.iter().map(|feed| (*feed, id)).collect()
+    }
+
+    /// Decides whether the throttle of a rule or correlation lets an alert pass. One that makes no alerts has nothing to limit, unless its
+    /// throttle limits what it feeds.
+    fn decide(&mut self, rule: &RulePlan, eval: &mut EvalContext<'_, '_, '_>, time: i64) -> Decision {
+        match &rule.throttle {
+            Some(plan) if !rule.correlation_only || rule.throttles_feeds => {
+                self.state.throttle.decide(rule.index, &key(eval, &plan.per), time)
+            }
+            _ => Decision::Emit { throttled: 0 },
+        }
     }
 
     /// Takes in a message of an assigned partition, which may be a match of any replica.

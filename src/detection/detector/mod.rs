@@ -170,7 +170,7 @@ impl Detector {
         Detector {
             rule_names: names.map(ToString::to_string).collect(),
             correlator,
-            throttle: Throttle::new(&rules.rules),
+            throttle: Throttle::new(rules),
             repartitioned,
             initial_state: ClusterState::default(),
             scanner: BufferScanner::new(),

@@ -9,6 +9,7 @@ use super::{Detector, Options, Stats};
 use crate::detection::alert::Priority;
 use crate::detection::audit::envelope::LineTracker;
 use crate::detection::audit::steps;
+use crate::detection::engine::alert::Alert;
 use crate::detection::rules;
 
 fn detector(max_event_size: usize) -> Detector {
@@ -70,6 +71,47 @@ fn correlations_count_throttled_matches_of_rules_below_the_minimum_priority() {
     assert_eq!(alerts(&silent, Priority::Debug).0, "");
 }
 
+/// A correlation that completes again and again, as with a client that retries, is reported once per combination of values, among them those
+/// of its window. What it feeds continues to count.
+#[test]
+fn throttles_limit_the_alerts_of_correlations() {
+    let text = "- {rule: r, desc: d, priority: INFO, output: x, alert: false, condition: ka.verb = list}
+- {correlation: c, desc: d, priority: WARNING, output: x, type: value_count, rules: [r], group-by: [ka.user.name], timespan: 1m, condition: {field: ka.auditid, gte: 2}, throttle: {per: [ka.user.name, correlation.values], every: 1h}}
+- {correlation: e, desc: d, priority: WARNING, output: x, type: event_count, rules: [c], group-by: [ka.user.name], timespan: 1h, condition: {gte: 4}}";
+    let files = [rules::SourceFile { name: "r".into(), text: text.to_owned() }];
+    let loaded = rules::load(&files, &rules::Options::default());
+    let detector = Detector::new(&loaded.rules, Options::default());
+    let read = |id: &str, time: &str| {
+        event("mallory", "/api/v1/secrets", "")
+            .replace(r#""auditID":"a""#, &format!(r#""auditID":"{id}""#))
+            .replace("2026-11-23T04:00:01", &format!("2026-11-23T{time}"))
+    };
+    let lines = [
+        ("1", "10:00:00"),
+        ("2", "10:00:01"),
+        // The same two values again, twice, and two others.
+        ("1", "10:20:00"),
+        ("2", "10:20:01"),
+        ("1", "10:40:00"),
+        ("2", "10:40:01"),
+        ("3", "10:50:00"),
+        ("4", "10:50:01"),
+        // An hour after the first.
+        ("1", "11:10:00"),
+        ("2", "11:10:01"),
+    ]
+    .map(|(id, time)| read(id, time));
+    let (alerts, stats) = evaluate(&detector, lines.join("\n").as_bytes());
+    let found: Vec<(&str, u64)> = alerts
+        .iter()
+        .map(|alert| (alert["rule"].as_str().unwrap(), alert["throttled"].as_u64().unwrap_or(0)))
+        .collect();
+    assert_eq!(found, [("c", 0), ("c", 0), ("e", 0), ("c", 2)]);
+    assert_eq!(stats.throttled.values().sum::<u64>(), 0);
+    let (alerts, stats) = evaluate(&detector, lines[..4].join("\n").as_bytes());
+    assert_eq!((rules_of(&alerts).join(" "), stats.throttled.values().sum::<u64>()), ("c".to_owned(), 1));
+}
+
 /// The rules that an event can match are derived once for all events with its stage, verb and resource: what is read for that must not
 /// decide how an event is counted.
 #[test]
@@ -109,11 +151,13 @@ fn an_answered_event_is_not_skipped_with_one_that_was_only_received() {
 fn evaluate(detector: &Detector, text: &[u8]) -> (Vec<Value>, Stats) {
     let mut session = detector.session();
     let mut alerts = Vec::new();
-    session.chunk(text, &mut |alert| {
+    let mut on_alert = |alert: &Alert<'_>| {
         let mut json = Vec::new();
         alert.write_json(&mut json);
         alerts.push(serde_json::from_slice(&json).unwrap());
-    });
+    };
+    session.chunk(text, &mut on_alert);
+    session.finish(&mut on_alert);
     let stats = session.take_stats();
     (alerts, stats)
 }

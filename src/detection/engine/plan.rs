@@ -12,7 +12,7 @@ use crate::detection::alert::Priority;
 use crate::detection::audit::redact::{RedactionKey, ShowList};
 use crate::detection::rules::ast::{
     Bounds, Comparison, CorrelationKind, Expr, Feed, FieldRef, Operand, Operator, Piece, Right, Rule,
-    RuleSet, Template, Transformer,
+    RuleSet, Template, Throttle, Transformer,
 };
 use crate::detection::rules::fields::{
     ClientNodeField, Correlation, ExposureField, Field, Kind, ReaderField, Registry, Source,
@@ -152,7 +152,7 @@ impl RulePlan {
     }
 }
 
-/// Limit on the alerts of a rule.
+/// Limit on the alerts of a rule or correlation.
 #[derive(Debug)]
 pub struct ThrottlePlan {
     /// Alerts with equal values of these operands share one throttle.
@@ -310,10 +310,7 @@ impl Plan {
     fn rule<'a>(&mut self, index: usize, rule: &'a Rule, interned: &mut Interned<'a>) -> RulePlan {
         let condition = self.node(&rule.condition, interned);
         let (output, output_fields) = self.output(&rule.output, interned);
-        let throttle = rule.throttle.as_ref().map(|throttle| ThrottlePlan {
-            per: throttle.per.iter().map(|operand| self.operand(operand, interned)).collect(),
-            every: throttle.every,
-        });
+        let throttle = rule.throttle.as_ref().map(|throttle| self.throttle(throttle, interned));
         RulePlan {
             index,
             name: rule.name.clone(),
@@ -332,6 +329,13 @@ impl Plan {
         }
     }
 
+    fn throttle<'a>(&mut self, throttle: &'a Throttle, interned: &mut Interned<'a>) -> ThrottlePlan {
+        ThrottlePlan {
+            per: throttle.per.iter().map(|operand| self.operand(operand, interned)).collect(),
+            every: throttle.every,
+        }
+    }
+
     fn correlation<'a>(
         &mut self,
         rules: &'a RuleSet,
@@ -340,6 +344,7 @@ impl Plan {
     ) -> CorrelationPlan {
         let correlation = &rules.correlations[index];
         let (output, output_fields) = self.output(&correlation.output, interned);
+        let throttle = correlation.throttle.as_ref().map(|throttle| self.throttle(throttle, interned));
         let name = |feed: &Feed| match *feed {
             Feed::Rule(index) => rules.rules[index].name.clone(),
             Feed::Correlation(index) => rules.correlations[index].name.clone(),
@@ -355,7 +360,7 @@ impl Plan {
                 output_fields,
                 show: correlation.show.clone(),
                 tags: correlation.tags.clone(),
-                throttle: None,
+                throttle,
                 feeds: Vec::new(),
                 includes_event: false,
                 correlation_only: false,

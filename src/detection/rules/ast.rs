@@ -332,7 +332,7 @@ pub struct Rule {
 /// A limit of one alert per combination of values and period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Throttle {
-    /// The fields of the combination; if empty, all alerts of the rule share one throttle.
+    /// The fields of the combination; if empty, all alerts of the rule or correlation share one throttle.
     pub per: Vec<Operand>,
     /// The period, in nanoseconds; greater than 0.
     pub every: i64,
@@ -426,8 +426,9 @@ pub struct Correlation {
     pub bounds: Bounds,
     /// Minimum number of alerts in a window whose values are counted.
     pub min_alerts: u64,
-    /// Unlike the output of a rule, it may contain [`Source::Correlation`](crate::detection::rules::fields::Source).
+    /// Unlike those of a rule, its output and its throttle may contain [`Source::Correlation`](crate::detection::rules::fields::Source).
     pub output: Template,
+    pub throttle: Option<Throttle>,
     pub priority: Priority,
     /// Sorted, without duplicates.
     pub tags: Vec<String>,
@@ -453,6 +454,12 @@ pub struct RuleSet {
 }
 
 impl RuleSet {
+    /// Returns the names and throttles of all rules, followed by those of all correlations.
+    pub fn throttles(&self) -> impl Iterator<Item = (&str, Option<&Throttle>)> {
+        let rules = self.rules.iter().map(|rule| (&*rule.name, rule.throttle.as_ref()));
+        rules.chain(self.correlations.iter().map(|one| (&*one.name, one.throttle.as_ref())))
+    }
+
     /// Returns the name of a rule or correlation that feeds another.
     pub fn name_of(&self, feed: Feed) -> Option<&str> {
         match feed {

@@ -144,7 +144,7 @@ pub fn load(files: &[SourceFile], options: &Options) -> Loaded {
     for rule in definitions.rules.iter().filter(|rule| rule.source == SOURCE) {
         let before = resolver.diagnostics.len();
         resolver.unknown_fields = false;
-        let throttle = resolver.throttle(rule);
+        let throttle = resolver.throttle(rule.throttle.as_ref(), &rule.span);
         let show = resolver.show(&rule.show);
         states.insert(&rule.name, RuleState::Failed);
         match resolver.rule(rule).and_then(|(condition, output)| Ok((condition, output, throttle?, show?))) {

@@ -30,6 +30,7 @@ pub fn correlation(
         bounds: Bounds { at_least, at_most },
         min_alerts: 1,
         output: Template::default(),
+        throttle: None,
         priority: Priority::Error,
         tags: Vec::new(),
         enabled: true,

@@ -296,12 +296,12 @@ fn throttles_of_other_rules_are_dropped() {
     let mut store = Store::default();
     store.apply(old.take_changes());
     let mut other = rules.clone();
-    other.reverse();
+    other.rules.reverse();
     let mut same = Throttle::new(&other);
     assert_eq!(same.take_over(old.clone()), 0);
     assert_eq!(same.decide(1, &["a"], 2), Decision::Throttle);
     assert_eq!(same.finish()[0].rule, 1);
-    other[1].throttle.as_mut().unwrap().every += 1;
+    other.rules[1].throttle.as_mut().unwrap().every += 1;
     let mut changed = Throttle::new(&other);
     for (key, value) in &store.entries {
         assert!(!changed.restore(key, value) && !Throttle::new(&rules).restore(key, &value[1..]));

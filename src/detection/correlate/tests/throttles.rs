@@ -3,16 +3,16 @@
 use super::SECOND;
 use crate::detection::correlate::throttle::Throttled;
 use crate::detection::correlate::{Decision, Throttle};
-use crate::detection::rules::ast::Rule;
+use crate::detection::rules::ast::RuleSet;
 use crate::detection::rules::{Options, SourceFile, load};
 
 /// Two rules: the first holds back for ten seconds, the second never.
-pub fn rules() -> Vec<Rule> {
+pub fn rules() -> RuleSet {
     let rule = |name: &str, rest: &str| {
         format!("- {{rule: {name}, desc: d, condition: ka.verb = get, output: x, priority: INFO{rest}}}\n")
     };
     let text = rule("a", ", throttle: {per: [ka.user.name], every: 10s}") + &rule("b", "");
-    load(&[SourceFile { name: "r.yaml".into(), text }], &Options::default()).rules.rules
+    load(&[SourceFile { name: "r.yaml".into(), text }], &Options::default()).rules
 }
 
 fn show(throttled: u64) -> Decision {

@@ -14,7 +14,8 @@
 //!
 //! The keywords are those of Sigma. `condition` compares with `gte`, `gt`, `lte`, `lt` or `eq`, or a range of them; `value_count`
 //! has the `field` whose distinct values it counts, and may have `min_alerts`, the number of alerts that they have to come from, and the two `temporal` types have no condition: each of their rules must
-//! match. An output may contain any field, read from the event that completed the window, and `%correlation.…`.
+//! match. An output may contain any field, read from the event that completed the window, and `%correlation.…`; so may the `per` of a
+//! throttle, `throttle: {per: [audit.actor, correlation.values], every: 24h}`.
 //!
 //! A later definition of the same name replaces the earlier one and keeps its position; `override` works as for rules.
 
@@ -45,6 +46,7 @@ pub struct CorrelationDefinition {
     /// Unsorted.
     pub tags: Vec<String>,
     pub enabled: bool,
+    pub throttle: Option<ThrottleDefinition>,
     /// See [`RuleDefinition::show`](super::RuleDefinition::show).
     pub show: Vec<Located>,
 }
@@ -61,7 +63,7 @@ pub struct ConditionDefinition {
     pub min_alerts: Option<u64>,
 }
 
-/// A limit on the alerts of a rule: `throttle: {per: [ka.user.name], every: 10m}`.
+/// A limit on the alerts of a rule or correlation: `throttle: {per: [ka.user.name], every: 10m}`.
 #[derive(Debug)]
 pub struct ThrottleDefinition {
     pub per: Vec<Located>,
@@ -69,7 +71,7 @@ pub struct ThrottleDefinition {
     pub every: i64,
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "correlation",
     "desc",
     "type",
@@ -81,11 +83,12 @@ const KEYS: [&str; 13] = [
     "priority",
     "tags",
     "enabled",
+    "throttle",
     "show",
     "override",
 ];
 
-const OVERRIDES: [(&str, bool); 11] = [
+const OVERRIDES: [(&str, bool); 12] = [
     ("desc", true),
     ("type", false),
     ("rules", true),
@@ -96,6 +99,7 @@ const OVERRIDES: [(&str, bool); 11] = [
     ("priority", false),
     ("tags", true),
     ("enabled", false),
+    ("throttle", false),
     ("show", true),
 ];
 
@@ -114,6 +118,7 @@ struct Given {
     priority: Option<Priority>,
     tags: Vec<String>,
     enabled: Option<bool>,
+    throttle: Option<ThrottleDefinition>,
     show: Option<Vec<Located>>,
 }
 
@@ -167,6 +172,7 @@ impl DefinitionReader<'_, '_> {
         let priority = self.priority(item);
         let tags = self.tags(item);
         let enabled = self.boolean(item, "enabled");
+        let throttle = self.throttle(item);
         let show = self.show(item);
         Ok(Given {
             desc: desc?.and_then(|node| node.text()).map(str::to_owned),
@@ -179,6 +185,7 @@ impl DefinitionReader<'_, '_> {
             priority: priority?,
             tags: tags?,
             enabled: enabled?,
+            throttle: throttle?,
             show: show?,
         })
     }
@@ -223,6 +230,7 @@ impl DefinitionReader<'_, '_> {
             priority,
             tags: given.tags,
             enabled: given.enabled.unwrap_or(true),
+            throttle: given.throttle,
             show: given.show.unwrap_or_default(),
         })
     }
@@ -398,6 +406,9 @@ impl CorrelationDefinition {
         }
         if item.get("condition").is_some() {
             self.condition = given.condition;
+        }
+        if item.get("throttle").is_some() {
+            self.throttle = given.throttle;
         }
         self.kind = given.kind.unwrap_or(self.kind);
         self.timespan = given.timespan.unwrap_or(self.timespan);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::{Reported, Resolver};
 use crate::detection::rules::ast::{Bounds, Correlation, CorrelationKind, Feed, Location, Operand, Throttle};
-use crate::detection::rules::definitions::{CorrelationDefinition, RuleDefinition, SOURCE};
+use crate::detection::rules::definitions::{
+    CorrelationDefinition, RuleDefinition, SOURCE, ThrottleDefinition,
+};
 use crate::detection::rules::fields;
 use crate::detection::rules::parse;
 use crate::text::diagnostics::{Diagnostic, Span};
@@ -52,13 +54,17 @@ enum Resolution {
 }
 
 impl<'d> Resolver<'d> {
-    /// Resolves the throttle of a rule.
+    /// Resolves the throttle of a rule or correlation that is defined at `span`.
     ///
     /// # Errors
     /// If a field is invalid.
-    pub fn throttle(&mut self, rule: &'d RuleDefinition) -> Result<Option<Throttle>, Reported> {
-        let Some(throttle) = &rule.throttle else { return Ok(None) };
-        let per = self.fields(&throttle.per, "per", &rule.span)?;
+    pub fn throttle(
+        &mut self,
+        throttle: Option<&'d ThrottleDefinition>,
+        span: &Span,
+    ) -> Result<Option<Throttle>, Reported> {
+        let Some(throttle) = throttle else { return Ok(None) };
+        let per = self.fields(&throttle.per, "per", span)?;
         Ok(Some(Throttle { per, every: throttle.every }))
     }
 
@@ -259,6 +265,7 @@ impl<'d> Resolver<'d> {
         let condition = self.correlation_condition(definition);
         self.in_correlation = true;
         let output = self.output(&definition.output);
+        let throttle = self.throttle(definition.throttle.as_ref(), span);
         self.in_correlation = false;
         let ((), (), (field, bounds)) = (named?, enough?, condition?);
         let mut tags = definition.tags.clone();
@@ -276,6 +283,7 @@ impl<'d> Resolver<'d> {
             bounds,
             min_alerts: definition.condition.as_ref().and_then(|condition| condition.min_alerts).unwrap_or(1),
             output: output?,
+            throttle: throttle?,
             priority: definition.priority,
             tags,
             enabled: definition.enabled,
@@ -407,7 +415,9 @@ pub(super) fn field_help(name: &str, in_correlation: bool) -> Option<String> {
         return None;
     }
     if !in_correlation {
-        return Some("`correlation.*` are fields of the outputs of correlations alone".to_owned());
+        return Some(
+            "`correlation.*` are fields of the outputs and throttles of correlations alone".to_owned(),
+        );
     }
     let known: Vec<&str> = fields::of_correlations().map(|field| field.name).collect();
     did_you_mean(name, known.iter().copied()).or_else(|| Some(format!("there are {}", known.join(", "))))

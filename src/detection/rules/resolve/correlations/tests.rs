@@ -244,6 +244,26 @@ fn reads_and_overrides_throttles() {
     insta::assert_snapshot!(said(&wrong));
 }
 
+#[test]
+fn reads_and_overrides_throttles_of_correlations() {
+    let text = "- {rule: Read, desc: d, condition: ka.verb = get, output: x, priority: INFO}\n".to_owned()
+        + "- {correlation: c, type: event_count, rules: [Read], timespan: 1m, condition: {gte: 2}, output: x, priority: INFO, \
+           throttle: {per: [ka.user.name, correlation.values], every: 24h}}\n";
+    let first = |text: &str| {
+        let found = load(&[file(text)], &Options::default());
+        assert!(!found.has_errors(), "{:?}", found.diagnostics);
+        found.rules.correlations[0].throttle.clone()
+    };
+    let throttle = first(&text).unwrap();
+    assert_eq!((throttle.per.len(), throttle.every), (2, 24 * 3_600_000_000_000));
+    let replace = |throttle: &str| {
+        format!("{text}- {{correlation: c, throttle: {throttle}, override: {{throttle: replace}}}}\n")
+    };
+    assert_eq!(first(&replace("{every: 1s}")).unwrap().every, 1_000_000_000);
+    assert!(first(&replace("null")).is_none());
+    assert!(said(&replace("{per: [correlation.nosuch], every: 1s}")).contains("unknown"));
+}
+
 proptest::proptest! {
     #[test]
     fn a_file_with_a_few_bytes_changed_is_one_or_an_error(at in 0_usize..900, with in "[ -~\n\u{e4}]{0,12}", length in 0_usize..20) {
