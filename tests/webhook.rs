@@ -255,7 +255,12 @@ async fn refuses_other_paths_methods_and_content_types() {
     assert_eq!(error(response).await.0, 405);
     let typed = |kind: &'static str| post("/k8s-audit").header("content-type", kind).send();
     assert_eq!(typed("application/json; charset=utf-8").await.unwrap().status(), 200);
-    for other in ["text/plain", "application/x-www-form-urlencoded", "application/x-ndjson", ""] {
+    // What log shippers call one object per line.
+    let lines = format!("{event}\n{}\n", event.replace("\"a\"", "\"b\""));
+    let response =
+        post("/k8s-audit").header("content-type", "application/x-ndjson").body(lines).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    for other in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""] {
         assert_eq!(error(typed(other).await.unwrap()).await.0, 415, "{other}");
     }
     // What a page in a browser can send to any site without asking it.

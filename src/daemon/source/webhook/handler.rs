@@ -16,6 +16,9 @@ use super::submit::submit;
 use super::{HandlerState, body, large};
 use crate::daemon::net::token::TokenCheck;
 
+/// What the apiserver sends, and log shippers that write one object per line.
+const MEDIA_TYPES: [&str; 2] = ["application/json", "application/x-ndjson"];
+
 /// Bytes drained from the body of an unauthenticated request.
 const MAX_UNAUTHENTICATED_DRAIN: usize = 1 << 20;
 
@@ -121,7 +124,8 @@ fn check_head(
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim());
     let media_type = text(CONTENT_TYPE).and_then(|value| value.split(';').next()).map(str::trim_end);
     // Required, because a browser sends other types to any site without asking it first.
-    if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
+    let is_json = |media_type: &str| MEDIA_TYPES.iter().any(|known| media_type.eq_ignore_ascii_case(known));
+    if !media_type.is_some_and(is_json) {
         return Err(Reply::WrongType);
     }
     let is_gzip = match text(CONTENT_ENCODING).map(str::to_ascii_lowercase).as_deref() {

@@ -96,7 +96,7 @@ impl Reply {
                 )
             }
             Reply::CrossOrigin => "requests with an Origin header are refused".to_owned(),
-            Reply::WrongType => "Content-Type must be application/json".to_owned(),
+            Reply::WrongType => "Content-Type must be application/json or application/x-ndjson".to_owned(),
             Reply::WrongEncoding => "Content-Encoding must be identity or gzip".to_owned(),
             Reply::Overloaded => "too many pending batches".to_owned(),
             Reply::StoreFull => "the store is full".to_owned(),
