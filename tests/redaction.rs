@@ -290,7 +290,15 @@ fn more_events(markers: &mut Markers) -> Vec<Value> {
     names["responseStatus"] =
         json!({"code": 400, "message": token(), "details": {"causes": [{"message": token()}]}});
     names["unknownMember"] = json!(token());
+    // Such as a command line whose arguments are in another order than was meant.
+    names["userAgent"] = json!(format!("curl/8 {}", token()));
+    names["auditID"] = json!(token());
+    names["sourceIPs"] = json!([token(), "192.0.2.1"]);
+    names["objectRef"] = json!({"resource": "secrets", "namespace": token(), "name": token(), "uid": token()});
     events.push(names);
+    let mut agent = template(events.len(), "get", "secrets", Value::Null, Value::Null);
+    agent["userAgent"] = json!(format!("x (authorization: bearer {})", markers.next()));
+    events.push(agent);
     let login = STANDARD.encode(format!("{}:x-oauth-basic", markers.next()));
     let empty = STANDARD.encode(format!("{}:", markers.next()));
     let docker = json!({"auths": {format!("https://ghcr.io/v2?token={}", markers.next()): {"auth": login}, "quay.io": {"auth": empty},
@@ -321,7 +329,7 @@ const EVERYTHING: &str = r"
     %jevt.value[/requestObject/spec] %jevt.value[/requestObject/spec/values/env/DB_PASS] %jevt.value[/responseStatus]
     %jevt.value[/responseStatus/message] %jevt.value[/user] %jevt.value[/unknownMember] %jevt.value[/requestObject/2/value]
     %concat(jevt.value[/requestObject/stringData/password], ka.verb) %registry.secrets %registry.hosts %registry.usernames
-    %registry.copied %registry.referenced %audit.actor
+    %registry.copied %registry.referenced %audit.actor %audit.client %ka.useragent %ka.sourceips %ka.auditid %ka.target.name %ka.target.namespace
   priority: INFO
 ";
 

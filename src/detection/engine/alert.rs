@@ -170,27 +170,27 @@ impl<'a> Alert<'a> {
 
     /// Returns the last of `sourceIPs`: the address of the peer, the only one that the client cannot forge.
     pub fn client(&self) -> Option<String> {
-        self.context.text(Place::PLAIN, self.context.members.client)
+        self.context.text(Place::HEAD, self.context.members.client)
     }
 
     /// Returns `userAgent`, which the client chooses.
     pub fn agent(&self) -> Option<String> {
-        self.context.text(Place::PLAIN, self.context.members.agent)
+        self.context.text(Place::HEAD, self.context.members.agent)
     }
 
     /// Returns the verb of Kubernetes, as `get` or `deletecollection`.
     pub fn verb(&self) -> Option<String> {
-        self.context.text(Place::PLAIN, self.context.members.verb)
+        self.context.text(Place::HEAD, self.context.members.verb)
     }
 
     /// Returns `objectRef.namespace`.
     pub fn namespace(&self) -> Option<String> {
-        self.context.text(Place::PLAIN, self.context.members.object.namespace)
+        self.context.text(Place::HEAD, self.context.members.object.namespace)
     }
 
     /// Returns `objectRef.name`.
     pub fn name(&self) -> Option<String> {
-        self.context.text(Place::PLAIN, self.context.members.object.name)
+        self.context.text(Place::HEAD, self.context.members.object.name)
     }
 
     /// Returns the SHA-256 of the event's content.

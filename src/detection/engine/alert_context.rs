@@ -69,7 +69,7 @@ impl<'e> AlertContext<'e> {
         let redactor = Shown { redactor: Redactor::new(redaction_key, &NO_PATHS), max: limits.max_string };
         let content = event_id::content(event.bytes());
         let members = Members::of(event);
-        let show = |member: Option<Raw<'_>>| lossy(member.map(|raw| redactor.show(Place::PLAIN, raw)));
+        let show = |member: Option<Raw<'_>>| lossy(member.map(|raw| redactor.show(Place::HEAD, raw)));
         let fields = AlertFields::new(
             &exposure,
             show(members.object.namespace),
@@ -220,7 +220,7 @@ fn summary(event: &mut Event<'_>, redactor: Shown<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     let texts = [("auditID", Member::AuditId), ("stage", Member::Stage), ("verb", Member::Verb)];
     for (name, member) in texts {
-        push_member(&mut out, name, event.get(member), Place::PLAIN, redactor);
+        push_member(&mut out, name, event.get(member), Place::HEAD, redactor);
     }
     for (name, member) in [("user", Member::User), ("impersonatedUser", Member::ImpersonatedUser)] {
         if let Some(user) = event.get(member) {
@@ -230,8 +230,8 @@ fn summary(event: &mut Event<'_>, redactor: Shown<'_>) -> Vec<u8> {
             close(&mut out, start);
         }
     }
-    push_member(&mut out, "sourceIPs", event.get(Member::SourceIps), Place::PLAIN, redactor);
-    push_member(&mut out, "userAgent", event.get(Member::UserAgent), Place::PLAIN, redactor);
+    push_member(&mut out, "sourceIPs", event.get(Member::SourceIps), Place::HEAD, redactor);
+    push_member(&mut out, "userAgent", event.get(Member::UserAgent), Place::HEAD, redactor);
     if let Some(object) = event.get(Member::ObjectRef) {
         push_key(&mut out, "objectRef");
         let start = out.len();
@@ -239,7 +239,7 @@ fn summary(event: &mut Event<'_>, redactor: Shown<'_>) -> Vec<u8> {
             &mut out,
             object,
             &["resource", "namespace", "name", "apiGroup", "apiVersion", "subresource"],
-            Place::PLAIN,
+            Place::HEAD,
             redactor,
         );
         close(&mut out, start);
@@ -354,7 +354,7 @@ fn target(event: &mut Event<'_>, redactor: Shown<'_>) -> String {
     let mut push = |before: &str, raw: Option<Raw<'_>>, after: &str| {
         if let Some(raw) = raw {
             target.push_str(before);
-            target.push_str(&String::from_utf8_lossy(&redactor.show(Place::PLAIN, raw)));
+            target.push_str(&String::from_utf8_lossy(&redactor.show(Place::HEAD, raw)));
             target.push_str(after);
         }
     };

@@ -9,6 +9,8 @@ pub(super) enum AllowedStrings {
     Hidden,
     /// Every string.
     Plain,
+    /// What a client chooses of the head of an event: anything but tokens.
+    Head,
     /// A name, kind, verb, label, path, time or address: no spaces, quotes or queries.
     Name,
     /// The name of a user or group.
@@ -81,12 +83,36 @@ impl AllowedStrings {
         match self {
             AllowedStrings::Hidden | AllowedStrings::Number | AllowedStrings::Uri => false,
             AllowedStrings::Plain => true,
+            AllowedStrings::Head => is_head(text),
             AllowedStrings::Name => is_name(text),
             AllowedStrings::User => is_user(text),
             AllowedStrings::Image => is_image(text),
             AllowedStrings::Pointer => is_pointer(text),
         }
     }
+}
+
+/// Whether a text of the head of an event, such as a user agent or the name of an object, contains no token. Names of objects have neither
+/// capitals nor underscores, so that one which starts like a token is none.
+fn is_head(text: &[u8]) -> bool {
+    let is_object_name =
+        text.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(byte));
+    is_object_name || !(has_known_token(text) || has_authorization(text))
+}
+
+/// Whether a text contains the value of an authorization header.
+fn has_authorization(text: &[u8]) -> bool {
+    const SCHEMES: [&[u8]; 2] = [b"bearer ", b"basic "];
+    SCHEMES.iter().any(|scheme| {
+        text.windows(scheme.len()).enumerate().any(|(at, window)| {
+            let credential = &text[at + scheme.len()..];
+            let is_credential = |byte: &u8| {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'+' | b'/' | b'-' | b'=')
+            };
+            window.eq_ignore_ascii_case(scheme)
+                && credential.iter().take_while(|byte| is_credential(byte)).count() >= MIN_TOKEN_LEN
+        })
+    })
 }
 
 fn has_only(text: &[u8], punctuation: &[u8]) -> bool {
@@ -271,6 +297,28 @@ mod tests {
         }
         for token in ["x9Kd7Qm2Zp4Lw8Rt5Vb1", "0123456789abcdef0123456789abcdef", "sha256~Xy12Ab34Cd56Ef78"] {
             assert!(!is_user(token.as_bytes()), "{token}");
+        }
+    }
+
+    #[test]
+    fn heads_are_shown_without_tokens() {
+        for head in [
+            "kubectl/v1.36.0 (linux/amd64) kubernetes/0123456789abcdef0123456789abcdef01234567",
+            "sk-frontend-production-2024",
+            "sh.helm.release.v1.web.v12",
+            "Basic Auth Proxy/1.0",
+            "10.0.0.1",
+            "",
+        ] {
+            assert!(is_head(head.as_bytes()), "{head}");
+        }
+        for token in [
+            "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrIn0.c2ln",
+            "curl/8 (Authorization: Bearer abcdefghijklmnopqr)",
+            "x BASIC dXNlcjpwYXNzd29yZA==",
+            "client/ghp_0123456789abcdefABCDEF",
+        ] {
+            assert!(!is_head(token.as_bytes()), "{token}");
         }
     }
 

@@ -153,6 +153,9 @@ impl Place {
     /// A place in the head of an event, where nothing is redacted.
     pub const PLAIN: Place = Place::at(&schema::PLAIN);
 
+    /// A place in the head of an event that a client fills, where tokens are redacted.
+    pub const HEAD: Place = Place::at(&schema::HEAD);
+
     /// The place of the name of a user.
     pub const USER: Place = Place::at(&schema::USER);
 

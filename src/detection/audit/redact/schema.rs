@@ -47,6 +47,9 @@ pub(super) static HIDDEN: Node = leaf!(Hidden);
 /// Parts of the head of an event. The apiserver, not the client's payload, determines their form.
 pub(super) static PLAIN: Node =
     Node { allowed: AllowedStrings::Plain, members: &[], other_members: Some(&PLAIN) };
+/// What a client chooses of the head of an event.
+pub(super) static HEAD: Node =
+    Node { allowed: AllowedStrings::Head, members: &[], other_members: Some(&HEAD) };
 static NAME: Node = leaf!(Name);
 pub(super) static USER: Node = leaf!(User);
 static IMAGE: Node = leaf!(Image);
@@ -57,9 +60,9 @@ static LABELS: Node = map!(NAME);
 
 /// An audit event.
 pub(super) static EVENT: Node = object! {
-    "kind": PLAIN, "apiVersion": PLAIN, "level": PLAIN, "auditID": PLAIN, "stage": PLAIN, "verb": PLAIN,
-    "requestURI": URI, "user": REQUEST_USER, "impersonatedUser": REQUEST_USER, "sourceIPs": PLAIN, "userAgent": PLAIN,
-    "objectRef": PLAIN, "responseStatus": STATUS, "requestObject": BODY, "responseObject": BODY,
+    "kind": PLAIN, "apiVersion": PLAIN, "level": PLAIN, "auditID": HEAD, "stage": PLAIN, "verb": HEAD,
+    "requestURI": URI, "user": REQUEST_USER, "impersonatedUser": REQUEST_USER, "sourceIPs": HEAD, "userAgent": HEAD,
+    "objectRef": HEAD, "responseStatus": STATUS, "requestObject": BODY, "responseObject": BODY,
     "requestReceivedTimestamp": PLAIN, "stageTimestamp": PLAIN, "timestamp": PLAIN, "metadata": METADATA,
     "annotations": EVENT_ANNOTATIONS, "code": PLAIN, "truncated": PLAIN, "authenticationMetadata": PLAIN,
 };
