@@ -294,7 +294,8 @@ fn more_events(markers: &mut Markers) -> Vec<Value> {
     names["userAgent"] = json!(format!("curl/8 {}", token()));
     names["auditID"] = json!(token());
     names["sourceIPs"] = json!([token(), "192.0.2.1"]);
-    names["objectRef"] = json!({"resource": "secrets", "namespace": token(), "name": token(), "uid": token()});
+    names["objectRef"] =
+        json!({"resource": "secrets", "namespace": token(), "name": token(), "uid": token()});
     events.push(names);
     let mut agent = template(events.len(), "get", "secrets", Value::Null, Value::Null);
     agent["userAgent"] = json!(format!("x (authorization: bearer {})", markers.next()));

@@ -342,6 +342,9 @@ impl<'e> EvalContext<'_, '_, 'e> {
             Registry::Referenced => {
                 list(registry::referenced_credentials(self.event, &request, names, cluster_state))
             }
+            Registry::Named => {
+                list(registry::named_by_custom_resource(self.event, &request, names, cluster_state))
+            }
             Registry::Granted => list(registry::granted_verbs(self.event, &request, cluster_state)),
             Registry::Privileges => list(registry::privileges(self.event, &request, cluster_state)),
             Registry::Role => text(registry::bound_role(self.event, &request)),

@@ -11,6 +11,7 @@ use super::compare::{Compare, TextTest, Texts};
 use super::plan::{Basis, ConditionPlan, OperandPlan, Plan, RightPlan};
 use crate::detection::audit::literals::Literals;
 use crate::detection::registry;
+use crate::detection::rules::fields::Registry;
 
 /// Searcher for candidate lines.
 #[derive(Debug, Clone)]
@@ -105,8 +106,16 @@ fn required_literals(plan: &Plan, node: &ConditionPlan) -> Option<RequiredLitera
         }
         ConditionPlan::Comparison(comparison) => {
             let comparison = &plan.comparisons[*comparison];
-            let OperandPlan::Field(access) = &plan.operands[comparison.left] else { return None };
             let RightPlan::Constant(compare) = &comparison.right else { return None };
+            let access = match &plan.operands[comparison.left] {
+                OperandPlan::Field(access) => access,
+                // What names a credential has these letters in the name of a member.
+                OperandPlan::Registry(Registry::Named) if matches!(compare, Compare::Exists) => {
+                    let literals = vec![registry::NAMED_LITERAL.as_bytes().to_vec()];
+                    return Some(RequiredLiterals { literals, is_common: false });
+                }
+                _ => return None,
+            };
             if access.is_anomaly() && is_positive(compare) {
                 // Lines of such events are never skipped, whatever they contain.
                 return Some(RequiredLiterals { literals: Vec::new(), is_common: false });

@@ -285,6 +285,8 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
             AbstractValue::Unknown
         }
         Registry::Referenced | Registry::ImageHosts | Registry::Copied => if_sent(),
+        Registry::Named if request.group.contains('.') => if_sent(),
+        Registry::Named => AbstractValue::Missing,
         // Which config maps hold a credential was learned when they were written.
         Registry::Copies if request.resource != "secrets" => AbstractValue::Unknown,
         Registry::Granted

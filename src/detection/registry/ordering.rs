@@ -103,6 +103,10 @@ impl OrderDependency {
             ("roles" | "clusterroles" | "rolebindings" | "clusterrolebindings" | "namespaces", None) => {
                 OrderDependency::IfShowsObjects
             }
+            // What is written often and names no secret.
+            ("leases" | "events" | "endpoints" | "endpointslices", None) => OrderDependency::None,
+            // A custom resource may name a credential.
+            (_, None) if is_verb(event, &["create", "update", "patch"]) => OrderDependency::IfNamesSecrets,
             _ => OrderDependency::None,
         }
     }

@@ -102,6 +102,11 @@ impl<'e> RequestInfo<'e> {
         self.dry_run = if is_deletion { dry_run_of_options(event).unwrap_or(by_query) } else { by_query };
     }
 
+    /// The API group of the resource; empty for the core group.
+    pub(super) fn api_group(&self) -> &str {
+        &self.api_group
+    }
+
     /// Returns whether the object belongs to the API group in which the resource is built in. Custom resources may have any
     /// name, so that one of the same name says nothing of the built-in resource.
     pub(super) fn is_built_in(&self) -> bool {

@@ -217,6 +217,7 @@ pub enum Registry {
     Copied,
     Copies,
     Referenced,
+    Named,
     ImageHosts,
     Granted,
     Privileges,
@@ -244,6 +245,7 @@ impl Registry {
             Registry::Copied
             | Registry::Copies
             | Registry::Referenced
+            | Registry::Named
             | Registry::ImageHosts
             | Registry::Granted
             | Registry::Privileges
@@ -274,9 +276,11 @@ impl Registry {
             Registry::OwnDeletion
             | Registry::Copies
             | Registry::Referenced
+            | Registry::Named
             | Registry::Granted
             | Registry::Privileges
             | Registry::RoleKnown
+            | Registry::Subjects
             | Registry::HostPrivileges
             | Registry::KubeletPath
             | Registry::PodSecurity
@@ -287,7 +291,6 @@ impl Registry {
             | Registry::ImageHosts
             | Registry::Role
             | Registry::CertificateUser
-            | Registry::Subjects
             | Registry::AggregatedInto
             | Registry::PullSecrets
             | Registry::HostPaths
@@ -813,7 +816,7 @@ static AUDIT: [Field; 21] = [
     ),
 ];
 
-static REGISTRY: [Field; 31] = [
+static REGISTRY: [Field; 32] = [
     text(
         "registry.exposure",
         Source::Exposure(ExposureField::Kind),
@@ -874,6 +877,11 @@ static REGISTRY: [Field; 31] = [
         "registry.referenced",
         Source::Registry(Registry::Referenced),
         "credentials, as namespace/name, that a created or changed pod or workload uses as a volume or in its environment, and those of a pod that is accessed (exec, attach …)",
+    ),
+    list(
+        "registry.named",
+        Source::Registry(Registry::Named),
+        "registry credentials (namespace/name), known by more than their name, that a created or changed custom resource names other than to pull images; NAMESPACE/* if some are unknown",
     ),
     list(
         "registry.image_hosts",
