@@ -9,6 +9,7 @@ use super::model::{Level, Stage};
 use super::requests::{OTHER, Request, UNKNOWN_GROUP};
 use super::scenarios::{Name, NamespaceKind, Scenario, UserName};
 use crate::detection::engine::extract::{FieldReader, user_kind};
+use crate::detection::registry::is_custom_group;
 use crate::detection::rules::ast::FieldRef;
 use crate::detection::rules::fields::{ExposureField, ReaderField, Registry, Source};
 
@@ -285,7 +286,7 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
             AbstractValue::Unknown
         }
         Registry::Referenced | Registry::ImageHosts | Registry::Copied => if_sent(),
-        Registry::Named if request.group.contains('.') => if_sent(),
+        Registry::Named if request.group == UNKNOWN_GROUP || is_custom_group(&request.group) => if_sent(),
         Registry::Named => AbstractValue::Missing,
         // Which config maps hold a credential was learned when they were written.
         Registry::Copies if request.resource != "secrets" => AbstractValue::Unknown,

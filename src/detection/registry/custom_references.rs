@@ -94,7 +94,7 @@ pub(crate) fn named_by_custom_resource(
 }
 
 /// Returns whether an API group is one of custom resources.
-fn is_custom(group: &str) -> bool {
+pub(crate) fn is_custom(group: &str) -> bool {
     let is_built_in = group.strip_suffix(".k8s.io").is_some_and(|name| BUILT_IN_GROUPS.contains(&name));
     group.contains('.') && !is_built_in && !PULLING_GROUPS.contains(&group)
 }

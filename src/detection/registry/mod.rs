@@ -50,7 +50,9 @@ pub(crate) use certificate_request::certificate_user;
 pub use cluster_state::ClusterState;
 pub(crate) use content::copied_configuration_keys;
 pub(crate) use copies::copies;
-pub(crate) use custom_references::{LITERAL as NAMED_LITERAL, named_by_custom_resource};
+pub(crate) use custom_references::{
+    LITERAL as NAMED_LITERAL, is_custom as is_custom_group, named_by_custom_resource,
+};
 pub use docker_config::RegistryLogins;
 pub use exposure::{Exposure, ReadScope};
 pub use exposure_kind::ExposureKind;
