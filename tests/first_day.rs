@@ -345,17 +345,27 @@ impl Log {
         self.0.push((one.minute, event.to_string()));
     }
 
-    /// The number of alerts at Warning or worse by audit id and rule.
-    fn loud(mut self) -> BTreeMap<(String, String), usize> {
+    /// All alerts, in the order of time.
+    fn alerts(mut self) -> Vec<Value> {
         self.0.sort_by_key(|(minute, _)| *minute);
         let lines: Vec<String> = self.0.into_iter().map(|(_, line)| line).collect();
-        let mut loud = BTreeMap::new();
-        for alert in evaluate(&lines).iter().filter(|alert| is_loud(alert)) {
-            let text = |value: &Value| value.as_str().unwrap().to_owned();
-            *loud.entry((text(&alert["event"]["auditID"]), text(&alert["rule"]))).or_insert(0) += 1;
-        }
-        loud
+        evaluate(&lines)
     }
+
+    /// The number of alerts at Warning or worse by audit id and rule.
+    fn loud(self) -> BTreeMap<(String, String), usize> {
+        count(self.alerts().iter().filter(|alert| is_loud(alert)))
+    }
+}
+
+/// The number of alerts by audit id and rule.
+fn count<'a>(alerts: impl Iterator<Item = &'a Value>) -> BTreeMap<(String, String), usize> {
+    let mut counts = BTreeMap::new();
+    for alert in alerts {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        *counts.entry((text(&alert["event"]["auditID"]), text(&alert["rule"]))).or_insert(0) += 1;
+    }
+    counts
 }
 
 fn expect(found: &BTreeMap<(String, String), usize>, expected: &[(&str, &str, usize)]) {
@@ -634,10 +644,11 @@ fn what_a_controller_repeats_all_day_is_reported_once() {
         log.add(&of("read curl", "curl/8.5.0", "10.2.0.4", "get", &same, 880));
         log.add(&of("read others", "app-operator/v1", "10.2.0.4", "get", &other, 940));
     }
+    let alerts = log.alerts();
     let failures = "Repeated Secret Access Failures";
     let harvest = "Registry Credentials Harvested";
     expect(
-        &log.loud(),
+        &count(alerts.iter().filter(|alert| is_loud(alert))),
         &[
             ("denied", failures, 1),
             ("denied curl", failures, 1),
@@ -649,4 +660,12 @@ fn what_a_controller_repeats_all_day_is_reported_once() {
             ("read others", harvest, 1),
         ],
     );
+    // Hourly, with the number of those between.
+    let denied = "Secret Access Denied";
+    expect(
+        &count(alerts.iter().filter(|alert| alert["rule"] == denied)),
+        &[("denied", denied, 10), ("denied curl", denied, 1), ("denied far", denied, 1)],
+    );
+    let hourly = alerts.iter().filter(|alert| alert["rule"] == denied && alert["throttled"] == 59);
+    assert_eq!(hourly.count(), 9);
 }
