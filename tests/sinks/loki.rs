@@ -35,14 +35,16 @@ async fn a_push_has_the_documented_form() {
     let rig = Rig::start(config(loki(&server, true)), &Memory::with([full(1), full(2), other]));
     rig.reaches(3).await;
     let requests = server.requests();
-    assert_eq!(requests.len(), 1);
+    // Of several streams in a request, Loki's answer is about the last one alone.
+    assert_eq!(requests.len(), 2, "one request for each stream");
     assert_eq!(requests[0].header("content-type"), Some("application/json"));
     assert_eq!(requests[0].header("content-encoding"), Some("gzip"));
     assert_eq!(requests[0].header("x-scope-orgid"), Some("security"));
-    let body = unzipped(&requests[0].body);
-    let streams = body["streams"].as_array().unwrap();
-    assert_eq!(streams.len(), 2, "one stream per rule: {body}");
-    for stream in streams {
+    for request in &requests {
+        let body = unzipped(&request.body);
+        let streams = body["streams"].as_array().unwrap();
+        assert_eq!(streams.len(), 1, "one stream per rule: {body}");
+        let stream = &streams[0];
         let labels = stream["stream"].as_object().unwrap();
         let mut names: Vec<_> = labels.keys().map(String::as_str).collect();
         names.sort_unstable();
@@ -93,6 +95,140 @@ async fn a_rate_limit_is_waited_for_and_an_entry_that_is_too_old_gets_the_presen
     let rig = Rig::start(config(loki(&server, false)), &Memory::with([full(1)]));
     rig.reaches(1).await;
     assert_eq!((server.requests().len(), rig.count("deliveries_total", None)), (2, 1));
+    rig.stop().await.unwrap();
+}
+
+/// The streams of the requests: the times and lines of each.
+fn pushed(server: &Server) -> Vec<Vec<(i64, String)>> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    server
+        .requests()
+        .iter()
+        .map(|request| serde_json::from_slice::<Value>(&request.body).unwrap())
+        .map(|body| {
+            let values = body["streams"][0]["values"].as_array().unwrap();
+            values.iter().map(|entry| (text(&entry[0]).parse().unwrap(), text(&entry[1]))).collect()
+        })
+        .collect()
+}
+
+/// An alert about an event of some minutes ago, which was stored at once.
+fn aged(seq: i64, minutes: i64) -> StoredAlert {
+    let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap();
+    let time = now - minutes * 60_000_000_000;
+    StoredAlert { time, stored: now - 1_000_000_000, ..full(seq) }
+}
+
+const TOO_FAR_BEHIND: &str = "entry with timestamp 2026-11-27 21:17:03.949 +0000 UTC ignored, reason: 'entry too far behind, entry timestamp is: 2026-11-27T21:17:03Z, oldest acceptable timestamp is: 2026-11-27T21:47:03Z',\nuser 'fake', total ignored: 3 out of 3 for stream: {job=\"pullwatch\"}";
+
+#[tokio::test]
+async fn entries_get_a_later_time_once_loki_says_that_they_are_too_far_behind() {
+    let server = Server::start([Answer::Text(400, TOO_FAR_BEHIND), Answer::Text(400, TOO_FAR_BEHIND)]).await;
+    let alerts = [aged(1, 40), aged(2, 12), aged(3, 1)];
+    let times = alerts.each_ref().map(|alert| alert.time);
+    let stored = alerts.each_ref().map(|alert| alert.stored);
+    let memory = Memory::with(alerts);
+    let rig = Rig::start(config(loki(&server, false)), &memory);
+    rig.reaches(3).await;
+    let pushed = pushed(&server);
+    let at = |request: usize| pushed[request].iter().map(|(at, _)| *at).collect::<Vec<_>>();
+    // Half the age of the oldest, each time.
+    assert_eq!(at(0), times);
+    assert_eq!(at(1), [times[1], times[2], stored[0]]);
+    assert_eq!(at(2), [times[2], stored[0], stored[1]]);
+    assert_eq!(pushed.len(), 3);
+    assert_eq!(
+        (rig.count("deliveries_total", None), rig.count("dead_letters_total", Some("rejected"))),
+        (3, 0)
+    );
+    rig.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_old_event_has_the_same_time_each_time_that_it_is_sent() {
+    let server = Server::start([Answer::Status(503)]).await;
+    let old = aged(1, 600);
+    let stored = old.stored;
+    let rig = Rig::start(config(loki(&server, false)), &Memory::with([old]));
+    rig.reaches(1).await;
+    let times: Vec<i64> = pushed(&server).iter().map(|entries| entries[0].0).collect();
+    assert_eq!(times, [stored, stored]);
+    rig.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_line_is_shortened_to_the_limit_that_loki_names() {
+    let refusal = "max entry size '600' bytes exceeded for stream '{job=\"pullwatch\"}' while adding an entry with length '900' bytes";
+    let server = Server::start([Answer::Text(400, refusal)]).await;
+    let long = alert_of(2, "Secret Read", alert(1).priority, &"x".repeat(900));
+    let rig = Rig::start(config(loki(&server, false)), &Memory::with([alert(1), long, alert(3)]));
+    rig.reaches(3).await;
+    let pushed = pushed(&server);
+    assert_eq!(pushed.len(), 2, "{pushed:?}");
+    assert!(pushed[0].iter().any(|(_, line)| line.len() > 600));
+    assert!(pushed[1].iter().all(|(_, line)| line.len() <= 600));
+    assert_eq!(
+        (rig.count("deliveries_total", None), rig.count("dead_letters_total", Some("rejected"))),
+        (3, 0)
+    );
+    rig.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_setting_of_loki_that_concerns_every_alert_loses_none() {
+    let refusal = "stream '{job=\"pullwatch\"}' includes structured metadata, but this feature is disallowed. Please see `limits_config.allow_structured_metadata`";
+    let refused = std::iter::repeat_n(Answer::Text(400, refusal), 20);
+    // A Loki that blocks ingestion answers with a status that looks like success.
+    let server = Server::start(refused.chain([Answer::Status(260)])).await;
+    let rig = Rig::start(config(loki(&server, false)), &Memory::with((1..=4).map(full)));
+    rig.reaches(4).await;
+    assert_eq!(server.requests().len(), 22);
+    assert_eq!(rig.count("failures_total", Some("rejected")), 20);
+    assert_eq!(rig.count("failures_total", Some("unexpected_status")), 1);
+    assert_eq!(
+        (rig.count("deliveries_total", None), rig.count("dead_letters_total", Some("rejected"))),
+        (4, 0)
+    );
+    rig.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_delivery_becomes_smaller_until_the_burst_of_a_rate_limit_allows_it() {
+    let server = Server::start(std::iter::repeat_n(Answer::Status(429), 5)).await;
+    let long = |seq| alert_of(seq, "Secret Read", alert(1).priority, &"x".repeat(2000));
+    let rig = Rig::start(config(loki(&server, false)), &Memory::with((1..=64).map(long)));
+    rig.reaches(64).await;
+    let sizes: Vec<usize> = pushed(&server).iter().map(Vec::len).collect();
+    assert_eq!(sizes[0], 64);
+    assert!(sizes[..6].windows(2).all(|pair| pair[1] <= pair[0] / 2 + 1), "{sizes:?}");
+    assert_eq!(sizes[5..].iter().sum::<usize>(), 64, "{sizes:?}");
+    rig.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn labels_beyond_lokis_limit_are_metadata() {
+    let server = Server::start([]).await;
+    let more: Vec<String> = (0..16).map(|i| format!(r#""label{i:02}":"value","#)).collect();
+    let stored = full(1);
+    let json =
+        String::from_utf8(stored.json.clone()).unwrap().replacen('{', &format!("{{{}", more.concat()), 1);
+    let rig = Rig::start(
+        config(loki(&server, false)),
+        &Memory::with([StoredAlert { json: json.into_bytes(), ..stored }]),
+    );
+    rig.reaches(1).await;
+    let body: Value = serde_json::from_slice(&server.requests()[0].body).unwrap();
+    let stream = &body["streams"][0];
+    let labels = stream["stream"].as_object().unwrap();
+    assert_eq!(labels.len(), 15, "{labels:?}");
+    let metadata = stream["values"][0][2].as_object().unwrap();
+    for name in ["job", "rule", "priority", "cluster"] {
+        assert!(labels.contains_key(name), "{labels:?}");
+    }
+    for i in 0..16 {
+        let name = format!("label{i:02}");
+        assert!(labels.contains_key(&name) != metadata.contains_key(&name), "{name}");
+    }
     rig.stop().await.unwrap();
 }
 

@@ -33,6 +33,8 @@ pub enum Answer {
     Status(u16),
     /// With a header.
     With(u16, &'static str),
+    /// With a text as its content.
+    Text(u16, &'static str),
     /// Say nothing, for ever.
     Hang,
     /// Say 200, and never end the answer.
@@ -122,9 +124,10 @@ impl Server {
                     None => Answer::Status(200),
                 }
             };
-            let (status, header) = match answer {
-                Answer::Status(status) => (status, ""),
-                Answer::With(status, header) => (status, header),
+            let (status, header, content) = match answer {
+                Answer::Status(status) => (status, "", "ok"),
+                Answer::With(status, header) => (status, header, "ok"),
+                Answer::Text(status, text) => (status, "", text),
                 Answer::Trickle => {
                     let text = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok";
                     let _ = stream.write_all(text.as_bytes()).await;
@@ -138,11 +141,12 @@ impl Server {
                 Answer::Cut | Answer::RefuseBodiesWith(_) => return,
                 Answer::Hold(until) => {
                     until.notified().await;
-                    (200, "")
+                    (200, "", "ok")
                 }
             };
-            let text = format!("HTTP/1.1 {status} Said\r\ncontent-length: 2\r\n{header}\r\n\r\nok")
-                .replace("\r\n\r\n\r\n", "\r\n\r\n");
+            let header = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
+            let length = content.len();
+            let text = format!("HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\n{header}\r\n{content}");
             if stream.write_all(text.as_bytes()).await.is_err() || stream.flush().await.is_err() {
                 return;
             }

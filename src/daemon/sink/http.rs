@@ -38,10 +38,11 @@ const MAX_RESULT_BYTES: usize = 8 << 20;
 const ACK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The response to a request.
-struct Answer {
-    status: StatusCode,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
     retry_after: Option<Duration>,
-    body: Vec<u8>,
+    /// The beginning of it. May hold anything: it is compared with known texts, and never shown.
+    pub(super) body: Vec<u8>,
 }
 
 /// Sends requests to one URL.
@@ -108,13 +109,18 @@ impl HttpSink {
 
     /// Sends a body that was made elsewhere, with this number of alerts.
     pub(crate) async fn post(&mut self, body: Vec<u8>, count: usize) -> Result<usize, Failure> {
+        let answer = self.exchange(body).await?;
+        self.classify(&answer, count)
+    }
+
+    /// Sends a body that was made elsewhere, and returns the response.
+    pub(super) async fn exchange(&mut self, body: Vec<u8>) -> Result<Answer, Failure> {
         self.refresh();
         let mut headers = self.headers.clone();
         if let Some(token) = self.token().await? {
             headers.insert(AUTHORIZATION, token);
         }
-        let answer = self.send(self.url.clone(), headers, body).await?;
-        self.classify(&answer, count)
+        self.send(self.url.clone(), headers, body).await
     }
 
     /// Sends a request, and reads the response as far as it matters.
@@ -193,7 +199,7 @@ impl HttpSink {
     }
 
     /// What a status means for the alerts of the request.
-    fn classify(&self, answer: &Answer, count: usize) -> Result<usize, Failure> {
+    pub(super) fn classify(&self, answer: &Answer, count: usize) -> Result<usize, Failure> {
         let status = answer.status;
         let (reason, remedy) = match status.as_u16() {
             200..=299 => return Ok(count),
