@@ -53,7 +53,7 @@ fn text(value: &Value) -> &str {
 }
 
 /// The panels, also those in collapsed rows.
-fn panels(dashboard: &Value) -> Vec<&Value> {
+pub fn panels(dashboard: &Value) -> Vec<&Value> {
     let panels = list(&dashboard["panels"]).iter();
     panels.flat_map(|panel| std::iter::once(panel).chain(list(&panel["panels"]))).collect()
 }

@@ -2,7 +2,7 @@
 //
 //   node tests/receivers/logql.mjs MODULES      MODULES: a node_modules directory with @grafana/lezer-logql
 //
-// Which labels and metadata the queries may use is checked by tests/receivers/grafana.rs.
+// Which labels and metadata the queries may use is checked by tests/receivers/logql.rs.
 import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';

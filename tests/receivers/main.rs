@@ -9,6 +9,7 @@ mod collector;
 mod common;
 mod dashboards;
 mod grafana;
+mod logql;
 mod loki;
 mod opensearch;
 mod protocols;

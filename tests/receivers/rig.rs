@@ -137,6 +137,11 @@ impl Hook {
         hook
     }
 
+    /// What was sent.
+    pub fn bodies(&self) -> Vec<Value> {
+        self.bodies.lock().unwrap().clone()
+    }
+
     /// The alerts of all notifications.
     pub fn alerts(&self) -> Vec<Value> {
         let bodies = self.bodies.lock().unwrap();
