@@ -532,6 +532,20 @@ fn shapes() -> Vec<Shape> {
             "an uri of slashes",
             Box::new(|n| event("m", &format!("/api/v1/{}", "secrets/".repeat(n)), "")[..n * 8].to_owned()),
         ),
+        (
+            "paths of the host and their mounts",
+            Box::new(|n| {
+                let volume = |at: usize| json!({"name": format!("v{at}"), "hostPath": {"path": format!("/usr/bin/{at}")}});
+                let mount =
+                    |at: usize| json!({"name": format!("v{at}"), "mountPath": "/x", "readOnly": true});
+                let [volumes, mounts] = [(0..n).map(volume).collect::<Vec<_>>(), (0..n).map(mount).collect()];
+                json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Request", "auditID": "m", "stage": "ResponseComplete",
+                    "requestURI": "/api/v1/namespaces/p/pods", "verb": "create", "user": {"username": "m"},
+                    "objectRef": {"resource": "pods", "namespace": "p", "name": "p", "apiVersion": "v1"}, "responseStatus": {"code": 201},
+                    "requestObject": {"kind": "Pod", "apiVersion": "v1", "spec": {"volumes": volumes, "containers": [{"name": "c", "volumeMounts": mounts}]}}})
+                .to_string()
+            }),
+        ),
         ("deep values", Box::new(|n| event("m", "/api/v1/secrets", &("[".repeat(n) + &"]".repeat(n))))),
         (
             "any values",

@@ -9,11 +9,11 @@
 //! either, the worse is presumed.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::cluster_state::{ClusterState, GENERATED_SUFFIX_LEN, MARK};
 use super::host_privileges::{could_have_host_privileges, effective_privileges, privilege_of};
-use super::patch::{Write, Written, is_index, last, writes};
+use super::patch::{Write, Written, is_index, last, last_of_each, writes};
 use super::request_info::Deletion;
 use super::{RequestInfo, host_paths, is, node_proxy, shown, storage_classes, text};
 use crate::detection::audit::event::{Event, Member};
@@ -459,17 +459,25 @@ pub(crate) fn host_paths(event: &mut Event<'_>) -> Vec<String> {
     paths.chain(mounts.references.is_partial.then(|| UNKNOWN.to_owned())).collect()
 }
 
-/// What a request mounts, and the object that shows how.
+/// What a request mounts, and how.
 #[derive(Debug)]
-struct Mounts<'e> {
+struct Mounts {
     references: References,
-    object: Option<Raw<'e>>,
+    /// Paths of the host to which no container can write, as the object shows.
+    read_only: BTreeSet<String>,
 }
 
-impl Mounts<'_> {
-    /// Returns whether it shows that no container can write to a path of the host that it mounts.
+impl Mounts {
+    fn new(references: References, object: Option<Raw<'_>>) -> Self {
+        let read_only = match object {
+            Some(object) if !references.host_paths.is_empty() => read_only_paths(object),
+            _ => BTreeSet::new(),
+        };
+        Mounts { references, read_only }
+    }
+
     fn is_read_only(&self, path: &str) -> bool {
-        self.object.is_some_and(|object| is_mounted_read_only(object, path))
+        self.read_only.contains(path)
     }
 }
 
@@ -502,7 +510,7 @@ pub(crate) fn host_privileges(
 }
 
 /// Returns whether a mounted path gives the right to run code on the host. Those with credentials are reported as such.
-fn runs_code(mounts: &Mounts<'_>, path: &str) -> bool {
+fn runs_code(mounts: &Mounts, path: &str) -> bool {
     host_paths::runs_code(path.as_bytes())
         && !host_paths::holds_credentials(path.as_bytes())
         && !mounts.is_read_only(path)
@@ -511,7 +519,7 @@ fn runs_code(mounts: &Mounts<'_>, path: &str) -> bool {
 /// Returns the marks of a pod, or of what a patch adds to it, which stay in the cluster state beside the names of its secrets.
 fn marks(object: Raw<'_>, references: References) -> Vec<Box<str>> {
     let mut names: BTreeSet<&str> = effective_privileges(&references.host_privileges).collect();
-    let mounts = Mounts { references, object: Some(object) };
+    let mounts = Mounts::new(references, Some(object));
     let paths = &mounts.references.host_paths;
     if paths.iter().any(|path| host_paths::holds_credentials(path.as_bytes()) || runs_code(&mounts, path)) {
         names.insert(HOST_PATH);
@@ -520,7 +528,7 @@ fn marks(object: Raw<'_>, references: References) -> Vec<Box<str>> {
 }
 
 /// Returns what a request mounts, with paths that a patch may have made writable.
-fn requested_mounts<'e>(event: &mut Event<'e>) -> Mounts<'e> {
+fn requested_mounts(event: &mut Event<'_>) -> Mounts {
     let mut references = requested(event);
     let [request, response] = [event.get(Member::RequestObject), event.get(Member::ResponseObject)];
     let mut shown_in = request;
@@ -536,31 +544,40 @@ fn requested_mounts<'e>(event: &mut Event<'e>) -> Mounts<'e> {
             }));
         }
     }
-    Mounts { references, object: shown_in.or(response) }
+    Mounts::new(references, shown_in.or(response))
 }
 
-/// Returns whether an object shows that no container can write to a path of the host that it mounts.
-fn is_mounted_read_only(object: Raw<'_>, path: &str) -> bool {
-    let Some(spec) = pod_spec(object) else { return false };
-    let is_of_path = |volume: &Raw<'_>| {
-        last(*volume, "hostPath")
-            .and_then(|volume| last(volume, "path"))
-            .is_some_and(|own| is(Some(own), path))
-    };
-    let volumes: Option<Vec<_>> =
-        last_items(spec, "volumes").filter(is_of_path).map(|volume| last(volume, "name")?.string()).collect();
-    let Some(volumes) = volumes else { return false };
+/// Returns the paths of the host that a container mounts, and that none can write to, as far as the object shows. Reads the object once,
+/// since a client chooses how many paths it has.
+fn read_only_paths(object: Raw<'_>) -> BTreeSet<String> {
+    let Some(spec) = pod_spec(object) else { return BTreeSet::new() };
     let containers = ["containers", "initContainers", "ephemeralContainers"]
         .into_iter()
         .flat_map(|kind| last_items(spec, kind));
-    let mut mounts = containers
-        .flat_map(|container| last_items(container, "volumeMounts"))
-        .filter(|mount| {
-            last(*mount, "name").and_then(Raw::string).is_some_and(|name| volumes.contains(&name))
-        })
-        .peekable();
-    mounts.peek().is_some()
-        && mounts.all(|mount| last(mount, "readOnly").is_some_and(|value| value.bytes() == b"true"))
+    // Whether all mounts of a volume are for reading only, by its name.
+    let mut volumes: HashMap<Cow<'_, [u8]>, bool> = HashMap::new();
+    for mount in containers.flat_map(|container| last_items(container, "volumeMounts")) {
+        let [name, read_only] = last_of_each(mount, ["name", "readOnly"]);
+        if let Some(name) = name.and_then(Raw::string) {
+            let is_read_only = read_only.is_some_and(|value| value.bytes() == b"true");
+            *volumes.entry(name).or_insert(true) &= is_read_only;
+        }
+    }
+    // Whether a path is mounted, and whether each mount of each of its volumes is for reading only.
+    let mut paths: HashMap<String, (bool, bool)> = HashMap::new();
+    for volume in last_items(spec, "volumes") {
+        let [name, host_path] = last_of_each(volume, ["name", "hostPath"]);
+        let Some(path) = text(host_path.and_then(|host_path| last(host_path, "path"))) else { continue };
+        let name = name.and_then(Raw::string);
+        let is_read_only = name.as_ref().map(|name| volumes.get(name).copied());
+        let (is_mounted, all_read_only) = paths.entry(path).or_insert((false, true));
+        *is_mounted |= matches!(is_read_only, Some(Some(_)));
+        *all_read_only &= is_read_only.is_some_and(|is_read_only| is_read_only != Some(false));
+    }
+    let is_safe = |(path, (is_mounted, all_read_only)): (String, (bool, bool))| {
+        (is_mounted && all_read_only).then_some(path)
+    };
+    paths.into_iter().filter_map(is_safe).collect()
 }
 
 /// The elements of the last member of this name.
