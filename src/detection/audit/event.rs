@@ -353,6 +353,12 @@ impl<'a> Event<'a> {
         anomalies
     }
 
+    /// The text from the start of the event, as far as it is available: what follows it may be included.
+    #[inline]
+    pub(crate) fn available_text(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// The text of the event; of a truncated one all that the line has.
     pub fn bytes(&mut self) -> &'a [u8] {
         match self.finish() {

@@ -41,6 +41,10 @@ impl ResidualRules {
     /// Appends the indices (in the plan) of the matching rules to `matches`.
     pub fn evaluate(&self, eval: &mut EvalContext<'_, '_, '_>, matches: &mut Vec<usize>) {
         for residual in &self.rules {
+            let guard = &eval.plan.rules[residual.rule].guard;
+            if guard.as_ref().is_some_and(|guard| !guard.admits(eval.event.available_text())) {
+                continue;
+            }
             if eval.holds(&residual.condition) {
                 matches.push(residual.rule);
                 if self.first {

@@ -201,6 +201,14 @@ impl FieldReader {
         }
     }
 
+    /// The key of the member that holds the value, where that is known: an event without this key has no value.
+    pub fn last_key(&self) -> Option<&str> {
+        match self.source {
+            Source::Path(keys) => keys.last().copied(),
+            _ => None,
+        }
+    }
+
     /// Reads the value from an event.
     pub fn read<'a>(&self, event: &mut Event<'a>, input: &InputContext<'_>, view: View<'_>) -> Value<'a> {
         match self.source {
