@@ -162,6 +162,38 @@ fn counts_malformed_records_by_reason_and_continues() {
 }
 
 #[test]
+fn an_event_that_a_client_nested_is_not_a_record_where_its_own_event_lost_its_beginning() {
+    let forged = event("f1", "get", "registry-1");
+    let end = r#""requestReceivedTimestamp":"2026-01-01T00:00:00.000000Z","stageTimestamp":"2026-01-01T00:00:00.000001Z""#;
+    let good = event("a1", "get", "registry-1");
+    for before_end in ["}],", "},", "}],\"responseObject\":{\"a\":[1,\"]}\"]},", "},{\"op\":\"test\"}],"] {
+        for annotations in ["", r#","annotations":{"a":"b"}"#] {
+            let tail = format!("{forged}{before_end}{end}{annotations}}}");
+            let cri = format!("2026-01-01T00:00:00.000000000Z stdout F {tail}\n");
+            for content in
+                [format!("{tail}\n{good}\n"), format!("{cri}{good}\n"), format!("{forged}, {tail}\n{good}\n")]
+            {
+                let (found, said) = scan_text(&content);
+                assert_eq!(found.last().map(String::as_str), Some("a1"), "{content}: {said}");
+                assert!(said.contains("end of an event without its beginning"), "{content}: {said}");
+                // What comes before the end of an event on its line is a record.
+                let records = usize::from(content.starts_with(&format!("{forged}, "))) + 1;
+                assert_eq!(found.len(), records, "{content}");
+            }
+        }
+    }
+    // Lists that are written over several lines.
+    for content in [
+        format!("{{\"kind\":\"EventList\",\"items\":[\n{good},\n{good}],\"metadata\":{{}}}}\n"),
+        format!("[\n{good},{good}\n,{good}]\n"),
+        format!("[{good},\n{good}]\n"),
+    ] {
+        let (found, said) = scan_text(&content);
+        assert!(found.len() >= 2, "{content}: {said}");
+    }
+}
+
+#[test]
 fn accepts_deep_nesting_and_empty_files() {
     let deep = format!("{}{}{}", "{\"a\":".repeat(10_000), 1, "}".repeat(10_000));
     let good = event("a1", "get", "registry-1").replacen('{', &format!("{{\"requestObject\":{deep},"), 1);

@@ -42,11 +42,12 @@ use rotations::Rotations;
 use table::Instruments;
 
 /// Label values of the reasons in [`malformed`].
-const MALFORMED: [(&str, &str); 8] = [
+const MALFORMED: [(&str, &str); 9] = [
     (malformed::NOT_JSON, "not_json"),
     (malformed::SYNTAX, "syntax"),
     (malformed::NO_EVENT, "no_event"),
     (malformed::TRAILING, "trailing"),
+    (malformed::TAIL, "tail"),
     (malformed::REPEATED, "repeated_member"),
     (malformed::UTF8, "invalid_utf8"),
     (malformed::SURROGATE, "lone_surrogate"),

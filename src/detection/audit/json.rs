@@ -585,6 +585,11 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// What follows what was read.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
     #[cold]
     fn stop<T>(&mut self, broken: JsonError) -> Result<T, JsonError> {
         self.done = true;

@@ -85,6 +85,8 @@ struct Buffer<'c, 'f> {
     next_object: usize,
     /// Lines before this position are known not to be continued by the next line.
     not_continued: usize,
+    /// The end of the last line that was searched for the end of another event, and whether it holds one.
+    tail: (usize, bool),
     cache: EvalCache<'c>,
     on_output: OnOutput<'f, 'c>,
 }
@@ -267,6 +269,7 @@ impl<'d> ParallelPass<'d> {
             scan,
             next_object: 0,
             not_continued: 0,
+            tail: (0, false),
             cache: EvalCache::new(&self.detector.plan),
             on_output,
         }
@@ -332,7 +335,14 @@ impl<'d> ParallelPass<'d> {
     /// indented value starts so.
     fn record(&mut self, buffer: &mut Buffer<'_, '_>, at: usize) -> usize {
         let bytes = buffer.bytes;
-        let end = match buffer.extent(at) {
+        let extent = buffer.extent(at);
+        if let Extent::Closed(end) = extent
+            && let Some(line_end) = buffer.end_of_tail(at, end)
+        {
+            self.count_malformed(malformed::TAIL, 1);
+            return line_end;
+        }
+        let end = match extent {
             Extent::Closed(end) if self.value(buffer, Raw::assume(&bytes[at..end])) == Ok(()) => end,
             Extent::Closed(end) => {
                 let limit = buffer.next_object(end - 1);
@@ -433,6 +443,10 @@ impl<'d> ParallelPass<'d> {
         self.match_rules(buffer, event);
         if self.is_deferred || !self.matches.is_empty() {
             event.finish()?;
+            if event.is_followed() {
+                // More than one record, or the end of another: its line is read as such.
+                return Err(JsonError::Syntax);
+            }
             if self.is_of_other_stream(event) {
                 return Ok(());
             }
@@ -592,6 +606,39 @@ impl<'d> ParallelPass<'d> {
     }
 }
 
+/// Returns whether a text that starts with a record continues as an event of which the record is a part: with the time of its stage, which the
+/// apiserver writes behind all that a client sends, outside of every bracket that the text opens.
+fn is_tail(text: &[u8]) -> bool {
+    const TIME: &[u8] = b"stageTimestamp\"";
+    steps::add(text.len());
+    let (mut depth, mut at) = (0_i64, 0);
+    while let Some(&byte) = text.get(at) {
+        at += 1;
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            b'"' => {
+                if depth < 0 && text[at..].starts_with(TIME) {
+                    return true;
+                }
+                loop {
+                    let Some(found) = memchr::memchr2(b'"', b'\\', &text[at..]) else { return false };
+                    at += found + 1;
+                    if text[at - 1] == b'"' {
+                        break;
+                    }
+                    at += 1;
+                    if at > text.len() {
+                        return false;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
 /// How far the text of a record reaches.
 enum Extent {
     /// Its brackets close before this position.
@@ -673,6 +720,23 @@ impl Buffer<'_, '_> {
         // The search went on from here.
         self.next_object = 0;
         Extent::Open(limit)
+    }
+
+    /// Returns the end of the line if the record from `at` to `end` is inside of another event whose beginning is missing, as after the
+    /// first piece of a line that a runtime split was lost: brackets close that the line does not open, and members of an event follow.
+    /// A client could choose what such a record says.
+    fn end_of_tail(&mut self, at: usize, end: usize) -> Option<usize> {
+        let rest = &self.bytes[end..];
+        let next = rest.iter().find(|byte| !matches!(byte, b',' | b' ' | b'\t' | b'\r'));
+        if !matches!(next, Some(b']' | b'}')) {
+            return None;
+        }
+        let line_end = memchr::memchr(b'\n', rest).map_or(self.bytes.len(), |newline| end + newline + 1);
+        // Each line is searched once, from its first record on.
+        if self.tail.0 != line_end {
+            self.tail = (line_end, is_tail(&self.bytes[at..line_end]));
+        }
+        self.tail.1.then_some(line_end)
     }
 
     /// Start of the first line after `at` that begins with `{`; the end of the buffer if there is none.

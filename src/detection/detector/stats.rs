@@ -12,6 +12,8 @@ pub mod malformed {
     pub const NO_EVENT: &str = "not an audit event";
     /// Something other than an event follows an event on its line.
     pub const TRAILING: &str = "text after an event";
+    /// A client may have written what looks like an event there.
+    pub const TAIL: &str = "end of an event without its beginning";
     /// Evaluated; the first of equal members counts.
     pub const REPEATED: &str = "duplicate member (first one used)";
     /// Evaluated; invalid UTF-8 was read as U+FFFD.
