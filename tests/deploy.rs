@@ -226,10 +226,13 @@ fn a_release_has_what_manifests_and_pages_name() {
 
     // The tag of the repository starts with a v, that of the image does not.
     let workflow = text(".github/workflows/release.yml");
-    assert!(workflow.contains(r#"echo "version=${GITHUB_REF_NAME#v}" >> "$GITHUB_OUTPUT""#));
-    let tags = Regex::new(r"(?m)^ +tags: ghcr\.io/(.*)$").unwrap();
-    let tags: Vec<_> = tags.captures_iter(&workflow).map(|found| found[1].to_owned()).collect();
-    assert_eq!(tags, ["${{ github.repository }}:${{ steps.version.outputs.version }}"]);
+    assert!(workflow.contains("IMAGE: ghcr.io/${{ github.repository }}\n"));
+    assert!(workflow.contains("tag=$IMAGE:${GITHUB_REF_NAME#v}\n"));
+    // One image per architecture, each built where nothing has to be emulated.
+    let images = Regex::new(r"\{runner: ubuntu-24\.04(-arm)?, architecture: (\w+)\}").unwrap();
+    let images: Vec<_> =
+        images.captures_iter(&workflow).map(|found| (found.get(1).is_some(), found[2].to_owned())).collect();
+    assert_eq!(images, [(false, "amd64".to_owned()), (true, "arm64".to_owned())]);
 
     // Every binary that a page names is one of the build's, and the other way round.
     let built = Regex::new(r"(?m)^ +- \{runner: ubuntu-24\.04(-arm)?, name: ([\w-]+), ").unwrap();
