@@ -39,7 +39,7 @@ use crate::detection::engine::alert::Alert;
 use crate::detection::engine::evaluator::{Evaluator, ignores_stage};
 use crate::detection::engine::extract::InputContext;
 use crate::detection::engine::plan::Plan;
-use crate::detection::engine::prefilter::Prefilter;
+use crate::detection::engine::prefilter::{Guards, Prefilter};
 use crate::detection::networks::Networks;
 use crate::detection::registry::{ClusterState, Inventory};
 use crate::detection::rules::Matching;
@@ -117,6 +117,7 @@ impl Default for Options {
 pub struct Detector {
     plan: Plan,
     prefilter: Option<Prefilter>,
+    guards: Guards,
     /// Whether no event of the stage RequestReceived has an outcome.
     ignores_received: bool,
     scanner: BufferScanner,
@@ -174,6 +175,7 @@ impl Detector {
             repartitioned,
             initial_state: ClusterState::default(),
             scanner: BufferScanner::new(),
+            guards: Guards::new(&plan),
             plan,
             prefilter,
             ignores_received,

@@ -97,7 +97,7 @@ impl<'d> OrderedPass<'d> {
             eval.exposure();
         }
         if !deferred.updates_state_only {
-            residual.evaluate(&mut eval, &mut self.matches);
+            residual.evaluate(&mut eval, &self.detector.guards, &mut self.matches);
             if !self.matches.is_empty() {
                 let state = &mut self.correlation;
                 let mut emitter = AlertEmitter { detector: self.detector, state, on_alert };

@@ -551,7 +551,7 @@ impl<'d> ParallelPass<'d> {
         if residual.order_dependency.applies_to(eval.event) {
             self.is_deferred = true;
         } else if !is_outside {
-            residual.evaluate(&mut eval, &mut self.matches);
+            residual.evaluate(&mut eval, &self.detector.guards, &mut self.matches);
             // Throttles and correlations depend on the order of matches.
             let needs_order = |&rule: &usize| self.detector.plan.rules[rule].needs_ordered_pass();
             self.is_deferred = self.matches.iter().any(needs_order);

@@ -10,6 +10,7 @@ use crate::detection::alert::Priority;
 use crate::detection::audit::envelope::LineTracker;
 use crate::detection::audit::steps;
 use crate::detection::engine::alert::Alert;
+use crate::detection::engine::prefilter::Guards;
 use crate::detection::rules;
 
 fn detector(max_event_size: usize) -> Detector {
@@ -139,9 +140,9 @@ fn guards_of_rules_exclude_nothing_that_matches() {
         text.push(b'\n');
     }
     let guarded = detector(1 << 20);
-    assert!(guarded.plan.rules.iter().any(|rule| rule.guard.is_some()));
+    assert!((0..guarded.plan.rules.len()).any(|rule| !guarded.guards.admit(rule, b"{}")));
     let mut unguarded = detector(1 << 20);
-    unguarded.plan.rules.iter_mut().for_each(|rule| rule.guard = None);
+    unguarded.guards = Guards::none();
     let alerts = evaluate(&guarded, &text).0;
     assert_eq!(alerts, evaluate(&unguarded, &text).0);
     assert_eq!(alerts.iter().filter(|alert| alert["rule"] == "Admission Policy Violated").count(), 3);

@@ -16,6 +16,7 @@ use super::extract::{InputContext, View};
 use super::plan::{
     Basis, ComparisonId, ComparisonPlan, ConditionPlan, OperandId, OperandPlan, Plan, RightPlan,
 };
+use super::prefilter::Guards;
 use super::value::{Redacted, Value};
 use super::{compare, transform};
 use crate::detection::audit::event::{Event, Member};
@@ -39,10 +40,9 @@ pub struct ResidualRules {
 
 impl ResidualRules {
     /// Appends the indices (in the plan) of the matching rules to `matches`.
-    pub fn evaluate(&self, eval: &mut EvalContext<'_, '_, '_>, matches: &mut Vec<usize>) {
+    pub fn evaluate(&self, eval: &mut EvalContext<'_, '_, '_>, guards: &Guards, matches: &mut Vec<usize>) {
         for residual in &self.rules {
-            let guard = &eval.plan.rules[residual.rule].guard;
-            if guard.as_ref().is_some_and(|guard| !guard.admits(eval.event.available_text())) {
+            if !guards.admit(residual.rule, eval.event.available_text()) {
                 continue;
             }
             if eval.holds(&residual.condition) {

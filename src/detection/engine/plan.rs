@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::compare::{Compare, TextTest, Texts};
 use super::extract::FieldReader;
-use super::prefilter::Guard;
 use crate::detection::alert::Priority;
 use crate::detection::audit::redact::{RedactionKey, ShowList};
 use crate::detection::rules::ast::{
@@ -119,8 +118,6 @@ pub struct RulePlan {
     pub rule_set: Arc<str>,
     pub priority: Priority,
     pub condition: ConditionPlan,
-    /// Decides for most events that the condition does not hold, without reading them.
-    pub guard: Option<Guard>,
     pub output: Box<[OutputPiece]>,
     /// The fields of the output by spelling, each once.
     pub output_fields: Box<[OutputField]>,
@@ -282,7 +279,6 @@ impl Plan {
             planned.feeds = feeds.remove(&Feed::Rule(index)).unwrap_or_default();
             planned.correlation_only = rule.priority > minimum || !rule.makes_alerts;
             planned.throttles_feeds = !rule.makes_alerts;
-            planned.guard = Guard::new(&plan, &planned.condition);
             plan.rules.push(planned);
         }
         for &index in &wanted.correlations {
@@ -320,7 +316,6 @@ impl Plan {
             name: rule.name.clone(),
             rule_set: self.version.clone(),
             priority: rule.priority,
-            guard: None,
             condition,
             output,
             output_fields,
@@ -361,7 +356,6 @@ impl Plan {
                 rule_set: self.version.clone(),
                 priority: correlation.priority,
                 condition: ConditionPlan::Constant(false),
-                guard: None,
                 output,
                 output_fields,
                 show: correlation.show.clone(),

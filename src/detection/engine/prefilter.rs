@@ -4,7 +4,7 @@
 //! match a line that contains `registry`, and searching for a few literals takes a tenth of the time of parsing JSON. If every
 //! rule requires a literal, only lines with one of them are parsed (as in ripgrep: find a candidate, then confirm).
 //!
-//! A rule that the head of an event leaves open may require a literal as well: its [`Guard`] spares reading the event for it.
+//! A rule that the head of an event leaves open may require a literal as well: [`Guards`] spare reading the event for it.
 //!
 //! JSON can spell a character as an escape, so a line may contain `registry` without these bytes. Escapes of the characters of
 //! literals are searched for as well, and a line with one is a candidate. A line that could match must never be skipped.
@@ -68,16 +68,38 @@ impl Prefilter {
     }
 }
 
+/// For each rule of a plan, a test of the text of an event that decides for most events that the rule does not match, without reading them.
+#[derive(Debug)]
+pub struct Guards(Box<[Option<Guard>]>);
+
+impl Guards {
+    /// Creates the guards of a plan. Many rules have none.
+    pub fn new(plan: &Plan) -> Self {
+        Guards(plan.rules.iter().map(|rule| Guard::new(plan, &rule.condition)).collect())
+    }
+
+    /// Whether a rule, by its index in the plan, can match an event with this text.
+    #[inline]
+    pub fn admit(&self, rule: usize, text: &[u8]) -> bool {
+        self.0.get(rule).and_then(Option::as_ref).is_none_or(|guard| guard.admits(text))
+    }
+
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Guards(Box::default())
+    }
+}
+
 /// Literals of which the text of an event contains at least one if a rule matches it.
 #[derive(Debug)]
-pub struct Guard(Box<[Finder<'static>]>);
+struct Guard(Box<[Finder<'static>]>);
 
 impl Guard {
     /// With more literals, the search takes as long as reading the event.
     const MAX_LITERALS: usize = 2;
 
     /// Creates the guard of a condition; `None` if no literals are known that few events contain.
-    pub fn new(plan: &Plan, condition: &ConditionPlan) -> Option<Self> {
+    fn new(plan: &Plan, condition: &ConditionPlan) -> Option<Self> {
         let required = required_literals(plan, condition).filter(|required| !required.is_common)?;
         // One by one: for so few, that is several times faster than to search for all at once.
         let finders = required.literals.iter().map(|literal| Finder::new(literal).into_owned());
@@ -86,7 +108,7 @@ impl Guard {
 
     /// Whether the condition can hold for an event with this text. Where there are escapes, one may spell a part of a literal.
     #[inline]
-    pub fn admits(&self, text: &[u8]) -> bool {
+    fn admits(&self, text: &[u8]) -> bool {
         self.0.iter().any(|finder| finder.find(text).is_some()) || memchr::memchr(b'\\', text).is_some()
     }
 }
