@@ -60,6 +60,10 @@ fn logql() -> Vec<Query> {
     let block = Regex::new(r"(?s)```logql\n(.*?)```").unwrap();
     for entry in fs::read_dir(project("docs/receivers")).unwrap() {
         let path = entry.unwrap().path();
+        // Its query is about what falcosidekick sends to Loki; `logql.mjs` checks its grammar.
+        if path.ends_with("falcosidekick.md") {
+            continue;
+        }
         let text = fs::read_to_string(&path).unwrap();
         for found_block in block.captures_iter(&text) {
             found.extend(found_block[1].lines().map(|line| Query {
