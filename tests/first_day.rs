@@ -633,6 +633,14 @@ fn what_a_controller_repeats_all_day_is_reported_once() {
         let curl = of("denied curl", "curl/8.5.0", "10.2.0.4", "get", "app/config", minute + 30);
         log.add_changed(&curl, deny);
     }
+    // The same pod and program, looking for names, and trying to write.
+    for (id, verb, code, start) in [("search", "get", 404, 1000), ("write", "patch", 403, 1030)] {
+        for minute in start..start + 10 {
+            let target = format!("app/guess-{minute}");
+            let request = of(id, "app-operator/v1", "10.2.0.4", verb, &target, minute);
+            log.add_changed(&request, |event| event["responseStatus"]["code"] = code.into());
+        }
+    }
     for (restart, minute) in [700, 760, 820].into_iter().enumerate() {
         for namespace in 0..6 {
             let (address, target) = (format!("10.2.0.{restart}"), format!("team-{namespace}/regcred"));
@@ -658,13 +666,20 @@ fn what_a_controller_repeats_all_day_is_reported_once() {
             ("read curl", harvest, 1),
             ("read curl", "Registry Credential Read", 1),
             ("read others", harvest, 1),
+            ("search", failures, 1),
+            ("write", failures, 1),
         ],
     );
     // Hourly, with the number of those between.
     let denied = "Secret Access Denied";
     expect(
         &count(alerts.iter().filter(|alert| alert["rule"] == denied)),
-        &[("denied", denied, 10), ("denied curl", denied, 1), ("denied far", denied, 1)],
+        &[
+            ("denied", denied, 10),
+            ("denied curl", denied, 1),
+            ("denied far", denied, 1),
+            ("write", denied, 10),
+        ],
     );
     let hourly = alerts.iter().filter(|alert| alert["rule"] == denied && alert["throttled"] == 59);
     assert_eq!(hourly.count(), 9);

@@ -137,11 +137,7 @@ async fn entries_get_a_later_time_once_loki_says_that_they_are_too_far_behind() 
     assert_eq!(at(1), [times[1], times[2], stored[0]]);
     assert_eq!(at(2), [times[2], stored[0], stored[1]]);
     assert_eq!(pushed.len(), 3);
-    assert_eq!(
-        (rig.count("deliveries_total", None), rig.count("dead_letters_total", Some("rejected"))),
-        (3, 0)
-    );
-    rig.stop().await.unwrap();
+    rig.ends_with_all_delivered(3).await;
 }
 
 #[tokio::test]
@@ -167,11 +163,7 @@ async fn a_line_is_shortened_to_the_limit_that_loki_names() {
     assert_eq!(pushed.len(), 2, "{pushed:?}");
     assert!(pushed[0].iter().any(|(_, line)| line.len() > 600));
     assert!(pushed[1].iter().all(|(_, line)| line.len() <= 600));
-    assert_eq!(
-        (rig.count("deliveries_total", None), rig.count("dead_letters_total", Some("rejected"))),
-        (3, 0)
-    );
-    rig.stop().await.unwrap();
+    rig.ends_with_all_delivered(3).await;
 }
 
 #[tokio::test]
@@ -185,11 +177,7 @@ async fn a_setting_of_loki_that_concerns_every_alert_loses_none() {
     assert_eq!(server.requests().len(), 22);
     assert_eq!(rig.count("failures_total", Some("rejected")), 20);
     assert_eq!(rig.count("failures_total", Some("unexpected_status")), 1);
-    assert_eq!(
-        (rig.count("deliveries_total", None), rig.count("dead_letters_total", Some("rejected"))),
-        (4, 0)
-    );
-    rig.stop().await.unwrap();
+    rig.ends_with_all_delivered(4).await;
 }
 
 #[tokio::test]

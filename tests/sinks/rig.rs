@@ -155,6 +155,15 @@ impl Rig {
         self.shutdown.send_replace(true);
     }
 
+    /// Stops the sink, which has delivered this many alerts and refused none for good.
+    pub async fn ends_with_all_delivered(self, count: u64) {
+        assert_eq!(
+            (self.count("deliveries_total", None), self.count("dead_letters_total", Some("rejected"))),
+            (count, 0)
+        );
+        self.stop().await.unwrap();
+    }
+
     pub async fn stop(self) -> Result<(), SinkError> {
         self.tell_to_stop();
         self.task.await.unwrap()

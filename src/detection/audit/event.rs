@@ -298,7 +298,7 @@ impl<'a> Event<'a> {
 
     /// Whether something follows the event in its text. It must have been read to its end.
     pub fn is_followed(&self) -> bool {
-        self.reading == Reading::Complete && !self.cursor.rest().trim_ascii().is_empty()
+        self.reading == Reading::Complete && !self.cursor.remainder().trim_ascii().is_empty()
     }
 
     /// Whether a member was repeated, as far as the event was read.

@@ -585,11 +585,6 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// What follows what was read.
-    pub(super) fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
-    }
-
     #[cold]
     fn stop<T>(&mut self, broken: JsonError) -> Result<T, JsonError> {
         self.done = true;
@@ -662,7 +657,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The text from the cursor on: in a truncated container, the beginning of the value in which it ends.
+    /// The text from the cursor on: in a truncated container, the beginning of the value in which it ends; after a container that was read to
+    /// its end, what follows it.
     pub fn remainder(&self) -> &'a [u8] {
         self.bytes.get(self.at..).unwrap_or_default()
     }

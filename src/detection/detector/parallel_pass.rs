@@ -621,17 +621,8 @@ fn is_tail(text: &[u8]) -> bool {
                 if depth < 0 && text[at..].starts_with(TIME) {
                     return true;
                 }
-                loop {
-                    let Some(found) = memchr::memchr2(b'"', b'\\', &text[at..]) else { return false };
-                    at += found + 1;
-                    if text[at - 1] == b'"' {
-                        break;
-                    }
-                    at += 1;
-                    if at > text.len() {
-                        return false;
-                    }
-                }
+                let Ok(string) = Raw::first(&text[at - 1..]) else { return false };
+                at += string.bytes().len() - 1;
             }
             _ => {}
         }

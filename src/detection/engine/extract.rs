@@ -128,11 +128,7 @@ fn path<'a, 'r>(event: &mut Event<'a>, keys: &[&str], view: View<'r>) -> Option<
                 .get(part)
                 .filter(|raw| !matches!(raw.bytes(), b"\"\"" | b"null")),
         };
-        let place = match view {
-            View::Full => Place::PLAIN,
-            View::Redacted(_) => Place::HEAD,
-        };
-        return raw.map(|raw| PlacedValue { raw, place, view });
+        return raw.map(|raw| PlacedValue { raw, place: Place::HEAD, view });
     }
     let (first, rest) = keys.split_first()?;
     top(event, first, view)?.path(rest)

@@ -63,17 +63,17 @@ const AGGREGATION_LABELS: [(&str, &str); 3] = [
 /// Marks entries of the cluster state about bindings. No namespace has a colon.
 const BINDING: &str = "binding:";
 
-/// Marks entries about roles that are bound to everybody: which bindings do so, with which subjects.
+/// Marks entries about roles that are bound to all users: by which bindings, with which subjects.
 const BOUND: &str = "bound:";
 
-/// Marks entries about bindings to everybody: which role they bind.
+/// Marks entries about bindings to all users: which role they bind.
 const BOUND_ROLE: &str = "bound-role:";
 
-/// Maximum number of bindings to everybody that are remembered of one role.
+/// Maximum number of bindings to all users that are remembered of one role.
 const MAX_BINDINGS: usize = 16;
 
 /// Subjects that stand for all clients, all users or all service accounts. `*` was such a user in RBAC's alpha version, and
-/// `system:authenticated:oauth` are the people of OpenShift.
+/// `system:authenticated:oauth` are the people of OpenShift. The list `all_user_subjects` of the shipped rules has the same.
 const ALL_USERS: [&str; 6] = [
     "*",
     "system:anonymous",
@@ -83,7 +83,7 @@ const ALL_USERS: [&str; 6] = [
     "system:unauthenticated",
 ];
 
-/// The cluster roles that are bound to everybody by default.
+/// The cluster roles that are bound to all users by default.
 const BOUND_BY_DEFAULT: [(&str, &str); 5] = [
     ("system:basic-user", "system:authenticated"),
     ("system:discovery", "system:authenticated"),
@@ -594,6 +594,17 @@ fn record_all_users(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_and_learned_bindings_agree_on_who_all_users_are() {
+        let files = crate::shipped::files();
+        let list =
+            files.iter().find_map(|file| file.text.split_once("- list: all_user_subjects\n  items: ["));
+        let items = list.and_then(|(_, rest)| rest.split(']').next()).unwrap();
+        let mut items: Vec<&str> = items.split(", ").map(|item| item.trim_matches('"')).collect();
+        items.sort_unstable();
+        assert_eq!(items, ALL_USERS);
+    }
 
     fn of(state: &mut ClusterState, resource: &str, name: &str, body: &str) -> Vec<String> {
         let event = format!(

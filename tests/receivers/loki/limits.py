@@ -165,26 +165,24 @@ def old_samples(binary, loki):
         return all_arrived(server, pullwatch, 400)[1]
 
 
-def rate(binary, loki):
-    """A tenant's rate and burst below the size of one request: 429 for the whole request."""
-    limits = "ingestion_rate_mb: 0.02; ingestion_burst_size_mb: 0.02"
+def throttled(binary, loki, limits):
+    """More alerts than a limit takes at once: they arrive all the same, after answers 429."""
     with Server(loki, limits) as server, Pullwatch(binary, server.sink()) as pullwatch:
         pullwatch.append(reads(300, time.time_ns() - MINUTE, step=1000))
         pullwatch.wait_until_delivered()
-        throttled = pullwatch.metric("pullwatch_sink_failures_total", sink="loki", reason="throttled")
-        expect(throttled > 0, "nothing was throttled")
-        return f"{all_arrived(server, pullwatch, 300)[1]}; 429 {throttled:.0f} times"
+        refused = pullwatch.metric("pullwatch_sink_failures_total", sink="loki", reason="throttled")
+        expect(refused > 0, "nothing was throttled")
+        return f"{all_arrived(server, pullwatch, 300)[1]}; 429 {refused:.0f} times"
+
+
+def rate(binary, loki):
+    """A tenant's rate and burst below the size of one request: 429 for the whole request."""
+    return throttled(binary, loki, "ingestion_rate_mb: 0.02; ingestion_burst_size_mb: 0.02")
 
 
 def stream_rate(binary, loki):
     """A stream's rate and burst below the size of one request: 429, with a part of the entries kept."""
-    limits = "per_stream_rate_limit: 8KB; per_stream_rate_limit_burst: 16KB"
-    with Server(loki, limits) as server, Pullwatch(binary, server.sink()) as pullwatch:
-        pullwatch.append(reads(300, time.time_ns() - MINUTE, step=1000))
-        pullwatch.wait_until_delivered()
-        throttled = pullwatch.metric("pullwatch_sink_failures_total", sink="loki", reason="throttled")
-        expect(throttled > 0, "nothing was throttled")
-        return f"{all_arrived(server, pullwatch, 300)[1]}; 429 {throttled:.0f} times"
+    return throttled(binary, loki, "per_stream_rate_limit: 8KB; per_stream_rate_limit_burst: 16KB")
 
 
 def long_lines(binary, loki):

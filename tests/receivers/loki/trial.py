@@ -54,7 +54,7 @@ def utc(nanoseconds):
 
 
 def event(number, actor, namespace, secret, at, verb="get"):
-    """Somebody reads a secret by name; the log has no content of it."""
+    """A read of a secret by name, at level Metadata."""
     return json.dumps({
         "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": f"{number:08x}-0000-4000-8000-000000000000",
         "stage": "ResponseComplete", "requestURI": f"/api/v1/namespaces/{namespace}/secrets/{secret}", "verb": verb,

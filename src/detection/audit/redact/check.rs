@@ -93,7 +93,7 @@ impl AllowedStrings {
 }
 
 /// Whether a text of the head of an event, such as a user agent or the name of an object, contains no token. Names of objects have neither
-/// capitals nor underscores, so that one which starts like a token is none.
+/// capitals nor underscores, so that a name which starts like a token is shown.
 fn is_head(text: &[u8]) -> bool {
     let is_object_name =
         text.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(byte));
