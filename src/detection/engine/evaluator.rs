@@ -41,8 +41,9 @@ pub struct ResidualRules {
 impl ResidualRules {
     /// Appends the indices (in the plan) of the matching rules to `matches`.
     pub fn evaluate(&self, eval: &mut EvalContext<'_, '_, '_>, guards: &Guards, matches: &mut Vec<usize>) {
+        let mut guarded = guards.over(eval.event.available_text());
         for residual in &self.rules {
-            if !guards.admit(residual.rule, eval.event.available_text()) {
+            if !guarded.admits(residual.rule) {
                 continue;
             }
             if eval.holds(&residual.condition) {

@@ -9,6 +9,8 @@
 //! JSON can spell a character as an escape, so a line may contain `registry` without these bytes. Escapes of the characters of
 //! literals are searched for as well, and a line with one is a candidate. A line that could match must never be skipped.
 
+use std::sync::LazyLock;
+
 use memchr::memmem::Finder;
 
 use super::compare::{Compare, TextTest, Texts};
@@ -78,10 +80,10 @@ impl Guards {
         Guards(plan.rules.iter().map(|rule| Guard::new(plan, &rule.condition)).collect())
     }
 
-    /// Whether a rule, by its index in the plan, can match an event with this text.
+    /// The guards applied to the text of one event.
     #[inline]
-    pub fn admit(&self, rule: usize, text: &[u8]) -> bool {
-        self.0.get(rule).and_then(Option::as_ref).is_none_or(|guard| guard.admits(text))
+    pub fn over<'g>(&'g self, text: &'g [u8]) -> GuardedText<'g> {
+        GuardedText { guards: self, text, has_escaped_letters: None }
     }
 
     #[cfg(test)]
@@ -89,6 +91,28 @@ impl Guards {
         Guards(Box::default())
     }
 }
+
+/// The text of an event, and whether it has escapes that may spell a part of a literal, once that is known.
+#[derive(Debug)]
+pub struct GuardedText<'g> {
+    guards: &'g Guards,
+    text: &'g [u8],
+    has_escaped_letters: Option<bool>,
+}
+
+impl GuardedText<'_> {
+    /// Whether a rule, by its index in the plan, can match an event with this text.
+    #[inline]
+    pub fn admits(&mut self, rule: usize) -> bool {
+        let Some(guard) = self.guards.0.get(rule).and_then(Option::as_ref) else { return true };
+        guard.is_met_by(self.text)
+            || *self.has_escaped_letters.get_or_insert_with(|| ESCAPED_LETTER.find(self.text).is_some())
+    }
+}
+
+/// How JSON escapes a character that a literal of a guard consists of: see [`longest_run`]. JSON inside of a JSON string has two backslashes
+/// in its place, of which the second is found.
+static ESCAPED_LETTER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br"\u"));
 
 /// Literals of which the text of an event contains at least one if a rule matches it.
 #[derive(Debug)]
@@ -106,10 +130,9 @@ impl Guard {
         (1..=Self::MAX_LITERALS).contains(&required.literals.len()).then(|| Guard(finders.collect()))
     }
 
-    /// Whether the condition can hold for an event with this text. Where there are escapes, one may spell a part of a literal.
     #[inline]
-    fn admits(&self, text: &[u8]) -> bool {
-        self.0.iter().any(|finder| finder.find(text).is_some()) || memchr::memchr(b'\\', text).is_some()
+    fn is_met_by(&self, text: &[u8]) -> bool {
+        self.0.iter().any(|finder| finder.find(text).is_some())
     }
 }
 
