@@ -97,6 +97,32 @@ impl Member {
     }
 }
 
+/// The members in the order in which the apiserver writes them (that of its Go type), each with its name as the apiserver writes it behind
+/// another member.
+const IN_ORDER: [(Member, &[u8]); Member::COUNT - 1] = [
+    (Member::Kind, br#","kind":"#),
+    (Member::ApiVersion, br#","apiVersion":"#),
+    (Member::Level, br#","level":"#),
+    (Member::AuditId, br#","auditID":"#),
+    (Member::Stage, br#","stage":"#),
+    (Member::RequestUri, br#","requestURI":"#),
+    (Member::Verb, br#","verb":"#),
+    (Member::User, br#","user":"#),
+    (Member::ImpersonatedUser, br#","impersonatedUser":"#),
+    (Member::SourceIps, br#","sourceIPs":"#),
+    (Member::UserAgent, br#","userAgent":"#),
+    (Member::ObjectRef, br#","objectRef":"#),
+    (Member::ResponseStatus, br#","responseStatus":"#),
+    (Member::RequestObject, br#","requestObject":"#),
+    (Member::ResponseObject, br#","responseObject":"#),
+    (Member::RequestReceivedTimestamp, br#","requestReceivedTimestamp":"#),
+    (Member::StageTimestamp, br#","stageTimestamp":"#),
+    (Member::Annotations, br#","annotations":"#),
+];
+
+/// Maximum number of members in a row that the apiserver omits: a request that was received has no status and no objects.
+const MAX_OMITTED: usize = 3;
+
 /// The shortest text of a member that can be oversized, in bytes.
 pub(crate) const MIN_OVERSIZED_LEN: usize = 2048;
 
@@ -138,6 +164,8 @@ pub struct Event<'a> {
     cursor: Cursor<'a>,
     reading: Reading,
     members: [Option<Raw<'a>>; Member::COUNT],
+    /// The place in [`IN_ORDER`] of the member that is expected next.
+    expected: usize,
     object: Option<ObjectRef<'a>>,
     has_duplicates: bool,
     has_other_members: bool,
@@ -159,6 +187,7 @@ impl<'a> Event<'a> {
             cursor: Cursor::new(bytes, b'{'),
             reading: Reading::Open,
             members: [None; Member::COUNT],
+            expected: 0,
             object: None,
             has_duplicates: false,
             has_other_members: false,
@@ -171,6 +200,7 @@ impl<'a> Event<'a> {
             event.members[Member::AuditId as usize] = Some(head.audit_id);
             event.members[Member::Stage as usize] = Some(head.stage);
             event.cursor.continue_from(head.end);
+            event.expected = Member::RequestUri as usize;
         }
         event
     }
@@ -179,10 +209,14 @@ impl<'a> Event<'a> {
     #[inline]
     fn read_to(&mut self, wanted: Option<Member>) {
         while self.reading == Reading::Open {
-            match self.cursor.member() {
+            let read = match self.next_in_order() {
+                Some(member) => Some(self.cursor.value().map(|value| (Some(member), value))),
+                None => self.cursor.member().map(|read| read.map(|(key, value)| (named(key), value))),
+            };
+            match read {
                 None => self.reading = Reading::Complete,
-                Some(Ok((key, value))) => {
-                    let member = self.insert(key, value);
+                Some(Ok((member, value))) => {
+                    let member = self.insert(member, value);
                     if member.is_some() && member == wanted {
                         return;
                     }
@@ -192,9 +226,19 @@ impl<'a> Event<'a> {
         }
     }
 
+    /// Moves to the value of the next member, if it is one of those that are expected next. Else the name has to be read: it may be spelled
+    /// otherwise.
     #[inline]
-    fn insert(&mut self, key: Key<'a>, value: Raw<'a>) -> Option<Member> {
-        let Some(member) = Member::named(&key.text()) else {
+    fn next_in_order(&mut self) -> Option<Member> {
+        let expected = IN_ORDER.get(self.expected..)?;
+        let at = expected.iter().take(MAX_OMITTED + 1).position(|(_, name)| self.cursor.skip_name(name))?;
+        self.expected += at + 1;
+        Some(expected[at].0)
+    }
+
+    #[inline]
+    fn insert(&mut self, member: Option<Member>, value: Raw<'a>) -> Option<Member> {
+        let Some(member) = member else {
             self.has_other_members = true;
             return None;
         };
@@ -407,9 +451,54 @@ impl<'a> Event<'a> {
     }
 }
 
+/// The member with this name, in any spelling.
+#[inline]
+fn named(key: Key<'_>) -> Option<Member> {
+    Member::named(&key.text())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn expects_members_by_the_names_of_an_event() {
+        for (at, (member, name)) in IN_ORDER.into_iter().enumerate() {
+            assert_eq!(member as usize, at);
+            assert_eq!(name, format!(",\"{}\":", member.name()).as_bytes());
+        }
+    }
+
+    /// Members that were omitted, repeated, moved or spelled otherwise are read as a walk over the object reads them.
+    #[test]
+    fn reads_members_in_any_order_as_a_walk_does() {
+        let names =
+            ["verb", "user", "v\\u0065rb", "sourceIPs", "x", "userAgent", "objectRef", "stageTimestamp"];
+        for case in 0..names.len().pow(4) {
+            let digits = [1, 8, 64, 512].map(|unit| case / unit % names.len());
+            let members =
+                digits.iter().enumerate().map(|(i, &digit)| format!("\"{}\":\"{i}\"", names[digit]));
+            let text = format!("{{\"kind\":\"Event\",{}}}", members.collect::<Vec<_>>().join(","));
+            let (mut event, walk) = (Event::new(text.as_bytes()), Raw::assume(text.as_bytes()));
+            assert_eq!(event.finish(), Ok(()));
+            for (member, _) in IN_ORDER {
+                assert_eq!(
+                    event.get(member).map(Raw::bytes),
+                    walk.get(member.name()).map(Raw::bytes),
+                    "{text}"
+                );
+            }
+            let mut known: Vec<_> = digits
+                .iter()
+                .filter_map(|&digit| Member::named(names[digit].replace("\\u0065", "e").as_bytes()))
+                .collect();
+            assert_eq!(event.has_other_members(), known.len() < digits.len());
+            known.sort_unstable_by_key(|member| *member as usize);
+            let count = known.len();
+            known.dedup();
+            assert_eq!(event.has_duplicate_members(), known.len() < count, "{text}");
+        }
+    }
 
     #[test]
     fn any_text_has_bytes_and_no_members() {

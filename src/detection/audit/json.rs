@@ -591,8 +591,26 @@ impl<'a> Cursor<'a> {
         Err(broken)
     }
 
+    /// Moves to the value of the next member, if its name is written in these bytes, with the comma before it and the colon behind it, and a
+    /// string, an object or an array follows. Returns whether it did.
     #[inline]
-    fn value(&mut self) -> Result<Raw<'a>, JsonError> {
+    pub(super) fn skip_name(&mut self, name: &[u8]) -> bool {
+        if self.done || self.fresh {
+            return false;
+        }
+        let rest = self.remainder();
+        // Most names that are tried are others, and differ in the first bytes: a call that compares all of them takes longer.
+        let is_next = rest.first_chunk::<8>() == name.first_chunk::<8>()
+            && rest.strip_prefix(name).is_some_and(|value| matches!(value.first(), Some(b'"' | b'{' | b'[')));
+        if is_next {
+            self.at += name.len();
+        }
+        is_next
+    }
+
+    /// The value at the cursor, after the name of its member.
+    #[inline]
+    pub(super) fn value(&mut self) -> Result<Raw<'a>, JsonError> {
         match value_end(self.bytes, self.at) {
             Ok(end) => {
                 let value = Raw(&self.bytes[self.at..end]);
