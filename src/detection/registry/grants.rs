@@ -195,10 +195,17 @@ pub(crate) fn aggregated_into(event: &mut Event<'_>, request: &RequestInfo<'_>) 
 }
 
 fn aggregated_by_labels(writes: &[Write<'_>]) -> Vec<&'static str> {
+    let labels: Vec<_> = writes.iter().map(|write| write.at(&["metadata", "labels"])).collect();
     let is_set = |label: &str| {
+        let mut written = writes.iter().zip(&labels).filter_map(|(write, labels)| match labels {
+            Some(Written::Value(labels)) => {
+                Some(last(*labels, label).map_or(Written::Removed, Written::Value))
+            }
+            // Removed, unknown, or a write of one label.
+            _ => write.at(&["metadata", "labels", label]),
+        });
         // Of several operations of a JSON patch on one place the last decides.
-        let written = writes.iter().filter_map(|write| write.at(&["metadata", "labels", label])).next_back();
-        match written {
+        match written.next_back() {
             Some(Written::Value(value)) => is(Some(value), "true"),
             Some(Written::Unknown) => true,
             Some(Written::Removed) | None => false,

@@ -6,9 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
-
 use crate::detection::audit::json::{Raw, Type};
+use crate::detection::audit::literals::Literals;
 
 const HOST_PID: &str = "hostPID";
 
@@ -36,11 +35,11 @@ const WORDS: [&str; 11] = [
 ];
 
 /// Compiling constants does not fail; without a searcher every object may have one.
-static SEARCHER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(WORDS).ok());
+static SEARCHER: LazyLock<Option<Literals>> = LazyLock::new(|| Literals::new(&WORDS));
 
 /// Returns whether an object can have such a right at all.
 pub(super) fn could_have_host_privileges(object: Raw<'_>) -> bool {
-    SEARCHER.as_ref().is_none_or(|searcher| searcher.is_match(object.bytes()))
+    SEARCHER.as_ref().is_none_or(|searcher| searcher.find(object.bytes(), 0).is_some())
 }
 
 /// Returns the right that a member gives, by its key and that of the object around it.

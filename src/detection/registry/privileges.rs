@@ -4,7 +4,10 @@
 //! of a rule only, such as one verb, the other parts are presumed to be those that grant most.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::LazyLock;
+
+use foldhash::fast::RandomState;
 
 use super::patch::{Write, Written, last, last_of_each};
 use crate::detection::audit::json::{Raw, Type};
@@ -171,9 +174,27 @@ impl<'a> Texts<'a> {
     }
 }
 
+/// The resources that stand for the fields of a user's `extra`, one each.
+const USER_EXTRAS: &[u8] = b"userextras";
+
+/// Returns whether a resource of a rule may be one on which verbs grant something.
+fn is_of_interest(resource: &[u8]) -> bool {
+    static RESOURCES: LazyLock<HashSet<&[u8], RandomState>> = LazyLock::new(|| {
+        let privileges = PRIVILEGES.iter().map(|privilege| privilege.resource);
+        privileges.chain(["secrets"]).map(str::as_bytes).collect()
+    });
+    resource.starts_with(b"*") || resource.starts_with(USER_EXTRAS) || RESOURCES.contains(resource)
+}
+
 /// Adds what one rule of a role grants.
 pub(super) fn add_rule(rule: Raw<'_>, grants: &mut Grants) {
-    let [groups, resources, verbs] = last_of_each(rule, ["apiGroups", "resources", "verbs"]).map(Texts::of);
+    let [groups, resources, verbs] = last_of_each(rule, ["apiGroups", "resources", "verbs"]);
+    let resources = Texts::of(resources);
+    // Most rules are about other resources: their groups and verbs are not read.
+    if !resources.any(is_of_interest) {
+        return;
+    }
+    let [groups, verbs] = [groups, verbs].map(Texts::of);
     if groups.has(CORE) && resources.has_resource("secrets") {
         grants.extend(
             SECRET_VERBS
@@ -184,7 +205,7 @@ pub(super) fn add_rule(rule: Raw<'_>, grants: &mut Grants) {
     }
     for privilege in &PRIVILEGES {
         let has_resource = if privilege.resource.is_empty() {
-            resources.any(|resource| resource == b"*" || resource.starts_with(b"userextras"))
+            resources.any(|resource| resource == b"*" || resource.starts_with(USER_EXTRAS))
         } else {
             resources.has_resource(privilege.resource)
         };

@@ -101,13 +101,15 @@ impl References {
         }
         match value.kind() {
             Type::Object => {
-                self.add_secrets_of(key, value);
+                let mut named = NamingMembers::default();
                 for (name, member) in value.members().map_while(Result::ok) {
                     let name = name.text();
+                    named.take(&name, member);
                     if !is_free_text(&name) && !matches!(&*name, b"name" | b"secretName") {
                         self.add(key, &name, member, depth - 1);
                     }
                 }
+                self.add_secrets_of(key, &named);
             }
             Type::Array => {
                 for item in value.items().map_while(Result::ok) {
@@ -120,22 +122,21 @@ impl References {
         self.host_privileges.extend(privilege_of(parent, key, value));
     }
 
-    /// Adds the secrets that an object names itself.
-    fn add_secrets_of(&mut self, key: &[u8], object: Raw<'_>) {
-        let [name, secret_name] = ["name", "secretName"].map(|name| name_in(last(object, name)));
+    /// Adds the secrets that an object, the member `key` of another, names itself.
+    fn add_secrets_of(&mut self, key: &[u8], object: &NamingMembers<'_>) {
         if key == b"imagePullSecrets"
-            && let Some(name) = name
+            && let Some(name) = name_in(object.name)
         {
             insert(&mut self.image_pull, name, &mut self.is_partial);
         } else if is_secret_reference(key)
-            && let Some(name) = name
+            && let Some(name) = name_in(object.name)
         {
-            let namespace = name_in(last(object, "namespace")).unwrap_or_default();
+            let namespace = name_in(object.namespace).unwrap_or_default();
             insert(&mut self.mounted, (namespace, name), &mut self.is_partial);
         }
         // Volumes of secrets, and of Azure, which have a namespace in persistent volumes.
-        if let Some(name) = secret_name {
-            let namespace = name_in(last(object, "secretNamespace")).unwrap_or_default();
+        if let Some(name) = name_in(object.secret_name) {
+            let namespace = name_in(object.secret_namespace).unwrap_or_default();
             insert(&mut self.mounted, (namespace, name), &mut self.is_partial);
         }
     }
@@ -165,6 +166,27 @@ impl References {
                     insert(&mut self.images, image.into(), &mut self.is_partial);
                 }
             }
+            _ => {}
+        }
+    }
+}
+
+/// The members of an object by which it names a secret. Of several with one name the last counts, as in the apiserver.
+#[derive(Debug, Default)]
+struct NamingMembers<'a> {
+    name: Option<Raw<'a>>,
+    namespace: Option<Raw<'a>>,
+    secret_name: Option<Raw<'a>>,
+    secret_namespace: Option<Raw<'a>>,
+}
+
+impl<'a> NamingMembers<'a> {
+    fn take(&mut self, name: &[u8], value: Raw<'a>) {
+        match name {
+            b"name" => self.name = Some(value),
+            b"namespace" => self.namespace = Some(value),
+            b"secretName" => self.secret_name = Some(value),
+            b"secretNamespace" => self.secret_namespace = Some(value),
             _ => {}
         }
     }
