@@ -47,7 +47,7 @@ pub fn event(read: &Read<'_>, day: u8, minute: usize, id: &mut u32) -> String {
         "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": format!("benign-{id}"),
         "stage": stage, "requestURI": format!("{path}?{}", read.query), "verb": read.verb, "user": user,
         "sourceIPs": [read.address], "userAgent": read.agent, "objectRef": target,
-        "responseStatus": {"metadata": {}, "code": 200}, "requestReceivedTimestamp": time, "stageTimestamp": time,
+        "responseStatus": {"metadata": {}, "code": if read.verb == "create" { 201 } else { 200 }}, "requestReceivedTimestamp": time, "stageTimestamp": time,
         "annotations": {"authorization.k8s.io/decision": "allow"},
     })
     .to_string()

@@ -384,6 +384,11 @@ impl<'e> EvalContext<'_, '_, 'e> {
         let Some(assessment) = self.cluster_state.as_deref().and_then(ClusterState::reader) else {
             return Value::Missing;
         };
+        // Of a request that failed, only the client is compared.
+        let is_client = matches!(part, ReaderField::NewClient | ReaderField::Program | ReaderField::Network);
+        if assessment.has_failed && !is_client {
+            return Value::Missing;
+        }
         let word = |word: &'static str| Value::Text(word.as_bytes().into());
         let boolean = |holds: bool| word(if holds { "true" } else { "false" });
         let text = |text: &Option<String>| {

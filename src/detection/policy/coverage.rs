@@ -230,7 +230,14 @@ fn of_rule(policy: &Policy, needs: &Needs<'_>, catalog: &[Request]) -> Coverage 
     for request in needs.requests(policy, catalog) {
         let ordinary = Scenario::ordinary(&request);
         let mut lost: Vec<(Cause, Option<usize>, Scenario)> = Vec::new();
-        for scenario in needs.scenarios(policy, &request) {
+        let mut scenarios = needs.scenarios(policy, &request);
+        let is_possible =
+            |scenario: &Scenario| !needs.stages(&request, scenario, Level::RequestResponse).is_empty();
+        // A rule about users that the policy does not mention.
+        if !scenarios.iter().any(is_possible) {
+            scenarios.push(Scenario::any());
+        }
+        for scenario in scenarios {
             let wanted = needs.stages(&request, &scenario, Level::RequestResponse);
             if wanted.is_empty() {
                 continue;

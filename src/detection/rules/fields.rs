@@ -979,7 +979,7 @@ static READER: [Field; 16] = [
     text(
         "reader.status",
         Source::Reader(ReaderField::Status),
-        "how a read of secrets (get, list, watch, and writes that are answered with what is stored: patch, delete, deletecollection, dry runs) compares with what its identity did before: routine (the same on three distinct days, or what a well-known platform controller is expected to do), trusted (a person decided so), metadata (a watch after a list that returned no data), new (a service account that is known for less than three days), repeated (the same, and reported that day already), deviating, mismatch (the account of a platform controller does what the controller does not), unprofiled (no service account)",
+        "how a read of secrets (get, list, watch, and writes that are answered with what is stored: patch, delete, deletecollection, dry runs), or a create or update of one by a service account, compares with what its identity did before: routine (the same on three distinct days, or what a well-known platform controller is expected to do), trusted (a person decided so), metadata (a watch after a list that returned no data), new (a service account that is known for less than three days), repeated (the same, and it follows from what was reported that day: the same program and client, and no wider scope), listed (the same, and a list that was reported that day handed over the secret), deviating, mismatch (the account of a platform controller does what the controller does not), unprofiled (no service account)",
     ),
     text(
         "reader.is_new",
@@ -1004,7 +1004,7 @@ static READER: [Field; 16] = [
     text(
         "reader.new_client",
         Source::Reader(ReaderField::NewClient),
-        "the network of the client, if it is new to the identity and no new pod explains it",
+        "the network of the client, if it is new to the identity and no new pod explains it; of requests for secrets that failed, too",
     ),
     list(
         "reader.new_credential",

@@ -208,6 +208,12 @@ pub struct Profile {
     pub(super) is_authorized_node: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) deviation: Option<LastDeviation>,
+    /// Creations and updates of secrets. They are kept apart, so that they make no read routine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) writes: Option<Box<Profile>>,
+    /// Clients of requests that failed, for the same reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) failures: Option<Box<Profile>>,
 }
 
 impl Profile {
@@ -226,6 +232,10 @@ impl Profile {
         facets.into_iter().chain([&self.listed, &self.podless]).all(Facet::is_valid)
             && self.pods.len() <= MAX_PODS
             && self.metadata_lists.len() <= MAX_PODS
+            && [&self.writes, &self.failures]
+                .into_iter()
+                .flatten()
+                .all(|other| other.writes.is_none() && other.failures.is_none() && other.is_valid())
     }
 
     pub(super) fn network_of_pod(&self, pod: &str) -> Option<&str> {

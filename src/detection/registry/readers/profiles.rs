@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::catalog;
-use super::profile::{LastDeviation, Profile, WITHOUT_POD};
-use super::read::{Breadth, NodeAccess, Read, list_key, service_account};
+use super::profile::{Facet, LastDeviation, Profile, WITHOUT_POD};
+use super::read::{Breadth, NodeAccess, Read, RequestKind, list_key, service_account};
 use super::trust::TrustedReader;
 use crate::detection::lru::LruMap;
 use crate::detection::registry::eviction::{Standing, make_room};
@@ -73,7 +73,9 @@ pub(crate) enum Status {
     /// A watch that continues a list whose response contained only metadata, and that was reported on an earlier day. It may ask for
     /// whole secrets all the same.
     Metadata,
-    /// The identity has been known for less than three days, and made an equal read earlier the same day.
+    /// The identity has been known for less than three days, and a reported list of the same day handed over what this read does.
+    Listed,
+    /// The identity has been known for less than three days, and what it does follows from a read of the same day that was reported.
     Repeated,
     /// The identity has been known for less than three days.
     New,
@@ -91,6 +93,7 @@ impl Status {
             Status::Routine => "routine",
             Status::Trusted => "trusted",
             Status::Metadata => "metadata",
+            Status::Listed => "listed",
             Status::Repeated => "repeated",
             Status::New => "new",
             Status::Deviating => "deviating",
@@ -125,9 +128,49 @@ pub(crate) struct Assessment {
     pub mismatches: Vec<String>,
     /// Whether a pod on the node that reads a secret uses it, as far as the authorizer that allowed the read says.
     pub used_on_node: Option<bool>,
+    /// Whether the request failed: only its client was compared.
+    pub has_failed: bool,
 }
 
 impl Assessment {
+    /// What is the same for all requests of an identity.
+    fn of(profile: &Profile, read: &Read<'_>, is_new: bool) -> Self {
+        let days_seen = match read.day() {
+            Some(day) if profile.last_day.is_none_or(|last| day > last) => profile.days.saturating_add(1),
+            _ => profile.days.max(1),
+        };
+        Assessment {
+            is_new,
+            program: read.program.clone(),
+            network: read.network.clone(),
+            scope: read.scope.clone(),
+            days_seen,
+            ..Assessment::default()
+        }
+    }
+
+    /// Adds what the catalog of platform controllers and the decisions of people say of the identity.
+    fn compare_with_catalog(&mut self, trusted: Option<&TrustedReader>, read: &Read<'_>) {
+        if read.impersonated.is_none()
+            && let Some(controller) = catalog::find(&read.user)
+        {
+            self.controller = Some(controller.name());
+            if !read.is_service_account {
+                self.mismatches.push("user is not a service account".to_owned());
+            }
+            self.mismatches.extend(controller.mismatches(read));
+            if controller.moves() {
+                self.new_client = None;
+            }
+        }
+        self.is_distrusted = read.is_service_account && trusted.is_some_and(|trusted| trusted.is_distrusted);
+    }
+
+    fn status_of_controller(&self) -> Status {
+        let is_expected = self.mismatches.is_empty() && self.new_client.is_none();
+        if is_expected { Status::Routine } else { Status::Mismatch }
+    }
+
     /// Whether a person trusts the identity with this.
     pub fn is_trusted(&self) -> bool {
         self.status == Status::Trusted
@@ -211,9 +254,10 @@ impl ReaderProfiles {
         self.evicted
     }
 
-    /// All profiles, each with its user and the user that it impersonates.
+    /// The profiles of all identities that read secrets, each with its user and the user that it impersonates.
     pub fn iter(&self) -> impl Iterator<Item = (String, Option<String>, &Profile)> {
-        self.profiles.iter_with_use().map(|(key, _, profile)| {
+        let readers = self.profiles.iter_with_use().filter(|(_, _, profile)| profile.reads > 0);
+        readers.map(|(key, _, profile)| {
             let names = key.split_once('/').map_or(&**key, |(_, names)| names);
             let plain = |name: &str| name.replace("\\n", "\n").replace("\\\\", "\\");
             match names.split_once('\n') {
@@ -238,11 +282,15 @@ impl ReaderProfiles {
         self.current.as_ref()
     }
 
-    /// Compares a read with the profile of its identity, and learns from it.
+    /// Compares a request with the profile of its identity, and learns from it.
     pub(in crate::detection::registry) fn observe(&mut self, read: &Read<'_>) {
         let key = key(&read.user, read.impersonated.as_deref());
         let trusted = self.trusted.get(&read.user).filter(|_| read.impersonated.is_none());
-        let mut assessment = assess(self.profiles.get(&*key), trusted, read);
+        let profile = self.profiles.get(&*key);
+        let mut assessment = match read.kind {
+            RequestKind::Read => assess(profile, trusted, read),
+            RequestKind::Write | RequestKind::Failure => assess_other(profile, trusted, read),
+        };
         assessment.used_on_node = match read.node_access {
             Some(NodeAccess::Pod) => Some(true),
             // Without the Node authorizer it says nothing of the pods on the node.
@@ -255,7 +303,10 @@ impl ReaderProfiles {
             writer: 0,
         });
         self.evicted += evicted.len() as u64;
-        self.profiles.change(&key, Profile::default, |profile| learn(profile, read, &assessment));
+        self.profiles.change(&key, Profile::default, |profile| match read.kind {
+            RequestKind::Read => learn(profile, read, &assessment),
+            RequestKind::Write | RequestKind::Failure => learn_other(profile, read, &assessment),
+        });
         self.current = Some(assessment);
     }
 
@@ -288,16 +339,9 @@ fn assess(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Rea
     let is_new = profile.is_none_or(|profile| profile.reads == 0);
     let profile = profile.unwrap_or(&blank);
     let is_established = profile.was_established_before(read.day());
-    let (is_moved, is_explained) = client(profile, read, is_established);
-    let mut assessment = Assessment { is_new, ..Assessment::default() };
-    assessment.program.clone_from(&read.program);
-    assessment.network.clone_from(&read.network);
-    assessment.scope.clone_from(&read.scope);
-    assessment.days_seen = match read.day() {
-        Some(day) if profile.last_day.is_none_or(|last| day > last) => profile.days.saturating_add(1),
-        _ => profile.days.max(1),
-    };
-    let is_known = |facet: &super::profile::Facet, value: &str| {
+    let (is_moved, is_explained) = client(&[profile], read, is_established);
+    let mut assessment = Assessment::of(profile, read, is_new);
+    let is_known = |facet: &Facet, value: &str| {
         if is_established { facet.was_routine_before(value, read.day()) } else { facet.is_known(value) }
     };
     if !is_new {
@@ -311,9 +355,16 @@ fn assess(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Rea
             || read.breadth == Breadth::Namespace && is_known(&profile.scopes, "cluster");
         assessment.new_scope = (!known_scope).then(|| read.scope.clone());
         let known_program = read.program.as_ref().is_some_and(|program| is_known(&profile.programs, program));
-        let shown = || read.program.clone().unwrap_or_else(|| "(not a product token)".to_owned());
-        assessment.new_program = (!known_program).then(shown);
-        assessment.new_client = is_moved.then(|| client_name(profile, read, is_established));
+        assessment.new_program = (!known_program).then(|| shown_program(read));
+        assessment.new_client = is_moved.then(|| client_name(&[profile], read, is_established));
+    }
+    // Where an identity writes from is known before its first read.
+    if profile.networks.is_empty()
+        && let Some(writes) = &profile.writes
+    {
+        let is_established = writes.was_established_before(read.day());
+        let (is_moved, _) = client(&[writes], read, is_established);
+        assessment.new_client = is_moved.then(|| client_name(&[writes], read, is_established));
     }
     // Who reads many credentials by name in a namespace reads further ones there.
     let reads_many = is_established
@@ -328,60 +379,115 @@ fn assess(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Rea
         let by_name = read.credentials.iter().map(of).min();
         assessment.repeats = by_name.unwrap_or_else(|| profile.scopes.repeats_on(&read.scope, day));
     }
-    if read.impersonated.is_none()
-        && let Some(controller) = catalog::find(&read.user)
-    {
-        assessment.controller = Some(controller.name());
-        if !read.is_service_account {
-            assessment.mismatches.push("user is not a service account".to_owned());
-        }
-        assessment.mismatches.extend(controller.mismatches(read));
-        if controller.moves() {
-            assessment.new_client = None;
-        }
-    }
-    assessment.is_distrusted =
-        read.is_service_account && trusted.is_some_and(|trusted| trusted.is_distrusted);
+    assessment.compare_with_catalog(trusted, read);
     assessment.status = status(profile, trusted, read, &assessment, is_explained);
     assessment
 }
 
-/// Returns whether the client is elsewhere than before, and whether its pod is the reason.
-fn client(profile: &Profile, read: &Read<'_>, is_established: bool) -> (bool, bool) {
-    let Some(network) = &read.network else { return (true, false) };
-    let is_known = if is_established {
-        profile.networks.was_routine_before(network, read.day())
-    } else {
-        profile.networks.is_known(network)
+/// Compares a write or a failure with what its identity read, and with its earlier writes or failures.
+fn assess_other(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Read<'_>) -> Assessment {
+    let blank = Profile::default();
+    let profile = profile.unwrap_or(&blank);
+    let nested = if read.kind == RequestKind::Write { &profile.writes } else { &profile.failures };
+    let all = [profile, nested.as_deref().unwrap_or(&blank)];
+    let day = read.day();
+    let is_new = all.iter().all(|one| one.reads == 0);
+    let is_established = all.iter().any(|one| one.was_established_before(day));
+    let mut assessment = Assessment::of(profile, read, is_new);
+    let (is_moved, _) = client(&all, read, is_established);
+    assessment.new_client = (!is_new && is_moved).then(|| client_name(&all, read, is_established));
+    if read.kind == RequestKind::Failure {
+        assessment.has_failed = true;
+        return assessment;
+    }
+    let is_known = |facet: fn(&Profile) -> &Facet, value: &str| {
+        all.iter().any(|one| {
+            let facet = facet(one);
+            if is_established { facet.was_routine_before(value, day) } else { facet.is_known(value) }
+        })
     };
+    let known_program = read.program.as_ref().is_some_and(|program| is_known(|one| &one.programs, program));
+    assessment.new_program = (!is_new && !known_program).then(|| shown_program(read));
+    let new = read.credentials.iter().filter(|name| !is_known(|one| &one.credentials, name));
+    assessment.new_credentials = new.cloned().collect();
+    if let Some(day) = day {
+        let of = |name: &String| all.iter().map(|one| one.credentials.repeats_on(name, day)).max();
+        assessment.repeats = read.credentials.iter().filter_map(of).min().unwrap_or_default();
+    }
+    assessment.compare_with_catalog(trusted, read);
+    let is_same = assessment.new_program.is_none() && assessment.new_client.is_none();
+    let was_on_day = |facet: fn(&Profile) -> &Facet, value: &str| {
+        day.is_some_and(|day| all.iter().any(|one| facet(one).exposed_on(value, day)))
+    };
+    // What it read or wrote on that day, with the same program and kind of token, was reported.
+    let was_reported = is_same
+        && !read.credentials.is_empty()
+        && (read.credentials.iter().all(|name| was_on_day(|one| &one.credentials, name))
+            || day.is_some_and(|day| was_listed(profile, read, day)))
+        && read.program.as_ref().is_some_and(|program| was_on_day(|one| &one.programs, program))
+        && (read.pod.is_some()
+            || all.iter().all(|one| one.pods.is_empty())
+            || was_on_day(|one| &one.podless, WITHOUT_POD));
+    assessment.status = if assessment.is_distrusted {
+        Status::Deviating
+    } else if assessment.controller.is_some() {
+        assessment.status_of_controller()
+    } else if is_established {
+        let is_routine = is_same && assessment.new_credentials.is_empty();
+        if is_routine { Status::Routine } else { Status::Deviating }
+    } else if was_reported {
+        Status::Repeated
+    } else {
+        Status::New
+    };
+    assessment
+}
+
+fn shown_program(read: &Read<'_>) -> String {
+    read.program.clone().unwrap_or_else(|| "(not a product token)".to_owned())
+}
+
+/// Returns whether the client is elsewhere than before, and whether its pod is the reason. Compares with all that is known of one identity.
+fn client(profiles: &[&Profile], read: &Read<'_>, is_established: bool) -> (bool, bool) {
+    let Some(network) = &read.network else { return (true, false) };
+    let is_known = profiles.iter().any(|profile| {
+        if is_established {
+            profile.networks.was_routine_before(network, read.day())
+        } else {
+            profile.networks.is_known(network)
+        }
+    });
     match &read.pod {
-        Some(pod) => match profile.network_of_pod(pod) {
+        Some(pod) => match profiles.iter().find_map(|profile| profile.network_of_pod(pod)) {
             // A pod keeps its address.
             Some(known) => (known != network && !is_known, known == network),
             // A new pod may run on another node, unless pods never were the reason.
             None => {
-                let is_explained = !profile.pods.is_empty() || profile.networks.is_empty();
+                let has_pods = profiles.iter().any(|profile| !profile.pods.is_empty());
+                let is_explained = has_pods || profiles.iter().all(|profile| profile.networks.is_empty());
                 (!is_explained && !is_known, is_explained)
             }
         },
-        None => (!is_known || is_new_without_pod(profile, read, is_established), false),
+        None => (!is_known || is_new_without_pod(profiles, read, is_established), false),
     }
 }
 
 /// Returns whether the token of a read is bound to no pod, as those are that a person or a script requests, while others of
 /// its identity were, and such tokens are none of its ways.
-fn is_new_without_pod(profile: &Profile, read: &Read<'_>, is_established: bool) -> bool {
-    let is_known = if is_established {
-        profile.podless.was_routine_before(WITHOUT_POD, read.day())
-    } else {
-        profile.podless.is_known(WITHOUT_POD)
-    };
-    read.pod.is_none() && !profile.pods.is_empty() && !is_known
+fn is_new_without_pod(profiles: &[&Profile], read: &Read<'_>, is_established: bool) -> bool {
+    let is_known = profiles.iter().any(|profile| {
+        if is_established {
+            profile.podless.was_routine_before(WITHOUT_POD, read.day())
+        } else {
+            profile.podless.is_known(WITHOUT_POD)
+        }
+    });
+    read.pod.is_none() && profiles.iter().any(|profile| !profile.pods.is_empty()) && !is_known
 }
 
-fn client_name(profile: &Profile, read: &Read<'_>, is_established: bool) -> String {
+fn client_name(profiles: &[&Profile], read: &Read<'_>, is_established: bool) -> String {
     let network = read.network.as_deref().unwrap_or("(unknown)");
-    if is_new_without_pod(profile, read, is_established) {
+    if is_new_without_pod(profiles, read, is_established) {
         return format!("{network} without a pod");
     }
     network.to_owned()
@@ -401,8 +507,7 @@ fn status(
         return Status::Deviating;
     }
     if assessment.controller.is_some() {
-        let is_expected = assessment.mismatches.is_empty() && assessment.new_client.is_none();
-        return if is_expected { Status::Routine } else { Status::Mismatch };
+        return assessment.status_of_controller();
     }
     if !read.is_service_account {
         return Status::Unprofiled;
@@ -418,8 +523,8 @@ fn status(
     }
     // Without a time, it is unknown which earlier reads were on the same day.
     let Some(day) = read.day() else { return Status::New };
-    if was_reported(profile, read, assessment, day, is_script) {
-        return Status::Repeated;
+    if let Some(status) = continuation(profile, read, assessment, day, is_script) {
+        return status;
     }
     // Whether a watch asks for metadata is not in the log, so the first one is reported like any other.
     let is_metadata = |stream: String| profile.is_metadata_list(&stream, day);
@@ -432,35 +537,75 @@ fn status(
     Status::New
 }
 
-/// Returns whether a read of this day that was reported says all that this one would.
-fn was_reported(
+/// Returns the status of a read that follows from one of the same day that was reported: it is made with the same program, from where that came
+/// from, and covers no more. Controllers list, watch, list again and get by name what they keep, and so on after each restart.
+fn continuation(
     profile: &Profile,
     read: &Read<'_>,
     assessment: &Assessment,
     day: i64,
     is_script: bool,
-) -> bool {
-    let same_way = if is_bulk(&read.verb) { &["list", "watch"][..] } else { &[&*read.verb] };
-    let has_verb = |verbs: &[&str]| verbs.iter().any(|verb| profile.verbs.exposed_on(verb, day));
+) -> Option<Status> {
     let has_program = read.program.as_ref().is_some_and(|program| profile.programs.exposed_on(program, day));
     // Tokens that are bound to a pod and those that are not are reported separately, as programs are.
     let has_binding =
         read.pod.is_some() || profile.pods.is_empty() || profile.podless.exposed_on(WITHOUT_POD, day);
     if !has_program || !has_binding || assessment.new_client.is_some() {
-        return false;
+        return None;
     }
-    if is_script {
-        let all_known = read.credentials.iter().all(|name| profile.credentials.exposed_on(name, day));
-        return all_known && profile.scopes.exposed_on(&read.scope, day) && has_verb(same_way);
+    // What other programs of the identity do explains nothing of what one does that must not become routine.
+    if is_barred(profile, read) {
+        let keys = repeat_keys(read);
+        return keys.iter().all(|key| profile.listed.exposed_on(key, day)).then_some(Status::Repeated);
     }
     // What a list handed over is not handed over once more by name: controllers that keep all secrets of a scope get some of
     // them again before they write.
     if was_listed(profile, read, day) {
-        return true;
+        return Some(Status::Listed);
     }
+    let has_verb = |verbs: &[&str]| verbs.iter().any(|verb| profile.verbs.exposed_on(verb, day));
     let exposing = profile.scopes.iter().filter(|(_, seen)| seen.exposed == Some(day));
-    let widest = exposing.map(|(scope, _)| breadth(scope)).max();
-    widest.is_some_and(|widest| read.breadth <= widest) && has_verb(same_way)
+    let is_as_wide =
+        exposing.map(|(scope, _)| breadth(scope)).max().is_some_and(|widest| read.breadth <= widest);
+    let is_same_way = if is_bulk(&read.verb) {
+        is_as_wide && has_verb(&["list", "watch"])
+    } else if is_script && read.credentials.is_empty() {
+        profile.scopes.exposed_on(&read.scope, day) && has_verb(&[&*read.verb])
+    } else if is_script {
+        // Scripts get by name what people look for, too.
+        read.verb == "get" && read.credentials.iter().all(|name| was_named(profile, name, day))
+    } else {
+        is_as_wide && has_verb(&[&*read.verb])
+    };
+    let is_same_credential = !read.credentials.is_empty()
+        && read.credentials.iter().all(|name| profile.credentials.exposed_on(name, day));
+    // Who lists secrets of a namespace by a label may list all of them.
+    let is_in_listed_namespace = read.verb == "get"
+        && read
+            .scope
+            .strip_prefix("secret:")
+            .is_some_and(|namespace| profile.scopes.exposed_on(&format!("namespace:{namespace}"), day));
+    (is_same_way || is_same_credential || is_in_listed_namespace).then_some(Status::Repeated)
+}
+
+/// Returns whether a credential of this name was read by name on a day, in whichever namespace: pull secrets are copied to many under one.
+fn was_named(profile: &Profile, credential: &str, day: i64) -> bool {
+    let name = |credential: &str| credential.split_once('/').map(|(_, name)| name.to_owned());
+    let wanted = name(credential);
+    wanted.is_some()
+        && profile.credentials.iter().any(|(known, seen)| seen.exposed == Some(day) && name(known) == wanted)
+}
+
+/// What is kept of a read by a program that must not become routine, to recognize the same read.
+fn repeat_keys(read: &Read<'_>) -> Vec<String> {
+    let program = read.program.as_deref().unwrap_or_default();
+    let way = if is_bulk(&read.verb) { "list" } else { &*read.verb };
+    let key = |what: &String| format!("{way} {what} {program}");
+    if read.credentials.is_empty() {
+        vec![key(&read.scope)]
+    } else {
+        read.credentials.iter().map(key).collect()
+    }
 }
 
 /// Returns whether all secrets of the namespace of a named one were handed over to the same program on a day.
@@ -512,57 +657,112 @@ fn learn(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) -> boo
     }
     // What another program does in the name of an identity says nothing of that identity, nor what a controller's account does
     // that the controller does not.
-    let is_foreign = !assessment.is_new && assessment.new_program.is_some() && is_foreign(profile, read);
+    let is_foreign = !assessment.is_new && assessment.new_program.is_some() && is_foreign(&[profile], read);
     if let Some(program) = &read.program {
         is_changed |= profile.programs.learn(program, day, read.exposes, is_foreign);
         is_changed |= is_foreign && day.is_none();
     }
     // Nor does a token without a pod where all others had one: a person or a script requested it.
-    let is_minted = is_different && is_new_without_pod(profile, read, profile.was_established_before(day));
+    let is_minted = is_different && is_new_without_pod(&[profile], read, profile.was_established_before(day));
     if is_foreign || is_minted || is_barred(profile, read) || !assessment.mismatches.is_empty() {
+        if read.exposes && assessment.mismatches.is_empty() && !is_minted {
+            for key in repeat_keys(read) {
+                is_changed |= profile.listed.learn(&key, day, true, true);
+            }
+        }
         return is_changed;
     }
-    if read.pod.is_none() && assessment.controller.is_none() {
-        is_changed |= profile.podless.learn(WITHOUT_POD, day, read.exposes, false);
+    // A client that no alert has named is not known to the next read.
+    if read.exposes || assessment.new_client.is_none() || profile.was_established_before(day) {
+        is_changed |= learn_client(profile, read, assessment, read.exposes);
     }
-    // What a list already handed over does not make reads by name of other secrets known, unless the read is reported for its program.
-    let is_news = read.program.as_deref().is_none_or(is_interactive)
-        || !day.is_some_and(|day| was_listed(profile, read, day));
+    // What a list already handed over does not make reads by name of other secrets known.
+    let is_news = !day.is_some_and(|day| was_listed(profile, read, day));
     is_changed |= profile.verbs.learn(&read.verb, day, read.exposes && is_news, false);
     is_changed |= profile.scopes.learn(&read.scope, day, read.exposes, false);
+    if let Some(list) = &read.listed {
+        is_changed |= profile.listed.learn(list, day, true, false);
+    }
+    for credential in read.credentials {
+        is_changed |= profile.credentials.learn(credential, day, is_news, false);
+    }
+    is_changed | (!is_different && learn_day(profile, day))
+}
+
+/// Learns from where a request came.
+fn learn_client(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment, exposes: bool) -> bool {
+    let day = read.day();
+    let mut is_changed = false;
+    if read.pod.is_none() && assessment.controller.is_none() {
+        is_changed |= profile.podless.learn(WITHOUT_POD, day, exposes, false);
+    }
     if let Some(network) = &read.network {
         // A controller that has moved has a new pod; whatever else comes from elsewhere is not it.
         let is_elsewhere = assessment.controller.is_some() && assessment.new_client.is_some();
-        is_changed |= profile.networks.learn(network, day, read.exposes, is_elsewhere);
+        is_changed |= profile.networks.learn(network, day, exposes, is_elsewhere);
         if assessment.new_client.is_none()
             && let Some(pod) = &read.pod
         {
             is_changed |= profile.learn_pod(pod, network);
         }
     }
-    if let Some(list) = &read.listed {
-        is_changed |= profile.listed.learn(list, day, true, false);
+    is_changed
+}
+
+/// Counts a day. Returns whether it is another one.
+fn learn_day(profile: &mut Profile, day: Option<i64>) -> bool {
+    let Some(day) = day.filter(|day| profile.last_day.is_none_or(|last| *day > last)) else { return false };
+    profile.days = profile.days.saturating_add(1);
+    profile.last_day = Some(day);
+    true
+}
+
+/// Learns from a write or a failure, apart from what the identity reads.
+fn learn_other(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) -> bool {
+    let nested = if read.kind == RequestKind::Write { &mut profile.writes } else { &mut profile.failures };
+    let mut other = nested.take().unwrap_or_default();
+    let all = [&*profile, &*other];
+    let is_different = matches!(assessment.status, Status::Deviating | Status::Mismatch);
+    let is_foreign = !assessment.is_new && assessment.new_program.is_some() && is_foreign(&all, read);
+    let is_established = all.iter().any(|one| one.was_established_before(read.day()));
+    let is_minted = is_different && is_new_without_pod(&all, read, is_established);
+    let mut is_changed = other.reads == 0;
+    other.reads = other.reads.saturating_add(1);
+    if read.kind == RequestKind::Failure {
+        // What fails from elsewhere stays elsewhere.
+        if assessment.new_client.is_none() {
+            is_changed |= learn_client(&mut other, read, assessment, false);
+            is_changed |= learn_day(&mut other, read.day());
+        }
+    } else {
+        if let Some(program) = &read.program {
+            is_changed |= other.programs.learn(program, read.day(), true, is_foreign);
+        }
+        if !is_foreign && !is_minted && !is_barred(&other, read) && assessment.mismatches.is_empty() {
+            // A client that no alert has named is not known to the next write.
+            if !read.credentials.is_empty() || assessment.new_client.is_none() {
+                is_changed |= learn_client(&mut other, read, assessment, true);
+            }
+            for credential in read.credentials {
+                is_changed |= other.credentials.learn(credential, read.day(), true, false);
+            }
+            is_changed |= !is_different && learn_day(&mut other, read.day());
+        }
     }
-    for credential in read.credentials {
-        is_changed |= profile.credentials.learn(credential, day, true, false);
-    }
-    if let Some(day) = day
-        && profile.last_day.is_none_or(|last| day > last)
-        && !is_different
-    {
-        profile.days = profile.days.saturating_add(1);
-        profile.last_day = Some(day);
-        is_changed = true;
-    }
+    let nested = if read.kind == RequestKind::Write { &mut profile.writes } else { &mut profile.failures };
+    *nested = Some(other);
     is_changed
 }
 
 /// Returns whether a program that is new to an identity must not become routine by itself: every program that joins an
 /// established profile, and interactive ones where the others are not.
-fn is_foreign(profile: &Profile, read: &Read<'_>) -> bool {
+fn is_foreign(profiles: &[&Profile], read: &Read<'_>) -> bool {
     let Some(program) = &read.program else { return true };
-    let has_others = profile.programs.iter().any(|(known, seen)| !seen.is_barred && !is_interactive(known));
-    profile.was_established_before(read.day()) || is_interactive(program) && has_others
+    let mut programs = profiles.iter().flat_map(|profile| profile.programs.iter());
+    let has_others = programs.any(|(known, seen)| !seen.is_barred && !is_interactive(known));
+    let mut profiles = profiles.iter();
+    profiles.any(|profile| profile.was_established_before(read.day()))
+        || is_interactive(program) && has_others
 }
 
 fn is_barred(profile: &Profile, read: &Read<'_>) -> bool {

@@ -29,6 +29,17 @@ pub(in crate::detection::registry) enum Breadth {
     Cluster,
 }
 
+/// What a request did with secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::detection::registry) enum RequestKind {
+    /// It was or may have been answered with what is stored.
+    Read,
+    /// It stored a secret, and was answered with what the client sent.
+    Write,
+    /// It was refused, or what it asked for does not exist.
+    Failure,
+}
+
 /// Which authorizer allowed a node to read one secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::detection::registry) enum NodeAccess {
@@ -38,14 +49,15 @@ pub(in crate::detection::registry) enum NodeAccess {
     Rbac,
 }
 
-/// A request that handed over secrets, or may have.
+/// A request that handed over secrets, or may have, or one that stored a secret or failed.
 #[derive(Clone, Debug)]
 pub(in crate::detection::registry) struct Read<'x> {
+    pub kind: RequestKind,
     pub user: String,
     pub impersonated: Option<String>,
     /// Whether user name and groups are those of a service account, and nobody is impersonated.
     pub is_service_account: bool,
-    /// get, list, watch, or a write that is answered with the stored object.
+    /// get, list, watch, or a write.
     pub verb: String,
     pub breadth: Breadth,
     /// `cluster`, `namespace:NAME` or `secret:NAMESPACE`.
@@ -58,7 +70,7 @@ pub(in crate::detection::registry) struct Read<'x> {
     pub pod: Option<String>,
     /// Which authorizer allowed it, if it is the read of one secret by a node.
     pub node_access: Option<NodeAccess>,
-    /// Credentials that the request named and that were or may have been handed over.
+    /// Credentials that the request named and that were or may have been handed over, or stored.
     pub credentials: &'x [String],
     /// Whether a credential was or may have been handed over.
     pub exposes: bool,
@@ -82,9 +94,16 @@ impl<'x> Read<'x> {
     pub fn of(event: &mut Event<'_>, request: &RequestInfo, exposure: &'x Exposure) -> Option<Self> {
         // A handler that panicked may have written its response before.
         let may_have_answered = request.may_have_succeeded() || is(event.get(Member::Stage), "Panic");
-        if !is_read(request) || !request.is_about_secrets() || !may_have_answered {
+        if !request.is_about_secrets() {
             return None;
         }
+        let kind = match (may_have_answered, is_read(request)) {
+            (true, true) => RequestKind::Read,
+            (true, false) => RequestKind::Write,
+            // A client that is not authenticated is nobody.
+            (false, _) if request.code == Some(401) => return None,
+            (false, _) => RequestKind::Failure,
+        };
         let user = event.get(Member::User);
         let name = text(user.and_then(|user| user.get("username"))).unwrap_or_default();
         let impersonated = text(event.path(&["impersonatedUser", "username"]));
@@ -94,6 +113,10 @@ impl<'x> Read<'x> {
             && user.is_some_and(|user| {
                 user.items_of("groups").any(|group| is(Some(group), "system:serviceaccounts"))
             });
+        // Only of service accounts it is compared what they write.
+        if kind == RequestKind::Write && !is_service_account {
+            return None;
+        }
         let (breadth, scope) = match exposure.scope {
             ReadScope::Cluster => (Breadth::Cluster, "cluster".to_owned()),
             ReadScope::Namespace => (Breadth::Namespace, format!("namespace:{}", request.namespace)),
@@ -101,6 +124,7 @@ impl<'x> Read<'x> {
         };
         let node_access = if breadth == Breadth::Secret { node_access(event) } else { None };
         let exposes = matches!(exposure.kind, ExposureKind::Payload | ExposureKind::Presumed);
+        let is_named = breadth == Breadth::Secret && (exposes || kind == RequestKind::Write);
         let uri = event.text(Member::RequestUri);
         let selector = uri.as_ref().map_or(Some(String::new()), |uri| selectors(uri));
         let has_existing = match &*request.verb {
@@ -113,6 +137,7 @@ impl<'x> Read<'x> {
         let program = program(event);
         let listed = program.as_deref().filter(|_| is_whole_scope).map(|program| list_key(&scope, program));
         Some(Read {
+            kind,
             user: name,
             impersonated,
             is_service_account,
@@ -123,7 +148,7 @@ impl<'x> Read<'x> {
             network: event.get(Member::SourceIps).and_then(network),
             pod: bound_pod(event),
             node_access,
-            credentials: if breadth == Breadth::Secret && exposes { &exposure.secrets } else { &[] },
+            credentials: if is_named { &exposure.secrets } else { &[] },
             exposes,
             listed,
             is_metadata: !exposes && request.verb == "list" && is_metadata(event),
