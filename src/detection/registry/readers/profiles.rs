@@ -683,8 +683,10 @@ fn learn(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment) -> boo
     if let Some(list) = &read.listed {
         is_changed |= profile.listed.learn(list, day, true, false);
     }
+    // What follows from a list was not reported by name, and explains no other read by name. All else is counted.
+    let counts = assessment.status != Status::Listed;
     for credential in read.credentials {
-        is_changed |= profile.credentials.learn(credential, day, is_news, false);
+        is_changed |= profile.credentials.learn(credential, day, counts, false);
     }
     is_changed | (!is_different && learn_day(profile, day))
 }

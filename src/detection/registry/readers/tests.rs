@@ -348,6 +348,11 @@ fn a_secret_that_was_listed_is_no_news_by_name() {
     cluster.days(1..=1, &person);
     let get = Step { user: "jane", groups: "developers", ..named("shop", "pull") };
     assert_eq!(cluster.days(1..=1, &get), [Status::Unprofiled]);
+    // Each further read by such a user is counted, so that it is reported.
+    for repeats in 1..4 {
+        cluster.days(1..=1, &get);
+        assert_eq!(cluster.state.reader().unwrap().repeats, repeats);
+    }
 }
 
 /// Operators are written with clients that scripts use as well: what these get by name after a list follows from it, also after restarts.
