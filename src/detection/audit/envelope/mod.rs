@@ -428,11 +428,21 @@ impl Unwrapper {
         context: &Context,
         out: &mut Output,
     ) -> Start {
+        let (mut bytes, mut is_marked) = (bytes, false);
         let (record, is_truncated) = match Raw::first(bytes) {
             Ok(record) => (record, false),
-            // The line feed before the next record is not a part of it.
-            Err(JsonError::Truncated) => (Raw::assume(bytes.trim_ascii_end()), true),
-            Err(JsonError::Syntax) => return Start::Other(1),
+            Err(error) => {
+                let line = &bytes[..memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1)];
+                match (truncated::without_mark(line), error) {
+                    (Some(text), _) => {
+                        (bytes, is_marked) = (line, true);
+                        (Raw::assume(text), true)
+                    }
+                    // The line feed before the next record is not a part of it.
+                    (None, JsonError::Truncated) => (Raw::assume(bytes.trim_ascii_end()), true),
+                    (None, JsonError::Syntax) => return Start::Other(1),
+                }
+            }
         };
         let length = if is_truncated { bytes.len() } else { record.bytes().len() };
         if self.format == Format::Raw {
@@ -459,7 +469,7 @@ impl Unwrapper {
             return Start::Wrapper(length);
         }
         let changed = if is_truncated {
-            truncated::with_target(record.bytes())
+            truncated::with_target(record.bytes()).or_else(|| is_marked.then(|| record.bytes().to_vec()))
         } else if has_strings {
             stringified::expand(record.bytes())
         } else {

@@ -65,6 +65,31 @@ fn string(text: &[u8]) -> Vec<u8> {
     Raw::assume(&quoted).string().map(std::borrow::Cow::into_owned).unwrap_or_default()
 }
 
+/// The longest mark with which a shipper ends a record that it cut, such as `...`, `...TRUNCATED...` or `[truncated 512 bytes]`.
+const MAX_MARK: usize = 64;
+
+/// The most ends of a text that are tried to find the begin of a mark.
+const MAX_TRIES: usize = 8;
+
+/// A record without the mark of a shipper that cut it outside of a string, where the mark is not JSON. `None` if `line` is malformed
+/// elsewhere than at its end.
+pub(super) fn without_mark(line: &[u8]) -> Option<&[u8]> {
+    let line = line.trim_ascii_end();
+    let start = line.len().saturating_sub(MAX_MARK).max(1);
+    let is_cut = |text: &[u8]| {
+        let mut cursor = Cursor::new(text, b'{');
+        let error = std::iter::from_fn(|| cursor.member()).find_map(Result::err);
+        error == Some(JsonError::Truncated)
+    };
+    if line.first() != Some(&b'{') || Raw::first(line).is_ok() || is_cut(line) || !is_cut(&line[..start]) {
+        return None;
+    }
+    let ends = (start..line.len())
+        .rev()
+        .filter(|&at| matches!(line[at], b'"' | b'{' | b'}' | b'[' | b']' | b',' | b':'));
+    ends.take(MAX_TRIES).map(|at| &line[..=at]).find(|text| is_cut(text))
+}
+
 /// Adds `objectRef` to an event whose text ends before it, from the request URI. Further down the event is read as truncated all the
 /// same. `None` if the text is complete, is not an event, has an object, or has no URI that names one.
 pub(super) fn with_target(text: &[u8]) -> Option<Vec<u8>> {
@@ -145,6 +170,41 @@ mod tests {
     use super::*;
 
     const EVENT: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/p/secrets/x?a=1\u0026watch=1","verb":"get","user":{"username":"m"},"sourceIPs":["10.0.0.1"],"userAgent":"curl","objectRef":{"resource":"secrets","namespace":"p","name":"x","apiVersion":"v1"},"responseStatus":{"code":200}}"#;
+
+    #[test]
+    fn the_mark_of_a_shipper_is_not_a_part_of_a_cut_record() {
+        for until in [
+            r#""sourceIPs":["10.0.0.1"],"#,
+            r#""user":{"username":"m"}"#,
+            r#""verb":"get","#,
+            r#"{"kind":"Event""#,
+        ] {
+            let cut = &EVENT[..EVENT.find(until).unwrap() + until.len()];
+            for mark in [
+                "...",
+                "...TRUNCATED...",
+                "[truncated 512 bytes]",
+                " <truncated: 512 bytes>",
+                "…",
+                "... (cut)\r\n",
+            ] {
+                let marked = format!("{cut}{mark}");
+                assert_eq!(without_mark(marked.as_bytes()), Some(cut.as_bytes()), "{marked}");
+            }
+        }
+        let long = "x".repeat(MAX_MARK + 1);
+        for other in [
+            EVENT,
+            &format!("{EVENT}..."),
+            &format!("{},{long}", &EVENT[..EVENT.len() - 1]),
+            "{...",
+            "",
+            "x\"\"",
+            &"{".repeat(200),
+        ] {
+            assert_eq!(without_mark(other.as_bytes()), None, "{other}");
+        }
+    }
 
     fn completed(until: &str) -> Option<String> {
         let end = EVENT.find(until).unwrap() + until.len();
