@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use super::cluster_state::ClusterState;
 use super::content::{CONFIG_MAPS, copied_configuration_keys, is_copy};
+use super::failed_patch::{Quoted, quoted};
 use super::request_info::{Deletion, RequestInfo};
 use super::secret_view::{for_each_secret, is_known_form, unquoted};
 use super::{shown, text};
@@ -134,12 +135,19 @@ pub(crate) fn copies(
     let mut add = |namespace: &str, name: &str| {
         found.insert((namespace.to_owned(), name.to_owned()));
     };
+    let quoted = quoted(event, request);
     let is_whole = for_each_shown(event, request, |object, namespace, name| {
         if is_copy(object, is_config_map) {
             add(&namespace, &name);
         }
-    });
-    let may_have_answered = request.may_have_succeeded() && request.code != Some(504) || stage == "Panic";
+    }) && quoted.is_none();
+    if let Some(Quoted::Object(text)) = &quoted
+        && Raw::first(text).is_ok_and(|object| is_copy(object, is_config_map))
+    {
+        add(&request.namespace, &request.name);
+    }
+    let may_have_answered =
+        request.may_have_succeeded() && request.code != Some(504) || stage == "Panic" || quoted.is_some();
     if !is_whole
         && may_have_answered
         && let Some(state) = state

@@ -13,6 +13,7 @@ use super::docker_config::SECRET_TYPES;
 use super::evidence::Evidence;
 use super::exposure::{Exposure, ReadScope};
 use super::exposure_kind::ExposureKind;
+use super::failed_patch::{Quoted, quoted};
 use super::findings::{Finding, Findings, MAX_NAMED, Selection};
 use super::request_info::{Deletion, has_finalizers};
 use super::secret_view::{SecretView, for_each_secret, is_known_form, unquoted};
@@ -91,7 +92,10 @@ impl Exposure {
         // The handler may have panicked after it had written a part of the response. When the time is up, nothing but that is
         // written.
         let may_have_answered = request.may_have_succeeded() && request.code != Some(504) || stage == "Panic";
-        reader.read(&objects, access, may_have_answered);
+        match quoted(event, request) {
+            Some(quoted) => reader.read_quoted(&quoted),
+            None => reader.read(&objects, access, may_have_answered),
+        }
         reader.record_access(event);
         let kind = match reader.findings.kind() {
             ExposureKind::None if is_denied(request) => ExposureKind::Denied,
@@ -243,6 +247,26 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
                 self.add_target(ExposureKind::None);
             }
             Access::Read | Access::Delete => self.add_target(ExposureKind::None),
+        }
+    }
+
+    /// Reads what the error of a patch quotes. The name and the type in it are what the client wanted them to be.
+    fn read_quoted(&mut self, quoted: &Quoted) {
+        self.add_target(ExposureKind::Presumed);
+        if let Quoted::Object(text) = quoted
+            && let Ok(object) = Raw::first(text)
+            && self.findings.is_empty()
+        {
+            let secret = SecretView::of(object);
+            if let Some(evidence) = secret.evidence() {
+                let Target { name, namespace, .. } = &self.target;
+                self.findings.add(Finding::known(
+                    ExposureKind::Payload,
+                    namespace.clone(),
+                    name.clone(),
+                    evidence,
+                ));
+            }
         }
     }
 
@@ -428,7 +452,7 @@ pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo<'_>, s
     if request.verb == "delete" && request.has_name && request.deletion(event) != Deletion::None {
         state.record_deletion_by(event, &request.namespace, &request.name);
     }
-    if request.proves_absence() {
+    if request.proves_absence(event) {
         state.remove_absent_secret(&request.namespace, &request.name, time);
     }
     match (request.deletion(event), &*request.verb) {

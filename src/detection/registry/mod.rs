@@ -23,6 +23,7 @@ mod evidence;
 mod exposure;
 mod exposure_kind;
 mod exposure_reader;
+mod failed_patch;
 mod findings;
 mod grants;
 mod host_paths;

@@ -100,9 +100,8 @@ impl OrderDependency {
                 OrderDependency::IfOfNode
             }
             ("nodes", None) if is_verb(event, &["delete"]) => OrderDependency::Always,
-            ("roles" | "clusterroles" | "rolebindings" | "clusterrolebindings" | "namespaces", None) => {
-                OrderDependency::IfShowsObjects
-            }
+            ("roles" | "clusterroles" | "rolebindings" | "clusterrolebindings" | "namespaces", None)
+            | ("namespaces", Some("status" | "finalize")) => OrderDependency::IfShowsObjects,
             // What is written often and names no secret.
             ("leases" | "events" | "endpoints" | "endpointslices", None) => OrderDependency::None,
             // A custom resource may name a credential.

@@ -1,7 +1,7 @@
 //! How a change of a namespace changes what Pod Security enforces in it.
 //!
 //! Takes updates and patches of namespaces and returns whether the `enforce` label was removed, lowered or raised. The label
-//! of each namespace is recorded in the cluster state.
+//! of each namespace is recorded in the cluster state. The subresources `status` and `finalize` store labels, too.
 
 use super::cluster_state::ClusterState;
 use super::patch::{Written, last, writes};

@@ -47,7 +47,7 @@ const MODIFY: &[&str] = &["patch", "update"];
 /// The verbs of requests to one object, which are all that a proxy passes on.
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
-static PRIVILEGES: [Privilege; 37] = [
+static PRIVILEGES: [Privilege; 38] = [
     // Write roles and bindings beyond one's own permissions.
     privilege("escalate", RBAC, "roles", &["escalate"]),
     privilege("escalate", RBAC, "clusterroles", &["escalate"]),
@@ -66,6 +66,8 @@ static PRIVILEGES: [Privilege; 37] = [
     privilege("serviceaccounts/token", CORE, "serviceaccounts/token", &["create"]),
     // The kubelet's API. WebSocket clients run commands with the verb get.
     privilege("nodes/proxy", CORE, "nodes/proxy", PROXY),
+    // All pull secrets of a namespace in OpenShift.
+    privilege("imagestreams/secrets", "image.openshift.io", "imagestreams/secrets", &["get"]),
     privilege("pods/exec", CORE, "pods/exec", &["create", "get"]),
     privilege("pods/attach", CORE, "pods/attach", &["create", "get"]),
     privilege("pods/portforward", CORE, "pods/portforward", &["create", "get"]),
@@ -372,7 +374,15 @@ mod tests {
         // Read access to everything includes the kubelet's API and commands in pods.
         assert_eq!(
             rule("*", "*", "get"),
-            ["get", "+nodes/proxy", "+pods/attach", "+pods/exec", "+pods/portforward", "+pods/proxy"]
+            [
+                "get",
+                "+imagestreams/secrets",
+                "+nodes/proxy",
+                "+pods/attach",
+                "+pods/exec",
+                "+pods/portforward",
+                "+pods/proxy"
+            ]
         );
     }
 

@@ -175,9 +175,17 @@ impl<'e> RequestInfo<'e> {
             && self.deletion(event) == Deletion::Proven
     }
 
-    /// Returns whether the response proves that an object of this name does not exist.
-    pub(super) fn proves_absence(&self) -> bool {
-        self.verb == "get" && self.has_name && !self.namespace.is_empty() && self.code == Some(404)
+    /// Returns whether the response proves that a secret of this name does not exist. A path with another version of the API, or with an
+    /// empty part, leads to the same reference to an object and to the same code, whether or not there is one.
+    pub(super) fn proves_absence(&self, event: &mut Event<'_>) -> bool {
+        self.verb == "get"
+            && self.has_name
+            && self.code == Some(404)
+            && event.text(Member::RequestUri).is_some_and(|uri| {
+                let path = uri.split(|byte| *byte == b'?').next().unwrap_or_default();
+                let expected = format!("/api/v1/namespaces/{}/secrets/{}", self.namespace, self.name);
+                !self.namespace.is_empty() && path == expected.as_bytes()
+            })
     }
 }
 

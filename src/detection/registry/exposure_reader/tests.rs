@@ -430,10 +430,16 @@ fn deleted_credentials_stay_known_until_it_is_proven_that_they_are_gone() {
     crate::detection::registry::learn(&mut Event::new(text.as_bytes()), &NamePatterns::default(), &mut state);
     assert!(state.evidence("p", "x", &NamePatterns::default()).is_some());
     // An unproven deletion is proven by a later read that finds nothing, and refuted by one that does.
-    for (code, is_known) in [("200", true), ("404", false)] {
+    for (code, path, is_known) in [
+        ("200", "/api/v1/", true),
+        ("404", "/api/v1/", false),
+        // The apiserver has no such path, whether or not there is a secret.
+        ("404", "/api/v9/", true),
+        ("404", "/apis//v1/", true),
+    ] {
         let mut state = known();
-        for text in [event("delete", "x", "", "200", ""), event("get", "x", "", code, "")] {
-            let text = text.replace("RequestResponse", "Metadata");
+        for text in [event("delete", "x", "/x", "200", ""), event("get", "x", "/x", code, "")] {
+            let text = text.replace("RequestResponse", "Metadata").replace("/api/v1/", path);
             crate::detection::registry::learn(
                 &mut Event::new(text.as_bytes()),
                 &NamePatterns::default(),
@@ -441,7 +447,7 @@ fn deleted_credentials_stay_known_until_it_is_proven_that_they_are_gone() {
             );
         }
         assert_eq!(state.evidence("p", "x", &NamePatterns::default()).is_some(), is_known);
-        assert_eq!(state.credentials_with_times().count(), 1 + usize::from(is_known));
+        assert_eq!(state.credentials_with_times().count(), 1 + usize::from(code == "200"));
     }
 }
 
