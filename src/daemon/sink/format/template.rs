@@ -36,6 +36,25 @@ enum Markup {
     Markdown,
 }
 
+impl Markup {
+    fn neutralize(self, text: &str) -> String {
+        match self {
+            Markup::None => text.to_owned(),
+            Markup::Slack => text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
+            Markup::Markdown => {
+                let mut out = String::with_capacity(text.len());
+                for letter in text.chars() {
+                    if "\\*_~`|>[]()#<@:".contains(letter) {
+                        out.push('\\');
+                    }
+                    out.push(letter);
+                }
+                out
+            }
+        }
+    }
+}
+
 /// Slack: incoming webhooks.
 const SLACK: &str = r#"{"text": "%{priority}: %{rule:150}: %{actor:300}", "blocks": [
   {"type": "header", "text": {"type": "plain_text", "text": "%{priority}: %{rule:120}"}},
@@ -65,10 +84,10 @@ const OPSGENIE: &str = r#"{"message": "%{rule:60}: %{actor:64}", "alias": "%fing
   "priority": "%opsgenie_priority", "tags": ["pullwatch", "%exposure"], "details": {"actor": "%{actor:1000}", "credential": "%{credential:1000}",
   "registries": "%{registry.hosts:2000}", "cluster": "%{cluster:255}", "id": "%id", "time": "%time"}}"#;
 
-/// Discord: webhooks. Mentions are turned off.
-const DISCORD: &str = r#"{"username": "pullwatch", "allowed_mentions": {"parse": []}, "embeds": [{"title": "%{priority}: %{rule:100}", "description": "%{message:1800}", "timestamp": "%time",
-  "fields": [{"name": "Actor", "value": "%{actor:400}", "inline": true}, {"name": "Credential", "value": "%{credential:400}", "inline": true},
-  {"name": "Registry", "value": "%{registry_host:400}", "inline": true}], "footer": {"text": "%id"}}]}"#;
+/// Discord: webhooks. Mentions are turned off. An embed has at most 6000 characters, a description 4096 and a field 1024.
+const DISCORD: &str = r#"{"username": "pullwatch", "allowed_mentions": {"parse": []}, "embeds": [{"title": "%{priority}: %{rule:100}", "description": "%{message:3600}", "timestamp": "%discord_timestamp",
+  "fields": [{"name": "Actor", "value": "%{actor:600}", "inline": true}, {"name": "Credential", "value": "%{credential:600}", "inline": true},
+  {"name": "Registry", "value": "%{registry_host:600}", "inline": true}], "footer": {"text": "%id"}}]}"#;
 
 /// Names of the templates for services.
 pub const PRESETS: [&str; 5] = ["slack", "teams", "pagerduty", "opsgenie", "discord"];
@@ -163,28 +182,29 @@ impl Template {
                     (name, usize::MAX)
                 }
             };
-            out.push_str(&self.escaped(&self.lookup(name, view), limit));
+            let value = self.lookup(name, view);
+            if matches!(name, "time" | "discord_timestamp") {
+                // No client chose it, and a service that reads it as a time refuses one with escapes.
+                out.push_str(&value);
+            } else {
+                out.push_str(&self.escaped(&value, limit));
+            }
         }
         out.push_str(rest);
         out
     }
 
-    /// A value without the service's markup, in about `limit` bytes.
+    /// A value without the service's markup, in about `limit` bytes. They include the escapes: a service refuses a longer text, and
+    /// a client chooses how much of a name has to be escaped.
     fn escaped(&self, value: &str, limit: usize) -> String {
-        let text = shorten::str(value, limit);
-        match self.markup {
-            Markup::None => text.into_owned(),
-            Markup::Slack => text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
-            Markup::Markdown => {
-                let mut out = String::with_capacity(text.len());
-                for letter in text.chars() {
-                    if "\\*_~`|>[]()#<@:".contains(letter) {
-                        out.push('\\');
-                    }
-                    out.push(letter);
-                }
-                out
+        let mut room = limit;
+        loop {
+            let text = self.markup.neutralize(&shorten::str(value, room));
+            if text.len() <= limit || room == 0 || self.markup == Markup::None {
+                return text;
             }
+            // An escape makes a byte at most five times as long.
+            room = room.min(value.len()).saturating_sub((text.len() - limit).div_ceil(5));
         }
     }
 
@@ -201,6 +221,8 @@ impl Template {
             "actor" => alert.actor.clone(),
             "target" => alert.target.clone(),
             "time" => view.time(),
+            // With milliseconds, as Discord's own clients write times.
+            "discord_timestamp" => view.time_in_milliseconds(),
             "fingerprint" => {
                 let mut out = Vec::with_capacity(32);
                 push_hex(&fingerprint(alert), &mut out);
@@ -300,6 +322,50 @@ mod tests {
         let discord = body("discord", &alert);
         assert!(discord["embeds"][0]["fields"][0]["value"].as_str().unwrap().contains("\\[a\\]"));
         assert_eq!(discord["allowed_mentions"]["parse"], serde_json::json!([]));
+    }
+
+    /// A client that could make its alert longer than the service takes would suppress it.
+    #[test]
+    fn values_of_markup_alone_stay_within_the_limits_of_the_services() {
+        for letter in ["&", "<", "*", "[", "é", "a"] {
+            let long = letter.repeat(20_000);
+            let json = format!(r#"{{"credential":"{long}","registry_host":"{long}","cluster":"{long}"}}"#);
+            let alert = StoredAlert {
+                actor: long.clone(),
+                rule: long.clone(),
+                message: long,
+                json: json.into_bytes(),
+                ..alert(1)
+            };
+            let length = |value: &Value| value.as_str().unwrap().chars().count();
+            let slack = body("slack", &alert);
+            assert!(length(&slack["blocks"][0]["text"]["text"]) <= 150, "{letter}: {slack}");
+            assert!(length(&slack["blocks"][1]["text"]["text"]) <= 3000, "{letter}");
+            let discord = body("discord", &alert);
+            let embed = &discord["embeds"][0];
+            let fields: Vec<&Value> = embed["fields"].as_array().unwrap().iter().collect();
+            let values = fields.iter().map(|field| length(&field["value"]));
+            let rest = fields.iter().map(|field| length(&field["name"])).sum::<usize>()
+                + length(&embed["title"])
+                + length(&embed["description"])
+                + length(&embed["footer"]["text"]);
+            assert!(
+                length(&embed["title"]) <= 256 && length(&embed["description"]) <= 4096,
+                "{letter}: {embed}"
+            );
+            assert!(values.clone().all(|length| length <= 1024), "{letter}");
+            assert!(values.sum::<usize>() + rest <= 6000, "{letter}");
+            // Nothing is shortened further than it has to be.
+            assert!(
+                length(&embed["description"]) > 1700 && length(&slack["blocks"][1]["text"]["text"]) > 1390
+            );
+        }
+    }
+
+    #[test]
+    fn discord_gets_a_time_it_can_read() {
+        let alert = StoredAlert { time: 1_795_408_125_174_891_000, ..alert(1) };
+        assert_eq!(body("discord", &alert)["embeds"][0]["timestamp"], "2026-11-23T04:28:45.174Z");
     }
 
     #[test]

@@ -91,7 +91,16 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn time(&self) -> String {
-        rfc3339(if self.alert.time == 0 { self.alert.stored } else { self.alert.time })
+        rfc3339(self.nanoseconds())
+    }
+
+    pub(crate) fn time_in_milliseconds(&self) -> String {
+        time::utc_milliseconds(self.nanoseconds()).replacen(' ', "T", 1)
+    }
+
+    /// The time of the event, or if it is not known, when the alert was stored.
+    fn nanoseconds(&self) -> i64 {
+        if self.alert.time == 0 { self.alert.stored } else { self.alert.time }
     }
 
     pub(crate) fn stored(&self) -> String {
