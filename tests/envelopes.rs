@@ -114,6 +114,8 @@ const SAMPLES: &[(&str, Option<&str>, Time)] = &[
     ("syslog-rfc3164.log", None, Time::Receipt),
     ("syslog-rfc5424.log", None, Time::Wrapper),
     ("text-as-json.jsonl", None, Time::Receipt),
+    ("vector-gelf.jsonl", None, Time::Wrapper),
+    ("vector-native.jsonl", None, Time::Wrapper),
     ("vector.jsonl", None, Time::Wrapper),
     ("wrapper-with-kind.jsonl", None, Time::Wrapper),
     // The text of the events differs, and so do their ids.
@@ -121,6 +123,7 @@ const SAMPLES: &[(&str, Option<&str>, Time)] = &[
     ("aks-audit.jsonl", Some("AKS"), Time::Untested),
     ("alibaba-sls-fields.jsonl", None, Time::Seconds),
     ("fluent-bit-root.jsonl", None, Time::Wrapper),
+    ("vector-merged.jsonl", None, Time::Wrapper),
     ("viaq-sorted.jsonl", Some("c"), Time::Wrapper),
     ("viaq.jsonl", Some("c"), Time::Wrapper),
     // One event each, which has no text of an audit event.
@@ -129,11 +132,12 @@ const SAMPLES: &[(&str, Option<&str>, Time)] = &[
 ];
 
 /// The samples whose events have other ids than in `raw.jsonl`.
-const OTHER_IDS: [&str; 6] = [
+const OTHER_IDS: [&str; 7] = [
     "aks-audit.csv",
     "aks-audit.jsonl",
     "alibaba-sls-fields.jsonl",
     "fluent-bit-root.jsonl",
+    "vector-merged.jsonl",
     "viaq-sorted.jsonl",
     "viaq.jsonl",
 ];
