@@ -73,12 +73,12 @@ pub fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Name of the member that holds the redacted event, in alerts of rules that a sink takes events of. It is a part of what is stored and
-/// served; sinks deliver either the event or the alert without it.
+/// Name of the member that holds the redacted event, in alerts of rules for which a sink selects events. The member is stored and served; a
+/// sink delivers either the event, or the alert without it.
 pub const AUDIT_EVENT: &str = "audit_event";
 
-/// Names of members that the JSON of an alert may have at its top level or in `output_fields`, and that a static label must
-/// not have. A label `cluster` is the name of the cluster where the log does not say it.
+/// Names of members that the JSON of an alert may have at its top level or in `output_fields`, and that a static label must not have. A
+/// label `cluster` is the name of the cluster if the log does not contain one.
 pub const RESERVED_MEMBERS: [&str; 26] = [
     "acknowledged",
     "actor",
@@ -111,9 +111,9 @@ pub const RESERVED_MEMBERS: [&str; 26] = [
 /// An alert that has not been stored yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAlert {
-    /// An alert whose id is stored already is not stored again.
+    /// An alert whose id is already stored is not stored again.
     pub id: AlertId,
-    /// Time of the event, in nanoseconds since 1970; 0 where the event has none.
+    /// Time of the event, in nanoseconds since 1970; 0 if the event has none.
     pub time: i64,
     /// Name of the rule.
     pub rule: String,
@@ -125,7 +125,7 @@ pub struct NewAlert {
     pub target: String,
     /// The alert as one line of JSON, without the line break.
     pub json: Vec<u8>,
-    /// Output of the rule. It may contain any text that a client can send: escape it for where it goes.
+    /// Output of the rule. It may contain any text that a client can send, so escape it for the format it is written in.
     pub message: String,
 }
 
@@ -136,7 +136,7 @@ pub struct StoredAlert {
     pub seq: i64,
     /// See [`NewAlert::id`].
     pub id: AlertId,
-    /// Time of the event, in nanoseconds since 1970; 0 where the event has none.
+    /// Time of the event, in nanoseconds since 1970; 0 if the event has none.
     pub time: i64,
     /// When the alert was stored, in nanoseconds since 1970.
     pub stored: i64,

@@ -1,8 +1,9 @@
-//! The first members of an event as the apiserver writes them, read by their places instead of one after the other.
+//! Fast path for the first members of an event as the apiserver writes them: reads each at its expected position instead of parsing one
+//! after the other.
 //!
-//! Takes the text of an event; returns the members up to `stage`. The apiserver writes the fields of `audit.k8s.io/v1` `Event` in the
-//! order of its Go type, without whitespace, and each of these values but the audit id is one of a few words. An event that is
-//! written otherwise, or whose audit id a client has set to another form, is read member by member.
+//! Takes the text of an event; returns the members up to `stage`. The apiserver writes the fields of `audit.k8s.io/v1` `Event` in the order
+//! of its Go type, without whitespace, and each of these values except the audit id is one of a few words. Any other event, such as one
+//! whose audit id was set by a client, is read member by member.
 
 use wide::u8x16;
 
@@ -28,7 +29,7 @@ pub(crate) struct ApiserverHead<'a> {
     pub level: Raw<'a>,
     pub audit_id: Raw<'a>,
     pub stage: Raw<'a>,
-    /// The index after the stage.
+    /// The index after the value of `stage`.
     pub end: usize,
 }
 
@@ -60,14 +61,14 @@ impl<'a> ApiserverHead<'a> {
         })
     }
 
-    /// Whether the request was received and not answered yet.
+    /// Whether the request was received and is not answered yet.
     #[inline]
     pub(crate) fn is_request_received(&self) -> bool {
         self.stage.bytes() == REQUEST_RECEIVED
     }
 }
 
-/// Whether a string of this length is neither closed nor escaped inside.
+/// Whether a string of this length is neither closed earlier nor contains an escape.
 #[inline]
 fn is_verbatim(inner: &[u8; AUDIT_ID_LEN - 2]) -> bool {
     let (quote, backslash) = (u8x16::splat(b'"'), u8x16::splat(b'\\'));

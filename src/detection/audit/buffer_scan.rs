@@ -1,7 +1,7 @@
 //! One search over each buffer before its lines are read.
 //!
-//! Takes a buffer; returns what would be missed where lines are skipped or read in part: events that start inside a line, events
-//! that the apiserver truncated, invalid text. One pass for all patterns, so that the cost does not grow with their number.
+//! Takes a buffer; returns what would be missed if lines are skipped or read in part: events that start inside a line, events that the
+//! apiserver truncated, invalid text. One pass for all patterns, so that the cost does not grow with their number.
 
 use super::literals::Literals;
 
@@ -34,11 +34,11 @@ impl BufferScanner {
     /// Compiles the search.
     #[allow(clippy::expect_used, clippy::missing_panics_doc, clippy::new_without_default)]
     pub fn new() -> Self {
-        // Compilation fails for too many or too long patterns only, and these are constants.
+        // Compilation fails only if there are too many patterns or they are too long, and these are constants.
         BufferScanner { patterns: Literals::new(&PATTERNS).expect("constant patterns") }
     }
 
-    /// Searches a buffer. It has to start at the start of a line.
+    /// Searches a buffer. It must start at the beginning of a line.
     pub fn search(&self, bytes: &[u8]) -> BufferScan {
         let mut result = BufferScan::default();
         let mut surrogate_line = None;

@@ -1,8 +1,8 @@
 //! One audit event, read lazily from left to right.
 //!
-//! Takes the text of an event; returns its members. The apiserver writes stage, verb, user, objectRef and responseStatus first, the
-//! request and response objects then, timestamps and annotations last. So an [`Event`] is a cursor: asking for a member reads up
-//! to it and caches what it passes. Another order of members is read correctly and costs more time.
+//! Takes the text of an event; returns its members. The apiserver writes stage, verb, user, objectRef and responseStatus first, then the
+//! request and response objects, and timestamps and annotations last. So an [`Event`] is a cursor: asking for a member reads up to it and
+//! caches what it passes. Another order of members is read correctly and costs more time.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -34,7 +34,7 @@ pub enum Member {
     RequestReceivedTimestamp,
     StageTimestamp,
     Annotations,
-    /// Not a member that the apiserver writes: marks an `objectRef` that was derived from the request URI.
+    /// Not a member that the apiserver writes; marks an `objectRef` that was derived from the request URI.
     DerivedTarget,
 }
 
@@ -71,7 +71,7 @@ impl Member {
         (member.name().as_bytes() == name).then_some(member)
     }
 
-    /// The name in an event.
+    /// The member's name in an event.
     pub const fn name(self) -> &'static str {
         match self {
             Member::Kind => "kind",
@@ -126,9 +126,9 @@ const MAX_OMITTED: usize = 3;
 /// The shortest text of a member that can be oversized, in bytes.
 pub(crate) const MIN_OVERSIZED_LEN: usize = 2048;
 
-/// Members that a client fills, and the length from which their text is suspicious, in bytes. They precede `objectRef`, and push it
-/// behind the point at which something may cut a line. Usual lengths are far below: an audit id has 36 bytes, the apiserver
-/// truncates user agents to 1,036, and a long list request with a `continue` token has about 2,000.
+/// Members whose content a client chooses, each with the length from which its text is suspicious, in bytes. They precede `objectRef`, so a
+/// long one moves `objectRef` behind the point at which a log shipper may truncate the line. Usual lengths are far below: an audit id has
+/// 36 bytes, the apiserver truncates user agents to 1,036, and a long list request with a `continue` token has about 2,000.
 const LENGTH_LIMITS: [(Member, usize); 5] = [
     (Member::AuditId, MIN_OVERSIZED_LEN),
     (Member::RequestUri, 4 * MIN_OVERSIZED_LEN),
@@ -148,7 +148,7 @@ pub struct ObjectRef<'a> {
     pub subresource: Option<Raw<'a>>,
 }
 
-/// How far an event was read.
+/// How much of an event was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
     /// There may be more members.
@@ -157,7 +157,7 @@ enum Reading {
     Failed(JsonError),
 }
 
-/// One audit event in the text of its line. It may contain secrets: `Debug` shows its length only.
+/// One audit event in the text of its line. It may contain secrets: `Debug` shows only its length.
 #[derive(Clone)]
 pub struct Event<'a> {
     bytes: &'a [u8],
@@ -179,7 +179,7 @@ impl fmt::Debug for Event<'_> {
 }
 
 impl<'a> Event<'a> {
-    /// An event whose text starts at the first byte of `bytes`. What follows it in `bytes` is ignored.
+    /// Creates an event whose text starts at the first byte of `bytes`. Anything after it in `bytes` is ignored.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         let mut event = Event {
@@ -251,7 +251,7 @@ impl<'a> Event<'a> {
         Some(member)
     }
 
-    /// If the text is truncated inside an object or array, stores the beginning of that value, so that the event is evaluated by it.
+    /// If the text is truncated inside an object or array, stores the available part of that value, so that rules can still read it.
     #[cold]
     fn fail(&mut self, error: JsonError) {
         self.reading = Reading::Failed(error);
@@ -277,7 +277,7 @@ impl<'a> Event<'a> {
         self.get(member).map(Raw::text)
     }
 
-    /// The value of a top-level member by name; also of one that is not a [`Member`].
+    /// The value of a top-level member by name, including members without a [`Member`].
     pub fn member_by_name(&mut self, name: &str) -> Option<Raw<'a>> {
         match Member::named(name.as_bytes()) {
             Some(member) => self.get(member),
@@ -291,7 +291,7 @@ impl<'a> Event<'a> {
         self.member_by_name(first)?.path(rest)
     }
 
-    /// The object of the request. Empty members are absent ones.
+    /// The object of the request. Empty members count as absent.
     #[inline]
     pub fn object(&mut self) -> ObjectRef<'a> {
         if let Some(object) = self.object {
@@ -322,7 +322,8 @@ impl<'a> Event<'a> {
     /// Reads all members.
     ///
     /// # Errors
-    /// If the text is truncated or malformed. The members before that are available all the same.
+    ///
+    /// If the text is truncated or malformed. The members before that point are available nevertheless.
     pub fn finish(&mut self) -> Result<(), JsonError> {
         self.read_to(None);
         self.state()
@@ -340,7 +341,7 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// Whether something follows the event in its text. It must have been read to its end.
+    /// Whether other text follows the event. The event must have been read to its end.
     pub fn is_followed(&self) -> bool {
         self.reading == Reading::Complete && !self.cursor.remainder().trim_ascii().is_empty()
     }
@@ -350,12 +351,12 @@ impl<'a> Event<'a> {
         self.has_duplicates
     }
 
-    /// Whether there are members that are not a [`Member`], as far as the event was read: a shipper may have added them.
+    /// Whether the part that was read has members without a [`Member`], which a shipper may have added.
     pub fn has_other_members(&self) -> bool {
         self.has_other_members
     }
 
-    /// Whether a part of the event is missing: its line was truncated, or the apiserver removed the objects.
+    /// Whether a part of the event is missing because its line was truncated, or because the apiserver removed the objects.
     pub fn is_truncated(&mut self) -> bool {
         self.finish() == Err(JsonError::Truncated)
             || self
@@ -369,11 +370,11 @@ impl<'a> Event<'a> {
         if self.get(Member::ObjectRef).is_some() {
             return self.members[Member::DerivedTarget as usize].is_some();
         }
-        // Requests for other than resources have none either; they have a status.
+        // Requests for non-resource paths have no object either, but they have a status.
         self.get(Member::ResponseStatus).is_none() && self.finish() == Err(JsonError::Truncated)
     }
 
-    /// Members that a client filled with text of a suspicious length.
+    /// Members whose text, written by a client, has a suspicious length.
     pub(crate) fn oversized(&mut self) -> impl Iterator<Item = &'static str> {
         let anomalies = self.anomalies();
         LENGTH_LIMITS
@@ -383,15 +384,14 @@ impl<'a> Event<'a> {
             .map(|(_, (member, _))| member.name())
     }
 
-    /// What is suspicious about the form of the event, as a set of bits: bit 0 if it is
-    /// [truncated before its target](Self::is_truncated_before_target), one for each [oversized](Self::oversized) member. 0 for nearly
-    /// every event.
+    /// Suspicious properties of the event's form, as a bit set: bit 0 if it is [truncated before its
+    /// target](Self::is_truncated_before_target), and one bit for each [oversized](Self::oversized) member. 0 for nearly every event.
     #[inline]
     pub(crate) fn anomalies(&mut self) -> u8 {
         let mut anomalies = u8::from(self.is_truncated_before_target());
         if self.bytes.len() > MIN_OVERSIZED_LEN {
             if self.members[Member::RequestUri as usize].is_none() {
-                // Not in the order of the apiserver, which writes all of these members before the object.
+                // Not in the order of the apiserver, which writes all of these members before `objectRef`.
                 self.read_to(None);
             }
             for (bit, (member, limit)) in LENGTH_LIMITS.iter().enumerate() {
@@ -402,13 +402,13 @@ impl<'a> Event<'a> {
         anomalies
     }
 
-    /// The text from the start of the event, as far as it is available: what follows it may be included.
+    /// The text from the start of the event, as far as it is available. Text after the event may be included.
     #[inline]
     pub(crate) fn available_text(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The text of the event; of a truncated one all that the line has.
+    /// The text of the event. For a truncated event, everything that the line contains.
     pub fn bytes(&mut self) -> &'a [u8] {
         match self.finish() {
             Ok(()) => &self.bytes[..self.cursor.position()],
@@ -416,30 +416,30 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// Sets what is known of the event beside its text.
+    /// Sets what is known of the event from outside its text.
     #[inline]
     pub fn set_origin(&mut self, origin: Origin<'a>) {
         self.origin = origin;
     }
 
-    /// Sets a time for an event that has none.
+    /// Sets a time for an event without one.
     pub(crate) fn set_time(&mut self, time: Option<(i64, TimeSource)>) {
         self.origin.time = self.origin.time.or(time);
     }
 
-    /// The name of the cluster: the annotation `cluster_name`, else what the wrapper or the configuration says.
+    /// The name of the cluster: the annotation `cluster_name`, else the name from the wrapper or the configuration.
     pub fn cluster(&mut self) -> Option<Cow<'a, [u8]>> {
         let annotation = self.path(&["annotations", "cluster_name"]).and_then(Raw::string);
         annotation.filter(|name| !name.is_empty()).or(self.origin.cluster.map(Cow::Borrowed))
     }
 
-    /// The time of the event in nanoseconds since 1970-01-01T00:00:00Z: `stageTimestamp`, else `requestReceivedTimestamp`, else what is
-    /// known beside its text.
+    /// The time of the event in nanoseconds since 1970-01-01T00:00:00Z: `stageTimestamp`, else `requestReceivedTimestamp`, else the time
+    /// known from outside its text.
     pub fn time(&mut self) -> Option<i64> {
         self.time_and_source().map(|(time, _)| time)
     }
 
-    /// The time of the event, and where it comes from.
+    /// The time of the event, and its origin.
     pub fn time_and_source(&mut self) -> Option<(i64, TimeSource)> {
         let own = [
             (Member::StageTimestamp, TimeSource::Stage),

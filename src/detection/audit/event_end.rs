@@ -1,14 +1,14 @@
-//! Whether a line ends as an audit event does, from its last bytes.
+//! Determines from the last bytes of a line whether it ends like an audit event.
 
-/// Whether a line that starts with an event visibly ends as a complete event of the apiserver does: with its annotations, or with
-/// `stageTimestamp`. If not, it may be complete all the same. An event that is cut before `objectRef` never ends so, whatever a
-/// client chooses: in a string every quote is escaped, and no object before `objectRef` contains an object of strings.
+/// Whether a line that starts with an event visibly ends like a complete event of the apiserver: with its annotations, or with
+/// `stageTimestamp`. If not, it may be complete nevertheless. An event that is truncated before `objectRef` never ends like this, whatever
+/// a client chooses: inside a string every quote is escaped, and no object before `objectRef` contains an object of strings.
 #[inline]
 pub(crate) fn ends_like_an_event(line: &[u8]) -> bool {
     const TIMESTAMP: &[u8] = br#""stageTimestamp":""#;
     const TIMESTAMP_LEN: usize = r#"2026-11-23T04:15:07.230739Z"}"#.len();
     match line.trim_ascii_end() {
-        // The quote closes a string: it is not escaped, and opens none.
+        // The quote closes a string: it is not escaped, and does not open a string.
         [.., before, b'"', b'}', b'}'] => {
             !matches!(before, b'\\' | b':' | b',' | b'[' | b'{' | b' ' | b'\t' | b'\r' | b'\n')
         }
@@ -20,9 +20,9 @@ pub(crate) fn ends_like_an_event(line: &[u8]) -> bool {
     }
 }
 
-/// Whether a line ends as an event of the stage RequestReceived does: with twice the same time. In later stages the times differ, so that the
-/// end of an answered event is not taken for one, where the end of this event was lost. Some of these events have annotations, and do
-/// not end so.
+/// Whether a line ends like an event of the stage RequestReceived: with two equal times. In later stages the times differ, so that the end
+/// of an event of a later stage is not taken for the end of this one, if that was lost. Some events of this stage have annotations, and do
+/// not end like this.
 #[inline]
 pub(crate) fn ends_like_a_received_event(line: &[u8]) -> bool {
     const TIME_LEN: usize = "2026-11-23T04:15:07.230739Z".len();

@@ -1,7 +1,7 @@
 //! The identity of an event: a hash of its whole content.
 //!
-//! Takes the text of an event; returns a digest by which repeated deliveries are recognized and from which alert ids are made.
-//! `auditID` must never be used instead: a client chooses it, and could have a read dropped as a repetition of another request.
+//! Takes the text of an event; returns a digest that identifies repeated deliveries and from which alert ids are derived. `auditID` must
+//! never be used instead: a client chooses it, and could have a read dropped as a repetition of another request.
 
 use sha2::{Digest as _, Sha256};
 

@@ -1,11 +1,11 @@
 //! A lazy JSON reader.
 //!
-//! Takes a slice of bytes; returns subslices ([`Raw`]) for values, and iterators over members and elements. It reads no further
-//! than asked: the end of a value is found without parsing what is inside, 64 bytes at a time, with strings and nesting as
-//! bit masks. Only strings with escapes are copied. It must never recurse or panic, whatever the input.
+//! Takes a slice of bytes; returns subslices ([`Raw`]) for values, and iterators over members and elements. It reads no further than
+//! necessary: the end of a value is found without parsing its content, 64 bytes at a time, with bit masks for strings and nesting. Only
+//! strings with escapes are copied. It must never recurse or panic, whatever the input.
 //!
-//! Of a value that is skipped, strings must end and brackets must balance; commas, colons and the kinds of brackets are not
-//! checked. A value that is iterated over ([`Raw::members`], [`Raw::items`]) is checked member by member.
+//! In a skipped value, strings must be terminated and brackets must balance; commas, colons and the kinds of brackets are not checked. A
+//! value that is iterated over ([`Raw::members`], [`Raw::items`]) is checked member by member.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,7 @@ use wide::u8x16;
 
 use super::steps;
 
-/// Why a value cannot be read.
+/// The reason why a value cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// The text ends inside a value: its line was truncated.
@@ -35,7 +35,7 @@ pub enum Type {
     Scalar,
 }
 
-/// Bit masks of 64 bytes: bit i is set where byte i is of the kind.
+/// Bit masks of 64 bytes: bit i is set if byte i is of the kind.
 struct Block {
     quotes: u64,
     backslashes: u64,
@@ -44,7 +44,7 @@ struct Block {
 }
 
 impl Block {
-    /// The block that starts at `at`; behind the end of the text are blanks.
+    /// The block that starts at `at`, padded with spaces behind the end of the text.
     #[inline]
     fn at(bytes: &[u8], at: usize) -> Self {
         steps::add(64);
@@ -62,7 +62,7 @@ impl Block {
     #[inline]
     fn of(bytes: &[u8; 64]) -> Self {
         let mut block = Block { quotes: 0, backslashes: 0, opens: 0, closes: 0 };
-        // `[` and `{`, `]` and `}` differ in this bit alone.
+        // `[` and `{`, and `]` and `}`, differ only in this bit.
         let case = u8x16::splat(0x20);
         let (quote, backslash) = (u8x16::splat(b'"'), u8x16::splat(b'\\'));
         let (open, close) = (u8x16::splat(b'{'), u8x16::splat(b'}'));
@@ -79,7 +79,7 @@ impl Block {
     }
 }
 
-/// Bit i of the result is the parity of bits 0..=i: of quotes, 1 from an opening quote up to its closing one.
+/// Bit i of the result is the parity of bits 0..=i. For the bits of quotes, the result is 1 from an opening quote up to its closing quote.
 fn prefix_xor(mut bits: u64) -> u64 {
     bits ^= bits << 1;
     bits ^= bits << 2;
@@ -92,9 +92,9 @@ fn prefix_xor(mut bits: u64) -> u64 {
 /// Mask of the bits at even positions.
 const EVEN: u64 = 0x5555_5555_5555_5555;
 
-/// The bytes that are escaped: those that follow a backslash which is not escaped itself. `carry` is 1 if the first byte of the
-/// next block is escaped. The addition carries through every run of backslashes at once (simdjson, "Parsing Gigabytes of
-/// JSON per Second", section 3.1.1).
+/// The bytes that are escaped: those that follow a backslash which is not escaped itself. `carry` is 1 if the first byte of the next block
+/// is escaped. The addition propagates a carry through every run of backslashes at once (simdjson, "Parsing Gigabytes of JSON per Second",
+/// section 3.1.1).
 fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
     if backslashes == 0 {
         return std::mem::take(carry);
@@ -117,8 +117,7 @@ fn container_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
         let strings = prefix_xor(quotes) ^ inside;
         // All ones if a string continues in the next block.
         inside = 0_u64.wrapping_sub(strings >> 63);
-        // One bracket after the other: there are few in a block, and counting bits takes longer without an instruction for it, which not
-        // every machine has.
+        // One bracket after the other: a block contains few of them, and counting bits is slower on machines without an instruction for it.
         let mut brackets = (block.opens | block.closes) & !strings;
         while brackets != 0 {
             let bracket = brackets & brackets.wrapping_neg();
@@ -142,7 +141,7 @@ fn container_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
 fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), JsonError> {
     let (quote, backslash) = (u8x16::splat(b'"'), u8x16::splat(b'\\'));
     let mut at = start + 1;
-    // Most strings of an event are shorter than 16 bytes: a call of memchr would take longer than this comparison.
+    // Most strings of an event are shorter than 16 bytes, for which a call of memchr would take longer than this comparison.
     while let Some(lane) = bytes.get(at..).and_then(<[u8]>::first_chunk::<16>) {
         let lane = u8x16::new(*lane);
         let found = (lane.simd_eq(quote) | lane.simd_eq(backslash)).to_bitmask();
@@ -164,8 +163,8 @@ fn string_end(bytes: &[u8], start: usize) -> Result<(usize, bool), JsonError> {
     Err(JsonError::Truncated)
 }
 
-/// The same for a string of which a backslash at `at` is the first one. Logs inside JSON have an escape every few bytes: a search for each
-/// would take several times as long as these masks.
+/// The same for a string whose first backslash is at `at`. Logs inside JSON have an escape every few bytes, and searching for each would
+/// take several times as long as these masks.
 fn escaped_string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), JsonError> {
     let mut carry = 0_u64;
     while at < bytes.len() {
@@ -188,8 +187,8 @@ fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Returns the index after the number or literal at `start`. A number that the end of the text truncates looks complete; then the
-/// container around it is truncated.
+/// Returns the index after the number or literal at `start`. If the text ends inside a number, the number looks complete, but the container
+/// around it is truncated.
 fn scalar_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     let rest = &bytes[start..];
     let length = rest
@@ -335,8 +334,8 @@ impl<'a> Raw<'a> {
         found
     }
 
-    /// The same of an object that may be truncated: also the index of the name in whose value the text ends, and what there is of that
-    /// value.
+    /// The same for an object that may be truncated. Also returns the index of the name whose value is truncated, and the available part of
+    /// that value.
     pub fn get_all_or_cut<const N: usize>(
         self,
         keys: [&str; N],
@@ -355,8 +354,8 @@ impl<'a> Raw<'a> {
         (found, None)
     }
 
-    /// Iterates over the elements of the array that is the value of a member, up to the end of the text. It does not search for the
-    /// end of the array first, which may be megabytes away.
+    /// Iterates over the elements of the array that is the value of a member, up to the end of the text. Does not search for the end of the
+    /// array first, since it may be megabytes long.
     pub fn items_of(self, key: &str) -> impl Iterator<Item = Raw<'a>> {
         let mut cursor = Cursor::new(self.0, b'{');
         let found = loop {
@@ -374,7 +373,7 @@ impl<'a> Raw<'a> {
         keys.iter().try_fold(self, |value, key| value.get(key))
     }
 
-    /// The member or element that a token of a JSON pointer (RFC 6901) names.
+    /// The member or element that a token of a JSON pointer (RFC 6901) refers to.
     pub fn step(self, token: &str) -> Option<Raw<'a>> {
         match self.kind() {
             Type::Object => self.get(token),
@@ -398,7 +397,7 @@ fn unescape(inner: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Vec::with_capacity(inner.len() + LANE);
     out.extend_from_slice(&inner[..first]);
     let mut at = first;
-    // A copy of a fixed length is faster than one of the exact length: what is too much is removed again.
+    // A copy of a fixed length is faster than one of the exact length; the excess is removed afterwards.
     while let Some(lane) = inner.get(at..).and_then(<[u8]>::first_chunk::<LANE>) {
         let backslashes = u8x16::new(*lane).simd_eq(u8x16::splat(b'\\')).to_bitmask();
         let before = out.len();
@@ -410,7 +409,7 @@ fn unescape(inner: &[u8]) -> Cow<'_, [u8]> {
         let plain = backslashes.trailing_zeros() as usize;
         out.truncate(before + plain);
         at += plain;
-        // By far the most frequent escapes of JSON inside JSON.
+        // By far the most frequent escapes in JSON nested inside JSON.
         if let Some(&byte @ (b'"' | b'\\')) = inner.get(at + 1) {
             out.push(byte);
             at += 2;
@@ -429,10 +428,10 @@ fn unescape(inner: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// The bytes that are compared at once.
+/// Number of bytes compared at once.
 const LANE: usize = 16;
 
-/// Appends what the escape at `at` stands for. Returns the index after it.
+/// Appends the character that the escape at `at` represents. Returns the index after the escape.
 fn push_escape(inner: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
     let at = at + 2;
     let plain = match inner.get(at - 1) {
@@ -452,7 +451,7 @@ fn push_escape(inner: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
     at
 }
 
-/// The same for `\u`, the four digits of which start at `at`.
+/// The same for `\u`, whose four digits start at `at`.
 fn push_unicode_escape(inner: &[u8], mut at: usize, out: &mut Vec<u8>) -> usize {
     let unit = hex4(inner, at);
     at += if unit.is_some() { 4 } else { 0 };
@@ -515,7 +514,7 @@ impl fmt::Debug for Cursor<'_> {
 }
 
 impl<'a> Cursor<'a> {
-    /// A cursor before the first member or element of the container in `bytes`, which has to start with `open`.
+    /// A cursor before the first member or element of the container in `bytes`, which must start with `open`.
     #[inline]
     pub fn new(bytes: &'a [u8], open: u8) -> Self {
         let start = skip_whitespace(bytes, 0);
@@ -524,8 +523,7 @@ impl<'a> Cursor<'a> {
         Cursor { bytes, at, fresh: true, done: bytes.get(start) != Some(&open) }
     }
 
-    /// The member in which the text ends, if its value is an object or an array: its name, not unescaped, and the beginning of its
-    /// value.
+    /// The truncated member, if its value is an object or an array: its name, not unescaped, and the available part of its value.
     #[cold]
     pub fn cut_member(&self) -> Option<(&'a [u8], Raw<'a>)> {
         let rest = self.remainder();
@@ -537,8 +535,8 @@ impl<'a> Cursor<'a> {
         Some((name, Raw::assume(rest)))
     }
 
-    /// The member in which the text ends, after [`JsonError::Truncated`]: its name, not unescaped, and the beginning of its value, which may
-    /// be a string.
+    /// The truncated member, after [`JsonError::Truncated`]: its name, not unescaped, and the available part of its value, which may be a
+    /// string.
     #[cold]
     pub fn truncated_member(&self) -> Option<(&'a [u8], Raw<'a>)> {
         let rest = self.remainder();
@@ -550,13 +548,13 @@ impl<'a> Cursor<'a> {
         Some((name, Raw::assume(rest)))
     }
 
-    /// Continues after a member or element that was read otherwise.
+    /// Continues after a member or element that was read by other means.
     pub(super) fn continue_from(&mut self, at: usize) {
         self.at = at;
         self.fresh = false;
     }
 
-    /// The index after what was read.
+    /// The index after the part that was read.
     pub fn position(&self) -> usize {
         self.at
     }
@@ -675,8 +673,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The text from the cursor on: in a truncated container, the beginning of the value in which it ends; after a container that was read to
-    /// its end, what follows it.
+    /// The text from the cursor on. In a truncated container, this is the available part of the truncated value; after a container that was
+    /// read to its end, the text behind it.
     pub fn remainder(&self) -> &'a [u8] {
         self.bytes.get(self.at..).unwrap_or_default()
     }
@@ -787,7 +785,7 @@ mod tests {
             let text = format!("[{text}");
             let (mut depth, mut inside, mut skip, mut plain) = (0_usize, false, false, Err(JsonError::Truncated));
             for (i, byte) in text.bytes().enumerate() {
-                // A backslash outside of strings is not JSON; both readers let it escape a quote.
+                // A backslash outside of strings is not valid JSON; both readers let it escape a quote.
                 if std::mem::take(&mut skip) && matches!(byte, b'"' | b'\\') { continue; }
                 match byte {
                     b'\\' => skip = true,

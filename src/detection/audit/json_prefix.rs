@@ -1,8 +1,8 @@
-//! The state of JSON text that ends somewhere: in a string, before a value, after one.
+//! The parser state after a prefix of a JSON text: in a string, before a value, or after one.
 //!
-//! Takes a record piece by piece; returns where its outermost container closes, and whether other text can continue it. By this an
-//! event that a client nested into a body is distinguished from one that a writer started after it was interrupted: the former is at a
-//! place where the grammar allows a value, the latter is not. Each byte is read once.
+//! Takes a record piece by piece; returns where its outermost container closes, and whether other text can continue it. This distinguishes
+//! an event that a client nested into a body from one that a writer started after an interruption: the former is at a position where the
+//! grammar allows a value, the latter is not. Each byte is read once.
 
 use super::steps;
 
@@ -74,7 +74,7 @@ impl JsonPrefix {
         self.depth > 0 && self.depth <= MAX_TRACKED_DEPTH && self.objects >> (self.depth - 1) & 1 == 1
     }
 
-    /// Whether the grammar allows an object or array here.
+    /// Whether the grammar allows an object or array at this point.
     pub(crate) fn expects_value(&self) -> bool {
         !self.in_string
             && match self.last {
@@ -84,8 +84,8 @@ impl JsonPrefix {
             }
     }
 
-    /// Whether `next` can be the continuation of this value rather than the start of a record of its own. It is not if the grammar
-    /// rules it out within the first characters.
+    /// Whether `next` can be the continuation of this value rather than the start of a separate record. It cannot if the grammar excludes
+    /// it within the first characters.
     pub(crate) fn can_continue_with(&self, next: &[u8]) -> bool {
         let next = if self.in_string { next } else { next.trim_ascii_start() };
         match next {

@@ -2,8 +2,8 @@
 
 use aho_corasick::{AhoCorasick, MatchKind, packed};
 
-/// A searcher for a set of literals. Uses vector instructions where the machine has them: for literals that start alike,
-/// `aho_corasick` by itself would choose its automaton, which is several times slower.
+/// A searcher for a set of literals. Uses vector instructions where the machine has them: for literals with a common prefix, `aho_corasick`
+/// by default uses an automaton, which is several times slower.
 #[derive(Clone, Debug)]
 pub enum Literals {
     Packed(packed::Searcher),

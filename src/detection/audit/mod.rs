@@ -1,8 +1,7 @@
 //! Reads audit events.
 //!
-//! Takes buffers of bytes, of which clients control large parts; returns events that borrow from them, their members, and text
-//! that is safe to show. Nothing of rules, I/O or cluster state may enter this module, and no field that a client chooses is
-//! trusted.
+//! Takes buffers of bytes, of which clients control large parts; returns events that borrow from them, their members, and text that is safe
+//! to show. This module must not depend on rules, I/O or cluster state, and must not trust any field that a client chooses.
 
 pub(crate) mod apiserver_head;
 pub(crate) mod buffer_scan;

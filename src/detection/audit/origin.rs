@@ -1,7 +1,7 @@
-//! What is known of an event beside its text: the name of its cluster, and a time for an event that has none.
+//! Metadata of an event that is not part of its text: the name of its cluster, and a time for an event without one.
 //!
-//! Wrappers and the configuration say both. They are kept beside the events and not written into them, so that an event has the same
-//! text, and its alerts the same ids, in every wrapper.
+//! It comes from wrappers and the configuration. It is kept separate from the events instead of being written into them, so that an event
+//! has the same text, and its alerts the same ids, in every wrapper.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::event_end::ends_like_an_event;
 use super::time;
 
-/// Where the time of an event comes from, the most exact one first.
+/// The origin of an event's time, most precise first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeSource {
     /// The event's `stageTimestamp`.
@@ -18,9 +18,9 @@ pub enum TimeSource {
     RequestReceived,
     /// The record that wraps the event.
     Wrapper,
-    /// The event before it in the log.
+    /// The preceding event in the log.
     PreviousEvent,
-    /// When the record was received; of a log that is read afterwards, when it was written to last.
+    /// When the record was received; for a log that is read afterwards, when it was last modified.
     Receipt,
 }
 
@@ -37,16 +37,16 @@ impl TimeSource {
     }
 }
 
-/// What is known of one event beside its text.
+/// Metadata of one event that is not part of its text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin<'a> {
     /// The name of the cluster.
     pub cluster: Option<&'a [u8]>,
-    /// A time for an event that has none, in nanoseconds since 1970-01-01T00:00:00Z.
+    /// A time for an event without one, in nanoseconds since 1970-01-01T00:00:00Z.
     pub time: Option<(i64, TimeSource)>,
 }
 
-/// The origin of the events from an offset on.
+/// The origin of the events after an offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Mark {
     start: usize,
@@ -54,7 +54,7 @@ struct Mark {
     time: Option<i64>,
 }
 
-/// Events without their wrappers, one a line, and what their wrappers said about them.
+/// Events without their wrappers, one per line, with the metadata from their wrappers.
 #[derive(Debug, Default)]
 pub struct Unwrapped {
     pub(super) bytes: Vec<u8>,
@@ -73,7 +73,7 @@ impl Unwrapped {
         Records { bytes: &self.bytes, marks: &self.marks, cluster: None, time: None }
     }
 
-    /// Sets the origin of what is appended from now on.
+    /// Sets the origin of the text appended after this call.
     pub(super) fn mark(&mut self, cluster: Option<&Arc<[u8]>>, time: Option<i64>) {
         let start = self.bytes.len();
         match self.marks.last() {
@@ -88,31 +88,31 @@ impl Unwrapped {
     }
 }
 
-/// Records that nothing wraps, and what is known of them.
+/// Records without wrappers, and their metadata.
 #[derive(Clone, Copy, Debug)]
 pub struct Records<'a> {
     /// The text, which starts and ends at record boundaries.
     pub bytes: &'a [u8],
     marks: &'a [Mark],
-    /// Of events before the first mark, and of those whose mark does not say it.
+    /// The cluster of events before the first mark, and of those whose mark does not state one.
     cluster: Option<&'a [u8]>,
-    /// The same for the time.
+    /// The time of the same events.
     time: Option<(i64, TimeSource)>,
 }
 
 impl<'a> Records<'a> {
-    /// The records of a buffer, or what was unwrapped of them.
+    /// Creates records from a buffer, or from its unwrapped events.
     pub fn new(unwrapped: Option<&'a Unwrapped>, buffer: &'a [u8]) -> Self {
         unwrapped.map_or_else(|| Records::from(buffer), Unwrapped::records)
     }
 
-    /// The same, with the cluster of events whose wrapper does not name it.
+    /// The same, with a cluster name for events whose wrapper does not state one.
     #[must_use]
     pub fn with_cluster(self, cluster: Option<&'a [u8]>) -> Self {
         Records { cluster: self.cluster.or(cluster), ..self }
     }
 
-    /// One event of them.
+    /// Creates one event from these records.
     #[must_use]
     pub fn part(self, range: Range<usize>) -> Self {
         let Origin { cluster, time } = self.origin_at(range.start);
@@ -146,8 +146,8 @@ impl<'a> From<&'a [u8]> for Records<'a> {
     }
 }
 
-/// The time of the last event, if its line is one whole event as the apiserver writes it: a time for an event that follows and has none.
-/// It takes one look at the end of the text.
+/// The time of the last event, if its line is one complete event in the apiserver's format: it serves as the time of a following event
+/// without one. Only the end of the text is examined.
 pub(crate) fn last_time(records: &[u8]) -> Option<i64> {
     const KEY: &[u8] = br#""stageTimestamp":""#;
     const TIMESTAMP_LEN: usize = "2026-11-23T04:15:07.230739Z".len();
@@ -159,7 +159,7 @@ pub(crate) fn last_time(records: &[u8]) -> Option<i64> {
     if !ends_like_an_event(line) {
         return None;
     }
-    // In the text of a client each quote is escaped.
+    // In text that a client sent, each quote is escaped.
     let start = memchr::memmem::rfind(line, KEY)? + KEY.len();
     time::parse(line.get(start..start + TIMESTAMP_LEN)?)
 }

@@ -6,14 +6,14 @@
 use super::event::{Event, Member};
 use super::json::Raw;
 
-/// What `responseStatus` says of a request.
+/// What `responseStatus` says about a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// 2xx or 101.
     Success,
     Failure,
-    /// The request may have succeeded: no code is logged, as in a truncated line, or the apiserver answered 504 because the
-    /// time was up, which a client can choose (`?timeout=1s`), whether or not a write went through.
+    /// The request may have succeeded: no code is logged, as in a truncated line, or the apiserver answered 504 after the timeout, which a
+    /// client can choose (`?timeout=1s`) and which does not tell whether a write succeeded.
     #[default]
     Unknown,
 }
@@ -32,7 +32,7 @@ impl Outcome {
         Self::with_code(event).0
     }
 
-    /// Also returns the HTTP status, a number or a text; none if it is missing or not an HTTP status.
+    /// Also returns the HTTP status, which may be a number or a string; none if it is missing or not an HTTP status.
     pub(crate) fn with_code(event: &mut Event<'_>) -> (Self, Option<u16>) {
         let Some(status) = event.get(Member::ResponseStatus) else { return (Outcome::Unknown, None) };
         let code = status_code(status);

@@ -1,7 +1,7 @@
 //! Counts the work that reading takes, for tests and fuzzing.
 //!
-//! A step is a byte that a loop or a search passes. Tests double an input and compare the steps, so that time which grows with the
-//! square of an input is found without a clock. In other builds counting is compiled out.
+//! A step is a byte that a loop or a search passes. Tests double an input and compare the steps, which detects quadratic time without a
+//! clock. In other builds counting is compiled out.
 
 #[cfg(any(test, fuzzing))]
 thread_local! {
@@ -17,7 +17,7 @@ pub(crate) fn add(steps: usize) {
     let _ = steps;
 }
 
-/// The steps of this thread since the last call.
+/// The number of steps of this thread since the last call.
 #[cfg(any(test, fuzzing))]
 pub fn take() -> u64 {
     COUNT.with(std::cell::Cell::take)

@@ -1,4 +1,4 @@
-//! Timestamps of events: RFC 3339 in, nanoseconds since 1970-01-01T00:00:00Z inside, several formats out.
+//! Timestamps of events: parses RFC 3339, stores nanoseconds since 1970-01-01T00:00:00Z, and prints several formats.
 
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
@@ -18,8 +18,8 @@ pub enum Clock {
     DateTimeSeconds,
 }
 
-/// The time that timestamps of events are checked against. A log that is read while it is written has a clock beside it, so that
-/// one apiserver with a wrong clock cannot make the events of all others late.
+/// The current time, against which timestamps of events are checked. It is set when a log is read live, so that one apiserver with a wrong
+/// clock cannot make the events of all others late.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReferenceClock(Option<i64>);
 
@@ -32,8 +32,8 @@ impl ReferenceClock {
         ReferenceClock(Some(now))
     }
 
-    /// Replaces a timestamp that is more than [`MAX_SKEW`](Self::MAX_SKEW) in the future by now. The default clock, which has no
-    /// time, returns every timestamp unchanged.
+    /// Replaces a timestamp that is more than [`MAX_SKEW`](Self::MAX_SKEW) in the future by the current time. The default clock, which has
+    /// no time, returns every timestamp unchanged.
     pub fn clamp(self, time: i64) -> i64 {
         self.0.filter(|now| time.saturating_sub(*now) > Self::MAX_SKEW).unwrap_or(time)
     }
@@ -132,7 +132,7 @@ pub fn write_clock(out: &mut Vec<u8>, nanoseconds: i64) {
     push_digits(out, fraction, 9);
 }
 
-/// Appends the last `count` digits of a number that is not negative, with leading zeros. `count` is at most 9.
+/// Appends the last `count` digits of a non-negative number, with leading zeros. `count` is at most 9.
 fn push_digits(out: &mut Vec<u8>, mut number: i64, count: usize) {
     let mut digits = [b'0'; 9];
     for digit in digits[..count].iter_mut().rev() {
@@ -146,7 +146,7 @@ fn push_digits(out: &mut Vec<u8>, mut number: i64, count: usize) {
 /// Appends `2026-11-23T10:00:00.654321000Z`.
 pub fn write_rfc3339(out: &mut Vec<u8>, nanoseconds: i64) {
     let Parts { date: (year, month, day), .. } = parts(nanoseconds);
-    // 64 bits of nanoseconds end in the year 2262.
+    // A 64-bit number of nanoseconds ends in the year 2262.
     for (number, count, end) in [(year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T')] {
         push_digits(out, number, count);
         out.push(end);

@@ -98,14 +98,13 @@ impl Correlator {
         Self::with_allowed_lateness(correlations, DEFAULT_ALLOWED_LATENESS)
     }
 
-    /// With another allowed lateness, in nanoseconds. `i64::MAX` is for logs that are read one after the other and
-    /// cover the same time: every observation that is still held counts then, and tumbling windows are closed only by
-    /// [`Correlator::finish`].
+    /// Sets another allowed lateness, in nanoseconds. `i64::MAX` is for logs that are read one after the other and cover the same time:
+    /// then every observation counts as long as it is kept, and tumbling windows are closed only by [`Correlator::finish`].
     pub fn with_allowed_lateness(correlations: &[Correlation], allowed_lateness: i64) -> Self {
         Self::with_shares(1, correlations, allowed_lateness)
     }
 
-    /// One of `shares` correlators that share the limits, each with its own groups.
+    /// Creates one of `shares` correlators that share the limits, each with its own groups.
     pub(super) fn with_shares(shares: usize, correlations: &[Correlation], allowed_lateness: i64) -> Self {
         let share = correlations.len().max(1).saturating_mul(shares.max(1));
         let mut all = Vec::new();
@@ -113,7 +112,7 @@ impl Correlator {
             let spec = Spec::new(correlation, allowed_lateness);
             let groups = LruMap::with_weight_limit(
                 (MAX_GROUPS / share).max(MIN_GROUPS),
-                // Each value is counted twice, with its observation and as a value; texts come on top.
+                // Each value counts twice, once with its observation and once as a value; texts come on top.
                 (MAX_OBSERVATIONS / share).max(spec.capacity().saturating_mul(2).saturating_add(1024)),
             );
             let definition = definition(correlation, |feed| format!("{feed:?}"));
@@ -173,15 +172,15 @@ impl Correlator {
         fired.map(|fired| self.named(correlation, key, fired))
     }
 
-    /// Moves the event time forward, and returns the tumbling windows that closed and satisfy their condition. Call it
-    /// until it returns nothing: what it returns may feed other correlations.
+    /// Moves the event time forward, and returns the tumbling windows that closed and satisfy their condition. Call it until it returns
+    /// nothing, since what it returns may feed other correlations.
     pub fn advance(&mut self, time: i64) -> Vec<Fired> {
         self.now = self.now.max(time);
         let now = self.now;
         self.close(|due| due < now)
     }
 
-    /// Limits the event time by a clock: after a clock was wrong for a while, windows must not keep closing at once.
+    /// Limits the event time by a clock. Otherwise, after a period with a wrong clock, windows would keep closing at once.
     pub fn set_clock(&mut self, clock: ReferenceClock) {
         self.now = clock.clamp(self.now);
     }
@@ -192,7 +191,7 @@ impl Correlator {
         self.close(|_| true)
     }
 
-    /// Closes windows of the first correlation that has any: those behind it may be fed by it.
+    /// Closes windows of the first correlation that has any, since later correlations may be fed by it.
     fn close(&mut self, is_due: impl Fn(i64) -> bool) -> Vec<Fired> {
         self.finish_restore();
         for correlation in 0..self.correlations.len() {
@@ -218,8 +217,8 @@ impl Correlator {
         Vec::new()
     }
 
-    /// Removes groups of a correlation until it is within its limits: first those that cannot affect anything anymore,
-    /// then those that are furthest from satisfying the condition ([`Group::rank`]).
+    /// Removes groups of a correlation until it is within its limits: first those that can no longer affect anything, then those furthest
+    /// from satisfying the condition ([`Group::rank`]).
     pub(super) fn make_room(&mut self, correlation: usize) {
         let Some(entry) = self.correlations.get_mut(correlation) else { return };
         while entry.groups.exceeds_limits() {
@@ -273,7 +272,7 @@ impl Correlator {
     }
 }
 
-/// Digest of what identifies a correlation. Its output and priority are not part of that.
+/// Digest of the properties that identify a correlation, without its output and priority.
 fn definition(correlation: &Correlation, name: impl Fn(Feed) -> String) -> Digest {
     let Correlation { kind, timespan, bounds, min_alerts, .. } = correlation;
     let mut identity = vec![

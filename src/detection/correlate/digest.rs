@@ -2,13 +2,13 @@
 
 use sha2::{Digest as _, Sha256};
 
-/// SHA-256 of one or several values, cut to 128 bits. Clients choose the values and must not be able to find two with
-/// the same digest; the digest must also be stable across restarts.
+/// SHA-256 of one or several values, truncated to 128 bits. Clients choose the values and must not be able to find two with the same
+/// digest; the digest must also be stable across restarts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 16]);
 
 impl Digest {
-    /// Digest of several values, whose boundaries count.
+    /// Digest of several values that takes their boundaries into account.
     pub fn of<V: AsRef<[u8]>>(values: &[V]) -> Self {
         let mut hash = Sha256::new();
         for value in values {
@@ -22,7 +22,7 @@ impl Digest {
         Digest(cut)
     }
 
-    /// A number, so that digests sort by it.
+    /// Converts a number to bytes whose order is that of the numbers.
     pub fn number(number: u32) -> Self {
         Digest(u128::from(number).to_be_bytes())
     }

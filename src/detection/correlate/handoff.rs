@@ -9,7 +9,7 @@ use super::{CorrelationStats, Correlator, Digest, Observation};
 use crate::detection::rules::ast::Correlation;
 
 impl Correlator {
-    /// One of several correlators that share the limits and record the outcomes of their windows. Allowed lateness in
+    /// Creates one of several correlators that share the limits and record the outcomes of their windows. The allowed lateness is in
     /// nanoseconds.
     pub fn for_partition(several: usize, correlations: &[Correlation], allowed_lateness: i64) -> Self {
         let mut correlator = Self::with_shares(several, correlations, allowed_lateness);
@@ -22,11 +22,11 @@ impl Correlator {
         self.markers.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Adds an observation that the previous owner evaluated; fires nothing.
+    /// Adds an observation that the previous owner evaluated, without firing.
     pub fn replay(&mut self, correlation: usize, observation: &Observation) {
         let Some(part) = self.correlations.get_mut(correlation) else { return };
         self.now = self.now.max(observation.time);
-        // The previous owner has counted it.
+        // The previous owner has counted it already.
         let stats = &mut CorrelationStats::default();
         part.change(Digest::of(&observation.key), |spec, group| {
             if spec.is_tumbling() {
@@ -58,7 +58,7 @@ impl Correlator {
         self.correlations.iter().position(|entry| entry.definition == definition)
     }
 
-    /// How far before an observation, in nanoseconds, others can lie that affect it or a later one.
+    /// The maximum time before an observation, in nanoseconds, at which other observations can affect it or a later one.
     pub fn lookback(&self) -> i64 {
         let lookback = |entry: &CorrelationGroups| {
             let (timespan, allowed_lateness) = (entry.spec.timespan, entry.spec.allowed_lateness);

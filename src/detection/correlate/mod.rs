@@ -5,56 +5,51 @@
 //!    └──────► Throttle ────► Decision    emit, or throttle and count
 //! ```
 //!
-//! It takes observations: which rule matched, when, and the values that the correlation groups by and counts, as bytes
-//! that are fit to be shown. It returns the windows that satisfied their condition. It knows no events, reads no clock
-//! and does no I/O: time is event time, so that a log of last year gives the alerts that it would have given then.
+//! It takes observations: which rule matched, when, and the values that the correlation groups by and counts, as redacted bytes. It returns
+//! the windows that satisfied their condition. It does not know events, reads no clock and does no I/O: time is event time, so that a log
+//! of last year gives the alerts that it would have given then.
 //!
 //! # Windows
 //!
-//! A group holds all observations with equal values of `group-by`. Times are compared inclusively: two observations
-//! exactly `timespan` apart share a window.
+//! A group holds all observations with equal values of `group-by`. Times are compared inclusively: two observations exactly `timespan`
+//! apart share a window.
 //!
-//! - **Sliding windows** serve conditions without an upper bound (`gte`, `gt`, both `temporal` types). An observation
-//!   fires its group if some interval of `timespan` that contains it satisfies the condition; of several such intervals
-//!   the one that ends first counts. The window is everything known of that interval. Then the group is suppressed
-//!   around it: an observation at most `timespan` after the window's last one, or before its first, fires nothing, but
-//!   may count in another window. So two windows that fired share no observation, and activity that lasts for hours
-//!   fires once per `timespan`.
-//! - **Tumbling windows** serve conditions with an upper bound (`lte`, `lt`, `eq`, ranges), which can only be evaluated
-//!   on window close. A window starts with the first observation after the previous window, lasts `timespan`, and is
-//!   closed once the time has passed its end by the allowed lateness: by [`Correlator::advance`], or by
-//!   [`Correlator::finish`] at the end of all input. A group without observations has no window, so `lt: 1` is never
-//!   true.
+//! - **Sliding windows** serve conditions without an upper bound (`gte`, `gt`, both `temporal` types). An observation fires its group if
+//!   some interval of `timespan` that contains it satisfies the condition; of several such intervals the one that ends first counts. The
+//!   window is everything known of that interval. Then the group is suppressed around it: an observation at most `timespan` after the
+//!   window's last one, or before its first, fires nothing, but may count in another window. So two windows that fired share no
+//!   observation, and activity that lasts for hours fires once per `timespan`.
+//! - **Tumbling windows** serve conditions with an upper bound (`lte`, `lt`, `eq`, ranges), which can only be evaluated on window close. A
+//!   window starts with the first observation after the previous window, lasts `timespan`, and is closed once the time has passed its end
+//!   by the allowed lateness: by [`Correlator::advance`], or by [`Correlator::finish`] at the end of all input. A group without
+//!   observations has no window, so `lt: 1` is never true.
 //! - **`temporal_ordered`** takes observations of the same nanosecond in any order.
 //!
 //! # Allowed lateness
 //!
-//! An apiserver writes some events after later ones. An observation counts at its own time as long as it is not older
-//! than its group's newest by more than both `timespan` and the allowed lateness ([`DEFAULT_ALLOWED_LATENESS`]); older ones
-//! are dropped. In a tumbling window it counts until that window closed. Both cases are counted
-//! ([`CorrelationStats::late`], [`CorrelationStats::too_late`]). Logs of several apiservers that are read one after the
-//! other need a larger value: [`Correlator::with_allowed_lateness`].
+//! An apiserver writes some events after later ones. An observation counts at its own time as long as it is not older than its group's
+//! newest by more than both `timespan` and the allowed lateness ([`DEFAULT_ALLOWED_LATENESS`]); older ones are dropped. In a tumbling
+//! window it counts until that window closed. Both cases are counted ([`CorrelationStats::late`], [`CorrelationStats::too_late`]). Logs of
+//! several apiservers that are read one after the other need a larger value: [`Correlator::with_allowed_lateness`].
 //!
 //! # Bounds
 //!
-//! Values are kept by digest (SHA-256, cut to 128 bits), a few of them as text. A full group first drops what cannot
-//! affect any window (of equal values all but the latest; of a sequence what is in no best chain), then its oldest
-//! observations.
+//! Values are kept by digest (SHA-256, cut to 128 bits), a few of them as text. A full group first drops what cannot affect any window (of
+//! equal values all but the latest; of a sequence what is in no best chain), then its oldest observations.
 //!
-//! If the groups of a correlation exceed their limits, those go first that cannot affect anything anymore. Then a group is
-//! evicted, which is counted: groups that already hold a part of what the condition needs outlive a flood of groups that
-//! hold less, as long as they take at most half of the limits ([`LruMap`](crate::detection::lru::LruMap)).
+//! If the groups of a correlation exceed their limits, those go first that cannot affect anything anymore. Then a group is evicted, which
+//! is counted: groups that already hold a part of what the condition needs outlive a flood of groups that hold less, as long as they take
+//! at most half of the limits ([`LruMap`](crate::detection::lru::LruMap)).
 //!
 //! # Saved state
 //!
-//! [`Correlator`] and [`Throttle`] report changes as entries for a store (`take_changes`) and restore them. Entries are
-//! bound to the name and definition of their correlation or rule: after a reload those that did not change continue,
-//! and the windows of others are dropped.
+//! [`Correlator`] and [`Throttle`] report changes as entries for a store (`take_changes`) and restore them. Entries are bound to the name
+//! and definition of their correlation or rule: after a reload those that did not change continue, and the windows of others are dropped.
 //!
 //! # Handoff
 //!
-//! Where several processes share the groups, a new owner replays the observations of a group ([`Correlator::replay`])
-//! and the outcomes of its windows ([`Correlator::take_markers`], [`Correlator::apply_marker`]).
+//! Where several processes share the groups, a new owner replays the observations of a group ([`Correlator::replay`]) and the outcomes of
+//! its windows ([`Correlator::take_markers`], [`Correlator::apply_marker`]).
 
 mod correlator;
 mod digest;
@@ -83,8 +78,8 @@ pub const DEFAULT_ALLOWED_LATENESS: i64 = 5_000_000_000;
 /// condition.
 pub const MIN_GROUP_CAPACITY: usize = 1024;
 
-/// Maximum number of observations in all correlations together, some 50 bytes each. Each correlation has an equal
-/// share, so that a flood in one does not affect the others, but at least what one full group takes.
+/// Maximum number of observations in all correlations together, about 50 bytes each. Each correlation has an equal share, so that a flood
+/// in one does not affect the others, but at least the size of one full group.
 pub const MAX_OBSERVATIONS: usize = 1 << 19;
 
 /// Maximum number of groups in all correlations together. Each correlation has an equal share, but at least
@@ -120,7 +115,7 @@ pub struct Observation {
     /// The values of the condition's field. A list gives several; a `value_count` ignores observations without any.
     /// Some are shown, so they must be redacted.
     pub values: Vec<Box<[u8]>>,
-    /// What the caller needs of the event when a tumbling window closes, since the event is gone by then
+    /// What the caller needs to know of the event when a tumbling window closes, since the event is no longer available then
     /// ([`Correlator::is_tumbling`]). Ignored by sliding windows.
     pub note: Option<Box<[u8]>>,
 }
@@ -145,19 +140,18 @@ pub struct Fired {
     pub sources: Vec<usize>,
     /// The last alerts in the window, in time order.
     pub ids: Vec<AlertId>,
-    /// More was observed than could be kept: the counts are lower bounds.
+    /// More was observed than could be stored: the counts are lower bounds.
     pub is_partial: bool,
     /// The last note in a tumbling window.
     pub note: Option<Box<[u8]>>,
 }
 
-/// What was observed and lost.
+/// Numbers of observations that were lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CorrelationStats {
     pub observed: u64,
     pub fired: u64,
-    /// Observations older than their group's newest by more than the allowed lateness. Some of them counted all the
-    /// same.
+    /// Observations older than their group's newest by more than the allowed lateness. Some of them counted nevertheless.
     pub late: u64,
     /// Late observations that were too old to count.
     pub too_late: u64,
@@ -166,6 +160,6 @@ pub struct CorrelationStats {
     /// Observations dropped by full groups, and values beyond the capacity of a group.
     pub dropped: u64,
     pub evicted_groups: u64,
-    /// Those among them that had a part of what their condition needs ([`Group::rank`](group::Group::rank)).
+    /// The subset of these that satisfied a part of the condition ([`Group::rank`](group::Group::rank)).
     pub evicted_advanced_groups: u64,
 }

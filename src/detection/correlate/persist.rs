@@ -1,7 +1,7 @@
 //! Saves the windows of a correlator as store entries, and restores them.
 //!
-//! Takes and returns entries by their keys (see [`super::stored`]); what changed since the last call is tracked, so that the cost
-//! depends on the changes and not on the number of windows.
+//! Takes and returns entries by their keys (see [`super::stored`]). Changes since the last call are tracked, so that the cost depends on
+//! the number of changes and not on the number of windows.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::{Correlator, Digest};
 use crate::detection::state::{StateChange, decode, encode, kind};
 
 impl Correlator {
-    /// Records from now on what changes. Call it before restoring: existing state counts as changed.
+    /// Starts recording changes. Call it before restoring: existing state counts as changed.
     pub fn track(&mut self) {
         self.stored.gone.switch_on();
         for entry in &mut self.correlations {
@@ -54,8 +54,8 @@ impl Correlator {
         changes
     }
 
-    /// Restores a stored entry. Returns false if it is of another version or belongs to no correlation of this rule
-    /// set. Entries may come in any order; in key order, groups are evicted in the same order as before.
+    /// Restores a stored entry. Returns false if it has another version or belongs to no correlation of this rule set. Entries may come in
+    /// any order; in key order, groups are evicted in the same order as before.
     pub fn restore(&mut self, entry_key: &[u8], value: &[u8]) -> bool {
         if entry_key == NOW {
             let Some((_, now)) = decode::<i64>(value) else { return false };
@@ -77,7 +77,7 @@ impl Correlator {
         true
     }
 
-    /// Completes groups of which parts were restored.
+    /// Completes groups of which some parts were restored.
     pub(super) fn finish_restore(&mut self) {
         if self.stored.unfinished.is_empty() {
             return;
@@ -95,8 +95,7 @@ impl Correlator {
         }
     }
 
-    /// Takes over the windows of another correlator, as far as the correlations are the same. Returns the number of
-    /// groups that were dropped.
+    /// Takes over the windows of another correlator, for correlations that are unchanged. Returns the number of groups that were dropped.
     pub fn take_over(&mut self, mut old: Correlator) -> u64 {
         old.finish_restore();
         let is_tracked = self.stored.gone.is_on();

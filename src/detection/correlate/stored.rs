@@ -1,7 +1,7 @@
-//! What a correlator knows about the store entries of its windows, and their keys.
+//! The correlator's bookkeeping of stored windows, and the keys of store entries.
 //!
-//! The key of an entry is the digest of the correlation's definition, the digest of the group, and the number of a part
-//! of the group (see [`super::group`]): 40 bytes. One more entry holds the latest event time.
+//! The key of an entry is the digest of the correlation's definition, the digest of the group, and the number of a part of the group (see
+//! [`super::group`]): 40 bytes. One more entry holds the latest event time.
 
 use std::collections::BTreeSet;
 
@@ -12,14 +12,14 @@ use crate::detection::state::ChangeTracker;
 /// Key of the latest event time.
 pub(super) const NOW: &[u8] = b"now";
 
-/// What a correlator knows about its store.
+/// The correlator's bookkeeping of its store.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
-    /// Keys of entries that have to be removed.
+    /// Keys of entries to remove.
     pub(super) gone: ChangeTracker<Vec<u8>>,
     /// The event time as it is stored.
     pub(super) now: Option<i64>,
-    /// Groups of which parts were restored and that are not complete yet, with the index of their correlation.
+    /// Groups that are only partly restored, with the index of their correlation.
     pub(super) unfinished: BTreeSet<(usize, Digest)>,
 }
 

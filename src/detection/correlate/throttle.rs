@@ -36,16 +36,15 @@ pub struct Throttled {
     pub last: i64,
 }
 
-/// Throttles the alerts of rules and correlations that have a throttle. A correlation counts as a rule here, with an index that follows those
-/// of the rules.
+/// Throttles the alerts of rules and correlations that have a throttle. A correlation counts as a rule here, with an index that follows
+/// those of the rules.
 ///
-/// The first alert of each rule and combination of values is emitted. Those that follow within `every`, by event time, are
-/// throttled and counted; the first one `every` later or more is emitted with that count. A late alert is throttled too,
-/// unless it is at least `every` older than the last emitted one: then it belongs to another log, and is emitted.
+/// The first alert of each rule and combination of values is emitted. Those that follow within `every`, by event time, are throttled and
+/// counted; the first one `every` later or more is emitted with that count. A late alert is throttled too, unless it is at least `every`
+/// older than the last emitted one: then it belongs to another log, and is emitted.
 ///
-/// No count is lost: what no later alert mentions is returned by [`Throttle::due`] or, at the end, [`Throttle::finish`].
-/// Beyond [`MAX_COMBINATIONS`] the least recently used combination is evicted; its next alert is emitted, and its count is
-/// due.
+/// No count is lost: a count that no later alert mentions is returned by [`Throttle::due`] or, at the end, [`Throttle::finish`]. Beyond
+/// [`MAX_COMBINATIONS`] the least recently used combination is evicted; its next alert is emitted, and its count is returned.
 #[derive(Clone, Debug)]
 pub struct Throttle {
     /// For each rule the duration of its throttle in nanoseconds.
@@ -198,7 +197,7 @@ impl Throttle {
         self.over(|_| true)
     }
 
-    /// Removes combinations that throttle nothing at this time or later, so that they need not be stored.
+    /// Removes combinations that throttle nothing at this time or later, so they need not be stored.
     pub fn expire(&mut self, before: i64) {
         let keys: Vec<Digest> = self.states.keys().copied().collect();
         for key in keys {
@@ -243,7 +242,7 @@ impl Throttle {
 /// Saved state. The key of an entry is the digest of the rule's name and throttle, followed by that of the combination;
 /// without the latter it holds the counts of the rule's evicted combinations.
 impl Throttle {
-    /// Records from now on what changes. Call it before restoring: existing state counts as changed.
+    /// Starts recording changes. Call it before restoring: existing state counts as changed.
     pub fn track(&mut self) {
         self.gone.switch_on();
         self.changed_evicted_counts.switch_on();
@@ -271,7 +270,7 @@ impl Throttle {
         changes.into_iter().map(|(key, value)| StateChange { kind: kind::THROTTLE, key, value }).collect()
     }
 
-    /// Restores a stored entry. Returns false if it is of another version or belongs to no rule of this rule set.
+    /// Restores a stored entry. Returns false if it has another version or belongs to no rule of this rule set.
     pub fn restore(&mut self, key: &[u8], value: &[u8]) -> bool {
         let Some((used, stored)) = decode::<StoredState>(value) else { return false };
         let Some((definition, key)) = key.split_first_chunk() else { return false };
@@ -294,8 +293,7 @@ impl Throttle {
         true
     }
 
-    /// Takes over the combinations of another throttle, as far as the rules are the same. Returns the number of
-    /// combinations that were dropped.
+    /// Takes over the combinations of another throttle, for rules that are unchanged. Returns the number of combinations that were dropped.
     pub fn take_over(&mut self, mut old: Throttle) -> u64 {
         let is_tracked = self.gone.is_on();
         let mut dropped = 0;

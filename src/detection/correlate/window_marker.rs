@@ -12,9 +12,9 @@ pub struct WindowMarker {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowOutcome {
-    /// It fired; the times of its first and last observation.
+    /// It fired. Contains the times of its first and last observation.
     Fired(i64, i64),
-    /// It was closed, whatever it held; the time of its end.
+    /// It was closed, whether it fired or not. Contains the time of its end.
     Closed(i64),
 }
 

@@ -1,6 +1,6 @@
 //! Audit annotations whose names a shipper changed.
 //!
-//! Elasticsearch reads a dot in a name as a level of an object. So shippers write `authorization_k8s_io/decision`, or a nested object, for
+//! Elasticsearch treats a dot in a name as a nested object. So shippers write `authorization_k8s_io/decision`, or a nested object, for
 //! `authorization.k8s.io/decision`. Takes the text of an event; returns it with the names that the apiserver wrote.
 
 use super::super::event::Member;
@@ -10,7 +10,7 @@ use crate::text::escape::push_json_string;
 /// Deeper objects are left as they are.
 const MAX_DEPTH: usize = 16;
 
-/// Whether an event has annotations that were changed.
+/// Whether an event has annotations with changed names.
 pub(super) fn is_dedotted(record: Raw<'_>) -> bool {
     record.get("annotations").is_some_and(is_changed)
 }
@@ -22,7 +22,7 @@ fn is_changed(annotations: Raw<'_>) -> bool {
         .any(|(key, value)| value.kind() == Type::Object || undotted(&key.text()).is_some())
 }
 
-/// The name with dots. A prefix of Kubernetes is a domain, which has no underscore.
+/// The name with its dots restored. The prefix of a Kubernetes annotation is a domain, which contains no underscore.
 fn undotted(name: &[u8]) -> Option<Vec<u8>> {
     let slash = memchr::memchr(b'/', name)?;
     let (domain, rest) = name.split_at(slash);
@@ -33,7 +33,7 @@ fn undotted(name: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// The event with the names of annotations as the apiserver wrote them; `None` if they are.
+/// The event with the names of its annotations as the apiserver wrote them; `None` if they are unchanged.
 pub(super) fn with_dots(event: &[u8]) -> Option<Vec<u8>> {
     let mut cursor = Cursor::new(event, b'{');
     loop {
@@ -56,7 +56,7 @@ pub(super) fn with_dots(event: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Appends the members of an object, with the names of nested objects before theirs.
+/// Appends the members of an object, prefixed with the names of the enclosing objects.
 fn push_flat(object: Raw<'_>, name: &mut Vec<u8>, depth: usize, start: usize, out: &mut Vec<u8>) {
     let length = name.len();
     for (key, value) in object.members().map_while(Result::ok) {

@@ -1,6 +1,6 @@
-//! Audit events in the tables of Azure that have a column for each member: AKSAudit, AKSAuditAdmin and ArcK8sAudit.
+//! Audit events in Azure tables that have a column for each member: AKSAudit, AKSAuditAdmin and ArcK8sAudit.
 //!
-//! Takes a record of such a table; returns the event with the names and the order of the apiserver.
+//! Takes a record of such a table; returns the event with the names and member order of the apiserver.
 
 use super::super::event::Member;
 use super::super::json::Raw;
@@ -28,7 +28,7 @@ const NAMES: [(&str, Member); 16] = [
     ("Annotations", Member::Annotations),
 ];
 
-/// The event of a record. Where the record was cut, the event is.
+/// The event of a record. If the record was truncated, so is the event.
 pub(super) fn event(record: Raw<'_>) -> Vec<u8> {
     let mut event = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#.to_vec();
     let values = record.get_all(NAMES.map(|(column, _)| column));

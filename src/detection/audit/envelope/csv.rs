@@ -1,11 +1,11 @@
 //! Comma-separated values (RFC 4180), as the consoles of Splunk, CloudWatch, Azure, Kibana and Grafana export them.
 //!
-//! Takes the lines of an export. If it has a header, a line becomes a JSON object with the names of the columns, which is read as every
-//! other record of a log store; a line with an event and another number of fields is not read. Without a header, returns the
-//! event in the first field that starts as the apiserver writes events, and what the form of the other fields says about its source. Fields are
-//! read from the start of the line, so that text inside a field is never taken for a field. Without a header only times, numbers
-//! and words are accepted before the event: a line of another log has text of a client there, which could end in a field of its own. A
-//! record that spans several lines is not read: events do not.
+//! Takes the lines of an export. If it has a header, a line becomes a JSON object with the names of the columns, which is read like any
+//! other record of a log store; a line with an event and a different number of fields is skipped. Without a header, returns the event in
+//! the first field that starts as the apiserver's events do, and what the format of the other fields reveals about its source. Fields are
+//! read from the start of the line, so that text inside a field is never taken for a field. Without a header only times, numbers and words
+//! are accepted before the event: in a line of another log, a client may control that text and end it with a field of its own. A record
+//! that spans several lines is not read, since an event never does.
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,53 +18,53 @@ use super::stream::RecordSource;
 use super::times;
 use crate::text::escape::push_json_string;
 
-/// How the field of an event starts, with the quotes doubled.
+/// Start of a field that contains an event, with doubled quotes.
 const EVENT_START: &[u8] = br#""{""kind"":""Event"",""apiVersion"":""audit.k8s.io/"#;
 
 static START: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(EVENT_START));
 
-/// Maximum number of fields before that of the event, if the header is not known.
+/// Maximum number of fields before the event's field, if the header is unknown.
 const MAX_FIELDS: usize = 32;
 
-/// Maximum number of columns of an export. Azure's table of all diagnostic records has some hundred.
+/// Maximum number of columns of an export. Azure's table of all diagnostic records has a few hundred.
 const MAX_COLUMNS: usize = 512;
 
-/// Maximum length of the name of a column, in bytes.
+/// Maximum length of a column name, in bytes.
 const MAX_NAME_LEN: usize = 256;
 
-/// Maximum length of a field before that of the event, in bytes: a name of a host, a path, a time.
+/// Maximum length of a field before the event's field, in bytes: a host name, a path or a time.
 const MAX_FIELD_LEN: usize = 256;
 
-/// Maximum number of lines before a header: titles, and blank lines.
+/// Maximum number of lines before a header, such as titles and blank lines.
 const MAX_TITLE_LINES: usize = 32;
 
-/// Maximum number of words of the name of a column.
+/// Maximum number of words in a column name.
 const MAX_NAME_WORDS: usize = 6;
 
-/// How the names of columns end that hold events, in lower case, where no column has a name that is known for it.
+/// Endings, in lower case, of the names of columns that hold events. Used if no column has a well-known name.
 const CARRIER_ENDS: [&[u8]; 14] = [
     b"log", b"logs", b"message", b"raw", b"event", b"audit", b"text", b"line", b"content", b"data",
     b"payload", b"record", b"entry", b"json",
 ];
 
-/// The name under which the event of such a column is read.
+/// The member name under which the event of such a column is read.
 const CARRIER: &[u8] = b"event.original";
 
-/// The names of the columns of an export.
+/// The column names of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns {
-    /// The line with the names, without its end.
+    /// The header line, without its line break.
     header: Vec<u8>,
     names: Vec<Vec<u8>>,
-    /// The index of a column that may hold events, if none has a name that is known for it.
+    /// The index of a column that may hold events, if no column has a well-known name.
     presumed_carriers: Vec<usize>,
     has_carrier: bool,
 }
 
-/// What a line of an export is.
+/// What a line of an export contains.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Row {
-    /// A record with the names of the columns, as an object of JSON.
+    /// A record as a JSON object, with the column names as member names.
     Record(Vec<u8>),
     /// A row with an event that does not match the header.
     Mismatch,
@@ -73,7 +73,7 @@ pub(super) enum Row {
 }
 
 impl Columns {
-    /// Reads a line that names the columns of an export. `None` if it does not look like one.
+    /// Parses a line as a header. `None` if it does not look like one.
     pub fn of(line: &[u8]) -> Option<Self> {
         let line = trim_header(line);
         let mut names = Vec::new();
@@ -82,9 +82,9 @@ impl Columns {
             if !is_name(&name) {
                 return None;
             }
-            // Azure names the time zone beside the column.
+            // Azure appends the time zone to the column name.
             let name = name.strip_suffix(b" [UTC]").unwrap_or(&name);
-            // Some consoles show names with capital letters.
+            // Some consoles capitalize column names.
             let lower = name.to_ascii_lowercase();
             let is_carrier = shape::can_name_carrier(&lower) && !shape::can_name_carrier(name);
             names.push(if is_carrier { lower } else { name.to_vec() });
@@ -101,7 +101,7 @@ impl Columns {
         Some(Columns { header: line.to_vec(), names, presumed_carriers, has_carrier })
     }
 
-    /// Whether a line is the header.
+    /// Whether this line is the header.
     pub(super) fn is_header(&self, line: &[u8]) -> bool {
         trim_header(line) == self.header
     }
@@ -120,7 +120,8 @@ impl Columns {
         }
     }
 
-    /// A line as an object. `None` if it does not have a field for each column, or an event in a column that holds none.
+    /// A line as a JSON object. `None` if the number of fields differs from that of the columns, or if an event is in a column that holds
+    /// none.
     fn object(&self, line: &[u8]) -> Option<Vec<u8>> {
         steps::add(line.len());
         let mut object = vec![b'{'];
@@ -143,7 +144,8 @@ impl Columns {
     }
 }
 
-/// Searches a log for a header: its first line with several fields, below titles and blank lines. Later lines may look like one.
+/// Searches a log for a header: its first line with several fields, possibly below titles and blank lines. Later lines are ignored, even if
+/// they look like a header.
 #[derive(Clone, Debug)]
 pub struct HeaderSearch {
     lines_left: usize,
@@ -157,7 +159,7 @@ impl Default for HeaderSearch {
 }
 
 impl HeaderSearch {
-    /// Reads the next lines of the log, and returns its columns, if they are known.
+    /// Reads the next lines of the log, and returns its columns once they are known.
     pub fn read(&mut self, buffer: &[u8]) -> Option<Arc<Columns>> {
         let mut rest = buffer;
         while self.lines_left > 0 && !rest.is_empty() {
@@ -176,12 +178,12 @@ impl HeaderSearch {
     }
 }
 
-/// A line without the mark of its encoding and its end.
+/// A line without the byte order mark and without its line break.
 fn trim_header(line: &[u8]) -> &[u8] {
     line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_end()
 }
 
-/// Whether a field of the first row of a table can be the name of a column: a short text that is not a number, a time, a path or JSON.
+/// Whether a field of the first row of a table can be a column name: a short text that is not a number, a time, a path or JSON.
 fn is_name(name: &[u8]) -> bool {
     let is_number = || name.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'));
     let is_value = match name.first() {
@@ -195,13 +197,13 @@ fn is_name(name: &[u8]) -> bool {
         && name.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count() <= MAX_NAME_WORDS
 }
 
-/// Whether a text has the form of a time: it starts with a digit.
+/// Whether a text has the format of a time: it starts with a digit.
 fn is_time(text: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_digit() || b" ,.:/-+TZAPMUCG".contains(byte);
     text.first().is_some_and(u8::is_ascii_digit) && text.iter().all(is_part)
 }
 
-/// Whether a column of this name may hold events: others hold what a client sent, such as its user agent.
+/// Whether a column of this name may hold events. Other columns hold text that a client sent, such as its user agent.
 fn may_hold_event(name: &[u8]) -> bool {
     let lower = name.to_ascii_lowercase();
     let name = lower.strip_suffix(b"_s").unwrap_or(&lower);
@@ -211,9 +213,9 @@ fn may_hold_event(name: &[u8]) -> bool {
 /// The event of a line.
 pub(super) struct Field {
     pub(super) event: Vec<u8>,
-    /// The first time in the fields before it.
+    /// The first time in the fields before the event.
     pub(super) time: Option<i64>,
-    /// What the form of the other fields says.
+    /// What the format of the other fields reveals about the source.
     pub(super) source: RecordSource,
 }
 
@@ -231,7 +233,7 @@ pub(super) fn event(line: &[u8]) -> Option<Field> {
         }
         let field = match field {
             Some(field) => field,
-            // What follows the event is read for its source alone.
+            // The fields after the event only determine its source.
             None if event.is_some() => break,
             None => return None,
         };
@@ -254,7 +256,7 @@ pub(super) fn event(line: &[u8]) -> Option<Field> {
     event.map(|event| Field { event, time, source })
 }
 
-/// The fields of a line, with their quotes. `None` instead of a field that is not well-formed, after which the fields are unknown.
+/// The fields of a line, with their quotes. Yields `None` for a field that is not well-formed, and then ends.
 fn fields(line: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
@@ -268,17 +270,17 @@ fn fields(line: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     })
 }
 
-/// Whether a field is a word, a number, a path or a time, which may have blanks and commas in it.
+/// Whether a field is a word, a number, a path or a time, which may contain blanks and commas.
 fn is_plain(text: &[u8]) -> bool {
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.:/@+".contains(byte);
     text.len() <= MAX_FIELD_LEN && (text.iter().all(is_word) || is_time(text) || times::text(text).is_some())
 }
 
-/// Where the field at the start of `rest` ends: at a comma, or at the end of the line.
+/// The end of the field at the start of `rest`: a comma, or the end of the line.
 fn field_end(rest: &[u8]) -> Option<usize> {
     if rest.first() != Some(&b'"') {
         let end = memchr::memchr(b',', rest).unwrap_or(rest.len());
-        // A quote belongs to the start of a field.
+        // A quote is only special at the start of a field.
         return (!rest[..end].contains(&b'"')).then_some(end);
     }
     let mut at = 1;
@@ -344,7 +346,7 @@ mod tests {
         for line in [
             format!("a {EVENT}"),
             format!("Nov 20 at @ home,{EVENT}"),
-            // Lines of another log whose end a client controls.
+            // Lines of another log, whose ends a client controls.
             format!("2026-11-23T04:00:00Z host app: hello,{EVENT}"),
             format!("\"GET / HTTP/1.1\",{EVENT}"),
             format!("192.0.2.1 - - [23/Nov/2026:04:00:00 +0000],{EVENT}"),

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// Accepts padding and its absence: senders differ.
+/// Accepts padding and missing padding, since senders differ.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -19,7 +19,7 @@ pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
     BASE64.decode(text.trim_ascii()).ok()
 }
 
-/// Whether bytes start with the magic number of gzip.
+/// Whether bytes start with the gzip magic number.
 pub fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x1f\x8b")
 }
@@ -27,7 +27,7 @@ pub fn is_gzip(bytes: &[u8]) -> bool {
 /// How decompression ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// At the end of the compressed data.
+    /// The end of the compressed data.
     Complete,
     /// At the limit.
     TooLarge,
@@ -42,7 +42,7 @@ pub struct Unpacked {
     pub end: End,
 }
 
-/// Decompresses gzip, also of several members, up to `limit` bytes.
+/// Decompresses gzip, which may have several members, up to `limit` bytes.
 pub fn gunzip(bytes: &[u8], limit: usize) -> Unpacked {
     let mut reader = flate2::read::MultiGzDecoder::new(bytes);
     let mut unpacked = Vec::new();

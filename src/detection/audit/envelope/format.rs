@@ -48,18 +48,18 @@ impl Format {
         ("openshift", Format::In(Wrapper::Openshift)),
     ];
 
-    /// The format of this name.
+    /// The format with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(own, _)| *own == name).map(|(_, format)| format)
     }
 
-    /// Whether events need no wrapper.
+    /// Whether events are expected without a wrapper.
     pub(super) fn admits_raw(self) -> bool {
         matches!(self, Format::Auto | Format::Raw)
     }
 
-    /// Whether an event in this wrapper is of the format.
+    /// Whether events in this wrapper belong to the format.
     pub(super) fn admits(self, wrapper: Wrapper) -> bool {
         match self {
             Format::Auto => true,

@@ -1,9 +1,8 @@
 //! Audit log entries of Google Cloud Logging.
 //!
-//! Takes a `LogEntry` with a `google.cloud.audit.AuditLog` payload; returns the audit event of the same request. The last part of the
-//! method is the verb, the name of the resource is the path after `/apis/`, the status is one of gRPC. What an entry does not
-//! contain is omitted: the groups of people, the headers of the request. Sources: the reference of both types, and
-//! `google/rpc/code.proto` for the codes.
+//! Takes a `LogEntry` with a `google.cloud.audit.AuditLog` payload; returns the audit event of the same request. The verb is the last part
+//! of the method name, the path is the resource name, and the status is a gRPC code. Members that an entry lacks, such as the groups of
+//! human users and the request headers, are omitted. Sources: the reference of both types, and `google/rpc/code.proto` for the codes.
 
 use super::super::json::{Raw, Type};
 use super::skipped;
@@ -63,7 +62,7 @@ impl<'n> Target<'n> {
     }
 }
 
-/// The HTTP status of the apiserver that became a gRPC status. Codes that it never returns count as server errors.
+/// The HTTP status of the apiserver that was converted to this gRPC status. Codes that it never returns count as server errors.
 fn http_status(code: i64, verb: &str) -> u16 {
     match code {
         0 if verb == "create" => 201,
@@ -82,7 +81,7 @@ fn http_status(code: i64, verb: &str) -> u16 {
     }
 }
 
-/// The groups that a user is in because of its name.
+/// The groups that follow from a user name.
 fn groups(user: &str) -> Vec<String> {
     let authenticated = "system:authenticated".to_owned();
     if let Some(account) = user.strip_prefix("system:serviceaccount:") {
@@ -128,7 +127,7 @@ pub(super) fn event(entry: Raw<'_>, payload: Raw<'_>) -> Result<Vec<u8>, &'stati
     let target = Target::read(&resource).ok_or(skipped::OTHER_KIND)?;
     let method = text(method);
     let verb = method.rsplit('.').next().unwrap_or_default();
-    // Identities of a federation have a subject instead of an address; who has neither did not authenticate.
+    // Federated identities have a subject instead of an address; an entry with neither is unauthenticated.
     let principal =
         |key| Some(text(authentication.and_then(|info| info.get(key)))).filter(|name| !name.is_empty());
     let user = principal("principalEmail").or_else(|| principal("principalSubject"));
@@ -150,13 +149,13 @@ pub(super) fn event(entry: Raw<'_>, payload: Raw<'_>) -> Result<Vec<u8>, &'stati
     let is_true = |key: &str| {
         operation.and_then(|operation| operation.get(key)).is_some_and(|value| value.bytes() == b"true")
     };
-    // As Falco's plugin for GKE: one entry says that a stream to a container was opened, and no other says that it ended.
+    // As in Falco's plugin for GKE: an entry reports that a stream to a container was opened, and none reports that it ended.
     let is_stream = matches!(target.subresource, "exec" | "attach");
     let is_end = is_true("last") && !is_true("first");
     let is_start = is_true("first") && !is_true("last");
     let stage = if is_start || (is_stream && !is_end) { "ResponseStarted" } else { "ResponseComplete" };
 
-    // A stream is opened by an upgrade of the connection.
+    // A stream is opened by a connection upgrade.
     let http_status = if is_stream && code == 0 { 101 } else { http_status(code, verb) };
 
     let mut out = Vec::with_capacity(1024);

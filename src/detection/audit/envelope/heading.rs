@@ -1,7 +1,7 @@
 //! Lines that name the log stream of the record below them, as `aws logs tail --format json` writes them.
 //!
 //! Takes a line; returns the time and the stream that it names, and where the record below it ends. The record is an indented object or
-//! list. Where a heading is apart from its record, the record has no stream, and a pod's text in it is read as an event: see
+//! list. If a heading is separated from its record, the record's stream is unknown, and text that a pod printed is read as an event: see
 //! [`LineTracker`](super::line_tracker::LineTracker).
 
 use std::ops::Range;
@@ -13,7 +13,7 @@ use super::skipped;
 use super::stream::is_apiserver_stream;
 use super::times;
 
-/// Maximum length of a heading, in bytes. CloudWatch limits the names of a group and of a stream to 512 characters each.
+/// Maximum length of a heading, in bytes. CloudWatch limits the names of log groups and log streams to 512 characters each.
 const MAX_LEN: usize = 2048;
 
 /// A line that names a log stream.
@@ -22,18 +22,18 @@ pub(super) struct Heading<'a> {
     /// In nanoseconds since 1970.
     pub(super) time: Option<i64>,
     stream: &'a [u8],
-    /// The line has the exact form of the AWS command line, so that a record on one line belongs to it too. Another line may be one of a
-    /// program beside which an apiserver writes events.
+    /// The line has the exact format of the AWS command line, so a single-line record below it belongs to it too. Otherwise the line may
+    /// come from another program that writes to the same log.
     is_exact: bool,
 }
 
-/// What a line below a heading starts.
+/// What the line below a heading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Below {
     Blank,
-    /// An object or list that the next lines continue.
+    /// An object or list that continues on the next lines.
     Indented,
-    /// A record on one line.
+    /// A single-line record.
     Line,
     /// Nothing that belongs to the heading.
     Other,
@@ -51,12 +51,12 @@ impl<'a> Heading<'a> {
         let clock = words.next().filter(|clock| is_clock(clock))?;
         let stream = match (words.next()?, words.next(), words.next()) {
             (stream, None, _) if is_word(stream) => Some(stream),
-            // The log group comes first where there are several.
+            // If there are several words, the first is the log group.
             (group, Some(stream), None) if is_word(stream) && group.contains(&b'/') => Some(stream),
             _ => None,
         };
         let has_blank = text.len() < line.len();
-        // The name of a stream may contain blanks and almost every other character.
+        // The name of a stream may contain blanks and almost any other character.
         let any =
             || text.splitn(2, |byte| *byte == b' ').nth(1).filter(|_| has_blank && !text.contains(&b'{'));
         Some(Heading {
@@ -66,12 +66,12 @@ impl<'a> Heading<'a> {
         })
     }
 
-    /// Why the record below is skipped, if it comes from another stream than an apiserver's.
+    /// The reason to skip the record below, if it comes from a stream other than the apiserver's.
     pub(super) fn skip_reason(&self) -> Option<&'static str> {
         (!is_apiserver_stream(self.stream)).then_some(skipped::OTHER_STREAM)
     }
 
-    /// What a line below the heading is.
+    /// Classifies the line below the heading.
     pub(super) fn below(is_exact: bool, line: &[u8]) -> Below {
         match line.trim_ascii_end() {
             b"" => Below::Blank,
@@ -94,7 +94,7 @@ impl<'a> Heading<'a> {
         }
     }
 
-    /// The record below the heading, which ends before `from`. `None` if there is none.
+    /// The record below the heading and before `from`, if there is one.
     pub(super) fn record_below(&self, bytes: &[u8], from: usize) -> Option<Range<usize>> {
         let mut at = from;
         let start = loop {
@@ -121,7 +121,7 @@ impl<'a> Heading<'a> {
     }
 }
 
-/// The start of a sequence that sets a color.
+/// Start of an escape sequence that sets a color.
 const ESCAPE: u8 = 0x1b;
 
 /// The line at an offset, without its line break.
@@ -132,7 +132,7 @@ fn line_at(bytes: &[u8], at: usize) -> Option<&[u8]> {
     Some(line)
 }
 
-/// A word without the sequences before and after it that set its color.
+/// A word without surrounding color escape sequences.
 fn without_color(mut word: &[u8]) -> &[u8] {
     let sequence = |text: &[u8]| {
         let inner = text.strip_prefix(&[ESCAPE, b'['])?;
@@ -201,7 +201,7 @@ mod tests {
                 .map(|range| text[range].to_owned())
         };
         assert_eq!(record("", text).unwrap(), "{\r\n  \"a\": {\r\n  }\r\n}\r");
-        // What follows a record that was cut is not a part of it.
+        // Text after a truncated record is not part of it.
         assert_eq!(record("", "h\n{\n  \"a\": 1\n2026").unwrap(), "{\n  \"a\": 1");
         assert_eq!(record("", "h\n[\n  1\n]\n").unwrap(), "[\n  1\n]");
         assert_eq!(record("", "h\n{\"a\":1}\n"), None);

@@ -1,9 +1,9 @@
-//! Follows a log line by line, and tells where the log can be cut: where no line is open that a container runtime split, and not between a
+//! Follows a log line by line, and determines where the log can be cut: not inside a line that a container runtime split, and not between a
 //! heading and the record whose stream it names.
 //!
-//! Takes the lines of a log in their order; returns the role of each. Keeps no text: the state of each open line is small, and
-//! their number is bounded. Cutting the log elsewhere would read the rest of a split line as a record of its own, of which a
-//! client can choose the text, or a record of another stream as one of the apiserver.
+//! Takes the lines of a log in their order; returns the role of each. Keeps no text: the state of each open line is small, and their number
+//! is bounded. If the log were cut elsewhere, the rest of a split line, whose text a client can choose, would be read as a record, or a
+//! record of another stream would be attributed to the apiserver.
 
 use super::context::Context;
 use super::heading::{Below, Heading};
@@ -11,26 +11,26 @@ use super::partial::{CriLine, Joined, OpenLines, Piece, piece_of};
 use super::shape::PLAIN_START;
 use crate::detection::audit::json::Raw;
 
-/// Shippers' records of pieces are longer: runtimes split lines at 8 KiB or more.
+/// Records of log shippers that contain pieces are longer than this: runtimes split lines at 8 KiB or more.
 const MIN_PIECE_RECORD: usize = 4 * 1024;
 
-/// What a line of a log is.
+/// The role of a line in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineRole {
     /// A record, or a piece of one.
     Record,
-    /// A continuation of a line that was given up, or a record of another stream below a heading that was: not a record.
+    /// Not a record: a continuation of a line that was given up, or a record of another stream below a heading that was given up.
     Abandoned,
 }
 
-/// What is known of the lines below a heading.
+/// State of the lines below a heading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum BelowHeading {
     #[default]
     Nothing,
     /// The last line that is not blank is a heading.
     Heading { is_exact: bool, is_other: bool },
-    /// A record is open whose lines are indented.
+    /// Inside a record whose lines are indented.
     Record,
 }
 
@@ -38,28 +38,29 @@ enum BelowHeading {
 #[derive(Clone, Debug, Default)]
 pub struct LineTracker {
     open: OpenLines,
-    /// Streams whose open line was given up.
+    /// Streams whose open line was given up, so that its continuations are not records.
     abandoned: Vec<Vec<u8>>,
-    /// The last line was not wrapped and ends where JSON continues.
+    /// The last line was not wrapped, and its JSON is incomplete.
     is_raw_open: bool,
     below: BelowHeading,
-    /// The heading of another stream was given up: its record must not be read without it.
+    /// The heading of another stream was given up: its record must not be read without the heading.
     is_heading_abandoned: bool,
 }
 
 impl LineTracker {
-    /// Whether a line is open whose rest is worth waiting for.
+    /// Whether there is an open line whose rest is worth waiting for.
     pub fn is_open(&self) -> bool {
         let is_below_heading = self.below != BelowHeading::Nothing && !self.is_heading_abandoned;
         self.is_raw_open || is_below_heading || self.has_open_piece()
     }
 
-    /// Whether the last line names the stream of a record below it.
+    /// Whether the last line is a heading for the record below it.
     pub fn is_at_heading(&self) -> bool {
         matches!(self.below, BelowHeading::Heading { .. })
     }
 
-    /// The same for records that are apart from each other, as messages of a queue: an event that nothing wraps is whole.
+    /// Like [`is_open`](Self::is_open), for messages of a queue, which are independent of each other: an event without a wrapper is
+    /// complete.
     pub fn has_open_piece(&self) -> bool {
         self.open.streams().any(|stream| !self.is_abandoned(stream))
     }
@@ -106,7 +107,7 @@ impl LineTracker {
         })
     }
 
-    /// Adds a line below a heading. `None` if it does not belong to it.
+    /// Adds a line below a heading. `None` if it does not belong to the heading.
     #[cold]
     fn push_below_heading(&mut self, line: &[u8]) -> Option<LineRole> {
         let before = self.below;
@@ -158,7 +159,7 @@ impl LineTracker {
     }
 }
 
-/// Whether an event that nothing wraps was cut where a value is expected, so that it may continue on the next line.
+/// Whether an unwrapped event was cut where a value is expected, so that it may continue on the next line.
 fn is_raw_open(line: &[u8]) -> bool {
     let line = line.trim_ascii_end();
     match line.last() {
@@ -225,7 +226,7 @@ mod tests {
                 ("[", true),
                 ("]\r", false),
                 (heading, true),
-                // Another heading, and a record that was cut.
+                // Another heading, and a truncated record.
                 (heading, true),
                 ("{", true),
                 ("  \"a\":", true),
@@ -234,7 +235,7 @@ mod tests {
             ] {
                 assert_eq!(push(&mut tracker, line), (LineRole::Record, is_open), "{line}");
             }
-            // The record of another stream is not read without its heading, and others are not lost.
+            // Without its heading, the record of another stream is not read; other records are not lost.
             push(&mut tracker, heading);
             tracker.abandon();
             let role = if heading == OWN { LineRole::Record } else { LineRole::Abandoned };

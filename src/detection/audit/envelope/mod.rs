@@ -1,18 +1,17 @@
-//! Takes audit events out of the records of log shippers, container runtimes, log stores and clouds.
+//! Extracts audit events from the records of log shippers, container runtimes, log stores and clouds.
 //!
-//! Takes a buffer of records in any wrapper; returns the events, one a line, and what their wrappers said about them: the cluster, and a
-//! time for an event that has none. Raw events, arrays and `EventList`s are left as they are, which costs one comparison per line. An
-//! event keeps its text, so its alerts have the same ids with any wrapper. Google's entries contain no audit event; one is built from
-//! them.
+//! Takes a buffer of records in any wrapper; returns the events, one per line, and the metadata in their wrappers: the cluster, and a time
+//! for an event that has none. Raw events, arrays and `EventList`s are left as they are, which costs one comparison per line. An event
+//! keeps its text, so its alerts have the same ids with any wrapper. Google's entries contain no audit event; one is built from them.
 //!
-//! One rule reads all wrappers: from the outside in, up to a depth, through the members that are known to hold a record or a line
-//! (`shape`), and through text that has the shape of a header (`prefix`). An event ends the search, and so does every other object of
-//! Kubernetes: what is in them is text of a client. No text inside a record may become a record of its own.
+//! One rule reads all wrappers: from the outside in, up to a depth, through members that are known to hold a record or a line (`shape`),
+//! and through text in the format of a header (`prefix`). The search ends at an event or any other Kubernetes object, because clients
+//! control their content. No text inside a record may become a record of its own.
 //!
-//! Where a wrapper names the stream that a record comes from, only those of the apiserver count (`stream`). Lines that a runtime split
-//! are joined (`partial`); the beginning of a truncated event is completed (`truncated`); what is compressed is unpacked up to a limit.
-//! A wrapper without an event is counted under a reason ([`skipped`]); what is not a wrapper is left to the reader of events. All work is
-//! linear in the size of a buffer.
+//! If a wrapper names the stream that a record comes from, only records of the apiserver count (`stream`). Lines that a runtime split are
+//! joined (`partial`); the beginning of a truncated event is completed (`truncated`); compressed data is unpacked up to a limit. A wrapper
+//! without an event is counted under a reason ([`skipped`]); anything else is left to the event parser. All work is linear in the size of a
+//! buffer.
 
 mod annotations;
 mod azure_table;
@@ -58,27 +57,27 @@ use heading::Heading;
 use partial::{CriLine, Joined, OpenLines, Piece};
 use shape::{PLAIN_START, Shape};
 
-/// Where the next record starts at the earliest.
+/// The earliest position at which the next record can start.
 static NEXT_OBJECT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n{"));
 
-/// The most nested steps into wrappers, of which each wrapper takes two or three.
+/// Maximum nesting, in steps into wrappers. Each wrapper takes two or three steps.
 const MAX_DEPTH: usize = 16;
 
-/// How CloudWatch ends a message that it truncated.
+/// How a message ends that CloudWatch truncated.
 const TRUNCATION_MARK: &[u8] = b"[Truncated...]";
 
-/// Takes events out of their wrappers.
+/// Extracts events from their wrappers.
 #[derive(Clone, Debug)]
 pub struct Unwrapper {
-    /// The most bytes that are unpacked of one record, and the longest line that is joined from pieces.
+    /// Maximum number of bytes unpacked from one record, and maximum length of a line that is joined from pieces.
     limit: usize,
     format: Format,
     skipped: BTreeMap<&'static str, u64>,
     /// Within one buffer.
     open_lines: OpenLines,
-    /// The cluster of the last record, since most records are of the same.
+    /// The cluster of the last record. Most records have the same one.
     cluster: Option<Arc<[u8]>>,
-    /// The columns of a log of comma-separated values.
+    /// The column names, if the log consists of comma-separated values.
     columns: Option<Arc<Columns>>,
 }
 
@@ -86,12 +85,12 @@ pub struct Unwrapper {
 #[derive(Debug, Default)]
 struct Output {
     unwrapped: Unwrapped,
-    /// Something was wrapped. Until then nothing is copied.
+    /// Whether anything was wrapped. Until then nothing is copied.
     is_used: bool,
 }
 
 impl Output {
-    /// Appends text that nothing wraps any more.
+    /// Appends text that is no longer wrapped.
     fn push(&mut self, text: &[u8], context: &Context) {
         self.is_used = true;
         if !text.is_empty() {
@@ -111,16 +110,16 @@ impl Output {
     }
 }
 
-/// What starts at a position of a buffer.
+/// What starts at a position in a buffer.
 enum Start {
     /// A wrapper of this length.
     Wrapper(usize),
-    /// Something else; a wrapper can follow after this length at the earliest.
+    /// Something else; the next wrapper can start after this length at the earliest.
     Other(usize),
 }
 
 impl Unwrapper {
-    /// An unwrapper that unpacks at most `limit` bytes of each record.
+    /// An unwrapper that unpacks at most `limit` bytes per record.
     pub fn new(limit: usize) -> Self {
         Unwrapper {
             limit,
@@ -132,12 +131,12 @@ impl Unwrapper {
         }
     }
 
-    /// Sets the columns of the log, if it is one of comma-separated values with a header. See [`HeaderSearch`].
+    /// Sets the column names, for a log of comma-separated values with a header. See [`HeaderSearch`].
     pub fn set_columns(&mut self, columns: Option<&Arc<Columns>>) {
         self.columns = columns.cloned();
     }
 
-    /// Restricts what is read to a format.
+    /// Restricts the input to a format.
     pub fn set_format(&mut self, format: Format) {
         self.format = format;
     }
@@ -178,7 +177,7 @@ impl Unwrapper {
     /// Unwraps the beginning of a record that exceeds the limit.
     pub fn unwrap_head(&mut self, head: &[u8]) -> Option<Unwrapped> {
         let mut out = Output::default();
-        // The text ends in the middle: what nothing wraps is left to the reader of events.
+        // The text ends inside a value. If it is not wrapped, it is left to the event parser.
         self.records(head, 0, &self.outermost(), &mut out);
         self.finish_lines(&mut out);
         out.finish()
@@ -188,7 +187,7 @@ impl Unwrapper {
         *self.skipped.entry(reason).or_default() += 1;
     }
 
-    /// Reads what there is of lines whose last piece is missing.
+    /// Evaluates what is available of lines whose last piece is missing.
     fn finish_lines(&mut self, out: &mut Output) {
         for line in self.open_lines.finish() {
             self.text(&line.text, 0, &line.context, out);
@@ -199,7 +198,7 @@ impl Unwrapper {
         }
     }
 
-    /// Appends the part of a buffer that nothing wraps, unless it has to be wrapped.
+    /// Appends the part of a buffer that is not wrapped, unless the configured format requires a wrapper.
     fn raw(&mut self, text: &[u8], context: &Context, out: &mut Output) {
         if context.is_admitted {
             return out.push(text, context);
@@ -212,14 +211,14 @@ impl Unwrapper {
 
     /// Unwraps the records of a buffer. As long as nothing is wrapped, nothing is copied.
     fn records(&mut self, bytes: &[u8], depth: usize, context: &Context, out: &mut Output) {
-        // All before `done` is in `out`, if that is used.
+        // If `out` is used, it contains everything before `done`.
         let (mut done, mut at, mut end) = (0, 0, 0);
-        // All events of a log are alike.
+        // All events of a log have the same format.
         let is_changed = !context.is_admitted || is_changed(bytes);
         let has_strings = stringified::may_be_in(bytes);
         let mut next_object = 0;
         while at < bytes.len() {
-            // A line with several records is searched once.
+            // A line with several records is searched only once.
             if at >= end {
                 end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
                 steps::add(end - at);
@@ -235,7 +234,7 @@ impl Unwrapper {
                 at = end + 1;
                 continue;
             }
-            // The hole that remains when a file is truncated under its writer.
+            // NUL bytes, left behind when a file is truncated while it is being written.
             if line.first() == Some(&0) {
                 let hole = line.iter().take_while(|byte| **byte == 0).count();
                 steps::add(hole);
@@ -249,14 +248,14 @@ impl Unwrapper {
                 && self.format != Format::Raw
                 && self.columns.as_ref().is_some_and(|columns| columns.is_header(line))
             {
-                // The header itself, again in each part of files that were put together.
+                // The header again, repeated in each part of concatenated files.
                 self.raw(&bytes[done..at], context, out);
                 out.is_used = true;
                 at = end + 1;
                 done = bytes.len().min(at);
                 continue;
             }
-            // The mark of an encoding, and the record separator of JSON text sequences (RFC 7464).
+            // A byte order mark, and the record separator of JSON text sequences (RFC 7464).
             let mark = line.iter().take_while(|byte| **byte == 0x1e).count();
             let start = at + if mark > 0 { mark } else { usize::from(line.starts_with(b"\xef\xbb\xbf")) * 3 };
             if !matches!(bytes.get(start), Some(b'{' | b'[')) || pod_prefix(line) {
@@ -279,7 +278,7 @@ impl Unwrapper {
                     self.raw(&bytes[done..at], context, out);
                     at = record.end;
                     self.below_heading(&heading, &bytes[record], context, out);
-                    // The next line, if the record ends its own.
+                    // The next line, if the record ends its line.
                     at += usize::from(bytes.get(at) == Some(&b'\n'));
                     (done, end) = (at, at);
                     continue;
@@ -297,7 +296,7 @@ impl Unwrapper {
             match self.record(&bytes[start..next_object], before, has_strings, depth, context, out) {
                 Start::Wrapper(length) => {
                     at = start + length;
-                    // The end of the line, and the separator of a list.
+                    // The end of the line, and the separator between list elements.
                     while bytes.get(at).is_some_and(|byte| byte.is_ascii_whitespace() || *byte == b',') {
                         at += 1;
                     }
@@ -315,7 +314,8 @@ impl Unwrapper {
         }
     }
 
-    /// Unwraps a line of a container log, or one with a header. `before` appends what precedes it. Returns false if it is neither.
+    /// Unwraps a line of a container log, or a line with a header. `before` appends the text before it. Returns false if the line is
+    /// neither.
     fn line(
         &mut self,
         line: &[u8],
@@ -366,7 +366,7 @@ impl Unwrapper {
             self.text(&field.event, depth, &inner, out);
             return true;
         }
-        // A line that is a text in JSON.
+        // A line that is a JSON string.
         if line.starts_with(b"\"{")
             && let Ok(text) = Raw::first(line)
             && text.bytes().len() == line.len()
@@ -386,7 +386,7 @@ impl Unwrapper {
         }
         let wrapper = if prefix.log_stream.is_some() { Wrapper::Cloudwatch } else { Wrapper::Text };
         let mut inner = self.admit(wrapper, context);
-        // Exports of CloudWatch to S3 have the time alone.
+        // Lines of CloudWatch exports to S3 start with a time only.
         inner.is_admitted |= self.format == Format::In(Wrapper::Cloudwatch) && prefix.stream.is_empty();
         inner.time = prefix.time.or(context.time);
         match CriLine::parse(prefix.text) {
@@ -413,12 +413,12 @@ impl Unwrapper {
         self.value(Raw::first(record).unwrap_or(Raw::assume(record)), 1, &inner, out);
     }
 
-    /// The context of what is in a wrapper.
+    /// The context of the wrapper's content.
     fn admit(&self, wrapper: Wrapper, context: &Context) -> Context {
         Context { is_admitted: context.is_admitted || self.format.admits(wrapper), ..context.clone() }
     }
 
-    /// Reads the record at the start of `bytes`, which end before the next record. `before` is the text before it that was not copied yet.
+    /// Reads the record at the start of `bytes`, which end before the next record. `before` is the preceding text that was not copied yet.
     fn record(
         &mut self,
         bytes: &[u8],
@@ -451,10 +451,10 @@ impl Unwrapper {
         let shape = (record.kind() == Type::Object).then(|| Shape::of(record));
         let is_wrapper = match &shape {
             Some(shape) => shape.is_wrapper() || annotations::is_dedotted(record),
-            // The first element decides for a list.
+            // The first element determines how the list is read.
             None => truncated::items(record).next().is_some_and(|first| match first.kind() {
                 Type::Object => Shape::of(first).is_wrapper() || annotations::is_dedotted(first),
-                // Texts: a query of the AWS command line for messages alone.
+                // Strings: the result of an AWS command line query for messages only.
                 Type::String => truncated::string_of(first).trim_ascii_start().starts_with(b"{"),
                 _ => false,
             }),
@@ -501,7 +501,7 @@ impl Unwrapper {
         }
     }
 
-    /// Unwraps a line of a container log, once all its pieces are there.
+    /// Unwraps a line of a container log once all its pieces are available.
     fn piece(
         &mut self,
         stream: impl Fn() -> Vec<u8>,
@@ -524,7 +524,7 @@ impl Unwrapper {
         }
     }
 
-    /// Unwraps a text in which an event should be.
+    /// Unwraps a text that should contain an event.
     fn text(&mut self, text: &[u8], depth: usize, context: &Context, out: &mut Output) {
         let is_blank = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
         let start = text.iter().position(|byte| !is_blank(byte)).unwrap_or(text.len());
@@ -540,13 +540,13 @@ impl Unwrapper {
                 self.records(text, depth + 1, context, out);
                 out.end_line();
             }
-            // Some encode a text twice.
+            // Some producers encode text twice.
             Some(b'"') => match Raw::first(text) {
                 Ok(inner) if inner.bytes().len() == text.len() => self.value(inner, depth + 1, context, out),
                 _ => self.skip(skipped::OTHER_LOG),
             },
             Some(_) => {
-                // One line: in a text of several, a client may have chosen where they break.
+                // One line only: if a text has several, a client may have chosen the line breaks.
                 let is_read = memchr::memchr(b'\n', text).is_none()
                     && self.line(text, |_, _| {}, depth + 1, context, out);
                 if !is_read {
@@ -578,22 +578,22 @@ impl Unwrapper {
     }
 }
 
-/// Whether a path names the log of a container that is not an apiserver: below `/var/log/containers` or `/var/log/pods`.
+/// Whether a path names the log of a container other than an apiserver: below `/var/log/containers` or `/var/log/pods`.
 pub fn is_log_of_other_pod(path: &[u8]) -> bool {
     stream::is_other_path(path)
 }
 
-/// Why an event is skipped whose other members say that it comes from another stream than an apiserver's: a shipper merged what a pod
-/// printed with what it knows of the pod. Such members can be anywhere: a pod chooses the place of those that it prints itself, and some
-/// shippers replace their values there.
+/// The reason to skip an event whose extra members show that it comes from a stream other than the apiserver's: a shipper merged what a pod
+/// printed with the metadata of the pod. These members can be anywhere, because a pod chooses the position of the members it prints, and
+/// some shippers replace values in place.
 pub fn skip_reason(event: &[u8]) -> Option<&'static str> {
     stream::RecordSource::of(Raw::assume(event)).skip_reason()
 }
 
-/// Whether shippers changed the events of a buffer, or added members to them, which are at the end: all events of a log are alike. Members
-/// of a single one are found when it is evaluated: see [`skip_reason`].
+/// Whether log shippers modified the events in a buffer, or appended members to them; all events of a log have the same format. For single
+/// events, such members are found during evaluation: see [`skip_reason`].
 fn is_changed(bytes: &[u8]) -> bool {
-    /// The member of ViaQ, metadata of Kubernetes, names of annotations without dots.
+    /// The ViaQ member, Kubernetes metadata, and annotation names without dots.
     static MARKS: LazyLock<[Finder<'static>; 3]> =
         LazyLock::new(|| [&b"\"k8s_audit_level\""[..], b"\"kubernetes\":{", b"_k8s_io/"].map(Finder::new));
     const TAIL: usize = 2048;
@@ -607,7 +607,7 @@ fn is_changed(bytes: &[u8]) -> bool {
     })
 }
 
-/// Whether a line starts with a bracket that does not open an array: of `kubectl logs --prefix`, or of a clock since boot.
+/// Whether a line starts with a bracket that does not open an array, as `kubectl logs --prefix` or a time since boot does.
 fn pod_prefix(line: &[u8]) -> bool {
     line.starts_with(b"[pod/")
         || matches!(line, [b'[', b' ' | b'0'..=b'9', ..]) && prefix::strip(line).is_some()

@@ -1,4 +1,4 @@
-//! Steps from a JSON object to what it wraps.
+//! Steps from a JSON object to its wrapped content.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Unwrapper {
         context: &Context,
         out: &mut Output,
     ) {
-        // A batch of CloudWatch names the stream of all its events, which are counted one by one.
+        // A CloudWatch batch names the stream of all its events; each event is counted separately.
         let is_batch = shape.get(Slot::LogEvents).is_some();
         if let Some(reason) = RecordSource::of(record).skip_reason().filter(|_| !is_batch) {
             return self.skip(reason);
@@ -36,7 +36,7 @@ impl Unwrapper {
         }
         if shape.is_azure_event() {
             let event = azure_table::event(record);
-            // Exports have objects as texts.
+            // Exports contain objects as strings.
             let event = stringified::expand_all(&event).unwrap_or(event);
             self.raw(&event, &self.admit(Wrapper::Azure, &context), out);
             out.end_line();
@@ -71,7 +71,7 @@ impl Unwrapper {
         }
     }
 
-    /// Steps into the member that holds a record or a line.
+    /// Steps into the member that contains a record or a line.
     fn carrier(
         &mut self,
         record: Raw<'_>,
@@ -86,7 +86,7 @@ impl Unwrapper {
         if context.is_admitted && self.lacks_stream(Wrapper::Cloudwatch, record, is_named) {
             return self.skip(skipped::NO_STREAM);
         }
-        // Pub/Sub, Kinesis and Firehose carry anything; they make no format.
+        // Pub/Sub, Kinesis and Firehose transport any content, so they do not determine a format.
         let is_transport = is_data && carrier.kind() == Type::String
             || carrier.kind() == Type::Object && carrier.get("data").is_some();
         let inner = if is_transport { context.clone() } else { self.admit(Wrapper::Json, context) };
@@ -112,19 +112,19 @@ impl Unwrapper {
         }
     }
 
-    /// Whether a record was cut before the name of its stream, where the format of the source says that each record has one.
+    /// Whether a record was cut before the name of its stream, if the format of the source requires every record to have one.
     fn lacks_stream(&self, wrapper: Wrapper, record: Raw<'_>, is_named: impl FnOnce() -> bool) -> bool {
         self.format == Format::In(wrapper) && Raw::first(record.bytes()).is_err() && !is_named()
     }
 
-    /// Appends an event, or a list of events, or another object that is left to the reader of events.
+    /// Appends an event, a list of events, or any other object that is left to the event parser.
     fn event(&mut self, record: Raw<'_>, shape: &Shape<'_>, context: &Context, out: &mut Output) {
         let mut context = context.clone();
         if let Some(openshift) = record.get("openshift") {
             let name = openshift.get("cluster_id").and_then(Raw::string);
             context.cluster = name.map(|name| self.cluster_named(&name)).or(context.cluster);
         }
-        // A shipper put its members beside those of the event.
+        // A shipper added its members to those of the event.
         if shape.is_shipped() {
             context = self.admit(Wrapper::Json, &context);
         }
@@ -153,14 +153,14 @@ impl Unwrapper {
         out.end_line();
     }
 
-    /// What a record says about the cluster and the time.
+    /// What a record states about the cluster and the time.
     fn describe(&mut self, record: Raw<'_>, shape: &Shape<'_>, context: &Context) -> Context {
         let time = shape.time().and_then(times::of).or(context.time);
         let cluster = cluster_of(record).map(|name| self.cluster_named(&name));
         Context { time, cluster: cluster.or_else(|| context.cluster.clone()), ..*context }
     }
 
-    /// The name of a cluster, shared with the records before if it is the same.
+    /// The name of a cluster, shared with the preceding records if it is the same.
     fn cluster_named(&mut self, name: &[u8]) -> Arc<[u8]> {
         match &self.cluster {
             Some(known) if **known == *name => known.clone(),
@@ -189,7 +189,7 @@ impl Unwrapper {
         }
     }
 
-    /// Unwraps a batch of CloudWatch Logs, or what the AWS command line returns of it. Audit events are in streams of their own.
+    /// Unwraps a batch of CloudWatch Logs, or the output of the AWS command line for one. Audit events are in separate streams.
     fn cloudwatch(
         &mut self,
         record: Raw<'_>,
@@ -224,7 +224,7 @@ impl Unwrapper {
         }
     }
 
-    /// Unwraps results of a query: of Splunk, which are records; of Grafana, which are named; or of CloudWatch Logs Insights, where a row is a
+    /// Unwraps query results: of Splunk, which are records; of Grafana, which are named; or of CloudWatch Logs Insights, where a row is a
     /// list of named values.
     fn results(&mut self, results: Raw<'_>, depth: usize, context: &Context, out: &mut Output) {
         if results.kind() == Type::Object {
@@ -258,7 +258,7 @@ impl Unwrapper {
             .map_while(Result::ok)
             .map(|column| column.string().or_else(|| column.get("name")?.string()).unwrap_or_default())
             .collect();
-        // Grafana's labels of a stream are those of a column.
+        // Grafana returns the labels of a stream as a column.
         let labels = table.names.items().map_while(Result::ok).find_map(|column| column.get("labels"));
         let mut described = RowObject::default();
         if let Some(labels) = labels {
@@ -285,7 +285,7 @@ impl Unwrapper {
         loop {
             let mut record = RowObject::default();
             steps::add(columns.len());
-            // A column that has ended is not looked at again.
+            // A column without further values is skipped.
             columns.retain_mut(|(name, column)| {
                 let cell = column.next();
                 if let Some(cell) = cell {
@@ -300,7 +300,7 @@ impl Unwrapper {
         }
     }
 
-    /// Unwraps a row as a record with the names of the columns.
+    /// Unwraps a row as a record with the column names as member names.
     fn row(&mut self, record: RowObject, depth: usize, context: &Context, out: &mut Output) {
         let text = record.finish();
         steps::add(text.len());
@@ -322,7 +322,7 @@ impl Unwrapper {
         }
     }
 
-    /// Unwraps a diagnostic record of Azure. Its properties may be a string of JSON.
+    /// Unwraps a diagnostic record of Azure. Its properties may be a JSON string.
     fn azure(
         &mut self,
         record: Raw<'_>,
@@ -389,20 +389,20 @@ impl Unwrapper {
                     self.skip(skipped::TOO_DEEP);
                 }
             }
-            // Some exporters write the body without its type.
+            // Some exporters write the body without a type.
             _ => self.value(body, depth + 1, context, out),
         }
     }
 }
 
-/// Maximum length of the name of a column, in bytes. Each row repeats the names of its cells.
+/// Maximum length of a column name, in bytes. The name is repeated in each row.
 const MAX_COLUMN_NAME_LEN: usize = 128;
 
-/// The text of an object that is built from the cells of a row.
+/// The text of an object that is assembled from the cells of a row.
 #[derive(Debug, Default)]
 struct RowObject {
     text: Vec<u8>,
-    /// The last value ends in the middle, and so does the object.
+    /// The last value is truncated, and so is the object.
     is_truncated: bool,
 }
 
@@ -429,7 +429,7 @@ impl RowObject {
     }
 }
 
-/// The text of a field of the journal that is not UTF-8: a list of bytes.
+/// The text of a journal field that is not valid UTF-8, encoded as a list of bytes.
 fn journal_bytes(value: Raw<'_>) -> Option<Vec<u8>> {
     let mut items = (value.kind() == Type::Array).then(|| value.items())?.map_while(Result::ok).peekable();
     if items.peek()?.kind() != Type::Scalar {
@@ -438,7 +438,7 @@ fn journal_bytes(value: Raw<'_>) -> Option<Vec<u8>> {
     items.map(|item| std::str::from_utf8(item.bytes()).ok()?.parse().ok()).collect()
 }
 
-/// The name of the cluster in a record of a cloud.
+/// The name of the cluster in a record of a cloud provider.
 fn cluster_of(record: Raw<'_>) -> Option<Vec<u8>> {
     let [log_group, resource_id, resource_column, table_column, resource, orchestrator, log] = record
         .get_all(["logGroup", "resourceId", "ResourceId", "_ResourceId", "resource", "orchestrator", "@log"]);
@@ -457,7 +457,7 @@ fn cluster_of(record: Raw<'_>) -> Option<Vec<u8>> {
     text(name).filter(|name| !name.is_empty())
 }
 
-/// Of `/aws/eks/NAME/cluster`, with the number of the account before it or not.
+/// Extracts `NAME` from `/aws/eks/NAME/cluster`, with or without a leading account number.
 fn of_log_group(group: &[u8]) -> Option<&[u8]> {
     const START: &[u8] = b"/aws/eks/";
     let at = memchr::memmem::find(group, START)?;
@@ -475,7 +475,7 @@ fn of_resource_id(id: &[u8]) -> Option<&[u8]> {
     parts.next().filter(|name| !name.is_empty())
 }
 
-/// Appends an event with its audit level, which ViaQ moved to another member.
+/// Appends an event together with its audit level, which ViaQ moved to another member.
 fn push_with_level(event: Raw<'_>, level: Raw<'_>, out: &mut Vec<u8>) {
     out.push(b'{');
     let mut is_first = true;

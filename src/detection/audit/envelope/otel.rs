@@ -5,10 +5,10 @@
 use super::super::json::Raw;
 use crate::text::escape::push_json_string;
 
-/// The deepest nesting of a value. It bounds the recursion.
+/// Maximum nesting of a value, which bounds the recursion.
 const MAX_VALUE_DEPTH: usize = 100;
 
-/// The text of an attribute.
+/// The text of an attribute value.
 pub(super) fn text_attribute<'a>(attributes: Raw<'a>, name: &str) -> Option<std::borrow::Cow<'a, [u8]>> {
     let mut attributes = attributes.items().map_while(Result::ok);
     let attribute = attributes.find(|attribute| {
@@ -17,7 +17,7 @@ pub(super) fn text_attribute<'a>(attributes: Raw<'a>, name: &str) -> Option<std:
     attribute.path(&["value", "stringValue"])?.string()
 }
 
-/// Appends an `AnyValue` of OpenTelemetry as plain JSON. Returns false if it nests too deep.
+/// Appends an `AnyValue` of OpenTelemetry as plain JSON. Returns false if it is nested too deeply.
 pub(super) fn push_any_value(value: Raw<'_>, depth: usize, out: &mut Vec<u8>) -> bool {
     if depth > MAX_VALUE_DEPTH {
         return false;
@@ -30,7 +30,7 @@ pub(super) fn push_any_value(value: Raw<'_>, depth: usize, out: &mut Vec<u8>) ->
         b"kvlistValue" => (b'{', b'}', false),
         b"arrayValue" => (b'[', b']', true),
         b"intValue" => {
-            // A string, so that readers with 53-bit numbers keep all digits.
+            // As a string, so that readers with 53-bit numbers keep all digits.
             out.extend_from_slice(&inner.text());
             return true;
         }

@@ -1,10 +1,10 @@
 //! Lines that a container runtime split into several records.
 //!
 //! Takes the pieces of lines in the order of the log; returns whole lines. Runtimes split a line every 16 KiB. containerd and CRI-O mark
-//! pieces (`P`, and `F` for the last), docker ends the last one with a newline, and shippers pass that on or drop it. A piece
-//! that continues a line must never be read as a record of its own: a client can place any text at its start.
+//! pieces (`P`, and `F` for the last), docker ends the last one with a newline, and shippers preserve or drop these marks. A piece that
+//! continues a line must never be read as a record of its own: a client can place any text at its start.
 //!
-//! Where nothing marks a piece, the grammar of JSON decides: a piece continues an event that was split unless it cannot.
+//! If pieces are not marked, the JSON grammar decides: a piece is treated as the continuation of a split event unless that is impossible.
 //! State is bounded by [`MAX_OPEN_LINES`] and the limit of one record.
 
 use super::super::json::Raw;
@@ -13,13 +13,13 @@ use super::context::Context;
 use super::prefix;
 use super::shape::{PLAIN_START, Shape, Slot};
 
-/// The size at which container runtimes split a line, in bytes.
+/// The length at which container runtimes split a line, in bytes.
 const SPLIT_SIZE: usize = 16 * 1024;
 
-/// The most lines that are open at once, one per stream.
+/// Maximum number of open lines, one per stream.
 const MAX_OPEN_LINES: usize = 64;
 
-/// What is known of the end of a piece.
+/// What is known about the end of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PieceEnd {
     /// The line ends with this piece.
@@ -29,7 +29,7 @@ pub(super) enum PieceEnd {
     Unknown,
 }
 
-/// A piece of a line, or a whole line.
+/// A piece of a line, or a complete line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece<'a> {
     pub(super) text: &'a [u8],
@@ -37,7 +37,7 @@ pub(super) struct Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
-    /// The piece in a shipper's record, by its marks and its text.
+    /// The piece in a shipper's record, determined by its marks and its text.
     pub(super) fn of_record(shape: &Shape<'_>, text: &'a [u8]) -> Self {
         let is_true = |mark: Option<Raw<'_>>| mark.is_some_and(|mark| *mark.text() == *b"true");
         let end = match shape.get(Slot::LogTag).map(Raw::text).as_deref().and_then(<[u8]>::first) {
@@ -45,7 +45,7 @@ impl<'a> Piece<'a> {
             Some(b'F') => PieceEnd::Final,
             _ if is_true(shape.get(Slot::PartialLast)) => PieceEnd::Final,
             _ if is_true(shape.get(Slot::Partial)) => PieceEnd::Continued,
-            // The journal splits lines, too.
+            // The journal also splits lines.
             _ if shape.get(Slot::LineBreak).is_some_and(|mark| *mark.text() == *b"line-max") => {
                 PieceEnd::Continued
             }
@@ -60,7 +60,7 @@ impl<'a> Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
-    /// The text after a header. Senders of syslog split long lines and mark nothing.
+    /// The text after a header. Syslog senders split long lines without marking the pieces.
     pub(super) fn after_prefix(text: &'a [u8]) -> Self {
         Piece { text, end: PieceEnd::Unknown }
     }
@@ -91,48 +91,48 @@ impl<'a> CriLine<'a> {
     }
 }
 
-/// A line of which pieces were read.
+/// A line whose last piece was not read yet.
 #[derive(Clone, Debug)]
 struct OpenLine {
     stream: Vec<u8>,
     text: Vec<u8>,
-    /// Where pieces start in the text.
+    /// The positions in the text at which pieces start.
     starts: Vec<usize>,
-    /// The state of the text, if it is JSON.
+    /// The JSON state of the text, if it is JSON.
     json: Option<JsonPrefix>,
-    /// The runtime marked a piece as continued: pieces are never records of their own.
+    /// The runtime marked a piece as continued, so pieces are never separate records.
     is_marked: bool,
-    /// The line exceeded the limit. What was read of it was returned; the rest is dropped.
+    /// The line exceeded the limit. The part within the limit was returned; the rest is dropped.
     is_oversized: bool,
-    /// Of the first piece.
+    /// The context of the first piece.
     context: Context,
 }
 
-/// A line that was joined, or what there is of it.
+/// A joined line, or the available part of one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) text: Vec<u8>,
     pub(super) context: Context,
 }
 
-/// What to read after a piece was added.
+/// What to evaluate after a piece was added.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Joined {
     /// Nothing yet.
     Incomplete,
-    /// The piece itself: it is a whole line.
+    /// The piece itself: it is a complete line.
     Piece,
     /// These lines.
     Lines(Vec<Line>),
-    /// These lines, and then the piece itself.
+    /// These lines, then the piece itself.
     LinesAndPiece(Vec<Line>),
 }
 
-/// The open lines of all streams of a log, the oldest first.
+/// The open lines of all streams of a log, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OpenLines {
     lines: Vec<OpenLine>,
-    /// Pieces that turned out to be no continuation and no event.
+    /// Pieces that turned out to be neither a continuation nor an event.
     pub(super) dropped_pieces: u64,
 }
 
@@ -149,7 +149,7 @@ impl OpenLines {
         self.streams().any(|open| open == stream)
     }
 
-    /// Adds a piece. `stream` names the stream, and is called only if that matters.
+    /// Adds a piece. `stream` returns the name of the stream, and is only called if it is needed.
     pub(super) fn push(
         &mut self,
         stream: impl Fn() -> Vec<u8>,
@@ -229,7 +229,7 @@ impl OpenLines {
         if lines.is_empty() { Joined::Incomplete } else { Joined::Lines(lines) }
     }
 
-    /// Gives up waiting for the rest of a line, and returns what to read of it.
+    /// Stops waiting for the rest of a line, and returns what to evaluate of it.
     fn remove(&mut self, at: usize) -> Vec<Line> {
         let line = self.lines.remove(at);
         if line.is_oversized {
@@ -238,7 +238,7 @@ impl OpenLines {
         if line.is_marked || line.starts.len() == 1 {
             return vec![Line { text: line.text, context: line.context }];
         }
-        // Nothing marked the pieces and the text did not close: they were records of their own, of which the first was
+        // The pieces were not marked and the text is incomplete JSON, so the pieces were separate records, the first of which was
         // truncated.
         let ends = line.starts[1..].iter().copied().chain([line.text.len()]);
         let mut lines = Vec::new();
@@ -253,7 +253,7 @@ impl OpenLines {
         lines
     }
 
-    /// Gives up waiting for the rest of all lines.
+    /// Stops waiting for the rest of all lines.
     pub(super) fn finish(&mut self) -> Vec<Line> {
         let mut lines = Vec::new();
         while !self.lines.is_empty() {
@@ -267,7 +267,7 @@ fn is_json(text: &[u8]) -> bool {
     matches!(text.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
-/// Whether a piece that continues no line is a whole line.
+/// Whether a piece that does not continue a line is a complete line.
 fn is_whole(piece: Piece<'_>) -> bool {
     match piece.end {
         PieceEnd::Final => true,
@@ -276,8 +276,8 @@ fn is_whole(piece: Piece<'_>) -> bool {
     }
 }
 
-/// Extracts the piece that a line contains, from behind a container runtime's header or from a member of a log shipper's
-/// record, and passes its stream and the piece to `take`. Returns `None` for lines in neither form.
+/// Extracts the piece that a line contains, from behind a container runtime's header or from a member of a log shipper's record, and passes
+/// its stream and the piece to `take`. Returns `None` if the line has neither form.
 pub(super) fn piece_of<T>(line: &[u8], take: impl FnOnce(Vec<u8>, Piece<'_>) -> T) -> Option<T> {
     if !line.starts_with(b"{") {
         let prefix = prefix::strip(line)?;
@@ -299,12 +299,12 @@ pub(super) fn piece_of<T>(line: &[u8], take: impl FnOnce(Vec<u8>, Piece<'_>) -> 
     })
 }
 
-/// The name of the stream of lines with a header.
+/// The stream name of lines with a header.
 pub(super) fn stream_of_prefix(stream: &[u8]) -> Vec<u8> {
     [b"prefix ", stream].concat()
 }
 
-/// The members of a shipper's record that name the stream of a line.
+/// The members of a shipper's record that identify the stream of a line.
 pub(super) fn stream_of(record: Raw<'_>) -> Vec<u8> {
     const KEYS: [&str; 15] = [
         "stream",

@@ -1,6 +1,6 @@
-//! The pod that wrote a record, as paths, tags, container names and labels name it.
+//! Identifies the pod that wrote a record, from paths, tags, container names and labels.
 
-/// The container that wrote a line, as far as it is known.
+/// The container that wrote a line, as far as known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pod<'a> {
     pub(super) namespace: Option<&'a [u8]>,
@@ -8,7 +8,7 @@ pub(super) struct Pod<'a> {
     pub(super) container: Option<&'a [u8]>,
 }
 
-/// Namespaces in which only those who manage the control plane can create pods.
+/// Namespaces in which only administrators of the control plane can create pods.
 const NAMESPACES: [&[u8]; 5] = [
     b"kube-system",
     b"openshift-kube-apiserver",
@@ -18,8 +18,8 @@ const NAMESPACES: [&[u8]; 5] = [
 ];
 
 impl<'a> Pod<'a> {
-    /// Whether the container is an apiserver: its name says so, and its namespace is one of the control plane. What is not known does not
-    /// count against it.
+    /// Whether the container is an apiserver: its name is that of one, and its namespace belongs to the control plane. Unknown properties
+    /// count as matching.
     pub(super) fn is_apiserver(&self) -> bool {
         let is_named = |name: &[u8]| {
             [
@@ -37,12 +37,12 @@ impl<'a> Pod<'a> {
             && self.container.is_none_or(|name| is_named(name) || name == b"audit-logs" || name == b"audit")
     }
 
-    /// Whether a pod or a container is named.
+    /// Whether the name of the pod or the container is known.
     pub(super) fn is_known(&self) -> bool {
         self.name.is_some() || self.container.is_some()
     }
 
-    /// Of the path of a container log: `…/containers/POD_NAMESPACE_CONTAINER-ID.log`, `…/pods/NAMESPACE_POD_UID/CONTAINER/0.log`.
+    /// Parses the path of a container log: `…/containers/POD_NAMESPACE_CONTAINER-ID.log`, `…/pods/NAMESPACE_POD_UID/CONTAINER/0.log`.
     pub(super) fn of_path(path: &'a [u8]) -> Option<Self> {
         let after = |mark: &[u8]| memchr::memmem::rfind(path, mark).map(|at| &path[at + mark.len()..]);
         if let Some(name) = after(b"/containers/") {
@@ -62,7 +62,7 @@ impl<'a> Pod<'a> {
         Some(Pod { namespace: Some(namespace), name: Some(pod), container: Some(&rest[..end]) })
     }
 
-    /// Of a tag of Fluent Bit or fluentd: `kube.var.log.containers.POD_NAMESPACE_CONTAINER-ID.log`.
+    /// Parses a tag of Fluent Bit or fluentd: `kube.var.log.containers.POD_NAMESPACE_CONTAINER-ID.log`.
     pub(super) fn of_tag(tag: &'a [u8]) -> Option<Self> {
         const MARK: &[u8] = b"containers.";
         let at = memchr::memmem::find(tag, MARK)?;
@@ -79,13 +79,13 @@ impl<'a> Pod<'a> {
             name.first().is_some_and(u8::is_ascii_alphanumeric)
                 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
         };
-        // Not an address, whose last part is the number of a port.
+        // Not an address, whose last part is a port number.
         let is_pod = [namespace, name, container].into_iter().all(is_name)
             && !container.iter().all(u8::is_ascii_digit);
         is_pod.then_some(Pod { namespace: Some(namespace), name: Some(name), container: Some(container) })
     }
 
-    /// Of the name of a container of the kubelet's docker: `k8s_CONTAINER_POD_NAMESPACE_UID_0`.
+    /// Parses the name that the kubelet gives a docker container: `k8s_CONTAINER_POD_NAMESPACE_UID_0`.
     pub(super) fn of_docker(name: &'a [u8]) -> Option<Self> {
         let mut parts =
             name.strip_prefix(b"/").unwrap_or(name).strip_prefix(b"k8s_")?.split(|byte| *byte == b'_');

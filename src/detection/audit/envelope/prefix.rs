@@ -1,8 +1,8 @@
-//! Text that something writes before an event on its line.
+//! Text that precedes an event on its line.
 //!
-//! Takes a line of text; returns the JSON in it, if what precedes it has the shape of a known header and nothing else: of syslog,
-//! `journalctl`, `kubectl logs`, `aws logs tail`, `oc adm node-logs`, fluentd's files, exports of CloudWatch and Loki, Kafka's console
-//! consumer. A line of another log can quote what a client sent: JSON in the middle of such a line is never an event.
+//! Takes a line of text; returns the JSON in it, if the text before it is exactly a known header: of syslog, `journalctl`, `kubectl logs`,
+//! `aws logs tail`, `oc adm node-logs`, fluentd's files, exports of CloudWatch and Loki, Kafka's console consumer. A line of another log
+//! can quote what a client sent: JSON in the middle of such a line is never an event.
 
 use super::super::time;
 use super::pod::Pod;
@@ -10,35 +10,36 @@ use super::skipped;
 use super::stream::{self, RecordSource};
 use super::times::{self, MONTHS};
 
-/// The longest header, in bytes.
+/// Maximum length of a header, in bytes.
 const MAX_HEADER_LEN: usize = 1024;
 
-/// How an audit event starts. After a header that could be anything else, such as a host name, only this is accepted.
+/// How an audit event starts. After a header that could also be other text, such as a lone host name, only this is accepted.
 const EVENT_START: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
 
 const WEEKDAYS: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
 
-/// What was recognized before the JSON of a line.
+/// The header recognized before the JSON of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Prefix<'a> {
     /// The JSON, up to the end of the line.
     pub(super) text: &'a [u8],
     /// The time of the line, in nanoseconds since 1970.
     pub(super) time: Option<i64>,
-    /// What the lines of one stream have in common.
+    /// Identifies the stream that the line belongs to.
     pub(super) stream: &'a [u8],
     /// The log stream of CloudWatch.
     pub(super) log_stream: Option<&'a [u8]>,
     pub(super) pod: Option<Pod<'a>>,
-    /// What labels in the header say.
+    /// What the labels in the header state about the source.
     pub(super) source: RecordSource,
 }
 
 impl Prefix<'_> {
-    /// Checks what the header says of the stream.
+    /// Checks what the header states about the stream.
     ///
     /// # Errors
-    /// Returns the reason to skip the line if it is not the apiserver's.
+    ///
+    /// Returns the reason to skip the line if it is not from an apiserver.
     pub(super) fn check_stream(&self) -> Result<(), &'static str> {
         let is_other = self.source.is_other()
             || self.pod.is_some_and(|pod| !pod.is_apiserver())
@@ -47,18 +48,19 @@ impl Prefix<'_> {
     }
 }
 
-/// Recognizes the header of a line of a log, which must start with it.
+/// Recognizes the header at the start of a line of a log.
 pub(super) fn strip(line: &[u8]) -> Option<Prefix<'_>> {
     strip_at(line, true)
 }
 
-/// Recognizes the header of a line inside a wrapper. There a lone word is not a header: only commands that print whole lines write it.
+/// Recognizes the header of a line inside a wrapper. A single word is not accepted as a header there, since only commands that print whole
+/// lines write one.
 pub(super) fn strip_nested(line: &[u8]) -> Option<Prefix<'_>> {
     strip_at(line, false)
 }
 
 fn strip_at(line: &[u8], is_outermost: bool) -> Option<Prefix<'_>> {
-    // The export format of the journal, and the verbose one, which indents fields.
+    // The export format of the journal, and its verbose format, which indents fields.
     let field = if is_outermost { line.strip_prefix(b"    ").unwrap_or(line) } else { line };
     if let Some(text) = field.strip_prefix(b"MESSAGE=").filter(|text| text.starts_with(b"{")) {
         return Some(Prefix { text, stream: b"MESSAGE", ..Prefix::default() });
@@ -77,7 +79,7 @@ fn strip_at(line: &[u8], is_outermost: bool) -> Option<Prefix<'_>> {
     let head = &line[..line.len().min(MAX_HEADER_LEN)];
     let mut start = json_start(head, 0)?;
     let header = &line[..start];
-    // The labels of a line in the output of logcli.
+    // The labels of a line in logcli output.
     let mut labels = RecordSource::default();
     if line.get(start + 1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'}') {
         let (clock, _) = next_token(header);
@@ -88,7 +90,7 @@ fn strip_at(line: &[u8], is_outermost: bool) -> Option<Prefix<'_>> {
             return None;
         }
     }
-    // RFC 5424 lets a message start with the mark of its encoding.
+    // RFC 5424 allows a byte order mark at the start of the message.
     let header = header.strip_suffix(b"\xef\xbb\xbf").unwrap_or(header);
     let text = &line[start..];
     // A header before a line of a container log.
@@ -105,7 +107,7 @@ fn read_structured_data(data: &[u8], source: &mut RecordSource) -> Option<()> {
     loop {
         rest = rest.strip_prefix(b"[")?;
         let end = rest.iter().position(|byte| matches!(byte, b' ' | b']'))?;
-        // The number of the organization that defined the name follows it.
+        // The name is followed by the enterprise number of the organization that defined it.
         let id = rest[..end].split(|byte| *byte == b'@').next()?;
         rest = &rest[end..];
         while let Some(parameter) = rest.strip_prefix(b" ") {
@@ -124,7 +126,7 @@ fn read_structured_data(data: &[u8], source: &mut RecordSource) -> Option<()> {
     }
 }
 
-/// Where `<time> stdout F ` starts at the end of a header.
+/// The position of `<time> stdout F ` at the end of a header.
 fn container_log(header: &[u8]) -> Option<usize> {
     let before = [&b" stdout F "[..], b" stdout P ", b" stderr F ", b" stderr P "]
         .iter()
@@ -133,14 +135,14 @@ fn container_log(header: &[u8]) -> Option<usize> {
     is_clock(&before[at..]).then_some(at)
 }
 
-/// The first brace from an offset on that follows a blank or a tab.
+/// The first brace from an offset on that follows a space or a tab.
 fn json_start(head: &[u8], from: usize) -> Option<usize> {
     memchr::memchr_iter(b'{', &head[from..]).map(|at| from + at).find(|at| {
         *at > 0 && (matches!(head[at - 1], b' ' | b'\t') || head[..*at].ends_with(b" \xef\xbb\xbf"))
     })
 }
 
-/// Reads a header. `labels` are those after it.
+/// Reads a header. `labels` are the labels after it.
 fn read<'a>(header: &'a [u8], text: &[u8], labels: RecordSource, is_outermost: bool) -> Option<Prefix<'a>> {
     let prefix = read_words(header, text, is_outermost)?;
     Some(if labels == RecordSource::default() { prefix } else { Prefix { source: labels, ..prefix } })
@@ -162,7 +164,7 @@ fn read_words<'a>(header: &'a [u8], text: &[u8], is_outermost: bool) -> Option<P
     };
     let mut tokens: Vec<&[u8]> =
         header.split(|byte| *byte == b' ').filter(|token| !token.is_empty()).collect();
-    // The cookie of rsyslog for JSON.
+    // The cookie of rsyslog that announces JSON.
     if tokens.last() == Some(&&b"@cee:"[..]) {
         tokens.pop();
     }
@@ -200,7 +202,7 @@ fn read_words<'a>(header: &'a [u8], text: &[u8], is_outermost: bool) -> Option<P
         [clock, group, stream] if is_clock(clock) && group.starts_with(b"/aws/") => {
             Some(Prefix { stream, time: clock_of(clock), log_stream: Some(stream), ..Prefix::default() })
         }
-        // A date and a time of day in two words; with a zone and a tag, as fluentd writes to standard output.
+        // A date and a time of day in two words; with a time zone and a tag, as fluentd writes to standard output.
         [date, clock] if is_date(date) && is_time_of_day(clock) => {
             of(b"", clock_of(&[date, b"T", clock].concat()))
         }
@@ -223,9 +225,9 @@ fn read_words<'a>(header: &'a [u8], text: &[u8], is_outermost: bool) -> Option<P
         [clock, host, tag] if is_clock(clock) && is_tag(tag) && is_word(host) => of(tag, clock_of(clock)),
         [clock, host, tag] if is_tag(tag) && is_word(host) => of(tag, Some(times::epoch(clock)?)),
         [b"[", clock, host, tag] if clock.ends_with(b"]") && is_word(host) && is_tag(tag) => of(tag, None),
-        // `journalctl -o short-delta`: the time since boot, and since the line before.
+        // `journalctl -o short-delta`: the time since boot, and since the preceding line.
         [ref clocks @ .., host, tag] if is_delta(clocks) && is_word(host) && is_tag(tag) => of(tag, None),
-        // kcat with the format of its manual. Producers of audit events set no key.
+        // kcat with the format string of its manual. Producers of audit events set no message key.
         [b"Topic", topic, partition, b"at", b"offset", offset, b"key", b":"]
             if is_audit
                 && is_word(topic)
@@ -234,11 +236,11 @@ fn read_words<'a>(header: &'a [u8], text: &[u8], is_outermost: bool) -> Option<P
         {
             of(topic, None)
         }
-        // The same without a colon after the tag.
+        // The same, without a colon after the tag.
         [clock, host, tag] if priority && is_clock(clock) && is_word(host) && is_word(tag) => {
             of(tag, clock_of(clock))
         }
-        // RFC 3164 without a host, and with a year.
+        // RFC 3164 without a host name, but with a year.
         [month, day, clock, tag]
             if priority
                 && MONTHS.contains(&month)
@@ -258,7 +260,7 @@ fn read_words<'a>(header: &'a [u8], text: &[u8], is_outermost: bool) -> Option<P
         {
             of(tag, None)
         }
-        // RFC 3164. It has no year.
+        // RFC 3164, which has no year.
         [month, day, clock, host, tag]
             if MONTHS.contains(&month)
                 && is_number(day)
@@ -279,7 +281,7 @@ fn read_words<'a>(header: &'a [u8], text: &[u8], is_outermost: bool) -> Option<P
         [version, clock, host, app, _, _, ref data @ ..] if priority && is_number(version) => {
             let is_data = match data {
                 [b"-"] => true,
-                // The first bracket that closes ends structured data; a message would follow it.
+                // The structured data ends at the first closing bracket; a message would follow it.
                 [first, ..] => {
                     first.starts_with(b"[")
                         && data.iter().position(|token| token.ends_with(b"]")) == Some(data.len() - 1)
@@ -297,12 +299,12 @@ fn read_words<'a>(header: &'a [u8], text: &[u8], is_outermost: bool) -> Option<P
     }
 }
 
-/// Headers of fields between tabs: fluentd's files, Kafka's console consumer, the text output of the AWS command line.
+/// Header fields separated by tabs: fluentd's files, Kafka's console consumer, the text output of the AWS command line.
 fn tabbed<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
     let fields: Vec<&[u8]> = header.strip_suffix(b"\t")?.split(|byte| *byte == b'\t').collect();
     match fields[..] {
         [clock] if is_clock(clock) => Some(Prefix { time: clock_of(clock), ..Prefix::default() }),
-        // Grafana's download of logs as text: milliseconds, and the same as a date.
+        // Grafana's text download of logs: milliseconds, and the same time as a date.
         [millis, clock] if is_number(millis) && is_clock(clock) => {
             Some(Prefix { time: times::epoch(millis), ..Prefix::default() })
         }
@@ -311,14 +313,14 @@ fn tabbed<'a>(header: &'a [u8], text: &[u8]) -> Option<Prefix<'a>> {
         }
         [create, ref more @ ..] if create.starts_with(b"CreateTime:") && more.len() <= 4 => {
             let time = times::epoch(&create[b"CreateTime:".len()..])?;
-            // Producers of audit events set no key, so only `null` is accepted: a client could choose the text of another key.
+            // Producers of audit events set no key, so only `null` is accepted: a client could choose the text of any other key.
             let is_meta = |field: &&[u8]| {
                 [&b"Partition:"[..], b"Offset:", b"null"].iter().any(|start| field.starts_with(start))
             };
             more.iter().all(is_meta).then_some(Prefix { time: Some(time), ..Prefix::default() })
         }
         [b"EVENTS", ref more @ ..] if text.starts_with(EVENT_START) => {
-            // Event id, time of ingestion and stream, of which `get-log-events` writes the second alone.
+            // Event id, ingestion time and stream. `get-log-events` writes only the ingestion time.
             match *more {
                 [ingestion] if is_number(ingestion) => Some(Prefix::default()),
                 [_, ingestion, stream] if is_number(ingestion) => {
@@ -343,7 +345,7 @@ fn pod_of(token: &[u8]) -> Option<Pod<'_>> {
     Some(Pod { namespace: None, name: Some(&inner[..slash]), container: Some(&inner[slash + 1..]) })
 }
 
-/// A word of a header: no quote, bracket or other character of JSON.
+/// A word of a header: no quotes, brackets or other characters of JSON.
 pub(super) fn is_word(token: &[u8]) -> bool {
     token
         .first()
@@ -361,13 +363,13 @@ fn is_tag(token: &[u8]) -> bool {
     token.ends_with(b":") && token.len() > 1 && is_word(token)
 }
 
-/// The tag of an apiserver, or of a program that runs one. Where nothing but a time precedes the tag, others are words of a log
-/// message: `INFO:`, `User-Agent:`.
+/// The tag of an apiserver, or of a program that includes one. If only a time precedes the tag, other words are part of a log message:
+/// `INFO:`, `User-Agent:`.
 fn is_own_tag(tag: &[u8]) -> bool {
     is_tag(tag) && is_control_plane(tag)
 }
 
-/// Whether a name is that of a program or container of a control plane.
+/// Whether a name is that of a control plane program or container.
 fn is_control_plane(name: &[u8]) -> bool {
     const PARTS: [&[u8]; 3] = [b"audit", b"apiserver", b"control-plane"];
     const STARTS: [&[u8]; 6] = [b"k3s", b"k0s", b"k3d", b"rke2", b"minikube", b"server"];
@@ -384,7 +386,7 @@ fn is_bracketed_number(token: &[u8]) -> bool {
     token.strip_prefix(b"[").and_then(|token| token.strip_suffix(b"]")).is_some_and(is_number)
 }
 
-/// `[1234.567890 <    0.000123 >]`, and without a time before it: `[<    0.000123 >]`.
+/// `[1234.567890 <    0.000123 >]`, and without the absolute time: `[<    0.000123 >]`.
 fn is_delta(tokens: &[&[u8]]) -> bool {
     let text = tokens.concat();
     let inner = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b">]"));
@@ -398,7 +400,7 @@ fn is_number(token: &[u8]) -> bool {
     !token.is_empty() && token.len() <= 20 && token.iter().all(u8::is_ascii_digit)
 }
 
-/// A host name that is not a plain word, or one that is usual.
+/// A host name that is not a plain word, or is a common one.
 fn is_host(token: &[u8]) -> bool {
     const USUAL: [&[u8]; 5] = [b"localhost", b"master", b"controlplane", b"minikube", b"server"];
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
@@ -557,7 +559,7 @@ mod tests {
             "error ",
             "10.0.0.1 - - [23/Nov/2026:03:46:20 +0000] \"GET / HTTP/1.1\" 200 1 \"-\" ",
             "a\tb\tc\t",
-            // Words of a log message before what a client sent.
+            // Words of a log message before text that a client sent.
             "INFO: ",
             "User-Agent: ",
             "2026-11-23 03:46:20 +0000 error: ",
@@ -572,11 +574,11 @@ mod tests {
             let line = format!("{line}{EVENT}");
             assert_eq!(strip(line.as_bytes()), None, "{line}");
         }
-        // A word after a time may be a log stream of CloudWatch, and then it is another one.
+        // A word after a time may be a CloudWatch log stream, and then it is not the apiserver's.
         let line = format!("2026-11-23T03:46:20Z error: {EVENT}");
         let prefix = strip(line.as_bytes());
         assert!(prefix.and_then(|prefix| prefix.log_stream).is_some_and(|stream| stream == b"error:"));
-        // A host name may be any word: nothing but an audit event is accepted after it, and not inside a wrapper.
+        // A host name may be any word, so only an audit event is accepted after it, and not inside a wrapper.
         assert_eq!(strip(b"master-0 {\"log\":\"x\"}"), None);
         assert_eq!(strip_nested(format!("master-0 {EVENT}").as_bytes()), None);
         assert!(strip(br#"data: {"__CURSOR":"a"}"#).is_some());

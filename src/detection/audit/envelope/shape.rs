@@ -1,6 +1,6 @@
-//! The shapes of wrappers.
+//! The structure of wrappers.
 //!
-//! Takes a JSON object, which may end in the middle; returns the members by which a wrapper is recognized, found in one pass.
+//! Takes a JSON object, which may be truncated; returns the members by which a wrapper is recognized, found in one pass.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use super::super::event::Member;
 use super::super::json::{Cursor, JsonError, Raw, Type};
 use super::{azure_table, prefix, stream, truncated};
 
-/// A member by which a wrapper is recognized, or that holds what is wrapped.
+/// A member by which a wrapper is recognized, or that contains the wrapped content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
-    // Wrappers with a form of their own.
+    // Wrappers with a specific structure.
     ProtoPayload,
     LogEvents,
     Kubernetes,
@@ -52,11 +52,11 @@ pub(super) enum Slot {
     Parsed,
     Fields,
     Audit,
-    // Tables: names of columns, and rows or columns of values.
+    // Tables: column names, and rows or columns of values.
     Rows,
     Columns,
     Schema,
-    // What describes a record.
+    // Metadata of a record.
     Level,
     LogTag,
     Partial,
@@ -71,7 +71,7 @@ const SLOTS: usize = 64;
 /// The first slot for a time; there is one for each of [`TIMES`].
 const FIRST_TIME: usize = 48;
 
-/// Members that hold the time of a record, the most exact one first.
+/// Members that hold the time of a record, most precise first.
 const TIMES: [&[u8]; 14] = [
     b"__REALTIME_TIMESTAMP",
     b"__time__",
@@ -201,7 +201,7 @@ impl Slot {
     }
 }
 
-/// Members of wrappers that are unwrapped in a way of their own.
+/// Members of wrappers that have their own unwrapping code.
 const OWN_FORMS: [Slot; 9] = [
     Slot::ProtoPayload,
     Slot::LogEvents,
@@ -214,8 +214,8 @@ const OWN_FORMS: [Slot; 9] = [
     Slot::Values,
 ];
 
-/// Members that hold a record, a line or a list of them, in the order in which they are tried. Of several, the first one that can hold
-/// an event is read: shippers keep the text beside what they parsed.
+/// Members that hold a record, a line or a list of them, in the order in which they are tried. The first one that can hold an event is
+/// read, since shippers keep the text next to what they parsed from it.
 pub(super) const CARRIERS: [Slot; 25] = [
     Slot::Hits,
     Slot::SourceObject,
@@ -244,10 +244,10 @@ pub(super) const CARRIERS: [Slot; 25] = [
     Slot::Audit,
 ];
 
-/// What an object is, apart from a wrapper.
+/// What an object is, other than a wrapper.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Content {
-    /// An audit event, or a list of them, or something else that no event is searched for in: the search ends here.
+    /// An audit event, a list of events, or another object that is not searched for events.
     Final,
     #[default]
     Unknown,
@@ -258,15 +258,15 @@ pub(super) enum Content {
 pub(super) struct Shape<'a> {
     pub(super) content: Content,
     slots: [Option<Raw<'a>>; SLOTS],
-    /// An event under another name, as Fluent Bit's `Merge_Log_Key` sets it.
+    /// An event under a custom name, as set by Fluent Bit's `Merge_Log_Key`.
     merged: Option<Raw<'a>>,
-    /// Another member tells that the record is one of OpenTelemetry.
+    /// Another member shows that this is an OpenTelemetry record.
     is_log_record: bool,
-    /// An event at the root of a record, to which a shipper added members, or whose objects are texts.
+    /// An event at the root of a record, with members added by a shipper, or with objects as strings.
     is_decorated: bool,
-    /// An event has a time of its own.
+    /// The event has its own time.
     has_time: bool,
-    /// How many columns it has of those by which an event in a table of Azure is recognized.
+    /// Number of columns present of those that identify an event in an Azure table.
     azure_columns: usize,
 }
 
@@ -328,7 +328,7 @@ impl<'a> Shape<'a> {
                 }
             }
             if let Some(slot) = Slot::named(&name) {
-                // Of repeated members the first counts.
+                // If a member is repeated, the first one counts.
                 shape.slots[slot.index()].get_or_insert(value);
             } else if shape.merged.is_none()
                 && value.bytes().starts_with(EVENT_START)
@@ -342,7 +342,7 @@ impl<'a> Shape<'a> {
         }
         let is_event = match kind.as_deref() {
             Some(b"Event" | b"EventList") => has_version || parts > 0 || !shape.has_carrier(),
-            // An object of Kubernetes: a client chose what is in it.
+            // A Kubernetes object: its content is chosen by a client.
             Some(_) => has_version,
             None => false,
         };
@@ -360,7 +360,7 @@ impl<'a> Shape<'a> {
         self.get(slot).is_some_and(|value| kinds.contains(&value.kind()))
     }
 
-    /// Whether a member could hold an event.
+    /// Whether a member could contain an event.
     fn has_carrier(&self) -> bool {
         const OPEN: &[Type] = &[Type::Object, Type::Array];
         const TEXT: &[Type] = &[Type::String];
@@ -374,7 +374,7 @@ impl<'a> Shape<'a> {
             || self.parsed_by_elastic().is_some()
             || self.table().is_some()
             || CARRIERS.into_iter().any(|slot| {
-                // A description of a file, and Elastic's description of an event, are objects too.
+                // A file description, and Elastic's event metadata, are objects too.
                 self.get(slot).is_some_and(|value| match value.kind() {
                     Type::String | Type::Array => true,
                     Type::Object => !matches!(slot, Slot::Log | Slot::Event) || holds_event(value),
@@ -410,13 +410,13 @@ impl<'a> Shape<'a> {
         if let (Some(names), Some(cells)) = (fields, columns) {
             return Some(Table { names, cells, is_by_column: true });
         }
-        // A data frame of Grafana.
+        // A Grafana data frame.
         let names = truncated::get(self.get(Slot::Schema)?, "fields")?;
         let cells = truncated::get(self.get(Slot::Data)?, "values")?;
         Some(Table { names, cells, is_by_column: true })
     }
 
-    /// The properties of a diagnostic record of Azure.
+    /// The properties of an Azure diagnostic record.
     pub(super) fn azure_log(&self) -> Option<Raw<'a>> {
         self.get(Slot::Properties).filter(|properties| match properties.kind() {
             Type::Object => truncated::get(*properties, "log").is_some(),
@@ -425,12 +425,12 @@ impl<'a> Shape<'a> {
         })
     }
 
-    /// Whether the record is an event in a table of Azure with a column for each member.
+    /// Whether the record is an event in an Azure table with a column for each member.
     pub(super) fn is_azure_event(&self) -> bool {
         self.content == Content::Unknown && self.azure_columns >= azure_table::COLUMNS.len()
     }
 
-    /// The body of a log record of OpenTelemetry. Other records have members of this name that hold what a client sent.
+    /// The body of an OpenTelemetry log record. In other records, a member of this name contains text that a client sent.
     pub(super) fn body(&self) -> Option<Raw<'a>> {
         self.get(Slot::Body).filter(|body| match body.kind() {
             Type::Object => {
@@ -442,20 +442,20 @@ impl<'a> Shape<'a> {
         })
     }
 
-    /// What Elastic parsed: an event, or a diagnostic record of Azure.
+    /// The content that Elastic parsed: an event, or an Azure diagnostic record.
     pub(super) fn parsed_by_elastic(&self) -> Option<Raw<'a>> {
         let audit = self.get(Slot::Kubernetes).and_then(|kubernetes| truncated::get(kubernetes, "audit"));
         audit.or_else(|| self.get(Slot::Azure).and_then(|azure| truncated::get(azure, "platformlogs")))
     }
 
-    /// The value of the first member of a time.
+    /// The value of the first member that holds a time.
     pub(super) fn time(&self) -> Option<Raw<'a>> {
         self.slots[FIRST_TIME..FIRST_TIME + TIMES.len()].iter().flatten().next().copied()
     }
 
-    /// The member that holds an event, or a wrapper of one: the first of [`CARRIERS`] that can.
+    /// The member that holds an event or a wrapper of one: the first suitable member of [`CARRIERS`].
     pub(super) fn carrier(&self) -> Option<Raw<'a>> {
-        // A line of a log: the members beside it were derived from it.
+        // A log line: the members next to it were parsed from it.
         let lines = || {
             let slots = [Slot::Log, Slot::Message, Slot::JournalMessage].into_iter();
             slots.filter_map(|slot| self.get(slot)).filter(|value| value.kind() == Type::String)
@@ -467,12 +467,12 @@ impl<'a> Shape<'a> {
         values()
             .find(|value| can_hold_event(*value))
             .or(self.merged)
-            // Then the text says why there is none.
+            // In this case the text explains why there is no event.
             .or_else(|| values().find(|value| value.kind() == Type::String))
             .or_else(|| values().next())
     }
 
-    /// The text of a record that holds a line of a log.
+    /// The text of a record that contains a log line.
     pub(super) fn line(&self) -> Option<Cow<'a, [u8]>> {
         if self.content == Content::Final || self.has_own_form() {
             return None;
@@ -480,7 +480,7 @@ impl<'a> Shape<'a> {
         self.carrier().filter(|value| value.kind() == Type::String).map(truncated::string_of)
     }
 
-    /// Whether a member precedes all that hold a line.
+    /// Whether a member comes before all members that hold a line.
     fn has_own_form(&self) -> bool {
         OWN_FORMS.into_iter().any(|slot| self.get(slot).is_some())
             || self.body().is_some()
@@ -491,17 +491,17 @@ impl<'a> Shape<'a> {
     }
 }
 
-/// Results of a query as a table.
+/// Query results in the form of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Table<'a> {
-    /// The names of the columns: texts, or objects with a member `name`.
+    /// The column names: strings, or objects with a member `name`.
     pub(super) names: Raw<'a>,
     /// A list of rows, or of columns.
     pub(super) cells: Raw<'a>,
     pub(super) is_by_column: bool,
 }
 
-/// Whether a column of this name can hold the text of records.
+/// Whether a column of this name can contain the text of records.
 pub(super) fn can_name_carrier(name: &[u8]) -> bool {
     Slot::named(name).is_some_and(|slot| CARRIERS.contains(&slot) || slot == Slot::Body)
 }
@@ -512,7 +512,7 @@ fn holds_event(object: Raw<'_>) -> bool {
     object.get_all(KEYS).iter().any(Option::is_some)
 }
 
-/// Whether a member looks like a record, a list of records, or a line with one.
+/// Whether a member looks like a record, a list of records, or a line that contains one.
 fn can_hold_event(value: Raw<'_>) -> bool {
     match value.kind() {
         Type::Object => Shape::of(value).can_be_read(),
@@ -537,7 +537,7 @@ impl Shape<'_> {
     }
 }
 
-/// Whether a member is named as what a client sent: an event in it is none of the apiserver.
+/// Whether a member's name is that of text sent by a client: an event in it did not come from the apiserver.
 pub(super) fn is_request_part(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
     [&b"request"[..], b"response", b"body", b"header", b"param", b"query", b"arg", b"input", b"object"]

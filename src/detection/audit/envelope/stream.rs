@@ -1,14 +1,14 @@
-//! Which stream a record comes from, where its wrapper says so.
+//! Determines which stream a record comes from, if its wrapper says so.
 //!
-//! Any pod can print an audit event to its own log. Where a wrapper names the pod, the file or the log stream that a record was read
-//! from, only those of the apiserver count. Takes the names and values of a wrapper, whether they are members of an object, nested
-//! or with dots in their names, labels, attributes, or columns of a table; returns whether they name another source.
+//! Any pod can print an audit event to its own log, so if a wrapper names the pod, file or log stream that a record was read from, only
+//! records of the apiserver count. Takes the names and values of a wrapper, whether they are members of an object, nested or with dots in
+//! their names, labels, attributes, or columns of a table; returns whether they name a different source.
 
 use super::super::json::{Raw, Type};
 use super::pod::Pod;
 use super::skipped;
 
-/// Longer names are none of those that are known.
+/// Longer names are not among the known ones.
 const MAX_NAME_LEN: usize = 64;
 
 /// Objects whose members describe the source of a record, in lower case.
@@ -39,16 +39,16 @@ const SCOPES: [&[u8]; 24] = [
     b"container",
 ];
 
-/// Of a list that describes the source of a record, no more elements are read.
+/// Maximum number of elements read from a list that describes the source of a record.
 const MAX_LIST_LEN: usize = 256;
 
-/// How deep these objects nest: `resource.labels.pod_name`, `resource.attributes.k8s.pod.name`.
+/// Maximum nesting of these objects: `resource.labels.pod_name`, `resource.attributes.k8s.pod.name`.
 const MAX_SCOPE_DEPTH: usize = 4;
 
-/// Names of what a collector says of itself, such as `collector.k8s.pod.name`.
+/// Prefixes of names that describe the collector itself, such as `collector.k8s.pod.name`.
 const COLLECTORS: [&[u8]; 5] = [b"agent", b"collector", b"shipper", b"forwarder", b"observer"];
 
-/// The categories of Azure's diagnostic records that hold other logs of a control plane.
+/// Azure diagnostic categories of the other control plane logs.
 const OTHER_CATEGORIES: [&[u8]; 10] = [
     b"kube-apiserver",
     b"kube-controller-manager",
@@ -62,47 +62,47 @@ const OTHER_CATEGORIES: [&[u8]; 10] = [
     b"karpenter-events",
 ];
 
-/// Whether a log stream of CloudWatch is one of the apiserver's audit events.
+/// Whether a CloudWatch log stream contains the apiserver's audit events.
 pub(super) fn is_apiserver_stream(name: &[u8]) -> bool {
     name.starts_with(b"kube-apiserver-audit")
 }
 
-/// Whether a container of docker is a node with a control plane, of k3d, kind or minikube.
+/// Whether a docker container is a control plane node of k3d, kind or minikube.
 fn is_node(container: &[u8]) -> bool {
     let is_of_k3d = container.starts_with(b"k3d-") && memchr::memmem::find(container, b"-server-").is_some();
     is_of_k3d || container.ends_with(b"-control-plane") || container == b"minikube"
 }
 
-/// Whether a path names the log of a container that is not an apiserver.
+/// Whether a path names the log of a container other than an apiserver.
 pub(super) fn is_other_path(path: &[u8]) -> bool {
     Pod::of_path(path).is_some_and(|pod| !pod.is_apiserver())
 }
 
-/// What a wrapper says about the source of a record. What is not known does not count against it.
+/// What a wrapper states about the source of a record. Unknown properties count as matching.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RecordSource {
-    /// Whether the namespace, the pod and the container that are named are those of an apiserver.
+    /// Whether the namespace, pod and container, if named, are those of an apiserver.
     namespace: Option<bool>,
     pod: Option<bool>,
     container: Option<bool>,
-    /// A path, a tag or a log stream is of another log.
+    /// Whether a path, tag or log stream belongs to another log.
     is_other: bool,
-    /// Whether the category of Azure that is named is of another log.
+    /// Whether the Azure category, if named, belongs to another log.
     is_other_category: Option<bool>,
     has_log_stream: bool,
-    /// Another member is one of Azure's records: others have categories of their own.
+    /// Another member identifies an Azure record; the categories of other records have a different meaning.
     is_azure: bool,
 }
 
 impl RecordSource {
-    /// What the members of a record say.
+    /// Reads the members of a record.
     pub(super) fn of(record: Raw<'_>) -> Self {
         let mut source = RecordSource::default();
         source.add_members(record, &mut Vec::new(), 0);
         source
     }
 
-    /// What the attributes of an OpenTelemetry resource or record say.
+    /// Reads the attributes of an OpenTelemetry resource or record.
     pub(super) fn of_attributes(attributes: Raw<'_>) -> Self {
         let mut source = RecordSource::default();
         source.add_list(attributes, &mut b"attributes.".to_vec());
@@ -131,12 +131,12 @@ impl RecordSource {
         }
     }
 
-    /// Whether the record comes from another source than an apiserver.
+    /// Whether the record comes from a source other than an apiserver.
     pub(super) fn is_other(self) -> bool {
         self.skip_reason().is_some()
     }
 
-    /// Why the record is skipped, if it comes from another source than an apiserver.
+    /// The reason to skip the record, if it comes from a source other than an apiserver.
     pub(super) fn skip_reason(self) -> Option<&'static str> {
         let is_pod_known = self.pod.is_some() || self.container.is_some();
         let is_other_pod = is_pod_known && [self.namespace, self.pod, self.container].contains(&Some(false));
@@ -147,7 +147,7 @@ impl RecordSource {
         }
     }
 
-    /// Whether a log stream of CloudWatch or a category of Azure is named.
+    /// Whether a CloudWatch log stream or an Azure category is named.
     pub(super) fn is_stream_named(self) -> bool {
         self.has_log_stream || self.is_other_category.is_some()
     }
@@ -164,7 +164,7 @@ impl RecordSource {
                 Type::String => {
                     let text = value.string().unwrap_or_default();
                     self.add(path, &text);
-                    // Labels as a text of JSON, as exports of Grafana have them.
+                    // Labels as JSON text, as in Grafana exports.
                     if depth < MAX_SCOPE_DEPTH && text.starts_with(b"{") && is_scope(path, &key) {
                         if text.starts_with(b"{\"") {
                             path.push(b'.');
@@ -175,7 +175,7 @@ impl RecordSource {
                     }
                 }
                 Type::Array if is_known(path) => {
-                    // Elasticsearch returns every field of a document as a list. Tags are one.
+                    // Elasticsearch returns every field of a document as a list; tags are a list in any case.
                     let count = if Role::named(path) == Some(Role::Tags) { MAX_LIST_LEN } else { 1 };
                     for text in value.items().map_while(Result::ok).take(count).filter_map(Raw::string) {
                         self.add(path, &text);
@@ -195,7 +195,7 @@ impl RecordSource {
         }
     }
 
-    /// Adds labels as Loki writes them, `{name="value", …}`, and returns where they end.
+    /// Adds labels as Loki writes them, `{name="value", …}`, and returns the position after them.
     pub(super) fn add_labels(&mut self, labels: &[u8]) -> Option<usize> {
         let mut at = 1;
         if labels.get(at) == Some(&b'}') {
@@ -223,10 +223,10 @@ impl RecordSource {
         }
     }
 
-    /// Adds a value by its name: of a member, with dots between the names of nested objects, of a label or of a column.
+    /// Adds a named value: of a member (with dots between the names of nested objects), a label or a column.
     pub(super) fn add(&mut self, name: &[u8], value: &[u8]) {
         let Some(role) = Role::named(name) else { return };
-        // An empty cell of a table, or what its program writes there, such as a dash: a name starts with a letter or a digit.
+        // An empty table cell, or a placeholder such as a dash: a name starts with a letter or a digit.
         let is_name = value.first().is_some_and(u8::is_ascii_alphanumeric);
         let is_of_pod = matches!(role, Role::Namespace | Role::PodNamespace | Role::Pod | Role::Container);
         if value.is_empty() || is_of_pod && !is_name {
@@ -237,7 +237,7 @@ impl RecordSource {
         let add = |slot: &mut Option<bool>, is_apiserver| *slot = Some(slot.unwrap_or(true) && is_apiserver);
         match role {
             Role::Namespace => add(&mut self.namespace, of(Some(value), None, None)),
-            // Among what describes a pod it decides without the name of the pod.
+            // Inside a description of a pod, this decides even without the name of the pod.
             Role::PodNamespace => self.is_other |= !of(Some(value), None, None),
             Role::Pod => add(&mut self.pod, of(None, Some(value), None)),
             Role::Container if Pod::of_docker(value).is_some() => {
@@ -245,7 +245,7 @@ impl RecordSource {
             }
             Role::Container => add(&mut self.container, is_node(value) || of(None, None, Some(value))),
             Role::DockerName => self.is_other |= is_other(Pod::of_docker(value)),
-            // Splunk's connector writes the name of the container into the type.
+            // Splunk's connector writes the container name into the source type.
             Role::SourceType => {
                 if let Some(container) = value.strip_prefix(b"kube:container:") {
                     add(&mut self.container, of(None, None, Some(container)));
@@ -276,12 +276,12 @@ impl RecordSource {
         }
     }
 
-    /// Adds a value of a table without names, if its form says what it is.
+    /// Adds a value of a table without column names, if its format reveals what it is.
     pub(super) fn add_unnamed(&mut self, value: &[u8]) {
         for name in [&b"file"[..], b"tag", b"_container_name"] {
             self.add(name, value);
         }
-        // The other log streams of a control plane of EKS, which end in a number: a pod may be named in the same way.
+        // The other EKS control plane log streams, which end in a number; pods can have similar names.
         let others =
             [&b"kube-apiserver-"[..], b"authenticator-", b"kube-controller-manager-", b"kube-scheduler-"];
         let number = others.iter().find_map(|start| value.strip_prefix(*start));
@@ -290,29 +290,29 @@ impl RecordSource {
     }
 }
 
-/// What a value is, by its name.
+/// The meaning of a value, determined by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Namespace,
-    /// The same among what describes a pod: below `kubernetes`.
+    /// The same, inside a description of a pod: below `kubernetes`.
     PodNamespace,
     Pod,
     Container,
-    /// The name of a container outside of what describes a pod: it decides only in the form that the kubelet gives it.
+    /// A container name outside a description of a pod: it only decides if it has the format that the kubelet uses.
     DockerName,
     Path,
     Tag,
     /// A target of Grafana's collector: `NAMESPACE/POD:CONTAINER`.
     Instance,
-    /// Tags of Datadog: `NAME:VALUE`.
+    /// Datadog tags: `NAME:VALUE`.
     Tags,
-    /// The type of a source of Splunk.
+    /// A Splunk source type.
     SourceType,
-    /// A log stream of CloudWatch.
+    /// A CloudWatch log stream.
     LogStream,
-    /// The category of a diagnostic record of Azure.
+    /// The category of an Azure diagnostic record.
     Category,
-    /// A member by which such a record is recognized.
+    /// A member that identifies such a record.
     AzureMember,
 }
 
@@ -321,7 +321,7 @@ impl Role {
         if name.len() > MAX_NAME_LEN {
             return None;
         }
-        // Shippers write the same name with dots, underscores or slashes, and in any letter case.
+        // Shippers write the same name with dots, underscores or slashes, in upper or lower case.
         let mut plain = [0; MAX_NAME_LEN];
         for (to, from) in plain.iter_mut().zip(name) {
             *to = if matches!(from, b'_' | b'/') { b'.' } else { from.to_ascii_lowercase() };
@@ -337,7 +337,7 @@ impl Role {
             *rest = found.unwrap_or(rest);
             found.is_some()
         };
-        // Most names have none of these starts.
+        // Most names start with none of these prefixes.
         let starts: &[&[u8]] = match rest.first() {
             Some(b'r') => &[
                 b"resource.labels.",
@@ -356,7 +356,7 @@ impl Role {
             _ => &[],
         };
         let mut is_scoped = strip(&mut rest, starts);
-        // What precedes the name of the system names what has the fields of a record: `data.kubernetes.pod_name`.
+        // Anything before the name of the system is a record name: `data.kubernetes.pod_name`.
         let mut at = 0;
         let mut system = None;
         for segment in rest.split(|byte| *byte == b'.') {
@@ -403,13 +403,13 @@ impl Role {
     }
 }
 
-/// Whether a name says what its value tells of the source of a record.
+/// Whether the value under this name identifies the source of a record.
 pub(super) fn is_known(name: &[u8]) -> bool {
     Role::named(name).is_some()
 }
 
-/// Whether the members of the object at a path, whose last name is `key`, describe the source of a record. The labels of a pod do not: who
-/// creates the pod chooses them.
+/// Whether the members of the object at a path, whose last name is `key`, describe the source of a record. Pod labels do not, because
+/// whoever creates the pod chooses them.
 fn is_scope(path: &[u8], key: &[u8]) -> bool {
     match key {
         _ if path.len() == key.len() => SCOPES.iter().any(|scope| scope.eq_ignore_ascii_case(key)),
@@ -537,12 +537,12 @@ mod tests {
             (r#"{"labels":{"instance":"cp-1:9100"}}"#, false),
             (r#"{"labels":{"instance":"https://cp-1:6443"}}"#, false),
             (r#"{"labels":{"instance":"a/cp-1:6443"}}"#, false),
-            // What a collector says of itself.
+            // Metadata of the collector itself.
             (r#"{"collector.k8s.pod.name":"otel-1"}"#, false),
             (r#"{"agent":{"kubernetes":{"pod_name":"fluent-bit-1"}}}"#, false),
             (r#"{"resource":{"attributes":{"collector.k8s.pod.name":"otel-1"}}}"#, false),
             (r#"{"k8s.pod.name":"otel-1"}"#, true),
-            // Nodes that are containers.
+            // Nodes that run as containers.
             (r#"{"labels":{"container":"k3d-a-server-0"}}"#, false),
             (r#"{"labels":{"container":"minikube"}}"#, false),
             (r#"{"labels":{"container":"kind-control-plane"}}"#, false),

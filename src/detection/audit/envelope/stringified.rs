@@ -1,7 +1,7 @@
-//! Objects that a producer wrote as strings of JSON.
+//! Objects that a producer wrote as JSON strings.
 //!
-//! Takes the text of an event; returns it with such objects in place of the strings, so that what reads and redacts bodies sees
-//! their members. The apiserver writes objects; some shippers do not.
+//! Takes the text of an event; returns it with these strings replaced by the objects they contain, so that code that reads and redacts
+//! bodies sees their members. The apiserver writes objects; some shippers convert them.
 
 use std::sync::LazyLock;
 
@@ -11,23 +11,23 @@ use super::super::event::Member;
 use super::super::json::{Cursor, Raw, Type};
 use super::super::steps;
 
-/// The end of the name of an object and the start of a string.
+/// The end of an object's name and the start of a string.
 const MARK: &[u8] = b"Object\":\"";
 
-/// Whether a text contains an event with such an object. Events with whitespace between their tokens are not considered.
+/// Whether a text contains an event with such an object. Events with whitespace between tokens are ignored.
 pub(super) fn may_be_in(text: &[u8]) -> bool {
     static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
     steps::add(text.len());
     FINDER.find(text).is_some()
 }
 
-/// Replaces the strings. `None` if there are none, or the event is malformed.
+/// Replaces these strings. `None` if there are none, or if the event is malformed.
 pub(super) fn expand(event: &[u8]) -> Option<Vec<u8>> {
     let objects = [Member::RequestObject, Member::ResponseObject];
     expand_members(event, |member| objects.contains(&member))
 }
 
-/// Replaces the strings of all members that hold an object or a list: some log stores know texts alone.
+/// Replaces the strings of all members that contain an object or a list: some log stores support only strings.
 pub(super) fn expand_all(event: &[u8]) -> Option<Vec<u8>> {
     const OPEN: [Member; 8] = [
         Member::User,
@@ -63,7 +63,7 @@ fn expand_members(event: &[u8], is_open: impl Fn(Member) -> bool) -> Option<Vec<
     let mut done = 0;
     for (range, text) in &objects {
         out.extend_from_slice(&event[done..range.start]);
-        // One event a line.
+        // One event per line.
         out.extend(Raw::assume(trim(text)).compact().iter());
         done = range.end;
     }
@@ -75,7 +75,7 @@ fn trim(text: &[u8]) -> &[u8] {
     text.trim_ascii()
 }
 
-/// Whether a text is one object or list and nothing else.
+/// Whether a text is exactly one object or list.
 fn is_whole(text: &[u8]) -> bool {
     let text = text.trim_ascii();
     matches!(text.first(), Some(b'{' | b'['))

@@ -78,7 +78,7 @@ fn records_of_other_streams_are_counted() {
         assert_eq!(unwrapper.unwrap(record.as_bytes()).unwrap().bytes(), b"", "{record}");
         assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::OTHER_STREAM, 1)]), "{record}");
     }
-    // Another log of the control plane.
+    // Another control plane log.
     for record in [
         json!({"Category": "kube-scheduler", "log_s": EVENT}).to_string(),
         format!("Category,log_s\nkube-scheduler,\"{}\"", EVENT.replace('"', "\"\"")),
@@ -88,7 +88,7 @@ fn records_of_other_streams_are_counted() {
         assert_eq!(unwrapper.unwrap(record.as_bytes()).unwrap().bytes(), b"", "{record}");
         assert_eq!(unwrapper.take_skipped(), BTreeMap::from([(skipped::OTHER_KIND, 1)]), "{record}");
     }
-    // The metadata of a shipper follows an event whose members it merged.
+    // A shipper's metadata follows an event whose members it merged.
     let merged =
         json!({"zz": 1, "kubernetes": {"namespace_name": "default", "pod_name": "web-0"}}).to_string();
     let merged = format!("{},{}\n", EVENT.trim_end_matches('}').to_owned() + "}", &merged[1..]);
@@ -252,7 +252,7 @@ fn indented_records_are_below_the_line_that_names_their_stream() {
         "{heading}{indented}\n{other}{heading}{EVENT}\n{cut}\n{heading}[\n  {EVENT}\n]\n{heading}{indented}"
     );
     assert_eq!(unwrapped(&text).unwrap().replace("\n\n", "\n"), format!("{EVENT}\n").repeat(4));
-    // Without an end, what there is is read.
+    // If the end is missing, the available part is read.
     let cut = &indented[..indented.len() - 2];
     assert!(unwrapped(&format!("{heading}{cut}\n")).unwrap().starts_with(&EVENT[..60]));
 }
@@ -354,7 +354,7 @@ proptest! {
 }
 
 proptest! {
-    /// A line is the same event wherever a runtime splits it, whatever a client wrote into it.
+    /// A line yields the same event at whatever point a runtime splits it, whatever a client wrote into it.
     #[test]
     fn joins_a_line_that_is_split_anywhere(text in ".{0,20}", mut ends in proptest::collection::vec(0_usize..600, 0..6), how in 0_u8..4) {
         let nested = json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "auditID": "n", "verb": "get"});
@@ -379,7 +379,7 @@ proptest! {
             };
             log.push('\n');
         }
-        // A shipper that marks pieces marks the last one by the absence of the mark.
+        // A shipper that marks pieces marks the last one by omitting the mark.
         prop_assert_eq!(unwrapped(&log), Some(format!("{outer}\n")), "{}", log);
     }
 }

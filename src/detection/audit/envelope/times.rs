@@ -1,15 +1,15 @@
-//! Times as wrappers write them.
+//! Times in the formats of wrappers.
 //!
-//! Takes the value of a member that holds a time; returns nanoseconds since 1970-01-01T00:00:00Z: of a date with or without a zone, or
-//! of a number of seconds, milliseconds, microseconds or nanoseconds, which differ in their magnitude.
+//! Takes the value of a member that holds a time; returns nanoseconds since 1970-01-01T00:00:00Z. Accepts a date with or without a time
+//! zone, or a number of seconds, milliseconds, microseconds or nanoseconds, which are distinguished by their magnitude.
 
 use super::super::json::{Raw, Type};
 use super::super::time;
 
-/// The longest text that is a time, in bytes.
+/// Maximum length of a time, in bytes.
 const MAX_LEN: usize = 40;
 
-/// The names of months as logs write them.
+/// The names of months in logs.
 pub(super) const MONTHS: [&[u8]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
@@ -25,7 +25,7 @@ pub(super) fn of(value: Raw<'_>) -> Option<i64> {
     }
 }
 
-/// A date and a time of day. Without a zone it is UTC.
+/// Parses a date and a time of day. Without a time zone, UTC is assumed.
 pub(super) fn text(text: &[u8]) -> Option<i64> {
     if text.len() > MAX_LEN {
         return None;
@@ -49,7 +49,7 @@ pub(super) fn text(text: &[u8]) -> Option<i64> {
     time::parse(&text)
 }
 
-/// A time as Kibana shows it, `Nov 23, 2026 @ 03:46:20.873`, as a date and a time of day.
+/// Converts a time as Kibana shows it, `Nov 23, 2026 @ 03:46:20.873`, to a date and a time of day.
 fn kibana(text: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(text).ok()?;
     let (date, clock) = text.split_once(" @ ")?;
@@ -59,7 +59,7 @@ fn kibana(text: &[u8]) -> Option<Vec<u8>> {
     Some(format!("{year}-{month:02}-{day:02}T{clock}").into_bytes())
 }
 
-/// A number since 1970, with a fraction or without.
+/// Parses a number since 1970, with or without a fraction.
 pub(super) fn epoch(text: &[u8]) -> Option<i64> {
     if text.len() > MAX_LEN {
         return None;

@@ -1,8 +1,8 @@
 //! Records whose text ends in the middle.
 //!
-//! Takes the beginning of a value; returns what there is of it. The beginning of an event is completed by what an event says twice: where
-//! the text ends before `objectRef`, the object is read from the request URI. A client controls the length of much that precedes
-//! `objectRef`, so an event must never be lost for being cut before it.
+//! Takes the beginning of a value; returns the available part. If the text of an event ends before `objectRef`, the object is derived from
+//! the request URI, which contains the same information. A client controls the length of many members before `objectRef`, so an event must
+//! never be lost because it was cut before it.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use super::super::json::{Cursor, JsonError, Raw};
 use super::super::uri::path::Target;
 use crate::text::escape::push_json_string;
 
-/// The content of a string, whose text may end in the middle. Empty for other values.
+/// The content of a string that may be truncated. Empty for other values.
 pub(super) fn string_of(value: Raw<'_>) -> Cow<'_, [u8]> {
     let Some(inner) = value.bytes().strip_prefix(b"\"") else { return Cow::Borrowed(b"") };
     match Raw::first(value.bytes()) {
@@ -20,7 +20,7 @@ pub(super) fn string_of(value: Raw<'_>) -> Cow<'_, [u8]> {
     }
 }
 
-/// The value of the first member of this name, which may end in the middle.
+/// The value of the first member with this name, which may be truncated.
 pub(super) fn get<'a>(object: Raw<'a>, name: &str) -> Option<Raw<'a>> {
     let mut cursor = Cursor::new(object.bytes(), b'{');
     loop {
@@ -36,7 +36,7 @@ pub(super) fn get<'a>(object: Raw<'a>, name: &str) -> Option<Raw<'a>> {
     }
 }
 
-/// The elements of an array, the last of which may end in the middle.
+/// The elements of an array, the last of which may be truncated.
 pub(super) fn items(list: Raw<'_>) -> impl Iterator<Item = Raw<'_>> {
     let mut cursor = Cursor::new(list.bytes(), b'[');
     std::iter::from_fn(move || match cursor.item()? {
@@ -48,9 +48,9 @@ pub(super) fn items(list: Raw<'_>) -> impl Iterator<Item = Raw<'_>> {
     })
 }
 
-/// The content of a string whose text ends in the middle. `text` starts after the opening quote.
+/// The content of a truncated string. `text` starts after the opening quote.
 fn string(text: &[u8]) -> Vec<u8> {
-    // A truncated escape is dropped. The longest has six bytes.
+    // A truncated escape is dropped. The longest escape has six bytes.
     let from = text.len().saturating_sub(6);
     let mut end = text.len();
     for at in from..text.len() {
@@ -100,7 +100,7 @@ pub(super) fn with_target(text: &[u8]) -> Option<Vec<u8>> {
         match cursor.member()? {
             Ok((key, value)) => {
                 match Member::named(&key.text()) {
-                    // What follows the object in the apiserver's order is late enough.
+                    // In the apiserver's member order, everything after `objectRef` is late enough.
                     Some(Member::ObjectRef | Member::ResponseStatus) => return None,
                     Some(Member::RequestUri) if uri.is_none() => uri = value.string(),
                     Some(Member::Verb) if verb.is_none() => verb = value.string(),
@@ -155,7 +155,7 @@ pub(super) fn with_target(text: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// A URI that ends in the middle without its last parameter, or without the last segment of its path, which may be incomplete.
+/// A truncated URI without its last parameter, or without the last segment of its path, since either may be incomplete.
 fn complete_part(uri: &[u8]) -> &[u8] {
     let end = match memchr::memchr(b'?', uri) {
         Some(question) => memchr::memrchr(b'&', &uri[question..]).map_or(question, |at| question + at),

@@ -9,7 +9,7 @@ pub(super) enum AllowedStrings {
     Hidden,
     /// Every string.
     Plain,
-    /// What a client chooses of the head of an event: anything but tokens.
+    /// Text from the head of an event that a client chooses: anything except tokens.
     Head,
     /// A name, kind, verb, label, path, time or address: no spaces, quotes or queries.
     Name,
@@ -28,7 +28,7 @@ pub(super) enum AllowedStrings {
 /// Maximum length of a name, of any kind, in bytes.
 const MAX_NAME_LEN: usize = 512;
 
-/// Prefixes of well-known kinds of tokens and keys. With at least [`MIN_TOKEN_LEN`] bytes a word that starts so is a token.
+/// Prefixes of well-known kinds of tokens and keys. A word with such a prefix and at least [`MIN_TOKEN_LEN`] bytes is a token.
 const TOKEN_PREFIXES: [&[u8]; 24] = [
     b"eyJ",
     b"ghp_",
@@ -62,10 +62,10 @@ const MIN_TOKEN_LEN: usize = 16;
 /// Minimum length of a random word, in bytes.
 const MIN_RANDOM_LEN: usize = 20;
 
-/// Minimum length of a hexadecimal word that counts as random, in bytes: names of objects end in shorter hashes.
+/// Minimum length of a hexadecimal word that counts as random, in bytes. Object names end in shorter hashes.
 const MIN_HEX_LEN: usize = 32;
 
-/// Names of common programs, which are shown as the `command` of a request to exec. Their arguments are not.
+/// Names of common programs, which are shown as the `command` of an exec request. Their arguments are not shown.
 const PROGRAMS: [&str; 58] = [
     "apk", "apt", "ash", "awk", "base64", "bash", "busybox", "cat", "chmod", "chroot", "cp", "crictl", "ctr",
     "curl", "dash", "date", "dd", "df", "dig", "docker", "echo", "env", "find", "getent", "git", "grep",
@@ -78,7 +78,7 @@ const PROGRAMS: [&str; 58] = [
 const PROGRAM_DIRECTORIES: [&str; 5] = ["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/usr/local/bin/"];
 
 impl AllowedStrings {
-    /// Whether a string may be shown. [`AllowedStrings::Uri`] is not decided here.
+    /// Whether a string may be shown. [`AllowedStrings::Uri`] is handled elsewhere.
     pub(super) fn allows(self, text: &[u8]) -> bool {
         match self {
             AllowedStrings::Hidden | AllowedStrings::Number | AllowedStrings::Uri => false,
@@ -92,8 +92,8 @@ impl AllowedStrings {
     }
 }
 
-/// Whether a text of the head of an event, such as a user agent or the name of an object, contains no token. Names of objects have neither
-/// capitals nor underscores, so that a name which starts like a token is shown.
+/// Whether a text from the head of an event, such as a user agent or an object name, is free of tokens. Object names contain neither
+/// capitals nor underscores, so a name that starts like a token is shown.
 fn is_head(text: &[u8]) -> bool {
     let is_object_name =
         text.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(byte));
@@ -120,18 +120,18 @@ fn has_only(text: &[u8], punctuation: &[u8]) -> bool {
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || punctuation.contains(byte))
 }
 
-/// Whether a text is the name of an object, field, verb, path and the like. The name of an object may be random, so only
-/// well-known tokens are rejected.
+/// Whether a text is the name of an object or field, a verb, a path or the like. Object names may be random, so only well-known tokens are
+/// rejected.
 pub(super) fn is_name(text: &[u8]) -> bool {
     has_only(text, b"._:/*-+$") && !has_known_token(text)
 }
 
-/// Whether a text is the name of a user or group, rather than a token in the place of one.
+/// Whether a text is a user or group name, rather than a token in its place.
 pub(crate) fn is_user(text: &[u8]) -> bool {
     is_free_name(text) && !looks_like_token(text)
 }
 
-/// Whether a text is a name that may have any characters but those of queries and objects. It may be random.
+/// Whether a text is a name, which may contain any characters except those of queries and objects. It may be random.
 pub(super) fn is_free_name(text: &[u8]) -> bool {
     text.len() <= MAX_NAME_LEN
         && !text.iter().fold(false, |found, byte| {
@@ -167,8 +167,8 @@ fn is_pointer(text: &[u8]) -> bool {
         })
 }
 
-/// Whether the key of an object may be shown. Keys are shown everywhere, but a URL with a query or a user in it is not a key
-/// that Kubernetes has, and a random key may be a token.
+/// Whether the key of an object may be shown. Keys are shown everywhere, except for URLs with a query or user, which Kubernetes never uses
+/// as keys, and random keys, which may be tokens.
 pub(super) fn is_key(text: &[u8]) -> bool {
     has_only(text, b"._:/*-+$~ ") && !looks_like_token(text)
 }
@@ -196,15 +196,15 @@ pub(super) fn is_program(text: &[u8]) -> bool {
     PROGRAMS.contains(&name)
 }
 
-/// Whether a text is long and varied enough to contain a token of any kind. Most names are not.
+/// Whether a text is long and varied enough to contain any kind of token. Most names are not.
 #[inline]
 fn could_contain_token(text: &[u8]) -> bool {
     text.len() >= MIN_TOKEN_LEN
-        // Without an early exit, so that many bytes are compared at once.
+        // No early exit, so that many bytes are compared at once.
         && text.iter().fold(false, |found, byte| found | byte.is_ascii_digit() | byte.is_ascii_uppercase())
 }
 
-/// Whether a word of the text has the form of a well-known kind of token.
+/// Whether a word of the text has the format of a well-known kind of token.
 fn has_known_token(text: &[u8]) -> bool {
     could_contain_token(text)
         && text
@@ -216,7 +216,7 @@ fn has_known_token(text: &[u8]) -> bool {
             })
 }
 
-/// Whether a text contains something that looks like a token: a well-known kind, or a long random word.
+/// Whether a text contains something that looks like a token: a well-known kind of token, or a long random word.
 pub(super) fn looks_like_token(text: &[u8]) -> bool {
     could_contain_token(text)
         && (has_known_token(text)
@@ -238,7 +238,7 @@ fn is_random(word: &[u8]) -> bool {
     {
         return true;
     }
-    // Names written in camel case change between cases too, but not around several digits.
+    // Names in camel case switch between upper and lower case too, but not next to several digits.
     let class = |byte: u8| (byte.is_ascii_digit(), byte.is_ascii_uppercase());
     let changes = word.windows(2).filter(|pair| class(pair[0]) != class(pair[1])).count();
     digits >= 2

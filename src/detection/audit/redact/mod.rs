@@ -1,14 +1,14 @@
 //! Redaction of values from events.
 //!
-//! Takes a value and its [`Place`] in an event; returns text that may leave pullwatch. At level RequestResponse an event contains
-//! data of Secrets, tokens, and passwords in environment variables, command lines and custom resources. Conditions may read all
-//! of it; no output may contain it, so every value that leaves pullwatch must pass a [`Redactor`].
+//! Takes a value and its [`Place`] in an event; returns text that may leave pullwatch. At level RequestResponse an event contains data of
+//! Secrets, tokens, and passwords in environment variables, command lines and custom resources. Conditions may read all of it; no output
+//! may contain it, so every value that leaves pullwatch must pass a [`Redactor`].
 //!
-//! The default is to redact. A string is shown where the allowlist ([`schema`]) names its place and its text is what belongs there
-//! ([`check`]), or where the rule shows its path ([`ShowList`]). Any other string becomes its type, its length and a keyed hash
+//! The default is to redact. A string is shown if the allowlist ([`schema`]) contains its place and its text has the expected content
+//! ([`check`]), or if the rule shows its path ([`ShowList`]). Any other string becomes its type, its length and a keyed hash
 //! ([`RedactionKey`]), so that equal values can be recognized. Data of Secrets and tokens cannot be shown at all.
 //!
-//! Redacting too much is an inconvenience, too little a leak.
+//! Redacting too much is an inconvenience; redacting too little is a leak.
 
 mod check;
 mod schema;
@@ -32,7 +32,7 @@ pub use show::ShowList;
 /// Replaces a redacted value of which not even the length is shown.
 pub const REDACTED: &str = "<redacted>";
 
-/// Start and middle of what replaces a redacted string: `<redacted string of 12 bytes, hash 0123456789ab>`.
+/// Start and middle of the placeholder for a redacted string: `<redacted string of 12 bytes, hash 0123456789ab>`.
 const STRING_START: &str = "<redacted string of ";
 const STRING_HASH: &str = " bytes, hash ";
 
@@ -42,16 +42,17 @@ const HASH_LEN: usize = 12;
 /// Replaces a value that is nested deeper than [`MAX_DEPTH`].
 const TOO_DEEP: &str = "\"<nested too deep>\"";
 
-/// The deepest nesting of a value that is shown. Kubernetes objects are far below it; it bounds the recursion.
+/// Maximum nesting of a value that is shown. Kubernetes objects are far below it. It bounds the recursion.
 const MAX_DEPTH: usize = 96;
 
 /// Ends a text that was truncated to [`MAX_SHOWN_LEN`].
 const ELLIPSIS: &str = "…";
 
-/// Numbers of unknown members are shown up to this length, in bytes: counts and codes, but no PINs or numeric passwords.
+/// Maximum length, in bytes, of a number of an unknown member that is shown: counts and codes are shorter, PINs and numeric passwords are
+/// longer.
 const MAX_UNKNOWN_NUMBER_LEN: usize = 3;
 
-/// Keys that contain secrets, in lower case and without punctuation. What is below them cannot be shown by a rule.
+/// Keys that contain secrets, in lower case and without punctuation. A rule cannot show values below them.
 const SECRET_KEYS: [&str; 23] = [
     "data",
     "stringdata",
@@ -84,20 +85,18 @@ const SUSPICIOUS_KEY_PARTS: [&str; 9] =
 
 /// Key of the hashes of redacted values.
 ///
-/// The daemon keeps a random one per installation, so that nobody without its state directory can test a guess of a secret. The
-/// default is a fixed, public key, so that the output of `scan` is a function of its input: a reader of that output can test
-/// guesses.
+/// The daemon keeps a random one per installation, so that testing a guess of a secret requires access to its state directory. The default
+/// is a fixed, public key, so that the output of `scan` is a function of its input; anyone who reads that output can test guesses.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedactionKey([u8; 32]);
 
 impl RedactionKey {
-    /// Uses these bytes, which must be random and secret.
+    /// Creates a key from these bytes, which must be random and secret.
     pub fn new(bytes: [u8; 32]) -> Self {
         RedactionKey(bytes)
     }
 
-    /// Returns a truncated hash of a text, in hexadecimal digits. The digest is cut, so the length of what follows the key cannot
-    /// be extended.
+    /// Returns a truncated hash of a text, in hexadecimal digits. The digest is truncated, which prevents length extension.
     fn hash(&self, text: &[u8]) -> String {
         let digest = Sha256::new_with_prefix(self.0).chain_update(text).finalize();
         let mut hash = Vec::with_capacity(HASH_LEN);
@@ -125,14 +124,14 @@ pub struct Redactor<'r> {
     show: &'r ShowList,
 }
 
-/// How much a key says about the values below it.
+/// How much a key reveals about the values below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Secrecy {
     /// Nothing.
     None,
     /// Numbers and booleans are redacted too.
     Suspicious,
-    /// Nothing is shown, even if the rule says so.
+    /// Nothing is shown, even if the rule shows the path.
     Secret,
 }
 
@@ -141,11 +140,11 @@ enum Secrecy {
 pub struct Place {
     node: &'static Node,
     secrecy: Secrecy,
-    /// Bits of the paths of the [`ShowList`] that match up to here.
+    /// Bits of the [`ShowList`] paths that match up to this place.
     candidates: u32,
-    /// Number of members and elements that lead here.
+    /// Number of members and elements on the way to this place.
     depth: u8,
-    /// Whether a path of the [`ShowList`] ended here or above.
+    /// Whether a path of the [`ShowList`] ends here or above.
     is_shown: bool,
 }
 
@@ -153,10 +152,10 @@ impl Place {
     /// A place in the head of an event, where nothing is redacted.
     pub const PLAIN: Place = Place::at(&schema::PLAIN);
 
-    /// A place in the head of an event that a client fills, where tokens are redacted.
+    /// A place in the head of an event whose content a client chooses, so tokens are redacted.
     pub const HEAD: Place = Place::at(&schema::HEAD);
 
-    /// The place of the name of a user.
+    /// The place of a user name.
     pub const USER: Place = Place::at(&schema::USER);
 
     /// The place of a request URI.
@@ -171,7 +170,7 @@ impl Place {
         std::ptr::eq(self.node, &raw const schema::PLAIN)
     }
 
-    /// Whether members here belong to the event, not to an object of a client.
+    /// Whether members at this place belong to the event, not to an object that a client sent.
     fn is_event(self) -> bool {
         std::ptr::eq(self.node, &raw const schema::EVENT)
     }
@@ -211,7 +210,7 @@ impl<'r> Redactor<'r> {
                     (node, true) => (node, Secrecy::None),
                     (node, false) if place.is_event() => (node, Secrecy::None),
                     (node, false) => match secrecy_of(key, parent) {
-                        // The keys of labels and the like are anybody's choice.
+                        // Clients choose the keys of labels and similar maps freely.
                         Secrecy::Suspicious if place.node.other_members.is_some() => (node, Secrecy::None),
                         secrecy => (node, secrecy),
                     },
@@ -226,14 +225,14 @@ impl<'r> Redactor<'r> {
         if place.is_plain() {
             return place;
         }
-        // An array in the place of an object is a JSON patch.
+        // An array in place of an object is a JSON patch.
         let is_operation = place.is_body() && place.depth == 1 && item.kind() == Type::Object;
         let node = if is_operation { &schema::PATCH_OPERATION } else { place.node };
         let mut number = itoa::Buffer::new();
         self.descend(place, number.format(index).as_bytes(), node, place.secrecy)
     }
 
-    /// Returns the place of the member or element that a token of a JSON pointer names.
+    /// Returns the place of the member or element that a token of a JSON pointer refers to.
     #[must_use]
     pub fn step(self, place: Place, token: &str, parent: Raw<'_>, child: Raw<'_>) -> Place {
         match parent.kind() {
@@ -286,12 +285,12 @@ impl<'r> Redactor<'r> {
         truncate(uri::parameter(self, name, value))
     }
 
-    /// Returns a name that was taken out of an event, or what replaces it if it is not one.
+    /// Returns a name that was extracted from an event, or its placeholder if it is not a name.
     pub fn name(self, text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
         if check::is_free_name(&text) { text } else { self.placeholder(&text).into_bytes().into() }
     }
 
-    /// Returns what replaces a redacted string.
+    /// Returns the placeholder for a redacted string.
     fn placeholder(self, text: &[u8]) -> String {
         format!("{STRING_START}{}{STRING_HASH}{}>", text.len(), self.key.hash(text))
     }
@@ -431,10 +430,10 @@ impl<'v> Parent<'v> {
     }
 }
 
-/// Finds [`SUSPICIOUS_KEY_PARTS`]: one pass over a key. Compiling constants does not fail; without a searcher, every key is suspicious.
+/// Finds [`SUSPICIOUS_KEY_PARTS`] in one pass over a key. Compiling constants does not fail; without a searcher, every key is suspicious.
 static SUSPICIOUS_PARTS: LazyLock<Option<Literals>> = LazyLock::new(|| Literals::new(&SUSPICIOUS_KEY_PARTS));
 
-/// How much a key of an object says about its value.
+/// How much a key of an object reveals about its value.
 fn secrecy_of(key: &[u8], parent: &Parent<'_>) -> Secrecy {
     let key: Vec<u8> =
         key.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
@@ -449,14 +448,14 @@ fn secrecy_of(key: &[u8], parent: &Parent<'_>) -> Secrecy {
     if is_suspicious { Secrecy::Suspicious } else { Secrecy::None }
 }
 
-/// Whether an object says that it is a ConfigMap, and nothing else.
+/// Whether an object's type members say that it is a ConfigMap, and nothing else.
 fn is_config_map(object: Raw<'_>) -> bool {
     let mut kinds = object.members().map_while(Result::ok).filter(|(key, _)| key.is("kind")).peekable();
     kinds.peek().is_some() && kinds.all(|(_, kind)| kind.string().is_some_and(|kind| *kind == *b"ConfigMap"))
 }
 
-/// Returns the place that an operation of a JSON patch writes its `value` to. The object is not known, so data is taken for that
-/// of a Secret.
+/// Returns the place that an operation of a JSON patch writes its `value` to. The object is not known, so data is treated as that of a
+/// Secret.
 fn patched(operation: Raw<'_>) -> (&'static Node, Secrecy) {
     let hidden = (&schema::HIDDEN, Secrecy::Secret);
     let mut paths = operation.members().map_while(Result::ok).filter(|(key, _)| key.is("path"));
@@ -468,7 +467,7 @@ fn patched(operation: Raw<'_>) -> (&'static Node, Secrecy) {
     for token in Pointer::new(&path).tokens() {
         let is_index = **token == *"-" || token.bytes().all(|byte| byte.is_ascii_digit());
         let (node, is_known) = place.0.member(token.as_bytes());
-        // An element of an array is at the place of the array. Maps have all keys.
+        // An element of an array has the place of the array; maps accept all keys.
         if is_index && !is_known && place.0.other_members.is_none() {
             continue;
         }
@@ -482,13 +481,13 @@ fn patched(operation: Raw<'_>) -> (&'static Node, Secrecy) {
     place
 }
 
-/// Whether a number may be shown: where one is expected, or a short one elsewhere.
+/// Whether a number may be shown: any number where one is expected, a short one elsewhere.
 fn is_harmless_number(place: Place, text: &[u8]) -> bool {
     check::is_number(text)
         && (place.node.allowed != check::AllowedStrings::Hidden || text.len() <= MAX_UNKNOWN_NUMBER_LEN)
 }
 
-/// Whether a text is what replaces a redacted string: redacting it again would hide equal values from each other.
+/// Whether a text is a placeholder for a redacted string. Redacting it again would hide that two values are equal.
 pub fn is_placeholder(text: &[u8]) -> bool {
     let is_string = || {
         let rest = text.strip_prefix(STRING_START.as_bytes())?.strip_suffix(b">")?;
@@ -499,15 +498,15 @@ pub fn is_placeholder(text: &[u8]) -> bool {
     text == REDACTED.as_bytes() || is_string().unwrap_or(false)
 }
 
-/// The format of a value that is written.
+/// The output format of a value.
 #[derive(Clone, Copy, Default)]
 struct Shape {
     depth: usize,
     /// Spaces before each line; `None` for compact JSON.
     indent: Option<usize>,
-    /// Writing stops once the output is longer than this, in bytes.
+    /// Maximum output length in bytes, after which writing stops.
     limit: usize,
-    /// Escape strings anew, as alerts do, instead of keeping the spelling of the source.
+    /// Whether to escape strings again, as alerts do, instead of keeping the spelling of the source.
     escapes: bool,
 }
 
@@ -527,7 +526,7 @@ fn new_line(indent: Option<usize>, out: &mut Vec<u8>) {
     }
 }
 
-/// Truncates to [`MAX_SHOWN_LEN`] bytes at the start of a character, so that valid UTF-8 stays valid.
+/// Truncates to [`MAX_SHOWN_LEN`] bytes at a character boundary, so that valid UTF-8 stays valid.
 fn truncate(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     if text.len() <= MAX_SHOWN_LEN {
         return text;

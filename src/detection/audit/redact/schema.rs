@@ -1,7 +1,7 @@
 //! The allowlist of redaction: the members of events and Kubernetes objects whose values are known to be harmless.
 //!
-//! A tree of [`Node`]s that mirrors the API types, without array levels. A member that is not in the tree is redacted, and so is a
-//! value that fails the [`AllowedStrings`] of its node. Data of secrets, environments, command lines and free text must never enter.
+//! A tree of [`Node`]s that mirrors the API types, without array levels. A member that is not in the tree is redacted, and so is a value
+//! that fails the [`AllowedStrings`] of its node. Data of secrets, environments, command lines and free text must never be added.
 
 use super::check::AllowedStrings;
 
@@ -47,7 +47,7 @@ pub(super) static HIDDEN: Node = leaf!(Hidden);
 /// Parts of the head of an event. The apiserver, not the client's payload, determines their form.
 pub(super) static PLAIN: Node =
     Node { allowed: AllowedStrings::Plain, members: &[], other_members: Some(&PLAIN) };
-/// What a client chooses of the head of an event.
+/// Members in the head of an event whose content a client chooses.
 pub(super) static HEAD: Node =
     Node { allowed: AllowedStrings::Head, members: &[], other_members: Some(&HEAD) };
 static NAME: Node = leaf!(Name);
@@ -104,7 +104,7 @@ static STATUS_DETAILS: Node = object! {
 };
 static STATUS_CAUSES: Node = object! { "reason": NAME, "field": NAME };
 
-/// A request or response object of any kind: the union of the kinds, because patches do not say theirs.
+/// A request or response object of any kind: the union of all kinds, because patches do not state theirs.
 pub(super) static BODY: Node = object! {
     "kind": NAME, "apiVersion": NAME, "metadata": METADATA, "type": NAME, "immutable": NUMBER,
     // Lists, tables and watch events.
@@ -135,11 +135,11 @@ static METADATA: Node = object! {
     "annotations": OBJECT_ANNOTATIONS, "ownerReferences": REFERENCE, "finalizers": NAME, "managedFields": MANAGED_FIELDS,
     "remainingItemCount": NUMBER,
 };
-/// `fieldsV1` is missing: its keys contain values of sets.
+/// `fieldsV1` is missing because its keys contain values of sets.
 static MANAGED_FIELDS: Node = object! {
     "manager": NAME, "operation": NAME, "apiVersion": NAME, "time": NAME, "fieldsType": NAME, "subresource": NAME,
 };
-/// Tools keep whole objects in annotations, so only these are shown.
+/// Tools store whole objects in annotations, so only these are shown.
 static OBJECT_ANNOTATIONS: Node = object! {
     "eks.amazonaws.com/role-arn": NAME, "iam.gke.io/gcp-service-account": USER, "azure.workload.identity/client-id": NAME,
     "kubernetes.io/service-account.name": NAME, "kubernetes.io/service-account.uid": NAME,
@@ -148,7 +148,7 @@ static OBJECT_ANNOTATIONS: Node = object! {
     "meta.helm.sh/release-name": NAME, "meta.helm.sh/release-namespace": NAME,
 };
 
-/// Names of an object, a key or a part of one; also object references of every kind.
+/// Names of an object, a key or a part of one, and object references of every kind.
 static REFERENCE: Node = object! {
     "kind": NAME, "name": NAME, "namespace": NAME, "uid": NAME, "apiGroup": NAME, "apiVersion": NAME, "key": NAME,
     "resourceVersion": NAME, "fieldPath": NAME, "optional": NUMBER, "controller": NUMBER, "blockOwnerDeletion": NUMBER,
@@ -157,7 +157,7 @@ static REFERENCE: Node = object! {
 static SUBJECTS: Node = object! { "kind": NAME, "name": USER, "namespace": NAME, "apiGroup": NAME };
 static POLICY_RULES: Node = object! {
     "verbs": NAME, "apiGroups": NAME, "resources": NAME, "resourceNames": NAME, "nonResourceURLs": NAME,
-    // Of webhook configurations and admission policies.
+    // For webhook configurations and admission policies.
     "operations": NAME, "apiVersions": NAME, "scope": NAME,
     // Of ingresses.
     "host": NAME,
@@ -172,7 +172,7 @@ static WEBHOOKS: Node = object! {
 static TABLE_ROWS: Node = object! { "object": BODY };
 static TABLE_COLUMNS: Node = object! { "name": NAME, "type": NAME, "format": NAME, "priority": NUMBER };
 
-/// The specification of any kind: of pods, of what contains a pod template, and of requests about access.
+/// The specification of any kind: of pods, of objects with a pod template, and of requests about access.
 static SPEC: Node = object! {
     // Pods.
     "containers": CONTAINERS, "initContainers": CONTAINERS, "ephemeralContainers": CONTAINERS, "volumes": VOLUMES,
@@ -183,7 +183,7 @@ static SPEC: Node = object! {
     "terminationGracePeriodSeconds": NUMBER, "activeDeadlineSeconds": NUMBER, "automountServiceAccountToken": NUMBER,
     "enableServiceLinks": NUMBER, "preemptionPolicy": NAME, "runAsUser": NUMBER, "runAsGroup": NUMBER,
     "shareProcessNamespace": NUMBER,
-    // What contains a pod template.
+    // Objects with a pod template.
     "template": POD_TEMPLATE, "jobTemplate": JOB_TEMPLATE, "selector": SPEC_SELECTOR, "replicas": NUMBER,
     "schedule": NAME, "suspend": NUMBER, "backoffLimit": NUMBER, "parallelism": NUMBER, "completions": NUMBER,
     "revisionHistoryLimit": NUMBER, "serviceName": NAME, "strategy": TYPED, "updateStrategy": TYPED,
@@ -203,7 +203,7 @@ static SPEC: Node = object! {
     "refreshInterval": NAME, "policyName": NAME, "validationActions": NAME, "failurePolicy": NAME, "rules": POLICY_RULES,
 };
 static TYPED: Node = object! { "type": NAME };
-/// Of a workload, a label selector; of a service, the labels themselves.
+/// For a workload, a label selector; for a service, the labels themselves.
 static SPEC_SELECTOR: Node = Node {
     allowed: AllowedStrings::Hidden,
     members: &[("matchLabels", &LABELS), ("matchExpressions", &EXPRESSIONS)],
@@ -226,7 +226,7 @@ static PORTS: Node = object! {
     "name": NAME, "protocol": NAME, "containerPort": NUMBER, "hostPort": NUMBER, "hostIP": NAME, "port": NUMBER,
     "targetPort": NAME, "nodePort": NUMBER, "appProtocol": NAME,
 };
-/// The value of a variable is missing.
+/// The value of a variable is missing on purpose.
 static ENVIRONMENT: Node = object! { "name": NAME, "valueFrom": VALUE_FROM };
 static VALUE_FROM: Node = object! {
     "secretKeyRef": REFERENCE, "configMapKeyRef": REFERENCE, "fieldRef": REFERENCE, "resourceFieldRef": RESOURCE_FIELD,
@@ -264,7 +264,7 @@ static PROJECTIONS: Node = object! {
 };
 static TOKEN_PROJECTION: Node = object! { "audience": NAME, "expirationSeconds": NUMBER, "path": NAME };
 
-/// Status of any kind. A token request has its token here, which is not in the list.
+/// The status of any kind. A token request contains its token here, which is not in the allowlist.
 static OBJECT_STATUS: Node = Node {
     // `status: Failure` of a `Status`.
     allowed: AllowedStrings::Name,

@@ -1,4 +1,4 @@
-//! Paths that a rule shows in spite of redaction: its key `show`.
+//! Paths that a rule exempts from redaction with its key `show`.
 //!
 //! Takes the items of `show`, returns a [`ShowList`] that a [`Redactor`](super::Redactor) follows through an event.
 
@@ -10,7 +10,7 @@ pub const MAX_SHOW_PATHS: usize = 32;
 /// Maximum number of tokens of a path.
 const MAX_TOKENS: usize = 64;
 
-/// What a rule shows: values at JSON pointers, with everything below them, and query parameters.
+/// Values that a rule exempts from redaction: at JSON pointers, including everything below them, and query parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShowList {
     /// `*` matches every key and index.
@@ -22,7 +22,7 @@ impl ShowList {
     /// Shows nothing.
     pub const EMPTY: ShowList = ShowList { paths: Vec::new(), parameters: Vec::new() };
 
-    /// Whether nothing is shown in spite of redaction.
+    /// Whether nothing is exempt from redaction.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty() && self.parameters.is_empty()
     }
@@ -55,7 +55,7 @@ impl ShowList {
         u32::try_from((1_u64 << self.paths.len()) - 1).unwrap_or(u32::MAX)
     }
 
-    /// Returns those of the candidates whose token at this depth matches, and whether one of them ends there.
+    /// Returns the candidates whose token at this depth matches, and whether one of them ends there.
     pub(super) fn advance(&self, candidates: u32, depth: usize, token: &[u8]) -> (u32, bool) {
         let (mut matching, mut ends) = (0, false);
         if candidates == 0 {

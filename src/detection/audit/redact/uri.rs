@@ -1,4 +1,4 @@
-//! Redaction of request URIs: query parameters outside of an allowlist, and what looks like a token in a path.
+//! Redaction of request URIs: of query parameters that are not in an allowlist, and of path segments that look like a token.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ enum Parameter {
     Program,
 }
 
-/// The parameters of the Kubernetes API. Of everything else only the name is shown.
+/// The parameters of the Kubernetes API. For all others only the name is shown.
 const PARAMETERS: [(&str, Parameter); 42] = [
     ("fieldSelector", Parameter::Selector),
     ("labelSelector", Parameter::Selector),
@@ -90,13 +90,13 @@ fn may_be_shown(redactor: Redactor<'_>, name: &[u8], value: &[u8]) -> bool {
         || super::is_placeholder(value)
 }
 
-/// Returns a redacted request URI. Whatever may be shown keeps its spelling.
+/// Returns a redacted request URI. The parts that may be shown keep their spelling.
 pub(super) fn uri<'u>(redactor: Redactor<'_>, uri: Cow<'u, [u8]>) -> Cow<'u, [u8]> {
     let (path, query) = match memchr::memchr(b'?', &uri) {
         Some(question) => (&uri[..question], Some(&uri[question + 1..])),
         None => (&uri[..], None),
     };
-    // Fast path for the usual path: nothing is decoded or copied.
+    // Fast path for usual paths: nothing is decoded or copied.
     if query.is_none()
         && memchr::memchr(b'%', path).is_none()
         && memchr::memchr3(b'@', b'=', b'#', path).is_none()

@@ -14,14 +14,14 @@ const MAX_NAME_LEN: usize = 63;
 /// Maximum length of the prefix of a label's name, in bytes.
 const MAX_PREFIX_LEN: usize = 253;
 
-/// Maximum length of a selector in bytes. A longer one counts as malformed, and is treated as one that selects everything.
+/// Maximum length of a selector in bytes. A longer one counts as malformed, and is treated as selecting everything.
 const MAX_SELECTOR_LEN: usize = 16 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'s> {
     End,
     Identifier(&'s [u8]),
-    /// `in` or `notin`, which are identifiers in the place of a name or a value.
+    /// `in` or `notin`, which are identifiers where a name or a value is expected.
     Keyword(&'s [u8]),
     Comma,
     Open,
@@ -31,7 +31,7 @@ enum Token<'s> {
     Operator(&'s [u8]),
 }
 
-/// The longest of these at a place is the token there.
+/// At each position, the longest of these is the token.
 const SYMBOLS: [&[u8]; 9] = [b"==", b"!=", b"=", b"!", b"(", b")", b",", b"<", b">"];
 
 fn is_symbol(byte: u8) -> bool {
@@ -80,7 +80,7 @@ fn tokens(mut rest: &[u8]) -> Vec<Token<'_>> {
 #[derive(Clone, Copy, Debug)]
 struct Required<'s> {
     label: &'s [u8],
-    /// Whether its value is one of those that the selector names.
+    /// Whether its value is among those that the selector lists.
     has_value: bool,
 }
 
@@ -121,7 +121,7 @@ impl<'s> Parser<'s> {
         if !is_qualified_name(label) {
             return Err(Malformed);
         }
-        // What follows a negated label is refused by the caller, unless it is a comma.
+        // The caller rejects text after a negated label, unless it is a comma.
         if is_negated || matches!(self.peek(), Token::End | Token::Comma) {
             return Ok((!is_negated).then_some(Required { label, has_value: false }));
         }
@@ -162,7 +162,7 @@ impl<'s> Parser<'s> {
         }
     }
 
-    /// The values in parentheses. Left out values are empty ones.
+    /// The values in parentheses. Omitted values are empty.
     fn values(&mut self) -> Result<Vec<&'s [u8]>, Malformed> {
         check(self.take() == Token::Open)?;
         let mut values = Vec::new();
@@ -208,13 +208,13 @@ fn check(holds: bool) -> Result<(), Malformed> {
     if holds { Ok(()) } else { Err(Malformed) }
 }
 
-/// Returns the labels, in their order, that every selected object carries with a certain value. An empty selector requires none.
+/// Returns the labels, in order, that every selected object carries with a certain value. An empty selector requires none.
 pub(crate) fn required_labels(selector: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
     let labels = requirements(selector)?;
     Ok(labels.into_iter().filter(|one| one.has_value).map(|one| one.label).collect())
 }
 
-/// Returns the labels, in their order, that every selected object carries, whatever the value is.
+/// Returns the labels, in order, that every selected object carries with any value.
 pub(crate) fn carried_labels(selector: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
     Ok(requirements(selector)?.into_iter().map(|one| one.label).collect())
 }

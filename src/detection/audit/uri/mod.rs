@@ -1,10 +1,11 @@
 //! Request URIs, read as the kube-apiserver reads them.
 //!
-//! Takes `requestURI` as the client wrote it. Returns query parameters ([`query`]), field selectors ([`field_selector`]) and what
-//! the path names ([`path`]), each exactly as Go's `net/url`, `k8s.io/apimachinery` and `k8s.io/apiserver` read it, so that what
-//! excludes a request from suspicion is what the apiserver did. Where versions of the apiserver read a query differently,
-//! [`query::Readings`] holds every reading. Of label selectors ([`label_selector`]) it is read which labels they require: the labels of
-//! secrets are unknown, so a selector decides which credentials are named, and never that none was read. Nothing lenient may enter: a guess at what a client meant is a way to evade a rule.
+//! Takes `requestURI` as the client wrote it. Returns query parameters ([`query`]), field selectors ([`field_selector`]) and what the path
+//! names ([`path`]), each exactly as Go's `net/url`, `k8s.io/apimachinery` and `k8s.io/apiserver` read it, so that a request is excluded
+//! from suspicion only because of what the apiserver really did. If versions of the apiserver read a query differently, [`query::Readings`]
+//! contains every reading. From label selectors ([`label_selector`]) only the required labels are read: the labels of secrets are unknown,
+//! so a selector decides which credentials are named, and never that none was read. Parsing must not be lenient: guessing what a client
+//! meant would make it possible to evade a rule.
 
 use std::borrow::Cow;
 
@@ -15,8 +16,8 @@ pub(crate) mod query;
 
 pub(crate) use label_selector::carried_labels;
 
-/// Percent-decodes text; in a query `+` is a space. A `%` without two hex digits is kept, where Go reports an error: callers
-/// that need Go's answer ask [`is_well_encoded`] first.
+/// Percent-decodes text; in a query `+` is a space. A `%` without two hex digits is kept, although Go reports an error: callers that need
+/// Go's behavior call [`is_well_encoded`] first.
 pub(crate) fn decode_percent(text: &[u8], is_query: bool) -> Cow<'_, [u8]> {
     let is_encoded = |byte: &u8| *byte == b'%' || is_query && *byte == b'+';
     if !text.iter().any(is_encoded) {
@@ -61,7 +62,7 @@ fn is_well_encoded(text: &[u8]) -> bool {
         .all(|at| text.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
 }
 
-/// The query of a URI, without its `?`. A request's target has no fragment: Go reads `#` as part of the query.
+/// The query of a URI, without its `?`. A request target has no fragment: Go treats `#` as part of the query.
 fn query_part(uri: &[u8]) -> &[u8] {
     memchr::memchr(b'?', uri).map_or(&[], |question| &uri[question + 1..])
 }

@@ -1,11 +1,11 @@
-//! What the path of a request names, as the apiserver's `RequestInfoFactory` reads it.
+//! Determines what a request path refers to, as the apiserver's `RequestInfoFactory` does.
 //!
-//! Source: `k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`. The apiserver writes what it read to `objectRef`; this module is
-//! for events in which that is missing because their line was cut.
+//! Source: `k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`. The apiserver writes the result to `objectRef`; this module is for
+//! events whose line was truncated before `objectRef`.
 
 use super::{decode_percent, query::Readings};
 
-/// The object that a path names. Empty where the path names nothing of the kind.
+/// The object that a path refers to. Members are empty if the path does not contain them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) group: Vec<u8>,
@@ -17,11 +17,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Reads a URI; `None` if it is not a request for a resource. With the verb of the event, if it is known: the apiserver takes
-    /// the name of an object from the field selector of a list or watch, but not of a deletion.
+    /// Reads a URI; `None` if it is not a request for a resource. Takes the verb of the event, if known: the apiserver reads the name of an
+    /// object from the field selector of a list or watch, but not of a deletion.
     pub(crate) fn of(uri: &[u8], verb: Option<&[u8]>) -> Option<Self> {
         let path = memchr::memchr(b'?', uri).map_or(uri, |question| &uri[..question]);
-        // Decoded first and split then: `%2F` separates like `/`.
+        // Decoded first, then split: `%2F` separates like `/`.
         let path = decode_percent(path, false);
         let path = trim_slashes(&path);
         let mut parts = path.split(|byte| *byte == b'/');
@@ -63,7 +63,7 @@ impl Target {
     }
 }
 
-/// The name that a field selector asks for. The apiserver takes it for the name of the request.
+/// The name that a field selector requires. The apiserver uses it as the name of the request.
 fn selected_name(uri: &[u8]) -> Option<Vec<u8>> {
     let readings = Readings::of(uri);
     let selector = readings.current().field_selector().ok()?;

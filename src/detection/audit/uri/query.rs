@@ -1,7 +1,7 @@
 //! Query parameters as Go's `url.URL.Query` returns them, and their conversion to options of a request.
 //!
-//! Sources: `net/url` (`parseQuery`, `unescape`) of Go 1.16, 1.17 and 1.26; `k8s.io/apimachinery/pkg/runtime/conversion.go`. A
-//! pair that Go's parser refuses is dropped and the others are kept; of repeated keys the first value counts.
+//! Sources: `net/url` (`parseQuery`, `unescape`) of Go 1.16, 1.17 and 1.26; `k8s.io/apimachinery/pkg/runtime/conversion.go`. A pair that
+//! Go's parser rejects is dropped, and the others are kept. If a key is repeated, the first value counts.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::{decode, is_well_encoded, query_part};
 /// The number of parameters above which current versions of Go return none at all (`GODEBUG=urlmaxqueryparams`).
 const MAX_PARAMETERS: usize = 10_000;
 
-/// What versions of Go treat differently in a query.
+/// Query syntax that versions of Go treat differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Separators {
     /// Go 1.17 and later (Kubernetes 1.23 and later): a pair with a `;` is dropped.
@@ -24,7 +24,7 @@ enum Separators {
 /// A key and its value, decoded.
 type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
-/// The parameters of a query in their order, as one version of the apiserver reads them.
+/// The parameters of a query in order, as one version of the apiserver reads them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query<'a> {
     pairs: Vec<Pair<'a>>,
@@ -44,7 +44,7 @@ impl<'a> Query<'a> {
         Query { pairs: pairs.collect() }
     }
 
-    /// The values of a key, in their order. A key without `=` has an empty value.
+    /// The values of a key, in order. A key without `=` has an empty value.
     pub(crate) fn all(&self, key: &str) -> impl Iterator<Item = &[u8]> {
         self.pairs.iter().filter(move |(name, _)| **name == *key.as_bytes()).map(|(_, value)| &**value)
     }
@@ -54,8 +54,8 @@ impl<'a> Query<'a> {
         self.all(key).next()
     }
 
-    /// A boolean option. `None` if it is absent, which the apiserver reads as false. Only `0` and `false` in any case are false:
-    /// an empty value is true.
+    /// A boolean option. `None` if it is absent, which the apiserver treats as false. Only `0` and `false` in any case are false; an empty
+    /// value is true.
     pub(crate) fn flag(&self, key: &str) -> Option<bool> {
         self.first(key).map(|value| !(value == b"0" || is_false(value)))
     }
@@ -66,7 +66,7 @@ impl<'a> Query<'a> {
         self.all("dryRun").next().is_some()
     }
 
-    /// The field selector. `Err` if it is malformed: the apiserver answers 400. An absent or empty one selects everything.
+    /// The field selector. `Err` if it is malformed, in which case the apiserver answers 400. An absent or empty one selects everything.
     pub(crate) fn field_selector(&self) -> Result<FieldSelector, super::field_selector::Malformed> {
         FieldSelector::parse(self.first("fieldSelector").unwrap_or_default())
     }
@@ -80,8 +80,8 @@ fn is_false(value: &[u8]) -> bool {
     }
 }
 
-/// Every reading that a version of the apiserver has of a URI's query: the current one first. What excludes a request from
-/// suspicion must hold in [all](Readings::all) of them, what makes it suspicious in [any](Readings::any).
+/// Every reading that a version of the apiserver has of a URI's query, the current one first. Properties that exclude a request from
+/// suspicion must hold in [all](Readings::all) of them, properties that make it suspicious in [any](Readings::any).
 #[derive(Clone, Debug)]
 pub(crate) struct Readings<'a> {
     current: Query<'a>,
@@ -115,8 +115,8 @@ impl<'a> Readings<'a> {
         holds(&self.current) || self.others.iter().any(holds)
     }
 
-    /// Whether the field selector certainly excludes every object whose `field` has one of `values`. A malformed selector
-    /// excludes nothing: what the apiserver answered is in the status.
+    /// Whether the field selector certainly excludes every object whose `field` has one of `values`. A malformed selector excludes nothing;
+    /// the apiserver's answer is in the status.
     pub(crate) fn excludes_field(&self, field: &str, values: &[&[u8]]) -> bool {
         self.all(|query| {
             query
@@ -125,8 +125,8 @@ impl<'a> Readings<'a> {
         })
     }
 
-    /// Whether the label selector certainly leaves only objects that carry a certain label with a certain value. A malformed one
-    /// leaves all.
+    /// Whether the label selector certainly restricts the result to objects that carry a certain label with a certain value. A malformed
+    /// one does not.
     pub(crate) fn requires_label(&self) -> bool {
         self.all(|query| {
             let selector = query.first("labelSelector").unwrap_or_default();
@@ -199,7 +199,7 @@ mod tests {
             ("fieldSelector=type%3Dkubernetes.io\\/dockercfg", false),
             ("fieldSelector=type!=Opaque", false),
             ("fieldselector=type=Opaque", false),
-            // A field that the apiserver does not know: it refuses the request.
+            // A field that the apiserver does not know, so it rejects the request.
             ("fieldSelector=+type=Opaque", false),
             ("FieldSelector=type=Opaque&fieldSelector", false),
             ("fieldSelector=%3D&fieldSelector=type=Opaque", false),

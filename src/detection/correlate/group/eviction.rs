@@ -18,7 +18,7 @@ impl Group {
             CorrelationKind::TemporalOrdered => Some(self.best_sequences(spec.feeds)),
         };
         if let Some(needed) = needed {
-            // A late observation may need what was the latest of its value a moment ago.
+            // A late observation may need an entry that was the latest of its value a moment ago.
             let recent = self.index_at(self.newest.unwrap_or(0).saturating_sub(spec.allowed_lateness));
             let recent = if self.entries.len() - recent <= spec.capacity() / 2 { recent } else { usize::MAX };
             let mut forgotten = None;
@@ -46,8 +46,7 @@ impl Group {
         latest.map(|(at, _)| at).collect()
     }
 
-    /// For each length, the sequence of that length that starts last: any continuation of another one continues this
-    /// one.
+    /// For each length, the sequence of that length that starts last: any continuation of another sequence also continues this one.
     fn best_sequences(&self, feeds: usize) -> BTreeSet<usize> {
         let mut best: Vec<Vec<usize>> = vec![Vec::new(); feeds];
         for (at, entry) in self.entries.iter().enumerate() {

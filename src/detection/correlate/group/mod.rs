@@ -62,7 +62,7 @@ impl Spec {
         }
     }
 
-    /// Maximum number of entries in one group: enough for any number in the condition.
+    /// Maximum number of entries in one group, sufficient for any number in the condition.
     pub fn capacity(&self) -> usize {
         let most = self.bounds.at_most.unwrap_or(0).saturating_add(1);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
@@ -75,15 +75,15 @@ impl Spec {
     }
 }
 
-/// Capacity, in entries, that is not worth giving back.
+/// Capacity, in entries, that is not worth releasing.
 const MIN_CAPACITY: usize = 16;
 
-/// One observation, or one value of one. Sorted by time; within a nanosecond by source, so that a sequence may happen
-/// at once.
+/// One observation, or one value of one. Sorted by time, and within a nanosecond by source, so that all steps of a sequence may have the
+/// same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     time: i64,
-    /// What has to be distinct: the value, or the source if rules are counted. Constant if neither is.
+    /// What has to be distinct: the value, or the source if rules are counted; constant otherwise.
     value: Digest,
     id: AlertId,
     source: u32,
@@ -105,9 +105,9 @@ pub struct Group {
     suppressed: BTreeMap<i64, i64>,
     /// End of the last tumbling window that closed.
     closed_until: Option<i64>,
-    /// Time of the newest entry that was dropped although it may have affected a window.
+    /// Time of the newest dropped entry that may have affected a window.
     dropped_until: Option<i64>,
-    /// How the group is stored; none if it is not.
+    /// How the group is stored; none if it is not stored.
     parts: Option<Box<StoredParts>>,
 }
 
@@ -121,7 +121,7 @@ impl Group {
         8 + self.entries.len() + self.values.len() + self.suppressed.len() + bytes / ENTRY
     }
 
-    /// The time after which nothing in the group can affect an observation; none while a tumbling window is open.
+    /// The time after which no content of the group can affect an observation; none while a tumbling window is open.
     pub fn end(&self, spec: &Spec) -> Option<i64> {
         if spec.is_tumbling() && !self.entries.is_empty() {
             return None;
@@ -131,10 +131,10 @@ impl Group {
         Some(last.saturating_add(spec.timespan).saturating_add(spec.allowed_lateness))
     }
 
-    /// How much of what the condition needs the group has, in thousandths. Groups of a higher rank are evicted later.
+    /// The fraction of the condition's requirements that the group satisfies, in thousandths. Groups of a higher rank are evicted later.
     ///
-    /// It is 0 for less than half and less than two of what is needed, so that new groups always find room; for groups
-    /// that fired, since losing them repeats an alert and hides none; and for tumbling windows, which all matter equally.
+    /// It is 0 for a group that satisfies less than half of the requirements and fewer than two, so that there is always room for new
+    /// groups; for groups that fired, since losing them can only repeat an alert; and for tumbling windows, which all matter equally.
     pub fn rank(&self, spec: &Spec) -> u32 {
         let is_suppressed = self.newest.is_some_and(|newest| {
             self.suppressed.range(..=newest).next_back().is_some_and(|(_, until)| newest <= *until)
@@ -229,7 +229,7 @@ impl Group {
         if self.texts.len() < known {
             self.note_change(StoredParts::texts_changed);
         }
-        // Weight covers what is in use, so groups that were full once must not keep their capacity.
+        // The weight only covers entries in use, so the capacity of groups that used to be full must be released.
         if self.entries.capacity() / 4 > self.entries.len().max(MIN_CAPACITY) {
             self.entries.shrink_to(self.entries.len() * 2);
         }
@@ -251,8 +251,7 @@ impl Group {
         self.entries.partition_point(|entry| entry.time <= time)
     }
 
-    /// Describes a window that starts at `from`, which may be before its first entry. The caller sets what only it
-    /// knows.
+    /// Describes a window that starts at `from`, which may be before its first entry. The caller sets the remaining members.
     fn describe(&self, spec: &Spec, range: Range<usize>, from: i64) -> Fired {
         let entries = || self.entries.range(range.clone());
         let (first, last) = match (entries().next(), entries().next_back()) {

@@ -1,12 +1,12 @@
-//! How a group is stored: as a head, the texts of its values, its notes, and its entries in pieces, so that one more
-//! observation in a group of a hundred thousand only costs the piece that it falls into.
+//! How a group is stored: as a head, the texts of its values, its notes, and its entries in pieces, so that one more observation in a group
+//! of a hundred thousand only rewrites the piece that contains it.
 //!
-//! Entries are sorted; a piece holds all entries from its start up to the start of the next one. Expired entries are
-//! removed from the store only with a whole piece: a restored group drops them by itself. Any other removal rewrites the
-//! group, which happens as rarely as a group is full.
+//! Entries are sorted; a piece holds all entries from its start up to the start of the next one. Expired entries are removed from the store
+//! only with a whole piece: a restored group drops them itself. Any other removal rewrites the group, which only happens when a group is
+//! full.
 //!
-//! An entry takes about 25 bytes, or 40 if values are counted; a piece holds at most 64 entries. A head takes about 60
-//! bytes; texts and notes take 18 and 10 bytes each on top of their content.
+//! An entry takes about 25 bytes, or 40 if values are counted; a piece holds at most 64 entries. A head takes about 60 bytes; texts and
+//! notes take 18 and 10 bytes each on top of their content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -24,13 +24,13 @@ use crate::detection::state::{EntryDecoder, VERSION, decode, encode, put_bytes, 
 pub const HEAD: u64 = 0;
 const TEXTS: u64 = 1;
 const NOTES: u64 = 2;
-/// Pieces have this number and higher ones.
+/// Pieces have this number or a higher one.
 const FIRST_PIECE: u64 = 3;
 
 /// Maximum number of entries in a piece.
 const MAX_PIECE_ENTRIES: usize = 64;
 
-/// Which parts of a group are stored, and which of them are out of date.
+/// Which parts of a group are stored, and which of these are outdated.
 #[derive(Clone, Debug)]
 pub struct StoredParts {
     /// Numbers of the stored parts.
@@ -41,14 +41,14 @@ pub struct StoredParts {
     changed: BTreeSet<Entry>,
     /// Number of the next new piece.
     next: u64,
-    /// Whether the entries are divided as `starts` says.
+    /// Whether the entries are divided as in `starts`.
     is_divided: bool,
     texts_have_changed: bool,
     notes_have_changed: bool,
 }
 
 impl StoredParts {
-    /// For a group that is not stored yet.
+    /// Creates the state of a group that is not stored yet.
     fn new() -> Self {
         StoredParts {
             stored: BTreeSet::new(),
@@ -69,7 +69,7 @@ impl StoredParts {
         }
     }
 
-    /// Entries other than the oldest were removed.
+    /// Records that entries other than the oldest were removed.
     pub fn all_changed(&mut self) {
         self.is_divided = false;
         self.texts_have_changed = true;
@@ -100,7 +100,7 @@ pub struct Head {
 /// A restored part.
 #[derive(Debug)]
 pub enum StoredPart {
-    /// The head, and when the group was used last.
+    /// The members of the head, and the last use of the group.
     Head(u64, Head),
     /// Values as text.
     Texts(BTreeMap<Digest, Box<[u8]>>),
@@ -257,7 +257,7 @@ impl Group {
         }
         let values = &self.values;
         self.texts.retain(|value, _| values.contains_key(value));
-        // Where its pieces start is unknown, so it is rewritten with its next change.
+        // The boundaries of its pieces are unknown, so it is rewritten with its next change.
         self.note_change(StoredParts::all_changed);
         self.note_change(StoredParts::notes_changed);
     }

@@ -64,7 +64,7 @@ impl Group {
         }
     }
 
-    /// Drops entries and suppressed intervals that are out of reach of any observation in time.
+    /// Drops entries and suppressed intervals that no observation within the allowed lateness can reach.
     pub(super) fn drop_expired(&mut self, spec: &Spec) {
         let Some(newest) = self.newest else { return };
         let latest = newest.saturating_sub(spec.horizon());
@@ -76,7 +76,7 @@ impl Group {
         }
     }
 
-    /// Suppresses an interval. Overlapping intervals are joined, so that continuous activity takes one.
+    /// Suppresses an interval. Overlapping intervals are merged, so that continuous activity needs only one.
     fn suppress(&mut self, mut from: i64, mut until: i64) {
         while let Some((&start, &end)) =
             self.suppressed.range(..=until).next_back().filter(|(_, end)| **end >= from)
@@ -142,11 +142,11 @@ impl Group {
     }
 }
 
-/// The content of an interval while it slides.
+/// The content of the interval while the search moves it.
 enum Tally {
-    /// Number of observations of each value, and how many distinct values are needed.
+    /// Number of observations of each value, and the required number of distinct values.
     Values(BTreeMap<Digest, u32>, usize),
-    /// The same, with the number of observations of each alert, and how many alerts are needed.
+    /// The same, with the number of observations of each alert, and the required number of alerts.
     ValuesOfAlerts(BTreeMap<Digest, u32>, usize, BTreeMap<AlertId, u32>, usize),
     /// For each source, the latest start of a sequence that reached it.
     Sequence(Vec<Option<i64>>),
@@ -184,7 +184,7 @@ impl Tally {
     }
 
     fn remove(&mut self, entry: &Entry) {
-        // Sequences that start too early are recognized by their start.
+        // Sequences that start too early are recognized by their start time.
         match self {
             Tally::Values(values, _) => subtract(values, &entry.value),
             Tally::ValuesOfAlerts(values, _, alerts, _) => {
@@ -208,7 +208,7 @@ impl Tally {
     }
 }
 
-/// Counts one less of a key.
+/// Decrements the count of a key.
 fn subtract<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;

@@ -55,7 +55,7 @@ impl Group {
         self.closed_until
     }
 
-    /// A previous owner of the group closed a window: its observations no longer count.
+    /// Records that a previous owner of the group closed a window: its observations no longer count.
     pub fn was_closed(&mut self, until: i64) {
         self.drop_oldest(self.index_after(until));
         self.notes = self.notes.split_off(&until.saturating_add(1));
@@ -91,7 +91,7 @@ impl Group {
         spec.bounds.contains(number).then_some(fired)
     }
 
-    /// Keeps a note unless a later one of the same window exists.
+    /// Stores a note unless a later one of the same window exists.
     fn keep_note(&mut self, spec: &Spec, time: i64, note: &[u8]) {
         let start = self.entries.front().map_or(time, |first| first.time);
         let end = start.saturating_add(spec.timespan);
@@ -108,8 +108,8 @@ impl Group {
         }
     }
 
-    /// Drops entries that do not affect the outcome: beyond the upper bound of a window, and all but the first of equal
-    /// values in it. The first entry of a window stays, since the window starts there.
+    /// Drops entries that do not affect the outcome: those beyond the upper bound of a window, and all but the first of equal values in it.
+    /// The first entry of a window is kept, since the window starts there.
     fn compact_tumbling(&mut self, spec: &Spec) {
         let most = usize::try_from(spec.bounds.at_most.unwrap_or(0)).unwrap_or(usize::MAX);
         let counts_values = spec.kind == CorrelationKind::ValueCount;

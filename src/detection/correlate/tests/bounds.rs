@@ -1,4 +1,4 @@
-//! What a client chooses does not fill memory, and does not hide what it did.
+//! Clients cannot fill memory, nor hide their activity, by the values they choose.
 
 use super::{SECOND, correlation, seen};
 use crate::detection::correlate::{
@@ -29,8 +29,8 @@ fn groups_are_bounded_and_counted() {
     assert_eq!((correlator.groups(), correlator.weight()), (0, 0));
 }
 
-/// The groups of five denials, of a sequence of three rules, and of four values, each flooded by 60,000 other groups
-/// between any two of its steps from the second on.
+/// Groups of five denials, of a sequence of three rules, and of four values, each flooded by 60,000 other groups between any two of its
+/// steps from the second on.
 #[test]
 fn flood_of_groups_does_not_hide_one_close_to_its_condition() {
     for (kind, sources, needed) in
@@ -46,7 +46,7 @@ fn flood_of_groups_does_not_hide_one_close_to_its_condition() {
             let source = step % sources;
             let key = vec![b"mallory".as_slice().into()];
             fired.extend(correlator.observe(0, &Observation { key, ..seen(source, 0, number, &[&value]) }));
-            // One step alone is as much as each group of the flood has.
+            // A single step is no more than what each group of the flood has.
             if step == 0 {
                 continue;
             }
@@ -63,7 +63,7 @@ fn flood_of_groups_does_not_hide_one_close_to_its_condition() {
     }
 }
 
-/// Groups that hold much must not keep new ones from growing.
+/// Groups with many entries must not keep new ones from growing.
 #[test]
 fn advanced_groups_leave_room_for_new_ones() {
     let mut correlator = Correlator::new(&[correlation(Kind::EventCount, 1, 3600, 5, None)]);
@@ -180,7 +180,7 @@ fn shown_values_are_a_sample() {
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     let fired = correlator.observe(0, &seen(0, 0, 1, &values)).unwrap();
     assert_eq!((fired.values.len(), fired.values[0].len()), (MAX_VALUES, MAX_VALUE_BYTES));
-    // A list is cut where one group ends.
+    // A list is cut at the boundary of a group.
     assert!(fired.is_partial && fired.value_count >= 100);
     assert!(correlator.stats().dropped > 0);
 }
@@ -191,14 +191,14 @@ fn tumbling_group_is_bounded_without_advance() {
         let mut correlator = Correlator::new(&[correlation(kind, 1, 2, 0, Some(1))]);
         let mut fired = 0;
         let note: Box<[u8]> = vec![0; MAX_NOTE_BYTES].into();
-        // Every window holds one, so that none can be forgotten: they are evaluated early.
+        // Every window holds one, so none can be dropped: they are evaluated early.
         for (at, seconds) in (0..5000).zip((0..).step_by(3)) {
             let observation = Observation { note: Some(note.clone()), ..seen(0, seconds, at, &["x"]) };
             fired += usize::from(correlator.observe(0, &observation).is_some());
             assert!(correlator.weight() < 4096);
         }
         assert_eq!(fired + correlator.finish().len(), 5000);
-        // And one with very many says so by not firing.
+        // A group with very many entries shows this by not firing.
         for at in 10_000..20_000 {
             assert!(correlator.observe(0, &seen(0, 100_000, at, &[&at.to_string()])).is_none());
         }

@@ -1,4 +1,4 @@
-//! What windows and throttles do, and that hostile input does not fill memory.
+//! Behavior of windows and throttles, and memory bounds under hostile input.
 
 mod bounds;
 mod model;
@@ -39,7 +39,7 @@ pub fn correlation(
     }
 }
 
-/// An alert of a rule at a second, known by a number.
+/// An alert of a rule at a second, identified by a number.
 pub fn seen(source: usize, seconds: i64, number: u64, values: &[&str]) -> Observation {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());
@@ -69,7 +69,7 @@ fn at(fired: &[Fired]) -> Vec<(i64, u64)> {
 fn event_count_fires_once_per_window() {
     let every =
         |step: i64| -> Vec<(usize, i64, &[&str])> { (0..30).map(|n| (0, n * step, &[][..])).collect() };
-    // The window is inclusive, so that eleven share it from then on.
+    // The window is inclusive, so eleven alerts share it from then on.
     assert_eq!(at(&fires(CorrelationKind::EventCount, (5, None), &every(1))), [(4, 5), (15, 11), (26, 11)]);
     assert_eq!(
         at(&fires(CorrelationKind::EventCount, (3, None), &every(5))),
@@ -110,11 +110,11 @@ fn temporal_matches_in_any_order_and_temporal_ordered_in_sequence() {
     assert!(any(&[(2, 0), (0, 4), (1, 11)]).is_empty());
     assert!(ordered(&[(2, 0), (0, 4), (1, 5)]).is_empty());
     assert_eq!(ordered(&[(0, 0), (1, 4), (0, 8), (2, 10)]), [(10, 4)]);
-    // The first of the sequence is too old, and the later one has nothing behind it.
+    // The first alert of the sequence is too old, and nothing follows the later one.
     assert!(ordered(&[(0, 0), (1, 4), (0, 8), (2, 11)]).is_empty());
-    // In one moment, whatever is written first.
+    // All at the same time, in any order.
     assert_eq!(ordered(&[(2, 0), (1, 0), (0, 0)]), [(0, 3)]);
-    // The one that was missing in the middle is late.
+    // The missing alert in the middle is late.
     assert_eq!(ordered(&[(0, 0), (2, 4), (1, 3)]), [(3, 3)]);
 }
 
@@ -124,11 +124,11 @@ fn upper_bounds_are_evaluated_on_window_close() {
         times.iter().map(|seconds| (0, *seconds, &[][..])).collect()
     };
     let few = |times: &[i64]| at(&fires(CorrelationKind::EventCount, (0, Some(2)), &alerts(times)));
-    // From 0 to 10 three, from 11 to 21 one, from 40 two.
+    // Three from 0 to 10, one from 11 to 21, two from 40.
     assert_eq!(few(&[0, 5, 10, 11, 40, 41]), [(21, 1), (50, 2)]);
     let exactly = |times: &[i64]| at(&fires(CorrelationKind::EventCount, (2, Some(2)), &alerts(times)));
     assert_eq!(exactly(&[0, 5, 10, 11, 40, 41]), [(50, 2)]);
-    // Not before it is sure that nothing comes late.
+    // Not before the allowed lateness has passed.
     let mut correlator = Correlator::new(&[correlation(CorrelationKind::EventCount, 1, 10, 0, Some(1))]);
     assert!(correlator.is_tumbling(0));
     let note = |seconds, number, note: &[u8]| Observation {
@@ -137,7 +137,7 @@ fn upper_bounds_are_evaluated_on_window_close() {
     };
     assert!(correlator.observe(0, &note(20, 1, b"second")).is_none());
     assert!(correlator.advance(20 * SECOND + 10 * SECOND + DEFAULT_ALLOWED_LATENESS).is_empty());
-    // It starts before the other, whose window it takes over and spoils.
+    // It starts before the other window, takes over its alerts, and so breaks the condition.
     assert!(correlator.observe(0, &note(18, 2, b"first")).is_none());
     assert!(correlator.advance(40 * SECOND).is_empty());
     for (number, seconds) in [(3, 25), (5, 28)] {
@@ -183,7 +183,7 @@ fn late_observations_count_within_the_horizon() {
     for (number, seconds) in [(1, 0), (2, 1), (3, 13)] {
         assert!(correlator.observe(0, &seen(0, seconds, number, &[])).is_none());
     }
-    // No window that ends now holds three; the one that ended then does.
+    // No window that ends now contains three; the one that ended then does.
     let fired = correlator.observe(0, &seen(0, 9, 4, &[])).unwrap();
     assert_eq!((fired.time / SECOND, fired.first / SECOND, fired.last / SECOND, fired.count), (9, 0, 9, 3));
     assert!(correlator.observe(0, &seen(0, 3, 5, &[])).is_none());

@@ -1,4 +1,4 @@
-//! The windows against a model that remembers all observations and looks at each interval anew.
+//! Compares the windows with a model that remembers all observations and examines each interval again.
 
 use std::collections::BTreeSet;
 
@@ -79,7 +79,7 @@ impl Model {
         None
     }
 
-    /// The windows that do not slide.
+    /// Tumbling windows.
     fn closed(mut self, rule: &Correlation) -> Vec<(i64, i64, u64)> {
         self.seen.sort_by_key(|one| one.time);
         let mut fired = Vec::new();
@@ -102,7 +102,7 @@ fn of(fired: &Fired) -> (i64, i64, u64) {
     (fired.first, fired.last, fired.count)
 }
 
-/// Alerts: source, seconds since the last one, which may be negative, number, values.
+/// Alerts: source, seconds since the previous one (may be negative), number, values.
 pub type Alerts = Vec<(usize, i64, u64, Vec<u8>)>;
 
 pub fn alerts() -> impl Strategy<Value = Alerts> {
@@ -115,7 +115,7 @@ pub fn alerts() -> impl Strategy<Value = Alerts> {
     prop::collection::vec(one, 1..60)
 }
 
-/// As observations. Equal numbers are equal alerts, so that all else is equal too.
+/// Converts them to observations. Equal numbers are equal alerts, so all other members are equal too.
 pub fn observations(alerts: Alerts) -> Vec<Observation> {
     let mut now = 1000;
     let mut known: Vec<Observation> = Vec::new();
@@ -161,7 +161,7 @@ proptest! {
     ) {
         let kind = if counts_values { CorrelationKind::ValueCount } else { CorrelationKind::EventCount };
         let rule = correlation(kind, 1, seconds, at_least, Some(at_least + more));
-        // Who comes by up to five seconds late is still in time.
+        // An alert that is up to five seconds late still counts.
         times.sort_unstable();
         let mut order: Vec<(i64, Observation)> = times.iter().zip(&shuffle).zip(0..)
             .map(|(((time, value), late), number)| (time + late, seen(0, *time, number, &[&value.to_string()])))

@@ -1,4 +1,4 @@
-//! Windows and throttles that are stored and restored do what they would have done.
+//! Windows and throttles that are stored and restored behave as if there had been no restart.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ impl Store {
     }
 }
 
-/// What a correlator makes of observations, and of an end.
+/// What a correlator returns for observations, and at the end of input.
 fn drive(correlator: &mut Correlator, one: &Observation) -> Vec<Fired> {
     let mut fired = correlator.advance(one.time);
     fired.extend(correlator.observe(0, one));
@@ -127,7 +127,7 @@ fn large_groups_are_stored_in_pieces() {
                     store.apply(broken.take_changes());
                 }
             }
-            // A piece, a head and some texts, where the group has up to some thousand entries.
+            // A piece, a head and some texts, while the group has up to a few thousand entries.
             assert!(store.written / 12_000 < 12_000, "{kind}: {}", store.written / 12_000);
             let stored: usize = store.entries.values().map(Vec::len).sum();
             assert!(stored < straight.weight() * 60 + 20_000, "{kind}: {stored} {}", straight.weight());
@@ -167,7 +167,7 @@ fn evicted_groups_leave_the_store_and_order_is_restored() {
     store.apply(broken.take_changes());
     assert_eq!((broken.groups(), broken.weight()), (straight.groups(), straight.weight()));
     assert!(straight.stats().evicted_groups > 1000 && straight.groups() <= MIN_GROUPS);
-    // Each has a head, texts and one piece; and there is the time.
+    // Each has a head, texts and one piece; in addition, there is the time.
     assert_eq!(store.entries.len(), 3 * broken.groups() + 1);
 }
 
@@ -277,7 +277,7 @@ fn throttles_survive_a_restart() {
     broken.expire(2000 * SECOND - 5 * SECOND);
     assert!(broken.keys() < straight.keys());
     store.apply(broken.take_changes());
-    // What holds nothing back and is over is gone; beside the others, a rule may have forgotten some.
+    // Expired combinations that throttle nothing are removed; a rule may have an entry for evicted ones as well.
     assert!(store.entries.len() - broken.keys() <= 1);
     let mut restored = throttle(&store.entries);
     let mut taken_over = Throttle::with_capacity(&super::throttles::rules(), 100);

@@ -1,4 +1,4 @@
-//! How often a rule may say the same.
+//! How often a rule may emit the same alert.
 
 use super::SECOND;
 use crate::detection::correlate::throttle::Throttled;
@@ -6,7 +6,7 @@ use crate::detection::correlate::{Decision, Throttle};
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::rules::{Options, SourceFile, load};
 
-/// Two rules: the first holds back for ten seconds, the second never.
+/// Two rules: the first throttles for ten seconds, the second never.
 pub fn rules() -> RuleSet {
     let rule = |name: &str, rest: &str| {
         format!("- {{rule: {name}, desc: d, condition: ka.verb = get, output: x, priority: INFO{rest}}}\n")
@@ -32,7 +32,7 @@ fn first_alert_is_emitted_and_the_next_carries_the_throttled_count() {
         [at("a", 10), at("a", 11), at("a", 20), at("a", 40)],
         [show(2), Decision::Throttle, show(1), show(0)]
     );
-    // A late one is not shown; one of another log is.
+    // A late alert is not emitted; one from another log is.
     assert_eq!([at("a", 38), at("a", 1)], [Decision::Throttle, show(1)]);
     for seconds in 0..5 {
         assert_eq!(throttle.decide(1, &["a"], seconds), show(0));
