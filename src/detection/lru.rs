@@ -1,21 +1,19 @@
 //! A bounded map that evicts the entry that was used least recently, and records which entries changed.
 //!
-//! It is used for everything that is learned from events, whose keys clients choose. It takes no I/O and no clock: time
-//! is counted in uses.
+//! It is used for everything that is learned from events, whose keys clients choose. It takes no I/O and no clock: time is counted in uses.
 //!
 //! # Ranks
 //!
-//! An entry may have a rank above 0. Such entries are protected: while they take at most half of the limits, only
-//! entries of rank 0 are evicted. Beyond that, the protected entry of the lowest rank that was used least recently is
-//! evicted. So a flood of new entries cannot push out those that matter, and entries that matter cannot keep new ones
-//! out.
+//! An entry may have a rank above 0. Such entries are protected: while they take at most half of the limits, only entries of rank 0 are
+//! evicted. Beyond that, the least recently used protected entry of the lowest rank is evicted. So a flood of new entries cannot push out
+//! those that matter, and entries that matter cannot keep new ones out.
 //!
 //! # Changes
 //!
-//! Once tracking is on, the map records which keys changed, so that a store can be updated at a cost that depends on
-//! the changes and not on the size of the map. When an entry was used last is stored with it. An entry that is used and
-//! not changed is stored again only once its stored use lags behind by a quarter of the limit, counted in uses: after a
-//! restart it may be evicted that much too early, and entries that are read all day are not written all day.
+//! Once tracking is on, the map records which keys changed, so that a store can be updated at a cost that depends on the changes and not on
+//! the size of the map. When an entry was used last is stored with it. An entry that is used and not changed is stored again only once its
+//! stored use lags behind by a quarter of the limit, counted in uses: after a restart it may be evicted that much too early, and entries
+//! that are read all day are not written all day.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,14 +33,14 @@ const MAX_TEXT_KEY_BYTES: usize = 520;
 #[derive(Clone, Debug)]
 pub(crate) struct LruMap<K, V> {
     entries: BTreeMap<K, Entry<V>>,
-    /// All keys, by rank and last use.
+    /// All keys, ordered by rank and last use.
     order: BTreeMap<(u32, u64), K>,
     /// Number of uses so far.
     clock: u64,
     limit: usize,
     weight_limit: usize,
     total: Load,
-    /// The part of `total` with a rank above 0.
+    /// The part of `total` that has a rank above 0.
     protected: Load,
     evicted: u64,
     track: ChangeTracker<K>,
@@ -137,7 +135,7 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
         self.entries.get(key).map(|entry| &entry.value)
     }
 
-    /// Records a use of an entry that exists.
+    /// Records a use of an existing entry.
     fn record_use<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut Entry<V>>
     where
         K: Borrow<Q>,
@@ -183,7 +181,7 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
         self.entries.get_mut(key).map(|entry| &mut entry.value)
     }
 
-    /// When a key was used last, and its value.
+    /// The last use of a key, and its value.
     pub fn peek_with_use<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<(u64, &mut V)>
     where
         K: Borrow<Q>,
@@ -210,7 +208,7 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
             self.protected.add(entry.weight);
         }
         entry.rank = rank;
-        // Entries of equal rank need distinct times of use, and a restored one may be in use already.
+        // Entries of equal rank must have distinct times of use, and a restored entry's time may be taken already.
         if self.order.contains_key(&(rank, entry.used)) {
             self.clock += 1;
             entry.used = self.clock;
@@ -270,7 +268,7 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
         while self.evict().is_some() {}
     }
 
-    /// Records from now on what changes. Existing entries count as changed.
+    /// Starts recording changes. Existing entries count as changed.
     pub fn track(&mut self) {
         self.track.switch_on();
         for key in self.entries.keys() {
@@ -282,8 +280,8 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
         self.track.is_on()
     }
 
-    /// The keys of existing entries that changed since the last call. For callers that store values themselves; they have
-    /// to keep account of removed entries.
+    /// The keys of existing entries that changed since the last call. For callers that store values themselves; they must track removed
+    /// entries on their own.
     pub fn take_changed(&mut self) -> BTreeSet<K> {
         self.track.take().1
     }
@@ -327,7 +325,7 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
         &mut self.entry_or_default(key).value
     }
 
-    /// Records when a key was used last, according to the store; 0 stands for now.
+    /// Records the last use of a key according to the store; 0 means now.
     pub fn restore_use(&mut self, key: &K, used: u64)
     where
         V: Default,
@@ -342,10 +340,9 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
     }
 }
 
-/// Keys that are texts, such as `namespace/name`. These maps evict by themselves.
+/// Maps with string keys, such as `namespace/name`. They evict entries on their own.
 impl<V> LruMap<Arc<str>, V> {
-    /// Changes the value of a key, which is inserted if it is missing. `change` returns whether the value is different
-    /// now.
+    /// Changes the value of a key, which is inserted if it is missing. `change` returns whether the value differs afterwards.
     pub fn change(&mut self, key: &str, make: impl FnOnce() -> V, change: impl FnOnce(&mut V) -> bool) {
         if key.len() > MAX_TEXT_KEY_BYTES {
             return;
@@ -456,7 +453,7 @@ mod tests {
         assert_eq!(map.len() as u64 + map.evicted(), 10_001);
         map.set(&"x".repeat(1000), 0);
         assert!(map.get(&*"x".repeat(1000)).is_none());
-        // Changes are not tracked.
+        // Changes are not tracked yet.
         assert!(changes(&mut map).is_empty());
     }
 
@@ -539,10 +536,10 @@ mod tests {
         add(&mut map, 1, 3);
         (1000..100_000).for_each(|key| add(&mut map, key, 0));
         assert!(map.peek_mut(&1).is_some() && map.len() == 100);
-        // Entries of a lower rank are evicted before it, even if they are protected too.
+        // Entries of a lower rank are evicted first, even if they are protected too.
         (200_000..300_000).for_each(|key| add(&mut map, key, 2));
         assert!(map.peek_mut(&1).is_some() && map.len() == 100);
-        // New entries have the other half to grow in.
+        // New entries can use the other half of the limit.
         (400_000..400_040).for_each(|key| add(&mut map, key, 0));
         assert!((400_000..400_040).all(|key| map.peek_mut(&key).is_some()));
         assert_eq!(map.weight(), 100);

@@ -1,8 +1,7 @@
 //! Detection: bytes of audit logs in, alerts out.
 //!
-//! A library without I/O, threads, an async runtime or logging. It knows no file, socket or clock: what it needs of the
-//! world is passed in. Nothing of the daemon or the commands may be used here; `cargo check --lib
-//! --no-default-features` enforces it.
+//! A library without I/O, threads, an async runtime or logging. It uses no file, socket or clock: the caller passes in what it needs.
+//! Nothing of the daemon or the commands may be used here; `cargo check --lib --no-default-features` enforces it.
 //!
 //! ```text
 //! audit ──► registry ──► rules ──► engine ──► correlate ──► detector ──► history, policy

@@ -1,6 +1,6 @@
-//! The networks of a cluster: from where its pods and nodes reach the apiserver.
+//! The networks from which the pods and nodes of a cluster reach the apiserver.
 //!
-//! Takes networks in CIDR notation (RFC 4632, RFC 4291) and the address of a client, returns which of them it is in.
+//! Takes networks in CIDR notation (RFC 4632, RFC 4291) and the address of a client; returns which network it is in.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ pub struct InvalidNetwork;
 /// An IPv4 address inside IPv6 (`::ffff:10.0.0.1`) is the IPv4 address.
 fn bits(address: IpAddr) -> (u128, u8) {
     match address.to_canonical() {
-        // In the highest bits, so that prefixes mean the same for both.
+        // In the highest bits, so that prefix lengths mean the same for both.
         IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
         IpAddr::V6(address) => (address.to_bits(), 128),
     }
@@ -56,7 +56,7 @@ pub struct Networks {
     nodes: Vec<Network>,
 }
 
-/// The networks of pods or those of nodes are missing.
+/// Either the networks of pods or those of nodes are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "name the networks of both pods and nodes: with one of them alone, the others would count as outside of the cluster"
@@ -64,8 +64,8 @@ pub struct Networks {
 pub struct IncompleteNetworks;
 
 impl Networks {
-    /// The networks that pods have their addresses from, and those of nodes and of what else connects in their name: gateways, load
-    /// balancers. Both may overlap.
+    /// Creates the networks from which pods get their addresses, and those of nodes and of anything that connects on their behalf:
+    /// gateways, load balancers. The two may overlap.
     ///
     /// # Errors
     /// If only one of them is known.
@@ -77,7 +77,7 @@ impl Networks {
     }
 
     /// Returns where an address is: `nodes` (the loopback addresses of the control plane too), else `pods`, else `outside`. `None` if no
-    /// network is known. What is not an address is outside.
+    /// network is known. A text that is not an address is outside.
     pub fn place_of(&self, address: &str) -> Option<&'static str> {
         if self.nodes.is_empty() {
             return None;
@@ -130,7 +130,7 @@ mod tests {
         Networks::new(pods, nodes).unwrap()
     }
 
-    /// Where pods have addresses of the nodes' network, as in many clouds, a node is not taken for a pod.
+    /// If pods have addresses from the nodes' network, as in many clouds, their address must not be attributed to a node.
     #[test]
     fn an_address_of_both_is_one_of_nodes() {
         let shared = known(&["10.0.0.0/16"], &["10.0.0.0/16"]);

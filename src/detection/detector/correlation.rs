@@ -28,9 +28,9 @@ use crate::detection::engine::value::Value;
 pub(super) struct CorrelationState {
     pub correlator: Correlator,
     pub throttle: Throttle,
-    /// Takes the place of `correlator` where matches are repartitioned among replicas.
+    /// Replaces `correlator` if matches are repartitioned among replicas.
     pub repartition: Option<Repartition>,
-    /// Bounds how far in the future an event's time may lie.
+    /// Limits how far in the future an event's time may be.
     pub clock: ReferenceClock,
 }
 
@@ -48,7 +48,7 @@ impl CorrelationState {
         }
     }
 
-    /// The event's time, or now where the event claims to be from too far in the future.
+    /// The event's time, or the current time if the event claims to be too far in the future.
     fn time(&self, incident: &AlertContext<'_>) -> i64 {
         self.clock.clamp(incident.time())
     }
@@ -77,7 +77,7 @@ impl AlertEmitter<'_, '_> {
         for &matched in matches {
             let rule = &self.detector.plan.rules[matched];
             let decision = self.decide(rule, eval, time);
-            // Correlations count what other rules matched, not what these emit.
+            // Correlations count matches of other rules, not the alerts emitted here.
             if rule.throttles_feeds && !matches!(decision, Decision::Emit { .. }) {
                 continue;
             }
@@ -97,8 +97,8 @@ impl AlertEmitter<'_, '_> {
         self.correlate(eval, &incident, pending);
     }
 
-    /// Emits the alerts of rules without throttle and correlations, which an event matched that nothing depends on. Does not move event
-    /// time forward, as the parallel pass does not.
+    /// Emits the alerts for an event that no other event depends on, of rules that have no throttle and feed no correlation. Does not move
+    /// event time forward, nor does the parallel pass.
     pub fn emit_independent(&mut self, eval: &mut EvalContext<'_, '_, '_>, matches: &[usize]) {
         let incident = eval.alert_context();
         for &matched in matches {
@@ -107,7 +107,7 @@ impl AlertEmitter<'_, '_> {
         }
     }
 
-    /// Feeds matches to correlations, and the alerts of these to further ones. The loader refuses cycles.
+    /// Feeds matches to correlations, and the alerts of these to further correlations. The loader rejects cycles.
     fn correlate(
         &mut self,
         eval: &mut EvalContext<'_, '_, '_>,
@@ -160,8 +160,8 @@ impl AlertEmitter<'_, '_> {
         correlation.alert.feeds.iter().map(|feed| (*feed, id)).collect()
     }
 
-    /// Decides whether the throttle of a rule or correlation lets an alert pass. One that makes no alerts has nothing to limit, unless its
-    /// throttle limits what it feeds.
+    /// Decides whether the throttle of a rule or correlation lets an alert pass. A rule that makes no alerts has nothing to limit, unless
+    /// its throttle limits what it feeds to correlations.
     fn decide(&mut self, rule: &RulePlan, eval: &mut EvalContext<'_, '_, '_>, time: i64) -> Decision {
         match &rule.throttle {
             Some(plan) if !rule.correlation_only || rule.throttles_feeds => {
@@ -171,14 +171,14 @@ impl AlertEmitter<'_, '_> {
         }
     }
 
-    /// Takes in a message of an assigned partition, which may be a match of any replica.
+    /// Takes in a message of an assigned partition, which may contain a match found by any replica.
     pub fn on_remote_match(&mut self, partition: i32, offset: i64, message: &[u8]) -> Stats {
         let mut stats = Stats::default();
         let Some(repartition) = &mut self.state.repartition else { return stats };
         repartition.mark_read(partition, offset);
         let mut remote = match repartition.read(message) {
             Some(Received::Match(remote)) => remote,
-            // Markers of assigned partitions are this replica's own.
+            // Markers of assigned partitions were written by this replica.
             Some(Received::Marker(..) | Received::ForeignRuleSet) => return stats,
             None => {
                 stats.malformed.insert(malformed::REPARTITION, 1);
@@ -194,7 +194,7 @@ impl AlertEmitter<'_, '_> {
         stats
     }
 
-    /// Emits the alert of a window that a remote match completed. Its event is known by what the message says of it.
+    /// Emits the alert of a window that a remote match completed. The event is only known from the message.
     fn emit_remote(&mut self, fired: &Fired, remote: &RemoteMatch) {
         let mut event = Event::new(&remote.event);
         let mut cache = EvalCache::with_exposure(&self.detector.plan, remote.exposure.clone());
@@ -209,7 +209,7 @@ impl AlertEmitter<'_, '_> {
         self.emit_without_event(fired, &mut event, &mut cache, &incident);
     }
 
-    /// Emits the alerts of tumbling windows that closed. Their events are gone: what the alert says of one is the
+    /// Emits the alerts of tumbling windows that closed. Their events are no longer available, so the alert describes the event by the
     /// window's note.
     fn emit_closed(&mut self, closed: &[Fired]) {
         for fired in closed {
@@ -272,7 +272,7 @@ impl AlertEmitter<'_, '_> {
         }
     }
 
-    /// Closes the tumbling windows of partitions that receive nothing, so that no event says how late it is there.
+    /// Closes the tumbling windows of partitions without new messages, where no event moves event time forward.
     pub fn advance_idle_partitions(&mut self, time: i64) {
         let idle = self.state.repartition.as_ref().map(Repartition::idle_partitions).unwrap_or_default();
         for partition in idle {
@@ -292,7 +292,7 @@ impl AlertEmitter<'_, '_> {
     }
 }
 
-/// What the alert of a correlation says of its window.
+/// The window's summary for the alert of a correlation.
 fn window(correlation: &CorrelationPlan, fired: &Fired) -> WindowSummary {
     let hex = |id: &[u8; 16]| {
         let mut hex = Vec::with_capacity(32);
@@ -312,7 +312,7 @@ fn window(correlation: &CorrelationPlan, fired: &Fired) -> WindowSummary {
     }
 }
 
-/// The values of several operands, each joined to one text. A missing value is the empty text.
+/// The values of several operands, each joined to one string. A missing value is the empty string.
 fn key(eval: &mut EvalContext<'_, '_, '_>, operands: &[OperandId]) -> Vec<Box<[u8]>> {
     let mut text = |&operand: &OperandId| texts(eval.redacted(operand, &ShowList::EMPTY).value()).join(&b',');
     operands.iter().map(|operand| text(operand).into()).collect()

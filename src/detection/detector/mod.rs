@@ -1,17 +1,15 @@
 //! The detector: takes bytes of audit logs, returns alerts.
 //!
-//! A [`Detector`] is a compiled rule set, made once and shared. A [`Session`] takes buffers that are cut at record
-//! boundaries and evaluates every event in them: one per line as the apiserver writes it, an `EventList`, an array,
-//! events that span several lines, and whatever wraps them. It does no I/O and reads no clock.
+//! A [`Detector`] is a compiled rule set, made once and shared. A [`Session`] takes buffers that are cut at record boundaries and evaluates
+//! every event in them: one per line as the apiserver writes it, an `EventList`, an array, or an event over several lines, in any known
+//! wrapper. It does no I/O and reads no clock.
 //!
-//! Most events can be evaluated in any order. The others update the cluster state (which secrets are credentials, what
-//! pods reference) or depend on it. So a session has two halves: a [`ParallelPass`] reads everything, evaluates what is
-//! independent and defers the rest; an [`OrderedPass`] evaluates the deferred events in input order, and keeps
-//! throttles and the windows of correlations. Several parallel passes may run on threads of their own in front of one
-//! ordered pass; the alerts are the same as from one session.
+//! Most events can be evaluated in any order. The others update the cluster state (which secrets are credentials, what pods reference) or
+//! depend on it. So a session has two halves: a [`ParallelPass`] reads everything, evaluates what is independent and defers the rest; an
+//! [`OrderedPass`] evaluates the deferred events in input order, and keeps throttles and the windows of correlations. Several parallel
+//! passes may run on threads of their own in front of one ordered pass; the alerts are the same as from one session.
 //!
-//! Invariant: every record is evaluated or counted under a named reason ([`malformed`], [`truncated`]), and no record
-//! can stop the rest.
+//! Invariant: every record is evaluated or counted under a named reason ([`malformed`], [`truncated`]), and no record can stop the rest.
 
 mod correlation;
 mod non_events;
@@ -52,7 +50,7 @@ pub use parallel_pass::ParallelPass;
 pub use screening::{Screened, Screening};
 pub use stats::{Stats, evicted, malformed, truncated};
 
-/// How a detector evaluates, apart from its rules.
+/// Options of a detector, apart from its rules.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Whether every rule that matches an event emits an alert, or only the first.
@@ -126,9 +124,9 @@ pub struct Detector {
     /// Copied into each session.
     correlator: Correlator,
     throttle: Throttle,
-    /// What each session starts from.
+    /// The initial state of each session.
     initial_state: ClusterState,
-    /// Set if matches are repartitioned: the correlator of one partition, to be copied, and the correlations.
+    /// Set if matches are repartitioned: the correlator of one partition, which is copied, and the correlations.
     repartitioned: Option<(Correlator, Vec<Correlation>)>,
 }
 
@@ -142,7 +140,7 @@ impl Detector {
         plan.limits = options.limits;
         plan.include_events(&options.event_rules);
         let has_range = options.since.is_some() || options.until.is_some();
-        // Counting the events of a time range takes the time of each, so lines cannot be skipped by the prefilter.
+        // Counting the events of a time range requires the time of each, so the prefilter cannot skip lines.
         let prefilter = if has_range { None } else { Prefilter::new(&plan) };
         let ignores_received = !has_range && ignores_stage(&plan, InputContext::default(), "RequestReceived");
         let names = rules.rules.iter().map(|rule| &rule.name);
@@ -183,7 +181,7 @@ impl Detector {
         }
     }
 
-    /// Starts each session from what was learned before.
+    /// Starts each session from earlier learned state.
     #[must_use]
     pub fn starting_from(mut self, state: ClusterState) -> Self {
         self.initial_state = state;
@@ -220,7 +218,7 @@ impl Detector {
         OrderedPass::new(self)
     }
 
-    /// What rules may ask about the event at this position, beside its text.
+    /// Metadata of the event at this position that is not in its text.
     fn input(&self, position: u64) -> InputContext<'_> {
         let Options { hostname, networks, .. } = &self.options;
         InputContext { position, hostname, networks: Some(networks) }
@@ -235,7 +233,7 @@ impl Detector {
         if since.is_none() && until.is_none() {
             return false;
         }
-        // An event without a time is kept, so that it cannot escape detection.
+        // An event without a time is kept, so that omitting the time does not evade detection.
         event.time().is_some_and(|time| {
             since.is_some_and(|since| time < since) || until.is_some_and(|until| time >= until)
         })
@@ -251,7 +249,7 @@ pub struct Session<'d> {
     input: Option<usize>,
 }
 
-/// What is known of the log that records come from.
+/// Metadata of the log that records come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogContext {
     /// The name of the cluster, for events whose wrapper does not name it.
@@ -270,7 +268,7 @@ impl LogContext {
 /// Receives alerts.
 pub type OnAlert<'f> = &'f mut dyn FnMut(&Alert<'_>);
 
-/// What a parallel pass produces.
+/// The output of a parallel pass.
 #[derive(Debug)]
 pub enum Output<'a, 'c> {
     /// An independent event matched a rule.
@@ -279,16 +277,16 @@ pub enum Output<'a, 'c> {
     Deferred(&'a mut Event<'c>, DeferredEvent),
 }
 
-/// What the ordered pass needs of a deferred event beside its text.
+/// What the ordered pass needs to know of a deferred event beside its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeferredEvent {
     /// Number of the event in the input, from 1.
     position: u64,
     /// The event lies outside the requested time range: it updates the cluster state and emits no alert.
     updates_state_only: bool,
-    /// The event does not depend on others, and does not affect them: only its alerts have a place in the order.
+    /// The event does not depend on others, and does not affect them: it is only deferred so that its alerts are emitted in order.
     is_independent: bool,
-    /// A time for an event that has none, from the event before it.
+    /// A time for an event without one, from the event before it.
     time: Option<(i64, TimeSource)>,
 }
 
@@ -305,10 +303,10 @@ impl Session<'_> {
         }
     }
 
-    /// Selects the input that the next buffers come from. If it differs from the previous one, the next event starts a new log.
-    /// `received` is the modification time of the input.
+    /// Selects the input that the next buffers come from. If it differs from the previous one, the next event starts a new log. `received`
+    /// is the modification time of the input.
     ///
-    /// `columns` are those of an input of comma-separated values with a header.
+    /// `columns` are the column names of a comma-separated input with a header.
     pub fn begin_input(&mut self, input: usize, received: Option<i64>, columns: Option<&Arc<Columns>>) {
         self.parallel.set_columns(columns);
         if self.input != Some(input) {
@@ -318,19 +316,19 @@ impl Session<'_> {
         }
     }
 
-    /// Evaluates every record of a buffer that starts and ends at record boundaries, in whatever wrapper.
+    /// Evaluates every record of a buffer that starts and ends at record boundaries, with or without a wrapper.
     pub fn chunk(&mut self, bytes: &[u8], on_alert: OnAlert<'_>) {
         let plain = self.parallel.unwrap(bytes);
         self.records(Records::new(plain.as_ref(), bytes), on_alert);
     }
 
-    /// Evaluates all events of one queue message, which may have any shape, span lines or be compressed as a whole.
+    /// Evaluates all events of one queue message, which may have any form, span several lines or be compressed as a whole.
     pub fn message(&mut self, message: &[u8], on_alert: OnAlert<'_>) {
         let plain = self.parallel.unwrap_message(message);
         self.records(Records::new(plain.as_ref(), message), on_alert);
     }
 
-    /// Evaluates an event by the first bytes of its record, which is longer than the limit.
+    /// Evaluates an event from the first bytes of its record, which exceeds the limit.
     pub fn head(&mut self, head: &[u8], on_alert: OnAlert<'_>) {
         let plain = self.parallel.unwrap_head(head);
         let log = self.log.clone();
@@ -342,8 +340,8 @@ impl Session<'_> {
         });
     }
 
-    /// Takes in a message of an assigned partition: a match that this or another replica found. The partition's state
-    /// up to this offset has to be [complete](repartition::Repartition::is_ready).
+    /// Takes in a message of an assigned partition: a match found by this or another replica. The partition's state up to this offset must
+    /// be [complete](repartition::Repartition::is_ready).
     pub fn on_remote_match(&mut self, partition: i32, offset: i64, message: &[u8], on_alert: OnAlert<'_>) {
         let stats = self.ordered.on_remote_match(partition, offset, message, on_alert);
         self.parallel.add_stats(&stats);
@@ -354,12 +352,12 @@ impl Session<'_> {
         self.ordered.correlation.repartition.as_mut()
     }
 
-    /// Unwraps the records of a buffer; none if they have no wrapper. For callers that look at single events.
+    /// Unwraps the records of a buffer; none if they have no wrapper. For callers that examine single events.
     pub fn unwrap(&mut self, bytes: &[u8]) -> Option<Unwrapped> {
         self.parallel.unwrap(bytes)
     }
 
-    /// Evaluates records that nothing wraps any more.
+    /// Evaluates records that are no longer wrapped.
     pub fn records(&mut self, records: Records<'_>, on_alert: OnAlert<'_>) {
         let log = self.log.clone();
         let records = records.with_cluster(log.cluster());
@@ -371,13 +369,13 @@ impl Session<'_> {
         self.ordered.set_previous_time(last_time(records.bytes));
     }
 
-    /// Emits what is still open at the end of all input.
+    /// Emits pending alerts at the end of all input.
     pub fn finish(&mut self, on_alert: OnAlert<'_>) {
         let stats = self.ordered.finish(on_alert);
         self.parallel.add_stats(&stats);
     }
 
-    /// What was counted since the last call.
+    /// The counts since the last call.
     pub fn take_stats(&mut self) -> Stats {
         self.parallel.take_stats()
     }

@@ -32,7 +32,7 @@ const MAX_KEY_LEN: usize = 20;
 /// Maximum number of bytes of a record that are examined to describe its shape.
 const MAX_READ: usize = 4096;
 
-/// Words that say of which program or format a line is, and that cannot be a secret.
+/// Words that identify a program or format and cannot be a secret.
 const VOCABULARY: [&str; 72] = [
     "jan",
     "feb",
@@ -109,12 +109,12 @@ const VOCABULARY: [&str; 72] = [
 ];
 
 impl Stats {
-    /// Records that are something other than an audit event, and that no known wrapper explains.
+    /// Records that are not audit events and have no known wrapper.
     pub fn foreign_records(&self) -> u64 {
         self.counts_of(|reason| FOREIGN.contains(&reason))
     }
 
-    /// Records without an audit event, including those of wrappers that say so, such as the other categories of a cloud's export.
+    /// Records without an audit event, including those whose wrapper explains this, such as other categories of a cloud's export.
     pub fn records_without_event(&self) -> u64 {
         self.counts_of(|reason| {
             FOREIGN.contains(&reason)
@@ -133,7 +133,7 @@ impl Stats {
         self.events == 0 && self.outside_time_range == 0 && self.records_without_event() > 0
     }
 
-    /// Says how many records are not audit events, what the most frequent kind looks like, and what to do.
+    /// Describes how many records are not audit events, what the most frequent kind looks like, and what to do.
     pub fn describe_non_events(&self) -> String {
         let without = self.records_without_event();
         let total = without + self.events;
@@ -156,7 +156,7 @@ impl Stats {
         )
     }
 
-    /// Keeps what a record looks like that is not an audit event.
+    /// Stores the shape of a record that is not an audit event.
     pub(super) fn note_shape(&mut self, reason: &'static str, record: &[u8]) {
         let is_record = FOREIGN.contains(&reason) || skipped::ALL.contains(&reason);
         if is_record && !self.shapes.contains_key(reason) {
@@ -213,7 +213,7 @@ pub(super) fn other_event(event: &mut Event<'_>) -> Option<&'static str> {
     (has_method || event.member_by_name("method").is_some()).then_some(skipped::OTHER_AUDIT_LOG)
 }
 
-/// What a record looks like, without what could be a secret.
+/// The shape of a record, without anything that could be a secret.
 fn shape(record: &[u8]) -> String {
     let record = &record[..record.len().min(MAX_READ)];
     let line = record.trim_ascii_start();
@@ -244,7 +244,7 @@ fn object_shape(object: &[u8]) -> String {
     format!("{{{}}}", parts.join(", "))
 }
 
-/// Kinds of objects that are taken for audit events, as the value of `kind`.
+/// Values of `kind` that count as audit events.
 fn kind_of(name: &str, value: Raw<'_>) -> Option<&'static str> {
     const KINDS: [&str; 8] = ["Event", "EventList", "List", "Pod", "Policy", "Secret", "ConfigMap", "Status"];
     let text = value.text();
@@ -275,9 +275,9 @@ fn text_shape(line: &[u8]) -> String {
     out
 }
 
-/// Appends a word if it is of the vocabulary, otherwise its shape.
+/// Appends a word if it is in the vocabulary, otherwise its shape.
 fn push_word(word: &mut String, out: &mut String) {
-    // A priority of syslog, or a day: too short for a secret.
+    // A syslog priority or a day: too short to be a secret.
     let is_number = word.len() <= 3 && word.bytes().all(|byte| byte.is_ascii_digit());
     if is_number && (out.is_empty() || out.ends_with(['<', ' ']))
         || VOCABULARY.contains(&word.to_ascii_lowercase().as_str())

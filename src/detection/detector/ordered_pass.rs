@@ -1,7 +1,7 @@
 //! The ordered pass: evaluates, in input order, the events whose outcome depends on earlier ones.
 //!
-//! It takes the events that a parallel pass deferred, keeps the cluster state that they update, and hands alerts to a
-//! callback. What several matches lead to (throttles, correlations) is in [`super::correlation`].
+//! It takes the events that a parallel pass deferred, keeps the cluster state that they update, and hands alerts to a callback. Throttles
+//! and correlations, which depend on several matches, are in [`super::correlation`].
 
 use std::collections::BTreeMap;
 
@@ -46,12 +46,12 @@ impl<'d> OrderedPass<'d> {
         }
     }
 
-    /// Starts another log: its first event has no event before it.
+    /// Starts another log, whose first event has no preceding event.
     pub fn begin_log(&mut self) {
         self.previous_time = None;
     }
 
-    /// Sets when the next records were received, in nanoseconds since 1970-01-01T00:00:00Z: the time of events for which there is no better
+    /// Sets when the next records were received, in nanoseconds since 1970-01-01T00:00:00Z. This time is used for events without a better
     /// one.
     pub fn set_received(&mut self, time: Option<i64>) {
         self.received = time;
@@ -114,7 +114,7 @@ impl<'d> OrderedPass<'d> {
         }
     }
 
-    /// Takes in a message of an assigned partition. Returns what was counted.
+    /// Takes in a message of an assigned partition. Returns the counts.
     pub(super) fn on_remote_match(
         &mut self,
         partition: i32,
@@ -125,7 +125,7 @@ impl<'d> OrderedPass<'d> {
         self.emitter(on_alert).on_remote_match(partition, offset, message)
     }
 
-    /// Closes all windows at the end of all input, and returns what was evicted and throttled.
+    /// Closes all windows at the end of all input, and returns the counts of evictions and throttled alerts.
     pub fn finish(&mut self, on_alert: OnAlert<'_>) -> Stats {
         self.emitter(on_alert).finish();
         let mut stats = Stats { evicted: self.evicted(), ..Stats::default() };
@@ -135,8 +135,8 @@ impl<'d> OrderedPass<'d> {
         stats
     }
 
-    /// Moves event time forward where no event does so: closes the windows that ended before it, and counts throttled
-    /// alerts that no later alert will mention. For callers that wait for more input.
+    /// Moves event time forward in the absence of events: closes the windows that ended before it, and counts throttled alerts that no
+    /// later alert will mention. For callers that wait for more input.
     pub(super) fn advance(&mut self, time: i64, on_alert: OnAlert<'_>) -> Stats {
         let mut emitter = self.emitter(on_alert);
         emitter.advance(time);

@@ -22,20 +22,20 @@ use crate::detection::engine::alert::Alert;
 use crate::detection::engine::evaluator::{EvalCache, EvalContext, Evaluator};
 use crate::detection::engine::extract::InputContext;
 
-/// Decides whether the prefilter is worth its cost: where most lines are candidates, it only adds work. The decision is
-/// revised every few buffers, since the content of a log changes.
+/// Decides whether the prefilter is worth its cost: if most lines are candidates, it is pure overhead. The decision is revised every few
+/// buffers, since the content of a log changes.
 #[derive(Debug, Default)]
 struct PrefilterSwitch {
     lines: u64,
     candidates: u64,
-    /// Buffers left to read without the prefilter.
+    /// Remaining buffers to read without the prefilter.
     pause: u32,
 }
 
 impl PrefilterSwitch {
-    /// Lines after which to decide.
+    /// Number of lines after which to decide.
     const SAMPLE_LINES: u64 = 1024;
-    /// Buffers for which the prefilter stays off.
+    /// Number of buffers for which the prefilter stays off.
     const PAUSE_BUFFERS: u32 = 256;
 
     fn is_worthwhile(&mut self) -> bool {
@@ -58,7 +58,7 @@ impl PrefilterSwitch {
 /// Nesting limit of event lists: the webhook's `EventList` inside an array, with room to spare.
 const MAX_LIST_DEPTH: usize = 4;
 
-/// Evaluates records in any order, and defers what depends on order.
+/// Evaluates records in any order, and defers those that depend on order.
 #[derive(Debug)]
 pub struct ParallelPass<'d> {
     detector: &'d Detector,
@@ -66,45 +66,46 @@ pub struct ParallelPass<'d> {
     stats: Stats,
     position: u64,
     matches: Vec<usize>,
-    /// Whether the current event goes to the ordered pass.
+    /// Whether the current event is deferred to the ordered pass.
     is_deferred: bool,
-    /// Whether every event that matches a rule goes there.
+    /// Whether every event that matches a rule is deferred.
     defers_matches: bool,
     prefilter_switch: PrefilterSwitch,
     unwrapper: Unwrapper,
 }
 
-/// One buffer while it is read.
+/// State while reading one buffer.
 struct Buffer<'c, 'f> {
     bytes: &'c [u8],
     records: Records<'c>,
-    /// The time of the last event before the offset, once it was searched for.
+    /// The time of the last event before the offset, if it was determined.
     neighbor: (usize, Option<i64>),
     scan: BufferScan,
-    /// Start of the next line that begins with `{`, as far as it was searched.
+    /// Start of the next line that begins with `{`, as far as determined.
     next_object: usize,
     /// Lines before this position are known not to be continued by the next line.
     not_continued: usize,
-    /// The end of the last line that was searched for the end of another event, and whether it holds one.
+    /// The end of the last line that was searched for the end of another event, and whether it contains one.
     tail: (usize, bool),
     cache: EvalCache<'c>,
     on_output: OnOutput<'f, 'c>,
 }
 
-/// Longer lines are not skipped: in a shorter one no member is [oversized](Event::oversized).
+/// Longer lines are not skipped; in shorter lines no member is [oversized](Event::oversized).
 const MAX_SKIPPED_LEN: usize = event::MIN_OVERSIZED_LEN;
 
-/// How a line starts that holds one event as the apiserver writes it. Events of other APIs start so up to the version.
+/// The start of a line that contains one event in the apiserver's format. Events of other APIs start in the same way, up to the version.
 const PLAIN_START: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
 
-/// Whether a line is one whole event without anomalies, by its form alone.
+/// Whether a line is one complete event without anomalies, judging by its form alone.
 #[inline]
 fn is_skippable(line: &[u8]) -> bool {
     line.starts_with(PLAIN_START) && line.len() <= MAX_SKIPPED_LEN && ends_like_an_event(line)
 }
 
-/// Whether a text that starts with a bracket can be JSON, by what follows its first brackets. Otherwise they are those of a header, such as
-/// `[pod/web-0/web] `, and what follows it was written by the pod: an event in it does not follow a record whose writer was interrupted.
+/// Whether a text that starts with a bracket can be JSON, judging by the characters after its first brackets. Otherwise the brackets belong
+/// to a header, such as `[pod/web-0/web] `, and the text after it was written by the pod: an event in it is not the record of an
+/// interrupted writer.
 fn starts_json(text: &[u8]) -> bool {
     let is_start = |byte: &u8| matches!(byte, b'{' | b'[') || byte.is_ascii_whitespace();
     let next = text.iter().find(|byte| !is_start(byte));
@@ -151,7 +152,7 @@ impl<'d> ParallelPass<'d> {
         self.detector
     }
 
-    /// Defers every event that matches a rule from now on, so that the output is deferred events alone.
+    /// Defers every event that matches a rule from now on, so that the output consists of deferred events only.
     pub(super) fn defer_matches(&mut self) {
         self.defers_matches = true;
     }
@@ -161,7 +162,7 @@ impl<'d> ParallelPass<'d> {
         self.unwrapper.set_format(log.format);
     }
 
-    /// Sets the columns of the log, if it is one of comma-separated values with a header.
+    /// Sets the column names, if the log consists of comma-separated values with a header.
     pub fn set_columns(&mut self, columns: Option<&Arc<Columns>>) {
         self.unwrapper.set_columns(columns);
     }
@@ -173,7 +174,7 @@ impl<'d> ParallelPass<'d> {
         }
     }
 
-    /// Counts a whole record that holds no audit event.
+    /// Counts a whole record that contains no audit event.
     fn count_non_event(&mut self, reason: &'static str, record: &[u8]) {
         self.count_malformed(reason, 1);
         self.stats.note_shape(reason, record);
@@ -190,7 +191,7 @@ impl<'d> ParallelPass<'d> {
         self.stats.add(stats);
     }
 
-    /// Continues the counts and positions of an earlier pass.
+    /// Continues with the counts and positions of an earlier pass.
     pub(super) fn resume_from(&mut self, old: ParallelPass<'_>) {
         self.position = old.position;
         self.stats = old.stats;
@@ -205,7 +206,7 @@ impl<'d> ParallelPass<'d> {
         let mut candidate = None;
         let (mut at, mut end, mut text_end) = (0, 0, 0);
         while at < bytes.len() {
-            // A line with several records is searched once.
+            // A line with several records is searched only once.
             if at >= end {
                 end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
                 text_end = at + bytes[at..end].trim_ascii_end().len();
@@ -248,14 +249,14 @@ impl<'d> ParallelPass<'d> {
         self.count_notes(&buffer);
     }
 
-    /// Evaluates an event by the first bytes of its record, which is longer than the limit.
+    /// Evaluates an event from the first bytes of its record, which exceeds the limit.
     pub fn head<'c>(&mut self, head: Records<'c>, on_output: OnOutput<'_, 'c>) {
         let mut buffer = self.open(head, on_output);
         self.truncated_record(&mut buffer, head.bytes, truncated::TOO_LONG, 0);
         self.count_notes(&buffer);
     }
 
-    /// What was counted since the last call.
+    /// The counts since the last call.
     pub fn take_stats(&mut self) -> Stats {
         std::mem::take(&mut self.stats)
     }
@@ -294,7 +295,7 @@ impl<'d> ParallelPass<'d> {
     fn line(&mut self, buffer: &mut Buffer<'_, '_>, at: usize, text_end: usize, end: usize) -> usize {
         let line = &buffer.bytes[at..text_end];
         let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start();
-        // Fast path for the common case: a line that is one whole event.
+        // Fast path for the common case: a line that is one complete event.
         if text.first() == Some(&b'{')
             && text.last() == Some(&b'}')
             && !buffer.has_inner_start(at, end)
@@ -318,7 +319,7 @@ impl<'d> ParallelPass<'d> {
                 self.count_non_event(reason, line);
                 end + 1
             }
-            // The end of a list that was written one element per line.
+            // The end of a list with one element per line.
             _ if text.iter().all(|byte| matches!(byte, b']' | b'}' | b',') || byte.is_ascii_whitespace()) => {
                 end + 1
             }
@@ -331,8 +332,8 @@ impl<'d> ParallelPass<'d> {
 
     /// Evaluates the record that starts at `at` and may span several lines, and returns where to continue.
     ///
-    /// The record ends where its brackets close, but before the next line that starts with `{`: no line inside an
-    /// indented value starts so.
+    /// The record ends where its brackets close, but before the next line that starts with `{`: no line inside an indented value starts
+    /// like that.
     fn record(&mut self, buffer: &mut Buffer<'_, '_>, at: usize) -> usize {
         let bytes = buffer.bytes;
         let extent = buffer.extent(at);
@@ -444,7 +445,7 @@ impl<'d> ParallelPass<'d> {
         if self.is_deferred || !self.matches.is_empty() {
             event.finish()?;
             if event.is_followed() {
-                // More than one record, or the end of another: its line is read as such.
+                // The line contains more than one record, or the end of another one, and is read accordingly.
                 return Err(JsonError::Syntax);
             }
             if self.is_of_other_stream(event) {
@@ -456,7 +457,7 @@ impl<'d> ParallelPass<'d> {
         Ok(())
     }
 
-    /// Whether members that a shipper added to an event name another stream than an apiserver's. Counts the event if so. It must have been
+    /// Whether members that a shipper added to an event name a stream other than an apiserver's. If so, counts the event. It must have been
     /// read to its end.
     fn is_of_other_stream(&mut self, event: &mut Event<'_>) -> bool {
         if !event.has_other_members() {
@@ -469,7 +470,7 @@ impl<'d> ParallelPass<'d> {
         reason.is_some()
     }
 
-    /// Evaluates the available part of a record whose text ends early.
+    /// Evaluates the available part of a truncated record.
     fn truncated_record<'c>(
         &mut self,
         buffer: &mut Buffer<'c, '_>,
@@ -477,11 +478,11 @@ impl<'d> ParallelPass<'d> {
         reason: &'static str,
         depth: usize,
     ) {
-        // NUL bytes are what a crash or a truncation of the file leaves of a line.
+        // NUL bytes are left of a line after a crash or a truncation of the file.
         let is_blank = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
         let end = bytes.iter().rposition(|byte| !is_blank(byte)).map_or(0, |at| at + 1);
         let text = bytes[..end].trim_ascii();
-        // A lone bracket opens a list that is written one element per line.
+        // A lone bracket opens a list with one element per line.
         if text.is_empty() || text == b"[" {
             return;
         }
@@ -504,7 +505,7 @@ impl<'d> ParallelPass<'d> {
                     self.elements(buffer, items, reason, depth + 1);
                 }
             }
-            // The audit id may be longer than what there is of the line.
+            // The audit id may be longer than the available part of the line.
             Some(b"Event") if is_audit => self.truncated_event(buffer, &mut event, reason),
             None if event.get(Member::AuditId).is_some() => self.truncated_event(buffer, &mut event, reason),
             None => self.count_non_event(malformed::SYNTAX, text),
@@ -562,7 +563,7 @@ impl<'d> ParallelPass<'d> {
     fn report<'c>(&mut self, buffer: &mut Buffer<'c, '_>, event: &mut Event<'c>) {
         let updates_state_only = self.detector.is_outside_range(event);
         let input = self.input();
-        // The ordered pass knows what was read before this buffer.
+        // The ordered pass knows the records before this buffer.
         if !self.matches.is_empty() && event.time().is_none() {
             self.is_deferred = true;
         }
@@ -606,8 +607,8 @@ impl<'d> ParallelPass<'d> {
     }
 }
 
-/// Returns whether a text that starts with a record continues as an event of which the record is a part: with the time of its stage, which the
-/// apiserver writes behind all that a client sends, outside of every bracket that the text opens.
+/// Returns whether a text that starts with a record continues as an event of which the record is a part: with the time of its stage, which
+/// the apiserver writes after everything that a client sends, outside of every bracket that the text opens.
 fn is_tail(text: &[u8]) -> bool {
     const TIME: &[u8] = b"stageTimestamp\"";
     steps::add(text.len());
@@ -630,7 +631,7 @@ fn is_tail(text: &[u8]) -> bool {
     false
 }
 
-/// How far the text of a record reaches.
+/// The extent of a record's text.
 enum Extent {
     /// Its brackets close before this position.
     Closed(usize),
@@ -639,7 +640,7 @@ enum Extent {
 }
 
 impl Buffer<'_, '_> {
-    /// The time of the last whole event before this one in the buffer. Each line is searched once.
+    /// The time of the last complete event before this one in the buffer. Each line is searched once.
     fn neighbor_time(&mut self, event: &mut Event<'_>) -> Option<i64> {
         let start = event.bytes().as_ptr().addr().saturating_sub(self.bytes.as_ptr().addr());
         let start = start.min(self.bytes.len());
@@ -650,7 +651,7 @@ impl Buffer<'_, '_> {
             let line_start = match memchr::memrchr(b'\n', &self.bytes[searched..end - 1]) {
                 Some(at) => searched + at + 1,
                 None if searched == 0 || self.bytes[searched - 1] == b'\n' => searched,
-                // Inside of a line whose start was searched: it holds more than one whole event.
+                // Inside a line whose start was searched: the line contains more than one complete event.
                 None => break,
             };
             let line = &self.bytes[line_start..end];
@@ -665,8 +666,8 @@ impl Buffer<'_, '_> {
 
     /// Finds the end of the record that starts at `at`.
     ///
-    /// Where a writer was interrupted, another event may start in the middle of a line; and a line may have been cut into
-    /// several. The grammar tells both from an event that a client nested into a body, which is never a record.
+    /// After an interrupted write, another event may start in the middle of a line, and a line may have been split into several. The
+    /// grammar distinguishes both cases from an event that a client nested into a body, which is never a record.
     fn extent(&mut self, at: usize) -> Extent {
         let bytes = self.bytes;
         let limit = self.next_object(at);
@@ -708,14 +709,14 @@ impl Buffer<'_, '_> {
             to = next;
         }
         self.not_continued = self.not_continued.max(to);
-        // The search went on from here.
+        // The search continued from here.
         self.next_object = 0;
         Extent::Open(limit)
     }
 
-    /// Returns the end of the line if the record from `at` to `end` is inside of another event whose beginning is missing, as after the
-    /// first piece of a line that a runtime split was lost: brackets close that the line does not open, and members of an event follow.
-    /// A client could choose what such a record says.
+    /// Returns the end of the line if the record from `at` to `end` is part of another event whose beginning is missing, because the first
+    /// piece of a split line was lost: the line closes brackets that it does not open, and members of an event follow. A client could
+    /// choose the content of such a record.
     fn end_of_tail(&mut self, at: usize, end: usize) -> Option<usize> {
         let rest = &self.bytes[end..];
         let next = rest.iter().find(|byte| !matches!(byte, b',' | b' ' | b'\t' | b'\r'));

@@ -4,11 +4,10 @@
 //! events ──► matches that feed a correlation ──► outbox ┄┄┄ topic, keyed by group ┄┄┄► on_remote_match ──► alerts
 //! ```
 //!
-//! Each replica reads a part of all events. An ordered pass with repartitioning does not feed its own correlations: it
-//! puts each observation into the outbox, as a message with everything that the correlation's alert needs of the event
-//! (its redacted head, its hash, what it exposed). The topic has partitions, each with groups of its own and one owner
-//! at a time. A new owner rebuilds the groups of a partition by [replaying](Repartition::replay) the topic: matches
-//! and the markers of windows that fired or closed.
+//! Each replica reads a part of all events. An ordered pass with repartitioning does not feed its own correlations: it puts each
+//! observation into the outbox, as a message with everything about the event that the correlation's alert needs (its redacted head, its
+//! hash, what it exposed). The topic has partitions, each with its own groups and one owner at a time. A new owner rebuilds the groups of a
+//! partition by [replaying](Repartition::replay) the topic: matches and the markers of windows that fired or closed.
 //!
 //! A message is versioned JSON and as untrusted as an event: anyone may be able to write to the topic.
 
@@ -112,7 +111,7 @@ fn is_nothing(exposure: &Exposure) -> bool {
     *exposure == Exposure::default()
 }
 
-/// A match from the topic, with what its alert says of the event.
+/// A match from the topic, with the event data for its alert.
 #[derive(Debug)]
 pub(super) struct RemoteMatch {
     /// Index of the correlation.
@@ -128,7 +127,7 @@ pub(super) struct RemoteMatch {
 /// A decoded message.
 pub(super) enum Received {
     Match(Box<RemoteMatch>),
-    /// The outcome of a window, and the offset of the match that led to it if known.
+    /// The outcome of a window, and the offset of the match that led to it, if known.
     Marker(WindowMarker, Option<i64>),
     /// It belongs to a correlation that this rule set does not have.
     ForeignRuleSet,
@@ -140,7 +139,7 @@ struct Partition {
     correlator: Correlator,
     /// Offset of the next message.
     next: i64,
-    /// `next` is what the group's owner committed; no message was read since, and the first may have a higher offset.
+    /// `next` is the offset that the group's owner committed; no message was read since, and the first one may have a higher offset.
     offset_is_tentative: bool,
     /// Wall-clock time of the last message.
     last_message: i64,
@@ -155,7 +154,7 @@ pub struct Repartition {
     assigned: BTreeMap<i32, Partition>,
     outbox: Vec<Outgoing>,
     now: i64,
-    /// Counts of partitions that were revoked.
+    /// Counts of revoked partitions.
     revoked_stats: correlate::CorrelationStats,
     foreign: u64,
 }
@@ -223,7 +222,7 @@ impl Repartition {
         self.outbox.push(Outgoing { key, time, value, is_close_marker });
     }
 
-    /// The messages to send since the last call.
+    /// The messages to send, collected since the last call.
     pub fn take_outbox(&mut self) -> Vec<Outgoing> {
         std::mem::take(&mut self.outbox)
     }
@@ -274,7 +273,7 @@ impl Repartition {
         self.assigned.get(&partition).is_some_and(|owned| !owned.offset_is_tentative || owned.next == offset)
     }
 
-    /// Takes over a partition from an offset on, with no correlation groups.
+    /// Takes over a partition from an offset on, without correlation groups.
     pub fn assign(&mut self, partition: i32, next: i64) {
         self.revoke(partition);
         let owned = Partition {
@@ -286,7 +285,7 @@ impl Repartition {
         self.assigned.insert(partition, owned);
     }
 
-    /// Gives up a partition.
+    /// Removes a partition that was revoked.
     pub fn revoke(&mut self, partition: i32) {
         if let Some(owned) = self.assigned.remove(&partition) {
             add(&mut self.revoked_stats, &owned.correlator.stats());
@@ -298,7 +297,7 @@ impl Repartition {
         self.assigned.keys().copied().collect()
     }
 
-    /// Notes that a message was read, whatever it contains.
+    /// Records that a message was read, whatever it contains.
     pub(super) fn mark_read(&mut self, partition: i32, offset: i64) {
         if let Some(owned) = self.assigned.get_mut(&partition) {
             owned.next = offset.saturating_add(1);
@@ -342,7 +341,7 @@ impl Repartition {
         closed.unwrap_or_default()
     }
 
-    /// The assigned partitions that receive nothing; their event time follows the clock.
+    /// The assigned partitions without new messages; their event time follows the clock.
     pub(super) fn idle_partitions(&self) -> Vec<i32> {
         let is_idle = |partition: &Partition| self.now.saturating_sub(partition.last_message) >= IDLE_TIMEOUT;
         self.assigned
@@ -365,7 +364,7 @@ impl Repartition {
         }
     }
 
-    /// How far before a match other matches can affect it, in nanoseconds.
+    /// The maximum time before a match, in nanoseconds, at which other matches can affect it.
     pub fn lookback(&self) -> i64 {
         self.blank.lookback()
     }

@@ -15,7 +15,7 @@ pub struct Screening<'d> {
     pass: ParallelPass<'d>,
 }
 
-/// What is left to evaluate of a buffer.
+/// The part of a buffer that remains to be evaluated.
 #[derive(Debug)]
 pub struct Screened {
     unwrapped: Option<Unwrapped>,
@@ -83,7 +83,7 @@ impl<'d> Session<'d> {
         self.parallel.detector()
     }
 
-    /// Evaluates what screening left of these bytes.
+    /// Evaluates the events that screening selected from these bytes.
     pub fn screened(&mut self, screened: &Screened, bytes: &[u8], on_alert: OnAlert<'_>) {
         let log = self.log.clone();
         let records = Records::new(screened.unwrapped.as_ref(), bytes).with_cluster(log.cluster());

@@ -43,8 +43,7 @@ use crate::detection::registry::ClusterState;
 use crate::detection::state::{StateChange, kind};
 
 impl OrderedPass<'_> {
-    /// Records from now on what changes, for [`OrderedPass::take_changes`]. Call it before restoring: existing state
-    /// counts as changed.
+    /// Starts recording changes, for [`OrderedPass::take_changes`]. Call it before restoring: existing state counts as changed.
     pub fn track(&mut self) {
         self.tracking.is_tracked = true;
         self.cluster_state.track();
@@ -52,9 +51,9 @@ impl OrderedPass<'_> {
         self.correlation.throttle.track();
     }
 
-    /// The changes since the last call, at most one per key, in no particular order; none unless
-    /// [tracked](OrderedPass::track). The cost depends on what changed, not on the size of the state. Each change is
-    /// returned once: a caller that cannot store it has to keep it and store it before the next ones.
+    /// The changes since the last call, at most one per key, in no particular order; none unless [tracked](OrderedPass::track). The cost
+    /// depends on what changed, not on the size of the state. Each change is returned once: a caller that cannot store it must keep it and
+    /// store it before the next ones.
     pub fn take_changes(&mut self) -> Vec<StateChange> {
         let foreign = std::mem::take(&mut self.tracking.foreign).into_iter();
         let mut changes: Vec<StateChange> =
@@ -86,9 +85,8 @@ impl OrderedPass<'_> {
         is_known
     }
 
-    /// Sets the current time, in nanoseconds since 1970-01-01T00:00:00Z. An event that claims to be more than five
-    /// minutes ahead of it counts as if it were of now, so that events after it are not late. Its alerts show the
-    /// claimed time.
+    /// Sets the current time, in nanoseconds since 1970-01-01T00:00:00Z. An event that claims to be more than five minutes ahead of it is
+    /// treated as current, so that events after it are not late. Its alerts show the claimed time.
     pub fn set_now(&mut self, now: i64) {
         let clock = ReferenceClock::at(now);
         self.received = Some(now);

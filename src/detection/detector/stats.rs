@@ -1,8 +1,8 @@
-//! Counts of what a detector saw, and the named reasons for what it could not evaluate or had to evict.
+//! Counts of what a detector read, and the named reasons for what it could not evaluate or had to evict.
 
 use std::collections::BTreeMap;
 
-/// Why a record, or a part of it, is malformed.
+/// The reason why a record, or a part of it, is malformed.
 pub mod malformed {
     /// The record is not JSON.
     pub const NOT_JSON: &str = "not JSON";
@@ -10,9 +10,9 @@ pub mod malformed {
     pub const SYNTAX: &str = "broken JSON";
     /// Valid JSON, but neither an audit event nor a list of them.
     pub const NO_EVENT: &str = "not an audit event";
-    /// Something other than an event follows an event on its line.
+    /// The line contains something other than an event after an event.
     pub const TRAILING: &str = "text after an event";
-    /// A client may have written what looks like an event there.
+    /// What looks like an event is at a position where a client may have written it.
     pub const TAIL: &str = "end of an event without its beginning";
     /// Evaluated; the first of equal members counts.
     pub const REPEATED: &str = "duplicate member (first one used)";
@@ -24,9 +24,9 @@ pub mod malformed {
     pub const SURROGATE: &str = "lone surrogate (read as U+FFFD)";
 }
 
-/// Why only a part of an event was evaluated.
+/// The reason why only a part of an event was evaluated.
 pub mod truncated {
-    /// The record ends early.
+    /// The record is truncated.
     pub const CUT: &str = "cut off";
     /// The record is longer than the limit.
     pub const TOO_LONG: &str = "longer than --max-event-size";
@@ -60,7 +60,7 @@ pub mod evicted {
     pub const STATE: &str = "stored state of another rule set or version";
 }
 
-/// What was seen since the last call.
+/// Counts since the last call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Audit events, evaluated or skipped because no rule can match them.
@@ -98,7 +98,7 @@ impl Stats {
             *self.truncated.entry(reason).or_default() += count;
         }
         for (reason, shape) in &other.shapes {
-            // The least one, so that the result does not depend on the order in which threads finish.
+            // The smallest one, so that the result does not depend on the order in which threads finish.
             let kept = self.shapes.entry(reason).or_insert_with(|| shape.clone());
             if shape < kept {
                 kept.clone_from(shape);

@@ -1,4 +1,4 @@
-//! Input that is meant to be misread: forged records, truncated events, and text that takes long to read.
+//! Input that is designed to be misread: forged records, truncated events, and text that takes long to read.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ fn detector(max_event_size: usize) -> Detector {
     Detector::new(&loaded.rules, Options { max_event_size, ..Options::default() })
 }
 
-/// Events of the stage RequestReceived are skipped because of this: nearly half of a log whose policy does not omit them.
+/// Skipping depends on this: events of the stage RequestReceived are nearly half of a log whose policy does not omit them.
 #[test]
 fn no_shipped_rule_concerns_requests_that_were_only_received() {
     assert!(detector(1 << 20).ignores_received);
@@ -33,7 +33,7 @@ fn no_shipped_rule_concerns_requests_that_were_only_received() {
     assert_eq!(rules_of(&evaluate(&detector, received.as_bytes()).0), ["r"]);
 }
 
-/// Events are skipped by their stage only if their form is beyond suspicion, and each is counted.
+/// Events are only skipped by their stage if their form is not suspicious, and each is counted.
 #[test]
 fn skipped_events_are_counted_and_anomalies_among_them_reported() {
     let received = received("alice", "/api/v1/secrets");
@@ -51,7 +51,7 @@ fn skipped_events_are_counted_and_anomalies_among_them_reported() {
     assert_eq!(stats.events, 6);
 }
 
-/// Which rules make alerts decides nothing of what correlations count: only a rule that exists for them alone limits it by its throttle.
+/// Whether a rule makes alerts does not change what correlations count: only the throttle of a rule without alerts limits that.
 #[test]
 fn correlations_count_throttled_matches_of_rules_below_the_minimum_priority() {
     let text = "- {rule: r, desc: d, priority: INFO, output: x, condition: ka.verb = list, throttle: {per: [ka.user.name], every: 1h}}
@@ -72,8 +72,8 @@ fn correlations_count_throttled_matches_of_rules_below_the_minimum_priority() {
     assert_eq!(alerts(&silent, Priority::Debug).0, "");
 }
 
-/// A correlation that completes again and again, as with a client that retries, is reported once per combination of values, among them those
-/// of its window. What it feeds continues to count.
+/// A correlation that is completed repeatedly, as by a client that retries, is reported once per combination of values, including the
+/// values of its window. The rules that feed it are still counted.
 #[test]
 fn throttles_limit_the_alerts_of_correlations() {
     let text = "- {rule: r, desc: d, priority: INFO, output: x, alert: false, condition: ka.verb = list}
@@ -113,7 +113,7 @@ fn throttles_limit_the_alerts_of_correlations() {
     assert_eq!((rules_of(&alerts).join(" "), stats.throttled.values().sum::<u64>()), ("c".to_owned(), 1));
 }
 
-/// The guards of rules only save work: without them the alerts are the same, for attacks in every spelling.
+/// The guards of rules only save work: the alerts are the same without them, for attacks in every spelling.
 #[test]
 fn guards_of_rules_exclude_nothing_that_matches() {
     let mut text = Vec::new();
@@ -153,8 +153,8 @@ fn guards_of_rules_exclude_nothing_that_matches() {
     assert_eq!(alerts.iter().filter(|alert| alert["rule"] == "Admission Policy Violated").count(), 3);
 }
 
-/// The rules that an event can match are derived once for all events with its stage, verb and resource: what is read for that must not
-/// decide how an event is counted.
+/// The rules that an event can match are derived once for all events with the same stage, verb and resource; this must not change how an
+/// event is counted.
 #[test]
 fn equal_events_are_counted_alike() {
     let rule = "- {rule: r, desc: d, priority: INFO, output: x, condition: registry.exposure = payload}";
@@ -170,7 +170,7 @@ fn equal_events_are_counted_alike() {
     assert_eq!(counts(&twice), (2 * events, 2 * truncated));
 }
 
-/// Where a part of a log is lost, the start of an event that was only received may be followed by the end of an answered one.
+/// If a part of a log is lost, the start of an event of the stage RequestReceived may be followed by the end of an answered one.
 #[test]
 fn an_answered_event_is_not_skipped_with_one_that_was_only_received() {
     let detector = detector(1 << 20);
@@ -188,7 +188,7 @@ fn an_answered_event_is_not_skipped_with_one_that_was_only_received() {
     }
 }
 
-/// The alerts of a text, and what was counted.
+/// The alerts for a text, and the counts.
 fn evaluate(detector: &Detector, text: &[u8]) -> (Vec<Value>, Stats) {
     let mut session = detector.session();
     let mut alerts = Vec::new();
@@ -225,7 +225,7 @@ fn received(user: &str, uri: &str) -> String {
     format!("{}}}", &event[..event.find(r#","annotations""#).unwrap()])
 }
 
-/// A patch of something harmless by mallory, which contains a whole event of alice, and where that starts and ends.
+/// A harmless patch by mallory that contains a complete event of alice, with the start and end of that event.
 fn patch() -> (String, usize, usize) {
     let nested = event("alice", "/api/v1/secrets", "");
     let filler = "A".repeat(2000);
@@ -319,7 +319,7 @@ fn reads_no_event_that_a_client_nested_into_another() {
         let (alerts, stats) = evaluate(&detector, text.as_bytes());
         assert!(!users(&alerts).contains(&"alice"), "{name}: {:?}", rules_of(&alerts));
         assert_eq!(stats.events, 1, "{name}: {stats:?}");
-        // What comes after it is read.
+        // The record after it is read.
         let own = if name.starts_with("CRI in") {
             in_log(cri(&[&own]))
         } else if name.starts_with("CRI,") {
@@ -377,7 +377,7 @@ fn an_event_after_an_interruption_is_read() {
     let own = event("bob", "/api/v1/secrets", "");
     let other = event("carol", "/api/v1/secrets", "");
     for end in (60..own.len()).step_by(7) {
-        // Interrupted by the next event, or by the end of a line of a shipper that truncates.
+        // Interrupted by the next event, or by the end of a line from a shipper that truncates.
         for text in [
             format!("{}{other}\n", &own[..end]),
             format!("{}\n{other}\n", &own[..end]),
@@ -398,7 +398,7 @@ fn records_that_a_shipper_truncated_do_not_hide_each_other() {
     let until = |text: &str, end: &str| {
         json!({"message": &text[..text.find(end).unwrap() + end.len()]}).to_string() + "\n"
     };
-    // The first ends where the second, by the grammar, could be a value in it.
+    // The first one ends where, according to the grammar, the second one could be a value in it.
     let log = until(&own("alice"), "\"responseStatus\":")
         + &until(&own("bob"), "\"code\":2")
         + &until(&own("carol"), "}}");
@@ -454,7 +454,7 @@ fn a_field_that_a_client_filled_is_reported() {
                 "{field}: {:?}",
                 rules_of(&alerts)
             );
-            // Whatever cuts the line within the field or behind it.
+            // Regardless of whether the line is cut within the field or behind it.
             for end in [3000, 12_000, 20_000] {
                 let (alerts, stats) = evaluate(&detector, &text.as_bytes()[..end]);
                 assert!(!alerts.is_empty(), "{field}, {end}: {stats:?}");
@@ -488,10 +488,10 @@ fn objects_that_a_producer_wrote_as_text_are_read_and_redacted() {
     }
 }
 
-/// A name, and an input that grows with a number.
+/// A name, and an input whose size is given by a number.
 type Shape = (&'static str, Box<dyn Fn(usize) -> String>);
 
-/// Inputs that grow with a number.
+/// Inputs whose size is given by a number.
 fn shapes() -> Vec<Shape> {
     const START: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#;
     let escaped = |text: String| json!({"log": text}).to_string();
@@ -597,7 +597,7 @@ fn shapes() -> Vec<Shape> {
     ]
 }
 
-/// Work may double with the input, and a little more.
+/// Work may double with the input, with some tolerance.
 #[test]
 fn reading_takes_time_in_proportion_to_the_input() {
     let shipped = detector(1 << 24);
@@ -620,7 +620,7 @@ fn reading_takes_time_in_proportion_to_the_input() {
     }
 }
 
-/// What hostile input is made of.
+/// Building blocks of hostile input.
 const TOKENS: &[&str] = &[
     "{",
     "}",

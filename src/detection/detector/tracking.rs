@@ -1,8 +1,8 @@
-//! Which entries of its store an ordered pass has to change.
+//! Tracks which stored entries an ordered pass has to change.
 
 use std::collections::BTreeSet;
 
-/// What an ordered pass knows about its store.
+/// An ordered pass's bookkeeping of its store.
 #[derive(Debug, Default)]
 pub(super) struct Tracking {
     pub(super) is_tracked: bool,

@@ -124,17 +124,17 @@ impl<'a> Alert<'a> {
         self.rule.priority
     }
 
-    /// Returns the time of the event, in nanoseconds since 1970; 0 where the event has none.
+    /// Returns the time of the event, in nanoseconds since 1970; 0 if the event has none.
     pub fn time(&self) -> i64 {
         self.context.time
     }
 
-    /// Returns where the time comes from, if not from the event's `stageTimestamp`.
+    /// Returns the origin of the time, if it is not the event's `stageTimestamp`.
     pub fn time_source(&self) -> Option<TimeSource> {
         self.context.time_source
     }
 
-    /// Returns the output of the rule. It may contain any text that a client can send: escape it for where it goes.
+    /// Returns the output of the rule. It may contain any text that a client can send, so escape it for the format it is written in.
     pub fn message(&self) -> Cow<'_, str> {
         let message = String::from_utf8_lossy(&self.message);
         match shorten::str(&message, self.context.limits.max_alert) {
@@ -287,7 +287,7 @@ impl<'a> Alert<'a> {
         self.context.cluster.as_deref().or_else(label)
     }
 
-    /// Appends the fields that every alert has, and the static labels, unless they are there.
+    /// Appends the fields that every alert has, and the static labels, unless they are present already.
     fn write_scalars(&self, out: &mut Vec<u8>, is_there: impl Fn(&str) -> bool) {
         let mut push = |name: &str, value: Option<&str>| {
             if is_there(name) {
@@ -372,7 +372,7 @@ fn write_exposure(exposure: &Exposure, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends a further member with a list of strings.
+/// Appends one more member with a list of strings.
 fn push_list<'t>(out: &mut Vec<u8>, name: &str, texts: impl IntoIterator<Item = &'t String>) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
@@ -404,12 +404,12 @@ fn write_window(window: &WindowSummary, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends a list about registry credentials. What does not fit is counted: an attacker chooses names and their length.
+/// Appends a list about registry credentials. Elements that do not fit are counted: an attacker chooses names and their length.
 fn push_counted_list(texts: &[Text<'_>], out: &mut Vec<u8>) {
     out.push(b'(');
     let start = out.len();
     for (i, text) in texts.iter().enumerate() {
-        // One is always printed. Leave room for the count.
+        // One element is always printed. Leave room for the count.
         if i > 0 && out.len() - start + text.len() > MAX_PRINTED_LIST - 32 {
             out.extend_from_slice(format!(", and {} more", texts.len() - i).as_bytes());
             break;

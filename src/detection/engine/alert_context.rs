@@ -21,9 +21,9 @@ use crate::text::escape::{is_plain_string, push_json_string};
 /// Context that all alerts of one event share.
 #[derive(Debug)]
 pub struct AlertContext<'e> {
-    /// In nanoseconds since 1970; 0 where the event has no time.
+    /// In nanoseconds since 1970; 0 if the event has no time.
     pub(super) time: i64,
-    /// Where the time comes from, if not from the event's `stageTimestamp`.
+    /// The origin of the time, if it is not the event's `stageTimestamp`.
     pub(super) time_source: Option<TimeSource>,
     /// The name of the cluster, if it is known.
     pub(super) cluster: Option<String>,
@@ -37,13 +37,13 @@ pub struct AlertContext<'e> {
     pub(super) actor: String,
     pub(super) target: String,
     pub(super) fields: AlertFields,
-    /// Where the event pieces who asked for what.
+    /// The members of the event that state who requested what.
     pub(super) members: Members<'e>,
     redaction_key: RedactionKey,
     pub(super) limits: Limits,
 }
 
-/// Nothing is shown in spite of redaction: what all alerts of an event share belongs to no rule.
+/// Nothing is exempt from redaction: what all alerts of an event share does not depend on a rule.
 static NO_PATHS: ShowList = ShowList::EMPTY;
 
 /// Members of the event that are rendered on demand.
@@ -95,7 +95,7 @@ impl<'e> AlertContext<'e> {
     }
 }
 
-/// The name of a cluster as alerts show it. Names of clouds are shorter; paths of resources are not shown whole.
+/// The name of a cluster as alerts show it. Names given by clouds are shorter than the limit; resource paths may be truncated.
 fn shown_cluster(name: &[u8]) -> String {
     const MAX_LEN: usize = 256;
     String::from_utf8_lossy(&name[..name.len().min(MAX_LEN)]).into_owned()
@@ -124,12 +124,12 @@ impl AlertContext<'_> {
         &self.actor
     }
 
-    /// What it was done to: resource, namespace and name, as far as the event pieces.
+    /// The target: resource, namespace and name, as far as the event contains them.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// Returns the time of the event, in nanoseconds since 1970; 0 where the event has none.
+    /// Returns the time of the event, in nanoseconds since 1970; 0 if the event has none.
     pub fn time(&self) -> i64 {
         self.time
     }

@@ -1,8 +1,8 @@
 //! The scalar fields that every alert has, whatever its rule and its output say.
 //!
-//! Takes what an event exposed and what it asked for; returns one text for each field, so that receivers that drop lists and
-//! objects (chat, paging, alert managers, label sets of log stores) still say who read which credential. Values are redacted
-//! and at most [`MAX_LEN`] bytes long.
+//! Takes what an event exposed and what it asked for; returns one string for each field, so that receivers that drop lists and objects
+//! (chat, paging, alert managers, label sets of log stores) still show who read which credential. Values are redacted and at most
+//! [`MAX_LEN`] bytes long.
 
 use super::value::Text;
 use crate::detection::audit::json::Raw;
@@ -19,11 +19,11 @@ const SAVED: &str = "pullwatch";
 /// The scalar fields of one event, without the actor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AlertFields {
-    /// `namespace/name` of the credential with the strongest evidence, and how many there are beside it.
+    /// `namespace/name` of the credential with the strongest evidence, and the number of others.
     pub(super) credential: Option<String>,
     /// Namespace of the request, or that of its only credential.
     pub(super) namespace: Option<String>,
-    /// The first of the registries that the credentials are for, and how many there are beside it.
+    /// The first of the registries that the credentials are for, and the number of others.
     pub(super) registry: Option<String>,
     pub(super) exposure: ExposureKind,
     pub(super) verb: Option<String>,
@@ -52,8 +52,8 @@ impl AlertFields {
         fields
     }
 
-    /// Takes the credentials that an event is about, if it exposed none: those that a workload mounts, or that the pod holds
-    /// which it enters.
+    /// Takes the credentials that an event is about, if it exposed none: those that a workload mounts, or those held by the pod that a user
+    /// enters.
     pub(super) fn add_referenced(&mut self, credentials: &[Text<'_>], redactor: Redactor<'_>) {
         if self.credential.is_none() {
             self.credential = first_of(credentials.iter().map(AsRef::as_ref), credentials.len(), redactor);
@@ -69,7 +69,7 @@ impl AlertFields {
         }
     }
 
-    /// Appends what cannot be derived from the head of an event, as a further member of the head.
+    /// Appends the fields that cannot be derived from the head of an event, as an additional member of the head.
     pub(super) fn save(&self, head: &mut Vec<u8>) {
         let Some(credential) = &self.credential else { return };
         head.extend_from_slice(
@@ -84,7 +84,7 @@ impl AlertFields {
         head.push(b'}');
     }
 
-    /// Reads what [`save`](Self::save) wrote. The head may come from a topic that others can write to.
+    /// Reads what [`save`](Self::save) wrote. The head may come from a topic that others can write to, so it is untrusted.
     pub(super) fn restore(&mut self, head: &[u8]) {
         let Some(saved) = Raw::first(head).ok().and_then(|head| head.get(SAVED)) else { return };
         let text = |key: &str| {
@@ -114,7 +114,7 @@ impl AlertFields {
     }
 }
 
-/// Returns the first of several names, and how many there are beside it.
+/// Returns the first of several names, and the number of others.
 fn first_of<'t>(
     mut names: impl Iterator<Item = &'t [u8]>,
     count: usize,
@@ -128,7 +128,7 @@ fn first_of<'t>(
     })
 }
 
-/// Shortens a text to [`MAX_LEN`], visibly.
+/// Truncates a text to [`MAX_LEN`] with a visible marker.
 fn clip(mut text: String) -> String {
     if text.len() > MAX_LEN {
         let end = (0..=MAX_LEN).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();

@@ -15,9 +15,9 @@ use crate::detection::rules::ast::{Operator, Quantifier};
 #[derive(Debug)]
 pub enum Compare {
     Exists,
-    /// A single string that passes the test.
+    /// One string that passes the test.
     Text(TextTest),
-    /// A single string that passes any, exactly one or all of the tests.
+    /// One string that passes any, exactly one or all of the tests.
     Quantified(Quantifier, Box<[TextTest]>),
     Number(Operator, f64),
     /// A number in the set.

@@ -1,9 +1,8 @@
 //! Evaluation of rules, one event at a time.
 //!
-//! Takes a [`Plan`] and an event, returns the indices of the rules that match. The members that decide most
-//! ([`HEAD`](super::plan::HEAD)) are evaluated first: for each combination of their values the [`Evaluator`] caches the
-//! residual conditions of all rules, which are empty for most events. Only events with a residual rule are read further.
-//! No event, and no value of one, outlives its buffer.
+//! Takes a [`Plan`] and an event, returns the indices of the rules that match. The most decisive members ([`HEAD`](super::plan::HEAD)) are
+//! evaluated first: for each combination of their values the [`Evaluator`] caches the residual conditions of all rules, which are empty for
+//! most events. Only events with a residual rule are read further. No event and no value outlives its buffer.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -78,7 +77,7 @@ pub struct EvalCache<'e> {
     number: u64,
     results: Vec<(u64, bool)>,
     values: Vec<(u64, Value<'e>)>,
-    /// Redacted values of fields, as rules see them that show nothing in spite of redaction.
+    /// Redacted values of fields, for rules that exempt nothing from redaction.
     redacted: Vec<(u64, Value<'e>)>,
     exposure: (u64, Rc<Exposure>),
     request: (u64, Rc<RequestInfo<'e>>),
@@ -236,7 +235,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
         Redacted::trusted(self.redacted_value(operand, show))
     }
 
-    /// Returns the event as compact JSON, redacted except for what the list shows, of about `limit` bytes at most.
+    /// Returns the event as compact JSON of at most about `limit` bytes, redacted except for the paths in the list.
     pub fn redacted_event(&mut self, show: &ShowList, limit: usize) -> Vec<u8> {
         let redactor = Redactor::new(&self.plan.redaction_key, show);
         redactor.json(redactor.event(), Raw::assume(self.event.bytes()), limit)
@@ -245,7 +244,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
     fn redacted_value(&mut self, operand: OperandId, show: &ShowList) -> Value<'e> {
         let plan = self.plan;
         match &plan.operands[operand] {
-            // Cached, or useful to the next rule that matches.
+            // Cached, or useful for the next matching rule.
             OperandPlan::Field(reader) if reader.is_never_redacted() && self.is_short(operand) => {
                 self.cache.values[operand].1.clone()
             }
@@ -261,7 +260,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
                 }
                 value
             }
-            // Names, of which a client can choose some.
+            // Names, some of which a client can choose.
             OperandPlan::Exposure(_)
             | OperandPlan::Registry(_)
             | OperandPlan::Reader(_)
@@ -301,7 +300,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
     pub fn alert_context(&mut self) -> AlertContext<'e> {
         let exposure = self.exposure();
         let context = AlertContext::new(self.event, exposure, &self.plan.redaction_key, self.plan.limits);
-        // Only what a rule has read already: reading it records that a long-running request was seen.
+        // Only members that a rule has read already: reading it records that a long-running request was seen.
         let referenced = self.plan.operands.iter().enumerate().find_map(|(operand, plan)| {
             let (number, value) = &self.cache.values[operand];
             let is_referenced = matches!(plan, OperandPlan::Registry(Registry::Referenced));
@@ -313,7 +312,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
         }
     }
 
-    /// The request of the event, read once.
+    /// The request of the event, which is parsed once.
     pub fn request(&mut self) -> Rc<RequestInfo<'e>> {
         if self.cache.request.0 != self.cache.number {
             self.cache.request = (self.cache.number, Rc::new(RequestInfo::of(self.event)));
@@ -417,7 +416,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
         }
     }
 
-    /// On which node the client is.
+    /// The node that the client runs on.
     fn client_node(&mut self, part: ClientNodeField) -> Value<'static> {
         // Determined together with the exposure, before any rule is evaluated.
         self.exposure();
@@ -452,8 +451,8 @@ impl<'e> EvalContext<'_, '_, 'e> {
         }
     }
 
-    /// The result of a comparison that the known members decide. Only they are read, so that what is found further on in an event does
-    /// not depend on the events before it.
+    /// The result of a comparison that the known members decide. Only these are read, so that the anomalies found later in an event do not
+    /// depend on the events before it.
     fn decide(&mut self, comparison: ComparisonId, known: Known) -> Option<bool> {
         let ComparisonPlan { right, basis, .. } = &self.plan.comparisons[comparison];
         match (basis, right) {
@@ -492,7 +491,7 @@ impl<'e> EvalContext<'_, '_, 'e> {
     }
 }
 
-/// The members of an event by which a condition is partially evaluated.
+/// The members of an event that are known during partial evaluation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     Head,
@@ -541,7 +540,7 @@ fn exposed(part: ExposureField, exposure: &Exposure) -> Value<'static> {
 pub struct Evaluator {
     /// Whether only the first matching rule counts.
     first: bool,
-    /// By head; the place in `residuals`.
+    /// By head; the value is an index into `residuals`.
     heads: HashMap<Box<[u8]>, usize, RandomState>,
     residuals: Vec<ResidualRules>,
     head: Vec<u8>,

@@ -31,9 +31,9 @@ pub enum ExplainedNode {
     Comparison {
         /// The comparison as written, with lists and macros expanded.
         comparison: String,
-        /// The redacted value of the left-hand side; `None` where the event has none.
+        /// The redacted value of the left-hand side; `None` if the event has none.
         left: Option<String>,
-        /// The redacted value of the right-hand side, where that is a field.
+        /// The redacted value of the right-hand side, if that is a field.
         right: Option<String>,
     },
 }
@@ -85,7 +85,7 @@ pub fn explain(condition: &Expr, event: &mut Event<'_>, context: ExplainContext<
     Explanation { part, holds }
 }
 
-/// Judges one comparison by a plan of its own, so that an explanation pieces what the engine does.
+/// Evaluates one comparison with its own plan, so that an explanation shows what the engine does.
 fn comparison(
     comparison: &Comparison,
     event: &mut Event<'_>,
@@ -93,7 +93,7 @@ fn comparison(
 ) -> (ExplainedNode, bool) {
     let plan = Plan::for_comparison(comparison, context.names);
     let mut cache = EvalCache::new(&plan);
-    // Each comparison evaluates the event anew, so it updates a copy of the state.
+    // Each comparison evaluates the event again, so it updates a copy of the state.
     let mut cluster_state = context.cluster_state.clone();
     let cluster_state = OrderDependency::of(event).applies_to(event).then_some(&mut cluster_state);
     let mut eval = EvalContext {

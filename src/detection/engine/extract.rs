@@ -1,8 +1,7 @@
 //! Extraction of field values from events.
 //!
-//! Takes a field of the catalog and an event, returns the [`Value`]. Each field has two views: the full value for conditions
-//! and the redacted one for everything that leaves pullwatch. Both take the same path through the event and differ in the last
-//! step only.
+//! Takes a field of the catalog and an event, returns the [`Value`]. Each field has two views: the full value for conditions and the
+//! redacted one for everything that leaves pullwatch. Both take the same path through the event and differ only in the last step.
 
 use std::borrow::Cow;
 
@@ -160,7 +159,7 @@ impl FieldReader {
         reader
     }
 
-    /// Returns the object keys that lead to the value, where they are fixed.
+    /// Returns the object keys that lead to the value, if they are fixed.
     pub fn static_path(&self) -> Option<Vec<&str>> {
         match (&self.source, &self.pointer) {
             (Source::Path(keys), _) => Some(keys.to_vec()),
@@ -184,7 +183,7 @@ impl FieldReader {
         matches!(self.source, Source::TargetMissing | Source::Oversized)
     }
 
-    /// Whether the value occurs in the text of the event, apart from JSON escapes: not computed, joined or decoded.
+    /// Whether the value is contained in the text of the event, apart from JSON escapes, rather than computed, joined or decoded.
     pub fn is_verbatim(&self) -> bool {
         match self.source {
             Source::Path(_) | Source::Elements(_) | Source::Pointer | Source::PodName => true,
@@ -197,7 +196,7 @@ impl FieldReader {
         }
     }
 
-    /// The key of the member that holds the value, where that is known: an event without this key has no value.
+    /// The key of the member that holds the value, if it is known: an event without this key has no value.
     pub fn last_key(&self) -> Option<&str> {
         match self.source {
             Source::Path(keys) => keys.last().copied(),
@@ -446,15 +445,14 @@ impl FieldReader {
     }
 }
 
-/// Follows the name of a service account that is in none of the groups of service accounts, so that no list of trusted actors
-/// contains it.
+/// Appended to the name of a service account that is in none of the service account groups, so that no list of trusted actors contains it.
 const OUTSIDE_OF_GROUP: &[u8] = b" (outside of its group)";
 
-/// Follows the name of a component or platform controller whose identity another program uses, for the same reason.
+/// Appended to the name of a component or platform controller whose identity another program uses, for the same reason.
 const UNEXPECTED_PROGRAM: &[u8] = b" (unexpected program)";
 
-/// Whether the user has the name of a service account, and groups other than those that the apiserver gives to every service
-/// account: a certificate can carry the name without.
+/// Whether the user has the name of a service account, but not the groups that the apiserver assigns to every service account: a
+/// certificate can contain the name without the groups.
 fn is_outside_of_service_accounts(event: &mut Event<'_>) -> bool {
     const GROUP: &[u8] = b"system:serviceaccounts";
     let Some(name) = path(event, &["user", "username"], View::Full).map(PlacedValue::text) else {
@@ -462,7 +460,7 @@ fn is_outside_of_service_accounts(event: &mut Event<'_>) -> bool {
     };
     let Some(account) = name.strip_prefix(b"system:serviceaccount:") else { return false };
     let namespace = account.split(|byte| *byte == b':').next().unwrap_or_default();
-    // Whom the apiserver has authenticated has a group at least; test events may have none.
+    // Every authenticated user has at least one group; test events may have none.
     let Some(groups) = path(event, &["user", "groups"], View::Full) else { return event.is_truncated() };
     let has = |group: &[u8]| groups.items().any(|one| *one.text() == *group);
     !(has(GROUP) && has(&[GROUP, b":", namespace].concat()))
@@ -471,9 +469,9 @@ fn is_outside_of_service_accounts(event: &mut Event<'_>) -> bool {
 /// The group of all kubelets.
 const KUBELET_GROUP: &[u8] = b"system:nodes";
 
-/// Classifies a user by the shape of its name. The prefix `system:` is reserved: such names only come from certificates and
-/// tokens of the cluster. Like the node authorizer, this takes a kubelet for one only if it is in the group of kubelets:
-/// a certificate can carry its name without.
+/// Classifies a user by the shape of its name. The prefix `system:` is reserved: such names only come from certificates and tokens of the
+/// cluster. Like the node authorizer, this only accepts a kubelet that is in the group of kubelets: a certificate can contain its name
+/// without the group.
 pub fn user_kind(name: &[u8], is_kubelet: bool) -> &'static str {
     match name {
         b"" | b"system:anonymous" => "anonymous",
@@ -538,7 +536,7 @@ fn subjects<'a>(event: &mut Event<'a>, which: Subjects, view: View<'_>) -> Value
     Value::list(names.collect())
 }
 
-/// Returns an image reference without tag and digest. The colon before the port of a registry starts no tag.
+/// Returns an image reference without tag and digest. The colon before a registry's port does not start a tag.
 fn repository(image: Text<'_>) -> Text<'_> {
     let end = memchr::memchr(b'@', &image).unwrap_or(image.len());
     let last = memchr::memrchr(b'/', &image[..end]).map_or(0, |slash| slash + 1);
@@ -606,7 +604,7 @@ mod tests {
             {"name":"a","runAsUser":1,"securityContext":{"runAsUser":3}},{"name":"b","image":"x:1","command":["sh","-c"]}]}}}"#;
         assert_eq!(read("ka.req.pod.containers.run_as_user", None, event, View::Full), ["3"]);
         assert_eq!(read("ka.req.pod.containers.eff_run_as_user", None, event, View::Full), ["1", "7"]);
-        // Images are all or nothing: one container without an image makes the field missing.
+        // If one container has no image, the field is missing for all.
         assert!(read("ka.req.pod.containers.image", None, event, View::Full).is_empty());
         assert_eq!(read("ka.req.pod.containers.command", None, event, View::Full), ["sh -c"]);
         let second = Some(FieldArgument::Index(1));
@@ -638,7 +636,7 @@ mod tests {
                 [hidden]
             );
         }
-        // Cached full values must not be reused for outputs of these fields.
+        // Cached unredacted values must not be reused for outputs of these fields.
         let patch = "/annotations/patch.webhook.admission.k8s.io~1round_0_index_0";
         for pointer in [patch, "/annotations", ""] {
             assert!(

@@ -1,7 +1,7 @@
-//! Shell patterns over a whole value: `*` (which crosses `/`), `?`, `[a-z]`, `[!a-z]`, `\` before a character
-//! that is meant as it is. Matched without recursion, in time bounded by pattern times value.
+//! Shell patterns for a whole value: `*` (which also matches `/`), `?`, `[a-z]`, `[!a-z]`, and `\` to escape a character. Matched without
+//! recursion, in time bounded by the length of the pattern times that of the value.
 
-/// A pattern, taken apart once.
+/// A parsed pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
     tokens: Box<[Token]>,
@@ -17,7 +17,7 @@ enum Token {
 }
 
 impl Glob {
-    /// Compiles a pattern. Never fails: a bracket that is not closed matches itself.
+    /// Compiles a pattern. Never fails: an unclosed bracket matches itself.
     pub fn new(pattern: &[u8], ignore_case: bool) -> Self {
         let pattern = if ignore_case { pattern.to_ascii_lowercase() } else { pattern.to_vec() };
         let mut tokens = Vec::new();
@@ -47,10 +47,10 @@ impl Glob {
         Glob { tokens: tokens.into(), ignore_case }
     }
 
-    /// Whether the whole of `text` fits.
+    /// Whether the whole `text` matches.
     pub fn matches(&self, text: &[u8]) -> bool {
         let (mut token, mut at) = (0, 0);
-        // Where to continue if what follows the last star does not match: only the last star can matter.
+        // Where to continue if the text after the last star does not match: only the last star can matter.
         let mut retry = None;
         loop {
             let fits = match self.tokens.get(token) {
@@ -94,14 +94,14 @@ impl Token {
     }
 }
 
-/// Reads what follows a `[`, and how long it is.
+/// Parses the text after a `[`, and returns its length.
 fn set(pattern: &[u8]) -> Option<(Token, usize)> {
     let negated = matches!(pattern.first(), Some(b'!' | b'^'));
     let mut at = usize::from(negated);
     let mut ranges = Vec::new();
     loop {
         match (pattern.get(at)?, ranges.is_empty()) {
-            // A closing bracket right at the start stands for itself.
+            // A closing bracket directly at the start is literal.
             (b']', false) => return Some((Token::Set { negated, ranges: ranges.into() }, at + 1)),
             (b'\\', _) if at + 1 < pattern.len() => at += 1,
             _ => {}

@@ -1,7 +1,7 @@
 //! Evaluation of compiled rules: which rules an event matches, and the alerts of the matches.
 //!
-//! Takes a checked [`RuleSet`](crate::detection::rules::ast::RuleSet) and events, returns matches and redacted alerts. Nothing
-//! here does I/O or keeps an event longer than its evaluation takes; where an event came from must never enter.
+//! Takes a checked [`RuleSet`](crate::detection::rules::ast::RuleSet) and events, returns matches and redacted alerts. Nothing here does
+//! I/O, keeps an event beyond its evaluation, or depends on where an event came from.
 //!
 //! ```text
 //! RuleSet ──► plan ──► prefilter   candidate lines: those that can match at all

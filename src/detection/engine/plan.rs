@@ -33,9 +33,9 @@ pub enum OperandPlan {
     Field(FieldReader),
     /// From the registry credentials that the event exposed.
     Exposure(ExposureField),
-    /// From what else of the event is about registry credentials.
+    /// A property of an event about registry credentials, other than what it exposed.
     Registry(Registry),
-    /// From the profile of the identity that read secrets.
+    /// From the profile of the identity that reads secrets.
     Reader(ReaderField),
     /// From the addresses of nodes.
     ClientNode(ClientNodeField),
@@ -55,14 +55,14 @@ pub struct ComparisonPlan {
     pub basis: Basis,
 }
 
-/// What of an event decides a comparison.
+/// The part of an event that decides a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
     /// Its stage, or its anomalies.
     Stage,
     /// Another member of [`HEAD`].
     Head,
-    /// Which credentials it exposed: none before the response.
+    /// The credentials that it exposed: none before the response.
     Exposure,
     /// Anything.
     Event,
@@ -92,7 +92,7 @@ pub enum ConditionPlan {
 pub enum OutputPiece {
     /// Literal text.
     Text(Box<str>),
-    /// The value of [`RulePlan::output_fields`] at this index, padded or cut to a width.
+    /// The value of [`RulePlan::output_fields`] at this index, padded or truncated to a width.
     Value(usize, Option<usize>),
 }
 
@@ -102,9 +102,9 @@ pub struct OutputField {
     /// Key in `output_fields`.
     pub spelling: String,
     pub operand: OperandId,
-    /// Whether JSON has it as a number.
+    /// Whether it is a number in JSON.
     pub is_number: bool,
-    /// Whether it is the time of the event: formatted in text, nanoseconds in JSON.
+    /// Whether it is the time of the event, which is formatted in text and in nanoseconds in JSON.
     pub is_time: bool,
 }
 
@@ -121,7 +121,7 @@ pub struct RulePlan {
     pub output: Box<[OutputPiece]>,
     /// The fields of the output by spelling, each once.
     pub output_fields: Box<[OutputField]>,
-    /// Paths that the output shows in spite of redaction.
+    /// Paths that the output exempts from redaction.
     pub show: ShowList,
     /// Sorted.
     pub tags: Vec<String>,
@@ -137,7 +137,7 @@ pub struct RulePlan {
 }
 
 impl Plan {
-    /// Sets whose alerts contain the event: rules and correlations with a name that matches.
+    /// Selects rules and correlations, by name, whose alerts contain the event.
     pub fn include_events(&mut self, names: &NamePatterns) {
         for rule in self.rules.iter_mut().chain(self.correlations.iter_mut().map(|one| &mut one.alert)) {
             rule.includes_event = names.matches(&rule.name);
@@ -183,12 +183,12 @@ pub struct CorrelationPlan {
     pub group_by: Box<[OperandId]>,
     /// The operand whose distinct values are counted.
     pub field: Option<OperandId>,
-    /// NamePatterns of its rules.
+    /// Names of its rules.
     pub sources: Box<[Arc<str>]>,
 }
 
-/// Members that decide which rules an event can match at all: they come early in an event, have few distinct values, and
-/// nearly every rule compares them.
+/// Members that decide which rules an event can match at all: they are at the start of an event, have few distinct values, and nearly every
+/// rule compares them.
 pub const HEAD: [&[&str]; 4] =
     [&["stage"], &["verb"], &["objectRef", "resource"], &["objectRef", "subresource"]];
 
@@ -252,7 +252,7 @@ impl Selection {
     }
 }
 
-/// Ids of the operands and comparisons that were compiled already.
+/// Ids of the operands and comparisons that are compiled already.
 #[derive(Default)]
 struct Interned<'a> {
     operands: HashMap<&'a Operand, OperandId>,
@@ -475,7 +475,7 @@ impl Plan {
         self.operands.len() - 1
     }
 
-    /// What decides the value of an operand.
+    /// Determines what decides the value of an operand.
     fn basis(&self, operand: OperandId) -> Basis {
         match &self.operands[operand] {
             OperandPlan::Exposure(ExposureField::Kind) => Basis::Exposure,

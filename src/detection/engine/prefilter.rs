@@ -1,13 +1,13 @@
 //! Literal prefilter: finds the lines that a rule can match at all.
 //!
-//! Takes a [`Plan`] and a buffer, returns positions in candidate lines. A rule with `ka.target.name contains "registry"` can only
-//! match a line that contains `registry`, and searching for a few literals takes a tenth of the time of parsing JSON. If every
-//! rule requires a literal, only lines with one of them are parsed (as in ripgrep: find a candidate, then confirm).
+//! Takes a [`Plan`] and a buffer, returns positions in candidate lines. A rule with `ka.target.name contains "registry"` can only match a
+//! line that contains `registry`, and searching for a few literals takes a tenth of the time of parsing JSON. If every rule requires a
+//! literal, only lines with one of them are parsed (as in ripgrep: find a candidate, then confirm).
 //!
-//! A rule that the head of an event leaves open may require a literal as well: [`Guards`] spare reading the event for it.
+//! A rule that the head of an event does not decide may require a literal as well; [`Guards`] check for it, which avoids reading the event.
 //!
-//! JSON can spell a character as an escape, so a line may contain `registry` without these bytes. Escapes of the characters of
-//! literals are searched for as well, and a line with one is a candidate. A line that could match must never be skipped.
+//! JSON can spell a character as an escape, so a line may contain `registry` without these bytes. Escapes of the characters of literals are
+//! searched for as well, and a line with one is a candidate. A line that could match must never be skipped.
 
 use std::sync::LazyLock;
 
@@ -70,7 +70,7 @@ impl Prefilter {
     }
 }
 
-/// For each rule of a plan, a test of the text of an event that decides for most events that the rule does not match, without reading them.
+/// For each rule of a plan, a test of an event's text that excludes most events that the rule does not match, without parsing them.
 #[derive(Debug)]
 pub struct Guards(Box<[Option<Guard>]>);
 
@@ -122,10 +122,10 @@ impl Guard {
     /// With more literals, the search takes as long as reading the event.
     const MAX_LITERALS: usize = 2;
 
-    /// Creates the guard of a condition; `None` if no literals are known that few events contain.
+    /// Creates the guard of a condition; `None` if no sufficiently rare literals are known.
     fn new(plan: &Plan, condition: &ConditionPlan) -> Option<Self> {
         let required = required_literals(plan, condition).filter(|required| !required.is_common)?;
-        // One by one: for so few, that is several times faster than to search for all at once.
+        // One by one: for so few literals, that is several times faster than searching for all at once.
         let finders = required.literals.iter().map(|literal| Finder::new(literal).into_owned());
         (1..=Self::MAX_LITERALS).contains(&required.literals.len()).then(|| Guard(finders.collect()))
     }
@@ -149,7 +149,7 @@ fn escapes(byte: u8) -> Vec<Vec<u8>> {
         spellings.push(format!("\\u00{}{}", digit(high), digit(low).to_ascii_uppercase()));
     }
     if byte.is_ascii_alphabetic() {
-        // One prefix for 16 letters keeps the set small; letters are hardly ever escaped in practice.
+        // One prefix for 16 letters keeps the set small. In practice, letters are hardly ever escaped.
         spellings = vec![format!("\\u00{}", digit(high))];
     }
     if byte == b'/' {
@@ -158,7 +158,7 @@ fn escapes(byte: u8) -> Vec<Vec<u8>> {
     spellings.into_iter().map(String::into_bytes).collect()
 }
 
-/// Returns literals of which a line must contain at least one for the condition to hold; `None` where no such set is known.
+/// Returns literals of which a line must contain at least one for the condition to hold; `None` if no such set is known.
 fn required_literals(plan: &Plan, node: &ConditionPlan) -> Option<RequiredLiterals> {
     match node {
         ConditionPlan::Constant(false) => Some(RequiredLiterals { literals: Vec::new(), is_common: false }),
@@ -181,7 +181,7 @@ fn required_literals(plan: &Plan, node: &ConditionPlan) -> Option<RequiredLitera
             let RightPlan::Constant(compare) = &comparison.right else { return None };
             let access = match &plan.operands[comparison.left] {
                 OperandPlan::Field(access) => access,
-                // What names a credential has these letters in the name of a member.
+                // Events that name a credential contain these letters in a member name.
                 OperandPlan::Registry(Registry::Named) if matches!(compare, Compare::Exists) => {
                     let literals = vec![registry::NAMED_LITERAL.as_bytes().to_vec()];
                     return Some(RequiredLiterals { literals, is_common: false });
@@ -196,7 +196,7 @@ fn required_literals(plan: &Plan, node: &ConditionPlan) -> Option<RequiredLitera
                 return None;
             }
             let literals: Vec<Vec<u8>> = match compare {
-                // Keys of annotations are qualified by a domain; others, such as `name`, occur in most events.
+                // Annotation keys are qualified by a domain; other keys, such as `name`, occur in most events.
                 Compare::Exists => {
                     let key = access.last_key().filter(|key| key.contains('.'))?;
                     vec![longest_run(key.as_bytes())]
@@ -211,7 +211,7 @@ fn required_literals(plan: &Plan, node: &ConditionPlan) -> Option<RequiredLitera
                 }
                 _ => return None,
             };
-            // Many events have equal values in the members at their start, so that these literals exclude few lines.
+            // Many events have the same values in their first members, so these literals exclude few lines.
             let is_common = matches!(comparison.basis, Basis::Stage | Basis::Head);
             literals
                 .iter()
@@ -221,7 +221,7 @@ fn required_literals(plan: &Plan, node: &ConditionPlan) -> Option<RequiredLitera
     }
 }
 
-/// Whether a comparison holds only for events with an anomaly: `audit.target_missing` is `true`, `audit.oversized` names a member.
+/// Whether a comparison only holds for events with an anomaly: `audit.target_missing` is `true`, or `audit.oversized` names a member.
 fn is_positive(compare: &Compare) -> bool {
     match compare {
         Compare::Text(TextTest::Equal(text)) => **text != *b"false",
@@ -251,7 +251,7 @@ fn is_rare(literal: &[u8]) -> bool {
     inner.len() >= MIN_LITERAL_LEN && !COMMON_LITERALS.iter().any(|common| common.as_bytes() == inner)
 }
 
-/// Returns the literal for a value that must equal `text`: with quotes, if only a JSON string can have this value.
+/// Returns the literal for a value that must equal `text`, including the quotes if only a JSON string can have this value.
 fn whole(text: &[u8]) -> Vec<u8> {
     let run = longest_run(text);
     let is_string = !matches!(text.first(), None | Some(b'0'..=b'9' | b'-' | b'{' | b'['))
@@ -265,7 +265,7 @@ fn whole(text: &[u8]) -> Vec<u8> {
     run
 }
 
-/// Returns the longest part of a text that has a single spelling in JSON, apart from escapes.
+/// Returns the longest part of a text that has only one spelling in JSON, apart from escapes.
 fn longest_run(text: &[u8]) -> Vec<u8> {
     text.split(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':')))
         .max_by_key(|run| run.len())

@@ -1,4 +1,4 @@
-//! Transformers of the rule language: functions from values to a value.
+//! Transformers of the rule language: functions that convert values.
 
 use std::borrow::Cow;
 

@@ -15,7 +15,7 @@ pub type Text<'a> = Cow<'a, [u8]>;
 /// It may be a secret, so it has no `Display`, and its `Debug` prints nothing but a length. Outputs take a [`Redacted`] value.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// Absent: every comparison is false.
+    /// Missing: every comparison is false.
     Missing,
     /// One string; not necessarily UTF-8.
     Text(Text<'a>),

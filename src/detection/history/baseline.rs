@@ -12,14 +12,13 @@ use crate::detection::registry::{ExposureKind, ReadScope, is_interactive_agent, 
 /// Maximum number of reads that are tracked separately. Each takes a few kilobytes at worst.
 const MAX_RECURRENCES: usize = 10_000;
 
-/// Maximum length of a name in bytes: namespaces and secrets have at most 253, user names of service accounts little
-/// more.
+/// Maximum length of a name in bytes: namespaces and secrets have at most 253, user names of service accounts are only slightly longer.
 const MAX_NAME_BYTES: usize = 512;
 
-/// Maximum number of days that are counted.
+/// Maximum number of days counted per read.
 pub(super) const MAX_DAYS: usize = 366;
 
-/// Maximum number of addresses and user agents that are listed.
+/// Maximum number of addresses and user agents listed per read.
 const MAX_SAMPLES: usize = 4;
 
 /// Nanoseconds per day.
@@ -38,7 +37,7 @@ pub enum ReadTarget {
     Cluster,
 }
 
-/// Reads that may become one row of an exception, which fits exactly these.
+/// Key of the reads that one row of an exception would match exactly.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Proposal {
     /// Index of the rule that reported them.
@@ -61,7 +60,7 @@ pub struct Recurrence {
     pub agents: BoundedSet,
 }
 
-/// When reads count as recurring.
+/// Thresholds above which reads count as recurring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Criteria {
     /// Minimum number of reads.
@@ -81,11 +80,11 @@ pub struct Refusals {
     pub high_priority: u64,
     /// By a person. What people do is never routine.
     pub person: u64,
-    /// By a service account with an interactive client: an exception would fit its stolen token as well.
+    /// By a service account with an interactive client: an exception would also match its stolen token.
     pub by_hand: u64,
     /// Verbs other than get, list and watch: patches and deletions do more than read.
     pub other_verb: u64,
-    /// A name is missing, too long, or cannot be repeated exactly in a rule file.
+    /// A name is missing, too long, or cannot be written exactly in a rule file.
     pub name: u64,
     /// Beyond the limit of tracked reads.
     pub too_many: u64,
@@ -206,7 +205,7 @@ impl Recurrence {
     }
 }
 
-/// Why a read must not be proposed, however often it recurs.
+/// The reason why a read must not be proposed, however often it recurs.
 fn refusal<'r>(read: &CredentialRead<'_>, refusals: &'r mut Refusals) -> Option<&'r mut u64> {
     let Reader { user, impersonated } = &read.reader;
     let is_anonymous =
@@ -231,11 +230,11 @@ fn refusal<'r>(read: &CredentialRead<'_>, refusals: &'r mut Refusals) -> Option<
     None
 }
 
-/// What an exception has to name to fit exactly these reads; none if no exception can.
+/// What an exception has to name to match exactly these reads; none if no exception can.
 fn what(read: &CredentialRead<'_>) -> Option<ReadTarget> {
     let Reader { user, impersonated } = &read.reader;
-    // Without impersonation the exception compares `audit.actor`, which is `a as b` if a impersonates b: a user with
-    // such a name would be ambiguous.
+    // Without impersonation the exception compares `audit.actor`, which is `a as b` if a impersonates b, so a user whose name contains ` as
+    // ` would be ambiguous.
     let is_clear = impersonated.is_some() || !user.contains(" as ");
     let names = [Some(user), impersonated.as_ref(), read.namespace.as_ref(), read.name.as_ref()];
     if !is_clear || !names.into_iter().flatten().all(|name| is_repeatable(name)) {
@@ -247,7 +246,7 @@ fn what(read: &CredentialRead<'_>) -> Option<ReadTarget> {
         }
         (ReadScope::Namespace, Some(namespace), None) => Some(ReadTarget::Namespace(namespace.clone())),
         (ReadScope::Cluster, None, None) => Some(ReadTarget::Cluster),
-        // A field selector can request one name in all namespaces, but no comparison fits a missing namespace.
+        // A field selector can request one name in all namespaces, but no comparison matches a missing namespace.
         _ => None,
     }
 }

@@ -15,7 +15,7 @@ const OPENING_NAME: &str = "pullwatch history: event";
 const CLOSING: &str = include_str!("closing.yaml");
 const CLOSING_NAME: &str = "pullwatch history: end of event";
 
-/// The rule files with the two internal rules around them.
+/// The rule files, surrounded by the two internal rules.
 pub fn around(files: Vec<SourceFile>) -> Vec<SourceFile> {
     let own = |name: &str, text: &str| SourceFile { name: name.into(), text: text.to_owned() };
     let mut all = vec![own("history/opening.yaml", OPENING)];
@@ -60,7 +60,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// For alerts of these rules, which must have been loaded from files with the internal rules [`around`] them.
+    /// Creates a collector for the alerts of these rules, which must have been loaded together with the internal rules (see [`around`]).
     /// Removes throttles, so that every read is seen, and correlations, which are not about one read.
     pub fn new(rules: &mut RuleSet) -> Self {
         let find = |name: &str| rules.rules.iter().position(|rule| &*rule.name == name);
@@ -107,7 +107,7 @@ pub(super) fn higher_priority(known: Option<Priority>, other: Priority) -> Prior
 }
 
 impl<'a> CredentialRead<'a> {
-    /// What an alert says about its event, without the rules that matched.
+    /// The part of an alert that describes its event, without the rules that matched.
     pub(super) fn of(alert: &'a Alert<'_>) -> Self {
         CredentialRead {
             reader: Reader { user: alert.user().unwrap_or_default(), impersonated: alert.impersonated() },
@@ -124,7 +124,7 @@ impl<'a> CredentialRead<'a> {
     }
 }
 
-/// Shipped rules that report reads as expected. They need no exception.
+/// Shipped rules that report reads as expected. These reads need no exception.
 const EXPECTED: [&str; 4] = [
     "Secrets Watched After Metadata List",
     "Registry Credential Read Again",

@@ -1,8 +1,8 @@
 //! Writes a baseline as a rule file: exceptions that are appended to the rules that reported the recurring reads.
 //!
-//! Every value has two pairs of quotes. The outer ones are YAML's. The inner ones belong to the rule language: without
-//! them, a name that equals the name of a list would stand for the content of the list. All other text from events is in
-//! comments, without characters that end a line.
+//! Every value has two pairs of quotes. The outer ones are YAML's. The inner ones belong to the rule language: without them, a name that
+//! equals the name of a list would be replaced by the content of the list. All other text from events is in comments, without characters
+//! that end a line.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ const MAX_COMMENT_CHARS: usize = 100;
 /// In nanoseconds.
 const WEEK: i64 = 7 * 86_400_000_000_000;
 
-/// What the file says about its origin.
+/// Describes the origin of the file in its header.
 #[derive(Clone, Debug)]
 pub struct Header {
     /// Number and time span of the events or reads that were counted.
@@ -58,7 +58,7 @@ pub fn write(proposals: &Proposals, rules: &RuleSet, header: &Header) -> String 
     out
 }
 
-/// Which fields an exception compares: those for the identity and those for the object.
+/// The fields that an exception compares: those for the identity and those for the object.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
     Secret { impersonates: bool },
@@ -91,7 +91,7 @@ impl Form {
         let (Form::Secret { impersonates }
         | Form::Namespace { impersonates }
         | Form::Cluster { impersonates }) = self;
-        // The actor is just the user's name only if nobody is impersonated.
+        // The actor is only equal to the user's name if no other user is impersonated.
         let mut fields =
             if impersonates { vec!["ka.user.name", "ka.impuser.name"] } else { vec!["audit.actor"] };
         fields.extend(["ka.verb", "registry.scope"]);

@@ -15,7 +15,7 @@ const MAX_READERS: usize = 5_000;
 /// Maximum number of impersonated identities per user that are tracked separately, since a user may invent them.
 const MAX_IMPERSONATED: usize = 100;
 
-/// Takes the place of impersonated identities beyond the limit.
+/// Replaces impersonated identities beyond the limit.
 const OTHER_IDENTITIES: &str = "(others)";
 
 /// Maximum number of pairs of a reader and a credential or scope.
@@ -35,11 +35,11 @@ const MAX_CREDENTIALS_PER_REGISTRY: usize = 100;
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     pub times: Times,
-    /// How often the answer contained it.
+    /// How often the response contained it.
     pub payload: u64,
-    /// How often the answer may have contained it.
+    /// How often the response may have contained it.
     pub presumed: u64,
-    /// How often the answer contained only its name.
+    /// How often the response contained only its name.
     pub metadata: u64,
     pub verbs: BoundedSet,
     pub clients: BoundedSet,
@@ -81,13 +81,13 @@ pub(super) struct ReaderActivity {
 pub(super) struct RegistryUsage {
     /// User names in credentials for it.
     pub usernames: BoundedSet,
-    /// User names from answers with several registries: each is for one or more of these.
+    /// User names from responses with several registries: each is for one or more of these.
     pub usernames_among: BoundedSet,
     /// Credentials that contain a login to it.
     pub credentials: BoundedSet,
-    /// Credentials from answers with several credentials: one or more of these contain it.
+    /// Credentials from responses with several credentials: one or more of these contain a login to it.
     pub among: BoundedSet,
-    /// Answers that handed over a credential for it to a reader whom a rule reports.
+    /// Responses that handed over a credential for it to a reader whom a rule reports.
     pub handed_over: Times,
     /// These readers.
     pub readers: BTreeSet<Reader>,
@@ -109,7 +109,7 @@ pub struct Ledger {
     pub(super) other_hosts: u64,
     /// Time span of the events about credentials.
     pub(super) times: Times,
-    /// Number of reads whose answer is in the log, and of those whose answer is not.
+    /// Number of reads whose response is in the log, and of those whose response is not.
     pub(super) answers_shown: u64,
     pub(super) answers_hidden: u64,
 }
@@ -153,7 +153,7 @@ impl Ledger {
                 self.other_reads += 1;
             }
         }
-        // Secrets beyond those that an event lists.
+        // Secrets beyond the number that an event lists.
         self.other_reads += read.exposure.count.saturating_sub(read.exposure.secrets.len() as u64);
         if kind == ExposureKind::Presumed && read.exposure.scope != ReadScope::Secret {
             let namespace = read.namespace.as_deref().map(|namespace| clip(namespace).into_owned());
@@ -184,8 +184,7 @@ impl Ledger {
         own
     }
 
-    /// An answer with one credential shows which registries it is for; one with several only shows that some of them
-    /// are.
+    /// A response with one credential shows which registries it is for; a response with several only shows that some of them are.
     fn learn_registries(&mut self, read: &CredentialRead<'_>) {
         let exposure = &*read.exposure;
         let (is_one_host, is_one_secret) = (exposure.logins.hosts.len() == 1, exposure.count == 1);

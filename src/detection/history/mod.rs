@@ -34,7 +34,7 @@ pub use views::{CredentialView, ReaderView};
 /// Maximum length of a text from an event in bytes; a client can send a million.
 const MAX_TEXT_BYTES: usize = 256;
 
-/// The identity that read.
+/// The identity that reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reader {
     /// The authenticated user; empty if there is none.
@@ -43,7 +43,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// For people: `user`, or `user as impersonated`.
+    /// For display: `user`, or `user as impersonated`.
     pub fn name(&self) -> String {
         let user = if self.user.is_empty() { "(unknown)" } else { &self.user };
         match &self.impersonated {
@@ -86,11 +86,11 @@ impl Times {
     }
 }
 
-/// The first few distinct texts.
+/// The first few distinct strings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BoundedSet {
     pub texts: BTreeSet<String>,
-    /// Whether further texts were left out.
+    /// Whether further strings were omitted.
     pub has_more: bool,
 }
 
@@ -109,7 +109,7 @@ impl BoundedSet {
     }
 }
 
-/// The start of a text, with an ellipsis if something was cut off.
+/// The start of a string, with an ellipsis if it was truncated.
 fn clip(text: &str) -> std::borrow::Cow<'_, str> {
     if text.len() <= MAX_TEXT_BYTES {
         return text.into();

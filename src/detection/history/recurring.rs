@@ -119,8 +119,8 @@ impl RecurringReads {
         changes
     }
 
-    /// Restores a stored entry, at the time `now` in nanoseconds since 1970-01-01T00:00:00Z. Entries of rules that do
-    /// not exist now stay in the store.
+    /// Restores a stored entry, at the time `now` in nanoseconds since 1970-01-01T00:00:00Z. Entries of rules that do not exist at present
+    /// stay in the store.
     pub fn restore(&mut self, key: &[u8], value: &[u8], now: i64) {
         let known = state::decode::<StoredRecurrence>(value)
             .map(|(_, stored)| stored)

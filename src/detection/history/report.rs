@@ -21,13 +21,13 @@ pub struct Registry {
     /// None if the log does not show which registry the credentials are for.
     pub host: Option<String>,
     pub usernames: BoundedSet,
-    /// The user names come from answers with several registries; each is for one or more of them.
+    /// The user names come from responses with several registries; each is for one or more of them.
     pub usernames_are_uncertain: bool,
     /// Secrets that contain a login to it.
     pub credentials: BTreeSet<String>,
-    /// Secrets from answers with several credentials; one or more of them contain a login to it.
+    /// Secrets from responses with several credentials; one or more of them contain a login to it.
     pub possible_credentials: BTreeSet<String>,
-    /// Number of answers that contained a credential for it.
+    /// Number of responses that contained a credential for it.
     pub payload: u64,
     /// Number of reads that may have handed over a credential for it.
     pub presumed: u64,
@@ -35,7 +35,7 @@ pub struct Registry {
     pub times: Times,
 }
 
-/// A read of all secrets of a namespace or of the cluster whose answer is not in the log.
+/// A read of all secrets of a namespace or of the cluster whose response is not in the log.
 #[derive(Clone, Debug)]
 pub struct WholeScope {
     pub reader: Reader,
@@ -75,9 +75,9 @@ pub struct Report {
     pub other_reads: u64,
     /// Mentions of registries beyond the limit.
     pub other_hosts: u64,
-    /// Number of reads whose answer is in the log.
+    /// Number of reads whose response is in the log.
     pub answers_shown: u64,
-    /// Number of reads whose answer is not in the log.
+    /// Number of reads whose response is not in the log.
     pub answers_hidden: u64,
 }
 
@@ -121,7 +121,7 @@ impl Ledger {
             });
         }
         report.scopes.sort_by(|a, b| {
-            // The whole cluster before a namespace.
+            // The whole cluster comes before a namespace.
             let sort_key = |one: &WholeScope| {
                 (!one.is_reported, one.namespace.is_some(), Reverse(one.reading.times.count))
             };
@@ -169,7 +169,7 @@ impl Report {
                     explained.insert(credential);
                 }
             }
-            // A credential whose registries are known exactly needs no guess.
+            // A credential whose registries are known exactly is not counted among the possible ones.
             for credential in usage.among.texts.difference(&usage.credentials.texts) {
                 if let Some((credential, readings)) = handed_over.get_key_value(credential.as_str())
                     && !exact.iter().any(|known| known.as_str() == *credential)

@@ -1,7 +1,7 @@
 //! How the credentials of a registry are revoked and replaced, by the kind of registry.
 //!
-//! Takes a host, returns the kind with a link and a step. Steps contain no text of an event: a host or a user name in a command that
-//! people copy would let an attacker choose the command.
+//! Takes a host, returns the kind with a link and a step. Steps contain no text from events: people copy commands, so a host or user name
+//! in one would let an attacker choose the command.
 
 /// A kind of registry, recognized by its host name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -171,7 +171,7 @@ impl RegistryKind {
     }
 }
 
-/// The last step of every rotation: the new login replaces the old one in each secret. Lines of a shell command.
+/// The last step of every rotation: put the new login into each secret. Lines of a shell command.
 pub const REPLACE_SECRET: [&str; 3] = [
     "kubectl -n NAMESPACE create secret docker-registry NAME \\",
     "  --docker-server=HOST --docker-username=USER --docker-password=\"$PASSWORD\" \\",

@@ -1,8 +1,7 @@
-//! Reads back from stored alerts what their events exposed, for a report without the log.
+//! Reconstructs from stored alerts what their events exposed, for a report without the log.
 //!
-//! Takes alerts as they are stored, returns [`StoredFacts`] of one, or a [`Ledger`] of many. Several rules may have matched one
-//! event: their alerts are adjacent and count as one read. A read that no rule reported left no alert, and a throttled one only
-//! a count.
+//! Takes stored alerts; returns the [`StoredFacts`] of one, or a [`Ledger`] of many. Several rules may have matched one event: their alerts
+//! are adjacent and count as one read. A read that no rule reported left no alert, and a throttled one only a count.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -17,7 +16,7 @@ use crate::detection::registry::{Exposure, ExposureKind, ReadScope, RegistryLogi
 /// Maximum number of rule names; the store may hold alerts of rules that no longer exist.
 const MAX_RULES: usize = 10_000;
 
-/// What the JSON of a stored alert says about its event. Missing and damaged members read as empty.
+/// What the JSON of a stored alert states about its event. Missing and damaged members are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredFacts {
     pub audit_id: String,
@@ -124,7 +123,7 @@ impl StoredFacts {
         }
     }
 
-    /// Whether the event is about this namespace: of the request, or of a credential.
+    /// Whether the event concerns this namespace: that of the request, or of a credential.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
         let of_secret = |secret: &'_ String| -> Option<usize> { secret.find('/') };
         let secrets = self.exposure.secrets.iter();
@@ -173,8 +172,8 @@ struct OpenEvent {
 }
 
 impl StoredReads {
-    /// Adds an alert. Alerts have to be in the order of the store, or in its reverse. `is_per_reader`: the alert's rule says something
-    /// about a reader, not about the log or the cluster.
+    /// Adds an alert. Alerts have to be in the order of the store, or in its reverse. `is_per_reader`: the alert's rule is about a reader,
+    /// not about the log or the cluster.
     pub fn add(&mut self, alert: &StoredAlert, is_per_reader: bool) {
         let facts = StoredFacts::parse(&alert.json);
         if facts.is_correlation {

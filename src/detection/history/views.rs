@@ -1,10 +1,10 @@
-//! The report in other orders: the answer in numbers, one entry per reader, one per credential.
+//! Other views of the report: a summary in numbers, one entry per reader, one per credential.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{BoundedSet, Denial, HandedOver, Reader, Report, Times, WholeScope};
 
-/// The answer of a report.
+/// The summary of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// Number of credentials whose content was, or may have been, handed over to a reader that a rule reports.
@@ -15,14 +15,14 @@ pub struct Answer {
     pub registries: usize,
     /// Number of these credentials whose registry is not known.
     pub credentials_without_registry: usize,
-    /// Number of reads of whole scopes by such readers whose answers are not in the log: there may be further credentials.
+    /// Number of reads of whole scopes by such readers whose responses are not in the log: they may have returned further credentials.
     pub whole_scopes: u64,
 }
 
 /// Maximum number of addresses, user agents and verbs of a reader.
 const MAX_SAMPLES: usize = 8;
 
-/// What one reader read, over all credentials.
+/// Everything that one reader read, over all credentials.
 #[derive(Clone, Debug, Default)]
 pub struct ReaderView<'r> {
     pub reader: Reader,
@@ -31,7 +31,7 @@ pub struct ReaderView<'r> {
     pub metadata: u64,
     /// Credentials, those with payloads first.
     pub credentials: Vec<&'r HandedOver>,
-    /// Reads of whole scopes without a logged answer.
+    /// Reads of whole scopes without a logged response.
     pub scopes: Vec<&'r WholeScope>,
     pub denied: Option<&'r Denial>,
     pub times: Times,
@@ -41,7 +41,7 @@ pub struct ReaderView<'r> {
     pub rules: BTreeSet<usize>,
 }
 
-/// Who read one credential.
+/// The readers of one credential.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialView<'r> {
     /// As `namespace/name`.
@@ -58,7 +58,7 @@ pub struct CredentialView<'r> {
 }
 
 impl Report {
-    /// The answer in numbers.
+    /// Computes the summary in numbers.
     pub fn answer(&self) -> Answer {
         let exposed = || self.reported.iter().filter(|one| one.reading.payload + one.reading.presumed > 0);
         let scopes = || self.scopes.iter().filter(|scope| scope.is_reported);
@@ -75,7 +75,7 @@ impl Report {
         }
     }
 
-    /// The readers that a rule reported, those who got most first.
+    /// The readers that a rule reported, ordered by how much they read.
     pub fn readers(&self) -> Vec<ReaderView<'_>> {
         reader_views(&self.reported, self.scopes.iter().filter(|scope| scope.is_reported), &self.denied)
     }
@@ -149,7 +149,7 @@ fn reader_views<'r>(
     }
     let named = |(reader, view): (&Reader, ReaderView<'r>)| ReaderView { reader: reader.clone(), ..view };
     let mut views: Vec<ReaderView<'_>> = views.into_iter().map(named).collect();
-    // Stable: readers with the same numbers stay in the order of their names.
+    // A stable sort: readers with the same numbers stay in the order of their names.
     views.sort_by_key(|view| {
         std::cmp::Reverse((view.payload, view.presumed, view.scopes.len(), view.metadata))
     });

@@ -168,7 +168,7 @@ pub(super) fn import(text: &str, inventory: &mut Inventory) -> Result<Summary, E
         let time = time::parse(source.time.as_bytes()).ok_or_else(|| {
             Error::new(1, "invalid time of a source: expected RFC 3339, such as 2026-01-01T00:00:00Z")
         })?;
-        // Not through `add_origin`: the indexes of equal sources stay valid.
+        // Not with `add_origin`, since the indexes of equal sources must stay valid.
         read.origins.push(Origin { source: source.name, time });
     }
     let mut summary = Summary::default();

@@ -1,4 +1,4 @@
-//! JSON of objects and lists: one value, or several one after the other.
+//! Reads JSON objects and lists: one value, or several concatenated.
 
 use serde::de::IgnoredAny;
 
@@ -32,7 +32,7 @@ fn values(text: &str) -> Result<Vec<(usize, Raw<'_>)>, Error> {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
                 let line = line_at(text.as_bytes(), start) + error.line().saturating_sub(1);
-                // The message of the library ends with a position of its own.
+                // The library appends its own position to the message.
                 let message = error.to_string();
                 let message = message.split(" at line ").next().unwrap_or_default();
                 return Err(Error::new(line, format!("not valid JSON: {message}")));

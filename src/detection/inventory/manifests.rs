@@ -1,14 +1,14 @@
 //! YAML of objects: `kubectl get -o yaml`, manifests, and the output of Helm with its headers and notes.
 //!
-//! The text is cut into documents first, so that errors name a line of the input, and so that what Helm prints around the
-//! documents does not matter. Each document is converted to JSON, which is read like any other.
+//! The text is split into documents first, so that errors name a line of the input, and so that the text that Helm prints around the
+//! documents is ignored. Each document is converted to JSON, which is read like any other.
 
 use super::{Error, MAX_YAML};
 use crate::detection::audit::json::{Raw, Type};
 use crate::detection::registry::declared_objects::{Added, Builder, Phase};
 use crate::text::yaml::{self, Node, Value};
 
-/// Maximum size of a document as JSON: aliases can multiply the text of a document.
+/// Maximum size of a document as JSON: YAML aliases can multiply the size of a document.
 const MAX_JSON: usize = 4 * MAX_YAML;
 
 /// Lines that Helm prints around documents.
@@ -17,7 +17,7 @@ const HELM_SECTIONS: [&str; 4] = ["HOOKS:", "MANIFEST:", "COMPUTED VALUES:", "US
 /// The heading of free text at the end of Helm's output.
 const HELM_NOTES: &str = "NOTES:";
 
-/// Returns whether a text has the members that each object has, at the start of lines.
+/// Returns whether a text has the members that every object has, each at the start of a line.
 pub(super) fn looks_like_manifests(text: &str) -> bool {
     text.lines().any(|line| {
         let line = line.strip_prefix("- ").unwrap_or(line);
@@ -40,7 +40,7 @@ pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> Result<(), Error> {
     }
     let documents = documents(text);
     let mut has_objects = false;
-    // Bindings are read after the roles, which may follow them. Converting twice takes less memory than keeping all documents.
+    // Bindings are read after the roles, which may come later in the input. Converting twice takes less memory than keeping all documents.
     for phase in [Phase::Objects, Phase::Bindings] {
         for document in &documents {
             if phase == Phase::Bindings && !document.text.contains("Binding") {
@@ -52,7 +52,7 @@ pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> Result<(), Error> {
     if has_objects { Ok(()) } else { Err(Error::new(1, "no object with `kind` and `metadata`")) }
 }
 
-/// Cuts a text at document markers and at the headings of Helm.
+/// Splits a text at document markers and at Helm's headings.
 fn documents(text: &str) -> Vec<Document<'_>> {
     let mut documents = Vec::new();
     let (mut start, mut first_line, mut at, mut is_in_notes) = (0, 0, 0, false);
@@ -100,7 +100,7 @@ fn read_document(document: &Document<'_>, phase: Phase, builder: &mut Builder<'_
         let items: Vec<Raw<'_>> = match value.kind() {
             Type::Array => value.items().map_while(Result::ok).collect(),
             Type::Object => vec![value],
-            // Free text beside the documents.
+            // Free text next to the documents.
             Type::String | Type::Scalar => continue,
         };
         for item in items {
@@ -111,7 +111,7 @@ fn read_document(document: &Document<'_>, phase: Phase, builder: &mut Builder<'_
     Ok(has_objects)
 }
 
-/// Writes a node as JSON. Returns false if it gets too long. The depth of nodes is bounded.
+/// Writes a node as JSON. Returns false if it becomes too long. The depth of nodes is bounded.
 fn write_json(node: &Node, out: &mut Vec<u8>) -> bool {
     match &node.value {
         Value::Scalar(_) => {

@@ -1,8 +1,8 @@
-//! Reads inventories: what people know of a cluster, in the forms in which kubectl and Helm print it.
+//! Reads inventories: declarations of what exists in a cluster, in the output formats of kubectl and Helm.
 //!
-//! Takes text, and returns an [`Inventory`]: tables of `kubectl get`, names (`-o name`), JSON and YAML of objects and lists,
-//! manifests, the output of Helm, and what `export` wrote. The objects are read by the code that reads those of events
-//! (`registry::inventory`). Errors name a line. It does no I/O.
+//! Takes text, and returns an [`Inventory`]: tables of `kubectl get`, names (`-o name`), JSON and YAML of objects and lists, manifests, the
+//! output of Helm, and what `export` wrote. The objects are read by the code that reads those of events (`registry::inventory`). Errors
+//! name a line. It does no I/O.
 
 mod export;
 mod json;
@@ -27,13 +27,13 @@ const MAX_YAML: usize = 32 << 20;
 pub struct Settings {
     /// Recorded with each entry.
     pub origin: Origin,
-    /// The namespace of objects that do not name one.
+    /// The namespace of objects that do not state one.
     pub namespace: Option<String>,
     /// Whether secrets of an unknown type are registry credentials.
     pub asserts_credentials: bool,
 }
 
-/// Stands for a namespace that is not known. Its credentials are recognized by name in every namespace.
+/// Placeholder for an unknown namespace. Its credentials are recognized by name in every namespace.
 pub(crate) const ANY_NAMESPACE: &str = "*";
 
 /// What an input contained.
@@ -41,9 +41,9 @@ pub(crate) const ANY_NAMESPACE: &str = "*";
 pub struct Summary {
     /// Number of objects that were read.
     pub objects: u64,
-    /// Number of objects of which nothing is kept.
+    /// Number of objects that contained nothing of interest.
     pub ignored: u64,
-    /// Number of secrets of which nothing but the name is known.
+    /// Number of secrets of which only the name is known.
     pub untyped: u64,
 }
 
@@ -66,10 +66,11 @@ impl Error {
     }
 }
 
-/// Adds what an input says to an inventory, which on error is left with a part of it.
+/// Adds the content of an input to an inventory. On error, the inventory contains a part of it.
 ///
 /// # Errors
-/// If the input is in none of the known forms, or exceeds a limit.
+///
+/// If the input has an unknown format, or exceeds a limit.
 pub fn read(bytes: &[u8], settings: &Settings, inventory: &mut Inventory) -> Result<Summary, Error> {
     if bytes.len() > MAX_INPUT {
         let message =
@@ -107,7 +108,7 @@ pub fn read(bytes: &[u8], settings: &Settings, inventory: &mut Inventory) -> Res
     Ok(Summary { objects: builder.objects, ignored: builder.ignored, untyped: builder.untyped })
 }
 
-/// The line of a byte, from 1.
+/// The line number of a byte, from 1.
 fn line_at(bytes: &[u8], at: usize) -> usize {
     memchr::memchr_iter(b'\n', &bytes[..at.min(bytes.len())]).count() + 1
 }

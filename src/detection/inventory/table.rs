@@ -1,7 +1,7 @@
 //! Tables that kubectl prints for people, and lists of names (`-o name`).
 //!
-//! Columns are separated by two or more blanks, and recognized by their headings; without headings (`--no-headers`, headings of
-//! one's own in `-o custom-columns`) by what the cells look like.
+//! Columns are separated by two or more spaces, and recognized by their headings; without known headings (`--no-headers`, `-o
+//! custom-columns`) by the format of the cells.
 
 use super::Error;
 use crate::detection::registry::declared_objects::Builder;
@@ -13,7 +13,7 @@ enum Column {
     Namespace,
     Name,
     Type,
-    /// Names of secrets to pull images with.
+    /// Names of image pull secrets.
     PullSecrets,
     /// Addresses of a node.
     Addresses,
@@ -37,7 +37,7 @@ impl Column {
     }
 }
 
-/// Headings of tables of other resources, which do not show what is needed of them.
+/// Headings of tables of other resources, which do not contain the required columns.
 const OTHER_TABLES: [(&str, &str); 7] = [
     ("ROLES", "nodes"),
     ("READY", "pods or workloads"),
@@ -53,7 +53,7 @@ pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> Result<(), Error> {
     let mut has_entries = false;
     for (number, line) in text.lines().enumerate() {
         let line = line.trim_end();
-        // Blank lines are between the tables of several resources.
+        // Blank lines separate the tables of several resources.
         if line.trim_start().is_empty() {
             columns = None;
             continue;
@@ -86,14 +86,14 @@ pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> Result<(), Error> {
         })?;
         has_entries = true;
     }
-    // A table of headings alone is an empty one.
+    // A table with only headings is an empty one.
     if has_entries || columns.is_some() { Ok(()) } else { Err(Error::new(1, EXPECTED)) }
 }
 
 const EXPECTED: &str = "not recognized: expected a table of secrets (`kubectl get secrets -A`, or `-o custom-columns=\
                         NAMESPACE:.metadata.namespace,NAME:.metadata.name,TYPE:.type`), names (`-o name`), JSON or YAML";
 
-/// The cells of a row: columns are padded with at least two blanks. A row without any is one of a narrow table.
+/// The cells of a row. Columns are padded with at least two spaces; a row without such padding comes from a narrow table.
 fn cells(line: &str) -> Vec<&str> {
     let cells: Vec<&str> = line
         .split("  ")
@@ -146,7 +146,7 @@ fn is_age(cell: &str) -> bool {
         && cell.bytes().all(|byte| byte.is_ascii_digit() || b"smhdy".contains(&byte))
 }
 
-/// The columns of a table without headings, by its first row.
+/// The columns of a table without headings, determined from its first row.
 fn guess(cells: &[&str]) -> Option<Vec<Column>> {
     use Column::{Name, Namespace, Other, Type};
     let is_number = |cell: &str| cell.bytes().all(|byte| byte.is_ascii_digit());
@@ -169,7 +169,7 @@ fn guess(cells: &[&str]) -> Option<Vec<Column>> {
     }
 }
 
-/// Why a row cannot be added.
+/// The reason why a row cannot be added.
 enum Problem {
     Full(Full),
     Row(String),
@@ -186,7 +186,7 @@ fn add_row(columns: &[Column], cells: &[&str], builder: &mut Builder<'_>) -> Res
         let index = columns.iter().position(|other| *other == column)?;
         cells.get(index).copied().filter(|cell| !matches!(*cell, "<none>" | "<unknown>"))
     };
-    // An age or a number of columns that are cut off does not matter; the first ones do.
+    // A truncated age or column count does not matter; the first columns do.
     let last_needed = columns.iter().rposition(|column| *column != Column::Other).unwrap_or_default();
     if cells.len() <= last_needed {
         return Err(Problem::Row(format!(
@@ -207,7 +207,7 @@ fn add_row(columns: &[Column], cells: &[&str], builder: &mut Builder<'_>) -> Res
     if columns.contains(&Column::Addresses) {
         return add_node(columns, cells, name, builder);
     }
-    // Tables of several resources have the resource before the name.
+    // In tables of several resources, the resource precedes the name.
     let (resource, name) = name.split_once('/').unwrap_or(("secret", name));
     if !matches!(resource, "secret" | "secrets") {
         builder.ignored += 1;

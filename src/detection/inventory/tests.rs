@@ -49,7 +49,7 @@ fn reads_tables_of_kubectl() {
         ("No resources found\n", vec![]),
     ] {
         if table.contains("SECRETS   AGE") {
-            // The second table is one of service accounts, which shows no names.
+            // The second table lists service accounts without the names of their secrets.
             assert!(error(table).1.contains("service accounts"), "{table}");
             continue;
         }
@@ -124,7 +124,7 @@ fn roles_and_bindings_are_read_in_any_order() {
         {"kind":"ClusterRoleBinding","metadata":{"name":"c"},"roleRef":{"kind":"ClusterRole","name":"cluster-admin"}}]}"#;
     let inventory = inventory(text);
     let keys: Vec<&str> = inventory.roles.keys().map(|key| &**key).collect();
-    // A role that grants nothing of interest is known, unlike the one that a binding names alone.
+    // A role that grants nothing of interest is still known, unlike a role that is only named by a binding.
     assert_eq!(keys, ["/none", "binding:/c", "binding:p/b", "p/r"]);
     assert_eq!(inventory.roles["binding:p/b"].value, ["get"]);
 }
@@ -204,7 +204,7 @@ fn reads_the_addresses_of_nodes() {
         ),
         [pair("n1", "10.0.0.1")]
     );
-    // A manifest, and statuses that are none.
+    // A manifest, and invalid statuses.
     for text in [
         r#"{"kind":"Node","metadata":{"name":"n1"}}"#,
         r#"{"kind":"Node","metadata":{"name":"n1"},"status":{"addresses":{"type":"InternalIP"}}}"#,
@@ -218,7 +218,7 @@ fn reads_the_addresses_of_nodes() {
                  n3     Ready    <none>                      3d    v1.33.1+k3s1   <none>        <none>        Ubuntu 24.04.1 LTS   6.8.0            containerd://2.0\n";
     let expected = [pair("n1", "10.0.0.1"), pair("n2", "10.0.0.2 203.0.113.2")];
     assert_eq!(nodes(table), expected);
-    // Several resources, and columns of one's own.
+    // Several resources, and custom columns.
     assert_eq!(
         nodes(&format!("{}\nNAMESPACE  NAME  TYPE\np  secret/a  Opaque\n", table.replace("\nn", "\nnode/n"))),
         expected
@@ -227,7 +227,7 @@ fn reads_the_addresses_of_nodes() {
     let (line, message) =
         error("NAME   STATUS   ROLES    AGE   VERSION\nn1     Ready    <none>   3d    v1.33.1\n");
     assert!(line == 1 && message.contains("-o wide"), "{message}");
-    // More addresses than are kept.
+    // More addresses than the limit.
     let addresses: Vec<String> = (0..99).map(|number| format!("10.0.1.{number}")).collect();
     let many = nodes(&format!("NAME  INTERNAL-IP\nn1  {}\n", addresses.join(",")));
     assert_eq!(many[0].1.split(' ').count(), 16);
@@ -240,7 +240,7 @@ fn a_later_declaration_replaces_what_it_says() {
     );
     read(b"NAMESPACE  NAME  TYPE  DATA\np  a  Opaque  1\n", &settings(), &mut all).unwrap();
     assert_eq!(all.credentials().count(), 0);
-    // A name alone says less than the type that is known.
+    // A name alone provides less information than the type that is known already.
     read(b"NAMESPACE  NAME\np  b\n", &settings(), &mut all).unwrap();
     let b = all.secrets().find(|(key, _)| *key == "p/b").unwrap().1;
     assert_eq!(b.secret_type.as_deref(), Some("kubernetes.io/tls"));
