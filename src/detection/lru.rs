@@ -1,6 +1,7 @@
-//! A bounded map that evicts the entry that was used least recently, and records which entries changed.
+//! A bounded map that evicts the least recently used entry, and records which entries changed.
 //!
-//! It is used for everything that is learned from events, whose keys clients choose. It takes no I/O and no clock: time is counted in uses.
+//! It is used for everything that is learned from events, whose keys clients choose. It does no I/O and reads no clock: time is counted in
+//! uses.
 //!
 //! # Ranks
 //!

@@ -1,9 +1,9 @@
 //! Shortens alerts to a limit, the least important parts first.
 //!
-//! Takes rendered values, JSON of alerts or stored alerts, and a limit in bytes; returns the same with a marker in place of what
-//! was left out: `...[1234 bytes omitted]` at the end of a text, `...[12 more]` as the last item of a list. A client chooses the
-//! length of most values in an alert, and receivers drop or cut messages beyond their limit: without this, a padded request would
-//! hide itself. Who did what, what was exposed and which registries to rotate are shortened last.
+//! Takes rendered values, JSON of alerts or stored alerts, and a limit in bytes; returns the same with markers in place of omitted parts:
+//! `...[1234 bytes omitted]` at the end of a text, `...[12 more]` as the last item of a list. A client chooses the length of most values in
+//! an alert, and receivers drop or truncate messages beyond their limit: without this module, a padded request could hide itself. The
+//! actor, the action, the exposure and the registries to rotate are shortened last.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -31,17 +31,17 @@ impl Default for Limits {
 /// Minimum length to which the JSON of an alert can be shortened, in bytes.
 pub const MIN_ALERT: usize = 256;
 
-/// A text is never cut to fewer bytes than this, unless it is removed: the marker has to fit.
+/// Minimum length of a truncated text, in bytes, so that the marker fits. A text may still be removed completely.
 const MIN_TEXT: usize = 48;
 
-/// Returns a text of at most `max` bytes. One that is cut ends with a marker; valid UTF-8 stays valid.
+/// Returns a text of at most `max` bytes. A truncated text ends with a marker; valid UTF-8 stays valid.
 pub fn text(text: &[u8], max: usize) -> Cow<'_, [u8]> {
     if text.len() <= max {
         return Cow::Borrowed(text);
     }
     let (kept, omitted_before) = without_marker(text);
     let max = max.max(MIN_TEXT);
-    // The marker's own length depends on the number, which has at most 20 digits.
+    // The marker's length depends on the number in it, which has at most 20 digits.
     let mut end = max.saturating_sub(MARKER_OPEN.len() + BYTES_CLOSE.len() + 20).min(kept.len());
     while end > 0 && kept.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
         end -= 1;
@@ -64,7 +64,7 @@ const MARKER_OPEN: &str = "...[";
 const BYTES_CLOSE: &str = " bytes omitted]";
 const ITEMS_CLOSE: &str = " more]";
 
-/// Splits off the marker of an earlier cut, so that markers add up and do not pile up.
+/// Splits off the marker of an earlier truncation, so that the numbers are added instead of appending another marker.
 fn without_marker(text: &[u8]) -> (&[u8], u64) {
     let number = |close: &str| -> Option<(&[u8], u64)> {
         let rest = text.strip_suffix(close.as_bytes())?;
@@ -76,7 +76,7 @@ fn without_marker(text: &[u8]) -> (&[u8], u64) {
     number(BYTES_CLOSE).unwrap_or((text, 0))
 }
 
-/// The number in an item that says how many items were left out.
+/// The number in a list item that states how many items were omitted.
 fn items_marker(value: &Value) -> Option<u64> {
     value.as_str()?.strip_prefix(MARKER_OPEN)?.strip_suffix(ITEMS_CLOSE)?.parse().ok()
 }
@@ -124,7 +124,7 @@ pub fn stored(alert: &StoredAlert, max: usize) -> StoredAlert {
     }
 }
 
-/// Returns what identifies an alert, with at most `max` bytes of each text: for limits below what receivers accept.
+/// Returns the properties that identify an alert, each with at most `max` bytes: for limits below what receivers accept.
 pub fn bare(alert: &StoredAlert, max: usize) -> StoredAlert {
     let cut = |text: &str| {
         let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
@@ -140,7 +140,7 @@ pub fn bare(alert: &StoredAlert, max: usize) -> StoredAlert {
     }
 }
 
-/// The strings of a JSON array in one text of at most `max` bytes.
+/// Joins the strings of a JSON array to one text of at most `max` bytes.
 pub fn list(array: &Value, max: usize) -> String {
     let items: Vec<&str> = array.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut out = String::new();
@@ -162,10 +162,10 @@ pub fn list(array: &Value, max: usize) -> String {
     str(&out, max).into_owned()
 }
 
-/// How important a member of an alert is; the least is shortened first.
+/// The importance of an alert's member; the least important is shortened first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    /// The whole event, of which the other members are a summary.
+    /// The whole event, which the other members summarize.
     Event,
     /// Duplicates information of other members.
     Fields,
@@ -175,7 +175,7 @@ enum Rank {
     Details,
     Output,
     Credentials,
-    /// Who, what, which registries; identity of the alert.
+    /// The actor, the action and the registries; the identity of the alert.
     Essential,
 }
 
@@ -189,7 +189,7 @@ const RANKS: [Rank; 7] = [
     Rank::Essential,
 ];
 
-/// Scalars about who, what and exposure, wherever they are.
+/// Scalars about actor, action and exposure, anywhere in the alert.
 const ESSENTIAL: [&str; 7] =
     ["actor", "credential", "namespace", "registry_host", "exposure", "verb", "cluster"];
 
@@ -212,7 +212,7 @@ fn shorten(alert: &mut Value, max: usize) -> Vec<u8> {
     if let Value::Object(members) = alert {
         members.insert("shortened".to_owned(), Value::Bool(true));
     }
-    // Nothing longer can be part of the result; from here on the alert is small.
+    // Values beyond the limit cannot be part of the result; after this step, the alert is small.
     for rank in RANKS {
         limit(alert, &mut Vec::new(), rank, max);
     }
@@ -221,7 +221,7 @@ fn shorten(alert: &mut Value, max: usize) -> Vec<u8> {
         if longest <= MIN_TEXT {
             continue;
         }
-        // The largest limit of this rank's values with which the alert fits.
+        // The largest limit for this rank's values with which the alert fits.
         let (mut fits, mut too_long) = (MIN_TEXT, longest);
         while fits + 1 < too_long {
             let middle = fits + (too_long - fits) / 2;
@@ -242,7 +242,7 @@ fn shorten(alert: &mut Value, max: usize) -> Vec<u8> {
     remove(alert, max)
 }
 
-/// Removes whole members, for limits that are below what receivers accept.
+/// Removes whole members, for limits below what receivers accept.
 fn remove(alert: &mut Value, max: usize) -> Vec<u8> {
     for rank in [Rank::Event, Rank::Fields, Rank::Request, Rank::Details] {
         retain(alert, rank);
@@ -276,7 +276,7 @@ fn remove(alert: &mut Value, max: usize) -> Vec<u8> {
 
 /// Removes the members of a rank.
 fn retain(value: &mut Value, removed: Rank) {
-    // Three levels are all that ranks refer to.
+    // Members of a rank are at most three levels deep.
     let Value::Object(members) = value else { return };
     members.retain(|name, _| rank(&[name]) != removed || name == "output_fields");
     for (name, member) in members.iter_mut() {
@@ -333,7 +333,7 @@ fn limit_text(text: &mut String, max: usize) {
     if rendered_len(text) <= max {
         return;
     }
-    // Bytes that fit when escaped.
+    // Number of bytes that fit when escaped.
     let room = max.saturating_sub(2 + MARKER_OPEN.len() + BYTES_CLOSE.len() + 20);
     let (mut end, mut length) = (0, 0);
     for (at, letter) in text.char_indices() {
@@ -359,7 +359,7 @@ fn limit_list(items: &mut Vec<Value>, max: usize) {
     if omitted > 0 {
         items.pop();
     }
-    // Brackets, quotes, and the marker with a number of at most 20 digits.
+    // Brackets, quotes, and the marker with a number of up to 20 digits.
     let room = max.saturating_sub(4 + MARKER_OPEN.len() + ITEMS_CLOSE.len() + 20);
     let mut length = 0;
     let fitting = lengths.iter().take_while(|more| {
@@ -367,7 +367,7 @@ fn limit_list(items: &mut Vec<Value>, max: usize) {
         length <= room
     });
     let mut kept = fitting.count().min(items.len());
-    // One item is always there, cut if need be.
+    // One item is always kept, truncated if necessary.
     if kept == 0 && !items.is_empty() {
         kept = 1;
         if let Some(Value::String(first)) = items.first_mut() {
@@ -400,7 +400,7 @@ fn rendered(value: &Value) -> Vec<u8> {
     out
 }
 
-/// Appends JSON on one line, with the escapes that alerts have.
+/// Appends JSON on one line, with the escapes that alerts use.
 pub fn write(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),

@@ -1,11 +1,11 @@
 //! Saved state of a detector, so that a restarted one continues as if it had never stopped.
 //!
-//! [`crate::detection::registry`] and `correlate` report changes as [`StateChange`]s and restore
-//! entries. This module has what both need: the kinds of entries, a tracker of changes, and encodings. It does no I/O.
-//! Entries that are read back are untrusted: invalid ones are rejected.
+//! [`crate::detection::registry`] and `correlate` report changes as [`StateChange`]s and restore entries. This module contains what both
+//! need: the kinds of entries, a tracker of changes, and encodings. It does no I/O. Entries that are read back are untrusted: invalid ones
+//! are rejected.
 //!
-//! Small values are JSON with a version and named members, for people who look into the store. What may occur by the
-//! thousand (the observations of a window) is binary, after a version byte.
+//! Small values are JSON with a version and named members, for people who inspect the store. Values that may occur by the thousand (the
+//! observations of a window) are binary, after a version byte.
 
 use std::collections::BTreeSet;
 
@@ -26,8 +26,8 @@ pub mod kind {
     pub const COPY: &str = "copy";
     /// A long-running request, by hash. 16 bytes of key, about 22 of value.
     pub const REQUEST: &str = "request";
-    /// The profile of an identity that reads secrets; the share that it is evicted from and its names. A few hundred bytes,
-    /// a few thousand at most.
+    /// The profile of an identity that reads secrets; its eviction share and its names. Usually a few hundred bytes, at most a few
+    /// thousand.
     pub const READER: &str = "reader";
     /// A node and its addresses; `cluster/node`. About 100 bytes an address.
     pub const NODE: &str = "node";
@@ -36,17 +36,17 @@ pub mod kind {
     /// A combination of values of a throttle. 32 bytes of key, about 100 of value.
     pub const THROTTLE: &str = "throttle";
 
-    /// The position in a partition of a Kafka topic. Belongs to the Kafka source and not to the detector.
+    /// The position in a partition of a Kafka topic. Belongs to the Kafka source, not to the detector.
     pub const PARTITION: &str = "partition";
     /// A recurring read (`detection::history`). 16 bytes of key, about 100 of value, and up to 2 KB for daily
     /// reads.
     pub const RECURRING_READ: &str = "habit";
-    /// A decision of a person to trust a reader; the key is its user name. Written by a command, and read by the daemon.
+    /// A decision to trust a reader; the key is its user name. Written by a command, and read by the daemon.
     pub const TRUST: &str = "trust";
     /// The effects of a pending Kafka transaction.
     pub const PREPARED: &str = "prepared";
 
-    /// Everything that is learned from alerts and events.
+    /// All kinds that are learned from alerts and events.
     pub const LEARNED: [&str; 11] =
         [SECRET, POD, ROLE, NAMESPACE, COPY, REQUEST, READER, NODE, WINDOW, THROTTLE, RECURRING_READ];
 
@@ -86,14 +86,13 @@ pub(crate) fn encode<T: Serialize>(used: u64, value: &T) -> Vec<u8> {
 /// Decodes a small value; none if this version cannot read it.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<(u64, T)> {
     let Versioned { v, used, value } = serde_json::from_slice(bytes).ok()?;
-    // Uses are counted up from here, so a huge count is corrupt.
+    // Uses are counted up from here, so a huge number is corrupt.
     (v == VERSION && used < u64::MAX / 2).then_some((used, value))
 }
 
 /// Tracks which entries differ from their stored values. Does nothing until it is switched on.
 ///
-/// Its size is bounded by the entries that exist and those that were stored: nothing is kept of entries that came and went
-/// in between.
+/// Its size is bounded by the number of existing and stored entries: entries that were added and removed in between leave no trace.
 #[derive(Clone, Debug)]
 pub(crate) struct ChangeTracker<K> {
     is_on: bool,
@@ -157,7 +156,7 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Reads what these functions wrote. Each method returns none if the data does not match.
+/// Decodes what the functions above wrote. Each method returns none if the data does not match.
 #[derive(Debug)]
 pub(crate) struct EntryDecoder<'b>(&'b [u8]);
 

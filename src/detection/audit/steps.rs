@@ -1,6 +1,6 @@
-//! Counts the work that reading takes, for tests and fuzzing.
+//! Counts the work done while reading, for tests and fuzzing.
 //!
-//! A step is a byte that a loop or a search passes. Tests double an input and compare the steps, which detects quadratic time without a
+//! A step is one byte processed by a loop or a search. Tests double an input and compare the steps, which detects quadratic time without a
 //! clock. In other builds counting is compiled out.
 
 #[cfg(any(test, fuzzing))]

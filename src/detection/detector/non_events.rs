@@ -1,9 +1,9 @@
-//! Says why input yields no audit events: how many records are something else, what they look like and what to do.
+//! Explains why input yields no audit events: how many records are something else, what they look like and what to do.
 //!
-//! Takes the counts of a window or of a whole input, and a shape of a record per reason; returns a text for the log and for people.
-//! A shape must never reveal a secret: a record of another program may contain anything. Of a text it keeps punctuation and the
-//! words of a fixed vocabulary, and replaces each other letter by `x` and each digit by `0`. Of an object it keeps the keys that are
-//! field names, and no value but a kind of the Kubernetes API.
+//! Takes the counts of a window or of a whole input, and a shape of a record per reason; returns a text for the log and for people. A shape
+//! must never reveal a secret: a record of another program may contain anything. Of a text it keeps punctuation and the words of a fixed
+//! vocabulary, and replaces each other letter by `x` and each digit by `0`. Of an object it keeps the keys that are field names, and no
+//! value but a kind of the Kubernetes API.
 
 use super::stats::{Stats, malformed};
 use crate::detection::audit::envelope::skipped;

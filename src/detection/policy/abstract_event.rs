@@ -1,8 +1,8 @@
-//! Hypothetical events: what an event of a kind of request can contain at a stage and a level. The abstract counterpart
-//! of [`engine::extract`](crate::detection::engine::extract).
+//! Hypothetical events: what the event of a kind of request can contain at a given stage and level. The abstract counterpart of
+//! [`engine::extract`](crate::detection::engine::extract).
 //!
-//! **A new kind of [`Source`] has to be added here and nowhere else in this folder**: which part of the event it reads
-//! ([`reads`]), and what is known of its value before the event exists ([`abstract_value`]).
+//! **A new kind of [`Source`] has to be added here and nowhere else in this folder**: which part of the event it reads ([`reads`]), and
+//! what is known about its value before the event exists ([`abstract_value`]).
 
 use super::abstract_value::AbstractValue;
 use super::model::{Level, Stage};
@@ -16,11 +16,11 @@ use crate::detection::rules::fields::{ExposureField, ReaderField, Registry, Sour
 /// The part of an event that a field reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
-    /// What every event has.
+    /// The part that every event has.
     Head,
     /// The client's object, from level Request on.
     RequestObject,
-    /// The apiserver's answer, at level RequestResponse.
+    /// The apiserver's response, at level RequestResponse.
     ResponseObject,
 }
 
@@ -65,7 +65,7 @@ impl HypotheticalEvent<'_> {
         exists && self.level >= part.level() && (part == Part::Head || self.stage != Stage::RequestReceived)
     }
 
-    /// Whether it is evaluated for which secrets are registry credentials.
+    /// Whether it is examined for registry credentials among secrets.
     fn is_about_secrets(&self) -> bool {
         let request = self.request;
         (&*request.group, &*request.resource, &*request.subresource) == ("", "secrets", "")
@@ -76,7 +76,7 @@ impl HypotheticalEvent<'_> {
             }
     }
 
-    /// Whether it is a read of secrets that is evaluated for what it handed over.
+    /// Whether it is a read of secrets that is examined for exposed credentials.
     fn is_exposure(&self) -> bool {
         self.is_about_secrets()
             && matches!(&*self.request.verb, "get" | "list" | "watch" | "patch" | "deletecollection")
@@ -114,7 +114,7 @@ pub fn reads(field: &FieldRef) -> Part {
         | Source::VolumeTypes
         | Source::HasHostPath => Part::RequestObject,
         Source::Exposure(ExposureField::Scope | ExposureField::Truncated) => Part::Head,
-        // Exact with the answer, presumed without.
+        // Exact with the response, presumed without it.
         Source::Exposure(_) | Source::Registry(Registry::Copies) => Part::ResponseObject,
         Source::Registry(part) if part.reads_objects() => Part::RequestObject,
         Source::Registry(_) => Part::Head,
@@ -160,7 +160,7 @@ pub fn lacks(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Option<Part> {
     (is_about && whole.has(part) && !event.has(part)).then_some(part)
 }
 
-/// What is known of a field's value in an event.
+/// What is known about a field's value in an event.
 pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> AbstractValue {
     if let Source::Exposure(part) = field.field.source {
         return exposure(part, event);
@@ -177,7 +177,7 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
     match field.field.source {
         Source::Path(_) | Source::Elements(_) | Source::Pointer => {
             match path(field).map(|path| abstract_value_at(&path, event)) {
-                // An array shown as one text.
+                // An array shown as one string.
                 Some(AbstractValue::Has(_)) if !matches!(field.field.source, Source::Elements(_)) => {
                     AbstractValue::There
                 }
@@ -198,7 +198,7 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
         Source::Outcome => AbstractValue::one_of(&["success", "failure"]),
         Source::UserKind => match &event.scenario.actor.name {
             UserName::Known(name) | UserName::StartsWith(name) => {
-                // A kubelet counts as one only in its group, which is not modeled.
+                // A kubelet is only recognized as one in its group, which is not modeled.
                 AbstractValue::one_of(&[user_kind(name.as_bytes(), true), user_kind(name.as_bytes(), false)])
             }
             UserName::Any | UserName::Other => {
@@ -208,13 +208,13 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
         Source::Actor => match &event.scenario.actor.name {
             UserName::Any => AbstractValue::Unknown,
             UserName::Other => AbstractValue::Other,
-            // The user may impersonate another.
+            // The user may impersonate another one.
             UserName::StartsWith(name) | UserName::Known(name) => AbstractValue::StartsWith(name.clone()),
         },
         Source::AlwaysTrue => AbstractValue::text("true"),
         Source::Constant(text) => AbstractValue::text(text),
         Source::Whole | Source::WholeIndented | Source::Hostname | Source::Position => AbstractValue::There,
-        // A rule that names an instant in the future is meant never to fire.
+        // A rule that names an instant in the future is intended never to fire.
         Source::Nanoseconds | Source::Seconds | Source::SubsecondNanoseconds | Source::Clock(_) => {
             AbstractValue::Other
         }
@@ -222,7 +222,7 @@ pub fn abstract_value(field: &FieldRef, event: &HypotheticalEvent<'_>) -> Abstra
     }
 }
 
-/// Returns the possible values of a `reader.*` field. Coverage is about attacks, so no reader counts as trusted.
+/// Returns the possible values of a `reader.*` field. Coverage is about attacks, so no reader is considered trusted.
 fn reader(part: ReaderField, event: &HypotheticalEvent<'_>) -> AbstractValue {
     if !event.is_about_secrets() {
         return AbstractValue::Missing;
@@ -247,7 +247,7 @@ fn exposure(part: ExposureField, event: &HypotheticalEvent<'_>) -> AbstractValue
     let has_answer = event.has(Part::ResponseObject);
     if !event.is_exposure() {
         return match part {
-            // The response to a write or a deletion can hold what the client did not send.
+            // The response to a write or a deletion can contain data that the client did not send.
             ExposureField::Kind if event.is_about_secrets() => AbstractValue::Unknown,
             ExposureField::Kind => AbstractValue::text("none"),
             ExposureField::Count => AbstractValue::There,
@@ -288,7 +288,7 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
         Registry::Referenced | Registry::ImageHosts | Registry::Copied => if_sent(),
         Registry::Named if request.group == UNKNOWN_GROUP || is_custom_group(&request.group) => if_sent(),
         Registry::Named => AbstractValue::Missing,
-        // Which config maps hold a credential was learned when they were written.
+        // The config maps that hold a credential were learned when they were written.
         Registry::Copies if request.resource != "secrets" => AbstractValue::Unknown,
         Registry::Granted
         | Registry::Privileges
@@ -324,7 +324,7 @@ fn registry(part: Registry, event: &HypotheticalEvent<'_>) -> AbstractValue {
     }
 }
 
-/// What is known of the value at a path of keys.
+/// What is known about the value at a path of keys.
 fn abstract_value_at(path: &[String], event: &HypotheticalEvent<'_>) -> AbstractValue {
     let HypotheticalEvent { request, scenario, stage, .. } = *event;
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -332,7 +332,7 @@ fn abstract_value_at(path: &[String], event: &HypotheticalEvent<'_>) -> Abstract
     match &*path {
         ["kind"] => AbstractValue::text("Event"),
         ["apiVersion"] => AbstractValue::text("audit.k8s.io/v1"),
-        // The level follows from the policy; a rule that reads it is satisfied by some level.
+        // The level follows from the policy; some level satisfies a rule that reads it.
         ["level"] => AbstractValue::There,
         ["stage"] => AbstractValue::text(stage.name()),
         ["verb"] => AbstractValue::text(&request.verb),

@@ -8,7 +8,7 @@ pub enum AbstractValue {
     Missing,
     Known(Value<'static>),
     OneOf(Vec<Value<'static>>),
-    /// The field exists, and is none of the texts that a rule or a policy names.
+    /// The field exists, with a value that no rule or policy names.
     Other,
     StartsWith(String),
     /// A list with at least these members.

@@ -1,5 +1,4 @@
-//! Coverage: the requests that a rule could fire on, which of them a policy makes visible, and what is missing for the
-//! rest.
+//! Coverage: the requests that a rule could fire on, which of these requests a policy makes visible, and what is missing for the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,12 +16,12 @@ use crate::detection::rules::ast::{FieldRef, Rule, RuleSet};
 pub enum Verdict {
     /// It cannot fire.
     Blind,
-    /// It fires on some of its requests only, or lacks fields that it reads.
+    /// It only fires on some of its requests, or lacks fields that it reads.
     Partly,
     /// It could only fire if credentials were logged, which no policy should do. Other rules may report the same
     /// requests as presumed.
     Withheld,
-    /// It has all it needs.
+    /// Everything that it needs is logged.
     Sees,
     /// It fires on no request, whatever the policy logs.
     Never,
@@ -41,7 +40,7 @@ impl Verdict {
     }
 }
 
-/// Why an event is not available to a rule.
+/// The reason why an event is not available to a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
     /// It is not logged; this level is needed.
@@ -54,7 +53,7 @@ pub enum Cause {
     OnlyAtEnd,
 }
 
-/// Requests that a rule cannot see, and why.
+/// Requests that a rule cannot see, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub cause: Cause,
@@ -83,20 +82,20 @@ pub struct Coverage {
     pub rule: Arc<str>,
     /// Tags of the rule.
     pub tags: Vec<String>,
-    /// How much it sees.
+    /// How much of its requests it sees.
     pub verdict: Verdict,
     /// Requests that it fires on.
     pub fires: BTreeSet<Request>,
-    /// Requests that it misses.
+    /// Requests that it could fire on but cannot see.
     pub gaps: Vec<Gap>,
     /// Fields that its events lack.
     pub unavailable: Vec<Unavailable>,
-    /// For a withheld rule, the rules that report the same requests as presumed; empty if some request is not reported.
+    /// For a withheld rule, the rules that report the same requests as presumed; empty if some request is not reported at all.
     pub reported_by: Vec<Arc<str>>,
 }
 
 impl Coverage {
-    /// Whether it fires on a request although the answer, which it reads, is not logged.
+    /// Whether it fires on a request even though it reads the response, which is not logged.
     fn presumes(&self, request: &Request) -> bool {
         self.fires.contains(request)
             && self.unavailable.iter().any(|unavailable| {
@@ -109,7 +108,7 @@ impl Coverage {
 #[derive(Debug)]
 pub struct Needs<'r> {
     pub rule: &'r Rule,
-    /// The fields that the rule reads, each with whether its condition reads it, and not only its output.
+    /// The fields that the rule reads, each with whether its condition reads it, not just its output.
     pub fields: Vec<(&'r FieldRef, bool)>,
     literals: requests::Literals,
     condition: Condition,
@@ -216,7 +215,7 @@ type Why = (Cause, Option<usize>, String);
 /// Missing fields, and the requests that lack them.
 type Missing = (BTreeSet<String>, BTreeSet<Request>);
 
-/// What is collected about a rule.
+/// Intermediate results about a rule.
 #[derive(Default)]
 struct Collected {
     gaps: BTreeMap<Why, BTreeSet<Request>>,
@@ -282,7 +281,7 @@ fn of_rule(policy: &Policy, needs: &Needs<'_>, catalog: &[Request]) -> Coverage 
     finish(needs, collected)
 }
 
-/// What keeps a rule from firing on a request that it could fire on at the `wanted` stages.
+/// The reason why a rule cannot fire on a request that it could fire on at the `wanted` stages.
 fn loss(
     policy: &Policy,
     needs: &Needs<'_>,

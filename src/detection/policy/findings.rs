@@ -17,7 +17,7 @@ struct Technique {
     verbs: &'static [&'static str],
     group: &'static str,
     resources: &'static [&'static str],
-    /// The level that shows what was done, and not only that it was done.
+    /// The level that shows the content of the action, not just that it happened.
     content: Level,
 }
 
@@ -149,13 +149,13 @@ const TECHNIQUES: &[Technique] = &[
     ),
 ];
 
-/// What a policy does not show of a technique.
+/// The part of a technique that a policy does not show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Visibility {
     Invisible,
     /// That it was used is logged, but not its content.
     NoContent,
-    /// It is logged only when it is over.
+    /// It is logged only after it has ended.
     OnlyAtEnd,
 }
 
@@ -329,7 +329,7 @@ pub enum Size {
     Head,
     /// With the client's object.
     Body,
-    /// With the client's object and one object in the answer.
+    /// With the client's object and one object in the response.
     Object,
     /// With any number of objects.
     Unbounded,

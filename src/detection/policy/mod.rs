@@ -1,8 +1,8 @@
-//! What an apiserver's audit policy lets rules see.
+//! Determines what rules can see under an apiserver's audit policy.
 //!
-//! It takes the text of a policy and a loaded rule set, and returns findings: which rules are blind under that policy,
-//! which techniques leave no trace, where the policy writes credentials to disk, how large an event can be. It also
-//! writes a policy that serves a rule set. It reads no file and evaluates no real event.
+//! It takes the text of a policy and a loaded rule set, and returns findings: which rules are blind under that policy, which techniques
+//! leave no trace, where the policy writes credentials to disk, how large an event can be. It also generates a policy for a rule set. It
+//! reads no file and evaluates no real event.
 //!
 //! ```text
 //! policy text ──► read ──► model ──────────┐
@@ -12,9 +12,9 @@
 //!              three-valued evaluation over the catalog of requests
 //! ```
 //!
-//! What a rule needs is not listed anywhere. It follows from the rule's condition, which is evaluated over every kind of
-//! request ([`requests`]) with what an event of that kind can contain at a stage and a level. Whatever is unknown then
-//! may have any value, so that a rule is called blind only if it cannot fire at all.
+//! The needs of a rule are not listed anywhere. They follow from its condition, which is evaluated for every kind of request ([`requests`])
+//! with the possible content of such an event at a stage and a level. Unknown parts may have any value, so a rule is only called blind if
+//! it cannot fire at all.
 
 mod abstract_event;
 mod abstract_value;

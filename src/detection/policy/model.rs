@@ -12,7 +12,7 @@ pub enum Level {
     Metadata,
     /// Metadata and the client's object.
     Request,
-    /// Metadata, the client's object and the answer.
+    /// Metadata, the client's object and the response.
     RequestResponse,
 }
 
@@ -98,11 +98,11 @@ pub struct Policy {
 pub struct PolicyRule {
     /// Line where it starts, from 1.
     pub line: usize,
-    /// The level of what it matches.
+    /// The level at which matching requests are logged.
     pub level: Level,
     /// User names.
     pub users: Vec<String>,
-    /// Groups of which the user has to be in one.
+    /// Groups; the user must be in one of them.
     pub user_groups: Vec<String>,
     /// Verbs.
     pub verbs: Vec<String>,
@@ -179,13 +179,13 @@ pub struct Decision<'p> {
 }
 
 impl Policy {
-    /// Decides about a request.
+    /// Returns the policy's decision about a request.
     pub fn decide(&self, request: &Attributes<'_>) -> Decision<'_> {
         let rule = self.rules.iter().find(|rule| rule.matches(request));
         Decision { level: rule.map_or(Level::None, |rule| rule.level), rule }
     }
 
-    /// The line that excludes a stage from what was decided.
+    /// The line that excludes a stage from the logged stages.
     pub fn omits(&self, decision: &Decision<'_>, stage: Stage) -> Option<usize> {
         match decision.rule {
             Some(rule) if rule.omit_stages.contains(&stage) => Some(rule.omit_stages_line),
@@ -316,7 +316,7 @@ mod tests {
             ("pods/exec", "get core/pods/exec ns p", true),
             ("pods/exec", "get core/pods ns p", false),
             ("pods/*", "get core/pods/exec ns p", true),
-            // The star covers the resource itself too, unlike what one might expect.
+            // The star also matches the resource itself, contrary to what its name suggests.
             ("pods/*", "get core/pods ns p", true),
             ("'*/scale'", "get core/replicationcontrollers/scale ns p", true),
             ("'*/scale'", "get core/replicationcontrollers ns p", false),

@@ -1,7 +1,7 @@
 //! Parses a policy file into a [`Policy`], or into errors with their positions.
 //!
-//! It is as strict as the apiserver, which does not start with an invalid policy: unknown keys, unknown words and
-//! contradictions are errors. What the apiserver accepts but is unlikely to be intended is a warning.
+//! It is as strict as the apiserver, which does not start with an invalid policy: unknown keys, unknown words and contradictions are
+//! errors. Input that the apiserver accepts but that is unlikely to be intended is a warning.
 
 use super::model::{GroupResources, Level, Policy, PolicyRule, Stage};
 use super::requests;
@@ -24,7 +24,7 @@ const RULE_KEYS: [&str; 9] = [
 ];
 const RESOURCE_KEYS: [&str; 3] = ["group", "resources", "resourceNames"];
 
-/// Maximum number of texts, with aliases expanded.
+/// Maximum number of strings, with aliases expanded.
 const MAX_TEXTS: usize = 100_000;
 
 /// Maximum number of rules, since each is evaluated for each kind of request.
@@ -76,7 +76,7 @@ impl PolicyReader<'_> {
         self.policy(root)
     }
 
-    /// The entries of a mapping; reports unknown keys, with which the apiserver does not start.
+    /// The entries of a mapping. Reports unknown keys, with which the apiserver does not start.
     fn entries<'n>(&mut self, node: &'n Node, what: &str, keys: &[&str]) -> Option<&'n [Entry]> {
         self.document.entries(node, what, keys, "; the apiserver rejects the policy")
     }
@@ -328,7 +328,7 @@ impl PolicyReader<'_> {
 }
 
 fn nearest(word: &str, words: &[&'static str]) -> String {
-    // Usually only the case is wrong.
+    // Usually, only the case of the name is wrong.
     let same = words.iter().find(|known| known.eq_ignore_ascii_case(word));
     same.map(|known| format!("did you mean `{known}`?"))
         .or_else(|| did_you_mean(word, words.iter().copied()))

@@ -1,5 +1,5 @@
-//! Writes a policy that serves a rule set: every request at the lowest level that gives the rules the fields they read,
-//! and never a credential on disk.
+//! Generates a policy for a rule set: every request at the lowest level that provides the fields that rules read, without ever writing a
+//! credential to disk.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +21,10 @@ const NOISE_PATHS: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/op
 /// Maximum width of comment lines.
 const WIDTH: usize = 110;
 
-/// A rule about more kinds of objects than this is treated as one about all of them.
+/// A rule about more kinds of objects than this is treated as one about all objects.
 const MAX_TARGETS: usize = 25;
 
-/// Maximum number of rules that are named for one entry.
+/// Maximum number of rules named per entry.
 const MAX_NAMED_RULES: usize = 12;
 
 /// The level that one kind of request needs, and for which rules.
@@ -69,8 +69,8 @@ pub fn recommend(rules: &RuleSet) -> String {
     write(&wanted, &general, received, &catalog)
 }
 
-/// The lowest level that serves a rule without logging credentials, since access to the log must not give access to
-/// them.
+/// The lowest level that is sufficient for a rule without logging credentials, because access to the log must not give access to
+/// credentials.
 fn level(needs: &Needs<'_>, request: &Request, any: &Scenario) -> Level {
     if request.carries_payload() { Level::Metadata } else { needs.level(request, any) }
 }
@@ -116,7 +116,7 @@ fn write(wanted: &Wanted, general: &BTreeSet<Arc<str>>, received: bool, catalog:
     out.push_str("  - level: Metadata\n");
     write_resources(&mut out, &payloads);
 
-    // Group kinds that have level and verbs in common.
+    // Group kinds that have the same level and verbs.
     let mut by_kind: BTreeMap<(Level, String, String), BTreeSet<&str>> = BTreeMap::new();
     for (request, need) in wanted {
         let Some(level) = need.level.filter(|_| request.is_resource() && !is_payload(request)) else {

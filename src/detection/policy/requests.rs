@@ -1,5 +1,4 @@
-//! The catalog of requests: each verb on each resource that matters for credentials, and what an event of it can
-//! contain.
+//! The catalog of requests: each verb on each resource that is relevant to credentials, and the possible content of its event.
 //!
 //! Requests that a rule's condition names and the catalog lacks are added for that rule.
 
@@ -77,13 +76,13 @@ const CATALOG: &[Entry] = &[
     ("velero.io", &["backupstoragelocations", "downloadrequests", "restores"], ALL, true),
 ];
 
-/// Verbs of requests to paths that are not resources.
+/// Verbs of requests to non-resource paths.
 const METHODS: &[&str] = &["get", "head", "post", "put", "patch", "delete", "options"];
 
-/// Stands for resources and subresources outside the catalog. No resource has this name.
+/// Placeholder for resources and subresources outside the catalog. No resource has this name.
 pub const OTHER: &str = "*";
 
-/// Paths that are not resources; the last stands for all others.
+/// Non-resource paths; the last one represents all others.
 const PATHS: &[&str] =
     &["/healthz", "/livez", "/readyz", "/version", "/metrics", "/api", "/apis", "/openapi/v2", "/"];
 
@@ -184,7 +183,7 @@ impl Request {
             && !matches!(&*self.verb, "get" | "list" | "watch" | "head" | "options")
     }
 
-    /// Whether the answer is an object that is logged. What a watch streams is never logged.
+    /// Whether the response is an object that is logged. What a watch streams is never logged.
     pub fn answers_object(&self) -> bool {
         self.is_resource() && !self.is_long_running()
     }
@@ -203,7 +202,7 @@ impl Request {
             ("authentication.k8s.io", "tokenreviews", "") => Payload::ReviewedTokens,
             _ => return None,
         };
-        // DeleteOptions hold no credential. The answer to a delete is normally a Status.
+        // DeleteOptions hold no credential. The response to a delete is normally a Status.
         let is_sent =
             matches!(&*self.verb, "create" | "update" | "patch") && payload != Payload::IssuedTokens;
         let is_answered = self.answers_object() && self.verb != "delete";
@@ -235,7 +234,7 @@ pub fn all() -> Vec<Request> {
             requests.push(request);
         }
     }
-    // Requests outside the catalog, since a rule may match by a pattern or by nothing.
+    // Requests outside the catalog, since a rule may match by a pattern or by an empty condition.
     for resource in [OTHER, "*/*"] {
         requests.extend(ALL.iter().map(|verb| Request::new(verb, UNKNOWN_GROUP, resource, true)));
     }
@@ -254,7 +253,7 @@ pub fn groups_of(resource: &str) -> Vec<&'static str> {
     groups
 }
 
-/// The texts that a condition compares with, by what it compares.
+/// The constants that a condition compares with, by the part of the request that it compares.
 #[derive(Clone, Debug, Default)]
 pub struct Literals {
     pub resources: Vec<String>,
@@ -320,7 +319,7 @@ pub fn named(literals: &Literals, known_groups: impl Fn(&str) -> Vec<String>) ->
     requests
 }
 
-/// Stands for an unknown API group. No group has this name.
+/// Placeholder for an unknown API group. No group has this name.
 pub const UNKNOWN_GROUP: &str = "?";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a rule reads: the fields of its condition and output, and the texts that it compares with the head of an event.
+//! What a rule reads: the fields of its condition and output, and the strings that it compares with the head of an event.
 
 use super::abstract_event;
 use super::requests::Literals;
@@ -48,7 +48,7 @@ pub fn fields(rule: &Rule) -> Vec<(&FieldRef, bool)> {
     fields
 }
 
-/// The texts that a condition compares with parts of the head of an event.
+/// The strings that a condition compares with parts of the head of an event.
 pub fn literals(rule: &Rule) -> Literals {
     let mut literals = Literals::default();
     comparisons_of(&rule.condition, &mut |comparison| {

@@ -1,14 +1,14 @@
 //! Scenarios: the user, namespace and name of a request, as far as a policy's rule or a condition distinguishes them.
 //!
-//! The ordinary scenario is a user, namespace and name that neither mentions. There is another one for each that either
-//! mentions, so that gaps that only concern those are found.
+//! In the ordinary scenario, neither mentions the user, namespace or name. There is an additional scenario for each one that is mentioned,
+//! so that gaps that only concern it are found.
 
 use std::collections::HashSet;
 
 use super::model::{Attributes, Policy, PolicyRule, Target, User};
 use super::requests::{Literals, Request};
 
-/// What is known of a user's name.
+/// What is known about a user's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UserName {
     /// Any user.
@@ -25,7 +25,7 @@ pub struct Actor {
     pub name: UserName,
     /// Some of the user's groups.
     pub groups: Vec<String>,
-    /// For people, such as `for user mallory`; empty for the ordinary user.
+    /// A description for people, such as `for user mallory`; empty for the ordinary user.
     pub label: String,
 }
 
@@ -122,7 +122,7 @@ impl Actor {
 }
 
 impl Scenario {
-    /// Any user, namespace and name. A condition that cannot hold here cannot hold in any other scenario.
+    /// Any user, namespace and name. A condition that cannot hold in this scenario cannot hold in any other.
     pub fn any() -> Self {
         let actor = Actor { name: UserName::Any, groups: Vec::new(), label: String::new() };
         Scenario { actor, place: NamespaceKind::Anywhere, name: Name::Any }
@@ -143,7 +143,7 @@ impl Scenario {
             && (self.name == other.name || other.name == ordinary.name)
     }
 
-    /// What is special about it, for people; empty for the ordinary scenario.
+    /// A description of what is special about it, for people; empty for the ordinary scenario.
     pub fn label(&self, request: &Request) -> String {
         let ordinary = Scenario::ordinary(request);
         let mut parts = Vec::new();
@@ -230,7 +230,7 @@ const MAX_NAMED: usize = 24;
 /// Maximum number of scenarios of one request.
 const MAX_SCENARIOS: usize = 4096;
 
-/// The scenarios of a request that a policy or a condition may distinguish, the ordinary one first.
+/// The scenarios of a request that a policy or a condition may distinguish, starting with the ordinary one.
 pub fn scenarios(policy: &Policy, literals: &Literals, request: &Request) -> Vec<Scenario> {
     let mut scenarios = Vec::new();
     let mut known = HashSet::new();

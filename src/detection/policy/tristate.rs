@@ -194,7 +194,7 @@ mod tests {
     use super::*;
     use crate::detection::rules::{Options, SourceFile, load};
 
-    /// Evaluates a condition in which one field has a value and all others may have any.
+    /// Evaluates a condition in which one field has a known value and all others may have any.
     fn evaluate(condition: &str, name: &str, value: &AbstractValue) -> Tristate {
         let text = format!("- rule: r\n  desc: d\n  condition: {condition}\n  output: x\n  priority: INFO\n");
         let loaded = load(&[SourceFile { name: "r.yaml".into(), text }], &Options::default());

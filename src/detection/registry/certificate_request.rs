@@ -1,8 +1,8 @@
-//! The user in a certificate signing request.
+//! The user named in a certificate signing request.
 //!
-//! The request is base64 of a PEM block of a PKCS #10 request, and its subject's common name is the user name that a client
-//! certificate carries. Only the version and the subject are read. Which of several blocks and names the apiserver takes depends on how Go
-//! reads the rest of them, so all count: a client cannot show its own name here and get another one.
+//! The request is base64 of a PEM block of a PKCS #10 request, and its subject's common name is the user name that a client certificate
+//! carries. Only the version and the subject are read. If there are several blocks or names, which one the apiserver uses depends on how Go
+//! reads the others, so all of them count: a client cannot show its own name here and get a certificate for another one.
 
 use base64::Engine as _;
 
@@ -21,13 +21,14 @@ const OBJECT_IDENTIFIER: u8 = 0x06;
 /// 2.5.4.3, in DER.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
-/// What stands for the name in a request without a readable one. No component of Kubernetes sends such a request.
+/// Placeholder for the name in a request without a readable one. No Kubernetes component sends such a request.
 const UNREADABLE: &str = "(unreadable)";
 
 /// Maximum number of blocks, and of names in each, that are read. With more, the request counts as unreadable.
 const MAX_NAMES: usize = 16;
 
-/// Returns the user name in a certificate signing request, or all names in it if they differ; none if the event does not show the request.
+/// Returns the user name in a certificate signing request, or all names in it if they differ; none if the event does not contain the
+/// request.
 pub(crate) fn certificate_user(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Option<String> {
     if request.resource != "certificatesigningrequests" || !request.subresource.is_empty() {
         return None;
@@ -40,7 +41,7 @@ pub(crate) fn certificate_user(event: &mut Event<'_>, request: &RequestInfo<'_>)
     text.map_or_else(|| Some(UNREADABLE.to_owned()), |text| names_in(&decode(&text)?))
 }
 
-/// The names of all blocks, without repetition. None if there is no block: such a request is rejected.
+/// The names of all blocks, without duplicates. None if there is no block, in which case the apiserver rejects the request.
 fn names_in(pem: &[u8]) -> Option<String> {
     let mut names: Vec<String> = Vec::new();
     let mut add = |name: Option<String>| {
@@ -75,14 +76,14 @@ fn names_in(pem: &[u8]) -> Option<String> {
     }
 }
 
-/// The content of a PEM block. Headers (RFC 1421) have a colon, which base64 has not.
+/// The content of a PEM block. Headers (RFC 1421) contain a colon, which base64 does not.
 fn der_of(block: &[u8]) -> Option<Vec<u8>> {
     let lines = block.split(|byte| *byte == b'\n').filter(|line| !line.contains(&b':'));
     let body: Vec<u8> = lines.flatten().filter(|byte| !byte.is_ascii_whitespace()).copied().collect();
     BASE64.decode(body).ok()
 }
 
-/// Returns the common names of a PKCS #10 request. Go's crypto/x509 takes the last one that is a text.
+/// Returns the common names of a PKCS #10 request. Go's crypto/x509 uses the last one that is a string.
 fn common_names(der: &[u8]) -> Vec<String> {
     let sequence = |one: &Element<'_>| one.tag == SEQUENCE;
     let subject = Element::all(der)
@@ -109,7 +110,7 @@ struct Element<'a> {
 }
 
 impl<'a> Element<'a> {
-    /// Returns the elements one after the other, up to the first that is cut or invalid.
+    /// Returns the elements one after the other, up to the first truncated or invalid one.
     fn all(mut der: &'a [u8]) -> impl Iterator<Item = Element<'a>> {
         std::iter::from_fn(move || {
             let (element, rest) = Element::split(der)?;
@@ -180,13 +181,13 @@ mod tests {
             assert!(common_names(&two[..end]).is_empty());
         }
         assert!(common_names(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]).is_empty());
-        // Go does not read a name that is a number, and takes the one before it.
+        // Go ignores a name that is a number, and uses the one before it.
         let hidden = request(&[(TEXT, "system:node:b"), (INTEGER, "system:node:a")]);
         for (pem, expected) in [
             (pem("", &one), "system:node:a"),
             (pem("", &two), "several: system:node:a, system:node:b"),
             (pem("", &hidden), "several: system:node:b, system:node:a"),
-            // Go skips headers, and what is not at the start of a line.
+            // Go skips headers, and text that is not at the start of a line.
             (pem("Proc-Type: 4,ENCRYPTED\na: b\n\n", &one), "system:node:a"),
             (format!("x{}{}", pem("", &one), pem("", &two)), "several: system:node:a, system:node:b"),
             (
@@ -195,7 +196,7 @@ mod tests {
             ),
             (pem("", &request(&[])), "(unreadable)"),
             (pem("!", &one), "(unreadable)"),
-            // More than are read.
+            // More than the maximum.
             (pem("", &one).repeat(MAX_NAMES) + &pem("", &two), "(unreadable)"),
             (pem("", &request(&[(TEXT, "system:node:a"); MAX_NAMES + 1])), "(unreadable)"),
         ] {

@@ -1,10 +1,9 @@
-//! What was learned of the cluster from the events so far: which secrets are registry credentials, which secrets pods hold,
-//! which verbs on secrets roles grant, what Pod Security enforces in namespaces, which long-running requests were seen, which addresses
-//! nodes have.
+//! State of the cluster, learned from earlier events: which secrets are registry credentials, which secrets pods hold, which verbs on
+//! secrets roles grant, what Pod Security enforces in namespaces, which long-running requests were seen, which addresses nodes have.
 //!
-//! Takes facts from the other files of this module and returns them for later events; stores and restores them entry by
-//! entry. Every map is bounded; what is evicted is decided by evidence and by shares ([`eviction`](super::eviction)). Only names, types and verbs may enter it, never
-//! the data of a secret.
+//! Takes facts from the other files of this module and returns them for later events; stores and restores them entry by entry. Every map is
+//! bounded; what is evicted is decided by evidence and by shares ([`eviction`](super::eviction)). Only names, types and verbs may enter it,
+//! never the data of a secret.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -39,10 +38,10 @@ pub(super) const MAX_SECRETS_PER_POD: usize = 64;
 /// Maximum number of roles and bindings. Those that grant nothing of interest are evicted first.
 const MAX_ROLES: usize = 10_000;
 
-/// What precedes a mark of the rights of a pod over its node, among the names of its secrets. No name of a secret starts with it.
+/// Prefix of the marks for a pod's rights over its node, which are stored among the names of its secrets. No secret name starts with it.
 pub(super) const MARK: char = '+';
 
-/// Number of characters that the server adds to a prefix to make the name of a pod.
+/// Number of characters that the server appends to a prefix to generate the name of a pod.
 pub(super) const GENERATED_SUFFIX_LEN: usize = 5;
 
 const MAX_NAMESPACES: usize = 10_000;
@@ -50,7 +49,7 @@ const MAX_NAMESPACES: usize = 10_000;
 /// Maximum number of objects other than secrets that hold a registry credential.
 const MAX_COPIES: usize = 10_000;
 
-/// Maximum number of evicted credentials of one event that are named.
+/// Maximum number of evicted credentials named per event.
 const MAX_EVICTED: usize = 100;
 
 /// A secret that is known to be a registry credential.
@@ -67,7 +66,7 @@ struct SecretState {
     /// Whether its type is that of a registry credential; none if the type is unknown.
     #[serde(rename = "credential", default, skip_serializing_if = "Option::is_none")]
     is_credential: Option<bool>,
-    /// Whether its data is a registry credential.
+    /// Whether its data contains a registry credential.
     #[serde(rename = "content", default, skip_serializing_if = "std::ops::Not::not")]
     has_content: bool,
     /// Whether an `imagePullSecrets` list names it.
@@ -76,17 +75,16 @@ struct SecretState {
     /// When it was last created or changed, in nanoseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     written: Option<i64>,
-    /// Hash of the identity whose requests wrote about it; 0 if it was only seen in reads, or if there are several.
+    /// Hash of the identity that wrote it or references to it; 0 if it was only seen in reads, or if there are several.
     #[serde(default, skip_serializing_if = "is_zero")]
     writer: u64,
-    /// Whether it may have been deleted, which no event proves.
+    /// Whether it may have been deleted without an event that proves it.
     #[serde(rename = "deleted", default, skip_serializing_if = "std::ops::Not::not")]
     may_be_deleted: bool,
-    /// When it was certainly deleted, if the inventory declares it: what was declared before does not hold for the next
-    /// secret of that name.
+    /// When it was certainly deleted, if the inventory declares it: earlier declarations do not apply to the next secret of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gone: Option<i64>,
-    /// When it was created, if the inventory declares it with another type: the new one may have any type.
+    /// When it was created, if the inventory declares it with another type: the new secret may have any type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     created: Option<i64>,
 }
@@ -117,46 +115,46 @@ impl SecretState {
         Standing { class, writer: self.writer }
     }
 
-    /// Returns whether something of it says that it is a credential, or that it is not.
+    /// Returns whether any evidence shows that it is, or is not, a credential.
     fn is_known(self) -> bool {
         self.is_credential.is_some() || self.has_content || self.is_referenced
     }
 
-    /// Returns whether it is a credential, if only by its name: the time of writes is kept for credentials alone.
+    /// Returns whether it is a credential, if only by its name: the time of writes is only stored for credentials.
     fn is_known_credential(self) -> bool {
         self.evidence().is_some() || self.is_credential.is_none() && self.written.is_some()
     }
 }
 
-/// The lowest class of secrets that are certainly credentials.
+/// The lowest eviction class of secrets that are certainly credentials.
 const CREDENTIAL_CLASS: u8 = 2;
 
-/// What was learned so far. Bounded: entries are evicted, and counted.
+/// State learned so far. Bounded: entries are evicted, and evictions are counted.
 #[derive(Clone, Debug)]
 pub struct ClusterState {
-    /// What was declared; consulted where nothing better was learned.
+    /// Declared state, which is consulted if nothing better was learned.
     inventory: Arc<Inventory>,
     secrets: LruMap<Arc<str>, SecretState>,
     /// Number of learned credentials by name, over all namespaces.
     names: HashMap<Box<str>, u32, foldhash::fast::RandomState>,
-    /// Secrets that a pod holds as volume or in its environment, and marks of its rights over its node.
+    /// Secrets that a pod holds as volumes or in its environment, and marks of its rights over its node.
     pods: LruMap<Arc<str>, Box<[Box<str>]>>,
     /// Verbs on secrets that a role grants.
     roles: LruMap<Arc<str>, Vec<String>>,
     /// Pod Security's `enforce` label by namespace; empty if the namespace is known to have none.
     namespaces: LruMap<Arc<str>, String>,
-    /// Objects other than secrets that hold a registry credential, by `namespace/resource/name`, each with a hash of who wrote it.
+    /// Objects other than secrets that hold a registry credential, by `namespace/resource/name`, each with a hash of its writer's identity.
     copies: LruMap<Arc<str>, u64>,
     long_running: LongRunningRequests,
     readers: ReaderProfiles,
     nodes: NodeAddresses,
-    /// Whether the event being learned from is the one of its request that is reported.
+    /// Whether the current event is the one that is reported among those of its request.
     is_counted: bool,
-    /// Hash of the identity that sent the event being learned from, if it writes objects; else 0.
+    /// Hash of the identity that sent the current event, if it writes objects; otherwise 0.
     writer: u64,
     evicted: u64,
     evicted_credentials: u64,
-    /// Credentials that were evicted while the current event was learned from, at most [`MAX_EVICTED`].
+    /// Credentials that were evicted while learning from the current event, at most [`MAX_EVICTED`].
     evicted_now: Vec<String>,
     /// Limits how far in the future the time of a write may be.
     clock: ReferenceClock,
@@ -166,7 +164,7 @@ pub struct ClusterState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
     pub credentials: usize,
-    /// Secrets without evidence of a credential although their name matches a pattern.
+    /// Secrets without any other evidence whose name matches a credential pattern.
     pub other_secrets: usize,
     pub pods: usize,
     pub roles: usize,
@@ -240,17 +238,17 @@ impl ClusterState {
         self.evicted + self.namespaces.evicted() + self.nodes.evicted()
     }
 
-    /// Returns the number of credentials, known by type or content, that were evicted.
+    /// Returns the number of evicted credentials that were known by type or content.
     pub fn evicted_credentials(&self) -> u64 {
         self.evicted_credentials
     }
 
-    /// Returns the credentials, known by type or content, that were evicted while the current event was learned from.
+    /// Returns the credentials, known by type or content, that were evicted while learning from the current event.
     pub(crate) fn evicted_now(&self) -> Vec<String> {
         self.evicted_now.clone()
     }
 
-    /// Starts learning from an event, which the given identity sent to write objects; 0 for a read.
+    /// Starts learning from an event. `writer` is the identity that sent it to write objects; 0 for a read.
     pub(super) fn start_event(&mut self, writer: u64) {
         self.writer = writer;
         self.evicted_now.clear();
@@ -259,12 +257,12 @@ impl ClusterState {
         self.nodes.start_event();
     }
 
-    /// Records that the current event is the one of its request that is reported.
+    /// Records that the current event is the one that is reported among those of its request.
     pub(super) fn count_request(&mut self) {
         self.is_counted = true;
     }
 
-    /// Returns whether the current event is the one of its request that is reported.
+    /// Returns whether the current event is the one that is reported among those of its request.
     pub(super) fn is_counted(&self) -> bool {
         self.is_counted
     }
@@ -275,19 +273,19 @@ impl ClusterState {
         self.readers.observe(&read);
     }
 
-    /// Determines on which node a client is, and learns from its request if it `counts`.
+    /// Determines the node that a client runs on, and learns from its request if it `counts`.
     pub(super) fn observe_node(&mut self, mut request: NodeRequest, counts: bool) {
         request.time = request.time.map(|time| self.clock.clamp(time));
         self.nodes.observe(&request, counts);
     }
 
-    /// Forgets the addresses of a node that was deleted.
+    /// Removes the addresses of a node that was deleted.
     pub(super) fn remove_node(&mut self, event: &mut Event<'_>, name: &str) {
         let time = event.time().map(|time| self.clock.clamp(time));
         self.nodes.remove(event, name, time);
     }
 
-    /// Returns on which node the client of the current event is.
+    /// Returns the node that the client of the current event runs on.
     pub(crate) fn client_node(&self) -> &ClientNode {
         self.nodes.current()
     }
@@ -302,12 +300,12 @@ impl ClusterState {
         &self.readers
     }
 
-    /// Returns the profiles of identities that read secrets, to set which are trusted.
+    /// Returns the profiles of identities that read secrets, for setting which are trusted.
     pub fn readers_mut(&mut self) -> &mut ReaderProfiles {
         &mut self.readers
     }
 
-    /// Changes what is known of a secret. `change` returns whether it is different now.
+    /// Changes what is known of a secret. `change` returns whether it differs afterwards.
     fn change_secret(&mut self, key: &str, change: impl FnOnce(&mut SecretState) -> bool) {
         let evicted = make_room(&mut self.secrets, MAX_SECRETS, key, |_, secret| secret.standing());
         self.evicted += evicted.len() as u64;
@@ -345,7 +343,7 @@ impl ClusterState {
         self.secrets.peek(key).is_some_and(|secret| secret.evidence().is_some())
     }
 
-    /// Counts a credential, or one less, under its name.
+    /// Increments or decrements the number of credentials with a name.
     fn count_name(&mut self, key: &str, is_added: bool) {
         let name = key.split_once('/').unwrap_or_default().1;
         match (self.names.get_mut(name), is_added) {
@@ -361,7 +359,7 @@ impl ClusterState {
         }
     }
 
-    /// Forgets what was learned of a secret.
+    /// Removes what was learned of a secret.
     fn forget_secret(&mut self, key: &str) {
         if self.has_learned_evidence(key) {
             self.count_name(key, false);
@@ -369,7 +367,7 @@ impl ClusterState {
         self.secrets.remove(key);
     }
 
-    /// Records the type of a secret, and whether its data is a registry credential, where it is shown.
+    /// Records the type of a secret, and whether its data contains a registry credential, if the event shows them.
     pub(super) fn record_type(
         &mut self,
         namespace: &str,
@@ -379,7 +377,7 @@ impl ClusterState {
         names: &NamePatterns,
     ) {
         let key = key(namespace, name);
-        // Other secrets matter only if their name matches a pattern, or something was learned of them already.
+        // Other secrets matter only if their name matches a pattern, or if something was learned of them already.
         if !is_credential
             && has_content != Some(true)
             && !names.matches(name)
@@ -426,7 +424,7 @@ impl ClusterState {
         }
     }
 
-    /// Records the secrets that a pod holds: all of them, or some that it holds beside others.
+    /// Records the secrets that a pod holds: either all of them, or some in addition to others.
     pub(super) fn record_pod(
         &mut self,
         namespace: &str,
@@ -446,7 +444,7 @@ impl ClusterState {
         self.pods.set(&key, secrets.into());
     }
 
-    /// Pods that hold a known credential outlive those with rights over their node, and these outlive others.
+    /// Eviction order: pods that hold a known credential last, pods with rights over their node before them, other pods first.
     fn make_room_for_pod(&mut self, key: &str) {
         let secrets = &self.secrets;
         let is_marked = |names: &[Box<str>]| names.iter().any(|name| name.starts_with(MARK));
@@ -454,7 +452,7 @@ impl ClusterState {
             let namespace = pod.split_once('/').unwrap_or_default().0;
             names.iter().any(|name| {
                 let secret = secrets.peek(&*self::key(namespace, name));
-                // The mark of a pod that holds more secrets than are kept.
+                // The mark of a pod that holds more secrets than are stored.
                 &**name == "*" || secret.is_some_and(|secret| secret.evidence().is_some())
             })
         };
@@ -466,7 +464,7 @@ impl ClusterState {
         self.evicted += make_room(&mut self.pods, MAX_PODS, key, standing).len() as u64;
     }
 
-    /// Roles that grant reads, or permissions through which others are gained, outlive others.
+    /// Eviction order: roles that grant reads, or permissions that lead to others, are evicted last.
     fn set_role(&mut self, key: &str, verbs: Vec<String>) {
         let grants_reads = |verbs: &Vec<String>| {
             verbs
@@ -488,7 +486,7 @@ impl ClusterState {
         if let Some(pod) = self.inventory.pods.get(&*key) {
             return pod.value.clone();
         }
-        // One whose name the server made, and whose own creation did not show it.
+        // A pod whose name the server generated, and whose own creation did not show its name.
         let prefix = pod.len().checked_sub(GENERATED_SUFFIX_LEN).and_then(|end| pod.get(..end));
         let prefix = prefix.filter(|prefix| !prefix.is_empty());
         let generated =
@@ -499,30 +497,30 @@ impl ClusterState {
     pub(super) fn remove_pod(&mut self, namespace: &str, pod: &str) {
         let key = key(namespace, pod);
         if self.inventory.pods.contains_key(&*key) {
-            // An entry of its own, so that the inventory's does not count.
+            // An explicit entry, so that the inventory's entry is ignored.
             self.pods.set(&key, Box::default());
         } else {
             self.pods.remove(&*key);
         }
     }
 
-    /// Records the verbs on secrets that a role grants. A role that grants none is known as well.
+    /// Records the verbs on secrets that a role grants. A role that grants none is recorded as well.
     pub(super) fn record_role(&mut self, namespace: &str, role: &str, verbs: Vec<String>) {
         self.set_role(&key(namespace, role), verbs);
     }
 
-    /// Forgets a deleted role.
+    /// Removes a deleted role.
     pub(super) fn remove_role(&mut self, namespace: &str, role: &str) {
         let key = key(namespace, role);
         if self.inventory.roles.contains_key(&*key) {
-            // An entry of its own, so that the inventory's does not count.
+            // An explicit entry, so that the inventory's entry is ignored.
             self.set_role(&key, Vec::new());
         } else {
             self.roles.remove(&*key);
         }
     }
 
-    /// Records verbs on secrets that a role grants beside others.
+    /// Records verbs on secrets that a role grants in addition to others.
     pub(super) fn add_verbs_to_role(&mut self, namespace: &str, role: &str, mut verbs: Vec<String>) {
         if verbs.is_empty() {
             return;
@@ -551,15 +549,15 @@ impl ClusterState {
         self.copies.set(&key, self.writer);
     }
 
-    /// Records that an object other than a secret holds none, or is gone.
+    /// Records that an object other than a secret holds no registry credential, or was deleted.
     pub(super) fn remove_copy(&mut self, resource: &str, namespace: &str, name: &str) {
         if self.copies.len() > 0 {
             self.copies.remove(&*copy_key(resource, namespace, name));
         }
     }
 
-    /// Calls a function with the namespace and the name of each object of a resource that holds a registry credential: that of this name,
-    /// or all; those of a namespace, or all.
+    /// Calls a function with the namespace and the name of each object of a resource that holds a registry credential; restricted to a name
+    /// and a namespace, if given.
     pub(super) fn copies(
         &self,
         resource: &str,
@@ -611,7 +609,7 @@ impl ClusterState {
         names.matches(name).then_some(Evidence::Name)
     }
 
-    /// Returns what the inventory says of a secret, unless it was deleted, or created with another type, since.
+    /// Returns the inventory's entry for a secret, unless the secret was deleted, or created with another type, since then.
     fn declared(&self, key: &str, learned: SecretState) -> Option<&DeclaredSecret> {
         let declared = self.inventory.secret(key)?;
         let time = Some(self.inventory.time(declared));
@@ -665,9 +663,9 @@ impl ClusterState {
         })
     }
 
-    /// Returns known credentials of a namespace, or of the cluster, that `accept` accepts, and the
-    /// number of all of them. If there are more than `max`, those of stronger evidence come first, and one of each namespace
-    /// after the other, so that a namespace with many does not displace others.
+    /// Returns known credentials of a namespace, or of the cluster, that `accept` accepts, and the number of all of them. If there are more
+    /// than `max`, those with stronger evidence come first, alternating between namespaces, so that a namespace with many does not displace
+    /// others.
     pub(super) fn select_credentials(
         &self,
         namespace: Option<&str>,
@@ -705,7 +703,7 @@ impl ClusterState {
         known.map(|(key, evidence, _)| (key, evidence))
     }
 
-    /// Forgets a deleted secret: the next one of that name may be something else.
+    /// Removes a deleted secret: the next one of that name may be something else.
     pub(super) fn remove_secret(&mut self, namespace: &str, name: &str, time: Option<i64>) {
         let key = key(namespace, name);
         self.forget_secret(&key);
@@ -718,7 +716,7 @@ impl ClusterState {
         }
     }
 
-    /// Records that a secret was created. What the inventory says of its type may be of the one before it.
+    /// Records that a secret was created. The inventory's entry may be about an earlier secret of that name.
     pub(super) fn record_creation(&mut self, namespace: &str, name: &str, time: i64) {
         let key = key(namespace, name);
         if self.inventory.secret(&key).is_some_and(|secret| secret.is_credential() != Some(true)) {
@@ -727,7 +725,7 @@ impl ClusterState {
         }
     }
 
-    /// Forgets a secret that does not exist, if its deletion was only to be proven.
+    /// Removes a secret that does not exist, if its deletion was suspected but not proven.
     pub(super) fn remove_absent_secret(&mut self, namespace: &str, name: &str, time: Option<i64>) {
         if self.secrets.get(&*key(namespace, name)).is_some_and(|secret| secret.may_be_deleted) {
             self.remove_secret(namespace, name, time);
@@ -752,21 +750,21 @@ impl ClusterState {
         }
     }
 
-    /// Records that an identity asked for the deletion of a secret.
+    /// Records that an identity requested the deletion of a secret.
     pub(super) fn record_deletion_by(&mut self, event: &mut Event<'_>, namespace: &str, name: &str) {
         let deletion = deletion_by(event, namespace, name);
         self.long_running.insert(deletion);
     }
 
-    /// Returns whether the identity of an event has asked for the deletion of a secret.
+    /// Returns whether the identity of an event has requested the deletion of a secret.
     pub(super) fn was_deleted_by(&self, event: &mut Event<'_>, namespace: &str, name: &str) -> bool {
         self.long_running.contains(&deletion_by(event, namespace, name))
     }
 
     /// Returns whether this is the first event of a long-running request, and remembers the request.
     ///
-    /// The key is a hash of what a client cannot choose all of: the time at which the request was received, who sent it, from
-    /// where, for what. The audit id alone can be chosen by the client.
+    /// The key is a hash of several properties, not all of which a client can choose: the time at which the request was received, its
+    /// sender, address and target. The audit id alone can be chosen by the client.
     pub(super) fn is_first_of_request(&mut self, event: &mut Event<'_>) -> bool {
         let mut hash = Sha256::new();
         for member in [
@@ -787,11 +785,11 @@ impl ClusterState {
     }
 }
 
-/// Persistence, and what metrics show.
+/// Persistence, and data for metrics.
 impl ClusterState {
-    /// Returns all known registry credentials as `namespace/name`, sorted, each with the time of its last write in
-    /// nanoseconds since 1970 (time of the event), if one was seen. Includes secrets that only their name gives away, if
-    /// a write to them was seen, and leaves out those that may have been deleted.
+    /// Returns all known registry credentials as `namespace/name`, sorted, each with the time of its last write in nanoseconds since 1970
+    /// (time of the event), if one was seen. Includes secrets that are only known by their name, if a write to them was seen, and omits
+    /// those that may have been deleted.
     pub fn credentials_with_times(&self) -> impl Iterator<Item = (&str, Option<i64>)> {
         let by_name = self.secrets.starting_with("").filter(|(key, secret)| {
             secret.is_known_credential()
@@ -804,7 +802,7 @@ impl ClusterState {
             .map(|(key, secret)| (key, secret.written))
     }
 
-    /// Sets what is declared of the cluster, in place of what was declared before.
+    /// Sets the declared state of the cluster, replacing the previous one.
     pub(crate) fn set_inventory(&mut self, inventory: Arc<Inventory>) {
         self.nodes.set_inventory(inventory.clone());
         self.inventory = inventory;
@@ -815,7 +813,7 @@ impl ClusterState {
         self.clock = clock;
     }
 
-    /// Starts tracking changes. To be called before anything is restored: entries that are there already count as changed.
+    /// Starts tracking changes. Call it before restoring: existing entries count as changed.
     pub(crate) fn track(&mut self) {
         self.secrets.track();
         self.pods.track();
@@ -857,7 +855,7 @@ impl ClusterState {
     }
 
     fn restore_secret(&mut self, key: &[u8], value: &[u8]) -> bool {
-        // The map evicts by itself where the store has more than the limit, which this version did not write.
+        // If the store contains more entries than the limit, another version wrote it; the map evicts the excess.
         if self.secrets.len() >= MAX_SECRETS
             && std::str::from_utf8(key).is_ok_and(|key| !self.secrets.contains(key))
         {
@@ -874,8 +872,8 @@ impl ClusterState {
     }
 }
 
-/// Returns why a secret counts as a credential, by what was learned and declared of it alone. The type that was seen
-/// overrides all other evidence.
+/// Returns why a secret counts as a credential, based only on what was learned and declared of it. A type that was seen overrides all other
+/// evidence.
 fn combined_evidence(learned: SecretState, declared: Option<&DeclaredSecret>) -> Option<Evidence> {
     let is_declared = declared.is_some_and(|secret| match learned.is_credential {
         Some(_) => secret.is_credential_of_any_type(),
@@ -945,7 +943,7 @@ mod tests {
         assert_eq!(write("get", "x", "", 5, ""), x(3));
         assert_eq!(write("update", "x", "kubernetes.io/dockercfg", 6, "refused"), x(3));
         assert_eq!(write("create", "y", "Opaque", 6, ""), x(3));
-        // By its name alone, until a type is seen.
+        // Only by its name, until a type is seen.
         assert_eq!(write("patch", "regcred", "", 7, "").len(), 2);
         assert_eq!(write("update", "regcred", "Opaque", 8, ""), x(3));
         assert!(write("delete", "x", "", 9, "").is_empty());

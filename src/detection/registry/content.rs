@@ -1,11 +1,10 @@
 //! Secrets and config maps that hold registry credentials although their type does not say so.
 //!
-//! Takes an object and returns whether its data is a registry credential, under which keys, and for which registries and
-//! user names. Recognized are docker configurations under any key (`config.json` of kaniko, BuildKit, Podman and Helm,
-//! `DOCKER_AUTH_CONFIG` …), in any encoding and inside of other texts (`encodings`, `embedded_config`), registry configurations of
-//! containerd and K3s, repository credentials of Argo CD and Flux, logins of Tekton, service account keys of Google that are named for a
-//! registry, and passwords beside the address of a registry or a user name that only registries have. Only hosts and user names leave
-//! this file.
+//! Takes an object and returns whether its data is a registry credential, under which keys, and for which registries and user names. It
+//! recognizes docker configurations under any key (`config.json` of kaniko, BuildKit, Podman and Helm, `DOCKER_AUTH_CONFIG` …), in any
+//! encoding and inside other texts (`encodings`, `embedded_config`), registry configurations of containerd and K3s, repository credentials
+//! of Argo CD and Flux, logins of Tekton, service account keys of Google that are named for a registry, and passwords next to the address
+//! of a registry or a user name that is specific to registries. Only hosts and user names leave this file.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -26,16 +25,16 @@ use crate::detection::audit::json::Raw;
 /// Maximum length of a password.
 const MAX_PLAIN_LEN: usize = 4096;
 
-/// Maximum length of a value that is an address or a name, in bytes.
+/// Maximum length of an address or name, in bytes.
 const MAX_HINT_LEN: usize = 512;
 
-/// Maximum number of keys that are named as copies.
+/// Maximum number of keys named as copies.
 const MAX_KEYS: usize = 64;
 
-/// The resource whose objects are read key by key, as secrets are.
+/// The resource whose objects are read key by key, like secrets.
 pub(super) const CONFIG_MAPS: &str = "configmaps";
 
-/// The members of a secret or config map with its values: encoded in secrets, never, always.
+/// The members of a secret or config map that contain values: base64 in secrets, never encoded, always encoded.
 const MAPS: [&str; 3] = ["data", "stringData", "binaryData"];
 
 /// The annotation in which `kubectl apply` stores the whole object.
@@ -46,7 +45,7 @@ pub(super) fn last_applied(annotations: Raw<'_>) -> Option<Cow<'_, [u8]>> {
     annotations.get(LAST_APPLIED)?.string().filter(|text| text.len() <= MAX_VALUE_LEN)
 }
 
-/// The members of a secret or config map that matter here, found in one pass over the object.
+/// The members of a secret or config map that are relevant here, found in one pass over the object.
 #[derive(Debug)]
 pub(super) struct Parts<'e> {
     pub(super) metadata: Option<Raw<'e>>,
@@ -68,7 +67,7 @@ impl<'e> Parts<'e> {
     }
 }
 
-/// Calls a function with each key of an object's data, and its value if that can matter, until it returns false.
+/// Calls a function with each key of an object's data, and with its value if that can be relevant, until the function returns false.
 fn for_each_value(parts: &Parts<'_>, is_encoded: bool, mut each: impl FnMut(&str, Option<&[u8]>) -> bool) {
     for (data, is_encoded) in
         [(parts.data, is_encoded), (parts.string_data, false), (parts.binary_data, true)]
@@ -84,8 +83,8 @@ fn for_each_value(parts: &Parts<'_>, is_encoded: bool, mut each: impl FnMut(&str
     }
 }
 
-/// Calls a function with the text of a value if that can matter, else with none. Returns what the function did; true without a call for a value
-/// that is not a text, or too large.
+/// Calls a function with the text of a value if that can be relevant, otherwise with none. Returns the function's result; true without a
+/// call for a value that is not a string, or too large.
 fn with_text(
     key: &str,
     value: Raw<'_>,
@@ -104,11 +103,11 @@ fn with_text(
     each(Some(&plain(&decode(&raw).unwrap_or_default())))
 }
 
-/// Returns whether what base64 spells can be a credential, a name or an address. Decoding takes most of the time that a secret
-/// takes, and most values are certificates and keys, which are neither.
+/// Returns whether decoded base64 can be a credential, a name or an address. Decoding takes most of the time needed for a secret, and most
+/// values are certificates and keys, which are none of these.
 fn is_worth_decoding(key: &str, raw: &[u8]) -> bool {
     let raw = raw.trim_ascii();
-    // White space at the end does not count for the length of a hint.
+    // Trailing whitespace is not counted in the length of a hint.
     let ends_in_white_space = || {
         let last = raw.len().is_multiple_of(4).then(|| BASE64.decode(&raw[raw.len() - 4..]).ok()).flatten();
         last.is_none_or(|last| last.last().is_none_or(u8::is_ascii_whitespace))
@@ -134,8 +133,8 @@ pub(super) fn has_registry_credential(parts: &Parts<'_>) -> bool {
     found || keys.has_password && (keys.is_for_registry() || tekton_registry(parts).is_some())
 }
 
-/// Returns the logins of a secret, also of one that is only shown in the annotation of `kubectl apply`, up to a total of
-/// `limit`.
+/// Returns the logins of a secret, up to a total of `limit`. Includes those of a secret that only appears in the annotation of `kubectl
+/// apply`.
 pub(super) fn logins_of(secret: Raw<'_>, limit: usize) -> Vec<Login> {
     let mut logins = Vec::new();
     add_logins_of(secret, limit, &mut logins);
@@ -173,7 +172,7 @@ pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &Request
     let mut keys = BTreeSet::new();
     let Some(body) = event.get(Member::RequestObject) else { return Vec::new() };
     let is_of_credential_type = |object: Raw<'_>| is_credential_type(object.get("type")) == Some(true);
-    // A patch leaves out the type, which cannot change.
+    // A patch omits the type, which cannot change.
     if is_of_credential_type(body) || event.get(Member::ResponseObject).is_some_and(is_of_credential_type) {
         return Vec::new();
     }
@@ -227,7 +226,7 @@ pub(crate) fn copied_configuration_keys(event: &mut Event<'_>, request: &Request
     keys.into_iter().collect()
 }
 
-/// The same of a custom resource: the members below which a request writes one.
+/// Like the above for a custom resource: returns the members below which a request writes a credential.
 fn keys_of_custom_resource(body: Raw<'_>) -> Vec<String> {
     let mut keys = BTreeSet::new();
     let mut add = |key: &[u8]| {
@@ -239,7 +238,7 @@ fn keys_of_custom_resource(body: Raw<'_>) -> Vec<String> {
         let Written::Value(value) = write.value else { continue };
         match write.path.first() {
             Some(first) => {
-                // A text that replaces another one has its key in the path.
+                // For a string that replaces another one, the key is in the path.
                 let key = write.path.last().map_or(&first[..], |last| &last[..]);
                 let setting = || {
                     let value = value.string().unwrap_or_default();
@@ -287,8 +286,8 @@ pub(super) fn is_copy(object: Raw<'_>, is_config_map: bool) -> bool {
         })
 }
 
-/// Returns whether the data of a config map is a registry credential. Its keys are names of settings more often than of passwords, so a
-/// key counts only if it ends like one.
+/// Returns whether the data of a config map is a registry credential. Its keys are more often names of settings than of passwords, so a key
+/// only counts if it ends like a password key.
 fn has_copy(parts: &Parts<'_>) -> bool {
     let mut found = false;
     for_each_value(parts, false, |key, value| {
@@ -310,7 +309,7 @@ fn has_copy(parts: &Parts<'_>) -> bool {
     found
 }
 
-/// Returns whether a text is or contains a registry credential, whatever its name.
+/// Returns whether a text is or contains a registry credential, regardless of its name.
 fn is_credential_text(text: &[u8]) -> bool {
     has_login(text)
         || is_runtime_configuration(text)
@@ -319,13 +318,13 @@ fn is_credential_text(text: &[u8]) -> bool {
         || is_nested_too_deep(text)
 }
 
-/// Returns whether a host is that of a registry, by its name alone.
+/// Returns whether a host is a registry, judging by its name alone.
 fn is_registry_host(host: &str) -> bool {
     let host = host.split_once(':').map_or(host, |(host, _)| host);
     is_known_registry(host) || names_registry(host)
 }
 
-/// Returns whether a secret's type is that of registry credentials; none where the type is not shown.
+/// Returns whether a secret's type is that of registry credentials; none if the type is not shown.
 pub(super) fn is_credential_type(secret_type: Option<Raw<'_>>) -> Option<bool> {
     let secret_type = secret_type.and_then(Raw::string)?;
     Some(super::docker_config::SECRET_TYPES.contains(&&*secret_type))
@@ -344,7 +343,7 @@ fn is_credential(key: &str, value: &[u8]) -> bool {
         || is_opaque(value) && names_configuration(key)
 }
 
-/// Returns whether a key says that its value is a docker configuration, whatever that is compressed or encrypted with.
+/// Returns whether a key indicates that its value is a docker configuration, even if the value is compressed or encrypted.
 fn names_configuration(key: &str) -> bool {
     const FILES: [&str; 4] = ["config.json", "auth.json", "dockercfg", "regcred"];
     names_registry(key) || FILES.iter().any(|file| key.contains(file))
@@ -364,7 +363,7 @@ fn is_registry_configuration(key: &str, value: &[u8]) -> bool {
         && ["password", "auth", "identitytoken", "token"].into_iter().any(contains)
 }
 
-/// Returns whether a value is a file of K3s, containerd or its hosts with a login, whatever its name.
+/// Returns whether a value is a file of K3s, containerd or its hosts with a login, regardless of its name.
 fn is_runtime_configuration(value: &[u8]) -> bool {
     let contains = |text: &str| memchr::memmem::find(value, text.as_bytes()).is_some();
     let has_line = |text: &[u8]| value.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == text);
@@ -385,7 +384,7 @@ fn is_google_key(value: &[u8]) -> bool {
         .is_ok_and(|json| json.get("private_key").is_some() && json.get("client_email").is_some())
 }
 
-/// Words in any case. Compiling constants does not fail; without a searcher every text contains one.
+/// Finds words in any case. Compiling constants does not fail; without a searcher every text contains one.
 struct Words(LazyLock<Option<AhoCorasick>>);
 
 impl Words {
@@ -426,7 +425,7 @@ fn names_password(key: &str) -> bool {
     PASSWORD_WORDS.are_in(key)
 }
 
-/// Returns whether an object is the repository credential of Argo CD, or one of Flux.
+/// Returns whether an object is an Argo CD repository credential, or one of Flux.
 fn is_repository(parts: &Parts<'_>) -> bool {
     let [namespace, labels] =
         parts.metadata.map(|metadata| metadata.get_all(["namespace", "labels"])).unwrap_or_default();
@@ -440,7 +439,7 @@ fn is_repository(parts: &Parts<'_>) -> bool {
         || is(namespace, "flux-system") && parts.has_key("username") && parts.has_key("password")
 }
 
-/// Returns the registry that Tekton uses a login for, by an annotation of its secret.
+/// Returns the registry for which Tekton uses a login, from an annotation of its secret.
 fn tekton_registry(parts: &Parts<'_>) -> Option<String> {
     let annotations = parts.metadata?.get("annotations")?;
     let mut annotations = annotations.members().map_while(Result::ok);
@@ -448,8 +447,8 @@ fn tekton_registry(parts: &Parts<'_>) -> Option<String> {
     Some(host_of(&String::from_utf8_lossy(&server.text())))
 }
 
-/// User names that only registries have: of robots of Harbor, deploy tokens of GitLab, and those in whose place clouds take a key or a
-/// token (ECR, Artifact Registry, ACR, IBM, NVIDIA).
+/// User names that are specific to registries: Harbor's robots, GitLab's deploy tokens, and those that clouds require with a key or a token
+/// (ECR, Artifact Registry, ACR, IBM, NVIDIA).
 fn is_registry_username(name: &str) -> bool {
     const NAMES: [&str; 8] = [
         "AWS",
@@ -464,7 +463,7 @@ fn is_registry_username(name: &str) -> bool {
     NAMES.contains(&name) || name.starts_with("robot$") || name.starts_with("gitlab+deploy-token-")
 }
 
-/// Registries whose address tells that a password beside it is one for them.
+/// Hosts of registries: a password next to such an address is a password for it.
 const REGISTRY_HOSTS: [&str; 16] = [
     "docker.io",
     "hub.docker.com",
@@ -489,7 +488,7 @@ fn is_known_registry(host: &str) -> bool {
         && (!host.ends_with(".amazonaws.com") || host.contains(".dkr.ecr."))
 }
 
-/// What the single values of a secret say together.
+/// Combined evidence from the values of a secret.
 #[derive(Debug, Default)]
 struct KeyHints {
     /// The host of a value that is the address of a registry.
@@ -498,18 +497,18 @@ struct KeyHints {
     url: Option<String>,
     username: Option<String>,
     has_registry_username: bool,
-    /// Whether it is a repository of charts in a registry, as Argo CD has it.
+    /// Whether it is a chart repository in a registry, as configured in Argo CD.
     is_oci: bool,
     has_password: bool,
 }
 
 impl KeyHints {
-    /// Whether a password beside these values is one for a registry.
+    /// Whether a password next to these values is one for a registry.
     fn is_for_registry(&self) -> bool {
         self.registry.is_some() || self.has_registry_username || self.is_oci
     }
 
-    /// Adds a key with its value, unless that cannot be one of these.
+    /// Adds a key with its value, unless the value cannot be one of these.
     fn add(&mut self, key: &str, value: Option<&[u8]>) {
         self.has_password |= SECRET_WORDS.are_in(key);
         let Some(Ok(value)) = value.map(|value| std::str::from_utf8(value.trim_ascii())) else { return };

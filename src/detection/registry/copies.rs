@@ -1,8 +1,7 @@
 //! Registry credentials in objects other than secrets: config maps, and custom resources from which software is installed.
 //!
-//! Takes an event about such an object and returns which of them, with a credential in it, the response handed over. Where the response
-//! is logged it decides; where it is not, the objects count that earlier events have shown with one. Which they are is recorded in the
-//! cluster state, by name alone.
+//! Takes an event about such objects and returns those with a credential that the response handed over. If the response is logged, it
+//! decides; otherwise, objects count if earlier events showed a credential in them. The cluster state records these objects, by name only.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -16,32 +15,33 @@ use super::{shown, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{JsonError, Raw, Type};
 
-/// Resources of controllers that install software, whose objects hold its settings: Argo CD, Flux, and the Helm controller of K3s. Of
-/// others only the event itself counts.
+/// Resources of controllers that install software, whose objects contain settings for it: Argo CD, Flux, and the Helm controller of K3s.
+/// For other resources only the event itself counts.
 const CUSTOM_RESOURCES: [&str; 5] =
     ["applications", "applicationsets", "helmchartconfigs", "helmcharts", "helmreleases"];
 
-/// Maximum number of objects that an alert names: one of each namespace after the other, so that a namespace with many does not displace
-/// those of others.
+/// Maximum number of objects that an alert names, alternating between namespaces, so that a namespace with many does not displace those of
+/// others.
 const MAX_NAMED: usize = 100;
 
 /// Placeholder for objects that are not named.
 const UNKNOWN: &str = "*";
 
-/// Returns whether what objects of this resource hold is recorded.
+/// Returns whether credentials in objects of this resource are recorded.
 pub(super) fn is_tracked(resource: &str) -> bool {
     resource == CONFIG_MAPS || CUSTOM_RESOURCES.contains(&resource)
 }
 
-/// Returns whether a request is about objects of such a resource. The status of a custom resource is answered with the whole object.
+/// Returns whether a request is about objects of such a resource. Responses to requests for the status of a custom resource contain the
+/// whole object.
 fn concerns_copies(request: &RequestInfo<'_>) -> bool {
     matches!(&*request.subresource, "" | "status")
         && request.resource != "secrets"
         && (request.resource != CONFIG_MAPS || request.is_built_in())
 }
 
-/// Calls a function with each object in the response, its namespace and its name. Returns false if the response does not show all that
-/// was handed over.
+/// Calls a function with each object in the response, its namespace and its name. Returns false if the response does not show everything
+/// that was handed over.
 fn for_each_shown(
     event: &mut Event<'_>,
     request: &RequestInfo<'_>,
@@ -61,7 +61,7 @@ fn for_each_shown(
     is_readable && event.finish() != Err(JsonError::Truncated)
 }
 
-/// Records which objects the event shows with a credential, and which without.
+/// Records which objects the event shows with a credential, and which without one.
 pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut ClusterState) {
     if !concerns_copies(request) || !request.may_have_persisted() {
         return;
@@ -88,7 +88,7 @@ pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mu
     }
 }
 
-/// Returns whether an object is there up to its end: what is cut off may hold the credential.
+/// Returns whether an object is complete: the missing part could contain the credential.
 fn is_complete(object: Raw<'_>) -> bool {
     object.members().all(|member| member.is_ok())
 }
@@ -98,7 +98,7 @@ fn sends_copy(event: &mut Event<'_>, request: &RequestInfo<'_>) -> bool {
     !copied_configuration_keys(event, request).is_empty()
 }
 
-/// Forgets an object that the event proves to be gone.
+/// Removes an object if the event proves that it was deleted.
 pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut ClusterState) {
     if !request.subresource.is_empty() || request.deletion(event) != Deletion::Proven {
         return;
@@ -108,7 +108,7 @@ pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo<'_>, s
     }
 }
 
-/// Returns the objects with a registry credential that the response handed over, as `namespace/name`. `*` stands for more of them.
+/// Returns the objects with a registry credential that the response handed over, as `namespace/name`. `*` represents further ones.
 pub(crate) fn copies(
     event: &mut Event<'_>,
     request: &RequestInfo<'_>,
@@ -126,7 +126,7 @@ pub(crate) fn copies(
         "ResponseStarted" | "ResponseComplete" | "Panic" if is_watch => true,
         _ => false,
     };
-    // What the client sends itself it does not read.
+    // Data that the client itself sends is not a read.
     if !is_counted || request.verb == "patch" && sends_copy(event, request) {
         return Vec::new();
     }
@@ -153,7 +153,7 @@ pub(crate) fn copies(
         && let Some(state) = state
     {
         state.copies(&request.resource, &request.namespace, &request.name, &mut add);
-        // A watch has two events or one, depending on the policy, and counts once.
+        // A watch has one or two events, depending on the policy, and counts once.
         if is_watch && !found.is_empty() && !state.is_first_of_request(event) {
             return Vec::new();
         }
@@ -214,7 +214,7 @@ mod tests {
         for other in [event("list", "b", "", ""), event("get", "a", "y", ""), event("list", "", "y", "")] {
             assert!(observe(&mut state, &other).is_empty(), "{other}");
         }
-        // What the request says is not what the server stored.
+        // The request does not show what the server stored.
         observe(&mut state, &write(""));
         assert_eq!(observe(&mut state, &read), ["a/x"]);
         let shown =

@@ -1,9 +1,9 @@
-//! Registry credentials that a custom resource names: what an operator runs or installs for it then gets them.
+//! Registry credentials that a custom resource names, and that an operator passes to what it runs or installs for the resource.
 //!
-//! Takes a written custom resource, whole or as a patch, of any kind, and returns the credentials among the secrets that it names. Its
-//! schema is not known, so that a name counts by its place: the value of a member whose name contains `secret`, the name in an object
+//! Takes a written custom resource, whole or as a patch, of any kind, and returns the credentials among the secrets that it names. The
+//! schema is not known, so a name is recognized by its place: the value of a member whose name contains `secret`, the name in an object
 //! below such a member, or the name in an object of the kind Secret. A name alone proves little, so the secret must be known to be a
-//! credential by something better than its name.
+//! credential by stronger evidence than its name.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -19,16 +19,16 @@ use crate::text::name_patterns::NamePatterns;
 /// Maximum nesting that is searched.
 const MAX_DEPTH: usize = 32;
 
-/// Maximum number of different names that are read from one object. More count as a credential that is not known.
+/// Maximum number of different names read from one object. If there are more, the rest counts as an unknown credential.
 const MAX_NAMES: usize = 1000;
 
 /// Maximum length of the name of a secret or a namespace.
 const MAX_NAME_LEN: usize = 253;
 
-/// Letters that each object contains which names a credential, unless they are escaped.
+/// Letters that every object contains that names a credential, unless they are escaped.
 pub(crate) const LITERAL: &str = "ecret";
 
-/// API groups of Kubernetes itself that contain a dot, and of its snapshots, whose secrets classes name, without `.k8s.io`.
+/// API groups of Kubernetes itself that contain a dot, and of its snapshots (whose classes name secrets), without `.k8s.io`.
 const BUILT_IN_GROUPS: [&str; 19] = [
     "admissionregistration",
     "apiextensions",
@@ -51,11 +51,11 @@ const BUILT_IN_GROUPS: [&str; 19] = [
     "storage",
 ];
 
-/// API groups of Flux whose objects pull from registries with the secrets that they name: a registry gets no login of another one.
+/// Flux API groups whose objects pull from registries with the secrets that they name: such a login is only sent to its own registry.
 const PULLING_GROUPS: [&str; 2] = ["image.toolkit.fluxcd.io", "source.toolkit.fluxcd.io"];
 
-/// Returns the registry credentials, as `namespace/name`, that a written custom resource names other than to pull images.
-/// `namespace/*` stands for some that are not known.
+/// Returns the registry credentials, as `namespace/name`, that a written custom resource names for purposes other than pulling images.
+/// `namespace/*` represents unknown ones.
 pub(crate) fn named_by_custom_resource(
     event: &mut Event<'_>,
     request: &RequestInfo<'_>,
@@ -108,7 +108,7 @@ struct Names {
 }
 
 impl Names {
-    /// Adds what a value names. Arrays are transparent: their elements have the key of the array.
+    /// Adds the secrets that a value names. Arrays are transparent: their elements have the key of the array.
     fn add(&mut self, is_of_secret: bool, value: Raw<'_>, depth: usize) {
         if depth == 0 {
             self.is_partial = true;
@@ -156,8 +156,8 @@ fn names_secret(key: &[u8]) -> bool {
     key.windows(LITERAL.len()).any(|letters| letters == LITERAL.as_bytes())
 }
 
-/// Returns whether what the member of this name contains is not searched: metadata, what the operator writes itself, secrets to pull
-/// and push images with, and those that an operator fills.
+/// Returns whether the member of this name is excluded from the search: metadata, members that the operator itself writes, secrets for
+/// pulling and pushing images, and secrets that an operator fills.
 fn is_skipped(key: &[u8]) -> bool {
     const USES: [&[u8]; 2] = [b"pull", b"push"];
     matches!(key, b"metadata" | b"status" | b"matchLabels" | b"dockerRegistrySecret")
@@ -243,7 +243,7 @@ mod tests {
             ("apps", r#"{"secretName":"blue"}"#),
         ] {
             let found = of(group, "create", &format!(r#"{{"spec":{spec}}}"#));
-            // A secret with the name of a credential of another namespace is less than known.
+            // A secret that only shares its name with a credential of another namespace is not known to be one.
             assert!(found.is_empty(), "{group} {spec}: {found:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Which addresses nodes have according to the inventory.
+//! Addresses of nodes according to the inventory.
 //!
 //! Takes an inventory, and returns the nodes of an address and the addresses of a node.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::inventory::{DeclaredNode, Inventory};
 
-/// Maximum number of nodes of one address of which the names are kept. An address of more identifies none, whichever of them are deleted.
+/// Maximum number of nodes stored per address. An address of more nodes identifies none, even if some of them are deleted.
 const MAX_NAMES: usize = 64;
 
 /// The declared nodes by name and by address.
@@ -25,7 +25,7 @@ struct Names {
     has_more: bool,
 }
 
-/// Who has an address.
+/// The owner of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder<'n> {
     /// It is not declared.
@@ -55,7 +55,7 @@ impl DeclaredNodes {
         self.inventory.node(name)
     }
 
-    /// Returns the node that alone has an address, of those that still exist.
+    /// Returns the node that alone has an address, among those that still exist.
     pub(super) fn holder(&self, address: IpAddr, exists: impl Fn(&str) -> bool) -> Holder<'_> {
         let Some(known) = self.by_address.get(&address) else { return Holder::Unknown };
         if known.has_more {

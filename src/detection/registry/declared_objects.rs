@@ -15,12 +15,12 @@ const MAX_LOGINS: usize = 32;
 /// Maximum nesting of lists in lists.
 const MAX_LIST_DEPTH: usize = 4;
 
-/// What an object was.
+/// What kind of object was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Added {
     /// Entries were added, or it is of a kind that has some.
     Known,
-    /// It is of a kind of which nothing is kept.
+    /// It is of a kind that contains nothing of interest.
     Ignored,
     /// It has no kind, and is not a list.
     NoKind,
@@ -31,19 +31,19 @@ pub(crate) enum Added {
 pub(crate) struct Builder<'i> {
     pub(crate) inventory: &'i mut Inventory,
     pub(crate) origin: usize,
-    /// The namespace of objects that do not name one.
+    /// The namespace of objects that do not state one.
     pub(crate) namespace: &'i str,
     /// Whether secrets of an unknown type are registry credentials.
     pub(crate) asserts_credentials: bool,
-    /// Number of objects that were read, without those of kinds of which nothing is kept.
+    /// Number of objects read, without those of kinds that contain nothing of interest.
     pub(crate) objects: u64,
     pub(crate) ignored: u64,
-    /// Number of secrets of which nothing but the name is known.
+    /// Number of secrets of which only the name is known.
     pub(crate) untyped: u64,
 }
 
 impl Builder<'_> {
-    /// Adds an object, or all objects of a list. Bindings are to be added after the roles that they bind.
+    /// Adds an object, or all objects of a list. Bindings must be added after the roles that they bind.
     pub(crate) fn add(&mut self, object: Raw<'_>, phase: Phase) -> Result<Added, Full> {
         self.add_item(object, "", phase, MAX_LIST_DEPTH)
     }
@@ -129,7 +129,7 @@ impl Builder<'_> {
         self.add_named(namespace, &name, secret)
     }
 
-    /// Adds a secret of which its type may be known.
+    /// Adds a secret whose type may be known.
     pub(crate) fn add_named(
         &mut self,
         namespace: &str,
@@ -181,7 +181,7 @@ impl Builder<'_> {
         self.add_role(&grants::binding_namespace(namespace), name, grants)
     }
 
-    /// Adds a node with its addresses. Returns false if none is known, as in a manifest.
+    /// Adds a node with its addresses. Returns false if it has none, as in a manifest.
     pub(crate) fn add_node(&mut self, name: &str, node: &DeclaredNode) -> Result<bool, Full> {
         if !is_name(name) || node.addresses.is_empty() {
             return Ok(false);
@@ -190,8 +190,8 @@ impl Builder<'_> {
         Ok(true)
     }
 
-    /// Adds what a pod, a workload, a service account or a volume names. Returns false if it names no secret, and is of an
-    /// unknown kind.
+    /// Adds the secrets named by a pod, a workload, a service account or a volume. Returns false if it names no secret and is of an unknown
+    /// kind.
     fn add_references(
         &mut self,
         object: Raw<'_>,
@@ -231,7 +231,7 @@ impl Builder<'_> {
         Ok(is_of_interest || !found.image_pull.is_empty())
     }
 
-    /// Credentials come first, as for pods that are learned: the number per pod is bounded.
+    /// Credentials come first, as for learned pods: the number per pod is bounded.
     fn secrets_of_pod(&self, namespace: &str, mounted: Vec<Box<str>>) -> Vec<Box<str>> {
         let is_credential = |name: &str| {
             let secret = self.inventory.secret(&format!("{namespace}/{name}"));
@@ -248,14 +248,14 @@ impl Builder<'_> {
     }
 }
 
-/// In which of two passes over the input an object is added.
+/// The pass over the input, one of two, in which an object is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Objects,
     Bindings,
 }
 
-/// The addresses in the status of a node. Its host names say nothing of where its requests come from.
+/// The addresses in the status of a node. Its host names do not reveal where its requests come from.
 fn node(object: Raw<'_>) -> DeclaredNode {
     let mut node = DeclaredNode::default();
     let addresses = object.path(&["status", "addresses"]);
@@ -267,7 +267,7 @@ fn node(object: Raw<'_>) -> DeclaredNode {
     node
 }
 
-/// The registry hosts and user names of a secret that shows its data.
+/// The registry hosts and user names of a secret that contains its data.
 fn logins(secret: Raw<'_>) -> (Vec<String>, Vec<String>) {
     let (mut hosts, mut usernames) = (Vec::new(), Vec::new());
     for login in logins_of(secret, MAX_LOGINS) {

@@ -47,7 +47,7 @@ pub(super) fn add_logins(text: &[u8], is_known_format: bool, limit: usize, login
     }
 }
 
-/// A server of a configuration that need not be a whole text in JSON.
+/// A server of a configuration that is not necessarily a complete JSON text.
 pub(super) struct Server<'t> {
     name: Cow<'t, [u8]>,
     login: ServerLogin<'t>,
@@ -58,7 +58,7 @@ enum ServerLogin<'t> {
     Yaml(YamlLogin<'t>),
 }
 
-/// What lines of YAML say of a server.
+/// What YAML lines state about a server.
 #[derive(Default)]
 struct YamlLogin<'t> {
     username: Option<&'t [u8]>,
@@ -68,19 +68,19 @@ struct YamlLogin<'t> {
 }
 
 impl<'t> Server<'t> {
-    /// A server of YAML; none if the key is not the address of one.
+    /// A server in YAML; none if the key is not a server address.
     pub(super) fn named(name: &'t [u8]) -> Option<Self> {
         let is_name = is_server(name) || name == b"localhost";
         is_name.then(|| Server { name: name.into(), login: ServerLogin::Yaml(YamlLogin::default()) })
     }
 
-    /// A server with a login that was not read further.
+    /// A server with a login, of which nothing else was read.
     pub(super) fn unknown() -> Self {
         let login = YamlLogin { has_secret: true, ..YamlLogin::default() };
         Server { name: Cow::Borrowed(b""), login: ServerLogin::Yaml(login) }
     }
 
-    /// Adds what a line of YAML says.
+    /// Adds the content of a line of YAML.
     pub(super) fn add(&mut self, key: &[u8], value: &'t [u8]) {
         let ServerLogin::Yaml(login) = &mut self.login else { return };
         if matches!(value, b"" | b"null" | b"~") {
@@ -133,13 +133,13 @@ impl YamlLogin<'_> {
     }
 }
 
-/// Returns the servers of what is below `auths` in JSON.
+/// Returns the servers below `auths` in JSON.
 pub(super) fn servers_in(auths: Raw<'_>) -> impl Iterator<Item = Server<'_>> {
     let members = auths.members().map_while(Result::ok).filter(|(_, login)| login.kind() == Type::Object);
     members.map(|(name, login)| Server { name: name.text(), login: ServerLogin::Json(login) })
 }
 
-/// Returns the servers of a whole text in JSON, of either format.
+/// Returns the servers of a complete JSON text, in either format.
 pub(super) fn servers_of_text(text: &[u8]) -> impl Iterator<Item = Server<'_>> {
     let (servers, is_framed) = Raw::first(text).ok().and_then(servers_of).unwrap_or_default();
     let servers = servers.into_iter().flat_map(servers_in);
@@ -155,8 +155,8 @@ fn has_secret(login: Raw<'_>) -> bool {
     SECRET_KEYS.into_iter().any(|key| texts(login, key).next().is_some())
 }
 
-/// Returns the user name of a login, or [`REDACTED`] if it is a token in the place of one: some registries take a token as the
-/// user, with an empty or fixed password.
+/// Returns the user name of a login, or [`REDACTED`] if it is a token in place of a user name: some registries accept a token as the user,
+/// with an empty or fixed password.
 fn username_of(login: Raw<'_>) -> Option<String> {
     let member = |name| texts(login, name).next();
     // `auth` is base64 of `user:password`.
@@ -172,7 +172,7 @@ fn username_of(login: Raw<'_>) -> Option<String> {
     if name.is_empty() {
         return None;
     }
-    // A user name alone is one: there is no password that it could be in the place of.
+    // A user name without a password is a real one: there is no password that it could replace.
     let is_alone = auth.is_none() && named(login, "password").next().is_none();
     let has_password = is_alone
         || is_password(encoded_password)
@@ -182,7 +182,7 @@ fn username_of(login: Raw<'_>) -> Option<String> {
     Some(if has_password { checked_username(&String::from_utf8_lossy(&name)) } else { REDACTED.to_owned() })
 }
 
-/// Returns whether a password is one: beside a token in the place of the user name it is empty or fixed.
+/// Returns whether a password is a real one: if a token is used as the user name, the password is empty or fixed.
 fn is_password(password: &[u8]) -> bool {
     !matches!(password, b"" | b"x-oauth-basic" | b"x-access-token")
 }
@@ -202,13 +202,13 @@ pub(super) fn has_login(text: &[u8]) -> bool {
         .any(|(server, login)| has_secret(login) && (is_framed || is_server(&server.text())))
 }
 
-/// The members of an object with a name in any case, all of them: so Go reads them, and with it everything that pulls images.
+/// The members of an object with a name in any case, all of them: Go reads them like this, and so do all programs that pull images.
 fn named<'a>(object: Raw<'a>, name: &'static str) -> impl Iterator<Item = Raw<'a>> {
     let members = object.members().map_while(Result::ok);
     members.filter(|(key, _)| key.text().eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
 }
 
-/// Their texts that are not empty.
+/// Their non-empty strings.
 fn texts<'a>(object: Raw<'a>, name: &'static str) -> impl Iterator<Item = Cow<'a, [u8]>> {
     named(object, name).filter_map(Raw::string).filter(|text| !text.is_empty())
 }
@@ -227,8 +227,8 @@ fn is_server(key: &[u8]) -> bool {
     key.iter().any(|byte| matches!(byte, b'.' | b':'))
 }
 
-/// Returns the host of a server's address: `index.docker.io` of `https://index.docker.io/v1/`. A user name and password
-/// before an `@` are dropped, and so are path and query. What is not a host becomes [`REDACTED`].
+/// Returns the host of a server's address: `index.docker.io` of `https://index.docker.io/v1/`. A user name and password before an `@` are
+/// dropped, and so are path and query. A text that is not a host becomes [`REDACTED`].
 pub(super) fn host_of(server: &str) -> String {
     let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);

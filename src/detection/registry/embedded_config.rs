@@ -1,8 +1,8 @@
-//! Docker configurations inside of other texts: below another key of a document, as YAML, in a line of an environment file, in a string of
-//! a program's configuration, and in base64 or hexadecimal in any of these.
+//! Docker configurations inside other texts: below another key of a document, as YAML, in a line of an environment file, in a string of a
+//! program's configuration, and in base64 or hexadecimal in any of these.
 //!
-//! Takes a text and returns whether it has a login, and the logins without passwords. Each place is found by the word `auths`, by what base64
-//! makes of it, or by the key of a secret; a text without one of these costs one search.
+//! Takes a text and returns whether it contains a login, and the logins without passwords. Each occurrence is found by the word `auths`, by
+//! its base64 encoding, or by the key of a secret; a text without any of these costs one search.
 
 use std::sync::LazyLock;
 
@@ -14,21 +14,21 @@ use super::login::Login;
 use crate::detection::audit::json::{Raw, Type};
 use crate::detection::audit::uri::decode_percent;
 
-/// Maximum number of places in one text. Each is read up to its end, so that a text takes time in proportion to its length. A text with
-/// more counts as a login.
+/// Maximum number of occurrences in one text. Each is read to its end, and together they take time proportional to the length of the text.
+/// A text with more counts as a login.
 const MAX_PLACES: usize = 64;
 
 /// Maximum nesting of texts in texts.
 const MAX_DEPTH: usize = 4;
 
-/// Maximum number of bytes before a key of YAML that are looked at.
+/// Maximum number of bytes examined before a YAML key.
 const MAX_INDENT: usize = 256;
 
 /// Minimum length of base64 that is decoded.
 const MIN_BASE64_LEN: usize = 16;
 
-/// What starts a configuration: its key, in three spellings, since a search without case is several times slower; the key of a secret in
-/// a manifest; the key in base64, after a multiple of three bytes and after one and two more, and in hexadecimal.
+/// Markers of a configuration: its key, in three spellings, since a case-insensitive search is several times slower; the key of a secret in
+/// a manifest; the key in base64, at each of the three possible offsets; and the key in hexadecimal.
 const PLACES: [&str; 9] = [
     "auths",
     "Auths",
@@ -41,12 +41,12 @@ const PLACES: [&str; 9] = [
     "22617574687322",
 ];
 
-/// The first one of [`PLACES`] that is a key of a secret, the first one that is base64 itself, and the one in hexadecimal.
+/// Indexes into [`PLACES`]: of the first one that is a secret's key, the first one in base64, and the one in hexadecimal.
 const FIRST_SECRET_KEY: usize = 3;
 const FIRST_BASE64: usize = 5;
 const HEXADECIMAL: usize = 8;
 
-/// Which letter of four of base64 each place in it starts with.
+/// Offset of each base64 marker within its group of four characters.
 const BASE64_OFFSETS: [usize; 3] = [0, 2, 3];
 
 /// Compiling constants does not fail.
@@ -75,8 +75,8 @@ pub(super) fn add_logins(text: &[u8], is_known_format: bool, limit: usize, login
     });
 }
 
-/// Calls a function with each server of each configuration in a text until it returns true. Returns whether it did, or there are too many
-/// places to look at.
+/// Calls a function with each server of each configuration in a text until it returns true. Returns whether it did, or whether there are
+/// too many occurrences to examine.
 fn search(text: &[u8], depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool) -> bool {
     let Some(searcher) = &*SEARCHER else { return true };
     let (mut end, mut places, mut may_unescape) = (0, 0, [depth > 0; 3]);
@@ -99,7 +99,7 @@ fn search(text: &[u8], depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool)
             Place::Found => return true,
             Place::Other => continue,
             Place::ReadTo(read) => end = read,
-            // All other places may be escaped as well.
+            // All other markers may be escaped as well.
             Place::Escaped(escape) if std::mem::take(&mut may_unescape[escape as usize]) => {
                 if search(&unescaped(text, escape), depth - 1, found) {
                     return true;
@@ -109,22 +109,22 @@ fn search(text: &[u8], depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool)
         }
         places += 1;
     }
-    // The key of a configuration may be split by a line break, too.
+    // The key of a configuration may also be split by a line break.
     depth > 0 && joined_lines(text).is_some_and(|joined| search(&joined, depth - 1, found))
 }
 
-/// What a place turned out to be.
+/// The result of examining an occurrence.
 enum Place {
     Found,
-    /// A word of a text.
+    /// Just a word of a text.
     Other,
-    /// The text was read up to here.
+    /// The text was read up to this position.
     ReadTo(usize),
-    /// It is in a string of another text.
+    /// It is in a string inside another text.
     Escaped(Escape),
 }
 
-/// How the quotes of a text are written in another one.
+/// How the quotes of a text are written inside another text.
 #[derive(Clone, Copy)]
 enum Escape {
     /// Backslashes, as in JSON.
@@ -146,7 +146,7 @@ fn unescaped(text: &[u8], escape: Escape) -> Vec<u8> {
     }
 }
 
-/// Returns where the base64 starts of which a place is a part: what is before it in the same line, in whole groups of four letters.
+/// Returns the start of the base64 text that contains the marker: the preceding characters on the same line, in whole groups of four.
 fn base64_start(text: &[u8], after: usize, place: usize, offset: usize) -> usize {
     let before =
         text[after..place].iter().rev().take_while(|byte| is_base64(**byte) && **byte != b'=').count();
@@ -157,7 +157,7 @@ fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/=-_".contains(&byte)
 }
 
-/// Reads hexadecimal digits, of which a place is a part.
+/// Decodes the hexadecimal text that contains the marker.
 fn read_hexadecimal(
     text: &[u8],
     after: usize,
@@ -192,7 +192,7 @@ fn read_place(text: &[u8], place: &Match, depth: usize, found: &mut dyn FnMut(&S
             return Place::Escaped(escape);
         }
     }
-    // A table of TOML.
+    // A TOML table.
     if is_servers && text[at..].starts_with(b".") && text[..place.start()].ends_with(b"[") {
         let (is_secret, length) = read_table(&text[at..]);
         let is_found = is_secret && found(&Server::unknown());
@@ -225,7 +225,7 @@ fn read_place(text: &[u8], place: &Match, depth: usize, found: &mut dyn FnMut(&S
             }
             Place::ReadTo(end)
         }
-        // An alias of YAML.
+        // A YAML alias.
         Some(b'*') if text.get(at + 1).is_some_and(u8::is_ascii_alphanumeric) => {
             if found(&Server::unknown()) { Place::Found } else { Place::ReadTo(at) }
         }
@@ -249,14 +249,14 @@ fn skip_blanks(text: &[u8], at: usize) -> usize {
     at + text[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
 }
 
-/// Reads base64 that starts at a place.
+/// Decodes base64 from the given position.
 fn read_base64(text: &[u8], start: usize, depth: usize, found: &mut dyn FnMut(&Server<'_>) -> bool) -> Place {
     let end = start + text[start..].iter().take_while(|byte| is_base64(**byte)).count();
     if depth == 0 || end - start < MIN_BASE64_LEN {
         return Place::ReadTo(end);
     }
     let letters = &text[start..end];
-    // What is cut off behind some letter counts as far as it goes.
+    // Text that is cut off after some character is decoded as far as possible.
     let decoded = decode(letters).or_else(|| decode(&letters[..letters.len() / 4 * 4]));
     let Some(decoded) = decoded else { return Place::ReadTo(end) };
     let is_found = docker_config::servers_of_text(&decoded).any(|server| found(&server))
@@ -264,7 +264,7 @@ fn read_base64(text: &[u8], start: usize, depth: usize, found: &mut dyn FnMut(&S
     if is_found { Place::Found } else { Place::ReadTo(end) }
 }
 
-/// Returns the text with lines of base64 in one; none if there are none. A line break may be escaped.
+/// Returns multi-line base64 joined to one line; none if there are no line breaks. A line break may be escaped.
 fn joined_lines(text: &[u8]) -> Option<Vec<u8>> {
     let (mut joined, mut copied) = (Vec::new(), 0);
     for at in memchr::memchr3_iter(b'\r', b'\n', b'\\', text) {
@@ -290,14 +290,14 @@ fn joined_lines(text: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Returns the length of a line break with the indentation behind it; 0 if there is none.
+/// Returns the length of a line break with the indentation after it; 0 if there is none.
 fn line_break(text: &[u8]) -> usize {
     let breaks: [&[u8]; 4] = [b"\r\n", b"\n", b"\\r\\n", b"\\n"];
     let length = breaks.into_iter().find(|one| text.starts_with(one)).map_or(0, <[u8]>::len);
     if length == 0 { 0 } else { skip_blanks(text, length) }
 }
 
-/// Returns the end of a mapping in the flow style of YAML.
+/// Returns the end of a YAML mapping in flow style.
 fn flow_end(text: &[u8], start: usize) -> usize {
     let mut open = 0_usize;
     for (at, byte) in text.iter().enumerate().skip(start) {
@@ -317,7 +317,7 @@ fn flow_has_secret(flow: &[u8]) -> bool {
         .any(|(key, value)| is_secret(key, value))
 }
 
-/// Reads a table of TOML up to the next one. Returns whether it has a password, and its length.
+/// Reads a TOML table up to the next one. Returns whether it has a password, and its length.
 fn read_table(table: &[u8]) -> (bool, usize) {
     let (mut length, mut has_secret) = (0, false);
     for (number, line) in table.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -338,7 +338,7 @@ fn read_table(table: &[u8]) -> (bool, usize) {
 fn read_block(block: &[u8], indent: usize, found: &mut dyn FnMut(&Server<'_>) -> bool) -> (bool, usize) {
     let mut server: Option<(usize, Server<'_>)> = None;
     let mut length = 0;
-    // The first line is the rest of that of `auths`.
+    // The first line is the rest of the line with `auths`.
     for (number, line) in block.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let content = line.trim_ascii();
         let own = line.iter().take_while(|byte| **byte == b' ').count();
@@ -354,7 +354,7 @@ fn read_block(block: &[u8], indent: usize, found: &mut dyn FnMut(&Server<'_>) ->
             } else if let Some((_, server)) = &mut server
                 && let Some((key, value)) = key_and_value(content)
             {
-                // What is merged from elsewhere may be a password.
+                // A merged value may be a password.
                 server.add(if key == b"<<" { b"password" } else { key }, value);
             }
         }
@@ -363,9 +363,9 @@ fn read_block(block: &[u8], indent: usize, found: &mut dyn FnMut(&Server<'_>) ->
     (server.is_some_and(|(_, server)| found(&server)), length)
 }
 
-/// Returns the server that a line of YAML starts, with what the line says of it itself.
+/// Returns the server that a line of YAML starts, with the content of that line.
 fn server_of_line(line: &[u8]) -> Option<Server<'_>> {
-    // An address has colons of its own: the key ends at the last one before a blank, a brace, or the end.
+    // An address contains colons: the key ends at the last one before a space, a brace, or the end.
     let is_end = |at: usize| line[at] == b':' && line.get(at + 1).is_none_or(u8::is_ascii_whitespace);
     let end = (0..line.len()).find(|at| is_end(*at))?;
     let mut server = Server::named(unquoted(&line[..end]))?;

@@ -1,8 +1,8 @@
-//! The text of a value when the encodings around it are undone: byte order marks, UTF-16 and UTF-32, gzip, zlib, zip, hexadecimal, octal,
-//! percent signs, base32, strings and arrays of JSON, and base64 on top of that of the API.
+//! Undoes the encodings around a value: byte order marks, UTF-16 and UTF-32, gzip, zlib, zip, hexadecimal, octal, percent signs, base32,
+//! strings and arrays of JSON, and base64 in addition to that of the API.
 //!
-//! Takes a value of a secret or config map and returns its text. Each layer is recognized by its first bytes, so that a value without
-//! one costs a comparison. The result is bounded by the length of the value and by [`MAX_UNZIPPED_LEN`].
+//! Takes a value of a secret or config map and returns its text. Each layer is recognized by its first bytes, so that a value without one
+//! costs a comparison. The result is bounded by the length of the value and by [`MAX_UNZIPPED_LEN`].
 
 use std::borrow::Cow;
 use std::io::Read as _;
@@ -14,22 +14,22 @@ use flate2::{Decompress, FlushDecompress, Status};
 use super::login::BASE64;
 use crate::detection::audit::json::{Raw, Type};
 
-/// Maximum number of layers that are undone.
+/// Maximum number of layers that are decoded.
 const MAX_LAYERS: usize = 4;
 
-/// Maximum length of what gzip held. The API allows 1 MiB for all data of a secret.
+/// Maximum length of decompressed data. The API allows 1 MiB for all data of a secret.
 const MAX_UNZIPPED_LEN: usize = 4 << 20;
 
-/// Maximum ratio of what gzip held to its length, so that reading takes time in proportion to the event. Text has 2 to 10.
+/// Maximum compression ratio of gzip, so that the time is proportional to the size of the event. Text has a ratio of 2 to 10.
 const MAX_RATIO: usize = 16;
 
-/// Number of bytes at the start of base64 by which it is recognized, as a text, or as a layer of its own.
+/// Number of leading base64 characters that are examined to recognize base64, as text or as a separate layer.
 const HEAD_LEN: usize = 32;
 
-/// Minimum length of base64 that is recognized as such: of shorter words some spell a text by chance.
+/// Minimum length of base64 to be recognized: some shorter words decode to text by chance.
 const MIN_HEAD_LEN: usize = 16;
 
-/// How keys, certificates and tokens start.
+/// Prefixes of keys, certificates and tokens.
 const OTHER_TEXTS: [&[u8]; 4] = [b"-----BEGIN", b"eyJhbGci", b"eyJ0eXAi", b"eyJraWQi"];
 
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -37,8 +37,8 @@ const GZIP: &[u8] = b"\x1f\x8b\x08";
 
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// How data starts that is compressed or encrypted in a way that is not undone: bzip2, xz, zstd, LZ4, 7-Zip, `compress`, Snappy, `openssl enc`,
-/// age and GnuPG.
+/// Prefixes of data that is compressed or encrypted in a way that is not decoded: bzip2, xz, zstd, LZ4, 7-Zip, `compress`, Snappy, `openssl
+/// enc`, age and GnuPG.
 const OPAQUE: [&[u8]; 10] = [
     b"\xfd7zXZ\0",
     b"\x28\xb5\x2f\xfd",
@@ -52,21 +52,22 @@ const OPAQUE: [&[u8]; 10] = [
     b"-----BEGIN PGP MESSAGE",
 ];
 
-/// How a zlib stream of the usual window starts, at each level of compression.
+/// Prefixes of a zlib stream with the usual window size, at each compression level.
 const ZLIB: [&[u8]; 4] = [b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"];
 
 fn is_zlib(value: &[u8]) -> bool {
     ZLIB.iter().any(|start| value.starts_with(start))
 }
 
-/// Returns whether a text, as [`plain`] returns it, is compressed or encrypted, so that what it holds cannot be read.
+/// Returns whether a text, as returned by [`plain`], is compressed or encrypted, so that its content cannot be read.
 pub(super) fn is_opaque(text: &[u8]) -> bool {
-    // The size of its blocks and a number follow the magic bytes of bzip2, which are letters.
+    // The bzip2 magic bytes are letters; they are followed by the block size and a number.
     let is_bzip2 = || text.starts_with(b"BZh") && text.get(4..10).is_some_and(|start| start == b"1AY&SY");
     text.starts_with(GZIP) || OPAQUE.iter().any(|start| text.starts_with(start)) || is_bzip2()
 }
 
-/// Returns whether a text, as [`plain`] returns it, is in more encodings than are undone. What nobody needs to encode so often is hidden.
+/// Returns whether a text, as returned by [`plain`], has more layers of encoding than the limit. There is no legitimate reason for so many,
+/// so it counts as hidden.
 pub(super) fn is_nested_too_deep(text: &[u8]) -> bool {
     !is_zip(text) && layer(text).is_some()
 }
@@ -80,7 +81,7 @@ pub(super) fn plain(value: &[u8]) -> Cow<'_, [u8]> {
     let mut text = Cow::Borrowed(value);
     let mut was_zipped = false;
     for _ in 0..MAX_LAYERS {
-        // Gzip in gzip would multiply the ratio.
+        // Nested gzip would multiply the compression ratio.
         let is_zipped = is_zip(&text);
         let next = if is_zipped && was_zipped { None } else { layer(&text) };
         was_zipped |= is_zipped;
@@ -92,7 +93,7 @@ pub(super) fn plain(value: &[u8]) -> Cow<'_, [u8]> {
     text
 }
 
-/// Returns what the outermost encoding of a value holds; none if there is none.
+/// Decodes the outermost encoding of a value; none if there is none.
 fn layer(value: &[u8]) -> Option<Vec<u8>> {
     if let Some(rest) = value.strip_prefix(UTF8_MARK) {
         return Some(rest.to_vec());
@@ -101,7 +102,7 @@ fn layer(value: &[u8]) -> Option<Vec<u8>> {
         return Some(unzip(MultiGzDecoder::new(value), value.len()));
     }
     if is_zlib(value) {
-        // A text may start with these letters.
+        // A text may also start with these letters.
         return Some(unzip(ZlibDecoder::new(value), value.len())).filter(|text| !text.is_empty());
     }
     if value.starts_with(ZIP) {
@@ -116,7 +117,7 @@ fn layer(value: &[u8]) -> Option<Vec<u8>> {
     if let Some(text) = from_json(value).or_else(|| from_escapes(value)) {
         return Some(text);
     }
-    // Their letters are those of base64, too.
+    // Their characters are also valid base64.
     let digits = decode_digits(value, 4, hex_digit)
         .or_else(|| decode_digits(value, 5, base32_digit))
         .or_else(|| decode_digits(value, 5, base32_hex_digit));
@@ -140,16 +141,17 @@ fn base32_digit(byte: u8) -> Option<u8> {
     }
 }
 
-/// The alphabet that keeps the order of what is encoded (RFC 4648).
+/// The base32 alphabet that preserves the sort order (RFC 4648).
 fn base32_hex_digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(32).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Decodes digits of some bits each, in lines or in one; none if the text has another character, or spells no text.
+/// Decodes digits of a given number of bits, on one or several lines; none if the text contains another character, or does not decode to
+/// text.
 fn decode_digits(text: &[u8], bits: u32, digit: impl Fn(u8) -> Option<u8>) -> Option<Vec<u8>> {
     let text = text.trim_ascii();
     let text = &text[..text.len() - text.iter().rev().take_while(|byte| **byte == b'=').count()];
-    // Some tools write bytes with colons between them.
+    // Some tools write bytes separated by colons.
     let letters = || text.iter().filter(|byte| !byte.is_ascii_whitespace() && **byte != b':');
     let digits = letters().take(HEAD_LEN).take_while(|byte| digit(**byte).is_some());
     if digits.count() < HEAD_LEN {
@@ -175,18 +177,19 @@ fn decode_digits(text: &[u8], bits: u32, digit: impl Fn(u8) -> Option<u8>) -> Op
 fn unzip(stream: impl std::io::Read, len: usize) -> Vec<u8> {
     let limit = MAX_UNZIPPED_LEN.min(len.saturating_mul(MAX_RATIO));
     let mut text = Vec::new();
-    // What was read before an error counts.
+    // The data before an error counts.
     let _ = stream.take(limit as u64).read_to_end(&mut text);
     text
 }
 
-/// Returns what the files of a zip archive hold, one behind the other. Each starts with its own header, so that the list at the end of the
+/// Returns the concatenated content of the files in a zip archive. Each file starts with its own header, so the directory at the end of the
 /// archive is not needed.
 fn unzip_archive(archive: &[u8]) -> Vec<u8> {
     const HEADER_LEN: usize = 30;
     let limit = MAX_UNZIPPED_LEN.min(archive.len().saturating_mul(MAX_RATIO));
     let (mut at, mut text) = (0, Vec::new());
-    // One for all files: its memory is a thousand times the length of a header, of which an archive may consist.
+    // One decompressor for all files: it needs a thousand times the memory of a file header, and an archive may consist of nothing but
+    // headers.
     let mut inflater = Decompress::new(false);
     while let Some(start) = memchr::memmem::find(&archive[at..], ZIP)
         && text.len() < limit
@@ -201,7 +204,7 @@ fn unzip_archive(archive: &[u8]) -> Vec<u8> {
             inflater.reset(false);
             at = data + inflate(&mut inflater, data_bytes, limit, &mut text);
         } else {
-            // As it is, up to the next file.
+            // Stored without compression, up to the next file.
             let end = memchr::memmem::find(data_bytes, b"PK").unwrap_or(data_bytes.len());
             text.extend_from_slice(&data_bytes[..end.min(limit - text.len())]);
             at = data + end;
@@ -211,7 +214,7 @@ fn unzip_archive(archive: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Appends what a deflate stream holds, up to a total of `limit`, and returns the length of what was read of the stream.
+/// Appends the content of a deflate stream, up to a total of `limit`, and returns how much of the stream was read.
 fn inflate(inflater: &mut Decompress, stream: &[u8], limit: usize, text: &mut Vec<u8>) -> usize {
     const CHUNK: usize = 16 << 10;
     loop {
@@ -230,7 +233,7 @@ fn inflate(inflater: &mut Decompress, stream: &[u8], limit: usize, text: &mut Ve
     }
 }
 
-/// Returns what a value holds that is a string of JSON, or an array of the numbers of bytes.
+/// Decodes a JSON string, or a JSON array of byte values.
 fn from_json(value: &[u8]) -> Option<Vec<u8>> {
     let value = value.trim_ascii();
     if !matches!(value, [b'"', ..] | [b'[', b' ' | b'\n' | b'\r' | b'\t' | b'0'..=b'9', ..]) {
@@ -247,7 +250,7 @@ fn from_json(value: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Returns what a value spells byte for byte: `%7B…`, `\x7b…`, `0x7b,0x22…`, `\173…`.
+/// Decodes a value that spells each byte: `%7B…`, `\x7b…`, `0x7b,0x22…`, `\173…`.
 fn from_escapes(value: &[u8]) -> Option<Vec<u8>> {
     let value = value.trim_ascii();
     let (is_octal, mark): (bool, &[u8]) = match value {
@@ -266,7 +269,7 @@ fn from_escapes(value: &[u8]) -> Option<Vec<u8>> {
         if let Some(byte) = escaped.and_then(|digits| u8::from_str_radix(digits, base).ok()) {
             text.push(byte);
             rest = &rest[mark.len() + length..];
-            // One mark may be that of all bytes: `0x7b22…`.
+            // There may be one prefix for all bytes: `0x7b22…`.
             if text.len() == 1 && mark == b"0x" && rest.first().is_some_and(u8::is_ascii_hexdigit) {
                 return decode_digits(&value[mark.len()..], 4, hex_digit);
             }
@@ -283,12 +286,12 @@ fn from_escapes(value: &[u8]) -> Option<Vec<u8>> {
     (text.len() >= MIN_HEAD_LEN && text.len() < value.len()).then_some(text)
 }
 
-/// Returns whether bytes are long enough and start like a text, or one of the layers.
+/// Returns whether bytes are long enough and start like text or one of the encodings.
 fn could_be_text_of(bytes: &[u8]) -> bool {
     bytes.len() >= MIN_HEAD_LEN && could_be_text(&bytes[..bytes.len().min(HEAD_LEN)])
 }
 
-/// The same for UTF-32.
+/// The same check for UTF-32.
 fn utf32_order(value: &[u8]) -> Option<bool> {
     match *value.first_chunk::<8>()? {
         [0xff, 0xfe, 0, 0, ..] => Some(true),
@@ -308,7 +311,8 @@ fn from_utf32(value: &[u8], is_little: bool) -> Vec<u8> {
     text.strip_prefix('\u{feff}').unwrap_or(&text).as_bytes().to_vec()
 }
 
-/// Returns whether a text in UTF-16 is little-endian, by its mark, or because most of its characters are Latin; none for other texts.
+/// Returns whether a UTF-16 text is little-endian, from its byte order mark, or because most of its characters are Latin; none for other
+/// texts.
 fn utf16_order(value: &[u8]) -> Option<bool> {
     match *value.first_chunk::<4>()? {
         [0xff, 0xfe, ..] => return Some(true),
@@ -338,7 +342,7 @@ fn from_utf16(value: &[u8], is_little: bool) -> Vec<u8> {
     text.strip_prefix('\u{feff}').unwrap_or(&text).as_bytes().to_vec()
 }
 
-/// Returns the first bytes that base64 spells; none if the text does not start with base64.
+/// Returns the first decoded bytes of base64; none if the text does not start with base64.
 pub(super) fn decode_head(text: &[u8]) -> Option<Vec<u8>> {
     let start = text.iter().take(2 * HEAD_LEN).filter(|byte| !byte.is_ascii_whitespace());
     let mut head: Vec<u8> = start.take(HEAD_LEN).copied().collect();
@@ -346,7 +350,7 @@ pub(super) fn decode_head(text: &[u8]) -> Option<Vec<u8>> {
     if head.len() < MIN_HEAD_LEN { None } else { decode(&head) }
 }
 
-/// Decodes base64 of either alphabet, in lines or in one; none if the text has any other character.
+/// Decodes base64 in either alphabet, on one or several lines; none if the text contains any other character.
 pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let text = text.trim_ascii();
     if let Ok(decoded) = BASE64.decode(text) {
@@ -367,18 +371,18 @@ pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     BASE64.decode(letters).ok()
 }
 
-/// Returns whether the first bytes of a value may be those of a text, or of one of the layers. Keys, certificates and tokens of service
-/// accounts are none.
+/// Returns whether the first bytes of a value may be those of a text or of one of the encodings. Keys, certificates and service account
+/// tokens are excluded.
 pub(super) fn could_be_text(head: &[u8]) -> bool {
     let head = head.strip_prefix(UTF8_MARK).unwrap_or(head);
     if is_zip(head) || utf32_order(head).is_some() || utf16_order(head).is_some() || is_opaque(head) {
         return true;
     }
-    // A tar archive starts with the name of its first file, and zeros up to the hundredth byte.
+    // A tar archive starts with the name of its first file, padded with zeros to a hundred bytes.
     let name_len = head.iter().position(|byte| *byte == 0).unwrap_or(head.len());
     let head =
         if name_len > 0 && head[name_len..].iter().all(|byte| *byte == 0) { &head[..name_len] } else { head };
-    // A character may be cut at the end.
+    // The last character may be truncated.
     let is_text = std::str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true);
     is_text
         && !head.iter().any(|byte| byte.is_ascii_control() && !byte.is_ascii_whitespace())
@@ -483,7 +487,7 @@ mod tests {
             STANDARD.encode(hex(TEXT.as_bytes())).into_bytes(),
             base32(TEXT.as_bytes()),
             [&base32(TEXT.as_bytes())[..64], b"\n", &base32(TEXT.as_bytes())[64..], b"===="].concat(),
-            // In lines shorter than what is looked at first.
+            // On lines that are shorter than the examined prefix.
             hex(TEXT.as_bytes()).chunks(16).collect::<Vec<_>>().join(&b"\n"[..]),
             base32(TEXT.as_bytes()).chunks(20).collect::<Vec<_>>().join(&b"\r\n"[..]),
             STANDARD.encode(base32(TEXT.as_bytes())).into_bytes(),

@@ -1,9 +1,9 @@
 //! Which entries of the cluster state are evicted when a map is full.
 //!
-//! Takes the entries of a map and returns the keys of a quarter of them. Any identity that may create objects fills the maps,
-//! so the least recently used entry is not the one to evict: an attacker who creates thousands of objects would push out
-//! what is known of others. Entries of a lower class go first; within a class those beyond the share of their namespace, or
-//! of the identity that wrote them, whichever it exceeds more. So a flood evicts its own entries.
+//! Takes the entries of a map and returns the keys of a quarter of them. Any identity that may create objects can fill the maps, so
+//! evicting the least recently used entry would be wrong: an attacker could displace what is known of others by creating thousands of
+//! objects. Entries of a lower class are evicted first; within a class, those beyond the share of their namespace, or of the identity that
+//! wrote them, whichever is exceeded more. As a result, a flood evicts its own entries.
 //!
 //! The cost is that of sorting the map once for as many insertions as a quarter of its limit.
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::detection::lru::LruMap;
 
-/// How much an entry matters: its class, and the identity that wrote it.
+/// The importance of an entry: its class, and the identity that wrote it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
     /// Entries of a lower class are evicted first.
@@ -40,12 +40,12 @@ pub(super) fn make_room<V>(
     victims
 }
 
-/// An entry's key, its last use and its standing.
+/// An entry's key, its last use and its importance.
 type Candidate = (Arc<str>, u64, Standing);
 
 fn victims(mut candidates: Vec<Candidate>, count: usize) -> Vec<(Arc<str>, u8)> {
     candidates.sort_unstable_by_key(|(_, used, _)| Reverse(*used));
-    // The place of an entry among those of its namespace and of its writer, the most recently used first.
+    // The rank of an entry among those of its namespace and of its writer, the most recently used first.
     let mut namespaces: HashMap<(u8, Box<str>), usize> = HashMap::new();
     let mut writers: HashMap<(u8, u64), usize> = HashMap::new();
     let mut placed: Vec<(u8, Reverse<usize>, u64, Arc<str>)> = candidates
@@ -74,7 +74,7 @@ mod tests {
 
     const LIMIT: usize = 1000;
 
-    /// A map with one entry of `production` and a flood of others; returns whether the entry is left.
+    /// A map with one entry of `production` and a flood of others. Returns whether the entry is kept.
     fn survives(own: Standing, flood: impl Fn(usize) -> (String, Standing)) -> bool {
         let mut map: LruMap<Arc<str>, Standing> = LruMap::new(LIMIT);
         let mut evicted = 0;
@@ -95,14 +95,15 @@ mod tests {
     #[test]
     fn a_flood_evicts_its_own_entries() {
         let of = |class: u8, writer: u64| Standing { class, writer };
-        // A flood from one namespace by one identity, by many identities, from many namespaces by one identity, and from a hundred of each.
+        // A flood from one namespace by one identity, from one namespace by many identities, from many namespaces by one identity, and from
+        // a hundred of each.
         assert!(survives(of(1, 1), |number| (format!("mine/{number}"), of(1, 2))));
         assert!(survives(of(1, 1), |number| (format!("mine/{number}"), of(1, number as u64 + 2))));
         assert!(survives(of(1, 1), |number| (format!("mine{number}/x"), of(1, 2))));
         assert!(survives(of(1, 0), |number| {
             (format!("mine{}/{number}", number % 100), of(1, number as u64 / 100 % 100 + 2))
         }));
-        // Nor does one of weaker evidence evict stronger evidence, regardless of its writer.
+        // Weaker evidence does not evict stronger evidence, regardless of its writer.
         assert!(survives(of(3, 2), |number| (format!("mine{number}/x"), of(1, 2))));
         assert!(!survives(of(0, 1), |number| (format!("mine/{number}"), of(1, 2))));
     }

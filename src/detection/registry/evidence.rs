@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum Evidence {
     /// Its name matches a pattern, and nothing better is known.
     Name,
-    /// A credential of another namespace has its name: pull secrets are copied into many namespaces.
+    /// A credential of another namespace has the same name: pull secrets are often copied to many namespaces.
     #[serde(rename = "same-name")]
     SameName,
     /// An `imagePullSecrets` list names it.

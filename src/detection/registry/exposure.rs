@@ -32,15 +32,15 @@ impl ReadScope {
 pub struct Exposure {
     pub kind: ExposureKind,
     pub scope: ReadScope,
-    /// Credentials as `namespace/name`, at most 1,000: by evidence, the strongest first, then those known before the event,
-    /// then one of each namespace after the other.
+    /// Credentials as `namespace/name`, at most 1,000: ordered by evidence, the strongest first, then those known before the event, then
+    /// alternating between namespaces.
     pub secrets: Vec<String>,
     /// Number of credentials.
     pub count: u64,
     /// The strongest evidence for any of them.
     pub evidence: Option<Evidence>,
     pub logins: RegistryLogins,
-    /// Whether credentials, hosts or user names are left out.
+    /// Whether credentials, hosts or user names were omitted.
     #[serde(rename = "truncated", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_truncated: bool,
 }

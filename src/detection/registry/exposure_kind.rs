@@ -1,8 +1,8 @@
-//! How surely a request handed over credentials, from the least to the most certain.
+//! How certain it is that a request handed over credentials, from the least to the most certain.
 
 use serde::{Deserialize, Serialize};
 
-/// How surely credentials were handed over.
+/// How certain it is that credentials were handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExposureKind {

@@ -1,10 +1,9 @@
 //! What one event exposed of registry credentials.
 //!
-//! Takes an event and the cluster state, and returns the credentials that the response handed over ([`Exposure`]). Where the
-//! response is logged it decides, whatever the verb and the status are: deletions, updates and requests that timed out can
-//! return secrets as well. Where it is not logged, what it may contain is presumed: the named secret, or every known
-//! credential in the scope of the request. Types and contents that the event shows are recorded in the cluster state on the
-//! way. The data of a secret must never enter the result: hosts and user names alone.
+//! Takes an event and the cluster state, and returns the credentials that the response handed over ([`Exposure`]). If the response is
+//! logged, it decides, regardless of verb and status: deletions, updates and requests that timed out can return secrets as well. If it is
+//! not logged, its content is presumed: the named secret, or every known credential in the scope of the request. Types and contents that
+//! the event shows are also recorded in the cluster state. The data of a secret must never enter the result, only hosts and user names.
 
 use std::borrow::Cow;
 
@@ -25,26 +24,26 @@ use crate::detection::audit::outcome::Outcome;
 use crate::detection::audit::uri::query::Readings;
 use crate::text::name_patterns::NamePatterns;
 
-/// The type of secrets without a type of their own, which may hold anything.
+/// The default type of secrets, which may have any content.
 const OPAQUE: &[u8] = b"Opaque";
 
 /// What a request does to secrets, which decides what its response can expose.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
-    /// The response contains what was there before, or what the client need not know.
+    /// The response contains data that was stored before, or that the client need not know.
     Read,
-    /// The stream contains later changes, and, depending on the query, what is there already.
+    /// The stream contains later changes and, depending on the query, existing objects.
     Watch,
     /// The response contains what the client sent, and what admission and the server added.
     Write,
-    /// The response contains a status, or the secret if it is not gone (finalizers, foreground deletion, dry run).
+    /// The response contains a status, or the secret if it still exists (finalizers, foreground deletion, dry run).
     Delete,
 }
 
 impl Access {
     fn of(verb: &str) -> Option<Self> {
         match verb {
-            // A patch is answered with the whole secret, and deletecollection with all of them.
+            // The response to a patch contains the whole secret, and the response to a deletecollection all deleted ones.
             "get" | "list" | "patch" | "deletecollection" => Some(Access::Read),
             "watch" => Some(Access::Watch),
             "create" | "update" => Some(Access::Write),
@@ -55,8 +54,8 @@ impl Access {
 }
 
 impl Exposure {
-    /// Returns what an event is about and what it exposed. A watch counts once: when it starts, or, where the policy omits
-    /// the start, when it ends. Without cluster state only the event itself counts.
+    /// Returns what an event is about and what it exposed. A watch counts once: when it starts or, if the policy omits the start, when it
+    /// ends. Without cluster state only the event itself counts.
     pub(crate) fn of<'e>(
         event: &mut Event<'e>,
         request: &RequestInfo<'e>,
@@ -85,12 +84,11 @@ impl Exposure {
         let objects = Objects {
             response: object(0),
             sent: object(1),
-            // A truncated line may have ended before the credentials.
+            // A truncated line may end before the credentials.
             is_cut: event.finish() == Err(JsonError::Truncated),
         };
         let mut reader = ExposureReader { names, state, request, target, findings: Findings::default() };
-        // The handler may have panicked after it had written a part of the response. When the time is up, nothing but that is
-        // written.
+        // The handler may have panicked after it had written a part of the response. After a timeout, nothing except the error is written.
         let may_have_answered = request.may_have_succeeded() && request.code != Some(504) || stage == "Panic";
         match quoted(event, request) {
             Some(quoted) => reader.read_quoted(&quoted),
@@ -101,7 +99,7 @@ impl Exposure {
             ExposureKind::None if is_denied(request) => ExposureKind::Denied,
             kind => kind,
         };
-        // The credentials in the head of a truncated list may be decoys for those behind its end.
+        // The credentials at the start of a truncated list may be decoys for those in the missing part.
         let has_more = objects.is_cut && reader.target.is_collection && kind == ExposureKind::Payload;
         let state = reader.state.as_deref();
         let declared =
@@ -123,7 +121,7 @@ struct Objects<'e> {
     is_cut: bool,
 }
 
-/// Returns whether this stage of a request is the one to report.
+/// Returns whether this stage of a request is the one that is reported.
 fn is_counted(
     event: &mut Event<'_>,
     request: &RequestInfo<'_>,
@@ -174,7 +172,7 @@ impl<'e> Target<'e> {
     }
 }
 
-/// Returns the namespace to which a field selector restricts a request across all namespaces, in every reading of the query.
+/// Returns the namespace to which a field selector restricts a cluster-wide request, in every reading of the query.
 fn selected_namespace(uri: &[u8]) -> Option<String> {
     let readings = Readings::of(uri);
     let selector = readings.current().field_selector().ok()?;
@@ -222,21 +220,21 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             ExposureKind::Metadata => !is_table,
             _ => true,
         };
-        // A line that was cut may lack what says of which form the object is.
+        // The missing part of a truncated line may contain the type of the object.
         let is_readable = |response| objects.is_cut || is_known_form(response);
         let is_shown = objects.response.is_some_and(is_readable) && !(objects.is_cut && may_continue);
         if !is_shown {
-            // What a part of the response showed of a secret without its data does not replace the presumption.
+            // A partial response that showed a secret without its data does not replace the presumption.
             self.findings = Findings::default();
         }
-        // The head of a truncated list shows some; the others in its scope may be behind its end.
+        // A truncated list shows some credentials; others in its scope may be in the missing part.
         if objects.is_cut && access == Access::Read && self.target.name.is_empty() && is_shown {
             self.presume(true);
         }
         match access {
             Access::Watch => self.presume(sends_initial_events(&self.target.uri)),
             Access::Read | Access::Delete if !is_shown => self.presume(true),
-            // Nobody needs a dry run to see what they send.
+            // A client need not make a dry run to see what it sends itself.
             Access::Write if !is_shown && sent.is_none() && self.request.dry_run() == "true" => {
                 self.presume(true);
             }
@@ -282,8 +280,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
         }
     }
 
-    /// Derives the exposure from the request, where the response is not in the log. Without `includes_existing` only
-    /// later changes were sent.
+    /// Derives the exposure from the request, if the response is not in the log. Without `includes_existing`, only later changes were sent.
     fn presume(&mut self, includes_existing: bool) {
         if !self.target.name.is_empty() {
             if self.target.namespace.is_empty() {
@@ -295,8 +292,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
         }
         let scope = (!self.target.namespace.is_empty()).then_some(&*self.target.namespace);
         let readings = Readings::of(&self.target.uri);
-        // A selector that excludes the types of registry credentials leaves those of other types, unless it excludes them
-        // too.
+        // A selector that excludes the types of registry credentials still selects those of other types, unless it excludes them too.
         let excludes_types = readings.excludes_field("type", &SECRET_TYPES);
         let excludes_others = excludes_types && readings.excludes_field("type", &[OPAQUE]);
         let Some(state) = self.state.as_deref() else {
@@ -312,7 +308,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
             return;
         }
         self.findings.presume();
-        // Which credentials carry a label is not known. The request is reported, without names.
+        // The labels of credentials are unknown, so the request is reported without names.
         if includes_existing && !readings.requires_label() {
             self.findings.add_presumed(&known, count);
         }
@@ -335,12 +331,11 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
         }
     }
 
-    /// Adds a secret of the response if it is a credential. `sent` is the request of a write, whose own data the response
-    /// does not expose.
+    /// Adds a secret of the response if it is a credential. `sent` is the request of a write; its own data in the response is no exposure.
     fn read_secret(&mut self, secret: &SecretView<'e>, sent: Option<&SecretView<'e>>) {
         let mut name = secret.name.clone().unwrap_or_else(|| self.target.name.clone());
         if name.is_empty() {
-            // The server names every secret; a log need not.
+            // The server names every secret; a log does not always.
             if !secret.has_data() {
                 return;
             }
@@ -356,7 +351,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
         let before = self.evidence(&namespace, &name);
         self.record_type(&namespace, &name, secret);
         let evidence = secret.evidence().or(match before {
-            // Of another type, so that a reference or a name says nothing.
+            // Its type is a different one, so references and its name prove nothing.
             Some(before) if secret.shows_type() => {
                 let shows_data = secret.shows_data();
                 let holds = match before {
@@ -389,7 +384,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
         matches!(&*self.request.verb, "create" | "update")
     }
 
-    /// Reads a secret that is created or updated, from the request: the response may leave out its type and data.
+    /// Reads a secret that is created or updated from the request: the response may omit its type and data.
     fn read_sent(&mut self, secret: &SecretView<'e>) {
         let name = secret.name.clone().unwrap_or_else(|| self.target.name.clone());
         if name.is_empty() {
@@ -414,7 +409,7 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
         if let Some(state) = &mut self.state
             && let Some(is_credential) = secret.is_of_credential_type()
         {
-            // The type is the stronger evidence; the content is searched only without it.
+            // The type is the stronger evidence; the content is only searched without it.
             let has_content = (!is_credential && secret.shows_data()).then(|| secret.has_content());
             state.record_type(namespace, name, is_credential, has_content, self.names);
         }
@@ -442,8 +437,8 @@ impl<'e> ExposureReader<'_, '_, '_, 'e> {
     }
 }
 
-/// Removes deleted secrets from the cluster state: later ones of the same name may be something else. A secret whose
-/// deletion is not proven stays known.
+/// Removes deleted secrets from the cluster state, since later secrets of the same name may be something else. If the deletion of a secret
+/// is not proven, it is kept.
 pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut ClusterState) {
     if !request.is_about_secrets() {
         return;
@@ -459,7 +454,7 @@ pub(super) fn remove_deleted(event: &mut Event<'_>, request: &RequestInfo<'_>, s
         (Deletion::None, _) => {}
         (Deletion::Proven, "delete") => state.remove_secret(&request.namespace, &request.name, time),
         (Deletion::Unproven, "delete") => state.record_unproven_deletion(&request.namespace, &request.name),
-        // The response is the list of what was deleted. With finalizers some may remain.
+        // The response is the list of deleted secrets. Those with finalizers may still exist.
         (Deletion::Proven, _) => {
             let items = event.get(Member::ResponseObject).into_iter().flat_map(|list| list.items_of("items"));
             for metadata in items.filter_map(|item| item.get("metadata")) {

@@ -1,9 +1,9 @@
 //! The credentials that one event is about, and which of them an alert names.
 //!
-//! Takes findings in the order of the event, which an attacker chooses, and returns a bounded selection whose order the
-//! attacker cannot choose: credentials handed over before others, known before the event before unknown, the strongest
-//! evidence first, and one of each namespace after the other, so that decoys in one namespace do not displace the
-//! credentials of others. Hosts are taken one of each credential after the other for the same reason.
+//! Takes findings in the order of the event, which an attacker chooses, and returns a bounded selection whose order the attacker cannot
+//! choose: credentials that were handed over come first, then those known before the event, then those with stronger evidence, alternating
+//! between namespaces, so that decoys in one namespace do not displace the credentials of others. For the same reason, hosts are selected
+//! by alternating between credentials.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -16,13 +16,13 @@ use super::exposure_kind::ExposureKind;
 use super::login::Login;
 use crate::detection::audit::json::Raw;
 
-/// Maximum number of secrets that an exposure names. All are counted.
+/// Maximum number of secrets named by an exposure. All are counted.
 pub(super) const MAX_NAMED: usize = 1000;
 
 /// Maximum number of hosts, and of user names.
 const MAX_LOGINS: usize = 128;
 
-/// Maximum number of logins that are read of one secret.
+/// Maximum number of logins read per secret.
 const MAX_LOGINS_PER_SECRET: usize = 1024;
 
 /// One registry credential of an event.
@@ -32,9 +32,9 @@ pub(super) struct Finding<'e> {
     namespace: Cow<'e, str>,
     name: Cow<'e, str>,
     evidence: Evidence,
-    /// Whether more than its name spoke for it before the event.
+    /// Whether there was evidence other than its name before the event.
     is_known: bool,
-    /// The secret, where the event shows it.
+    /// The secret, if the event shows it.
     secret: Option<Raw<'e>>,
 }
 
@@ -63,7 +63,7 @@ impl<'e> Finding<'e> {
     }
 }
 
-/// What an event exposed, credential by credential.
+/// The exposure of an event, credential by credential.
 #[derive(Debug, Default)]
 pub(super) struct Findings<'e> {
     list: Vec<Finding<'e>>,
@@ -72,7 +72,7 @@ pub(super) struct Findings<'e> {
     unlisted: usize,
 }
 
-/// What an alert says of the findings.
+/// Summary of the findings for an alert.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
     pub(super) secrets: Vec<String>,
@@ -97,7 +97,7 @@ impl<'e> Findings<'e> {
         self.unlisted += count - known.len();
     }
 
-    /// Presumes an exposure of credentials that are not known by name.
+    /// Presumes an exposure of credentials whose names are unknown.
     pub(super) fn presume(&mut self) {
         self.kind = self.kind.max(ExposureKind::Presumed);
     }
@@ -106,15 +106,15 @@ impl<'e> Findings<'e> {
         self.list.is_empty()
     }
 
-    /// The surest kind is that of the whole event.
+    /// The most certain kind applies to the whole event.
     pub(super) fn kind(&self) -> ExposureKind {
         self.kind
     }
 
-    /// Selects what an alert names. `declared` returns the logins of a credential that the event does not show.
+    /// Selects the credentials that an alert names. `declared` returns the logins of a credential that the event does not show.
     pub(super) fn select(mut self, declared: impl Fn(&str, &str) -> Option<RegistryLogins>) -> Selection {
-        // Credentials that the event only names are not among those that it handed over. Behind the end of a truncated list there may
-        // be others, which are presumed.
+        // Credentials that are only named are not listed among those handed over. The missing part of a truncated list may contain others,
+        // which are presumed.
         if self.kind == ExposureKind::Payload {
             self.list.retain(|finding| finding.kind >= ExposureKind::Presumed);
         }
@@ -151,7 +151,7 @@ fn sort(list: &mut Vec<Finding<'_>>) {
     list.extend(placed.into_iter().map(|(_, finding)| finding));
 }
 
-/// Returns the logins of these credentials, and whether some are left out.
+/// Returns the logins of these credentials, and whether some were omitted.
 fn select_logins(
     findings: &[Finding<'_>],
     declared: impl Fn(&str, &str) -> Option<RegistryLogins>,
@@ -192,7 +192,7 @@ fn select_logins(
     (selected, is_truncated)
 }
 
-/// Hosts and user names that are not known to belong together, as logins.
+/// Hosts and user names that are not known to belong together, as separate logins.
 fn paired(logins: RegistryLogins) -> Vec<Login> {
     let hosts = logins.hosts.into_iter().map(|host| Login::new(Some(host), None));
     hosts.chain(logins.usernames.into_iter().map(|username| Login::new(None, Some(username)))).collect()

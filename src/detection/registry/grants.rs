@@ -1,8 +1,8 @@
-//! What a role grants on secrets and beyond, and whom a binding grants it.
+//! Determines what a role grants on secrets and beyond, and to whom a binding grants it.
 //!
-//! Takes roles and bindings, whole or as patches, and returns the verbs on secrets, the permissions through which a subject
-//! gains others, the subjects of a binding, and the default roles into which a role is aggregated. What roles grant is
-//! recorded in the cluster state, since a binding only names its role and a patch leaves out what it does not change.
+//! Takes roles and bindings, whole or as patches, and returns the verbs on secrets, the permissions through which a subject gains others,
+//! the subjects of a binding, and the default roles into which a role is aggregated. The cluster state records what roles grant, because a
+//! binding only names its role and a patch omits what it does not change.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
@@ -17,7 +17,7 @@ use crate::detection::audit::json::{Raw, Type};
 
 /// The roles that exist in every cluster by default, by `namespace/name`; the namespace of a cluster role is empty.
 static BUILT_IN_ROLES: LazyLock<HashMap<String, Grants>> = LazyLock::new(|| {
-    // The first line says where the table is from.
+    // The first line names the source of the table.
     let roles = include_str!("built_in_roles.jsonl").lines().skip(1).map(|line| Raw::assume(line.as_bytes()));
     roles
         .map(|role| {
@@ -31,8 +31,8 @@ static BUILT_IN_ROLES: LazyLock<HashMap<String, Grants>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Roles that exist by default and grant nothing of interest, which the table leaves out, by `namespace/name`. The last one is
-/// kubeadm's. Those that lead to a certificate of a node (`system:node-bootstrapper`) are missing on purpose.
+/// Default roles that grant nothing of interest and are not in the table, by `namespace/name`. The last one is kubeadm's. Roles that lead
+/// to a node certificate (`system:node-bootstrapper`) are missing on purpose.
 const HARMLESS_BUILT_IN_ROLES: [&str; 17] = [
     "/system:auth-delegator",
     "/system:basic-user",
@@ -53,27 +53,28 @@ const HARMLESS_BUILT_IN_ROLES: [&str; 17] = [
     "kube-public/kubeadm:bootstrap-signer-clusterinfo",
 ];
 
-/// The default roles that other roles are aggregated into, and the labels that do so.
+/// The default roles into which other roles are aggregated, and the labels that cause it.
 const AGGREGATION_LABELS: [(&str, &str); 3] = [
     ("admin", "rbac.authorization.k8s.io/aggregate-to-admin"),
     ("edit", "rbac.authorization.k8s.io/aggregate-to-edit"),
     ("view", "rbac.authorization.k8s.io/aggregate-to-view"),
 ];
 
-/// Marks entries of the cluster state about bindings. No namespace has a colon.
+/// Prefix of cluster state entries for bindings. No namespace contains a colon.
 const BINDING: &str = "binding:";
 
-/// Marks entries about roles that are bound to all users: by which bindings, with which subjects.
+/// Prefix of entries for roles that are bound to all users: by which bindings, with which subjects.
 const BOUND: &str = "bound:";
 
-/// Marks entries about bindings to all users: which role they bind.
+/// Prefix of entries for bindings to all users: which role they bind.
 const BOUND_ROLE: &str = "bound-role:";
 
-/// Maximum number of bindings to all users that are remembered of one role.
+/// Maximum number of bindings to all users that are remembered per role.
 const MAX_BINDINGS: usize = 16;
 
-/// Subjects that stand for all clients, all users or all service accounts. `*` was such a user in RBAC's alpha version, and
-/// `system:authenticated:oauth` are the people of OpenShift. The list `all_user_subjects` of the shipped rules has the same.
+/// Subjects that represent all clients, all users or all service accounts. `*` was such a user in RBAC's alpha version, and
+/// `system:authenticated:oauth` is the group of human users in OpenShift. The list `all_user_subjects` of the shipped rules has the same
+/// members.
 const ALL_USERS: [&str; 6] = [
     "*",
     "system:anonymous",
@@ -92,7 +93,7 @@ const BOUND_BY_DEFAULT: [(&str, &str); 5] = [
     ("system:service-account-issuer-discovery", "system:serviceaccounts"),
 ];
 
-/// Returns the verbs on secrets, sorted, that a written role grants, or the role of a written binding.
+/// Returns the verbs on secrets, sorted, granted by a written role, or by the role of a written binding.
 pub(crate) fn granted_verbs(
     event: &mut Event<'_>,
     request: &RequestInfo<'_>,
@@ -107,8 +108,7 @@ pub(crate) fn granted_verbs(
         .collect()
 }
 
-/// Returns the permissions, sorted, through which the subjects of a written role, or of the role of a written binding, gain
-/// others.
+/// Returns the permissions, sorted, through which the subjects of a written role, or of the role of a written binding, gain others.
 pub(crate) fn privileges(
     event: &mut Event<'_>,
     request: &RequestInfo<'_>,
@@ -132,8 +132,8 @@ pub(crate) fn bound_role(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Op
     text(body.path(&["roleRef", "name"])).map(shown)
 }
 
-/// Returns the names of the subjects of a written binding, those of the system first. Service accounts have their user name. Of a written
-/// role, the subjects that stand for all users and to which it is known to be bound.
+/// Returns the names of the subjects of a written binding, those with the prefix `system:` first. Service accounts are returned by their
+/// user name. For a written role, returns the subjects representing all users to which it is known to be bound.
 pub(crate) fn subjects(
     event: &mut Event<'_>,
     request: &RequestInfo<'_>,
@@ -163,7 +163,7 @@ pub(crate) fn subjects(
     names.into_iter().map(shown).collect()
 }
 
-/// Returns the subjects that stand for all users and to which a role is bound.
+/// Returns the subjects representing all users to which a role is bound.
 fn all_users_bound_to(namespace: &str, role: &str, state: Option<&mut ClusterState>) -> Vec<String> {
     let recorded = state.and_then(|state| state.verbs_of_role(&format!("{BOUND}{namespace}"), role));
     let recorded = recorded.unwrap_or_default();
@@ -222,13 +222,13 @@ fn is_binding(request: &RequestInfo<'_>) -> bool {
     matches!(&*request.resource, "rolebindings" | "clusterrolebindings")
 }
 
-/// The namespace of a role or binding; empty if it is one of the cluster.
+/// The namespace of a role or binding; empty for a cluster-wide one.
 fn namespace_of<'r>(request: &'r RequestInfo<'_>) -> &'r str {
     if request.resource.starts_with("cluster") { "" } else { &request.namespace }
 }
 
-/// The response and true if it is the whole role or binding; else the request, which may be a patch. The response to a
-/// failure is a `Status`, and clients can ask for a `Table` or `PartialObjectMetadata`, which say nothing of rules.
+/// Returns the response and true if it contains the whole role or binding; otherwise the request, which may be a patch. The response to a
+/// failed request is a `Status`, and clients can ask for a `Table` or `PartialObjectMetadata`, which do not contain rules.
 fn body<'a>(event: &mut Event<'a>) -> Option<(Raw<'a>, bool)> {
     let is_whole = |body: &Raw<'_>| ["rules", "roleRef", "items"].iter().any(|key| body.get(key).is_some());
     if let Some(response) = event.get(Member::ResponseObject).filter(is_whole) {
@@ -238,7 +238,7 @@ fn body<'a>(event: &mut Event<'a>) -> Option<(Raw<'a>, bool)> {
     request.map(|request| (request, false))
 }
 
-/// What a written role grants, or the role of a written binding.
+/// Determines what a written role grants, or the role of a written binding.
 fn grants(event: &mut Event<'_>, request: &RequestInfo<'_>, state: Option<&mut ClusterState>) -> Grants {
     if !request.is_built_in() {
         return Grants::new();
@@ -256,7 +256,7 @@ fn grants(event: &mut Event<'_>, request: &RequestInfo<'_>, state: Option<&mut C
     let Some((name, is_cluster_role)) =
         role.and_then(|role| Some((text(role.get("name"))?, is(role.get("kind"), "ClusterRole"))))
     else {
-        // A patch leaves out the role, which cannot change. Most built-in bindings have the name of their role.
+        // A patch omits the role, which cannot change. Most built-in bindings have the name of their role.
         let known = state.and_then(|state| {
             state.verbs_of_role(&format!("{BINDING}{}", namespace_of(request)), &request.name)
         });
@@ -272,8 +272,9 @@ fn grants(event: &mut Event<'_>, request: &RequestInfo<'_>, state: Option<&mut C
     grants
 }
 
-/// Returns whether a request leaves a role without rules, or a binding without subjects: they lose what a deletion would take. Aggregated
-/// roles have none until they are filled. If one of them is removed and the response is not logged, it is presumed to be the last.
+/// Returns whether a request leaves a role without rules, or a binding without subjects, which has the effect of a deletion. Aggregated
+/// roles have no rules until a controller fills them. If one rule or subject is removed and the response is not logged, it is presumed to
+/// be the last one.
 pub(crate) fn is_emptied(event: &mut Event<'_>, request: &RequestInfo<'_>) -> bool {
     if !(is_role(request) || is_binding(request))
         || !matches!(&*request.verb, "update" | "patch")
@@ -303,21 +304,21 @@ pub(crate) fn is_emptied(event: &mut Event<'_>, request: &RequestInfo<'_>) -> bo
     }
 }
 
-/// Returns what a request writes at a list of the object, or that an element of it is removed.
+/// Returns what a request writes to a list of the object, or that it removes an element of the list.
 fn written_list<'a>(write: &Write<'a>, key: &str) -> Option<Written<'a>> {
     match (&*write.path, write.value) {
-        // In a merge patch a missing member means no change.
+        // In a merge patch, a missing member means no change.
         ([], Written::Value(value)) => last(value, key).map(Written::Value),
         ([first], value) if **first == *key.as_bytes() => Some(value),
-        // What is left beside a removed rule or subject is not known.
+        // The rules or subjects left after the removal are unknown.
         ([first, _], Written::Removed) if **first == *key.as_bytes() => Some(Written::Removed),
         ([first, ..], _) if **first == *key.as_bytes() => Some(Written::Unknown),
         _ => None,
     }
 }
 
-/// Returns whether it is known what the role of a written binding grants: it is built in, or the log or an inventory has shown it.
-/// None if no binding is written.
+/// Returns whether it is known what the role of a written binding grants, because it is built in, or because the log or an inventory has
+/// shown it. None if no binding is written.
 pub(crate) fn is_role_known(
     event: &mut Event<'_>,
     request: &RequestInfo<'_>,
@@ -328,7 +329,7 @@ pub(crate) fn is_role_known(
     }
     let role = body(event).and_then(|(body, _)| body.get("roleRef"));
     let name = role.and_then(|role| text(role.get("name")));
-    // A patch leaves out the role, which cannot change. Most built-in bindings have the name of their role.
+    // A patch omits the role, which cannot change. Most built-in bindings have the name of their role.
     let (recorded_in, in_table, name) = match name {
         Some(name) => {
             let is_cluster_role = is(role.and_then(|role| role.get("kind")), "ClusterRole");
@@ -389,7 +390,7 @@ fn from_texts(texts: &[String]) -> Grants {
     texts.iter().filter_map(|text| Grant::from_text(text)).collect()
 }
 
-/// What a request writes into a role.
+/// The changes that a request makes to a role.
 struct RoleWrite {
     grants: Grants,
     /// Whether the write replaces all rules of the role.
@@ -411,8 +412,8 @@ impl RoleWrite {
         RoleWrite { grants, replaces_rules, is_aggregated: !aggregated_by_labels(&writes).is_empty() }
     }
 
-    /// What the role grants after the request, if `known` was recorded before it. An unknown role that a patch aggregates
-    /// into a default role is presumed to grant reads.
+    /// Returns what the role grants after the request, given the grants recorded before it. An unknown role that a patch aggregates into a
+    /// default role is presumed to grant reads.
     fn granted(mut self, known: Option<Grants>, is_patch: bool) -> Grants {
         if is_patch && !self.replaces_rules {
             match known {
@@ -425,8 +426,8 @@ impl RoleWrite {
     }
 }
 
-/// Adds what the built-in roles grant that an aggregation rule selects. Roles of one's own that it selects were evaluated
-/// when they were written, and the aggregated role is when its controller fills it.
+/// Adds the grants of the built-in roles that an aggregation rule selects. Other selected roles were evaluated when they were written, and
+/// the aggregated role is evaluated when its controller fills it.
 fn add_aggregation(write: &Write<'_>, grants: &mut Grants) {
     let Some(written) = write.at(&["aggregationRule"]) else {
         if write.path.first().is_some_and(|key| **key == *b"aggregationRule") {
@@ -471,7 +472,7 @@ fn add_selector(selector: Raw<'_>, grants: &mut Grants) {
     }
 }
 
-/// Records what a role grants, or the roles of a list, or the role of a binding.
+/// Records what a role, each role of a list, or the role of a binding grants.
 pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut ClusterState) {
     if !request.may_have_persisted() || !request.is_built_in() {
         return;
@@ -514,7 +515,7 @@ pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mu
         if is_whole || role.replaces_rules || matches!(&*request.verb, "create" | "update") {
             state.record_role(namespace, name, to_texts(role.grants));
         } else {
-            // A patch says what it adds, and not what the role granted before.
+            // A patch shows what it adds, and not what the role granted before.
             state.add_verbs_to_role(namespace, name, to_texts(role.grants));
         }
     }
@@ -524,7 +525,7 @@ fn to_texts(grants: Grants) -> Vec<String> {
     grants.into_iter().map(Grant::to_text).collect()
 }
 
-/// Records what the role of a binding grants, for patches of the binding.
+/// Records what the role of a binding grants, for later patches of the binding.
 fn learn_binding(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut ClusterState) {
     if request.name.is_empty() || !matches!(&*request.verb, "create" | "update" | "patch" | "get" | "delete")
     {
@@ -557,13 +558,13 @@ fn learn_all_users(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mut
         let is_cluster_role = is(role.and_then(|role| role.get("kind")), "ClusterRole");
         (if is_cluster_role { String::new() } else { request.namespace.to_string() }, name)
     });
-    // A patch says whom it adds, and not who was there before.
+    // A patch shows which subjects it adds, and not which were there before.
     if is_whole || request.verb != "patch" || !subjects.is_empty() {
         record_all_users(request, role, &subjects, state);
     }
 }
 
-/// Records which subjects that stand for all users a binding has; its role is the recorded one if the event does not show it.
+/// Records the subjects of a binding that represent all users; if the event does not show the role, the recorded one is used.
 fn record_all_users(
     request: &RequestInfo<'_>,
     role: Option<(String, String)>,
@@ -698,14 +699,14 @@ mod tests {
             // The response is the whole role.
             (r#"[{"op":"add","path":"/rules/0/verbs/-","value":"get"}]"#.to_owned(), rules("list"), &["list"]),
             (r#"{"metadata":{"labels":{"a":"b"}}}"#.to_owned(), rules("list"), &["list"]),
-            // Into a default role, without rules.
+            // Aggregated into a default role, without rules.
             (r#"{"metadata":{"labels":{"rbac.authorization.k8s.io/aggregate-to-view":"true"}}}"#.to_owned(), "null".to_owned(), &["get", "list", "watch"]),
             (r#"{"metadata":{"labels":{"a":"b"}}}"#.to_owned(), "null".to_owned(), &[]),
         ] {
             let (verbs, _) = patched(&mut ClusterState::default(), "clusterroles", &patch, &response);
             assert_eq!(verbs, expected, "{patch} {response}");
         }
-        // What was known before stays.
+        // What was known before is kept.
         let mut state = ClusterState::default();
         of(&mut state, "clusterroles", "r", &rules("delete"));
         assert_eq!(
@@ -819,7 +820,7 @@ mod tests {
             )
         };
         let add = r#""requestObject":[{"op":"add","path":"/subjects/-","value":{"kind":"Group","name":"system:authenticated"}}]"#;
-        // The role cannot change, and the patch leaves it out: it has the name of the binding.
+        // The role cannot change, and the patch omits it: it has the name of the binding.
         assert_eq!(
             read("patch", add, None),
             (vec!["system:authenticated".to_owned()], None, vec!["*".to_owned()])
@@ -868,7 +869,7 @@ mod tests {
             let verbs = state.verbs_of_role("", "wide").unwrap_or_default();
             assert!(verbs.contains(&"get".to_owned()), "{verb} {query} {code} {bodies}");
         }
-        // As a client can ask for it: the response says nothing of rules, the request does.
+        // A client can ask for such a response: it does not contain rules, but the request does.
         let mut state = ClusterState::default();
         let event = format!(
             r#"{{"verb":"create","objectRef":{{"resource":"clusterroles","name":"r"}},"responseStatus":{{"code":201}},"requestObject":{{{}}},"responseObject":{{"kind":"PartialObjectMetadata","metadata":{{"name":"r"}}}}}}"#,

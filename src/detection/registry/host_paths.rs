@@ -1,13 +1,13 @@
-//! Which paths of a host hold credentials: the secrets and tokens of pods, the kubelet's certificate, logins to registries,
-//! sockets of the container runtime; and from which paths the host runs code.
+//! Host paths that contain credentials: the secrets and tokens of pods, the kubelet's certificate, logins to registries, sockets of the
+//! container runtime; and host paths from which the host runs code.
 //!
-//! Takes the path of a `hostPath` or `local` volume and returns whether a pod that mounts it can read credentials there, or can
-//! let the host run code from there, in the directory itself, above it, or below it.
+//! Takes the path of a `hostPath` or `local` volume and returns whether a pod that mounts it can read credentials there, or can let the
+//! host run code from there, in the directory itself, above it, or below it.
 
-/// Directories, files and sockets with credentials of their own or of all pods of the node. `*` is any one directory. The directory
+/// Directories, files and sockets with credentials of their own or of all pods of the node. `*` matches one directory name. The directory
 /// of a kubelet is recognized by its name.
 const CREDENTIAL_PATHS: [&str; 63] = [
-    // Clients of the apiserver, and the control plane.
+    // Apiserver clients, and the control plane.
     "/etc/kubernetes",
     "/etc/origin",
     "/home/kubernetes",
@@ -26,9 +26,9 @@ const CREDENTIAL_PATHS: [&str; 63] = [
     "/k",
     "/system/secrets",
     "/system/state",
-    // The partition of which Container-Optimized OS makes /var and /home.
+    // The partition that Container-Optimized OS mounts at /var and /home.
     "/mnt/stateful_partition",
-    // What a cloud hands a new node, which may be the token that it joins with.
+    // Data that a cloud provider hands to a new node, which may include the token for joining the cluster.
     "/var/lib/cloud",
     "/var/lib/waagent",
     // Container runtimes: file systems and environments of all containers, and their sockets.
@@ -60,7 +60,7 @@ const CREDENTIAL_PATHS: [&str; 63] = [
     "/ProgramData/containerd",
     "/pipe/docker_engine",
     "/pipe/containerd-containerd",
-    // Logins to registries. A runtime without root keeps its login and its socket in the directory of its user.
+    // Registry logins. A rootless runtime keeps its login and its socket in the user's directory.
     "/run/user",
     "/etc/containerd",
     "/etc/docker",
@@ -79,8 +79,8 @@ const CREDENTIAL_PATHS: [&str; 63] = [
     "/ostree",
 ];
 
-/// Directories and files from which the host runs code, or which decide what it runs: `*` is any one directory. A pod that can write to
-/// one of them is root on its node.
+/// Directories and files from which the host runs code, or that determine what it runs. `*` matches one directory name. A pod that can
+/// write to one of them is root on its node.
 const CODE_PATHS: [&str; 57] = [
     // Programs and libraries.
     "/bin",
@@ -94,7 +94,7 @@ const CODE_PATHS: [&str; 57] = [
     "/opt/containerd",
     "/opt/nri",
     "/var/lib/cni/bin",
-    // What is started at a time, at boot, at login, for a device, for a network or a container.
+    // Programs started at a time, at boot, at login, for a device, for a network or for a container.
     "/etc/cron.d",
     "/etc/cron.hourly",
     "/etc/cron.daily",
@@ -133,27 +133,27 @@ const CODE_PATHS: [&str; 57] = [
     "/etc/cni",
     "/etc/cdi",
     "/etc/nri",
-    // Who may log in, and as whom.
+    // Who may log in, and as which user.
     "/etc/passwd",
     "/etc/shadow",
     "/etc/sudoers",
     "/etc/sudoers.d",
     "/etc/pam.d",
     "/etc/ssh",
-    // The kernel starts what a control group or an event of a device names.
+    // Programs that the kernel starts on events of control groups or devices.
     "/sys/fs/cgroup",
     "/sys/kernel/uevent_helper",
 ];
 
-/// Directories below those above from which nothing is run as root.
+/// Exceptions to the above: directories from which nothing is run as root.
 const DATA_PATHS: [&str; 3] = ["/usr/share", "/usr/src", "/usr/lib/locale"];
 
 /// Directories of kubelets: volumes of all pods, the client certificate, logins to registries.
 const KUBELETS: [&str; 4] =
     ["/var/lib/kubelet", "/data/kubelet", "/var/data/kubelet", "/var/vcap/data/kubelet"];
 
-/// Directories and devices below those above without credentials: those that device plugins and sandboxes mount, and those in which
-/// distributions make the volumes of claims.
+/// Exceptions to the above without credentials: directories and devices that device plugins and sandboxes mount, and those in which
+/// distributions create the volumes of claims.
 const HARMLESS_PATHS: [&str; 13] = [
     "/dev/shm",
     "/dev/dri",
@@ -170,20 +170,21 @@ const HARMLESS_PATHS: [&str; 13] = [
     "/var/snap/microk8s/common/default-storage",
 ];
 
-/// Directories of a kubelet without credentials, which device plugins and storage drivers mount.
+/// Subdirectories of a kubelet's directory without credentials, which device plugins and storage drivers mount.
 const HARMLESS_IN_KUBELET: [&str; 5] =
     ["device-plugins", "plugins", "plugins_registry", "pod-resources", "seccomp"];
 
-/// Directories and files with logins wherever they are: clients of registries, of apiservers, of clouds and of other hosts keep them in
-/// a home directory, and any directory can be one.
+/// Directories and files that contain logins regardless of their location: clients of registries, apiservers, clouds and other hosts keep
+/// them in a home directory, which can be any directory.
 const LOGIN_NAMES: [&str; 8] =
     [".docker", ".dockercfg", ".kube", ".aws", ".azure", ".ssh", ".netrc", ".git-credentials"];
 
-/// The directory of settings below a home directory, and those in it with logins: of Podman, Buildah and Skopeo, and of Google's client.
+/// The settings directory below a home directory, and its subdirectories with logins: of Podman, Buildah and Skopeo, and of Google's
+/// client.
 const CONFIGURATION: &str = ".config";
 const CONFIGURATIONS_WITH_LOGIN: [&str; 2] = ["containers", "gcloud"];
 
-/// Directories in which the kubelet serves files, and in which it follows links.
+/// Directories whose files the kubelet serves, following links.
 const LOG_DIRECTORIES: [&str; 2] = ["/var/log/pods", "/var/log/containers"];
 
 /// Returns whether a pod that mounts this path of the host can read credentials.
@@ -203,30 +204,30 @@ pub(super) fn holds_credentials(path: &[u8]) -> bool {
             && CREDENTIAL_PATHS.iter().any(|directory| path.is_below(directory) || path.is_above(directory))
 }
 
-/// Returns whether a pod that can write to this path of the host can read any file of the host: it puts a link into a log file's place,
-/// and the kubelet, which is root, serves what the link leads to (`kubectl logs`, `/logs/` of the kubelet).
+/// Returns whether a pod that can write to this host path can read any file of the host: it can replace a log file with a link, and the
+/// kubelet, which runs as root, serves the target of the link (`kubectl logs`, `/logs/` of the kubelet).
 pub(super) fn serves_links(path: &[u8]) -> bool {
     let Some(path) = HostPath::of(path) else { return true };
     LOG_DIRECTORIES.iter().any(|directory| path.is_below(directory)) || path.parts == ["var", "log"]
 }
 
-/// Returns whether a pod that can write to this path of the host can let the host run code: it is root on its node.
+/// Returns whether a pod that can write to this host path can make the host run code, which makes it root on its node.
 pub(super) fn runs_code(path: &[u8]) -> bool {
     let Some(path) = HostPath::of(path) else { return true };
     !DATA_PATHS.iter().any(|harmless| path.is_below(harmless))
         && CODE_PATHS.iter().any(|directory| path.is_below(directory) || path.is_above(directory))
 }
 
-/// A path of a host, in parts.
+/// A host path, split into parts.
 struct HostPath {
     parts: Vec<String>,
-    /// Whether it is one of Windows, which does not distinguish case.
+    /// Whether it is a Windows path, which is not case-sensitive.
     is_of_windows: bool,
 }
 
 impl HostPath {
-    /// Splits a path at its slashes, without empty parts, dots and the drive; none if it has two dots: the apiserver rejects those
-    /// between slashes, and does not know those between backslashes.
+    /// Splits a path at its slashes, without empty parts, dots and the drive. None if it contains two dots: the apiserver rejects them
+    /// between slashes, and does not recognize them between backslashes.
     fn of(path: &[u8]) -> Option<Self> {
         let path = String::from_utf8_lossy(path);
         let is_drive = |part: &str| matches!(part.as_bytes(), [letter, b':'] if letter.is_ascii_alphabetic());
@@ -235,7 +236,7 @@ impl HostPath {
         let parts = parts.filter(|part| !is_of_windows || *part != "?" && !is_drive(part));
         let parts: Option<Vec<String>> = parts.map(|part| (part != "..").then(|| part.to_owned())).collect();
         let mut parts = parts?;
-        // A link to the other in all systems.
+        // The other one is a link to this one on all systems.
         if parts.starts_with(&["var".to_owned(), "run".to_owned()]) {
             parts.remove(0);
         }
@@ -258,7 +259,7 @@ impl HostPath {
         self.parts.iter().all(|part| parts.next().is_some_and(|next| self.is(part, next)))
     }
 
-    /// The rest of the path below the directory of a kubelet, by any path to it. A program and a log of that name are not one.
+    /// The rest of the path below the directory of a kubelet, wherever that is. A program or log file named `kubelet` does not count.
     fn in_kubelet(&self) -> Option<&[String]> {
         let at = self.parts.iter().position(|part| self.is(part, "kubelet"))?;
         let above = &self.parts[..at];

@@ -1,7 +1,7 @@
-//! What gives a pod rights over its node: settings with which its processes can act as root of the host or read what other pods hold, and
-//! paths of the host from which code is run.
+//! Properties that give a pod rights over its node: settings with which its processes can act as root of the host or read data of other
+//! pods, and host paths from which code is run.
 //!
-//! Takes a member of a written object and returns the right that it gives, by name. Which paths give rights is in `host_paths`.
+//! Takes a member of a written object and returns the name of the right that it gives. The paths are in `host_paths`.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -11,15 +11,15 @@ use crate::detection::audit::literals::Literals;
 
 const HOST_PID: &str = "hostPID";
 
-/// A right that matters beside `hostPID` only: without it, a process can trace those of its own pod.
+/// A right that only matters together with `hostPID`: without it, a process can only trace those of its own pod.
 const TRACE: &str = "SYS_PTRACE";
 
-/// Capabilities with which a process leaves its container: they mount file systems, open files by their handles, load code into the kernel,
-/// or read its memory.
+/// Capabilities with which a process can escape its container: they allow mounting file systems, opening files by their handles, loading
+/// code into the kernel, or reading its memory.
 const CAPABILITIES: [&str; 7] =
     ["ALL", "BPF", "DAC_READ_SEARCH", "SYS_ADMIN", "SYS_MODULE", TRACE, "SYS_RAWIO"];
 
-/// What every object with such a right contains, with the letters that an escape may spell.
+/// Text that every object with such a right contains, with the letters that an escape may spell.
 const WORDS: [&str; 11] = [
     "privileged",
     "hostP",
@@ -42,7 +42,7 @@ pub(super) fn could_have_host_privileges(object: Raw<'_>) -> bool {
     SEARCHER.as_ref().is_none_or(|searcher| searcher.find(object.bytes(), 0).is_some())
 }
 
-/// Returns the right that a member gives, by its key and that of the object around it.
+/// Returns the right that a member gives, by its key and that of the enclosing object.
 pub(super) fn privilege_of(parent: &[u8], key: &[u8], value: Raw<'_>) -> Option<&'static str> {
     match (parent, key, value.kind()) {
         (b"securityContext", b"privileged", Type::Scalar) if value.bytes() == b"true" => Some("privileged"),
@@ -54,7 +54,7 @@ pub(super) fn privilege_of(parent: &[u8], key: &[u8], value: Raw<'_>) -> Option<
     }
 }
 
-/// Container runtimes accept capabilities in any case, and some with the prefix of the kernel.
+/// Container runtimes accept capabilities in any case, and some also with the kernel's prefix.
 fn capability(text: &[u8]) -> Option<&'static str> {
     let text = text.trim_ascii();
     let name = match text.split_at_checked(4) {
@@ -64,7 +64,7 @@ fn capability(text: &[u8]) -> Option<&'static str> {
     CAPABILITIES.into_iter().find(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
-/// Returns those of the rights of an object that count, sorted.
+/// Returns the rights of an object that count, sorted.
 pub(super) fn effective_privileges(found: &BTreeSet<&'static str>) -> impl Iterator<Item = &'static str> {
     let can_trace = found.contains(HOST_PID);
     found.iter().copied().filter(move |name| *name != TRACE || can_trace)

@@ -1,9 +1,9 @@
-//! What is declared of the cluster, beside what is learned from its events: secrets, the pods that hold them, roles, bindings,
-//! the labels of namespaces and the addresses of nodes.
+//! Declared state of the cluster, in addition to what is learned from events: secrets, the pods that hold them, roles, bindings, the labels
+//! of namespaces and the addresses of nodes.
 //!
 //! Keeps names, types, registry hosts, user names, verbs and addresses, and where and when each entry was declared; never the data of a
-//! secret. It is bounded, and no event changes it: a flood of events can evict what was learned, not what was declared.
-//! `declared_objects` fills it.
+//! secret. It is bounded, and no event changes it: a flood of events can evict what was learned, not what was declared. `declared_objects`
+//! fills it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,9 +21,9 @@ const MAX_NAME_LEN: usize = 253;
 /// Where and when an entry was declared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
-    /// Name of the file, or of what else the entry was read from.
+    /// Name of the file, or of another source of the entry.
     pub source: String,
-    /// When it was read or, of a file, last modified, in nanoseconds since 1970-01-01T00:00:00Z.
+    /// When it was read, or when the file was last modified, in nanoseconds since 1970-01-01T00:00:00Z.
     pub time: i64,
 }
 
@@ -45,7 +45,7 @@ pub struct DeclaredSecret {
 }
 
 impl DeclaredSecret {
-    /// Returns whether it is a registry credential; none if nothing is known of its type.
+    /// Returns whether it is a registry credential; none if nothing about its type is known.
     pub(crate) fn is_credential(&self) -> Option<bool> {
         if self.has_content || self.is_asserted {
             return Some(true);
@@ -56,14 +56,14 @@ impl DeclaredSecret {
         }
     }
 
-    /// Returns whether it is a credential whatever its type is.
+    /// Returns whether it is a credential regardless of its type.
     pub(super) fn is_credential_of_any_type(&self) -> bool {
         self.has_content || self.is_asserted
     }
 
-    /// Takes over what a later declaration says.
+    /// Merges a later declaration into this one.
     fn update(&mut self, new: DeclaredSecret) {
-        // A table, a reference or a name alone says less than the object did.
+        // A table, a reference or a name alone contains less information than the object.
         if new.secret_type.is_some() {
             if self.secret_type != new.secret_type {
                 self.has_content = false;
@@ -88,18 +88,18 @@ pub struct Declared<T> {
     pub origin: usize,
 }
 
-/// Maximum number of addresses of a node. Further ones are not kept: they identify no node.
+/// Maximum number of addresses stored per node. Further ones are ignored and identify no node.
 pub(crate) const MAX_NODE_ADDRESSES: usize = 16;
 
 /// A node that was declared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeclaredNode {
-    /// From which it may reach the apiserver.
+    /// The addresses from which it may reach the apiserver.
     pub addresses: Vec<IpAddr>,
 }
 
 impl DeclaredNode {
-    /// Adds an address, unless it is one that any host has.
+    /// Adds an address, unless it is one that every host has.
     pub(crate) fn add_address(&mut self, text: &str) {
         let Ok(address) = text.parse::<IpAddr>() else { return };
         let address = address.to_canonical();
@@ -113,7 +113,7 @@ impl DeclaredNode {
 /// The names in a list, such as the secrets of a pod.
 type Names = Box<[Box<str>]>;
 
-/// What is declared. Keys are `namespace/name`.
+/// The declared state. Keys are `namespace/name`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     pub(crate) origins: Vec<Origin>,
@@ -193,7 +193,7 @@ impl Inventory {
         self.origins.get(index)
     }
 
-    /// Adds an origin, if it is new, and returns its index.
+    /// Adds an origin if it is new, and returns its index.
     pub(crate) fn add_origin(&mut self, origin: Origin) -> usize {
         if let Some(index) = self.origins.iter().position(|known| *known == origin) {
             return index;
@@ -202,7 +202,7 @@ impl Inventory {
         self.origins.len() - 1
     }
 
-    /// Removes origins of which no entry is left, so that repeated imports do not add up.
+    /// Removes origins without entries, so that repeated imports do not accumulate them.
     pub(crate) fn remove_unused_origins(&mut self) {
         let mut new_indexes: Vec<Option<usize>> = vec![None; self.origins.len()];
         let mut origins = Vec::new();
@@ -247,7 +247,7 @@ impl Inventory {
         self.names.contains(name)
     }
 
-    /// Adds a secret, or what is new about it.
+    /// Adds a secret, or merges it with the existing entry.
     pub(crate) fn add_secret(&mut self, key: &str, new: DeclaredSecret) -> Result<(), Full> {
         let known = self.credentials.remove(key).or_else(|| self.other_secrets.remove(key));
         if known.is_none() && self.credentials.len() + self.other_secrets.len() >= MAX_ENTRIES {
@@ -269,7 +269,7 @@ impl Inventory {
         Ok(())
     }
 
-    /// Adds all entries of another inventory. Its origins are later than those of this one.
+    /// Adds all entries of another inventory, whose origins are later than those of this one.
     pub(crate) fn merge(&mut self, other: Inventory) -> Result<(), Full> {
         let origins: Vec<usize> = other.origins.into_iter().map(|origin| self.add_origin(origin)).collect();
         let origin = |index: usize| origins.get(index).copied().unwrap_or_default();

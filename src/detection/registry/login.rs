@@ -36,7 +36,7 @@ impl Login {
     }
 }
 
-/// Base64 as Go's encoder writes it, and with the padding left out.
+/// Decodes base64 as written by Go's encoder, also without padding.
 pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),

@@ -1,7 +1,7 @@
-//! Passwords in what logs in to a registry: commands of `docker login` and its like, addresses with a user name and a password, and files in
-//! the form of `.netrc`.
+//! Passwords in texts that log in to a registry: commands like `docker login`, addresses with a user name and a password, and files in the
+//! format of `.netrc`.
 //!
-//! Takes a text and returns whether it has one. Variables and parts of templates in the place of a password are none.
+//! Takes a text and returns whether it contains a password. Variables and template expressions in place of a password do not count.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use aho_corasick::AhoCorasick;
 
 use super::named_passwords::has_password;
 
-/// What a place with a password starts with, or has in it.
+/// The start of a place with a password, or text inside it.
 const PLACES: [&str; 4] = [" login ", "creds", "://", "machine "];
 
 const LOGIN: usize = 0;
@@ -32,7 +32,7 @@ const PROGRAMS: [&[u8]; 12] = [
     b"notation",
 ];
 
-/// Maximum length of a command, by which the time is bounded that a text takes.
+/// Maximum length of a command, which bounds the time needed for a text.
 const MAX_COMMAND_LEN: usize = 512;
 
 /// Maximum length of an address before its path.
@@ -59,7 +59,8 @@ fn is_of_program(before: &[u8]) -> bool {
     PROGRAMS.iter().any(|program| before.ends_with(program))
 }
 
-/// Returns the rest of a command, which ends with its line unless the line break is escaped. Blank lines behind such a one do not end it.
+/// Returns the rest of a command, which ends with its line unless the line break is escaped. Blank lines after an escaped line break do not
+/// end it.
 fn command(text: &[u8]) -> &[u8] {
     let text = &text[..text.len().min(MAX_COMMAND_LEN)];
     let (mut end, mut continues) = (0, false);
@@ -82,7 +83,7 @@ fn has_flag(before: &[u8], after: &[u8]) -> bool {
             match rest.split_first() {
                 None => words.get(at + 1).copied(),
                 Some((b'=', value)) => Some(value),
-                // The value of a flag of one letter may follow at once.
+                // The value of a single-letter flag may follow directly.
                 Some(_) if flag.len() == 2 => Some(rest),
                 Some(_) => None,
             }
@@ -92,7 +93,7 @@ fn has_flag(before: &[u8], after: &[u8]) -> bool {
     if has_user && [&b"--password"[..], b"-p"].into_iter().filter_map(value_of).any(is_password) {
         return true;
     }
-    // The password is sent by the command before, or follows in the line.
+    // The password comes from the preceding command, or follows on the same line.
     words.contains(&&b"--password-stdin"[..])
         && (sent_before(before).is_some_and(is_password)
             || words
@@ -102,7 +103,7 @@ fn has_flag(before: &[u8], after: &[u8]) -> bool {
                 .is_some_and(|word| is_password(word)))
 }
 
-/// Returns the last word that a command before a pipe writes.
+/// Returns the last word that a command before a pipe prints.
 fn sent_before(before: &[u8]) -> Option<&[u8]> {
     let before = &before[before.len().saturating_sub(MAX_COMMAND_LEN)..];
     let line = before.rsplit(|byte| matches!(byte, b'\n' | b';')).next()?;
@@ -146,7 +147,7 @@ fn is_machine(after: &[u8], is_registry: &impl Fn(&str) -> bool) -> bool {
     own.find(|word| *word == b"password").is_some() && own.next().is_some_and(is_password)
 }
 
-/// Returns whether a word is a password, and not a variable, a part of a template, or a flag.
+/// Returns whether a word is a password, rather than a variable, a template expression, or a flag.
 fn is_password(word: &[u8]) -> bool {
     !word.starts_with(b"-")
         && !word.starts_with(b"`")

@@ -1,4 +1,4 @@
-//! Long-running requests that were seen, so that the stages ResponseStarted and ResponseComplete of one request count once.
+//! Tracks long-running requests, so that the stages ResponseStarted and ResponseComplete of one request count once.
 //!
 //! Takes the hash of a request and returns whether it is the first event of that request. Bounded to two generations of
 //! [`MAX_PER_GENERATION`] hashes; nothing of the request itself is kept.
@@ -38,7 +38,7 @@ impl LongRunningRequests {
         true
     }
 
-    /// Returns whether a request was added, and is not forgotten.
+    /// Returns whether a request was added and not dropped since.
     pub(super) fn contains(&self, request: &RequestHash) -> bool {
         self.young.contains_key(request) || self.old.contains_key(request)
     }
@@ -51,7 +51,7 @@ impl LongRunningRequests {
         }
     }
 
-    /// Starts tracking changes. Entries that are there already count as changed.
+    /// Starts tracking changes. Existing entries count as changed.
     pub(super) fn track(&mut self) {
         self.track.switch_on();
         for request in self.young.keys().chain(self.old.keys()) {
@@ -79,8 +79,8 @@ impl LongRunningRequests {
         }
     }
 
-    /// Restores a stored request; stored requests may come in any order. Returns false if the entry is invalid or of a
-    /// generation that was dropped.
+    /// Restores a stored request; requests may come in any order. Returns false if the entry is invalid or belongs to a generation that was
+    /// dropped.
     pub(super) fn restore(&mut self, key: &[u8], value: &[u8]) -> bool {
         let (Ok(request), Some((generation, ()))) = (RequestHash::try_from(key), decode(value)) else {
             return false;

@@ -1,12 +1,12 @@
-//! Registry credentials: which secrets are some, and what an event exposed of them.
+//! Registry credentials: which secrets are registry credentials, and which of them an event exposed.
 //!
-//! Takes audit events one by one and returns which credentials each handed over, how surely, and for which registries
-//! ([`Exposure`]); which credentials a workload takes; which verbs on secrets a role grants; how a namespace's Pod Security
-//! changes. What later events depend on is kept in [`ClusterState`], which is bounded: types of secrets, references to
-//! them, secrets of pods, verbs of roles, labels of namespaces.
+//! Takes audit events one by one and returns which credentials each handed over, with what certainty, and for which registries
+//! ([`Exposure`]); which credentials a workload uses; which verbs on secrets a role grants; how a namespace's Pod Security changes. State
+//! that later events depend on is kept in [`ClusterState`], which is bounded: types of secrets, references to them, secrets of pods, verbs
+//! of roles, labels of namespaces.
 //!
-//! Passwords and tokens must never enter it: of a docker configuration only hosts and user names are read. Rules are
-//! unknown here.
+//! Passwords and tokens must never enter it: only hosts and user names of a docker configuration are read. This module does not depend on
+//! rules.
 
 mod certificate_request;
 mod cluster_state;
@@ -87,7 +87,7 @@ fn text(raw: Option<Raw<'_>>) -> Option<String> {
     borrowed_text(raw).map(Cow::into_owned)
 }
 
-/// Like [`text`], without a copy where the event has the text as it is.
+/// Like [`text`], without copying if the event contains the text verbatim.
 fn borrowed_text(raw: Option<Raw<'_>>) -> Option<Cow<'_, str>> {
     raw.and_then(Raw::string).map(|text| match text {
         Cow::Borrowed(text) => String::from_utf8_lossy(text),
@@ -95,12 +95,12 @@ fn borrowed_text(raw: Option<Raw<'_>>) -> Option<Cow<'_, str>> {
     })
 }
 
-/// Returns a name or path that a client chose, unless it looks like a token in the place of one.
+/// Returns a name or path that a client chose, unless it looks like a token.
 fn shown(text: String) -> String {
     if is_user_name(text.as_bytes()) { text } else { REDACTED.to_owned() }
 }
 
-/// Returns whether a value is this text, in any JSON spelling.
+/// Returns whether a value is this string, in any JSON spelling.
 fn is(raw: Option<Raw<'_>>, expected: &str) -> bool {
     raw.is_some_and(|raw| {
         let bytes = raw.bytes();
@@ -144,7 +144,7 @@ pub(crate) fn observe<'e>(
     Exposure::default()
 }
 
-/// Returns a hash of who sent a request that writes objects; 0 for one that reads them.
+/// Returns a hash of the sender of a request that writes objects; 0 for one that reads them.
 fn writer(event: &mut Event<'_>, request: &RequestInfo<'_>) -> u64 {
     if !matches!(&*request.verb, "create" | "update" | "patch") {
         return 0;
@@ -160,7 +160,7 @@ fn writer(event: &mut Event<'_>, request: &RequestInfo<'_>) -> u64 {
     u64::from_le_bytes(writer).max(1)
 }
 
-/// Applies what an event removes or replaces. The rules see the state before it, so this comes after their evaluation.
+/// Applies what an event removes or replaces. Called after the evaluation, because rules see the state before the event.
 pub(crate) fn learn_after_evaluation(
     event: &mut Event<'_>,
     request: &RequestInfo<'_>,
@@ -176,7 +176,7 @@ pub(crate) fn learn_after_evaluation(
     pod_security::learn(event, request, state);
 }
 
-/// Returns whether the identity of an event has asked itself for the deletion of the secret that the event names.
+/// Returns whether the identity of an event has itself requested the deletion of the secret that the event names.
 pub(crate) fn is_of_own_deletion(
     event: &mut Event<'_>,
     request: &RequestInfo,

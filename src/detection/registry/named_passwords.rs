@@ -1,4 +1,4 @@
-//! Passwords in files of settings whose keys say that they are for a registry: `CI_REGISTRY_PASSWORD=…`, `dockerPassword: …`.
+//! Passwords in settings files, recognized by keys that mention a registry: `CI_REGISTRY_PASSWORD=…`, `dockerPassword: …`.
 //!
 //! Takes a text in any of the usual forms (environment files, YAML, JSON, TOML, properties) and returns whether it sets one.
 
@@ -8,19 +8,19 @@ use aho_corasick::AhoCorasick;
 
 use crate::detection::audit::json::{Raw, Type};
 
-/// How the keys of passwords end, without the first letter, which may be in either case.
+/// Suffixes of password keys, without their first letter, which may be upper or lower case.
 const ENDS: [&str; 6] = ["assword", "ASSWORD", "asswd", "ASSWD", "oken", "OKEN"];
 
-/// Maximum length of a key before the word at its end.
+/// Maximum length of a key before this suffix.
 const MAX_KEY_LEN: usize = 64;
 
-/// Number of bytes of a value by which it is distinguished from a word of YAML or JSON.
+/// Number of bytes of a value that are examined to distinguish it from a YAML or JSON keyword.
 const MAX_WORD_LEN: usize = 8;
 
 /// Compiling constants does not fail.
 static SEARCHER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(ENDS).ok());
 
-/// Returns whether a text sets a password by a key that `is_of_registry` accepts.
+/// Returns whether a text sets a password under a key that `is_of_registry` accepts.
 pub(super) fn has_password(text: &[u8], is_of_registry: impl Fn(&str) -> bool) -> bool {
     let Some(searcher) = &*SEARCHER else { return false };
     searcher.find_iter(text).any(|word| {
@@ -33,11 +33,11 @@ pub(super) fn has_password(text: &[u8], is_of_registry: impl Fn(&str) -> bool) -
     })
 }
 
-/// Maximum nesting of settings that is searched. Deeper ones count as a password.
+/// Maximum nesting of settings that is searched. Deeper settings count as containing a password.
 const MAX_DEPTH: usize = 32;
 
-/// Returns whether settings in JSON have a password for a registry: by its key, by that of the object around it, beside an address of a
-/// registry, or as the value of a named parameter.
+/// Returns whether settings in JSON contain a password for a registry: by its key, by the key of the enclosing object, next to a registry
+/// address, or as the value of a named parameter.
 pub(super) fn is_in_settings(settings: Raw<'_>, is_of_registry: fn(&str) -> bool) -> bool {
     is_in(settings, false, is_of_registry, MAX_DEPTH)
 }
@@ -87,7 +87,7 @@ fn is_of_key(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_-.".contains(&byte)
 }
 
-/// Returns whether the text behind a key sets a value: not an empty one, a variable, or a part of a template.
+/// Returns whether the text after a key sets a value that is not empty, a variable, or a template expression.
 fn sets_value(rest: &[u8]) -> bool {
     let skip = |text: &[u8], bytes: &[u8]| text.iter().take_while(|byte| bytes.contains(byte)).count();
     let rest = &rest[skip(rest, b"\\\"'")..];
@@ -96,7 +96,7 @@ fn sets_value(rest: &[u8]) -> bool {
     let rest = &rest[skip(rest, b" \t")..];
     let rest = match rest[skip(rest, b"\\")..].split_first() {
         Some((b'"' | b'\'', value)) => value,
-        // A line break in a string of another text is a backslash and a letter.
+        // A line break in a string inside another text is a backslash and a letter.
         _ if rest.starts_with(b"\\") => return false,
         _ => rest,
     };

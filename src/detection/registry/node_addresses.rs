@@ -1,16 +1,17 @@
-//! From which addresses the kubelet of each node reaches the apiserver, and so on which node a client is.
+//! Learns the addresses from which the kubelet of each node reaches the apiserver, and determines from them the node that a client runs on.
 //!
-//! Takes who sent a request, from where and when; returns whose address that is, and whether it is that of the client's own node.
-//! The facts are the requests of kubelets: the apiserver authenticates a node by its certificate, and the last of `sourceIPs` is the peer
+//! Takes the sender, address and time of a request; returns the node with this address, and whether it is the client's own node. The
+//! evidence is in the requests of kubelets: the apiserver authenticates a node by its certificate, and the last of `sourceIPs` is the peer
 //! of the connection, which a client cannot forge.
 //!
 //! An address identifies a node only if it was seen for [`MIN_AGE`] with the kubelet of that node, and with no other: behind a load
-//! balancer or a proxy many nodes have one address, which identifies none. Who holds the certificate of one node could make the address of
-//! another look shared by using it there. So a claim to an address that identifies a node already is contested: it counts only after
-//! [`MAX_CONTEST`], in which both nodes used the address and the second one was reported, or when the first node left.
+//! balancer or a proxy, many nodes share one address, which identifies none of them. The holder of one node's certificate could use it from
+//! another node's address to make that address look shared. Therefore a claim to an address that already identifies a node is contested: it
+//! only counts after [`MAX_CONTEST`], during which both nodes used the address and the second one was reported, or when the first node
+//! left.
 //!
-//! An address that the inventory declares for one node identifies it from the first event on, unless the requests of other kubelets show that it is that of
-//! a proxy on the node: an address of a control plane node is often one.
+//! An address that the inventory declares for one node identifies it from the first event on, unless requests of other kubelets show that
+//! it is the address of a proxy on the node, which is common for control plane nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -26,47 +27,46 @@ use crate::detection::audit::event::{Event, Member};
 use crate::detection::lru::LruMap;
 use crate::detection::state::{StateChange, kind};
 
-/// Maximum number of nodes. Kubernetes supports clusters of 5,000.
+/// Maximum number of nodes. Kubernetes supports clusters of up to 5,000.
 const MAX_NODES: usize = 8192;
 
-/// Maximum number of addresses of a node, of each kind of evidence. Those that are in use keep others out, so that they cannot be
-/// displaced.
+/// Maximum number of addresses per node and kind of evidence. Addresses in use cannot be displaced by new ones.
 const MAX_ADDRESSES: usize = 16;
 
-/// Maximum number of nodes with a claim to one address: more are behind the same proxy.
+/// Maximum number of nodes with a claim to one address. If there are more, the address is that of a proxy.
 const MAX_CLAIMANTS: usize = 64;
 
 const MINUTE: i64 = 60_000_000_000;
 
 /// How long an address must have been seen with a node to identify it, in nanoseconds. A kubelet renews the tokens of its pods within an
-/// hour, so that each one behind the same proxy is seen in that time.
+/// hour, so every kubelet behind the same proxy is seen in that time.
 const MIN_AGE: i64 = 60 * MINUTE;
 
-/// How long an address stays that of a node that is not seen there.
+/// How long an address is attributed to a node that is no longer seen there.
 const MAX_IDLE: i64 = 24 * 60 * MINUTE;
 
-/// How long a contested claim does not count while the other node stays.
+/// How long a contested claim is ignored while the other node still uses the address.
 const MAX_CONTEST: i64 = 3 * 24 * 60 * MINUTE;
 
 /// The time of the last use is recorded in steps of this length.
 const STEP: i64 = 5 * MINUTE;
 
-/// Two nodes use an address at the same time if the first one is seen this long after the second one came.
+/// Two nodes use an address at the same time if the first one is still seen this long after the second one appeared.
 const MIN_OVERLAP: i64 = 10 * MINUTE;
 
 /// Maximum length of the name of a node (RFC 1123 subdomain), in bytes.
 const MAX_NAME_BYTES: usize = 253;
 
-/// Product tokens of programs that contain a kubelet.
+/// Product tokens of programs that include a kubelet.
 const KUBELET_PROGRAMS: [&str; 8] =
     ["kubelet", "kubelet.exe", "k3s", "k3s-agent", "kubelite", "hyperkube", "rke2", "virtual-kubelet"];
 
-/// What speaks for an address being that of a node.
+/// Evidence for an address being that of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Witness {
     Kubelet,
-    /// The token of a pod on that node, from an address of another node's kubelet: both are behind the same proxy.
+    /// A pod's token on that node, used from the address of another node's kubelet: both are behind the same proxy.
     Token,
 }
 
@@ -77,13 +77,13 @@ struct Claim {
     by: Witness,
     first: i64,
     last: i64,
-    /// Whether the address identified another node when this one came.
+    /// Whether the address identified another node when this one was first seen there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     contested: bool,
 }
 
 impl Claim {
-    /// Whether the node was seen with the address within a day before a time.
+    /// Whether the node was seen with the address within a day before the given time.
     fn is_current(&self, time: i64) -> bool {
         self.first <= time && !self.has_ended(time)
     }
@@ -109,22 +109,22 @@ impl Claim {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Node {
     claims: Vec<Claim>,
-    /// When it was deleted, if the inventory declares it: what was declared before does not hold for the next node of that name.
+    /// When it was deleted, if the inventory declares it: earlier declarations do not apply to the next node of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deleted: Option<i64>,
 }
 
 impl Node {
-    /// The addresses of its kubelet that are current.
+    /// The current addresses of its kubelet.
     fn kubelet_claims(&self, time: i64) -> impl Iterator<Item = &Claim> {
         self.claims.iter().filter(move |claim| claim.by == Witness::Kubelet && claim.is_current(time))
     }
 }
 
-/// Who sent a request, as the apiserver authenticated it.
+/// The sender of a request, as authenticated by the apiserver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Client {
-    /// The identity of a node, and whether its program contains a kubelet.
+    /// The identity of a node, and whether its program includes a kubelet.
     Node { name: String, is_kubelet: bool },
     /// A token that is bound to a pod on this node.
     Pod { node: String },
@@ -143,17 +143,17 @@ impl Client {
 pub(super) struct NodeRequest {
     client: Client,
     cluster: String,
-    /// None if it is unknown, or of the host of the apiserver.
+    /// None if the address is unknown, or is that of the apiserver's own host.
     address: Option<IpAddr>,
     pub(super) time: Option<i64>,
 }
 
-/// On which node the client of an event is.
+/// The node that an event's client runs on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClientNode {
-    /// The node that alone has the client's address.
+    /// The only node with the client's address.
     pub(crate) name: Option<String>,
-    /// Whether it is the node that the client's token or certificate is for; none if one of them is unknown.
+    /// Whether it is the node of the client's token or certificate; none if either is unknown.
     pub(crate) is_own: Option<bool>,
 }
 
@@ -163,7 +163,7 @@ fn is_node_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.bytes().all(is_part)
 }
 
-/// Returns whether a node or a pod sent the request of an event, by its first members.
+/// Returns whether a node or a pod sent the request of an event, judging by its first members.
 pub(super) fn is_of_node(event: &mut Event<'_>) -> bool {
     client(event).is_some()
 }
@@ -233,7 +233,7 @@ impl Default for NodeAddresses {
     }
 }
 
-/// The cluster of an event; empty without one. A slash would end it in a key.
+/// The cluster of an event; empty if unknown. Slashes are removed because they separate the parts of a key.
 fn cluster(event: &mut Event<'_>) -> String {
     event.cluster().map(|name| String::from_utf8_lossy(&name).replace('/', "|")).unwrap_or_default()
 }
@@ -251,27 +251,27 @@ fn node_of(key: &str) -> &str {
 }
 
 impl NodeAddresses {
-    /// Sets which nodes are declared, in place of those before.
+    /// Sets the declared nodes, replacing previous ones.
     pub(super) fn set_inventory(&mut self, inventory: Arc<Inventory>) {
         self.declared = DeclaredNodes::of(inventory);
     }
 
-    /// Forgets the client of the event before.
+    /// Clears the client of the previous event.
     pub(super) fn start_event(&mut self) {
         self.current = ClientNode::default();
     }
 
-    /// On which node the client of the current event is.
+    /// The node that the client of the current event runs on.
     pub(super) fn current(&self) -> &ClientNode {
         &self.current
     }
 
-    /// Number of nodes that were evicted, and of addresses that were not taken in.
+    /// Number of evicted nodes, and of addresses that were not recorded.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// Determines on which node the client is, and learns from the request if it `counts`.
+    /// Determines the node that the client runs on, and learns from the request if it `counts`.
     pub(super) fn observe(&mut self, request: &NodeRequest, counts: bool) {
         let (Some(address), Some(time)) = (request.address, request.time) else { return };
         self.current = self.locate(request, address, time);
@@ -303,7 +303,8 @@ impl NodeAddresses {
         })
     }
 
-    /// The claims to an address that count, apart from those of one node, but at most two of them. While nothing else counts, contested claims do.
+    /// The claims to an address that count, except for those of one node; returns at most two. If no other claim counts, contested claims
+    /// do.
     fn counted(&self, cluster: &str, address: IpAddr, time: i64, except: &str) -> Vec<(&Arc<str>, &Claim)> {
         let others = |(key, _): &(&Arc<str>, &Claim)| &***key != except;
         let claims = || self.claims_to(cluster, address, time).filter(others);
@@ -311,7 +312,7 @@ impl NodeAddresses {
         if settled.is_empty() { claims().take(2).collect() } else { settled }
     }
 
-    /// The only node whose claim to an address counts, if it counts for long enough.
+    /// The only node whose claim to an address counts, if it has counted for long enough.
     fn owner(&self, cluster: &str, address: IpAddr, time: i64) -> Option<(&Arc<str>, &Claim)> {
         match *self.counted(cluster, address, time, "") {
             [(key, claim)] if claim.by == Witness::Kubelet && claim.is_mature() => Some((key, claim)),
@@ -319,14 +320,14 @@ impl NodeAddresses {
         }
     }
 
-    /// The addresses that are declared for a node, if it was not deleted since.
+    /// The addresses declared for a node, unless it was deleted since.
     fn declared_addresses(&self, cluster: &str, node: &str) -> Option<&[IpAddr]> {
         let (declared, time) = self.declared.get(node)?;
         let deleted = self.nodes.peek(&*key(cluster, node)).and_then(|node| node.deleted);
         deleted.is_none_or(|deleted| deleted <= time).then_some(&declared.addresses)
     }
 
-    /// The node for which alone an address is declared.
+    /// The only node for which an address is declared.
     fn declared_holder(&self, cluster: &str, address: IpAddr) -> Holder<'_> {
         self.declared.holder(address, |node| self.declared_addresses(cluster, node).is_some())
     }
@@ -338,9 +339,9 @@ impl NodeAddresses {
         known.is_some_and(|node| node.kubelet_claims(time).any(|claim| declared.contains(&claim.address)))
     }
 
-    /// Whether the kubelets of other nodes show that a declared address is that of a proxy on its node: those of declared nodes that have
-    /// not been seen at their own addresses, or any that stays there for [`MAX_CONTEST`]. Who holds the certificate of a node that reaches
-    /// the apiserver directly cannot make an address look like that.
+    /// Whether the kubelets of other nodes show that a declared address is that of a proxy on its node. This requires kubelets of declared
+    /// nodes that were not seen at their own addresses, or any kubelet that is seen there for [`MAX_CONTEST`]. The holder of the
+    /// certificate of a node that reaches the apiserver directly cannot cause this.
     fn is_of_proxy(&self, holder: &str, address: IpAddr, time: i64) -> bool {
         let cluster = cluster_of(holder);
         let keys = self.by_address.get(&(Box::from(cluster), address)).into_iter().flatten();
@@ -364,8 +365,8 @@ impl NodeAddresses {
         self.nodes.peek(key).is_some_and(|node| node.kubelet_claims(time).any(is_of_other))
     }
 
-    /// Whether a node has an address that identifies it, and none that it shares with other kubelets, as behind a proxy, or one that is
-    /// declared.
+    /// Whether a node has an address that identifies it, and none that it shares with other kubelets (as behind a proxy), or a declared
+    /// one.
     fn has_own_address(&self, key: &str, time: i64) -> bool {
         let Some(node) = self.nodes.peek(key) else { return false };
         let cluster = cluster_of(key);
@@ -414,14 +415,14 @@ impl NodeAddresses {
         let is_own = if node == holder {
             Some(true)
         } else if self.declared_addresses(&request.cluster, node).is_some() {
-            // The kubelet may go through a proxy on another node, as pods may then. Through which load balancer or gateway it goes otherwise
-            // says nothing of pods: their requests to the service of the apiserver leave from their node.
+            // The kubelet may use a proxy on another node, and then pods may use it too. Any other load balancer or gateway that it uses
+            // says nothing about pods: their requests to the apiserver's service leave from their node.
             let is_other = self.has_own_address(&key, time)
                 || !matches!(request.client, Client::Node { is_kubelet: true, .. })
                     && !self.is_behind_other_node(&key, time);
             is_other.then_some(false)
         } else {
-            // The address may have gone over to a node that is newer than the inventory.
+            // The address may have been taken over by a node that is newer than the inventory.
             let last = self.nodes.peek(&*holder_key).and_then(|node| {
                 node.kubelet_claims(time).find(|claim| claim.address == address).map(|claim| claim.last)
             });
@@ -443,8 +444,8 @@ impl NodeAddresses {
         ClientNode { name: Some(node_of(owner).to_owned()), is_own }
     }
 
-    /// Whether a client that is not on its own node is on another one, of which the kubelet was last seen there at a time. The address went
-    /// over to the client's node if the one that had it does not use it anymore.
+    /// Whether a client that is not on its own node is on another one, whose kubelet was last seen there at the given time. If the other
+    /// node no longer uses the address, the client's node has taken it over.
     fn is_on_other_node(
         &self,
         request: &NodeRequest,
@@ -462,8 +463,8 @@ impl NodeAddresses {
         }
     }
 
-    /// Whether the token of a pod shows that the address of another node's kubelet does not identify that node: it is known for less than
-    /// [`MIN_AGE`], or shared anyway. It shows nothing of an address that is declared.
+    /// Whether a pod's token shows that the address of another node's kubelet does not identify that node: it was known for less than
+    /// [`MIN_AGE`], or is shared anyway. The token proves nothing about a declared address.
     fn is_behind_proxy(&self, key: &str, address: IpAddr, time: i64) -> bool {
         let cluster = cluster_of(key);
         if self.declared_holder(cluster, address) != Holder::Unknown {
@@ -531,7 +532,8 @@ impl NodeAddresses {
         }
     }
 
-    /// Returns whether an address can have a claim by this node: it has one, or there is room for one more. Nodes that left make room.
+    /// Returns whether this node can claim an address: it has claimed it already, or there is room for another claim. Claims of nodes that
+    /// left make room.
     fn make_room_for_claimant(&mut self, key: &str, address: IpAddr, time: i64) -> bool {
         let Some(keys) = self.by_address.get(&(Box::from(cluster_of(key)), address)) else { return true };
         if keys.len() < MAX_CLAIMANTS || keys.contains(key) {
@@ -553,7 +555,7 @@ impl NodeAddresses {
         !gone.is_empty()
     }
 
-    /// Removes a node from those with a claim to an address, unless it has another one to it.
+    /// Removes a node from those that claim an address, unless it has another claim to it.
     fn unlink(&mut self, key: &str, address: IpAddr) {
         let known = self.nodes.peek(key);
         if known.is_some_and(|node| node.claims.iter().any(|claim| claim.address == address)) {
@@ -568,7 +570,7 @@ impl NodeAddresses {
         }
     }
 
-    /// Forgets a node that was deleted: its addresses may become those of others.
+    /// Removes a deleted node: its addresses may be reused by others.
     pub(super) fn remove(&mut self, event: &mut Event<'_>, node: &str, time: Option<i64>) {
         let key = key(&cluster(event), node);
         for claim in self.nodes.remove(&*key).unwrap_or_default().claims {
@@ -610,7 +612,7 @@ impl NodeAddresses {
 }
 
 impl Claim {
-    /// Records that the node was seen with the address again. Returns whether that changes anything.
+    /// Records that the node was seen with the address again. Returns whether the record changed.
     fn extend_to(&mut self, time: i64, is_identified: bool) -> bool {
         let before = self.clone();
         if self.has_ended(time) {

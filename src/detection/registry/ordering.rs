@@ -1,8 +1,8 @@
-//! Which events change cluster state or depend on it, and so are evaluated in the order of the input.
+//! Determines which events change cluster state or depend on it, and must be evaluated in the order of the input.
 //!
-//! Takes an event and returns whether the ordered pass has to evaluate it; all other events are evaluated on any thread,
-//! in any order. The answer depends on the first members of the event wherever that is enough. Both passes ask here, so
-//! that the output is the same for any number of threads.
+//! Takes an event and returns whether the ordered pass has to evaluate it; all other events are evaluated on any thread, in any order. The
+//! answer only depends on the first members of the event if they are sufficient. Both passes use this module, so that the output is the
+//! same for any number of threads.
 
 use super::copies;
 use super::host_privileges::could_have_host_privileges;
@@ -25,13 +25,13 @@ pub enum OrderDependency {
     IfHoldsSecrets,
     /// Only events with a request or response object, and requests of nodes and pods.
     IfShowsObjects,
-    /// Only requests of nodes and pods, whose addresses are compared with what is known of nodes.
+    /// Only requests of nodes and pods, whose addresses are compared with the known addresses of nodes.
     IfOfNode,
     Always,
 }
 
-/// Each line that changes cluster state contains one of these literals, or an escape that spells a part of one. The
-/// prefilter must not skip such lines.
+/// Each line that changes cluster state contains one of these literals, or an escape that spells a part of one. The prefilter must not skip
+/// such lines.
 pub(crate) const STATE_LITERALS: [&str; 15] = [
     "ecret",
     "\"token\"",
@@ -46,12 +46,12 @@ pub(crate) const STATE_LITERALS: [&str; 15] = [
     "\"clusterrolebindings\"",
     "\"namespaces\"",
     "\"configmaps\"",
-    // Of Argo CD, with their sets, of Flux and of K3s.
+    // Of Argo CD (including sets), Flux and K3s.
     "\"applications",
     "\"helm",
 ];
 
-/// Resources with a pod template, or a volume, which names secrets to mount.
+/// Resources with a pod template or a volume, which name secrets to mount.
 const WORKLOADS: [&str; 9] = [
     "deployments",
     "replicasets",
@@ -61,13 +61,13 @@ const WORKLOADS: [&str; 9] = [
     "jobs",
     "cronjobs",
     "podtemplates",
-    // A volume of its own in place of a persistent one.
+    // An ephemeral volume instead of a persistent one.
     "volumeattachments",
 ];
 
 impl OrderDependency {
-    /// Returns the dependency of all events that share this event's stage, verb, resource and subresource. Nothing else
-    /// is read, since the evaluator caches the result by these four.
+    /// Returns the dependency of all events that share this event's stage, verb, resource and subresource. Reads nothing else, since the
+    /// evaluator caches the result by these four.
     pub fn of(event: &mut Event<'_>) -> Self {
         let object = event.object();
         let Some(resource) = text(object.resource) else { return OrderDependency::None };
@@ -76,7 +76,7 @@ impl OrderDependency {
         }
         match (&*resource, text(object.subresource).as_deref()) {
             ("secrets", None) => OrderDependency::Always,
-            // What the pod holds is cluster state, whatever the event shows.
+            // The secrets that the pod holds are cluster state, regardless of what the event shows.
             ("pods", Some("exec" | "attach" | "portforward" | "proxy" | "ephemeralcontainers"))
             | ("nodes", Some("proxy")) => OrderDependency::Always,
             ("pods", None) => OrderDependency::IfHoldsSecrets,
@@ -86,7 +86,7 @@ impl OrderDependency {
             {
                 OrderDependency::IfNamesSecrets
             }
-            // Which of them hold a credential is cluster state, whatever the event shows.
+            // Whether an object holds a credential is cluster state, regardless of what the event shows.
             (resource, None | Some("status")) if copies::is_tracked(resource) => {
                 if is_verb(event, &["create", "update"]) {
                     OrderDependency::IfShowsObjects
@@ -110,12 +110,12 @@ impl OrderDependency {
         }
     }
 
-    /// Returns whether this event, one of those with that head, has to be evaluated in order.
+    /// Returns whether this event, one of those with that head, must be evaluated in order.
     pub fn applies_to(self, event: &mut Event<'_>) -> bool {
         match self {
             OrderDependency::None => false,
             OrderDependency::Always => true,
-            // A deletion removes state and need not show an object.
+            // A deletion removes state and does not necessarily show an object.
             OrderDependency::IfNamesSecrets | OrderDependency::IfHoldsSecrets
                 if is(event.get(Member::Verb), "delete") =>
             {
@@ -135,8 +135,8 @@ impl OrderDependency {
     }
 }
 
-/// Whether nodes are learned from a request like this: reads of secrets and requests for tokens, which kubelets send, and what
-/// controllers in pods send. All contain one of [`STATE_LITERALS`].
+/// Whether addresses of nodes are learned from such a request: reads of secrets and requests for tokens, which kubelets send, and requests
+/// of controllers in pods. All contain one of [`STATE_LITERALS`].
 pub(super) fn shows_nodes(request: &RequestInfo<'_>) -> bool {
     matches!((&*request.resource, &*request.subresource), ("secrets", "") | ("serviceaccounts", "token"))
         && request.code != Some(401)
@@ -147,14 +147,14 @@ fn is_verb(event: &mut Event<'_>, verbs: &[&str]) -> bool {
     verbs.iter().any(|expected| is(verb, expected))
 }
 
-/// Whether the stage of an event is one in which the response was at least begun. The stage before, RequestReceived, shows less, exposes
+/// Whether the response was at least begun at the stage of an event. At the earlier stage RequestReceived, an event shows less, exposes
 /// nothing and changes no state.
 pub(crate) fn is_answered(event: &mut Event<'_>) -> bool {
     let stage = text(event.get(Member::Stage));
     matches!(stage.as_deref(), Some("ResponseStarted" | "ResponseComplete" | "Panic"))
 }
 
-/// The request and response objects. At level Metadata there are none, which is known without reading to the event's end.
+/// The request and response objects. At level Metadata there are none, so the event need not be read to its end.
 fn objects<'a>(event: &mut Event<'a>) -> [Option<Raw<'a>>; 2] {
     if is(event.get(Member::Level), "Metadata") {
         return [None, None];

@@ -1,19 +1,19 @@
-//! What a request to write an object asks for, whatever the kind of its body.
+//! Determines what a write request writes, for every kind of body.
 //!
-//! Takes a request object and returns the values that it writes, each with the keys that lead to it. A whole object, a merge
-//! patch, a strategic merge patch and an applied object are one value without keys; a JSON patch (RFC 6902) is a value per
-//! operation. The object before the patch is unknown here, so a value that an operation takes from there is
-//! [`Written::Unknown`], and callers presume the worse.
+//! Takes a request object and returns the values that it writes, each with the keys that lead to it. A whole object, a merge patch, a
+//! strategic merge patch and an applied object are one value without keys; a JSON patch (RFC 6902) is a value per operation. The object
+//! before the patch is not available, so a value that an operation copies from it is [`Written::Unknown`], and callers presume the worst
+//! case.
 
 use std::borrow::Cow;
 
 use crate::detection::audit::json::{Raw, Type};
 
-/// Maximum number of operations that are read. The apiserver refuses patches with more (`maxJSONPatchOperations`).
+/// Maximum number of operations that are read. The apiserver rejects patches with more (`maxJSONPatchOperations`).
 const MAX_OPERATIONS: usize = 10_000;
 
-/// Maximum number of `copy` and `move` operations whose value is searched in earlier operations. The search is linear in the
-/// number of operations, and a client chooses both.
+/// Maximum number of `copy` and `move` operations whose value is searched for in earlier operations. The search is linear in the number of
+/// operations, and a client chooses both.
 const MAX_RESOLVED: usize = 16;
 
 /// The value that a request writes at a place.
@@ -21,7 +21,7 @@ const MAX_RESOLVED: usize = 16;
 pub(super) enum Written<'a> {
     Value(Raw<'a>),
     Removed,
-    /// A value of the object before the patch, or more than is read here.
+    /// A value from the object before the patch, or beyond the limits of this reader.
     Unknown,
 }
 
@@ -34,10 +34,10 @@ pub(super) struct Write<'a> {
 }
 
 impl<'a> Write<'a> {
-    /// Returns the value at a path of keys below the root: what the request writes there itself, or as part of a value above.
-    /// None if the request leaves the place as it is, [`Written::Removed`] if it replaces a value above without it.
+    /// Returns the value at a path of keys below the root: written directly, or as part of an enclosing value. None if the request does not
+    /// change the place, [`Written::Removed`] if it replaces an enclosing value with one that lacks it.
     ///
-    /// The value above must be a whole one, as in a JSON patch; in a merge patch a missing member means no change.
+    /// The enclosing value must be complete, as in a JSON patch; in a merge patch a missing member means no change.
     pub(super) fn at(&self, keys: &[&str]) -> Option<Written<'a>> {
         let is_above = self.path.len() <= keys.len()
             && self.path.iter().zip(keys).all(|(written, key)| **written == *key.as_bytes());
@@ -54,8 +54,8 @@ impl<'a> Write<'a> {
     }
 }
 
-/// Returns the value of the last member of this name. Of members of one name the apiserver takes the last, and a patch is
-/// logged as the client sent it.
+/// Returns the value of the last member with this name. The apiserver uses the last of duplicate members, and a patch is logged as the
+/// client sent it.
 pub(super) fn last<'a>(object: Raw<'a>, name: &str) -> Option<Raw<'a>> {
     object.members().map_while(Result::ok).filter(|(key, _)| key.is(name)).map(|(_, value)| value).last()
 }
@@ -91,14 +91,14 @@ pub(super) fn writes(body: Raw<'_>) -> Vec<Write<'_>> {
 #[derive(Default)]
 struct JsonPatch<'a> {
     writes: Vec<Write<'a>>,
-    /// What `test` operations say of the object.
+    /// What `test` operations show of the object.
     tested: Vec<Write<'a>>,
     resolved: usize,
 }
 
 impl<'a> JsonPatch<'a> {
     fn add(&mut self, operation: Raw<'a>) {
-        // Of members of one name the last counts.
+        // Of duplicate members the last one counts.
         let (mut op, mut path, mut from, mut value) = (None, None, None, None);
         for (key, member) in operation.members().map_while(Result::ok) {
             match &*key.text() {
@@ -131,7 +131,7 @@ impl<'a> JsonPatch<'a> {
         self.writes.push(Write { path, value: written });
     }
 
-    /// Returns the value at a path, as far as earlier operations say it.
+    /// Returns the value at a path, as far as earlier operations determine it.
     fn resolve(&mut self, from: &[Cow<'a, [u8]>]) -> Written<'a> {
         self.resolved += 1;
         // Indices shift with every insertion and removal.
@@ -157,13 +157,12 @@ impl<'a> JsonPatch<'a> {
     }
 }
 
-/// Returns whether a token of a pointer is an index of an array, or `-`, its end.
+/// Returns whether a token of a pointer is an array index, or `-` for the end of the array.
 pub(super) fn is_index(token: &[u8]) -> bool {
     token == b"-" || !token.is_empty() && token.iter().all(u8::is_ascii_digit)
 }
 
-/// Splits a JSON pointer as the apiserver's library (`evanphx/json-patch`) does, which ignores what is before the first
-/// slash.
+/// Splits a JSON pointer like the apiserver's library (`evanphx/json-patch`), which ignores text before the first slash.
 fn tokens<'a>(pointer: &[u8]) -> Vec<Cow<'a, [u8]>> {
     pointer.split(|&byte| byte == b'/').skip(1).map(|token| Cow::Owned(unescape(token))).collect()
 }

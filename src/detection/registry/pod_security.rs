@@ -1,4 +1,4 @@
-//! How a change of a namespace changes what Pod Security enforces in it.
+//! Determines how an update of a namespace changes what Pod Security enforces in it.
 //!
 //! Takes updates and patches of namespaces and returns whether the `enforce` label was removed, lowered or raised. The label
 //! of each namespace is recorded in the cluster state. The subresources `status` and `finalize` store labels, too.
@@ -13,22 +13,21 @@ const ENFORCE_LABEL: &str = "pod-security.kubernetes.io/enforce";
 
 const ENFORCE_LABEL_KEYS: [&str; 3] = ["metadata", "labels", ENFORCE_LABEL];
 
-/// A level that a patch takes from elsewhere in the object. Like every level that the server does not know, it enforces
-/// nothing.
+/// A level that a patch copies from elsewhere in the object. Like every level that the server does not know, it enforces nothing.
 const UNKNOWN_LEVEL: &str = "unknown";
 
-/// What an object or patch says of the label.
+/// What an object or patch states about the label.
 enum Label {
     Unchanged,
     /// The patch removes it.
     Removed,
-    /// The whole object does not have it.
+    /// The complete object does not have it.
     Missing,
     Level(String),
 }
 
 impl Label {
-    /// The label of a whole namespace.
+    /// The label of a complete namespace object.
     fn of(namespace: Raw<'_>) -> Self {
         text(namespace.path(&ENFORCE_LABEL_KEYS)).map_or(Label::Missing, Label::Level)
     }
@@ -67,7 +66,7 @@ pub(crate) fn change(
         | (None | Some("" | "privileged"), Label::Missing)
         | (Some("" | "privileged"), Label::Removed) => None,
         (_, Label::Removed | Label::Missing) => Some("removed"),
-        // Without the label the cluster's default applies, which only `privileged` can lower.
+        // Without the label the cluster's default applies. Compared with the default, only `privileged` is lower.
         (None | Some(""), Label::Level(after)) if strictness(&after) == 0 => Some("lowered"),
         (None | Some(""), Label::Level(_)) => Some("raised"),
         (Some(before), Label::Level(after)) => match strictness(&after).cmp(&strictness(before)) {
@@ -78,7 +77,7 @@ pub(crate) fn change(
     }
 }
 
-/// What a request asks for. A patch may leave the label unchanged.
+/// The label that a request sets. A patch may leave it unchanged.
 fn requested_label(request: Raw<'_>, verb: &str) -> Label {
     if request.kind() == Type::Array {
         let written =
@@ -93,16 +92,16 @@ fn requested_label(request: Raw<'_>, verb: &str) -> Label {
     let mut value = request;
     for key in ENFORCE_LABEL_KEYS {
         let Some(member) = last(value, key) else {
-            // A strategic merge patch replaces or deletes the whole map with this key.
+            // A strategic merge patch with this key replaces or deletes the whole map.
             if last(value, "$patch").is_some() {
                 return Label::Removed;
             }
-            // An applied object is whole, and the server removes what its author applied before and has left out.
+            // An applied object is complete, and the server removes labels that its author applied before and then omitted.
             let is_whole =
                 verb == "update" || last(request, "apiVersion").is_some() && last(request, "kind").is_some();
             return if is_whole { Label::Missing } else { Label::Unchanged };
         };
-        // A merge patch deletes with null.
+        // In a merge patch, null deletes a member.
         if member.kind() == Type::Scalar {
             return Label::Removed;
         }
@@ -111,7 +110,7 @@ fn requested_label(request: Raw<'_>, verb: &str) -> Label {
     text(Some(value)).map_or(Label::Removed, Label::Level)
 }
 
-/// Returns the label of a whole namespace, as the cluster state records it: empty for none.
+/// Returns the label of a complete namespace object, as the cluster state records it: empty for none.
 pub(super) fn enforced_label(namespace: Raw<'_>) -> String {
     match Label::of(namespace) {
         Label::Level(level) => level,
@@ -147,7 +146,7 @@ pub(super) fn learn(event: &mut Event<'_>, request: &RequestInfo<'_>, state: &mu
     };
     match label {
         Label::Unchanged => {}
-        // Whether the author of an applied object had applied the label is not known.
+        // It is unknown whether the author of an applied object had applied the label.
         Label::Missing if request.verb == "patch" && response.is_none() => {}
         Label::Removed | Label::Missing => state.record_namespace(&request.name, String::new()),
         Label::Level(level) => state.record_namespace(&request.name, level),
@@ -186,7 +185,7 @@ mod tests {
         assert_eq!(of(known, "update", &namespace("baseline"), &namespace("baseline")), None);
         assert_eq!(of(known, "update", bare, bare), Some("removed"));
         assert_eq!(of(known, "update", bare, bare), None);
-        // Without cluster state the request decides.
+        // Without cluster state, the request decides.
         for (verb, request, change) in [
             ("patch", patch("null"), Some("removed")),
             ("patch", patch("\"privileged\""), Some("lowered")),
@@ -220,7 +219,7 @@ mod tests {
         };
         let restricted = named(r#""pod-security.kubernetes.io/enforce":"restricted""#);
         assert_eq!(of(&mut state, "update", &restricted, "null"), Some("raised"));
-        // Applied without it, and updated without it, where no response is logged.
+        // Applied without it, and updated without it, if no response is logged.
         assert_eq!(of(&mut state, "patch", &named(""), "null"), Some("removed"));
         assert_eq!(of(&mut state, "update", &named(""), "null"), Some("removed"));
         assert_eq!(of(&mut state, "update", &named(""), "null"), None);

@@ -1,7 +1,7 @@
-//! What a rule of a role grants: verbs on secrets, and permissions through which a subject gains others.
+//! Determines what a rule of a role grants: verbs on secrets, and permissions through which a subject gains others.
 //!
-//! Takes the `rules` of a role, or what a patch writes of them, and returns a set of [`Grant`]s. Of a patch that shows a part
-//! of a rule only, such as one verb, the other parts are presumed to be those that grant most.
+//! Takes the `rules` of a role, or what a patch writes of them, and returns a set of [`Grant`]s. If a patch only shows a part of a rule,
+//! such as one verb, the other parts are presumed to be those that grant most.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
@@ -12,11 +12,11 @@ use foldhash::fast::RandomState;
 use super::patch::{Write, Written, last, last_of_each};
 use crate::detection::audit::json::{Raw, Type};
 
-/// The verbs of the API on secrets. Other verbs grant nothing.
+/// The API's verbs on secrets. Other verbs grant nothing.
 const SECRET_VERBS: [&str; 9] =
     ["*", "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
-/// The verbs on secrets that are presumed if a patch does not show which a rule has.
+/// The verbs on secrets that are presumed if a patch does not show those of a rule.
 const PRESUMED_SECRET_VERBS: [&str; 3] = ["get", "list", "watch"];
 
 /// A permission through which a subject gains others.
@@ -44,7 +44,7 @@ const CERTIFICATES: &str = "certificates.k8s.io";
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const WRITE: &[&str] = &["create", "patch", "update"];
 const MODIFY: &[&str] = &["patch", "update"];
-/// The verbs of requests to one object, which are all that a proxy passes on.
+/// The verbs of requests to a single object, which are the only ones that a proxy forwards.
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 static PRIVILEGES: [Privilege; 38] = [
@@ -53,7 +53,7 @@ static PRIVILEGES: [Privilege; 38] = [
     privilege("escalate", RBAC, "clusterroles", &["escalate"]),
     privilege("bind", RBAC, "roles", &["bind"]),
     privilege("bind", RBAC, "clusterroles", &["bind"]),
-    // Act as another identity. Kubernetes 1.35 and later has more verbs, all with this prefix.
+    // Acting as another identity. Kubernetes 1.35 and later has more verbs, all with this prefix.
     privilege("impersonate", CORE, "users", &["impersonate"]),
     privilege("impersonate", CORE, "groups", &["impersonate"]),
     privilege("impersonate", CORE, "serviceaccounts", &["impersonate"]),
@@ -73,8 +73,8 @@ static PRIVILEGES: [Privilege; 38] = [
     privilege("pods/portforward", CORE, "pods/portforward", &["create", "get"]),
     privilege("pods/proxy", CORE, "pods/proxy", PROXY),
     privilege("pods/ephemeralcontainers", CORE, "pods/ephemeralcontainers", MODIFY),
-    // Pods that mount any secret of their namespace, and run as any of its service accounts. An update of a pod changes its images, which
-    // see what it mounts.
+    // Pods that mount any secret of their namespace, and run as any of its service accounts. An update of a pod can change its images,
+    // which have access to what the pod mounts.
     privilege("workloads", CORE, "pods", WRITE),
     privilege("workloads", CORE, "replicationcontrollers", WRITE),
     privilege("workloads", APPS, "daemonsets", WRITE),
@@ -83,7 +83,7 @@ static PRIVILEGES: [Privilege; 38] = [
     privilege("workloads", APPS, "statefulsets", WRITE),
     privilege("workloads", BATCH, "cronjobs", WRITE),
     privilege("workloads", BATCH, "jobs", WRITE),
-    // Client certificates of any identity.
+    // Client certificates for any identity.
     privilege(
         "certificatesigningrequests/approval",
         CERTIFICATES,
@@ -92,20 +92,20 @@ static PRIVILEGES: [Privilege; 38] = [
     ),
     privilege("certificatesigningrequests/status", CERTIFICATES, "certificatesigningrequests/status", MODIFY),
     privilege("signers", CERTIFICATES, "signers", &["approve", "sign"]),
-    // A kubelet's certificate for any node, which the controller manager approves by itself for those who have it. The one for
-    // `selfnodeclient` renews a node's own certificate, and gives others nothing.
+    // A kubelet certificate for any node, which the controller manager approves automatically for users with this permission. The
+    // permission for `selfnodeclient` only renews a node's own certificate.
     privilege(
         "certificatesigningrequests/nodeclient",
         CERTIFICATES,
         "certificatesigningrequests/nodeclient",
         &["create"],
     ),
-    // See and change what others write.
+    // Seeing and changing what others write.
     privilege("mutatingwebhookconfigurations", ADMISSION, "mutatingwebhookconfigurations", WRITE),
     privilege("validatingwebhookconfigurations", ADMISSION, "validatingwebhookconfigurations", WRITE),
     privilege("mutatingadmissionpolicies", ADMISSION, "mutatingadmissionpolicies", WRITE),
     privilege("mutatingadmissionpolicies", ADMISSION, "mutatingadmissionpolicybindings", WRITE),
-    // Answer in the apiserver's place for a whole API group.
+    // Answering in place of the apiserver for a whole API group.
     privilege("apiservices", "apiregistration.k8s.io", "apiservices", WRITE),
 ];
 
@@ -139,7 +139,7 @@ impl Grant {
 
 pub(super) type Grants = BTreeSet<Grant>;
 
-/// One of the lists of texts of a rule, of which only membership matters.
+/// One of the string lists of a rule, of which only membership matters.
 struct Texts<'a>(Vec<Cow<'a, [u8]>>);
 
 impl<'a> Texts<'a> {
@@ -217,7 +217,7 @@ pub(super) fn add_rule(rule: Raw<'_>, grants: &mut Grants) {
     }
 }
 
-/// Adds what a request writes into the rules of a role.
+/// Adds what a request writes to the rules of a role.
 pub(super) fn add_write(write: &Write<'_>, grants: &mut Grants) {
     let keys: Vec<&[u8]> = write.path.iter().map(|key| &**key).collect();
     if !matches!(keys.first(), None | Some(&b"rules")) {
@@ -254,12 +254,12 @@ pub(super) fn add_rules(rules: Raw<'_>, grants: &mut Grants) {
     rules.items().map_while(Result::ok).for_each(|rule| add_rule(rule, grants));
 }
 
-/// Adds the verbs on secrets that a role may grant of which nothing is known.
+/// Adds the verbs on secrets that an unknown role may grant.
 pub(super) fn presume_secrets(grants: &mut Grants) {
     grants.extend(PRESUMED_SECRET_VERBS.iter().map(|verb| Grant::OnSecrets(verb)));
 }
 
-/// Adds what one part of a rule may grant, if the rule already has the others.
+/// Adds what one part of a rule may grant, if the other parts of the rule allow it.
 fn add_part(part: &[u8], texts: &Texts<'_>, grants: &mut Grants) {
     match part {
         b"verbs" => {
@@ -278,7 +278,7 @@ fn add_part(part: &[u8], texts: &Texts<'_>, grants: &mut Grants) {
             let telling = PRIVILEGES
                 .iter()
                 .filter(|privilege| !privilege.resource.is_empty() && texts.has_resource(privilege.resource))
-                // Naming the resource of `escalate`, `bind` or workloads says little: most roles that do so lack these verbs.
+                // The resource of `escalate`, `bind` or workloads alone proves little: most roles that name it lack these verbs.
                 .filter(|privilege| {
                     !matches!(privilege.name, "escalate" | "bind" | "workloads") || texts.has_resource("*")
                 });

@@ -1,12 +1,11 @@
-//! What a pod, a workload, a volume or a service account names: secrets to pull images with, secrets that it mounts, paths
-//! of the host, registries of images, roles of a cloud.
+//! References in a pod, a workload, a volume or a service account: image pull secrets, secrets that it mounts, host paths, image
+//! registries, cloud roles.
 //!
-//! Takes request and response objects and returns the credentials among the secrets that they name, and the rest as it is.
-//! References and the secrets of pods are recorded in the cluster state. Only names and paths enter it.
+//! Takes request and response objects and returns the credentials among the secrets that they name, and all other references. References
+//! and the secrets of pods are recorded in the cluster state. Only names and paths are stored.
 //!
-//! What a request asks for counts where it is logged: the server adds a token to each pod, and the response to a patch shows
-//! all that was there before. Where a patch does not say what it writes, the response decides; where that is not logged
-//! either, the worse is presumed.
+//! If the request is logged, it counts: the server adds a token to each pod, and the response to a patch shows everything that was there
+//! before. If a patch does not show what it writes, the response decides; if that is not logged either, the worst case is presumed.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -21,22 +20,22 @@ use crate::detection::audit::json::{Raw, Type};
 use crate::detection::audit::redact::{REDACTED, is_host};
 use crate::text::name_patterns::NamePatterns;
 
-/// Maximum nesting that is searched. The deepest name of a secret, in the template of a cron job, is at half of this.
+/// Maximum nesting that is searched. The most deeply nested secret name, in the template of a cron job, is at half of this depth.
 const MAX_DEPTH: usize = 32;
 
-/// Maximum number of names of each kind that are read from one object, which has at most 3 MiB. More count as unknown.
+/// Maximum number of names of each kind read from one object, which has at most 3 MiB. More count as unknown.
 const MAX_NAMES: usize = 10_000;
 
 /// The mark of a pod that mounts a path of the host with credentials, or a writable one with code that the host runs.
 const HOST_PATH: &str = "hostPath";
 
-/// Maximum length of the prefix of which the server makes a name of 63 characters.
+/// Maximum length of the prefix from which the server generates a name of 63 characters.
 const MAX_GENERATED_PREFIX_LEN: usize = 63 - GENERATED_SUFFIX_LEN;
 
 /// Placeholder for secrets or paths that the event does not show.
 const UNKNOWN: &str = "*";
 
-/// Annotations of service accounts that name a role of a cloud.
+/// Annotations of service accounts that name a cloud role.
 const CLOUD_IDENTITIES: [&str; 4] = [
     "azure.workload.identity/client-id",
     "eks.amazonaws.com/role-arn",
@@ -47,7 +46,7 @@ const CLOUD_IDENTITIES: [&str; 4] = [
 /// A secret by name. The namespace is empty if it is that of the object.
 type SecretName = (Box<str>, Box<str>);
 
-/// What an object names.
+/// The references of an object.
 #[derive(Debug, Default)]
 struct References {
     /// Secrets in `imagePullSecrets`.
@@ -58,12 +57,12 @@ struct References {
     /// Settings that give rights over the node.
     host_privileges: BTreeSet<&'static str>,
     images: BTreeSet<Box<str>>,
-    /// Whether there may be more of each: a patch takes a value from the object before it, or there are too many.
+    /// Whether there may be more of each, because a patch copies a value from the previous object, or because there are too many.
     is_partial: bool,
 }
 
 impl References {
-    /// Collects what an object, or a patch of one, names.
+    /// Collects the references of an object, or of a patch of one.
     fn of(body: Raw<'_>) -> Self {
         let mut references = References::default();
         for write in writes(body) {
@@ -92,8 +91,8 @@ impl References {
         }
     }
 
-    /// Adds what a value names that is the member `key` of an object which is itself the member `parent`. Arrays are
-    /// transparent: their elements have the key of the array.
+    /// Adds the references in a value that is the member `key` of an object which is itself the member `parent`. Arrays are transparent:
+    /// their elements have the key of the array.
     fn add(&mut self, parent: &[u8], key: &[u8], value: Raw<'_>, depth: usize) {
         if depth == 0 {
             self.is_partial = true;
@@ -141,7 +140,7 @@ impl References {
         }
     }
 
-    /// Adds what a text names, by its key and that of the object around it.
+    /// Adds the references in a string, by its key and that of the enclosing object.
     fn add_text(&mut self, parent: &[u8], key: &[u8], value: Raw<'_>) {
         match (parent, key) {
             (b"imagePullSecrets", b"name") => {
@@ -201,7 +200,7 @@ pub(super) struct DeclaredReferences {
     pub(super) mounted: Vec<Box<str>>,
 }
 
-/// Returns the secrets that an object of an inventory names.
+/// Returns the secrets that an inventory object names.
 pub(super) fn declared(object: Raw<'_>) -> DeclaredReferences {
     if !could_name_secrets(object) && !could_have_host_privileges(object) {
         return DeclaredReferences::default();
@@ -248,7 +247,7 @@ fn insert<T: Ord>(names: &mut BTreeSet<T>, name: T, is_partial: &mut bool) {
     }
 }
 
-/// What a request asks for; the response where the request is not logged or does not say it.
+/// What a request writes; the response if the request is not logged or does not show it.
 fn requested(event: &mut Event<'_>) -> References {
     let response = event.get(Member::ResponseObject).filter(|body| is_whole(*body));
     let Some(request) = event.get(Member::RequestObject) else {
@@ -269,12 +268,12 @@ fn requested(event: &mut Event<'_>) -> References {
     references
 }
 
-/// Returns whether a value can name a secret at all: each key that does so contains these letters, unless they are escaped.
+/// Returns whether a value can name a secret at all: every key that does contains these letters, unless they are escaped.
 pub(super) fn could_name_secrets(value: Raw<'_>) -> bool {
     contains_any(value, &["ecret", "\\u006", "\\u007"])
 }
 
-/// Returns whether a value can name a path of the host, or takes one from the object that it patches.
+/// Returns whether a value can name a host path, or copies one from the object that it patches.
 fn could_name_host_paths(value: Raw<'_>) -> bool {
     contains_any(value, &["hostPath", "local", "\"from\"", "\\u00"])
 }
@@ -285,8 +284,8 @@ fn contains_any(value: Raw<'_>, letters: &[&str]) -> bool {
 
 /// Records what a pod, a workload or a service account names, or a list of them.
 ///
-/// The response is the persisted object. A request says only what was added, and only where the response is not logged or
-/// left out by the client (`as=Table`, `as=PartialObjectMetadata`).
+/// The response is the persisted object. A request only shows what was added, and is only used if the response is not logged or was omitted
+/// by the client (`as=Table`, `as=PartialObjectMetadata`).
 pub(super) fn learn(
     event: &mut Event<'_>,
     request: &RequestInfo<'_>,
@@ -324,8 +323,8 @@ pub(super) fn learn(
     }
 }
 
-/// Returns the name under which the cluster state has the pods whose names the server makes of a prefix, where the response is not logged:
-/// the prefix as the server shortens it (`maxGeneratedNameLength` in k8s.io/apiserver/pkg/storage/names), and a star.
+/// Returns the name under which the cluster state stores pods with a name generated from a prefix, if the response is not logged: the
+/// prefix as truncated by the server (`maxGeneratedNameLength` in k8s.io/apiserver/pkg/storage/names), and a star.
 fn generated_names(pod: Raw<'_>) -> Option<String> {
     let mut prefix =
         text(last(last(pod, "metadata")?, "generateName")).filter(|prefix| !prefix.is_empty())?;
@@ -335,7 +334,7 @@ fn generated_names(pod: Raw<'_>) -> Option<String> {
     Some(prefix)
 }
 
-/// Returns whether a response shows what the object names, or is a list of objects.
+/// Returns whether a response shows the references of an object, or is a list of objects.
 fn is_whole(response: Raw<'_>) -> bool {
     is(response.get("kind"), "ServiceAccount")
         || ["spec", "template", "items", "imagePullSecrets"].iter().any(|key| response.get(key).is_some())
@@ -357,7 +356,7 @@ fn record(
         state.record_reference(namespace, name);
     }
     let Some(pod) = pod.filter(|pod| !pod.is_empty()) else { return };
-    // Credentials first: the state keeps a bounded number per pod, and the names of the others are free.
+    // Credentials first: the state stores a bounded number per pod, and a client can choose any number of other names.
     let mounted = std::mem::take(&mut references.mounted);
     let (mut secrets, others): (Vec<_>, Vec<_>) = mounted
         .into_iter()
@@ -374,8 +373,8 @@ fn record(
     }
 }
 
-/// The name of the pod that a request for a subresource names. That of a request to its proxy may be `NAME:PORT` or `SCHEME:NAME:PORT`
-/// (`SplitSchemeNamePort` in k8s.io/apimachinery/pkg/util/net).
+/// The name of the pod in a request for a subresource. A proxy request may name `NAME:PORT` or `SCHEME:NAME:PORT` (`SplitSchemeNamePort` in
+/// k8s.io/apimachinery/pkg/util/net).
 fn pod_name<'n>(name: &'n str, subresource: &str) -> &'n str {
     let parts: Vec<&str> = name.split(':').collect();
     match parts[..] {
@@ -384,9 +383,9 @@ fn pod_name<'n>(name: &'n str, subresource: &str) -> &'n str {
     }
 }
 
-/// Returns the credentials, as `namespace/name`, that a written pod, workload or volume mounts, or a class of storage names, and those that a pod holds
-/// on which a subresource such as exec is used, or which a request through `nodes/proxy` names. `namespace/*` stands for
-/// credentials that are not known.
+/// Returns the credentials, as `namespace/name`, that a written pod, workload or volume mounts, or a storage class names; also those of a
+/// pod that is the target of a subresource such as exec, or of a request through `nodes/proxy`. `namespace/*` represents unknown
+/// credentials.
 pub(crate) fn referenced_credentials(
     event: &mut Event<'_>,
     request: &RequestInfo<'_>,
@@ -414,8 +413,8 @@ pub(crate) fn referenced_credentials(
     };
     if let Some((namespace, pod)) = &pod
         && let Some(state) = state.as_deref_mut()
-        // A long-running request has one event or two, depending on the policy, and counts once. Requests through nodes/proxy
-        // are counted by their path.
+        // A long-running request has one event or two, depending on the policy, and is counted once. Requests through nodes/proxy are
+        // counted by their path.
         && (request.subresource == "ephemeralcontainers"
             || node_proxy::is_node_proxy(request)
             || state.is_first_of_request(event))
@@ -485,7 +484,7 @@ pub(crate) fn host_paths(event: &mut Event<'_>) -> Vec<String> {
 #[derive(Debug)]
 struct Mounts {
     references: References,
-    /// Paths of the host to which no container can write, as the object shows.
+    /// Host paths to which no container can write, according to the object.
     read_only: BTreeSet<String>,
 }
 
@@ -503,8 +502,8 @@ impl Mounts {
     }
 }
 
-/// Returns the rights over its node that a written pod or workload, or a volume, asks for, or that the pod has that a request enters.
-/// Contains `*` if there may be more that the event does not show.
+/// Returns the rights over its node that a written pod, workload or volume requests, or that the pod entered by a request has. Contains `*`
+/// if there may be more that the event does not show.
 pub(crate) fn host_privileges(
     event: &mut Event<'_>,
     request: &RequestInfo<'_>,
@@ -531,14 +530,14 @@ pub(crate) fn host_privileges(
     privileges.into_iter().collect()
 }
 
-/// Returns whether a mounted path gives the right to run code on the host. Those with credentials are reported as such.
+/// Returns whether a mounted path gives the right to run code on the host. Paths with credentials are reported as such.
 fn runs_code(mounts: &Mounts, path: &str) -> bool {
     host_paths::runs_code(path.as_bytes())
         && !host_paths::holds_credentials(path.as_bytes())
         && !mounts.is_read_only(path)
 }
 
-/// Returns the marks of a pod, or of what a patch adds to it, which stay in the cluster state beside the names of its secrets.
+/// Returns the marks of a pod, or those that a patch adds to it, which the cluster state stores next to the names of its secrets.
 fn marks(object: Raw<'_>, references: References) -> Vec<Box<str>> {
     let mut names: BTreeSet<&str> = effective_privileges(&references.host_privileges).collect();
     let mounts = Mounts::new(references, Some(object));
@@ -549,7 +548,7 @@ fn marks(object: Raw<'_>, references: References) -> Vec<Box<str>> {
     names.into_iter().map(|name| format!("{MARK}{name}").into()).collect()
 }
 
-/// Returns what a request mounts, with paths that a patch may have made writable.
+/// Returns what a request mounts, including paths that a patch may have made writable.
 fn requested_mounts(event: &mut Event<'_>) -> Mounts {
     let mut references = requested(event);
     let [request, response] = [event.get(Member::RequestObject), event.get(Member::ResponseObject)];
@@ -558,7 +557,7 @@ fn requested_mounts(event: &mut Event<'_>) -> Mounts {
         && let Some(response) = response.filter(|body| is_whole(*body))
     {
         shown_in = Some(response);
-        // A patch can make a mount writable without the path.
+        // A patch can make a mount writable without showing the path.
         if contains_any(patch, &["olumeMounts", "readOnly", "\\u00"]) {
             let all = References::of(response).host_paths.into_iter();
             references.host_paths.extend(all.filter(|path| {
@@ -569,14 +568,14 @@ fn requested_mounts(event: &mut Event<'_>) -> Mounts {
     Mounts::new(references, shown_in.or(response))
 }
 
-/// Returns the paths of the host that a container mounts, and that none can write to, as far as the object shows. Reads the object once,
-/// since a client chooses how many paths it has.
+/// Returns the host paths that a container mounts, and that none can write to, according to the object. Reads the object once, since a
+/// client chooses the number of paths.
 fn read_only_paths(object: Raw<'_>) -> BTreeSet<String> {
     let Some(spec) = pod_spec(object) else { return BTreeSet::new() };
     let containers = ["containers", "initContainers", "ephemeralContainers"]
         .into_iter()
         .flat_map(|kind| last_items(spec, kind));
-    // Whether all mounts of a volume are for reading only, by its name.
+    // By volume name, whether all mounts of the volume are read-only.
     let mut volumes: HashMap<Cow<'_, [u8]>, bool> = HashMap::new();
     for mount in containers.flat_map(|container| last_items(container, "volumeMounts")) {
         let [name, read_only] = last_of_each(mount, ["name", "readOnly"]);
@@ -585,7 +584,7 @@ fn read_only_paths(object: Raw<'_>) -> BTreeSet<String> {
             *volumes.entry(name).or_insert(true) &= is_read_only;
         }
     }
-    // Whether a path is mounted, and whether each mount of each of its volumes is for reading only.
+    // Whether a path is mounted, and whether all mounts of all its volumes are read-only.
     let mut paths: HashMap<String, (bool, bool)> = HashMap::new();
     for volume in last_items(spec, "volumes") {
         let [name, host_path] = last_of_each(volume, ["name", "hostPath"]);
@@ -602,12 +601,12 @@ fn read_only_paths(object: Raw<'_>) -> BTreeSet<String> {
     paths.into_iter().filter_map(is_safe).collect()
 }
 
-/// The elements of the last member of this name.
+/// The elements of the last member with this name.
 fn last_items<'a>(object: Raw<'a>, name: &str) -> impl Iterator<Item = Raw<'a>> + use<'a> {
     last(object, name).into_iter().flat_map(Raw::items).map_while(Result::ok)
 }
 
-/// Returns the specification of the pods that a whole object makes.
+/// Returns the pod specification in a complete object.
 fn pod_spec(object: Raw<'_>) -> Option<Raw<'_>> {
     let mut spec = last(object, "spec").or_else(|| last(object, "template"))?;
     while let Some(next) = ["jobTemplate", "template", "spec"].into_iter().find_map(|key| last(spec, key)) {
@@ -616,8 +615,7 @@ fn pod_spec(object: Raw<'_>) -> Option<Raw<'_>> {
     Some(spec)
 }
 
-/// Returns the annotations that give a written service account a role of a cloud, as `key=value`. `*` stands for a value that
-/// is not known.
+/// Returns the annotations that give a written service account a cloud role, as `key=value`. `*` represents an unknown value.
 pub(crate) fn cloud_identities(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Vec<String> {
     let body = event.get(Member::RequestObject).or_else(|| event.get(Member::ResponseObject));
     let Some(body) = body.filter(|_| request.resource == "serviceaccounts") else { return Vec::new() };
@@ -640,12 +638,11 @@ pub(crate) fn cloud_identities(event: &mut Event<'_>, request: &RequestInfo<'_>)
         .collect()
 }
 
-/// Returns the registries of the images of a pod or workload, sorted and without duplicates. `*` stands for some that are
-/// not known.
+/// Returns the image registries of a pod or workload, sorted and without duplicates. `*` represents unknown ones.
 pub(crate) fn image_hosts(event: &mut Event<'_>) -> Vec<String> {
     let references = requested(event);
     let mut hosts: BTreeSet<&str> = references.images.iter().map(|image| image_host(image)).collect();
-    // A name of an image can have a login in front of its host.
+    // An image name can have a login before its host.
     if hosts.iter().any(|host| !is_host(host.as_bytes())) {
         hosts.retain(|host| is_host(host.as_bytes()));
         hosts.insert(REDACTED);
@@ -742,7 +739,7 @@ mod tests {
         ] {
             assert_eq!(taken(&patch), ["p/reg-a"], "{patch}");
         }
-        // A value of the object before the patch is not known.
+        // A value from the object before the patch is unknown.
         let copied = format!(
             r#"[{{"op":"copy","from":"/metadata/annotations/a","path":"{volumes}/0/secret/secretName"}}]"#
         );
@@ -1110,7 +1107,7 @@ mod tests {
             record_event(&mut state, &text);
             assert_eq!(state.credentials(None).count(), 0, "{text}");
         }
-        // The query does not ask for a dry run in the reading of current versions.
+        // In the reading of current versions, the query does not request a dry run.
         let mut state = ClusterState::default();
         record_event(&mut state, &pod.replacen('{', r#"{"requestURI":"/x?a;dryRun=All","#, 1));
         assert_eq!(state.credentials(None).count(), 1);

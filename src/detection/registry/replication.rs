@@ -1,6 +1,6 @@
 //! Settings with which controllers copy secrets into other namespaces: annotations of secrets, and policies that generate copies.
 //!
-//! Takes a written secret or a policy of Kyverno and returns what in it asks for copies.
+//! Takes a written secret or a Kyverno policy and returns the settings in it that request copies.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::{RequestInfo, is, shown, text};
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
 
-/// Annotations of Kubernetes Replicator, Reflector and Config Syncer (Kubed), on the secret that is copied or on its copy.
+/// Annotations of Kubernetes Replicator, Reflector and Config Syncer (Kubed), on the copied secret or on its copy.
 const ANNOTATIONS: [&str; 12] = [
     TO_NAMESPACES,
     "kubed.appscode.com/sync-contexts",
@@ -25,13 +25,15 @@ const ANNOTATIONS: [&str; 12] = [
     "replicator.v1.mittwald.de/replication-allowed-namespaces",
 ];
 
-/// The label selector of the namespaces that Config Syncer copies to. An empty one selects all of them, and any word those with such a label.
+/// The label selector of the namespaces to which Config Syncer copies. An empty one selects all of them, and any other value those with a
+/// matching label.
 const TO_NAMESPACES: &str = "kubed.appscode.com/sync";
 
 /// Maximum nesting of a policy that is searched.
 const MAX_DEPTH: usize = 32;
 
-/// Returns what in a written secret or policy asks a controller to copy secrets: annotations as `key=value`, `clone` for a rule of Kyverno.
+/// Returns the settings in a written secret or policy that ask a controller to copy secrets: annotations as `key=value`, and `clone` for a
+/// Kyverno rule.
 pub(crate) fn replicated(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Vec<String> {
     let is_policy = matches!(
         &*request.resource,
@@ -69,12 +71,12 @@ pub(crate) fn replicated(event: &mut Event<'_>, request: &RequestInfo<'_>) -> Ve
 fn clones_secrets(write: &Write<'_>, resource: &str) -> bool {
     let Written::Value(value) = write.value else { return false };
     if resource.ends_with("generatingpolicies") {
-        // An expression of CEL names the resource.
+        // A CEL expression names the resource.
         return memchr::memmem::find(value.bytes(), b"secrets").is_some();
     }
     let is_inside = |key: &str| write.path.iter().any(|part| **part == *key.as_bytes());
     if is_inside("generate") {
-        // Of a rule that is changed in part, the rest is not known.
+        // If a rule is only changed in part, the rest of it is unknown.
         return is_inside("clone") || is_inside("cloneList") || is_clone(value);
     }
     has_clone(value, MAX_DEPTH)

@@ -1,11 +1,11 @@
-//! The request of an audit event: what it was about, whether it succeeded, and whether its effect was persisted.
+//! The request of an audit event: its target, whether it succeeded, and whether its effect was persisted.
 //!
-//! Takes an event and returns what exposure, references, grants and Pod Security all ask of its head, read once per event.
-//! Nothing of the objects is kept but the name that the server generated.
+//! Takes an event and returns the properties of its head that exposure, references, grants and Pod Security all need, read once per event.
+//! Of the objects, only the name that the server generated is kept.
 //!
-//! Cluster state changes only by what was persisted: not by dry runs, not by failed requests, not by deletions that may not
-//! have ended. Facts that raise suspicion are learned from requests that [may have been
-//! persisted](RequestInfo::may_have_persisted); facts are forgotten only if the event [proves](RequestInfo::deletion) it.
+//! Cluster state changes only by what was persisted: not by dry runs, not by failed requests, not by deletions that may not have ended.
+//! Facts that raise suspicion are learned from requests that [may have been persisted](RequestInfo::may_have_persisted); facts are
+//! forgotten only if the event [proves](RequestInfo::deletion) it.
 
 use std::borrow::Cow;
 
@@ -25,29 +25,29 @@ pub(super) enum DryRun {
     Unknown,
 }
 
-/// What an event says of the end of a deletion.
+/// What an event shows about the outcome of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deletion {
     /// Nothing was deleted.
     None,
-    /// The objects may be gone, or may still be there: the response is not logged, or shows an object that waits for
-    /// finalizers or for the end of its grace period.
+    /// The objects may be gone, or may still exist: the response is not logged, or shows an object that waits for finalizers or for the end
+    /// of its grace period.
     Unproven,
     Proven,
 }
 
-/// What a request was about. Texts are empty where the event does not have them.
+/// The target of a request. Strings are empty if the event does not contain them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestInfo<'e> {
-    /// Empty for the core group, and where it is not logged.
+    /// Empty for the core group, and if it is not logged.
     api_group: Cow<'e, str>,
     pub(super) resource: Cow<'e, str>,
     pub(super) subresource: Cow<'e, str>,
     /// Empty for cluster-scoped objects and for requests across all namespaces.
     pub(super) namespace: Cow<'e, str>,
-    /// The name of the object; the generated one, from the response, where the request has none.
+    /// The name of the object; if the request has none, the generated name from the response.
     pub(super) name: Cow<'e, str>,
-    /// Whether the request named one object, in its path or by a selector.
+    /// Whether the request named a single object, in its path or by a selector.
     pub(super) has_name: bool,
     pub(super) verb: Cow<'e, str>,
     pub(super) outcome: Outcome,
@@ -107,8 +107,8 @@ impl<'e> RequestInfo<'e> {
         &self.api_group
     }
 
-    /// Returns whether the object belongs to the API group in which the resource is built in. Custom resources may have any
-    /// name, so that one of the same name says nothing of the built-in resource.
+    /// Returns whether the object belongs to the API group in which the resource is built in. A custom resource can have any name, so
+    /// sharing the name proves nothing.
     pub(super) fn is_built_in(&self) -> bool {
         let group = match &*self.resource {
             "roles" | "clusterroles" | "rolebindings" | "clusterrolebindings" => "rbac.authorization.k8s.io",
@@ -122,7 +122,7 @@ impl<'e> RequestInfo<'e> {
         self.api_group.is_empty() || self.api_group == group
     }
 
-    /// Returns whether the request is about secrets, and not about a subresource of one.
+    /// Returns whether the request is for secrets, and not for a subresource of one.
     pub(super) fn is_about_secrets(&self) -> bool {
         self.resource == "secrets" && self.subresource.is_empty() && self.is_built_in()
     }
@@ -132,8 +132,8 @@ impl<'e> RequestInfo<'e> {
         self.outcome != Outcome::Failure
     }
 
-    /// Returns whether the cluster may now be in the state that the request asked for: it may have succeeded and was not a dry run.
-    /// True for reads too.
+    /// Returns whether the cluster may now be in the requested state: the request may have succeeded and was not a dry run. True for reads
+    /// too.
     pub(super) fn may_have_persisted(&self) -> bool {
         self.may_have_succeeded() && self.dry_run != DryRun::Yes
     }
@@ -166,7 +166,7 @@ impl<'e> RequestInfo<'e> {
         if is_proven { Deletion::Proven } else { Deletion::Unproven }
     }
 
-    /// Returns whether the event proves that the node that the request names was deleted.
+    /// Returns whether the event proves that the requested node was deleted.
     pub(super) fn has_deleted_node(&self, event: &mut Event<'_>) -> bool {
         self.resource == "nodes"
             && self.subresource.is_empty()
@@ -189,8 +189,8 @@ impl<'e> RequestInfo<'e> {
     }
 }
 
-/// Returns what the options of a deletion say; none if only the query decides. The apiserver ignores the query if the
-/// request has a body, and logs the body from level Request on.
+/// Returns the dry-run option of a deletion from its body; none if only the query decides. The apiserver ignores the query if the request
+/// has a body, and logs the body from level Request on.
 fn dry_run_of_options(event: &mut Event<'_>) -> Option<DryRun> {
     if let Some(options) = event.get(Member::RequestObject) {
         let is_dry_run = options.get("dryRun").is_some_and(|values| values.items().next().is_some());

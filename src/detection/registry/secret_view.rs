@@ -1,8 +1,7 @@
 //! Secrets in the request and response objects of an event.
 //!
-//! Takes an object in any of the forms in which the apiserver answers (a secret, a list, a table, metadata alone, the event
-//! of a watch) and in which other tools log it (`kind: List`, JSON as a string), and returns each secret in it as a
-//! [`SecretView`].
+//! Takes an object in any of the forms that the apiserver returns (a secret, a list, a table, only metadata, a watch event) or that other
+//! tools log (`kind: List`, JSON as a string), and returns each secret in it as a [`SecretView`].
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -21,10 +20,10 @@ pub(super) struct SecretView<'e> {
     raw: Raw<'e>,
     pub(super) name: Option<Cow<'e, str>>,
     pub(super) namespace: Option<Cow<'e, str>>,
-    /// Its type; of the cell of a table where the object does not show it.
+    /// Its type, from a table cell if the object does not contain it.
     secret_type: Option<Raw<'e>>,
     parts: Parts<'e>,
-    /// The object that `kubectl apply` stored in an annotation, which metadata carries along.
+    /// The object that `kubectl apply` stored in an annotation, which is part of the metadata.
     applied: Option<Cow<'e, [u8]>>,
     has_content: OnceCell<bool>,
 }
@@ -52,7 +51,7 @@ impl<'e> SecretView<'e> {
         }
     }
 
-    /// A row of a table: name, type, number of keys and age are its cells.
+    /// A table row, whose cells are name, type, number of keys and age.
     fn of_row(row: Raw<'e>) -> Self {
         let [object, cells] = row.get_all(["object", "cells"]);
         let cell = |at: usize| cells.and_then(|cells| cells.items().map_while(Result::ok).nth(at));
@@ -75,7 +74,7 @@ impl<'e> SecretView<'e> {
         self.secret_type.and_then(Raw::string).is_some()
     }
 
-    /// Returns whether its type is that of registry credentials; none where the type is not shown.
+    /// Returns whether its type is that of registry credentials; none if the type is not shown.
     pub(super) fn is_of_credential_type(&self) -> Option<bool> {
         is_credential_type(self.secret_type)
     }
@@ -88,7 +87,7 @@ impl<'e> SecretView<'e> {
         self.parts.string_data.filter(|data| data.kind() == Type::Object)
     }
 
-    /// Returns whether the object has data, if only empty one.
+    /// Returns whether the object has data, even if empty.
     pub(super) fn shows_data(&self) -> bool {
         self.data().is_some() || self.string_data().is_some()
     }
@@ -111,7 +110,7 @@ impl<'e> SecretView<'e> {
         })
     }
 
-    /// Returns what the object itself says of being a registry credential.
+    /// Returns what the object itself reveals about being a registry credential.
     pub(super) fn evidence(&self) -> Option<Evidence> {
         // The type comes last and may be missing from a truncated line.
         let has_key = || self.data().is_some_and(|data| DATA_KEYS.iter().any(|key| data.get(key).is_some()));
@@ -122,7 +121,7 @@ impl<'e> SecretView<'e> {
         }
     }
 
-    /// Returns whether all data of another view of the secret is in this one.
+    /// Returns whether all data in another view of the secret is also in this one.
     pub(super) fn includes_data_of(&self, other: &SecretView<'_>) -> bool {
         let own = by_key(self.data());
         let own_plain = by_key(self.string_data());
@@ -151,14 +150,14 @@ pub(super) fn for_each_secret<'e>(object: Raw<'e>, mut each: impl FnMut(&SecretV
     if super::is(kind, "Status") {
         return;
     }
-    // A list that was cut off before its items is not a secret.
+    // A list that was truncated before its items is not a secret.
     let mut is_list = items.is_some()
         || rows.is_some()
         || kind.is_some_and(|kind| {
             let kind = kind.text();
             kind.ends_with(b"List") || *kind == *b"Table"
         });
-    // Arrays that are cut off are read up to their end.
+    // Truncated arrays are read as far as they are available.
     let elements = |array: Option<Raw<'e>>, name: &str| {
         let cut = cut.filter(|(at, _)| KEYS[*at] == name).map(|(_, value)| value);
         array.or(cut).into_iter().flat_map(Raw::items).map_while(Result::ok)
@@ -175,7 +174,7 @@ pub(super) fn for_each_secret<'e>(object: Raw<'e>, mut each: impl FnMut(&SecretV
         return;
     }
     match inner.filter(|inner| inner.kind() == Type::Object) {
-        // The event of a watch.
+        // A watch event.
         Some(inner) if metadata.is_none() => each(&SecretView::of(inner)),
         _ => {
             let parts = Parts { metadata, data, string_data, binary_data };
@@ -184,8 +183,8 @@ pub(super) fn for_each_secret<'e>(object: Raw<'e>, mut each: impl FnMut(&SecretV
     }
 }
 
-/// Returns whether an object is of a form that is read here, so that secrets that it does not show were not handed over. What another
-/// kind holds (`runtime.Unknown` has the bytes of an object in another encoding) is not known.
+/// Returns whether an object has one of the supported forms, so that secrets that it does not show were not handed over. The content of
+/// other kinds is unknown (`runtime.Unknown` contains the bytes of an object in another encoding).
 pub(super) fn is_known_form(object: Raw<'_>) -> bool {
     let [kind, items, rows, inner, metadata] =
         object.get_all(["kind", "items", "rows", "object", "metadata"]);
@@ -203,7 +202,7 @@ pub(super) fn is_known_form(object: Raw<'_>) -> bool {
     }
 }
 
-/// Returns the JSON that a string holds, as some tools log objects.
+/// Returns the JSON in a string, since some tools log objects as strings.
 pub(super) fn unquoted(object: Option<Raw<'_>>) -> Option<Vec<u8>> {
     let text = object?.string()?;
     matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')).then(|| text.into_owned())

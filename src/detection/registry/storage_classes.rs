@@ -1,4 +1,4 @@
-//! Secrets that classes of storage name: a driver gets them with each volume or snapshot of the class.
+//! Secrets that storage classes name: a driver receives them with each volume or snapshot of the class.
 //!
 //! Takes storage classes, snapshot classes, and the contents and volumes that carry on what a class named, and returns the registry
 //! credentials among the secrets that their parameters and annotations name. A name can contain variables, which the driver's sidecars fill
@@ -33,8 +33,8 @@ const MAX_NAME_LEN: usize = 1024;
 /// The maps that name secrets.
 const MAPS: [&[&str]; 2] = [&["parameters"], &["metadata", "annotations"]];
 
-/// Returns the registry credentials, as `namespace/name`, that a written class of storage names. `*` stands for a namespace or a name that
-/// the event does not show.
+/// Returns the registry credentials, as `namespace/name`, that a written storage class names. `*` represents a namespace or a name that the
+/// event does not show.
 pub(super) fn named_credentials(
     event: &mut Event<'_>,
     names: &NamePatterns,
@@ -59,14 +59,14 @@ pub(super) fn named_credentials(
 /// A value that the event does not show.
 const UNKNOWN: &str = "${}";
 
-/// Whether a parameter names a secret: `csi.storage.k8s.io/node-stage-secret-name`, `adminSecretName`. With `space` at its end it names the
-/// namespace.
+/// Whether a parameter names a secret: `csi.storage.k8s.io/node-stage-secret-name`, `adminSecretName`. Names of parameters for its
+/// namespace end in `space`.
 fn is_name_key(key: &str) -> bool {
     key.ends_with("secret-name") || key.ends_with("secretname")
 }
 
-/// Returns what an object, or a patch of one, writes of secrets into parameters and annotations, by key in lower case: the in-tree drivers
-/// do not distinguish case.
+/// Returns the secret-related parameters and annotations that an object, or a patch of one, writes, by key in lower case: the in-tree
+/// drivers ignore case.
 fn values_of(body: Raw<'_>) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
     let mut add = |key: &[u8], value: Written<'_>| {
@@ -102,7 +102,7 @@ fn values_of(body: Raw<'_>) -> BTreeMap<String, String> {
     values
 }
 
-/// Adds the credentials that a namespace and a name can stand for.
+/// Adds the credentials that a namespace and a name can refer to.
 fn add_credentials(
     namespace: &Template<'_>,
     name: &Template<'_>,
@@ -110,7 +110,7 @@ fn add_credentials(
     state: Option<&mut ClusterState>,
     credentials: &mut BTreeSet<String>,
 ) {
-    // Any secret of any namespace: those of each volume, which their users choose.
+    // Any secret of any namespace: one for each volume, chosen by its user.
     if namespace.is_open() && name.is_open() {
         return;
     }
@@ -154,7 +154,7 @@ impl<'t> Template<'t> {
         if let [name] = self.pieces[..] { Some(name) } else { None }
     }
 
-    /// Whether it is variables alone.
+    /// Whether it consists only of variables.
     fn is_open(&self) -> bool {
         self.pieces.iter().all(|piece| piece.is_empty())
     }
@@ -194,7 +194,7 @@ mod tests {
         state
     }
 
-    /// The bound of what is returned does not hide what matches.
+    /// The limit on the number of results does not hide a match.
     #[test]
     fn credentials_of_other_namespaces_do_not_displace_one_that_a_template_matches() {
         let mut state = known();

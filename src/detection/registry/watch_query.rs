@@ -1,4 +1,4 @@
-//! Whether a watch sends the objects that exist already, by its query.
+//! Determines from the query of a watch whether it sends the existing objects first.
 
 use crate::detection::audit::uri::query::{Query, Readings};
 

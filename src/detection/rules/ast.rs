@@ -290,7 +290,7 @@ pub enum Piece {
     Text(String),
     Value {
         operand: Operand,
-        /// The spelling after `%` and width, which is the key in `output_fields`.
+        /// The text after `%` and the width, which is the key in `output_fields`.
         spelling: String,
         /// `%20field`: pad or truncate to this number of characters.
         width: Option<usize>,
@@ -323,7 +323,7 @@ pub struct Rule {
     pub throttle: Option<Throttle>,
     /// Whether matches make alerts; if not, they only feed correlations.
     pub makes_alerts: bool,
-    /// Paths that the output shows in spite of redaction.
+    /// Paths that the output exempts from redaction.
     pub show: ShowList,
     /// Location of the first definition.
     pub location: Location,
@@ -369,7 +369,7 @@ impl CorrelationKind {
         }
     }
 
-    /// Returns the largest number that a condition may contain: a window must be able to hold as many observations.
+    /// Returns the largest number that a condition may contain: a window must be able to store that many observations.
     pub const fn largest(self) -> u64 {
         match self {
             CorrelationKind::EventCount => 100_000,
@@ -434,7 +434,7 @@ pub struct Correlation {
     pub tags: Vec<String>,
     /// A disabled correlation is loaded and checked, but never evaluated.
     pub enabled: bool,
-    /// Paths that the output shows in spite of redaction.
+    /// Paths that the output exempts from redaction.
     pub show: ShowList,
     /// Location of the first definition.
     pub location: Location,

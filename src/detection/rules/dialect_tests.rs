@@ -1,4 +1,4 @@
-//! Rule files of other dialects and versions: what loads, what is skipped, and what is refused, as the reference does.
+//! Rule files of other dialects and versions: what is loaded, skipped or rejected, compared with the reference engine.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn loads_what_the_reference_loads() {
         rule("concat(ka.user.name, '-', ka.verb) = a-get"),
         rule("ka.user.name startswith oneof (a, b)"),
         rule("ka.user.name = anyof names and ka.verb = get") + "- list: names\n  items: [a, b]\n",
-        // The modifier is a value where no list follows.
+        // The modifier is a value if no list follows.
         rule("ka.user.name = oneof and ka.verb = get"),
         rule("ka.user.name in (two words, x)") + "- list: two words\n  items: [a]\n",
         "-\n".to_owned() + &rule("ka.verb = get") + "-\n",
@@ -46,7 +46,7 @@ fn loads_what_the_reference_loads() {
 #[test]
 fn refuses_what_the_reference_refuses() {
     for text in [
-        // Only a replacement defines.
+        // Only a replacement defines it.
         "- macro: m\n  condition: and ka.verb = get\n  override: {condition: append}\n".to_owned(),
         "- list: l\n  items: [get]\n  override: {items: append}\n".to_owned(),
         rule("ka.verb = get") + "- rule: R\n  capture: true\n  override: {capture: append}\n",
@@ -78,7 +78,7 @@ fn comparisons_of_exceptions_take_modifiers() {
     for comps in ["[in oneof, =]", "[< anyof, =]", "[startswith someof, =]", "[startswith oneof more, =]"] {
         assert!(load_text(&exception(comps, "[[[a, b], c]]")).has_errors(), "{comps}");
     }
-    // With one field given as a text.
+    // With one field given as a string.
     let scalar = rule("ka.verb = get")
         + "  exceptions:\n    - {name: e, fields: ka.user.name, comps: startswith anyof, values: ['a:', 'b:']}\n";
     assert!(!load_text(&scalar).has_errors());
@@ -121,7 +121,7 @@ fn a_rule_that_mixes_sources_is_an_error() {
         // `kevt` is about audit events.
         rule("kevt and proc.name = bash"),
         rule("proc.name = bash") + "  source: k8s_audit\n",
-        // A misspelled field is about nothing.
+        // A misspelled field belongs to no source.
         rule("ka.verbs = get"),
     ] {
         assert!(load_text(&text).has_errors(), "{text}");
@@ -160,7 +160,7 @@ fn conditions_are_read_as_by_the_reference() {
         "ka.user.name = not",
         "ka.user.name = a.b.c",
         "ka.user.name = [a]{b}<c>*",
-        // Modifiers are words of their own; elsewhere they are values.
+        // Modifiers are keywords; elsewhere they are values.
         "ka.user.name = oneof (a, b)",
         "ka.user.name = oneof\t(a)",
         "ka.user.name =  anyof ( a , b )",

@@ -1,7 +1,7 @@
 //! The catalog of fields: name, type, argument and source of every field that a rule may use.
 //!
-//! The table is data: name resolution checks rules against it, the engine compiles each [`Source`] to an extraction, and
-//! `pullwatch rules fields` prints it. Nothing of an event may enter.
+//! The table is data: name resolution checks rules against it, the engine compiles each [`Source`] to an extraction, and `pullwatch rules
+//! fields` prints it. It must not depend on any event.
 
 use crate::detection::audit::time::Clock;
 
@@ -65,7 +65,7 @@ impl Containers {
 /// The part of each container that a field reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContainerPart {
-    /// The value at a path; containers without it are skipped.
+    /// The value at a path; containers without one are skipped.
     Path(&'static [&'static str]),
     /// The image. If any container has none, the field is missing.
     Image,
@@ -75,8 +75,8 @@ pub enum ContainerPart {
     Joined(&'static str),
     /// Every port's `hostPort`, else its `containerPort`.
     HostPort,
-    /// The container's own value of the key, else that of the pod spec, else 0. The API has these keys only in
-    /// `securityContext`, which the reference ignores; so does this, to match the same events.
+    /// The container's own value of the key, else that of the pod spec, else 0. The API has these keys only in `securityContext`, which the
+    /// reference engine ignores; this does the same, to match the same events.
     Effective(&'static str),
 }
 
@@ -122,7 +122,7 @@ pub enum Source {
     AlwaysTrue,
     /// A key of all rules of a role, flattened; with an index, of that rule alone.
     RoleRules(&'static str),
-    /// `hostPath.path` and the like: the value at a path of each volume that has it.
+    /// `hostPath.path` and similar: the value at a path of each volume that has it.
     Volume(&'static [&'static str]),
     /// Every key of each volume but `name`.
     VolumeTypes,
@@ -140,7 +140,7 @@ pub enum Source {
     Position,
     /// A constant text.
     Constant(&'static str),
-    /// The name of the host pullwatch runs on.
+    /// The name of the host that pullwatch runs on.
     Hostname,
     /// The name of the cluster.
     Cluster,
@@ -150,11 +150,11 @@ pub enum Source {
     ClientNetwork,
     /// The values of the key given as the argument in `user.extra`.
     Extra,
-    /// The kind of the user, by the shape of its name.
+    /// The kind of the user, determined from the form of its name.
     UserKind,
     /// The name of the user, and that of the impersonated user.
     Actor,
-    /// Whether a component of the cluster uses a program of its own.
+    /// Whether a cluster component uses one of its own programs.
     UserProgram,
     /// Whether the user agent is that of a client that people or scripts use.
     Interactive,
@@ -174,7 +174,7 @@ pub enum Source {
     Registry(Registry),
     /// How a read of secrets compares with the profile of its identity.
     Reader(ReaderField),
-    /// On which node the client is.
+    /// The node that the client runs on.
     ClientNode(ClientNodeField),
     /// A property of the window of a correlation; no event has it.
     Correlation(Correlation),
@@ -302,7 +302,7 @@ impl Registry {
     }
 }
 
-/// How a read compares with what its identity did before.
+/// How a read compares with the earlier reads of its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum ReaderField {
@@ -324,10 +324,10 @@ pub enum ReaderField {
     UsedOnNode,
 }
 
-/// On which node a client is.
+/// The node that a client runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientNodeField {
-    /// The node that alone has the client's address.
+    /// The only node with the client's address.
     Name,
     /// Whether it is the node of the client's token or certificate.
     IsOwn,
@@ -703,7 +703,7 @@ static INIT_CONTAINERS: [Field; 14] = containers!("ka.req.pod.initContainers", C
 static EPHEMERAL_CONTAINERS: [Field; 14] =
     containers!("ka.req.pod.ephemeralContainers", Containers::Ephemeral);
 
-/// Separate, because ephemeral containers have no ports.
+/// Defined separately, because ephemeral containers have no ports.
 static HOST_PORTS: [Field; 2] = [
     indexed(
         "ka.req.pod.containers.host_port",
@@ -717,7 +717,7 @@ static HOST_PORTS: [Field; 2] = [
     ),
 ];
 
-/// Fields that the reference does not have.
+/// Fields that the reference engine does not have.
 static AUDIT: [Field; 21] = [
     text("audit.level", Source::Path(&["level"]), "level: Metadata, Request or RequestResponse"),
     text(

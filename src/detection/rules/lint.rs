@@ -1,4 +1,4 @@
-//! Warnings about valid conditions that probably do not mean what the author intended.
+//! Warnings about valid conditions that are probably not what the author intended.
 
 use super::ast::{self, Expr, Operand, Operator, Right, Rule, Transformer};
 use super::syntax::{self, Syntax};
@@ -133,12 +133,12 @@ pub fn comparison(
     found
 }
 
-/// Whether a list is literally empty, as opposed to a named list that users can append to.
+/// Whether a list is an empty literal, as opposed to a named list that users can append to.
 fn is_literally_empty(written: &syntax::Comparison) -> bool {
     matches!(&written.right, syntax::Right::List(words) if words.is_empty())
 }
 
-/// Returns the simpler operator that an expression without special characters can be replaced by.
+/// Returns the simpler operator that can replace an expression without special characters.
 fn simpler(pattern: &str) -> Option<String> {
     let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
     let pattern = pattern.strip_suffix('$').unwrap_or(pattern);

@@ -7,8 +7,8 @@
 //!                   correlations
 //! ```
 //!
-//! Takes the untrusted text of rule files in load order, returns a rule set and all diagnostics of all files, each with
-//! its location ([`crate::text::diagnostics`]). Does no I/O; an audit event must never enter.
+//! Takes the untrusted text of rule files in load order, returns a rule set and all diagnostics of all files, each with its location
+//! ([`crate::text::diagnostics`]). Does no I/O, and never reads an audit event.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ pub struct Loaded {
     pub skipped_rules: Vec<String>,
 }
 
-/// Maximum number of skipped rules that are named.
+/// Maximum number of skipped rules named in a message.
 const MAX_SKIPPED_NAMES: usize = 5;
 
 impl Loaded {
@@ -80,7 +80,7 @@ impl Loaded {
         self.count(Severity::Error) > 0
     }
 
-    /// Returns why no rule is left to evaluate; `None` if there is one.
+    /// Returns the reason why no rule is left to evaluate; `None` if there is one.
     pub fn why_empty(&self) -> Option<String> {
         let RuleSet { rules, correlations, .. } = &self.rules;
         if rules.iter().any(|rule| rule.enabled) {

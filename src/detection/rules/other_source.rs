@@ -1,15 +1,15 @@
 //! Recognizes rules about system calls, which name no source.
 //!
-//! In the reference a rule without `source` is about system calls. Folders that hold rules of several sources are common, so
-//! such a rule is skipped instead of refused. A rule is about system calls only if its condition uses a field of them and no
-//! field of audit events, with its macros expanded.
+//! In the reference engine, a rule without `source` is about system calls. Directories with rules for several sources are common, so such a
+//! rule is skipped instead of rejected. A rule is about system calls only if its condition uses a field of them and no field of audit
+//! events, with its macros expanded.
 
 use std::collections::HashSet;
 
 use super::definitions::{Definitions, RuleDefinition};
 use super::fields;
 
-/// First parts of the names of fields of system calls. `evt.*` also exists for audit events, with other fields.
+/// First parts of the names of system call fields. `evt.*` also exists for audit events, with different fields.
 const FAMILIES: [&str; 12] =
     ["evt", "proc", "thread", "user", "group", "container", "fd", "fs", "fdlist", "syslog", "k8s", "mesos"];
 
@@ -28,7 +28,7 @@ pub fn is_about_system_calls(rule: &RuleDefinition, definitions: &Definitions) -
         for word in words(text) {
             if word.contains('.') {
                 if fields::find(word).is_some() {
-                    // The fields that both sources have say nothing.
+                    // Fields that both sources have prove nothing.
                     if !word.starts_with("evt.") {
                         return false;
                     }

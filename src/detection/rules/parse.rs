@@ -1,6 +1,6 @@
-//! Recursive-descent parser of conditions. Takes the text of a condition, returns its syntax tree. The grammar is that of
-//! the reference, including its quirks: `and(`, `not(` and `a=b` need no spaces, and an unquoted value ends at a space, a
-//! parenthesis, a comma, a quote or `=`.
+//! Recursive-descent parser of conditions. Takes the text of a condition, returns its syntax tree. The grammar is that of the reference
+//! engine, including its quirks: `and(`, `not(` and `a=b` need no spaces, and an unquoted value ends at a space, a parenthesis, a comma, a
+//! quote or `=`.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::ast::{Operator, Quantifier, Transformer};
 use super::syntax::{Comparison, OPERATORS, Operand, Right, Syntax, TRANSFORMERS, Word};
 use crate::text::suggest::closest;
 
-/// What separates words, as in the reference.
+/// Whitespace as defined by the reference engine.
 const SPACES: [char; 5] = [' ', '\t', '\r', '\n', '\u{8}'];
 
 /// Maximum nesting of parentheses and transformers.
@@ -39,10 +39,11 @@ pub fn condition(text: &str) -> Result<Syntax> {
     condition_with_lists(text, &[])
 }
 
-/// Parses a condition in which these names of lists count as one value each, although they contain spaces or other characters
-/// that end an unquoted value. The reference substitutes such names in the text.
+/// Parses a condition in which these list names count as one value each, although they contain spaces or other characters that end an
+/// unquoted value. The reference engine substitutes such names textually.
 ///
 /// # Errors
+///
 /// The first syntax error.
 pub fn condition_with_lists(text: &str, unusual_names: &[&str]) -> Result<Syntax> {
     let mut parser = Parser { text, at: 0, depth: 0, unusual_names };
@@ -58,9 +59,10 @@ pub fn condition_with_lists(text: &str, unusual_names: &[&str]) -> Result<Syntax
     Ok(condition)
 }
 
-/// Parses a field or transformer after a `%` in an output. Returns the position after it, too.
+/// Parses a field or transformer after a `%` in an output. Also returns the position after it.
 ///
 /// # Errors
+///
 /// If there is neither.
 pub fn operand(text: &str, at: usize) -> Result<(Operand, usize)> {
     let mut parser = Parser { text, at, depth: 0, unusual_names: &[] };
@@ -438,7 +440,7 @@ impl<'t> Parser<'t> {
             _ => {
                 let before = self.at;
                 self.skip_spaces();
-                // Without a blank before it, the word is a value, as in the reference.
+                // Without a preceding space, the word is a value, as in the reference engine.
                 quantifier = if self.at > before { self.quantifier() } else { None };
                 if quantifier.is_some() { self.list_or_name()? } else { self.text_or_operand()? }
             }
@@ -655,7 +657,8 @@ impl<'t> Parser<'t> {
         let mut text = String::new();
         let mut follows_backslash = false;
         while let Some((at, letter)) = letters.next() {
-            // As in the reference, a quote directly behind a backslash closes nothing, even if the backslash is escaped itself.
+            // As in the reference engine, a quote directly after a backslash does not close the string, even if the backslash itself is
+            // escaped.
             if letter == quote && !std::mem::take(&mut follows_backslash) {
                 self.at = start + at + 1;
                 return Ok(Word { text, range: start..self.at, quoted: true });
@@ -675,7 +678,7 @@ impl<'t> Parser<'t> {
                     text.push('\\');
                     follows_backslash = true;
                 }
-                // Old rules escape a blank; the reference reads it as a backslash.
+                // Old rules escape a space; the reference engine reads the escape as a literal backslash.
                 Some((_, ' ')) => text.push('\\'),
                 // Other bytes are not text.
                 Some((_, 'x')) if let Some(byte) = ascii_byte(&rest[at + 2..]) => {
@@ -718,19 +721,19 @@ fn arity(transformer: Transformer) -> &'static str {
     }
 }
 
-/// The ASCII character that two hexadecimal digits at the start of a text stand for.
+/// The ASCII character for two hexadecimal digits at the start of a text.
 fn ascii_byte(text: &str) -> Option<u8> {
     let digits = text.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
     u8::from_str_radix(digits, 16).ok().filter(u8::is_ascii)
 }
 
-/// Whether a text is one unquoted value. Names of lists that are not need [`condition_with_lists`].
+/// Whether a text is one unquoted value. List names for which this is false need [`condition_with_lists`].
 pub fn is_unquoted_value(text: &str) -> bool {
     !text.is_empty()
         && !text.contains([' ', '\t', '\r', '\n', '\u{b}', '\u{c}', '(', ')', '"', '\'', '=', ','])
 }
 
-/// Whether a list in parentheses or the name of a list follows `oneof` and the like. Otherwise the word is a value:
+/// Whether `oneof` or another modifier is followed by a list in parentheses or the name of a list. Otherwise the word is a value:
 /// `ka.user.name = oneof and …`.
 fn list_follows(rest: &str) -> bool {
     let next = rest.trim_start_matches(SPACES);

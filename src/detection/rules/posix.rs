@@ -21,13 +21,13 @@ pub fn compile(pattern: &str) -> Result<regex::bytes::Regex, String> {
         })
 }
 
-/// The regex crate renders the pattern in its error; the last line is the message.
+/// The regex crate prints the pattern in its error message; the last line is the actual message.
 fn last_line(text: &str) -> String {
     text.lines().last().unwrap_or(text).trim_start_matches("error: ").to_owned()
 }
 
-/// Rejects syntax that POSIX does not have, and escapes what the two dialects read differently: in POSIX a repetition
-/// after a repetition repeats (`a+?` is `(a+)?`, not lazy), and a brace that starts no repetition is a literal.
+/// Rejects syntax that POSIX does not have, and escapes syntax that the two dialects read differently: in POSIX, a repetition operator
+/// after another one applies to it (`a+?` is `(a+)?`, not lazy), and a brace that does not start a repetition is a literal.
 fn translate(pattern: &str) -> Result<String, String> {
     let mut out = String::with_capacity(pattern.len());
     // Start of the last atom in `out`, and starts of the open groups.
@@ -94,7 +94,7 @@ fn translate(pattern: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// Maximum number of repetitions of one atom: each needs a group, and each group copies the atom.
+/// Maximum number of repetition operators on one atom: each needs a group, and each group copies the atom.
 const MAX_REPETITIONS: usize = 8;
 
 /// Translates an escape at the start of `rest`, and advances `rest`.
@@ -156,7 +156,7 @@ fn class(letters: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut Strin
                 }
                 None => return Err("it ends in a backslash".to_owned()),
             },
-            // Characters of set operations of the regex crate are escaped.
+            // Characters of the regex crate's set operations are escaped.
             Some(letter @ ('[' | ']' | '&' | '~')) => {
                 out.push('\\');
                 out.push(letter);

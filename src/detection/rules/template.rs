@@ -10,14 +10,14 @@ pub enum Piece {
     Text(String),
     Value {
         operand: Operand,
-        /// The spelling after `%` and width.
+        /// The text after `%` and the width.
         spelling: String,
         /// `%20field`
         width: Option<usize>,
     },
 }
 
-/// Maximum width: bounds the output that a hostile rule file can request.
+/// Maximum width, which bounds the output that a hostile rule file can request.
 const MAX_WIDTH: usize = 1024;
 
 /// Parses an output.

@@ -1,7 +1,7 @@
-//! Checks of values: whether a string is what its place in the allowlist says.
+//! Checks of values: whether a string has the content that its place in the allowlist requires.
 //!
-//! Takes the text of a string, returns whether it may be shown. Everything is untrusted: a name is shown because it consists of
-//! the characters of names and does not look like a token, not because it is called a name.
+//! Takes the text of a string, returns whether it may be shown. Everything is untrusted: a name is shown because it consists of the
+//! characters of names and does not look like a token, not because it is called a name.
 
 /// The strings that may be shown at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

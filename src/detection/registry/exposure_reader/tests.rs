@@ -74,7 +74,7 @@ fn patch_and_deletecollection_are_reads() {
     assert_eq!(of("deletecollection", "", "", 200, "").kind, ExposureKind::Presumed);
     assert_eq!(of("delete", "regcred", "", 200, r#"{"kind":"Status"}"#).kind, ExposureKind::None);
     assert_eq!(of("delete", "regcred", "", 200, r#"{"kind":"Status"}"#).secrets, ["p/regcred"]);
-    // A created secret is not exposed, but named.
+    // A created secret is named, but not exposed.
     let created = of("create", "x", "", 201, DOCKER);
     assert_eq!((created.kind, created.evidence), (ExposureKind::None, Some(Evidence::Type)));
     assert_eq!(of("patch", "x", "", 403, "").kind, ExposureKind::Denied);
@@ -88,20 +88,20 @@ fn presumes_credentials_behind_the_end_of_a_truncated_line() {
     let names = NamePatterns::default();
     let of = |text: &str| read(text, &names, None);
     assert_eq!(of(&whole).secrets, ["p/x"]);
-    // Before the credential, within its data, and after its data, before its type.
+    // Truncated before the credential, within its data, and after its data but before its type.
     for end in ["\"type\":\"Opaque\"}", "eyJhdXRocyI6", "\"data\":"] {
         let end = whole.find(end).unwrap() + end.len();
         assert_eq!(of(&whole[..end]).kind, ExposureKind::Presumed, "{}", &whole[..end]);
     }
     let end = whole.rfind(",\"type\"").unwrap();
     assert_eq!(of(&format!("{}}}", &whole[..end])).kind, ExposureKind::Payload);
-    // A credential at the head of a truncated list says nothing of the rest.
+    // A credential at the start of a truncated list says nothing about the rest.
     let two = whole.replace(DOCKER, &format!("{DOCKER},{DOCKER}"));
     let end = two.rfind("\"type\"").unwrap();
     let exposure = of(&two[..end]);
     assert_eq!((exposure.kind, exposure.is_truncated), (ExposureKind::Payload, true));
     assert!(!of(&two).is_truncated);
-    // A list of one name, cut off anywhere before its items: the list is not taken for the secret.
+    // A list of one name, truncated anywhere before its items, is not mistaken for the secret.
     let names = NamePatterns::new(["regcred"]).unwrap();
     let one = whole.replace(r#""namespace":"p""#, r#""namespace":"p","name":"regcred""#);
     let start = one.find("responseObject").unwrap() + "responseObject".len() + 2;
@@ -124,7 +124,7 @@ fn a_truncated_list_names_what_it_shows_and_what_may_be_behind_its_end() {
     let exposure = read(cut, &names, Some(&mut state));
     assert_eq!((exposure.kind, exposure.is_truncated), (ExposureKind::Payload, true));
     assert_eq!((exposure.secrets, exposure.count), (vec!["p/x".to_owned(), "p/later".to_owned()], 2));
-    // A list that is there as a whole shows all.
+    // A complete list shows everything.
     assert_eq!(read(&whole, &names, Some(&mut state)).secrets, ["p/x"]);
 }
 
@@ -193,7 +193,7 @@ fn a_selector_excludes_what_the_apiserver_excludes_and_nothing_else() {
         ("?labelSelector=a%21%3Db", vec!["p/x", "p/y"]),
         ("?fieldselector=type%3DOpaque", vec!["p/x", "p/y"]),
         ("#?fieldSelector=&fieldSelector=type%3DOpaque", vec!["p/x", "p/y"]),
-        // Credentials of the type Opaque remain.
+        // Credentials of the type Opaque are not excluded.
         ("?fieldSelector=type%3DOpaque", vec!["p/y"]),
         (
             "?fieldSelector=type!%3Dkubernetes.io/dockercfg,type!%3Dkubernetes.io/dockerconfigjson",
@@ -292,7 +292,7 @@ fn what_a_client_sent_is_not_exposed_to_it() {
         let own = with(verb, DOCKER, DOCKER);
         assert_eq!((own.kind, own.count, own.evidence), (ExposureKind::None, 1, Some(Evidence::Type)));
         assert_eq!(with(verb, plain, DOCKER).kind, ExposureKind::None);
-        // The server added data: from a webhook, or from what was there.
+        // The server added data, from a webhook or from the stored object.
         assert_eq!(with(verb, bare, DOCKER).kind, ExposureKind::Payload);
         let applied = DOCKER.replace(r#""namespace":"p"}"#, r#""namespace":"p","annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"data\":{\".dockercfg\":\"e30=\"}}"}}"#);
         assert_eq!(with(verb, DOCKER, &applied).kind, ExposureKind::Payload);
@@ -334,13 +334,13 @@ fn secrets_of_other_types_count_by_their_content() {
     let exposure = read(event("get", "x", "", "200", &body(opaque)));
     assert_eq!((exposure.kind, exposure.evidence), (ExposureKind::Payload, Some(Evidence::Content)));
     assert_eq!(exposure.logins.hosts, ["ghcr.io"]);
-    // It stays known where only its type is shown, or nothing.
+    // It is still known if a response only shows its type, or nothing.
     let row = r#"{"kind":"Table","rows":[{"cells":["x","Opaque",1,"1d"],"object":null}]}"#;
     let table = read(event("list", "", "", "200", &body(row)));
     assert_eq!((table.kind, table.evidence), (ExposureKind::Metadata, Some(Evidence::Content)));
     let metadata = event("get", "x", "", "200", "").replace("RequestResponse", "Metadata");
     assert_eq!(read(metadata.clone()).evidence, Some(Evidence::Content));
-    // Until it is shown with other data.
+    // Until other data is shown.
     let other = r#"{"kind":"Secret","metadata":{"name":"x"},"data":{"a":"eA=="},"type":"Opaque"}"#;
     assert_eq!(read(event("get", "x", "", "200", &body(other))).kind, ExposureKind::None);
     assert_eq!(read(metadata).kind, ExposureKind::None);
@@ -363,7 +363,7 @@ fn decoys_do_not_displace_credentials_and_what_is_left_out_is_said() {
         let body = format!(r#","responseObject":{{"kind":"SecretList","items":[{}]}}"#, items.join(","));
         event("list", "", "", "200", &body)
     };
-    // More hosts in one credential than an alert names.
+    // One credential with more hosts than an alert names.
     let text = list(&[secret("aaa", "decoy", 0..500), secret("production", "real", 0..1)]);
     let exposure = read(&text, &NamePatterns::default(), None);
     assert!(exposure.logins.hosts.iter().take(2).any(|host| host == "production-real-0.example"));
@@ -395,7 +395,7 @@ fn deleted_credentials_stay_known_until_it_is_proven_that_they_are_gone() {
         ("delete", "", "200", String::new(), true),
         ("delete", "?propagationPolicy=Foreground", "200", format!(r#","responseObject":{DOCKER}"#), true),
         ("delete", "", "200", STATUS.to_owned(), false),
-        // The body decides if there is one.
+        // If there is a body, it decides.
         ("delete", "?dryRun=All", "200", options(r#""gracePeriodSeconds":0"#) + STATUS, false),
         ("deletecollection", "?label%53elector=a", "200", String::new(), true),
         ("deletecollection", "", "200", String::new(), true),
@@ -474,7 +474,7 @@ fn types_are_learned_from_what_was_persisted() {
         crate::detection::registry::learn(&mut Event::new(text.as_bytes()), &names, &mut state);
         assert_eq!(state.evidence("p", "x", &names), Some(Evidence::Name), "{text}");
     }
-    // The time was up, and the write may have gone through.
+    // The request timed out, and the write may have succeeded.
     let mut state = ClusterState::default();
     let text = event(
         "create",
@@ -499,7 +499,7 @@ fn presumed_reads_of_many_credentials_name_some_of_each_namespace() {
     let exposure = read(&text, &names, Some(&mut state));
     assert_eq!((exposure.count, exposure.secrets.len(), exposure.is_truncated), (5001, 1000, true));
     assert!(exposure.secrets[..2].contains(&"production/real".to_owned()));
-    // A namespace whose name is the beginning of another's.
+    // A namespace whose name is a prefix of another one's.
     assert_eq!(
         read(&event("list", "", "", "200", "").replace(r#""p""#, r#""prod""#), &names, Some(&mut state))
             .count,

@@ -4,12 +4,12 @@ use crate::detection::registry::inventory::{DeclaredNode, Origin, insert};
 const HOUR: i64 = 60;
 const DAY: i64 = 24 * HOUR;
 
-/// What was learned of one cluster; times are in minutes.
+/// State learned from one cluster; times are in minutes.
 #[derive(Default)]
 struct Cluster(NodeAddresses);
 
 impl Cluster {
-    /// Nodes with their addresses, declared at a time.
+    /// Nodes with their addresses, declared at the given time.
     fn declared(nodes: &[(&str, &[&str])], minute: i64) -> Self {
         let mut cluster = Cluster::default();
         cluster.declare(nodes, minute);
@@ -49,7 +49,7 @@ impl Cluster {
         self.send(Client::Pod { node: node.to_owned() }, address, minute).is_own
     }
 
-    /// Two nodes that are known for an hour.
+    /// Two nodes that have been known for an hour.
     fn of_two() -> Self {
         let mut cluster = Cluster::default();
         for minute in [0, 45, 90] {
@@ -77,10 +77,10 @@ fn a_token_is_on_its_node_or_on_another_one() {
     assert_eq!(cluster.pod("n", "10.0.0.1", 91), Some(true));
     assert_eq!(cluster.pod("n", "10.0.0.2", 91), Some(false));
     assert_eq!(cluster.pod("n", "::ffff:10.0.0.2", 91), None, "addresses are canonical when they are read");
-    // An address of no kubelet, and a node of which none is known.
+    // An address without a kubelet, and a node without known addresses.
     assert_eq!(cluster.pod("n", "10.0.0.3", 91), None);
     assert_eq!(cluster.pod("k", "10.0.0.2", 91), None);
-    // A day without a sign of the kubelet.
+    // A day without requests of the kubelet.
     assert_eq!(cluster.pod("n", "10.0.0.2", 90 + DAY), Some(false));
     assert_eq!(cluster.pod("n", "10.0.0.2", 91 + DAY), None);
     // Nodes of another cluster with the same names and addresses.
@@ -98,11 +98,11 @@ fn an_address_counts_after_an_hour() {
     }
     assert_eq!(cluster.pod("n", "10.0.0.1", 59), None);
     cluster.kubelet("m", "10.0.0.2", 64);
-    // The node of the token has no address of its own yet.
+    // The node of the token has no known address yet.
     assert_eq!(cluster.pod("n", "10.0.0.2", 64), None);
     cluster.kubelet("n", "10.0.0.1", 64);
     assert_eq!(cluster.pod("n", "10.0.0.2", 65), Some(false));
-    // Events of another log, from before.
+    // Earlier events of another log.
     assert_eq!(cluster.pod("n", "10.0.0.2", -1), None);
 }
 
@@ -123,13 +123,13 @@ fn shared_addresses_identify_no_node_nor_do_nodes_behind_them() {
     for minute in [0, 45, 90] {
         cluster.kubelet("a", "10.9.0.1", minute);
         cluster.kubelet("b", "10.9.0.1", minute + 5);
-        // A second address of the load balancer that only one kubelet has.
+        // A second load balancer address that only one kubelet uses.
         cluster.kubelet("b", "10.9.0.2", minute + 6);
     }
     for (node, address) in [("a", "10.9.0.1"), ("n", "10.9.0.1"), ("a", "10.9.0.2"), ("b", "10.0.0.2")] {
         assert_eq!(cluster.pod(node, address, 97), None, "{node} {address}");
     }
-    // A node that joins is one more of many.
+    // A joining node is one more of many behind the address.
     assert_eq!(cluster.kubelet("c", "10.9.0.1", 100), None);
     assert!(cluster.is_consistent());
 }
@@ -141,7 +141,7 @@ fn tokens_show_that_an_address_is_one_of_a_proxy_only_before_it_identifies_a_nod
     cluster.pod("n", "10.9.0.1", 30);
     cluster.kubelet("k", "10.9.0.1", 70);
     assert_eq!(cluster.pod("n", "10.9.0.1", 71), None);
-    // Uses of a stolen token do not make it quiet.
+    // Repeated uses of a stolen token are still reported.
     for minute in (91..10 * DAY).step_by(50) {
         cluster.kubelet("n", "10.0.0.1", minute);
         cluster.kubelet("m", "10.0.0.2", minute);
@@ -163,7 +163,7 @@ fn a_certificate_of_another_node_does_not_make_an_address_look_shared() {
         }
         assert_eq!(cluster.pod("m", "10.0.0.2", minute), Some(true));
     }
-    // After three days both have it.
+    // After three days both have the address.
     for minute in [3 * DAY + 100, 3 * DAY + 145] {
         cluster.kubelet("m", "10.0.0.2", minute);
         cluster.kubelet("n", "10.0.0.2", minute);
@@ -204,7 +204,7 @@ fn addresses_in_use_are_not_displaced() {
     assert_eq!(cluster.pod("n", "10.0.0.2", 101), Some(false));
     assert_eq!(cluster.0.nodes.peek("/m").unwrap().claims.len(), MAX_ADDRESSES);
     assert_eq!(cluster.0.evicted(), 200 - MAX_ADDRESSES as u64 + 1);
-    // Those that are not used anymore are.
+    // Addresses that are no longer used can be displaced.
     cluster.kubelet("m", "10.7.1.1", 102 + 2 * DAY);
     assert!(cluster.0.nodes.peek("/m").unwrap().claims.iter().any(|claim| claim.first == claim.last));
     assert!(cluster.is_consistent());
@@ -218,7 +218,7 @@ fn everything_is_bounded() {
     }
     assert!(cluster.0.by_address.values().all(|keys| keys.len() <= MAX_CLAIMANTS));
     assert_eq!(cluster.pod("n", "10.0.0.2", 96), Some(false));
-    // When they are gone, others have room.
+    // When they are gone, there is room for others.
     cluster.kubelet("late", "10.0.0.2", 96 + 2 * DAY);
     assert!(cluster.0.nodes.peek("/late").is_some_and(|node| node.claims.len() == 1));
     assert!(cluster.is_consistent());
@@ -244,7 +244,7 @@ fn what_was_learned_is_restored() {
     assert!(restored.is_consistent());
     assert_eq!(restored.pod("n", "10.0.0.2", 91), Some(false));
     assert!(!restored.0.restore(b"/n", b"{}") && !restored.0.restore(b"\xff", b""));
-    // Times that no event has.
+    // Implausible times.
     let odd = format!(
         r#"{{"v":1,"used":9,"is":{{"claims":[{{"address":"10.0.0.2","by":"kubelet","first":{},"last":{}}}]}}}}"#,
         i64::MIN,
@@ -264,7 +264,7 @@ const DECLARED: &[(&str, &[&str])] = &[
 
 #[test]
 fn declared_addresses_identify_nodes_from_the_first_event_on() {
-    // No kubelet is seen, as on servers of K3s.
+    // No kubelet is seen, as on K3s servers.
     let mut cluster = Cluster::declared(DECLARED, 0);
     assert_eq!(cluster.pod("n", "10.0.0.2", 0), Some(false));
     assert_eq!(cluster.pod("n", "10.0.0.1", 0), Some(true));
@@ -276,7 +276,7 @@ fn declared_addresses_identify_nodes_from_the_first_event_on() {
         assert_eq!(cluster.pod(node, "203.0.113.1", 0), None);
     }
     assert_eq!(cluster.pod("new", "10.0.0.2", 0), None);
-    // The identity of a node with another program than a kubelet; a kubelet that is first seen elsewhere may be behind a proxy there.
+    // The identity of a node used by a program other than a kubelet; a kubelet that is first seen elsewhere may be behind a proxy there.
     let curl = Client::Node { name: "n".to_owned(), is_kubelet: false };
     assert_eq!(cluster.send(curl, "10.0.0.2", 0).is_own, Some(false));
     cluster.kubelet("n", "10.0.0.1", 1);
@@ -291,13 +291,13 @@ fn tokens_and_certificates_do_not_make_a_declared_address_look_shared() {
     for minute in (0..2 * DAY).step_by(25) {
         cluster.kubelet("n", "10.0.0.1", minute);
         assert_eq!(cluster.pod("n", "10.0.0.2", minute), Some(false), "{minute}");
-        // The identity of a node that was made up.
+        // A forged node identity.
         cluster.kubelet("bogus", "10.0.0.2", minute);
         cluster.pod("bogus", "10.0.0.2", minute);
         assert_eq!(cluster.kubelet("n", "10.0.0.2", minute), Some(false), "{minute}");
         assert_eq!(cluster.pod("n", "10.0.0.2", minute), Some(false), "{minute}");
     }
-    // After three days both have it.
+    // After three days both have the address.
     for minute in (2 * DAY..4 * DAY).step_by(25) {
         cluster.kubelet("n", "10.0.0.1", minute);
         cluster.kubelet("n", "10.0.0.2", minute);
@@ -320,7 +320,7 @@ fn kubelets_behind_a_proxy_on_a_declared_node_are_quiet() {
             }
         }
     }
-    // Which way the requests of these nodes take is not known.
+    // The route of these nodes' requests is unknown.
     assert_eq!(cluster.pod("w1", "10.0.1.2", 400), None);
 }
 
@@ -332,15 +332,15 @@ fn nodes_behind_a_shared_address_are_compared_at_declared_ones() {
             assert_eq!(cluster.kubelet(node, "203.0.113.1", minute), None);
             assert_eq!(cluster.pod(node, "203.0.113.1", minute), None);
         }
-        // One that has no such way.
+        // A node without such a route.
         cluster.kubelet("b", "10.0.0.4", minute);
         cluster.kubelet("b", "203.0.113.1", minute);
     }
     assert_eq!(cluster.pod("b", "10.0.0.2", 91), Some(false));
-    // Requests of pods do not go through the load balancer of kubelets.
+    // Requests of pods do not go through the load balancer for kubelets.
     assert_eq!(cluster.pod("n", "10.0.0.2", 91), Some(false));
     assert_eq!(cluster.pod("n", "10.0.0.1", 91), Some(true));
-    // A kubelet that is seen elsewhere for the first time may go through a proxy there.
+    // A kubelet that is seen elsewhere for the first time may use a proxy there.
     assert_eq!(cluster.kubelet("n", "10.0.0.2", 91), None);
 }
 
@@ -354,7 +354,7 @@ fn an_address_goes_over_to_a_node_that_is_newer_than_the_inventory() {
         assert_eq!(cluster.pod("n", "10.0.0.2", minute), Some(false));
     }
     cluster.0.remove(&mut Event::new(b"{}"), "m", Some((1_000_000 + 4 * DAY) * MINUTE));
-    // Of the new node it is what was learned.
+    // For the new node, only what was learned counts.
     for minute in [4 * DAY, 4 * DAY + 70] {
         cluster.kubelet("new", "10.0.0.2", minute);
     }
@@ -423,7 +423,7 @@ fn only_authenticated_nodes_and_pods_are_read() {
             r#"{"username":"mallory","extra":{"authentication.kubernetes.io/pod-name":["p"],"authentication.kubernetes.io/node-name":["n"]}}"#,
             "",
         ),
-        // Bound to a node alone.
+        // A token that is only bound to a node.
         (
             r#"{"username":"system:serviceaccount:a:b","extra":{"authentication.kubernetes.io/node-name":["n"]}}"#,
             "",
@@ -435,7 +435,7 @@ fn only_authenticated_nodes_and_pods_are_read() {
     }
     let pod = r#"{"username":"system:serviceaccount:a:b","extra":{"authentication.kubernetes.io/pod-name":["p"],"authentication.kubernetes.io/node-name":["n"]}}"#;
     assert_eq!(request(pod, "").unwrap().client, Client::Pod { node: "n".to_owned() });
-    // A client that impersonates another is where its own user is, and does not count as a kubelet.
+    // A client that impersonates another user is located by its own identity, and does not count as a kubelet.
     let other = r#","impersonatedUser":{"username":"system:node:m","groups":["system:nodes"]}"#;
     assert_eq!(request(pod, other).unwrap().client, Client::Pod { node: "n".to_owned() });
     let node = r#"{"username":"system:node:n","groups":["system:nodes"]}"#;
@@ -460,7 +460,7 @@ fn only_authenticated_nodes_and_pods_are_read() {
     }
 }
 
-/// The rules have the same list, for conditions about the program itself.
+/// The rules contain the same list, for conditions about the program itself.
 #[test]
 fn programs_are_those_of_the_rules() {
     let rules = include_str!("../../../../rules.d/00-common.yaml");

@@ -1,12 +1,12 @@
 //! Well-known platform controllers and how they read secrets.
 //!
-//! Each entry is the service account of a controller as its chart or manifest installs it, the programs that it runs, and how
-//! it reads, with the source of each statement. A read by such an account has to match all of it; the name alone is
-//! nothing. Of a write that is answered with a secret, account and program have to match.
+//! Each entry is the service account of a controller as its chart or manifest installs it, the programs that it runs, and how it reads,
+//! with the source of each statement. A read by such an account must match all of these; the name alone proves nothing. For a write whose
+//! response contains a secret, account and program must match.
 //!
 //! An entry takes its accounts from the chart or the manifests with their usual release names and namespaces, its reads from the code
-//! (what goes through a cache is listed and watched, not read by name) and its programs from what sets the user agent: the client, or
-//! for client-go the file name of the binary. What the sources do not show is left out.
+//! (objects read through a cache are listed and watched, not read by name) and its programs from the code that sets the user agent: the
+//! client, or for client-go the file name of the binary. Anything that the sources do not show is omitted.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::read::{Breadth, Read, service_account};
 use crate::detection::audit::uri::carried_labels;
 
-/// One controller a line.
+/// One controller per line.
 const CONTROLLERS: &str = include_str!("controllers.jsonl");
 
 /// A well-known controller.
@@ -26,14 +26,14 @@ pub struct Controller {
     name: String,
     /// Service accounts as `namespace/name`.
     accounts: Vec<String>,
-    /// Product tokens of the user agent, without regard to case; one that ends in `*` is a prefix.
+    /// Product tokens of the user agent, ignoring case; one that ends in `*` is a prefix.
     programs: Vec<String>,
     /// How it reads secrets; empty if it reads none.
     reads: Vec<ExpectedRead>,
-    /// Whether its replicas run on several nodes, or its tokens are bound to no pod, so that its addresses say nothing.
+    /// Whether its replicas run on several nodes, or its tokens are not bound to a pod, so that its addresses prove nothing.
     #[serde(default)]
     moves: bool,
-    /// Where account, program and permissions are from.
+    /// Sources of account, program and permissions.
     source: String,
 }
 
@@ -48,13 +48,13 @@ pub struct ExpectedRead {
     labels: Vec<String>,
 }
 
-/// The widest scope of a read. A narrower one is expected too.
+/// The widest scope of a read. Narrower reads are expected too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum ExpectedScope {
-    /// Secrets of the namespace of the account.
+    /// Secrets in the namespace of the account.
     Own,
-    /// Single secrets of any namespace.
+    /// Single secrets in any namespace.
     Secret,
     /// One namespace at a time.
     Namespace,
@@ -93,7 +93,7 @@ impl ExpectedRead {
         }
     }
 
-    /// Returns the labels of which the request has to require one; none if any selector will do.
+    /// Returns the labels, one of which the request must require; none if any selector is accepted.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
@@ -102,7 +102,7 @@ impl ExpectedRead {
         self.verbs.iter().any(|known| known == verb)
     }
 
-    /// Whether the selector leaves only secrets that carry one of the labels.
+    /// Whether the selector only selects secrets that carry one of the labels.
     fn selects(&self, read: &Read<'_>) -> bool {
         let selector = read.selector.as_ref().and_then(|both| both.split_once('&')).map(|(labels, _)| labels);
         self.labels.is_empty()
@@ -146,14 +146,14 @@ pub(super) fn find(user: &str) -> Option<&'static Controller> {
     ACCOUNTS.get(user).and_then(|&index| CATALOG.get(index))
 }
 
-/// The programs that a user runs, as product tokens.
+/// The programs of a user, as product tokens.
 pub(super) enum ExpectedPrograms {
     ControlPlane(&'static [&'static str]),
     Controller(&'static Controller),
 }
 
 impl ExpectedPrograms {
-    /// Returns the programs of a user who is one of the control plane or the account of a controller.
+    /// Returns the programs of a user that is a control plane component or the account of a controller.
     pub(super) fn of(user: &str) -> Option<Self> {
         match CONTROL_PLANE.iter().find(|(name, _)| *name == user) {
             Some((_, programs)) => Some(ExpectedPrograms::ControlPlane(programs)),
@@ -169,7 +169,7 @@ impl ExpectedPrograms {
     }
 }
 
-/// Returns whether a product token is this one, without regard to case; one that ends in `*` is a prefix.
+/// Returns whether a product token matches this one, ignoring case; one that ends in `*` is a prefix.
 fn is_program(known: &str, program: &str) -> bool {
     match known.strip_suffix('*') {
         Some(prefix) => program.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)),
@@ -183,7 +183,7 @@ pub fn all() -> impl Iterator<Item = &'static Controller> {
 }
 
 impl Controller {
-    /// Returns the name for people.
+    /// Returns the display name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -203,12 +203,12 @@ impl Controller {
         &self.reads
     }
 
-    /// Returns where the entry is from.
+    /// Returns the sources of the entry.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Returns whether the networks of its clients say nothing.
+    /// Returns whether the networks of its clients prove nothing.
     pub(super) fn moves(&self) -> bool {
         self.moves
     }
@@ -217,13 +217,13 @@ impl Controller {
         self.programs.iter().any(|known| is_program(known, program))
     }
 
-    /// Returns what in a read differs from the expected behavior, each with the name of its aspect.
+    /// Returns how a read differs from the expected behavior, each difference with the name of its aspect.
     pub(super) fn mismatches(&self, read: &Read<'_>) -> Vec<String> {
         let mut all = Vec::new();
         if !read.program.as_ref().is_some_and(|program| self.runs(program)) {
             all.push(format!("program {}", read.program.as_deref().unwrap_or("(not a product token)")));
         }
-        // The catalog does not say what a controller writes.
+        // The catalog does not contain the writes of a controller.
         if !matches!(&*read.verb, "get" | "list" | "watch") {
             return all;
         }
@@ -273,7 +273,7 @@ mod tests {
             for read in &one.reads {
                 assert!(!read.verbs.is_empty(), "{name}");
                 assert!(read.verbs.iter().all(|verb| matches!(&**verb, "get" | "list" | "watch")), "{name}");
-                // One secret by name: a scope beyond it says nothing more, and a selector does not apply.
+                // For one secret by name, a scope beyond it adds no information, and a selector does not apply.
                 let is_get = read.has_verb("get");
                 assert!(!is_get || read.verbs.len() == 1 && read.labels.is_empty(), "{name}");
                 assert!(
@@ -284,7 +284,7 @@ mod tests {
         }
     }
 
-    /// A program that scripts and people run as well proves nothing: its reads have to be limited by what they select.
+    /// A program that scripts and people run as well proves nothing, so its reads must be limited by their selector.
     #[test]
     fn programs_are_specific_or_their_reads_are_limited_by_labels() {
         for one in CATALOG.iter() {
@@ -309,7 +309,7 @@ mod tests {
         }
     }
 
-    /// An identity that the shipped rules except by name is excepted with its programs alone.
+    /// An identity that the shipped rules except by name is only excepted with its own programs.
     #[test]
     fn every_identity_that_the_shipped_rules_know_has_programs() {
         let files = crate::shipped::files();

@@ -1,11 +1,11 @@
-//! Reader profiles: what each identity usually reads, with which program, from where, and how an event differs from it.
+//! Reader profiles: what each identity usually reads, with which program and from where, and how an event differs from that.
 //!
-//! [`read`] takes an event and what it exposed, and returns the read. [`profiles`] compares it with what is known of its
-//! identity, which gives an [`Assessment`], and learns from it. [`catalog`] holds what well-known platform controllers do, and [`own_program`]
+//! [`read`] takes an event and what it exposed, and returns the read. [`profiles`] compares it with what is known of its identity, which
+//! gives an [`Assessment`], and learns from it. [`catalog`] contains the behavior of well-known platform controllers, and [`own_program`]
 //! compares the program of any request with it.
 //!
-//! What is learned may only make later events less suspicious slowly and in the open: on three distinct days, each of which
-//! was reported. See the decision record on reader profiles.
+//! Learning may only make later events less suspicious slowly and visibly: after three distinct days, each of which was reported. See the
+//! decision record on reader profiles.
 
 mod catalog;
 mod own_program;

@@ -1,7 +1,7 @@
-//! What is known of one identity that reads secrets.
+//! The profile of one identity that reads secrets.
 //!
-//! A profile has a [`Facet`] for each aspect of a read: verb, scope, program, network, credential. A value of a facet is
-//! routine once it was seen on [`ROUTINE_DAYS`] distinct days. Days are those of the events, and only count forward.
+//! A profile has a [`Facet`] for each aspect of a read: verb, scope, program, network, credential. A value of a facet is routine once it
+//! was seen on [`ROUTINE_DAYS`] distinct days. Days are those of the events, and are only counted forward.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 /// Number of distinct days after which a behavior is routine.
 pub(super) const ROUTINE_DAYS: u16 = 3;
 
-/// Maximum number of values of a facet. A further value replaces the oldest that is not routine; if all are, it is new
-/// whenever it occurs.
+/// Maximum number of values of a facet. A further value replaces the oldest one that is not routine; if all are routine, it counts as new
+/// each time.
 const MAX_VALUES: usize = 48;
 
 /// A value of a facet, the number of distinct days it was seen on, and whether it is routine.
 pub type SeenValue<'a> = (&'a str, u16, bool);
 
-/// The value of [`Profile::podless`].
+/// The only value of [`Profile::podless`].
 pub(super) const WITHOUT_POD: &str = "-";
 
-/// Maximum number of pods whose network is known.
+/// Maximum number of pods whose network is stored.
 const MAX_PODS: usize = 16;
 
 /// Maximum length of a value in bytes: `namespace:` and `secret:` with a namespace, or a secret with its namespace.
@@ -32,7 +32,7 @@ pub(super) struct Seen {
     /// Number of distinct days, at most `u16::MAX`.
     #[serde(rename = "n")]
     pub days: u16,
-    /// The last of them, in days since 1970.
+    /// The last of these days, in days since 1970.
     #[serde(rename = "d")]
     pub last: i64,
     /// The last day on which a read with this value handed over a credential.
@@ -41,18 +41,18 @@ pub(super) struct Seen {
     /// Number of reads with this value that handed over a credential on that day, at most [`MAX_REPEATS`].
     #[serde(rename = "c", default, skip_serializing_if = "is_zero")]
     pub repeats: u8,
-    /// Whether it becomes no routine by itself: a person has to decide.
+    /// Whether it only becomes routine by the decision of a person.
     #[serde(rename = "x", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_barred: bool,
 }
 
-/// Whether a number of days, up to the last one, is enough without a day.
+/// Whether a number of days is sufficient, not counting the given day.
 fn has_days_before(days: u16, last: Option<i64>, day: Option<i64>) -> bool {
     let includes_day = day.is_some() && last == day;
     days.saturating_sub(u16::from(includes_day)) >= ROUTINE_DAYS
 }
 
-/// Repeats of a read on one day that are distinguished.
+/// Maximum number of repetitions of a read on one day that are distinguished.
 pub(super) const MAX_REPEATS: u8 = 5;
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // The signature that serde asks for.
@@ -61,12 +61,12 @@ fn is_zero(number: &u8) -> bool {
 }
 
 impl Seen {
-    /// Whether it was seen on enough days.
+    /// Whether it was seen on sufficiently many days.
     pub fn is_routine(self) -> bool {
         self.days >= ROUTINE_DAYS && !self.is_barred
     }
 
-    /// Whether it was seen on enough days before this one.
+    /// Whether it was seen on sufficiently many days before this one.
     fn was_routine_before(self, day: Option<i64>) -> bool {
         self.is_routine() && has_days_before(self.days, Some(self.last), day)
     }
@@ -82,7 +82,7 @@ impl Facet {
         self.0.get(value).copied()
     }
 
-    /// Returns whether a value was seen on enough days before this one.
+    /// Returns whether a value was seen on sufficiently many days before this one.
     pub fn was_routine_before(&self, value: &str, day: Option<i64>) -> bool {
         self.get(value).is_some_and(|seen| seen.was_routine_before(day))
     }
@@ -100,12 +100,12 @@ impl Facet {
         self.0.is_empty()
     }
 
-    /// Returns whether every place is taken by a value that is routine.
+    /// Returns whether there is no room because all values are routine.
     pub fn is_full(&self) -> bool {
         self.0.len() >= MAX_VALUES && self.0.values().all(|seen| seen.is_routine())
     }
 
-    /// Returns whether a credential was handed over on a day in a read with this value.
+    /// Returns whether a read with this value handed over a credential on a day.
     pub fn exposed_on(&self, value: &str, day: i64) -> bool {
         self.get(value).is_some_and(|seen| seen.exposed == Some(day))
     }
@@ -115,7 +115,7 @@ impl Facet {
         self.get(value).filter(|seen| seen.exposed == Some(day)).map_or(0, |seen| seen.repeats)
     }
 
-    /// Adds a value that was seen on a day. Returns whether this is worth storing.
+    /// Adds a value that was seen on a day. Returns whether the change is worth storing.
     pub fn learn(&mut self, value: &str, day: Option<i64>, exposes: bool, is_barred: bool) -> bool {
         if value.len() > MAX_VALUE_BYTES || !self.make_room(value) {
             return false;
@@ -159,7 +159,7 @@ impl Facet {
     }
 }
 
-/// The last read that was reported because it differed.
+/// The last read that was reported because it differed from the profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LastDeviation {
     /// In nanoseconds since 1970; none if the event has no plausible time.
@@ -190,20 +190,19 @@ pub struct Profile {
     pub(super) networks: Facet,
     /// Credentials that were read by name.
     pub(super) credentials: Facet,
-    /// Scope and program of lists that returned every secret of their scope.
+    /// Scope and program of lists that returned every secret in their scope.
     #[serde(default, skip_serializing_if = "Facet::is_empty")]
     pub(super) listed: Facet,
-    /// The network of each pod that the identity's tokens were bound to, the latest last.
+    /// The network of each pod that the identity's tokens were bound to, latest last.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) pods: VecDeque<(Box<str>, Box<str>)>,
-    /// Reads with tokens that were bound to no pod: one value, [`WITHOUT_POD`].
+    /// Reads with tokens that were not bound to a pod: one value, [`WITHOUT_POD`].
     #[serde(default, skip_serializing_if = "Facet::is_empty")]
     pub(super) podless: Facet,
-    /// The lists that handed over no data: program, network and scope of the last ones. A watch that continues one hands over
-    /// none either.
+    /// The latest lists that handed over no data: program, network and scope. A watch that continues one of them hands over none either.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) metadata_lists: VecDeque<(Box<str>, i64)>,
-    /// Whether it is a node to which the Node authorizer has allowed a secret.
+    /// Whether it is a node whose read of a secret the Node authorizer allowed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_authorized_node: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -217,12 +216,12 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Whether what it does may be routine.
+    /// Whether its reads may be routine.
     pub(super) fn is_established(&self) -> bool {
         self.days >= ROUTINE_DAYS
     }
 
-    /// Whether what it does on a day may be routine.
+    /// Whether its reads on the given day may be routine.
     pub(super) fn was_established_before(&self, day: Option<i64>) -> bool {
         has_days_before(self.days, self.last_day, day)
     }
@@ -254,7 +253,7 @@ impl Profile {
         true
     }
 
-    /// Records that a list handed over no data on a day. Returns whether it was not known.
+    /// Records that a list handed over no data on a day. Returns whether this was unknown.
     pub(super) fn learn_metadata_list(&mut self, key: &str, day: i64) -> bool {
         if self.is_metadata_list(key, day) {
             return false;
@@ -267,12 +266,12 @@ impl Profile {
         true
     }
 
-    /// Returns whether the last list of this kind, on this day or the day before, handed over no data.
+    /// Returns whether the last list of this kind, on this or the preceding day, handed over no data.
     pub(super) fn is_metadata_list(&self, key: &str, day: i64) -> bool {
         self.metadata_lists.iter().any(|(known, last)| **known == *key && (day - 1..=day).contains(last))
     }
 
-    /// Forgets that lists of this kind handed over no data.
+    /// Removes the record that lists of this kind handed over no data.
     pub(super) fn forget_metadata_list(&mut self, key: &str) -> bool {
         let before = self.metadata_lists.len();
         self.metadata_lists.retain(|(known, _)| **known != *key);
@@ -282,7 +281,7 @@ impl Profile {
 
 /// What commands show.
 impl Profile {
-    /// Number of distinct days with a read that did not differ.
+    /// Number of distinct days with a read that did not differ from the profile.
     pub fn days(&self) -> u16 {
         self.days
     }
@@ -307,7 +306,7 @@ impl Profile {
         self.is_service_account
     }
 
-    /// The last read that differed: when, and what was new.
+    /// The last read that differed from the profile: its time, and what was new.
     pub fn last_deviation(&self) -> Option<(Option<i64>, Vec<&str>)> {
         let deviation = self.deviation.as_ref()?;
         Some((deviation.time, deviation.what.iter().map(|what| &**what).collect()))

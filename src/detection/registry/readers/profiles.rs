@@ -1,4 +1,4 @@
-//! The profiles of all identities that read secrets, and how a read compares with them.
+//! The profiles of all identities that read secrets, and the comparison of reads with them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::detection::lru::LruMap;
 use crate::detection::registry::eviction::{Standing, make_room};
 use crate::detection::state::{StateChange, kind};
 
-/// Maximum number of identities. A profile takes a few kilobytes at most.
+/// Maximum number of identities. A profile takes at most a few kilobytes.
 const MAX_PROFILES: usize = 4096;
 
 /// Maximum number of trusted identities.
@@ -20,8 +20,8 @@ const MAX_TRUSTED: usize = 1000;
 /// Minimum time between two writes of a profile to the store if only its counters changed, in nanoseconds.
 const STORE_INTERVAL: i64 = 3_600_000_000_000;
 
-/// Product tokens of clients that people use, and of the default user agents of libraries for scripts. Use of one of them never
-/// becomes routine for an identity with other programs in its profile.
+/// Product tokens of interactive clients, and of the default user agents of scripting libraries. Use of one of them never becomes routine
+/// for an identity with other programs in its profile.
 const INTERACTIVE_PROGRAMS: [&str; 22] = [
     "kubectl",
     "curl",
@@ -54,24 +54,24 @@ fn is_interactive(program: &str) -> bool {
         || INTERACTIVE_PROGRAMS.contains(&program)
 }
 
-/// Returns whether a user agent is that of a client that people or scripts use, or none at all.
+/// Returns whether a user agent is that of a client that people or scripts use, or is missing.
 pub(crate) fn is_interactive_agent(agent: &str) -> bool {
     is_interactive(agent.split(['/', ' ', '\t']).next().unwrap_or_default())
 }
 
-/// How a read compares with what is known of its identity.
+/// How a read compares with the profile of its identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Status {
     /// Not a service account: a person, an anonymous client, a node, a part of the control plane, or an impersonation.
     /// Its reads are never routine.
     #[default]
     Unprofiled,
-    /// The identity made equal reads on three distinct days, or is a platform controller and this read is expected of it.
+    /// The identity made equal reads on three distinct days, or is a platform controller of which this read is expected.
     Routine,
-    /// An operator marked exactly this read as trusted.
+    /// An operator marked exactly this kind of read as trusted.
     Trusted,
-    /// A watch that continues a list whose response contained only metadata, and that was reported on an earlier day. It may ask for
-    /// whole secrets all the same.
+    /// A watch that continues a list whose response contained only metadata, and that was reported on an earlier day. It may nevertheless
+    /// request whole secrets.
     Metadata,
     /// The identity has been known for less than three days, and a reported list of the same day handed over what this read does.
     Listed,
@@ -102,18 +102,18 @@ impl Status {
     }
 }
 
-/// How a read compares with the profile of its identity, as it was before the read.
+/// How a read compares with the profile of its identity before the read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Assessment {
     pub status: Status,
     pub is_new: bool,
-    /// The values that are new; none for what is not.
+    /// The values that are new; none for aspects without a new value.
     pub new_verb: Option<String>,
     pub new_scope: Option<String>,
     pub new_program: Option<String>,
     pub new_client: Option<String>,
     pub new_credentials: Vec<String>,
-    /// Number of earlier reads of the same on that day, at most [`MAX_REPEATS`](super::profile::MAX_REPEATS).
+    /// Number of earlier equal reads on the same day, at most [`MAX_REPEATS`](super::profile::MAX_REPEATS).
     pub repeats: u8,
     /// Number of distinct days on which the identity read secrets, including the day of this read.
     pub days_seen: u16,
@@ -124,9 +124,9 @@ pub(crate) struct Assessment {
     pub controller: Option<&'static str>,
     /// Whether an operator marked the identity as distrusted, so that its reads are never routine.
     pub is_distrusted: bool,
-    /// What differs from the controller's expected behavior.
+    /// Differences from the controller's expected behavior.
     pub mismatches: Vec<String>,
-    /// Whether a pod on the node that reads a secret uses it, as far as the authorizer that allowed the read says.
+    /// Whether a pod on the node that reads a secret uses it, as far as the authorizer's reason shows.
     pub used_on_node: Option<bool>,
     /// Whether the request failed: only its client was compared.
     pub has_failed: bool,
@@ -185,7 +185,7 @@ impl Assessment {
             all.push("reader distrusted".to_owned());
         }
         all.extend(one("client", &self.new_client));
-        // Of a controller only what it does not do is unexpected.
+        // For a controller, only unexpected behavior counts.
         if self.controller.is_none() {
             let new = [
                 one("program", &self.new_program),
@@ -199,16 +199,16 @@ impl Assessment {
     }
 }
 
-/// The profiles of all identities. Bounded; see `make_room`: identities of one namespace, and those that one user
-/// impersonates, displace each other, and new ones never displace those that are established.
+/// The profiles of all identities. Bounded; see `make_room`: identities of one namespace, and those impersonated by one user, displace each
+/// other, and new identities never displace established ones.
 #[derive(Clone, Debug)]
 pub struct ReaderProfiles {
     profiles: LruMap<Arc<str>, Profile>,
     trusted: BTreeMap<String, TrustedReader>,
     evicted: u64,
-    /// Whether the Node authorizer decides in this cluster: one node has a profile that says so, or had one.
+    /// Whether the Node authorizer is enabled in this cluster, as shown by a current or past profile of a node.
     has_node_authorizer: bool,
-    /// How the read of the current event compares.
+    /// How the read of the current event compares with the profile.
     current: Option<Assessment>,
 }
 
@@ -224,8 +224,8 @@ impl Default for ReaderProfiles {
     }
 }
 
-/// The key of an identity: the share that it is evicted from, a slash, and the names. Names cannot contain a line break
-/// there, so that a user cannot pass for an impersonation.
+/// The key of an identity: its eviction share, a slash, and the names. The names in a key cannot contain a line break, so a user name
+/// cannot imitate an impersonation.
 fn key(user: &str, impersonated: Option<&str>) -> String {
     let plain = |name: &str| name.replace('\\', "\\\\").replace('\n', "\\n");
     let share = match (impersonated, service_account(user)) {
@@ -267,17 +267,17 @@ impl ReaderProfiles {
         })
     }
 
-    /// Sets the service accounts that a person trusts, by user name. Others are not trusted anymore.
+    /// Sets the service accounts that a person trusts, by user name. All others are no longer trusted.
     pub fn set_trusted(&mut self, trusted: impl IntoIterator<Item = (String, TrustedReader)>) {
         self.trusted = trusted.into_iter().take(MAX_TRUSTED).collect();
     }
 
-    /// Forgets the read of the event before.
+    /// Clears the read of the previous event.
     pub(in crate::detection::registry) fn start_event(&mut self) {
         self.current = None;
     }
 
-    /// How the read of the current event compares; none if it is not a read.
+    /// How the read of the current event compares with its profile; none if the event is not a read.
     pub(crate) fn current(&self) -> Option<&Assessment> {
         self.current.as_ref()
     }
@@ -293,7 +293,7 @@ impl ReaderProfiles {
         };
         assessment.used_on_node = match read.node_access {
             Some(NodeAccess::Pod) => Some(true),
-            // Without the Node authorizer it says nothing of the pods on the node.
+            // Without the Node authorizer, it says nothing about the pods on the node.
             Some(NodeAccess::Rbac) => self.has_node_authorizer.then_some(false),
             None => None,
         };
@@ -329,7 +329,7 @@ impl ReaderProfiles {
     }
 }
 
-/// Whether a verb is `list` or `watch`, which informers use in turn.
+/// Whether a verb is `list` or `watch`, which informers use alternately.
 fn is_bulk(verb: &str) -> bool {
     matches!(verb, "list" | "watch")
 }
@@ -366,7 +366,7 @@ fn assess(profile: Option<&Profile>, trusted: Option<&TrustedReader>, read: &Rea
         let (is_moved, _) = client(&[writes], read, is_established);
         assessment.new_client = is_moved.then(|| client_name(&[writes], read, is_established));
     }
-    // Who reads many credentials by name in a namespace reads further ones there.
+    // An identity that reads many credentials of a namespace by name is expected to read others there.
     let reads_many = is_established
         && profile.credentials.is_full()
         && profile.scopes.was_routine_before(&read.scope, read.day());
@@ -461,7 +461,7 @@ fn client(profiles: &[&Profile], read: &Read<'_>, is_established: bool) -> (bool
         Some(pod) => match profiles.iter().find_map(|profile| profile.network_of_pod(pod)) {
             // A pod keeps its address.
             Some(known) => (known != network && !is_known, known == network),
-            // A new pod may run on another node, unless pods never were the reason.
+            // A new pod may run on another node, but only explains the network if it did before.
             None => {
                 let has_pods = profiles.iter().any(|profile| !profile.pods.is_empty());
                 let is_explained = has_pods || profiles.iter().all(|profile| profile.networks.is_empty());
@@ -526,7 +526,7 @@ fn status(
     if let Some(status) = continuation(profile, read, assessment, day, is_script) {
         return status;
     }
-    // Whether a watch asks for metadata is not in the log, so the first one is reported like any other.
+    // The log does not show whether a watch requests metadata, so the first one is reported like any other.
     let is_metadata = |stream: String| profile.is_metadata_list(&stream, day);
     let mut verbs = profile.verbs.iter();
     let was_exposed = verbs.any(|(verb, seen)| is_bulk(verb) && seen.exposed.is_some_and(|last| last < day));
@@ -547,7 +547,7 @@ fn continuation(
     is_script: bool,
 ) -> Option<Status> {
     let has_program = read.program.as_ref().is_some_and(|program| profile.programs.exposed_on(program, day));
-    // Tokens that are bound to a pod and those that are not are reported separately, as programs are.
+    // Reads with pod-bound and with other tokens are reported separately, like reads with different programs.
     let has_binding =
         read.pod.is_some() || profile.pods.is_empty() || profile.podless.exposed_on(WITHOUT_POD, day);
     if !has_program || !has_binding || assessment.new_client.is_some() {
@@ -558,8 +558,8 @@ fn continuation(
         let keys = repeat_keys(read);
         return keys.iter().all(|key| profile.listed.exposed_on(key, day)).then_some(Status::Repeated);
     }
-    // What a list handed over is not handed over once more by name: controllers that keep all secrets of a scope get some of
-    // them again before they write.
+    // Secrets that a list handed over are not counted again by name: controllers that cache all secrets of a scope get some of them again
+    // before writing.
     if was_listed(profile, read, day) {
         return Some(Status::Listed);
     }
@@ -608,7 +608,7 @@ fn repeat_keys(read: &Read<'_>) -> Vec<String> {
     }
 }
 
-/// Returns whether all secrets of the namespace of a named one were handed over to the same program on a day.
+/// Returns whether all secrets in the namespace of the named one were handed over to the same program on the given day.
 fn was_listed(profile: &Profile, read: &Read<'_>, day: i64) -> bool {
     let namespace = read.scope.strip_prefix("secret:").filter(|namespace| !namespace.is_empty());
     let (Some(namespace), Some(program)) = (namespace, &read.program) else { return false };
@@ -699,7 +699,7 @@ fn learn_client(profile: &mut Profile, read: &Read<'_>, assessment: &Assessment,
         is_changed |= profile.podless.learn(WITHOUT_POD, day, exposes, false);
     }
     if let Some(network) = &read.network {
-        // A controller that has moved has a new pod; whatever else comes from elsewhere is not it.
+        // If a controller has moved, it has a new pod; a read from elsewhere without one is not from the controller.
         let is_elsewhere = assessment.controller.is_some() && assessment.new_client.is_some();
         is_changed |= profile.networks.learn(network, day, exposes, is_elsewhere);
         if assessment.new_client.is_none()

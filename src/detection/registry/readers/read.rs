@@ -1,4 +1,4 @@
-//! One read of secrets, as far as profiles are about it.
+//! One read of secrets, with the properties that profiles compare.
 
 use crate::detection::audit::event::{Event, Member};
 use crate::detection::audit::json::{Raw, Type};
@@ -10,13 +10,13 @@ use crate::detection::registry::request_info::RequestInfo;
 use crate::detection::registry::watch_query::certainly_sends_initial_events;
 use crate::detection::registry::{is, text};
 
-/// Longer product tokens are not compared, in bytes.
+/// Maximum length of a product token that is compared, in bytes.
 const MAX_PROGRAM_BYTES: usize = 64;
 
-/// Lists with longer selectors are not compared with watches, in bytes.
+/// Maximum length of the selectors of a list that is compared with watches, in bytes.
 const MAX_SELECTOR_BYTES: usize = 200;
 
-/// Events from before Kubernetes existed (2014-06-06) have no day.
+/// Events from before the first version of Kubernetes (2014-06-06) have no day.
 const MIN_DAY: i64 = 16_227;
 
 const DAY: i64 = 86_400_000_000_000;
@@ -45,7 +45,7 @@ pub(in crate::detection::registry) enum RequestKind {
 pub(in crate::detection::registry) enum NodeAccess {
     /// The Node authorizer, because a pod that is bound to the node uses the secret. It gives no reason.
     Pod,
-    /// RBAC, which is asked if the Node authorizer is not enabled or knows of no such pod.
+    /// RBAC, which is asked if the Node authorizer is disabled or knows no such pod.
     Rbac,
 }
 
@@ -55,20 +55,20 @@ pub(in crate::detection::registry) struct Read<'x> {
     pub kind: RequestKind,
     pub user: String,
     pub impersonated: Option<String>,
-    /// Whether user name and groups are those of a service account, and nobody is impersonated.
+    /// Whether user name and groups are those of a service account, without impersonation.
     pub is_service_account: bool,
     /// get, list, watch, or a write.
     pub verb: String,
     pub breadth: Breadth,
     /// `cluster`, `namespace:NAME` or `secret:NAMESPACE`.
     pub scope: String,
-    /// The product token of the user agent; `(none)` without user agent. None if it is not a token that may be kept.
+    /// The product token of the user agent; `(none)` without user agent. None if it is not a token that may be stored.
     pub program: Option<String>,
     /// The network of the client; none if the address is unknown.
     pub network: Option<String>,
     /// The pod that the token is bound to.
     pub pod: Option<String>,
-    /// Which authorizer allowed it, if it is the read of one secret by a node.
+    /// The authorizer that allowed it, if it is a read of one secret by a node.
     pub node_access: Option<NodeAccess>,
     /// Credentials that the request named and that were or may have been handed over, or stored.
     pub credentials: &'x [String],
@@ -76,21 +76,21 @@ pub(in crate::detection::registry) struct Read<'x> {
     pub exposes: bool,
     /// The scope of which it handed over every secret, or may have, with the program ([`list_key`]).
     pub listed: Option<String>,
-    /// Whether the response is logged and holds metadata alone.
+    /// Whether the response is logged and contains only metadata.
     pub is_metadata: bool,
-    /// The label and the field selector; none if versions of the apiserver read different ones.
+    /// The label and the field selector; none if versions of the apiserver parse them differently.
     pub selector: Option<String>,
     /// In nanoseconds since 1970; none if it is implausible.
     pub time: Option<i64>,
 }
 
-/// What a profile keeps of a list: its scope, and the program that it was handed over to.
+/// The key under which a profile stores a list: its scope, and the program that received it.
 pub(super) fn list_key(scope: &str, program: &str) -> String {
     format!("{scope} {program}")
 }
 
 impl<'x> Read<'x> {
-    /// Returns the read that an event is about; none if it is none.
+    /// Returns the read of an event; none if the event is not a read.
     pub fn of(event: &mut Event<'_>, request: &RequestInfo, exposure: &'x Exposure) -> Option<Self> {
         // A handler that panicked may have written its response before.
         let may_have_answered = request.may_have_succeeded() || is(event.get(Member::Stage), "Panic");
@@ -170,8 +170,8 @@ impl<'x> Read<'x> {
     }
 }
 
-/// Returns whether a request may be answered with what is stored. A create or an update is answered with what the client sent,
-/// which nobody needs a dry run for.
+/// Returns whether the response to a request may contain what is stored. The response to a create or an update contains what the client
+/// sent, so a dry run reveals nothing.
 fn is_read(request: &RequestInfo<'_>) -> bool {
     match &*request.verb {
         "get" | "list" | "watch" | "patch" | "delete" | "deletecollection" => true,
@@ -219,7 +219,7 @@ fn network(addresses: Raw<'_>) -> Option<String> {
     })
 }
 
-/// The selectors of a request, which have to be the same in every reading of its query.
+/// The selectors of a request, which must be equal in every reading of its query.
 fn selectors(uri: &[u8]) -> Option<String> {
     let readings = Readings::of(uri);
     let both = ["labelSelector", "fieldSelector"].map(|name| {
@@ -240,13 +240,13 @@ fn bound_pod(event: &mut Event<'_>) -> Option<String> {
         .find_map(|key| text(extra.items_of(key).next()).filter(|pod| !pod.is_empty()))
 }
 
-/// Which authorizer allowed the request of a node, as the apiserver says in its annotations.
+/// The authorizer that allowed the request of a node, according to the apiserver's annotations.
 fn node_access(event: &mut Event<'_>) -> Option<NodeAccess> {
     let user = event.get(Member::User)?;
     let has_group = |name| user.items_of("groups").any(|group| is(Some(group), name));
     let is_node = text(user.get("username")).is_some_and(|name| name.starts_with("system:node:"))
         && has_group("system:nodes");
-    // No authorizer is asked about members of system:masters.
+    // No authorizer is asked for members of system:masters.
     if !is_node || has_group("system:masters") || event.get(Member::ImpersonatedUser).is_some() {
         return None;
     }
@@ -259,7 +259,7 @@ fn node_access(event: &mut Event<'_>) -> Option<NodeAccess> {
     }
 }
 
-/// Whether the logged response holds metadata alone.
+/// Whether the logged response contains only metadata.
 fn is_metadata(event: &mut Event<'_>) -> bool {
     let Some(response) = event.get(Member::ResponseObject).filter(|response| response.kind() == Type::Object)
     else {

@@ -1,4 +1,4 @@
-//! What becomes routine, and what does not.
+//! Tests of what becomes routine, and what does not.
 
 use super::is_interactive_agent;
 use super::profiles::Status;
@@ -107,7 +107,7 @@ fn the_same_on_three_distinct_days_is_routine() {
         cluster.days(2..=6, &read),
         [Status::New, Status::New, Status::Routine, Status::Routine, Status::Routine]
     );
-    // An older day counts for nothing, and takes nothing away.
+    // An older day adds nothing and removes nothing.
     assert_eq!(cluster.at("2026-10-01T10", &read), Status::Routine);
 }
 
@@ -144,7 +144,7 @@ fn what_differs_from_routine_is_named_and_takes_three_days_of_its_own() {
         }
         assert_eq!(cluster.days(8..=8, &step), [Status::Routine], "{what}");
     }
-    // A relist is none.
+    // A relist is not a new read.
     let mut cluster = Cluster::new();
     cluster.days(1..=3, &Step { verb: "watch", ..OPERATOR });
     assert_eq!(cluster.days(4..=4, &routine), [Status::Routine]);
@@ -158,18 +158,18 @@ fn another_program_never_becomes_routine_by_itself_nor_teaches_anything() {
     for day in 5..=28 {
         assert_eq!(cluster.days(day..=day, &stolen), [Status::Deviating]);
     }
-    // With the program forged in the end, scope and address are still new.
+    // If the program is forged at the end, scope and address are still new.
     let forged = Step { agent: OPERATOR.agent, ..stolen };
     assert_eq!(cluster.at("2026-11-29T10", &forged), Status::Deviating);
     assert_eq!(cluster.deviations(), ["client 192.0.2.0/24", "scope cluster"]);
-    // Nor does an interactive program that comes along from the first day on.
+    // Nor does an interactive program that is added from the first day on.
     let mut cluster = Cluster::new();
     for day in 1..=20 {
         cluster.days(day..=day, &OPERATOR);
         let status = cluster.days(day..=day, &Step { agent: "curl/8", ..OPERATOR });
         assert!(matches!(status[0], Status::New | Status::Deviating), "{day}");
     }
-    // A deployer that uses several interactive programs does.
+    // For a deployer that uses several interactive programs, they become routine.
     let mut cluster = Cluster::new();
     for day in 1..=5 {
         let status =
@@ -195,7 +195,7 @@ fn people_and_impersonation_are_never_routine() {
             impersonated: "system:serviceaccount:argocd:argocd-application-controller",
             ..ARGO
         },
-        // A certificate can carry a service account's name, but the authenticator of tokens adds the group.
+        // A certificate can contain a service account's name, but only the token authenticator adds the group.
         Step { groups: "system:authenticated", ..OPERATOR },
     ] {
         let mut cluster = Cluster::new();
@@ -242,7 +242,7 @@ fn a_new_pod_explains_a_new_address_and_nothing_else_does() {
     let mut cluster = Cluster::new();
     assert_eq!(cluster.days(1..=1, &pod("a", "10.0.1.5")), [Status::Routine]);
     assert_eq!(cluster.days(1..=1, &pod("b", "10.0.2.5")), [Status::Routine]);
-    // The token of a pod that is elsewhere, and a token that is bound to none.
+    // A pod's token used elsewhere, and a token that is not bound to a pod.
     assert_eq!(cluster.days(1..=1, &pod("b", "10.0.3.5")), [Status::Mismatch]);
     assert_eq!(cluster.days(1..=1, &pod("b", "10.0.3.5")), [Status::Mismatch]);
     assert_eq!(cluster.days(1..=1, &pod("", "10.0.2.5")), [Status::Mismatch]);
@@ -254,7 +254,7 @@ fn a_token_without_a_pod_differs_where_all_others_had_one() {
     let pod = |pod, address| Step { address, pod, ..OPERATOR };
     let minted = pod("", "10.0.2.5");
     let mut cluster = Cluster::new();
-    // On the first day, and on every later one: it does not become routine.
+    // On the first day and on every later one, since it does not become routine.
     assert_eq!(cluster.days(1..=1, &pod("a", "10.0.1.5")), [Status::New]);
     assert_eq!(cluster.days(1..=1, &pod("b", "10.0.2.5")), [Status::Repeated]);
     assert_eq!(cluster.days(1..=1, &minted), [Status::New]);
@@ -265,7 +265,7 @@ fn a_token_without_a_pod_differs_where_all_others_had_one() {
         assert_eq!(cluster.days(day..=day, &minted), [Status::Deviating], "{day}");
         assert_eq!(cluster.deviations(), ["client 10.0.2.0/24 without a pod"]);
     }
-    // Nor where the address is not logged.
+    // Nor if the address is not logged.
     assert_eq!(cluster.days(13..=13, &pod("", "")), [Status::Deviating]);
 }
 
@@ -274,11 +274,11 @@ fn tokens_with_and_without_a_pod_on_three_distinct_days_are_both_routine() {
     let bound = Step { pod: "a", ..OPERATOR };
     for steps in [[&bound, &OPERATOR], [&OPERATOR, &bound]] {
         let mut cluster = Cluster::new();
-        // Each is reported on each of these days, and what it repeats on the same day is not.
+        // Each is reported on each of these days, and its repetitions on the same day are not.
         for day in 1..=3 {
             assert_eq!(cluster.days(day..=day, steps[0]), [Status::New], "{day}");
             let second = cluster.days(day..=day, steps[1]);
-            // What comes with the token of a pod is covered by what came without, as other pods are.
+            // Reads with a pod's token are covered by those without, like reads from other pods.
             let expected = if steps[1].pod.is_empty() { Status::New } else { Status::Repeated };
             assert_eq!(second, [expected], "{day}");
             for step in steps {
@@ -290,11 +290,11 @@ fn tokens_with_and_without_a_pod_on_three_distinct_days_are_both_routine() {
                 assert_eq!(cluster.days(day..=day, step), [Status::Routine], "{day}");
             }
         }
-        // From elsewhere it differs by its network alone.
+        // From elsewhere it only differs by its network.
         assert_eq!(cluster.days(10..=10, &Step { address: "192.0.2.1", ..OPERATOR }), [Status::Deviating]);
         assert_eq!(cluster.deviations(), ["client 192.0.2.0/24"]);
     }
-    // Two days are not enough, and once the identity is known for three days, none is added.
+    // Two days are not sufficient, and once the identity has been known for three days, no further day is added.
     let mut cluster = Cluster::new();
     cluster.days(1..=3, &bound);
     cluster.days(2..=3, &OPERATOR);
@@ -302,7 +302,7 @@ fn tokens_with_and_without_a_pod_on_three_distinct_days_are_both_routine() {
         assert_eq!(cluster.days(day..=day, &bound), [Status::Routine], "{day}");
         assert_eq!(cluster.days(day..=day, &OPERATOR), [Status::Deviating], "{day}");
     }
-    // A platform controller's account has one way.
+    // A platform controller's account has only one expected behavior.
     let mut cluster = Cluster::new();
     cluster.days(1..=3, &ARGO);
     cluster.days(1..=3, &Step { pod: "a", ..ARGO });
@@ -319,7 +319,7 @@ fn a_token_without_a_pod_that_differs_teaches_nothing() {
         assert_eq!(cluster.days(day..=day, &minted), [Status::Deviating], "{day}");
         assert_eq!(cluster.days(day..=day, &bound), [Status::Routine], "{day}");
     }
-    // With the token of a pod in the end, scope and address are still new.
+    // If a pod's token is used at the end, scope and address are still new.
     assert_eq!(cluster.at("2026-11-29T10", &Step { pod: "a", ..minted }), Status::Deviating);
     assert_eq!(cluster.deviations(), ["client 192.0.2.0/24", "scope cluster"]);
 }

@@ -1,4 +1,4 @@
-//! Decisions of people to trust a service account with what it does.
+//! Decisions to trust a service account with its observed behavior.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use crate::detection::state;
 /// Maximum number of values of each aspect.
 const MAX_VALUES: usize = 1000;
 
-/// What a service account is trusted with, or that it is not, who decided so, when and why.
+/// The decision to trust or distrust a service account: with what, by whom, when and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrustedReader {
     /// Time of the decision, in nanoseconds since 1970-01-01T00:00:00Z.
@@ -19,7 +19,7 @@ pub struct TrustedReader {
     /// Name of the person, as they gave it; not verified.
     pub by: String,
     pub why: String,
-    /// Whether the decision is the opposite: nothing that it does is routine.
+    /// Whether this is the opposite decision: none of its behavior is routine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_distrusted: bool,
     /// Verbs, scopes, programs and client networks; a list without values trusts none.
@@ -30,7 +30,7 @@ pub struct TrustedReader {
 }
 
 impl TrustedReader {
-    /// Trusts what a profile contains, without programs that are not routine by themselves.
+    /// Trusts what a profile contains, except for programs that do not become routine automatically.
     pub fn of(profile: &Profile) -> Self {
         let texts = |facet: &super::profile::Facet| {
             facet.iter().filter(|(_, seen)| !seen.is_barred).map(|(value, _)| value.to_owned()).collect()

@@ -1,4 +1,4 @@
-//! DefinitionReader of correlations and throttles: conditions over several alerts, and limits on repeated alerts.
+//! Reads the definitions of correlations and throttles: conditions over several alerts, and limits on repeated alerts.
 //!
 //! ```yaml
 //! - correlation: Registry credentials harvested
@@ -12,10 +12,10 @@
 //!   priority: CRITICAL
 //! ```
 //!
-//! The keywords are those of Sigma. `condition` compares with `gte`, `gt`, `lte`, `lt` or `eq`, or a range of them; `value_count`
-//! has the `field` whose distinct values it counts, and may have `min_alerts`, the number of alerts that they have to come from, and the two `temporal` types have no condition: each of their rules must
-//! match. An output may contain any field, read from the event that completed the window, and `%correlation.…`; so may the `per` of a
-//! throttle, `throttle: {per: [audit.actor, correlation.values], every: 24h}`.
+//! The keywords are those of Sigma. `condition` compares with `gte`, `gt`, `lte`, `lt` or `eq`, or a range of them; `value_count` has the
+//! `field` whose distinct values it counts, and may have `min_alerts`, the number of alerts that they have to come from, and the two
+//! `temporal` types have no condition: each of their rules must match. An output may contain any field, read from the event that completed
+//! the window, and `%correlation.…`; so may the `per` of a throttle, `throttle: {per: [audit.actor, correlation.values], every: 24h}`.
 //!
 //! A later definition of the same name replaces the earlier one and keeps its position; `override` works as for rules.
 
@@ -251,7 +251,7 @@ impl DefinitionReader<'_, '_> {
         Err(())
     }
 
-    /// Reads the paths that an output shows in spite of redaction.
+    /// Reads the paths that an output exempts from redaction.
     pub(super) fn show(&mut self, item: &Node) -> Parsed<Option<Vec<Located>>> {
         self.names(item, "show", "expected [/requestObject/spec/source] and the like")
     }
@@ -374,7 +374,7 @@ impl DefinitionReader<'_, '_> {
 }
 
 impl CorrelationDefinition {
-    /// Replaces the keys that an item has.
+    /// Replaces the keys that an item contains.
     fn change(&mut self, given: Given, item: &Node, appends: impl Fn(&str) -> bool) {
         match given.desc {
             Some(desc) if appends("desc") => self.desc = format!("{} {desc}", self.desc),

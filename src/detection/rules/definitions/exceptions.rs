@@ -1,4 +1,4 @@
-//! DefinitionReader of exceptions: fields, comparisons and rows of values.
+//! Reads the definitions of exceptions: fields, comparisons and rows of values.
 
 use super::{Cell, DefinitionReader, Exception, Parsed};
 use crate::text::diagnostics::Diagnostic;
@@ -62,7 +62,7 @@ impl DefinitionReader<'_, '_> {
                 let span = self.span(values);
                 return self.fail("not-a-list", "`values` takes a sequence", span, "expected `- [a, b]`");
             };
-            // Without `fields` it appends to the exception of that name, which determines the form.
+            // Without `fields`, it appends to the exception of that name, which determines the form.
             if exception.is_scalar || (fields.is_none() && rows.iter().all(|row| row.text().is_some())) {
                 exception.is_scalar = true;
                 let cells = rows.iter().map(|row| self.scalar_cell(row)).collect::<Parsed<Vec<_>>>()?;

@@ -1,5 +1,5 @@
-//! DefinitionReader of definitions: takes YAML nodes, returns lists, macros, rules and correlations with `append` and `override`
-//! applied in load order. Conditions are not parsed here.
+//! Reads definitions: takes YAML nodes, returns lists, macros, rules and correlations with `append` and `override` applied in load order.
+//! Conditions are not parsed here.
 
 mod correlations;
 mod exceptions;
@@ -36,7 +36,7 @@ pub struct Macro {
     /// Location of the name.
     pub span: Span,
     pub is_prelude: bool,
-    /// Position in the order of definition. A macro can use those with an index below its `sees`.
+    /// Position in the order of definition. A macro can use those below the index in its `sees`.
     pub index: usize,
     /// Position of the last definition or change, in the same order.
     pub sees: usize,
@@ -77,7 +77,7 @@ pub struct RuleDefinition {
     pub tags: Vec<String>,
     pub enabled: bool,
     pub source: String,
-    /// Whether the rule names its source. In the reference a rule that names none is about system calls.
+    /// Whether the rule names its source. In the reference engine, a rule without a source is about system calls.
     pub has_source: bool,
     pub exceptions: Vec<Exception>,
     /// `skip-if-unknown-filter`: skip the rule instead of reporting unknown fields.
@@ -85,7 +85,7 @@ pub struct RuleDefinition {
     pub throttle: Option<ThrottleDefinition>,
     /// Whether matches make alerts; if not, they only feed correlations.
     pub makes_alerts: bool,
-    /// Paths that the output shows in spite of redaction: JSON pointers, or `ka.uri.param[NAME]`.
+    /// Paths that the output exempts from redaction: JSON pointers, or `ka.uri.param[NAME]`.
     pub show: Vec<Located>,
 }
 

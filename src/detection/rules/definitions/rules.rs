@@ -1,4 +1,4 @@
-//! DefinitionReader of rules.
+//! Reads the definitions of rules.
 
 use super::{Change, DefinitionReader, Parsed, RULE_KEYS, RuleDefinition, SOURCE};
 use crate::detection::alert::Priority;
@@ -7,7 +7,7 @@ use crate::text::suggest::did_you_mean;
 use crate::text::yaml::Node;
 
 impl DefinitionReader<'_, '_> {
-    /// Reads a rule: a definition, or a change of one.
+    /// Reads a rule: either a definition, or a change to one.
     pub(super) fn rule(&mut self, item: &Node) -> Parsed<()> {
         self.unknown_keys(item, &RULE_KEYS);
         let (name, span) = self.name(item, "rule")?;

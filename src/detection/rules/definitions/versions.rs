@@ -83,7 +83,7 @@ const ENGINE: (u64, u64, u64) = (0, 62, 0);
 /// The plugins whose fields are supported, with their versions.
 const PLUGINS: [(&str, (u64, u64, u64)); 2] = [("k8saudit", (0, 18, 0)), ("json", (0, 7, 4))];
 
-/// Plugins that feed events of other origins to the same fields, or that only add fields to outputs. Any version will do.
+/// Plugins that provide events of other origins for the same fields, or that only add fields to outputs. Any version is accepted.
 const VARIANTS: [&str; 5] = ["k8saudit-eks", "k8saudit-gke", "k8saudit-aks", "k8saudit-ovh", "container"];
 
 fn version(text: &str) -> Option<(u64, u64, u64)> {

@@ -409,7 +409,7 @@ impl<'d> Resolver<'d> {
     }
 }
 
-/// Returns advice for an unknown field that resembles one of a correlation.
+/// Returns advice for an unknown field that resembles a correlation field.
 pub(super) fn field_help(name: &str, in_correlation: bool) -> Option<String> {
     if !name.starts_with("correlation.") {
         return None;

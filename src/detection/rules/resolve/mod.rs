@@ -128,9 +128,10 @@ impl<'d> Resolver<'d> {
         Reported
     }
 
-    /// Resolves the paths that an output shows in spite of redaction.
+    /// Resolves the paths that an output exempts from redaction.
     ///
     /// # Errors
+    ///
     /// If one of them is invalid.
     pub fn show(&mut self, items: &[Located]) -> Result<ShowList, Reported> {
         let mut show = ShowList::default();
@@ -183,7 +184,7 @@ impl<'d> Resolver<'d> {
         self.expression(&syntax, text, scope)
     }
 
-    /// The parser bounds the depth of a single condition, and this bounds the depth across macros.
+    /// The parser bounds the depth of a single condition; this check bounds the depth across macros.
     fn expression(
         &mut self,
         syntax: &Syntax,
@@ -287,7 +288,7 @@ impl<'d> Resolver<'d> {
             Some(Resolved::Done(body, size)) => {
                 let size = Size::over([*size]);
                 let expr = Expr::Macro { name: key.as_str().into(), body: body.clone() };
-                // Comparison the size here, before the next macro multiplies it.
+                // Check the size here, before the next macro multiplies it.
                 self.check_size(size, &span)?;
                 Ok((expr, size))
             }
@@ -328,8 +329,8 @@ impl<'d> Resolver<'d> {
         if failed { Err(Reported) } else { Ok(()) }
     }
 
-    /// Reports unused definitions, and errors in macros that no rule uses. Files with rules of another source are left out:
-    /// those rules may use the definitions.
+    /// Reports unused definitions, and errors in macros that no rule uses. Ignores files with rules of another source, since those rules
+    /// may use the definitions.
     pub fn unused(&mut self, other_sources: &HashSet<usize>) {
         let definitions = self.definitions;
         let mut unused: Vec<_> = definitions
@@ -346,7 +347,7 @@ impl<'d> Resolver<'d> {
             let was_unknown = self.unknown_fields;
             let _ = self.resolve_macro(name, known, None);
             self.unknown_fields = was_unknown;
-            // As in the reference: a condition that does not parse is an error even if it is not used, and an unknown name is not.
+            // As in the reference engine, a condition with a syntax error is an error even if it is unused, while an unknown name is not.
             for diagnostic in self.diagnostics[before..].iter_mut().filter(|one| one.code != "condition") {
                 diagnostic.severity = Severity::Warning;
             }
@@ -607,7 +608,7 @@ fn takes_list(operator: Operator) -> bool {
     matches!(operator, Operator::In | Operator::Intersects | Operator::PMatch)
 }
 
-/// Removes quotes inside of an item, which conditions allow.
+/// Removes quotes inside an item, which conditions allow.
 fn unquoted(item: &str) -> &str {
     ['"', '\''].into_iter().find_map(|quote| item.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(item)
 }
@@ -658,7 +659,7 @@ mod tests {
 
     #[test]
     fn macros_of_macros_do_not_exhaust_the_stack() {
-        // Define each so that it sees the next, then redefine it around the next.
+        // Define each macro so that it sees the next one, then redefine it around the next one.
         for (links, depth) in [(95, 95), (400, 1), (50, 50)] {
             let mut text = String::new();
             for link in 0..=links {
@@ -709,7 +710,7 @@ mod tests {
             ("- {list: l, items: {a: b}}", false),
             ("- {list: l, items: a}", false),
             ("- {list: l, items: [a, 1, true]}", true),
-            // Conditions of macros are parsed even if they are not used, but their names are not looked up.
+            // Conditions of unused macros are parsed, but their names are not looked up.
             ("- {macro: m, condition: ka.verb =}", false),
             ("- {macro: m, condition: ''}", false),
             ("- {macro: m, condition: ka.verb in (}", false),
