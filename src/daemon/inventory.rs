@@ -1,7 +1,7 @@
-//! Inventory files: reads those of the configuration or of the command line, and keeps the one that `inventory import` writes.
+//! Inventory files: reads those named in the configuration or on the command line, and stores the one written by `inventory import`.
 //!
-//! The imported inventory is a file in a directory of its own below the state directory, so that a running daemon notices when
-//! it is replaced.
+//! The imported inventory is a file in a separate directory below the state directory, so that a running daemon notices when it is
+//! replaced.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -15,18 +15,19 @@ use anyhow::{Context as _, bail};
 use crate::detection::inventory::{self, MAX_INPUT, Origin, Settings};
 use crate::detection::registry::Inventory;
 
-/// The imported inventory below the state directory.
+/// Path of the imported inventory, relative to the state directory.
 const IMPORTED: &str = "inventory/inventory.json";
 
-/// The path of the imported inventory of a state directory.
+/// Returns the path of the imported inventory in a state directory.
 pub(crate) fn imported_path(state_dir: &Path) -> PathBuf {
     state_dir.join(IMPORTED)
 }
 
-/// Reads inventory files, in this order: later ones override earlier ones.
+/// Reads inventory files in this order: later ones override earlier ones.
 ///
 /// # Errors
-/// If a file cannot be read, or is not an inventory: with its name and the line.
+///
+/// If a file cannot be read, or is not an inventory. The error contains the file name and the line.
 pub(crate) fn load(paths: &[PathBuf]) -> anyhow::Result<Arc<Inventory>> {
     let mut inventory = Inventory::default();
     for path in paths {
@@ -86,13 +87,14 @@ pub(crate) fn read_bounded(input: impl io::Read) -> io::Result<Vec<u8>> {
 /// Replaces the imported inventory of a state directory.
 ///
 /// # Errors
-/// If it cannot be written; the previous one is unchanged then.
+///
+/// If it cannot be written; the previous one is then unchanged.
 pub(crate) fn store(state_dir: &Path, inventory: &Inventory) -> anyhow::Result<PathBuf> {
     let path = imported_path(state_dir);
     let write = || -> io::Result<()> {
         let directory = path.parent().unwrap_or(state_dir);
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        // Renamed when it is complete: a running daemon must not read a part of it.
+        // Renamed when complete, so that a running daemon never reads a part of it.
         let temporary = path.with_extension("json.new");
         let mut options = OpenOptions::new();
         let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;

@@ -15,8 +15,7 @@ pub(crate) struct LogLimit {
 }
 
 impl LogLimit {
-    /// Returns how many messages were suppressed since the last one that was logged, or nothing if this one is to be
-    /// suppressed too.
+    /// Returns the number of messages suppressed since the last logged one, or nothing if this message is to be suppressed as well.
     pub(crate) fn admit(&mut self) -> Option<u64> {
         if self.last_logged.is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
             self.suppressed += 1;
@@ -43,7 +42,7 @@ impl<K: Eq + Hash> LogLimits<K> {
         self.0.entry(kind).or_default().admit()
     }
 
-    /// Lets the next message of this kind through: the incident is over, another one is news.
+    /// Makes the next message of this kind be logged: the incident has ended, and a new one must be reported.
     #[cfg_attr(not(feature = "kafka"), allow(dead_code))]
     pub(crate) fn reset(&mut self, kind: &K) {
         self.0.remove(kind);

@@ -1,7 +1,7 @@
-//! The daemon: sources in, a store in the middle, sinks out.
+//! The daemon: sources, a store and sinks.
 //!
-//! Everything that does I/O: files, sockets, Kafka, SQLite, metrics. It uses [`crate::detection`] and is composed by
-//! `pullwatch run`.
+//! Contains everything that does I/O: files, sockets, Kafka, SQLite, metrics. It uses [`crate::detection`] and is composed by `pullwatch
+//! run`.
 
 pub(crate) mod app;
 pub mod config;

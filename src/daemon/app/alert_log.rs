@@ -1,4 +1,4 @@
-//! The stored alerts, as the server reads them.
+//! The server's access to the stored alerts.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::daemon::server::{
 use crate::daemon::store::{self, Ack, Filter, IdMatch, IdPrefix, LazyReader, Listed};
 use crate::detection::alert::{AlertId, StoredAlert};
 
-/// Number of alerts read at once while filters are applied that the store does not know. Meanwhile other queries wait.
+/// Number of alerts read at once if a query has filters that the store does not support. Other queries wait during a read.
 const CHUNK_SIZE: usize = 512;
 
 /// Maximum number of alerts read for one page. A page that reaches it may be short, and its `next` continues.
@@ -25,7 +25,7 @@ impl StoreLog {
     }
 }
 
-/// Whether the store's filter says all that the query does.
+/// Whether the store's filter is equivalent to the query.
 fn is_exact(query: &AlertQuery) -> bool {
     query.rule.as_ref().is_none_or(|rule| rule.exact().is_some())
         && query.actor.is_none()
@@ -38,7 +38,7 @@ fn is_exact(query: &AlertQuery) -> bool {
 impl AlertLog for StoreLog {
     fn list(&self, query: &AlertQuery) -> Result<AlertPage, LogError> {
         let chunk_size = if is_exact(query) { query.limit + 1 } else { CHUNK_SIZE };
-        // The store's filter selects at least what the query does: it knows whole rule names, and parts of an actor's name.
+        // The store's filter selects at least what the query does: it only supports whole rule names, and parts of an actor's name.
         let mut filter = Filter {
             id: query.id.as_deref().and_then(IdPrefix::parse),
             rule: query.rule.as_ref().and_then(Pattern::exact).map(str::to_owned),
@@ -59,7 +59,7 @@ impl AlertLog for StoreLog {
             filter.before_seq = chunk.last().map(|one| one.alert.seq);
             for listed in chunk.into_iter().filter(|one| query.matches(&one.alert)) {
                 if page.alerts.len() == query.limit {
-                    // There is one more: the next page starts after the last one of this.
+                    // There is one more: the next page starts after the last alert of this one.
                     page.next = page.alerts.last().map(|one| one.alert.seq);
                     return Ok(page);
                 }

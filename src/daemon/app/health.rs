@@ -54,7 +54,7 @@ impl Health for Status {
 mod tests {
     use super::*;
 
-    /// The server may answer before the pipeline's first pass, whose thread starts when the system has time for it.
+    /// The server may answer before the pipeline's first iteration, whose thread may not have been scheduled yet.
     #[test]
     fn a_pipeline_that_has_not_begun_is_not_stalled() {
         let checks = Status::default().checks();

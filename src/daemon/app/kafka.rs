@@ -23,7 +23,7 @@ use crate::detection::detector::repartition;
 use crate::detection::detector::repartition::Outgoing;
 use crate::detection::state::kind;
 
-/// Updates metrics and health checks with what a consumer reports.
+/// Updates metrics and health checks with reports from a consumer.
 struct Observer {
     source: String,
     metrics: KafkaMetrics,
@@ -81,7 +81,7 @@ impl SinkProgress {
     }
 }
 
-/// The sink whose alerts are committed in one transaction with the offsets of their events, if any source asks for that.
+/// The sink whose alerts are committed in one transaction with the offsets of their events, if a source is configured for that.
 pub(super) fn transactional_sink(config: &Config) -> Option<&SinkConfig> {
     let is_exactly_once =
         |source: &Source| matches!(&source.kind, SourceKind::Kafka(kafka) if kafka.exactly_once);
@@ -160,7 +160,7 @@ impl Transact for GroupTransactions {
         epoch: Option<u64>,
     ) -> TxnOutcome {
         let metadata = self.group.metadata();
-        // Read after the membership: a rebalance from here on makes the membership stale, and the brokers refuse it.
+        // Read after the membership: any later rebalance makes the membership stale, so that the brokers reject it.
         let is_current = match epoch {
             Some(epoch) => self.group.epoch() == epoch,
             None => offsets.iter().all(|one| self.anchor().as_ref() == Some(one)),
@@ -183,7 +183,7 @@ pub(super) fn repartition_settings(config: &Config) -> Option<repartition::Setti
     Some(repartition::Settings { partitions: correlate.partitions, allowed_lateness })
 }
 
-/// The topic through which replicas exchange matches, if the configuration names one.
+/// The topic through which replicas exchange matches, if one is configured.
 pub(super) fn exchange(context: &Context<'_>, consumers: &[Consumer]) -> Option<Box<dyn MatchExchange>> {
     let sources = context.config.sources.iter().filter_map(|source| match &source.kind {
         SourceKind::Kafka(settings) => Some((&source.name, settings)),

@@ -1,7 +1,7 @@
-//! Puts the daemon together, runs it until a signal arrives, and shuts it down in order.
+//! Composes the daemon, runs it until a signal arrives, and shuts it down in order.
 //!
-//! In: a configuration, an open store, rules, signals. Out: a running pipeline between sources and sinks, with a port for
-//! metrics, health checks and alerts. There is one file per component; each has a function that starts it from the [`Context`].
+//! In: a configuration, an open store, rules, signals. Out: a running pipeline between sources and sinks, with a port for metrics, health
+//! checks and alerts. There is one file per component; each has a function that starts it from the [`Context`].
 
 mod alert_log;
 mod health;
@@ -39,7 +39,7 @@ use crate::daemon::store::{self, Cursor, SinkStart, Store};
 /// Time that each component has to finish its work on shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// What components are started from.
+/// The context from which components are started.
 struct Context<'a> {
     config: &'a Config,
     state_dir: &'a Path,
@@ -50,7 +50,7 @@ struct Context<'a> {
     latest_seq: watch::Receiver<i64>,
 }
 
-/// Runs the daemon. The order of the starts matters: settings that cannot work end it before anything is evaluated.
+/// Runs the daemon. The order of the starts matters: invalid settings end it before anything is evaluated.
 pub(crate) async fn run(
     config: &Config,
     state_dir: &Path,
@@ -103,14 +103,14 @@ pub(crate) async fn run(
     configured_sinks.set(&config.sinks);
     let (ended, pipeline_ended) = tokio::sync::oneshot::channel();
     let worker = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
-        // The receiver is dropped once a signal arrived.
+        // After a signal, the receiver is dropped.
         let _ = ended.send(pipeline.run(initial_rules));
     })?;
     let reloader = rules::watch(&context, loader, version, loaded_rules.clone());
     let mut reload =
         reload::Reload::new(config.clone(), read_config, context.handles.clone(), &reloader, &mut sinks)
             .shown_as(configured_sinks.clone());
-    // Last, so that a client that gets an answer finds the metrics set and changes of rules noticed.
+    // Last, so that when a client gets an answer, the metrics are initialized and rule changes are watched.
     let server = server::start(&context, loaded_rules, configured_sinks)?;
     tracing::info!(state_dir = %state_dir.display(), "running");
     notify_service_manager(NotifyState::Ready);
@@ -118,8 +118,8 @@ pub(crate) async fn run(
     let result = signals.wait(pipeline_ended, &mut reload).await;
     notify_service_manager(NotifyState::Stopping);
 
-    // Sources first, so that nothing new arrives; then the pipeline, so that the sinks have all alerts; then the sinks, so that
-    // Kafka offsets that wait for deliveries can be committed.
+    // Sources first, so that nothing new arrives; then the pipeline, so that the sinks have all alerts; then the sinks, so that Kafka
+    // offsets that depend on deliveries can be committed.
     receivers.iter().for_each(webhook::Receiver::drain);
     consumers.iter().for_each(Consumer::drain);
     context.handles.should_stop.store(true, Ordering::Release);
@@ -155,7 +155,7 @@ fn metrics_settings(config: &Config) -> metrics::Settings {
     }
 }
 
-/// Reports the state of a service with `Type=notify` to systemd, if the environment names a `NOTIFY_SOCKET`.
+/// Reports the service state to systemd (`Type=notify`), if the environment contains `NOTIFY_SOCKET`.
 fn notify_service_manager(state: NotifyState) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "cannot report the state to systemd");
@@ -177,7 +177,7 @@ fn register_sinks(
         );
     }
     if transactional_sink.is_some() {
-        // Its cursor would never move, and hold up everything that waits for all sinks.
+        // Its cursor would never move, and block everything that waits for all sinks.
         names.retain(|name| Some(*name) != transactional_sink);
         store.keep_sinks(&names)?;
     }

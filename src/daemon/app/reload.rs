@@ -1,7 +1,7 @@
 //! Reloads the configuration on SIGHUP.
 //!
-//! Sinks, filters, labels, limits and rules are applied without loss: a sink that changed is stopped and started again, and
-//! continues at its cursor. What needs a restart is named in one log line. An invalid configuration changes nothing.
+//! Sinks, filters, labels, limits and rules are applied without loss: a sink that changed is stopped and started again, and continues at
+//! its cursor. Changes that need a restart are listed in one log line. An invalid configuration changes nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use super::status::ConfiguredSinks;
 use crate::daemon::config::{Config, SourceKind};
 use crate::daemon::pipeline::Handles;
 
-/// Reads the configuration anew.
+/// Reloads the configuration.
 pub(crate) type ReadConfig = Arc<dyn Fn() -> anyhow::Result<Config> + Send + Sync>;
 
 pub(super) struct Reload<'a> {
@@ -22,7 +22,7 @@ pub(super) struct Reload<'a> {
     handles: Handles,
     rules: &'a RuleReloader,
     sinks: &'a mut Sinks,
-    /// What the server shows.
+    /// The state that the server shows.
     configured_sinks: ConfiguredSinks,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Reload<'a> {
         self.handles.status.config_stale.store(result.is_err(), Ordering::Relaxed);
         if let Err(error) = result {
             tracing::error!("invalid configuration; the previous one stays in use: {error:#}");
-            // Rules have files of their own.
+            // Rule changes are detected separately.
             self.rules.request();
         }
     }
@@ -102,7 +102,7 @@ impl<'a> Reload<'a> {
     }
 }
 
-/// The keys whose changes are not applied.
+/// The keys whose changes require a restart.
 fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
     let keys = [
         ("state_dir", current.state_dir != new.state_dir),

@@ -22,10 +22,10 @@ use crate::text::name_patterns::NamePatterns;
 /// Time without changes after which rule files are reloaded: editors write a file in several steps, and tools several files.
 const QUIET_PERIOD: Duration = Duration::from_millis(300);
 
-/// How often inventory files are looked at.
+/// How often inventory files are checked.
 const INVENTORY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Reads all rule files from disk: those at the given paths, or the defaults if there are none.
+/// Reads all rule files from disk: those at the given paths, or the default ones if there are none.
 pub(crate) type ReadRuleFiles = Arc<dyn Fn(&[PathBuf]) -> anyhow::Result<Vec<SourceFile>> + Send + Sync>;
 
 /// Where rules are read from, and how they are evaluated.
@@ -41,14 +41,13 @@ pub(crate) struct RuleLoader {
     state_dir: PathBuf,
 }
 
-/// The rules whose events a sink takes.
+/// The rules whose events a sink delivers.
 fn event_rules(config: &Config) -> anyhow::Result<NamePatterns> {
     Ok(NamePatterns::new(config.sinks.iter().flat_map(|sink| &sink.events).map(String::as_str))?)
 }
 
 impl RuleLoader {
-    /// # Errors
-    /// If the inventory cannot be read.
+    /// # Errors If the inventory cannot be read.
     pub(crate) fn new(
         config: &Config,
         state_dir: &Path,
@@ -79,7 +78,7 @@ impl RuleLoader {
         })
     }
 
-    /// A copy with the settings of a changed configuration. Settings that only a restart can change keep their values.
+    /// A copy with the settings of a changed configuration. Settings that require a restart keep their values.
     fn reconfigured(&self, config: &Config) -> Self {
         RuleLoader {
             read: self.read.clone(),
@@ -91,7 +90,7 @@ impl RuleLoader {
                 limits: config.limits,
                 labels: config.labels.clone(),
                 networks: config.networks.clone(),
-                // Patterns that do not compile are an error of their sink.
+                // Patterns that do not compile are reported as an error of their sink.
                 event_rules: event_rules(config).unwrap_or_default(),
                 ..self.options.clone()
             },
@@ -105,7 +104,7 @@ impl RuleLoader {
         self.options.redaction_key = key;
     }
 
-    /// The pipeline's input for rules that were loaded.
+    /// The pipeline's input for loaded rules.
     pub(crate) fn with_options(&self, set: RuleSet) -> Rules {
         Rules { set, options: self.options.clone() }
     }
@@ -136,7 +135,7 @@ impl RuleLoader {
         Ok(is_new.then(|| self.with_options(loaded.rules)))
     }
 
-    /// When the inventory files were changed last.
+    /// The latest modification time of the inventory files.
     fn inventory_times(&self) -> Vec<Option<(SystemTime, u64)>> {
         let imported = inventory::imported_path(&self.state_dir);
         let times = self.inventory.iter().chain([&imported]).map(|path| {
@@ -146,7 +145,7 @@ impl RuleLoader {
         times.collect()
     }
 
-    /// The directories whose changes may change the rules.
+    /// The directories in which changes may affect the rules.
     fn directories(&self) -> Vec<PathBuf> {
         let default = PathBuf::from("rules.d");
         let paths = if self.paths.is_empty() { std::slice::from_ref(&default) } else { &self.paths };
@@ -168,7 +167,7 @@ pub(crate) fn warn_of_skipped(loaded: &Loaded) {
 pub(super) struct RuleReloader {
     requested: Arc<Notify>,
     watcher: Mutex<PathWatcher>,
-    /// The loader in use, and whether its settings changed since the last reload.
+    /// The current loader, and whether its settings changed since the last reload.
     loader: Arc<Mutex<(RuleLoader, bool)>>,
 }
 
@@ -186,7 +185,7 @@ impl RuleReloader {
     }
 }
 
-/// Reloads rules when their files change, and sends valid ones to the pipeline. Invalid ones leave those in use unchanged.
+/// Reloads rules when their files change, and sends valid ones to the pipeline. If they are invalid, the current rules stay in use.
 pub(super) fn watch(
     context: &Context<'_>,
     loader: RuleLoader,
@@ -210,7 +209,7 @@ pub(super) fn watch(
         let (requested, loader) = (requested.clone(), loader.clone());
         async move {
             loop {
-                // Inventories may be in directories in which much changes, such as the state directory.
+                // Inventories may be in directories with frequent changes, such as the state directory.
                 while tokio::time::timeout(INVENTORY_POLL_INTERVAL, requested.notified()).await.is_err() {
                     let now = loader.lock().unwrap_or_else(PoisonError::into_inner).0.inventory_times();
                     if std::mem::replace(&mut times, now) != times {
@@ -224,7 +223,7 @@ pub(super) fn watch(
                     let mut loader = loader.lock().unwrap_or_else(PoisonError::into_inner);
                     (loader.0.clone(), std::mem::take(&mut loader.1))
                 };
-                // Any version differs from the empty one.
+                // Every version differs from the empty one.
                 let current = if has_other_settings { Arc::from("") } else { version.clone() };
                 let reload = tokio::task::spawn_blocking(move || {
                     let reloaded = own.reload(&current);
@@ -233,7 +232,7 @@ pub(super) fn watch(
                 let reload = reload.await.map(|(own, reloaded)| {
                     let mut loader = loader.lock().unwrap_or_else(PoisonError::into_inner);
                     loader.0.options.inventory = own.options.inventory;
-                    // Settings that could not be applied are applied with the next valid rules.
+                    // Settings that could not be applied now are applied with the next valid rules.
                     loader.1 |= has_other_settings && reloaded.is_err();
                     reloaded
                 });

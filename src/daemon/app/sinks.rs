@@ -29,7 +29,7 @@ struct Running {
     stop: watch::Sender<bool>,
     reopen: Reopen,
     task: tokio::task::JoinHandle<()>,
-    /// Resolves what the sink opens.
+    /// Resolves the incidents that the sink opens.
     resolving: Option<tokio::task::JoinHandle<()>>,
     /// Sends active alerts again.
     resending: Option<tokio::task::JoinHandle<()>>,
@@ -43,7 +43,7 @@ struct Checked {
     resender: Option<Resender>,
 }
 
-/// What sinks are started from.
+/// The context from which sinks are started.
 struct Starter {
     state_dir: PathBuf,
     metrics: SinkMetrics,
@@ -112,9 +112,9 @@ impl Starter {
 }
 
 impl Running {
-    /// Lets the sink deliver what is stored, within its grace period, and waits for its end.
+    /// Lets the sink deliver the stored alerts within its grace period, and waits for its end.
     async fn stop(self) {
-        // No receiver means that it has ended.
+        // If there is no receiver, it has ended.
         let _ = self.stop.send(true);
         // A panic was reported by the panic hook.
         let _ = self.task.await;
@@ -125,12 +125,12 @@ impl Running {
 }
 
 impl Sinks {
-    /// Makes file sinks open their path again.
+    /// Makes file sinks reopen their path.
     pub(super) fn reopen(&self) {
         self.running.iter().for_each(|sink| sink.reopen.reopen());
     }
 
-    /// Lets all sinks deliver what is stored, within their grace period, and waits for their end.
+    /// Lets all sinks deliver the stored alerts within their grace periods, and waits for their end.
     pub(super) async fn stop(self) {
         for sink in &self.running {
             let _ = sink.stop.send(true);
@@ -140,8 +140,8 @@ impl Sinks {
         }
     }
 
-    /// Applies other settings: stops sinks that changed or are gone, and starts those that changed or are new. A sink continues at
-    /// its cursor. Returns the number of sinks that changed.
+    /// Applies new settings: stops changed and removed sinks, and starts changed and new ones. A sink continues at its cursor. Returns the
+    /// number of changed sinks.
     ///
     /// # Errors
     /// If settings cannot work; then nothing was changed.
@@ -175,7 +175,7 @@ impl Sinks {
                 self.starter.metrics.forget(&resolving);
                 let (dir, sink) = (self.starter.state_dir.clone(), name.clone());
                 let removed = tokio::task::spawn_blocking(move || {
-                    // Without the cursor, all alerts are delivered again: what is left of it is not needed.
+                    // Without the cursor all alerts are delivered again, so the remaining state is not needed.
                     let _ = std::fs::remove_file(deliveries::file(&dir, &sink));
                     Cursor::remove(&dir, &sink)
                 });
@@ -192,8 +192,7 @@ impl Sinks {
     }
 }
 
-/// Checks the settings of all sinks, then starts them. The sink whose alerts are committed in Kafka transactions is left to the
-/// pipeline.
+/// Checks the settings of all sinks, then starts them, except for the sink whose alerts the pipeline commits in Kafka transactions.
 pub(super) fn start(context: &Context<'_>) -> anyhow::Result<Sinks> {
     let starter = Starter {
         state_dir: context.state_dir.to_owned(),

@@ -1,4 +1,4 @@
-//! Starts the sources that need no sink: files, webhooks, standard input. Those of Kafka are in [`super::kafka`].
+//! Starts the sources that do not depend on a sink: files, webhooks, standard input. Kafka sources are in [`super::kafka`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

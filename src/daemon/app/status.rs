@@ -16,10 +16,10 @@ use crate::detection::history::is_per_reader;
 use crate::detection::rules::ast::{Correlation, CorrelationKind, Expr, Rule, RuleSet};
 use crate::text::timespan;
 
-/// Maximum length of a condition in bytes; a longer one is cut.
+/// Maximum length of a condition in bytes; a longer one is truncated.
 const MAX_CONDITION: usize = 4096;
 
-/// The rules in use, replaced by each reload.
+/// The current rules, replaced by each reload.
 #[derive(Clone, Default)]
 pub(super) struct LoadedRules(Arc<RwLock<(String, Vec<RuleStatus>)>>);
 
@@ -41,7 +41,7 @@ impl ConfiguredSinks {
     }
 }
 
-/// Reads the state of the daemon's parts.
+/// Reads the state of the daemon's components.
 pub(super) struct Overview {
     sources: Vec<(String, &'static str)>,
     sinks: ConfiguredSinks,
@@ -76,7 +76,7 @@ impl Overview {
         }
     }
 
-    /// The rules that `select` selects, with the numbers of their alerts.
+    /// The rules for which `select` returns true, with the numbers of their alerts.
     fn with_counts(&self, select: impl Fn(&RuleStatus) -> bool) -> Vec<RuleStatus> {
         let all = self.metrics.instruments();
         let (alerts, throttled) = (sums(&all.alerts, "rule"), sums(&all.throttled, "rule"));
@@ -102,7 +102,7 @@ fn sink_kind(kind: &Kind) -> &'static str {
     }
 }
 
-/// Sums of the series of a counter by the value of a label. Creates no series, unlike a look-up by labels.
+/// Sums of a counter's series, by the value of a label. Creates no series, unlike a lookup by labels.
 fn sums(counter: &prometheus::IntCounterVec, label: &str) -> HashMap<String, u64> {
     use prometheus::core::Collector as _;
     let mut sums = HashMap::new();
@@ -117,8 +117,8 @@ fn sums(counter: &prometheus::IntCounterVec, label: &str) -> HashMap<String, u64
     sums
 }
 
-/// The problem of a part, from those of all parts as `name: problem`. A name may start with another one and a colon, so that this may
-/// be the problem of that one too.
+/// The problem of a component, from those of all components as `name: problem`. If one name is another one followed by a colon, the result
+/// may be the problem of the other component.
 fn problem_of(name: &str, problems: &[String]) -> Option<String> {
     let of_this = |problem: &String| Some(problem.strip_prefix(name)?.strip_prefix(": ")?.to_owned());
     problems.iter().find_map(of_this)
@@ -245,7 +245,7 @@ fn clipped(mut text: String) -> String {
     text
 }
 
-/// Writes a condition with macros and exceptions by their names. The loader bounds the recursion depth.
+/// Appends a condition, with macros and exceptions by name. The loader bounds the recursion depth.
 fn write_condition(condition: &Expr, is_nested: bool, out: &mut String) {
     let list = |parts: &[Expr], operator: &str, out: &mut String| {
         if is_nested {

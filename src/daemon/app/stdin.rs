@@ -8,8 +8,8 @@ use crate::daemon::source::open_lines::OpenLines;
 
 const READ_BYTES: usize = 256 << 10;
 
-/// Reads whole lines, as fast as the pipeline takes them. A line longer than `max_record` bytes is handed on in parts. At the end
-/// of the input the daemon stops if there is no other source.
+/// Reads whole lines, as fast as the pipeline accepts them. A line longer than `max_record` bytes is passed on in parts. At the end of the
+/// input the daemon stops if there is no other source.
 pub(super) fn start(source: usize, max_record: usize, is_only_source: bool, inbox: Sender<Message>) {
     std::thread::spawn(move || {
         let mut input = std::io::stdin().lock();

@@ -21,7 +21,7 @@ pub(super) fn settings(name: &str, source: &WebhookSource) -> Settings {
     }
 }
 
-/// Forwards batches to the pipeline, each after the pipeline took the one before, so that they queue in the receiver's bounded
+/// Forwards batches to the pipeline, each one after the pipeline accepted the previous one, so that they queue in the receiver's bounded
 /// queue.
 pub(super) fn forward(
     source: usize,
@@ -30,7 +30,7 @@ pub(super) fn forward(
 ) {
     std::thread::spawn(move || {
         while let Some(batch) = batches.blocking_recv() {
-            // A new channel for each batch: a pipeline that ended drops the sender, which ends this thread.
+            // A new channel for each batch: if the pipeline has ended, it has dropped the sender, which ends this thread.
             let (ready_for_next, is_ready) = mpsc::sync_channel(1);
             if inbox.send(Message::WebhookBatch(source, batch, ready_for_next)).is_err()
                 || is_ready.recv().is_err()

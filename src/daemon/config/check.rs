@@ -1,7 +1,7 @@
 //! Finds errors that `run` would refuse, and risky settings, in a configuration whose text is valid.
 //!
-//! Takes a configuration, returns findings. Reads files and directories that it names, unless that is turned off; opens nothing
-//! for writing and connects to nothing.
+//! Takes a configuration, returns findings. Reads files and directories that it names, unless disabled; opens nothing for writing and
+//! connects to nothing.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::daemon::sink::{
 };
 use crate::text::name_patterns::NamePatterns;
 
-/// Returns all findings that need no rules. With `offline`, files are left alone.
+/// Returns all findings that do not depend on the rules. With `offline`, no files are read.
 pub fn findings(config: &Config, offline: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     if config.sources.is_empty() {
@@ -55,7 +55,7 @@ pub fn patterns(config: &Config, rules: &[String]) -> Vec<Finding> {
     found
 }
 
-/// Addresses on which this configuration listens, with what protects them.
+/// The listen addresses of this configuration, and how they are protected.
 fn listeners(config: &Config, offline: bool, found: &mut Vec<Finding>) {
     let mut all: Vec<(String, SocketAddr, Option<&ServerTls>, Option<&PathBuf>)> = Vec::new();
     for source in &config.sources {
@@ -119,7 +119,7 @@ fn readable(what: &str, path: &Path, found: &mut Vec<Finding>) {
     }
 }
 
-/// Settings of sinks that cannot work.
+/// Invalid settings of sinks.
 fn sinks(config: &Config, offline: bool, found: &mut Vec<Finding>) {
     let Ok(metrics) = Metrics::new(&[]) else { return };
     let metrics = SinkMetrics::new(&metrics);
@@ -136,7 +136,7 @@ fn sinks(config: &Config, offline: bool, found: &mut Vec<Finding>) {
     }
 }
 
-/// Removes what refers to files.
+/// Removes references to files.
 fn forget_files(sink: &mut SinkConfig) {
     match &mut sink.kind {
         Kind::Http(http) => http.tls = without_files(&http.tls),
@@ -154,7 +154,7 @@ fn without_files(tls: &TlsSettings) -> TlsSettings {
     TlsSettings { server_name: tls.server_name.clone(), ..TlsSettings::default() }
 }
 
-/// Files and directories that have to exist.
+/// Files and directories that must exist.
 fn files(config: &Config, found: &mut Vec<Finding>) {
     let mut directory = |what: String, path: &Path| {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -1,4 +1,4 @@
-//! What is wrong or risky in a configuration.
+//! Errors and risks found in a configuration.
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ pub struct Section {
     pub name: &'static str,
     pub description: &'static str,
     pub keys: &'static [Key],
-    /// Sections whose keys are valid here too.
+    /// Sections whose keys are valid here, too.
     pub includes: &'static [&'static Section],
 }
 

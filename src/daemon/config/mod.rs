@@ -1,9 +1,9 @@
 //! The configuration file of `pullwatch run`.
 //!
 //! Takes the text of a YAML file and returns a [`Config`] with all defaults filled in, or diagnostics with positions. Every key is
-//! optional, so that an empty file is valid; [`keys`] documents all keys, `samples/pullwatch.yaml` is a complete example. Values may refer to environment variables
-//! (`${NAME}`, `${NAME:-default}`). Secrets do not belong in this file but in the environment, or in files that keys ending in `_file`
-//! name.
+//! optional, so an empty file is valid. [`keys`] documents all keys, and `samples/pullwatch.yaml` is a complete example. Values may refer
+//! to environment variables (`${NAME}`, `${NAME:-default}`). Secrets belong in the environment, or in files named by keys that end in
+//! `_file`, not in this file.
 
 pub mod check;
 mod finding;
@@ -32,7 +32,7 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// Rule files and directories; if empty, `./rules.d` or else the built-in rules.
     pub rules: Vec<PathBuf>,
-    /// Files with what is declared of the cluster, beside the imported inventory.
+    /// Inventory files, in addition to the imported inventory.
     pub inventory: Vec<PathBuf>,
     /// The networks of the cluster.
     pub networks: Networks,
@@ -40,7 +40,7 @@ pub struct Config {
     pub matching: Matching,
     /// Minimum rule priority; lower-priority rules are disabled.
     pub priority: Priority,
-    /// In bytes; longer lines are evaluated by their first part.
+    /// In bytes. Of longer lines only the first part is evaluated.
     pub max_event_size: usize,
     /// Static labels of all alerts, as names and values.
     pub labels: Vec<(String, String)>,
@@ -83,7 +83,7 @@ impl Default for Config {
 /// What metrics contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metrics {
-    /// Whether names of users and credentials are label values.
+    /// Whether names of users and credentials may be label values.
     pub identities: bool,
     /// Whether all metrics have the static labels.
     pub labels: bool,
@@ -98,7 +98,7 @@ impl Default for Metrics {
 /// A source of audit events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
-    /// Unique. Names the position in the store, and the series in metrics.
+    /// Unique. Identifies the position in the store, and the series in metrics.
     pub name: String,
     pub log: LogContext,
     /// Key `type`.
@@ -122,7 +122,7 @@ pub const WELL_KNOWN_PATHS: [&str; 12] = [
     "/var/log/kubernetes/audit/audit.log",
     "/var/log/kubernetes/audit.log",
     "/var/log/kube-apiserver/audit.log",
-    // Guides of kind and minikube.
+    // Paths from the documentation of kind and minikube.
     "/var/log/kubernetes/kube-apiserver-audit.log",
     // Clusters on GCE by kube-up.
     "/var/log/kube-apiserver-audit.log",
@@ -145,7 +145,7 @@ pub struct FileSource {
     pub paths: Vec<String>,
     /// Key `start_at`: where to start in new logs.
     pub from_end: bool,
-    /// Polling interval for what change notifications do not report.
+    /// Polling interval for changes that are not notified.
     pub poll: Duration,
 }
 
@@ -188,7 +188,7 @@ pub struct ServerTls {
     pub certificate: PathBuf,
     /// PEM file.
     pub key: PathBuf,
-    /// PEM file; if set, clients must present a certificate of one of these authorities.
+    /// PEM file; if set, clients must present a certificate issued by one of these authorities.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -218,9 +218,9 @@ impl Default for Server {
 /// Retention of the store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Store {
-    /// Alerts stored longer ago are deleted.
+    /// Maximum time since an alert was stored.
     pub max_age: Duration,
-    /// In bytes; the oldest alerts are deleted first.
+    /// Maximum size in bytes; the oldest alerts are deleted first.
     pub max_size: u64,
 }
 

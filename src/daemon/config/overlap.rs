@@ -1,7 +1,7 @@
 //! Finds sources that read the same events, and sinks that write what a source reads.
 //!
-//! Takes a configuration, returns findings. Looks for the files that names, patterns, directories and links stand for, unless that is
-//! turned off: then it compares what is written in the configuration.
+//! Takes a configuration, returns findings. Expands names, patterns, directories and links to files, unless disabled, in which case it
+//! compares the text of the configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -14,16 +14,16 @@ use crate::daemon::source::discover;
 use crate::daemon::source::input::Input;
 use crate::daemon::source::{kafka, rotation};
 
-/// What the file sources read.
+/// The inputs of the file sources.
 #[derive(Default)]
 struct Watched<'a> {
-    /// The source, and a path as the configuration has it.
+    /// The source, and a path as written in the configuration.
     names: Vec<(&'a str, PathBuf)>,
-    /// The live log of each file that was found, and the first source that reads it.
+    /// The live log of each file found, and the first source that reads it.
     logs: BTreeMap<PathBuf, &'a str>,
 }
 
-/// Returns findings about logs and topics that are used twice. With `offline`, files are left alone.
+/// Returns findings about logs and topics that are used twice. With `offline`, no files are read.
 pub fn findings(config: &Config, offline: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut watched = Watched::default();
@@ -53,7 +53,7 @@ pub fn findings(config: &Config, offline: bool) -> Vec<Finding> {
 }
 
 impl<'a> Watched<'a> {
-    /// Adds what a source reads, and reports what another one reads too.
+    /// Adds the inputs of a source, and reports those that another source reads too.
     fn add(&mut self, source: &'a str, file: &FileSource, offline: bool, found: &mut Vec<Finding>) {
         let mut twice = BTreeSet::new();
         for path in file.paths.iter().map(|path| absolute(Path::new(path))) {
@@ -72,7 +72,7 @@ impl<'a> Watched<'a> {
             }
             for log in logs {
                 match self.logs.get(&log) {
-                    // A path that is written twice is one finding, whatever it leads to.
+                    // A path that is written twice is one finding, however many files it expands to.
                     Some(other)
                         if !twice
                             .iter()
@@ -121,13 +121,13 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.into())
 }
 
-/// The path without links. Of a file that does not exist yet, that of its directory with its name.
+/// The path with links resolved. If the file does not exist yet, its directory is resolved.
 fn real(path: &Path) -> PathBuf {
     let in_directory = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
     path.canonicalize().ok().or_else(in_directory).unwrap_or_else(|| path.to_owned())
 }
 
-/// Topics that two consumer groups read, and sinks that write into a topic that is read.
+/// Reports topics that two consumer groups read, and sinks that write to a topic that is read.
 fn topics(config: &Config, found: &mut Vec<Finding>) {
     let mut read: Vec<(&str, &kafka::Settings)> = Vec::new();
     for source in &config.sources {

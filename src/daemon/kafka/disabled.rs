@@ -1,4 +1,4 @@
-//! Stands in for the client in a build without the feature `kafka`.
+//! Replaces the client in a build without the feature `kafka`.
 
 use super::{Cluster, Error};
 

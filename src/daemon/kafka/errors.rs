@@ -1,4 +1,4 @@
-//! Kinds of Kafka errors: a closed set, with what an operator can do about each.
+//! Kinds of Kafka errors: a closed set, each with advice for the operator.
 
 /// The kind of an error; the label of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,7 +14,7 @@ pub enum KafkaErrorKind {
     UnknownTopic,
     /// The offset does not exist: the topic was recreated, or its retention is shorter than our lag.
     OffsetGone,
-    /// A commit of offsets failed.
+    /// An offset commit failed.
     Commit,
     /// Evicted from the consumer group.
     Evicted,
@@ -53,7 +53,7 @@ impl KafkaErrorKind {
         }
     }
 
-    /// What an operator can do.
+    /// Advice for the operator.
     pub const fn hint(self) -> &'static str {
         match self {
             KafkaErrorKind::Unreachable => {

@@ -1,5 +1,5 @@
-//! The interface to the topic through which replicas exchange matches that feed correlations. The pipeline calls it; the Kafka
-//! source implements it.
+//! The interface to the topic through which replicas exchange matches for correlations. The pipeline calls it; the Kafka source implements
+//! it.
 
 use crate::detection::detector::repartition::Outgoing;
 
@@ -7,7 +7,7 @@ use crate::detection::detector::repartition::Outgoing;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AssignedPartition {
     pub partition: i32,
-    /// Offset of the next message, as far as it is known.
+    /// Offset of the next message, if known.
     pub next: i64,
     /// Changes on every assignment of this partition.
     pub assignment_epoch: u64,

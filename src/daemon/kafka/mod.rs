@@ -1,8 +1,8 @@
-//! What Kafka sources and sinks share: how to reach a cluster, which librdkafka properties are passed through, the kinds of
-//! errors, and the interfaces that the pipeline calls.
+//! Shared by Kafka sources and sinks: how to reach a cluster, which librdkafka properties are passed through, the kinds of errors, and the
+//! interfaces that the pipeline calls.
 //!
-//! Settings and error kinds exist in every build, so that every build reads every configuration; the client needs the feature
-//! `kafka`. Must never enter: events and alerts. Property values may be passwords and are never shown.
+//! Settings and error kinds exist in every build, so that every build can read every configuration; the client needs the feature `kafka`.
+//! This module does not depend on events and alerts. Property values may be passwords and are never shown.
 
 #![cfg_attr(not(feature = "kafka"), allow(dead_code))]
 
@@ -19,10 +19,10 @@ pub(crate) use exchange::{AssignedPartition, MatchExchange};
 pub use settings::{Cluster, Role, reserved};
 pub(crate) use transaction::{PartitionOffset, Transact, TxnOutcome};
 
-/// The message of a build without Kafka.
+/// The error message of a build without Kafka.
 pub const DISABLED: &str = "this build does not support Kafka: use a released binary, or build with the default features (cargo build)";
 
-/// Why librdkafka refuses properties.
+/// The reason why librdkafka rejects properties.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
     #[error("unknown librdkafka property `{0}`; see CONFIGURATION.md of librdkafka")]

@@ -1,4 +1,4 @@
-//! How to reach a cluster.
+//! Connection settings of a Kafka cluster.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ pub struct Cluster {
     pub brokers: Vec<String>,
     /// librdkafka properties that are passed through.
     pub properties: Vec<(String, Secret)>,
-    /// A file with a token for SASL OAUTHBEARER, read again before the token expires.
+    /// A file with a SASL OAUTHBEARER token, read again before the token expires.
     pub oauth_token_file: Option<PathBuf>,
 }
 
@@ -21,7 +21,7 @@ pub enum Role {
     Producer,
 }
 
-/// Properties that cannot be configured, for which role (`None`: both), and why not.
+/// Properties that cannot be configured, with the role they are reserved for (`None`: both) and the reason.
 pub const RESERVED_PROPERTIES: &[(&str, Option<Role>, &str)] = &[
     ("bootstrap.servers", None, "use the key `brokers`"),
     ("metadata.broker.list", None, "use the key `brokers`"),
@@ -50,7 +50,7 @@ pub const RESERVED_PROPERTIES: &[(&str, Option<Role>, &str)] = &[
     ("delivery.timeout.ms", Some(Role::Producer), "use the key `timeout`"),
 ];
 
-/// Why a property cannot be configured; `None` if it can.
+/// The reason why a property cannot be configured; `None` if it can.
 pub fn reserved(property: &str, role: Role) -> Option<&'static str> {
     let is_meant = |roles: &Option<Role>| roles.is_none_or(|roles| roles == role);
     RESERVED_PROPERTIES

@@ -1,4 +1,4 @@
-//! The interface to a Kafka transaction that takes alerts and consumer offsets together. The pipeline calls it; source and sink
+//! The interface to a Kafka transaction that commits alerts and consumer offsets together. The pipeline calls it; the source and the sink
 //! implement it together.
 
 use crate::detection::alert::NewAlert;
@@ -18,7 +18,7 @@ pub struct PartitionOffset {
 pub enum TxnOutcome {
     /// Records and offsets are committed.
     Committed,
-    /// Nothing of it takes effect.
+    /// Nothing in it takes effect.
     Aborted,
     /// Shutdown was requested before the brokers answered.
     Unknown,
@@ -26,11 +26,11 @@ pub enum TxnOutcome {
 
 /// Commits alerts, matches for other replicas and consumer offsets in one transaction.
 pub trait Transact: Send + std::fmt::Debug {
-    /// An assigned partition and its current offset: for alerts that no message caused, since a transaction needs an offset.
+    /// An assigned partition and its current offset, for alerts that no message caused: a transaction needs an offset.
     fn anchor(&self) -> Option<PartitionOffset>;
 
-    /// Runs a transaction. `commit_metadata` is stored with the offsets and identifies the transaction after a crash. `epoch` is the
-    /// batch's: if partitions were revoked since, the transaction is not started.
+    /// Runs a transaction. `commit_metadata` is stored with the offsets and identifies the transaction after a crash. `epoch` is that of
+    /// the batch: if partitions were revoked since then, the transaction is not started.
     fn transact(
         &mut self,
         alerts: &[NewAlert],
@@ -40,6 +40,7 @@ pub trait Transact: Send + std::fmt::Debug {
         epoch: Option<u64>,
     ) -> TxnOutcome;
 
-    /// The outcome of a transaction of an earlier process, by its offsets and commit metadata. Blocks until the brokers answer.
+    /// The outcome of a transaction of an earlier process, determined from its offsets and commit metadata. Blocks until the brokers
+    /// answer.
     fn outcome_of(&mut self, offsets: &[PartitionOffset], commit_metadata: &str) -> TxnOutcome;
 }

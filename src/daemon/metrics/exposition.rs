@@ -11,7 +11,7 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// Chooses the format that an `Accept` header asks for: OpenMetrics where it is named without a weight of 0.
+    /// Chooses the format requested by an `Accept` header: OpenMetrics if it is listed without a weight of 0.
     pub fn negotiate(accept: &str) -> Self {
         let asks = accept.split(',').any(|range| {
             let mut parts = range.split(';').map(str::trim);
@@ -30,13 +30,13 @@ impl Exposition {
     }
 }
 
-/// Differences: the name of a counter's family has no `_total`, quotes in help texts are escaped, and an end is marked.
+/// Differences: the family name of a counter has no suffix `_total`, quotes in help texts are escaped, and the end is marked.
 pub(super) fn to_open_metrics(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 64);
     let mut help = None;
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
-            // The type, which decides on the name, comes in the next line.
+            // The type, which determines the name, is on the next line.
             help = rest.split_once(' ');
             continue;
         }

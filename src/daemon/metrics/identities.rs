@@ -7,23 +7,23 @@ use std::collections::HashSet;
 
 use crate::detection::registry::ExposureKind;
 
-/// Maximum number of series of each metric, beside the one for the rest.
+/// Maximum number of series per metric, in addition to the shared one.
 pub const MAX_SERIES: usize = 1000;
 
-/// Every label value of the series for the rest.
+/// Label value of the shared series.
 pub(super) const REST: &str = "_other_";
 
-/// Longest user name that is a label value, in bytes: that of a service account with the longest names.
+/// Maximum length of a user name as a label value, in bytes: that of a service account with the longest names.
 const MAX_ACTOR_LEN: usize = 530;
 
-/// Longest name of a Kubernetes object, in bytes.
+/// Maximum length of a Kubernetes object name, in bytes.
 const MAX_NAME_LEN: usize = 253;
 
-/// Verbs that are label values. A client can send others.
+/// Verbs that may be label values. A client can send others.
 const VERBS: [&str; 9] =
     ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "connect"];
 
-/// What an event exposed, for the metrics.
+/// The exposure of an event, as recorded in metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exposed {
     pub(crate) actor: String,
@@ -41,7 +41,7 @@ impl Exposed {
     }
 }
 
-/// The label values that have a series.
+/// The combinations of label values that have a series.
 #[derive(Debug, Default)]
 pub(super) struct Identities {
     credentials: HashSet<[String; 4]>,
@@ -87,7 +87,8 @@ fn verb(verb: &str) -> &'static str {
     VERBS.into_iter().find(|known| *known == verb).unwrap_or("other")
 }
 
-/// Returns a label value out of a name in an event, which an attacker may choose freely: no control characters, bounded length.
+/// Returns a label value for a name from an event, which an attacker may choose freely: without control characters, and with bounded
+/// length.
 pub(super) fn label_value(name: &str, max_len: usize) -> String {
     let mut value = String::new();
     for letter in name.chars().filter(|letter| !letter.is_control()) {

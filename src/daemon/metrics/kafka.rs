@@ -33,7 +33,7 @@ impl KafkaMetrics {
         KafkaMetrics { source: source.to_owned(), metrics }
     }
 
-    /// Adds consumed messages, and how many of them had no value.
+    /// Adds consumed messages, and the number of those without a payload.
     pub(crate) fn messages(&self, all: u64, empty: u64) {
         let source = [self.source.as_str()];
         self.metrics.instruments.kafka_messages.with_label_values(&source).inc_by(all);
@@ -60,7 +60,7 @@ impl KafkaMetrics {
     /// Removes the series of a partition that is no longer assigned.
     pub(crate) fn partition_removed(&self, topic: &str, partition: i32) {
         let partition = partition.to_string();
-        // A partition without a lag so far has no series.
+        // A partition whose lag was never set has no series.
         let _ = self.metrics.instruments.kafka_lag.remove_label_values(&[&self.source, topic, &partition]);
     }
 

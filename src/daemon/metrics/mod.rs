@@ -1,12 +1,12 @@
 //! Metrics of the daemon, in the text format of Prometheus.
 //!
-//! Takes events of the pipeline through one method each, so that label values are set in this module alone. Returns the exposition text.
-//! [`TABLE`] lists all metrics with their labels.
+//! Has one method per kind of pipeline event, so that label values are only set in this module. Returns the exposition text. [`TABLE`]
+//! lists all metrics with their labels.
 //!
-//! Label values come from closed sets: names of sources, sinks and rules are in the configuration; reasons and codes are constants.
-//! The exceptions are bounded in number and length: namespace and name of at most [`MAX_ROTATIONS`](rotations::MAX_ROTATIONS) registry credentials, credentials
-//! and actors of at most [`MAX_SERIES`](identities::MAX_SERIES) exposures each, and the topics that Kafka assigned to this process. No other value out of an
-//! event may become a label, and these only if [`Settings::identities`] is set.
+//! Label values come from closed sets: names of sources, sinks and rules are in the configuration; reasons and codes are constants. The
+//! exceptions are bounded in number and length: namespace and name of at most [`MAX_ROTATIONS`](rotations::MAX_ROTATIONS) registry
+//! credentials, credentials and actors of at most [`MAX_SERIES`](identities::MAX_SERIES) exposures each, and the topics that Kafka assigned
+//! to this process. No other value from an event may become a label, and these only if [`Settings::identities`] is set.
 //!
 //! Series are created at 0 on start, so that the first failure is an increase.
 
@@ -98,7 +98,7 @@ const ROTATIONS: &str = "credential_rotations";
 /// Active alerts that are not sent to Alertmanager again.
 pub(crate) const ACTIVE_ALERTS: &str = "active_alerts";
 
-/// Label value of a reason that is missing in the tables above; a test excludes that.
+/// Label value for a reason that is missing in the tables above, which a test rules out.
 const OTHER: &str = "other";
 
 fn label(words: &[(&'static str, &'static str)], reason: &str) -> &'static str {
@@ -109,7 +109,7 @@ fn label(words: &[(&'static str, &'static str)], reason: &str) -> &'static str {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TrackedKind {
     Credentials,
-    /// Secrets without evidence of a registry credential, but with a name that could be one.
+    /// Secrets whose name could be that of a registry credential, without other evidence.
     OtherSecrets,
     /// Pods that use a secret.
     Pods,
@@ -148,10 +148,10 @@ pub struct RuleNames {
     pub version: String,
 }
 
-/// What may be exported.
+/// Which labels may be exported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether names of users and credentials are label values.
+    /// Whether names of users and credentials may be label values.
     pub identities: bool,
     /// Constant labels of all metrics, as names and values.
     pub labels: Vec<(String, String)>,
@@ -260,7 +260,7 @@ impl Metrics {
 
     // Sources and evaluation.
 
-    /// Adds uncompressed bytes that a source read.
+    /// Adds uncompressed bytes read by a source.
     pub(crate) fn add_bytes(&self, source: &str, bytes: u64) {
         self.instruments.bytes.with_label_values(&[source]).inc_by(bytes);
     }
@@ -274,7 +274,7 @@ impl Metrics {
         self.instruments.source_up.with_label_values(&[source]).set(i64::from(is_up));
     }
 
-    /// Adds what a detector counted in the records of this source since the last call
+    /// Adds the detector's counts for records of this source since the last call
     /// ([`take_stats`](crate::detection::detector::Session::take_stats)).
     pub(crate) fn add_counts(&self, source: &str, counts: &Stats) {
         let all = &self.instruments;
@@ -309,7 +309,7 @@ impl Metrics {
         self.instruments.match_latency.with_label_values::<&str>(&[]).observe(time.as_secs_f64());
     }
 
-    /// Sets whether the records of a source are not audit events, all of them or most.
+    /// Sets whether all or most records of a source are not audit events.
     pub(crate) fn set_degraded(&self, source: &str, is_degraded: bool) {
         self.instruments.degraded.with_label_values(&[source]).set(i64::from(is_degraded));
     }
@@ -329,7 +329,7 @@ impl Metrics {
         self.instruments.alerts.with_label_values(&[name.as_str(), priority.name()]).inc();
         let now = since_epoch();
         if let Ok(event_time @ 1..) = u64::try_from(event_time) {
-            // A clock behind the apiserver's must not make the latency negative.
+            // If this host's clock is behind the apiserver's, the latency must not become negative.
             let latency = now.saturating_sub(Duration::from_nanos(event_time));
             self.instruments.alert_latency.with_label_values::<&str>(&[]).observe(latency.as_secs_f64());
         }
@@ -399,7 +399,7 @@ impl Metrics {
         *rules = new;
     }
 
-    /// Records how the last reload of the configuration went.
+    /// Records the result of the last configuration reload.
     pub(crate) fn config_reloaded(&self, success: bool) {
         self.instruments.config_last_reload.with_label_values::<&str>(&[]).set(i64::from(success));
     }
@@ -415,7 +415,7 @@ impl Metrics {
         self.instruments.store_alerts.with_label_values::<&str>(&[]).set(int(alerts));
     }
 
-    /// Stats a failed read or write of the store.
+    /// Counts a failed read or write of the store.
     pub(crate) fn store_error(&self) {
         self.instruments.store_errors.with_label_values::<&str>(&[]).inc();
     }
@@ -429,7 +429,7 @@ impl Metrics {
         self.instruments.store_latency.with_label_values::<&str>(&[]).observe(time.as_secs_f64());
     }
 
-    /// The instruments themselves, for modules with a closed set of label values of their own.
+    /// The underlying instruments, for modules with their own closed sets of label values.
     pub(crate) fn instruments(&self) -> &Instruments {
         &self.instruments
     }

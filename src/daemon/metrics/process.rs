@@ -1,6 +1,6 @@
 //! The standard `process_*` metrics, with the names, units and meaning of Prometheus' client libraries.
 //!
-//! Read from `/proc/self` at each scrape. A platform without it has no such series.
+//! Read from `/proc/self` at each scrape. Platforms without it do not have these series.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use super::table::Instruments;
 /// Clock ticks per second in `/proc/self/stat`: 100 on every architecture that Linux exports this file on (`USER_HZ`).
 const USER_HZ: f64 = 100.0;
 
-/// Serializes updates of the CPU counter: two scrapes at a time must not add the same ticks twice.
+/// Serializes updates of the CPU counter: two simultaneous scrapes must not add the same ticks twice.
 #[derive(Debug, Default)]
 pub(super) struct ProcessMetrics {
     cpu_ticks: Mutex<u64>,
@@ -52,7 +52,8 @@ impl ProcessMetrics {
     }
 }
 
-/// User and system time out of `/proc/self/stat`: fields 14 and 15, counted behind the command, which may hold blanks and parentheses.
+/// User and system time from `/proc/self/stat`: fields 14 and 15, counted from the end of the command, which may contain spaces and
+/// parentheses.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;

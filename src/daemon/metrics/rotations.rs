@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use super::identities::label_value;
 
-/// Upper bound of exported credentials: each is a time series.
+/// Maximum number of exported credentials, each of which is a time series.
 pub const MAX_ROTATIONS: usize = 1000;
 
-/// Longest name of a Kubernetes object, in bytes.
+/// Maximum length of a Kubernetes object name, in bytes.
 const MAX_NAME_LEN: usize = 253;
 
 /// Namespace and name of a secret.
@@ -38,7 +38,7 @@ impl Rotations {
             return change;
         }
         if self.times.len() >= MAX_ROTATIONS {
-            // A linear search is cheap: secrets are seldom written.
+            // A linear search is cheap, because secrets are rarely written.
             let oldest = self.times.iter().min_by_key(|(name, time)| (**time, *name));
             let Some((oldest, oldest_time)) = oldest.map(|(name, time)| (name.clone(), *time)) else {
                 return change;

@@ -4,7 +4,7 @@ use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result,
 };
 
-/// One metric, as it is documented.
+/// One metric, as documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Definition {
     /// Full name, with prefix and unit.
@@ -17,15 +17,15 @@ pub struct Definition {
     pub help: &'static str,
 }
 
-/// Bucket bounds in seconds for evaluating or storing a batch: from a single event to the largest webhook body.
+/// Bucket bounds in seconds for evaluating or storing a batch, from a single event to the largest webhook body.
 const LATENCY: &[f64] =
     &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 
-/// Bucket bounds in seconds from an event to its alert: from a live log to a backlog of one day.
+/// Bucket bounds in seconds for the time from an event to its alert, from a live log to a backlog of one day.
 const DELAY: &[f64] =
     &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0, 86400.0];
 
-/// Bucket bounds in seconds for a delivery attempt: from a local pipe to a receiver that hangs.
+/// Bucket bounds in seconds for a delivery attempt, from a local pipe to an unresponsive receiver.
 const ATTEMPT: &[f64] = &[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 
 macro_rules! instrument {

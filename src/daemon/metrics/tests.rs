@@ -125,7 +125,7 @@ fn rotations_are_bounded_and_keep_the_newest() {
     for i in 0..2500_i64 {
         metrics.credential_rotated("ns", &format!("secret-{i}"), (i + 1) * 1_000_000_000);
     }
-    // Older than all entries: not exported.
+    // Older than all entries, so it is not exported.
     metrics.credential_rotated("ns", "old", 1);
     let text = metrics.render();
     let exported =

@@ -1,4 +1,4 @@
-//! Closes a connection from outside of the task that reads from and writes to it.
+//! Closes a connection from outside the task that reads from and writes to it.
 
 use std::io;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::task::Context;
 
 use futures_util::task::AtomicWaker;
 
-/// Closes a connection from outside.
+/// Closes a connection from outside its task.
 #[derive(Clone, Debug)]
 pub(super) struct Closer {
-    /// Distinguishes connections from the same port.
+    /// Distinguishes connections that use the same client port one after the other.
     pub(super) number: u64,
     inner: Arc<CloserState>,
 }
@@ -18,7 +18,7 @@ pub(super) struct Closer {
 #[derive(Debug, Default)]
 struct CloserState {
     is_closed: AtomicBool,
-    /// Of the task that reads from or writes to the connection.
+    /// Waker of the task that reads from or writes to the connection.
     waker: AtomicWaker,
 }
 
@@ -36,7 +36,7 @@ impl Closer {
         self.inner.is_closed.load(Ordering::Acquire)
     }
 
-    /// Fails if the connection was closed, otherwise wakes the task when it is.
+    /// Fails if the connection was closed; otherwise registers the task to be woken when it is.
     pub(super) fn poll(&self, cx: &Context<'_>) -> io::Result<()> {
         self.inner.waker.register(cx.waker());
         if self.is_closed() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! Applies the limits of a port to each accepted connection, and closes those whose client does not read its responses.
+//! Applies the limits of a port to each accepted connection, and closes connections whose clients do not read their responses.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -33,11 +33,11 @@ fn limit(connections: &Connections, stream: TcpStream) -> io::Result<LimitedStre
     Ok(LimitedStream { stream, stalled: None, stall_timeout, closer, _permit: permit })
 }
 
-/// A connection that is closed when its client reads nothing for too long, or when another one needs its place.
+/// A connection that is closed when its client does not read for too long, or to make room for another connection.
 #[derive(Debug)]
 pub struct LimitedStream {
     stream: TcpStream,
-    /// Runs while the client reads nothing.
+    /// Runs while the client does not read.
     stalled: Option<Pin<Box<Sleep>>>,
     stall_timeout: Duration,
     closer: Closer,

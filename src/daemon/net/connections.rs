@@ -1,8 +1,8 @@
 //! Decides which connections a port keeps when a limit is reached.
 //!
-//! Takes what is known of each connection: its client, whether it authenticated, whether a request is in progress. Returns the
-//! connection that has to make room for a new one. A client that has not authenticated can never push out one that has, so that
-//! idle and half-open connections of an attacker do not lock out a sender behind the same address.
+//! Takes the properties of each connection: its client, whether it authenticated, whether a request is in progress. Returns the connection
+//! to close for a new one. A client that has not authenticated can never displace one that has, so that idle and half-open connections of
+//! an attacker do not lock out a sender behind the same address.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -12,7 +12,7 @@ use super::Limits;
 use super::closer::Closer;
 use crate::daemon::log_limit::LogLimit;
 
-/// Number of clients that are remembered as having authenticated.
+/// Number of clients that are remembered as authenticated.
 const MAX_KNOWN_CLIENTS: usize = 256;
 
 /// A client as the limits per client count it: an IPv4 address, or an IPv6 /64 network, since a single host can use all of its
@@ -34,7 +34,7 @@ impl From<IpAddr> for Client {
 #[derive(Debug)]
 struct Connection {
     client: Client,
-    /// Sequence number of the latest event of this connection (opened, request began, request ended).
+    /// Sequence number of the latest event on this connection (opened, request started, request ended).
     last_event: u64,
     is_authenticated: bool,
     /// Requests in progress.
@@ -51,15 +51,15 @@ pub struct Connections {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By the client's address and port, which no two open connections share.
+    /// Keyed by the client's address and port, which no two open connections share.
     open: HashMap<SocketAddr, Connection>,
     events: u64,
-    /// Clients that authenticated, the latest last.
+    /// Clients that authenticated, latest last.
     known: VecDeque<Client>,
     log_limit: LogLimit,
 }
 
-/// A connection's entry, removed when it is dropped.
+/// The entry of a connection, which is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     connections: Connections,
@@ -70,7 +70,7 @@ pub(super) struct Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.connections.state();
-        // An entry that was evicted may belong to a new connection from the same port.
+        // If this entry was evicted, the existing one may belong to a new connection from the same port.
         if state.open.get(&self.peer).is_some_and(|connection| connection.closer.number == self.number) {
             state.open.remove(&self.peer);
         }
@@ -108,7 +108,7 @@ impl Connections {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a new connection, closing another one if a limit is reached. Returns `None` if the new one has to be refused.
+    /// Registers a new connection, and closes another one if a limit is reached. Returns `None` if the new one has to be rejected.
     pub(super) fn open(&self, peer: SocketAddr) -> Option<(Permit, Closer)> {
         let client = Client::from(peer.ip());
         let mut state = self.state();
@@ -146,7 +146,7 @@ impl Connections {
         Some((Permit { connections: self.clone(), peer, number }, closer))
     }
 
-    /// Notes that a request arrived, and whether it authenticated. It is in progress until the result is dropped.
+    /// Records that a request arrived, and whether it authenticated. The request is in progress until the result is dropped.
     pub(crate) fn request(&self, peer: SocketAddr, is_authenticated: bool) -> ActiveRequest {
         let mut state = self.state();
         let event = state.next_event();
@@ -179,7 +179,8 @@ impl State {
         self.known.push_back(client);
     }
 
-    /// The connection to close for a new one of `newcomer`: of one client if its limit is reached, otherwise of any.
+    /// The connection to close for a new one from `newcomer`: one of the same client if the client's limit is reached, otherwise one of any
+    /// client.
     fn victim(&self, of: Option<Client>, newcomer: Client) -> Option<SocketAddr> {
         let candidates =
             || self.open.iter().filter(|(_, connection)| of.is_none_or(|client| client == connection.client));
@@ -188,7 +189,8 @@ impl State {
             *unauthenticated.entry(connection.client).or_default() += 1;
         }
         let known: HashSet<Client> = self.known.iter().copied().collect();
-        // Never authenticated before authenticated once; then the client with the most such connections; then the oldest.
+        // Connections that never authenticated are closed before those that did; among them those of the client with the most such
+        // connections; among these the oldest.
         let oldest = candidates()
             .filter(|(_, connection)| !connection.is_authenticated)
             .filter(|(_, connection)| {
@@ -198,8 +200,8 @@ impl State {
                 let count = unauthenticated.get(&connection.client).copied().unwrap_or(0);
                 (known.contains(&connection.client), std::cmp::Reverse(count), connection.last_event)
             });
-        // All others authenticated. A new client gets the place of the one that is idle for longest, once: its next connection
-        // replaces this one.
+        // All others authenticated. A new client replaces the connection that has been idle for longest, but only once: its next connection
+        // replaces its own.
         let idle = || {
             candidates()
                 .filter(|(_, connection)| connection.is_authenticated && connection.active == 0)
@@ -239,7 +241,7 @@ mod tests {
         assert!(is_open(&connections, peer(1, 1)) && !closer.is_closed());
         assert_eq!(connections.state().open.len(), 4);
         assert_eq!(held.iter().filter(|(_, closer)| !closer.is_closed()).count(), 3);
-        // And a new one of the honest sender is not refused.
+        // A new connection of the legitimate sender is not rejected either.
         assert!(connections.open(peer(1, 1000)).is_some());
         drop(held);
         assert_eq!(connections.state().open.len(), 1);

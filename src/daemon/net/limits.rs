@@ -1,24 +1,24 @@
-//! The limits of a port for clients that are not trusted.
+//! Limits of a port for untrusted clients.
 
 use std::time::Duration;
 
 /// Limits for untrusted clients of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Concurrent connections. Further ones replace idle ones of unauthenticated clients, or are refused.
+    /// Concurrent connections. Further ones replace idle connections of unauthenticated clients, or are rejected.
     pub connections: usize,
-    /// Concurrent connections per client address (IPv6: network of 64 bits), likewise.
+    /// Concurrent connections per client address (IPv6: 64-bit network); further ones are treated likewise.
     pub connections_per_address: usize,
     /// Timeout of the TLS handshake.
     pub handshake: Duration,
-    /// Maximum time until the first request of a connection arrived.
+    /// Maximum time until the first request of a connection has arrived.
     pub first_request: Duration,
-    /// An idle connection is closed after this time. Prometheus scrapes every minute at the latest, and an apiserver whose
-    /// connection was closed opens another one.
+    /// An idle connection is closed after this time. Prometheus scrapes at least every minute, and an apiserver whose connection was closed
+    /// opens another one.
     pub idle: Duration,
-    /// A connection is closed if its client reads nothing of a response for this long.
+    /// A connection is closed if its client does not read a response for this long.
     pub stalled: Duration,
-    /// Maximum bytes of a request's line and headers.
+    /// Maximum size of a request's line and headers, in bytes.
     pub header_bytes: usize,
 }
 

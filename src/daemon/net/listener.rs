@@ -13,10 +13,10 @@ use super::connections::Connections;
 use super::tls::{ReloadingTls, Tls};
 use super::token::Token;
 
-/// Concurrent requests of one HTTP/2 connection.
+/// Maximum number of concurrent requests per HTTP/2 connection.
 const MAX_STREAMS: u32 = 16;
 
-/// Bytes that one HTTP/2 connection may send ahead of being read.
+/// Flow-control window of an HTTP/2 connection, in bytes.
 const FLOW_CONTROL_WINDOW: u32 = 1 << 20;
 
 #[derive(Debug)]
@@ -67,7 +67,8 @@ impl Drop for Listener {
 /// `on_reload` is called when a certificate or token file changed, with whether it was loaded.
 ///
 /// # Errors
-/// If the address is in use, or a file of the settings is invalid.
+///
+/// If the address is in use, or a file in the settings is invalid.
 pub fn listen(
     port: ListenerConfig,
     router: Router,
@@ -131,7 +132,7 @@ async fn reload_periodically(
     let mut last_error = String::new();
     loop {
         tokio::time::sleep(interval).await;
-        // Not on a serving thread: files may be on a mount that hangs.
+        // Not on a serving thread, since files may be on a mount that hangs.
         let results = tokio::task::spawn_blocking(move || {
             let tls_changed = tls.as_mut().map_or(Ok(false), ReloadingTls::reload);
             let token_changed = token.as_mut().map_or(Ok(false), |token| token.reload());

@@ -1,8 +1,8 @@
 //! Ports for untrusted clients: connection limits, TLS, bearer tokens.
 //!
-//! Takes connections from anybody; calls the router that is passed in. A client that has not authenticated gets little: seconds
-//! for its first request, kilobytes of headers, one of a bounded number of connections. Certificates, keys and tokens are files,
-//! and are read again when their content changes. Must never enter: what is served.
+//! Accepts connections from any client; calls the router that is passed in. A client that has not authenticated is limited to seconds for
+//! its first request, kilobytes of headers, and a share of a bounded number of connections. Certificates, keys and tokens are files, and
+//! are read again when their content changes. This module does not depend on what is served.
 
 pub(crate) mod closer;
 pub(crate) mod connection_limit;
@@ -25,7 +25,7 @@ pub use token::Token;
 /// How often files are checked for changes.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Why a port cannot be opened.
+/// The reason why a port cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
     #[error("cannot listen on {address}: {source}")]

@@ -1,4 +1,4 @@
-//! TLS of a server: certificate, key and client CA, from files that may change.
+//! TLS of a server: certificate, key and client CA, loaded from files that may change.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ pub struct Tls {
     /// The certificate chain.
     pub certificate: PathBuf,
     pub key: PathBuf,
-    /// CA certificates that client certificates are verified against; without it, clients need no certificate. Every certificate
-    /// of this CA is accepted, so the cluster's own CA is a bad choice: every kubelet has a certificate of it.
+    /// CA certificates against which client certificates are verified; without it, clients need no certificate. Every certificate issued by
+    /// this CA is accepted, so the cluster's own CA is a bad choice: every kubelet has a certificate issued by it.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -48,8 +48,8 @@ impl ReloadingTls {
         Ok(ReloadingTls { files, watched, config })
     }
 
-    /// Reads the files again, and returns whether they changed. New connections use the new certificate. If a certificate does not
-    /// match its key (only one of two files is written yet), the old ones stay.
+    /// Reads the files again, and returns whether they changed. New connections use the new certificate. If a certificate does not match
+    /// its key (because only one of the two files was written yet), the old ones stay in use.
     pub(super) fn reload(&mut self) -> Result<bool, NetError> {
         let files = &self.files;
         let Some(config) = self.watched.rebuild(|| configure(files))? else { return Ok(false) };

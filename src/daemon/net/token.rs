@@ -36,10 +36,11 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Reads a token; surrounding white space is ignored.
+    /// Reads a token; surrounding whitespace is ignored.
     ///
     /// # Errors
-    /// If the file cannot be read, or holds less than 16 characters or characters that a header must not have.
+    ///
+    /// If the file cannot be read, or contains less than 16 characters or characters that are not allowed in a header.
     pub fn load(path: PathBuf) -> Result<Self, NetError> {
         let hash = Self::hash_of(&path)?;
         Ok(Token { path, hash: Arc::new(RwLock::new(hash)) })
@@ -61,15 +62,16 @@ impl Token {
     /// Reads the file again, and returns whether the token changed.
     ///
     /// # Errors
-    /// As [`Token::load`]; the token does not change.
+    ///
+    /// As for [`Token::load`]; the current token stays in use.
     pub fn reload(&self) -> Result<bool, NetError> {
         let new = Self::hash_of(&self.path)?;
-        // A poisoned lock still holds a complete hash.
+        // Even if the lock is poisoned, it contains a complete hash.
         let mut hash = self.hash.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(std::mem::replace(&mut *hash, new) != new)
     }
 
-    /// Checks the token of a request. Hashes are compared in constant time, so that the time says nothing about a guess.
+    /// Checks the token of a request. Hashes are compared in constant time, so that the duration reveals nothing about a guess.
     pub fn check(&self, headers: &HeaderMap) -> TokenCheck {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return TokenCheck::Missing };

@@ -1,7 +1,7 @@
-//! Detects that files (certificates, keys) changed, by their content.
+//! Detects changes of files (certificates, keys) by their content.
 //!
-//! Not by their time: a mounted Secret is updated by renaming a symbolic link, which neither inotify on the file nor its
-//! modification time reveal reliably.
+//! The modification time is not used: a mounted Secret is updated by renaming a symbolic link, which neither inotify on the file nor its
+//! modification time reveals reliably.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::NetError;
 
-/// A larger file is not read: 1 MiB.
+/// Maximum size of a file: 1 MiB.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Files, and a hash of their content when something was last built from them.
+/// Files, and a hash of their content when a value was last built from them.
 #[derive(Clone, Debug)]
 pub(crate) struct WatchedFiles {
     paths: Vec<PathBuf>,
@@ -27,13 +27,13 @@ impl WatchedFiles {
         Ok(WatchedFiles { paths, digest })
     }
 
-    /// Builds a new value if the content of a file changed, otherwise returns `None`. If building fails (one of two files may be
-    /// written yet), it is tried again by the next call.
+    /// Builds a new value if the content of a file changed; otherwise returns `None`. If building fails (because one of two files may not
+    /// be written yet), the next call tries again.
     pub(crate) fn rebuild<T, E: From<NetError>>(
         &mut self,
         build: impl FnOnce() -> Result<T, E>,
     ) -> Result<Option<T>, E> {
-        // Before the files are read by `build`: a change in between is detected by the next call.
+        // Before `build` reads the files: a change in between is detected by the next call.
         let digest = digest(&self.paths)?;
         if digest == self.digest {
             return Ok(None);

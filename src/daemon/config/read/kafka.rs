@@ -71,7 +71,7 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// Checks the requirements of `exactly_once`: one source and one sink on the same cluster, since a transaction spans nothing else.
+    /// Checks the requirements of `exactly_once`: one source and one sink on the same cluster, since a transaction cannot span more.
     pub(super) fn check_exactly_once(&mut self, root: &Node, config: &Config) {
         let mut kafka = config.sources.iter().filter_map(|source| match &source.kind {
             SourceKind::Kafka(settings) => Some(settings),

@@ -12,7 +12,7 @@ const MAX_LABELS: usize = 16;
 const MAX_NAME_LEN: usize = 64;
 const MAX_VALUE_LEN: usize = 256;
 
-/// Names that receivers give a meaning of their own.
+/// Names with a predefined meaning for receivers.
 const RESERVED_BY_RECEIVERS: [&str; 7] =
     ["alertname", "instance", "job", "le", "quantile", "severity", "version"];
 
@@ -58,7 +58,7 @@ impl ConfigReader<'_> {
         labels
     }
 
-    /// Reports labels that have the name of a label of some metric.
+    /// Reports labels that have the name of a metric's label.
     pub(super) fn check_metric_labels(&mut self, root: &Node) {
         for entry in self.entries(root, "labels") {
             if TABLE.iter().any(|metric| metric.labels.contains(&&*entry.key)) {
@@ -72,7 +72,7 @@ impl ConfigReader<'_> {
     }
 }
 
-/// Names that are valid as labels of Prometheus, as parameter names of syslog and as keys of CEF.
+/// Names that are valid as Prometheus labels, as syslog parameter names and as CEF keys.
 fn is_label_name(name: &str) -> bool {
     name.len() <= MAX_NAME_LEN
         && name.starts_with(|first: char| first.is_ascii_alphabetic())

@@ -1,4 +1,4 @@
-//! Reads the text of a configuration file to a [`Config`], or to diagnostics with positions.
+//! Parses a configuration file to a [`Config`], or to diagnostics with positions.
 
 mod grafana;
 mod kafka;
@@ -26,13 +26,12 @@ pub struct ParsedConfig {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads a configuration. Positions refer to file 0. `variable` returns the value of an environment variable.
+/// Parses a configuration. Positions refer to file 0. `variable` returns the value of an environment variable.
 pub fn read(file: &SourceFile, variable: &dyn Fn(&str) -> Option<String>) -> ParsedConfig {
     read_with(ConfigReader { document: DocumentReader::new(0, &file.text), variable, with_files: true })
 }
 
-/// Reads a configuration without the files that it names, and without the environment: variables that are not set have a
-/// placeholder as value.
+/// Parses a configuration without the files that it names and without the environment. Unset variables are replaced by a placeholder.
 pub fn read_offline(file: &SourceFile) -> ParsedConfig {
     let variable = |_: &str| Some("offline".to_owned());
     read_with(ConfigReader {
@@ -51,7 +50,7 @@ fn read_with(mut reader: ConfigReader<'_>) -> ParsedConfig {
 struct ConfigReader<'f> {
     document: DocumentReader<'f>,
     variable: &'f dyn Fn(&str) -> Option<String>,
-    /// Whether files that the configuration names are read.
+    /// Whether the files named in the configuration are read.
     with_files: bool,
 }
 
@@ -66,7 +65,7 @@ impl ConfigReader<'_> {
         for root in documents.roots.iter().filter(|root| !root.is_null()) {
             self.config(root, &mut config);
         }
-        // Formats that add to an alert stay within its limit, too. Syslog and Kafka have limits of their own.
+        // The limit includes what formats add to an alert. Syslog and Kafka have their own limits.
         for sink in &mut config.sinks {
             if !matches!(sink.kind, Kind::Syslog(_) | Kind::Kafka(_)) {
                 sink.max_message.get_or_insert(config.limits.max_alert);
@@ -92,7 +91,7 @@ impl ConfigReader<'_> {
             };
             texts.iter().map(parse).collect()
         };
-        // What is invalid was reported.
+        // Invalid values were reported.
         let (Some(pods), Some(nodes)) = (list("pods"), list("nodes")) else { return Networks::default() };
         Networks::new(pods, nodes).unwrap_or_else(|error| {
             self.error(node, "incomplete `networks`", error.to_string());
@@ -200,7 +199,7 @@ mod tests {
     #[test]
     fn an_empty_file_is_valid() {
         let mut expected = Config::default();
-        // The limit of an alert is the one of its message.
+        // The limit of an alert is that of its message.
         expected.sinks[0].max_message = Some(expected.limits.max_alert);
         assert_eq!(read_text("").config, Some(expected.clone()));
         assert_eq!(read_text("# nothing\n").config, Some(expected));

@@ -25,7 +25,7 @@ const TYPES: [&str; 10] = [
     "loki",
 ];
 
-/// Highest status code of HTTP.
+/// Maximum status code of HTTP.
 const MAX_STATUS: u16 = 599;
 
 impl ConfigReader<'_> {
@@ -123,7 +123,7 @@ impl ConfigReader<'_> {
         }))
     }
 
-    /// Permissions in octal digits.
+    /// File permissions in octal digits.
     fn mode(&mut self, node: &Node) -> Option<u32> {
         let text = self.text(node, "mode")?;
         let digits = text.trim_start_matches("0o");
@@ -184,7 +184,7 @@ impl ConfigReader<'_> {
         self.http_request(node).map(|http| Kind::Http(Http { body: Body::Otlp { alerts, bytes }, ..http }))
     }
 
-    /// What the sinks that send several alerts in one request share.
+    /// Settings shared by sinks that send several alerts per request.
     fn http_request(&mut self, node: &Node) -> Option<Http> {
         let mut retry_statuses = Vec::new();
         for text in self.texts(node, "retry_statuses") {
@@ -201,7 +201,7 @@ impl ConfigReader<'_> {
         })
     }
 
-    /// What the sinks that send HTTP requests share.
+    /// Settings shared by sinks that send HTTP requests.
     pub(super) fn http_client(&mut self, node: &Node) -> Http {
         let default = Http::default();
         let mut headers = self.named_values(node, "headers", "header_files");
@@ -259,7 +259,7 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// Names and values: those under one key are written there, those under the other are read from the files that it names.
+    /// Names and values: under one key as plain text, under the other as files to read them from.
     fn named_values(&mut self, node: &Node, written: &str, files: &str) -> Vec<(String, Secret)> {
         let mut values = Vec::new();
         for (key, is_file) in [(written, false), (files, true)] {
@@ -300,7 +300,7 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// A secret that may be missing: the value of the key, or the content of the file that `<key>_file` names.
+    /// An optional secret: the value of the key, or the content of the file named by `<key>_file`.
     fn optional_secret(&mut self, node: &Node, key: &str) -> Option<Secret> {
         let is_there = node.get(key).is_some() || node.get(&format!("{key}_file")).is_some();
         if is_there { self.secret(node, key) } else { None }

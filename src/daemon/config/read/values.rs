@@ -100,7 +100,7 @@ impl ConfigReader<'_> {
         entries.unwrap_or_default()
     }
 
-    /// Reads a secret: the value of the key, or the content of the file that `<key>_file` names.
+    /// Reads a secret: the value of the key, or the content of the file named by `<key>_file`.
     pub(super) fn secret(&mut self, node: &Node, key: &str) -> Option<Secret> {
         let file_key = format!("{key}_file");
         let path = self.text(node, &file_key);

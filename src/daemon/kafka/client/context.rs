@@ -1,4 +1,4 @@
-//! A client context that only records errors.
+//! A client context that records the last error.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use rdkafka::error::KafkaError;
 use super::{error_kind, token};
 use crate::daemon::kafka::KafkaErrorKind;
 
-/// The last error that librdkafka reported: more specific than the time-out that follows it.
+/// The last error that librdkafka reported, which is more specific than the timeout that follows it.
 pub type LastError = Arc<Mutex<Option<(KafkaErrorKind, String)>>>;
 
 pub struct Context {

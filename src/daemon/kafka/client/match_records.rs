@@ -1,4 +1,4 @@
-//! Writes matches for other replicas to the exchange topic: by the source's producer, or in the sink's transaction.
+//! Writes matches for other replicas to the exchange topic, either with the source's producer or in the sink's transaction.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use super::Context;
 use crate::detection::detector::repartition::Outgoing;
 
-/// Enqueues a message, and returns its acknowledgement; `None` if the message is too large for the producer. Blocks while the queue is
-/// full.
+/// Enqueues a message, and returns its pending acknowledgement; `None` if the message is too large for the producer. Blocks while the queue
+/// is full.
 pub fn send(
     producer: &FutureProducer<Context>,
     topic: &str,
@@ -31,7 +31,7 @@ pub fn send(
     }
 }
 
-/// Whether the message was refused for its size, so that a retry fails too.
+/// Whether the message was rejected for its size, so that a retry would fail too.
 pub fn is_too_large(error: &KafkaError) -> bool {
     let code = error.rdkafka_error_code();
     matches!(code, Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidRecord))

@@ -1,4 +1,4 @@
-//! The librdkafka client: properties, context and error codes that sources and sinks share.
+//! The librdkafka client: properties, context and error codes shared by sources and sinks.
 
 mod context;
 mod error_kind;
@@ -23,7 +23,7 @@ pub fn config(cluster: &Cluster, defaults: &[(&str, &str)], owned: &[(&str, &str
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", cluster.brokers.join(","));
     config.set("client.id", "pullwatch");
-    // The default of 5 minutes is long for a topic that was just created.
+    // The default of 5 minutes is too long for a topic that was just created.
     config.set("topic.metadata.refresh.interval.ms", "30000");
     if cluster.oauth_token_file.is_some() {
         config.set("sasl.mechanism", "OAUTHBEARER");
@@ -37,7 +37,7 @@ pub fn config(cluster: &Cluster, defaults: &[(&str, &str)], owned: &[(&str, &str
     for (name, value) in owned {
         config.set(*name, *value);
     }
-    // Important messages are reported as errors too. For more, set `debug:` and PULLWATCH_LOG=librdkafka=debug.
+    // Important messages are also reported as errors. For more details, set `debug:` and PULLWATCH_LOG=librdkafka=debug.
     config.set_log_level(RDKafkaLogLevel::Info);
     config
 }

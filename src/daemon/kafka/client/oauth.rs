@@ -1,4 +1,4 @@
-//! Reads a token for SASL OAUTHBEARER from a file that others renew: a sidecar, or Kubernetes (projected service account tokens).
+//! Reads a SASL OAUTHBEARER token from a file that another program renews: a sidecar, or Kubernetes (projected service account tokens).
 
 use std::error::Error;
 use std::path::Path;
