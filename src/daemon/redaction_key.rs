@@ -13,7 +13,7 @@ use crate::detection::audit::redact::RedactionKey;
 /// Name of the file, which contains 32 random bytes. Copy it between replicas that share correlations.
 const FILE: &str = "redaction.key";
 
-/// Reads the key, or creates it with mode 0600. Only the owner of the directory's lock may call this.
+/// Reads the key, or creates it with mode 0600. Only the holder of the directory's lock may call this.
 ///
 /// # Errors
 ///
@@ -38,7 +38,7 @@ pub(crate) fn load_or_create(state_dir: &Path) -> io::Result<RedactionKey> {
 
 fn create(state_dir: &Path, path: &Path) -> io::Result<RedactionKey> {
     let bytes: [u8; 32] = rand::random();
-    // Renamed when it is complete: a crash must not leave a part of a key.
+    // Renamed when complete, so that a crash cannot leave a part of a key.
     let temporary = state_dir.join(format!("{FILE}.new"));
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
     file.write_all(&bytes)?;

@@ -1,7 +1,7 @@
-//! Which actors and credentials have a time series of their own.
+//! Determines which actors and credentials have their own time series.
 //!
-//! Names come out of events, so that an attacker can invent them. The first [`MAX_SERIES`] combinations of label values get a
-//! series each; all others share one. A series is never removed: a counter that is reset would hide an increase.
+//! Names come from events, so an attacker can invent them. The first [`MAX_SERIES`] combinations of label values get a series each; all
+//! others share one. A series is never removed: a counter that is reset would hide an increase.
 
 use std::collections::HashSet;
 

@@ -1,13 +1,13 @@
-//! Reads a backlog with a second core.
+//! Processes a backlog with the help of a second core.
 //!
 //! While a file source is behind, the pipeline reads ahead, and a helper thread screens what was read: it finds records, removes wrappers
-//! and picks the events that the ordered pass has to evaluate. The pipeline evaluates these in the order of the input, commits, and
-//! screens, too, when it has nothing else to do. Both take the oldest buffer that nobody has taken.
+//! and picks the events that the ordered pass has to evaluate. The pipeline evaluates these in the order of the input, commits, and also
+//! screens when it has nothing else to do. Both threads take the oldest buffer that is not taken yet.
 //!
-//! What reading ahead does not change: a buffer has the position behind it, and the store gets the position of the last buffer that was
-//! evaluated. What was read beyond it is in memory alone, and lost in a crash as if it had not been read. Memory is bounded by
-//! [`MAX_AHEAD`] bytes and one record. One round ends after [`MAX_TIME`], so that other sources and messages have their turn, with all
-//! that was read evaluated and stored; so there is no thread, and nothing read ahead, when the pipeline rests or rules change.
+//! Reading ahead does not change positions: each buffer has the position after it, and the position of the last evaluated buffer is stored.
+//! Data read beyond it is only in memory, and lost in a crash as if it had not been read. Memory is bounded by [`MAX_AHEAD`] bytes and one
+//! record. One round ends after [`MAX_TIME`], to handle other sources and messages. By then, everything that was read is evaluated and
+//! stored, so there is no thread, and nothing read ahead, while the pipeline is idle or rules change.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,38 +19,38 @@ use crate::daemon::source::follow::ReadStep;
 use crate::daemon::store;
 use crate::detection::detector::{Screened, Screening, Session};
 
-/// Bytes that are read and not evaluated, at most.
+/// Maximum number of bytes that are read but not evaluated.
 const MAX_AHEAD: usize = MAX_BATCH_BYTES;
 
-/// How long the pipeline reads before it turns to other sources and to messages.
+/// Duration of a round, after which the pipeline handles other sources and messages.
 const MAX_TIME: Duration = Duration::from_millis(250);
 
-/// What was read at once.
+/// Data from one read.
 #[derive(Debug)]
 struct Unscreened {
     number: u64,
     bytes: Vec<u8>,
     step: ReadStep,
-    /// The position of the source behind it.
+    /// The position of the source after it.
     position: Vec<u8>,
 }
 
-/// The same after screening.
+/// A buffer after screening.
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) bytes: Vec<u8>,
     pub(super) screened: Screened,
-    /// How long screening took.
+    /// Duration of the screening.
     pub(super) took: Duration,
     position: Vec<u8>,
 }
 
-/// What the two threads share.
+/// State shared by the two threads.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Unscreened>,
     ready: BTreeMap<u64, Ready>,
-    /// No more is read, or a thread panicked.
+    /// Nothing more will be read, or a thread panicked.
     is_over: bool,
 }
 
@@ -82,7 +82,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Screens until it is over.
+    /// Screens until the round is over.
     fn help(&self, screening: &mut Screening<'_>) {
         let _end = EndGuard(self);
         let mut queue = self.lock();
@@ -98,7 +98,7 @@ impl Shared {
         }
     }
 
-    /// Waits for a buffer, and screens others until it is there. `None` if the helper panicked.
+    /// Waits for a buffer, and screens others until it is available. `None` if the helper panicked.
     fn take(&self, number: u64, screening: &mut Screening<'_>) -> Option<Ready> {
         let mut queue = self.lock();
         loop {
@@ -118,7 +118,7 @@ impl Shared {
     }
 }
 
-/// Ends the other thread's wait, also when this one panics.
+/// Ends the other thread's wait, even if this thread panics.
 struct EndGuard<'s>(&'s Shared);
 
 impl Drop for EndGuard<'_> {
@@ -128,7 +128,7 @@ impl Drop for EndGuard<'_> {
     }
 }
 
-/// What was read in one round and not evaluated yet.
+/// The buffers that were read in one round and not evaluated yet.
 #[derive(Debug, Default)]
 struct Ahead {
     /// Number of the next buffer to read.
@@ -146,14 +146,14 @@ impl Ahead {
     }
 }
 
-/// Whether the machine has a core for a second thread.
+/// Whether the machine has a second core.
 pub(super) fn has_second_core() -> bool {
     std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1)
 }
 
 impl Pipeline {
-    /// Reads, evaluates and stores batches of a file source for a while, with a second thread. Returns false if a stop was requested
-    /// before all of it was stored.
+    /// Reads, evaluates and stores batches of a file source for one round, with a second thread. Returns false if a stop was requested
+    /// before everything was stored.
     pub(super) fn catch_up(&mut self, index: usize, session: &mut Session<'_>) -> Result<bool, store::Error> {
         let detector = session.detector();
         let log = self.sources.log(index);
@@ -161,7 +161,7 @@ impl Pipeline {
         std::thread::scope(|scope| {
             let helper = std::thread::Builder::new().name("catch-up".to_owned());
             let mut screening = detector.screening(&log);
-            // Without a helper the pipeline does everything.
+            // Without a helper, the pipeline does everything itself.
             let _ = helper.spawn_scoped(scope, || shared.help(&mut detector.screening(&log)));
             let _end = EndGuard(&shared);
             self.read_ahead(index, session, &shared, &mut screening)
@@ -212,7 +212,7 @@ impl Pipeline {
         Ok(ahead.read > 0)
     }
 
-    /// Reads until enough waits for evaluation.
+    /// Reads until enough buffers wait for evaluation.
     fn fill(&mut self, index: usize, shared: &Shared, ahead: &mut Ahead, deadline: Instant) {
         ahead.is_over |= Instant::now() >= deadline || self.should_stop();
         while !ahead.is_over && ahead.bytes < MAX_AHEAD {
@@ -230,7 +230,7 @@ impl Pipeline {
         }
     }
 
-    /// Reports problems of a source and how far it is behind, with this much read and not evaluated.
+    /// Reports problems of a source and its lag, with the given number of bytes read but not evaluated.
     pub(super) fn report_progress(&mut self, index: usize, ahead: u64, last: &[u8]) -> u64 {
         let source = &mut self.sources.files[index];
         for incident in source.files.take_incidents() {

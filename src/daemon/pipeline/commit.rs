@@ -20,7 +20,7 @@ use crate::daemon::time::unix_nanos;
 use crate::detection::state::kind;
 
 impl Pipeline {
-    /// Stores the output of a batch, after the matches in it were sent to other replicas. See [`Pipeline::store`].
+    /// Stores the output of a batch, after its matches were sent to other replicas. See [`Pipeline::store`].
     pub(super) fn commit(
         &mut self,
         position: Option<(&str, &[u8])>,
@@ -39,8 +39,8 @@ impl Pipeline {
         Ok(true)
     }
 
-    /// Stores the output of a batch in one transaction, and retries while the store is full or locked. Returns false if a stop
-    /// was requested before that succeeded: then nothing of the batch is stored, and its source still has it.
+    /// Stores the output of a batch in one transaction, and retries while the store is full or locked. Returns false if a stop was
+    /// requested before this succeeded: then nothing of the batch is stored, and its source still has it.
     fn store(
         &mut self,
         position: Option<(&str, &[u8])>,
@@ -80,7 +80,7 @@ impl Pipeline {
             }
             std::thread::sleep(RETRY_INTERVAL);
         };
-        // Before the batch is acknowledged: SQLite writes to a removed file without an error.
+        // Before the batch is acknowledged: SQLite writes to a removed file without reporting an error.
         if let Err(error) = self.store.check_path() {
             self.report_removal(error)?;
         }
@@ -91,7 +91,7 @@ impl Pipeline {
     /// Updates the metrics and wakes the sinks after a commit.
     fn publish(&mut self, output: &BatchOutput, committed: &Committed) -> Result<(), store::Error> {
         self.count_undelivered(&committed.undelivered);
-        // An alert that was stored before, such as from another source, was counted then.
+        // An alert that was already stored, such as from another source, was counted then.
         for ((rule, time), _) in
             output.alert_rules.iter().zip(&committed.is_new).filter(|(_, is_new)| **is_new)
         {

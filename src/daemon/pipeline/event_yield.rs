@@ -1,7 +1,7 @@
-//! Notices a source whose records are not audit events, all of them or most.
+//! Detects sources whose records are mostly or entirely something other than audit events.
 //!
-//! Takes the counts of each batch; says when a source becomes degraded, stays so, or recovers. A detector that reads the wrong input
-//! reports nothing, which looks the same as a quiet cluster, so this state is logged, exported as a metric and shown by `/readyz`.
+//! Takes the counts of each batch; returns when a source becomes degraded, stays degraded, or recovers. A detector that reads the wrong
+//! input reports nothing, which looks the same as a quiet cluster, so this state is logged, exported as a metric and shown by `/readyz`.
 
 use std::time::{Duration, Instant};
 
@@ -10,37 +10,37 @@ use crate::detection::detector::Stats;
 /// Maximum number of records in a window.
 const MAX_WINDOW_RECORDS: u64 = 1000;
 
-/// Number of records after which the first window ends, if none of them is an audit event.
+/// Number of records after which the first window ends if none of them is an audit event.
 const FIRST_WINDOW_RECORDS: u64 = 10;
 
-/// Maximum duration of a window that has records of unknown kinds.
+/// Maximum duration of a window that contains records of unknown kinds.
 const WINDOW_TIME: Duration = Duration::from_secs(5);
 
-/// Maximum duration of a window whose records are all of known other kinds. It is longer, because a cloud service's export that
-/// several logs share may contain no audit event for a while.
+/// Maximum duration of a window with only known kinds of other records. It is longer, because a cloud service's export that several logs
+/// share may contain no audit event for a while.
 const QUIET_WINDOW_TIME: Duration = Duration::from_secs(60);
 
 /// Time between two log lines about a source that stays degraded.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// What to do about a source.
+/// The result of a check of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Nothing new.
     Unchanged,
-    /// The source is degraded, with this description. Whether it is to be logged.
+    /// The source is degraded, with this description and whether to log it.
     Degraded(String, bool),
     /// Its records are audit events again.
     Recovered,
 }
 
-/// The counts of one source since its window began.
+/// The counts of one source in its current window.
 #[derive(Debug, Default)]
 pub(super) struct EventYield {
     window: Stats,
     started: Option<Instant>,
     is_decided: bool,
-    /// When it was last logged, while the source is degraded.
+    /// When it was last logged; present while the source is degraded.
     degraded: Option<Instant>,
 }
 
@@ -61,7 +61,7 @@ impl EventYield {
         self.check(now)
     }
 
-    /// When [`EventYield::check`] has something to decide without another record.
+    /// When [`EventYield::check`] has to be called if no further record arrives.
     pub(super) fn next_check(&self) -> Option<Instant> {
         let started = self.started?;
         (self.window.records_without_event() > 0).then(|| started + self.window_time())
@@ -71,7 +71,7 @@ impl EventYield {
         if self.window.foreign_records() > 0 { WINDOW_TIME } else { QUIET_WINDOW_TIME }
     }
 
-    /// If the current window is complete, returns its verdict about the source and starts the next window.
+    /// If the current window is complete, returns its result and starts the next window.
     pub(super) fn check(&mut self, now: Instant) -> Verdict {
         let Some(started) = self.started else { return Verdict::Unchanged };
         let (events, foreign) = (self.window.events, self.window.foreign_records());

@@ -19,7 +19,7 @@ use crate::detection::detector::Session;
 use crate::detection::engine::alert::Alert;
 use crate::detection::state::kind;
 
-/// Lines that are evaluated before the size of their output is checked, in bytes.
+/// Number of bytes of lines that are evaluated before the size of their output is checked.
 const MAX_LINES_BYTES: usize = 256 << 10;
 
 /// Splits off whole lines of at most [`MAX_LINES_BYTES`], or one line that is longer.
@@ -117,7 +117,7 @@ impl Pipeline {
         Ok(flow)
     }
 
-    /// Commits alerts and offsets in one Kafka transaction, and the output in the store before (prepared) and after (applied).
+    /// Commits alerts and offsets in one Kafka transaction. The output is stored before it as prepared, and applied after it.
     pub(super) fn commit_exactly_once(
         &mut self,
         mut output: BatchOutput,
@@ -131,7 +131,7 @@ impl Pipeline {
             changes: std::mem::take(&mut output.changes),
         };
         let outbox = std::mem::take(&mut output.outbox);
-        // Without alerts and changes a crash loses nothing, and the two writes are saved.
+        // Without alerts and changes, a crash loses nothing, and the two writes can be skipped.
         let needs_two_phases = !prepared.alerts.is_empty() || !prepared.changes.is_empty();
         if needs_two_phases {
             let entry = BatchOutput { changes: vec![prepared.to_change()], ..BatchOutput::default() };
@@ -157,25 +157,25 @@ impl Pipeline {
         if outcome == TxnOutcome::Committed {
             return Ok(Flow::Continue);
         }
-        // Do not retry in a tight loop: the cause may last.
+        // Do not retry in a tight loop, since the cause may persist.
         if !self.should_stop() {
             std::thread::sleep(RETRY_INTERVAL);
         }
         Ok(Flow::Restart)
     }
 
-    /// Stores what is to be applied of the prepared output, and removes the prepared entry, in one transaction.
+    /// Applies prepared output and removes the prepared entry, in one transaction.
     fn resolve_prepared(&mut self, mut output: BatchOutput) -> Result<bool, store::Error> {
         output.changes.push(Prepared::removal());
         self.commit(None, &[], &output)
     }
 
-    /// Applies or discards output that an earlier process prepared. Returns false if a stop was requested before the outcome of
-    /// its transaction was known.
+    /// Applies or discards output prepared by an earlier process. Returns false if a stop was requested before the outcome of its
+    /// transaction was known.
     pub(super) fn recover_prepared(&mut self) -> Result<bool, store::Error> {
         for (_, value) in self.store.state(kind::PREPARED)? {
             let applied = match (Prepared::read(&value), &mut self.transactions) {
-                // The configuration has no transactions any more: a duplicate is better than a loss.
+                // The configuration no longer uses transactions: a duplicate is better than a loss.
                 (Some(prepared), None) => Some(prepared),
                 (Some(prepared), Some(transactions)) => {
                     tracing::info!("checking whether the last transaction of the previous run was committed");

@@ -1,4 +1,4 @@
-//! Periodic work: gauges, retention, the check that the store still has its path.
+//! Periodic work: gauges, retention, and the check that the store file still exists at its path.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ use crate::detection::state::kind;
 /// Time between two reads of the decisions to trust readers.
 const TRUST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// State of the periodic work, and what is learned from alerts beside the session.
+/// State of the periodic work, and state learned from alerts outside the session.
 #[derive(Debug, Default)]
 pub(super) struct Maintenance {
     pub(super) recurring_reads: RecurringReads,
@@ -28,11 +28,11 @@ pub(super) struct Maintenance {
     pub(super) next_gauges: Option<Instant>,
     /// Present once retention was applied.
     retention_clock: Option<RetentionClock>,
-    /// When to check that the store still has its path.
+    /// When to check that the store still exists at its path.
     pub(super) next_store_check: Option<Instant>,
-    /// Event digests stored since retention was applied: a flood must not grow them for a whole interval.
+    /// Event digests stored since retention was applied. A flood must not accumulate them for a whole interval.
     pub(super) unchecked_digests: usize,
-    /// Limits the log lines about alerts that were deleted undelivered.
+    /// Limits log lines about alerts that were deleted before delivery.
     undelivered_log: LogLimit,
     /// When to read the decisions to trust readers again.
     next_trust: Option<Instant>,
@@ -41,7 +41,7 @@ pub(super) struct Maintenance {
 }
 
 impl Maintenance {
-    /// A session starts with these rules and the stored reads.
+    /// Called when a session starts with these rules and the stored reads.
     pub(super) fn begin_session(&mut self, rules: &RuleSet, reads: &[store::StateEntry]) {
         self.counted_evictions.clear();
         self.next_trust = None;
@@ -68,7 +68,7 @@ impl Maintenance {
 }
 
 impl Pipeline {
-    /// Takes over the decisions of people to trust readers, at most once a second.
+    /// Applies the decisions of people to trust readers, at most once a second.
     pub(super) fn load_trusted_readers(&mut self, session: &mut Session<'_>) {
         let now = Instant::now();
         if self.maintenance.next_trust.is_some_and(|at| now < at) {
@@ -80,7 +80,7 @@ impl Pipeline {
                 let decisions = entries.iter().filter_map(|(key, value)| TrustedReader::decode(key, value));
                 session.cluster_state_mut().readers_mut().set_trusted(decisions);
             }
-            // Nothing is trusted that was not before.
+            // Nothing becomes trusted that was not trusted before.
             Err(_) => self.handles.metrics.store_error(),
         }
     }
@@ -113,11 +113,11 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Deletes alerts beyond the retention limits, a small step. Returns whether more is to be deleted.
+    /// Deletes some of the alerts beyond the retention limits. Returns whether more have to be deleted.
     pub(super) fn apply_retention(&mut self) -> Result<bool, store::Error> {
         self.maintenance.unchecked_digests = 0;
         let retained = self.retention_time().and_then(|now| self.store.retain(&self.retention, now));
-        // Last: deleting may make room for it.
+        // Last, because deleting may make room for it.
         let retained = retained.and_then(|retained| self.save_retention_clock().map(|()| retained));
         match retained {
             Ok(retained) => {
@@ -170,7 +170,7 @@ impl Pipeline {
         }
     }
 
-    /// Checks now and then that the store still has its path.
+    /// Checks periodically that the store still exists at its path.
     pub(super) fn check_store(&mut self) -> Result<(), store::Error> {
         let now = Instant::now();
         if self.maintenance.next_store_check.is_some_and(|at| now < at) {
@@ -180,7 +180,7 @@ impl Pipeline {
         self.store.check_path().or_else(|error| self.report_removal(error))
     }
 
-    /// If the store was removed, reports it to health checks, metrics and the log, and waits for it to come back; it may have been
+    /// If the store was removed, reports it to health checks, metrics and the log, and waits for it to reappear, since it may have been
     /// moved or unmounted by mistake.
     ///
     /// # Errors
@@ -209,7 +209,7 @@ impl Pipeline {
 /// How often the store's path is checked while nothing is stored.
 const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a removed store is reported by health checks and metrics before the process ends.
+/// How long health checks and metrics report a removed store before the process ends.
 const REMOVAL_GRACE: Duration = Duration::from_secs(10);
 
 /// Namespace and name of a secret, from its key in the cluster state.

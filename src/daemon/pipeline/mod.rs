@@ -1,14 +1,13 @@
 //! The loop of `pullwatch run`: batches from the sources are evaluated and stored.
 //!
-//! In: raw records from files, the webhook, Kafka and standard input, and new rules. Out: for each batch one transaction of the store,
-//! with the alerts, the changes of learned state and the source's new position. Only after it are sinks woken and is the webhook's
-//! sender answered. What must never enter: anything that waits for a network beside the brokers of an exchange.
+//! Takes raw records from files, the webhook, Kafka and standard input, and new rules. Produces one transaction of the store per batch,
+//! with the alerts, the changes of learned state and the source's new position. Only after the transaction are sinks woken and the
+//! webhook's sender answered. Nothing here may wait for a network, except for the brokers of an exchange.
 //!
-//! A batch whose output is large is stored in parts; `commit` says why a crash between two parts is harmless.
+//! A batch with a large output is stored in parts; `commit` explains why a crash between two parts is harmless.
 //!
-//! One thread evaluates and stores, one batch after the other, so that the order of events is the order of their evaluation. While a
-//! file source is behind, a second one screens what was read ahead (`catch_up`). While the store does not accept writes nothing is
-//! taken from a source.
+//! One thread evaluates and stores, one batch after the other, so events are evaluated in their order. While a file source is behind, a
+//! second thread screens records that were read ahead (`catch_up`). While the store does not accept writes, nothing is taken from a source.
 
 mod catch_up;
 mod commit;
@@ -52,8 +51,7 @@ use crate::detection::engine::alert::Alert;
 use crate::detection::rules::ast::RuleSet;
 use crate::detection::state::kind;
 
-/// Bytes of a file that are evaluated per transaction: enough that its cost is small in comparison, few enough that alerts are
-/// stored without delay.
+/// Bytes of a file that are evaluated per transaction: enough to amortize its cost, few enough to store alerts without delay.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 
 /// Time between attempts to write to a store, or to brokers, that do not accept writes.
@@ -72,12 +70,11 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) enum Message {
     /// A log file may have changed.
     Wake,
-    /// A batch of a webhook. A message on the channel asks for the next one: until then, batches wait in the webhook's own
-    /// queue, which is bounded.
+    /// A batch from a webhook. A message on the channel requests the next one: until then, batches wait in the webhook's own bounded queue.
     WebhookBatch(usize, WebhookBatch, SyncSender<()>),
     /// A batch of Kafka messages. The source sends the next one after this one is stored.
     KafkaBatch(usize, crate::daemon::source::kafka::Batch),
-    /// Whole records of standard input. A message on the channel asks for the next ones.
+    /// Whole records from standard input. A message on the channel requests the next ones.
     Records(usize, Vec<u8>, SyncSender<()>),
     ReloadRules(Box<Rules>),
     Stop,
@@ -90,12 +87,12 @@ pub(crate) struct Rules {
     pub(crate) options: Options,
 }
 
-/// What the pipeline shares with the rest of the daemon.
+/// State shared by the pipeline and the rest of the daemon.
 #[derive(Clone, Debug)]
 pub(crate) struct Handles {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) status: Arc<Status>,
-    /// Ends all waiting, so that [`Message::Stop`] is read.
+    /// Ends all waiting, so that [`Message::Stop`] is received.
     pub(crate) should_stop: Arc<AtomicBool>,
     /// A [`Message::Wake`] is in the channel.
     pub(crate) wake_pending: Arc<AtomicBool>,
@@ -121,11 +118,11 @@ pub(crate) struct Pipeline {
     latest_seq: watch::Sender<i64>,
     handles: Handles,
     maintenance: Maintenance,
-    /// Whether a second thread may help where a source is behind.
+    /// Whether a second thread may help while a source is behind.
     has_second_core: bool,
 }
 
-/// Why the session of one rule set ended.
+/// The reason why the session of one rule set ended.
 enum SessionEnd {
     Stop,
     /// The last batch was discarded: start again from the stored state.
@@ -137,12 +134,12 @@ enum SessionEnd {
 enum Flow {
     Continue,
     Stop,
-    /// The batch is not stored and will not be: discard what was learned from it.
+    /// The batch is not stored and will not be stored: discard the state learned from it.
     Restart,
 }
 
 impl From<bool> for Flow {
-    /// From whether the batch is stored: if not, a stop was requested.
+    /// Converts whether the batch was stored; if not, a stop was requested.
     fn from(is_stored: bool) -> Self {
         if is_stored { Flow::Continue } else { Flow::Stop }
     }
@@ -199,7 +196,7 @@ impl Pipeline {
             });
             let mut session = detector.session();
             session.track();
-            // Also after a reload of rules: all that was learned is stored.
+            // Also after a reload of rules: all learned state is stored.
             for kind in kind::ALL {
                 for (key, value) in self.store.state(kind)? {
                     session.restore(kind, &key, &value);
@@ -207,7 +204,7 @@ impl Pipeline {
             }
             self.maintenance.begin_session(&rules.set, &self.store.state(kind::RECURRING_READ)?);
             if std::mem::take(&mut is_reload) {
-                // Here and not where they were read: every event from now on is evaluated by them.
+                // Here and not where the rules were read: all further events are evaluated with them.
                 let inventory = rules.options.inventory.len();
                 tracing::info!(rules = rules.set.rules.len(), inventory, version = %rules.set.version, "rules reloaded");
                 self.handles.metrics.rules_reloaded(true);
@@ -270,7 +267,7 @@ impl Pipeline {
     }
 
     fn process_message(&mut self, message: Message, session: &mut Session<'_>) -> Result<Flow, store::Error> {
-        // In all of these, the receiver of the reply may have ended.
+        // In all these cases, the receiver of the reply may have ended.
         match message {
             Message::Wake => {
                 self.handles.wake_pending.store(false, Ordering::Release);
@@ -300,7 +297,7 @@ impl Pipeline {
         }
     }
 
-    /// Time until the next periodic work, if no message arrives.
+    /// Time until the next periodic work is due if no message arrives.
     fn idle_timeout(&self, next_retention: Instant) -> Duration {
         let polls = self.sources.files.iter().map(|source| source.next_poll);
         let others = [self.maintenance.next_gauges, self.maintenance.next_store_check];
@@ -317,7 +314,7 @@ impl Pipeline {
         buffer: &mut Vec<u8>,
     ) -> Result<bool, store::Error> {
         let source = &mut self.sources.files[index];
-        // After a stop was requested, a batch may have been left unstored: nothing behind it may be stored.
+        // After a stop was requested, a batch may not have been stored, and then nothing after it may be stored.
         if Instant::now() < source.next_poll || self.handles.should_stop() {
             return Ok(false);
         }
@@ -365,7 +362,7 @@ impl Pipeline {
         Ok(bytes > 0)
     }
 
-    /// Evaluates records and adds what they yield to `output`.
+    /// Evaluates records and adds the results to `output`.
     fn evaluate(
         &mut self,
         source: usize,
@@ -390,7 +387,7 @@ impl Pipeline {
         self.finish_evaluation(source, bytes.len(), session, started, output);
     }
 
-    /// Evaluates what screening left of a buffer, and adds what it yields to `output`.
+    /// Evaluates the events selected by screening, and adds the results to `output`.
     fn evaluate_screened(
         &mut self,
         source: usize,
@@ -411,7 +408,7 @@ impl Pipeline {
         self.finish_evaluation(source, ready.bytes.len(), session, started, output);
     }
 
-    /// Evaluates one event that nothing wraps any more, and adds what it yields to `output`.
+    /// Evaluates one unwrapped event, and adds the results to `output`.
     fn evaluate_event(
         &mut self,
         source: usize,
@@ -429,7 +426,7 @@ impl Pipeline {
         self.finish_evaluation(source, event.bytes.len(), session, started, output);
     }
 
-    /// Updates the metrics of a source, and takes what was learned from the session.
+    /// Updates the metrics of a source, and takes the learned state from the session.
     fn finish_evaluation(
         &mut self,
         source: usize,
@@ -451,7 +448,7 @@ impl Pipeline {
         output.push_changes(self.maintenance.recurring_reads.take_changes());
     }
 
-    /// Logs that the records of a source are not audit events, or are again, and updates metrics and health checks.
+    /// Logs that the records of a source are not audit events, or are audit events again, and updates metrics and health checks.
     fn report_yield(&self, source: usize, verdict: Verdict) {
         let name = self.sources.name(source);
         let (description, is_logged) = match verdict {
@@ -468,7 +465,7 @@ impl Pipeline {
         self.handles.status.set_degraded(&name, description);
     }
 
-    /// Decides about sources whose records are not audit events, although no more records arrive.
+    /// Checks whether sources yield audit events even if no more records arrive.
     fn check_yields(&mut self) {
         let now = Instant::now();
         for source in 0..self.sources.yields.len() {
@@ -479,10 +476,10 @@ impl Pipeline {
         }
     }
 
-    /// Closes windows that end by the clock, although no event arrives.
+    /// Closes windows whose time is over even if no event arrives.
     fn close_windows(&mut self, session: &mut Session<'_>) -> Result<Flow, store::Error> {
         let anchor = match &self.transactions {
-            // Without an assigned partition there is no offset for a transaction: the windows are closed later.
+            // Without an assigned partition, there is no offset for a transaction, so the windows are closed later.
             Some(transactions) => match transactions.anchor() {
                 Some(anchor) => Some(anchor),
                 None => return Ok(Flow::Continue),

@@ -1,4 +1,4 @@
-//! What evaluating input yields, before it is stored.
+//! The output of evaluation, before it is stored.
 
 use crate::daemon::metrics::Exposed;
 use crate::detection::alert::NewAlert;
@@ -8,8 +8,8 @@ use crate::detection::engine::alert::Alert;
 use crate::detection::registry::ExposureKind;
 use crate::detection::state::StateChange;
 
-/// Size of an output, in bytes, from which it is stored before more input is evaluated. Input is cheap for an attacker: 28 MB of
-/// events, 0.6 MB as they are sent, yield more than 1 GB of alerts.
+/// Size of an output, in bytes, at which it is stored before more input is evaluated. Input is cheap for an attacker: 28 MB of events,
+/// compressed to 0.6 MB, can yield more than 1 GB of alerts.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 
 /// Alerts, changes of learned state and messages for other replicas, in the order of the input.
@@ -19,15 +19,14 @@ pub(super) struct BatchOutput {
     /// Index of the rule and time of the event of each alert, for the metrics. May be shorter than `alerts`: alerts that an
     /// earlier process prepared have no entry.
     pub(super) alert_rules: Vec<(usize, i64)>,
-    /// What each event exposed, with the index in `alerts` of the first alert about the event.
+    /// The exposure of each event, with the index in `alerts` of the first alert about the event.
     pub(super) exposed: Vec<(usize, Exposed)>,
-    /// Hash of the event that the most recent alert is about. Several alerts may be about one event; what it exposed is recorded
-    /// once.
+    /// Hash of the event that the latest alert is about. There may be several alerts per event, whose exposure is recorded once.
     pub(super) last_event: Option<[u8; 32]>,
     pub(super) changes: Vec<StateChange>,
     /// Matches and window markers for the topic through which replicas exchange them.
     pub(super) outbox: Vec<Outgoing>,
-    /// Bytes of the texts in `alerts`, `changes` and `outbox`.
+    /// Total length of the texts in `alerts`, `changes` and `outbox`, in bytes.
     pub(super) bytes: usize,
 }
 
@@ -52,7 +51,7 @@ impl BatchOutput {
         self.alerts.push(alert);
     }
 
-    /// Notes what an event exposed, once for all its alerts. The alert of a correlation repeats what the alerts of its events say.
+    /// Records the exposure of an event, once for all its alerts. A correlation's alert repeats the exposure of its events.
     fn note_exposure(&mut self, alert: &Alert<'_>) {
         let exposure = alert.exposure();
         if alert.is_correlation() || exposure.kind == ExposureKind::None {
@@ -91,7 +90,7 @@ impl BatchOutput {
         }
     }
 
-    /// Takes the alerts alone, to store them before the rest.
+    /// Takes only the alerts, to store them before the rest.
     pub(super) fn take_alerts(&mut self) -> BatchOutput {
         let alerts = BatchOutput {
             alerts: std::mem::take(&mut self.alerts),
@@ -103,7 +102,7 @@ impl BatchOutput {
         alerts
     }
 
-    /// Whether the output has to be stored before more input is evaluated.
+    /// Whether the output must be stored before more input is evaluated.
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= MAX_OUTPUT_BYTES
     }

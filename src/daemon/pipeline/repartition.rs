@@ -10,19 +10,19 @@ use crate::daemon::kafka::MatchExchange;
 use crate::detection::detector::Session;
 use crate::detection::detector::repartition::{Outgoing, Until};
 
-/// Maximum number of markers of closed windows that wait until every sink has delivered their alerts. Beyond it the oldest are
-/// dropped; the next owner of their partition may then emit those alerts again.
+/// Maximum number of markers of closed windows that wait until every sink has delivered their alerts. If there are more, the oldest are
+/// dropped; the next owner of their partition may then emit their alerts again.
 const MAX_DEFERRED_MARKERS: usize = 10_000;
 
 /// The pipeline's side of the exchange.
 #[derive(Debug, Default)]
 pub(super) struct ExchangeState {
     pub(super) topic: Option<Box<dyn MatchExchange>>,
-    /// The rebalance that the session's partitions are up to date with.
+    /// The rebalance that the session's partitions reflect.
     rebalance_generation: Option<u64>,
-    /// Assignment epoch of each partition of the session.
+    /// Assignment epoch of each partition in the session.
     assignment_epochs: BTreeMap<i32, u64>,
-    /// Markers of closed windows, each with the `seq` up to which alerts have to be delivered before it is sent.
+    /// Markers of closed windows, each with the `seq` up to which alerts must be delivered before it is sent.
     deferred_markers: VecDeque<(i64, Outgoing)>,
 }
 
@@ -33,7 +33,7 @@ impl ExchangeState {
         self.assignment_epochs.clear();
     }
 
-    /// Keeps markers until the alerts up to this `seq` are delivered.
+    /// Stores markers until the alerts up to this `seq` are delivered.
     pub(super) fn defer_markers(&mut self, latest_seq: i64, markers: impl Iterator<Item = Outgoing>) {
         self.deferred_markers.extend(markers.map(|marker| (latest_seq, marker)));
         let excess = self.deferred_markers.len().saturating_sub(MAX_DEFERRED_MARKERS);
@@ -69,8 +69,8 @@ impl Pipeline {
         self.send_matches(&ready)
     }
 
-    /// Brings the session's partitions up to date with the assignment, and replays those that are new. Returns false if a stop
-    /// was requested before that was done.
+    /// Updates the session's partitions to the current assignment, and replays new ones. Returns false if a stop was requested before this
+    /// was done.
     pub(super) fn sync_assignment(&mut self, session: &mut Session<'_>) -> bool {
         let Some(topic) = &self.exchange.topic else { return true };
         let generation = topic.rebalance_generation();
@@ -101,8 +101,7 @@ impl Pipeline {
         true
     }
 
-    /// Rebuilds the windows of a partition from its messages before an offset. Returns false if a stop was requested before
-    /// that was done.
+    /// Rebuilds the windows of a partition from its messages before an offset. Returns false if a stop was requested before this was done.
     pub(super) fn replay_partition(
         &mut self,
         session: &mut Session<'_>,

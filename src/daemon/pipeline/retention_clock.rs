@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use crate::detection::state::StateChange;
 
-/// How long the process has to run after a jump until the new time is believed.
+/// Time that the process must run after a jump until the new time is accepted.
 const CONFIRMATION: Duration = Duration::from_secs(24 * 3600);
 
-/// Deviations between wall clock and monotonic clock up to this do not count as a jump: time synchronization, and the time between two runs of
-/// a restart.
+/// Maximum deviation between wall clock and monotonic clock that does not count as a jump: time synchronization, and the time between the
+/// two runs of a restart.
 const TOLERANCE: Duration = Duration::from_secs(600);
 
 /// Kind of the stored state's only entry.
@@ -21,24 +21,24 @@ pub(super) const KIND: &str = "retention_clock";
 
 #[derive(Debug)]
 pub(super) struct RetentionClock {
-    /// The last believed time, in nanoseconds since 1970-01-01T00:00:00Z.
+    /// The last accepted time, in nanoseconds since 1970-01-01T00:00:00Z.
     believed: i64,
     /// When `believed` was set.
     updated: Instant,
-    /// How long the process ran since the wall clock jumped; zero if it did not.
+    /// How long the process has run since the wall clock jumped; zero if it did not.
     unconfirmed: Duration,
     is_jump_logged: bool,
 }
 
 impl RetentionClock {
-    /// Starts with the stored state or else, for a store without one, with the time of its latest alert.
+    /// Starts with the stored state or, for a store without one, with the time of its latest alert.
     pub(super) fn new(stored: Option<&[u8]>, latest_alert: Option<i64>, now: i64, at: Instant) -> Self {
         let parsed = stored.and_then(parse);
         let (believed, unconfirmed) = parsed.unwrap_or((latest_alert.unwrap_or(now), Duration::ZERO));
         RetentionClock { believed, updated: at, unconfirmed, is_jump_logged: false }
     }
 
-    /// The time that ages are counted from: never later than the wall clock.
+    /// The time from which ages are counted, which is never later than the wall clock.
     pub(super) fn observe(&mut self, now: i64, at: Instant) -> i64 {
         let elapsed = at.saturating_duration_since(self.updated);
         self.updated = at;
@@ -68,7 +68,7 @@ impl RetentionClock {
         expected.min(now)
     }
 
-    /// The change that stores the state.
+    /// The state change that stores this clock.
     pub(super) fn to_change(&self) -> StateChange {
         let seconds = self.unconfirmed.as_secs().to_be_bytes();
         let value = [&self.believed.to_be_bytes()[..], &seconds].concat();

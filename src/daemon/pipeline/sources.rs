@@ -9,19 +9,19 @@ use crate::daemon::source::files::Files;
 use crate::daemon::source::watch::{PathWatcher, Targets};
 use crate::detection::detector::LogContext;
 
-/// How often files are read at least while notifications do not suffice.
+/// Minimum polling frequency of files while notifications are not sufficient.
 const PAUSED_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// All sources. Those of files come first, so that a file source has the same index in `names` and in `files`.
+/// All sources. File sources come first, so that a file source has the same index in `names` and in `files`.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     pub(super) names: Vec<String>,
     pub(super) files: Vec<FileSource>,
-    /// How many records are audit events, by index of the source.
+    /// Statistics on audit events among the records, by index of the source.
     pub(super) yields: Vec<EventYield>,
     /// By index of the source; `None` for sources that are not webhooks.
     webhooks: Vec<Option<WebhookMetrics>>,
-    /// By index of the source: what is known of its log.
+    /// Metadata of the source's log, by index of the source.
     logs: Vec<Arc<LogContext>>,
     /// Watches logs, and the directories in which they are expected.
     watcher: Option<PathWatcher>,
@@ -35,7 +35,7 @@ pub(super) struct FileSource {
     /// How often the files are read if no change notification arrives.
     pub(super) poll_interval: Duration,
     pub(super) next_poll: Instant,
-    /// More than a batch was left unread at the last reading.
+    /// More than one batch was left unread after the last read.
     pub(super) is_behind: bool,
 }
 
@@ -72,7 +72,7 @@ impl Sources {
         self.names.get(source).cloned().unwrap_or_default()
     }
 
-    /// What is known of the log of a source.
+    /// Metadata of a source's log.
     pub(super) fn log(&self, source: usize) -> Arc<LogContext> {
         self.logs.get(source).cloned().unwrap_or_default()
     }
@@ -105,7 +105,7 @@ impl Sources {
             self.files.iter_mut().for_each(|source| source.next_poll = source.next_poll.min(at));
         }
         if has_new {
-            // A file may have been written, renamed or created before it, or its directory, was watched.
+            // Before it was watched, a file may have been written, renamed or created.
             self.poll_now();
         }
     }

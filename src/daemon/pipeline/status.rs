@@ -11,7 +11,7 @@ use crate::daemon::source::follow::Incident;
 use crate::daemon::time::unix_nanos;
 use crate::detection::audit::time;
 
-/// Shared between the pipeline and sources, which write it, and the health checks, which read it.
+/// Written by the pipeline and sources, and read by the health checks.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
     heartbeat: Heartbeat,
@@ -25,18 +25,18 @@ pub(crate) struct Status {
     pub(crate) config_stale: AtomicBool,
     /// Names of sinks that ended without a request to stop.
     ended_sinks: Mutex<BTreeSet<String>>,
-    /// What prevents sinks from delivering, by name.
+    /// Problems that prevent sinks from delivering, by name.
     failing_sinks: Mutex<BTreeMap<String, FailingSink>>,
     /// Names of the file sources whose log does not exist.
     missing_logs: Mutex<BTreeSet<String>>,
-    /// What prevents other sources from working, by name.
+    /// Problems that prevent other sources from working, by name.
     source_problems: Mutex<BTreeMap<String, String>>,
-    /// Sources that work and yield no audit events, or few, each with a description.
+    /// Sources that work but yield few or no audit events, each with a description.
     degraded: Mutex<BTreeMap<String, String>>,
 }
 
-/// When the pipeline's loop last made progress. A pipeline that has not begun its first pass counts from the start of the
-/// daemon, and steps of the system clock do not matter.
+/// When the pipeline's loop last made progress. Before its first iteration, this is the start of the daemon. Steps of the system clock have
+/// no effect.
 #[derive(Debug)]
 struct Heartbeat(Mutex<Instant>);
 
@@ -69,7 +69,7 @@ impl DeliveryObserver for Status {
 }
 
 impl Status {
-    /// What prevents sinks from delivering: since when, and how many alerts wait.
+    /// The problems that prevent sinks from delivering, since when, and how many alerts are waiting.
     pub(crate) fn sink_problems(&self) -> Vec<String> {
         let ended = self.ended_sinks();
         let ended = ended.iter().map(|sink| {
@@ -98,7 +98,7 @@ impl Status {
         self.ended_sinks.lock().unwrap_or_else(PoisonError::into_inner).insert(sink.to_owned());
     }
 
-    /// Forgets that a sink ended: it is started again, or removed.
+    /// Removes the record that a sink ended, because it is started again or was removed.
     pub(crate) fn forget_ended_sink(&self, sink: &str) {
         self.ended_sinks.lock().unwrap_or_else(PoisonError::into_inner).remove(sink);
     }
@@ -108,7 +108,7 @@ impl Status {
         self.ended_sinks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sets what prevents a source from working, or clears it.
+    /// Sets or clears the problem that prevents a source from working.
     pub(crate) fn set_source_problem(&self, source: &str, problem: Option<String>) {
         let mut problems = self.source_problems.lock().unwrap_or_else(PoisonError::into_inner);
         match problem {
@@ -117,7 +117,7 @@ impl Status {
         };
     }
 
-    /// Sets that the records of a source are not audit events, or clears it.
+    /// Sets or clears that the records of a source are not audit events.
     pub(super) fn set_degraded(&self, source: &str, description: Option<String>) {
         let mut degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
         match description {
@@ -126,7 +126,7 @@ impl Status {
         };
     }
 
-    /// What is degraded although pullwatch works, as `source: description`.
+    /// Degraded sources, as `source: description`, although pullwatch itself works.
     pub(crate) fn degradations(&self) -> Vec<String> {
         let degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
         degraded.iter().map(|(source, description)| format!("{source}: {description}")).collect()
@@ -154,11 +154,11 @@ impl Status {
     }
 }
 
-/// What to do about a log that cannot be read: the apiserver creates it with mode 0600, owned by root.
+/// Advice for a log that cannot be read: the apiserver creates it with mode 0600, owned by root.
 const PERMISSION_HINT: &str = ": run as root with all capabilities dropped, or give read access with an ACL on the directory \
      (setfacl -d -m u:pullwatch:r DIRECTORY), or use the audit webhook";
 
-/// What to do about a file that cannot be read.
+/// Advice for a file that cannot be read.
 fn hint(error: &str) -> &'static str {
     if error.contains("ermission denied") { PERMISSION_HINT } else { "" }
 }

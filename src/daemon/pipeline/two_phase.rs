@@ -1,4 +1,4 @@
-//! The output of a batch as it is prepared in the store before its Kafka transaction. See [`super::kafka`].
+//! The output of a batch, prepared in the store before its Kafka transaction. See [`super::kafka`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
@@ -8,7 +8,7 @@ use crate::daemon::kafka::PartitionOffset;
 use crate::detection::alert::{NewAlert, Priority};
 use crate::detection::state::{StateChange, kind};
 
-/// The offsets that a Kafka transaction commits, and the output to store once it is committed.
+/// The offsets that a Kafka transaction commits, and the output to apply once it is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Prepared {
     /// Metadata that the transaction stores with the offsets; identifies it after a crash.
@@ -21,7 +21,7 @@ pub(super) struct Prepared {
 /// Version of the stored form.
 const VERSION: u8 = 1;
 
-/// Key of the entry: at most one transaction is prepared.
+/// Key of the entry. At most one transaction is prepared.
 const KEY: &[u8] = b"transaction";
 
 /// The stored form: JSON, with bytes as base64.
@@ -48,7 +48,7 @@ struct StoredNewAlert {
 }
 
 impl Prepared {
-    /// The change that stores this.
+    /// The state change that stores this.
     pub(super) fn to_change(&self) -> StateChange {
         let alerts = self.alerts.iter().map(|alert| StoredNewAlert {
             id: BASE64.encode(alert.id),
@@ -77,7 +77,7 @@ impl Prepared {
         StateChange { kind: kind::PREPARED, key: KEY.to_vec(), value: Some(value) }
     }
 
-    /// The change that removes what is prepared.
+    /// The state change that removes prepared output.
     pub(super) fn removal() -> StateChange {
         StateChange { kind: kind::PREPARED, key: KEY.to_vec(), value: None }
     }

@@ -1,4 +1,4 @@
-//! Batches of the webhook. Each is answered when its events are stored.
+//! Batches from the webhook, each of which is answered when its events are stored.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::detection::detector::Session;
 const MAX_DIGESTS_PER_PART: usize = 10_000;
 
 impl Pipeline {
-    /// Evaluates and stores the events of a batch that were not stored before, and replies to the sender.
+    /// Evaluates and stores those events of a batch that were not stored before, and replies to the sender.
     pub(super) fn process_webhook_batch(
         &mut self,
         source: usize,
@@ -46,7 +46,7 @@ impl Pipeline {
             if !in_batch.insert(*digest) {
                 continue;
             }
-            // An apiserver repeats a whole batch if it got no reply.
+            // An apiserver repeats a whole batch if it received no reply.
             match self.store.was_seen(digest) {
                 Ok(true) => {}
                 Ok(false) => new.push((*digest, range.clone())),
@@ -67,15 +67,15 @@ impl Pipeline {
         let mut output = BatchOutput::default();
         let mut digests: Vec<[u8; 16]> = Vec::new();
         for (at, (digest, range)) in new.iter().enumerate() {
-            // One at a time: an `EventList` is one line, which may exceed the maximum size of an event.
+            // One at a time: an `EventList` is a single line, which may exceed the maximum size of an event.
             self.evaluate_event(source, session, records.part(range.clone()), &mut output);
             digests.push(*digest);
             let is_last = at + 1 == new.len();
             if !output.is_full() && digests.len() < MAX_DIGESTS_PER_PART && !is_last {
                 continue;
             }
-            // While the store is stalled the receiver asks the sender to retry. The rest is stored once that is possible, and
-            // all of it recognized when it is sent again.
+            // While the store is stalled, the receiver asks the sender to retry. The rest is stored as soon as possible, and all of it is
+            // recognized when it is sent again.
             if !self.commit(None, &digests, &output)? {
                 let _ = batch.done.send(BatchOutcome::Busy);
                 return Ok(Flow::Stop);
@@ -91,7 +91,7 @@ impl Pipeline {
         Ok(Flow::Continue)
     }
 
-    /// Evaluates and stores the beginning of an event that is too long, unless it was stored before, and replies to the sender.
+    /// Evaluates and stores the beginning of an event that exceeds the limit, unless it was stored before, and replies to the sender.
     fn process_webhook_head(
         &mut self,
         source: usize,

@@ -22,7 +22,7 @@ const MAX_NOTE_BYTES: usize = 2048;
 
 pub(super) type Parameters = Result<Query<HashMap<String, String>>, axum::extract::rejection::QueryRejection>;
 
-/// Returns alerts, newest first. `next` is the `before` parameter of the next page, or null on the last one.
+/// Returns alerts, newest first. `next` is the `before` parameter for the next page, or null on the last one.
 pub(super) async fn list(State(state): State<Arc<AppState>>, parameters: Parameters) -> Response {
     let Ok(Query(parameters)) = parameters else {
         return response::error(StatusCode::BAD_REQUEST, "invalid query string");
@@ -31,7 +31,7 @@ pub(super) async fn list(State(state): State<Arc<AppState>>, parameters: Paramet
         Ok(query) => query,
         Err(bad) => return response::error(StatusCode::BAD_REQUEST, &bad.to_string()),
     };
-    // Serialized on the blocking thread too: a thousand alerts may be megabytes.
+    // Serialized on the blocking thread too, because a thousand alerts may be megabytes.
     let page = state.query(move |alerts| {
         let page = alerts.list(&query)?;
         let alerts: Vec<Value> = page.alerts.iter().map(item).collect();
@@ -63,8 +63,8 @@ struct AckBody {
     note: String,
 }
 
-/// Acknowledges an alert; the first acknowledgement wins. Only with a token: it is the one request that changes state, and a browser
-/// sends no token on behalf of a foreign page.
+/// Acknowledges an alert; the first acknowledgement wins. Requires a token: it is the only request that changes state, and a browser does
+/// not send the token on behalf of a foreign page.
 pub(super) async fn acknowledge(
     State(state): State<Arc<AppState>>,
     Path(id): Path<String>,
@@ -136,7 +136,7 @@ fn item(served: &ServedAlert) -> Value {
     })
 }
 
-/// Why an alert fired, from its rule as it is loaded now and from the alert itself.
+/// Explains why an alert fired, from the currently loaded rule and from the alert itself.
 fn explanation(state: &AppState, served: &ServedAlert) -> Value {
     let facts = StoredFacts::parse(&served.alert.json);
     let rule = state.backend.status.rule(&served.alert.rule);

@@ -16,19 +16,19 @@ use crate::detection::history::{
     BoundedSet, CredentialView, Reader, ReaderView, Registry, RegistryKind, Report, StoredReads,
 };
 
-/// Maximum number of alerts that are read for one answer, the newest.
+/// Maximum number of alerts read for one response; the newest are used.
 const MAX_ALERTS: usize = 50_000;
 
 /// Number of alerts read at once.
 const PAGE_SIZE: usize = 500;
 
-/// Maximum number of rows in each list of an answer; `truncated` is true beyond.
+/// Maximum number of rows in each list of a response; if there are more, `truncated` is true.
 const MAX_ROWS: usize = 1000;
 
-/// Maximum number of names in a list of a row; its count has all of them.
+/// Maximum number of names in a list within a row; the count includes all of them.
 const MAX_NAMES: usize = 100;
 
-/// Returns the exposures of a time range, by default of all stored alerts.
+/// Returns the exposures of a time range, or of all stored alerts by default.
 pub(super) async fn show(State(state): State<Arc<AppState>>, parameters: Parameters) -> Response {
     let Ok(Query(parameters)) = parameters else {
         return response::error(StatusCode::BAD_REQUEST, "invalid query string");

@@ -13,18 +13,19 @@ use crate::daemon::net::token::TokenCheck;
 /// The result of one health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// What is checked: `rules`, `store`, `sources`.
+    /// The component that is checked: `rules`, `store`, `sources`.
     pub name: String,
     pub ok: bool,
-    /// Why the check fails; may be empty if it passes.
+    /// The reason why the check fails; may be empty if it passes.
     pub reason: String,
-    /// Whether a failure makes `/healthz` fail: only if a restart would help. A full store or an unavailable source does not.
+    /// Whether a failure makes `/healthz` fail. This is only the case if a restart would help, unlike for a full store or an unavailable
+    /// source.
     pub is_liveness: bool,
-    /// Whether a failure means that no events are taken. Otherwise it is a degradation.
+    /// Whether a failure means that no events are accepted. Otherwise it is a degradation.
     pub is_critical: bool,
 }
 
-/// Provides health checks. Must return at once, from state in memory: no I/O.
+/// Provides health checks. Must return immediately, from state in memory, without I/O.
 pub trait Health: Send + Sync {
     /// Returns the results of all checks.
     fn checks(&self) -> Vec<HealthCheck>;
@@ -37,7 +38,7 @@ pub(super) async fn alive(State(state): State<Arc<AppState>>, request: Request) 
     respond(&checks, state.check_token(&request) == TokenCheck::Valid)
 }
 
-/// `/readyz`: fails if no events are taken. What else is wrong is in the body, as `degraded`.
+/// `/readyz`: fails if no events are accepted. Other problems are listed in the body as `degraded`.
 pub(super) async fn ready(State(state): State<Arc<AppState>>, request: Request) -> Response {
     respond(&state.backend.health.checks(), state.check_token(&request) == TokenCheck::Valid)
 }

@@ -1,18 +1,18 @@
 //! Checks the `Host` header of requests, against DNS rebinding.
 //!
-//! A web page can make its own host name resolve to the address of this server, and then read from it if it requires no token. Its
-//! requests carry the page's host name in the `Host` header. Therefore, if no token is required, only addresses, `localhost` and
-//! configured names are accepted. Single-label names, `*.local`, `*.svc` and the like are not: an attacker in the same network or
-//! cluster can register one.
+//! A web page can make its own host name resolve to the address of this server, and then read from it if no token is required. Such
+//! requests have the page's host name in the `Host` header. Therefore, if no token is required, only addresses, `localhost` and configured
+//! names are accepted. Single-label names, `*.local`, `*.svc` and the like are not: an attacker in the same network or cluster can register
+//! one.
 
 use axum::extract::Request;
 use axum::http::header::HOST;
 use axum::http::uri::Authority;
 
-/// Returns whether the host of a request is accepted. `hosts` are names, or `*.` and a suffix.
+/// Returns whether the host of a request is accepted. `hosts` contains names, or `*.` and a suffix.
 pub(super) fn is_accepted(request: &Request, hosts: &[String]) -> bool {
     let header = || request.headers().get(HOST)?.to_str().ok()?.parse::<Authority>().ok();
-    // HTTP/2 has it in the URI. HTTP/1.0 has none, and no browser speaks it.
+    // In HTTP/2 it is part of the URI. HTTP/1.0 has none, but no browser uses HTTP/1.0.
     match request.uri().authority().cloned().or_else(header) {
         Some(authority) => is_accepted_name(authority.host(), hosts),
         None => !request.headers().contains_key(HOST),

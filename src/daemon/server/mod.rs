@@ -14,8 +14,8 @@
 //! | `/api/v1/status` | sources, sinks and rules |
 //! | `/api/v1/openapi.json` | description of the API |
 //!
-//! One request changes state: an acknowledgement, which requires a token. Responses contain only what the store has, which is redacted,
-//! and the loaded rules. Takes the store and the pipeline through the traits [`AlertLog`], [`Health`] and [`StatusSource`].
+//! Only one kind of request changes state: an acknowledgement, which requires a token. Responses contain only data from the store, which is
+//! redacted, and the loaded rules. Takes the store and the pipeline through the traits [`AlertLog`], [`Health`] and [`StatusSource`].
 //!
 //! If a token is configured, every path requires it except for the status of `/healthz` and `/readyz`, since probes cannot send one, and
 //! for the page, which holds no data: a browser cannot send a token with the first request.
@@ -68,7 +68,7 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// Time limit of every response except for streams.
     pub request_timeout: Duration,
-    /// Maximum number of alert streams.
+    /// Maximum number of concurrent alert streams.
     pub streams: usize,
     /// Interval at which a stream without alerts sends a comment, to keep the connection open.
     pub heartbeat: Duration,
@@ -102,12 +102,12 @@ impl Default for Settings {
 #[error("{0}")]
 pub struct LogError(pub String);
 
-/// The acknowledgement of an alert by an operator.
+/// An operator's acknowledgement of an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledgement {
     /// In nanoseconds since 1970-01-01T00:00:00Z.
     pub at: i64,
-    /// Name that the operator stated; not verified.
+    /// Name stated by the operator; not verified.
     pub by: String,
     /// May be empty.
     pub note: String,
@@ -123,7 +123,7 @@ pub struct ServedAlert {
 /// A page of alerts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AlertPage {
-    /// Newest first, at most the query's limit. May be fewer although there are more: see `next`.
+    /// Newest first, at most the query's limit. May contain fewer although there are more: see `next`.
     pub alerts: Vec<ServedAlert>,
     /// The query's `before` for the next page; `None` if this is the last one.
     pub next: Option<i64>,
@@ -137,7 +137,7 @@ pub enum Found {
     Several,
 }
 
-/// Access to stored alerts. Methods may block; they are called on blocking threads.
+/// Access to stored alerts. Methods may block, so they are called on blocking threads.
 pub trait AlertLog: Send + Sync {
     /// Returns the alerts that match a query.
     ///
@@ -192,7 +192,7 @@ struct AppState {
     metrics: ListenerMetrics,
     connections: Connections,
     queries: Arc<Semaphore>,
-    /// Allows one such query at a time, since it reads many alerts.
+    /// Allows one such query at a time, because it reads many alerts.
     exposure_queries: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     is_stopping: watch::Receiver<bool>,
@@ -310,7 +310,7 @@ fn router(state: Arc<AppState>) -> Router {
         .with_state(state)
 }
 
-/// Applied to every request: checks host and token, limits the time, sets security headers and counts.
+/// Applied to every request: checks host and token, limits the duration, sets security headers and counts the request.
 async fn guard(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let path = label(request.uri().path());
     let token = state.check_token(&request);
@@ -358,7 +358,7 @@ impl AppState {
         };
         let alerts = self.backend.alerts.clone();
         let result = tokio::task::spawn_blocking(move || {
-            // The query holds the permit, not the request: a request that timed out leaves its query running.
+            // The query holds the permit, not the request: after a timeout of the request, its query still runs.
             let _permit = permit;
             query(&*alerts)
         });

@@ -1,8 +1,8 @@
 //! `/`: the page, one response with style and script in it.
 //!
-//! The page is the same for everyone and holds no data, so it needs no token: the script asks for one and sends it to the API. Its
-//! Content-Security-Policy allows this script and this style alone, by hash, requests to this server alone, and, by Trusted Types,
-//! no text that would be parsed as markup.
+//! The page is the same for all clients and contains no data, so it requires no token: the script asks for one and sends it to the API. Its
+//! Content-Security-Policy only allows this script and this style, by hash, and requests to this server; Trusted Types prevent text from
+//! being parsed as markup.
 
 use std::io::Write as _;
 use std::sync::LazyLock;
@@ -24,7 +24,7 @@ use super::response;
 
 const HTML: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/style.css");
-/// In the order of the script: names of an earlier file are used in later ones.
+/// In the order of the script, since later files use names defined in earlier ones.
 const SCRIPTS: [&str; 4] = [
     include_str!("page/dom.js"),
     include_str!("page/api.js"),
@@ -63,7 +63,7 @@ fn assemble() -> Option<Page> {
     })
 }
 
-/// A text as a source of the Content-Security-Policy.
+/// A source expression of the Content-Security-Policy for a text.
 fn source(text: &str) -> String {
     format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(text)))
 }
@@ -88,7 +88,7 @@ pub(super) async fn show(headers: HeaderMap) -> Response {
     headers.insert(CONTENT_SECURITY_POLICY, page.policy.clone());
     headers.insert(ETAG, page.etag.clone());
     headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
-    // Asked for again each time, and answered with 304 as long as the binary is the same.
+    // Clients revalidate it each time, and get 304 as long as the binary is the same.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if accepts_gzip && !is_known {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));

@@ -15,7 +15,7 @@ const DEFAULT_LIMIT: usize = 100;
 /// Maximum length of a filter in bytes.
 const MAX_FILTER_BYTES: usize = 1024;
 
-/// A name, or a part of it: `*` stands for any text, also for none.
+/// A name, or a part of it: `*` matches any text, including none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(String);
 
@@ -41,7 +41,7 @@ impl Pattern {
         let Some(last) = pieces.next_back() else { return name == first };
         let Some(mut rest) = name.strip_prefix(first) else { return false };
         for piece in pieces {
-            // The leftmost occurrence leaves the most for the pieces that follow.
+            // The leftmost occurrence leaves the most text for the remaining pieces.
             let Some(at) = rest.find(piece) else { return false };
             rest = &rest[at + piece.len()..];
         }
@@ -69,9 +69,9 @@ pub struct AlertQuery {
     pub namespace: Option<Pattern>,
     /// The host of a registry.
     pub registry: Option<Pattern>,
-    /// Part of the output, the rule, the actor, or the target; in any case.
+    /// A part of the output, the rule, the actor, or the target, in any case.
     pub text: Option<String>,
-    /// Only alerts that are acknowledged, or only those that are not.
+    /// Only acknowledged alerts, or only unacknowledged ones.
     pub acknowledged: Option<bool>,
     /// Inclusive start, in nanoseconds since 1970-01-01T00:00:00Z.
     pub since: Option<i64>,
@@ -113,7 +113,7 @@ pub(crate) enum InvalidQuery {
 }
 
 impl AlertQuery {
-    /// Parses the parameters of a request at a time (nanoseconds since 1970-01-01T00:00:00Z). Unknown parameters are errors: a
+    /// Parses the parameters of a request at a time (nanoseconds since 1970-01-01T00:00:00Z). Unknown parameters are errors, because a
     /// misspelled filter must not match everything.
     pub(crate) fn parse(parameters: &HashMap<String, String>, now: i64) -> Result<Self, InvalidQuery> {
         let mut query = AlertQuery::default();
@@ -212,9 +212,9 @@ pub(super) fn id_prefix(text: &str) -> Result<String, InvalidQuery> {
     if is_valid { Ok(text.to_ascii_lowercase()) } else { Err(invalid) }
 }
 
-/// Returns whether an actor (`user`, or `user as impersonated`) matches, or its user or its impersonated user does.
+/// Returns whether an actor (`user`, or `user as impersonated`) matches, or its user or impersonated user does.
 fn involves(actor: &str, filter: &Pattern) -> bool {
-    // A user name may contain ` as ` itself, so each place counts.
+    // A user name may itself contain ` as `, so each occurrence is tried.
     let ends = actor.match_indices(" as ");
     filter.matches(actor)
         || ends.into_iter().any(|(at, separator)| {

@@ -24,7 +24,7 @@ pub(super) fn unauthorized() -> Response {
     response
 }
 
-/// The store cannot be read or written now. Details may contain paths and go to the log alone.
+/// The store cannot be read or written at present. Details may contain paths and are only logged.
 pub(super) fn unavailable(error: &LogError) -> Response {
     tracing::warn!(%error, "failed to read alerts");
     self::error(StatusCode::SERVICE_UNAVAILABLE, "alerts are temporarily unavailable")

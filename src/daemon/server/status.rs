@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use super::{AppState, LogError, response};
 
-/// A source and whether it works.
+/// A source and its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceStatus {
     pub name: String,
     /// `file`, `webhook`, `kafka` or `stdin`.
     pub kind: &'static str,
-    /// What prevents it from working.
+    /// The problem that prevents it from working.
     pub problem: Option<String>,
     /// Events evaluated since the start.
     pub events: u64,
@@ -25,13 +25,13 @@ pub struct SourceStatus {
     pub lag_seconds: u64,
 }
 
-/// A sink and how far it is.
+/// A sink and its progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkStatus {
     pub name: String,
     /// `stdout`, `file`, `http`, …
     pub kind: &'static str,
-    /// What prevents it from delivering.
+    /// The problem that prevents it from delivering.
     pub problem: Option<String>,
     /// Stored alerts that it has not delivered, including those that its filters exclude.
     pub backlog: u64,
@@ -39,7 +39,7 @@ pub struct SinkStatus {
     pub delivered: u64,
     /// Failed attempts since the start.
     pub failures: u64,
-    /// Alerts lost to it since the start: neither delivered nor in the dead-letter file.
+    /// Alerts lost since the start: neither delivered nor written to the dead-letter file.
     pub dropped: u64,
     /// Time of the last successful delivery since the start, in nanoseconds since 1970-01-01T00:00:00Z.
     pub last_success: Option<i64>,
@@ -54,7 +54,7 @@ pub struct RuleStatus {
     /// `enabled`, `disabled`, or `below_minimum_priority`.
     pub state: &'static str,
     pub description: String,
-    /// The condition as it is written, with macros by name; for a correlation what it counts.
+    /// The condition as written, with macros by name; for a correlation, what it counts.
     pub condition: String,
     pub tags: Vec<String>,
     /// File and line of the definition.
@@ -67,7 +67,7 @@ pub struct RuleStatus {
     pub throttled: u64,
 }
 
-/// State of the daemon's parts. Methods may block; they are called on blocking threads, except for [`StatusSource::rule`].
+/// State of the daemon's components. Methods may block, so they are called on blocking threads, except for [`StatusSource::rule`].
 pub trait StatusSource: Send + Sync {
     /// Returns all sources, in the order of the configuration.
     fn sources(&self) -> Vec<SourceStatus>;
@@ -88,7 +88,7 @@ pub trait StatusSource: Send + Sync {
     fn rule_set(&self) -> String;
 }
 
-/// Returns the state of all parts.
+/// Returns the state of all components.
 pub(super) async fn show(State(state): State<Arc<AppState>>) -> Response {
     let backend = state.backend.clone();
     let body = state.query(move |_| {

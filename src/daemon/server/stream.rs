@@ -1,7 +1,7 @@
 //! `/api/v1/alerts/stream`: alerts as they are stored, as server-sent events.
 //!
 //! Each client has a task that reads the store from the last alert it sent, and a short queue. A client that accepts no data is
-//! disconnected; when it reconnects with `Last-Event-ID`, it misses nothing, since the store is the queue.
+//! disconnected. When it reconnects with `Last-Event-ID`, it misses nothing, because the store serves as the queue.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ const PAGE_SIZE: usize = 32;
 /// Number of alerts queued for a client.
 const QUEUE_LEN: usize = 16;
 
-/// Streams alerts after `Last-Event-ID` (or `?after=`), by default only new ones.
+/// Streams alerts after `Last-Event-ID` (or `?after=`); by default only new ones.
 pub(super) async fn follow(
     State(state): State<Arc<AppState>>,
     parameters: Result<Query<HashMap<String, String>>, axum::extract::rejection::QueryRejection>,
@@ -88,7 +88,7 @@ async fn feed(state: &AppState, mut after: i64, client: &mpsc::Sender<Bytes>) {
         if !send(state, client, next).await {
             return;
         }
-        // Marked before reading: an alert stored meanwhile wakes the task again.
+        // Marked as seen before reading, so that an alert stored meanwhile wakes the task again.
         latest_seq.mark_unchanged();
         loop {
             if *is_stopping.borrow() {
